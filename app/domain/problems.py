@@ -303,13 +303,6 @@ class EngineCrashed(Failed):
     status = 500
 
 
-class DependencyRejected(Failed):
-    """The job's model or dataset was rejected or deleted before the job could start."""
-
-    type = "dependency-rejected"
-    title = "The model or the dataset was rejected"
-
-
 def kinds(root: type[Problem] = Problem) -> Iterator[type[Problem]]:
     """Yield every kind of problem below ``root``, depth first."""
     for kind in root.__subclasses__():
