@@ -1,0 +1,114 @@
+"""What is known of an uploaded dataset, and whether it fits a model."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.models import TensorSpec
+from app.domain.problems import DatasetMismatch
+
+
+class ImageOptions(BaseModel):
+    """How the images of a dataset become a model's input: ``(pixel / 255 - mean) / std``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: list[float] = Field(default=[0.0], min_length=1, max_length=4)
+    std: list[float] = Field(default=[1.0], min_length=1, max_length=4)
+
+
+class Targets(BaseModel):
+    """What the model should have answered."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dtype: str
+    shape: list[int | str]
+    classes: int | list[str] | None
+    """How many classes integer targets name, or the names of the class folders."""
+
+
+class DatasetDescription(BaseModel):
+    """The engine's findings on one uploaded dataset."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["npz", "parquet", "images"]
+    samples: int
+    arrays: list[TensorSpec]
+    """Without ``targets``; the first dimension is the sample. Images are one array, ``images``."""
+    targets: Targets | None
+
+
+def mismatches(dataset: DatasetDescription, inputs: list[TensorSpec]) -> list[str]:
+    """Say, from the two descriptions alone, why a dataset does not fit a model's inputs.
+
+    The engine still checks values (an int64 that must fit an int32, say) when it reads the arrays.
+
+    Returns:
+        One sentence for each mismatch; empty when the dataset fits.
+    """
+    if dataset.format == "images":
+        return _image_mismatches(inputs)
+    arrays = {array.name: array for array in dataset.arrays}
+    found = []
+    for tensor in inputs:
+        array = arrays.get(tensor.name)
+        if array is None:
+            given = ", ".join(sorted(arrays)) or "none"
+            found.append(
+                f"The model's input '{tensor.name}' has no array in the dataset"
+                f" (its arrays: {given}); name one '{tensor.name}'."
+            )
+            continue
+        if not _castable(array.dtype, tensor.dtype):
+            found.append(
+                f"Array '{array.name}' is {array.dtype}, but the model's input is {tensor.dtype}."
+            )
+        if dataset.format != "parquet" and not _fits(array.shape, tensor.shape):
+            found.append(
+                f"Array '{array.name}' has shape {_show(array.shape)}, but the model's input"
+                f" is {_show(tensor.shape)} (the first dimension is the sample)."
+            )
+    return found
+
+
+def require_match(dataset: DatasetDescription, inputs: list[TensorSpec]) -> None:
+    """Raise DatasetMismatch, with every reason, unless the dataset fits the model's inputs."""
+    if found := mismatches(dataset, inputs):
+        raise DatasetMismatch(" ".join(found))
+
+
+def _image_mismatches(inputs: list[TensorSpec]) -> list[str]:
+    if len(inputs) != 1:
+        return [f"Images feed a model with one input; this one has {len(inputs)}. Upload an .npz."]
+    shape, dtype = inputs[0].shape, inputs[0].dtype
+    if dtype not in {"float32", "float16", "float64", "uint8"}:
+        return [f"Images become float32 or uint8; the model's input is {dtype}."]
+    if len(shape) != 4 or not ({1, 3} & {shape[1], shape[3]}):
+        return [
+            f"Images need an input like [N, 3, H, W] or [N, H, W, 3]; this one is {_show(shape)}."
+        ]
+    return []
+
+
+def _castable(given: str, wanted: str) -> bool:
+    if given == wanted:
+        return True
+    floats = ("float16", "float32", "float64")
+    integers = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+    return (given in floats and wanted in floats) or (given in integers and wanted in integers)
+
+
+def _fits(given: list[int | str], wanted: list[int | str]) -> bool:
+    """Compare all dimensions but the sample's; a name stands for any size."""
+    if len(given) != len(wanted):
+        return False
+    return all(
+        isinstance(have, str) or isinstance(want, str) or have == want
+        for have, want in zip(given[1:], wanted[1:], strict=True)
+    )
+
+
+def _show(shape: list[int | str]) -> str:
+    return "[" + ", ".join(map(str, shape)) + "]"

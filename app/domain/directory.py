@@ -1,0 +1,116 @@
+"""A job is a directory: the one interface between a worker and the engine.
+
+    job.json         an Order: what to do (the only file besides inputs that must be there)
+    upload           the uploaded bytes (inspections, and jobs run by hand)
+    original.onnx    the model as uploaded, self-contained
+    model.onnx       the model in normal form: what steps read
+    dataset          the uploaded dataset's bytes
+    data/*.npy       its arrays, fitted to the model's inputs; made by the engine
+    steps/01-quantize/{graph.onnx,report.json,checkpoint/}
+    artifacts/       what the user downloads
+    events.jsonl     one EngineEvent a line, appended
+    result.json      a Result, written last and atomically
+
+A step whose ``report.json`` is there is finished and is not done again.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.datasets import DatasetDescription, ImageOptions
+from app.domain.jobs import Evaluate, Require
+from app.domain.models import ModelDescription
+from app.domain.problems import ProblemDetails
+from app.domain.reports import Report
+from app.domain.steps import AnyStep
+from app.domain.targets import TargetName
+from app.domain.workers import Capabilities
+
+ORDER = "job.json"
+UPLOAD = "upload"
+ORIGINAL = "original.onnx"
+MODEL = "model.onnx"
+DATASET = "dataset"
+DATA = "data"
+STEPS = "steps"
+ARTIFACTS = "artifacts"
+EVENTS = "events.jsonl"
+RESULT = "result.json"
+
+
+def step_directory(root: Path, index: int, method: str) -> Path:
+    """Return where step ``index`` (from 0) keeps its files; users count from 1."""
+    return root / STEPS / f"{index + 1:02d}-{method}"
+
+
+class _Order(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InspectModel(_Order):
+    """Read ``upload``; write ``original.onnx``, ``model.onnx`` and a description."""
+
+    kind: Literal["inspect_model"] = "inspect_model"
+    filename: str | None = None
+
+
+class InspectDataset(_Order):
+    """Read ``upload`` and describe it."""
+
+    kind: Literal["inspect_dataset"] = "inspect_dataset"
+    filename: str | None = None
+
+
+class Compress(_Order):
+    """Run the steps, write the artifacts, measure them."""
+
+    kind: Literal["compress"] = "compress"
+    steps: list[AnyStep]
+    evaluate: Evaluate = Evaluate()
+    require: Require = Require()
+    deliver: list[TargetName] = ["onnx"]
+    seed: int = 0
+    images: ImageOptions = ImageOptions()
+    threads: int | None = None
+    """Threads to compute and measure with; None leaves it to the runtime's default."""
+    model_sha256: str | None = None
+    """Of the upload, for the manifest; None when run by hand."""
+    model_size_bytes: int | None = None
+    """Of the upload: the baseline's size."""
+    dataset_sha256: str | None = None
+
+
+class Describe(_Order):
+    """Say what this machine, its devices and runtimes can do."""
+
+    kind: Literal["describe"] = "describe"
+
+
+Order = Annotated[InspectModel | InspectDataset | Compress | Describe, Field(discriminator="kind")]
+
+
+class Produced(BaseModel):
+    """A file that the run leaves for the user, below ``artifacts/``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: TargetName
+    path: str
+
+
+class Result(BaseModel):
+    """How the run ended; just what the order asked for is set, or ``problem``.
+
+    A job that misses its requirement has a ``problem`` and its ``report`` and ``artifacts``.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    problem: ProblemDetails | None = None
+    model: ModelDescription | None = None
+    dataset: DatasetDescription | None = None
+    report: Report | None = None
+    artifacts: list[Produced] = []
+    capabilities: Capabilities | None = None

@@ -1,0 +1,116 @@
+"""A compression job: what is asked, what is answered, and the states between."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
+
+from app.domain.reports import Metric
+from app.domain.steps import AnyStep
+from app.domain.targets import TargetName
+
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+MAX_STEPS = 16
+MINUTES_PER_WEEK = 7 * 24 * 60
+
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class Asked(BaseModel):
+    """A part of a request: an unknown field is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Evaluate(Asked):
+    """How quality is measured on the held-out split."""
+
+    metric: Metric | None = Field(
+        default=None,
+        description="Default: top1 where targets are classes, mse where they are numbers.",
+    )
+    output: str | None = Field(
+        default=None,
+        max_length=512,
+        description="The output that targets speak of. Default: the first.",
+    )
+
+
+class Require(Asked):
+    """What the result must keep; a job that misses it fails and keeps its artifacts."""
+
+    max_quality_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Absolute for scores in 0-1 (0.01 is one point), relative for errors. Without"
+        " targets it bounds the drop of agreement with the original.",
+    )
+
+
+class Limits(Asked):
+    """How long a job may wait and run, in minutes; fractions are allowed."""
+
+    pending_minutes: float = Field(default=24 * 60, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
+    running_minutes: float = Field(default=120, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
+
+
+class OneOffWebhook(Asked):
+    """An address to tell about this job alone."""
+
+    url: HttpUrl = Field(max_length=2048)
+    secret: SecretStr | None = Field(
+        default=None,
+        description="whsec_… in base64, 24 to 64 bytes. Without one it is made, and returned once.",
+    )
+
+
+class Budget(Asked):
+    """How long a search may go on."""
+
+    trials: int = Field(default=20, ge=1, le=1000)
+    minutes: float = Field(default=30, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
+
+
+class Objective(Asked):
+    """What to search for, in place of steps."""
+
+    minimize: Literal["latency", "size", "macs"]
+    subject_to: Require = Require()
+    budget: Budget = Budget()
+
+
+class JobRequest(Asked):
+    """The body of ``POST /v1/jobs``."""
+
+    model: str = Field(max_length=64)
+    dataset: str | None = Field(default=None, max_length=64)
+    name: str | None = Field(default=None, max_length=200)
+    tags: list[Tag] = Field(default=[], max_length=20)
+    steps: list[AnyStep] | None = Field(default=None, min_length=1, max_length=MAX_STEPS)
+    objective: Objective | None = None
+    evaluate: Evaluate = Evaluate()
+    require: Require = Require()
+    deliver: list[TargetName] = Field(default=["onnx"], min_length=1, max_length=3)
+    webhook: OneOffWebhook | None = None
+    limits: Limits = Limits()
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _steps_or_objective(self) -> Self:
+        if (self.steps is None) == (self.objective is None):
+            raise ValueError("give either 'steps' or 'objective'")
+        return self
+
+
+class Usage(BaseModel):
+    """What a job has used so far, over all its attempts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cpu_seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0

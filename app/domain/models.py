@@ -1,0 +1,53 @@
+"""What is known of an uploaded model once the engine has inspected it."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MAX_LAYERS = 20_000
+"""Layers that a description lists; a graph with more is described without the rest."""
+
+
+class TensorSpec(BaseModel):
+    """A graph's input or output, or one array of a dataset."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    dtype: str
+    """numpy's name, such as ``float32``."""
+    shape: list[int | str]
+    """A dynamic dimension is a string."""
+
+
+class Layer(BaseModel):
+    """One node that holds weights or costs multiply-accumulates."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    operator: str
+    parameters: int = 0
+    macs: int = 0
+    """Multiply-accumulates for one sample."""
+
+
+class ModelDescription(BaseModel):
+    """The engine's findings on one uploaded model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: Literal["onnx"]
+    opset: int
+    """Of the default domain, as uploaded."""
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    operators: dict[str, int]
+    """Counts over the upload's graph, subgraphs included."""
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    layers: list[Layer] = Field(max_length=MAX_LAYERS)
+    """Of the normal form: what steps act on, and what a plan is computed from."""
+    notes: list[str] = []
+    """What the user should know: passes that were undone, dimensions that were assumed."""

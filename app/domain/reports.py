@@ -1,0 +1,154 @@
+"""What was measured, on what, and how: the report that a user can trust.
+
+Sizes are bytes, latencies milliseconds, durations seconds. A figure that was not measured is an
+explicit null, never a forgotten zero.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.steps import Skipped
+
+Metric = Literal["top1", "top5", "mse", "mae", "f1"]
+
+ERRORS: frozenset[str] = frozenset({"mse", "mae"})
+"""Metrics where less is better; their drop is relative."""
+
+
+class Frozen(BaseModel):
+    """A value: made once, never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Quality(Frozen):
+    """A metric against targets."""
+
+    metric: Metric
+    value: float
+    split: Literal["held_out"] = "held_out"
+    samples: int
+
+
+class Fidelity(Frozen):
+    """How near the outputs are to the original's, on held-out inputs."""
+
+    sqnr_db: float | None
+    """10·log10 of signal over error power, over all outputs; null when the error is zero."""
+    agreement: float
+    """Share of samples with the same arg-max, or of elements within 1 % of the original's range."""
+
+
+class Measures(Frozen):
+    """The figures of one graph."""
+
+    size_bytes: int
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    latency_ms: float | None
+    """Median of one sample, interleaved with the original."""
+    quality: Quality | None
+    fidelity: Fidelity | None
+    """Null for the original itself."""
+    peak_memory_bytes: int | None = None
+    """Of one run in a fresh process."""
+
+
+class LayerChange(Frozen):
+    """What a step did to one node."""
+
+    node: str
+    operator: str
+    change: str
+    """In words, such as ``float32 → int8, per channel``."""
+    bytes_before: int
+    bytes_after: int
+    sqnr_db: float | None = None
+    """Of the node's weights, before against after."""
+
+
+class StepReport(Frozen):
+    """What one step did."""
+
+    index: int
+    method: str
+    parameters: dict[str, Any]
+    seconds: float
+    before: Measures
+    after: Measures
+    layers: list[LayerChange]
+    skipped: list[Skipped]
+
+
+class Spread(Frozen):
+    """Latencies of interleaved runs, milliseconds."""
+
+    median: float
+    p10: float
+    p90: float
+    runs: int
+
+
+class Latency(Frozen):
+    """Original against compressed, in one process, run by turns."""
+
+    original: Spread
+    compressed: Spread
+    speedup: float
+    """original.median / compressed.median"""
+
+
+class Evaluation(Frozen):
+    """How the figures were obtained."""
+
+    metric: Metric | None
+    split: Literal["held_out", "synthetic"]
+    """``synthetic``: there was no dataset; seeded random inputs give fidelity and latency only."""
+    indices: list[int]
+    """The dataset's samples that were held out."""
+    threads: int
+    runtime: str
+    """Such as ``onnxruntime 1.32.0, CPUExecutionProvider``."""
+    latency: Latency | None
+    notes: list[str] = []
+
+
+class Machine(Frozen):
+    """Where it was measured."""
+
+    system: str
+    processor: str
+    cores: int
+    memory_bytes: int
+    instruction_sets: list[str]
+    device: str
+
+
+class Manifest(Frozen):
+    """All that is needed to run the job again: same seed, same machine, same bytes."""
+
+    model_sha256: str
+    dataset_sha256: str | None
+    steps: list[dict[str, Any]]
+    evaluate: dict[str, Any]
+    require: dict[str, Any]
+    deliver: list[str]
+    seed: int
+    versions: dict[str, str]
+    machine: Machine
+    artifacts: dict[str, str]
+    """File name → SHA-256."""
+
+
+class Report(Frozen):
+    """What the engine hands over when a job is done."""
+
+    baseline: Measures
+    compressed: Measures
+    step_reports: list[StepReport]
+    evaluation: Evaluation
+    verdict: str
+    """In words; says so where the result is larger, slower or below its requirement."""
+    manifest: Manifest

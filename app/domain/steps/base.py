@@ -1,0 +1,60 @@
+"""What every step has in common: its parameters are data, its needs are said."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.models import Layer
+
+
+class Needs(BaseModel):
+    """What a step cannot do without."""
+
+    model_config = ConfigDict(frozen=True)
+
+    data: Literal["none", "inputs", "targets"]
+    trainable: bool = False
+
+
+class Skipped(BaseModel):
+    """A node that a step leaves as it is: a refusal is a value with its reason."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    reason: str
+
+
+class Forecast(BaseModel):
+    """What a plan expects of a step, from the model's description alone."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size_bytes: int
+    macs: int
+    minutes: float
+    skipped: list[Skipped] = []
+
+
+class Step(BaseModel):
+    """One entry of a request: a method and its parameters, every default filled in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: ClassVar[str]
+    provides: ClassVar[tuple[str, ...]]
+    """What later steps may count on, or refuse: ``quantized`` cannot be trained, say."""
+    refuses: ClassVar[tuple[str, ...]] = ()
+    """What must not have been provided by an earlier step."""
+
+    method: Any
+
+    @property
+    @abstractmethod
+    def needs(self) -> Needs:
+        """What this step, with these parameters, cannot do without."""
+
+    @abstractmethod
+    def forecast(self, layers: list[Layer], size_bytes: int, macs: int, samples: int) -> Forecast:
+        """Estimate the outcome on a graph of ``size_bytes`` with these ``layers``."""
