@@ -1,0 +1,1 @@
+"""Celery workers, and the engine that they start."""

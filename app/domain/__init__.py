@@ -1,0 +1,1 @@
+"""The words of the house: pydantic and the standard library, nothing else."""

@@ -1,4 +1,4 @@
-"""What a worker says of itself when it starts: the gateway reads it, ``planish doctor`` shows it."""
+"""What a worker says of itself when it starts; the gateway reads it, doctors show it."""
 
 from typing import Literal
 

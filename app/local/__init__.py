@@ -1,0 +1,1 @@
+"""The no-configuration default: a private PostgreSQL, a private Redis, local files."""

@@ -1,0 +1,1 @@
+"""One module a method, one explicit table of them."""

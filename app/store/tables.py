@@ -1,0 +1,307 @@
+"""The tables. Every row that belongs to somebody carries its tenant.
+
+Times are the database's (``now()``): workers and gateways may have any clock.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Json = dict[str, Any]
+
+
+class Table(DeclarativeBase):
+    """The root of all tables, with constraint names that migrations can rely on."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 (SQLAlchemy's own protocol)
+        str: Text,
+        int: BigInteger,
+        float: Double,
+        datetime: DateTime(timezone=True),
+        Json: JSONB(none_as_null=True),
+        list[Json]: JSONB(none_as_null=True),
+        list[str]: ARRAY(Text),
+        bytes: LargeBinary,
+    }
+
+
+class Leased:
+    """A row that one worker at a time works on.
+
+    ``lease_token`` counts the leases that were ever given on the row; a write that names an older
+    one is rejected (a fencing token). A row without ``lease_expires_at`` is free.
+    """
+
+    lease_token: Mapped[int] = mapped_column(default=0, server_default="0")
+    lease_owner: Mapped[str | None]
+    lease_expires_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    not_before: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class BlobRow(Table):
+    """Bytes in the storage, named by their SHA-256; shared by all that refer to them."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int]
+    touched_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKeyRow(Table):
+    """A caller. Only the hash of the key is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class ModelRow(Leased, Table):
+    """An uploaded model."""
+
+    __tablename__ = "models"
+    __table_args__ = (
+        CheckConstraint("status in ('inspecting', 'ready', 'rejected')", "status"),
+        Index("ix_models_list", "tenant", text("created_at DESC"), text("id DESC")),
+        Index("ix_models_waiting", "not_before", postgresql_where=text("status = 'inspecting'")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str | None]
+    filename: Mapped[str | None]
+    status: Mapped[str] = mapped_column(default="inspecting")
+    problem: Mapped[Json | None]
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    size_bytes: Mapped[int]
+    onnx_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    graph_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    description: Mapped[Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DatasetRow(Leased, Table):
+    """An uploaded dataset."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (
+        CheckConstraint("status in ('inspecting', 'ready', 'rejected')", "status"),
+        Index("ix_datasets_list", "tenant", text("created_at DESC"), text("id DESC")),
+        Index("ix_datasets_waiting", "not_before", postgresql_where=text("status = 'inspecting'")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str | None]
+    filename: Mapped[str | None]
+    images: Mapped[Json]
+    status: Mapped[str] = mapped_column(default="inspecting")
+    problem: Mapped[Json | None]
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    size_bytes: Mapped[int]
+    description: Mapped[Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class JobRow(Leased, Table):
+    """A compression job: the truth about it."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        CheckConstraint(
+            "status in ('queued', 'running', 'succeeded', 'failed', 'cancelled')", "status"
+        ),
+        CheckConstraint("progress between 0 and 1", "progress"),
+        Index("ix_jobs_list", "tenant", text("created_at DESC"), text("id DESC")),
+        Index("ix_jobs_waiting", "created_at", "id", postgresql_where=text("status = 'queued'")),
+        Index("ix_jobs_active", "tenant", postgresql_where=text("status in ('queued', 'running')")),
+        Index("ix_jobs_model", "model_id"),
+        Index("ix_jobs_dataset", "dataset_id"),
+        Index("ix_jobs_tags", "tags", postgresql_using="gin"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str | None]
+    tags: Mapped[list[str]]
+    request: Mapped[Json]
+    """The request with every default filled in, without the webhook's secret."""
+    model_id: Mapped[str]
+    dataset_id: Mapped[str | None]
+    status: Mapped[str] = mapped_column(default="queued")
+    stage: Mapped[str] = mapped_column(default="queued")
+    progress: Mapped[float] = mapped_column(default=0.0)
+    eta_seconds: Mapped[float | None]
+    cancel_requested: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
+    problem: Mapped[Json | None]
+    baseline: Mapped[Json | None]
+    compressed: Mapped[Json | None]
+    evaluation: Mapped[Json | None]
+    verdict: Mapped[str | None]
+    manifest: Mapped[Json | None]
+    cpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    gpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    peak_memory_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
+    running_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    """Of attempts that have ended: ``limits.running_minutes`` bounds their sum."""
+    last_event: Mapped[int] = mapped_column(default=0, server_default="0")
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When it last began to wait for the first time of a run: at creation and on retry."""
+    claimed_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class StepRow(Table):
+    """A finished step of a job: it is not done again."""
+
+    __tablename__ = "steps"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True)
+    graph_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    report: Mapped[Json]
+
+
+class EventRow(Table):
+    """One event of a job's stream; ``number`` counts up within the job."""
+
+    __tablename__ = "events"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    data: Mapped[Json]
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class ArtifactRow(Table):
+    """A file that the user downloads."""
+
+    __tablename__ = "artifacts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    format: Mapped[str]
+    filename: Mapped[str]
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    size_bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class IdempotencyRow(Table):
+    """The answer to a POST that carried an Idempotency-Key."""
+
+    __tablename__ = "idempotency"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    method: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    body_sha256: Mapped[bytes]
+    status: Mapped[int]
+    body: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+class WebhookRow(Table):
+    """An address to tell; with a ``job_id`` it was named in that job's request alone."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (
+        Index("ix_webhooks_list", "tenant", text("created_at DESC"), text("id DESC")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    job_id: Mapped[str | None] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), index=True
+    )
+    url: Mapped[str]
+    events: Mapped[list[str]]
+    description: Mapped[str | None]
+    enabled: Mapped[bool] = mapped_column(default=True)
+    disabled_reason: Mapped[str | None]
+    secret: Mapped[str]
+    previous_secret: Mapped[str | None]
+    previous_secret_expires_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class DeliveryRow(Leased, Table):
+    """One message to one webhook, written in the transaction of what it tells about."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        CheckConstraint("status in ('pending', 'delivered', 'failed')", "status"),
+        Index("ix_deliveries_list", "webhook_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_deliveries_due", "not_before", postgresql_where=text("status = 'pending'")),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    webhook_id: Mapped[str] = mapped_column(
+        ForeignKey("webhooks.id", ondelete="CASCADE"), index=True
+    )
+    job_id: Mapped[str | None]
+    event: Mapped[str]
+    message_id: Mapped[str]
+    """``webhook-id``: the same on every retry and redelivery."""
+    payload: Mapped[str]
+    """The exact body that is signed."""
+    status: Mapped[str] = mapped_column(default="pending")
+    log: Mapped[list[Json]] = mapped_column(default=list)
+    """Attempts: ``{at, response_status, duration_ms, error?}``."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class WorkerRow(Table):
+    """A worker process that announced itself."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    hostname: Mapped[str]
+    pid: Mapped[int]
+    queue: Mapped[str]
+    device: Mapped[str]
+    capabilities: Mapped[Json | None]
+    confinement: Mapped[Json | None]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    claimed_at: Mapped[datetime | None]
