@@ -2,9 +2,18 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, SecretStr, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    model_validator,
+)
 
-from app.domain.reports import Metric
+from app.domain.problems import ProblemDetails
+from app.domain.reports import Measures, Metric, StepReport
 from app.domain.steps import AnyStep
 from app.domain.targets import TargetName
 
@@ -114,3 +123,45 @@ class Usage(BaseModel):
     cpu_seconds: float = 0.0
     gpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
+
+
+class Artifact(BaseModel):
+    """A file that the user downloads."""
+
+    id: str
+    format: TargetName
+    size_bytes: int
+    sha256: str
+    href: str
+
+
+class Job(BaseModel):
+    """A job as clients see it; in lists and webhooks without its step reports."""
+
+    id: str
+    status: JobStatus
+    stage: str
+    progress: float
+    model: str
+    dataset: str | None
+    name: str | None
+    tags: list[str]
+    steps: list[AnyStep] | None
+    evaluate: Evaluate
+    require: Require
+    deliver: list[TargetName]
+    limits: Limits
+    seed: int
+    created_at: AwareDatetime
+    started_at: AwareDatetime | None
+    finished_at: AwareDatetime | None
+    attempts: int
+    queue_position: int | None
+    eta_seconds: float | None
+    usage: Usage
+    baseline: Measures | None
+    compressed: Measures | None
+    verdict: str | None
+    artifacts: list[Artifact]
+    problem: ProblemDetails | None = None
+    step_reports: list[StepReport] | None = None

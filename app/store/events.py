@@ -1,0 +1,35 @@
+"""The event stream of a job: append in the transaction of what happened, read from a number on."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from app.domain.events import Kind
+from app.store.tables import EventRow, JobRow, Json
+
+
+def append(session: Session, job_id: str, kind: Kind, data: Json) -> int:
+    """Append one event and return its number, which counts up without gaps within the job.
+
+    The job's row is locked until commit, so numbers become visible in order.
+    """
+    number = session.execute(
+        update(JobRow)
+        .where(JobRow.id == job_id)
+        .values(last_event=JobRow.last_event + 1)
+        .returning(JobRow.last_event)
+        .execution_options(synchronize_session=False)
+    ).scalar_one()
+    session.add(EventRow(job_id=job_id, number=number, kind=kind, data=data))
+    return number
+
+
+def after(session: Session, job_id: str, number: int, limit: int = 500) -> Sequence[EventRow]:
+    """Return the job's events that follow ``number``, oldest first."""
+    return session.scalars(
+        select(EventRow)
+        .where(EventRow.job_id == job_id, EventRow.number > number)
+        .order_by(EventRow.number)
+        .limit(limit)
+    ).all()

@@ -1,0 +1,78 @@
+"""The state machine of a job: every change of status happens here, with its event.
+
+    queued ──claim──▶ running ──finish──▶ succeeded | failed | cancelled
+      ▲  └──────────────┼──────finish──▶ failed | cancelled
+      ├──give_back──────┘                   │
+      └──────────────retry──────────────────┘   (failed, cancelled)
+
+The caller holds the row's lock (a claim, or ``FOR UPDATE``) and commits; a nudge follows commit.
+"""
+
+from typing import Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.domain.jobs import FINISHED, JobStatus
+from app.domain.problems import Problem, ProblemDetails
+from app.store import deliveries, events
+from app.store.tables import ArtifactRow, JobRow
+from app.store.views import job_view
+
+
+def enter(session: Session, job: JobRow, status: JobStatus, stage: str) -> None:
+    """Set the status and tell it: a ``state`` event, in this transaction."""
+    assert job.status not in FINISHED or status == "queued", "a terminal state is entered once"
+    job.status = status
+    job.stage = stage
+    session.flush()
+    events.append(session, job.id, "state", {"status": status, "stage": stage})
+
+
+def release(job: JobRow) -> None:
+    """End the lease; what its holder still writes is rejected by the token.
+
+    The time of the attempt is added to ``running_seconds`` by the database's clock.
+    """
+    if job.claimed_at is not None:
+        elapsed = func.extract("epoch", func.clock_timestamp() - job.claimed_at)
+        job.running_seconds = JobRow.running_seconds + elapsed
+    job.claimed_at = None
+    job.lease_owner = None
+    job.lease_expires_at = None
+    job.lease_token += 1
+    job.eta_seconds = None
+
+
+def give_back(session: Session, job: JobRow, *, spent: bool, delay_seconds: float = 0) -> None:
+    """Queue a running job again; ``spent`` says whether the attempt counts."""
+    release(job)
+    if not spent:
+        job.attempts -= 1
+    job.not_before = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds)
+    enter(session, job, "queued", "queued")
+
+
+def finish(
+    session: Session,
+    job: JobRow,
+    status: Literal["succeeded", "failed", "cancelled"],
+    problem: Problem | ProblemDetails | None = None,
+) -> None:
+    """Enter a terminal state, once, and write the webhook deliveries that tell of it."""
+    release(job)
+    details = problem.details() if isinstance(problem, Problem) else problem
+    job.problem = details.model_dump(mode="json", exclude_none=True) if details else None
+    job.finished_at = func.clock_timestamp()
+    job.progress = 1.0 if status == "succeeded" else job.progress
+    job.cancel_requested = False
+    enter(session, job, status, status)
+    session.flush()
+    session.refresh(job)
+    artifacts = session.scalars(select(ArtifactRow).where(ArtifactRow.job_id == job.id)).all()
+    data = job_view(job, artifacts).model_dump(
+        mode="json", exclude={"step_reports"}, exclude_none=False
+    )
+    if data["problem"] is None:
+        del data["problem"]
+    deliveries.enqueue(session, job.tenant, f"job.{status}", job.id, data)
