@@ -1,0 +1,354 @@
+"""Bytes: models, datasets, steps and artifacts, stored once under their SHA-256.
+
+One object store, local files or a cloud's, through ``obstore``::
+
+    incoming/<random>        an upload on its way; swept when it is old
+    blobs/aa/bb/<sha256>     complete, never changed
+
+An object appears complete or not at all: an upload goes to ``incoming`` and is renamed when its
+last byte is stored (and on local disks flushed). obstore repeats requests that fail with a
+transient error, with back-off. It is not safe across ``fork``: never fork a process that has opened
+a store.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from app.domain.problems import NotFound, TooLarge, Unavailable
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+_MIB = 1024**2
+_BLOCK_BYTES = 4 * _MIB  # hashed and handed on at a time
+_PART_BYTES = 8 * _MIB  # of a multipart upload
+_PARTS_AT_ONCE = 3
+_LARGEST_COPY_BYTES = 5 * 1024**3  # S3 copies no larger object by itself
+_FRESH = timedelta(minutes=5)
+
+_CLIENT: "ClientConfig" = {"timeout": "60s", "connect_timeout": "5s"}
+_RETRY: "RetryConfig" = {
+    "max_retries": 8,
+    "retry_timeout": timedelta(seconds=90),
+    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10)},
+}
+_PROBE_CLIENT: "ClientConfig" = {"timeout": "3s", "connect_timeout": "2s"}
+_PROBE_RETRY: "RetryConfig" = {"max_retries": 0}
+
+
+@dataclass(frozen=True)
+class Blob:
+    """An object under its content's address."""
+
+    sha256: str
+    size_bytes: int
+    key: str
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """An upload that is complete, but not published yet."""
+
+    sha256: str
+    size_bytes: int
+    key: str
+
+
+class Blobs:
+    """One object store.
+
+    Every method raises :class:`Unavailable` when the storage does not answer, is full, or refuses.
+    """
+
+    def __init__(self, store: ObjectStore, probe: ObjectStore, root: Path | None) -> None:
+        self._store = store
+        self._probe = probe  # gives up quickly
+        self._root = root  # of local files, which we flush and sweep ourselves
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Open ``file:///path``, ``s3://bucket/prefix``, ``gs://…`` or ``az://account/container/…``.
+
+        A query holds obstore's configuration (``?endpoint=http://host:9000&region=…``); credentials
+        come from the environment, as each cloud's own tools read them.
+        """
+        parts = urlsplit(url)
+        if parts.scheme == "file":
+            root = Path(unquote(parts.path))
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            local = LocalStore(root)
+            return cls(local, local, root)
+        config = dict(parse_qsl(parts.query))
+        bare = parts._replace(query="").geturl()
+        http: ClientConfig = {"allow_http": config.get("endpoint", "").startswith("http://")}
+        return cls(
+            _remote(bare, config, {**_CLIENT, **http}, _RETRY),
+            _remote(bare, config, {**_PROBE_CLIENT, **http}, _PROBE_RETRY),
+            None,
+        )
+
+    async def receive(self, chunks: AsyncIterator[bytes], *, limit: int) -> Incoming:
+        """Store ``chunks`` in a temporary object while they are hashed, in constant memory.
+
+        Whatever ``chunks`` raises is raised, and nothing stays in the storage.
+
+        Raises:
+            TooLarge: there are more than ``limit`` bytes.
+        """
+        key = _incoming_key()
+        digest = _Digest()
+        with _translated():
+            await obstore.put_async(
+                self._store,
+                key,
+                digest.through(chunks, limit),
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
+            await asyncio.to_thread(self._flush, key)
+        return Incoming(digest.hexdigest(), digest.size_bytes, key)
+
+    def publish(self, incoming: Incoming) -> None:
+        """Give the upload its content's address. Again is fine; what was there is refreshed.
+
+        The refresh makes the object young, so that a collector which saw the old one, and no row
+        that names it, leaves it alone.
+        """
+        key = blob_key(incoming.sha256)
+        with _translated():
+            try:
+                self._move(incoming, key)
+            except FileNotFoundError:
+                if obstore.head(self._store, key)["size"] != incoming.size_bytes:
+                    raise
+            self._flush(key.rpartition("/")[0])
+
+    def discard(self, incoming: Incoming) -> None:
+        """Remove the upload; one that is gone is fine."""
+        self._delete(incoming.key)
+
+    def put_file(self, path: Path) -> Blob:
+        """Store a local file under its content's address, unless it was just stored."""
+        sha256, size = _digest_of(path)
+        blob = Blob(sha256, size, blob_key(sha256))
+        if self._is_fresh(blob):
+            return blob
+        incoming = Incoming(sha256, size, _incoming_key())
+        with _translated():
+            obstore.put(
+                self._store,
+                incoming.key,
+                path,
+                chunk_size=_PART_BYTES,
+                max_concurrency=_PARTS_AT_ONCE,
+            )
+            self._flush(incoming.key)
+        self.publish(incoming)
+        return blob
+
+    def fetch(self, sha256: str, to: Path) -> None:
+        """Download into the file ``to``, which is then whole and verified, or not there.
+
+        Raises:
+            NotFound: there is no such blob.
+            Unavailable: also when the stored bytes are not those of ``sha256``.
+        """
+        try:
+            found = self._download(blob_key(sha256), to)
+        except BaseException:
+            to.unlink(missing_ok=True)
+            raise
+        if found != sha256:
+            to.unlink()
+            raise Unavailable(f"the storage returned other bytes than those of {sha256}")
+
+    async def stream(self, sha256: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """Yield the bytes from ``start`` up to, not including, ``end``.
+
+        Each part is a request of its own, so that a slow reader holds no connection open.
+
+        Raises:
+            NotFound: there is no such blob.
+        """
+        for begin in range(start, end, _BLOCK_BYTES):
+            with _translated():
+                part = await obstore.get_range_async(
+                    self._store, blob_key(sha256), start=begin, end=min(begin + _BLOCK_BYTES, end)
+                )
+            yield bytes(part)
+
+    def delete(self, sha256: str, *, unless_younger_than: timedelta | None = None) -> None:
+        """Delete a blob; one that is gone is fine.
+
+        A collector passes ``unless_younger_than``: the blob may have been published again since it
+        was listed.
+        """
+        key = blob_key(sha256)
+        if unless_younger_than is not None and self._age(key) < unless_younger_than:
+            return
+        self._delete(key)
+
+    def stale(self, older_than: timedelta) -> Iterator[str]:
+        """Yield the SHA-256 of every blob that was stored longer ago than ``older_than``."""
+        for key in self._listed("blobs", older_than):
+            yield key.rpartition("/")[2]
+
+    def sweep(self, older_than: timedelta) -> None:
+        """Remove the uploads that were begun longer ago than ``older_than`` and never published."""
+        for key in self._listed("incoming", older_than):
+            self._delete(key)
+        if self._root is not None:
+            oldest = time.time() - older_than.total_seconds()
+            for unfinished in (self._root / "incoming").glob("*"):
+                with contextlib.suppress(FileNotFoundError):
+                    if unfinished.stat().st_mtime < oldest:
+                        unfinished.unlink()
+
+    def check(self) -> None:
+        """Ask the storage for a list, once, and give up after a few seconds."""
+        with _translated():
+            if self._root is not None and not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+                raise Unavailable(f"the storage directory {self._root} is gone or not writable")
+            obstore.list_with_delimiter(self._probe, "incoming")
+
+    def _move(self, incoming: Incoming, key: str) -> None:
+        if self._root is None and incoming.size_bytes > _LARGEST_COPY_BYTES:
+            whole = obstore.get(self._store, incoming.key).stream(min_chunk_size=_PART_BYTES)
+            obstore.put(self._store, key, whole, chunk_size=_PART_BYTES)
+            obstore.delete(self._store, incoming.key)
+        else:
+            obstore.rename(self._store, incoming.key, key)
+
+    def _download(self, key: str, to: Path) -> str:
+        """Write the object into ``to``; return the digest of what was written."""
+        digest = hashlib.sha256()
+        with to.open("wb") as file, _translated():
+            size = obstore.head(self._store, key)["size"]
+            for start in range(0, size, _PART_BYTES):
+                end = min(start + _PART_BYTES, size)
+                part = obstore.get_range(self._store, key, start=start, end=end)
+                digest.update(part)
+                file.write(part)
+            file.flush()
+        return digest.hexdigest()
+
+    def _flush(self, key: str) -> None:
+        """On local disks, wait until the file or directory is on the medium."""
+        if self._root is not None:
+            descriptor = os.open(self._root / key, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _is_fresh(self, blob: Blob) -> bool:
+        """Whether the blob is there, whole, and too young for any collector."""
+        with _translated():
+            try:
+                found = obstore.head(self._store, blob.key)
+            except FileNotFoundError:
+                return False
+        young = datetime.now(UTC) - found["last_modified"] < _FRESH
+        return young and found["size"] == blob.size_bytes
+
+    def _age(self, key: str) -> timedelta:
+        with _translated():
+            try:
+                return datetime.now(UTC) - obstore.head(self._store, key)["last_modified"]
+            except FileNotFoundError:
+                return timedelta.max
+
+    def _listed(self, prefix: str, older_than: timedelta) -> Iterator[str]:
+        latest = datetime.now(UTC) - older_than
+        with _translated():
+            for page in obstore.list(self._store, prefix):
+                yield from (found["path"] for found in page if found["last_modified"] < latest)
+
+    def _delete(self, key: str) -> None:
+        with _translated(), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self._store, key)
+
+
+def blob_key(sha256: str) -> str:
+    """Return the key under which the content with this digest is stored."""
+    return f"blobs/{sha256[:2]}/{sha256[2:4]}/{sha256}"
+
+
+def _incoming_key() -> str:
+    return f"incoming/{uuid.uuid4().hex}"
+
+
+def _remote(
+    url: str, config: dict[str, str], client: "ClientConfig", retry: "RetryConfig"
+) -> ObjectStore:
+    return from_url(url, config=config, client_options=client, retry_config=retry)  # type: ignore[call-overload, no-any-return]
+
+
+class _Digest:
+    """Counts and hashes bytes on their way, in a thread beside the one that stores them."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self.size_bytes = 0
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+    async def through(self, chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+        """Yield the bytes of ``chunks`` in larger blocks; each is hashed while it is stored."""
+        hashing = None
+        async for block in _blocks(chunks):
+            self.size_bytes += len(block)
+            if self.size_bytes > limit:
+                raise TooLarge(f"the body has more than the {limit} bytes that are accepted here")
+            if hashing is not None:
+                await hashing
+            hashing = asyncio.ensure_future(asyncio.to_thread(self._hash.update, block))
+            yield block
+        if hashing is not None:
+            await hashing
+
+
+async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    block = bytearray()
+    async for chunk in chunks:
+        block += chunk
+        if len(block) >= _BLOCK_BYTES:
+            yield bytes(block)
+            block.clear()
+    if block:
+        yield bytes(block)
+
+
+def _digest_of(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return digest.hexdigest(), file.tell()
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the storage's errors into ours; the log has the cause, the caller need not know it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise NotFound("the content is no longer in the storage") from error
+    except (BaseError, OSError) as error:
+        raise Unavailable(
+            "the storage does not answer or is full; nothing was stored, so try again",
+            headers={"Retry-After": "5"},
+        ) from error
