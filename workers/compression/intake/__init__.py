@@ -1,0 +1,1 @@
+"""What comes in: archives, formats, datasets; checked before anything computes with it."""

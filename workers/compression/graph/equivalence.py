@@ -1,0 +1,176 @@
+"""Whether two graphs compute the same: judged by running both on seeded random inputs.
+
+Nothing is known of the inputs but types and shapes, so several sizes and kinds of values are tried
+on the reference; those that it accepts become trials, and a candidate must repeat their outputs.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from workers.compression.graph import runtime
+from workers.compression.graph.runtime import Arrays
+from workers.compression.graph.shapes import batch_names, dimension_names, symbolic
+
+_IMAGE_SIZES = (224, 64, 32, 48, 128, 320, 16, 8, 1)
+_OTHER_SIZES = (128, 64, 32, 16, 8, 4, 2, 1)
+_IMAGE_RANK = 4
+
+_TOLERANCE = {"float64": 1e-6, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+"""Greatest error, relative to the largest output, by output dtype."""
+
+_INTEGER_BOUNDS = (100, 2, 1)
+"""Integers are drawn below these: token ids first, then masks, then zeros."""
+
+_MAX_ELEMENTS = 1 << 26
+"""Of one random input: larger ones are not tried."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Inputs that the reference accepted, and what it answered."""
+
+    sizes: Mapping[str, int]
+    feeds: Arrays
+    outputs: Arrays
+
+
+def find_trials(model: ir.Model, path: Path, seed: int = 0) -> list[Trial]:
+    """Return inputs that a graph runs on, with its outputs; the first has a batch of 1.
+
+    Args:
+        model: the reference graph.
+        path: the file that it lies in.
+        seed: of the random values.
+
+    Returns:
+        Up to three trials: one sample; two samples; other sizes of the other dynamic dimensions.
+        Empty when the graph accepts none, or answers differently each time.
+    """
+    session = runtime.open_session(path)
+    trials: list[Trial] = []
+    for batch in (1, 2):
+        for sizes in _assignments(model, batch):
+            if any(trial.sizes == sizes for trial in trials):
+                continue
+            trial = _try(session, model, sizes, seed + len(trials))
+            if trial is None:
+                continue
+            trials.append(trial)
+            if batch == 2 or len(trials) == 2:
+                break
+        if not trials:
+            return []
+    again = runtime.run(session, trials[0].feeds)
+    return trials if difference(trials[0].outputs, again) is None else []
+
+
+def check(path: Path, trials: Sequence[Trial]) -> str | None:
+    """Say how a graph's outputs differ from those of the trials, None when they agree."""
+    try:
+        session = runtime.open_session(path)
+        for trial in trials:
+            outputs = runtime.run(session, trial.feeds)
+            if reason := difference(trial.outputs, outputs):
+                return f"{reason} (sizes {dict(trial.sizes)})"
+    except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
+        return f"it no longer runs: {' '.join(str(error).split())[:300]}"
+    return None
+
+
+def difference(expected: Arrays, given: Arrays) -> str | None:
+    """Say which output differs beyond the tolerance of its type, None when all agree."""
+    if list(expected) != list(given):
+        return f"the outputs are {list(given)} instead of {list(expected)}"
+    for name, wanted in expected.items():
+        found = given[name]
+        if wanted.dtype != found.dtype or wanted.shape != found.shape:
+            return f"output '{name}' is {found.dtype}{list(found.shape)}"
+        tolerance = _TOLERANCE.get(str(wanted.dtype))
+        if tolerance is None:
+            if not np.array_equal(wanted, found):
+                return f"output '{name}' differs"
+        elif (error := _relative_error(wanted, found)) > tolerance:
+            return f"output '{name}' differs by {error:.2g} of its largest value"
+    return None
+
+
+def random_feeds(
+    model: ir.Model, sizes: Mapping[str, int], seed: int, integers_below: int = 2
+) -> Arrays:
+    """Draw an array for each input: floats from a standard normal, integers from a range.
+
+    Args:
+        model: whose inputs to feed.
+        sizes: of the dynamic dimensions, by the names that ``shapes.dimension_names`` gives.
+        seed: the same seed gives the same arrays.
+        integers_below: exclusive upper bound of integers.
+    """
+    generator = np.random.default_rng(seed)
+    feeds = {}
+    for value in model.graph.inputs:
+        shape = [
+            size if isinstance(size, int) else sizes[name]
+            for size, name in zip(value.shape or (), dimension_names(value), strict=True)
+        ]
+        dtype = value.dtype or ir.DataType.FLOAT
+        feeds[str(value.name)] = _draw(generator, dtype, shape, integers_below)
+    return feeds
+
+
+def _draw(
+    generator: np.random.Generator, dtype: ir.DataType, shape: list[int], integers_below: int
+) -> NDArray[Any]:
+    if dtype == ir.DataType.STRING:
+        return np.full(shape, "a", dtype=object)
+    if dtype == ir.DataType.BOOL:
+        return generator.integers(0, 2, shape).astype(np.bool_)
+    if dtype.is_floating_point():
+        return generator.standard_normal(shape, dtype=np.float32).astype(dtype.numpy())
+    bound = 256 if dtype == ir.DataType.UINT8 and integers_below > 2 else integers_below
+    return generator.integers(0, bound, shape).astype(dtype.numpy())
+
+
+def _assignments(model: ir.Model, batch: int) -> Iterator[dict[str, int]]:
+    """Yield sizes for the dynamic dimensions, likely ones first; names are consistent."""
+    batches = batch_names(model)
+    others = [(tensor, name) for tensor, name in symbolic(model) if name not in batches]
+    rank = {str(v.name): len(v.shape or ()) for v in model.graph.inputs}
+    choices = {
+        name: _IMAGE_SIZES if rank[tensor] == _IMAGE_RANK else _OTHER_SIZES
+        for tensor, name in others
+    }
+    fixed = dict.fromkeys(batches, batch)
+    for index in range(max((len(sizes) for sizes in choices.values()), default=1)):
+        yield fixed | {n: sizes[min(index, len(sizes) - 1)] for n, sizes in choices.items()}
+
+
+def _try(session: Any, model: ir.Model, sizes: Mapping[str, int], seed: int) -> Trial | None:
+    for bound in _INTEGER_BOUNDS:
+        feeds = random_feeds(model, sizes, seed, bound)
+        try:
+            return Trial(sizes, feeds, runtime.run(session, feeds))
+        except Exception:  # noqa: BLE001, S112 (the next values may be accepted)
+            continue
+    return None
+
+
+def _relative_error(expected: NDArray[Any], given: NDArray[Any]) -> float:
+    """Return the greatest error over the greatest expected magnitude; NaNs must coincide."""
+    if expected.size == 0:
+        return 0.0
+    wanted, found = expected.astype(np.float64), given.astype(np.float64)
+    finite = np.isfinite(wanted)
+    if not np.array_equal(wanted[~finite], found[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    wanted, found = wanted[finite], found[finite]
+    scale = max(float(np.abs(wanted).max()), 1e-6)
+    error = float(np.abs(wanted - found).max()) / scale
+    return error if np.isfinite(error) else float("inf")

@@ -1,0 +1,179 @@
+"""Between a file and a graph in memory.
+
+A graph on disk is self-contained: one ``.onnx`` file, or, past protobuf's limit of 2 GiB,
+``<name>.onnx`` with its weights in ``<name>.onnx.data`` beside it. The same graph gives the same
+bytes.
+"""
+
+import zipfile
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from app.domain.problems import InvalidModel
+from workers.compression.graph import external
+
+INLINE_LIMIT = (1 << 31) - (64 << 20)
+"""Bytes of weights that one file holds; the rest of 2 GiB is left to the graph itself."""
+
+_KEEP_INLINE = 1024
+"""Bytes below which a tensor stays in the file even when the weights are external."""
+
+
+def load(path: Path) -> ir.Model:
+    """Read a graph that was checked at intake, or written by ``save``.
+
+    Raises:
+        InvalidModel: its external data is not a plain file beside it.
+    """
+    proto = onnx.load_model(path, load_external_data=False)
+    for tensor in external.tensors(proto):
+        if external.is_external(tensor):
+            external.locate(tensor, path.parent)
+    model = ir.serde.deserialize_model(proto)
+    ir.external_data.set_base_dir(model.graph, path.parent)
+    return model
+
+
+def save(model: ir.Model, path: Path) -> None:
+    """Write a graph, sorted topologically, without documentation and exporters' metadata.
+
+    External tensors that still lie in another file are brought along. The nodes of ``model`` are
+    sorted in place.
+
+    Args:
+        model: the graph.
+        path: where to, ending in ``.onnx``; overwritten.
+    """
+    passes.TopologicalSortPass()(model)
+    weights = sum(_bytes(value) for value in model.graph.initializers.values())
+    if weights <= INLINE_LIMIT:
+        proto = ir.serde.serialize_model(_inlined(model))
+        write(proto, path)
+        return
+    data = path.with_name(path.name + ".data")
+    stripped = passes.ClearMetadataAndDocStringPass()(model.clone()).model
+    ir.save(stripped, path, external_data=data.name, size_threshold_bytes=_KEEP_INLINE)
+
+
+def write(proto: onnx.ModelProto, path: Path) -> None:
+    """Write a model without documentation and metadata, the same bytes for the same model."""
+    _strip(proto)
+    path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def make_self_contained(proto: onnx.ModelProto, source: Path, path: Path) -> None:
+    """Write an upload's model so that it depends on no file but its own.
+
+    Args:
+        proto: the checked model; its external tensors are changed in place.
+        source: the directory that external data lies in.
+        path: where to write, ending in ``.onnx``.
+
+    Raises:
+        InvalidModel: external data that may not be read, or too large outside of initializers.
+    """
+    regions = [
+        (tensor, external.locate(tensor, source))
+        for tensor in external.tensors(proto)
+        if external.is_external(tensor)
+    ]
+    total = sum(region.length for _, region in regions)
+    files = {region.path: region.path.stat().st_size for _, region in regions}
+    if total > 2 * sum(files.values()) + (1 << 20):
+        raise InvalidModel("The model's tensors name the same external bytes over and over.")
+    if total + proto.ByteSize() <= INLINE_LIMIT:
+        for tensor, region in regions:
+            _inline(tensor, external.read(region))
+    else:
+        _move_out(proto, regions, path)
+    write(proto, path)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that a graph on disk consists of."""
+    data = path.with_name(path.name + ".data")
+    return [path, data] if data.exists() else [path]
+
+
+def bundle(path: Path, archive: Path) -> None:
+    """Pack a graph with external weights into a zip, uncompressed, the same bytes each time."""
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, allowZip64=True) as packed:
+        for file in files_of(path):
+            entry = zipfile.ZipInfo(file.name)
+            with file.open("rb") as source, packed.open(entry, "w", force_zip64=True) as target:
+                while piece := source.read(1 << 20):
+                    target.write(piece)
+
+
+def _bytes(value: ir.Value) -> int:
+    return 0 if value.const_value is None else value.const_value.nbytes
+
+
+def _inlined(model: ir.Model) -> ir.Model:
+    """Return ``model``, or a copy of it whose external tensors are in memory."""
+    values = model.graph.initializers.values()
+    if not any(isinstance(value.const_value, ir.ExternalTensor) for value in values):
+        return model
+    copy = model.clone()
+    return ir.external_data.load_to_model(copy)
+
+
+def _inline(tensor: onnx.TensorProto, data: bytes) -> None:
+    del tensor.external_data[:]
+    tensor.ClearField("data_location")
+    tensor.raw_data = data
+
+
+def _move_out(
+    proto: onnx.ModelProto, regions: list[tuple[onnx.TensorProto, external.Region]], path: Path
+) -> None:
+    """Copy large initializers into the one data file, everything else into the graph."""
+    data = path.with_name(path.name + ".data")
+    large = {id(t) for t in proto.graph.initializer if external.is_external(t)}
+    with data.open("wb") as file:
+        for tensor, region in regions:
+            if id(tensor) not in large or region.length < _KEEP_INLINE:
+                _inline(tensor, external.read(region))
+                continue
+            offset = file.tell()
+            for piece in external.chunks(region):
+                file.write(piece)
+            del tensor.external_data[:]
+            onnx.external_data_helper.set_external_data(
+                tensor, data.name, offset=offset, length=region.length
+            )
+    if proto.ByteSize() > INLINE_LIMIT:
+        raise InvalidModel("The model keeps more than 2 GiB outside of its initializers.")
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove what an exporter notes about its own run: documentation, stack traces, paths."""
+    proto.ClearField("doc_string")
+    del proto.metadata_props[:]
+    _strip_graph(proto.graph)
+    for function in proto.functions:
+        function.ClearField("doc_string")
+        del function.metadata_props[:]
+        _strip_nodes(function.node)
+
+
+def _strip_graph(graph: onnx.GraphProto) -> None:
+    graph.ClearField("doc_string")
+    del graph.metadata_props[:]
+    for entry in [*graph.input, *graph.output, *graph.value_info, *graph.initializer]:
+        entry.ClearField("doc_string")
+        del entry.metadata_props[:]
+    _strip_nodes(graph.node)
+
+
+def _strip_nodes(nodes: list[onnx.NodeProto]) -> None:
+    for node in nodes:
+        node.ClearField("doc_string")
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            attribute.ClearField("doc_string")
+            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _strip_graph(graph)

@@ -1,0 +1,116 @@
+"""The operators that hold weights or multiply, in one table: a new operator is one row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import onnx_ir as ir
+
+Shape = Sequence[int]
+Macs = Callable[[ir.Node, Sequence[Shape | None], Shape], int | None]
+"""From a node, its inputs' shapes and its first output's shape to multiply-accumulates."""
+
+
+@dataclass(frozen=True)
+class Operator:
+    """Where an operator keeps what it has learned, and what it costs. Slots are input positions."""
+
+    weights: tuple[int, ...] = ()
+    """Slots of weights."""
+    biases: tuple[int, ...] = ()
+    """Slots of biases and of normalisations' offsets."""
+    zero_points: tuple[int, ...] = ()
+    """Slots of the weights' zero points, in the order of ``weights``; for quantized forms."""
+    channel_axis: int | None = None
+    """Axis of the first weight that counts output channels; negative from the end."""
+    macs: Macs | None = None
+    quantizable: bool = False
+    """Whether int8 forms of it pay off in onnxruntime."""
+    multiplies: bool = False
+    """Whether a following Add of a constant is its bias: a MatMul has no bias slot."""
+
+
+def operator_of(node: ir.Node) -> Operator | None:
+    """Return the table's row for a node, None for an operator without weights or cost."""
+    return OPERATORS.get((_STANDARD.get(node.domain, node.domain), node.op_type))
+
+
+def channel_axis(node: ir.Node) -> int | None:
+    """Return the axis of the first weight that counts output channels, by the node's attributes."""
+    operator = operator_of(node)
+    if operator is None:
+        return None
+    if node.op_type == "Gemm":
+        return 0 if node.attributes.get_int("transB", 0) else 1
+    return operator.channel_axis
+
+
+def _conv(weight: int) -> Macs:
+    """Each output element sums over the kernel and the input channels of its group."""
+
+    def macs(_node: ir.Node, inputs: Sequence[Shape | None], output: Shape) -> int | None:
+        kernel = inputs[weight]
+        return None if kernel is None else prod(output) * prod(kernel[1:])
+
+    return macs
+
+
+def _conv_transpose(_node: ir.Node, inputs: Sequence[Shape | None], _output: Shape) -> int | None:
+    """Each input element is spread over the kernel and the output channels of its group."""
+    data, kernel = inputs[0], inputs[1]
+    return None if data is None or kernel is None else prod(data) * prod(kernel[1:])
+
+
+def _matmul(node: ir.Node, inputs: Sequence[Shape | None], output: Shape) -> int | None:
+    """Each output element is a dot product over the last axis of the first operand."""
+    data = inputs[0]
+    if data is None:
+        return None
+    transposed = node.attributes.get_int("transA", 0) and len(data) > 1
+    return prod(output) * data[-2 if transposed else -1]
+
+
+def _matmul_nbits(node: ir.Node, _inputs: Sequence[Shape | None], output: Shape) -> int | None:
+    return prod(output) * node.attributes.get_int("K", 0)
+
+
+_MS = "com.microsoft"
+_STANDARD = {"ai.onnx": ""}
+
+OPERATORS: dict[tuple[str, str], Operator] = {
+    # convolutions
+    ("", "Conv"): Operator((1,), (2,), (), 0, _conv(1), quantizable=True),
+    ("", "ConvTranspose"): Operator((1,), (2,), (), 1, _conv_transpose, quantizable=True),
+    ("", "DeformConv"): Operator((1,), (3,), (), 0),
+    ("", "QLinearConv"): Operator((3,), (8,), (5,), 0, _conv(3)),
+    ("", "ConvInteger"): Operator((1,), (), (3,), 0, _conv(1), multiplies=True),
+    (_MS, "FusedConv"): Operator((1,), (2,), (), 0, _conv(1)),
+    # products
+    ("", "MatMul"): Operator((1, 0), (), (), -1, _matmul, quantizable=True, multiplies=True),
+    ("", "Gemm"): Operator((1, 0), (2,), (), None, _matmul, quantizable=True),
+    ("", "MatMulInteger"): Operator((1, 0), (), (3, 2), -1, _matmul, multiplies=True),
+    ("", "QLinearMatMul"): Operator((3, 0), (), (5, 2), -1, _matmul, multiplies=True),
+    (_MS, "QGemm"): Operator((3,), (6,), (5,), None, _matmul),
+    (_MS, "FusedMatMul"): Operator((1, 0), (), (), -1, _matmul, multiplies=True),
+    (_MS, "FusedGemm"): Operator((1, 0), (2,), (), None, _matmul),
+    (_MS, "DynamicQuantizeMatMul"): Operator((1,), (4,), (3,), -1, _matmul, multiplies=True),
+    (_MS, "MatMulIntegerToFloat"): Operator((1,), (6,), (5,), -1, _matmul, multiplies=True),
+    (_MS, "MatMulNBits"): Operator((1,), (5,), (3,), 0, _matmul_nbits, multiplies=True),
+    # look-ups
+    ("", "Gather"): Operator((0,), channel_axis=-1),
+    (_MS, "GatherBlockQuantized"): Operator((0,), (), (3,), -1),
+    # recurrence
+    ("", "RNN"): Operator((1, 2), (3,), (), 1),
+    ("", "GRU"): Operator((1, 2), (3,), (), 1),
+    ("", "LSTM"): Operator((1, 2), (3, 7), (), 1),
+    (_MS, "DynamicQuantizeLSTM"): Operator((1, 2), (3, 7), (9, 11), 1),
+    # normalisation
+    ("", "BatchNormalization"): Operator((1,), (2,), (), 0),
+    ("", "InstanceNormalization"): Operator((1,), (2,), (), 0),
+    ("", "LayerNormalization"): Operator((1,), (2,), (), -1),
+    ("", "GroupNormalization"): Operator((1,), (2,), (), 0),
+    ("", "RMSNormalization"): Operator((1,), (), (), -1),
+    ("", "SimplifiedLayerNormalization"): Operator((1,), (), (), -1),
+    (_MS, "SkipLayerNormalization"): Operator((2,), (3, 4), (), -1),
+    (_MS, "SkipSimplifiedLayerNormalization"): Operator((2,), (3,), (), -1),
+}

@@ -1,0 +1,22 @@
+"""Remove what no output depends on."""
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+
+def remove_dead(model: ir.Model) -> int:
+    """Remove nodes, initializers and operator-set imports that nothing uses.
+
+    1. Graph inputs stay, used or not: the interface survives.
+    2. A node stays when any of its outputs is used.
+    """
+    before = _size(model)
+    passes.RemoveUnusedNodesPass()(model)
+    passes.RemoveUnusedOpsetsPass()(model)
+    return before - _size(model)
+
+
+def _size(model: ir.Model) -> int:
+    return sum(1 for _ in ir.traversal.RecursiveGraphIterator(model.graph)) + sum(
+        len(graph.initializers) for graph in model.graphs()
+    )

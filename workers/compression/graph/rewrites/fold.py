@@ -1,0 +1,146 @@
+"""Compute what depends on constants alone."""
+
+import tempfile
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from workers.compression.graph import runtime
+from workers.compression.graph.load import save
+from workers.compression.graph.shapes import infer
+
+_SMALL = 64 << 10
+"""Bytes up to which a result may be larger than the constants that it replaces."""
+
+_LARGE = 256 << 20
+"""Bytes that inputs and outputs of one folded node may take."""
+
+_KEPT = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant", "Dropout",
+     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
+     "Bernoulli", "If", "Loop", "Scan"}
+)  # fmt: skip
+
+_Array = NDArray[Any]
+
+
+def fold_constants(model: ir.Model) -> int:
+    """Replace nodes of the main graph whose inputs are all constant by their results.
+
+    1. Values are onnxruntime's own: each node is run alone.
+    2. A Shape or Size of a value whose dimensions are all known is a constant.
+    3. A result larger than 64 KiB must not outgrow the constants that it replaces, and its size
+       must be known before it is computed: folding never makes the file grow, nor needs much
+       memory. An unpacked float16 or int8 weight stays as it is stored.
+    4. Random operators, quantization and nodes with subgraphs stay.
+    5. A node that makes a graph output, strings or sequences stays.
+    """
+    infer(model)
+    folded = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for node in list(model.graph):
+            arrays = _result(node, model, Path(scratch) / "node.onnx")
+            if arrays is not None:
+                _replace(node, arrays, model.graph)
+                folded += 1
+    return folded
+
+
+def _result(node: ir.Node, model: ir.Model, path: Path) -> list[_Array] | None:
+    """Return a node's outputs when it may be folded, else None."""
+    if node.domain != "" or any(value.is_graph_output() for value in node.outputs):
+        return None
+    if known := _OF_SHAPE.get(node.op_type):
+        dims = node.inputs[0].shape if node.inputs[0] is not None else None
+        return [known(node, dims.numpy())] if dims is not None and dims.is_static() else None
+    constants = {str(v.name): v.const_value for v in node.inputs if v is not None}
+    tensors = {name: tensor for name, tensor in constants.items() if tensor is not None}
+    if node.op_type in _KEPT or not tensors or len(tensors) < len(constants):
+        return None
+    return _run(node, tensors, model, path) if _affordable(node, tensors) else None
+
+
+def _affordable(node: ir.Node, constants: dict[str, ir.TensorProtocol]) -> bool:
+    """Return whether the outputs' size is known before they are computed, and allowed."""
+    sizes = [_bytes(value) for value in node.outputs]
+    result = sum(size for size in sizes if size is not None)
+    replaced = sum(
+        constants[str(value.name)].nbytes
+        for value in {v for v in node.inputs if v is not None}
+        if len(value.uses()) == 1
+    )
+    used = result + sum(tensor.nbytes for tensor in constants.values())
+    return None not in sizes and result <= max(_SMALL, replaced) and used <= _LARGE
+
+
+def _bytes(value: ir.Value) -> int | None:
+    """Return the bytes of a value's elements, None unless all its dimensions are known."""
+    if value.dtype in {None, ir.DataType.STRING} or value.shape is None:
+        return None
+    if not value.shape.is_static():
+        return None
+    return int(prod(value.shape.numpy()) * value.dtype.itemsize) if value.dtype else None
+
+
+def _run(
+    node: ir.Node, constants: dict[str, ir.TensorProtocol], model: ir.Model, path: Path
+) -> list[_Array] | None:
+    """Run one node in a graph of its own; None when onnxruntime cannot."""
+    values = {name: _constant(name, tensor) for name, tensor in constants.items()}
+    single = ir.Node(
+        node.domain,
+        node.op_type,
+        [None if v is None else values[str(v.name)] for v in node.inputs],
+        list(node.attributes.values()),
+        num_outputs=len(node.outputs),
+    )
+    for mine, theirs in zip(single.outputs, node.outputs, strict=True):
+        mine.name, mine.type = theirs.name, theirs.type
+    graph = ir.Graph(
+        [],
+        single.outputs,
+        nodes=[single],
+        initializers=list(values.values()),
+        opset_imports=dict(model.graph.opset_imports),
+        name="fold",
+    )
+    save(ir.Model(graph, ir_version=model.ir_version), path)
+    try:
+        outputs = runtime.run(runtime.open_session(path), {})
+    except Exception:  # noqa: BLE001 (what cannot be run here is left to the run itself)
+        return None
+    return [outputs[str(value.name)] for value in node.outputs]
+
+
+def _shape(node: ir.Node, dims: tuple[int, ...]) -> _Array:
+    start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(dims))
+    return np.asarray(dims[start:end], dtype=np.int64)
+
+
+def _size(_node: ir.Node, dims: tuple[int, ...]) -> _Array:
+    return np.asarray(prod(dims), dtype=np.int64)
+
+
+_OF_SHAPE: dict[str, Callable[[ir.Node, tuple[int, ...]], _Array]] = {
+    "Shape": _shape,
+    "Size": _size,
+}
+
+
+def _replace(node: ir.Node, arrays: list[_Array], graph: ir.Graph) -> None:
+    """Put initializers with the results, under the outputs' names, in a node's place."""
+    for value, array in zip(node.outputs, arrays, strict=True):
+        constant = _constant(str(value.name), ir.tensor(array, name=value.name))
+        value.replace_all_uses_with(constant)
+        graph.register_initializer(constant)
+    graph.remove(node, safe=True)
+
+
+def _constant(name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    shape = ir.Shape(tensor.shape.numpy())
+    return ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype), shape=shape)

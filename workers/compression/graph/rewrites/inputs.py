@@ -1,0 +1,15 @@
+"""Take weights off the list of inputs."""
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+
+def detach_initializers(model: ir.Model) -> int:
+    """Make weights constants that old exporters (IR version 3) also list as inputs.
+
+    1. An input with an initializer is a weight and no input any more.
+    2. Inputs without one keep their names and their order.
+    """
+    before = len(model.graph.inputs)
+    passes.RemoveInitializersFromInputsPass()(model)
+    return before - len(model.graph.inputs)

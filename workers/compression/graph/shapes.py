@@ -1,0 +1,120 @@
+"""The sizes that a graph's values have for one sample."""
+
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from workers.compression.graph import runtime
+from workers.compression.graph.load import INLINE_LIMIT, save
+
+Shapes = dict[str, tuple[int, ...]]
+"""By value name; only values whose every dimension is known."""
+
+
+def symbolic(model: ir.Model) -> list[tuple[str, str]]:
+    """Return the inputs' dynamic dimensions as (input, dimension) names, in order."""
+    return [
+        (str(value.name), name)
+        for value in model.graph.inputs
+        for name, size in zip(dimension_names(value), value.shape or (), strict=True)
+        if not isinstance(size, int)
+    ]
+
+
+def dimension_names(value: ir.Value) -> list[str]:
+    """Name every dimension of a value; one without a name is called ``<value>_<axis>``.
+
+    Exporters that write ``?`` for any unknown size do not mean that they are all equal.
+    """
+    return [
+        str(size) if isinstance(size, int) or _is_name(size.value) else f"{value.name}_{axis}"
+        for axis, size in enumerate(value.shape or ())
+    ]
+
+
+def _is_name(text: str | None) -> bool:
+    return text is not None and any(character.isalnum() for character in text)
+
+
+def batch_names(model: ir.Model) -> set[str]:
+    """Return the dynamic dimensions that count samples: the inputs' first ones."""
+    return {
+        dimension_names(value)[0]
+        for value in model.graph.inputs
+        if value.shape and not isinstance(value.shape[0], int)
+    }
+
+
+def infer(model: ir.Model) -> None:
+    """Infer types and shapes in place, dynamic dimensions kept as symbols.
+
+    What the file claims of intermediate values is dropped first: it may be wrong. The declared
+    inputs stay as they are; outputs gain what was not declared.
+    """
+    declared = {value: (value.shape, value.type) for value in model.graph.outputs}
+    kept = {*model.graph.inputs, *model.graph.outputs}
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        for value in node.outputs:
+            if value not in kept:
+                value.shape = None
+    passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    for value, (shape, kind) in declared.items():
+        value.shape = value.shape if shape is None else shape
+        value.type = kind or value.type
+
+
+def concrete(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
+    """Infer all shapes for given sizes of the dynamic dimensions.
+
+    Args:
+        model: the graph; not changed.
+        sizes: by the names that ``dimension_names`` gives.
+    """
+    fixed = model.clone()
+    for value in fixed.graph.inputs:
+        names = dimension_names(value)
+        known = [
+            size if isinstance(size, int) else sizes.get(name)
+            for name, size in zip(names, value.shape or (), strict=True)
+        ]
+        value.shape = ir.Shape(known)
+    for value in fixed.graph.outputs:
+        value.shape = None
+    infer(fixed)
+    shapes = {}
+    for graph in fixed.graphs():
+        for name, value in ir.convenience.create_value_mapping(graph).items():
+            if value.const_value is not None:
+                shapes[name] = tuple(value.const_value.shape.numpy())
+            elif value.shape is not None and value.shape.is_static():
+                shapes[name] = value.shape.numpy()
+    return shapes
+
+
+def observed(model: ir.Model, names: Iterable[str], feeds: Mapping[str, np.ndarray]) -> Shapes:
+    """Run the graph once and return the shapes that its values really had.
+
+    Args:
+        model: the graph; not changed.
+        names: values of the main graph.
+        feeds: an input array for each input.
+    """
+    probed = model.clone()
+    values = ir.convenience.create_value_mapping(probed.graph)
+    wanted = [values[name] for name in names if name in values and values[name].producer()]
+    if (
+        not wanted
+        or sum(v.const_value.nbytes for v in values.values() if v.const_value is not None)
+        > INLINE_LIMIT
+    ):
+        return {}
+    probed.graph.outputs.extend(v for v in wanted if v not in probed.graph.outputs)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "probed.onnx"
+        save(probed, path)
+        outputs = runtime.run(runtime.open_session(path), feeds)
+    return {str(v.name): tuple(outputs[str(v.name)].shape) for v in wanted}

@@ -1,0 +1,251 @@
+"""What a graph holds and costs: parameters, multiply-accumulates, operators.
+
+``parameters`` are the elements of weights and biases of the operators in the table, in whatever
+type they are stored and however they reach their operator (behind DequantizeLinear, Cast,
+Transpose); each stored tensor counts once. Scales, zero points and shape constants do not count.
+``macs`` are the multiply-accumulates of convolutions and matrix products for one sample.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from workers.compression.graph import shapes as graph_shapes
+from workers.compression.graph.operators import Operator, operator_of
+from workers.compression.graph.shapes import Shapes
+
+_CARRIERS = frozenset(
+    {"DequantizeLinear", "QuantizeLinear", "Cast", "Transpose", "Identity", "Reshape", "Squeeze",
+     "Unsqueeze", "Flatten"}
+)  # fmt: skip
+"""Operators that a weight passes on its way to where it is used."""
+
+_AFTER_PRODUCT = frozenset({"Cast", "Mul", "DequantizeLinear", "QuantizeLinear", "Identity"})
+"""Operators that may stand between a (quantized) product and the Add of its bias."""
+
+_REACH = 8
+"""How many such operators are followed."""
+
+_INDICES = frozenset({ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING})
+"""Types that no weight has: a Gather from them picks sizes, not embeddings."""
+
+_NONZERO_CHUNK = 1 << 24
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One stored tensor of weights, and what stands for zero in it."""
+
+    value: ir.Value
+    tensor: ir.TensorProtocol
+    zero_point: ir.Value | None = None
+    axis: int | None = None
+    """Axis of a zero point that is a vector."""
+
+
+@dataclass(frozen=True)
+class LayerStats:
+    """One node of the table. A tensor that several nodes share counts for the first."""
+
+    name: str
+    operator: str
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """The figures of a graph."""
+
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    layers: list[LayerStats]
+    unknown: list[str]
+    """Nodes whose multiply-accumulates could not be counted: a size stayed unknown."""
+
+
+def operators(model: ir.Model) -> dict[str, int]:
+    """Count a graph's operators, those in subgraphs and local functions included."""
+    found = Counter(node.op_type for node in ir.traversal.RecursiveGraphIterator(model.graph))
+    for function in model.functions.values():
+        found += Counter(node.op_type for node in ir.traversal.RecursiveGraphIterator(function))
+    return dict(sorted(found.items()))
+
+
+def measure(
+    model: ir.Model,
+    sizes: Mapping[str, int],
+    feeds: Mapping[str, NDArray[Any]] | None = None,
+) -> Stats:
+    """Count parameters and multiply-accumulates for one sample.
+
+    Args:
+        model: the graph; not changed.
+        sizes: of the dynamic dimensions, by the names that ``shapes.dimension_names`` gives.
+        feeds: one sample of these sizes; where given, sizes that inference does not find are
+            observed in a run.
+    """
+    shapes = graph_shapes.concrete(model, sizes)
+    nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if _listed(node)]
+    missing = {str(v.name) for node in nodes for v in _sized(node) if v.name not in shapes}
+    if missing and feeds is not None:
+        shapes |= graph_shapes.observed(model, sorted(missing), feeds)
+    seen: set[ir.Value] = set()
+    layers, unknown = [], []
+    for node in nodes:
+        operator = operator_of(node)
+        macs = _macs(node, operator, shapes) if operator else 0
+        if macs is None:
+            unknown.append(node.name or node.op_type)
+        own = [w for w in weights_of(node) if w.value not in seen]
+        seen.update(weight.value for weight in own)
+        parameters = sum(_elements(weight, node) for weight in own)
+        if parameters or macs:
+            nonzero = sum(_nonzero(weight, node) for weight in own)
+            layers.append(LayerStats(node.name or "", node.op_type, parameters, nonzero, macs or 0))
+    return Stats(
+        parameters=sum(layer.parameters for layer in layers),
+        nonzero_parameters=sum(layer.nonzero_parameters for layer in layers),
+        macs=sum(layer.macs for layer in layers),
+        layers=layers,
+        unknown=unknown,
+    )
+
+
+def weights_of(node: ir.Node) -> list[Weight]:
+    """Return the stored weights and biases of a node, the bias that an Add holds included."""
+    operator = operator_of(node)
+    if operator is None:
+        return _added_bias(node)
+    found = []
+    for index, slot in enumerate((*operator.weights, *operator.biases)):
+        weight = stored(_input(node, slot))
+        if weight is None or weight.tensor.dtype in _INDICES:
+            continue
+        if weight.zero_point is None and index < len(operator.zero_points):
+            zero = _input(node, operator.zero_points[index])
+            weight = replace(weight, zero_point=zero, axis=operator.channel_axis)
+        found.append(weight)
+    return found
+
+
+def stored(value: ir.Value | None) -> Weight | None:
+    """Follow a value back to the constant that it comes from, None if it is computed."""
+    zero_point, axis = None, None
+    for _ in range(_REACH):
+        if value is None:
+            return None
+        tensor = ir.convenience.get_const_tensor(value)
+        if tensor is not None:
+            return Weight(value, tensor, zero_point, axis)
+        node = value.producer()
+        if node is None or node.op_type not in _CARRIERS:
+            return None
+        if node.op_type == "DequantizeLinear":
+            zero_point, axis = _input(node, 2), node.attributes.get_int("axis", 1)
+        value = _input(node, 0)
+    return None
+
+
+def _listed(node: ir.Node) -> bool:
+    return operator_of(node) is not None or node.op_type == "Add"
+
+
+def _sized(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield the values whose shapes a node's cost depends on."""
+    operator = operator_of(node)
+    if operator and operator.macs:
+        yield from (value for value in (*node.inputs[:4], node.outputs[0]) if value is not None)
+
+
+def _macs(node: ir.Node, operator: Operator, shapes: Shapes) -> int | None:
+    if operator.macs is None:
+        return 0
+    output = shapes.get(str(node.outputs[0].name))
+    if output is None:
+        return None
+    inputs = [None if value is None else shapes.get(str(value.name)) for value in node.inputs]
+    return operator.macs(node, inputs, output)
+
+
+def _added_bias(node: ir.Node) -> list[Weight]:
+    """Return the constant that an Add puts on a product, when it is a vector."""
+    if node.op_type != "Add" or len(node.inputs) != 2:
+        return []
+    for bias, product in (node.inputs, node.inputs[::-1]):
+        weight = stored(bias)
+        if weight is None or weight.tensor.dtype in _INDICES or not _comes_from_product(product):
+            continue
+        shape = weight.tensor.shape.numpy()
+        if shape and prod(shape) == max(shape) > 1:
+            return [weight]
+    return []
+
+
+def _comes_from_product(value: ir.Value | None) -> bool:
+    for _ in range(_REACH):
+        node = value.producer() if value is not None else None
+        if node is None:
+            return False
+        operator = operator_of(node)
+        if operator is not None:
+            return operator.multiplies
+        if node.op_type not in _AFTER_PRODUCT:
+            return False
+        value = next((v for v in node.inputs if v is not None and stored(v) is None), None)
+    return False
+
+
+def _elements(weight: Weight, node: ir.Node) -> int:
+    packed = _packed(weight, node)
+    return packed[0] * packed[1] if packed else int(weight.tensor.size)
+
+
+def _nonzero(weight: Weight, node: ir.Node) -> int:
+    """Count the elements that do not stand for zero, a bounded piece at a time."""
+    array = weight.tensor.numpy()
+    if packed := _packed(weight, node):
+        return _nonzero_packed(array, packed, node.attributes.get_int("bits", 4))
+    point = ir.convenience.get_const_tensor(weight.zero_point) if weight.zero_point else None
+    zero = None if point is None else point.numpy()
+    if zero is not None and zero.size > 1:
+        axis = weight.axis if weight.axis is not None else -1
+        if array.ndim == 0 or array.shape[axis] != zero.size:
+            return int(array.size)
+        shape = [1] * array.ndim
+        shape[axis] = zero.size
+        return int(np.count_nonzero(array != zero.reshape(shape)))
+    blank = 0 if zero is None else zero.reshape(()).item()
+    flat = array.reshape(-1)
+    return sum(
+        int(np.count_nonzero(flat[start : start + _NONZERO_CHUNK] != flat.dtype.type(blank)))
+        for start in range(0, flat.size, _NONZERO_CHUNK)
+    )
+
+
+def _packed(weight: Weight, node: ir.Node) -> tuple[int, int] | None:
+    """Return the real shape ``(N, K)`` of MatMulNBits' weight, which is packed in bytes."""
+    if node.op_type != "MatMulNBits" or weight.value is not _input(node, 1):
+        return None
+    return node.attributes.get_int("N", 0), node.attributes.get_int("K", 0)
+
+
+def _nonzero_packed(array: NDArray[Any], shape: tuple[int, int], bits: int) -> int:
+    """Count fields of ``bits`` bits that differ from the middle, the default zero point."""
+    per_byte = 8 // bits
+    shifts = np.arange(per_byte, dtype=np.uint8) * bits
+    fields = (array.astype(np.uint8)[..., None] >> shifts) & ((1 << bits) - 1)
+    rows = fields.reshape(shape[0], -1)[:, : shape[1]]
+    return int(np.count_nonzero(rows != 1 << (bits - 1)))
+
+
+def _input(node: ir.Node, slot: int) -> ir.Value | None:
+    return node.inputs[slot] if slot < len(node.inputs) else None

@@ -1,0 +1,73 @@
+"""Recognise an upload's format by its bytes; names are not trusted."""
+
+import zipfile
+from enum import Enum
+from pathlib import Path, PurePosixPath
+
+
+class Format(Enum):
+    """What an upload turned out to be; the value is its name in messages."""
+
+    ONNX = "ONNX"
+    ARCHIVE = "An archive"
+    PICKLE = "A Python pickle"
+    TORCH = "A PyTorch checkpoint or program"
+    KERAS = "A Keras archive"
+    HDF5 = "An HDF5 file (Keras .h5)"
+    SAVED_MODEL = "A TensorFlow SavedModel"
+    TFLITE = "A TensorFlow Lite model"
+    GGUF = "A GGUF file"
+    SAFETENSORS = "A safetensors file"
+    UNKNOWN = "This format"
+
+
+_MAGIC: tuple[tuple[int, bytes | tuple[bytes, ...], Format], ...] = (
+    (0, b"GGUF", Format.GGUF),
+    (0, b"\x89HDF\r\n\x1a\n", Format.HDF5),
+    (4, b"TFL3", Format.TFLITE),
+    (0, (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), Format.PICKLE),
+    (8, (b'{"', b"{}"), Format.SAFETENSORS),
+)
+"""Where in a file which bytes stand for which format."""
+
+_HEAD = 512
+_MAX_NAMES = 10_000
+_ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
+_TAR_MAGIC = slice(257, 262)
+_ONNX_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
+"""Numbers of ModelProto's fields: what a file's first protobuf key may be."""
+
+
+def detect(path: Path) -> Format:
+    """Return the format that a file's first bytes, or an archive's names, speak for."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if is_archive(head):
+        return _inside_archive(path) if head.startswith(b"PK") else Format.ARCHIVE
+    for offset, magic, found in _MAGIC:
+        if head.startswith(magic, offset):
+            return found
+    if head and head[0] >> 3 in _ONNX_FIELDS and head[0] & 7 in {0, 2}:
+        return Format.ONNX
+    return Format.UNKNOWN
+
+
+def is_archive(head: bytes) -> bool:
+    """Return whether a file that begins with ``head`` is a zip or a tar, packed or not."""
+    return head.startswith(_ARCHIVES) or head[_TAR_MAGIC] == b"ustar"
+
+
+def _inside_archive(path: Path) -> Format:
+    """Tell frameworks' own archives from bundles by the names in a zip's directory."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [PurePosixPath(name).name for name in archive.namelist()[:_MAX_NAMES]]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return Format.ARCHIVE
+    if any(name.endswith(".onnx") for name in names):
+        return Format.ARCHIVE
+    if {"data.pkl", "archive_format", "serialized_exported_program.json"} & set(names):
+        return Format.TORCH
+    if {"config.json", "model.weights.h5"} <= set(names):
+        return Format.KERAS
+    return Format.SAVED_MODEL if "saved_model.pb" in names else Format.ARCHIVE

@@ -1,0 +1,105 @@
+"""ONNX: a single file, or a bundle of one ``.onnx`` file and its external data."""
+
+import mmap
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from app.domain.problems import InvalidModel
+from workers.compression.graph import external, runtime
+from workers.compression.graph.load import make_self_contained
+from workers.compression.intake.limits import ModelLimits
+from workers.compression.intake.proto import check_model
+from workers.compression.intake.sparse import densify
+from workers.compression.intake.wire import check_wire
+
+
+def read_file(upload: Path, target: Path, limits: ModelLimits) -> onnx.ModelProto:
+    """Check one ``.onnx`` file and write it to ``target``.
+
+    Returns:
+        The model, self-contained unless it is larger than protobuf's 2 GiB.
+
+    Raises:
+        InvalidModel: what is wrong with it.
+    """
+    proto = _parse(upload, limits)
+    outside = next((t for t in external.tensors(proto) if external.is_external(t)), None)
+    if outside is not None:
+        raise InvalidModel(
+            f"Tensor '{outside.name[:80]}' keeps its data in another file. Upload a zip that holds"
+            " the .onnx file and its data files, or save the model as one file with"
+            " onnx.save(onnx.load(path), 'model.onnx')."
+        )
+    return _accept(proto, upload.parent, target, limits)
+
+
+def read_bundle(directory: Path, target: Path, limits: ModelLimits) -> onnx.ModelProto:
+    """Check an unpacked bundle and write it as one self-contained graph to ``target``.
+
+    Returns:
+        The model, self-contained unless it is larger than protobuf's 2 GiB.
+
+    Raises:
+        InvalidModel: what is wrong with it.
+    """
+    found = sorted(p for p in directory.rglob("*") if p.suffix.lower() == ".onnx" and p.is_file())
+    if len(found) != 1:
+        names = ", ".join(str(p.relative_to(directory)) for p in found[:5]) or "none"
+        raise InvalidModel(
+            f"A bundle holds exactly one .onnx file beside its external data; found: {names}."
+        )
+    return _accept(_parse(found[0], limits), found[0].parent, target, limits)
+
+
+def _parse(path: Path, limits: ModelLimits) -> onnx.ModelProto:
+    """Parse a file whose encoding was walked within the limits."""
+    size = path.stat().st_size
+    if size > limits.file:
+        raise InvalidModel(
+            "The ONNX file is larger than 2 GiB, which no runtime reads. Save it with external"
+            " data and upload both files in one zip."
+        )
+    if size == 0:
+        raise InvalidModel("The file is empty.")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        check_wire(data, limits)
+        try:
+            proto = onnx.ModelProto.FromString(data[:])
+        except DecodeError as error:
+            raise InvalidModel(f"The file is not a readable ONNX model: {error}.") from None
+    check_model(proto, limits)
+    return proto
+
+
+def _accept(
+    proto: onnx.ModelProto, source: Path, target: Path, limits: ModelLimits
+) -> onnx.ModelProto:
+    """Write the self-contained model and let the checker and the runtime judge it."""
+    densify(proto, limits)
+    _name_minus_one_dynamic(proto.graph)
+    make_self_contained(proto, source, target)
+    try:
+        onnx.checker.check_model(str(target))
+    except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
+        raise InvalidModel(f"The ONNX checker refuses the model: {_line(error)}") from None
+    try:
+        runtime.open_session(target)
+    except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
+        raise InvalidModel(f"onnxruntime cannot load the model: {_line(error)}") from None
+    return proto
+
+
+def _name_minus_one_dynamic(graph: onnx.GraphProto) -> None:
+    """Turn a size of -1, which some exporters write for a dynamic dimension, into none."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value == -1:
+                dim.ClearField("value")
+
+
+def _line(error: Exception) -> str:
+    """Return the telling part of a library's message, without this machine's paths."""
+    text = " ".join(str(error).split())
+    return text.split("failed:", 1)[-1].strip()[:500]

@@ -1,0 +1,102 @@
+"""Upload in, description and graph out: the entry of everything that users send."""
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from app.domain.directory import MODEL, ORIGINAL
+from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
+from workers.compression.graph import equivalence, shapes, stats
+from workers.compression.graph.load import load, save
+from workers.compression.graph.rewrites import Undone, normalize
+from workers.compression.intake.formats import read_model
+from workers.compression.intake.limits import ModelLimits
+from workers.compression.intake.proto import opset
+
+
+def inspect_model(
+    upload: Path, directory: Path, limits: ModelLimits | None = None
+) -> ModelDescription:
+    """Check an uploaded model and bring it to the normal form.
+
+    Args:
+        upload: the uploaded bytes, of any name.
+        directory: where ``original.onnx`` (the upload, self-contained) and ``model.onnx`` (its
+            normal form) are written.
+        limits: what the upload may hold.
+
+    Raises:
+        InvalidModel: with what is wrong and what to upload instead.
+    """
+    original = directory / ORIGINAL
+    proto = read_model(upload, original, limits or ModelLimits())
+    model = load(original)
+    trials = equivalence.find_trials(model, original)
+    notes = []
+    normal = model
+    if trials:
+        normal, passes = normalize(model, directory, trials)
+        notes += [f"{p.name} was undone: {p.reason}." for p in passes if isinstance(p, Undone)]
+    else:
+        notes.append(
+            "The model accepted none of the random inputs that were tried, or answers differently"
+            " each time; it is used as uploaded, without simplification."
+        )
+    save(normal, directory / MODEL)
+    return _describe(proto, model, normal, trials[:1], notes)
+
+
+def _describe(
+    proto: onnx.ModelProto,
+    model: ir.Model,
+    normal: ir.Model,
+    trials: list[equivalence.Trial],
+    notes: list[str],
+) -> ModelDescription:
+    batches = shapes.batch_names(model)
+    sizes = dict(trials[0].sizes) if trials else dict.fromkeys(batches, 1)
+    figures = stats.measure(normal, sizes, trials[0].feeds if trials else None)
+    assumed = {name: size for name, size in sizes.items() if name not in batches}
+    if assumed:
+        given = ", ".join(f"{name} = {size}" for name, size in assumed.items())
+        notes.append(f"MACs are for one sample with {given}.")
+    if figures.unknown:
+        notes.append(f"MACs of {len(figures.unknown)} nodes are unknown and not counted.")
+    listed = figures.layers[:MAX_LAYERS]
+    return ModelDescription(
+        format="onnx",
+        opset=opset(proto),
+        inputs=[_spec(value) for value in model.graph.inputs],
+        outputs=[_spec(value) for value in normal.graph.outputs],
+        operators=stats.operators(model),
+        parameters=figures.parameters,
+        nonzero_parameters=figures.nonzero_parameters,
+        macs=figures.macs,
+        layers=[
+            Layer(
+                name=each.name, operator=each.operator, parameters=each.parameters, macs=each.macs
+            )
+            for each in listed
+        ],
+        notes=notes,
+    )
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    """Describe an input or output; numpy's dtype, names for dynamic dimensions."""
+    names = shapes.dimension_names(value)
+    sizes = value.shape if value.shape is not None else ()
+    return TensorSpec(
+        name=str(value.name),
+        dtype=_numpy_name(value.dtype),
+        shape=[
+            size if isinstance(size, int) else name for size, name in zip(sizes, names, strict=True)
+        ],
+    )
+
+
+def _numpy_name(dtype: ir.DataType | None) -> str:
+    if dtype is None:
+        return "unknown"
+    return "str" if dtype == ir.DataType.STRING else str(dtype.numpy())
