@@ -2,20 +2,13 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    HttpUrl,
-    SecretStr,
-    model_validator,
-)
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.problems import ProblemDetails
 from app.domain.reports import Measures, Metric, StepReport
 from app.domain.steps import AnyStep
 from app.domain.targets import TargetName
+from app.domain.webhooks import SigningSecret, WebhookUrl
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -70,8 +63,8 @@ class Limits(Asked):
 class OneOffWebhook(Asked):
     """An address to tell about this job alone."""
 
-    url: HttpUrl = Field(max_length=2048)
-    secret: SecretStr | None = Field(
+    url: WebhookUrl
+    secret: SigningSecret | None = Field(
         default=None,
         description="whsec_… in base64, 24 to 64 bytes. Without one it is made, and returned once.",
     )
