@@ -1,0 +1,42 @@
+# Everything runs in .venv, which is made once and again when pyproject.toml or the pins change.
+# Needed: Python 3.11 or newer with pip. Nothing else is touched.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint fix bench
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(READY)  ## a real model through the real service: smaller, faster, measured
+	$(BIN)/planish demo
+
+serve: $(READY)  ## the service, until Ctrl-C; its data is kept in ./planish-data
+	$(BIN)/planish serve
+
+test: lint  ## everything that CI runs
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## style, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(READY)  ## what can be put right by itself
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY)  ## the benchmarks, one after the other; each prints a table
+	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+# Some systems package venv without pip; then pip itself puts one in.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --clear --without-pip .venv \
+	  && $(PYTHON) -m pip --python $(BIN)/python install pip; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
