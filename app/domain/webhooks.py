@@ -60,11 +60,11 @@ class WebhookRequest(_Asked):
 
 
 class WebhookChange(_Asked):
-    """The body of ``PATCH /v1/webhooks/{id}``: what is left out stays; null clears a description."""
+    """The body of ``PATCH /v1/webhooks/{id}``: what is left out, or null, stays as it is."""
 
     url: WebhookUrl | None = None
     events: Events | None = None
-    description: Description | None = None
+    description: Description | None = Field(default=None, description="Null clears it.")
     enabled: bool | None = Field(
         default=None, description="Enabling clears the reason for which it was disabled."
     )

@@ -1,14 +1,46 @@
-"""Webhook deliveries: rows written in the transaction of what they tell about."""
+"""Webhook deliveries: rows written in the transaction of what they tell about, then attempted.
+
+Whoever attempts one claims it first, with a lease and a fencing token; a deliverer that dies
+leaves a lease that runs out, and the row is due again: at least once, never lost.
+"""
 
 import json
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.domain import ids
+from app.domain.webhooks import Attempt
 from app.store.tables import DeliveryRow, WebhookRow
+
+MAX_LOG = 50
+"""Attempts that are kept of a delivery; redeliveries push out the oldest."""
+
+DUE_PER_WEBHOOK = 4
+"""Of one webhook at one time, so that a receiver that hangs does not hold up the others."""
+
+GONE = 410
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A delivery that is this worker's to attempt, and all that an attempt needs."""
+
+    id: str
+    token: int
+    attempt: int
+    """Counts from 1."""
+    webhook_id: str
+    message_id: str
+    url: str
+    payload: str
+    secrets: tuple[str, ...] = field(repr=False)
+    at: datetime
+    """By the database's clock."""
 
 
 def enqueue(session: Session, tenant: str, event: str, job_id: str, data: Any) -> None:
@@ -45,3 +77,157 @@ def delivery(hook: WebhookRow, event: str, job_id: str | None, data: Any) -> Del
         message_id=ids.new("msg"),
         payload=json.dumps(payload, separators=(",", ":")),
     )
+
+
+def due(session: Session, limit: int) -> Sequence[str]:
+    """Return deliveries whose time has come and that nobody holds.
+
+    Each webhook's oldest come before any webhook's second oldest, and so on.
+    """
+    rank = (
+        func.row_number()
+        .over(partition_by=DeliveryRow.webhook_id, order_by=DeliveryRow.not_before)
+        .label("rank")
+    )
+    waiting = select(DeliveryRow.id, DeliveryRow.not_before, rank).where(*_free()).subquery()
+    return session.scalars(
+        select(waiting.c.id)
+        .where(waiting.c.rank <= DUE_PER_WEBHOOK)
+        .order_by(waiting.c.rank, waiting.c.not_before)
+        .limit(limit)
+    ).all()
+
+
+def claim(
+    session: Session, delivery_id: str, owner: str, seconds: float, max_attempts: int
+) -> Claim | None:
+    """Take a due delivery for ``seconds``; return None where there is nothing to attempt.
+
+    A delivery whose webhook is disabled, or whose attempts are used up (the last deliverers died),
+    ends here as failed, with the reason in its log.
+    """
+    row = session.scalars(
+        select(DeliveryRow)
+        .where(DeliveryRow.id == delivery_id, *_free())
+        .with_for_update(skip_locked=True)
+    ).one_or_none()
+    if row is None:
+        return None
+    now = session.execute(select(func.now())).scalar_one()
+    hook = session.get_one(WebhookRow, row.webhook_id)
+    if row.lease_owner is not None:
+        _log(row, _unsent(now, "the deliverer stopped before the attempt ended"))
+    if not hook.enabled:
+        _log(row, _unsent(now, f"not sent: the webhook is disabled ({hook.disabled_reason})"))
+    if not hook.enabled or row.attempts >= max_attempts:
+        _release(row)
+        row.status = "failed"
+        return None
+    row.lease_token += 1
+    row.lease_owner = owner
+    row.lease_expires_at = now + timedelta(seconds=seconds)
+    row.attempts += 1
+    return Claim(
+        id=row.id,
+        token=row.lease_token,
+        attempt=row.attempts,
+        webhook_id=hook.id,
+        message_id=row.message_id,
+        url=hook.url,
+        payload=row.payload,
+        secrets=_valid_secrets(hook, now),
+        at=now,
+    )
+
+
+def record(
+    session: Session,
+    claimed: Claim,
+    attempt: Attempt,
+    retry_seconds: float | None,
+    disable_after_hours: float,
+) -> bool:
+    """Store how an attempt ended; return False if another deliverer took over meanwhile.
+
+    Args:
+        session: A transaction.
+        claimed: What ``claim`` returned.
+        attempt: Delivered if it has no ``error``.
+        retry_seconds: When to try again after a failure; None for never.
+        disable_after_hours: A webhook that has failed for so long is disabled.
+    """
+    hook = _lock_webhook(session, claimed.webhook_id)
+    row = session.scalars(
+        select(DeliveryRow)
+        .where(DeliveryRow.id == claimed.id, DeliveryRow.lease_token == claimed.token)
+        .with_for_update()
+    ).one_or_none()
+    if hook is None or row is None:
+        return False
+    _release(row)
+    _log(row, attempt)
+    if attempt.error is None:
+        row.status = "delivered"
+        hook.failing_since = None
+        return True
+    now = session.execute(select(func.now())).scalar_one()
+    _judge(hook, attempt, now, timedelta(hours=disable_after_hours))
+    if retry_seconds is None or not hook.enabled:
+        row.status = "failed"
+    else:
+        row.not_before = now + timedelta(seconds=retry_seconds)
+    return True
+
+
+def again(row: DeliveryRow) -> None:
+    """Make a delivery due now, with all its attempts before it and under the same message id."""
+    row.status = "pending"
+    row.attempts = 0
+    row.not_before = func.now()
+
+
+def _free() -> tuple[ColumnElement[bool], ...]:
+    return (
+        DeliveryRow.status == "pending",
+        DeliveryRow.not_before <= func.now(),
+        or_(DeliveryRow.lease_expires_at.is_(None), DeliveryRow.lease_expires_at < func.now()),
+    )
+
+
+def _release(row: DeliveryRow) -> None:
+    row.lease_owner = None
+    row.lease_expires_at = None
+
+
+def _log(row: DeliveryRow, attempt: Attempt) -> None:
+    row.log = [*row.log, attempt.model_dump(mode="json")][-MAX_LOG:]
+
+
+def _unsent(at: datetime, reason: str) -> Attempt:
+    return Attempt(at=at, response_status=None, duration_ms=None, error=reason)
+
+
+def _valid_secrets(hook: WebhookRow, now: datetime) -> tuple[str, ...]:
+    expires = hook.previous_secret_expires_at
+    if hook.previous_secret is not None and expires is not None and expires > now:
+        return hook.secret, hook.previous_secret
+    return (hook.secret,)
+
+
+def _lock_webhook(session: Session, webhook_id: str) -> WebhookRow | None:
+    """Lock the webhook before its delivery: so does a deletion, and they cannot deadlock."""
+    return session.scalars(
+        select(WebhookRow).where(WebhookRow.id == webhook_id).with_for_update(key_share=True)
+    ).one_or_none()
+
+
+def _judge(hook: WebhookRow, attempt: Attempt, now: datetime, patience: timedelta) -> None:
+    hook.failing_since = hook.failing_since or now
+    if not hook.enabled:
+        return
+    if attempt.response_status == GONE:
+        hook.enabled = False
+        hook.disabled_reason = "the receiver answered 410 Gone"
+    elif now - hook.failing_since >= patience:
+        hook.enabled = False
+        hook.disabled_reason = f"every delivery failed since {hook.failing_since.isoformat()}"

@@ -1,0 +1,120 @@
+"""Deliver webhooks: claim a row, call, store what came back.
+
+No database session is open during a call. Several calls go on at one time, because a receiver may
+take its time; a worker that dies in one of them leaves a lease that runs out.
+"""
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import httpcore
+import structlog
+
+from app.domain.webhooks import Attempt
+from app.settings import Settings, Webhook
+from app.store import deliveries
+from app.store.deliveries import Claim
+from app.store.session import Sessions, transaction
+from workers.webhooks.addresses import AddressRefused, NameUnknown
+from workers.webhooks.post import post, signed_headers
+
+RETRY_SECONDS = (5, 30, 120, 600, 3600, 3 * 3600, 6 * 3600, 12 * 3600)
+"""How long to wait after the first failure, the second, …: about a day in all."""
+
+JITTER = 0.2
+"""Each wait is longer by up to this share: receivers that come back are not all called at once."""
+
+CONCURRENCY = 16
+"""Calls at one time in one process."""
+
+LEASE_MARGIN_SECONDS = 10
+"""What a lease lasts beyond the call's own timeout."""
+
+log = structlog.get_logger(__name__)
+
+
+def deliver(sessions: Sessions, settings: Settings, delivery_id: str, owner: str) -> bool:
+    """Attempt a delivery if it is due and free; return whether an attempt was made.
+
+    Args:
+        sessions: Of the job store.
+        settings: Timeouts, and networks that may be called.
+        delivery_id: Any delivery, also one that is finished or gone.
+        owner: The worker's id.
+    """
+    seconds = settings.webhook.timeout_seconds + LEASE_MARGIN_SECONDS
+    with transaction(sessions) as session:
+        claim = deliveries.claim(session, delivery_id, owner, seconds, len(RETRY_SECONDS) + 1)
+    if claim is None:
+        return False
+    attempt = _attempt(claim, settings.webhook)
+    with transaction(sessions) as session:
+        stored = deliveries.record(
+            session, claim, attempt, _wait(claim.attempt), settings.webhook.disable_after_hours
+        )
+    log.info(
+        "webhook attempted",
+        delivery=claim.id,
+        attempt=claim.attempt,
+        response_status=attempt.response_status,
+        error=attempt.error,
+        stored=stored,
+    )
+    return True
+
+
+def deliver_due(sessions: Sessions, settings: Settings, owner: str) -> int:
+    """Attempt what is due, up to ``CONCURRENCY`` deliveries at once; return how many were tried.
+
+    Call it again at once if that is not 0: there may be more.
+    """
+    with transaction(sessions) as session:
+        due = deliveries.due(session, CONCURRENCY)
+    with ThreadPoolExecutor(max_workers=CONCURRENCY) as pool:
+        return sum(pool.map(lambda each: deliver(sessions, settings, each, owner), due))
+
+
+def _wait(attempt: int) -> float | None:
+    if attempt > len(RETRY_SECONDS):
+        return None
+    return RETRY_SECONDS[attempt - 1] * random.uniform(1, 1 + JITTER)  # noqa: S311 (no secret)
+
+
+def _attempt(claim: Claim, webhook: Webhook) -> Attempt:
+    headers = signed_headers(claim.message_id, claim.at, claim.payload, claim.secrets)
+    ended = partial(_ended, claim, time.perf_counter())
+    try:
+        status = post(
+            claim.url, headers, claim.payload, webhook.allowed_networks, webhook.timeout_seconds
+        )
+    except (TimeoutError, httpcore.TimeoutException):
+        return ended(None, f"timeout: no complete answer within {webhook.timeout_seconds:g} s")
+    except AddressRefused:
+        return ended(
+            None,
+            "refused: the host has no public address, and WEBHOOK_ALLOWED_NETWORKS of this"
+            " deployment does not admit the private one",
+        )
+    except NameUnknown:
+        return ended(None, "the host's name does not resolve")
+    except httpcore.ConnectError as error:
+        return ended(None, f"no connection: {error}"[:200])
+    except (httpcore.NetworkError, httpcore.ProtocolError):
+        # Without the error's text: it quotes what the receiver sent.
+        return ended(None, "the connection broke before an HTTP answer was complete")
+    return ended(status, _fault(status))
+
+
+def _ended(claim: Claim, started: float, status: int | None, error: str | None) -> Attempt:
+    duration_ms = round((time.perf_counter() - started) * 1000, 3)
+    return Attempt(at=claim.at, response_status=status, duration_ms=duration_ms, error=error)
+
+
+def _fault(status: int) -> str | None:
+    if 200 <= status < 300:
+        return None
+    if 300 <= status < 400:
+        return f"redirect: {status} is not followed; set the webhook's url to the final address"
+    return f"the receiver answered {status}"
