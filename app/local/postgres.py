@@ -20,6 +20,7 @@ import psycopg
 from app.local.server import DidNotStart, Server, bound_to_us, socket_directory, wheel
 
 _USER = "planish"
+_SOCKET = ".s.PGSQL.5432"
 _SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
@@ -50,7 +51,7 @@ def server(data: Path, settings: Mapping[str, str] | None = None) -> Server:
         ],
         url=url,
         directory=directory,
-        prepare=functools.partial(_prepare, cluster),
+        prepare=functools.partial(_prepare, cluster, sockets),
         answers=functools.partial(_answers, url),
         stop_signal=signal.SIGINT,  # "fast shutdown": sessions are ended, the data is flushed
         unprivileged=True,
@@ -68,15 +69,16 @@ def _answers(url: str) -> bool:
     return False
 
 
-def _prepare(cluster: Path) -> None:
+def _prepare(cluster: Path, sockets: Path) -> None:
     """Make the cluster if there is none; else clear what a crash left in the way.
 
-    Nobody runs in it (its directory is held by us), so the pid in ``postmaster.pid`` is at best a
-    stranger's: PostgreSQL would take that one for a running server, and refuse.
+    Nobody runs in it (its directory is held by us), so the process that a lock file names is at
+    best a stranger: PostgreSQL would take it for a running server, and refuse.
     """
     if not cluster.exists():
         _initialise(cluster)
-    (cluster / "postmaster.pid").unlink(missing_ok=True)
+    for left in (cluster / "postmaster.pid", sockets / _SOCKET, sockets / f"{_SOCKET}.lock"):
+        left.unlink(missing_ok=True)
     _check_version(cluster)
 
 
