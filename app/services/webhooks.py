@@ -1,0 +1,228 @@
+"""Webhooks: name an address, change it, forget it, try it, send something again.
+
+Functions work in the caller's transaction. Where one returns a delivery, a nudge after commit
+sends it at once; without the nudge a worker finds it within seconds.
+"""
+
+import base64
+import secrets
+from collections.abc import Iterable
+from datetime import timedelta
+
+from pydantic import HttpUrl
+from sqlalchemy import func
+from sqlalchemy.orm import Session
+
+from app.domain import ids
+from app.domain.addresses import Network, permitted, spelled_out
+from app.domain.jobs import OneOffWebhook
+from app.domain.problems import Conflict, FieldError, Invalid, NotFound
+from app.domain.webhooks import (
+    EVENTS,
+    SECRET_PREFIX,
+    TEST_EVENT,
+    Delivery,
+    Webhook,
+    WebhookChange,
+    WebhookRequest,
+)
+from app.store import deliveries, webhooks
+from app.store.tables import DeliveryRow, WebhookRow
+
+SECRET_BYTES = 32
+
+ROTATION = timedelta(hours=24)
+"""How long an old secret also signs."""
+
+
+def create(
+    session: Session, tenant: str, request: WebhookRequest, admitted: Iterable[Network]
+) -> Webhook:
+    """Register an address; its secret is shown to the caller this once.
+
+    Raises:
+        Invalid: The URL spells out a private address that is not admitted.
+    """
+    check_address(request.url, admitted, "#/url")
+    row = WebhookRow(
+        id=ids.new("whk"),
+        tenant=tenant,
+        url=str(request.url),
+        events=list(dict.fromkeys(request.events)),
+        description=request.description,
+        secret=_new_secret(),
+    )
+    session.add(row)
+    session.flush()
+    return view(row, with_secret=True)
+
+
+def one_off(
+    session: Session,
+    tenant: str,
+    job_id: str,
+    webhook: OneOffWebhook,
+    admitted: Iterable[Network],
+) -> tuple[WebhookRow, str | None]:
+    """Add the address that a job's request names; it goes with the job.
+
+    Returns:
+        The row, and the secret if it was made here and has to be shown.
+
+    Raises:
+        Invalid: The URL spells out a private address that is not admitted.
+    """
+    check_address(webhook.url, admitted, "#/webhook/url")
+    secret = webhook.secret.get_secret_value() if webhook.secret else _new_secret()
+    row = WebhookRow(
+        id=ids.new("whk"),
+        tenant=tenant,
+        job_id=job_id,
+        url=str(webhook.url),
+        events=list(EVENTS),
+        secret=secret,
+    )
+    session.add(row)
+    return row, None if webhook.secret else secret
+
+
+def find(session: Session, tenant: str, webhook_id: str, *, lock: bool = False) -> WebhookRow:
+    """Return a webhook of the tenant, or raise NotFound."""
+    row = webhooks.find(session, tenant, webhook_id, lock=lock)
+    if row is None:
+        raise NotFound(f"There is no webhook {webhook_id!r}.")
+    return row
+
+
+def change(
+    session: Session,
+    tenant: str,
+    webhook_id: str,
+    request: WebhookChange,
+    admitted: Iterable[Network],
+) -> Webhook:
+    """Change what the request names. A new address, or enabling, forgets earlier failures.
+
+    Raises:
+        NotFound: It is not the tenant's.
+        Invalid: The URL spells out a private address that is not admitted.
+    """
+    row = find(session, tenant, webhook_id, lock=True)
+    if request.url is not None:
+        check_address(request.url, admitted, "#/url")
+        row.url = str(request.url)
+        row.failing_since = None
+    if request.events is not None:
+        row.events = list(dict.fromkeys(request.events))
+    if "description" in request.model_fields_set:
+        row.description = request.description
+    if request.enabled is not None:
+        row.enabled = request.enabled
+        row.disabled_reason = None if request.enabled else "disabled on request"
+        row.failing_since = None
+    return view(row)
+
+
+def delete(session: Session, tenant: str, webhook_id: str) -> None:
+    """Forget a webhook, its pending deliveries and its history."""
+    session.delete(find(session, tenant, webhook_id, lock=True))
+
+
+def rotate(session: Session, tenant: str, webhook_id: str) -> Webhook:
+    """Give a webhook a new secret; the one before also signs for 24 hours."""
+    row = find(session, tenant, webhook_id, lock=True)
+    row.previous_secret = row.secret
+    row.previous_secret_expires_at = func.now() + ROTATION
+    row.secret = _new_secret()
+    return view(row, with_secret=True)
+
+
+def send_test(session: Session, tenant: str, webhook_id: str) -> Delivery:
+    """Write a ``webhook.test`` delivery.
+
+    Raises:
+        NotFound: It is not the tenant's.
+        Conflict: It is disabled.
+    """
+    hook = _enabled(find(session, tenant, webhook_id, lock=True))
+    row = deliveries.delivery(hook, TEST_EVENT, None, {"webhook": hook.id})
+    session.add(row)
+    session.flush()
+    return delivery_view(row)
+
+
+def redeliver(session: Session, tenant: str, webhook_id: str, delivery_id: str) -> Delivery:
+    """Make a delivery due again, whatever became of it, under the same ``webhook-id``.
+
+    Raises:
+        NotFound: The webhook is not the tenant's, or the delivery not the webhook's.
+        Conflict: The webhook is disabled.
+    """
+    hook = find(session, tenant, webhook_id)
+    row = webhooks.find_delivery(session, hook, delivery_id)
+    if row is None:
+        raise NotFound(f"There is no delivery {delivery_id!r} to webhook {webhook_id!r}.")
+    _enabled(hook)
+    deliveries.again(row)
+    session.flush()
+    return delivery_view(row)
+
+
+def view(row: WebhookRow, *, with_secret: bool = False) -> Webhook:
+    """Return a webhook as clients see it."""
+    return Webhook.model_validate(
+        {
+            "id": row.id,
+            "url": row.url,
+            "events": row.events,
+            "description": row.description,
+            "enabled": row.enabled,
+            "disabled_reason": row.disabled_reason,
+            "secret": row.secret if with_secret else None,
+            "created_at": row.created_at,
+        }
+    )
+
+
+def delivery_view(row: DeliveryRow) -> Delivery:
+    """Return a delivery as clients see it."""
+    return Delivery.model_validate(
+        {
+            "id": row.id,
+            "event": row.event,
+            "job": row.job_id,
+            "status": row.status,
+            "attempts": row.log,
+            "next_attempt_at": row.not_before if row.status == "pending" else None,
+        }
+    )
+
+
+def check_address(url: HttpUrl, admitted: Iterable[Network], pointer: str) -> None:
+    """Refuse a URL whose host spells out a private address; names are judged when called.
+
+    Raises:
+        Invalid: With ``pointer`` and what to do instead.
+    """
+    addresses = spelled_out(url.host or "")
+    networks = tuple(admitted)
+    if not addresses or any(permitted(address, networks) for address in addresses):
+        return
+    fault = (
+        f"{url.host} is not a public address. Use one that is, or have the operator admit its"
+        " network with WEBHOOK_ALLOWED_NETWORKS"
+    )
+    raise Invalid(fault, errors=[FieldError(pointer=pointer, detail=fault)])
+
+
+def _enabled(row: WebhookRow) -> WebhookRow:
+    if not row.enabled:
+        raise Conflict(
+            f"The webhook is disabled ({row.disabled_reason}). Enable it first: PATCH it with"
+            ' {"enabled": true}.'
+        )
+    return row
+
+
+def _new_secret() -> str:
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
