@@ -1,0 +1,254 @@
+"""Datasets become memory-mapped arrays that fit the model, or a sentence that says why not."""
+
+import contextlib
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.domain.datasets import ImageOptions
+from app.domain.models import TensorSpec
+from app.domain.problems import DatasetMismatch, InvalidDataset
+from workers.compression.intake.datasets import fit_dataset, inspect_dataset
+from workers.compression.intake.limits import DatasetLimits
+
+X = TensorSpec(name="x", dtype="float32", shape=["N", 3, 4])
+
+
+def spec(name: str, dtype: str, *shape: int | str) -> TensorSpec:
+    return TensorSpec(name=name, dtype=dtype, shape=list(shape))
+
+
+def npz(path: Path, **arrays: NDArray[Any]) -> Path:
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def raw_npz(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+    return path
+
+
+def header(text: str, body: bytes = b"") -> bytes:
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + body
+
+
+def images(path: Path, classes: dict[str, list[tuple[int, int]]], prefix: str = "") -> Path:
+    """Write a zip of class folders; each image is one colour, given sizes are (width, height)."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, (name, sizes) in enumerate(classes.items()):
+            for index, size in enumerate(sizes):
+                file = io.BytesIO()
+                Image.new("RGB", size, (51 * (number + 1), 0, 255)).save(file, "PNG")
+                archive.writestr(f"{prefix}{name}/{index}.png", file.getvalue())
+    return path
+
+
+class TestNpz:
+    def test_described_and_fitted_by_name_and_dtype(self, tmp_path: Path) -> None:
+        x = np.random.default_rng(0).random((6, 3, 4))
+        upload = npz(tmp_path / "upload", x=x, targets=np.array([0, 1, 2, 0, 1, 2]))
+        found = inspect_dataset(upload)
+        assert (found.format, found.samples) == ("npz", 6)
+        assert found.arrays == [spec("x", "float64", 6, 3, 4)]
+        assert found.targets is not None
+        assert (found.targets.dtype, found.targets.classes) == ("int64", 3)
+        data = fit_dataset(upload, [X], tmp_path)
+        assert data.inputs["x"].dtype == np.float32
+        assert isinstance(data.inputs["x"], np.memmap)
+        np.testing.assert_allclose(data.inputs["x"], x, rtol=1e-6)
+        np.testing.assert_array_equal(data.targets, [0, 1, 2, 0, 1, 2])
+        assert len(data) == 6
+
+    def test_without_targets_is_fine(self, tmp_path: Path) -> None:
+        upload = npz(tmp_path / "upload", x=np.zeros((2, 3, 4), np.float32))
+        assert fit_dataset(upload, [X], tmp_path).targets is None
+
+    def test_fortran_order_and_foreign_byte_order_are_read(self, tmp_path: Path) -> None:
+        x = np.arange(24.0).reshape(2, 3, 4)
+        upload = npz(tmp_path / "upload", x=np.asfortranarray(x).astype(">f8"))
+        np.testing.assert_array_equal(fit_dataset(upload, [X], tmp_path).inputs["x"], x)
+
+    def test_integers_are_narrowed_only_when_they_fit(self, tmp_path: Path) -> None:
+        ids = spec("ids", "int32", "N", 2)
+        upload = npz(tmp_path / "upload", ids=np.array([[1, 2]], np.int64))
+        assert fit_dataset(upload, [ids], tmp_path).inputs["ids"].dtype == np.int32
+        upload = npz(tmp_path / "upload.npz", ids=np.array([[1, 2**40]], np.int64))
+        with pytest.raises(DatasetMismatch, match="1099511627776, which does not fit"):
+            fit_dataset(upload, [ids], tmp_path)
+
+    @pytest.mark.parametrize(
+        ("arrays", "words"),
+        [
+            ({"y": np.zeros((2, 3, 4))}, "input 'x' has no array"),
+            ({"x": np.zeros((2, 3, 4), np.int64)}, "is int64, but the model's input is float32"),
+            ({"x": np.zeros((2, 3, 5))}, r"has shape \[2, 3, 5\]"),
+        ],
+    )
+    def test_a_mismatch_is_named(
+        self, tmp_path: Path, arrays: dict[str, NDArray[Any]], words: str
+    ) -> None:
+        with pytest.raises(DatasetMismatch, match=words):
+            fit_dataset(npz(tmp_path / "upload.npz", **arrays), [X], tmp_path)
+
+    def test_sample_counts_that_differ_are_named(self, tmp_path: Path) -> None:
+        upload = npz(tmp_path / "upload", x=np.zeros((2, 3)), y=np.zeros((3, 3)))
+        with pytest.raises(InvalidDataset, match="'x' 2, 'y' 3"):
+            inspect_dataset(upload)
+
+    def test_object_arrays_are_refused_and_not_unpickled(self, tmp_path: Path) -> None:
+        upload = npz(tmp_path / "upload", x=np.array([{"a": 1}], dtype=object))
+        with pytest.raises(InvalidDataset, match="is object; only"):
+            inspect_dataset(upload)
+
+    @pytest.mark.parametrize(
+        "member",
+        [
+            b"\x93NUMPY\x02\x00" + (1 << 31).to_bytes(4, "little") + b" ",
+            header("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999, ), }"),
+            header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000, ), }", b"0000"),
+            header("{'descr': '<f4', 'fortran_order': False, 'shape': (1, ), }", bytes(64)),
+            header("{'descr': '<f4', 'fortran_order': __import__('os'), 'shape': (1, ), }"),
+            header("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1, ), }"),
+            header("(" * 60000),
+            b"not an array",
+        ],
+        ids=["giant header", "overflow", "short", "long", "code", "fields", "deep", "magic"],
+    )
+    def test_a_lying_header_is_refused_before_anything_is_allocated(
+        self, tmp_path: Path, member: bytes
+    ) -> None:
+        with pytest.raises(InvalidDataset):
+            inspect_dataset(raw_npz(tmp_path / "upload", x=member))
+
+    def test_negative_classes_are_refused(self, tmp_path: Path) -> None:
+        upload = npz(tmp_path / "upload", x=np.zeros((2, 3)), targets=np.array([-1, 0]))
+        with pytest.raises(InvalidDataset, match="from -1 to 0"):
+            inspect_dataset(upload)
+
+
+class TestParquet:
+    def test_lists_are_reshaped_to_the_input(self, tmp_path: Path) -> None:
+        x = np.random.default_rng(0).random((5, 12)).astype(np.float32)
+        table = pa.table({"id": list("abcde"), "x": x.tolist(), "targets": [0, 1, 0, 1, 1]})
+        pq.write_table(table, tmp_path / "upload")
+        found = inspect_dataset(tmp_path / "upload")
+        assert found.arrays == [spec("x", "float64", 5, 12)]
+        data = fit_dataset(tmp_path / "upload", [X], tmp_path)
+        np.testing.assert_array_equal(data.inputs["x"], x.reshape(5, 3, 4))
+        np.testing.assert_array_equal(data.targets, [0, 1, 0, 1, 1])
+
+    def test_nested_lists_scalars_and_one_dynamic_dimension(self, tmp_path: Path) -> None:
+        table = pa.table({"x": np.arange(24.0).reshape(2, 3, 4).tolist(), "s": [1.0, 2.0]})
+        pq.write_table(table, tmp_path / "upload")
+        inputs = [spec("x", "float32", "N", 3, "T"), spec("s", "float32", "N")]
+        data = fit_dataset(tmp_path / "upload", inputs, tmp_path)
+        assert data.inputs["x"].shape == (2, 3, 4)
+        assert data.inputs["s"].tolist() == [1, 2]
+
+    def test_rows_that_do_not_fill_the_shape_are_named(self, tmp_path: Path) -> None:
+        pq.write_table(pa.table({"x": [[1.0] * 11]}), tmp_path / "upload")
+        with pytest.raises(DatasetMismatch, match=r"11 numbers a row.*\[3, 4\]"):
+            fit_dataset(tmp_path / "upload", [X], tmp_path)
+
+    @pytest.mark.parametrize(
+        ("table", "words"),
+        [
+            ({"x": [[1.0, 2.0], [1.0]]}, "different lengths"),
+            ({"x": [1.0, None]}, "missing values"),
+            ({"x": ["a"]}, "no columns of numbers"),
+            ({"x": [1.0], "targets": ["cat"]}, "store class numbers"),
+        ],
+    )
+    def test_what_cannot_be_an_array_is_named(
+        self, tmp_path: Path, table: dict[str, list[Any]], words: str
+    ) -> None:
+        pq.write_table(pa.table(table), tmp_path / "upload")
+        with pytest.raises(InvalidDataset, match=words):
+            inspect_dataset(tmp_path / "upload")
+
+    def test_parquet_that_lies_about_its_rows_is_refused(self, tmp_path: Path) -> None:
+        pq.write_table(pa.table({"x": [float(i) for i in range(77)]}), tmp_path / "upload")
+        data = (tmp_path / "upload").read_bytes()
+        footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+        lie = data[:footer] + data[footer:].replace(b"\x9a\x01", b"\xfe\x7f")  # zigzag 77 → 8191
+        assert lie != data
+        (tmp_path / "upload").write_bytes(lie)
+        with pytest.raises(InvalidDataset):
+            inspect_dataset(tmp_path / "upload")
+
+    def test_mutated_parquet_never_gets_further_than_a_problem(self, tmp_path: Path) -> None:
+        pq.write_table(pa.table({"x": [[1.0, 2.0]] * 9, "targets": [0] * 9}), tmp_path / "good")
+        good = (tmp_path / "good").read_bytes()
+        generator = np.random.default_rng(0)
+        for _ in range(150):
+            bad = bytearray(good)
+            for position in generator.integers(4, len(bad), 3):
+                bad[position] = int(generator.integers(0, 256))
+            (tmp_path / "upload").write_bytes(bytes(bad))
+            with contextlib.suppress(InvalidDataset):
+                inspect_dataset(tmp_path / "upload")
+
+
+class TestImages:
+    def test_resized_scaled_and_laid_out_as_the_input_says(self, tmp_path: Path) -> None:
+        upload = images(tmp_path / "upload", {"dog": [(8, 6)], "cat": [(5, 5), (7, 9)]}, "set/")
+        found = inspect_dataset(upload)
+        assert found.samples == 3
+        assert found.targets is not None
+        assert found.targets.classes == ["cat", "dog"]
+        first = spec("image", "float32", "N", 3, 2, 4)
+        data = fit_dataset(upload, [first], tmp_path)
+        assert data.inputs["image"].shape == (3, 3, 2, 4)
+        np.testing.assert_array_equal(data.targets, [0, 0, 1])
+        np.testing.assert_allclose(data.inputs["image"][2, :, 0, 0], [0.2, 0, 1], atol=1e-6)
+        last = spec("image", "float32", "N", 2, 4, 3)
+        options = ImageOptions(mean=[0.1, 0.2, 0.3], std=[0.5])
+        data = fit_dataset(upload, [last], tmp_path, options)
+        assert data.inputs["image"].shape == (3, 2, 4, 3)
+        np.testing.assert_allclose(data.inputs["image"][2, 0, 0], [0.2, -0.4, 1.4], atol=1e-6)
+
+    def test_uint8_inputs_get_the_pixels_themselves(self, tmp_path: Path) -> None:
+        upload = images(tmp_path / "upload", {"a": [(4, 4)]})
+        data = fit_dataset(upload, [spec("image", "uint8", "N", "H", "W", 3)], tmp_path)
+        assert data.inputs["image"].shape == (1, 4, 4, 3)
+        assert data.inputs["image"][0, 0, 0].tolist() == [51, 0, 255]
+
+    def test_differing_sizes_need_an_input_of_a_fixed_size(self, tmp_path: Path) -> None:
+        upload = images(tmp_path / "upload", {"a": [(4, 4), (5, 4)]})
+        with pytest.raises(DatasetMismatch, match="differ in size"):
+            fit_dataset(upload, [spec("image", "float32", "N", 3, "H", "W")], tmp_path)
+
+    def test_an_image_bomb_is_refused_by_its_header(self, tmp_path: Path) -> None:
+        upload = images(tmp_path / "upload", {"a": [(64, 64)]})
+        with pytest.raises(InvalidDataset, match="more than 4095 pixels"):
+            inspect_dataset(upload, DatasetLimits(pixels=4095))
+        file = io.BytesIO()
+        Image.new("1", (30000, 30000)).save(file, "PNG")
+        with zipfile.ZipFile(upload, "w") as archive:
+            archive.writestr("a/bomb.png", file.getvalue())
+        with pytest.raises(InvalidDataset, match="pixels"):
+            inspect_dataset(upload)
+
+    def test_broken_images_and_other_files_are_named(self, tmp_path: Path) -> None:
+        for name, words in (("a/x.png", "'x.png' is no readable|a/x.png"), ("a/x.exe", "x.exe")):
+            with zipfile.ZipFile(tmp_path / "upload", "w") as archive:
+                archive.writestr(name, b"nothing")
+            with pytest.raises(InvalidDataset, match=words):
+                inspect_dataset(tmp_path / "upload")
+
+
+def test_an_unknown_format_is_told_what_to_upload(tmp_path: Path) -> None:
+    (tmp_path / "upload").write_bytes(b"1,2,3\n")
+    with pytest.raises(InvalidDataset, match=r"Upload an \.npz"):
+        inspect_dataset(tmp_path / "upload")

@@ -1,0 +1,34 @@
+"""The held-out samples are the same each time, fair to each class, and seen by no step."""
+
+import numpy as np
+import pytest
+
+from app.domain.problems import InvalidDataset
+from workers.compression.intake.split import split
+
+
+@pytest.mark.parametrize("samples", [2, 3, 5, 10, 997])
+def test_both_sides_are_disjoint_and_cover_all(samples: int) -> None:
+    parts = split(samples, None, seed=1)
+    together = np.sort(np.concatenate([parts.train, parts.held_out]))
+    np.testing.assert_array_equal(together, np.arange(samples))
+    assert len(parts.train)
+    assert len(parts.held_out) == max(1, samples // 5)
+
+
+def test_the_same_seed_gives_the_same_split_and_another_seed_another() -> None:
+    first, again, other = (split(100, None, seed).held_out for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_each_class_keeps_its_share() -> None:
+    targets = np.repeat([0, 1, 2], [50, 30, 120])
+    held = split(200, targets, seed=0).held_out
+    counts = np.bincount(targets[held])
+    np.testing.assert_allclose(counts, [10, 6, 24], atol=1)
+
+
+def test_one_sample_cannot_be_split() -> None:
+    with pytest.raises(InvalidDataset, match="fewer than two"):
+        split(1, None, seed=0)

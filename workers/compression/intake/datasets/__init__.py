@@ -1,0 +1,108 @@
+"""Datasets: what an upload holds, and the arrays that feed a model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.datasets import DatasetDescription, ImageOptions, Targets, require_match
+from app.domain.directory import DATA
+from app.domain.models import TensorSpec
+from app.domain.problems import InvalidDataset
+from workers.compression.intake.datasets import images, npz, parquet
+from workers.compression.intake.datasets.arrays import Arrays
+from workers.compression.intake.limits import DatasetLimits
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset fitted to a model: memory-mapped arrays whose first axis is the sample."""
+
+    inputs: dict[str, NDArray[Any]]
+    """One for each model input, in its order, with its dtype."""
+    targets: NDArray[Any] | None
+    """int64 classes or float32 values; None without."""
+    description: DatasetDescription
+
+    def __len__(self) -> int:
+        return self.description.samples
+
+
+@dataclass(frozen=True)
+class _Format:
+    """The two phases of reading a dataset."""
+
+    describe: Callable[[Path, DatasetLimits], DatasetDescription]
+    arrays: Callable[[Path, Sequence[TensorSpec], Path, ImageOptions, DatasetLimits], Arrays]
+
+
+FORMATS: dict[str, _Format] = {
+    "npz": _Format(npz.describe, npz.arrays),
+    "parquet": _Format(parquet.describe, parquet.arrays),
+    "images": _Format(images.describe, images.arrays),
+}
+
+
+def inspect_dataset(upload: Path, limits: DatasetLimits | None = None) -> DatasetDescription:
+    """Check an uploaded dataset and say what it holds.
+
+    Raises:
+        InvalidDataset: with what is wrong and what to upload instead.
+    """
+    return _format(upload).describe(upload, limits or DatasetLimits())
+
+
+def fit_dataset(
+    upload: Path,
+    inputs: Sequence[TensorSpec],
+    directory: Path,
+    options: ImageOptions | None = None,
+    limits: DatasetLimits | None = None,
+) -> Data:
+    """Turn an uploaded dataset into the arrays that a model reads.
+
+    Args:
+        upload: the uploaded bytes.
+        inputs: the model's inputs.
+        directory: of the job; the arrays are written to ``data/*.npy`` in it.
+        options: how images are normalised.
+        limits: what the dataset may hold.
+
+    Raises:
+        InvalidDataset: it is broken.
+        DatasetMismatch: it does not fit the inputs; each mismatch is named.
+    """
+    form, limits = _format(upload), limits or DatasetLimits()
+    description = form.describe(upload, limits)
+    require_match(description, list(inputs))
+    data = directory / DATA
+    data.mkdir(exist_ok=True)
+    fitted = form.arrays(upload, inputs, data, options or ImageOptions(), limits)
+    return Data(
+        inputs={tensor.name: fitted[tensor.name] for tensor in inputs},
+        targets=_targets(fitted.get("targets"), description.targets),
+        description=description,
+    )
+
+
+def _format(upload: Path) -> _Format:
+    """Return the format that a file's bytes speak for."""
+    with upload.open("rb") as file:
+        head = file.read(4)
+    if head == b"PAR1":
+        return FORMATS["parquet"]
+    if head[:2] == b"PK":
+        return FORMATS["npz" if npz.recognises(upload) else "images"]
+    raise InvalidDataset(
+        "The dataset's format is not recognised. Upload an .npz (arrays named after the model's"
+        " inputs, optionally 'targets'), a .parquet, or a zip of class folders of images."
+    )
+
+
+def _targets(array: NDArray[Any] | None, described: Targets | None) -> NDArray[Any] | None:
+    if array is None or described is None:
+        return None
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
