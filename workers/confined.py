@@ -61,12 +61,7 @@ def keep(launch: Launch, pipe: int) -> NoReturn:
         _say(pipe, {"error": str(error)})
         os._exit(1)
     _, status = os.waitpid(first, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if code < 0:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        signal.signal(-code, signal.SIG_DFL)
-        os.kill(os.getpid(), -code)
-    os._exit(code)
+    _end_like(os.waitstatus_to_exitcode(status))
 
 
 def _run(launch: Launch, pipe: int) -> NoReturn:
@@ -101,6 +96,16 @@ def _run(launch: Launch, pipe: int) -> NoReturn:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _end_like(code: int) -> NoReturn:
+    """End with the exit code, or by the signal, with which the confined process ended."""
+    if code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if -code != signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
 
 
 def _settle(directory: Path, temporary: Path, threads: int | None) -> None:

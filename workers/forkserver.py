@@ -133,7 +133,7 @@ class ForkServer:
             keeper=keeper,
             keeper_fd=keeper_fd,
             first_pid=first,
-            first_fd=os.pidfd_open(first),
+            first_fd=_open_process(first, keeper_fd),
             directory=launch.directory,
             limits=launch.limits,
             started=time.monotonic(),
@@ -162,6 +162,14 @@ class ForkServer:
         for run in self._runs.values():
             os.waitpid(run.keeper, 0)
         os._exit(0)
+
+
+def _open_process(pid: int, keeper_fd: int) -> int:
+    """Return a descriptor to kill ``pid`` by; its keeper's where it has ended already."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        return os.dup(keeper_fd)
 
 
 def _hear(reading: int) -> dict[str, str]:

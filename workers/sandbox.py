@@ -227,7 +227,7 @@ class _Server:
 
     def kill(self, number: int) -> Exit:
         if number not in self._ended:
-            with suppress(OSError):
+            with suppress(SandboxError):
                 self._send({"kill": number})
         ended = self.wait(number, _REPLY_SECONDS)
         if ended is None:
@@ -243,8 +243,11 @@ class _Server:
             self._process.wait()
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._channel.settimeout(_REPLY_SECONDS)
-        self._channel.sendall(json.dumps(message).encode() + b"\n")
+        try:
+            self._channel.settimeout(_REPLY_SECONDS)
+            self._channel.sendall(json.dumps(message).encode() + b"\n")
+        except OSError as error:
+            raise SandboxError("the fork server died or does not answer") from error
 
     def _reply(self, seconds: float) -> dict[str, Any]:
         """Return the next message that is not the end of a run."""
@@ -283,11 +286,9 @@ class _Server:
 
 def _environment(device: str) -> dict[str, str]:
     """Return the fork server's variables: none that anybody could have put a secret into."""
-    import workers
-
     chosen = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return chosen | {
-        "PYTHONPATH": str(Path(workers.__path__[0]).parent),
+        "PYTHONPATH": str(Path(__file__).parents[1]),
         # Sets and dictionaries of the same run come in the same order every time.
         "PYTHONHASHSEED": "0",
         "CUDA_VISIBLE_DEVICES": device.partition(":")[2],
