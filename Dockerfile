@@ -21,18 +21,18 @@ FROM base AS gateway-packages
 COPY --from=wheel /wheels /wheels
 RUN python -m venv /opt/planish \
     && /opt/planish/bin/pip install --constraint /etc/planish/constraints.txt \
-       --find-links /wheels 'planish[gateway]'
+       "$(echo /wheels/planish-*.whl)[gateway]"
 
 FROM gateway-packages AS worker-packages
 RUN /opt/planish/bin/pip install --constraint /etc/planish/constraints.txt \
        --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu \
     && /opt/planish/bin/pip install --constraint /etc/planish/constraints.txt \
-       --find-links /wheels 'planish[worker]'
+       "$(echo /wheels/planish-*.whl)[worker]"
 
 # torch from PyPI brings its CUDA libraries; the host needs the driver and the NVIDIA container toolkit.
 FROM gateway-packages AS worker-gpu-packages
 RUN /opt/planish/bin/pip install --constraint /etc/planish/constraints.txt \
-       --find-links /wheels 'planish[worker]'
+       "$(echo /wheels/planish-*.whl)[worker]"
 
 FROM base AS run
 ENV PATH=/opt/planish/bin:$PATH

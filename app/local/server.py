@@ -211,7 +211,7 @@ def wheel(package: str) -> Path:
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise DidNotStart(f"{package} is not installed: pip install 'planish[local]'")
+        raise DidNotStart(f"{package} is not installed: install planish with its extra `local`")
     return Path(spec.submodule_search_locations[0])
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from app.local.server import AlreadyRunning, DidNotStart, Server
 
@@ -32,7 +32,7 @@ class _Member:
     started: float = 0.0
     deaths: int = 0
     settled: bool = False
-    retry_at: float = field(default=0.0)
+    retry_at: float = 0.0
 
 
 class Supervisor:
@@ -53,8 +53,11 @@ class Supervisor:
         self.include(Server(name=name, argv=argv, env=env))
 
     def include(self, server: Server) -> None:
-        """Add a server that may be running already, such as the private PostgreSQL."""
-        self._members.append(_Member(server))
+        """Add a server that may be running already, such as the private PostgreSQL.
+
+        One that answers has started well: it is always started again.
+        """
+        self._members.append(_Member(server, settled=server.directory is not None))
 
     def run(self) -> int:
         """Run everything until a signal comes; return the exit status for our own process."""

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import indent
 
 import psutil
 import psycopg
@@ -46,21 +47,22 @@ def ask(url: str, statement: str) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture
-def owner(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Start another process that runs both servers on ``tmp_path``; it tells when they answer."""
+def owner(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Start a process that runs both servers on ``tmp_path``, tells their pids, and goes on."""
     script = (
         "import sys, time, pathlib\n"
         "from app.local import postgres, redis\n"
         "data = pathlib.Path(sys.argv[1])\n"
         "with postgres.server(data) as database, redis.server(data) as broker:\n"
         "    print(database.pid, broker.pid, flush=True)\n"
-        "    time.sleep(600)\n"
     )
     started = []
 
-    def start() -> subprocess.Popen[str]:
+    def start(then: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [PYTHON, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+            [PYTHON, "-c", script + indent(then, "    "), str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         return process
@@ -118,9 +120,9 @@ def test_a_deep_data_directory_works(tmp_path: Path) -> None:
 
 
 def test_servers_end_when_their_owner_is_killed(
-    tmp_path: Path, owner: Callable[[], subprocess.Popen[str]]
+    tmp_path: Path, owner: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    process = owner()
+    process = owner("time.sleep(600)")
     assert process.stdout is not None
     process.stdout.readline()
     process.kill()
@@ -128,9 +130,9 @@ def test_servers_end_when_their_owner_is_killed(
 
 
 def test_a_start_after_kill_9_of_everything_finds_the_data(
-    tmp_path: Path, owner: Callable[[], subprocess.Popen[str]]
+    tmp_path: Path, owner: Callable[[str], subprocess.Popen[str]]
 ) -> None:
-    process = owner()
+    process = owner("time.sleep(600)")
     assert process.stdout is not None
     database_pid, broker_pid = map(int, process.stdout.readline().split())
     url = postgres.server(tmp_path).url
@@ -241,6 +243,33 @@ def test_a_signal_stops_everything(tmp_path: Path, sent: signal.Signals) -> None
     supervisor.send_signal(sent)
     assert supervisor.wait(10) == 0
     assert (tmp_path / "bye").exists()
+    assert not living_in(tmp_path)
+
+
+def test_a_server_that_dies_is_started_again_with_its_data(
+    tmp_path: Path, owner: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    process = owner(
+        "from app.local.supervisor import Supervisor\n"
+        "supervisor = Supervisor()\n"
+        "supervisor.include(database)\n"
+        "supervisor.run()\n"
+    )
+    assert process.stdout is not None
+    killed = int(process.stdout.readline().split()[0])
+    url = postgres.server(tmp_path).url
+    ask(url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    os.kill(killed, signal.SIGKILL)
+
+    def answers() -> bool:
+        try:
+            return ask(url, "SELECT answer FROM kept") == [(42,)]
+        except psycopg.OperationalError:
+            return False
+
+    until(answers)
+    process.terminate()
+    assert process.wait(10) == 0
     assert not living_in(tmp_path)
 
 
