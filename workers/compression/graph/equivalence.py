@@ -18,7 +18,9 @@ from workers.compression.graph.runtime import Arrays
 from workers.compression.graph.shapes import batch_names, dimension_names, symbolic
 
 _IMAGE_SIZES = (224, 64, 32, 48, 128, 320, 16, 8, 1)
-_OTHER_SIZES = (128, 64, 32, 16, 8, 4, 2, 1)
+_OTHER_SIZES = (128, 64, 32, 16, 8, 4, 2, 1, 512, 256, 384, 576, 1024, 77, 100, 50, 20, 10, 7, 5, 3)
+"""Sizes to try, powers of two first: a size that an exporter fixed is found among the others."""
+
 _IMAGE_RANK = 4
 
 _TOLERANCE = {"float64": 1e-6, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}

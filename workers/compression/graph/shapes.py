@@ -104,13 +104,10 @@ def observed(model: ir.Model, names: Iterable[str], feeds: Mapping[str, np.ndarr
         feeds: an input array for each input.
     """
     probed = model.clone()
-    values = ir.convenience.create_value_mapping(probed.graph)
-    wanted = [values[name] for name in names if name in values and values[name].producer()]
-    if (
-        not wanted
-        or sum(v.const_value.nbytes for v in values.values() if v.const_value is not None)
-        > INLINE_LIMIT
-    ):
+    asked = set(names)
+    wanted = [value for node in probed.graph for value in node.outputs if value.name in asked]
+    weights = sum(v.const_value.nbytes for v in probed.graph.initializers.values() if v.const_value)
+    if not wanted or weights > INLINE_LIMIT:
         return {}
     probed.graph.outputs.extend(v for v in wanted if v not in probed.graph.outputs)
     with tempfile.TemporaryDirectory() as scratch:

@@ -20,6 +20,8 @@ DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "com.microsoft"})
 
 _MIN_OPSET = 7
 
+_TYPES = frozenset(ir.DataType) - {ir.DataType.UNDEFINED}
+
 _TYPED_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "double_data",
                  "uint64_data")  # fmt: skip
 
@@ -40,6 +42,10 @@ def check_model(proto: onnx.ModelProto, limits: ModelLimits) -> None:
     _check_interface(proto.graph, limits)
     _check_functions(proto, limits)
     _check_domains(proto)
+    weights = {tensor.name: list(tensor.dims) for tensor in proto.graph.initializer}
+    for node in _all_nodes(proto.graph.node):
+        if node.op_type == "MatMulNBits":
+            _check_packed_weight(node, weights)
 
 
 def check_tensor(tensor: onnx.TensorProto, limits: ModelLimits) -> None:
@@ -147,7 +153,7 @@ def _check_interface(graph: onnx.GraphProto, limits: ModelLimits) -> None:
         if value.name in weights:
             continue
         tensor = value.type.tensor_type
-        if tensor.elem_type not in set(ir.DataType) or not tensor.HasField("shape"):
+        if tensor.elem_type not in _TYPES or not tensor.HasField("shape"):
             raise InvalidModel(
                 f"Input '{value.name}' has no type or no shape. Export the model again with an"
                 " example input, naming the dynamic dimensions."
@@ -228,3 +234,22 @@ def _check_domains(proto: onnx.ModelProto) -> None:
                 " that is not here. Export it with standard ONNX operators, or as a model-local"
                 " function."
             )
+
+
+def _check_packed_weight(node: onnx.NodeProto, weights: dict[str, list[int]]) -> None:
+    """Refuse a MatMulNBits whose claimed size is not that of its packed weight.
+
+    The weight is ``[N, blocks, block_size * bits / 8]`` with ``blocks = ceil(K / block_size)``.
+    """
+    claimed = {attribute.name: attribute.i for attribute in node.attribute}
+    rows, columns = claimed.get("N", 0), claimed.get("K", 0)
+    bits, block = claimed.get("bits", 4), claimed.get("block_size", 0)
+    sound = bits in {2, 4, 8} and min(rows, columns, block) > 0
+    if sound and len(node.input) > 1 and node.input[1] in weights:
+        expected = [rows, -(-columns // block), block * bits // 8]
+        sound = weights[node.input[1]] == expected
+    if not sound:
+        raise InvalidModel(
+            f"MatMulNBits '{node.name}' claims a weight of N={rows}, K={columns}, bits={bits},"
+            f" block_size={block}, which its data does not have."
+        )

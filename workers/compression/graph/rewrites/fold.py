@@ -14,8 +14,15 @@ from workers.compression.graph import runtime
 from workers.compression.graph.load import save
 from workers.compression.graph.shapes import infer
 
-_SMALL = 64 << 10
-"""Bytes up to which a result may be larger than the constants that it replaces."""
+_SMALL = {"Cast": 4 << 10}
+"""Bytes up to which a result may be larger than the constants that it replaces: sizes and shapes
+that are cast, not weights that are stored in a narrow type."""
+
+_SMALL_ELSE = 1 << 20
+"""The same for other operators."""
+
+_GROWTH = 64 << 20
+"""Bytes that all results together may add."""
 
 _LARGE = 256 << 20
 """Bytes that inputs and outputs of one folded node may take."""
@@ -30,28 +37,32 @@ _Array = NDArray[Any]
 
 
 def fold_constants(model: ir.Model) -> int:
-    """Replace nodes of the main graph whose inputs are all constant by their results.
+    """Replace nodes whose inputs are all constant by their results, in subgraphs too.
 
     1. Values are onnxruntime's own: each node is run alone.
     2. A Shape or Size of a value whose dimensions are all known is a constant.
-    3. A result larger than 64 KiB must not outgrow the constants that it replaces, and its size
-       must be known before it is computed: folding never makes the file grow, nor needs much
-       memory. An unpacked float16 or int8 weight stays as it is stored.
+    3. A result's size must be known before it is computed. Past 1 MiB it must not outgrow the
+       constants that it replaces, and all together must not add more than 64 MiB: folding needs
+       little memory and hardly makes the file grow. A float16 weight stays as it is stored.
     4. Random operators, quantization and nodes with subgraphs stay.
     5. A node that makes a graph output, strings or sequences stays.
     """
     infer(model)
-    folded = 0
+    folded, growth = 0, 0
     with tempfile.TemporaryDirectory() as scratch:
-        for node in list(model.graph):
-            arrays = _result(node, model, Path(scratch) / "node.onnx")
+        for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+            if growth > _GROWTH or not isinstance(node.graph, ir.Graph):
+                continue
+            replaced = _replaced_bytes(node)
+            arrays = _result(node, replaced, model, Path(scratch) / "node.onnx")
             if arrays is not None:
-                _replace(node, arrays, model.graph)
+                growth += max(0, sum(array.nbytes for array in arrays) - replaced)
+                _replace(node, arrays, node.graph)
                 folded += 1
     return folded
 
 
-def _result(node: ir.Node, model: ir.Model, path: Path) -> list[_Array] | None:
+def _result(node: ir.Node, replaced: int, model: ir.Model, path: Path) -> list[_Array] | None:
     """Return a node's outputs when it may be folded, else None."""
     if node.domain != "" or any(value.is_graph_output() for value in node.outputs):
         return None
@@ -62,20 +73,22 @@ def _result(node: ir.Node, model: ir.Model, path: Path) -> list[_Array] | None:
     tensors = {name: tensor for name, tensor in constants.items() if tensor is not None}
     if node.op_type in _KEPT or not tensors or len(tensors) < len(constants):
         return None
-    return _run(node, tensors, model, path) if _affordable(node, tensors) else None
+    given = sum(tensor.nbytes for tensor in tensors.values())
+    return _run(node, tensors, model, path) if _affordable(node, given, replaced) else None
 
 
-def _affordable(node: ir.Node, constants: dict[str, ir.TensorProtocol]) -> bool:
+def _affordable(node: ir.Node, given: int, replaced: int) -> bool:
     """Return whether the outputs' size is known before they are computed, and allowed."""
     sizes = [_bytes(value) for value in node.outputs]
     result = sum(size for size in sizes if size is not None)
-    replaced = sum(
-        constants[str(value.name)].nbytes
-        for value in {v for v in node.inputs if v is not None}
-        if len(value.uses()) == 1
-    )
-    used = result + sum(tensor.nbytes for tensor in constants.values())
-    return None not in sizes and result <= max(_SMALL, replaced) and used <= _LARGE
+    small = _SMALL.get(node.op_type, _SMALL_ELSE)
+    return None not in sizes and result <= max(small, replaced) and result + given <= _LARGE
+
+
+def _replaced_bytes(node: ir.Node) -> int:
+    """Return the bytes of the constants that nothing but this node uses."""
+    values = {value for value in node.inputs if value is not None and len(value.uses()) == 1}
+    return sum(v.const_value.nbytes for v in values if v.const_value is not None)
 
 
 def _bytes(value: ir.Value) -> int | None:
