@@ -111,9 +111,7 @@ def _end_like(code: int) -> NoReturn:
 def _settle(directory: Path, temporary: Path, threads: int | None) -> None:
     """Make the directory this process's home, its log and its place for temporary files."""
     os.chdir(directory)
-    os.environ.clear()
-    home = str(directory)
-    os.environ.update(HOME=home, TMPDIR=str(temporary), USER="planish", PATH="", LANG="C.UTF-8")
+    os.environ.update(HOME=str(directory), TMPDIR=str(temporary), USER="planish")
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     log = os.open(LOG, flags, 0o644)
     nothing = os.open("/dev/null", os.O_RDONLY)

@@ -32,6 +32,13 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
+@pytest.fixture
+def forking_sandbox(sandbox: Sandbox) -> Sandbox:
+    if not sandbox.probe()["pid_namespace"]:
+        pytest.skip("nothing can be forked where there are no namespaces")
+    return sandbox
+
+
 def start(sandbox: Sandbox, directory: Path, entry: str, limits: Limits = LIMITS) -> Run:
     return sandbox.start(directory, limits, entry=f"tests.workers.runs:{entry}")
 
@@ -112,9 +119,9 @@ def test_an_unknown_requirement_starts_nothing(tmp_path: Path) -> None:
         start(sandbox, tmp_path, "write_a_file")
 
 
-def test_processes_are_bounded(sandbox: Sandbox, tmp_path: Path) -> None:
+def test_processes_are_bounded(forking_sandbox: Sandbox, tmp_path: Path) -> None:
     limits = replace(LIMITS, memory_bytes=64_000 * MEBIBYTE)
-    assert end(sandbox, tmp_path, "fork_without_end", limits).code == 0
+    assert end(forking_sandbox, tmp_path, "fork_without_end", limits).code == 0
     assert int((tmp_path / "children").read_text()) < LIMITS.processes
 
 
@@ -130,17 +137,16 @@ def test_a_directory_is_bounded(sandbox: Sandbox, tmp_path: Path, entry: str) ->
 
 @pytest.mark.parametrize(
     "entry",
-    [
-        "hoard_memory",
-        "hoard_memory_in_children",
-        "ask_for_much_memory",
-        "ask_torch_for_much_memory",
-    ],
+    ["hoard_memory", "ask_for_much_memory", "ask_torch_for_much_memory"],
 )
 def test_memory_is_bounded(sandbox: Sandbox, tmp_path: Path, entry: str) -> None:
     ended = end(sandbox, tmp_path, entry)
     assert ended.reason == "memory"
     assert ended.peak_memory_bytes < 2 * LIMITS.memory_bytes
+
+
+def test_memory_of_all_processes_is_bounded(forking_sandbox: Sandbox, tmp_path: Path) -> None:
+    assert end(forking_sandbox, tmp_path, "hoard_memory_in_children").reason == "memory"
 
 
 def test_wall_time_is_bounded(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -168,7 +174,7 @@ def test_kill_ends_every_generation(sandbox: Sandbox, tmp_path: Path) -> None:
     processes = tree(run.pid)
     ended = run.kill()
     assert (ended.signal, ended.reason) == (signal.SIGKILL, "killed")
-    assert len(processes) >= 2
+    assert len(processes) > 1 or not sandbox.probe()["pid_namespace"]
     assert_all_gone(processes)
     assert run.kill() == ended
 
@@ -216,20 +222,21 @@ def test_a_killed_worker_leaves_nothing_running(tmp_path: Path) -> None:
         [sys.executable, "-c", STARTER, str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as worker:
         assert worker.stdout is not None
-        worker.stdout.readline()
-        await_file(tmp_path / "ready")
-        processes = tree(worker.pid)[1:]
-        assert len(processes) >= 4
-        worker.kill()
+        try:
+            assert worker.stdout.readline()
+            await_file(tmp_path / "ready")
+            processes = tree(worker.pid)[1:]
+        finally:
+            worker.kill()
+        assert len(processes) >= 3
         assert_all_gone(processes)
 
 
 def test_a_closed_sandbox_leaves_nothing_running(tmp_path: Path) -> None:
-    sandbox = Sandbox(preload=False)
-    run = start(sandbox, tmp_path, "sleep_in_three_generations")
-    await_file(tmp_path / "ready")
-    processes = tree(run.pid)
-    sandbox.close()
+    with Sandbox(preload=False) as sandbox:
+        run = start(sandbox, tmp_path, "sleep_in_three_generations")
+        await_file(tmp_path / "ready")
+        processes = tree(run.pid)
     assert_all_gone(processes)
     ended = run.poll()
     assert ended is not None
