@@ -8,20 +8,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.domain import ids
 from app.domain.webhooks import Attempt
-from app.store.tables import DeliveryRow, WebhookRow
+from app.store.tables import DeliveryRow, Json, WebhookRow
 
 MAX_LOG = 50
 """Attempts that are kept of a delivery; redeliveries push out the oldest."""
 
 DUE_PER_WEBHOOK = 4
 """Of one webhook at one time, so that a receiver that hangs does not hold up the others."""
+
+MAX_PAYLOAD = 20_000
+"""Bytes of a payload that tells about a job."""
 
 GONE = 410
 
@@ -43,7 +45,7 @@ class Claim:
     """By the database's clock."""
 
 
-def enqueue(session: Session, tenant: str, event: str, job_id: str, data: Any) -> None:
+def enqueue(session: Session, tenant: str, event: str, job_id: str, job: Json) -> None:
     """Write one pending delivery for each enabled webhook that wants ``event`` of this job.
 
     Args:
@@ -51,7 +53,8 @@ def enqueue(session: Session, tenant: str, event: str, job_id: str, data: Any) -
         tenant: Whose webhooks are told.
         event: Such as ``job.succeeded``.
         job_id: The job that it is about; its one-off webhook is told too.
-        data: JSON for the payload's ``data``.
+        job: The payload's ``data``. Where it is too long to be posted, ``steps`` is null and
+            ``problem`` keeps its head alone; the job itself has the rest.
     """
     hooks = session.scalars(
         select(WebhookRow).where(
@@ -62,10 +65,10 @@ def enqueue(session: Session, tenant: str, event: str, job_id: str, data: Any) -
         )
     )
     for hook in hooks:
-        session.add(delivery(hook, event, job_id, data))
+        session.add(delivery(hook, event, job_id, _short(job)))
 
 
-def delivery(hook: WebhookRow, event: str, job_id: str | None, data: Any) -> DeliveryRow:
+def delivery(hook: WebhookRow, event: str, job_id: str | None, data: Json) -> DeliveryRow:
     """Return a fresh pending delivery; its payload is fixed now, byte for byte."""
     payload = {"type": event, "timestamp": datetime.now(UTC).isoformat(), "data": data}
     return DeliveryRow(
@@ -75,7 +78,7 @@ def delivery(hook: WebhookRow, event: str, job_id: str | None, data: Any) -> Del
         job_id=job_id,
         event=event,
         message_id=ids.new("msg"),
-        payload=json.dumps(payload, separators=(",", ":")),
+        payload=_compact(payload),
     )
 
 
@@ -184,6 +187,22 @@ def again(row: DeliveryRow) -> None:
     row.status = "pending"
     row.attempts = 0
     row.not_before = func.now()
+
+
+def _compact(data: Json) -> str:
+    return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+
+
+def _short(job: Json) -> Json:
+    envelope = 200
+    if len(_compact(job).encode()) + envelope <= MAX_PAYLOAD:
+        return job
+    short = {**job, "steps": None}
+    if "problem" in job:
+        problem = job["problem"]
+        head = {key: problem[key] for key in ("type", "title", "status")}
+        short["problem"] = {**head, "detail": problem["detail"][:1000]}
+    return short
 
 
 def _free() -> tuple[ColumnElement[bool], ...]:

@@ -25,7 +25,7 @@ from app.services import webhooks
 from app.settings import Database, Settings, Webhook
 from app.store import deliveries
 from app.store.session import Sessions, connect, sessions
-from app.store.tables import DeliveryRow, WebhookRow
+from app.store.tables import DeliveryRow, Json, WebhookRow
 from tests.receiver import Receiver, receiver, status
 from workers.webhooks import delivery, post
 
@@ -71,7 +71,7 @@ def hook(store: Sessions, url: str, **columns: object) -> str:
     return row.id
 
 
-def pending(store: Sessions, webhook_id: str, data: object = None) -> str:
+def pending(store: Sessions, webhook_id: str, data: Json | None = None) -> str:
     with store.begin() as session:
         row = deliveries.delivery(
             session.get_one(WebhookRow, webhook_id), "job.succeeded", None, data or {"n": 1}
@@ -492,3 +492,18 @@ def test_tls_is_verified_against_the_name_although_an_address_is_connected_to(
         by_address = running.url.replace("localhost", "127.0.0.1")
         assert outcome(store, settings, by_address)[0] == "pending"
     post._trust.cache_clear()
+
+
+def test_a_job_too_long_to_be_posted_is_told_without_its_steps(store: Sessions) -> None:
+    problem = {"type": "failed", "title": "T", "status": 422, "detail": "d" * 90_000, "more": "m"}
+    job: Json = {"id": "job_1", "steps": [{"ignore": ["ü" * 500] * 100}], "problem": problem}
+    hook(store, "https://one.example/")
+    with store.begin() as session:
+        deliveries.enqueue(session, "t", "job.succeeded", "job_1", job)
+    with store() as session:
+        payload = session.scalars(select(DeliveryRow.payload)).one()
+    assert len(payload.encode()) < 20_000
+    data = json.loads(payload)["data"]
+    assert data["id"] == "job_1"
+    assert data["steps"] is None
+    assert data["problem"]["type"] == "failed"
