@@ -176,6 +176,8 @@ class JobRow(Leased, Table):
     peak_memory_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
     running_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
     """Of attempts that have ended: ``limits.running_minutes`` bounds their sum."""
+    spent_attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Of ``attempts``, those before the last retry: a retry has a budget of its own."""
     last_event: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())

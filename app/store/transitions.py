@@ -53,6 +53,17 @@ def give_back(session: Session, job: JobRow, *, spent: bool, delay_seconds: floa
     enter(session, job, "queued", "queued")
 
 
+def retry(session: Session, job: JobRow) -> None:
+    """Queue a failed or cancelled job anew, with fresh limits; its finished steps stay done."""
+    job.problem = None
+    job.finished_at = None
+    job.started_at = None
+    job.spent_attempts = job.attempts
+    job.running_seconds = 0.0
+    job.queued_at = job.not_before = func.clock_timestamp()
+    enter(session, job, "queued", "queued")
+
+
 def finish(
     session: Session,
     job: JobRow,
@@ -62,7 +73,7 @@ def finish(
     """Enter a terminal state, once, and write the webhook deliveries that tell of it."""
     release(job)
     details = problem.details() if isinstance(problem, Problem) else problem
-    job.problem = details.model_dump(mode="json", exclude_none=True) if details else None
+    job.problem = details.model_dump(mode="json") if details else None
     job.finished_at = func.clock_timestamp()
     job.progress = 1.0 if status == "succeeded" else job.progress
     job.cancel_requested = False
@@ -70,9 +81,5 @@ def finish(
     session.flush()
     session.refresh(job)
     artifacts = session.scalars(select(ArtifactRow).where(ArtifactRow.job_id == job.id)).all()
-    data = job_view(job, artifacts).model_dump(
-        mode="json", exclude={"step_reports"}, exclude_none=False
-    )
-    if data["problem"] is None:
-        del data["problem"]
+    data = job_view(job, artifacts).model_dump(mode="json")
     deliveries.enqueue(session, job.tenant, f"job.{status}", job.id, data)

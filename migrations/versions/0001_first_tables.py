@@ -100,6 +100,7 @@ def upgrade() -> None:
         sa.Column("gpu_seconds", sa.Double(), server_default="0", nullable=False),
         sa.Column("peak_memory_bytes", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("running_seconds", sa.Double(), server_default="0", nullable=False),
+        sa.Column("spent_attempts", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("last_event", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column(
             "created_at",
