@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
 from workers.compression.graph.runtime import Arrays
-from workers.compression.graph.shapes import batch_names, dimension_names, symbolic
+from workers.compression.graph.shapes import batch_names, dimension_names, inputs_of, symbolic
 
 _IMAGE_SIZES = (224, 64, 32, 48, 128, 320, 16, 8, 1)
 _OTHER_SIZES = (128, 64, 32, 16, 8, 4, 2, 1, 512, 256, 384, 576, 1024, 77, 100, 50, 20, 10, 7, 5, 3)
@@ -115,7 +115,7 @@ def random_feeds(
     """
     generator = np.random.default_rng(seed)
     feeds = {}
-    for value in model.graph.inputs:
+    for value in inputs_of(model):
         shape = [
             size if isinstance(size, int) else sizes[name]
             for size, name in zip(value.shape or (), dimension_names(value), strict=True)
@@ -142,7 +142,7 @@ def _assignments(model: ir.Model, batch: int) -> Iterator[dict[str, int]]:
     """Yield sizes for the dynamic dimensions, likely ones first; names are consistent."""
     batches = batch_names(model)
     others = [(tensor, name) for tensor, name in symbolic(model) if name not in batches]
-    rank = {str(v.name): len(v.shape or ()) for v in model.graph.inputs}
+    rank = {str(v.name): len(v.shape or ()) for v in inputs_of(model)}
     choices = {
         name: _IMAGE_SIZES if rank[tensor] == _IMAGE_RANK else _OTHER_SIZES
         for tensor, name in others

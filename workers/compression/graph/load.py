@@ -33,6 +33,7 @@ def load(path: Path) -> ir.Model:
         if external.is_external(tensor):
             external.locate(tensor, path.parent)
     model = ir.serde.deserialize_model(proto)
+    passes.TopologicalSortPass()(model)
     ir.external_data.set_base_dir(model.graph, path.parent)
     return model
 
@@ -127,6 +128,13 @@ def _inline(tensor: onnx.TensorProto, data: bytes) -> None:
     tensor.raw_data = data
 
 
+def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
+    """Let an external tensor name its bytes in another file."""
+    del tensor.external_data[:]
+    for key, value in (("location", location), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
 def _move_out(
     proto: onnx.ModelProto, regions: list[tuple[onnx.TensorProto, external.Region]], path: Path
 ) -> None:
@@ -141,10 +149,7 @@ def _move_out(
             offset = file.tell()
             for piece in external.chunks(region):
                 file.write(piece)
-            del tensor.external_data[:]
-            onnx.external_data_helper.set_external_data(
-                tensor, data.name, offset=offset, length=region.length
-            )
+            _point(tensor, data.name, offset, region.length)
     if proto.ByteSize() > INLINE_LIMIT:
         raise InvalidModel("The model keeps more than 2 GiB outside of its initializers.")
 

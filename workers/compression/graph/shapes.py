@@ -15,11 +15,16 @@ Shapes = dict[str, tuple[int, ...]]
 """By value name; only values whose every dimension is known."""
 
 
+def inputs_of(model: ir.Model) -> list[ir.Value]:
+    """Return what a user feeds: old exporters also list weights among the inputs."""
+    return [value for value in model.graph.inputs if value.const_value is None]
+
+
 def symbolic(model: ir.Model) -> list[tuple[str, str]]:
     """Return the inputs' dynamic dimensions as (input, dimension) names, in order."""
     return [
         (str(value.name), name)
-        for value in model.graph.inputs
+        for value in inputs_of(model)
         for name, size in zip(dimension_names(value), value.shape or (), strict=True)
         if not isinstance(size, int)
     ]
@@ -44,7 +49,7 @@ def batch_names(model: ir.Model) -> set[str]:
     """Return the dynamic dimensions that count samples: the inputs' first ones."""
     return {
         dimension_names(value)[0]
-        for value in model.graph.inputs
+        for value in inputs_of(model)
         if value.shape and not isinstance(value.shape[0], int)
     }
 

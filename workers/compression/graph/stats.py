@@ -29,6 +29,9 @@ _CARRIERS = frozenset(
 _AFTER_PRODUCT = frozenset({"Cast", "Mul", "DequantizeLinear", "QuantizeLinear", "Identity"})
 """Operators that may stand between a (quantized) product and the Add of its bias."""
 
+_SUMS = {"Add": (0, 1), "QLinearAdd": (0, 3)}
+"""Operators that may put a bias on a product, with their operands' slots."""
+
 _REACH = 8
 """How many such operators are followed."""
 
@@ -156,7 +159,7 @@ def stored(value: ir.Value | None) -> Weight | None:
 
 
 def _listed(node: ir.Node) -> bool:
-    return operator_of(node) is not None or node.op_type == "Add"
+    return operator_of(node) is not None or node.op_type in _SUMS
 
 
 def _sized(node: ir.Node) -> Iterator[ir.Value]:
@@ -178,9 +181,8 @@ def _macs(node: ir.Node, operator: Operator, shapes: Shapes) -> int | None:
 
 def _added_bias(node: ir.Node) -> list[Weight]:
     """Return the constant that an Add puts on a product, when it is a vector."""
-    if node.op_type != "Add" or len(node.inputs) != 2:
-        return []
-    for bias, product in (node.inputs, node.inputs[::-1]):
+    operands = [_input(node, slot) for slot in _SUMS.get(node.op_type, ())]
+    for bias, product in zip(operands, operands[::-1], strict=True):
         weight = stored(bias)
         if weight is None or weight.tensor.dtype in _INDICES or not _comes_from_product(product):
             continue

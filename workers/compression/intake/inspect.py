@@ -67,7 +67,7 @@ def _describe(
     return ModelDescription(
         format="onnx",
         opset=opset(proto),
-        inputs=[_spec(value) for value in model.graph.inputs],
+        inputs=[_spec(value) for value in shapes.inputs_of(model)],
         outputs=[_spec(value) for value in normal.graph.outputs],
         operators=stats.operators(model),
         parameters=figures.parameters,

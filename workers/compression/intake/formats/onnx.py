@@ -11,6 +11,7 @@ from workers.compression.graph import external, runtime
 from workers.compression.graph.load import make_self_contained
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.intake.proto import check_model
+from workers.compression.intake.repair import repair
 from workers.compression.intake.sparse import densify
 from workers.compression.intake.wire import check_wire
 
@@ -78,7 +79,7 @@ def _accept(
 ) -> onnx.ModelProto:
     """Write the self-contained model and let the checker and the runtime judge it."""
     densify(proto, limits)
-    _name_minus_one_dynamic(proto.graph)
+    repair(proto.graph)
     make_self_contained(proto, source, target)
     try:
         onnx.checker.check_model(str(target))
@@ -89,14 +90,6 @@ def _accept(
     except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
         raise InvalidModel(f"onnxruntime cannot load the model: {_line(error)}") from None
     return proto
-
-
-def _name_minus_one_dynamic(graph: onnx.GraphProto) -> None:
-    """Turn a size of -1, which some exporters write for a dynamic dimension, into none."""
-    for value in (*graph.input, *graph.output, *graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_value == -1:
-                dim.ClearField("value")
 
 
 def _line(error: Exception) -> str:

@@ -1,0 +1,78 @@
+"""Trials are inputs that the reference accepts, in several sizes; differences are named."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from tests.workers.intake.models import convnet, model, tensor, value, write
+from workers.compression.graph import equivalence
+from workers.compression.graph.equivalence import Trial, difference
+from workers.compression.graph.load import load
+
+
+def trials(proto: onnx.ModelProto, directory: Path, seed: int = 0) -> list[Trial]:
+    path = write(proto, directory / "model.onnx")
+    return equivalence.find_trials(load(path), path, seed)
+
+
+def test_one_sample_in_two_sizes_and_two_samples(tmp_path: Path) -> None:
+    sizes = [trial.sizes for trial in trials(convnet(), tmp_path)]
+    assert sizes == [
+        {"N": 1, "H": 224, "W": 224},
+        {"N": 1, "H": 64, "W": 64},
+        {"N": 2, "H": 224, "W": 224},
+    ]
+
+
+def test_dimensions_of_one_name_get_one_size_and_a_fixed_one_is_found(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Add", ["x", "z"], ["s"]),
+        helper.make_node("Reshape", ["s", "shape"], ["y"]),
+    ]
+    inputs = [value("x", "N", "T"), value("z", "N", "T")]
+    proto = model(nodes, inputs, [value("y", 1, 7)], [tensor("shape", np.array([1, 7]))])
+    found = trials(proto, tmp_path)
+    assert found[0].sizes == {"N": 1, "T": 7}
+    assert found[0].feeds["x"].shape == found[0].feeds["z"].shape == (1, 7)
+
+
+def test_indices_are_drawn_from_the_range_that_the_model_accepts(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Gather", ["table", "x"], ["y"])]
+    inputs = [value("x", "N", "T", dtype=TensorProto.INT64)]
+    weights = [tensor("table", np.arange(8, dtype=np.float32).reshape(2, 4))]
+    found = trials(model(nodes, inputs, [value("y", "N", "T", 4)], weights), tmp_path)
+    assert {int(number) for number in found[0].feeds["x"].reshape(-1)} == {0, 1}
+
+
+def test_a_model_that_answers_differently_each_time_has_no_trials(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("RandomNormalLike", ["x"], ["r"]),
+        helper.make_node("Add", ["x", "r"], ["y"]),
+    ]
+    assert trials(model(nodes, [value("x", "N")], [value("y", "N")]), tmp_path) == []
+
+
+def test_the_same_seed_gives_the_same_inputs(tmp_path: Path) -> None:
+    first, again, other = (trials(convnet(), tmp_path, seed)[0].feeds["x"] for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_differences_are_relative_to_the_largest_output_and_named() -> None:
+    y = np.array([1000, 1], np.float32)
+    assert difference({"y": y}, {"y": y + np.float32(0.01)}) is None
+    assert "differs by 0.001" in (difference({"y": y}, {"y": y + np.float32(1)}) or "")
+    assert "float64" in (difference({"y": y}, {"y": y.astype(np.float64)}) or "")
+    assert "[1]" in (difference({"y": y}, {"y": y[:1]}) or "")
+    assert "outputs are" in (difference({"y": y}, {"z": y}) or "")
+    assert difference({"y": np.array([1])}, {"y": np.array([2])})
+
+
+def test_infinities_and_nans_must_coincide() -> None:
+    y = np.array([np.nan, np.inf, 1], np.float32)
+    assert difference({"y": y}, {"y": y.copy()}) is None
+    assert difference({"y": y}, {"y": np.array([1, np.inf, 1], np.float32)})
+    assert difference({"y": y}, {"y": np.array([np.nan, -np.inf, 1], np.float32)})
+    assert difference({"y": y[2:]}, {"y": y[:1]})

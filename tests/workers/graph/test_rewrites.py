@@ -1,0 +1,203 @@
+"""The normal form computes the same, under the same names, with nothing left to compute ahead."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+from tests.workers.intake.models import branch, convnet, mlp, model, tensor, value, write
+from workers.compression.graph import equivalence
+from workers.compression.graph.equivalence import Trial
+from workers.compression.graph.load import load, save
+from workers.compression.graph.rewrites import Applied, Undone, normalize
+from workers.compression.graph.rewrites.constants import lift_constants
+from workers.compression.graph.rewrites.dead import remove_dead
+from workers.compression.graph.rewrites.fold import fold_constants
+from workers.compression.graph.rewrites.identity import remove_identities
+
+
+def trials_of(proto: onnx.ModelProto, directory: Path) -> tuple[ir.Model, list[Trial]]:
+    path = write(proto, directory / "reference.onnx")
+    reference = load(path)
+    return reference, equivalence.find_trials(reference, path)
+
+
+def normal(proto: onnx.ModelProto, directory: Path) -> ir.Model:
+    """Return the normal form after checking it against the reference once more."""
+    reference, trials = trials_of(proto, directory)
+    assert trials
+    graph, passes = normalize(reference, directory, trials)
+    assert not [each for each in passes if isinstance(each, Undone)]
+    save(graph, directory / "normal.onnx")
+    onnx.checker.check_model(str(directory / "normal.onnx"), full_check=True)
+    assert equivalence.check(directory / "normal.onnx", trials) is None
+    return graph
+
+
+def operators(graph: ir.Model) -> Counter[str]:
+    return Counter(node.op_type for node in graph.graph)
+
+
+def constant(name: str, array: object) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], [name], value=tensor(name, array))
+
+
+def test_identities_constants_and_dead_nodes_go(tmp_path: Path) -> None:
+    nodes = [
+        constant("two", np.float32(2)),
+        constant("three", np.float32(3)),
+        helper.make_node("Add", ["two", "three"], ["five"]),
+        helper.make_node("Identity", ["x"], ["i"]),
+        helper.make_node("Mul", ["i", "five"], ["m"]),
+        helper.make_node("Exp", ["x"], ["unused"]),
+        helper.make_node("Identity", ["m"], ["y"]),
+    ]
+    proto = model(nodes, [value("x", "N", 2)], [value("y", "N", 2)], [tensor("w", np.ones(3))])
+    graph = normal(proto, tmp_path)
+    assert operators(graph) == {"Mul": 1}
+    assert [v.name for v in graph.graph.outputs] == ["y"]
+    assert list(graph.graph.initializers) == ["five"]
+    assert graph.graph.initializers["five"].const_value.numpy() == 5  # type: ignore[union-attr]
+
+
+def test_an_identity_from_input_to_output_keeps_both_names(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    graph = normal(model(nodes, [value("x", "N")], [value("y", "N")]), tmp_path)
+    assert operators(graph) == {"Identity": 1}
+
+
+def test_an_identity_of_an_outer_value_in_a_branch_stays(tmp_path: Path) -> None:
+    def side(name: str) -> onnx.GraphProto:
+        nodes = [helper.make_node("Identity", [name], [f"{name}_out"])]
+        return helper.make_graph(nodes, name, [], [value(f"{name}_out", "N")])
+
+    nodes = [
+        helper.make_node("Neg", ["x"], ["n"]),
+        helper.make_node("Exp", ["x"], ["e"]),
+        helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0),
+        helper.make_node("Cast", ["s"], ["c"], to=onnx.TensorProto.BOOL),
+        helper.make_node("If", ["c"], ["y"], then_branch=side("n"), else_branch=side("e")),
+    ]
+    normal(model(nodes, [value("x", "N")], [value("y", "N")]), tmp_path)
+
+
+def test_shapes_of_static_values_fold_and_dynamic_ones_stay(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Reshape", ["x", "s"], ["y"]),
+    ]
+    graph = normal(model(nodes, [value("x", 2, 3)], [value("y", 2, 3)]), tmp_path)
+    assert operators(graph) == {"Reshape": 1}
+    graph = normal(model(nodes, [value("x", "N", 3)], [value("y", "N", 3)]), tmp_path)
+    assert operators(graph) == {"Shape": 1, "Reshape": 1}
+
+
+def test_folding_never_needs_much_memory(tmp_path: Path) -> None:
+    """A 4 TB result is not computed to see how large it is; neither is one of unknown size."""
+    nodes = [
+        constant("shape", np.array([1 << 20, 1 << 20])),
+        helper.make_node("ConstantOfShape", ["shape"], ["huge"]),
+        helper.make_node("ReduceMax", ["huge"], ["h"], keepdims=0),
+        constant("data", np.ones(4, np.float32)),
+        helper.make_node("NonZero", ["data"], ["n"]),
+        helper.make_node("Cast", ["n"], ["c"], to=1),
+        helper.make_node("ReduceMax", ["c"], ["r"], keepdims=0),
+        helper.make_node("Sum", ["x", "h", "r"], ["y"]),
+    ]
+    graph = ir.serde.deserialize_model(model(nodes, [value("x", "N")], [value("y", "N")]))
+    lift_constants(graph)
+    fold_constants(graph)
+    assert operators(graph)["ConstantOfShape"] == operators(graph)["NonZero"] == 1
+
+
+def test_narrow_weights_stay_as_they_are_stored(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "s"], ["w"]),
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Cast", ["h"], ["v"], to=1),
+        helper.make_node("MatMul", ["m", "v"], ["y"]),
+    ]
+    weights = [
+        tensor("q", np.ones((64, 64), np.int8)),
+        tensor("s", np.float32(0.5)),
+        tensor("h", np.ones((64, 64), np.float16)),
+    ]
+    graph = normal(model(nodes, [value("x", "N", 64)], [value("y", "N", 64)], weights), tmp_path)
+    assert operators(graph) == {"DequantizeLinear": 1, "Cast": 1, "MatMul": 2}
+
+
+def test_random_operators_stay(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("RandomNormal", [], ["r"], shape=[2], seed=1.0),
+        helper.make_node("Add", ["x", "r"], ["y"]),
+    ]
+    graph = ir.serde.deserialize_model(model(nodes, [value("x", 2)], [value("y", 2)]))
+    assert fold_constants(graph) == 0
+
+
+def test_local_functions_are_inlined(tmp_path: Path) -> None:
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    inner = helper.make_function(
+        "own", "Inner", ["a"], ["b"], [helper.make_node("Exp", ["a"], ["b"])], imports
+    )
+    outer = helper.make_function(
+        "own", "Outer", ["a"], ["b"],
+        [helper.make_node("Inner", ["a"], ["m"], domain="own"),
+         helper.make_node("Neg", ["m"], ["b"])],
+        imports,
+    )  # fmt: skip
+    nodes = [helper.make_node("Outer", ["x"], ["y"], domain="own")]
+    proto = model(
+        nodes, [value("x", "N")], [value("y", "N")], functions=[inner, outer], imports=imports[1:]
+    )
+    graph = normal(proto, tmp_path)
+    assert operators(graph) == {"Exp": 1, "Neg": 1}
+    assert not graph.functions
+
+
+def test_weights_listed_as_inputs_are_weights(tmp_path: Path) -> None:
+    proto = mlp()
+    proto.graph.input.append(value("w1", 4, 8))
+    assert [v.name for v in normal(proto, tmp_path).graph.inputs] == ["x"]
+
+
+def test_shapes_are_inferred_with_symbols_and_wrong_claims_are_dropped(tmp_path: Path) -> None:
+    proto = convnet()
+    proto.graph.value_info.append(value("c", 1, 2, 3, 4))
+    graph = normal(proto, tmp_path)
+    by_name = {v.name: v for node in graph.graph for v in node.outputs}
+    assert str(by_name["r"].shape).startswith("[N,6,")
+    assert str(graph.graph.outputs[0].shape) == "[N,5]"
+
+
+@pytest.mark.parametrize("make", [mlp, convnet, branch])
+def test_the_normal_form_is_its_own_normal_form(tmp_path: Path, make: object) -> None:
+    graph = normal(make(), tmp_path)  # type: ignore[operator]
+    save(graph, tmp_path / "once.onnx")
+    again = normal(onnx.load(tmp_path / "once.onnx"), tmp_path)
+    save(again, tmp_path / "twice.onnx")
+    assert (tmp_path / "once.onnx").read_bytes() == (tmp_path / "twice.onnx").read_bytes()
+
+
+def test_a_pass_that_changes_the_outputs_is_undone_and_named(tmp_path: Path) -> None:
+    def spoil(graph: ir.Model) -> int:
+        weight = graph.graph.initializers["w1"]
+        weight.const_value = ir.tensor(np.ones((4, 8), np.float32), name="w1")
+        return 1
+
+    def crash(_: ir.Model) -> int:
+        raise ValueError("no")
+
+    reference, trials = trials_of(mlp(), tmp_path)
+    graph, passes = normalize(
+        reference, tmp_path, trials, (spoil, crash, remove_identities, remove_dead)
+    )
+    assert [type(each) for each in passes] == [Undone, Undone, Applied, Applied]
+    assert passes[0].name == "spoil"
+    assert "output 'y' differs" in passes[0].reason  # type: ignore[union-attr]
+    save(graph, tmp_path / "kept.onnx")
+    assert equivalence.check(tmp_path / "kept.onnx", trials) is None
