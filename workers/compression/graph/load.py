@@ -26,13 +26,17 @@ def load(path: Path) -> ir.Model:
     """Read a graph that was checked at intake, or written by ``save``.
 
     Raises:
-        InvalidModel: its external data is not a plain file beside it.
+        InvalidModel: its external data is not a plain file beside it, or the graph cannot be
+            represented.
     """
     proto = onnx.load_model(path, load_external_data=False)
     for tensor in external.tensors(proto):
         if external.is_external(tensor):
             external.locate(tensor, path.parent)
-    model = ir.serde.deserialize_model(proto)
+    try:
+        model = ir.serde.deserialize_model(proto)
+    except ir.serde.SerdeError as error:
+        raise InvalidModel(f"The graph cannot be read: {str(error)[:300]}") from None
     passes.TopologicalSortPass()(model)
     ir.external_data.set_base_dir(model.graph, path.parent)
     return model

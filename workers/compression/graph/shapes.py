@@ -3,10 +3,11 @@
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
+from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
 from workers.compression.graph.load import INLINE_LIMIT, save
@@ -52,6 +53,20 @@ def batch_names(model: ir.Model) -> set[str]:
         for value in inputs_of(model)
         if value.shape and not isinstance(value.shape[0], int)
     }
+
+
+def sizes_of(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    """Return the dynamic dimensions' sizes in one sample of the given arrays.
+
+    Args:
+        model: whose inputs are fed.
+        feeds: an array for each input; the dimensions that count samples become 1.
+    """
+    found: dict[str, int] = {}
+    for value in inputs_of(model):
+        found.update(zip(dimension_names(value), feeds[str(value.name)].shape, strict=True))
+    found.update(dict.fromkeys(batch_names(model), 1))
+    return {name: found[name] for _, name in symbolic(model)}
 
 
 def infer(model: ir.Model) -> None:
@@ -100,7 +115,7 @@ def concrete(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
     return shapes
 
 
-def observed(model: ir.Model, names: Iterable[str], feeds: Mapping[str, np.ndarray]) -> Shapes:
+def observed(model: ir.Model, names: Iterable[str], feeds: Mapping[str, NDArray[Any]]) -> Shapes:
     """Run the graph once and return the shapes that its values really had.
 
     Args:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
 
 from app.domain.problems import InvalidModel
 from workers.compression.intake.limits import ModelLimits
@@ -18,7 +19,9 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_VARINT = 10
 
 _Schema = dict[int, str]
-"""Field number → name of the message that it holds."""
+"""Field number → name of the message that it holds, or ``_TEXT``."""
+
+_TEXT = "text"
 
 
 def check_wire(data: bytes | mmap.mmap, limits: ModelLimits) -> None:
@@ -53,7 +56,9 @@ def check_wire(data: bytes | mmap.mmap, limits: ModelLimits) -> None:
         if length > end - position:
             raise _broken("a field is longer than the message that holds it; is it truncated?")
         child = schema.get(number)
-        if child is None:
+        if child is None or child == _TEXT:
+            if child == _TEXT:
+                _check_text(data[position : position + length])
             position += length
             continue
         graphs += child == graph
@@ -69,7 +74,7 @@ def check_wire(data: bytes | mmap.mmap, limits: ModelLimits) -> None:
 
 @cache
 def _schemas() -> dict[str, _Schema]:
-    """Return, for every message reachable from a model, its fields that are messages."""
+    """Return, for every message reachable from a model, its fields that are messages or text."""
     found: dict[str, _Schema] = {}
     pending: list[Any] = [onnx.ModelProto.DESCRIPTOR]
     while pending:
@@ -77,9 +82,18 @@ def _schemas() -> dict[str, _Schema]:
         if message.full_name in found:
             continue
         children = [field for field in message.fields if field.message_type]
-        found[message.full_name] = {c.number: c.message_type.full_name for c in children}
+        texts = {f.number: _TEXT for f in message.fields if f.type == FieldDescriptor.TYPE_STRING}
+        found[message.full_name] = texts | {c.number: c.message_type.full_name for c in children}
         pending += [child.message_type for child in children]
     return found
+
+
+def _check_text(text: bytes) -> None:
+    """Refuse a name that is no UTF-8: protobuf's older syntax, which ONNX has, lets it pass."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        raise _broken("a name in it is not UTF-8 text") from None
 
 
 def _varint(data: bytes | mmap.mmap, position: int, end: int) -> tuple[int, int]:

@@ -1,0 +1,119 @@
+"""An upload becomes a description, the self-contained graph and its normal form."""
+
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import rapidocr
+from onnx import helper
+
+from app.domain.directory import MODEL, ORIGINAL
+from app.domain.models import TensorSpec
+from app.domain.problems import InvalidModel
+from tests.workers.intake.models import branch, convnet, externalize, mlp, write
+from workers.compression.graph import equivalence, runtime, shapes
+from workers.compression.graph.load import load
+from workers.compression.intake.inspect import inspect_model
+
+REAL = sorted((Path(rapidocr.__file__).parent / "models").glob("*.onnx"))
+
+
+def test_a_description_says_what_the_contract_promises(tmp_path: Path) -> None:
+    found = inspect_model(write(convnet(), tmp_path / "upload"), tmp_path)
+    assert found.opset == 17
+    assert found.inputs == [TensorSpec(name="x", dtype="float32", shape=["N", 3, "H", "W"])]
+    assert found.outputs == [TensorSpec(name="y", dtype="float32", shape=["N", 5])]
+    assert found.operators["Conv"] == 1
+    assert found.parameters == 6 * 3 * 9 + 6 + 6 + 6 * 5 + 5
+    assert found.macs == 6 * 3 * 9 * 224 * 224 + 6 * 5
+    assert found.notes == ["MACs are for one sample with H = 224, W = 224."]
+    assert {layer.name for layer in found.layers} >= {"conv", "classifier"}
+
+
+def test_the_sizes_of_a_dataset_s_samples_replace_the_assumed_ones(tmp_path: Path) -> None:
+    graph = load(write(convnet(), tmp_path / "model.onnx"))
+    samples = {"x": np.zeros((7, 3, 5, 6), np.float32)}
+    assert shapes.sizes_of(graph, samples) == {"N": 1, "H": 5, "W": 6}
+
+
+@pytest.mark.parametrize("upload", REAL, ids=lambda path: path.stem)
+def test_a_real_model_keeps_its_interface_and_its_answers(tmp_path: Path, upload: Path) -> None:
+    found = inspect_model(upload, tmp_path)
+    assert not [note for note in found.notes if "undone" in note]
+    original, normal = onnx.load(tmp_path / ORIGINAL), onnx.load(tmp_path / MODEL)
+    assert [v.name for v in normal.graph.output] == [v.name for v in original.graph.output]
+    assert not {"Identity", "Constant"} & {node.op_type for node in normal.graph.node}
+    trials = equivalence.find_trials(load(tmp_path / ORIGINAL), tmp_path / ORIGINAL, seed=5)
+    assert equivalence.check(tmp_path / MODEL, trials) is None
+    assert found.macs > 10**7
+    assert found.parameters > 10**5
+
+
+@pytest.mark.parametrize("pack", ["zip", "tar.gz"])
+@pytest.mark.parametrize("folder", ["", "exported/"])
+def test_a_bundle_becomes_one_self_contained_graph(tmp_path: Path, pack: str, folder: str) -> None:
+    expected = inspect_model(write(mlp(), tmp_path / "whole"), tmp_path)
+    proto = mlp()
+    (tmp_path / "data").write_bytes(b"12345678" + proto.graph.initializer[0].raw_data)
+    externalize(proto.graph.initializer[0], "m.data", offset="8")
+    write(proto, tmp_path / "graph")
+    names = {"graph": f"{folder}m.onnx", "data": f"{folder}m.data"}
+    if pack == "zip":
+        with zipfile.ZipFile(tmp_path / "upload", "w") as archive:
+            for source, name in names.items():
+                archive.write(tmp_path / source, name)
+    else:
+        with tarfile.open(tmp_path / "upload", "w:gz") as archive:
+            for source, name in names.items():
+                archive.add(tmp_path / source, name)
+    job = tmp_path / "job"
+    job.mkdir()
+    assert inspect_model(tmp_path / "upload", job) == expected
+    assert sorted(file.name for file in job.iterdir()) == [MODEL, ORIGINAL]
+    assert (job / MODEL).read_bytes() == (tmp_path / MODEL).read_bytes()
+
+
+def test_the_same_upload_gives_the_same_bytes(tmp_path: Path) -> None:
+    graphs = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        inspect_model(write(branch(), tmp_path / "upload"), tmp_path / name)
+        graphs.append((tmp_path / name / MODEL).read_bytes())
+    assert graphs[0] == graphs[1]
+
+
+def test_nodes_out_of_order_and_sizes_of_minus_one_are_put_right(tmp_path: Path) -> None:
+    proto = mlp()
+    nodes = list(proto.graph.node)[::-1]
+    proto.graph.ClearField("node")
+    proto.graph.node.extend(nodes)
+    proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    found = inspect_model(write(proto, tmp_path / "upload"), tmp_path)
+    assert found.inputs[0].shape == ["x_0", 4]
+    session = runtime.open_session(tmp_path / MODEL)
+    assert runtime.run(session, {"x": np.zeros((3, 4), np.float32)})["y"].shape == (3, 3)
+
+
+def test_a_sparse_weight_becomes_dense(tmp_path: Path) -> None:
+    proto = mlp()
+    dense = np.zeros((4, 8), np.float32)
+    dense[1, 2] = 5
+    weight = proto.graph.initializer.pop(0)
+    values = onnx.numpy_helper.from_array(np.array([5], np.float32), weight.name)
+    indices = onnx.numpy_helper.from_array(np.array([[1, 2]]), "i")
+    proto.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4, 8]))
+    inspect_model(write(proto, tmp_path / "upload"), tmp_path)
+    stored = load(tmp_path / MODEL).graph.initializers["w1"].const_value
+    np.testing.assert_array_equal(stored.numpy(), dense)  # type: ignore[union-attr]
+
+
+def test_a_refusal_names_no_path_of_this_machine(tmp_path: Path) -> None:
+    proto = mlp()
+    proto.graph.node[1].op_type = "Nonsense"
+    with pytest.raises(InvalidModel) as refusal:
+        inspect_model(write(proto, tmp_path / "upload"), tmp_path)
+    assert "Nonsense" in refusal.value.detail
+    assert str(tmp_path) not in refusal.value.detail
