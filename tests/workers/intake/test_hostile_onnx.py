@@ -400,41 +400,6 @@ def test_sparse_tensors_that_lie(tmp_path: Path, dims: list[int], indices: list[
     refused(write(proto, tmp_path / "upload"), "Sparse tensor 'w'|impossible")
 
 
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"", "empty|not read here"),
-        (b"GGUF\x03\x00\x00\x00", "GGUF"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(64), "Keras"),
-        (b"\x1c\x00\x00\x00TFL3" + bytes(64), "tf2onnx"),
-        (b"\x80\x02}q\x00.", "pickle.*torch.onnx.export"),
-        (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "safetensors.*torch.onnx.export"),
-        (b"hello, world", "not read here|not a readable"),
-        (b"\xff" * 100, "not read here"),
-    ],
-)
-def test_other_formats_are_told_what_to_upload(tmp_path: Path, data: bytes, words: str) -> None:
-    (tmp_path / "upload").write_bytes(data)
-    refused(tmp_path / "upload", words)
-
-
-@pytest.mark.parametrize(
-    ("names", "words"),
-    [
-        (["m/data.pkl", "m/version"], "torch.onnx.export"),
-        (["config.json", "model.weights.h5"], "model.export"),
-        (["m/saved_model.pb", "m/variables/x"], "--saved-model"),
-    ],
-)
-def test_other_frameworks_archives_are_told_what_to_upload(
-    tmp_path: Path, names: list[str], words: str
-) -> None:
-    with zipfile.ZipFile(tmp_path / "upload", "w") as archive:
-        for name in names:
-            archive.writestr(name, b"x")
-    refused(tmp_path / "upload", words)
-
-
 def test_branches_with_weights_of_their_own_are_fine(tmp_path: Path) -> None:
     found = inspect_model(write(branch(), tmp_path / "upload"), tmp_path)
     assert found.operators["Mul"] == 2

@@ -4,6 +4,8 @@ import zipfile
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
+from workers.compression.intake import zips
+
 
 class Format(Enum):
     """What an upload turned out to be; the value is its name in messages."""
@@ -31,7 +33,9 @@ _MAGIC: tuple[tuple[int, bytes | tuple[bytes, ...], Format], ...] = (
 """Where in a file which bytes stand for which format."""
 
 _HEAD = 512
-_MAX_NAMES = 10_000
+_MAX_DIRECTORY = 16 << 20
+"""Bytes of a zip's directory that is looked into; unpacking refuses larger ones."""
+
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 _TAR_MAGIC = slice(257, 262)
 _ONNX_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
@@ -60,9 +64,11 @@ def is_archive(head: bytes) -> bool:
 def _inside_archive(path: Path) -> Format:
     """Tell frameworks' own archives from bundles by the names in a zip's directory."""
     try:
+        if zips.directory_bytes(path) > _MAX_DIRECTORY:
+            return Format.ARCHIVE
         with zipfile.ZipFile(path) as archive:
-            names = [PurePosixPath(name).name for name in archive.namelist()[:_MAX_NAMES]]
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            names = [PurePosixPath(name).name for name in archive.namelist()]
+    except zips.ERRORS:
         return Format.ARCHIVE
     if any(name.endswith(".onnx") for name in names):
         return Format.ARCHIVE

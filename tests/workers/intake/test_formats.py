@@ -1,0 +1,62 @@
+"""What is not read here is recognised by its bytes and told what to upload instead."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from app.domain.problems import InvalidModel
+from workers.compression.intake.inspect import inspect_model
+
+
+def refused(upload: Path, words: str) -> None:
+    directory = upload.parent / "job"
+    directory.mkdir()
+    with pytest.raises(InvalidModel, match=words):
+        inspect_model(upload, directory)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "empty|not read here"),
+        (b"GGUF\x03\x00\x00\x00", "GGUF"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), "Keras"),
+        (b"\x1c\x00\x00\x00TFL3" + bytes(64), "tf2onnx"),
+        (b"\x80\x02}q\x00.", "pickle.*torch.onnx.export"),
+        (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "safetensors.*torch.onnx.export"),
+        (b"hello, world", "not read here|not a readable"),
+        (b"\xff" * 100, "not read here"),
+    ],
+)
+def test_other_formats_are_told_what_to_upload(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "upload").write_bytes(data)
+    refused(tmp_path / "upload", words)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["m/data.pkl", "m/version"], "torch.onnx.export"),
+        (["config.json", "model.weights.h5"], "model.export"),
+        (["m/saved_model.pb", "m/variables/x"], "--saved-model"),
+    ],
+)
+def test_other_frameworks_archives_are_told_what_to_upload(
+    tmp_path: Path, names: list[str], words: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / "upload", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    refused(tmp_path / "upload", words)
+
+
+def test_a_zip_whose_directory_is_a_bomb_is_not_listed(tmp_path: Path) -> None:
+    """The directory's size is looked at before a hundred thousand entries are read."""
+    with zipfile.ZipFile(tmp_path / "upload", "w") as archive:
+        for number in range(200):
+            archive.writestr(f"{number}" * 80, b"")
+    data = bytearray((tmp_path / "upload").read_bytes())
+    data[-10:-6] = (1 << 30).to_bytes(4, "little")
+    (tmp_path / "upload").write_bytes(bytes(data))
+    refused(tmp_path / "upload", "more than 10000 entries")
