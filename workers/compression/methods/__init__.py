@@ -1,1 +1,19 @@
-"""One module a method, one explicit table of them."""
+"""The methods behind the steps, in one explicit table.
+
+A method is a function from a graph, its parameters and the context to an ``Outcome``. It may change
+the graph that it is given; it never reads a clock, a global or a file that it did not make.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import onnx_ir as ir
+
+from workers.compression.context import Context
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import quantize
+
+Method = Callable[[ir.Model, Any, Context, Callable[[float], None]], Outcome]
+"""From graph, parameters, context and a progress function (0-1) to the outcome."""
+
+METHODS: dict[str, Method] = {"quantize": quantize}

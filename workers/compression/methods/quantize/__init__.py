@@ -1,0 +1,27 @@
+"""Quantization: fewer bits for weights and activations."""
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from app.domain.steps import Quantize
+from workers.compression.context import Context
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize.dynamic import quantize_dynamic
+from workers.compression.methods.quantize.float16 import convert_to_float16
+from workers.compression.methods.quantize.static import quantize_static
+
+
+def quantize(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Outcome:
+    """Quantize a graph as the parameters say.
+
+    Raises:
+        StepFailed: the mode needs what is not there: data, a newer opset, a smaller model.
+    """
+    if parameters.mode == "float16":
+        return convert_to_float16(model, parameters)
+    if parameters.mode == "dynamic":
+        return quantize_dynamic(model, parameters)
+    return quantize_static(model, parameters, context, advance)

@@ -1,0 +1,93 @@
+"""Dynamic quantization: weights are stored as integers, activations get their range at run time.
+
+A product ``x @ w`` becomes DynamicQuantizeLinear, MatMulInteger and a multiplication by both scales,
+which onnxruntime fuses into one kernel. Activations are uint8, as the operator has them.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from app.domain.problems import StepFailed
+from app.domain.reports import LayerChange
+from app.domain.steps import Quantize
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import integers
+from workers.compression.methods.quantize.integers import Grid
+from workers.compression.methods.quantize.layers import Layer, constant, select
+from workers.compression.methods.quantize.writer import Writer, change
+
+_OPSET = 11
+_FLOAT = int(ir.DataType.FLOAT)
+
+
+def quantize_dynamic(model: ir.Model, parameters: Quantize) -> Outcome:
+    """Quantize the weights of matrix products.
+
+    Raises:
+        StepFailed: the graph's opset is older than DynamicQuantizeLinear.
+    """
+    opset = model.graph.opset_imports.get("", 0)
+    if opset < _OPSET:
+        raise StepFailed(
+            f"Dynamic quantization needs opset {_OPSET}; this model has {opset}."
+            " Export it with a newer opset."
+        )
+    layers, skipped = select(model, parameters)
+    writer = Writer(model)
+    inputs: dict[ir.Value, ir.Node] = {}
+    changes = [_replace(writer, layer, parameters, inputs) for layer in layers]
+    writer.remove_unused()
+    return Outcome(model, changes, skipped)
+
+
+def _replace(
+    writer: Writer, layer: Layer, parameters: Quantize, inputs: dict[ir.Value, ir.Node]
+) -> LayerChange:
+    """Put the integer product in the place of a float one."""
+    node, graph = layer.node, writer.graph
+    data = node.inputs[0]
+    assert data is not None
+    if data not in inputs:
+        inputs[data] = writer.node(
+            "DynamicQuantizeLinear", [data], f"{data.name}_quantized", f"{data.name}_scale",
+            f"{data.name}_zero_point",
+        )  # fmt: skip
+        graph.insert_before(node, inputs[data])
+    rounded, scale, zero = inputs[data].outputs
+    grid, stored = _weight(writer, layer, parameters.weights)
+    factor = np.float32(_attribute(node, "alpha")) * grid.scale
+    middle = writer.constant(f"{stored.name}_zero_point", grid.zero_point.reshape(-1)[:1][0])
+    steps = [
+        writer.node("MatMulInteger", [rounded, stored, zero, middle], f"{node.name}_integer"),
+    ]
+    steps.append(writer.node("Cast", [steps[0].outputs[0]], f"{node.name}_cast", to=_FLOAT))
+    scales = writer.constant(f"{stored.name}_scale", factor)
+    steps.append(writer.node("Mul", [scale, scales], f"{node.name}_scales"))
+    steps.append(
+        writer.node("Mul", [steps[1].outputs[0], steps[2].outputs[0]], f"{node.name}_product")
+    )
+    if layer.bias is not None:
+        bias = constant(layer.bias).reshape(-1) * np.float32(_attribute(node, "beta"))
+        added = writer.constant(f"{node.name}_bias", bias.astype(np.float32))
+        steps.append(writer.node("Add", [steps[-1].outputs[0], added], f"{node.name}_sum"))
+    report = change(layer, "activations uint8 at run time", grid, _as_before(layer, stored))
+    writer.replace(node, steps)
+    return report
+
+
+def _weight(writer: Writer, layer: Layer, dtype: str) -> tuple[Grid, ir.Value]:
+    """Store the weight as MatMulInteger reads it: ``[inputs, outputs]``."""
+    return writer.weight(layer, dtype, transposed=_transposed(layer))
+
+
+def _transposed(layer: Layer) -> bool:
+    return bool(layer.node.attributes.get_int("transB", 0))
+
+
+def _as_before(layer: Layer, stored: ir.Value) -> np.ndarray:
+    array = constant(stored)
+    return array.T if _transposed(layer) else array
+
+
+def _attribute(node: ir.Node, name: str) -> float:
+    return node.attributes.get_float(name, 1.0) if node.op_type == "Gemm" else 1.0

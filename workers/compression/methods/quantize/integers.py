@@ -1,0 +1,109 @@
+"""Affine quantization of arrays: ``real = (integer - zero_point) * scale``.
+
+Rounding is half to even and values saturate, as ONNX's QuantizeLinear does.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The values that an integer type stands for."""
+
+    scale: Floats
+    """``[]`` or, per channel, ``[channels]``; positive."""
+    zero_point: NDArray[Any]
+    """Of the integer type, shaped as ``scale``."""
+    axis: int | None = None
+    """The channels' axis; None for one scale."""
+
+    def reshaped(self, rank: int) -> tuple[Floats, NDArray[Any]]:
+        """Return scale and zero point so that they broadcast over an array of ``rank``."""
+        if self.axis is None:
+            return self.scale, self.zero_point
+        shape = [1] * rank
+        shape[self.axis] = -1
+        return self.scale.reshape(shape), self.zero_point.reshape(shape)
+
+
+def range_grid(low: float, high: float, dtype: str, *, symmetric: bool) -> Grid:
+    """Return the grid that covers ``[low, high]`` and, exactly, zero.
+
+    Args:
+        low: the smallest value to represent.
+        high: the largest.
+        dtype: numpy's name of the integer type.
+        symmetric: centre the range on zero.
+    """
+    limits = np.iinfo(dtype)
+    low, high = min(low, 0.0), max(high, 0.0)
+    steps = int(limits.max) - int(limits.min)
+    if symmetric:
+        half = steps // 2
+        scale = max(-low, high) / half
+        zero = limits.min + half + 1
+    else:
+        scale = (high - low) / steps
+        zero = limits.min - round(low / scale) if scale > 0 else limits.min
+    scale = scale if scale > SMALLEST_SCALE else 1.0
+    zero = int(np.clip(zero, limits.min, limits.max))
+    return Grid(np.float32(scale).reshape(()), np.array(zero, dtype))
+
+
+def weight_grid(
+    weights: Floats, dtype: str, axis: int | None, smallest: Floats | float = 0.0
+) -> Grid:
+    """Return the grid of a weight tensor, symmetric about its middle: 0, or 128 for uint8.
+
+    onnxruntime's kernels want one zero point for all channels, so asymmetry would gain nothing.
+
+    Args:
+        weights: of any shape, finite.
+        dtype: ``int8`` or ``uint8``.
+        axis: one scale for each index of this axis; None for a single one.
+        smallest: lower bound of the scales, broadcast over the channels.
+    """
+    others = None if axis is None else tuple(a for a in range(weights.ndim) if a != axis)
+    magnitude = np.max(np.abs(weights), axis=others, initial=0.0)
+    scale = np.maximum(magnitude / np.float32(127), smallest).astype(np.float32)
+    scale = np.where(scale > SMALLEST_SCALE, scale, np.float32(1))
+    middle = 128 if dtype == "uint8" else 0
+    return Grid(scale, np.full(scale.shape, middle, dtype), axis)
+
+
+def quantize(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    """Return the nearest integers of the grid's type."""
+    scale, zero = grid.reshaped(array.ndim)
+    limits = np.iinfo(zero.dtype)
+    rounded = np.rint(array / scale) + zero.astype(np.float32)
+    return np.clip(rounded, limits.min, limits.max).astype(zero.dtype)
+
+
+def dequantize(integers: NDArray[Any], grid: Grid) -> Floats:
+    """Return the real values of integers."""
+    scale, zero = grid.reshaped(integers.ndim)
+    return (integers.astype(np.float32) - zero.astype(np.float32)) * scale
+
+
+def quantize_bias(bias: Floats, scale: Floats) -> NDArray[np.int32]:
+    """Return a bias as int32 in units of the product of input and weight scale."""
+    limits = np.iinfo(np.int32)
+    rounded = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+    return np.clip(rounded, limits.min, limits.max).astype(np.int32)
+
+
+def sqnr_db(signal: NDArray[Any], approximation: NDArray[Any]) -> float | None:
+    """Return 10·log10 of signal over error power, None when the error is zero."""
+    error = float(np.sum(np.square(signal - approximation), dtype=np.float64))
+    if error == 0:
+        return None
+    power = float(np.sum(np.square(signal), dtype=np.float64))
+    return round(10 * float(np.log10(max(power, 1e-300) / error)), 2)

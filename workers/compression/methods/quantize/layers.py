@@ -1,0 +1,159 @@
+"""Which nodes are quantized, in which form, and why the others are not."""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from app.domain.steps import Quantize, Skipped
+from workers.compression.graph.operators import channel_axis, operator_of
+
+_SUPPORTED = ("Conv", "ConvTranspose", "Gather", "Gemm", "MatMul")
+_INTEGER = ("Conv", "Gemm", "MatMul")
+"""What onnxruntime computes in int8; of the others only the weights are stored so."""
+
+_WEIGHT_SLOT = {"Gather": 0}
+_BIAS_SLOT = 2
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node whose weight is to be quantized."""
+
+    node: ir.Node
+    weight: ir.Value
+    """A float32 initializer."""
+    axis: int | None
+    """Its output channels, where each gets its own scale."""
+    bias: ir.Value | None
+    """A float32 initializer, one element for each output channel."""
+    integer: bool
+    """Whether there is an int8 kernel for it."""
+
+    @property
+    def weights(self) -> NDArray[np.float32]:
+        """The weight's values."""
+        return constant(self.weight)
+
+
+def constant(value: ir.Value) -> NDArray[Any]:
+    """Return the values of an initializer."""
+    if value.const_value is None:
+        raise ValueError(f"{value.name} is not constant")
+    return value.const_value.numpy()
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give nodes without a name one, the same each time, so that reports can speak of them."""
+    taken = {node.name for node in model.graph.all_nodes() if node.name}
+    for index, node in enumerate(model.graph.all_nodes()):
+        if not node.name:
+            name = f"{node.op_type}_{index}"
+            node.name = name if name not in taken else f"{name}_{len(taken)}"
+            taken.add(node.name)
+
+
+def select(model: ir.Model, parameters: Quantize) -> tuple[list[Layer], list[Skipped]]:
+    """Split the nodes that hold weights, or that the request names, into layers and refusals."""
+    name_nodes(model)
+    layers, skipped = [], []
+    for node in model.graph.all_nodes():
+        if not _concerned(node, parameters):
+            continue
+        verdict = parameters.skip(str(node.name), node.op_type) or _judge(node, model, parameters)
+        if isinstance(verdict, Layer):
+            layers.append(verdict)
+        else:
+            skipped.append(verdict)
+    return _without_shared(layers, skipped)
+
+
+def _concerned(node: ir.Node, parameters: Quantize) -> bool:
+    operator = operator_of(node)
+    return node.op_type in parameters.operators or (
+        operator is not None
+        and any(_float_initializer(_input(node, slot)) for slot in operator.weights)
+    )
+
+
+def _judge(node: ir.Node, model: ir.Model, parameters: Quantize) -> Layer | Skipped:
+    """Turn a node into a layer, or say what keeps it from being one."""
+    name = str(node.name)
+    if node.op_type not in _SUPPORTED or node.domain not in {"", "ai.onnx"}:
+        return Skipped(node=name, reason=f"there is no int8 form of {node.op_type} here")
+    if node.graph is not model.graph:
+        return Skipped(node=name, reason="it lies inside a branch or loop of the graph")
+    slot = _WEIGHT_SLOT.get(node.op_type, 1)
+    weight = _input(node, slot)
+    if weight is None or not weight.is_initializer() or weight.is_graph_input():
+        other = _input(node, 1 - slot)
+        left = other is not None and other.is_initializer()
+        return Skipped(
+            node=name,
+            reason="its weight is the left operand, for which there is no int8 kernel"
+            if left
+            else "it multiplies two computed tensors: there is no weight to store in fewer bits",
+        )
+    if weight.dtype != ir.DataType.FLOAT:
+        return Skipped(node=name, reason=f"its weight is {weight.dtype}, not float32")
+    if weight.is_graph_output():
+        return Skipped(node=name, reason="its weight is an output of the graph")
+    if not np.isfinite(constant(weight)).all():
+        return Skipped(node=name, reason="its weights are not all finite")
+    return _layer(node, weight, parameters)
+
+
+def _layer(node: ir.Node, weight: ir.Value, parameters: Quantize) -> Layer | Skipped:
+    values = constant(weight)
+    axis = channel_axis(node)
+    if node.op_type == "MatMul" and values.ndim != 2:
+        axis = None
+    axis = axis % values.ndim if axis is not None and values.ndim else None
+    bias = _input(node, _BIAS_SLOT) if node.op_type != "Gather" else None
+    if node.op_type == "Gemm":
+        if node.attributes.get_int("transA", 0):
+            return Skipped(node=str(node.name), reason="its input is transposed (transA)")
+        if bias is not None and not _is_vector(bias, values.shape[axis or 0]):
+            return Skipped(
+                node=str(node.name), reason="its bias is computed, or no vector of its outputs"
+            )
+    integer = node.op_type in _INTEGER
+    if bias is not None and not bias.is_initializer():
+        integer = False
+    return Layer(node, weight, axis if parameters.per_channel else None, bias, integer)
+
+
+def _without_shared(
+    layers: list[Layer], skipped: list[Skipped]
+) -> tuple[list[Layer], list[Skipped]]:
+    """Leave out layers whose weight a node that stays in float also reads: nothing is saved."""
+    chosen = {layer.node for layer in layers}
+    kept = []
+    for layer in layers:
+        other = next((node for node, _ in layer.weight.uses() if node not in chosen), None)
+        if other is None:
+            kept.append(layer)
+        else:
+            reason = f"it shares its weight with '{other.name}', which stays in float"
+            skipped.append(Skipped(node=str(layer.node.name), reason=reason))
+    return kept, skipped
+
+
+def _is_vector(bias: ir.Value, size: int) -> bool:
+    if not bias.is_initializer() or bias.dtype != ir.DataType.FLOAT:
+        return False
+    shape = constant(bias).shape
+    return bool(shape) and prod(shape) == shape[-1] == size
+
+
+def _float_initializer(value: ir.Value | None) -> bool:
+    return value is not None and value.is_initializer() and bool(value.dtype) and (
+        value.dtype.is_floating_point()
+    )
+
+
+def _input(node: ir.Node, slot: int) -> ir.Value | None:
+    return node.inputs[slot] if slot < len(node.inputs) else None

@@ -1,0 +1,201 @@
+"""Static quantization: ranges of activations are found on data and written into the graph.
+
+The graph gets QuantizeLinear/DequantizeLinear pairs (QDQ), which onnxruntime fuses into its int8
+kernels. Where the pairs stand follows from those kernels:
+
+1. A convolution computes in int8 when its input, weight and output are quantized and its bias is
+   int32; so all its neighbours read the quantized values too, and data flows in int8.
+2. A Relu, or a Clip to non-negative bounds, after a convolution is absorbed by an asymmetric
+   output range, so the pair stands behind it and no level is spent on values that it cuts off.
+3. A matrix product takes quantized inputs and gives float: only it reads the quantized values, and
+   a transformer's residual stream stays in float32.
+4. Shape operators and MaxPool keep their input's grid, so that they can run on the integers.
+5. There are no 16-bit kernels: int16 activations round the inputs, and products run in float.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from app.domain.problems import StepFailed
+from app.domain.reports import LayerChange
+from app.domain.steps import Quantize, Skipped
+from workers.compression.calibrate import observe
+from workers.compression.context import Context, Samples
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import ranges
+from workers.compression.methods.quantize.integers import Grid, quantize_bias, range_grid
+from workers.compression.methods.quantize.layers import Layer, constant, select
+from workers.compression.methods.quantize.writer import Writer, change
+
+_KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_INT32_STEPS = float(2**31 - 1)
+
+Grids = dict[ir.Value, Grid]
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer and the values around it that its kernel needs quantized."""
+
+    layer: Layer
+    data: ir.Value | None
+    tail: ir.Value | None
+
+    @property
+    def values(self) -> list[ir.Value]:
+        """Those values."""
+        return [value for value in (self.data, self.tail) if value is not None]
+
+
+def quantize_static(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Outcome:
+    """Quantize weights and, unless ``activations`` is ``none``, the activations around them.
+
+    Raises:
+        StepFailed: there is no data to calibrate on.
+    """
+    layers, skipped = select(model, parameters)
+    sites = [_site(layer, parameters) for layer in layers]
+    grids = _calibrate(model, sites, parameters, context, advance)
+    blind = [site for site in sites if any(value not in grids for value in site.values)]
+    reason = "its activations are not finite on the calibration data"
+    skipped += [Skipped(node=str(site.layer.node.name), reason=reason) for site in blind]
+    sites = [site for site in sites if site not in blind]
+    writer = Writer(model, parameters.activations)
+    changes = [_write_weight(writer, site, parameters, grids) for site in sites]
+    _write_pairs(writer, sites, grids)
+    writer.remove_unused()
+    return Outcome(model, changes, skipped)
+
+
+def _site(layer: Layer, parameters: Quantize) -> Site:
+    data = layer.node.inputs[0]
+    if parameters.activations == "none" or not layer.integer or data is None:
+        return Site(layer, None, None)
+    flows = layer.node.op_type == "Conv" and parameters.activations != "int16"
+    return Site(layer, data, _tail(layer.node, parameters) if flows else None)
+
+
+def _tail(node: ir.Node, parameters: Quantize) -> ir.Value:
+    """Return a convolution's output, behind the activation that its range absorbs."""
+    value = node.outputs[0]
+    users = value.consumers()
+    if parameters.symmetric or len(value.uses()) != 1 or value.is_graph_output():
+        return value
+    after = users[0]
+    absorbed = after.op_type == "Relu" or (after.op_type == "Clip" and _cuts_below_zero(after))
+    return after.outputs[0] if absorbed and after.graph is node.graph else value
+
+
+def _cuts_below_zero(clip: ir.Node) -> bool:
+    low = clip.inputs[1] if len(clip.inputs) > 1 else None
+    return low is not None and low.is_initializer() and bool(np.all(constant(low) >= 0))
+
+
+def _calibrate(
+    model: ir.Model,
+    sites: list[Site],
+    parameters: Quantize,
+    context: Context,
+    advance: Callable[[float], None],
+) -> Grids:
+    """Return the grid of every value that is to be quantized and is finite."""
+    values = dict.fromkeys(value for site in sites for value in site.values)
+    if not values:
+        return {}
+    sources = {value: _source(value) for value in values}
+    names = list(dict.fromkeys(str(source.name) for source in sources.values()))
+    samples = _calibration_samples(parameters, context)
+    binned = parameters.ranges != "minmax"
+    seen = observe(model, names, samples, context.threads, advance, histograms=binned)
+    find = ranges.finder(parameters)
+    found = {name: find(seen[name]) for name in names if seen[name].finite}
+    dtype, symmetric = parameters.activations, parameters.symmetric
+    return {
+        value: range_grid(*found[str(source.name)], dtype, symmetric=symmetric)
+        for value, source in sources.items()
+        if source.name in found
+    }
+
+
+def _calibration_samples(parameters: Quantize, context: Context) -> Samples:
+    """Draw the calibration samples from the training split."""
+    if context.train is None or len(context.train) == 0:
+        raise StepFailed(
+            "Static quantization calibrates activations on data: name a dataset, or use"
+            " mode 'dynamic', or activations 'none'."
+        )
+    count = min(parameters.calibration_samples, len(context.train))
+    chosen = np.random.default_rng(context.seed).permutation(len(context.train))[:count]
+    rows = [context.train.indices[i] for i in sorted(chosen.tolist())]
+    return Samples(context.train.arrays, None, rows)
+
+
+def _source(value: ir.Value) -> ir.Value:
+    """Follow a value back through operators that do not change values."""
+    while (node := value.producer()) is not None and node.op_type in _KEEPS_VALUES:
+        before = node.inputs[0]
+        if before is None or before.is_initializer():
+            break
+        value = before
+    return value
+
+
+def _write_weight(
+    writer: Writer, site: Site, parameters: Quantize, grids: Grids
+) -> LayerChange:
+    """Store a layer's weight, and its bias where the kernel adds integers."""
+    layer, node = site.layer, site.layer.node
+    bias = None if layer.bias is None else _scaled_bias(layer)
+    computes = site.data is not None and parameters.activations != "int16"
+    scale = grids[site.data].scale if site.data is not None and computes else None
+    smallest: np.ndarray | float = 0.0
+    if bias is not None and scale is not None:
+        smallest = _smallest_scale(bias, scale, layer.axis)
+    grid, stored = writer.weight(layer, parameters.weights, smallest)
+    if node.op_type == "Gather":
+        writer.dequantize_after(node, stored, grid)
+    else:
+        writer.dequantize_before(node, 1, stored, grid)
+    if bias is not None and scale is not None:
+        units = Grid(grid.scale * scale, np.zeros(grid.scale.shape, np.int32), _first(grid))
+        integers = writer.constant(f"{node.name}_bias_quantized", quantize_bias(bias, units.scale))
+        writer.dequantize_before(node, 2, integers, units)
+        if node.op_type == "Gemm":
+            node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
+    how = f"activations {parameters.activations}" if site.data is not None else "computed in float"
+    return change(layer, how, grid, constant(stored))
+
+
+def _scaled_bias(layer: Layer) -> np.ndarray:
+    """Return the bias as a vector, a Gemm's beta multiplied in."""
+    assert layer.bias is not None
+    beta = layer.node.attributes.get_float("beta", 1.0) if layer.node.op_type == "Gemm" else 1.0
+    return (constant(layer.bias).reshape(-1) * np.float32(beta)).astype(np.float32)
+
+
+def _smallest_scale(bias: np.ndarray, scale: np.ndarray, axis: int | None) -> np.ndarray | float:
+    """Return how fine a weight's scale may be for the bias to fit int32 in its units."""
+    needed = np.abs(bias) / (scale * np.float32(_INT32_STEPS)) * np.float32(1.001)
+    return needed if axis is not None else float(needed.max(initial=0.0))
+
+
+def _first(grid: Grid) -> int | None:
+    return None if grid.axis is None else 0
+
+
+def _write_pairs(writer: Writer, sites: list[Site], grids: Grids) -> None:
+    """Put one pair behind every value, and let those read it that should."""
+    flowing = {value for site in sites if site.tail is not None for value in site.values}
+    for tail in dict.fromkeys(site.tail for site in sites if site.tail is not None):
+        writer.quantize_output(tail, grids[tail])
+    tails = {site.tail for site in sites}
+    for value in dict.fromkeys(site.data for site in sites if site.data is not None):
+        if value in tails:
+            continue
+        readers = None if value in flowing else [s.layer.node for s in sites if s.data is value]
+        writer.quantize_input(value, grids[value], readers)

@@ -1,0 +1,72 @@
+"""ONNX on onnxruntime: how a graph becomes the file that is downloaded, and how it is run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from workers.compression.context import Feeds, Samples
+from workers.compression.graph import runtime
+from workers.compression.graph.load import bundle, files_of
+
+Outputs = dict[str, NDArray[Any]]
+
+PROVIDER = "CPUExecutionProvider"
+
+
+def deliver(graph: Path, directory: Path) -> Path:
+    """Write the artifact of a graph on disk: the file itself, or a zip past 2 GiB.
+
+    Returns:
+        The artifact, below ``directory``.
+    """
+    directory.mkdir(exist_ok=True)
+    if len(files_of(graph)) > 1:
+        artifact = directory / "model.zip"
+        bundle(graph, artifact)
+        return artifact
+    artifact = directory / "model.onnx"
+    artifact.write_bytes(graph.read_bytes())
+    return artifact
+
+
+def open_session(path: Path, threads: int) -> ort.InferenceSession:
+    """Load a graph as a user would: every optimization on."""
+    return runtime.open_session(path, optimize=True, threads=threads)
+
+
+def batch_size(session: ort.InferenceSession) -> int:
+    """Return the batch that the graph is fixed to; 1 where it is dynamic."""
+    sizes = {i.shape[0] for i in session.get_inputs() if i.shape and isinstance(i.shape[0], int)}
+    return max(sizes, default=1) or 1
+
+
+def predict(session: ort.InferenceSession, samples: Samples) -> Iterator[list[Outputs]]:
+    """Run samples one by one, or in the batch that the graph is fixed to.
+
+    Yields:
+        For each run a list with the outputs of each of its samples, ``[1, …]`` where the first
+        dimension counts samples, whole otherwise.
+    """
+    names = [output.name for output in session.get_outputs()]
+    size = batch_size(session)
+    for feeds, rows in samples.batches(size):
+        values = session.run(names, feeds)
+        yield [
+            {name: _of_sample(value, index, size) for name, value in zip(names, values, strict=True)}
+            for index in range(len(rows))
+        ]
+
+
+def one_sample(session: ort.InferenceSession, samples: Samples) -> Feeds:
+    """Return the feeds of the first sample."""
+    return next(iter(samples.first(1).batches(batch_size(session))))[0]
+
+
+def _of_sample(value: NDArray[Any], index: int, size: int) -> NDArray[Any]:
+    if size == 1 or not isinstance(value, np.ndarray) or value.ndim == 0 or len(value) != size:
+        return value
+    return value[index : index + 1]
