@@ -152,6 +152,7 @@ class Run:
         """Of its first process, as the worker sees it."""
         self._server = server
         self._number = number
+        self._exit: Exit | None = None
 
     def poll(self) -> Exit | None:
         """Return how the run ended, or None while it goes on."""
@@ -159,11 +160,18 @@ class Run:
 
     def wait(self, timeout: float | None = None) -> Exit | None:
         """Wait until the run has ended, for ``timeout`` seconds at most (None: for ever)."""
-        return self._server.wait(self._number, timeout)
+        if self._exit is None:
+            self._exit = self._server.wait(self._number, timeout)
+        return self._exit
 
     def kill(self) -> Exit:
         """Kill every process of the run and return how it ended."""
-        return self._server.kill(self._number)
+        if self._exit is None:
+            self._server.kill(self._number)
+        ended = self.wait(_REPLY_SECONDS)
+        if ended is None:
+            raise SandboxError("the fork server does not answer")
+        return ended
 
 
 def _in_force(confinement: Confinement) -> frozenset[str]:
@@ -222,17 +230,12 @@ class _Server:
                 return None
             except (EOFError, OSError):
                 # Every run dies with its fork server.
-                self._ended[number] = Exit(None, signal.SIGKILL, 0.0, 0, "killed")
-        return self._ended[number]
+                return Exit(None, signal.SIGKILL, 0.0, 0, "killed")
+        return self._ended.pop(number)
 
-    def kill(self, number: int) -> Exit:
-        if number not in self._ended:
-            with suppress(SandboxError):
-                self._send({"kill": number})
-        ended = self.wait(number, _REPLY_SECONDS)
-        if ended is None:
-            raise SandboxError("the fork server does not answer")
-        return ended
+    def kill(self, number: int) -> None:
+        with suppress(SandboxError):
+            self._send({"kill": number})
 
     def close(self) -> None:
         self._channel.close()
@@ -247,6 +250,7 @@ class _Server:
             self._channel.settimeout(_REPLY_SECONDS)
             self._channel.sendall(json.dumps(message).encode() + b"\n")
         except OSError as error:
+            self.close()
             raise SandboxError("the fork server died or does not answer") from error
 
     def _reply(self, seconds: float) -> dict[str, Any]:
