@@ -5,11 +5,16 @@ from contextlib import contextmanager
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.settings import Database
 
 Sessions = sessionmaker[Session]
+
+AWAY = (OperationalError, InterfaceError, PoolTimeout)
+"""What is raised when the database is away, restarts or is too slow: try again later."""
 
 
 def connect(database: Database) -> Engine:

@@ -1,0 +1,54 @@
+"""Which bytes are referred to, and which may be collected."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.store.tables import ArtifactRow, BlobRow, DatasetRow, ModelRow, StepRow
+
+_REFERENCES = (
+    ModelRow.sha256,
+    ModelRow.onnx_sha256,
+    ModelRow.graph_sha256,
+    DatasetRow.sha256,
+    StepRow.graph_sha256,
+    ArtifactRow.sha256,
+)
+
+
+def touch(session: Session, sha256: str, size_bytes: int) -> None:
+    """Say that these bytes are about to be referred to, and lock their row until commit.
+
+    A collector that holds the row is waited for; one that comes later finds it young.
+    """
+    row = insert(BlobRow).values(sha256=sha256, size_bytes=size_bytes)
+    session.execute(
+        row.on_conflict_do_update(index_elements=[BlobRow.sha256], set_={"touched_at": func.now()})
+    )
+
+
+def collect(session: Session, grace_minutes: float, limit: int = 100) -> Sequence[str]:
+    """Delete rows that nothing refers to, and return their digests; they stay locked.
+
+    The caller deletes the bytes before it commits.
+    """
+    old = BlobRow.touched_at < func.now() - func.make_interval(0, 0, 0, 0, 0, grace_minutes)
+    garbage = session.scalars(
+        select(BlobRow.sha256)
+        .where(old, *_unreferenced())
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    ).all()
+    if not garbage:
+        return []
+    return session.scalars(
+        delete(BlobRow)
+        .where(BlobRow.sha256.in_(garbage), *_unreferenced())
+        .returning(BlobRow.sha256)
+    ).all()
+
+
+def _unreferenced() -> list[ColumnElement[bool]]:
+    return [~exists().where(column == BlobRow.sha256) for column in _REFERENCES]

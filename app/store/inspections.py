@@ -1,0 +1,130 @@
+"""What a worker does with an upload's row: take it, describe it or reject it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import Session
+
+from app.blobs import Blob
+from app.domain.datasets import DatasetDescription
+from app.domain.models import ModelDescription
+from app.domain.problems import Problem, ProblemDetails
+from app.store import blob_rows, leases
+from app.store.tables import DatasetRow, JobRow, ModelRow
+
+UploadRow = ModelRow | DatasetRow
+Row = TypeVar("Row", bound=UploadRow)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """An upload that is this worker's to inspect."""
+
+    table: type[ModelRow] | type[DatasetRow]
+    id: str
+    token: int
+    attempts: int
+    sha256: str
+    filename: str | None
+
+
+def next_waiting(session: Session, table: type[Row], limit: int) -> Sequence[str]:
+    """Return the uploads that have waited longest for their inspection."""
+    return session.scalars(
+        select(table.id).where(*_free(table)).order_by(table.created_at).limit(limit)
+    ).all()
+
+
+def claim(
+    session: Session, table: type[Row], row_id: str, owner: str, seconds: float
+) -> Claim | None:
+    """Take an upload that waits for its inspection; None where there is nothing to do."""
+    row = session.scalars(
+        select(table).where(table.id == row_id, *_free(table)).with_for_update(skip_locked=True)
+    ).one_or_none()
+    if row is None:
+        return None
+    token = leases.take(session, row, owner, seconds)
+    return Claim(table, row.id, token, row.attempts, row.sha256, row.filename)
+
+
+def renew(session: Session, claimed: Claim, seconds: float) -> None:
+    """Renew the lease, or raise LeaseLost (the upload was deleted, or is somebody else's)."""
+    leases.renew(session, claimed.table, claimed.id, claimed.token, seconds)
+
+
+def restarted(session: Session, claimed: Claim) -> None:
+    """Count another attempt: the engine died and is started again."""
+    _hold(session, claimed).attempts += 1
+
+
+def accept_model(
+    session: Session, claimed: Claim, description: ModelDescription, onnx: Blob, graph: Blob
+) -> Sequence[str]:
+    """Make a model ready, and return the jobs that waited for it."""
+    row = _hold(session, claimed)
+    assert isinstance(row, ModelRow), "a claim names its table"
+    for blob in (onnx, graph):
+        blob_rows.touch(session, blob.sha256, blob.size_bytes)
+    row.onnx_sha256, row.graph_sha256 = onnx.sha256, graph.sha256
+    return _settle(session, row, "ready", description)
+
+
+def accept_dataset(
+    session: Session, claimed: Claim, description: DatasetDescription
+) -> Sequence[str]:
+    """Make a dataset ready, and return the jobs that waited for it."""
+    return _settle(session, _hold(session, claimed), "ready", description)
+
+
+def reject(session: Session, claimed: Claim, problem: Problem | ProblemDetails) -> Sequence[str]:
+    """Reject an upload with its problem, and return the jobs that will fail with it."""
+    row = _hold(session, claimed)
+    details = problem.details() if isinstance(problem, Problem) else problem
+    row.problem = details.model_dump(mode="json")
+    return _settle(session, row, "rejected", None)
+
+
+def give_back(session: Session, claimed: Claim, *, delay_seconds: float = 0) -> None:
+    """Let somebody else inspect the upload; the attempt does not count."""
+    row = _hold(session, claimed)
+    row.attempts -= 1
+    row.not_before = leases.seconds_from_now(delay_seconds)
+    release(row)
+
+
+def release(row: UploadRow) -> None:
+    """End the lease; what its holder still writes is rejected by the token."""
+    row.lease_owner = None
+    row.lease_expires_at = None
+    row.lease_token += 1
+
+
+def _free(table: type[Row]) -> tuple[ColumnElement[bool], ...]:
+    return (
+        table.status == "inspecting",
+        table.not_before <= func.now(),
+        table.lease_expires_at.is_(None),
+    )
+
+
+def _settle(
+    session: Session,
+    row: UploadRow,
+    status: str,
+    description: ModelDescription | DatasetDescription | None,
+) -> Sequence[str]:
+    row.status = status
+    row.description = description.model_dump(mode="json") if description else None
+    release(row)
+    session.flush()
+    column = JobRow.model_id if isinstance(row, ModelRow) else JobRow.dataset_id
+    return session.scalars(
+        select(JobRow.id).where(JobRow.status == "queued", column == row.id).limit(1000)
+    ).all()
+
+
+def _hold(session: Session, claimed: Claim) -> UploadRow:
+    return leases.hold(session, claimed.table, claimed.id, claimed.token)

@@ -1,0 +1,65 @@
+"""Leases: who works on a row, until when, and under which token.
+
+All times are the database's. Whoever takes a row gets a new token; each later write of theirs
+first holds the row by it, so an older holder is rejected. A lease that ran out while nobody took
+the row back is still good: its token is.
+"""
+
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import Session
+
+from app.store.tables import DatasetRow, JobRow, ModelRow
+
+Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow)
+
+
+class LeaseLost(Exception):  # noqa: N818 (it says what happened)
+    """The row is somebody else's by now, or finished: stop, and publish nothing."""
+
+
+def take(session: Session, row: JobRow | ModelRow | DatasetRow, owner: str, seconds: float) -> int:
+    """Give a locked row to ``owner`` for ``seconds`` as its next attempt; return the token."""
+    row.lease_token += 1
+    row.lease_owner = owner
+    row.lease_expires_at = seconds_from_now(seconds)
+    row.attempts += 1
+    session.flush()
+    return row.lease_token
+
+
+def hold(session: Session, table: type[Row], row_id: str, token: int) -> Row:
+    """Lock a row for a write of its holder.
+
+    Raises:
+        LeaseLost: the token is not the row's, or the row is gone.
+    """
+    row = session.scalars(
+        select(table).where(table.id == row_id, table.lease_token == token).with_for_update()
+    ).one_or_none()
+    if row is None:
+        raise LeaseLost(row_id)
+    return row
+
+
+def renew(session: Session, table: type[Row], row_id: str, token: int, seconds: float) -> None:
+    """Prolong a lease.
+
+    Raises:
+        LeaseLost: the token is not the row's, or the row is gone.
+    """
+    renewed = session.execute(
+        update(table)
+        .where(table.id == row_id, table.lease_token == token)
+        .values(lease_expires_at=seconds_from_now(seconds))
+        .returning(table.id)
+        .execution_options(synchronize_session=False)
+    )
+    if renewed.scalar_one_or_none() is None:
+        raise LeaseLost(row_id)
+
+
+def seconds_from_now(seconds: float) -> ColumnElement[Any]:
+    """Return the database's time in ``seconds``."""
+    return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)

@@ -1,0 +1,224 @@
+"""What a worker does with a job's row, from claim to result; every write checks the token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.orm import Session, aliased
+
+from app.blobs import Blob
+from app.domain import ids
+from app.domain.datasets import DatasetDescription, require_match
+from app.domain.events import Log, MetricValue, Progress
+from app.domain.jobs import JobRequest, Usage
+from app.domain.models import ModelDescription
+from app.domain.problems import NotFound, Problem, ProblemDetails
+from app.domain.reports import Report, StepReport
+from app.domain.targets import TargetName
+from app.store import blob_rows, events, leases, transitions
+from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that is this worker's to run, and all that a run needs."""
+
+    id: str
+    token: int
+    attempts: int
+    request: JobRequest
+    model_sha256: str
+    model_size_bytes: int
+    onnx_sha256: str
+    graph_sha256: str
+    dataset_sha256: str | None
+    images: dict[str, object]
+    steps: tuple[tuple[str, StepReport], ...]
+    """Finished steps: the graph's SHA-256 and the report."""
+    seconds_left: float
+
+
+def waiting() -> ColumnElement[bool]:
+    """Select jobs that may start now: queued, due, and neither upload is being inspected."""
+    model, dataset = aliased(ModelRow), aliased(DatasetRow)
+    return (
+        (JobRow.status == "queued")
+        & (JobRow.not_before <= func.now())
+        & ~exists().where(model.id == JobRow.model_id, model.status == "inspecting")
+        & ~exists().where(dataset.id == JobRow.dataset_id, dataset.status == "inspecting")
+    )
+
+
+def next_waiting(session: Session, limit: int) -> Sequence[str]:
+    """Return the jobs that have waited longest and may start now."""
+    return session.scalars(
+        select(JobRow.id).where(waiting()).order_by(JobRow.created_at, JobRow.id).limit(limit)
+    ).all()
+
+
+def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | None:
+    """Take a waiting job for ``seconds``; None where there is nothing to run.
+
+    A job whose uploads turn out not to be usable together fails here, with the reason; one that
+    was to be cancelled when its worker gave it back is cancelled.
+    """
+    job = session.scalars(
+        select(JobRow)
+        .where(JobRow.id == job_id, waiting())
+        .with_for_update(skip_locked=True, of=JobRow)
+    ).one_or_none()
+    if job is None:
+        return None
+    if job.cancel_requested:
+        transitions.finish(session, job, "cancelled")
+        return None
+    model = session.get(ModelRow, job.model_id)
+    dataset = session.get(DatasetRow, job.dataset_id) if job.dataset_id else None
+    if problem := _unusable(job, model, dataset):
+        transitions.finish(session, job, "failed", problem)
+        return None
+    assert model is not None, "an unusable model was refused"
+    assert model.onnx_sha256 is not None, "a ready model has its graphs"
+    assert model.graph_sha256 is not None, "a ready model has its graphs"
+    token = leases.take(session, job, owner, seconds)
+    job.claimed_at = func.clock_timestamp()
+    job.started_at = func.coalesce(JobRow.started_at, func.clock_timestamp())
+    transitions.enter(session, job, "running", "starting")
+    request = JobRequest.model_validate(job.request)
+    finished = session.scalars(
+        select(StepRow).where(StepRow.job_id == job.id).order_by(StepRow.index)
+    ).all()
+    return Claim(
+        id=job.id,
+        token=token,
+        attempts=job.attempts,
+        request=request,
+        model_sha256=model.sha256,
+        model_size_bytes=model.size_bytes,
+        onnx_sha256=model.onnx_sha256,
+        graph_sha256=model.graph_sha256,
+        dataset_sha256=dataset.sha256 if dataset else None,
+        images=dataset.images if dataset else {},
+        steps=tuple((s.graph_sha256, StepReport.model_validate(s.report)) for s in finished),
+        seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
+    )
+
+
+def _unusable(
+    job: JobRow, model: ModelRow | None, dataset: DatasetRow | None
+) -> Problem | ProblemDetails | None:
+    """Return why a job cannot start, as the problem that it fails with."""
+    for row, named in ((model, job.model_id), (dataset, job.dataset_id)):
+        if named and row is None:
+            return NotFound(f"{named} was deleted before the job started.")
+        if row is not None and row.status == "rejected":
+            return ProblemDetails.model_validate(row.problem)
+    if model is not None and dataset is not None:
+        inputs = ModelDescription.model_validate(model.description).inputs
+        try:
+            require_match(DatasetDescription.model_validate(dataset.description), inputs)
+        except Problem as problem:
+            return problem
+    return None
+
+
+def renew(session: Session, claimed: Claim, seconds: float) -> bool:
+    """Renew the lease; return whether the caller asked to cancel the job.
+
+    Raises:
+        LeaseLost: the job is somebody else's by now.
+    """
+    leases.renew(session, JobRow, claimed.id, claimed.token, seconds)
+    return session.scalars(select(JobRow.cancel_requested).where(JobRow.id == claimed.id)).one()
+
+
+def restarted(session: Session, claimed: Claim) -> None:
+    """Count another attempt: the engine died and is started again in the same directory."""
+    leases.hold(session, JobRow, claimed.id, claimed.token).attempts += 1
+
+
+def tell(session: Session, claimed: Claim, told: Sequence[Progress | MetricValue | Log]) -> None:
+    """Store what the engine told; progress and stage of the job follow, and never fall."""
+    job = leases.hold(session, JobRow, claimed.id, claimed.token)
+    for event in told:
+        data = event.model_dump(
+            mode="json", exclude={"kind"}, exclude_none=event.kind != "progress"
+        )
+        if isinstance(event, Progress):
+            job.progress = data["progress"] = max(job.progress, min(event.progress, 0.999))
+            job.stage, job.eta_seconds = event.stage, event.eta_seconds
+            session.flush()
+        events.append(session, claimed.id, event.kind, data)
+
+
+def keep_step(session: Session, claimed: Claim, graph: Blob, report: StepReport) -> None:
+    """Store a finished step: it is not done again."""
+    leases.hold(session, JobRow, claimed.id, claimed.token)
+    blob_rows.touch(session, graph.sha256, graph.size_bytes)
+    session.merge(
+        StepRow(
+            job_id=claimed.id,
+            index=report.index,
+            graph_sha256=graph.sha256,
+            report=report.model_dump(mode="json"),
+        )
+    )
+
+
+def publish(
+    session: Session,
+    claimed: Claim,
+    report: Report | None,
+    artifacts: Sequence[tuple[TargetName, str, Blob]],
+    problem: Problem | ProblemDetails | None,
+    usage: Usage,
+) -> None:
+    """Enter the terminal state with everything that the run produced, in this transaction."""
+    job = leases.hold(session, JobRow, claimed.id, claimed.token)
+    add_usage(job, usage)
+    if report is not None:
+        _keep_report(job, report)
+    for format_, filename, blob in artifacts:
+        blob_rows.touch(session, blob.sha256, blob.size_bytes)
+        session.add(
+            ArtifactRow(
+                id=ids.new("art"),
+                tenant=job.tenant,
+                job_id=job.id,
+                format=format_,
+                filename=filename,
+                sha256=blob.sha256,
+                size_bytes=blob.size_bytes,
+            )
+        )
+    session.flush()
+    transitions.finish(session, job, "failed" if problem else "succeeded", problem)
+
+
+def cancelled(session: Session, claimed: Claim, usage: Usage) -> None:
+    """Enter ``cancelled``: the caller asked for it, and the engine is dead."""
+    job = leases.hold(session, JobRow, claimed.id, claimed.token)
+    add_usage(job, usage)
+    transitions.finish(session, job, "cancelled")
+
+
+def give_back(session: Session, claimed: Claim, usage: Usage, *, delay_seconds: float = 0) -> None:
+    """Queue the job again without counting the attempt: the fault is not the job's."""
+    job = leases.hold(session, JobRow, claimed.id, claimed.token)
+    add_usage(job, usage)
+    transitions.give_back(session, job, spent=False, delay_seconds=delay_seconds)
+
+
+def add_usage(job: JobRow, usage: Usage) -> None:
+    """Add what an attempt used to what the job has used."""
+    job.cpu_seconds += usage.cpu_seconds
+    job.gpu_seconds += usage.gpu_seconds
+    job.peak_memory_bytes = max(job.peak_memory_bytes, usage.peak_memory_bytes)
+
+
+def _keep_report(job: JobRow, report: Report) -> None:
+    job.baseline = report.baseline.model_dump(mode="json")
+    job.compressed = report.compressed.model_dump(mode="json")
+    job.evaluation = report.evaluation.model_dump(mode="json")
+    job.verdict = report.verdict
+    job.manifest = report.manifest.model_dump(mode="json")

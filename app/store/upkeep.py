@@ -1,0 +1,90 @@
+"""What time does to rows: leases run out, jobs wait too long, old answers are forgotten.
+
+Any number of workers may do this at once: rows that another one holds are skipped.
+"""
+
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Double, Select, cast, delete, func, select
+from sqlalchemy.orm import Session
+
+from app.domain.problems import EngineCrashed, PendingLimit
+from app.store import inspections, transitions
+from app.store.tables import DatasetRow, IdempotencyRow, JobRow, ModelRow, WorkerRow
+
+Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow)
+
+_BATCH = 100
+
+
+def reap_jobs(session: Session, attempts: int) -> list[str]:
+    """Take back jobs whose worker went silent; return those that wait again.
+
+    A job that was to be cancelled is; one whose attempts are used up fails with the reason.
+    """
+    waiting = []
+    for job in session.scalars(_locked(JobRow, _expired(JobRow))):
+        if job.cancel_requested:
+            transitions.finish(session, job, "cancelled")
+        elif job.attempts - job.spent_attempts >= attempts:
+            transitions.finish(session, job, "failed", _used_up(attempts))
+        else:
+            transitions.give_back(session, job, spent=True)
+            waiting.append(job.id)
+    return waiting
+
+
+def reap_inspections(
+    session: Session, table: type[ModelRow] | type[DatasetRow], attempts: int
+) -> list[str]:
+    """Take back uploads whose worker went silent; return those that wait again.
+
+    One whose attempts are used up is rejected with the reason.
+    """
+    waiting = []
+    expired = (table.status == "inspecting") & _expired(table)
+    for row in session.scalars(_locked(table, expired)):
+        inspections.release(row)
+        if row.attempts >= attempts:
+            row.status = "rejected"
+            row.problem = _used_up(attempts).details().model_dump(mode="json")
+        else:
+            waiting.append(row.id)
+    return waiting
+
+
+def fail_overdue(session: Session) -> None:
+    """Fail jobs that have never run and waited longer than their ``limits.pending_minutes``."""
+    minutes = cast(JobRow.request["limits"]["pending_minutes"].astext, Double)
+    waited = func.extract("epoch", func.now() - JobRow.queued_at) / 60
+    overdue = (JobRow.status == "queued") & JobRow.started_at.is_(None) & (waited > minutes)
+    for job in session.scalars(_locked(JobRow, overdue)):
+        limit = job.request["limits"]["pending_minutes"]
+        problem = PendingLimit(
+            f"The job waited longer than its limit of {limit:g} minutes for a worker;"
+            " raise limits.pending_minutes, or retry when the queue is shorter."
+        )
+        transitions.finish(session, job, "failed", problem)
+
+
+def forget(session: Session, idempotency_hours: float) -> None:
+    """Delete answers that are no longer replayed, and workers that are long gone."""
+    hours = func.make_interval(0, 0, 0, 0, idempotency_hours)
+    session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < func.now() - hours))
+    day = func.make_interval(0, 0, 0, 1)
+    session.execute(delete(WorkerRow).where(WorkerRow.seen_at < func.now() - day))
+
+
+def _expired(table: type[Row]) -> ColumnElement[bool]:
+    return table.lease_expires_at < func.clock_timestamp()
+
+
+def _locked(table: type[Row], condition: ColumnElement[bool]) -> Select[Row]:
+    return select(table).where(condition).limit(_BATCH).with_for_update(skip_locked=True, of=table)
+
+
+def _used_up(attempts: int) -> EngineCrashed:
+    return EngineCrashed(
+        f"The worker went silent in each of {attempts} attempts; a run that takes its machine down"
+        " is not started again. Try a smaller model or dataset, or retry the job."
+    )

@@ -1,0 +1,52 @@
+"""Workers announce themselves; the gateway reads what they offer."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.domain.workers import Capabilities, Confinement
+from app.store.tables import WorkerRow
+
+ALIVE_SECONDS = 60
+"""A worker that was not seen for so long is not counted on."""
+
+
+def announce(
+    session: Session,
+    worker_id: str,
+    *,
+    hostname: str,
+    pid: int,
+    queue: str,
+    device: str,
+    capabilities: Capabilities | None,
+    confinement: Confinement,
+) -> None:
+    """Say that a worker is there and what it can do."""
+    values = {
+        "hostname": hostname,
+        "pid": pid,
+        "queue": queue,
+        "device": device,
+        "capabilities": capabilities.model_dump(mode="json") if capabilities else None,
+        "confinement": confinement.model_dump(mode="json"),
+    }
+    row = insert(WorkerRow).values(id=worker_id, **values)
+    session.execute(
+        row.on_conflict_do_update(
+            index_elements=[WorkerRow.id], set_={**values, "seen_at": func.now()}
+        )
+    )
+
+
+def seen(session: Session, worker_id: str) -> None:
+    """Say that a worker is still there."""
+    session.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(seen_at=func.now()))
+
+
+def alive(session: Session) -> Sequence[WorkerRow]:
+    """Return the workers that were seen lately, oldest first."""
+    recent = WorkerRow.seen_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, ALIVE_SECONDS)
+    return session.scalars(select(WorkerRow).where(recent).order_by(WorkerRow.started_at)).all()
