@@ -2,10 +2,10 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from app.domain.models import TensorSpec
-from app.domain.problems import DatasetMismatch
+from app.domain.models import TensorSpec, UploadStatus
+from app.domain.problems import DatasetMismatch, ProblemDetails
 
 
 class ImageOptions(BaseModel):
@@ -38,6 +38,23 @@ class DatasetDescription(BaseModel):
     arrays: list[TensorSpec]
     """Without ``targets``; the first dimension is the sample. Images are one array, ``images``."""
     targets: Targets | None
+
+
+class Dataset(BaseModel):
+    """An uploaded dataset as clients see it; what inspection finds is null until then."""
+
+    id: str
+    name: str | None
+    filename: str | None
+    format: Literal["npz", "parquet", "images"] | None
+    status: UploadStatus
+    problem: ProblemDetails | None = Field(default=None, exclude_if=lambda value: value is None)
+    sha256: str
+    size_bytes: int
+    samples: int | None
+    arrays: list[TensorSpec] | None
+    targets: Targets | None
+    created_at: AwareDatetime
 
 
 def mismatches(dataset: DatasetDescription, inputs: list[TensorSpec]) -> list[str]:

@@ -156,5 +156,21 @@ class Job(BaseModel):
     compressed: Measures | None
     verdict: str | None
     artifacts: list[Artifact]
-    problem: ProblemDetails | None = None
-    step_reports: list[StepReport] | None = None
+    problem: ProblemDetails | None = Field(default=None, exclude_if=lambda value: value is None)
+    step_reports: list[StepReport] | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Left out in lists and webhooks.",
+    )
+
+
+class MadeSecret(BaseModel):
+    """A signing secret that was made for a one-off webhook; shown this once."""
+
+    secret: str
+
+
+class SubmittedJob(Job):
+    """A job just submitted."""
+
+    webhook: MadeSecret | None = Field(default=None, exclude_if=lambda value: value is None)

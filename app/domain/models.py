@@ -2,7 +2,11 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from app.domain.problems import ProblemDetails
+
+UploadStatus = Literal["inspecting", "ready", "rejected"]
 
 MAX_LAYERS = 20_000
 """Layers that a description lists; a graph with more is described without the rest."""
@@ -51,3 +55,25 @@ class ModelDescription(BaseModel):
     """Of the normal form: what steps act on, and what a plan is computed from."""
     notes: list[str] = []
     """What the user should know: passes that were undone, dimensions that were assumed."""
+
+
+class Model(BaseModel):
+    """An uploaded model as clients see it; what inspection finds is null until then."""
+
+    id: str
+    name: str | None
+    filename: str | None
+    format: Literal["onnx"] | None
+    status: UploadStatus
+    problem: ProblemDetails | None = Field(default=None, exclude_if=lambda value: value is None)
+    sha256: str
+    size_bytes: int
+    parameters: int | None
+    nonzero_parameters: int | None
+    macs: int | None
+    opset: int | None
+    inputs: list[TensorSpec] | None
+    outputs: list[TensorSpec] | None
+    operators: dict[str, int] | None
+    notes: list[str] | None
+    created_at: AwareDatetime

@@ -13,7 +13,7 @@ may read).
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class FieldError(BaseModel):
@@ -33,7 +33,7 @@ class ProblemDetails(BaseModel):
     title: str
     status: int
     detail: str
-    errors: list[FieldError] | None = None
+    errors: list[FieldError] | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Problem(Exception):  # noqa: N818 (it is the standard's word)

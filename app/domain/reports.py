@@ -6,8 +6,9 @@ explicit null, never a forgotten zero.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from app.domain.problems import ProblemDetails
 from app.domain.steps import Skipped
 
 Metric = Literal["top1", "top5", "mse", "mae", "f1"]
@@ -152,3 +153,15 @@ class Report(Frozen):
     verdict: str
     """In words; says so where the result is larger, slower or below its requirement."""
     manifest: Manifest
+
+
+class JobReport(Report):
+    """The report of a job as clients read it."""
+
+    job: str
+    name: str | None
+    status: str
+    model: str
+    dataset: str | None
+    problem: ProblemDetails | None = Field(default=None, exclude_if=lambda value: value is None)
+    finished_at: AwareDatetime | None
