@@ -1,0 +1,61 @@
+"""Server-sent events, resumed where they were cut."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import httpx
+
+from planish._transport import is_passing, pauses
+from planish.errors import Refused, Unreachable
+from planish.types import Event
+
+Open = Callable[[int], AbstractContextManager[httpx.Response]]
+"""Opens the stream after the event with this number."""
+
+
+def follow(open_after: Open, *, after: int, attempts: int) -> Iterator[Event]:
+    """Yield events until the server ends the stream after a terminal state.
+
+    A stream that breaks off is opened again after the last event that arrived; ``attempts`` bounds
+    how often in a row without one.
+
+    Raises:
+        Unreachable: the stream breaks off too often.
+    """
+    remaining = list(pauses(attempts))
+    ended = False
+    while not ended:
+        try:
+            with open_after(after) as response:
+                for event in parse(response.iter_lines()):
+                    after, ended = event.number, event.ends_the_job
+                    remaining = list(pauses(attempts))
+                    yield event
+        except (httpx.TransportError, Refused) as error:
+            if isinstance(error, Refused) and not is_passing(error):
+                raise
+            if not remaining:
+                raise Unreachable(f"the stream of events broke off: {error}") from error
+            ended = False
+        if not ended:
+            time.sleep(remaining.pop(0) if remaining else 1.0)
+
+
+def parse(lines: Iterator[str]) -> Iterator[Event]:
+    """Yield the events of a stream in the format of the HTML standard, section 9.2."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        if not line:
+            if "data" in fields and "id" in fields:
+                yield Event(
+                    number=int(fields["id"]),
+                    kind=fields.get("event", "message"),
+                    data=json.loads(fields["data"]),
+                )
+            fields = {}
+        elif not line.startswith(":"):
+            name, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            fields[name] = f"{fields[name]}\n{value}" if name in fields else value

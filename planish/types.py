@@ -1,0 +1,205 @@
+"""What the service answers, as typed values.
+
+Sizes are bytes, latencies milliseconds, times are in UTC. A field that a newer service adds is
+ignored, so that an older client goes on working.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class FieldError(_Answer):
+    """One faulty field of a request."""
+
+    pointer: str
+    """A JSON pointer, such as ``#/steps/0/ratio``."""
+    detail: str
+
+
+class Problem(_Answer):
+    """An RFC 9457 problem: what is wrong, and what to do instead."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str = ""
+    errors: list[FieldError] | None = None
+
+
+class Tensor(_Answer):
+    """An input, an output or an array; a dynamic dimension is a string."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class Model(_Answer):
+    """An uploaded model; what inspection finds is null until it is ``ready``."""
+
+    id: str
+    name: str | None
+    format: str | None
+    status: Literal["inspecting", "ready", "rejected"]
+    problem: Problem | None = None
+    sha256: str
+    size_bytes: int
+    parameters: int | None
+    macs: int | None
+    opset: int | None
+    inputs: list[Tensor] | None
+    outputs: list[Tensor] | None
+    operators: dict[str, int] | None
+    created_at: datetime
+
+
+class Targets(_Answer):
+    """What the model should have answered."""
+
+    dtype: str
+    shape: list[int | str]
+    classes: int | list[str] | None
+
+
+class Dataset(_Answer):
+    """An uploaded dataset; what inspection finds is null until it is ``ready``."""
+
+    id: str
+    name: str | None
+    format: str | None
+    status: Literal["inspecting", "ready", "rejected"]
+    problem: Problem | None = None
+    sha256: str
+    size_bytes: int
+    samples: int | None
+    arrays: list[Tensor] | None
+    targets: Targets | None
+    created_at: datetime
+
+
+class Quality(_Answer):
+    """A metric against targets, on the held-out split."""
+
+    metric: str
+    value: float
+    split: str
+    samples: int
+
+
+class Fidelity(_Answer):
+    """How near the outputs are to the original's."""
+
+    sqnr_db: float | None
+    agreement: float
+
+
+class Measures(_Answer):
+    """The figures of one model."""
+
+    size_bytes: int
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    latency_ms: float | None
+    quality: Quality | None
+    fidelity: Fidelity | None
+
+
+class Artifact(_Answer):
+    """A file to download."""
+
+    id: str
+    format: str
+    size_bytes: int
+    sha256: str
+    href: str
+
+
+class Usage(_Answer):
+    """What a job has used, over all its attempts."""
+
+    cpu_seconds: float
+    gpu_seconds: float
+    peak_memory_bytes: int
+
+
+class Job(_Answer):
+    """A compression job."""
+
+    id: str
+    status: Status
+    stage: str
+    progress: float
+    model: str
+    dataset: str | None
+    name: str | None
+    tags: list[str]
+    steps: list[dict[str, Any]] | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempts: int
+    queue_position: int | None
+    eta_seconds: float | None
+    usage: Usage
+    baseline: Measures | None
+    compressed: Measures | None
+    verdict: str | None = None
+    artifacts: list[Artifact]
+    problem: Problem | None = None
+    step_reports: list[dict[str, Any]] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a terminal state is reached."""
+        return self.status in FINISHED
+
+
+class Plan(_Answer):
+    """What a job would do: nothing was run."""
+
+    ok: bool
+    steps: list[dict[str, Any]]
+    refused: list[dict[str, Any]]
+    skipped: list[dict[str, Any]]
+    warnings: list[str]
+    estimate: dict[str, float | None] | None
+
+
+class Webhook(_Answer):
+    """An address that is told how jobs end; ``secret`` is there on creation alone."""
+
+    id: str
+    url: str
+    events: list[str]
+    description: str | None
+    enabled: bool
+    disabled_reason: str | None = None
+    secret: str | None = None
+    created_at: datetime
+
+
+class Event(_Answer):
+    """One event of a job's stream; ``number`` counts up within the job."""
+
+    number: int
+    kind: str
+    """``state``, ``progress``, ``metric`` or ``log``."""
+    data: dict[str, Any]
+
+    @property
+    def ends_the_job(self) -> bool:
+        """Whether it tells of a terminal state."""
+        return self.kind == "state" and self.data.get("status") in FINISHED
