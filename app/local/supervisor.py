@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -59,12 +59,17 @@ class Supervisor:
         """
         self._members.append(_Member(server, settled=server.directory is not None))
 
-    def run(self) -> int:
-        """Run everything until a signal comes; return the exit status for our own process."""
+    def run(self, started: Callable[[], None] = lambda: None) -> int:
+        """Run everything until a signal comes; return the exit status for our own process.
+
+        Args:
+            started: called once, when every program answers.
+        """
         with self._signals():
             try:
                 for member in self._members:
                     self._start(member)
+                started()
                 return self._watch()
             finally:
                 self._stop_all()
