@@ -57,6 +57,7 @@ def observe(
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     groups = _groups(names, sizes)
     for index, group in enumerate(groups):
+
         def inner(fraction: float, index: int = index) -> None:
             advance(0.5 + (index + fraction) / len(groups) / 2)
 
@@ -121,7 +122,7 @@ def _runs(
         path = Path(scratch) / "probed.onnx"
         save(probed, path)
         session = runtime.open_session(path, threads=threads)
-    size = batch_size(session)
+    size = batch_size(session, samples)
     done = 0
     for feeds, rows in samples.batches(size):
         yield session.run(wanted, feeds)
@@ -141,8 +142,9 @@ def _expose(
     """Make ``operator(value)`` an output of the graph."""
     node = ir.node(operator, [value], attributes or {}, name=f"planish_{name}")
     out = node.outputs[0]
-    out.name, out.type = f"planish_{name}", ir.TensorType(
-        ir.DataType.INT64 if operator == "Size" else ir.DataType.FLOAT
+    out.name, out.type = (
+        f"planish_{name}",
+        ir.TensorType(ir.DataType.INT64 if operator == "Size" else ir.DataType.FLOAT),
     )
     graph.append(node)
     graph.outputs.append(out)

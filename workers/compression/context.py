@@ -1,13 +1,11 @@
 """What a step may know besides its graph and its parameters."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from workers.compression.events import Events
 
 Feeds = dict[str, NDArray[Any]]
 """An array for each of the graph's inputs, by name."""
@@ -15,21 +13,23 @@ Feeds = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of a dataset, fitted to the model's inputs; the arrays may lie on disk."""
+    """Rows of arrays that feed a graph; the arrays may lie on disk."""
 
     arrays: Mapping[str, NDArray[Any]]
     """For each input ``[samples, …]``."""
     targets: NDArray[Any] | None
     """``[samples, …]``: classes as integers, or numbers."""
     indices: Sequence[int]
-    """The rows of the dataset that these samples are, in order."""
+    """The rows that these samples are, in order."""
+    whole: bool = False
+    """Whether a row is all that one run reads, a dimension for the batch included."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def first(self, count: int) -> "Samples":
-        """Return the first ``count`` samples."""
-        return Samples(self.arrays, self.targets, self.indices[:count])
+    def take(self, indices: Sequence[int]) -> "Samples":
+        """Return the samples of other rows."""
+        return replace(self, indices=indices)
 
     def batches(self, size: int) -> Iterator[tuple[Feeds, list[int]]]:
         """Yield feeds of exactly ``size`` samples with the rows that count.
@@ -38,6 +38,9 @@ class Samples:
         """
         for start in range(0, len(self.indices), size):
             rows = list(self.indices[start : start + size])
+            if self.whole:
+                yield {name: array[rows[0]] for name, array in self.arrays.items()}, rows
+                continue
             filled = rows + rows[-1:] * (size - len(rows))
             yield {name: np.ascontiguousarray(a[filled]) for name, a in self.arrays.items()}, rows
 
@@ -50,4 +53,3 @@ class Context:
     """What may be looked at; None without a dataset."""
     seed: int
     threads: int
-    events: Events

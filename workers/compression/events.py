@@ -7,9 +7,12 @@ from pathlib import Path
 
 from app.domain.events import EngineEvent, Log, Progress, StepFinished
 
+_PAUSE = 0.25
+"""Seconds between two events of progress within a part."""
+
 
 class Events:
-    """The sink of a run's events. Progress never falls, not even over attempts.
+    """The sink of a run's events. Progress never falls.
 
     Args:
         path: ``events.jsonl``; lines are appended.
@@ -21,25 +24,27 @@ class Events:
         self._echo = echo
         self._start = time.monotonic()
         self._reached = 0.0
+        self._spoke = self._start
 
     def progress(self, fraction: float, stage: str) -> None:
         """Say how far the run is, with the time that is left by the pace so far."""
         self._reached = max(self._reached, min(fraction, 1.0))
-        elapsed = time.monotonic() - self._start
+        self._spoke = time.monotonic()
+        elapsed = self._spoke - self._start
         left = elapsed * (1 - self._reached) / self._reached if self._reached > 0.02 else None
         eta = None if left is None else round(left, 1)
         self._write(Progress(progress=round(self._reached, 4), stage=stage, eta_seconds=eta))
         self._say(f"{self._reached:5.0%}  {stage}")
 
     def span(self, start: float, stop: float, stage: str) -> Callable[[float], None]:
-        """Return a function that maps 0–1 of a part of the run to the whole."""
+        """Return a function that maps 0 to 1 of a part of the run to the whole."""
         self.progress(start, stage)
         said = start
 
         def advance(fraction: float) -> None:
             nonlocal said
             reached = start + (stop - start) * fraction
-            if reached - said >= 0.01:
+            if reached - said >= 0.01 and time.monotonic() - self._spoke >= _PAUSE:
                 said = reached
                 self.progress(reached, stage)
 

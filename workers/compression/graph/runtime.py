@@ -31,10 +31,11 @@ def open_session(path: Path, *, optimize: bool = False, threads: int = 1) -> ort
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # Threads of one session must not spin while another one is being timed.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    file = str(path.absolute())
     with empty_working_directory():
-        return ort.InferenceSession(
-            str(path.absolute()), options, providers=["CPUExecutionProvider"]
-        )
+        return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
 def run(session: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> Arrays:

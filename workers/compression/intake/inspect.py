@@ -67,8 +67,8 @@ def _describe(
     return ModelDescription(
         format="onnx",
         opset=opset(proto),
-        inputs=[_spec(value) for value in shapes.inputs_of(model)],
-        outputs=[_spec(value) for value in normal.graph.outputs],
+        inputs=[spec(value) for value in shapes.inputs_of(model)],
+        outputs=[spec(value) for value in normal.graph.outputs],
         operators=stats.operators(model),
         parameters=figures.parameters,
         nonzero_parameters=figures.nonzero_parameters,
@@ -83,7 +83,7 @@ def _describe(
     )
 
 
-def _spec(value: ir.Value) -> TensorSpec:
+def spec(value: ir.Value) -> TensorSpec:
     """Describe an input or output; numpy's dtype, names for dynamic dimensions."""
     names = shapes.dimension_names(value)
     sizes = value.shape if value.shape is not None else ()

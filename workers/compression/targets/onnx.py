@@ -14,6 +14,7 @@ from workers.compression.graph.load import bundle, files_of
 
 Outputs = dict[str, NDArray[Any]]
 
+VERSION: str = ort.__version__
 PROVIDER = "CPUExecutionProvider"
 
 
@@ -38,8 +39,10 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
     return runtime.open_session(path, optimize=True, threads=threads)
 
 
-def batch_size(session: ort.InferenceSession) -> int:
-    """Return the batch that the graph is fixed to; 1 where it is dynamic."""
+def batch_size(session: ort.InferenceSession, samples: Samples) -> int:
+    """Return the batch that the graph is fixed to; 1 where it is dynamic, or a row is a run."""
+    if samples.whole:
+        return 1
     sizes = {i.shape[0] for i in session.get_inputs() if i.shape and isinstance(i.shape[0], int)}
     return max(sizes, default=1) or 1
 
@@ -52,18 +55,21 @@ def predict(session: ort.InferenceSession, samples: Samples) -> Iterator[list[Ou
         dimension counts samples, whole otherwise.
     """
     names = [output.name for output in session.get_outputs()]
-    size = batch_size(session)
+    size = batch_size(session, samples)
     for feeds, rows in samples.batches(size):
         values = session.run(names, feeds)
         yield [
-            {name: _of_sample(value, index, size) for name, value in zip(names, values, strict=True)}
+            {
+                name: _of_sample(value, index, size)
+                for name, value in zip(names, values, strict=True)
+            }
             for index in range(len(rows))
         ]
 
 
 def one_sample(session: ort.InferenceSession, samples: Samples) -> Feeds:
     """Return the feeds of the first sample."""
-    return next(iter(samples.first(1).batches(batch_size(session))))[0]
+    return next(samples.batches(batch_size(session, samples)))[0]
 
 
 def _of_sample(value: NDArray[Any], index: int, size: int) -> NDArray[Any]:

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from workers.compression.graph import equivalence
 from workers.compression.graph.equivalence import Trial
 from workers.compression.graph.load import save
+from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.dead import remove_dead
 from workers.compression.graph.rewrites.fold import fold_constants
@@ -31,6 +32,7 @@ PASSES: tuple[Pass, ...] = (
     lift_constants,
     remove_identities,
     fold_constants,
+    fold_batchnorm,
     remove_dead,
     infer_shapes,
 )

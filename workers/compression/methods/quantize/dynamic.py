@@ -1,7 +1,7 @@
 """Dynamic quantization: weights are stored as integers, activations get their range at run time.
 
-A product ``x @ w`` becomes DynamicQuantizeLinear, MatMulInteger and a multiplication by both scales,
-which onnxruntime fuses into one kernel. Activations are uint8, as the operator has them.
+A product ``x @ w`` becomes DynamicQuantizeLinear, MatMulInteger and a multiplication by both
+scales, which onnxruntime fuses into one kernel. Activations are uint8, as the operator has them.
 """
 
 import numpy as np
@@ -11,7 +11,6 @@ from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize import integers
 from workers.compression.methods.quantize.integers import Grid
 from workers.compression.methods.quantize.layers import Layer, constant, select
 from workers.compression.methods.quantize.writer import Writer, change

@@ -55,7 +55,7 @@ def range_grid(low: float, high: float, dtype: str, *, symmetric: bool) -> Grid:
         zero = limits.min - round(low / scale) if scale > 0 else limits.min
     scale = scale if scale > SMALLEST_SCALE else 1.0
     zero = int(np.clip(zero, limits.min, limits.max))
-    return Grid(np.float32(scale).reshape(()), np.array(zero, dtype))
+    return Grid(np.array(scale, np.float32), np.array(zero, dtype))
 
 
 def weight_grid(
@@ -84,7 +84,8 @@ def quantize(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
     scale, zero = grid.reshaped(array.ndim)
     limits = np.iinfo(zero.dtype)
     rounded = np.rint(array / scale) + zero.astype(np.float32)
-    return np.clip(rounded, limits.min, limits.max).astype(zero.dtype)
+    integers: NDArray[Any] = np.clip(rounded, limits.min, limits.max).astype(zero.dtype)
+    return integers
 
 
 def dequantize(integers: NDArray[Any], grid: Grid) -> Floats:

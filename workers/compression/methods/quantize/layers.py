@@ -89,41 +89,52 @@ def _judge(node: ir.Node, model: ir.Model, parameters: Quantize) -> Layer | Skip
     slot = _WEIGHT_SLOT.get(node.op_type, 1)
     weight = _input(node, slot)
     if weight is None or not weight.is_initializer() or weight.is_graph_input():
-        other = _input(node, 1 - slot)
-        left = other is not None and other.is_initializer()
-        return Skipped(
-            node=name,
-            reason="its weight is the left operand, for which there is no int8 kernel"
-            if left
-            else "it multiplies two computed tensors: there is no weight to store in fewer bits",
-        )
+        return Skipped(node=name, reason=_no_weight(_input(node, 1 - slot)))
+    reason = _unfit_weight(weight) or (_unfit_gemm(node) if node.op_type == "Gemm" else None)
+    return Skipped(node=name, reason=reason) if reason else _layer(node, weight, parameters)
+
+
+def _no_weight(other: ir.Value | None) -> str:
+    """Say why a node whose weight is computed, or elsewhere, is left alone."""
+    if other is not None and other.is_initializer():
+        return "its weight is the left operand, for which there is no int8 kernel"
+    return "it multiplies two computed tensors: there is no weight to store in fewer bits"
+
+
+def _unfit_weight(weight: ir.Value) -> str | None:
+    """Say why a weight cannot be stored in integers."""
     if weight.dtype != ir.DataType.FLOAT:
-        return Skipped(node=name, reason=f"its weight is {weight.dtype}, not float32")
+        return f"its weight is {weight.dtype}, not float32"
     if weight.is_graph_output():
-        return Skipped(node=name, reason="its weight is an output of the graph")
-    if not np.isfinite(constant(weight)).all():
-        return Skipped(node=name, reason="its weights are not all finite")
-    return _layer(node, weight, parameters)
+        return "its weight is an output of the graph"
+    return None if np.isfinite(constant(weight)).all() else "its weights are not all finite"
 
 
-def _layer(node: ir.Node, weight: ir.Value, parameters: Quantize) -> Layer | Skipped:
-    values = constant(weight)
-    axis = channel_axis(node)
-    if node.op_type == "MatMul" and values.ndim != 2:
+def _unfit_gemm(node: ir.Node) -> str | None:
+    """Say why a Gemm has no int8 form."""
+    if node.attributes.get_int("transA", 0):
+        return "its input is transposed (transA)"
+    bias, weight = _input(node, _BIAS_SLOT), node.inputs[1]
+    outputs = constant(weight).shape[channel_axis(node) or 0] if weight is not None else 0
+    if bias is not None and not _is_vector(bias, outputs):
+        return "its bias is computed, or no vector of its outputs"
+    return None
+
+
+def _layer(node: ir.Node, weight: ir.Value, parameters: Quantize) -> Layer:
+    rank = constant(weight).ndim
+    axis = channel_axis(node) if parameters.per_channel and rank else None
+    if node.op_type == "MatMul" and rank != 2:
         axis = None
-    axis = axis % values.ndim if axis is not None and values.ndim else None
     bias = _input(node, _BIAS_SLOT) if node.op_type != "Gather" else None
-    if node.op_type == "Gemm":
-        if node.attributes.get_int("transA", 0):
-            return Skipped(node=str(node.name), reason="its input is transposed (transA)")
-        if bias is not None and not _is_vector(bias, values.shape[axis or 0]):
-            return Skipped(
-                node=str(node.name), reason="its bias is computed, or no vector of its outputs"
-            )
-    integer = node.op_type in _INTEGER
-    if bias is not None and not bias.is_initializer():
-        integer = False
-    return Layer(node, weight, axis if parameters.per_channel else None, bias, integer)
+    computed = bias is not None and not bias.is_initializer()
+    return Layer(
+        node=node,
+        weight=weight,
+        axis=None if axis is None else axis % rank,
+        bias=None if computed else bias,
+        integer=node.op_type in _INTEGER and not computed,
+    )
 
 
 def _without_shared(
@@ -150,9 +161,9 @@ def _is_vector(bias: ir.Value, size: int) -> bool:
 
 
 def _float_initializer(value: ir.Value | None) -> bool:
-    return value is not None and value.is_initializer() and bool(value.dtype) and (
-        value.dtype.is_floating_point()
-    )
+    if value is None or not value.is_initializer() or value.dtype is None:
+        return False
+    return value.dtype.is_floating_point()
 
 
 def _input(node: ir.Node, slot: int) -> ir.Value | None:

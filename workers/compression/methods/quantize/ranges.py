@@ -36,7 +36,7 @@ class Histogram:
         return (self.high - self.low) / max(len(self.counts), 1)
 
     @property
-    def centers(self) -> NDArray[np.float64]:
+    def centers(self) -> NDArray[np.floating[Any]]:
         """The middle of each bin."""
         return self.low + (np.arange(len(self.counts)) + 0.5) * self.width
 

@@ -132,7 +132,7 @@ def _calibration_samples(parameters: Quantize, context: Context) -> Samples:
     count = min(parameters.calibration_samples, len(context.train))
     chosen = np.random.default_rng(context.seed).permutation(len(context.train))[:count]
     rows = [context.train.indices[i] for i in sorted(chosen.tolist())]
-    return Samples(context.train.arrays, None, rows)
+    return context.train.take(rows)
 
 
 def _source(value: ir.Value) -> ir.Value:
@@ -145,9 +145,7 @@ def _source(value: ir.Value) -> ir.Value:
     return value
 
 
-def _write_weight(
-    writer: Writer, site: Site, parameters: Quantize, grids: Grids
-) -> LayerChange:
+def _write_weight(writer: Writer, site: Site, parameters: Quantize, grids: Grids) -> LayerChange:
     """Store a layer's weight, and its bias where the kernel adds integers."""
     layer, node = site.layer, site.layer.node
     bias = None if layer.bias is None else _scaled_bias(layer)

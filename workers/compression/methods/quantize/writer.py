@@ -48,7 +48,12 @@ class Writer:
         return value
 
     def node(
-        self, operator: str, inputs: list[ir.Value], *outputs: str, domain: str = "", **attributes: Any
+        self,
+        operator: str,
+        inputs: list[ir.Value],
+        *outputs: str,
+        domain: str = "",
+        **attributes: Any,
     ) -> ir.Node:
         """Make a node, not yet in the graph, with the name of its first output."""
         node = ir.node(operator, inputs, attributes, domain=domain, num_outputs=len(outputs))
@@ -190,7 +195,11 @@ class Writer:
 
 def _names(model: ir.Model) -> set[str]:
     """Return the names of all values and nodes, those in subgraphs included."""
-    found = {str(v.name) for graph in model.graphs() for v in (*graph.inputs, *graph.initializers.values())}
+    found = {
+        str(v.name)
+        for graph in model.graphs()
+        for v in (*graph.inputs, *graph.initializers.values())
+    }
     for node in model.graph.all_nodes():
         found |= {str(value.name) for value in node.outputs} | {str(node.name)}
     return found

@@ -1,0 +1,105 @@
+"""Runs a job directory: ``python -m workers.compression DIR``.
+
+The directory holds ``job.json`` (an ``Order``) and its inputs; by hand, ``upload`` and ``dataset``
+are enough. How it ended is in ``result.json``; see ``app/domain/directory.py``.
+"""
+
+import sys
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from app.domain.directory import (
+    EVENTS,
+    ORDER,
+    RESULT,
+    UPLOAD,
+    Compress,
+    Describe,
+    InspectDataset,
+    InspectModel,
+    Order,
+    Result,
+)
+from app.domain.problems import Invalid, MemoryLimit, Problem
+from workers.compression.events import Events
+from workers.compression.files import write_whole
+
+_ORDERS: TypeAdapter[InspectModel | InspectDataset | Compress | Describe] = TypeAdapter(Order)
+
+
+def main(directory: Path) -> int:
+    """Carry out the order in a job directory and write ``result.json``, last and whole.
+
+    A ``Problem`` is a result. Anything else is a fault of ours and is raised.
+
+    Returns:
+        0, the process's exit code.
+    """
+    directory = directory.absolute()
+    events = Events(directory / EVENTS, echo=sys.stderr.isatty())
+    try:
+        result = _run(directory, events)
+    except Problem as problem:
+        result = Result(problem=problem.details())
+    except MemoryError:
+        result = Result(
+            problem=MemoryLimit("The engine needed more memory than there is.").details()
+        )
+    write_whole(directory / RESULT, result.model_dump_json(indent=1))
+    return 0
+
+
+def _run(directory: Path, events: Events) -> Result:
+    """Do what the order asks for; heavy imports stand where they are needed."""
+    order = _read_order(directory)
+    if isinstance(order, Describe):
+        from workers.compression.measure.machine import capabilities
+
+        return Result(capabilities=capabilities())
+    if isinstance(order, InspectModel):
+        from workers.compression.intake.inspect import inspect_model
+
+        return Result(model=inspect_model(directory / UPLOAD, directory))
+    if isinstance(order, InspectDataset):
+        from workers.compression.intake.datasets import inspect_dataset
+
+        return Result(dataset=inspect_dataset(directory / UPLOAD))
+    from workers.compression.measure.memory import prober
+    from workers.compression.pipeline import compress
+
+    with prober() as peak:
+        return compress(directory, order, events, peak)
+
+
+def _read_order(directory: Path) -> InspectModel | InspectDataset | Compress | Describe:
+    try:
+        return _ORDERS.validate_json((directory / ORDER).read_bytes())
+    except OSError as error:
+        raise Invalid(
+            f"There is no readable {ORDER} in {directory.name}: {error.strerror}."
+        ) from None
+    except ValidationError as error:
+        raise Invalid(f"{ORDER} is not an order: {error}") from None
+
+
+def _show(directory: Path) -> int:
+    """Print a result for a person; 1 if the run ended in a problem."""
+    result = Result.model_validate_json((directory / RESULT).read_bytes())
+    if result.report is not None:
+        before, after = result.report.baseline, result.report.compressed
+        for name in ("size_bytes", "parameters", "macs", "latency_ms", "peak_memory_bytes"):
+            print(f"{name:20} {getattr(before, name)} → {getattr(after, name)}", file=sys.stderr)
+        print(result.report.verdict, file=sys.stderr)
+    elif result.problem is None:
+        print(result.model_dump_json(indent=1, exclude_defaults=True), file=sys.stderr)
+    if result.problem is not None:
+        print(f"{result.problem.title}: {result.problem.detail}", file=sys.stderr)
+    return 0 if result.problem is None else 1
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m workers.compression DIR")
+    job = Path(sys.argv[1]).absolute()
+    sys.exit(main(job) or (_show(job) if sys.stderr.isatty() else 0))

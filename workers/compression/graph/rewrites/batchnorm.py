@@ -1,0 +1,89 @@
+"""Put a BatchNormalization into the convolution before it."""
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+_AXIS = {"Conv": 0, "ConvTranspose": 1}
+"""Axis of the weight that counts output channels."""
+
+
+def fold_batchnorm(model: ir.Model) -> int:
+    """Scale the weights, and shift the bias, of convolutions that only a BatchNormalization reads.
+
+    Left alone: normalisations in training mode, of computed statistics, or behind a convolution
+    whose output or weight somebody else reads; transposed convolutions in groups.
+    """
+    changes = 0
+    for node in list(model.graph):
+        if node.op_type == "BatchNormalization" and (conv := _convolution(node)) is not None:
+            _fold(model.graph, conv, node)
+            changes += 1
+    return changes
+
+
+def _convolution(norm: ir.Node) -> ir.Node | None:
+    """Return the convolution that a normalisation can be put into."""
+    value = norm.inputs[0]
+    conv = value.producer() if value is not None else None
+    if value is None or conv is None or conv.op_type not in _AXIS or conv.graph is not norm.graph:
+        return None
+    training = norm.attributes.get_int("training_mode", 0) or len(norm.outputs) > 1
+    grouped = conv.op_type == "ConvTranspose" and conv.attributes.get_int("group", 1) > 1
+    constants = [*norm.inputs[1:5], *conv.inputs[1:]]
+    if training or grouped or not all(each is not None and _constant(each) for each in constants):
+        return None
+    weight = conv.inputs[1]
+    alone = len(value.uses()) == 1 and not value.is_graph_output()
+    return conv if alone and weight is not None and len(weight.uses()) == 1 else None
+
+
+def _fold(graph: ir.Graph, conv: ir.Node, norm: ir.Node) -> None:
+    scale, shift, mean, variance = (_array(value) for value in norm.inputs[1:5])
+    factor = scale / np.sqrt(variance + norm.attributes.get_float("epsilon", 1e-5))
+    weight = conv.inputs[1]
+    assert weight is not None
+    weights, axis = _array(weight), _AXIS[conv.op_type]
+    shape = [-1 if each == axis else 1 for each in range(weights.ndim)]
+    bias = _array(conv.inputs[2]) if len(conv.inputs) > 2 else np.zeros_like(mean)
+    dtype = weight.const_value.dtype.numpy() if weight.const_value is not None else np.float32
+    folded = (weights * factor.reshape(shape)).astype(dtype)
+    shifted = (shift + (bias - mean) * factor).astype(dtype)
+    output = norm.outputs[0]
+    name = str(output.name)
+    new = ir.node(
+        conv.op_type,
+        [
+            conv.inputs[0],
+            _initializer(graph, f"{weight.name}_folded", folded),
+            _initializer(graph, f"{name}_bias_folded", shifted),
+        ],
+        conv.attributes,
+        name=conv.name,
+    )
+    new.outputs[0].shape, new.outputs[0].type = output.shape, output.type
+    graph.insert_before(conv, new)
+    ir.convenience.replace_all_uses_with(output, new.outputs[0], replace_graph_outputs=True)
+    graph.remove([norm, conv], safe=True)
+    new.outputs[0].name = name
+
+
+def _initializer(graph: ir.Graph, name: str, array: NDArray[np.floating]) -> ir.Value:
+    while name in graph.initializers:
+        name += "_"
+    tensor = ir.Tensor(array, name=name)
+    value = ir.Value(
+        name=name, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype)
+    )
+    graph.register_initializer(value)
+    return value
+
+
+def _constant(value: ir.Value) -> bool:
+    return value.is_initializer() and not value.is_graph_input()
+
+
+def _array(value: ir.Value | None) -> NDArray[np.float64]:
+    assert value is not None
+    assert value.const_value is not None
+    return value.const_value.numpy().astype(np.float64)

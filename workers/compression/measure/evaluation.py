@@ -1,0 +1,228 @@
+"""Measures graphs against the original, on data that no step has seen."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from app.domain.jobs import Evaluate
+from app.domain.problems import DatasetMismatch
+from app.domain.reports import Evaluation, Fidelity, Latency, Measures, Metric, Quality, Spread
+from workers.compression.context import Samples
+from workers.compression.events import Events
+from workers.compression.graph.load import load
+from workers.compression.graph.shapes import dimension_names
+from workers.compression.measure import latency, quality, size
+from workers.compression.measure.fidelity import Closeness, Extent, are_scores
+from workers.compression.measure.memory import Prober
+from workers.compression.targets import onnx as target
+
+MOST_SAMPLES = 10_000
+_SECONDS = 600.0
+"""About how long all passes over the held-out samples together may take."""
+_LEAST_SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What graphs are judged on."""
+
+    samples: Samples
+    """Held out, or synthetic: then without targets."""
+    synthetic: bool
+    threads: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of the original and of each graph after it."""
+
+    baseline: Measures
+    graphs: list[Measures]
+    evaluation: Evaluation
+
+
+def evaluate(
+    original: Path,
+    graphs: Sequence[Path],
+    ground: Ground,
+    wish: Evaluate,
+    events: Events,
+    prober: Prober | None,
+) -> Measured:
+    """Measure the original and graphs that were made from it.
+
+    Args:
+        original: the model as uploaded.
+        graphs: as they are downloaded; the last one is the result.
+        ground: the samples to judge on.
+        wish: the metric and the output that the user asked for.
+        events: told of progress from 60 % on.
+        prober: measures memory; None leaves it out.
+
+    Raises:
+        DatasetMismatch: the targets fit neither metric nor output.
+    """
+    paths = [original, *graphs]
+    events.progress(0.6, "measuring size and latency")
+    sizes = _sizes(original, ground)
+    figures = [size.measure(path, *sizes) for path in paths]
+    spreads = latency.interleaved(paths, ground.samples, ground.threads)
+    peaks = _peaks(paths, ground, prober)
+    samples, notes = _affordable(ground, spreads)
+    metric = quality.infer(samples.targets, wish.metric)
+    output = _output(original, wish)
+    values, scored = _compare(paths, samples, ground, metric, output, events)
+    notes += _explain(metric, output, scored=scored, ground=ground)
+    if unknown := max(figure.unknown for figure in figures):
+        notes.append(f"MACs of {unknown} nodes are unknown and not counted.")
+    measures = [
+        Measures(
+            size_bytes=figure.size_bytes,
+            parameters=figure.parameters,
+            nonzero_parameters=figure.nonzero_parameters,
+            macs=figure.macs,
+            latency_ms=spread.median,
+            quality=value[0],
+            fidelity=value[1],
+            peak_memory_bytes=peak,
+        )
+        for figure, spread, value, peak in zip(figures, spreads, values, peaks, strict=True)
+    ]
+    return Measured(
+        baseline=measures[0],
+        graphs=measures[1:],
+        evaluation=Evaluation(
+            metric=metric,
+            split="synthetic" if ground.synthetic else "held_out",
+            indices=[] if ground.synthetic else [int(i) for i in samples.indices],
+            threads=ground.threads,
+            runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
+            latency=_latency(spreads[0], spreads[-1]),
+            notes=notes,
+        ),
+    )
+
+
+def _sizes(original: Path, ground: Ground) -> tuple[dict[str, int], dict[str, Any]]:
+    """Return the sizes of the dynamic dimensions in the first sample, and the sample."""
+    model = load(original)
+    feeds = next(ground.samples.batches(1))[0]
+    sizes: dict[str, int] = {}
+    for value in model.graph.inputs:
+        names, shape = dimension_names(value), value.shape or ()
+        for name, declared, given in zip(names, shape, feeds[str(value.name)].shape, strict=False):
+            if not isinstance(declared, int):
+                sizes.setdefault(name, given)
+    return sizes, feeds
+
+
+def _latency(original: Spread, compressed: Spread) -> Latency:
+    speedup = original.median / max(compressed.median, 1e-9)
+    return Latency(original=original, compressed=compressed, speedup=round(speedup, 3))
+
+
+def _peaks(paths: Sequence[Path], ground: Ground, prober: Prober | None) -> list[int | None]:
+    """Return the peak memory of each graph; like graphs stand in the order of ``paths``."""
+    if prober is None:
+        return [None for _ in paths]
+    with tempfile.TemporaryDirectory() as scratch:
+        feeds = Path(scratch) / "feeds.npz"
+        session = target.open_session(paths[0], ground.threads)
+        np.savez(feeds, allow_pickle=False, **target.one_sample(session, ground.samples))
+        return [prober(path, feeds, ground.threads) for path in paths]
+
+
+def _affordable(ground: Ground, spreads: Sequence[Spread]) -> tuple[Samples, list[str]]:
+    """Return as many of the samples as can be run in bounded time, evenly spread."""
+    seconds = (spreads[0].median + sum(spread.median for spread in spreads)) / 1000
+    fits = int(np.clip(_SECONDS / max(seconds, 1e-9), _LEAST_SAMPLES, MOST_SAMPLES))
+    whole = ground.samples
+    if len(whole) <= fits:
+        return whole, []
+    chosen = np.linspace(0, len(whole) - 1, fits).astype(int)
+    rows = [whole.indices[i] for i in chosen]
+    note = f"{fits} of {len(whole)} held-out samples were used, to bound the time."
+    return whole.take(rows), [note]
+
+
+def _output(original: Path, wish: Evaluate) -> str:
+    """Return the name of the output that targets and agreement speak of.
+
+    Raises:
+        DatasetMismatch: there is no such output.
+    """
+    names = [str(value.name) for value in load(original).graph.outputs]
+    if wish.output is None:
+        return names[0]
+    if wish.output not in names:
+        raise DatasetMismatch(
+            f"The model has no output '{wish.output}' to evaluate; it has: {', '.join(names)}."
+        )
+    return wish.output
+
+
+def _compare(
+    paths: Sequence[Path],
+    samples: Samples,
+    ground: Ground,
+    metric: Metric | None,
+    output: str,
+    events: Events,
+) -> tuple[list[tuple[Quality | None, Fidelity | None]], bool]:
+    """Run all samples through the original, for its range, and then by turns through each."""
+    advance = events.span(0.7, 0.98, "evaluating on held-out samples")
+    original = target.open_session(paths[0], ground.threads)
+    score = quality.Score(metric, output) if metric else None
+    extent, scored = Extent(), False
+    for row, outputs in _rows(original, samples):
+        extent.add(outputs[output])
+        scored = are_scores(outputs[output])
+        if score and samples.targets is not None:
+            score.add(outputs[output], samples.targets[row])
+    values: list[tuple[Quality | None, Fidelity | None]] = [(_quality(metric, score), None)]
+    for index, path in enumerate(paths[1:], start=1):
+        score = quality.Score(metric, output) if metric else None
+        closeness = Closeness(output, extent.span)
+        session = target.open_session(path, ground.threads)
+        pairs = zip(_rows(original, samples), _rows(session, samples), strict=True)
+        for done, ((row, expected), (_, given)) in enumerate(pairs):
+            closeness.add(expected, given)
+            if score and samples.targets is not None:
+                score.add(given[output], samples.targets[row])
+            advance((index - 1 + done / len(samples)) / len(paths[1:]))
+        values.append((_quality(metric, score), closeness.value))
+    return values, scored
+
+
+def _rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int, target.Outputs]]:
+    """Yield each sample's row in the dataset and its outputs."""
+    rows = iter(samples.indices)
+    for outputs in target.predict(session, samples):
+        yield from ((next(rows), each) for each in outputs)
+
+
+def _quality(metric: Metric | None, score: quality.Score | None) -> Quality | None:
+    if metric is None or score is None:
+        return None
+    return Quality(metric=metric, value=score.value, samples=score.samples)
+
+
+def _explain(metric: Metric | None, output: str, *, scored: bool, ground: Ground) -> list[str]:
+    """Say how the figures are to be read."""
+    count = "the same arg-max" if scored else "elements within 1 % of the original's range"
+    notes = [f"Agreement counts {count} of output '{output}'."]
+    if ground.synthetic:
+        notes.append("There is no dataset: inputs are random, so quality is unknown.")
+    elif metric is None:
+        notes.append("The dataset has no targets, so quality is unknown.")
+    notes.append(
+        "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"
+        " warm-up. Peak memory: growth of a fresh process's resident memory over loading the graph"
+        " and one run."
+    )
+    return notes

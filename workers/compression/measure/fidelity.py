@@ -1,0 +1,89 @@
+"""How near a graph's outputs are to the original's, summed up sample by sample."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.reports import Fidelity
+
+_TOLERANCE = 0.01
+_LEAST = 1e-30
+
+
+def are_scores(output: NDArray[Any]) -> bool:
+    """Return whether a sample's output is a vector of class scores: ``[1, C]``, C > 1, floats."""
+    return output.dtype.kind == "f" and output.ndim == 2 and output.shape[1] > 1
+
+
+class Extent:
+    """The smallest and largest value that an output took."""
+
+    def __init__(self) -> None:
+        self._low, self._high = np.inf, -np.inf
+
+    def add(self, output: NDArray[Any]) -> None:
+        """Take in one sample's output; what is not finite is left out."""
+        values = output[np.isfinite(output)] if output.dtype.kind == "f" else output
+        if values.dtype.kind in "fiub" and values.size:
+            self._low = min(self._low, float(values.min()))
+            self._high = max(self._high, float(values.max()))
+
+    @property
+    def span(self) -> float:
+        """Largest minus smallest; 0 when nothing was seen."""
+        return max(self._high - self._low, 0.0)
+
+
+class Closeness:
+    """Agreement of one output and the signal-to-noise ratio of all.
+
+    Args:
+        output: the output that agreement is counted on.
+        span: its range on the same samples, of the original.
+    """
+
+    def __init__(self, output: str, span: float) -> None:
+        self._output, self._span = output, span
+        self._signal = self._noise = 0.0
+        self._same = self._counted = 0
+
+    def add(self, original: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> None:
+        """Compare one sample's outputs. What is not a finite number counts as 0."""
+        for name, expected in original.items():
+            if expected.dtype.kind not in "fiub":
+                continue
+            wanted, found = _numbers(expected), _numbers(given[name])
+            if wanted.shape != found.shape:
+                found = np.zeros_like(wanted)
+            self._signal += float(np.sum(np.square(wanted)))
+            self._noise += float(np.sum(np.square(wanted - found)))
+        self._agree(original[self._output], given[self._output])
+
+    def _agree(self, expected: NDArray[Any], found: NDArray[Any]) -> None:
+        if are_scores(expected):
+            self._counted += 1
+            self._same += int(np.argmax(expected) == np.argmax(found))
+            return
+        self._counted += expected.size
+        if expected.shape != found.shape:
+            return
+        if expected.dtype.kind not in "fiub":
+            self._same += int(np.sum(expected == found))
+            return
+        near = np.abs(_numbers(expected) - _numbers(found)) <= _TOLERANCE * self._span
+        self._same += int(np.sum(near))
+
+    @property
+    def value(self) -> Fidelity:
+        """The figures over all samples so far."""
+        agreement = self._same / self._counted if self._counted else 1.0
+        if self._noise == 0:
+            return Fidelity(sqnr_db=None, agreement=agreement)
+        ratio = max(self._signal, _LEAST) / max(self._noise, _LEAST)
+        return Fidelity(sqnr_db=round(10 * float(np.log10(ratio)), 2), agreement=agreement)
+
+
+def _numbers(array: NDArray[Any]) -> NDArray[np.float64]:
+    return np.nan_to_num(array.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)

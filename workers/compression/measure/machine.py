@@ -1,0 +1,111 @@
+"""What this machine is, for the manifest, and what it can do, for the gateway."""
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import onnxruntime as ort
+
+from app.domain.reports import Machine
+from app.domain.targets import Device, Target
+from app.domain.workers import Capabilities
+
+_INSTRUCTION_SETS = (
+    "sse4_1", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni",
+    "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "amx_tile", "asimd", "asimddp",
+    "asimdhp", "i8mm", "sve", "bf16",
+)  # fmt: skip
+"""As Linux spells them in /proc/cpuinfo; the order of reports."""
+
+_INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+_FLOAT16 = frozenset({"avx512_fp16", "asimdhp"})
+_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "torch")
+
+
+def default_threads() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def machine(device: str = "cpu") -> Machine:
+    """Describe the machine that the engine runs on."""
+    fields = _cpuinfo()
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return Machine(
+        system=f"{platform.system()} {platform.release()}",
+        processor=fields.get("model name", platform.machine()),
+        cores=os.cpu_count() or 1,
+        memory_bytes=pages,
+        instruction_sets=[name for name in _INSTRUCTION_SETS if name in flags],
+        device=device,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what computes."""
+    return {"python": platform.python_version()} | {
+        name: metadata.version(name) for name in _PACKAGES if _installed(name)
+    }
+
+
+def capabilities(threads: int | None = None) -> Capabilities:
+    """Describe the machine, its devices and the targets that run here."""
+    here = machine()
+    cpu = Device(
+        name=here.processor,
+        kind="cpu",
+        instruction_sets=here.instruction_sets,
+        threads=threads or default_threads(),
+    )
+    onnx = Target(
+        target="onnx",
+        runtime="onnxruntime",
+        version=ort.__version__,
+        devices=[cpu, *_cuda()],
+        accelerates=_accelerates(here.instruction_sets),
+    )
+    return Capabilities(machine=here, targets=[onnx], versions=versions())
+
+
+def _accelerates(instruction_sets: Iterable[str]) -> list[str]:
+    """Return the number formats that this processor computes faster than float32."""
+    found = set(instruction_sets)
+    return [name for name, sets in (("int8", _INT8), ("float16", _FLOAT16)) if found & sets]
+
+
+def _cuda() -> list[Device]:
+    """Return the GPUs that both torch and the driver see; torch is loaded only if there may be."""
+    if not Path("/dev/nvidiactl").exists():
+        return []
+    import torch
+
+    return [
+        Device(
+            name=torch.cuda.get_device_name(index),
+            kind="cuda",
+            instruction_sets=["sm_{}{}".format(*torch.cuda.get_device_capability(index))],
+            threads=torch.cuda.get_device_properties(index).multi_processor_count,
+        )
+        for index in range(torch.cuda.device_count())
+    ]
+
+
+def _cpuinfo() -> dict[str, str]:
+    """Return the fields of the first processor; empty where there is no /proc."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    lines = [line.partition(":") for line in text.split("\n\n")[0].splitlines()]
+    return {key.strip(): value.strip() for key, _, value in lines}
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

@@ -1,0 +1,39 @@
+"""What a graph holds and costs, and how many bytes its file has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from workers.compression.context import Feeds
+from workers.compression.graph import stats
+from workers.compression.graph.load import files_of, load
+
+
+@dataclass(frozen=True)
+class Size:
+    """The figures that need no run."""
+
+    size_bytes: int
+    parameters: int
+    nonzero_parameters: int
+    macs: int
+    unknown: int
+    """Nodes whose multiply-accumulates could not be counted."""
+
+
+def measure(path: Path, sizes: Mapping[str, int], feeds: Feeds | None) -> Size:
+    """Measure a graph on disk.
+
+    Args:
+        path: of the graph.
+        sizes: of its dynamic dimensions, for one sample.
+        feeds: one sample of these sizes.
+    """
+    figures = stats.measure(load(path), sizes, feeds)
+    return Size(
+        size_bytes=sum(file.stat().st_size for file in files_of(path)),
+        parameters=figures.parameters,
+        nonzero_parameters=figures.nonzero_parameters,
+        macs=figures.macs,
+        unknown=len(figures.unknown),
+    )

@@ -1,0 +1,95 @@
+"""Whether a result keeps what was required, and the result in words."""
+
+from app.domain.problems import QualityBelowRequirement
+from app.domain.reports import ERRORS, Measures, StepReport
+
+_SAME = 0.03
+"""Latencies that differ by less are called equal: they are noise."""
+
+
+def drop(baseline: Measures, compressed: Measures) -> float:
+    """Return by how much quality fell; negative when it rose.
+
+    Absolute for scores, relative for errors; without targets, what is missing to full agreement.
+    """
+    before, after = baseline.quality, compressed.quality
+    if before is None or after is None:
+        return 1 - compressed.fidelity.agreement if compressed.fidelity else 0.0
+    if before.metric in ERRORS:
+        if before.value == 0:
+            return 0.0 if after.value == 0 else float("inf")
+        return (after.value - before.value) / before.value
+    return before.value - after.value
+
+
+def shortfall(
+    baseline: Measures, compressed: Measures, allowed: float | None
+) -> QualityBelowRequirement | None:
+    """Return the problem of a result that misses its requirement, None when it keeps it."""
+    lost = drop(baseline, compressed)
+    if allowed is None or lost <= allowed + 1e-12:
+        return None
+    metric, before, after = _figures(baseline, compressed)
+    return QualityBelowRequirement(
+        f"{metric} went from {before:.4g} to {after:.4g}, a drop of {_amount(metric, lost)};"
+        f" {_amount(metric, allowed)} is allowed. The artifacts are kept. Quantize fewer layers"
+        " ('ignore'), try other ranges or int16 activations, or allow a larger drop.",
+        metric=metric,
+        baseline=before,
+        compressed=after,
+        drop=lost if lost != float("inf") else None,
+        allowed=allowed,
+    )
+
+
+def describe(
+    baseline: Measures,
+    compressed: Measures,
+    steps: list[StepReport],
+    allowed: float | None,
+    *,
+    synthetic: bool,
+) -> str:
+    """Say in words what came out, the bad news too."""
+    if not any(step.layers for step in steps):
+        why = "; ".join(sorted({s.reason for step in steps for s in step.skipped})[:3])
+        return f"Nothing was changed: {why or 'the model has no layer that the steps act on'}."
+    parts = [
+        _ratio(baseline.size_bytes / max(compressed.size_bytes, 1), "smaller", "LARGER", 0.005)
+    ]
+    if baseline.latency_ms and compressed.latency_ms:
+        parts.append(_ratio(baseline.latency_ms / compressed.latency_ms, "faster", "SLOWER", _SAME))
+    words = [", ".join(parts), _quality(baseline, compressed, synthetic=synthetic)]
+    if allowed is not None:
+        missed = shortfall(baseline, compressed, allowed) is not None
+        words.append("The requirement is MISSED" if missed else "The requirement is met")
+    return ". ".join(words) + "."
+
+
+def _ratio(ratio: float, better: str, worse: str, tolerance: float) -> str:
+    noun = "size" if better == "smaller" else "speed"
+    if abs(ratio - 1) <= tolerance:
+        return f"the same {noun}"
+    times = "\N{MULTIPLICATION SIGN}"
+    return f"{ratio:.2f}{times} {better}" if ratio > 1 else f"{1 / ratio:.2f}{times} {worse}"
+
+
+def _quality(baseline: Measures, compressed: Measures, *, synthetic: bool) -> str:
+    metric, before, after = _figures(baseline, compressed)
+    if metric != "agreement":
+        lost = drop(baseline, compressed)
+        direction = "unchanged" if lost == 0 else f"a {'drop' if lost > 0 else 'gain'} of"
+        amount = "" if lost == 0 else f" {_amount(metric, abs(lost))}"
+        return f"{metric} {before:.4g} → {after:.4g} ({direction}{amount})"
+    on = "random inputs" if synthetic else "held-out samples without targets"
+    return f"Quality is unknown: on {on} it agrees with the original on {after:.2%}"
+
+
+def _figures(baseline: Measures, compressed: Measures) -> tuple[str, float, float]:
+    if baseline.quality and compressed.quality:
+        return baseline.quality.metric, baseline.quality.value, compressed.quality.value
+    return "agreement", 1.0, compressed.fidelity.agreement if compressed.fidelity else 1.0
+
+
+def _amount(metric: str, value: float) -> str:
+    return f"{value:.2%} of its value" if metric in ERRORS else f"{value * 100:.4g} points"

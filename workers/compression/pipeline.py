@@ -1,0 +1,199 @@
+"""From a job directory to a measured artifact: intake, steps, delivery, evaluation, report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.domain.datasets import DatasetDescription
+from app.domain.directory import (
+    ARTIFACTS,
+    DATASET,
+    MODEL,
+    ORIGINAL,
+    UPLOAD,
+    Compress,
+    Produced,
+    Result,
+    step_directory,
+)
+from app.domain.models import ModelDescription
+from app.domain.problems import InvalidModel, NotAvailable
+from app.domain.reports import Manifest, Measures, Report, StepReport
+from app.domain.steps import Step
+from workers.compression import steps
+from workers.compression.context import Context, Samples
+from workers.compression.events import Events
+from workers.compression.files import sha256
+from workers.compression.graph.load import load
+from workers.compression.graph.shapes import inputs_of
+from workers.compression.intake.datasets import Data, fit_dataset
+from workers.compression.intake.inspect import inspect_model, spec
+from workers.compression.intake.split import split
+from workers.compression.measure import evaluation, machine, synthetic, verdict
+from workers.compression.measure.evaluation import Ground, Measured
+from workers.compression.measure.memory import Prober
+from workers.compression.targets import TARGETS
+
+_STEPS_START, _STEPS_STOP = 0.05, 0.6
+
+
+@dataclass(frozen=True)
+class _Intake:
+    """What the steps and the evaluation work on."""
+
+    train: Samples | None
+    ground: Ground
+    model: ModelDescription | None
+    dataset: DatasetDescription | None
+
+
+def compress(directory: Path, order: Compress, events: Events, prober: Prober | None) -> Result:
+    """Carry out an order to compress.
+
+    Args:
+        directory: the job's. Finished steps that lie in it are not done again.
+        order: what to do.
+        events: told of progress.
+        prober: measures memory; None leaves it out.
+
+    Raises:
+        Problem: model, dataset or a step does not allow it.
+    """
+    if missing := [name for name in order.deliver if name not in TARGETS]:
+        raise NotAvailable(f"This deployment cannot deliver {', '.join(missing)}: use 'onnx'.")
+    taken = _take_in(directory, order, events)
+    context = Context(taken.train, order.seed, taken.ground.threads)
+    graphs = [directory / MODEL]
+    finished = []
+    for index, step in enumerate(order.steps):
+        own = step_directory(directory, index, step.method)
+        finished.append(_step(graphs[-1], own, index, order, context, events))
+        graphs.append(own / steps.GRAPH)
+    artifacts = [TARGETS[name].deliver(graphs[-1], directory / ARTIFACTS) for name in order.deliver]
+    measured = evaluation.evaluate(
+        directory / ORIGINAL, graphs[1:], taken.ground, order.evaluate, events, prober
+    )
+    report = _report(directory, order, finished, measured, artifacts)
+    missed = verdict.shortfall(report.baseline, report.compressed, order.require.max_quality_drop)
+    events.progress(1.0, "done")
+    events.log(report.verdict)
+    return Result(
+        problem=missed.details() if missed else None,
+        model=taken.model,
+        dataset=taken.dataset,
+        report=report,
+        artifacts=[
+            Produced(format=name, path=artifact.relative_to(directory).as_posix())
+            for name, artifact in zip(order.deliver, artifacts, strict=True)
+        ],
+    )
+
+
+def _take_in(directory: Path, order: Compress, events: Events) -> _Intake:
+    """Make sure of the graph and its data; by hand, from the upload itself."""
+    events.progress(0.01, "reading the model")
+    description = None
+    if not (directory / MODEL).exists():
+        if not (directory / UPLOAD).exists():
+            raise InvalidModel(f"Put the model into the directory as '{UPLOAD}'.")
+        description = inspect_model(directory / UPLOAD, directory)
+    threads = order.threads or machine.default_threads()
+    data = _data(directory, order, events)
+    if data is None:
+        samples = synthetic.draw(directory / ORIGINAL, order.seed)
+        return _Intake(None, Ground(samples, synthetic=True, threads=threads), description, None)
+    parts = split(len(data), data.targets, order.seed)
+    train = Samples(data.inputs, data.targets, parts.train.tolist())
+    held_out = train.take(parts.held_out.tolist())
+    ground = Ground(held_out, synthetic=False, threads=threads)
+    return _Intake(train, ground, description, data.description)
+
+
+def _data(directory: Path, order: Compress, events: Events) -> Data | None:
+    """Return the dataset, fitted to the model's inputs; None without one."""
+    if not (directory / DATASET).exists():
+        return None
+    events.progress(0.02, "reading the dataset")
+    inputs = [spec(value) for value in inputs_of(load(directory / ORIGINAL))]
+    return fit_dataset(directory / DATASET, inputs, directory, order.images)
+
+
+def _step(
+    before: Path, own: Path, index: int, order: Compress, context: Context, events: Events
+) -> steps.Finished:
+    """Run a step, or take what an earlier run left of it."""
+    count, step = len(order.steps), order.steps[index]
+    width = (_STEPS_STOP - _STEPS_START) / count
+    start = _STEPS_START + index * width
+    done = steps.finished(own)
+    if done is None:
+        advance = events.span(start, start + width, f"step {index + 1} of {count}: {step.method}")
+        done = steps.run(before, own, step, context, advance)
+    events.step(index)
+    return done
+
+
+def _report(
+    directory: Path,
+    order: Compress,
+    finished: list[steps.Finished],
+    measured: Measured,
+    artifacts: list[Path],
+) -> Report:
+    """Put figures and changes together."""
+    size = order.model_size_bytes or _upload(directory).stat().st_size
+    baseline = measured.baseline.model_copy(update={"size_bytes": size})
+    final = measured.graphs[-1].model_copy(update={"size_bytes": artifacts[0].stat().st_size})
+    stages = [baseline, *measured.graphs[:-1], final]
+    reports = [
+        _step_report(index, step, done, stages[index], stages[index + 1])
+        for index, (step, done) in enumerate(zip(order.steps, finished, strict=True))
+    ]
+    allowed = order.require.max_quality_drop
+    unlabelled = measured.evaluation.split == "synthetic"
+    words = verdict.describe(baseline, final, reports, allowed, synthetic=unlabelled)
+    return Report(
+        baseline=baseline,
+        compressed=final,
+        step_reports=reports,
+        evaluation=measured.evaluation,
+        verdict=words,
+        manifest=_manifest(directory, order, artifacts),
+    )
+
+
+def _step_report(
+    index: int, step: Step, done: steps.Finished, before: Measures, after: Measures
+) -> StepReport:
+    return StepReport(
+        index=index,
+        method=step.method,
+        parameters=step.model_dump(mode="json"),
+        seconds=done.seconds,
+        before=before,
+        after=after,
+        layers=done.layers,
+        skipped=done.skipped,
+    )
+
+
+def _manifest(directory: Path, order: Compress, artifacts: list[Path]) -> Manifest:
+    dataset = directory / DATASET
+    data_sha256 = sha256(dataset) if dataset.exists() else None
+    return Manifest(
+        model_sha256=order.model_sha256 or sha256(_upload(directory)),
+        dataset_sha256=order.dataset_sha256 or data_sha256,
+        steps=[step.model_dump(mode="json") for step in order.steps],
+        evaluate=order.evaluate.model_dump(mode="json"),
+        require=order.require.model_dump(mode="json"),
+        deliver=list(order.deliver),
+        seed=order.seed,
+        versions=machine.versions(),
+        machine=machine.machine(),
+        artifacts={artifact.name: sha256(artifact) for artifact in artifacts},
+    )
+
+
+def _upload(directory: Path) -> Path:
+    """Return the uploaded bytes, or the graph that was made of them."""
+    upload = directory / UPLOAD
+    return upload if upload.exists() else directory / ORIGINAL

@@ -1,0 +1,98 @@
+"""One step: a graph on disk in, a checked graph and a report on disk out."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.problems import Problem, StepFailed
+from app.domain.reports import LayerChange
+from app.domain.steps import Skipped, Step
+from workers.compression.context import Context
+from workers.compression.files import write_whole
+from workers.compression.graph.load import load, save
+from workers.compression.graph.shapes import dimension_names
+from workers.compression.methods import METHODS
+from workers.compression.targets import onnx as target
+
+GRAPH = "graph.onnx"
+REPORT = "report.json"
+
+
+class Finished(BaseModel):
+    """What a step leaves in its ``report.json``; the figures are measured when all are done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float
+    layers: list[LayerChange]
+    skipped: list[Skipped]
+
+
+def finished(directory: Path) -> Finished | None:
+    """Return the report of a step that was finished before, None if it was not."""
+    report = directory / REPORT
+    if not report.exists():
+        return None
+    return Finished.model_validate_json(report.read_bytes())
+
+
+def run(
+    before: Path, directory: Path, step: Step, context: Context, advance: Callable[[float], None]
+) -> Finished:
+    """Run a step and store its graph, then its report.
+
+    Args:
+        before: the graph that the step reads.
+        directory: of the step.
+        step: its parameters.
+        context: what it may know besides.
+        advance: told the fraction done.
+
+    Raises:
+        StepFailed: it cannot be carried out, or left a graph that does not hold.
+    """
+    start = time.monotonic()
+    model = load(before)
+    interface = _interface(model)
+    try:
+        outcome = METHODS[step.method](model, step, context, advance)
+    except (Problem, MemoryError):
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise StepFailed(f"'{step.method}' failed on this model: {_line(error)}") from error
+    directory.mkdir(parents=True, exist_ok=True)
+    graph = directory / GRAPH
+    save(outcome.model, graph)
+    _check(graph, interface, step.method)
+    done = Finished(
+        seconds=round(time.monotonic() - start, 3), layers=outcome.layers, skipped=outcome.skipped
+    )
+    write_whole(directory / REPORT, done.model_dump_json())
+    return done
+
+
+def _check(graph: Path, interface: list[tuple[str, str, list[str]]], method: str) -> None:
+    """Make sure that a graph is valid, runs, and kept its inputs and outputs."""
+    try:
+        onnx.checker.check_model(str(graph))
+        target.open_session(graph, threads=1)
+    except Exception as error:
+        raise StepFailed(f"'{method}' left a graph that cannot run: {_line(error)}") from error
+    if (found := _interface(load(graph))) != interface:
+        raise StepFailed(f"'{method}' changed the model's inputs or outputs: {interface} → {found}")
+
+
+def _interface(model: ir.Model) -> list[tuple[str, str, list[str]]]:
+    """Return name, dtype and dimensions of each input and output."""
+    return [
+        (str(value.name), str(value.dtype), dimension_names(value))
+        for value in (*model.graph.inputs, *model.graph.outputs)
+    ]
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:500]
