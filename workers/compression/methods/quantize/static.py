@@ -28,6 +28,7 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges
 from workers.compression.methods.quantize.integers import Grid, quantize_bias, range_grid
 from workers.compression.methods.quantize.layers import Layer, constant, select
+from workers.compression.methods.quantize.opset import PER_CHANNEL, at_least
 from workers.compression.methods.quantize.writer import Writer, change
 
 _KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -58,6 +59,7 @@ def quantize_static(
     Raises:
         StepFailed: there is no data to calibrate on.
     """
+    model = at_least(model, PER_CHANNEL)
     layers, skipped = select(model, parameters)
     sites = [_site(layer, parameters) for layer in layers]
     grids = _calibrate(model, sites, parameters, context, advance)

@@ -11,17 +11,17 @@ from app.domain.reports import LayerChange
 from workers.compression.methods.quantize import integers
 from workers.compression.methods.quantize.integers import Grid
 from workers.compression.methods.quantize.layers import Layer
+from workers.compression.methods.quantize.opset import PER_CHANNEL
 
 _MICROSOFT = "com.microsoft"
-_PER_CHANNEL_OPSET = 13
 _SIXTEEN_BIT_OPSET = 21
 
 
 class Writer:
     """Edits one graph in place. A tensor that several layers share is written once.
 
-    Where the graph's opset has no per-channel or 16-bit QuantizeLinear yet, onnxruntime's own
-    (domain ``com.microsoft``) is used: same meaning, same kernels, and the opset stays.
+    Where the graph's opset has no 16-bit or per-channel QuantizeLinear, onnxruntime's own (domain
+    ``com.microsoft``) is used: same meaning, same kernels, and the opset stays.
 
     Args:
         model: the graph to edit.
@@ -34,7 +34,7 @@ class Writer:
         self._weights: dict[tuple[ir.Value, int | None, bool], tuple[Grid, ir.Value]] = {}
         self._dequantized: dict[ir.Value, ir.Value] = {}
         opset = self.graph.opset_imports.get("", 0)
-        needed = _SIXTEEN_BIT_OPSET if activations.endswith("16") else _PER_CHANNEL_OPSET
+        needed = _SIXTEEN_BIT_OPSET if activations.endswith("16") else PER_CHANNEL
         self._domain = "" if opset >= needed else _MICROSOFT
 
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
