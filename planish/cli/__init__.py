@@ -1,0 +1,32 @@
+"""The command ``planish``: a file a command group; what is heavy is imported when it is used."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from planish.cli import demo, doctor, keys, migrate, serve, worker
+from planish.cli.deployment import Stop
+from planish.errors import PlanishError
+
+cli = typer.Typer(
+    help="Neural-network compression as a service: any model, any method, one honest report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+cli.command()(serve.serve)
+cli.command()(worker.worker)
+cli.command()(demo.demo)
+cli.command()(migrate.migrate)
+cli.command()(doctor.doctor)
+cli.add_typer(keys.cli, name="keys")
+
+
+def main() -> None:
+    """Run one command; what a person can put right is one sentence, not a traceback."""
+    try:
+        cli()
+    except (Stop, PlanishError) as stop:
+        Console(stderr=True).print(f"[bold red]planish:[/] {stop}", highlight=False)
+        sys.exit(1)

@@ -1,0 +1,97 @@
+"""Which deployment a command acts on: a configured fleet, or the private one in a directory."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from app.settings import Database, Settings
+
+PARTS = ("DATABASE_URL", "BROKER_URL", "STORAGE_URL")
+"""The variables that make a fleet; with none of them everything is private to one directory."""
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        envvar="PLANISH_DATA",
+        help="Where a service without configuration keeps everything.",
+    ),
+]
+DEFAULT_DATA = Path("planish-data")
+"""Below the working directory: in plain sight, and gone when it is removed."""
+
+
+class Stop(Exception):  # noqa: N818 (it is not always an error)
+    """The command cannot go on; the message says why, and what to do."""
+
+
+def load_settings() -> "Settings":
+    """Return the settings of the environment.
+
+    Raises:
+        Stop: a variable has a value that it cannot have.
+    """
+    from pydantic import ValidationError
+
+    from app.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'_'.join(map(str, found['loc'])).upper()}: {found['msg']}"
+            for found in error.errors()
+        )
+        raise Stop(f"a setting is wrong ({wrong})") from None
+
+
+def is_fleet() -> bool:
+    """Whether any part of a fleet is configured."""
+    return any(os.environ.get(part) for part in PARTS)
+
+
+def require_fleet() -> None:
+    """Raise Stop, with what is missing, unless every part of a fleet is configured."""
+    if absent := [part for part in PARTS if not os.environ.get(part)]:
+        raise Stop(
+            f"{', '.join(absent)} must be set (postgresql://…, redis://…, s3://… or file:///…);"
+            " for one machine, `planish serve` without any of them starts everything"
+        )
+
+
+@contextlib.contextmanager
+def reachable_database(data: Path) -> Iterator["Database"]:
+    """Hand out the database: the configured one, or the private one, started if nobody runs it.
+
+    Raises:
+        Stop: it cannot be reached, or there is none in ``data``.
+    """
+    from app.local import postgres
+    from app.local.server import AlreadyRunning, DidNotStart
+    from app.settings import Database
+
+    if is_fleet():
+        database = load_settings().database
+        if not database.url:
+            raise Stop("DATABASE_URL must be set (postgresql://user:password@host/name)")
+        yield database
+        return
+    if not (data / "postgres").exists():
+        raise Stop(
+            f"there is no service in {data}: start one with `planish serve`, name its directory"
+            " with --data, or set DATABASE_URL"
+        )
+    server = postgres.server(data)
+    with contextlib.ExitStack() as running:
+        try:
+            running.enter_context(server)
+        except AlreadyRunning:
+            pass
+        except DidNotStart as error:
+            raise Stop(str(error)) from None
+        yield Database(url=server.url)

@@ -1,0 +1,127 @@
+"""``planish serve``: the gateway and, without configuration, everything that it needs."""
+
+import contextlib
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from planish.cli import processes
+from planish.cli.deployment import (
+    DEFAULT_DATA,
+    Data,
+    Stop,
+    is_fleet,
+    load_settings,
+    require_fleet,
+)
+
+if TYPE_CHECKING:
+    from app.local.server import Server
+    from app.settings import Settings
+
+_GRACE_S = 10.0
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the gateway and the workers are started with."""
+
+    environment: dict[str, str]
+    servers: "list[Server]"
+    """Private ones that run already, in the order in which they were started."""
+    where: str
+    """In words, for the banner."""
+
+
+def serve(
+    data: Data = DEFAULT_DATA,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
+    with_worker: Annotated[
+        bool, typer.Option("--with-worker", help="Also run this machine's workers, in a fleet.")
+    ] = False,
+) -> None:
+    """Run the service until Ctrl-C.
+
+    Without DATABASE_URL, BROKER_URL and STORAGE_URL it starts a private PostgreSQL and Valkey, the
+    gateway and the workers, and keeps everything in one directory. With them it is the gateway of a
+    fleet.
+    """
+    from app.local.server import AlreadyRunning, DidNotStart
+    from app.local.supervisor import Supervisor
+
+    settings = load_settings()
+    host = host or settings.server.host
+    port = settings.server.port if port is None else port
+    port = port or _free_port(host)
+    try:
+        with _fleet() if is_fleet() else _private(data, host, settings) as parts:
+            environment = {**parts.environment, "SERVER_HOST": host, "SERVER_PORT": str(port)}
+            supervisor = Supervisor(grace_s=_GRACE_S)
+            for server in parts.servers:
+                supervisor.include(server)
+            if with_worker or not is_fleet():
+                for worker in processes.workers(settings, environment):
+                    supervisor.include(worker)
+            gateway = processes.gateway(settings, host, port, environment)
+            supervisor.include(gateway)
+            code = supervisor.run(lambda: _welcome(gateway.url, parts))
+    except (AlreadyRunning, DidNotStart) as error:
+        raise Stop(str(error)) from None
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _fleet() -> Iterator[_Parts]:
+    require_fleet()
+    yield _Parts(dict(os.environ), [], "with the configured database, broker and storage")
+
+
+@contextlib.contextmanager
+def _private(data: Path, host: str, settings: "Settings") -> Iterator[_Parts]:
+    """Start the private servers in ``data``, held for us alone, and migrate."""
+    import migrations
+    from app.local import postgres, redis
+    from app.local.server import hold
+    from app.settings import Database
+
+    data = data.resolve()
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    keyless = settings.auth.required is not True and _is_loopback(host)
+    with hold(data / "lock"), postgres.server(data) as database, redis.server(data) as broker:
+        migrations.upgrade(Database(url=database.url))
+        urls = {
+            "DATABASE_URL": database.url,
+            "BROKER_URL": broker.url,
+            "STORAGE_URL": (data / "blobs").as_uri(),
+            "AUTH_REQUIRED": str(not keyless).lower(),
+        }
+        keys = "no key needed" if keyless else f"keys: planish keys create NAME --data {data}"
+        yield _Parts({**os.environ, **urls}, [database, broker], f"data in {data}, {keys}")
+
+
+def _welcome(url: str, parts: _Parts) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[bold green]Planish[/] is at [bold]{url}[/] ({parts.where})")
+    console.print(f"API and its pages: {url}/docs. Stop with Ctrl-C.")
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _free_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port
