@@ -1,0 +1,210 @@
+"""What the client promises when the service, or the way to it, misbehaves."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+import planish
+from planish.types import Artifact
+from tests.planish.scripted import Answer, answer, events, hang_up, problem, scripted
+
+JOB = {
+    "id": "job_1",
+    "status": "succeeded",
+    "stage": "succeeded",
+    "progress": 1.0,
+    "model": "mdl_1",
+    "dataset": None,
+    "name": None,
+    "tags": [],
+    "steps": [],
+    "created_at": "2026-01-01T00:00:00Z",
+    "started_at": None,
+    "finished_at": None,
+    "attempts": 1,
+    "queue_position": None,
+    "eta_seconds": None,
+    "usage": {"cpu_seconds": 0, "gpu_seconds": 0, "peak_memory_bytes": 0},
+    "baseline": None,
+    "compressed": None,
+    "artifacts": [],
+}
+MODEL = {
+    "id": "mdl_1",
+    "name": None,
+    "format": None,
+    "status": "inspecting",
+    "sha256": "0",
+    "size_bytes": 5,
+    "parameters": None,
+    "macs": None,
+    "opset": None,
+    "inputs": None,
+    "outputs": None,
+    "operators": None,
+    "created_at": "2026-01-01T00:00:00Z",
+}
+REJECTION = {"type": "invalid-model", "title": "Broken", "status": 422, "detail": "no graph"}
+
+
+def state(number: int, status: str) -> str:
+    return f'id: {number}\nevent: state\ndata: {{"status": "{status}", "stage": "x"}}\n\n'
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        problem(503, "unavailable", Retry_After="0"),
+        problem(429, "too-many-requests"),
+        problem(409, "request-in-flight"),
+        answer(502, b"<html>a proxy</html>"),
+        hang_up,
+    ],
+    ids=["unavailable", "quota", "in-flight", "proxy", "hang-up"],
+)
+def test_a_request_that_may_pass_is_sent_again_under_the_same_key(bad: Answer) -> None:
+    with scripted([bad, answer(202, JOB)]) as service, planish.Client(service.url) as client:
+        job = client.submit("mdl_1", [{"method": "quantize"}])
+    keys = [request.headers["idempotency-key"] for request in service.requests]
+    assert job.id == "job_1"
+    assert len(keys) == 2
+    assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, planish.Unauthenticated),
+        (403, planish.Forbidden),
+        (404, planish.NotFound),
+        (409, planish.Conflict),
+        (422, planish.Invalid),
+        (418, planish.Refused),
+    ],
+)
+def test_a_refusal_is_raised_at_once_as_its_own_type(
+    status: int, kind: type[planish.Refused]
+) -> None:
+    refusal = problem(status, "some-type", "say please")
+    with (
+        scripted([refusal]) as service,
+        planish.Client(service.url) as client,
+        pytest.raises(kind, match="say please") as raised,
+    ):
+        client.job("job_1")
+    assert raised.value.problem.type == "some-type"
+
+
+def test_nobody_there_is_said_after_the_last_attempt() -> None:
+    with scripted([]) as service:
+        url = service.url
+    with planish.Client(url, attempts=2) as client, pytest.raises(planish.Unreachable, match=url):
+        client.job("job_1")
+
+
+def test_the_key_is_sent_and_a_key_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PLANISH_KEY", raising=False)
+    with scripted([answer(200, JOB), answer(200, JOB)]) as service:
+        with planish.Client(service.url) as client:
+            client.job("job_1")
+        with planish.Client(service.url, "plk_x") as client:
+            client.job("job_1")
+    assert [request.headers.get("authorization") for request in service.requests] == [
+        None,
+        "Bearer plk_x",
+    ]
+
+
+def test_an_upload_is_sent_whole_again_and_its_inspection_awaited(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"x" * 300_000)
+    ready = {**MODEL, "status": "ready"}
+    answers = [problem(503, "unavailable"), answer(201, MODEL), answer(200, ready)]
+    with scripted(answers) as service, planish.Client(service.url) as client:
+        model = client.upload_model(file)
+    assert model.status == "ready"
+    assert [request.body for request in service.requests[:2]] == [file.read_bytes()] * 2
+    assert service.requests[0].path == "/v1/models?filename=model.onnx"
+
+
+def test_a_rejected_model_is_raised_with_its_reason(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"x")
+    rejected = {**MODEL, "status": "rejected", "problem": REJECTION}
+    with (
+        scripted([answer(201, rejected)]) as service,
+        planish.Client(service.url) as client,
+        pytest.raises(planish.Rejected, match="no graph"),
+    ):
+        client.upload_model(file)
+
+
+def test_a_stream_that_is_cut_goes_on_after_the_last_event() -> None:
+    log = 'id: 2\nevent: log\ndata: {"level": "info",\ndata:  "message": "hm"}\n\n: hello\n\n'
+    answers = [
+        events(state(1, "running"), log, "id: 3\nevent: lo"),
+        events(),
+        events(state(3, "succeeded")),
+    ]
+    with scripted(answers) as service, planish.Client(service.url) as client:
+        seen = list(client.events("job_1"))
+    assert [(event.number, event.kind) for event in seen] == [
+        (1, "state"),
+        (2, "log"),
+        (3, "state"),
+    ]
+    assert seen[1].data == {"level": "info", "message": "hm"}
+    asked = [request.headers["last-event-id"] for request in service.requests]
+    assert asked == ["0", "2", "2"]
+
+
+def test_waiting_goes_past_an_earlier_end_and_raises_the_last() -> None:
+    """A job that was retried has a terminal state in the middle of its events."""
+    failed = {**JOB, "status": "failed", "problem": {**REJECTION, "detail": "too slow"}}
+    stream = events(state(1, "failed"), state(2, "queued"), state(3, "failed"))
+    with (
+        scripted([stream, answer(200, failed)]) as service,
+        planish.Client(service.url) as client,
+        pytest.raises(planish.JobFailed, match="too slow") as raised,
+    ):
+        client.wait("job_1")
+    assert raised.value.job.id == "job_1"
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_a_download_is_whole_and_verified_or_not_there(tmp_path: Path, honest: bool) -> None:
+    digest = hashlib.sha256(b"bytes").hexdigest()
+    artifact = Artifact(id="art_1", format="onnx", size_bytes=5, sha256=digest, href="/v1/x")
+    target = tmp_path / "model.onnx"
+    body = b"bytes" if honest else b"bytez"
+    with scripted([hang_up, answer(200, body)]) as service, planish.Client(service.url) as client:
+        if honest:
+            assert client.download(artifact, target).read_bytes() == b"bytes"
+        else:
+            with pytest.raises(planish.CorruptDownload):
+                client.download(artifact, target)
+    assert list(tmp_path.iterdir()) == ([target] if honest else [])
+
+
+def test_a_list_is_walked_to_its_end() -> None:
+    answers = [
+        answer(200, {"items": [JOB], "next_cursor": "abc"}),
+        answer(200, {"items": [{**JOB, "id": "job_2"}], "next_cursor": None}),
+    ]
+    with scripted(answers) as service, planish.Client(service.url) as client:
+        ids = [job.id for job in client.jobs(status="succeeded")]
+    assert ids == ["job_1", "job_2"]
+    assert service.requests[1].path == "/v1/jobs?status=succeeded&cursor=abc"
+
+
+def test_a_job_holds_what_was_asked_and_nothing_else() -> None:
+    with scripted([answer(202, JOB)]) as service, planish.Client(service.url) as client:
+        client.submit("mdl_1", [{"method": "quantize"}], dataset="dst_1", seed=7)
+    assert json.loads(service.requests[0].body) == {
+        "model": "mdl_1",
+        "dataset": "dst_1",
+        "steps": [{"method": "quantize"}],
+        "seed": 7,
+    }
