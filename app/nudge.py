@@ -53,3 +53,9 @@ def send(settings: Settings, subject: Subject, row_id: str) -> bool:
         log.warning("nudge lost", subject=subject, id=row_id, error=str(error))
         return False
     return True
+
+
+def ping(settings: Settings) -> None:
+    """Connect to the broker once; raise what goes wrong."""
+    with producer(settings.broker.url).connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, timeout=2)

@@ -26,8 +26,11 @@ from app.domain.webhooks import (
     WebhookChange,
     WebhookRequest,
 )
-from app.store import deliveries, webhooks
+from app.store import deliveries, lookup, webhooks
 from app.store.tables import DeliveryRow, WebhookRow
+
+MAX_WEBHOOKS = 100
+"""Of a tenant: each end of a job is told to all of them."""
 
 SECRET_BYTES = 32
 
@@ -42,8 +45,11 @@ def create(
 
     Raises:
         Invalid: The URL spells out a private address that is not admitted.
+        Conflict: The tenant has as many webhooks as it may.
     """
     check_address(request.url, admitted, "#/url")
+    if webhooks.count(session, tenant) >= MAX_WEBHOOKS:
+        raise Conflict(f"You have {MAX_WEBHOOKS} webhooks, as many as you may: delete one.")
     row = WebhookRow(
         id=ids.new("whk"),
         tenant=tenant,
@@ -86,9 +92,11 @@ def one_off(
     return row, None if webhook.secret else secret
 
 
-def find(session: Session, tenant: str, webhook_id: str, *, lock: bool = False) -> WebhookRow:
+def find(
+    session: Session, tenant: str, webhook_id: str, lock: lookup.Lock | None = None
+) -> WebhookRow:
     """Return a webhook of the tenant, or raise NotFound."""
-    row = webhooks.find(session, tenant, webhook_id, lock=lock)
+    row = lookup.find(session, WebhookRow, tenant, webhook_id, lock)
     if row is None:
         raise NotFound(f"There is no webhook {webhook_id!r}.")
     return row
@@ -107,7 +115,7 @@ def change(
         NotFound: It is not the tenant's.
         Invalid: The URL spells out a private address that is not admitted.
     """
-    row = find(session, tenant, webhook_id, lock=True)
+    row = find(session, tenant, webhook_id, "change")
     if request.url is not None:
         check_address(request.url, admitted, "#/url")
         row.url = str(request.url)
@@ -125,12 +133,12 @@ def change(
 
 def delete(session: Session, tenant: str, webhook_id: str) -> None:
     """Forget a webhook, its pending deliveries and its history."""
-    session.delete(find(session, tenant, webhook_id, lock=True))
+    session.delete(find(session, tenant, webhook_id, "change"))
 
 
 def rotate(session: Session, tenant: str, webhook_id: str) -> Webhook:
     """Give a webhook a new secret; the one before also signs for 24 hours."""
-    row = find(session, tenant, webhook_id, lock=True)
+    row = find(session, tenant, webhook_id, "change")
     row.previous_secret = row.secret
     row.previous_secret_expires_at = func.now() + ROTATION
     row.secret = _new_secret()
@@ -144,7 +152,7 @@ def send_test(session: Session, tenant: str, webhook_id: str) -> Delivery:
         NotFound: It is not the tenant's.
         Conflict: It is disabled.
     """
-    hook = _enabled(find(session, tenant, webhook_id, lock=True))
+    hook = _enabled(find(session, tenant, webhook_id, "keep"))
     row = deliveries.delivery(hook, TEST_EVENT, None, {"webhook": hook.id})
     session.add(row)
     session.flush()

@@ -29,6 +29,11 @@ def touch(session: Session, sha256: str, size_bytes: int) -> None:
     )
 
 
+def size_of(session: Session, sha256: str) -> int:
+    """Return how many bytes a blob that somebody refers to has."""
+    return session.scalars(select(BlobRow.size_bytes).where(BlobRow.sha256 == sha256)).one()
+
+
 def collect(session: Session, grace_minutes: float, limit: int = 100) -> Sequence[str]:
     """Delete rows that nothing refers to, and return their digests; they stay locked.
 

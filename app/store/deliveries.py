@@ -101,6 +101,13 @@ def due(session: Session, limit: int) -> Sequence[str]:
     ).all()
 
 
+def due_of(session: Session, job_id: str) -> Sequence[str]:
+    """Return the deliveries about a job whose time has come and that nobody holds."""
+    return session.scalars(
+        select(DeliveryRow.id).where(DeliveryRow.job_id == job_id, *_free()).limit(100)
+    ).all()
+
+
 def claim(
     session: Session, delivery_id: str, owner: str, seconds: float, max_attempts: int
 ) -> Claim | None:

@@ -22,7 +22,7 @@ Row = TypeVar("Row", bound=UploadRow)
 class Claim:
     """An upload that is this worker's to inspect."""
 
-    table: type[ModelRow] | type[DatasetRow]
+    table: type[UploadRow]
     id: str
     token: int
     attempts: int
@@ -38,12 +38,10 @@ def next_waiting(session: Session, table: type[Row], limit: int) -> Sequence[str
 
 
 def claim(
-    session: Session, table: type[Row], row_id: str, owner: str, seconds: float
+    session: Session, table: type[UploadRow], row_id: str, owner: str, seconds: float
 ) -> Claim | None:
     """Take an upload that waits for its inspection; None where there is nothing to do."""
-    row = session.scalars(
-        select(table).where(table.id == row_id, *_free(table)).with_for_update(skip_locked=True)
-    ).one_or_none()
+    row = _lock_free(session, table, row_id)
     if row is None:
         return None
     token = leases.take(session, row, owner, seconds)
@@ -87,10 +85,10 @@ def reject(session: Session, claimed: Claim, problem: Problem | ProblemDetails) 
     return _settle(session, row, "rejected", None)
 
 
-def give_back(session: Session, claimed: Claim, *, delay_seconds: float = 0) -> None:
-    """Let somebody else inspect the upload; the attempt does not count."""
+def give_back(session: Session, claimed: Claim, *, spent: bool, delay_seconds: float = 0) -> None:
+    """Let somebody else inspect the upload; ``spent`` says whether the attempt counts."""
     row = _hold(session, claimed)
-    row.attempts -= 1
+    row.attempts -= not spent
     row.not_before = leases.seconds_from_now(delay_seconds)
     release(row)
 
@@ -100,6 +98,11 @@ def release(row: UploadRow) -> None:
     row.lease_owner = None
     row.lease_expires_at = None
     row.lease_token += 1
+
+
+def _lock_free(session: Session, table: type[Row], row_id: str) -> Row | None:
+    free = select(table).where(table.id == row_id, *_free(table))
+    return session.scalars(free.with_for_update(skip_locked=True)).one_or_none()
 
 
 def _free(table: type[Row]) -> tuple[ColumnElement[bool], ...]:

@@ -25,7 +25,8 @@ class Claim:
 
     id: str
     token: int
-    attempts: int
+    attempt: int
+    """Of those that it may have before it fails for good; counts from 1."""
     request: JobRequest
     model_sha256: str
     model_size_bytes: int
@@ -91,7 +92,7 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
     return Claim(
         id=job.id,
         token=token,
-        attempts=job.attempts,
+        attempt=job.attempts - job.spent_attempts,
         request=request,
         model_sha256=model.sha256,
         model_size_bytes=model.size_bytes,
@@ -207,6 +208,18 @@ def give_back(session: Session, claimed: Claim, usage: Usage, *, delay_seconds: 
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
     add_usage(job, usage)
     transitions.give_back(session, job, spent=False, delay_seconds=delay_seconds)
+
+
+def stumbled(
+    session: Session, claimed: Claim, usage: Usage, problem: Problem, *, last: bool, delay: float
+) -> None:
+    """Queue the job again after a fault of ours, in ``delay`` seconds; if ``last``, fail it."""
+    job = leases.hold(session, JobRow, claimed.id, claimed.token)
+    add_usage(job, usage)
+    if last:
+        transitions.finish(session, job, "failed", problem)
+    else:
+        transitions.give_back(session, job, spent=True, delay_seconds=delay)
 
 
 def add_usage(job: JobRow, usage: Usage) -> None:

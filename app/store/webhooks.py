@@ -1,17 +1,9 @@
 """Webhooks of a tenant, and what was sent to them."""
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from app.store.tables import DeliveryRow, WebhookRow
-
-
-def find(
-    session: Session, tenant: str, webhook_id: str, *, lock: bool = False
-) -> WebhookRow | None:
-    """Return the tenant's webhook; with ``lock``, nobody else changes it until commit."""
-    query = select(WebhookRow).where(WebhookRow.id == webhook_id, WebhookRow.tenant == tenant)
-    return session.scalars(query.with_for_update(key_share=True) if lock else query).one_or_none()
 
 
 def find_delivery(session: Session, webhook: WebhookRow, delivery_id: str) -> DeliveryRow | None:
@@ -26,6 +18,11 @@ def find_delivery(session: Session, webhook: WebhookRow, delivery_id: str) -> De
 def standing(tenant: str) -> Select[WebhookRow]:
     """Select the tenant's webhooks without those that were named for one job alone."""
     return select(WebhookRow).where(WebhookRow.tenant == tenant, WebhookRow.job_id.is_(None))
+
+
+def count(session: Session, tenant: str) -> int:
+    """Return how many webhooks the tenant has, without those of one job."""
+    return session.scalars(select(func.count()).select_from(standing(tenant).subquery())).one()
 
 
 def sent_to(webhook: WebhookRow) -> Select[DeliveryRow]:

@@ -15,14 +15,10 @@ from numpy.typing import NDArray
 from workers.compression.context import Samples
 from workers.compression.graph import runtime
 from workers.compression.graph.load import save
-from workers.compression.methods.quantize.ranges import Histogram
+from workers.compression.methods.quantize.ranges import BINS, Histogram, count
 from workers.compression.targets.onnx import batch_size
 
-BINS = 4096
-
 _GROUP_BYTES = 256 << 20
-_SAMPLED = 1 << 18
-"""Elements of one tensor and batch that a histogram takes in: every n-th, n odd."""
 
 Advance = Callable[[float], None]
 
@@ -63,7 +59,7 @@ def observe(
 
         for values in _runs(model, group, samples, threads, inner):
             for name, value in zip(group, values, strict=True):
-                counts[name] += _binned(value, *extremes[name])
+                counts[name] += count(value, *extremes[name])
     return {name: Histogram(*extremes[name], counts[name]) for name in names}
 
 
@@ -149,15 +145,3 @@ def _expose(
     graph.append(node)
     graph.outputs.append(out)
     return out.name
-
-
-def _binned(value: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
-    """Count values in equal bins between the extremes."""
-    flat = value.reshape(-1)
-    if flat.size > _SAMPLED:
-        flat = flat[:: (flat.size // _SAMPLED) | 1]
-    if not np.isfinite(low) or high <= low:
-        return np.zeros(BINS, np.int64)
-    scaled = (flat - np.float32(low)) * np.float32(BINS / (high - low))
-    bins = np.clip(scaled, 0, BINS - 1).astype(np.int64)
-    return np.bincount(bins, minlength=BINS)

@@ -4,7 +4,6 @@ The conversion is onnxruntime's (``onnxruntime.transformers.float16``). Operator
 float16 form, and nodes named in ``ignore``, stay in float32 between Casts.
 """
 
-import onnx
 import onnx_ir as ir
 from onnxruntime.transformers import float16
 
@@ -13,6 +12,7 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
 from workers.compression.graph.load import INLINE_LIMIT
 from workers.compression.graph.operators import operator_of
+from workers.compression.graph.shapes import infer
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import sqnr_db
 from workers.compression.methods.quantize.layers import constant, name_nodes
@@ -48,7 +48,10 @@ def convert_to_float16(model: ir.Model, parameters: Quantize) -> Outcome:
         op_block_list=sorted(blocked),
         node_block_list=sorted({each.node for each in skipped}),
     )
-    return Outcome(ir.serde.deserialize_model(_without_claims(converted)), changes, skipped)
+    half = ir.serde.deserialize_model(converted)
+    # onnxruntime dies on half-precision graphs whose intermediate types are not stated.
+    infer(half)
+    return Outcome(half, changes, skipped)
 
 
 def _changes(model: ir.Model, kept: set[str]) -> list[LayerChange]:
@@ -75,9 +78,3 @@ def _changes(model: ir.Model, kept: set[str]) -> list[LayerChange]:
                 )
             )
     return changes
-
-
-def _without_claims(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Drop intermediate types: the converter leaves some of them wrong."""
-    del proto.graph.value_info[:]
-    return proto

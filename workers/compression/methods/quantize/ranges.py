@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from app.domain.steps import Quantize
 from workers.compression.methods.quantize.integers import dequantize, quantize, range_grid
 
+BINS = 4096
+_COUNTED = 1 << 18
+"""Elements that one call of ``count`` takes in: every n-th, n odd."""
+
 _SHRINKS = np.linspace(0.2, 1.0, 81)
 _KL_BINS = 2048
 _KL_LEVELS = 128
@@ -42,6 +46,18 @@ class Histogram:
 
 
 Range = tuple[float, float]
+
+
+def count(values: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
+    """Count values in ``BINS`` equal bins between two extremes that none of them exceeds."""
+    flat = values.reshape(-1)
+    if flat.size > _COUNTED:
+        flat = flat[:: (flat.size // _COUNTED) | 1]
+    if not np.isfinite(low) or not np.isfinite(high):
+        return np.zeros(BINS, np.int64)
+    width = max(high - low, float(np.finfo(np.float32).tiny))
+    bins = (flat.astype(np.float64) - low) * (BINS / width)
+    return np.bincount(np.clip(bins, 0, BINS - 1).astype(np.int64), minlength=BINS)
 
 
 def finder(parameters: Quantize) -> Callable[[Histogram], Range]:

@@ -1,0 +1,40 @@
+"""What a job would do, before anything runs."""
+
+from pydantic import BaseModel, Field
+
+from app.domain.steps import AnyStep
+
+
+class Refusal(BaseModel):
+    """Why the request cannot be carried out as it stands."""
+
+    index: int | None = Field(description="The step that is refused; null if it is no step.")
+    pointer: str = Field(description="JSON pointer to what is refused.")
+    reason: str
+
+
+class PlannedSkip(BaseModel):
+    """A node that a step would leave as it is."""
+
+    index: int
+    node: str
+    reason: str
+
+
+class Estimate(BaseModel):
+    """What is expected of the result, from the model's description alone; null while unknown."""
+
+    size_bytes: int | None
+    macs: int | None
+    minutes: float | None
+
+
+class Plan(BaseModel):
+    """The answer of ``POST /v1/jobs/plan``."""
+
+    ok: bool
+    steps: list[AnyStep]
+    refused: list[Refusal]
+    skipped: list[PlannedSkip]
+    warnings: list[str]
+    estimate: Estimate

@@ -1,0 +1,80 @@
+"""The gateway: FastAPI over the job store and the blobs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import uvicorn
+from fastapi import FastAPI
+
+from app import logs
+from app.blobs import Blobs
+from app.settings import Settings
+from app.store.session import connect, sessions
+from app.web import openapi, problems
+from app.web.api import (
+    artifacts,
+    catalog,
+    datasets,
+    events,
+    health,
+    jobs,
+    models,
+    reports,
+    webhooks,
+)
+from app.web.gateway import Gateway
+from app.web.metrics import Metrics
+from app.web.middleware import Guarded, Observed
+from app.web.watch import Watch
+
+VERSION = "0.1.0"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Return the gateway; it opens its stores when it starts, and closes them when it stops."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = connect(settings.database)
+        factory = sessions(engine)
+        watch = Watch(factory)
+        blobs = Blobs.open(settings.storage.url)
+        app.state.gateway = Gateway(settings, factory, blobs, watch, metrics)
+        watching = asyncio.create_task(watch.run())
+        yield
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        engine.dispose()
+
+    app = FastAPI(
+        title="Planish",
+        version=VERSION,
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    for part in (models, datasets, catalog, jobs, events, reports, artifacts, webhooks):
+        app.include_router(part.router, prefix="/v1")
+    app.include_router(health.router)
+    problems.install(app)
+    openapi.install(app)
+    app.add_middleware(Guarded, settings=settings)
+    app.add_middleware(Observed, metrics=metrics)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Run the gateway until SIGTERM; open requests may finish for a while."""
+    logs.configure(settings.logging)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.server.host,
+        port=settings.server.port,
+        timeout_graceful_shutdown=int(settings.server.shutdown_seconds),
+        access_log=False,
+        log_config=None,
+        server_header=False,
+    )

@@ -1,0 +1,63 @@
+"""Datasets: take in, show, delete."""
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from app.domain.datasets import Dataset, DatasetDescription
+from app.domain.problems import Conflict, NotFound
+from app.store import jobs, lookup
+from app.store.tables import DatasetRow
+
+
+def find(
+    session: Session, tenant: str, dataset_id: str, lock: lookup.Lock | None = None
+) -> DatasetRow:
+    """Return a dataset of the tenant, or raise NotFound."""
+    row = lookup.find(session, DatasetRow, tenant, dataset_id, lock)
+    if row is None:
+        raise NotFound(f"There is no dataset {dataset_id!r}.")
+    return row
+
+
+def of_tenant(tenant: str) -> Select[DatasetRow]:
+    """Select the tenant's datasets."""
+    return select(DatasetRow).where(DatasetRow.tenant == tenant)
+
+
+def delete(session: Session, tenant: str, dataset_id: str) -> None:
+    """Forget a dataset; its jobs and their artifacts stay.
+
+    Raises:
+        NotFound: It is not the tenant's.
+        Conflict: A queued or running job uses it.
+    """
+    row = find(session, tenant, dataset_id, "change")
+    if user := jobs.using_dataset(session, row.id):
+        raise Conflict(f"Job {user} still uses the dataset: cancel it, or wait until it ends.")
+    session.delete(row)
+
+
+def view(row: DatasetRow) -> Dataset:
+    """Return a dataset as clients see it."""
+    known = described(row)
+    return Dataset.model_validate(
+        {
+            "id": row.id,
+            "name": row.name,
+            "filename": row.filename,
+            "format": known and known.format,
+            "status": row.status,
+            "problem": row.problem,
+            "sha256": row.sha256,
+            "size_bytes": row.size_bytes,
+            "samples": known and known.samples,
+            "arrays": known and known.arrays,
+            "targets": known and known.targets,
+            "created_at": row.created_at,
+        }
+    )
+
+
+def described(row: DatasetRow) -> DatasetDescription | None:
+    """Return what inspection found, or None until then."""
+    return None if row.description is None else DatasetDescription.model_validate(row.description)

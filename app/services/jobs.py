@@ -1,0 +1,217 @@
+"""Jobs: plan, submit, show, cancel, retry, delete. Functions work in the caller's transaction."""
+
+from collections.abc import Iterable
+
+from sqlalchemy.orm import Session
+
+from app.domain import ids
+from app.domain.jobs import FINISHED, Job, JobRequest, MadeSecret, SubmittedJob
+from app.domain.plans import Plan
+from app.domain.problems import Conflict, FieldError, Invalid, NotFound, TooManyRequests
+from app.domain.reports import JobReport
+from app.services import datasets, models, plans, targets, webhooks
+from app.settings import Settings
+from app.store import jobs, lookup, transitions
+from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow
+from app.store.views import job_view
+
+_RETRY_AFTER_S = 30
+
+
+def plan(session: Session, tenant: str, request: JobRequest) -> Plan:
+    """Say what a job would do; nothing runs.
+
+    Raises:
+        Invalid: The request names a model or dataset that is not the tenant's.
+    """
+    return plans.plan(request, _inputs(session, tenant, request))
+
+
+def submit(session: Session, tenant: str, request: JobRequest, settings: Settings) -> SubmittedJob:
+    """Queue a job; its model and dataset cannot be deleted until it ends.
+
+    Raises:
+        Invalid: Something that it names does not exist, or the plan refuses it.
+        TooManyRequests: The tenant has as many active jobs as it may.
+    """
+    plans.require_possible(request, _inputs(session, tenant, request))
+    if jobs.active(session, tenant) >= settings.quota.active_jobs:
+        raise TooManyRequests(
+            f"You have {settings.quota.active_jobs} queued and running jobs, as many as you may:"
+            " wait until one ends, or cancel one.",
+            headers={"Retry-After": str(_RETRY_AFTER_S)},
+        )
+    row = JobRow(
+        id=ids.new("job"),
+        tenant=tenant,
+        name=request.name,
+        tags=list(dict.fromkeys(request.tags)),
+        request=request.model_dump(mode="json", exclude={"webhook": {"secret"}}),
+        model_id=request.model,
+        dataset_id=request.dataset,
+        status="queued",
+        stage="queued",
+        progress=0.0,
+    )
+    session.add(row)
+    transitions.enter(session, row, "queued", "queued")
+    secret = None
+    if request.webhook is not None:
+        _, secret = webhooks.one_off(
+            session, tenant, row.id, request.webhook, settings.webhook.allowed_networks
+        )
+    session.flush()
+    return SubmittedJob.model_validate(
+        {
+            **view(session, row).model_dump(),
+            "webhook": None if secret is None else MadeSecret(secret=secret),
+        }
+    )
+
+
+def find(session: Session, tenant: str, job_id: str, lock: lookup.Lock | None = None) -> JobRow:
+    """Return a job of the tenant, or raise NotFound."""
+    row = lookup.find(session, JobRow, tenant, job_id, lock)
+    if row is None:
+        raise NotFound(f"There is no job {job_id!r}.")
+    return row
+
+
+def cancel(session: Session, tenant: str, job_id: str) -> Job:
+    """End a queued job at once; ask the worker of a running one to stop.
+
+    Raises:
+        NotFound: It is not the tenant's.
+        Conflict: It has finished.
+    """
+    row = find(session, tenant, job_id, "change")
+    if row.status in FINISHED:
+        raise Conflict(f"The job has finished ({row.status}): there is nothing to cancel.")
+    if row.status == "queued":
+        transitions.finish(session, row, "cancelled")
+    else:
+        row.cancel_requested = True
+        session.flush()
+    return view(session, row)
+
+
+def retry(session: Session, tenant: str, job_id: str) -> Job:
+    """Queue a failed or cancelled job again; its finished steps are not repeated.
+
+    Raises:
+        NotFound: It is not the tenant's.
+        Conflict: It is neither failed nor cancelled, or its model or dataset was deleted.
+    """
+    row = find(session, tenant, job_id, "change")
+    if row.status not in {"failed", "cancelled"}:
+        raise Conflict(f"The job is {row.status}: only a failed or cancelled one can be retried.")
+    if lookup.find(session, ModelRow, tenant, row.model_id, "keep") is None:
+        raise Conflict("The job's model was deleted: upload it again and submit a new job.")
+    if row.dataset_id and lookup.find(session, DatasetRow, tenant, row.dataset_id, "keep") is None:
+        raise Conflict("The job's dataset was deleted: upload it again and submit a new job.")
+    transitions.retry(session, row)
+    session.flush()
+    session.refresh(row)
+    return view(session, row)
+
+
+def delete(session: Session, tenant: str, job_id: str) -> None:
+    """Forget a finished job with its events, steps and artifacts.
+
+    Raises:
+        NotFound: It is not the tenant's.
+        Conflict: It is queued or running.
+    """
+    row = find(session, tenant, job_id, "change")
+    if row.status not in FINISHED:
+        raise Conflict(f"The job is {row.status}: cancel it first, then delete it.")
+    session.delete(row)
+
+
+def view(session: Session, row: JobRow) -> Job:
+    """Return a job as clients see it, with its step reports."""
+    steps = jobs.steps(session, row.id)
+    position = jobs.positions(session, [row]).get(row.id)
+    artifacts = jobs.artifacts(session, [row.id])[row.id]
+    return job_view(row, artifacts, steps=steps, queue_position=position)
+
+
+def views(session: Session, rows: Iterable[JobRow]) -> list[Job]:
+    """Return jobs as a list shows them."""
+    listed = list(rows)
+    artifacts = jobs.artifacts(session, [row.id for row in listed])
+    positions = jobs.positions(session, listed)
+    return [
+        job_view(row, artifacts[row.id], queue_position=positions.get(row.id)) for row in listed
+    ]
+
+
+def report(session: Session, tenant: str, job_id: str) -> JobReport:
+    """Return what was measured.
+
+    Raises:
+        NotFound: It is not the tenant's.
+        Conflict: There is no report yet, or there will be none.
+    """
+    row = find(session, tenant, job_id)
+    if row.evaluation is None:
+        raise Conflict(
+            f"The job is {row.status} and has no report"
+            + (": retry it." if row.status in FINISHED else " yet: wait until it has finished.")
+        )
+    return JobReport.model_validate(
+        {
+            "job": row.id,
+            "name": row.name,
+            "status": row.status,
+            "model": row.model_id,
+            "dataset": row.dataset_id,
+            "problem": row.problem,
+            "finished_at": row.finished_at,
+            "baseline": row.baseline,
+            "compressed": row.compressed,
+            "step_reports": [step.report for step in jobs.steps(session, row.id)],
+            "evaluation": row.evaluation,
+            "verdict": row.verdict,
+            "manifest": row.manifest,
+        }
+    )
+
+
+def artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:
+    """Return an artifact of the tenant, or raise NotFound."""
+    row = lookup.find(session, ArtifactRow, tenant, artifact_id)
+    if row is None:
+        raise NotFound(f"There is no artifact {artifact_id!r}.")
+    return row
+
+
+def _inputs(session: Session, tenant: str, request: JobRequest) -> plans.Inputs:
+    """Look up what the request names, and keep it from being deleted until commit."""
+    model = lookup.find(session, ModelRow, tenant, request.model, "keep")
+    dataset = None
+    if request.dataset is not None:
+        dataset = lookup.find(session, DatasetRow, tenant, request.dataset, "keep")
+    unknown = [
+        FieldError(pointer=pointer, detail=f"There is no {pointer[2:]} {named!r}.")
+        for pointer, named, found in (
+            ("#/model", request.model, model),
+            ("#/dataset", request.dataset, dataset),
+        )
+        if named is not None and found is None
+    ]
+    if model is None or unknown:
+        raise Invalid(" ".join(fault.detail for fault in unknown), errors=unknown)
+    return plans.Inputs(
+        model=plans.Upload(model.id, model.size_bytes, _rejected(model), models.described(model)),
+        dataset=None
+        if dataset is None
+        else plans.Upload(
+            dataset.id, dataset.size_bytes, _rejected(dataset), datasets.described(dataset)
+        ),
+        targets=targets.deliverable(session),
+    )
+
+
+def _rejected(row: ModelRow | DatasetRow) -> str | None:
+    return None if row.status != "rejected" else str((row.problem or {}).get("detail"))

@@ -1,0 +1,81 @@
+"""Models: take in, show, delete."""
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from app.domain.models import Model, ModelDescription
+from app.domain.problems import Conflict, NotFound
+from app.store import jobs, lookup
+from app.store.tables import ModelRow
+
+
+def find(session: Session, tenant: str, model_id: str, lock: lookup.Lock | None = None) -> ModelRow:
+    """Return a model of the tenant, or raise NotFound."""
+    row = lookup.find(session, ModelRow, tenant, model_id, lock)
+    if row is None:
+        raise NotFound(f"There is no model {model_id!r}.")
+    return row
+
+
+def of_tenant(tenant: str) -> Select[ModelRow]:
+    """Select the tenant's models."""
+    return select(ModelRow).where(ModelRow.tenant == tenant)
+
+
+def delete(session: Session, tenant: str, model_id: str) -> None:
+    """Forget a model; its jobs and their artifacts stay.
+
+    Raises:
+        NotFound: It is not the tenant's.
+        Conflict: A queued or running job uses it.
+    """
+    row = find(session, tenant, model_id, "change")
+    if user := jobs.using_model(session, row.id):
+        raise Conflict(f"Job {user} still uses the model: cancel it, or wait until it ends.")
+    session.delete(row)
+
+
+def view(row: ModelRow) -> Model:
+    """Return a model as clients see it."""
+    known = described(row)
+    return Model.model_validate(
+        {
+            "id": row.id,
+            "name": row.name,
+            "filename": row.filename,
+            "format": known and known.format,
+            "status": row.status,
+            "problem": row.problem,
+            "sha256": row.sha256,
+            "size_bytes": row.size_bytes,
+            "parameters": known and known.parameters,
+            "nonzero_parameters": known and known.nonzero_parameters,
+            "macs": known and known.macs,
+            "opset": known and known.opset,
+            "inputs": known and known.inputs,
+            "outputs": known and known.outputs,
+            "operators": known and known.operators,
+            "notes": known and known.notes,
+            "created_at": row.created_at,
+        }
+    )
+
+
+def described(row: ModelRow) -> ModelDescription | None:
+    """Return what inspection found, or None until then."""
+    return None if row.description is None else ModelDescription.model_validate(row.description)
+
+
+def stored(session: Session, tenant: str, model_id: str, form: str) -> tuple[str, str]:
+    """Return the digest and a file name of the uploaded bytes, or of the self-contained graph.
+
+    Raises:
+        NotFound: It is not the tenant's.
+        Conflict: There is no graph: inspection has not finished, or rejected the model.
+    """
+    row = find(session, tenant, model_id)
+    if form == "upload":
+        return row.sha256, row.filename or f"{row.id}.onnx"
+    if row.onnx_sha256 is None:
+        raise Conflict(f"The model is {row.status}: there is no graph of it to download.")
+    return row.onnx_sha256, f"{row.id}.onnx"

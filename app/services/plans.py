@@ -1,0 +1,180 @@
+"""Decide, from descriptions alone, what a job would do and why it could not.
+
+The same refusals make ``POST /v1/jobs`` fail, so that a plan that is ``ok`` is accepted.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from app.domain.datasets import DatasetDescription, mismatches
+from app.domain.jobs import JobRequest
+from app.domain.models import ModelDescription
+from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal
+from app.domain.problems import DatasetMismatch, FieldError, Invalid, NotAvailable, Problem
+from app.domain.steps import Step
+
+Description = TypeVar("Description", ModelDescription, DatasetDescription)
+
+
+@dataclass(frozen=True)
+class Upload(Generic[Description]):
+    """What is known of a model or dataset at this moment."""
+
+    id: str
+    size_bytes: int
+    rejected: str | None
+    """Why inspection rejected it."""
+    description: Description | None
+    """None until it is inspected."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a request names, and what the deployment can do."""
+
+    model: Upload[ModelDescription]
+    dataset: Upload[DatasetDescription] | None
+    targets: frozenset[str]
+    """Output formats that a worker announced."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A refusal, and the kind of problem that it is."""
+
+    kind: type[Problem]
+    pointer: str
+    reason: str
+    index: int | None = None
+
+
+def plan(request: JobRequest, inputs: Inputs) -> Plan:
+    """Resolve the request's steps, and say what is refused, skipped and expected."""
+    faults = list(_faults(request, inputs))
+    estimate, skipped = _forecast(request, inputs)
+    return Plan(
+        ok=not faults,
+        steps=request.steps or [],
+        refused=[
+            Refusal(index=fault.index, pointer=fault.pointer, reason=fault.reason)
+            for fault in faults
+        ],
+        skipped=skipped,
+        warnings=list(_warnings(request, inputs)),
+        estimate=estimate,
+    )
+
+
+def require_possible(request: JobRequest, inputs: Inputs) -> None:
+    """Raise the first fault's kind of problem, with every fault in its ``errors``."""
+    faults = list(_faults(request, inputs))
+    if faults:
+        raise faults[0].kind(
+            " ".join(fault.reason for fault in faults),
+            errors=[FieldError(pointer=fault.pointer, detail=fault.reason) for fault in faults],
+        )
+
+
+def _faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
+    if request.objective is not None:
+        reason = "This deployment does not search for steps yet: name them in 'steps'."
+        yield Fault(NotAvailable, "#/objective", reason)
+    yield from _upload_faults(inputs)
+    yield from _step_faults(request.steps or [], inputs)
+    yield from _evaluation_faults(request, inputs)
+    for place, target in enumerate(request.deliver):
+        if target not in inputs.targets:
+            known = ", ".join(sorted(inputs.targets))
+            reason = f"No worker of this deployment delivers '{target}'; it delivers: {known}."
+            yield Fault(NotAvailable, f"#/deliver/{place}", reason)
+
+
+def _upload_faults(inputs: Inputs) -> Iterator[Fault]:
+    model, dataset = inputs.model, inputs.dataset
+    if model.rejected:
+        yield Fault(Invalid, "#/model", f"The model was rejected: {model.rejected}")
+    if dataset is None:
+        return
+    if dataset.rejected:
+        yield Fault(Invalid, "#/dataset", f"The dataset was rejected: {dataset.rejected}")
+    if model.description and dataset.description:
+        for reason in mismatches(dataset.description, model.description.inputs):
+            yield Fault(DatasetMismatch, "#/dataset", reason)
+
+
+def _step_faults(steps: Sequence[Step], inputs: Inputs) -> Iterator[Fault]:
+    provided: dict[str, int] = {}
+    for index, step in enumerate(steps):
+        pointer = f"#/steps/{index}"
+        for trait in step.refuses:
+            if trait in provided:
+                reason = (
+                    f"Step {index + 1} ({step.method}) cannot follow step {provided[trait] + 1},"
+                    f" whose result is {trait}: leave one of them out."
+                )
+                yield Fault(Invalid, pointer, reason, index)
+        if (missing := _missing_data(step, inputs.dataset)) is not None:
+            reason = f"Step {index + 1} ({step.method}) needs {missing}"
+            yield Fault(Invalid, pointer, reason, index)
+        provided |= dict.fromkeys(step.provides, index)
+
+
+def _missing_data(step: Step, dataset: Upload[DatasetDescription] | None) -> str | None:
+    if step.needs.data == "none":
+        return None
+    if dataset is None:
+        return "a dataset: name one in 'dataset', or choose a mode that needs no data."
+    if step.needs.data == "targets" and dataset.description and not dataset.description.targets:
+        return "a dataset with targets, and this one has none."
+    return None
+
+
+def _evaluation_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
+    metric, output = request.evaluate.metric, request.evaluate.output
+    dataset = inputs.dataset
+    if metric is not None and dataset is None:
+        reason = f"The metric '{metric}' needs a dataset with targets: name one, or no metric."
+        yield Fault(Invalid, "#/evaluate/metric", reason)
+    elif metric and dataset and dataset.description and not dataset.description.targets:
+        reason = (
+            f"The metric '{metric}' needs targets, and the dataset has none: leave the metric out"
+            " to compare with the original model alone."
+        )
+        yield Fault(Invalid, "#/evaluate/metric", reason)
+    if output is not None and inputs.model.description is not None:
+        names = [tensor.name for tensor in inputs.model.description.outputs]
+        if output not in names:
+            reason = f"The model has no output '{output}'; it has: {', '.join(names[:20])}."
+            yield Fault(Invalid, "#/evaluate/output", reason)
+
+
+def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
+    if inputs.model.description is None and not inputs.model.rejected:
+        yield "The model is still being inspected: nothing could be checked against it."
+    if inputs.dataset is None:
+        yield "Without a dataset the result is compared with the original on random inputs alone."
+    elif inputs.dataset.description is None and not inputs.dataset.rejected:
+        yield "The dataset is still being inspected: nothing could be checked against it."
+    elif inputs.dataset.description and inputs.dataset.description.targets is None:
+        yield "The dataset has no targets: quality is agreement with the original model."
+    if request.require.max_quality_drop is not None and inputs.dataset is None:
+        yield "Without a dataset 'max_quality_drop' bounds the drop of agreement on random inputs."
+
+
+def _forecast(request: JobRequest, inputs: Inputs) -> tuple[Estimate, list[PlannedSkip]]:
+    model = inputs.model.description
+    if model is None or not request.steps:
+        return Estimate(size_bytes=None, macs=None, minutes=None), []
+    dataset = inputs.dataset.description if inputs.dataset else None
+    samples = dataset.samples if dataset else 0
+    size, macs, minutes = inputs.model.size_bytes, model.macs, 0.0
+    skipped = []
+    for index, step in enumerate(request.steps):
+        expected = step.forecast(model.layers, size, macs, samples)
+        size, macs, minutes = expected.size_bytes, expected.macs, minutes + expected.minutes
+        skipped += [
+            PlannedSkip(index=index, node=skip.node, reason=skip.reason)
+            for skip in expected.skipped
+        ]
+    return Estimate(size_bytes=size, macs=macs, minutes=round(minutes, 3)), skipped

@@ -1,0 +1,75 @@
+"""Take in an upload whose bytes are complete: a row, and its bytes under their digest."""
+
+import re
+from typing import TypeVar
+
+from sqlalchemy.orm import Session
+
+from app.blobs import Blobs, Incoming
+from app.domain.problems import FieldError, Invalid, TooManyRequests, UnsupportedMedia
+from app.settings import Settings
+from app.store import blob_rows, stats
+from app.store.tables import DatasetRow, ModelRow
+
+Row = TypeVar("Row", ModelRow, DatasetRow)
+
+HEAD_BYTES = 64
+"""How much of an upload ``require_plausible`` looks at."""
+
+_NEVER = (
+    (re.compile(rb"MZ|\x7fELF|\xca\xfe\xba\xbe|#!"), "a program"),
+    (re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE), "a web page or XML"),
+    (re.compile(rb"\x80[\x02-\x05][}\]()cXK\x8a\x8c\x95]"), "a Python pickle, which runs code"),
+    (re.compile(rb"%PDF-|\x89PNG|GIF8|\xff\xd8\xff"), "a document or a picture"),
+)
+_INSTEAD = {
+    "model": "Upload an .onnx file, or a zip or tar of one with its external data.",
+    "dataset": "Upload an .npz, a .parquet, or a zip of class folders of images.",
+}
+
+
+def require_plausible(kind: str, head: bytes) -> None:
+    """Refuse what its first bytes show to be something else, before it is stored.
+
+    Raises:
+        UnsupportedMedia: With what to upload instead.
+        Invalid: There are no bytes.
+    """
+    instead = _INSTEAD[kind]
+    if not head:
+        fault = f"The body is empty. {instead}"
+        raise Invalid(fault, errors=[FieldError(pointer="#", detail="must not be empty")])
+    for pattern, what in _NEVER:
+        if pattern.match(head):
+            raise UnsupportedMedia(f"The body is {what}, not a {kind}. {instead}")
+
+
+def clean_filename(name: str | None) -> str | None:
+    """Return the last part of a path without control characters; None if nothing is left."""
+    if name is None:
+        return None
+    last = re.split(r"[/\\]", name)[-1]
+    printable = "".join(char for char in last if char.isprintable()).strip(" .")
+    return printable[:200] or None
+
+
+def keep(session: Session, settings: Settings, blobs: Blobs, incoming: Incoming, row: Row) -> Row:
+    """Store the row and publish its bytes, in this order: a collector then leaves them alone.
+
+    Raises:
+        TooManyRequests: The tenant's storage quota does not hold it.
+    """
+    free = settings.quota.stored_bytes - stats.stored_bytes(session, row.tenant)
+    if incoming.size_bytes > free:
+        raise TooManyRequests(
+            f"The upload has {incoming.size_bytes} bytes, and {max(free, 0)} of your quota of"
+            f" {settings.quota.stored_bytes} are free: delete models, datasets or jobs.",
+            headers={"Retry-After": "3600"},
+        )
+    blob_rows.touch(session, incoming.sha256, incoming.size_bytes)
+    blobs.publish(incoming)
+    row.sha256 = incoming.sha256
+    row.size_bytes = incoming.size_bytes
+    session.add(row)
+    session.flush()
+    return row

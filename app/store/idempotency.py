@@ -1,0 +1,55 @@
+"""Answers kept for retries. Lock, work and answer share one transaction: all of it or nothing."""
+
+import hashlib
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.store.tables import IdempotencyRow
+
+
+@dataclass(frozen=True)
+class Key:
+    """What an Idempotency-Key stands for."""
+
+    tenant: str
+    method: str
+    path: str
+    key: str
+
+
+def lock(session: Session, key: Key) -> bool:
+    """Take the key until the transaction ends; return False if another request has it."""
+    named = f"{key.tenant}\0{key.method}\0{key.path}\0{key.key}".encode()
+    number = int.from_bytes(hashlib.sha256(named).digest()[:8], signed=True)
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(number))))
+
+
+def answer(session: Session, key: Key, hours: float) -> IdempotencyRow | None:
+    """Return the answer that was given under this key within ``hours``, if any."""
+    return session.scalars(
+        select(IdempotencyRow).where(
+            IdempotencyRow.tenant == key.tenant,
+            IdempotencyRow.method == key.method,
+            IdempotencyRow.path == key.path,
+            IdempotencyRow.key == key.key,
+            IdempotencyRow.created_at
+            > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, hours * 3600),
+        )
+    ).one_or_none()
+
+
+def store(session: Session, key: Key, body_sha256: bytes, status: int, body: bytes) -> None:
+    """Keep an answer; an expired one under the same key gives way."""
+    values = {"body_sha256": body_sha256, "status": status, "body": body}
+    row = insert(IdempotencyRow).values(
+        tenant=key.tenant, method=key.method, path=key.path, key=key.key, **values
+    )
+    session.execute(
+        row.on_conflict_do_update(
+            index_elements=["tenant", "method", "path", "key"],
+            set_={**values, "created_at": func.now()},
+        )
+    )

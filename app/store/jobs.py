@@ -1,0 +1,81 @@
+"""Jobs as their callers see them: counted, ranked, listed, deleted. Workers have ``leases``."""
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
+from sqlalchemy.orm import Session
+
+from app.store.tables import ArtifactRow, JobRow, StepRow
+
+_ACTIVE: ColumnElement[bool] = JobRow.status.in_(["queued", "running"])
+
+
+def active(session: Session, tenant: str) -> int:
+    """Count the tenant's queued and running jobs; whoever counts next waits for our commit."""
+    lock = select(func.pg_advisory_xact_lock(func.hashtextextended(f"jobs:{tenant}", 0)))
+    session.execute(lock)
+    count = select(func.count()).select_from(JobRow).where(JobRow.tenant == tenant, _ACTIVE)
+    return session.execute(count).scalar_one()
+
+
+def using_model(session: Session, model_id: str) -> str | None:
+    """Return the id of a queued or running job that uses the model, if any."""
+    return session.scalar(select(JobRow.id).where(JobRow.model_id == model_id, _ACTIVE).limit(1))
+
+
+def using_dataset(session: Session, dataset_id: str) -> str | None:
+    """Return the id of a queued or running job that uses the dataset, if any."""
+    query = select(JobRow.id).where(JobRow.dataset_id == dataset_id, _ACTIVE).limit(1)
+    return session.scalar(query)
+
+
+def of_tenant(
+    tenant: str, *, status: str | None = None, model: str | None = None, tag: str | None = None
+) -> Select[JobRow]:
+    """Select the tenant's jobs, those alone that match what is given."""
+    query = select(JobRow).where(JobRow.tenant == tenant)
+    if status is not None:
+        query = query.where(JobRow.status == status)
+    if model is not None:
+        query = query.where(JobRow.model_id == model)
+    if tag is not None:
+        query = query.where(JobRow.tags.contains([tag]))
+    return query
+
+
+def artifacts_of(job_id: str) -> Select[ArtifactRow]:
+    """Select the artifacts of one job."""
+    return select(ArtifactRow).where(ArtifactRow.job_id == job_id)
+
+
+def artifacts(session: Session, job_ids: Iterable[str]) -> dict[str, list[ArtifactRow]]:
+    """Return the artifacts of these jobs, by job."""
+    found: dict[str, list[ArtifactRow]] = {job_id: [] for job_id in job_ids}
+    query = select(ArtifactRow).where(ArtifactRow.job_id.in_(found))
+    for row in session.scalars(query.order_by(ArtifactRow.created_at, ArtifactRow.id)):
+        found[row.job_id].append(row)
+    return found
+
+
+def steps(session: Session, job_id: str) -> Sequence[StepRow]:
+    """Return the job's finished steps in order."""
+    query = select(StepRow).where(StepRow.job_id == job_id).order_by(StepRow.index)
+    return session.scalars(query).all()
+
+
+def positions(session: Session, rows: Iterable[JobRow]) -> dict[str, int]:
+    """Return the place in the deployment's queue, from 1, of those that are queued.
+
+    Jobs start in the order of ``(created_at, id)``. What lies before the oldest of ``rows`` is
+    counted once; what lies between them is ranked.
+    """
+    queued = sorted((row.created_at, row.id) for row in rows if row.status == "queued")
+    if not queued:
+        return {}
+    key = tuple_(JobRow.created_at, JobRow.id)
+    waiting = JobRow.status == text("'queued'")  # as the partial index spells it
+    before = select(func.count()).where(waiting, key < tuple_(*queued[0])).scalar_subquery()
+    rank = func.row_number().over(order_by=[JobRow.created_at, JobRow.id])
+    between = key.between(tuple_(*queued[0]), tuple_(*queued[-1]))
+    ranked = session.execute(select(JobRow.id, rank + before).where(waiting, between))
+    return dict(ranked.tuples().all())

@@ -1,0 +1,119 @@
+"""``/v1/datasets``."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app.domain import ids
+from app.domain.datasets import Dataset, ImageOptions
+from app.domain.problems import (
+    Conflict,
+    FieldError,
+    Invalid,
+    NotFound,
+    RequestInFlight,
+    TooLarge,
+    TooManyRequests,
+    UnsupportedMedia,
+)
+from app.services import datasets, uploads
+from app.store.tables import DatasetRow
+from app.web.idempotency import IdempotencyKey, once
+from app.web.pagination import Page, Walked, page
+from app.web.problems import documented
+from app.web.security import Caller
+from app.web.uploads import FILE_BODY, Filename, Name, fingerprint, receive
+
+router = APIRouter(prefix="/datasets", tags=["datasets"])
+
+Channels = Annotated[
+    str | None,
+    Query(max_length=200, description="A number for each channel, comma-separated (images)."),
+]
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Dataset,
+    responses=documented(RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
+    openapi_extra=FILE_BODY,
+)
+async def upload_dataset(
+    request: Request,
+    call: Caller,
+    name: Name = None,
+    filename: Filename = None,
+    mean: Channels = None,
+    std: Channels = None,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Upload data: an `.npz`, a `.parquet`, or a zip of class folders of images.
+
+    Arrays are named after the model's inputs; `targets` is optional. It is inspected in the
+    background, and matched to a model when a job or a plan names both.
+    """
+    gateway = call.gateway
+    images = _image_options(mean, std)
+    async with receive(request, gateway, "dataset") as received:
+
+        def keep(session: Session) -> Dataset:
+            row = DatasetRow(
+                id=ids.new("dst"),
+                tenant=call.tenant,
+                name=name,
+                filename=uploads.clean_filename(filename) or received.filename,
+                images=images.model_dump(),
+                status="inspecting",
+            )
+            uploads.keep(session, gateway.settings, gateway.blobs, received.incoming, row)
+            return datasets.view(row)
+
+        answer = once(request, call, key, fingerprint(request, received))
+        return await run_in_threadpool(answer, 201, keep, tell="dataset")
+
+
+@router.get("")
+def list_datasets(call: Caller, walk: Walked) -> Page[Dataset]:
+    """List the datasets, newest first."""
+    with call.transaction() as session:
+        query = datasets.of_tenant(call.tenant)
+        return page(session, walk, query, DatasetRow, lambda rows: list(map(datasets.view, rows)))
+
+
+@router.get("/{dataset_id}", responses=documented(NotFound))
+def get_dataset(dataset_id: str, call: Caller) -> Dataset:
+    """Show a dataset: what it is, and what inspection found."""
+    with call.transaction() as session:
+        return datasets.view(datasets.find(session, call.tenant, dataset_id))
+
+
+@router.delete("/{dataset_id}", status_code=204, responses=documented(NotFound, Conflict))
+def delete_dataset(dataset_id: str, call: Caller) -> None:
+    """Delete a dataset that no queued or running job uses; jobs and artifacts stay."""
+    with call.transaction() as session:
+        datasets.delete(session, call.tenant, dataset_id)
+
+
+def _image_options(mean: str | None, std: str | None) -> ImageOptions:
+    """Read the numbers of the query.
+
+    Raises:
+        Invalid: They are not numbers, too many, or a deviation that is not positive.
+    """
+    given = {"mean": mean, "std": std}
+    texts = {name: text.split(",") for name, text in given.items() if text is not None}
+    try:
+        return ImageOptions.model_validate(texts)
+    except ValidationError as error:
+        faults = [
+            FieldError(pointer=f"#/query/{fault['loc'][0]}", detail=fault["msg"])
+            for fault in error.errors()
+        ]
+        raise Invalid(
+            "mean and std are one to four numbers, comma-separated, such as mean=0.5,0.5,0.5.",
+            errors=faults,
+        ) from error

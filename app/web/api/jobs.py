@@ -1,0 +1,102 @@
+"""``/v1/jobs``: plan, submit, follow, cancel, retry, delete."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from app.domain.jobs import Job, JobRequest, JobStatus, SubmittedJob
+from app.domain.plans import Plan
+from app.domain.problems import (
+    Conflict,
+    DatasetMismatch,
+    IdempotencyMismatch,
+    NotAvailable,
+    NotFound,
+    RequestInFlight,
+    TooManyRequests,
+)
+from app.services import jobs
+from app.store.jobs import of_tenant
+from app.store.tables import JobRow
+from app.web.idempotency import Posted
+from app.web.pagination import Page, Walked, page
+from app.web.problems import documented
+from app.web.security import Caller
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+
+@router.post(
+    "/plan",
+    response_model=Plan,
+    responses=documented(RequestInFlight, IdempotencyMismatch),
+)
+def plan_job(request: JobRequest, call: Caller, once: Posted) -> Response:
+    """Resolve the steps of a job, and say what is refused, skipped and expected; nothing runs."""
+    return once(200, lambda session: jobs.plan(session, call.tenant, request))
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=SubmittedJob,
+    responses=documented(
+        RequestInFlight, IdempotencyMismatch, NotAvailable, DatasetMismatch, TooManyRequests
+    ),
+)
+def submit_job(request: JobRequest, call: Caller, once: Posted) -> Response:
+    """Queue a job. A model or dataset that is still inspected is waited for."""
+    settings = call.gateway.settings
+    return once(
+        202, lambda session: jobs.submit(session, call.tenant, request, settings), tell="job"
+    )
+
+
+@router.get("")
+def list_jobs(
+    call: Caller,
+    walk: Walked,
+    status: Annotated[JobStatus | None, Query(description="Those in this state alone.")] = None,
+    model: Annotated[str | None, Query(max_length=64, description="Those of this model.")] = None,
+    tag: Annotated[str | None, Query(max_length=64, description="Those with this tag.")] = None,
+) -> Page[Job]:
+    """List the jobs, newest first, without their step reports."""
+    query = of_tenant(call.tenant, status=status, model=model, tag=tag)
+    with call.transaction() as session:
+        return page(session, walk, query, JobRow, lambda rows: jobs.views(session, rows))
+
+
+@router.get("/{job_id}", responses=documented(NotFound))
+def get_job(job_id: str, call: Caller) -> Job:
+    """Show a job: its state, its figures so far, its artifacts."""
+    with call.transaction() as session:
+        return jobs.view(session, jobs.find(session, call.tenant, job_id))
+
+
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    response_model=Job,
+    responses=documented(NotFound, Conflict, RequestInFlight, IdempotencyMismatch),
+)
+def cancel_job(job_id: str, call: Caller, once: Posted) -> Response:
+    """End a queued job at once; stop a running one within seconds."""
+    return once(202, lambda session: jobs.cancel(session, call.tenant, job_id))
+
+
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    response_model=Job,
+    responses=documented(NotFound, Conflict, RequestInFlight, IdempotencyMismatch),
+)
+def retry_job(job_id: str, call: Caller, once: Posted) -> Response:
+    """Run a failed or cancelled job again from its last finished step."""
+    return once(202, lambda session: jobs.retry(session, call.tenant, job_id), tell="job")
+
+
+@router.delete("/{job_id}", status_code=204, responses=documented(NotFound, Conflict))
+def delete_job(job_id: str, call: Caller) -> None:
+    """Delete a finished job with its artifacts."""
+    with call.transaction() as session:
+        jobs.delete(session, call.tenant, job_id)

@@ -1,0 +1,115 @@
+"""``/v1/models``."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
+
+from app.domain import ids
+from app.domain.models import Model
+from app.domain.problems import (
+    Conflict,
+    NotFound,
+    RangeNotSatisfiable,
+    RequestInFlight,
+    TooLarge,
+    TooManyRequests,
+    UnsupportedMedia,
+)
+from app.services import models, uploads
+from app.store import blob_rows
+from app.store.tables import ModelRow
+from app.web import content
+from app.web.idempotency import IdempotencyKey, once
+from app.web.pagination import Page, Walked, page
+from app.web.problems import documented
+from app.web.security import Caller
+from app.web.uploads import FILE_BODY, Filename, Name, fingerprint, receive
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Model,
+    responses=documented(RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
+    openapi_extra=FILE_BODY,
+)
+async def upload_model(
+    request: Request,
+    call: Caller,
+    name: Name = None,
+    filename: Filename = None,
+    key: IdempotencyKey = None,
+) -> Response:
+    """Upload an ONNX model: a file, or a zip or tar of one with its external data.
+
+    It is inspected in the background; `status` tells when it is `ready`, or why it is `rejected`.
+    The same bytes again make a new model, and are stored once.
+    """
+    gateway = call.gateway
+    async with receive(request, gateway, "model") as received:
+
+        def keep(session: Session) -> Model:
+            row = ModelRow(
+                id=ids.new("mdl"),
+                tenant=call.tenant,
+                name=name,
+                filename=uploads.clean_filename(filename) or received.filename,
+                status="inspecting",
+            )
+            uploads.keep(session, gateway.settings, gateway.blobs, received.incoming, row)
+            return models.view(row)
+
+        answer = once(request, call, key, fingerprint(request, received))
+        return await run_in_threadpool(answer, 201, keep, tell="model")
+
+
+@router.get("")
+def list_models(call: Caller, walk: Walked) -> Page[Model]:
+    """List the models, newest first."""
+    with call.transaction() as session:
+        query = models.of_tenant(call.tenant)
+        return page(session, walk, query, ModelRow, lambda rows: list(map(models.view, rows)))
+
+
+@router.get("/{model_id}", responses=documented(NotFound))
+def get_model(model_id: str, call: Caller) -> Model:
+    """Show a model: what it is, and what inspection found."""
+    with call.transaction() as session:
+        return models.view(models.find(session, call.tenant, model_id))
+
+
+@router.get(
+    "/{model_id}/content",
+    response_class=Response,
+    responses=documented(NotFound, Conflict, RangeNotSatisfiable),
+)
+async def download_model(
+    request: Request,
+    model_id: str,
+    call: Caller,
+    form: Annotated[
+        Literal["upload", "onnx"],
+        Query(description="The uploaded bytes, or the self-contained graph made of them."),
+    ] = "upload",
+) -> Response:
+    """Download the uploaded bytes, or the self-contained ONNX graph."""
+
+    def find() -> content.Content:
+        with call.transaction() as session:
+            sha256, filename = models.stored(session, call.tenant, model_id, form)
+            size_bytes = blob_rows.size_of(session, sha256)
+        return content.Content(sha256, size_bytes, filename)
+
+    found = await run_in_threadpool(find)
+    return await content.respond(request, call.gateway.blobs, found)
+
+
+@router.delete("/{model_id}", status_code=204, responses=documented(NotFound, Conflict))
+def delete_model(model_id: str, call: Caller) -> None:
+    """Delete a model that no queued or running job uses; its jobs and artifacts stay."""
+    with call.transaction() as session:
+        models.delete(session, call.tenant, model_id)

@@ -1,0 +1,45 @@
+"""What every request may reach, opened once a process."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+from starlette.requests import HTTPConnection
+
+from app.blobs import Blobs
+from app.settings import Settings
+from app.store.session import Sessions
+from app.web.metrics import Metrics
+from app.web.watch import Watch
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The stores, and what is shared among requests."""
+
+    settings: Settings
+    sessions: Sessions
+    blobs: Blobs
+    watch: Watch
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that may go on: whose it is, and what it may reach."""
+
+    tenant: str
+    gateway: Gateway
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """Commit what the block did, or roll all of it back."""
+        with self.gateway.sessions.begin() as session:
+            yield session
+
+
+def gateway_of(connection: HTTPConnection) -> Gateway:
+    """Return the gateway that this request came to."""
+    gateway: Gateway = connection.app.state.gateway
+    return gateway

@@ -1,0 +1,100 @@
+"""``Idempotency-Key``: a POST that is sent again is not done again."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request, Response
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from app import nudge
+from app.domain.problems import IdempotencyMismatch, RequestInFlight
+from app.store import idempotency
+from app.web.gateway import Call
+from app.web.security import Caller
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="The same key with the same body gives the same answer, for a day.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Once:
+    """A POST whose work is done at most once for its key."""
+
+    call: Call
+    key: idempotency.Key | None
+    body_sha256: bytes
+
+    def __call__(
+        self,
+        status: int,
+        work: Callable[[Session], BaseModel],
+        *,
+        tell: nudge.Subject | None = None,
+    ) -> Response:
+        """Do ``work`` and store its answer in one transaction, or give the stored answer again.
+
+        Args:
+            status: Of the answer.
+            work: What raises is neither done nor stored.
+            tell: After commit, workers are told to look at the answer's ``id``, as this.
+
+        Raises:
+            RequestInFlight: The first request with this key has not finished.
+            IdempotencyMismatch: The first request with this key had another body.
+        """
+        with self.call.transaction() as session:
+            stored = self._stored(session)
+            if stored is not None:
+                return stored
+            answer = work(session)
+            body = answer.model_dump_json().encode()
+            if self.key is not None:
+                idempotency.store(session, self.key, self.body_sha256, status, body)
+        if tell is not None:
+            nudge.send(self.call.gateway.settings, tell, json.loads(body)["id"])
+        return Response(body, status, media_type="application/json")
+
+    def _stored(self, session: Session) -> Response | None:
+        if self.key is None:
+            return None
+        if not idempotency.lock(session, self.key):
+            raise RequestInFlight(
+                "The first request with this Idempotency-Key has not finished: try again.",
+                headers={"Retry-After": "1"},
+            )
+        hours = self.call.gateway.settings.idempotency.hours
+        answer = idempotency.answer(session, self.key, hours)
+        if answer is None:
+            return None
+        if answer.body_sha256 != self.body_sha256:
+            raise IdempotencyMismatch(
+                "This Idempotency-Key came with another body before: use a new key for a new"
+                " request."
+            )
+        headers = {"Idempotent-Replay": "true"}
+        return Response(answer.body, answer.status, headers, "application/json")
+
+
+def once(request: Request, call: Call, key: str | None, body_sha256: bytes) -> Once:
+    """Return how to answer this request once; ``body_sha256`` stands for all that it asks."""
+    named = key and idempotency.Key(call.tenant, request.method, request.url.path, key)
+    return Once(call, named or None, body_sha256)
+
+
+async def _of_body(request: Request, call: Caller, key: IdempotencyKey = None) -> Once:
+    return once(request, call, key, hashlib.sha256(await request.body()).digest())
+
+
+Posted = Annotated[Once, Depends(_of_body)]
+"""Of a POST with a small body."""

@@ -1,0 +1,130 @@
+"""Around every request: an id, a log line, a duration, safe headers, a bounded body, an answer."""
+
+import re
+import secrets
+import time
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.domain.problems import InternalError, NotFound, Problem, TooLarge
+from app.settings import Settings
+from app.web.metrics import Metrics
+from app.web.problems import respond
+from app.web.security import require_own_page
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_UPLOADS = frozenset({"/v1/models", "/v1/datasets"})
+_SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Observed:
+    """Gives each request an id and a log line, and answers what nobody else caught."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                headers["X-Request-ID"] = request_id
+                for name, value in _SAFE_HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, sending)
+            except Exception:
+                log.exception("internal error", method=scope["method"], path=scope["path"])
+                if status:
+                    raise
+                problem = InternalError(f"A fault of ours; the log has it as {request_id}.")
+                await respond(problem)(scope, receive, sending)
+            finally:
+                self._record(scope, status, time.perf_counter() - began)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unknown")
+        self._metrics.requests.labels(scope["method"], route, str(status)).observe(seconds)
+        log.info(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            seconds=round(seconds, 4),
+        )
+
+
+class Guarded:
+    """Refuses foreign pages, paths that cannot exist, and bodies that are too large."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or refuse it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit = self._limit(scope)
+        try:
+            require_own_page(self._settings, scope["method"], headers)
+            if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+                raise NotFound("There is nothing whose name contains U+0000.")
+            length = headers.get("content-length", "0")
+            if length.isdecimal() and int(length[:20]) > limit:
+                raise _too_large(limit)
+        except Problem as problem:
+            await respond(problem)(scope, receive, send)
+            return
+        await self._app(scope, _bounded(receive, limit), send)
+
+    def _limit(self, scope: Scope) -> int:
+        """Return how many bytes the body may have; uploads count their own as they stream."""
+        uploads = scope["method"] == "POST" and scope["path"] in _UPLOADS
+        return self._settings.upload.max_bytes if uploads else self._settings.upload.max_json_bytes
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    received = 0
+
+    async def receiving() -> Any:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            problem = _too_large(limit)
+            raise HTTPException(problem.status, problem.detail)
+        return message
+
+    return receiving
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body may have {limit} bytes here.")

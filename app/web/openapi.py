@@ -1,0 +1,89 @@
+"""The API's description: common answers, tags and examples that FastAPI cannot derive."""
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from app.domain.problems import (
+    Forbidden,
+    Invalid,
+    MalformedRequest,
+    ProblemDetails,
+    Refused,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
+from app.web.problems import documented
+
+COMMON: tuple[type[Refused] | type[Unavailable], ...] = (
+    MalformedRequest,
+    Unauthenticated,
+    Forbidden,
+    TooLarge,
+    Invalid,
+    Unavailable,
+)
+"""What every call under ``/v1`` may answer."""
+
+DESCRIPTION = """
+Upload a model, ask for compression steps, download a smaller and faster model with a report.
+
+Errors are RFC 9457 problems (`application/problem+json`); their `type` is listed with each call.
+Lists are read with `limit` and `cursor`. Every POST takes an `Idempotency-Key`.
+"""
+
+TAGS = [
+    {"name": "models", "description": "The networks to compress."},
+    {"name": "datasets", "description": "Data to calibrate, train and measure with."},
+    {"name": "jobs", "description": "What is done to a model."},
+    {"name": "artifacts", "description": "What comes out."},
+    {"name": "webhooks", "description": "Who is told."},
+    {"name": "catalog", "description": "What can be asked for."},
+    {"name": "operations", "description": "For those who run the service; no key is needed."},
+]
+
+
+def install(app: FastAPI) -> None:
+    """Make ``app`` describe itself completely."""
+
+    def describe() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _described(app)
+        return app.openapi_schema
+
+    app.openapi = describe  # type: ignore[method-assign]
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    schema = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        tags=TAGS,
+    )
+    schemas = schema["components"]["schemas"]
+    template = "#/components/schemas/{model}"
+    problem = ProblemDetails.model_json_schema(ref_template=template)
+    schemas |= problem.pop("$defs", {})
+    schemas["ProblemDetails"] = problem
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    for path, operations in schema["paths"].items():
+        if path.startswith("/v1/"):
+            for operation in operations.values():
+                _add_common(operation)
+    return schema
+
+
+def _add_common(operation: dict[str, Any]) -> None:
+    responses = operation["responses"]
+    for status, response in documented(*COMMON).items():
+        own = responses.get(str(status))
+        if own is None:
+            responses[str(status)] = response
+        elif response["description"] not in own["description"]:
+            own["description"] = f"{response['description']}\n\n{own['description']}"
+    operation["responses"] = dict(sorted(responses.items()))

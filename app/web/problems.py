@@ -1,0 +1,175 @@
+"""Everything that can go wrong, in one shape: exceptions to problem+json, and to the API's docs."""
+
+import inspect
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+
+from app.domain.problems import (
+    FieldError,
+    Invalid,
+    MalformedRequest,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    Refused,
+    TooLarge,
+    Unavailable,
+    UnsupportedMedia,
+)
+
+MEDIA_TYPE = "application/problem+json"
+
+_MAX_ERRORS = 50
+_WORDS = {"missing": "is required", "extra_forbidden": "is not a field that is known here"}
+_BY_STATUS: dict[int, type[Problem]] = {
+    400: MalformedRequest,
+    404: NotFound,
+    405: MethodNotAllowed,
+    413: TooLarge,
+    415: UnsupportedMedia,
+}
+
+log = structlog.get_logger(__name__)
+
+
+def install(app: FastAPI) -> None:
+    """Make ``app`` answer every exception that it expects with a problem."""
+    for exception in (
+        Problem,
+        RequestValidationError,
+        HTTPException,
+        DataError,
+        OperationalError,
+        InterfaceError,
+        PoolTimeout,
+    ):
+        app.add_exception_handler(exception, _handle)
+
+
+def respond(problem: Problem) -> Response:
+    """Return a problem as an answer."""
+    body = problem.details().model_dump_json()
+    return Response(body, problem.status, problem.headers, MEDIA_TYPE)
+
+
+def documented(*these: type[Problem]) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI's ``responses`` for the problems that a route may answer with."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for kind in sorted(these, key=lambda kind: kind.status):
+        said = f"`{kind.type}`: {inspect.cleandoc(kind.__doc__ or '')}"
+        earlier = responses.get(kind.status)
+        responses[kind.status] = {
+            "description": f"{earlier['description']}\n\n{said}" if earlier else said,
+            "content": {
+                MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}},
+            },
+        }
+    return responses
+
+
+async def _handle(request: Request, error: Exception) -> Response:
+    return respond(_translate(request, error))
+
+
+def _translate(request: Request, error: Exception) -> Problem:
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, RequestValidationError):
+        return _invalid(error)
+    if isinstance(error, HTTPException):
+        return _plain(request, error)
+    if isinstance(error, DataError):
+        log.info("text that cannot be stored", error=str(error.orig))
+        return Invalid("A text in the request holds a character that is not allowed, like U+0000.")
+    log.warning("the database does not answer", error=str(error))
+    return Unavailable(
+        "The database does not answer; nothing was changed, so try again.",
+        headers={"Retry-After": "5"},
+    )
+
+
+def _plain(request: Request, error: HTTPException) -> Problem:
+    """Translate what Starlette and FastAPI raise by themselves."""
+    kind = _BY_STATUS.get(error.status_code, Refused)
+    if kind is MethodNotAllowed:
+        allowed = ", ".join(sorted(_methods(request)))
+        return MethodNotAllowed(
+            f"{request.url.path} has no {request.method}; it has {allowed}.",
+            headers={"Allow": allowed},
+        )
+    detail = {
+        400: "The body could not be read: send JSON in UTF-8 that is not nested too deeply.",
+        404: f"There is nothing at {request.url.path}: see /docs for what there is.",
+    }.get(error.status_code, str(error.detail))
+    return kind(detail, headers=dict(error.headers or {}))
+
+
+def _methods(request: Request) -> set[str]:
+    """Collect the methods of all routes at the request's path."""
+    found: set[str] = set()
+    for route in request.app.router.routes:
+        match, scope = route.matches(request.scope)
+        if match is not Match.NONE:
+            matched = scope.get("route", route)
+            found |= getattr(matched, "methods", None) or set()
+    return found
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    faults = error.errors()
+    if any(fault["type"] == "json_invalid" for fault in faults):
+        where = faults[0]["loc"][-1]
+        reason = faults[0].get("ctx", {}).get("error", "it cannot be parsed")
+        return MalformedRequest(f"The body is not valid JSON: {reason} (at character {where}).")
+    if isinstance(error.body, bytes) and any(fault["loc"] == ("body",) for fault in faults):
+        return UnsupportedMedia("Send JSON with 'Content-Type: application/json'.")
+    errors = [
+        FieldError(pointer=pointer(fault["loc"], error.body, fault["type"]), detail=_words(fault))
+        for fault in faults[:_MAX_ERRORS]
+    ]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return Invalid(f"{errors[0].pointer}: {errors[0].detail}{more}", errors=errors)
+
+
+def _words(fault: dict[str, Any]) -> str:
+    return _WORDS.get(fault["type"], str(fault["msg"]).removeprefix("Value error, "))
+
+
+def pointer(location: Sequence[str | int], body: Any, kind: str) -> str:
+    """Turn pydantic's location into a JSON pointer in fragment form.
+
+    Pydantic names the branches of unions along the way; those are not in the body, so the path is
+    walked along the body as it was sent. Parameters are at ``#/query/…``, ``#/path/…`` and
+    ``#/header/…``.
+    """
+    place, *parts = location
+    if place != "body":
+        return _fragment([place, *parts])
+    walked: list[str | int] = []
+    value = body
+    for index, part in enumerate(parts):
+        if _is_in(part, value):
+            value = value[part]
+        elif not (kind == "missing" and index == len(parts) - 1):
+            continue
+        walked.append(part)
+    return _fragment(walked)
+
+
+def _is_in(part: str | int, value: Any) -> bool:
+    if isinstance(value, list):
+        return isinstance(part, int) and part < len(value)
+    return isinstance(value, dict) and part in value
+
+
+def _fragment(parts: Iterable[str | int]) -> str:
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

@@ -1,0 +1,115 @@
+"""Who may call: API keys with tenants and scopes; without keys, this machine's programs alone."""
+
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.datastructures import Headers
+
+from app.domain.problems import Forbidden, Unauthenticated
+from app.services.keys import digest
+from app.settings import Settings
+from app.store import keys
+from app.store.tables import ApiKeyRow
+from app.web.gateway import Call, Gateway, gateway_of
+
+LOCAL_TENANT = "local"
+"""Whose everything is where no key is needed."""
+
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_bearer = HTTPBearer(
+    auto_error=False,
+    scheme_name="API key",
+    description="`Authorization: Bearer plk_…`, made with `planish keys create`. A service that"
+    " was started without configuration on loopback needs none.",
+)
+
+
+async def authenticate(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Call:
+    """Find out whose request this is.
+
+    Raises:
+        Unauthenticated: There is no key, or it is unknown, expired or revoked.
+        Forbidden: The key lacks the scope: ``read`` for GET, ``write`` for all else.
+    """
+    gateway = gateway_of(request)
+    if keyless(gateway.settings):
+        return Call(LOCAL_TENANT, gateway)
+    if credentials is None:
+        raise _unauthenticated("Send an API key: 'Authorization: Bearer plk_…'.")
+    key = await run_in_threadpool(_valid, gateway, credentials.credentials)
+    if key is None:
+        raise _unauthenticated("The API key is unknown, expired or revoked.")
+    scope = "read" if request.method in _READING else "write"
+    if scope not in key.scopes:
+        raise Forbidden(f"The key lacks the scope '{scope}'; it has: {', '.join(key.scopes)}.")
+    return Call(key.tenant, gateway)
+
+
+Caller = Annotated[Call, Depends(authenticate)]
+
+
+def keyless(settings: Settings) -> bool:
+    """Whether anybody who reaches the port may call; only said so explicitly."""
+    return settings.auth.required is False
+
+
+def require_own_page(settings: Settings, method: str, headers: Headers) -> None:
+    """Refuse what a browser sends for somebody else's page.
+
+    Without keys a page on the web could otherwise have its visitor's browser call us, through a
+    name that it lets point here (DNS rebinding) or by a form (CSRF).
+
+    Raises:
+        Forbidden: A foreign ``Host`` or ``Origin``.
+    """
+    host = headers.get("host", "")
+    name = _hostname(host)
+    open_to_all = not keyless(settings) and not settings.server.allowed_hosts
+    if not open_to_all and not _is_ours(name, settings):
+        raise Forbidden(
+            f"This service does not answer to the host name {name!r}; SERVER_ALLOWED_HOSTS can"
+            " admit it."
+        )
+    if not keyless(settings):
+        return
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        raise Forbidden(f"Pages of {origin} may not call this service.")
+    navigates = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
+    if headers.get("sec-fetch-site") in {"cross-site", "same-site"} and not navigates:
+        raise Forbidden("Pages of other sites may not call this service.")
+
+
+def _is_ours(name: str, settings: Settings) -> bool:
+    public = urlsplit(settings.server.public_url or "").hostname
+    if name in {*settings.server.allowed_hosts, settings.server.host, public}:
+        return True
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _valid(gateway: Gateway, key: str) -> ApiKeyRow | None:
+    with gateway.sessions() as session:
+        return keys.valid(session, digest(key))
+
+
+def _unauthenticated(detail: str) -> Unauthenticated:
+    return Unauthenticated(detail, headers={"WWW-Authenticate": 'Bearer realm="planish"'})

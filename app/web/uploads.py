@@ -1,0 +1,170 @@
+"""Request bodies that are files: raw bytes, or the field ``file`` of a form; streamed."""
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Annotated, Any
+
+from fastapi import Query, Request
+from fastapi.concurrency import run_in_threadpool
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect
+
+from app.blobs import Incoming
+from app.domain.problems import FieldError, Invalid, MalformedRequest
+from app.services.uploads import HEAD_BYTES, clean_filename, require_plausible
+from app.web.gateway import Gateway
+
+_FIELD = "file"
+
+Name = Annotated[str | None, Query(max_length=200, description="What to call it.")]
+Filename = Annotated[str | None, Query(max_length=500, description="The file's name.")]
+
+_BINARY = {"type": "string", "format": "binary"}
+_FORM = {"type": "object", "properties": {_FIELD: _BINARY}, "required": [_FIELD]}
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": {"schema": _BINARY},
+            "multipart/form-data": {"schema": _FORM},
+        },
+    }
+}
+"""How OpenAPI describes a body that FastAPI does not read."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """A file that is in the storage, but not published."""
+
+    incoming: Incoming
+    filename: str | None
+
+
+@asynccontextmanager
+async def receive(request: Request, gateway: Gateway, kind: str) -> AsyncIterator[Received]:
+    """Stream the body into the storage; what the block does not publish is removed.
+
+    Raises:
+        Invalid: There is no file, or it is empty.
+        TooLarge: It has more bytes than are accepted.
+        UnsupportedMedia: Its first bytes show that it is something else.
+        MalformedRequest: The form is broken, or the body ended early.
+    """
+    media, options = parse_options_header(request.headers.get("content-type"))
+    form = _Form(options.get(b"boundary", b"")) if media == b"multipart/form-data" else None
+    chunks = request.stream() if form is None else form.file(request.stream())
+    limit = gateway.settings.upload.max_bytes
+    try:
+        incoming = await gateway.blobs.receive(_plausible(chunks, kind), limit=limit)
+    except ClientDisconnect as error:
+        raise MalformedRequest("The connection ended before the body did.") from error
+    try:
+        yield Received(incoming, None if form is None else form.filename)
+    finally:
+        await run_in_threadpool(gateway.blobs.discard, incoming)
+
+
+def fingerprint(request: Request, received: Received) -> bytes:
+    """Return what stands for the whole request: the file and the query."""
+    return sha256(f"{received.incoming.sha256}?{request.url.query}".encode()).digest()
+
+
+async def _plausible(chunks: AsyncIterator[bytes], kind: str) -> AsyncIterator[bytes]:
+    """Pass the bytes on, once the first of them were looked at."""
+    head = b""
+    looked = False
+    async for chunk in chunks:
+        if looked:
+            yield chunk
+            continue
+        head += chunk
+        if len(head) >= HEAD_BYTES:
+            require_plausible(kind, head[:HEAD_BYTES])
+            looked = True
+            yield head
+    if not looked:
+        require_plausible(kind, head)
+        yield head
+
+
+class _Form:
+    """Takes the one file out of a ``multipart/form-data`` body as it arrives."""
+
+    def __init__(self, boundary: bytes) -> None:
+        if not boundary:
+            raise MalformedRequest("The form has no boundary in its Content-Type.")
+        self.filename: str | None = None
+        self._found: deque[bytes] = deque()
+        self._files = 0
+        self._header: tuple[bytes, bytes] = (b"", b"")
+        self._disposition = b""
+        self._ended = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_begin": self._header_begin,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._data,
+                "on_end": self._end,
+            },
+        )
+
+    async def file(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield the bytes of the field ``file``."""
+        async for chunk in body:
+            try:
+                self._parser.write(chunk)
+            except FormParserError as error:
+                raise MalformedRequest(f"The form is broken: {error}") from error
+            while self._found:
+                yield self._found.popleft()
+        if not self._ended:
+            raise MalformedRequest("The form ends before its last boundary.")
+        if not self._files:
+            raise _field_fault(_FIELD, "is required: the form has no such field")
+
+    def _begin(self) -> None:
+        self._disposition = b""
+
+    def _header_begin(self) -> None:
+        self._header = (b"", b"")
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header = (self._header[0] + data[start:end], b"")
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header = (self._header[0], self._header[1] + data[start:end])
+
+    def _header_end(self) -> None:
+        if self._header[0].lower() == b"content-disposition":
+            self._disposition = self._header[1]
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"name", b"").decode(errors="replace")
+        if name != _FIELD:
+            raise _field_fault(name, f"is unknown: send one field, '{_FIELD}'")
+        self._files += 1
+        if self._files > 1:
+            raise _field_fault(name, "is there twice: send one file at a time")
+        self.filename = clean_filename(options.get(b"filename", b"").decode(errors="replace"))
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._found.append(data[start:end])
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+def _field_fault(name: str, detail: str) -> Invalid:
+    pointer = "#/" + name.replace("~", "~0").replace("/", "~1")[:200]
+    return Invalid(f"{pointer} {detail}.", errors=[FieldError(pointer=pointer, detail=detail)])

@@ -1,0 +1,120 @@
+"""One worker process: who it is, its stores, its engines, its slots."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from app.blobs import Blobs
+from app.domain import ids
+from app.settings import Settings
+from app.store.session import Sessions, connect, sessions
+from workers import directories, sandbox
+from workers.sandbox import Sandbox
+
+Queue = Literal["jobs", "light"]
+
+
+class Slots:
+    """How many tasks run, of how many that may."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    @property
+    def free(self) -> int:
+        """How many more tasks may run now."""
+        return self.total - self._taken
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._taken -= 1
+
+
+class Sandboxes:
+    """Warm sandboxes: as many as runs go on at one time, used again and again."""
+
+    def __init__(self, settings: Settings, device: str) -> None:
+        self._device = device
+        self._threads = threads(settings)
+        confined = settings.engine.require_confinement
+        self._require = sandbox.REQUIRED if confined else frozenset[str]()
+        self._free: list[Sandbox] = []
+
+    @contextmanager
+    def one(self) -> Iterator[Sandbox]:
+        """Lend a sandbox to this thread."""
+        try:
+            lent = self._free.pop()
+        except IndexError:
+            lent = Sandbox(device=self._device, threads=self._threads, require=self._require)
+        try:
+            yield lent
+        finally:
+            self._free.append(lent)
+
+    def close(self) -> None:
+        """End all fork servers, and so all runs."""
+        while self._free:
+            self._free.pop().close()
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What every task of a worker process needs."""
+
+    id: str
+    """Fresh for each process: a restart under the same host name and pid is somebody else."""
+    queue: Queue
+    device: str
+    settings: Settings
+    sessions: Sessions
+    blobs: Blobs
+    sandboxes: Sandboxes
+    slots: Slots
+    directory: Path
+    entry: str = sandbox.ENTRY
+    """The engine, as "module:function"."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the process is to end: runs are given back."""
+
+
+@contextmanager
+def opened(
+    settings: Settings, queue: Queue, device: str, *, entry: str = sandbox.ENTRY
+) -> Iterator[Worker]:
+    """Open everything that a worker process needs, and close it at the end."""
+    with ExitStack() as closing:
+        engine = connect(settings.database)
+        closing.callback(engine.dispose)
+        parent = directories.base(settings.worker.directory)
+        directory = closing.enter_context(directories.process_directory(parent))
+        sandboxes = Sandboxes(settings, device)
+        closing.callback(sandboxes.close)
+        yield Worker(
+            id=ids.new("wrk"),
+            queue=queue,
+            device=device,
+            settings=settings,
+            sessions=sessions(engine),
+            blobs=Blobs.open(settings.storage.url),
+            sandboxes=sandboxes,
+            slots=Slots(1 if queue == "jobs" else settings.worker.light_slots),
+            directory=directory,
+            entry=entry,
+        )
+
+
+def threads(settings: Settings) -> int:
+    """Return how many threads a run computes with."""
+    slots = len(settings.worker.devices or ["cpu"])
+    return settings.engine.threads or max(1, len(os.sched_getaffinity(0)) // slots)
