@@ -26,7 +26,7 @@ from workers import confinement, usage
 from workers.confined import MEMORY_EXIT, STORAGE_EXIT, Launch, keep
 from workers.sandbox import Exit, Limits
 
-_PRELOADED = ("numpy", "onnx", "onnxruntime", "torch", "workers.compression")
+_PRELOADED = ("numpy", "onnx", "onnxruntime", "torch", "workers.compression.__main__")
 _WATCH_SECONDS = 0.05
 _DIRECTORY_EVERY = 10
 _START_SECONDS = 20.0

@@ -34,6 +34,11 @@ def size_of(session: Session, sha256: str) -> int:
     return session.scalars(select(BlobRow.size_bytes).where(BlobRow.sha256 == sha256)).one()
 
 
+def is_known(session: Session, sha256: str) -> bool:
+    """Return whether these bytes have a row; if not, a crash came between bytes and row."""
+    return session.get(BlobRow, sha256) is not None
+
+
 def collect(session: Session, grace_minutes: float, limit: int = 100) -> Sequence[str]:
     """Delete rows that nothing refers to, and return their digests; they stay locked.
 

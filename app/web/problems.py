@@ -29,6 +29,7 @@ from app.domain.problems import (
 MEDIA_TYPE = "application/problem+json"
 
 _MAX_ERRORS = 50
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _WORDS = {"missing": "is required", "extra_forbidden": "is not a field that is known here"}
 _BY_STATUS: dict[int, type[Problem]] = {
     400: MalformedRequest,
@@ -101,7 +102,7 @@ def _plain(request: Request, error: HTTPException) -> Problem:
     """Translate what Starlette and FastAPI raise by themselves."""
     kind = _BY_STATUS.get(error.status_code, Refused)
     if kind is MethodNotAllowed:
-        allowed = ", ".join(sorted(_methods(request)))
+        allowed = ", ".join(_methods(request))
         return MethodNotAllowed(
             f"{request.url.path} has no {request.method}; it has {allowed}.",
             headers={"Allow": allowed},
@@ -113,15 +114,16 @@ def _plain(request: Request, error: HTTPException) -> Problem:
     return kind(detail, headers=dict(error.headers or {}))
 
 
-def _methods(request: Request) -> set[str]:
-    """Collect the methods of all routes at the request's path."""
-    found: set[str] = set()
-    for route in request.app.router.routes:
-        match, scope = route.matches(request.scope)
-        if match is not Match.NONE:
-            matched = scope.get("route", route)
-            found |= getattr(matched, "methods", None) or set()
-    return found
+def _methods(request: Request) -> list[str]:
+    """Ask the routes which methods the request's path has; no single route knows all."""
+    routes = request.app.router.routes
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+        )
+    ]
 
 
 def _invalid(error: RequestValidationError) -> Problem:

@@ -1,0 +1,77 @@
+"""A worker process: ``python -m workers.celery --queue jobs --device cpu``.
+
+Threads, not processes: the engine runs in processes of its own, which a fork server starts, and
+the storage client must not be forked. Messages are acknowledged at once, because the job store and
+not the queue knows what is to be done.
+"""
+
+import argparse
+import threading
+
+from celery import Celery
+from celery.signals import setup_logging, worker_ready, worker_shutting_down
+
+from app import logs, nudge
+from app.settings import Settings
+from workers import tasks, upkeep, worker
+from workers.announce import announce
+
+
+def application(settings: Settings) -> Celery:
+    """Return the Celery application that takes nudges."""
+    celery = Celery("planish", broker=settings.broker.url)
+    celery.conf.update(
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_proc_alive_timeout=60,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_remote_control=False,
+        worker_send_task_events=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options={"health_check_interval": 25, "socket_keepalive": True},
+    )
+    return celery
+
+
+def run(settings: Settings, queue: worker.Queue, device: str) -> None:
+    """Work off a queue until SIGTERM; what runs then is given back."""
+    logs.configure(settings.logging)
+    with worker.opened(settings, queue, device) as me:
+        announce(me)
+        celery = application(settings)
+        tasks.register(celery, me)
+        looking = threading.Thread(target=upkeep.look, args=(me,), name="look", daemon=True)
+
+        def ready(**_: object) -> None:
+            looking.start()
+
+        def stop(**_: object) -> None:
+            me.stopping.set()
+
+        worker_ready.connect(ready, weak=False)
+        worker_shutting_down.connect(stop, weak=False)
+        setup_logging.connect(_ours, weak=False)
+        words = ["worker", "--pool=threads", f"--concurrency={me.slots.total}", f"--queues={queue}"]
+        words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        celery.worker_main([*words, f"--hostname={me.id}@%h"])
+
+
+def _ours(**_: object) -> None:
+    """Keep Celery from setting up logging: it is done."""
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="workers.celery", description=__doc__)
+    parser.add_argument("--queue", choices=sorted(set(nudge.QUEUES.values())), required=True)
+    parser.add_argument("--device", default="cpu", help="cpu, or cuda:N")
+    options = parser.parse_args()
+    run(Settings(), options.queue, options.device)
+
+
+if __name__ == "__main__":
+    main()

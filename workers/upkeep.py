@@ -1,0 +1,96 @@
+"""What a worker does by itself, every few seconds: look at the table, and put right what time did.
+
+Nudges may be lost, workers may die, Redis may be flushed: the table has it all. A process with a
+free slot nudges for what waits, never for more than it could run; so nothing piles up.
+"""
+
+import random
+from datetime import timedelta
+
+import structlog
+
+from app import nudge
+from app.store import blob_rows, deliveries, inspections, runs, upkeep, workers
+from app.store.session import AWAY, transaction
+from app.store.tables import DatasetRow, ModelRow
+from workers.worker import Worker
+
+UPKEEP_SECONDS = 60.0
+"""How often bytes that nobody refers to are looked for."""
+
+_UPLOADS: tuple[tuple[nudge.Subject, type[ModelRow] | type[DatasetRow]], ...] = (
+    ("model", ModelRow),
+    ("dataset", DatasetRow),
+)
+
+log = structlog.get_logger(__name__)
+
+
+def look(worker: Worker) -> None:
+    """Look at the table until the process stops; the light queue's processes also do upkeep."""
+    every = worker.settings.lease.scan_seconds
+    rounds_between = max(1, round(UPKEEP_SECONDS / every))
+    count = random.randrange(rounds_between)  # noqa: S311 (spreads workers, hides nothing)
+    while not worker.stopping.wait(every * random.uniform(0.75, 1.25)):  # noqa: S311 (the same)
+        count += 1
+        try:
+            look_once(worker)
+            if worker.queue == "light":
+                reap(worker)
+                if count % rounds_between == 0:
+                    collect(worker)
+        except AWAY as error:
+            log.warning("the table cannot be looked at", error=str(error).partition("\n")[0])
+        except Exception:
+            log.exception("a fault of ours")
+
+
+def look_once(worker: Worker) -> None:
+    """Say that this worker lives, and nudge for what waits and could run here now."""
+    free = worker.slots.free
+    waiting: list[tuple[nudge.Subject, str]] = []
+    with transaction(worker.sessions) as session:
+        workers.seen(session, worker.id)
+        if free > 0 and worker.queue == "jobs":
+            waiting += [("job", each) for each in runs.next_waiting(session, free)]
+        elif free > 0:
+            for subject, table in _UPLOADS:
+                uploads = inspections.next_waiting(session, table, free)
+                waiting += [(subject, each) for each in uploads]
+            waiting += [("delivery", each) for each in deliveries.due(session, free)]
+    for subject, row_id in waiting:
+        nudge.send(worker.settings, subject, row_id)
+
+
+def reap(worker: Worker) -> None:
+    """Take back what silent workers held, and end what waited too long."""
+    attempts = worker.settings.lease.attempts
+    again: list[tuple[nudge.Subject, str]] = []
+    with transaction(worker.sessions) as session:
+        again += [("job", each) for each in upkeep.reap_jobs(session, attempts)]
+        upkeep.fail_overdue(session)
+    for subject, table in _UPLOADS:
+        with transaction(worker.sessions) as session:
+            taken = upkeep.reap_inspections(session, table, attempts)
+            again += [(subject, each) for each in taken]
+    for subject, row_id in again:
+        nudge.send(worker.settings, subject, row_id)
+
+
+def collect(worker: Worker) -> None:
+    """Forget what is old, and delete bytes that nobody refers to.
+
+    Rows stay locked until their bytes are gone; an upload of the same bytes waits for that.
+    """
+    minutes = worker.settings.storage.grace_minutes
+    grace = timedelta(minutes=minutes)
+    with transaction(worker.sessions) as session:
+        upkeep.forget(session, worker.settings.idempotency.hours)
+    with transaction(worker.sessions) as session:
+        for sha256 in blob_rows.collect(session, minutes):
+            worker.blobs.delete(sha256)
+    worker.blobs.sweep(grace)
+    for sha256 in worker.blobs.stale(grace):
+        with transaction(worker.sessions) as session:
+            if not blob_rows.is_known(session, sha256):
+                worker.blobs.delete(sha256, unless_younger_than=grace)
