@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,6 +113,8 @@ def _settle(directory: Path, temporary: Path, threads: int | None) -> None:
     """Make the directory this process's home, its log and its place for temporary files."""
     os.chdir(directory)
     os.environ.update(HOME=str(directory), TMPDIR=str(temporary), USER="planish")
+    tempfile.tempdir = None  # what was imported before the fork has looked for a place already
+    tempfile.tempdir = str(temporary)  # the fork server has looked for one already
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     log = os.open(LOG, flags, 0o644)
     nothing = os.open("/dev/null", os.O_RDONLY)
