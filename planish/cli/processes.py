@@ -12,13 +12,20 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
-def gateway(settings: "Settings", host: str, port: int, env: Mapping[str, str]) -> "Server":
-    """Return the gateway; it has started when it answers ``/healthz``."""
+def gateway(host: str, port: int, env: Mapping[str, str]) -> "Server":
+    """Return the gateway; it has started when it answers ``/healthz``.
+
+    Args:
+        host: address to listen on.
+        port: port to listen on.
+        env: its whole environment, with the other settings.
+    """
     import httpx
 
     from app.local.server import Server
 
     url = reachable_url(host, port)
+    env = {**env, "SERVER_HOST": host, "SERVER_PORT": str(port)}
 
     def answers() -> bool:
         try:
@@ -26,15 +33,9 @@ def gateway(settings: "Settings", host: str, port: int, env: Mapping[str, str]) 
         except httpx.TransportError:
             return False
 
-    uvicorn = [sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory"]
-    options = {
-        "--host": host,
-        "--port": str(port),
-        "--timeout-graceful-shutdown": f"{settings.server.shutdown_seconds:.0f}",
-        "--log-level": "warning",
-    }
-    argv = [*uvicorn, "--no-access-log", *(word for pair in options.items() for word in pair)]
-    return Server(name="gateway", argv=argv, env=env, url=url, answers=answers)
+    return Server(
+        name="gateway", argv=[sys.executable, "-m", "app"], env=env, url=url, answers=answers
+    )
 
 
 def workers(settings: "Settings", env: Mapping[str, str]) -> Iterator["Server"]:

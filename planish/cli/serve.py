@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 _GRACE_S = 10.0
+_QUIET = {"LOGGING_LEVEL": "warning", "LOGGING_FORMAT": "console"}
+"""How a private service logs unless it is told otherwise: a person is reading."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,16 @@ def serve(
 
     settings = load_settings()
     host = host or settings.server.host
-    port = settings.server.port if port is None else port
-    port = port or _free_port(host)
+    port = _free(host, settings.server.port if port is None else port)
     try:
         with _fleet() if is_fleet() else _private(data, host, settings) as parts:
-            environment = {**parts.environment, "SERVER_HOST": host, "SERVER_PORT": str(port)}
             supervisor = Supervisor(grace_s=_GRACE_S)
             for server in parts.servers:
                 supervisor.include(server)
             if with_worker or not is_fleet():
-                for worker in processes.workers(settings, environment):
+                for worker in processes.workers(settings, parts.environment):
                     supervisor.include(worker)
-            gateway = processes.gateway(settings, host, port, environment)
+            gateway = processes.gateway(host, port, parts.environment)
             supervisor.include(gateway)
             code = supervisor.run(lambda: _welcome(gateway.url, parts))
     except (AlreadyRunning, DidNotStart) as error:
@@ -104,7 +104,8 @@ def _private(data: Path, host: str, settings: "Settings") -> Iterator[_Parts]:
             "AUTH_REQUIRED": str(not keyless).lower(),
         }
         keys = "no key needed" if keyless else f"keys: planish keys create NAME --data {data}"
-        yield _Parts({**os.environ, **urls}, [database, broker], f"data in {data}, {keys}")
+        environment = {**_QUIET, **os.environ, **urls}
+        yield _Parts(environment, [database, broker], f"data in {data}, {keys}")
 
 
 def _welcome(url: str, parts: _Parts) -> None:
@@ -119,9 +120,13 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def _free_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _free(host: str, port: int) -> int:
+    """Return ``port`` if nobody listens there, or any free one for 0."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Stop(f"cannot listen on {host}:{port} ({error.strerror}): see --port") from None
+        free: int = probe.getsockname()[1]
+        return free
