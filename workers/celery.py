@@ -15,6 +15,7 @@ from app import logs, nudge
 from app.settings import Settings
 from workers import tasks, upkeep, worker
 from workers.announce import announce
+from workers.webhooks.dispatch import dispatch
 
 
 def application(settings: Settings) -> Celery:
@@ -45,19 +46,30 @@ def run(settings: Settings, queue: worker.Queue, device: str) -> None:
         celery = application(settings)
         tasks.register(celery, me)
         looking = threading.Thread(target=upkeep.look, args=(me,), name="look", daemon=True)
+        calling = threading.Thread(
+            target=dispatch,
+            args=(me.sessions, settings, me.id, me.delivery_due, me.stopping),
+            name="dispatch",
+        )
 
         def ready(**_: object) -> None:
             looking.start()
+            if queue == "light":
+                calling.start()
 
         def stop(**_: object) -> None:
             me.stopping.set()
+            me.delivery_due.set()
 
         worker_ready.connect(ready, weak=False)
         worker_shutting_down.connect(stop, weak=False)
         setup_logging.connect(_ours, weak=False)
         words = ["worker", "--pool=threads", f"--concurrency={me.slots.total}", f"--queues={queue}"]
         words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        celery.worker_main([*words, f"--hostname={me.id}@%h"])
+        try:
+            celery.worker_main([*words, f"--hostname={me.id}@%h"])
+        finally:
+            stop()
 
 
 def _ours(**_: object) -> None:

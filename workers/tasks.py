@@ -7,7 +7,6 @@ from celery import Celery
 from app.store.tables import DatasetRow, ModelRow
 from workers.inspection import inspect
 from workers.lifecycle import run_job
-from workers.webhooks.delivery import deliver
 from workers.worker import Worker
 
 
@@ -25,4 +24,4 @@ def register(application: Celery, worker: Worker) -> None:
     task("job", lambda row_id: run_job(worker, row_id))
     task("model", lambda row_id: inspect(worker, ModelRow, row_id))
     task("dataset", lambda row_id: inspect(worker, DatasetRow, row_id))
-    task("delivery", lambda row_id: deliver(worker.sessions, worker.settings, row_id, worker.id))
+    task("delivery", lambda _: worker.delivery_due.set())

@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 
 from app import nudge
-from app.store import blob_rows, deliveries, inspections, runs, upkeep, workers
+from app.store import blob_rows, inspections, runs, upkeep, workers
 from app.store.session import AWAY, transaction
 from app.store.tables import DatasetRow, ModelRow
 from workers.worker import Worker
@@ -57,7 +57,6 @@ def look_once(worker: Worker) -> None:
             for subject, table in _UPLOADS:
                 uploads = inspections.next_waiting(session, table, free)
                 waiting += [(subject, each) for each in uploads]
-            waiting += [("delivery", each) for each in deliveries.due(session, free)]
     for subject, row_id in waiting:
         nudge.send(worker.settings, subject, row_id)
 

@@ -86,6 +86,8 @@ class Worker:
     """The engine, as "module:function"."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is to end: runs are given back."""
+    delivery_due: threading.Event = field(default_factory=threading.Event)
+    """Set when a webhook is to be called now."""
 
 
 @contextmanager

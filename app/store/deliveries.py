@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.domain import ids
@@ -85,18 +85,23 @@ def delivery(hook: WebhookRow, event: str, job_id: str | None, data: Json) -> De
 def due(session: Session, limit: int) -> Sequence[str]:
     """Return deliveries whose time has come and that nobody holds.
 
-    Each webhook's oldest come before any webhook's second oldest, and so on.
+    Each webhook's oldest come before any webhook's second oldest, and so on; one of which
+    ``DUE_PER_WEBHOOK`` are held already has to wait.
     """
-    rank = (
-        func.row_number()
-        .over(partition_by=DeliveryRow.webhook_id, order_by=DeliveryRow.not_before)
-        .label("rank")
+    free = and_(*_free())
+    held = and_(DeliveryRow.status == "pending", DeliveryRow.lease_expires_at >= func.now())
+    rank = func.row_number().over(
+        partition_by=DeliveryRow.webhook_id, order_by=(free.asc(), DeliveryRow.not_before)
     )
-    waiting = select(DeliveryRow.id, DeliveryRow.not_before, rank).where(*_free()).subquery()
+    ranked = (
+        select(DeliveryRow.id, DeliveryRow.not_before, free.label("free"), rank.label("rank"))
+        .where(or_(free, held))
+        .subquery()
+    )
     return session.scalars(
-        select(waiting.c.id)
-        .where(waiting.c.rank <= DUE_PER_WEBHOOK)
-        .order_by(waiting.c.rank, waiting.c.not_before)
+        select(ranked.c.id)
+        .where(ranked.c.free, ranked.c.rank <= DUE_PER_WEBHOOK)
+        .order_by(ranked.c.rank, ranked.c.not_before)
         .limit(limit)
     ).all()
 

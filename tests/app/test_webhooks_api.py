@@ -8,10 +8,11 @@ import pytest
 
 from app.services import keys
 from app.settings import Settings
+from app.store import deliveries
 from app.store.session import Sessions, connect, sessions
 from tests.gateway import serving
 from tests.receiver import Receiver, receiver, status
-from workers.webhooks.delivery import deliver_due
+from workers.webhooks.delivery import deliver
 
 URL = "https://receiver.example/hook"
 
@@ -26,7 +27,9 @@ class Service:
     settings: Settings
 
     def deliver(self) -> int:
-        return deliver_due(self.store, self.settings, "worker")
+        with self.store() as session:
+            due = deliveries.due(session, 10)
+        return sum(deliver(self.store, self.settings, each, "worker") for each in due)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,19 +18,24 @@ import pytest
 from sqlalchemy import func, select, text
 from standardwebhooks import WebhookVerificationError
 
-from app.domain import ids
 from app.domain.webhooks import Attempt
 from app.services import webhooks
-from app.settings import Database, Settings, Webhook
+from app.settings import Database, Settings
 from app.store import deliveries
 from app.store.session import Sessions, connect, sessions
 from app.store.tables import DeliveryRow, Json, WebhookRow
 from tests.receiver import Receiver, receiver, status
+from tests.workers.hooks import (
+    LOOPBACK,
+    SECRET,
+    configured,
+    hook,
+    let_pass,
+    pending,
+    read,
+    read_hook,
+)
 from workers.webhooks import delivery, post
-
-SECRET = "whsec_" + "QUJD" * 8
-OLD_SECRET = "whsec_" + "REVG" * 8
-LOOPBACK = "127.0.0.0/8,::1/128"
 
 
 @pytest.fixture
@@ -52,58 +56,8 @@ def settings() -> Settings:
     return configured()
 
 
-def configured(timeout: float = 5, networks: str = LOOPBACK) -> Settings:
-    webhook = Webhook.model_validate({"allowed_networks": networks, "timeout_seconds": timeout})
-    return Settings(webhook=webhook)
-
-
-def hook(store: Sessions, url: str, **columns: object) -> str:
-    row = WebhookRow(
-        id=ids.new("whk"),
-        tenant="t",
-        url=url,
-        events=["job.succeeded"],
-        secret=SECRET,
-        **columns,
-    )
-    with store.begin() as session:
-        session.add(row)
-    return row.id
-
-
-def pending(store: Sessions, webhook_id: str, data: Json | None = None) -> str:
-    with store.begin() as session:
-        row = deliveries.delivery(
-            session.get_one(WebhookRow, webhook_id), "job.succeeded", None, data or {"n": 1}
-        )
-        session.add(row)
-        return row.id
-
-
-def read(store: Sessions, delivery_id: str) -> DeliveryRow:
-    with store() as session:
-        return session.get_one(DeliveryRow, delivery_id)
-
-
-def read_hook(store: Sessions, webhook_id: str) -> WebhookRow:
-    with store() as session:
-        return session.get_one(WebhookRow, webhook_id)
-
-
 def deliver(store: Sessions, settings: Settings, delivery_id: str) -> bool:
     return delivery.deliver(store, settings, delivery_id, "worker")
-
-
-def let_pass(store: Sessions) -> None:
-    """The time of every retry comes, and every lease runs out."""
-    with store.begin() as session:
-        session.execute(text("UPDATE deliveries SET not_before = now()"))
-        session.execute(
-            text(
-                "UPDATE deliveries SET lease_expires_at = now() - interval '1 s'"
-                " WHERE lease_expires_at IS NOT NULL"
-            )
-        )
 
 
 def outcome(store: Sessions, settings: Settings, url: str) -> tuple[str, Attempt]:
@@ -381,7 +335,7 @@ def test_a_deliverer_killed_in_the_middle_loses_nothing(
     with store() as session:
         assert deliveries.due(session, 10) == [delivery_id]
     target.answer = status(200)
-    assert delivery.deliver_due(store, settings, "worker") == 1
+    assert deliver(store, settings, delivery_id)
     row = read(store, delivery_id)
     assert row.status == "delivered"
     assert [call.id for call in target.calls] == [row.message_id] * 2
@@ -439,26 +393,6 @@ def test_a_webhook_deleted_during_the_call_is_no_error(
     assert deliver(store, settings, delivery_id)
     with store() as session:
         assert session.get(DeliveryRow, delivery_id) is None
-
-
-def test_hanging_receivers_are_waited_for_together(store: Sessions, target: Receiver) -> None:
-    target.answer = target.hang
-    for _ in range(8):
-        pending(store, hook(store, target.url))
-    started = time.monotonic()
-    assert delivery.deliver_due(store, configured(timeout=1), "worker") == 8
-    assert time.monotonic() - started < 6
-
-
-def test_one_webhook_with_a_backlog_does_not_hold_up_the_others(store: Sessions) -> None:
-    busy, quiet = hook(store, "https://busy.example/"), hook(store, "https://quiet.example/")
-    for _ in range(20):
-        pending(store, busy)
-    last = pending(store, quiet)
-    with store() as session:
-        due = deliveries.due(session, 16)
-    assert last in due[:2]
-    assert len(due) <= deliveries.DUE_PER_WEBHOOK + 1
 
 
 @contextmanager

@@ -1,12 +1,10 @@
 """Deliver webhooks: claim a row, call, store what came back.
 
-No database session is open during a call. Several calls go on at one time, because a receiver may
-take its time; a worker that dies in one of them leaves a lease that runs out.
+No database session is open during a call; a worker that dies in one leaves a lease that runs out.
 """
 
 import random
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import httpcore
@@ -25,9 +23,6 @@ RETRY_SECONDS = (5, 30, 120, 600, 3600, 3 * 3600, 6 * 3600, 12 * 3600)
 
 JITTER = 0.2
 """Each wait is longer by up to this share: receivers that come back are not all called at once."""
-
-CONCURRENCY = 16
-"""Calls at one time in one process."""
 
 LEASE_MARGIN_SECONDS = 10
 """What a lease lasts beyond the call's own timeout."""
@@ -63,17 +58,6 @@ def deliver(sessions: Sessions, settings: Settings, delivery_id: str, owner: str
         stored=stored,
     )
     return True
-
-
-def deliver_due(sessions: Sessions, settings: Settings, owner: str) -> int:
-    """Attempt what is due, up to ``CONCURRENCY`` deliveries at once; return how many were tried.
-
-    Call it again at once if that is not 0: there may be more.
-    """
-    with transaction(sessions) as session:
-        due = deliveries.due(session, CONCURRENCY)
-    with ThreadPoolExecutor(max_workers=CONCURRENCY) as pool:
-        return sum(pool.map(lambda each: deliver(sessions, settings, each, owner), due))
 
 
 def _wait(attempt: int) -> float | None:

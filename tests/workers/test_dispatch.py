@@ -1,0 +1,140 @@
+"""Deliveries go on beside one another: a receiver that hangs holds up nobody else."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from app.settings import Database, Settings
+from app.store import deliveries
+from app.store.session import Sessions, connect, sessions
+from app.store.tables import DeliveryRow
+from tests.receiver import Receiver, receiver
+from tests.workers.hooks import LOOPBACK, configured, hook, pending, read
+from workers.webhooks.dispatch import dispatch
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Sessions]:
+    engine = connect(Database(url=database))
+    yield sessions(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def hanging() -> Iterator[Receiver]:
+    with receiver() as running:
+        running.answer = running.hang
+        yield running
+
+
+@pytest.fixture
+def target() -> Iterator[Receiver]:
+    with receiver() as running:
+        yield running
+
+
+@contextmanager
+def dispatching(store: Sessions, settings: Settings) -> Iterator[threading.Event]:
+    """Run a dispatcher; yield what wakes it."""
+    wake, stopping = threading.Event(), threading.Event()
+    thread = threading.Thread(target=dispatch, args=(store, settings, "worker", wake, stopping))
+    thread.start()
+    try:
+        yield wake
+    finally:
+        stopping.set()
+        wake.set()
+        thread.join()
+
+
+def until(promise: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not promise():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_backlog_is_worked_off_without_being_woken(store: Sessions, target: Receiver) -> None:
+    webhook_id = hook(store, target.url)
+    sent = [pending(store, webhook_id) for _ in range(50)]
+    with dispatching(store, configured()):
+        until(lambda: all(read(store, each).status == "delivered" for each in sent))
+    assert len(target.calls) == len(sent)
+
+
+def test_a_nudge_is_followed_at_once(store: Sessions, target: Receiver) -> None:
+    webhook_id = hook(store, target.url)
+    with dispatching(store, configured(scan=60)) as wake:
+        first = pending(store, webhook_id)
+        wake.set()
+        until(lambda: read(store, first).status == "delivered")
+
+
+def test_receivers_that_hang_hold_up_nobody_else(
+    store: Sessions, hanging: Receiver, target: Receiver
+) -> None:
+    """A backlog to one webhook takes a few of the calls at most, however long they take."""
+    stuck = hook(store, hanging.url)
+    for _ in range(40):
+        pending(store, stuck)
+    with dispatching(store, configured(timeout=3)) as wake:
+        for _ in range(deliveries.DUE_PER_WEBHOOK):
+            assert hanging.arrived.acquire(timeout=10)
+        began = time.monotonic()
+        last = pending(store, hook(store, target.url))
+        wake.set()
+        until(lambda: read(store, last).status == "delivered")
+        assert time.monotonic() - began < 2
+        assert len(hanging.calls) == deliveries.DUE_PER_WEBHOOK
+
+
+def test_each_webhook_has_its_turn(store: Sessions) -> None:
+    busy, quiet = hook(store, "https://busy.example/"), hook(store, "https://quiet.example/")
+    of_busy = [pending(store, busy) for _ in range(20)]
+    of_quiet = pending(store, quiet)
+    with store() as session:
+        due = deliveries.due(session, 16)
+        assert of_quiet in due[:2]
+        assert len(due) == deliveries.DUE_PER_WEBHOOK + 1
+    with store.begin() as session:
+        for each in of_busy[: deliveries.DUE_PER_WEBHOOK]:
+            assert deliveries.claim(session, each, "elsewhere", 60, 9)
+    with store() as session:
+        assert deliveries.due(session, 16) == [of_quiet]
+
+
+def test_a_call_that_goes_on_is_finished_before_the_end(store: Sessions, hanging: Receiver) -> None:
+    sent = pending(store, hook(store, hanging.url))
+    with dispatching(store, configured(timeout=1)):
+        assert hanging.arrived.acquire(timeout=10)
+    with store() as session:
+        assert session.get_one(DeliveryRow, sent).log[0]["error"].startswith("timeout")
+
+
+def test_a_worker_process_delivers_what_it_finds_and_ends_on_sigterm(
+    store: Sessions, target: Receiver, database: str, redis_url: str, storage_url: str
+) -> None:
+    """The light worker as it is deployed."""
+    environment = os.environ | {
+        "DATABASE_URL": database,
+        "BROKER_URL": redis_url,
+        "STORAGE_URL": storage_url,
+        "WEBHOOK_ALLOWED_NETWORKS": LOOPBACK,
+        "ENGINE_REQUIRE_CONFINEMENT": "false",
+    }
+    words = [sys.executable, "-m", "workers.celery", "--queue", "light"]
+    worker = subprocess.Popen(words, env=environment)
+    try:
+        sent = pending(store, hook(store, target.url))
+        until(lambda: read(store, sent).status == "delivered", 60)
+        worker.terminate()
+        assert worker.wait(timeout=20) == 0
+    finally:
+        worker.kill()
+        worker.wait()

@@ -1,0 +1,70 @@
+"""Deliver what is due, many at one time: a receiver that hangs holds up nobody else.
+
+Calls have threads of their own, so that inspections, which share the light queue, never wait for
+somebody's receiver.
+"""
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import structlog
+
+from app.settings import Settings
+from app.store import deliveries
+from app.store.session import AWAY, Sessions, transaction
+from workers.webhooks.delivery import deliver
+
+CONCURRENCY = 16
+"""Calls at one time in one process."""
+
+log = structlog.get_logger(__name__)
+
+
+def dispatch(
+    sessions: Sessions,
+    settings: Settings,
+    owner: str,
+    wake: threading.Event,
+    stopping: threading.Event,
+) -> None:
+    """Attempt deliveries until ``stopping``; calls that go on then are waited for.
+
+    Args:
+        sessions: Of the job store.
+        settings: As ``deliver`` needs them, and how often the table is looked at.
+        owner: The worker's id.
+        wake: Set to have the table looked at now; set it after ``stopping`` too.
+        stopping: Set to end.
+    """
+    calls: dict[str, Future[None]] = {}
+
+    def call(delivery_id: str) -> None:
+        try:
+            deliver(sessions, settings, delivery_id, owner)
+        except AWAY as error:
+            log.warning("delivery put off", id=delivery_id, error=_head(error))
+        except Exception:
+            log.exception("a fault of ours", delivery=delivery_id)
+
+    with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="deliver") as pool:
+        while not stopping.is_set():
+            calls = {each: future for each, future in calls.items() if not future.done()}
+            for each in _due(sessions, CONCURRENCY):
+                if each not in calls and len(calls) < CONCURRENCY:
+                    calls[each] = pool.submit(call, each)
+                    calls[each].add_done_callback(lambda _: wake.set())
+            wake.wait(settings.lease.scan_seconds)
+            wake.clear()
+
+
+def _due(sessions: Sessions, limit: int) -> list[str]:
+    try:
+        with transaction(sessions) as session:
+            return list(deliveries.due(session, limit))
+    except AWAY as error:
+        log.warning("the table cannot be looked at", error=_head(error))
+        return []
+
+
+def _head(error: Exception) -> str:
+    return str(error).partition("\n")[0]
