@@ -1,6 +1,6 @@
 """What is known of an uploaded dataset, and whether it fits a model."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
@@ -8,13 +8,17 @@ from app.domain.models import TensorSpec, UploadStatus
 from app.domain.problems import DatasetMismatch, ProblemDetails
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class ImageOptions(BaseModel):
     """How the images of a dataset become a model's input: ``(pixel / 255 - mean) / std``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mean: list[float] = Field(default=[0.0], min_length=1, max_length=4)
-    std: list[float] = Field(default=[1.0], min_length=1, max_length=4)
+    mean: list[Finite] = Field(default=[0.0], min_length=1, max_length=4)
+    std: list[Positive] = Field(default=[1.0], min_length=1, max_length=4)
 
 
 class Targets(BaseModel):

@@ -44,7 +44,7 @@ def collect(session: Session, grace_minutes: float, limit: int = 100) -> Sequenc
 
     The caller deletes the bytes before it commits.
     """
-    old = BlobRow.touched_at < func.now() - func.make_interval(0, 0, 0, 0, 0, grace_minutes)
+    old = BlobRow.touched_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 60 * grace_minutes)
     garbage = session.scalars(
         select(BlobRow.sha256)
         .where(old, *_unreferenced())

@@ -69,8 +69,8 @@ def fail_overdue(session: Session) -> None:
 
 def forget(session: Session, idempotency_hours: float) -> None:
     """Delete answers that are no longer replayed, and workers that are long gone."""
-    hours = func.make_interval(0, 0, 0, 0, idempotency_hours)
-    session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < func.now() - hours))
+    kept = func.make_interval(0, 0, 0, 0, 0, 0, 3600 * idempotency_hours)
+    session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < func.now() - kept))
     day = func.make_interval(0, 0, 0, 1)
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < func.now() - day))
 

@@ -5,9 +5,10 @@ import sys
 import typer
 from rich.console import Console
 
-from planish.cli import demo, doctor, keys, migrate, serve, worker
 from planish.cli.deployment import Stop
 from planish.errors import PlanishError
+
+from . import demo, doctor, keys, migrate, serve, worker
 
 cli = typer.Typer(
     help="Neural-network compression as a service: any model, any method, one honest report.",

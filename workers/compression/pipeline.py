@@ -82,7 +82,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         dataset=taken.dataset,
         report=report,
         artifacts=[
-            Produced(format=name, path=artifact.relative_to(directory).as_posix())
+            Produced(format=name, path=artifact.name)
             for name, artifact in zip(order.deliver, artifacts, strict=True)
         ],
     )

@@ -25,6 +25,14 @@ class Grid:
     axis: int | None = None
     """The channels' axis; None for one scale."""
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and largest value of a grid with one scale."""
+        limits = np.iinfo(self.zero_point.dtype)
+        ends = np.array([limits.min, limits.max], np.float64) - float(self.zero_point)
+        low, high = (ends * float(self.scale)).tolist()
+        return low, high
+
     def reshaped(self, rank: int) -> tuple[Floats, NDArray[Any]]:
         """Return scale and zero point so that they broadcast over an array of ``rank``."""
         if self.axis is None:
@@ -53,9 +61,15 @@ def range_grid(low: float, high: float, dtype: str, *, symmetric: bool) -> Grid:
     else:
         scale = (high - low) / steps
         zero = limits.min - round(low / scale) if scale > 0 else limits.min
-    scale = scale if scale > SMALLEST_SCALE else 1.0
+    step = _rounded_down(scale) if scale > SMALLEST_SCALE else np.float32(1)
     zero = int(np.clip(zero, limits.min, limits.max))
-    return Grid(np.array(scale, np.float32), np.array(zero, dtype))
+    return Grid(np.array(step), np.array(zero, dtype))
+
+
+def _rounded_down(scale: float) -> np.float32:
+    """Return the nearest float32 that is not greater: no grid leaves the range that it covers."""
+    nearest = np.float32(scale)
+    return nearest if nearest <= scale else np.nextafter(nearest, np.float32(0))
 
 
 def weight_grid(

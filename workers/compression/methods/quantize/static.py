@@ -5,8 +5,8 @@ kernels. Where the pairs stand follows from those kernels:
 
 1. A convolution computes in int8 when its input, weight and output are quantized and its bias is
    int32; so all its neighbours read the quantized values too, and data flows in int8.
-2. A Relu, or a Clip to non-negative bounds, after a convolution is absorbed by an asymmetric
-   output range, so the pair stands behind it and no level is spent on values that it cuts off.
+2. A Relu, or a Clip at zero, after a convolution cuts off what an asymmetric output range cuts off
+   too: the range is found behind it, no level is spent on what it removes, and it is dropped.
 3. A matrix product takes quantized inputs and gives float: only it reads the quantized values, and
    a transformer's residual stream stays in float32.
 4. Shape operators and MaxPool keep their input's grid, so that they can run on the integers.
@@ -89,13 +89,24 @@ def _tail(node: ir.Node, parameters: Quantize) -> ir.Value:
     if parameters.symmetric or len(value.uses()) != 1 or value.is_graph_output():
         return value
     after = users[0]
-    absorbed = after.op_type == "Relu" or (after.op_type == "Clip" and _cuts_below_zero(after))
-    return after.outputs[0] if absorbed and after.graph is node.graph else value
+    return after.outputs[0] if after.graph is node.graph and _cuts_at_zero(after) else value
 
 
-def _cuts_below_zero(clip: ir.Node) -> bool:
-    low = clip.inputs[1] if len(clip.inputs) > 1 else None
-    return low is not None and low.is_initializer() and bool(np.all(constant(low) >= 0))
+def _cuts_at_zero(node: ir.Node) -> bool:
+    """Return whether a node is a Relu, or a Clip from zero to a constant."""
+    if node.op_type == "Relu":
+        return True
+    bounds = [value for value in node.inputs[1:] if value is not None]
+    if node.op_type != "Clip" or len(bounds) < 2 or not all(b.is_initializer() for b in bounds):
+        return False
+    return float(constant(bounds[0])) == 0 < float(constant(bounds[1]))
+
+
+def _covers(cut: ir.Node, grid: Grid) -> bool:
+    """Return whether all values of a grid pass a Relu or Clip unchanged."""
+    low, high = grid.bounds
+    limit = cut.inputs[2] if cut.op_type == "Clip" else None
+    return low >= 0 and (limit is None or high <= float(constant(limit)))
 
 
 def _calibrate(
@@ -191,8 +202,12 @@ def _first(grid: Grid) -> int | None:
 def _write_pairs(writer: Writer, sites: list[Site], grids: Grids) -> None:
     """Put one pair behind every value, and let those read it that should."""
     flowing = {value for site in sites if site.tail is not None for value in site.values}
-    for tail in dict.fromkeys(site.tail for site in sites if site.tail is not None):
-        writer.quantize_output(tail, grids[tail])
+    for site in sites:
+        if site.tail is not None:
+            writer.quantize_output(site.tail, grids[site.tail])
+            cut = site.tail.producer()
+            if cut is not None and cut is not site.layer.node and _covers(cut, grids[site.tail]):
+                writer.bypass(cut)
     tails = {site.tail for site in sites}
     for value in dict.fromkeys(site.data for site in sites if site.data is not None):
         if value in tails:

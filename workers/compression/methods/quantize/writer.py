@@ -134,6 +134,13 @@ class Writer:
         self.graph.remove(node, safe=True)
         new.name = name
 
+    def bypass(self, node: ir.Node) -> None:
+        """Remove a node; who read its output reads its first input."""
+        value = node.inputs[0]
+        assert value is not None
+        ir.convenience.replace_all_uses_with(node.outputs[0], value)
+        self.graph.remove(node, safe=True)
+
     def remove_unused(self) -> None:
         """Drop the initializers that nothing reads any more."""
         for name, value in list(self.graph.initializers.items()):

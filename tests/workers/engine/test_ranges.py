@@ -1,0 +1,62 @@
+"""Each way from observed values to a range does what its name says."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.domain.steps import Quantize
+from workers.compression.methods.quantize import ranges
+from workers.compression.methods.quantize.integers import dequantize, quantize, range_grid
+from workers.compression.methods.quantize.ranges import Histogram
+
+
+def histogram(values: np.ndarray) -> Histogram:
+    low, high = float(values.min()), float(values.max())
+    return Histogram(low, high, ranges.count(values, low, high))
+
+
+@pytest.fixture
+def heavy() -> np.ndarray:
+    """A bell curve with one value far outside."""
+    return np.append(np.random.default_rng(0).standard_normal(50_000), 100.0).astype(np.float32)
+
+
+def test_minmax_covers_the_extremes(heavy: np.ndarray) -> None:
+    assert ranges.minmax(histogram(heavy)) == (heavy.min(), heavy.max())
+
+
+@pytest.mark.parametrize("share", [0.9, 0.99, 0.999])
+def test_percentile_covers_the_share_of_magnitudes(heavy: np.ndarray, share: float) -> None:
+    bell = heavy[:-1]
+    low, high = ranges.percentile(histogram(bell), share)
+    covered = np.mean((bell >= low) & (bell <= high))
+    assert covered == pytest.approx(share, abs=0.002)
+
+
+@pytest.mark.parametrize("name", ["percentile", "mse", "entropy"])
+def test_an_outlier_does_not_stretch_the_range(heavy: np.ndarray, name: str) -> None:
+    find = ranges.finder(Quantize.model_validate({"ranges": name}))
+    low, high = find(histogram(heavy))
+    assert -6 <= low <= -2
+    assert 2 <= high < 100
+
+
+def test_mse_is_no_worse_than_minmax(heavy: np.ndarray) -> None:
+    def error(low: float, high: float) -> float:
+        grid = range_grid(low, high, "uint8", symmetric=False)
+        return float(np.mean((heavy - dequantize(quantize(heavy, grid), grid)) ** 2))
+
+    found = ranges.mean_squared_error(histogram(heavy), dtype="uint8", symmetric=False)
+    assert error(*found) < error(float(heavy.min()), float(heavy.max()))
+
+
+@given(
+    st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=50),
+    st.sampled_from(["minmax", "percentile", "mse", "entropy"]),
+)
+def test_a_range_never_leaves_what_was_seen(values: list[float], name: str) -> None:
+    seen = histogram(np.array(values, np.float32))
+    low, high = ranges.finder(Quantize.model_validate({"ranges": name}))(seen)
+    assert seen.low - 1e-5 <= low <= high + 1e-5
+    assert high <= seen.high + 1e-5

@@ -1,0 +1,81 @@
+"""Requirements are enforced in the metric's own unit, and bad news is said."""
+
+import re
+
+import pytest
+
+from app.domain.reports import Fidelity, LayerChange, Measures, Metric, Quality, StepReport
+from app.domain.steps import Skipped
+from workers.compression.measure import verdict
+
+
+def measures(
+    value: float | None, metric: Metric = "top1", size: int = 100, latency: float = 1.0,
+    agreement: float | None = None,
+) -> Measures:  # fmt: skip
+    quality = None if value is None else Quality(metric=metric, value=value, samples=10)
+    fidelity = None if agreement is None else Fidelity(sqnr_db=30.0, agreement=agreement)
+    return Measures(
+        size_bytes=size, parameters=1, nonzero_parameters=1, macs=1, latency_ms=latency,
+        quality=quality, fidelity=fidelity,
+    )  # fmt: skip
+
+
+def step(*, changed: bool = True) -> StepReport:
+    layer = LayerChange(node="n", operator="Conv", change="c", bytes_before=4, bytes_after=1)
+    return StepReport(
+        index=0, method="quantize", parameters={}, seconds=0, before=measures(1.0),
+        after=measures(1.0), layers=[layer] if changed else [],
+        skipped=[Skipped(node="x", reason="it is too old")],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (measures(0.95), measures(0.93), 0.02),
+        (measures(2.0, "mse"), measures(2.5, "mse"), 0.25),
+        (measures(0.0, "mae"), measures(0.0, "mae"), 0.0),
+        (measures(None), measures(None, agreement=0.9), 0.1),
+    ],
+)
+def test_a_drop_is_absolute_for_scores_and_relative_for_errors(
+    before: Measures, after: Measures, expected: float
+) -> None:
+    assert verdict.drop(before, after) == pytest.approx(expected)
+
+
+def test_a_missed_requirement_is_a_problem_with_its_numbers() -> None:
+    missed = verdict.shortfall(measures(0.95), measures(0.90), 0.01)
+    assert missed is not None
+    details = missed.details().model_dump()
+    assert details["type"] == "quality-below-requirement"
+    assert (details["metric"], details["baseline"], details["compressed"]) == ("top1", 0.95, 0.90)
+    assert details["drop"] == pytest.approx(0.05)
+    assert details["allowed"] == 0.01
+
+
+def test_a_kept_requirement_and_none_at_all_are_no_problem() -> None:
+    assert verdict.shortfall(measures(0.95), measures(0.94), 0.01) is None
+    assert verdict.shortfall(measures(0.95), measures(0.1), None) is None
+
+
+def test_slower_and_larger_are_said() -> None:
+    after = measures(0.95, size=150, latency=2.0)
+    words = verdict.describe(measures(0.95), after, [step()], None, synthetic=False)
+    assert re.search(r"1\.50. LARGER, 2\.00. SLOWER", words)
+
+
+def test_unknown_quality_is_said() -> None:
+    after = measures(None, agreement=0.875)
+    words = verdict.describe(measures(None), after, [step()], 0.5, synthetic=True)
+    assert "Quality is unknown" in words
+    assert "87.50%" in words
+    assert "met" in words
+
+
+def test_a_graph_that_nothing_changed_is_said_with_the_reason() -> None:
+    words = verdict.describe(
+        measures(1.0), measures(1.0), [step(changed=False)], None, synthetic=False
+    )
+    assert words == "Nothing was changed: it is too old."
