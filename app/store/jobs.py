@@ -78,4 +78,4 @@ def positions(session: Session, rows: Iterable[JobRow]) -> dict[str, int]:
     rank = func.row_number().over(order_by=[JobRow.created_at, JobRow.id])
     between = key.between(tuple_(*queued[0]), tuple_(*queued[-1]))
     ranked = session.execute(select(JobRow.id, rank + before).where(waiting, between))
-    return dict(ranked.tuples().all())
+    return dict(ranked.all())

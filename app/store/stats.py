@@ -20,7 +20,7 @@ def stored_bytes(session: Session, tenant: str) -> int:
 def jobs_by_status(session: Session) -> dict[str, int]:
     """Count all jobs by their status."""
     counts = session.execute(select(JobRow.status, func.count()).group_by(JobRow.status))
-    return dict(counts.tuples().all())
+    return dict(counts.all())
 
 
 def queue_age(session: Session) -> float:

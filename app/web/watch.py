@@ -69,5 +69,5 @@ class Watch:
     def _look(self, job_ids: list[str]) -> dict[str, float]:
         query = select(JobRow.id, JobRow.last_event).where(JobRow.id.in_(job_ids))
         with self._sessions() as session:
-            found = dict(session.execute(query).tuples().all())
+            found = dict(session.execute(query).all())
         return {job_id: found.get(job_id, math.inf) for job_id in job_ids}

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.domain.jobs import Job, JobRequest, JobStatus, SubmittedJob
+from app.domain.jobs import Artifact, Job, JobRequest, JobStatus, SubmittedJob
 from app.domain.plans import Plan
 from app.domain.problems import (
     Conflict,
@@ -16,8 +16,9 @@ from app.domain.problems import (
     TooManyRequests,
 )
 from app.services import jobs
-from app.store.jobs import of_tenant
-from app.store.tables import JobRow
+from app.store.jobs import artifacts_of, of_tenant
+from app.store.tables import ArtifactRow, JobRow
+from app.store.views import artifact_view
 from app.web.idempotency import Posted
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
@@ -100,3 +101,11 @@ def delete_job(job_id: str, call: Caller) -> None:
     """Delete a finished job with its artifacts."""
     with call.transaction() as session:
         jobs.delete(session, call.tenant, job_id)
+
+
+@router.get("/{job_id}/artifacts", responses=documented(NotFound))
+def list_artifacts(job_id: str, call: Caller, walk: Walked) -> Page[Artifact]:
+    """List the files that a job made."""
+    with call.transaction() as session:
+        query = artifacts_of(jobs.find(session, call.tenant, job_id).id)
+        return page(session, walk, query, ArtifactRow, lambda rows: list(map(artifact_view, rows)))
