@@ -106,6 +106,8 @@ def broker(url: str) -> Check:
 
 def storage(url: str) -> Check:
     """Look whether the storage can be listed."""
+    from obstore.exceptions import BaseError
+
     from app.blobs import Blobs
     from app.domain.problems import Problem
 
@@ -115,8 +117,9 @@ def storage(url: str) -> Check:
     except Problem as problem:
         cause = problem.__cause__ or problem
         return Check("storage", "fail", f"{bare}: {cause}", "check STORAGE_URL and credentials")
-    except ValueError as error:
-        return Check("storage", "fail", f"{bare}: {error}", "use s3://, gs://, az:// or file://")
+    except (BaseError, ValueError) as error:
+        found = f"{bare}: {str(error).splitlines()[0]}"
+        return Check("storage", "fail", found, "use s3://, gs://, az:// or file://")
     return Check("storage", "ok", bare)
 
 

@@ -1,0 +1,155 @@
+"""``planish serve``, as a person runs it: started, used, stopped, killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+PLANISH = (sys.executable, "-m", "planish")
+_CONFIGURATION = ("DATABASE_URL", "BROKER_URL", "STORAGE_URL", "AUTH_REQUIRED", "PLANISH_DATA")
+
+
+def environment(**more: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in _CONFIGURATION}
+    return {**inherited, **more}
+
+
+def planish(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PLANISH, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(**more),
+        check=False,
+    )
+
+
+@contextmanager
+def serving(data: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a service; hand out its process and its URL, once it says where it is."""
+    argv = [*PLANISH, "serve", "--data", str(data), "--port", "0", *words]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+        assert process.stdout is not None
+        try:
+            banner = process.stdout.readline()
+            assert "http://" in banner, banner
+            yield process, next(word for word in banner.split() if word.startswith("http://"))
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait(30)
+
+
+def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    children: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
+    return children
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_everything_within_seconds(tmp_path: Path, sent: signal.Signals) -> None:
+    with serving(tmp_path / "data") as (process, url):
+        assert httpx.get(f"{url}/healthz").is_success
+        children = below(process)
+        assert {"postgres", "valkey-server"} <= {child.name() for child in children}
+        began = time.monotonic()
+        process.send_signal(sent)
+        assert process.wait(30) == 0
+        assert time.monotonic() - began < 15
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert alive == []
+
+
+def test_after_kill_9_the_next_start_finds_the_data(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as (process, url):
+        hook = {"url": "https://example.com/"}
+        made = httpx.post(f"{url}/v1/webhooks", json=hook).json()["id"]
+        children = below(process)
+        process.kill()
+        process.wait()
+    _, alive = psutil.wait_procs(children, timeout=20)
+    assert alive == [], "what a killed service started ends by itself"
+    with serving(tmp_path / "data") as (_, url):
+        assert httpx.get(f"{url}/v1/webhooks/{made}").json()["id"] == made
+
+
+def test_a_second_start_on_the_same_data_says_so(tmp_path: Path) -> None:
+    with serving(tmp_path / "data"):
+        second = planish("serve", "--data", str(tmp_path / "data"), "--port", "0")
+    assert second.returncode == 1
+    assert "in use by another service" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with serving(tmp_path / "data") as (_, url):
+        second = planish("serve", "--data", str(tmp_path / "other"), "--port", url.split(":")[-1])
+    assert second.returncode == 1
+    assert "see --port" in second.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_bound_to_the_network_it_asks_for_keys_that_can_be_made_and_revoked(
+    tmp_path: Path,
+) -> None:
+    data = str(tmp_path / "data")
+    with serving(tmp_path / "data", "--host", "0.0.0.0") as (_, url):
+        models = f"{url}/v1/models"
+        assert httpx.get(models).status_code == 401
+        created = planish("keys", "create", "me", "--scope", "read", "--data", data)
+        key = {"Authorization": f"Bearer {created.stdout.strip()}"}
+        assert httpx.get(models, headers=key).status_code == 200
+        assert httpx.post(models, headers=key, content=b"x").status_code == 403
+        listed = planish("keys", "list", "--data", data, COLUMNS="200").stdout
+        assert created.stdout.strip() not in listed
+        key_id = next(word for word in listed.split() if word.startswith("key_"))
+        assert planish("keys", "revoke", key_id, "--data", data).returncode == 0
+        assert httpx.get(models, headers=key).status_code == 401
+    assert "revoked" in planish("keys", "list", "--data", data, COLUMNS="200").stdout
+
+
+def test_a_half_configured_fleet_is_told_what_is_missing() -> None:
+    for command in ("serve", "worker"):
+        done = planish(command, DATABASE_URL="postgresql://nowhere/x")
+        assert done.returncode == 1
+        assert "BROKER_URL, STORAGE_URL must be set" in done.stderr
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
+    done = planish("serve", "--data", str(tmp_path), SERVER_PORT="eighty")
+    assert done.returncode == 1
+    assert "SERVER_PORT" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_keys_without_a_service_say_where_one_would_be(tmp_path: Path) -> None:
+    done = planish("keys", "list", "--data", str(tmp_path / "none"))
+    assert done.returncode == 1
+    assert "planish serve" in done.stderr
+
+
+def test_the_doctor_finds_what_is_there(tmp_path: Path) -> None:
+    well = planish("doctor", "--data", str(tmp_path / "none"), COLUMNS="200")
+    assert well.returncode == 0, well.stdout + well.stderr
+    assert "PostgreSQL" in well.stdout
+    assert "Landlock" in well.stdout
+
+
+def test_the_doctor_fails_where_something_must_be_put_right(tmp_path: Path) -> None:
+    fleet = {
+        "DATABASE_URL": f"postgresql://x@/x?host={tmp_path}",
+        "BROKER_URL": f"redis+socket://{tmp_path}/none",
+        "STORAGE_URL": "ftp://x",
+    }
+    ill = planish("doctor", COLUMNS="200", **fleet)
+    assert ill.returncode == 1
+    assert "Traceback" not in ill.stderr
+    assert ill.stdout.count("fail") >= 3
