@@ -1,0 +1,61 @@
+"""A gateway with keys for two tenants, and what a worker would have written."""
+
+import logging
+from collections.abc import Iterator
+
+import httpx
+import pytest
+import structlog
+
+from app.services import keys
+from app.settings import Settings
+from app.store.session import Sessions, connect, sessions
+from tests.app.service import Service
+from tests.gateway import serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plain_log() -> None:
+    """Show warnings and tracebacks as text; drawing them would take seconds each."""
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, structlog.processors.KeyValueRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
+
+
+@pytest.fixture
+def settings(database: str, redis_url: str, storage_url: str) -> Settings:
+    """Keys are needed; limits are small enough to be reached."""
+    return Settings.model_validate(
+        {
+            "database": {"url": database},
+            "broker": {"url": redis_url},
+            "storage": {"url": storage_url},
+            "auth": {"required": True},
+            "upload": {"max_bytes": 4 * 1024**2, "max_json_bytes": 64 * 1024},
+            "quota": {"active_jobs": 5, "stored_bytes": 16 * 1024**2},
+            "webhook": {"allowed_networks": "127.0.0.0/8"},
+        }
+    )
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Sessions]:
+    """The job store, past the gateway."""
+    engine = connect(settings.database)
+    yield sessions(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def service(settings: Settings, store: Sessions) -> Iterator[Service]:
+    """A running gateway; ``http`` is the tenant acme's, ``other`` another's."""
+    with store.begin() as session:
+        made = {tenant: keys.create(session, tenant, "all")[1] for tenant in ("acme", "other")}
+    headers = {tenant: {"Authorization": f"Bearer {key}"} for tenant, key in made.items()}
+    with (
+        serving(settings) as url,
+        httpx.Client(base_url=url, headers=headers["acme"], timeout=30) as http,
+        httpx.Client(base_url=url, headers=headers["other"], timeout=30) as other,
+    ):
+        yield Service(url, http, other, store)
