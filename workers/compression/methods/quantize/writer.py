@@ -107,7 +107,7 @@ class Writer:
         axis = None if grid.axis is None else -1
         gather.replace_input_with(0, stored)
         self._behind(output, self._dequantize(output, Grid(grid.scale, grid.zero_point, axis)))
-        output.dtype = ir.DataType.from_numpy(grid.zero_point.dtype)
+        output.type = ir.TensorType(ir.DataType.from_numpy(grid.zero_point.dtype))
 
     def quantize_input(
         self, value: ir.Value, grid: Grid, readers: Collection[ir.Node] | None
