@@ -4,6 +4,7 @@ import base64
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import Request, Response
@@ -15,6 +16,17 @@ from app.domain.problems import RangeNotSatisfiable
 _RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*")
 _LONGEST_RANGE = 100
 _ETAGS = re.compile(r'(?:W/)?("[^"]*")')
+
+
+_MEDIA_TYPE = "application/octet-stream"
+_BYTES = {"content": {_MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}
+
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "All bytes.", **_BYTES},
+    206: {"description": "The bytes of the `Range` that was asked for.", **_BYTES},
+    304: {"description": "Unchanged since the `ETag` that `If-None-Match` names."},
+}
+"""OpenAPI's ``responses`` of a download."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +76,10 @@ async def respond(request: Request, blobs: Blobs, content: Content) -> Response:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{content.size_bytes}"
     headers["Content-Length"] = str(end - start)
     if request.method == "HEAD":
-        return Response(None, status, headers, "application/octet-stream")
+        return Response(None, status, headers, _MEDIA_TYPE)
     stream = blobs.stream(content.sha256, start, end)
     first = await anext(stream, b"")
-    return StreamingResponse(_with(first, stream), status, headers, "application/octet-stream")
+    return StreamingResponse(_with(first, stream), status, headers, _MEDIA_TYPE)
 
 
 def disposition(filename: str) -> str:

@@ -9,36 +9,34 @@ from app.store.tables import EventRow, JobRow, WebhookRow
 from tests.app.service import DYNAMIC, STEP_REPORT, Service, pointers
 
 STATIC = [{"method": "quantize"}]
-FIELDS = set(
-    [
-        "id",
-        "status",
-        "stage",
-        "progress",
-        "model",
-        "dataset",
-        "name",
-        "tags",
-        "steps",
-        "evaluate",
-        "require",
-        "deliver",
-        "limits",
-        "seed",
-        "created_at",
-        "started_at",
-        "finished_at",
-        "attempts",
-        "queue_position",
-        "eta_seconds",
-        "usage",
-        "baseline",
-        "compressed",
-        "verdict",
-        "artifacts",
-        "step_reports",
-    ]
-)
+FIELDS = {
+    "id",
+    "status",
+    "stage",
+    "progress",
+    "model",
+    "dataset",
+    "name",
+    "tags",
+    "steps",
+    "evaluate",
+    "require",
+    "deliver",
+    "limits",
+    "seed",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "attempts",
+    "queue_position",
+    "eta_seconds",
+    "usage",
+    "baseline",
+    "compressed",
+    "verdict",
+    "artifacts",
+    "step_reports",
+}
 
 
 def test_a_submitted_job_is_queued_with_every_default_filled_in(service: Service) -> None:
@@ -171,7 +169,7 @@ def test_what_is_still_inspected_is_waited_for(service: Service) -> None:
 
 def test_a_quota_bounds_the_active_jobs(service: Service) -> None:
     model = service.model()
-    first = [service.job(model)["id"] for _ in range(5)][0]
+    first, *_ = (service.job(model)["id"] for _ in range(5))
     body = {"model": model, "steps": DYNAMIC}
     answer = service.http.post("/v1/jobs", json=body)
     assert answer.status_code == 429

@@ -12,10 +12,11 @@ from app.web.security import Caller
 router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
 
+@router.head("/{artifact_id}/content", include_in_schema=False)
 @router.get(
     "/{artifact_id}/content",
     response_class=Response,
-    responses=documented(NotFound, RangeNotSatisfiable),
+    responses={**documented(NotFound, RangeNotSatisfiable), **content.DOCUMENTED},
 )
 async def download_artifact(request: Request, artifact_id: str, call: Caller) -> Response:
     """Download an artifact, or one `Range` of it; `Repr-Digest` holds its SHA-256."""

@@ -1,7 +1,7 @@
-"""``/v1/jobs/{id}/events``: what happens in a job, as it happens (server-sent events)."""
+"""``/v1/jobs/{id}/events``: what happens in a job, as server-sent events."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Header
@@ -19,61 +19,68 @@ from app.web.security import Caller
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-_PING_S = 15
-_PAGE = 500
+LastEventId = Annotated[
+    str | None,
+    Header(alias="Last-Event-ID", description="Go on after this event; else from the start."),
+]
 
-LastEventId = Annotated[str | None, Header(description="Go on after this event.", max_length=20)]
+_PING_S = 15
+_LONGEST_NUMBER = 18
 
 
 @router.get(
     "/{job_id}/events",
     response_class=EventSourceResponse,
-    responses=documented(NotFound),
+    responses={
+        **documented(NotFound),
+        200: {
+            "description": "`state`, `progress`, `metric` and `log` events; a comment every 15 s.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        },
+    },
 )
 async def watch_job(
     job_id: str, call: Caller, last_event_id: LastEventId = None
 ) -> EventSourceResponse:
-    """Stream `state`, `progress`, `metric` and `log` events until the job has ended.
-
-    Without `Last-Event-ID`, or with an unknown one, from the start.
-    """
-
-    def begin() -> int:
-        with call.transaction() as session:
-            last = jobs.find(session, call.tenant, job_id).last_event
-        after = int(last_event_id) if last_event_id and last_event_id.isdecimal() else 0
-        return after if after <= last else 0
-
-    after = await run_in_threadpool(begin)
-    return EventSourceResponse(_stream(call, job_id, after), ping=_PING_S)
+    """Follow a job from its first event, or from `Last-Event-ID`, until it has ended."""
+    seen = await run_in_threadpool(_seen, call, job_id, last_event_id or "")
+    return EventSourceResponse(_stream(call, job_id, seen), ping=_PING_S, sep="\n")
 
 
-async def _stream(call: Call, job_id: str, after: int) -> AsyncIterator[ServerSentEvent]:
+def _seen(call: Call, job_id: str, last_event_id: str) -> int:
+    """Return the number that the client has seen; 0 if it names none that exists."""
+    with call.transaction() as session:
+        last = jobs.find(session, call.tenant, job_id).last_event
+    if not (last_event_id.isascii() and last_event_id.isdecimal()):
+        return 0
+    number = int(last_event_id[:_LONGEST_NUMBER])
+    return number if number <= last else 0
+
+
+async def _stream(call: Call, job_id: str, seen: int) -> AsyncIterator[ServerSentEvent]:
+    """Yield events as they are stored; hold no session while waiting for more."""
     watch = call.gateway.watch
     async with watch.listening(job_id):
         while True:
-            rows = await run_in_threadpool(_read, call, job_id, after)
+            rows, ended = await run_in_threadpool(_read, call, job_id, seen)
             for row in rows:
-                after = row.number
+                seen = row.number
                 yield _event(row)
-            if await run_in_threadpool(_is_over, call, job_id, after):
+            if ended:
                 return
-            await watch.wait(job_id, after)
+            await watch.wait(job_id, seen)
 
 
-def _read(call: Call, job_id: str, after: int) -> list[EventRow]:
-    with call.transaction() as session:
-        return list(events.after(session, job_id, after, _PAGE))
-
-
-def _is_over(call: Call, job_id: str, after: int) -> bool:
-    """Whether nothing will follow: the job has ended and all was read, or it was deleted."""
+def _read(call: Call, job_id: str, seen: int) -> tuple[Sequence[EventRow], bool]:
+    """Return what follows ``seen``, and whether that is all for now: a retry may go on later."""
     with call.transaction() as session:
         try:
             job = jobs.find(session, call.tenant, job_id)
         except NotFound:
-            return True
-        return job.status in FINISHED and job.last_event <= after
+            return [], True
+        rows = events.after(session, job_id, seen)
+        last = rows[-1].number if rows else seen
+        return rows, job.status in FINISHED and last >= job.last_event
 
 
 def _event(row: EventRow) -> ServerSentEvent:

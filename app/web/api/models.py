@@ -82,10 +82,11 @@ def get_model(model_id: str, call: Caller) -> Model:
         return models.view(models.find(session, call.tenant, model_id))
 
 
+@router.head("/{model_id}/content", include_in_schema=False)
 @router.get(
     "/{model_id}/content",
     response_class=Response,
-    responses=documented(NotFound, Conflict, RangeNotSatisfiable),
+    responses={**documented(NotFound, Conflict, RangeNotSatisfiable), **content.DOCUMENTED},
 )
 async def download_model(
     request: Request,

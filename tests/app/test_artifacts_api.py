@@ -1,0 +1,108 @@
+"""Downloads: whole, in part, unchanged, safely named, and with a digest to check."""
+
+import base64
+import hashlib
+
+import pytest
+
+from tests.app.service import Service
+
+CONTENT = bytes(range(256)) * 40
+SIZE = len(CONTENT)
+
+
+@pytest.fixture
+def path(service: Service) -> str:
+    job = service.job(service.model(CONTENT))["id"]
+    return f"/v1/artifacts/{service.finish(job)}/content"
+
+
+def test_a_download_says_what_it_is(service: Service, path: str) -> None:
+    answer = service.http.get(path)
+    digest = hashlib.sha256(CONTENT)
+    assert (answer.status_code, answer.content) == (200, CONTENT)
+    assert answer.headers["etag"] == f'"{digest.hexdigest()}"'
+    encoded = base64.b64encode(digest.digest()).decode()
+    assert answer.headers["repr-digest"] == f"sha-256=:{encoded}:"
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["content-length"] == str(SIZE)
+    assert answer.headers["content-disposition"] == (
+        "attachment; filename=\"my _mod_l_.onnx\"; filename*=UTF-8''my%20%22mod%C3%A8l%22.onnx"
+    )
+    head = service.http.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("etag", "repr-digest", "content-length", "content-disposition"):
+        assert head.headers[name] == answer.headers[name]
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=10-19", 10, 20),
+        ("bytes=100-", 100, SIZE),
+        ("bytes=-7", SIZE - 7, SIZE),
+        ("bytes=-999999", 0, SIZE),
+        (f"bytes={SIZE - 1}-{SIZE + 10**9}", SIZE - 1, SIZE),
+    ],
+)
+def test_one_range_is_answered_with_just_it(
+    service: Service, path: str, asked: str, start: int, end: int
+) -> None:
+    answer = service.http.get(path, headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (206, CONTENT[start:end])
+    assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{SIZE}"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "bytes=0-1,5-6",
+        "bytes=" + ",".join(f"{n}-{n}" for n in range(3000)),
+        "items=0-1",
+        "bytes=5-2",
+        "bytes=-",
+        "bytes=a-b",
+        "bytes=" + "9" * 50 + "-",
+    ],
+)
+def test_what_is_no_single_range_is_ignored(service: Service, path: str, asked: str) -> None:
+    answer = service.http.get(path, headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (200, CONTENT)
+
+
+@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", "bytes=99999999-", "bytes=-0"])
+def test_a_range_past_the_end_is_refused(service: Service, path: str, asked: str) -> None:
+    answer = service.http.get(path, headers={"Range": asked})
+    assert (answer.status_code, answer.json()["type"]) == (416, "range-not-satisfiable")
+    assert answer.headers["content-range"] == f"bytes */{SIZE}"
+
+
+def test_a_range_of_other_bytes_is_answered_with_the_whole(service: Service, path: str) -> None:
+    etag = service.http.get(path).headers["etag"]
+    part = {"Range": "bytes=0-9"}
+    same = service.http.get(path, headers={**part, "If-Range": etag})
+    assert (same.status_code, same.content) == (206, CONTENT[:10])
+    for other in ('"other"', f"W/{etag}", "Wed, 21 Oct 2015 07:28:00 GMT"):
+        answer = service.http.get(path, headers={**part, "If-Range": other})
+        assert (answer.status_code, answer.content) == (200, CONTENT)
+
+
+def test_what_the_client_has_is_not_sent_again(service: Service, path: str) -> None:
+    etag = service.http.get(path).headers["etag"]
+    for known in (etag, f'"x", W/{etag}', "*"):
+        answer = service.http.get(path, headers={"If-None-Match": known})
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == etag
+    assert service.http.get(path, headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+def test_bytes_that_are_lost_are_a_problem_and_no_half_file(
+    service: Service, path: str, storage_url: str
+) -> None:
+    from app.blobs import Blobs
+
+    Blobs.open(storage_url).delete(hashlib.sha256(CONTENT).hexdigest())
+    answer = service.http.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
