@@ -13,7 +13,7 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from app import logs, nudge
 from app.settings import Settings
-from workers import tasks, upkeep, worker
+from workers import sandbox, tasks, upkeep, worker
 from workers.announce import announce
 from workers.webhooks.dispatch import dispatch
 
@@ -26,6 +26,7 @@ def application(settings: Settings) -> Celery:
         task_ignore_result=True,
         task_acks_late=False,
         worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
         worker_hijack_root_logger=False,
         worker_proc_alive_timeout=60,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -38,10 +39,12 @@ def application(settings: Settings) -> Celery:
     return celery
 
 
-def run(settings: Settings, queue: worker.Queue, device: str) -> None:
+def run(
+    settings: Settings, queue: worker.Queue, device: str, *, entry: str = sandbox.ENTRY
+) -> None:
     """Work off a queue until SIGTERM; what runs then is given back."""
     logs.configure(settings.logging)
-    with worker.opened(settings, queue, device) as me:
+    with worker.opened(settings, queue, device, entry=entry) as me:
         announce(me)
         celery = application(settings)
         tasks.register(celery, me)

@@ -56,14 +56,15 @@ def _describe(
 ) -> ModelDescription:
     batches = shapes.batch_names(model)
     sizes = dict(trials[0].sizes) if trials else dict.fromkeys(batches, 1)
-    figures = stats.measure(normal, sizes, trials[0].feeds if trials else None)
+    feeds = trials[0].feeds if trials else None
+    figures = stats.measure(model, sizes, feeds)
     assumed = {name: size for name, size in sizes.items() if name not in batches}
     if assumed:
         given = ", ".join(f"{name} = {size}" for name, size in assumed.items())
         notes.append(f"MACs are for one sample with {given}.")
     if figures.unknown:
         notes.append(f"MACs of {len(figures.unknown)} nodes are unknown and not counted.")
-    listed = figures.layers[:MAX_LAYERS]
+    listed = stats.measure(normal, sizes, feeds).layers[:MAX_LAYERS]
     return ModelDescription(
         format="onnx",
         opset=opset(proto),
