@@ -22,7 +22,7 @@ cli = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
 
 @cli.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Whose key it is, for people.")],
+    name: Annotated[str, typer.Argument(help="Whose key it is, for people.")] = "default",
     tenant: Annotated[str, typer.Option(help="Who owns what this key uploads.")] = "default",
     scope: Annotated[
         list[str] | None, typer.Option(help="read or write; repeat it. Default: both.")

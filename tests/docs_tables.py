@@ -1,0 +1,137 @@
+"""The tables in ``docs/`` that come from the code: ``python -m tests.docs_tables`` writes them.
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end -->``.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.domain import events, problems
+from app.domain.steps import METHODS
+from app.domain.webhooks import EVENTS, TEST_EVENT
+from app.main import create_app
+from app.settings import Settings
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+_BLOCK = re.compile(r"(<!-- table: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+_UNITS = {1024**3: "GiB", 1024**2: "MiB"}
+
+Rows = Iterator[tuple[str, ...]]
+
+
+def settings() -> Rows:
+    """Every environment variable."""
+    yield ("variable", "default", "what it sets")
+    for group, field in Settings.model_fields.items():
+        kind = field.annotation
+        assert isinstance(kind, type)
+        assert issubclass(kind, BaseModel)
+        for name, setting in kind.model_fields.items():
+            variable = f"{group}_{name}".upper()
+            yield (f"`{variable}`", _default(setting.default), _line(setting.description))
+
+
+def problem_types() -> Rows:
+    """Every ``type`` that a problem may have."""
+    yield ("`type`", "status", "when")
+    for kind in problems.kinds():
+        yield (f"`{kind.type}`", str(kind.status), _line(inspect.getdoc(kind)))
+
+
+def job_events() -> Rows:
+    """Every kind of event in a job's stream."""
+    yield ("`event`", "`data`", "what it says")
+    for kind in (events.State, events.Progress, events.MetricValue, events.Log):
+        name = kind.model_fields["kind"].default
+        fields = ", ".join(f"`{field}`" for field in kind.model_fields if field != "kind")
+        yield (f"`{name}`", f"{fields}, `at`", _line(inspect.getdoc(kind)))
+
+
+def webhook_events() -> Rows:
+    """Every event that a webhook may tell of."""
+    yield ("`type`", "when")
+    for event in EVENTS:
+        yield (f"`{event}`", f"a job ended as `{event.removeprefix('job.')}`")
+    yield (f"`{TEST_EVENT}`", "on request: `POST /v1/webhooks/{id}/test`")
+
+
+def routes() -> Rows:
+    """Every route, from the OpenAPI document."""
+    yield ("call", "what it does")
+    for path, calls in create_app(Settings()).openapi()["paths"].items():
+        for method, call in calls.items():
+            yield (f"`{method.upper()} {path}`", _line(call.get("description", call["summary"])))
+
+
+def steps() -> Rows:
+    """Every parameter of every method, from its JSON Schema."""
+    yield ("method", "parameter", "default", "values", "what it sets")
+    for method in METHODS:
+        properties = method.model_json_schema()["properties"]
+        name = properties.pop("method")["const"]
+        for parameter, schema in properties.items():
+            yield (
+                f"`{name}`",
+                f"`{parameter}`",
+                _default(schema["default"]),
+                _values(schema),
+                _line(schema.get("description")),
+            )
+
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    table.__name__: table
+    for table in (settings, problem_types, job_events, webhook_events, routes, steps)
+}
+
+
+def rendered(text: str) -> str:
+    """Return a page with its tables as the code has them."""
+
+    def table(found: re.Match[str]) -> str:
+        head, *rows = TABLES[found[2]]()
+        lines = [head, tuple("---" for _ in head), *rows]
+        body = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        return f"{found[1]}{body}{found[4]}"
+
+    return _BLOCK.sub(table, text)
+
+
+def _line(text: str | None) -> str:
+    """Return the first paragraph as the cell of a table."""
+    first = (text or "").split("\n\n")[0]
+    return " ".join(first.split()).replace("``", "`").replace("|", "\\|")
+
+
+def _default(value: Any) -> str:
+    if value is None or value in ("", [], ()):
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        for size, unit in _UNITS.items():
+            if value and value % size == 0:
+                return f"`{value}` ({value // size} {unit})"
+    if isinstance(value, list):
+        return ", ".join(f"`{item}`" for item in value)
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _values(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    bounds = (
+        ("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"),
+    )  # fmt: skip
+    said = [f"{sign} {schema[bound]:g}" for bound, sign in bounds if bound in schema]
+    kind = f"list of {schema['items']['type']}s" if "items" in schema else schema.get("type", "")
+    return " ".join([kind, ", ".join(said)]).strip()
+
+
+if __name__ == "__main__":
+    for page in DOCS.rglob("*.md"):
+        page.write_text(rendered(page.read_text()))

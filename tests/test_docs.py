@@ -1,0 +1,120 @@
+"""What the documentation says is so: examples run, tables are the code's, links lead somewhere."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from planish.demo import service, text_lines
+from tests import docs_tables
+
+ROOT = docs_tables.DOCS.parent
+PAGES = sorted([*ROOT.glob("*.md"), *docs_tables.DOCS.rglob("*.md")])
+EXAMPLE_URL = "http://127.0.0.1:8080"
+
+_LINK = re.compile(r"\]\(([^)#\s]+)")
+_CODE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def examples(page: Path, language: str) -> list[str]:
+    return [code for kind, code in _CODE.findall(page.read_text()) if kind == language]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """A whole service."""
+    with service.running() as address:
+        yield address
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A directory with what the examples speak of: a small trained model, and data for it."""
+    shutil.copy(text_lines.model_path().with_name(SMALL_MODEL), tmp_path / "model.onnx")
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((32, 3, 48, 192)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", allow_pickle=False, x=images)
+    return tmp_path
+
+
+SMALL_MODEL = "ch_ppocr_mobile_v2.0_cls_mobile.onnx"
+
+
+def run(argv: list[str], place: Path) -> str:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        argv,
+        cwd=place,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_shell_example_of_the_readme_runs(url: str, place: Path) -> None:
+    (example,) = examples(ROOT / "README.md", "sh")
+    told = run(["bash", "-euc", example.replace(EXAMPLE_URL, url)], place)
+    assert '"succeeded"' in told
+    assert (place / "smaller.onnx").stat().st_size < (place / "model.onnx").stat().st_size
+    assert "<html" in (place / "report.html").read_text()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
+def test_the_python_example_runs(page: str, url: str, place: Path) -> None:
+    (example,) = examples(ROOT / page, "python")
+    told = run([sys.executable, "-c", example.replace(EXAMPLE_URL, url)], place)
+    assert "succeeded" in told
+    assert (place / "smaller.onnx").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_table_is_the_code_s(page: Path) -> None:
+    text = page.read_text()
+    assert text == docs_tables.rendered(text), "run: python -m tests.docs_tables"
+
+
+def test_every_setting_problem_event_route_and_parameter_is_documented() -> None:
+    documentation = "".join(page.read_text() for page in PAGES)
+    absent = [name for name in docs_tables.TABLES if f"<!-- table: {name} -->" not in documentation]
+    assert absent == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    targets = [link for link in _LINK.findall(page.read_text()) if "://" not in link]
+    assert [link for link in targets if not (page.parent / link).exists()] == []
+
+
+def test_every_file_that_is_named_is_there() -> None:
+    """Paths in backticks, such as ``app/store/transitions.py``, lead somewhere."""
+    path = re.compile(r"`((?:app|workers|planish|tests|migrations|docs)/[\w./]*)`")
+    named_paths = {
+        (named(page), found) for page in PAGES for found in path.findall(page.read_text())
+    }
+    assert {found for found in named_paths if not (ROOT / found[1]).exists()} == set()
+
+
+def test_every_command_of_the_command_line_is_documented() -> None:
+    from planish.cli import cli
+
+    documentation = "".join(page.read_text() for page in PAGES)
+    commands = [
+        command.name or command.callback.__name__
+        for command in cli.registered_commands
+        if command.callback
+    ]
+    assert [name for name in commands if f"planish {name}" not in documentation] == []
