@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.domain.problems import InternalError, NotFound, Problem, TooLarge
+from app.domain.problems import HeaderTooLarge, InternalError, NotFound, Problem, TooLarge
 from app.settings import Settings
 from app.web.metrics import Metrics
 from app.web.problems import respond
@@ -18,6 +18,9 @@ from app.web.security import require_own_page
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _UPLOADS = frozenset({"/v1/models", "/v1/datasets"})
+_HEADER_BYTES = 64 * 1024
+_ENVELOPE_BYTES = 64 * 1024
+"""What a form may add around a file."""
 _SAFE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -94,6 +97,8 @@ class Guarded:
         headers = Headers(scope=scope)
         limit = self._limit(scope)
         try:
+            if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
+                raise HeaderTooLarge(f"All header fields together may have {_HEADER_BYTES} bytes.")
             require_own_page(self._settings, scope["method"], headers)
             if "\0" in scope["path"] or b"%00" in scope["query_string"]:
                 raise NotFound("There is nothing whose name contains U+0000.")
@@ -106,9 +111,11 @@ class Guarded:
         await self._app(scope, _bounded(receive, limit), send)
 
     def _limit(self, scope: Scope) -> int:
-        """Return how many bytes the body may have; uploads count their own as they stream."""
-        uploads = scope["method"] == "POST" and scope["path"] in _UPLOADS
-        return self._settings.upload.max_bytes if uploads else self._settings.upload.max_json_bytes
+        """Return how many bytes the body may have; uploads count their file as it streams."""
+        upload = self._settings.upload
+        if scope["method"] == "POST" and scope["path"] in _UPLOADS:
+            return upload.max_bytes + _ENVELOPE_BYTES
+        return upload.max_json_bytes
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:
