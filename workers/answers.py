@@ -17,10 +17,9 @@ from typing import Any, BinaryIO, TypeVar
 import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.domain.directory import EVENTS, RESULT, Result, step_directory
+from app.domain.directory import EVENTS, RESULT, FinishedStep, Result, step_directory
 from app.domain.events import EngineEvent
 from app.domain.problems import Failed, ProblemDetails, kinds
-from app.domain.reports import StepReport
 from workers.directories import Place
 from workers.sandbox import LOG
 
@@ -100,16 +99,13 @@ def result(place: Place) -> Result | None:
     return answer
 
 
-def step_report(place: Place, index: int, method: str) -> StepReport:
-    """Return the report of a finished step.
+def finished_step(place: Place, index: int, method: str) -> FinishedStep:
+    """Return what a finished step did.
 
     Raises:
-        Unreadable: it is not there, or not in the agreed form.
+        Unreadable: it is not finished, or does not say so in the agreed form.
     """
-    found = _document(place.engine, step_file(index, method, "report.json"), StepReport)
-    if found.index != index:
-        raise Unreadable(f"the report of step {index} speaks of step {found.index}")
-    return found
+    return _document(place.engine, step_file(index, method, "report.json"), FinishedStep)
 
 
 def step_file(index: int, method: str, name: str) -> PurePosixPath:

@@ -86,7 +86,7 @@ class _Job:
         self._worker = worker
         self._claimed = claimed
         self._place = place
-        self._kept = {report.index for _, report in claimed.steps}
+        self._kept = set(range(len(claimed.steps)))
         lease = worker.settings.lease
         self._hold = Hold(
             partial(self._write, runs.renew, lease.seconds),
@@ -143,11 +143,11 @@ class _Job:
         fetch(claimed.graph_sha256, root / MODEL)
         if claimed.dataset_sha256:
             fetch(claimed.dataset_sha256, root / DATASET)
-        for sha256, report in claimed.steps:
-            step = step_directory(root, report.index, report.method)
+        for index, (sha256, finished) in enumerate(claimed.steps):
+            step = step_directory(root, index, _method(claimed, index))
             step.mkdir(parents=True, exist_ok=True)
             fetch(sha256, step / "graph.onnx")
-            (step / "report.json").write_text(report.model_dump_json())
+            (step / "report.json").write_text(finished.model_dump_json())
         (root / ORDER).write_text(_order(self._worker, claimed).model_dump_json())
 
     def _checked(self, result: Result) -> Outcome:
@@ -177,17 +177,16 @@ class _Job:
 
     def _keep_step(self, index: int) -> None:
         """Store a finished step, once; one that the engine left unsound is done again."""
-        steps = self._claimed.request.steps or []
-        if index in self._kept or index >= len(steps):
+        if index in self._kept or index >= len(self._claimed.request.steps or ()):
             return
-        method = steps[index].method
+        method = _method(self._claimed, index)
         try:
-            report = answers.step_report(self._place, index, method)
+            finished = answers.finished_step(self._place, index, method)
             graph = self._put(answers.step_file(index, method, "graph.onnx"))
         except Unreadable as error:
             log.info("no finished step", step=index, reason=str(error))
             return
-        self._hold.do(partial(self._write, runs.keep_step, graph, report))
+        self._hold.do(partial(self._write, runs.keep_step, index, graph, finished))
         self._kept.add(index)
 
     def _tell(self, told: Sequence[Telling]) -> None:
@@ -222,6 +221,11 @@ class _Job:
     def _write(self, write: Callable[..., Answer], *values: object) -> Answer:
         with transaction(self._worker.sessions) as session:
             return write(session, self._claimed, *values)
+
+
+def _method(claimed: runs.Claim, index: int) -> str:
+    assert claimed.request.steps, "a search is not carried out here"
+    return str(claimed.request.steps[index].method)
 
 
 def _order(worker: Worker, claimed: runs.Claim) -> Compress:

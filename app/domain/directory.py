@@ -11,7 +11,7 @@
     events.jsonl     one EngineEvent a line, appended
     result.json      a Result, written last and atomically
 
-A step whose ``report.json`` is there is finished and is not done again.
+A step whose ``report.json`` (a FinishedStep) is there is finished and is not done again.
 """
 
 from pathlib import Path
@@ -23,8 +23,8 @@ from app.domain.datasets import DatasetDescription, ImageOptions
 from app.domain.jobs import Evaluate, Require
 from app.domain.models import ModelDescription
 from app.domain.problems import ProblemDetails
-from app.domain.reports import Report
-from app.domain.steps import AnyStep
+from app.domain.reports import LayerChange, Report
+from app.domain.steps import AnyStep, Skipped
 from app.domain.targets import TargetName
 from app.domain.workers import Capabilities
 
@@ -89,6 +89,16 @@ class Describe(_Order):
 
 
 Order = Annotated[InspectModel | InspectDataset | Compress | Describe, Field(discriminator="kind")]
+
+
+class FinishedStep(BaseModel):
+    """A step's ``report.json``: what it did; the figures are measured when all steps are done."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float
+    layers: list[LayerChange]
+    skipped: list[Skipped]
 
 
 class Produced(BaseModel):

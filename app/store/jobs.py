@@ -58,8 +58,9 @@ def artifacts(session: Session, job_ids: Iterable[str]) -> dict[str, list[Artifa
 
 
 def steps(session: Session, job_id: str) -> Sequence[StepRow]:
-    """Return the job's finished steps in order."""
-    query = select(StepRow).where(StepRow.job_id == job_id).order_by(StepRow.index)
+    """Return the job's measured steps in order."""
+    measured = (StepRow.job_id == job_id) & StepRow.report.is_not(None)
+    query = select(StepRow).where(measured).order_by(StepRow.index)
     return session.scalars(query).all()
 
 

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.orm import Session, aliased
 
 from app.blobs import Blob
 from app.domain import ids
 from app.domain.datasets import DatasetDescription, require_match
+from app.domain.directory import FinishedStep
 from app.domain.events import Log, MetricValue, Progress
 from app.domain.jobs import JobRequest, Usage
 from app.domain.models import ModelDescription
 from app.domain.problems import NotFound, Problem, ProblemDetails
-from app.domain.reports import Report, StepReport
+from app.domain.reports import Report
 from app.domain.targets import TargetName
 from app.store import blob_rows, events, leases, transitions
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow
@@ -34,8 +35,8 @@ class Claim:
     graph_sha256: str
     dataset_sha256: str | None
     images: dict[str, object]
-    steps: tuple[tuple[str, StepReport], ...]
-    """Finished steps: the graph's SHA-256 and the report."""
+    steps: tuple[tuple[str, FinishedStep], ...]
+    """Those that are finished, in order: the graph's SHA-256, and what the step did."""
     seconds_left: float
 
 
@@ -100,7 +101,11 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         graph_sha256=model.graph_sha256,
         dataset_sha256=dataset.sha256 if dataset else None,
         images=dataset.images if dataset else {},
-        steps=tuple((s.graph_sha256, StepReport.model_validate(s.report)) for s in finished),
+        steps=tuple(
+            (step.graph_sha256, FinishedStep.model_validate(step.finished))
+            for index, step in enumerate(finished)
+            if step.index == index
+        ),
         seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
     )
 
@@ -152,16 +157,18 @@ def tell(session: Session, claimed: Claim, told: Sequence[Progress | MetricValue
         events.append(session, claimed.id, event.kind, data)
 
 
-def keep_step(session: Session, claimed: Claim, graph: Blob, report: StepReport) -> None:
+def keep_step(
+    session: Session, claimed: Claim, index: int, graph: Blob, finished: FinishedStep
+) -> None:
     """Store a finished step: it is not done again."""
     leases.hold(session, JobRow, claimed.id, claimed.token)
     blob_rows.touch(session, graph.sha256, graph.size_bytes)
     session.merge(
         StepRow(
             job_id=claimed.id,
-            index=report.index,
+            index=index,
             graph_sha256=graph.sha256,
-            report=report.model_dump(mode="json"),
+            finished=finished.model_dump(mode="json"),
         )
     )
 
@@ -174,11 +181,15 @@ def publish(
     problem: Problem | ProblemDetails | None,
     usage: Usage,
 ) -> None:
-    """Enter the terminal state with everything that the run produced, in this transaction."""
+    """Enter the terminal state with everything that the run produced, in this transaction.
+
+    The artifacts of an earlier run, before a retry, make room for those of this one.
+    """
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
     add_usage(job, usage)
     if report is not None:
-        _keep_report(job, report)
+        _keep_report(session, job, report)
+    session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job.id))
     for format_, filename, blob in artifacts:
         blob_rows.touch(session, blob.sha256, blob.size_bytes)
         session.add(
@@ -229,9 +240,13 @@ def add_usage(job: JobRow, usage: Usage) -> None:
     job.peak_memory_bytes = max(job.peak_memory_bytes, usage.peak_memory_bytes)
 
 
-def _keep_report(job: JobRow, report: Report) -> None:
+def _keep_report(session: Session, job: JobRow, report: Report) -> None:
     job.baseline = report.baseline.model_dump(mode="json")
     job.compressed = report.compressed.model_dump(mode="json")
     job.evaluation = report.evaluation.model_dump(mode="json")
     job.verdict = report.verdict
     job.manifest = report.manifest.model_dump(mode="json")
+    for told in report.step_reports:
+        step = session.get(StepRow, (job.id, told.index))
+        if step is not None:
+            step.report = told.model_dump(mode="json")

@@ -31,10 +31,11 @@ def queue_age(session: Session) -> float:
 
 
 def step_seconds(session: Session) -> dict[str, tuple[int, float]]:
-    """Return, for each method, how many finished steps are stored and their seconds in all."""
+    """Return, for each method, how many measured steps are stored and their seconds in all."""
     method = StepRow.report["method"].astext
     seconds = func.sum(cast(StepRow.report["seconds"].astext, Double))
-    rows = session.execute(select(method, func.count(), seconds).group_by(method))
+    measured = select(method, func.count(), seconds).where(StepRow.report.is_not(None))
+    rows = session.execute(measured.group_by(method))
     return {name: (count, total) for name, count, total in rows}
 
 

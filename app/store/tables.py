@@ -195,7 +195,10 @@ class StepRow(Table):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     index: Mapped[int] = mapped_column(primary_key=True)
     graph_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
-    report: Mapped[Json]
+    finished: Mapped[Json]
+    """What the engine needs to go on from it."""
+    report: Mapped[Json | None]
+    """What users read; measured when all steps are done."""
 
 
 class EventRow(Table):

@@ -344,7 +344,10 @@ def upgrade() -> None:
         sa.Column("index", sa.BigInteger(), nullable=False),
         sa.Column("graph_sha256", sa.Text(), nullable=False),
         sa.Column(
-            "report", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
+            "finished", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=False
+        ),
+        sa.Column(
+            "report", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True
         ),
         sa.ForeignKeyConstraint(
             ["graph_sha256"], ["blobs.sha256"], name=op.f("fk_steps_graph_sha256")

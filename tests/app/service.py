@@ -160,7 +160,11 @@ class Service:
             model = session.get_one(ModelRow, row.model_id)
             sha256, size = model.sha256, model.size_bytes
             blob_rows.touch(session, sha256, size)
-            session.add(StepRow(job_id=job_id, index=0, graph_sha256=sha256, report=STEP_REPORT))
+            session.add(
+                StepRow(
+                    job_id=job_id, index=0, graph_sha256=sha256, finished={}, report=STEP_REPORT
+                )
+            )
             session.add(
                 ArtifactRow(
                     id=artifact,

@@ -11,6 +11,7 @@ from app.domain.directory import (
     ORIGINAL,
     UPLOAD,
     Compress,
+    FinishedStep,
     Produced,
     Result,
     step_directory,
@@ -119,7 +120,7 @@ def _data(directory: Path, order: Compress, events: Events) -> Data | None:
 
 def _step(
     before: Path, own: Path, index: int, order: Compress, context: Context, events: Events
-) -> steps.Finished:
+) -> FinishedStep:
     """Run a step, or take what an earlier run left of it."""
     count, step = len(order.steps), order.steps[index]
     width = (_STEPS_STOP - _STEPS_START) / count
@@ -135,7 +136,7 @@ def _step(
 def _report(
     directory: Path,
     order: Compress,
-    finished: list[steps.Finished],
+    finished: list[FinishedStep],
     measured: Measured,
     artifacts: list[Path],
 ) -> Report:
@@ -162,7 +163,7 @@ def _report(
 
 
 def _step_report(
-    index: int, step: Step, done: steps.Finished, before: Measures, after: Measures
+    index: int, step: Step, done: FinishedStep, before: Measures, after: Measures
 ) -> StepReport:
     return StepReport(
         index=index,

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
-from pydantic import BaseModel, ConfigDict
 
+from app.domain.directory import FinishedStep
 from app.domain.problems import Problem, StepFailed
-from app.domain.reports import LayerChange
-from app.domain.steps import Skipped, Step
+from app.domain.steps import Step
 from workers.compression.context import Context
 from workers.compression.files import write_whole
 from workers.compression.graph.load import load, save
@@ -22,27 +21,17 @@ GRAPH = "graph.onnx"
 REPORT = "report.json"
 
 
-class Finished(BaseModel):
-    """What a step leaves in its ``report.json``; the figures are measured when all are done."""
-
-    model_config = ConfigDict(frozen=True)
-
-    seconds: float
-    layers: list[LayerChange]
-    skipped: list[Skipped]
-
-
-def finished(directory: Path) -> Finished | None:
+def finished(directory: Path) -> FinishedStep | None:
     """Return the report of a step that was finished before, None if it was not."""
     report = directory / REPORT
     if not report.exists():
         return None
-    return Finished.model_validate_json(report.read_bytes())
+    return FinishedStep.model_validate_json(report.read_bytes())
 
 
 def run(
     before: Path, directory: Path, step: Step, context: Context, advance: Callable[[float], None]
-) -> Finished:
+) -> FinishedStep:
     """Run a step and store its graph, then its report.
 
     Args:
@@ -68,7 +57,7 @@ def run(
     graph = directory / GRAPH
     save(outcome.model, graph)
     _check(graph, interface, step.method)
-    done = Finished(
+    done = FinishedStep(
         seconds=round(time.monotonic() - start, 3), layers=outcome.layers, skipped=outcome.skipped
     )
     write_whole(directory / REPORT, done.model_dump_json())

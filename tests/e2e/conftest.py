@@ -1,0 +1,30 @@
+"""One whole service for all fault tests; each leaves it as it found it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.service import Service, small_model
+
+
+@pytest.fixture(scope="session")
+def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("service"))
+    try:
+        service.start()
+        yield service
+    finally:
+        service.stop()
+
+
+@pytest.fixture
+def service(running_service: Service) -> Iterator[Service]:
+    """A service that runs; after the test nothing of a job is left."""
+    yield running_service
+    running_service.assert_clean()
+
+
+@pytest.fixture(scope="session")
+def model(running_service: Service) -> str:
+    """A model that is ready."""
+    return running_service.upload(small_model())

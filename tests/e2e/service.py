@@ -1,0 +1,228 @@
+"""A whole service of real processes, each of which a test may kill, stop and start again."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import onnx
+import psutil
+import psycopg
+
+import migrations
+from app.local import postgres, redis
+from app.local.server import Server
+from app.settings import Database
+from planish.cli import processes
+
+GIB = 1024**3
+
+Json = dict[str, Any]
+Answer = TypeVar("Answer")
+
+SETTINGS = {
+    "LEASE_SECONDS": "2",
+    "LEASE_RENEW_SECONDS": "0.4",
+    "LEASE_SCAN_SECONDS": "0.5",
+    "ENGINE_THREADS": "1",
+    "ENGINE_MEMORY_BYTES": str(GIB),
+    "ENGINE_DIRECTORY_BYTES": str(64 * 1024**2),
+    "WORKER_LIGHT_SLOTS": "1",
+    "AUTH_REQUIRED": "false",
+    "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+}
+RECLAIMED_SECONDS = 10.0
+"""Within which a killed worker's job runs again, here and with the default settings."""
+
+_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def eventually(look: Callable[[], Answer | None], seconds: float = 30, what: str = "it") -> Answer:
+    """Look again and again until the answer is something; fail after ``seconds``."""
+    until = time.monotonic() + seconds
+    while True:
+        answer = look()
+        if answer:
+            return answer
+        assert time.monotonic() < until, f"{what} did not happen within {seconds:g} s"
+        time.sleep(0.02)
+
+
+class Service:
+    """PostgreSQL, Redis, a gateway, a light worker and any number of job workers."""
+
+    def __init__(self, data: Path, **settings: str) -> None:
+        self.postgres = postgres.server(data, _FAST)
+        self.redis = redis.server(data)
+        self.directory = data / "workers"
+        self._env = {
+            **{name: value for name, value in os.environ.items() if "PYTEST" not in name},
+            **SETTINGS,
+            "DATABASE_URL": self.postgres.url,
+            "BROKER_URL": self.redis.url,
+            "STORAGE_URL": (data / "storage").as_uri(),
+            "WORKER_DIRECTORY": str(self.directory),
+            **settings,
+        }
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        self.gateway = processes.gateway("127.0.0.1", port, self._env)
+        self.light = self.worker("light")
+        self.jobs = self.worker("jobs")
+        self.http = httpx.Client(base_url=self.gateway.url, timeout=30, trust_env=False)
+
+    def worker(self, queue: str) -> Server:
+        """Return another worker process; nothing is started yet."""
+        argv = [sys.executable, "-m", "tests.e2e.worker", queue]
+        return Server(name=f"{queue} worker", argv=argv, env=self._env)
+
+    @contextmanager
+    def more(self, queue: str = "jobs") -> Iterator[Server]:
+        """Run another worker for a while."""
+        with self.worker(queue) as server:
+            self.await_worker(server)
+            yield server
+
+    def start(self) -> None:
+        """Start everything, and return when the workers have announced themselves."""
+        self.postgres.start()
+        self.redis.start()
+        migrations.upgrade(Database(url=self.postgres.url))
+        for server in (self.gateway, self.light, self.jobs):
+            server.start()
+        for server in (self.light, self.jobs):
+            self.await_worker(server)
+
+    def stop(self) -> None:
+        """Stop everything that still runs."""
+        self.http.close()
+        for server in (self.jobs, self.light, self.gateway, self.redis, self.postgres):
+            if server.pid is not None:
+                os.kill(server.pid, signal.SIGCONT)
+            server.stop(grace_s=5)
+
+    def restart(self, server: Server, number: signal.Signals = signal.SIGKILL) -> None:
+        """End a server by a signal and start it again."""
+        self.end(server, number)
+        server.start()
+
+    def end(self, server: Server, number: signal.Signals = signal.SIGKILL) -> None:
+        """End a server by a signal, and wait for that."""
+        assert server.pid is not None
+        os.kill(server.pid, number)
+        eventually(lambda: server.pid is None, what=f"the end of {server.name}")
+        server.stop()
+
+    def await_worker(self, server: Server) -> None:
+        """Wait until a worker process has announced itself."""
+        pid = server.pid
+        eventually(
+            lambda: self.rows("SELECT 1 FROM workers WHERE pid = %s", pid), 60, "the announcement"
+        )
+
+    def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the database itself."""
+        with psycopg.connect(self.postgres.url, autocommit=True) as connection:
+            cursor = connection.execute(statement, values)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    # --- what users do ---------------------------------------------------------------------
+
+    def upload(self, model: bytes) -> str:
+        """Upload a model and wait until it is ready."""
+        made = self.http.post("/v1/models", content=model, headers=_BYTES).json()
+        ready = eventually(
+            lambda: self._settled(f"/v1/models/{made['id']}", "inspecting"), what="inspection"
+        )
+        assert ready["status"] == "ready", ready
+        return str(made["id"])
+
+    def submit(self, model: str, *words: str, steps: int = 1, **request: Any) -> str:
+        """Submit a job whose steps all have these words for the engine of the tests."""
+        step = {"method": "quantize", "mode": "float16", "ignore": list(words)}
+        body = {"model": model, "steps": [step] * steps, **request}
+        answer = self.http.post("/v1/jobs", json=body)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def job(self, job_id: str) -> Json:
+        """Return a job as its API shows it."""
+        answer = self.http.get(f"/v1/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        found: Json = answer.json()
+        return found
+
+    def running(self, job_id: str, progress: float = 0.01) -> Json:
+        """Wait until a job has got so far."""
+
+        def far() -> Json | None:
+            job = self.job(job_id)
+            assert job["status"] in {"queued", "running"}, job
+            return job if job["progress"] >= progress and job["status"] == "running" else None
+
+        return eventually(far, what="progress")
+
+    def finished(self, job_id: str, seconds: float = 60) -> Json:
+        """Wait for the terminal state of a job."""
+
+        def over() -> Json | None:
+            job = self.job(job_id)
+            return job if job["finished_at"] else None
+
+        return eventually(over, seconds, "the end of the job")
+
+    def artifact(self, job: Json) -> bytes:
+        """Download a job's only artifact."""
+        (artifact,) = job["artifacts"]
+        return self.http.get(artifact["href"]).content
+
+    def states(self, job_id: str) -> list[str]:
+        """Return the states that the job's event stream tells, and check its numbers."""
+        told = self.rows(
+            "SELECT number, kind, data->>'status' FROM events WHERE job_id = %s ORDER BY 1", job_id
+        )
+        assert [number for number, *_ in told] == list(range(1, len(told) + 1))
+        return [status for _, kind, status in told if kind == "state"]
+
+    def _settled(self, path: str, unsettled: str) -> Json | None:
+        found: Json = self.http.get(path).json()
+        return found if found["status"] != unsettled else None
+
+    # --- what must not be left -------------------------------------------------------------
+
+    def engines(self, server: Server) -> list[psutil.Process]:
+        """Return the engine processes under a worker: what its fork server has forked."""
+        found: list[psutil.Process] = []
+        for child in psutil.Process(server.pid).children():
+            found += child.children(recursive=True)
+        return found
+
+    def assert_clean(self) -> None:
+        """Assert that no run has left a process or a file."""
+        for server in (self.light, self.jobs):
+            if server.pid is not None:
+                eventually(lambda at=server: not self.engines(at), what="the engine's end")  # type: ignore[misc]
+        eventually(lambda: not self._places(), what="the removal of job directories")
+
+    def _places(self) -> list[Path]:
+        return [place for root in self.directory.glob("wrk_*/") for place in root.glob("*/")]
+
+
+_BYTES = {"Content-Type": "application/octet-stream"}
+
+
+def small_model(seed: int = 0) -> bytes:
+    """Return a small network as ONNX bytes, another one for each seed."""
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 17]>
+        small (float[N, 2] x) => (float[N, 2] y)
+        <float[2, 2] w = {{1.0, 2.0, 3.0, {seed}.5}}> {{ y = MatMul(x, w) }}
+    """)
+    data: bytes = model.SerializeToString()
+    return data
