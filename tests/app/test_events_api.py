@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,7 +20,7 @@ from tests.app.service import Service
 
 def stream(
     service: Service, job: str, last: str | None = None, client: httpx.Client | None = None
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """Yield events as a browser would see them, with their numbers as ``id``."""
     headers = {} if last is None else {"Last-Event-ID": last}
     url = f"/v1/jobs/{job}/events"
