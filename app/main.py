@@ -52,7 +52,6 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Planish",
         version=VERSION,
-        description=openapi.DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
     )

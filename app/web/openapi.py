@@ -14,8 +14,9 @@ from app.domain.problems import (
     TooLarge,
     Unauthenticated,
     Unavailable,
+    kinds,
 )
-from app.web.problems import documented
+from app.web.problems import MEDIA_TYPE, documented
 
 COMMON: tuple[type[Refused] | type[Unavailable], ...] = (
     MalformedRequest,
@@ -30,8 +31,10 @@ COMMON: tuple[type[Refused] | type[Unavailable], ...] = (
 DESCRIPTION = """
 Upload a model, ask for compression steps, download a smaller and faster model with a report.
 
-Errors are RFC 9457 problems (`application/problem+json`); their `type` is listed with each call.
 Lists are read with `limit` and `cursor`. Every POST takes an `Idempotency-Key`.
+Errors are RFC 9457 problems (`application/problem+json`), and so is the `problem` of a rejected
+upload or a failed job. Their types:
+
 """
 
 TAGS = [
@@ -60,7 +63,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
     schema = get_openapi(
         title=app.title,
         version=app.version,
-        description=app.description,
+        description=DESCRIPTION + _problem_types(),
         routes=app.routes,
         tags=TAGS,
     )
@@ -78,11 +81,19 @@ def _described(app: FastAPI) -> dict[str, Any]:
     return schema
 
 
+def _problem_types() -> str:
+    lines = (
+        f"- `{kind.type}` ({kind.status}): {' '.join((kind.__doc__ or '').split())}"
+        for kind in kinds()
+    )
+    return "\n".join(lines)
+
+
 def _add_common(operation: dict[str, Any]) -> None:
     responses = operation["responses"]
     for status, response in documented(*COMMON).items():
         own = responses.get(str(status))
-        if own is None:
+        if own is None or MEDIA_TYPE not in own["content"]:
             responses[str(status)] = response
         elif response["description"] not in own["description"]:
             own["description"] = f"{response['description']}\n\n{own['description']}"

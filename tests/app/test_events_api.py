@@ -91,7 +91,7 @@ def test_a_retried_job_is_followed_past_its_first_end(service: Service) -> None:
     assert [event["status"] for event in listening] == ["cancelled"]
 
 
-def test_a_job_that_is_deleted_ends_its_stream(service: Service) -> None:
+def test_a_deleted_job_has_no_stream(service: Service) -> None:
     job = service.job()["id"]
     service.http.post(f"/v1/jobs/{job}/cancel")
     service.http.delete(f"/v1/jobs/{job}")
@@ -136,7 +136,7 @@ def test_the_gateway_stops_in_time_with_fifty_streams_open(
             gateway.stderr.close()
 
 
-def _addresses(log: Any) -> Iterator[str]:
+def _addresses(log: Any) -> Generator[str]:
     for line in log:
         found = json.loads(line).get("event", "")
         if "running on" in found:
