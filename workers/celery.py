@@ -7,8 +7,10 @@ not the queue knows what is to be done.
 
 import argparse
 import threading
+import warnings
 
 from celery import Celery
+from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from app import logs, nudge
@@ -67,7 +69,14 @@ def run(
         worker_ready.connect(ready, weak=False)
         worker_shutting_down.connect(stop, weak=False)
         setup_logging.connect(_ours, weak=False)
-        words = ["worker", "--pool=threads", f"--concurrency={me.slots.total}", f"--queues={queue}"]
+        warnings.filterwarnings("ignore", category=SecurityWarning)  # root: messages are JSON ids
+        words = [
+            "--quiet",
+            "worker",
+            "--pool=threads",
+            f"--concurrency={me.slots.total}",
+            f"--queues={queue}",
+        ]
         words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         try:
             celery.worker_main([*words, f"--hostname={me.id}@%h"])
