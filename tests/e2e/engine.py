@@ -5,9 +5,8 @@ process in its first N starts; ``hoard``, ``fill`` and ``garble`` misbehave. Wha
 on model, seed and epochs alone. Everything but a job with such words is left to the real engine.
 """
 
+import ctypes
 import hashlib
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -82,7 +81,7 @@ def _step(directory: Path, order: Compress, index: int, step: AnyStep) -> bytes:
     graph, checkpoint = own / "graph.onnx", own / "checkpoint"
     if (own / "report.json").exists():
         return graph.read_bytes()
-    words = dict((*word.split("="), "")[:2] for word in step.ignore)
+    words = {name: value for name, _, value in (word.partition("=") for word in step.ignore)}
     _misbehave(directory, own, words)
     done, digest = 0, _start((directory / MODEL).read_bytes(), order.seed, index)
     if checkpoint.exists():
@@ -96,10 +95,8 @@ def _step(directory: Path, order: Compress, index: int, step: AnyStep) -> bytes:
         fraction = (index + (epoch + 1) / epochs) / len(order.steps)
         _tell(directory, Progress(progress=fraction, stage=f"step {index}, epoch {epoch + 1}"))
     graph.write_bytes(digest)
-    _whole(
-        own / "report.json",
-        FinishedStep(seconds=0, layers=[], skipped=[]).model_dump_json().encode(),
-    )
+    finished = FinishedStep(seconds=0, layers=[], skipped=[])
+    _whole(own / "report.json", finished.model_dump_json().encode())
     _tell(directory, StepFinished(index=index))
     return digest
 
@@ -110,11 +107,11 @@ def _misbehave(directory: Path, own: Path, words: dict[str, str]) -> None:
     starts.write_text(str(started + 1))
     if started < int(words.get("die", "0")):
         print("about to die in /some/private/place", flush=True)
-        os.kill(os.getpid(), signal.SIGSEGV)
+        ctypes.string_at(0)
     if "hoard" in words:
         hoard = []
         while True:
-            hoard.append(bytearray(os.urandom(1 << 20)))
+            hoard.append(b"\1" * (1 << 20))
     if "fill" in words:
         with (directory / "fill").open("wb") as file:
             while True:

@@ -16,10 +16,12 @@ import psutil
 import psycopg
 
 import migrations
+from app.domain.jobs import FINISHED
 from app.local import postgres, redis
 from app.local.server import Server
 from app.settings import Database
 from planish.cli import processes
+from tests.e2e import engine
 
 GIB = 1024**3
 
@@ -61,12 +63,13 @@ class Service:
         self.postgres = postgres.server(data, _FAST)
         self.redis = redis.server(data)
         self.directory = data / "workers"
+        self._storage = data / "storage"
         self._env = {
             **{name: value for name, value in os.environ.items() if "PYTEST" not in name},
             **SETTINGS,
             "DATABASE_URL": self.postgres.url,
             "BROKER_URL": self.redis.url,
-            "STORAGE_URL": (data / "storage").as_uri(),
+            "STORAGE_URL": self._storage.as_uri(),
             "WORKER_DIRECTORY": str(self.directory),
             **settings,
         }
@@ -75,6 +78,7 @@ class Service:
         self.gateway = processes.gateway("127.0.0.1", port, self._env)
         self.light = self.worker("light")
         self.jobs = self.worker("jobs")
+        self._more: list[Server] = []
         self.http = httpx.Client(base_url=self.gateway.url, timeout=30, trust_env=False)
 
     def worker(self, queue: str) -> Server:
@@ -85,9 +89,39 @@ class Service:
     @contextmanager
     def more(self, queue: str = "jobs") -> Iterator[Server]:
         """Run another worker for a while."""
-        with self.worker(queue) as server:
-            self.await_worker(server)
+        with self._running(self.worker(queue)) as server:
             yield server
+
+    @contextmanager
+    def wrong_clock(self, minutes: int) -> Iterator[Server]:
+        """Run another worker for a while whose clock is wrong."""
+        server = self.worker("jobs")
+        server.argv = [*server.argv, str(minutes * 60)]
+        with self._running(server):
+            yield server
+
+    @contextmanager
+    def _running(self, server: Server) -> Iterator[Server]:
+        with server:
+            self._more.append(server)
+            try:
+                self.await_worker(server)
+                yield server
+            finally:
+                self._more.remove(server)
+
+    def holder(self, job_id: str) -> Server:
+        """Return the worker process that runs a job."""
+        ((pid,),) = self.rows(
+            "SELECT w.pid FROM workers w JOIN jobs j ON j.lease_owner = w.id WHERE j.id = %s",
+            job_id,
+        )
+        return next(server for server in (self.jobs, *self._more) if server.pid == pid)
+
+    def busy(self, server: Server) -> bool:
+        """Whether a worker process has a directory in which a job is worked off."""
+        ((worker,),) = self.rows("SELECT id FROM workers WHERE pid = %s", server.pid)
+        return any((self.directory / worker).glob("*/"))
 
     def start(self) -> None:
         """Start everything, and return when the workers have announced themselves."""
@@ -129,7 +163,7 @@ class Service:
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask the database itself."""
         with psycopg.connect(self.postgres.url, autocommit=True) as connection:
-            cursor = connection.execute(statement, values)  # type: ignore[arg-type]
+            cursor = connection.execute(statement, values)
             return cursor.fetchall() if cursor.description else []
 
     # --- what users do ---------------------------------------------------------------------
@@ -143,13 +177,22 @@ class Service:
         assert ready["status"] == "ready", ready
         return str(made["id"])
 
-    def submit(self, model: str, *words: str, steps: int = 1, **request: Any) -> str:
-        """Submit a job whose steps all have these words for the engine of the tests."""
+    def submit(self, model: str, *words: str, **request: Any) -> str:
+        """Submit a job whose step has these words for the engine of the tests."""
         step = {"method": "quantize", "mode": "float16", "ignore": list(words)}
-        body = {"model": model, "steps": [step] * steps, **request}
-        answer = self.http.post("/v1/jobs", json=body)
+        answer = self.http.post("/v1/jobs", json={"model": model, "steps": [step], **request})
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
+
+    def submit_twice_the_step(self, model: str, *words: str) -> str:
+        """Submit a job that does the same step twice, which no plan of ours would allow yet."""
+        hold = "UPDATE models SET status = 'inspecting', not_before = now() + interval '1 hour' WHERE id = %s"
+        self.rows(hold, model)
+        job_id = self.submit(model, *words)
+        twice = "jsonb_set(request, '{steps}', request->'steps' || (request->'steps'))"
+        self.rows(f"UPDATE jobs SET request = {twice} WHERE id = %s", job_id)
+        self.rows("UPDATE models SET status = 'ready', not_before = now() WHERE id = %s", model)
+        return job_id
 
     def job(self, job_id: str) -> Json:
         """Return a job as its API shows it."""
@@ -181,6 +224,16 @@ class Service:
         """Download a job's only artifact."""
         (artifact,) = job["artifacts"]
         return self.http.get(artifact["href"]).content
+
+    def assert_undisturbed(self, job_id: str, epochs: list[int]) -> Json:
+        """Assert that a job succeeded, once, with the artifact of a run that nothing disturbed."""
+        job = self.finished(job_id)
+        assert job["status"] == "succeeded", job
+        ((graph,),) = self.rows("SELECT graph_sha256 FROM models WHERE id = %s", job["model"])
+        model = Path(self._storage, "blobs", graph[:2], graph[2:4], graph).read_bytes()
+        assert self.artifact(job) == engine.expected(model, epochs)
+        assert [each for each in self.states(job_id) if each in FINISHED] == ["succeeded"]
+        return job
 
     def states(self, job_id: str) -> list[str]:
         """Return the states that the job's event stream tells, and check its numbers."""
