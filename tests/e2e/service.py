@@ -186,7 +186,8 @@ class Service:
 
     def submit_twice_the_step(self, model: str, *words: str) -> str:
         """Submit a job that does the same step twice, which no plan of ours would allow yet."""
-        hold = "UPDATE models SET status = 'inspecting', not_before = now() + interval '1 hour' WHERE id = %s"
+        later = "now() + interval '1 hour'"
+        hold = f"UPDATE models SET status = 'inspecting', not_before = {later} WHERE id = %s"
         self.rows(hold, model)
         job_id = self.submit(model, *words)
         twice = "jsonb_set(request, '{steps}', request->'steps' || (request->'steps'))"
