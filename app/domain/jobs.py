@@ -21,9 +21,9 @@ Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Asked(BaseModel):
-    """A part of a request: an unknown field is refused."""
+    """A part of a request: an unknown field is refused, and so is a value of another type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Evaluate(Asked):

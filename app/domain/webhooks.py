@@ -48,7 +48,7 @@ Description = Annotated[str, Field(max_length=500)]
 
 
 class _Asked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class WebhookRequest(_Asked):

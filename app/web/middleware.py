@@ -10,7 +10,14 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.domain.problems import HeaderTooLarge, InternalError, NotFound, Problem, TooLarge
+from app.domain.problems import (
+    HeaderTooLarge,
+    InternalError,
+    MalformedRequest,
+    NotFound,
+    Problem,
+    TooLarge,
+)
 from app.settings import Settings
 from app.web.metrics import Metrics
 from app.web.problems import respond
@@ -100,8 +107,10 @@ class Guarded:
             if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
                 raise HeaderTooLarge(f"All header fields together may have {_HEADER_BYTES} bytes.")
             require_own_page(self._settings, scope["method"], headers)
-            if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            if "\0" in scope["path"]:
                 raise NotFound("There is nothing whose name contains U+0000.")
+            if b"%00" in scope["query_string"]:
+                raise MalformedRequest("The query must not contain U+0000.")
             length = headers.get("content-length", "0")
             if length.isdecimal() and int(length[:20]) > limit:
                 raise _too_large(limit)

@@ -115,13 +115,19 @@ def _plain(request: Request, error: HTTPException) -> Problem:
 
 
 def _methods(request: Request) -> list[str]:
-    """Ask the routes which methods the request's path has; no single route knows all."""
-    routes = request.app.router.routes
+    """Return the methods of the request's path; no single route knows them all.
+
+    A path that the description spells out comes before one with a parameter.
+    """
+    described = request.app.openapi()["paths"].get(request.url.path)
+    if described is not None:
+        return [method for method in _METHODS if method.lower() in described]
     return [
         method
         for method in _METHODS
         if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.router.routes
         )
     ]
 

@@ -78,6 +78,8 @@ def test_a_submitted_job_is_queued_with_every_default_filled_in(service: Service
         ({"evaluate": {"output": "z"}}, "#/evaluate/output"),
         ({"limits": {"running_minutes": -1}}, "#/limits/running_minutes"),
         ({"seed": -1}, "#/seed"),
+        ({"seed": "1"}, "#/seed"),
+        ({"steps": [{"method": "quantize", "symmetric": 1}]}, "#/steps/0/symmetric"),
         ({"tags": ["x" * 65]}, "#/tags/0"),
         ({"deliver": ["coreml"]}, "#/deliver/0"),
         ({"webhook": {"url": "http://10.0.0.1/"}}, "#/webhook/url"),

@@ -40,7 +40,7 @@ class Forecast(BaseModel):
 class Step(BaseModel):
     """One entry of a request: a method and its parameters, every default filled in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     title: ClassVar[str]
     provides: ClassVar[tuple[str, ...]]
