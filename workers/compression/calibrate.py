@@ -16,7 +16,7 @@ from workers.compression.context import Samples
 from workers.compression.graph import runtime
 from workers.compression.graph.load import save
 from workers.compression.methods.quantize.ranges import BINS, Histogram, count
-from workers.compression.targets.onnx import batch_size
+from workers.compression.targets.onnx import batch_size, run
 
 _GROUP_BYTES = 256 << 20
 
@@ -121,7 +121,7 @@ def _runs(
     size = batch_size(session, samples)
     done = 0
     for feeds, rows in samples.batches(size):
-        yield session.run(wanted, feeds)
+        yield run(session, wanted, feeds)
         done += len(rows)
         advance(done / len(samples))
 

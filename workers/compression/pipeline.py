@@ -106,6 +106,7 @@ def _take_in(directory: Path, order: Compress, events: Events) -> _Intake:
     train = Samples(data.inputs, data.targets, parts.train.tolist())
     held_out = train.take(parts.held_out.tolist())
     ground = Ground(held_out, synthetic=False, threads=threads)
+    evaluation.require_run(directory / ORIGINAL, ground)
     return _Intake(train, ground, description, data.description)
 
 

@@ -47,12 +47,15 @@ def run(
     start = time.monotonic()
     model = load(before)
     interface = _interface(model)
+    shapes = [value.shape for value in model.graph.outputs]
     try:
         outcome = METHODS[step.method](model, step, context, advance)
     except (Problem, MemoryError):
         raise
     except (ValueError, RuntimeError) as error:
         raise StepFailed(f"'{step.method}' failed on this model: {_line(error)}") from error
+    for value, shape in zip(outcome.model.graph.outputs, shapes, strict=False):
+        value.shape = shape  # what the user declared, not what a library inferred
     directory.mkdir(parents=True, exist_ok=True)
     graph = directory / GRAPH
     save(outcome.model, graph)

@@ -108,6 +108,16 @@ def evaluate(
     )
 
 
+def require_run(original: Path, ground: Ground) -> None:
+    """Run the original on one sample, before any time is spent on it.
+
+    Raises:
+        DatasetMismatch: it cannot compute on this data.
+    """
+    session = target.open_session(original, ground.threads)
+    target.run(session, None, target.one_sample(session, ground.samples))
+
+
 def _sizes(original: Path, ground: Ground) -> tuple[dict[str, int], dict[str, Any]]:
     """Return the sizes of the dynamic dimensions in the first sample, and the sample."""
     model = load(original)

@@ -47,7 +47,7 @@ def interleaved(paths: Sequence[Path], samples: Samples, threads: int) -> list[S
 
 def _time(session: ort.InferenceSession, feeds: Feeds) -> float:
     start = time.perf_counter()
-    session.run(None, feeds)
+    target.run(session, None, feeds)
     return time.perf_counter() - start
 
 

@@ -1,6 +1,6 @@
 """ONNX on onnxruntime: how a graph becomes the file that is downloaded, and how it is run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from app.domain.problems import DatasetMismatch
 from workers.compression.context import Feeds, Samples
 from workers.compression.graph import runtime
 from workers.compression.graph.load import bundle, files_of
@@ -15,6 +16,8 @@ from workers.compression.graph.load import bundle, files_of
 Outputs = dict[str, NDArray[Any]]
 
 VERSION: str = ort.__version__
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate")
+
 PROVIDER = "CPUExecutionProvider"
 
 
@@ -47,6 +50,28 @@ def batch_size(session: ort.InferenceSession, samples: Samples) -> int:
     return max(sizes, default=1) or 1
 
 
+def run(
+    session: ort.InferenceSession, names: Sequence[str] | None, feeds: Feeds
+) -> list[NDArray[Any]]:
+    """Return the named outputs, or all.
+
+    Raises:
+        DatasetMismatch: the graph cannot compute on these inputs.
+        MemoryError: there is not enough memory for it.
+    """
+    try:
+        values: list[NDArray[Any]] = session.run(names, feeds)
+    except Exception as error:  # onnxruntime has one class for each status code
+        text = " ".join(str(error).split())
+        if any(words in text for words in _OUT_OF_MEMORY):
+            raise MemoryError(text) from error
+        shapes = ", ".join(f"'{name}' {list(array.shape)}" for name, array in feeds.items())
+        raise DatasetMismatch(
+            f"The model fails on inputs of this data ({shapes}): {text[:400]}"
+        ) from error
+    return values
+
+
 def predict(session: ort.InferenceSession, samples: Samples) -> Iterator[list[Outputs]]:
     """Run samples one by one, or in the batch that the graph is fixed to.
 
@@ -57,7 +82,7 @@ def predict(session: ort.InferenceSession, samples: Samples) -> Iterator[list[Ou
     names = [output.name for output in session.get_outputs()]
     size = batch_size(session, samples)
     for feeds, rows in samples.batches(size):
-        values = session.run(names, feeds)
+        values = run(session, names, feeds)
         yield [
             {
                 name: _of_sample(value, index, size)

@@ -4,7 +4,9 @@ The conversion is onnxruntime's (``onnxruntime.transformers.float16``). Operator
 float16 form, and nodes named in ``ignore``, stay in float32 between Casts.
 """
 
+import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common as passes
 from onnxruntime.transformers import float16
 
 from app.domain.problems import StepFailed
@@ -12,7 +14,6 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
 from workers.compression.graph.load import INLINE_LIMIT
 from workers.compression.graph.operators import operator_of
-from workers.compression.graph.shapes import infer
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import sqnr_db
 from workers.compression.methods.quantize.layers import constant, name_nodes
@@ -48,10 +49,19 @@ def convert_to_float16(model: ir.Model, parameters: Quantize) -> Outcome:
         op_block_list=sorted(blocked),
         node_block_list=sorted({each.node for each in skipped}),
     )
-    half = ir.serde.deserialize_model(converted)
-    # onnxruntime dies on half-precision graphs whose intermediate types are not stated.
-    infer(half)
-    return Outcome(half, changes, skipped)
+    return Outcome(_typed(converted), changes, skipped)
+
+
+def _typed(converted: onnx.ModelProto) -> ir.Model:
+    """Replace the converter's types of intermediate values, some of them wrong, by inferred ones.
+
+    They must be there: onnxruntime's optimizer dies on some half-precision graphs without.
+    """
+    del converted.graph.value_info[:]
+    model = ir.serde.deserialize_model(converted)
+    passes.TopologicalSortPass()(model)
+    inferred = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model), data_prop=True)
+    return ir.serde.deserialize_model(inferred)
 
 
 def _changes(model: ir.Model, kept: set[str]) -> list[LayerChange]:
