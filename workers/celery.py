@@ -8,6 +8,7 @@ not the queue knows what is to be done.
 import argparse
 import threading
 import warnings
+from typing import Any
 
 from celery import Celery
 from celery.platforms import SecurityWarning
@@ -18,6 +19,10 @@ from app.settings import Settings
 from workers import sandbox, tasks, upkeep, worker
 from workers.announce import announce
 from workers.webhooks.dispatch import dispatch
+
+FREE_SLOT_SECONDS = 0.05
+"""After which a free slot takes the next message. None is taken in advance, for a busy worker
+would keep it from an idle one."""
 
 
 def application(settings: Settings) -> Celery:
@@ -57,7 +62,8 @@ def run(
             name="dispatch",
         )
 
-        def ready(**_: object) -> None:
+        def ready(sender: Any, **_: object) -> None:
+            sender.hub.call_repeatedly(FREE_SLOT_SECONDS, _nothing)
             looking.start()
             if queue == "light":
                 calling.start()
@@ -82,6 +88,10 @@ def run(
             celery.worker_main([*words, f"--hostname={me.id}@%h"])
         finally:
             stop()
+
+
+def _nothing() -> None:
+    """Wake the event loop: it does not notice by itself that a thread, and so a slot, is free."""
 
 
 def _ours(**_: object) -> None:

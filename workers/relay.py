@@ -57,6 +57,8 @@ class Relay:
             elif self._words_left > 0:
                 self._words_left -= 1
                 self._words.append(event)
+        if steps:
+            self.flush()
         for index in steps:
             self._keep(index)
         if time.monotonic() - self._flushed_at >= _FLUSH_SECONDS:
