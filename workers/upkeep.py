@@ -63,14 +63,16 @@ def look_once(worker: Worker) -> None:
 
 def reap(worker: Worker) -> None:
     """Take back what silent workers held, and end what waited too long."""
-    attempts = worker.settings.lease.attempts
+    lease = worker.settings.lease
     again: list[tuple[nudge.Subject, str]] = []
     with transaction(worker.sessions) as session:
-        again += [("job", each) for each in upkeep.reap_jobs(session, attempts)]
+        again += [
+            ("job", each) for each in upkeep.reap_jobs(session, lease.attempts, lease.seconds)
+        ]
         upkeep.fail_overdue(session)
     for subject, table in _UPLOADS:
         with transaction(worker.sessions) as session:
-            taken = upkeep.reap_inspections(session, table, attempts)
+            taken = upkeep.reap_inspections(session, table, lease.attempts, lease.seconds)
             again += [(subject, each) for each in taken]
     for subject, row_id in again:
         nudge.send(worker.settings, subject, row_id)
