@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -186,9 +186,8 @@ class Service:
 
     def submit_twice_the_step(self, model: str, *words: str) -> str:
         """Submit a job that does the same step twice, which no plan of ours would allow yet."""
-        later = "now() + interval '1 hour'"
-        hold = f"UPDATE models SET status = 'inspecting', not_before = {later} WHERE id = %s"
-        self.rows(hold, model)
+        hold = "UPDATE models SET status = 'inspecting', not_before = now() + interval '1 hour'"
+        self.rows(f"{hold} WHERE id = %s", model)
         job_id = self.submit(model, *words)
         twice = "jsonb_set(request, '{steps}', request->'steps' || (request->'steps'))"
         self.rows(f"UPDATE jobs SET request = {twice} WHERE id = %s", job_id)
@@ -248,13 +247,37 @@ class Service:
         found: Json = self.http.get(path).json()
         return found if found["status"] != unsettled else None
 
+    # --- the storage -----------------------------------------------------------------------
+
+    def blobs(self) -> set[Path]:
+        """Return every stored blob."""
+        return {path for path in (self._storage / "blobs").rglob("*") if path.is_file()}
+
+    def incoming(self) -> list[Path]:
+        """Return the uploads that are on their way."""
+        return list((self._storage / "incoming").glob("*"))
+
+    @contextmanager
+    def storage_away(self) -> Iterator[None]:
+        """Have every write to the storage fail for a while, as on a full disk."""
+        incoming = self._storage / "incoming"
+        aside = self._storage / "aside"
+        incoming.rename(aside)
+        incoming.touch()
+        try:
+            yield
+        finally:
+            incoming.unlink()
+            aside.rename(incoming)
+
     # --- what must not be left -------------------------------------------------------------
 
     def engines(self, server: Server) -> list[psutil.Process]:
         """Return the engine processes under a worker: what its fork server has forked."""
         found: list[psutil.Process] = []
         for child in psutil.Process(server.pid).children():
-            found += child.children(recursive=True)
+            with suppress(psutil.NoSuchProcess):  # it ended while we looked
+                found += child.children(recursive=True)
         return found
 
     def assert_clean(self) -> None:

@@ -1,0 +1,129 @@
+"""Faults of worker processes, numbered as in the list of faults to survive."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.service import RECLAIMED_SECONDS, Service, eventually
+
+
+@pytest.fixture(autouse=True)
+def _worker_runs_again(service: Service) -> Iterator[None]:
+    """Whatever a test does to the worker, the next one finds it well."""
+    yield
+    if service.jobs.pid is not None:
+        os.kill(service.jobs.pid, signal.SIGCONT)
+    else:
+        service.jobs.start()
+        service.await_worker(service.jobs)
+
+
+def test_2_a_killed_worker_takes_its_engine_with_it_and_its_job_is_reclaimed(
+    service: Service, model: str
+) -> None:
+    with service.more():
+        job_id = service.submit_twice_the_step(model, "epochs=20")
+        service.running(job_id, 0.55)
+        (holder,) = service.rows("SELECT lease_owner FROM jobs WHERE id = %s", job_id)
+        victim = service.holder(job_id)
+        engines = service.engines(victim)
+        service.end(victim)
+        began = time.monotonic()
+        eventually(lambda: not any(engine.is_running() for engine in engines), 5, "engine's death")
+        eventually(
+            lambda: service.rows(
+                "SELECT 1 FROM jobs WHERE id = %s AND status = 'running' AND lease_owner <> %s",
+                job_id,
+                *holder,
+            ),
+            RECLAIMED_SECONDS,
+            "the next claim",
+        )
+        assert time.monotonic() - began < RECLAIMED_SECONDS
+        job = service.assert_undisturbed(job_id, [20, 20])
+        assert job["attempts"] == 2
+        assert service.states(job_id) == ["queued", "running", "queued", "running", "succeeded"]
+        firsts = service.rows(
+            "SELECT count(*) FROM events WHERE job_id = %s AND data->>'stage' = %s",
+            job_id,
+            "step 0, epoch 20",
+        )
+        assert firsts[0][0] <= 1, "the finished step is not done again"
+
+
+def test_3_a_stopped_worker_that_wakes_up_publishes_nothing(service: Service, model: str) -> None:
+    job_id = service.submit(model, "epochs=8")
+    service.running(job_id)
+    asleep = service.jobs.pid
+    assert asleep is not None
+    os.kill(asleep, signal.SIGSTOP)
+    with service.more():
+        job = service.assert_undisturbed(job_id, [8])
+        told = service.rows("SELECT count(*) FROM events WHERE job_id = %s", job_id)
+        os.kill(asleep, signal.SIGCONT)
+        eventually(lambda: not service.engines(service.jobs), what="the sleeper's giving up")
+        eventually(lambda: not service.busy(service.jobs), what="the sleeper's giving up")
+        assert service.job(job_id) == job
+        assert service.rows("SELECT count(*) FROM events WHERE job_id = %s", job_id) == told
+        assert service.rows("SELECT count(*) FROM artifacts WHERE job_id = %s", job_id) == [(1,)]
+
+
+def test_4_a_lease_does_not_pass_to_a_worker_that_only_looks_the_same(
+    service: Service, model: str
+) -> None:
+    job_id = service.submit(model, "epochs=15")
+    service.running(job_id)
+    service.end(service.jobs)
+    (before,) = service.rows("SELECT lease_owner, lease_token FROM jobs WHERE id = %s", job_id)
+    service.jobs.start()
+    service.assert_undisturbed(job_id, [15])
+    claims = service.states(job_id).count("running")
+    (after,) = service.rows("SELECT lease_owner, lease_token FROM jobs WHERE id = %s", job_id)
+    assert claims == 2
+    assert after[1] > before[1]
+
+
+def test_5_a_deploy_gives_the_job_back_at_once_and_spends_no_attempt(
+    service: Service, model: str
+) -> None:
+    with service.more():
+        job_id = service.submit(model, "epochs=25")
+        service.running(job_id, 0.1)
+        victim = service.holder(job_id)
+        began = time.monotonic()
+        assert victim.pid is not None
+        os.kill(victim.pid, signal.SIGTERM)
+        eventually(
+            lambda: service.states(job_id)[-2:] == ["queued", "running"], 5, "the next claim"
+        )
+        taken_over = time.monotonic() - began
+        eventually(lambda: victim.pid is None, 10, "the worker's end")
+        victim.stop()
+        assert victim.exit_code == 0
+        assert taken_over < 2, "nobody waits for the lease to run out"
+        job = service.assert_undisturbed(job_id, [25])
+        assert job["attempts"] == 1
+
+
+def test_15_two_reapers_at_once_take_each_job_back_once(service: Service, model: str) -> None:
+    with service.more("light"), service.more():
+        jobs = [service.submit(model, "epochs=15") for _ in range(2)]
+        for job_id in jobs:
+            service.running(job_id)
+        service.end(service.jobs)
+        service.jobs.start()
+        attempts = sorted(service.assert_undisturbed(each, [15])["attempts"] for each in jobs)
+        assert attempts == [1, 2]
+        told = [service.states(each) for each in jobs]
+        assert sorted(states.count("running") for states in told) == [1, 2]
+
+
+def test_15_a_wrong_clock_changes_nothing(service: Service, model: str) -> None:
+    with service.wrong_clock(minutes=5), service.wrong_clock(minutes=-5):
+        service.end(service.jobs)
+        jobs = [service.submit(model, "epochs=30") for _ in range(2)]
+        for job_id in jobs:
+            assert service.assert_undisturbed(job_id, [30])["attempts"] == 1
