@@ -7,7 +7,6 @@ here follows a link, and ``rm`` copes with whatever an engine has left.
 
 import fcntl
 import os
-import shutil
 import stat
 import subprocess
 import tempfile
@@ -80,11 +79,6 @@ def remove(directory: Path) -> None:
     if directory.exists():
         subprocess.run(["chmod", "-R", "u+rwx", "--", str(directory)], check=False)
         subprocess.run(words, check=False)
-
-
-def free_bytes(directory: Path) -> int:
-    """Return how much may still be written there."""
-    return shutil.disk_usage(directory).free
 
 
 def _locked(parent: Path) -> tuple[IO[bytes], Path]:

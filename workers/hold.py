@@ -16,6 +16,12 @@ from app.store.session import AWAY
 
 Answer = TypeVar("Answer")
 
+LAST_WRITE_SECONDS = 60.0
+GIVE_BACK_SECONDS = 5.0
+"""A process that stops has little time; without the write the lease runs out."""
+STUMBLE_SECONDS = 5.0
+"""How long a row waits after a fault of ours."""
+
 _TICK_SECONDS = 0.05
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0

@@ -32,16 +32,19 @@ from workers import answers, directories
 from workers.answers import Unreadable
 from workers.directories import Place
 from workers.engine import Engine
-from workers.hold import Cancelled, Hold, Stopping, insist
+from workers.hold import (
+    GIVE_BACK_SECONDS,
+    LAST_WRITE_SECONDS,
+    STUMBLE_SECONDS,
+    Cancelled,
+    Hold,
+    Stopping,
+    insist,
+)
 from workers.storing import put
 from workers.worker import Worker
 
 Answer = TypeVar("Answer")
-
-LAST_WRITE_SECONDS = 60.0
-GIVE_BACK_SECONDS = 5.0
-STUMBLE_SECONDS = 5.0
-"""How long an upload waits after a fault of ours."""
 
 log = structlog.get_logger(__name__)
 

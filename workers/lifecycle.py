@@ -40,18 +40,21 @@ from workers import answers, directories
 from workers.answers import Unreadable
 from workers.directories import Place
 from workers.engine import Engine
-from workers.hold import Cancelled, Hold, Stopping, insist
+from workers.hold import (
+    GIVE_BACK_SECONDS,
+    LAST_WRITE_SECONDS,
+    STUMBLE_SECONDS,
+    Cancelled,
+    Hold,
+    Stopping,
+    insist,
+)
 from workers.relay import Relay, Telling
 from workers.storing import put
 from workers.worker import Worker, threads
 
 Answer = TypeVar("Answer")
 
-LAST_WRITE_SECONDS = 60.0
-GIVE_BACK_SECONDS = 5.0
-"""A process that stops has little time; without the write the lease runs out."""
-STUMBLE_SECONDS = 5.0
-"""How long a job waits after a fault of ours."""
 MAX_ARTIFACTS = 16
 
 log = structlog.get_logger(__name__)

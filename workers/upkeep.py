@@ -6,6 +6,7 @@ free slot nudges for what waits, never for more than it could run; so nothing pi
 
 import random
 from datetime import timedelta
+from itertools import islice
 
 import structlog
 
@@ -17,6 +18,9 @@ from workers.worker import Worker
 
 UPKEEP_SECONDS = 60.0
 """How often bytes that nobody refers to are looked for."""
+
+BATCH = 500
+"""Stored digests that are looked up at one time."""
 
 _UPLOADS: tuple[tuple[nudge.Subject, type[ModelRow] | type[DatasetRow]], ...] = (
     ("model", ModelRow),
@@ -91,7 +95,8 @@ def collect(worker: Worker) -> None:
         for sha256 in blob_rows.collect(session, minutes):
             worker.blobs.delete(sha256)
     worker.blobs.sweep(grace)
-    for sha256 in worker.blobs.stale(grace):
+    stale = worker.blobs.stale(grace)
+    while digests := list(islice(stale, BATCH)):
         with transaction(worker.sessions) as session:
-            if not blob_rows.is_known(session, sha256):
+            for sha256 in blob_rows.unknown(session, digests):
                 worker.blobs.delete(sha256, unless_younger_than=grace)

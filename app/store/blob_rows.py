@@ -1,6 +1,6 @@
 """Which bytes are referred to, and which may be collected."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
@@ -34,9 +34,10 @@ def size_of(session: Session, sha256: str) -> int:
     return session.scalars(select(BlobRow.size_bytes).where(BlobRow.sha256 == sha256)).one()
 
 
-def is_known(session: Session, sha256: str) -> bool:
-    """Return whether these bytes have a row; if not, a crash came between bytes and row."""
-    return session.get(BlobRow, sha256) is not None
+def unknown(session: Session, digests: Collection[str]) -> set[str]:
+    """Return those without a row: a crash came between bytes and row."""
+    known = session.scalars(select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)))
+    return set(digests).difference(known)
 
 
 def collect(session: Session, grace_minutes: float, limit: int = 100) -> Sequence[str]:

@@ -29,9 +29,6 @@ _TOLERANCE = {"float64": 1e-6, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-
 _INTEGER_BOUNDS = (100, 2, 1)
 """Integers are drawn below these: token ids first, then masks, then zeros."""
 
-_MAX_ELEMENTS = 1 << 26
-"""Of one random input: larger ones are not tried."""
-
 
 @dataclass(frozen=True)
 class Trial:

@@ -15,7 +15,7 @@ from app.domain.reports import Evaluation, Fidelity, Latency, Measures, Metric, 
 from workers.compression.context import Samples
 from workers.compression.events import Events
 from workers.compression.graph.load import load
-from workers.compression.graph.shapes import dimension_names
+from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure import latency, quality, size
 from workers.compression.measure.fidelity import Closeness, Extent, are_scores
 from workers.compression.measure.memory import Prober
@@ -122,13 +122,7 @@ def _sizes(original: Path, ground: Ground) -> tuple[dict[str, int], dict[str, An
     """Return the sizes of the dynamic dimensions in the first sample, and the sample."""
     model = load(original)
     feeds = next(ground.samples.batches(1))[0]
-    sizes: dict[str, int] = {}
-    for value in model.graph.inputs:
-        names, shape = dimension_names(value), value.shape or ()
-        for name, declared, given in zip(names, shape, feeds[str(value.name)].shape, strict=False):
-            if not isinstance(declared, int):
-                sizes.setdefault(name, given)
-    return sizes, feeds
+    return sizes_of(model, feeds), feeds
 
 
 def _latency(original: Spread, compressed: Spread) -> Latency:
