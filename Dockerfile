@@ -10,7 +10,7 @@ COPY constraints.txt /etc/planish/constraints.txt
 
 FROM base AS wheel
 WORKDIR /source
-COPY pyproject.toml README.md constraints.txt ./
+COPY pyproject.toml README.md LICENSE constraints.txt ./
 COPY planish planish
 COPY app app
 COPY workers workers
