@@ -12,7 +12,7 @@ from app.domain.jobs import JobRequest
 from app.domain.models import ModelDescription
 from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal
 from app.domain.problems import DatasetMismatch, FieldError, Invalid, NotAvailable, Problem
-from app.domain.steps import Step
+from app.domain.steps import Outlook, Step
 
 Description = TypeVar("Description", ModelDescription, DatasetDescription)
 
@@ -117,7 +117,7 @@ def _step_faults(steps: Sequence[Step], inputs: Inputs) -> Iterator[Fault]:
         if (missing := _missing_data(step, inputs.dataset)) is not None:
             reason = f"Step {index + 1} ({step.method}) needs {missing}"
             yield Fault(Invalid, pointer, reason, index)
-        provided |= dict.fromkeys(step.provides, index)
+        provided |= dict.fromkeys(step.traits, index)
 
 
 def _missing_data(step: Step, dataset: Upload[DatasetDescription] | None) -> str | None:
@@ -167,14 +167,21 @@ def _forecast(request: JobRequest, inputs: Inputs) -> tuple[Estimate, list[Plann
     if model is None or not request.steps:
         return Estimate(size_bytes=None, macs=None, minutes=None), []
     dataset = inputs.dataset.description if inputs.dataset else None
-    samples = dataset.samples if dataset else 0
-    size, macs, minutes = inputs.model.size_bytes, model.macs, 0.0
-    skipped = []
+    graph = Outlook(
+        layers=model.layers,
+        size_bytes=inputs.model.size_bytes,
+        macs=model.macs,
+        samples=dataset.samples if dataset else 0,
+    )
+    minutes, skipped = 0.0, []
     for index, step in enumerate(request.steps):
-        expected = step.forecast(model.layers, size, macs, samples)
-        size, macs, minutes = expected.size_bytes, expected.macs, minutes + expected.minutes
+        expected = step.forecast(graph)
+        graph = graph.model_copy(update=expected.model_dump(include={"size_bytes", "macs"}))
+        minutes += expected.minutes
         skipped += [
             PlannedSkip(index=index, node=skip.node, reason=skip.reason)
             for skip in expected.skipped
         ]
-    return Estimate(size_bytes=size, macs=macs, minutes=round(minutes, 3)), skipped
+    return Estimate(
+        size_bytes=graph.size_bytes, macs=graph.macs, minutes=round(minutes, 3)
+    ), skipped

@@ -1,11 +1,14 @@
 """What a step may know besides its graph and its parameters."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.domain.jobs import Evaluate
 
 Feeds = dict[str, NDArray[Any]]
 """An array for each of the graph's inputs, by name."""
@@ -45,11 +48,30 @@ class Samples:
             yield {name: np.ascontiguousarray(a[filled]) for name, a in self.arrays.items()}, rows
 
 
+Tell = Callable[[str, float, int | None], None]
+"""Tells the user a figure on the way: its name, its value, the epoch."""
+
+
+def _silent(_name: str, _value: float, _epoch: int | None) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class Context:
-    """Everything random takes ``seed``; everything that computes takes ``threads``."""
+    """Everything random takes ``seed``; what computes takes ``threads`` and ``device``."""
 
     train: Samples | None
     """What may be looked at; None without a dataset."""
     seed: int
     threads: int
+    original: Path | None = None
+    """The upload in normal form: the teacher of those who ask for no other."""
+    workspace: Path | None = None
+    """The step's own directory; what lies in it outlives a killed process. None keeps nothing."""
+    device: str = "cpu"
+    """As torch names it."""
+    evaluate: Evaluate = field(default_factory=Evaluate)
+    """The metric and the output that the job asks for."""
+    max_quality_drop: float | None = None
+    """What the job requires; a step may meet it by doing less."""
+    tell: Tell = _silent

@@ -1,11 +1,12 @@
 """What the engine tells while it runs: one JSON object a line, appended."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.domain.events import EngineEvent, Log, Progress, StepFinished
+from app.domain.events import EngineEvent, Log, MetricValue, Progress, StepFinished
 
 _PAUSE = 0.25
 """Seconds between two events of progress within a part."""
@@ -54,6 +55,11 @@ class Events:
         """Tell the user something."""
         self._write(Log(message=message[:4000]))
         self._say(message)
+
+    def metric(self, step: int, name: str, value: float, epoch: int | None = None) -> None:
+        """Tell a figure on the way of step ``step``, counted from 0; one without a value is not."""
+        if math.isfinite(value):
+            self._write(MetricValue(step=step, name=name, value=value, epoch=epoch))
 
     def step(self, index: int) -> None:
         """Say that a step's graph and report are complete on disk."""

@@ -1,6 +1,7 @@
 """From a job directory to a measured artifact: intake, steps, delivery, evaluation, report."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from app.domain.datasets import DatasetDescription
@@ -62,7 +63,15 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     if missing := [name for name in order.deliver if name not in TARGETS]:
         raise NotAvailable(f"This deployment cannot deliver {', '.join(missing)}: use 'onnx'.")
     taken = _take_in(directory, order, events)
-    context = Context(taken.train, order.seed, taken.ground.threads)
+    context = Context(
+        train=taken.train,
+        seed=order.seed,
+        threads=taken.ground.threads,
+        original=directory / MODEL,
+        device=machine.torch_device(),
+        evaluate=order.evaluate,
+        max_quality_drop=order.require.max_quality_drop,
+    )
     graphs = [directory / MODEL]
     finished = []
     for index, step in enumerate(order.steps):
@@ -129,7 +138,8 @@ def _step(
     done = steps.finished(own)
     if done is None:
         advance = events.span(start, start + width, f"step {index + 1} of {count}: {step.method}")
-        done = steps.run(before, own, step, context, advance)
+        own_context = replace(context, workspace=own, tell=partial(events.metric, index))
+        done = steps.run(before, own, step, own_context, advance)
     events.step(index)
     return done
 

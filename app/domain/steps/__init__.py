@@ -1,6 +1,6 @@
 """The steps that a request may name: one module a method, listed once, here."""
 
-from app.domain.steps.base import Forecast, Needs, Skipped, Step
+from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step
 from app.domain.steps.quantize import Quantize
 
 AnyStep = Quantize
@@ -8,4 +8,4 @@ AnyStep = Quantize
 
 METHODS: tuple[type[Step], ...] = (Quantize,)
 
-__all__ = ["METHODS", "AnyStep", "Forecast", "Needs", "Quantize", "Skipped", "Step"]
+__all__ = ["METHODS", "AnyStep", "Forecast", "Needs", "Outlook", "Quantize", "Skipped", "Step"]

@@ -26,6 +26,18 @@ class Skipped(BaseModel):
     reason: str
 
 
+class Outlook(BaseModel):
+    """A graph as a plan sees it, from descriptions alone."""
+
+    model_config = ConfigDict(frozen=True)
+
+    layers: list[Layer]
+    size_bytes: int
+    macs: int
+    samples: int
+    """Of the dataset; 0 without one."""
+
+
 class Forecast(BaseModel):
     """What a plan expects of a step, from the model's description alone."""
 
@@ -55,6 +67,11 @@ class Step(BaseModel):
     def needs(self) -> Needs:
         """What this step, with these parameters, cannot do without."""
 
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """What a step with these parameters provides."""
+        return self.provides
+
     @abstractmethod
-    def forecast(self, layers: list[Layer], size_bytes: int, macs: int, samples: int) -> Forecast:
-        """Estimate the outcome on a graph of ``size_bytes`` with these ``layers``."""
+    def forecast(self, graph: Outlook) -> Forecast:
+        """Estimate what this step makes of a graph."""

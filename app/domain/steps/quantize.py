@@ -5,8 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.models import Layer
-from app.domain.steps.base import Forecast, Needs, Skipped, Step
+from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step
 
 MAIN_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Where the time and the bytes are; other operators lose more quality than they save time."""
@@ -89,15 +88,17 @@ class Quantize(Step):
             )
         return None
 
-    def forecast(self, layers: list[Layer], size_bytes: int, macs: int, samples: int) -> Forecast:
+    def forecast(self, graph: Outlook) -> Forecast:
         """Estimate bytes from the layers that change type; MACs stay, cheaper."""
-        verdicts = [(layer, self.skip(layer.name, layer.operator)) for layer in layers]
+        verdicts = [(layer, self.skip(layer.name, layer.operator)) for layer in graph.layers]
         saved_per_parameter = 2 if self.mode == "float16" else 3
         changed = sum(layer.parameters for layer, skipped in verdicts if skipped is None)
-        calibrated = min(samples, self.calibration_samples) if self.needs.data == "inputs" else 0
+        calibrated = (
+            min(graph.samples, self.calibration_samples) if self.needs.data == "inputs" else 0
+        )
         return Forecast(
-            size_bytes=max(size_bytes - saved_per_parameter * changed, size_bytes // 8),
-            macs=macs,
-            minutes=round(0.05 + size_bytes / 2e9 + calibrated * macs / 2e9 / 60, 3),
+            size_bytes=max(graph.size_bytes - saved_per_parameter * changed, graph.size_bytes // 8),
+            macs=graph.macs,
+            minutes=round(0.05 + graph.size_bytes / 2e9 + calibrated * graph.macs / 2e9 / 60, 3),
             skipped=[skipped for _, skipped in verdicts if skipped is not None],
         )

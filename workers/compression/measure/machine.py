@@ -29,6 +29,11 @@ def default_threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
+def torch_device() -> str:
+    """Return where torch computes here, as it names it: the visible GPU, or the CPU."""
+    return "cuda" if _cuda() else "cpu"
+
+
 def machine(device: str = "cpu") -> Machine:
     """Describe the machine that the engine runs on."""
     fields = _cpuinfo()

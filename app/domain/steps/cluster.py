@@ -1,0 +1,48 @@
+"""The parameters of ``cluster``: weights share a few values."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from app.domain.steps.base import Forecast, Needs, Outlook, Step
+from app.domain.steps.recover import Recover, training_minutes
+
+
+class Cluster(Step):
+    """Replace each weight by the nearest of a few values, and store which one.
+
+    The graph holds a codebook and indices for each tensor (Deep Compression, Han 2016); the runtime
+    looks the weights up, so that the file is smaller as it stands.
+    """
+
+    title: ClassVar[str] = "Weight sharing"
+    provides: ClassVar[tuple[str, ...]] = ("clustered",)
+    refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
+
+    method: Literal["cluster"] = "cluster"
+    clusters: int = Field(
+        default=16, ge=2, le=256, description="Values of each tensor; up to 16 take 4 bits each."
+    )
+    ignore: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(
+        default=[],
+        max_length=1000,
+        description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
+    )
+    recover: Recover | None = Field(
+        default=None, description="Training of the codebooks afterwards; indices stay."
+    )
+
+    @property
+    def needs(self) -> Needs:
+        """Clusters are found in the weights; recovery needs what it asks for."""
+        return self.recover.needs if self.recover else Needs(data="none")
+
+    def forecast(self, graph: Outlook) -> Forecast:
+        """Estimate the file; MACs stay."""
+        bits = 4 if self.clusters <= 16 else 8
+        weights = sum(layer.parameters for layer in graph.layers)
+        return Forecast(
+            size_bytes=max(graph.size_bytes - weights * (32 - bits) // 8, graph.size_bytes // 8),
+            macs=graph.macs,
+            minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
+        )

@@ -1,0 +1,98 @@
+"""The parameters of ``distill``: a smaller model learns from a larger one."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.steps.base import Forecast, Needs, Outlook, Step
+from app.domain.steps.recover import Recover, training_minutes
+
+ModelId = Annotated[str, Field(pattern=r"^mdl_[A-Za-z0-9_-]{1,60}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Architecture(_Part):
+    """A compact network that is built for the task."""
+
+    architecture: Literal[
+        "mobilenet_v2", "mobilenet_v3", "shufflenet_v2", "resnet_cifar", "mlp", "transformer"
+    ]
+    width: float = Field(
+        default=1.0, gt=0, le=4, allow_inf_nan=False, description="Multiplies every channel count."
+    )
+
+
+class Uploaded(_Part):
+    """Another model of the tenant, with the same inputs and outputs."""
+
+    model: ModelId
+
+
+class Scale(_Part):
+    """What is kept of the teacher."""
+
+    width: float = Field(default=0.5, gt=0, le=1, allow_inf_nan=False)
+    depth: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+
+
+class Derived(_Part):
+    """The teacher itself, narrower and shallower; weights are inherited."""
+
+    derive: Scale = Scale()
+
+
+Student = Architecture | Uploaded | Derived
+
+
+class DistillLoss(_Part):
+    """One term of the sum that the student minimises."""
+
+    kind: Literal["soft_targets", "labels", "features", "attention", "relational"]
+    weight: float = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False)
+    temperature: float = Field(
+        default=4.0, gt=0, le=100, allow_inf_nan=False, description="Of soft targets."
+    )
+
+
+class Distill(Step):
+    """Train a student to answer as the teacher does.
+
+    ``soft_targets`` (Hinton 2015) match softened outputs, ``features`` (FitNets) inner layers
+    through learned projections, ``attention`` (Zagoruyko 2017) where layers look, ``relational``
+    (RKD 2019) the distances between samples. Unlabelled data is enough.
+    """
+
+    title: ClassVar[str] = "Distillation"
+    provides: ClassVar[tuple[str, ...]] = ("distilled",)
+    refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
+
+    method: Literal["distill"] = "distill"
+    student: Student = Field(default=Derived(), description="The network that learns.")
+    teacher: Literal["original", "previous"] | ModelId = Field(
+        default="original",
+        description="The job's model, the previous step's result, or another model's id.",
+    )
+    losses: list[DistillLoss] = Field(
+        default=[DistillLoss(kind="soft_targets")], min_length=1, max_length=5
+    )
+    recover: Recover = Field(default=Recover(), description="How the student is trained.")
+
+    @property
+    def needs(self) -> Needs:
+        """Every loss needs inputs; ``labels`` needs targets."""
+        labels = any(loss.kind == "labels" for loss in self.losses)
+        return Needs(data="targets" if labels else "inputs", trainable=True)
+
+    def forecast(self, graph: Outlook) -> Forecast:
+        """Estimate the student from the teacher; of another network little is known before."""
+        kept = 1.0
+        if isinstance(self.student, Derived):
+            kept = self.student.derive.width**2 * self.student.derive.depth
+        return Forecast(
+            size_bytes=int(graph.size_bytes * kept),
+            macs=int(graph.macs * kept),
+            minutes=round(0.1 + 2 * training_minutes(self.recover, graph.macs, graph.samples), 3),
+        )

@@ -1,0 +1,75 @@
+"""The parameters of ``low_rank``: a layer becomes a product of thinner ones."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from app.domain.steps.base import Forecast, Needs, Outlook, Step
+from app.domain.steps.recover import Recover, training_minutes
+
+
+class LowRank(Step):
+    """Replace layers by two or three thinner ones whose product is near.
+
+    A layer is replaced only where that saves MACs; with ``of: latency`` only where it saves time on
+    the worker.
+    """
+
+    title: ClassVar[str] = "Low-rank factorisation"
+    provides: ClassVar[tuple[str, ...]] = ("factorized",)
+    refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered", "sparse")
+
+    method: Literal["low_rank"] = "low_rank"
+    decomposition: Literal["auto", "svd", "tucker2", "cp", "spatial_svd"] = Field(
+        default="auto",
+        description="'auto' takes svd for products and the best that fits for convolutions.",
+    )
+    ratio: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="The fraction of 'of' that is removed, over the whole model.",
+    )
+    of: Literal["macs", "parameters", "size", "latency"] = Field(
+        default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
+    )
+    rank: Literal["ratio", "energy", "vbmf"] = Field(
+        default="ratio",
+        description="Ranks by the budget that 'ratio' leaves, spread by measured sensitivity; by"
+        " the share of energy kept; or by variational Bayes (Nakajima 2013), without a budget.",
+    )
+    energy: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="The share of squared singular values kept in each layer; sets 'rank'.",
+    )
+    whiten: bool = Field(
+        default=True,
+        description="Weigh errors by the activations seen on data, where there is a dataset.",
+    )
+    calibration_samples: int = Field(
+        default=128, ge=1, le=10_000, description="Training samples that whitening looks at."
+    )
+    ignore: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(
+        default=[],
+        max_length=1000,
+        description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
+    )
+    recover: Recover | None = Field(default=None, description="Training afterwards.")
+
+    @property
+    def needs(self) -> Needs:
+        """The factors need no data; recovery needs what it asks for."""
+        return self.recover.needs if self.recover else Needs(data="none")
+
+    def forecast(self, graph: Outlook) -> Forecast:
+        """Estimate the file and the MACs that are left."""
+        kept = 1 - self.ratio
+        return Forecast(
+            size_bytes=int(graph.size_bytes * kept),
+            macs=int(graph.macs * kept),
+            minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
+        )

@@ -1,0 +1,123 @@
+"""The parameters of ``prune``: weights, channels and blocks that do little are taken away."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from app.domain.steps.base import Forecast, Needs, Outlook, Step
+from app.domain.steps.recover import Recover, training_minutes
+
+DATA_CRITERIA = frozenset({"taylor", "hessian", "apoz"})
+"""Criteria that look at data; the others look at weights alone."""
+
+
+class Prune(Step):
+    """Take away what contributes least.
+
+    ``channel`` removes whole channels, neurons and attention heads with everything that is coupled
+    to them: the graph becomes smaller and faster everywhere. ``unstructured``, ``n:m`` and
+    ``block`` set weights to zero and keep every shape.
+    """
+
+    title: ClassVar[str] = "Pruning"
+    provides: ClassVar[tuple[str, ...]] = ("pruned", "sparse")
+    refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
+
+    method: Literal["prune"] = "prune"
+    granularity: Literal["channel", "unstructured", "n:m", "block"] = Field(
+        default="channel", description="What is removed as a whole."
+    )
+    criterion: Literal[
+        "magnitude", "taylor", "hessian", "apoz", "lamp", "bn_scale", "fpgm", "random"
+    ] = Field(default="magnitude", description="What tells how much something contributes.")
+    norm: Literal["l1", "l2"] = Field(default="l2", description="The norm of 'magnitude'.")
+    scope: Literal["global", "layer"] = Field(
+        default="global", description="Whether layers compete, or each loses the same share."
+    )
+    ratio: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="The fraction of 'of' that channel pruning removes.",
+    )
+    of: Literal["macs", "parameters", "size", "latency"] = Field(
+        default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
+    )
+    sparsity: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="The fraction of weights set to zero by 'unstructured' and 'block'.",
+    )
+    n: int = Field(default=2, ge=1, le=64, description="Weights kept of each m, for 'n:m'.")
+    m: int = Field(default=4, ge=2, le=128, description="Neighbours in a group, for 'n:m'.")
+    block: list[Annotated[int, Field(ge=1, le=256)]] = Field(
+        default=[16, 1],
+        min_length=2,
+        max_length=2,
+        description="Output and input channels of a block, for 'block'.",
+    )
+    schedule: Literal["one_shot", "iterative", "polynomial"] = Field(
+        default="one_shot",
+        description="All at once, in equal parts, or along a cubic curve (Zhu & Gupta 2017); the"
+        " last two train in between and so need 'recover'.",
+    )
+    iterations: int = Field(
+        default=5, ge=2, le=100, description="Parts of the iterative and polynomial schedules."
+    )
+    initial_sparsity: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
+    final_sparsity: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="Where the polynomial schedule ends. Default: 'ratio' or 'sparsity'.",
+    )
+    begin: float = Field(
+        default=0.0, ge=0, le=1, description="Share of training before the schedule starts."
+    )
+    end: float = Field(default=0.75, ge=0, le=1, description="Share of training when it is done.")
+    reconstruct: bool = Field(
+        default=True,
+        description="Fit the next layer to what is left by least squares, where there is data.",
+    )
+    ignore: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(
+        default=[],
+        max_length=1000,
+        description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
+    )
+    recover: Recover | None = Field(default=None, description="Training afterwards.")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.granularity == "n:m" and self.n >= self.m:
+            raise ValueError("'n' of 'm' weights are kept, so n must be less than m")
+        if self.schedule != "one_shot" and self.recover is None:
+            raise ValueError(f"schedule '{self.schedule}' trains in between: add 'recover'")
+        if self.begin >= self.end:
+            raise ValueError("'begin' must be less than 'end'")
+        return self
+
+    @property
+    def traits(self) -> tuple[str, ...]:
+        """Channels are gone for good; zeros must be kept by what comes after."""
+        return ("pruned",) if self.granularity == "channel" else ("pruned", "sparse")
+
+    @property
+    def needs(self) -> Needs:
+        """Criteria that look at activations or gradients need inputs, recovery what it asks for."""
+        if self.recover is not None:
+            return self.recover.needs
+        data = self.criterion in DATA_CRITERIA
+        return Needs(data="inputs" if data else "none", trainable=self.criterion != "apoz" and data)
+
+    def forecast(self, graph: Outlook) -> Forecast:
+        """Estimate the file and the MACs that are left; zeros take no fewer bytes."""
+        kept = 1 - self.ratio if self.granularity == "channel" else 1.0
+        return Forecast(
+            size_bytes=int(graph.size_bytes * kept),
+            macs=int(graph.macs * kept),
+            minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
+        )

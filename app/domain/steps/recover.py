@@ -1,0 +1,62 @@
+"""How a step trains the graph after it has changed it."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.domain.steps.base import Needs
+
+Loss = Literal["labels", "teacher", "both"]
+
+
+class Recover(BaseModel):
+    """Train the compressed graph until quality is back, or time is up."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    epochs: int = Field(
+        default=10, ge=1, le=1000, description="Passes over the training split, at most."
+    )
+    minutes: float = Field(
+        default=30,
+        gt=0,
+        le=7 * 24 * 60,
+        allow_inf_nan=False,
+        description="Training stops after this time, and the best state so far is kept.",
+    )
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        allow_inf_nan=False,
+        description="Its peak. Default: found for the model and the optimizer.",
+    )
+    loss: Loss | None = Field(
+        default=None,
+        description="Against the targets, the original model's outputs, or both. Default: both"
+        " where the dataset has classes as targets, else the teacher.",
+    )
+    optimizer: Literal["adamw", "sgd"] = Field(
+        default="adamw", description="AdamW, or SGD with momentum 0.9."
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, le=65_536, description="Samples of one step. Default: 32 to 128."
+    )
+    augment: list[Literal["flip", "shift"]] = Field(
+        default=[],
+        max_length=2,
+        description="Images are mirrored, or moved by up to an eighth, at random.",
+    )
+
+    @property
+    def needs(self) -> Needs:
+        """Training on labels needs them; the teacher needs inputs alone."""
+        labels = self.loss in ("labels", "both")
+        return Needs(data="targets" if labels else "inputs", trainable=True)
+
+
+def training_minutes(recover: Recover | None, macs: int, samples: int) -> float:
+    """Estimate how long a recovery takes: forward and backward cost about six times the MACs."""
+    if recover is None:
+        return 0.0
+    return min(recover.minutes, recover.epochs * samples * macs * 6 / 2e10 / 60)
