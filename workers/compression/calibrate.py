@@ -21,6 +21,8 @@ from workers.compression.targets.onnx import batch_size, run
 _GROUP_BYTES = 256 << 20
 
 Advance = Callable[[float], None]
+Probe = Callable[[ir.Graph], list[str]]
+"""Adds outputs to a graph, and returns the names of those that it wants."""
 
 
 def observe(
@@ -57,7 +59,7 @@ def observe(
         def inner(fraction: float, index: int = index) -> None:
             advance(0.5 + (index + fraction) / len(groups) / 2)
 
-        for values in _runs(model, group, samples, threads, inner):
+        for values in runs(model, _values(group), samples, threads, inner):
             for name, value in zip(group, values, strict=True):
                 counts[name] += count(value, *extremes[name])
     return {name: Histogram(*extremes[name], counts[name]) for name in names}
@@ -70,7 +72,7 @@ def _extremes(
     low = np.full(len(names), np.inf)
     high = np.full(len(names), -np.inf)
     sizes = np.zeros(len(names), np.int64)
-    for values in _runs(model, names, samples, threads, advance, reduced=True):
+    for values in runs(model, _reduced(names), samples, threads, advance):
         scalars = np.array([float(v) for v in values]).reshape(len(names), 3)
         low, high = np.minimum(low, scalars[:, 0]), np.maximum(high, scalars[:, 1])
         sizes = np.maximum(sizes, scalars[:, 2].astype(np.int64) * 4)
@@ -93,27 +95,20 @@ def _groups(names: Sequence[str], sizes: dict[str, int]) -> list[list[str]]:
     return groups
 
 
-def _runs(
-    model: ir.Model,
-    names: Sequence[str],
-    samples: Samples,
-    threads: int,
-    advance: Advance,
-    *,
-    reduced: bool = False,
+def runs(
+    model: ir.Model, probe: Probe, samples: Samples, threads: int, advance: Advance
 ) -> Iterator[list[NDArray[Any]]]:
-    """Yield, for each batch, the tensors' values, or minimum, maximum and size of each."""
+    """Yield, for each batch of samples, what a probe looks at.
+
+    Args:
+        model: the graph; not changed.
+        probe: adds the outputs that are wanted to a copy of it.
+        samples: one pass runs over all of them.
+        threads: to compute with.
+        advance: told the fraction done.
+    """
     probed = model.clone()
-    values = ir.convenience.create_value_mapping(probed.graph)
-    wanted: list[str] = []
-    for index, name in enumerate(names):
-        value = values[name]
-        if reduced:
-            wanted += _reduce(probed.graph, value, index)
-        elif value.is_graph_output():
-            wanted.append(name)
-        else:
-            wanted.append(_expose(probed.graph, "Identity", value, f"{index}_value"))
+    wanted = probe(probed.graph)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "probed.onnx"
         save(probed, path)
@@ -126,13 +121,38 @@ def _runs(
         advance(done / len(samples))
 
 
-def _reduce(graph: ir.Graph, value: ir.Value, index: int) -> list[str]:
-    smallest = _expose(graph, "ReduceMin", value, f"{index}_low", {"keepdims": 0})
-    largest = _expose(graph, "ReduceMax", value, f"{index}_high", {"keepdims": 0})
-    return [smallest, largest, _expose(graph, "Size", value, f"{index}_size")]
+def _values(names: Sequence[str]) -> Probe:
+    """Look at whole values."""
+
+    def probe(graph: ir.Graph) -> list[str]:
+        values = ir.convenience.create_value_mapping(graph)
+        return [
+            name
+            if values[name].is_graph_output()
+            else expose(graph, "Identity", values[name], f"{index}_value")
+            for index, name in enumerate(names)
+        ]
+
+    return probe
 
 
-def _expose(
+def _reduced(names: Sequence[str]) -> Probe:
+    """Look at the smallest and the largest element of each value, and its size."""
+
+    def probe(graph: ir.Graph) -> list[str]:
+        values = ir.convenience.create_value_mapping(graph)
+        wanted = []
+        for index, name in enumerate(names):
+            for operator, what in (("ReduceMin", "low"), ("ReduceMax", "high")):
+                scalar = {"keepdims": 0}
+                wanted.append(expose(graph, operator, values[name], f"{index}_{what}", scalar))
+            wanted.append(expose(graph, "Size", values[name], f"{index}_size"))
+        return wanted
+
+    return probe
+
+
+def expose(
     graph: ir.Graph, operator: str, value: ir.Value, name: str, attributes: Any = None
 ) -> str:
     """Make ``operator(value)`` an output of the graph."""

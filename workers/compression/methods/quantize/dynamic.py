@@ -10,9 +10,10 @@ import onnx_ir as ir
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
+from workers.compression.graph.editor import constant
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import Grid
-from workers.compression.methods.quantize.layers import Layer, constant, select
+from workers.compression.methods.quantize.layers import Layer, select
 from workers.compression.methods.quantize.writer import Writer, change
 
 _OPSET = 11
@@ -35,7 +36,7 @@ def quantize_dynamic(model: ir.Model, parameters: Quantize) -> Outcome:
     writer = Writer(model)
     inputs: dict[ir.Value, ir.Node] = {}
     changes = [_replace(writer, layer, parameters, inputs) for layer in layers]
-    writer.remove_unused()
+    writer.edit.remove_unused()
     return Outcome(model, changes, skipped)
 
 
@@ -43,11 +44,11 @@ def _replace(
     writer: Writer, layer: Layer, parameters: Quantize, inputs: dict[ir.Value, ir.Node]
 ) -> LayerChange:
     """Put the integer product in the place of a float one."""
-    node, graph = layer.node, writer.graph
+    node, graph = layer.node, writer.edit.graph
     data = node.inputs[0]
     assert data is not None
     if data not in inputs:
-        inputs[data] = writer.node(
+        inputs[data] = writer.edit.node(
             "DynamicQuantizeLinear", [data], f"{data.name}_quantized", f"{data.name}_scale",
             f"{data.name}_zero_point",
         )  # fmt: skip
@@ -55,22 +56,22 @@ def _replace(
     rounded, scale, zero = inputs[data].outputs
     grid, stored = _weight(writer, layer, parameters.weights)
     factor = np.float32(_attribute(node, "alpha")) * grid.scale
-    middle = writer.constant(f"{stored.name}_zero_point", grid.zero_point.reshape(-1)[:1][0])
+    middle = writer.edit.constant(f"{stored.name}_zero_point", grid.zero_point.reshape(-1)[:1][0])
     steps = [
-        writer.node("MatMulInteger", [rounded, stored, zero, middle], f"{node.name}_integer"),
+        writer.edit.node("MatMulInteger", [rounded, stored, zero, middle], f"{node.name}_integer"),
     ]
-    steps.append(writer.node("Cast", [steps[0].outputs[0]], f"{node.name}_cast", to=_FLOAT))
-    scales = writer.constant(f"{stored.name}_scale", factor)
-    steps.append(writer.node("Mul", [scale, scales], f"{node.name}_scales"))
+    steps.append(writer.edit.node("Cast", [steps[0].outputs[0]], f"{node.name}_cast", to=_FLOAT))
+    scales = writer.edit.constant(f"{stored.name}_scale", factor)
+    steps.append(writer.edit.node("Mul", [scale, scales], f"{node.name}_scales"))
     steps.append(
-        writer.node("Mul", [steps[1].outputs[0], steps[2].outputs[0]], f"{node.name}_product")
+        writer.edit.node("Mul", [steps[1].outputs[0], steps[2].outputs[0]], f"{node.name}_product")
     )
     if layer.bias is not None:
         bias = constant(layer.bias).reshape(-1) * np.float32(_attribute(node, "beta"))
-        added = writer.constant(f"{node.name}_bias", bias.astype(np.float32))
-        steps.append(writer.node("Add", [steps[-1].outputs[0], added], f"{node.name}_sum"))
+        added = writer.edit.constant(f"{node.name}_bias", bias.astype(np.float32))
+        steps.append(writer.edit.node("Add", [steps[-1].outputs[0], added], f"{node.name}_sum"))
     report = change(layer, "activations uint8 at run time", grid, _as_before(layer, stored))
-    writer.replace(node, steps)
+    writer.edit.replace(node, steps)
     return report
 
 

@@ -12,11 +12,11 @@ from onnxruntime.transformers import float16
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
+from workers.compression.graph.editor import constant, name_nodes
 from workers.compression.graph.load import INLINE_LIMIT
 from workers.compression.graph.operators import operator_of
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import sqnr_db
-from workers.compression.methods.quantize.layers import constant, name_nodes
 
 _LARGEST = 65504.0
 

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.steps import Quantize, Skipped
+from workers.compression.graph.editor import constant, name_nodes
 from workers.compression.graph.operators import channel_axis, operator_of
 
 _SUPPORTED = ("Conv", "ConvTranspose", "Gather", "Gemm", "MatMul")
@@ -37,23 +37,6 @@ class Layer:
     def weights(self) -> NDArray[np.float32]:
         """The weight's values."""
         return constant(self.weight)
-
-
-def constant(value: ir.Value) -> NDArray[Any]:
-    """Return the values of an initializer."""
-    if value.const_value is None:
-        raise ValueError(f"{value.name} is not constant")
-    return value.const_value.numpy()
-
-
-def name_nodes(model: ir.Model) -> None:
-    """Give nodes without a name one, the same each time, so that reports can speak of them."""
-    taken = {node.name for node in model.graph.all_nodes() if node.name}
-    for index, node in enumerate(model.graph.all_nodes()):
-        if not node.name:
-            name = f"{node.op_type}_{index}"
-            node.name = name if name not in taken else f"{name}_{len(taken)}"
-            taken.add(node.name)
 
 
 def select(model: ir.Model, parameters: Quantize) -> tuple[list[Layer], list[Skipped]]:

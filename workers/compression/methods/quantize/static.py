@@ -24,10 +24,11 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
 from workers.compression.calibrate import observe
 from workers.compression.context import Context, Samples
+from workers.compression.graph.editor import constant
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges
 from workers.compression.methods.quantize.integers import Grid, quantize_bias, range_grid
-from workers.compression.methods.quantize.layers import Layer, constant, select
+from workers.compression.methods.quantize.layers import Layer, select
 from workers.compression.methods.quantize.opset import PER_CHANNEL, at_least
 from workers.compression.methods.quantize.writer import Writer, change
 
@@ -70,7 +71,7 @@ def quantize_static(
     writer = Writer(model, parameters.activations)
     changes = [_write_weight(writer, site, parameters, grids) for site in sites]
     _write_pairs(writer, sites, grids)
-    writer.remove_unused()
+    writer.edit.remove_unused()
     return Outcome(model, changes, skipped)
 
 
@@ -174,7 +175,9 @@ def _write_weight(writer: Writer, site: Site, parameters: Quantize, grids: Grids
         writer.dequantize_before(node, 1, stored, grid)
     if bias is not None and scale is not None:
         units = Grid(grid.scale * scale, np.zeros(grid.scale.shape, np.int32), _first(grid))
-        integers = writer.constant(f"{node.name}_bias_quantized", quantize_bias(bias, units.scale))
+        integers = writer.edit.constant(
+            f"{node.name}_bias_quantized", quantize_bias(bias, units.scale)
+        )
         writer.dequantize_before(node, 2, integers, units)
         if node.op_type == "Gemm":
             node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
@@ -207,7 +210,7 @@ def _write_pairs(writer: Writer, sites: list[Site], grids: Grids) -> None:
             writer.quantize_output(site.tail, grids[site.tail])
             cut = site.tail.producer()
             if cut is not None and cut is not site.layer.node and _covers(cut, grids[site.tail]):
-                writer.bypass(cut)
+                writer.edit.bypass(cut)
     tails = {site.tail for site in sites}
     for value in dict.fromkeys(site.data for site in sites if site.data is not None):
         if value in tails:

@@ -1,0 +1,129 @@
+"""Edits a graph in place: nodes and constants under names that never collide."""
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+
+class Editor:
+    """The edits that methods make to a model's main graph.
+
+    Args:
+        model: the graph to edit.
+    """
+
+    def __init__(self, model: ir.Model) -> None:
+        self.graph = model.graph
+        self._names = _names(model)
+
+    def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
+        """Add an initializer."""
+        fresh = self.fresh(name)
+        tensor = ir.Tensor(np.ascontiguousarray(array), name=fresh)
+        value = ir.Value(
+            name=fresh, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype)
+        )
+        self.graph.register_initializer(value)
+        return value
+
+    def node(
+        self,
+        operator: str,
+        inputs: list[ir.Value],
+        *outputs: str,
+        domain: str = "",
+        **attributes: Any,
+    ) -> ir.Node:
+        """Make a node, not yet in the graph, with the name of its first output."""
+        node = ir.node(operator, inputs, attributes, domain=domain, num_outputs=len(outputs))
+        for value, name in zip(node.outputs, outputs, strict=True):
+            value.name = self.fresh(name)
+        node.name = node.outputs[0].name
+        if domain:
+            self.graph.opset_imports.setdefault(domain, 1)
+        return node
+
+    def replace(self, node: ir.Node, steps: list[ir.Node]) -> None:
+        """Put nodes in the place of one; the last one's output takes over its name."""
+        self.graph.insert_before(node, steps)
+        old, new = node.outputs[0], steps[-1].outputs[0]
+        new.shape, new.type = old.shape, old.type
+        name = old.name
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+        self.graph.remove(node, safe=True)
+        new.name = name
+
+    def bypass(self, node: ir.Node) -> None:
+        """Remove a node; who read its output reads its first input."""
+        value = node.inputs[0]
+        assert value is not None
+        ir.convenience.replace_all_uses_with(node.outputs[0], value)
+        self.graph.remove(node, safe=True)
+
+    def remove_unused(self) -> None:
+        """Drop the initializers that nothing reads any more."""
+        for name, value in list(self.graph.initializers.items()):
+            if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+                del self.graph.initializers[name]
+
+    def insert_after(self, value: ir.Value, nodes: Collection[ir.Node]) -> None:
+        """Put nodes right behind the one that makes ``value``, or first of all."""
+        producer = value.producer()
+        if producer is None:
+            self.graph.insert_before(self.graph[0], nodes)
+        else:
+            self.graph.insert_after(producer, nodes)
+
+    def behind(self, value: ir.Value, *nodes: ir.Node) -> None:
+        """Put nodes behind ``value``; who read it reads the last one, under the same name."""
+        last = nodes[-1].outputs[0]
+        first_reader = nodes[0]
+        uses = [use for use in value.uses() if use[0] is not first_reader]
+        self.insert_after(value, nodes)
+        for node, slot in uses:
+            node.replace_input_with(slot, last)
+        if value.is_graph_output():
+            outputs = self.graph.outputs
+            outputs[outputs.index(value)] = last
+            last.shape, last.type = value.shape, value.type
+            value.name, last.name = self.fresh(f"{value.name}_float"), value.name
+
+    def fresh(self, name: str) -> str:
+        """Return ``name``, with a number behind it when it is taken."""
+        candidate, count = name, 1
+        while candidate in self._names:
+            candidate, count = f"{name}_{count}", count + 1
+        self._names.add(candidate)
+        return candidate
+
+
+def constant(value: ir.Value) -> NDArray[Any]:
+    """Return the values of an initializer."""
+    if value.const_value is None:
+        raise ValueError(f"{value.name} is not constant")
+    return value.const_value.numpy()
+
+
+def name_nodes(model: ir.Model) -> None:
+    """Give nodes without a name one, the same each time, so that reports can speak of them."""
+    taken = {node.name for node in model.graph.all_nodes() if node.name}
+    for index, node in enumerate(model.graph.all_nodes()):
+        if not node.name:
+            name = f"{node.op_type}_{index}"
+            node.name = name if name not in taken else f"{name}_{len(taken)}"
+            taken.add(node.name)
+
+
+def _names(model: ir.Model) -> set[str]:
+    """Return the names of all values and nodes, those in subgraphs included."""
+    found = {
+        str(v.name)
+        for graph in model.graphs()
+        for v in (*graph.inputs, *graph.initializers.values())
+    }
+    for node in model.graph.all_nodes():
+        found |= {str(value.name) for value in node.outputs} | {str(node.name)}
+    return found
