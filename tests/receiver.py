@@ -67,8 +67,8 @@ class Receiver:
 
 
 @contextmanager
-def receiver(wrap: Callable[[Any], Any] | None = None) -> Iterator[Receiver]:
-    """Run a receiver; ``wrap`` may put TLS around its socket."""
+def receiver(wrap: Callable[[Any], Any] | None = None, *, port: int = 0) -> Iterator[Receiver]:
+    """Run a receiver, on any free port for 0; ``wrap`` may put TLS around its socket."""
     state = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -91,7 +91,7 @@ def receiver(wrap: Callable[[Any], Any] | None = None) -> Iterator[Receiver]:
         def handle_error(self, *args: object) -> None:
             """Say nothing: callers that give up are what is tested."""
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", port), Handler)
     if wrap is not None:
         server.socket = wrap(server.socket)
     state.url = f"{'http' if wrap is None else 'https'}://localhost:{server.server_port}/hook"

@@ -55,18 +55,13 @@ def run(
         announce(me)
         celery = application(settings)
         tasks.register(celery, me)
-        looking = threading.Thread(target=upkeep.look, args=(me,), name="look", daemon=True)
-        calling = threading.Thread(
-            target=dispatch,
-            args=(me.sessions, settings, me.id, me.delivery_due, me.stopping),
-            name="dispatch",
-        )
+        beside = [threading.Thread(target=upkeep.look, args=(me,), name="look")]
+        if queue == "light":
+            due = (me.sessions, settings, me.id, me.delivery_due, me.stopping)
+            beside.append(threading.Thread(target=dispatch, args=due, name="dispatch"))
 
         def ready(sender: Any, **_: object) -> None:
             sender.hub.call_repeatedly(FREE_SLOT_SECONDS, _nothing)
-            looking.start()
-            if queue == "light":
-                calling.start()
 
         def stop(**_: object) -> None:
             me.stopping.set()
@@ -84,10 +79,14 @@ def run(
             f"--queues={queue}",
         ]
         words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        for thread in beside:
+            thread.start()
         try:
             celery.worker_main([*words, f"--hostname={me.id}@%h"])
         finally:
             stop()
+            for thread in beside:
+                thread.join()
 
 
 def _nothing() -> None:

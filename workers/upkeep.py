@@ -1,10 +1,11 @@
 """What a worker does by itself, every few seconds: look at the table, and put right what time did.
 
-Nudges may be lost, workers may die, Redis may be flushed: the table has it all. A process with a
-free slot nudges for what waits, never for more than it could run; so nothing piles up.
+Nudges may be lost, workers may die, Redis may be away: the table has it all. A process with a free
+slot takes what waits by itself.
 """
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from itertools import islice
 
@@ -14,6 +15,7 @@ from app import nudge
 from app.store import blob_rows, inspections, runs, upkeep, workers
 from app.store.session import AWAY, transaction
 from app.store.tables import DatasetRow, ModelRow
+from workers.tasks import work
 from workers.worker import Worker
 
 UPKEEP_SECONDS = 60.0
@@ -31,26 +33,31 @@ log = structlog.get_logger(__name__)
 
 
 def look(worker: Worker) -> None:
-    """Look at the table until the process stops; the light queue's processes also do upkeep."""
+    """Look at the table until the process stops; the light queue's processes also do upkeep.
+
+    Runs that were begun here are over when this returns.
+    """
     every = worker.settings.lease.scan_seconds
     rounds_between = max(1, round(UPKEEP_SECONDS / every))
     count = random.randrange(rounds_between)  # noqa: S311 (spreads workers, hides nothing)
-    while not worker.stopping.wait(every * random.uniform(0.75, 1.25)):  # noqa: S311 (the same)
-        count += 1
-        try:
-            look_once(worker)
-            if worker.queue == "light":
-                reap(worker)
-                if count % rounds_between == 0:
-                    collect(worker)
-        except AWAY as error:
-            log.warning("the table cannot be looked at", error=str(error).partition("\n")[0])
-        except Exception:
-            log.exception("a fault of ours")
+    with ThreadPoolExecutor(worker.slots.total, thread_name_prefix="found") as pool:
+        while not worker.stopping.wait(every * random.uniform(0.75, 1.25)):  # noqa: S311 (the same)
+            count += 1
+            try:
+                for subject, row_id in look_once(worker):
+                    pool.submit(_run, worker, subject, row_id)
+                if worker.queue == "light":
+                    reap(worker)
+                    if count % rounds_between == 0:
+                        collect(worker)
+            except AWAY as error:
+                log.warning("the table cannot be looked at", error=str(error).partition("\n")[0])
+            except Exception:
+                log.exception("a fault of ours")
 
 
-def look_once(worker: Worker) -> None:
-    """Say that this worker lives, and nudge for what waits and could run here now."""
+def look_once(worker: Worker) -> list[tuple[nudge.Subject, str]]:
+    """Say that this worker lives; return what waits and could run here now."""
     free = worker.slots.free
     waiting: list[tuple[nudge.Subject, str]] = []
     with transaction(worker.sessions) as session:
@@ -61,8 +68,18 @@ def look_once(worker: Worker) -> None:
             for subject, table in _UPLOADS:
                 uploads = inspections.next_waiting(session, table, free)
                 waiting += [(subject, each) for each in uploads]
-    for subject, row_id in waiting:
-        nudge.send(worker.settings, subject, row_id)
+    return waiting
+
+
+def _run(worker: Worker, subject: nudge.Subject, row_id: str) -> None:
+    try:
+        with worker.slots.one() as taken:
+            if taken:
+                work(worker, subject, row_id)
+    except AWAY as error:
+        log.warning("put off", id=row_id, error=str(error).partition("\n")[0])
+    except Exception:
+        log.exception("a fault of ours", id=row_id)
 
 
 def reap(worker: Worker) -> None:

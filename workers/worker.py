@@ -19,25 +19,26 @@ Queue = Literal["jobs", "light"]
 
 
 class Slots:
-    """How many tasks run, of how many that may."""
+    """How many tasks may run at one time, whoever asks for them."""
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self._taken = 0
-        self._lock = threading.Lock()
-
-    @property
-    def free(self) -> int:
+        self.free = total
         """How many more tasks may run now."""
-        return self.total - self._taken
+        self._changed = threading.Condition()
 
-    def __enter__(self) -> None:
-        with self._lock:
-            self._taken += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._taken -= 1
+    @contextmanager
+    def one(self, seconds: float = 0.0) -> Iterator[bool]:
+        """Take a slot for a while, if one is free within ``seconds``; say whether."""
+        with self._changed:
+            taken = self._changed.wait_for(lambda: self.free > 0, seconds)
+            self.free -= taken
+        try:
+            yield taken
+        finally:
+            with self._changed:
+                self.free += taken
+                self._changed.notify()
 
 
 class Sandboxes:

@@ -38,6 +38,7 @@ SETTINGS = {
     "WORKER_LIGHT_SLOTS": "1",
     "AUTH_REQUIRED": "false",
     "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "WEBHOOK_TIMEOUT_SECONDS": "2",
 }
 RECLAIMED_SECONDS = 10.0
 """Within which a killed worker's job runs again, here and with the default settings."""

@@ -11,10 +11,11 @@ import pytest
 import redis
 
 from tests.e2e.service import Service, eventually, small_model
+from tests.receiver import receiver
 
 
 @pytest.mark.parametrize("seconds", [1, 8])
-def test_7_redis_killed_for_a_while_delays_jobs_and_doubles_none(
+def test_7_redis_killed_for_a_while_doubles_no_job(
     service: Service, model: str, seconds: float
 ) -> None:
     running = service.submit(model, "epochs=20")
@@ -25,6 +26,30 @@ def test_7_redis_killed_for_a_while_delays_jobs_and_doubles_none(
     service.redis.start()
     for job_id, epochs in ((running, 20), (queued, 2)):
         assert service.assert_undisturbed(job_id, [epochs])["attempts"] == 1
+
+
+def test_7_without_redis_for_a_minute_everything_goes_on(service: Service, model: str) -> None:
+    """Workers look at the table by themselves: uploads, jobs and webhooks need no nudge."""
+    with receiver() as told, service.more() as late:
+        hook = service.http.post("/v1/webhooks", json={"url": told.url}).json()["id"]
+        running = service.submit(model, "epochs=15")
+        service.running(running)
+        service.end(service.redis)
+        began = time.monotonic()
+        jobs = [service.submit(service.upload(small_model(7)), "epochs=2") for _ in range(3)]
+        for job_id, epochs in ((running, 15), *((each, 2) for each in jobs)):
+            assert service.assert_undisturbed(job_id, [epochs])["attempts"] == 1
+        for _ in (running, *jobs):
+            assert told.arrived.acquire(timeout=10)
+        assert time.monotonic() - began < 30
+        assert len({call.id for call in told.calls}) == len(told.calls) == 1 + len(jobs)
+        service.http.delete(f"/v1/webhooks/{hook}").raise_for_status()
+        service.end(late, signal.SIGTERM)
+        assert late.exit_code == 0
+        time.sleep(max(0, began + 60 - time.monotonic()))
+    service.redis.start()
+    after = service.submit(model, "epochs=2")
+    assert service.assert_undisturbed(after, [2])["attempts"] == 1
 
 
 def test_7_a_flushed_queue_loses_no_job_and_doubles_none(service: Service, model: str) -> None:
