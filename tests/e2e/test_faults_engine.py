@@ -36,16 +36,24 @@ def test_1_a_killed_engine_goes_on_from_its_last_checkpoint(service: Service, mo
 def test_6_a_run_over_its_memory_fails_and_says_so_while_its_neighbour_goes_on(
     service: Service, model: str
 ) -> None:
-    with service.more():
-        neighbour = service.submit(model, "epochs=30")
+    with service.more() as other:
+        workers = service.jobs.pid, other.pid
+        neighbour = service.submit(model, "epochs=100")
         service.running(neighbour)
         job = service.finished(service.submit(model, "hoard"))
         assert job["status"] == "failed"
         assert job["problem"]["type"] == "memory-limit"
         assert job["problem"]["limit_bytes"] == GIB
+        assert str(GIB) in job["problem"]["detail"]
         assert job["attempts"] == 2
         assert job["usage"]["peak_memory_bytes"] > GIB
-        service.assert_undisturbed(neighbour, [30])
+        assert job["artifacts"] == []
+        assert service.states(job["id"]) == ["queued", "running", "failed"]
+        assert service.job(neighbour)["status"] == "running"
+        following = service.submit(model, "epochs=1")
+        assert service.assert_undisturbed(following, [1])["attempts"] == 1
+        assert service.assert_undisturbed(neighbour, [100])["attempts"] == 1
+        assert (service.jobs.pid, other.pid) == workers
 
 
 def test_a_run_over_its_disk_fails_and_says_so(service: Service, model: str) -> None:
