@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from workers.compression.context import Samples
 from workers.compression.graph import runtime
+from workers.compression.graph.editor import Editor
 from workers.compression.graph.load import save
 from workers.compression.methods.quantize.ranges import BINS, Histogram, count
 from workers.compression.targets.onnx import batch_size, run
@@ -21,7 +22,7 @@ from workers.compression.targets.onnx import batch_size, run
 _GROUP_BYTES = 256 << 20
 
 Advance = Callable[[float], None]
-Probe = Callable[[ir.Graph], list[str]]
+Probe = Callable[[Editor], list[str]]
 """Adds outputs to a graph, and returns the names of those that it wants."""
 
 
@@ -108,7 +109,7 @@ def runs(
         advance: told the fraction done.
     """
     probed = model.clone()
-    wanted = probe(probed.graph)
+    wanted = probe(Editor(probed))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "probed.onnx"
         save(probed, path)
@@ -121,16 +122,25 @@ def runs(
         advance(done / len(samples))
 
 
+def show(edit: Editor, node: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT) -> str:
+    """Put a node at a graph's end and make what it gives an output; return its name."""
+    value = node.outputs[0]
+    value.type = ir.TensorType(dtype)
+    edit.graph.append(node)
+    edit.graph.outputs.append(value)
+    return str(value.name)
+
+
 def _values(names: Sequence[str]) -> Probe:
     """Look at whole values."""
 
-    def probe(graph: ir.Graph) -> list[str]:
-        values = ir.convenience.create_value_mapping(graph)
+    def probe(edit: Editor) -> list[str]:
+        values = ir.convenience.create_value_mapping(edit.graph)
         return [
             name
             if values[name].is_graph_output()
-            else expose(graph, "Identity", values[name], f"{index}_value")
-            for index, name in enumerate(names)
+            else show(edit, edit.node("Identity", [values[name]], f"{name}_value"))
+            for name in names
         ]
 
     return probe
@@ -139,29 +149,15 @@ def _values(names: Sequence[str]) -> Probe:
 def _reduced(names: Sequence[str]) -> Probe:
     """Look at the smallest and the largest element of each value, and its size."""
 
-    def probe(graph: ir.Graph) -> list[str]:
-        values = ir.convenience.create_value_mapping(graph)
+    def probe(edit: Editor) -> list[str]:
+        values = ir.convenience.create_value_mapping(edit.graph)
         wanted = []
-        for index, name in enumerate(names):
-            for operator, what in (("ReduceMin", "low"), ("ReduceMax", "high")):
-                scalar = {"keepdims": 0}
-                wanted.append(expose(graph, operator, values[name], f"{index}_{what}", scalar))
-            wanted.append(expose(graph, "Size", values[name], f"{index}_size"))
+        for name in names:
+            value = values[name]
+            for operator in ("ReduceMin", "ReduceMax"):
+                reduced = edit.node(operator, [value], f"{name}_{operator}", keepdims=0)
+                wanted.append(show(edit, reduced))
+            wanted.append(show(edit, edit.node("Size", [value], f"{name}_size"), ir.DataType.INT64))
         return wanted
 
     return probe
-
-
-def expose(
-    graph: ir.Graph, operator: str, value: ir.Value, name: str, attributes: Any = None
-) -> str:
-    """Make ``operator(value)`` an output of the graph."""
-    node = ir.node(operator, [value], attributes or {}, name=f"planish_{name}")
-    out = node.outputs[0]
-    out.name, out.type = (
-        f"planish_{name}",
-        ir.TensorType(ir.DataType.INT64 if operator == "Size" else ir.DataType.FLOAT),
-    )
-    graph.append(node)
-    graph.outputs.append(out)
-    return out.name

@@ -34,6 +34,11 @@ class Samples:
         """Return the samples of other rows."""
         return replace(self, indices=indices)
 
+    def draw(self, count: int, seed: int) -> "Samples":
+        """Return ``count`` of the samples at random, or all, in their order."""
+        chosen = np.random.default_rng(seed).permutation(len(self))[:count]
+        return self.take([self.indices[i] for i in sorted(chosen.tolist())])
+
     def batches(self, size: int) -> Iterator[tuple[Feeds, list[int]]]:
         """Yield feeds of exactly ``size`` samples with the rows that count.
 
@@ -64,6 +69,8 @@ class Context:
     """What may be looked at; None without a dataset."""
     seed: int
     threads: int
+    example: Feeds = field(default_factory=dict)
+    """One sample, random without a dataset: what sizes the inputs have."""
     original: Path | None = None
     """The upload in normal form: the teacher of those who ask for no other."""
     workspace: Path | None = None

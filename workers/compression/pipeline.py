@@ -67,6 +67,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         train=taken.train,
         seed=order.seed,
         threads=taken.ground.threads,
+        example=next((taken.train or taken.ground.samples).batches(1))[0],
         original=directory / MODEL,
         device=machine.torch_device(),
         evaluate=order.evaluate,

@@ -1,11 +1,27 @@
 """The steps that a request may name: one module a method, listed once, here."""
 
-from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step
+from typing import Annotated
+
+from pydantic import Field
+
+from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step, matches
+from app.domain.steps.low_rank import LowRank
 from app.domain.steps.quantize import Quantize
 
-AnyStep = Quantize
-"""Any step of a request; a union discriminated by ``method`` as soon as there are two."""
+AnyStep = Annotated[LowRank | Quantize, Field(discriminator="method")]
+"""Any step of a request."""
 
-METHODS: tuple[type[Step], ...] = (Quantize,)
+METHODS: tuple[type[Step], ...] = (LowRank, Quantize)
 
-__all__ = ["METHODS", "AnyStep", "Forecast", "Needs", "Outlook", "Quantize", "Skipped", "Step"]
+__all__ = [
+    "METHODS",
+    "AnyStep",
+    "Forecast",
+    "LowRank",
+    "Needs",
+    "Outlook",
+    "Quantize",
+    "Skipped",
+    "Step",
+    "matches",
+]

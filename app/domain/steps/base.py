@@ -1,6 +1,8 @@
 """What every step has in common: its parameters are data, its needs are said."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -47,6 +49,11 @@ class Forecast(BaseModel):
     macs: int
     minutes: float
     skipped: list[Skipped] = []
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Return whether a node's name is one of these, or fits one as a shell pattern."""
+    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class Step(BaseModel):

@@ -1,11 +1,10 @@
 """The parameters of ``quantize``: fewer bits for weights and activations."""
 
-from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step
+from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step, matches
 
 MAIN_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Where the time and the bytes are; other operators lose more quality than they save time."""
@@ -75,7 +74,7 @@ class Quantize(Step):
 
     def skip(self, layer: str, operator: str) -> Skipped | None:
         """Say why this node is left alone, or None if it is to be quantized."""
-        if any(layer == pattern or fnmatchcase(layer, pattern) for pattern in self.ignore):
+        if matches(layer, self.ignore):
             return Skipped(node=layer, reason="named in 'ignore'")
         if self.mode == "float16":
             return None

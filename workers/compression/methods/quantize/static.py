@@ -143,10 +143,7 @@ def _calibration_samples(parameters: Quantize, context: Context) -> Samples:
             "Static quantization calibrates activations on data: name a dataset, or use"
             " mode 'dynamic', or activations 'none'."
         )
-    count = min(parameters.calibration_samples, len(context.train))
-    chosen = np.random.default_rng(context.seed).permutation(len(context.train))[:count]
-    rows = [context.train.indices[i] for i in sorted(chosen.tolist())]
-    return context.train.take(rows)
+    return context.train.draw(parameters.calibration_samples, context.seed)
 
 
 def _source(value: ir.Value) -> ir.Value:

@@ -1,0 +1,119 @@
+"""Which nodes can be factorised, and why the others cannot."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from app.domain.steps import LowRank, Skipped, matches
+from workers.compression.graph.editor import constant
+from workers.compression.graph.shapes import Shapes
+
+_SUPPORTED = ("Conv", "Gemm", "MatMul")
+_LEAST_CHANNELS = 8
+"""Layers with fewer channels on either side have nothing to give."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node that may become a chain of thinner ones."""
+
+    node: ir.Node
+    weight: NDArray[np.float32]
+    """``[O, I, *kernel]``; of a matrix product ``[O, I]``, factors multiplied in."""
+    before: tuple[int, ...]
+    """Spatial sizes of what it reads; positions for a matrix product."""
+    after: tuple[int, ...]
+    """Spatial sizes of what it gives."""
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return str(self.node.name)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one sample."""
+        return int(np.prod(self.after, dtype=np.int64)) * self.weight.size
+
+
+def select(
+    model: ir.Model, parameters: LowRank, shapes: Shapes
+) -> tuple[list[Layer], list[Skipped]]:
+    """Split the nodes that hold weights into layers and refusals.
+
+    Args:
+        model: a graph in normal form whose nodes have names.
+        parameters: what to leave alone.
+        shapes: of all values, for one sample.
+    """
+    layers, skipped = list[Layer](), list[Skipped]()
+    for node in model.graph.all_nodes():
+        if node.op_type not in _SUPPORTED or node.domain not in {"", "ai.onnx"}:
+            continue
+        verdict = _judge(node, model, parameters, shapes)
+        if isinstance(verdict, Layer):
+            layers.append(verdict)
+        else:
+            skipped.append(Skipped(node=str(node.name), reason=verdict))
+    return layers, skipped
+
+
+def _judge(node: ir.Node, model: ir.Model, parameters: LowRank, shapes: Shapes) -> Layer | str:
+    if matches(str(node.name), parameters.ignore):
+        return "named in 'ignore'"
+    if node.graph is not model.graph:
+        return "it lies inside a branch or loop of the graph"
+    value = node.inputs[1]
+    if reason := _unfit_weight(value) or _unfit(node):
+        return reason
+    assert value is not None
+    weight = _weight(node, constant(value))
+    if not np.isfinite(weight).all():
+        return "its weights are not all finite"
+    if min(weight.shape[:2]) < _LEAST_CHANNELS:
+        return f"it has fewer than {_LEAST_CHANNELS} channels on one side"
+    return _layer(node, weight, shapes)
+
+
+def _layer(node: ir.Node, weight: NDArray[np.float32], shapes: Shapes) -> Layer | str:
+    read, given = (shapes.get(str(v.name)) for v in (node.inputs[0], node.outputs[0]) if v)
+    if read is None or given is None:
+        return "the shapes around it are unknown"
+    if node.op_type == "Conv":
+        return Layer(node, weight, read[2:], given[2:])
+    return Layer(node, weight, given[:-1], given[:-1])
+
+
+def _unfit_weight(value: ir.Value | None) -> str | None:
+    if value is None or not value.is_initializer():
+        return "it multiplies two computed tensors: there is no weight to factorise"
+    if value.dtype != ir.DataType.FLOAT:
+        return f"its weight is {value.dtype}, not float32"
+    if len(value.uses()) > 1 or value.is_graph_output():
+        return "its weight has other readers"
+    return None
+
+
+def _unfit(node: ir.Node) -> str | None:
+    if node.attributes.get_int("group", 1) != 1:
+        return "it is depthwise or grouped: its channels are few already"
+    if node.attributes.get_int("transA", 0):
+        return "its input is transposed (transA)"
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if node.op_type == "Gemm" and bias is not None and not bias.is_initializer():
+        return "its bias is computed"
+    value = node.inputs[1]
+    if node.op_type == "MatMul" and value is not None and len(value.shape or ()) != 2:
+        return "its weight is a stack of matrices"
+    return None
+
+
+def _weight(node: ir.Node, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    if node.op_type == "Conv":
+        return array
+    if node.op_type == "MatMul":
+        return array.T
+    alpha = np.float32(node.attributes.get_float("alpha", 1.0))
+    return (array if node.attributes.get_int("transB", 0) else array.T) * alpha

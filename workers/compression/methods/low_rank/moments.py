@@ -1,0 +1,96 @@
+"""What layers read and give on calibration data, as second moments.
+
+The moments are computed inside the graph, batch by batch, so that no activation is kept.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from workers.compression.calibrate import runs, show
+from workers.compression.context import Samples
+from workers.compression.graph.editor import Editor
+from workers.compression.methods.low_rank.decompositions import Moments
+from workers.compression.methods.low_rank.layers import Layer
+
+_MOST_CHANNELS = 4096
+"""A moment has the square of this many elements."""
+
+
+def collect(
+    model: ir.Model,
+    layers: Sequence[Layer],
+    samples: Samples,
+    threads: int,
+    advance: Callable[[float], None],
+) -> dict[str, Moments]:
+    """Return the moments of each layer by its name.
+
+    Layers whose activations are not finite, or have very many channels, are left out.
+
+    Args:
+        model: the graph; not changed.
+        layers: of it.
+        samples: to run.
+        threads: to compute with.
+        advance: told the fraction done.
+    """
+    chosen = [layer for layer in layers if max(layer.weight.shape[:2]) <= _MOST_CHANNELS]
+    if not chosen:
+        return {}
+
+    def probe(edit: Editor) -> list[str]:
+        values = ir.convenience.create_value_mapping(edit.graph)
+        wanted = []
+        for layer in chosen:
+            for value in (layer.node.inputs[0], layer.node.outputs[0]):
+                assert value is not None
+                wanted += _sums(edit, values[str(value.name)], layer.node.op_type == "Conv")
+        return wanted
+
+    total: list[NDArray[np.float64]] = []
+    for batch in runs(model, probe, samples, threads, advance):
+        sums = [array.astype(np.float64) for array in batch]
+        total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
+    found = {}
+    for layer, start in zip(chosen, range(0, len(total), 6), strict=True):
+        moments = _moments(layer, total[start : start + 6])
+        if moments is not None:
+            found[layer.name] = moments
+    return found
+
+
+def _moments(layer: Layer, sums: Sequence[NDArray[np.float64]]) -> Moments | None:
+    """Return means of what was summed up over inputs, then outputs; None if not finite."""
+    inputs = sums[0] / (sums[2] / len(sums[1]))
+    outputs, mean = (each / (sums[5] / len(sums[4])) for each in sums[3:5])
+    if not (np.isfinite(inputs).all() and np.isfinite(outputs).all()):
+        return None
+    if layer.node.op_type == "MatMul":  # no bias can make up for a mean that is lost
+        return Moments(inputs, outputs, np.zeros_like(mean))
+    return Moments(inputs, outputs - np.outer(mean, mean), mean)
+
+
+def _sums(edit: Editor, value: ir.Value, channels_first: bool) -> list[str]:
+    """Look at ``Σ x·xᵀ`` ``[C, C]``, ``Σ x`` ``[C]`` and the number of elements."""
+    name = str(value.name)
+    axis = -1
+    if channels_first:
+        rank = len(value.shape or ()) or 4
+        front = edit.node("Transpose", [value], f"{name}_t", perm=[1, 0, *range(2, rank)])
+        edit.graph.append(front)
+        value, axis = front.outputs[0], 1
+    flat = edit.node("Flatten", [value], f"{name}_flat", axis=axis)
+    edit.graph.append(flat)
+    rows = flat.outputs[0]
+    side: dict[str, Any] = {"transB": 1} if channels_first else {"transA": 1}
+    axes = edit.constant(f"{name}_axes", np.array([1 if channels_first else 0]))
+    size = edit.node("Size", [rows], f"{name}_count")
+    return [
+        show(edit, edit.node("Gemm", [rows, rows], f"{name}_second", **side)),
+        show(edit, edit.node("ReduceSum", [rows, axes], f"{name}_sum", keepdims=0)),
+        show(edit, size, ir.DataType.INT64),
+    ]

@@ -1,0 +1,105 @@
+"""Puts a chain of thinner layers in the place of one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from workers.compression.graph.editor import Editor, constant
+from workers.compression.methods.low_rank.decompositions import Factor
+from workers.compression.methods.low_rank.layers import Layer
+
+
+def replace(
+    edit: Editor, layer: Layer, factors: Sequence[Factor], shift: NDArray[np.float64] | None
+) -> None:
+    """Write the factors of a layer into the graph; the last one carries the bias.
+
+    Args:
+        edit: of the graph.
+        layer: which node to replace.
+        factors: in the order in which they are applied.
+        shift: ``[O]``, added to the bias.
+    """
+    value = layer.node.inputs[0]
+    assert value is not None
+    nodes = list[ir.Node]()
+    for index, factor in enumerate(factors):
+        last = index == len(factors) - 1
+        bias = _bias(edit, layer, shift) if last else None
+        write = _convolution if layer.node.op_type == "Conv" else _product
+        node = write(edit, layer.node, index, factor, value, bias)
+        nodes.append(node)
+        value = node.outputs[0]
+    edit.replace(layer.node, nodes)
+
+
+def chain_macs(layer: Layer, factors: Sequence[Factor]) -> int:
+    """Count the multiply-accumulates of a chain for one sample."""
+    sizes, total = list(layer.before), 0
+    for factor in factors:
+        for axis in factor.axes:
+            sizes[axis] = layer.after[axis]
+        total += int(np.prod(sizes, dtype=np.int64)) * factor.weight.size
+    return total
+
+
+def _bias(edit: Editor, layer: Layer, shift: NDArray[np.float64] | None) -> ir.Value | None:
+    """Return the bias of the chain's last node, None where there is none."""
+    node = layer.node
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    if node.op_type == "MatMul" or (shift is None and value is None):
+        return None
+    if shift is None and (node.op_type == "Conv" or _beta(node) == 1.0):
+        return value
+    old = np.zeros(1, np.float32) if value is None else constant(value) * _beta(node)
+    moved = old if shift is None else old + shift.astype(np.float32)
+    return edit.constant(f"{node.name}_bias", np.asarray(moved, np.float32))
+
+
+def _beta(node: ir.Node) -> np.float32:
+    return np.float32(node.attributes.get_float("beta", 1.0))
+
+
+def _convolution(
+    edit: Editor, old: ir.Node, index: int, factor: Factor, value: ir.Value, bias: ir.Value | None
+) -> ir.Node:
+    name = f"{old.name}_factor{index + 1}"
+    inputs = [value, edit.constant(f"{name}_weight", factor.weight)]
+    return edit.node(
+        "Conv", inputs if bias is None else [*inputs, bias], name, **_geometry(old, factor)
+    )
+
+
+def _geometry(old: ir.Node, factor: Factor) -> dict[str, Any]:
+    """Return a factor's attributes: the layer's on its own axes, neutral ones on the others."""
+    rank = factor.weight.ndim - 2
+
+    def pick(name: str, neutral: int) -> list[int]:
+        given = list(old.attributes.get_ints(name, [neutral] * rank))
+        return [given[axis] if axis in factor.axes else neutral for axis in range(rank)]
+
+    attributes: dict[str, Any] = {
+        "kernel_shape": list(factor.weight.shape[2:]),
+        "group": factor.groups,
+        "strides": pick("strides", 1),
+        "dilations": pick("dilations", 1),
+    }
+    auto = old.attributes.get_string("auto_pad", "NOTSET")
+    if auto != "NOTSET":
+        return attributes | {"auto_pad": auto}
+    pads = list(old.attributes.get_ints("pads", [0] * (2 * rank)))
+    own = [pad if i % rank in factor.axes else 0 for i, pad in enumerate(pads)]
+    return attributes | {"pads": own}
+
+
+def _product(
+    edit: Editor, old: ir.Node, index: int, factor: Factor, value: ir.Value, bias: ir.Value | None
+) -> ir.Node:
+    name = f"{old.name}_factor{index + 1}"
+    matrix = edit.constant(f"{name}_weight", factor.weight.T)
+    if bias is None:
+        return edit.node("MatMul", [value, matrix], name)
+    return edit.node("Gemm", [value, matrix, bias], name)
