@@ -1,0 +1,286 @@
+"""From a graph to a plan: which steps, in which order, over which values."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+import torch
+
+from app.domain.steps import Skipped
+from workers.compression.executor import fusions
+from workers.compression.executor.dtypes import FLOATS, to_torch
+from workers.compression.executor.inplace import overwriting
+from workers.compression.executor.node import Array, Key, Node, Unsupported
+from workers.compression.executor.operators import OPERATORS
+from workers.compression.executor.plan import Function, Plan, Step
+from workers.compression.executor.reference import Reference
+
+NOTHING = 0
+"""The slot of a missing input."""
+
+
+@dataclass
+class Program:
+    """A compiled graph: a plan, and what must be filled into its values first."""
+
+    plan: Plan
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+    weights: dict[ir.Value, int]
+    """Float initializers that are parameters."""
+    constants: list[tuple[int, torch.Tensor]]
+    """Other constants that are read where the parameters are."""
+    sizes: list[tuple[int, torch.Tensor]]
+    """Constants of shape arithmetic, which stay in host memory."""
+    frozen: list[Skipped]
+
+
+@dataclass
+class Draft:
+    """A step before it is known when values are let go."""
+
+    op_type: str
+    function: Function
+    inputs: list[int]
+    outputs: list[int]
+
+
+@dataclass
+class _Shared:
+    """What a graph and its subgraphs have in common."""
+
+    opset: int
+    host: set[ir.Value] = field(default_factory=set)
+    """Values that derive from shapes and constants alone: they stay in host memory."""
+    frozen: list[Skipped] = field(default_factory=list)
+    arrays: dict[ir.Value, Array] = field(default_factory=dict)
+
+
+def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
+    """Compile a model's main graph.
+
+    Args:
+        model: in normal form, sorted topologically; not changed.
+        outputs: names of values to return; the graph's outputs when None.
+
+    Raises:
+        ValueError: a name is not a value of the graph.
+        InvalidModel: an operator that nothing here can run.
+    """
+    graph = model.graph
+    wanted = graph.outputs if outputs is None else _named(graph, outputs)
+    shared = _Shared(model.opset_imports.get("", 1))
+    compiler = _Compiler(graph, shared, root=True)
+    plan = compiler.compile(wanted)
+    weights: dict[ir.Value, int] = {}
+    constants: list[tuple[int, torch.Tensor]] = []
+    sizes: list[tuple[int, torch.Tensor]] = []
+    for (value, host), slot in compiler.constants.items():
+        if not host and value.is_initializer() and value.dtype in FLOATS:
+            weights[value] = slot
+            continue
+        array = _constant(value, shared)
+        assert array is not None
+        (sizes if host else constants).append((slot, to_torch(array)))
+    inputs = {str(v.name): slot for v, slot in zip(graph.inputs, plan.inputs, strict=True)}
+    places = {str(v.name): slot for v, slot in zip(wanted, plan.outputs, strict=True)}
+    return Program(plan, inputs, places, weights, constants, sizes, shared.frozen)
+
+
+def _named(graph: ir.Graph, names: Sequence[str]) -> list[ir.Value]:
+    values = {str(v.name): v for v in [*graph.inputs, *graph.initializers.values()]}
+    values |= {str(v.name): v for node in graph for v in node.outputs}
+    if unknown := [name for name in names if name not in values]:
+        raise ValueError(f"the graph has no values named {unknown}")
+    return [values[name] for name in names]
+
+
+class _Compiler:
+    """Compiles one graph; a subgraph gets what lies outside of it as further inputs."""
+
+    def __init__(self, graph: ir.Graph, shared: _Shared, *, root: bool) -> None:
+        self._graph, self._shared, self._root = graph, shared, root
+        self._slots: dict[Key, int] = {}
+        self._count = NOTHING + 1
+        self._drafts: list[Draft] = []
+        self._moved: dict[int, int] = {}
+        self._local = set(graph.inputs)
+        self.constants: dict[Key, int] = {}
+        self.captured: dict[Key, int] = {}
+
+    def compile(self, wanted: Sequence[ir.Value]) -> Plan:
+        """Return the plan that computes ``wanted`` from inputs and captured values."""
+        fused = fusions.find(self._graph, set(wanted), self._shared.opset)
+        inputs = [self._new((value, False)) for value in self._graph.inputs]
+        nodes = list(_needed(self._graph, wanted, fused))
+        self._local.update(value for node in nodes for value in node.outputs)
+        for node in nodes:
+            self._add(node, fused.get(node))
+        outputs = [self._slot(value, host=value in self._shared.host) for value in wanted]
+        overwriting(self._drafts, outputs)
+        steps = _steps(self._drafts, keep={NOTHING, *outputs})
+        slots = [*inputs, *self.captured.values()]
+        return Plan(self._count, tuple(slots), tuple(outputs), steps)
+
+    def _add(self, node: ir.Node, fusion: fusions.Fusion | None) -> None:
+        inputs = node.inputs if fusion is None else fusion.inputs
+        view = Node(node, inputs, self._shared.opset, self._constant, self._subplan)
+        function = self._function(node, view, fusion)
+        keys: list[Key | None] = [
+            None if value is None else (value, slot in view.sizes)
+            for slot, value in enumerate(view.inputs)
+            if slot not in view.taken
+        ]
+        keys += view.captured
+        on_host = self._on_host([key for key in keys if key is not None])
+        if on_host:
+            self._shared.host.update(node.outputs)
+        slots = [
+            NOTHING if key is None else self._slot(key[0], host=on_host or key[1]) for key in keys
+        ]
+        if not on_host:
+            self._bring(keys, slots)
+        while slots and slots[-1] == NOTHING:
+            slots.pop()
+        outputs = [self._new((value, False)) for value in node.outputs]
+        self._drafts.append(Draft(node.op_type, function, slots, outputs))
+
+    def _function(self, node: ir.Node, view: Node, fusion: fusions.Fusion | None) -> Function:
+        if fusion is not None:
+            return fusion.build(view)
+        build = OPERATORS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+        reason = f"the executor has no {node.domain or 'ai.onnx'}.{node.op_type}"
+        if build is not None:
+            try:
+                return build(view)
+            except Unsupported as error:
+                reason = str(error)
+        view.taken.clear()
+        view.sizes.clear()
+        view.captured.clear()
+        name = node.name or f"{node.op_type} of {node.outputs[0].name}"
+        self._shared.frozen.append(Skipped(node=name, reason=f"it runs without gradient: {reason}"))
+        return Reference.of(node, self._shared.opset)
+
+    def _on_host(self, keys: list[Key]) -> bool:
+        """Return whether a node belongs to shape arithmetic."""
+        values = [value for value, _ in keys]
+        derived = [value for value in values if value in self._shared.host]
+        constants = [v for v in values if v not in self._shared.host and self._is_constant(v)]
+        weights = [value for value in constants if value.dtype in FLOATS]
+        if len(derived) + len(constants) < len(values):
+            return False
+        return bool(derived) or not weights
+
+    def _bring(self, keys: list[Key | None], slots: list[int]) -> None:
+        """Bring what derives from shapes to the device of the data that it meets."""
+        data = [
+            index
+            for index, key in enumerate(keys)
+            if key is not None and key[0] not in self._shared.host and not key[1]
+        ]
+        for index, key in enumerate(keys):
+            if key is None or key[1] or key[0] not in self._shared.host or not data:
+                continue
+            moved = self._count
+            self._count += 1
+            self._drafts.append(Draft("", _beside, [slots[index], slots[data[0]]], [moved]))
+            slots[index] = moved
+
+    def _slot(self, value: ir.Value, *, host: bool) -> int:
+        constant = self._is_constant(value)
+        key = (value, host and constant)
+        if key in self._slots:
+            return self._slots[key]
+        slot = self._new(key)
+        if constant and self._root:
+            self.constants[key] = slot
+        else:
+            assert not self._root, f"{value.name} is computed nowhere"
+            self.captured[key] = slot
+        return slot
+
+    def _new(self, key: Key) -> int:
+        self._slots[key] = slot = self._count
+        self._count += 1
+        return slot
+
+    def _subplan(self, graph: ir.Graph) -> tuple[Plan, list[Key]]:
+        compiler = _Compiler(graph, self._shared, root=False)
+        plan = compiler.compile(graph.outputs)
+        return plan, list(compiler.captured)
+
+    def _is_constant(self, value: ir.Value) -> bool:
+        return _tensor(value) is not None
+
+    def _constant(self, value: ir.Value | None) -> Array | None:
+        return None if value is None else _constant(value, self._shared)
+
+
+def _needed(
+    graph: ir.Graph, wanted: Iterable[ir.Value], fused: dict[ir.Node, fusions.Fusion]
+) -> Iterator[ir.Node]:
+    """Yield the nodes that ``wanted`` depends on, in the graph's order."""
+    read = set(wanted)
+    nodes = []
+    for node in reversed(graph):
+        if node.op_type == "Constant" or not read.intersection(node.outputs):
+            continue
+        nodes.append(node)
+        fusion = fused.get(node)
+        read.update(v for v in (fusion.inputs if fusion else node.inputs) if v is not None)
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                read.update(_read(attribute.as_graph()))
+    return reversed(nodes)
+
+
+def _read(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.outputs
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        yield from (value for value in node.inputs if value is not None)
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from attribute.as_graph().outputs
+
+
+def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
+    """Return the tensor of an initializer or of a Constant node."""
+    if value.is_initializer():
+        return None if value.is_graph_input() else value.const_value
+    node = value.producer()
+    if node is None or node.op_type != "Constant":
+        return None
+    attribute = next(iter(node.attributes.values()))
+    name = attribute.name
+    if name == "value":
+        return attribute.as_tensor()
+    if name in {"value_float", "value_floats"}:
+        return ir.tensor(attribute.value, dtype=ir.DataType.FLOAT)
+    if name in {"value_int", "value_ints"}:
+        return ir.tensor(attribute.value, dtype=ir.DataType.INT64)
+    return None
+
+
+def _constant(value: ir.Value, shared: _Shared) -> Array | None:
+    if value not in shared.arrays:
+        tensor = _tensor(value)
+        if tensor is None:
+            return None
+        shared.arrays[value] = tensor.numpy()
+    return shared.arrays[value]
+
+
+def _beside(value: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+    return value.to(data.device, non_blocking=True)
+
+
+def _steps(drafts: list[Draft], keep: set[int]) -> tuple[Step, ...]:
+    """Let each value go after its last reader."""
+    seen, steps = set(keep), list[Step]()
+    for draft in reversed(drafts):
+        used = dict.fromkeys([*draft.inputs, *draft.outputs])
+        free = tuple(slot for slot in used if slot not in seen)
+        seen |= set(free)
+        steps.append(Step(draft.function, tuple(draft.inputs), tuple(draft.outputs), free))
+    return tuple(reversed(steps))

@@ -1,0 +1,49 @@
+"""Activations that may overwrite their input: no second buffer is allocated and filled."""
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from workers.compression.executor.plan import Function
+
+if TYPE_CHECKING:
+    from workers.compression.executor.compiling import Draft
+
+_FRESH = frozenset(
+    {"Add", "BatchNormalization", "Concat", "Conv", "ConvTranspose", "Gemm", "Mul", "Sub"}
+)
+"""Operators that return a tensor of their own and whose gradients do not need it."""
+
+_OVERWRITING: dict[Function, Function] = {
+    torch.relu: torch.relu_,
+    F.hardtanh: F.hardtanh_,
+    F.leaky_relu: F.leaky_relu_,
+}
+"""Functions whose gradients need only their output, and their twins that overwrite the input."""
+
+
+def overwriting(drafts: "list[Draft]", outputs: list[int]) -> None:
+    """Let activations overwrite what was computed for them alone.
+
+    Args:
+        drafts: the steps; functions are replaced.
+        outputs: slots that are returned and must keep their values.
+    """
+    readers: dict[int, int] = dict.fromkeys(outputs, 2)
+    fresh = set()
+    for draft in drafts:
+        for slot in draft.inputs:
+            readers[slot] = readers.get(slot, 0) + 1
+        if draft.op_type in _FRESH:
+            fresh.add(draft.outputs[0])
+    for draft in drafts:
+        if draft.inputs and draft.inputs[0] in fresh and readers[draft.inputs[0]] == 1:
+            draft.function = _twin(draft.function)
+
+
+def _twin(function: Function) -> Function:
+    if isinstance(function, partial):
+        return partial(_twin(function.func), *function.args, **function.keywords)
+    return _OVERWRITING.get(function, function)

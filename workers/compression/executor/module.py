@@ -1,0 +1,148 @@
+"""The graph as a torch module."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from app.domain.steps import Skipped
+from workers.compression.executor.compiling import Program, compile_graph
+from workers.compression.executor.dtypes import to_numpy, to_torch
+from workers.compression.executor.plan import run
+
+
+class Executor(nn.Module):
+    """Runs a graph, differentiably in its float initializers. Made by ``build``.
+
+    Attributes:
+        names: the parameter of each float initializer, both ways unique. Constants of shape
+            arithmetic, bounds, and numbers without dimensions in a formula (the 0.5 of a GELU) are
+            bound instead: they are no parameters.
+        frozen: the nodes that run through ``onnx.reference`` without gradient, and why.
+    """
+
+    names: dict[str, str]
+    frozen: list[Skipped]
+
+    def __init__(self, program: Program) -> None:
+        super().__init__()
+        self.frozen = program.frozen
+        self.names = _torch_names([str(value.name) for value in program.weights])
+        self._plan, self._inputs, self._outputs = program.plan, program.inputs, program.outputs
+        self._weights, self._constants = list[tuple[int, str]](), list[tuple[int, str]]()
+        self._sizes = program.sizes
+        for value, slot in program.weights.items():
+            name = self.names[str(value.name)]
+            assert value.const_value is not None
+            self.register_parameter(name, _parameter(to_torch(value.const_value.numpy())))
+            self._weights.append((slot, name))
+        for slot, tensor in program.constants:
+            name = f"constant_{slot}"
+            self.register_buffer(name, tensor, persistent=False)
+            self._constants.append((slot, name))
+
+    def forward(self, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Compute the outputs.
+
+        Args:
+            feeds: a tensor for each input of the graph, on the device of the parameters.
+
+        Returns:
+            The wanted values by their names.
+
+        Raises:
+            ValueError: an input is missing.
+        """
+        values: list[Any] = [None] * self._plan.size
+        for name, slot in self._inputs.items():
+            if name not in feeds:
+                raise ValueError(f"the graph's input {name!r} was not given")
+            values[slot] = feeds[name]
+        for slot, name in self._weights:
+            values[slot] = self._parameters[name]
+        for slot, name in self._constants:
+            values[slot] = self._buffers[name]
+        for slot, tensor in self._sizes:
+            values[slot] = tensor
+        return dict(zip(self._outputs, run(self._plan, values), strict=True))
+
+    def weight(self, name: str) -> nn.Parameter:
+        """Return the parameter of an initializer.
+
+        Raises:
+            KeyError: there is none: the initializer is no float, is bound, or does not exist.
+        """
+        found = self._parameters[self.names[name]]
+        assert found is not None
+        return found
+
+
+def build(model: ir.Model, *, outputs: Sequence[str] | None = None) -> Executor:
+    """Make a graph runnable and trainable.
+
+    Args:
+        model: in normal form, any opset from 13; not changed.
+        outputs: names of values to return: outputs or any other value of the main graph. The
+            graph's outputs by default.
+
+    Returns:
+        A module in float32, or whatever the initializers are, on the CPU; every parameter that is
+        finite has ``requires_grad``.
+
+    Raises:
+        ValueError: ``outputs`` names no value.
+        InvalidModel: neither torch nor ``onnx.reference`` can run an operator.
+    """
+    return Executor(compile_graph(model, outputs))
+
+
+def write_back(executor: Executor, model: ir.Model) -> None:
+    """Put the parameters into the initializers that they came from, by name.
+
+    Args:
+        executor: on any device; parameters of any float type.
+        model: the graph that it was built from, or a clone; its initializers keep their dtype.
+            An initializer whose value has not changed is left as it is.
+
+    Raises:
+        KeyError: the model has no initializer of a parameter's name.
+        ValueError: a parameter's shape is not the initializer's.
+    """
+    initializers = {
+        name: value for graph in model.graphs() for name, value in graph.initializers.items()
+    }
+    for name in executor.names:
+        value = initializers[name]
+        assert value.const_value is not None
+        kind = value.const_value.dtype
+        tensor = executor.weight(name)
+        if tuple(tensor.shape) != tuple(value.const_value.shape.numpy()):
+            raise ValueError(f"{name!r} is {value.const_value.shape}, not {list(tensor.shape)}")
+        before = to_torch(value.const_value.numpy())
+        after = tensor.detach().to("cpu", before.dtype)
+        if not torch.equal(before, after):
+            value.const_value = ir.Tensor(to_numpy(after, kind), dtype=kind, name=name)
+
+
+def _parameter(tensor: torch.Tensor) -> nn.Parameter:
+    """Masks of infinities, and of the lowest number, are no weights: they are not trained."""
+    lowest = torch.finfo(tensor.dtype).min
+    trained = bool((torch.isfinite(tensor) & (tensor != lowest)).all())
+    return nn.Parameter(tensor, requires_grad=trained)
+
+
+def _torch_names(names: Sequence[str]) -> dict[str, str]:
+    """Give each name one of letters, digits and underscores that no other has."""
+    given: dict[str, str] = {}
+    used = set()
+    for name in names:
+        plain = candidate = "weight_" + re.sub(r"\W", "_", name)
+        number = 1
+        while candidate in used:
+            candidate, number = f"{plain}_{number}", number + 1
+        used.add(candidate)
+        given[name] = candidate
+    return given

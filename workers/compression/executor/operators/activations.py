@@ -1,0 +1,151 @@
+"""Activations."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from workers.compression.executor.node import Node, Unsupported
+from workers.compression.executor.plan import Function
+
+
+def clip(node: Node) -> Function:
+    """Clip: bounds are attributes up to opset 10, then inputs."""
+    bounds: list[float | None] = []
+    for slot in (1, 2):
+        value = node.constant(slot)
+        if value is None and node.has(slot):
+            return _clip
+        bounds.append(None if value is None else value.astype(object).item())
+    node.taken |= {1, 2}
+    low, high = bounds
+    kind = node.dtype(0)
+    floats = kind is not None and kind.is_floating_point()
+    if floats and low is not None and high is not None and low < high:
+        return partial(F.hardtanh, min_val=low, max_val=high)
+    if low is None and high is None:
+        return torch.positive
+    return partial(torch.clamp, min=low, max=high)
+
+
+def _clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+    if low is not None:
+        x = torch.maximum(x, low.to(x.device))
+    return x if high is None else torch.minimum(x, high.to(x.device))
+
+
+def leaky_relu(node: Node) -> Function:
+    """LeakyRelu."""
+    return partial(F.leaky_relu, negative_slope=node.real("alpha", 0.01))
+
+
+def prelu(_node: Node) -> Function:
+    """PRelu: the slope broadcasts to the data."""
+    return _prelu
+
+
+def _prelu(x: Tensor, slope: Tensor) -> Tensor:
+    return torch.where(x < 0, x * slope, x)
+
+
+def elu(node: Node) -> Function:
+    """Elu."""
+    return partial(F.elu, alpha=node.real("alpha", 1.0))
+
+
+def celu(node: Node) -> Function:
+    """Celu."""
+    return partial(F.celu, alpha=node.real("alpha", 1.0))
+
+
+def selu(node: Node) -> Function:
+    """Selu: ``gamma (x if x > 0 else alpha (exp x - 1))``."""
+    alpha = node.real("alpha", 1.67326319217681884765625)
+    gamma = node.real("gamma", 1.05070102214813232421875)
+    return partial(_selu, alpha, gamma)
+
+
+def _selu(alpha: float, gamma: float, x: Tensor) -> Tensor:
+    return gamma * F.elu(x, alpha)
+
+
+def thresholded_relu(node: Node) -> Function:
+    """ThresholdedRelu."""
+    return partial(F.threshold, threshold=node.real("alpha", 1.0), value=0.0)
+
+
+def shrink(node: Node) -> Function:
+    """Shrink: values within ``lambd`` of zero become zero, others move towards it by ``bias``."""
+    return partial(_shrink, node.real("lambd", 0.5), node.real("bias", 0.0))
+
+
+def _shrink(width: float, bias: float, x: Tensor) -> Tensor:
+    return torch.where(x < -width, x + bias, torch.where(x > width, x - bias, torch.zeros_like(x)))
+
+
+def hard_sigmoid(node: Node) -> Function:
+    """HardSigmoid: ``clip(alpha x + beta, 0, 1)``; torch has it for 1/6 and 1/2."""
+    alpha, beta = node.real("alpha", 0.2), node.real("beta", 0.5)
+    if abs(alpha - 1 / 6) < 1e-7 and beta == 0.5:
+        return F.hardsigmoid
+    return partial(_hard_sigmoid, alpha, beta)
+
+
+def _hard_sigmoid(alpha: float, beta: float, x: Tensor) -> Tensor:
+    return F.hardtanh(x * alpha + beta, 0.0, 1.0)
+
+
+def hard_swish(_node: Node) -> Function:
+    """HardSwish."""
+    return F.hardswish
+
+
+def swish(node: Node) -> Function:
+    """Swish: ``x sigmoid(alpha x)``."""
+    alpha = node.real("alpha", 1.0)
+    return F.silu if alpha == 1 else partial(_swish, alpha)
+
+
+def _swish(alpha: float, x: Tensor) -> Tensor:
+    return x * torch.sigmoid(alpha * x)
+
+
+def gelu(node: Node) -> Function:
+    """Gelu, exact or by tanh."""
+    return partial(F.gelu, approximate=node.text("approximate", "none"))
+
+
+def softplus(_node: Node) -> Function:
+    """Softplus, exact for large values too."""
+    return _softplus
+
+
+def _softplus(x: Tensor) -> Tensor:
+    return torch.logaddexp(x, torch.zeros_like(x))
+
+
+def softmax(node: Node) -> Function:
+    """Softmax and LogSoftmax along an axis; up to opset 12 over all axes from it on."""
+    function = torch.softmax if node.op_type == "Softmax" else torch.log_softmax
+    if node.opset >= 13:
+        return partial(function, dim=node.integer("axis", -1))
+    return partial(_flat, function, node.integer("axis", 1))
+
+
+def _flat(function: Function, axis: int, x: Tensor) -> Tensor:
+    axis %= max(x.ndim, 1)
+    y: Tensor = function(x.flatten(axis), dim=axis)
+    return y.reshape(x.shape)
+
+
+def hardmax(node: Node) -> Function:
+    """Hardmax: one at the first largest value along an axis."""
+    if node.opset < 13:
+        raise Unsupported("a Hardmax before opset 13")
+    return partial(_hardmax, node.integer("axis", -1))
+
+
+def _hardmax(axis: int, x: Tensor) -> Tensor:
+    first = x.argmax(axis, keepdim=True)
+    return torch.zeros_like(x).scatter(axis, first, 1)

@@ -1,0 +1,49 @@
+"""Operators that make tensors of nothing but sizes."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from workers.compression.executor.dtypes import TORCH, to_torch
+from workers.compression.executor.node import Node, Unsupported
+from workers.compression.executor.plan import Function
+
+
+def constant_of_shape(node: Node) -> Function:
+    """ConstantOfShape: one value everywhere, zero by default."""
+    value = node.tensor("value")
+    fill = torch.zeros(1) if value is None else to_torch(value.reshape(-1)[:1])
+    node.sizes.add(0)
+    return partial(_filled, fill)
+
+
+def _filled(fill: Tensor, shape: Tensor) -> Tensor:
+    sizes: Sequence[int] = shape.tolist()
+    return fill.expand(tuple(sizes)).contiguous()
+
+
+def range_(node: Node) -> Function:
+    """Range."""
+    node.sizes |= {0, 1, 2}
+    return _range
+
+
+def _range(start: Tensor, limit: Tensor, step: Tensor) -> Tensor:
+    count = max(0, int(torch.ceil((limit - start).double() / step.double())))
+    return start + torch.arange(count, dtype=start.dtype) * step
+
+
+def eye_like(node: Node) -> Function:
+    """EyeLike."""
+    kind = node.integer("dtype")
+    if kind and ir.DataType(kind) not in TORCH:
+        raise Unsupported(f"an EyeLike of {ir.DataType(kind)}")
+    return partial(_eye_like, node.integer("k"), TORCH[ir.DataType(kind)] if kind else None)
+
+
+def _eye_like(diagonal: int, dtype: torch.dtype | None, x: Tensor) -> Tensor:
+    ones = torch.ones_like(x, dtype=dtype or x.dtype)
+    return ones.triu(diagonal).tril(diagonal)

@@ -1,0 +1,149 @@
+"""Arithmetic, comparisons and logic, element by element with broadcasting."""
+
+from collections.abc import Callable
+from functools import partial, reduce
+
+import torch
+from torch import Tensor
+
+from workers.compression.executor.node import Node
+from workers.compression.executor.plan import Function
+
+Binary = Callable[[Tensor, Tensor], Tensor]
+
+
+def unary(function: Function) -> Callable[[Node], Function]:
+    """Return the builder of an operator that torch has under one name."""
+
+    def builder(_node: Node) -> Function:
+        return function
+
+    return builder
+
+
+def binary(function: Function) -> Callable[[Node], Function]:
+    """Return the builder of an operator on two tensors; a number on the right is bound."""
+
+    def builder(node: Node) -> Function:
+        number = node.number(1)
+        return function if number is None else partial(function, other=number)
+
+    return builder
+
+
+def commutative(function: Function) -> Callable[[Node], Function]:
+    """Return the builder of an operator on two tensors; a number on either side is bound."""
+
+    def builder(node: Node) -> Function:
+        number = node.number(1)
+        if number is None:
+            number = node.number(0)
+        return function if number is None else partial(function, other=number)
+
+    return builder
+
+
+def sub(node: Node) -> Function:
+    """Sub."""
+    if (number := node.number(1)) is not None:
+        return partial(torch.sub, other=number)
+    if (number := node.number(0)) is not None:
+        return partial(torch.rsub, other=number)
+    return torch.sub
+
+
+def div(node: Node) -> Function:
+    """Div: towards zero for integers."""
+    kind = node.dtype(0) or node.dtype(1)
+    rounding = "trunc" if kind is not None and kind.is_integer() else None
+    if rounding is None and (number := node.number(0)) is not None and node.has(1):
+        return torch.reciprocal if number == 1 else partial(_number_over, number)
+    if (number := node.number(1)) is not None:
+        return partial(torch.div, other=number, rounding_mode=rounding)
+    return torch.div if kind is not None and rounding is None else partial(_div, rounding)
+
+
+def _number_over(number: float, x: Tensor) -> Tensor:
+    return number / x
+
+
+def _div(rounding: str | None, a: Tensor, b: Tensor) -> Tensor:
+    whole = not (a.is_floating_point() or a.is_complex())
+    return torch.div(a, b, rounding_mode="trunc" if whole else rounding)
+
+
+def mod(node: Node) -> Function:
+    """Mod: the sign of the divisor; of the dividend with ``fmod``."""
+    return torch.fmod if node.integer("fmod") else torch.remainder
+
+
+def power(node: Node) -> Function:
+    """Pow: the result has the base's type."""
+    kind = node.dtype(0)
+    whole = kind is None or kind.is_integer()
+    if not whole and (number := node.number(1)) is not None:
+        if number == 2:
+            return torch.square
+        return torch.sqrt if number == 0.5 else partial(torch.pow, exponent=float(number))
+    return _power
+
+
+def _power(base: Tensor, exponent: Tensor) -> Tensor:
+    return torch.pow(base, exponent).to(base.dtype)
+
+
+def bit_shift(node: Node) -> Function:
+    """BitShift."""
+    left = node.text("direction") == "LEFT"
+    return partial(_bit_shift, left)
+
+
+def _bit_shift(left: bool, x: Tensor, by: Tensor) -> Tensor:
+    # unsigned types wider than a byte have no shifts in torch
+    function = torch.bitwise_left_shift if left else torch.bitwise_right_shift
+    return function(x.to(torch.int64), by.to(torch.int64)).to(x.dtype)
+
+
+def variadic(function: Binary) -> Callable[[Node], Function]:
+    """Return the builder of an operator on any number of tensors."""
+
+    def builder(node: Node) -> Function:
+        return function if len(node.inputs) == 2 else partial(_variadic, function)
+
+    return builder
+
+
+def _variadic(function: Binary, *tensors: Tensor) -> Tensor:
+    return reduce(function, tensors)
+
+
+def mean(_node: Node) -> Function:
+    """Mean of any number of tensors."""
+    return _mean
+
+
+def _mean(*tensors: Tensor) -> Tensor:
+    return reduce(torch.add, tensors) / len(tensors)
+
+
+def where(_node: Node) -> Function:
+    """Where."""
+    return torch.where
+
+
+def sign(_node: Node) -> Function:
+    """Sign."""
+    return torch.sign
+
+
+def is_inf(node: Node) -> Function:
+    """IsInf, of either or both signs."""
+    below, above = node.integer("detect_negative", 1), node.integer("detect_positive", 1)
+    return partial(_is_inf, bool(below), bool(above))
+
+
+def _is_inf(below: bool, above: bool, x: Tensor) -> Tensor:
+    found = torch.isinf(x)
+    if not below:
+        found &= x > 0
+    return found if above else found & (x < 0)

@@ -1,0 +1,126 @@
+"""Normalisations."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from workers.compression.executor.node import Node, Unsupported
+from workers.compression.executor.plan import Function
+
+
+def batch_normalization(node: Node) -> Function:
+    """BatchNormalization by the statistics that it is given."""
+    if node.integer("training_mode") or node.wants(1):
+        raise Unsupported("a BatchNormalization in training mode")
+    return partial(_batch_normalization, node.real("epsilon", 1e-5))
+
+
+def _batch_normalization(
+    epsilon: float, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor
+) -> Tensor:
+    # cuDNN and oneDNN want detached statistics; they are trained by nobody
+    return torch.batch_norm(
+        x, scale, shift, mean.detach(), variance.detach(), False, 0.0, epsilon, True
+    )
+
+
+def instance_normalization(node: Node) -> Function:
+    """InstanceNormalization."""
+    return partial(_instance_normalization, node.real("epsilon", 1e-5))
+
+
+def _instance_normalization(epsilon: float, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return F.group_norm(x, x.shape[1], scale, shift, epsilon)
+
+
+def group_normalization(node: Node) -> Function:
+    """GroupNormalization: scale and shift for each channel, up to opset 20 for each group."""
+    groups, epsilon = node.integer("num_groups"), node.real("epsilon", 1e-5)
+    return partial(_group_normalization, groups, epsilon, node.opset < 21)
+
+
+def _group_normalization(
+    groups: int, epsilon: float, by_group: bool, x: Tensor, scale: Tensor, shift: Tensor
+) -> Tensor:
+    if by_group:
+        each = x.shape[1] // groups
+        scale, shift = scale.repeat_interleave(each), shift.repeat_interleave(each)
+    return F.group_norm(x, groups, scale, shift, epsilon)
+
+
+def layer_normalization(node: Node) -> Function:
+    """LayerNormalization over the axes from one on; with mean and inverse deviation if wanted."""
+    axis, epsilon = node.integer("axis", -1), node.real("epsilon", 1e-5)
+    if node.wants(1) or node.wants(2):
+        return partial(_layer_normalization_with_statistics, axis, epsilon)
+    return partial(_layer_normalization, axis, epsilon)
+
+
+def _layer_normalization(
+    axis: int, epsilon: float, x: Tensor, scale: Tensor, shift: Tensor | None = None
+) -> Tensor:
+    shape = x.shape[axis:]
+    if scale.shape == shape and (shift is None or shift.shape == shape):
+        return torch.layer_norm(x, shape, scale, shift, epsilon)
+    y = torch.layer_norm(x, shape, None, None, epsilon) * scale
+    return y if shift is None else y + shift
+
+
+def _layer_normalization_with_statistics(
+    axis: int, epsilon: float, x: Tensor, scale: Tensor, shift: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    axes = tuple(range(axis % x.ndim, x.ndim))
+    mean = x.mean(axes, keepdim=True)
+    variance = x.var(axes, unbiased=False, keepdim=True)
+    return _layer_normalization(axis, epsilon, x, scale, shift), mean, (variance + epsilon).rsqrt()
+
+
+def rms_normalization(node: Node) -> Function:
+    """RMSNormalization over the axes from one on."""
+    return partial(_rms_normalization, node.integer("axis", -1), node.real("epsilon", 1e-5))
+
+
+def _rms_normalization(axis: int, epsilon: float, x: Tensor, scale: Tensor) -> Tensor:
+    return F.rms_norm(x, x.shape[axis:], None, epsilon) * scale
+
+
+def local_response(node: Node) -> Function:
+    """LRN: divided by a power of the squares of ``size`` channels around."""
+    return partial(
+        _local_response,
+        node.integer("size"),
+        node.real("alpha", 1e-4),
+        node.real("beta", 0.75),
+        node.real("bias", 1.0),
+    )
+
+
+def _local_response(size: int, alpha: float, beta: float, bias: float, x: Tensor) -> Tensor:
+    before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
+    squares = (x * x).flatten(2).transpose(1, 2)
+    padded = F.pad(squares, [before, after])
+    sums = padded.unfold(-1, size, 1).sum(-1).transpose(1, 2).reshape(x.shape)
+    return x / (bias + alpha / size * sums) ** beta
+
+
+def lp_normalization(node: Node) -> Function:
+    """LpNormalization: divided by the norm along an axis; zeros stay zero."""
+    return partial(_lp_normalization, node.integer("p", 2), node.integer("axis", -1))
+
+
+def _lp_normalization(power: int, axis: int, x: Tensor) -> Tensor:
+    size = x.norm(power, axis, keepdim=True)
+    return torch.where(size == 0, torch.zeros_like(x), x / size)
+
+
+def mean_variance(node: Node) -> Function:
+    """MeanVarianceNormalization."""
+    return partial(_mean_variance, node.integers("axes") or (0, 2, 3))
+
+
+def _mean_variance(axes: Sequence[int], x: Tensor) -> Tensor:
+    centred = x - x.mean(tuple(axes), keepdim=True)
+    return centred / ((centred * centred).mean(tuple(axes), keepdim=True).sqrt() + 1e-9)

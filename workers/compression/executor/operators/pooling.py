@@ -1,0 +1,225 @@
+"""Pools."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from workers.compression.executor.node import Node, Unsupported
+from workers.compression.executor.operators.windows import interleaved, same_padding
+from workers.compression.executor.plan import Function
+
+_MAX: dict[int, Callable[..., Tensor]] = {
+    1: torch.max_pool1d,
+    2: torch.max_pool2d,
+    3: torch.max_pool3d,
+}
+_AVERAGE: dict[int, Callable[..., Tensor]] = {
+    1: torch.nn.functional.avg_pool1d,
+    2: torch.nn.functional.avg_pool2d,
+    3: torch.nn.functional.avg_pool3d,
+}
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window's attributes, one number a spatial axis."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    pads: tuple[int, ...]
+    auto: str
+    ceil: bool
+
+    @classmethod
+    def of(cls, node: Node) -> "Window":
+        """Read a pool's attributes."""
+        kernel = node.integers("kernel_shape") or ()
+        if len(kernel) not in _MAX:
+            raise Unsupported(f"a pool over {len(kernel)} dimensions")
+        ones = (1,) * len(kernel)
+        return cls(
+            kernel,
+            node.integers("strides") or ones,
+            node.integers("dilations") or ones,
+            node.integers("pads") or (0,) * (2 * len(kernel)),
+            node.text("auto_pad", "NOTSET"),
+            bool(node.integer("ceil_mode")),
+        )
+
+    @property
+    def simple(self) -> bool:
+        """Whether torch's own pools do the same: even padding of at most half the window."""
+        rank = len(self.kernel)
+        begins, ends = self.pads[:rank], self.pads[rank:]
+        small = all(2 * pad <= size for pad, size in zip(begins, self.kernel, strict=True))
+        return self.auto in {"NOTSET", "VALID"} and begins == ends and small and not self.ceil
+
+    def padding(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Return the declared pads, and how much more is read at each axis's end, last axis first.
+
+        With ``ceil`` the last window may begin inside and end outside; one that begins in the
+        padding at the end is left out.
+        """
+        rank = len(self.kernel)
+        if self.auto.startswith("SAME"):
+            upper = self.auto == "SAME_UPPER"
+            around = same_padding(sizes, self.kernel, self.strides, self.dilations, upper=upper)
+            return around, [0] * rank
+        pads = self.pads if self.auto == "NOTSET" else (0,) * (2 * rank)
+        begins, ends = pads[:rank], pads[rank:]
+        extra = [0] * rank
+        for axis in range(rank) if self.ceil else ():
+            reach = (self.kernel[axis] - 1) * self.dilations[axis] + 1
+            room = sizes[axis] + begins[axis] + ends[axis] - reach
+            count = -(-room // self.strides[axis]) + 1
+            if (count - 1) * self.strides[axis] >= sizes[axis] + begins[axis]:
+                count -= 1
+            extra[axis] = max(0, (count - 1) * self.strides[axis] - room)
+        return list(interleaved(begins, ends)), extra[::-1]
+
+
+def max_pool(node: Node) -> Function:
+    """MaxPool, with the places of the largest if wanted."""
+    window = Window.of(node)
+    if node.wants(1):
+        return partial(_max_pool_with_places, window, bool(node.integer("storage_order")))
+    kind = node.dtype(0)
+    if window.simple and kind is not None and kind.is_floating_point():
+        return partial(
+            _MAX[len(window.kernel)],
+            kernel_size=window.kernel,
+            stride=window.strides,
+            padding=window.pads[: len(window.kernel)],
+            dilation=window.dilations,
+        )
+    return partial(_max_pool, window)
+
+
+def _padded_for_max(window: Window, x: Tensor) -> tuple[Tensor, list[int]]:
+    pads, extra = window.padding(x.shape[2:])
+    around = [pad + (extra[i // 2] if i % 2 else 0) for i, pad in enumerate(pads)]
+    lowest = -torch.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
+    return F.pad(x, around, value=lowest), around
+
+
+def _max_pool(window: Window, x: Tensor) -> Tensor:
+    padded, _ = _padded_for_max(window, x)
+    if not x.is_floating_point():
+        return _max_pool_of_integers(window, padded)
+    pool = _MAX[len(window.kernel)]
+    return pool(padded, window.kernel, window.strides, 0, window.dilations)
+
+
+def _max_pool_of_integers(window: Window, padded: Tensor) -> Tensor:
+    pool = _MAX[len(window.kernel)]
+    y = pool(padded.double(), window.kernel, window.strides, 0, window.dilations)
+    return y.to(padded.dtype)
+
+
+def _max_pool_with_places(window: Window, columns: bool, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Places count through the whole unpadded input; column by column with ``columns``."""
+    padded, around = _padded_for_max(window, x)
+    rank = len(window.kernel)
+    pool = getattr(F, f"max_pool{rank}d")
+    values, places = pool(
+        padded.double() if not x.is_floating_point() else padded,
+        window.kernel,
+        window.strides,
+        0,
+        window.dilations,
+        return_indices=True,
+    )
+    begins = around[::2][::-1]
+    coordinates = []
+    for axis in reversed(range(rank)):
+        coordinates.append(places % padded.shape[2 + axis] - begins[axis])
+        places = places // padded.shape[2 + axis]
+    spatial = coordinates[::-1]
+    order = range(rank) if not columns else [*range(rank - 2), rank - 1, rank - 2]
+    flat = torch.zeros_like(spatial[0])
+    for axis in order:
+        flat = flat * x.shape[2 + axis] + spatial[axis]
+    images = torch.arange(prod(x.shape[:2]), device=x.device).reshape(*x.shape[:2], *(1,) * rank)
+    return values.to(x.dtype), flat + images * prod(x.shape[2:])
+
+
+def average_pool(node: Node) -> Function:
+    """AveragePool; whether padding counts is an attribute, what ``ceil_mode`` adds never does."""
+    window, counted = Window.of(node), bool(node.integer("count_include_pad"))
+    plain = all(each == 1 for each in window.dilations)
+    if window.simple and plain:
+        return partial(
+            _AVERAGE[len(window.kernel)],
+            kernel_size=window.kernel,
+            stride=window.strides,
+            padding=window.pads[: len(window.kernel)],
+            count_include_pad=counted,
+        )
+    return partial(_average_pool, window, counted)
+
+
+def _average_pool(window: Window, counted: bool, x: Tensor) -> Tensor:
+    """Sum of the window over the number of elements in it that count."""
+    pads, extra = window.padding(x.shape[2:])
+    more = [each for size in extra for each in (0, size)]
+    ones = x.new_ones((1, 1, *x.shape[2:]))
+    ones = F.pad(F.pad(ones, pads, value=1.0 if counted else 0.0), more)
+    return _window_sum(window, F.pad(F.pad(x, pads), more)) / _window_sum(window, ones)
+
+
+def _window_sum(window: Window, x: Tensor) -> Tensor:
+    """Sum over windows, by a depthwise convolution with ones."""
+    rank = len(window.kernel)
+    conv = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[rank]
+    weight = x.new_ones((1, 1, *window.kernel))
+    rows = x.reshape(-1, 1, *x.shape[2:])
+    y = conv(rows, weight, None, window.strides, 0, window.dilations)
+    return y.reshape(*x.shape[:2], *y.shape[2:])
+
+
+def lp_pool(node: Node) -> Function:
+    """LpPool: the norm of each window."""
+    return partial(_lp_pool, Window.of(node), node.integer("p", 2))
+
+
+def _lp_pool(window: Window, power: int, x: Tensor) -> Tensor:
+    pads, extra = window.padding(x.shape[2:])
+    more = [each for size in extra for each in (0, size)]
+    powers = F.pad(F.pad(x.abs() ** power, pads), more)
+    return _window_sum(window, powers) ** (1 / power)
+
+
+def global_average_pool(node: Node) -> Function:
+    """GlobalAveragePool; over an image torch's adaptive pool has the faster gradient."""
+    if node.rank(0) == 4:
+        return partial(F.adaptive_avg_pool2d, output_size=1)
+    return _global_average
+
+
+def _global_average(x: Tensor) -> Tensor:
+    return x.mean(tuple(range(2, x.ndim)), keepdim=True)
+
+
+def global_max_pool(_node: Node) -> Function:
+    """GlobalMaxPool."""
+    return _global_max
+
+
+def _global_max(x: Tensor) -> Tensor:
+    return x.amax(tuple(range(2, x.ndim)), keepdim=True)
+
+
+def global_lp_pool(node: Node) -> Function:
+    """GlobalLpPool."""
+    return partial(_global_lp, node.integer("p", 2))
+
+
+def _global_lp(power: int, x: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(x, power, tuple(range(2, x.ndim)), keepdim=True)
+    return norm

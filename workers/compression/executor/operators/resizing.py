@@ -1,0 +1,141 @@
+"""Resize and Upsample."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from workers.compression.executor.node import Node, Unsupported, listed
+from workers.compression.executor.operators.interpolation import Kernel, resample
+from workers.compression.executor.plan import Function
+
+
+def upsample(node: Node) -> Function:
+    """Upsample: an old Resize with asymmetric coordinates."""
+    mode = node.text("mode", "nearest")
+    kernel = Kernel(mode, "asymmetric", "floor")
+    scales = node.reals("scales")
+    if scales:
+        return partial(_resize, kernel, None, "stretch", None, scales, None)
+    taken = node.take(1)
+    if taken is None or taken[0] is None:
+        raise Unsupported("an Upsample by computed scales")
+    return partial(_resize, kernel, None, "stretch", None, tuple(taken[0].tolist()), None)
+
+
+def resize(node: Node) -> Function:
+    """Resize, of opset 11 on, by scales or to sizes."""
+    if node.opset < 11:
+        raise Unsupported("a Resize before opset 11")
+    kernel = Kernel(
+        node.text("mode", "nearest"),
+        node.text("coordinate_transformation_mode", "half_pixel"),
+        node.text("nearest_mode", "round_prefer_floor"),
+        node.real("cubic_coeff_a", -0.75),
+        bool(node.integer("exclude_outside")),
+        bool(node.integer("antialias")),
+        node.real("extrapolation_value"),
+    )
+    policy = node.text("keep_aspect_ratio_policy", "stretch")
+    axes = node.integers("axes")
+    taken = node.take(1, 2, 3)
+    if taken is None:
+        return partial(_resize_by, kernel, axes, policy)
+    region, scales, sizes = taken
+    return partial(
+        _resize,
+        kernel,
+        axes,
+        policy,
+        None if region is None or not region.size else tuple(region.tolist()),
+        None if scales is None or not scales.size else tuple(scales.tolist()),
+        None if sizes is None or not sizes.size else listed(sizes),
+    )
+
+
+def _resize_by(
+    kernel: Kernel,
+    axes: Sequence[int] | None,
+    policy: str,
+    x: Tensor,
+    region: Tensor | None = None,
+    scales: Tensor | None = None,
+    sizes: Tensor | None = None,
+) -> Tensor:
+    given = [
+        each.tolist() if each is not None and each.numel() else None
+        for each in (region, scales, sizes)
+    ]
+    return _resize(kernel, axes, policy, given[0], given[1], given[2], x)
+
+
+def _resize(
+    kernel: Kernel,
+    axes: Sequence[int] | None,
+    policy: str,
+    region: Sequence[float] | None,
+    scales: Sequence[float] | None,
+    sizes: Sequence[int] | None,
+    x: Tensor,
+) -> Tensor:
+    places = [axis % x.ndim for axis in (range(x.ndim) if axes is None else axes)]
+    before = [x.shape[axis] for axis in places]
+    if sizes is not None:
+        factors = [size / have for size, have in zip(sizes, before, strict=True)]
+        if policy != "stretch":
+            factor = min(factors) if policy == "not_larger" else max(factors)
+            factors = [factor] * len(factors)
+            sizes = [int(factor * have + 0.5) for have in before]
+    else:
+        factors = list(scales or ())
+        sizes = [int(factor * have) for factor, have in zip(factors, before, strict=True)]
+    if _native(kernel, x, places, factors, sizes):
+        return _interpolate(kernel, sizes[-2:], x)
+    count = len(places)
+    for index, axis in enumerate(places):
+        bounds = (0.0, 1.0) if region is None else (region[index], region[count + index])
+        if sizes[index] != x.shape[axis] or factors[index] != 1 or bounds != (0.0, 1.0):
+            x = resample(kernel, x, axis, factors[index], sizes[index], bounds)
+    return x
+
+
+def _native(
+    kernel: Kernel,
+    x: Tensor,
+    places: Sequence[int],
+    factors: Sequence[float],
+    sizes: Sequence[int],
+) -> bool:
+    """Return whether torch's own interpolation of images computes the same."""
+    if x.ndim != 4 or not x.is_floating_point() or kernel.antialias or kernel.exclude_outside:
+        return False
+    fixed = dict(zip(places, sizes, strict=True))
+    if any(fixed.get(axis, x.shape[axis]) != x.shape[axis] for axis in (0, 1)):
+        return False
+    exact = all(
+        factor * x.shape[axis] == size
+        for axis, factor, size in zip(places, factors, sizes, strict=True)
+    )
+    if list(places)[-2:] != [2, 3] or not exact:
+        return False
+    whole = all(factor == int(factor) for factor in factors)
+    at = kernel.coordinates
+    if kernel.mode == "linear":
+        return at in {"half_pixel", "align_corners"} or (
+            at == "pytorch_half_pixel" and min(sizes) > 1
+        )
+    if kernel.mode == "nearest" and whole:
+        return (at, kernel.rounding) in {
+            ("asymmetric", "floor"),
+            ("half_pixel", "round_prefer_floor"),
+            ("half_pixel", "round_prefer_ceil"),
+        }
+    return False
+
+
+def _interpolate(kernel: Kernel, sizes: Sequence[int], x: Tensor) -> Tensor:
+    if kernel.mode == "nearest":
+        return F.interpolate(x, list(sizes), mode="nearest")
+    corners = kernel.coordinates == "align_corners"
+    return F.interpolate(x, list(sizes), mode="bilinear", align_corners=corners)

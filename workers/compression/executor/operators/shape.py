@@ -1,0 +1,365 @@
+"""Operators that move, cut and join, but do not compute."""
+
+from collections.abc import Sequence
+from functools import partial
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from workers.compression.executor.dtypes import to_torch
+from workers.compression.executor.node import Node, Unsupported, listed
+from workers.compression.executor.operators.windows import interleaved
+from workers.compression.executor.plan import Function
+
+
+def reshape(node: Node) -> Function:
+    """Reshape: a 0 keeps the size of its axis, unless ``allowzero``."""
+    keeps = not node.integer("allowzero")
+    if (taken := node.take(1)) is None:
+        return partial(_reshape_to, keeps)
+    shape = listed(taken[0])
+    assert shape is not None
+    if keeps and 0 in shape:
+        return partial(_reshape_keeping, shape)
+    return partial(torch.reshape, shape=shape)
+
+
+def _reshape_to(keeps: bool, x: Tensor, shape: Tensor) -> Tensor:
+    sizes = shape.tolist()
+    return _reshape_keeping(sizes, x) if keeps else x.reshape(sizes)
+
+
+def _reshape_keeping(shape: Sequence[int], x: Tensor) -> Tensor:
+    return x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(shape)])
+
+
+def flatten(node: Node) -> Function:
+    """Flatten to a matrix."""
+    axis = node.integer("axis", 1)
+    return (
+        partial(torch.flatten, start_dim=1)
+        if axis == 1 and (node.rank(0) or 0) > 1
+        else (partial(_flatten, axis))
+    )
+
+
+def _flatten(axis: int, x: Tensor) -> Tensor:
+    axis = axis + x.ndim if axis < 0 else axis
+    return x.reshape(prod(x.shape[:axis]), prod(x.shape[axis:]))
+
+
+def transpose(node: Node) -> Function:
+    """Transpose; without ``perm`` the axes are reversed."""
+    order = node.integers("perm")
+    return _reverse if order is None else partial(torch.permute, dims=order)
+
+
+def _reverse(x: Tensor) -> Tensor:
+    return x.permute(*reversed(range(x.ndim)))
+
+
+def squeeze(node: Node) -> Function:
+    """Squeeze: axes are an attribute up to opset 12."""
+    axes = node.integers("axes") if node.opset < 13 else _axes(node)
+    if axes is None:
+        return _squeeze if node.has(1) and 1 not in node.taken else torch.squeeze
+    return partial(torch.squeeze, dim=axes)
+
+
+def _squeeze(x: Tensor, axes: Tensor) -> Tensor:
+    return x.squeeze(tuple(axes.tolist()))
+
+
+def unsqueeze(node: Node) -> Function:
+    """Unsqueeze: axes, in the result, are an attribute up to opset 12."""
+    axes = node.integers("axes") if node.opset < 13 else _axes(node)
+    if axes is None:
+        return _unsqueeze_at
+    return partial(torch.unsqueeze, dim=axes[0]) if len(axes) == 1 else partial(_unsqueeze, axes)
+
+
+def _unsqueeze_at(x: Tensor, axes: Tensor) -> Tensor:
+    return _unsqueeze(axes.tolist(), x)
+
+
+def _unsqueeze(axes: Sequence[int], x: Tensor) -> Tensor:
+    rank = x.ndim + len(axes)
+    for axis in sorted(axis % rank for axis in axes):
+        x = x.unsqueeze(axis)
+    return x
+
+
+def _axes(node: Node, slot: int = 1) -> tuple[int, ...] | None:
+    taken = node.take(slot)
+    return None if taken is None else listed(taken[0])
+
+
+def concat(node: Node) -> Function:
+    """Concat."""
+    return partial(_concat, node.integer("axis"))
+
+
+def _concat(axis: int, *tensors: Tensor) -> Tensor:
+    return torch.cat(tensors, axis)
+
+
+def split(node: Node) -> Function:
+    """Split into given sizes, or a number of parts of which the last may be smaller."""
+    axis, parts = node.integer("axis"), len(node.outputs)
+    if node.opset < 13:
+        sizes = node.integers("split")
+    elif (taken := node.take(1)) is None:
+        return partial(_split_at, axis)
+    else:
+        sizes = listed(taken[0])
+    return partial(_split, axis, sizes or node.integer("num_outputs", parts))
+
+
+def _split(axis: int, sizes: Sequence[int] | int, x: Tensor) -> tuple[Tensor, ...]:
+    if isinstance(sizes, int):
+        return tuple(torch.split(x, -(-x.shape[axis] // sizes), axis))
+    return tuple(torch.split(x, list(sizes), axis))
+
+
+def _split_at(axis: int, x: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+    return _split(axis, sizes.tolist(), x)
+
+
+def slice_(node: Node) -> Function:
+    """Slice: an attribute for each limit up to opset 9, then inputs."""
+    if node.opset < 10:
+        limits = [node.integers(name) or () for name in ("starts", "ends")]
+        return partial(_slice, *limits, node.integers("axes"), None)
+    taken = node.take(1, 2, 3, 4)
+    if taken is None:
+        return _slice_at
+    starts, ends, axes, steps = (listed(each) for each in taken)
+    return partial(_slice, starts or (), ends or (), axes, steps)
+
+
+def _slice_at(
+    x: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    axes: Tensor | None = None,
+    steps: Tensor | None = None,
+) -> Tensor:
+    limits = [None if each is None else each.tolist() for each in (starts, ends, axes, steps)]
+    return _slice(limits[0] or (), limits[1] or (), limits[2], limits[3], x)
+
+
+def _slice(
+    starts: Sequence[int],
+    ends: Sequence[int],
+    axes: Sequence[int] | None,
+    steps: Sequence[int] | None,
+    x: Tensor,
+) -> Tensor:
+    axes = range(len(starts)) if axes is None else axes
+    for start, end, axis, step in zip(starts, ends, axes, steps or [1] * len(starts), strict=True):
+        at = axis % x.ndim
+        if step > 0:
+            x = x[(slice(None),) * at + (slice(start, end, step),)]
+        else:
+            places = range(x.shape[at])[slice(start, end, step)]
+            x = x.index_select(at, torch.tensor(list(places), device=x.device, dtype=torch.int64))
+    return x
+
+
+def expand(node: Node) -> Function:
+    """Expand: broadcast both ways."""
+    taken = node.take(1)
+    if taken is None:
+        return _expand_to
+    return partial(_expand, listed(taken[0]) or ())
+
+
+def _expand_to(x: Tensor, shape: Tensor) -> Tensor:
+    return _expand(shape.tolist(), x)
+
+
+def _expand(shape: Sequence[int], x: Tensor) -> Tensor:
+    return x.expand(torch.broadcast_shapes(x.shape, tuple(shape)))  # type: ignore[no-untyped-call]
+
+
+def tile(node: Node) -> Function:
+    """Tile."""
+    taken = node.take(1)
+    return _tile if taken is None else partial(torch.tile, dims=listed(taken[0]) or ())
+
+
+def _tile(x: Tensor, repeats: Tensor) -> Tensor:
+    return x.tile(repeats.tolist())
+
+
+_PADDINGS = {"reflect": "reflect", "edge": "replicate"}
+
+
+def pad(node: Node) -> Function:
+    """Pad: pads are attributes up to opset 10, then inputs; on the axes given, or all."""
+    mode = node.text("mode", "constant")
+    if node.opset < 11:
+        pads = node.integers("pads") or ()
+        return partial(_pad, mode, pads, None, node.real("value"))
+    if (value := node.constant(2)) is not None:
+        number = value.astype(object).item()
+    elif node.has(2):
+        return partial(_pad_at, mode)
+    else:
+        number = 0
+    taken = node.take(1, 3)
+    if taken is None:
+        return partial(_pad_at, mode)
+    node.taken.add(2)
+    return partial(_pad, mode, listed(taken[0]) or (), listed(taken[1]), number)
+
+
+def _pad_at(
+    mode: str, x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None
+) -> Tensor:
+    number = 0 if value is None else value.item()
+    return _pad(mode, pads.tolist(), None if axes is None else axes.tolist(), number, x)
+
+
+def _pad(
+    mode: str, pads: Sequence[int], axes: Sequence[int] | None, value: float, x: Tensor
+) -> Tensor:
+    begins, ends = [0] * x.ndim, [0] * x.ndim
+    count = len(pads) // 2
+    for index, axis in enumerate(range(x.ndim) if axes is None else axes):
+        begins[axis], ends[axis] = pads[index], pads[count + index]
+    if mode == "constant":
+        return F.pad(x, list(interleaved(begins, ends)), value=value)
+    for axis in range(x.ndim):
+        x = _pad_axis(mode, axis, begins[axis], ends[axis], x)
+    return x
+
+
+def _pad_axis(mode: str, axis: int, begin: int, end: int, x: Tensor) -> Tensor:
+    """Pad one axis by the values that are already there."""
+    if begin == end == 0:
+        return x
+    size = x.shape[axis]
+    places = np.arange(-begin, size + end)
+    if mode == "edge":
+        places = places.clip(0, size - 1)
+    elif mode == "wrap":
+        places %= size
+    else:
+        period = max(2 * (size - 1), 1)
+        places %= period
+        places = np.where(places < size, places, period - places)
+    return x.index_select(axis, to_torch(places).to(x.device))
+
+
+def shape(node: Node) -> Function:
+    """Shape, as a tensor in host memory."""
+    return partial(_shape, node.integer("start"), node.integer("end", 1 << 30))
+
+
+def _shape(start: int, end: int, x: Tensor) -> Tensor:
+    return torch.tensor(x.shape[start:end], dtype=torch.int64)
+
+
+def size(_node: Node) -> Function:
+    """Size, as a tensor in host memory."""
+    return _size
+
+
+def _size(x: Tensor) -> Tensor:
+    return torch.tensor(x.numel(), dtype=torch.int64)
+
+
+def identity(_node: Node) -> Function:
+    """Identity."""
+    return _identity
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def dropout(node: Node) -> Function:
+    """Dropout as it is outside of training: nothing is dropped."""
+    training = node.constant(2)
+    if node.has(2) and (training is None or training.any()):
+        raise Unsupported("a Dropout in training mode")
+    node.taken |= {1, 2}
+    return _dropout if node.wants(1) else _identity
+
+
+def _dropout(x: Tensor) -> tuple[Tensor, Tensor]:
+    return x, torch.ones_like(x, dtype=torch.bool)
+
+
+def depth_to_space(node: Node) -> Function:
+    """DepthToSpace."""
+    return partial(_depth_to_space, node.integer("blocksize"), node.text("mode", "DCR"))
+
+
+def _depth_to_space(block: int, mode: str, x: Tensor) -> Tensor:
+    if mode == "CRD":
+        return F.pixel_shuffle(x, block)
+    count, channels, height, width = x.shape
+    y = x.reshape(count, block, block, channels // block**2, height, width)
+    y = y.permute(0, 3, 4, 1, 5, 2)
+    return y.reshape(count, channels // block**2, height * block, width * block)
+
+
+def space_to_depth(node: Node) -> Function:
+    """SpaceToDepth."""
+    return partial(_space_to_depth, node.integer("blocksize"), node.text("mode", "DCR"))
+
+
+def _space_to_depth(block: int, mode: str, x: Tensor) -> Tensor:
+    count, channels, height, width = x.shape
+    y = x.reshape(count, channels, height // block, block, width // block, block)
+    y = y.permute(0, 3, 5, 1, 2, 4) if mode == "DCR" else y.permute(0, 1, 3, 5, 2, 4)
+    return y.reshape(count, channels * block**2, height // block, width // block)
+
+
+def center_crop_pad(node: Node) -> Function:
+    """CenterCropPad: to a shape, on the axes given or all."""
+    taken = node.take(1)
+    axes = node.integers("axes")
+    if taken is None:
+        return partial(_center_at, axes)
+    return partial(_center, axes, listed(taken[0]) or ())
+
+
+def _center_at(axes: Sequence[int] | None, x: Tensor, shape: Tensor) -> Tensor:
+    return _center(axes, shape.tolist(), x)
+
+
+def _center(axes: Sequence[int] | None, sizes: Sequence[int], x: Tensor) -> Tensor:
+    for axis, wanted in zip(range(x.ndim) if axes is None else axes, sizes, strict=True):
+        have = x.shape[axis]
+        if have > wanted:
+            x = x.narrow(axis, (have - wanted) // 2, wanted)
+        else:
+            missing = wanted - have
+            pads = [missing // 2, missing - missing // 2]
+            x = _pad("constant", pads, [axis], 0, x)
+    return x
+
+
+def reverse_sequence(node: Node) -> Function:
+    """ReverseSequence: the first elements of each sequence in reverse order."""
+    return partial(_reverse_sequence, node.integer("batch_axis", 1), node.integer("time_axis"))
+
+
+def _reverse_sequence(batch_axis: int, time_axis: int, x: Tensor, lengths: Tensor) -> Tensor:
+    if {batch_axis, time_axis} != {0, 1}:
+        raise Unsupported("a ReverseSequence of other axes than the first two")
+    steps = torch.arange(x.shape[time_axis], device=x.device)
+    lengths = lengths.to(x.device)
+    if time_axis == 0:
+        steps, lengths = steps[:, None], lengths[None, :]
+    else:
+        steps, lengths = steps[None, :], lengths[:, None]
+    places = torch.where(steps < lengths, lengths - 1 - steps, steps)
+    places = places.reshape(*places.shape, *(1,) * (x.ndim - 2)).expand(x.shape)
+    return x.gather(time_axis, places)

@@ -1,0 +1,67 @@
+"""Operators that torch has no function of ours for: ONNX's own reference, without gradient."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from onnx.reference import ReferenceEvaluator
+
+from app.domain.problems import InvalidModel
+from workers.compression.executor.dtypes import to_numpy, to_torch
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Runs one node through ``onnx.reference``."""
+
+    model: bytes
+    names: tuple[str, ...]
+    types: tuple[ir.DataType | None, ...]
+
+    @classmethod
+    def of(cls, node: ir.Node, opset: int) -> "Reference":
+        """Prepare a node.
+
+        Raises:
+            InvalidModel: the reference does not know the operator.
+        """
+        proto = ir.serde.serialize_node(node)
+        names = tuple("" if v is None else str(v.name) for v in node.inputs)
+        graph = onnx.helper.make_graph(
+            [proto],
+            "node",
+            [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in dict.fromkeys(names) if n],
+            [onnx.helper.make_value_info(str(v.name), onnx.TypeProto()) for v in node.outputs],
+        )
+        imports = [onnx.helper.make_opsetid("", opset)]
+        if node.domain:
+            imports.append(onnx.helper.make_opsetid(node.domain, 1))
+        model = onnx.helper.make_model(graph, opset_imports=imports).SerializeToString()
+        found = cls(model, names, tuple(None if v is None else v.dtype for v in node.inputs))
+        try:
+            found._evaluator()
+        except (NotImplementedError, RuntimeError) as error:
+            raise InvalidModel(
+                f"Nothing here runs {node.domain or 'ai.onnx'}.{node.op_type}: {error}"
+            ) from None
+        return found
+
+    def __call__(self, *values: torch.Tensor | None) -> Any:
+        """Return the node's outputs, on the device of its inputs."""
+        given = [value for value in values if value is not None]
+        device = given[0].device if given else torch.device("cpu")
+        feeds = {
+            name: to_numpy(value, kind or ir.DataType.from_numpy(value.numpy().dtype))
+            for name, kind, value in zip(self.names, self.types, values, strict=False)
+            if value is not None
+        }
+        results = self._evaluator().run(None, feeds)
+        return tuple(
+            None if each is None else to_torch(np.asarray(each)).to(device) for each in results
+        )
+
+    def _evaluator(self) -> ReferenceEvaluator:
+        return ReferenceEvaluator(onnx.ModelProto.FromString(self.model))
