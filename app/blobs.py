@@ -111,15 +111,19 @@ class Blobs:
         """
         key = _incoming_key()
         digest = _Digest()
-        with _translated():
-            await obstore.put_async(
-                self._store,
-                key,
-                digest.through(chunks, limit),
-                chunk_size=_PART_BYTES,
-                max_concurrency=_PARTS_AT_ONCE,
-            )
-            await asyncio.to_thread(self._flush, key)
+        try:
+            with _translated():
+                await obstore.put_async(
+                    self._store,
+                    key,
+                    digest.through(chunks, limit),
+                    chunk_size=_PART_BYTES,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+                await asyncio.to_thread(self._flush, key)
+        except BaseException:
+            await asyncio.to_thread(self._abandon, key)
+            raise
         return Incoming(digest.hexdigest(), digest.size_bytes, key)
 
     def publish(self, incoming: Incoming) -> None:
@@ -138,8 +142,8 @@ class Blobs:
             self._flush(key.rpartition("/")[0])
 
     def discard(self, incoming: Incoming) -> None:
-        """Remove the upload; one that is gone is fine."""
-        self._delete(incoming.key)
+        """Remove the upload; one that is gone is fine, and one that cannot be is swept later."""
+        self._abandon(incoming.key)
 
     def put_file(self, path: Path) -> Blob:
         """Store a local file under its content's address, unless it was just stored."""
@@ -148,16 +152,20 @@ class Blobs:
         if self._is_fresh(blob):
             return blob
         incoming = Incoming(sha256, size, _incoming_key())
-        with _translated():
-            obstore.put(
-                self._store,
-                incoming.key,
-                path,
-                chunk_size=_PART_BYTES,
-                max_concurrency=_PARTS_AT_ONCE,
-            )
-            self._flush(incoming.key)
-        self.publish(incoming)
+        try:
+            with _translated():
+                obstore.put(
+                    self._store,
+                    incoming.key,
+                    path,
+                    chunk_size=_PART_BYTES,
+                    max_concurrency=_PARTS_AT_ONCE,
+                )
+                self._flush(incoming.key)
+            self.publish(incoming)
+        except BaseException:
+            self._abandon(incoming.key)
+            raise
         return blob
 
     def fetch(self, sha256: str, to: Path) -> None:
@@ -224,6 +232,14 @@ class Blobs:
             if self._root is not None and not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
                 raise Unavailable(f"the storage directory {self._root} is gone or not writable")
             obstore.list_with_delimiter(self._probe, "incoming")
+
+    def _abandon(self, key: str) -> None:
+        """Remove what there is of an upload, unless the storage does not answer."""
+        with contextlib.suppress(BaseError, OSError):
+            obstore.delete(self._probe, key)
+        if self._root is not None:
+            for unfinished in self._root.glob(f"{key}#*"):
+                unfinished.unlink(missing_ok=True)
 
     def _move(self, incoming: Incoming, key: str) -> None:
         if self._root is None and incoming.size_bytes > _LARGEST_COPY_BYTES:

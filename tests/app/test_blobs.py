@@ -160,7 +160,6 @@ def test_a_cancelled_upload_leaves_nothing(storage_url: str) -> None:
 
     waiting = asyncio.Event()
     asyncio.run(cancelled())
-    blobs.sweep(NOW)
     assert blobs._root is not None
     assert not [path for path in blobs._root.rglob("*") if path.is_file()]
 
@@ -345,7 +344,6 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         big.write_bytes(content(32 * MIB, seed=2))
         with pytest.raises(Unavailable, match="full"):
             blobs.put_file(big)
-        blobs.sweep(NOW)
         assert keys(blobs) == [blob_key(sha256)]
         assert [path.name for path in place.rglob("*") if path.is_file()] == [sha256]
         stored(blobs, content(8 * MIB, seed=3))
@@ -363,7 +361,6 @@ def test_a_file_size_limit_is_said_and_leaves_nothing(storage_url: str) -> None:
     )
     assert "Unavailable" in done.stderr
     blobs = Blobs.open(storage_url)
-    blobs.sweep(NOW)
     assert blobs._root is not None
     assert not [path for path in blobs._root.rglob("*") if path.is_file()]
 
