@@ -365,6 +365,17 @@ def test_a_file_size_limit_is_said_and_leaves_nothing(storage_url: str) -> None:
     assert not [path for path in blobs._root.rglob("*") if path.is_file()]
 
 
+def test_a_file_that_cannot_be_published_leaves_nothing(storage_url: str, tmp_path: Path) -> None:
+    blobs = Blobs.open(storage_url)
+    assert blobs._root is not None
+    (blobs._root / "blobs").touch()
+    path = tmp_path / "file"
+    path.write_bytes(b"abc")
+    with pytest.raises(Unavailable):
+        blobs.put_file(path)
+    assert [found.name for found in blobs._root.rglob("*") if found.is_file()] == ["blobs"]
+
+
 def test_a_local_storage_is_private(storage_url: str) -> None:
     blobs = Blobs.open(storage_url)
     assert blobs._root is not None

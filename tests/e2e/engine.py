@@ -2,7 +2,8 @@
 
 ``epochs=N`` works N times a tenth of a second, with a checkpoint after each; ``die=N`` kills the
 process in its first N starts; ``hoard``, ``fill`` and ``garble`` misbehave. What it makes depends
-on model, seed and epochs alone. Everything but a job with such words is left to the real engine.
+on model, seed and epochs alone, and has ``copies=N`` times 32 bytes. Everything but a job with such
+words is left to the real engine.
 """
 
 import ctypes
@@ -31,6 +32,7 @@ from app.domain.steps import AnyStep
 from workers.compression.__main__ import main as real
 
 EPOCH_SECONDS = 0.1
+COPIES = 64
 
 _MEASURES = Measures(
     size_bytes=1,
@@ -52,7 +54,7 @@ def main(directory: Path) -> int:
         digest = _step(directory, order, index, step)
     artifact = directory / ARTIFACTS / "model.onnx"
     artifact.parent.mkdir(exist_ok=True)
-    artifact.write_bytes(digest * 64)
+    artifact.write_bytes(_artifact(digest, int(_words(order.steps[0]).get("copies", COPIES))))
     report = _report(order, directory)
     result = Result(report=report, artifacts=[Produced(format="onnx", path="model.onnx")])
     part = directory / "result.part"
@@ -61,14 +63,23 @@ def main(directory: Path) -> int:
     return 0
 
 
-def expected(model: bytes, steps: list[int], seed: int = 0) -> bytes:
+def expected(model: bytes, steps: list[int], seed: int = 0, copies: int = COPIES) -> bytes:
     """Return the artifact of an undisturbed run; ``steps`` are its epochs."""
     digest = b""
     for index, epochs in enumerate(steps):
         digest = _start(model, seed, index)
         for _ in range(epochs):
             digest = hashlib.sha256(digest).digest()
-    return digest * 64
+    return _artifact(digest, copies)
+
+
+def _artifact(digest: bytes, copies: int) -> bytes:
+    """Return other bytes than the last step's, so that both have to be stored."""
+    return digest[::-1] * copies
+
+
+def _words(step: AnyStep) -> dict[str, str]:
+    return {name: value for name, _, value in (word.partition("=") for word in step.ignore)}
 
 
 def _start(model: bytes, seed: int, index: int) -> bytes:
@@ -80,8 +91,8 @@ def _step(directory: Path, order: Compress, index: int, step: AnyStep) -> bytes:
     own.mkdir(parents=True, exist_ok=True)
     graph, checkpoint = own / "graph.onnx", own / "checkpoint"
     if (own / "report.json").exists():
-        return graph.read_bytes()
-    words = {name: value for name, _, value in (word.partition("=") for word in step.ignore)}
+        return graph.read_bytes()[:32]
+    words = _words(step)
     _misbehave(directory, own, words)
     done, digest = 0, _start((directory / MODEL).read_bytes(), order.seed, index)
     if checkpoint.exists():
@@ -94,7 +105,7 @@ def _step(directory: Path, order: Compress, index: int, step: AnyStep) -> bytes:
         _whole(checkpoint, (epoch + 1).to_bytes(4) + digest)
         fraction = (index + (epoch + 1) / epochs) / len(order.steps)
         _tell(directory, Progress(progress=fraction, stage=f"step {index}, epoch {epoch + 1}"))
-    graph.write_bytes(digest)
+    graph.write_bytes(digest * int(words.get("copies", COPIES)))
     finished = FinishedStep(seconds=0, layers=[], skipped=[])
     _whole(own / "report.json", finished.model_dump_json().encode())
     _tell(directory, StepFinished(index=index))

@@ -1,5 +1,6 @@
 """A whole service of real processes, each of which a test may kill, stop and start again."""
 
+import hashlib
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ import psutil
 import psycopg
 
 import migrations
+from app.blobs import Blobs
 from app.domain.jobs import FINISHED
 from app.local import postgres, redis
 from app.local.server import Server
@@ -226,13 +228,16 @@ class Service:
         (artifact,) = job["artifacts"]
         return self.http.get(artifact["href"]).content
 
-    def assert_undisturbed(self, job_id: str, epochs: list[int]) -> Json:
+    def assert_undisturbed(
+        self, job_id: str, epochs: list[int], copies: int = engine.COPIES
+    ) -> Json:
         """Assert that a job succeeded, once, with the artifact of a run that nothing disturbed."""
         job = self.finished(job_id)
         assert job["status"] == "succeeded", job
         ((graph,),) = self.rows("SELECT graph_sha256 FROM models WHERE id = %s", job["model"])
-        model = Path(self._storage, "blobs", graph[:2], graph[2:4], graph).read_bytes()
-        assert self.artifact(job) == engine.expected(model, epochs)
+        undisturbed = engine.expected(self.stored(graph), epochs, copies=copies)
+        assert self.artifact(job) == undisturbed
+        assert job["artifacts"][0]["sha256"] == hashlib.sha256(undisturbed).hexdigest()
         assert [each for each in self.states(job_id) if each in FINISHED] == ["succeeded"]
         return job
 
@@ -250,6 +255,12 @@ class Service:
 
     # --- the storage -----------------------------------------------------------------------
 
+    def stored(self, sha256: str) -> bytes:
+        """Return the bytes of a blob."""
+        copy = self.directory.with_name("copy")
+        Blobs.open(self._env["STORAGE_URL"]).fetch(sha256, copy)
+        return copy.read_bytes()
+
     def blobs(self) -> set[Path]:
         """Return every stored blob."""
         return {path for path in (self._storage / "blobs").rglob("*") if path.is_file()}
@@ -257,19 +268,6 @@ class Service:
     def incoming(self) -> list[Path]:
         """Return the uploads that are on their way."""
         return list((self._storage / "incoming").glob("*"))
-
-    @contextmanager
-    def storage_away(self) -> Iterator[None]:
-        """Have every write to the storage fail for a while, as on a full disk."""
-        incoming = self._storage / "incoming"
-        aside = self._storage / "aside"
-        incoming.rename(aside)
-        incoming.touch()
-        try:
-            yield
-        finally:
-            incoming.unlink()
-            aside.rename(incoming)
 
     # --- what must not be left -------------------------------------------------------------
 
