@@ -1,6 +1,5 @@
 """The normal form computes the same, under the same names, with nothing left to compute ahead."""
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,37 +8,15 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
-from tests.workers.intake.models import branch, convnet, mlp, model, tensor, value, write
+from tests.workers.graph.normal import normal, operators, trials_of
+from tests.workers.intake.models import branch, convnet, mlp, model, tensor, value
 from workers.compression.graph import equivalence
-from workers.compression.graph.equivalence import Trial
-from workers.compression.graph.load import load, save
+from workers.compression.graph.load import save
 from workers.compression.graph.rewrites import Applied, Undone, normalize
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.dead import remove_dead
 from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.graph.rewrites.identity import remove_identities
-
-
-def trials_of(proto: onnx.ModelProto, directory: Path) -> tuple[ir.Model, list[Trial]]:
-    path = write(proto, directory / "reference.onnx")
-    reference = load(path)
-    return reference, equivalence.find_trials(reference, path)
-
-
-def normal(proto: onnx.ModelProto, directory: Path) -> ir.Model:
-    """Return the normal form after checking it against the reference once more."""
-    reference, trials = trials_of(proto, directory)
-    assert trials
-    graph, passes = normalize(reference, directory, trials)
-    assert not [each for each in passes if isinstance(each, Undone)]
-    save(graph, directory / "normal.onnx")
-    onnx.checker.check_model(str(directory / "normal.onnx"), full_check=True)
-    assert equivalence.check(directory / "normal.onnx", trials) is None
-    return graph
-
-
-def operators(graph: ir.Model) -> Counter[str]:
-    return Counter(node.op_type for node in graph.graph)
 
 
 def constant(name: str, array: object) -> onnx.NodeProto:

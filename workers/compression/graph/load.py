@@ -53,8 +53,7 @@ def save(model: ir.Model, path: Path) -> None:
         path: where to, ending in ``.onnx``; overwritten.
     """
     passes.TopologicalSortPass()(model)
-    weights = sum(_bytes(value) for value in model.graph.initializers.values())
-    if weights <= INLINE_LIMIT:
+    if weight_bytes(model) <= INLINE_LIMIT:
         proto = ir.serde.serialize_model(_inlined(model))
         write(proto, path)
         return
@@ -113,8 +112,10 @@ def bundle(path: Path, archive: Path) -> None:
                     target.write(piece)
 
 
-def _bytes(value: ir.Value) -> int:
-    return 0 if value.const_value is None else value.const_value.nbytes
+def weight_bytes(model: ir.Model) -> int:
+    """Return the bytes of the main graph's initializers."""
+    tensors = (value.const_value for value in model.graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def _inlined(model: ir.Model) -> ir.Model:

@@ -10,7 +10,7 @@ import onnx_ir.passes.common as passes
 from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
-from workers.compression.graph.load import INLINE_LIMIT, save
+from workers.compression.graph.load import INLINE_LIMIT, save, weight_bytes
 
 Shapes = dict[str, tuple[int, ...]]
 """By value name; only values whose every dimension is known."""
@@ -53,6 +53,14 @@ def batch_names(model: ir.Model) -> set[str]:
         for value in inputs_of(model)
         if value.shape and not isinstance(value.shape[0], int)
     }
+
+
+def fixed_batch(model: ir.Model) -> int:
+    """Return how many samples a graph with a fixed first dimension computes at once, else 1."""
+    ends = [*inputs_of(model), *model.graph.outputs]
+    first = {value.shape[0] if value.shape else None for value in ends}
+    batch = first.pop()
+    return batch if not first and isinstance(batch, int) and batch > 0 else 1
 
 
 def sizes_of(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:
@@ -126,8 +134,7 @@ def observed(model: ir.Model, names: Iterable[str], feeds: Mapping[str, NDArray[
     probed = model.clone()
     asked = set(names)
     wanted = [value for node in probed.graph for value in node.outputs if value.name in asked]
-    weights = sum(v.const_value.nbytes for v in probed.graph.initializers.values() if v.const_value)
-    if not wanted or weights > INLINE_LIMIT:
+    if not wanted or weight_bytes(model) > INLINE_LIMIT:
         return {}
     probed.graph.outputs.extend(v for v in wanted if v not in probed.graph.outputs)
     with tempfile.TemporaryDirectory() as scratch:

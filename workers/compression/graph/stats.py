@@ -2,10 +2,13 @@
 
 ``parameters`` are the elements of weights and biases of the operators in the table, in whatever
 type they are stored and however they reach their operator (behind DequantizeLinear, Cast,
-Transpose); each stored tensor counts once. Scales, zero points and shape constants do not count.
-``macs`` are the multiply-accumulates of convolutions and matrix products for one sample.
+Transpose, or put together from constants); each stored tensor counts once, and so do its copies in
+the branches of the graph. Scales, zero points and shape constants do not count.
+``macs`` are the multiply-accumulates of convolutions and matrix products for one sample; a graph
+that is fixed to a batch counts for a sample of it.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +21,8 @@ from numpy.typing import NDArray
 
 from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.operators import Operator, operator_of
+from workers.compression.graph.rewrites.constants import lift_constants
+from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.graph.shapes import Shapes
 
 _CARRIERS = frozenset(
@@ -37,6 +42,8 @@ _REACH = 8
 
 _INDICES = frozenset({ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING})
 """Types that no weight has: a Gather from them picks sizes, not embeddings."""
+
+Identity = ir.Value | tuple[str, tuple[int, ...], str]
 
 _NONZERO_CHUNK = 1 << 24
 
@@ -96,24 +103,26 @@ def measure(
         feeds: one sample of these sizes; where given, sizes that inference does not find are
             observed in a run.
     """
-    shapes = graph_shapes.concrete(model, sizes)
+    model = _computed_ahead(model)
+    shapes, batch = graph_shapes.concrete(model, sizes), graph_shapes.fixed_batch(model)
     nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if _listed(node)]
     missing = {str(v.name) for node in nodes for v in _sized(node) if v.name not in shapes}
     if missing and feeds is not None:
         shapes |= graph_shapes.observed(model, sorted(missing), feeds)
-    seen: set[ir.Value] = set()
+    seen: set[Identity] = set()
     layers, unknown = [], []
     for node in nodes:
         operator = operator_of(node)
         macs = _macs(node, operator, shapes) if operator else 0
         if macs is None:
             unknown.append(node.name or node.op_type)
-        own = [w for w in weights_of(node) if w.value not in seen]
-        seen.update(weight.value for weight in own)
-        parameters = sum(_elements(weight, node) for weight in own)
+        own = {each: w for w in weights_of(node) if (each := _identity(w, model)) not in seen}
+        seen.update(own)
+        parameters = sum(_elements(weight, node) for weight in own.values())
         if parameters or macs:
-            nonzero = sum(_nonzero(weight, node) for weight in own)
-            layers.append(LayerStats(node.name or "", node.op_type, parameters, nonzero, macs or 0))
+            nonzero = sum(_nonzero(weight, node) for weight in own.values())
+            name, cost = node.name or "", (macs or 0) // batch
+            layers.append(LayerStats(name, node.op_type, parameters, nonzero, cost))
     return Stats(
         parameters=sum(layer.parameters for layer in layers),
         nonzero_parameters=sum(layer.nonzero_parameters for layer in layers),
@@ -156,6 +165,23 @@ def stored(value: ir.Value | None) -> Weight | None:
             zero_point, axis = _input(node, 2), node.attributes.get_int("axis", 1)
         value = _input(node, 0)
     return None
+
+
+def _computed_ahead(model: ir.Model) -> ir.Model:
+    """Return a copy in which weights stand where operators read them, not what makes them."""
+    copy = model.clone()
+    lift_constants(copy)
+    fold_constants(copy)
+    return copy
+
+
+def _identity(weight: Weight, model: ir.Model) -> Identity:
+    """Say which tensor a weight is: in branches, which exporters fill with copies, its content."""
+    if weight.value.graph is model.graph:
+        return weight.value
+    tensor = weight.tensor
+    digest = hashlib.sha256(tensor.tobytes()).hexdigest()
+    return str(tensor.dtype), tuple(tensor.shape.numpy()), digest
 
 
 def _listed(node: ir.Node) -> bool:

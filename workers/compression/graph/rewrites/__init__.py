@@ -15,12 +15,18 @@ from workers.compression.graph import equivalence
 from workers.compression.graph.equivalence import Trial
 from workers.compression.graph.load import save
 from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
+from workers.compression.graph.rewrites.branches import inline_branches
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.dead import remove_dead
 from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.graph.rewrites.functions import inline_functions
+from workers.compression.graph.rewrites.gelu import recognise_gelu
+from workers.compression.graph.rewrites.hardswish import recognise_hardswish
 from workers.compression.graph.rewrites.identity import remove_identities
 from workers.compression.graph.rewrites.inputs import detach_initializers
+from workers.compression.graph.rewrites.layernorm import recognise_layer_normalization
+from workers.compression.graph.rewrites.loops import unroll_loops
+from workers.compression.graph.rewrites.opset import lift_opset
 from workers.compression.graph.rewrites.shapes import infer_shapes
 
 Pass = Callable[[ir.Model], int]
@@ -30,9 +36,15 @@ PASSES: tuple[Pass, ...] = (
     inline_functions,
     detach_initializers,
     lift_constants,
+    lift_opset,
+    inline_branches,
+    unroll_loops,
     remove_identities,
     fold_constants,
     fold_batchnorm,
+    recognise_layer_normalization,
+    recognise_gelu,
+    recognise_hardswish,
     remove_dead,
     infer_shapes,
 )

@@ -40,7 +40,8 @@ def fold_constants(model: ir.Model) -> int:
     """Replace nodes whose inputs are all constant by their results, in subgraphs too.
 
     1. Values are onnxruntime's own: each node is run alone.
-    2. A Shape or Size of a value whose dimensions are all known is a constant.
+    2. A Shape or Size of a value whose dimensions are all known is a constant, and so are known
+       dimensions that are picked out of a Shape.
     3. A result's size must be known before it is computed. Past 1 MiB it must not outgrow the
        constants that it replaces, and all together must not add more than 64 MiB: folding needs
        little memory and hardly makes the file grow. A float16 weight stays as it is stored.
@@ -66,6 +67,8 @@ def _result(node: ir.Node, replaced: int, model: ir.Model, path: Path) -> list[_
     """Return a node's outputs when it may be folded, else None."""
     if node.domain != "" or any(value.is_graph_output() for value in node.outputs):
         return None
+    if (sizes := _picked_sizes(node)) is not None:
+        return [sizes]
     if known := _OF_SHAPE.get(node.op_type):
         dims = node.inputs[0].shape if node.inputs[0] is not None else None
         return [known(node, dims.numpy())] if dims is not None and dims.is_static() else None
@@ -75,6 +78,23 @@ def _result(node: ir.Node, replaced: int, model: ir.Model, path: Path) -> list[_
         return None
     given = sum(tensor.nbytes for tensor in tensors.values())
     return _run(node, tensors, model, path) if _affordable(node, given, replaced) else None
+
+
+def _picked_sizes(node: ir.Node) -> _Array | None:
+    """Return the dimensions that a Gather picks out of a Shape when these are known."""
+    shape = node.inputs[0].producer() if node.op_type == "Gather" and node.inputs[0] else None
+    value = shape.inputs[0] if shape is not None and shape.op_type == "Shape" else None
+    index = node.inputs[1] if value is not None else None
+    picked = ir.convenience.get_const_tensor(index) if index is not None else None
+    if shape is None or value is None or value.shape is None or picked is None or shape.attributes:
+        return None
+    places = picked.numpy()
+    if places.size == 0 or np.abs(places + 0.5).max() > len(value.shape):
+        return None
+    sizes = [value.shape[place] for place in places.reshape(-1).tolist()]
+    if not all(isinstance(size, int) for size in sizes):
+        return None
+    return np.asarray(sizes, np.int64).reshape(places.shape)
 
 
 def _affordable(node: ir.Node, given: int, replaced: int) -> bool:

@@ -1,0 +1,16 @@
+"""Recognise a HardSwish that an exporter spelled out."""
+
+import onnx_ir as ir
+from onnxscript.rewriter.rules.common import fuse_hardswish_rules
+
+_RULES = fuse_hardswish_rules()
+
+
+def recognise_hardswish(model: ir.Model) -> int:
+    """Replace ``x * clip(x + 3, 0, 6) / 6`` by HardSwish, by onnxscript's rules.
+
+    1. The same without the product becomes HardSigmoid.
+
+    Left alone: one whose inner values somebody else reads.
+    """
+    return int(_RULES.apply_to_model(model))

@@ -1,0 +1,78 @@
+"""Bring a graph to the one opset that everything here reads and writes."""
+
+import logging
+
+import onnx_ir as ir
+from onnx import inliner
+from onnxscript.version_converter import ConvertVersionPass
+
+from workers.compression.graph.load import weight_bytes
+from workers.compression.graph.rewrites.constants import lift_constants
+
+OPSET = 21
+"""The first one with 16-bit and blocked QuantizeLinear, and a Gelu and a HardSwish of its own."""
+
+_IR_VERSION = 10
+"""The file format that came with it."""
+
+_CORNERS = 10
+"""The last opset whose Resize and Upsample measure coordinates from the corner of a pixel."""
+
+_NEWER = [("", "Attention"), ("", "RMSNormalization"), ("", "RotaryEmbedding")]
+"""Operators of opset 23 that are functions of older ones."""
+
+_SMALL = 1 << 30
+"""Bytes of weights up to which a whole graph is handed to a converter in one piece."""
+
+
+def lift_opset(model: ir.Model) -> int:
+    """Convert a graph to opset 21, whatever opset it was exported with.
+
+    1. onnxscript's converter from opset 18 on, onnx's before and after; weights stay outside of it.
+    2. Resize and Upsample of opset 10 and older count from the corner of a pixel; the converters
+       forget to say so where it is not the default.
+    3. Attention, RMSNormalization and RotaryEmbedding of opset 23 are written out first.
+    4. The constants that converters add are initializers, like all others.
+
+    Refused: a graph that no converter brings to opset 21.
+
+    Raises:
+        ValueError: it is refused.
+    """
+    before = model.graph.opset_imports.get("")
+    if before is None or before == OPSET:
+        return 0
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    corners = _resized(model) if before <= _CORNERS else set()
+    if before > OPSET:
+        _write_out(model)
+    ConvertVersionPass(OPSET, fallback=True)(model)
+    if model.graph.opset_imports.get("") != OPSET:
+        raise ValueError(f"no converter brings opset {before} to {OPSET}")
+    for node in ir.traversal.RecursiveGraphIterator(model.graph):
+        if node.op_type == "Resize" and node.outputs[0].name in corners:
+            node.attributes.update(
+                coordinate_transformation_mode=ir.AttrString(
+                    "coordinate_transformation_mode", "asymmetric"
+                ),
+                nearest_mode=ir.AttrString("nearest_mode", "floor"),
+            )
+    lift_constants(model)
+    model.ir_version = max(model.ir_version, _IR_VERSION)
+    return 1
+
+
+def _resized(model: ir.Model) -> set[str | None]:
+    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
+    return {node.outputs[0].name for node in nodes if node.op_type in {"Resize", "Upsample"}}
+
+
+def _write_out(model: ir.Model) -> None:
+    """Replace operators that opset 21 does not have by the bodies that the standard gives them."""
+    names = {node.op_type for node in ir.traversal.RecursiveGraphIterator(model.graph)}
+    wanted = [each for each in _NEWER if each[1] in names]
+    if not wanted or weight_bytes(model) > _SMALL:
+        return
+    proto = ir.serde.serialize_model(model)
+    written = inliner.inline_selected_functions(proto, wanted, inline_schema_functions=True)
+    model.graph = ir.serde.deserialize_model(written).graph
