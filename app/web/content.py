@@ -65,7 +65,7 @@ async def respond(request: Request, blobs: Blobs, content: Content) -> Response:
         NotFound: The bytes are no longer in the storage.
     """
     headers = content.headers()
-    if _unchanged(request, content):
+    if unchanged(request, content.etag):
         return Response(status_code=304, headers=headers)
     start, end = 0, content.size_bytes
     status = 200
@@ -82,15 +82,16 @@ async def respond(request: Request, blobs: Blobs, content: Content) -> Response:
     return StreamingResponse(_with(first, stream), status, headers, _MEDIA_TYPE)
 
 
+def unchanged(request: Request, etag: str) -> bool:
+    """Say whether the client already has what ``etag`` names (``If-None-Match``)."""
+    given = request.headers.get("if-none-match", "")[:4096]
+    return given.strip() == "*" or etag in _ETAGS.findall(given)
+
+
 def disposition(filename: str) -> str:
     """Return ``Content-Disposition`` for a download, with any name spelled safely (RFC 6266)."""
     plain = re.sub(r"[^A-Za-z0-9._ -]", "_", filename)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"
-
-
-def _unchanged(request: Request, content: Content) -> bool:
-    given = request.headers.get("if-none-match", "")[:4096]
-    return given.strip() == "*" or content.etag in _ETAGS.findall(given)
 
 
 def _part(request: Request, content: Content) -> tuple[int, int] | None:

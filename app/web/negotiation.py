@@ -8,7 +8,7 @@ _MOST = 50
 
 def preferred(accept: str, offered: Sequence[str]) -> str | None:
     """Return the offered media type that ``Accept`` wants most; the first of equals; else None."""
-    ranges = [_parse(part) for part in accept.split(",")[:_MOST]]
+    ranges = [_parse(part) for part in (accept.strip() or "*/*").split(",")[:_MOST]]
     best = max(offered, key=lambda media: _quality(media, ranges))
     return best if _quality(best, ranges) > 0 else None
 

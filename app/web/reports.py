@@ -1,26 +1,204 @@
-"""A report as a self-contained page."""
+"""A report as a self-contained page: the verdict first, then the figures, then how they came."""
 
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from app.domain.reports import ERRORS, JobReport, LayerChange, Measures, StepReport
+from app.web import pages
 
-from app.domain.reports import JobReport
+Tone = Literal["good", "bad", "warn", ""]
 
-CSP = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-"""Nothing is loaded and nothing runs, whatever names a model brings along."""
+_HEADLINE = ("Size", "Latency", "Quality", "Agreement")
+_PREFIXES = ("", "k", "M", "G", "T")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number for reading, and all its digits where those differ."""
+
+    text: str
+    exact: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the comparison."""
+
+    name: str
+    note: str
+    before: Number | None
+    after: Number
+    change: str = ""
+    tone: Tone = ""
+    share: float | None = None
+    """What is left of the original, in percent."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """What a step did to all nodes of one operator."""
+
+    operator: str
+    nodes: int
+    before: Number
+    after: Number
+    change: str
+    weakest: LayerChange | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step, and what it comes to."""
+
+    report: StepReport
+    changes: list[str]
+    groups: list[Group]
 
 
 def render(report: JobReport) -> str:
     """Return the report as HTML without scripts or anything from elsewhere."""
-    return _environment().get_template("report.html").render(report=report)
-
-
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("app.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    figures = list(_figures(report.baseline, report.compressed))
+    machine = report.manifest.machine
+    return pages.render(
+        "report.html",
+        report=report,
+        tone=_tone(report, figures),
+        figures=figures,
+        headline=[figure for figure in figures if figure.name in _HEADLINE],
+        steps=[_step(step) for step in report.step_reports],
+        machine=machine,
+        memory=_scaled(machine.memory_bytes, "B").text,
+        request=_request(report),
     )
+
+
+def _tone(report: JobReport, figures: Iterable[Figure]) -> Tone:
+    if report.status != "succeeded":
+        return "bad"
+    worse = any(figure.tone == "bad" for figure in figures if figure.name in {"Size", "Latency"})
+    return "warn" if worse else "good"
+
+
+def _figures(before: Measures, after: Measures) -> Iterator[Figure]:
+    yield _amount("Size", "of the file", before.size_bytes, after.size_bytes, "B", "smaller/larger")
+    if before.latency_ms and after.latency_ms:
+        yield Figure(
+            "Latency",
+            "of one sample",
+            Number(f"{before.latency_ms:.2f} ms"),
+            Number(f"{after.latency_ms:.2f} ms"),
+            *_change(before.latency_ms, after.latency_ms, "faster/slower"),
+        )
+    yield from _quality(before, after)
+    yield _amount("Parameters", "", before.parameters, after.parameters, "", "fewer/more")
+    yield _amount(
+        "Nonzero parameters", "",
+        before.nonzero_parameters, after.nonzero_parameters, "", "fewer/more",
+    )  # fmt: skip
+    yield _amount(
+        "Multiply–accumulates", "for one sample", before.macs, after.macs, "", "fewer/more"
+    )
+    if before.peak_memory_bytes and after.peak_memory_bytes:
+        yield _amount(
+            "Peak memory", "of a run in a fresh process",
+            before.peak_memory_bytes, after.peak_memory_bytes, "B", "less/more",
+        )  # fmt: skip
+
+
+def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
+    if before.quality and after.quality:
+        was, now, metric = before.quality.value, after.quality.value, after.quality.metric
+        loss, change = now < was, f"{100 * (now - was):+.2f} points"
+        if metric in ERRORS:
+            loss = now > was
+            change = f"{(now - was) / was:+.1%}" if was else ""
+        yield Figure(
+            "Quality",
+            f"{metric} on {after.quality.samples} held-out samples",
+            Number(f"{was:.4f}"),
+            Number(f"{now:.4f}"),
+            change.replace("-", "−") if now != was else "unchanged",
+            "warn" if loss else "good",
+        )
+    if after.fidelity:
+        agreement, sqnr = after.fidelity.agreement, after.fidelity.sqnr_db
+        yield Figure("Agreement", "with the original", None, Number(f"{agreement:.2%}"))
+        yield Figure(
+            "SQNR", "of the outputs", None, Number("equal" if sqnr is None else f"{sqnr:.1f} dB")
+        )
+
+
+def _decibels(sqnr: float | None) -> str:
+    return "equal" if sqnr is None else f"{sqnr:.1f} dB"
+
+
+def _amount(name: str, note: str, before: int, after: int, unit: str, words: str) -> Figure:
+    change, tone, share = _change(before, after, words)
+    return Figure(name, note, _scaled(before, unit), _scaled(after, unit), change, tone, share)
+
+
+def _change(before: float, after: float, words: str) -> tuple[str, Tone, float | None]:
+    """Say how many times less, in the words for less and more; also its tone and what is left."""
+    less, more = words.split("/")
+    if not before or not after:
+        return "", "", None
+    share = round(min(100 * after / before, 100.0), 1)
+    if round(max(before, after) / min(before, after), 2) == 1:
+        return "unchanged", "", share
+    if after < before:
+        return f"{before / after:.2f}× {less}", "good", share
+    return f"{after / before:.2f}× {more}", "bad", share
+
+
+def _scaled(value: int, unit: str) -> Number:
+    """Return 21,234,383 B as 21.2 MB, with its digits beside it."""
+    scaled, power = float(value), 0
+    while scaled >= 999.5 and power < len(_PREFIXES) - 1:
+        scaled, power = scaled / 1000, power + 1
+    if power == 0:
+        return Number(f"{value} {unit}".rstrip())
+    places = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+    return Number(f"{scaled:.{places}f} {_PREFIXES[power]}{unit}", f"{value:,}")
+
+
+def _step(report: StepReport) -> Step:
+    changes = [
+        f"{figure.name.lower()} {figure.change}"
+        for figure in _figures(report.before, report.after)
+        if figure.change and figure.change != "unchanged"
+    ]
+    return Step(report, changes, list(_groups(report.layers)))
+
+
+def _groups(layers: Iterable[LayerChange]) -> Iterator[Group]:
+    operator = attrgetter("operator")
+    for name, found in groupby(sorted(layers, key=operator), operator):
+        nodes = list(found)
+        before = sum(node.bytes_before for node in nodes)
+        after = sum(node.bytes_after for node in nodes)
+        compared = [node for node in nodes if node.sqnr_db is not None]
+        yield Group(
+            name,
+            len(nodes),
+            _scaled(before, "B"),
+            _scaled(after, "B"),
+            _change(before, after, "smaller/larger")[0] or "–",
+            min(compared, key=attrgetter("sqnr_db"), default=None),
+        )
+
+
+def _request(report: JobReport) -> dict[str, Any]:
+    """Return the body that asks for the same job again."""
+    manifest = report.manifest
+    return {
+        "model": report.model,
+        **({"dataset": report.dataset} if report.dataset else {}),
+        "steps": manifest.steps,
+        "evaluate": manifest.evaluate,
+        "require": manifest.require,
+        "deliver": manifest.deliver,
+        "seed": manifest.seed,
+    }

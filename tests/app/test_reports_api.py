@@ -1,0 +1,347 @@
+"""Reports: JSON for programs, a page for people that shows everything and runs nothing."""
+
+import json
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+
+from app.store.tables import JobRow, StepRow
+from tests.app.service import DYNAMIC, EVALUATION, MANIFEST, MEASURES, STEP_REPORT, Service
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+HOSTILE = (
+    "<script>document.title='ran'</script>",
+    "</style></title></pre><script>1</script>",
+    "\"'><img src=https://example.com/x onerror=alert(1)>",
+    "{{ 7 * 191 }}{% raw %}",
+    "\u202etxt.exe\u202e عربي",
+    "&lt;b&gt; &amp;amp;",
+    "javascript:alert(1)",
+)
+_VOID = {"meta", "br", "rect", "img", "link", "input", "hr"}
+
+
+class Parsed(HTMLParser):
+    """What a browser would make of a page: elements, attributes, texts; and that all is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[tuple[str, str | None]] = []
+        self.feed(page)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self._open.append((tag, dict(attrs).get("id")))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        for name in {name for element in self._open for name in element if name}:
+            self.texts.setdefault(name, []).append(data)
+
+    def text(self, name: str) -> str:
+        return "".join(self.texts.get(name, []))
+
+
+def path(job_id: str) -> str:
+    return f"/v1/jobs/{job_id}/report"
+
+
+def page(service: Service, job_id: str) -> str:
+    answer = service.http.get(path(job_id), headers={"Accept": BROWSER})
+    assert answer.status_code == 200, answer.text
+    return answer.text
+
+
+def finished(service: Service, *, failed: bool = False, **more: Any) -> str:
+    job: str = service.job(**more)["id"]
+    service.finish(job, failed=failed)
+    return job
+
+
+def reported(service: Service, job_id: str, step: dict[str, Any], **columns: Any) -> None:
+    """Let the job's report be another one."""
+    with service.store.begin() as session:
+        session.get_one(StepRow, (job_id, 0)).report = step
+        row = session.get_one(JobRow, job_id)
+        for name, value in columns.items():
+            setattr(row, name, value)
+
+
+@pytest.fixture
+def job(service: Service) -> str:
+    return finished(service, name="a job")
+
+
+@pytest.mark.parametrize(
+    ("accept", "media"),
+    [
+        (None, "application/json"),
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("application/*", "application/json"),
+        ("application/json, text/html", "application/json"),
+        ("text/html;q=0.5, application/json;q=0.5", "application/json"),
+        (BROWSER, "text/html; charset=utf-8"),
+        ("text/html", "text/html; charset=utf-8"),
+        ("TEXT/HTML", "text/html; charset=utf-8"),
+        ("text/*", "text/html; charset=utf-8"),
+        ("application/json;q=0.4, text/html;q=0.9", "text/html; charset=utf-8"),
+        ("application/json;q=0, */*", "text/html; charset=utf-8"),
+        ("text/html;q=0, */*;q=0.1", "application/json"),
+        ("text/html;q=0.2, application/json;q=0.3", "application/json"),
+        ("text/html;q=high, application/json;q=0.1", "application/json"),
+    ],
+)
+def test_the_client_chooses_json_or_a_page(
+    service: Service, job: str, accept: str | None, media: str
+) -> None:
+    request = service.http.build_request("GET", path(job))
+    del request.headers["accept"]
+    if accept is not None:
+        request.headers["accept"] = accept
+    answer = service.http.send(request)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, media)
+
+
+@pytest.mark.parametrize("accept", ["image/png", "text/html;q=0, application/json;q=0"])
+def test_another_form_is_refused_with_what_there_is(
+    service: Service, job: str, accept: str
+) -> None:
+    answer = service.http.get(path(job), headers={"Accept": accept})
+    assert (answer.status_code, answer.json()["type"]) == (406, "not-acceptable")
+    assert "text/html" in answer.json()["detail"]
+
+
+def test_the_json_holds_what_was_measured_and_how(service: Service, job: str) -> None:
+    report = service.http.get(path(job)).json()
+    assert report["baseline"]["size_bytes"] == MEASURES["size_bytes"]
+    assert report["compressed"]["fidelity"] == {"sqnr_db": 31.0, "agreement": 0.98}
+    assert report["evaluation"] == EVALUATION
+    assert report["manifest"] == MANIFEST
+    assert report["verdict"] == "3 times faster"
+    assert [step["skipped"] for step in report["step_reports"]] == [STEP_REPORT["skipped"]]
+    assert "problem" not in report
+
+
+@pytest.mark.parametrize("accept", ["application/json", BROWSER])
+def test_what_is_not_there_or_not_yours_is_404(service: Service, job: str, accept: str) -> None:
+    headers = {"Accept": accept}
+    foreign = service.other.get(path(job), headers=headers)
+    unknown = service.http.get(path("job_0"), headers=headers)
+    for answer in (foreign, unknown):
+        assert (answer.status_code, answer.json()["type"]) == (404, "not-found")
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert httpx.get(service.url + path(job), headers=headers).status_code == 401
+
+
+def test_a_job_without_a_report_is_a_conflict_that_says_what_to_do(service: Service) -> None:
+    queued = service.job()["id"]
+    answer = service.http.get(path(queued), headers={"Accept": BROWSER})
+    assert (answer.status_code, answer.json()["type"]) == (409, "conflict")
+    assert "wait until" in answer.json()["detail"]
+    service.http.post(f"/v1/jobs/{queued}/cancel")
+    assert "retry it" in service.http.get(path(queued)).json()["detail"]
+
+
+def test_a_failed_job_keeps_its_figures_beside_its_problem(service: Service) -> None:
+    job = finished(service, failed=True)
+    report = service.http.get(path(job)).json()
+    assert report["problem"]["type"] == "quality-below-requirement"
+    assert report["status"] == "failed"
+    shown = Parsed(page(service, job))
+    assert "It lost 2 points." in shown.text("main")
+    assert shown.text("main").index("It lost 2 points.") < shown.text("main").index("Verdict")
+    assert "3.33× smaller" in shown.text("main")
+
+
+@pytest.mark.parametrize("accept", ["application/json", BROWSER])
+def test_what_the_client_has_is_not_sent_again(service: Service, job: str, accept: str) -> None:
+    headers = {"Accept": accept}
+    answer = service.http.get(path(job), headers=headers)
+    assert answer.headers["cache-control"] == "private, no-cache"
+    assert answer.headers["vary"] == "Accept, Authorization"
+    etag = answer.headers["etag"]
+    again = service.http.get(path(job), headers={**headers, "If-None-Match": etag})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    with service.store.begin() as session:
+        session.get_one(JobRow, job).verdict = "another"
+    changed = service.http.get(path(job), headers={**headers, "If-None-Match": etag})
+    assert changed.status_code == 200
+    assert changed.headers["etag"] != etag
+
+
+def test_json_and_page_are_told_apart_by_their_tags(service: Service, job: str) -> None:
+    tags = {
+        service.http.get(path(job), headers={"Accept": accept}).headers["etag"]
+        for accept in ("application/json", "text/html")
+    }
+    assert len(tags) == 2
+
+
+def hostile(service: Service) -> str:
+    """A job whose every name is an attack."""
+    job = finished(service, name=HOSTILE[0])
+    layer, skipped = STEP_REPORT["layers"][0], {"node": "n", "reason": "r"}
+    step = {
+        **STEP_REPORT,
+        "method": HOSTILE[1],
+        "parameters": {name: [name] for name in HOSTILE},
+        "layers": [{**layer, "node": name, "operator": name, "change": name} for name in HOSTILE],
+        "skipped": [{**skipped, "node": name, "reason": name} for name in HOSTILE],
+    }
+    evaluation = {**EVALUATION, "runtime": HOSTILE[2], "notes": list(HOSTILE)}
+    machine = {**MANIFEST["machine"], "processor": HOSTILE[1]}  # type: ignore[dict-item]
+    manifest = {**MANIFEST, "artifacts": dict.fromkeys(HOSTILE, "1" * 64), "machine": machine}
+    reported(
+        service, job, step, evaluation=evaluation, manifest=manifest, verdict=" ".join(HOSTILE)
+    )
+    return job
+
+
+def test_hostile_names_are_text_and_nothing_else(service: Service) -> None:
+    plain = Parsed(page(service, finished(service)))
+    text = page(service, hostile(service))
+    shown = Parsed(text)
+    assert {name for name, _ in shown.elements} == {name for name, _ in plain.elements}
+    assert not {"script", "img", "iframe", "a", "link"} & {name for name, _ in shown.elements}
+    for name in HOSTILE:
+        assert name in shown.text("main")
+    assert HOSTILE[0] in shown.text("title")
+
+
+def test_names_of_the_user_cannot_turn_the_direction_of_the_text_around_them(
+    service: Service,
+) -> None:
+    shown = Parsed(page(service, hostile(service)))
+    everywhere = shown.text("main").count("\u202e")
+    assert everywhere > 0
+    isolated = "".join(shown.texts["bdi"] + shown.texts["code"] + shown.texts["pre"])
+    assert isolated.count("\u202e") == everywhere
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_lets_nothing_run(
+    service: Service, job: str
+) -> None:
+    answer = service.http.get(path(job), headers={"Accept": BROWSER})
+    shown = Parsed(answer.text)
+    for _, attributes in shown.elements:
+        assert not {"src", "href", "action", "srcset", "style"} & set(attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+    assert "url(" not in shown.text("style")
+    assert "@import" not in shown.text("style")
+    [policy] = [
+        attributes["content"]
+        for name, attributes in shown.elements
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert answer.headers["content-security-policy"] == policy
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_tables_have_headings_and_headings_have_an_order(service: Service, job: str) -> None:
+    shown = Parsed(page(service, job))
+    names = [name for name, _ in shown.elements]
+    assert names.count("h1") == 1
+    levels = [int(name[1]) for name in names if re.fullmatch(r"h\d", name)]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+    assert all(
+        attributes["scope"] in {"col", "row"} for name, attributes in shown.elements if name == "th"
+    )
+    regions = [attributes for _, attributes in shown.elements if attributes.get("role") == "region"]
+    assert len(regions) == names.count("table")
+    assert all(region.get("aria-label") or region.get("aria-labelledby") for region in regions)
+    assert ("html", {"lang": "en"}) in shown.elements
+
+
+def test_the_page_shows_each_figure_and_how_it_came(service: Service, job: str) -> None:
+    text = Parsed(page(service, job)).text("main")
+    for said in (
+        "3 times faster",
+        "3.33× smaller",
+        "98.00%",
+        "31.0 dB",
+        "3 held-out samples that no step has seen, as top1",
+        "onnxruntime 1.32.0, CPUExecutionProvider, 2 threads",
+        "dimension N was measured as 1",
+        "slower in int8",
+        "4.00× smaller",
+        "40.0",
+    ):
+        assert said in text, said
+
+
+def test_five_hundred_layers_come_to_a_row_for_each_operator(service: Service, job: str) -> None:
+    layer = STEP_REPORT["layers"][0]
+    layers = [
+        {**layer, "node": f"n{i}", "operator": ("Conv", "Gemm")[i % 2], "sqnr_db": 20 + i}
+        for i in range(500)
+    ]
+    reported(service, job, {**STEP_REPORT, "layers": layers})
+    text = page(service, job)
+    shown = Parsed(text)
+    assert "Every one of the 500 nodes" in shown.text("summary")
+    assert re.search(
+        r"Conv.*250.*1\.00 MB.*250 kB.*4\.00× smaller.*n0.*20\.0", text.replace("\n", "")
+    )
+    assert len(text) < 500_000
+
+
+def test_a_job_without_data_says_that_quality_is_unknown(service: Service, job: str) -> None:
+    bare = {**MEASURES, "quality": None, "latency_ms": None}
+    evaluation = {
+        **EVALUATION, "metric": None, "split": "synthetic", "indices": [], "latency": None,
+    }  # fmt: skip
+    reported(service, job, STEP_REPORT, baseline=bare, compressed=bare, evaluation=evaluation)
+    text = Parsed(page(service, job)).text("main")
+    assert "No dataset was given" in text
+    assert "Latency" not in text
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "after", "said"),
+    [
+        ("top1", 0.9, 0.875, "−2.50 points"),
+        ("f1", 0.5, 0.51, "+1.00 points"),
+        ("mse", 0.1, 0.12, "+20.0%"),
+        ("mae", 0.1, 0.1, "unchanged"),
+    ],
+)
+def test_a_change_of_quality_is_in_the_metric_s_own_unit(
+    service: Service, job: str, metric: str, before: float, after: float, said: str
+) -> None:
+    measures = [
+        {**MEASURES, "quality": {"metric": metric, "value": value, "samples": 20}}
+        for value in (before, after)
+    ]
+    reported(service, job, STEP_REPORT, baseline=measures[0], compressed=measures[1])
+    assert said in Parsed(page(service, job)).text("main")
+
+
+def test_the_request_on_the_page_asks_for_the_same_job_again(service: Service, job: str) -> None:
+    manifest = {**MANIFEST, "steps": DYNAMIC}
+    reported(service, job, STEP_REPORT, manifest=manifest)
+    shown = Parsed(page(service, job))
+    body = json.loads(shown.text("request"))
+    again = service.http.post("/v1/jobs", json=body)
+    assert again.status_code == 202, again.text
+    first = service.http.get(f"/v1/jobs/{job}").json()
+    for name in ("model", "dataset", "evaluate", "require", "deliver", "seed"):
+        assert again.json()[name] == first[name]
+    assert json.loads(shown.text("manifest")) == manifest
