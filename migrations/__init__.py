@@ -1,5 +1,6 @@
 """The schema's history (Alembic), shipped in the wheel and run by ``planish migrate``."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from alembic import command
@@ -17,7 +18,7 @@ def configuration(database: Database) -> Config:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the schema to ``revision``; nothing happens where it is there already."""
+    """Bring the schema to ``revision``; nothing happens where it is there already, or newer."""
     command.upgrade(configuration(database), revision)
 
 
@@ -26,8 +27,15 @@ def downgrade(database: Database, revision: str) -> None:
     command.downgrade(configuration(database), revision)
 
 
+@lru_cache(maxsize=1)
 def head() -> str:
     """Return the newest revision that this package knows."""
     revision = ScriptDirectory(str(Path(__file__).parent)).get_current_head()
     assert revision is not None
     return revision
+
+
+def knows(revision: str) -> bool:
+    """Whether ``revision`` is in this package's history; a newer version's is not."""
+    scripts = ScriptDirectory(str(Path(__file__).parent))
+    return any(script.revision == revision for script in scripts.walk_revisions())

@@ -15,7 +15,10 @@ from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from app import logs, nudge
+from app.domain.problems import Unavailable
 from app.settings import Settings
+from app.store import schema
+from app.store.session import transaction
 from workers import sandbox, tasks, upkeep, worker
 from workers.announce import announce
 from workers.webhooks.dispatch import dispatch
@@ -52,6 +55,8 @@ def run(
     """Work off a queue until SIGTERM; what runs then is given back."""
     logs.configure(settings.logging)
     with worker.opened(settings, queue, device, entry=entry) as me:
+        with transaction(me.sessions) as session:
+            schema.require(session)
         announce(me)
         celery = application(settings)
         tasks.register(celery, me)
@@ -103,7 +108,10 @@ def main() -> None:
     parser.add_argument("--queue", choices=sorted(set(nudge.QUEUES.values())), required=True)
     parser.add_argument("--device", default="cpu", help="cpu, or cuda:N")
     options = parser.parse_args()
-    run(Settings(), options.queue, options.device)
+    try:
+        run(Settings(), options.queue, options.device)
+    except Unavailable as problem:
+        parser.exit(1, f"{problem.detail}\n")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def serve(
     host = host or settings.server.host
     port = _free(host, settings.server.port if port is None else port)
     try:
-        with _fleet() if is_fleet() else _private(data, host, settings) as parts:
+        with _fleet(settings) if is_fleet() else _private(data, host, settings) as parts:
             supervisor = Supervisor(grace_s=_GRACE_S)
             for server in parts.servers:
                 supervisor.include(server)
@@ -79,8 +79,9 @@ def serve(
 
 
 @contextlib.contextmanager
-def _fleet() -> Iterator[_Parts]:
+def _fleet(settings: "Settings") -> Iterator[_Parts]:
     require_fleet()
+    _require_tables(settings)
     yield _Parts(dict(os.environ), [], "with the configured database, broker and storage")
 
 
@@ -106,6 +107,24 @@ def _private(data: Path, host: str, settings: "Settings") -> Iterator[_Parts]:
         keys = "no key needed" if keyless else f"keys: planish keys create NAME --data {data}"
         environment = {**_QUIET, **os.environ, **urls}
         yield _Parts(environment, [database, broker], f"data in {data}, {keys}")
+
+
+def _require_tables(settings: "Settings") -> None:
+    """Raise Stop where `planish migrate` has to come first; a database may be away for a while."""
+    from app.domain.problems import Unavailable
+    from app.store import schema
+    from app.store.session import AWAY, connect, sessions
+
+    engine = connect(settings.database)
+    try:
+        with sessions(engine)() as session:
+            schema.require(session)
+    except Unavailable as problem:
+        raise Stop(problem.detail) from None
+    except AWAY:
+        pass
+    finally:
+        engine.dispose()
 
 
 def _welcome(url: str, parts: _Parts) -> None:
