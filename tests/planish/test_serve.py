@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,10 +34,16 @@ def planish(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextmanager
-def serving(data: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Start a service; hand out its process and its URL, once it says where it is."""
-    argv = [*PLANISH, "serve", "--data", str(data), "--port", "0", *words]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment()) as process:
+def serving(
+    data: Path, *words: str, before: Sequence[str] = (), **more: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start a service; hand out its process and its URL, once it says where it is.
+
+    Words ``before`` the command may make another user of it.
+    """
+    argv = [*before, *PLANISH, "serve", "--data", str(data), "--port", "0", *words]
+    env = environment(**more)
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
         try:
             banner = process.stdout.readline()
