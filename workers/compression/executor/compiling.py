@@ -133,7 +133,7 @@ class _Compiler:
         ]
         keys += view.captured
         on_host = self._on_host([key for key in keys if key is not None])
-        if on_host:
+        if on_host or node.op_type in {"Shape", "Size"}:
             self._shared.host.update(node.outputs)
         slots = [
             NOTHING if key is None else self._slot(key[0], host=on_host or key[1]) for key in keys

@@ -131,8 +131,8 @@ def _split_at(axis: int, x: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
 def slice_(node: Node) -> Function:
     """Slice: an attribute for each limit up to opset 9, then inputs."""
     if node.opset < 10:
-        limits = [node.integers(name) or () for name in ("starts", "ends")]
-        return partial(_slice, *limits, node.integers("axes"), None)
+        begin, end = (node.integers(name) or () for name in ("starts", "ends"))
+        return partial(_slice, begin, end, node.integers("axes"), None)
     taken = node.take(1, 2, 3, 4)
     if taken is None:
         return _slice_at
