@@ -20,6 +20,7 @@ from app.web.api import (
     health,
     jobs,
     models,
+    reference,
     reports,
     webhooks,
 )
@@ -54,10 +55,13 @@ def create_app(settings: Settings) -> FastAPI:
         version=VERSION,
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     for part in (models, datasets, catalog, jobs, events, reports, artifacts, webhooks):
         app.include_router(part.router, prefix="/v1")
     app.include_router(health.router)
+    app.include_router(reference.router)
     problems.install(app)
     openapi.install(app)
     app.add_middleware(Guarded, settings=settings)

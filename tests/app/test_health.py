@@ -1,5 +1,6 @@
 """``/healthz``, ``/readyz``, ``/metrics`` and ``/docs``: for operators, without a key."""
 
+import re
 import subprocess
 import sys
 import time
@@ -58,9 +59,22 @@ def test_metrics_count_jobs_requests_and_steps(service: Service) -> None:
     assert 'route="/jobs/{job_id}",status="200"' in text
 
 
-def test_the_description_and_its_page_are_there(service: Service) -> None:
-    assert httpx.get(f"{service.url}/openapi.json").json()["openapi"].startswith("3.1")
-    assert "text/html" in httpx.get(f"{service.url}/docs").headers["content-type"]
+def test_the_description_s_page_shows_every_call_and_needs_nothing_from_elsewhere(
+    service: Service,
+) -> None:
+    document = httpx.get(f"{service.url}/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    answer = httpx.get(f"{service.url}/docs")
+    assert "text/html" in answer.headers["content-type"]
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src '")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert f'<h3 id="{operation["operationId"]}">' in answer.text, (method, path)
+    links = set(re.findall(r'(?:href|src)="([^"]*)"', answer.text))
+    assert {link for link in links if not link.startswith("#")} == {"openapi.json"}
+    anchors = set(re.findall(r' id="([^"]*)"', answer.text))
+    assert {link[1:] for link in links if link.startswith("#")} <= anchors
+    assert "<script" not in answer.text
 
 
 def test_the_gateway_imports_nothing_heavy() -> None:
