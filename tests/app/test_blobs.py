@@ -8,22 +8,17 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
-from threading import Thread
-from urllib.parse import urlencode
 
-import boto3
 import obstore
 import pytest
-from moto.server import ThreadedMotoServer
 
 from app.blobs import Blobs, Incoming, blob_key
 from app.domain.problems import NotFound, TooLarge, Unavailable
+from tests.disk import MIB, small_disk
+from tests.s3 import BUCKET, server, turning_away, url
 
-MIB = 1024**2
-BUCKET = "planish-test"
 NOW = timedelta(0)
 
 
@@ -53,30 +48,15 @@ def keys(blobs: Blobs) -> list[str]:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """The endpoint of a server that speaks S3, with an empty bucket."""
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        endpoint = f"http://{host}:{port}"
-        client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
-        client.create_bucket(Bucket=BUCKET)
-        client.close()
+    with server() as endpoint:
         yield endpoint
-    server.stop()
-
-
-def s3_url(endpoint: str, prefix: str) -> str:
-    query = urlencode({"endpoint": endpoint, "region": "us-east-1"})
-    return f"s3://{BUCKET}/{prefix}?{query}"
 
 
 @pytest.fixture(params=["file", "s3"])
 def blobs(request: pytest.FixtureRequest, storage_url: str) -> Blobs:
     if request.param == "file":
         return Blobs.open(storage_url)
-    return Blobs.open(s3_url(request.getfixturevalue("s3"), Path(storage_url).parent.name))
+    return Blobs.open(url(request.getfixturevalue("s3"), Path(storage_url).parent.name))
 
 
 @pytest.mark.parametrize("size", [0, 1, 4 * MIB, 8 * MIB + 1, 20 * MIB])
@@ -304,13 +284,13 @@ def test_a_storage_directory_that_is_gone_is_not_ready(storage_url: str, tmp_pat
 
 def test_a_bucket_that_is_not_there_is_not_ready(s3: str) -> None:
     with pytest.raises(Unavailable):
-        Blobs.open(s3_url(s3, "p").replace(BUCKET, "no-such-bucket")).check()
+        Blobs.open(url(s3, "p").replace(BUCKET, "no-such-bucket")).check()
 
 
 def test_readiness_does_not_wait_for_a_server_that_is_away(s3: str) -> None:
     begun = time.monotonic()
     with pytest.raises(Unavailable):
-        Blobs.open(s3_url("http://127.0.0.1:9", "p")).check()
+        Blobs.open(url("http://127.0.0.1:9", "p")).check()
     assert time.monotonic() - begun < 5
 
 
@@ -319,8 +299,9 @@ def test_requests_that_the_storage_turns_away_are_repeated(s3: str, tmp_path: Pa
     data = content(20 * MIB)
     path = tmp_path / "file"
     path.write_bytes(data)
-    with moody(s3) as endpoint:
-        blobs = Blobs.open(s3_url(endpoint, "moody"))
+    requests = count()
+    with turning_away(s3, lambda _: next(requests) % 2 == 0) as endpoint:
+        blobs = Blobs.open(url(endpoint, "moody"))
         sha256 = stored(blobs, data)
         blobs.fetch(sha256, tmp_path / "fetched")
         assert blobs.put_file(path).sha256 == sha256
@@ -328,14 +309,7 @@ def test_requests_that_the_storage_turns_away_are_repeated(s3: str, tmp_path: Pa
 
 
 def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
-    place = tmp_path / "small"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "none", place], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("only root may mount a small disk")
-    try:
+    with small_disk(tmp_path / "small", 16) as place:
         blobs = Blobs.open(place.as_uri())
         sha256 = stored(blobs, content(4 * MIB))
         with pytest.raises(Unavailable, match="full"):
@@ -347,8 +321,6 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path: Path) -> None:
         assert keys(blobs) == [blob_key(sha256)]
         assert [path.name for path in place.rglob("*") if path.is_file()] == [sha256]
         stored(blobs, content(8 * MIB, seed=3))
-    finally:
-        subprocess.run(["umount", place], check=True)
 
 
 def test_a_file_size_limit_is_said_and_leaves_nothing(storage_url: str) -> None:
@@ -390,56 +362,3 @@ def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.05)
-
-
-class moody:  # noqa: N801 (used like a function)
-    """A proxy in front of a server that turns every other request away with a 503."""
-
-    def __init__(self, endpoint: str) -> None:
-        self._behind = endpoint.removeprefix("http://")
-
-    def __enter__(self) -> str:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._thread.start()
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        behind = self._behind
-        requests = iter(range(10**9))
-
-        class Handler(BaseHTTPRequestHandler):
-            def handle_one_request(self) -> None:
-                self.raw_requestline = self.rfile.readline(65537)
-                self.close_connection = True
-                if self.raw_requestline and self.parse_request():
-                    self.forward()
-
-            def forward(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                if next(requests) % 2 == 0:
-                    self.send_response(503)
-                    self.send_header("Content-Length", "0")
-                    self.end_headers()
-                    return
-                connection = HTTPConnection(behind)
-                connection.request(self.command, self.path, body, dict(self.headers))
-                answer = connection.getresponse()
-                data = answer.read()
-                self.send_response(answer.status)
-                for name, value in answer.getheaders():
-                    if name.lower() not in {"transfer-encoding", "connection"}:
-                        self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-                connection.close()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        return Handler
