@@ -12,9 +12,10 @@ from itertools import islice
 import structlog
 
 from app import nudge
-from app.store import blob_rows, inspections, runs, upkeep, workers
+from app.store import blob_rows, inspections, leases, runs, upkeep, workers
 from app.store.session import AWAY, transaction
 from app.store.tables import DatasetRow, ModelRow
+from workers.sight import Sight
 from workers.tasks import work
 from workers.worker import Worker
 
@@ -39,6 +40,7 @@ def look(worker: Worker) -> None:
     """
     every = worker.settings.lease.scan_seconds
     rounds_between = max(1, round(UPKEEP_SECONDS / every))
+    sight = Sight(max(worker.settings.lease.seconds, 2 * every))
     count = random.randrange(rounds_between)  # noqa: S311 (spreads workers, hides nothing)
     with ThreadPoolExecutor(worker.slots.total, thread_name_prefix="found") as pool:
         while not worker.stopping.wait(every * random.uniform(0.75, 1.25)):  # noqa: S311 (the same)
@@ -47,10 +49,11 @@ def look(worker: Worker) -> None:
                 for subject, row_id in look_once(worker):
                     pool.submit(_run, worker, subject, row_id)
                 if worker.queue == "light":
-                    reap(worker)
+                    reap(worker, sight)
                     if count % rounds_between == 0:
                         collect(worker)
             except AWAY as error:
+                sight.lose()
                 log.warning("the table cannot be looked at", error=str(error).partition("\n")[0])
             except Exception:
                 log.exception("a fault of ours")
@@ -82,18 +85,22 @@ def _run(worker: Worker, subject: nudge.Subject, row_id: str) -> None:
         log.exception("a fault of ours", id=row_id)
 
 
-def reap(worker: Worker) -> None:
-    """Take back what silent workers held, and end what waited too long."""
+def reap(worker: Worker, sight: Sight) -> None:
+    """End what waited too long, and take back what silent workers held.
+
+    They are silent if they could have renewed: the database has been seen for a lease's time.
+    """
     lease = worker.settings.lease
+    with transaction(worker.sessions) as session:
+        upkeep.fail_overdue(session)
+        if sight.span(leases.now(session)) < lease.seconds:
+            return
     again: list[tuple[nudge.Subject, str]] = []
     with transaction(worker.sessions) as session:
-        again += [
-            ("job", each) for each in upkeep.reap_jobs(session, lease.attempts, lease.seconds)
-        ]
-        upkeep.fail_overdue(session)
+        again += [("job", each) for each in upkeep.reap_jobs(session, lease.attempts)]
     for subject, table in _UPLOADS:
         with transaction(worker.sessions) as session:
-            taken = upkeep.reap_inspections(session, table, lease.attempts, lease.seconds)
+            taken = upkeep.reap_inspections(session, table, lease.attempts)
             again += [(subject, each) for each in taken]
     for subject, row_id in again:
         nudge.send(worker.settings, subject, row_id)

@@ -5,6 +5,7 @@ first holds the row by it, so an older holder is rejected. A lease that ran out 
 the row back is still good: its token is.
 """
 
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, func, select, update
@@ -58,6 +59,11 @@ def renew(session: Session, table: type[Row], row_id: str, token: int, seconds: 
     )
     if renewed.scalar_one_or_none() is None:
         raise LeaseLost(row_id)
+
+
+def now(session: Session) -> datetime:
+    """Return the database's time."""
+    return session.execute(select(func.clock_timestamp())).scalar_one()
 
 
 def seconds_from_now(seconds: float) -> ColumnElement[Any]:

@@ -17,13 +17,13 @@ Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow)
 _BATCH = 100
 
 
-def reap_jobs(session: Session, attempts: int, lease_seconds: float) -> list[str]:
+def reap_jobs(session: Session, attempts: int) -> list[str]:
     """Take back jobs whose worker went silent; return those that wait again.
 
     A job that was to be cancelled is; one whose attempts are used up fails with the reason.
     """
     waiting = []
-    for job in session.scalars(_locked(JobRow, _expired(JobRow, lease_seconds))):
+    for job in session.scalars(_locked(JobRow, _expired(JobRow))):
         if job.cancel_requested:
             transitions.finish(session, job, "cancelled")
         elif job.attempts - job.spent_attempts >= attempts:
@@ -35,17 +35,14 @@ def reap_jobs(session: Session, attempts: int, lease_seconds: float) -> list[str
 
 
 def reap_inspections(
-    session: Session,
-    table: type[ModelRow] | type[DatasetRow],
-    attempts: int,
-    lease_seconds: float,
+    session: Session, table: type[ModelRow] | type[DatasetRow], attempts: int
 ) -> list[str]:
     """Take back uploads whose worker went silent; return those that wait again.
 
     One whose attempts are used up is rejected with the reason.
     """
     waiting = []
-    expired = (table.status == "inspecting") & _expired(table, lease_seconds)
+    expired = (table.status == "inspecting") & _expired(table)
     for row in session.scalars(_locked(table, expired)):
         inspections.release(row)
         if row.attempts >= attempts:
@@ -78,14 +75,8 @@ def forget(session: Session, idempotency_hours: float) -> None:
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < func.now() - day))
 
 
-def _expired(table: type[Row], lease_seconds: float) -> ColumnElement[bool]:
-    """Select leases that ran out while their holders could have renewed them.
-
-    After a restart of the database every holder has a whole lease's time to renew.
-    """
-    grace = func.make_interval(0, 0, 0, 0, 0, 0, lease_seconds)
-    could_renew = func.pg_postmaster_start_time() + grace < func.clock_timestamp()
-    return (table.lease_expires_at < func.clock_timestamp()) & could_renew
+def _expired(table: type[Row]) -> ColumnElement[bool]:
+    return table.lease_expires_at < func.clock_timestamp()
 
 
 def _locked(table: type[Row], condition: ColumnElement[bool]) -> Select[Row]:

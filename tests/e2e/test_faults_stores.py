@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import psycopg
 import pytest
 import redis
+from sqlalchemy.engine import make_url
 
-from tests.e2e.service import Service, eventually, small_model
+from tests.e2e.service import SETTINGS, Service, eventually, small_model
 from tests.receiver import receiver
+
+TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
 
 
 @pytest.mark.parametrize("seconds", [1, 8])
@@ -76,12 +80,25 @@ def test_8_a_restart_of_postgresql_is_a_503_and_no_attempt(service: Service, mod
     assert service.assert_undisturbed(job_id, [40])["attempts"] == 1
 
 
+def test_8_another_server_that_takes_over_costs_no_attempt(service: Service, model: str) -> None:
+    """It has run for long; leases that ran out meanwhile are their holders' to renew."""
+    job_id = service.submit(model, "epochs=80")
+    service.running(job_id)
+    elsewhere = make_url(service.postgres.url).set(database="template1").render_as_string()
+    with psycopg.connect(elsewhere, autocommit=True) as connection:
+        connection.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS false")
+        connection.execute(f"{TERMINATE} AND datname = 'postgres'")
+        assert service.http.get(f"/v1/jobs/{job_id}").status_code == 503
+        time.sleep(2 * float(SETTINGS["LEASE_SECONDS"]))
+        connection.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS true")
+    assert service.assert_undisturbed(job_id, [80])["attempts"] == 1
+
+
 def test_8_terminated_connections_are_opened_again(service: Service, model: str) -> None:
-    ending = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
     jobs = [service.submit(model, "epochs=5") for _ in range(3)]
     until = time.monotonic() + 3
     while time.monotonic() < until:
-        service.rows(f"{ending} AND backend_type = 'client backend'")
+        service.rows(f"{TERMINATE} AND backend_type = 'client backend'")
         time.sleep(0.1)
     for job_id in jobs:
         eventually(lambda at=job_id: service.http.get(f"/v1/jobs/{at}").is_success)  # type: ignore[misc]
