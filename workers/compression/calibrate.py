@@ -3,27 +3,19 @@
 Memory is bounded by one batch's values of one group of tensors, whatever the number of samples.
 """
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from workers.compression.context import Samples
-from workers.compression.graph import runtime
 from workers.compression.graph.editor import Editor
-from workers.compression.graph.load import save
-from workers.compression.methods.quantize.ranges import BINS, Histogram, count
-from workers.compression.targets.onnx import batch_size, run
+from workers.compression.histograms import BINS, Histogram, count
+from workers.compression.probe import Probe, runs, show
 
 _GROUP_BYTES = 256 << 20
 
 Advance = Callable[[float], None]
-Probe = Callable[[Editor], list[str]]
-"""Adds outputs to a graph, and returns the names of those that it wants."""
 
 
 def observe(
@@ -94,41 +86,6 @@ def _groups(names: Sequence[str], sizes: dict[str, int]) -> list[list[str]]:
         groups[-1].append(name)
         filled += sizes[name]
     return groups
-
-
-def runs(
-    model: ir.Model, probe: Probe, samples: Samples, threads: int, advance: Advance
-) -> Iterator[list[NDArray[Any]]]:
-    """Yield, for each batch of samples, what a probe looks at.
-
-    Args:
-        model: the graph; not changed.
-        probe: adds the outputs that are wanted to a copy of it.
-        samples: one pass runs over all of them.
-        threads: to compute with.
-        advance: told the fraction done.
-    """
-    probed = model.clone()
-    wanted = probe(Editor(probed))
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "probed.onnx"
-        save(probed, path)
-        session = runtime.open_session(path, threads=threads)
-    size = batch_size(session, samples)
-    done = 0
-    for feeds, rows in samples.batches(size):
-        yield run(session, wanted, feeds)
-        done += len(rows)
-        advance(done / len(samples))
-
-
-def show(edit: Editor, node: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT) -> str:
-    """Put a node at a graph's end and make what it gives an output; return its name."""
-    value = node.outputs[0]
-    value.type = ir.TensorType(dtype)
-    edit.graph.append(node)
-    edit.graph.outputs.append(value)
-    return str(value.name)
 
 
 def _values(names: Sequence[str]) -> Probe:

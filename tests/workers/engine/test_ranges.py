@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.steps import Quantize
+from workers.compression.histograms import Histogram
 from workers.compression.methods.quantize import ranges
 from workers.compression.methods.quantize.integers import dequantize, quantize, range_grid
-from workers.compression.methods.quantize.ranges import Histogram
 
 
 def histogram(values: np.ndarray) -> Histogram:

@@ -37,10 +37,10 @@ class Moments:
 
     inputs: Array
     """``[I, I]``, of its input channels, about zero."""
-    outputs: Array
-    """``[O, O]``, of its output channels, about ``mean``."""
-    mean: Array
-    """``[O]``; zeros for a layer that has no bias to correct."""
+    outputs: Array | None
+    """``[O, O]``, of its output channels, about ``mean``; None where there are too many."""
+    mean: Array | None
+    """``[O]``; None for a layer that has no bias to correct: then ``outputs`` is about zero."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,19 @@ def svd(weight: Array, moments: Moments | None) -> Decomposition:
 
     Without data, by the singular values of ``[O, I·kernel]``. With data, by the principal
     components of the outputs, which minimise the mean squared error of the outputs themselves
-    (Zhang et al. 2016, "Accelerating Very Deep Convolutional Networks", section 3.1).
+    (Zhang et al. 2016, "Accelerating Very Deep Convolutional Networks", section 3.1), or, where
+    there are fewer inputs than outputs, by the singular values of the weight times the root of
+    the inputs' moments, which is the same for a matrix product.
     """
-    outputs = weight.shape[0]
-    matrix = weight.reshape(outputs, -1)
+    if len(weight) > weight[0].size:
+        return _svd_by_inputs(weight, moments)
+    matrix = weight.reshape(len(weight), -1)
     spread = matrix @ matrix.T
-    if moments is not None:
+    mean: Array | None = None
+    if moments is not None and moments.outputs is not None:
         spread = moments.outputs / _trace(moments.outputs) + _RIDGE * spread / _trace(spread)
+        mean = moments.mean
     energies, basis = _eigen(spread)
-    full = min(matrix.shape)
 
     def factors(ranks: Ranks) -> list[Factor]:
         kept = basis[:, : ranks[0]]
@@ -78,12 +82,25 @@ def svd(weight: Array, moments: Moments | None) -> Decomposition:
         return [Factor(_single(first), axes=_axes(weight)), Factor(_pointwise(kept, weight))]
 
     def shift(ranks: Ranks) -> Array | None:
-        if moments is None:
-            return None
         kept = basis[:, : ranks[0]]
-        return moments.mean - kept @ (kept.T @ moments.mean)
+        return None if mean is None else mean - kept @ (kept.T @ mean)
 
-    return Decomposition("svd", (full,), lambda r: _tail(energies, r[0]), factors, shift)
+    return Decomposition("svd", (len(matrix),), lambda r: _tail(energies, r[0]), factors, shift)
+
+
+def _svd_by_inputs(weight: Array, moments: Moments | None) -> Decomposition:
+    whitened, back = _whiten(weight, moments)
+    matrix = whitened.reshape(len(weight), -1)
+    energies, basis = _eigen(matrix.T @ matrix)
+
+    def factors(ranks: Ranks) -> list[Factor]:
+        kept = basis[:, : ranks[0]]
+        first = np.einsum("rj...,ji->ri...", kept.T.reshape(ranks[0], *weight.shape[1:]), back)
+        last = _pointwise(matrix @ kept, weight)
+        return [Factor(_single(first), axes=_axes(weight)), Factor(last)]
+
+    full = (matrix.shape[1],)
+    return Decomposition("svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift)
 
 
 def tucker2(weight: Array, moments: Moments | None) -> Decomposition:

@@ -10,11 +10,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compression.calibrate import runs, show
 from workers.compression.context import Samples
 from workers.compression.graph.editor import Editor
 from workers.compression.methods.low_rank.decompositions import Moments
 from workers.compression.methods.low_rank.layers import Layer
+from workers.compression.probe import runs, show
 
 _MOST_CHANNELS = 4096
 """A moment has the square of this many elements."""
@@ -29,7 +29,7 @@ def collect(
 ) -> dict[str, Moments]:
     """Return the moments of each layer by its name.
 
-    Layers whose activations are not finite, or have very many channels, are left out.
+    Layers whose activations are not finite, or that read very many channels, are left out.
 
     Args:
         model: the graph; not changed.
@@ -38,7 +38,7 @@ def collect(
         threads: to compute with.
         advance: told the fraction done.
     """
-    chosen = [layer for layer in layers if max(layer.weight.shape[:2]) <= _MOST_CHANNELS]
+    chosen = [layer for layer in layers if layer.weight.shape[1] <= _MOST_CHANNELS]
     if not chosen:
         return {}
 
@@ -46,8 +46,7 @@ def collect(
         values = ir.convenience.create_value_mapping(edit.graph)
         wanted = []
         for layer in chosen:
-            for value in (layer.node.inputs[0], layer.node.outputs[0]):
-                assert value is not None
+            for value in _looked_at(layer):
                 wanted += _sums(edit, values[str(value.name)], layer.node.op_type == "Conv")
         return wanted
 
@@ -55,22 +54,30 @@ def collect(
     for batch in runs(model, probe, samples, threads, advance):
         sums = [array.astype(np.float64) for array in batch]
         total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
-    found = {}
-    for layer, start in zip(chosen, range(0, len(total), 6), strict=True):
-        moments = _moments(layer, total[start : start + 6])
-        if moments is not None:
-            found[layer.name] = moments
+    found, rest = dict[str, Moments](), iter(total)
+    for layer in chosen:
+        sums = [next(rest) for _ in range(3 * len(_looked_at(layer)))]
+        if all(np.isfinite(each).all() for each in sums):
+            found[layer.name] = _moments(layer, sums)
     return found
 
 
-def _moments(layer: Layer, sums: Sequence[NDArray[np.float64]]) -> Moments | None:
-    """Return means of what was summed up over inputs, then outputs; None if not finite."""
+def _looked_at(layer: Layer) -> list[ir.Value]:
+    """Return the input, and the output where its moments are the smaller way to the same end."""
+    read, given = layer.node.inputs[0], layer.node.outputs[0]
+    assert read is not None
+    few = len(layer.weight) <= min(layer.weight[0].size, _MOST_CHANNELS)
+    return [read, given] if few else [read]
+
+
+def _moments(layer: Layer, sums: Sequence[NDArray[np.float64]]) -> Moments:
+    """Divide what was summed up over inputs, and perhaps outputs, by the number of positions."""
     inputs = sums[0] / (sums[2] / len(sums[1]))
+    if len(sums) == 3:
+        return Moments(inputs, None, None)
     outputs, mean = (each / (sums[5] / len(sums[4])) for each in sums[3:5])
-    if not (np.isfinite(inputs).all() and np.isfinite(outputs).all()):
-        return None
-    if layer.node.op_type == "MatMul":  # no bias can make up for a mean that is lost
-        return Moments(inputs, outputs, np.zeros_like(mean))
+    if layer.node.op_type == "MatMul":
+        return Moments(inputs, outputs, None)
     return Moments(inputs, outputs - np.outer(mean, mean), mean)
 
 

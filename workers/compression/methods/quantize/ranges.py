@@ -1,7 +1,6 @@
 """From observed values to the range that integers should cover: numpy in, two floats out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,11 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.steps import Quantize
+from workers.compression.histograms import Histogram
 from workers.compression.methods.quantize.integers import dequantize, quantize, range_grid
-
-BINS = 4096
-_COUNTED = 1 << 18
-"""Elements that one call of ``count`` takes in: every n-th, n odd."""
 
 _SHRINKS = np.linspace(0.2, 1.0, 81)
 _KL_BINS = 2048
@@ -21,43 +17,7 @@ _KL_LEVELS = 128
 _KL_STRIDE = 8
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """Where a tensor's values lay: exact extremes, and counts in equal bins between them."""
-
-    low: float
-    high: float
-    counts: NDArray[np.int64]
-
-    @property
-    def finite(self) -> bool:
-        """Whether every value was a finite number."""
-        return bool(np.isfinite(self.low) and np.isfinite(self.high))
-
-    @property
-    def width(self) -> float:
-        """The width of one bin."""
-        return (self.high - self.low) / max(len(self.counts), 1)
-
-    @property
-    def centers(self) -> NDArray[np.floating[Any]]:
-        """The middle of each bin."""
-        return self.low + (np.arange(len(self.counts)) + 0.5) * self.width
-
-
 Range = tuple[float, float]
-
-
-def count(values: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
-    """Count values in ``BINS`` equal bins between two extremes that none of them exceeds."""
-    flat = values.reshape(-1)
-    if flat.size > _COUNTED:
-        flat = flat[:: (flat.size // _COUNTED) | 1]
-    if not np.isfinite(low) or not np.isfinite(high):
-        return np.zeros(BINS, np.int64)
-    width = max(high - low, float(np.finfo(np.float32).tiny))
-    bins = (flat.astype(np.float64) - low) * (BINS / width)
-    return np.bincount(np.clip(bins, 0, BINS - 1).astype(np.int64), minlength=BINS)
 
 
 def finder(parameters: Quantize) -> Callable[[Histogram], Range]:
