@@ -63,7 +63,8 @@ def renew(session: Session, table: type[Row], row_id: str, token: int, seconds: 
 
 def now(session: Session) -> datetime:
     """Return the database's time."""
-    return session.execute(select(func.clock_timestamp())).scalar_one()
+    found: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return found
 
 
 def seconds_from_now(seconds: float) -> ColumnElement[Any]:

@@ -1,0 +1,296 @@
+"""Who works on a job, until when and under which token: promises to any number of workers."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
+import pytest
+from sqlalchemy import func, select, text, update
+from sqlalchemy.orm import Session
+
+from app.blobs import Blob
+from app.domain import ids
+from app.domain.directory import FinishedStep
+from app.domain.events import Log
+from app.domain.jobs import Usage
+from app.domain.problems import InternalError
+from app.settings import Database
+from app.store import blob_rows, events, inspections, leases, runs, transitions, upkeep
+from app.store.leases import LeaseLost
+from app.store.session import Sessions, connect, sessions
+from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow
+from tests.app.service import DYNAMIC, MODEL
+
+SECONDS = 60.0
+ATTEMPTS = 3
+BLOB = Blob("0" * 64, 1, "key")
+USAGE = Usage(cpu_seconds=2, gpu_seconds=0, peak_memory_bytes=7)
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Sessions]:
+    engine = connect(Database(url=database))
+    yield sessions(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def model(store: Sessions) -> str:
+    return _model(store, status="ready")
+
+
+def _model(store: Sessions, status: str) -> str:
+    with store.begin() as session:
+        blob_rows.touch(session, BLOB.sha256, BLOB.size_bytes)
+        session.flush()
+        row = ModelRow(
+            id=ids.new("mdl"), tenant="t", status=status, sha256=BLOB.sha256, size_bytes=1,
+            onnx_sha256=BLOB.sha256, graph_sha256=BLOB.sha256, description=MODEL,
+        )  # fmt: skip
+        session.add(row)
+        return row.id
+
+
+def _job(store: Sessions, model: str) -> str:
+    with store.begin() as session:
+        row = JobRow(
+            id=ids.new("job"), tenant="t", tags=[], model_id=model,
+            request={"model": model, "steps": DYNAMIC},
+        )  # fmt: skip
+        session.add(row)
+        return row.id
+
+
+def _claim(store: Sessions, job_id: str, owner: str = "a") -> runs.Claim:
+    claimed = _try_claim(store, job_id, owner)
+    assert claimed is not None
+    return claimed
+
+
+def _try_claim(store: Sessions, job_id: str, owner: str = "b") -> runs.Claim | None:
+    with store.begin() as session:
+        return runs.claim(session, job_id, owner, SECONDS)
+
+
+def _row(store: Sessions, job_id: str) -> JobRow:
+    with store() as session:
+        return session.get_one(JobRow, job_id)
+
+
+def _expire(store: Sessions, job_id: str) -> None:
+    """Let the lease run out, as the database sees it."""
+    past = func.clock_timestamp() - text("interval '1 ms'")
+    with store.begin() as session:
+        session.execute(update(JobRow).where(JobRow.id == job_id).values(lease_expires_at=past))
+
+
+def _reap(store: Sessions) -> list[str]:
+    with store.begin() as session:
+        return upkeep.reap_jobs(session, ATTEMPTS)
+
+
+def _states(store: Sessions, job_id: str) -> list[str]:
+    with store() as session:
+        told = events.after(session, job_id, 0)
+        return [event.data["status"] for event in told if event.kind == "state"]
+
+
+def test_those_that_have_waited_longest_come_first(store: Sessions, model: str) -> None:
+    jobs = [_job(store, model) for _ in range(5)]
+    _claim(store, jobs[1])
+    with store() as session:
+        assert list(runs.next_waiting(session, 3)) == [jobs[0], jobs[2], jobs[3]]
+
+
+def test_a_job_waits_for_its_time_and_for_its_upload(store: Sessions, model: str) -> None:
+    later, unready = _job(store, model), _job(store, _model(store, status="inspecting"))
+    with store.begin() as session:
+        session.get_one(JobRow, later).not_before = leases.seconds_from_now(SECONDS)
+    with store() as session:
+        assert not runs.next_waiting(session, 10)
+    assert _try_claim(store, later) is None
+    assert _try_claim(store, unready) is None
+
+
+def test_whoever_comes_second_gets_nothing_and_does_not_wait(store: Sessions, model: str) -> None:
+    job_id = _job(store, model)
+    with store.begin() as first:
+        assert runs.claim(first, job_id, "a", SECONDS)
+        assert _try_claim(store, job_id, "b") is None, "while the first has not committed"
+    assert _try_claim(store, job_id, "b") is None, "and after"
+    assert _row(store, job_id).lease_owner == "a"
+
+
+def test_many_who_claim_at_once_share_the_jobs(store: Sessions, model: str) -> None:
+    jobs = [_job(store, model) for _ in range(30)]
+    together = threading.Barrier(8)
+
+    def take_all(number: int) -> list[str]:
+        together.wait(10)
+        mixed = Random(number).sample(jobs, len(jobs))
+        return [job_id for job_id in mixed if _try_claim(store, job_id, f"worker {number}")]
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(take_all, range(8)))
+    assert sorted(job_id for mine in taken for job_id in mine) == sorted(jobs)
+    for number, mine in enumerate(taken):
+        for job_id in mine:
+            row = _row(store, job_id)
+            assert (row.lease_owner, row.attempts) == (f"worker {number}", 1)
+
+
+def test_two_reapers_at_once_take_back_what_is_expired_once(store: Sessions, model: str) -> None:
+    jobs = [_job(store, model) for _ in range(4)]
+    for job_id in jobs:
+        _claim(store, job_id)
+        _expire(store, job_id)
+    with store.begin() as one, store.begin() as other:
+        taken = upkeep.reap_jobs(one, ATTEMPTS)
+        assert upkeep.reap_jobs(other, ATTEMPTS) == [], "it does not wait either"
+    assert sorted(taken) == sorted(jobs)
+    assert _reap(store) == []
+
+
+WRITES: dict[str, Callable[[Session, runs.Claim], object]] = {
+    "renew": lambda session, claimed: runs.renew(session, claimed, SECONDS),
+    "restarted": runs.restarted,
+    "tell": lambda session, claimed: runs.tell(session, claimed, [Log(level="info", message="x")]),
+    "keep a step": lambda session, claimed: runs.keep_step(
+        session, claimed, 0, BLOB, FinishedStep(seconds=0, layers=[], skipped=[])
+    ),
+    "publish": lambda session, claimed: runs.publish(
+        session, claimed, None, [("onnx", "model.onnx", BLOB)], None, USAGE
+    ),
+    "cancel": lambda session, claimed: runs.cancelled(session, claimed, USAGE),
+    "give back": lambda session, claimed: runs.give_back(session, claimed, USAGE),
+    "stumble": lambda session, claimed: runs.stumbled(
+        session, claimed, USAGE, InternalError("x"), last=True, delay=0
+    ),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
+@pytest.mark.parametrize("taken_again", [True, False], ids=["taken again", "taken back"])
+def test_an_older_token_writes_nothing(
+    store: Sessions, model: str, write: Callable[[Session, runs.Claim], object], taken_again: bool
+) -> None:
+    job_id = _job(store, model)
+    stale = _claim(store, job_id, "the sleeper")
+    _expire(store, job_id)
+    assert _reap(store) == [job_id]
+    if taken_again:
+        assert _claim(store, job_id, "the next").token > stale.token
+    before = _everything(store, job_id)
+    with pytest.raises(LeaseLost), store.begin() as session:
+        write(session, stale)
+    assert _everything(store, job_id) == before
+
+
+def _everything(store: Sessions, job_id: str) -> list[object]:
+    with store() as session:
+        row = session.execute(
+            text("SELECT row_to_json(jobs)::text FROM jobs WHERE id = :id"), {"id": job_id}
+        ).scalar_one()
+        told = [(event.number, event.data) for event in events.after(session, job_id, 0)]
+        steps = session.scalars(select(StepRow.index).where(StepRow.job_id == job_id)).all()
+        made = session.scalars(select(ArtifactRow.id).where(ArtifactRow.job_id == job_id)).all()
+        return [row, told, steps, made]
+
+
+def test_a_lease_that_ran_out_unnoticed_is_good_again_once_renewed(
+    store: Sessions, model: str
+) -> None:
+    claimed = _claim(store, _job(store, model))
+    _expire(store, claimed.id)
+    with store.begin() as session:
+        assert runs.renew(session, claimed, SECONDS) is False
+    assert _reap(store) == []
+    assert _row(store, claimed.id).lease_owner == "a"
+
+
+def test_a_lease_lasts_by_the_databases_clock(store: Sessions, model: str) -> None:
+    """Nothing of the worker's clock is in a claim or a renewal: both are SQL."""
+    claimed = _claim(store, _job(store, model))
+    left = select(func.extract("epoch", JobRow.lease_expires_at - func.clock_timestamp()))
+    for seconds in (SECONDS, 2 * SECONDS):
+        with store.begin() as session:
+            runs.renew(session, claimed, seconds)
+            found = session.scalars(left.where(JobRow.id == claimed.id)).one()
+            assert seconds - 5 < found <= seconds
+    assert _reap(store) == []
+
+
+def test_who_renews_learns_of_a_cancellation(store: Sessions, model: str) -> None:
+    claimed = _claim(store, _job(store, model))
+    with store.begin() as session:
+        session.get_one(JobRow, claimed.id).cancel_requested = True
+    with store.begin() as session:
+        assert runs.renew(session, claimed, SECONDS) is True
+
+
+def test_what_is_given_back_costs_no_attempt_and_may_be_taken_at_once(
+    store: Sessions, model: str
+) -> None:
+    job_id = _job(store, model)
+    for round_ in range(ATTEMPTS + 2):
+        claimed = _claim(store, job_id)
+        assert claimed.attempt == 1
+        with store.begin() as session:
+            runs.give_back(session, claimed, USAGE)
+        row = _row(store, job_id)
+        assert (row.status, row.attempts, row.lease_owner) == ("queued", 0, None)
+        assert row.cpu_seconds == USAGE.cpu_seconds * (round_ + 1), "what was used is counted"
+
+
+def test_a_stumble_costs_an_attempt_and_waits(store: Sessions, model: str) -> None:
+    claimed = _claim(store, _job(store, model))
+    with store.begin() as session:
+        runs.stumbled(session, claimed, USAGE, InternalError("x"), last=False, delay=SECONDS)
+    assert _row(store, claimed.id).attempts == 1
+    assert _try_claim(store, claimed.id) is None, "not before its time"
+
+
+def test_attempts_are_bounded_and_the_reason_is_said(store: Sessions, model: str) -> None:
+    job_id = _job(store, model)
+    for attempt in range(1, ATTEMPTS + 1):
+        assert _claim(store, job_id).attempt == attempt
+        _expire(store, job_id)
+        assert _reap(store) == ([job_id] if attempt < ATTEMPTS else [])
+    row = _row(store, job_id)
+    assert row.problem is not None
+    assert (row.status, row.problem["type"]) == ("failed", "engine-crashed")
+    assert f"each of {ATTEMPTS} attempts" in row.problem["detail"]
+    assert _states(store, job_id) == [*["running", "queued"] * (ATTEMPTS - 1), "running", "failed"]
+    assert _try_claim(store, job_id) is None
+    with store.begin() as session:
+        transitions.retry(session, session.get_one(JobRow, job_id, with_for_update=True))
+    assert _claim(store, job_id).attempt == 1, "a retry has attempts of its own"
+
+
+def test_a_silent_workers_job_that_was_to_be_cancelled_is(store: Sessions, model: str) -> None:
+    claimed = _claim(store, _job(store, model))
+    with store.begin() as session:
+        session.get_one(JobRow, claimed.id).cancel_requested = True
+    _expire(store, claimed.id)
+    assert _reap(store) == []
+    assert _states(store, claimed.id) == ["running", "cancelled"]
+
+
+def test_uploads_are_leased_alike(store: Sessions) -> None:
+    model = _model(store, status="inspecting")
+    for attempt in range(1, ATTEMPTS + 1):
+        with store.begin() as session:
+            stale = inspections.claim(session, ModelRow, model, "a", SECONDS)
+            assert stale is not None
+            assert stale.attempts == attempt
+        with store.begin() as session:
+            assert inspections.claim(session, ModelRow, model, "b", SECONDS) is None
+            session.get_one(ModelRow, model).lease_expires_at = leases.seconds_from_now(-1)
+        with store.begin() as session:
+            waiting = upkeep.reap_inspections(session, ModelRow, ATTEMPTS)
+            assert waiting == ([model] if attempt < ATTEMPTS else [])
+        with pytest.raises(LeaseLost), store.begin() as session:
+            inspections.reject(session, stale, InternalError("x"))
+    with store() as session:
+        assert session.get_one(ModelRow, model).status == "rejected"
