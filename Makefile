@@ -6,10 +6,10 @@ BIN := .venv/bin
 READY := .venv/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint fix bench
+.PHONY: help demo serve test lint fix conformance bench
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(READY)  ## a real model through the real service: smaller, faster, measured
 	$(BIN)/planish demo
@@ -29,6 +29,9 @@ lint: $(READY)  ## style, types and layers
 fix: $(READY)  ## what can be put right by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+conformance: $(READY)  ## the ONNX backend node tests through the executor, by operator
+	$(BIN)/python -W ignore -m tests.workers.executor.conformance
 
 bench: $(READY)  ## the benchmarks, one after the other; each prints a table
 	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

@@ -37,8 +37,14 @@ TORCH: dict[ir.DataType, torch.dtype] = {
     ir.DataType.UINT4: torch.uint8,
     ir.DataType.INT2: torch.int8,
     ir.DataType.UINT2: torch.uint8,
+    ir.DataType.FLOAT4E2M1: torch.uint8,
 }
-"""Integers narrower than a byte lie in bytes, one each."""
+"""Integers narrower than a byte lie in bytes, one each; of narrower floats the bits do."""
+
+_FROM_TORCH = {dtype: kind for kind, dtype in reversed(TORCH.items())}
+
+WIDE_UNSIGNED = frozenset({ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64})
+"""Types that torch can hold, but hardly computes in."""
 
 _WORDS = {1: np.uint8, 2: np.int16}
 
@@ -47,13 +53,18 @@ def to_torch(array: NDArray[Any]) -> torch.Tensor:
     """Copy a numpy array, of ml_dtypes' types too, into a tensor on the CPU."""
     kind = ir.DataType.from_numpy(array.dtype)
     dtype = TORCH[kind]
-    if kind.bitwidth < 8:
+    if kind.bitwidth < 8 and kind.is_integer():
         narrow = np.int8 if dtype == torch.int8 else np.uint8
         return torch.from_numpy(array.astype(narrow))
-    if array.dtype.kind in "biufc":
+    if array.dtype.type.__module__ == "numpy":
         return torch.from_numpy(np.array(array, order="C"))
     words = np.array(array, order="C").view(_WORDS[array.dtype.itemsize])
     return torch.from_numpy(words).view(dtype)
+
+
+def kind_of(tensor: torch.Tensor) -> ir.DataType:
+    """Return the ONNX type of a tensor's elements."""
+    return _FROM_TORCH[tensor.dtype]
 
 
 def to_numpy(tensor: torch.Tensor, kind: ir.DataType) -> NDArray[Any]:
@@ -65,9 +76,9 @@ def to_numpy(tensor: torch.Tensor, kind: ir.DataType) -> NDArray[Any]:
     """
     flat = tensor.detach().cpu().contiguous()
     target = kind.numpy()
-    if kind.bitwidth < 8:
+    if kind.bitwidth < 8 and kind.is_integer():
         return flat.numpy().astype(target)
-    if target.kind in "biufc":
+    if target.type.__module__ == "numpy":
         return flat.numpy()
     words = torch.uint8 if target.itemsize == 1 else torch.int16
     return flat.view(words).numpy().view(target)

@@ -10,7 +10,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from app.domain.problems import InvalidModel
-from workers.compression.executor.dtypes import to_numpy, to_torch
+from workers.compression.executor.dtypes import kind_of, to_numpy, to_torch
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Reference:
         given = [value for value in values if value is not None]
         device = given[0].device if given else torch.device("cpu")
         feeds = {
-            name: to_numpy(value, kind or ir.DataType.from_numpy(value.numpy().dtype))
+            name: to_numpy(value, kind or kind_of(value))
             for name, kind, value in zip(self.names, self.types, values, strict=False)
             if value is not None
         }

@@ -33,9 +33,13 @@ def cast_like(node: Node) -> Function:
     """CastLike: to the second input's type."""
     kind = node.dtype(1)
     if kind is None:
-        raise Unsupported("a CastLike to an unknown type")
+        return _cast_like
     node.taken.add(1)
     return _to(kind, node)
+
+
+def _cast_like(x: Tensor, like: Tensor) -> Tensor:
+    return x.to(like.dtype)
 
 
 def _to(kind: ir.DataType, node: Node) -> Function:

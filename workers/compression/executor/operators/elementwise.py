@@ -6,8 +6,16 @@ from functools import partial, reduce
 import torch
 from torch import Tensor
 
-from workers.compression.executor.node import Node
+from workers.compression.executor.dtypes import WIDE_UNSIGNED
+from workers.compression.executor.node import Node, Unsupported
 from workers.compression.executor.plan import Function
+
+
+def _refuse_unsigned(node: Node) -> None:
+    for slot in range(len(node.inputs)):
+        if (kind := node.dtype(slot)) in WIDE_UNSIGNED:
+            raise Unsupported(f"torch does not compute {node.op_type} in {kind}")
+
 
 Binary = Callable[[Tensor, Tensor], Tensor]
 
@@ -15,7 +23,8 @@ Binary = Callable[[Tensor, Tensor], Tensor]
 def unary(function: Function) -> Callable[[Node], Function]:
     """Return the builder of an operator that torch has under one name."""
 
-    def builder(_node: Node) -> Function:
+    def builder(node: Node) -> Function:
+        _refuse_unsigned(node)
         return function
 
     return builder
@@ -25,6 +34,7 @@ def binary(function: Function) -> Callable[[Node], Function]:
     """Return the builder of an operator on two tensors; a number on the right is bound."""
 
     def builder(node: Node) -> Function:
+        _refuse_unsigned(node)
         number = node.number(1)
         return function if number is None else partial(function, other=number)
 
@@ -35,6 +45,7 @@ def commutative(function: Function) -> Callable[[Node], Function]:
     """Return the builder of an operator on two tensors; a number on either side is bound."""
 
     def builder(node: Node) -> Function:
+        _refuse_unsigned(node)
         number = node.number(1)
         if number is None:
             number = node.number(0)
@@ -45,6 +56,7 @@ def commutative(function: Function) -> Callable[[Node], Function]:
 
 def sub(node: Node) -> Function:
     """Sub."""
+    _refuse_unsigned(node)
     if (number := node.number(1)) is not None:
         return partial(torch.sub, other=number)
     if (number := node.number(0)) is not None:
@@ -54,6 +66,7 @@ def sub(node: Node) -> Function:
 
 def div(node: Node) -> Function:
     """Div: towards zero for integers."""
+    _refuse_unsigned(node)
     kind = node.dtype(0) or node.dtype(1)
     rounding = "trunc" if kind is not None and kind.is_integer() else None
     if rounding is None and (number := node.number(0)) is not None and node.has(1):
@@ -74,6 +87,7 @@ def _div(rounding: str | None, a: Tensor, b: Tensor) -> Tensor:
 
 def mod(node: Node) -> Function:
     """Mod: the sign of the divisor; of the dividend with ``fmod``."""
+    _refuse_unsigned(node)
     return torch.fmod if node.integer("fmod") else torch.remainder
 
 
@@ -108,6 +122,7 @@ def variadic(function: Binary) -> Callable[[Node], Function]:
     """Return the builder of an operator on any number of tensors."""
 
     def builder(node: Node) -> Function:
+        _refuse_unsigned(node)
         return function if len(node.inputs) == 2 else partial(_variadic, function)
 
     return builder

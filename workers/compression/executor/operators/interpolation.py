@@ -65,12 +65,14 @@ def _coordinates(
     if mode == "asymmetric":
         return new / scale
     if mode == "align_corners":
-        return new * (length - 1) / (size - 1) if size > 1 else np.zeros(size)
+        last = length * scale - 1
+        return new * (length - 1) / last if last else np.zeros(size)
     if mode == "tf_crop_and_resize":
         start, end = region
-        if size == 1:
-            return np.full(1, 0.5 * (start + end) * (length - 1))
-        return start * (length - 1) + new * (end - start) * (length - 1) / (size - 1)
+        last = length * scale - 1
+        if not last:
+            return np.full(size, 0.5 * (start + end) * (length - 1))
+        return start * (length - 1) + new * (end - start) * (length - 1) / last
     if mode == "pytorch_half_pixel" and size == 1:
         return np.full(1, -0.5)
     at = (new + 0.5) / scale - 0.5
@@ -101,7 +103,7 @@ def _weights(kernel: Kernel, at: _Floats, scale: float, length: int) -> _Floats:
         distance = np.abs(places - at) * narrow
         weights = _cubic(distance, kernel.cubic) if kernel.mode == "cubic" else 1 - distance
         weights = np.where(distance < (2 if kernel.mode == "cubic" else 1), weights, 0.0)
-        if kernel.exclude_outside or kernel.antialias:
+        if kernel.exclude_outside:
             weights = np.where((places < 0) | (places >= length), 0.0, weights)
         np.add.at(matrix, (places.clip(0, length - 1), columns), weights)
     if kernel.exclude_outside or kernel.antialias:
