@@ -130,3 +130,19 @@ def test_attention_of_opset_23_is_written_out(tmp_path: Path) -> None:
     graph = normal(proto, tmp_path)
     assert graph.graph.opset_imports[""] == OPSET
     assert operators(graph)["MatMul"] == 2
+
+
+def test_a_softmax_over_the_last_axis_stays_one_operator(tmp_path: Path) -> None:
+    """The converter flattens for it where it does not know the rank, as behind this Reshape."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["n"], axis=0),
+        helper.make_node("Unsqueeze", ["n"], ["u"], axes=[0]),
+        helper.make_node("Concat", ["u", "sizes"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["x", "shape"], ["r"]),
+        helper.make_node("Softmax", ["r"], ["y"], "softmax", axis=2),
+    ]
+    constants = {"zero": np.array(0), "sizes": np.array([16, 16])}
+    found = operators(normal(image(11, nodes, constants, "N", 16, 16), tmp_path))
+    assert found["Flatten"] == 0
+    assert found["Reshape"] == found["Softmax"] == 1

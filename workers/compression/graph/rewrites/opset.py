@@ -8,6 +8,8 @@ from onnxscript.version_converter import ConvertVersionPass
 
 from workers.compression.graph.load import weight_bytes
 from workers.compression.graph.rewrites.constants import lift_constants
+from workers.compression.graph.rewrites.splice import replace
+from workers.compression.graph.shapes import infer
 
 OPSET = 21
 """The first one with 16-bit and blocked QuantizeLinear, and a Gelu and a HardSwish of its own."""
@@ -17,6 +19,9 @@ _IR_VERSION = 10
 
 _CORNERS = 10
 """The last opset whose Resize and Upsample measure coordinates from the corner of a pixel."""
+
+_ANY_AXIS = 13
+"""The first opset whose Softmax is over one axis, not over all from one on."""
 
 _NEWER = [("", "Attention"), ("", "RMSNormalization"), ("", "RotaryEmbedding")]
 """Operators of opset 23 that are functions of older ones."""
@@ -32,7 +37,9 @@ def lift_opset(model: ir.Model) -> int:
     2. Resize and Upsample of opset 10 and older count from the corner of a pixel; the converters
        forget to say so where it is not the default.
     3. Attention, RMSNormalization and RotaryEmbedding of opset 23 are written out first.
-    4. The constants that converters add are initializers, like all others.
+    4. A Softmax of opset 12 and older over the last axis loses the Flatten and Reshape that the
+       converter puts around it where it does not know sizes.
+    5. The constants that converters add are initializers, like all others.
 
     Refused: a graph that no converter brings to opset 21.
 
@@ -51,13 +58,11 @@ def lift_opset(model: ir.Model) -> int:
         raise ValueError(f"no converter brings opset {before} to {OPSET}")
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         if node.op_type == "Resize" and node.outputs[0].name in corners:
-            node.attributes.update(
-                coordinate_transformation_mode=ir.AttrString(
-                    "coordinate_transformation_mode", "asymmetric"
-                ),
-                nearest_mode=ir.AttrString("nearest_mode", "floor"),
-            )
+            _count_from_corner(node)
     lift_constants(model)
+    if before < _ANY_AXIS:
+        infer(model)
+        _unwrap_softmaxes(model)
     model.ir_version = max(model.ir_version, _IR_VERSION)
     return 1
 
@@ -65,6 +70,35 @@ def lift_opset(model: ir.Model) -> int:
 def _resized(model: ir.Model) -> set[str | None]:
     nodes = ir.traversal.RecursiveGraphIterator(model.graph)
     return {node.outputs[0].name for node in nodes if node.op_type in {"Resize", "Upsample"}}
+
+
+def _count_from_corner(resize: ir.Node) -> None:
+    modes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    resize.attributes.update({name: ir.AttrString(name, mode) for name, mode in modes.items()})
+
+
+def _unwrap_softmaxes(model: ir.Model) -> None:
+    """Let a Softmax over the last axis read what the converter flattened before it."""
+    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+        softmax = _maker(node, 0, "Softmax", "LogSoftmax") if node.op_type == "Reshape" else None
+        flatten = _maker(softmax, 0, "Flatten")
+        shape = _maker(node, 1, "Shape")
+        if softmax is None or flatten is None or shape is None:
+            continue
+        value = flatten.inputs[0]
+        rank = len(value.shape) if value is not None and value.shape is not None else 0
+        last = rank and flatten.attributes.get_int("axis", 1) % rank == rank - 1
+        if value is not None and last and shape.inputs[0] is value:
+            softmax.replace_input_with(0, value)
+            softmax.outputs[0].shape = value.shape
+            replace(node, softmax.outputs)
+
+
+def _maker(node: ir.Node | None, slot: int, *operators: str) -> ir.Node | None:
+    """Return the node that makes an input, when it is one of these operators."""
+    value = node.inputs[slot] if node is not None and slot < len(node.inputs) else None
+    maker = value.producer() if value is not None else None
+    return maker if maker is not None and maker.op_type in operators else None
 
 
 def _write_out(model: ir.Model) -> None:
