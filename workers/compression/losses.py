@@ -1,0 +1,115 @@
+"""What training minimises: tensors in, one number out. Batches come first, means are over them.
+
+Class scores come as logits or as probabilities. The logarithm of a probability is a logit of the
+same distribution, so that both are one case: ``log p`` stands in where the graph ends in a softmax.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+_LEAST = 1e-12
+"""The smallest probability whose logarithm is taken."""
+
+
+def class_axis(output: Sequence[int], targets: Sequence[int]) -> int | None:
+    """Return the axis of classes in a batch of outputs, None where there is none.
+
+    Args:
+        output: the shape ``[N, C]``, ``[N, C, …]`` or ``[N, …, C]``.
+        targets: the shape ``[N, …]`` of a class for each position.
+    """
+    positions = math.prod(targets)
+    axes = (axis for axis in (1, len(output) - 1) if 0 < axis < len(output) and output[axis] > 1)
+    return next((axis for axis in axes if math.prod(output) == positions * output[axis]), None)
+
+
+def are_probabilities(output: Tensor, axis: int) -> bool:
+    """Return whether the values along an axis are at least 0 and sum up to 1."""
+    values = output.detach().float()
+    sums = values.sum(axis)
+    return bool((values >= 0).all() and (sums - 1).abs().max() < 1e-3)
+
+
+def logits(output: Tensor, axis: int, *, probabilities: bool) -> Tensor:
+    """Return class scores as logits ``[positions, C]`` in float32.
+
+    Args:
+        output: scores of any shape.
+        axis: of the classes.
+        probabilities: whether that is what they are.
+    """
+    scores = output.movedim(axis, -1).reshape(-1, output.shape[axis]).float()
+    return scores.clamp_min(_LEAST).log() if probabilities else scores
+
+
+def cross_entropy(scores: Tensor, classes: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood of the right classes.
+
+    Args:
+        scores: logits ``[positions, C]``.
+        classes: ``[positions]``, int64.
+    """
+    return F.cross_entropy(scores, classes)
+
+
+def binary_cross_entropy(output: Tensor, classes: Tensor, *, probabilities: bool) -> Tensor:
+    """Return the mean negative log-likelihood of yes (1) and no (0).
+
+    Args:
+        output: one logit, or one probability, for each class.
+        classes: as many zeros and ones.
+        probabilities: which of the two ``output`` holds.
+    """
+    values, wanted = output.reshape(-1).float(), classes.reshape(-1).float()
+    if probabilities:
+        values = torch.logit(values, eps=1e-7)
+    return F.binary_cross_entropy_with_logits(values, wanted)
+
+
+def soft_targets(scores: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return the divergence of softened answers from the teacher's (Hinton et al. 2015).
+
+    The Kullback-Leibler divergence of the student from the teacher, both at a temperature, times
+    its square, so that gradients keep their size.
+
+    Args:
+        scores: the student's logits ``[positions, C]``.
+        teacher: the teacher's, of the same shape.
+        temperature: divides both.
+    """
+    student = F.log_softmax(scores / temperature, dim=-1)
+    wanted = F.log_softmax(teacher / temperature, dim=-1)
+    return F.kl_div(student, wanted, reduction="batchmean", log_target=True) * temperature**2
+
+
+def squared_error(output: Tensor, wanted: Tensor, scale: float = 1.0) -> Tensor:
+    """Return the mean squared difference over ``scale``; what is wanted but not finite is left out.
+
+    Args:
+        output: of any shape.
+        wanted: with as many elements.
+        scale: the variance of what is wanted makes outputs of any unit comparable.
+    """
+    return _difference(output, wanted).square().mean() / scale
+
+
+def absolute_error(output: Tensor, wanted: Tensor, scale: float = 1.0) -> Tensor:
+    """Return the mean absolute difference over ``scale``; see ``squared_error``."""
+    return _difference(output, wanted).abs().mean() / scale
+
+
+def variance(values: Tensor) -> float:
+    """Return the variance of the finite values; 1 where they are all alike."""
+    finite = values.detach().double()
+    finite = finite[finite.isfinite()]
+    found = float(finite.var(correction=0)) if finite.numel() else 0.0
+    return found if found > 1e-12 else 1.0
+
+
+def _difference(output: Tensor, wanted: Tensor) -> Tensor:
+    goal = wanted.reshape(-1).float()
+    return torch.where(goal.isfinite(), output.reshape(-1).float() - goal, 0.0)

@@ -1,0 +1,197 @@
+"""Trains a graph that a step has changed, until it answers as well as before.
+
+::
+
+    model = recover(model, parameters.recover, context, advance)
+
+is all that a method needs to say.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+
+from app.domain.jobs import Evaluate
+from app.domain.problems import DatasetMismatch, StepFailed
+from app.domain.steps.recover import Loss, Recover
+from workers.compression import objectives
+from workers.compression.context import Context, Samples
+from workers.compression.executor import Executor, build, write_back
+from workers.compression.graph.load import load
+from workers.compression.measure import quality
+from workers.compression.teacher import Answers, answers, probe
+from workers.compression.training import Batch, Feed, Outputs, Task, feed_for, train
+
+Constrain = Callable[[Executor, float], None]
+"""Puts weights back to where they must be; told the share of the training that is done."""
+
+_LEAST_ZEROS = 0.05
+"""Share of a weight that makes its zeros deliberate."""
+_STATISTICS = {
+    "QuantizeLinear": (1,),
+    "DequantizeLinear": (1,),
+    "BatchNormalization": (3, 4),
+}
+"""Inputs that are measured, not learned."""
+
+
+def recover(
+    model: ir.Model,
+    wish: Recover,
+    context: Context,
+    advance: Callable[[float], None],
+    *,
+    constrain: Constrain | None = None,
+    settled: float = 0.0,
+    rates: Mapping[str, float] | None = None,
+    teacher: Path | None = None,
+    name: str = "recovery",
+) -> ir.Model:
+    """Train a graph's weights on the training split, and write the best ones into it.
+
+    Zeros of a sparse weight (a twentieth of it or more) stay. Scales of quantization and statistics
+    of normalisation are left alone.
+
+    Args:
+        model: in normal form; its initializers change, and nothing else.
+        wish: how to train.
+        context: the samples, the teacher (``original``), seed, device, workspace.
+        advance: told the fraction done.
+        constrain: called after each step, without gradient.
+        settled: the share of the training from which a state may be kept; earlier ones, the start
+            included, are not what is asked for yet.
+        rates: factors of the learning rate by initializer: 0 leaves it alone, and a scale that is
+            named is trained.
+        teacher: the graph to imitate in place of the original.
+        name: of the training, where a step trains more than once: each goes on by itself after a
+            killed process.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        DatasetMismatch: targets and output do not fit each other.
+        StepFailed: there is no data, no weight that can be trained, or training goes astray.
+    """
+    samples = context.train
+    if samples is None:
+        raise StepFailed("Training needs a dataset: name one, or leave 'recover' out.")
+    executor = build(model).to(context.device)
+    parameters = _parameters(model, executor, rates or {})
+    feed = feed_for(model, executor, samples, context.device, wish.augment)
+    metric = quality.infer(samples.targets, context.evaluate.metric)
+    sparse = _sparse(parameters)
+
+    def hold(done: float) -> None:
+        for each, mask in sparse:
+            each.mul_(mask)
+        if constrain is not None:
+            constrain(executor, done)
+
+    task = Task(
+        parameters=parameters,
+        forward=executor,
+        loss=_loss(model, executor, feed, wish, context, teacher or context.original),
+        rates={name: factor for name, factor in (rates or {}).items() if name in parameters},
+        constrain=hold,
+        settled=settled,
+        metric=(metric, _judged(model, context.evaluate)) if metric else None,
+        exact=any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.graph),
+    )
+    train(task, feed, wish, context, advance, name)
+    write_back(executor, model)
+    return model
+
+
+def default_loss(samples: Samples) -> Loss:
+    """Return what is trained against where the user does not say."""
+    classes = samples.targets is not None and samples.targets.dtype.kind in "iub"
+    return "both" if classes else "teacher"
+
+
+def _parameters(
+    model: ir.Model, executor: Executor, rates: Mapping[str, float]
+) -> dict[str, nn.Parameter]:
+    """Return what is trained, by initializer; the rest needs no gradient any more."""
+    measured = _measured(model)
+    found = {}
+    for name in executor.names:
+        parameter = executor.weight(name)
+        single = parameter.dtype in {torch.float32, torch.float64}
+        wanted = rates.get(name, 0.0 if name in measured else 1.0) > 0
+        parameter.requires_grad_(parameter.requires_grad and single and wanted)
+        if parameter.requires_grad:
+            found[name] = parameter
+    if not found:
+        raise StepFailed(
+            "The model has no float32 weight that can be trained: leave 'recover' out, or upload"
+            " it in float32."
+        )
+    return found
+
+
+def _measured(model: ir.Model) -> set[str]:
+    return {
+        str(value.name)
+        for node in model.graph
+        for slot in _STATISTICS.get(node.op_type, ())
+        if slot < len(node.inputs) and (value := node.inputs[slot]) is not None
+    }
+
+
+def _sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
+    """Return the weights with deliberate zeros, and what is not zero in them."""
+    kept = []
+    for each in parameters.values():
+        mask = each.detach() != 0
+        share = 1 - float(mask.float().mean())
+        if each.ndim >= 2 and _LEAST_ZEROS <= share < 1:
+            kept.append((each, mask))
+    return kept
+
+
+def _judged(model: ir.Model, wish: Evaluate) -> str:
+    """Return the output that targets speak of."""
+    names = [str(value.name) for value in model.graph.outputs]
+    if wish.output is not None and wish.output not in names:
+        raise DatasetMismatch(
+            f"The model has no output '{wish.output}' to evaluate; it has: {', '.join(names)}."
+        )
+    return wish.output or names[0]
+
+
+def _loss(
+    model: ir.Model,
+    executor: Executor,
+    feed: Feed,
+    wish: Recover,
+    context: Context,
+    path: Path | None,
+) -> Callable[[Outputs, Batch], Tensor]:
+    """Put together what is minimised."""
+    judged = _judged(model, context.evaluate)
+    kind = wish.loss or default_loss(feed.samples)
+    terms: list[objectives.Term] = []
+    told: Answers = lambda _batch: {}  # noqa: E731 (nobody teaches)
+    if kind in ("labels", "both"):
+        outputs, targets = probe(executor, feed)
+        if targets is None:
+            raise DatasetMismatch("The dataset has no targets: train with 'loss': 'teacher'.")
+        metric = quality.infer(feed.samples.targets, context.evaluate.metric)
+        terms.append(objectives.labels(judged, outputs[judged], targets, metric))
+    if kind in ("teacher", "both"):
+        assert path is not None, "a context without the original cannot teach"
+        teacher = build(load(path)).to(context.device).requires_grad_(requires_grad=False)
+        outputs, targets = probe(teacher, feed)
+        imitated = objectives.imitation(outputs, targets, judged, objectives.TEMPERATURE)
+        terms.append(objectives.mean(imitated))
+        told = answers(teacher, feed)
+
+    def loss(outputs: Outputs, batch: Batch) -> Tensor:
+        taught = told(batch)
+        return torch.stack([term(outputs, taught, batch.targets) for term in terms]).sum()
+
+    return loss

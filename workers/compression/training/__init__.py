@@ -1,0 +1,15 @@
+"""One training loop for recovery, distillation and training with quantization.
+
+::
+
+    feed = feed_for(model, executor, samples, device)      # how many samples one run takes
+    train(Task(parameters, executor, loss), feed, wish, context, advance)
+
+What is trained is a mapping of parameters, a function that runs the graph and one that judges its
+outputs. See ``workers.compression.recovery`` for the whole of it around a graph.
+"""
+
+from workers.compression.training.feed import Batch, Feed, Forward, Outputs, feed_for
+from workers.compression.training.loop import Task, train
+
+__all__ = ["Batch", "Feed", "Forward", "Outputs", "Task", "feed_for", "train"]
