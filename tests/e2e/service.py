@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -269,6 +270,10 @@ class Service:
         """Return the uploads that are on their way."""
         return list((self._storage / "incoming").glob("*"))
 
+    def sweep(self) -> None:
+        """Remove what killed processes left in the storage, as upkeep does after the grace."""
+        Blobs.open(self._env["STORAGE_URL"]).sweep(timedelta(0))
+
     # --- what must not be left -------------------------------------------------------------
 
     def engines(self, server: Server) -> list[psutil.Process]:
@@ -280,11 +285,12 @@ class Service:
         return found
 
     def assert_clean(self) -> None:
-        """Assert that no run has left a process or a file."""
+        """Assert that nobody has left a process, a job's directory or an unfinished upload."""
         for server in (self.light, self.jobs):
             if server.pid is not None:
                 eventually(lambda at=server: not self.engines(at), what="the engine's end")  # type: ignore[misc]
         eventually(lambda: not self._places(), what="the removal of job directories")
+        eventually(lambda: not self.incoming(), what="the removal of unfinished uploads")
 
     def _places(self) -> list[Path]:
         return [place for root in self.directory.glob("wrk_*/") for place in root.glob("*/")]

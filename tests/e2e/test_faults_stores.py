@@ -123,6 +123,8 @@ def test_9_a_gateway_killed_in_the_middle_of_an_upload_leaves_nothing(service: S
     service.restart(service.gateway)
     sending.join()
     assert service.blobs() == before
+    service.sweep()
+    assert not service.incoming()
     assert service.upload(small_model(1))
 
 
