@@ -38,9 +38,10 @@ class Moments:
     inputs: Array
     """``[I, I]``, of its input channels, about zero."""
     outputs: Array | None
-    """``[O, O]``, of its output channels, about ``mean``; None where there are too many."""
+    """``[O, O]``, of its output channels, about their mean; None where there are too many."""
     mean: Array | None
-    """``[O]``; None for a layer that has no bias to correct: then ``outputs`` is about zero."""
+    """``[O]``, of its outputs before the bias is added; None for a layer that can have no bias:
+    then ``outputs`` is about zero."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,14 @@ class Layer:
         return str(self.node.name)
 
     @property
+    def bias(self) -> NDArray[np.float32]:
+        """What it adds, a Gemm's beta multiplied in: ``[O]``, or a zero."""
+        value = self.node.inputs[2] if len(self.node.inputs) > 2 else None
+        if value is None:
+            return np.zeros(1, np.float32)
+        return constant(value).reshape(-1) * np.float32(self.node.attributes.get_float("beta", 1.0))
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates for one sample."""
         return int(np.prod(self.after, dtype=np.int64)) * self.weight.size
@@ -102,12 +110,16 @@ def _unfit(node: ir.Node) -> str | None:
     if node.attributes.get_int("transA", 0):
         return "its input is transposed (transA)"
     bias = node.inputs[2] if len(node.inputs) > 2 else None
-    if node.op_type == "Gemm" and bias is not None and not bias.is_initializer():
-        return "its bias is computed"
+    if bias is not None and not (bias.is_initializer() and _is_vector(constant(bias))):
+        return "its bias is computed, or no vector"
     value = node.inputs[1]
     if node.op_type == "MatMul" and value is not None and len(value.shape or ()) != 2:
         return "its weight is a stack of matrices"
     return None
+
+
+def _is_vector(array: NDArray[np.float32]) -> bool:
+    return array.size == max(array.shape, default=1)
 
 
 def _weight(node: ir.Node, array: NDArray[np.float32]) -> NDArray[np.float32]:

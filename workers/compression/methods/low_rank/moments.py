@@ -78,7 +78,7 @@ def _moments(layer: Layer, sums: Sequence[NDArray[np.float64]]) -> Moments:
     outputs, mean = (each / (sums[5] / len(sums[4])) for each in sums[3:5])
     if layer.node.op_type == "MatMul":
         return Moments(inputs, outputs, None)
-    return Moments(inputs, outputs - np.outer(mean, mean), mean)
+    return Moments(inputs, outputs - np.outer(mean, mean), mean - layer.bias)
 
 
 def _sums(edit: Editor, value: ir.Value, channels_first: bool) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.editor import Editor
 from workers.compression.methods.low_rank.decompositions import Factor
 from workers.compression.methods.low_rank.layers import Layer
 
@@ -49,18 +49,11 @@ def chain_macs(layer: Layer, factors: Sequence[Factor]) -> int:
 def _bias(edit: Editor, layer: Layer, shift: NDArray[np.float64] | None) -> ir.Value | None:
     """Return the bias of the chain's last node, None where there is none."""
     node = layer.node
-    value = node.inputs[2] if len(node.inputs) > 2 else None
-    if node.op_type == "MatMul" or (shift is None and value is None):
+    given = len(node.inputs) > 2 and node.inputs[2] is not None
+    if node.op_type == "MatMul" or not (given or shift is not None):
         return None
-    if shift is None and (node.op_type == "Conv" or _beta(node) == 1.0):
-        return value
-    old = np.zeros(1, np.float32) if value is None else constant(value) * _beta(node)
-    moved = old if shift is None else old + shift.astype(np.float32)
-    return edit.constant(f"{node.name}_bias", np.asarray(moved, np.float32))
-
-
-def _beta(node: ir.Node) -> np.float32:
-    return np.float32(node.attributes.get_float("beta", 1.0))
+    moved = layer.bias if shift is None else layer.bias + shift.astype(np.float32)
+    return edit.constant(f"{node.name}_bias", moved)
 
 
 def _convolution(

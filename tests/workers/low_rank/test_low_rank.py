@@ -1,0 +1,226 @@
+"""A factorised layer is the layer at full rank, and the best there is below it."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from numpy.typing import NDArray
+
+from app.domain.problems import StepFailed
+from app.domain.steps import LowRank
+from tests.workers import zoo
+from workers.compression.context import Context, Samples
+from workers.compression.graph import runtime, stats
+from workers.compression.graph.load import load, save
+from workers.compression.graph.shapes import sizes_of
+from workers.compression.methods.low_rank import decompositions, low_rank, ranks
+from workers.compression.methods.low_rank.decompositions import Array, Decomposition, Moments
+from workers.compression.methods.low_rank.ranks import Option
+
+NETWORKS = ("mlp", "residual", "inverted_residual", "dense_concat", "convnext", "vit", "bert")
+EXACT = (decompositions.svd, decompositions.tucker2, decompositions.spatial_svd)
+RNG = np.random.default_rng(7)
+
+Feeds = dict[str, NDArray[Any]]
+
+
+def _outputs(model: ir.Model, feeds: Feeds, directory: Path) -> list[NDArray[Any]]:
+    path = directory / "graph.onnx"
+    save(model, path)
+    onnx.checker.check_model(str(path))
+    return list(runtime.run(runtime.open_session(path), feeds).values())
+
+
+def _feeds(name: str, batch: int) -> Feeds:
+    return {key: tensor.numpy() for key, tensor in zoo.feeds(name, batch).items()}
+
+
+def _context(name: str) -> Context:
+    feeds = _feeds(name, 16)
+    samples = Samples(feeds, None, range(16))
+    example = {key: array[:1] for key, array in feeds.items()}
+    return Context(train=samples, seed=0, threads=1, example=example)
+
+
+def _sqnr(wanted: NDArray[Any], given: NDArray[Any]) -> float:
+    return float(10 * np.log10((wanted**2).sum() / ((wanted - given) ** 2).sum()))
+
+
+def _rebuilt(way: Decomposition, at: tuple[int, ...]) -> Array:
+    """Multiply the factors of a 3x3 kernel out again, ``[O, I, 3, 3]``."""
+    weights = [factor.weight.astype(np.float64) for factor in way.factors(at)]
+    formula = {
+        "svd": "rihw,or..->oihw",
+        "tucker2": "ri..,prhw,op..->oihw",
+        "spatial_svd": "rih.,or.w->oihw",
+        "cp": "ri..,r.h.,r..w,or..->oihw",
+    }[way.name]
+    squeezed = [
+        weight.reshape([n for n, letter in zip(weight.shape, term, strict=True) if letter != "."])
+        for weight, term in zip(weights, formula.split("->")[0].split(","), strict=True)
+    ]
+    rebuilt: Array = np.einsum(formula.replace(".", ""), *squeezed)
+    return rebuilt
+
+
+@pytest.mark.parametrize("decompose", EXACT)
+@pytest.mark.parametrize("shape", [(12, 8, 3, 3), (8, 80, 3, 3), (90, 8, 3, 3)])
+def test_at_full_rank_the_factors_multiply_to_the_weight(
+    decompose: Callable[[Array, Moments | None], Decomposition], shape: tuple[int, ...]
+) -> None:
+    weight = RNG.standard_normal(shape)
+    way = decompose(weight, None)
+    assert way.error(way.full) < 1e-12
+    np.testing.assert_allclose(_rebuilt(way, way.full), weight, atol=1e-5)
+
+
+@pytest.mark.parametrize("decompose", [*EXACT, decompositions.cp])
+def test_the_error_that_is_promised_is_the_error_that_is_made(
+    decompose: Callable[[Array, Moments | None], Decomposition],
+) -> None:
+    weight = RNG.standard_normal((12, 10, 3, 3))
+    way = decompose(weight, None)
+    at = tuple(max(1, size // 2) for size in way.full)
+    lost = ((_rebuilt(way, at) - weight) ** 2).sum() / (weight**2).sum()
+    assert way.error(at) == pytest.approx(lost, rel=1e-4)
+
+
+def test_cp_finds_the_components_that_a_kernel_is_made_of() -> None:
+    parts = [RNG.standard_normal((size, 4)) for size in (16, 12, 3, 3)]
+    weight = np.einsum("or,ir,hr,wr->oihw", *parts)
+    assert decompositions.cp(weight, None).error((4,)) < 1e-3
+
+
+def test_bayes_finds_the_rank_beneath_noise() -> None:
+    signal = RNG.standard_normal((64, 10)) @ RNG.standard_normal((10, 300))
+    noisy = signal + 0.5 * RNG.standard_normal((64, 300))
+    assert ranks.by_bayes(noisy) == 10
+    assert ranks.by_bayes(noisy.T) == 10
+
+
+def test_a_budget_is_spread_almost_as_well_as_by_trying_everything() -> None:
+    for _ in range(20):
+        options = [
+            [Option(10.0, 0.0), *(Option(float(c), float(e)) for c, e in RNG.uniform(1, 9, (3, 2)))]
+            for _ in range(4)
+        ]
+        budget = float(RNG.uniform(20, 35))
+        best = min(
+            sum(each[i].error for each, i in zip(options, picks, strict=True))
+            for picks in product(range(4), repeat=4)
+            if sum(each[i].cost for each, i in zip(options, picks, strict=True)) <= budget
+        )
+        found = ranks.spread(options, budget)
+        assert found is not None
+        assert sum(e[i].cost for e, i in zip(options, found, strict=True)) <= budget
+        assert sum(e[i].error for e, i in zip(options, found, strict=True)) <= best + 4
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_kind_of_network_loses_the_share_that_was_asked_for(
+    name: str, tmp_path: Path
+) -> None:
+    model, context = zoo.graph(name), _context(name)
+    before = stats.measure(model, sizes_of(model, context.example), context.example)
+    wanted = _outputs(model, context.example, tmp_path)
+    outcome = low_rank(model, LowRank(ratio=0.2), context, lambda _: None)
+    sizes = sizes_of(outcome.model, context.example)
+    after = stats.measure(outcome.model, sizes, context.example)
+    assert after.macs <= 0.8 * before.macs
+    assert outcome.layers
+    given = _outputs(outcome.model, context.example, tmp_path)
+    assert [array.shape for array in given] == [array.shape for array in wanted]
+
+
+def test_what_data_tells_of_activations_makes_the_result_nearer(tmp_path: Path) -> None:
+    nearness = {}
+    for whiten in (True, False):
+        model, context = zoo.graph("residual"), _context("residual")
+        (wanted,) = _outputs(model, _feeds("residual", 4), tmp_path)
+        parameters = LowRank(ratio=0.4, whiten=whiten, decomposition="svd")
+        outcome = low_rank(model, parameters, context, lambda _: None)
+        (given,) = _outputs(outcome.model, _feeds("residual", 4), tmp_path)
+        nearness[whiten] = _sqnr(wanted, given)
+    assert nearness[True] > nearness[False] + 1
+
+
+def _one_layer(
+    op: str, weight: Array, attributes: dict[str, Any], shape: list[int], path: Path
+) -> ir.Model:
+    bias = onnx.numpy_helper.from_array(RNG.standard_normal(16).astype(np.float32), "b")
+    inputs = ["x", "w"] if op == "MatMul" else ["x", "w", "b"]
+    node = onnx.helper.make_node(op, inputs, ["y"], name="layer", **attributes)
+    given = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, dims)
+        for name, dims in (("x", shape), ("y", None))
+    ]
+    weights = [onnx.numpy_helper.from_array(weight.astype(np.float32), "w"), bias]
+    graph = onnx.helper.make_graph([node], "g", given[:1], given[1:], weights[: len(inputs) - 1])
+    opsets = [onnx.helper.make_opsetid("", 20)]
+    inferred = onnx.shape_inference.infer_shapes(
+        onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    )
+    onnx.save(inferred, path)
+    return load(path)
+
+
+@pytest.mark.parametrize(
+    ("op", "shape", "attributes", "given"),
+    [
+        (
+            "Conv",
+            (16, 12, 3, 3),
+            {"dilations": [2, 1], "strides": [1, 2], "pads": [1, 0, 2, 1]},
+            [1, 12, 9, 8],
+        ),
+        ("Conv", (16, 12, 3, 3), {"strides": [2, 1], "auto_pad": "SAME_UPPER"}, [1, 12, 9, 8]),
+        ("Conv", (16, 12, 5), {"pads": [2, 2]}, [1, 12, 30]),
+        ("Conv", (16, 12, 1, 1), {"strides": [2, 2]}, [1, 12, 9, 8]),
+        ("Gemm", (16, 12), {"transB": 1, "alpha": 0.5, "beta": 2.0}, [3, 12]),
+        ("Gemm", (12, 16), {}, [3, 12]),
+        ("MatMul", (12, 16), {}, [2, 5, 12]),
+    ],
+)
+@pytest.mark.parametrize("decomposition", ["svd", "tucker2", "spatial_svd"])
+@pytest.mark.parametrize("data", [True, False])
+def test_a_layer_of_low_rank_is_found_out_and_nothing_is_lost(
+    op: str, shape: tuple[int, ...], attributes: dict[str, Any], given: list[int],
+    decomposition: str, data: bool, tmp_path: Path,
+) -> None:  # fmt: skip
+    """A weight that is a sum of two separable kernels comes back as exactly that."""
+    axes = "abcd"[: len(shape)]
+    parts = [RNG.standard_normal((size, 2)) for size in shape]
+    weight = np.einsum(",".join(f"{axis}r" for axis in axes) + f"->{axes}", *parts)
+    model = _one_layer(op, weight, attributes, given, tmp_path / "layer.onnx")
+    feeds = {"x": RNG.standard_normal(given).astype(np.float32)}
+    wanted = _outputs(model, feeds, tmp_path)
+    rows = Samples({"x": feeds["x"][None]}, None, [0], whole=True)
+    context = Context(train=rows if data else None, seed=0, threads=1, example=feeds)
+    parameters = LowRank.model_validate({"decomposition": decomposition, "energy": 0.999999})
+    outcome = low_rank(model, parameters, context, lambda _: None)
+    assert [layer.node for layer in outcome.layers] == ["layer"]
+    for a, b in zip(wanted, _outputs(outcome.model, feeds, tmp_path), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3 * np.abs(a).max())
+
+
+def test_a_budget_that_cannot_be_met_is_refused_with_what_can() -> None:
+    with pytest.raises(StepFailed, match="at most"):
+        low_rank(zoo.graph("mlp"), LowRank(ratio=0.99), _context("mlp"), lambda _: None)
+
+
+def test_what_is_left_alone_is_named_with_the_reason() -> None:
+    context = _context("inverted_residual")
+    model = zoo.graph("inverted_residual")
+    outcome = low_rank(model, LowRank(ratio=0.05), context, lambda _: None)
+    reasons = {skip.reason for skip in outcome.skipped}
+    assert any("depthwise" in reason for reason in reasons)
+    ignored = low_rank(
+        zoo.graph("mlp"), LowRank(energy=0.5, ignore=["*"]), _context("mlp"), lambda _: None
+    )
+    assert {skip.reason for skip in ignored.skipped} == {"named in 'ignore'"}
+    assert not ignored.layers
