@@ -6,12 +6,13 @@ from pydantic import Field
 
 from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step, matches
 from app.domain.steps.low_rank import LowRank
+from app.domain.steps.prune import Prune
 from app.domain.steps.quantize import Quantize
 
-AnyStep = Annotated[LowRank | Quantize, Field(discriminator="method")]
+AnyStep = Annotated[LowRank | Prune | Quantize, Field(discriminator="method")]
 """Any step of a request."""
 
-METHODS: tuple[type[Step], ...] = (LowRank, Quantize)
+METHODS: tuple[type[Step], ...] = (LowRank, Prune, Quantize)
 
 __all__ = [
     "METHODS",
@@ -20,6 +21,7 @@ __all__ = [
     "LowRank",
     "Needs",
     "Outlook",
+    "Prune",
     "Quantize",
     "Skipped",
     "Step",

@@ -1,0 +1,156 @@
+"""Channel pruning: whole channels, neurons and heads go, and every shape with them."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from app.domain.reports import LayerChange
+from app.domain.steps import Prune, Skipped
+from app.domain.steps.base import matches
+from workers.compression.context import Context
+from workers.compression.graph.editor import name_nodes
+from workers.compression.graph.operators import channel_axis
+from workers.compression.methods.prune.allocate import allocate
+from workers.compression.methods.prune.costs import cost_of
+from workers.compression.methods.prune.criteria import score
+from workers.compression.methods.prune.cut import cut
+from workers.compression.methods.prune.ground import Ground, survey
+from workers.compression.methods.prune.groups import LAYERS, Analysis, Group, Removed, analyse
+from workers.compression.methods.prune.masks import difference
+
+_WHOLE = "the whole graph"
+
+
+def prune_channels(
+    model: ir.Model, parameters: Prune, context: Context, advance: Callable[[float], None]
+) -> tuple[ir.Model, list[LayerChange], list[Skipped]]:
+    """Remove channels once, without training.
+
+    Args:
+        model: the graph; not changed.
+        parameters: what to remove, and how much.
+        context: data, seed, threads.
+        advance: told the fraction done.
+
+    Returns:
+        The cut graph, what became of its layers, and what was left alone.
+    """
+    name_nodes(model)
+    ground = survey(model, context)
+    analysis = analyse(model, ground.shapes, lambda name: matches(name, parameters.ignore))
+    removed, refused = choose(model, analysis, ground, parameters, context, advance)
+    smaller = cut(model.clone(), analysis, removed)
+    return smaller, _changes(model, smaller), [*analysis.skipped, *refused]
+
+
+def choose(
+    model: ir.Model,
+    analysis: Analysis,
+    ground: Ground,
+    parameters: Prune,
+    context: Context,
+    advance: Callable[[float], None],
+) -> tuple[Removed, list[Skipped]]:
+    """Choose the units to remove, and prove that they can be.
+
+    A group whose cut graph does not compute what the masked graph computes is left alone.
+    """
+    scores = score(model, analysis, parameters, context, advance)
+    refused: list[Skipped] = []
+    while True:
+        removed, short = _allocate(model, analysis, ground, parameters, scores)
+        bad = _unsound(model, analysis, removed, ground)
+        if not bad:
+            return removed, refused + short
+        refused += [Skipped(node=group.places[0].value, reason=reason) for group, reason in bad]
+        analysis = analysis.without([group for group, _ in bad])
+
+
+def _allocate(
+    model: ir.Model, analysis: Analysis, ground: Ground, parameters: Prune, scores: np.ndarray
+) -> tuple[Removed, list[Skipped]]:
+    what = parameters.of if parameters.of != "latency" else "macs"
+    cost = cost_of(what, model, analysis, ground.sample)
+    ratio = parameters.ratio
+    removed = allocate(analysis, scores, cost, ratio, parameters.scope)
+    gone = 1 - cost(removed) / max(cost(analysis.none_removed()), 1)
+    if gone < ratio - 0.005:
+        reason = (
+            f"{ratio:.0%} of {what} were to be removed, {gone:.0%} is what can be without leaving"
+            " a layer empty"
+        )
+        return removed, [Skipped(node=_WHOLE, reason=reason)]
+    return removed, []
+
+
+def _unsound(
+    model: ir.Model, analysis: Analysis, removed: Removed, ground: Ground
+) -> list[tuple[Group, str]]:
+    """Return the groups whose cut changes what the graph computes, each with how."""
+    with tempfile.TemporaryDirectory() as scratch:
+
+        def wrong(chosen: Removed) -> str | None:
+            differences = (
+                difference(model, analysis, chosen, feeds, Path(scratch)) for feeds in ground.trials
+            )
+            return next((each for each in differences if each), None)
+
+        whole = wrong(removed)
+        if whole is None:
+            return []
+        found = []
+        for group in analysis.groups:
+            alone = analysis.none_removed()
+            alone[group.units] = removed[group.units]
+            if alone.any() and (reason := wrong(alone)) is not None:
+                found.append((group, f"a cut here could not be proved: {reason}"))
+    reason = f"a cut could not be proved: {whole}"
+    return found or [(group, reason) for group in analysis.groups]
+
+
+def _changes(before: ir.Model, after: ir.Model) -> list[LayerChange]:
+    """Say in words which layers became narrower."""
+    nodes = {node.name: node for node in after.graph}
+    found = []
+    for node in before.graph:
+        if node.op_type not in LAYERS or (new := nodes.get(node.name)) is None:
+            continue
+        old_weight, new_weight = node.inputs[1], new.inputs[1]
+        if old_weight is None or new_weight is None or old_weight.const_value is None:
+            continue
+        words = _words(node, _shape(old_weight), _shape(new_weight))
+        if words:
+            found.append(
+                LayerChange(
+                    node=str(node.name),
+                    operator=node.op_type,
+                    change=words,
+                    bytes_before=_bytes(node),
+                    bytes_after=_bytes(new),
+                )
+            )
+    return found
+
+
+def _words(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...]) -> str:
+    """Return such as ``64 → 40 channels, reads 32 → 24``."""
+    written = (channel_axis(node) or 0) % len(before)
+    read = {"Conv": 1, "ConvTranspose": 0}.get(node.op_type, len(before) - 1 - written)
+    words = []
+    if before[written] != after[written]:
+        words.append(f"{before[written]} → {after[written]} channels")
+    if before[read] != after[read]:
+        words.append(f"reads {before[read]} → {after[read]}")
+    return ", ".join(words)
+
+
+def _shape(value: ir.Value) -> tuple[int, ...]:
+    return () if value.const_value is None else tuple(value.const_value.shape.numpy())
+
+
+def _bytes(node: ir.Node) -> int:
+    values = [v for v in node.inputs if v is not None and v.const_value is not None]
+    return sum(v.const_value.nbytes for v in values if v.const_value is not None)

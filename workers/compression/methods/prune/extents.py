@@ -1,0 +1,86 @@
+"""Shapes that a graph computes: which numbers in them are sizes of which dimensions.
+
+Exporters write ``Reshape(x, Concat(Shape(y)[0], 12, 64))``. A size that is only moved about adapts
+by itself when the dimension shrinks; a literal is rewritten; a size that something else computes
+with (a scale of attention, say) keeps its dimension as it is.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from workers.compression.methods.prune.trace import constant_of, operand
+
+Extent = list[int | tuple[ir.Value, int] | None]
+"""Elements of a vector: a literal, the size of ``(value, axis)``, or something computed."""
+
+_LONGEST = 64
+
+SHAPED = frozenset({"Reshape", "Expand"})
+"""Operators whose second input is the shape of their output."""
+
+
+def follow(node: ir.Node, known: Mapping[ir.Value, Extent], ranks: int | None) -> Extent | None:
+    """Return what a node's output holds, None unless it only moves sizes and literals about.
+
+    Args:
+        node: of any operator.
+        known: the extents of computed values so far.
+        ranks: the number of dimensions of the node's first input, None where it is not known.
+    """
+    if node.op_type == "Shape":
+        return None if ranks is None else _sizes(node, ranks)
+    if node.op_type == "Concat":
+        parts = [extent_of(value, known) for value in node.inputs]
+        return None if None in parts else [each for part in parts if part for each in part]
+    data = extent_of(operand(node, 0), known)
+    if data is None or not any(isinstance(each, tuple) for each in data):
+        return None
+    pick = _PICK.get(node.op_type)
+    return None if pick is None else pick(node, data)
+
+
+def _sizes(node: ir.Node, ranks: int) -> Extent | None:
+    source = node.inputs[0]
+    ends = slice(node.attributes.get_int("start", 0), node.attributes.get_int("end", ranks))
+    return None if source is None else [(source, axis) for axis in range(ranks)[ends]]
+
+
+def _all(_node: ir.Node, data: Extent) -> Extent | None:
+    return data
+
+
+def _chosen(node: ir.Node, data: Extent) -> Extent | None:
+    chosen = constant_of(operand(node, 1))
+    return None if chosen is None else [data[int(i)] for i in chosen.reshape(-1)]
+
+
+def _between(node: ir.Node, data: Extent) -> Extent | None:
+    bounds = [constant_of(value) for value in node.inputs[1:]]
+    numbers = [int(bound.reshape(-1)[0]) for bound in bounds if bound is not None]
+    if len(numbers) < len(bounds):
+        return None
+    return data[slice(numbers[0], numbers[1], numbers[3] if len(numbers) > 3 else 1)]
+
+
+_PICK: dict[str, Callable[[ir.Node, Extent], Extent | None]] = {
+    **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"), _all),
+    "Gather": _chosen,
+    "Slice": _between,
+}
+
+
+def extent_of(value: ir.Value | None, known: Mapping[ir.Value, Extent]) -> Extent | None:
+    """Return a value's elements, None where it is not a short vector of integers."""
+    if value is None:
+        return None
+    if value in known:
+        return known[value]
+    array = constant_of(value)
+    if array is not None and array.dtype.kind == "i" and array.size <= _LONGEST:
+        return [int(each) for each in array.reshape(-1)]
+    if value.dtype in {ir.DataType.INT64, ir.DataType.INT32} and value.shape is not None:
+        size = int(np.prod(value.shape.numpy())) if value.shape.is_static() else _LONGEST + 1
+        return [None] * size if size <= _LONGEST else None
+    return None

@@ -1,0 +1,290 @@
+"""Which channels of a graph can be removed, and what goes with them.
+
+The graph's nodes are followed in order; every operator of the table says how its dimensions hang
+together (DepGraph, Fang et al., CVPR 2023; Structurally Prune Anything, Wang et al., 2024, work on
+whole dimensions; here it is single indices, so that concatenations, splits and heads need no case
+of their own). Inputs and outputs of the graph keep their shapes.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from app.domain.steps import Skipped
+from workers.compression.graph.operators import channel_axis
+from workers.compression.methods.prune import extents
+from workers.compression.methods.prune.extents import SHAPED, Extent
+from workers.compression.methods.prune.rules import RULES
+from workers.compression.methods.prune.trace import Trace, UnknownShape, operand
+from workers.compression.methods.prune.units import FIXED, Ids
+
+_STANDARD = {"", "ai.onnx", "com.microsoft"}
+
+LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""Operators whose output channels are made of weights."""
+
+Removed = NDArray[np.bool_]
+"""For each unit, whether it is removed."""
+
+_COUPLED = "all its channels hang together, so that none can go alone"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A dimension of an initializer."""
+
+    value: str
+    axis: int
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Units that appear together everywhere: the channels of a layer and of all coupled ones."""
+
+    units: Ids
+    places: tuple[Place, ...]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A node, its operand, and the axis over which it sums."""
+
+    node: str
+    slot: int
+    axis: int
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What can be removed from a graph. Values and nodes are named, so that it fits any copy."""
+
+    units: int
+    shapes: Mapping[str, tuple[int, ...]]
+    rows: dict[str, tuple[Ids | None, ...]]
+    """For each dimension of a value ``[size, depth]``: an index's units, -1 for none."""
+    groups: list[Group]
+    sums: list[Sum]
+    extents: dict[str, list[int | None]] = field(default_factory=dict)
+    """Of computed shapes: the literals in them."""
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def without(self, groups: Collection[Group]) -> "Analysis":
+        """Return the same with some groups left alone."""
+        return replace(self, groups=[group for group in self.groups if group not in groups])
+
+    def none_removed(self) -> Removed:
+        """Return that every unit stays; one more element stands for 'no unit'."""
+        return np.zeros(self.units + 1, np.bool_)
+
+    def kept(self, value: str, axis: int, removed: Removed) -> NDArray[np.bool_] | None:
+        """Return which indices of a dimension stay, None where all of them always do."""
+        rows = self.rows.get(value)
+        if rows is None or axis >= len(rows) or (units := rows[axis]) is None:
+            return None
+        return np.asarray(~removed[units].any(axis=1))
+
+    def size(self, value: str, axis: int, removed: Removed) -> int:
+        """Return how many indices of a dimension stay."""
+        kept = self.kept(value, axis, removed)
+        return self.shapes[value][axis] if kept is None else int(np.count_nonzero(kept))
+
+
+def analyse(
+    model: ir.Model, shapes: Mapping[str, tuple[int, ...]], ignored: Callable[[str], bool]
+) -> Analysis:
+    """Find out what can be removed.
+
+    Args:
+        model: a graph in normal form whose nodes have names; not changed.
+        shapes: of its values, for one choice of its dynamic dimensions.
+        ignored: whether a node, by name, is to be left alone.
+    """
+    trace = Trace(shapes)
+    known = _follow(model, trace, ignored)
+    for value in model.graph.outputs:
+        _fix_all(trace, value, "it is an output of the graph")
+    return _conclude(model, trace, known)
+
+
+def _follow(
+    model: ir.Model, trace: Trace, ignored: Callable[[str], bool]
+) -> dict[ir.Value, Extent]:
+    known: dict[ir.Value, Extent] = {}
+    for node in model.graph:
+        extent = extents.follow(node, known, _rank(trace, operand(node, 0)))
+        if extent is not None:
+            known[node.outputs[0]] = extent
+            continue
+        _fix_computed_sizes(node, known, trace)
+        _follow_node(node, known, trace)
+        if ignored(str(node.name)):
+            for value in node.inputs:
+                if value is not None and value.is_initializer():
+                    _fix_all(trace, value, "named in 'ignore'")
+    return known
+
+
+def _follow_node(node: ir.Node, known: Mapping[ir.Value, Extent], trace: Trace) -> None:
+    """Apply an operator's rule; without one, all that the node touches stays as it is."""
+    rule = RULES.get(node.op_type) if node.domain in _STANDARD and not _has_graphs(node) else None
+    reason = f"it passes through {node.op_type} ('{node.name}')"
+    if rule is not None:
+        try:
+            trace.labels.update(zip(node.outputs, rule(node, trace), strict=True))
+            if node.op_type in SHAPED:
+                _meet_shape(node, known, trace)
+        except UnknownShape as unknown:
+            reason = str(unknown)
+        except Exception:  # noqa: BLE001 (a rule that fails is as good as none)
+            reason = f"{node.op_type} ('{node.name}') is not as it is known"
+        else:
+            return
+    for value in _all_inputs(node):
+        _fix_all(trace, value, reason)
+
+
+def _rank(trace: Trace, value: ir.Value | None) -> int | None:
+    try:
+        return None if value is None else len(trace.shape(value))
+    except UnknownShape:
+        return None if value is None or value.shape is None else len(value.shape)
+
+
+def _fix_all(trace: Trace, value: ir.Value, reason: str) -> None:
+    try:
+        trace.fix(value, reason)
+    except UnknownShape:
+        trace.labels.pop(value, None)
+
+
+def _has_graphs(node: ir.Node) -> bool:
+    return any(
+        attribute.type in {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS}
+        for attribute in node.attributes.values()
+    )
+
+
+def _all_inputs(node: ir.Node) -> list[ir.Value]:
+    """Return a node's inputs and what its subgraphs read from outside."""
+    found = [value for value in node.inputs if value is not None]
+    if _has_graphs(node):
+        inner = ir.traversal.RecursiveGraphIterator([node])  # type: ignore[arg-type]
+        found += [v for each in inner for v in each.inputs if v is not None]
+    return found
+
+
+def _fix_computed_sizes(node: ir.Node, known: Mapping[ir.Value, Extent], trace: Trace) -> None:
+    """Keep the dimensions whose sizes a node computes with."""
+    for slot, value in enumerate(node.inputs):
+        adapts = node.op_type in SHAPED and slot == 1
+        for each in () if value is None or adapts else known.get(value, ()):
+            if isinstance(each, tuple):
+                trace.fix(each[0], f"'{node.name}' computes with its size", [each[1]])
+
+
+def _meet_shape(node: ir.Node, known: Mapping[ir.Value, Extent], trace: Trace) -> None:
+    """Make sizes that a shape is built of shrink as the output's dimensions do."""
+    output, shape = node.outputs[0], extents.extent_of(operand(node, 1), known)
+    reason = f"the shape of '{node.name}' is computed"
+    if shape is None:
+        trace.fix(output, reason)
+        return
+    for axis, each in enumerate(shape):
+        if each is None:
+            trace.fix(output, reason, [axis])
+        elif isinstance(each, tuple):
+            source, place = each
+            if trace.shape(source)[place] == trace.shape(output)[axis]:
+                trace.units.same(trace.of(source)[place], trace.of(output)[axis], reason)
+            else:
+                trace.fix(source, reason, [place])
+                trace.fix(output, reason, [axis])
+
+
+def _conclude(model: ir.Model, trace: Trace, known: Mapping[ir.Value, Extent]) -> Analysis:
+    """Number the units that are left, and group them by where they appear."""
+    resolved = {v: [trace.units.resolve(label) for label in ls] for v, ls in trace.labels.items()}
+    virtual = [trace.units.resolve(label) for label in trace.splits]
+    every = [label for labels in resolved.values() for label in labels] + virtual
+    present = [layer for label in every for layer in label]
+    ids = np.unique(np.concatenate([*present, np.array([-1])]))
+    ids = ids[ids >= 0]
+    rows = {
+        str(value.name): tuple(_numbered(label, ids) for label in labels)
+        for value, labels in resolved.items()
+        if any(labels)
+    }
+    appearance = _appearance([_numbered(label, ids) for label in every], len(ids))
+    constants = [v for v in resolved if v.is_initializer()]
+    return Analysis(
+        units=len(ids),
+        shapes=dict(trace.shapes) | {str(v.name): trace.shape(v) for v in constants},
+        rows=rows,
+        groups=_groups(rows, [str(v.name) for v in constants], appearance),
+        sums=[Sum(str(s.node.name), s.slot, s.axis) for s in trace.sums],
+        extents={
+            str(value.name): [each if isinstance(each, int) else None for each in extent]
+            for value, extent in known.items()
+        },
+        skipped=list(_skipped(model, trace, rows)),
+    )
+
+
+def _numbered(label: tuple[Ids, ...], ids: Ids) -> Ids | None:
+    if not label:
+        return None
+    stacked = np.stack(label, axis=1)
+    return np.where(stacked < 0, -1, np.searchsorted(ids, stacked))
+
+
+def _appearance(labels: list[Ids | None], count: int) -> NDArray[np.uint64]:
+    """Return for each unit a number that says in which dimensions it appears."""
+    marks = np.zeros(count, np.uint64)
+    keys = np.random.default_rng(0).integers(1, 1 << 63, len(labels), np.uint64)
+    for label, key in zip(labels, keys, strict=True):
+        if label is not None:
+            units = np.unique(label)
+            marks[units[units >= 0]] ^= key
+    return marks
+
+
+def _groups(
+    rows: dict[str, tuple[Ids | None, ...]], constants: list[str], marks: NDArray[np.uint64]
+) -> list[Group]:
+    places: dict[int, list[Place]] = {}
+    for value in constants:
+        for axis, units in enumerate(rows.get(value, ())):
+            if units is not None:
+                for mark in np.unique(marks[np.unique(units[units >= 0])]).tolist():
+                    places.setdefault(mark, []).append(Place(value, axis))
+    first: dict[int, int] = {}
+    for unit, mark in enumerate(marks.tolist()):
+        first.setdefault(mark, unit)
+    members = {mark: np.flatnonzero(marks == np.uint64(mark)) for mark in first}
+    return [
+        Group(members[mark], tuple(places[mark]))
+        for mark in sorted(first, key=lambda each: first[each])
+        if mark in places and len(members[mark]) > 1
+    ]
+
+
+def _skipped(
+    model: ir.Model, trace: Trace, rows: dict[str, tuple[Ids | None, ...]]
+) -> list[Skipped]:
+    """Name the layers none of whose output channels can be removed."""
+    found = []
+    for node in model.graph:
+        weight = operand(node, 1) if node.op_type in LAYERS else None
+        if weight is None or not weight.is_initializer():
+            continue
+        axis = channel_axis(node) or 0
+        units = rows.get(str(weight.name), (FIXED,) * 2)
+        label = trace.labels[weight][axis] if weight in trace.labels else FIXED
+        left = units[axis] if units else None
+        if left is None or not len(left):
+            reasons = sorted(trace.units.reasons(label))
+            found.append(Skipped(node=str(node.name), reason=reasons[0] if reasons else _COUPLED))
+    return found
