@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import structlog
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
@@ -72,14 +73,23 @@ class Outcome:
 def run_job(worker: Worker, job_id: str) -> None:
     """Run a job to its end, unless it is not free or not ready."""
     with bound_contextvars(job=job_id):
-        lease = worker.settings.lease
-        with transaction(worker.sessions) as session:
-            claimed = runs.claim(session, job_id, worker.id, lease.seconds)
+        claimed = _claim(worker, job_id)
         if claimed is not None:
             log.info("job claimed", attempt=claimed.attempt)
             with directories.place(worker.directory) as place:
                 _Job(worker, claimed, place).run()
         _nudge_deliveries(worker, job_id)
+
+
+def _claim(worker: Worker, job_id: str) -> runs.Claim | None:
+    try:
+        with transaction(worker.sessions) as session:
+            return runs.claim(session, job_id, worker.id, worker.settings.lease.seconds)
+    except ValidationError as error:
+        log.warning("job left to a worker of its version", errors=error.error_count())
+    with transaction(worker.sessions) as session:
+        runs.put_off(session, job_id, STUMBLE_SECONDS)
+    return None
 
 
 class _Job:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from app.blobs import Blob
@@ -63,6 +63,9 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
 
     A job whose uploads turn out not to be usable together fails here, with the reason; one that
     was to be cancelled when its worker gave it back is cancelled.
+
+    Raises:
+        ValidationError: a newer version wrote the job, and it cannot be read here.
     """
     job = session.scalars(
         select(JobRow)
@@ -108,6 +111,12 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         ),
         seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
     )
+
+
+def put_off(session: Session, job_id: str, seconds: float) -> None:
+    """Let a waiting job wait for some seconds more, while others have their turn."""
+    later = {"not_before": leases.seconds_from_now(seconds)}
+    session.execute(update(JobRow).where(JobRow.id == job_id, waiting()).values(later))
 
 
 def _unusable(

@@ -1,0 +1,52 @@
+"""Engines that answer what is not so: entries for `tests.workers.test_lifecycle`."""
+
+import os
+from pathlib import Path
+
+from app.domain.directory import ARTIFACTS, RESULT
+from tests.e2e import engine
+
+ARTIFACT = "model.onnx"
+
+
+def answers_nothing(directory: Path) -> int:
+    return 0
+
+
+def answers_nonsense(directory: Path) -> int:
+    (directory / RESULT).write_text("nonsense")
+    return 0
+
+
+def answers_without_a_report(directory: Path) -> int:
+    (directory / RESULT).write_text("{}")
+    return 0
+
+
+def answers_with_a_link(directory: Path) -> int:
+    (directory / RESULT).symlink_to("/proc/self/environ")
+    return 0
+
+
+def answers_with_a_pipe(directory: Path) -> int:
+    os.mkfifo(directory / RESULT)
+    return 0
+
+
+def names_an_artifact_that_is_not_there(directory: Path) -> int:
+    code = engine.main(directory)
+    (directory / ARTIFACTS / ARTIFACT).unlink()
+    return code
+
+
+def names_a_link_as_artifact(directory: Path) -> int:
+    code = names_an_artifact_that_is_not_there(directory)
+    (directory / ARTIFACTS / ARTIFACT).symlink_to("/etc/passwd")
+    return code
+
+
+def names_a_file_elsewhere_as_artifact(directory: Path) -> int:
+    code = engine.main(directory)
+    result = directory / RESULT
+    result.write_text(result.read_text().replace(ARTIFACT, f"../{ARTIFACT}"))
+    return code
