@@ -11,6 +11,7 @@ import warnings
 from typing import Any
 
 from celery import Celery
+from celery.apps.worker import install_worker_term_handler
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
@@ -67,6 +68,7 @@ def run(
 
         def ready(sender: Any, **_: object) -> None:
             sender.hub.call_repeatedly(FREE_SLOT_SECONDS, _nothing)
+            install_worker_term_handler(sender, verbose=False)
 
         def stop(**_: object) -> None:
             me.stopping.set()

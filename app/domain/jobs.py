@@ -164,13 +164,15 @@ class Job(BaseModel):
     )
 
 
-class MadeSecret(BaseModel):
-    """A signing secret that was made for a one-off webhook; shown this once."""
+class MadeWebhook(BaseModel):
+    """A job's one-off webhook: where its deliveries are read, and a secret that was made for it."""
 
-    secret: str
+    id: str
+    secret: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Shown this once."""
 
 
 class SubmittedJob(Job):
     """A job just submitted."""
 
-    webhook: MadeSecret | None = Field(default=None, exclude_if=lambda value: value is None)
+    webhook: MadeWebhook | None = Field(default=None, exclude_if=lambda value: value is None)

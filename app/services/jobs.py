@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy.orm import Session
 
 from app.domain import ids
-from app.domain.jobs import FINISHED, Job, JobRequest, MadeSecret, SubmittedJob
+from app.domain.jobs import FINISHED, Job, JobRequest, MadeWebhook, SubmittedJob
 from app.domain.plans import Plan
 from app.domain.problems import Conflict, FieldError, Invalid, NotFound, TooManyRequests
 from app.domain.reports import JobReport
@@ -55,16 +55,17 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
     )
     session.add(row)
     transitions.enter(session, row, "queued", "queued")
-    secret = None
+    made = None
     if request.webhook is not None:
-        _, secret = webhooks.one_off(
+        hook, secret = webhooks.one_off(
             session, tenant, row.id, request.webhook, settings.webhook.allowed_networks
         )
+        made = MadeWebhook(id=hook.id, secret=secret)
     session.flush()
     return SubmittedJob.model_validate(
         {
             **view(session, row).model_dump(),
-            "webhook": None if secret is None else MadeSecret(secret=secret),
+            "webhook": made,
         }
     )
 

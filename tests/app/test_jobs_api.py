@@ -291,8 +291,11 @@ def test_a_one_off_webhook_shows_the_secret_that_was_made_once(service: Service)
     made = service.job(webhook=url)
     assert made["webhook"]["secret"].startswith("whsec_")
     assert "webhook" not in service.http.get(f"/v1/jobs/{made['id']}").json()
+    deliveries = service.http.get(f"/v1/webhooks/{made['webhook']['id']}/deliveries")
+    assert deliveries.json() == {"items": [], "next_cursor": None}
     own = "whsec_" + "YQ" * 16
-    assert "webhook" not in service.job(webhook={**url, "secret": own})
+    assert set(service.job(webhook={**url, "secret": own})["webhook"]) == {"id"}
+    assert "webhook" not in service.job()
     with service.store() as session:
         hook = session.scalars(select(WebhookRow).where(WebhookRow.job_id == made["id"])).one()
         assert hook.secret == made["webhook"]["secret"]
