@@ -20,8 +20,6 @@ class Gateway:
 
     settings: Settings
     sessions: Sessions
-    reads: Sessions
-    """For what only reads."""
     blobs: Blobs
     watch: Watch
     metrics: Metrics
@@ -38,12 +36,6 @@ class Call:
     def transaction(self) -> Iterator[Session]:
         """Commit what the block did, or roll all of it back."""
         with self.gateway.sessions.begin() as session:
-            yield session
-
-    @contextmanager
-    def reading(self) -> Iterator[Session]:
-        """Look things up; nothing is changed."""
-        with self.gateway.reads() as session:
             yield session
 
 

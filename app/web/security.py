@@ -107,7 +107,7 @@ def _hostname(host: str) -> str:
 
 
 def _valid(gateway: Gateway, key: str) -> ApiKeyRow | None:
-    with gateway.reads() as session:
+    with gateway.sessions() as session:
         return keys.valid(session, digest(key))
 
 
