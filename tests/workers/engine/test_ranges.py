@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.steps import Quantize
-from workers.compression.histograms import Histogram
+from workers.compression.histograms import Histogram, count
 from workers.compression.methods.quantize import ranges
 from workers.compression.methods.quantize.integers import dequantize, quantize, range_grid
 
 
 def histogram(values: np.ndarray) -> Histogram:
     low, high = float(values.min()), float(values.max())
-    return Histogram(low, high, ranges.count(values, low, high))
+    return Histogram(low, high, count(values, low, high))
 
 
 @pytest.fixture
@@ -40,6 +40,19 @@ def test_an_outlier_does_not_stretch_the_range(heavy: np.ndarray, name: str) -> 
     low, high = find(histogram(heavy))
     assert -6 <= low <= -2
     assert 2 <= high < 100
+
+
+@pytest.mark.parametrize("name", ["percentile", "mse", "entropy"])
+def test_zeros_outliers_and_small_negative_values_are_no_reason_to_clip_hard(name: str) -> None:
+    """Half of what a Relu gives is zero, and what a Gelu gives is nearly all positive."""
+    bell = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+    find = ranges.finder(Quantize.model_validate({"ranges": name}))
+    relu = np.maximum(bell, 0)
+    gelu = bell / (1 + np.exp(-1.702 * bell))
+    for values in (relu, np.append(relu, np.float32(12)), gelu):
+        grid = range_grid(*find(histogram(values)), "uint8", symmetric=False)
+        noise = values - dequantize(quantize(values, grid), grid)
+        assert np.sum(values**2) / np.sum(noise**2) > 10**2.5
 
 
 def test_mse_is_no_worse_than_minmax(heavy: np.ndarray) -> None:

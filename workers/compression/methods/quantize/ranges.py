@@ -11,9 +11,9 @@ from app.domain.steps import Quantize
 from workers.compression.histograms import Histogram
 from workers.compression.methods.quantize.integers import dequantize, quantize, range_grid
 
-_SHRINKS = np.linspace(0.2, 1.0, 81)
+_SHRINKS = np.geomspace(0.02, 1.0, 80)
 _KL_BINS = 2048
-_KL_LEVELS = 128
+_KL_BITS = 8
 _KL_STRIDE = 8
 
 
@@ -28,7 +28,9 @@ def finder(parameters: Quantize) -> Callable[[Histogram], Range]:
         return partial(
             mean_squared_error, dtype=parameters.activations, symmetric=parameters.symmetric
         )
-    return {"minmax": minmax, "entropy": entropy}[parameters.ranges]
+    if parameters.ranges == "entropy":
+        return partial(entropy, dtype=parameters.activations, symmetric=parameters.symmetric)
+    return minmax
 
 
 def minmax(histogram: Histogram) -> Range:
@@ -46,47 +48,53 @@ def percentile(histogram: Histogram, share: float) -> Range:
 
 
 def mean_squared_error(histogram: Histogram, *, dtype: str, symmetric: bool) -> Range:
-    """Cover the fraction of the extremes that makes the rounding and clipping error least.
+    """Cover the magnitudes that make the error of rounding and clipping least.
 
-    A search over one shrinking factor, as in Choukroun et al., "Low-bit quantization of neural
+    A search over one clipping value, as in Choukroun et al., "Low-bit quantization of neural
     networks for efficient inference" (2019), on the histogram.
     """
     values, counts = histogram.centers, histogram.counts
 
-    def error(shrink: float) -> float:
-        grid = range_grid(
-            histogram.low * shrink, histogram.high * shrink, dtype, symmetric=symmetric
-        )
+    def error(reach: float) -> float:
+        grid = range_grid(*_clipped(histogram, reach), dtype, symmetric=symmetric)
         back = dequantize(quantize(values.astype(np.float32), grid), grid)
         return float(np.sum(counts * np.square(values - back)))
 
-    best = min(_SHRINKS[::-1], key=error)
-    return histogram.low * float(best), histogram.high * float(best)
+    largest = max(abs(histogram.low), abs(histogram.high))
+    return _clipped(histogram, min(largest * _SHRINKS[::-1], key=error))
 
 
-def entropy(histogram: Histogram) -> Range:
-    """Cover the magnitudes for which 128 levels keep most information.
+def entropy(histogram: Histogram, *, dtype: str, symmetric: bool) -> Range:
+    """Cover the magnitudes for which the grid's levels keep most information.
 
     Least Kullback-Leibler divergence between the clipped distribution and its quantized form:
-    Migacz, "8-bit inference with TensorRT" (GTC 2017).
+    Migacz, "8-bit inference with TensorRT" (GTC 2017). Two things decide whether it works: values
+    around zero, which every grid represents, are not counted (a Relu's zeros would outweigh all
+    that a narrow range clips off), and a tensor that is nearly all positive has nearly all levels
+    of an asymmetric type. A type of more levels than the histogram has bins covers everything.
     """
     largest = max(abs(histogram.low), abs(histogram.high))
-    if largest == 0:
-        return 0.0, 0.0
+    width = 2 * largest if symmetric else max(histogram.high, 0) - min(histogram.low, 0)
+    if largest == 0 or np.iinfo(dtype).bits > _KL_BITS:
+        return minmax(histogram)
+    levels = round(largest / width * 2 ** np.iinfo(dtype).bits)
     folded, _ = np.histogram(
         np.abs(histogram.centers), _KL_BINS, (0, largest), weights=histogram.counts
     )
-    ends = range(_KL_LEVELS, _KL_BINS + 1, _KL_STRIDE)
-    best = min(reversed(ends), key=lambda end: _divergence(folded, end))
+    folded[0] = min(folded[0], folded[1])
+    ends = range(levels, _KL_BINS + 1, _KL_STRIDE)
+    best = min(reversed(ends), key=lambda end: _divergence(folded, end, levels))
     return _clipped(histogram, largest * best / _KL_BINS)
 
 
-def _divergence(counts: NDArray[Any], end: int) -> float:
-    """Return how much the first ``end`` bins lose in ``_KL_LEVELS`` levels."""
+def _divergence(counts: NDArray[Any], end: int, levels: int) -> float:
+    """Return how much the first ``end`` bins lose in so many levels."""
     kept = counts[:end].astype(np.float64)
     clipped = kept.copy()
     clipped[-1] += counts[end:].sum()
-    starts = np.arange(_KL_LEVELS) * end // _KL_LEVELS
+    if not clipped.any():
+        return 0.0
+    starts = np.arange(levels) * end // levels
     occupied = kept > 0
     sums = np.add.reduceat(kept, starts)
     sizes = np.add.reduceat(occupied.astype(np.float64), starts)
