@@ -5,6 +5,9 @@ import pickle  # noqa: TID251 (what a training process hands to another is its o
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx.parser
+import onnx.shape_inference
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
@@ -162,6 +165,31 @@ def test_values_are_let_go_after_their_last_reader() -> None:
     graph = ir.Graph([values[0]], [values[-1]], nodes=nodes, opset_imports={"": 20})
     plan = build(ir.Model(graph, ir_version=10))._plan
     assert all(len(step.free) == 1 for step in plan.steps)
+
+
+@pytest.mark.parametrize("name", zoo.NETS)
+def test_every_float_initializer_but_single_numbers_is_a_parameter(name: str) -> None:
+    graph, executor = zoo.graph(name), build(zoo.graph(name))
+    sizes = {value for node in graph.graph if node.op_type == "Resize" for value in node.inputs}
+    weights = {
+        key
+        for key, value in graph.graph.initializers.items()
+        if value.dtype == ir.DataType.FLOAT and value.const_value is not None
+        if value.const_value.size > 1 and value not in sizes
+    }
+    assert set(executor.names) == weights
+
+
+def test_the_bias_of_a_single_output_is_trained() -> None:
+    """It is one element, as a number of a formula is."""
+    text = """<ir_version: 10, opset_import: ["": 20]>
+    g (float[N, 4] x) => (float[N, 1] y)
+    <float[4, 1] w = {1, 2, 3, 4}, float[1] b = {1}, float[1] two = {2}>
+    { m = MatMul(x, w)  a = Add(m, b)  y = Mul(a, two) }"""
+    proto = onnx.shape_inference.infer_shapes(onnx.parser.parse_model(text))
+    executor = build(ir.serde.deserialize_model(proto))
+    assert set(executor.names) == {"w", "b"}
+    assert executor({"x": torch.ones(1, 4)})["y"].item() == 22
 
 
 def test_names_map_one_to_one() -> None:

@@ -15,6 +15,9 @@ from workers.compression.executor.operators import OPERATORS
 from workers.compression.executor.plan import Function, Plan, Step
 from workers.compression.executor.reference import Reference
 
+_FEW = 8
+"""Elements up to which a float constant may be a factor of sizes."""
+
 NOTHING = 0
 """The slot of a missing input."""
 
@@ -103,17 +106,14 @@ class _Compiler:
         self._slots: dict[Key, int] = {}
         self._count = NOTHING + 1
         self._drafts: list[Draft] = []
-        self._moved: dict[int, int] = {}
-        self._local = set(graph.inputs)
         self.constants: dict[Key, int] = {}
         self.captured: dict[Key, int] = {}
 
     def compile(self, wanted: Sequence[ir.Value]) -> Plan:
         """Return the plan that computes ``wanted`` from inputs and captured values."""
-        fused = fusions.find(self._graph, set(wanted), self._shared.opset)
+        fused = fusions.find(self._graph, wanted, self._shared.opset)
         inputs = [self._new((value, False)) for value in self._graph.inputs]
         nodes = list(_needed(self._graph, wanted, fused))
-        self._local.update(value for node in nodes for value in node.outputs)
         for node in nodes:
             self._add(node, fused.get(node))
         outputs = [self._slot(value, host=value in self._shared.host) for value in wanted]
@@ -124,6 +124,7 @@ class _Compiler:
 
     def _add(self, node: ir.Node, fusion: fusions.Fusion | None) -> None:
         inputs = node.inputs if fusion is None else fusion.inputs
+        makes = node.outputs if fusion is None or fusion.outputs is None else fusion.outputs
         view = Node(node, inputs, self._shared.opset, self._constant, self._subplan)
         function = self._function(node, view, fusion)
         keys: list[Key | None] = [
@@ -134,7 +135,7 @@ class _Compiler:
         keys += view.captured
         on_host = self._on_host([key for key in keys if key is not None])
         if on_host or node.op_type in {"Shape", "Size"}:
-            self._shared.host.update(node.outputs)
+            self._shared.host.update(makes)
         slots = [
             NOTHING if key is None else self._slot(key[0], host=on_host or key[1]) for key in keys
         ]
@@ -142,7 +143,7 @@ class _Compiler:
             self._bring(keys, slots)
         while slots and slots[-1] == NOTHING:
             slots.pop()
-        outputs = [self._new((value, False)) for value in node.outputs]
+        outputs = [self._new((value, False)) for value in makes]
         self._drafts.append(Draft(node.op_type, function, slots, outputs))
 
     def _function(self, node: ir.Node, view: Node, fusion: fusions.Fusion | None) -> Function:
@@ -163,14 +164,18 @@ class _Compiler:
         return Reference.of(node, self._shared.opset)
 
     def _on_host(self, keys: list[Key]) -> bool:
-        """Return whether a node belongs to shape arithmetic."""
-        values = [value for value, _ in keys]
-        derived = [value for value in values if value in self._shared.host]
-        constants = [v for v in values if v not in self._shared.host and self._is_constant(v)]
-        weights = [value for value in constants if value.dtype in FLOATS]
-        if len(derived) + len(constants) < len(values):
+        """Return whether a node belongs to shape arithmetic.
+
+        It does when its data derive from shapes and constants. A weight that is given a computed
+        shape, or read at computed places, stays a weight.
+        """
+        host = self._shared.host
+        if not all(value in host or self._is_constant(value) for value, _ in keys):
             return False
-        return bool(derived) or not weights
+        data = [value for value, is_size in keys if not is_size]
+        weights = [v for v in data if v not in host and v.dtype in FLOATS]
+        derived = any(value in host for value in data)
+        return not weights or (derived and all(_size(v) <= _FEW for v in weights))
 
     def _bring(self, keys: list[Key | None], slots: list[int]) -> None:
         """Bring what derives from shapes to the device of the data that it meets."""
@@ -224,10 +229,11 @@ def _needed(
     read = set(wanted)
     nodes = []
     for node in reversed(graph):
-        if node.op_type == "Constant" or not read.intersection(node.outputs):
+        fusion = fused.get(node)
+        makes = node.outputs if fusion is None or fusion.outputs is None else fusion.outputs
+        if node.op_type == "Constant" or not read.intersection(makes):
             continue
         nodes.append(node)
-        fusion = fused.get(node)
         read.update(v for v in (fusion.inputs if fusion else node.inputs) if v is not None)
         for attribute in node.attributes.values():
             if attribute.type == ir.AttributeType.GRAPH:
@@ -269,6 +275,11 @@ def _constant(value: ir.Value, shared: _Shared) -> Array | None:
             return None
         shared.arrays[value] = tensor.numpy()
     return shared.arrays[value]
+
+
+def _size(value: ir.Value) -> int:
+    tensor = _tensor(value)
+    return 0 if tensor is None else tensor.size
 
 
 def _beside(value: torch.Tensor, data: torch.Tensor) -> torch.Tensor:

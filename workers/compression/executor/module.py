@@ -19,8 +19,8 @@ class Executor(nn.Module):
 
     Attributes:
         names: the parameter of each float initializer, both ways unique. Constants of shape
-            arithmetic, bounds, and numbers without dimensions in a formula (the 0.5 of a GELU) are
-            bound instead: they are no parameters.
+            arithmetic, bounds, and single numbers in a formula (the 0.5 of a GELU) are bound
+            instead: they are no parameters.
         frozen: the nodes that run through ``onnx.reference`` without gradient, and why.
     """
 

@@ -19,6 +19,9 @@ class Unsupported(Exception):  # noqa: N818 (a refusal, not an error)
     """A form of an operator that has no function here; its text says which."""
 
 
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
 class Node:
     """A node whose constant inputs can be taken, so that they are bound instead of passed.
 
@@ -74,13 +77,24 @@ class Node:
         return values
 
     def number(self, slot: int) -> float | int | bool | None:
-        """Take an input that is a constant without dimensions: a number of the formula."""
+        """Take an input of an operator on two that is one element: a number of the formula.
+
+        The bias of a product is none, even if it is one element; neither is what gives the result
+        its rank.
+        """
         value = self.constant(slot)
-        if value is None or value.ndim:
+        if value is None or value.size != 1 or self._is_bias(1 - slot):
+            return None
+        if value.ndim and value.ndim > (self.rank(1 - slot) or 0):
             return None
         self.taken.add(slot)
         number: float | int | bool = value.astype(_plain(value.dtype)).item()
         return number
+
+    def _is_bias(self, other: int) -> bool:
+        value = self.inputs[other] if self.has(other) else None
+        before = None if value is None else value.producer()
+        return self.op_type == "Add" and before is not None and before.op_type in _PRODUCTS
 
     def rank(self, slot: int) -> int | None:
         """Return the number of dimensions of an input, when it is known."""

@@ -1,0 +1,37 @@
+"""A product with a matrix and the addition of a bias."""
+
+import onnx_ir as ir
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from workers.compression.executor.fusions.idiom import Fusion, Surroundings
+from workers.compression.executor.node import Node
+from workers.compression.executor.plan import Function
+
+
+def affine(node: ir.Node, around: Surroundings) -> Fusion | None:
+    """Match an Add of a MatMul with an initializer of two axes and an initializer of one axis."""
+    if node.op_type != "Add" or node.domain:
+        return None
+    for product, bias in (node.inputs, tuple(reversed(node.inputs))):
+        before = around.only(product, "MatMul")
+        if before is None:
+            continue
+        weight = before.inputs[1]
+        if _axes(weight) == 2 and _axes(bias) == 1:
+            return Fusion(_build, (*before.inputs, bias))
+    return None
+
+
+def _axes(value: ir.Value | None) -> int | None:
+    if value is None or not value.is_initializer() or value.is_graph_input():
+        return None
+    return None if value.const_value is None else len(value.const_value.shape)
+
+
+def _build(_node: Node) -> Function:
+    return _affine
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.linear(x, weight.t(), bias) if bias.shape[0] == weight.shape[1] else x @ weight + bias
