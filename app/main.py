@@ -38,17 +38,18 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        engine = connect(settings.database)
-        factory = sessions(engine)
+        changing, reading = connect(settings.database), connect(settings.database, reading=True)
+        factory = sessions(changing)
         watch = Watch(factory)
         blobs = Blobs.open(settings.storage.url)
-        app.state.gateway = Gateway(settings, factory, blobs, watch, metrics)
+        app.state.gateway = Gateway(settings, factory, reading, blobs, watch, metrics)
         watching = asyncio.create_task(watch.run())
         yield
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-        engine.dispose()
+        changing.dispose()
+        reading.dispose()
 
     app = FastAPI(
         title="Planish",

@@ -29,7 +29,7 @@ class Database(_Group):
     url: str = ""
     """``postgresql://user:password@host/name``."""
     pool: int = Field(default=20, gt=0)
-    """Connections a process may hold."""
+    """Connections a process may hold; a gateway as many again, for what only reads."""
     statement_seconds: Seconds = 30
     """A statement that takes longer is given up."""
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from app.domain.problems import ProblemDetails
 from app.domain.reports import Measures, Metric, StepReport
@@ -121,11 +121,17 @@ class Usage(BaseModel):
 class Artifact(BaseModel):
     """A file that the user downloads."""
 
+    model_config = ConfigDict(from_attributes=True)
+
     id: str
     format: TargetName
     size_bytes: int
     sha256: str
-    href: str
+
+    @computed_field
+    def href(self) -> str:
+        """The path that it is downloaded from."""
+        return f"/v1/artifacts/{self.id}/content"
 
 
 class Job(BaseModel):

@@ -64,7 +64,7 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
     session.flush()
     return SubmittedJob.model_validate(
         {
-            **view(session, row).model_dump(),
+            **show(session, tenant, row.id).model_dump(),
             "webhook": made,
         }
     )
@@ -74,7 +74,7 @@ def find(session: Session, tenant: str, job_id: str, lock: lookup.Lock | None = 
     """Return a job of the tenant, or raise NotFound."""
     row = lookup.find(session, JobRow, tenant, job_id, lock)
     if row is None:
-        raise NotFound(f"There is no job {job_id!r}.")
+        raise _unknown(job_id)
     return row
 
 
@@ -93,7 +93,7 @@ def cancel(session: Session, tenant: str, job_id: str) -> Job:
     else:
         row.cancel_requested = True
         session.flush()
-    return view(session, row)
+    return show(session, tenant, row.id)
 
 
 def retry(session: Session, tenant: str, job_id: str) -> Job:
@@ -113,7 +113,7 @@ def retry(session: Session, tenant: str, job_id: str) -> Job:
     transitions.retry(session, row)
     session.flush()
     session.refresh(row)
-    return view(session, row)
+    return show(session, tenant, row.id)
 
 
 def delete(session: Session, tenant: str, job_id: str) -> None:
@@ -129,12 +129,14 @@ def delete(session: Session, tenant: str, job_id: str) -> None:
     session.delete(row)
 
 
-def view(session: Session, row: JobRow) -> Job:
-    """Return a job as clients see it, with its step reports."""
-    steps = jobs.steps(session, row.id)
-    position = jobs.positions(session, [row]).get(row.id)
-    artifacts = jobs.artifacts(session, [row.id])[row.id]
-    return job_view(row, artifacts, steps=steps, queue_position=position)
+def show(reader: jobs.Reader, tenant: str, job_id: str) -> Job:
+    """Return a job of the tenant as clients see it, with its step reports, or raise NotFound."""
+    row = jobs.whole(reader, tenant, job_id)
+    if row is None:
+        raise _unknown(job_id)
+    position = jobs.positions(reader, [row]).get(job_id)
+    reports = row.step_reports or ()
+    return job_view(row, row.artifacts or (), step_reports=reports, queue_position=position)
 
 
 def views(session: Session, rows: Iterable[JobRow]) -> list[Job]:
@@ -171,7 +173,7 @@ def report(session: Session, tenant: str, job_id: str) -> JobReport:
             "finished_at": row.finished_at,
             "baseline": row.baseline,
             "compressed": row.compressed,
-            "step_reports": [step.report for step in jobs.steps(session, row.id)],
+            "step_reports": jobs.step_reports(session, row.id),
             "evaluation": row.evaluation,
             "verdict": row.verdict,
             "manifest": row.manifest,
@@ -212,6 +214,10 @@ def _inputs(session: Session, tenant: str, request: JobRequest) -> plans.Inputs:
         ),
         targets=targets.deliverable(session),
     )
+
+
+def _unknown(job_id: str) -> NotFound:
+    return NotFound(f"There is no job {job_id!r}.")
 
 
 def _rejected(row: ModelRow | DatasetRow) -> str | None:

@@ -1,13 +1,58 @@
 """Jobs as their callers see them: counted, ranked, listed, deleted. Workers have ``leases``."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, text, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    text,
+    tuple_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.orm import Session
 
-from app.store.tables import ArtifactRow, JobRow, StepRow
+from app.store.tables import ArtifactRow, JobRow, Json, StepRow
 
 _ACTIVE: ColumnElement[bool] = JobRow.status.in_(["queued", "running"])
+
+Reader = Session | Connection
+AnyRow = Row[*tuple[Any, ...]]
+
+# Built once: building a statement costs more than running it.
+_ARTIFACTS = (
+    select(ArtifactRow)
+    .where(ArtifactRow.job_id == func.any(bindparam("jobs", type_=ARRAY(Text))))
+    .order_by(ArtifactRow.created_at, ArtifactRow.id)
+)
+_STEP_REPORTS = (
+    select(StepRow.report)
+    .where(StepRow.job_id == bindparam("job"), StepRow.report.is_not(None))
+    .order_by(StepRow.index)
+)
+_ARTIFACT = func.to_jsonb(literal_column(ArtifactRow.__tablename__))  # the whole row
+_WHOLE = select(
+    *(
+        column
+        for column in JobRow.__table__.columns
+        if column.key not in {"evaluation", "manifest"}
+    ),
+    select(func.jsonb_agg(aggregate_order_by(_ARTIFACT, ArtifactRow.created_at, ArtifactRow.id)))
+    .where(ArtifactRow.job_id == JobRow.id)
+    .scalar_subquery()
+    .label("artifacts"),
+    select(func.jsonb_agg(aggregate_order_by(StepRow.report, StepRow.index)))
+    .where(StepRow.job_id == JobRow.id, StepRow.report.is_not(None))
+    .scalar_subquery()
+    .label("step_reports"),
+).where(JobRow.id == bindparam("id"), JobRow.tenant == bindparam("tenant"))
 
 
 def active(session: Session, tenant: str) -> int:
@@ -51,20 +96,25 @@ def artifacts_of(job_id: str) -> Select[ArtifactRow]:
 def artifacts(session: Session, job_ids: Iterable[str]) -> dict[str, list[ArtifactRow]]:
     """Return the artifacts of these jobs, by job."""
     found: dict[str, list[ArtifactRow]] = {job_id: [] for job_id in job_ids}
-    query = select(ArtifactRow).where(ArtifactRow.job_id.in_(found))
-    for row in session.scalars(query.order_by(ArtifactRow.created_at, ArtifactRow.id)):
+    for row in session.scalars(_ARTIFACTS, {"jobs": list(found)}):
         found[row.job_id].append(row)
     return found
 
 
-def steps(session: Session, job_id: str) -> Sequence[StepRow]:
-    """Return the job's measured steps in order."""
-    measured = (StepRow.job_id == job_id) & StepRow.report.is_not(None)
-    query = select(StepRow).where(measured).order_by(StepRow.index)
-    return session.scalars(query).all()
+def step_reports(session: Session, job_id: str) -> Sequence[Json | None]:
+    """Return the reports of the job's measured steps in order; none of them is None."""
+    return session.scalars(_STEP_REPORTS, {"job": job_id}).all()
 
 
-def positions(session: Session, rows: Iterable[JobRow]) -> dict[str, int]:
+def whole(reader: Reader, tenant: str, job_id: str) -> AnyRow | None:
+    """Return a job of the tenant with ``artifacts`` and ``step_reports``, in one round trip.
+
+    Both are lists of JSON, or None; ``evaluation`` and ``manifest`` are left out.
+    """
+    return reader.execute(_WHOLE, {"id": job_id, "tenant": tenant}).one_or_none()
+
+
+def positions(reader: Reader, rows: Iterable[JobRow | AnyRow]) -> dict[str, int]:
     """Return the place in the deployment's queue, from 1, of those that are queued.
 
     Jobs start in the order of ``(created_at, id)``. What lies before the oldest of ``rows`` is
@@ -78,5 +128,5 @@ def positions(session: Session, rows: Iterable[JobRow]) -> dict[str, int]:
     before = select(func.count()).where(waiting, key < tuple_(*queued[0])).scalar_subquery()
     rank = func.row_number().over(order_by=[JobRow.created_at, JobRow.id])
     between = key.between(tuple_(*queued[0]), tuple_(*queued[-1]))
-    ranked = session.execute(select(JobRow.id, rank + before).where(waiting, between))
+    ranked = reader.execute(select(JobRow.id, rank + before).where(waiting, between))
     return dict(ranked.all())

@@ -1,8 +1,9 @@
 """One row by its id, for its tenant alone."""
 
-from typing import Literal, TypeVar
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, WebhookRow
@@ -17,7 +18,16 @@ def find(
     session: Session, table: type[Row], tenant: str, row_id: str, lock: Lock | None = None
 ) -> Row | None:
     """Return the tenant's row, or None; with a ``lock``, it is held until commit."""
-    query = select(table).where(table.id == row_id, table.tenant == tenant)
+    row: Row | None = session.scalars(
+        _statement(table, lock), {"id": row_id, "tenant": tenant}
+    ).one_or_none()
+    return row
+
+
+@lru_cache
+def _statement(table: type[Row], lock: Lock | None) -> Select[Any]:
+    """Building a statement costs more than running it, so each is built once."""
+    query = select(table).where(table.id == bindparam("id"), table.tenant == bindparam("tenant"))
     if lock is not None:
         query = query.with_for_update(key_share=lock == "keep", read=lock == "keep")
-    return session.scalars(query).one_or_none()
+    return query

@@ -145,6 +145,7 @@ class JobRow(Leased, Table):
         ),
         CheckConstraint("progress between 0 and 1", "progress"),
         Index("ix_jobs_list", "tenant", text("created_at DESC"), text("id DESC")),
+        Index("ix_jobs_status", "tenant", "status", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_waiting", "created_at", "id", postgresql_where=text("status = 'queued'")),
         Index("ix_jobs_active", "tenant", postgresql_where=text("status in ('queued', 'running')")),
         Index("ix_jobs_model", "model_id"),
@@ -168,9 +169,9 @@ class JobRow(Leased, Table):
     problem: Mapped[Json | None]
     baseline: Mapped[Json | None]
     compressed: Mapped[Json | None]
-    evaluation: Mapped[Json | None]
+    evaluation: Mapped[Json | None] = mapped_column(deferred=True, deferred_group="report")
     verdict: Mapped[str | None]
-    manifest: Mapped[Json | None]
+    manifest: Mapped[Json | None] = mapped_column(deferred=True, deferred_group="report")
     cpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
     gpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
     peak_memory_bytes: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -1,19 +1,22 @@
 """A job's row as clients see it; the gateway and the webhooks say the same."""
 
 from collections.abc import Iterable
+from typing import Any
 
-from app.domain.jobs import Artifact, Job, JobRequest, Usage
-from app.store.tables import ArtifactRow, JobRow, StepRow
+from sqlalchemy import Row
+
+from app.domain.jobs import Job, JobRequest, Usage
+from app.store.tables import ArtifactRow, JobRow, Json
 
 
 def job_view(
-    row: JobRow,
-    artifacts: Iterable[ArtifactRow],
+    row: JobRow | Row[*tuple[Any, ...]],
+    artifacts: Iterable[ArtifactRow | Json],
     *,
-    steps: Iterable[StepRow] | None = None,
+    step_reports: Iterable[Json] | None = None,
     queue_position: int | None = None,
 ) -> Job:
-    """Return the job with its artifacts and, where ``steps`` are given, its step reports."""
+    """Return the job with its artifacts and, where they are given, its step reports."""
     request = JobRequest.model_validate(row.request)
     return Job.model_validate(
         {
@@ -45,21 +48,8 @@ def job_view(
             "baseline": row.baseline,
             "compressed": row.compressed,
             "verdict": row.verdict,
-            "artifacts": [artifact_view(artifact) for artifact in artifacts],
+            "artifacts": list(artifacts),
             "problem": row.problem,
-            "step_reports": None if steps is None else [step.report for step in steps],
-        }
-    )
-
-
-def artifact_view(row: ArtifactRow) -> Artifact:
-    """Return the artifact with the path that it is downloaded from."""
-    return Artifact.model_validate(
-        {
-            "id": row.id,
-            "format": row.format,
-            "size_bytes": row.size_bytes,
-            "sha256": row.sha256,
-            "href": f"/v1/artifacts/{row.id}/content",
+            "step_reports": None if step_reports is None else list(step_reports),
         }
     )

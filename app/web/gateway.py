@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
@@ -20,6 +21,8 @@ class Gateway:
 
     settings: Settings
     sessions: Sessions
+    reads: Engine
+    """For what is read most: each statement by itself, and no session around it."""
     blobs: Blobs
     watch: Watch
     metrics: Metrics
@@ -37,6 +40,12 @@ class Call:
         """Commit what the block did, or roll all of it back."""
         with self.gateway.sessions.begin() as session:
             yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Look things up; nothing is changed."""
+        with self.gateway.reads.connect() as connection:
+            yield connection
 
 
 def gateway_of(connection: HTTPConnection) -> Gateway:

@@ -13,7 +13,6 @@ from app.domain.problems import Forbidden, Unauthenticated
 from app.services.keys import digest
 from app.settings import Settings
 from app.store import keys
-from app.store.tables import ApiKeyRow
 from app.web.gateway import Call, Gateway, gateway_of
 
 LOCAL_TENANT = "local"
@@ -106,9 +105,9 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def _valid(gateway: Gateway, key: str) -> ApiKeyRow | None:
-    with gateway.sessions() as session:
-        return keys.valid(session, digest(key))
+def _valid(gateway: Gateway, key: str) -> keys.Valid | None:
+    with gateway.reads.connect() as connection:
+        return keys.valid(connection, digest(key))
 
 
 def _unauthenticated(detail: str) -> Unauthenticated:

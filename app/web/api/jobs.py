@@ -1,5 +1,6 @@
 """``/v1/jobs``: plan, submit, follow, cancel, retry, delete."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -18,7 +19,7 @@ from app.domain.problems import (
 from app.services import jobs
 from app.store.jobs import artifacts_of, of_tenant
 from app.store.tables import ArtifactRow, JobRow
-from app.store.views import artifact_view
+from app.web.answers import written
 from app.web.idempotency import Posted
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
@@ -53,25 +54,25 @@ def submit_job(request: JobRequest, call: Caller, once: Posted) -> Response:
     )
 
 
-@router.get("")
+@router.get("", response_model=Page[Job])
 def list_jobs(
     call: Caller,
     walk: Walked,
     status: Annotated[JobStatus | None, Query(description="Those in this state alone.")] = None,
     model: Annotated[str | None, Query(max_length=64, description="Those of this model.")] = None,
     tag: Annotated[str | None, Query(max_length=64, description="Those with this tag.")] = None,
-) -> Page[Job]:
+) -> Response:
     """List the jobs, newest first, without their step reports."""
     query = of_tenant(call.tenant, status=status, model=model, tag=tag)
     with call.transaction() as session:
-        return page(session, walk, query, JobRow, lambda rows: jobs.views(session, rows))
+        return written(page(session, walk, query, JobRow, lambda rows: jobs.views(session, rows)))
 
 
-@router.get("/{job_id}", responses=documented(NotFound))
-def get_job(job_id: str, call: Caller) -> Job:
+@router.get("/{job_id}", response_model=Job, responses=documented(NotFound))
+def get_job(job_id: str, call: Caller) -> Response:
     """Show a job: its state, its figures so far, its artifacts."""
-    with call.transaction() as session:
-        return jobs.view(session, jobs.find(session, call.tenant, job_id))
+    with call.reading() as connection:
+        return written(jobs.show(connection, call.tenant, job_id))
 
 
 @router.post(
@@ -108,4 +109,8 @@ def list_artifacts(job_id: str, call: Caller, walk: Walked) -> Page[Artifact]:
     """List the files that a job made."""
     with call.transaction() as session:
         query = artifacts_of(jobs.find(session, call.tenant, job_id).id)
-        return page(session, walk, query, ArtifactRow, lambda rows: list(map(artifact_view, rows)))
+        return page(session, walk, query, ArtifactRow, _artifacts)
+
+
+def _artifacts(rows: Iterable[ArtifactRow]) -> list[Artifact]:
+    return [Artifact.model_validate(row) for row in rows]
