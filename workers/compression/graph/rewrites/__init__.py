@@ -14,6 +14,7 @@ import onnx_ir as ir
 from workers.compression.graph import equivalence
 from workers.compression.graph.equivalence import Trial
 from workers.compression.graph.load import save
+from workers.compression.graph.rewrites.affine import fold_affine
 from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
 from workers.compression.graph.rewrites.branches import inline_branches
 from workers.compression.graph.rewrites.constants import lift_constants
@@ -42,6 +43,7 @@ PASSES: tuple[Pass, ...] = (
     remove_identities,
     fold_constants,
     fold_batchnorm,
+    fold_affine,
     recognise_layer_normalization,
     recognise_gelu,
     recognise_hardswish,

@@ -16,40 +16,55 @@ def fold_batchnorm(model: ir.Model) -> int:
     """
     changes = 0
     for node in list(model.graph):
-        if node.op_type == "BatchNormalization" and (conv := _convolution(node)) is not None:
-            _fold(model.graph, conv, node)
-            changes += 1
+        if node.op_type != "BatchNormalization" or _learns(node):
+            continue
+        conv = convolution_before(node)
+        if conv is None or not all(
+            each is not None and is_constant(each) for each in node.inputs[1:5]
+        ):
+            continue
+        scale, shift, mean, variance = (array_of(value) for value in node.inputs[1:5])
+        factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+        fold_into(conv, node, factor, shift - mean * factor)
+        changes += 1
     return changes
 
 
-def _convolution(norm: ir.Node) -> ir.Node | None:
-    """Return the convolution that a normalisation can be put into."""
-    value = norm.inputs[0]
+def _learns(norm: ir.Node) -> bool:
+    return bool(norm.attributes.get_int("training_mode", 0)) or len(norm.outputs) > 1
+
+
+def convolution_before(node: ir.Node, slot: int = 0) -> ir.Node | None:
+    """Return the convolution whose output only ``node`` reads and whose weights may be changed."""
+    value = node.inputs[slot]
     conv = value.producer() if value is not None else None
-    if value is None or conv is None or conv.op_type not in _AXIS or conv.graph is not norm.graph:
+    if value is None or conv is None or conv.op_type not in _AXIS or conv.graph is not node.graph:
         return None
-    training = norm.attributes.get_int("training_mode", 0) or len(norm.outputs) > 1
     grouped = conv.op_type == "ConvTranspose" and conv.attributes.get_int("group", 1) > 1
-    constants = [*norm.inputs[1:5], *conv.inputs[1:]]
-    if training or grouped or not all(each is not None and _constant(each) for each in constants):
+    if grouped or not all(each is not None and is_constant(each) for each in conv.inputs[1:]):
         return None
     weight = conv.inputs[1]
     alone = len(value.uses()) == 1 and not value.is_graph_output()
     return conv if alone and weight is not None and len(weight.uses()) == 1 else None
 
 
-def _fold(graph: ir.Graph, conv: ir.Node, norm: ir.Node) -> None:
-    scale, shift, mean, variance = (_array(value) for value in norm.inputs[1:5])
-    factor = scale / np.sqrt(variance + norm.attributes.get_float("epsilon", 1e-5))
-    weight = conv.inputs[1]
+def fold_into(
+    conv: ir.Node, after: ir.Node, factor: NDArray[np.float64], shift: NDArray[np.float64]
+) -> None:
+    """Let a convolution compute what ``after`` makes of it: ``factor * x + shift``, ``[channels]``.
+
+    The new convolution gives the output of ``after``, under its name; both old nodes are removed.
+    """
+    graph, weight = conv.graph, conv.inputs[1]
+    assert isinstance(graph, ir.Graph)
     assert weight is not None
-    weights, axis = _array(weight), _AXIS[conv.op_type]
+    weights, axis = array_of(weight), _AXIS[conv.op_type]
     shape = [-1 if each == axis else 1 for each in range(weights.ndim)]
-    bias = _array(conv.inputs[2]) if len(conv.inputs) > 2 else np.zeros_like(mean)
+    bias = array_of(conv.inputs[2]) if len(conv.inputs) > 2 else np.zeros_like(shift)
     dtype = weight.const_value.dtype.numpy() if weight.const_value is not None else np.float32
     folded = (weights * factor.reshape(shape)).astype(dtype)
-    shifted = (shift + (bias - mean) * factor).astype(dtype)
-    output = norm.outputs[0]
+    shifted = (shift + bias * factor).astype(dtype)
+    output = after.outputs[0]
     name = str(output.name)
     new = ir.node(
         conv.op_type,
@@ -64,7 +79,7 @@ def _fold(graph: ir.Graph, conv: ir.Node, norm: ir.Node) -> None:
     new.outputs[0].shape, new.outputs[0].type = output.shape, output.type
     graph.insert_before(conv, new)
     ir.convenience.replace_all_uses_with(output, new.outputs[0], replace_graph_outputs=True)
-    graph.remove([norm, conv], safe=True)
+    graph.remove([after, conv], safe=True)
     new.outputs[0].name = name
 
 
@@ -79,11 +94,13 @@ def _initializer(graph: ir.Graph, name: str, array: NDArray[np.floating]) -> ir.
     return value
 
 
-def _constant(value: ir.Value) -> bool:
+def is_constant(value: ir.Value) -> bool:
+    """Return whether a value is a weight that no user may feed."""
     return value.is_initializer() and not value.is_graph_input()
 
 
-def _array(value: ir.Value | None) -> NDArray[np.float64]:
+def array_of(value: ir.Value | None) -> NDArray[np.float64]:
+    """Return a constant's values in double precision."""
     assert value is not None
     assert value.const_value is not None
     return value.const_value.numpy().astype(np.float64)
