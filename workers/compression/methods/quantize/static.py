@@ -13,8 +13,9 @@ kernels. Where the pairs stand follows from those kernels:
 5. There are no 16-bit kernels: int16 activations round the inputs, and products run in float.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -27,7 +28,11 @@ from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import constant
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges
-from workers.compression.methods.quantize.integers import Grid, quantize_bias, range_grid
+from workers.compression.methods.quantize.integers import (
+    Grid,
+    quantize_bias,
+    range_grid,
+)
 from workers.compression.methods.quantize.layers import Layer, select
 from workers.compression.methods.quantize.opset import PER_CHANNEL, at_least
 from workers.compression.methods.quantize.writer import Writer, change
@@ -57,22 +62,47 @@ def quantize_static(
 ) -> Outcome:
     """Quantize weights and, unless ``activations`` is ``none``, the activations around them.
 
+    Where the job bounds its loss of quality, layers stay in float until the bound is kept.
+
     Raises:
         StepFailed: there is no data to calibrate on.
     """
     model = at_least(model, PER_CHANNEL)
-    layers, skipped = select(model, parameters)
-    sites = [_site(layer, parameters) for layer in layers]
+    sites = [_site(layer, parameters) for layer in select(model, parameters)[0]]
     grids = _calibrate(model, sites, parameters, context, advance)
-    blind = [site for site in sites if any(value not in grids for value in site.values)]
-    reason = "its activations are not finite on the calibration data"
-    skipped += [Skipped(node=str(site.layer.node.name), reason=reason) for site in blind]
-    sites = [site for site in sites if site not in blind]
-    writer = Writer(model, parameters.activations)
-    changes = [_write_weight(writer, site, parameters, grids) for site in sites]
-    _write_pairs(writer, sites, grids)
+    write = partial(_write, model, parameters, grids)
+    return write({})
+
+
+def _write(
+    model: ir.Model, parameters: Quantize, grids: Mapping[str, Grid], left: Mapping[str, str]
+) -> Outcome:
+    """Return a quantized copy of a graph.
+
+    Args:
+        model: the graph; not changed.
+        parameters: what to do.
+        grids: of the values to quantize, by name.
+        left: nodes that stay in float, each with the reason.
+    """
+    copy = model.clone()
+    layers, skipped = select(copy, parameters)
+    sites = []
+    for site in (_site(layer, parameters) for layer in layers):
+        name = str(site.layer.node.name)
+        if any(str(value.name) not in grids for value in site.values):
+            reason = "its activations are not finite on the calibration data"
+            skipped.append(Skipped(node=name, reason=reason))
+        elif name in left:
+            skipped.append(Skipped(node=name, reason=left[name]))
+        else:
+            sites.append(site)
+    writer = Writer(copy, parameters.activations)
+    found = {value: grids[str(value.name)] for site in sites for value in site.values}
+    changes = [_write_weight(writer, site, parameters, found) for site in sites]
+    _write_pairs(writer, sites, found)
     writer.edit.remove_unused()
-    return Outcome(model, changes, skipped)
+    return Outcome(copy, changes, skipped)
 
 
 def _site(layer: Layer, parameters: Quantize) -> Site:
@@ -116,8 +146,8 @@ def _calibrate(
     parameters: Quantize,
     context: Context,
     advance: Callable[[float], None],
-) -> Grids:
-    """Return the grid of every value that is to be quantized and is finite."""
+) -> dict[str, Grid]:
+    """Return the grid, by name, of every value that is to be quantized and is finite."""
     values = dict.fromkeys(value for site in sites for value in site.values)
     if not values:
         return {}
@@ -130,7 +160,7 @@ def _calibrate(
     found = {name: find(seen[name]) for name in names if seen[name].finite}
     dtype, symmetric = parameters.activations, parameters.symmetric
     return {
-        value: range_grid(*found[str(source.name)], dtype, symmetric=symmetric)
+        str(value.name): range_grid(*found[str(source.name)], dtype, symmetric=symmetric)
         for value, source in sources.items()
         if source.name in found
     }
