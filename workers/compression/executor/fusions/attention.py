@@ -17,6 +17,8 @@ def attention(node: ir.Node, around: Surroundings) -> Fusion | None:
     1. Queries and transposed keys may each be scaled by a number, and so may their product.
     2. A mask may be added to the product.
     3. Nothing in between has another reader; softmax is along the last axis, from opset 13 on.
+    4. Keys that torch's exporter transposes as a stack of matrices, reshaped before and after, are
+       read before all that.
     """
     if node.op_type != "MatMul" or node.domain or around.opset < 13:
         return None
@@ -30,10 +32,12 @@ def attention(node: ir.Node, around: Surroundings) -> Fusion | None:
         return None
     query, first = _scaled(product.inputs[0], around)
     key, second = _scaled(product.inputs[1], around)
-    values = (query, key, node.inputs[1])
+    straight = _before_transposition(key, around)
+    values = (query, straight or key, node.inputs[1])
     if any(value is None or value.shape is None or len(value.shape) != 4 for value in values):
         return None
-    return Fusion(partial(_build, scale * first * second), (*values, mask))
+    build = partial(_build, scale * first * second, straight is None)
+    return Fusion(build, (*values, mask))
 
 
 def _along_last(softmax: ir.Node) -> bool:
@@ -70,12 +74,36 @@ def _scaled(value: ir.Value | None, around: Surroundings) -> tuple[ir.Value | No
     return value, 1.0
 
 
-def _build(scale: float, _node: Node) -> Function:
-    return partial(_attention, scale)
+def _before_transposition(value: ir.Value | None, around: Surroundings) -> ir.Value | None:
+    """Return what a value was before its last two axes changed places in a reshaped stack."""
+    after = around.only(value, "Reshape")
+    turn = around.only(after.inputs[0], "Transpose") if after is not None else None
+    before = around.only(turn.inputs[0], "Reshape") if turn is not None else None
+    if value is None or turn is None or before is None or before.inputs[0] is None:
+        return None
+    source, stack = before.inputs[0], before.outputs[0]
+    shapes = [None if each.shape is None else list(each.shape) for each in (source, stack, value)]
+    given, flat, made = shapes
+    if given is None or flat is None or made is None or len(given) != 4 or len(flat) != 3:
+        return None
+    known = all(size is not None and size != ir.SymbolicDim(None) for size in given)
+    swapped = [*given[:2], given[3], given[2]] == made and given[2:] == flat[1:]
+    order = list(turn.attributes.get_ints("perm") or ())
+    return source if known and swapped and order == [0, 2, 1] else None
+
+
+def _build(scale: float, transposed: bool, _node: Node) -> Function:
+    return partial(_attention, scale, transposed)
 
 
 def _attention(
-    scale: float, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    scale: float,
+    transposed: bool,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
 ) -> Tensor:
-    """Attend; ``key`` comes transposed, ``[batch, heads, width, length]``."""
-    return F.scaled_dot_product_attention(query, key.transpose(-2, -1), value, mask, scale=scale)
+    """Attend; ``key`` is ``[batch, heads, width, length]`` when it is ``transposed``."""
+    key = key.transpose(-2, -1) if transposed else key
+    return F.scaled_dot_product_attention(query, key, value, mask, scale=scale)
