@@ -10,6 +10,9 @@ from app.domain.steps.recover import Recover, training_minutes
 DATA_CRITERIA = frozenset({"taylor", "hessian", "apoz"})
 """Criteria that look at data; the others look at weights alone."""
 
+CHANNEL_CRITERIA = frozenset({"apoz", "bn_scale", "fpgm"})
+"""Criteria that compare whole channels and say nothing of single weights."""
+
 
 class Prune(Step):
     """Take away what contributes least.
@@ -94,6 +97,13 @@ class Prune(Step):
     def _makes_sense(self) -> Self:
         if self.granularity == "n:m" and self.n >= self.m:
             raise ValueError("'n' of 'm' weights are kept, so n must be less than m")
+        if self.granularity != "channel" and self.criterion in CHANNEL_CRITERIA:
+            raise ValueError(
+                f"criterion '{self.criterion}' compares whole channels: use granularity 'channel',"
+                " or 'magnitude'"
+            )
+        if self.granularity == "n:m" and self.schedule == "polynomial":
+            raise ValueError("n of m weights are kept from the first: use schedule 'one_shot'")
         if self.schedule != "one_shot" and self.recover is None:
             raise ValueError(f"schedule '{self.schedule}' trains in between: add 'recover'")
         if self.begin >= self.end:

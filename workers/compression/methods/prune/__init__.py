@@ -11,12 +11,18 @@ import onnx_ir as ir
 from app.domain.steps import Prune
 from workers.compression.context import Context
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.prune.channels import prune_channels
+from workers.compression.methods.prune.rounds import prune_in_rounds
+from workers.compression.methods.prune.sparse import prune_weights
 
 
 def prune(
     model: ir.Model, parameters: Prune, context: Context, advance: Callable[[float], None]
 ) -> Outcome:
-    """Prune a graph as the parameters say."""
-    smaller, layers, skipped = prune_channels(model, parameters, context, advance)
-    return Outcome(smaller, layers, skipped)
+    """Prune a graph as the parameters say.
+
+    Raises:
+        StepFailed: the parameters need what is not there: data, a gradient, a weight.
+    """
+    if parameters.granularity == "channel":
+        return prune_in_rounds(model, parameters, context, advance)
+    return prune_weights(model, parameters, context, advance)

@@ -4,7 +4,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 from app.domain.reports import LayerChange
@@ -19,14 +18,23 @@ from workers.compression.methods.prune.criteria import score
 from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.ground import Ground, survey
 from workers.compression.methods.prune.groups import LAYERS, Analysis, Group, Removed, analyse
+from workers.compression.methods.prune.importance import Scores
+from workers.compression.methods.prune.latency import allocate_time
 from workers.compression.methods.prune.masks import difference
+from workers.compression.methods.prune.reconstruct import reconstruct
 
 _WHOLE = "the whole graph"
+
+_CLOSE = 0.02
+"""By how much a ratio may be missed without a word."""
+
+_SCORING = 0.5
+"""Of the progress; the rest is fitting."""
 
 
 def prune_channels(
     model: ir.Model, parameters: Prune, context: Context, advance: Callable[[float], None]
-) -> tuple[ir.Model, list[LayerChange], list[Skipped]]:
+) -> tuple[ir.Model, list[Skipped]]:
     """Remove channels once, without training.
 
     Args:
@@ -36,14 +44,24 @@ def prune_channels(
         advance: told the fraction done.
 
     Returns:
-        The cut graph, what became of its layers, and what was left alone.
+        The cut graph, and what was left alone.
     """
+
+    def scoring(done: float) -> None:
+        advance(_SCORING * done)
+
+    def fitting(done: float) -> None:
+        advance(_SCORING + (1 - _SCORING) * done)
+
     name_nodes(model)
     ground = survey(model, context)
     analysis = analyse(model, ground.shapes, lambda name: matches(name, parameters.ignore))
-    removed, refused = choose(model, analysis, ground, parameters, context, advance)
+    removed, refused = choose(model, analysis, ground, parameters, context, scoring)
     smaller = cut(model.clone(), analysis, removed)
-    return smaller, _changes(model, smaller), [*analysis.skipped, *refused]
+    if parameters.reconstruct and context.train is not None and len(context.train):
+        macs = cost_of("macs", model, analysis, ground.sample)(removed)
+        reconstruct(model, smaller, analysis, removed, context, macs, fitting)
+    return smaller, [*analysis.skipped, *refused]
 
 
 def choose(
@@ -61,7 +79,7 @@ def choose(
     scores = score(model, analysis, parameters, context, advance)
     refused: list[Skipped] = []
     while True:
-        removed, short = _allocate(model, analysis, ground, parameters, scores)
+        removed, short = _allocate(model, analysis, ground, parameters, scores, context)
         bad = _unsound(model, analysis, removed, ground)
         if not bad:
             return removed, refused + short
@@ -70,20 +88,25 @@ def choose(
 
 
 def _allocate(
-    model: ir.Model, analysis: Analysis, ground: Ground, parameters: Prune, scores: np.ndarray
+    model: ir.Model,
+    analysis: Analysis,
+    ground: Ground,
+    parameters: Prune,
+    scores: Scores,
+    context: Context,
 ) -> tuple[Removed, list[Skipped]]:
-    what = parameters.of if parameters.of != "latency" else "macs"
-    cost = cost_of(what, model, analysis, ground.sample)
-    ratio = parameters.ratio
-    removed = allocate(analysis, scores, cost, ratio, parameters.scope)
-    gone = 1 - cost(removed) / max(cost(analysis.none_removed()), 1)
-    if gone < ratio - 0.005:
-        reason = (
-            f"{ratio:.0%} of {what} were to be removed, {gone:.0%} is what can be without leaving"
-            " a layer empty"
-        )
-        return removed, [Skipped(node=_WHOLE, reason=reason)]
-    return removed, []
+    """Choose units, and say so where fewer can go than was asked for."""
+    ratio, what = parameters.ratio, parameters.of
+    if what == "latency":
+        removed, gone = allocate_time(model, analysis, scores, ground, ratio, context)
+    else:
+        cost = cost_of(what, model, analysis, ground.sample)
+        removed = allocate(analysis, scores, cost, ratio, parameters.scope)
+        gone = 1 - cost(removed) / max(cost(analysis.none_removed()), 1)
+    if gone >= ratio - _CLOSE:
+        return removed, []
+    reason = f"{ratio:.0%} of the {what} were to be removed; {gone:.0%} is what layers can give"
+    return removed, [Skipped(node=_WHOLE, reason=reason)]
 
 
 def _unsound(
@@ -111,7 +134,7 @@ def _unsound(
     return found or [(group, reason) for group in analysis.groups]
 
 
-def _changes(before: ir.Model, after: ir.Model) -> list[LayerChange]:
+def changes(before: ir.Model, after: ir.Model) -> list[LayerChange]:
     """Say in words which layers became narrower."""
     nodes = {node.name: node for node in after.graph}
     found = []

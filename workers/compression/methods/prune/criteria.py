@@ -7,6 +7,8 @@ import onnx_ir as ir
 from app.domain.steps import Prune
 from workers.compression.context import Context
 from workers.compression.methods.prune import importance
+from workers.compression.methods.prune.activations import apoz
+from workers.compression.methods.prune.gradients import by_gradient
 from workers.compression.methods.prune.groups import Analysis
 from workers.compression.methods.prune.importance import Scores
 
@@ -31,6 +33,10 @@ def score(
     kind = parameters.criterion
     if kind == "random":
         scores = importance.random(analysis, context.seed)
+    elif kind in ("taylor", "hessian"):
+        scores = by_gradient(kind, model, found, analysis, context, advance)
+    elif kind == "apoz":
+        scores = apoz(model, analysis, context, advance)
     elif kind == "fpgm":
         scores = importance.fpgm(found, analysis)
     elif kind == "bn_scale":
@@ -39,4 +45,6 @@ def score(
         scores = importance.magnitude(found, analysis, parameters.norm)
     if kind == "lamp":
         return importance.lamp(scores, analysis)
+    if kind in ("taylor", "hessian"):
+        return scores
     return importance.normalized(scores, analysis)

@@ -25,8 +25,10 @@ class Ground:
     shapes: Shapes
     """Of all values, two samples at once where the graph allows it: an axis that counts samples is
     told from others so."""
+    one: Feeds
+    """One sample, for a graph whose batch is free."""
     sample: Shapes
-    """The same for one sample."""
+    """The shapes for it."""
 
 
 def survey(model: ir.Model, context: Context) -> Ground:
@@ -47,8 +49,9 @@ def survey(model: ir.Model, context: Context) -> Ground:
         sizes, single = found[min(1, len(found) - 1)].sizes, found[0].sizes
     shapes = _shapes(model, sizes, trials[min(1, len(trials) - 1)])
     if sizes == single:
-        return Ground(trials, shapes, shapes)
-    return Ground(trials, shapes, _shapes(model, single, _first(model, trials[0])))
+        return Ground(trials, shapes, trials[0], shapes)
+    one = _first(model, trials[0])
+    return Ground(trials, shapes, one, _shapes(model, single, one))
 
 
 def _trials(model: ir.Model, seed: int) -> list[equivalence.Trial]:

@@ -1,0 +1,173 @@
+"""Time as the thing to save: layers are timed at the widths they may get, then the whole graph.
+
+Fewer multiply-accumulates are not less time: time is a staircase in width. So each layer is run by
+itself, as a graph of one node, at every pair of widths that the allocation asks for, once; and what
+the allocation promises is checked, and corrected, on the whole graph.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from workers.compression.context import Context, Samples
+from workers.compression.graph import runtime
+from workers.compression.graph.load import save
+from workers.compression.measure.latency import interleaved
+from workers.compression.methods.prune.allocate import candidates
+from workers.compression.methods.prune.costs import shape_left
+from workers.compression.methods.prune.cut import cut
+from workers.compression.methods.prune.greedy import Allocation
+from workers.compression.methods.prune.ground import Ground
+from workers.compression.methods.prune.groups import LAYERS, Analysis, Removed
+from workers.compression.methods.prune.importance import Scores
+
+_LEAST_RUNS, _MOST_RUNS = 3, 30
+_SECONDS = 0.004
+"""Of timed runs of one layer at one width."""
+
+_ROUNDS = 5
+"""Times that the whole graph is measured and the allocation corrected."""
+
+_CLOSE = 0.01
+"""Share of the time by which the asked ratio may be missed."""
+
+Shape = tuple[int, ...]
+
+
+def allocate_time(
+    model: ir.Model,
+    analysis: Analysis,
+    scores: Scores,
+    ground: Ground,
+    ratio: float,
+    context: Context,
+) -> tuple[Removed, float]:
+    """Choose units so that the graph takes ``ratio`` less time, with the least loss.
+
+    Args:
+        model: the graph; not changed.
+        analysis: what hangs together.
+        scores: what each unit's absence costs.
+        ground: one sample and its shapes.
+        ratio: the share of the time to save.
+        context: threads, and where to tell the speed-up.
+
+    Returns:
+        The removed units, and the share of the whole graph's time that was saved.
+    """
+    clock = _Clock(model, analysis, ground.sample, context.threads)
+    nodes = [node for node in model.graph if node.op_type in LAYERS]
+    allocation = Allocation(analysis, nodes, candidates(analysis, scores), scores, clock.time)
+    whole, wish = allocation.total, ratio
+    best: tuple[Removed, float] = (analysis.none_removed(), 0.0)
+    for _ in range(_ROUNDS):
+        before = allocation.total
+        allocation.shrink_to(whole * (1 - wish))
+        saved = _saved(model, cut(model.clone(), analysis, allocation.removed), ground, context)
+        context.tell("latency_saved", saved, None)
+        if saved > best[1]:
+            best = allocation.removed, saved
+        if saved >= ratio - _CLOSE or allocation.total == before:
+            break
+        wish += (1 - wish) * min(0.5, max(0.05, (ratio - saved) / (1 - saved)))
+    return best
+
+
+def _saved(model: ir.Model, smaller: ir.Model, ground: Ground, context: Context) -> float:
+    """Measure the share of time that a cut graph saves, both run by turns."""
+    arrays = {name: array[None] for name, array in ground.one.items()}
+    sample = Samples(arrays, None, [0], whole=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = [Path(scratch) / "whole.onnx", Path(scratch) / "cut.onnx"]
+        for each, path in zip((model, smaller), paths, strict=True):
+            save(each, path)
+        before, after = interleaved(paths, sample, context.threads)
+    return 1 - after.median / max(before.median, 1e-9)
+
+
+class _Clock:
+    """Times layers by themselves; each at each width once."""
+
+    def __init__(
+        self, model: ir.Model, analysis: Analysis, shapes: Mapping[str, Shape], threads: int
+    ) -> None:
+        self.model, self.analysis, self.shapes, self.threads = model, analysis, shapes, threads
+        self._seen: dict[tuple[str, str, tuple[Shape | None, ...]], float] = {}
+        self._random = np.random.default_rng(0)
+
+    def time(self, node: ir.Node, removed: Removed) -> float:
+        """Return the milliseconds that a node takes once units are removed."""
+        shapes = tuple(
+            shape_left(value, self.analysis, self.shapes, removed) for value in node.inputs
+        )
+        data, weight = shapes[0], shapes[1]
+        groups = node.attributes.get_int("group", 1)
+        if groups > 1:
+            if node.op_type != "Conv" or data is None or weight is None:
+                return 0.0
+            groups = data[1] // weight[1]
+        attributes = sorted((a.name, str(a.value)) for a in node.attributes.values())
+        key = (node.op_type, f"{attributes}{groups}", shapes)
+        if key not in self._seen:
+            self._seen[key] = self._measure(node, shapes, groups)
+        return self._seen[key]
+
+    def _measure(self, node: ir.Node, shapes: tuple[Shape | None, ...], groups: int) -> float:
+        if any(shape is None or 0 in shape for shape in shapes if shape is not None):
+            return 0.0
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "layer.onnx"
+            feeds = self._write(node, shapes, groups, path)
+            try:
+                session = runtime.open_session(path, optimize=True, threads=self.threads)
+                return _shortest(lambda: session.run(None, feeds))
+            except Exception:  # noqa: BLE001 (a layer that does not run alone is not timed)
+                return 0.0
+
+    def _write(
+        self, node: ir.Node, shapes: tuple[Shape | None, ...], groups: int, path: Path
+    ) -> dict[str, np.ndarray]:
+        """Write a graph of one node with random weights; return what it reads."""
+        values: list[ir.Value | None] = []
+        feeds, inputs, constants = {}, [], []
+        for index, (value, shape) in enumerate(zip(node.inputs, shapes, strict=True)):
+            if value is None or shape is None:
+                values.append(None)
+                continue
+            array = self._random.standard_normal(shape, np.float32)
+            name, kind = f"input_{index}", ir.TensorType(ir.DataType.FLOAT)
+            own = ir.Value(name=name, shape=ir.Shape(shape), type=kind)
+            if value.is_initializer():
+                own.const_value = ir.Tensor(array, name=name)
+                constants.append(own)
+            else:
+                feeds[name] = array
+                inputs.append(own)
+            values.append(own)
+        alone = ir.Node("", node.op_type, values, list(node.attributes.values()), num_outputs=1)
+        if "group" in alone.attributes:
+            alone.attributes["group"] = ir.AttrInt64("group", groups)
+        alone.outputs[0].name, alone.outputs[0].type = "output", ir.TensorType(ir.DataType.FLOAT)
+        imports = dict(self.model.graph.opset_imports)
+        graph = ir.Graph(
+            inputs, alone.outputs, nodes=[alone], initializers=constants, opset_imports=imports,
+            name="layer",
+        )  # fmt: skip
+        save(ir.Model(graph, ir_version=self.model.ir_version), path)
+        return feeds
+
+
+def _shortest(run: Callable[[], object]) -> float:
+    """Return the milliseconds of the shortest of some runs: what disturbs only adds."""
+    run()
+    best, spent, runs = np.inf, 0.0, 0
+    while runs < _LEAST_RUNS or (spent < _SECONDS and runs < _MOST_RUNS):
+        start = time.perf_counter()
+        run()
+        took = time.perf_counter() - start
+        best, spent, runs = min(best, took), spent + took, runs + 1
+    return float(best) * 1000

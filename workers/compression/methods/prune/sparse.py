@@ -1,0 +1,191 @@
+"""Unstructured, n:m and block pruning of a graph: weights become zero, shapes stay."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from app.domain.problems import StepFailed
+from app.domain.reports import LayerChange
+from app.domain.steps import Prune, Skipped
+from app.domain.steps.base import matches
+from workers.compression.context import Context
+from workers.compression.executor import Executor
+from workers.compression.graph.editor import constant, name_nodes
+from workers.compression.graph.operators import channel_axis
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.prune import timetable
+from workers.compression.methods.prune.gradients import squared_gradients
+from workers.compression.methods.prune.groups import LAYERS
+from workers.compression.methods.prune.trace import operand
+from workers.compression.methods.prune.zeros import Array, Mask, masks
+from workers.compression.recovery import recover
+
+Advance = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node whose weight gets zeros."""
+
+    node: ir.Node
+    value: ir.Value
+    order: tuple[int, ...]
+    """The weight's axes as outputs, inputs, kernel."""
+
+    @property
+    def name(self) -> str:
+        """The weight's name."""
+        return str(self.value.name)
+
+    def view(self, array: np.ndarray) -> np.ndarray:
+        """Return an array as ``[outputs, inputs, kernel…]``."""
+        return array.transpose(self.order)
+
+    def back(self, array: np.ndarray) -> np.ndarray:
+        """Return an array as the graph has it."""
+        return np.ascontiguousarray(array.transpose(np.argsort(self.order)))
+
+
+def prune_weights(
+    model: ir.Model, parameters: Prune, context: Context, advance: Advance
+) -> Outcome:
+    """Set weights to zero, at once or while training.
+
+    Args:
+        model: the graph; changed in place.
+        parameters: what becomes zero.
+        context: data, seed, threads.
+        advance: told the fraction done.
+
+    Raises:
+        StepFailed: no layer has a weight to prune.
+    """
+    name_nodes(model)
+    layers, skipped = _select(model, parameters)
+    if not layers:
+        raise StepFailed("No layer has a float weight that may be pruned: see 'ignore'.")
+    before = {layer.name: constant(layer.value).astype(np.float32) for layer in layers}
+    factors = _factors(model, layers, parameters, context, lambda done: advance(0.2 * done))
+    wish = parameters.recover
+    if parameters.schedule == "one_shot":
+        _write(layers, _choose(layers, before, factors, parameters, timetable.target(parameters)))
+        if wish is not None:
+            model = recover(model, wish, context, lambda done: advance(0.2 + 0.8 * done))
+    elif wish is not None:
+        gradual = _Gradual(layers, factors, parameters)
+        model = recover(
+            model, wish, context, lambda done: advance(0.2 + 0.8 * done),
+            constrain=gradual, settled=parameters.end,
+        )  # fmt: skip
+    return Outcome(model, [_change(layer) for layer in layers], skipped)
+
+
+class _Gradual:
+    """Keeps weights at zero while more and more of them become so."""
+
+    def __init__(self, layers: list[Layer], factors: dict[str, Array], parameters: Prune) -> None:
+        self.layers, self.factors, self.parameters = layers, factors, parameters
+        self.part = 0
+        self.kept: dict[str, torch.Tensor] = {}
+
+    def __call__(self, executor: Executor, done: float) -> None:
+        due = timetable.part_at(self.parameters, done)
+        if due != self.part:
+            self.part = due
+            weights = {
+                layer.name: executor.weight(layer.name).detach().float().cpu().numpy()
+                for layer in self.layers
+            }
+            share = timetable.share_of(self.parameters, due)
+            chosen = _choose(self.layers, weights, self.factors, self.parameters, share)
+            self.kept = {
+                name: torch.from_numpy(mask).to(executor.weight(name).device)
+                for name, mask in chosen.items()
+            }
+        for name, mask in self.kept.items():
+            executor.weight(name).mul_(mask)
+
+
+def _select(model: ir.Model, parameters: Prune) -> tuple[list[Layer], list[Skipped]]:
+    layers: dict[str, Layer] = {}
+    skipped = []
+    for node in model.graph:
+        value = operand(node, 1) if node.op_type in LAYERS else None
+        if value is None or value.const_value is None or not value.is_initializer():
+            continue
+        if (reason := _unfit(node, value, parameters)) is not None:
+            skipped.append(Skipped(node=str(node.name), reason=reason))
+        else:
+            layers[str(value.name)] = Layer(node, value, _order(node, value))
+    return list(layers.values()), skipped
+
+
+def _order(node: ir.Node, value: ir.Value) -> tuple[int, ...]:
+    rank = constant(value).ndim
+    outputs = (channel_axis(node) or 0) % rank
+    inputs = {"Conv": 1, "ConvTranspose": 0}.get(node.op_type, 2 * rank - 3 - outputs)
+    return (outputs, inputs, *(axis for axis in range(rank) if axis not in (outputs, inputs)))
+
+
+def _unfit(node: ir.Node, value: ir.Value, parameters: Prune) -> str | None:
+    """Say why a layer is left alone."""
+    if matches(str(node.name), parameters.ignore):
+        return "named in 'ignore'"
+    array = constant(value)
+    if array.ndim < 2 or array.dtype.kind != "f":
+        return "its weight is no matrix of floats"
+    inputs = array.shape[_order(node, value)[1]]
+    if parameters.granularity == "n:m" and inputs < parameters.m:
+        return f"it has {inputs} inputs, fewer than the {parameters.m} of a group"
+    return None
+
+
+def _factors(
+    model: ir.Model, layers: list[Layer], parameters: Prune, context: Context, advance: Advance
+) -> dict[str, Array]:
+    if parameters.criterion == "random":
+        random = np.random.default_rng(context.seed)
+        return {
+            layer.name: random.random(constant(layer.value).shape, np.float32) for layer in layers
+        }
+    if parameters.criterion in ("taylor", "hessian"):
+        return squared_gradients(model, [layer.name for layer in layers], context, advance)
+    return {}
+
+
+def _choose(
+    layers: list[Layer],
+    weights: dict[str, Array],
+    factors: dict[str, Array],
+    parameters: Prune,
+    sparsity: float,
+) -> dict[str, Mask]:
+    """Return the mask of each weight, laid out as the graph has it."""
+    seen = {layer.name: layer.view(weights[layer.name]) for layer in layers}
+    viewed = {
+        layer.name: layer.view(factors[layer.name]) for layer in layers if layer.name in factors
+    }
+    kept = masks(seen, viewed, parameters, sparsity)
+    return {layer.name: layer.back(kept[layer.name]) for layer in layers}
+
+
+def _write(layers: list[Layer], kept: dict[str, Mask]) -> None:
+    for layer in layers:
+        array = constant(layer.value)
+        cut = (array * kept[layer.name]).astype(array.dtype)
+        layer.value.const_value = ir.Tensor(cut, name=layer.name)
+
+
+def _change(layer: Layer) -> LayerChange:
+    array = constant(layer.value)
+    zero = 1 - np.count_nonzero(array) / max(array.size, 1)
+    return LayerChange(
+        node=str(layer.node.name),
+        operator=layer.node.op_type,
+        change=f"{zero:.0%} of its weights are zero",
+        bytes_before=array.nbytes,
+        bytes_after=array.nbytes,
+    )

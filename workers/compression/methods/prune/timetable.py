@@ -1,0 +1,36 @@
+"""How much is removed when: all at once, in equal parts, or along a cubic curve."""
+
+from app.domain.steps import Prune
+
+
+def target(parameters: Prune) -> float:
+    """Return the share that is removed in the end."""
+    asked = parameters.ratio if parameters.granularity == "channel" else parameters.sparsity
+    if parameters.schedule == "polynomial" and parameters.final_sparsity is not None:
+        return parameters.final_sparsity
+    return asked
+
+
+def part_at(parameters: Prune, done: float) -> int:
+    """Return how many of the parts are due, 0 before the first.
+
+    Args:
+        parameters: ``begin``, ``end`` and ``iterations``.
+        done: the share of the training that is done.
+    """
+    if done < parameters.begin:
+        return 0
+    span = (done - parameters.begin) / (parameters.end - parameters.begin)
+    return min(parameters.iterations, 1 + int(span * (parameters.iterations - 1)))
+
+
+def share_of(parameters: Prune, part: int) -> float:
+    """Return the share that is removed once a part is done.
+
+    ``polynomial`` is ``s_f + (s_i - s_f)(1 - t)³`` of Zhu & Gupta, "To prune, or not to prune"
+    (2017): much early, little late.
+    """
+    last, time = target(parameters), part / parameters.iterations
+    if parameters.schedule == "iterative":
+        return last * time
+    return last + (parameters.initial_sparsity - last) * (1 - time) ** 3

@@ -1,0 +1,103 @@
+"""Which weights become zero: single ones, n of m neighbours, or blocks.
+
+A weight is looked at as ``[outputs, inputs, kernel…]``. Arrays in, masks out; where the weights
+come from is told in ``sparse``.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.steps import Prune
+from workers.compression.methods.prune.importance import layer_adaptive
+
+Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+"""True for weights that stay."""
+
+
+def masks(
+    weights: Mapping[str, Array],
+    factors: Mapping[str, Array],
+    parameters: Prune,
+    sparsity: float,
+) -> dict[str, Mask]:
+    """Choose the weights that stay.
+
+    Args:
+        weights: by name, each ``[outputs, inputs, kernel…]``.
+        factors: of the squared weights: what the loss adds for a criterion that looks at data, or a
+            random number; 1 where there is none.
+        parameters: granularity, criterion, scope.
+        sparsity: the share to set to zero; ``n:m`` takes its own.
+    """
+    scores = {
+        name: _score(weight, factors.get(name), parameters) for name, weight in weights.items()
+    }
+    if parameters.granularity == "n:m":
+        return {name: _n_of_m(each, parameters.n, parameters.m) for name, each in scores.items()}
+    if parameters.granularity == "block":
+        tall, wide = parameters.block
+        blocks = {name: _block_means(each, tall, wide) for name, each in scores.items()}
+        kept = _smallest_away(blocks, parameters.scope, sparsity)
+        return {n: _spread(kept[n], scores[n].shape, tall, wide) for n in kept}
+    return _smallest_away(scores, parameters.scope, sparsity)
+
+
+def _score(weight: Array, factor: Array | None, parameters: Prune) -> NDArray[np.float64]:
+    if parameters.criterion == "random" and factor is not None:
+        return factor.astype(np.float64)
+    squares = weight.astype(np.float64) ** 2
+    if parameters.criterion == "lamp":
+        return layer_adaptive(squares)
+    return squares if factor is None else squares * factor
+
+
+def _smallest_away(
+    scores: Mapping[str, NDArray[np.float64]], scope: str, sparsity: float
+) -> dict[str, Mask]:
+    """Return what stays when the smallest scores go, of each layer or of all together."""
+    if scope == "layer":
+        return {name: _largest(each, sparsity) for name, each in scores.items()}
+    flat = np.concatenate([each.reshape(-1) for each in scores.values()])
+    kept = _largest(flat, sparsity)
+    ends = np.cumsum([each.size for each in scores.values()])[:-1]
+    parts = np.split(kept, ends)
+    return {n: k.reshape(s.shape) for (n, s), k in zip(scores.items(), parts, strict=True)}
+
+
+def _largest(scores: NDArray[np.float64], sparsity: float) -> Mask:
+    flat = scores.reshape(-1)
+    kept = np.ones(flat.size, np.bool_)
+    count = round(sparsity * flat.size)
+    if count:
+        kept[np.argpartition(flat, count - 1)[:count]] = False
+    return kept.reshape(scores.shape)
+
+
+def _n_of_m(scores: NDArray[np.float64], n: int, m: int) -> Mask:
+    """Keep the n largest of each m neighbouring inputs; a rest shorter than m stays whole."""
+    kept = np.ones(scores.shape, np.bool_)
+    whole = scores.shape[1] // m * m
+    inputs_last = np.moveaxis(scores[:, :whole], 1, -1)
+    groups = inputs_last.reshape(*inputs_last.shape[:-1], -1, m)
+    ranks = np.argsort(np.argsort(groups, axis=-1), axis=-1)
+    chosen = (ranks >= m - n).reshape(inputs_last.shape)
+    kept[:, :whole] = np.moveaxis(chosen, -1, 1)
+    return kept
+
+
+def _block_means(scores: NDArray[np.float64], tall: int, wide: int) -> NDArray[np.float64]:
+    """Return the mean of each block of outputs and inputs, the kernel included."""
+    plane = scores.reshape(*scores.shape[:2], -1).mean(axis=2)
+    rows, columns = np.arange(0, plane.shape[0], tall), np.arange(0, plane.shape[1], wide)
+    sums = np.add.reduceat(np.add.reduceat(plane, rows, axis=0), columns, axis=1)
+    heights = np.diff(np.append(rows, plane.shape[0]))
+    widths = np.diff(np.append(columns, plane.shape[1]))
+    return np.asarray(sums / np.outer(heights, widths))
+
+
+def _spread(blocks: Mask, shape: tuple[int, ...], tall: int, wide: int) -> Mask:
+    plane = blocks.repeat(tall, axis=0).repeat(wide, axis=1)[: shape[0], : shape[1]]
+    return np.broadcast_to(plane.reshape(*shape[:2], *[1] * (len(shape) - 2)), shape).copy()
