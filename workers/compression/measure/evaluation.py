@@ -1,7 +1,7 @@
 """Measures graphs against the original, on data that no step has seen."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,9 @@ def evaluate(
     peaks = _peaks(paths, ground, prober)
     samples, notes = _affordable(ground, spreads)
     metric = quality.infer(samples.targets, wish.metric)
-    output = _output(original, wish)
-    values, scored = _compare(paths, samples, ground, metric, output, events)
+    output = judged_output(original, wish)
+    advance = events.span(0.7, 0.98, "evaluating on held-out samples")
+    values, scored = compare(paths, samples, ground.threads, metric, output, advance)
     notes += _explain(metric, output, scored=scored, ground=ground)
     if unknown := max(figure.unknown for figure in figures):
         notes.append(f"MACs of {unknown} nodes are unknown and not counted.")
@@ -154,7 +155,7 @@ def _affordable(ground: Ground, spreads: Sequence[Spread]) -> tuple[Samples, lis
     return whole.take(rows), [note]
 
 
-def _output(original: Path, wish: Evaluate) -> str:
+def judged_output(original: Path, wish: Evaluate) -> str:
     """Return the name of the output that targets and agreement speak of.
 
     Raises:
@@ -170,17 +171,28 @@ def _output(original: Path, wish: Evaluate) -> str:
     return wish.output
 
 
-def _compare(
+def compare(
     paths: Sequence[Path],
     samples: Samples,
-    ground: Ground,
+    threads: int,
     metric: Metric | None,
     output: str,
-    events: Events,
+    advance: Callable[[float], None],
 ) -> tuple[list[tuple[Quality | None, Fidelity | None]], bool]:
-    """Run all samples through the original, for its range, and then by turns through each."""
-    advance = events.span(0.7, 0.98, "evaluating on held-out samples")
-    original = target.open_session(paths[0], ground.threads)
+    """Run all samples through the original, for its range, and then by turns through each.
+
+    Args:
+        paths: the original first.
+        samples: to run.
+        threads: to compute with.
+        metric: to count; None counts none.
+        output: the one that metric and agreement speak of.
+        advance: told the fraction done.
+
+    Returns:
+        Quality and, but for the original, fidelity of each; and whether the output is class scores.
+    """
+    original = target.open_session(paths[0], threads)
     score = quality.Score(metric, output) if metric else None
     extent, scored = Extent(), False
     for row, outputs in _rows(original, samples):
@@ -192,7 +204,7 @@ def _compare(
     for index, path in enumerate(paths[1:], start=1):
         score = quality.Score(metric, output) if metric else None
         closeness = Closeness(output, extent.span)
-        session = target.open_session(path, ground.threads)
+        session = target.open_session(path, threads)
         pairs = zip(_rows(original, samples), _rows(session, samples), strict=True)
         for done, ((row, expected), (_, given)) in enumerate(pairs):
             closeness.add(expected, given)

@@ -1,7 +1,7 @@
 """Whether a result keeps what was required, and the result in words."""
 
 from app.domain.problems import QualityBelowRequirement
-from app.domain.reports import ERRORS, Measures, StepReport
+from app.domain.reports import ERRORS, Fidelity, Measures, Quality, StepReport
 
 _SAME = 0.03
 """Latencies that differ by less are called equal: they are noise."""
@@ -12,9 +12,13 @@ def drop(baseline: Measures, compressed: Measures) -> float:
 
     Absolute for scores, relative for errors; without targets, what is missing to full agreement.
     """
-    before, after = baseline.quality, compressed.quality
+    return fall(baseline.quality, compressed.quality, compressed.fidelity)
+
+
+def fall(before: Quality | None, after: Quality | None, fidelity: Fidelity | None) -> float:
+    """Return by how much quality fell, from the figures that say so."""
     if before is None or after is None:
-        return 1 - compressed.fidelity.agreement if compressed.fidelity else 0.0
+        return 1 - fidelity.agreement if fidelity else 0.0
     if before.metric in ERRORS:
         if before.value == 0:
             return 0.0 if after.value == 0 else float("inf")

@@ -27,7 +27,7 @@ from workers.compression.calibrate import observe
 from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import constant
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize import ranges
+from workers.compression.methods.quantize import ranges, retreat
 from workers.compression.methods.quantize.integers import (
     Grid,
     quantize_bias,
@@ -38,6 +38,9 @@ from workers.compression.methods.quantize.opset import PER_CHANNEL, at_least
 from workers.compression.methods.quantize.writer import Writer, change
 
 _KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_CALIBRATION = 0.3
+"""Share of the work that is calibration where layers may have to be ranked."""
+
 _INT32_STEPS = float(2**31 - 1)
 
 Grids = dict[ir.Value, Grid]
@@ -69,9 +72,11 @@ def quantize_static(
     """
     model = at_least(model, PER_CHANNEL)
     sites = [_site(layer, parameters) for layer in select(model, parameters)[0]]
-    grids = _calibrate(model, sites, parameters, context, advance)
+    share = 1.0 if context.max_quality_drop is None else _CALIBRATION
+    grids = _calibrate(model, sites, parameters, context, lambda f: advance(share * f))
     write = partial(_write, model, parameters, grids)
-    return write({})
+    layers = [str(site.layer.node.name) for site in sites]
+    return retreat.within(write, model, layers, context, lambda f: advance(share + f * (1 - share)))
 
 
 def _write(

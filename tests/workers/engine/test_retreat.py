@@ -1,0 +1,92 @@
+"""A job that bounds its loss keeps it by leaving layers in float, and says which."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import helper
+
+from app.domain.jobs import Evaluate
+from app.domain.steps import Quantize
+from tests.workers.intake.models import model, tensor, value
+from workers.compression.context import Context, Samples
+from workers.compression.graph.load import load
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import quantize
+
+RANDOM = np.random.default_rng(0)
+
+
+def weights(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(np.float32) / 4
+
+
+def net() -> onnx.ModelProto:
+    """Return a classifier of ``[N, 16]`` whose first layer does not read its first input.
+
+    The other inputs drown in the range that the first one needs.
+    """
+    first = weights(16, 32)
+    first[0] = 0
+    nodes = [
+        helper.make_node("MatMul", ["x", "first"], ["a"], "fragile"),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("MatMul", ["r", "second"], ["b"], "sound"),
+        helper.make_node("Tanh", ["b"], ["t"]),
+        helper.make_node("MatMul", ["t", "third"], ["y"], "steady"),
+    ]
+    inits = {"first": first, "second": weights(32, 32), "third": weights(32, 5)}
+    return model(
+        nodes,
+        [value("x", "N", 16)],
+        [value("y", "N", 5)],
+        [tensor(name, array) for name, array in inits.items()],
+    )
+
+
+def run(
+    directory: Path, bound: float | None, *, labelled: bool = False, factor: float = 500
+) -> Outcome:
+    """Quantize the net on data whose first input is ``factor`` times as large as the others."""
+    path = directory / "model.onnx"
+    onnx.save(net(), path)
+    x = np.random.default_rng(1).standard_normal((200, 16)).astype(np.float32)
+    x[:, 0] *= factor
+    answers = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    targets = answers.argmax(axis=1) if labelled else None
+    context = Context(
+        Samples({"x": x}, targets, range(160)),
+        seed=0,
+        threads=1,
+        max_quality_drop=bound,
+        evaluate=Evaluate(metric="top1" if labelled else None),
+    )
+    parameters = Quantize(ranges="minmax", calibration_samples=64)
+    return quantize(load(path), parameters, context, lambda _: None)
+
+
+def test_without_a_bound_every_layer_is_quantized(tmp_path: Path) -> None:
+    outcome = run(tmp_path, None)
+    assert [layer.node for layer in outcome.layers] == ["fragile", "sound", "steady"]
+
+
+@pytest.mark.parametrize("labelled", [False, True], ids=["agreement", "top1"])
+def test_the_worst_layer_stays_in_float_and_says_why(tmp_path: Path, labelled: bool) -> None:
+    outcome = run(tmp_path, 0.02, labelled=labelled)
+    assert [layer.node for layer in outcome.layers] == ["sound", "steady"]
+    skipped = {each.node: each.reason for each in outcome.skipped}
+    assert list(skipped) == ["fragile"]
+    assert skipped["fragile"].startswith("left in float to keep the drop within 0.02:")
+    assert "dB of the original's" in skipped["fragile"]
+
+
+def test_a_bound_that_is_kept_anyway_leaves_nothing_out(tmp_path: Path) -> None:
+    assert len(run(tmp_path, 0.3, factor=1).layers) == 3
+
+
+def test_the_choice_is_the_same_each_time(tmp_path: Path) -> None:
+    first, second = run(tmp_path, 0.02), run(tmp_path, 0.02)
+    assert first.skipped == second.skipped
+    assert first.layers == second.layers
