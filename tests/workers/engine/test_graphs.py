@@ -195,7 +195,7 @@ def test_an_old_opset_is_lifted_or_uses_the_runtimes_own_operators(
     path = graph(tmp_path, text, {"w": (8, 3, 3, 3), "b": (8,)}, opset=10)
     parameters = Quantize.model_validate({"activations": activations})
     outcome, sqnr = apply(path, parameters, x=normal(32, 3, 6, 6))
-    assert outcome.model.graph.opset_imports[""] == 13
+    assert outcome.model.graph.opset_imports[""] >= 13
     assert sqnr > 30
 
 

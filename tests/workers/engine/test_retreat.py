@@ -16,19 +16,17 @@ from workers.compression.graph.load import load
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 
-RANDOM = np.random.default_rng(0)
-
-
-def weights(*shape: int) -> np.ndarray:
-    return RANDOM.standard_normal(shape).astype(np.float32) / 4
-
 
 def net() -> onnx.ModelProto:
     """Return a classifier of ``[N, 16]`` whose first layer does not read its first input.
 
     The other inputs drown in the range that the first one needs.
     """
-    first = weights(16, 32)
+    generator = np.random.default_rng(0)
+    first, second, third = (
+        generator.standard_normal(shape).astype(np.float32) / 4
+        for shape in ((16, 32), (32, 32), (32, 5))
+    )
     first[0] = 0
     nodes = [
         helper.make_node("MatMul", ["x", "first"], ["a"], "fragile"),
@@ -37,7 +35,7 @@ def net() -> onnx.ModelProto:
         helper.make_node("Tanh", ["b"], ["t"]),
         helper.make_node("MatMul", ["t", "third"], ["y"], "steady"),
     ]
-    inits = {"first": first, "second": weights(32, 32), "third": weights(32, 5)}
+    inits = {"first": first, "second": second, "third": third}
     return model(
         nodes,
         [value("x", "N", 16)],
