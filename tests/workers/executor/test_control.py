@@ -1,0 +1,88 @@
+"""Branches, loops, and what torch has no function of ours for."""
+
+import onnx
+import onnx.parser
+import onnx.shape_inference
+import onnx_ir as ir
+import pytest
+import torch
+
+from app.domain.problems import InvalidModel
+from workers.compression.executor import Executor, build, write_back
+
+
+def executor_of(text: str, opset: int = 20) -> Executor:
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]>{text}')
+    return build(ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(proto)))
+
+
+BRANCH = """g (float[N] x, bool c) => (float[N] y) <float[2] w = {3, 4}> {
+    y = If (c) <
+        then_branch = t () => (float[N] a) { a = Mul(x, w) },
+        else_branch = e () => (float[N] b) { n = Neg(w)  b = Add(x, n) }
+    >
+}"""
+
+
+@pytest.mark.parametrize(("condition", "wanted", "slope"), [(True, 6, 2), (False, -1, -1)])
+def test_a_branch_reads_and_trains_weights_around_it(
+    condition: bool, wanted: float, slope: float
+) -> None:
+    executor = executor_of(BRANCH)
+    y = executor({"x": torch.tensor([2.0, 2.0]), "c": torch.tensor(condition)})["y"]
+    assert y[0].item() == wanted
+    y.sum().backward()
+    gradient = executor.weight("w").grad
+    assert gradient is not None
+    assert gradient[0].item() == slope
+
+
+def test_a_loop_with_a_computed_count_is_differentiable() -> None:
+    executor = executor_of(
+        """g (float[2] x, int64 n) => (float[2] y, float[M, 2] all) <float[2] w = {2, 3}> {
+        y, all = Loop (n, , x) <
+            body = b (int64 i, bool go, float[2] s) => (bool more, float[2] t, float[2] u) {
+                more = Identity(go)  t = Mul(s, w)  u = Identity(t)
+            }
+        >
+    }"""
+    )
+    found = executor({"x": torch.ones(2), "n": torch.tensor(3)})
+    assert found["y"].tolist() == [8, 27]
+    assert found["all"].tolist() == [[2, 3], [4, 9], [8, 27]]
+    found["y"].sum().backward()
+    gradient = executor.weight("w").grad
+    assert gradient is not None
+    assert gradient.tolist() == [12, 27]
+
+
+def test_what_has_no_function_runs_without_gradient_and_is_named() -> None:
+    executor = executor_of(
+        """g (float[N] x) => (float[M] y) <float[1] w = {2}, float[2] v = {1, 1}> {
+        a = Add(x, v)
+        u, i, r, k = Unique <sorted = 1> (a)
+        y = Mul(u, w)
+    }"""
+    )
+    assert [each.reason for each in executor.frozen] == [
+        "it runs without gradient: the executor has no ai.onnx.Unique"
+    ]
+    assert executor({"x": torch.tensor([3.0, 3.0])})["y"].tolist() == [8.0]
+
+
+def test_an_operator_that_nothing_runs_is_refused_by_name() -> None:
+    node = ir.Node("com.acme", "Warp", [ir.Value(name="x")], num_outputs=1, version=1)
+    node.outputs[0].name = "y"
+    graph = ir.Graph(node.inputs, node.outputs, nodes=[node], opset_imports={"": 20, "com.acme": 1})  # type: ignore[arg-type]
+    with pytest.raises(InvalidModel, match=r"com\.acme\.Warp"):
+        build(ir.Model(graph, ir_version=10))
+
+
+def test_a_graph_is_never_changed() -> None:
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]>{BRANCH}')
+    model = ir.serde.deserialize_model(proto)
+    before = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
+    executor = build(model)
+    executor({"x": torch.ones(2), "c": torch.tensor(True)})["y"].sum().backward()
+    write_back(executor, model)
+    assert ir.serde.serialize_model(model).SerializeToString(deterministic=True) == before
