@@ -22,6 +22,7 @@ from workers.compression.executor.operators import (
     normalization,
     pooling,
     quantization,
+    recurrent,
     reduction,
     resizing,
     shape,
@@ -188,6 +189,10 @@ OPERATORS: dict[str, Callable[[Node], Function]] = {
     "RMSNormalization": normalization.rms_normalization,
     "Resize": resizing.resize,
     "Upsample": resizing.upsample,
+    # recurrence
+    "GRU": recurrent.gru,
+    "LSTM": recurrent.lstm,
+    "RNN": recurrent.rnn,
     # control
     "If": control.if_,
     "Loop": control.loop,
