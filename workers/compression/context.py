@@ -47,7 +47,7 @@ class Samples:
         for start in range(0, len(self.indices), size):
             rows = list(self.indices[start : start + size])
             if self.whole:
-                yield {name: array[rows[0]] for name, array in self.arrays.items()}, rows
+                yield {n: np.asarray(array[rows[0]]) for n, array in self.arrays.items()}, rows
                 continue
             filled = rows + rows[-1:] * (size - len(rows))
             yield {name: np.ascontiguousarray(a[filled]) for name, a in self.arrays.items()}, rows

@@ -258,3 +258,22 @@ def test_dynamic_mode_needs_a_newer_opset_and_says_so(tmp_path: Path) -> None:
     path = graph(tmp_path, text, {"w": (16, 8)}, opset=9)
     with pytest.raises(StepFailed, match="opset 11"):
         apply(path, DYNAMIC, x=normal(8, 16))
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_int8_activations_pass_transposes(tmp_path: Path, symmetric: bool) -> None:
+    """onnxruntime's own optimizer leaves such a graph of opset 21 invalid."""
+    text = """g (float[N, 8, 6, 6] x) => (float[N, 6, 6, 8] y) {
+        c = Conv(x, w, b)
+        t = Transpose<perm = [0, 2, 3, 1]>(c)
+        m = MatMul(t, v)
+        r = Relu(m)
+        y = MatMul(r, u)
+    }"""
+    weights = {"w": (8, 8, 1, 1), "b": (8,), "v": (8, 16), "u": (16, 8)}
+    path = graph(tmp_path, text, weights, opset=21)
+    parameters = Quantize(activations="int8", symmetric=symmetric)
+    outcome, sqnr = apply(path, parameters, x=normal(32, 8, 6, 6))
+    assert len(outcome.layers) == 3
+    assert sqnr > 25
+    ort.InferenceSession(path.with_name("quantized.onnx"), providers=["CPUExecutionProvider"])

@@ -73,3 +73,15 @@ def test_a_range_never_leaves_what_was_seen(values: list[float], name: str) -> N
     low, high = ranges.finder(Quantize.model_validate({"ranges": name}))(seen)
     assert seen.low - 1e-5 <= low <= high + 1e-5
     assert high <= seen.high + 1e-5
+
+
+@pytest.mark.parametrize("name", ["minmax", "percentile", "mse", "entropy"])
+def test_16_bits_clip_nothing(heavy: np.ndarray, name: str) -> None:
+    find = ranges.finder(Quantize.model_validate({"ranges": name, "activations": "int16"}))
+    assert find(histogram(heavy)) == (heavy.min(), heavy.max())
+
+
+def test_a_few_values_are_covered_whole_by_entropy() -> None:
+    few = np.random.default_rng(0).standard_normal(200).astype(np.float32)
+    find = ranges.finder(Quantize.model_validate({"ranges": "entropy"}))
+    assert find(histogram(few)) == (few.min(), few.max())

@@ -11,9 +11,11 @@ from app.domain.steps import Quantize
 from workers.compression.histograms import Histogram
 from workers.compression.methods.quantize.integers import dequantize, quantize, range_grid
 
+_COARSE_BITS = 8
+
 _SHRINKS = np.geomspace(0.02, 1.0, 80)
 _KL_BINS = 2048
-_KL_BITS = 8
+_KL_LEAST = 16 * _KL_BINS
 _KL_STRIDE = 8
 
 
@@ -21,7 +23,9 @@ Range = tuple[float, float]
 
 
 def finder(parameters: Quantize) -> Callable[[Histogram], Range]:
-    """Return the function that the parameters ask for."""
+    """Return the function that the parameters ask for; 16 bits need not clip anything."""
+    if np.iinfo(parameters.activations).bits > _COARSE_BITS:
+        return minmax
     if parameters.ranges == "percentile":
         return partial(percentile, share=parameters.percentile / 100)
     if parameters.ranges == "mse":
@@ -71,11 +75,11 @@ def entropy(histogram: Histogram, *, dtype: str, symmetric: bool) -> Range:
     Migacz, "8-bit inference with TensorRT" (GTC 2017). Two things decide whether it works: values
     around zero, which every grid represents, are not counted (a Relu's zeros would outweigh all
     that a narrow range clips off), and a tensor that is nearly all positive has nearly all levels
-    of an asymmetric type. A type of more levels than the histogram has bins covers everything.
+    of an asymmetric type. Too few values to fill a histogram with are covered whole.
     """
     largest = max(abs(histogram.low), abs(histogram.high))
     width = 2 * largest if symmetric else max(histogram.high, 0) - min(histogram.low, 0)
-    if largest == 0 or np.iinfo(dtype).bits > _KL_BITS:
+    if largest == 0 or histogram.counts.sum() < _KL_LEAST:
         return minmax(histogram)
     levels = round(largest / width * 2 ** np.iinfo(dtype).bits)
     folded, _ = np.histogram(

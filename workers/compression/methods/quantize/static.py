@@ -10,12 +10,15 @@ kernels. Where the pairs stand follows from those kernels:
 3. A matrix product takes quantized inputs and gives float: only it reads the quantized values, and
    a transformer's residual stream stays in float32.
 4. Shape operators and MaxPool keep their input's grid, so that they can run on the integers.
-5. There are no 16-bit kernels: int16 activations round the inputs, and products run in float.
+5. There are no 16-bit kernels: int16 activations round the inputs, and products run in float. They
+   have levels enough to cover all that was seen, whatever ``ranges`` says.
 """
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -26,6 +29,7 @@ from app.domain.steps import Quantize, Skipped
 from workers.compression.calibrate import observe
 from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import constant
+from workers.compression.graph.load import save
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges, retreat
 from workers.compression.methods.quantize.integers import (
@@ -36,6 +40,7 @@ from workers.compression.methods.quantize.integers import (
 from workers.compression.methods.quantize.layers import Layer, select
 from workers.compression.methods.quantize.opset import PER_CHANNEL, at_least
 from workers.compression.methods.quantize.writer import Writer, change
+from workers.compression.targets.onnx import open_session
 
 _KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _CALIBRATION = 0.3
@@ -75,12 +80,19 @@ def quantize_static(
     share = 1.0 if context.max_quality_drop is None else _CALIBRATION
     grids = _calibrate(model, sites, parameters, context, lambda f: advance(share * f))
     write = partial(_write, model, parameters, grids)
+    if parameters.activations == "int8" and not _runs(write({}).model):
+        write = partial(write, standard=False)
     layers = [str(site.layer.node.name) for site in sites]
     return retreat.within(write, model, layers, context, lambda f: advance(share + f * (1 - share)))
 
 
 def _write(
-    model: ir.Model, parameters: Quantize, grids: Mapping[str, Grid], left: Mapping[str, str]
+    model: ir.Model,
+    parameters: Quantize,
+    grids: Mapping[str, Grid],
+    left: Mapping[str, str],
+    *,
+    standard: bool = True,
 ) -> Outcome:
     """Return a quantized copy of a graph.
 
@@ -89,6 +101,7 @@ def _write(
         parameters: what to do.
         grids: of the values to quantize, by name.
         left: nodes that stay in float, each with the reason.
+        standard: write the standard's QuantizeLinear, not onnxruntime's own.
     """
     copy = model.clone()
     layers, skipped = select(copy, parameters)
@@ -102,12 +115,28 @@ def _write(
             skipped.append(Skipped(node=name, reason=left[name]))
         else:
             sites.append(site)
-    writer = Writer(copy, parameters.activations)
+    writer = Writer(copy, parameters.activations, standard=standard)
     found = {value: grids[str(value.name)] for site in sites for value in site.values}
     changes = [_write_weight(writer, site, parameters, found) for site in sites]
     _write_pairs(writer, sites, found)
     writer.edit.remove_unused()
     return Outcome(copy, changes, skipped)
+
+
+def _runs(model: ir.Model) -> bool:
+    """Return whether onnxruntime takes a graph.
+
+    Its optimizer (1.32) turns int8 into uint8 and, from opset 21 on, forgets the type that a
+    QuantizeLinear which it has moved past a Transpose is said to give.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "tried.onnx"
+        save(model, path)
+        try:
+            open_session(path, threads=1)
+        except Exception:  # noqa: BLE001 (onnxruntime has one class for each status code)
+            return False
+    return True
 
 
 def _site(layer: Layer, parameters: Quantize) -> Site:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from app.domain.reports import LayerChange
 from workers.compression.graph.editor import Editor
+from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.quantize import integers
 from workers.compression.methods.quantize.integers import Grid
 from workers.compression.methods.quantize.layers import Layer
@@ -27,15 +28,18 @@ class Writer:
     Args:
         model: the graph to edit.
         activations: numpy's name of the activations' type.
+        standard: use the standard's operators where the opset has them.
     """
 
-    def __init__(self, model: ir.Model, activations: str = "uint8") -> None:
+    def __init__(
+        self, model: ir.Model, activations: str = "uint8", *, standard: bool = True
+    ) -> None:
         self.edit = Editor(model)
         self._weights: dict[tuple[ir.Value, int | None, bool], tuple[Grid, ir.Value]] = {}
         self._dequantized: dict[ir.Value, ir.Value] = {}
         opset = model.graph.opset_imports.get("", 0)
         needed = _SIXTEEN_BIT_OPSET if activations.endswith("16") else PER_CHANNEL
-        self._domain = "" if opset >= needed else _MICROSOFT
+        self._domain = "" if standard and opset >= needed else _MICROSOFT
 
     def weight(
         self,
@@ -131,5 +135,5 @@ def change(layer: Layer, how: str, grid: Grid, stored: NDArray[Any]) -> LayerCha
         change=f"weights float32 → {stored.dtype} {per}, {how}",
         bytes_before=array.nbytes,
         bytes_after=stored.nbytes + grid.scale.nbytes + grid.zero_point.nbytes,
-        sqnr_db=integers.sqnr_db(array, integers.dequantize(stored, grid)),
+        sqnr_db=sqnr_db(array, integers.dequantize(stored, grid)),
     )
