@@ -12,6 +12,15 @@ _TOLERANCE = 0.01
 _LEAST = 1e-30
 
 
+def sqnr_db(signal: NDArray[Any], approximation: NDArray[Any]) -> float | None:
+    """Return 10·log10 of signal over error power, None when the error is zero."""
+    error = float(np.sum(np.square(signal - approximation), dtype=np.float64))
+    if error == 0:
+        return None
+    power = float(np.sum(np.square(signal), dtype=np.float64))
+    return round(10 * float(np.log10(max(power, 1e-300) / error)), 2)
+
+
 def are_scores(output: NDArray[Any]) -> bool:
     """Return whether a sample's output is a vector of class scores: ``[1, C]``, C > 1, floats."""
     return output.dtype.kind == "f" and output.ndim == 2 and output.shape[1] > 1

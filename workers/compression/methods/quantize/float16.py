@@ -15,8 +15,8 @@ from app.domain.steps import Quantize, Skipped
 from workers.compression.graph.editor import constant, name_nodes
 from workers.compression.graph.load import INLINE_LIMIT
 from workers.compression.graph.operators import operator_of
+from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize.integers import sqnr_db
 
 _LARGEST = 65504.0
 

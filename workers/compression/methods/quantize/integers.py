@@ -113,12 +113,3 @@ def quantize_bias(bias: Floats, scale: Floats) -> NDArray[np.int32]:
     limits = np.iinfo(np.int32)
     rounded = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
     return np.clip(rounded, limits.min, limits.max).astype(np.int32)
-
-
-def sqnr_db(signal: NDArray[Any], approximation: NDArray[Any]) -> float | None:
-    """Return 10·log10 of signal over error power, None when the error is zero."""
-    error = float(np.sum(np.square(signal - approximation), dtype=np.float64))
-    if error == 0:
-        return None
-    power = float(np.sum(np.square(signal), dtype=np.float64))
-    return round(10 * float(np.log10(max(power, 1e-300) / error)), 2)
