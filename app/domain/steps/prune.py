@@ -81,7 +81,7 @@ class Prune(Step):
     begin: float = Field(
         default=0.0, ge=0, le=1, description="Share of training before the schedule starts."
     )
-    end: float = Field(default=0.75, ge=0, le=1, description="Share of training when it is done.")
+    end: float = Field(default=0.5, ge=0, le=1, description="Share of training when it is done.")
     reconstruct: bool = Field(
         default=True,
         description="Fit the next layer to what is left by least squares, where there is data.",

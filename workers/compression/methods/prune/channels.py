@@ -98,7 +98,7 @@ def _allocate(
     """Choose units, and say so where fewer can go than was asked for."""
     ratio, what = parameters.ratio, parameters.of
     if what == "latency":
-        removed, gone = allocate_time(model, analysis, scores, ground, ratio, context)
+        removed, gone = allocate_time(model, analysis, scores, ground, parameters, context)
     else:
         cost = cost_of(what, model, analysis, ground.sample)
         removed = allocate(analysis, scores, cost, ratio, parameters.scope)

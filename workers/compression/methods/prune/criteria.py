@@ -45,6 +45,4 @@ def score(
         scores = importance.magnitude(found, analysis, parameters.norm)
     if kind == "lamp":
         return importance.lamp(scores, analysis)
-    if kind in ("taylor", "hessian"):
-        return scores
     return importance.normalized(scores, analysis)

@@ -84,7 +84,11 @@ def prune_weights(
 
 
 class _Gradual:
-    """Keeps weights at zero while more and more of them become so."""
+    """Keeps weights at zero while more and more of them become so.
+
+    At 0, before the first step, learning rates are tried: one is sought that serves in the end, so
+    they are tried on as many zeros as there will be.
+    """
 
     def __init__(self, layers: list[Layer], factors: dict[str, Array], parameters: Prune) -> None:
         self.layers, self.factors, self.parameters = layers, factors, parameters
@@ -92,7 +96,7 @@ class _Gradual:
         self.kept: dict[str, torch.Tensor] = {}
 
     def __call__(self, executor: Executor, done: float) -> None:
-        due = timetable.part_at(self.parameters, done)
+        due = timetable.part_at(self.parameters, done) if done else self.parameters.iterations
         if due != self.part:
             self.part = due
             weights = {
