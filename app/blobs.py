@@ -20,7 +20,6 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -29,13 +28,14 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from app.domain.problems import NotFound, TooLarge, Unavailable
+from app.arriving import Digest, joined, write
+from app.domain.problems import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 _MIB = 1024**2
-_BLOCK_BYTES = 4 * _MIB  # hashed and handed on at a time
+_BLOCK_BYTES = 4 * _MIB  # handed on at a time
 _PART_BYTES = 8 * _MIB  # of a multipart upload
 _PARTS_AT_ONCE = 3
 _LARGEST_COPY_BYTES = 5 * 1024**3  # S3 copies no larger object by itself
@@ -111,17 +111,17 @@ class Blobs:
             TooLarge: there are more than ``limit`` bytes.
         """
         key = _incoming_key()
-        digest = _Digest()
+        digest = Digest()
         try:
             with _translated():
                 blocks = digest.through(chunks, limit)
                 if self._root is not None:
-                    await _write(self._root / key, blocks)
+                    await write(self._root / key, blocks)
                 else:
                     await obstore.put_async(
                         self._store,
                         key,
-                        blocks,
+                        joined(blocks),
                         chunk_size=_PART_BYTES,
                         max_concurrency=_PARTS_AT_ONCE,
                     )
@@ -316,71 +316,6 @@ def _remote(
     url: str, config: dict[str, str], client: "ClientConfig", retry: "RetryConfig"
 ) -> ObjectStore:
     return from_url(url, config=config, client_options=client, retry_config=retry)  # type: ignore[call-overload, no-any-return]
-
-
-class _Digest:
-    """Counts and hashes bytes on their way, in a thread beside the one that stores them."""
-
-    def __init__(self) -> None:
-        self._hash = hashlib.sha256()
-        self.size_bytes = 0
-
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest()
-
-    async def through(self, chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-        """Yield the bytes of ``chunks`` in larger blocks; each is hashed while it is stored."""
-        hashing = None
-        async for block in _blocks(chunks):
-            self.size_bytes += len(block)
-            if self.size_bytes > limit:
-                raise TooLarge(f"the body has more than the {limit} bytes that are accepted here")
-            if hashing is not None:
-                await hashing
-            hashing = asyncio.ensure_future(asyncio.to_thread(self._hash.update, block))
-            yield block
-        if hashing is not None:
-            await hashing
-
-
-async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        parts.append(chunk)
-        size += len(chunk)
-        if size >= _BLOCK_BYTES:
-            yield b"".join(parts)
-            parts, size = [], 0
-    if parts:
-        yield b"".join(parts)
-
-
-async def _write(path: Path, blocks: AsyncIterator[bytes]) -> None:
-    """Write a file; it is on the medium at the end.
-
-    A block is written, and sent to the disk, while the next one arrives; obstore would leave all of
-    that to the flush.
-    """
-    path.parent.mkdir(exist_ok=True)
-    with path.open("xb", buffering=0) as file:
-        writing: asyncio.Future[None] | None = None
-        try:
-            async for block in blocks:
-                if writing is not None:
-                    await writing
-                writing = asyncio.ensure_future(asyncio.to_thread(_write_through, file, block))
-        finally:
-            if writing is not None:
-                await writing
-        await asyncio.to_thread(os.fsync, file.fileno())
-
-
-def _write_through(file: FileIO, block: bytes) -> None:
-    left = memoryview(block)
-    while left:
-        left = left[file.write(left) :]
-    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _digest_of(path: Path) -> tuple[str, int]:
