@@ -5,18 +5,20 @@ from typing import Annotated
 from pydantic import Field
 
 from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step, matches
+from app.domain.steps.cluster import Cluster
 from app.domain.steps.low_rank import LowRank
 from app.domain.steps.prune import Prune
 from app.domain.steps.quantize import Quantize
 
-AnyStep = Annotated[LowRank | Prune | Quantize, Field(discriminator="method")]
+AnyStep = Annotated[Cluster | LowRank | Prune | Quantize, Field(discriminator="method")]
 """Any step of a request."""
 
-METHODS: tuple[type[Step], ...] = (LowRank, Prune, Quantize)
+METHODS: tuple[type[Step], ...] = (Cluster, LowRank, Prune, Quantize)
 
 __all__ = [
     "METHODS",
     "AnyStep",
+    "Cluster",
     "Forecast",
     "LowRank",
     "Needs",

@@ -23,7 +23,7 @@ class Quantize(Step):
 
     title: ClassVar[str] = "Quantization"
     provides: ClassVar[tuple[str, ...]] = ("quantized",)
-    refuses: ClassVar[tuple[str, ...]] = ("quantized",)
+    refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
 
     method: Literal["quantize"] = "quantize"
     mode: Literal["static", "dynamic", "float16"] = Field(

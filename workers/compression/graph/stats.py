@@ -57,6 +57,8 @@ class Weight:
     zero_point: ir.Value | None = None
     axis: int | None = None
     """Axis of a zero point that is a vector."""
+    codebook: ir.Value | None = None
+    """The values that the tensor's elements are indices into."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,8 @@ def weights_of(node: ir.Node) -> list[Weight]:
     operator = operator_of(node)
     if operator is None:
         return _added_bias(node)
+    if _codebook(node) is not None:
+        return []  # it counts where the weight is used
     found = []
     for index, slot in enumerate((*operator.weights, *operator.biases)):
         weight = stored(_input(node, slot))
@@ -151,20 +155,40 @@ def weights_of(node: ir.Node) -> list[Weight]:
 
 def stored(value: ir.Value | None) -> Weight | None:
     """Follow a value back to the constant that it comes from, None if it is computed."""
-    zero_point, axis = None, None
+    zero_point, axis, codebook = None, None, None
     for _ in range(_REACH):
         if value is None:
             return None
         tensor = ir.convenience.get_const_tensor(value)
         if tensor is not None:
-            return Weight(value, tensor, zero_point, axis)
+            return Weight(value, tensor, zero_point, axis, codebook)
         node = value.producer()
+        if node is not None and node.op_type == "Mul":  # values of a codebook, scaled by channel
+            value = _input(node, 0)
+            node = value.producer() if value is not None else None
+            if node is None or _codebook(node) is None:
+                return None
+        if node is not None and (book := _codebook(node)) is not None:
+            codebook, value = book, _input(node, 1)
+            continue
         if node is None or node.op_type not in _CARRIERS:
             return None
         if node.op_type == "DequantizeLinear":
             zero_point, axis = _input(node, 2), node.attributes.get_int("axis", 1)
         value = _input(node, 0)
     return None
+
+
+def _codebook(node: ir.Node) -> ir.Value | None:
+    """Return the values that a node looks constant indices up in, None for any other node."""
+    book, indices = _input(node, 0), _input(node, 1)
+    if node.op_type != "Gather" or book is None or book.const_value is None:
+        return None
+    cast = indices.producer() if indices is not None else None
+    if len(book.const_value.shape) != 1 or cast is None or cast.op_type != "Cast":
+        return None
+    stored_indices = _input(cast, 0)
+    return book if stored_indices is not None and stored_indices.is_initializer() else None
 
 
 def _computed_ahead(model: ir.Model) -> ir.Model:
@@ -242,6 +266,9 @@ def _nonzero(weight: Weight, node: ir.Node) -> int:
     array = weight.tensor.numpy()
     if packed := _packed(weight, node):
         return _nonzero_packed(array, packed, node.attributes.get_int("bits", 4))
+    if weight.codebook is not None and weight.codebook.const_value is not None:
+        zeros = np.flatnonzero(weight.codebook.const_value.numpy() == 0)
+        return int(array.size - np.isin(array.astype(np.uint8), zeros).sum())
     point = ir.convenience.get_const_tensor(weight.zero_point) if weight.zero_point else None
     zero = None if point is None else point.numpy()
     if zero is not None and zero.size > 1:

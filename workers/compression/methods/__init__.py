@@ -10,6 +10,7 @@ from typing import Any
 import onnx_ir as ir
 
 from workers.compression.context import Context
+from workers.compression.methods.cluster import cluster
 from workers.compression.methods.low_rank import low_rank
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import prune
@@ -18,4 +19,9 @@ from workers.compression.methods.quantize import quantize
 Method = Callable[[ir.Model, Any, Context, Callable[[float], None]], Outcome]
 """From graph, parameters, context and a progress function (0-1) to the outcome."""
 
-METHODS: dict[str, Method] = {"low_rank": low_rank, "prune": prune, "quantize": quantize}
+METHODS: dict[str, Method] = {
+    "cluster": cluster,
+    "low_rank": low_rank,
+    "prune": prune,
+    "quantize": quantize,
+}

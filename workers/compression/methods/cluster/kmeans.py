@@ -1,0 +1,61 @@
+"""k-means of numbers on a line: arrays in, arrays out."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_ROUNDS = 100
+_TOLERANCE = 1e-6
+_BINS = 4096
+
+
+def codebook(
+    values: NDArray[np.floating[Any]], clusters: int, *, zero: bool
+) -> NDArray[np.float32]:
+    """Return the centres that values are nearest to, sorted; fewer where values are few.
+
+    Lloyd's algorithm, from centres as dense as the cube root of the values' density, which is best
+    for many centres (Panter & Dite 1951). On a line a cluster is a stretch of the sorted values, so
+    that a round costs no more than finding its ends.
+
+    Args:
+        values: of any shape, finite.
+        clusters: at most.
+        zero: one centre is and stays exactly zero.
+    """
+    ordered = np.sort(values.reshape(-1).astype(np.float64))
+    distinct = np.unique(ordered)
+    if len(distinct) <= clusters:
+        return distinct.astype(np.float32)
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    centres = _start(ordered, clusters)
+    for _ in range(_ROUNDS):
+        if zero:
+            centres[np.argmin(np.abs(centres))] = 0.0
+        ends = np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2)
+        edges = np.concatenate([[0], ends, [len(ordered)]])
+        counts = np.diff(edges)
+        means = np.diff(sums[edges]) / np.maximum(counts, 1)
+        moved = np.sort(np.where(counts > 0, means, centres))
+        if np.abs(moved - centres).max() <= _TOLERANCE * (ordered[-1] - ordered[0]):
+            centres = moved
+            break
+        centres = moved
+    if zero:
+        centres[np.argmin(np.abs(centres))] = 0.0
+    return np.unique(centres.astype(np.float32))
+
+
+def _start(ordered: NDArray[np.float64], clusters: int) -> NDArray[np.float64]:
+    counts, edges = np.histogram(ordered, bins=_BINS)
+    share = np.concatenate([[0.0], np.cumsum(np.cbrt(counts))])
+    places = (np.arange(clusters) + 0.5) / clusters * share[-1]
+    start: NDArray[np.float64] = np.interp(places, share, edges)
+    return start
+
+
+def nearest(values: NDArray[np.floating[Any]], centres: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the index of the centre that each value is nearest to, in the values' shape."""
+    middles = (centres[1:] + centres[:-1]) / 2
+    return np.searchsorted(middles, values).astype(np.uint8)
