@@ -101,7 +101,14 @@ def _classes(name: str, axis: int, probabilities: bool) -> Term:
     def term(outputs: Outputs, _teacher: Outputs, targets: Tensor | None) -> Tensor:
         assert targets is not None
         scores = losses.logits(outputs[name], axis, probabilities=probabilities)
-        return losses.cross_entropy(scores, targets.reshape(-1).long())
+        classes = targets.reshape(-1).long()
+        low, high = int(classes.min()), int(classes.max())
+        if low < 0 or high >= scores.shape[1]:
+            raise DatasetMismatch(
+                f"Targets name classes from {low} to {high}, and output '{name}' has"
+                f" {scores.shape[1]} classes, from 0 on."
+            )
+        return losses.cross_entropy(scores, classes)
 
     return term
 

@@ -40,7 +40,10 @@ class Recover(BaseModel):
         default="adamw", description="AdamW, or SGD with momentum 0.9."
     )
     batch_size: int | None = Field(
-        default=None, ge=1, le=65_536, description="Samples of one step. Default: 32 to 128."
+        default=None,
+        ge=1,
+        le=65_536,
+        description="Samples of one step. Default: up to 128, fewer of large ones or few.",
     )
     augment: list[Literal["flip", "shift"]] = Field(
         default=[],

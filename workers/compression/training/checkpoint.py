@@ -15,33 +15,45 @@ _FACTS = "facts"
 Tensors = dict[str, Tensor]
 
 
-def save(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+def save(path: Path, parts: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]) -> None:
     """Write tensors and facts in place of what was there.
 
     Args:
         path: the file, ending in ``.npz``.
-        tensors: by name, on any device.
+        parts: tensors on any device, by part and name.
         facts: whatever JSON can say.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    arrays = {f"tensor/{name}": tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    arrays = {
+        f"{part}/{name}": tensor.detach().cpu().numpy()
+        for part, tensors in parts.items()
+        for name, tensor in tensors.items()
+    }
     words = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-    with part.open("wb") as file:
+    unfinished = path.with_name(path.name + ".part")
+    with unfinished.open("wb") as file:
         np.savez(file, allow_pickle=False, **{_FACTS: words}, **arrays)
-    part.replace(path)
+    unfinished.replace(path)
 
 
 def load(path: Path) -> tuple[Tensors, dict[str, Any]] | None:
-    """Return what ``save`` wrote, None where there is nothing sound."""
+    """Return tensors, as ``<part>/<name>``, and facts; None where there is nothing sound."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             facts = json.loads(arrays[_FACTS].tobytes())
             tensors = {
-                name.removeprefix("tensor/"): torch.from_numpy(arrays[name].copy())
+                name: torch.from_numpy(arrays[name]).clone()
                 for name in arrays.files
                 if name != _FACTS
             }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None
     return tensors, facts
+
+
+def part(tensors: Mapping[str, Tensor], name: str) -> Tensors:
+    """Return one part of the tensors, by their own names."""
+    start = f"{name}/"
+    return {
+        key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)
+    }

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,21 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from app.domain.problems import StepFailed
-from app.domain.reports import ERRORS, Metric
+from app.domain.reports import ERRORS
 from app.domain.steps.recover import Recover
 from workers.compression.context import Context
-from workers.compression.intake.split import split
 from workers.compression.measure.quality import Score
 from workers.compression.schedules import warm_up_cosine
-from workers.compression.training import checkpoint
-from workers.compression.training.feed import Batch, Feed, Forward, Outputs
+from workers.compression.training import checkpoint, optimizers
+from workers.compression.training.feed import Feed
+from workers.compression.training.portions import batch_size, divide
+from workers.compression.training.task import Task
 
 Advance = Callable[[float], None]
 
-_VALIDATION_SHARE = 0.1
-_MOST_VALIDATION = 2000
-_LEAST_SAMPLES = 20
-"""With fewer, validation looks at what is trained on."""
 _CHECKPOINT_SECONDS = 5.0
 _CHECKPOINT_SHARE = 0.05
 """Of the time may go into writing states."""
@@ -40,33 +37,11 @@ _SLOWER = 0.1
 _PACE_STEPS = 8
 _HEADROOM = 0.95
 """Of the minutes are planned; the rest is for the pace's noise."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is trained, and what for.
-
-    Attributes:
-        parameters: by name; changed in place.
-        forward: runs the graph.
-        loss: a number from outputs and the batch that they answer, a mean over its samples.
-        rates: factors of the learning rate by parameter; 1 where there is none.
-        constrain: called after each step with the share of the training that is done, without
-            gradient: puts parameters back to where they must be.
-        settled: the share of the training from which a state may be kept: earlier ones are not
-            what is asked for yet.
-        metric: against the targets and of which output; without, the loss alone decides.
-        exact: no mixed precision, on any device.
-    """
-
-    parameters: Mapping[str, nn.Parameter]
-    forward: Forward
-    loss: Callable[[Outputs, Batch], Tensor]
-    rates: Mapping[str, float] = field(default_factory=dict)
-    constrain: Callable[[float], None] | None = None
-    settled: float = 0.0
-    metric: tuple[Metric, str] | None = None
-    exact: bool = False
+_TRIAL_SHARE = 0.03
+_TRIAL_STEPS = (10, 200)
+"""Of a trial of a learning rate: a share of all steps, in these bounds."""
+_ORDER, _AUGMENT, _TRIAL = range(3)
+"""Streams of random numbers."""
 
 
 @dataclass
@@ -78,7 +53,10 @@ class _State:
     step: int = 0
     """Steps done."""
     seconds: float = 0.0
-    slower: float = 1.0
+    rate: float = 0.0
+    """The peak of the learning rate."""
+    slowed: bool = False
+    """It went astray, and started again."""
     best: tuple[float, float] = (math.inf, math.inf)
     """Metric, or loss again, and loss: less is better."""
     stale: int = 0
@@ -134,16 +112,15 @@ class _Training:
 
     def __init__(self, task: Task, feed: Feed, wish: Recover, context: Context, name: str) -> None:
         self._task, self._wish, self._context = task, wish, context
-        self._rows, self._validation = _divide(feed, context.seed)
-        self._size = _batch_size(feed, wish, len(self._rows))
+        self._rows, self._validation = divide(feed, context.seed)
+        self._size = batch_size(feed, wish, len(self._rows))
         self._feed = feed if feed.fixed else replace(feed, size=min(feed.size, self._size))
         self._epoch_steps = math.ceil(len(self._rows) / self._size)
         self._state = _State(total=self._epoch_steps * wish.epochs)
         for parameter in task.parameters.values():
             parameter.data = parameter.data.clone()  # where it lies depends on nothing else
         self._best = self._copy()
-        self._optimizer = _optimizer(task, wish)
-        self._peak = wish.learning_rate or default_rate(wish)
+        self._optimizer = optimizers.make(wish.optimizer, task)
         self._order: tuple[int, Sequence[int]] = (-1, [])
         self._clock = time.monotonic()
         self._written, self._write_seconds = self._clock, 0.0
@@ -155,20 +132,19 @@ class _Training:
         return self._state.step / self._state.total
 
     def resume(self) -> bool:
-        """Go on from a state on disk, else judge the start; return whether it was finished."""
+        """Go on from a state on disk, else start; return whether it was finished."""
         found = checkpoint.load(self._path) if self._path else None
-        if found is not None and found[1].get("of") == self._fingerprint():
-            tensors, facts = found
-            self._put("best", tensors, self._best)
-            if facts["finished"]:
-                self._keep(self._best)
-                return True
-            self._put("now", tensors, dict(self._task.parameters))
-            self._state = _State(**facts["state"] | {"best": tuple(facts["state"]["best"])})
-            self._load_optimizer(tensors)
+        if found is None or found[1].get("of") != self._fingerprint():
+            self._start()
             return False
-        if self._task.settled == 0:
-            self._judge()
+        tensors, facts = found
+        self._best = checkpoint.part(tensors, "best")
+        if facts["finished"]:
+            self._put(self._best)
+            return True
+        self._put(checkpoint.part(tensors, "now"))
+        optimizers.load_moments(self._optimizer, checkpoint.part(tensors, "moments"))
+        self._state = _State(**facts["state"] | {"best": tuple(facts["state"]["best"])})
         return False
 
     def over(self) -> bool:
@@ -181,14 +157,8 @@ class _Training:
     def step(self) -> None:
         """Do one step of the optimizer, and what is due after it."""
         state = self._state
-        rate = self._peak * state.slower * warm_up_cosine(state.step, state.total)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
-        loss = self._gradients(self._batch())
-        norm = nn.utils.clip_grad_norm_(self._trained(), _GRADIENT_NORM)
-        if not (math.isfinite(loss) and math.isfinite(float(norm))):
-            raise _Astray
-        self._optimizer.step()
+        rate = state.rate * warm_up_cosine(state.step, state.total)
+        loss = self._update(self._batch(), rate, (_AUGMENT, state.step))
         state.step += 1
         state.loss += loss
         self._constrain(self.done)
@@ -205,16 +175,16 @@ class _Training:
         Raises:
             StepFailed: it went astray before.
         """
-        if self._state.slower < 1:
+        state = self._state
+        if state.slowed:
             raise StepFailed(
-                "Training went astray: the loss is not a number, at"
-                f" {self._peak * self._state.slower:.1e} as learning rate too. Ask for a lower"
-                " 'learning_rate', or compress less."
+                f"Training went astray: the loss is not a number, at {state.rate:.1e} as learning"
+                " rate too. Ask for a lower 'learning_rate', or compress less."
             )
-        self._keep(self._best)
-        self._optimizer = _optimizer(self._task, self._wish)
-        self._state = _State(
-            self._state.total, seconds=self._state.seconds, slower=_SLOWER, best=self._state.best
+        self._put(self._best)
+        self._optimizer = optimizers.make(self._wish.optimizer, self._task)
+        self._state = replace(
+            state, step=0, rate=state.rate * _SLOWER, slowed=True, stale=0, loss=0.0
         )
 
     def finish(self) -> None:
@@ -222,17 +192,51 @@ class _Training:
         if not math.isfinite(self._state.best[0]):
             self._constrain(1.0)
             self._best = self._copy()
-        self._keep(self._best)
+        self._put(self._best)
         if self._path:
-            checkpoint.save(
-                self._path, _named("best", self._best), self._facts() | {"finished": True}
-            )
+            self._write({"best": self._best}, finished=True)
 
-    def _gradients(self, rows: list[int]) -> float:
+    def _start(self) -> None:
+        """Judge the state before training, and choose the learning rate."""
+        if self._task.settled == 0:
+            self._judge(epoch=0)
+        self._state.rate = self._wish.learning_rate or optimizers.find_rate(
+            self._wish.optimizer, self._trial
+        )
+        self._optimizer = optimizers.make(self._wish.optimizer, self._task)
+
+    def _trial(self, rate: float) -> float:
+        """Return the loss after a few steps at a rate, from the start and back to it."""
+        self._optimizer = optimizers.make(self._wish.optimizer, self._task)
+        low, high = _TRIAL_STEPS
+        steps = min(max(low, round(self._state.total * _TRIAL_SHARE)), high)
+        random = np.random.default_rng([self._context.seed, _TRIAL])
+        start, loss = self._copy(), math.inf
+        try:
+            for step in range(steps):
+                rows = random.choice(self._rows, self._size, replace=False).tolist()
+                self._update(rows, rate * warm_up_cosine(step, steps), (_TRIAL, step))
+                self._constrain(0.0)
+            loss = self._validated()[0]
+        except _Astray:
+            pass
+        self._put(start)
+        return loss
+
+    def _update(self, rows: list[int], rate: float, key: tuple[int, int]) -> float:
+        """Do one step of the optimizer; return the loss before it."""
+        optimizers.set_rate(self._optimizer, rate)
+        loss = self._gradients(rows, np.random.default_rng([self._context.seed, *key]))
+        norm = nn.utils.clip_grad_norm_(self._task.parameters.values(), _GRADIENT_NORM)
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            raise _Astray
+        self._optimizer.step()
+        return loss
+
+    def _gradients(self, rows: list[int], random: np.random.Generator) -> float:
         """Sum up the gradients of a batch, run by run; return its loss."""
         self._optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        random = np.random.default_rng([self._context.seed, 1, self._state.step])
         for part in self._feed.parts(rows):
             batch = self._feed.batch(part, random)
             with self._precision():
@@ -248,38 +252,44 @@ class _Training:
         return total
 
     def _epoch_ends(self) -> None:
-        state, tell = self._state, self._context.tell
+        state = self._state
         epoch = math.ceil(state.step / self._epoch_steps)
         steps = (state.step - 1) % self._epoch_steps + 1
-        tell("loss", state.loss / steps, epoch)
+        self._context.tell("loss", state.loss / steps, epoch)
         state.loss = 0.0
         if self.done >= self._task.settled:
             self._judge(epoch)
 
-    @torch.no_grad()
-    def _judge(self, epoch: int = 0) -> None:
+    def _judge(self, epoch: int) -> None:
         """Judge the state on the samples that are set aside, and keep it if it is the best."""
-        total, score = 0.0, self._task.metric and Score(*self._task.metric)
+        loss, figure = self._validated()
+        self._context.tell("validation_loss", loss, epoch)
+        key = (loss, loss)
+        if figure is not None and self._task.metric is not None:
+            metric = self._task.metric[0]
+            self._context.tell(f"validation_{metric}", figure, epoch)
+            key = (figure if metric in ERRORS else -figure, loss)
+        self._state.stale += 1
+        if math.isfinite(loss) and key < self._state.best:
+            self._state.best, self._state.stale = key, 0
+            self._best = self._copy()
+
+    @torch.no_grad()
+    def _validated(self) -> tuple[float, float | None]:
+        """Return loss and metric on the samples that are set aside."""
+        metric = self._task.metric
+        score = None if metric is None else Score(*metric)
+        total = 0.0
         for part in self._feed.parts(self._validation):
             batch = self._feed.batch(part)
             outputs = self._feed.outputs(self._task.forward, batch)
             total += float(self._task.loss(outputs, batch)) * len(part)
-            if score and self._task.metric and batch.targets is not None:
-                answers = outputs[self._task.metric[1]].float().cpu().numpy()
-                for index, target in enumerate(batch.targets.cpu().numpy()):
-                    score.add(answers[index : index + 1], target)
-        loss = total / len(self._validation)
-        figure = loss
-        self._context.tell("validation_loss", loss, epoch)
-        if score and self._task.metric:
-            metric = self._task.metric[0]
-            self._context.tell(f"validation_{metric}", score.value, epoch)
-            figure = score.value if metric in ERRORS else -score.value
-        if math.isfinite(loss) and (figure, loss) < self._state.best:
-            self._state.best, self._state.stale = (figure, loss), 0
-            self._best = self._copy()
-        else:
-            self._state.stale += 1
+            if score is None or metric is None or batch.targets is None:
+                continue
+            answers = outputs[metric[1]].cpu().numpy()
+            for index, target in enumerate(batch.targets.cpu().numpy()):
+                score.add(answers[index : index + 1], target)
+        return total / len(self._validation), None if score is None else score.value
 
     def _plan(self) -> None:
         """Do fewer steps where the pace so far would not fit them into the minutes."""
@@ -293,7 +303,7 @@ class _Training:
         """Return the rows of the next step."""
         epoch, place = divmod(self._state.step, self._epoch_steps)
         if self._order[0] != epoch:
-            random = np.random.default_rng([self._context.seed, 0, epoch])
+            random = np.random.default_rng([self._context.seed, _ORDER, epoch])
             self._order = epoch, [self._rows[i] for i in random.permutation(len(self._rows))]
         return list(self._order[1][place * self._size : (place + 1) * self._size])
 
@@ -310,99 +320,34 @@ class _Training:
     def _seconds(self) -> float:
         return self._state.seconds + time.monotonic() - self._clock
 
-    def _trained(self) -> list[nn.Parameter]:
-        return list(self._task.parameters.values())
-
     def _copy(self) -> dict[str, Tensor]:
         return {name: each.detach().clone() for name, each in self._task.parameters.items()}
 
     @torch.no_grad()
-    def _keep(self, state: Mapping[str, Tensor]) -> None:
+    def _put(self, state: Mapping[str, Tensor]) -> None:
         for name, parameter in self._task.parameters.items():
             parameter.copy_(state[name])
 
-    @torch.no_grad()
-    def _put(self, prefix: str, tensors: Mapping[str, Tensor], into: Mapping[str, Tensor]) -> None:
-        for name, tensor in into.items():
-            tensor.copy_(tensors[f"{prefix}/{name}"])
-
     def _write_if_due(self) -> None:
         """Write the state from time to time, the less often the longer it takes."""
-        now = time.monotonic()
+        began = time.monotonic()
         pause = max(_CHECKPOINT_SECONDS, self._write_seconds / _CHECKPOINT_SHARE)
-        if self._path is None or now - self._written < pause:
+        if self._path is None or began - self._written < pause:
             return
-        state = _named("best", self._best) | _named("now", self._task.parameters)
-        checkpoint.save(self._path, state | self._moments(), self._facts() | {"finished": False})
+        moments = optimizers.moments(self._optimizer)
+        self._write(
+            {"best": self._best, "now": self._task.parameters, "moments": moments}, finished=False
+        )
         self._written = time.monotonic()
-        self._write_seconds = self._written - now
+        self._write_seconds = self._written - began
 
-    def _facts(self) -> dict[str, Any]:
+    def _write(self, parts: Mapping[str, Mapping[str, Tensor]], *, finished: bool) -> None:
+        assert self._path is not None
         state = asdict(self._state) | {"seconds": self._seconds()}
-        return {"of": self._fingerprint(), "state": state}
+        facts = {"of": self._fingerprint(), "state": state, "finished": finished}
+        checkpoint.save(self._path, parts, facts)
 
     def _fingerprint(self) -> list[Any]:
         """What a state on disk must have been made with."""
         shapes = [[name, *each.shape] for name, each in self._task.parameters.items()]
         return [self._wish.model_dump(mode="json"), self._context.seed, self._size, shapes]
-
-    def _moments(self) -> dict[str, Tensor]:
-        """Return the optimizer's tensors."""
-        return {
-            f"moment/{index}/{key}": value
-            for index, entry in self._optimizer.state_dict()["state"].items()
-            for key, value in entry.items()
-            if value is not None
-        }
-
-    def _load_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in tensors.items():
-            if name.startswith("moment/"):
-                _, index, key = name.split("/")
-                state.setdefault(int(index), {})[key] = tensor
-        groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def default_rate(wish: Recover) -> float:
-    """Return the peak of the learning rate where the user names none."""
-    return 1e-3 if wish.optimizer == "adamw" else 1e-2
-
-
-def _divide(feed: Feed, seed: int) -> tuple[list[int], list[int]]:
-    """Return the rows to train on and those to choose the best state with."""
-    rows, targets = feed.samples.indices, feed.samples.targets
-    if len(rows) < _LEAST_SAMPLES:
-        return list(rows), list(rows)
-    own = None if targets is None else targets[list(rows)]
-    share = min(_VALIDATION_SHARE, _MOST_VALIDATION / len(rows))
-    parts = split(len(rows), own, seed, share)
-    return [rows[i] for i in parts.train], [rows[i] for i in parts.held_out]
-
-
-def _batch_size(feed: Feed, wish: Recover, samples: int) -> int:
-    """Return how many samples a step takes: fewer of large ones, and of a small dataset.
-
-    A batch is made of whole runs.
-    """
-    row = feed.samples.indices[0]
-    each = sum(array[row].nbytes for array in feed.samples.arrays.values())
-    most = 128 if each <= 1 << 14 else 64 if each <= 1 << 17 else 32
-    size = wish.batch_size or min(most, max(8, samples // 16))
-    size = max(1, min(size, samples))
-    return math.ceil(size / feed.size) * feed.size if feed.fixed else size
-
-
-def _optimizer(task: Task, wish: Recover) -> torch.optim.Optimizer:
-    groups = [
-        {"params": [parameter], "factor": task.rates.get(name, 1.0)}
-        for name, parameter in task.parameters.items()
-    ]
-    if wish.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=1.0, momentum=0.9, fused=True)
-    return torch.optim.AdamW(groups, lr=1.0, weight_decay=0.0, fused=True)
-
-
-def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
