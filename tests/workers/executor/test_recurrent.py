@@ -1,6 +1,7 @@
 """Recurrent layers: the source's outputs and gradients."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx_ir as ir
@@ -13,7 +14,7 @@ from workers.compression.graph.load import load
 
 
 class Reader(nn.Module):
-    def __init__(self, kind: type[nn.RNNBase], *, both: bool) -> None:
+    def __init__(self, kind: Callable[..., nn.Module], *, both: bool) -> None:
         super().__init__()
         self.body = kind(5, 6, num_layers=2, bidirectional=both, batch_first=True)
         self.head = nn.Linear(12 if both else 6, 3)

@@ -12,12 +12,14 @@ import torch
 from workers.compression.executor.node import Node
 from workers.compression.executor.operators import (
     activations,
+    attention,
     casting,
     control,
     convolution,
     creation,
     elementwise,
     indexing,
+    integers,
     linear,
     normalization,
     pooling,
@@ -26,6 +28,7 @@ from workers.compression.executor.operators import (
     reduction,
     resizing,
     shape,
+    spatial,
 )
 from workers.compression.executor.operators.elementwise import (
     binary,
@@ -37,12 +40,14 @@ from workers.compression.executor.plan import Function
 
 OPERATORS: dict[str, Callable[[Node], Function]] = {
     # convolutions and products
+    "Attention": attention.attention,
     "Conv": convolution.conv,
     "ConvTranspose": convolution.conv_transpose,
     "Det": linear.det,
     "Einsum": linear.einsum,
     "Gemm": linear.gemm,
     "MatMul": linear.matmul,
+    "RotaryEmbedding": attention.rotary_embedding,
     # activations
     "Celu": activations.celu,
     "Clip": activations.clip,
@@ -116,10 +121,18 @@ OPERATORS: dict[str, Callable[[Node], Function]] = {
     "Or": commutative(torch.logical_or),
     "Where": elementwise.where,
     "Xor": commutative(torch.logical_xor),
+    # images at computed places
+    "AffineGrid": spatial.affine_grid,
+    "Col2Im": spatial.col2im,
+    "GridSample": spatial.grid_sample,
+    "MaxUnpool": spatial.max_unpool,
     # types and quantization
     "Cast": casting.cast,
     "CastLike": casting.cast_like,
+    "ConvInteger": integers.conv_integer,
     "DequantizeLinear": quantization.dequantize,
+    "DynamicQuantizeLinear": integers.dynamic_quantize,
+    "MatMulInteger": integers.matmul_integer,
     "QuantizeLinear": quantization.quantize,
     # shapes
     "CenterCropPad": shape.center_crop_pad,

@@ -83,7 +83,8 @@ def _gru(
 
 
 def _simple(kernel: Callable[..., Any], form: Form, *values: Any) -> tuple[Tensor, ...]:
-    x, weight, recurrence, bias, _, state = (*values, *(None,) * (6 - len(values)))
+    x, weight, recurrence, *rest = values
+    bias, _, state = rest + [None] * (3 - len(rest))
     start = _start(form, x, recurrence, state)
     return _run(form, kernel, start, x, weight, recurrence, bias)
 
