@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
+from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.quantize.integers import (
     dequantize,
     quantize,
     quantize_bias,
     range_grid,
-    sqnr_db,
     weight_grid,
 )
 
