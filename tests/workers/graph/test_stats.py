@@ -180,3 +180,27 @@ def test_sizes_that_inference_misses_are_observed_in_a_run() -> None:
 def test_operators_are_counted_in_subgraphs_too() -> None:
     assert stats.operators(read(branch())) == {"Greater": 1, "If": 1, "Mul": 2, "ReduceSum": 1}
     assert stats.operators(read(mlp())) == {"Gemm": 2, "Identity": 1, "Relu": 1}
+
+
+def test_a_graph_that_is_fixed_to_a_batch_counts_one_sample() -> None:
+    """A dynamic batch and a fixed one of any size have the same figures."""
+    for batch in (1, 4):
+        proto = convnet()
+        for end in (proto.graph.input[0], proto.graph.output[0]):
+            end.type.tensor_type.shape.dim[0].dim_value = batch
+        assert stats.measure(read(proto), SIZES).macs == CONV_MACS
+
+
+def test_weights_that_are_put_together_from_constants_count() -> None:
+    """Exporters of recurrent layers slice, join and unsqueeze their weights in the graph."""
+    nodes = [
+        helper.make_node("Concat", ["a", "b"], ["w"], axis=1),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    half = np.ones((4, 3), np.float32)
+    proto = model(
+        nodes, [value("x", "N", 4)], [value("y", "N", 6)], [tensor("a", half), tensor("b", half)]
+    )
+    found = stats.measure(read(proto), SIZES)
+    assert found.parameters == 24
+    assert found.macs == 24
