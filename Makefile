@@ -34,7 +34,8 @@ conformance: $(READY)  ## the ONNX backend node tests through the executor, by o
 	$(BIN)/python -W ignore -m tests.workers.executor.conformance
 
 bench: $(READY)  ## the benchmarks, one after the other; each prints a table
-	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for file in benchmarks/[!_]*.py; do \
+	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit 1; done
 
 # Some systems package venv without pip; then pip itself puts one in.
 $(READY): pyproject.toml constraints.txt
