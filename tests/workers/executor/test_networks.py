@@ -164,8 +164,20 @@ def test_mixed_precision_stays_near_and_trains(name: str) -> None:
     span = (wanted.max() - wanted.min()).item()
     assert (found.detach() - wanted).abs().max().item() < 0.03 * span
     for parameter in executor.parameters():
-        assert parameter.grad is not None
-        assert parameter.grad.dtype == torch.float32
+        if parameter.requires_grad:
+            assert parameter.grad is not None
+            assert parameter.grad.dtype == torch.float32
+
+
+def test_measured_statistics_are_parameters_that_are_not_trained() -> None:
+    graph, executor = zoo.graph("dense_concat"), build(zoo.graph("dense_concat"))
+    norms = [node for node in graph.graph if node.op_type == "BatchNormalization"]
+    measured = {
+        str(value.name) for node in norms for value in node.inputs[3:5] if value is not None
+    }
+    assert len(measured) == 10
+    for name in executor.names:
+        assert executor.weight(name).requires_grad == (name not in measured)
 
 
 def test_values_are_let_go_after_their_last_reader() -> None:

@@ -35,6 +35,8 @@ class Program:
     """Other constants that are read where the parameters are."""
     sizes: list[tuple[int, torch.Tensor]]
     """Constants of shape arithmetic, which stay in host memory."""
+    statistics: set[ir.Value]
+    """Those of ``weights`` that were measured and are not trained."""
     frozen: list[Skipped]
 
 
@@ -57,6 +59,7 @@ class _Shared:
     """Values that derive from shapes and constants alone: they stay in host memory."""
     frozen: list[Skipped] = field(default_factory=list)
     arrays: dict[ir.Value, Array] = field(default_factory=dict)
+    statistics: set[ir.Value] = field(default_factory=set)
 
 
 def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
@@ -87,7 +90,9 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
         (sizes if host else constants).append((slot, to_torch(array)))
     inputs = {str(v.name): slot for v, slot in zip(graph.inputs, plan.inputs, strict=True)}
     places = {str(v.name): slot for v, slot in zip(wanted, plan.outputs, strict=True)}
-    return Program(plan, inputs, places, weights, constants, sizes, shared.frozen)
+    return Program(
+        plan, inputs, places, weights, constants, sizes, shared.statistics, shared.frozen
+    )
 
 
 def _named(graph: ir.Graph, names: Sequence[str]) -> list[ir.Value]:
@@ -133,6 +138,8 @@ class _Compiler:
             if slot not in view.taken
         ]
         keys += view.captured
+        measured = {view.inputs[slot] for slot in view.statistics}
+        self._shared.statistics.update(value for value in measured if value is not None)
         on_host = self._on_host([key for key in keys if key is not None])
         if on_host or node.op_type in {"Shape", "Size"}:
             self._shared.host.update(makes)

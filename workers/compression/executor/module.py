@@ -37,11 +37,13 @@ class Executor(nn.Module):
         for value, slot in program.weights.items():
             name = self.names[str(value.name)]
             assert value.const_value is not None
-            self.register_parameter(name, _parameter(to_torch(value.const_value.numpy())))
+            tensor = to_torch(value.const_value.numpy())
+            trained = value not in program.statistics and _is_finite(tensor)
+            self.register_parameter(name, nn.Parameter(tensor, requires_grad=trained))
             self._weights.append((slot, name))
-        for slot, tensor in program.constants:
+        for slot, constant in program.constants:
             name = f"constant_{slot}"
-            self.register_buffer(name, tensor, persistent=False)
+            self.register_buffer(name, constant, persistent=False)
             self._constants.append((slot, name))
 
     def forward(self, feeds: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -89,8 +91,8 @@ def build(model: ir.Model, *, outputs: Sequence[str] | None = None) -> Executor:
             graph's outputs by default.
 
     Returns:
-        A module in float32, or whatever the initializers are, on the CPU; every parameter that is
-        finite has ``requires_grad``.
+        A module in float32, or whatever the initializers are, on the CPU. Its parameters have
+        ``requires_grad`` but for statistics of BatchNormalization and masks.
 
     Raises:
         ValueError: ``outputs`` names no value.
@@ -127,11 +129,9 @@ def write_back(executor: Executor, model: ir.Model) -> None:
             value.const_value = ir.Tensor(to_numpy(after, kind), dtype=kind, name=name)
 
 
-def _parameter(tensor: torch.Tensor) -> nn.Parameter:
-    """Masks of infinities, and of the lowest number, are no weights: they are not trained."""
-    lowest = torch.finfo(tensor.dtype).min
-    trained = bool((torch.isfinite(tensor) & (tensor != lowest)).all())
-    return nn.Parameter(tensor, requires_grad=trained)
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Return False for masks of infinities or of the lowest number."""
+    return bool((torch.isfinite(tensor) & (tensor != torch.finfo(tensor.dtype).min)).all())
 
 
 def _torch_names(names: Sequence[str]) -> dict[str, str]:

@@ -32,6 +32,7 @@ class Node:
         outputs: the values.
         taken: the slots that were bound.
         sizes: the slots that are read as numbers (shapes, axes, counts) when the node is run.
+        statistics: the slots of what was measured and is not trained.
         captured: values of the surrounding graphs that subgraphs read; passed after the inputs.
     """
 
@@ -47,6 +48,7 @@ class Node:
         self.inputs, self.outputs = tuple(inputs), tuple(node.outputs)
         self.taken: set[int] = set()
         self.sizes: set[int] = set()
+        self.statistics: set[int] = set()
         self.captured: list[Key] = []
         self._node, self._constant, self._subplan = node, constant, subplan
 

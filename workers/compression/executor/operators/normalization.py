@@ -15,13 +15,14 @@ def batch_normalization(node: Node) -> Function:
     """BatchNormalization by the statistics that it is given."""
     if node.integer("training_mode") or node.wants(1):
         raise Unsupported("a BatchNormalization in training mode")
+    node.statistics |= {3, 4}
     return partial(_batch_normalization, node.real("epsilon", 1e-5))
 
 
 def _batch_normalization(
     epsilon: float, x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor
 ) -> Tensor:
-    # cuDNN and oneDNN want detached statistics; they are trained by nobody
+    # torch's kernels refuse statistics with a gradient
     return torch.batch_norm(
         x, scale, shift, mean.detach(), variance.detach(), False, 0.0, epsilon, True
     )
