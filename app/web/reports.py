@@ -88,8 +88,8 @@ def _figures(before: Measures, after: Measures) -> Iterator[Figure]:
         yield Figure(
             "Latency",
             "of one sample",
-            Number(f"{before.latency_ms:.2f} ms"),
-            Number(f"{after.latency_ms:.2f} ms"),
+            _milliseconds(before.latency_ms),
+            _milliseconds(after.latency_ms),
             *_change(before.latency_ms, after.latency_ms, "faster/slower"),
         )
     yield from _quality(before, after)
@@ -129,6 +129,10 @@ def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
         yield Figure(
             "SQNR", "of the outputs", None, Number("equal" if sqnr is None else f"{sqnr:.1f} dB")
         )
+
+
+def _milliseconds(value: float) -> Number:
+    return Number(f"{value:.{2 if value >= 1 else 3}f} ms")
 
 
 def _decibels(sqnr: float | None) -> str:
