@@ -62,6 +62,7 @@ class Model(_Answer):
     inputs: list[Tensor] | None
     outputs: list[Tensor] | None
     operators: dict[str, int] | None
+    trainable: bool | None = None
     created_at: datetime
 
 

@@ -11,6 +11,9 @@ UploadStatus = Literal["inspecting", "ready", "rejected"]
 MAX_LAYERS = 20_000
 """Layers that a description lists; a graph with more is described without the rest."""
 
+MAX_UNTRAINABLE = 100
+"""Nodes that a description names as in the way of training."""
+
 
 class TensorSpec(BaseModel):
     """A graph's input or output, or one array of a dataset."""
@@ -22,6 +25,15 @@ class TensorSpec(BaseModel):
     """numpy's name, such as ``float32``."""
     shape: list[int | str]
     """A dynamic dimension is a string."""
+
+
+class Skipped(BaseModel):
+    """A node that is left as it is: a refusal is a value with its reason."""
+
+    model_config = ConfigDict(frozen=True)
+
+    node: str
+    reason: str
 
 
 class Layer(BaseModel):
@@ -55,6 +67,10 @@ class ModelDescription(BaseModel):
     """Of the normal form: what steps act on, and what a plan is computed from."""
     notes: list[str] = []
     """What the user should know: passes that were undone, dimensions that were assumed."""
+    trainable: bool | None = None
+    """Whether the weights can be trained; null where that was not looked at."""
+    untrainable: list[Skipped] = Field(default=[], max_length=MAX_UNTRAINABLE)
+    """The nodes that stand in the way, and why."""
 
 
 class Model(BaseModel):
@@ -76,4 +92,8 @@ class Model(BaseModel):
     outputs: list[TensorSpec] | None
     operators: dict[str, int] | None
     notes: list[str] | None
+    trainable: bool | None
+    """Whether its weights can be trained, as ``recover`` and distillation do."""
+    untrainable: list[Skipped] | None
+    """The nodes that stand in the way of training, and why."""
     created_at: AwareDatetime

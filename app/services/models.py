@@ -56,6 +56,8 @@ def view(row: ModelRow) -> Model:
             "outputs": known and known.outputs,
             "operators": known and known.operators,
             "notes": known and known.notes,
+            "trainable": known and known.trainable,
+            "untrainable": known and known.untrainable,
             "created_at": row.created_at,
         }
     )

@@ -117,6 +117,9 @@ def _step_faults(steps: Sequence[Step], inputs: Inputs) -> Iterator[Fault]:
         if (missing := _missing_data(step, inputs.dataset)) is not None:
             reason = f"Step {index + 1} ({step.method}) needs {missing}"
             yield Fault(Invalid, pointer, reason, index)
+        if step.needs.trainable and (obstacle := _obstacle(inputs.model.description)) is not None:
+            reason = f"Step {index + 1} ({step.method}) trains, and the model cannot be: {obstacle}"
+            yield Fault(Invalid, pointer, reason, index)
         provided |= dict.fromkeys(step.traits, index)
 
 
@@ -128,6 +131,14 @@ def _missing_data(step: Step, dataset: Upload[DatasetDescription] | None) -> str
     if step.needs.data == "targets" and dataset.description and not dataset.description.targets:
         return "a dataset with targets, and this one has none."
     return None
+
+
+def _obstacle(model: ModelDescription | None) -> str | None:
+    """Return what stands in the way of training; None where nothing is known to."""
+    if model is None or model.trainable is not False:
+        return None
+    named = [f"'{each.node}': {each.reason}" for each in model.untrainable[:3]]
+    return f"{'; '.join(named)}. Leave 'recover' out, or choose a method that needs no training."
 
 
 def _evaluation_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:

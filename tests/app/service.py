@@ -106,13 +106,13 @@ class Service:
     other: httpx.Client
     store: Sessions
 
-    def model(self, content: bytes = b"a model" * 20) -> str:
+    def model(self, content: bytes = b"a model" * 20, **changes: Any) -> str:
         """Upload a model and let it be found ready."""
         answer = self.http.post("/v1/models", content=content)
         assert answer.status_code == 201, answer.text
         with self.store.begin() as session:
             row = session.get_one(ModelRow, answer.json()["id"])
-            row.status, row.description = "ready", MODEL
+            row.status, row.description = "ready", {**MODEL, **changes}
             row.onnx_sha256 = row.graph_sha256 = row.sha256
         return row.id
 

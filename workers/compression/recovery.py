@@ -23,6 +23,7 @@ from workers.compression.executor import Executor, build, write_back
 from workers.compression.graph.load import load
 from workers.compression.measure import quality
 from workers.compression.teacher import Answers, answers, probe
+from workers.compression.trainable import measured
 from workers.compression.training import Batch, Feed, Outputs, Task, feed_for, train
 
 Constrain = Callable[[Executor, float], None]
@@ -30,12 +31,6 @@ Constrain = Callable[[Executor, float], None]
 
 _LEAST_ZEROS = 0.05
 """Share of a weight that makes its zeros deliberate."""
-_STATISTICS = {
-    "QuantizeLinear": (1,),
-    "DequantizeLinear": (1,),
-    "BatchNormalization": (3, 4),
-}
-"""Inputs that are measured, not learned."""
 
 
 def recover(
@@ -116,12 +111,12 @@ def _parameters(
     model: ir.Model, executor: Executor, rates: Mapping[str, float]
 ) -> dict[str, nn.Parameter]:
     """Return what is trained, by initializer; the rest needs no gradient any more."""
-    measured = _measured(model)
+    fixed = measured(model)
     found = {}
     for name in executor.names:
         parameter = executor.weight(name)
         single = parameter.dtype in {torch.float32, torch.float64}
-        wanted = rates.get(name, 0.0 if name in measured else 1.0) > 0
+        wanted = rates.get(name, 0.0 if name in fixed else 1.0) > 0
         parameter.requires_grad_(parameter.requires_grad and single and wanted)
         if parameter.requires_grad:
             found[name] = parameter
@@ -131,15 +126,6 @@ def _parameters(
             " it in float32."
         )
     return found
-
-
-def _measured(model: ir.Model) -> set[str]:
-    return {
-        str(value.name)
-        for node in model.graph
-        for slot in _STATISTICS.get(node.op_type, ())
-        if slot < len(node.inputs) and (value := node.inputs[slot]) is not None
-    }
 
 
 def _sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:

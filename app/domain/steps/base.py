@@ -7,7 +7,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.models import Layer
+from app.domain.models import Layer, Skipped
+
+__all__ = ["Forecast", "Needs", "Outlook", "Skipped", "Step", "matches"]
 
 
 class Needs(BaseModel):
@@ -17,15 +19,6 @@ class Needs(BaseModel):
 
     data: Literal["none", "inputs", "targets"]
     trainable: bool = False
-
-
-class Skipped(BaseModel):
-    """A node that a step leaves as it is: a refusal is a value with its reason."""
-
-    model_config = ConfigDict(frozen=True)
-
-    node: str
-    reason: str
 
 
 class Outlook(BaseModel):

@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from app.domain.directory import MODEL, ORIGINAL
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
+from workers.compression import trainable
 from workers.compression.graph import equivalence, shapes, stats
 from workers.compression.graph.load import load, save
 from workers.compression.graph.rewrites import Undone, normalize
@@ -64,6 +65,7 @@ def _describe(
         notes.append(f"MACs are for one sample with {given}.")
     if figures.unknown:
         notes.append(f"MACs of {len(figures.unknown)} nodes are unknown and not counted.")
+    obstacles = trainable.obstacles(normal)
     listed = stats.measure(normal, sizes, feeds).layers[:MAX_LAYERS]
     return ModelDescription(
         format="onnx",
@@ -81,6 +83,8 @@ def _describe(
             for each in listed
         ],
         notes=notes,
+        trainable=not obstacles,
+        untrainable=obstacles,
     )
 
 

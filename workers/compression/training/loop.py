@@ -145,6 +145,8 @@ class _Training:
         self._put(checkpoint.part(tensors, "now"))
         optimizers.load_moments(self._optimizer, checkpoint.part(tensors, "moments"))
         self._state = _State(**facts["state"] | {"best": tuple(facts["state"]["best"])})
+        if self._state.step:
+            self._constrain(self.done)  # a constraint with a memory gets it back
         return False
 
     def over(self) -> bool:

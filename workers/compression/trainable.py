@@ -1,0 +1,84 @@
+"""Which weights of a graph can be trained, and what stands in the way."""
+
+import onnx_ir as ir
+
+from app.domain.models import MAX_UNTRAINABLE, Skipped
+from app.domain.problems import InvalidModel
+from workers.compression.executor.compiling import compile_graph
+from workers.compression.executor.dtypes import FLOATS
+
+_MEASURED = {
+    "QuantizeLinear": (1,),
+    "DequantizeLinear": (1,),
+    "BatchNormalization": (3, 4),
+}
+"""Inputs that are measured, not learned: scales of quantization, statistics of normalisation."""
+
+
+def measured(model: ir.Model) -> set[str]:
+    """Return the values that are measured on data, not learned."""
+    return {
+        str(value.name)
+        for node in model.graph
+        for slot in _MEASURED.get(node.op_type, ())
+        if slot < len(node.inputs) and (value := node.inputs[slot]) is not None
+    }
+
+
+def obstacles(model: ir.Model) -> list[Skipped]:
+    """Return what keeps a graph's weights from being trained; nothing where they can be.
+
+    Nodes that run without gradient are in the way where floats flow through them from a weight to
+    an output. A graph in which no float flows from any weight to an output is in its own way.
+
+    Args:
+        model: in normal form.
+    """
+    try:
+        program = compile_graph(model, None)
+    except (InvalidModel, ValueError, NotImplementedError) as error:
+        return [Skipped(node=model.graph.name or "graph", reason=str(error)[:500])]
+    fixed = measured(model)
+    weights = {value for value in program.weights if str(value.name) not in fixed}
+    way = _between(model.graph, weights)
+    if not way:
+        reason = "no float32 weight has a way to an output of floats"
+        return [Skipped(node=model.graph.name or "graph", reason=reason)]
+    names = {name for node in way for name in _names(node)}
+    return [each for each in program.frozen if each.node in names][:MAX_UNTRAINABLE]
+
+
+def _between(graph: ir.Graph, weights: set[ir.Value]) -> list[ir.Node]:
+    """Return the nodes through which floats flow from weights to outputs."""
+    reached = set(weights)
+    after = []
+    for node in graph:
+        if reached.intersection(_inputs(node)):
+            reached.update(value for value in node.outputs if _is_float(value))
+            after.append(node)
+    leading = {value for value in graph.outputs if _is_float(value)}
+    way = []
+    for node in reversed(after):
+        if leading.intersection(node.outputs) and any(map(_is_float, node.outputs)):
+            leading.update(value for value in _inputs(node) if _is_float(value))
+            way.append(node)
+    return way
+
+
+def _inputs(node: ir.Node) -> set[ir.Value]:
+    """Return what a node reads, its subgraphs included."""
+    return {value for each in _whole(node) for value in each.inputs if value is not None}
+
+
+def _names(node: ir.Node) -> list[str]:
+    """Return the names by which the executor calls a node and those of its subgraphs."""
+    return [each.name or f"{each.op_type} of {each.outputs[0].name}" for each in _whole(node)]
+
+
+def _whole(node: ir.Node) -> list[ir.Node]:
+    graphs = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+    return [node, *(n for graph in graphs for n in ir.traversal.RecursiveGraphIterator(graph))]
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype is None or value.dtype in FLOATS
