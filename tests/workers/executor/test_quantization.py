@@ -97,6 +97,18 @@ def test_a_quantized_weight_and_its_steps_are_trained() -> None:
         assert bool((gradient.abs() > 1e-3).all())
 
 
+def test_integers_that_are_read_otherwise_stop_gradients_and_are_named() -> None:
+    proto = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 21]>
+        g (float[N, 3] x) => (float[3, N] y) <float s = {0.03}, int8 z = {0}>
+        { q = QuantizeLinear(x, s, z)  t = Transpose(q)  y = DequantizeLinear(t, s, z) }"""
+    )
+    executor = build(ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(proto)))
+    assert [(each.node, each.reason) for each in executor.frozen] == [
+        ("QuantizeLinear of q", "it runs without gradient: no DequantizeLinear follows at once")
+    ]
+
+
 def test_stored_integers_are_no_parameters_but_their_scale_is() -> None:
     proto = onnx.parser.parse_model(
         """<ir_version: 10, opset_import: ["": 21]>

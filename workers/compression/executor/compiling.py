@@ -45,6 +45,7 @@ class Draft:
     """A step before it is known when values are let go."""
 
     op_type: str
+    """The node's; empty where the step stands for more or less than a node."""
     function: Function
     inputs: list[int]
     outputs: list[int]
@@ -132,6 +133,10 @@ class _Compiler:
         makes = node.outputs if fusion is None or fusion.outputs is None else fusion.outputs
         view = Node(node, inputs, self._shared.opset, self._constant, self._subplan)
         function = self._function(node, view, fusion)
+        if view.blocks is not None:
+            name = node.name or f"{node.op_type} of {node.outputs[0].name}"
+            reason = f"it runs without gradient: {view.blocks}"
+            self._shared.frozen.append(Skipped(node=name, reason=reason))
         keys: list[Key | None] = [
             None if value is None else (value, slot in view.sizes)
             for slot, value in enumerate(view.inputs)
@@ -151,23 +156,20 @@ class _Compiler:
         while slots and slots[-1] == NOTHING:
             slots.pop()
         outputs = [self._new((value, False)) for value in makes]
-        self._drafts.append(Draft(node.op_type, function, slots, outputs))
+        op_type = node.op_type if fusion is None else ""
+        self._drafts.append(Draft(op_type, function, slots, outputs))
 
     def _function(self, node: ir.Node, view: Node, fusion: fusions.Fusion | None) -> Function:
-        if fusion is not None:
-            return fusion.build(view)
-        build = OPERATORS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
-        reason = f"the executor has no {node.domain or 'ai.onnx'}.{node.op_type}"
+        standard = OPERATORS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
+        build = standard if fusion is None else fusion.build
+        view.blocks = f"the executor has no {node.domain or 'ai.onnx'}.{node.op_type}"
         if build is not None:
+            view.blocks = None
             try:
                 return build(view)
             except Unsupported as error:
-                reason = str(error)
-        view.taken.clear()
-        view.sizes.clear()
-        view.captured.clear()
-        name = node.name or f"{node.op_type} of {node.outputs[0].name}"
-        self._shared.frozen.append(Skipped(node=name, reason=f"it runs without gradient: {reason}"))
+                view.forget()
+                view.blocks = str(error)
         return Reference.of(node, self._shared.opset)
 
     def _on_host(self, keys: list[Key]) -> bool:

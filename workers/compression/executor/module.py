@@ -21,7 +21,7 @@ class Executor(nn.Module):
         names: the parameter of each float initializer, both ways unique. Constants of shape
             arithmetic, bounds, and single numbers in a formula (the 0.5 of a GELU) are bound
             instead: they are no parameters.
-        frozen: the nodes that run through ``onnx.reference`` without gradient, and why.
+        frozen: the nodes that no gradient passes through (most run by ``onnx.reference``), and why.
     """
 
     names: dict[str, str]

@@ -33,6 +33,7 @@ class Node:
         taken: the slots that were bound.
         sizes: the slots that are read as numbers (shapes, axes, counts) when the node is run.
         statistics: the slots of what was measured and is not trained.
+        blocks: why no gradient passes through the function, None if one does.
         captured: values of the surrounding graphs that subgraphs read; passed after the inputs.
     """
 
@@ -49,8 +50,14 @@ class Node:
         self.taken: set[int] = set()
         self.sizes: set[int] = set()
         self.statistics: set[int] = set()
+        self.blocks: str | None = None
         self.captured: list[Key] = []
         self._node, self._constant, self._subplan = node, constant, subplan
+
+    def forget(self) -> None:
+        """Undo what a builder did before it refused."""
+        for done in (self.taken, self.sizes, self.statistics, self.captured):
+            done.clear()
 
     def has(self, slot: int) -> bool:
         """Return whether an input is given."""

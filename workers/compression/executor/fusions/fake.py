@@ -1,9 +1,11 @@
 """Quantization that is taken back at once: rounding with a straight-through gradient."""
 
+from functools import partial
+
 import onnx_ir as ir
 
 from workers.compression.executor.fusions.idiom import Fusion, Surroundings
-from workers.compression.executor.operators.quantization import fake_quantize
+from workers.compression.executor.operators.quantization import RANGES, fake_quantize
 
 
 def fake(node: ir.Node, _around: Surroundings) -> Fusion | None:
@@ -21,7 +23,9 @@ def fake(node: ir.Node, _around: Surroundings) -> Fusion | None:
         before.attributes.get_int(name, default) == node.attributes.get_int(name, default)
         for name, default in (("axis", 1), ("block_size", 0))
     )
-    kind = node.inputs[0].dtype
-    if not (same and alike) or kind is None or not kind.is_integer():
+    zero = before.inputs[2] if len(before.inputs) > 2 else None
+    named = ir.DataType(before.attributes.get_int("output_dtype", 0) or ir.DataType.UINT8)
+    kind = named if zero is None else zero.dtype
+    if not (same and alike) or kind not in RANGES:
         return None
-    return Fusion(fake_quantize, tuple(before.inputs))
+    return Fusion(partial(fake_quantize, kind), tuple(before.inputs))

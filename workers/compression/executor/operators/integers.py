@@ -11,8 +11,9 @@ from workers.compression.executor.operators.quantization import spread
 from workers.compression.executor.plan import Function
 
 
-def dynamic_quantize(_node: Node) -> Function:
+def dynamic_quantize(node: Node) -> Function:
     """DynamicQuantizeLinear: to uint8 by the range of the data at hand, which includes zero."""
+    node.blocks = "it makes integers"
     return _dynamic_quantize
 
 

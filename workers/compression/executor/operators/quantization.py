@@ -11,7 +11,7 @@ from workers.compression.executor.dtypes import TORCH
 from workers.compression.executor.node import Node, Unsupported
 from workers.compression.executor.plan import Function
 
-_RANGES: dict[ir.DataType, tuple[int, int]] = {
+RANGES: dict[ir.DataType, tuple[int, int]] = {
     ir.DataType.INT2: (-2, 1),
     ir.DataType.UINT2: (0, 3),
     ir.DataType.INT4: (-8, 7),
@@ -24,9 +24,13 @@ _RANGES: dict[ir.DataType, tuple[int, int]] = {
 
 
 def quantize(node: Node) -> Function:
-    """QuantizeLinear to integers: ``clamp(round(x / scale) + zero)``, half to even."""
+    """QuantizeLinear to integers: ``clamp(round(x / scale) + zero)``, half to even.
+
+    Integers have no gradient: only together with its DequantizeLinear does it pass one on.
+    """
     kind = _target(node)
-    low, high = _RANGES[kind]
+    node.blocks = "no DequantizeLinear follows at once"
+    low, high = RANGES[kind]
     where = partial(_quantize, low, high, TORCH[kind])
     return partial(where, node.integer("axis", 1), node.integer("block_size"))
 
@@ -50,8 +54,8 @@ def _quantize(
 
 def dequantize(node: Node) -> Function:
     """DequantizeLinear of integers: ``(q - zero) scale``; differentiable in the scale."""
-    kind = node.dtype(0)
-    if kind not in _RANGES and kind != ir.DataType.INT32:
+    kind = node.dtype(0) or node.dtype(2)
+    if kind not in RANGES and kind != ir.DataType.INT32:
         raise Unsupported(f"a DequantizeLinear of {kind}")
     return partial(_dequantize, node.integer("axis", 1), node.integer("block_size"))
 
@@ -66,9 +70,9 @@ def _dequantize(
     return y * spread_scale
 
 
-def fake_quantize(node: Node) -> Function:
-    """QuantizeLinear and DequantizeLinear at once, differentiable in data and scale."""
-    low, high = _RANGES[_target(node)]
+def fake_quantize(kind: ir.DataType, node: Node) -> Function:
+    """QuantizeLinear to ``kind`` and back at once, differentiable in data and scale."""
+    low, high = RANGES[kind]
     zero = node.constant(2)
     if zero is not None and zero.size and not zero.any():
         node.taken.add(2)
@@ -148,6 +152,6 @@ def _target(node: Node) -> ir.DataType:
         kind = node.dtype(2)
     else:
         kind = ir.DataType(node.integer("output_dtype") or ir.DataType.UINT8)
-    if kind not in _RANGES:
+    if kind not in RANGES:
         raise Unsupported(f"a {node.op_type} to {kind}")
     return kind
