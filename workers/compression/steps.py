@@ -1,5 +1,6 @@
 """One step: a graph on disk in, a checked graph and a report on disk out."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from workers.compression.graph.load import load, save
 from workers.compression.graph.shapes import dimension_names
 from workers.compression.methods import METHODS
 from workers.compression.targets import onnx as target
+from workers.compression.training.checkpoint import CHECKPOINT
 
 GRAPH = "graph.onnx"
 REPORT = "report.json"
@@ -64,6 +66,7 @@ def run(
         seconds=round(time.monotonic() - start, 3), layers=outcome.layers, skipped=outcome.skipped
     )
     write_whole(directory / REPORT, done.model_dump_json())
+    shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)
     return done
 
 

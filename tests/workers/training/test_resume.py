@@ -13,6 +13,7 @@ import torch
 
 from app.domain.steps.recover import Recover
 from tests.workers.training import nets
+from workers.compression.executor import Executor
 from workers.compression.recovery import recover
 from workers.compression.training import checkpoint, loop
 
@@ -122,4 +123,43 @@ def test_sigkill_in_mid_epoch_changes_nothing(original: Path, tmp_path: Path) ->
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it was killed, not done"
     again = training(original, tmp_path)
+    assert all(np.array_equal(undisturbed[name], each) for name, each in again.items())
+
+
+class _Growing:
+    """Sets more and more of a weight to zero, and keeps what it chose until it chooses anew."""
+
+    def __init__(self) -> None:
+        self.part, self.kept = 0, torch.ones(8, 1, 3, 3)
+
+    def __call__(self, executor: Executor, done: float) -> None:
+        weight = executor.weight("k")
+        part = min(4, int(done * 8))
+        if part != self.part:
+            self.part = part
+            least = weight.abs().flatten().kthvalue(part * 12).values
+            self.kept = (weight.abs() > least).float()
+        weight.mul_(self.kept)
+
+
+def test_a_constraint_with_a_memory_gets_it_back(
+    original: Path, tmp_path: Path, every_step: None
+) -> None:
+    x = nets.inputs(96, 1, 6, 6)
+
+    def run(workspace: Path | None, stop: float = 2.0) -> dict[str, nets.Array]:
+        def advance(done: float) -> None:
+            if done >= stop:
+                raise Killed
+
+        context = nets.context(original, x, workspace=workspace)
+        model = nets.damaged(original)
+        recover(model, WISH, context, advance, constrain=_Growing(), settled=0.6)
+        return nets.weights(model)
+
+    undisturbed = run(None)
+    with pytest.raises(Killed):
+        run(tmp_path, stop=0.45)
+    again = run(tmp_path)
+    assert np.count_nonzero(again["k"] == 0) == 48
     assert all(np.array_equal(undisturbed[name], each) for name, each in again.items())

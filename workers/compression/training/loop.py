@@ -28,7 +28,7 @@ from workers.compression.training.task import Task
 
 Advance = Callable[[float], None]
 
-_CHECKPOINT_SECONDS = 5.0
+_CHECKPOINT_SECONDS = 2.0
 _CHECKPOINT_SHARE = 0.05
 """Of the time may go into writing states."""
 _GRADIENT_NORM = 1.0
@@ -124,7 +124,7 @@ class _Training:
         self._order: tuple[int, Sequence[int]] = (-1, [])
         self._clock = time.monotonic()
         self._written, self._write_seconds = self._clock, 0.0
-        self._path = context.workspace and context.workspace / "checkpoint" / f"{name}.npz"
+        self._path = context.workspace and context.workspace / checkpoint.CHECKPOINT / f"{name}.npz"
 
     @property
     def done(self) -> float:
