@@ -31,8 +31,12 @@ class Prune(Step):
         default="channel", description="What is removed as a whole."
     )
     criterion: Literal[
-        "magnitude", "taylor", "hessian", "apoz", "lamp", "bn_scale", "fpgm", "random"
-    ] = Field(default="magnitude", description="What tells how much something contributes.")
+        "auto", "magnitude", "taylor", "hessian", "apoz", "lamp", "bn_scale", "fpgm", "random"
+    ] = Field(
+        default="auto",
+        description="What tells how much something contributes. 'auto' is hessian where there is"
+        " data and the graph has gradients, else magnitude.",
+    )
     norm: Literal["l1", "l2"] = Field(default="l2", description="The norm of 'magnitude'.")
     scope: Literal["global", "layer"] = Field(
         default="global", description="Whether layers compete, or each loses the same share."
@@ -102,7 +106,7 @@ class Prune(Step):
                 f"criterion '{self.criterion}' compares whole channels: use granularity 'channel',"
                 " or 'magnitude'"
             )
-        if self.granularity == "n:m" and self.schedule == "polynomial":
+        if self.granularity == "n:m" and self.schedule != "one_shot":
             raise ValueError("n of m weights are kept from the first: use schedule 'one_shot'")
         if self.schedule != "one_shot" and self.recover is None:
             raise ValueError(f"schedule '{self.schedule}' trains in between: add 'recover'")

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from pydantic import ValidationError
 
-from app.domain.steps import Prune
+from app.domain.steps import Prune, Quantize
 from tests.workers import zoo
 from tests.workers.prune.conftest import Trained
 from workers.compression.context import Context
@@ -17,6 +17,7 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import prune
+from workers.compression.methods.quantize import quantize
 
 
 def _figures(model: ir.Model) -> stats.Stats:
@@ -69,6 +70,34 @@ def test_criteria_of_data_keep_more_than_chance_does(
     chosen = trained.prune(labels=labels, ratio=0.7, criterion=criterion)
     chance = trained.prune(ratio=0.7, criterion="random")
     assert trained.accuracy(chosen.model, tmp_path) > trained.accuracy(chance.model, tmp_path)
+
+
+def test_without_a_wish_data_decides_where_there_is_some(trained: Trained, tmp_path: Path) -> None:
+    plain, known = trained.prune(data=False, ratio=0.7), trained.prune(ratio=0.7)
+    assert _figures(plain.model).macs <= 0.3 * _figures(load(trained.path)).macs
+    assert trained.accuracy(known.model, tmp_path) > trained.accuracy(plain.model, tmp_path)
+
+
+def test_a_graph_without_a_channel_to_remove_is_returned_as_it_was() -> None:
+    model = ir.from_onnx_text("""
+        <ir_version: 10, opset_import: ["" : 21]>
+        small (float[N, 2] x) => (float[N, 2] y)
+        <float[2, 2] w = {1.0, 2.0, 3.0, 4.0}> { y = MatMul(x, w) }
+    """)
+    outcome = prune(model, Prune(), Context(None, seed=0, threads=1), lambda _: None)
+    assert outcome.layers == []
+    assert [each.reason for each in outcome.skipped] == [
+        "it is an output of the graph",
+        "no channel of it can be removed: see its layers",
+    ]
+
+
+def test_half_precision_weights_are_cut_too(trained: Trained, tmp_path: Path) -> None:
+    context = Context(trained.train, seed=0, threads=1, original=trained.path)
+    half = quantize(load(trained.path), Quantize(mode="float16"), context, lambda _: None).model
+    outcome = prune(half.clone(), Prune(ratio=0.4), context, lambda _: None)
+    assert _figures(outcome.model).macs <= 0.6 * _figures(half).macs
+    assert trained.accuracy(outcome.model, tmp_path) > 0.5
 
 
 def test_least_squares_bring_back_most_of_the_quality_without_training(
@@ -158,6 +187,7 @@ def test_zeros_grow_while_training_and_stay(trained: Trained, tmp_path: Path) ->
         ({"granularity": "n:m", "n": 4, "m": 4}, "n must be less than m"),
         ({"schedule": "iterative"}, "add 'recover'"),
         ({"granularity": "block", "criterion": "fpgm"}, "compares whole channels"),
+        ({"granularity": "n:m", "schedule": "iterative"}, "from the first"),
         ({"begin": 0.8, "end": 0.5}, "'begin' must be less than 'end'"),
     ],
 )

@@ -76,9 +76,10 @@ def _look(edit: Editor, value: ir.Value, place: Place, analysis: Analysis) -> li
     axes = edit.constant(
         f"{place.value}_axes", np.array([a for a in range(rank) if a != place.axis], np.int64)
     )
-    size = edit.node("Abs", [value], f"{place.value}_size")
+    single = edit.node("Cast", [value], f"{place.value}_single", to=ir.DataType.FLOAT.value)
+    size = edit.node("Abs", [single.outputs[0]], f"{place.value}_size")
     live = edit.node("Sign", [size.outputs[0]], f"{place.value}_live")
-    edit.graph.extend([size, live])
+    edit.graph.extend([single, size, live])
     return [
         show(edit, edit.node("ReduceMean", [each.outputs[0], axes], f"{n}_mean", keepdims=0))
         for n, each in ((f"{place.value}_live", live), (f"{place.value}_size", size))

@@ -76,8 +76,11 @@ def choose(
 
     A group whose cut graph does not compute what the masked graph computes is left alone.
     """
-    scores = score(model, analysis, parameters, context, advance)
     refused: list[Skipped] = []
+    if not analysis.groups:
+        nothing = Skipped(node=_WHOLE, reason="no channel of it can be removed: see its layers")
+        return analysis.none_removed(), [nothing]
+    scores = score(model, analysis, parameters, context, advance)
     while True:
         removed, short = _allocate(model, analysis, ground, parameters, scores, context)
         bad = _unsound(model, analysis, removed, ground)

@@ -152,7 +152,8 @@ def _show(value: ir.Value | None) -> Callable[[Editor], list[str]]:
 
     def probe(edit: Editor) -> list[str]:
         found = ir.convenience.create_value_mapping(edit.graph)[name]
-        return [show(edit, edit.node("Identity", [found], f"{name}_seen"))]
+        seen = edit.node("Cast", [found], f"{name}_seen", to=ir.DataType.FLOAT.value)
+        return [show(edit, seen)]
 
     return probe
 
@@ -170,7 +171,8 @@ def _rows(node: ir.Node, data: NDArray[Any]) -> NDArray[Any]:
     kernel = constant(weight).shape[2:]
     get = node.attributes.get_ints
     top, left, bottom, right = get("pads", (0, 0, 0, 0))
-    padded = torch.nn.functional.pad(torch.from_numpy(data), (left, right, top, bottom))
+    values = torch.from_numpy(data)
+    padded = torch.nn.functional.pad(values, (left, right, top, bottom))
     patches = torch.nn.functional.unfold(
         padded,
         kernel,

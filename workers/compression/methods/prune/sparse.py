@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from app.domain.problems import StepFailed
+from app.domain.problems import InvalidModel, StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
@@ -155,8 +155,16 @@ def _factors(
         return {
             layer.name: random.random(constant(layer.value).shape, np.float32) for layer in layers
         }
+    names = [layer.name for layer in layers]
     if parameters.criterion in ("taylor", "hessian"):
-        return squared_gradients(model, [layer.name for layer in layers], context, advance)
+        return squared_gradients(model, names, context, advance)
+    at_once = parameters.schedule == "one_shot"  # else gradients of the start grow stale
+    known = context.train is not None and len(context.train) > 0
+    if parameters.criterion == "auto" and at_once and known:
+        try:
+            return squared_gradients(model, names, context, advance)
+        except (StepFailed, InvalidModel):
+            pass  # no gradient reaches the weights of this graph
     return {}
 
 
