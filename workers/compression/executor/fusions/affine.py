@@ -1,8 +1,8 @@
 """A product with a matrix and the addition of a bias."""
 
 import onnx_ir as ir
+import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from workers.compression.executor.fusions.idiom import Fusion, Surroundings
 from workers.compression.executor.node import Node
@@ -34,4 +34,7 @@ def _build(_node: Node) -> Function:
 
 
 def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.linear(x, weight.t(), bias) if bias.shape[0] == weight.shape[1] else x @ weight + bias
+    if bias.shape[0] != weight.shape[1] or x.ndim < 2:
+        return x @ weight + bias
+    rows = torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight)
+    return rows.reshape(*x.shape[:-1], weight.shape[1])
