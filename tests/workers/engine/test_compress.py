@@ -12,6 +12,7 @@ from app.domain.directory import Result
 from app.domain.reports import Report
 from tests.workers.engine.conftest import Run
 from workers.compression.__main__ import main
+from workers.compression.measure import verdict
 
 STATIC = {"method": "quantize"}
 DYNAMIC = {"method": "quantize", "mode": "dynamic"}
@@ -183,7 +184,7 @@ def test_a_step_without_its_report_is_done_again_to_the_same_bytes(
 def test_a_missed_requirement_keeps_report_and_artifacts(
     job: Run, exported: dict[str, Path], digits_npz: Path, tmp_path: Path
 ) -> None:
-    step = {**STATIC, "ranges": "percentile", "percentile": 51}
+    step = {"method": "prune", "granularity": "unstructured", "sparsity": 0.95}
     result = job(exported["cnn"], step, data=digits_npz, require={"max_quality_drop": 0.001})
     assert result.problem is not None
     assert result.problem.type == "quality-below-requirement"
@@ -191,6 +192,21 @@ def test_a_missed_requirement_keeps_report_and_artifacts(
     assert "MISSED" in result.report.verdict
     assert [a.path for a in result.artifacts] == ["model.onnx"]
     assert artifact(tmp_path).exists()
+
+
+def test_a_requirement_is_met_by_leaving_layers_in_float(
+    job: Run, exported: dict[str, Path], digits_npz: Path
+) -> None:
+    step = {**STATIC, "ranges": "percentile", "percentile": 51}
+    free = report_of(job(exported["cnn"], step, data=digits_npz, name="free"))
+    bound = {"max_quality_drop": 0.05}
+    kept = report_of(job(exported["cnn"], step, data=digits_npz, require=bound, name="bound"))
+    assert verdict.drop(free.baseline, free.compressed) > 0.05
+    assert verdict.drop(kept.baseline, kept.compressed) <= 0.05
+    reasons = [each.reason for each in kept.step_reports[0].skipped]
+    assert any(
+        reason.startswith("left in float to keep the drop within 0.05") for reason in reasons
+    )
 
 
 def test_held_out_samples_are_named_and_none_of_them_calibrates(
