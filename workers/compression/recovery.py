@@ -75,13 +75,13 @@ def recover(
     if samples is None:
         raise StepFailed("Training needs a dataset: name one, or leave 'recover' out.")
     executor = build(model).to(context.device)
-    parameters = _parameters(model, executor, rates or {})
+    parameters = trained(model, executor, rates or {})
     feed = feed_for(model, executor, samples, context.device, wish.augment)
     metric = quality.infer(samples.targets, context.evaluate.metric)
-    sparse = _sparse(parameters)
+    zeros = sparse(parameters)
 
     def hold(done: float) -> None:
-        for each, mask in sparse:
+        for each, mask in zeros:
             each.mul_(mask)
         if constrain is not None:
             constrain(executor, done)
@@ -93,7 +93,7 @@ def recover(
         rates={name: factor for name, factor in (rates or {}).items() if name in parameters},
         constrain=hold,
         settled=settled,
-        metric=(metric, _judged(model, context.evaluate)) if metric else None,
+        metric=(metric, judged(model, context.evaluate)) if metric else None,
         exact=any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.graph),
     )
     train(task, feed, wish, context, advance, name)
@@ -107,7 +107,7 @@ def default_loss(samples: Samples) -> Loss:
     return "both" if classes else "teacher"
 
 
-def _parameters(
+def trained(
     model: ir.Model, executor: Executor, rates: Mapping[str, float]
 ) -> dict[str, nn.Parameter]:
     """Return what is trained, by initializer; the rest needs no gradient any more."""
@@ -128,7 +128,7 @@ def _parameters(
     return found
 
 
-def _sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
+def sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
     """Return the weights with deliberate zeros, and what is not zero in them."""
     kept = []
     for each in parameters.values():
@@ -139,7 +139,7 @@ def _sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, 
     return kept
 
 
-def _judged(model: ir.Model, wish: Evaluate) -> str:
+def judged(model: ir.Model, wish: Evaluate) -> str:
     """Return the output that targets speak of."""
     names = [str(value.name) for value in model.graph.outputs]
     if wish.output is not None and wish.output not in names:
@@ -158,7 +158,7 @@ def _loss(
     path: Path | None,
 ) -> Callable[[Outputs, Batch], Tensor]:
     """Put together what is minimised."""
-    judged = _judged(model, context.evaluate)
+    spoken_of = judged(model, context.evaluate)
     kind = wish.loss or default_loss(feed.samples)
     terms: list[objectives.Term] = []
     told: Answers = lambda _batch: {}  # noqa: E731 (nobody teaches)
@@ -167,12 +167,12 @@ def _loss(
         if targets is None:
             raise DatasetMismatch("The dataset has no targets: train with 'loss': 'teacher'.")
         metric = quality.infer(feed.samples.targets, context.evaluate.metric)
-        terms.append(objectives.labels(judged, outputs[judged], targets, metric))
+        terms.append(objectives.labels(spoken_of, outputs[spoken_of], targets, metric))
     if kind in ("teacher", "both"):
         assert path is not None, "a context without the original cannot teach"
         teacher = build(load(path)).to(context.device).requires_grad_(requires_grad=False)
         outputs, targets = probe(teacher, feed)
-        imitated = objectives.imitation(outputs, targets, judged, objectives.TEMPERATURE)
+        imitated = objectives.imitation(outputs, targets, spoken_of, objectives.TEMPERATURE)
         terms.append(objectives.mean(imitated))
         told = answers(teacher, feed)
 
