@@ -1,6 +1,7 @@
 """A factorised layer is the layer at full rank, and the best there is below it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from app.domain.problems import StepFailed
 from app.domain.steps import LowRank
+from app.domain.steps.recover import Recover
 from tests.workers import zoo
 from workers.compression.context import Context, Samples
 from workers.compression.graph import runtime, stats
@@ -147,6 +149,20 @@ def test_what_data_tells_of_activations_makes_the_result_nearer(tmp_path: Path) 
         (given,) = _outputs(outcome.model, _feeds("residual", 4), tmp_path)
         nearness[whiten] = _sqnr(wanted, given)
     assert nearness[True] > nearness[False] + 1
+
+
+def test_training_afterwards_makes_the_result_nearer(tmp_path: Path) -> None:
+    nearness = []
+    for recover in (None, Recover(epochs=10)):
+        model, original = zoo.graph("residual"), tmp_path / "original.onnx"
+        save(model, original)
+        context = replace(_context("residual"), original=original)
+        (wanted,) = _outputs(model, _feeds("residual", 16), tmp_path)
+        parameters = LowRank(ratio=0.4, recover=recover)
+        outcome = low_rank(model, parameters, context, lambda _: None)
+        (given,) = _outputs(outcome.model, _feeds("residual", 16), tmp_path)
+        nearness.append(_sqnr(wanted, given))
+    assert nearness[1] > nearness[0] + 3
 
 
 def _one_layer(

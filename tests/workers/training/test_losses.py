@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from app.domain.problems import DatasetMismatch, StepFailed
+from app.domain.reports import Metric
 from workers.compression import losses, objectives
 from workers.compression.schedules import warm_up_cosine
 from workers.compression.training.augment import augment
@@ -58,7 +59,7 @@ def test_a_single_yes_or_no_is_binary_cross_entropy(sigmoid: bool) -> None:
 @pytest.mark.parametrize("metric", ["mse", "mae"])
 def test_errors_of_numbers_do_not_depend_on_their_unit(metric: str) -> None:
     output, wanted = scores(20, 3), scores(20, 3)
-    kind: objectives.Metric = "mae" if metric == "mae" else "mse"
+    kind: Metric = "mae" if metric == "mae" else "mse"
     values = [
         objectives.labels("y", unit * output, unit * wanted, kind)(
             {"y": unit * output}, {}, unit * wanted

@@ -19,6 +19,7 @@ from workers.compression.methods.low_rank.moments import collect
 from workers.compression.methods.low_rank.ranks import Option, spread
 from workers.compression.methods.low_rank.writer import replace
 from workers.compression.methods.outcome import Outcome
+from workers.compression.recovery import recover
 
 
 def low_rank(
@@ -27,11 +28,12 @@ def low_rank(
     """Factorise the layers of a graph where that saves MACs.
 
     Raises:
-        StepFailed: the budget cannot be met.
+        StepFailed: the budget cannot be met, or training fails.
     """
     sizes = graph_shapes.sizes_of(model, context.example)
     layers, skipped = select(model, parameters, graph_shapes.concrete(model, sizes))
-    moments = _moments(model, layers, parameters, context, advance)
+    start = 0.2 if parameters.recover else 1.0
+    moments = _moments(model, layers, parameters, context, lambda done: advance(start * done))
     ways = [candidates(layer, parameters, moments.get(layer.name)) for layer in layers]
     chosen = _choose(model, layers, ways, parameters, context)
     edit, changes = Editor(model), []
@@ -45,6 +47,10 @@ def low_rank(
         replace(edit, layer, way.decomposition.factors(way.ranks), shift)
         changes.append(_change(layer, way))
     edit.remove_unused()
+    if parameters.recover is not None:
+        model = recover(
+            model, parameters.recover, context, lambda done: advance(start + (1 - start) * done)
+        )
     return Outcome(model, changes, skipped)
 
 
