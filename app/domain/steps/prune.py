@@ -34,8 +34,8 @@ class Prune(Step):
         "auto", "magnitude", "taylor", "hessian", "apoz", "lamp", "bn_scale", "fpgm", "random"
     ] = Field(
         default="auto",
-        description="What tells how much something contributes. 'auto' is hessian where there is"
-        " data and the graph has gradients, else magnitude.",
+        description="What tells how much something contributes. 'auto' is, for channels, hessian"
+        " where there is data and the graph has gradients, else magnitude; for weights lamp.",
     )
     norm: Literal["l1", "l2"] = Field(default="l2", description="The norm of 'magnitude'.")
     scope: Literal["global", "layer"] = Field(
@@ -48,7 +48,7 @@ class Prune(Step):
         allow_inf_nan=False,
         description="The fraction of 'of' that channel pruning removes.",
     )
-    of: Literal["macs", "parameters", "size", "latency"] = Field(
+    of: Literal["macs", "parameters", "size", "latency", "channels"] = Field(
         default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
     )
     sparsity: float = Field(
@@ -88,7 +88,7 @@ class Prune(Step):
     end: float = Field(default=0.5, ge=0, le=1, description="Share of training when it is done.")
     reconstruct: bool = Field(
         default=True,
-        description="Fit the next layer to what is left by least squares, where there is data.",
+        description="Fit the layers to what is left by least squares, where there is data.",
     )
     ignore: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(
         default=[],

@@ -160,6 +160,17 @@ def test_n_of_m_neighbouring_inputs_stay(trained: Trained) -> None:
     assert "fewer than the 4 of a group" in outcome.skipped[0].reason
 
 
+def test_what_is_not_zero_is_fitted_where_there_is_data(trained: Trained, tmp_path: Path) -> None:
+    parameters: dict[str, Any] = {"granularity": "unstructured", "sparsity": 0.8}
+    plain = trained.accuracy(trained.prune(**parameters, data=False).model, tmp_path)
+    fitted = trained.prune(**parameters, labels=False)
+    assert trained.accuracy(fitted.model, tmp_path) > plain
+    whole = trained.accuracy(load(trained.path), tmp_path)
+    assert trained.accuracy(fitted.model, tmp_path) > whole - 0.03
+    figures = _figures(fitted.model)
+    assert figures.nonzero_parameters < 0.22 * figures.parameters
+
+
 def test_blocks_go_as_a_whole(trained: Trained) -> None:
     outcome = trained.prune(granularity="block", block=[8, 2], sparsity=0.5, scope="layer")
     weight = [n for n in outcome.model.graph if n.op_type == "Conv"][1].inputs[1]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Literal
 
+import numpy as np
 import onnx_ir as ir
 
 from workers.compression.graph.operators import operator_of
@@ -15,7 +16,7 @@ Cost = Callable[[Removed], float]
 
 
 def cost_of(
-    what: Literal["macs", "parameters", "size"],
+    what: Literal["macs", "parameters", "size", "channels"],
     model: ir.Model,
     analysis: Analysis,
     shapes: Mapping[str, tuple[int, ...]],
@@ -23,13 +24,17 @@ def cost_of(
     """Return a function that counts exactly what the cut graph will have.
 
     Args:
-        what: multiply-accumulates of one sample, parameters, or bytes of constants.
+        what: multiply-accumulates of one sample, parameters, bytes of constants, or channels that
+            can go.
         model: the whole graph.
         analysis: what hangs together.
         shapes: of the graph's values for one sample.
     """
     if what == "macs":
         return _macs(model, analysis, shapes)
+    if what == "channels":
+        units = np.concatenate([group.units for group in analysis.groups] or [[]]).astype(np.int64)
+        return lambda removed: float(np.count_nonzero(~removed[units]))
     return _elements(model, analysis, by_bytes=what == "size")
 
 

@@ -2,8 +2,9 @@
 
 A layer that reads fewer channels gives other outputs. Its weights and bias are moved so that on
 calibration data they are near those of the whole graph again (ThiNet, Luo et al., ICCV 2017, with
-the solution drawn to the weights that there were). Layers are fitted in order, each on inputs that
-the cut graph really gives it, so that errors of earlier layers are made good by later ones.
+the solution drawn to the weights that there were). Zeros of a sparse layer stay zero. Layers are
+fitted in order, each on inputs that the changed graph really gives it, so that errors of earlier
+layers are made good by later ones.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.operators import channel_axis
 from workers.compression.methods.prune.gradients import calibration
 from workers.compression.methods.prune.groups import LAYERS, Analysis, Removed
 from workers.compression.methods.prune.trace import operand
@@ -33,6 +35,11 @@ _WORK = 4e11
 
 _RIDGE = 0.02
 """How strongly weights are drawn to what they were, against the inputs' mean power."""
+
+_STEPS = 50
+"""Of conjugate gradients, where zeros must stay."""
+
+_TINY = 1e-30
 
 _WIDEST = 4608
 """Inputs, the kernel included, up to which a layer is fitted."""
@@ -58,7 +65,7 @@ def reconstruct(
     context: Context,
     macs: float,
     advance: Callable[[float], None],
-) -> int:
+) -> None:
     """Fit the layers of a cut graph, in place.
 
     Args:
@@ -69,13 +76,46 @@ def reconstruct(
         context: data, seed, threads.
         macs: of one sample, which bound how many are looked at.
         advance: told the fraction done.
-
-    Returns:
-        How many layers were fitted.
     """
     fits = list(_fits(whole, smaller, analysis, removed))
-    if not fits:
-        return 0
+    _fit_all(whole, smaller, fits, context, macs, advance)
+
+
+def reconstruct_sparse(
+    whole: ir.Model,
+    sparse: ir.Model,
+    context: Context,
+    macs: float,
+    advance: Callable[[float], None],
+) -> None:
+    """Fit what is not zero in a graph whose weights have zeros, in place.
+
+    Args:
+        whole: the graph before.
+        sparse: the same graph with zeros; they stay.
+        context: data, seed, threads.
+        macs: of one sample, which bound how many are looked at.
+        advance: told the fraction done.
+    """
+    nodes = {node.name: node for node in sparse.graph}
+    fits = []
+    for node in whole.graph:
+        if node.op_type in LAYERS and _fittable(nodes[node.name]):
+            weight = operand(node, 1)
+            assert weight is not None
+            count = constant(weight).shape[channel_axis(node) or 0]
+            fits.append(Fit(node, nodes[node.name], np.arange(count)))
+    _fit_all(whole, sparse, fits, context, macs, advance)
+
+
+def _fit_all(
+    whole: ir.Model,
+    smaller: ir.Model,
+    fits: list[Fit],
+    context: Context,
+    macs: float,
+    advance: Callable[[float], None],
+) -> None:
     most = int(np.clip(_WORK / max(2 * len(fits) * macs, 1), *_SAMPLES))
     samples = calibration(context, most)
     for index, fit in enumerate(fits):
@@ -83,7 +123,6 @@ def reconstruct(
         if np.isfinite(inputs).all() and np.isfinite(outputs).all():
             _solve(fit.cut, inputs, outputs[:, fit.outputs])
         advance((index + 1) / len(fits))
-    return len(fits)
 
 
 def _fits(
@@ -197,11 +236,29 @@ def _solve(node: ir.Node, inputs: Rows, outputs: Rows) -> None:
     x, y = inputs - x_mean, outputs - y_mean
     moments = x.T @ x
     moments[np.diag_indices_from(moments)] += _RIDGE * max(np.trace(moments) / len(moments), 1e-12)
-    fitted = flat + np.linalg.solve(moments, x.T @ (y - x @ flat))
+    error = x.T @ (y - x @ flat)
+    zeros = flat == 0
+    fitted = flat + (
+        _descend(moments, error, ~zeros) if zeros.any() else np.linalg.solve(moments, error)
+    )
     shaped = (fitted if across else fitted.T).reshape(stored.shape)
     _store(weight, shaped)
     if bias is not None:
         _store(bias, y_mean - x_mean @ fitted)
+
+
+def _descend(moments: Rows, error: Rows, free: NDArray[np.bool_]) -> Rows:
+    """Solve ``moments @ d = error`` in each column's free rows, by conjugate gradients."""
+    found = np.zeros_like(error)
+    rest = error * free
+    direction, power = rest, (rest**2).sum(axis=0)
+    for _ in range(_STEPS):
+        ahead = (moments @ direction) * free
+        length = power / np.maximum((direction * ahead).sum(axis=0), _TINY)
+        found, rest = found + length * direction, rest - length * ahead
+        before, power = power, (rest**2).sum(axis=0)
+        direction = rest + power / np.maximum(before, _TINY) * direction
+    return found
 
 
 def _store(value: ir.Value, array: NDArray[np.float64]) -> None:

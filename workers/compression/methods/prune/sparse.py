@@ -7,23 +7,28 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from app.domain.problems import InvalidModel, StepFailed
+from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
 from workers.compression.context import Context
 from workers.compression.executor import Executor
+from workers.compression.graph import shapes, stats
 from workers.compression.graph.editor import constant, name_nodes
 from workers.compression.graph.operators import channel_axis
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import timetable
 from workers.compression.methods.prune.gradients import squared_gradients
 from workers.compression.methods.prune.groups import LAYERS
+from workers.compression.methods.prune.reconstruct import reconstruct_sparse
 from workers.compression.methods.prune.trace import operand
 from workers.compression.methods.prune.zeros import Array, Mask, masks
 from workers.compression.recovery import recover
 
 Advance = Callable[[float], None]
+
+_FIRST = 0.2
+"""Of the progress, before training."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +72,39 @@ def prune_weights(
     layers, skipped = _select(model, parameters)
     if not layers:
         raise StepFailed("No layer has a float weight that may be pruned: see 'ignore'.")
-    before = {layer.name: constant(layer.value).astype(np.float32) for layer in layers}
-    factors = _factors(model, layers, parameters, context, lambda done: advance(0.2 * done))
+    factors = _factors(model, layers, parameters, context, lambda done: advance(_FIRST * done))
     wish = parameters.recover
+
+    def learning(done: float) -> None:
+        advance(_FIRST + (1 - _FIRST) * done)
+
     if parameters.schedule == "one_shot":
-        _write(layers, _choose(layers, before, factors, parameters, timetable.target(parameters)))
+        _zero(model, layers, factors, parameters, context, advance)
         if wish is not None:
-            model = recover(model, wish, context, lambda done: advance(0.2 + 0.8 * done))
+            model = recover(model, wish, context, learning)
     elif wish is not None:
-        gradual = _Gradual(layers, factors, parameters)
-        model = recover(
-            model, wish, context, lambda done: advance(0.2 + 0.8 * done),
-            constrain=gradual, settled=parameters.end,
-        )  # fmt: skip
+        gradual, settled = _Gradual(layers, factors, parameters), parameters.end
+        model = recover(model, wish, context, learning, constrain=gradual, settled=settled)
     return Outcome(model, [_change(layer) for layer in layers], skipped)
+
+
+def _zero(
+    model: ir.Model,
+    layers: list[Layer],
+    factors: dict[str, Array],
+    parameters: Prune,
+    context: Context,
+    advance: Advance,
+) -> None:
+    """Set weights to zero, and fit the others where there is data."""
+    weights = {layer.name: constant(layer.value).astype(np.float32) for layer in layers}
+    share = timetable.target(parameters)
+    whole = model.clone()
+    _write(layers, _choose(layers, weights, factors, parameters, share))
+    if parameters.reconstruct and context.train is not None and len(context.train):
+        one = next(context.train.batches(1))[0]
+        macs = stats.measure(whole, shapes.sizes_of(whole, one), one).macs
+        reconstruct_sparse(whole, model, context, macs, lambda done: advance(_FIRST * done))
 
 
 class _Gradual:
@@ -155,16 +179,8 @@ def _factors(
         return {
             layer.name: random.random(constant(layer.value).shape, np.float32) for layer in layers
         }
-    names = [layer.name for layer in layers]
     if parameters.criterion in ("taylor", "hessian"):
-        return squared_gradients(model, names, context, advance)
-    at_once = parameters.schedule == "one_shot"  # else gradients of the start grow stale
-    known = context.train is not None and len(context.train) > 0
-    if parameters.criterion == "auto" and at_once and known:
-        try:
-            return squared_gradients(model, names, context, advance)
-        except (StepFailed, InvalidModel):
-            pass  # no gradient reaches the weights of this graph
+        return squared_gradients(model, [layer.name for layer in layers], context, advance)
     return {}
 
 

@@ -49,7 +49,7 @@ def _score(weight: Array, factor: Array | None, parameters: Prune) -> NDArray[np
     if parameters.criterion == "random" and factor is not None:
         return factor.astype(np.float64)
     squares = weight.astype(np.float64) ** 2
-    if parameters.criterion == "lamp":
+    if parameters.criterion in ("auto", "lamp"):
         return layer_adaptive(squares)
     return squares if factor is None else squares * factor
 
