@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -52,3 +53,25 @@ def show(edit: Editor, node: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT) ->
     edit.graph.append(node)
     edit.graph.outputs.append(value)
     return str(value.name)
+
+
+def sums_of(edit: Editor, value: ir.Value, channels_first: bool) -> list[str]:
+    """Look at a value's ``Σ x·xᵀ`` ``[C, C]``, ``Σ x`` ``[C]`` and the number of elements."""
+    name = str(value.name)
+    axis = -1
+    if channels_first:
+        rank = len(value.shape or ()) or 4
+        front = edit.node("Transpose", [value], f"{name}_t", perm=[1, 0, *range(2, rank)])
+        edit.graph.append(front)
+        value, axis = front.outputs[0], 1
+    flat = edit.node("Flatten", [value], f"{name}_flat", axis=axis)
+    edit.graph.append(flat)
+    rows = flat.outputs[0]
+    side: dict[str, Any] = {"transB": 1} if channels_first else {"transA": 1}
+    axes = edit.constant(f"{name}_axes", np.array([1 if channels_first else 0]))
+    size = edit.node("Size", [rows], f"{name}_count")
+    return [
+        show(edit, edit.node("Gemm", [rows, rows], f"{name}_second", **side)),
+        show(edit, edit.node("ReduceSum", [rows, axes], f"{name}_sum", keepdims=0)),
+        show(edit, size, ir.DataType.INT64),
+    ]

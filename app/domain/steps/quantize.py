@@ -1,10 +1,11 @@
 """The parameters of ``quantize``: fewer bits for weights and activations."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step, matches
+from app.domain.steps.recover import Recover, training_minutes
 
 MAIN_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Where the time and the bytes are; other operators lose more quality than they save time."""
@@ -13,12 +14,18 @@ DYNAMIC_OPERATORS = ("Gemm", "MatMul")
 """onnxruntime's dynamic kernels pay off here; its dynamic convolutions are slower than float."""
 
 
+_PACKED = ("int2", "int3", "int4")
+"""Two of these take a byte of the file."""
+
+
 class Quantize(Step):
     """Store weights, and compute activations, in fewer bits.
 
     ``static`` calibrates activation ranges on data and writes QuantizeLinear/DequantizeLinear
-    pairs; ``dynamic`` finds ranges at run time and needs no data; ``float16`` halves the file and
-    keeps float32 inputs and outputs.
+    pairs; ``qat`` starts from there and trains the graph as it will be shipped; ``dynamic`` finds
+    ranges at run time and needs no data; ``weight_only`` packs the weights of matrix products in
+    blocks of four or eight bits; ``float16`` halves the file and keeps float32 inputs and
+    outputs. Weights of four bits or fewer are packed in the file.
     """
 
     title: ClassVar[str] = "Quantization"
@@ -26,15 +33,15 @@ class Quantize(Step):
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
 
     method: Literal["quantize"] = "quantize"
-    mode: Literal["static", "dynamic", "float16"] = Field(
+    mode: Literal["static", "dynamic", "float16", "weight_only", "qat"] = Field(
         default="static", description="How activations get their ranges, or half precision."
     )
-    weights: Literal["int8", "uint8"] = Field(
+    weights: Literal["int2", "int3", "int4", "int5", "int6", "int7", "int8", "uint8"] = Field(
         default="int8", description="The type that weights are stored in (not for float16)."
     )
     activations: Literal["int8", "uint8", "int16", "none"] = Field(
         default="uint8",
-        description="The type of activations in static mode; 'none' quantizes weights alone.",
+        description="Of activations in static and qat; 'none' quantizes weights alone.",
     )
     symmetric: bool = Field(
         default=False, description="Ranges of activations are centred on zero (zero point 0)."
@@ -66,11 +73,46 @@ class Quantize(Step):
         description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
     )
 
+    algorithm: Literal["rtn", "hqq", "gptq"] = Field(
+        default="hqq",
+        description="How weight_only rounds: to nearest, with zero points that bear outliers, or"
+        " column by column so that errors cancel on data (GPTQ).",
+    )
+    block_size: Literal[16, 32, 64, 128, 256] = Field(
+        default=32, description="Weights of weight_only that share a scale."
+    )
+    learn_steps: bool = Field(
+        default=True, description="qat trains the distances between levels too (LSQ)."
+    )
+    recover: Recover | None = Field(
+        default=None, description="How qat trains. Default: five epochs of recovery."
+    )
+
+    @model_validator(mode="after")
+    def _fits_the_mode(self) -> Self:
+        if self.recover is not None and self.mode != "qat":
+            raise ValueError(f"mode '{self.mode}' does not train: use mode 'qat' with 'recover'")
+        if self.mode == "weight_only" and self.weights not in ("int4", "int8"):
+            raise ValueError("mode 'weight_only' stores weights as int4 or int8")
+        return self
+
+    @property
+    def recovery(self) -> Recover:
+        """How qat trains."""
+        return self.recover or Recover(epochs=5)
+
     @property
     def needs(self) -> Needs:
-        """Calibration needs inputs; the other modes need no data."""
-        calibrates = self.mode == "static" and self.activations != "none"
-        return Needs(data="inputs" if calibrates else "none")
+        """Calibration needs inputs, training what it asks for; the other modes need no data."""
+        if self.mode == "qat":
+            return self.recovery.needs
+        return Needs(data="inputs" if self._calibrates else "none")
+
+    @property
+    def _calibrates(self) -> bool:
+        if self.mode == "weight_only":
+            return self.algorithm == "gptq"
+        return self.mode in ("static", "qat") and self.activations != "none"
 
     def skip(self, layer: str, operator: str) -> Skipped | None:
         """Say why this node is left alone, or None if it is to be quantized."""
@@ -80,6 +122,8 @@ class Quantize(Step):
             return None
         if operator not in self.operators:
             return Skipped(node=layer, reason=f"{operator} is not among the operators to quantize")
+        if self.mode == "weight_only" and operator not in DYNAMIC_OPERATORS:
+            return Skipped(node=layer, reason=f"there are no blocks of weights for {operator}")
         if self.mode == "dynamic" and operator not in DYNAMIC_OPERATORS:
             return Skipped(
                 node=layer,
@@ -90,14 +134,16 @@ class Quantize(Step):
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate bytes from the layers that change type; MACs stay, cheaper."""
         verdicts = [(layer, self.skip(layer.name, layer.operator)) for layer in graph.layers]
-        saved_per_parameter = 2 if self.mode == "float16" else 3
         changed = sum(layer.parameters for layer, skipped in verdicts if skipped is None)
-        calibrated = (
-            min(graph.samples, self.calibration_samples) if self.needs.data == "inputs" else 0
-        )
+        bits = 16 if self.mode == "float16" else 4 if self.weights in _PACKED else 8
+        smaller = graph.size_bytes - changed * (32 - bits) // 8
+        calibrated = min(graph.samples, self.calibration_samples) if self._calibrates else 0
+        recovery = self.recovery if self.mode == "qat" else None
+        training = training_minutes(recovery, graph.macs, graph.samples)
+        seconds = 3 + graph.size_bytes / 3e7 + calibrated * graph.macs / 2e9
         return Forecast(
-            size_bytes=max(graph.size_bytes - saved_per_parameter * changed, graph.size_bytes // 8),
+            size_bytes=max(smaller, graph.size_bytes // 8),
             macs=graph.macs,
-            minutes=round(0.05 + graph.size_bytes / 2e9 + calibrated * graph.macs / 2e9 / 60, 3),
+            minutes=round(training + seconds / 60, 3),
             skipped=[skipped for _, skipped in verdicts if skipped is not None],
         )

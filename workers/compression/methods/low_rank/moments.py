@@ -4,7 +4,6 @@ The moments are computed inside the graph, batch by batch, so that no activation
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -14,7 +13,7 @@ from workers.compression.context import Samples
 from workers.compression.graph.editor import Editor
 from workers.compression.methods.low_rank.decompositions import Moments
 from workers.compression.methods.low_rank.layers import Layer
-from workers.compression.probe import runs, show
+from workers.compression.probe import runs, sums_of
 
 _MOST_CHANNELS = 4096
 """A moment has the square of this many elements."""
@@ -47,7 +46,7 @@ def collect(
         wanted = []
         for layer in chosen:
             for value in _looked_at(layer):
-                wanted += _sums(edit, values[str(value.name)], layer.node.op_type == "Conv")
+                wanted += sums_of(edit, values[str(value.name)], layer.node.op_type == "Conv")
         return wanted
 
     total: list[NDArray[np.float64]] = []
@@ -79,25 +78,3 @@ def _moments(layer: Layer, sums: Sequence[NDArray[np.float64]]) -> Moments:
     if layer.node.op_type == "MatMul":
         return Moments(inputs, outputs, None)
     return Moments(inputs, outputs - np.outer(mean, mean), mean - layer.bias)
-
-
-def _sums(edit: Editor, value: ir.Value, channels_first: bool) -> list[str]:
-    """Look at ``Σ x·xᵀ`` ``[C, C]``, ``Σ x`` ``[C]`` and the number of elements."""
-    name = str(value.name)
-    axis = -1
-    if channels_first:
-        rank = len(value.shape or ()) or 4
-        front = edit.node("Transpose", [value], f"{name}_t", perm=[1, 0, *range(2, rank)])
-        edit.graph.append(front)
-        value, axis = front.outputs[0], 1
-    flat = edit.node("Flatten", [value], f"{name}_flat", axis=axis)
-    edit.graph.append(flat)
-    rows = flat.outputs[0]
-    side: dict[str, Any] = {"transB": 1} if channels_first else {"transA": 1}
-    axes = edit.constant(f"{name}_axes", np.array([1 if channels_first else 0]))
-    size = edit.node("Size", [rows], f"{name}_count")
-    return [
-        show(edit, edit.node("Gemm", [rows, rows], f"{name}_second", **side)),
-        show(edit, edit.node("ReduceSum", [rows, axes], f"{name}_sum", keepdims=0)),
-        show(edit, size, ir.DataType.INT64),
-    ]

@@ -9,7 +9,9 @@ from workers.compression.context import Context
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.dynamic import quantize_dynamic
 from workers.compression.methods.quantize.float16 import convert_to_float16
+from workers.compression.methods.quantize.qat import quantize_aware
 from workers.compression.methods.quantize.static import quantize_static
+from workers.compression.methods.quantize.weight_only import quantize_weights
 
 
 def quantize(
@@ -24,4 +26,8 @@ def quantize(
         return convert_to_float16(model, parameters)
     if parameters.mode == "dynamic":
         return quantize_dynamic(model, parameters)
+    if parameters.mode == "weight_only":
+        return quantize_weights(model, parameters, context, advance)
+    if parameters.mode == "qat":
+        return quantize_aware(model, parameters, context, advance)
     return quantize_static(model, parameters, context, advance)

@@ -12,7 +12,6 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import constant
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize.integers import Grid
 from workers.compression.methods.quantize.layers import Layer, select
 from workers.compression.methods.quantize.writer import Writer, change
 
@@ -54,7 +53,9 @@ def _replace(
         )  # fmt: skip
         graph.insert_before(node, inputs[data])
     rounded, scale, zero = inputs[data].outputs
-    grid, stored = _weight(writer, layer, parameters.weights)
+    transposed = bool(node.attributes.get_int("transB", 0))  # MatMulInteger reads [inputs, outputs]
+    weight = writer.weight(layer, parameters.weights, transposed=transposed)
+    grid, stored = weight.grid, weight.value
     factor = np.float32(_attribute(node, "alpha")) * grid.scale
     middle = writer.edit.constant(f"{stored.name}_zero_point", grid.zero_point.reshape(-1)[:1][0])
     steps = [
@@ -70,23 +71,9 @@ def _replace(
         bias = constant(layer.bias).reshape(-1) * np.float32(_attribute(node, "beta"))
         added = writer.edit.constant(f"{node.name}_bias", bias.astype(np.float32))
         steps.append(writer.edit.node("Add", [steps[-1].outputs[0], added], f"{node.name}_sum"))
-    report = change(layer, "activations uint8 at run time", grid, _as_before(layer, stored))
+    report = change(layer, "activations uint8 at run time", weight)
     writer.edit.replace(node, steps)
     return report
-
-
-def _weight(writer: Writer, layer: Layer, dtype: str) -> tuple[Grid, ir.Value]:
-    """Store the weight as MatMulInteger reads it: ``[inputs, outputs]``."""
-    return writer.weight(layer, dtype, transposed=_transposed(layer))
-
-
-def _transposed(layer: Layer) -> bool:
-    return bool(layer.node.attributes.get_int("transB", 0))
-
-
-def _as_before(layer: Layer, stored: ir.Value) -> np.ndarray:
-    array = constant(stored)
-    return array.T if _transposed(layer) else array
 
 
 def _attribute(node: ir.Node, name: str) -> float:

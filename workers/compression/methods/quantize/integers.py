@@ -11,6 +11,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+BITS = {"uint8": 8} | {f"int{bits}": bits for bits in range(2, 9)}
+"""Of the types that weights may have."""
+
+_SHRINKS = np.linspace(0.35, 1.0, 27)
+"""Parts of the greatest magnitude that few levels may cover."""
+
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
@@ -52,17 +58,18 @@ def range_grid(low: float, high: float, dtype: str, *, symmetric: bool) -> Grid:
         symmetric: centre the range on zero.
     """
     limits = np.iinfo(dtype)
+    least, most = int(limits.min), int(limits.max)
     low, high = min(low, 0.0), max(high, 0.0)
-    steps = int(limits.max) - int(limits.min)
+    steps = most - least
     if symmetric:
         half = steps // 2
         scale = max(-low, high) / half
-        zero = limits.min + half + 1
+        zero = least + half + 1
     else:
         scale = (high - low) / steps
-        zero = limits.min - round(low / scale) if scale > 0 else limits.min
+        zero = least - round(low / scale) if scale > 0 else least
     step = _rounded_down(scale) if scale > SMALLEST_SCALE else np.float32(1)
-    zero = int(np.clip(zero, limits.min, limits.max))
+    zero = int(np.clip(zero, least, most))
     return Grid(np.array(step), np.array(zero, dtype))
 
 
@@ -78,26 +85,67 @@ def weight_grid(
     """Return the grid of a weight tensor, symmetric about its middle: 0, or 128 for uint8.
 
     onnxruntime's kernels want one zero point for all channels, so asymmetry would gain nothing.
+    Eight bits cover every weight; with fewer the largest are cut off where that lessens the mean
+    squared error.
 
     Args:
         weights: of any shape, finite.
-        dtype: ``int8`` or ``uint8``.
+        dtype: a key of ``BITS``; the grid's type has eight bits all the same.
         axis: one scale for each index of this axis; None for a single one.
         smallest: lower bound of the scales, broadcast over the channels.
     """
     others = None if axis is None else tuple(a for a in range(weights.ndim) if a != axis)
     magnitude = np.max(np.abs(weights), axis=others, initial=0.0)
-    scale = np.maximum(magnitude / np.float32(127), smallest).astype(np.float32)
+    top = np.float32(top_level(dtype))
+    if BITS[dtype] < 8:
+        magnitude = _least_error(weights, magnitude, axis, others, top)
+    scale = np.maximum(magnitude / top, smallest).astype(np.float32)
     scale = np.where(scale > SMALLEST_SCALE, scale, np.float32(1))
-    middle = 128 if dtype == "uint8" else 0
-    return Grid(scale, np.full(scale.shape, middle, dtype), axis)
+    kind, middle = ("uint8", 128) if dtype == "uint8" else ("int8", 0)
+    return Grid(scale, np.full(scale.shape, middle, kind), axis)
 
 
-def quantize(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
-    """Return the nearest integers of the grid's type."""
+def top_level(dtype: str) -> int:
+    """Return the largest step from the middle that a weight of this type takes."""
+    return int(2 ** (BITS[dtype] - 1) - 1)
+
+
+def _least_error(
+    weights: Floats,
+    magnitude: Floats,
+    axis: int | None,
+    others: tuple[int, ...] | None,
+    top: np.float32,
+) -> Floats:
+    """Return, for each channel, the magnitude to cover that loses least."""
+    shape = [1] * weights.ndim
+    if axis is not None:
+        shape[axis] = -1
+    best, least = magnitude, np.full(magnitude.shape, np.inf)
+    for shrink in _SHRINKS:
+        covered = magnitude * np.float32(shrink)
+        scale = np.maximum(covered / top, SMALLEST_SCALE).reshape(shape)
+        near = np.clip(np.rint(weights / scale), -top, top) * scale
+        error = np.sum((weights - near) ** 2, axis=others)
+        best = np.where(error < least, covered, best)
+        least = np.minimum(error, least)
+    return best.astype(np.float32)
+
+
+def quantize(array: NDArray[Any], grid: Grid, top: int | None = None) -> NDArray[Any]:
+    """Return the nearest integers of the grid's type.
+
+    Args:
+        array: real values.
+        grid: to round to.
+        top: how far from the zero point they may be; None for as far as the type goes.
+    """
     scale, zero = grid.reshaped(array.ndim)
+    steps = np.rint(array / scale)
+    if top is not None:
+        steps = np.clip(steps, -top, top)
     limits = np.iinfo(zero.dtype)
-    rounded = np.rint(array / scale) + zero.astype(np.float32)
+    rounded = steps + zero.astype(np.float32)
     integers: NDArray[Any] = np.clip(rounded, limits.min, limits.max).astype(zero.dtype)
     return integers
 

@@ -77,22 +77,23 @@ def quantize_static(
         StepFailed: there is no data to calibrate on.
     """
     model = at_least(model, PER_CHANNEL)
-    sites = [_site(layer, parameters) for layer in select(model, parameters)[0]]
+    sites = [site_of(layer, parameters) for layer in select(model, parameters)[0]]
     share = 1.0 if context.max_quality_drop is None else _CALIBRATION
-    grids = _calibrate(model, sites, parameters, context, lambda f: advance(share * f))
-    write = partial(_write, model, parameters, grids)
+    grids = calibrate(model, sites, parameters, context, lambda f: advance(share * f))
+    write = partial(write_quantized, model, parameters, grids)
     if parameters.activations == "int8" and not _runs(write({}).model):
         write = partial(write, standard=False)
     layers = [str(site.layer.node.name) for site in sites]
     return retreat.within(write, model, layers, context, lambda f: advance(share + f * (1 - share)))
 
 
-def _write(
+def write_quantized(
     model: ir.Model,
     parameters: Quantize,
     grids: Mapping[str, Grid],
     left: Mapping[str, str],
     *,
+    weights: Mapping[str, Grid] | None = None,
     standard: bool = True,
 ) -> Outcome:
     """Return a quantized copy of a graph.
@@ -102,12 +103,13 @@ def _write(
         parameters: what to do.
         grids: of the values to quantize, by name.
         left: nodes that stay in float, each with the reason.
+        weights: grids of the weights, by name, where they are known already.
         standard: write the standard's QuantizeLinear, not onnxruntime's own.
     """
     copy = model.clone()
     layers, skipped = select(copy, parameters)
     sites = []
-    for site in (_site(layer, parameters) for layer in layers):
+    for site in (site_of(layer, parameters) for layer in layers):
         name = str(site.layer.node.name)
         if any(str(value.name) not in grids for value in site.values):
             reason = "its activations are not finite on the calibration data"
@@ -118,8 +120,12 @@ def _write(
             sites.append(site)
     writer = Writer(copy, parameters.activations, standard=standard)
     found = {value: grids[str(value.name)] for site in sites for value in site.values}
-    changes = [_write_weight(writer, site, parameters, found) for site in sites]
-    _write_pairs(writer, sites, found)
+    known = weights or {}
+    changes = [
+        _write_weight(writer, site, parameters, found, known.get(str(site.layer.weight.name)))
+        for site in sites
+    ]
+    write_pairs(writer, sites, found)
     writer.edit.remove_unused()
     return Outcome(copy, changes, skipped)
 
@@ -140,7 +146,8 @@ def _runs(model: ir.Model) -> bool:
     return True
 
 
-def _site(layer: Layer, parameters: Quantize) -> Site:
+def site_of(layer: Layer, parameters: Quantize) -> Site:
+    """Return which values around a layer are quantized too."""
     data = layer.node.inputs[0]
     if parameters.activations == "none" or not layer.integer or data is None:
         return Site(layer, None, None)
@@ -175,7 +182,7 @@ def _covers(cut: ir.Node, grid: Grid) -> bool:
     return low >= 0 and (limit is None or high <= float(constant(limit)))
 
 
-def _calibrate(
+def calibrate(
     model: ir.Model,
     sites: list[Site],
     parameters: Quantize,
@@ -221,7 +228,9 @@ def _source(value: ir.Value) -> ir.Value:
     return value
 
 
-def _write_weight(writer: Writer, site: Site, parameters: Quantize, grids: Grids) -> LayerChange:
+def _write_weight(
+    writer: Writer, site: Site, parameters: Quantize, grids: Grids, known: Grid | None
+) -> LayerChange:
     """Store a layer's weight, and its bias where the kernel adds integers."""
     layer, node = site.layer, site.layer.node
     bias = None if layer.bias is None else _scaled_bias(layer)
@@ -230,11 +239,12 @@ def _write_weight(writer: Writer, site: Site, parameters: Quantize, grids: Grids
     smallest: np.ndarray | float = 0.0
     if bias is not None and scale is not None:
         smallest = _smallest_scale(bias, scale, layer.axis)
-    grid, stored = writer.weight(layer, parameters.weights, smallest)
+    stored = writer.weight(layer, parameters.weights, smallest, grid=known)
+    grid = stored.grid
     if node.op_type == "Gather":
-        writer.dequantize_after(node, stored, grid)
+        writer.dequantize_after(node, stored.value, grid)
     else:
-        writer.dequantize_before(node, 1, stored, grid)
+        writer.dequantize_before(node, 1, stored.value, grid)
     if bias is not None and scale is not None:
         units = Grid(grid.scale * scale, np.zeros(grid.scale.shape, np.int32), _first(grid))
         integers = writer.edit.constant(
@@ -244,7 +254,7 @@ def _write_weight(writer: Writer, site: Site, parameters: Quantize, grids: Grids
         if node.op_type == "Gemm":
             node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
     how = f"activations {parameters.activations}" if site.data is not None else "computed in float"
-    return change(layer, how, grid, constant(stored))
+    return change(layer, how, stored)
 
 
 def _scaled_bias(layer: Layer) -> np.ndarray:
@@ -264,7 +274,7 @@ def _first(grid: Grid) -> int | None:
     return None if grid.axis is None else 0
 
 
-def _write_pairs(writer: Writer, sites: list[Site], grids: Grids) -> None:
+def write_pairs(writer: Writer, sites: list[Site], grids: Grids) -> None:
     """Put one pair behind every value, and let those read it that should."""
     flowing = {value for site in sites if site.tail is not None for value in site.values}
     for site in sites:

@@ -1,8 +1,10 @@
 """Adds quantized tensors and the nodes around them to a graph, under names that never collide."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -17,6 +19,26 @@ from workers.compression.methods.quantize.opset import PER_CHANNEL
 
 _MICROSOFT = "com.microsoft"
 _SIXTEEN_BIT_OPSET = 21
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A weight as integers."""
+
+    grid: Grid
+    value: ir.Value
+    """Gives the integers, of eight bits."""
+    integers: NDArray[Any]
+    """Not transposed."""
+    dtype: str
+    """What they would fit into."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that they take in the file, scales and zero points included."""
+        packed = (self.integers.size + 1) // 2 if integers.BITS[self.dtype] <= 4 else 0
+        values = packed or self.integers.nbytes
+        return values + self.grid.scale.nbytes + self.grid.zero_point.nbytes
 
 
 class Writer:
@@ -35,7 +57,9 @@ class Writer:
         self, model: ir.Model, activations: str = "uint8", *, standard: bool = True
     ) -> None:
         self.edit = Editor(model)
-        self._weights: dict[tuple[ir.Value, int | None, bool], tuple[Grid, ir.Value]] = {}
+        self._weights: dict[tuple[ir.Value, int | None, bool], Stored] = {}
+        self.scales: dict[str, str] = {}
+        """The initializer that holds the scale of a value, by the value's name."""
         self._dequantized: dict[ir.Value, ir.Value] = {}
         opset = model.graph.opset_imports.get("", 0)
         needed = _SIXTEEN_BIT_OPSET if activations.endswith("16") else PER_CHANNEL
@@ -47,28 +71,43 @@ class Writer:
         dtype: str,
         smallest: NDArray[np.float32] | float = 0.0,
         *,
+        grid: Grid | None = None,
         transposed: bool = False,
-    ) -> tuple[Grid, ir.Value]:
+    ) -> Stored:
         """Store a layer's weight as integers, once for all who share it.
 
         Args:
             layer: whose weight.
-            dtype: ``int8`` or ``uint8``.
+            dtype: ``int2`` to ``int8``, or ``uint8``.
             smallest: lower bound of the scales.
+            grid: of the weight; None finds the one that fits best.
             transposed: store the transposed matrix.
-
-        Returns:
-            The grid, and the integers' initializer.
         """
         key = (layer.weight, layer.axis, transposed)
         if key not in self._weights:
             array = layer.weights
-            grid = integers.weight_grid(array, dtype, layer.axis, smallest)
+            if grid is None:
+                grid = integers.weight_grid(array, dtype, layer.axis, smallest)
+            top = integers.top_level(dtype) if integers.BITS[dtype] < 8 else None
+            rounded = integers.quantize(array, grid, top)
             name = f"{layer.weight.name}_quantized"
-            rounded = integers.quantize(array, grid)
-            stored = self.edit.constant(name, rounded.T if transposed else rounded)
-            self._weights[key] = grid, stored
+            value = self._store(name, rounded.T if transposed else rounded, dtype)
+            self._weights[key] = Stored(grid, value, rounded, dtype)
         return self._weights[key]
+
+    def _store(self, name: str, rounded: NDArray[Any], dtype: str) -> ir.Value:
+        """Add integers to the graph: packed in four bits, and cast as it is loaded, if they fit.
+
+        onnxruntime computes the cast once, and its kernels of eight bits see what they know.
+        """
+        if integers.BITS[dtype] > 4:
+            return self.edit.constant(name, rounded)
+        packed = self.edit.constant(f"{name}_packed", rounded.astype(ml_dtypes.int4))
+        cast = self.edit.node("Cast", [packed], name, to=ir.DataType.INT8)
+        self.edit.graph.insert_before(self.edit.graph[0], cast)
+        value = cast.outputs[0]
+        value.shape, value.type = packed.shape, ir.TensorType(ir.DataType.INT8)
+        return value
 
     def dequantize_before(self, node: ir.Node, slot: int, stored: ir.Value, grid: Grid) -> None:
         """Let ``node`` read the integers ``stored`` through DequantizeLinear."""
@@ -105,13 +144,16 @@ class Writer:
         """Make QuantizeLinear and DequantizeLinear of ``value``."""
         scale = self.edit.constant(f"{value.name}_scale", grid.scale)
         zero = self.edit.constant(f"{value.name}_zero_point", grid.zero_point)
+        self.scales[str(value.name)] = str(scale.name)
         inputs, domain = [scale, zero], self._domain
+        attributes = {} if grid.axis is None else {"axis": grid.axis}
         down = self.edit.node(
-            "QuantizeLinear", [value, *inputs], f"{value.name}_quantized", domain=domain
-        )
+            "QuantizeLinear", [value, *inputs], f"{value.name}_quantized", domain=domain,
+            **attributes,
+        )  # fmt: skip
         up = self.edit.node(
             "DequantizeLinear", [down.outputs[0], *inputs], f"{value.name}_dequantized",
-            domain=domain,
+            domain=domain, **attributes,
         )  # fmt: skip
         return [down, up]
 
@@ -125,15 +167,15 @@ class Writer:
         )  # fmt: skip
 
 
-def change(layer: Layer, how: str, grid: Grid, stored: NDArray[Any]) -> LayerChange:
+def change(layer: Layer, how: str, stored: Stored) -> LayerChange:
     """Report what a layer's weight was and is; the scales are counted, the bias is not."""
     array = layer.weights
-    per = "per channel" if grid.axis is not None else "per tensor"
+    per = "per channel" if stored.grid.axis is not None else "per tensor"
     return LayerChange(
         node=str(layer.node.name),
         operator=layer.node.op_type,
         change=f"weights float32 → {stored.dtype} {per}, {how}",
         bytes_before=array.nbytes,
-        bytes_after=stored.nbytes + grid.scale.nbytes + grid.zero_point.nbytes,
-        sqnr_db=sqnr_db(array, integers.dequantize(stored, grid)),
+        bytes_after=stored.nbytes,
+        sqnr_db=sqnr_db(array, integers.dequantize(stored.integers, stored.grid)),
     )

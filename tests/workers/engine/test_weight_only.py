@@ -1,0 +1,74 @@
+"""Blocks of few bits: near the weight, smaller in the file, and what onnxruntime multiplies by."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.workers.engine.conftest import Run
+from workers.compression.methods.quantize import blocks
+
+RNG = np.random.default_rng(3)
+
+
+def _error(weight: NDArray[np.float64], found: blocks.Blocks, p: float = 2) -> float:
+    return float((np.abs(weight - found.real()) ** p).sum())
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("columns", [32, 45, 96])
+def test_each_weight_is_within_half_a_step(bits: int, columns: int, *, symmetric: bool) -> None:
+    weight = RNG.standard_normal((6, columns))
+    found = blocks.round_to_nearest(weight, bits, 32, symmetric=symmetric)
+    steps = np.repeat(found.scales, 32, axis=1)[:, :columns]
+    assert (np.abs(weight - found.real()) <= steps * (0.51 if not symmetric else 1.01)).all()
+
+
+def test_hqq_bears_outliers_better_by_its_own_measure() -> None:
+    weight = RNG.standard_normal((64, 256)) ** 3
+    plain = blocks.round_to_nearest(weight, 4, 64, symmetric=False)
+    assert _error(weight, blocks.half_quadratic(weight, 4, 64), 0.7) < _error(weight, plain, 0.7)
+
+
+def test_gptq_gives_nearer_outputs_on_the_data_that_it_saw() -> None:
+    """On correlated inputs, errors that cancel are much less than errors that are small."""
+    weight = RNG.standard_normal((48, 96))
+    inputs = RNG.standard_normal((2000, 12)) @ RNG.standard_normal((12, 96))
+    inputs += 0.1 * RNG.standard_normal(inputs.shape)
+    plain = blocks.round_to_nearest(weight, 4, 32, symmetric=False)
+    found = blocks.gptq(weight, inputs.T @ inputs, 4, 32, symmetric=False)
+    lost = [((inputs @ (weight - each.real()).T) ** 2).sum() for each in (plain, found)]
+    assert lost[1] < 0.5 * lost[0]
+
+
+def test_packing_puts_the_first_of_two_in_the_lower_half() -> None:
+    integers = np.array([[1, 2, 3, 4, 5]], np.uint8)
+    np.testing.assert_array_equal(blocks.packed(integers, 4, 4), [[[0x21, 0x43], [0x05, 0x00]]])
+    np.testing.assert_array_equal(blocks.packed_zeros(integers, 4), [[0x21, 0x43, 0x05]])
+
+
+@pytest.mark.parametrize("net", ["mlp", "vit"])
+@pytest.mark.parametrize("weights", ["int4", "int8"])
+@pytest.mark.parametrize("algorithm", ["rtn", "hqq", "gptq"])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_products_keep_their_quality_in_a_smaller_file(
+    exported: dict[str, Path], digits_npz: Path, job: Run,
+    net: str, weights: str, algorithm: str, *, symmetric: bool,
+) -> None:  # fmt: skip
+    step = {"method": "quantize", "mode": "weight_only", "weights": weights,
+            "algorithm": algorithm, "symmetric": symmetric}  # fmt: skip
+    result = job(exported[net], step, data=digits_npz)
+    assert result.problem is None
+    report = result.report
+    assert report is not None
+    before, after = report.baseline, report.compressed
+    assert before.quality is not None
+    assert after.quality is not None
+    assert after.quality.value > before.quality.value - (0.03 if weights == "int4" else 0.006)
+    assert (after.parameters, after.macs) == (before.parameters, before.macs)
+    saved = 4 if weights == "int4" else 2.3
+    parts = report.step_reports[0].layers
+    assert sum(layer.bytes_before for layer in parts) > saved * sum(x.bytes_after for x in parts)
+    assert after.size_bytes < before.size_bytes / (1.6 if net == "vit" else 2)

@@ -1,0 +1,131 @@
+"""Quantization-aware training: what is trained is what is shipped.
+
+The graph gets the pairs of static quantization, its weights stay float behind pairs of their own,
+and it is trained as it stands, with straight-through gradients (Bengio et al. 2013) and, where
+asked for, learned steps (Esser et al. 2020, "Learned Step Size Quantization"). Then the weights are
+stored as the integers that they were rounded to all along. Training starts from the calibrated
+graph and keeps the best state, so that it never ends below static quantization.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+import torch
+
+from app.domain.steps import Quantize
+from workers.compression.context import Context
+from workers.compression.executor import Executor
+from workers.compression.graph.editor import constant
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import integers
+from workers.compression.methods.quantize.integers import Grid
+from workers.compression.methods.quantize.layers import select
+from workers.compression.methods.quantize.opset import PER_CHANNEL, at_least
+from workers.compression.methods.quantize.static import (
+    Site,
+    calibrate,
+    site_of,
+    write_pairs,
+    write_quantized,
+)
+from workers.compression.methods.quantize.writer import Writer
+from workers.compression.recovery import recover
+
+_CALIBRATION = 0.1
+"""Share of the work."""
+
+
+def quantize_aware(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Outcome:
+    """Calibrate, train through the rounding, and store what was trained.
+
+    Raises:
+        StepFailed: there is no data, or nothing that can be trained.
+    """
+    model = at_least(model, PER_CHANNEL)
+    sites = [site_of(layer, parameters) for layer in select(model, parameters)[0]]
+    grids = calibrate(
+        model, sites, parameters, context, lambda fraction: advance(_CALIBRATION * fraction)
+    )
+    weights = {
+        str(site.layer.weight.name): integers.weight_grid(
+            site.layer.weights, parameters.weights, site.layer.axis
+        )
+        for site in sites
+    }
+    trained, scales = _trainable(model, parameters, grids, weights)
+    recover(
+        trained,
+        parameters.recovery,
+        context,
+        lambda fraction: advance(_CALIBRATION + (1 - _CALIBRATION) * fraction),
+        constrain=_Levels(parameters.weights, weights, scales),
+        rates=_rates(trained, scales) if parameters.learn_steps else None,
+    )
+    steps = trained.graph.initializers
+    learned = {
+        name: replace(grid, scale=constant(steps[scales[name]]).reshape(grid.scale.shape))
+        for name, grid in (grids | weights).items()
+        if name in scales
+    }
+    for name, value in model.graph.initializers.items():
+        if (new := trained.graph.initializers.get(name)) is not None:
+            value.const_value = new.const_value
+    return write_quantized(model, parameters, learned, {}, weights=learned)
+
+
+def _trainable(
+    model: ir.Model,
+    parameters: Quantize,
+    grids: Mapping[str, Grid],
+    weights: Mapping[str, Grid],
+) -> tuple[ir.Model, dict[str, str]]:
+    """Return the graph to train, and which initializer holds the scale of each value."""
+    copy = model.clone()
+    writer = Writer(copy, parameters.activations)
+    sites = [site_of(layer, parameters) for layer in select(copy, parameters)[0]]
+    ready = [site for site in sites if all(str(v.name) in grids for v in site.values)]
+    for weight in dict.fromkeys(site.layer.weight for site in ready):
+        writer.quantize_input(weight, weights[str(weight.name)], None)
+    write_pairs(writer, ready, {v: grids[str(v.name)] for v in _values(ready)})
+    writer.edit.remove_unused()
+    return copy, writer.scales
+
+
+def _values(sites: Sequence[Site]) -> dict[ir.Value, None]:
+    return dict.fromkeys(value for site in sites for value in site.values)
+
+
+def _rates(model: ir.Model, scales: Mapping[str, str]) -> dict[str, float]:
+    """Let a scale move by the same share of itself in a step as a weight of size one does."""
+    initializers = model.graph.initializers
+    return {name: float(constant(initializers[name]).mean()) for name in scales.values()}
+
+
+class _Levels:
+    """Keeps weights within the levels that they may have, and steps positive.
+
+    Args:
+        dtype: of the weights.
+        weights: their grids, by name.
+        scales: the initializers of the scales, by the values' names.
+    """
+
+    def __init__(self, dtype: str, weights: Mapping[str, Grid], scales: Mapping[str, str]) -> None:
+        self._top = integers.top_level(dtype)
+        self._weights = {name: grid.axis for name, grid in weights.items() if name in scales}
+        self._scales = scales
+
+    def __call__(self, executor: Executor, _done: float) -> None:
+        """Cut off what has left them."""
+        for scale in self._scales.values():
+            executor.weight(scale).data.clamp_(min=float(np.finfo(np.float32).tiny))
+        for name, axis in self._weights.items():
+            weight = executor.weight(name).data
+            reach = self._top * executor.weight(self._scales[name]).data
+            if axis is not None:
+                reach = reach.reshape([-1 if a == axis else 1 for a in range(weight.ndim)])
+            torch.clamp(weight, min=-reach, max=reach, out=weight)

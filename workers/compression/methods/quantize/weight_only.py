@@ -1,0 +1,141 @@
+"""Weights of matrix products in blocks of four or eight bits; activations stay float.
+
+Each product becomes onnxruntime's ``MatMulNBits``, which unpacks blocks as it multiplies: less
+memory is read, which is what large products wait for.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from app.domain.problems import StepFailed
+from app.domain.reports import LayerChange
+from app.domain.steps import Quantize
+from workers.compression.context import Context
+from workers.compression.graph.editor import Editor, constant
+from workers.compression.measure.fidelity import sqnr_db
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import blocks
+from workers.compression.methods.quantize.blocks import Blocks
+from workers.compression.methods.quantize.integers import BITS
+from workers.compression.methods.quantize.layers import Layer, select
+from workers.compression.probe import runs, sums_of
+
+_MICROSOFT = "com.microsoft"
+
+
+def quantize_weights(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Outcome:
+    """Store the weights of products with a constant in blocks.
+
+    Raises:
+        StepFailed: GPTQ has no data.
+    """
+    layers, skipped = select(model, parameters)
+    hessians = _hessians(model, layers, parameters, context, lambda f: advance(0.5 * f))
+    edit, changes = Editor(model), []
+    for done, layer in enumerate(layers):
+        weight = _weight(layer)
+        stored = _quantized(weight, parameters, hessians.get(str(layer.node.name)))
+        changes.append(_change(layer, weight, stored, parameters))
+        _replace(edit, layer, stored, parameters)
+        advance(0.5 + 0.5 * (done + 1) / len(layers))
+    edit.remove_unused()
+    return Outcome(model, changes, skipped)
+
+
+def _weight(layer: Layer) -> NDArray[np.float64]:
+    """Return ``[N, K]``: outputs, inputs; a Gemm's alpha multiplied in."""
+    node, array = layer.node, layer.weights.astype(np.float64)
+    if node.op_type == "MatMul":
+        return array.T
+    alpha = node.attributes.get_float("alpha", 1.0)
+    return alpha * (array if node.attributes.get_int("transB", 0) else array.T)
+
+
+def _hessians(
+    model: ir.Model,
+    layers: Sequence[Layer],
+    parameters: Quantize,
+    context: Context,
+    advance: Callable[[float], None],
+) -> dict[str, NDArray[np.float64]]:
+    """Return the second moments of each layer's inputs, by node, where GPTQ wants them."""
+    if parameters.algorithm != "gptq" or not layers:
+        return {}
+    if context.train is None or len(context.train) == 0:
+        raise StepFailed("GPTQ looks at data: name a dataset, or use 'algorithm': 'hqq'.")
+    samples = context.train.draw(parameters.calibration_samples, context.seed)
+    sources = list(dict.fromkeys(str(v.name) for v in (x.node.inputs[0] for x in layers) if v))
+
+    def probe(edit: Editor) -> list[str]:
+        values = ir.convenience.create_value_mapping(edit.graph)
+        looked = [sums_of(edit, values[name], channels_first=False) for name in sources]
+        return [second for second, _, _ in looked]
+
+    totals: list[NDArray[np.float64]] = []
+    for batch in runs(model, probe, samples, context.threads, advance):
+        sums = [array.astype(np.float64) for array in batch]
+        totals = [a + b for a, b in zip(totals, sums, strict=True)] if totals else sums
+    found = dict(zip(sources, totals, strict=True))
+    moments = {
+        str(x.node.name): found[str(x.node.inputs[0].name)] for x in layers if x.node.inputs[0]
+    }
+    return {name: moment for name, moment in moments.items() if np.isfinite(moment).all()}
+
+
+def _quantized(
+    weight: NDArray[np.float64], parameters: Quantize, hessian: NDArray[np.float64] | None
+) -> Blocks:
+    bits, size, symmetric = BITS[parameters.weights], parameters.block_size, parameters.symmetric
+    if hessian is not None:
+        return blocks.gptq(weight, hessian, bits, size, symmetric=symmetric)
+    if parameters.algorithm == "hqq" and not symmetric:
+        return blocks.half_quadratic(weight, bits, size)
+    return blocks.round_to_nearest(weight, bits, size, symmetric=symmetric)
+
+
+def _replace(edit: Editor, layer: Layer, stored: Blocks, parameters: Quantize) -> None:
+    """Put MatMulNBits, and an Add for a bias, in the place of a product."""
+    node, bits = layer.node, BITS[parameters.weights]
+    data = node.inputs[0]
+    assert data is not None
+    name = str(node.name)
+    rows, columns = stored.integers.shape
+    inputs = [
+        data,
+        edit.constant(f"{name}_blocks", blocks.packed(stored.integers, bits, stored.size)),
+        edit.constant(f"{name}_scales", stored.scales),
+    ]
+    if not parameters.symmetric:
+        zeros = blocks.packed_zeros(stored.zeros, bits)
+        inputs.append(edit.constant(f"{name}_zero_points", zeros))
+    steps = [
+        edit.node(
+            "MatMulNBits", inputs, f"{name}_product", domain=_MICROSOFT,
+            K=columns, N=rows, bits=bits, block_size=stored.size,
+        )
+    ]  # fmt: skip
+    if layer.bias is not None:
+        beta = np.float32(node.attributes.get_float("beta", 1.0))
+        bias = edit.constant(f"{name}_bias", constant(layer.bias).reshape(-1) * beta)
+        steps.append(edit.node("Add", [steps[0].outputs[0], bias], f"{name}_sum"))
+    edit.replace(node, steps)
+
+
+def _change(
+    layer: Layer, weight: NDArray[np.float64], stored: Blocks, parameters: Quantize
+) -> LayerChange:
+    bits = BITS[parameters.weights]
+    shared = 4 + (0 if parameters.symmetric else bits / 8)
+    return LayerChange(
+        node=str(layer.node.name),
+        operator=layer.node.op_type,
+        change=f"weights float32 → {bits} bits in blocks of {stored.size}",
+        bytes_before=layer.weights.nbytes,
+        bytes_after=int(weight.size * bits / 8 + stored.scales.size * shared),
+        sqnr_db=sqnr_db(weight, stored.real()),
+    )
