@@ -6,6 +6,7 @@ not the queue knows what is to be done.
 """
 
 import argparse
+import signal
 import threading
 import warnings
 from typing import Any
@@ -55,6 +56,7 @@ def run(
 ) -> None:
     """Work off a queue until SIGTERM; what runs then is given back."""
     logs.configure(settings.logging)
+    signal.signal(signal.SIGTERM, _leave)
     with worker.opened(settings, queue, device, entry=entry) as me:
         with transaction(me.sessions) as session:
             schema.require(session)
@@ -94,6 +96,11 @@ def run(
             stop()
             for thread in beside:
                 thread.join()
+
+
+def _leave(*_: object) -> None:
+    """End in order, before Celery has put its own handler in this one's place."""
+    raise SystemExit(0)
 
 
 def _nothing() -> None:
