@@ -33,7 +33,7 @@ def cost_of(
     if what == "macs":
         return _macs(model, analysis, shapes)
     if what == "channels":
-        units = np.concatenate([group.units for group in analysis.groups] or [[]]).astype(np.int64)
+        units = np.concatenate([np.zeros(0, np.int64), *(g.units for g in analysis.groups)])
         return lambda removed: float(np.count_nonzero(~removed[units]))
     return _elements(model, analysis, by_bytes=what == "size")
 

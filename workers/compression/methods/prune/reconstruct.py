@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import torch
 from numpy.typing import NDArray
 
 from workers.compression.context import Context, Samples
@@ -176,12 +175,10 @@ def _observe(
         strict=True,
     )
     for (x,), (y,) in pairs:
-        rows = _rows(fit.cut, x)
-        answers = y.transpose(0, 2, 3, 1) if fit.cut.op_type == "Conv" else y
-        answers = answers.reshape(-1, answers.shape[-1])
-        chosen = random.permutation(len(rows))[: _ROWS * len(x)]
-        inputs.append(rows[chosen].astype(np.float64))
-        outputs.append(answers[chosen].astype(np.float64))
+        look = _pixels if fit.cut.op_type == "Conv" else _vectors
+        rows, answers = look(fit.cut, x, y, random)
+        inputs.append(rows.astype(np.float64))
+        outputs.append(answers.astype(np.float64))
     return np.concatenate(inputs), np.concatenate(outputs)
 
 
@@ -201,25 +198,35 @@ def _quiet(_done: float) -> None:
     """Tell nobody: each run is short."""
 
 
-def _rows(node: ir.Node, data: NDArray[Any]) -> NDArray[Any]:
-    """Return ``[positions, inputs × kernel]`` of what a layer reads."""
-    if node.op_type != "Conv":
-        return data.reshape(-1, data.shape[-1])
+def _vectors(
+    _node: ir.Node, x: NDArray[Any], y: NDArray[Any], random: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Pick positions of a product; return ``[positions, inputs]`` and ``[positions, outputs]``."""
+    rows, answers = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+    chosen = random.permutation(len(rows))[: _ROWS * len(x)]
+    return rows[chosen], answers[chosen]
+
+
+def _pixels(
+    node: ir.Node, x: NDArray[Any], y: NDArray[Any], random: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Pick pixels of a convolution; return the patches behind them, and the pixels."""
     weight = operand(node, 1)
     assert weight is not None
-    kernel = constant(weight).shape[2:]
     get = node.attributes.get_ints
     top, left, bottom, right = get("pads", (0, 0, 0, 0))
-    values = torch.from_numpy(data)
-    padded = torch.nn.functional.pad(values, (left, right, top, bottom))
-    patches = torch.nn.functional.unfold(
-        padded,
-        kernel,
-        dilation=tuple(get("dilations", (1, 1))),
-        stride=tuple(get("strides", (1, 1))),
-    )
-    rows: NDArray[Any] = patches.transpose(1, 2).reshape(-1, patches.shape[1]).numpy()
-    return rows
+    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    count = len(y) * min(_ROWS, y.shape[2] * y.shape[3])
+    sample, row, column = (random.integers(0, y.shape[axis], count) for axis in (0, 2, 3))
+    down, across = (
+        place[:, None] * stride + np.arange(size) * dilation
+        for place, stride, size, dilation in zip(
+            (row, column), get("strides", (1, 1)), constant(weight).shape[2:],
+            get("dilations", (1, 1)), strict=True,
+        )
+    )  # fmt: skip
+    patches = padded[sample[:, None, None], :, down[:, :, None], across[:, None, :]]
+    return np.moveaxis(patches, -1, 1).reshape(count, -1), y[sample, :, row, column]
 
 
 def _solve(node: ir.Node, inputs: Rows, outputs: Rows) -> None:
