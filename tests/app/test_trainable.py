@@ -1,5 +1,7 @@
 """Steps that train, and models that cannot be trained."""
 
+from typing import Any
+
 import pytest
 
 from tests.app.service import Service
@@ -33,7 +35,7 @@ def test_a_step_that_trains_is_refused_with_the_node_in_its_way(service: Service
 
 @pytest.mark.parametrize("known", [{}, {"trainable": None}, {"trainable": True}])
 def test_a_model_that_nobody_looked_at_may_be_trained(
-    service: Service, known: dict[str, bool | None]
+    service: Service, known: dict[str, Any]
 ) -> None:
     """Descriptions from before this was asked stay good."""
     body = {"model": service.model(**known), "dataset": service.dataset(), "steps": [TRAINS]}
