@@ -1,17 +1,14 @@
 """``/healthz``, ``/readyz``, ``/metrics``: for those who run the service."""
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
-from sqlalchemy import text
 
-import migrations
 from app import nudge
 from app.domain.problems import Problem, Unavailable
-from app.store import workers
+from app.store import schema, workers
 from app.web.gateway import Gateway, gateway_of
 from app.web.problems import documented
 
@@ -65,7 +62,7 @@ def readyz(request: Request) -> Readiness:
     seen: list[SeenWorker] = []
     checks = {
         "database": _check(lambda: seen.extend(_workers(gateway))),
-        "migrations": _check(lambda: _require_head(gateway)),
+        "migrations": _check(lambda: _require_schema(gateway)),
         "storage": _check(gateway.blobs.check),
         "broker": _check(lambda: nudge.ping(gateway.settings)),
     }
@@ -106,13 +103,6 @@ def _workers(gateway: Gateway) -> list[SeenWorker]:
         ]
 
 
-def _require_head(gateway: Gateway) -> None:
+def _require_schema(gateway: Gateway) -> None:
     with gateway.sessions() as session:
-        found = session.scalar(text("select version_num from alembic_version"))
-    if found != _head():
-        raise Unavailable(f"the schema is at {found}, not at {_head()}: run 'planish migrate'")
-
-
-@lru_cache(maxsize=1)
-def _head() -> str:
-    return migrations.head()
+        schema.require(session)
