@@ -1,7 +1,7 @@
 """Bytes that arrive: bounded, hashed, and stored while more of them come, in constant memory.
 
-The chunks of a connection are gathered to blocks, not copied into one: what bounds an upload's speed
-is the processor.
+The chunks of a connection are gathered to blocks, not copied into one: the processor is what bounds
+an upload.
 """
 
 import asyncio

@@ -63,10 +63,10 @@ def fill(store: Stores) -> None:
 
 
 def deep_cursor(http: httpx.Client, chosen: dict[str, str]) -> str | None:
-    """Return the cursor after many pages of 200, or of the last page but one."""
-    cursor = None
+    """Return the cursor after many pages of 200, or the last one that there is."""
+    cursor: str | None = None
     for _ in range(DEEP_PAGES):
-        place = {} if cursor is None else {"cursor": cursor}
+        place = {"cursor": cursor} if cursor else {}
         following = http.get("/v1/jobs", params={**chosen, **place, "limit": 200}).json()
         if following["next_cursor"] is None:
             break
