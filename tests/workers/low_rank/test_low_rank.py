@@ -168,7 +168,9 @@ def test_training_afterwards_makes_the_result_nearer(tmp_path: Path) -> None:
 def _one_layer(
     op: str, weight: Array, attributes: dict[str, Any], shape: list[int], path: Path
 ) -> ir.Model:
-    bias = onnx.numpy_helper.from_array(RNG.standard_normal(16).astype(np.float32), "b")
+    bias = onnx.numpy_helper.from_array(
+        RNG.standard_normal(max(len(weight), 16)).astype(np.float32), "b"
+    )
     inputs = ["x", "w"] if op == "MatMul" else ["x", "w", "b"]
     node = onnx.helper.make_node(op, inputs, ["y"], name="layer", **attributes)
     given = [
@@ -227,6 +229,26 @@ def test_a_layer_of_low_rank_is_found_out_and_nothing_is_lost(
 def test_a_budget_that_cannot_be_met_is_refused_with_what_can() -> None:
     with pytest.raises(StepFailed, match="at most"):
         low_rank(zoo.graph("mlp"), LowRank(ratio=0.99), _context("mlp"), lambda _: None)
+
+
+def test_asked_for_time_only_layers_that_get_faster_are_replaced(tmp_path: Path) -> None:
+    """What was saved is measured on the whole graph, and told; how much depends on the machine."""
+    told: dict[str, float] = {}
+    weight = RNG.standard_normal((256, 256, 3, 3))
+    model = _one_layer(
+        "Conv", weight, {"pads": [1, 1, 1, 1]}, [1, 256, 14, 14], tmp_path / "l.onnx"
+    )
+    feeds = {"x": RNG.standard_normal((1, 256, 14, 14)).astype(np.float32)}
+    context = Context(
+        None,
+        seed=0,
+        threads=1,
+        example=feeds,
+        tell=lambda name, value, _: told.update({name: value}),
+    )
+    outcome = low_rank(model, LowRank(ratio=0.4, of="latency"), context, lambda _: None)
+    assert [layer.node for layer in outcome.layers] == ["layer"]
+    assert told["latency_saved"] > 0.2
 
 
 def test_what_is_left_alone_is_named_with_the_reason() -> None:

@@ -1,7 +1,7 @@
 """How long one sample takes, of several graphs by turns."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ _SECONDS = 4.0
 """Of timed runs, all graphs together."""
 _LEAST, _MOST = 5, 200
 """Timed runs of each graph."""
+_FEWEST, _ENOUGH, _BRIEFLY = 3, 30, 0.004
+"""Runs of one piece of work, and seconds that are enough for it."""
 
 
 def interleaved(paths: Sequence[Path], samples: Samples, threads: int) -> list[Spread]:
@@ -43,6 +45,18 @@ def interleaved(paths: Sequence[Path], samples: Samples, threads: int) -> list[S
         for i in order if turn % 2 == 0 else reversed(order):
             times[i].append(_time(sessions[i], feeds[i]) * 1000 / batches[i])
     return [_spread(each) for each in times]
+
+
+def shortest(work: Callable[[], object]) -> float:
+    """Return the milliseconds of the shortest of some runs: what disturbs only adds."""
+    work()
+    best, spent, runs = np.inf, 0.0, 0
+    while runs < _FEWEST or (spent < _BRIEFLY and runs < _ENOUGH):
+        start = time.perf_counter()
+        work()
+        took = time.perf_counter() - start
+        best, spent, runs = min(best, took), spent + took, runs + 1
+    return float(best) * 1000
 
 
 def _time(session: ort.InferenceSession, feeds: Feeds) -> float:

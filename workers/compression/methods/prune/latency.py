@@ -6,8 +6,7 @@ the allocation promises is checked, and corrected, on the whole graph.
 """
 
 import tempfile
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,17 +16,13 @@ from app.domain.steps import Prune
 from workers.compression.context import Context, Samples
 from workers.compression.graph import runtime
 from workers.compression.graph.load import save
-from workers.compression.measure.latency import interleaved
+from workers.compression.measure.latency import interleaved, shortest
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import shape_left
 from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.ground import Ground
 from workers.compression.methods.prune.groups import LAYERS, Analysis, Removed
 from workers.compression.methods.prune.importance import Scores
-
-_LEAST_RUNS, _MOST_RUNS = 3, 30
-_SECONDS = 0.004
-"""Of timed runs of one layer at one width."""
 
 _ROUNDS = 5
 """Times that the whole graph is measured and the allocation corrected."""
@@ -136,7 +131,7 @@ class _Clock:
             feeds = self._write(node, shapes, groups, path)
             try:
                 session = runtime.open_session(path, optimize=True, threads=self.threads)
-                return _shortest(lambda: session.run(None, feeds))
+                return shortest(lambda: session.run(None, feeds))
             except Exception:  # noqa: BLE001 (a layer that does not run alone is not timed)
                 return 0.0
 
@@ -171,15 +166,3 @@ class _Clock:
         )  # fmt: skip
         save(ir.Model(graph, ir_version=self.model.ir_version), path)
         return feeds
-
-
-def _shortest(run: Callable[[], object]) -> float:
-    """Return the milliseconds of the shortest of some runs: what disturbs only adds."""
-    run()
-    best, spent, runs = np.inf, 0.0, 0
-    while runs < _LEAST_RUNS or (spent < _SECONDS and runs < _MOST_RUNS):
-        start = time.perf_counter()
-        run()
-        took = time.perf_counter() - start
-        best, spent, runs = min(best, took), spent + took, runs + 1
-    return float(best) * 1000
