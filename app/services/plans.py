@@ -109,9 +109,12 @@ def _step_faults(steps: Sequence[Step], inputs: Inputs) -> Iterator[Fault]:
         pointer = f"#/steps/{index}"
         for trait in step.refuses:
             if trait in provided:
+                earlier = provided[trait]
+                swapped = not set(step.traits) & set(steps[earlier].refuses)
+                advice = f"put it before step {earlier + 1}" if swapped else "leave one of them out"
                 reason = (
-                    f"Step {index + 1} ({step.method}) cannot follow step {provided[trait] + 1},"
-                    f" whose result is {trait}: leave one of them out."
+                    f"Step {index + 1} ({step.method}) cannot follow step {earlier + 1},"
+                    f" whose result is {trait}: {advice}."
                 )
                 yield Fault(Invalid, pointer, reason, index)
         if (missing := _missing_data(step, inputs.dataset)) is not None:
@@ -127,9 +130,10 @@ def _missing_data(step: Step, dataset: Upload[DatasetDescription] | None) -> str
     if step.needs.data == "none":
         return None
     if dataset is None:
-        return "a dataset: name one in 'dataset', or choose a mode that needs no data."
+        what = "a dataset with targets" if step.needs.data == "targets" else "a dataset"
+        return f"{what}: name one in 'dataset', or choose what needs no data."
     if step.needs.data == "targets" and dataset.description and not dataset.description.targets:
-        return "a dataset with targets, and this one has none."
+        return "a dataset with targets, and this one has none: learn from the 'teacher' instead."
     return None
 
 

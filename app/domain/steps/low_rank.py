@@ -44,7 +44,8 @@ class LowRank(Step):
         gt=0,
         lt=1,
         allow_inf_nan=False,
-        description="The share of squared singular values kept in each layer; sets 'rank'.",
+        description="The share of squared singular values kept in each layer; sets 'rank'."
+        " Default with rank 'energy': 0.9.",
     )
     whiten: bool = Field(
         default=True,

@@ -110,6 +110,9 @@ class Prune(Step):
             raise ValueError("n of m weights are kept from the first: use schedule 'one_shot'")
         if self.schedule != "one_shot" and self.recover is None:
             raise ValueError(f"schedule '{self.schedule}' trains in between: add 'recover'")
+        last = self.ratio if self.granularity == "channel" else self.sparsity
+        if self.initial_sparsity >= (self.final_sparsity or last):
+            raise ValueError("'initial_sparsity' must be less than what is pruned in the end")
         if self.begin >= self.end:
             raise ValueError("'begin' must be less than 'end'")
         return self

@@ -1,0 +1,163 @@
+"""What makes no sense is refused before anything runs, with what to do; what does is planned."""
+
+from typing import Any
+
+import pytest
+
+from tests.app.service import Service, pointers
+
+Steps = list[dict[str, Any]]
+
+TRAINING: dict[str, Any] = {"epochs": 2}
+CHANNELS: dict[str, Any] = {"method": "prune", "ratio": 0.3}
+ZEROS: dict[str, Any] = {"method": "prune", "granularity": "unstructured", "sparsity": 0.6}
+THINNER: dict[str, Any] = {"method": "low_rank", "ratio": 0.2}
+SHARED: dict[str, Any] = {"method": "cluster"}
+STATIC: dict[str, Any] = {"method": "quantize"}
+DYNAMIC: dict[str, Any] = {"method": "quantize", "mode": "dynamic"}
+PACKED: dict[str, Any] = {"method": "quantize", "mode": "weight_only", "weights": "int4"}
+TRAINED: dict[str, Any] = {"method": "quantize", "mode": "qat", "recover": TRAINING}
+LABELS: dict[str, Any] = {"recover": {"loss": "labels"}}
+
+ORDERS: list[tuple[Steps, str, str]] = [
+    ([DYNAMIC, CHANNELS], "#/steps/1", "put it before step 1"),
+    ([DYNAMIC, THINNER], "#/steps/1", "put it before step 1"),
+    ([DYNAMIC, SHARED], "#/steps/1", "leave one of them out"),
+    ([DYNAMIC, STATIC], "#/steps/1", "leave one of them out"),
+    ([SHARED, DYNAMIC], "#/steps/1", "leave one of them out"),
+    ([SHARED, CHANNELS], "#/steps/1", "put it before step 1"),
+    ([SHARED, THINNER], "#/steps/1", "put it before step 1"),
+    ([SHARED, SHARED], "#/steps/1", "leave one of them out"),
+    ([ZEROS, THINNER], "#/steps/1", "put it before step 1"),
+    ([CHANNELS, DYNAMIC, SHARED], "#/steps/2", "cannot follow step 2"),
+]
+"""Steps of which the last cannot follow another, where that is said, and what is said."""
+
+PARAMETERS: list[tuple[Steps, str, str]] = [
+    ([{"ratio": 0.5}], "#/steps/0", "method"),
+    ([{"method": "melt"}], "#/steps/0", "'melt'"),
+    ([PACKED | {"weights": "int3"}], "#/steps/0", "int4 or int8"),
+    ([STATIC | {"recover": TRAINING}], "#/steps/0", "use mode 'qat'"),
+    ([CHANNELS | {"schedule": "iterative"}], "#/steps/0", "add 'recover'"),
+    ([ZEROS | {"schedule": "polynomial"}], "#/steps/0", "add 'recover'"),
+    ([ZEROS | {"criterion": "fpgm"}], "#/steps/0", "granularity 'channel'"),
+    ([{"method": "prune", "granularity": "n:m", "n": 4, "m": 4}], "#/steps/0", "less than m"),
+    ([CHANNELS, SHARED | {"clusters": 1}], "#/steps/1/clusters", "greater than or equal to 2"),
+    ([THINNER | {"recover": {"epochs": 0}}], "#/steps/0/recover/epochs", "greater than"),
+    (
+        [ZEROS | {"schedule": "polynomial", "initial_sparsity": 0.7, "recover": TRAINING}],
+        "#/steps/0",
+        "'initial_sparsity' must be less",
+    ),
+]
+"""Parameters that contradict themselves or each other."""
+
+WITHOUT_DATA: Steps = [
+    STATIC,
+    TRAINED,
+    PACKED | {"algorithm": "gptq"},
+    CHANNELS | {"criterion": "taylor"},
+    CHANNELS | {"criterion": "apoz"},
+    CHANNELS | {"recover": TRAINING},
+    THINNER | {"recover": TRAINING},
+    SHARED | {"recover": TRAINING},
+]
+"""Steps that look at data."""
+
+SENSIBLE: list[Steps] = [
+    [CHANNELS | {"recover": TRAINING}, THINNER, TRAINED],
+    [CHANNELS | {"criterion": "taylor"}, STATIC],
+    [CHANNELS, CHANNELS, DYNAMIC],
+    [CHANNELS, ZEROS, SHARED],
+    [ZEROS, SHARED],
+    [ZEROS | {"schedule": "polynomial", "recover": TRAINING}, TRAINED],
+    [THINNER, CHANNELS, SHARED],
+    [THINNER, ZEROS, STATIC],
+    [THINNER, PACKED],
+    [ZEROS | LABELS],
+]
+"""Orders that each gain something from the step before."""
+
+
+def _body(service: Service) -> dict[str, Any]:
+    return {"model": service.model(), "dataset": service.dataset()}
+
+
+def _refused(service: Service, body: dict[str, Any], steps: Steps) -> tuple[str, str]:
+    """Return where and why a plan refuses these steps; a job is refused alike."""
+    plan = service.http.post("/v1/jobs/plan", json={**body, "steps": steps})
+    assert plan.status_code == 200, (steps, plan.text)
+    assert not plan.json()["ok"], steps
+    [refusal] = plan.json()["refused"]
+    assert refusal["index"] == len(steps) - 1
+    answer = service.http.post("/v1/jobs", json={**body, "steps": steps})
+    assert (answer.status_code, answer.json()["type"]) == (422, "invalid"), (steps, answer.text)
+    assert answer.json()["detail"] == refusal["reason"]
+    assert pointers(answer) == [refusal["pointer"]]
+    return refusal["pointer"], refusal["reason"]
+
+
+def test_a_step_that_cannot_follow_another_is_refused_with_what_to_do(service: Service) -> None:
+    body = _body(service)
+    for steps, pointer, words in ORDERS:
+        where, why = _refused(service, body, steps)
+        assert where == pointer, steps
+        assert words in why, (steps, why)
+    assert service.http.get("/v1/jobs").json()["items"] == []
+
+
+def test_parameters_that_contradict_each_other_are_refused_alike(service: Service) -> None:
+    body = _body(service)
+    for steps, pointer, words in PARAMETERS:
+        for path in ("/v1/jobs/plan", "/v1/jobs"):
+            answer = service.http.post(path, json={**body, "steps": steps})
+            assert (answer.status_code, answer.json()["type"]) == (422, "invalid"), steps
+            assert pointers(answer) == [pointer], (steps, answer.text)
+            assert words in answer.json()["errors"][0]["detail"], (steps, answer.text)
+    assert service.http.get("/v1/jobs").json()["items"] == []
+
+
+def test_a_step_that_looks_at_data_is_refused_without(service: Service) -> None:
+    body = {"model": service.model()}
+    for step in WITHOUT_DATA:
+        where, why = _refused(service, body, [step])
+        assert where == "#/steps/0", step
+        assert "needs a dataset" in why, (step, why)
+
+
+def test_labels_are_refused_where_there_are_none(service: Service) -> None:
+    unlabelled = {"model": service.model(), "dataset": service.dataset(targets=None)}
+    without = {"model": unlabelled["model"]}
+    for step in (CHANNELS, ZEROS, THINNER, SHARED, TRAINED):
+        for body in (unlabelled, without):
+            where, why = _refused(service, body, [step | LABELS])
+            assert where == "#/steps/0", step
+            assert "dataset with targets" in why, (step, why)
+
+
+def test_orders_that_make_sense_are_planned_with_every_default(service: Service) -> None:
+    body = _body(service)
+    fields = {
+        method["method"]: set(method["schema"]["properties"])
+        for method in service.http.get("/v1/methods").json()["items"]
+    }
+    for steps in SENSIBLE:
+        plan = service.http.post("/v1/jobs/plan", json={**body, "steps": steps}).json()
+        assert plan["ok"], (steps, plan)
+        assert plan["estimate"]["size_bytes"] > 0
+        for asked, planned in zip(steps, plan["steps"], strict=True):
+            assert set(planned) == fields[planned["method"]]
+            given = {name: planned[name] for name in asked if name != "recover"}
+            assert given == {name: asked[name] for name in given}
+            if asked.get("recover"):
+                assert planned["recover"].items() >= asked["recover"].items()
+                assert {"epochs", "minutes", "optimizer", "augment"} <= set(planned["recover"])
+
+
+@pytest.mark.parametrize("steps", [SENSIBLE[0], SENSIBLE[4]], ids=["qat", "cluster"])
+def test_what_a_plan_accepts_is_queued_as_it_was_planned(service: Service, steps: Steps) -> None:
+    body = {**_body(service), "steps": steps}
+    plan = service.http.post("/v1/jobs/plan", json=body).json()
+    answer = service.http.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["steps"] == plan["steps"]
