@@ -195,11 +195,17 @@ def _inputs(session: Session, tenant: str, request: JobRequest) -> plans.Inputs:
     dataset = None
     if request.dataset is not None:
         dataset = lookup.find(session, DatasetRow, tenant, request.dataset, "keep")
+    others = [
+        (f"#/steps/{index}/{place}", other, lookup.find(session, ModelRow, tenant, other, "keep"))
+        for index, step in enumerate(request.steps or ())
+        for place, other in step.other_models.items()
+    ]
     unknown = [
-        FieldError(pointer=pointer, detail=f"There is no {pointer[2:]} {named!r}.")
-        for pointer, named, found in (
-            ("#/model", request.model, model),
-            ("#/dataset", request.dataset, dataset),
+        FieldError(pointer=pointer, detail=f"There is no {kind} {named!r}.")
+        for kind, pointer, named, found in (
+            ("model", "#/model", request.model, model),
+            ("dataset", "#/dataset", request.dataset, dataset),
+            *(("model", *other) for other in others),
         )
         if named is not None and found is None
     ]

@@ -123,6 +123,10 @@ def _step_faults(steps: Sequence[Step], inputs: Inputs) -> Iterator[Fault]:
         if step.needs.trainable and (obstacle := _obstacle(inputs.model.description)) is not None:
             reason = f"Step {index + 1} ({step.method}) trains, and the model cannot be: {obstacle}"
             yield Fault(Invalid, pointer, reason, index)
+        for place, other in step.other_models.items():
+            reason = f"Step {index + 1} ({step.method}) cannot use another model, '{other}', here:"
+            reason += " derive the student or name an architecture; the teacher is 'original' or"
+            yield Fault(NotAvailable, f"{pointer}/{place}", f"{reason} 'previous'.", index)
         provided |= dict.fromkeys(step.traits, index)
 
 

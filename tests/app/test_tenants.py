@@ -43,9 +43,23 @@ WITH_AN_ID: dict[tuple[str, str], dict[str, Any]] = {
 }
 """Every route that has an id in its path, and how it is called."""
 
+
+def _distilled(**parameters: Any) -> dict[str, Any]:
+    """Return what makes a request's one step a distillation."""
+    return {"steps": [{"method": "distill", **parameters}]}
+
+
 IN_A_BODY: dict[str, tuple[str, Callable[["Acme"], dict[str, Any]]]] = {
     "JobRequest.model": ("#/model", lambda acme: {"model": acme.ids["model_id"][0]}),
     "JobRequest.dataset": ("#/dataset", lambda acme: {"dataset": acme.ids["dataset_id"][0]}),
+    "Uploaded.model": (
+        "#/steps/0/student/model",
+        lambda acme: _distilled(student={"model": acme.ids["model_id"][0]}),
+    ),
+    "Distill.teacher": (
+        "#/steps/0/teacher",
+        lambda acme: _distilled(teacher=acme.ids["model_id"][0]),
+    ),
 }
 """Every field of a job's request that names something of the tenant's: pointer and fault."""
 

@@ -113,3 +113,41 @@ def variance(values: Tensor) -> float:
 def _difference(output: Tensor, wanted: Tensor) -> Tensor:
     goal = wanted.reshape(-1).float()
     return torch.where(goal.isfinite(), output.reshape(-1).float() - goal, 0.0)
+
+
+def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return how differently two layers look at the places (Zagoruyko & Komodakis 2017).
+
+    A layer's map is the mean of its channels' squares, at length 1; the loss is the squared
+    distance of two maps, between 0 and 2, a mean over samples.
+
+    Args:
+        student: ``[N, C, places]``.
+        teacher: ``[N, C', places]``.
+    """
+    maps = [F.normalize(each.float().square().mean(1), dim=-1) for each in (student, teacher)]
+    return (maps[0] - maps[1]).square().sum(-1).mean()
+
+
+def relational(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return how differently samples lie to each other (RKD, distance-wise; Park et al. 2019).
+
+    Distances between all pairs over their mean, compared by the Huber loss. A single sample has no
+    distance, and no loss.
+
+    Args:
+        student: ``[N, features]``.
+        teacher: ``[N, features']``.
+    """
+    if len(student) < 2:
+        return student.sum() * 0.0
+    found, wanted = (_distances(each.float()) for each in (student, teacher))
+    return F.smooth_l1_loss(found, wanted)
+
+
+def _distances(points: Tensor) -> Tensor:
+    """Return the distance of each pair over the mean of all, ``[pairs]``."""
+    rows, columns = torch.triu_indices(len(points), len(points), 1, device=points.device)
+    squares = (points[rows] - points[columns]).square().sum(-1)
+    distances = (squares + _LEAST).sqrt()
+    return distances / distances.mean().clamp_min(_LEAST)

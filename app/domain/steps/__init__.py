@@ -6,19 +6,21 @@ from pydantic import Field
 
 from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step, matches
 from app.domain.steps.cluster import Cluster
+from app.domain.steps.distill import Distill
 from app.domain.steps.low_rank import LowRank
 from app.domain.steps.prune import Prune
 from app.domain.steps.quantize import Quantize
 
-AnyStep = Annotated[Cluster | LowRank | Prune | Quantize, Field(discriminator="method")]
+AnyStep = Annotated[Cluster | Distill | LowRank | Prune | Quantize, Field(discriminator="method")]
 """Any step of a request."""
 
-METHODS: tuple[type[Step], ...] = (Cluster, LowRank, Prune, Quantize)
+METHODS: tuple[type[Step], ...] = (Cluster, Distill, LowRank, Prune, Quantize)
 
 __all__ = [
     "METHODS",
     "AnyStep",
     "Cluster",
+    "Distill",
     "Forecast",
     "LowRank",
     "Needs",

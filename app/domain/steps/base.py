@@ -72,6 +72,11 @@ class Step(BaseModel):
         """What a step with these parameters provides."""
         return self.provides
 
+    @property
+    def other_models(self) -> dict[str, str]:
+        """The ids of models that this step reads besides the job's, by their place in it."""
+        return {}
+
     @abstractmethod
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate what this step makes of a graph."""

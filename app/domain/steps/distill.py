@@ -1,8 +1,8 @@
 """The parameters of ``distill``: a smaller model learns from a larger one."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain.steps.base import Forecast, Needs, Outlook, Step
 from app.domain.steps.recover import Recover, training_minutes
@@ -32,14 +32,14 @@ class Uploaded(_Part):
 
 
 class Scale(_Part):
-    """What is kept of the teacher."""
+    """What is kept: of each layer's channels, and of the residual blocks."""
 
     width: float = Field(default=0.5, gt=0, le=1, allow_inf_nan=False)
     depth: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
 
 
 class Derived(_Part):
-    """The teacher itself, narrower and shallower; weights are inherited."""
+    """The graph that the step is given, narrower and shallower; weights are inherited."""
 
     derive: Scale = Scale()
 
@@ -79,6 +79,25 @@ class Distill(Step):
         default=[DistillLoss(kind="soft_targets")], min_length=1, max_length=5
     )
     recover: Recover = Field(default=Recover(), description="How the student is trained.")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        kinds = [loss.kind for loss in self.losses]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("each kind of loss may be named once")
+        if self.recover.loss is not None:
+            raise ValueError("'losses' says what is minimised: leave 'recover.loss' out")
+        return self
+
+    @property
+    def other_models(self) -> dict[str, str]:
+        """The student and the teacher, where they are other models of the tenant."""
+        found = {}
+        if isinstance(self.student, Uploaded):
+            found["student/model"] = self.student.model
+        if self.teacher not in ("original", "previous"):
+            found["teacher"] = self.teacher
+        return found
 
     @property
     def needs(self) -> Needs:

@@ -1,7 +1,8 @@
 """The methods behind the steps, in one explicit table.
 
-A method is a function from a graph, its parameters and the context to an ``Outcome``. It may change
-the graph that it is given; it never reads a clock, a global or a file that it did not make.
+A method is a function from a graph, whose nodes all have names, its parameters and the context to
+an ``Outcome``. It may change the graph that it is given; it never reads a clock, a global or a file
+that it did not make.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import onnx_ir as ir
 
 from workers.compression.context import Context
 from workers.compression.methods.cluster import cluster
+from workers.compression.methods.distill import distill
 from workers.compression.methods.low_rank import low_rank
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import prune
@@ -21,6 +23,7 @@ Method = Callable[[ir.Model, Any, Context, Callable[[float], None]], Outcome]
 
 METHODS: dict[str, Method] = {
     "cluster": cluster,
+    "distill": distill,
     "low_rank": low_rank,
     "prune": prune,
     "quantize": quantize,

@@ -1,0 +1,151 @@
+"""What distillation promises, on the digits of scikit-learn (8x8 pixels)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from sklearn.datasets import load_digits
+
+from app.domain.problems import StepFailed
+from app.domain.steps import Distill
+from app.domain.steps.recover import Recover
+from tests.workers.training import nets
+from workers.compression.context import Context, Samples
+from workers.compression.graph import runtime, stats
+from workers.compression.graph.load import load, save
+from workers.compression.methods.distill import distill
+from workers.compression.methods.outcome import Outcome
+from workers.compression.recovery import recover
+
+DIGITS = load_digits()
+IMAGES = (DIGITS.images[:, None] / 16).astype(np.float32)
+CLASSES = DIGITS.target.astype(np.int64)
+SEEN = 1000
+
+CNN = """
+<ir_version: 10, opset_import: ["": 21]>
+cnn (float[BATCH, 1, 8, 8] x) => (float[BATCH, 10] y)
+{
+    a = Conv<pads=[1, 1, 1, 1]>(x, k1, b1)
+    r1 = Relu(a)
+    c = Conv<pads=[1, 1, 1, 1], strides=[2, 2]>(r1, k2, b2)
+    r2 = Relu(c)
+    d = Conv<pads=[1, 1, 1, 1]>(r2, k3, b3)
+    s = Add(d, r2)
+    r3 = Relu(s)
+    f = Flatten(r3)
+    y = Gemm<transB=1>(f, w, b)
+}
+"""
+SHAPES = {
+    "k1": (16, 1, 3, 3), "b1": (16,), "k2": (32, 16, 3, 3), "b2": (32,), "k3": (32, 32, 3, 3),
+    "b3": (32,), "w": (10, 512), "b": (10,),
+}  # fmt: skip
+
+
+def silent(_fraction: float) -> None:
+    """Progress that nobody watches."""
+
+
+def context(original: Path | None, *, labelled: bool = False, seed: int = 0) -> Context:
+    samples = Samples({"x": IMAGES}, CLASSES if labelled else None, range(SEEN))
+    example = {"x": IMAGES[:1]}
+    return Context(train=samples, seed=seed, threads=1, example=example, original=original)
+
+
+def answers(model: ir.Model, directory: Path) -> np.ndarray:
+    """Return the classes that a graph gives for samples that nobody was trained on."""
+    save(model, directory / "answering.onnx")
+    session = runtime.open_session(directory / "answering.onnx")
+    found: np.ndarray = runtime.run(session, {"x": IMAGES[SEEN:]})["y"].argmax(1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that knows digits."""
+    path = tmp_path_factory.mktemp("teacher") / "teacher.onnx"
+    model = nets.graph(CNN, SHAPES)
+    wish = Recover(loss="labels", epochs=6, learning_rate=3e-3)
+    save(recover(model, wish, context(None, labelled=True), silent), path)
+    assert np.mean(answers(load(path), path.parent) == CLASSES[SEEN:]) > 0.9
+    return path
+
+
+def distilled(teacher: Path, *, labelled: bool = False, **parameters: Any) -> Outcome:
+    training = {"recover": {"epochs": 4, "learning_rate": 3e-3}}
+    wish = Distill.model_validate(training | parameters)
+    return distill(load(teacher), wish, context(teacher, labelled=labelled), silent)
+
+
+def agreement(model: ir.Model, teacher: Path, directory: Path) -> float:
+    return float(np.mean(answers(model, directory) == answers(load(teacher), directory)))
+
+
+def test_a_derived_student_learns_from_the_teacher_without_labels(
+    teacher: Path, tmp_path: Path
+) -> None:
+    outcome = distilled(teacher, student={"derive": {"width": 0.25}})
+    assert agreement(outcome.model, teacher, tmp_path) > 0.95
+    assert any("32 → 8" in layer.change for layer in outcome.layers)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "resnet_cifar"])
+def test_an_architecture_learns_from_the_teacher_without_labels(
+    teacher: Path, tmp_path: Path, architecture: str
+) -> None:
+    training = {"epochs": 8, "learning_rate": 3e-3}
+    student = {"architecture": architecture, "width": 0.5}
+    outcome = distilled(teacher, student=student, recover=training)
+    assert agreement(outcome.model, teacher, tmp_path) > 0.85
+    assert "BatchNormalization" not in stats.operators(outcome.model)
+    assert architecture in outcome.layers[0].change
+
+
+@pytest.mark.parametrize("kind", ["features", "attention", "relational", "labels"])
+def test_each_loss_helps_where_it_is_added(teacher: Path, tmp_path: Path, kind: str) -> None:
+    outcome = distilled(
+        teacher,
+        labelled=True,
+        student={"derive": {"width": 0.5}},
+        losses=[{"kind": "soft_targets"}, {"kind": kind}],
+    )
+    assert agreement(outcome.model, teacher, tmp_path) > 0.85
+
+
+def test_projections_are_thrown_away(teacher: Path) -> None:
+    outcome = distilled(teacher, student={"derive": {}}, losses=[{"kind": "features"}])
+    assert set(outcome.model.graph.initializers) <= {
+        f"{name}{end}" for name in SHAPES for end in ("", "_cut", "_cut_1")
+    }
+
+
+def test_the_same_seed_gives_the_same_weights(teacher: Path) -> None:
+    one, other = (
+        nets.weights(distilled(teacher, student={"architecture": "mlp", "width": 0.1}).model)
+        for _ in range(2)
+    )
+    assert all(np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_the_previous_graph_may_teach(teacher: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    save(nets.graph(CNN, SHAPES, seed=5), other)
+    wish = Distill.model_validate(
+        {"teacher": "previous", "student": {"derive": {"width": 0.5}}, "recover": {"epochs": 2}}
+    )
+    outcome = distill(load(teacher), wish, context(other), silent)
+    assert agreement(outcome.model, teacher, tmp_path) > 0.8
+
+
+def test_attention_needs_layers_with_places(teacher: Path) -> None:
+    with pytest.raises(StepFailed, match="attention"):
+        distilled(teacher, student={"architecture": "mlp"}, losses=[{"kind": "attention"}])
+
+
+def test_without_data_nobody_learns(teacher: Path) -> None:
+    nothing = Context(train=None, seed=0, threads=1, example={"x": IMAGES[:1]}, original=teacher)
+    with pytest.raises(StepFailed, match="dataset"):
+        distill(load(teacher), Distill(), nothing, silent)

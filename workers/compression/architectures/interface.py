@@ -1,0 +1,91 @@
+"""What a network that is built for a task has to read and to answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import onnx_ir as ir
+
+from app.domain.problems import StepFailed
+from workers.compression.graph.shapes import dimension_names, inputs_of, symbolic
+
+_MOST_ANSWERS = 65_536
+_INSTEAD = "ask for 'student': {'derive': {'width': 0.5}} instead"
+_INTEGERS = {ir.DataType.INT32, ir.DataType.INT64}
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Inputs and outputs of a graph, and how large one sample is."""
+
+    inputs: list[ir.Value]
+    outputs: list[ir.Value]
+    shapes: Mapping[str, tuple[int, ...]]
+    """Of each input and output, for one sample."""
+
+    def shape(self, value: ir.Value) -> tuple[int, ...]:
+        """Return an input's or output's shape for one sample, the batch included."""
+        return self.shapes[str(value.name)]
+
+
+def interface_of(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> Interface:
+    """Return what a graph reads and answers.
+
+    Args:
+        model: the graph to stand in for.
+        shapes: of each input and output, for one sample.
+
+    Raises:
+        StepFailed: an output is not one vector of floats, or so, for each sample.
+    """
+    moving = {name for _, name in symbolic(model)}
+    for value in model.graph.outputs:
+        names, sizes = dimension_names(value), shapes.get(str(value.name), ())
+        fixed = not moving.intersection(names[1:])
+        fits = value.dtype == ir.DataType.FLOAT and len(sizes) >= 2 and fixed
+        if not fits or not 0 < prod(sizes[1:]) <= _MOST_ANSWERS:
+            raise StepFailed(
+                f"An architecture answers with a fixed number of float32 for each sample, and"
+                f" output '{value.name}' is {names} of {value.dtype}: {_INSTEAD}."
+            )
+    return Interface(inputs_of(model), list(model.graph.outputs), shapes)
+
+
+def image(interface: Interface, name: str) -> tuple[ir.Value, int, bool, int]:
+    """Return the one input that holds images.
+
+    Returns:
+        The input, its channels, whether they come last, and the shorter side in pixels.
+
+    Raises:
+        StepFailed: there is not exactly one, or its channels are not fixed.
+    """
+    value = interface.inputs[0]
+    shape = interface.shape(value)
+    if len(interface.inputs) != 1 or len(shape) != 4 or value.dtype != ir.DataType.FLOAT:
+        raise refused(interface, name, "one input of float32 images, [batch, channels, h, w]")
+    last = shape[3] < shape[1]
+    axis = 3 if last else 1
+    if value.shape is None or not isinstance(value.shape[axis], int):
+        raise refused(interface, name, "images with a fixed number of channels")
+    sides = shape[1:3] if last else shape[2:4]
+    return value, shape[axis], last, min(sides)
+
+
+def refused(interface: Interface, name: str, wanted: str) -> StepFailed:
+    """Return the refusal of an architecture that cannot read the inputs."""
+    found = "; ".join(f"'{v.name}' {dimension_names(v)} {v.dtype}" for v in interface.inputs)
+    return StepFailed(f"'{name}' reads {wanted}, and the model reads {found}: {_INSTEAD}.")
+
+
+def reductions(side: int, most: int = 5, least: int = 4) -> int:
+    """Return how often an image may be halved so that ``least`` pixels a side are left."""
+    count = 0
+    while count < most and side >> (count + 1) >= least:
+        count += 1
+    return count
+
+
+def is_ids(value: ir.Value) -> bool:
+    """Return whether an input holds whole numbers."""
+    return value.dtype in _INTEGERS

@@ -1,0 +1,125 @@
+"""The training of a student, in the one loop of all trainings."""
+
+from collections.abc import Callable, Sequence
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from app.domain.problems import StepFailed
+from app.domain.steps import Distill
+from workers.compression.context import Context
+from workers.compression.executor import Executor, build, write_back
+from workers.compression.measure import quality
+from workers.compression.methods.distill.taps import Pair, match, shapes_of, taps
+from workers.compression.methods.distill.terms import Known, term
+from workers.compression.recovery import judged, sparse, trained
+from workers.compression.teacher import answers, probe
+from workers.compression.training import Batch, Feed, Outputs, Task, feed_for, train
+
+_INSIDE = {"features", "attention", "relational"}
+"""Losses that look at inner layers."""
+
+
+def learn(
+    student: ir.Model,
+    teacher: ir.Model,
+    feed: Feed,
+    parameters: Distill,
+    context: Context,
+    advance: Callable[[float], None],
+) -> None:
+    """Train a student to answer as a teacher, and write the best weights into it.
+
+    Zeros of a sparse weight stay, and so do measured statistics.
+
+    Args:
+        student: the graph that learns; it has the teacher's outputs.
+        teacher: the graph that is imitated.
+        feed: the samples, in runs that both take; see ``runs``.
+        parameters: what is minimised, and how.
+        context: seed, device, workspace, the metric.
+        advance: told the fraction done.
+
+    Raises:
+        DatasetMismatch: targets and output do not fit each other.
+        StepFailed: there is nothing to train or to compare, or training goes astray.
+    """
+    names = [str(value.name) for value in teacher.graph.outputs]
+    pairs, spatial = _pairs(student, teacher, parameters, context)
+    inside = [*pairs, *spatial]
+    pupil = _runnable(student, names, [own.name for own, _ in inside], context.device)
+    master = _runnable(teacher, names, [other.name for _, other in inside], context.device)
+    master.requires_grad_(requires_grad=False)
+    outputs, targets = probe(master, feed)
+    known = Known(
+        outputs=outputs,
+        answers=names,
+        targets=targets,
+        judged=judged(teacher, context.evaluate),
+        metric=quality.infer(feed.samples.targets, context.evaluate.metric),
+        pairs=pairs,
+        spatial=spatial,
+        seed=context.seed,
+        device=context.device,
+    )
+    terms = [(each.weight, term(each, known)) for each in parameters.losses]
+    told = answers(master, feed)
+
+    def loss(outputs: Outputs, batch: Batch) -> Tensor:
+        taught = told(batch)
+        return torch.stack(
+            [weight * each(outputs, taught, batch.targets) for weight, each in terms]
+        ).sum()
+
+    weights = trained(student, pupil, {})
+    zeros = sparse(weights)
+
+    def hold(_done: float) -> None:
+        for each, mask in zeros:
+            each.mul_(mask)
+
+    task = Task(
+        parameters={**weights, **known.projections},
+        forward=pupil,
+        loss=loss,
+        constrain=hold,
+        metric=None if known.metric is None else (known.metric, known.judged),
+    )
+    train(task, feed, parameters.recover, context, advance, "distill")
+    write_back(pupil, student)
+
+
+def runs(student: ir.Model, teacher: ir.Model, parameters: Distill, context: Context) -> Feed:
+    """Return the training samples in runs that student and teacher take.
+
+    Raises:
+        StepFailed: there is no data.
+    """
+    samples = context.train
+    if samples is None or not len(samples):
+        raise StepFailed("Distillation needs a dataset: name one; it needs no targets.")
+    feeds = [
+        feed_for(
+            model, build(model).to(context.device), samples, context.device,
+            parameters.recover.augment,
+        )
+        for model in (student, teacher)
+    ]  # fmt: skip
+    return min(feeds, key=lambda feed: feed.size)
+
+
+def _pairs(
+    student: ir.Model, teacher: ir.Model, parameters: Distill, context: Context
+) -> tuple[list[Pair], list[Pair]]:
+    """Return the layers to compare: any, and those with places; none where no loss asks."""
+    if not _INSIDE.intersection(loss.kind for loss in parameters.losses):
+        return [], []
+    mine, theirs = (taps(model, shapes_of(model, context)) for model in (student, teacher))
+    return match(mine, theirs), match(mine, theirs, spatial=True)
+
+
+def _runnable(
+    model: ir.Model, outputs: Sequence[str], inside: Sequence[str], device: str
+) -> Executor:
+    return build(model, outputs=list(dict.fromkeys([*outputs, *inside]))).to(device)

@@ -1,0 +1,95 @@
+"""Normalisation by the batch while a network is trained, and by what was measured ever after.
+
+The executor knows BatchNormalization by given statistics alone. Spelled out in primitives, it
+normalises by those of the batch, and gradients flow through them (Ioffe & Szegedy 2015).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from workers.compression.executor import build
+from workers.compression.graph.editor import Editor
+from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
+from workers.compression.training import Feed
+
+_MEASURED_SAMPLES = 2048
+
+
+def by_batch(model: ir.Model) -> ir.Model:
+    """Return a copy in which every BatchNormalization looks at the batch.
+
+    The values ``<output>_mean`` and ``<output>_variance``, ``[1, C, 1, 1]``, are what it finds.
+    """
+    copy = model.clone()
+    edit = Editor(copy)
+    axes = edit.constant("batch_axes", np.array([0, 2, 3]))
+    inner = edit.constant("inner_axes", np.array([1, 2]))
+    for norm in _norms(copy):
+        x, scale, shift = norm.inputs[:3]
+        assert x is not None
+        assert scale is not None
+        assert shift is not None
+        name = str(norm.outputs[0].name)
+        least = np.array(norm.attributes.get_float("epsilon", 1e-5), np.float32)
+        epsilon = ir.val(f"{name}_least", const_value=ir.Tensor(least, name=f"{name}_least"))
+        copy.graph.register_initializer(epsilon)
+        mean = edit.node("ReduceMean", [x, axes], f"{name}_mean", keepdims=1)
+        centred = edit.node("Sub", [x, mean.outputs[0]], f"{name}_centred")
+        square = edit.node("Mul", [centred.outputs[0]] * 2, f"{name}_square")
+        spread = edit.node("ReduceMean", [square.outputs[0], axes], f"{name}_variance", keepdims=1)
+        steps = [mean, centred, square, spread]
+
+        def then(operator: str, *values: ir.Value, steps: list[ir.Node] = steps) -> ir.Value:
+            steps.append(edit.node(operator, list(values), f"{operator.lower()}_norm"))
+            return steps[-1].outputs[0]
+
+        sum_ = then("Add", spread.outputs[0], epsilon)
+        y = then("Div", centred.outputs[0], then("Sqrt", sum_))
+        y = then("Mul", y, then("Unsqueeze", scale, inner))
+        then("Add", y, then("Unsqueeze", shift, inner))
+        edit.replace(norm, steps)
+    return copy
+
+
+def settle(model: ir.Model, batched: ir.Model, feed: Feed) -> None:
+    """Give a graph the weights of its copy and measured statistics; fold its normalisations away.
+
+    Args:
+        model: as it was before ``by_batch``.
+        batched: what ``by_batch`` made of it, trained.
+        feed: the samples to measure on, in runs as they were trained on.
+    """
+    for name, value in model.graph.initializers.items():
+        value.const_value = batched.graph.initializers[name].const_value
+    norms = _norms(model)
+    names = [str(norm.outputs[0].name) for norm in norms]
+    wanted = [f"{name}_{what}" for name in names for what in ("mean", "variance")]
+    for norm, measured in zip(norms, _measured(batched, wanted, feed), strict=True):
+        for statistic, found in zip(norm.inputs[3:5], measured, strict=True):
+            assert statistic is not None
+            array = found.reshape(-1).float().cpu().numpy()
+            statistic.const_value = ir.Tensor(array, name=statistic.name)
+    fold_batchnorm(model)
+    Editor(model).remove_unused()
+
+
+@torch.no_grad()
+def _measured(batched: ir.Model, wanted: Sequence[str], feed: Feed) -> list[tuple[Tensor, Tensor]]:
+    """Return mean and variance of each normalisation over the batches."""
+    if not wanted:
+        return []
+    forward = build(batched, outputs=wanted).to(feed.device)
+    rows = list(feed.samples.indices[:_MEASURED_SAMPLES])
+    found = [forward(feed.batch(part).feeds) for part in feed.parts(rows)]
+    mean = {name: torch.stack([each[name] for each in found]).double() for name in wanted}
+    pairs = zip(wanted[::2], wanted[1::2], strict=True)
+    # the variance of all is that within batches and that of their means
+    return [(mean[m].mean(0), mean[v].mean(0) + mean[m].var(0, correction=0)) for m, v in pairs]
+
+
+def _norms(model: ir.Model) -> list[ir.Node]:
+    return [node for node in model.graph if node.op_type == "BatchNormalization"]
