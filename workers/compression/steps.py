@@ -13,6 +13,7 @@ from app.domain.problems import Problem, StepFailed
 from app.domain.steps import Step
 from workers.compression.context import Context
 from workers.compression.files import write_whole
+from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
 from workers.compression.graph.shapes import dimension_names
 from workers.compression.methods import METHODS
@@ -48,6 +49,7 @@ def run(
     """
     start = time.monotonic()
     model = load(before)
+    name_nodes(model)
     interface = _interface(model)
     shapes = [value.shape for value in model.graph.outputs]
     try:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from app.domain.problems import StepFailed
 from app.domain.steps import Quantize
 from workers.compression.context import Context, Samples
+from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
 from workers.compression.measure.fidelity import Closeness
 from workers.compression.methods.outcome import Outcome
@@ -48,7 +49,9 @@ def apply(path: Path, parameters: Quantize, **inputs: NDArray[Any]) -> tuple[Out
     count = len(next(iter(inputs.values())))
     samples = Samples(inputs, None, range(count))
     context = Context(samples, seed=0, threads=1)
-    outcome = quantize(load(path), parameters, context, lambda _: None)
+    graph = load(path)
+    name_nodes(graph)
+    outcome = quantize(graph, parameters, context, lambda _: None)
     done = path.with_name("quantized.onnx")
     save(outcome.model, done)
     onnx.checker.check_model(str(done))

@@ -12,6 +12,7 @@ from app.domain.jobs import Evaluate
 from app.domain.steps import Quantize
 from tests.workers.intake.models import model, tensor, value
 from workers.compression.context import Context, Samples
+from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
@@ -62,7 +63,9 @@ def run(
         evaluate=Evaluate(metric="top1" if labelled else None),
     )
     parameters = Quantize(ranges="minmax", calibration_samples=64)
-    return quantize(load(path), parameters, context, lambda _: None)
+    graph = load(path)
+    name_nodes(graph)
+    return quantize(graph, parameters, context, lambda _: None)
 
 
 def test_without_a_bound_every_layer_is_quantized(tmp_path: Path) -> None:

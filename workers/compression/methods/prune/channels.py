@@ -10,7 +10,6 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
 from workers.compression.context import Context
-from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.operators import channel_axis
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import cost_of
@@ -53,7 +52,6 @@ def prune_channels(
     def fitting(done: float) -> None:
         advance(_SCORING + (1 - _SCORING) * done)
 
-    name_nodes(model)
     ground = survey(model, context)
     analysis = analyse(model, ground.shapes, lambda name: matches(name, parameters.ignore))
     removed, refused = choose(model, analysis, ground, parameters, context, scoring)

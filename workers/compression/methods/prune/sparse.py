@@ -14,7 +14,7 @@ from app.domain.steps.base import matches
 from workers.compression.context import Context
 from workers.compression.executor import Executor
 from workers.compression.graph import shapes, stats
-from workers.compression.graph.editor import constant, name_nodes
+from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import timetable
@@ -68,7 +68,6 @@ def prune_weights(
     Raises:
         StepFailed: no layer has a weight to prune.
     """
-    name_nodes(model)
     layers, skipped = _select(model, parameters)
     if not layers:
         raise StepFailed("No layer has a float weight that may be pruned: see 'ignore'.")

@@ -12,7 +12,7 @@ from onnxruntime.transformers import float16
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
-from workers.compression.graph.editor import constant, name_nodes
+from workers.compression.graph.editor import constant
 from workers.compression.graph.load import INLINE_LIMIT
 from workers.compression.graph.operators import operator_of
 from workers.compression.measure.fidelity import sqnr_db
@@ -27,7 +27,6 @@ def convert_to_float16(model: ir.Model, parameters: Quantize) -> Outcome:
     Raises:
         StepFailed: the graph holds more than 2 GiB of weights.
     """
-    name_nodes(model)
     weights = [v for v in model.graph.initializers.values() if v.const_value is not None]
     if sum(value.const_value.nbytes for value in weights if value.const_value) > INLINE_LIMIT:
         raise StepFailed("float16 converts graphs of up to 2 GiB of weights.")

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.steps import Quantize, Skipped
-from workers.compression.graph.editor import constant, name_nodes
+from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, operator_of
 
 _SUPPORTED = ("Conv", "ConvTranspose", "Gather", "Gemm", "MatMul")
@@ -41,7 +41,6 @@ class Layer:
 
 def select(model: ir.Model, parameters: Quantize) -> tuple[list[Layer], list[Skipped]]:
     """Split the nodes that hold weights, or that the request names, into layers and refusals."""
-    name_nodes(model)
     layers, skipped = [], []
     for node in model.graph.all_nodes():
         if not _concerned(node, parameters):
