@@ -124,12 +124,36 @@ def _default(value: Any) -> str:
 def _values(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "items" in schema:
+        return f"list of {_kinds(schema['items'], plural='s')}"
     bounds = (
         ("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"),
     )  # fmt: skip
-    said = [f"{sign} {schema[bound]:g}" for bound, sign in bounds if bound in schema]
-    kind = f"list of {schema['items']['type']}s" if "items" in schema else schema.get("type", "")
-    return " ".join([kind, ", ".join(said)]).strip()
+    said = [
+        f"{sign} {each[bound]:g}"
+        for each in _variants(schema)
+        for bound, sign in bounds
+        if bound in each
+    ]
+    return " ".join([_kinds(schema), ", ".join(said)]).strip()
+
+
+def _kinds(schema: dict[str, Any], plural: str = "") -> str:
+    """Return the types of a schema, such as ``number``, or the names of what it refers to."""
+    found = []
+    for each in _variants(schema):
+        if "$ref" in each:
+            found.append(f"`{each['$ref'].rpartition('/')[2]}`")
+        elif "enum" in each or "const" in each:
+            found += [f"`{value}`" for value in each.get("enum", [each.get("const")])]
+        elif each.get("type") != "null":
+            found.append(each["type"] + plural)
+    return " or ".join(found)
+
+
+def _variants(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    variants: list[dict[str, Any]] = schema.get("anyOf") or schema.get("oneOf") or [schema]
+    return variants
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What the documentation says is so: examples run, tables are the code's, links lead somewhere."""
 
+import json
 import os
 import re
 import shutil
@@ -8,10 +9,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
+from app.domain.steps import METHODS
+from planish import Client
 from planish.demo import service, text_lines
+from planish.types import Dataset
 from tests import docs_tables
 
 ROOT = docs_tables.DOCS.parent
@@ -79,6 +84,26 @@ def test_the_python_example_runs(page: str, url: str, place: Path) -> None:
     told = run([sys.executable, "-c", example.replace(EXAMPLE_URL, url)], place)
     assert "succeeded" in told
     assert (place / "smaller.onnx").exists()
+
+
+def test_every_request_of_the_guide_to_methods_is_accepted(url: str, place: Path) -> None:
+    """Each has a plan that refuses nothing, for a model and labelled data of the right shape."""
+    with Client(url) as planish:
+        model, data = planish.upload_model(place / "model.onnx"), _labelled(planish, place)
+        bodies = examples(ROOT / "docs/methods.md", "json")
+        requests = [json.loads(body) for body in bodies]
+        named_methods = {step["method"] for request in requests for step in request["steps"]}
+        assert named_methods == {step.model_fields["method"].default for step in METHODS}
+        for request in requests:
+            ids = {"model": model.id} | ({"dataset": data.id} if "dataset" in request else {})
+            plan = httpx.post(f"{url}/v1/jobs/plan", json=request | ids, trust_env=False).json()
+            assert plan["ok"], (request, plan)
+
+
+def _labelled(planish: Client, place: Path) -> Dataset:
+    arrays = dict(np.load(place / "data.npz"))
+    np.savez(place / "labelled.npz", allow_pickle=False, **arrays, targets=np.arange(32) % 2)
+    return planish.upload_dataset(place / "labelled.npz")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
