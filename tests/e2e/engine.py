@@ -47,7 +47,7 @@ _MEASURES = Measures(
 
 def main(directory: Path) -> int:
     order = TypeAdapter(Order).validate_json((directory / ORDER).read_bytes())
-    if not isinstance(order, Compress) or not order.steps[0].ignore:
+    if not isinstance(order, Compress) or not _words(order.steps[0]):
         return real(directory)
     digest = b""
     for index, step in enumerate(order.steps):
@@ -79,7 +79,10 @@ def _artifact(digest: bytes, copies: int) -> bytes:
 
 
 def _words(step: AnyStep) -> dict[str, str]:
-    return {name: value for name, _, value in (word.partition("=") for word in step.ignore)}
+    return {
+        name: value
+        for name, _, value in (word.partition("=") for word in getattr(step, "ignore", ()))
+    }
 
 
 def _start(model: bytes, seed: int, index: int) -> bytes:

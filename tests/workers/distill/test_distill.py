@@ -10,12 +10,16 @@ from sklearn.datasets import load_digits
 
 from app.domain.problems import StepFailed
 from app.domain.steps import Distill
+from app.domain.steps.distill import Scale
 from app.domain.steps.recover import Recover
+from tests.workers import zoo
 from tests.workers.training import nets
 from workers.compression.context import Context, Samples
 from workers.compression.graph import runtime, stats
+from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
 from workers.compression.methods.distill import distill
+from workers.compression.methods.distill.derive import derive
 from workers.compression.methods.outcome import Outcome
 from workers.compression.recovery import recover
 
@@ -68,6 +72,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that knows digits."""
     path = tmp_path_factory.mktemp("teacher") / "teacher.onnx"
     model = nets.graph(CNN, SHAPES)
+    name_nodes(model)
     wish = Recover(loss="labels", epochs=6, learning_rate=3e-3)
     save(recover(model, wish, context(None, labelled=True), silent), path)
     assert np.mean(answers(load(path), path.parent) == CLASSES[SEEN:]) > 0.9
@@ -149,3 +154,31 @@ def test_without_data_nobody_learns(teacher: Path) -> None:
     nothing = Context(train=None, seed=0, threads=1, example={"x": IMAGES[:1]}, original=teacher)
     with pytest.raises(StepFailed, match="dataset"):
         distill(load(teacher), Distill(), nothing, silent)
+
+
+@pytest.mark.parametrize(("depth", "sums"), [(1.0, 4), (0.5, 2), (0.1, 1)])
+def test_depth_is_the_share_of_residual_blocks_that_stay(
+    depth: float, sums: int, tmp_path: Path
+) -> None:
+    feeds = {"image": zoo.feeds("vit", 2)["image"].numpy()}
+    example = {"image": feeds["image"][:1]}
+    shallow, skipped = derive(
+        zoo.graph("vit"),
+        Scale(width=1.0, depth=depth),
+        Context(train=None, seed=0, threads=1, example=example),
+        silent,
+    )
+    assert not skipped
+    gone = stats.operators(zoo.graph("vit"))["MatMul"] - stats.operators(shallow)["MatMul"]
+    assert (gone > 0) == (sums < 4)
+    save(shallow, tmp_path / "shallow.onnx")
+    session = runtime.open_session(tmp_path / "shallow.onnx")
+    assert runtime.run(session, feeds)["output"].shape == (2, 10)
+
+
+def test_a_graph_without_blocks_keeps_its_depth() -> None:
+    model = nets.graph(nets.MLP, nets.MLP_SHAPES)
+    example = {"x": np.zeros((1, 8), np.float32)}
+    nothing = Context(train=None, seed=0, threads=1, example=example)
+    _, skipped = derive(model, Scale(width=1.0, depth=0.5), nothing, silent)
+    assert "residual blocks" in skipped[0].reason

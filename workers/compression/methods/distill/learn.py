@@ -13,7 +13,7 @@ from workers.compression.executor import Executor, build, write_back
 from workers.compression.measure import quality
 from workers.compression.methods.distill.taps import Pair, match, shapes_of, taps
 from workers.compression.methods.distill.terms import Known, term
-from workers.compression.recovery import judged, sparse, trained
+from workers.compression.recovery import holding, judged, trained
 from workers.compression.teacher import answers, probe
 from workers.compression.training import Batch, Feed, Outputs, Task, feed_for, train
 
@@ -73,17 +73,11 @@ def learn(
         ).sum()
 
     weights = trained(student, pupil, {})
-    zeros = sparse(weights)
-
-    def hold(_done: float) -> None:
-        for each, mask in zeros:
-            each.mul_(mask)
-
     task = Task(
         parameters={**weights, **known.projections},
         forward=pupil,
         loss=loss,
-        constrain=hold,
+        constrain=holding(pupil, weights),
         metric=None if known.metric is None else (known.metric, known.judged),
     )
     train(task, feed, parameters.recover, context, advance, "distill")

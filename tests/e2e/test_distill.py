@@ -1,0 +1,61 @@
+"""Distillation through the real service, on data without labels."""
+
+import io
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.e2e.service import Service
+from tests.workers import zoo
+
+
+@pytest.fixture(scope="module")
+def network(running_service: Service) -> str:
+    return running_service.upload(zoo.path("residual").read_bytes())
+
+
+@pytest.fixture(scope="module")
+def images(running_service: Service) -> str:
+    file = io.BytesIO()
+    np.savez(file, image=zoo.feeds("residual", 96)["image"].numpy())
+    answer = running_service.http.post("/v1/datasets?filename=images.npz", content=file.getvalue())
+    assert answer.status_code in {201, 202}, answer.text
+    return str(answer.json()["id"])
+
+
+@pytest.mark.parametrize(
+    "student",
+    [{"derive": {"width": 0.5}}, {"architecture": "resnet_cifar", "width": 0.5}],
+    ids=["derived", "architecture"],
+)
+def test_a_student_is_smaller_and_answers_as_it_is_asked(
+    service: Service, network: str, images: str, student: dict[str, Any]
+) -> None:
+    training = {"epochs": 2, "learning_rate": 1e-3}
+    step = {"method": "distill", "student": student, "recover": training}
+    request = {"model": network, "dataset": images, "steps": [step]}
+    plan = service.http.post("/v1/jobs/plan", json=request).json()
+    assert plan["ok"], plan
+    answer = service.http.post("/v1/jobs", json=request)
+    assert answer.status_code == 202, answer.text
+    job = service.finished(answer.json()["id"])
+    assert job["status"] == "succeeded", job["problem"]
+    [report] = job["step_reports"]
+    assert report["method"] == "distill"
+    assert report["layers"]
+    assert job["compressed"]["fidelity"]["agreement"] is not None
+    session = onnxruntime.InferenceSession(
+        service.artifact(job), providers=["CPUExecutionProvider"]
+    )
+    feeds = {"image": zoo.feeds("residual", 3)["image"].numpy()}
+    assert session.run(None, feeds)[0].shape == (3, 10)
+
+
+def test_a_loss_on_labels_needs_them(service: Service, network: str, images: str) -> None:
+    step = {"method": "distill", "losses": [{"kind": "labels"}]}
+    request = {"model": network, "dataset": images, "steps": [step]}
+    answer = service.http.post("/v1/jobs", json=request)
+    assert answer.status_code == 422
+    assert "targets" in answer.json()["detail"]
