@@ -29,7 +29,7 @@ from workers.compression.training import Batch, Feed, Outputs, Task, feed_for, t
 Constrain = Callable[[Executor, float], None]
 """Puts weights back to where they must be; told the share of the training that is done."""
 
-_LEAST_ZEROS = 0.05
+LEAST_ZEROS = 0.05
 """Share of a weight that makes its zeros deliberate."""
 
 
@@ -78,20 +78,12 @@ def recover(
     parameters = trained(model, executor, rates or {})
     feed = feed_for(model, executor, samples, context.device, wish.augment)
     metric = quality.infer(samples.targets, context.evaluate.metric)
-    zeros = sparse(parameters)
-
-    def hold(done: float) -> None:
-        for each, mask in zeros:
-            each.mul_(mask)
-        if constrain is not None:
-            constrain(executor, done)
-
     task = Task(
         parameters=parameters,
         forward=executor,
         loss=_loss(model, executor, feed, wish, context, teacher or context.original),
         rates={name: factor for name, factor in (rates or {}).items() if name in parameters},
-        constrain=hold,
+        constrain=holding(executor, parameters, constrain),
         settled=settled,
         metric=(metric, judged(model, context.evaluate)) if metric else None,
         exact=any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.graph),
@@ -128,13 +120,28 @@ def trained(
     return found
 
 
-def sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
+def holding(
+    executor: Executor, parameters: Mapping[str, nn.Parameter], constrain: Constrain | None = None
+) -> Callable[[float], None]:
+    """Return what puts weights back after a step: zeros of sparse ones, then what constrains."""
+    zeros = _sparse(parameters)
+
+    def hold(done: float) -> None:
+        for each, mask in zeros:
+            each.mul_(mask)
+        if constrain is not None:
+            constrain(executor, done)
+
+    return hold
+
+
+def _sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
     """Return the weights with deliberate zeros, and what is not zero in them."""
     kept = []
     for each in parameters.values():
         mask = each.detach() != 0
         share = 1 - float(mask.float().mean())
-        if each.ndim >= 2 and _LEAST_ZEROS <= share < 1:
+        if each.ndim >= 2 and LEAST_ZEROS <= share < 1:
             kept.append((each, mask))
     return kept
 

@@ -3,13 +3,22 @@
 from abc import abstractmethod
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.models import Layer, Skipped
 
-__all__ = ["Forecast", "Needs", "Outlook", "Skipped", "Step", "matches"]
+__all__ = ["Forecast", "Ignored", "Needs", "Outlook", "Skipped", "Step", "matches"]
+
+Ignored = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=512)]],
+    Field(
+        max_length=1000,
+        description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
+    ),
+]
+"""What a step is told to leave alone."""
 
 
 class Needs(BaseModel):

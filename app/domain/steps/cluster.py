@@ -1,10 +1,10 @@
 """The parameters of ``cluster``: weights share a few values."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.steps.base import Forecast, Needs, Outlook, Step
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step
 from app.domain.steps.recover import Recover, training_minutes
 
 
@@ -23,11 +23,7 @@ class Cluster(Step):
     clusters: int = Field(
         default=16, ge=2, le=256, description="Values of each tensor; up to 16 take 4 bits each."
     )
-    ignore: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(
-        default=[],
-        max_length=1000,
-        description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
-    )
+    ignore: Ignored = Field(default=[])
     recover: Recover | None = Field(
         default=None, description="Training of the codebooks afterwards; indices stay."
     )

@@ -1,10 +1,10 @@
 """The parameters of ``low_rank``: a layer becomes a product of thinner ones."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.steps.base import Forecast, Needs, Outlook, Step
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step
 from app.domain.steps.recover import Recover, training_minutes
 
 
@@ -54,11 +54,7 @@ class LowRank(Step):
     calibration_samples: int = Field(
         default=128, ge=1, le=10_000, description="Training samples that whitening looks at."
     )
-    ignore: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(
-        default=[],
-        max_length=1000,
-        description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
-    )
+    ignore: Ignored = Field(default=[])
     recover: Recover | None = Field(default=None, description="Training afterwards.")
 
     @property

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.domain.steps.base import Forecast, Needs, Outlook, Step
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step
 from app.domain.steps.recover import Recover, training_minutes
 
 DATA_CRITERIA = frozenset({"taylor", "hessian", "apoz"})
@@ -90,11 +90,7 @@ class Prune(Step):
         default=True,
         description="Fit the layers to what is left by least squares, where there is data.",
     )
-    ignore: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(
-        default=[],
-        max_length=1000,
-        description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
-    )
+    ignore: Ignored = Field(default=[])
     recover: Recover | None = Field(default=None, description="Training afterwards.")
 
     @model_validator(mode="after")

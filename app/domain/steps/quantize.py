@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step, matches
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Skipped, Step, matches
 from app.domain.steps.recover import Recover, training_minutes
 
 MAIN_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -67,11 +67,7 @@ class Quantize(Step):
         max_length=64,
         description="The operators to quantize.",
     )
-    ignore: list[Annotated[str, Field(min_length=1, max_length=512)]] = Field(
-        default=[],
-        max_length=1000,
-        description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
-    )
+    ignore: Ignored = Field(default=[])
 
     algorithm: Literal["rtn", "hqq", "gptq"] = Field(
         default="hqq",

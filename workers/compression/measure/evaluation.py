@@ -81,19 +81,7 @@ def evaluate(
     notes += _explain(metric, output, scored=scored, ground=ground)
     if unknown := max(figure.unknown for figure in figures):
         notes.append(f"MACs of {unknown} nodes are unknown and not counted.")
-    measures = [
-        Measures(
-            size_bytes=figure.size_bytes,
-            parameters=figure.parameters,
-            nonzero_parameters=figure.nonzero_parameters,
-            macs=figure.macs,
-            latency_ms=spread.median,
-            quality=value[0],
-            fidelity=value[1],
-            peak_memory_bytes=peak,
-        )
-        for figure, spread, value, peak in zip(figures, spreads, values, peaks, strict=True)
-    ]
+    measures = [_measures(*each) for each in zip(figures, spreads, values, peaks, strict=True)]
     return Measured(
         baseline=measures[0],
         graphs=measures[1:],
@@ -124,6 +112,24 @@ def _sizes(original: Path, ground: Ground) -> tuple[dict[str, int], dict[str, An
     model = load(original)
     feeds = next(ground.samples.batches(1))[0]
     return sizes_of(model, feeds), feeds
+
+
+def _measures(
+    figure: size.Size,
+    spread: Spread,
+    value: tuple[Quality | None, Fidelity | None],
+    peak: int | None,
+) -> Measures:
+    return Measures(
+        size_bytes=figure.size_bytes,
+        parameters=figure.parameters,
+        nonzero_parameters=figure.nonzero_parameters,
+        macs=figure.macs,
+        latency_ms=spread.median,
+        quality=value[0],
+        fidelity=value[1],
+        peak_memory_bytes=peak,
+    )
 
 
 def _latency(original: Spread, compressed: Spread) -> Latency:

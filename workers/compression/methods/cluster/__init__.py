@@ -25,12 +25,10 @@ from workers.compression.graph.operators import channel_axis, operator_of
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.cluster.kmeans import codebook, nearest
 from workers.compression.methods.outcome import Outcome
-from workers.compression.recovery import recover
+from workers.compression.recovery import LEAST_ZEROS, recover
 
 _LEAST_ELEMENTS = 512
 """Below this a codebook takes as much as it saves."""
-_LEAST_ZEROS = 0.05
-"""Share of a weight that makes its zeros deliberate: they get a value of their own."""
 _FOUR_BITS = 16
 
 
@@ -113,8 +111,8 @@ def _share(node: ir.Node, weight: ir.Value, clusters: int) -> _Shared:
     array = constant(weight)
     scales = _scales(array, channel_axis(node))
     even = array / scales
-    sparse = np.count_nonzero(array == 0) >= _LEAST_ZEROS * array.size
-    centres = codebook(even, clusters, zero=bool(sparse))
+    sparse = np.count_nonzero(array == 0) >= LEAST_ZEROS * array.size
+    centres = codebook(even, clusters, zero=bool(sparse))  # zeros get a value of their own
     return _Shared(node, weight, centres, nearest(even, centres), scales)
 
 
