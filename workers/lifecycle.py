@@ -27,6 +27,7 @@ from app.domain.directory import (
     Compress,
     Produced,
     Result,
+    model_file,
     step_directory,
 )
 from app.domain.jobs import Usage
@@ -154,6 +155,10 @@ class _Job:
         claimed, root, fetch = self._claimed, self._place.engine, self._worker.blobs.fetch
         fetch(claimed.onnx_sha256, root / ORIGINAL)
         fetch(claimed.graph_sha256, root / MODEL)
+        for other, sha256 in claimed.others.items():
+            path = model_file(root, other)
+            path.parent.mkdir(exist_ok=True)
+            fetch(sha256, path)
         if claimed.dataset_sha256:
             fetch(claimed.dataset_sha256, root / DATASET)
         for index, (sha256, finished) in enumerate(claimed.steps):

@@ -4,6 +4,7 @@
     upload           the uploaded bytes (inspections, and jobs run by hand)
     original.onnx    the model as uploaded, self-contained
     model.onnx       the model in normal form: what steps read
+    models/<id>.onnx other models that steps name, in normal form
     dataset          the uploaded dataset's bytes
     data/*.npy       its arrays, fitted to the model's inputs; made by the engine
     steps/01-quantize/{graph.onnx,report.json,checkpoint/}
@@ -32,6 +33,7 @@ ORDER = "job.json"
 UPLOAD = "upload"
 ORIGINAL = "original.onnx"
 MODEL = "model.onnx"
+MODELS = "models"
 DATASET = "dataset"
 DATA = "data"
 STEPS = "steps"
@@ -43,6 +45,11 @@ RESULT = "result.json"
 def step_directory(root: Path, index: int, method: str) -> Path:
     """Return where step ``index`` (from 0) keeps its files; users count from 1."""
     return root / STEPS / f"{index + 1:02d}-{method}"
+
+
+def model_file(root: Path, model_id: str) -> Path:
+    """Return where another model lies that a step names by its id."""
+    return root / MODELS / f"{model_id}.onnx"
 
 
 class _Order(BaseModel):

@@ -107,6 +107,11 @@ class JobRequest(Asked):
             raise ValueError("give either 'steps' or 'objective'")
         return self
 
+    @property
+    def other_models(self) -> frozenset[str]:
+        """The ids of the models that steps read besides the job's."""
+        return frozenset(other for step in self.steps or () for other in step.other_models.values())
+
 
 class Usage(BaseModel):
     """What a job has used so far, over all its attempts."""

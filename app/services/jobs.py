@@ -110,6 +110,9 @@ def retry(session: Session, tenant: str, job_id: str) -> Job:
         raise Conflict("The job's model was deleted: upload it again and submit a new job.")
     if row.dataset_id and lookup.find(session, DatasetRow, tenant, row.dataset_id, "keep") is None:
         raise Conflict("The job's dataset was deleted: upload it again and submit a new job.")
+    for other in JobRequest.model_validate(row.request).other_models:
+        if lookup.find(session, ModelRow, tenant, other, "keep") is None:
+            raise Conflict(f"Model {other} was deleted: upload it again and submit a new job.")
     transitions.retry(session, row)
     session.flush()
     session.refresh(row)
@@ -219,6 +222,11 @@ def _inputs(session: Session, tenant: str, request: JobRequest) -> plans.Inputs:
             dataset.id, dataset.size_bytes, _rejected(dataset), datasets.described(dataset)
         ),
         targets=targets.deliverable(session),
+        others={
+            pointer: plans.Upload(row.id, row.size_bytes, _rejected(row), models.described(row))
+            for pointer, _, row in others
+            if row is not None
+        },
     )
 
 

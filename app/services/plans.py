@@ -3,13 +3,13 @@
 The same refusals make ``POST /v1/jobs`` fail, so that a plan that is ``ok`` is accepted.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from app.domain.datasets import DatasetDescription, mismatches
 from app.domain.jobs import JobRequest
-from app.domain.models import ModelDescription
+from app.domain.models import ModelDescription, TensorSpec
 from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal
 from app.domain.problems import DatasetMismatch, FieldError, Invalid, NotAvailable, Problem
 from app.domain.steps import Outlook, Step
@@ -37,6 +37,8 @@ class Inputs:
     dataset: Upload[DatasetDescription] | None
     targets: frozenset[str]
     """Output formats that a worker announced."""
+    others: Mapping[str, Upload[ModelDescription]] = field(default_factory=dict)
+    """Models that steps name, by the pointer to where."""
 
 
 @dataclass(frozen=True)
@@ -123,11 +125,38 @@ def _step_faults(steps: Sequence[Step], inputs: Inputs) -> Iterator[Fault]:
         if step.needs.trainable and (obstacle := _obstacle(inputs.model.description)) is not None:
             reason = f"Step {index + 1} ({step.method}) trains, and the model cannot be: {obstacle}"
             yield Fault(Invalid, pointer, reason, index)
-        for place, other in step.other_models.items():
-            reason = f"Step {index + 1} ({step.method}) cannot use another model, '{other}', here:"
-            reason += " derive the student or name an architecture; the teacher is 'original' or"
-            yield Fault(NotAvailable, f"{pointer}/{place}", f"{reason} 'previous'.", index)
+        for place in step.other_models:
+            named = f"{pointer}/{place}"
+            if named in inputs.others:
+                unlike = _unlike(inputs.others[named], inputs.model)
+                if unlike is not None:
+                    yield Fault(Invalid, named, unlike, index)
         provided |= dict.fromkeys(step.traits, index)
+
+
+def _unlike(other: Upload[ModelDescription], model: Upload[ModelDescription]) -> str | None:
+    """Return why another model cannot stand beside the job's, None if it can."""
+    if other.rejected:
+        return f"Model {other.id} was rejected: {other.rejected}"
+    if other.description is None or model.description is None:
+        return f"Model {other.id} and the job's must be inspected first: wait until both are ready."
+    for what in ("inputs", "outputs"):
+        theirs, ours = (
+            [_spoken(tensor) for tensor in getattr(each.description, what)]
+            for each in (other, model)
+        )
+        if theirs != ours:
+            return (
+                f"Model {other.id} has other {what} than the job's: {', '.join(theirs)[:500]}, not"
+                f" {', '.join(ours)[:500]}."
+            )
+    return None
+
+
+def _spoken(tensor: TensorSpec) -> str:
+    """Return an input or output in words in which dynamic dimensions have no names."""
+    sizes = ", ".join(str(size) if isinstance(size, int) else "?" for size in tensor.shape)
+    return f"{tensor.name} {tensor.dtype} [{sizes}]"
 
 
 def _missing_data(step: Step, dataset: Upload[DatasetDescription] | None) -> str | None:

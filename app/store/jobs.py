@@ -12,6 +12,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal_column,
+    or_,
     select,
     text,
     tuple_,
@@ -20,6 +21,11 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.orm import Session
 
 from app.store.tables import ArtifactRow, JobRow, Json, StepRow
+
+_NAMES_MODEL: ColumnElement[str] = literal_column(
+    "'$.steps[*] ? (@.teacher == $id || @.student.model == $id)'::jsonpath"
+)
+"""Finds the steps of a request that read another model."""
 
 _ACTIVE: ColumnElement[bool] = JobRow.status.in_(["queued", "running"])
 
@@ -65,7 +71,11 @@ def active(session: Session, tenant: str) -> int:
 
 def using_model(session: Session, model_id: str) -> str | None:
     """Return the id of a queued or running job that uses the model, if any."""
-    return session.scalar(select(JobRow.id).where(JobRow.model_id == model_id, _ACTIVE).limit(1))
+    named = func.jsonb_path_exists(
+        JobRow.request, _NAMES_MODEL, func.jsonb_build_object("id", model_id)
+    )
+    uses = or_(JobRow.model_id == model_id, named)
+    return session.scalar(select(JobRow.id).where(uses, _ACTIVE).limit(1))
 
 
 def using_dataset(session: Session, dataset_id: str) -> str | None:

@@ -1,6 +1,6 @@
 """What a worker does with a job's row, from claim to result; every write checks the token."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, delete, exists, func, select, update
@@ -33,6 +33,8 @@ class Claim:
     model_size_bytes: int
     onnx_sha256: str
     graph_sha256: str
+    others: dict[str, str]
+    """Other models that steps name: the SHA-256 of each one's graph in normal form, by id."""
     dataset_sha256: str | None
     images: dict[str, object]
     steps: tuple[tuple[str, FinishedStep], ...]
@@ -79,7 +81,10 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         return None
     model = session.get(ModelRow, job.model_id)
     dataset = session.get(DatasetRow, job.dataset_id) if job.dataset_id else None
-    if problem := _unusable(job, model, dataset):
+    request = JobRequest.model_validate(job.request)
+    others = {other: session.get(ModelRow, other) for other in request.other_models}
+    problem = _unusable(job, model, dataset) or _missing(others)
+    if problem is not None:
         transitions.finish(session, job, "failed", problem)
         return None
     assert model is not None, "an unusable model was refused"
@@ -89,7 +94,6 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
     job.claimed_at = func.clock_timestamp()
     job.started_at = func.coalesce(JobRow.started_at, func.clock_timestamp())
     transitions.enter(session, job, "running", "starting")
-    request = JobRequest.model_validate(job.request)
     finished = session.scalars(
         select(StepRow).where(StepRow.job_id == job.id).order_by(StepRow.index)
     ).all()
@@ -102,6 +106,7 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         model_size_bytes=model.size_bytes,
         onnx_sha256=model.onnx_sha256,
         graph_sha256=model.graph_sha256,
+        others={other: str(row.graph_sha256) for other, row in others.items() if row is not None},
         dataset_sha256=dataset.sha256 if dataset else None,
         images=dataset.images if dataset else {},
         steps=tuple(
@@ -134,6 +139,14 @@ def _unusable(
             require_match(DatasetDescription.model_validate(dataset.description), inputs)
         except Problem as problem:
             return problem
+    return None
+
+
+def _missing(others: Mapping[str, ModelRow | None]) -> Problem | None:
+    """Return why a job cannot start that names other models, if so."""
+    for other, row in others.items():
+        if row is None or row.graph_sha256 is None:
+            return NotFound(f"{other} was deleted before the job started.")
     return None
 
 

@@ -53,6 +53,32 @@ def test_a_student_is_smaller_and_answers_as_it_is_asked(
     assert session.run(None, feeds)[0].shape == (3, 10)
 
 
+def test_other_models_of_the_tenant_may_learn_and_teach(
+    service: Service, network: str, images: str
+) -> None:
+    other = service.upload(zoo.path("inverted_residual").read_bytes())
+    step = {"method": "distill", "student": {"model": other}, "teacher": network}
+    step["recover"] = {"epochs": 1, "learning_rate": 1e-3}
+    request = {"model": network, "dataset": images, "steps": [step]}
+    job_id = service.http.post("/v1/jobs", json=request).json()["id"]
+    refused = service.http.delete(f"/v1/models/{other}")
+    job = service.finished(job_id)
+    assert job["status"] == "succeeded", job["problem"]
+    assert other in job["step_reports"][0]["layers"][0]["change"]
+    assert refused.status_code == 409
+    assert job_id in refused.json()["detail"]
+    assert service.http.delete(f"/v1/models/{other}").status_code == 204
+
+
+def test_a_student_of_other_inputs_is_refused(service: Service, network: str, images: str) -> None:
+    other = service.upload(zoo.path("mlp").read_bytes())
+    step = {"method": "distill", "student": {"model": other}}
+    request = {"model": network, "dataset": images, "steps": [step]}
+    answer = service.http.post("/v1/jobs", json=request)
+    assert answer.status_code == 422
+    assert [each["pointer"] for each in answer.json()["errors"]] == ["#/steps/0/student/model"]
+
+
 def test_a_loss_on_labels_needs_them(service: Service, network: str, images: str) -> None:
     step = {"method": "distill", "losses": [{"kind": "labels"}]}
     request = {"model": network, "dataset": images, "steps": [step]}

@@ -73,6 +73,8 @@ class Context:
     """One sample, random without a dataset: what sizes the inputs have."""
     original: Path | None = None
     """The upload in normal form: the teacher of those who ask for no other."""
+    models: Path | None = None
+    """The job's directory, where other models lie that the step names."""
     workspace: Path | None = None
     """The step's own directory; what lies in it outlives a killed process. None keeps nothing."""
     device: str = "cpu"

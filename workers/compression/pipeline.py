@@ -69,6 +69,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         threads=taken.ground.threads,
         example=next((taken.train or taken.ground.samples).batches(1))[0],
         original=directory / MODEL,
+        models=directory,
         device=machine.torch_device(),
         evaluate=order.evaluate,
         max_quality_drop=order.require.max_quality_drop,

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from app.domain.problems import StepFailed
+from app.domain.directory import model_file
 from app.domain.reports import LayerChange
-from app.domain.steps import Distill
-from app.domain.steps.distill import Architecture, Derived
+from app.domain.steps import Distill, Skipped
+from app.domain.steps.distill import Architecture, Derived, Uploaded
 from workers.compression.architectures import ARCHITECTURES, interface_of
 from workers.compression.context import Context
 from workers.compression.graph.load import load, weight_bytes
@@ -50,23 +50,45 @@ def distill(
 
     teacher = _teacher(model, parameters, context)
     wish = parameters.student
-    if isinstance(wish, Derived):
-        student, skipped = derive(model, wish.derive, context, making)
+    if isinstance(wish, Derived | Uploaded):
+        student, skipped = _given(model, wish, context, making)
         feed = runs(student, teacher, parameters, context)
         learn(student, teacher, feed, parameters, context, learning)
-        return Outcome(student, changes(model, student), skipped)
-    if isinstance(wish, Architecture):
-        student = _built(teacher, wish, context)
-        _learn_from_nothing(student, teacher, parameters, context, learning)
-        return Outcome(student, [_replaced(model, student, wish)])
-    raise StepFailed("Another model cannot be the student: derive one, or name an architecture.")
+        layers = changes(model, student)
+        if isinstance(wish, Uploaded):
+            layers = [_replaced(model, student, wish.model)]
+        return Outcome(student, layers, skipped)
+    student = _built(teacher, wish, context)
+    _learn_from_nothing(student, teacher, parameters, context, learning)
+    return Outcome(
+        student, [_replaced(model, student, f"{wish.architecture}, width {wish.width:g}")]
+    )
+
+
+def _given(
+    model: ir.Model, wish: Derived | Uploaded, context: Context, advance: Callable[[float], None]
+) -> tuple[ir.Model, list[Skipped]]:
+    """Return a student that has weights already, and what was left alone."""
+    if isinstance(wish, Derived):
+        return derive(model, wish.derive, context, advance)
+    student = _other(wish.model, context)
+    ours = (*model.graph.inputs, *model.graph.outputs)
+    theirs = (*student.graph.inputs, *student.graph.outputs)
+    for own, other in zip(ours, theirs, strict=True):
+        other.shape = own.shape  # dynamic dimensions are called as the job's model calls them
+    return student, []
+
+
+def _other(model_id: str, context: Context) -> ir.Model:
+    assert context.models is not None, "a step that names other models runs in a job"
+    return load(model_file(context.models, model_id))
 
 
 def _teacher(model: ir.Model, parameters: Distill, context: Context) -> ir.Model:
     if parameters.teacher == "previous":
         return model
     if parameters.teacher != "original":
-        raise StepFailed("Another model cannot be the teacher: name 'original' or 'previous'.")
+        return _other(parameters.teacher, context)
     assert context.original is not None, "a context without the original cannot teach"
     return load(context.original)
 
@@ -98,11 +120,11 @@ def _learn_from_nothing(
     norms.settle(student, batched, feed)
 
 
-def _replaced(before: ir.Model, after: ir.Model, wish: Architecture) -> LayerChange:
+def _replaced(before: ir.Model, after: ir.Model, what: str) -> LayerChange:
     return LayerChange(
         node=str(after.graph.name),
         operator="graph",
-        change=f"the whole graph → {wish.architecture}, width {wish.width:g}",
+        change=f"the whole graph → {what}",
         bytes_before=weight_bytes(before),
         bytes_after=weight_bytes(after),
     )
