@@ -1,14 +1,17 @@
 """How long one sample takes, of several graphs by turns."""
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
 
 from app.domain.reports import Spread
 from workers.compression.context import Feeds, Samples
+from workers.compression.graph.load import save
 from workers.compression.targets import onnx as target
 
 _WARM_UP = 3
@@ -45,6 +48,17 @@ def interleaved(paths: Sequence[Path], samples: Samples, threads: int) -> list[S
         for i in order if turn % 2 == 0 else reversed(order):
             times[i].append(_time(sessions[i], feeds[i]) * 1000 / batches[i])
     return [_spread(each) for each in times]
+
+
+def of_two(one: ir.Model, other: ir.Model, feeds: Feeds, threads: int) -> tuple[float, float]:
+    """Return the median milliseconds of two graphs that take the same feeds, run by turns."""
+    sample = Samples({name: array[None] for name, array in feeds.items()}, None, [0], whole=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = [Path(scratch) / "one.onnx", Path(scratch) / "other.onnx"]
+        for each, path in zip((one, other), paths, strict=True):
+            save(each, path)
+        first, second = interleaved(paths, sample, threads)
+    return max(first.median, 1e-9), second.median
 
 
 def shortest(work: Callable[[], object]) -> float:

@@ -10,12 +10,12 @@ import onnx_ir as ir
 
 from app.domain.problems import StepFailed
 from app.domain.steps import LowRank
-from workers.compression.context import Context, Samples
+from workers.compression.context import Context
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.load import save
 from workers.compression.graph.shapes import sizes_of
-from workers.compression.measure.latency import interleaved, shortest
+from workers.compression.measure.latency import of_two, shortest
 from workers.compression.methods.low_rank.candidates import Candidate
 from workers.compression.methods.low_rank.decompositions import Factor
 from workers.compression.methods.low_rank.layers import Layer
@@ -117,7 +117,7 @@ def _by_time(
         [before, *(took for _, took in each)] for before, each in zip(own, faster, strict=True)
     ]
     kept = [[way for way, _ in each] for each in faster]
-    whole, _ = _times(model, model, context)
+    whole, _ = of_two(model, model, context.example, context.threads)
     wish, best = parameters.ratio, list[tuple[float, Chosen]]()
     for _ in range(_ROUNDS):
         try:
@@ -128,7 +128,7 @@ def _by_time(
             break
         smaller = model.clone()
         write(smaller, layers, chosen)
-        before, after = _times(model, smaller, context)
+        before, after = of_two(model, smaller, context.example, context.threads)
         saved = 1 - after / before
         context.tell("latency_saved", saved, None)
         best.append((saved, chosen))
@@ -136,18 +136,6 @@ def _by_time(
             break
         wish = min(0.98, wish + parameters.ratio - saved)
     return max(best, key=lambda each: each[0])[1]
-
-
-def _times(model: ir.Model, other: ir.Model, context: Context) -> tuple[float, float]:
-    """Return the milliseconds of two graphs, run by turns on one sample."""
-    arrays = {name: array[None] for name, array in context.example.items()}
-    sample = Samples(arrays, None, [0], whole=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = [Path(scratch) / "one.onnx", Path(scratch) / "other.onnx"]
-        for each, path in zip((model, other), paths, strict=True):
-            save(each, path)
-        first, second = interleaved(paths, sample, context.threads)
-    return max(first.median, 1e-9), second.median
 
 
 class _Clock:

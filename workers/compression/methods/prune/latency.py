@@ -13,10 +13,10 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.steps import Prune
-from workers.compression.context import Context, Samples
+from workers.compression.context import Context
 from workers.compression.graph import runtime
 from workers.compression.graph.load import save
-from workers.compression.measure.latency import interleaved, shortest
+from workers.compression.measure.latency import of_two, shortest
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import shape_left
 from workers.compression.methods.prune.cut import cut
@@ -72,7 +72,9 @@ def allocate_time(
         removed = allocate(analysis, scores, cost, wish, parameters.scope)
         if any(np.array_equal(removed, before) for _, before in tried):
             break
-        saved = _saved(model, cut(model.clone(), analysis, removed), ground, context)
+        smaller = cut(model.clone(), analysis, removed)
+        before, after = of_two(model, smaller, ground.one, context.threads)
+        saved = 1 - after / before
         context.tell("latency_saved", saved, None)
         tried.append((saved, removed))
         if -_CLOSE <= saved - ratio <= _TOO_MUCH:
@@ -82,18 +84,6 @@ def allocate_time(
     pick = min if enough else max
     saved, removed = pick(enough or tried, key=lambda each: each[0])
     return removed, saved
-
-
-def _saved(model: ir.Model, smaller: ir.Model, ground: Ground, context: Context) -> float:
-    """Measure the share of time that a cut graph saves, both run by turns."""
-    arrays = {name: array[None] for name, array in ground.one.items()}
-    sample = Samples(arrays, None, [0], whole=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = [Path(scratch) / "whole.onnx", Path(scratch) / "cut.onnx"]
-        for each, path in zip((model, smaller), paths, strict=True):
-            save(each, path)
-        before, after = interleaved(paths, sample, context.threads)
-    return 1 - after.median / max(before.median, 1e-9)
 
 
 class _Clock:
