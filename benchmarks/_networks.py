@@ -28,17 +28,22 @@ class Residual(nn.Module):
         return F.relu(self.second(F.relu(self.first(x))) + self.short(x))
 
 
-def resnet20(classes: int = 10) -> nn.Module:
+def resnet(per_stage: int, classes: int = 10, channels: int = 3) -> nn.Module:
     """The residual network of He et al. (2016) for CIFAR: three stages of 16, 32, 64 channels."""
     blocks, inputs = list[nn.Module](), 16
     for outputs, stride in ((16, 1), (32, 2), (64, 2)):
-        for index in range(3):
+        for index in range(per_stage):
             blocks.append(Residual(inputs, outputs, stride if index == 0 else 1))
             inputs = outputs
     return nn.Sequential(
-        conv_norm(3, 16, 3), nn.ReLU(), *blocks,
+        conv_norm(channels, 16, 3), nn.ReLU(), *blocks,
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, classes),
     )  # fmt: skip
+
+
+def resnet20(classes: int = 10) -> nn.Module:
+    """Twenty layers of it."""
+    return resnet(3, classes)
 
 
 class Inverted(nn.Module):
