@@ -68,9 +68,8 @@ def learn(
 
     def loss(outputs: Outputs, batch: Batch) -> Tensor:
         taught = told(batch)
-        return torch.stack(
-            [weight * each(outputs, taught, batch.targets) for weight, each in terms]
-        ).sum()
+        parts = [weight * each(outputs, taught, batch.targets) for weight, each in terms]
+        return torch.stack(parts).sum()
 
     weights = trained(student, pupil, {})
     task = Task(
