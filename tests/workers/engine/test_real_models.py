@@ -1,6 +1,7 @@
 """Models that others trained and exported, on rendered lines of text: smaller, and near."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,6 +67,48 @@ def test_a_real_model_gets_smaller_and_stays_near(
     assert report.compressed.macs == report.baseline.macs
     assert report.compressed.fidelity is not None
     assert (report.compressed.fidelity.sqnr_db or 0) > least_db
+
+
+PRUNED = {"method": "prune", "ratio": 0.2, "criterion": "magnitude", "reconstruct": False}
+THINNER = {"method": "low_rank", "ratio": 0.2, "whiten": False}
+SHARED = {"method": "cluster", "clusters": 16}
+PACKED = {"method": "quantize", "mode": "weight_only", "weights": "int8"}
+
+
+@pytest.mark.parametrize(
+    ("model", "step", "smaller", "fewer"),
+    [
+        (READER, PRUNED, 1.1, 1.2),
+        (READER, THINNER, 1.3, 1.2),
+        (READER, SHARED, 6.0, 1.0),
+        (READER, PACKED, 1.4, 1.0),
+        (FINDER, PRUNED, 1.1, 1.2),
+        (FINDER, THINNER, 1.05, 1.2),
+        (FINDER, SHARED, 5.0, 1.0),
+    ],
+    ids=lambda value: value["method"] if isinstance(value, dict) else None,
+)
+def test_every_method_acts_on_a_real_model(
+    job: Run,
+    lines: dict[str, Path],
+    model: str,
+    step: dict[str, Any],
+    smaller: float,
+    fewer: float,
+) -> None:
+    """The result is smaller, does as little as asked for, and answers with finite numbers.
+
+    What decides what is lost is left at its quickest: quality is tested on small models.
+    """
+    result = job(MODELS / model, step, data=lines[model])
+    assert result.problem is None, result.problem
+    report = result.report
+    assert report is not None
+    assert report.baseline.size_bytes / report.compressed.size_bytes > smaller
+    assert report.baseline.macs / report.compressed.macs >= fewer
+    assert report.step_reports[0].layers
+    assert report.compressed.fidelity is not None
+    assert (report.compressed.fidelity.sqnr_db or 0) > 0
 
 
 def test_data_that_a_model_fails_on_is_a_mismatch_that_says_so(
