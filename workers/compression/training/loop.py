@@ -40,6 +40,8 @@ _HEADROOM = 0.95
 _TRIAL_SHARE = 0.03
 _TRIAL_STEPS = (10, 200)
 """Of a trial of a learning rate: a share of all steps, in these bounds."""
+_TRIAL_TIME = 0.05
+"""The share of the minutes that one trial may take."""
 _ORDER, _AUGMENT, _TRIAL = range(3)
 """Streams of random numbers."""
 
@@ -214,8 +216,11 @@ class _Training:
         steps = min(max(low, round(self._state.total * _TRIAL_SHARE)), high)
         random = np.random.default_rng([self._context.seed, _TRIAL])
         start, loss = self._copy(), math.inf
+        until = time.monotonic() + self._wish.minutes * 60 * _TRIAL_TIME
         try:
             for step in range(steps):
+                if time.monotonic() > until:
+                    break
                 rows = random.choice(self._rows, self._size, replace=False).tolist()
                 self._update(rows, rate * warm_up_cosine(step, steps), (_TRIAL, step))
                 self._constrain(0.0)
