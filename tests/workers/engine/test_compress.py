@@ -108,19 +108,36 @@ def test_every_form_of_weights_agrees(
     assert all(layer.bytes_after < layer.bytes_before for layer in done.layers)
 
 
+def _fused(path: Path, scratch: Path) -> list[str]:
+    """Return the operators that are left when onnxruntime has loaded a graph."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(scratch / "fused.onnx")
+    options.log_severity_level = 4
+    ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(scratch / "fused.onnx").graph.node]
+
+
 def test_convolutions_compute_in_int8(
     job: Run, exported: dict[str, Path], digits_npz: Path, tmp_path: Path
 ) -> None:
     """onnxruntime fuses every pair: no float convolution and no float product is left."""
     job(exported["cnn"], STATIC, data=digits_npz)
-    options = ort.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "fused.onnx")
-    options.log_severity_level = 4
-    ort.InferenceSession(artifact(tmp_path), options, providers=["CPUExecutionProvider"])
-    operators = [node.op_type for node in onnx.load(tmp_path / "fused.onnx").graph.node]
+    operators = _fused(artifact(tmp_path), tmp_path)
     assert operators.count("QLinearConv") == 4
     assert "QGemm" in operators
     assert not {"Conv", "FusedConv", "Gemm", "MatMul", "Relu", "Clip"} & set(operators)
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4"])
+def test_weights_alone_are_computed_once_and_cost_no_time_in_a_run(
+    job: Run, exported: dict[str, Path], tmp_path: Path, weights: str
+) -> None:
+    step = {**STATIC, "activations": "none", "weights": weights}
+    report = report_of(job(exported["cnn"], step))
+    assert report.compressed.parameters == report.baseline.parameters
+    left = _fused(artifact(tmp_path), tmp_path)
+    assert not {"DequantizeLinear", "Cast"} & set(left)
+    assert len(left) == len(_fused(exported["cnn"], tmp_path))
 
 
 def test_ignored_layers_stay_in_float_and_say_so(

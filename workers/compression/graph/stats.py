@@ -163,10 +163,10 @@ def stored(value: ir.Value | None) -> Weight | None:
         if tensor is not None:
             return Weight(value, tensor, zero_point, axis, codebook)
         node = value.producer()
-        if node is not None and node.op_type == "Mul":  # values of a codebook, scaled by channel
-            value = _input(node, 0)
+        if node is not None and node.op_type == "Mul":
+            value = _input(node, 0)  # stored integers, or values of a codebook, times scales
             node = value.producer() if value is not None else None
-            if node is None or _codebook(node) is None:
+            if node is None or (node.op_type != "Cast" and _codebook(node) is None):
                 return None
         if node is not None and (book := _codebook(node)) is not None:
             codebook, value = book, _input(node, 1)

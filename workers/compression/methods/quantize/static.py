@@ -243,8 +243,10 @@ def _write_weight(
     grid = stored.grid
     if node.op_type == "Gather":
         writer.dequantize_after(node, stored.value, grid)
-    else:
+    elif computes:
         writer.dequantize_before(node, 1, stored.value, grid)
+    else:
+        writer.multiply_before(node, 1, stored)
     if bias is not None and scale is not None:
         units = Grid(grid.scale * scale, np.zeros(grid.scale.shape, np.int32), _first(grid))
         integers = writer.edit.constant(

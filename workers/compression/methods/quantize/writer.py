@@ -61,6 +61,7 @@ class Writer:
         self.scales: dict[str, str] = {}
         """The initializer that holds the scale of a value, by the value's name."""
         self._dequantized: dict[ir.Value, ir.Value] = {}
+        self._multiplied: dict[ir.Value, ir.Value] = {}
         opset = model.graph.opset_imports.get("", 0)
         needed = _SIXTEEN_BIT_OPSET if activations.endswith("16") else PER_CHANNEL
         self._domain = "" if standard and opset >= needed else _MICROSOFT
@@ -116,6 +117,25 @@ class Writer:
             self.edit.graph.insert_before(node, up)
             self._dequantized[stored] = up.outputs[0]
         node.replace_input_with(slot, self._dequantized[stored])
+
+    def multiply_before(self, node: ir.Node, slot: int, stored: Stored) -> None:
+        """Let ``node`` read integers times scales, for products that run in float.
+
+        onnxruntime computes this once, when it loads the graph, and a DequantizeLinear on each run.
+        A type with a zero point keeps the latter.
+        """
+        if stored.grid.zero_point.any():
+            self.dequantize_before(node, slot, stored.value, stored.grid)
+            return
+        if stored.value not in self._multiplied:
+            name = str(stored.value.name)
+            scale, _ = stored.grid.reshaped(stored.integers.ndim)
+            cast = self.edit.node("Cast", [stored.value], f"{name}_cast", to=ir.DataType.FLOAT)
+            factor = self.edit.constant(f"{name}_scale", scale)
+            product = self.edit.node("Mul", [cast.outputs[0], factor], f"{name}_scaled")
+            self.edit.graph.insert_before(node, [cast, product])
+            self._multiplied[stored.value] = product.outputs[0]
+        node.replace_input_with(slot, self._multiplied[stored.value])
 
     def dequantize_after(self, gather: ir.Node, stored: ir.Value, grid: Grid) -> None:
         """Let a look-up read integers, and dequantize only what it found."""
