@@ -14,23 +14,28 @@ from planish.types import Event
 Open = Callable[[int], AbstractContextManager[httpx.Response]]
 """Opens the stream after the event with this number."""
 
+_SILENT = 2
+"""Streams in a row that end without an event."""
+
 
 def follow(open_after: Open, *, after: int, attempts: int) -> Iterator[Event]:
     """Yield events until the server ends the stream after a terminal state.
 
     A stream that breaks off is opened again after the last event that arrived; ``attempts`` bounds
-    how often in a row without one.
+    how often in a row without one. One that ends twice in a row without an event has none to tell:
+    the job had ended before. (Once, and it may have been a gateway that was shut down.)
 
     Raises:
         Unreachable: the stream breaks off too often.
     """
     remaining = list(pauses(attempts))
-    ended = False
-    while not ended:
+    ended, silent = False, 0
+    while not ended and silent < _SILENT:
         try:
             with open_after(after) as response:
+                silent += 1
                 for event in parse(response.iter_lines()):
-                    after, ended = event.number, event.ends_the_job
+                    after, ended, silent = event.number, event.ends_the_job, 0
                     remaining = list(pauses(attempts))
                     yield event
         except (httpx.TransportError, Refused) as error:
@@ -38,8 +43,8 @@ def follow(open_after: Open, *, after: int, attempts: int) -> Iterator[Event]:
                 raise
             if not remaining:
                 raise Unreachable(f"the stream of events broke off: {error}") from error
-            ended = False
-        if not ended:
+            ended, silent = False, 0
+        if not ended and silent < _SILENT:
             time.sleep(remaining.pop(0) if remaining else 1.0)
 
 

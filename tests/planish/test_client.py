@@ -141,6 +141,13 @@ def test_a_rejected_model_is_raised_with_its_reason(tmp_path: Path) -> None:
         client.upload_model(file)
 
 
+def test_events_after_the_last_one_are_none() -> None:
+    """A job that has ended has no more to tell: streams end at once, and so does the client."""
+    with scripted([events(), events()]) as service, planish.Client(service.url) as client:
+        assert list(client.events("job_1", after=3)) == []
+    assert len(service.requests) == 2
+
+
 def test_a_stream_that_is_cut_goes_on_after_the_last_event() -> None:
     log = 'id: 2\nevent: log\ndata: {"level": "info",\ndata:  "message": "hm"}\n\n: hello\n\n'
     answers = [

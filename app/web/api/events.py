@@ -72,13 +72,17 @@ async def _stream(call: Call, job_id: str, seen: int) -> AsyncIterator[ServerSen
 
 
 def _read(call: Call, job_id: str, seen: int) -> tuple[Sequence[EventRow], bool]:
-    """Return what follows ``seen``, and whether that is all for now: a retry may go on later."""
+    """Return what follows ``seen``, and whether that is all for now: a retry may go on later.
+
+    The job is read after its events: were it the other way round, a last event stored in between
+    would be told, and the stream would wait for one more.
+    """
     with call.transaction() as session:
+        rows = events.after(session, job_id, seen)
         try:
             job = jobs.find(session, call.tenant, job_id)
         except NotFound:
             return [], True
-        rows = events.after(session, job_id, seen)
         last = rows[-1].number if rows else seen
         return rows, job.status in FINISHED and last >= job.last_event
 
