@@ -6,6 +6,7 @@ import signal
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 
+from app.blobs import Blobs
 from app.domain.jobs import FINISHED
 from app.local import postgres
 from tests.e2e.service import Json, eventually
@@ -135,6 +137,7 @@ def _assert_goes_on(home: Path, url: str, job_id: str, undisturbed: str) -> Json
     job = _finished(url, job_id)
     assert _sha256(job) == undisturbed
     assert [each for each in _states(data, job_id) if each in FINISHED] == ["succeeded"]
+    Blobs.open((data / "blobs").as_uri()).sweep(timedelta(0))  # what was cut, after the grace
     assert list((data / "blobs" / "incoming").glob("*")) == []
     eventually(lambda: not list(workers.glob("wrk_*/*/")), 10, "clearing up")
     assert len(list(workers.glob("wrk_*/"))) == 2, "one for each worker alive"
