@@ -16,7 +16,7 @@ _DAMPING = 0.01
 """Share of the mean of the Hessian's diagonal that is added to it."""
 _ROUNDS, _NORM, _WEIGHT, _GROWTH = 20, 0.7, 10.0, 1.01
 """HQQ's iterations, p-norm, and the weight of its penalty with its growth."""
-_SHRINKS = np.linspace(0.6, 1.0, 9)
+_SHRINKS = np.linspace(0.85, 1.0, 4)
 """Parts of a block's range that are tried."""
 
 
