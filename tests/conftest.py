@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 import migrations
 from app.local import postgres, redis
 from app.settings import Database
+from app.store.session import Sessions, connect, sessions
 
 _UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _TEMPLATE = "template_migrated"
@@ -72,3 +73,11 @@ def database(postgres_url: str, _template: str) -> Iterator[str]:
 def storage_url(tmp_path: Path) -> str:
     """The URL of an empty storage, for this test alone."""
     return (tmp_path / "storage").as_uri()
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Sessions]:
+    """Sessions on this test's database."""
+    engine = connect(Database(url=database))
+    yield sessions(engine)
+    engine.dispose()

@@ -9,7 +9,7 @@ import structlog
 
 from app.services import keys
 from app.settings import Settings
-from app.store.session import Sessions, connect, sessions
+from app.store.session import Sessions
 from tests.app.service import Service
 from tests.gateway import serving
 
@@ -37,14 +37,6 @@ def settings(database: str, redis_url: str, storage_url: str) -> Settings:
             "webhook": {"allowed_networks": "127.0.0.0/8"},
         }
     )
-
-
-@pytest.fixture
-def store(settings: Settings) -> Iterator[Sessions]:
-    """The job store, past the gateway."""
-    engine = connect(settings.database)
-    yield sessions(engine)
-    engine.dispose()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Who works on a job, until when and under which token: promises to any number of workers."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
@@ -15,10 +15,9 @@ from app.domain.directory import FinishedStep
 from app.domain.events import Log
 from app.domain.jobs import Usage
 from app.domain.problems import InternalError
-from app.settings import Database
 from app.store import blob_rows, events, inspections, leases, runs, transitions, upkeep
 from app.store.leases import LeaseLost
-from app.store.session import Sessions, connect, sessions
+from app.store.session import Sessions
 from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow
 from tests.app.service import DYNAMIC, MODEL
 
@@ -26,13 +25,6 @@ SECONDS = 60.0
 ATTEMPTS = 3
 BLOB = Blob("0" * 64, 1, "key")
 USAGE = Usage(cpu_seconds=2, gpu_seconds=0, peak_memory_bytes=7)
-
-
-@pytest.fixture
-def store(database: str) -> Iterator[Sessions]:
-    engine = connect(Database(url=database))
-    yield sessions(engine)
-    engine.dispose()
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from standardwebhooks import WebhookVerificationError
 
 from app.domain.webhooks import Attempt
 from app.services import webhooks
-from app.settings import Database, Settings
+from app.settings import Settings
 from app.store import deliveries
-from app.store.session import Sessions, connect, sessions
+from app.store.session import Sessions
 from app.store.tables import DeliveryRow, Json, WebhookRow
 from tests.receiver import Receiver, receiver, status
 from tests.workers.hooks import (
@@ -36,13 +36,6 @@ from tests.workers.hooks import (
     read_hook,
 )
 from workers.webhooks import delivery, post
-
-
-@pytest.fixture
-def store(database: str) -> Iterator[Sessions]:
-    engine = connect(Database(url=database))
-    yield sessions(engine)
-    engine.dispose()
 
 
 @pytest.fixture

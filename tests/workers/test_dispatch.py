@@ -10,20 +10,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.settings import Database, Settings
+from app.settings import Settings
 from app.store import deliveries
-from app.store.session import Sessions, connect, sessions
+from app.store.session import Sessions
 from app.store.tables import DeliveryRow
 from tests.receiver import Receiver, receiver
 from tests.workers.hooks import LOOPBACK, configured, hook, pending, read
 from workers.webhooks.dispatch import dispatch
-
-
-@pytest.fixture
-def store(database: str) -> Iterator[Sessions]:
-    engine = connect(Database(url=database))
-    yield sessions(engine)
-    engine.dispose()
 
 
 @pytest.fixture

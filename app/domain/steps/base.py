@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.models import Layer, Skipped
 
-__all__ = ["Forecast", "Ignored", "Needs", "Outlook", "Skipped", "Step", "matches"]
+__all__ = ["Forecast", "Ignored", "Needs", "Outlook", "Share", "Skipped", "Step", "matches"]
 
 Ignored = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=512)]],
@@ -51,6 +51,10 @@ class Forecast(BaseModel):
     macs: int
     minutes: float
     skipped: list[Skipped] = []
+
+
+Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+"""A part of something, neither none nor all of it."""
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step
 from app.domain.steps.recover import Recover, training_minutes
 
 
@@ -24,11 +24,8 @@ class LowRank(Step):
         default="auto",
         description="'auto' takes svd for products and the best that fits for convolutions.",
     )
-    ratio: float = Field(
+    ratio: Share = Field(
         default=0.5,
-        gt=0,
-        lt=1,
-        allow_inf_nan=False,
         description="The fraction of 'of' that is removed, over the whole model.",
     )
     of: Literal["macs", "parameters", "size", "latency"] = Field(
@@ -39,11 +36,8 @@ class LowRank(Step):
         description="Ranks by the budget that 'ratio' leaves, spread by measured sensitivity; by"
         " the share of energy kept; or by variational Bayes (Nakajima 2013), without a budget.",
     )
-    energy: float | None = Field(
+    energy: Share | None = Field(
         default=None,
-        gt=0,
-        lt=1,
-        allow_inf_nan=False,
         description="The share of squared singular values kept in each layer; sets 'rank'."
         " Default with rank 'energy': 0.9.",
     )

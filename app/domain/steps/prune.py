@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step
 from app.domain.steps.recover import Recover, training_minutes
 
 DATA_CRITERIA = frozenset({"taylor", "hessian", "apoz"})
@@ -41,21 +41,15 @@ class Prune(Step):
     scope: Literal["global", "layer"] = Field(
         default="global", description="Whether layers compete, or each loses the same share."
     )
-    ratio: float = Field(
+    ratio: Share = Field(
         default=0.5,
-        gt=0,
-        lt=1,
-        allow_inf_nan=False,
         description="The fraction of 'of' that channel pruning removes.",
     )
     of: Literal["macs", "parameters", "size", "latency", "channels"] = Field(
         default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
     )
-    sparsity: float = Field(
+    sparsity: Share = Field(
         default=0.5,
-        gt=0,
-        lt=1,
-        allow_inf_nan=False,
         description="The fraction of weights set to zero by 'unstructured' and 'block'.",
     )
     n: int = Field(default=2, ge=1, le=64, description="Weights kept of each m, for 'n:m'.")
@@ -75,11 +69,8 @@ class Prune(Step):
         default=5, ge=2, le=100, description="Parts of the iterative and polynomial schedules."
     )
     initial_sparsity: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
-    final_sparsity: float | None = Field(
+    final_sparsity: Share | None = Field(
         default=None,
-        gt=0,
-        lt=1,
-        allow_inf_nan=False,
         description="Where the polynomial schedule ends. Default: 'ratio' or 'sparsity'.",
     )
     begin: float = Field(

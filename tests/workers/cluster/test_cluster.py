@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from app.domain.steps import Cluster
 from app.domain.steps.recover import Recover
 from tests.workers import zoo
-from tests.workers.engine.conftest import Run, digits, digits_npz, exported, job  # noqa: F401
+from tests.workers.engine.conftest import Run, digits, digits_npz, exported, job, report_of  # noqa: F401
 from workers.compression.context import Context, Samples
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.editor import constant
@@ -127,10 +127,7 @@ def test_a_job_leaves_a_file_a_fraction_as_large(
     digits_npz: Path,  # noqa: F811
     job: Run,  # noqa: F811
 ) -> None:
-    result = job(exported["mlp"], {"method": "cluster", "clusters": 16}, data=digits_npz)
-    report = result.report
-    assert report is not None
-    assert result.problem is None
+    report = report_of(job(exported["mlp"], {"method": "cluster", "clusters": 16}, data=digits_npz))
     assert report.compressed.size_bytes < report.baseline.size_bytes / 5
     assert report.compressed.parameters == report.baseline.parameters
     assert report.baseline.quality is not None

@@ -14,9 +14,17 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from app.domain.directory import Result
+from app.domain.reports import Report
 from workers.compression.__main__ import main
 
 Run = Callable[..., Result]
+
+
+def report_of(result: Result) -> Report:
+    """Return the report of a job that has ended well."""
+    assert result.problem is None, result.problem
+    assert result.report is not None
+    return result.report
 
 
 @pytest.fixture(scope="session")

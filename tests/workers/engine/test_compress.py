@@ -9,20 +9,13 @@ import onnxruntime as ort
 import pytest
 
 from app.domain.directory import Result
-from app.domain.reports import Report
-from tests.workers.engine.conftest import Run
+from tests.workers.engine.conftest import Run, report_of
 from workers.compression.__main__ import main
 from workers.compression.measure import verdict
 
 STATIC = {"method": "quantize"}
 DYNAMIC = {"method": "quantize", "mode": "dynamic"}
 FLOAT16 = {"method": "quantize", "mode": "float16"}
-
-
-def report_of(result: Result) -> Report:
-    assert result.problem is None, result.problem
-    assert result.report is not None
-    return result.report
 
 
 def artifact(tmp_path: Path, name: str = "job") -> Path:

@@ -8,7 +8,7 @@ import pytest
 import rapidocr
 from PIL import Image, ImageDraw, ImageFont
 
-from tests.workers.engine.conftest import Run
+from tests.workers.engine.conftest import Run, report_of
 
 MODELS = Path(rapidocr.__file__).parent / "models"
 ORIENTATION = "ch_ppocr_mobile_v2.0_cls_mobile.onnx"
@@ -59,10 +59,7 @@ def test_a_real_model_gets_smaller_and_stays_near(
     smaller: float,
     least_db: float,
 ) -> None:
-    result = job(MODELS / model, {"method": "quantize", **step}, data=lines[model])
-    assert result.problem is None
-    report = result.report
-    assert report is not None
+    report = report_of(job(MODELS / model, {"method": "quantize", **step}, data=lines[model]))
     assert report.baseline.size_bytes / report.compressed.size_bytes > smaller
     assert report.compressed.macs == report.baseline.macs
     assert report.compressed.fidelity is not None
@@ -100,10 +97,7 @@ def test_every_method_acts_on_a_real_model(
 
     What decides what is lost is left at its quickest: quality is tested on small models.
     """
-    result = job(MODELS / model, step, data=lines[model])
-    assert result.problem is None, result.problem
-    report = result.report
-    assert report is not None
+    report = report_of(job(MODELS / model, step, data=lines[model]))
     assert report.baseline.size_bytes / report.compressed.size_bytes > smaller
     assert report.baseline.macs / report.compressed.macs >= fewer
     assert report.step_reports[0].layers

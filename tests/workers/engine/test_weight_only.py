@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.workers.engine.conftest import Run
+from tests.workers.engine.conftest import Run, report_of
 from workers.compression.methods.quantize import blocks
 
 RNG = np.random.default_rng(3)
@@ -59,10 +59,7 @@ def test_products_keep_their_quality_in_a_smaller_file(
 ) -> None:  # fmt: skip
     step = {"method": "quantize", "mode": "weight_only", "weights": weights,
             "algorithm": algorithm, "symmetric": symmetric}  # fmt: skip
-    result = job(exported[net], step, data=digits_npz)
-    assert result.problem is None
-    report = result.report
-    assert report is not None
+    report = report_of(job(exported[net], step, data=digits_npz))
     before, after = report.baseline, report.compressed
     assert before.quality is not None
     assert after.quality is not None
