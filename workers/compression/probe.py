@@ -46,6 +46,17 @@ def runs(
         advance(done / len(samples))
 
 
+def totals(
+    model: ir.Model, probe: Probe, samples: Samples, threads: int, advance: Advance
+) -> list[NDArray[np.float64]]:
+    """Return what a probe looks at, added up over all batches; see ``runs``."""
+    found: list[NDArray[np.float64]] = []
+    for batch in runs(model, probe, samples, threads, advance):
+        doubles = [array.astype(np.float64) for array in batch]
+        found = [a + b for a, b in zip(found, doubles, strict=True)] if found else doubles
+    return found
+
+
 def show(edit: Editor, node: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT) -> str:
     """Put a node at a graph's end and make what it gives an output; return its name."""
     value = node.outputs[0]
@@ -55,20 +66,25 @@ def show(edit: Editor, node: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT) ->
     return str(value.name)
 
 
-def sums_of(edit: Editor, value: ir.Value, channels_first: bool) -> list[str]:
-    """Look at a value's ``Σ x·xᵀ`` ``[C, C]``, ``Σ x`` ``[C]`` and the number of elements."""
+def sums_of(edit: Editor, value: ir.Value, images: int | None = None) -> list[str]:
+    """Look at a value's ``Σ x·xᵀ`` ``[C, C]``, ``Σ x`` ``[C]`` and the number of elements.
+
+    Args:
+        edit: of the graph.
+        value: ``[…, C]``, or ``[N, C, …]`` where ``images`` is given.
+        images: its rank, then.
+    """
     name = str(value.name)
     axis = -1
-    if channels_first:
-        rank = len(value.shape or ()) or 4
-        front = edit.node("Transpose", [value], f"{name}_t", perm=[1, 0, *range(2, rank)])
+    if images is not None:
+        front = edit.node("Transpose", [value], f"{name}_t", perm=[1, 0, *range(2, images)])
         edit.graph.append(front)
         value, axis = front.outputs[0], 1
     flat = edit.node("Flatten", [value], f"{name}_flat", axis=axis)
     edit.graph.append(flat)
     rows = flat.outputs[0]
-    side: dict[str, Any] = {"transB": 1} if channels_first else {"transA": 1}
-    axes = edit.constant(f"{name}_axes", np.array([1 if channels_first else 0]))
+    side: dict[str, Any] = {"transB": 1} if images else {"transA": 1}
+    axes = edit.constant(f"{name}_axes", np.array([1 if images else 0]))
     size = edit.node("Size", [rows], f"{name}_count")
     return [
         show(edit, edit.node("Gemm", [rows, rows], f"{name}_second", **side)),

@@ -35,6 +35,11 @@ def operator_of(node: ir.Node) -> Operator | None:
     return OPERATORS.get((_STANDARD.get(node.domain, node.domain), node.op_type))
 
 
+def operand(node: ir.Node, slot: int) -> ir.Value | None:
+    """Return what a node reads at an input position, None where that is left out."""
+    return node.inputs[slot] if slot < len(node.inputs) else None
+
+
 def channel_axis(node: ir.Node) -> int | None:
     """Return the axis of the first weight that counts output channels, by the node's attributes."""
     operator = operator_of(node)

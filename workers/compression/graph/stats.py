@@ -20,7 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph import shapes as graph_shapes
-from workers.compression.graph.operators import Operator, operator_of
+from workers.compression.graph.operators import Operator, operand, operator_of
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.graph.shapes import Shapes
@@ -143,11 +143,11 @@ def weights_of(node: ir.Node) -> list[Weight]:
         return []  # it counts where the weight is used
     found = []
     for index, slot in enumerate((*operator.weights, *operator.biases)):
-        weight = stored(_input(node, slot))
+        weight = stored(operand(node, slot))
         if weight is None or weight.tensor.dtype in _INDICES:
             continue
         if weight.zero_point is None and index < len(operator.zero_points):
-            zero = _input(node, operator.zero_points[index])
+            zero = operand(node, operator.zero_points[index])
             weight = replace(weight, zero_point=zero, axis=operator.channel_axis)
         found.append(weight)
     return found
@@ -164,30 +164,30 @@ def stored(value: ir.Value | None) -> Weight | None:
             return Weight(value, tensor, zero_point, axis, codebook)
         node = value.producer()
         if node is not None and node.op_type == "Mul":
-            value = _input(node, 0)  # stored integers, or values of a codebook, times scales
+            value = operand(node, 0)  # stored integers, or values of a codebook, times scales
             node = value.producer() if value is not None else None
             if node is None or (node.op_type != "Cast" and _codebook(node) is None):
                 return None
         if node is not None and (book := _codebook(node)) is not None:
-            codebook, value = book, _input(node, 1)
+            codebook, value = book, operand(node, 1)
             continue
         if node is None or node.op_type not in _CARRIERS:
             return None
         if node.op_type == "DequantizeLinear":
-            zero_point, axis = _input(node, 2), node.attributes.get_int("axis", 1)
-        value = _input(node, 0)
+            zero_point, axis = operand(node, 2), node.attributes.get_int("axis", 1)
+        value = operand(node, 0)
     return None
 
 
 def _codebook(node: ir.Node) -> ir.Value | None:
     """Return the values that a node looks constant indices up in, None for any other node."""
-    book, indices = _input(node, 0), _input(node, 1)
+    book, indices = operand(node, 0), operand(node, 1)
     if node.op_type != "Gather" or book is None or book.const_value is None:
         return None
     cast = indices.producer() if indices is not None else None
     if len(book.const_value.shape) != 1 or cast is None or cast.op_type != "Cast":
         return None
-    stored_indices = _input(cast, 0)
+    stored_indices = operand(cast, 0)
     return book if stored_indices is not None and stored_indices.is_initializer() else None
 
 
@@ -231,7 +231,7 @@ def _macs(node: ir.Node, operator: Operator, shapes: Shapes) -> int | None:
 
 def _added_bias(node: ir.Node) -> list[Weight]:
     """Return the constant that an Add puts on a product, when it is a vector."""
-    operands = [_input(node, slot) for slot in _SUMS.get(node.op_type, ())]
+    operands = [operand(node, slot) for slot in _SUMS.get(node.op_type, ())]
     for bias, product in zip(operands, operands[::-1], strict=True):
         weight = stored(bias)
         if weight is None or weight.tensor.dtype in _INDICES or not _comes_from_product(product):
@@ -288,7 +288,7 @@ def _nonzero(weight: Weight, node: ir.Node) -> int:
 
 def _packed(weight: Weight, node: ir.Node) -> tuple[int, int] | None:
     """Return the real shape ``(N, K)`` of MatMulNBits' weight, which is packed in bytes."""
-    if node.op_type != "MatMulNBits" or weight.value is not _input(node, 1):
+    if node.op_type != "MatMulNBits" or weight.value is not operand(node, 1):
         return None
     return node.attributes.get_int("N", 0), node.attributes.get_int("K", 0)
 
@@ -300,7 +300,3 @@ def _nonzero_packed(array: NDArray[Any], shape: tuple[int, int], bits: int) -> i
     fields = (array.astype(np.uint8)[..., None] >> shifts) & ((1 << bits) - 1)
     rows = fields.reshape(shape[0], -1)[:, : shape[1]]
     return int(np.count_nonzero(rows != 1 << (bits - 1)))
-
-
-def _input(node: ir.Node, slot: int) -> ir.Value | None:
-    return node.inputs[slot] if slot < len(node.inputs) else None

@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from workers.compression.executor.fusions.idiom import Fusion, Surroundings
 from workers.compression.executor.operators.quantization import RANGES, fake_quantize
+from workers.compression.graph.operators import operand
 
 
 def fake(node: ir.Node, _around: Surroundings) -> Fusion | None:
@@ -23,7 +24,7 @@ def fake(node: ir.Node, _around: Surroundings) -> Fusion | None:
         before.attributes.get_int(name, default) == node.attributes.get_int(name, default)
         for name, default in (("axis", 1), ("block_size", 0))
     )
-    zero = before.inputs[2] if len(before.inputs) > 2 else None
+    zero = operand(before, 2)
     named = ir.DataType(before.attributes.get_int("output_dtype", 0) or ir.DataType.UINT8)
     kind = named if zero is None else zero.dtype
     if not (same and alike) or kind not in RANGES:

@@ -86,8 +86,7 @@ def _same_conv(
     upper: bool,
 ) -> Tensor:
     around = same_padding(x.shape[2:], weight.shape[2:], strides, dilations, upper=upper)
-    padded = F.pad(x, around)
-    return function(padded, weight, bias, strides, 0, dilations, groups)
+    return _padded_conv(function, around, strides, dilations, groups, x, weight, bias)
 
 
 def _conv_transpose(

@@ -44,14 +44,16 @@ def lstm(node: Node) -> Function:
 def gru(node: Node) -> Function:
     """GRU whose reset gate acts after the product with the state."""
     form = Form.of(node, (1, 0, 2), ("Sigmoid", "Tanh"))
-    return partial(_gru, form) if node.integer("linear_before_reset") else partial(_early, form)
+    if node.integer("linear_before_reset"):
+        return partial(_single, torch.gru, form)
+    return partial(_early, form)
 
 
 def rnn(node: Node) -> Function:
     """RNN with tanh or relu."""
     rectified = set(node.texts("activations")) == {"Relu"}
     form = Form.of(node, (0,), ("Relu",) if rectified else ("Tanh",))
-    return partial(_simple, torch.rnn_relu if rectified else torch.rnn_tanh, form)
+    return partial(_single, torch.rnn_relu if rectified else torch.rnn_tanh, form)
 
 
 def _lstm(
@@ -69,7 +71,8 @@ def _lstm(
     return _run(form, torch.lstm, (start, memory), x, weight, recurrence, bias)
 
 
-def _gru(
+def _single(
+    kernel: Callable[..., Any],
     form: Form,
     x: Tensor,
     weight: Tensor,
@@ -78,13 +81,6 @@ def _gru(
     _lengths: None = None,
     state: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    start = _start(form, x, recurrence, state)
-    return _run(form, torch.gru, start, x, weight, recurrence, bias)
-
-
-def _simple(kernel: Callable[..., Any], form: Form, *values: Any) -> tuple[Tensor, ...]:
-    x, weight, recurrence, *rest = values
-    bias, _, state = rest + [None] * (3 - len(rest))
     start = _start(form, x, recurrence, state)
     return _run(form, kernel, start, x, weight, recurrence, bias)
 

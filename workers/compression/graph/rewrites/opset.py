@@ -7,6 +7,7 @@ from onnx import inliner
 from onnxscript.version_converter import ConvertVersionPass
 
 from workers.compression.graph.load import weight_bytes
+from workers.compression.graph.operators import operand
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.splice import replace
 from workers.compression.graph.shapes import infer
@@ -96,7 +97,7 @@ def _unwrap_softmaxes(model: ir.Model) -> None:
 
 def _maker(node: ir.Node | None, slot: int, *operators: str) -> ir.Node | None:
     """Return the node that makes an input, when it is one of these operators."""
-    value = node.inputs[slot] if node is not None and slot < len(node.inputs) else None
+    value = operand(node, slot) if node is not None else None
     maker = value.producer() if value is not None else None
     return maker if maker is not None and maker.op_type in operators else None
 

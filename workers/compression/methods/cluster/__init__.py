@@ -21,7 +21,7 @@ from app.domain.steps import Cluster, Skipped, matches
 from workers.compression.context import Context
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import Editor, constant
-from workers.compression.graph.operators import channel_axis, operator_of
+from workers.compression.graph.operators import channel_axis, operand, operator_of
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.cluster.kmeans import codebook, nearest
 from workers.compression.methods.outcome import Outcome
@@ -84,7 +84,7 @@ def _select(
     for node in model.graph.all_nodes():
         operator = operator_of(node)
         slots = operator.weights if operator else ()
-        for value in (node.inputs[slot] for slot in slots if slot < len(node.inputs)):
+        for value in (operand(node, slot) for slot in slots):
             if value is None or not value.is_initializer() or value in chosen:
                 continue
             if reason := _unfit(node, value, model, parameters):

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from workers.compression.context import Context
 from workers.compression.graph import shapes as graph_shapes
+from workers.compression.graph.operators import operand
 from workers.compression.graph.shapes import Shapes
 from workers.compression.methods.prune.groups import LAYERS
 
@@ -98,5 +99,5 @@ def match(student: Sequence[Tap], teacher: Sequence[Tap], *, spatial: bool = Fal
 
 
 def _is_layer(node: ir.Node) -> bool:
-    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    weight = operand(node, 1)
     return node.op_type in LAYERS and weight is not None and weight.const_value is not None

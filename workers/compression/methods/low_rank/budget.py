@@ -1,9 +1,7 @@
 """Which layers are replaced, at which ranks: what a budget of MACs, parameters or time leaves."""
 
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace as with_changes
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -11,11 +9,10 @@ import onnx_ir as ir
 from app.domain.problems import StepFailed
 from app.domain.steps import LowRank
 from workers.compression.context import Context
-from workers.compression.graph import runtime, stats
+from workers.compression.graph import stats
 from workers.compression.graph.editor import Editor
-from workers.compression.graph.load import save
 from workers.compression.graph.shapes import sizes_of
-from workers.compression.measure.latency import of_two, shortest
+from workers.compression.measure.latency import of_one, of_two
 from workers.compression.methods.low_rank.candidates import Candidate
 from workers.compression.methods.low_rank.decompositions import Factor
 from workers.compression.methods.low_rank.layers import Layer
@@ -160,12 +157,7 @@ class _Clock:
         if factors is not None:
             replace(Editor(model), with_changes(layer, node=model.graph[0]), factors, None)
         feeds = {"data": np.random.default_rng(0).standard_normal(shape, np.float32)}
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "layer.onnx"
-            save(model, path)
-            session = runtime.open_session(path, optimize=True, threads=self._threads)
-        work: Callable[[], object] = lambda: session.run(None, feeds)  # noqa: E731 (one call)
-        return shortest(work)
+        return of_one(model, feeds, self._threads)
 
 
 def _alone(layer: Layer) -> tuple[ir.Model, tuple[int, ...]]:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from app.domain.steps import LowRank, Skipped, matches
 from workers.compression.graph.editor import constant
+from workers.compression.graph.operators import operand
+from workers.compression.graph.products import bias_vector, matrix
 from workers.compression.graph.shapes import Shapes
 
 _SUPPORTED = ("Conv", "Gemm", "MatMul")
@@ -35,10 +37,10 @@ class Layer:
     @property
     def bias(self) -> NDArray[np.float32]:
         """What it adds, a Gemm's beta multiplied in: ``[O]``, or a zero."""
-        value = self.node.inputs[2] if len(self.node.inputs) > 2 else None
+        value = operand(self.node, 2)
         if value is None:
             return np.zeros(1, np.float32)
-        return constant(value).reshape(-1) * np.float32(self.node.attributes.get_float("beta", 1.0))
+        return bias_vector(self.node, constant(value))
 
     @property
     def macs(self) -> int:
@@ -77,7 +79,8 @@ def _judge(node: ir.Node, model: ir.Model, parameters: LowRank, shapes: Shapes) 
     if reason := _unfit_weight(value) or _unfit(node):
         return reason
     assert value is not None
-    weight = _weight(node, constant(value))
+    array = constant(value)
+    weight = array if node.op_type == "Conv" else matrix(node, array)
     if not np.isfinite(weight).all():
         return "its weights are not all finite"
     if min(weight.shape[:2]) < _LEAST_CHANNELS:
@@ -109,7 +112,7 @@ def _unfit(node: ir.Node) -> str | None:
         return "it is depthwise or grouped: its channels are few already"
     if node.attributes.get_int("transA", 0):
         return "its input is transposed (transA)"
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = operand(node, 2)
     if bias is not None and not (bias.is_initializer() and _is_vector(constant(bias))):
         return "its bias is computed, or no vector"
     value = node.inputs[1]
@@ -120,12 +123,3 @@ def _unfit(node: ir.Node) -> str | None:
 
 def _is_vector(array: NDArray[np.float32]) -> bool:
     return array.size == max(array.shape, default=1)
-
-
-def _weight(node: ir.Node, array: NDArray[np.float32]) -> NDArray[np.float32]:
-    if node.op_type == "Conv":
-        return array
-    if node.op_type == "MatMul":
-        return array.T
-    alpha = np.float32(node.attributes.get_float("alpha", 1.0))
-    return (array if node.attributes.get_int("transB", 0) else array.T) * alpha

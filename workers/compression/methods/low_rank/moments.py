@@ -13,10 +13,12 @@ from workers.compression.context import Samples
 from workers.compression.graph.editor import Editor
 from workers.compression.methods.low_rank.decompositions import Moments
 from workers.compression.methods.low_rank.layers import Layer
-from workers.compression.probe import runs, sums_of
+from workers.compression.probe import sums_of, totals
 
 _MOST_CHANNELS = 4096
 """A moment has the square of this many elements."""
+_SUMS = 3
+"""Arrays that a value is looked at by."""
 
 
 def collect(
@@ -41,38 +43,42 @@ def collect(
     if not chosen:
         return {}
 
+    looked = list(dict.fromkeys(each for layer in chosen for each in _looked_at(layer)))
+
     def probe(edit: Editor) -> list[str]:
         values = ir.convenience.create_value_mapping(edit.graph)
-        wanted = []
-        for layer in chosen:
-            for value in _looked_at(layer):
-                wanted += sums_of(edit, values[str(value.name)], layer.node.op_type == "Conv")
-        return wanted
+        return [
+            wanted
+            for value, images in looked
+            for wanted in sums_of(edit, values[str(value.name)], images)
+        ]
 
-    total: list[NDArray[np.float64]] = []
-    for batch in runs(model, probe, samples, threads, advance):
-        sums = [array.astype(np.float64) for array in batch]
-        total = [a + b for a, b in zip(total, sums, strict=True)] if total else sums
-    found, rest = dict[str, Moments](), iter(total)
+    rest = iter(totals(model, probe, samples, threads, advance))
+    sums = {each: [next(rest) for _ in range(_SUMS)] for each in looked}
+    found = dict[str, Moments]()
     for layer in chosen:
-        sums = [next(rest) for _ in range(3 * len(_looked_at(layer)))]
-        if all(np.isfinite(each).all() for each in sums):
-            found[layer.name] = _moments(layer, sums)
+        own = [array for each in _looked_at(layer) for array in sums[each]]
+        if all(np.isfinite(array).all() for array in own):
+            found[layer.name] = _moments(layer, own)
     return found
 
 
-def _looked_at(layer: Layer) -> list[ir.Value]:
-    """Return the input, and the output where its moments are the smaller way to the same end."""
+def _looked_at(layer: Layer) -> list[tuple[ir.Value, int | None]]:
+    """Return the input, and the output where its moments are the smaller way to the same end.
+
+    Images come with their rank.
+    """
     read, given = layer.node.inputs[0], layer.node.outputs[0]
     assert read is not None
     few = len(layer.weight) <= min(layer.weight[0].size, _MOST_CHANNELS)
-    return [read, given] if few else [read]
+    images = layer.weight.ndim if layer.node.op_type == "Conv" else None
+    return [(value, images) for value in ((read, given) if few else (read,))]
 
 
 def _moments(layer: Layer, sums: Sequence[NDArray[np.float64]]) -> Moments:
     """Divide what was summed up over inputs, and perhaps outputs, by the number of positions."""
     inputs = sums[0] / (sums[2] / len(sums[1]))
-    if len(sums) == 3:
+    if len(sums) == _SUMS:
         return Moments(inputs, None, None)
     outputs, mean = (each / (sums[5] / len(sums[4])) for each in sums[3:5])
     if layer.node.op_type == "MatMul":

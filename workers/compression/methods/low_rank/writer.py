@@ -8,6 +8,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph.editor import Editor
+from workers.compression.graph.operators import operand
 from workers.compression.methods.low_rank.decompositions import Factor
 from workers.compression.methods.low_rank.layers import Layer
 
@@ -49,7 +50,7 @@ def chain_macs(layer: Layer, factors: Sequence[Factor]) -> int:
 def _bias(edit: Editor, layer: Layer, shift: NDArray[np.float64] | None) -> ir.Value | None:
     """Return the bias of the chain's last node, None where there is none."""
     node = layer.node
-    given = len(node.inputs) > 2 and node.inputs[2] is not None
+    given = operand(node, 2) is not None
     if node.op_type == "MatMul" or not (given or shift is not None):
         return None
     moved = layer.bias if shift is None else layer.bias + shift.astype(np.float32)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from workers.compression.methods.prune.trace import constant_of, operand
+from workers.compression.graph.operators import operand
+from workers.compression.methods.prune.trace import constant_of
 
 Extent = list[int | tuple[ir.Value, int] | None]
 """Elements of a vector: a literal, the size of ``(value, axis)``, or something computed."""

@@ -14,11 +14,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.steps import Skipped
-from workers.compression.graph.operators import channel_axis
+from workers.compression.graph.operators import channel_axis, operand
 from workers.compression.methods.prune import extents
 from workers.compression.methods.prune.extents import SHAPED, Extent
 from workers.compression.methods.prune.rules import RULES
-from workers.compression.methods.prune.trace import Trace, UnknownShape, operand
+from workers.compression.methods.prune.trace import Trace, UnknownShape
 from workers.compression.methods.prune.units import FIXED, Ids
 
 _STANDARD = {"", "ai.onnx", "com.microsoft"}

@@ -13,9 +13,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph.editor import constant
-from workers.compression.graph.operators import channel_axis
+from workers.compression.graph.operators import channel_axis, operand
 from workers.compression.methods.prune.groups import LAYERS, Analysis, Group, Place
-from workers.compression.methods.prune.trace import operand
 
 Scores = NDArray[np.float64]
 """For each unit of the analysis; those in no group have none (0)."""

@@ -5,18 +5,14 @@ itself, as a graph of one node, at every pair of widths that the allocation asks
 the allocation promises is checked, and corrected, on the whole graph.
 """
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from app.domain.steps import Prune
 from workers.compression.context import Context
-from workers.compression.graph import runtime
-from workers.compression.graph.load import save
-from workers.compression.measure.latency import of_two, shortest
+from workers.compression.measure.latency import of_one, of_two
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import shape_left
 from workers.compression.methods.prune.cut import cut
@@ -116,19 +112,16 @@ class _Clock:
     def _measure(self, node: ir.Node, shapes: tuple[Shape | None, ...], groups: int) -> float:
         if any(shape is None or 0 in shape for shape in shapes if shape is not None):
             return 0.0
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "layer.onnx"
-            feeds = self._write(node, shapes, groups, path)
-            try:
-                session = runtime.open_session(path, optimize=True, threads=self.threads)
-                return shortest(lambda: session.run(None, feeds))
-            except Exception:  # noqa: BLE001 (a layer that does not run alone is not timed)
-                return 0.0
+        model, feeds = self._alone(node, shapes, groups)
+        try:
+            return of_one(model, feeds, self.threads)
+        except Exception:  # noqa: BLE001 (a layer that does not run alone is not timed)
+            return 0.0
 
-    def _write(
-        self, node: ir.Node, shapes: tuple[Shape | None, ...], groups: int, path: Path
-    ) -> dict[str, np.ndarray]:
-        """Write a graph of one node with random weights; return what it reads."""
+    def _alone(
+        self, node: ir.Node, shapes: tuple[Shape | None, ...], groups: int
+    ) -> tuple[ir.Model, dict[str, np.ndarray]]:
+        """Return a graph of one node with random weights, and what it reads."""
         values: list[ir.Value | None] = []
         feeds, inputs, constants = {}, [], []
         for index, (value, shape) in enumerate(zip(node.inputs, shapes, strict=True)):
@@ -154,5 +147,4 @@ class _Clock:
             inputs, alone.outputs, nodes=[alone], initializers=constants, opset_imports=imports,
             name="layer",
         )  # fmt: skip
-        save(ir.Model(graph, ir_version=self.model.ir_version), path)
-        return feeds
+        return ir.Model(graph, ir_version=self.model.ir_version), feeds

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import Editor, constant
-from workers.compression.graph.operators import channel_axis
+from workers.compression.graph.operators import channel_axis, operand
 from workers.compression.methods.prune.gradients import calibration
 from workers.compression.methods.prune.groups import LAYERS, Analysis, Removed
-from workers.compression.methods.prune.trace import operand
 from workers.compression.probe import runs, show
 
 _ROWS = 32

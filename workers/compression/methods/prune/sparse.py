@@ -15,13 +15,12 @@ from workers.compression.context import Context
 from workers.compression.executor import Executor
 from workers.compression.graph import shapes, stats
 from workers.compression.graph.editor import constant
-from workers.compression.graph.operators import channel_axis
+from workers.compression.graph.operators import channel_axis, operand
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import timetable
 from workers.compression.methods.prune.gradients import squared_gradients
 from workers.compression.methods.prune.groups import LAYERS
 from workers.compression.methods.prune.reconstruct import reconstruct_sparse
-from workers.compression.methods.prune.trace import operand
 from workers.compression.methods.prune.zeros import Array, Mask, masks
 from workers.compression.recovery import recover
 

@@ -108,8 +108,3 @@ def constant_of(value: ir.Value | None) -> NDArray[np.generic] | None:
     """Return the values of a constant, None for what is computed or absent."""
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None else tensor.numpy()
-
-
-def operand(node: ir.Node, slot: int) -> ir.Value | None:
-    """Return an input, None where it is absent."""
-    return node.inputs[slot] if slot < len(node.inputs) else None

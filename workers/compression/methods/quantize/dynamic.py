@@ -11,6 +11,7 @@ from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import constant
+from workers.compression.graph.products import bias_vector
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.layers import Layer, select
 from workers.compression.methods.quantize.writer import Writer, change
@@ -56,7 +57,8 @@ def _replace(
     transposed = bool(node.attributes.get_int("transB", 0))  # MatMulInteger reads [inputs, outputs]
     weight = writer.weight(layer, parameters.weights, transposed=transposed)
     grid, stored = weight.grid, weight.value
-    factor = np.float32(_attribute(node, "alpha")) * grid.scale
+    alpha = node.attributes.get_float("alpha", 1.0) if node.op_type == "Gemm" else 1.0
+    factor = np.float32(alpha) * grid.scale
     middle = writer.edit.constant(f"{stored.name}_zero_point", grid.zero_point.reshape(-1)[:1][0])
     steps = [
         writer.edit.node("MatMulInteger", [rounded, stored, zero, middle], f"{node.name}_integer"),
@@ -68,13 +70,9 @@ def _replace(
         writer.edit.node("Mul", [steps[1].outputs[0], steps[2].outputs[0]], f"{node.name}_product")
     )
     if layer.bias is not None:
-        bias = constant(layer.bias).reshape(-1) * np.float32(_attribute(node, "beta"))
-        added = writer.edit.constant(f"{node.name}_bias", bias.astype(np.float32))
+        bias = bias_vector(node, constant(layer.bias))
+        added = writer.edit.constant(f"{node.name}_bias", bias)
         steps.append(writer.edit.node("Add", [steps[-1].outputs[0], added], f"{node.name}_sum"))
     report = change(layer, "activations uint8 at run time", weight)
     writer.edit.replace(node, steps)
     return report
-
-
-def _attribute(node: ir.Node, name: str) -> float:
-    return node.attributes.get_float(name, 1.0) if node.op_type == "Gemm" else 1.0

@@ -14,7 +14,7 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import INLINE_LIMIT
-from workers.compression.graph.operators import operator_of
+from workers.compression.graph.operators import operand, operator_of
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 
@@ -71,7 +71,7 @@ def _changes(model: ir.Model, kept: set[str]) -> list[LayerChange]:
         if operator is None or node.name in kept:
             continue
         for slot in operator.weights:
-            value = node.inputs[slot] if slot < len(node.inputs) else None
+            value = operand(node, slot)
             if value is None or not value.is_initializer() or value.dtype != ir.DataType.FLOAT:
                 continue
             array = constant(value)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.domain.steps import Quantize, Skipped
 from workers.compression.graph.editor import constant
-from workers.compression.graph.operators import channel_axis, operator_of
+from workers.compression.graph.operators import channel_axis, operand, operator_of
 
 _SUPPORTED = ("Conv", "ConvTranspose", "Gather", "Gemm", "MatMul")
 _INTEGER = ("Conv", "Gemm", "MatMul")
@@ -57,7 +57,7 @@ def _concerned(node: ir.Node, parameters: Quantize) -> bool:
     operator = operator_of(node)
     return node.op_type in parameters.operators or (
         operator is not None
-        and any(_float_initializer(_input(node, slot)) for slot in operator.weights)
+        and any(_float_initializer(operand(node, slot)) for slot in operator.weights)
     )
 
 
@@ -69,9 +69,9 @@ def _judge(node: ir.Node, model: ir.Model, parameters: Quantize) -> Layer | Skip
     if node.graph is not model.graph:
         return Skipped(node=name, reason="it lies inside a branch or loop of the graph")
     slot = _WEIGHT_SLOT.get(node.op_type, 1)
-    weight = _input(node, slot)
+    weight = operand(node, slot)
     if weight is None or not weight.is_initializer() or weight.is_graph_input():
-        return Skipped(node=name, reason=_no_weight(_input(node, 1 - slot)))
+        return Skipped(node=name, reason=_no_weight(operand(node, 1 - slot)))
     reason = _unfit_weight(weight) or (_unfit_gemm(node) if node.op_type == "Gemm" else None)
     return Skipped(node=name, reason=reason) if reason else _layer(node, weight, parameters)
 
@@ -96,7 +96,7 @@ def _unfit_gemm(node: ir.Node) -> str | None:
     """Say why a Gemm has no int8 form."""
     if node.attributes.get_int("transA", 0):
         return "its input is transposed (transA)"
-    bias, weight = _input(node, _BIAS_SLOT), node.inputs[1]
+    bias, weight = operand(node, _BIAS_SLOT), node.inputs[1]
     outputs = constant(weight).shape[channel_axis(node) or 0] if weight is not None else 0
     if bias is not None and not _is_vector(bias, outputs):
         return "its bias is computed, or no vector of its outputs"
@@ -108,7 +108,7 @@ def _layer(node: ir.Node, weight: ir.Value, parameters: Quantize) -> Layer:
     axis = channel_axis(node) if parameters.per_channel and rank else None
     if node.op_type == "MatMul" and rank != 2:
         axis = None
-    bias = _input(node, _BIAS_SLOT) if node.op_type != "Gather" else None
+    bias = operand(node, _BIAS_SLOT) if node.op_type != "Gather" else None
     computed = bias is not None and not bias.is_initializer()
     return Layer(
         node=node,
@@ -146,7 +146,3 @@ def _float_initializer(value: ir.Value | None) -> bool:
     if value is None or not value.is_initializer() or value.dtype is None:
         return False
     return value.dtype.is_floating_point()
-
-
-def _input(node: ir.Node, slot: int) -> ir.Value | None:
-    return node.inputs[slot] if slot < len(node.inputs) else None

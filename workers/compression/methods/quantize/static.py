@@ -31,6 +31,7 @@ from workers.compression.calibrate import observe
 from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import save
+from workers.compression.graph.products import bias_vector
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges, retreat
 from workers.compression.methods.quantize.integers import (
@@ -233,7 +234,7 @@ def _write_weight(
 ) -> LayerChange:
     """Store a layer's weight, and its bias where the kernel adds integers."""
     layer, node = site.layer, site.layer.node
-    bias = None if layer.bias is None else _scaled_bias(layer)
+    bias = None if layer.bias is None else bias_vector(node, constant(layer.bias))
     computes = site.data is not None and parameters.activations != "int16"
     scale = grids[site.data].scale if site.data is not None and computes else None
     smallest: np.ndarray | float = 0.0
@@ -257,13 +258,6 @@ def _write_weight(
             node.attributes["beta"] = ir.AttrFloat32("beta", 1.0)
     how = f"activations {parameters.activations}" if site.data is not None else "computed in float"
     return change(layer, how, stored)
-
-
-def _scaled_bias(layer: Layer) -> np.ndarray:
-    """Return the bias as a vector, a Gemm's beta multiplied in."""
-    assert layer.bias is not None
-    beta = layer.node.attributes.get_float("beta", 1.0) if layer.node.op_type == "Gemm" else 1.0
-    return (constant(layer.bias).reshape(-1) * np.float32(beta)).astype(np.float32)
 
 
 def _smallest_scale(bias: np.ndarray, scale: np.ndarray, axis: int | None) -> np.ndarray | float:

@@ -15,13 +15,14 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
 from workers.compression.context import Context
 from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.products import bias_vector, matrix
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import blocks
 from workers.compression.methods.quantize.blocks import Blocks
 from workers.compression.methods.quantize.integers import BITS
 from workers.compression.methods.quantize.layers import Layer, select
-from workers.compression.probe import runs, sums_of
+from workers.compression.probe import sums_of, totals
 
 _MICROSOFT = "com.microsoft"
 
@@ -38,22 +39,13 @@ def quantize_weights(
     hessians = _hessians(model, layers, parameters, context, lambda f: advance(0.5 * f))
     edit, changes = Editor(model), []
     for done, layer in enumerate(layers):
-        weight = _weight(layer)
+        weight = matrix(layer.node, layer.weights.astype(np.float64))
         stored = _quantized(weight, parameters, hessians.get(str(layer.node.name)))
         changes.append(_change(layer, weight, stored, parameters))
         _replace(edit, layer, stored, parameters)
         advance(0.5 + 0.5 * (done + 1) / len(layers))
     edit.remove_unused()
     return Outcome(model, changes, skipped)
-
-
-def _weight(layer: Layer) -> NDArray[np.float64]:
-    """Return ``[N, K]``: outputs, inputs; a Gemm's alpha multiplied in."""
-    node, array = layer.node, layer.weights.astype(np.float64)
-    if node.op_type == "MatMul":
-        return array.T
-    alpha = node.attributes.get_float("alpha", 1.0)
-    return alpha * (array if node.attributes.get_int("transB", 0) else array.T)
 
 
 def _hessians(
@@ -73,14 +65,10 @@ def _hessians(
 
     def probe(edit: Editor) -> list[str]:
         values = ir.convenience.create_value_mapping(edit.graph)
-        looked = [sums_of(edit, values[name], channels_first=False) for name in sources]
-        return [second for second, _, _ in looked]
+        return [sums_of(edit, values[name])[0] for name in sources]
 
-    totals: list[NDArray[np.float64]] = []
-    for batch in runs(model, probe, samples, context.threads, advance):
-        sums = [array.astype(np.float64) for array in batch]
-        totals = [a + b for a, b in zip(totals, sums, strict=True)] if totals else sums
-    found = dict(zip(sources, totals, strict=True))
+    sums = totals(model, probe, samples, context.threads, advance)
+    found = dict(zip(sources, sums, strict=True))
     moments = {
         str(x.node.name): found[str(x.node.inputs[0].name)] for x in layers if x.node.inputs[0]
     }
@@ -120,8 +108,7 @@ def _replace(edit: Editor, layer: Layer, stored: Blocks, parameters: Quantize) -
         )
     ]  # fmt: skip
     if layer.bias is not None:
-        beta = np.float32(node.attributes.get_float("beta", 1.0))
-        bias = edit.constant(f"{name}_bias", constant(layer.bias).reshape(-1) * beta)
+        bias = edit.constant(f"{name}_bias", bias_vector(node, constant(layer.bias)))
         steps.append(edit.node("Add", [steps[0].outputs[0], bias], f"{name}_sum"))
     edit.replace(node, steps)
 

@@ -2,7 +2,8 @@
 
 import onnx_ir as ir
 
-from workers.compression.methods.prune.trace import Labels, Site, Trace, constant_of, operand
+from workers.compression.graph.operators import operand
+from workers.compression.methods.prune.trace import Labels, Site, Trace, constant_of
 from workers.compression.methods.prune.units import FIXED, Label
 
 

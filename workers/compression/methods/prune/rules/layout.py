@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from workers.compression.methods.prune.trace import Labels, Trace, constant_of, operand
+from workers.compression.graph.operators import operand
+from workers.compression.methods.prune.trace import Labels, Trace, constant_of
 from workers.compression.methods.prune.units import FIXED, join, pick
 
 
