@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.domain.problems import StepFailed
 from app.domain.steps import Quantize
+from app.domain.steps.recover import Recover
 from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
@@ -22,6 +23,7 @@ from workers.compression.methods.quantize import quantize
 
 Shapes = dict[str, tuple[int, ...]]
 
+TRAINED = Quantize(mode="qat", recover=Recover(epochs=1, learning_rate=1e-6))
 STATIC = Quantize(calibration_samples=32)
 DYNAMIC = Quantize(mode="dynamic")
 FLOAT16 = Quantize(mode="float16")
@@ -48,7 +50,7 @@ def apply(path: Path, parameters: Quantize, **inputs: NDArray[Any]) -> tuple[Out
     """Quantize a graph on its inputs; return the outcome and its SQNR in dB (inf if equal)."""
     count = len(next(iter(inputs.values())))
     samples = Samples(inputs, None, range(count))
-    context = Context(samples, seed=0, threads=1)
+    context = Context(samples, seed=0, threads=1, original=path)
     graph = load(path)
     name_nodes(graph)
     outcome = quantize(graph, parameters, context, lambda _: None)
@@ -243,7 +245,8 @@ def test_activations_that_are_not_finite_leave_their_layer_in_float(tmp_path: Pa
     assert "not finite" in reasons(outcome)["MatMul_1"]
 
 
-def test_a_bias_far_larger_than_the_products_survives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parameters", [STATIC, TRAINED], ids=["static", "qat"])
+def test_a_bias_far_larger_than_the_products_survives(tmp_path: Path, parameters: Quantize) -> None:
     text = "g (float[N, 3, 6, 6] x) => (float[N, 8, 4, 4] y) { y = Conv(x, w, b) }"
     path = graph(tmp_path, text, {"w": (8, 3, 3, 3), "b": (8,)})
     proto = onnx.load(path)
@@ -252,7 +255,7 @@ def test_a_bias_far_larger_than_the_products_survives(tmp_path: Path) -> None:
         array = onnx.numpy_helper.to_array(tensor) * np.float32(factor)
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
     onnx.save(proto, path)
-    _, sqnr = apply(path, STATIC, x=normal(32, 3, 6, 6))
+    _, sqnr = apply(path, parameters, x=normal(32, 3, 6, 6))
     assert sqnr > 40
 
 

@@ -27,6 +27,7 @@ from workers.compression.methods.quantize.static import (
     Site,
     calibrate,
     site_of,
+    smallest_scale,
     write_pairs,
     write_quantized,
 )
@@ -50,12 +51,7 @@ def quantize_aware(
     grids = calibrate(
         model, sites, parameters, context, lambda fraction: advance(_CALIBRATION * fraction)
     )
-    weights = {
-        str(site.layer.weight.name): integers.weight_grid(
-            site.layer.weights, parameters.weights, site.layer.axis
-        )
-        for site in sites
-    }
+    weights = {str(s.layer.weight.name): _weight_grid(s, parameters, grids) for s in sites}
     trained, scales = _trainable(model, parameters, grids, weights)
     recover(
         trained,
@@ -75,6 +71,14 @@ def quantize_aware(
         if (new := trained.graph.initializers.get(name)) is not None:
             value.const_value = new.const_value
     return write_quantized(model, parameters, learned, {}, weights=learned)
+
+
+def _weight_grid(site: Site, parameters: Quantize, grids: Mapping[str, Grid]) -> Grid:
+    """Return the grid that a weight starts from: the one that static quantization gives it."""
+    data = site.integers(parameters)
+    found = grids.get(str(data.name)) if data is not None else None
+    smallest = smallest_scale(site.layer, None if found is None else found.scale)
+    return integers.weight_grid(site.layer.weights, parameters.weights, site.layer.axis, smallest)
 
 
 def _trainable(

@@ -35,6 +35,7 @@ from workers.compression.graph.products import bias_vector
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges, retreat
 from workers.compression.methods.quantize.integers import (
+    Floats,
     Grid,
     quantize_bias,
     range_grid,
@@ -65,6 +66,10 @@ class Site:
     def values(self) -> list[ir.Value]:
         """Those values."""
         return [value for value in (self.data, self.tail) if value is not None]
+
+    def integers(self, parameters: Quantize) -> ir.Value | None:
+        """The input whose integers the layer computes with; None where it computes in float."""
+        return self.data if parameters.activations != "int16" else None
 
 
 def quantize_static(
@@ -235,16 +240,14 @@ def _write_weight(
     """Store a layer's weight, and its bias where the kernel adds integers."""
     layer, node = site.layer, site.layer.node
     bias = None if layer.bias is None else bias_vector(node, constant(layer.bias))
-    computes = site.data is not None and parameters.activations != "int16"
-    scale = grids[site.data].scale if site.data is not None and computes else None
-    smallest: np.ndarray | float = 0.0
-    if bias is not None and scale is not None:
-        smallest = _smallest_scale(bias, scale, layer.axis)
+    data = site.integers(parameters)
+    scale = None if data is None else grids[data].scale
+    smallest = smallest_scale(layer, scale)
     stored = writer.weight(layer, parameters.weights, smallest, grid=known)
     grid = stored.grid
     if node.op_type == "Gather":
         writer.dequantize_after(node, stored.value, grid)
-    elif computes:
+    elif data is not None:
         writer.dequantize_before(node, 1, stored.value, grid)
     else:
         writer.multiply_before(node, 1, stored)
@@ -260,10 +263,18 @@ def _write_weight(
     return change(layer, how, stored)
 
 
-def _smallest_scale(bias: np.ndarray, scale: np.ndarray, axis: int | None) -> np.ndarray | float:
-    """Return how fine a weight's scale may be for the bias to fit int32 in its units."""
+def smallest_scale(layer: Layer, scale: Floats | None) -> Floats | float:
+    """Return how fine a weight's scale may be for the layer's bias to fit int32 in its units.
+
+    Args:
+        layer: whose weight and bias.
+        scale: of what the layer reads; None where it does not compute in integers.
+    """
+    if layer.bias is None or scale is None:
+        return 0.0
+    bias = bias_vector(layer.node, constant(layer.bias))
     needed = np.abs(bias) / (scale * np.float32(_INT32_STEPS)) * np.float32(1.001)
-    return needed if axis is not None else float(needed.max(initial=0.0))
+    return needed if layer.axis is not None else float(needed.max(initial=0.0))
 
 
 def _first(grid: Grid) -> int | None:

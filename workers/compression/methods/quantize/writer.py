@@ -1,7 +1,7 @@
 """Adds quantized tensors and the nodes around them to a graph, under names that never collide."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ml_dtypes
@@ -89,6 +89,7 @@ class Writer:
             array = layer.weights
             if grid is None:
                 grid = integers.weight_grid(array, dtype, layer.axis, smallest)
+            grid = replace(grid, scale=np.maximum(grid.scale, smallest).astype(np.float32))
             top = integers.top_level(dtype) if integers.BITS[dtype] < 8 else None
             rounded = integers.quantize(array, grid, top)
             name = f"{layer.weight.name}_quantized"
