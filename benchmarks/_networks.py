@@ -1,6 +1,6 @@
 """Networks of common sizes for 32 × 32 images, written as anybody would write them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -62,17 +62,36 @@ class Inverted(nn.Module):
         return x + y if self.adds else y
 
 
-def mobilenet_v2(classes: int = 10) -> nn.Module:
-    """A MobileNetV2 (Sandler et al. 2018) of half width whose first strides are left out."""
-    blocks, inputs = list[nn.Module](), 16
-    for outputs, count, stride in ((16, 1, 1), (24, 2, 1), (32, 3, 2), (48, 3, 2), (80, 2, 2)):
+def _inverted(
+    stages: Sequence[tuple[int, int, int]],
+    stem: tuple[int, int],
+    last: int,
+    channels: int,
+    classes: int,
+) -> nn.Module:
+    """A stem, and stages of inverted residuals: channels, blocks, stride of the first."""
+    (inputs, stride), blocks = stem, list[nn.Module]()
+    blocks += [conv_norm(channels, inputs, 3, stride), nn.ReLU6()]
+    for outputs, count, stride in stages:
         for index in range(count):
             blocks.append(Inverted(inputs, outputs, stride if index == 0 else 1, 6))
             inputs = outputs
     return nn.Sequential(
-        conv_norm(3, 16, 3), nn.ReLU6(), *blocks, conv_norm(80, 320, 1), nn.ReLU6(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(320, classes),
+        *blocks, conv_norm(inputs, last, 1), nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes),
     )  # fmt: skip
+
+
+def mobilenet_v2(classes: int = 10) -> nn.Module:
+    """A MobileNetV2 (Sandler et al. 2018) of half width whose first strides are left out."""
+    stages = ((16, 1, 1), (24, 2, 1), (32, 3, 2), (48, 3, 2), (80, 2, 2))
+    return _inverted(stages, (16, 1), 320, 3, classes)
+
+
+def small_mobilenet_v2(classes: int = 10, channels: int = 3) -> nn.Module:
+    """One of fewer blocks that keeps the first strides: it can be trained on one core."""
+    stages = ((16, 1, 1), (24, 2, 2), (40, 3, 1), (64, 2, 2))
+    return _inverted(stages, (16, 2), 256, channels, classes)
 
 
 class Attention(nn.Module):
