@@ -6,6 +6,7 @@ with the font inside Pillow, so nothing is downloaded, and what they say is know
 
 import importlib.util
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,12 +49,21 @@ def model_path() -> Path:
     return Path(spec.submodule_search_locations[0]) / "models" / "PP-OCRv6_rec_small.onnx"
 
 
-def draw(count: int, seed: int) -> Lines:
-    """Draw ``count`` different lines; the same seed draws the same ones."""
+def draw(
+    count: int, seed: int, words: Sequence[str] = _WORDS, fonts: Sequence[Path | None] = (None,)
+) -> Lines:
+    """Draw ``count`` different lines; the same arguments draw the same ones.
+
+    Args:
+        count: how many.
+        seed: of all that is random.
+        words: what they are made of.
+        fonts: files of fonts that take turns at random; None is the one inside Pillow.
+    """
     import numpy as np
 
     rng = random.Random(seed)  # noqa: S311 (no secret)
-    drawn = [_line(rng) for _ in range(count)]
+    drawn = [_line(rng, words, fonts) for _ in range(count)]
     pixels = np.stack([np.asarray(image, dtype=np.float32) for image, _ in drawn])
     grain = np.random.default_rng(seed).normal(0, _GRAIN, pixels.shape).astype(np.float32)
     scaled = (np.clip((pixels + grain).round(), 0, 255) / 255 - 0.5) / 0.5
@@ -80,7 +90,9 @@ def share_read_correctly(read: list[str], written: list[str]) -> float:
     return 1 - errors / sum(map(len, written))
 
 
-def _line(rng: random.Random) -> "tuple[Image.Image, str]":
+def _line(
+    rng: random.Random, words: Sequence[str], fonts: Sequence[Path | None]
+) -> "tuple[Image.Image, str]":
     """Draw one line at double size, in some ink on some paper; turn, blur and halve it."""
     from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
@@ -88,9 +100,11 @@ def _line(rng: random.Random) -> "tuple[Image.Image, str]":
     ink = tuple(rng.randint(0, 120) for _ in range(3))
     image = Image.new("RGB", (2 * WIDTH, 2 * HEIGHT), paper)
     draw = ImageDraw.Draw(image)
-    font: Any = ImageFont.load_default(size=rng.randint(HEIGHT * 7 // 8, HEIGHT * 3 // 2))
-    text = rng.choice(_WORDS)
-    while draw.textlength(longer := f"{text} {rng.choice(_WORDS)}", font=font) < 1.9 * WIDTH:
+    size = rng.randint(HEIGHT * 7 // 8, HEIGHT * 3 // 2)
+    file = fonts[0] if len(fonts) == 1 else rng.choice(fonts)
+    font: Any = ImageFont.truetype(file, size) if file else ImageFont.load_default(size)
+    text = rng.choice(words)
+    while draw.textlength(longer := f"{text} {rng.choice(words)}", font=font) < 1.9 * WIDTH:
         text = longer
     draw.text((rng.randint(2, 12), rng.randint(0, HEIGHT * 2 // 5)), text, font=font, fill=ink)
     turned = image.rotate(rng.uniform(-2, 2), Image.Resampling.BILINEAR, fillcolor=paper)
