@@ -19,12 +19,19 @@ from app.domain.problems import StepFailed
 from workers.compression import losses
 from workers.compression.context import Context, Samples
 from workers.compression.executor import build
+from workers.compression.methods.prune.ground import macs_of_one
 from workers.compression.methods.prune.groups import Analysis, Group, Place
 from workers.compression.methods.prune.importance import Scores, Weights, per_unit, written_places
 from workers.compression.training import Batch, Feed, Outputs, feed_for
 
 SAMPLES = 256
-"""Training samples that criteria look at."""
+"""Training samples that criteria look at, at most."""
+
+_FEW = 32
+"""Samples that gradients are taken of, however much they cost."""
+
+_WORK = 1e11
+"""Multiply-accumulates, forth and back, that gradients may take beyond those few."""
 
 _RUN = 8
 """Samples of one gradient: few, so that they do not cancel out."""
@@ -116,6 +123,8 @@ def _slopes(
     """Yield the weights' gradients on a few samples after the others."""
     torch.set_num_threads(context.threads)
     samples = calibration(context)
+    most = int(np.clip(_WORK / max(3 * macs_of_one(model, samples), 1), _FEW, SAMPLES))
+    samples = calibration(context, most)
     executor = build(model).to(context.device)
     known = [name for name in names if name in executor.names]
     feed = feed_for(model, executor, samples, context.device)
@@ -140,6 +149,7 @@ def _loss(model: ir.Model, context: Context) -> Callable[[Outputs, Batch], Tenso
     """Return the cross-entropy where the targets are classes, else a random direction."""
     judged = context.evaluate.output or str(model.graph.outputs[0].name)
     random = torch.Generator(device="cpu").manual_seed(context.seed)
+    scales: dict[str, float] = {}
 
     def loss(outputs: Outputs, batch: Batch) -> Tensor:
         answer, targets = outputs[judged], batch.targets
@@ -149,12 +159,14 @@ def _loss(model: ir.Model, context: Context) -> Callable[[Outputs, Batch], Tenso
                 likely = losses.are_probabilities(answer, axis)
                 scores = losses.logits(answer, axis, probabilities=likely)
                 return losses.cross_entropy(scores, targets.reshape(-1).long())
-        floats = [each for each in outputs.values() if each.is_floating_point()]
-        directions = [
-            torch.randn(each.shape, generator=random).to(each) / losses.variance(each) ** 0.5
-            for each in floats
+        floats = {name: each for name, each in outputs.items() if each.is_floating_point()}
+        if not scales:
+            scales.update({name: losses.variance(each) ** 0.5 for name, each in floats.items()})
+        parts = [
+            (each * torch.randn(each.shape, generator=random).to(each)).sum() / scales[name]
+            for name, each in floats.items()
         ]
-        return torch.stack([(a * b).sum() for a, b in zip(floats, directions, strict=True)]).sum()
+        return torch.stack(parts).sum()
 
     return loss
 

@@ -142,7 +142,7 @@ def _follow_node(node: ir.Node, known: Mapping[ir.Value, Extent], trace: Trace) 
             reason = f"{node.op_type} ('{node.name}') is not as it is known"
         else:
             return
-    for value in _all_inputs(node):
+    for value in all_inputs(node):
         _fix_all(trace, value, reason)
 
 
@@ -167,7 +167,7 @@ def _has_graphs(node: ir.Node) -> bool:
     )
 
 
-def _all_inputs(node: ir.Node) -> list[ir.Value]:
+def all_inputs(node: ir.Node) -> list[ir.Value]:
     """Return a node's inputs and what its subgraphs read from outside."""
     found = [value for value in node.inputs if value is not None]
     if _has_graphs(node):

@@ -9,27 +9,26 @@ layers are made good by later ones.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compression.context import Context, Samples
-from workers.compression.graph.editor import Editor, constant
+from workers.compression.context import Context
+from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, operand
 from workers.compression.methods.prune.gradients import calibration
 from workers.compression.methods.prune.groups import LAYERS, Analysis, Removed
-from workers.compression.probe import runs, show
-
-_ROWS = 32
-"""Positions of each sample that a fit looks at."""
+from workers.compression.methods.prune.moments import POSITIONS, Moments, Rows, look
+from workers.compression.methods.prune.walk import Walk
 
 _SAMPLES = (16, 128)
 """Samples, at least and at most."""
 
 _WORK = 4e11
-"""Multiply-accumulates that all fits together may take."""
+"""Multiply-accumulates that both graphs together may take."""
 
 _RIDGE = 0.02
 """How strongly weights are drawn to what they were, against the inputs' mean power."""
@@ -41,8 +40,6 @@ _TINY = 1e-30
 
 _WIDEST = 4608
 """Inputs, the kernel included, up to which a layer is fitted."""
-
-Rows = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -114,13 +111,37 @@ def _fit_all(
     macs: float,
     advance: Callable[[float], None],
 ) -> None:
-    most = int(np.clip(_WORK / max(2 * len(fits) * macs, 1), *_SAMPLES))
+    most = int(np.clip(_WORK / max(2 * macs, 1), *_SAMPLES))
     samples = calibration(context, most)
+    read = [_name(operand(fit.cut, 0)) for fit in fits]
+    given = [_name(fit.whole.outputs[0]) for fit in fits]
+    cut = Walk(smaller, read, samples, context.threads)
+    original = Walk(whole, given, samples, context.threads)
     for index, fit in enumerate(fits):
-        inputs, outputs = _observe(whole, smaller, fit, samples, context)
-        if np.isfinite(inputs).all() and np.isfinite(outputs).all():
-            _solve(fit.cut, inputs, outputs[:, fit.outputs])
+        moments = _observe(fit, cut.to(read[index]), original.to(given[index]), context.seed)
+        if moments.finite():
+            _solve(fit.cut, moments)
         advance((index + 1) / len(fits))
+
+
+def _observe(
+    fit: Fit, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]], seed: int
+) -> Moments:
+    """Look at what the cut layer reads in each run, and at what the whole one gives there."""
+    random = np.random.default_rng(seed)
+    each = ceil(POSITIONS / len(inputs))
+    pairs = zip(inputs, outputs, strict=False)  # the last runs may have been left out of one
+    looks = (look(fit.cut, x, y, each, random) for x, y in pairs)
+    rows, answers = next(looks)
+    moments = Moments.of(rows, answers[:, fit.outputs])
+    for rows, answers in looks:
+        moments.add(rows, answers[:, fit.outputs])
+    return moments
+
+
+def _name(value: ir.Value | None) -> str:
+    assert value is not None
+    return str(value.name)
 
 
 def _fits(
@@ -161,75 +182,8 @@ def _fittable(node: ir.Node) -> bool:
     return node.op_type == "MatMul" and len(shape) == 2 and shape[0] <= _WIDEST
 
 
-def _observe(
-    whole: ir.Model, smaller: ir.Model, fit: Fit, samples: Samples, context: Context
-) -> tuple[Rows, Rows]:
-    """Return rows of what the cut layer reads, and of what the whole one gives."""
-    read, given = _show(operand(fit.cut, 0)), _show(fit.whole.outputs[0])
-    random = np.random.default_rng(context.seed)
-    inputs, outputs = [], []
-    pairs = zip(
-        runs(smaller, read, samples, context.threads, _quiet),
-        runs(whole, given, samples, context.threads, _quiet),
-        strict=True,
-    )
-    for (x,), (y,) in pairs:
-        look = _pixels if fit.cut.op_type == "Conv" else _vectors
-        rows, answers = look(fit.cut, x, y, random)
-        inputs.append(rows.astype(np.float64))
-        outputs.append(answers.astype(np.float64))
-    return np.concatenate(inputs), np.concatenate(outputs)
-
-
-def _show(value: ir.Value | None) -> Callable[[Editor], list[str]]:
-    assert value is not None
-    name = str(value.name)
-
-    def probe(edit: Editor) -> list[str]:
-        found = ir.convenience.create_value_mapping(edit.graph)[name]
-        seen = edit.node("Cast", [found], f"{name}_seen", to=ir.DataType.FLOAT.value)
-        return [show(edit, seen)]
-
-    return probe
-
-
-def _quiet(_done: float) -> None:
-    """Tell nobody: each run is short."""
-
-
-def _vectors(
-    _node: ir.Node, x: NDArray[Any], y: NDArray[Any], random: np.random.Generator
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Pick positions of a product; return ``[positions, inputs]`` and ``[positions, outputs]``."""
-    rows, answers = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
-    chosen = random.permutation(len(rows))[: _ROWS * len(x)]
-    return rows[chosen], answers[chosen]
-
-
-def _pixels(
-    node: ir.Node, x: NDArray[Any], y: NDArray[Any], random: np.random.Generator
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Pick pixels of a convolution; return the patches behind them, and the pixels."""
-    weight = operand(node, 1)
-    assert weight is not None
-    get = node.attributes.get_ints
-    top, left, bottom, right = get("pads", (0, 0, 0, 0))
-    padded = np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    count = len(y) * min(_ROWS, y.shape[2] * y.shape[3])
-    sample, row, column = (random.integers(0, y.shape[axis], count) for axis in (0, 2, 3))
-    down, across = (
-        place[:, None] * stride + np.arange(size) * dilation
-        for place, stride, size, dilation in zip(
-            (row, column), get("strides", (1, 1)), constant(weight).shape[2:],
-            get("dilations", (1, 1)), strict=True,
-        )
-    )  # fmt: skip
-    patches = padded[sample[:, None, None], :, down[:, :, None], across[:, None, :]]
-    return np.moveaxis(patches, -1, 1).reshape(count, -1), y[sample, :, row, column]
-
-
-def _solve(node: ir.Node, inputs: Rows, outputs: Rows) -> None:
-    """Write the weight and bias that bring a layer nearest to ``outputs``."""
+def _solve(node: ir.Node, moments: Moments) -> None:
+    """Write the weight and bias that bring a layer nearest to what it should give."""
     weight, bias = operand(node, 1), operand(node, 2)
     assert weight is not None
     stored = constant(weight)
@@ -237,15 +191,14 @@ def _solve(node: ir.Node, inputs: Rows, outputs: Rows) -> None:
         node.op_type == "Gemm" and not node.attributes.get_int("transB", 0)
     )
     flat = (stored if across else stored.reshape(len(stored), -1).T).astype(np.float64)
-    x_mean = inputs.mean(axis=0) if bias is not None else np.zeros(inputs.shape[1])
-    y_mean = outputs.mean(axis=0) if bias is not None else np.zeros(outputs.shape[1])
-    x, y = inputs - x_mean, outputs - y_mean
-    moments = x.T @ x
-    moments[np.diag_indices_from(moments)] += _RIDGE * max(np.trace(moments) / len(moments), 1e-12)
-    error = x.T @ (y - x @ flat)
+    means = moments.means()
+    x_mean, y_mean = means if bias is not None else map(np.zeros_like, means)
+    second, wanted = moments.around(x_mean, y_mean)
+    error = wanted - second @ flat
+    second[np.diag_indices_from(second)] += _RIDGE * max(np.trace(second) / len(second), 1e-12)
     zeros = flat == 0
     fitted = flat + (
-        _descend(moments, error, ~zeros) if zeros.any() else np.linalg.solve(moments, error)
+        _descend(second, error, ~zeros) if zeros.any() else np.linalg.solve(second, error)
     )
     shaped = (fitted if across else fitted.T).reshape(stored.shape)
     _store(weight, shaped)
@@ -253,13 +206,13 @@ def _solve(node: ir.Node, inputs: Rows, outputs: Rows) -> None:
         _store(bias, y_mean - x_mean @ fitted)
 
 
-def _descend(moments: Rows, error: Rows, free: NDArray[np.bool_]) -> Rows:
-    """Solve ``moments @ d = error`` in each column's free rows, by conjugate gradients."""
+def _descend(second: Rows, error: Rows, free: NDArray[np.bool_]) -> Rows:
+    """Solve ``second @ d = error`` in each column's free rows, by conjugate gradients."""
     found = np.zeros_like(error)
     rest = error * free
     direction, power = rest, (rest**2).sum(axis=0)
     for _ in range(_STEPS):
-        ahead = (moments @ direction) * free
+        ahead = (second @ direction) * free
         length = power / np.maximum((direction * ahead).sum(axis=0), _TINY)
         found, rest = found + length * direction, rest - length * ahead
         before, power = power, (rest**2).sum(axis=0)

@@ -13,12 +13,12 @@ from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
 from workers.compression.context import Context
 from workers.compression.executor import Executor
-from workers.compression.graph import shapes, stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, operand
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import timetable
 from workers.compression.methods.prune.gradients import squared_gradients
+from workers.compression.methods.prune.ground import macs_of_one
 from workers.compression.methods.prune.groups import LAYERS
 from workers.compression.methods.prune.reconstruct import reconstruct_sparse
 from workers.compression.methods.prune.zeros import Array, Mask, masks
@@ -100,8 +100,7 @@ def _zero(
     whole = model.clone()
     _write(layers, _choose(layers, weights, factors, parameters, share))
     if parameters.reconstruct and context.train is not None and len(context.train):
-        one = next(context.train.batches(1))[0]
-        macs = stats.measure(whole, shapes.sizes_of(whole, one), one).macs
+        macs = macs_of_one(whole, context.train)
         reconstruct_sparse(whole, model, context, macs, lambda done: advance(_FIRST * done))
 
 
