@@ -14,6 +14,9 @@ DYNAMIC_OPERATORS = ("Gemm", "MatMul")
 """onnxruntime's dynamic kernels pay off here; its dynamic convolutions are slower than float."""
 
 
+_FEW_LEVELS = ("uint4", "uint5", "uint6", "uint7")
+"""Too few to spend on values that hardly ever occur."""
+
 _PACKED = ("int2", "int3", "int4")
 """Two of these take a byte of the file."""
 
@@ -39,9 +42,11 @@ class Quantize(Step):
     weights: Literal["int2", "int3", "int4", "int5", "int6", "int7", "int8", "uint8"] = Field(
         default="int8", description="The type that weights are stored in (not for float16)."
     )
-    activations: Literal["int8", "uint8", "int16", "none"] = Field(
-        default="uint8",
-        description="Of activations in static and qat; 'none' quantizes weights alone.",
+    activations: Literal["uint4", "uint5", "uint6", "uint7", "uint8", "int8", "int16", "none"] = (
+        Field(
+            default="uint8",
+            description="Of activations in static and qat; 'none' quantizes weights alone.",
+        )
     )
     symmetric: bool = Field(
         default=False, description="Ranges of activations are centred on zero (zero point 0)."
@@ -49,8 +54,10 @@ class Quantize(Step):
     per_channel: bool = Field(
         default=True, description="One scale for each output channel of a weight."
     )
-    ranges: Literal["minmax", "percentile", "mse", "entropy"] = Field(
-        default="percentile", description="How calibration turns observed values into a range."
+    ranges: Literal["minmax", "percentile", "mse", "entropy"] | None = Field(
+        default=None,
+        description="How calibration turns observed values into a range."
+        " Default: percentile; mse for activations of fewer than eight bits.",
     )
     percentile: float = Field(
         default=99.99,
@@ -91,6 +98,11 @@ class Quantize(Step):
         if self.mode == "weight_only" and self.weights not in ("int4", "int8"):
             raise ValueError("mode 'weight_only' stores weights as int4 or int8")
         return self
+
+    @property
+    def range_rule(self) -> Literal["minmax", "percentile", "mse", "entropy"]:
+        """How calibration turns observed values into a range."""
+        return self.ranges or ("mse" if self.activations in _FEW_LEVELS else "percentile")
 
     @property
     def recovery(self) -> Recover:

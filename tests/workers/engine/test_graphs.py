@@ -1,5 +1,6 @@
 """Odd graphs stay right: their results stay near, and what is left alone says why."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -266,8 +267,29 @@ def test_dynamic_mode_needs_a_newer_opset_and_says_so(tmp_path: Path) -> None:
         apply(path, DYNAMIC, x=normal(8, 16))
 
 
-@pytest.mark.parametrize("symmetric", [False, True])
-def test_int8_activations_pass_transposes(tmp_path: Path, symmetric: bool) -> None:
+def test_activations_of_four_bits_need_a_newer_opset_and_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "g (float[N, 16] x) => (float[N, 8] y) { y = MatMul(x, w) }"
+    path = graph(tmp_path, text, {"w": (16, 8)}, opset=11)
+    four = Quantize(activations="uint4")
+    apply(path, four, x=normal(8, 16))
+
+    def refused(_model: ir.Model) -> int:
+        raise ValueError
+
+    monkeypatch.setattr(
+        sys.modules["workers.compression.methods.quantize.opset"], "lift_opset", refused
+    )
+    with pytest.raises(StepFailed, match="opset 12"):
+        apply(path, four, x=normal(8, 16))
+    apply(path, STATIC, x=normal(8, 16))
+
+
+@pytest.mark.parametrize(
+    "parameters", [STATIC, STATIC.model_copy(update={"symmetric": True}), TRAINED]
+)
+def test_int8_activations_pass_transposes(tmp_path: Path, parameters: Quantize) -> None:
     """onnxruntime's own optimizer leaves such a graph of opset 21 invalid."""
     text = """g (float[N, 8, 6, 6] x) => (float[N, 6, 6, 8] y) {
         c = Conv(x, w, b)
@@ -278,8 +300,8 @@ def test_int8_activations_pass_transposes(tmp_path: Path, symmetric: bool) -> No
     }"""
     weights = {"w": (8, 8, 1, 1), "b": (8,), "v": (8, 16), "u": (16, 8)}
     path = graph(tmp_path, text, weights, opset=21)
-    parameters = Quantize(activations="int8", symmetric=symmetric)
-    outcome, sqnr = apply(path, parameters, x=normal(32, 8, 6, 6))
+    signed = parameters.model_copy(update={"activations": "int8"})
+    outcome, sqnr = apply(path, signed, x=normal(32, 8, 6, 6))
     assert len(outcome.layers) == 3
     assert sqnr > 25
     ort.InferenceSession(path.with_name("quantized.onnx"), providers=["CPUExecutionProvider"])

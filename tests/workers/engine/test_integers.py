@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.quantize.integers import (
     dequantize,
+    limits_of,
     quantize,
     quantize_bias,
     range_grid,
@@ -17,7 +18,7 @@ from workers.compression.methods.quantize.integers import (
 
 FLOATS = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
 WEIGHTS = arrays(np.float32, array_shapes(min_dims=1, max_dims=4, max_side=6), elements=FLOATS)
-TYPES = st.sampled_from(["int8", "uint8", "int16"])
+TYPES = st.sampled_from(["uint4", "uint5", "uint6", "uint7", "int8", "uint8", "int16"])
 
 
 @given(WEIGHTS, st.sampled_from(["int8", "uint8"]), st.booleans(), st.data())
@@ -45,7 +46,19 @@ def test_a_value_in_the_range_comes_back_within_a_scale_and_zero_exactly(
 @given(FLOATS, FLOATS, TYPES)
 def test_symmetric_ranges_put_zero_in_the_middle(one: float, other: float, dtype: str) -> None:
     grid = range_grid(min(one, other), max(one, other), dtype, symmetric=True)
-    assert int(grid.zero_point) == (128 if dtype == "uint8" else 0)
+    least, most = limits_of(dtype)
+    assert int(grid.zero_point) == (least + most + 1) // 2
+
+
+@given(FLOATS, FLOATS, st.integers(4, 8), st.booleans())
+def test_a_grid_has_as_many_values_as_its_bits_can_tell_apart(
+    one: float, other: float, bits: int, symmetric: bool
+) -> None:
+    grid = range_grid(min(one, other), max(one, other), f"uint{bits}", symmetric=symmetric)
+    assert grid.zero_point.dtype == np.uint8
+    low, high = grid.bounds
+    values = np.linspace(2 * low, 2 * high, 2_000, dtype=np.float32)
+    assert len(np.unique(quantize(values, grid))) == 2**bits
 
 
 @given(WEIGHTS)

@@ -7,8 +7,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from tests.workers.engine.conftest import Run, report_of
+from workers.compression.executor import build
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load
 
@@ -57,6 +60,62 @@ def test_weights_of_four_bits_are_packed_and_nothing_else_is_kept_of_them(
         v for v in initializers.values() if v.dtype is not None and v.dtype.is_floating_point()
     ]
     assert all(constant(value).ndim <= 1 for value in floats)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_with_four_bits_everywhere_training_is_above_calibration(
+    exported: dict[str, Path], digits_npz: Path, job: Run, symmetric: bool, tmp_path: Path
+) -> None:
+    """Activations have sixteen values, in integer kernels, and are those that were trained."""
+    step = {"weights": "int4", "activations": "uint4", "symmetric": symmetric}
+    static = _quality(job, exported["cnn"], digits_npz, {"mode": "static", **step}, "static")
+    trained = _quality(job, exported["cnn"], digits_npz, {**TRAINED, **step}, "trained")
+    assert trained > static
+    path = tmp_path / "trained" / "artifacts" / "model.onnx"
+    operators, (logits, *found) = _ran(path, digits_npz, tmp_path)
+    assert operators.count("QLinearConv") == 4
+    assert "Conv" not in operators
+    _agree(path, digits_npz, logits)
+    assert len(found) >= 5
+    assert all(set(np.unique(integers)) <= set(range(16)) for integers in found)
+
+
+@pytest.mark.parametrize("activations", ["uint6", "int8", "int16"])
+def test_activations_of_any_type_are_onnxruntimes_and_the_executors(
+    exported: dict[str, Path], digits_npz: Path, job: Run, activations: str, tmp_path: Path
+) -> None:
+    step = TRAINED | {"activations": activations, "recover": {"epochs": 1}}
+    assert _quality(job, exported["cnn"], digits_npz, step, "job") > 0.93
+    path = tmp_path / "job" / "artifacts" / "model.onnx"
+    _, (logits, *found) = _ran(path, digits_npz, tmp_path)
+    _agree(path, digits_npz, logits)
+    levels = max(len(np.unique(integers)) for integers in found)
+    assert {"uint6": levels <= 64, "int8": 64 < levels <= 256, "int16": levels > 256}[activations]
+
+
+def _ran(path: Path, data: Path, scratch: Path) -> tuple[list[str], list[NDArray[Any]]]:
+    """Return what onnxruntime made of a graph, and the logits and integers that it computes."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(scratch / "optimized.onnx")
+    options.log_severity_level = 4
+    feed = {"image": np.load(data)["image"][:200]}
+    logits = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, feed)
+    operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+    proto = onnx.load(path)
+    nodes = [(node.op_type, node.input, node.output) for node in proto.graph.node]
+    read = {inputs[0] for kind, inputs, _ in nodes if kind == "DequantizeLinear"}
+    made = {outputs[0] for kind, _, outputs in nodes if kind in {"QuantizeLinear", "Clip"}}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(read & made))
+    session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    return operators, [*logits, *session.run(sorted(read & made), feed)]
+
+
+def _agree(path: Path, data: Path, wanted: NDArray[np.float32]) -> None:
+    """Check that the executor answers as onnxruntime does, but for a rounding here and there."""
+    images = torch.from_numpy(np.load(data)["image"][:200])
+    found = build(load(path))({"image": images})["logits"].detach().numpy()
+    assert np.median(np.abs(found - wanted)) < 1e-3 * np.abs(wanted).max()
+    assert (found.argmax(1) == wanted.argmax(1)).mean() > 0.98
 
 
 @pytest.mark.parametrize("weights", ["int2", "int4", "int5", "int8"])

@@ -81,6 +81,15 @@ def test_16_bits_clip_nothing(heavy: np.ndarray, name: str) -> None:
     assert find(histogram(heavy)) == (heavy.min(), heavy.max())
 
 
+def test_few_levels_are_not_spent_on_rare_values_unless_asked_for(heavy: np.ndarray) -> None:
+    def reach(**wish: str) -> float:
+        return ranges.finder(Quantize.model_validate(wish))(histogram(heavy))[1]
+
+    assert reach() == reach(ranges="percentile")
+    assert reach(activations="uint4") == reach(activations="uint4", ranges="mse") < reach()
+    assert reach(activations="uint4", ranges="percentile") == reach()
+
+
 def test_a_few_values_are_covered_whole_by_entropy() -> None:
     few = np.random.default_rng(0).standard_normal(200).astype(np.float32)
     find = ranges.finder(Quantize.model_validate({"ranges": "entropy"}))

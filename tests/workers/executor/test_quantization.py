@@ -20,13 +20,23 @@ FORMS = [
     ("uint8", "{0, 3, 255}", "float[3] s = {0.01, 0.03, 0.0123}", "uint8[3]"),
     ("int4", "{1}", "float s = {0.3}", "int4"),
 ]
+FOUR_BITS = [
+    ("uint8", "{9}", "float s = {0.3}", "uint8", (0, 15)),
+    ("int8", "{-3, 0, 7}", "float[3] s = {0.1, 0.3, 0.123}", "int8[3]", (-8, 7)),
+]
 
 
-def graph(zero: str, scale: str, kind: str) -> onnx.ModelProto:
+def graph(zero: str, scale: str, kind: str, ends: tuple[int, int] | None = None) -> onnx.ModelProto:
+    """Write a quantization and what takes it back, perhaps with a Clip of the integers between."""
+    q, constants = "q = QuantizeLinear(x, s, z)", ""
+    if ends is not None:
+        integer, (low, high) = kind.partition("[")[0], ends
+        q = "r = QuantizeLinear(x, s, z)  q = Clip(r, l, h)"
+        constants = f", {integer} l = {{{low}}}, {integer} h = {{{high}}}"
     return onnx.parser.parse_model(
         f"""<ir_version: 10, opset_import: ["": 21]>
-        g (float[N, 3] x) => (float[N, 3] y) <{scale}, {kind} z = {zero}>
-        {{ q = QuantizeLinear(x, s, z)  y = DequantizeLinear(q, s, z) }}"""
+        g (float[N, 3] x) => (float[N, 3] y) <{scale}, {kind} z = {zero}{constants}>
+        {{ {q}  y = DequantizeLinear(q, s, z) }}"""
     )
 
 
@@ -37,11 +47,13 @@ def values() -> torch.Tensor:
     return torch.cat([torch.randn(500, 3, generator=generator), ties, torch.full((1, 3), 1e4)])
 
 
-@pytest.mark.parametrize(("_type", "zero", "scale", "kind"), FORMS)
+@pytest.mark.parametrize(
+    ("_type", "zero", "scale", "kind", "ends"), [*((*form, None) for form in FORMS), *FOUR_BITS]
+)
 def test_values_are_onnxruntimes_to_the_bit(
-    _type: str, zero: str, scale: str, kind: str, tmp_path: Path
+    _type: str, zero: str, scale: str, kind: str, ends: tuple[int, int] | None, tmp_path: Path
 ) -> None:
-    proto = graph(zero, scale, kind)
+    proto = graph(zero, scale, kind, ends)
     onnx.save(proto, tmp_path / "model.onnx")
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -73,6 +85,22 @@ def test_gradients_pass_within_the_range_and_stop_outside() -> None:
     assert slope is not None
     # round(x / s) - x / s within, the bound outside (LSQ)
     wanted = (1 - 0.8) + (117 - 116.9) + 117 + (-138 + 137.9) - 138
+    assert slope.item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_where_a_clip_of_the_integers_narrows_the_range_gradients_stop_at_its_ends() -> None:
+    proto = graph("{6}", "float s = {0.5}", "uint8", (0, 15))
+    executor = build(ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(proto)))
+    # quotients 0.8, 8.9 (the last step), 10 (above), -5.9 (the first), -8 (below)
+    x = torch.tensor([[0.4, 4.45, 5.0], [-2.95, -4.0, 0.0]], requires_grad=True)
+    y = executor({"x": x})["y"]
+    torch.testing.assert_close(y, torch.tensor([[0.5, 4.5, 4.5], [-3.0, -3.0, 0.0]]))
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [[1, 1, 0], [1, 0, 1]]
+    slope = executor.weight("s").grad
+    assert slope is not None
+    wanted = (1 - 0.8) + (9 - 8.9) + 9 + (-6 + 5.9) - 6
     assert slope.item() == pytest.approx(wanted, rel=1e-5)
 
 

@@ -70,9 +70,8 @@ def _dequantize(
     return y * spread_scale
 
 
-def fake_quantize(kind: ir.DataType, node: Node) -> Function:
-    """QuantizeLinear to ``kind`` and back at once, differentiable in data and scale."""
-    low, high = RANGES[kind]
+def fake_quantize(low: int, high: int, node: Node) -> Function:
+    """QuantizeLinear to integers in ``[low, high]`` and back, differentiable in data and scale."""
     zero = node.constant(2)
     if zero is not None and zero.size and not zero.any():
         node.taken.add(2)

@@ -11,8 +11,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-BITS = {"uint8": 8} | {f"int{bits}": bits for bits in range(2, 9)}
-"""Of the types that weights may have."""
+BITS = {
+    **{f"int{bits}": bits for bits in (*range(2, 9), 16)},
+    **{f"uint{bits}": bits for bits in range(4, 9)},
+}
+"""Of the types that weights and activations may have."""
+
+STORED_BITS = 8
+"""Of the type that stands for those with fewer: it is what kernels compute with."""
 
 _SHRINKS = np.linspace(0.35, 1.0, 27)
 """Parts of the greatest magnitude that few levels may cover."""
@@ -30,12 +36,18 @@ class Grid:
     """Of the integer type, shaped as ``scale``."""
     axis: int | None = None
     """The channels' axis; None for one scale."""
+    ends: tuple[int, int] | None = None
+    """The smallest and largest integer in use; None for all that the type has."""
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The smallest and largest integer."""
+        return self.ends or limits_of(str(self.zero_point.dtype))
 
     @property
     def bounds(self) -> tuple[float, float]:
         """The smallest and largest value of a grid with one scale."""
-        limits = np.iinfo(self.zero_point.dtype)
-        ends = np.array([limits.min, limits.max], np.float64) - float(self.zero_point)
+        ends = np.array(self.limits, np.float64) - float(self.zero_point)
         low, high = (ends * float(self.scale)).tolist()
         return low, high
 
@@ -48,17 +60,30 @@ class Grid:
         return self.scale.reshape(shape), self.zero_point.reshape(shape)
 
 
+def limits_of(dtype: str) -> tuple[int, int]:
+    """Return the smallest and largest integer of a type of ``BITS``."""
+    count = int(2 ** BITS[dtype])
+    least = 0 if dtype.startswith("u") else -count // 2
+    return least, least + count - 1
+
+
+def _stored_as(dtype: str) -> str:
+    """Return numpy's name of the smallest type that has the levels of a type of ``BITS``."""
+    return f"{dtype.rstrip('0123456789')}{max(BITS[dtype], STORED_BITS)}"
+
+
 def range_grid(low: float, high: float, dtype: str, *, symmetric: bool) -> Grid:
     """Return the grid that covers ``[low, high]`` and, exactly, zero.
+
+    Fewer than eight bits are the first levels of uint8.
 
     Args:
         low: the smallest value to represent.
         high: the largest.
-        dtype: numpy's name of the integer type.
+        dtype: a key of ``BITS``; the grid's type has whole bytes all the same.
         symmetric: centre the range on zero.
     """
-    limits = np.iinfo(dtype)
-    least, most = int(limits.min), int(limits.max)
+    least, most = limits_of(dtype)
     low, high = min(low, 0.0), max(high, 0.0)
     steps = most - least
     if symmetric:
@@ -68,12 +93,14 @@ def range_grid(low: float, high: float, dtype: str, *, symmetric: bool) -> Grid:
     else:
         scale = (high - low) / steps
         zero = least - round(low / scale) if scale > 0 else least
-    step = _rounded_down(scale) if scale > SMALLEST_SCALE else np.float32(1)
+    step = rounded_down(scale) if scale > SMALLEST_SCALE else np.float32(1)
     zero = int(np.clip(zero, least, most))
-    return Grid(np.array(step), np.array(zero, dtype))
+    stored = _stored_as(dtype)
+    ends = None if stored == dtype else (least, most)
+    return Grid(np.array(step), np.array(zero, stored), ends=ends)
 
 
-def _rounded_down(scale: float) -> np.float32:
+def rounded_down(scale: float) -> np.float32:
     """Return the nearest float32 that is not greater: no grid leaves the range that it covers."""
     nearest = np.float32(scale)
     return nearest if nearest <= scale else np.nextafter(nearest, np.float32(0))
@@ -101,8 +128,9 @@ def weight_grid(
         magnitude = _least_error(weights, magnitude, axis, others, top)
     scale = np.maximum(magnitude / top, smallest).astype(np.float32)
     scale = np.where(scale > SMALLEST_SCALE, scale, np.float32(1))
-    kind, middle = ("uint8", 128) if dtype == "uint8" else ("int8", 0)
-    return Grid(scale, np.full(scale.shape, middle, kind), axis)
+    stored, middle = _stored_as(dtype), 128 if dtype == "uint8" else 0
+    ends = None if stored == dtype else (-int(top), int(top))
+    return Grid(scale, np.full(scale.shape, middle, stored), axis, ends)
 
 
 def top_level(dtype: str) -> int:
@@ -132,21 +160,11 @@ def _least_error(
     return best.astype(np.float32)
 
 
-def quantize(array: NDArray[Any], grid: Grid, top: int | None = None) -> NDArray[Any]:
-    """Return the nearest integers of the grid's type.
-
-    Args:
-        array: real values.
-        grid: to round to.
-        top: how far from the zero point they may be; None for as far as the type goes.
-    """
+def quantize(array: NDArray[Any], grid: Grid) -> NDArray[Any]:
+    """Return the nearest integers of the grid, in its type."""
     scale, zero = grid.reshaped(array.ndim)
-    steps = np.rint(array / scale)
-    if top is not None:
-        steps = np.clip(steps, -top, top)
-    limits = np.iinfo(zero.dtype)
-    rounded = steps + zero.astype(np.float32)
-    integers: NDArray[Any] = np.clip(rounded, limits.min, limits.max).astype(zero.dtype)
+    rounded = np.rint(array / scale) + zero.astype(np.float32)
+    integers: NDArray[Any] = np.clip(rounded, *grid.limits).astype(zero.dtype)
     return integers
 
 

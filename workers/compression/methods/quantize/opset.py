@@ -2,19 +2,35 @@
 
 import onnx_ir as ir
 
+from app.domain.problems import StepFailed
+from app.domain.steps import Quantize
 from workers.compression.graph.rewrites.opset import lift_opset
+from workers.compression.methods.quantize.integers import BITS, STORED_BITS
 
 PER_CHANNEL = 13
 """The first opset whose DequantizeLinear has a scale for each channel."""
 
+_INTEGER_CLIP = 12
+"""The first opset whose Clip takes integers."""
 
-def at_least(model: ir.Model, opset: int) -> ir.Model:
-    """Return the graph at ``opset`` or newer, or as it is where no converter can do it."""
-    if model.graph.opset_imports.get("", 0) >= opset:
+
+def lifted(model: ir.Model, parameters: Quantize) -> ir.Model:
+    """Return the graph at opset 13 or newer, or as it is where no converter can do it.
+
+    Raises:
+        StepFailed: it stays too old for activations of fewer than eight bits.
+    """
+    opset = model.graph.opset_imports.get("", 0)
+    if opset >= PER_CHANNEL:
         return model
     copy = model.clone()
     try:
         lift_opset(copy)
-    except Exception:  # noqa: BLE001 (the converters have no error of their own)
+    except Exception as error:  # the converters have no error of their own
+        if opset < _INTEGER_CLIP and BITS.get(parameters.activations, STORED_BITS) < STORED_BITS:
+            raise StepFailed(
+                f"Activations of fewer than eight bits need opset {_INTEGER_CLIP}; this model has"
+                f" {opset}. Export it with a newer opset."
+            ) from error
         return model
     return copy

@@ -9,8 +9,8 @@ graph and keeps the best state, so that it never ends below static quantization.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
-import numpy as np
 import onnx_ir as ir
 import torch
 
@@ -20,12 +20,15 @@ from workers.compression.executor import Executor
 from workers.compression.graph.editor import constant
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import integers
-from workers.compression.methods.quantize.integers import Grid
+from workers.compression.methods.quantize.integers import SMALLEST_SCALE, Grid
 from workers.compression.methods.quantize.layers import select
-from workers.compression.methods.quantize.opset import PER_CHANNEL, at_least
+from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.static import (
     Site,
     calibrate,
+    coarsest,
+    covers,
+    runnable,
     site_of,
     smallest_scale,
     write_pairs,
@@ -44,9 +47,9 @@ def quantize_aware(
     """Calibrate, train through the rounding, and store what was trained.
 
     Raises:
-        StepFailed: there is no data, or nothing that can be trained.
+        StepFailed: there is no data, nothing that can be trained, or too old an opset.
     """
-    model = at_least(model, PER_CHANNEL)
+    model = lifted(model, parameters)
     sites = [site_of(layer, parameters) for layer in select(model, parameters)[0]]
     grids = calibrate(
         model, sites, parameters, context, lambda fraction: advance(_CALIBRATION * fraction)
@@ -58,7 +61,7 @@ def quantize_aware(
         parameters.recovery,
         context,
         lambda fraction: advance(_CALIBRATION + (1 - _CALIBRATION) * fraction),
-        constrain=_Levels(parameters.weights, weights, scales),
+        constrain=_Levels(parameters.weights, weights, scales, _ceilings(sites, grids)),
         rates=_rates(trained, scales) if parameters.learn_steps else None,
     )
     steps = trained.graph.initializers
@@ -70,7 +73,8 @@ def quantize_aware(
     for name, value in model.graph.initializers.items():
         if (new := trained.graph.initializers.get(name)) is not None:
             value.const_value = new.const_value
-    return write_quantized(model, parameters, learned, {}, weights=learned)
+    write = partial(write_quantized, model, parameters, learned, weights=learned)
+    return runnable(write, parameters)({})
 
 
 def _weight_grid(site: Site, parameters: Quantize, grids: Mapping[str, Grid]) -> Grid:
@@ -109,6 +113,16 @@ def _rates(model: ir.Model, scales: Mapping[str, str]) -> dict[str, float]:
     return {name: float(constant(initializers[name]).mean()) for name in scales.values()}
 
 
+def _ceilings(sites: Sequence[Site], grids: Mapping[str, Grid]) -> dict[str, float]:
+    """Return how coarse grids may get before they pass the Relu or Clip that they stand for."""
+    found = {}
+    for tail in (site.tail for site in sites if site.tail is not None):
+        cut, grid = tail.producer(), grids.get(str(tail.name))
+        if cut is not None and grid is not None and covers(cut, grid):
+            found[str(tail.name)] = coarsest(cut, grid)
+    return found
+
+
 class _Levels:
     """Keeps weights within the levels that they may have, and steps positive.
 
@@ -116,17 +130,25 @@ class _Levels:
         dtype: of the weights.
         weights: their grids, by name.
         scales: the initializers of the scales, by the values' names.
+        ceilings: the largest scales, by the values' names.
     """
 
-    def __init__(self, dtype: str, weights: Mapping[str, Grid], scales: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        dtype: str,
+        weights: Mapping[str, Grid],
+        scales: Mapping[str, str],
+        ceilings: Mapping[str, float],
+    ) -> None:
         self._top = integers.top_level(dtype)
         self._weights = {name: grid.axis for name, grid in weights.items() if name in scales}
         self._scales = scales
+        self._ceilings = ceilings
 
     def __call__(self, executor: Executor, _done: float) -> None:
         """Cut off what has left them."""
-        for scale in self._scales.values():
-            executor.weight(scale).data.clamp_(min=float(np.finfo(np.float32).tiny))
+        for value, scale in self._scales.items():
+            executor.weight(scale).data.clamp_(SMALLEST_SCALE, self._ceilings.get(value))
         for name, axis in self._weights.items():
             weight = executor.weight(name).data
             reach = self._top * executor.weight(self._scales[name]).data

@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 
 from app.domain.steps import Quantize
 from workers.compression.histograms import Histogram
-from workers.compression.methods.quantize.integers import dequantize, quantize, range_grid
-
-_COARSE_BITS = 8
+from workers.compression.methods.quantize.integers import (
+    BITS,
+    STORED_BITS,
+    dequantize,
+    quantize,
+    range_grid,
+)
 
 _SHRINKS = np.geomspace(0.02, 1.0, 80)
 _KL_BINS = 2048
@@ -24,15 +28,15 @@ Range = tuple[float, float]
 
 def finder(parameters: Quantize) -> Callable[[Histogram], Range]:
     """Return the function that the parameters ask for; 16 bits need not clip anything."""
-    if np.iinfo(parameters.activations).bits > _COARSE_BITS:
+    if BITS[parameters.activations] > STORED_BITS:
         return minmax
-    if parameters.ranges == "percentile":
+    if parameters.range_rule == "percentile":
         return partial(percentile, share=parameters.percentile / 100)
-    if parameters.ranges == "mse":
+    if parameters.range_rule == "mse":
         return partial(
             mean_squared_error, dtype=parameters.activations, symmetric=parameters.symmetric
         )
-    if parameters.ranges == "entropy":
+    if parameters.range_rule == "entropy":
         return partial(entropy, dtype=parameters.activations, symmetric=parameters.symmetric)
     return minmax
 
@@ -81,7 +85,7 @@ def entropy(histogram: Histogram, *, dtype: str, symmetric: bool) -> Range:
     width = 2 * largest if symmetric else max(histogram.high, 0) - min(histogram.low, 0)
     if largest == 0 or histogram.counts.sum() < _KL_LEAST:
         return minmax(histogram)
-    levels = round(largest / width * 2 ** np.iinfo(dtype).bits)
+    levels = round(largest / width * 2 ** BITS[dtype])
     folded, _ = np.histogram(
         np.abs(histogram.centers), _KL_BINS, (0, largest), weights=histogram.counts
     )

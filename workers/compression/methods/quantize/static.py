@@ -13,8 +13,11 @@ kernels. Where the pairs stand follows from those kernels:
 4. Shape operators and MaxPool keep their input's grid, so that they can run on the integers.
 5. There are no 16-bit kernels: int16 activations round the inputs, and products run in float. They
    have levels enough to cover all that was seen, whatever ``ranges`` says.
+6. Nor are there any of fewer bits: such activations are the first levels of uint8, and a Clip of
+   the integers between the nodes of a pair keeps them there.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,15 +42,19 @@ from workers.compression.methods.quantize.integers import (
     Grid,
     quantize_bias,
     range_grid,
+    rounded_down,
 )
 from workers.compression.methods.quantize.layers import Layer, select
-from workers.compression.methods.quantize.opset import PER_CHANNEL, at_least
+from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.writer import Writer, change
 from workers.compression.targets.onnx import open_session
 
 _KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _CALIBRATION = 0.3
 """Share of the work that is calibration where layers may have to be ranked."""
+
+_ROUNDED_AGAIN = ("Conv", "Gemm")
+"""Whose float weights onnxruntime (1.32) rounds in its own way between 16-bit pairs."""
 
 _INT32_STEPS = float(2**31 - 1)
 
@@ -80,15 +87,13 @@ def quantize_static(
     Where the job bounds its loss of quality, layers stay in float until the bound is kept.
 
     Raises:
-        StepFailed: there is no data to calibrate on.
+        StepFailed: there is no data to calibrate on, or the opset is too old.
     """
-    model = at_least(model, PER_CHANNEL)
+    model = lifted(model, parameters)
     sites = [site_of(layer, parameters) for layer in select(model, parameters)[0]]
     share = 1.0 if context.max_quality_drop is None else _CALIBRATION
     grids = calibrate(model, sites, parameters, context, lambda f: advance(share * f))
-    write = partial(write_quantized, model, parameters, grids)
-    if parameters.activations == "int8" and not _runs(write({}).model):
-        write = partial(write, standard=False)
+    write = runnable(partial(write_quantized, model, parameters, grids), parameters)
     layers = [str(site.layer.node.name) for site in sites]
     return retreat.within(write, model, layers, context, lambda f: advance(share + f * (1 - share)))
 
@@ -136,6 +141,18 @@ def write_quantized(
     return Outcome(copy, changes, skipped)
 
 
+def runnable(write: Callable[..., Outcome], parameters: Quantize) -> Callable[..., Outcome]:
+    """Return ``write_quantized`` with what makes onnxruntime take its graphs.
+
+    Args:
+        write: it, but for the nodes that stay in float.
+        parameters: what it was given.
+    """
+    if parameters.activations == "int8" and not _runs(write({}).model):
+        return partial(write, standard=False)
+    return write
+
+
 def _runs(model: ir.Model) -> bool:
     """Return whether onnxruntime takes a graph.
 
@@ -181,11 +198,16 @@ def _cuts_at_zero(node: ir.Node) -> bool:
     return float(constant(bounds[0])) == 0 < float(constant(bounds[1]))
 
 
-def _covers(cut: ir.Node, grid: Grid) -> bool:
-    """Return whether all values of a grid pass a Relu or Clip unchanged."""
-    low, high = grid.bounds
+def covers(cut: ir.Node, grid: Grid) -> bool:
+    """Return whether a node is a Relu or Clip that all values of a grid pass unchanged."""
+    return _cuts_at_zero(cut) and grid.bounds[0] >= 0 and float(grid.scale) <= coarsest(cut, grid)
+
+
+def coarsest(cut: ir.Node, grid: Grid) -> float:
+    """Return the largest scale with which the levels of a grid stay below the end of a Clip."""
     limit = cut.inputs[2] if cut.op_type == "Clip" else None
-    return low >= 0 and (limit is None or high <= float(constant(limit)))
+    steps = grid.limits[1] - int(grid.zero_point)
+    return math.inf if limit is None else float(rounded_down(float(constant(limit)) / steps))
 
 
 def calibrate(
@@ -202,7 +224,7 @@ def calibrate(
     sources = {value: _source(value) for value in values}
     names = list(dict.fromkeys(str(source.name) for source in sources.values()))
     samples = _calibration_samples(parameters, context)
-    binned = parameters.ranges != "minmax"
+    binned = parameters.range_rule != "minmax"
     seen = observe(model, names, samples, context.threads, advance, histograms=binned)
     find = ranges.finder(parameters)
     found = {name: find(seen[name]) for name in names if seen[name].finite}
@@ -247,7 +269,7 @@ def _write_weight(
     grid = stored.grid
     if node.op_type == "Gather":
         writer.dequantize_after(node, stored.value, grid)
-    elif data is not None:
+    elif data is not None or (site.data is not None and node.op_type in _ROUNDED_AGAIN):
         writer.dequantize_before(node, 1, stored.value, grid)
     else:
         writer.multiply_before(node, 1, stored)
@@ -288,7 +310,7 @@ def write_pairs(writer: Writer, sites: list[Site], grids: Grids) -> None:
         if site.tail is not None:
             writer.quantize_output(site.tail, grids[site.tail])
             cut = site.tail.producer()
-            if cut is not None and cut is not site.layer.node and _covers(cut, grids[site.tail]):
+            if cut is not None and covers(cut, grids[site.tail]):
                 writer.edit.bypass(cut)
     tails = {site.tail for site in sites}
     for value in dict.fromkeys(site.data for site in sites if site.data is not None):

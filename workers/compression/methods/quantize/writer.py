@@ -62,6 +62,7 @@ class Writer:
         """The initializer that holds the scale of a value, by the value's name."""
         self._dequantized: dict[ir.Value, ir.Value] = {}
         self._multiplied: dict[ir.Value, ir.Value] = {}
+        self._ends: dict[tuple[int, np.dtype[Any]], ir.Value] = {}
         opset = model.graph.opset_imports.get("", 0)
         needed = _SIXTEEN_BIT_OPSET if activations.endswith("16") else PER_CHANNEL
         self._domain = "" if standard and opset >= needed else _MICROSOFT
@@ -90,8 +91,7 @@ class Writer:
             if grid is None:
                 grid = integers.weight_grid(array, dtype, layer.axis, smallest)
             grid = replace(grid, scale=np.maximum(grid.scale, smallest).astype(np.float32))
-            top = integers.top_level(dtype) if integers.BITS[dtype] < 8 else None
-            rounded = integers.quantize(array, grid, top)
+            rounded = integers.quantize(array, grid)
             name = f"{layer.weight.name}_quantized"
             value = self._store(name, rounded.T if transposed else rounded, dtype)
             self._weights[key] = Stored(grid, value, rounded, dtype)
@@ -155,14 +155,18 @@ class Writer:
         self.edit.insert_after(value, pair)
         for node, slot in uses:
             if readers is None or (node in readers and slot == 0):
-                node.replace_input_with(slot, pair[1].outputs[0])
+                node.replace_input_with(slot, pair[-1].outputs[0])
 
     def quantize_output(self, value: ir.Value, grid: Grid) -> None:
         """Let all who read ``value``, the graph's outputs included, read it quantized."""
         self.edit.behind(value, *self._pair(value, grid))
 
     def _pair(self, value: ir.Value, grid: Grid) -> list[ir.Node]:
-        """Make QuantizeLinear and DequantizeLinear of ``value``."""
+        """Make QuantizeLinear and DequantizeLinear of ``value``.
+
+        Where fewer integers are used than the type has, a Clip of the integers stands between
+        them: there onnxruntime fuses both all the same, and the ends need not follow the scale.
+        """
         scale = self.edit.constant(f"{value.name}_scale", grid.scale)
         zero = self.edit.constant(f"{value.name}_zero_point", grid.zero_point)
         self.scales[str(value.name)] = str(scale.name)
@@ -172,11 +176,22 @@ class Writer:
             "QuantizeLinear", [value, *inputs], f"{value.name}_quantized", domain=domain,
             **attributes,
         )  # fmt: skip
+        pair = [down]
+        if grid.ends is not None:
+            ends = [self._end(end, grid.zero_point.dtype) for end in grid.ends]
+            pair.append(self.edit.node("Clip", [down.outputs[0], *ends], f"{value.name}_clipped"))
         up = self.edit.node(
-            "DequantizeLinear", [down.outputs[0], *inputs], f"{value.name}_dequantized",
+            "DequantizeLinear", [pair[-1].outputs[0], *inputs], f"{value.name}_dequantized",
             domain=domain, **attributes,
         )  # fmt: skip
-        return [down, up]
+        return [*pair, up]
+
+    def _end(self, level: int, dtype: np.dtype[Any]) -> ir.Value:
+        """Give the constant that integers are cut off at."""
+        if (level, dtype) not in self._ends:
+            constant = self.edit.constant(f"{dtype}_{level}", np.array(level, dtype))
+            self._ends[level, dtype] = constant
+        return self._ends[level, dtype]
 
     def _dequantize(self, value: ir.Value, grid: Grid, output: str | None = None) -> ir.Node:
         scale = self.edit.constant(f"{value.name}_scale", grid.scale)
