@@ -31,10 +31,12 @@ class LowRank(Step):
     of: Literal["macs", "parameters", "size", "latency"] = Field(
         default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
     )
-    rank: Literal["ratio", "energy", "vbmf"] = Field(
-        default="ratio",
-        description="Ranks by the budget that 'ratio' leaves, spread by measured sensitivity; by"
-        " the share of energy kept; or by variational Bayes (Nakajima 2013), without a budget.",
+    rank: Literal["auto", "sensitivity", "ratio", "energy", "vbmf"] = Field(
+        default="auto",
+        description="'sensitivity' and 'ratio' spread the budget that 'ratio' leaves: by what each"
+        " layer's replacement does to the model's outputs on data, or by the layers' own errors."
+        " 'auto' is the first where there is data and the graph has gradients. Without a budget:"
+        " by the share of energy kept, or by variational Bayes (Nakajima 2013).",
     )
     energy: Share | None = Field(
         default=None,
@@ -46,15 +48,26 @@ class LowRank(Step):
         description="Weigh errors by the activations seen on data, where there is a dataset.",
     )
     calibration_samples: int = Field(
-        default=128, ge=1, le=10_000, description="Training samples that whitening looks at."
+        default=128,
+        ge=1,
+        le=10_000,
+        description="Training samples that whitening and sensitivity look at.",
     )
     ignore: Ignored = Field(default=[])
     recover: Recover | None = Field(default=None, description="Training afterwards.")
 
     @property
+    def has_budget(self) -> bool:
+        """Whether layers compete for what ``ratio`` leaves; else each finds ranks of its own."""
+        return self.energy is None and self.rank not in ("energy", "vbmf")
+
+    @property
     def needs(self) -> Needs:
-        """The factors need no data; recovery needs what it asks for."""
-        return self.recover.needs if self.recover else Needs(data="none")
+        """Sensitivity needs inputs and gradients, recovery what it asks for; factors need none."""
+        if self.recover is not None:
+            return self.recover.needs
+        sensed = self.has_budget and self.rank == "sensitivity"
+        return Needs(data="inputs" if sensed else "none", trainable=sensed)
 
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate the file and the MACs that are left."""

@@ -18,10 +18,24 @@ from app.domain.steps.recover import Recover
 from tests.workers import zoo
 from workers.compression.context import Context, Samples
 from workers.compression.graph import runtime, stats
+from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.load import load, save
 from workers.compression.graph.shapes import sizes_of
-from workers.compression.methods.low_rank import decompositions, low_rank, ranks
-from workers.compression.methods.low_rank.decompositions import Array, Decomposition, Moments
+from workers.compression.methods.low_rank import (
+    budget,
+    decompositions,
+    low_rank,
+    ranks,
+    sensitivity,
+)
+from workers.compression.methods.low_rank.candidates import candidates
+from workers.compression.methods.low_rank.decompositions import (
+    Array,
+    Decomposition,
+    Moments,
+    Slope,
+)
+from workers.compression.methods.low_rank.layers import select
 from workers.compression.methods.low_rank.ranks import Option
 
 NETWORKS = ("mlp", "residual", "inverted_residual", "dense_concat", "convnext", "vit", "bert")
@@ -92,6 +106,25 @@ def test_the_error_that_is_promised_is_the_error_that_is_made(
     assert way.error(at) == pytest.approx(lost, rel=1e-4)
 
 
+@pytest.mark.parametrize("decompose", [*EXACT, decompositions.cp])
+@pytest.mark.parametrize("shape", [(12, 10, 3, 3), (40, 4, 3, 3)])
+@pytest.mark.parametrize("data", [True, False])
+def test_the_slope_of_a_figure_tells_how_replacing_changes_it(
+    decompose: Callable[[Array, Moments | None], Decomposition], shape: tuple[int, ...], data: bool
+) -> None:
+    weight, gradient = RNG.standard_normal((2, *shape))
+    added = RNG.standard_normal(shape[0])
+    seen = [np.cov(RNG.standard_normal((size, 200))) for size in shape[:2]]
+    moments = Moments(seen[1], seen[0], RNG.standard_normal(shape[0])) if data else None
+    way = decompose(weight, moments)
+    slope = way.slope(Slope(gradient, added))
+    for at in (tuple(max(1, size // 2) for size in way.full), (1,) * len(way.full)):
+        shift = way.shift(at)
+        wanted = ((_rebuilt(way, at) - weight) * gradient).sum()
+        wanted += 0.0 if shift is None else (shift * added).sum()
+        assert slope(at) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+
+
 def test_cp_finds_the_components_that_a_kernel_is_made_of() -> None:
     parts = [RNG.standard_normal((size, 4)) for size in (16, 12, 3, 3)]
     weight = np.einsum("or,ir,hr,wr->oihw", *parts)
@@ -158,7 +191,7 @@ def test_training_afterwards_makes_the_result_nearer(tmp_path: Path) -> None:
         save(model, original)
         context = replace(_context("residual"), original=original)
         (wanted,) = _outputs(model, _feeds("residual", 16), tmp_path)
-        parameters = LowRank(ratio=0.4, recover=recover)
+        parameters = LowRank(ratio=0.6, recover=recover)
         outcome = low_rank(model, parameters, context, lambda _: None)
         (given,) = _outputs(outcome.model, _feeds("residual", 16), tmp_path)
         nearness.append(_sqnr(wanted, given))
@@ -229,6 +262,83 @@ def test_a_layer_of_low_rank_is_found_out_and_nothing_is_lost(
 def test_a_budget_that_cannot_be_met_is_refused_with_what_can() -> None:
     with pytest.raises(StepFailed, match="at most"):
         low_rank(zoo.graph("mlp"), LowRank(ratio=0.99), _context("mlp"), lambda _: None)
+
+
+_BRANCHES = """
+<ir_version: 10, opset_import: ["": 20]> g (float[batch, 32] x) => (float[batch, 32] y) {
+  [loud] a = MatMul (x, wa)
+  [quiet] b = MatMul (x, wb)
+  c = Mul (b, little)
+  y = Add (a, c)
+}
+"""
+
+
+def _branches(path: Path) -> ir.Model:
+    """Return two layers alike, of which one adds a hundredth of what the other does."""
+    model = onnx.parser.parse_model(_BRANCHES)
+    arrays = {name: RNG.standard_normal((32, 32)) for name in ("wa", "wb")}
+    for name, array in {**arrays, "little": np.array(0.01)}.items():
+        tensor = onnx.numpy_helper.from_array(array.astype(np.float32), name)
+        model.graph.initializer.append(tensor)
+    onnx.save(onnx.shape_inference.infer_shapes(model), path)
+    return load(path)
+
+
+def _rows(count: int = 64) -> Context:
+    feeds = {"x": RNG.standard_normal((count, 32)).astype(np.float32)}
+    samples = Samples(feeds, None, range(count))
+    return Context(train=samples, seed=0, threads=1, example={"x": feeds["x"][:1]})
+
+
+def test_the_layer_that_hardly_matters_to_the_outputs_gives_way(tmp_path: Path) -> None:
+    model, context = _branches(tmp_path / "branches.onnx"), _rows()
+    outcome = low_rank(model.clone(), LowRank(ratio=0.25), context, lambda _: None)
+    assert [layer.node for layer in outcome.layers] == ["quiet"]
+    sizes = sizes_of(outcome.model, context.example)
+    assert stats.measure(outcome.model, sizes, context.example).macs <= 0.75 * 2 * 32 * 32
+    again = low_rank(model.clone(), LowRank(ratio=0.25), context, lambda _: None)
+    assert again.layers == outcome.layers
+    alike = low_rank(model, LowRank(ratio=0.4, rank="ratio"), context, lambda _: None)
+    assert len(alike.layers) == 2
+
+
+def test_what_the_outputs_are_said_to_lose_they_lose(tmp_path: Path) -> None:
+    """To first order, and these outputs are linear in each layer: only directions are random."""
+    model, context = _branches(tmp_path / "branches.onnx"), _rows()
+    assert context.train is not None
+    layers, _ = select(
+        model, LowRank(), graph_shapes.concrete(model, sizes_of(model, context.example))
+    )
+    ways = [candidates(layer, LowRank(), None) for layer in layers]
+    wanted = _outputs(model, dict(context.train.arrays), tmp_path)[0]
+    for index, each in enumerate(
+        sensitivity.weighed(model, layers, ways, context.train, context, lambda _: None)
+    ):
+        smaller, chosen = model.clone(), [None] * len(layers)
+        budget.write(smaller, layers, [*chosen[:index], each[0], *chosen[index + 1 :]])
+        (given,) = _outputs(smaller, dict(context.train.arrays), tmp_path)
+        lost = np.square(wanted - given).mean() / wanted.var()
+        assert each[0].loss == pytest.approx(lost, rel=0.5)
+
+
+def test_without_data_or_gradients_layers_are_compared_by_their_own_errors(tmp_path: Path) -> None:
+    model, context = _branches(tmp_path / "branches.onnx"), _rows()
+    blind = replace(context, train=None)
+    plain = low_rank(model.clone(), LowRank(ratio=0.4), blind, lambda _: None)
+    assert len(plain.layers) == 2
+    asked = LowRank(ratio=0.4, rank="sensitivity")
+    with pytest.raises(StepFailed, match="dataset"):
+        low_rank(model.clone(), asked, blind, lambda _: None)
+    node = ir.node("ArgMax", [model.graph.outputs[0]], {"axis": 1})
+    node.outputs[0].name, node.outputs[0].type = "best", ir.TensorType(ir.DataType.INT64)
+    node.outputs[0].shape = ir.Shape(("batch", 1))
+    model.graph.append(node)
+    model.graph.outputs[0] = node.outputs[0]
+    with pytest.raises(StepFailed, match="way to an output of floats"):
+        low_rank(model.clone(), asked, context, lambda _: None)
+    fallen = low_rank(model, LowRank(ratio=0.4), context, lambda _: None)
+    assert len(fallen.layers) == 2
 
 
 def test_asked_for_time_only_layers_that_get_faster_are_replaced(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from app.domain.problems import InvalidModel, StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import LowRank, Skipped
 from workers.compression.context import Context
 from workers.compression.graph import shapes as graph_shapes
-from workers.compression.methods.low_rank import budget
+from workers.compression.methods.low_rank import budget, sensitivity
 from workers.compression.methods.low_rank.candidates import Candidate, candidates
 from workers.compression.methods.low_rank.decompositions import Moments
 from workers.compression.methods.low_rank.layers import Layer, select
@@ -24,13 +25,18 @@ def low_rank(
     """Factorise the layers of a graph where that saves MACs.
 
     Raises:
-        StepFailed: the budget cannot be met, or training fails.
+        StepFailed: the budget cannot be met, sensitivity is asked for where it cannot be known, or
+            training fails.
     """
     sizes = graph_shapes.sizes_of(model, context.example)
     layers, skipped = select(model, parameters, graph_shapes.concrete(model, sizes))
     start = 0.2 if parameters.recover else 1.0
-    moments = _moments(model, layers, parameters, context, lambda done: advance(start * done))
-    ways = [candidates(layer, parameters, moments.get(layer.name)) for layer in layers]
+    half = start / 2
+    moments = _moments(model, layers, parameters, context, lambda done: advance(half * done))
+    found = [candidates(layer, parameters, moments.get(layer.name)) for layer in layers]
+    ways = _weighed(
+        model, layers, found, parameters, context, lambda done: advance(half + half * done)
+    )
     chosen = budget.choose(model, layers, ways, parameters, context)
     reason = "no ranks save enough for what they lose"
     pairs = list(zip(layers, chosen, strict=True))
@@ -55,6 +61,33 @@ def _moments(
         return {}
     samples = context.train.draw(parameters.calibration_samples, context.seed)
     return collect(model, layers, samples, context.threads, advance)
+
+
+def _weighed(
+    model: ir.Model,
+    layers: Sequence[Layer],
+    ways: Sequence[Sequence[Candidate]],
+    parameters: LowRank,
+    context: Context,
+    advance: Callable[[float], None],
+) -> Sequence[Sequence[Candidate]]:
+    """Judge candidates by what the outputs lose, where that is wanted and can be known."""
+    if not parameters.has_budget or parameters.rank == "ratio" or not any(ways):
+        return ways
+    needed = parameters.rank == "sensitivity"
+    if context.train is None or not len(context.train):
+        if needed:
+            raise StepFailed(
+                "Sensitivity looks at data: name a dataset, or choose 'rank': 'ratio'."
+            )
+        return ways
+    samples = context.train.draw(parameters.calibration_samples, context.seed)
+    try:
+        return sensitivity.weighed(model, layers, ways, samples, context, advance)
+    except (StepFailed, InvalidModel):
+        if needed:
+            raise
+        return ways
 
 
 def _change(layer: Layer, way: Candidate) -> LayerChange:

@@ -41,7 +41,7 @@ def choose(
     Raises:
         StepFailed: the budget cannot be met.
     """
-    if parameters.energy is not None or parameters.rank != "ratio":
+    if not parameters.has_budget:
         return [min(each, key=lambda c: c.macs, default=None) for each in ways]
     if parameters.of == "latency":
         return _by_time(model, layers, ways, parameters, context)
@@ -82,7 +82,7 @@ def _within(
 ) -> Chosen:
     """Spread a budget; the first cost of a layer is its own."""
     options = [
-        [Option(own, 0.0), *(Option(c, w.error) for c, w in zip(rest, each, strict=True))]
+        [Option(own, 0.0), *(Option(c, w.loss) for c, w in zip(rest, each, strict=True))]
         for (own, *rest), each in zip(costs, ways, strict=True)
     ]
     fixed = whole - sum(each[0].cost for each in options)

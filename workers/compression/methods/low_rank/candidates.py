@@ -40,6 +40,8 @@ class Candidate:
     parameters: int
     error: float
     """Share of the layer's output that is lost, 0 to 1."""
+    loss: float
+    """What layers are compared by: the error, or what the whole graph's outputs lose by it."""
 
 
 def candidates(layer: Layer, parameters: LowRank, moments: Moments | None) -> list[Candidate]:
@@ -59,7 +61,8 @@ def candidates(layer: Layer, parameters: LowRank, moments: Moments | None) -> li
             macs = chain_macs(layer, factors)
             if macs < layer.macs:
                 size = sum(factor.weight.size for factor in factors)
-                found.append(Candidate(way, at, macs, size, way.error(at)))
+                error = way.error(at)
+                found.append(Candidate(way, at, macs, size, error, loss=error))
     return found
 
 
@@ -76,14 +79,14 @@ def _ways(layer: Layer, parameters: LowRank) -> list[str]:
 
 def _ranks(way: Decomposition, weight: Array, parameters: LowRank) -> Iterator[Ranks]:
     """Yield the ranks to look at: all, or the one that energy or Bayes asks for."""
-    if parameters.energy is not None or parameters.rank == "energy":
+    if parameters.has_budget:
+        yield from _grid(way.full)
+    elif parameters.rank == "vbmf" and parameters.energy is None:
+        yield _bayes(way, weight)
+    else:
         lost = 1 - (parameters.energy if parameters.energy is not None else 0.9)
         enough = [at for at in _grid(way.full) if way.error(at) <= lost]
         yield from enough[:1]
-    elif parameters.rank == "vbmf":
-        yield _bayes(way, weight)
-    else:
-        yield from _grid(way.full)
 
 
 def _grid(full: Ranks) -> Iterator[Ranks]:

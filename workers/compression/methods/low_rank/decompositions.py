@@ -45,6 +45,16 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class Slope:
+    """How some figure changes with a layer."""
+
+    weight: Array
+    """``[O, I, *kernel]``: its gradient."""
+    bias: Array
+    """``[O]``: the gradient of what is added to the outputs."""
+
+
+@dataclass(frozen=True)
 class Decomposition:
     """All ranks of one way to factorise one weight."""
 
@@ -56,6 +66,8 @@ class Decomposition:
     factors: Callable[[Ranks], list[Factor]]
     shift: Callable[[Ranks], Array | None]
     """What to add to the bias ``[O]`` so that the mean output stays, where that is known."""
+    slope: Callable[[Slope], Callable[[Ranks], float]]
+    """By how much a figure changes at some ranks, to first order, of which the slope is known."""
 
 
 def svd(weight: Array, moments: Moments | None) -> Decomposition:
@@ -86,7 +98,14 @@ def svd(weight: Array, moments: Moments | None) -> Decomposition:
         kept = basis[:, : ranks[0]]
         return None if mean is None else mean - kept @ (kept.T @ mean)
 
-    return Decomposition("svd", (len(matrix),), lambda r: _tail(energies, r[0]), factors, shift)
+    def slope(given: Slope) -> Callable[[Ranks], float]:
+        along = given.weight.reshape(matrix.shape) @ matrix.T
+        if mean is not None:
+            along -= np.outer(given.bias, mean)
+        return _without(np.einsum("ok,ok->k", basis, along @ basis))
+
+    full = (len(matrix),)
+    return Decomposition("svd", full, lambda r: _tail(energies, r[0]), factors, shift, slope)
 
 
 def _svd_by_inputs(weight: Array, moments: Moments | None) -> Decomposition:
@@ -100,8 +119,12 @@ def _svd_by_inputs(weight: Array, moments: Moments | None) -> Decomposition:
         last = _pointwise(matrix @ kept, weight)
         return [Factor(_single(first), axes=_axes(weight)), Factor(last)]
 
+    def slope(given: Slope) -> Callable[[Ranks], float]:
+        along = matrix.T @ _whitened(given, back).reshape(matrix.shape)
+        return _without(np.einsum("jk,jk->k", basis, along @ basis))
+
     full = (matrix.shape[1],)
-    return Decomposition("svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift)
+    return Decomposition("svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift, slope)
 
 
 def tucker2(weight: Array, moments: Moments | None) -> Decomposition:
@@ -128,14 +151,25 @@ def tucker2(weight: Array, moments: Moments | None) -> Decomposition:
             Factor(_pointwise(outside[:, : ranks[1]], weight)),
         ]
 
-    return Decomposition("tucker2", (weight.shape[1], weight.shape[0]), error, factors, _no_shift)
+    def slope(given: Slope) -> Callable[[Ranks], float]:
+        along = _whitened(given, back)
+        parts = core * np.einsum("oi...,op,iq->pq...", along, outside, inside, optimize=True)
+        sums = parts.sum(axis=tuple(range(2, core.ndim))).cumsum(0).cumsum(1)
+        return lambda ranks: float(sums[ranks[1] - 1, ranks[0] - 1] - sums[-1, -1])
+
+    full = (weight.shape[1], weight.shape[0])
+    return Decomposition("tucker2", full, error, factors, _no_shift, slope)
 
 
 def spatial_svd(weight: Array, moments: Moments | None) -> Decomposition:
     """Split a two-dimensional kernel into a vertical and a horizontal one (Jaderberg 2014)."""
     outputs, inputs, height, width = weight.shape
     whitened, back = _whiten(weight, moments)
-    matrix = whitened.transpose(1, 2, 0, 3).reshape(inputs * height, outputs * width)
+
+    def unfolded(kernels: Array) -> Array:
+        return kernels.transpose(1, 2, 0, 3).reshape(inputs * height, outputs * width)
+
+    matrix = unfolded(whitened)
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     energies = values**2
 
@@ -150,9 +184,13 @@ def spatial_svd(weight: Array, moments: Moments | None) -> Decomposition:
             Factor(_single(flat[:, :, None, :]), axes=(1,)),
         ]
 
-    full = min(matrix.shape)
+    def slope(given: Slope) -> Callable[[Ranks], float]:
+        along = unfolded(_whitened(given, back))
+        return _without(values * np.einsum("rk,kr->r", right, along.T @ left))
+
+    full = (min(matrix.shape),)
     return Decomposition(
-        "spatial_svd", (full,), lambda r: _tail(energies, r[0]), factors, _no_shift
+        "spatial_svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift, slope
     )
 
 
@@ -184,7 +222,12 @@ def cp(weight: Array, moments: Moments | None) -> Decomposition:
             found.append(Factor(depthwise, groups=ranks[0], axes=(axis,)))
         return [*found, Factor(_pointwise(outside, weight))]
 
-    return Decomposition("cp", (min(weight.shape[:2]),), error, factors, _no_shift)
+    def slope(given: Slope) -> Callable[[Ranks], float]:
+        along = _whitened(given, back)
+        return lambda ranks: float((along * (_outer(fit(ranks[0])) - whitened)).sum())
+
+    full = (min(weight.shape[:2]),)
+    return Decomposition("cp", full, error, factors, _no_shift, slope)
 
 
 def _whiten(weight: Array, moments: Moments | None) -> tuple[Array, Array]:
@@ -196,6 +239,12 @@ def _whiten(weight: Array, moments: Moments | None) -> tuple[Array, Array]:
     energies, basis = _eigen(second + _RIDGE * np.eye(inputs))
     root = (basis * np.sqrt(energies)) @ basis.T
     return np.einsum("oi...,ij->oj...", weight, root), (basis / np.sqrt(energies)) @ basis.T
+
+
+def _whitened(slope: Slope, back: Array) -> Array:
+    """Return the gradient with respect to the whitened weight."""
+    along: Array = np.einsum("oi...,ji->oj...", slope.weight, back, optimize=True)
+    return along
 
 
 def _alternate(tensor: Array, rank: int) -> list[Array]:
@@ -255,6 +304,11 @@ def _eigen(symmetric: Array) -> tuple[Array, Array]:
 
 def _tail(energies: Array, rank: int) -> float:
     return float(energies[rank:].sum() / max(energies.sum(), np.finfo(np.float64).tiny))
+
+
+def _without(parts: Array) -> Callable[[Ranks], float]:
+    """Return by how much a sum falls without the parts beyond a rank."""
+    return lambda ranks: -float(parts[ranks[0] :].sum())
 
 
 def _trace(matrix: Array) -> float:

@@ -15,7 +15,7 @@ from workers.compression.methods.low_rank.layers import Layer
 
 def replace(
     edit: Editor, layer: Layer, factors: Sequence[Factor], shift: NDArray[np.float64] | None
-) -> None:
+) -> list[ir.Node]:
     """Write the factors of a layer into the graph; the last one carries the bias.
 
     Args:
@@ -23,6 +23,9 @@ def replace(
         layer: which node to replace.
         factors: in the order in which they are applied.
         shift: ``[O]``, added to the bias.
+
+    Returns:
+        The nodes in the layer's place.
     """
     value = layer.node.inputs[0]
     assert value is not None
@@ -35,6 +38,7 @@ def replace(
         nodes.append(node)
         value = node.outputs[0]
     edit.replace(layer.node, nodes)
+    return nodes
 
 
 def chain_macs(layer: Layer, factors: Sequence[Factor]) -> int:
