@@ -26,6 +26,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 TRAINED = Quantize(mode="qat", recover=Recover(epochs=1, learning_rate=1e-6))
 STATIC = Quantize(calibration_samples=32)
+SIXTEEN_BITS = Quantize(activations="int16")
 DYNAMIC = Quantize(mode="dynamic")
 FLOAT16 = Quantize(mode="float16")
 WEIGHTS = Quantize(
@@ -246,12 +247,19 @@ def test_activations_that_are_not_finite_leave_their_layer_in_float(tmp_path: Pa
     assert "not finite" in reasons(outcome)["MatMul_1"]
 
 
-@pytest.mark.parametrize("parameters", [STATIC, TRAINED], ids=["static", "qat"])
+@pytest.mark.parametrize(
+    "parameters", [STATIC, SIXTEEN_BITS, TRAINED], ids=["static", "16 bits", "qat"]
+)
 def test_a_bias_far_larger_than_the_products_survives(tmp_path: Path, parameters: Quantize) -> None:
-    text = "g (float[N, 3, 6, 6] x) => (float[N, 8, 4, 4] y) { y = Conv(x, w, b) }"
-    path = graph(tmp_path, text, {"w": (8, 3, 3, 3), "b": (8,)})
+    text = """g (float[N, 3, 6, 6] x) => (float[N, 4, 2, 2] z) {
+        y = Conv(x, w, b)
+        z = Conv(y, v)
+    }"""
+    path = graph(tmp_path, text, {"w": (8, 3, 3, 3), "b": (8,), "v": (4, 8, 3, 3)})
     proto = onnx.load(path)
     for tensor in proto.graph.initializer:
+        if tensor.name == "v":
+            continue
         factor = 1e6 if tensor.name == "b" else 1e-6
         array = onnx.numpy_helper.to_array(tensor) * np.float32(factor)
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))

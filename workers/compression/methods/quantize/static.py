@@ -12,7 +12,8 @@ kernels. Where the pairs stand follows from those kernels:
    onnxruntime's int8 form of attention's takes 1.0-1.2 times as long (16-384 tokens).
 4. Shape operators and MaxPool keep their input's grid, so that they can run on the integers.
 5. There are no 16-bit kernels: int16 activations round the inputs, and products run in float. They
-   have levels enough to cover all that was seen, whatever ``ranges`` says.
+   have levels enough to cover all that was seen, whatever ``ranges`` says. Weights and biases of
+   Conv and Gemm are integers all the same: between pairs, onnxruntime (1.32) rounds floats itself.
 6. Nor are there any of fewer bits: such activations are the first levels of uint8, and a Clip of
    the integers between the nodes of a pair keeps them there.
 """
@@ -53,9 +54,6 @@ _KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transp
 _CALIBRATION = 0.3
 """Share of the work that is calibration where layers may have to be ranked."""
 
-_ROUNDED_AGAIN = ("Conv", "Gemm")
-"""Whose float weights onnxruntime (1.32) rounds in its own way between 16-bit pairs."""
-
 _INT32_STEPS = float(2**31 - 1)
 
 Grids = dict[ir.Value, Grid]
@@ -75,8 +73,9 @@ class Site:
         return [value for value in (self.data, self.tail) if value is not None]
 
     def integers(self, parameters: Quantize) -> ir.Value | None:
-        """The input whose integers the layer computes with; None where it computes in float."""
-        return self.data if parameters.activations != "int16" else None
+        """The input in whose units a bias is counted; None where weights are read as floats."""
+        product = self.layer.node.op_type == "MatMul"
+        return None if product and parameters.activations == "int16" else self.data
 
 
 def quantize_static(
@@ -269,7 +268,7 @@ def _write_weight(
     grid = stored.grid
     if node.op_type == "Gather":
         writer.dequantize_after(node, stored.value, grid)
-    elif data is not None or (site.data is not None and node.op_type in _ROUNDED_AGAIN):
+    elif data is not None:
         writer.dequantize_before(node, 1, stored.value, grid)
     else:
         writer.multiply_before(node, 1, stored)
@@ -290,7 +289,7 @@ def smallest_scale(layer: Layer, scale: Floats | None) -> Floats | float:
 
     Args:
         layer: whose weight and bias.
-        scale: of what the layer reads; None where it does not compute in integers.
+        scale: of what the layer reads; None where its bias stays in float.
     """
     if layer.bias is None or scale is None:
         return 0.0
