@@ -67,7 +67,7 @@ def test_a_real_model_gets_smaller_and_stays_near(
 
 
 PRUNED = {"method": "prune", "ratio": 0.2, "criterion": "magnitude", "reconstruct": False}
-THINNER = {"method": "low_rank", "ratio": 0.2, "whiten": False}
+THINNER = {"method": "low_rank", "ratio": 0.2, "rank": "ratio", "whiten": False}
 SHARED = {"method": "cluster", "clusters": 16}
 PACKED = {"method": "quantize", "mode": "weight_only", "weights": "int8"}
 
