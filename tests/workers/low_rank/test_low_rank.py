@@ -265,7 +265,7 @@ def test_a_budget_that_cannot_be_met_is_refused_with_what_can() -> None:
 
 
 _BRANCHES = """
-<ir_version: 10, opset_import: ["": 20]> g (float[batch, 32] x) => (float[batch, 32] y) {
+<ir_version: 10, opset_import: ["": 20]> g (float[BATCH, 32] x) => (float[BATCH, 32] y) {
   [loud] a = MatMul (x, wa)
   [quiet] b = MatMul (x, wb)
   c = Mul (b, little)
@@ -274,9 +274,9 @@ _BRANCHES = """
 """
 
 
-def _branches(path: Path) -> ir.Model:
+def _branches(path: Path, batch: int | str = "batch") -> ir.Model:
     """Return two layers alike, of which one adds a hundredth of what the other does."""
-    model = onnx.parser.parse_model(_BRANCHES)
+    model = onnx.parser.parse_model(_BRANCHES.replace("BATCH", str(batch)))
     arrays = {name: RNG.standard_normal((32, 32)) for name in ("wa", "wb")}
     for name, array in {**arrays, "little": np.array(0.01)}.items():
         tensor = onnx.numpy_helper.from_array(array.astype(np.float32), name)
@@ -291,8 +291,11 @@ def _rows(count: int = 64) -> Context:
     return Context(train=samples, seed=0, threads=1, example={"x": feeds["x"][:1]})
 
 
-def test_the_layer_that_hardly_matters_to_the_outputs_gives_way(tmp_path: Path) -> None:
-    model, context = _branches(tmp_path / "branches.onnx"), _rows()
+@pytest.mark.parametrize("batch", ["batch", 8])
+def test_the_layer_that_hardly_matters_to_the_outputs_gives_way(
+    batch: int | str, tmp_path: Path
+) -> None:
+    model, context = _branches(tmp_path / "branches.onnx", batch), _rows()
     outcome = low_rank(model.clone(), LowRank(ratio=0.25), context, lambda _: None)
     assert [layer.node for layer in outcome.layers] == ["quiet"]
     sizes = sizes_of(outcome.model, context.example)

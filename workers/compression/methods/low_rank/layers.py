@@ -1,6 +1,6 @@
 """Which nodes can be factorised, and why the others cannot."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
@@ -10,7 +10,7 @@ from app.domain.steps import LowRank, Skipped, matches
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import operand
 from workers.compression.graph.products import bias_vector, matrix
-from workers.compression.graph.shapes import Shapes
+from workers.compression.graph.shapes import Shapes, fixed_batch
 
 _SUPPORTED = ("Conv", "Gemm", "MatMul")
 _LEAST_CHANNELS = 8
@@ -28,6 +28,8 @@ class Layer:
     """Spatial sizes of what it reads; positions for a matrix product."""
     after: tuple[int, ...]
     """Spatial sizes of what it gives."""
+    samples: int = 1
+    """Of which these sizes are: the batch that a graph is fixed to, for a matrix product."""
 
     @property
     def name(self) -> str:
@@ -45,7 +47,7 @@ class Layer:
     @property
     def macs(self) -> int:
         """Multiply-accumulates for one sample."""
-        return int(np.prod(self.after, dtype=np.int64)) * self.weight.size
+        return int(np.prod(self.after, dtype=np.int64)) * self.weight.size // self.samples
 
 
 def select(
@@ -59,12 +61,14 @@ def select(
         shapes: of all values, for one sample.
     """
     layers, skipped = list[Layer](), list[Skipped]()
+    batch = fixed_batch(model)
     for node in model.graph.all_nodes():
         if node.op_type not in _SUPPORTED or node.domain not in {"", "ai.onnx"}:
             continue
         verdict = _judge(node, model, parameters, shapes)
         if isinstance(verdict, Layer):
-            layers.append(verdict)
+            product = node.op_type != "Conv"
+            layers.append(replace(verdict, samples=batch) if product else verdict)
         else:
             skipped.append(Skipped(node=str(node.name), reason=verdict))
     return layers, skipped

@@ -48,7 +48,7 @@ def chain_macs(layer: Layer, factors: Sequence[Factor]) -> int:
         for axis in factor.axes:
             sizes[axis] = layer.after[axis]
         total += int(np.prod(sizes, dtype=np.int64)) * factor.weight.size
-    return total
+    return total // layer.samples
 
 
 def _bias(edit: Editor, layer: Layer, shift: NDArray[np.float64] | None) -> ir.Value | None:
