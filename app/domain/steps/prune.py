@@ -7,7 +7,10 @@ from pydantic import Field, model_validator
 from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step
 from app.domain.steps.recover import Recover, training_minutes
 
-DATA_CRITERIA = frozenset({"taylor", "hessian", "apoz"})
+GRADIENT_CRITERIA = frozenset({"taylor", "hessian"})
+"""Criteria that look at gradients on data."""
+
+DATA_CRITERIA = GRADIENT_CRITERIA | {"apoz", "obc"}
 """Criteria that look at data; the others look at weights alone."""
 
 CHANNEL_CRITERIA = frozenset({"apoz", "bn_scale", "fpgm"})
@@ -31,11 +34,21 @@ class Prune(Step):
         default="channel", description="What is removed as a whole."
     )
     criterion: Literal[
-        "auto", "magnitude", "taylor", "hessian", "apoz", "lamp", "bn_scale", "fpgm", "random"
+        "auto",
+        "magnitude",
+        "taylor",
+        "hessian",
+        "apoz",
+        "lamp",
+        "obc",
+        "bn_scale",
+        "fpgm",
+        "random",
     ] = Field(
         default="auto",
         description="What tells how much something contributes. 'auto' is, for channels, hessian"
-        " where there is data and the graph has gradients, else magnitude; for weights lamp.",
+        " where there is data and the graph has gradients, else magnitude; for weights obc where"
+        " there is data and all go at once, else lamp.",
     )
     norm: Literal["l1", "l2"] = Field(default="l2", description="The norm of 'magnitude'.")
     scope: Literal["global", "layer"] = Field(
@@ -93,6 +106,13 @@ class Prune(Step):
                 f"criterion '{self.criterion}' compares whole channels: use granularity 'channel',"
                 " or 'magnitude'"
             )
+        if self.criterion == "obc" and self.granularity == "channel":
+            raise ValueError("criterion 'obc' compares single weights: use 'hessian' for channels")
+        if self.criterion == "obc" and (self.schedule != "one_shot" or not self.reconstruct):
+            raise ValueError(
+                "criterion 'obc' fits what it keeps, once: use schedule 'one_shot' and"
+                " 'reconstruct'"
+            )
         if self.granularity == "n:m" and self.schedule != "one_shot":
             raise ValueError("n of m weights are kept from the first: use schedule 'one_shot'")
         if self.schedule != "one_shot" and self.recover is None:
@@ -115,7 +135,8 @@ class Prune(Step):
         if self.recover is not None:
             return self.recover.needs
         data = self.criterion in DATA_CRITERIA
-        return Needs(data="inputs" if data else "none", trainable=self.criterion != "apoz" and data)
+        trainable = self.criterion in GRADIENT_CRITERIA
+        return Needs(data="inputs" if data else "none", trainable=trainable)
 
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate the file and the MACs that are left; zeros take no fewer bytes."""

@@ -199,6 +199,8 @@ def test_zeros_grow_while_training_and_stay(trained: Trained, tmp_path: Path) ->
         ({"schedule": "iterative"}, "add 'recover'"),
         ({"granularity": "block", "criterion": "fpgm"}, "compares whole channels"),
         ({"granularity": "n:m", "schedule": "iterative"}, "from the first"),
+        ({"criterion": "obc"}, "use 'hessian' for channels"),
+        ({"granularity": "block", "criterion": "obc", "reconstruct": False}, "fits what it keeps"),
         ({"begin": 0.8, "end": 0.5}, "'begin' must be less than 'end'"),
     ],
 )

@@ -2,7 +2,8 @@
 
 A layer that reads fewer channels gives other outputs. Its weights and bias are moved so that on
 calibration data they are near those of the whole graph again (ThiNet, Luo et al., ICCV 2017, with
-the solution drawn to the weights that there were). Zeros of a sparse layer stay zero. Layers are
+the solution drawn to the weights that there were). Zeros of a sparse layer stay zero, or are chosen
+anew once it is known what the layer reads. Layers are
 fitted in order, each on inputs that the changed graph really gives it, so that errors of earlier
 layers are made good by later ones.
 """
@@ -23,6 +24,7 @@ from workers.compression.methods.prune.gradients import calibration
 from workers.compression.methods.prune.groups import LAYERS, Analysis, Removed
 from workers.compression.methods.prune.moments import POSITIONS, Moments, Rows, look
 from workers.compression.methods.prune.walk import Walk
+from workers.compression.methods.prune.zeros import Mask
 
 _SAMPLES = (16, 128)
 """Samples, at least and at most."""
@@ -35,6 +37,9 @@ _RIDGE = 0.02
 
 _STEPS = 50
 """Of conjugate gradients, where zeros must stay."""
+
+_ENOUGH = 1e-8
+"""Of the squared error that they begin with, what they may leave."""
 
 _TINY = 1e-30
 
@@ -50,6 +55,14 @@ class Fit:
     cut: ir.Node
     outputs: NDArray[np.int64]
     """The channels of the whole layer that the cut one still has."""
+    start: NDArray[Any]
+    """What the weight is drawn to, of the cut one's shape."""
+
+
+Choose = Callable[[ir.Node, Rows, Rows, Mask], tuple[Mask, Rows]]
+"""Chooses what stays of a layer: from its node, the best weights without zeros, the moments of its
+inputs, and what stays already, to what stays and the weights then. Weights and masks are
+``[inputs and kernel, outputs]``."""
 
 
 def reconstruct(
@@ -82,6 +95,7 @@ def reconstruct_sparse(
     context: Context,
     macs: float,
     advance: Callable[[float], None],
+    choose: Choose | None = None,
 ) -> None:
     """Fit what is not zero in a graph whose weights have zeros, in place.
 
@@ -91,6 +105,8 @@ def reconstruct_sparse(
         context: data, seed, threads.
         macs: of one sample, which bound how many are looked at.
         advance: told the fraction done.
+        choose: says which weights stay, once it is known what a layer reads; without, those that
+            are not zero.
     """
     nodes = {node.name: node for node in sparse.graph}
     fits = []
@@ -99,8 +115,8 @@ def reconstruct_sparse(
             weight = operand(node, 1)
             assert weight is not None
             count = constant(weight).shape[channel_axis(node) or 0]
-            fits.append(Fit(node, nodes[node.name], np.arange(count)))
-    _fit_all(whole, sparse, fits, context, macs, advance)
+            fits.append(Fit(node, nodes[node.name], np.arange(count), constant(weight)))
+    _fit_all(whole, sparse, fits, context, macs, advance, choose)
 
 
 def _fit_all(
@@ -110,6 +126,7 @@ def _fit_all(
     context: Context,
     macs: float,
     advance: Callable[[float], None],
+    choose: Choose | None = None,
 ) -> None:
     most = int(np.clip(_WORK / max(2 * macs, 1), *_SAMPLES))
     samples = calibration(context, most)
@@ -120,7 +137,7 @@ def _fit_all(
     for index, fit in enumerate(fits):
         moments = _observe(fit, cut.to(read[index]), original.to(given[index]), context.seed)
         if moments.finite():
-            _solve(fit.cut, moments)
+            _solve(fit, moments, choose)
         advance((index + 1) / len(fits))
 
 
@@ -160,14 +177,19 @@ def _fits(
         last = 1 if node.op_type == "Conv" else len(analysis.shapes[str(output.name)]) - 1
         stays = analysis.kept(str(output.name), last, removed)
         count = analysis.shapes[str(output.name)][last]
-        yield Fit(node, cut, np.arange(count) if stays is None else np.flatnonzero(stays))
+        outputs = np.arange(count) if stays is None else np.flatnonzero(stays)
+        weight = operand(cut, 1)
+        assert weight is not None
+        yield Fit(node, cut, outputs, constant(weight))
 
 
 def _fittable(node: ir.Node) -> bool:
     """Return whether a layer is a plain product whose weight and bias are its own."""
-    weight, bias = operand(node, 1), operand(node, 2)
+    data, weight, bias = operand(node, 0), operand(node, 1), operand(node, 2)
     own = [value for value in (weight, bias) if value is not None]
-    if weight is None or not all(v.is_initializer() and len(v.uses()) == 1 for v in own):
+    if data is None or data.is_initializer() or weight is None:
+        return False
+    if not all(v.is_initializer() and len(v.uses()) == 1 for v in own):
         return False
     shape = constant(weight).shape
     get = node.attributes.get_float
@@ -182,28 +204,37 @@ def _fittable(node: ir.Node) -> bool:
     return node.op_type == "MatMul" and len(shape) == 2 and shape[0] <= _WIDEST
 
 
-def _solve(node: ir.Node, moments: Moments) -> None:
+def _solve(fit: Fit, moments: Moments, choose: Choose | None) -> None:
     """Write the weight and bias that bring a layer nearest to what it should give."""
-    weight, bias = operand(node, 1), operand(node, 2)
+    weight, bias = operand(fit.cut, 1), operand(fit.cut, 2)
     assert weight is not None
-    stored = constant(weight)
-    across = node.op_type == "MatMul" or (
-        node.op_type == "Gemm" and not node.attributes.get_int("transB", 0)
-    )
-    flat = (stored if across else stored.reshape(len(stored), -1).T).astype(np.float64)
     means = moments.means()
     x_mean, y_mean = means if bias is not None else map(np.zeros_like, means)
     second, wanted = moments.around(x_mean, y_mean)
-    error = wanted - second @ flat
+    start = _columns(fit.cut, fit.start).astype(np.float64)
+    error = wanted - second @ start
     second[np.diag_indices_from(second)] += _RIDGE * max(np.trace(second) / len(second), 1e-12)
-    zeros = flat == 0
-    fitted = flat + (
-        _descend(second, error, ~zeros) if zeros.any() else np.linalg.solve(second, error)
-    )
-    shaped = (fitted if across else fitted.T).reshape(stored.shape)
-    _store(weight, shaped)
+    best = start + np.linalg.solve(second, error)
+    kept = _columns(fit.cut, constant(weight)) != 0
+    if choose is not None or not kept.all():
+        near = best * kept
+        if choose is not None:
+            kept, near = choose(fit.cut, best, second, kept)
+        best = near + _descend(second, second @ (best - near), kept)
+    _store(weight, best if _across(fit.cut) else best.T)
     if bias is not None:
-        _store(bias, y_mean - x_mean @ fitted)
+        _store(bias, y_mean - x_mean @ best)
+
+
+def _across(node: ir.Node) -> bool:
+    """Return whether a layer's weight is ``[inputs, outputs]``."""
+    transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
+    return node.op_type in ("Gemm", "MatMul") and not transposed
+
+
+def _columns(node: ir.Node, weight: NDArray[Any]) -> NDArray[Any]:
+    """Return a layer's weight as ``[inputs and kernel, outputs]``."""
+    return weight if _across(node) else weight.reshape(len(weight), -1).T
 
 
 def _descend(second: Rows, error: Rows, free: NDArray[np.bool_]) -> Rows:
@@ -211,7 +242,10 @@ def _descend(second: Rows, error: Rows, free: NDArray[np.bool_]) -> Rows:
     found = np.zeros_like(error)
     rest = error * free
     direction, power = rest, (rest**2).sum(axis=0)
+    enough = _ENOUGH * power
     for _ in range(_STEPS):
+        if (power <= enough).all():
+            break
         ahead = (second @ direction) * free
         length = power / np.maximum((direction * ahead).sum(axis=0), _TINY)
         found, rest = found + length * direction, rest - length * ahead

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
@@ -16,11 +17,12 @@ from workers.compression.executor import Executor
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, operand
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.prune import timetable
-from workers.compression.methods.prune.gradients import squared_gradients
+from workers.compression.methods.prune import obc, timetable
+from workers.compression.methods.prune.gradients import calibration, squared_gradients
 from workers.compression.methods.prune.ground import macs_of_one
 from workers.compression.methods.prune.groups import LAYERS
-from workers.compression.methods.prune.reconstruct import reconstruct_sparse
+from workers.compression.methods.prune.moments import Rows
+from workers.compression.methods.prune.reconstruct import Choose, reconstruct_sparse
 from workers.compression.methods.prune.zeros import Array, Mask, masks
 from workers.compression.recovery import recover
 
@@ -101,7 +103,24 @@ def _zero(
     _write(layers, _choose(layers, weights, factors, parameters, share))
     if parameters.reconstruct and context.train is not None and len(context.train):
         macs = macs_of_one(whole, context.train)
-        reconstruct_sparse(whole, model, context, macs, lambda done: advance(_FIRST * done))
+        asked = parameters.criterion in ("auto", "obc")
+        choose = _by_elimination(layers, parameters) if asked else None
+        reconstruct_sparse(whole, model, context, macs, lambda done: advance(_FIRST * done), choose)
+
+
+def _by_elimination(layers: list[Layer], parameters: Prune) -> Choose:
+    """Return what chooses a layer's weights as ``obc`` does, as many as were chosen before."""
+    known = {str(layer.node.name): layer for layer in layers}
+
+    def choose(node: ir.Node, best: Rows, second: Rows, kept: Mask) -> tuple[Mask, Rows]:
+        if str(node.name) not in known:
+            return kept, best * kept
+        kernel = constant(known[str(node.name)].value).shape[2:] if node.op_type == "Conv" else ()
+        shape = (best.shape[1], -1, prod(kernel))
+        stays, left = obc.choose(best.T.reshape(shape), second, kept.T.reshape(shape), parameters)
+        return stays.reshape(best.T.shape).T, left.reshape(best.T.shape).T
+
+    return choose
 
 
 class _Gradual:
@@ -176,6 +195,8 @@ def _factors(
         return {
             layer.name: random.random(constant(layer.value).shape, np.float32) for layer in layers
         }
+    if parameters.criterion == "obc":
+        calibration(context)  # refuses where there is no data
     if parameters.criterion in ("taylor", "hessian"):
         return squared_gradients(model, [layer.name for layer in layers], context, advance)
     return {}

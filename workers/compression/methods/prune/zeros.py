@@ -36,12 +36,12 @@ def masks(
         name: _score(weight, factors.get(name), parameters) for name, weight in weights.items()
     }
     if parameters.granularity == "n:m":
-        return {name: _n_of_m(each, parameters.n, parameters.m) for name, each in scores.items()}
+        return {name: n_of_m(each, parameters.n, parameters.m) for name, each in scores.items()}
     if parameters.granularity == "block":
         tall, wide = parameters.block
-        blocks = {name: _block_means(each, tall, wide) for name, each in scores.items()}
+        blocks = {name: block_means(each, tall, wide) for name, each in scores.items()}
         kept = _smallest_away(blocks, parameters.scope, sparsity)
-        return {n: _spread(kept[n], scores[n].shape, tall, wide) for n in kept}
+        return {n: spread(kept[n], scores[n].shape, tall, wide) for n in kept}
     return _smallest_away(scores, parameters.scope, sparsity)
 
 
@@ -49,7 +49,7 @@ def _score(weight: Array, factor: Array | None, parameters: Prune) -> NDArray[np
     if parameters.criterion == "random" and factor is not None:
         return factor.astype(np.float64)
     squares = weight.astype(np.float64) ** 2
-    if parameters.criterion in ("auto", "lamp"):
+    if parameters.criterion in ("auto", "lamp", "obc"):
         return layer_adaptive(squares)
     return squares if factor is None else squares * factor
 
@@ -59,15 +59,16 @@ def _smallest_away(
 ) -> dict[str, Mask]:
     """Return what stays when the smallest scores go, of each layer or of all together."""
     if scope == "layer":
-        return {name: _largest(each, sparsity) for name, each in scores.items()}
+        return {name: largest(each, sparsity) for name, each in scores.items()}
     flat = np.concatenate([each.reshape(-1) for each in scores.values()])
-    kept = _largest(flat, sparsity)
+    kept = largest(flat, sparsity)
     ends = np.cumsum([each.size for each in scores.values()])[:-1]
     parts = np.split(kept, ends)
     return {n: k.reshape(s.shape) for (n, s), k in zip(scores.items(), parts, strict=True)}
 
 
-def _largest(scores: NDArray[np.float64], sparsity: float) -> Mask:
+def largest(scores: NDArray[np.float64], sparsity: float) -> Mask:
+    """Keep all but the smallest scores; exactly the asked share goes."""
     flat = scores.reshape(-1)
     kept = np.ones(flat.size, np.bool_)
     count = round(sparsity * flat.size)
@@ -76,7 +77,7 @@ def _largest(scores: NDArray[np.float64], sparsity: float) -> Mask:
     return kept.reshape(scores.shape)
 
 
-def _n_of_m(scores: NDArray[np.float64], n: int, m: int) -> Mask:
+def n_of_m(scores: NDArray[np.float64], n: int, m: int) -> Mask:
     """Keep the n largest of each m neighbouring inputs; a rest shorter than m stays whole."""
     kept = np.ones(scores.shape, np.bool_)
     whole = scores.shape[1] // m * m
@@ -88,7 +89,7 @@ def _n_of_m(scores: NDArray[np.float64], n: int, m: int) -> Mask:
     return kept
 
 
-def _block_means(scores: NDArray[np.float64], tall: int, wide: int) -> NDArray[np.float64]:
+def block_means(scores: NDArray[np.float64], tall: int, wide: int) -> NDArray[np.float64]:
     """Return the mean of each block of outputs and inputs, the kernel included."""
     plane = scores.reshape(*scores.shape[:2], -1).mean(axis=2)
     rows, columns = np.arange(0, plane.shape[0], tall), np.arange(0, plane.shape[1], wide)
@@ -98,6 +99,7 @@ def _block_means(scores: NDArray[np.float64], tall: int, wide: int) -> NDArray[n
     return np.asarray(sums / np.outer(heights, widths))
 
 
-def _spread(blocks: Mask, shape: tuple[int, ...], tall: int, wide: int) -> Mask:
+def spread(blocks: Mask, shape: tuple[int, ...], tall: int, wide: int) -> Mask:
+    """Return what each weight does from what its block does."""
     plane = blocks.repeat(tall, axis=0).repeat(wide, axis=1)[: shape[0], : shape[1]]
     return np.broadcast_to(plane.reshape(*shape[:2], *[1] * (len(shape) - 2)), shape).copy()
