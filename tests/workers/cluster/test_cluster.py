@@ -62,6 +62,12 @@ def test_sixteen_values_for_a_normal_distribution_are_as_good_as_they_can_be() -
     assert _error(values, codebook(values, 16, zero=False)) < 1.02 * 0.009497
 
 
+def test_the_few_values_far_out_of_a_layer_get_centres_of_their_own() -> None:
+    """Student's distribution of three degrees: the error was 28 dB below the values, not 42."""
+    values = np.random.default_rng(0).standard_t(3, 20_000).astype(np.float32)
+    assert _error(values, codebook(values, 256, zero=False)) < 1e-4 * float((values**2).mean())
+
+
 def test_few_values_are_kept_as_they_are_and_a_zero_stays_zero() -> None:
     few = np.array([3.0, -1.0, 3.0, 0.5], np.float32)
     np.testing.assert_array_equal(codebook(few, 16, zero=False), [-1.0, 0.5, 3.0])

@@ -1,5 +1,6 @@
 """k-means of numbers on a line: arrays in, arrays out."""
 
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,6 @@ from numpy.typing import NDArray
 
 _ROUNDS = 100
 _TOLERANCE = 1e-6
-_BINS = 4096
 
 
 def codebook(
@@ -15,9 +15,9 @@ def codebook(
 ) -> NDArray[np.float32]:
     """Return the centres that values are nearest to, sorted; fewer where values are few.
 
-    Lloyd's algorithm, from centres as dense as the cube root of the values' density, which is best
-    for many centres (Panter & Dite 1951). On a line a cluster is a stretch of the sorted values, so
-    that a round costs no more than finding its ends.
+    Lloyd's algorithm, from clusters of about the same error, which are best where there are many
+    (Gersho 1979). On a line a cluster is a stretch of the sorted values, so that a round costs no
+    more than finding its ends.
 
     Args:
         values: of any shape, finite.
@@ -48,11 +48,30 @@ def codebook(
 
 
 def _start(ordered: NDArray[np.float64], clusters: int) -> NDArray[np.float64]:
-    counts, edges = np.histogram(ordered, bins=_BINS)
-    share = np.concatenate([[0.0], np.cumsum(np.cbrt(counts))])
-    places = (np.arange(clusters) + 0.5) / clusters * share[-1]
-    start: NDArray[np.float64] = np.interp(places, share, edges)
-    return start
+    """Cut the stretch of the greatest squared error at its mean, until there are enough.
+
+    The few values far out get centres of their own: Lloyd's algorithm would not bring any there.
+    """
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    squares = np.concatenate([[0.0], np.cumsum(ordered**2)])
+    stretches: list[tuple[float, float, int, int]] = []
+
+    def mean(first: int, end: int) -> float:
+        return float(sums[end] - sums[first]) / (end - first)
+
+    def add(first: int, end: int) -> None:
+        spread = float(ordered[end - 1] - ordered[first])  # decides where errors are rounded off
+        error = float(squares[end] - squares[first]) - (end - first) * mean(first, end) ** 2
+        heappush(stretches, (-error if spread else 0.0, -spread, first, end))
+
+    add(0, len(ordered))
+    while len(stretches) < clusters:
+        _, _, first, end = heappop(stretches)
+        middle = int(np.searchsorted(ordered, mean(first, end)))
+        middle = min(max(middle, first + 1), end - 1)
+        add(first, middle)
+        add(middle, end)
+    return np.sort([mean(first, end) for _, _, first, end in stretches])
 
 
 def nearest(values: NDArray[np.floating[Any]], centres: NDArray[np.float32]) -> NDArray[np.uint8]:
