@@ -74,19 +74,19 @@ SUBJECTS: Mapping[str, Subject] = {
     ),
 }
 _BITS = ("int8", "int4")
-_SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-_ZEROS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-_EMBEDDINGS = ["Gemm", "MatMul", "Gather"]
+_LITTLE = (0.05, 0.1, 0.2)
+_SOME = (0.1, 0.2, 0.3)
+_ZEROS = (0.2, 0.4, 0.6)
 WAYS: Mapping[str, Way] = {
     "float16": Way({"method": "quantize", "mode": "float16"}),
     "dynamic": Way({"method": "quantize", "mode": "dynamic"}, "weights", _BITS),
-    "dynamic, embeddings": Way(
-        {"method": "quantize", "mode": "dynamic", "operators": _EMBEDDINGS},
+    "static": Way({"method": "quantize", "mode": "static"}, "weights", _BITS),
+    "static, embeddings": Way(
+        {"method": "quantize", "mode": "static", "operators": ["Gemm", "MatMul", "Gather"]},
         "weights",
         _BITS,
         ("MiniLM",),
     ),
-    "static": Way({"method": "quantize", "mode": "static"}, "weights", _BITS),
     "weight_only int8": Way({"method": "quantize", "mode": "weight_only"}),
     **{
         f"weight_only int4 {algorithm}": Way(
@@ -96,11 +96,11 @@ WAYS: Mapping[str, Way] = {
     },
     "cluster": Way({"method": "cluster"}, "clusters", (256, 16, 8)),
     "unstructured": Way({"method": "prune", "granularity": "unstructured"}, "sparsity", _ZEROS),
-    "low_rank": Way({"method": "low_rank"}, "ratio", _SHARES),
-    "channel": Way({"method": "prune"}, "ratio", _SHARES),
+    "low_rank": Way({"method": "low_rank"}, "ratio", _LITTLE),
+    "channel": Way({"method": "prune"}, "ratio", _LITTLE),
     "qat": Way({"method": "quantize", "mode": "qat", "recover": RECOVER}, "weights", _BITS),
-    "channel, trained": Way({"method": "prune", "recover": RECOVER}, "ratio", _SHARES),
-    "low_rank, trained": Way({"method": "low_rank", "recover": RECOVER}, "ratio", _SHARES),
+    "channel, trained": Way({"method": "prune", "recover": RECOVER}, "ratio", _SOME),
+    "low_rank, trained": Way({"method": "low_rank", "recover": RECOVER}, "ratio", _SOME),
     "unstructured, trained": Way(
         {"method": "prune", "granularity": "unstructured", "recover": RECOVER}, "sparsity", _ZEROS
     ),
