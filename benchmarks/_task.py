@@ -8,7 +8,6 @@ others, ``tested`` by the 10,000 that are there for tests.
 import gzip
 import hashlib
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from app.domain.directory import ARTIFACTS, DATASET, ORDER, RESULT, UPLOAD, Result
 from app.domain.reports import Measures, Report
+from benchmarks._cache import CACHE
 from benchmarks._networks import resnet, small_mobilenet_v2
 from workers.compression.__main__ import main as engine
 from workers.compression.context import Samples
@@ -40,7 +40,6 @@ _EPOCHS, _PEAK_RATE, _WEIGHT_DECAY = 12, 0.01, 0.01
 _TRAINING = (_EPOCHS, _PEAK_RATE, _WEIGHT_DECAY, BATCH, AUGMENT)
 
 _PACKAGED = Path("/usr/share/datasets/fashion-mnist")
-_CACHE = Path(os.environ.get("PLANISH_BENCH_CACHE", Path.home() / ".cache/planish-bench"))
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "resnet8": lambda: resnet(1, channels=1),
@@ -119,10 +118,10 @@ def kept(name: str, make: Callable[[Path], None], **facts: Any) -> Path:
         facts: what it depends on, beside the images, the seed and torch.
     """
     known = json.dumps([SEED, SAMPLES, torch.__version__, facts], sort_keys=True, default=str)
-    path = _CACHE / f"{hashlib.sha256(known.encode()).hexdigest()[:12]}-{name}"
+    path = CACHE / f"{hashlib.sha256(known.encode()).hexdigest()[:12]}-{name}"
     if not path.exists():
-        _CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
+        CACHE.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
             make(Path(scratch) / name)
             (Path(scratch) / name).rename(path)
     return path
@@ -142,7 +141,7 @@ def _read(part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the images of ``train`` or ``t10k``, float ``[N, 1, 32, 32]`` to 1, and classes."""
     found = list[NDArray[np.uint8]]()
     for kind, header in (("images-idx3", 16), ("labels-idx1", 8)):
-        for directory in (_CACHE / "fashion-mnist", _PACKAGED):
+        for directory in (CACHE / "fashion-mnist", _PACKAGED):
             path = directory / f"{part}-{kind}-ubyte.gz"
             if path.exists():
                 raw = gzip.decompress(path.read_bytes())
@@ -151,7 +150,7 @@ def _read(part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         else:
             sys.exit(
                 "The images are missing: install Debian's package dataset-fashion-mnist, or put"
-                f" its files into {_CACHE / 'fashion-mnist'}."
+                f" its files into {CACHE / 'fashion-mnist'}."
             )
     framed = np.pad(found[0].reshape(-1, 1, 28, 28), ((0, 0), (0, 0), (2, 2), (2, 2)))
     return framed.astype(np.float32) / np.float32(255), found[1].astype(np.int64)

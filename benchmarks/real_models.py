@@ -27,7 +27,7 @@ SEED = 0
 THREADS = 1
 LOSS = 1.0
 """Points of what counts that may be lost."""
-RECOVER = {"minutes": 4}
+RECOVER = {"minutes": 3}
 
 Figures = dict[str, Any]
 
@@ -81,6 +81,7 @@ WAYS: Mapping[str, Way] = {
     "float16": Way({"method": "quantize", "mode": "float16"}),
     "dynamic": Way({"method": "quantize", "mode": "dynamic"}, "weights", _BITS),
     "static": Way({"method": "quantize", "mode": "static"}, "weights", _BITS),
+    "static, extremes": Way({"method": "quantize", "mode": "static", "ranges": "minmax"}),
     "static, embeddings": Way(
         {"method": "quantize", "mode": "static", "operators": ["Gemm", "MatMul", "Gather"]},
         "weights",
@@ -95,15 +96,12 @@ WAYS: Mapping[str, Way] = {
         for algorithm in ("rtn", "hqq", "gptq")
     },
     "cluster": Way({"method": "cluster"}, "clusters", (256, 16, 8)),
-    "unstructured": Way({"method": "prune", "granularity": "unstructured"}, "sparsity", _ZEROS),
     "low_rank": Way({"method": "low_rank"}, "ratio", _LITTLE),
     "channel": Way({"method": "prune"}, "ratio", _LITTLE),
     "qat": Way({"method": "quantize", "mode": "qat", "recover": RECOVER}, "weights", _BITS),
     "channel, trained": Way({"method": "prune", "recover": RECOVER}, "ratio", _SOME),
     "low_rank, trained": Way({"method": "low_rank", "recover": RECOVER}, "ratio", _SOME),
-    "unstructured, trained": Way(
-        {"method": "prune", "granularity": "unstructured", "recover": RECOVER}, "sparsity", _ZEROS
-    ),
+    "unstructured": Way({"method": "prune", "granularity": "unstructured"}, "sparsity", _ZEROS),
 }
 
 
