@@ -41,6 +41,7 @@ Row = Mapping[str, float]
 
 def main() -> None:
     bars, jobs = list[Bar](), dict[str, dict[str, Row]]()
+    rates = dict[str, dict[str, float | None]]()
     for network in NETWORKS:
         rate = max(RATES, key=lambda rate: tested(theirs(network, "group", TIMES[0], rate)))
         own = max(OUR_RATES, key=lambda rate: tested(ours(network, 1 - 1 / TIMES[0], "macs", rate)))
@@ -51,13 +52,15 @@ def main() -> None:
             files[_label("ours", times)] = ours(network, 1 - 1 / times, "macs", own)
         for share in LATENCIES:
             files[f"ours, {share:.0%} less time"] = ours(network, share, "latency", own)
+        rates[network] = {"theirs": rate, "ours": own}
         jobs[network] = rows = figures(files)
         print(f"{network}, {EPOCHS} epochs; theirs at a rate of {rate}, ours at {own or 'its own'}")
         for label, each in rows.items():
             show(label, each)
         for times in TIMES:
             bars += compare(network, rows, times)
-    conclude("prune", bars, seed=_task.SEED, epochs=EPOCHS, images=_task.SAMPLES, jobs=jobs)
+    facts = {"epochs": EPOCHS, "images": _task.SAMPLES, "rates": rates}
+    conclude("prune", bars, seed=_task.SEED, **facts, jobs=jobs)
 
 
 def theirs(network: str, pruner: str, times: float, rate: float) -> Path:
