@@ -1,6 +1,7 @@
 """What recovery promises to the methods that call it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,22 @@ def test_a_graph_that_is_right_already_is_left_as_it_is(mlp: Path) -> None:
     before = nets.weights(model)
     recover(model, Recover(epochs=2, learning_rate=1.0), nets.context(mlp, X), silent)
     assert all(np.array_equal(before[name], each) for name, each in nets.weights(model).items())
+
+
+def test_a_training_that_gets_better_late_is_not_ended_early(mlp: Path) -> None:
+    """Half of the epochs may be worse than the start, as long as they get better."""
+    losses = list[float]()
+
+    def note(name: str, value: float, _epoch: int | None) -> None:
+        if name == "validation_loss":
+            losses.append(value)
+
+    model = nets.damaged(mlp, 0.05)
+    before = nets.error(model, mlp, X)
+    wish = Recover(epochs=14, learning_rate=0.02)
+    model = recover(model, wish, replace(nets.context(mlp, X), tell=note), silent)
+    assert min(losses[1:8]) > losses[0]
+    assert nets.error(model, mlp, X) < before / 2
 
 
 def test_zeros_of_a_sparse_weight_stay(mlp: Path) -> None:

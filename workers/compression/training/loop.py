@@ -61,6 +61,8 @@ class _State:
     """It went astray, and started again."""
     best: tuple[float, float] = (math.inf, math.inf)
     """Metric, or loss again, and loss: less is better."""
+    recent: tuple[float, float] = (math.inf, math.inf)
+    """The best of the epochs: the state before training is no bar to them while they get better."""
     stale: int = 0
     """Epochs since then."""
     loss: float = 0.0
@@ -146,7 +148,9 @@ class _Training:
             return True
         self._put(checkpoint.part(tensors, "now"))
         optimizers.load_moments(self._optimizer, checkpoint.part(tensors, "moments"))
-        self._state = _State(**facts["state"] | {"best": tuple(facts["state"]["best"])})
+        state = facts["state"]
+        keys = {name: tuple(state[name]) for name in ("best", "recent")}
+        self._state = _State(**state | keys)
         if self._state.step:
             self._constrain(self.done)  # a constraint with a memory gets it back
         return False
@@ -188,7 +192,13 @@ class _Training:
         self._put(self._best)
         self._optimizer = optimizers.make(self._wish.optimizer, self._task)
         self._state = replace(
-            state, step=0, rate=state.rate * _SLOWER, slowed=True, stale=0, loss=0.0
+            state,
+            step=0,
+            rate=state.rate * _SLOWER,
+            slowed=True,
+            recent=(math.inf, math.inf),
+            stale=0,
+            loss=0.0,
         )
 
     def finish(self) -> None:
@@ -205,7 +215,7 @@ class _Training:
         if self._task.settled == 0:
             self._judge(epoch=0)
         self._state.rate = self._wish.learning_rate or optimizers.find_rate(
-            self._wish.optimizer, self._trial
+            self._wish.optimizer, self._validated()[0], self._trial
         )
         self._optimizer = optimizers.make(self._wish.optimizer, self._task)
 
@@ -276,10 +286,12 @@ class _Training:
             metric = self._task.metric[0]
             self._context.tell(f"validation_{metric}", figure, epoch)
             key = (figure if metric in ERRORS else -figure, loss)
-        self._state.stale += 1
-        if math.isfinite(loss) and key < self._state.best:
-            self._state.best, self._state.stale = key, 0
-            self._best = self._copy()
+        state = self._state
+        state.stale += 1
+        if math.isfinite(loss) and key < state.best:
+            state.best, self._best = key, self._copy()
+        if epoch and key < state.recent:
+            state.recent, state.stale = key, 0
 
     @torch.no_grad()
     def _validated(self) -> tuple[float, float | None]:

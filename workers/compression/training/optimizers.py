@@ -12,7 +12,11 @@ Name = Literal["adamw", "sgd"]
 
 _FIRST: dict[Name, float] = {"adamw": 1e-3, "sgd": 3e-2}
 _FACTOR = 10**0.5
-_MOST_TRIALS = 6
+_MOST_TRIALS = 5
+"""After the first."""
+_BEARABLE, _BEARABLE_AT_ZERO = 2.0, 0.1
+"""What a trial may leave behind: times the loss before training, and more. Losses are in nats, or
+parts of a variance."""
 
 
 def make(name: Name, task: Task) -> torch.optim.Optimizer:
@@ -52,24 +56,32 @@ def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def find_rate(name: Name, loss_after: Callable[[float], float]) -> float:
-    """Return the learning rate that is best over a short trial.
+def find_rate(name: Name, start: float, loss_after: Callable[[float], float]) -> float:
+    """Return the largest learning rate that is no danger, by short trials.
 
-    From the optimizer's usual rate by factors of √10 upwards while that helps, else downwards.
+    A trial says little about what is best in the end: it is over before a larger rate has repaired
+    what its first steps broke, and would always favour the smallest. So the optimizer's usual rate
+    is taken, or one that is larger by factors of √10 while that helps already; smaller ones only
+    while a trial leaves the loss far above what it was.
 
     Args:
         name: of the optimizer.
+        start: the loss before training.
         loss_after: the loss after a trial at a rate; infinite where it went astray.
     """
-    best = _FIRST[name]
-    least, trials = loss_after(best), 1
-    for factor in (_FACTOR, 1 / _FACTOR):
-        start = best
-        while trials < _MOST_TRIALS:
-            loss, trials = loss_after(best * factor), trials + 1
-            if not loss < least:
+    rate = _FIRST[name]
+    loss = loss_after(rate)
+    bearable = _BEARABLE * start + _BEARABLE_AT_ZERO
+    if loss > bearable:
+        for _ in range(_MOST_TRIALS):
+            rate /= _FACTOR
+            if loss_after(rate) <= bearable:
                 break
-            best, least = best * factor, loss
-        if best != start:
-            break
-    return best
+        return rate
+    if loss < start:
+        for _ in range(_MOST_TRIALS):
+            larger = loss_after(rate * _FACTOR)
+            if not larger < loss:
+                break
+            rate, loss = rate * _FACTOR, larger
+    return rate
