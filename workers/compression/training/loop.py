@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from app.domain.problems import StepFailed
-from app.domain.reports import ERRORS
 from app.domain.steps.recover import Recover
 from workers.compression.context import Context
 from workers.compression.measure.quality import Score
 from workers.compression.schedules import warm_up_cosine
 from workers.compression.training import checkpoint, optimizers
+from workers.compression.training.choice import Choice
 from workers.compression.training.feed import Feed
 from workers.compression.training.portions import batch_size, divide
 from workers.compression.training.task import Task
@@ -59,10 +59,9 @@ class _State:
     """The peak of the learning rate."""
     slowed: bool = False
     """It went astray, and started again."""
-    best: tuple[float, float] = (math.inf, math.inf)
-    """Metric, or loss again, and loss: less is better."""
-    recent: tuple[float, float] = (math.inf, math.inf)
-    """The best of the epochs: the state before training is no bar to them while they get better."""
+    choice: Choice = field(default_factory=Choice)
+    recent: float = math.inf
+    """The least loss of an epoch; the state before training is no bar to them."""
     stale: int = 0
     """Epochs since then."""
     loss: float = 0.0
@@ -84,8 +83,8 @@ def train(
     """Train until the epochs or the minutes are over, or nothing gets better; keep the best state.
 
     A tenth of the training samples is set aside to choose the best state, the one before training
-    included: the result is never worse on them than what was given. A state on disk is gone on
-    from, also a finished one.
+    included: the result is not worse on them than what was given, but by chance. A state on disk is
+    gone on from, also a finished one.
 
     Args:
         task: what is trained.
@@ -149,8 +148,7 @@ class _Training:
         self._put(checkpoint.part(tensors, "now"))
         optimizers.load_moments(self._optimizer, checkpoint.part(tensors, "moments"))
         state = facts["state"]
-        keys = {name: tuple(state[name]) for name in ("best", "recent")}
-        self._state = _State(**state | keys)
+        self._state = _State(**state | {"choice": Choice(**state["choice"])})
         if self._state.step:
             self._constrain(self.done)  # a constraint with a memory gets it back
         return False
@@ -196,14 +194,14 @@ class _Training:
             step=0,
             rate=state.rate * _SLOWER,
             slowed=True,
-            recent=(math.inf, math.inf),
+            recent=math.inf,
             stale=0,
             loss=0.0,
         )
 
     def finish(self) -> None:
         """Leave the best state in the parameters, and on disk as finished."""
-        if not math.isfinite(self._state.best[0]):
+        if not self._state.choice.made:
             self._constrain(1.0)
             self._best = self._copy()
         self._put(self._best)
@@ -279,19 +277,17 @@ class _Training:
 
     def _judge(self, epoch: int) -> None:
         """Judge the state on the samples that are set aside, and keep it if it is the best."""
+        state, metric = self._state, None
         loss, figure = self._validated()
         self._context.tell("validation_loss", loss, epoch)
-        key = (loss, loss)
         if figure is not None and self._task.metric is not None:
-            metric = self._task.metric[0]
-            self._context.tell(f"validation_{metric}", figure, epoch)
-            key = (figure if metric in ERRORS else -figure, loss)
-        state = self._state
+            metric = self._task.metric[0], figure
+            self._context.tell(f"validation_{metric[0]}", figure, epoch)
+        if state.choice.takes(loss, metric, len(self._validation)):
+            self._best = self._copy()
         state.stale += 1
-        if math.isfinite(loss) and key < state.best:
-            state.best, self._best = key, self._copy()
-        if epoch and key < state.recent:
-            state.recent, state.stale = key, 0
+        if epoch and loss < state.recent:
+            state.recent, state.stale = loss, 0
 
     @torch.no_grad()
     def _validated(self) -> tuple[float, float | None]:

@@ -1,0 +1,54 @@
+"""Which of the states that a training passes is kept."""
+
+import math
+from dataclasses import dataclass
+
+from app.domain.reports import ERRORS, Metric
+
+
+@dataclass
+class Choice:
+    """The best state so far.
+
+    Shares of right answers are coarse: of a few hundred samples a point is chance. Those within one
+    standard error of the highest are taken as equal, as Breiman et al. (1984) prune trees, and the
+    loss decides, which counts how right each answer is.
+    """
+
+    peak: float = -math.inf
+    """The best figure of any state; more is better."""
+    figure: float = -math.inf
+    loss: float = math.inf
+
+    @property
+    def made(self) -> bool:
+        """Whether a state is kept at all."""
+        return math.isfinite(self.loss)
+
+    def takes(self, loss: float, metric: tuple[Metric, float] | None, samples: int) -> bool:
+        """Return whether a state is better than the one that is kept; remember it if so.
+
+        Args:
+            loss: on the samples that judge; a state without a finite one is never kept.
+            metric: on the same samples; without one the loss alone decides.
+            samples: their number.
+        """
+        if not math.isfinite(loss):
+            return False
+        figure, chance = _figure(loss, metric, samples)
+        self.peak = max(self.peak, figure)
+        least = self.peak - chance
+        if figure < least or (self.figure >= least and loss >= self.loss):
+            return False
+        self.figure, self.loss = figure, loss
+        return True
+
+
+def _figure(loss: float, metric: tuple[Metric, float] | None, samples: int) -> tuple[float, float]:
+    """Return a number of which more is better, and its standard error where it is a share."""
+    if metric is None:
+        return -loss, 0.0
+    name, value = metric
+    if name in ERRORS:
+        return -value, 0.0
+    return value, math.sqrt(max(value * (1 - value), 0.0) / samples)
