@@ -74,7 +74,7 @@ SUBJECTS: Mapping[str, Subject] = {
     ),
 }
 _BITS = ("int8", "int4")
-_LITTLE = (0.05, 0.1, 0.2)
+_LITTLE = (0.05, 0.1, 0.2, 0.3)
 _SOME = (0.1, 0.2, 0.3)
 _ZEROS = (0.2, 0.4, 0.6)
 WAYS: Mapping[str, Way] = {
@@ -100,7 +100,7 @@ WAYS: Mapping[str, Way] = {
     "channel": Way({"method": "prune"}, "ratio", _LITTLE),
     "qat": Way({"method": "quantize", "mode": "qat", "recover": RECOVER}, "weights", _BITS),
     "channel, trained": Way({"method": "prune", "recover": RECOVER}, "ratio", _SOME),
-    "low_rank, trained": Way({"method": "low_rank", "recover": RECOVER}, "ratio", _SOME),
+    "low_rank, trained": Way({"method": "low_rank", "recover": RECOVER}, "ratio", (0.2,)),
     "unstructured": Way({"method": "prune", "granularity": "unstructured"}, "sparsity", _ZEROS),
 }
 
