@@ -213,9 +213,17 @@ class _Training:
         if self._task.settled == 0:
             self._judge(epoch=0)
         self._state.rate = self._wish.learning_rate or optimizers.find_rate(
-            self._wish.optimizer, self._validated()[0], self._trial
+            self._wish.optimizer, self._held(), self._trial
         )
         self._optimizer = optimizers.make(self._wish.optimizer, self._task)
+
+    def _held(self) -> float:
+        """Return the loss before training, with weights where they must be."""
+        start = self._copy()
+        self._constrain(0.0)
+        loss = self._validated()[0]
+        self._put(start)
+        return loss
 
     def _trial(self, rate: float) -> float:
         """Return the loss after a few steps at a rate, from the start and back to it."""
