@@ -34,6 +34,7 @@ conformance: $(READY)  ## the ONNX backend node tests through the executor, by o
 	$(BIN)/python -W ignore -m tests.workers.executor.conformance
 
 bench: $(READY)  ## the benchmarks, one after the other; each prints a table
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'
 	@for file in benchmarks/[!_]*.py; do \
 	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit 1; done
 
