@@ -37,6 +37,7 @@ THREADS = 1
 BATCH = 64
 AUGMENT = ("flip",)
 _EPOCHS, _PEAK_RATE, _WEIGHT_DECAY = 12, 0.01, 0.01
+_TEACHER_EPOCHS, _TEACHER_IMAGES = 4, 48_000
 _TRAINING = (_EPOCHS, _PEAK_RATE, _WEIGHT_DECAY, BATCH, AUGMENT)
 
 _PACKAGED = Path("/usr/share/datasets/fashion-mnist")
@@ -192,6 +193,13 @@ def module(name: str) -> nn.Module:
     return network
 
 
+def _engine_sees() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the images and classes that the engine trains on."""
+    with np.load(dataset()) as arrays:
+        seen = split(SAMPLES, arrays["targets"], SEED).train
+        return arrays["image"][seen], arrays["targets"][seen]
+
+
 def export(network: nn.Module, path: Path) -> None:
     """Write a network as ONNX whose batch is dynamic."""
     torch.onnx.export(
@@ -207,14 +215,34 @@ def export(network: nn.Module, path: Path) -> None:
     )
 
 
-def train(network: nn.Module, epochs: int, peak_rate: float) -> None:
-    """Train on what the engine trains on: AdamW, one cycle of the learning rate, labels."""
+def teacher() -> Path:
+    """Return a ResNet-20 that has seen ten times the images that the engine sees."""
+
+    def make(path: Path) -> None:
+        torch.manual_seed(SEED)
+        network = NETWORKS["resnet20"]()
+        train(network, _TEACHER_EPOCHS, _PEAK_RATE, _TEACHER_IMAGES)
+        export(network, path)
+
+    return kept("teacher.onnx", make, epochs=_TEACHER_EPOCHS, images=_TEACHER_IMAGES)
+
+
+def train(
+    network: nn.Module, epochs: int, peak_rate: float, images_seen: int | None = None
+) -> None:
+    """Train with AdamW, one cycle of the learning rate, on labels.
+
+    Args:
+        network: changed in place.
+        epochs: passes over the images.
+        peak_rate: the learning rate at its highest.
+        images_seen: the first so many; by default those that the engine trains on.
+    """
     torch.manual_seed(SEED)
     torch.set_num_threads(THREADS)
     random = np.random.default_rng(SEED)
-    with np.load(dataset()) as arrays:
-        seen = split(SAMPLES, arrays["targets"], SEED).train
-        images, targets = (torch.from_numpy(arrays[key][seen]) for key in ("image", "targets"))
+    arrays = _engine_sees() if images_seen is None else _read("train")
+    images, targets = (torch.from_numpy(each[:images_seen]) for each in arrays)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch: tensors only
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=_WEIGHT_DECAY)

@@ -1,39 +1,45 @@
 """A whole pipeline: at least 10 times smaller and 3 times faster at no more than a point lost."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from benchmarks._report import Bar, conclude
-from benchmarks._task import SEED, accuracy, compress, row, show, trained
+from benchmarks._task import SEED, accuracy, compress, row, show, tested, trained
 
-NETWORK = "resnet8"
+NETWORK = "resnet20"
 STEPS: list[dict[str, Any]] = [
     {
         "method": "prune",
-        "ratio": 0.7,
-        "of": "parameters",
-        "recover": {"epochs": 12, "augment": ["flip"]},
+        "ratio": 0.68,
+        "of": "latency",
+        "recover": {"epochs": 24, "augment": ["flip"]},
     },
     {
         "method": "quantize",
         "mode": "qat",
         "weights": "int4",
         "activations": "none",
-        "recover": {"epochs": 2},
+        "recover": {"epochs": 4, "augment": ["flip"]},
     },
 ]
-"""Activations stay float: in eight bits, the network pruned as far was slower still."""
+"""Activations stay float: eight bits save no time in layers as narrow as these are in the end."""
 
 
 def main() -> None:
-    report = compress(trained(NETWORK), STEPS)
+    original = trained(NETWORK)
+    with tempfile.TemporaryDirectory(prefix="planish-bench-") as scratch:
+        result = Path(scratch) / "result.onnx"
+        report = compress(original, STEPS, keep=result)
+        figures = {"accuracy": tested(result), "original_accuracy": tested(original)}
     for step in report.step_reports:
         after = step.after
         print(
             f"{step.method:10} {accuracy(after):6.2f} % {after.size_bytes:8} bytes"
             f" {after.macs:10} MACs {after.latency_ms:.3f} ms"
         )
-    found = row(report)
-    show("the whole pipeline", found)
+    found = row(report) | figures
+    show("the whole pipeline, on the test images", found)
     lost = found["original_accuracy"] - found["accuracy"]
     bars = [
         Bar("smaller", "times", found["size_ratio"], 10, "at least"),
