@@ -22,9 +22,19 @@ from workers.compression.context import Context, Samples
 from workers.compression.executor import Executor, build, write_back
 from workers.compression.graph.load import load
 from workers.compression.measure import quality
+from workers.compression.renormalise import LEAST_RUN, Renormalised, candidates
 from workers.compression.teacher import Answers, answers, probe
 from workers.compression.trainable import measured
-from workers.compression.training import Batch, Feed, Outputs, Task, feed_for, train
+from workers.compression.training import (
+    Batch,
+    Feed,
+    Outputs,
+    Task,
+    batch_size,
+    divide,
+    feed_for,
+    train,
+)
 
 Constrain = Callable[[Executor, float], None]
 """Puts weights back to where they must be; told the share of the training that is done."""
@@ -74,23 +84,47 @@ def recover(
     samples = context.train
     if samples is None:
         raise StepFailed("Training needs a dataset: name one, or leave 'recover' out.")
+    torch.set_num_threads(context.threads)  # sums depend on it
     executor = build(model).to(context.device)
-    parameters = trained(model, executor, rates or {})
     feed = feed_for(model, executor, samples, context.device, wish.augment)
+    lent = None
+    if not rates and constrain is None and _normalises(model, feed, wish, context):
+        lent = Renormalised(model, feed)
+        executor = build(lent.model).to(context.device)
+        feed = feed_for(model, executor, samples, context.device, wish.augment)
+    learner = lent.model if lent else model
+    parameters = trained(learner, executor, rates or {})
+    statistics = {name: executor.weight(name) for name in lent.statistics} if lent else {}
     metric = quality.infer(samples.targets, context.evaluate.metric)
     task = Task(
-        parameters=parameters,
-        forward=executor,
+        parameters=parameters | statistics,
+        forward=lent.learning(executor, context.device) if lent else executor,
         loss=_loss(model, executor, feed, wish, context, teacher or context.original),
         rates={name: factor for name, factor in (rates or {}).items() if name in parameters},
         constrain=holding(executor, parameters, constrain),
         settled=settled,
         metric=(metric, judged(model, context.evaluate)) if metric else None,
-        exact=any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.graph),
+        exact=_is_exact(model),
+        normalised=lent is not None,
     )
     train(task, feed, wish, context, advance, name)
-    write_back(executor, model)
+    write_back(executor, learner)
+    if lent:
+        lent.fold(model)
     return model
+
+
+def _normalises(model: ir.Model, feed: Feed, wish: Recover, context: Context) -> bool:
+    """Return whether normalisation is put back: for classes, by batches that are large enough."""
+    rows, _ = divide(feed, context.seed)
+    run = min(feed.size, batch_size(feed, wish, len(rows)))
+    classes = default_loss(feed.samples) == "both"
+    return classes and run >= LEAST_RUN and not _is_exact(model) and bool(candidates(model))
+
+
+def _is_exact(model: ir.Model) -> bool:
+    """Return whether a graph is trained through its rounding."""
+    return any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.graph)
 
 
 def default_loss(samples: Samples) -> Loss:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from workers.compression.training.optimizers import find_rate
+from workers.compression.training.optimizers import find_rate, rewound
 
 
 def test_the_usual_rate_is_taken_where_a_trial_bears_it() -> None:
@@ -23,6 +23,12 @@ def test_a_rate_that_breaks_the_model_is_not_taken() -> None:
     after = {1e-3: math.inf, 3.2e-4: 5.0, 1e-4: 0.9}
     found = find_rate("adamw", 0.5, lambda rate: _nearest(after, rate))
     assert found == pytest.approx(1e-4)
+
+
+def test_the_rate_of_a_training_from_the_start_takes_time_to_come_back_from() -> None:
+    assert [rewound("adamw", steps) for steps in (50, 399, 400)] == [
+        None, pytest.approx(3.16e-3, rel=0.01), pytest.approx(1e-2)
+    ]  # fmt: skip
 
 
 def test_trials_come_to_an_end() -> None:

@@ -11,6 +11,17 @@ outputs. See ``workers.compression.recovery`` for the whole of it around a graph
 
 from workers.compression.training.feed import Batch, Feed, Forward, Outputs, feed_for
 from workers.compression.training.loop import train
+from workers.compression.training.portions import batch_size, divide
 from workers.compression.training.task import Task
 
-__all__ = ["Batch", "Feed", "Forward", "Outputs", "Task", "feed_for", "train"]
+__all__ = [
+    "Batch",
+    "Feed",
+    "Forward",
+    "Outputs",
+    "Task",
+    "batch_size",
+    "divide",
+    "feed_for",
+    "train",
+]

@@ -212,10 +212,13 @@ class _Training:
         """Judge the state before training, and choose the learning rate."""
         if self._task.settled == 0:
             self._judge(epoch=0)
-        self._state.rate = self._wish.learning_rate or optimizers.find_rate(
-            self._wish.optimizer, self._held(), self._trial
-        )
+        self._state.rate = self._wish.learning_rate or self._found_rate()
         self._optimizer = optimizers.make(self._wish.optimizer, self._task)
+
+    def _found_rate(self) -> float:
+        name = self._wish.optimizer
+        known = optimizers.rewound(name, self._state.total) if self._task.normalised else None
+        return known or optimizers.find_rate(name, self._held(), self._trial)
 
     def _held(self) -> float:
         """Return the loss before training, with weights where they must be."""

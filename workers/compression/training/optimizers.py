@@ -11,6 +11,8 @@ from workers.compression.training.task import Task
 Name = Literal["adamw", "sgd"]
 
 _FIRST: dict[Name, float] = {"adamw": 1e-3, "sgd": 3e-2}
+_REWOUND = ((400, 10.0), (100, 10**0.5))
+"""Steps that a training needs, at least, to come back from so many times the usual rate."""
 _FACTOR = 10**0.5
 _MOST_TRIALS = 5
 """After the first."""
@@ -54,6 +56,23 @@ def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
         state.setdefault(int(index), {})[key] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def rewound(name: Name, steps: int) -> float | None:
+    """Return a rate of trainings from the start, for networks that are normalised by the batch.
+
+    Such weights have no scale, and bear it. What it breaks at first comes back, and more than a
+    small rate gives (learning-rate rewinding, Renda, Frankle & Carbin 2020). No short trial sees
+    that.
+
+    Args:
+        name: of the optimizer.
+        steps: of the whole training; None is returned where they are too few to come back.
+    """
+    for least, times in _REWOUND:
+        if steps >= least:
+            return _FIRST[name] * times
+    return None
 
 
 def find_rate(name: Name, start: float, loss_after: Callable[[float], float]) -> float:

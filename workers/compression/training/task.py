@@ -24,6 +24,7 @@ class Task:
             what is asked for yet.
         metric: against the targets and of which output; without, the loss alone decides.
         exact: no mixed precision, on any device.
+        normalised: whether normalisation looks at the batch, so that weights bear a large rate.
     """
 
     parameters: Mapping[str, nn.Parameter]
@@ -34,3 +35,4 @@ class Task:
     settled: float = 0.0
     metric: tuple[Metric, str] | None = None
     exact: bool = False
+    normalised: bool = False

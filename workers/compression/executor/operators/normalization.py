@@ -12,11 +12,14 @@ from workers.compression.executor.plan import Function
 
 
 def batch_normalization(node: Node) -> Function:
-    """BatchNormalization by the statistics that it is given."""
-    if node.integer("training_mode") or node.wants(1):
-        raise Unsupported("a BatchNormalization in training mode")
+    """BatchNormalization by the statistics that it is given, or in training mode by the batch's."""
+    epsilon, kept = node.real("epsilon", 1e-5), node.real("momentum", 0.9)
     node.statistics |= {3, 4}
-    return partial(_batch_normalization, node.real("epsilon", 1e-5))
+    if node.integer("training_mode"):
+        return partial(_batch_normalization_by_batch, epsilon, kept)
+    if node.wants(1):
+        raise Unsupported("a BatchNormalization that gives the statistics it is given")
+    return partial(_batch_normalization, epsilon)
 
 
 def _batch_normalization(
@@ -25,6 +28,28 @@ def _batch_normalization(
     # torch's kernels refuse statistics with a gradient
     return torch.batch_norm(
         x, scale, shift, mean.detach(), variance.detach(), False, 0.0, epsilon, True
+    )
+
+
+def _batch_normalization_by_batch(
+    epsilon: float,
+    kept: float,
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the result, and statistics with those of the batch mixed in; these have no gradient.
+
+    The variance is that of the batch itself, as ONNX has it: torch would mix in an estimate.
+    """
+    y, own, inverse = torch.native_batch_norm(x, scale, shift, None, None, True, 0.0, epsilon)
+    spread = (inverse.detach().double() ** -2 - epsilon).clamp(min=0).to(variance.dtype)
+    return (
+        y,
+        torch.lerp(own.detach().to(mean.dtype), mean.detach(), kept),
+        torch.lerp(spread, variance.detach(), kept),
     )
 
 

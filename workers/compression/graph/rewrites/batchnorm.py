@@ -23,11 +23,16 @@ def fold_batchnorm(model: ir.Model) -> int:
             each is not None and is_constant(each) for each in node.inputs[1:5]
         ):
             continue
-        scale, shift, mean, variance = (array_of(value) for value in node.inputs[1:5])
-        factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
-        fold_into(conv, node, factor, shift - mean * factor)
+        fold_into(conv, node, *affine(node))
         changes += 1
     return changes
+
+
+def affine(norm: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what a BatchNormalization multiplies by, and what it adds then, ``[channels]``."""
+    scale, shift, mean, variance = (array_of(value) for value in norm.inputs[1:5])
+    factor = scale / np.sqrt(variance + norm.attributes.get_float("epsilon", 1e-5))
+    return factor, shift - mean * factor
 
 
 def _learns(norm: ir.Node) -> bool:
