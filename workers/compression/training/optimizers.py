@@ -16,9 +16,8 @@ _REWOUND = ((400, 10.0), (100, 10**0.5))
 _FACTOR = 10**0.5
 _MOST_TRIALS = 5
 """After the first."""
-_BEARABLE, _BEARABLE_AT_ZERO = 2.0, 0.1
-"""What a trial may leave behind: times the loss before training, and more. Losses are in nats, or
-parts of a variance."""
+_BEARABLE = 2.0
+"""Times the loss before training that a trial may leave behind."""
 
 
 def make(name: Name, task: Task) -> torch.optim.Optimizer:
@@ -90,7 +89,7 @@ def find_rate(name: Name, start: float, loss_after: Callable[[float], float]) ->
     """
     rate = _FIRST[name]
     loss = loss_after(rate)
-    bearable = _BEARABLE * start + _BEARABLE_AT_ZERO
+    bearable = _BEARABLE * start
     if loss > bearable:
         for _ in range(_MOST_TRIALS):
             rate /= _FACTOR
