@@ -11,7 +11,7 @@ NETWORK = "resnet20"
 STEPS: list[dict[str, Any]] = [
     {
         "method": "prune",
-        "ratio": 0.68,
+        "ratio": 0.75,
         "of": "latency",
         "recover": {"epochs": 24, "augment": ["flip"]},
     },
