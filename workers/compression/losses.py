@@ -34,6 +34,18 @@ def are_probabilities(output: Tensor, axis: int) -> bool:
     return bool((values >= 0).all() and (sums - 1).abs().max() < 1e-3)
 
 
+def probabilities_axis(output: Tensor) -> int | None:
+    """Return the axis along which an output holds probabilities, None where there is none.
+
+    Classes are looked for in the last dimension, then in the second.
+    """
+    for axis in dict.fromkeys((output.ndim - 1, 1)):
+        several = 0 < axis < output.ndim and output.shape[axis] > 1
+        if several and are_probabilities(output, axis):
+            return axis
+    return None
+
+
 def logits(output: Tensor, axis: int, *, probabilities: bool) -> Tensor:
     """Return class scores as logits ``[positions, C]`` in float32.
 

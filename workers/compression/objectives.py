@@ -90,11 +90,7 @@ def _scores_axis(output: Tensor, targets: Tensor | None) -> int | None:
         axis = losses.class_axis(output.shape, targets.shape)
         if axis is not None:
             return axis
-    for axis in dict.fromkeys((output.ndim - 1, 1)):
-        several = 0 < axis < output.ndim and output.shape[axis] > 1
-        if several and losses.are_probabilities(output, axis):
-            return axis
-    return None
+    return losses.probabilities_axis(output)
 
 
 def _classes(name: str, axis: int, probabilities: bool) -> Term:

@@ -63,6 +63,12 @@ def fixed_batch(model: ir.Model) -> int:
     return batch if not first and isinstance(batch, int) and batch > 0 else 1
 
 
+def samples_fixed_by_inputs(model: ir.Model) -> int | None:
+    """Return how many samples the inputs' first dimensions fix a run to; None where they do not."""
+    first = [value.shape[0] for value in inputs_of(model) if value.shape]
+    return max((size for size in first if isinstance(size, int)), default=None)
+
+
 def sizes_of(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:
     """Return the dynamic dimensions' sizes in one sample of the given arrays.
 

@@ -134,6 +134,11 @@ def measure(
     )
 
 
+def macs_of_one(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> int:
+    """Return the multiply-accumulates of one sample, of the sizes that ``feeds`` have."""
+    return measure(model, graph_shapes.sizes_of(model, feeds), feeds).macs
+
+
 def weights_of(node: ir.Node) -> list[Weight]:
     """Return the stored weights and biases of a node, the bias that an Add holds included."""
     operator = operator_of(node)

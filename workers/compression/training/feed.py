@@ -12,7 +12,7 @@ from torch import Tensor
 
 from app.domain.problems import StepFailed
 from workers.compression.context import Samples
-from workers.compression.graph.shapes import inputs_of
+from workers.compression.graph.shapes import samples_fixed_by_inputs
 from workers.compression.training.augment import augment
 
 Outputs = dict[str, Tensor]
@@ -118,9 +118,9 @@ def feed_for(
         )
     if samples.whole:
         return feed
-    fixed = {v.shape[0] for v in inputs_of(model) if v.shape and isinstance(v.shape[0], int)}
-    if fixed:
-        return Feed(samples, device, max(fixed), fixed=True, kinds=feed.kinds)
+    fixed = samples_fixed_by_inputs(model)
+    if fixed is not None:
+        return Feed(samples, device, fixed, fixed=True, kinds=feed.kinds)
     if not _batches(forward, feed):
         return feed
     room = _RUN_BYTES if device == "cpu" else torch.cuda.mem_get_info(device)[0] // 2

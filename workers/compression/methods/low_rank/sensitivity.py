@@ -21,7 +21,6 @@ from workers.compression.context import Context, Samples
 from workers.compression.executor import Executor, build
 from workers.compression.graph import stats
 from workers.compression.graph.editor import Editor
-from workers.compression.graph.shapes import sizes_of
 from workers.compression.methods.low_rank.candidates import Candidate
 from workers.compression.methods.low_rank.decompositions import Factor, Slope
 from workers.compression.methods.low_rank.layers import Layer
@@ -98,7 +97,7 @@ def weighed(
 
 def _affordable(model: ir.Model, layers: Sequence[Layer], context: Context, size: int) -> int:
     """Return how many gradients there is time for: for them, and to project them."""
-    macs = stats.measure(model, sizes_of(model, context.example), context.example).macs
+    macs = stats.macs_of_one(model, context.example)
     projected = sum(w.size * min(w.shape[:2]) * w.ndim for w in (layer.weight for layer in layers))
     return int(min(_WORK / max(_PASSES * size * macs + projected, 1), _MOST))
 
@@ -129,7 +128,11 @@ def _directions(executor: Executor, feed: Feed, seed: int) -> Callable[[Outputs]
     random = torch.Generator(device="cpu").manual_seed(seed)
     with torch.no_grad():
         known = [feed.outputs(executor, feed.batch(_rows(feed, run))) for run in range(_SCALED)]
-    axes = {name: _classes(each) for name, each in known[0].items() if each.is_floating_point()}
+    axes = {
+        name: losses.probabilities_axis(each)
+        for name, each in known[0].items()
+        if each.is_floating_point()
+    }
 
     def seen(outputs: Outputs) -> dict[str, torch.Tensor]:
         return {
@@ -154,13 +157,6 @@ def _directions(executor: Executor, feed: Feed, seed: int) -> Callable[[Outputs]
         return torch.stack(parts).sum()
 
     return project
-
-
-def _classes(output: torch.Tensor) -> int | None:
-    """Return the axis along which an output holds probabilities, None where it holds none."""
-    axes = [axis for axis in (output.ndim - 1, 1) if 0 < axis < output.ndim]
-    several = (axis for axis in axes if output.shape[axis] > 1)
-    return next((axis for axis in several if losses.are_probabilities(output, axis)), None)
 
 
 def _rows(feed: Feed, run: int) -> list[int]:

@@ -19,7 +19,7 @@ from app.domain.problems import StepFailed
 from workers.compression import losses
 from workers.compression.context import Context, Samples
 from workers.compression.executor import build
-from workers.compression.methods.prune.ground import macs_of_one
+from workers.compression.graph import stats
 from workers.compression.methods.prune.groups import Analysis, Group, Place
 from workers.compression.methods.prune.importance import Scores, Weights, per_unit, written_places
 from workers.compression.training import Batch, Feed, Outputs, feed_for
@@ -123,7 +123,8 @@ def _slopes(
     """Yield the weights' gradients on a few samples after the others."""
     torch.set_num_threads(context.threads)
     samples = calibration(context)
-    most = int(np.clip(_WORK / max(3 * macs_of_one(model, samples), 1), _FEW, SAMPLES))
+    macs = stats.macs_of_one(model, next(samples.batches(1))[0])
+    most = int(np.clip(_WORK / max(3 * macs, 1), _FEW, SAMPLES))
     samples = calibration(context, most)
     executor = build(model).to(context.device)
     known = [name for name in names if name in executor.names]

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from app.domain.problems import StepFailed
 from workers.compression.context import Context, Feeds, Samples
-from workers.compression.graph import equivalence, runtime, stats
+from workers.compression.graph import equivalence, runtime
 from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.load import save
 from workers.compression.graph.shapes import Shapes
@@ -52,12 +52,6 @@ def survey(model: ir.Model, context: Context) -> Ground:
         return Ground(trials, shapes, trials[0], shapes)
     one = _first(model, trials[0])
     return Ground(trials, shapes, one, _shapes(model, single, one))
-
-
-def macs_of_one(model: ir.Model, samples: Samples) -> int:
-    """Return the multiply-accumulates of one sample."""
-    one = next(samples.batches(1))[0]
-    return stats.measure(model, graph_shapes.sizes_of(model, one), one).macs
 
 
 def _trials(model: ir.Model, seed: int) -> list[equivalence.Trial]:

@@ -3,9 +3,8 @@
 A layer that reads fewer channels gives other outputs. Its weights and bias are moved so that on
 calibration data they are near those of the whole graph again (ThiNet, Luo et al., ICCV 2017, with
 the solution drawn to the weights that there were). Zeros of a sparse layer stay zero, or are chosen
-anew once it is known what the layer reads. Layers are
-fitted in order, each on inputs that the changed graph really gives it, so that errors of earlier
-layers are made good by later ones.
+anew once it is known what the layer reads. Layers are fitted in order, each on inputs that the
+changed graph really gives it, so that errors of earlier layers are made good by later ones.
 """
 
 from collections.abc import Callable, Iterator

@@ -14,12 +14,12 @@ from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
 from workers.compression.context import Context
 from workers.compression.executor import Executor
+from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, operand
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import obc, timetable
 from workers.compression.methods.prune.gradients import calibration, squared_gradients
-from workers.compression.methods.prune.ground import macs_of_one
 from workers.compression.methods.prune.groups import LAYERS
 from workers.compression.methods.prune.moments import Rows
 from workers.compression.methods.prune.reconstruct import Choose, reconstruct_sparse
@@ -102,7 +102,7 @@ def _zero(
     whole = model.clone()
     _write(layers, _choose(layers, weights, factors, parameters, share))
     if parameters.reconstruct and context.train is not None and len(context.train):
-        macs = macs_of_one(whole, context.train)
+        macs = stats.macs_of_one(whole, next(context.train.batches(1))[0])
         asked = parameters.criterion in ("auto", "obc")
         choose = _by_elimination(layers, parameters) if asked else None
         reconstruct_sparse(whole, model, context, macs, lambda done: advance(_FIRST * done), choose)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from workers.compression.context import Feeds, Samples
 from workers.compression.graph import runtime
 from workers.compression.graph.load import save
-from workers.compression.graph.shapes import inputs_of
+from workers.compression.graph.shapes import samples_fixed_by_inputs
 from workers.compression.methods.prune.groups import all_inputs
 from workers.compression.targets.onnx import run
 
@@ -38,8 +38,7 @@ class Walk:
         self._nodes = list(model.graph)
         self._made = {str(v.name): node for node in self._nodes for v in node.outputs}
         self._asked = list(values)
-        fixed = {v.shape[0] for v in inputs_of(model) if v.shape and isinstance(v.shape[0], int)}
-        size = 1 if samples.whole else max(fixed, default=1) or 1
+        size = 1 if samples.whole else samples_fixed_by_inputs(model) or 1
         self._waiting: list[Feeds] = [feeds for feeds, _ in samples.batches(size)]
         self._left = [node for node in self._nodes if node in self._behind(self._asked, set())]
 
