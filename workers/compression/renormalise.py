@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from workers.compression.batchwise import by_batch
 from workers.compression.executor import Executor, build
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.rewrites.batchnorm import (
@@ -80,21 +81,14 @@ class Renormalised:
             executor: made from the copy, on ``device``; its parameters are shared.
             device: as torch names it.
         """
-        copy = self.model.clone()
-        edit, following = Editor(copy), dict[str, str]()
-        nodes = {str(node.outputs[0].name): node for node in copy.graph}
-        for norm in self._norms:
-            name = str(norm.outputs[0].name)
-            old = nodes[name]
-            makes = (name, f"{name}_mean_next", f"{name}_variance_next")
-            inputs = [value for value in old.inputs if value is not None]
-            new = edit.node(
-                "BatchNormalization", inputs, *makes,
-                training_mode=1, momentum=_KEPT, epsilon=_EPSILON,
-            )  # fmt: skip
-            edit.replace(old, [new])
-            pairs = zip(inputs[3:5], new.outputs[1:], strict=True)
-            following |= {str(after.name): str(before.name) for before, after in pairs}
+        norms = {str(norm.outputs[0].name): norm for norm in self._norms}
+        following = {
+            f"{name}_{what}": str(statistic.name)
+            for name, norm in norms.items()
+            for what, statistic in zip(("mean", "variance"), norm.inputs[3:5], strict=True)
+            if statistic is not None
+        }
+        copy = by_batch(self.model, norms, _KEPT)
         outputs = [str(value.name) for value in copy.graph.outputs]
         batched = build(copy, outputs=[*outputs, *following]).to(device)
         for name, own in batched.names.items():

@@ -1,16 +1,12 @@
-"""Normalisation by the batch while a network is trained, and by what was measured ever after.
-
-The executor knows BatchNormalization by given statistics alone. Spelled out in primitives, it
-normalises by those of the batch, and gradients flow through them (Ioffe & Szegedy 2015).
-"""
+"""Normalisation by the batch while a network is trained, and by what was measured ever after."""
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from workers.compression import batchwise
 from workers.compression.executor import build
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
@@ -20,39 +16,8 @@ _MEASURED_SAMPLES = 2048
 
 
 def by_batch(model: ir.Model) -> ir.Model:
-    """Return a copy in which every BatchNormalization looks at the batch.
-
-    The values ``<output>_mean`` and ``<output>_variance``, ``[1, C, 1, 1]``, are what it finds.
-    """
-    copy = model.clone()
-    edit = Editor(copy)
-    axes = edit.constant("batch_axes", np.array([0, 2, 3]))
-    inner = edit.constant("inner_axes", np.array([1, 2]))
-    for norm in _norms(copy):
-        x, scale, shift = norm.inputs[:3]
-        assert x is not None
-        assert scale is not None
-        assert shift is not None
-        name = str(norm.outputs[0].name)
-        least = np.array(norm.attributes.get_float("epsilon", 1e-5), np.float32)
-        epsilon = ir.val(f"{name}_least", const_value=ir.Tensor(least, name=f"{name}_least"))
-        copy.graph.register_initializer(epsilon)
-        mean = edit.node("ReduceMean", [x, axes], f"{name}_mean", keepdims=1)
-        centred = edit.node("Sub", [x, mean.outputs[0]], f"{name}_centred")
-        square = edit.node("Mul", [centred.outputs[0]] * 2, f"{name}_square")
-        spread = edit.node("ReduceMean", [square.outputs[0], axes], f"{name}_variance", keepdims=1)
-        steps = [mean, centred, square, spread]
-
-        def then(operator: str, *values: ir.Value, steps: list[ir.Node] = steps) -> ir.Value:
-            steps.append(edit.node(operator, list(values), f"{operator.lower()}_norm"))
-            return steps[-1].outputs[0]
-
-        sum_ = then("Add", spread.outputs[0], epsilon)
-        y = then("Div", centred.outputs[0], then("Sqrt", sum_))
-        y = then("Mul", y, then("Unsqueeze", scale, inner))
-        then("Add", y, then("Unsqueeze", shift, inner))
-        edit.replace(norm, steps)
-    return copy
+    """Return a copy in which every BatchNormalization looks at the batch, and tells what it saw."""
+    return batchwise.by_batch(model, {str(norm.outputs[0].name) for norm in _norms(model)}, 0.0)
 
 
 def settle(model: ir.Model, batched: ir.Model, feed: Feed) -> None:
@@ -71,7 +36,7 @@ def settle(model: ir.Model, batched: ir.Model, feed: Feed) -> None:
     for norm, measured in zip(norms, _measured(batched, wanted, feed), strict=True):
         for statistic, found in zip(norm.inputs[3:5], measured, strict=True):
             assert statistic is not None
-            array = found.reshape(-1).float().cpu().numpy()
+            array = found.float().cpu().numpy()
             statistic.const_value = ir.Tensor(array, name=statistic.name)
     fold_batchnorm(model)
     Editor(model).remove_unused()

@@ -1,0 +1,33 @@
+"""Normalisation by the batch, as networks are trained (Ioffe & Szegedy 2015)."""
+
+from collections.abc import Collection
+
+import onnx_ir as ir
+
+from workers.compression.graph.editor import Editor
+
+
+def by_batch(model: ir.Model, names: Collection[str], kept: float) -> ir.Model:
+    """Return a copy in which normalisations look at the batch.
+
+    The values ``<output>_mean`` and ``<output>_variance``, ``[C]``, are what statistics become.
+
+    Args:
+        model: the graph; not changed.
+        names: of the outputs of the normalisations.
+        kept: the share of the given statistics that stays in them; 0 leaves those of the batch.
+    """
+    copy = model.clone()
+    edit = Editor(copy)
+    for norm in [node for node in copy.graph if node.op_type == "BatchNormalization"]:
+        name = str(norm.outputs[0].name)
+        if name not in names:
+            continue
+        inputs = [value for value in norm.inputs if value is not None]
+        epsilon = norm.attributes.get_float("epsilon", 1e-5)
+        learning = edit.node(
+            "BatchNormalization", inputs, name, f"{name}_mean", f"{name}_variance",
+            training_mode=1, momentum=kept, epsilon=epsilon,
+        )  # fmt: skip
+        edit.replace(norm, [learning])
+    return copy
