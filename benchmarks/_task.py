@@ -8,7 +8,6 @@ others, ``tested`` by the 10,000 that are there for tests.
 import gzip
 import hashlib
 import json
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,19 +20,17 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
-from app.domain.directory import ARTIFACTS, DATASET, ORDER, RESULT, UPLOAD, Result
 from app.domain.reports import Measures, Report
+from benchmarks import _engine
 from benchmarks._cache import CACHE
 from benchmarks._networks import resnet, small_mobilenet_v2
-from workers.compression.__main__ import main as engine
 from workers.compression.context import Samples
 from workers.compression.intake.split import split
 from workers.compression.targets import onnx as target
 from workers.compression.training.augment import augment
 
-SEED = 0
+SEED, THREADS = _engine.SEED, _engine.THREADS
 SAMPLES = 6_000
-THREADS = 1
 BATCH = 64
 AUGMENT = ("flip",)
 _EPOCHS, _PEAK_RATE, _WEIGHT_DECAY = 12, 0.01, 0.01
@@ -61,19 +58,19 @@ def compress(model: Path, steps: Sequence[Mapping[str, Any]], keep: Path | None 
     Raises:
         SystemExit: the job ended in a problem.
     """
-    with tempfile.TemporaryDirectory(prefix="planish-bench-") as name:
-        directory = Path(name)
-        (directory / UPLOAD).symlink_to(model)
-        (directory / DATASET).symlink_to(dataset())
-        order = {"kind": "compress", "steps": steps, "seed": SEED, "threads": THREADS}
-        (directory / ORDER).write_text(json.dumps(order))
-        engine(directory)
-        result = Result.model_validate_json((directory / RESULT).read_bytes())
-        if result.report is None:
-            sys.exit(f"{steps}: {result.problem}")
-        if keep is not None:
-            shutil.copyfile(directory / ARTIFACTS / result.artifacts[0].path, keep)
+    result = _engine.run(model, dataset(), steps, keep)
+    if result.report is None:
+        sys.exit(f"{steps}: {result.problem}")
     return result.report
+
+
+def judged(model: Path, steps: Sequence[Mapping[str, Any]]) -> tuple[Report, dict[str, float]]:
+    """Run the engine; return its report, and figures with accuracies on the test images."""
+    with tempfile.TemporaryDirectory(prefix="planish-bench-") as scratch:
+        result = Path(scratch) / "result.onnx"
+        report = compress(model, steps, keep=result)
+        accuracies = {"original_accuracy": tested(model), "accuracy": tested(result)}
+    return report, row(report) | accuracies
 
 
 def accuracy(measures: Measures) -> float:
@@ -83,20 +80,12 @@ def accuracy(measures: Measures) -> float:
 
 
 def row(report: Report) -> dict[str, float]:
-    """Return the figures of a finished job, those of its model relative to the original's."""
-    before, after = report.baseline, report.compressed
-    latency = report.evaluation.latency
-    assert latency is not None, "the runtime runs it"
-    return {
-        "original_accuracy": accuracy(before),
-        "accuracy": accuracy(after),
-        "size_ratio": before.size_bytes / after.size_bytes,
-        "macs_ratio": before.macs / after.macs,
-        "speedup": latency.speedup,
-        "latency_ms": latency.compressed.median,
-        "original_latency_ms": latency.original.median,
-        "seconds": sum(step.seconds for step in report.step_reports),
+    """Return the figures of a finished job, accuracies on the held-out images."""
+    accuracies = {
+        "original_accuracy": accuracy(report.baseline),
+        "accuracy": accuracy(report.compressed),
     }
+    return accuracies | _engine.row(report)
 
 
 def show(label: str, found: Mapping[str, float]) -> None:

@@ -4,12 +4,10 @@ That is how it is where a model is compressed by others than those who trained i
 model, and a sample of the data. A student alone learns from labels.
 """
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from benchmarks._report import Bar, conclude
-from benchmarks._task import SEED, compress, row, show, teacher, tested
+from benchmarks._task import SEED, judged, show, teacher
 
 STUDENTS: dict[str, dict[str, Any]] = {
     "shufflenet_v2, quarter width": {"architecture": "shufflenet_v2", "width": 0.25},
@@ -28,7 +26,7 @@ def main() -> None:
     for name, student in STUDENTS.items():
         for way, losses in LOSSES.items():
             step = {"method": "distill", "student": student, "losses": losses, "recover": RECOVER}
-            found[f"{name}, {way}"] = learned(step)
+            found[f"{name}, {way}"] = judged(teacher(), [step])[1]
             show(f"{name}, {way}", found[f"{name}, {way}"])
     bars = [
         Bar(
@@ -41,14 +39,6 @@ def main() -> None:
         for name in STUDENTS
     ]
     conclude("distill", bars, seed=SEED, recover=RECOVER, jobs=found)
-
-
-def learned(step: dict[str, Any]) -> dict[str, float]:
-    """Return the figures of a student; it and its teacher are judged on the test images."""
-    with tempfile.TemporaryDirectory(prefix="planish-bench-") as scratch:
-        student = Path(scratch) / "student.onnx"
-        figures = row(compress(teacher(), [step], keep=student))
-        return figures | {"accuracy": tested(student), "original_accuracy": tested(teacher())}
 
 
 if __name__ == "__main__":

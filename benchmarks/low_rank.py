@@ -1,11 +1,10 @@
 """Half the MACs by thinner factors: what whitening, sensitivity and training afterwards give."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
+from benchmarks import _task
 from benchmarks._report import Bar, conclude
-from benchmarks._task import SEED, compress, row, show, tested, trained
+from benchmarks._task import SEED, show, trained
 
 NETWORKS = ("resnet20",)
 RECOVER = {"epochs": 2}
@@ -43,13 +42,10 @@ def main() -> None:
 
 def judged(network: str, step: dict[str, Any]) -> dict[str, float]:
     """Return the figures of a job, its accuracies on the test images."""
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "model.onnx"
-        report = compress(trained(network), [step], file)
-        accuracies = {"original_accuracy": tested(trained(network)), "accuracy": tested(file)}
+    report, figures = _task.judged(trained(network), [step])
     fidelity = report.compressed.fidelity
     assert fidelity is not None, "it is told with and without targets"
-    return row(report) | accuracies | {"sqnr_db": fidelity.sqnr_db or 0.0}
+    return figures | {"sqnr_db": fidelity.sqnr_db or 0.0}
 
 
 def _gain(better: dict[str, float], worse: dict[str, float]) -> float:

@@ -1,11 +1,9 @@
 """A whole pipeline: at least 10 times smaller and 3 times faster at no more than a point lost."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from benchmarks._report import Bar, conclude
-from benchmarks._task import SEED, accuracy, compress, row, show, tested, trained
+from benchmarks._task import SEED, accuracy, judged, show, trained
 
 NETWORK = "resnet20"
 STEPS: list[dict[str, Any]] = [
@@ -27,18 +25,13 @@ STEPS: list[dict[str, Any]] = [
 
 
 def main() -> None:
-    original = trained(NETWORK)
-    with tempfile.TemporaryDirectory(prefix="planish-bench-") as scratch:
-        result = Path(scratch) / "result.onnx"
-        report = compress(original, STEPS, keep=result)
-        figures = {"accuracy": tested(result), "original_accuracy": tested(original)}
+    report, found = judged(trained(NETWORK), STEPS)
     for step in report.step_reports:
         after = step.after
         print(
             f"{step.method:10} {accuracy(after):6.2f} % {after.size_bytes:8} bytes"
             f" {after.macs:10} MACs {after.latency_ms:.3f} ms"
         )
-    found = row(report) | figures
     show("the whole pipeline, on the test images", found)
     lost = found["original_accuracy"] - found["accuracy"]
     bars = [

@@ -7,8 +7,6 @@ strongest that loses no more than a point is what counts. Finished jobs are kept
 
 import hashlib
 import json
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,14 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from app.domain.directory import ARTIFACTS, DATASET, ORDER, RESULT, UPLOAD, Result
-from app.domain.reports import Report
-from benchmarks import _minilm, _ocr
+from benchmarks import _engine, _minilm, _ocr
 from benchmarks._cache import CACHE
+from benchmarks._engine import SEED, THREADS
 from benchmarks._report import Bar, conclude
 
-SEED = 0
-THREADS = 1
 LOSS = 1.0
 """Points of what counts that may be lost."""
 RECOVER = {"minutes": 3}
@@ -149,52 +144,27 @@ def kept(found: Figures) -> bool:
 def figures(name: str, step: Mapping[str, Any]) -> Figures:
     """Return what a job made of a model, from the cache if it ran before."""
     subject = SUBJECTS[name]
-    order = {"kind": "compress", "steps": [step], "seed": SEED, "threads": THREADS}
+    order = _engine.order_of([step])
     key = hashlib.sha256(subject.model().read_bytes() + json.dumps(order).encode()).hexdigest()
     path = CACHE / "real_models" / f"{name}-{key[:16]}.json"
     if not path.exists() or "--fresh" in sys.argv:
-        found = {"step": step} | _compress(subject, order)
+        found = {"step": step} | _compress(subject, step)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(found, indent=1))
     read: Figures = json.loads(path.read_text())
     return read
 
 
-def _compress(subject: Subject, order: Mapping[str, Any]) -> Figures:
-    """Run the engine on a job directory, in a process of its own, and judge what comes out."""
-    directory = Path(tempfile.mkdtemp(prefix="planish-bench-"))
-    try:
-        (directory / UPLOAD).symlink_to(subject.model())
-        (directory / DATASET).symlink_to(subject.dataset())
-        (directory / ORDER).write_text(json.dumps(order))
-        command = [sys.executable, "-m", "workers.compression", str(directory)]
-        ran = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
-        if ran.returncode:
-            sys.exit(f"{order}: {ran.stderr}")
-        result = Result.model_validate_json((directory / RESULT).read_bytes())
+def _compress(subject: Subject, step: Mapping[str, Any]) -> Figures:
+    """Run the engine and judge what comes out."""
+    with tempfile.TemporaryDirectory(prefix="planish-bench-") as scratch:
+        kept_as = Path(scratch) / "model.onnx"
+        result = _engine.run(subject.model(), subject.dataset(), [step], kept_as)
         if result.report is None:
             assert result.problem is not None, "a job ends in one of the two"
             return {"problem": result.problem.detail}
-        measured = subject.judge(directory / ARTIFACTS / result.artifacts[0].path)
-        return _row(result.report) | measured | {"lost": subject.lost(measured)}
-    finally:
-        shutil.rmtree(directory)
-
-
-def _row(report: Report) -> Figures:
-    """Return the figures of a finished job, those of its model relative to the original's."""
-    before, after = report.baseline, report.compressed
-    latency = report.evaluation.latency
-    assert latency is not None, "the runtime runs it"
-    return {
-        "size_ratio": before.size_bytes / after.size_bytes,
-        "macs_ratio": before.macs / after.macs,
-        "nonzero_ratio": before.nonzero_parameters / after.nonzero_parameters,
-        "speedup": latency.speedup,
-        "latency_ms": latency.compressed.median,
-        "original_latency_ms": latency.original.median,
-        "seconds": sum(step.seconds for step in report.step_reports),
-    }
+        measured = subject.judge(kept_as)
+    return _engine.row(result.report) | measured | {"lost": subject.lost(measured)}
 
 
 def show(name: str, way: Way, found: Figures) -> None:

@@ -1,0 +1,66 @@
+"""The engine as users get it: a job directory, in a process of its own."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.domain.directory import ARTIFACTS, DATASET, ORDER, RESULT, UPLOAD, Result
+from app.domain.reports import Report
+
+SEED = 0
+THREADS = 1
+
+
+def order_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a job directory says is to be done."""
+    return {"kind": "compress", "steps": steps, "seed": SEED, "threads": THREADS}
+
+
+def run(
+    model: Path, dataset: Path, steps: Sequence[Mapping[str, Any]], keep: Path | None = None
+) -> Result:
+    """Run a job and return how it ended.
+
+    Args:
+        model: as ONNX.
+        dataset: as users upload it.
+        steps: as users ask for them.
+        keep: where the compressed model is put, if there is one.
+
+    Raises:
+        SystemExit: the engine failed, which no order may make it do.
+    """
+    with tempfile.TemporaryDirectory(prefix="planish-bench-") as name:
+        directory = Path(name)
+        (directory / UPLOAD).symlink_to(model)
+        (directory / DATASET).symlink_to(dataset)
+        (directory / ORDER).write_text(json.dumps(order_of(steps)))
+        command = [sys.executable, "-m", "workers.compression", name]
+        ran = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+        if ran.returncode:
+            sys.exit(f"{steps}: {ran.stderr}")
+        result = Result.model_validate_json((directory / RESULT).read_bytes())
+        if keep is not None and result.artifacts:
+            shutil.copyfile(directory / ARTIFACTS / result.artifacts[0].path, keep)
+    return result
+
+
+def row(report: Report) -> dict[str, float]:
+    """Return the figures of a finished job, those of its model relative to the original's."""
+    before, after = report.baseline, report.compressed
+    latency = report.evaluation.latency
+    assert latency is not None, "the runtime runs it"
+    return {
+        "size_ratio": before.size_bytes / after.size_bytes,
+        "macs_ratio": before.macs / after.macs,
+        "nonzero_ratio": before.nonzero_parameters / after.nonzero_parameters,
+        "speedup": latency.speedup,
+        "latency_ms": latency.compressed.median,
+        "original_latency_ms": latency.original.median,
+        "seconds": sum(step.seconds for step in report.step_reports),
+    }
