@@ -38,7 +38,7 @@ class Fidelity(Frozen):
     sqnr_db: float | None
     """10·log10 of signal over error power, over all outputs; null when the error is zero."""
     agreement: float
-    """Share of samples with the same arg-max, or of elements within 1 % of the original's range."""
+    """Share of samples or positions of equal arg-max, or of elements within 1 % of the range."""
 
 
 class Measures(Frozen):

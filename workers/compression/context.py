@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
+from app.domain.reports import Quality
 
 Feeds = dict[str, NDArray[Any]]
 """An array for each of the graph's inputs, by name."""
@@ -81,6 +82,8 @@ class Context:
     """As torch names it."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """The metric and the output that the job asks for."""
+    unseen: Quality | None = None
+    """The original's on samples that may not be looked at; None where no step trains on targets."""
     max_quality_drop: float | None = None
     """What the job requires; a step may meet it by doing less."""
     tell: Tell = _silent

@@ -19,7 +19,7 @@ from app.domain.directory import (
 )
 from app.domain.models import ModelDescription
 from app.domain.problems import InvalidModel, NotAvailable
-from app.domain.reports import Manifest, Measures, Report, StepReport
+from app.domain.reports import Manifest, Measures, Quality, Report, StepReport
 from app.domain.steps import Step
 from workers.compression import steps
 from workers.compression.context import Context, Samples
@@ -36,6 +36,7 @@ from workers.compression.measure.memory import Prober
 from workers.compression.targets import TARGETS
 
 _STEPS_START, _STEPS_STOP = 0.05, 0.6
+_MOST_UNSEEN = 2_000
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         models=directory,
         device=machine.torch_device(),
         evaluate=order.evaluate,
+        unseen=_unseen(directory / MODEL, order, taken),
         max_quality_drop=order.require.max_quality_drop,
     )
     graphs = [directory / MODEL]
@@ -128,6 +130,15 @@ def _data(directory: Path, order: Compress, events: Events) -> Data | None:
     events.progress(0.02, "reading the dataset")
     inputs = [spec(value) for value in inputs_of(load(directory / ORIGINAL))]
     return fit_dataset(directory / DATASET, inputs, directory, order.images)
+
+
+def _unseen(original: Path, order: Compress, taken: _Intake) -> Quality | None:
+    """Return the one figure of the held-out samples that a training is told: the original's."""
+    if taken.train is None or not any(step.needs.trainable for step in order.steps):
+        return None
+    ground = taken.ground
+    samples = ground.samples.draw(_MOST_UNSEEN, order.seed)
+    return evaluation.quality_of(original, samples, ground.threads, order.evaluate)
 
 
 def _step(

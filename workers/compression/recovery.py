@@ -22,6 +22,7 @@ from workers.compression.context import Context, Samples
 from workers.compression.executor import Executor, build, write_back
 from workers.compression.graph.load import load
 from workers.compression.measure import quality
+from workers.compression.measure.evaluation import quality_of
 from workers.compression.renormalise import LEAST_RUN, Renormalised, candidates
 from workers.compression.teacher import Answers, answers, probe
 from workers.compression.trainable import measured
@@ -33,6 +34,7 @@ from workers.compression.training import (
     batch_size,
     divide,
     feed_for,
+    head_start,
     train,
 )
 
@@ -104,6 +106,7 @@ def recover(
         constrain=holding(executor, parameters, constrain),
         settled=settled,
         metric=(metric, judged(model, context.evaluate)) if metric else None,
+        head_start=_head_start(feed, context),
         exact=_is_exact(model),
         normalised=lent is not None,
     )
@@ -120,6 +123,19 @@ def _normalises(model: ir.Model, feed: Feed, wish: Recover, context: Context) ->
     run = min(feed.size, batch_size(feed, wish, len(rows)))
     classes = default_loss(feed.samples) == "both"
     return classes and run >= LEAST_RUN and not _is_exact(model) and bool(candidates(model))
+
+
+def _head_start(feed: Feed, context: Context) -> float:
+    """Return by how much the samples that are set aside flatter what was not trained on others yet.
+
+    A dataset is often what the original was made with. It knows these samples by heart then, and so
+    does what a step has made of it; a training on the others forgets them.
+    """
+    if context.original is None or context.unseen is None:
+        return 0.0
+    samples = feed.samples.take(divide(feed, context.seed)[1])
+    known = quality_of(context.original, samples, context.threads, context.evaluate)
+    return 0.0 if known is None else head_start(known, context.unseen)
 
 
 def _is_exact(model: ir.Model) -> bool:

@@ -18,7 +18,7 @@ from app.domain.steps.recover import Recover
 from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
-from workers.compression.measure.fidelity import Closeness
+from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 
@@ -61,7 +61,7 @@ def apply(path: Path, parameters: Quantize, **inputs: NDArray[Any]) -> tuple[Out
     onnx.checker.check_model(str(done))
     sessions = [ort.InferenceSession(p, providers=["CPUExecutionProvider"]) for p in (path, done)]
     names = [output.name for output in sessions[0].get_outputs()]
-    closeness = Closeness(names[0], 1.0)
+    closeness = Closeness(names[0], Profile())
     size = sessions[0].get_inputs()[0].shape[0]
     for feeds, _ in samples.batches(size if isinstance(size, int) else 1):
         before, after = (dict(zip(names, s.run(names, feeds), strict=True)) for s in sessions)

@@ -2,7 +2,8 @@
 
 import math
 
-from workers.compression.training.choice import Choice
+from app.domain.reports import Quality
+from workers.compression.training.choice import Choice, head_start
 
 
 def test_without_a_metric_the_least_loss_is_kept() -> None:
@@ -42,3 +43,13 @@ def test_what_is_no_number_is_never_kept() -> None:
     assert not choice.takes(math.nan, ("top1", 0.5), 10)
     assert not choice.takes(math.inf, None, 10)
     assert not choice.made
+
+
+def test_what_a_model_knows_by_heart_is_taken_off() -> None:
+    known = Quality(metric="top1", value=0.93, samples=400)
+    gap = head_start(known, Quality(metric="top1", value=0.88, samples=1000))
+    assert math.isclose(gap, 0.05)
+    assert head_start(known, Quality(metric="top1", value=0.92, samples=1000)) == 0, "chance"
+    assert head_start(known, Quality(metric="top1", value=0.96, samples=1000)) == 0
+    error = Quality(metric="mse", value=0.1, samples=400)
+    assert head_start(error, Quality(metric="mse", value=9.0, samples=400)) == 0

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from app.domain.problems import DatasetMismatch, StepFailed
+from app.domain.reports import Quality
 from app.domain.steps.recover import Recover
 from tests.workers.training import nets
 from workers.compression.executor import Executor
@@ -70,6 +71,23 @@ def test_a_graph_that_is_right_already_is_left_as_it_is(mlp: Path) -> None:
     before = nets.weights(model)
     recover(model, Recover(epochs=2, learning_rate=1.0), nets.context(mlp, X), silent)
     assert all(np.array_equal(before[name], each) for name, each in nets.weights(model).items())
+
+
+def test_a_start_that_knows_the_samples_by_heart_has_to_be_that_much_better(mlp: Path) -> None:
+    from workers.compression.graph.load import load
+
+    classes = nets.answer(load(mlp), X).argmax(1).astype(np.int64)
+    wish = Recover(epochs=2, learning_rate=0.01, loss="teacher")
+    kept = {}
+    for value in (1.0, 0.5):
+        unseen = Quality(metric="top1", value=value, samples=1000)
+        context = replace(nets.context(mlp, X, classes), unseen=unseen)
+        model = load(mlp)
+        before = nets.weights(model)
+        recover(model, wish, context, silent)
+        after = nets.weights(model)
+        kept[value] = all(np.array_equal(before[name], after[name]) for name in before)
+    assert kept == {1.0: True, 0.5: False}
 
 
 def test_a_training_that_gets_better_late_is_not_ended_early(mlp: Path) -> None:

@@ -17,7 +17,7 @@ from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure import latency, quality, size
-from workers.compression.measure.fidelity import Closeness, Extent, are_scores
+from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.measure.memory import Prober
 from workers.compression.targets import onnx as target
 
@@ -161,6 +161,20 @@ def _affordable(ground: Ground, spreads: Sequence[Spread]) -> tuple[Samples, lis
     return whole.take(rows), [note]
 
 
+def quality_of(path: Path, samples: Samples, threads: int, wish: Evaluate) -> Quality | None:
+    """Return how well a graph answers samples; None where they have no targets.
+
+    Raises:
+        DatasetMismatch: the targets fit neither metric nor output.
+    """
+    metric = quality.infer(samples.targets, wish.metric)
+    if metric is None:
+        return None
+    output = judged_output(path, wish)
+    ((found, _),), _ = compare([path], samples, threads, metric, output, lambda _done: None)
+    return found
+
+
 def judged_output(original: Path, wish: Evaluate) -> str:
     """Return the name of the output that targets and agreement speak of.
 
@@ -200,16 +214,15 @@ def compare(
     """
     original = target.open_session(paths[0], threads)
     score = quality.Score(metric, output) if metric else None
-    extent, scored = Extent(), False
+    profile = Profile()
     for row, outputs in _rows(original, samples):
-        extent.add(outputs[output])
-        scored = are_scores(outputs[output])
+        profile.add(outputs[output])
         if score and samples.targets is not None:
             score.add(outputs[output], samples.targets[row])
     values: list[tuple[Quality | None, Fidelity | None]] = [(_quality(metric, score), None)]
     for index, path in enumerate(paths[1:], start=1):
         score = quality.Score(metric, output) if metric else None
-        closeness = Closeness(output, extent.span)
+        closeness = Closeness(output, profile)
         session = target.open_session(path, threads)
         pairs = zip(_rows(original, samples), _rows(session, samples), strict=True)
         for done, ((row, expected), (_, given)) in enumerate(pairs):
@@ -218,7 +231,7 @@ def compare(
                 score.add(given[output], samples.targets[row])
             advance((index - 1 + done / len(samples)) / len(paths[1:]))
         values.append((_quality(metric, score), closeness.value))
-    return values, scored
+    return values, profile.axis is not None
 
 
 def _rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int, target.Outputs]]:

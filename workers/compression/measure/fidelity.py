@@ -21,19 +21,34 @@ def sqnr_db(signal: NDArray[Any], approximation: NDArray[Any]) -> float | None:
     return round(10 * float(np.log10(max(power, 1e-300) / error)), 2)
 
 
-def are_scores(output: NDArray[Any]) -> bool:
-    """Return whether a sample's output is a vector of class scores: ``[1, C]``, C > 1, floats."""
-    return output.dtype.kind == "f" and output.ndim == 2 and output.shape[1] > 1
+def scores_axis(output: NDArray[Any]) -> int | None:
+    """Return the axis of class scores in a sample's output, None where there are none.
+
+    A vector ``[1, C]`` of floats, C > 1, is taken as such. Of more dimensions, floats that are
+    probabilities are: one distribution for each position, along the last axis or the second.
+    """
+    if output.dtype.kind != "f":
+        return None
+    axes = (1,) if output.ndim == 2 else (output.ndim - 1, 1) if output.ndim > 2 else ()
+    several = (axis for axis in axes if output.shape[axis] > 1)
+    return next((a for a in several if output.ndim == 2 or _are_probabilities(output, a)), None)
 
 
-class Extent:
-    """The smallest and largest value that an output took."""
+def _are_probabilities(output: NDArray[Any], axis: int) -> bool:
+    sums = output.sum(axis, dtype=np.float64)
+    return bool((output >= 0).all() and (np.abs(sums - 1) < _TOLERANCE).all())
+
+
+class Profile:
+    """What an output is like: its smallest and largest value, and where class scores are."""
 
     def __init__(self) -> None:
         self._low, self._high = np.inf, -np.inf
+        self._axes = set[int | None]()
 
     def add(self, output: NDArray[Any]) -> None:
-        """Take in one sample's output; what is not finite is left out."""
+        """Take in one sample's output; what is not finite has no part in the range."""
+        self._axes.add(scores_axis(output))
         values = output[np.isfinite(output)] if output.dtype.kind == "f" else output
         if values.dtype.kind in "fiub" and values.size:
             self._low = min(self._low, float(values.min()))
@@ -44,17 +59,22 @@ class Extent:
         """Largest minus smallest; 0 when nothing was seen."""
         return max(self._high - self._low, 0.0)
 
+    @property
+    def axis(self) -> int | None:
+        """The axis of class scores, if it is one and the same in all samples."""
+        return next(iter(self._axes)) if len(self._axes) == 1 else None
+
 
 class Closeness:
     """Agreement of one output and the signal-to-noise ratio of all.
 
     Args:
         output: the output that agreement is counted on.
-        span: its range on the same samples, of the original.
+        profile: what the original's is like on the same samples.
     """
 
-    def __init__(self, output: str, span: float) -> None:
-        self._output, self._span = output, span
+    def __init__(self, output: str, profile: Profile) -> None:
+        self._output, self._span, self._axis = output, profile.span, profile.axis
         self._signal = self._noise = 0.0
         self._same = self._counted = 0
 
@@ -71,12 +91,12 @@ class Closeness:
         self._agree(original[self._output], given[self._output])
 
     def _agree(self, expected: NDArray[Any], found: NDArray[Any]) -> None:
-        if are_scores(expected):
-            self._counted += 1
-            self._same += int(np.argmax(expected) == np.argmax(found))
-            return
-        self._counted += expected.size
+        axis = self._axis
+        self._counted += expected.size if axis is None else expected.size // expected.shape[axis]
         if expected.shape != found.shape:
+            return
+        if axis is not None:
+            self._same += int(np.sum(expected.argmax(axis) == found.argmax(axis)))
             return
         if expected.dtype.kind not in "fiub":
             self._same += int(np.sum(expected == found))

@@ -9,6 +9,7 @@ What is trained is a mapping of parameters, a function that runs the graph and o
 outputs. See ``workers.compression.recovery`` for the whole of it around a graph.
 """
 
+from workers.compression.training.choice import head_start
 from workers.compression.training.feed import Batch, Feed, Forward, Outputs, feed_for
 from workers.compression.training.loop import train
 from workers.compression.training.portions import batch_size, divide
@@ -23,5 +24,6 @@ __all__ = [
     "batch_size",
     "divide",
     "feed_for",
+    "head_start",
     "train",
 ]

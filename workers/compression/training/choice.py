@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from app.domain.reports import ERRORS, Metric
+from app.domain.reports import ERRORS, Metric, Quality
 
 
 @dataclass
@@ -44,6 +44,28 @@ class Choice:
         return True
 
 
+def head_start(known: Quality, unseen: Quality) -> float:
+    """Return by how much a model looks better on samples than it is, for it was made with them.
+
+    0 where that may be chance (less than one standard error of the difference), and where no share
+    of right answers is counted.
+
+    Args:
+        known: its quality on the samples.
+        unseen: on samples of the same kind that it was not made with.
+    """
+    if known.metric in ERRORS:
+        return 0.0
+    chance = math.hypot(_error(known.value, known.samples), _error(unseen.value, unseen.samples))
+    gap = known.value - unseen.value
+    return gap if gap > chance else 0.0
+
+
+def _error(share: float, samples: int) -> float:
+    """Return the standard error of a share."""
+    return math.sqrt(max(share * (1 - share), 0.0) / samples)
+
+
 def _figure(loss: float, metric: tuple[Metric, float] | None, samples: int) -> tuple[float, float]:
     """Return a number of which more is better, and its standard error where it is a share."""
     if metric is None:
@@ -51,4 +73,4 @@ def _figure(loss: float, metric: tuple[Metric, float] | None, samples: int) -> t
     name, value = metric
     if name in ERRORS:
         return -value, 0.0
-    return value, math.sqrt(max(value * (1 - value), 0.0) / samples)
+    return value, _error(value, samples)

@@ -294,6 +294,8 @@ class _Training:
         if figure is not None and self._task.metric is not None:
             metric = self._task.metric[0], figure
             self._context.tell(f"validation_{metric[0]}", figure, epoch)
+        if metric is not None and epoch == 0:
+            metric = metric[0], metric[1] - self._task.head_start
         if state.choice.takes(loss, metric, len(self._validation)):
             self._best = self._copy()
         state.stale += 1

@@ -23,6 +23,8 @@ class Task:
         settled: the share of the training from which a state may be kept: earlier ones are not
             what is asked for yet.
         metric: against the targets and of which output; without, the loss alone decides.
+        head_start: by how much the state before training looks better than it is, in units of
+            the metric.
         exact: no mixed precision, on any device.
         normalised: whether normalisation looks at the batch, so that weights bear a large rate.
     """
@@ -34,5 +36,6 @@ class Task:
     constrain: Callable[[float], None] | None = None
     settled: float = 0.0
     metric: tuple[Metric, str] | None = None
+    head_start: float = 0.0
     exact: bool = False
     normalised: bool = False
