@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from tests.workers.engine.conftest import Run, report_of
+from tests.workers.intake.models import model, tensor, value, write
 from workers.compression.executor import build
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load
@@ -137,3 +138,33 @@ def test_training_starts_where_calibration_ends(
     assert _quality(job, exported["vit"], digits_npz, still, "trained") == pytest.approx(
         static, abs=0.006
     )
+
+
+def test_a_state_that_starts_from_zeros_of_the_batchs_size_is_no_obstacle(
+    job: Run, tmp_path: Path
+) -> None:
+    """So do the cells of recurrent layers that an exporter unrolls."""
+    random = np.random.default_rng(0)
+    weights = {
+        name: random.standard_normal(shape, dtype=np.float32)
+        for name, shape in (("w", (4, 32)), ("r", (32, 32)), ("o", (32, 3)))
+    }
+    nodes = [
+        onnx.helper.make_node("Shape", ["x"], ["batch"], start=0, end=1),
+        onnx.helper.make_node("Concat", ["batch", "width"], ["size"], axis=0),
+        onnx.helper.make_node("ConstantOfShape", ["size"], ["zeros"]),
+        onnx.helper.make_node("MatMul", ["zeros", "r"], ["before"]),
+        onnx.helper.make_node("MatMul", ["x", "w"], ["read"]),
+        onnx.helper.make_node("Add", ["read", "before"], ["sum"]),
+        onnx.helper.make_node("Tanh", ["sum"], ["state"]),
+        onnx.helper.make_node("MatMul", ["state", "o"], ["y"]),
+    ]
+    constants = [tensor(name, array) for name, array in weights.items()]
+    width = tensor("width", np.array([32]))
+    cell = model(nodes, [value("x", "N", 4)], [value("y", "N", 3)], [*constants, width])
+    data = tmp_path / "data.npz"
+    np.savez(data, allow_pickle=False, x=random.standard_normal((64, 4), dtype=np.float32))
+    step = {"method": "quantize", "mode": "qat", "recover": {"epochs": 1, "learning_rate": 1e-4}}
+    report = report_of(job(write(cell, tmp_path / "cell.onnx"), step, data=data))
+    assert report.compressed.fidelity is not None
+    assert (report.compressed.fidelity.sqnr_db or 100) > 30

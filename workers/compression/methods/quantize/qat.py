@@ -148,6 +148,8 @@ class _Levels:
     def __call__(self, executor: Executor, _done: float) -> None:
         """Cut off what has left them."""
         for value, scale in self._scales.items():
+            if scale not in executor.names:
+                continue  # of a value that is computed from sizes alone: it is bound
             executor.weight(scale).data.clamp_(SMALLEST_SCALE, self._ceilings.get(value))
         for name, axis in self._weights.items():
             weight = executor.weight(name).data
