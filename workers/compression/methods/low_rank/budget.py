@@ -1,5 +1,6 @@
 """Which layers are replaced, at which ranks: what a budget of MACs, parameters or time leaves."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace as with_changes
 
@@ -89,9 +90,16 @@ def _within(
     picks = spread(options, (1 - ratio) * whole - fixed)
     if picks is None:
         least = fixed + sum(min(option.cost for option in each) for each in options)
+        most = math.floor(1000 * (1 - least / whole)) / 1000 if whole else 0.0
+        if most <= 0:
+            raise StepFailed(
+                f"Low rank removes none of the {parameters.of} here: no layer is wide enough to"
+                " become two thinner ones, or none can be replaced. Leave the step out: 'prune' or"
+                " 'quantize' may do more."
+            )
         raise StepFailed(
-            f"Low rank removes at most {1 - least / whole:.0%} of the {parameters.of} here, not"
-            f" {parameters.ratio:.0%}: ask for a lower 'ratio', or prune as well."
+            f"Low rank removes at most {most:.1%} of the {parameters.of} here, not"
+            f" {parameters.ratio:.1%}: ask for a lower 'ratio', or prune as well."
         )
     return [None if pick == 0 else each[pick - 1] for pick, each in zip(picks, ways, strict=True)]
 
