@@ -71,7 +71,8 @@ class Context:
     seed: int
     threads: int
     example: Feeds = field(default_factory=dict)
-    """One sample, random without a dataset: what sizes the inputs have."""
+    """What one run reads, a sample or the batch that the graph is fixed to; random without a
+    dataset."""
     original: Path | None = None
     """The upload in normal form: the teacher of those who ask for no other."""
     models: Path | None = None

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from app.domain.directory import FinishedStep
 from app.domain.problems import Problem, StepFailed
 from app.domain.steps import Step
-from workers.compression.context import Context
+from workers.compression.context import Context, Feeds
 from workers.compression.files import write_whole
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
@@ -63,7 +63,7 @@ def run(
     directory.mkdir(parents=True, exist_ok=True)
     graph = directory / GRAPH
     save(outcome.model, graph)
-    _check(graph, interface, step.method)
+    _check(graph, interface, step.method, context.example)
     done = FinishedStep(
         seconds=round(time.monotonic() - start, 3), layers=outcome.layers, skipped=outcome.skipped
     )
@@ -72,11 +72,15 @@ def run(
     return done
 
 
-def _check(graph: Path, interface: list[tuple[str, str, list[str]]], method: str) -> None:
+def _check(
+    graph: Path, interface: list[tuple[str, str, list[str]]], method: str, example: Feeds
+) -> None:
     """Make sure that a graph is valid, runs, and kept its inputs and outputs."""
     try:
         onnx.checker.check_model(str(graph))
-        target.open_session(graph, threads=1)
+        target.run(target.open_session(graph, threads=1), None, example)
+    except MemoryError:
+        raise
     except Exception as error:
         raise StepFailed(f"'{method}' left a graph that cannot run: {_line(error)}") from error
     if (found := _interface(load(graph))) != interface:

@@ -15,11 +15,11 @@ Answers = Callable[[Batch], Outputs]
 
 
 @torch.no_grad()
-def probe(forward: Forward, feed: Feed) -> tuple[Outputs, Tensor | None]:
-    """Return what a graph answers to a few samples, and their targets."""
+def probe(forward: Forward, feed: Feed, samples: int = _PROBED) -> tuple[Outputs, Tensor | None]:
+    """Return what a graph answers to the first few samples, and their targets."""
     found = [
         (feed.outputs(forward, batch), batch.targets)
-        for batch in map(feed.batch, _parts(feed, feed.samples.indices[:_PROBED]))
+        for batch in map(feed.batch, _parts(feed, feed.samples.indices[:samples]))
     ]
     outputs = {name: _joined([each[name] for each, _ in found]) for name in found[0][0]}
     targets = [each for _, each in found if each is not None]

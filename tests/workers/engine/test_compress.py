@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.directory import Result
 from tests.workers.engine.conftest import Run, report_of
+from tests.workers.intake import models
 from workers.compression.__main__ import main
 from workers.compression.measure import verdict
 
@@ -302,6 +303,25 @@ def test_static_quantization_without_data_says_what_to_do(
     assert result.problem is not None
     assert result.problem.type == "step-failed"
     assert "mode 'dynamic'" in result.problem.detail
+
+
+def test_a_graph_that_is_fixed_to_a_batch_is_timed_on_that_batch(job: Run, tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).standard_normal((256, 256), np.float32)
+    products = [
+        onnx.helper.make_node("MatMul", ["x", "w"], ["h"]),
+        onnx.helper.make_node("MatMul", ["h", "w2"], ["y"]),
+    ]
+    fixed = models.model(
+        products,
+        [models.value("x", 4, 256)],
+        [models.value("y", 4, 256)],
+        [models.tensor("w", weight), models.tensor("w2", weight.T)],
+    )
+    data = tmp_path / "data.npz"
+    np.savez(data, allow_pickle=False, x=weight[:64])
+    step = {"method": "low_rank", "of": "latency", "ratio": 0.01, "rank": "ratio"}
+    result = job(models.write(fixed, tmp_path / "fixed.onnx"), step, data=data)
+    assert result.problem is None or result.problem.type == "step-failed"
 
 
 def test_targets_of_another_shape_are_a_mismatch_that_names_the_output(

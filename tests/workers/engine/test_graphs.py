@@ -18,6 +18,7 @@ from app.domain.steps.recover import Recover
 from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
+from workers.compression.graph.shapes import samples_fixed_by_inputs
 from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
@@ -52,9 +53,10 @@ def apply(path: Path, parameters: Quantize, **inputs: NDArray[Any]) -> tuple[Out
     """Quantize a graph on its inputs; return the outcome and its SQNR in dB (inf if equal)."""
     count = len(next(iter(inputs.values())))
     samples = Samples(inputs, None, range(count))
-    context = Context(samples, seed=0, threads=1, original=path)
     graph = load(path)
     name_nodes(graph)
+    example = next(samples.batches(samples_fixed_by_inputs(graph) or 1))[0]
+    context = Context(samples, seed=0, threads=1, example=example, original=path)
     outcome = quantize(graph, parameters, context, lambda _: None)
     done = path.with_name("quantized.onnx")
     save(outcome.model, done)
@@ -219,6 +221,23 @@ def test_a_fixed_batch_and_several_inputs(tmp_path: Path, batch: str, parameters
     outcome, sqnr = apply(path, parameters, x=normal(30, 16), z=normal(30, 16))
     assert len(outcome.layers) == 1
     assert sqnr > 30
+
+
+def test_what_onnxruntime_does_not_run_in_float16_stays_in_float32(tmp_path: Path) -> None:
+    """It loads a scatter that adds halves, and refuses to run it."""
+    text = """g (float[4, 8] x, int64[4, 8] places) => (float[4, 6] y) {
+        a = MatMul(x, w)
+        [sums] b = ScatterElements<axis = 0, reduction = "add">(a, places, a)
+        y = MatMul(b, v)
+    }"""
+    path = graph(tmp_path, text, {"w": (8, 8), "v": (8, 6)}, opset=16)
+    places = np.random.default_rng(0).integers(0, 4, (32, 8))
+    outcome, sqnr = apply(path, FLOAT16, x=normal(32, 8), places=places)
+    assert reasons(outcome) == {
+        "sums": "onnxruntime runs no ScatterElements of this form in float16"
+    }
+    assert len(outcome.layers) == 2
+    assert sqnr > 40
 
 
 def test_branches_are_left_alone_and_say_so(tmp_path: Path) -> None:

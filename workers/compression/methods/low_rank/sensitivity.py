@@ -1,10 +1,10 @@
 """What the outputs of the whole graph lose when one layer is replaced, to first order.
 
 A weight that changes by ``ΔW`` changes the outputs by about ``J·ΔW``. Along a random direction of
-the outputs that is the product of ``ΔW`` and one gradient, and the square of it is, on average over
-directions, the squared length of the change (Hutchinson's estimator). So a few gradients on data
-tell the squared error of the outputs for every candidate of every layer, and none has to be run. It
-is the Gauss-Newton term of "Optimal Brain Damage" (LeCun et al. 1989) for the very change that a
+the outputs (see ``workers.compression.directions``) that is the product of ``ΔW`` and one gradient,
+and its square is, on average, the squared length of the change. So a few gradients on data tell the
+squared error of the outputs for every candidate of every layer, and none has to be run. It is the
+Gauss-Newton term of "Optimal Brain Damage" (LeCun et al. 1989) for the very change that a
 decomposition makes, without taking weights for independent.
 """
 
@@ -16,8 +16,8 @@ import onnx_ir as ir
 import torch
 
 from app.domain.problems import StepFailed
-from workers.compression import losses
 from workers.compression.context import Context, Samples
+from workers.compression.directions import project
 from workers.compression.executor import Executor, build
 from workers.compression.graph import stats
 from workers.compression.graph.editor import Editor
@@ -25,8 +25,9 @@ from workers.compression.methods.low_rank.candidates import Candidate
 from workers.compression.methods.low_rank.decompositions import Factor, Slope
 from workers.compression.methods.low_rank.layers import Layer
 from workers.compression.methods.low_rank.writer import replace
+from workers.compression.teacher import probe
 from workers.compression.trainable import obstacles
-from workers.compression.training import Feed, Outputs, feed_for
+from workers.compression.training import Feed, feed_for
 
 Ways = Sequence[Sequence[Candidate]]
 
@@ -36,8 +37,8 @@ _FEWEST, _MOST = 16, 64
 """Gradients, each on other samples and along another direction."""
 _RUN = 2
 """Samples of one gradient, where the graph lets one choose."""
-_SCALED = 8
-"""Runs that tell the variance of the outputs."""
+_SCALED = 16
+"""Samples that tell the variance of the outputs."""
 _WORK = 2e12
 """Multiply-accumulates that all of it may take."""
 _PASSES = 3
@@ -78,11 +79,11 @@ def weighed(
     if count < _FEWEST:
         raise StepFailed(_UNKNOWN.format("for so large a model it would take too long"))
     changes = list[list[list[float]]]()
-    direction = _directions(executor, feed, context.seed)
+    along = project(probe(executor, feed, _SCALED)[0], context.seed)
     for done in range(count):
         executor.zero_grad()
         outputs = feed.outputs(executor, feed.batch(_rows(feed, done)))
-        direction(outputs).backward()  # type: ignore[no-untyped-call]
+        along(outputs).backward()  # type: ignore[no-untyped-call]
         slopes = [_slope(executor, *each) for each in zip(layers, places, strict=True)]
         changes.append([_changes(*each) for each in zip(ways, slopes, strict=True)])
         advance((done + 1) / count)
@@ -118,45 +119,6 @@ def _plain(model: ir.Model, layers: Sequence[Layer]) -> tuple[ir.Model, list[tup
         places.append((names[0], names[1] if len(names) > 1 else ""))
     edit.remove_unused()
     return plain, places
-
-
-def _directions(executor: Executor, feed: Feed, seed: int) -> Callable[[Outputs], torch.Tensor]:
-    """Return what projects outputs onto a new random direction at each call.
-
-    Probabilities are seen as logits: a sure answer has no slope, however near it is to another.
-    """
-    random = torch.Generator(device="cpu").manual_seed(seed)
-    with torch.no_grad():
-        known = [feed.outputs(executor, feed.batch(_rows(feed, run))) for run in range(_SCALED)]
-    axes = {
-        name: losses.probabilities_axis(each)
-        for name, each in known[0].items()
-        if each.is_floating_point()
-    }
-
-    def seen(outputs: Outputs) -> dict[str, torch.Tensor]:
-        return {
-            name: outputs[name]
-            if axis is None
-            else losses.logits(outputs[name], axis, probabilities=True)
-            for name, axis in axes.items()
-        }
-
-    values = list(map(seen, known))
-    scales = {
-        name: losses.variance(torch.cat([each[name].reshape(-1) for each in values]))
-        for name in axes
-    }
-
-    def project(outputs: Outputs) -> torch.Tensor:
-        parts = [
-            (each * torch.randn(each.shape, generator=random).to(each)).sum()
-            / (each.numel() * scales[name] * len(scales)) ** 0.5
-            for name, each in seen(outputs).items()
-        ]
-        return torch.stack(parts).sum()
-
-    return project
 
 
 def _rows(feed: Feed, run: int) -> list[int]:

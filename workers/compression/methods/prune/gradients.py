@@ -1,8 +1,7 @@
 """Criteria that ask how the loss, or what the graph answers, changes without a unit.
 
-With classes as targets the loss is their cross-entropy. Without, a random direction in the space of
-outputs takes its place: the squared derivative along it is, on average, the squared change of the
-outputs (at the original graph itself, a loss against its own outputs has no gradient).
+With classes as targets the loss is their cross-entropy. Without, a random direction of the outputs
+takes its place: at the original graph itself, a loss against its own outputs has no gradient.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,12 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.domain.problems import StepFailed
-from workers.compression import losses
+from workers.compression import losses, objectives
 from workers.compression.context import Context, Samples
-from workers.compression.executor import build
+from workers.compression.directions import project
+from workers.compression.executor import Executor, build
 from workers.compression.graph import stats
 from workers.compression.methods.prune.groups import Analysis, Group, Place
 from workers.compression.methods.prune.importance import Scores, Weights, per_unit, written_places
+from workers.compression.teacher import probe
 from workers.compression.training import Batch, Feed, Outputs, feed_for
 
 SAMPLES = 256
@@ -130,7 +131,7 @@ def _slopes(
     known = [name for name in names if name in executor.names]
     feed = feed_for(model, executor, samples, context.device)
     feed = feed if feed.fixed else Feed(samples, feed.device, min(feed.size, _RUN), fixed=False)
-    loss = _loss(model, context)
+    loss = _loss(model, executor, feed, context)
     parts = list(feed.parts(list(samples.indices)))
     for done, rows in enumerate(parts, start=1):
         executor.zero_grad()
@@ -146,30 +147,19 @@ def _slope(parameter: torch.nn.Parameter) -> Slope:
     return Slope(weight.numpy(), gradient.numpy())
 
 
-def _loss(model: ir.Model, context: Context) -> Callable[[Outputs, Batch], Tensor]:
+def _loss(
+    model: ir.Model, executor: Executor, feed: Feed, context: Context
+) -> Callable[[Outputs, Batch], Tensor]:
     """Return the cross-entropy where the targets are classes, else a random direction."""
     judged = context.evaluate.output or str(model.graph.outputs[0].name)
-    random = torch.Generator(device="cpu").manual_seed(context.seed)
-    scales: dict[str, float] = {}
-
-    def loss(outputs: Outputs, batch: Batch) -> Tensor:
-        answer, targets = outputs[judged], batch.targets
-        if targets is not None and not targets.is_floating_point():
-            axis = losses.class_axis(answer.shape, targets.shape)
-            if axis is not None:
-                likely = losses.are_probabilities(answer, axis)
-                scores = losses.logits(answer, axis, probabilities=likely)
-                return losses.cross_entropy(scores, targets.reshape(-1).long())
-        floats = {name: each for name, each in outputs.items() if each.is_floating_point()}
-        if not scales:
-            scales.update({name: losses.variance(each) ** 0.5 for name, each in floats.items()})
-        parts = [
-            (each * torch.randn(each.shape, generator=random).to(each)).sum() / scales[name]
-            for name, each in floats.items()
-        ]
-        return torch.stack(parts).sum()
-
-    return loss
+    outputs, targets = probe(executor, feed, _FEW)
+    if targets is not None and not targets.is_floating_point():
+        axis = losses.class_axis(outputs[judged].shape, targets.shape)
+        if axis is not None:
+            term = objectives.labels(judged, outputs[judged], targets, metric=None)
+            return lambda outputs, batch: term(outputs, {}, batch.targets)
+    along = project(outputs, context.seed)
+    return lambda outputs, _batch: along(outputs)
 
 
 def squared_gradients(

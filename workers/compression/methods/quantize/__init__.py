@@ -23,7 +23,7 @@ def quantize(
         StepFailed: the mode needs what is not there: data, a newer opset, a smaller model.
     """
     if parameters.mode == "float16":
-        return convert_to_float16(model, parameters)
+        return convert_to_float16(model, parameters, context)
     if parameters.mode == "dynamic":
         return quantize_dynamic(model, parameters)
     if parameters.mode == "weight_only":

@@ -1,8 +1,14 @@
 """Half precision: weights and arithmetic in float16, inputs and outputs as they were.
 
 The conversion is onnxruntime's (``onnxruntime.transformers.float16``). Operators that have no
-float16 form, and nodes named in ``ignore``, stay in float32 between Casts.
+float16 form, nodes that onnxruntime refuses in that form, and those named in ``ignore`` stay in
+float32 between Casts.
 """
+
+import re
+import tempfile
+from collections.abc import Collection
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
@@ -12,16 +18,21 @@ from onnxruntime.transformers import float16
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
+from workers.compression.context import Context, Feeds
+from workers.compression.graph import runtime
 from workers.compression.graph.editor import constant
-from workers.compression.graph.load import INLINE_LIMIT
+from workers.compression.graph.load import INLINE_LIMIT, save
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 
 _LARGEST = 65504.0
 
+_NAMED = re.compile(r"(?:Name:|node with name |Node \()'?([^')]+)[')]")
+"""How onnxruntime names a node that it cannot run, or has no kernel for."""
 
-def convert_to_float16(model: ir.Model, parameters: Quantize) -> Outcome:
+
+def convert_to_float16(model: ir.Model, parameters: Quantize, context: Context) -> Outcome:
     """Convert a graph to half precision.
 
     Raises:
@@ -30,25 +41,52 @@ def convert_to_float16(model: ir.Model, parameters: Quantize) -> Outcome:
     weights = [v for v in model.graph.initializers.values() if v.const_value is not None]
     if sum(value.const_value.nbytes for value in weights if value.const_value) > INLINE_LIMIT:
         raise StepFailed("float16 converts graphs of up to 2 GiB of weights.")
-    nodes = list(model.graph.all_nodes())
+    nodes = {str(node.name): node for node in model.graph.all_nodes()}
     blocked = set(float16.DEFAULT_OP_BLOCK_LIST)
-    skipped = [s for node in nodes if (s := parameters.skip(str(node.name), node.op_type))]
+    skipped = [s for name, node in nodes.items() if (s := parameters.skip(name, node.op_type))]
     skipped += [
-        Skipped(node=str(node.name), reason=f"{node.op_type} has no float16 form")
-        for node in nodes
+        Skipped(node=name, reason=f"{node.op_type} has no float16 form")
+        for name, node in nodes.items()
         if node.op_type in blocked
     ]
-    changes = _changes(model, {each.node for each in skipped})
-    if not changes:
-        return Outcome(model, [], skipped)
-    converted = float16.convert_float_to_float16(
-        ir.serde.serialize_model(model),
-        keep_io_types=True,
-        disable_shape_infer=False,
-        op_block_list=sorted(blocked),
-        node_block_list=sorted({each.node for each in skipped}),
+    while True:
+        kept = {each.node for each in skipped}
+        changes = _changes(model, kept)
+        if not changes:
+            return Outcome(model, [], skipped)
+        converted = _converted(model, blocked, kept)
+        refused = _refused(converted, context.example)
+        if refused not in nodes.keys() - kept:
+            return Outcome(converted, changes, skipped)
+        reason = f"onnxruntime runs no {nodes[refused].op_type} of this form in float16"
+        skipped.append(Skipped(node=refused, reason=reason))
+
+
+def _converted(model: ir.Model, blocked: Collection[str], kept: Collection[str]) -> ir.Model:
+    return _typed(
+        float16.convert_float_to_float16(
+            ir.serde.serialize_model(model),
+            keep_io_types=True,
+            disable_shape_infer=False,
+            op_block_list=sorted(blocked),
+            node_block_list=sorted(kept),
+        )
     )
-    return Outcome(_typed(converted), changes, skipped)
+
+
+def _refused(model: ir.Model, example: Feeds) -> str:
+    """Return the node that onnxruntime names when it cannot run a graph; else nothing."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "tried.onnx"
+        save(model, path)
+        try:
+            session = runtime.open_session(path)
+            if example:
+                runtime.run(session, example)
+        except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
+            found = _NAMED.search(str(error))
+            return found[1] if found else ""
+    return ""
 
 
 def _typed(converted: onnx.ModelProto) -> ir.Model:
