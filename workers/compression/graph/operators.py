@@ -40,11 +40,6 @@ def operand(node: ir.Node, slot: int) -> ir.Value | None:
     return node.inputs[slot] if slot < len(node.inputs) else None
 
 
-def first_output(node: ir.Node) -> ir.Value:
-    """Return the first output that a node makes: an LSTM may make none but its last state."""
-    return next((value for value in node.outputs if value.name), node.outputs[0])
-
-
 def channel_axis(node: ir.Node) -> int | None:
     """Return the axis of the first weight that counts output channels, by the node's attributes."""
     operator = operator_of(node)
@@ -80,17 +75,6 @@ def _matmul(node: ir.Node, inputs: Sequence[Shape | None], output: Shape) -> int
     return prod(output) * data[-2 if transposed else -1]
 
 
-def _recurrent(_node: ir.Node, inputs: Sequence[Shape | None], _output: Shape) -> int | None:
-    """Each step of each sequence is multiplied with the weights, its state with the recurrence's.
-
-    The quantized form has both transposed, which costs the same.
-    """
-    data, weight, recurrence = inputs[:3]
-    if data is None or weight is None or recurrence is None:
-        return None
-    return prod(data[:2]) * (prod(weight) + prod(recurrence))
-
-
 def _matmul_nbits(node: ir.Node, _inputs: Sequence[Shape | None], output: Shape) -> int | None:
     return prod(output) * node.attributes.get_int("K", 0)
 
@@ -121,10 +105,10 @@ OPERATORS: dict[tuple[str, str], Operator] = {
     ("", "Gather"): Operator((0,), channel_axis=-1),
     (_MS, "GatherBlockQuantized"): Operator((0,), (), (3,), -1),
     # recurrence
-    ("", "RNN"): Operator((1, 2), (3,), (), 1, _recurrent),
-    ("", "GRU"): Operator((1, 2), (3,), (), 1, _recurrent),
-    ("", "LSTM"): Operator((1, 2), (3, 7), (), 1, _recurrent),
-    (_MS, "DynamicQuantizeLSTM"): Operator((1, 2), (3, 7), (9, 11), 1, _recurrent),
+    ("", "RNN"): Operator((1, 2), (3,), (), 1),
+    ("", "GRU"): Operator((1, 2), (3,), (), 1),
+    ("", "LSTM"): Operator((1, 2), (3, 7), (), 1),
+    (_MS, "DynamicQuantizeLSTM"): Operator((1, 2), (3, 7), (9, 11), 1),
     # normalisation
     ("", "BatchNormalization"): Operator((1,), (2,), (), 0),
     ("", "InstanceNormalization"): Operator((1,), (2,), (), 0),

@@ -4,8 +4,8 @@
 type they are stored and however they reach their operator (behind DequantizeLinear, Cast,
 Transpose, or put together from constants); each stored tensor counts once, and so do its copies in
 the branches of the graph. Scales, zero points and shape constants do not count.
-``macs`` are the multiply-accumulates of convolutions, matrix products and recurrent layers for one
-sample; a graph that is fixed to a batch counts for a sample of it.
+``macs`` are the multiply-accumulates of convolutions and matrix products for one sample; a graph
+that is fixed to a batch counts for a sample of it.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph import shapes as graph_shapes
-from workers.compression.graph.operators import Operator, first_output, operand, operator_of
+from workers.compression.graph.operators import Operator, operand, operator_of
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.graph.shapes import Shapes
@@ -221,13 +221,13 @@ def _sized(node: ir.Node) -> Iterator[ir.Value]:
     """Yield the values whose shapes a node's cost depends on."""
     operator = operator_of(node)
     if operator and operator.macs:
-        yield from (value for value in (*node.inputs[:4], first_output(node)) if value is not None)
+        yield from (value for value in (*node.inputs[:4], node.outputs[0]) if value is not None)
 
 
 def _macs(node: ir.Node, operator: Operator, shapes: Shapes) -> int | None:
     if operator.macs is None:
         return 0
-    output = shapes.get(str(first_output(node).name))
+    output = shapes.get(str(node.outputs[0].name))
     if output is None:
         return None
     inputs = [None if value is None else shapes.get(str(value.name)) for value in node.inputs]

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
-from workers.compression.graph.operators import first_output, operator_of
+from workers.compression.graph.operators import operator_of
 from workers.compression.graph.stats import weights_of
 from workers.compression.methods.prune.groups import Analysis, Removed
 
@@ -47,7 +47,7 @@ def _macs(model: ir.Model, analysis: Analysis, shapes: Mapping[str, tuple[int, .
 
         total = 0
         for node, macs in nodes:
-            output = left(first_output(node))
+            output = left(node.outputs[0])
             if output is not None:
                 total += macs(node, [left(value) for value in node.inputs], output) or 0
         return float(total)
