@@ -75,6 +75,17 @@ def _matmul(node: ir.Node, inputs: Sequence[Shape | None], output: Shape) -> int
     return prod(output) * data[-2 if transposed else -1]
 
 
+def _einsum(node: ir.Node, inputs: Sequence[Shape | None], _output: Shape) -> int | None:
+    """Each choice of its letters multiplies the operands: once for two, twice for three."""
+    terms = node.attributes.get_string("equation", "").replace(" ", "").split("->")[0].split(",")
+    if len(terms) != len(inputs) or None in inputs or "." in "".join(terms):
+        return None
+    shapes = (shape or () for shape in inputs)
+    pairs = zip(terms, shapes, strict=True)
+    sizes = {c: size for term, shape in pairs for c, size in zip(term, shape, strict=True)}
+    return prod(sizes.values()) * (len(terms) - 1)
+
+
 def _matmul_nbits(node: ir.Node, _inputs: Sequence[Shape | None], output: Shape) -> int | None:
     return prod(output) * node.attributes.get_int("K", 0)
 
@@ -93,6 +104,7 @@ OPERATORS: dict[tuple[str, str], Operator] = {
     # products
     ("", "MatMul"): Operator((1, 0), (), (), -1, _matmul, quantizable=True, multiplies=True),
     ("", "Gemm"): Operator((1, 0), (2,), (), None, _matmul, quantizable=True),
+    ("", "Einsum"): Operator((1, 0, 2), (), (), -1, _einsum, multiplies=True),
     ("", "MatMulInteger"): Operator((1, 0), (), (3, 2), -1, _matmul, multiplies=True),
     ("", "QLinearMatMul"): Operator((3, 0), (), (5, 2), -1, _matmul, multiplies=True),
     (_MS, "QGemm"): Operator((3,), (6,), (5,), None, _matmul),

@@ -19,6 +19,7 @@ from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
 from workers.compression.graph.rewrites.branches import inline_branches
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.dead import remove_dead
+from workers.compression.graph.rewrites.einsum import spell_out_einsum
 from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.graph.rewrites.functions import inline_functions
 from workers.compression.graph.rewrites.gelu import recognise_gelu
@@ -41,6 +42,7 @@ PASSES: tuple[Pass, ...] = (
     inline_branches,
     unroll_loops,
     remove_identities,
+    spell_out_einsum,
     fold_constants,
     fold_batchnorm,
     fold_affine,
