@@ -242,6 +242,17 @@ def test_what_onnxruntime_does_not_run_in_float16_stays_in_float32(tmp_path: Pat
     assert sqnr > 40
 
 
+def test_weights_that_are_in_float16_already_say_so(tmp_path: Path) -> None:
+    text = """g (float16[N, 8] x) => (float16[N, 6] y) { [product] y = MatMul(x, w) }"""
+    path = graph(tmp_path, text, {"w": (8, 6)})
+    proto = onnx.load(path)
+    array = onnx.numpy_helper.to_array(proto.graph.initializer[0]).astype(np.float16)
+    proto.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(array, "w"))
+    onnx.save(proto, path)
+    outcome, _ = apply(path, FLOAT16, x=normal(32, 8).astype(np.float16))
+    assert reasons(outcome) == {"product": "its weights are float16, not float32"}
+
+
 def test_branches_are_left_alone_and_say_so(tmp_path: Path) -> None:
     text = """g (float[N, 16] x, bool[1] c) => (float[N, 16] y) {
         a = MatMul(x, w)

@@ -1,5 +1,6 @@
 """Low-rank factorisation: layers become products of thinner ones, under one global budget."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -18,6 +19,11 @@ from workers.compression.methods.low_rank.moments import collect
 from workers.compression.methods.outcome import Outcome
 from workers.compression.recovery import recover
 
+_USELESS = "no ranks save enough for what they lose"
+
+_REASONS = 3
+"""Of a failure, in words."""
+
 
 def low_rank(
     model: ir.Model, parameters: LowRank, context: Context, advance: Callable[[float], None]
@@ -34,13 +40,14 @@ def low_rank(
     half = start / 2
     moments = _moments(model, layers, parameters, context, lambda done: advance(half * done))
     found = [candidates(layer, parameters, moments.get(layer.name)) for layer in layers]
+    if parameters.has_budget and not any(found):
+        raise StepFailed(_nothing(parameters, layers, skipped))
     ways = _weighed(
         model, layers, found, parameters, context, lambda done: advance(half + half * done)
     )
     chosen = budget.choose(model, layers, ways, parameters, context)
-    reason = "no ranks save enough for what they lose"
     pairs = list(zip(layers, chosen, strict=True))
-    skipped += [Skipped(node=layer.name, reason=reason) for layer, way in pairs if way is None]
+    skipped += [Skipped(node=layer.name, reason=_USELESS) for layer, way in pairs if way is None]
     changes = [_change(layer, way) for layer, way in pairs if way is not None]
     budget.write(model, layers, chosen)
     if parameters.recover is not None:
@@ -48,6 +55,21 @@ def low_rank(
             model, parameters.recover, context, lambda done: advance(start + (1 - start) * done)
         )
     return Outcome(model, changes, skipped)
+
+
+def _nothing(parameters: LowRank, layers: Sequence[Layer], skipped: Sequence[Skipped]) -> str:
+    """Say why no layer can be replaced, the reasons of most layers first."""
+    reasons = Counter([*(each.reason for each in skipped), *(_USELESS for _ in layers)])
+    why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(_REASONS))
+    return (
+        f"Low rank removes none of the {parameters.of} here"
+        + (
+            f", for these reasons (and numbers of layers): {why}."
+            if why
+            else ": no layer has weights."
+        )
+        + " Leave the step out: 'prune' or 'quantize' may do more."
+    )
 
 
 def _moments(

@@ -91,12 +91,6 @@ def _within(
     if picks is None:
         least = fixed + sum(min(option.cost for option in each) for each in options)
         most = math.floor(1000 * (1 - least / whole)) / 1000 if whole else 0.0
-        if most <= 0:
-            raise StepFailed(
-                f"Low rank removes none of the {parameters.of} here: no layer is wide enough to"
-                " become two thinner ones, or none can be replaced. Leave the step out: 'prune' or"
-                " 'quantize' may do more."
-            )
         raise StepFailed(
             f"Low rank removes at most {most:.1%} of the {parameters.of} here, not"
             f" {parameters.ratio:.1%}: ask for a lower 'ratio', or prune as well."

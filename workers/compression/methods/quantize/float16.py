@@ -49,17 +49,31 @@ def convert_to_float16(model: ir.Model, parameters: Quantize, context: Context) 
         for name, node in nodes.items()
         if node.op_type in blocked
     ]
+    others = [
+        Skipped(node=name, reason=f"its weights are {dtypes}, not float32")
+        for name, node in nodes.items()
+        if (dtypes := _other_types(node))
+    ]
     while True:
         kept = {each.node for each in skipped}
         changes = _changes(model, kept)
         if not changes:
-            return Outcome(model, [], skipped)
+            return Outcome(model, [], skipped + others)
         converted = _converted(model, blocked, kept)
         refused = _refused(converted, context.example)
         if refused not in nodes.keys() - kept:
-            return Outcome(converted, changes, skipped)
+            return Outcome(converted, changes, skipped + others)
         reason = f"onnxruntime runs no {nodes[refused].op_type} of this form in float16"
         skipped.append(Skipped(node=refused, reason=reason))
+
+
+def _other_types(node: ir.Node) -> str:
+    """Name the types of a node's weights where none of them is float32."""
+    operator = operator_of(node)
+    values = [operand(node, slot) for slot in operator.weights] if operator is not None else []
+    types = {value.dtype for value in values if value is not None and value.is_initializer()}
+    found = {each.name.lower() for each in types if each is not None and each.is_floating_point()}
+    return "" if "float" in found else ", ".join(sorted(found))
 
 
 def _converted(model: ir.Model, blocked: Collection[str], kept: Collection[str]) -> ir.Model:
