@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from pydantic import ValidationError
 
 from app.domain.steps import Prune, Quantize
 from tests.workers import zoo
+from tests.workers.intake import models
 from tests.workers.prune.conftest import Trained
 from workers.compression.context import Context
 from workers.compression.graph import stats
@@ -190,6 +192,32 @@ def test_zeros_grow_while_training_and_stay(trained: Trained, tmp_path: Path) ->
     figures = _figures(outcome.model)
     assert figures.nonzero_parameters < 0.12 * figures.parameters
     assert trained.accuracy(outcome.model, tmp_path) > 0.75
+
+
+@pytest.mark.parametrize("granularity", ["unstructured", "n:m", "block"])
+def test_recurrent_layers_get_zeros_too(granularity: str) -> None:
+    random = np.random.default_rng(0)
+    shapes = {"w": (2, 32, 16), "r": (2, 32, 8), "b": (2, 64)}
+    weights = [
+        models.tensor(name, random.standard_normal(shape, dtype=np.float32))
+        for name, shape in shapes.items()
+    ]
+    node = onnx.helper.make_node(
+        "LSTM", ["x", "w", "r", "b"], ["y"], "lstm", hidden_size=8, direction="bidirectional"
+    )
+    proto = models.model(
+        [node], [models.value("x", 5, "N", 16)], [models.value("y", 5, 2, "N", 8)], weights
+    )
+    wish = {"granularity": granularity, "block": [4, 4], "scope": "layer"}
+    parameters = Prune.model_validate(wish)
+    context = Context(None, seed=0, threads=1)
+    graph = ir.serde.deserialize_model(proto)
+    outcome = prune(graph, parameters, context, lambda _: None)
+    changes = [layer.change for layer in outcome.layers]
+    assert changes == ["50% of its weights are zero", "50% of its recurrent weights are zero"]
+    kept = constant(outcome.model.graph.initializers["r"]) != 0
+    if granularity == "n:m":
+        assert (kept.reshape(2, 32, 2, 4).sum(axis=-1) == 2).all()
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from workers.compression.recovery import recover
 
 Advance = Callable[[float], None]
 
+_RECURRENT = ("GRU", "LSTM", "RNN")
+
 _FIRST = 0.2
 """Of the progress, before training."""
 
@@ -39,7 +41,7 @@ class Layer:
     node: ir.Node
     value: ir.Value
     order: tuple[int, ...]
-    """The weight's axes as outputs, inputs, kernel."""
+    """The weight's axes as outputs, inputs, kernel or directions."""
 
     @property
     def name(self) -> str:
@@ -155,20 +157,27 @@ class _Gradual:
 
 def _select(model: ir.Model, parameters: Prune) -> tuple[list[Layer], list[Skipped]]:
     layers: dict[str, Layer] = {}
-    skipped = []
+    skipped: dict[Skipped, None] = {}
     for node in model.graph:
-        value = operand(node, 1) if node.op_type in LAYERS else None
-        if value is None or value.const_value is None or not value.is_initializer():
-            continue
-        if (reason := _unfit(node, value, parameters)) is not None:
-            skipped.append(Skipped(node=str(node.name), reason=reason))
-        else:
-            layers[str(value.name)] = Layer(node, value, _order(node, value))
-    return list(layers.values()), skipped
+        for value in _weights(node):
+            if (reason := _unfit(node, value, parameters)) is not None:
+                skipped[Skipped(node=str(node.name), reason=reason)] = None
+            else:
+                layers[str(value.name)] = Layer(node, value, _order(node, value))
+    return list(layers.values()), list(skipped)
+
+
+def _weights(node: ir.Node) -> list[ir.Value]:
+    """Return the constants that a node multiplies with; a recurrent one, its state with others."""
+    slots = (1, 2) if node.op_type in _RECURRENT else (1,) if node.op_type in LAYERS else ()
+    values = [operand(node, slot) for slot in slots]
+    return [v for v in values if v is not None and v.const_value is not None and v.is_initializer()]
 
 
 def _order(node: ir.Node, value: ir.Value) -> tuple[int, ...]:
     rank = constant(value).ndim
+    if node.op_type in _RECURRENT:
+        return (1, 2, 0)
     outputs = (channel_axis(node) or 0) % rank
     inputs = {"Conv": 1, "ConvTranspose": 0}.get(node.op_type, 2 * rank - 3 - outputs)
     return (outputs, inputs, *(axis for axis in range(rank) if axis not in (outputs, inputs)))
@@ -228,10 +237,11 @@ def _write(layers: list[Layer], kept: dict[str, Mask]) -> None:
 def _change(layer: Layer) -> LayerChange:
     array = constant(layer.value)
     zero = 1 - np.count_nonzero(array) / max(array.size, 1)
+    kind = "recurrent weights" if operand(layer.node, 2) is layer.value else "weights"
     return LayerChange(
         node=str(layer.node.name),
         operator=layer.node.op_type,
-        change=f"{zero:.0%} of its weights are zero",
+        change=f"{zero:.0%} of its {kind} are zero",
         bytes_before=array.nbytes,
         bytes_after=array.nbytes,
     )
