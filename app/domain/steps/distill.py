@@ -34,8 +34,23 @@ class Uploaded(_Part):
 class Scale(_Part):
     """What is kept: of each layer's channels, and of the residual blocks."""
 
-    width: float = Field(default=0.5, gt=0, le=1, allow_inf_nan=False)
-    depth: float = Field(default=1.0, gt=0, le=1, allow_inf_nan=False)
+    width: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Of each layer's channels. Default: all where 'depth' is given, else half.",
+    )
+    depth: float = Field(
+        default=1.0, gt=0, le=1, allow_inf_nan=False, description="Of the residual blocks."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _depth_alone_keeps_the_width(cls, given: object) -> object:
+        if isinstance(given, dict) and "depth" in given:
+            return {"width": 1.0, **given}
+        return given
 
 
 class Derived(_Part):

@@ -180,5 +180,5 @@ def test_a_graph_without_blocks_keeps_its_depth() -> None:
     model = nets.graph(nets.MLP, nets.MLP_SHAPES)
     example = {"x": np.zeros((1, 8), np.float32)}
     nothing = Context(train=None, seed=0, threads=1, example=example)
-    _, skipped = derive(model, Scale(width=1.0, depth=0.5), nothing, silent)
+    _, skipped = derive(model, Scale(depth=0.5), nothing, silent)
     assert "residual blocks" in skipped[0].reason
