@@ -16,6 +16,7 @@ from app.domain.problems import StepFailed
 from app.domain.steps import LowRank
 from app.domain.steps.recover import Recover
 from tests.workers import zoo
+from tests.workers.intake import models
 from workers.compression.context import Context, Samples
 from workers.compression.graph import runtime, stats
 from workers.compression.graph import shapes as graph_shapes
@@ -264,6 +265,28 @@ def test_a_budget_that_cannot_be_met_is_refused_with_what_can() -> None:
         low_rank(zoo.graph("mlp"), LowRank(ratio=0.99), _context("mlp"), lambda _: None)
     with pytest.raises(StepFailed, match=r"none of the macs.*'ignore' \(3\)"):
         low_rank(zoo.graph("mlp"), LowRank(ignore=["*"]), _context("mlp"), lambda _: None)
+
+
+def test_shapes_behind_an_operator_of_another_domain_are_observed() -> None:
+    """Shape inference ends at scikit-learn's Scaler."""
+    nodes = [
+        onnx.helper.make_node(
+            "Scaler", ["x"], ["s"], domain="ai.onnx.ml", offset=[0.0], scale=[2.0]
+        ),
+        onnx.helper.make_node("MatMul", ["s", "w"], ["y"], "layer"),
+    ]
+    weight = models.tensor("w", RNG.standard_normal((64, 64)).astype(np.float32))
+    proto = models.model(
+        nodes,
+        [models.value("x", "N", 64)],
+        [models.value("y", "N", 64)],
+        [weight],
+        imports=[onnx.helper.make_opsetid("ai.onnx.ml", 3)],
+    )
+    context = Context(None, seed=0, threads=1, example={"x": np.ones((1, 64), np.float32)})
+    graph = ir.serde.deserialize_model(proto)
+    outcome = low_rank(graph, LowRank(), context, lambda _: None)
+    assert [layer.node for layer in outcome.layers] == ["layer"]
 
 
 _BRANCHES = """

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from numpy.typing import NDArray
@@ -129,6 +130,22 @@ def concrete(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
     return shapes
 
 
+def of_run(
+    model: ir.Model, feeds: Mapping[str, NDArray[Any]], sizes: Mapping[str, int] | None = None
+) -> Shapes:
+    """Return the shapes of all values, observed in a run where inference does not find them.
+
+    Args:
+        model: the graph; not changed.
+        feeds: an input array for each input.
+        sizes: of the dynamic dimensions in ``feeds``. Default: those of one sample.
+    """
+    shapes = concrete(model, sizes_of(model, feeds) if sizes is None else sizes)
+    made = [str(value.name) for node in model.graph for value in node.outputs if value.name]
+    missing = [name for name in made if name not in shapes]
+    return shapes | observed(model, missing, feeds) if missing else shapes
+
+
 def observed(model: ir.Model, names: Iterable[str], feeds: Mapping[str, NDArray[Any]]) -> Shapes:
     """Run the graph once and return the shapes that its values really had.
 
@@ -147,4 +164,5 @@ def observed(model: ir.Model, names: Iterable[str], feeds: Mapping[str, NDArray[
         path = Path(scratch) / "probed.onnx"
         save(probed, path)
         outputs = runtime.run(runtime.open_session(path), feeds)
-    return {str(v.name): tuple(outputs[str(v.name)].shape) for v in wanted}
+    found = {str(value.name): outputs[str(value.name)] for value in wanted}
+    return {name: array.shape for name, array in found.items() if isinstance(array, np.ndarray)}

@@ -47,9 +47,7 @@ Pair = tuple[Tap, Tap]
 
 def shapes_of(model: ir.Model, context: Context) -> Shapes:
     """Return the shapes of a graph's values for one sample."""
-    shapes = graph_shapes.concrete(model, graph_shapes.sizes_of(model, context.example))
-    missing = [str(v.name) for n in model.graph for v in n.outputs if v.name not in shapes]
-    return shapes | graph_shapes.observed(model, missing, context.example) if missing else shapes
+    return graph_shapes.of_run(model, context.example)
 
 
 def taps(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> list[Tap]:

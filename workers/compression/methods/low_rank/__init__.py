@@ -34,8 +34,7 @@ def low_rank(
         StepFailed: the budget cannot be met, sensitivity is asked for where it cannot be known, or
             training fails.
     """
-    sizes = graph_shapes.sizes_of(model, context.example)
-    layers, skipped = select(model, parameters, graph_shapes.concrete(model, sizes))
+    layers, skipped = select(model, parameters, graph_shapes.of_run(model, context.example))
     start = 0.2 if parameters.recover else 1.0
     half = start / 2
     moments = _moments(model, layers, parameters, context, lambda done: advance(half * done))

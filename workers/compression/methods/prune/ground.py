@@ -47,11 +47,11 @@ def survey(model: ir.Model, context: Context) -> Ground:
         found = _trials(model, context.seed)
         trials = [trial.feeds for trial in found]
         sizes, single = found[min(1, len(found) - 1)].sizes, found[0].sizes
-    shapes = _shapes(model, sizes, trials[min(1, len(trials) - 1)])
+    shapes = graph_shapes.of_run(model, trials[min(1, len(trials) - 1)], sizes)
     if sizes == single:
         return Ground(trials, shapes, trials[0], shapes)
     one = _first(model, trials[0])
-    return Ground(trials, shapes, one, _shapes(model, single, one))
+    return Ground(trials, shapes, one, graph_shapes.of_run(model, one, single))
 
 
 def _trials(model: ir.Model, seed: int) -> list[equivalence.Trial]:
@@ -94,14 +94,3 @@ def _sizes(model: ir.Model, feeds: Feeds) -> dict[str, int]:
         names = graph_shapes.dimension_names(value)
         found.update(zip(names, feeds[str(value.name)].shape, strict=True))
     return {name: found[name] for _, name in graph_shapes.symbolic(model)}
-
-
-def _shapes(model: ir.Model, sizes: Mapping[str, int], feeds: Feeds) -> Shapes:
-    shapes = graph_shapes.concrete(model, sizes)
-    missing = [
-        str(value.name)
-        for node in model.graph
-        for value in node.outputs
-        if str(value.name) not in shapes and value.name
-    ]
-    return shapes | graph_shapes.observed(model, missing, feeds) if missing else shapes
