@@ -11,8 +11,10 @@ _MEASURED = {
     "QuantizeLinear": (1,),
     "DequantizeLinear": (1,),
     "BatchNormalization": (3, 4),
+    "STFT": (2,),
 }
-"""Inputs that are measured, not learned: scales of quantization, statistics of normalisation."""
+"""Inputs that are measured or designed, not learned: scales of quantization, statistics of
+normalisation, the window of a spectrum."""
 
 
 def measured(model: ir.Model) -> set[str]:

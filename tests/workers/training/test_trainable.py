@@ -4,7 +4,8 @@ import onnx_ir as ir
 import pytest
 
 from tests.workers.training import nets
-from workers.compression.trainable import obstacles
+from workers.compression.graph.shapes import infer
+from workers.compression.trainable import measured, obstacles
 
 FROZEN = nets.MLP.replace("r = Relu(h)", "r = Bernoulli(h)")
 
@@ -30,6 +31,21 @@ def test_a_node_without_gradient_between_weights_and_outputs_is_named() -> None:
 def test_a_node_without_gradient_before_all_weights_is_in_nobody_s_way() -> None:
     text = nets.MLP.replace("h = Gemm<transB=1>(x,", "n = Bernoulli(x)\n h = Gemm<transB=1>(n,")
     assert obstacles(graph(text)) == []
+
+
+def test_a_spectrum_is_no_obstacle_and_its_window_is_not_trained() -> None:
+    text = """
+        <ir_version: 10, opset_import: ["": 20]>
+        sound (float[N, 64, 1] x) => (float[N, 7, 9, 5] y) {
+            step = Constant<value_int = 8>()
+            length = Constant<value_int = 16>()
+            s = STFT(x, step, window, length)
+            y = MatMul(s, w)
+        }"""
+    model = nets.graph(text, {"window": (16,), "w": (2, 5)})
+    infer(model)
+    assert obstacles(model) == []
+    assert measured(model) == {"window"}
 
 
 @pytest.mark.parametrize("text", ["y = ArgMax<axis=1>(h)", "y = Cast<to=7>(h)"])

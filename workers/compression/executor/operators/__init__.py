@@ -29,6 +29,7 @@ from workers.compression.executor.operators import (
     resizing,
     shape,
     spatial,
+    spectrum,
 )
 from workers.compression.executor.operators.elementwise import (
     binary,
@@ -48,6 +49,7 @@ OPERATORS: dict[str, Callable[[Node], Function]] = {
     "Gemm": linear.gemm,
     "MatMul": linear.matmul,
     "RotaryEmbedding": attention.rotary_embedding,
+    "STFT": spectrum.stft,
     # activations
     "Celu": activations.celu,
     "Clip": activations.clip,

@@ -1,0 +1,35 @@
+"""Spectra of pieces of a signal."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from workers.compression.executor.node import Node, Unsupported, listed
+from workers.compression.executor.plan import Function
+
+
+def stft(node: Node) -> Function:
+    """STFT, by the fast Fourier transform of each frame."""
+    window = node.constant(2)
+    sizes = node.take(1, 3)
+    if sizes is None:
+        raise Unsupported("an STFT whose frames have a computed size")
+    (step,), lengths = listed(sizes[0]) or (1,), listed(sizes[1])
+    if lengths is None and window is None:
+        raise Unsupported("an STFT without a known frame length")
+    length = lengths[0] if lengths is not None else window.size  # type: ignore[union-attr]
+    return partial(_stft, step, length, bool(node.integer("onesided", 1)))
+
+
+def _stft(
+    step: int, length: int, onesided: bool, signal: Tensor, window: Tensor | None = None
+) -> Tensor:
+    """Return the spectrum ``[batch, frames, bins, 2]`` of a signal ``[batch, length, 1 or 2]``."""
+    whole = signal.shape[-1] > 1
+    line = torch.view_as_complex(signal) if whole else signal.reshape(signal.shape[:2])
+    frames = line.unfold(1, length, step)
+    if window is not None:
+        frames = frames * window
+    spectrum = torch.fft.rfft(frames) if onesided and not whole else torch.fft.fft(frames)
+    return torch.view_as_real(spectrum)
