@@ -110,6 +110,18 @@ def test_a_sparse_weight_becomes_dense(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored.numpy(), dense)  # type: ignore[union-attr]
 
 
+def test_a_classifier_that_answers_in_maps_is_told_how_to_answer_in_tensors(tmp_path: Path) -> None:
+    proto = mlp()
+    kind = helper.make_map_type_proto(
+        onnx.TensorProto.INT64, helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    )
+    proto.graph.output.append(
+        helper.make_value_info("scores", helper.make_sequence_type_proto(kind))
+    )
+    with pytest.raises(InvalidModel, match="without ZipMap"):
+        inspect_model(write(proto, tmp_path / "upload"), tmp_path)
+
+
 def test_a_refusal_names_no_path_of_this_machine(tmp_path: Path) -> None:
     proto = mlp()
     proto.graph.node[1].op_type = "Nonsense"

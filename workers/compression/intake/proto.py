@@ -163,7 +163,10 @@ def _check_interface(graph: onnx.GraphProto, limits: ModelLimits) -> None:
             raise InvalidModel(f"Input '{value.name}' has an impossible shape: {dims[:8]}.")
     for value in graph.output:
         if value.type.WhichOneof("value") not in {"tensor_type", None}:
-            raise InvalidModel(f"Output '{value.name}' is no tensor; sequences are not supported.")
+            raise InvalidModel(
+                f"Output '{value.name}' is no tensor; sequences and maps are not supported: export"
+                " the model without it (scikit-learn's without ZipMap: options={'zipmap': False})."
+            )
 
 
 _Function = tuple[str, str]
