@@ -73,6 +73,24 @@ def test_shapes_of_static_values_fold_and_dynamic_ones_stay(tmp_path: Path) -> N
     assert operators(graph) == {"Shape": 1, "Reshape": 1}
 
 
+def test_what_a_branch_was_folded_from_leaves_it(tmp_path: Path) -> None:
+    def side(name: str) -> onnx.GraphProto:
+        nodes = [
+            helper.make_node("Transpose", [f"{name}w"], [f"{name}t"], perm=[1, 0]),
+            helper.make_node("MatMul", ["x", f"{name}t"], [f"{name}y"]),
+        ]
+        weight = tensor(f"{name}w", np.ones((3, 2), np.float32))
+        return helper.make_graph(nodes, name, [], [value(f"{name}y", "N", 3)], [weight])
+
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("Cast", ["m"], ["c"], to=9),
+        helper.make_node("If", ["c"], ["y"], then_branch=side("t"), else_branch=side("e")),
+    ]
+    graph = normal(model(nodes, [value("x", "N", 2)], [value("y", "N", 3)]), tmp_path)
+    assert [len(each.initializers) for each in graph.graphs()] == [0, 1, 1]
+
+
 def test_folding_never_needs_much_memory(tmp_path: Path) -> None:
     """A 4 TB result is not computed to see how large it is; neither is one of unknown size."""
     nodes = [
