@@ -9,7 +9,7 @@ from app.domain.steps.cluster import Cluster
 from app.domain.steps.distill import Distill
 from app.domain.steps.low_rank import LowRank
 from app.domain.steps.prune import Prune
-from app.domain.steps.quantize import Quantize
+from app.domain.steps.quantize import Quantize, RangeRule
 
 AnyStep = Annotated[Cluster | Distill | LowRank | Prune | Quantize, Field(discriminator="method")]
 """Any step of a request."""
@@ -27,6 +27,7 @@ __all__ = [
     "Outlook",
     "Prune",
     "Quantize",
+    "RangeRule",
     "Skipped",
     "Step",
     "matches",

@@ -14,8 +14,7 @@ DYNAMIC_OPERATORS = ("Gemm", "MatMul")
 """onnxruntime's dynamic kernels pay off here; its dynamic convolutions are slower than float."""
 
 
-_FEW_LEVELS = ("uint4", "uint5", "uint6", "uint7")
-"""Too few to spend on values that hardly ever occur."""
+RangeRule = Literal["minmax", "percentile", "mse", "entropy"]
 
 _PACKED = ("int2", "int3", "int4")
 """Two of these take a byte of the file."""
@@ -54,16 +53,21 @@ class Quantize(Step):
     per_channel: bool = Field(
         default=True, description="One scale for each output channel of a weight."
     )
-    ranges: Literal["minmax", "percentile", "mse", "entropy"] | None = Field(
+    ranges: RangeRule | None = Field(
         default=None,
         description="How calibration turns observed values into a range."
-        " Default: percentile; mse for activations of fewer than eight bits.",
+        " Default: percentile, minmax or mse, whichever brings the outputs nearest on data.",
     )
     percentile: float = Field(
         default=99.99,
         gt=50,
         le=100,
         description="The share of observed magnitudes that 'percentile' ranges keep, in percent.",
+    )
+    smooth: bool | None = Field(
+        default=None,
+        description="Move outlier channels of what products read into their weights (SmoothQuant)."
+        " Default: where data shows that it brings the outputs nearer.",
     )
     calibration_samples: int = Field(
         default=128, ge=1, le=10_000, description="Training samples that calibration looks at."
@@ -95,14 +99,18 @@ class Quantize(Step):
     def _fits_the_mode(self) -> Self:
         if self.recover is not None and self.mode != "qat":
             raise ValueError(f"mode '{self.mode}' does not train: use mode 'qat' with 'recover'")
+        if self.mode in ("float16", "weight_only") and self.smooth:
+            raise ValueError(f"mode '{self.mode}' keeps activations in float: leave out 'smooth'")
         if self.mode == "weight_only" and self.weights not in ("int4", "int8"):
             raise ValueError("mode 'weight_only' stores weights as int4 or int8")
         return self
 
     @property
-    def range_rule(self) -> Literal["minmax", "percentile", "mse", "entropy"]:
-        """How calibration turns observed values into a range."""
-        return self.ranges or ("mse" if self.activations in _FEW_LEVELS else "percentile")
+    def range_rules(self) -> tuple[RangeRule, ...]:
+        """The ways that calibration may turn observed values into ranges; 16 bits clip nothing."""
+        if self.activations == "int16":
+            return ("minmax",)
+        return (self.ranges,) if self.ranges else ("percentile", "minmax", "mse")
 
     @property
     def recovery(self) -> Recover:
@@ -118,6 +126,8 @@ class Quantize(Step):
 
     @property
     def _calibrates(self) -> bool:
+        if self.smooth:
+            return True
         if self.mode == "weight_only":
             return self.algorithm == "gptq"
         return self.mode in ("static", "qat") and self.activations != "none"

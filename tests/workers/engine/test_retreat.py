@@ -62,7 +62,7 @@ def run(
         max_quality_drop=bound,
         evaluate=Evaluate(metric="top1" if labelled else None),
     )
-    parameters = Quantize(ranges="minmax", calibration_samples=64)
+    parameters = Quantize(ranges="minmax", smooth=False, calibration_samples=64)
     graph = load(path)
     name_nodes(graph)
     return quantize(graph, parameters, context, lambda _: None)

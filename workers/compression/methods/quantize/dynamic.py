@@ -4,24 +4,32 @@ A product ``x @ w`` becomes DynamicQuantizeLinear, MatMulInteger and a multiplic
 scales, which onnxruntime fuses into one kernel. Activations are uint8, as the operator has them.
 """
 
+from collections.abc import Callable, Collection
+from functools import partial
+
 import numpy as np
 import onnx_ir as ir
 
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
+from workers.compression.context import Context
 from workers.compression.graph.editor import constant
 from workers.compression.graph.products import bias_vector
 from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize.integers import weight_rounding
 from workers.compression.methods.quantize.layers import Layer, select
+from workers.compression.methods.quantize.smooth import Smoothed, candidates, nearer
 from workers.compression.methods.quantize.writer import Writer, change
 
 _OPSET = 11
 _FLOAT = int(ir.DataType.FLOAT)
 
 
-def quantize_dynamic(model: ir.Model, parameters: Quantize) -> Outcome:
-    """Quantize the weights of matrix products.
+def quantize_dynamic(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Outcome:
+    """Quantize the weights of matrix products; with data, smooth what they read if that is nearer.
 
     Raises:
         StepFailed: the graph's opset is older than DynamicQuantizeLinear.
@@ -32,16 +40,28 @@ def quantize_dynamic(model: ir.Model, parameters: Quantize) -> Outcome:
             f"Dynamic quantization needs opset {_OPSET}; this model has {opset}."
             " Export it with a newer opset."
         )
+    as_run = parameters.model_copy(update={"activations": "uint8", "symmetric": False})
+    graphs = candidates(model, as_run, weight_rounding(parameters), context)
+    return nearer(model, graphs, partial(_write, parameters=parameters), context, advance)
+
+
+def _write(graph: Smoothed, parameters: Quantize) -> Outcome:
+    """Return a quantized copy of a graph."""
+    model = graph.model.clone()
     layers, skipped = select(model, parameters)
     writer = Writer(model)
     inputs: dict[ir.Value, ir.Node] = {}
-    changes = [_replace(writer, layer, parameters, inputs) for layer in layers]
+    changes = [_replace(writer, layer, parameters, inputs, graph.layers) for layer in layers]
     writer.edit.remove_unused()
     return Outcome(model, changes, skipped)
 
 
 def _replace(
-    writer: Writer, layer: Layer, parameters: Quantize, inputs: dict[ir.Value, ir.Node]
+    writer: Writer,
+    layer: Layer,
+    parameters: Quantize,
+    inputs: dict[ir.Value, ir.Node],
+    smoothed: Collection[str],
 ) -> LayerChange:
     """Put the integer product in the place of a float one."""
     node, graph = layer.node, writer.edit.graph
@@ -73,6 +93,7 @@ def _replace(
         bias = bias_vector(node, constant(layer.bias))
         added = writer.edit.constant(f"{node.name}_bias", bias)
         steps.append(writer.edit.node("Add", [steps[-1].outputs[0], added], f"{node.name}_sum"))
-    report = change(layer, "activations uint8 at run time", weight)
+    how = "activations uint8 at run time" + ", smoothed" * (node.name in smoothed)
+    report = change(layer, how, weight)
     writer.edit.replace(node, steps)
     return report

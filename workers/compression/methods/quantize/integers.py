@@ -3,11 +3,14 @@
 Rounding is half to even and values saturate, as ONNX's QuantizeLinear does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.domain.steps import Quantize
 
 Floats = NDArray[np.float32]
 
@@ -131,6 +134,17 @@ def weight_grid(
     stored, middle = _stored_as(dtype), 128 if dtype == "uint8" else 0
     ends = None if stored == dtype else (-int(top), int(top))
     return Grid(scale, np.full(scale.shape, middle, stored), axis, ends)
+
+
+def weight_rounding(parameters: Quantize) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return how a matrix ``[outputs, inputs]`` is rounded, with a scale for each output or one."""
+
+    def rounded(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+        weights = matrix.astype(np.float32)
+        grid = weight_grid(weights, parameters.weights, 0 if parameters.per_channel else None)
+        return dequantize(quantize(weights, grid), grid).astype(np.float64)
+
+    return rounded
 
 
 def top_level(dtype: str) -> int:

@@ -22,10 +22,8 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import integers
 from workers.compression.methods.quantize.integers import SMALLEST_SCALE, Grid
 from workers.compression.methods.quantize.layers import select
-from workers.compression.methods.quantize.opset import lifted
-from workers.compression.methods.quantize.static import (
+from workers.compression.methods.quantize.pairs import (
     Site,
-    calibrate,
     coarsest,
     covers,
     runnable,
@@ -34,6 +32,7 @@ from workers.compression.methods.quantize.static import (
     write_pairs,
     write_quantized,
 )
+from workers.compression.methods.quantize.static import start
 from workers.compression.methods.quantize.writer import Writer
 from workers.compression.recovery import recover
 
@@ -49,11 +48,8 @@ def quantize_aware(
     Raises:
         StepFailed: there is no data, nothing that can be trained, or too old an opset.
     """
-    model = lifted(model, parameters)
-    sites = [site_of(layer, parameters) for layer in select(model, parameters)[0]]
-    grids = calibrate(
-        model, sites, parameters, context, lambda fraction: advance(_CALIBRATION * fraction)
-    )
+    begun = start(model, parameters, context, lambda fraction: advance(_CALIBRATION * fraction))
+    model, parameters, grids, sites = begun.model, begun.parameters, begun.grids, begun.sites()
     weights = {str(s.layer.weight.name): _weight_grid(s, parameters, grids) for s in sites}
     trained, scales = _trainable(model, parameters, grids, weights)
     recover(
@@ -67,13 +63,15 @@ def quantize_aware(
     steps = trained.graph.initializers
     learned = {
         name: replace(grid, scale=constant(steps[scales[name]]).reshape(grid.scale.shape))
-        for name, grid in (grids | weights).items()
+        for name, grid in {**grids, **weights}.items()
         if name in scales
     }
     for name, value in model.graph.initializers.items():
         if (new := trained.graph.initializers.get(name)) is not None:
             value.const_value = new.const_value
-    write = partial(write_quantized, model, parameters, learned, weights=learned)
+    write = partial(
+        write_quantized, model, parameters, learned, weights=learned, smoothed=begun.smoothed
+    )
     return runnable(write, parameters)({})
 
 

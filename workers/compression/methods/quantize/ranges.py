@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.steps import Quantize
+from app.domain.steps import Quantize, RangeRule
 from workers.compression.histograms import Histogram
 from workers.compression.methods.quantize.integers import (
     BITS,
-    STORED_BITS,
     dequantize,
     quantize,
     range_grid,
@@ -26,17 +25,15 @@ _KL_STRIDE = 8
 Range = tuple[float, float]
 
 
-def finder(parameters: Quantize) -> Callable[[Histogram], Range]:
-    """Return the function that the parameters ask for; 16 bits need not clip anything."""
-    if BITS[parameters.activations] > STORED_BITS:
-        return minmax
-    if parameters.range_rule == "percentile":
+def finder(parameters: Quantize, rule: RangeRule) -> Callable[[Histogram], Range]:
+    """Return the function of a rule, for the type that the parameters name."""
+    if rule == "percentile":
         return partial(percentile, share=parameters.percentile / 100)
-    if parameters.range_rule == "mse":
+    if rule == "mse":
         return partial(
             mean_squared_error, dtype=parameters.activations, symmetric=parameters.symmetric
         )
-    if parameters.range_rule == "entropy":
+    if rule == "entropy":
         return partial(entropy, dtype=parameters.activations, symmetric=parameters.symmetric)
     return minmax
 

@@ -12,13 +12,12 @@ import numpy as np
 import onnx_ir as ir
 
 from workers.compression.context import Context, Samples
-from workers.compression.graph import stats
 from workers.compression.graph.load import save
-from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure import quality
 from workers.compression.measure.evaluation import compare, judged_output
 from workers.compression.measure.verdict import fall
 from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize.nearest import affordable
 
 _SHARE = 0.8
 """Share of the allowed drop that training samples may show: held-out ones may show more."""
@@ -66,20 +65,14 @@ def within(
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         save(model, directory / _FLOAT)
-        judged = samples.draw(_affordable(model, samples), context.seed)
+        count = affordable(model, samples, _WORK, _FEWEST, _MOST)
+        judged = samples.draw(count, context.seed)
         lost = partial(_drop, context=context, directory=directory, samples=judged)
         if lost(whole.model) <= allowed or lost(model) > allowed:
             return whole
         few = samples.draw(_RANKED, context.seed)
         ranked = _ranked(write, layers, context, few, directory, advance)
         return _fewest(write, ranked, context.max_quality_drop, lambda o: lost(o.model) <= allowed)
-
-
-def _affordable(model: ir.Model, samples: Samples) -> int:
-    """Return how many samples one judgement may run."""
-    sizes = sizes_of(model, next(samples.batches(1))[0])
-    macs = max(stats.measure(model, sizes).macs, 1)
-    return int(np.clip(_WORK / macs, _FEWEST, _MOST))
 
 
 def _drop(model: ir.Model, context: Context, directory: Path, samples: Samples) -> float:
