@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,7 @@ SEED, THREADS = _engine.SEED, _engine.THREADS
 SAMPLES = 6_000
 BATCH = 64
 AUGMENT = ("flip",)
-_EPOCHS, _PEAK_RATE, _WEIGHT_DECAY = 12, 0.01, 0.01
-_TEACHER_EPOCHS, _TEACHER_IMAGES = 4, 48_000
-_TRAINING = (_EPOCHS, _PEAK_RATE, _WEIGHT_DECAY, BATCH, AUGMENT)
+PEAK_RATE, _WEIGHT_DECAY = 0.01, 0.01
 
 _PACKAGED = Path("/usr/share/datasets/fashion-mnist")
 
@@ -45,6 +44,25 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "mobilenet_v2": lambda: small_mobilenet_v2(channels=1),
 }
 """Small enough to be trained in minutes on one core."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Of a network before it is compressed.
+
+    Attributes:
+        epochs: passes over the images.
+        images: the first so many; None for those that the engine trains on.
+    """
+
+    epochs: int
+    images: int | None
+
+
+ALIKE = Training(epochs=12, images=None)
+"""On the images that the engine sees too."""
+WELL = Training(epochs=4, images=48_000)
+"""On ten times as many: a model is mostly compressed with a sample of what it was made with."""
 
 
 def compress(model: Path, steps: Sequence[Mapping[str, Any]], keep: Path | None = None) -> Report:
@@ -158,28 +176,34 @@ def tested(model: Path) -> float:
     return 100 * right / len(images)
 
 
-def trained(name: str) -> Path:
+def trained(name: str, training: Training = ALIKE) -> Path:
     """Return a trained network of ``NETWORKS`` as ONNX; it is trained once and kept."""
     return kept(
         f"{name}.onnx",
-        lambda path: export(module(name), path),
+        lambda path: export(module(name, training), path),
         network=NETWORKS[name](),
-        training=_TRAINING,
+        training=_facts(training),
     )
 
 
-def module(name: str) -> nn.Module:
+def module(name: str, training: Training = ALIKE) -> nn.Module:
     """Return a trained network of ``NETWORKS``; its state is kept."""
     torch.manual_seed(SEED)
     network = NETWORKS[name]()
 
     def make(path: Path) -> None:
-        train(network, _EPOCHS, _PEAK_RATE)
+        train(network, training.epochs, PEAK_RATE, training.images)
         np.savez(path, **{key: each.numpy() for key, each in network.state_dict().items()})
 
-    with np.load(kept(f"{name}.npz", make, network=network, training=_TRAINING)) as arrays:
+    state = kept(f"{name}.npz", make, network=network, training=_facts(training))
+    with np.load(state) as arrays:
         network.load_state_dict({key: torch.from_numpy(arrays[key]) for key in arrays.files})
     return network
+
+
+def _facts(training: Training) -> Sequence[Any]:
+    own = (training.epochs, PEAK_RATE, _WEIGHT_DECAY, BATCH, AUGMENT)
+    return own if training.images is None else (*own, training.images)
 
 
 def _engine_sees() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -202,18 +226,6 @@ def export(network: nn.Module, path: Path) -> None:
         external_data=False,
         verbose=False,
     )
-
-
-def teacher() -> Path:
-    """Return a ResNet-20 that has seen ten times the images that the engine sees."""
-
-    def make(path: Path) -> None:
-        torch.manual_seed(SEED)
-        network = NETWORKS["resnet20"]()
-        train(network, _TEACHER_EPOCHS, _PEAK_RATE, _TEACHER_IMAGES)
-        export(network, path)
-
-    return kept("teacher.onnx", make, epochs=_TEACHER_EPOCHS, images=_TEACHER_IMAGES)
 
 
 def train(

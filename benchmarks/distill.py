@@ -7,7 +7,7 @@ model, and a sample of the data. A student alone learns from labels.
 from typing import Any
 
 from benchmarks._report import Bar, conclude
-from benchmarks._task import SEED, judged, show, teacher
+from benchmarks._task import SEED, WELL, judged, show, trained
 
 STUDENTS: dict[str, dict[str, Any]] = {
     "shufflenet_v2, quarter width": {"architecture": "shufflenet_v2", "width": 0.25},
@@ -22,11 +22,12 @@ RECOVER = {"epochs": 16, "augment": ["flip"]}
 
 
 def main() -> None:
+    teacher = trained("resnet20", WELL)
     found: dict[str, dict[str, float]] = {}
     for name, student in STUDENTS.items():
         for way, losses in LOSSES.items():
             step = {"method": "distill", "student": student, "losses": losses, "recover": RECOVER}
-            found[f"{name}, {way}"] = judged(teacher(), [step])[1]
+            found[f"{name}, {way}"] = judged(teacher, [step])[1]
             show(f"{name}, {way}", found[f"{name}, {way}"])
     bars = [
         Bar(

@@ -1,32 +1,37 @@
 """Whole channels taken away and the rest trained, beside Torch-Pruning on the same images.
 
 Both sides start from the same trained network and see the same images in batches of the same size,
-changed at random in the same ways, for the same number of epochs, on one thread. The engine does it
-as users ask for it. Torch-Pruning trains on labels, with AdamW and one cycle of the learning rate,
-whose peak is the one of two that does better on the test images, at the first of ``TIMES``. All
-files are judged on these images and timed by turns in onnxruntime.
+changed at random in the same ways, for the same number of epochs, on one thread. A network has been
+trained on these images or, where that is said, on ten times as many. The engine does it as users
+ask for it. Torch-Pruning trains on labels, with AdamW and one cycle of the learning rate, whose peak
+is the one of two that does better on the test images, at the first of ``TIMES``. All files are judged
+on these images and timed by turns in onnxruntime.
 
 Torch-Pruning is needed: ``pip install -e '.[bench]'``. Finished files are kept in the cache, under
-what they depend on (the engine's code included), so that a run that was stopped can go on.
+what they depend on (the engine's code included), so that a run that was stopped can go on. Names of
+subjects on the command line choose among them.
 """
 
 import functools
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 import workers.compression
 from benchmarks import _task
 from benchmarks._report import Bar, conclude
+from benchmarks._task import ALIKE, WELL, Training
 from benchmarks._torch_pruning import PRUNERS, cut
 from workers.compression.context import Samples
 from workers.compression.measure import latency, size
 
-NETWORKS = ("resnet20", "mobilenet_v2")
 TIMES = (2.1, 3.0)
 """The MACs before over those after."""
 LATENCIES = (0.4, 0.55)
@@ -37,41 +42,68 @@ RATES = (0.003, 0.01)
 Row = Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A trained network, as its source and as ONNX."""
+
+    network: str
+    training: Training
+
+    @property
+    def path(self) -> Path:
+        """The ONNX file."""
+        return _task.trained(self.network, self.training)
+
+    @property
+    def module(self) -> nn.Module:
+        """The network in torch."""
+        return _task.module(self.network, self.training)
+
+
+SUBJECTS: Mapping[str, Subject] = {
+    "resnet20": Subject("resnet20", ALIKE),
+    "mobilenet_v2": Subject("mobilenet_v2", ALIKE),
+    "resnet20, well trained": Subject("resnet20", WELL),
+    "mobilenet_v2, well trained": Subject("mobilenet_v2", WELL),
+}
+
+
 def main() -> None:
     bars, jobs = list[Bar](), dict[str, dict[str, Row]]()
     rates = dict[str, float]()
-    for network in NETWORKS:
-        rate = max(RATES, key=lambda rate: tested(theirs(network, "group", TIMES[0], rate)))
-        files = {"original": _task.trained(network)}
+    for name in [each for each in SUBJECTS if each in sys.argv] or SUBJECTS:
+        subject = SUBJECTS[name]
+        rate = max(RATES, key=lambda rate: tested(theirs(subject, "group", TIMES[0], rate)))
+        files = {"original": subject.path}
         for times in TIMES:
             for pruner in PRUNERS:
-                files[_label(pruner, times)] = theirs(network, pruner, times, rate)
-            files[_label("ours", times)] = ours(network, 1 - 1 / times, "macs")
+                files[_label(pruner, times)] = theirs(subject, pruner, times, rate)
+            files[_label("ours", times)] = ours(subject, 1 - 1 / times, "macs")
         for share in LATENCIES:
-            files[f"ours, {share:.0%} less time"] = ours(network, share, "latency")
-        rates[network] = rate
-        jobs[network] = rows = figures(files)
-        print(f"{network}, {EPOCHS} epochs; theirs at a rate of {rate}")
+            files[f"ours, {share:.0%} less time"] = ours(subject, share, "latency")
+        rates[name] = rate
+        jobs[name] = rows = figures(files)
+        print(f"{name}, {EPOCHS} epochs; theirs at a rate of {rate}")
         for label, each in rows.items():
             show(label, each)
         for times in TIMES:
-            bars += compare(network, rows, times)
+            bars += compare(name, rows, times)
     facts = {"epochs": EPOCHS, "images": _task.SAMPLES, "their_rates": rates}
     conclude("prune", bars, seed=_task.SEED, **facts, jobs=jobs)
 
 
-def theirs(network: str, pruner: str, times: float, rate: float) -> Path:
+def theirs(subject: Subject, pruner: str, times: float, rate: float) -> Path:
     """Return what Torch-Pruning makes of a network, with so many times fewer MACs."""
 
     def make(path: Path) -> None:
-        pruned = cut(_task.module(network), pruner, times)
+        pruned = cut(subject.module, pruner, times)
         _task.train(pruned, EPOCHS, rate)
         _task.export(pruned, path)
 
-    return _finished(network, f"{pruner} {times} {rate}", make, _task.BATCH, _task.AUGMENT)
+    return _finished(subject, f"{pruner} {times} {rate}", make, _task.BATCH, _task.AUGMENT)
 
 
-def ours(network: str, ratio: float, of: str) -> Path:
+def ours(subject: Subject, ratio: float, of: str) -> Path:
     """Return what the engine makes of a network."""
     recover: dict[str, Any] = {
         "epochs": EPOCHS,
@@ -81,15 +113,17 @@ def ours(network: str, ratio: float, of: str) -> Path:
     step = {"method": "prune", "ratio": ratio, "of": of, "recover": recover}
 
     def make(path: Path) -> None:
-        _task.compress(_task.trained(network), [step], keep=path)
+        _task.compress(subject.path, [step], keep=path)
 
-    return _finished(network, f"ours {ratio:.3f} {of}", make, step, _engine())
+    return _finished(subject, f"ours {ratio:.3f} {of}", make, step, _engine())
 
 
-def _finished(network: str, label: str, make: Callable[[Path], None], *facts: Any) -> Path:
+def _finished(subject: Subject, label: str, make: Callable[[Path], None], *facts: Any) -> Path:
     began = time.monotonic()
-    start = hashlib.sha256(_task.trained(network).read_bytes()).hexdigest()
-    path = _task.kept(f"{network} {label}.onnx", make, start=start, epochs=EPOCHS, facts=facts)
+    start = hashlib.sha256(subject.path.read_bytes()).hexdigest()
+    path = _task.kept(
+        f"{subject.network} {label}.onnx", make, start=start, epochs=EPOCHS, facts=facts
+    )
     print(f"{path.name}: {tested(path):.2f} %, {time.monotonic() - began:.0f} s", flush=True)
     return path
 
@@ -123,7 +157,7 @@ def figures(files: Mapping[str, Path]) -> dict[str, Row]:
     }
 
 
-def compare(network: str, rows: Mapping[str, Row], times: float) -> Sequence[Bar]:
+def compare(subject: str, rows: Mapping[str, Row], times: float) -> Sequence[Bar]:
     """Hold the engine's models against the most accurate of Torch-Pruning's."""
     best = max((rows[_label(pruner, times)] for pruner in PRUNERS), key=lambda row: row["accuracy"])
     own = rows[_label("ours", times)]
@@ -132,7 +166,7 @@ def compare(network: str, rows: Mapping[str, Row], times: float) -> Sequence[Bar
         for label, row in rows.items()
         if label.endswith("less time") and row["accuracy"] >= best["accuracy"]
     ]
-    name = f"{network}, {times:g}x fewer MACs"
+    name = f"{subject}, {times:g}x fewer MACs"
     return [
         Bar(f"{name}: above theirs", "points", own["accuracy"] - best["accuracy"], 0, "at least"),
         Bar(

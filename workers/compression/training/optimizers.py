@@ -13,6 +13,10 @@ Name = Literal["adamw", "sgd"]
 _FIRST: dict[Name, float] = {"adamw": 1e-3, "sgd": 3e-2}
 _REWOUND = ((400, 10.0), (100, 10**0.5))
 """Steps that a training needs, at least, to come back from so many times the usual rate."""
+_DECAY = 0.01
+"""Of weights whose scale says nothing, so that their steps do not get smaller and smaller
+(Loshchilov & Hutter 2019; van Laarhoven 2017); others would lose what they know.
+"""
 _FACTOR = 10**0.5
 _MOST_TRIALS = 5
 """After the first."""
@@ -28,7 +32,8 @@ def make(name: Name, task: Task) -> torch.optim.Optimizer:
     ]
     if name == "sgd":
         return torch.optim.SGD(groups, lr=1.0, momentum=0.9, fused=True)
-    return torch.optim.AdamW(groups, lr=1.0, weight_decay=0.0, fused=True)
+    decay = _DECAY if task.normalised else 0.0
+    return torch.optim.AdamW(groups, lr=1.0, weight_decay=decay, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
