@@ -219,6 +219,18 @@ def test_the_bias_of_a_single_output_is_trained() -> None:
     assert executor({"x": torch.ones(1, 4)})["y"].item() == 22
 
 
+@pytest.mark.parametrize("operator", ["And", "Or", "Xor"])
+@pytest.mark.parametrize("operands", ["c, yes", "yes, c"])
+def test_a_condition_meets_a_constant(operator: str, operands: str) -> None:
+    """Masks of attention are exported so."""
+    text = f"""<ir_version: 10, opset_import: ["": 20]>
+    g (float[N] x) => (bool[N] y) <float zero = {{0}}, bool yes = {{1}}>
+    {{ c = Greater(x, zero)  y = {operator}({operands}) }}"""
+    executor = build(ir.serde.deserialize_model(onnx.parser.parse_model(text)))
+    found = executor({"x": torch.tensor([-1.0, 1.0])})["y"].tolist()
+    assert found == {"And": [False, True], "Or": [True, True], "Xor": [True, False]}[operator]
+
+
 def test_names_map_one_to_one() -> None:
     executor = build(zoo.graph("vit"))
     parameters = dict(executor.named_parameters())

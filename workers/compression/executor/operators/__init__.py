@@ -106,7 +106,7 @@ OPERATORS: dict[str, Callable[[Node], Function]] = {
     "Sum": variadic(torch.add),
     "Tan": unary(torch.tan),
     # comparisons and logic
-    "And": commutative(torch.logical_and),
+    "And": commutative(torch.bitwise_and),
     "BitShift": elementwise.bit_shift,
     "BitwiseAnd": commutative(torch.bitwise_and),
     "BitwiseNot": unary(torch.bitwise_not),
@@ -120,9 +120,9 @@ OPERATORS: dict[str, Callable[[Node], Function]] = {
     "Less": binary(torch.lt),
     "LessOrEqual": binary(torch.le),
     "Not": unary(torch.logical_not),
-    "Or": commutative(torch.logical_or),
+    "Or": commutative(torch.bitwise_or),
     "Where": elementwise.where,
-    "Xor": commutative(torch.logical_xor),
+    "Xor": commutative(torch.bitwise_xor),
     # images at computed places
     "AffineGrid": spatial.affine_grid,
     "Col2Im": spatial.col2im,
