@@ -3,9 +3,9 @@
 Both sides start from the same trained network and see the same images in batches of the same size,
 changed at random in the same ways, for the same number of epochs, on one thread. A network has been
 trained on these images or, where that is said, on ten times as many. The engine does it as users
-ask for it. Torch-Pruning trains on labels, with AdamW and one cycle of the learning rate, whose peak
-is the one of two that does better on the test images, at the first of ``TIMES``. All files are judged
-on these images and timed by turns in onnxruntime.
+ask for it. Torch-Pruning trains on labels, with AdamW and one cycle of the learning rate, whose
+peak is the one of two that does better on the test images, at the first of ``TIMES``. All files are
+judged on these images and timed by turns in onnxruntime.
 
 Torch-Pruning is needed: ``pip install -e '.[bench]'``. Finished files are kept in the cache, under
 what they depend on (the engine's code included), so that a run that was stopped can go on. Names of
