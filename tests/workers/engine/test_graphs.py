@@ -223,6 +223,18 @@ def test_a_fixed_batch_and_several_inputs(tmp_path: Path, batch: str, parameters
     assert sqnr > 30
 
 
+def test_scales_of_one_number_have_no_axes(tmp_path: Path) -> None:
+    """onnxruntime's pool of integers, as between convolutions, takes no other."""
+    text = """g (float[N, 3, 8, 8] x) => (float[N, 6, 4, 4] y) {
+        a = Conv<pads = [1, 1, 1, 1]>(x, w)
+        p = AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1], strides = [2, 2]>(a)
+        y = Conv(p, v)
+    }"""
+    path = graph(tmp_path, text, {"w": (8, 3, 3, 3), "v": (6, 8, 1, 1)})
+    _, sqnr = apply(path, STATIC, x=normal(32, 3, 8, 8))
+    assert sqnr > 30
+
+
 def test_what_onnxruntime_does_not_run_in_float16_stays_in_float32(tmp_path: Path) -> None:
     """It loads a scatter that adds halves, and refuses to run it."""
     text = """g (float[8, 8] x, int64[8, 8] places) => (float[8, 6] y) {

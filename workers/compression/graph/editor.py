@@ -22,7 +22,7 @@ class Editor:
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
         """Add an initializer."""
         fresh = self.fresh(name)
-        tensor = ir.Tensor(np.ascontiguousarray(array), name=fresh)
+        tensor = ir.Tensor(np.asarray(array, order="C"), name=fresh)  # a number stays without axes
         value = ir.Value(
             name=fresh, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype)
         )
