@@ -54,6 +54,10 @@ class Samples:
             yield {name: np.ascontiguousarray(a[filled]) for name, a in self.arrays.items()}, rows
 
 
+Apart = Callable[[Path, Path, int], int | None]
+"""Runs a graph on an ``.npz`` of feeds with some threads in a process of its own: the memory that
+it takes, None where it does not come to its end. See ``measure.memory``."""
+
 Tell = Callable[[str, float, int | None], None]
 """Tells the user a figure on the way: its name, its value, the epoch."""
 
@@ -87,4 +91,6 @@ class Context:
     """The original's on samples that may not be looked at; None where no step trains on targets."""
     max_quality_drop: float | None = None
     """What the job requires; a step may meet it by doing less."""
+    apart: Apart | None = None
+    """Runs graphs that may end their process; None where they cannot be run so."""
     tell: Tell = _silent

@@ -75,6 +75,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         evaluate=order.evaluate,
         unseen=_unseen(directory / MODEL, order, taken),
         max_quality_drop=order.require.max_quality_drop,
+        apart=prober,
     )
     graphs = [directory / MODEL]
     finished = []

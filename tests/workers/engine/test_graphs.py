@@ -254,6 +254,27 @@ def test_what_onnxruntime_does_not_run_in_float16_stays_in_float32(tmp_path: Pat
     assert sqnr > 40
 
 
+def test_a_graph_that_ends_its_process_in_float16_is_never_run_in_the_engines(
+    tmp_path: Path,
+) -> None:
+    """onnxruntime 1.32 dies on torchvision's transformers, in a Transpose before a product."""
+    text = """g (float[N, 8, 8] x) => (float[8, N, 6] y) {
+        [turned] a = Transpose<perm = [1, 0, 2]>(x)
+        y = MatMul(a, w)
+    }"""
+    path = graph(tmp_path, text, {"w": (8, 6)})
+    model = load(path)
+    name_nodes(model)
+    answers = [None, 1, 1]  # in float16, as it was, with the Transpose in float32
+    context = Context(None, 0, 1, example={"x": normal(2, 8, 8)}, apart=lambda *_: answers.pop(0))
+    outcome = quantize(model, FLOAT16, context, lambda _: None)
+    assert "turned" in reasons(outcome)
+    assert len(outcome.layers) == 1
+    answers = [None, 1, None, 1]
+    with pytest.raises(StepFailed, match="dies on this graph in float16"):
+        quantize(model, FLOAT16, context, lambda _: None)
+
+
 def test_weights_that_are_in_float16_already_say_so(tmp_path: Path) -> None:
     text = """g (float16[N, 8] x) => (float16[N, 6] y) { [product] y = MatMul(x, w) }"""
     path = graph(tmp_path, text, {"w": (8, 6)})
