@@ -9,6 +9,7 @@ import onnx_ir as ir
 import pytest
 from pydantic import ValidationError
 
+from app.domain.problems import StepFailed
 from app.domain.steps import Prune, Quantize
 from tests.workers import zoo
 from tests.workers.intake import models
@@ -192,6 +193,29 @@ def test_zeros_grow_while_training_and_stay(trained: Trained, tmp_path: Path) ->
     figures = _figures(outcome.model)
     assert figures.nonzero_parameters < 0.12 * figures.parameters
     assert trained.accuracy(outcome.model, tmp_path) > 0.75
+
+
+def test_layers_inside_branches_are_left_alone_and_say_so() -> None:
+    def side(name: str) -> onnx.GraphProto:
+        product = onnx.helper.make_node("MatMul", ["x", f"{name}_w"], [f"{name}_y"], name)
+        weight = models.tensor(f"{name}_w", np.ones((8, 4), np.float32))
+        output = models.value(f"{name}_y", 2, 4)
+        return onnx.helper.make_graph([product], name, [], [output], [weight])
+
+    branches = {"then_branch": side("then"), "else_branch": side("else")}
+    nodes = [
+        onnx.helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        onnx.helper.make_node("Cast", ["m"], ["c"], to=onnx.TensorProto.BOOL),
+        onnx.helper.make_node("If", ["c"], ["y"], "choice", **branches),
+    ]
+    proto = models.model(nodes, [models.value("x", 2, 8)], [models.value("y", 2, 4)])
+    context = Context(None, seed=0, threads=1)
+    outcome = prune(ir.serde.deserialize_model(proto), Prune(), context, lambda _: None)
+    inside = {each.node for each in outcome.skipped if "inside a branch" in each.reason}
+    assert inside == {"then", "else"}
+    parameters, graph = Prune(granularity="unstructured"), ir.serde.deserialize_model(proto)
+    with pytest.raises(StepFailed, match="inside a branch"):
+        prune(graph, parameters, context, lambda _: None)
 
 
 @pytest.mark.parametrize("granularity", ["unstructured", "n:m", "block"])

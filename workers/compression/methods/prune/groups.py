@@ -29,6 +29,8 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 Removed = NDArray[np.bool_]
 """For each unit, whether it is removed."""
 
+INSIDE = "it lies inside a branch or loop of the graph"
+
 _COUPLED = "all its channels hang together, so that none can go alone"
 
 
@@ -276,9 +278,12 @@ def _skipped(
 ) -> list[Skipped]:
     """Name the layers none of whose output channels can be removed."""
     found = []
-    for node in model.graph:
+    for node in model.graph.all_nodes():
         weight = operand(node, 1) if node.op_type in LAYERS else None
         if weight is None or not weight.is_initializer():
+            continue
+        if node.graph is not model.graph:
+            found.append(Skipped(node=str(node.name), reason=INSIDE))
             continue
         axis = channel_axis(node) or 0
         units = rows.get(str(weight.name), (FIXED,) * 2)

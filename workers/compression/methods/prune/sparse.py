@@ -20,7 +20,7 @@ from workers.compression.graph.operators import channel_axis, operand
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import obc, timetable
 from workers.compression.methods.prune.gradients import calibration, squared_gradients
-from workers.compression.methods.prune.groups import LAYERS
+from workers.compression.methods.prune.groups import INSIDE, LAYERS
 from workers.compression.methods.prune.moments import Rows
 from workers.compression.methods.prune.reconstruct import Choose, reconstruct_sparse
 from workers.compression.methods.prune.zeros import Array, Mask, masks
@@ -73,7 +73,8 @@ def prune_weights(
     """
     layers, skipped = _select(model, parameters)
     if not layers:
-        raise StepFailed("No layer has a float weight that may be pruned: see 'ignore'.")
+        why = next((f": of '{each.node}', {each.reason}" for each in skipped), "")
+        raise StepFailed(f"No layer has a float weight that may be pruned{why}.")
     factors = _factors(model, layers, parameters, context, lambda done: advance(_FIRST * done))
     wish = parameters.recover
 
@@ -158,9 +159,10 @@ class _Gradual:
 def _select(model: ir.Model, parameters: Prune) -> tuple[list[Layer], list[Skipped]]:
     layers: dict[str, Layer] = {}
     skipped: dict[Skipped, None] = {}
-    for node in model.graph:
+    for node in model.graph.all_nodes():
         for value in _weights(node):
-            if (reason := _unfit(node, value, parameters)) is not None:
+            inside = None if node.graph is model.graph else INSIDE
+            if (reason := inside or _unfit(node, value, parameters)) is not None:
                 skipped[Skipped(node=str(node.name), reason=reason)] = None
             else:
                 layers[str(value.name)] = Layer(node, value, _order(node, value))
