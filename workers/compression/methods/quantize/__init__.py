@@ -25,7 +25,7 @@ def quantize(
     if parameters.mode == "float16":
         return convert_to_float16(model, parameters, context)
     if parameters.mode == "dynamic":
-        return quantize_dynamic(model, parameters, context, advance)
+        return quantize_dynamic(model, parameters, context)
     if parameters.mode == "weight_only":
         return quantize_weights(model, parameters, context, advance)
     if parameters.mode == "qat":

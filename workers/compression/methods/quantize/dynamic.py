@@ -4,7 +4,7 @@ A product ``x @ w`` becomes DynamicQuantizeLinear, MatMulInteger and a multiplic
 scales, which onnxruntime fuses into one kernel. Activations are uint8, as the operator has them.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
 
 import numpy as np
@@ -26,9 +26,7 @@ _OPSET = 11
 _FLOAT = int(ir.DataType.FLOAT)
 
 
-def quantize_dynamic(
-    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
-) -> Outcome:
+def quantize_dynamic(model: ir.Model, parameters: Quantize, context: Context) -> Outcome:
     """Quantize the weights of matrix products; with data, smooth what they read if that is nearer.
 
     Raises:
@@ -42,7 +40,7 @@ def quantize_dynamic(
         )
     as_run = parameters.model_copy(update={"activations": "uint8", "symmetric": False})
     graphs = candidates(model, as_run, weight_rounding(parameters), context)
-    return nearer(model, graphs, partial(_write, parameters=parameters), context, advance)
+    return nearer(model, graphs, partial(_write, parameters=parameters), context)
 
 
 def _write(graph: Smoothed, parameters: Quantize) -> Outcome:

@@ -14,12 +14,12 @@ pay for itself.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from app.domain.problems import DatasetMismatch
 from app.domain.steps import Quantize
 from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import Editor, constant
@@ -87,7 +87,10 @@ def candidates(
     if parameters.smooth is False or context.train is None or not len(context.train):
         return [plain]
     samples = context.train.draw(parameters.calibration_samples, context.seed)
-    found = smooth(model, parameters, rounded, samples, context.threads)
+    try:
+        found = smooth(model, parameters, rounded, samples, context.threads)
+    except DatasetMismatch:  # a value without elements on some sample has no extremes
+        return [plain]
     if not found.layers:
         return [plain]
     return [found] if parameters.smooth else [plain, found]
@@ -98,7 +101,6 @@ def nearer(
     graphs: Sequence[Smoothed],
     write: Callable[[Smoothed], Outcome],
     context: Context,
-    advance: Callable[[float], None],
 ) -> Outcome:
     """Write the graph as it is and smoothed, and return what answers more like it in float.
 
@@ -107,13 +109,11 @@ def nearer(
         graphs: of ``candidates``.
         write: quantizes a copy.
         context: the data.
-        advance: told the fraction done.
     """
     outcomes = [write(graph) for graph in graphs]
     if len(outcomes) == 1:
         return outcomes[0]
-    made = [partial(getattr, outcome, "model") for outcome in outcomes]
-    before, after = nearness(model, made, context, advance)
+    before, after = nearness(model, (each.model for each in outcomes), context)
     return outcomes[int(after > before + MARGIN)]
 
 
@@ -204,8 +204,8 @@ def _error(
 
     Activations are off by noise of a twelfth of their step squared, the same in each channel, and
     pass through the weights; the weights' errors pass through the channels' power. Rounding is
-    taken for independent in each channel: on transformers the sum is within 0.2 dB of the error of
-    products that were computed.
+    taken for independent in each channel: with eight bits the sum was within 0.2 dB of the error of
+    computed products for most values of two transformers, and 1.3 dB off for the worst.
     """
     scaled = weights * scales
     left = rounded(scaled)
@@ -260,7 +260,7 @@ def _observe(
             low[name], high[name] = np.minimum(low[name], least), np.maximum(high[name], most)
             squares[name], sizes[name] = squares[name] + square, sizes[name] + size
     return {
-        value: Channels(low[name], high[name], squares[name] * low[name].size / sizes[name])
+        value: Channels(low[name], high[name], squares[name] * low[name].size / max(sizes[name], 1))
         for value, name in zip(values, names, strict=True)
     }
 

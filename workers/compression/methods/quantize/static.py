@@ -5,7 +5,7 @@ the parameters say it: the ways are written, run on a few training samples, and 
 outputs are nearest to the float graph's is taken.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -97,12 +97,13 @@ def start(
             ways.append(Start(graph.model, fixed, found, graph.layers))
     if len(ways) == 1:
         return ways[0]
-    ratios = nearness(
-        model,
-        [lambda way=way: way.writer()({}).model for way in ways],  # type: ignore[misc]
-        context,
-        lambda f: advance(_OBSERVING + _CHOOSING * f),
-    )
+
+    def written() -> Iterator[ir.Model]:
+        for done, way in enumerate(ways):
+            advance(_OBSERVING + _CHOOSING * done / len(ways))
+            yield way.writer()({}).model
+
+    ratios = nearness(model, written(), context)
     costs = [MARGIN * bool(way.smoothed) for way in ways]
     return ways[int(np.argmax(np.subtract(ratios, costs)))]
 
