@@ -22,9 +22,10 @@ from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.integers import weight_rounding
+from workers.compression.methods.quantize.nearest import parted
 from workers.compression.methods.quantize.smooth import Smoothed, smooth
 
-SAMPLES = 24
+SAMPLES = 64
 PRODUCTS = {"operators": ["Gemm", "MatMul"], "ranges": "minmax"}
 OUTLIER = 40.0
 
@@ -135,11 +136,10 @@ def test_matrices_take_it_in_through_a_gate_and_a_relu(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["static", "dynamic"])
-@pytest.mark.parametrize("name", ["bert", "vit"])
 def test_with_outliers_integers_are_nearer_and_the_report_says_so(
-    name: str, mode: str, tmp_path: Path
+    mode: str, tmp_path: Path
 ) -> None:
-    graph, samples = network(name)
+    graph, samples = network("vit")
     ratios = {}
     for wish in (None, False):
         outcome = quantized(graph, samples, mode=mode, smooth=wish, **PRODUCTS)
@@ -169,3 +169,14 @@ def test_a_wish_is_kept_and_what_was_chosen_is_said(tmp_path: Path) -> None:
     assert Quantize(mode="dynamic", smooth=True).needs.data == "inputs"
     with pytest.raises(ValueError, match="leave out 'smooth'"):
         Quantize(mode="float16", smooth=True)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 20, 400])
+def test_no_sample_is_both_calibrated_and_judged_on(rows: int) -> None:
+    samples = Samples({}, None, range(100, 100 + rows))
+    seen, judged = parted(samples, Quantize(), seed=0)
+    assert 0 < len(seen) <= 128
+    assert len(judged) > 0
+    assert set(seen.indices).isdisjoint(judged.indices) == (rows > 3)
+    settled, _ = parted(samples, Quantize(ranges="mse", smooth=False), seed=0)
+    assert len(settled) == min(rows, 128)

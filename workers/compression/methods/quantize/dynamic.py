@@ -40,7 +40,7 @@ def quantize_dynamic(model: ir.Model, parameters: Quantize, context: Context) ->
         )
     as_run = parameters.model_copy(update={"activations": "uint8", "symmetric": False})
     graphs = candidates(model, as_run, weight_rounding(parameters), context)
-    return nearer(model, graphs, partial(_write, parameters=parameters), context)
+    return nearer(model, graphs, partial(_write, parameters=parameters), as_run, context)
 
 
 def _write(graph: Smoothed, parameters: Quantize) -> Outcome:

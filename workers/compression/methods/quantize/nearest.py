@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from app.domain.steps import Quantize
 from workers.compression.context import Context, Samples
 from workers.compression.graph import stats
 from workers.compression.graph.load import save
@@ -26,18 +27,34 @@ def affordable(model: ir.Model, samples: Samples, work: float, fewest: int, most
     return int(np.clip(work / macs, fewest, most))
 
 
-def nearness(model: ir.Model, candidates: Iterable[ir.Model], context: Context) -> list[float]:
+def parted(samples: Samples, parameters: Quantize, seed: int) -> tuple[Samples, Samples]:
+    """Return samples to calibrate on, and others to judge on: what was seen is never clipped.
+
+    Where there is nothing to choose, or hardly a sample, both are the same.
+    """
+    settled = parameters.smooth is not None and len(parameters.range_rules) == 1
+    kept = 0 if settled else min(_MOST, len(samples) // 4)
+    seen = samples.draw(min(parameters.calibration_samples, len(samples) - kept), seed)
+    taken = set(seen.indices)
+    others = [row for row in samples.indices if row not in taken]
+    return seen, samples.take(others) if others else seen
+
+
+def nearness(
+    model: ir.Model, candidates: Iterable[ir.Model], parameters: Quantize, context: Context
+) -> list[float]:
     """Return the signal-to-noise ratio of each graph's outputs, all taken together, in dB.
 
     Args:
         model: the graph in float, whose outputs are right.
         candidates: graphs with its inputs and outputs, taken one by one. What does not run is as
             far away as can be.
+        parameters: what calibration looked at.
         context: the data.
     """
     assert context.train is not None, "whoever calibrated had data"
-    count = affordable(model, context.train, _WORK, _FEWEST, _MOST)
-    samples = context.train.draw(count, context.seed + 1)
+    _, others = parted(context.train, parameters, context.seed)
+    samples = others.draw(affordable(model, others, _WORK, _FEWEST, _MOST), context.seed)
     with tempfile.TemporaryDirectory() as scratch:
         reference, path = Path(scratch) / "float.onnx", Path(scratch) / "candidate.onnx"
         save(model, reference)

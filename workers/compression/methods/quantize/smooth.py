@@ -28,7 +28,7 @@ from workers.compression.graph.products import matrix
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import BITS, STORED_BITS, range_grid
 from workers.compression.methods.quantize.layers import Layer, select
-from workers.compression.methods.quantize.nearest import nearness
+from workers.compression.methods.quantize.nearest import nearness, parted
 from workers.compression.probe import runs, show
 
 Array = NDArray[np.float64]
@@ -86,7 +86,7 @@ def candidates(
     plain = Smoothed(model, frozenset())
     if parameters.smooth is False or context.train is None or not len(context.train):
         return [plain]
-    samples = context.train.draw(parameters.calibration_samples, context.seed)
+    samples, _ = parted(context.train, parameters, context.seed)
     try:
         found = smooth(model, parameters, rounded, samples, context.threads)
     except DatasetMismatch:  # a value without elements on some sample has no extremes
@@ -100,6 +100,7 @@ def nearer(
     model: ir.Model,
     graphs: Sequence[Smoothed],
     write: Callable[[Smoothed], Outcome],
+    parameters: Quantize,
     context: Context,
 ) -> Outcome:
     """Write the graph as it is and smoothed, and return what answers more like it in float.
@@ -108,12 +109,13 @@ def nearer(
         model: the graph in float; not changed.
         graphs: of ``candidates``.
         write: quantizes a copy.
+        parameters: what calibration looked at.
         context: the data.
     """
     outcomes = [write(graph) for graph in graphs]
     if len(outcomes) == 1:
         return outcomes[0]
-    before, after = nearness(model, (each.model for each in outcomes), context)
+    before, after = nearness(model, (each.model for each in outcomes), parameters, context)
     return outcomes[int(after > before + MARGIN)]
 
 

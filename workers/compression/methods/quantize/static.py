@@ -20,7 +20,7 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges, retreat
 from workers.compression.methods.quantize.integers import Grid, range_grid, weight_rounding
 from workers.compression.methods.quantize.layers import select
-from workers.compression.methods.quantize.nearest import nearness
+from workers.compression.methods.quantize.nearest import nearness, parted
 from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.pairs import Site, runnable, site_of, write_quantized
 from workers.compression.methods.quantize.smooth import MARGIN, candidates
@@ -103,7 +103,7 @@ def start(
             advance(_OBSERVING + _CHOOSING * done / len(ways))
             yield way.writer()({}).model
 
-    ratios = nearness(model, written(), context)
+    ratios = nearness(model, written(), parameters, context)
     costs = [MARGIN * bool(way.smoothed) for way in ways]
     return ways[int(np.argmax(np.subtract(ratios, costs)))]
 
@@ -142,7 +142,7 @@ def _calibration_samples(parameters: Quantize, context: Context) -> Samples:
             "Static quantization calibrates activations on data: name a dataset, or use"
             " mode 'dynamic', or activations 'none'."
         )
-    return context.train.draw(parameters.calibration_samples, context.seed)
+    return parted(context.train, parameters, context.seed)[0]
 
 
 def _source(value: ir.Value) -> ir.Value:
