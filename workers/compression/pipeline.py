@@ -22,11 +22,11 @@ from app.domain.problems import InvalidModel, NotAvailable
 from app.domain.reports import Manifest, Measures, Quality, Report, StepReport
 from app.domain.steps import Step
 from workers.compression import steps
-from workers.compression.context import Context, Feeds, Samples
+from workers.compression.context import Context, Samples
 from workers.compression.events import Events
 from workers.compression.files import sha256
 from workers.compression.graph.load import load
-from workers.compression.graph.shapes import inputs_of, samples_fixed_by_inputs
+from workers.compression.graph.shapes import inputs_of
 from workers.compression.intake.datasets import Data, fit_dataset
 from workers.compression.intake.inspect import inspect_model, spec
 from workers.compression.intake.split import split
@@ -68,7 +68,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         train=taken.train,
         seed=order.seed,
         threads=taken.ground.threads,
-        example=_one_run(directory / MODEL, taken.train or taken.ground.samples),
+        example=evaluation.one_run(load(directory / MODEL), taken.train or taken.ground.samples),
         original=directory / MODEL,
         models=directory,
         device=machine.torch_device(),
@@ -122,11 +122,6 @@ def _take_in(directory: Path, order: Compress, events: Events) -> _Intake:
     ground = Ground(held_out, synthetic=False, threads=threads)
     evaluation.require_run(directory / ORIGINAL, ground)
     return _Intake(train, ground, description, data.description)
-
-
-def _one_run(model: Path, samples: Samples) -> Feeds:
-    """Return a sample, or the first ones where the graph is fixed to several."""
-    return next(samples.batches(samples_fixed_by_inputs(load(model)) or 1))[0]
 
 
 def _data(directory: Path, order: Compress, events: Events) -> Data | None:

@@ -4,18 +4,18 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
 
 from app.domain.jobs import Evaluate
 from app.domain.problems import DatasetMismatch
 from app.domain.reports import Evaluation, Fidelity, Latency, Measures, Metric, Quality, Spread
-from workers.compression.context import Samples
+from workers.compression.context import Feeds, Samples
 from workers.compression.events import Events
 from workers.compression.graph.load import load
-from workers.compression.graph.shapes import sizes_of
+from workers.compression.graph.shapes import samples_fixed_by_inputs, sizes_of
 from workers.compression.measure import latency, quality, size
 from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.measure.memory import Prober
@@ -97,6 +97,11 @@ def evaluate(
     )
 
 
+def one_run(model: ir.Model, samples: Samples) -> Feeds:
+    """Return the first sample, or the first ones where the graph is fixed to several."""
+    return next(samples.batches(samples_fixed_by_inputs(model) or 1))[0]
+
+
 def require_run(original: Path, ground: Ground) -> None:
     """Run the original on one sample, before any time is spent on it.
 
@@ -107,10 +112,10 @@ def require_run(original: Path, ground: Ground) -> None:
     target.run(session, None, target.one_sample(session, ground.samples))
 
 
-def _sizes(original: Path, ground: Ground) -> tuple[dict[str, int], dict[str, Any]]:
-    """Return the sizes of the dynamic dimensions in the first sample, and the sample."""
+def _sizes(original: Path, ground: Ground) -> tuple[dict[str, int], Feeds]:
+    """Return the sizes of the dynamic dimensions in the first sample, and what one run reads."""
     model = load(original)
-    feeds = next(ground.samples.batches(1))[0]
+    feeds = one_run(model, ground.samples)
     return sizes_of(model, feeds), feeds
 
 

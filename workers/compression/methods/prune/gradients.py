@@ -20,6 +20,7 @@ from workers.compression.context import Context, Samples
 from workers.compression.directions import project
 from workers.compression.executor import Executor, build
 from workers.compression.graph import stats
+from workers.compression.measure.evaluation import one_run
 from workers.compression.methods.prune.groups import Analysis, Group, Place
 from workers.compression.methods.prune.importance import Scores, Weights, per_unit, written_places
 from workers.compression.teacher import probe
@@ -124,7 +125,7 @@ def _slopes(
     """Yield the weights' gradients on a few samples after the others."""
     torch.set_num_threads(context.threads)
     samples = calibration(context)
-    macs = stats.macs_of_one(model, next(samples.batches(1))[0])
+    macs = stats.macs_of_one(model, one_run(model, samples))
     most = int(np.clip(_WORK / max(3 * macs, 1), _FEW, SAMPLES))
     samples = calibration(context, most)
     executor = build(model).to(context.device)

@@ -17,6 +17,7 @@ from workers.compression.executor import Executor
 from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, operand
+from workers.compression.measure.evaluation import one_run
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import obc, timetable
 from workers.compression.methods.prune.gradients import calibration, squared_gradients
@@ -105,7 +106,7 @@ def _zero(
     whole = model.clone()
     _write(layers, _choose(layers, weights, factors, parameters, share))
     if parameters.reconstruct and context.train is not None and len(context.train):
-        macs = stats.macs_of_one(whole, next(context.train.batches(1))[0])
+        macs = stats.macs_of_one(whole, one_run(whole, context.train))
         asked = parameters.criterion in ("auto", "obc")
         choose = _by_elimination(layers, parameters) if asked else None
         reconstruct_sparse(whole, model, context, macs, lambda done: advance(_FIRST * done), choose)
