@@ -17,7 +17,7 @@ from workers.compression.measure.evaluation import compare, judged_output
 _WORK = 2e10
 """Multiply-accumulates of the graph in float that one comparison counts on, within the number of
 samples below; it takes thrice as many."""
-_FEWEST, _MOST = 4, 32
+_FEWEST, _MOST = 4, 128
 
 
 def affordable(model: ir.Model, samples: Samples, work: float, fewest: int, most: int) -> int:
