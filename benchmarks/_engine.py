@@ -16,13 +16,17 @@ SEED = 0
 THREADS = 1
 
 
-def order_of(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def order_of(steps: Sequence[Mapping[str, Any]], seed: int = SEED) -> dict[str, Any]:
     """Return what a job directory says is to be done."""
-    return {"kind": "compress", "steps": steps, "seed": SEED, "threads": THREADS}
+    return {"kind": "compress", "steps": steps, "seed": seed, "threads": THREADS}
 
 
 def run(
-    model: Path, dataset: Path, steps: Sequence[Mapping[str, Any]], keep: Path | None = None
+    model: Path,
+    dataset: Path,
+    steps: Sequence[Mapping[str, Any]],
+    keep: Path | None = None,
+    seed: int = SEED,
 ) -> Result:
     """Run a job and return how it ended.
 
@@ -31,6 +35,7 @@ def run(
         dataset: as users upload it.
         steps: as users ask for them.
         keep: where the compressed model is put, if there is one.
+        seed: of the job.
 
     Raises:
         SystemExit: the engine failed, which no order may make it do.
@@ -39,7 +44,7 @@ def run(
         directory = Path(name)
         (directory / UPLOAD).symlink_to(model)
         (directory / DATASET).symlink_to(dataset)
-        (directory / ORDER).write_text(json.dumps(order_of(steps)))
+        (directory / ORDER).write_text(json.dumps(order_of(steps, seed)))
         command = [sys.executable, "-m", "workers.compression", name]
         ran = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
         if ran.returncode:

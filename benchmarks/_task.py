@@ -65,28 +65,36 @@ WELL = Training(epochs=4, images=48_000)
 """On ten times as many: a model is mostly compressed with a sample of what it was made with."""
 
 
-def compress(model: Path, steps: Sequence[Mapping[str, Any]], keep: Path | None = None) -> Report:
+def compress(
+    model: Path,
+    steps: Sequence[Mapping[str, Any]],
+    keep: Path | None = None,
+    seed: int = SEED,
+) -> Report:
     """Run the engine on a job directory and return what it reports.
 
     Args:
         model: as ONNX.
         steps: as a user would ask for them.
         keep: where the compressed model is put.
+        seed: of the job.
 
     Raises:
         SystemExit: the job ended in a problem.
     """
-    result = _engine.run(model, dataset(), steps, keep)
+    result = _engine.run(model, dataset(), steps, keep, seed)
     if result.report is None:
         sys.exit(f"{steps}: {result.problem}")
     return result.report
 
 
-def judged(model: Path, steps: Sequence[Mapping[str, Any]]) -> tuple[Report, dict[str, float]]:
+def judged(
+    model: Path, steps: Sequence[Mapping[str, Any]], seed: int = SEED
+) -> tuple[Report, dict[str, float]]:
     """Run the engine; return its report, and figures with accuracies on the test images."""
     with tempfile.TemporaryDirectory(prefix="planish-bench-") as scratch:
         result = Path(scratch) / "result.onnx"
-        report = compress(model, steps, keep=result)
+        report = compress(model, steps, result, seed)
         accuracies = {"original_accuracy": tested(model), "accuracy": tested(result)}
     return report, row(report) | accuracies
 

@@ -136,16 +136,16 @@ def _unsound(
 
 
 def changes(before: ir.Model, after: ir.Model) -> list[LayerChange]:
-    """Say in words which layers became narrower."""
+    """Say in words which layers became narrower, or were dropped."""
     nodes = {node.name: node for node in after.graph}
     found = []
     for node in before.graph:
-        if node.op_type not in LAYERS or (new := nodes.get(node.name)) is None:
+        if node.op_type not in LAYERS or (weight := node.inputs[1]) is None:
             continue
-        old_weight, new_weight = node.inputs[1], new.inputs[1]
-        if old_weight is None or new_weight is None or old_weight.const_value is None:
+        if weight.const_value is None:
             continue
-        words = _words(node, _shape(old_weight), _shape(new_weight))
+        new = nodes.get(node.name)
+        words = "dropped" if new is None else _narrowed(node, weight, new.inputs[1])
         if words:
             found.append(
                 LayerChange(
@@ -153,10 +153,14 @@ def changes(before: ir.Model, after: ir.Model) -> list[LayerChange]:
                     operator=node.op_type,
                     change=words,
                     bytes_before=_bytes(node),
-                    bytes_after=_bytes(new),
+                    bytes_after=0 if new is None else _bytes(new),
                 )
             )
     return found
+
+
+def _narrowed(node: ir.Node, old: ir.Value, new: ir.Value | None) -> str:
+    return "" if new is None else _words(node, _shape(old), _shape(new))
 
 
 def _words(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...]) -> str:
