@@ -289,7 +289,7 @@ class Service:
         for server in (self.light, self.jobs):
             if server.pid is not None:
                 eventually(lambda at=server: not self.engines(at), what="the engine's end")  # type: ignore[misc]
-        eventually(lambda: not self._places(), what="the removal of job directories")
+        eventually(lambda: not self._places(), 120, "the removal of job directories")
         eventually(lambda: not self.incoming(), what="the removal of unfinished uploads")
 
     def _places(self) -> list[Path]:
