@@ -48,7 +48,9 @@ def test_two_operands_become_one_product(equation: str, weight: str | None, tmp_
     assert (found["Einsum"], found["MatMul"]) == (0, 1)
     product = next(node for node in graph.graph if node.op_type == "MatMul")
     assert product.name == "product"
-    assert weight is None or product.inputs[1].is_initializer()  # type: ignore[union-attr]
+    right = product.inputs[1]
+    assert right is not None
+    assert weight is None or right.is_initializer()
 
 
 def test_what_stays_an_einsum_counts_with_its_weights(tmp_path: Path) -> None:

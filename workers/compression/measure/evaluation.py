@@ -72,7 +72,7 @@ def evaluate(
     sizes = _sizes(original, ground)
     figures = [size.measure(path, *sizes) for path in paths]
     spreads = latency.interleaved(paths, ground.samples, ground.threads)
-    peaks = _peaks(paths, ground, prober)
+    peaks = _peaks(paths, sizes[1], ground.threads, prober)
     samples, notes = _affordable(ground, spreads)
     metric = quality.infer(samples.targets, wish.metric)
     output = judged_output(original, wish)
@@ -142,15 +142,16 @@ def _latency(original: Spread, compressed: Spread) -> Latency:
     return Latency(original=original, compressed=compressed, speedup=round(speedup, 3))
 
 
-def _peaks(paths: Sequence[Path], ground: Ground, prober: Prober | None) -> list[int | None]:
+def _peaks(
+    paths: Sequence[Path], feeds: Feeds, threads: int, prober: Prober | None
+) -> list[int | None]:
     """Return the peak memory of each graph; like graphs stand in the order of ``paths``."""
     if prober is None:
         return [None for _ in paths]
     with tempfile.TemporaryDirectory() as scratch:
-        feeds = Path(scratch) / "feeds.npz"
-        session = target.open_session(paths[0], ground.threads)
-        np.savez(feeds, allow_pickle=False, **target.one_sample(session, ground.samples))
-        return [prober(path, feeds, ground.threads) for path in paths]
+        stored = Path(scratch) / "feeds.npz"
+        np.savez(stored, allow_pickle=False, **feeds)
+        return [prober(path, stored, threads) for path in paths]
 
 
 def _affordable(ground: Ground, spreads: Sequence[Spread]) -> tuple[Samples, list[str]]:
@@ -237,6 +238,27 @@ def compare(
             advance((index - 1 + done / len(samples)) / len(paths[1:]))
         values.append((_quality(metric, score), closeness.value))
     return values, profile.axis is not None
+
+
+def outputs_sqnr_db(reference: Path, path: Path, samples: Samples, threads: int) -> float:
+    """Return the signal-to-noise ratio of all outputs against another graph's, in dB.
+
+    Args:
+        reference: the graph whose outputs are right.
+        path: one with the same outputs.
+        samples: each runs once through both.
+        threads: to compute with.
+
+    Returns:
+        Infinite where there is no noise.
+    """
+    sessions = [target.open_session(each, threads) for each in (reference, path)]
+    output = sessions[0].get_outputs()[0].name
+    closeness = Closeness(output, Profile())
+    for (_, expected), (_, given) in zip(*(_rows(s, samples) for s in sessions), strict=True):
+        closeness.add(expected, given)
+    found = closeness.value.sqnr_db
+    return np.inf if found is None else found
 
 
 def _rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int, target.Outputs]]:

@@ -16,9 +16,12 @@ def stft(node: Node) -> Function:
     if sizes is None:
         raise Unsupported("an STFT whose frames have a computed size")
     (step,), lengths = listed(sizes[0]) or (1,), listed(sizes[1])
-    if lengths is None and window is None:
+    if lengths is not None:
+        (length,) = lengths
+    elif window is not None:
+        length = window.size
+    else:
         raise Unsupported("an STFT without a known frame length")
-    length = lengths[0] if lengths is not None else window.size  # type: ignore[union-attr]
     return partial(_stft, step, length, bool(node.integer("onesided", 1)))
 
 

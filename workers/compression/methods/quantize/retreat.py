@@ -14,7 +14,7 @@ import onnx_ir as ir
 from workers.compression.context import Context, Samples
 from workers.compression.graph.load import save
 from workers.compression.measure import quality
-from workers.compression.measure.evaluation import compare, judged_output
+from workers.compression.measure.evaluation import compare, judged_output, outputs_sqnr_db
 from workers.compression.measure.verdict import fall
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.nearest import affordable
@@ -99,14 +99,10 @@ def _ranked(
     """Return portions of layers, worst first, each with the outputs' SQNR in dB it alone causes."""
     portions = [list(part) for part in np.array_split(layers, min(len(layers), _GROUPS))]
     reference, path = directory / _FLOAT, directory / "candidate.onnx"
-    output, found = judged_output(reference, context.evaluate), []
+    found = list[tuple[float, list[str]]]()
     for done, portion in enumerate(portions):
         save(write({name: "" for name in layers if name not in portion}).model, path)
-        (_, (_, closeness)), _ = compare(
-            [reference, path], samples, context.threads, None, output, _nobody
-        )
-        ratio = closeness.sqnr_db if closeness is not None else None
-        found.append((np.inf if ratio is None else ratio, portion))
+        found.append((outputs_sqnr_db(reference, path, samples, context.threads), portion))
         advance((done + 1) / len(portions))
     return sorted(found, key=lambda each: each[0])
 
