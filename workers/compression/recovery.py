@@ -8,6 +8,7 @@ is all that a method needs to say.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -96,11 +97,10 @@ def recover(
         feed = feed_for(model, executor, samples, context.device, wish.augment)
     learner = lent.model if lent else model
     parameters = trained(learner, executor, rates or {})
-    statistics = {name: executor.weight(name) for name in lent.statistics} if lent else {}
     metric = quality.infer(samples.targets, context.evaluate.metric)
     task = Task(
-        parameters=parameters | statistics,
-        forward=lent.learning(executor, context.device) if lent else executor,
+        parameters=parameters,
+        forward=executor,
         loss=_loss(model, executor, feed, wish, context, teacher or context.original),
         rates={name: factor for name, factor in (rates or {}).items() if name in parameters},
         constrain=holding(executor, parameters, constrain),
@@ -108,13 +108,25 @@ def recover(
         metric=(metric, judged(model, context.evaluate)) if metric else None,
         head_start=_head_start(feed, context),
         exact=_is_exact(model),
-        normalised=lent is not None,
     )
+    if lent:
+        task = _normalised(task, lent, executor, context.device)
     train(task, feed, wish, context, advance, name)
     write_back(executor, learner)
     if lent:
         lent.fold(model)
     return model
+
+
+def _normalised(task: Task, lent: Renormalised, executor: Executor, device: str) -> Task:
+    """Return a task whose runs look at the batch, and keep the statistics of it."""
+    statistics = {name: executor.weight(name) for name in lent.statistics}
+    return replace(
+        task,
+        parameters={**task.parameters, **statistics},
+        forward=lent.learning(executor, device),
+        normalised=True,
+    )
 
 
 def _normalises(model: ir.Model, feed: Feed, wish: Recover, context: Context) -> bool:
