@@ -7,9 +7,13 @@ same distribution, so that both are one case: ``log p`` stands in where the grap
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from workers.compression import probabilities
 
 _LEAST = 1e-12
 """The smallest probability whose logarithm is taken."""
@@ -28,22 +32,18 @@ def class_axis(output: Sequence[int], targets: Sequence[int]) -> int | None:
 
 
 def are_probabilities(output: Tensor, axis: int) -> bool:
-    """Return whether the values along an axis are at least 0 and sum up to 1."""
-    values = output.detach().float()
-    sums = values.sum(axis)
-    return bool((values >= 0).all() and (sums - 1).abs().max() < 1e-3)
+    """Return whether the values along an axis are probabilities."""
+    return probabilities.are_probabilities(_array(output), axis)
 
 
 def probabilities_axis(output: Tensor) -> int | None:
-    """Return the axis along which an output holds probabilities, None where there is none.
+    """Return the axis along which an output holds probabilities, None where there is none."""
+    return probabilities.probabilities_axis(_array(output))
 
-    Classes are looked for in the last dimension, then in the second.
-    """
-    for axis in dict.fromkeys((output.ndim - 1, 1)):
-        several = 0 < axis < output.ndim and output.shape[axis] > 1
-        if several and are_probabilities(output, axis):
-            return axis
-    return None
+
+def _array(output: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = output.detach().float().cpu().numpy()
+    return array
 
 
 def logits(output: Tensor, axis: int, *, probabilities: bool) -> Tensor:

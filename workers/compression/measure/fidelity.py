@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.reports import Fidelity
+from workers.compression.probabilities import probabilities_axis
 
 _TOLERANCE = 0.01
 _LEAST = 1e-30
@@ -27,16 +28,11 @@ def scores_axis(output: NDArray[Any]) -> int | None:
     A vector ``[1, C]`` of floats, C > 1, is taken as such. Of more dimensions, floats that are
     probabilities are: one distribution for each position, along the last axis or the second.
     """
-    if output.dtype.kind != "f":
+    if output.dtype.kind != "f" or output.ndim < 2:
         return None
-    axes = (1,) if output.ndim == 2 else (output.ndim - 1, 1) if output.ndim > 2 else ()
-    several = (axis for axis in axes if output.shape[axis] > 1)
-    return next((a for a in several if output.ndim == 2 or _are_probabilities(output, a)), None)
-
-
-def _are_probabilities(output: NDArray[Any], axis: int) -> bool:
-    sums = output.sum(axis, dtype=np.float64)
-    return bool((output >= 0).all() and (np.abs(sums - 1) < _TOLERANCE).all())
+    if output.ndim == 2:
+        return 1 if output.shape[1] > 1 else None
+    return probabilities_axis(output, _TOLERANCE)
 
 
 class Profile:
