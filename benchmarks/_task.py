@@ -25,10 +25,10 @@ from app.domain.reports import Measures, Report
 from benchmarks import _engine
 from benchmarks._cache import CACHE
 from benchmarks._networks import resnet, small_mobilenet_v2
-from workers.compression.context import Samples
-from workers.compression.intake.split import split
+from workers.compression.learning.augment import augment
+from workers.compression.samples.context import Samples
+from workers.compression.samples.split import split
 from workers.compression.targets import onnx as target
-from workers.compression.training.augment import augment
 
 SEED, THREADS = _engine.SEED, _engine.THREADS
 SAMPLES = 6_000

@@ -29,8 +29,8 @@ from benchmarks import _task
 from benchmarks._report import Bar, conclude
 from benchmarks._task import ALIKE, WELL, Training
 from benchmarks._torch_pruning import PRUNERS, cut
-from workers.compression.context import Samples
 from workers.compression.measure import latency, size
+from workers.compression.samples.context import Samples
 
 TIMES = (2.1, 3.0)
 """The MACs before over those after."""

@@ -9,8 +9,9 @@ from app.domain.directory import ORDER, Describe
 from app.domain.workers import Capabilities, Confinement
 from app.store import workers
 from app.store.session import transaction
-from workers import answers, directories
-from workers.sandbox import Limits
+from workers.runs import answers
+from workers.sandbox import directories
+from workers.sandbox.server import Limits
 from workers.worker import Worker
 
 DESCRIBE_SECONDS = 120.0

@@ -21,8 +21,10 @@ from app.domain.problems import Unavailable
 from app.settings import Settings
 from app.store import schema
 from app.store.session import transaction
-from workers import sandbox, tasks, upkeep, worker
+from workers import tasks, worker
 from workers.announce import announce
+from workers.sandbox.server import ENTRY
+from workers.upkeep.look import look
 from workers.webhooks.dispatch import dispatch
 
 FREE_SLOT_SECONDS = 0.05
@@ -51,9 +53,7 @@ def application(settings: Settings) -> Celery:
     return celery
 
 
-def run(
-    settings: Settings, queue: worker.Queue, device: str, *, entry: str = sandbox.ENTRY
-) -> None:
+def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = ENTRY) -> None:
     """Work off a queue until SIGTERM; what runs then is given back."""
     logs.configure(settings.logging)
     signal.signal(signal.SIGTERM, _leave)
@@ -63,7 +63,7 @@ def run(
         announce(me)
         celery = application(settings)
         tasks.register(celery, me)
-        beside = [threading.Thread(target=upkeep.look, args=(me,), name="look")]
+        beside = [threading.Thread(target=look, args=(me,), name="look")]
         if queue == "light":
             due = (me.sessions, settings, me.id, me.delivery_due, me.stopping)
             beside.append(threading.Thread(target=dispatch, args=due, name="dispatch"))

@@ -3,9 +3,9 @@
 from celery import Celery
 
 from app import nudge
-from app.store.tables import DatasetRow, ModelRow
-from workers.inspection import inspect
-from workers.lifecycle import run_job
+from app.store import inspections
+from workers.runs.inspection import inspect
+from workers.runs.job import run_job
 from workers.worker import Worker
 
 _LOOK_SECONDS = 0.5
@@ -32,7 +32,7 @@ def work(worker: Worker, subject: nudge.Subject, row_id: str) -> None:
     elif subject == "delivery":
         worker.delivery_due.set()
     else:
-        inspect(worker, ModelRow if subject == "model" else DatasetRow, row_id)
+        inspect(worker, inspections.TABLES[subject], row_id)
 
 
 def _when_free(worker: Worker, subject: nudge.Subject, row_id: str) -> None:

@@ -12,8 +12,8 @@ from app.blobs import Blobs
 from app.domain import ids
 from app.settings import Settings
 from app.store.session import Sessions, connect, sessions
-from workers import directories, sandbox
-from workers.sandbox import Sandbox
+from workers.sandbox import directories
+from workers.sandbox.server import ENTRY, REQUIRED, Sandbox
 
 Queue = Literal["jobs", "light"]
 
@@ -48,7 +48,7 @@ class Sandboxes:
         self._device = device
         self._threads = threads(settings)
         confined = settings.engine.require_confinement
-        self._require = sandbox.REQUIRED if confined else frozenset[str]()
+        self._require = REQUIRED if confined else frozenset[str]()
         self._free: list[Sandbox] = []
 
     @contextmanager
@@ -83,7 +83,7 @@ class Worker:
     sandboxes: Sandboxes
     slots: Slots
     directory: Path
-    entry: str = sandbox.ENTRY
+    entry: str = ENTRY
     """The engine, as "module:function"."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is to end: runs are given back."""
@@ -93,7 +93,7 @@ class Worker:
 
 @contextmanager
 def opened(
-    settings: Settings, queue: Queue, device: str, *, entry: str = sandbox.ENTRY
+    settings: Settings, queue: Queue, device: str, *, entry: str = ENTRY
 ) -> Iterator[Worker]:
     """Open everything that a worker process needs, and close it at the end."""
     with ExitStack() as closing:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
@@ -16,6 +16,12 @@ from app.store.tables import DatasetRow, JobRow, ModelRow
 
 UploadRow = ModelRow | DatasetRow
 Row = TypeVar("Row", bound=UploadRow)
+
+TABLES: dict[Literal["model", "dataset"], type[UploadRow]] = {
+    "model": ModelRow,
+    "dataset": DatasetRow,
+}
+"""What is inspected, by what a nudge calls it."""
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,7 @@ def memory(settings: "Settings") -> Check:
 def confinement(settings: "Settings") -> Check:
     """Start an engine process and look what really confines it."""
     from app.domain.workers import Confinement
-    from workers.sandbox import Sandbox, SandboxError
+    from workers.sandbox.server import Sandbox, SandboxError
 
     try:
         with Sandbox(preload=False) as sandbox:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.e2e.service import Service, eventually
-from tests.workers.training import nets
+from tests.workers.learning import nets
 
 STEP = {
     "method": "prune",

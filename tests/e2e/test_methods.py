@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from tests.e2e.service import Service, eventually
-from tests.workers.training import nets
+from tests.workers.learning import nets
 
 TRAINING: dict[str, Any] = {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3}
 STEPS: dict[str, dict[str, Any]] = {

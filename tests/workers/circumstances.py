@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.workers import attacks
-from workers.sandbox import Limits, Sandbox
+from workers.sandbox.server import Limits, Sandbox
 
 LIMITS = Limits(
     memory_bytes=2 << 30,

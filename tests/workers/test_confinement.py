@@ -95,7 +95,7 @@ RUN = """
 import sys, tempfile
 from pathlib import Path
 from tests.workers.circumstances import LIMITS
-from workers.sandbox import Sandbox
+from workers.sandbox.server import Sandbox
 with Sandbox(preload=False, require=frozenset(sys.argv[2:])) as sandbox:
     directory = Path(tempfile.mkdtemp())
     sys.exit(sandbox.start(directory, LIMITS, entry=sys.argv[1]).wait(30).code)

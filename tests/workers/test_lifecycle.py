@@ -25,8 +25,8 @@ from tests.e2e import engine
 from tests.e2e.service import small_model
 from tests.workers import liars
 from tests.workers.hooks import hook
-from workers.inspection import inspect
-from workers.lifecycle import run_job
+from workers.runs.inspection import inspect
+from workers.runs.job import run_job
 from workers.worker import Sandboxes, Slots, Worker
 
 PACED = "tests.e2e.engine:main"

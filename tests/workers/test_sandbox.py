@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from workers.sandbox import Exit, Limits, Run, Sandbox, SandboxError
+from workers.sandbox.server import Exit, Limits, Run, Sandbox, SandboxError
 
 MEBIBYTE = 1 << 20
 LIMITS = Limits(
@@ -210,7 +210,7 @@ STARTER = """
 import sys, time
 from pathlib import Path
 from tests.workers.test_sandbox import LIMITS, start
-from workers.sandbox import Sandbox
+from workers.sandbox.server import Sandbox
 run = start(Sandbox(preload=False), Path(sys.argv[1]), "sleep_in_three_generations")
 print(run.pid, flush=True)
 time.sleep(600)

@@ -22,17 +22,17 @@ from app.domain.problems import InvalidModel, NotAvailable
 from app.domain.reports import Manifest, Measures, Quality, Report, StepReport
 from app.domain.steps import Step
 from workers.compression import steps
-from workers.compression.context import Context, Samples
 from workers.compression.events import Events
 from workers.compression.files import sha256
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import inputs_of
 from workers.compression.intake.datasets import Data, fit_dataset
 from workers.compression.intake.inspect import inspect_model, spec
-from workers.compression.intake.split import split
 from workers.compression.measure import evaluation, machine, synthetic, verdict
 from workers.compression.measure.evaluation import Ground, Measured
 from workers.compression.measure.memory import Prober
+from workers.compression.samples.context import Context, Samples
+from workers.compression.samples.split import split
 from workers.compression.targets import TARGETS
 
 _STEPS_START, _STEPS_STOP = 0.05, 0.6

@@ -13,7 +13,6 @@ from app.domain.steps import Cluster
 from app.domain.steps.recover import Recover
 from tests.workers import zoo
 from tests.workers.engine.conftest import Run, digits, digits_npz, exported, job, report_of  # noqa: F401
-from workers.compression.context import Context, Samples
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load, save
@@ -21,6 +20,7 @@ from workers.compression.graph.shapes import sizes_of
 from workers.compression.methods.cluster import cluster
 from workers.compression.methods.cluster.kmeans import codebook, nearest
 from workers.compression.methods.outcome import Outcome
+from workers.compression.samples.context import Context, Samples
 
 NETWORKS = ("mlp", "residual", "inverted_residual", "dense_concat", "convnext", "vit", "bert")
 

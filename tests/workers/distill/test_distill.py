@@ -13,16 +13,16 @@ from app.domain.steps import Distill
 from app.domain.steps.distill import Scale
 from app.domain.steps.recover import Recover
 from tests.workers import zoo
-from tests.workers.training import nets
-from workers.compression.context import Context, Samples
+from tests.workers.learning import nets
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
+from workers.compression.learning.recovery import recover
 from workers.compression.methods.distill import distill
 from workers.compression.methods.distill.derive import derive
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune.channels import changes
-from workers.compression.recovery import recover
+from workers.compression.samples.context import Context, Samples
 
 DIGITS = load_digits()
 IMAGES = (DIGITS.images[:, None] / 16).astype(np.float32)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from workers.compression import losses
+from workers.compression.learning import losses
 
 
 def test_softened_targets_are_the_divergence_times_the_squared_temperature() -> None:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from app.domain.problems import StepFailed
 from app.domain.steps import Quantize
 from app.domain.steps.recover import Recover
-from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
 from workers.compression.graph.shapes import samples_fixed_by_inputs
 from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
+from workers.compression.samples.context import Context, Samples
 
 Shapes = dict[str, tuple[int, ...]]
 

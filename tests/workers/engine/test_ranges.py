@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.steps import Quantize, RangeRule
-from workers.compression.histograms import Histogram, count
+from workers.compression.looking.histograms import Histogram, count
 from workers.compression.methods.quantize import ranges
 from workers.compression.methods.quantize.integers import dequantize, quantize, range_grid
 

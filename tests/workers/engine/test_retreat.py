@@ -11,11 +11,11 @@ from onnx import helper
 from app.domain.jobs import Evaluate
 from app.domain.steps import Quantize
 from tests.workers.intake.models import model, tensor, value
-from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
+from workers.compression.samples.context import Context, Samples
 
 
 def net() -> onnx.ModelProto:

@@ -14,7 +14,6 @@ from onnx import helper
 from app.domain.steps import Quantize
 from tests.workers import zoo
 from tests.workers.intake.models import model, tensor, value
-from workers.compression.context import Context, Samples
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import constant, name_nodes
 from workers.compression.graph.load import load, save
@@ -24,6 +23,7 @@ from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.integers import weight_rounding
 from workers.compression.methods.quantize.nearest import parted
 from workers.compression.methods.quantize.smooth import Smoothed, smooth
+from workers.compression.samples.context import Context, Samples
 
 SAMPLES = 64
 PRODUCTS = {"operators": ["Gemm", "MatMul"], "ranges": "minmax"}

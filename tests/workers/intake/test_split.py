@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.domain.problems import InvalidDataset
-from workers.compression.intake.split import split
+from workers.compression.samples.split import split
 
 
 @pytest.mark.parametrize("samples", [2, 3, 5, 10, 997])

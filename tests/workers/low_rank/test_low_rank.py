@@ -17,7 +17,6 @@ from app.domain.steps import LowRank
 from app.domain.steps.recover import Recover
 from tests.workers import zoo
 from tests.workers.intake import models
-from workers.compression.context import Context, Samples
 from workers.compression.graph import runtime, stats
 from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.load import load, save
@@ -38,6 +37,7 @@ from workers.compression.methods.low_rank.decompositions import (
 )
 from workers.compression.methods.low_rank.layers import select
 from workers.compression.methods.low_rank.ranks import Option
+from workers.compression.samples.context import Context, Samples
 
 NETWORKS = ("mlp", "residual", "inverted_residual", "dense_concat", "convnext", "vit", "bert")
 EXACT = (decompositions.svd, decompositions.tucker2, decompositions.spatial_svd)

@@ -14,12 +14,12 @@ from torch import nn
 
 from app.domain.directory import MODEL
 from app.domain.steps import Prune
-from workers.compression.context import Context, Samples
 from workers.compression.graph import runtime
 from workers.compression.graph.load import load, save
 from workers.compression.intake.inspect import inspect_model
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import prune
+from workers.compression.samples.context import Context, Samples
 
 
 class _Net(nn.Module):

@@ -9,7 +9,6 @@ import rapidocr
 
 from app.domain.directory import MODEL
 from tests.workers import zoo
-from workers.compression.context import Context
 from workers.compression.graph import equivalence, runtime, shapes, stats
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
@@ -18,6 +17,7 @@ from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.ground import survey
 from workers.compression.methods.prune.groups import Analysis, Removed, analyse
 from workers.compression.methods.prune.masks import mask
+from workers.compression.samples.context import Context
 
 MODELS = Path(rapidocr.__file__).parent / "models"
 REAL = (

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from app.domain.steps import Prune
 from tests.workers import zoo
 from tests.workers.prune.conftest import Trained
-from workers.compression.context import Samples
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load
 from workers.compression.methods.prune import obc
 from workers.compression.methods.prune.walk import Walk
 from workers.compression.methods.prune.zeros import Mask, masks
+from workers.compression.samples.context import Samples
 
 OUTPUTS, INPUTS, KERNEL = 16, 40, 3
 WAYS: list[dict[str, Any]] = [

@@ -12,7 +12,6 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
-from workers.compression.context import Context
 from workers.compression.graph import equivalence, runtime
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
@@ -20,6 +19,7 @@ from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.ground import survey
 from workers.compression.methods.prune.groups import Analysis, analyse
 from workers.compression.methods.prune.masks import mask
+from workers.compression.samples.context import Context
 
 IMAGE = "float[N, 3, 8, 8] x"
 ROWS = "float[N, 5, 12] x"

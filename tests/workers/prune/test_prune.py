@@ -14,13 +14,13 @@ from app.domain.steps import Prune, Quantize
 from tests.workers import zoo
 from tests.workers.intake import models
 from tests.workers.prune.conftest import Trained
-from workers.compression.context import Context
 from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import prune
 from workers.compression.methods.quantize import quantize
+from workers.compression.samples.context import Context
 
 
 def _figures(model: ir.Model) -> stats.Stats:

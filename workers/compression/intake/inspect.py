@@ -7,13 +7,13 @@ import onnx_ir as ir
 
 from app.domain.directory import MODEL, ORIGINAL
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
-from workers.compression import trainable
 from workers.compression.graph import equivalence, shapes, stats
 from workers.compression.graph.load import load, save
 from workers.compression.graph.rewrites import Undone, normalize
 from workers.compression.intake.formats import read_model
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.intake.proto import opset
+from workers.compression.learning import trainable
 
 
 def inspect_model(

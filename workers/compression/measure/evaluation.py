@@ -12,13 +12,13 @@ import onnxruntime as ort
 from app.domain.jobs import Evaluate
 from app.domain.problems import DatasetMismatch
 from app.domain.reports import Evaluation, Fidelity, Latency, Measures, Metric, Quality, Spread
-from workers.compression.context import Feeds, Samples
 from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import samples_fixed_by_inputs, sizes_of
 from workers.compression.measure import latency, quality, size
 from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.measure.memory import Prober
+from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
 
 MOST_SAMPLES = 10_000

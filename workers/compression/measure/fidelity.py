@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.reports import Fidelity
-from workers.compression.probabilities import probabilities_axis
+from workers.compression.samples.probabilities import probabilities_axis
 
 _TOLERANCE = 0.01
 _LEAST = 1e-30

@@ -10,8 +10,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from app.domain.reports import Spread
-from workers.compression.context import Feeds, Samples
 from workers.compression.graph.load import save
+from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
 
 _WARM_UP = 3

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.compression.context import Feeds
 from workers.compression.graph import stats
 from workers.compression.graph.load import files_of, load
+from workers.compression.samples.context import Feeds
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from app.domain.problems import DatasetMismatch
-from workers.compression.context import Feeds, Samples
 from workers.compression.graph.equivalence import Trial, find_trials, random_feeds
 from workers.compression.graph.load import load
+from workers.compression.samples.context import Feeds, Samples
 
 _RUNS = 16
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import onnx_ir as ir
 
-from workers.compression.context import Context
 from workers.compression.methods.cluster import cluster
 from workers.compression.methods.distill import distill
 from workers.compression.methods.low_rank import low_rank
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import prune
 from workers.compression.methods.quantize import quantize
+from workers.compression.samples.context import Context
 
 Method = Callable[[ir.Model, Any, Context, Callable[[float], None]], Outcome]
 """From graph, parameters, context and a progress function (0-1) to the outcome."""

@@ -9,9 +9,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.domain.problems import DatasetMismatch
-from workers.compression.context import Feeds, Samples
 from workers.compression.graph import runtime
 from workers.compression.graph.load import bundle, files_of
+from workers.compression.samples.context import Feeds, Samples
 
 Outputs = dict[str, NDArray[Any]]
 

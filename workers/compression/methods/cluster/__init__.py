@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from app.domain.reports import LayerChange
 from app.domain.steps import Cluster, Skipped, matches
-from workers.compression.context import Context
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.operators import channel_axis, operand, operator_of
+from workers.compression.learning.recovery import LEAST_ZEROS, recover
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.cluster.kmeans import codebook, nearest
 from workers.compression.methods.outcome import Outcome
-from workers.compression.recovery import LEAST_ZEROS, recover
+from workers.compression.samples.context import Context
 
 _LEAST_ELEMENTS = 512
 """Below this a codebook takes as much as it saves."""

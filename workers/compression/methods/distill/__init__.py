@@ -9,7 +9,6 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Distill, Skipped
 from app.domain.steps.distill import Architecture, Derived, Uploaded
 from workers.compression.architectures import ARCHITECTURES, interface_of
-from workers.compression.context import Context
 from workers.compression.graph.load import load, weight_bytes
 from workers.compression.methods.distill import norms
 from workers.compression.methods.distill.derive import derive
@@ -17,6 +16,7 @@ from workers.compression.methods.distill.learn import learn, runs
 from workers.compression.methods.distill.taps import shapes_of
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune.channels import changes
+from workers.compression.samples.context import Context
 
 _MAKING = 0.1
 """Of the progress; the rest is training."""

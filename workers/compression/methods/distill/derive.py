@@ -7,10 +7,10 @@ import onnx_ir.passes.common as passes
 
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.distill import Scale
-from workers.compression.context import Context
 from workers.compression.graph.shapes import Shapes
 from workers.compression.methods.distill.taps import shapes_of
 from workers.compression.methods.prune.channels import prune_channels
+from workers.compression.samples.context import Context
 
 Block = tuple[ir.Node, ir.Value]
 """The sum of a residual block, and what is added to."""

@@ -8,14 +8,16 @@ from torch import Tensor
 
 from app.domain.problems import StepFailed
 from app.domain.steps import Distill
-from workers.compression.context import Context
 from workers.compression.executor import Executor, build, write_back
+from workers.compression.learning.feed import Batch, Feed, Outputs, feed_for
+from workers.compression.learning.loop import train
+from workers.compression.learning.recovery import holding, judged, trained
+from workers.compression.learning.task import Task
+from workers.compression.learning.teacher import answers, probe
 from workers.compression.measure import quality
 from workers.compression.methods.distill.taps import Pair, match, shapes_of, taps
 from workers.compression.methods.distill.terms import Known, term
-from workers.compression.recovery import holding, judged, trained
-from workers.compression.teacher import answers, probe
-from workers.compression.training import Batch, Feed, Outputs, Task, feed_for, train
+from workers.compression.samples.context import Context
 
 _INSIDE = {"features", "attention", "relational"}
 """Losses that look at inner layers."""

@@ -6,11 +6,11 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from workers.compression import batchwise
 from workers.compression.executor import build
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
-from workers.compression.training import Feed
+from workers.compression.learning import batchwise
+from workers.compression.learning.feed import Feed
 
 _MEASURED_SAMPLES = 2048
 

@@ -6,11 +6,11 @@ from itertools import groupby
 
 import onnx_ir as ir
 
-from workers.compression.context import Context
 from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.operators import operand
 from workers.compression.graph.shapes import Shapes
 from workers.compression.methods.prune.groups import LAYERS
+from workers.compression.samples.context import Context
 
 _PARTS = (0.5, 1.0)
 """The depths within layers of one size that are compared."""

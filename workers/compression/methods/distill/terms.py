@@ -10,9 +10,9 @@ from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 from app.domain.problems import DatasetMismatch, StepFailed
 from app.domain.reports import Metric
 from app.domain.steps.distill import DistillLoss
-from workers.compression import losses, objectives
+from workers.compression.learning import losses, objectives
+from workers.compression.learning.objectives import Outputs, Term
 from workers.compression.methods.distill.taps import Pair, Tap
-from workers.compression.objectives import Outputs, Term
 
 
 @dataclass(frozen=True)

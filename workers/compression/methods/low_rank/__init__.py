@@ -9,15 +9,15 @@ import onnx_ir as ir
 from app.domain.problems import InvalidModel, StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import LowRank, Skipped
-from workers.compression.context import Context
 from workers.compression.graph import shapes as graph_shapes
+from workers.compression.learning.recovery import recover
 from workers.compression.methods.low_rank import budget, sensitivity
 from workers.compression.methods.low_rank.candidates import Candidate, candidates
 from workers.compression.methods.low_rank.decompositions import Moments
 from workers.compression.methods.low_rank.layers import Layer, select
 from workers.compression.methods.low_rank.moments import collect
 from workers.compression.methods.outcome import Outcome
-from workers.compression.recovery import recover
+from workers.compression.samples.context import Context
 
 _USELESS = "no ranks save enough for what they lose"
 

@@ -9,7 +9,6 @@ import onnx_ir as ir
 
 from app.domain.problems import StepFailed
 from app.domain.steps import LowRank
-from workers.compression.context import Context
 from workers.compression.graph import stats
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.shapes import sizes_of
@@ -19,6 +18,7 @@ from workers.compression.methods.low_rank.decompositions import Factor
 from workers.compression.methods.low_rank.layers import Layer
 from workers.compression.methods.low_rank.ranks import Option, spread
 from workers.compression.methods.low_rank.writer import replace
+from workers.compression.samples.context import Context
 
 Ways = Sequence[Sequence[Candidate]]
 Chosen = list[Candidate | None]

@@ -9,11 +9,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compression.context import Samples
 from workers.compression.graph.editor import Editor
+from workers.compression.looking.probe import sums_of, totals
 from workers.compression.methods.low_rank.decompositions import Moments
 from workers.compression.methods.low_rank.layers import Layer
-from workers.compression.probe import sums_of, totals
+from workers.compression.samples.context import Samples
 
 _MOST_CHANNELS = 4096
 """A moment has the square of this many elements."""

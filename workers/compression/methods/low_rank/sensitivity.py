@@ -1,8 +1,8 @@
 """What the outputs of the whole graph lose when one layer is replaced, to first order.
 
 A weight that changes by ``ΔW`` changes the outputs by about ``J·ΔW``. Along a random direction of
-the outputs (see ``workers.compression.directions``) that is the product of ``ΔW`` and one gradient,
-and its square is, on average, the squared length of the change. So a few gradients on data tell the
+the outputs (see ``learning/directions.py``) that is the product of ``ΔW`` and one gradient, and its
+square is, on average, the squared length of the change. So a few gradients on data tell the
 squared error of the outputs for every candidate of every layer, and none has to be run. It is the
 Gauss-Newton term of "Optimal Brain Damage" (LeCun et al. 1989) for the very change that a
 decomposition makes, without taking weights for independent.
@@ -16,18 +16,18 @@ import onnx_ir as ir
 import torch
 
 from app.domain.problems import StepFailed
-from workers.compression.context import Context, Samples
-from workers.compression.directions import project
 from workers.compression.executor import Executor, build
 from workers.compression.graph import stats
 from workers.compression.graph.editor import Editor
+from workers.compression.learning.directions import project
+from workers.compression.learning.feed import Feed, feed_for
+from workers.compression.learning.teacher import probe
+from workers.compression.learning.trainable import obstacles
 from workers.compression.methods.low_rank.candidates import Candidate
 from workers.compression.methods.low_rank.decompositions import Factor, Slope
 from workers.compression.methods.low_rank.layers import Layer
 from workers.compression.methods.low_rank.writer import replace
-from workers.compression.teacher import probe
-from workers.compression.trainable import obstacles
-from workers.compression.training import Feed, feed_for
+from workers.compression.samples.context import Context, Samples
 
 Ways = Sequence[Sequence[Candidate]]
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from app.domain.steps import Prune
-from workers.compression.context import Context
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune.rounds import prune_in_rounds
 from workers.compression.methods.prune.sparse import prune_weights
+from workers.compression.samples.context import Context
 
 
 def prune(

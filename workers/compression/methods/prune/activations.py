@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from workers.compression.context import Context
 from workers.compression.graph.editor import Editor
+from workers.compression.looking.probe import runs, show
 from workers.compression.methods.prune.gradients import calibration
 from workers.compression.methods.prune.groups import Analysis, Place
 from workers.compression.methods.prune.importance import Scores, per_unit
-from workers.compression.probe import runs, show
+from workers.compression.samples.context import Context
 
 _TIE = 1e-3
 """Weight of the mean magnitude, which decides between units that are silent alike."""

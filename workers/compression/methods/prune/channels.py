@@ -9,7 +9,6 @@ import onnx_ir as ir
 from app.domain.reports import LayerChange
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
-from workers.compression.context import Context
 from workers.compression.graph.operators import channel_axis
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import cost_of
@@ -21,6 +20,7 @@ from workers.compression.methods.prune.importance import Scores
 from workers.compression.methods.prune.latency import allocate_time
 from workers.compression.methods.prune.masks import difference
 from workers.compression.methods.prune.reconstruct import reconstruct
+from workers.compression.samples.context import Context
 
 _WHOLE = "the whole graph"
 

@@ -6,12 +6,12 @@ import onnx_ir as ir
 
 from app.domain.problems import InvalidModel, StepFailed
 from app.domain.steps import Prune
-from workers.compression.context import Context
 from workers.compression.methods.prune import importance
 from workers.compression.methods.prune.activations import apoz
 from workers.compression.methods.prune.gradients import by_gradient
 from workers.compression.methods.prune.groups import Analysis
 from workers.compression.methods.prune.importance import Scores, Weights
+from workers.compression.samples.context import Context
 
 
 def score(

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from app.domain.problems import StepFailed
-from workers.compression import losses, objectives
-from workers.compression.context import Context, Samples
-from workers.compression.directions import project
 from workers.compression.executor import Executor, build
 from workers.compression.graph import stats
+from workers.compression.learning import losses, objectives
+from workers.compression.learning.directions import project
+from workers.compression.learning.feed import Batch, Feed, Outputs, feed_for
+from workers.compression.learning.teacher import probe
 from workers.compression.measure.evaluation import one_run
 from workers.compression.methods.prune.groups import Analysis, Group, Place
 from workers.compression.methods.prune.importance import Scores, Weights, per_unit, written_places
-from workers.compression.teacher import probe
-from workers.compression.training import Batch, Feed, Outputs, feed_for
+from workers.compression.samples.context import Context, Samples
 
 SAMPLES = 256
 """Training samples that criteria look at, at most."""

@@ -8,11 +8,11 @@ from pathlib import Path
 import onnx_ir as ir
 
 from app.domain.problems import StepFailed
-from workers.compression.context import Context, Feeds, Samples
 from workers.compression.graph import equivalence, runtime
 from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.load import save
 from workers.compression.graph.shapes import Shapes
+from workers.compression.samples.context import Context, Feeds, Samples
 from workers.compression.targets.onnx import batch_size
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.steps import Prune
-from workers.compression.context import Context
 from workers.compression.measure.latency import of_one, of_two
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import shape_left
@@ -19,6 +18,7 @@ from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.ground import Ground
 from workers.compression.methods.prune.groups import LAYERS, Analysis, Removed
 from workers.compression.methods.prune.importance import Scores
+from workers.compression.samples.context import Context
 
 _ROUNDS = 5
 """Times that the whole graph is measured and the allocation corrected."""

@@ -16,7 +16,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compression.context import Context
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, operand
 from workers.compression.methods.prune.gradients import calibration
@@ -24,6 +23,7 @@ from workers.compression.methods.prune.groups import LAYERS, Analysis, Removed
 from workers.compression.methods.prune.moments import POSITIONS, Moments, Rows, look
 from workers.compression.methods.prune.walk import Walk
 from workers.compression.methods.prune.zeros import Mask
+from workers.compression.samples.context import Context
 
 _SAMPLES = (16, 128)
 """Samples, at least and at most."""

@@ -6,11 +6,11 @@ import onnx_ir as ir
 
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.recover import Recover
-from workers.compression.context import Context
+from workers.compression.learning.recovery import recover
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import timetable
 from workers.compression.methods.prune.channels import changes, prune_channels
-from workers.compression.recovery import recover
+from workers.compression.samples.context import Context
 
 Advance = Callable[[float], None]
 

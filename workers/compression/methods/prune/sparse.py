@@ -12,11 +12,11 @@ from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
-from workers.compression.context import Context
 from workers.compression.executor import Executor
 from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, operand
+from workers.compression.learning.recovery import recover
 from workers.compression.measure.evaluation import one_run
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import obc, timetable
@@ -25,7 +25,7 @@ from workers.compression.methods.prune.groups import INSIDE, LAYERS
 from workers.compression.methods.prune.moments import Rows
 from workers.compression.methods.prune.reconstruct import Choose, reconstruct_sparse
 from workers.compression.methods.prune.zeros import Array, Mask, masks
-from workers.compression.recovery import recover
+from workers.compression.samples.context import Context
 
 Advance = Callable[[float], None]
 

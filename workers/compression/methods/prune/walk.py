@@ -9,11 +9,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compression.context import Feeds, Samples
 from workers.compression.graph import runtime
 from workers.compression.graph.load import save
 from workers.compression.graph.shapes import samples_fixed_by_inputs
 from workers.compression.methods.prune.groups import all_inputs
+from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets.onnx import run
 
 _MEMORY = 1 << 30

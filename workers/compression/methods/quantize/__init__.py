@@ -5,13 +5,13 @@ from collections.abc import Callable
 import onnx_ir as ir
 
 from app.domain.steps import Quantize
-from workers.compression.context import Context
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.dynamic import quantize_dynamic
 from workers.compression.methods.quantize.float16 import convert_to_float16
 from workers.compression.methods.quantize.qat import quantize_aware
 from workers.compression.methods.quantize.static import quantize_static
 from workers.compression.methods.quantize.weight_only import quantize_weights
+from workers.compression.samples.context import Context
 
 
 def quantize(

@@ -13,7 +13,6 @@ import onnx_ir as ir
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
-from workers.compression.context import Context
 from workers.compression.graph.editor import constant
 from workers.compression.graph.products import bias_vector
 from workers.compression.methods.outcome import Outcome
@@ -21,6 +20,7 @@ from workers.compression.methods.quantize.integers import weight_rounding
 from workers.compression.methods.quantize.layers import Layer, select
 from workers.compression.methods.quantize.smooth import Smoothed, candidates, nearer
 from workers.compression.methods.quantize.writer import Writer, change
+from workers.compression.samples.context import Context
 
 _OPSET = 11
 _FLOAT = int(ir.DataType.FLOAT)

@@ -19,13 +19,13 @@ from onnxruntime.transformers import float16
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
-from workers.compression.context import Context, Feeds
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import INLINE_LIMIT, save
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
+from workers.compression.samples.context import Context, Feeds
 
 _LARGEST = 65504.0
 

@@ -8,11 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.steps import Quantize
-from workers.compression.context import Context, Samples
 from workers.compression.graph import stats
 from workers.compression.graph.load import save
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure.evaluation import outputs_sqnr_db
+from workers.compression.samples.context import Context, Samples
 
 _WORK = 2e10
 """Multiply-accumulates of the graph in float that one comparison counts on, within the number of

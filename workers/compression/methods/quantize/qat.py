@@ -15,9 +15,9 @@ import onnx_ir as ir
 import torch
 
 from app.domain.steps import Quantize
-from workers.compression.context import Context
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import constant
+from workers.compression.learning.recovery import recover
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import integers
 from workers.compression.methods.quantize.integers import SMALLEST_SCALE, Grid
@@ -34,7 +34,7 @@ from workers.compression.methods.quantize.pairs import (
 )
 from workers.compression.methods.quantize.static import start
 from workers.compression.methods.quantize.writer import Writer
-from workers.compression.recovery import recover
+from workers.compression.samples.context import Context
 
 _CALIBRATION = 0.1
 """Share of the work."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.steps import Quantize, RangeRule
-from workers.compression.histograms import Histogram
+from workers.compression.looking.histograms import Histogram
 from workers.compression.methods.quantize.integers import (
     BITS,
     dequantize,

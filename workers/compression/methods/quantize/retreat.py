@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from workers.compression.context import Context, Samples
 from workers.compression.graph.load import save
 from workers.compression.measure import quality
 from workers.compression.measure.evaluation import compare, judged_output, outputs_sqnr_db
 from workers.compression.measure.verdict import fall
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.nearest import affordable
+from workers.compression.samples.context import Context, Samples
 
 _SHARE = 0.8
 """Share of the allowed drop that training samples may show: held-out ones may show more."""

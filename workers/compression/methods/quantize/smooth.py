@@ -21,15 +21,15 @@ from numpy.typing import NDArray
 
 from app.domain.problems import DatasetMismatch
 from app.domain.steps import Quantize
-from workers.compression.context import Context, Samples
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.operators import operand
 from workers.compression.graph.products import matrix
+from workers.compression.looking.probe import runs, show
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import BITS, STORED_BITS, range_grid
 from workers.compression.methods.quantize.layers import Layer, select
 from workers.compression.methods.quantize.nearest import nearness, parted
-from workers.compression.probe import runs, show
+from workers.compression.samples.context import Context, Samples
 
 Array = NDArray[np.float64]
 Round = Callable[[Array], Array]

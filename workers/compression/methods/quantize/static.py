@@ -14,8 +14,7 @@ import onnx_ir as ir
 
 from app.domain.problems import StepFailed
 from app.domain.steps import Quantize, RangeRule
-from workers.compression.calibrate import observe
-from workers.compression.context import Context, Samples
+from workers.compression.looking.calibrate import observe
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges, retreat
 from workers.compression.methods.quantize.integers import Grid, range_grid, weight_rounding
@@ -24,6 +23,7 @@ from workers.compression.methods.quantize.nearest import nearness, parted
 from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.pairs import Site, runnable, site_of, write_quantized
 from workers.compression.methods.quantize.smooth import MARGIN, candidates
+from workers.compression.samples.context import Context, Samples
 
 _KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _CALIBRATION = 0.3

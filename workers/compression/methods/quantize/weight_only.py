@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
-from workers.compression.context import Context
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.products import bias_vector, matrix
+from workers.compression.looking.probe import sums_of, totals
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import blocks
 from workers.compression.methods.quantize.blocks import Blocks
 from workers.compression.methods.quantize.integers import BITS
 from workers.compression.methods.quantize.layers import Layer, select
-from workers.compression.probe import sums_of, totals
+from workers.compression.samples.context import Context
 
 _MICROSOFT = "com.microsoft"
 

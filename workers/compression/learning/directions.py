@@ -1,0 +1,52 @@
+"""Random directions in the space of a graph's outputs.
+
+The squared derivative of a weight along one is, on average over directions, the squared length of
+the outputs' own derivative (Hutchinson's estimator): what they lose, where no targets tell a loss.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from workers.compression.learning import losses
+from workers.compression.learning.feed import Outputs
+
+
+def project(known: Outputs, seed: int) -> Callable[[Outputs], Tensor]:
+    """Return what projects outputs onto a new random direction at each call.
+
+    A change of length 1 in all directions is the root of the mean squared change over the variance,
+    a mean over outputs of floats. Probabilities are seen as logits: a sure answer has no slope,
+    however near it is to another.
+
+    Args:
+        known: outputs for some samples, which tell the variances.
+        seed: of the directions.
+    """
+    random = torch.Generator(device="cpu").manual_seed(seed)
+    axes = {
+        name: losses.probabilities_axis(each)
+        for name, each in known.items()
+        if each.is_floating_point()
+    }
+
+    def seen(outputs: Outputs) -> dict[str, Tensor]:
+        return {
+            name: outputs[name]
+            if axis is None
+            else losses.logits(outputs[name], axis, probabilities=True)
+            for name, axis in axes.items()
+        }
+
+    scales = {name: losses.variance(each) for name, each in seen(known).items()}
+
+    def along(outputs: Outputs) -> Tensor:
+        parts = [
+            (each * torch.randn(each.shape, generator=random).to(each)).sum()
+            / (each.numel() * scales[name] * len(scales)) ** 0.5
+            for name, each in seen(outputs).items()
+        ]
+        return torch.stack(parts).sum()
+
+    return along

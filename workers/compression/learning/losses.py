@@ -1,0 +1,165 @@
+"""What training minimises: tensors in, one number out. Batches come first, means are over them.
+
+Class scores come as logits or as probabilities. The logarithm of a probability is a logit of the
+same distribution, so that both are one case: ``log p`` stands in where the graph ends in a softmax.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from workers.compression.samples import probabilities
+
+_LEAST = 1e-12
+"""The smallest probability whose logarithm is taken."""
+
+
+def class_axis(output: Sequence[int], targets: Sequence[int]) -> int | None:
+    """Return the axis of classes in a batch of outputs, None where there is none.
+
+    Args:
+        output: the shape ``[N, C]``, ``[N, C, …]`` or ``[N, …, C]``.
+        targets: the shape ``[N, …]`` of a class for each position.
+    """
+    positions = math.prod(targets)
+    axes = (axis for axis in (1, len(output) - 1) if 0 < axis < len(output) and output[axis] > 1)
+    return next((axis for axis in axes if math.prod(output) == positions * output[axis]), None)
+
+
+def are_probabilities(output: Tensor, axis: int) -> bool:
+    """Return whether the values along an axis are probabilities."""
+    return probabilities.are_probabilities(_array(output), axis)
+
+
+def probabilities_axis(output: Tensor) -> int | None:
+    """Return the axis along which an output holds probabilities, None where there is none."""
+    return probabilities.probabilities_axis(_array(output))
+
+
+def _array(output: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = output.detach().float().cpu().numpy()
+    return array
+
+
+def logits(output: Tensor, axis: int, *, probabilities: bool) -> Tensor:
+    """Return class scores as logits ``[positions, C]`` in float32.
+
+    Args:
+        output: scores of any shape.
+        axis: of the classes.
+        probabilities: whether that is what they are.
+    """
+    scores = output.movedim(axis, -1).reshape(-1, output.shape[axis]).float()
+    return scores.clamp_min(_LEAST).log() if probabilities else scores
+
+
+def cross_entropy(scores: Tensor, classes: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood of the right classes.
+
+    Args:
+        scores: logits ``[positions, C]``.
+        classes: ``[positions]``, int64.
+    """
+    return F.cross_entropy(scores, classes)
+
+
+def binary_cross_entropy(output: Tensor, classes: Tensor, *, probabilities: bool) -> Tensor:
+    """Return the mean negative log-likelihood of yes (1) and no (0).
+
+    Args:
+        output: one logit, or one probability, for each class.
+        classes: as many zeros and ones.
+        probabilities: which of the two ``output`` holds.
+    """
+    values, wanted = output.reshape(-1).float(), classes.reshape(-1).float()
+    if probabilities:
+        values = torch.logit(values, eps=1e-7)
+    return F.binary_cross_entropy_with_logits(values, wanted)
+
+
+def soft_targets(scores: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Return the divergence of softened answers from the teacher's (Hinton et al. 2015).
+
+    The Kullback-Leibler divergence of the student from the teacher, both at a temperature, times
+    its square, so that gradients keep their size.
+
+    Args:
+        scores: the student's logits ``[positions, C]``.
+        teacher: the teacher's, of the same shape.
+        temperature: divides both.
+    """
+    student = F.log_softmax(scores / temperature, dim=-1)
+    wanted = F.log_softmax(teacher / temperature, dim=-1)
+    return F.kl_div(student, wanted, reduction="batchmean", log_target=True) * temperature**2
+
+
+def squared_error(output: Tensor, wanted: Tensor, scale: float = 1.0) -> Tensor:
+    """Return the mean squared difference over ``scale``; what is wanted but not finite is left out.
+
+    Args:
+        output: of any shape.
+        wanted: with as many elements.
+        scale: the variance of what is wanted makes outputs of any unit comparable.
+    """
+    return _difference(output, wanted).square().mean() / scale
+
+
+def absolute_error(output: Tensor, wanted: Tensor, scale: float = 1.0) -> Tensor:
+    """Return the mean absolute difference over ``scale``; see ``squared_error``."""
+    return _difference(output, wanted).abs().mean() / scale
+
+
+def variance(values: Tensor) -> float:
+    """Return the variance of the finite values; 1 where they are all alike."""
+    finite = values.detach().double()
+    finite = finite[finite.isfinite()]
+    found = float(finite.var(correction=0)) if finite.numel() else 0.0
+    return found if found > 1e-12 else 1.0
+
+
+def _difference(output: Tensor, wanted: Tensor) -> Tensor:
+    goal = wanted.reshape(-1).float()
+    return torch.where(goal.isfinite(), output.reshape(-1).float() - goal, 0.0)
+
+
+def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return how differently two layers look at the places (Zagoruyko & Komodakis 2017).
+
+    A layer's map is the mean of its channels' squares, at length 1; the loss is the squared
+    distance of two maps, between 0 and 2, a mean over samples.
+
+    Args:
+        student: ``[N, C, places]``.
+        teacher: ``[N, C', places]``.
+    """
+    maps = [F.normalize(each.float().square().mean(1), dim=-1) for each in (student, teacher)]
+    return (maps[0] - maps[1]).square().sum(-1).mean()
+
+
+def relational(student: Tensor, teacher: Tensor) -> Tensor:
+    """Return how differently samples lie to each other (RKD, distance-wise; Park et al. 2019).
+
+    Distances between all pairs over their mean, compared by the Huber loss. A single sample has no
+    distance, and no loss.
+
+    Args:
+        student: ``[N, features]``.
+        teacher: ``[N, features']``.
+    """
+    if len(student) < 2:
+        return student.sum() * 0.0
+    found, wanted = (_distances(each.float()) for each in (student, teacher))
+    return F.smooth_l1_loss(found, wanted)
+
+
+def _distances(points: Tensor) -> Tensor:
+    """Return the distance of each pair over the mean of all, ``[pairs]``."""
+    rows, columns = torch.triu_indices(len(points), len(points), 1, device=points.device)
+    squares = (points[rows] - points[columns]).square().sum(-1)
+    distances = (squares + _LEAST).sqrt()
+    return distances / distances.mean().clamp_min(_LEAST)

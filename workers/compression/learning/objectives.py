@@ -1,0 +1,154 @@
+"""What a graph's outputs should be like: as the targets say, as another graph's, or both.
+
+A term reads outputs, the teacher's outputs and the targets of a batch. Which loss fits an output is
+decided once, on a few samples of what it gives.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from app.domain.problems import DatasetMismatch, StepFailed
+from app.domain.reports import Metric
+from workers.compression.learning import losses
+
+Outputs = Mapping[str, Tensor]
+Term = Callable[[Outputs, Outputs, Tensor | None], Tensor]
+"""A loss from outputs, the teacher's outputs (empty without one), and targets ``[samples, …]``."""
+
+TEMPERATURE = 2.0
+
+
+def labels(name: str, output: Tensor, targets: Tensor, metric: Metric | None) -> Term:
+    """Return the loss of an output against the targets.
+
+    Classes are learned with cross-entropy, over scores or over a single yes or no; numbers with the
+    squared error, or the absolute one where that is the metric.
+
+    Args:
+        name: of the output.
+        output: what it gives for some samples, ``[samples, …]``.
+        targets: theirs.
+        metric: what the result is judged by.
+
+    Raises:
+        DatasetMismatch: the output cannot answer such targets.
+    """
+    whole = not targets.is_floating_point()
+    axis = losses.class_axis(output.shape, targets.shape)
+    if not output.is_floating_point() or (output.numel() != targets.numel() and axis is None):
+        raise DatasetMismatch(
+            f"Output '{name}' {list(output.shape)} of {output.dtype} cannot be trained against"
+            f" targets {list(targets.shape)} of {targets.dtype}: name another output in"
+            " 'evaluate.output', or train with 'loss': 'teacher'."
+        )
+    if whole and axis is not None:
+        return _classes(name, axis, losses.are_probabilities(output, axis))
+    if whole and bool(((targets == 0) | (targets == 1)).all()):
+        return _yes_or_no(name, bool(((output >= 0) & (output <= 1)).all()))
+    if output.numel() != targets.numel():
+        raise DatasetMismatch(f"Output '{name}' has not one number for each of the targets.")
+    return _numbers(name, losses.variance(targets.float()), absolute=metric == "mae")
+
+
+def imitation(
+    outputs: Outputs, targets: Tensor | None, judged: str, temperature: float
+) -> list[Term]:
+    """Return the losses of outputs against the teacher's: one for each that holds floats.
+
+    Softened targets (Hinton et al. 2015) where it is known to hold class scores: it is what targets
+    that are classes speak of, or adds up to 1. Else the squared error over the variance.
+
+    Args:
+        outputs: the teacher's for some samples, ``[samples, …]``.
+        targets: theirs.
+        judged: the output that targets speak of.
+        temperature: of softened targets.
+
+    Raises:
+        StepFailed: none holds floats.
+    """
+    terms = []
+    for name, output in outputs.items():
+        if not output.is_floating_point():
+            continue
+        axis = _scores_axis(output, targets if name == judged else None)
+        if axis is None:
+            terms.append(_alike(name, losses.variance(output)))
+        else:
+            sums_to_one = losses.are_probabilities(output, axis)
+            terms.append(_softened(name, axis, temperature, probabilities=sums_to_one))
+    if not terms:
+        raise StepFailed("The model has no output of floats that could be imitated.")
+    return terms
+
+
+def _scores_axis(output: Tensor, targets: Tensor | None) -> int | None:
+    """Return the axis of class scores, None where there may be none."""
+    if targets is not None and not targets.is_floating_point():
+        axis = losses.class_axis(output.shape, targets.shape)
+        if axis is not None:
+            return axis
+    return losses.probabilities_axis(output)
+
+
+def _classes(name: str, axis: int, probabilities: bool) -> Term:
+    def term(outputs: Outputs, _teacher: Outputs, targets: Tensor | None) -> Tensor:
+        assert targets is not None
+        scores = losses.logits(outputs[name], axis, probabilities=probabilities)
+        classes = targets.reshape(-1).long()
+        low, high = int(classes.min()), int(classes.max())
+        if low < 0 or high >= scores.shape[1]:
+            raise DatasetMismatch(
+                f"Targets name classes from {low} to {high}, and output '{name}' has"
+                f" {scores.shape[1]} classes, from 0 on."
+            )
+        return losses.cross_entropy(scores, classes)
+
+    return term
+
+
+def _yes_or_no(name: str, probabilities: bool) -> Term:
+    def term(outputs: Outputs, _teacher: Outputs, targets: Tensor | None) -> Tensor:
+        assert targets is not None
+        return losses.binary_cross_entropy(outputs[name], targets, probabilities=probabilities)
+
+    return term
+
+
+def _numbers(name: str, scale: float, *, absolute: bool) -> Term:
+    def term(outputs: Outputs, _teacher: Outputs, targets: Tensor | None) -> Tensor:
+        assert targets is not None
+        if absolute:
+            return losses.absolute_error(outputs[name], targets, scale**0.5)
+        return losses.squared_error(outputs[name], targets, scale)
+
+    return term
+
+
+def _alike(name: str, scale: float) -> Term:
+    def term(outputs: Outputs, teacher: Outputs, _targets: Tensor | None) -> Tensor:
+        return losses.squared_error(outputs[name], teacher[name], scale)
+
+    return term
+
+
+def _softened(name: str, axis: int, temperature: float, *, probabilities: bool) -> Term:
+    def term(outputs: Outputs, teacher: Outputs, _targets: Tensor | None) -> Tensor:
+        return losses.soft_targets(
+            losses.logits(outputs[name], axis, probabilities=probabilities),
+            losses.logits(teacher[name], axis, probabilities=probabilities),
+            temperature,
+        )
+
+    return term
+
+
+def mean(terms: Sequence[Term]) -> Term:
+    """Return the mean of some terms."""
+
+    def term(outputs: Outputs, teacher: Outputs, targets: Tensor | None) -> Tensor:
+        return torch.stack([each(outputs, teacher, targets) for each in terms]).mean()
+
+    return term

@@ -1,0 +1,226 @@
+"""Normalisation that an exporter folded away, put back while a graph is trained.
+
+A graph arrives with each BatchNormalization in the convolution before it. Trained like that it has
+lost what made the original trainable: normalisation by the batch (Ioffe & Szegedy 2015), which also
+regularises. Here it is put back as the identity, from measured statistics, and folded again.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from workers.compression.executor import Executor, build
+from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.rewrites.batchnorm import (
+    affine,
+    array_of,
+    convolution_before,
+    is_constant,
+)
+from workers.compression.learning.batchwise import by_batch
+from workers.compression.learning.feed import Feed, Outputs
+
+LEAST_RUN = 16
+"""Samples of a run whose statistics are worth something."""
+
+_MEASURED_SAMPLES = 2048
+_EPSILON = 1e-5
+_LEAST_VARIANCE = 1e-10
+"""Of a channel that is alive."""
+_KEPT = 0.9
+"""Of the statistics, when those of a batch are mixed in."""
+_NOT_BEFORE = frozenset(
+    {"BatchNormalization", "Flatten", "GroupNormalization", "InstanceNormalization",
+     "LayerNormalization", "Reshape", "Transpose"}
+)  # fmt: skip
+"""Readers of convolutions that no normalisation was folded into: of heads, of patches for a
+transformer, of what is normalised anyway."""
+
+
+class Renormalised:
+    """A copy of a graph with a BatchNormalization behind each convolution that may have had one.
+
+    Without gradients it answers as the graph does. While gradients are recorded, normalisation
+    looks at the batch, and statistics follow.
+
+    Attributes:
+        model: the copy.
+        statistics: the initializers that hold means and variances.
+    """
+
+    model: ir.Model
+    statistics: list[str]
+
+    def __init__(self, model: ir.Model, feed: Feed) -> None:
+        """Put normalisations in.
+
+        Args:
+            model: in normal form, with at least one of ``candidates``; not changed.
+            feed: the samples to measure on.
+        """
+        self.model = model.clone()
+        convolutions = candidates(self.model)
+        found = _measured(self.model, [str(each.outputs[0].name) for each in convolutions], feed)
+        edit = Editor(self.model)
+        self._norms = [
+            _insert(edit, conv, *found[str(conv.outputs[0].name)])
+            for conv in convolutions
+            if str(conv.outputs[0].name) in found
+        ]
+        self.statistics = [str(v.name) for norm in self._norms for v in norm.inputs[3:5] if v]
+        self._before = {name: v.const_value for name, v in self.model.graph.initializers.items()}
+
+    def learning(self, executor: Executor, device: str) -> "Learning":
+        """Return what runs the copy, in training and outside of it.
+
+        Args:
+            executor: made from the copy, on ``device``; its parameters are shared.
+            device: as torch names it.
+        """
+        norms = {str(norm.outputs[0].name): norm for norm in self._norms}
+        following = {
+            f"{name}_{what}": str(statistic.name)
+            for name, norm in norms.items()
+            for what, statistic in zip(("mean", "variance"), norm.inputs[3:5], strict=True)
+            if statistic is not None
+        }
+        copy = by_batch(self.model, norms, _KEPT)
+        outputs = [str(value.name) for value in copy.graph.outputs]
+        batched = build(copy, outputs=[*outputs, *following]).to(device)
+        for name, own in batched.names.items():
+            setattr(batched, own, executor.weight(name))
+        return Learning(executor, batched, following)
+
+    def fold(self, model: ir.Model) -> None:
+        """Give the graph the weights that the copy has learned; what is as before stays as it is.
+
+        Args:
+            model: what the copy was made from.
+        """
+        initializers = self.model.graph.initializers
+        changed = {n for n, v in self._before.items() if initializers[n].const_value is not v}
+        folded: dict[str, NDArray[np.floating]] = {
+            name: constant(initializers[name]) for name in changed
+        }
+        for norm in self._norms:
+            conv = convolution_before(norm)
+            assert conv is not None
+            names = [str(value.name) for value in (*conv.inputs[1:], *norm.inputs[1:]) if value]
+            if changed.isdisjoint(names):
+                continue
+            factor, shift = affine(norm)
+            weight, bias = (array_of(value) for value in conv.inputs[1:3])
+            folded[names[0]] = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+            folded[names[1]] = bias * factor + shift
+        for name, array in folded.items():
+            if name in model.graph.initializers:
+                tensor = ir.Tensor(array.astype(np.float32), name=name)
+                model.graph.initializers[name].const_value = tensor
+
+
+class Learning:
+    """Runs a graph by statistics, and by the batch where gradients are recorded."""
+
+    def __init__(
+        self, executor: Executor, batched: nn.Module, following: Mapping[str, str]
+    ) -> None:
+        self._executor, self._batched, self._following = executor, batched, following
+
+    def __call__(self, feeds: Mapping[str, Tensor]) -> Outputs:
+        """Return the outputs; statistics are changed in place.
+
+        A run of few samples, the last of an epoch, is normalised by statistics.
+        """
+        few = any(not each.ndim or len(each) < LEAST_RUN for each in feeds.values())
+        if few or not torch.is_grad_enabled():
+            return self._executor(feeds)  # type: ignore[no-any-return]
+        found: Outputs = self._batched(feeds)
+        with torch.no_grad():
+            for after, before in self._following.items():
+                self._executor.weight(before).copy_(found.pop(after))
+        return found
+
+
+def candidates(model: ir.Model) -> list[ir.Node]:
+    """Return the convolutions that a normalisation may have been folded into.
+
+    Such a one has a bias, and float32 weights of its own.
+    """
+    return [node for node in model.graph if node.op_type == "Conv" and _is_candidate(node)]
+
+
+def _is_candidate(conv: ir.Node) -> bool:
+    output = conv.outputs[0]
+    weights = conv.inputs[1:]
+    readers = {use.node.op_type for use in output.uses()}
+    return (
+        len(weights) == 2
+        and not output.is_graph_output()
+        and bool(readers)
+        and readers.isdisjoint(_NOT_BEFORE)
+        and all(
+            value is not None
+            and is_constant(value)
+            and value.dtype == ir.DataType.FLOAT
+            and len(value.uses()) == 1
+            for value in weights
+        )
+    )
+
+
+@torch.no_grad()
+def _measured(
+    model: ir.Model, names: list[str], feed: Feed
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return mean and variance of each channel of values; none of those without extent in space."""
+    forward = build(model, outputs=names).to(feed.device)
+    rows = list(feed.samples.indices[:_MEASURED_SAMPLES])
+    count, sums, squares = 0, dict[str, Tensor](), dict[str, Tensor]()
+    for part in feed.parts(rows):
+        found = forward(feed.batch(part).feeds)
+        count += len(part)
+        for name, value in found.items():
+            each = value[: len(part)].flatten(2)
+            if each.shape[2] == 1:
+                continue
+            variance, mean = torch.var_mean(each.double(), (0, 2), correction=0)
+            sums[name] = sums.get(name, torch.zeros_like(mean)) + mean * len(part)
+            square = (variance + mean**2) * len(part)
+            squares[name] = squares.get(name, torch.zeros_like(mean)) + square
+    means = {name: total / count for name, total in sums.items()}
+    variances = {name: squares[name] / count - mean**2 for name, mean in means.items()}
+    return {
+        name: (mean.cpu().numpy(), variances[name].clamp(min=0).cpu().numpy())
+        for name, mean in means.items()
+    }
+
+
+def _insert(
+    edit: Editor, conv: ir.Node, mean: NDArray[np.float64], variance: NDArray[np.float64]
+) -> ir.Node:
+    """Normalise what a convolution gives and undo it; its weights get outputs of variance 1."""
+    dead = variance < _LEAST_VARIANCE
+    deviation = np.where(dead, 1.0, np.sqrt(variance))
+    for value in conv.inputs[1:3]:
+        assert value is not None
+        array = array_of(value)
+        array /= deviation.reshape(-1, *[1] * (array.ndim - 1))
+        value.const_value = ir.Tensor(array.astype(np.float32), name=value.name)
+    spread = np.where(dead, variance, 1.0)
+    vectors = {
+        "scale": deviation * np.sqrt(spread + _EPSILON),
+        "shift": mean,
+        "mean": mean / deviation,
+        "variance": spread,
+    }
+    output = conv.outputs[0]
+    inputs = [edit.constant(f"{output.name}_{k}", v.astype(np.float32)) for k, v in vectors.items()]
+    norm = edit.node(
+        "BatchNormalization", [output, *inputs], f"{output.name}_normalised", epsilon=_EPSILON
+    )
+    edit.behind(output, norm)
+    return norm

@@ -1,0 +1,1 @@
+"""What is seen inside a graph while it runs on samples."""

@@ -1,0 +1,93 @@
+"""Looks at the inside of a graph while it runs on samples."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from workers.compression.graph import runtime
+from workers.compression.graph.editor import Editor
+from workers.compression.graph.load import save
+from workers.compression.samples.context import Samples
+from workers.compression.targets.onnx import batch_size, run
+
+Advance = Callable[[float], None]
+Probe = Callable[[Editor], list[str]]
+"""Adds outputs to a graph, and returns the names of those that it wants."""
+
+
+def runs(
+    model: ir.Model, probe: Probe, samples: Samples, threads: int, advance: Advance
+) -> Iterator[list[NDArray[Any]]]:
+    """Yield, for each batch of samples, what a probe looks at.
+
+    Args:
+        model: the graph; not changed.
+        probe: adds the outputs that are wanted to a copy of it.
+        samples: one pass runs over all of them.
+        threads: to compute with.
+        advance: told the fraction done.
+    """
+    probed = model.clone()
+    wanted = probe(Editor(probed))
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "probed.onnx"
+        save(probed, path)
+        session = runtime.open_session(path, threads=threads)
+    size = batch_size(session, samples)
+    done = 0
+    for feeds, rows in samples.batches(size):
+        yield run(session, wanted, feeds)
+        done += len(rows)
+        advance(done / len(samples))
+
+
+def totals(
+    model: ir.Model, probe: Probe, samples: Samples, threads: int, advance: Advance
+) -> list[NDArray[np.float64]]:
+    """Return what a probe looks at, added up over all batches; see ``runs``."""
+    found: list[NDArray[np.float64]] = []
+    for batch in runs(model, probe, samples, threads, advance):
+        doubles = [array.astype(np.float64) for array in batch]
+        found = [a + b for a, b in zip(found, doubles, strict=True)] if found else doubles
+    return found
+
+
+def show(edit: Editor, node: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT) -> str:
+    """Put a node at a graph's end and make what it gives an output; return its name."""
+    value = node.outputs[0]
+    value.type = ir.TensorType(dtype)
+    edit.graph.append(node)
+    edit.graph.outputs.append(value)
+    return str(value.name)
+
+
+def sums_of(edit: Editor, value: ir.Value, images: int | None = None) -> list[str]:
+    """Look at a value's ``Σ x·xᵀ`` ``[C, C]``, ``Σ x`` ``[C]`` and the number of elements.
+
+    Args:
+        edit: of the graph.
+        value: ``[…, C]``, or ``[N, C, …]`` where ``images`` is given.
+        images: its rank, then.
+    """
+    name = str(value.name)
+    axis = -1
+    if images is not None:
+        front = edit.node("Transpose", [value], f"{name}_t", perm=[1, 0, *range(2, images)])
+        edit.graph.append(front)
+        value, axis = front.outputs[0], 1
+    flat = edit.node("Flatten", [value], f"{name}_flat", axis=axis)
+    edit.graph.append(flat)
+    rows = flat.outputs[0]
+    side: dict[str, Any] = {"transB": 1} if images else {"transA": 1}
+    axes = edit.constant(f"{name}_axes", np.array([1 if images else 0]))
+    size = edit.node("Size", [rows], f"{name}_count")
+    return [
+        show(edit, edit.node("Gemm", [rows, rows], f"{name}_second", **side)),
+        show(edit, edit.node("ReduceSum", [rows, axes], f"{name}_sum", keepdims=0)),
+        show(edit, size, ir.DataType.INT64),
+    ]

@@ -1,0 +1,1 @@
+"""What data is: samples, how they are split, which axis is theirs, what their values mean."""

@@ -1,0 +1,206 @@
+"""What the engine wrote, read as the words of an attacker.
+
+The engine process runs uploads, so its directory may hold anything: links, pipes, endless lines,
+deep JSON, numbers that a database refuses. Files are opened part by part without following a link,
+must be regular and within bounds, and are copied away before anybody relies on them.
+"""
+
+import math
+import os
+import re
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, TypeVar
+
+import structlog
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from app.domain.directory import EVENTS, RESULT, FinishedStep, Result, step_directory
+from app.domain.events import EngineEvent
+from app.domain.problems import Failed, ProblemDetails, kinds
+from workers.sandbox.directories import Place
+from workers.sandbox.server import LOG
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_JSON_BYTES = 64 * 1024**2
+MAX_LINE_BYTES = 16 * 1024
+MAX_READ_BYTES = 256 * 1024
+"""Of events, at a time."""
+MAX_DETAIL = 4000
+_LAST_WORDS = 400
+_BLOCK_BYTES = 4 * 1024**2
+_PATHS = re.compile(r"(?:/[\w.@+-]+){2,}/?")
+_PROBLEMS = {kind.type: kind for kind in kinds(Failed)}
+_EVENT: TypeAdapter[EngineEvent] = TypeAdapter(EngineEvent)
+
+log = structlog.get_logger(__name__)
+
+
+class Unreadable(Exception):  # noqa: N818 (it says what it is)
+    """A file is not there, not a regular file, too large, or not what it should be."""
+
+
+def regular(root: Path, relative: PurePosixPath) -> BinaryIO:
+    """Open a regular file below ``root`` without following any link.
+
+    Raises:
+        Unreadable: there is no such file, or something else in its place.
+    """
+    parts = relative.parts
+    if not parts or relative.is_absolute() or ".." in parts:
+        raise Unreadable(f"{relative} is not below the directory")
+    directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parts[:-1]:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory)
+            os.close(directory)
+            directory = inner
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+        file = os.fdopen(os.open(parts[-1], flags, dir_fd=directory), "rb")
+    except (OSError, ValueError) as error:
+        raise Unreadable(f"{relative} cannot be read") from error
+    finally:
+        os.close(directory)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise Unreadable(f"{relative} is not a regular file")
+    return file
+
+
+def taken(place: Place, relative: PurePosixPath, limit: int) -> Path:
+    """Copy a file of the engine's to our spool, where it cannot be changed any more.
+
+    Raises:
+        Unreadable: it is not a regular file of at most ``limit`` bytes.
+    """
+    copy = place.spool / uuid.uuid4().hex
+    with regular(place.engine, relative) as source:
+        size = os.fstat(source.fileno()).st_size
+        if size > limit:
+            raise Unreadable(f"{relative} is larger than {limit} bytes")
+        with copy.open("xb") as target:
+            while size and (data := source.read(min(size, _BLOCK_BYTES))):
+                size -= target.write(data)
+    return copy
+
+
+def result(place: Place) -> Result | None:
+    """Return what the engine answered, or None if it has not, or not in the agreed form."""
+    try:
+        answer = _document(place.engine, PurePosixPath(RESULT), Result)
+    except Unreadable as error:
+        log.warning("no usable result", error=str(error))
+        return None
+    if answer.problem is not None:
+        answer = answer.model_copy(update={"problem": _problem(answer.problem)})
+    return answer
+
+
+def finished_step(place: Place, index: int, method: str) -> FinishedStep:
+    """Return what a finished step did.
+
+    Raises:
+        Unreadable: it is not finished, or does not say so in the agreed form.
+    """
+    return _document(place.engine, step_file(index, method, "report.json"), FinishedStep)
+
+
+def step_file(index: int, method: str, name: str) -> PurePosixPath:
+    """Return where a step has a file, below the engine's directory."""
+    return PurePosixPath(step_directory(Path(), index, method) / name)
+
+
+def last_words(place: Place) -> str:
+    """Return the end of the engine's log as one line without paths."""
+    try:
+        with regular(place.engine, PurePosixPath(LOG)) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - 8192))
+            lines = file.read(8192).decode(errors="replace").split("\n")
+    except Unreadable:
+        return ""
+    said = next((line for line in reversed(lines) if line.strip()), "")
+    printable = "".join(letter for letter in said if letter.isprintable())
+    return _PATHS.sub("…", printable)[-_LAST_WORDS:].strip()
+
+
+class Events:
+    """The events that the engine appends to its file, read as they come."""
+
+    def __init__(self, place: Place) -> None:
+        self._root = place.engine
+        self._offset = 0
+        self._rest = b""
+
+    def new(self) -> Iterator[EngineEvent]:
+        """Yield what was appended since; what is not an event is passed over, with a log line."""
+        try:
+            with regular(self._root, PurePosixPath(EVENTS)) as file:
+                file.seek(self._offset)
+                data = file.read(MAX_READ_BYTES)
+        except Unreadable:
+            return
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > MAX_LINE_BYTES:
+            # The rest of an endless line reads as an event that is none.
+            self._rest = self._rest[:1]
+            log.warning("an event is too long")
+        for line in lines:
+            event = _event(line)
+            if event is not None:
+                yield event
+
+
+def _event(line: bytes) -> EngineEvent | None:
+    if not line.strip():
+        return None
+    if len(line) > MAX_LINE_BYTES:
+        log.warning("an event is too long")
+        return None
+    try:
+        event = _EVENT.validate_json(_storable(line))
+    except ValidationError as error:
+        log.warning("not an event", errors=error.error_count())
+        return None
+    return event if _finite(event.model_dump()) else None
+
+
+def _document(root: Path, relative: PurePosixPath, kind: type[Model]) -> Model:
+    with regular(root, relative) as file:
+        data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise Unreadable(f"{relative} is larger than {MAX_JSON_BYTES} bytes")
+    try:
+        document = kind.model_validate_json(_storable(data))
+    except ValidationError as error:
+        raise Unreadable(f"{relative} has {error.error_count()} faults") from error
+    if not _finite(document.model_dump()):
+        raise Unreadable(f"{relative} has numbers that are not finite")
+    return document
+
+
+def _problem(said: ProblemDetails) -> ProblemDetails:
+    """Return a problem of a kind that an engine may have, in bounds."""
+    kind = _PROBLEMS.get(said.type, Failed)
+    bounded = said.model_copy(update={"detail": said.detail[:MAX_DETAIL]})
+    extra = dict(said.model_extra or {}) if len(str(said.model_extra)) <= MAX_DETAIL else {}
+    return kind(bounded.detail, errors=said.errors, **extra).details()
+
+
+def _storable(data: bytes) -> bytes:
+    """Replace what no column of text can hold."""
+    return data.replace(rb"\u0000", rb"\ufffd")
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return True

@@ -1,0 +1,124 @@
+"""Run the engine on a place until it answers: start, watch, start again, or say why not."""
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from app.domain.directory import RESULT, Result
+from app.domain.jobs import Usage
+from app.domain.problems import EngineCrashed, MemoryLimit, Problem, RunningLimit, StorageLimit
+from workers.runs import answers
+from workers.runs.hold import Hold
+from workers.sandbox.directories import Place
+from workers.sandbox.server import Exit, Limits
+from workers.worker import Worker
+
+_TICK_SECONDS = 0.05
+_MEMORY_DEATHS = 2
+"""Memory may have been short for a moment; twice in a row the run needs too much."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Engine:
+    """The engine's processes of one run, one after the other, and what they used."""
+
+    worker: Worker
+    hold: Hold
+    place: Place
+    memory_bytes: int
+    attempts: int
+    """Starts that are left."""
+    restarted: Callable[[], None]
+    """Called before each start but the first."""
+    listen: Callable[[], None] = lambda: None
+    """Called again and again while the engine runs, and once after."""
+    usage: Usage = field(default_factory=Usage)
+    _started: int = 0
+
+    def answer(self) -> Result:
+        """Return the engine's answer; a problem with the input is one too.
+
+        Raises:
+            Problem: a limit was passed, or every start died.
+            LeaseLost, Cancelled, Stopping: see ``Hold.check``; the engine is dead by then.
+        """
+        memory_deaths = 0
+        while True:
+            end = self._run()
+            self.listen()
+            result = answers.result(self.place) if end.reason == "exited" else None
+            if result is not None:
+                return result
+            memory_deaths += end.reason == "memory"
+            log.warning("engine died", **vars(end), last_words=answers.last_words(self.place))
+            if problem := self._problem(end, last=memory_deaths == _MEMORY_DEATHS):
+                raise problem
+            self.hold.do(self.restarted)
+
+    def _run(self) -> Exit:
+        (self.place.engine / RESULT).unlink(missing_ok=True)
+        self._started += 1
+        began = time.monotonic()
+        with self.worker.sandboxes.one() as sandbox:
+            run = sandbox.start(self.place.engine, self._limits(), entry=self.worker.entry)
+            try:
+                while (end := run.wait(_TICK_SECONDS)) is None:
+                    self.hold.check()
+                    self.listen()
+            except BaseException:
+                self._add(run.kill(), time.monotonic() - began)
+                raise
+        self._add(end, time.monotonic() - began)
+        return end
+
+    def _limits(self) -> Limits:
+        engine = self.worker.settings.engine
+        return Limits(
+            memory_bytes=self.memory_bytes,
+            cpu_seconds=None,
+            file_bytes=engine.directory_bytes,
+            directory_bytes=engine.directory_bytes,
+            processes=engine.processes,
+            wall_seconds=max(0.0, self.hold.seconds_left),
+        )
+
+    def _add(self, end: Exit, seconds: float) -> None:
+        gpu = 0.0 if self.worker.device == "cpu" else seconds
+        self.usage = Usage(
+            cpu_seconds=self.usage.cpu_seconds + end.cpu_seconds,
+            gpu_seconds=self.usage.gpu_seconds + gpu,
+            peak_memory_bytes=max(self.usage.peak_memory_bytes, end.peak_memory_bytes),
+        )
+
+    def _problem(self, end: Exit, *, last: bool) -> Problem | None:
+        """Return what ends the run, or None where another start may help."""
+        if end.reason == "deadline":
+            return RunningLimit("The time that the run may take is up.")
+        if end.reason == "storage":
+            return StorageLimit(
+                f"The run wrote more than the {self.worker.settings.engine.directory_bytes} bytes"
+                " that its directory may hold. Use a smaller model or dataset."
+            )
+        if end.reason == "memory" and (last or self._started >= self.attempts):
+            return MemoryLimit(
+                f"The run needed more than the {self.memory_bytes} bytes of memory that it may"
+                " use. Use a smaller model, or fewer samples at a time.",
+                limit_bytes=self.memory_bytes,
+            )
+        if self._started >= self.attempts:
+            return EngineCrashed(_reason(end, self._started, answers.last_words(self.place)))
+        return None
+
+
+def _reason(end: Exit, starts: int, words: str) -> str:
+    if end.signal is None:
+        how = f"ended with code {end.code} and without an answer"
+    else:
+        how = f"was ended by signal {end.signal} ({signal.strsignal(end.signal)})"
+    said = f" Its last words: {words}" if words else ""
+    return f"The engine process {how}, in the last of {starts} starts.{said}"

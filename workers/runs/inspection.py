@@ -1,0 +1,160 @@
+"""An upload from claim to verdict: fetch, look at it in the engine, describe or reject it.
+
+A call does nothing for an upload that is not free. Every write is made under the claim's token.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
+
+from app import nudge
+from app.blobs import Blob
+from app.domain.directory import (
+    MODEL,
+    ORDER,
+    ORIGINAL,
+    UPLOAD,
+    InspectDataset,
+    InspectModel,
+    Result,
+)
+from app.domain.problems import EngineCrashed, Problem, ProblemDetails
+from app.store import inspections, leases
+from app.store.leases import LeaseLost
+from app.store.session import transaction
+from app.store.tables import DatasetRow, ModelRow
+from workers.runs import answers
+from workers.runs.answers import Unreadable
+from workers.runs.attempts import Engine
+from workers.runs.hold import (
+    GIVE_BACK_SECONDS,
+    LAST_WRITE_SECONDS,
+    STUMBLE_SECONDS,
+    Cancelled,
+    Hold,
+    Stopping,
+    insist,
+)
+from workers.runs.storing import put
+from workers.sandbox import directories
+from workers.sandbox.directories import Place
+from workers.worker import Worker
+
+Answer = TypeVar("Answer")
+
+log = structlog.get_logger(__name__)
+
+
+def inspect(worker: Worker, table: type[ModelRow] | type[DatasetRow], row_id: str) -> None:
+    """Inspect an upload, unless it is not free, and have the jobs that wait for it looked at."""
+    with bound_contextvars(upload=row_id):
+        with transaction(worker.sessions) as session:
+            seconds = worker.settings.lease.seconds
+            claimed = inspections.claim(session, table, row_id, worker.id, seconds)
+        if claimed is None:
+            return
+        with directories.place(worker.directory) as place:
+            waiting = _Inspection(worker, claimed, place).run()
+        for job_id in waiting:
+            nudge.send(worker.settings, "job", job_id)
+
+
+class _Inspection:
+    """One claim on an upload, and the place where it is looked at."""
+
+    def __init__(self, worker: Worker, claimed: inspections.Claim, place: Place) -> None:
+        self._worker = worker
+        self._claimed = claimed
+        self._place = place
+        settings = worker.settings
+        self._hold = Hold(
+            self._renew,
+            every=settings.lease.renew_seconds,
+            stopping=worker.stopping,
+            seconds=settings.engine.inspect_seconds,
+        )
+        self._engine = Engine(
+            worker,
+            self._hold,
+            place,
+            memory_bytes=settings.engine.inspect_memory_bytes,
+            attempts=settings.lease.attempts - claimed.attempts + 1,
+            restarted=partial(self._write, inspections.restarted),
+        )
+
+    def run(self) -> Sequence[str]:
+        """Look at it and store the verdict; return the jobs that waited for it."""
+        with self._hold:
+            try:
+                return self._verdict()
+            except (LeaseLost, Cancelled):
+                log.warning("upload deleted, or somebody else's: nothing is stored")
+            except Stopping:
+                insist(partial(self._give_back, spent=False), GIVE_BACK_SECONDS)
+            except Exception:
+                log.exception("a fault of ours")
+                back = partial(self._give_back, spent=True, delay_seconds=STUMBLE_SECONDS)
+                insist(back, LAST_WRITE_SECONDS)
+        return ()
+
+    def _verdict(self) -> Sequence[str]:
+        try:
+            self._hold.do(self._prepare)
+            accept = self._accepted(self._engine.answer())
+        except Problem as problem:
+            accept = partial(self._write, inspections.reject, problem)
+        return self._hold.do(accept)
+
+    def _prepare(self) -> None:
+        root = self._place.engine
+        self._worker.blobs.fetch(self._claimed.sha256, root / UPLOAD)
+        kind = InspectModel if self._claimed.table is ModelRow else InspectDataset
+        (root / ORDER).write_text(kind(filename=self._claimed.filename).model_dump_json())
+
+    def _accepted(self, result: Result) -> Callable[[], Sequence[str]]:
+        """Store what the engine made, and return the write that settles the upload."""
+        if result.problem is not None:
+            return partial(self._write, inspections.reject, result.problem)
+        if result.dataset is not None and self._claimed.table is DatasetRow:
+            return partial(self._write, inspections.accept_dataset, result.dataset)
+        if result.model is not None and self._claimed.table is ModelRow:
+            try:
+                graphs = [self._put(name) for name in (ORIGINAL, MODEL)]
+            except Unreadable as error:
+                log.warning("a graph cannot be read", error=str(error))
+            else:
+                return partial(self._write, inspections.accept_model, result.model, *graphs)
+        return partial(self._write, inspections.reject, _no_answer())
+
+    def _put(self, name: str) -> Blob:
+        limit = self._worker.settings.engine.directory_bytes
+        copy = answers.taken(self._place, PurePosixPath(name), limit)
+        try:
+            return self._hold.do(partial(put, self._worker, copy, self._held))
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _held(self, session: Session) -> None:
+        claimed = self._claimed
+        leases.hold(session, claimed.table, claimed.id, claimed.token)
+
+    def _renew(self) -> bool:
+        self._write(inspections.renew, self._worker.settings.lease.seconds)
+        return False
+
+    def _give_back(self, *, spent: bool, delay_seconds: float = 0) -> None:
+        with transaction(self._worker.sessions) as session:
+            inspections.give_back(session, self._claimed, spent=spent, delay_seconds=delay_seconds)
+
+    def _write(self, write: Callable[..., Answer], *values: object) -> Answer:
+        with transaction(self._worker.sessions) as session:
+            return write(session, self._claimed, *values)
+
+
+def _no_answer() -> ProblemDetails:
+    return EngineCrashed("The engine's answer names no result.").details()

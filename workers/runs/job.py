@@ -1,0 +1,271 @@
+"""A job from claim to result: fetch, launch, relay, store, finish. Knows no Celery.
+
+A call runs the job if it is free and ready, and does nothing otherwise, so it may be made at any
+time by anybody. Every write is made under the claim's token.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
+
+import structlog
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
+
+from app import nudge
+from app.blobs import Blob
+from app.domain.datasets import ImageOptions
+from app.domain.directory import (
+    ARTIFACTS,
+    DATASET,
+    MODEL,
+    ORDER,
+    ORIGINAL,
+    Compress,
+    Produced,
+    Result,
+    model_file,
+    step_directory,
+)
+from app.domain.jobs import Usage
+from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
+from app.domain.reports import Report
+from app.domain.targets import TargetName
+from app.store import deliveries, leases, runs
+from app.store.leases import LeaseLost
+from app.store.session import transaction
+from app.store.tables import JobRow
+from workers.runs import answers
+from workers.runs.answers import Unreadable
+from workers.runs.attempts import Engine
+from workers.runs.hold import (
+    GIVE_BACK_SECONDS,
+    LAST_WRITE_SECONDS,
+    STUMBLE_SECONDS,
+    Cancelled,
+    Hold,
+    Stopping,
+    insist,
+)
+from workers.runs.relay import Relay, Telling
+from workers.runs.storing import put
+from workers.sandbox import directories
+from workers.sandbox.directories import Place
+from workers.worker import Worker, threads
+
+Answer = TypeVar("Answer")
+
+MAX_ARTIFACTS = 16
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended, with everything stored that the user may see."""
+
+    report: Report | None = None
+    artifacts: Sequence[tuple[TargetName, str, Blob]] = ()
+    problem: Problem | ProblemDetails | None = None
+
+
+def run_job(worker: Worker, job_id: str) -> None:
+    """Run a job to its end, unless it is not free or not ready."""
+    with bound_contextvars(job=job_id):
+        claimed = _claim(worker, job_id)
+        if claimed is not None:
+            log.info("job claimed", attempt=claimed.attempt)
+            with directories.place(worker.directory) as place:
+                _Job(worker, claimed, place).run()
+        _nudge_deliveries(worker, job_id)
+
+
+def _claim(worker: Worker, job_id: str) -> runs.Claim | None:
+    try:
+        with transaction(worker.sessions) as session:
+            return runs.claim(session, job_id, worker.id, worker.settings.lease.seconds)
+    except ValidationError as error:
+        log.warning("job left to a worker of its version", errors=error.error_count())
+    with transaction(worker.sessions) as session:
+        runs.put_off(session, job_id, STUMBLE_SECONDS)
+    return None
+
+
+class _Job:
+    """One claim on a job, and the place where it is worked off."""
+
+    def __init__(self, worker: Worker, claimed: runs.Claim, place: Place) -> None:
+        self._worker = worker
+        self._claimed = claimed
+        self._place = place
+        self._kept = set(range(len(claimed.steps)))
+        lease = worker.settings.lease
+        self._hold = Hold(
+            partial(self._write, runs.renew, lease.seconds),
+            every=lease.renew_seconds,
+            stopping=worker.stopping,
+            seconds=claimed.seconds_left,
+        )
+        self._relay = Relay(place, self._tell, self._keep_step)
+        self._engine = Engine(
+            worker,
+            self._hold,
+            place,
+            memory_bytes=worker.settings.engine.memory_bytes,
+            attempts=lease.attempts - claimed.attempt + 1,
+            restarted=partial(self._write, runs.restarted),
+            listen=self._relay,
+        )
+
+    def run(self) -> None:
+        """Work it off, and say how it ended."""
+        with self._hold:
+            try:
+                outcome = self._outcome()
+                self._hold.do(partial(self._publish, outcome))
+            except LeaseLost:
+                log.warning("job lost: nothing is published")
+            except Cancelled:
+                insist(partial(self._finally, runs.cancelled), LAST_WRITE_SECONDS)
+                log.info("job cancelled")
+            except Stopping:
+                insist(partial(self._finally, runs.give_back), GIVE_BACK_SECONDS)
+                nudge.send(self._worker.settings, "job", self._claimed.id)
+                log.info("job given back")
+            except Exception:
+                log.exception("a fault of ours")
+                insist(self._stumble, LAST_WRITE_SECONDS)
+
+    def _outcome(self) -> Outcome:
+        """Return how the run ended, its artifacts stored."""
+        try:
+            self._hold.do(self._prepare)
+            result = self._engine.answer()
+            self._relay.flush()
+            for index, _ in enumerate(self._claimed.request.steps or ()):
+                self._keep_step(index)
+            return self._checked(result)
+        except Problem as problem:
+            return Outcome(problem=problem)
+
+    def _prepare(self) -> None:
+        """Lay out the engine's directory: inputs, order, and the steps that are finished."""
+        claimed, root, fetch = self._claimed, self._place.engine, self._worker.blobs.fetch
+        fetch(claimed.onnx_sha256, root / ORIGINAL)
+        fetch(claimed.graph_sha256, root / MODEL)
+        for other, sha256 in claimed.others.items():
+            path = model_file(root, other)
+            path.parent.mkdir(exist_ok=True)
+            fetch(sha256, path)
+        if claimed.dataset_sha256:
+            fetch(claimed.dataset_sha256, root / DATASET)
+        for index, (sha256, finished) in enumerate(claimed.steps):
+            step = step_directory(root, index, _method(claimed, index))
+            step.mkdir(parents=True, exist_ok=True)
+            fetch(sha256, step / "graph.onnx")
+            (step / "report.json").write_text(finished.model_dump_json())
+        (root / ORDER).write_text(_order(self._worker, claimed).model_dump_json())
+
+    def _checked(self, result: Result) -> Outcome:
+        """Store the artifacts that a result names; an answer without what was asked is none."""
+        if result.problem is None and (result.report is None or not result.artifacts):
+            return Outcome(problem=EngineCrashed("The engine's answer names no result."))
+        try:
+            stored = [self._artifact(each) for each in result.artifacts[:MAX_ARTIFACTS]]
+        except Unreadable as error:
+            log.warning("an artifact cannot be read", error=str(error))
+            return Outcome(problem=EngineCrashed("The engine's result is not where it says."))
+        return Outcome(result.report, stored, result.problem)
+
+    def _artifact(self, produced: Produced) -> tuple[TargetName, str, Blob]:
+        path = PurePosixPath(ARTIFACTS, produced.path)
+        return produced.format, path.name[-255:], self._put(path)
+
+    def _put(self, path: PurePosixPath) -> Blob:
+        copy = self._taken(path)
+        try:
+            return self._hold.do(partial(put, self._worker, copy, self._held))
+        finally:
+            copy.unlink(missing_ok=True)
+
+    def _taken(self, path: PurePosixPath) -> Path:
+        return answers.taken(self._place, path, self._worker.settings.engine.directory_bytes)
+
+    def _keep_step(self, index: int) -> None:
+        """Store a finished step, once; one that the engine left unsound is done again."""
+        if index in self._kept or index >= len(self._claimed.request.steps or ()):
+            return
+        method = _method(self._claimed, index)
+        try:
+            finished = answers.finished_step(self._place, index, method)
+            graph = self._put(answers.step_file(index, method, "graph.onnx"))
+        except Unreadable as error:
+            log.info("no finished step", step=index, reason=str(error))
+            return
+        self._hold.do(partial(self._write, runs.keep_step, index, graph, finished))
+        self._kept.add(index)
+
+    def _tell(self, told: Sequence[Telling]) -> None:
+        self._hold.do(partial(self._write, runs.tell, told))
+
+    def _publish(self, outcome: Outcome) -> None:
+        self._write(
+            runs.publish, outcome.report, outcome.artifacts, outcome.problem, self._engine.usage
+        )
+        kind = outcome.problem.type if outcome.problem else None
+        log.info("job finished", problem=kind, **self._engine.usage.model_dump())
+
+    def _stumble(self) -> None:
+        last = self._claimed.attempt >= self._worker.settings.lease.attempts
+        problem = InternalError(f"A fault of ours; the log has it under {self._claimed.id}.")
+        with transaction(self._worker.sessions) as session:
+            runs.stumbled(
+                session,
+                self._claimed,
+                self._engine.usage,
+                problem,
+                last=last,
+                delay=STUMBLE_SECONDS,
+            )
+
+    def _finally(self, write: Callable[[Session, runs.Claim, Usage], None]) -> None:
+        self._write(write, self._engine.usage)
+
+    def _held(self, session: Session) -> None:
+        leases.hold(session, JobRow, self._claimed.id, self._claimed.token)
+
+    def _write(self, write: Callable[..., Answer], *values: object) -> Answer:
+        with transaction(self._worker.sessions) as session:
+            return write(session, self._claimed, *values)
+
+
+def _method(claimed: runs.Claim, index: int) -> str:
+    assert claimed.request.steps, "a search is not carried out here"
+    return str(claimed.request.steps[index].method)
+
+
+def _order(worker: Worker, claimed: runs.Claim) -> Compress:
+    request = claimed.request
+    return Compress(
+        steps=request.steps or [],
+        evaluate=request.evaluate,
+        require=request.require,
+        deliver=request.deliver,
+        seed=request.seed,
+        images=ImageOptions.model_validate(claimed.images),
+        threads=threads(worker.settings),
+        model_sha256=claimed.model_sha256,
+        model_size_bytes=claimed.model_size_bytes,
+        dataset_sha256=claimed.dataset_sha256,
+    )
+
+
+def _nudge_deliveries(worker: Worker, job_id: str) -> None:
+    """Have the webhooks of a finished job sent at once."""
+    with transaction(worker.sessions) as session:
+        due = deliveries.due_of(session, job_id)
+    for delivery_id in due:
+        nudge.send(worker.settings, "delivery", delivery_id)

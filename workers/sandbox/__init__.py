@@ -1,0 +1,1 @@
+"""One process that sees one directory and nothing else."""

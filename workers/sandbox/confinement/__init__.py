@@ -1,0 +1,187 @@
+"""Lock a process in: one directory to write, its runtime to read, no network, nobody else.
+
+What is put in force, from the outside in, by a single-threaded process that has just been forked:
+
+1. namespaces: an own user, process table, host name, empty network, and a file system that holds
+   nothing but the directory, the Python installation and a few files of the system;
+2. no capabilities, and no new privileges ever;
+3. Landlock: the same files again, by another mechanism; no devices, pipes or links can be made;
+4. limits on file size, open files, processes, processor time, memory;
+5. a filter of system calls: no sockets, no programs, no look at other processes.
+
+Where the kernel does not allow namespaces, nothing can be forked in their stead. What is possible
+is tried out by `probe`; a run is confined by exactly that or does not start.
+"""
+
+import os
+import resource
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import app
+import workers
+from app.domain.workers import Confinement
+from workers.sandbox.confinement import landlock, namespaces, seccomp
+from workers.sandbox.confinement.kernel import (
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    drop_capabilities,
+    prctl,
+)
+from workers.sandbox.server import Limits
+
+_SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system")
+_OWN_PROCESS = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/driver/nvidia")
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_OPEN_FILES = 1024
+_STACK_BYTES = 8 << 20
+
+
+def confine(plan: Confinement, directory: Path, limits: Limits, *, cuda: bool) -> None:
+    """Confine this process for good; it must have one thread.
+
+    Args:
+        plan: what is to be put in force, as `probe` found it possible. With namespaces in it, the
+            process must be the first one forked after `namespaces.leave`.
+        directory: the one directory to write, absolute and free of symbolic links.
+        limits: what may be used.
+        cuda: whether a GPU is to be used.
+
+    Raises:
+        OSError: the kernel refused a part of the plan; the process must end.
+    """
+    readable, devices = _readable(cuda=cuda), _devices(cuda=cuda)
+    if plan.pid_namespace:
+        namespaces.enter(directory, readable, devices)
+    drop_capabilities()
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if plan.landlock_abi:
+        processes = ("/proc",) if plan.pid_namespace else _OWN_PROCESS
+        readable += [Path(name) for name in processes]
+        landlock.restrict(plan.landlock_abi, directory, readable, devices)
+    _limit(limits, count_processes=plan.user_namespace, count_memory=not cuda)
+    if plan.seccomp:
+        seccomp.install(may_fork=plan.pid_namespace, cuda=cuda)
+
+
+def probe() -> tuple[Confinement, dict[str, str]]:
+    """Try each mechanism in a throw-away process.
+
+    Returns:
+        What works here, and for each of "namespaces", "landlock" and "seccomp" that does not, why.
+    """
+    with tempfile.TemporaryDirectory(prefix="planish-probe-") as name:
+        directory = Path(name).resolve()
+        trials = {
+            "namespaces": lambda: _try_namespaces(directory),
+            "landlock": lambda: _try_landlock(directory),
+            "seccomp": _try_seccomp,
+        }
+        missing = {name: reason for name, trial in trials.items() if (reason := _attempt(trial))}
+    separate = "namespaces" not in missing
+    confinement = Confinement(
+        user_namespace=separate,
+        network_namespace=separate,
+        pid_namespace=separate,
+        landlock_abi=0 if "landlock" in missing else landlock.abi(),
+        seccomp="seccomp" not in missing,
+        memory="watched",
+        uid=namespaces.NOBODY if separate and os.geteuid() == 0 else os.geteuid(),
+    )
+    return confinement, missing
+
+
+def _attempt(trial: Callable[[], None]) -> str:
+    """Run ``trial`` in a child; return what it raised, or nothing."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            trial()
+        except Exception as error:  # noqa: BLE001 (whatever it is, it is the answer)
+            os.write(writing, (str(error) or repr(error)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        reason = pipe.read()
+    os.waitpid(child, 0)
+    return reason
+
+
+def _try_namespaces(directory: Path) -> None:
+    namespaces.leave()
+    first = os.fork()
+    if first:
+        os.waitpid(first, 0)
+    else:
+        namespaces.enter(directory, _readable(cuda=False), _devices(cuda=False))
+
+
+def _try_landlock(directory: Path) -> None:
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    landlock.restrict(landlock.abi(), directory, (), ())
+    with suppress(PermissionError):
+        os.scandir("/").close()
+        raise OSError("the kernel accepts the rules and does not keep them")
+
+
+def _try_seccomp() -> None:
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    seccomp.install(may_fork=True)
+    with suppress(PermissionError):
+        socket.socket().close()
+        raise OSError("the kernel accepts the filter and does not apply it")
+
+
+def _readable(*, cuda: bool) -> list[Path]:
+    """Return what Python, its packages and our own code need to be read, without overlaps."""
+    packages = [entry for entry in sys.path if entry.endswith(("site-packages", "dist-packages"))]
+    code = [directory for module in (app, workers) for directory in module.__path__]
+    names = [*_SYSTEM, sys.prefix, sys.base_prefix, *packages, *code, *(["/sys"] if cuda else [])]
+    named = [Path(name).absolute() for name in names]
+    existing = {path for path in [*named, *(path.resolve() for path in named)] if path.exists()}
+    return sorted(path for path in existing if existing.isdisjoint(path.parents))
+
+
+def _devices(*, cuda: bool) -> list[Path]:
+    gpus = Path("/dev").glob("nvidia*") if cuda else ()
+    found: Iterable[Path] = [*map(Path, _DEVICES), *gpus]
+    return [path for path in found if path.exists()]
+
+
+def _limit(limits: Limits, *, count_processes: bool, count_memory: bool) -> None:
+    """Set the kernel's own limits.
+
+    Processes are counted for each user in each user namespace, so without one the count would
+    include those of everybody. CUDA reserves address space by the terabyte.
+    """
+    wanted = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_FSIZE: limits.file_bytes,
+        resource.RLIMIT_NOFILE: _OPEN_FILES,
+        resource.RLIMIT_STACK: _STACK_BYTES,
+    }
+    if limits.cpu_seconds is not None:
+        wanted[resource.RLIMIT_CPU] = limits.cpu_seconds
+    if count_processes:
+        wanted[resource.RLIMIT_NPROC] = limits.processes
+    if count_memory:
+        wanted[resource.RLIMIT_DATA] = _data_bytes() + limits.memory_bytes
+    for kind, value in wanted.items():
+        _, most = resource.getrlimit(kind)
+        if most != resource.RLIM_INFINITY:
+            value = min(value, most)  # noqa: PLW2901 (an ordinary user may not raise it)
+        resource.setrlimit(kind, (value, value))
+
+
+def _data_bytes() -> int:
+    """Return how much of the address space holds private data now."""
+    pages = Path("/proc/self/statm").read_text().split()[5]
+    return int(pages) * resource.getpagesize()

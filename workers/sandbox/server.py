@@ -1,0 +1,302 @@
+"""Start a process that sees one directory and nothing else.
+
+A `Sandbox` owns one fork server (`workers.sandbox.forkserver`), which has imported the engine's
+libraries once and forks a confined process for each `Run` within milliseconds. The fork server also
+enforces the limits, so that they hold even while the worker is stopped.
+"""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from app.domain.workers import Confinement
+
+ENTRY = "workers.compression.__main__:main"
+LOG = "engine.log"
+REQUIRED = frozenset({"seccomp", "landlock", "network"})
+
+_INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")
+_START_SECONDS = 120.0
+_REPLY_SECONDS = 30.0
+_CLOSE_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
+
+
+class SandboxError(RuntimeError):
+    """A process could not be confined as required, or its fork server does not answer."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run may use; all of it ends at a bound."""
+
+    memory_bytes: int
+    """Of all its processes together, what the kernel cannot get back by writing it to files."""
+    cpu_seconds: int | None
+    """Of one process."""
+    file_bytes: int
+    """Of one file."""
+    directory_bytes: int
+    processes: int
+    """Processes and threads at a time."""
+    wall_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a run ended."""
+
+    code: int | None
+    """What the entry returned; None where a signal ended it."""
+    signal: int | None
+    cpu_seconds: float
+    """User and system time of all its processes."""
+    peak_memory_bytes: int
+    reason: Literal["exited", "killed", "memory", "storage", "deadline"]
+    """Which limit was passed; "killed" is any signal that no limit explains."""
+
+
+class Sandbox:
+    """A fork server and the runs that it has started; used by one thread, as a context manager."""
+
+    def __init__(
+        self,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        preload: bool = True,
+        require: frozenset[str] = REQUIRED,
+    ) -> None:
+        """Start nothing yet: the first `start` or `probe` does.
+
+        Args:
+            device: "cpu", or "cuda:N" for the GPU that runs may use.
+            threads: how many torch computes with; None leaves it to torch.
+            preload: whether the fork server imports numpy, onnx, onnxruntime and torch.
+            require: without which of "namespaces", "network", "landlock" and "seccomp" no run
+                starts. A network namespace or the filter of system calls gives "network".
+        """
+        self._setup = {"device": device, "threads": threads, "preload": preload}
+        self._require = require
+        self._server: _Server | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self, directory: Path, limits: Limits, *, entry: str = ENTRY) -> "Run":
+        """Run ``entry`` with ``directory`` as its argument, in a process of its own.
+
+        What it prints is appended to ``engine.log`` in the directory. Where root starts it, the
+        directory and everything in it is handed to the user that the run has.
+
+        Args:
+            directory: everything that the run can read, apart from its runtime, and write.
+            limits: what it may use.
+            entry: "module:function", a function from a directory to an exit code.
+
+        Raises:
+            SandboxError: a required confinement is not to be had here, or the run did not start.
+        """
+        server = self._running()
+        lacking = self._require - _in_force(server.confinement)
+        if lacking:
+            raise SandboxError(
+                f"this machine cannot confine runs by {', '.join(sorted(lacking))}, which is "
+                f"required ({server.reasons}): allow it here, or do not require it"
+            )
+        number, pid = server.start(directory.resolve(strict=True), limits, entry)
+        return Run(server, number, pid)
+
+    def probe(self) -> dict[str, Any]:
+        """Return which confinement is in force here, as a `Confinement` in JSON."""
+        return self._running().confinement.model_dump(mode="json")
+
+    def close(self) -> None:
+        """Kill every run and the fork server."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def _running(self) -> "_Server":
+        if self._server is not None and not self._server.alive():
+            self.close()
+        if self._server is None:
+            self._server = _Server(self._setup)
+        return self._server
+
+
+class Run:
+    """One confined process and its children."""
+
+    def __init__(self, server: "_Server", number: int, pid: int) -> None:
+        self.pid = pid
+        """Of its first process, as the worker sees it."""
+        self._server = server
+        self._number = number
+        self._exit: Exit | None = None
+
+    def poll(self) -> Exit | None:
+        """Return how the run ended, or None while it goes on."""
+        return self.wait(0)
+
+    def wait(self, timeout: float | None = None) -> Exit | None:
+        """Wait until the run has ended, for ``timeout`` seconds at most (None: for ever)."""
+        if self._exit is None:
+            self._exit = self._server.wait(self._number, timeout)
+        return self._exit
+
+    def kill(self) -> Exit:
+        """Kill every process of the run and return how it ended."""
+        if self._exit is None:
+            self._server.kill(self._number)
+        ended = self.wait(_REPLY_SECONDS)
+        if ended is None:
+            raise SandboxError("the fork server does not answer")
+        return ended
+
+
+def _in_force(confinement: Confinement) -> frozenset[str]:
+    found = {
+        "namespaces": confinement.pid_namespace,
+        "network": confinement.network_namespace or confinement.seccomp,
+        "landlock": confinement.landlock_abi > 0,
+        "seccomp": confinement.seccomp,
+    }
+    return frozenset(name for name, there in found.items() if there)
+
+
+class _Server:
+    """The fork server's process and the conversation with it, a JSON object a line."""
+
+    def __init__(self, setup: dict[str, Any]) -> None:
+        self._channel, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "workers.sandbox.forkserver", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env=_environment(str(setup["device"])),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._unread = b""
+        self._ended: dict[int, Exit] = {}
+        self._started = 0
+        self._send(setup)
+        ready = self._reply(_START_SECONDS)
+        self.confinement = Confinement.model_validate(ready["confinement"])
+        self.reasons = "; ".join(f"{name}: {why}" for name, why in ready["missing"].items())
+        if self.reasons:
+            logger.warning("not all confinement is in force: %s", self.reasons)
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def start(self, directory: Path, limits: Limits, entry: str) -> tuple[int, int]:
+        self._started += 1
+        run = {"run": self._started, "directory": str(directory), "entry": entry}
+        self._send({"start": run | {"limits": asdict(limits)}})
+        reply = self._reply(_REPLY_SECONDS)
+        if "error" in reply:
+            raise SandboxError(f"the run did not start: {reply['error']}")
+        return self._started, reply["pid"]
+
+    def wait(self, number: int, timeout: float | None) -> Exit | None:
+        until = None if timeout is None else time.monotonic() + timeout
+        while number not in self._ended:
+            left = None if until is None else max(0.0, until - time.monotonic())
+            try:
+                self._receive(left)
+            except TimeoutError:
+                return None
+            except (EOFError, OSError):
+                # Every run dies with its fork server.
+                return Exit(None, signal.SIGKILL, 0.0, 0, "killed")
+        return self._ended.pop(number)
+
+    def kill(self, number: int) -> None:
+        with suppress(SandboxError):
+            self._send({"kill": number})
+
+    def close(self) -> None:
+        self._channel.close()
+        try:
+            self._process.wait(_CLOSE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            self._channel.settimeout(_REPLY_SECONDS)
+            self._channel.sendall(json.dumps(message).encode() + b"\n")
+        except OSError as error:
+            self.close()
+            raise SandboxError("the fork server died or does not answer") from error
+
+    def _reply(self, seconds: float) -> dict[str, Any]:
+        """Return the next message that is not the end of a run."""
+        until = time.monotonic() + seconds
+        try:
+            while (message := self._receive(max(0.0, until - time.monotonic()))) is None:
+                pass
+        except (EOFError, OSError) as error:
+            self.close()
+            raise SandboxError("the fork server died or does not answer") from error
+        return message
+
+    def _receive(self, seconds: float | None) -> dict[str, Any] | None:
+        """Read one message; note the end of a run and return None, or return anything else."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while b"\n" not in self._unread:
+            left = None if until is None else until - time.monotonic()
+            self._unread += self._read(left)
+        line, _, self._unread = self._unread.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        if "ended" not in message:
+            return message
+        self._ended[message["ended"]] = Exit(**message["exit"])
+        return None
+
+    def _read(self, seconds: float | None) -> bytes:
+        self._channel.settimeout(None if seconds is None else max(0.0, seconds))
+        try:
+            data = self._channel.recv(1 << 16)
+        except BlockingIOError:
+            raise TimeoutError from None
+        if not data:
+            raise EOFError
+        return data
+
+
+def _environment(device: str) -> dict[str, str]:
+    """Return the fork server's variables: none that anybody could have put a secret into."""
+    chosen = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    return chosen | {
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+        # Sets and dictionaries of the same run come in the same order every time.
+        "PYTHONHASHSEED": "0",
+        "CUDA_VISIBLE_DEVICES": device.partition(":")[2],
+        # Either would start a thread on import, and a process with threads cannot be forked.
+        "OPENBLAS_NUM_THREADS": "1",
+        "ORT_DISABLE_TELEMETRY": "1",
+    }
