@@ -7,9 +7,10 @@
     models/<id>.onnx other models that steps name, in normal form
     dataset          the uploaded dataset's bytes
     data/*.npy       its arrays, fitted to the model's inputs; made by the engine
-    steps/01-quantize/{graph.onnx,report.json,checkpoint/}
+    steps/01-quantize/{graph.onnx,report.json,checkpoint/*.npz}
     artifacts/       what the user downloads
     events.jsonl     one EngineEvent a line, appended
+    engine.log       what the engine's processes print
     result.json      a Result, written last and atomically
 
 A step whose ``report.json`` (a FinishedStep) is there is finished and is not done again.
@@ -39,12 +40,25 @@ DATA = "data"
 STEPS = "steps"
 ARTIFACTS = "artifacts"
 EVENTS = "events.jsonl"
+LOG = "engine.log"
 RESULT = "result.json"
+
+GRAPH = "graph.onnx"
+"""In a step's directory: what it made."""
+REPORT = "report.json"
+"""In a step's directory: a FinishedStep; the step is finished once it is there."""
+CHECKPOINT = "checkpoint"
+"""In a step's directory: the states of trainings; not needed once the step is finished."""
 
 
 def step_directory(root: Path, index: int, method: str) -> Path:
     """Return where step ``index`` (from 0) keeps its files; users count from 1."""
     return root / STEPS / f"{index + 1:02d}-{method}"
+
+
+def checkpoint_file(step: Path, training: str) -> Path:
+    """Return where a step's training, by its name, keeps its state."""
+    return step / CHECKPOINT / f"{training}.npz"
 
 
 def model_file(root: Path, model_id: str) -> Path:

@@ -15,9 +15,12 @@ from pydantic import TypeAdapter
 
 from app.domain.directory import (
     ARTIFACTS,
+    CHECKPOINT,
     EVENTS,
+    GRAPH,
     MODEL,
     ORDER,
+    REPORT,
     RESULT,
     Compress,
     FinishedStep,
@@ -92,8 +95,8 @@ def _start(model: bytes, seed: int, index: int) -> bytes:
 def _step(directory: Path, order: Compress, index: int, step: AnyStep) -> bytes:
     own = step_directory(directory, index, step.method)
     own.mkdir(parents=True, exist_ok=True)
-    graph, checkpoint = own / "graph.onnx", own / "checkpoint"
-    if (own / "report.json").exists():
+    graph, checkpoint = own / GRAPH, own / CHECKPOINT
+    if (own / REPORT).exists():
         return graph.read_bytes()[:32]
     words = _words(step)
     _misbehave(directory, own, words)
@@ -110,7 +113,7 @@ def _step(directory: Path, order: Compress, index: int, step: AnyStep) -> bytes:
         _tell(directory, Progress(progress=fraction, stage=f"step {index}, epoch {epoch + 1}"))
     graph.write_bytes(digest * int(words.get("copies", COPIES)))
     finished = FinishedStep(seconds=0, layers=[], skipped=[])
-    _whole(own / "report.json", finished.model_dump_json().encode())
+    _whole(own / REPORT, finished.model_dump_json().encode())
     _tell(directory, StepFinished(index=index))
     return digest
 

@@ -8,6 +8,7 @@ from app.domain.datasets import DatasetDescription
 from app.domain.directory import (
     ARTIFACTS,
     DATASET,
+    GRAPH,
     MODEL,
     ORIGINAL,
     UPLOAD,
@@ -82,7 +83,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     for index, step in enumerate(order.steps):
         own = step_directory(directory, index, step.method)
         finished.append(_step(graphs[-1], own, index, order, context, events))
-        graphs.append(own / steps.GRAPH)
+        graphs.append(own / GRAPH)
     artifacts = [TARGETS[name].deliver(graphs[-1], directory / ARTIFACTS) for name in order.deliver]
     measured = evaluation.evaluate(
         directory / ORIGINAL, graphs[1:], taken.ground, order.evaluate, events, prober

@@ -8,20 +8,16 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from app.domain.directory import FinishedStep
+from app.domain.directory import CHECKPOINT, GRAPH, REPORT, FinishedStep
 from app.domain.problems import Problem, StepFailed
 from app.domain.steps import Step
 from workers.compression.files import write_whole
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
 from workers.compression.graph.shapes import dimension_names
-from workers.compression.learning.checkpoint import CHECKPOINT
 from workers.compression.methods import METHODS
 from workers.compression.samples.context import Context, Feeds
 from workers.compression.targets import onnx as target
-
-GRAPH = "graph.onnx"
-REPORT = "report.json"
 
 
 def finished(directory: Path) -> FinishedStep | None:

@@ -17,11 +17,10 @@ from typing import Any, BinaryIO, TypeVar
 import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.domain.directory import EVENTS, RESULT, FinishedStep, Result, step_directory
+from app.domain.directory import EVENTS, LOG, REPORT, RESULT, FinishedStep, Result, step_directory
 from app.domain.events import EngineEvent
 from app.domain.problems import Failed, ProblemDetails, kinds
 from workers.sandbox.directories import Place
-from workers.sandbox.server import LOG
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -105,7 +104,7 @@ def finished_step(place: Place, index: int, method: str) -> FinishedStep:
     Raises:
         Unreadable: it is not finished, or does not say so in the agreed form.
     """
-    return _document(place.engine, step_file(index, method, "report.json"), FinishedStep)
+    return _document(place.engine, step_file(index, method, REPORT), FinishedStep)
 
 
 def step_file(index: int, method: str, name: str) -> PurePosixPath:

@@ -21,9 +21,11 @@ from app.domain.datasets import ImageOptions
 from app.domain.directory import (
     ARTIFACTS,
     DATASET,
+    GRAPH,
     MODEL,
     ORDER,
     ORIGINAL,
+    REPORT,
     Compress,
     Produced,
     Result,
@@ -165,8 +167,8 @@ class _Job:
         for index, (sha256, finished) in enumerate(claimed.steps):
             step = step_directory(root, index, _method(claimed, index))
             step.mkdir(parents=True, exist_ok=True)
-            fetch(sha256, step / "graph.onnx")
-            (step / "report.json").write_text(finished.model_dump_json())
+            fetch(sha256, step / GRAPH)
+            (step / REPORT).write_text(finished.model_dump_json())
         (root / ORDER).write_text(_order(self._worker, claimed).model_dump_json())
 
     def _checked(self, result: Result) -> Outcome:
@@ -201,7 +203,7 @@ class _Job:
         method = _method(self._claimed, index)
         try:
             finished = answers.finished_step(self._place, index, method)
-            graph = self._put(answers.step_file(index, method, "graph.onnx"))
+            graph = self._put(answers.step_file(index, method, GRAPH))
         except Unreadable as error:
             log.info("no finished step", step=index, reason=str(error))
             return

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from app.domain.directory import LOG
 from app.domain.workers import Confinement
 from workers.sandbox import confinement
 from workers.sandbox.confinement import namespaces
 from workers.sandbox.confinement.kernel import PR_SET_PDEATHSIG, prctl
-from workers.sandbox.server import LOG, Limits
+from workers.sandbox.server import Limits
 
 MEMORY_EXIT = 250
 STORAGE_EXIT = 251

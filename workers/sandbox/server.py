@@ -22,7 +22,6 @@ from typing import Any, Literal, Self
 from app.domain.workers import Confinement
 
 ENTRY = "workers.compression.__main__:main"
-LOG = "engine.log"
 REQUIRED = frozenset({"seccomp", "landlock", "network"})
 
 _INHERITED = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH")

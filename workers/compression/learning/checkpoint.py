@@ -10,9 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-CHECKPOINT = "checkpoint"
-"""The folder of a step's workspace that states lie in; not needed once the step is finished."""
-
 _FACTS = "facts"
 
 Tensors = dict[str, Tensor]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from app.domain.directory import checkpoint_file
 from app.domain.problems import StepFailed
 from app.domain.steps.recover import Recover
 from workers.compression.learning import checkpoint, optimizers
@@ -127,7 +128,7 @@ class _Training:
         self._order: tuple[int, Sequence[int]] = (-1, [])
         self._clock = time.monotonic()
         self._written, self._write_seconds = self._clock, 0.0
-        self._path = context.workspace and context.workspace / checkpoint.CHECKPOINT / f"{name}.npz"
+        self._path = context.workspace and checkpoint_file(context.workspace, name)
 
     @property
     def done(self) -> float:
