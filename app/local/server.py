@@ -243,17 +243,24 @@ def socket_directory(directory: Path) -> Path:
     """Return where a server of ``directory`` has its socket: a private place with a short path.
 
     A socket's path must fit into about 100 bytes, so a deep ``directory`` gets a place in the
-    temporary directory, which is the same for each caller.
+    temporary directory, or in /tmp where that one is deep too. It is the same for each caller.
 
     Raises:
         DidNotStart: somebody else owns that place.
     """
-    if len(os.fsencode(directory)) <= _LONGEST_SOCKET_DIRECTORY:
+    if _fits(directory):
         return directory
     digest = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
-    place = Path(tempfile.gettempdir()) / f"planish-{os.geteuid()}-{digest}"
+    name = f"planish-{os.geteuid()}-{digest}"
+    place = Path(tempfile.gettempdir()) / name
+    if not _fits(place):
+        place = Path("/tmp") / name  # noqa: S108 (a directory of ours, checked below)
     place.mkdir(exist_ok=True, mode=0o700)
     status = place.lstat()
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != 0o700 or place.is_symlink():
         raise DidNotStart(f"{place} must be a private directory of ours: remove it")
     return place
+
+
+def _fits(directory: Path) -> bool:
+    return len(os.fsencode(directory)) <= _LONGEST_SOCKET_DIRECTORY

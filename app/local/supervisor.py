@@ -87,7 +87,9 @@ class Supervisor:
     def _look_after(self, member: _Member) -> None:
         now = time.monotonic()
         if member.server.pid is not None:
-            member.settled |= now - member.started > _SETTLED_S
+            if not member.settled and now - member.started > _SETTLED_S:
+                member.settled = True
+                _log.info("%s has settled", member.server.name)
             if now - member.started > _HEALTHY_S:
                 member.deaths = 0
         elif member.retry_at == 0.0:

@@ -3,8 +3,8 @@
 import sys
 
 import typer
-from rich.console import Console
 
+from planish.cli.consoles import console
 from planish.cli.deployment import Stop
 from planish.errors import PlanishError
 
@@ -29,5 +29,5 @@ def main() -> None:
     try:
         cli()
     except (Stop, PlanishError) as stop:
-        Console(stderr=True).print(f"[bold red]planish:[/] {stop}", highlight=False)
+        console(stderr=True).print(f"[bold red]planish:[/] {stop}")
         sys.exit(1)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from planish.cli.consoles import console
 from planish.cli.deployment import Stop
 from planish.client import Client
 from planish.types import Dataset, Event, Job, Model
@@ -23,7 +23,7 @@ _LINES = 256
 _STEPS = [{"method": "quantize", "mode": "static"}]
 _WEBHOOK_S = 30.0
 
-console = Console(highlight=False, soft_wrap=True)
+screen = console()
 
 
 def demo(
@@ -40,7 +40,7 @@ def demo(
     lines = text_lines.draw(_LINES, seed=0)
     try:
         with ExitStack() as running:
-            console.print("Starting the service: PostgreSQL, Valkey, gateway, workers …")
+            screen.print("Starting the service: PostgreSQL, Valkey, gateway, workers …")
             url = running.enter_context(service.running(WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8"))
             client = running.enter_context(Client(url))
             hook = running.enter_context(receiver.receiving())
@@ -52,10 +52,10 @@ def demo(
             artifact = _keep(client, job, output)
     except (DidNotStart, ModuleNotFoundError) as error:
         raise Stop(f"{error}. The demo needs: pip install 'planish[demo]'") from None
-    console.print(_table(job, report, lines, artifact))
-    console.print(f"In words: {job.verdict or report['verdict']}")
-    console.print(f"Artifact: {artifact}\nReport:   {output / 'report.html'}")
-    console.print(f"Everything is stopped again; it took {time.monotonic() - began:.0f} s.")
+    screen.print(_table(job, report, lines, artifact))
+    screen.print(f"In words: {job.verdict or report['verdict']}")
+    screen.print(f"Artifact: {artifact}\nReport:   {output / 'report.html'}")
+    screen.print(f"Everything is stopped again; it took {time.monotonic() - began:.0f} s.")
 
 
 def _upload(client: Client, lines: "Lines") -> tuple[Model, Dataset]:
@@ -65,7 +65,7 @@ def _upload(client: Client, lines: "Lines") -> tuple[Model, Dataset]:
     from planish.demo.text_lines import model_path
 
     model = client.upload_model(model_path(), name="PP-OCRv6, reads a line of text")
-    console.print(
+    screen.print(
         f"Model:    {model.name}: {model.parameters:,} parameters, {model.size_bytes:,} bytes,"
         f" opset {model.opset}"
     )
@@ -74,16 +74,16 @@ def _upload(client: Client, lines: "Lines") -> tuple[Model, Dataset]:
         file = Path(directory) / "lines.npz"
         np.savez(file, allow_pickle=False, **{model.inputs[0].name: lines.images})
         dataset = client.upload_dataset(file, name="lines of text")
-    console.print(f"Data:     {dataset.samples} drawn lines, such as {lines.texts[0]!r}")
+    screen.print(f"Data:     {dataset.samples} drawn lines, such as {lines.texts[0]!r}")
     return model, dataset
 
 
 def _run(client: Client, model: Model, dataset: Dataset) -> Job:
     """Submit the job and show its events as they come."""
     job = client.submit(model, _STEPS, dataset=dataset, name="demo", tags=["demo"])
-    console.print(f"Job:      {job.id}: {_STEPS[0]}")
+    screen.print(f"Job:      {job.id}: {_STEPS[0]}")
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=screen, transient=True) as progress:
         bar = progress.add_task("queued", total=1.0)
 
         def show(event: Event) -> None:
@@ -102,7 +102,7 @@ def _await_webhook(hook: "Receiver", job: Job) -> None:
         raise Stop(str(error)) from None
     if message["data"]["id"] != job.id:
         raise Stop(f"the webhook tells of {message['data']['id']}, not of {job.id}")
-    console.print(f"Webhook:  {message['type']} arrived; its signature is good")
+    screen.print(f"Webhook:  {message['type']} arrived; its signature is good")
 
 
 def _keep(client: Client, job: Job, output: Path) -> Path:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from planish.cli import checkup
 from planish.cli.checkup import Check
+from planish.cli.consoles import console
 from planish.cli.deployment import DEFAULT_DATA, PARTS, Data, Stop, is_fleet, load_settings
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def doctor(data: Data = DEFAULT_DATA) -> None:
         colour = _COLOURS[check.status]
         table.add_row(f"[{colour}]{check.status}[/]", check.name, check.found, check.advice)
         failed |= check.status == "fail"
-    Console().print(table)
+    console().print(table)
     if failed:
         raise typer.Exit(1)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from planish.cli.consoles import console
 from planish.cli.deployment import DEFAULT_DATA, Data, Stop, reachable_database
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def create(
     expires_at = datetime.now(UTC) + timedelta(days=days) if days is not None else None
     with _session(data) as session:
         row, key = keys.create(session, tenant, name, scopes, expires_at)
-        Console(stderr=True).print(
+        console(stderr=True).print(
             f"{row.id} of tenant {row.tenant}: {', '.join(row.scopes)}. The key is shown once:"
         )
     print(key)
@@ -58,7 +58,7 @@ def show(data: Data = DEFAULT_DATA) -> None:
             made = f"{row.created_at:%Y-%m-%d %H:%M}"
             scopes = ", ".join(row.scopes)
             table.add_row(row.id, row.tenant, row.name, scopes, made, _state(row))
-    Console().print(table)
+    console().print(table)
 
 
 @cli.command()

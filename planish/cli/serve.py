@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from planish.cli import processes
+from planish.cli.consoles import console
 from planish.cli.deployment import (
     DEFAULT_DATA,
     Data,
@@ -128,9 +128,9 @@ def _require_tables(settings: "Settings") -> None:
 
 
 def _welcome(url: str, parts: _Parts) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"[bold green]Planish[/] is at [bold]{url}[/] ({parts.where})")
-    console.print(f"API and its pages: {url}/docs. Stop with Ctrl-C.")
+    out = console()
+    out.print(f"[bold green]Planish[/] is at [bold]{url}[/] ({parts.where})")
+    out.print(f"API and its pages: {url}/docs. Stop with Ctrl-C.")
 
 
 def _is_loopback(host: str) -> bool:

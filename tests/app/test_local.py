@@ -1,5 +1,6 @@
 """The private servers: what they promise to a service that has no configuration."""
 
+import contextlib
 import json
 import os
 import pwd
@@ -23,7 +24,7 @@ from app.local.server import AlreadyRunning, DidNotStart, bound_to_us, wheel
 PYTHON = sys.executable
 
 
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -229,8 +230,9 @@ def test_root_may_keep_data_and_binaries_where_only_root_may_go(
 # --- The supervisor --------------------------------------------------------------------------
 
 SUPERVISED = """
-import json, sys
+import json, logging, sys
 from app.local.supervisor import Supervisor
+logging.basicConfig(level=logging.INFO)
 supervisor = Supervisor(grace_s=float(sys.argv[1]))
 for number, program in enumerate(json.loads(sys.argv[2])):
     supervisor.add(f"program {number}", [sys.executable, "-c", program])
@@ -241,12 +243,26 @@ STAY = "import time; time.sleep(600)"
 
 
 def supervised(directory: Path, *programs: str, grace_s: float = 10) -> subprocess.Popen[bytes]:
-    """Run ``programs`` under a supervisor in a process of its own, all of them in ``directory``."""
-    return subprocess.Popen(
-        [PYTHON, "-c", SUPERVISED, str(grace_s), json.dumps(programs)],
-        cwd=directory,
-        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
-    )
+    """Run ``programs`` under a supervisor in a process of its own, all of them in ``directory``.
+
+    Its log lies there too.
+    """
+    with (directory / "log").open("wb") as log:
+        return subprocess.Popen(
+            [PYTHON, "-c", SUPERVISED, str(grace_s), json.dumps(programs)],
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+            stderr=log,
+        )
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path: Path) -> Iterator[None]:
+    """End what a failed test leaves running."""
+    yield
+    for process in living_in(tmp_path):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
@@ -318,12 +334,10 @@ def test_a_settled_program_that_dies_is_started_again(tmp_path: Path) -> None:
     supervisor = supervised(tmp_path, note)
 
     def pids() -> list[int]:
-        return [int(path.name) for path in tmp_path.iterdir()]
+        return [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
 
-    until(lambda: len(pids()) == 1)
-    first = psutil.Process(pids()[0])
-    until(lambda: time.time() - first.create_time() > 3.5)
-    first.kill()
+    until(lambda: "has settled" in (tmp_path / "log").read_text())
+    os.kill(pids()[0], signal.SIGKILL)
     until(lambda: len(pids()) == 2)
     supervisor.terminate()
     assert supervisor.wait(10) == 0

@@ -114,12 +114,12 @@ def test_bound_to_the_network_it_asks_for_keys_that_can_be_made_and_revoked(
         key = {"Authorization": f"Bearer {created.stdout.strip()}"}
         assert httpx.get(models, headers=key).status_code == 200
         assert httpx.post(models, headers=key, content=b"x").status_code == 403
-        listed = planish("keys", "list", "--data", data, COLUMNS="200").stdout
+        listed = planish("keys", "list", "--data", data).stdout
         assert created.stdout.strip() not in listed
         key_id = next(word for word in listed.split() if word.startswith("key_"))
         assert planish("keys", "revoke", key_id, "--data", data).returncode == 0
         assert httpx.get(models, headers=key).status_code == 401
-    assert "revoked" in planish("keys", "list", "--data", data, COLUMNS="200").stdout
+    assert "revoked" in planish("keys", "list", "--data", data).stdout
 
 
 def test_a_half_configured_fleet_is_told_what_is_missing() -> None:
@@ -143,7 +143,7 @@ def test_keys_without_a_service_say_where_one_would_be(tmp_path: Path) -> None:
 
 
 def test_the_doctor_finds_what_is_there(tmp_path: Path) -> None:
-    well = planish("doctor", "--data", str(tmp_path / "none"), COLUMNS="200")
+    well = planish("doctor", "--data", str(tmp_path / "none"))
     assert well.returncode == 0, well.stdout + well.stderr
     assert "PostgreSQL" in well.stdout
     assert "Landlock" in well.stdout
@@ -155,7 +155,7 @@ def test_the_doctor_fails_where_something_must_be_put_right(tmp_path: Path) -> N
         "BROKER_URL": f"redis+socket://{tmp_path}/none",
         "STORAGE_URL": "ftp://x",
     }
-    ill = planish("doctor", COLUMNS="200", **fleet)
+    ill = planish("doctor", **fleet)
     assert ill.returncode == 1
     assert "Traceback" not in ill.stderr
     assert ill.stdout.count("fail") >= 3
