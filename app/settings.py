@@ -20,7 +20,9 @@ Bytes = Annotated[int, Field(gt=0)]
 
 
 class _Group(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
 
 class Database(_Group):
@@ -174,6 +176,7 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
         frozen=True,
         extra="ignore",
+        hide_input_in_errors=True,
     )
 
     database: Database = Database()

@@ -7,10 +7,12 @@ not the queue knows what is to be done.
 
 import argparse
 import signal
+import sys
 import threading
 import warnings
 from typing import Any
 
+import structlog
 from celery import Celery
 from celery.apps.worker import install_worker_term_handler
 from celery.platforms import SecurityWarning
@@ -23,13 +25,15 @@ from app.store import schema
 from app.store.session import transaction
 from workers import tasks, worker
 from workers.announce import announce
-from workers.sandbox.server import ENTRY
+from workers.sandbox.server import ENTRY, SandboxError
 from workers.upkeep.look import look
 from workers.webhooks.dispatch import dispatch
 
 FREE_SLOT_SECONDS = 0.05
 """After which a free slot takes the next message. None is taken in advance, for a busy worker
 would keep it from an idle one."""
+
+log = structlog.get_logger(__name__)
 
 
 def application(settings: Settings) -> Celery:
@@ -119,8 +123,9 @@ def main() -> None:
     options = parser.parse_args()
     try:
         run(Settings(), options.queue, options.device)
-    except Unavailable as problem:
-        parser.exit(1, f"{problem.detail}\n")
+    except (Unavailable, SandboxError) as problem:
+        log.error("the worker does not start", reason=str(problem))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def connect(database: Database, *, reading: bool = False) -> Engine:
         url,
         pool_size=database.pool,
         max_overflow=0,
+        hide_parameters=True,
         isolation_level="AUTOCOMMIT" if reading else "READ COMMITTED",
         pool_timeout=10,
         connect_args={

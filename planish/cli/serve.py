@@ -56,10 +56,15 @@ def serve(
     gateway and the workers, and keeps everything in one directory. With them it is the gateway of a
     fleet.
     """
+    from app import logs
     from app.local.server import AlreadyRunning, DidNotStart
     from app.local.supervisor import Supervisor
 
+    if not is_fleet():
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
     settings = load_settings()
+    logs.configure(settings.logging)
     host = host or settings.server.host
     port = _free(host, settings.server.port if port is None else port)
     try:
@@ -105,7 +110,7 @@ def _private(data: Path, host: str, settings: "Settings") -> Iterator[_Parts]:
             "AUTH_REQUIRED": str(not keyless).lower(),
         }
         keys = "no key needed" if keyless else f"keys: planish keys create NAME --data {data}"
-        environment = {**_QUIET, **os.environ, **urls}
+        environment = {**os.environ, **urls}
         yield _Parts(environment, [database, broker], f"data in {data}, {keys}")
 
 

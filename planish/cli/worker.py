@@ -13,11 +13,13 @@ def worker() -> None:
 
     SIGTERM gives running jobs back to the queue, at once, with their finished steps.
     """
+    from app import logs
     from app.local.server import AlreadyRunning, DidNotStart
     from app.local.supervisor import Supervisor
 
     require_fleet()
     settings = load_settings()
+    logs.configure(settings.logging)
     supervisor = Supervisor()
     for process in processes.workers(settings, dict(os.environ)):
         supervisor.include(process)

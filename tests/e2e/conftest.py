@@ -19,8 +19,9 @@ def running_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servic
 
 @pytest.fixture
 def service(running_service: Service) -> Iterator[Service]:
-    """A service that runs; after the test nothing of a job is left."""
+    """A service that runs; after the test nothing of a job is left, and no secret in a log."""
     yield running_service
+    running_service.assert_discreet()
     running_service.assert_clean()
 
 

@@ -16,6 +16,7 @@ import httpx
 import onnx
 import psutil
 import psycopg
+from sqlalchemy.engine import make_url
 
 import migrations
 from app.blobs import Blobs
@@ -24,6 +25,7 @@ from app.local import postgres, redis
 from app.local.server import Server
 from app.settings import Database
 from planish.cli import processes
+from tests import secrecy
 from tests.e2e import engine
 
 GIB = 1024**3
@@ -71,7 +73,10 @@ class Service:
         self._env = {
             **{name: value for name, value in os.environ.items() if "PYTEST" not in name},
             **SETTINGS,
-            "DATABASE_URL": self.postgres.url,
+            "DATABASE_URL": make_url(self.postgres.url)
+            .set(password=secrecy.PASSWORD)
+            .render_as_string(hide_password=False),
+            "AWS_SECRET_ACCESS_KEY": secrecy.STORAGE_KEY,
             "BROKER_URL": self.redis.url,
             "STORAGE_URL": self._storage.as_uri(),
             "WORKER_DIRECTORY": str(self.directory),
@@ -79,16 +84,29 @@ class Service:
         }
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        self.gateway = processes.gateway("127.0.0.1", port, self._env)
+        self._log = data / "log"
+        self._log_read = 0
+        self.gateway = self._logging(processes.gateway("127.0.0.1", port, self._env))
         self.light = self.worker("light")
         self.jobs = self.worker("jobs")
         self._more: list[Server] = []
-        self.http = httpx.Client(base_url=self.gateway.url, timeout=30, trust_env=False)
+        self.http = httpx.Client(
+            base_url=self.gateway.url,
+            headers={"Authorization": f"Bearer {secrecy.API_KEY}"},
+            timeout=30,
+            trust_env=False,
+        )
 
     def worker(self, queue: str) -> Server:
         """Return another worker process; nothing is started yet."""
         argv = [sys.executable, "-m", "tests.e2e.worker", queue]
-        return Server(name=f"{queue} worker", argv=argv, env=self._env)
+        return self._logging(Server(name=f"{queue} worker", argv=argv, env=self._env))
+
+    def _logging(self, server: Server) -> Server:
+        """Let a server write its log where we read it."""
+        append = ("sh", "-c", 'log=$1; shift; exec "$@" 2>>"$log"', "sh", str(self._log))
+        server.argv = [*append, *server.argv]
+        return server
 
     @contextmanager
     def more(self, queue: str = "jobs") -> Iterator[Server]:
@@ -291,6 +309,17 @@ class Service:
                 eventually(lambda at=server: not self.engines(at), what="the engine's end")  # type: ignore[misc]
         eventually(lambda: not self._places(), 120, "the removal of job directories")
         eventually(lambda: not self.incoming(), what="the removal of unfinished uploads")
+
+    def assert_discreet(self) -> None:
+        """Show what was logged since the last time; assert that it is JSON, without a secret."""
+        with self._log.open(errors="replace") as log:
+            log.seek(self._log_read)
+            written = log.read()
+            self._log_read = log.tell()
+        sys.stderr.write(written)
+        signing = [secret for (secret,) in self.rows("SELECT secret FROM webhooks")]
+        assert secrecy.leaks(written, *signing) == []
+        assert secrecy.plain(written) == []
 
     def _places(self) -> list[Path]:
         return [place for root in self.directory.glob("wrk_*/") for place in root.glob("*/")]

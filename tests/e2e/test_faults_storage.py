@@ -26,6 +26,7 @@ def _running(service: Service) -> Iterator[Service]:
     try:
         service.start()
         yield service
+        service.assert_discreet()
     finally:
         service.stop()
 

@@ -16,8 +16,9 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Thread
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import IO, Any, Literal, Self
 
 from app.domain.workers import Confinement
 
@@ -195,8 +196,10 @@ class _Server:
                 env=_environment(str(setup["device"])),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
                 start_new_session=True,
             )
+        Thread(target=_log_lines, args=(self._process.stderr,), daemon=True).start()
         self._unread = b""
         self._ended: dict[int, Exit] = {}
         self._started = 0
@@ -285,6 +288,13 @@ class _Server:
         if not data:
             raise EOFError
         return data
+
+
+def _log_lines(lines: IO[bytes]) -> None:
+    """Log what a fork server prints, until it has ended."""
+    with lines:
+        for line in lines:
+            logger.warning("fork server: %s", line.decode(errors="replace").rstrip())
 
 
 def _environment(device: str) -> dict[str, str]:
