@@ -27,6 +27,6 @@ def plain(log: str) -> list[str]:
 
 def _is_event(line: str) -> bool:
     try:
-        return {"event", "level", "timestamp"} <= json.loads(line).keys()
+        return bool({"event", "level", "timestamp"} <= json.loads(line).keys())
     except (ValueError, AttributeError):
         return False

@@ -124,7 +124,7 @@ def main() -> None:
     try:
         run(Settings(), options.queue, options.device)
     except (Unavailable, SandboxError) as problem:
-        log.error("the worker does not start", reason=str(problem))
+        log.critical("the worker does not start", reason=str(problem))
         sys.exit(1)
 
 
