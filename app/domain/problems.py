@@ -214,7 +214,7 @@ class Unavailable(Problem):
 
 
 class InternalError(Problem):
-    """A fault of ours; the log has it under the request's id."""
+    """A fault of ours; the log has it under the id of the request, job or upload."""
 
     type = "internal-error"
     title = "An internal error"

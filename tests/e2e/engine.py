@@ -99,6 +99,7 @@ def _step(directory: Path, order: Compress, index: int, step: AnyStep) -> bytes:
     if (own / REPORT).exists():
         return graph.read_bytes()[:32]
     words = _words(step)
+    _tell(directory, Progress(progress=index / len(order.steps), stage=f"step {index}"))
     _misbehave(directory, own, words)
     done, digest = 0, _start((directory / MODEL).read_bytes(), order.seed, index)
     if checkpoint.exists():

@@ -100,12 +100,6 @@ def ask_for_much_memory(directory: Path) -> int:
     return len(np.ones(1 << 32))
 
 
-def ask_torch_for_much_memory(directory: Path) -> int:
-    import torch
-
-    return len(torch.ones(1 << 32))
-
-
 def compute_forever(directory: Path) -> int:
     while True:
         pass

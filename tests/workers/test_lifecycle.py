@@ -276,6 +276,7 @@ def test_an_engine_that_always_dies_is_given_up_with_the_reason(paced: Worker, m
         ATTEMPTS,
     )
     assert "Segmentation fault" in row.problem["detail"]
+    assert "at 'step 0'" in row.problem["detail"], "the stage that ran"
 
 
 @pytest.mark.parametrize(

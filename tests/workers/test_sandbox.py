@@ -137,7 +137,7 @@ def test_a_directory_is_bounded(sandbox: Sandbox, tmp_path: Path, entry: str) ->
 
 @pytest.mark.parametrize(
     "entry",
-    ["hoard_memory", "ask_for_much_memory", "ask_torch_for_much_memory"],
+    ["hoard_memory", "ask_for_much_memory"],
 )
 def test_memory_is_bounded(sandbox: Sandbox, tmp_path: Path, entry: str) -> None:
     ended = end(sandbox, tmp_path, entry)

@@ -22,6 +22,7 @@ from app.domain.directory import (
     Result,
 )
 from app.domain.problems import Invalid, MemoryLimit, Problem
+from workers.compression import faults
 from workers.compression.events import Events
 from workers.compression.files import write_whole
 
@@ -31,23 +32,53 @@ _ORDERS: TypeAdapter[InspectModel | InspectDataset | Compress | Describe] = Type
 def main(directory: Path) -> int:
     """Carry out the order in a job directory and write ``result.json``, last and whole.
 
-    A ``Problem`` is a result. Anything else is a fault of ours and is raised.
+    Whatever goes wrong is a problem in the result, but for a full disk, on which no result can be
+    written, and a crash of a native library.
 
     Returns:
         0, the process's exit code.
+
+    Raises:
+        OSError: the directory may hold no more.
     """
     directory = directory.absolute()
     events = Events(directory / EVENTS, echo=sys.stderr.isatty())
     try:
-        result = _run(directory, events)
-    except Problem as problem:
-        result = Result(problem=problem.details())
-    except MemoryError:
-        result = Result(
-            problem=MemoryLimit("The engine needed more memory than there is.").details()
-        )
+        result = _checked(_run(directory, events))
+    except Exception as error:  # noqa: BLE001 (whatever it is, the user is told)
+        result = Result(problem=_problem(error, events.stage).details())
     write_whole(directory / RESULT, result.model_dump_json(indent=1))
     return 0
+
+
+def _problem(error: Exception, stage: str) -> Problem:
+    """Return what the user is told of an error.
+
+    Raises:
+        OSError: the error itself, where the directory is full.
+    """
+    if isinstance(error, Problem):
+        return error
+    if faults.is_out_of_memory(error):
+        faults.log(error)
+        return MemoryLimit(
+            "The engine needed more memory than there is. Use a smaller model, or fewer samples at"
+            " a time."
+        )
+    if faults.is_limit(error):
+        raise error
+    return faults.at_stage(stage, error)
+
+
+def _checked(result: Result) -> Result:
+    """Return a result that reads back as it was written; a worker believes no other.
+
+    Raises:
+        ValueError: it holds a number that JSON has no word for.
+    """
+    if Result.model_validate_json(result.model_dump_json()) != result:
+        raise ValueError("the result does not read back as it was written")
+    return result
 
 
 def _run(directory: Path, events: Events) -> Result:
@@ -60,10 +91,12 @@ def _run(directory: Path, events: Events) -> Result:
     if isinstance(order, InspectModel):
         from workers.compression.intake.inspect import inspect_model
 
+        events.progress(0.0, "reading the model")
         return Result(model=inspect_model(directory / UPLOAD, directory))
     if isinstance(order, InspectDataset):
         from workers.compression.intake.datasets import inspect_dataset
 
+        events.progress(0.0, "reading the dataset")
         return Result(dataset=inspect_dataset(directory / UPLOAD))
     from workers.compression.measure.memory import prober
     from workers.compression.pipeline import compress

@@ -18,17 +18,24 @@ class Events:
     Args:
         path: ``events.jsonl``; lines are appended.
         echo: say progress and logs on stderr too, for a person who watches.
+
+    Attributes:
+        stage: the part of the run that goes on, as the last event of progress called it.
     """
+
+    stage: str
 
     def __init__(self, path: Path, *, echo: bool = False) -> None:
         self._path = path
         self._echo = echo
+        self.stage = "starting"
         self._start = time.monotonic()
         self._reached = 0.0
         self._spoke = self._start
 
     def progress(self, fraction: float, stage: str) -> None:
         """Say how far the run is, with the time that is left by the pace so far."""
+        self.stage = stage
         self._reached = max(self._reached, min(fraction, 1.0))
         self._spoke = time.monotonic()
         elapsed = self._spoke - self._start

@@ -9,15 +9,15 @@ import onnx
 import onnx_ir as ir
 
 from app.domain.directory import CHECKPOINT, GRAPH, REPORT, FinishedStep
-from app.domain.problems import Problem, StepFailed
 from app.domain.steps import Step
+from workers.compression import faults
 from workers.compression.files import write_whole
+from workers.compression.graph import runtime
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
 from workers.compression.graph.shapes import dimension_names
 from workers.compression.methods import METHODS
 from workers.compression.samples.context import Context, Feeds
-from workers.compression.targets import onnx as target
 
 
 def finished(directory: Path) -> FinishedStep | None:
@@ -44,22 +44,18 @@ def run(
         StepFailed: it cannot be carried out, or left a graph that does not hold.
     """
     start = time.monotonic()
-    model = load(before)
-    name_nodes(model)
-    interface = _interface(model)
-    shapes = [value.shape for value in model.graph.outputs]
-    try:
+    with faults.of_step(step.method):
+        model = load(before)
+        name_nodes(model)
+        interface = _interface(model)
+        shapes = [value.shape for value in model.graph.outputs]
         outcome = METHODS[step.method](model, step, context, advance)
-    except (Problem, MemoryError):
-        raise
-    except (ValueError, RuntimeError) as error:
-        raise StepFailed(f"'{step.method}' failed on this model: {_line(error)}") from error
-    for value, shape in zip(outcome.model.graph.outputs, shapes, strict=False):
-        value.shape = shape  # what the user declared, not what a library inferred
-    directory.mkdir(parents=True, exist_ok=True)
-    graph = directory / GRAPH
-    save(outcome.model, graph)
-    _check(graph, interface, step.method, context.example)
+        for value, shape in zip(outcome.model.graph.outputs, shapes, strict=False):
+            value.shape = shape  # what the user declared, not what a library inferred
+        directory.mkdir(parents=True, exist_ok=True)
+        graph = directory / GRAPH
+        save(outcome.model, graph)
+        _check(graph, interface, context.example)
     done = FinishedStep(
         seconds=round(time.monotonic() - start, 3), layers=outcome.layers, skipped=outcome.skipped
     )
@@ -68,19 +64,17 @@ def run(
     return done
 
 
-def _check(
-    graph: Path, interface: list[tuple[str, str, list[str]]], method: str, example: Feeds
-) -> None:
-    """Make sure that a graph is valid, runs, and kept its inputs and outputs."""
-    try:
-        onnx.checker.check_model(str(graph))
-        target.run(target.open_session(graph, threads=1), None, example)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise StepFailed(f"'{method}' left a graph that cannot run: {_line(error)}") from error
+def _check(graph: Path, interface: list[tuple[str, str, list[str]]], example: Feeds) -> None:
+    """Make sure that a graph is valid, runs, and kept its inputs and outputs.
+
+    Raises:
+        ValueError: its inputs or outputs are others.
+        Exception: those of onnx and onnxruntime, where it is not valid or does not run.
+    """
+    onnx.checker.check_model(str(graph))
+    runtime.run(runtime.open_session(graph, optimize=True), example)
     if (found := _interface(load(graph))) != interface:
-        raise StepFailed(f"'{method}' changed the model's inputs or outputs: {interface} → {found}")
+        raise ValueError(f"inputs or outputs changed: {interface} → {found}")
 
 
 def _interface(model: ir.Model) -> list[tuple[str, str, list[str]]]:
@@ -89,7 +83,3 @@ def _interface(model: ir.Model) -> list[tuple[str, str, list[str]]]:
         (str(value.name), str(value.dtype), dimension_names(value))
         for value in (*model.graph.inputs, *model.graph.outputs)
     ]
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:500]

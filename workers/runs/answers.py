@@ -18,8 +18,8 @@ import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.domain.directory import EVENTS, LOG, REPORT, RESULT, FinishedStep, Result, step_directory
-from app.domain.events import EngineEvent
-from app.domain.problems import Failed, ProblemDetails, kinds
+from app.domain.events import EngineEvent, Progress
+from app.domain.problems import Failed, InternalError, Problem, ProblemDetails, kinds
 from workers.sandbox.directories import Place
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -29,10 +29,12 @@ MAX_LINE_BYTES = 16 * 1024
 MAX_READ_BYTES = 256 * 1024
 """Of events, at a time."""
 MAX_DETAIL = 4000
-_LAST_WORDS = 400
+_LAST_WORDS = 4000
+_TAIL_BYTES = 8192
 _BLOCK_BYTES = 4 * 1024**2
 _PATHS = re.compile(r"(?:/[\w.@+-]+){2,}/?")
-_PROBLEMS = {kind.type: kind for kind in kinds(Failed)}
+_PROBLEMS: dict[str, type[Problem]] = {kind.type: kind for kind in kinds(Failed)}
+_PROBLEMS[InternalError.type] = InternalError
 _EVENT: TypeAdapter[EngineEvent] = TypeAdapter(EngineEvent)
 
 log = structlog.get_logger(__name__)
@@ -113,17 +115,32 @@ def step_file(index: int, method: str, name: str) -> PurePosixPath:
 
 
 def last_words(place: Place) -> str:
-    """Return the end of the engine's log as one line without paths."""
+    """Return the end of the engine's log as one line, for our own log: it names files."""
+    lines = (line.decode(errors="replace").strip() for line in _tail(place, LOG))
+    return _printable(" | ".join(line for line in lines if line))[-_LAST_WORDS:]
+
+
+def stage(place: Place) -> str:
+    """Return the part of the run that the engine told of last; empty where it told of none."""
+    events = (_event(line) for line in reversed(_tail(place, EVENTS)))
+    words = next((each.stage for each in events if isinstance(each, Progress)), "")
+    return _PATHS.sub("…", _printable(words))
+
+
+def _tail(place: Place, name: str) -> list[bytes]:
+    """Return the last lines of a file that the engine appends to; none where it is not there."""
     try:
-        with regular(place.engine, PurePosixPath(LOG)) as file:
+        with regular(place.engine, PurePosixPath(name)) as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - 8192))
-            lines = file.read(8192).decode(errors="replace").split("\n")
+            file.seek(max(0, size - _TAIL_BYTES))
+            lines = file.read(_TAIL_BYTES).split(b"\n")
     except Unreadable:
-        return ""
-    said = next((line for line in reversed(lines) if line.strip()), "")
-    printable = "".join(letter for letter in said if letter.isprintable())
-    return _PATHS.sub("…", printable)[-_LAST_WORDS:].strip()
+        return []
+    return lines[1:] if size > _TAIL_BYTES else lines
+
+
+def _printable(words: str) -> str:
+    return "".join(letter for letter in words if letter.isprintable())
 
 
 class Events:

@@ -1,4 +1,9 @@
-"""Run the engine on a place until it answers: start, watch, start again, or say why not."""
+"""Run the engine on a place until it answers: start, watch, start again, or say why not.
+
+The engine answers with a problem whatever goes wrong in it. One that ends without an answer was
+killed, by a limit, from outside or by a crash of a native library: that may pass, so it is started
+again, up to a bound. One that ended by itself would do so again, and is not.
+"""
 
 import signal
 import time
@@ -53,12 +58,19 @@ class Engine:
             self.listen()
             result = answers.result(self.place) if end.reason == "exited" else None
             if result is not None:
+                self._note(result)
                 return result
             memory_deaths += end.reason == "memory"
             log.warning("engine died", **vars(end), last_words=answers.last_words(self.place))
             if problem := self._problem(end, last=memory_deaths == _MEMORY_DEATHS):
                 raise problem
             self.hold.do(self.restarted)
+
+    def _note(self, result: Result) -> None:
+        """Keep the words behind a problem in our log: the engine's own goes with its directory."""
+        if result.problem is not None:
+            words = answers.last_words(self.place)
+            log.warning("engine answered with a problem", type=result.problem.type, words=words)
 
     def _run(self) -> Exit:
         (self.place.engine / RESULT).unlink(missing_ok=True)
@@ -110,15 +122,19 @@ class Engine:
                 " use. Use a smaller model, or fewer samples at a time.",
                 limit_bytes=self.memory_bytes,
             )
-        if self._started >= self.attempts:
-            return EngineCrashed(_reason(end, self._started, answers.last_words(self.place)))
+        if end.reason == "exited" or self._started >= self.attempts:
+            return EngineCrashed(_reason(end, self._started, answers.stage(self.place)))
         return None
 
 
-def _reason(end: Exit, starts: int, words: str) -> str:
+def _reason(end: Exit, starts: int, stage: str) -> str:
     if end.signal is None:
         how = f"ended with code {end.code} and without an answer"
     else:
         how = f"was ended by signal {end.signal} ({signal.strsignal(end.signal)})"
-    said = f" Its last words: {words}" if words else ""
-    return f"The engine process {how}, in the last of {starts} starts.{said}"
+    where = f" at '{stage}'" if stage else ""
+    return (
+        f"The engine process {how}{where}, in the last of {starts} starts. Please report it with"
+        " the id of the job or of the upload. Until it is mended, leave out the step that ran, or"
+        " take another mode of it."
+    )

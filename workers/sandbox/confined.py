@@ -25,7 +25,6 @@ MEMORY_EXIT = 250
 STORAGE_EXIT = 251
 
 _STORAGE_ERRORS = frozenset({errno.EFBIG, errno.ENOSPC, errno.EDQUOT})
-_OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "bad allocation", "Failed to allocate")
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ def _settle(directory: Path, temporary: Path, threads: int | None) -> None:
 
 def _code(error: BaseException) -> int:
     """Return the exit code that tells the fork server which limit ended the run, else 1."""
-    if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+    if isinstance(error, MemoryError):
         return MEMORY_EXIT
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
         return STORAGE_EXIT

@@ -7,6 +7,7 @@ import onnx_ir as ir
 import torch
 
 from app.domain.steps import Skipped
+from workers.compression import faults
 from workers.compression.executor import fusions
 from workers.compression.executor.dtypes import FLOATS, to_torch
 from workers.compression.executor.inplace import overwriting
@@ -44,6 +45,8 @@ class Program:
 class Draft:
     """A step before it is known when values are let go."""
 
+    node: ir.Node
+    """Of the graph; the last one where the step stands for several."""
     op_type: str
     """The node's; empty where the step stands for more or less than a node."""
     function: Function
@@ -152,12 +155,12 @@ class _Compiler:
             NOTHING if key is None else self._slot(key[0], host=on_host or key[1]) for key in keys
         ]
         if not on_host:
-            self._bring(keys, slots)
+            self._bring(node, keys, slots)
         while slots and slots[-1] == NOTHING:
             slots.pop()
         outputs = [self._new((value, False)) for value in makes]
         op_type = node.op_type if fusion is None else ""
-        self._drafts.append(Draft(op_type, function, slots, outputs))
+        self._drafts.append(Draft(node, op_type, function, slots, outputs))
 
     def _function(self, node: ir.Node, view: Node, fusion: fusions.Fusion | None) -> Function:
         standard = OPERATORS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
@@ -186,7 +189,7 @@ class _Compiler:
         derived = any(value in host for value in data)
         return not weights or (derived and all(_size(v) <= _FEW for v in weights))
 
-    def _bring(self, keys: list[Key | None], slots: list[int]) -> None:
+    def _bring(self, node: ir.Node, keys: list[Key | None], slots: list[int]) -> None:
         """Bring what derives from shapes to the device of the data that it meets."""
         data = [
             index
@@ -198,7 +201,7 @@ class _Compiler:
                 continue
             moved = self._count
             self._count += 1
-            self._drafts.append(Draft("", _beside, [slots[index], slots[data[0]]], [moved]))
+            self._drafts.append(Draft(node, "", _beside, [slots[index], slots[data[0]]], [moved]))
             slots[index] = moved
 
     def _slot(self, value: ir.Value, *, host: bool) -> int:
@@ -302,5 +305,6 @@ def _steps(drafts: list[Draft], keep: set[int]) -> tuple[Step, ...]:
         used = dict.fromkeys([*draft.inputs, *draft.outputs])
         free = tuple(slot for slot in used if slot not in seen)
         seen |= set(free)
-        steps.append(Step(draft.function, tuple(draft.inputs), tuple(draft.outputs), free))
+        inputs, outputs = tuple(draft.inputs), tuple(draft.outputs)
+        steps.append(Step(draft.function, inputs, outputs, free, faults.label(draft.node)))
     return tuple(reversed(steps))

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from workers.compression import faults
+
 Function = Callable[..., Any]
 """Computes a node: from the inputs that were not taken, in order (None for a missing one), to its
 output, or a tuple of its outputs. Can be pickled: a function of a module, or a partial of one."""
@@ -16,6 +18,8 @@ class Step(NamedTuple):
     outputs: tuple[int, ...]
     free: tuple[int, ...]
     """Slots that nobody reads after this step."""
+    node: str
+    """The node that the step stands for, as messages call it."""
 
 
 class Plan(NamedTuple):
@@ -34,16 +38,24 @@ def run(plan: Plan, values: list[Any]) -> list[Any]:
     Args:
         plan: what to run.
         values: ``plan.size`` values with the inputs filled in; emptied on the way.
+
+    Raises:
+        Exception: a step's, with a note that says at which node; see ``faults.node_of``.
     """
-    for function, inputs, outputs, free in plan.steps:
-        result = function(*[values[slot] for slot in inputs])
-        if type(result) is tuple:
-            for slot, each in zip(outputs, result, strict=False):
-                values[slot] = each
-        else:
-            values[outputs[0]] = result
-        for slot in free:
-            values[slot] = None
+    node = ""
+    try:
+        for function, inputs, outputs, free, node in plan.steps:  # noqa: B007 (read on an error)
+            result = function(*[values[slot] for slot in inputs])
+            if type(result) is tuple:
+                for slot, each in zip(outputs, result, strict=False):
+                    values[slot] = each
+            else:
+                values[outputs[0]] = result
+            for slot in free:
+                values[slot] = None
+    except Exception as error:
+        faults.note_node(error, node)
+        raise
     return [values[slot] for slot in plan.outputs]
 
 

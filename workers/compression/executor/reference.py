@@ -45,8 +45,8 @@ class Reference:
             found._evaluator()
         except (NotImplementedError, RuntimeError) as error:
             raise InvalidModel(
-                f"Nothing here runs {node.domain or 'ai.onnx'}.{node.op_type}: {error}"
-            ) from None
+                f"Nothing here runs {node.domain or 'ai.onnx'}.{node.op_type}."
+            ) from error
         return found
 
     def __call__(self, *values: torch.Tensor | None) -> Any:

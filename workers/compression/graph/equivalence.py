@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from workers.compression import faults
 from workers.compression.graph import runtime
 from workers.compression.graph.runtime import Arrays
 from workers.compression.graph.shapes import batch_names, dimension_names, inputs_of, symbolic
@@ -90,7 +91,7 @@ def check(path: Path, trials: Sequence[Trial]) -> str | None:
             if reason := difference(trial.outputs, outputs, trial.noise):
                 return f"{reason} (sizes {dict(trial.sizes)})"
     except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
-        return f"it no longer runs: {' '.join(str(error).split())[:300]}"
+        return f"it no longer runs: {faults.runtime_words(error)}"
     return None
 
 

@@ -4,6 +4,7 @@ import onnx_ir as ir
 
 from app.domain.models import MAX_UNTRAINABLE, Skipped
 from app.domain.problems import InvalidModel
+from workers.compression import faults
 from workers.compression.executor.compiling import compile_graph
 from workers.compression.executor.dtypes import FLOATS
 
@@ -38,8 +39,13 @@ def obstacles(model: ir.Model) -> list[Skipped]:
     """
     try:
         program = compile_graph(model, None)
-    except (InvalidModel, ValueError, NotImplementedError) as error:
-        return [Skipped(node=model.graph.name or "graph", reason=str(error)[:500])]
+    except InvalidModel as problem:
+        return [Skipped(node=model.graph.name or "graph", reason=problem.detail[:500])]
+    except Exception as error:  # noqa: BLE001 (what cannot be trained can still be compressed)
+        faults.log(error)
+        node = faults.node_of(error) or model.graph.name or "graph"
+        reason = "the executor cannot build it: a fault of ours, please report it"
+        return [Skipped(node=node, reason=reason)]
     fixed = measured(model)
     weights = {value for value in program.weights if str(value.name) not in fixed}
     way = _between(model.graph, weights)

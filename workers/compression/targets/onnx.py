@@ -9,6 +9,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.domain.problems import DatasetMismatch
+from workers.compression import faults
 from workers.compression.graph import runtime
 from workers.compression.graph.load import bundle, files_of
 from workers.compression.samples.context import Feeds, Samples
@@ -16,7 +17,6 @@ from workers.compression.samples.context import Feeds, Samples
 Outputs = dict[str, NDArray[Any]]
 
 VERSION: str = ort.__version__
-_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate")
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -62,12 +62,11 @@ def run(
     try:
         values: list[NDArray[Any]] = session.run(names, feeds)
     except Exception as error:  # onnxruntime has one class for each status code
-        text = " ".join(str(error).split())
-        if any(words in text for words in _OUT_OF_MEMORY):
-            raise MemoryError(text) from error
+        if faults.is_out_of_memory(error):
+            raise MemoryError(str(error)) from error
         shapes = ", ".join(f"'{name}' {list(array.shape)}" for name, array in feeds.items())
         raise DatasetMismatch(
-            f"The model fails on inputs of this data ({shapes}): {text[:400]}"
+            f"The model fails on inputs of this data ({shapes}): {faults.runtime_words(error)}"
         ) from error
     return values
 

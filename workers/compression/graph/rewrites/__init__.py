@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from workers.compression import faults
 from workers.compression.graph import equivalence
 from workers.compression.graph.equivalence import Trial
 from workers.compression.graph.load import save
@@ -95,7 +96,9 @@ def normalize(
             changes = each(candidate)
             reason = _difference(candidate, directory, trials) if changes else None
         except Exception as error:  # noqa: BLE001 (a pass that fails is a pass undone)
-            done.append(Undone(name, f"it failed: {' '.join(str(error).split())[:300]}"))
+            faults.log(error)
+            node = faults.node_of(error)
+            done.append(Undone(name, f"it failed at node {node}" if node else "it failed"))
             continue
         if reason is None:
             current = candidate

@@ -7,6 +7,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from app.domain.problems import InvalidModel
+from workers.compression import faults
 from workers.compression.graph import external, runtime
 from workers.compression.graph.load import make_self_contained
 from workers.compression.intake.limits import ModelLimits
@@ -87,8 +88,11 @@ def _accept(
         raise InvalidModel(f"The ONNX checker refuses the model: {_line(error)}") from None
     try:
         runtime.open_session(target)
-    except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
-        raise InvalidModel(f"onnxruntime cannot load the model: {_line(error)}") from None
+    except Exception as error:  # onnxruntime has one class for each status code
+        if faults.is_limit(error):
+            raise
+        words = faults.runtime_words(error)
+        raise InvalidModel(f"onnxruntime cannot load the model: {words}") from error
     return proto
 
 

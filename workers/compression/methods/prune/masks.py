@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from workers.compression import faults
 from workers.compression.graph import equivalence, runtime
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.load import save
@@ -58,7 +59,7 @@ def difference(
     try:
         given = _run(cut(model.clone(), analysis, removed), feeds, directory / "cut.onnx")
     except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
-        return f"the cut graph does not run: {' '.join(str(error).split())[:300]}"
+        return f"the cut graph does not run: {faults.runtime_words(error)}"
     return equivalence.difference(expected, given)
 
 
