@@ -176,6 +176,7 @@ class Plan(_Answer):
     refused: list[dict[str, Any]]
     skipped: list[dict[str, Any]]
     warnings: list[str]
+    remarks: list[dict[str, Any]] = []
     estimate: dict[str, float | None] | None
 
 

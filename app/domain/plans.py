@@ -21,6 +21,13 @@ class PlannedSkip(BaseModel):
     reason: str
 
 
+class Remark(BaseModel):
+    """What a step will do, where its parameters leave that open."""
+
+    index: int
+    text: str
+
+
 class Estimate(BaseModel):
     """What is expected of the result, from the model's description alone; null while unknown."""
 
@@ -37,4 +44,5 @@ class Plan(BaseModel):
     refused: list[Refusal]
     skipped: list[PlannedSkip]
     warnings: list[str]
+    remarks: list[Remark]
     estimate: Estimate

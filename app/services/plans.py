@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from app.domain.datasets import DatasetDescription, mismatches
 from app.domain.jobs import JobRequest
 from app.domain.models import ModelDescription, TensorSpec
-from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal
+from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
 from app.domain.problems import DatasetMismatch, FieldError, Invalid, NotAvailable, Problem
 from app.domain.steps import Outlook, Step
 
@@ -54,7 +54,7 @@ class Fault:
 def plan(request: JobRequest, inputs: Inputs) -> Plan:
     """Resolve the request's steps, and say what is refused, skipped and expected."""
     faults = list(_faults(request, inputs))
-    estimate, skipped = _forecast(request, inputs)
+    estimate, skipped, remarks = _forecast(request, inputs)
     return Plan(
         ok=not faults,
         steps=request.steps or [],
@@ -64,6 +64,7 @@ def plan(request: JobRequest, inputs: Inputs) -> Plan:
         ],
         skipped=skipped,
         warnings=list(_warnings(request, inputs)),
+        remarks=remarks,
         estimate=estimate,
     )
 
@@ -210,18 +211,21 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
         yield "Without a dataset 'max_quality_drop' bounds the drop of agreement on random inputs."
 
 
-def _forecast(request: JobRequest, inputs: Inputs) -> tuple[Estimate, list[PlannedSkip]]:
+def _forecast(
+    request: JobRequest, inputs: Inputs
+) -> tuple[Estimate, list[PlannedSkip], list[Remark]]:
     model = inputs.model.description
     if model is None or not request.steps:
-        return Estimate(size_bytes=None, macs=None, minutes=None), []
+        return Estimate(size_bytes=None, macs=None, minutes=None), [], []
     dataset = inputs.dataset.description if inputs.dataset else None
     graph = Outlook(
         layers=model.layers,
         size_bytes=inputs.model.size_bytes,
         macs=model.macs,
         samples=dataset.samples if dataset else 0,
+        inputs=model.inputs,
     )
-    minutes, skipped = 0.0, []
+    minutes, skipped, remarks = 0.0, list[PlannedSkip](), list[Remark]()
     for index, step in enumerate(request.steps):
         expected = step.forecast(graph)
         graph = graph.model_copy(update=expected.model_dump(include={"size_bytes", "macs"}))
@@ -230,6 +234,6 @@ def _forecast(request: JobRequest, inputs: Inputs) -> tuple[Estimate, list[Plann
             PlannedSkip(index=index, node=skip.node, reason=skip.reason)
             for skip in expected.skipped
         ]
-    return Estimate(
-        size_bytes=graph.size_bytes, macs=graph.macs, minutes=round(minutes, 3)
-    ), skipped
+        remarks += [Remark(index=index, text=text) for text in expected.remarks]
+    estimate = Estimate(size_bytes=graph.size_bytes, macs=graph.macs, minutes=round(minutes, 3))
+    return estimate, skipped, remarks

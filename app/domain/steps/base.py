@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.domain.models import Layer, Skipped
+from app.domain.models import Layer, Skipped, TensorSpec
 
 __all__ = ["Forecast", "Ignored", "Needs", "Outlook", "Share", "Skipped", "Step", "matches"]
 
@@ -40,6 +40,7 @@ class Outlook(BaseModel):
     macs: int
     samples: int
     """Of the dataset; 0 without one."""
+    inputs: list[TensorSpec] = []
 
 
 class Forecast(BaseModel):
@@ -51,6 +52,8 @@ class Forecast(BaseModel):
     macs: int
     minutes: float
     skipped: list[Skipped] = []
+    remarks: list[str] = []
+    """Sentences on what the step will do, where its parameters leave that open."""
 
 
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]

@@ -4,7 +4,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.domain.steps.base import Forecast, Needs, Outlook, Step
+from app.domain import layouts
+from app.domain.steps.base import Forecast, Needs, Outlook, Share, Step
 from app.domain.steps.recover import Recover, training_minutes
 
 ModelId = Annotated[str, Field(pattern=r"^mdl_[A-Za-z0-9_-]{1,60}$")]
@@ -15,14 +16,37 @@ class _Part(BaseModel):
 
 
 class Architecture(_Part):
-    """A compact network that is built for the task."""
+    """A compact network that is built for the task: its layout follows what the model reads."""
 
     architecture: Literal[
         "mobilenet_v2", "mobilenet_v3", "shufflenet_v2", "resnet_cifar", "mlp", "transformer"
     ]
-    width: float = Field(
-        default=1.0, gt=0, le=4, allow_inf_nan=False, description="Multiplies every channel count."
+    width: float | None = Field(
+        default=None,
+        gt=0,
+        le=4,
+        allow_inf_nan=False,
+        description="Multiplies every channel count. Default: 1, or what meets 'ratio'.",
     )
+    ratio: Share | None = Field(
+        default=None,
+        description="The fraction of the teacher that the student does without; the largest width"
+        " that meets it is found.",
+    )
+    of: Literal["macs", "parameters", "size", "latency"] = Field(
+        default="macs", description="What 'ratio' is a fraction of; latency is measured."
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_say_how_wide(self) -> Self:
+        if self.width is not None and self.ratio is not None:
+            raise ValueError("'width' and 'ratio' say the same: leave one of them out")
+        return self
+
+    @property
+    def known_width(self) -> float | None:
+        """What multiplies the channels; None where it is to be found."""
+        return 1.0 if self.width is None and self.ratio is None else self.width
 
 
 class Uploaded(_Part):
@@ -90,14 +114,18 @@ class Distill(Step):
         default="original",
         description="The job's model, the previous step's result, or another model's id.",
     )
-    losses: list[DistillLoss] = Field(
-        default=[DistillLoss(kind="soft_targets")], min_length=1, max_length=5
+    losses: list[DistillLoss] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=5,
+        description="The terms of a sum. Default: soft targets, and the labels where the dataset"
+        " has classes as targets.",
     )
     recover: Recover = Field(default=Recover(), description="How the student is trained.")
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
-        kinds = [loss.kind for loss in self.losses]
+        kinds = [loss.kind for loss in self.losses or []]
         if len(set(kinds)) < len(kinds):
             raise ValueError("each kind of loss may be named once")
         if self.recover.loss is not None:
@@ -117,16 +145,22 @@ class Distill(Step):
     @property
     def needs(self) -> Needs:
         """Every loss needs inputs; ``labels`` needs targets."""
-        labels = any(loss.kind == "labels" for loss in self.losses)
+        labels = any(loss.kind == "labels" for loss in self.losses or [])
         return Needs(data="targets" if labels else "inputs", trainable=True)
 
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate the student from the teacher; of another network little is known before."""
-        kept = 1.0
+        kept, remarks = 1.0, list[str]()
         if isinstance(self.student, Derived):
             kept = self.student.derive.width**2 * self.student.derive.depth
+        if isinstance(self.student, Architecture):
+            kept = 1.0 - (self.student.ratio or 0.0)
+            width = self.student.known_width
+            student = layouts.describe(self.student.architecture, width, graph.inputs)
+            remarks.append(f"The student is {student}.")
         return Forecast(
             size_bytes=int(graph.size_bytes * kept),
             macs=int(graph.macs * kept),
+            remarks=remarks,
             minutes=round(0.1 + 2 * training_minutes(self.recover, graph.macs, graph.samples), 3),
         )

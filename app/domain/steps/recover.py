@@ -45,10 +45,11 @@ class Recover(BaseModel):
         le=65_536,
         description="Samples of one step. Default: up to 128, fewer of large ones or few.",
     )
-    augment: list[Literal["flip", "shift"]] = Field(
-        default=[],
+    augment: list[Literal["flip", "shift"]] | None = Field(
+        default=None,
         max_length=2,
-        description="Images are mirrored, or moved by up to an eighth, at random.",
+        description="Images are mirrored, or moved by up to an eighth, at random. Default: what"
+        " leaves the teacher's answers as they are, for a student that is built; else nothing.",
     )
 
     @property

@@ -10,15 +10,19 @@ from sklearn.datasets import load_digits
 
 from app.domain.problems import StepFailed
 from app.domain.steps import Distill
-from app.domain.steps.distill import Scale
+from app.domain.steps.distill import Architecture, Scale
 from app.domain.steps.recover import Recover
 from tests.workers import zoo
 from tests.workers.learning import nets
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.editor import name_nodes
-from workers.compression.graph.load import load, save
+from workers.compression.graph.load import load, save, weight_bytes
+from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
+from workers.compression.graph.shapes import sizes_of
 from workers.compression.learning.recovery import recover
 from workers.compression.methods.distill import distill
+from workers.compression.methods.distill.build import build_student
+from workers.compression.methods.distill.defaults import harmless, kappa, resolved
 from workers.compression.methods.distill.derive import derive
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune.channels import changes
@@ -126,6 +130,79 @@ def test_projections_are_thrown_away(teacher: Path) -> None:
     assert set(outcome.model.graph.initializers) <= {
         f"{name}{end}" for name in SHAPES for end in ("", "_cut", "_cut_1")
     }
+
+
+@pytest.mark.parametrize("of", ["macs", "parameters", "size"])
+def test_a_width_is_found_for_what_the_student_may_cost(teacher: Path, of: str) -> None:
+    original, about = load(teacher), context(teacher)
+
+    def costs(model: ir.Model) -> dict[str, int]:
+        fold_batchnorm(model)
+        figures = stats.measure(model, sizes_of(model, about.example), about.example)
+        size = weight_bytes(model)
+        return {"macs": figures.macs, "parameters": figures.parameters, "size": size}
+
+    wish = Architecture.model_validate({"architecture": "mlp", "ratio": 0.5, "of": of})
+    student, name = build_student(original, wish, about)
+    wider = Architecture(architecture="mlp", width=1.2 * float(name.split()[-1]))
+    allowed = 0.5 * costs(original)[of]
+    assert costs(student)[of] <= allowed < costs(build_student(original, wider, about)[0])[of]
+
+
+def test_a_student_that_costs_too_much_at_any_width_is_refused(teacher: Path) -> None:
+    wish = Architecture(architecture="mobilenet_v2", ratio=0.99)
+    with pytest.raises(StepFailed, match="narrowest mobilenet_v2"):
+        build_student(load(teacher), wish, context(teacher))
+
+
+def test_labels_are_learned_where_there_are_classes_and_nothing_else_was_asked(
+    teacher: Path,
+) -> None:
+    def kinds(**samples: Any) -> list[str]:
+        found = resolved(Distill(), load(teacher), context(teacher, **samples)).losses
+        return [loss.kind for loss in found or []]
+
+    assert kinds(labelled=True) == ["soft_targets", "labels"]
+    assert kinds(labelled=False) == ["soft_targets"]
+
+
+def test_digits_are_not_mirrored_as_their_teacher_tells_them_from_their_mirror_images(
+    teacher: Path,
+) -> None:
+    about = context(teacher)
+    assert about.train is not None
+    assert "flip" not in harmless(load(teacher), about.train, about)
+
+
+def test_pictures_of_brightness_are_mirrored(tmp_path: Path) -> None:
+    model = ir.from_onnx_text(
+        """
+        <ir_version: 10, opset_import: ["": 21]>
+        bright (float[BATCH, 1, 8, 8] x) => (float[BATCH, 2] y)
+        <float[1, 2] w = {1, -1}, float[2] b = {-0.3, 0.3}>
+        {
+            p = GlobalAveragePool(x)
+            f = Flatten(p)
+            m = MatMul(f, w)
+            y = Add(m, b)
+        }
+        """
+    )
+    about = context(None)
+    assert about.train is not None
+    assert "flip" in harmless(model, about.train, about)
+
+
+def test_kappa_leaves_out_what_agrees_by_chance() -> None:
+    random = np.random.default_rng(0)
+    one = random.integers(0, 3, 4000)
+    assert kappa(one, one) == pytest.approx(1.0)
+    assert abs(kappa(one, random.permutation(one))) < 0.05
+    mostly = (random.random(4000) < 0.05).astype(np.int64)
+    assert abs(kappa(mostly, random.permutation(mostly))) < 0.05
+    assert kappa(np.zeros(5, np.int64), np.zeros(5, np.int64)) == 0.0
+    half = np.where(random.random(4000) < 0.5, one, (one + 1) % 3)
+    assert kappa(one, half) == pytest.approx(0.25, abs=0.05)
 
 
 def test_the_same_seed_gives_the_same_weights(teacher: Path) -> None:

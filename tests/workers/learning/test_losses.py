@@ -69,6 +69,14 @@ def test_errors_of_numbers_do_not_depend_on_their_unit(metric: str) -> None:
     assert torch.allclose(values[0], values[1], rtol=1e-4)
 
 
+def test_where_the_teacher_is_wrong_it_teaches_nothing() -> None:
+    scores, teacher = torch.randn(4, 3), torch.eye(3)[[0, 1, 2, 0]] * 5
+    right = torch.tensor([0, 1, 2, 1])
+    counted = losses.soft_targets(scores, teacher, 2.0, right)
+    first_three = losses.soft_targets(scores[:3], teacher[:3], 2.0)
+    assert torch.allclose(counted, first_three * 3 / 4)
+
+
 def test_soft_targets_are_the_divergence_at_a_temperature() -> None:
     student, teacher = scores(7, 4), scores(7, 4)
     p, q = (teacher / 3).softmax(-1), (student / 3).softmax(-1)

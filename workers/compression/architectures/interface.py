@@ -78,14 +78,6 @@ def refused(interface: Interface, name: str, wanted: str) -> StepFailed:
     return StepFailed(f"'{name}' reads {wanted}, and the model reads {found}: {_INSTEAD}.")
 
 
-def reductions(side: int, most: int = 5, least: int = 4) -> int:
-    """Return how often an image may be halved so that ``least`` pixels a side are left."""
-    count = 0
-    while count < most and side >> (count + 1) >= least:
-        count += 1
-    return count
-
-
 def is_ids(value: ir.Value) -> bool:
     """Return whether an input holds whole numbers."""
     return value.dtype in _INTEGERS

@@ -2,6 +2,7 @@
 
 import onnx_ir as ir
 
+from app.domain.layouts import blocks
 from workers.compression.architectures.images import begin
 from workers.compression.architectures.interface import Interface
 from workers.compression.architectures.network import Network, scaled
@@ -20,12 +21,13 @@ _STAGES = (
 
 def mobilenet_v2(interface: Interface, width: float, seed: int) -> ir.Model:
     """Build the network."""
-    net, x, channels, strides = begin(interface, "mobilenet_v2", seed, 5)
-    stem = scaled(32, width)
-    x, channels = net.conv(x, (channels, stem), 3, next(strides), act="Clip"), stem
-    for expansion, wish, blocks, halves in _STAGES:
-        for block in range(blocks):
-            stride = next(strides) if halves and block == 0 else 1
+    start = begin(interface, "mobilenet_v2", seed)
+    net, stem = start.net, scaled(32, width)
+    x = net.conv(start.image, (start.channels, stem), 3, next(start.strides), act="Clip")
+    channels = stem
+    for expansion, wish, usual, halves in _STAGES:
+        for block in range(blocks(usual, start.side)):
+            stride = next(start.strides) if halves and block == 0 else 1
             x = _block(net, x, (channels, scaled(wish, width)), expansion, stride)
             channels = scaled(wish, width)
     last = scaled(1280, min(width, 1.0))

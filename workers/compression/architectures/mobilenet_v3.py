@@ -24,11 +24,12 @@ _BLOCKS = (
 
 def mobilenet_v3(interface: Interface, width: float, seed: int) -> ir.Model:
     """Build the network."""
-    net, x, channels, strides = begin(interface, "mobilenet_v3", seed, 5)
-    stem = scaled(16, width)
-    x, channels = net.conv(x, (channels, stem), 3, next(strides), act="HardSwish"), stem
+    start = begin(interface, "mobilenet_v3", seed)
+    net, stem = start.net, scaled(16, width)
+    x = net.conv(start.image, (start.channels, stem), 3, next(start.strides), act="HardSwish")
+    channels = stem
     for kernel, wide, wish, weighs, act, halves in _BLOCKS:
-        stride = next(strides) if halves else 1
+        stride = next(start.strides) if halves else 1
         written, y = scaled(wish, width), x
         expanded = scaled(wide, width)
         if expanded != channels:

@@ -2,6 +2,7 @@
 
 import onnx_ir as ir
 
+from app.domain.layouts import blocks
 from workers.compression.architectures.images import begin
 from workers.compression.architectures.interface import Interface
 from workers.compression.architectures.network import Network, scaled
@@ -11,17 +12,16 @@ _BLOCKS = 3
 
 
 def resnet_cifar(interface: Interface, width: float, seed: int) -> ir.Model:
-    """Build the network. Images of more than 64 pixels are halved at its start too."""
-    net, x, channels, strides = begin(interface, "resnet_cifar", seed, 4)
+    """Build the network; larger images are halved at its start too."""
+    start = begin(interface, "resnet_cifar", seed)
+    net, strides, stem = start.net, start.strides, scaled(_STAGES[0], width)
     first, second = next(strides), next(strides)
-    stem = scaled(_STAGES[0], width)
-    halved = first == 2 and second == 2
-    x, channels = net.conv(x, (channels, stem), 3, 2 if halved else 1), stem
-    if halved:
+    x, channels = net.conv(start.image, (start.channels, stem), 3, first), stem
+    if second == 2:
         x = net.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
     for stage, wish in enumerate(_STAGES):
         written = scaled(wish, width)
-        for block in range(_BLOCKS):
+        for block in range(blocks(_BLOCKS, start.side)):
             stride = next(strides) if stage and block == 0 else 1
             x, channels = _block(net, x, (channels, written), stride), written
     return net.answer(net.pooled(x), channels, interface)

@@ -3,26 +3,28 @@
 import numpy as np
 import onnx_ir as ir
 
+from app.domain.layouts import blocks
 from workers.compression.architectures.images import begin
 from workers.compression.architectures.interface import Interface
 from workers.compression.architectures.network import Network, scaled
 
+_STEM = 24
 _STAGES = ((116, 4), (232, 8), (464, 4))
 """Channels, blocks."""
 
 
 def shufflenet_v2(interface: Interface, width: float, seed: int) -> ir.Model:
     """Build the network."""
-    net, x, channels, strides = begin(interface, "shufflenet_v2", seed, 5)
-    x, channels = net.conv(x, (channels, 24), 3, next(strides)), 24
-    stride = next(strides)
-    if stride == 2:
+    start = begin(interface, "shufflenet_v2", seed)
+    net = start.net
+    x, channels = net.conv(start.image, (start.channels, _STEM), 3, next(start.strides)), _STEM
+    if next(start.strides) == 2:
         x = net.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-    for wish, blocks in _STAGES:
+    for wish, usual in _STAGES:
         half = scaled(wish // 2, width, 2)
-        x = _first(net, x, (channels, half), next(strides))
+        x = _first(net, x, (channels, half), next(start.strides))
         channels = 2 * half
-        for _ in range(blocks - 1):
+        for _ in range(blocks(usual, start.side) - 1):
             x = _next(net, x, half)
     last = scaled(1024, min(width, 1.0))
     x = net.conv(x, (channels, last))

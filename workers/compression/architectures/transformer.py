@@ -7,12 +7,11 @@ so that any length can be read.
 import numpy as np
 import onnx_ir as ir
 
+from app.domain.layouts import picture_patch, sequence_patch
 from workers.compression.architectures.interface import Interface, image, is_ids, refused
 from workers.compression.architectures.network import Network, scaled
 
 _WIDTH, _BLOCKS, _HEADS = 128, 4, 4
-_PATCHES = 8
-"""Of an image a side."""
 _MASKED = -1e4
 
 
@@ -43,19 +42,31 @@ def _read(net: Network, interface: Interface, size: int) -> tuple[ir.Value, ir.V
     if single and len(shape) == 4:
         return _patches(net, interface, size), None
     if single and len(shape) == 3 and first.shape and isinstance(first.shape[2], int):
-        return net.linear(net.inputs[0], (shape[2], size), gain=1.0), None
+        return _places_together(net, (shape[1], shape[2]), size), None
     wanted = "one input of float32 [batch, length, features] or images, or token ids"
     raise refused(interface, "transformer", wanted)
 
 
 def _patches(net: Network, interface: Interface, size: int) -> ir.Value:
     _, channels, last, side = image(interface, "transformer")
-    patch = max(1, side // _PATCHES)
+    patch = picture_patch(side)
     x = net.op("Transpose", net.inputs[0], perm=[0, 3, 1, 2]) if last else net.inputs[0]
     shape = (size, channels, patch, patch)
     weight = net.weight(shape, channels * patch * patch, 1.0, "patch_weight")
     x = net.op("Conv", x, weight, strides=[patch, patch], kernel_shape=[patch, patch])
     x = net.op("Reshape", x, net.constant([0, size, -1], "shape"))
+    return net.op("Transpose", x, perm=[0, 2, 1])
+
+
+def _places_together(net: Network, shape: tuple[int, int], size: int) -> ir.Value:
+    """Return vectors for a sequence ``[N, length, features]``; long ones are read in patches."""
+    length, features = shape
+    patch = sequence_patch(length)
+    if patch == 1:
+        return net.linear(net.inputs[0], (features, size), gain=1.0)
+    x = net.op("Transpose", net.inputs[0], perm=[0, 2, 1])
+    weight = net.weight((size, features, patch), features * patch, 1.0, "patch_weight")
+    x = net.op("Conv", x, weight, strides=[patch], kernel_shape=[patch])
     return net.op("Transpose", x, perm=[0, 2, 1])
 
 

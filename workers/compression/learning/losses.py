@@ -82,7 +82,9 @@ def binary_cross_entropy(output: Tensor, classes: Tensor, *, probabilities: bool
     return F.binary_cross_entropy_with_logits(values, wanted)
 
 
-def soft_targets(scores: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+def soft_targets(
+    scores: Tensor, teacher: Tensor, temperature: float, classes: Tensor | None = None
+) -> Tensor:
     """Return the divergence of softened answers from the teacher's (Hinton et al. 2015).
 
     The Kullback-Leibler divergence of the student from the teacher, both at a temperature, times
@@ -92,10 +94,15 @@ def soft_targets(scores: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         scores: the student's logits ``[positions, C]``.
         teacher: the teacher's, of the same shape.
         temperature: divides both.
+        classes: ``[positions]``, the right ones; where they are given, positions at which the
+            teacher is wrong teach nothing (conditional teacher-student learning, Meng et al. 2019).
     """
     student = F.log_softmax(scores / temperature, dim=-1)
     wanted = F.log_softmax(teacher / temperature, dim=-1)
-    return F.kl_div(student, wanted, reduction="batchmean", log_target=True) * temperature**2
+    divergence = F.kl_div(student, wanted, reduction="none", log_target=True).sum(-1)
+    if classes is not None:
+        divergence = divergence * (teacher.argmax(-1) == classes)
+    return divergence.mean() * temperature**2
 
 
 def squared_error(output: Tensor, wanted: Tensor, scale: float = 1.0) -> Tensor:

@@ -53,7 +53,12 @@ def labels(name: str, output: Tensor, targets: Tensor, metric: Metric | None) ->
 
 
 def imitation(
-    outputs: Outputs, targets: Tensor | None, judged: str, temperature: float
+    outputs: Outputs,
+    targets: Tensor | None,
+    judged: str,
+    temperature: float,
+    *,
+    beside_labels: bool = False,
 ) -> list[Term]:
     """Return the losses of outputs against the teacher's: one for each that holds floats.
 
@@ -65,6 +70,8 @@ def imitation(
         targets: theirs.
         judged: the output that targets speak of.
         temperature: of softened targets.
+        beside_labels: whether the targets are learned as well; where the teacher contradicts them,
+            it is not imitated then.
 
     Raises:
         StepFailed: none holds floats.
@@ -78,7 +85,9 @@ def imitation(
             terms.append(_alike(name, losses.variance(output)))
         else:
             sums_to_one = losses.are_probabilities(output, axis)
-            terms.append(_softened(name, axis, temperature, probabilities=sums_to_one))
+            answered = None if targets is None else losses.class_axis(output.shape, targets.shape)
+            checked = beside_labels and name == judged and axis == answered
+            terms.append(_softened(name, axis, temperature, sums_to_one, checked=checked))
     if not terms:
         raise StepFailed("The model has no output of floats that could be imitated.")
     return terms
@@ -134,13 +143,14 @@ def _alike(name: str, scale: float) -> Term:
     return term
 
 
-def _softened(name: str, axis: int, temperature: float, *, probabilities: bool) -> Term:
-    def term(outputs: Outputs, teacher: Outputs, _targets: Tensor | None) -> Tensor:
-        return losses.soft_targets(
-            losses.logits(outputs[name], axis, probabilities=probabilities),
-            losses.logits(teacher[name], axis, probabilities=probabilities),
-            temperature,
-        )
+def _softened(
+    name: str, axis: int, temperature: float, probabilities: bool, *, checked: bool
+) -> Term:
+    def term(outputs: Outputs, teacher: Outputs, targets: Tensor | None) -> Tensor:
+        scores = losses.logits(outputs[name], axis, probabilities=probabilities)
+        wanted = losses.logits(teacher[name], axis, probabilities=probabilities)
+        classes = targets.reshape(-1).long() if checked and targets is not None else None
+        return losses.soft_targets(scores, wanted, temperature, classes)
 
     return term
 

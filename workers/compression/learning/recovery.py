@@ -83,12 +83,12 @@ def recover(
         raise StepFailed("Training needs a dataset: name one, or leave 'recover' out.")
     torch.set_num_threads(context.threads)  # sums depend on it
     executor = build(model).to(context.device)
-    feed = feed_for(model, executor, samples, context.device, wish.augment)
+    feed = feed_for(model, executor, samples, context.device, wish.augment or ())
     lent = None
     if not rates and constrain is None and _normalises(model, feed, wish, context):
         lent = Renormalised(model, feed)
         executor = build(lent.model).to(context.device)
-        feed = feed_for(model, executor, samples, context.device, wish.augment)
+        feed = feed_for(model, executor, samples, context.device, wish.augment or ())
     learner = lent.model if lent else model
     parameters = trained(learner, executor, rates or {})
     metric = quality.infer(samples.targets, context.evaluate.metric)

@@ -7,13 +7,13 @@ import onnx_ir as ir
 from app.domain.directory import model_file
 from app.domain.reports import LayerChange
 from app.domain.steps import Distill, Skipped
-from app.domain.steps.distill import Architecture, Derived, Uploaded
-from workers.compression.architectures import ARCHITECTURES, interface_of
+from app.domain.steps.distill import Derived, Uploaded
 from workers.compression.graph.load import load, weight_bytes
 from workers.compression.methods.distill import norms
+from workers.compression.methods.distill.build import build_student
+from workers.compression.methods.distill.defaults import resolved
 from workers.compression.methods.distill.derive import derive
 from workers.compression.methods.distill.learn import learn, runs
-from workers.compression.methods.distill.taps import shapes_of
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune.channels import changes
 from workers.compression.samples.context import Context
@@ -49,6 +49,7 @@ def distill(
         advance(_MAKING + (1 - _MAKING) * done)
 
     teacher = _teacher(model, parameters, context)
+    parameters = resolved(parameters, teacher, context)
     wish = parameters.student
     if isinstance(wish, Derived | Uploaded):
         student, skipped = _given(model, wish, context, making)
@@ -58,11 +59,9 @@ def distill(
         if isinstance(wish, Uploaded):
             layers = [_replaced(model, student, wish.model)]
         return Outcome(student, layers, skipped)
-    student = _built(teacher, wish, context)
+    student, name = build_student(teacher, wish, context)
     _learn_from_nothing(student, teacher, parameters, context, learning)
-    return Outcome(
-        student, [_replaced(model, student, f"{wish.architecture}, width {wish.width:g}")]
-    )
+    return Outcome(student, [_replaced(model, student, name)])
 
 
 def _given(
@@ -91,12 +90,6 @@ def _teacher(model: ir.Model, parameters: Distill, context: Context) -> ir.Model
         return _other(parameters.teacher, context)
     assert context.original is not None, "a context without the original cannot teach"
     return load(context.original)
-
-
-def _built(teacher: ir.Model, wish: Architecture, context: Context) -> ir.Model:
-    """Return an untrained network that reads and answers what the teacher does."""
-    interface = interface_of(teacher, shapes_of(teacher, context))
-    return ARCHITECTURES[wish.architecture](interface, wish.width, context.seed)
 
 
 def _learn_from_nothing(

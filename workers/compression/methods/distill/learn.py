@@ -62,9 +62,11 @@ def learn(
         metric=quality.infer(feed.samples.targets, context.evaluate.metric),
         pairs=pairs,
         spatial=spatial,
+        labelled=_learns_classes(parameters, targets),
         seed=context.seed,
         device=context.device,
     )
+    assert parameters.losses is not None, "the step's defaults are filled in"
     terms = [(each.weight, term(each, known)) for each in parameters.losses]
     told = answers(master, feed)
 
@@ -85,6 +87,12 @@ def learn(
     write_back(pupil, student)
 
 
+def _learns_classes(parameters: Distill, targets: Tensor | None) -> bool:
+    """Return whether the labels are learned, and are classes."""
+    wanted = any(loss.kind == "labels" for loss in parameters.losses or [])
+    return wanted and targets is not None and not targets.is_floating_point()
+
+
 def runs(student: ir.Model, teacher: ir.Model, parameters: Distill, context: Context) -> Feed:
     """Return the training samples in runs that student and teacher take.
 
@@ -97,7 +105,7 @@ def runs(student: ir.Model, teacher: ir.Model, parameters: Distill, context: Con
     feeds = [
         feed_for(
             model, build(model).to(context.device), samples, context.device,
-            parameters.recover.augment,
+            parameters.recover.augment or (),
         )
         for model in (student, teacher)
     ]  # fmt: skip
@@ -108,7 +116,7 @@ def _pairs(
     student: ir.Model, teacher: ir.Model, parameters: Distill, context: Context
 ) -> tuple[list[Pair], list[Pair]]:
     """Return the layers to compare: any, and those with places; none where no loss asks."""
-    if not _INSIDE.intersection(loss.kind for loss in parameters.losses):
+    if not _INSIDE.intersection(loss.kind for loss in parameters.losses or []):
         return [], []
     mine, theirs = (taps(model, shapes_of(model, context)) for model in (student, teacher))
     return match(mine, theirs), match(mine, theirs, spatial=True)

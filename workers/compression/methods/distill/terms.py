@@ -28,6 +28,8 @@ class Known:
     metric: Metric | None
     pairs: Sequence[Pair]
     spatial: Sequence[Pair]
+    labelled: bool
+    """Whether the targets are learned as classes."""
     seed: int
     device: str
     projections: dict[str, nn.Parameter] = field(default_factory=dict)
@@ -46,7 +48,9 @@ def term(loss: DistillLoss, known: Known) -> Term:
 
 def _soft_targets(loss: DistillLoss, known: Known) -> Term:
     answers = {name: known.outputs[name] for name in known.answers}
-    imitated = objectives.imitation(answers, known.targets, known.judged, loss.temperature)
+    imitated = objectives.imitation(
+        answers, known.targets, known.judged, loss.temperature, beside_labels=known.labelled
+    )
     return objectives.mean(imitated)
 
 
