@@ -99,6 +99,33 @@ def require_match(dataset: DatasetDescription, inputs: list[TensorSpec]) -> None
         raise DatasetMismatch(" ".join(found))
 
 
+def class_mismatch(dataset: DatasetDescription, other: DatasetDescription) -> str | None:
+    """Say why two datasets do not count their classes alike; None where nothing speaks against it.
+
+    Classes are numbered by the sorted names of their folders, so a folder that one dataset lacks
+    moves the numbers of those after it.
+    """
+    ours, theirs = (_class_names(each) for each in (dataset, other))
+    if ours is None or theirs is None or ours == theirs:
+        return None
+    shown = ", ".join(sorted(set(ours) ^ set(theirs))[:20])
+    return (
+        "The dataset to judge on and the job's have other class folders, so their classes have"
+        f" other numbers; these are in one of them alone: {shown}. Upload it with the same folders."
+    )
+
+
+def require_same_classes(dataset: DatasetDescription, other: DatasetDescription) -> None:
+    """Raise DatasetMismatch unless two datasets count their classes alike."""
+    if reason := class_mismatch(dataset, other):
+        raise DatasetMismatch(reason)
+
+
+def _class_names(dataset: DatasetDescription) -> list[str] | None:
+    classes = dataset.targets.classes if dataset.targets else None
+    return classes if isinstance(classes, list) else None
+
+
 def _image_mismatches(inputs: list[TensorSpec]) -> list[str]:
     if len(inputs) != 1:
         return [f"Images feed a model with one input; this one has {len(inputs)}. Upload an .npz."]

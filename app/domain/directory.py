@@ -7,6 +7,8 @@
     models/<id>.onnx other models that steps name, in normal form
     dataset          the uploaded dataset's bytes
     data/*.npy       its arrays, fitted to the model's inputs; made by the engine
+    evaluate-dataset, evaluate-data/*.npy   likewise the dataset that the result is judged on,
+                     where ``evaluate.dataset`` names one
     steps/01-quantize/{graph.onnx,report.json,checkpoint/*.npz}
     artifacts/       what the user downloads
     events.jsonl     one EngineEvent a line, appended
@@ -37,6 +39,8 @@ MODEL = "model.onnx"
 MODELS = "models"
 DATASET = "dataset"
 DATA = "data"
+EVALUATE_DATASET = "evaluate-dataset"
+EVALUATE_DATA = "evaluate-data"
 STEPS = "steps"
 ARTIFACTS = "artifacts"
 EVENTS = "events.jsonl"
@@ -94,6 +98,8 @@ class Compress(_Order):
     deliver: list[TargetName] = ["onnx"]
     seed: int = 0
     images: ImageOptions = ImageOptions()
+    evaluate_images: ImageOptions = ImageOptions()
+    """Of the dataset that ``evaluate.dataset`` names."""
     threads: int | None = None
     """Threads to compute and measure with; None leaves it to the runtime's default."""
     model_sha256: str | None = None
@@ -101,6 +107,7 @@ class Compress(_Order):
     model_size_bytes: int | None = None
     """Of the upload: the baseline's size."""
     dataset_sha256: str | None = None
+    evaluate_dataset_sha256: str | None = None
 
 
 class Describe(_Order):

@@ -17,6 +17,9 @@ FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_STEPS = 16
 MINUTES_PER_WEEK = 7 * 24 * 60
 
+EVALUATE_DATASET_POINTER = "#/evaluate/dataset"
+"""The JSON pointer to the dataset of its own that a job is judged on."""
+
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -27,7 +30,7 @@ class Asked(BaseModel):
 
 
 class Evaluate(Asked):
-    """How quality is measured on the held-out split."""
+    """How quality is measured, on samples that no step sees."""
 
     metric: Metric | None = Field(
         default=None,
@@ -37,6 +40,12 @@ class Evaluate(Asked):
         default=None,
         max_length=512,
         description="The output that targets speak of. Default: the first.",
+    )
+    dataset: str | None = Field(
+        default=None,
+        max_length=64,
+        description="A dataset of its own to judge on; the job's dataset then trains and calibrates"
+        " as a whole. Default: a part of the job's dataset is held out.",
     )
 
 
@@ -108,9 +117,19 @@ class JobRequest(Asked):
         return self
 
     @property
-    def other_models(self) -> frozenset[str]:
-        """The ids of the models that steps read besides the job's."""
-        return frozenset(other for step in self.steps or () for other in step.other_models.values())
+    def datasets(self) -> dict[str, str]:
+        """The ids of the datasets that the job reads, by the JSON pointer to their place."""
+        named = {"#/dataset": self.dataset, EVALUATE_DATASET_POINTER: self.evaluate.dataset}
+        return {pointer: dataset for pointer, dataset in named.items() if dataset is not None}
+
+    @property
+    def other_models(self) -> dict[str, str]:
+        """The ids of the models that steps read besides the job's, by JSON pointer."""
+        return {
+            f"#/steps/{index}/{place}": other
+            for index, step in enumerate(self.steps or ())
+            for place, other in step.other_models.items()
+        }
 
 
 class Usage(BaseModel):

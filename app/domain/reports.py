@@ -107,8 +107,10 @@ class Evaluation(Frozen):
     metric: Metric | None
     split: Literal["held_out", "synthetic"]
     """``synthetic``: there was no dataset; seeded random inputs give fidelity and latency only."""
+    dataset: str | None = None
+    """The dataset that ``evaluate.dataset`` named; null: a part of the job's was held out."""
     indices: list[int]
-    """The dataset's samples that were held out."""
+    """The samples of that dataset that were judged on; no step has seen them."""
     threads: int
     runtime: str
     """Such as ``onnxruntime 1.32.0, CPUExecutionProvider``."""
@@ -132,6 +134,7 @@ class Manifest(Frozen):
 
     model_sha256: str
     dataset_sha256: str | None
+    evaluate_dataset_sha256: str | None = None
     steps: list[dict[str, Any]]
     evaluate: dict[str, Any]
     require: dict[str, Any]

@@ -5,7 +5,14 @@ from collections.abc import Iterable
 from sqlalchemy.orm import Session
 
 from app.domain import ids
-from app.domain.jobs import FINISHED, Job, JobRequest, MadeWebhook, SubmittedJob
+from app.domain.jobs import (
+    EVALUATE_DATASET_POINTER,
+    FINISHED,
+    Job,
+    JobRequest,
+    MadeWebhook,
+    SubmittedJob,
+)
 from app.domain.plans import Plan
 from app.domain.problems import Conflict, FieldError, Invalid, NotFound, TooManyRequests
 from app.domain.reports import JobReport
@@ -108,9 +115,11 @@ def retry(session: Session, tenant: str, job_id: str) -> Job:
         raise Conflict(f"The job is {row.status}: only a failed or cancelled one can be retried.")
     if lookup.find(session, ModelRow, tenant, row.model_id, "keep") is None:
         raise Conflict("The job's model was deleted: upload it again and submit a new job.")
-    if row.dataset_id and lookup.find(session, DatasetRow, tenant, row.dataset_id, "keep") is None:
-        raise Conflict("The job's dataset was deleted: upload it again and submit a new job.")
-    for other in JobRequest.model_validate(row.request).other_models:
+    request = JobRequest.model_validate(row.request)
+    for dataset in request.datasets.values():
+        if lookup.find(session, DatasetRow, tenant, dataset, "keep") is None:
+            raise Conflict(f"Dataset {dataset} was deleted: upload it again and submit a new job.")
+    for other in request.other_models.values():
         if lookup.find(session, ModelRow, tenant, other, "keep") is None:
             raise Conflict(f"Model {other} was deleted: upload it again and submit a new job.")
     transitions.retry(session, row)
@@ -194,40 +203,47 @@ def artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:
 
 def _inputs(session: Session, tenant: str, request: JobRequest) -> plans.Inputs:
     """Look up what the request names, and keep it from being deleted until commit."""
-    model = lookup.find(session, ModelRow, tenant, request.model, "keep")
-    dataset = None
-    if request.dataset is not None:
-        dataset = lookup.find(session, DatasetRow, tenant, request.dataset, "keep")
-    others = [
-        (f"#/steps/{index}/{place}", other, lookup.find(session, ModelRow, tenant, other, "keep"))
-        for index, step in enumerate(request.steps or ())
-        for place, other in step.other_models.items()
-    ]
+    named_models = {"#/model": request.model, **request.other_models}
+    model_rows = {
+        pointer: lookup.find(session, ModelRow, tenant, named, "keep")
+        for pointer, named in named_models.items()
+    }
+    dataset_rows = {
+        pointer: lookup.find(session, DatasetRow, tenant, named, "keep")
+        for pointer, named in request.datasets.items()
+    }
     unknown = [
-        FieldError(pointer=pointer, detail=f"There is no {kind} {named!r}.")
-        for kind, pointer, named, found in (
-            ("model", "#/model", request.model, model),
-            ("dataset", "#/dataset", request.dataset, dataset),
-            *(("model", *other) for other in others),
+        FieldError(pointer=pointer, detail=f"There is no {kind} {named[pointer]!r}.")
+        for kind, named, rows in (
+            ("model", named_models, model_rows),
+            ("dataset", request.datasets, dataset_rows),
         )
-        if named is not None and found is None
+        for pointer, row in rows.items()
+        if row is None
     ]
-    if model is None or unknown:
+    if unknown:
         raise Invalid(" ".join(fault.detail for fault in unknown), errors=unknown)
+    others = {
+        pointer: _upload(row, models.described(row)) for pointer, row in model_rows.items() if row
+    }
+    data = {
+        pointer: _upload(row, datasets.described(row))
+        for pointer, row in dataset_rows.items()
+        if row
+    }
     return plans.Inputs(
-        model=plans.Upload(model.id, model.size_bytes, _rejected(model), models.described(model)),
-        dataset=None
-        if dataset is None
-        else plans.Upload(
-            dataset.id, dataset.size_bytes, _rejected(dataset), datasets.described(dataset)
-        ),
+        model=others.pop("#/model"),
+        dataset=data.get("#/dataset"),
+        evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
         targets=targets.deliverable(session),
-        others={
-            pointer: plans.Upload(row.id, row.size_bytes, _rejected(row), models.described(row))
-            for pointer, _, row in others
-            if row is not None
-        },
+        others=others,
     )
+
+
+def _upload(
+    row: ModelRow | DatasetRow, description: plans.Description | None
+) -> plans.Upload[plans.Description]:
+    return plans.Upload(row.id, row.sha256, row.size_bytes, _rejected(row), description)
 
 
 def _unknown(job_id: str) -> NotFound:

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from app.domain.datasets import DatasetDescription, mismatches
-from app.domain.jobs import JobRequest
+from app.domain.datasets import DatasetDescription, class_mismatch, mismatches
+from app.domain.jobs import EVALUATE_DATASET_POINTER, JobRequest
 from app.domain.models import ModelDescription, TensorSpec
 from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
 from app.domain.problems import DatasetMismatch, FieldError, Invalid, NotAvailable, Problem
@@ -22,6 +22,7 @@ class Upload(Generic[Description]):
     """What is known of a model or dataset at this moment."""
 
     id: str
+    sha256: str
     size_bytes: int
     rejected: str | None
     """Why inspection rejected it."""
@@ -35,10 +36,23 @@ class Inputs:
 
     model: Upload[ModelDescription]
     dataset: Upload[DatasetDescription] | None
+    evaluate_dataset: Upload[DatasetDescription] | None
+    """What the result is judged on, where the request names a dataset for that."""
     targets: frozenset[str]
     """Output formats that a worker announced."""
     others: Mapping[str, Upload[ModelDescription]] = field(default_factory=dict)
     """Models that steps name, by the pointer to where."""
+
+    @property
+    def datasets(self) -> dict[str, Upload[DatasetDescription]]:
+        """The datasets that the request names, by the pointer to where."""
+        named = {"#/dataset": self.dataset, EVALUATE_DATASET_POINTER: self.evaluate_dataset}
+        return {pointer: upload for pointer, upload in named.items() if upload is not None}
+
+    @property
+    def judged(self) -> Upload[DatasetDescription] | None:
+        """The dataset whose samples, or a part of them, the result is judged on."""
+        return self.evaluate_dataset or self.dataset
 
 
 @dataclass(frozen=True)
@@ -94,16 +108,33 @@ def _faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
 
 
 def _upload_faults(inputs: Inputs) -> Iterator[Fault]:
-    model, dataset = inputs.model, inputs.dataset
+    model = inputs.model
     if model.rejected:
         yield Fault(Invalid, "#/model", f"The model was rejected: {model.rejected}")
-    if dataset is None:
+    for pointer, dataset in inputs.datasets.items():
+        if dataset.rejected:
+            yield Fault(Invalid, pointer, f"The dataset was rejected: {dataset.rejected}")
+        if model.description and dataset.description:
+            for reason in mismatches(dataset.description, model.description.inputs):
+                yield Fault(DatasetMismatch, pointer, reason)
+    yield from _judging_faults(inputs)
+
+
+def _judging_faults(inputs: Inputs) -> Iterator[Fault]:
+    """Say why the dataset to judge on cannot stand beside the job's."""
+    dataset, judged = inputs.dataset, inputs.evaluate_dataset
+    if dataset is None or judged is None:
         return
-    if dataset.rejected:
-        yield Fault(Invalid, "#/dataset", f"The dataset was rejected: {dataset.rejected}")
-    if model.description and dataset.description:
-        for reason in mismatches(dataset.description, model.description.inputs):
-            yield Fault(DatasetMismatch, "#/dataset", reason)
+    if dataset.sha256 == judged.sha256:
+        reason = (
+            "The dataset to judge on is the job's own, which trains and calibrates: name another"
+            " with samples that are not in it, or leave it out to hold a part of the job's out."
+        )
+        yield Fault(Invalid, EVALUATE_DATASET_POINTER, reason)
+    elif dataset.description and judged.description:
+        unlike = class_mismatch(judged.description, dataset.description)
+        if unlike is not None:
+            yield Fault(DatasetMismatch, EVALUATE_DATASET_POINTER, unlike)
 
 
 def _step_faults(steps: Sequence[Step], inputs: Inputs) -> Iterator[Fault]:
@@ -181,7 +212,7 @@ def _obstacle(model: ModelDescription | None) -> str | None:
 
 def _evaluation_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     metric, output = request.evaluate.metric, request.evaluate.output
-    dataset = inputs.dataset
+    dataset = inputs.judged
     if metric is not None and dataset is None:
         reason = f"The metric '{metric}' needs a dataset with targets: name one, or no metric."
         yield Fault(Invalid, "#/evaluate/metric", reason)
@@ -201,13 +232,15 @@ def _evaluation_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
 def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
     if inputs.model.description is None and not inputs.model.rejected:
         yield "The model is still being inspected: nothing could be checked against it."
-    if inputs.dataset is None:
+    judged = inputs.judged
+    if judged is None:
         yield "Without a dataset the result is compared with the original on random inputs alone."
-    elif inputs.dataset.description is None and not inputs.dataset.rejected:
-        yield "The dataset is still being inspected: nothing could be checked against it."
-    elif inputs.dataset.description and inputs.dataset.description.targets is None:
+    elif judged.description and judged.description.targets is None:
         yield "The dataset has no targets: quality is agreement with the original model."
-    if request.require.max_quality_drop is not None and inputs.dataset is None:
+    for dataset in inputs.datasets.values():
+        if dataset.description is None and not dataset.rejected:
+            yield f"Dataset {dataset.id} is still being inspected: it could not be checked."
+    if request.require.max_quality_drop is not None and judged is None:
         yield "Without a dataset 'max_quality_drop' bounds the drop of agreement on random inputs."
 
 

@@ -11,7 +11,7 @@ from app.blobs import Blob
 from app.domain.datasets import DatasetDescription
 from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
-from app.store import blob_rows, leases
+from app.store import blob_rows, leases, named
 from app.store.tables import DatasetRow, JobRow, ModelRow
 
 UploadRow = ModelRow | DatasetRow
@@ -129,9 +129,9 @@ def _settle(
     row.description = description.model_dump(mode="json") if description else None
     release(row)
     session.flush()
-    column = JobRow.model_id if isinstance(row, ModelRow) else JobRow.dataset_id
+    reads = named.reads_model if isinstance(row, ModelRow) else named.reads_dataset
     return session.scalars(
-        select(JobRow.id).where(JobRow.status == "queued", column == row.id).limit(1000)
+        select(JobRow.id).where(JobRow.status == "queued", reads(row.id)).limit(1000)
     ).all()
 
 

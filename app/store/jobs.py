@@ -12,7 +12,6 @@ from sqlalchemy import (
     bindparam,
     func,
     literal_column,
-    or_,
     select,
     text,
     tuple_,
@@ -20,12 +19,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.orm import Session
 
+from app.store import named
 from app.store.tables import ArtifactRow, JobRow, Json, StepRow
-
-_NAMES_MODEL: ColumnElement[str] = literal_column(
-    "'$.steps[*] ? (@.teacher == $id || @.student.model == $id)'::jsonpath"
-)
-"""Finds the steps of a request that read another model."""
 
 _ACTIVE: ColumnElement[bool] = JobRow.status.in_(["queued", "running"])
 
@@ -71,17 +66,13 @@ def active(session: Session, tenant: str) -> int:
 
 def using_model(session: Session, model_id: str) -> str | None:
     """Return the id of a queued or running job that uses the model, if any."""
-    named = func.jsonb_path_exists(
-        JobRow.request, _NAMES_MODEL, func.jsonb_build_object("id", model_id)
-    )
-    uses = or_(JobRow.model_id == model_id, named)
-    return session.scalar(select(JobRow.id).where(uses, _ACTIVE).limit(1))
+    return session.scalar(select(JobRow.id).where(named.reads_model(model_id), _ACTIVE).limit(1))
 
 
 def using_dataset(session: Session, dataset_id: str) -> str | None:
     """Return the id of a queued or running job that uses the dataset, if any."""
-    query = select(JobRow.id).where(JobRow.dataset_id == dataset_id, _ACTIVE).limit(1)
-    return session.scalar(query)
+    uses = named.reads_dataset(dataset_id)
+    return session.scalar(select(JobRow.id).where(uses, _ACTIVE).limit(1))
 
 
 def of_tenant(

@@ -3,21 +3,30 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy.orm import Session
 
 from app.blobs import Blob
 from app.domain import ids
-from app.domain.datasets import DatasetDescription, require_match
+from app.domain.datasets import DatasetDescription, require_match, require_same_classes
 from app.domain.directory import FinishedStep
 from app.domain.events import Log, MetricValue, Progress
-from app.domain.jobs import JobRequest, Usage
+from app.domain.jobs import EVALUATE_DATASET_POINTER, JobRequest, Usage
 from app.domain.models import ModelDescription
 from app.domain.problems import NotFound, Problem, ProblemDetails
 from app.domain.reports import Report
 from app.domain.targets import TargetName
-from app.store import blob_rows, events, leases, transitions
+from app.store import blob_rows, events, leases, named, transitions
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow
+
+
+@dataclass(frozen=True)
+class ClaimedDataset:
+    """A dataset that a run reads."""
+
+    sha256: str
+    images: dict[str, object]
+    """How its images are normalised."""
 
 
 @dataclass(frozen=True)
@@ -35,22 +44,18 @@ class Claim:
     graph_sha256: str
     others: dict[str, str]
     """Other models that steps name: the SHA-256 of each one's graph in normal form, by id."""
-    dataset_sha256: str | None
-    images: dict[str, object]
+    dataset: ClaimedDataset | None
+    evaluate_dataset: ClaimedDataset | None
+    """What the result is judged on, where the request names a dataset for that."""
     steps: tuple[tuple[str, FinishedStep], ...]
     """Those that are finished, in order: the graph's SHA-256, and what the step did."""
     seconds_left: float
 
 
 def waiting() -> ColumnElement[bool]:
-    """Select jobs that may start now: queued, due, and neither upload is being inspected."""
-    model, dataset = aliased(ModelRow), aliased(DatasetRow)
-    return (
-        (JobRow.status == "queued")
-        & (JobRow.not_before <= func.now())
-        & ~exists().where(model.id == JobRow.model_id, model.status == "inspecting")
-        & ~exists().where(dataset.id == JobRow.dataset_id, dataset.status == "inspecting")
-    )
+    """Select jobs that may start now: queued, due, and nothing that they read is inspected."""
+    due = (JobRow.status == "queued") & (JobRow.not_before <= func.now())
+    return due & named.uploads_inspected()
 
 
 def next_waiting(session: Session, limit: int) -> Sequence[str]:
@@ -80,10 +85,13 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         transitions.finish(session, job, "cancelled")
         return None
     model = session.get(ModelRow, job.model_id)
-    dataset = session.get(DatasetRow, job.dataset_id) if job.dataset_id else None
     request = JobRequest.model_validate(job.request)
-    others = {other: session.get(ModelRow, other) for other in request.other_models}
-    problem = _unusable(job, model, dataset) or _missing(others)
+    datasets = {
+        pointer: session.get(DatasetRow, dataset_id)
+        for pointer, dataset_id in request.datasets.items()
+    }
+    others = {other: session.get(ModelRow, other) for other in request.other_models.values()}
+    problem = _unusable(request, model, datasets) or _missing(others)
     if problem is not None:
         transitions.finish(session, job, "failed", problem)
         return None
@@ -107,8 +115,8 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         onnx_sha256=model.onnx_sha256,
         graph_sha256=model.graph_sha256,
         others={other: str(row.graph_sha256) for other, row in others.items() if row is not None},
-        dataset_sha256=dataset.sha256 if dataset else None,
-        images=dataset.images if dataset else {},
+        dataset=_claimed(datasets.get("#/dataset")),
+        evaluate_dataset=_claimed(datasets.get(EVALUATE_DATASET_POINTER)),
         steps=tuple(
             (step.graph_sha256, FinishedStep.model_validate(step.finished))
             for index, step in enumerate(finished)
@@ -124,21 +132,33 @@ def put_off(session: Session, job_id: str, seconds: float) -> None:
     session.execute(update(JobRow).where(JobRow.id == job_id, waiting()).values(later))
 
 
+def _claimed(row: DatasetRow | None) -> ClaimedDataset | None:
+    return None if row is None else ClaimedDataset(row.sha256, row.images)
+
+
 def _unusable(
-    job: JobRow, model: ModelRow | None, dataset: DatasetRow | None
+    request: JobRequest, model: ModelRow | None, datasets: Mapping[str, DatasetRow | None]
 ) -> Problem | ProblemDetails | None:
     """Return why a job cannot start, as the problem that it fails with."""
-    for row, named in ((model, job.model_id), (dataset, job.dataset_id)):
-        if named and row is None:
-            return NotFound(f"{named} was deleted before the job started.")
-        if row is not None and row.status == "rejected":
+    rows = {"#/model": model, **datasets}
+    ids_ = {"#/model": request.model, **request.datasets}
+    for pointer, row in rows.items():
+        if row is None:
+            return NotFound(f"{ids_[pointer]} was deleted before the job started.")
+        if row.status == "rejected":
             return ProblemDetails.model_validate(row.problem)
-    if model is not None and dataset is not None:
-        inputs = ModelDescription.model_validate(model.description).inputs
-        try:
-            require_match(DatasetDescription.model_validate(dataset.description), inputs)
-        except Problem as problem:
-            return problem
+    assert model is not None, "a missing model was refused"
+    inputs = ModelDescription.model_validate(model.description).inputs
+    described = [
+        DatasetDescription.model_validate(row.description) for row in datasets.values() if row
+    ]
+    try:
+        for dataset in described:
+            require_match(dataset, inputs)
+        if len(described) == 2:
+            require_same_classes(*described)
+    except Problem as problem:
+        return problem
     return None
 
 

@@ -125,9 +125,9 @@ class Service:
             row.problem = InvalidModel("It has no nodes.").details().model_dump(mode="json")
         return model
 
-    def dataset(self, **changes: Any) -> str:
+    def dataset(self, content: bytes = b"a dataset" * 20, **changes: Any) -> str:
         """Upload a dataset and let it be found ready."""
-        answer = self.http.post("/v1/datasets", content=b"a dataset" * 20)
+        answer = self.http.post("/v1/datasets", content=content)
         assert answer.status_code == 201, answer.text
         with self.store.begin() as session:
             row = session.get_one(DatasetRow, answer.json()["id"])

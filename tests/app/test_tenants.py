@@ -52,6 +52,10 @@ def _distilled(**parameters: Any) -> dict[str, Any]:
 IN_A_BODY: dict[str, tuple[str, Callable[["Acme"], dict[str, Any]]]] = {
     "JobRequest.model": ("#/model", lambda acme: {"model": acme.ids["model_id"][0]}),
     "JobRequest.dataset": ("#/dataset", lambda acme: {"dataset": acme.ids["dataset_id"][0]}),
+    "Evaluate.dataset": (
+        "#/evaluate/dataset",
+        lambda acme: {"evaluate": {"dataset": acme.ids["dataset_id"][0]}},
+    ),
     "Uploaded.model": (
         "#/steps/0/student/model",
         lambda acme: _distilled(student={"model": acme.ids["model_id"][0]}),

@@ -1,13 +1,13 @@
 """From a job directory to a measured artifact: intake, steps, delivery, evaluation, report."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from app.domain.datasets import DatasetDescription
 from app.domain.directory import (
     ARTIFACTS,
     DATASET,
+    EVALUATE_DATASET,
     GRAPH,
     MODEL,
     ORIGINAL,
@@ -18,36 +18,23 @@ from app.domain.directory import (
     Result,
     step_directory,
 )
-from app.domain.models import ModelDescription
-from app.domain.problems import InvalidModel, NotAvailable
+from app.domain.jobs import Evaluate
+from app.domain.problems import NotAvailable
 from app.domain.reports import Manifest, Measures, Quality, Report, StepReport
 from app.domain.steps import Step
-from workers.compression import steps
+from workers.compression import inputs, steps
 from workers.compression.events import Events
 from workers.compression.files import sha256
 from workers.compression.graph.load import load
-from workers.compression.graph.shapes import inputs_of
-from workers.compression.intake.datasets import Data, fit_dataset
-from workers.compression.intake.inspect import inspect_model, spec
-from workers.compression.measure import evaluation, machine, synthetic, verdict
-from workers.compression.measure.evaluation import Ground, Measured
+from workers.compression.inputs import Inputs
+from workers.compression.measure import evaluation, machine, verdict
+from workers.compression.measure.evaluation import Measured
 from workers.compression.measure.memory import Prober
 from workers.compression.samples.context import Context, Samples
-from workers.compression.samples.split import split
 from workers.compression.targets import TARGETS
 
 _STEPS_START, _STEPS_STOP = 0.05, 0.6
 _MOST_UNSEEN = 2_000
-
-
-@dataclass(frozen=True)
-class _Intake:
-    """What the steps and the evaluation work on."""
-
-    train: Samples | None
-    ground: Ground
-    model: ModelDescription | None
-    dataset: DatasetDescription | None
 
 
 def compress(directory: Path, order: Compress, events: Events, prober: Prober | None) -> Result:
@@ -64,7 +51,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     """
     if missing := [name for name in order.deliver if name not in TARGETS]:
         raise NotAvailable(f"This deployment cannot deliver {', '.join(missing)}: use 'onnx'.")
-    taken = _take_in(directory, order, events)
+    taken = inputs.read(directory, order, events)
     context = Context(
         train=taken.train,
         seed=order.seed,
@@ -73,7 +60,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         original=directory / MODEL,
         models=directory,
         device=machine.torch_device(),
-        evaluate=order.evaluate,
+        evaluate=_wish(order, taken.train),
         unseen=_unseen(directory / MODEL, order, taken),
         max_quality_drop=order.require.max_quality_drop,
         apart=prober,
@@ -104,37 +91,14 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     )
 
 
-def _take_in(directory: Path, order: Compress, events: Events) -> _Intake:
-    """Make sure of the graph and its data; by hand, from the upload itself."""
-    events.progress(0.01, "reading the model")
-    description = None
-    if not (directory / MODEL).exists():
-        if not (directory / UPLOAD).exists():
-            raise InvalidModel(f"Put the model into the directory as '{UPLOAD}'.")
-        description = inspect_model(directory / UPLOAD, directory)
-    threads = order.threads or machine.default_threads()
-    data = _data(directory, order, events)
-    if data is None:
-        samples = synthetic.draw(directory / ORIGINAL, order.seed)
-        return _Intake(None, Ground(samples, synthetic=True, threads=threads), description, None)
-    parts = split(len(data), data.targets, order.seed)
-    train = Samples(data.inputs, data.targets, parts.train.tolist())
-    held_out = train.take(parts.held_out.tolist())
-    ground = Ground(held_out, synthetic=False, threads=threads)
-    evaluation.require_run(directory / ORIGINAL, ground)
-    return _Intake(train, ground, description, data.description)
+def _wish(order: Compress, train: Samples | None) -> Evaluate:
+    """Return how steps judge what they look at: by the job's metric where there are targets."""
+    if train is None or train.targets is None:
+        return order.evaluate.model_copy(update={"metric": None})
+    return order.evaluate
 
 
-def _data(directory: Path, order: Compress, events: Events) -> Data | None:
-    """Return the dataset, fitted to the model's inputs; None without one."""
-    if not (directory / DATASET).exists():
-        return None
-    events.progress(0.02, "reading the dataset")
-    inputs = [spec(value) for value in inputs_of(load(directory / ORIGINAL))]
-    return fit_dataset(directory / DATASET, inputs, directory, order.images)
-
-
-def _unseen(original: Path, order: Compress, taken: _Intake) -> Quality | None:
+def _unseen(original: Path, order: Compress, taken: Inputs) -> Quality | None:
     """Return the one figure of the held-out samples that a training is told: the original's."""
     if taken.train is None or not any(step.needs.trainable for step in order.steps):
         return None
@@ -204,11 +168,11 @@ def _step_report(
 
 
 def _manifest(directory: Path, order: Compress, artifacts: list[Path]) -> Manifest:
-    dataset = directory / DATASET
-    data_sha256 = sha256(dataset) if dataset.exists() else None
     return Manifest(
         model_sha256=order.model_sha256 or sha256(_upload(directory)),
-        dataset_sha256=order.dataset_sha256 or data_sha256,
+        dataset_sha256=order.dataset_sha256 or _sha256(directory / DATASET),
+        evaluate_dataset_sha256=order.evaluate_dataset_sha256
+        or _sha256(directory / EVALUATE_DATASET),
         steps=[step.model_dump(mode="json") for step in order.steps],
         evaluate=order.evaluate.model_dump(mode="json"),
         require=order.require.model_dump(mode="json"),
@@ -218,6 +182,10 @@ def _manifest(directory: Path, order: Compress, artifacts: list[Path]) -> Manife
         machine=machine.machine(),
         artifacts={artifact.name: sha256(artifact) for artifact in artifacts},
     )
+
+
+def _sha256(path: Path) -> str | None:
+    return sha256(path) if path.exists() else None
 
 
 def _upload(directory: Path) -> Path:

@@ -21,6 +21,7 @@ from app.domain.datasets import ImageOptions
 from app.domain.directory import (
     ARTIFACTS,
     DATASET,
+    EVALUATE_DATASET,
     GRAPH,
     MODEL,
     ORDER,
@@ -162,8 +163,10 @@ class _Job:
             path = model_file(root, other)
             path.parent.mkdir(exist_ok=True)
             fetch(sha256, path)
-        if claimed.dataset_sha256:
-            fetch(claimed.dataset_sha256, root / DATASET)
+        if claimed.dataset is not None:
+            fetch(claimed.dataset.sha256, root / DATASET)
+        if claimed.evaluate_dataset is not None:
+            fetch(claimed.evaluate_dataset.sha256, root / EVALUATE_DATASET)
         for index, (sha256, finished) in enumerate(claimed.steps):
             step = step_directory(root, index, _method(claimed, index))
             step.mkdir(parents=True, exist_ok=True)
@@ -250,19 +253,25 @@ def _method(claimed: runs.Claim, index: int) -> str:
 
 
 def _order(worker: Worker, claimed: runs.Claim) -> Compress:
-    request = claimed.request
+    request, dataset, judged = claimed.request, claimed.dataset, claimed.evaluate_dataset
     return Compress(
         steps=request.steps or [],
         evaluate=request.evaluate,
         require=request.require,
         deliver=request.deliver,
         seed=request.seed,
-        images=ImageOptions.model_validate(claimed.images),
+        images=_images(dataset),
+        evaluate_images=_images(judged),
         threads=threads(worker.settings),
         model_sha256=claimed.model_sha256,
         model_size_bytes=claimed.model_size_bytes,
-        dataset_sha256=claimed.dataset_sha256,
+        dataset_sha256=dataset and dataset.sha256,
+        evaluate_dataset_sha256=judged and judged.sha256,
     )
+
+
+def _images(dataset: runs.ClaimedDataset | None) -> ImageOptions:
+    return ImageOptions.model_validate(dataset.images if dataset else {})
 
 
 def _nudge_deliveries(worker: Worker, job_id: str) -> None:

@@ -111,7 +111,7 @@ def digits_npz(
 
 @pytest.fixture
 def job(tmp_path: Path) -> Run:
-    """Run a job directory made of a model, perhaps a dataset, and the fields of an order."""
+    """Run a job directory made of a model, perhaps datasets, and the fields of an order."""
 
     def run(model: Path, *steps: dict[str, Any], data: Path | None = None, **order: Any) -> Result:
         directory = tmp_path / order.pop("name", "job")
@@ -119,6 +119,8 @@ def job(tmp_path: Path) -> Run:
         (directory / "upload").write_bytes(model.read_bytes())
         if data is not None:
             (directory / "dataset").write_bytes(data.read_bytes())
+        if (judged := order.pop("judged", None)) is not None:
+            (directory / "evaluate-dataset").write_bytes(judged.read_bytes())
         wish = {"kind": "compress", "steps": steps, "threads": 1} | order
         (directory / "job.json").write_text(json.dumps(wish))
         assert main(directory) == 0

@@ -35,6 +35,10 @@ class Ground:
     """Held out, or synthetic: then without targets."""
     synthetic: bool
     threads: int
+    dataset: str | None = None
+    """The id of the dataset that the samples are of; None where they are a part of the job's."""
+    shared: int = 0
+    """How many samples of that dataset are left out, for they are in the job's dataset too."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def evaluate(
         evaluation=Evaluation(
             metric=metric,
             split="synthetic" if ground.synthetic else "held_out",
+            dataset=ground.dataset,
             indices=[] if ground.synthetic else [int(i) for i in samples.indices],
             threads=ground.threads,
             runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
@@ -280,7 +285,17 @@ def _explain(metric: Metric | None, output: str, *, scored: bool, ground: Ground
     notes = [f"Agreement counts {count} of output '{output}'."]
     if ground.synthetic:
         notes.append("There is no dataset: inputs are random, so quality is unknown.")
-    elif metric is None:
+    elif ground.dataset is not None:
+        notes.append(f"All figures are on dataset {ground.dataset}, which no step has seen.")
+        if ground.shared:
+            notes.append(f"{ground.shared} of its samples are also in the job's: left out.")
+    else:
+        notes.append(
+            "The held-out samples are a part of the job's own dataset. If the original was trained"
+            " on them, its quality, and the result's, look better here than they are on new data:"
+            " to be sure, name a dataset of new samples in 'evaluate.dataset'."
+        )
+    if metric is None and not ground.synthetic:
         notes.append("The dataset has no targets, so quality is unknown.")
     notes.append(
         "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"

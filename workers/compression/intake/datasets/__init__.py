@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.datasets import DatasetDescription, ImageOptions, Targets, require_match
-from app.domain.directory import DATA
 from app.domain.models import TensorSpec
 from app.domain.problems import InvalidDataset
 from workers.compression.intake.datasets import images, npz, parquet
@@ -58,7 +57,7 @@ def inspect_dataset(upload: Path, limits: DatasetLimits | None = None) -> Datase
 def fit_dataset(
     upload: Path,
     inputs: Sequence[TensorSpec],
-    directory: Path,
+    folder: Path,
     options: ImageOptions | None = None,
     limits: DatasetLimits | None = None,
 ) -> Data:
@@ -67,7 +66,7 @@ def fit_dataset(
     Args:
         upload: the uploaded bytes.
         inputs: the model's inputs.
-        directory: of the job; the arrays are written to ``data/*.npy`` in it.
+        folder: where the arrays are written, an ``.npy`` each; made where it is not there.
         options: how images are normalised.
         limits: what the dataset may hold.
 
@@ -78,9 +77,8 @@ def fit_dataset(
     form, limits = _format(upload), limits or DatasetLimits()
     description = form.describe(upload, limits)
     require_match(description, list(inputs))
-    data = directory / DATA
-    data.mkdir(exist_ok=True)
-    fitted = form.arrays(upload, inputs, data, options or ImageOptions(), limits)
+    folder.mkdir(exist_ok=True)
+    fitted = form.arrays(upload, inputs, folder, options or ImageOptions(), limits)
     return Data(
         inputs={tensor.name: fitted[tensor.name] for tensor in inputs},
         targets=_targets(fitted.get("targets"), description.targets),

@@ -1,0 +1,39 @@
+"""Which uploads a job reads, as conditions in SQL: columns name two, its request the others."""
+
+from sqlalchemy import ColumnElement, exists, func, literal_column, or_
+from sqlalchemy.orm import aliased
+
+from app.store.tables import DatasetRow, JobRow, ModelRow
+
+_OTHER_MODELS: ColumnElement[str] = literal_column(
+    "'$.steps[*] ? (@.teacher == $id || @.student.model == $id)'::jsonpath"
+)
+"""Finds the steps of a request that read another model."""
+
+
+def reads_model(model_id: str) -> ColumnElement[bool]:
+    """Select the jobs that read a model."""
+    named = func.jsonb_path_exists(
+        JobRow.request, _OTHER_MODELS, func.jsonb_build_object("id", model_id)
+    )
+    return or_(JobRow.model_id == model_id, named)
+
+
+def reads_dataset(dataset_id: str) -> ColumnElement[bool]:
+    """Select the jobs that read a dataset."""
+    return or_(JobRow.dataset_id == dataset_id, _evaluate_dataset() == dataset_id)
+
+
+def uploads_inspected() -> ColumnElement[bool]:
+    """Select the jobs that need not wait for the inspection of what they read."""
+    model, dataset, judged = aliased(ModelRow), aliased(DatasetRow), aliased(DatasetRow)
+    return (
+        ~exists().where(model.id == JobRow.model_id, model.status == "inspecting")
+        & ~exists().where(dataset.id == JobRow.dataset_id, dataset.status == "inspecting")
+        & ~exists().where(judged.id == _evaluate_dataset(), judged.status == "inspecting")
+    )
+
+
+def _evaluate_dataset() -> ColumnElement[str]:
+    found: ColumnElement[str] = JobRow.request[("evaluate", "dataset")].astext
+    return found

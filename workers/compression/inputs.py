@@ -1,0 +1,118 @@
+"""What a job directory holds to work on: the graph, samples to learn from, samples to judge on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.domain.datasets import DatasetDescription, ImageOptions, require_same_classes
+from app.domain.directory import (
+    DATA,
+    DATASET,
+    EVALUATE_DATA,
+    EVALUATE_DATASET,
+    MODEL,
+    ORIGINAL,
+    UPLOAD,
+    Compress,
+)
+from app.domain.models import ModelDescription
+from app.domain.problems import DatasetMismatch, InvalidDataset, InvalidModel
+from workers.compression.events import Events
+from workers.compression.graph.load import load
+from workers.compression.graph.shapes import inputs_of
+from workers.compression.intake.datasets import Data, fit_dataset
+from workers.compression.intake.inspect import inspect_model, spec
+from workers.compression.measure import machine, synthetic
+from workers.compression.measure.evaluation import Ground, require_run
+from workers.compression.samples.context import Samples
+from workers.compression.samples.overlap import rows_apart
+from workers.compression.samples.split import split
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the steps and the evaluation work on."""
+
+    train: Samples | None
+    """What steps may look at; None without a dataset."""
+    ground: Ground
+    model: ModelDescription | None
+    """Set where the upload was inspected here."""
+    dataset: DatasetDescription | None
+
+
+def read(directory: Path, order: Compress, events: Events) -> Inputs:
+    """Make sure of the graph and its data; by hand, from the upload itself.
+
+    Raises:
+        InvalidModel, InvalidDataset: one of them is broken or not there.
+        DatasetMismatch: they do not fit each other.
+    """
+    events.progress(0.01, "reading the model")
+    description = None
+    if not (directory / MODEL).exists():
+        if not (directory / UPLOAD).exists():
+            raise InvalidModel(f"Put the model into the directory as '{UPLOAD}'.")
+        description = inspect_model(directory / UPLOAD, directory)
+    data = judged = None
+    if (directory / DATASET).exists():
+        events.progress(0.02, "reading the dataset")
+        data = _fitted(directory, DATASET, DATA, order.images)
+    if order.evaluate.dataset is not None:
+        events.progress(0.03, "reading the dataset to judge on")
+        judged = _fitted(directory, EVALUATE_DATASET, EVALUATE_DATA, order.evaluate_images)
+    threads = order.threads or machine.default_threads()
+    if judged is not None:
+        train, ground = _apart(data, judged, order, threads)
+    elif data is not None:
+        train, ground = _parted(data, order, threads)
+    else:
+        samples = synthetic.draw(directory / ORIGINAL, order.seed)
+        train, ground = None, Ground(samples, synthetic=True, threads=threads)
+    if not ground.synthetic:
+        require_run(directory / ORIGINAL, ground)
+    return Inputs(train, ground, description, data.description if data else None)
+
+
+def _fitted(directory: Path, dataset: str, arrays: str, images: ImageOptions) -> Data:
+    """Return a dataset of the directory, fitted to the model's inputs."""
+    upload = directory / dataset
+    if not upload.exists():
+        raise InvalidDataset(f"Put the dataset into the directory as '{dataset}'.")
+    wanted = [spec(value) for value in inputs_of(load(directory / ORIGINAL))]
+    return fit_dataset(upload, wanted, directory / arrays, images)
+
+
+def _parted(data: Data, order: Compress, threads: int) -> tuple[Samples, Ground]:
+    """Hold a part of the job's dataset out to judge on."""
+    parts = split(len(data), data.targets, order.seed)
+    whole = _samples(data)
+    held_out = whole.take(parts.held_out.tolist())
+    return whole.take(parts.train.tolist()), Ground(held_out, synthetic=False, threads=threads)
+
+
+def _apart(
+    data: Data | None, judged: Data, order: Compress, threads: int
+) -> tuple[Samples | None, Ground]:
+    """Judge on a dataset of its own, but for what is also in the job's: steps see all of that."""
+    samples, train = _samples(judged), None
+    if data is not None:
+        require_same_classes(judged.description, data.description)
+        train = _samples(data)
+        samples = samples.take(rows_apart(samples, train))
+        if not samples:
+            raise DatasetMismatch(
+                "Every sample to judge on is also in the job's dataset, which trains and"
+                " calibrates: name a dataset of other samples in 'evaluate.dataset'."
+            )
+    ground = Ground(
+        samples,
+        synthetic=False,
+        threads=threads,
+        dataset=order.evaluate.dataset,
+        shared=len(judged) - len(samples),
+    )
+    return train, ground
+
+
+def _samples(data: Data) -> Samples:
+    return Samples(data.inputs, data.targets, range(len(data)))
