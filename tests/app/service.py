@@ -72,6 +72,7 @@ MACHINE = {
 EVALUATION = {
     "metric": "top1",
     "split": "held_out",
+    "dataset": None,
     "indices": [1, 2, 3],
     "threads": 2,
     "runtime": "onnxruntime 1.32.0, CPUExecutionProvider",
@@ -85,6 +86,7 @@ EVALUATION = {
 MANIFEST = {
     "model_sha256": "0" * 64,
     "dataset_sha256": None,
+    "evaluate_dataset_sha256": None,
     "steps": [{"method": "quantize"}],
     "evaluate": {},
     "require": {},
