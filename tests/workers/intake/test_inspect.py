@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import rapidocr
 from onnx import helper
@@ -13,7 +14,7 @@ from onnx import helper
 from app.domain.directory import MODEL, ORIGINAL
 from app.domain.models import TensorSpec
 from app.domain.problems import InvalidModel
-from tests.workers.intake.models import branch, convnet, externalize, mlp, write
+from tests.workers.intake.models import branch, convnet, externalize, mlp, tensor, write
 from workers.compression.graph import equivalence, runtime, shapes
 from workers.compression.graph.load import load
 from workers.compression.intake.inspect import inspect_model
@@ -95,6 +96,27 @@ def test_nodes_out_of_order_and_sizes_of_minus_one_are_put_right(tmp_path: Path)
     assert found.inputs[0].shape == ["x_0", 4]
     session = runtime.open_session(tmp_path / MODEL)
     assert runtime.run(session, {"x": np.zeros((3, 4), np.float32)})["y"].shape == (3, 3)
+
+
+def test_what_merged_files_say_twice_is_read_as_onnxruntime_reads_it(tmp_path: Path) -> None:
+    """The last one counts, of weights as of operator sets under both names of the domain."""
+    proto = mlp()
+    proto.opset_import.append(helper.make_opsetid("", 11))
+    proto.opset_import.append(helper.make_opsetid("ai.onnx", 13))
+    proto.graph.node[1].domain = "ai.onnx"
+    proto.graph.initializer.append(tensor("b2", np.full(3, 5, np.float32)))
+    proto.graph.output.append(proto.graph.output[0])
+    path = write(proto, tmp_path / "upload")
+    description = inspect_model(path, tmp_path)
+    assert description.opset == 13
+    assert [output.name for output in description.outputs] == ["y"]
+    feeds = {"x": np.ones((2, 4), np.float32)}
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    before, repeated = session.run(None, feeds)
+    np.testing.assert_array_equal(before, repeated)
+    session = ort.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (after,) = session.run(None, feeds)
+    np.testing.assert_allclose(after, before, rtol=1e-5)
 
 
 def test_a_sparse_weight_becomes_dense(tmp_path: Path) -> None:

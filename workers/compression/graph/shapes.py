@@ -1,14 +1,16 @@
 """The sizes that a graph's values have for one sample."""
 
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
 from numpy.typing import NDArray
+from onnx_ir.passes.common import _c_api_utils as weightless
 
 from workers.compression.graph import runtime
 from workers.compression.graph.load import INLINE_LIMIT, save, weight_bytes
@@ -20,6 +22,11 @@ Shapes = dict[str, tuple[int, ...]]
 def inputs_of(model: ir.Model) -> list[ir.Value]:
     """Return what a user feeds: old exporters also list weights among the inputs."""
     return [value for value in model.graph.inputs if value.const_value is None]
+
+
+def is_tensor(value: ir.Value) -> bool:
+    """Return whether a value is a tensor, as far as is known, and no sequence or optional one."""
+    return value.type is None or isinstance(value.type, ir.TensorType)
 
 
 def symbolic(model: ir.Model) -> list[tuple[str, str]]:
@@ -96,10 +103,30 @@ def infer(model: ir.Model) -> None:
         for value in node.outputs:
             if value not in kept:
                 value.shape = None
-    passes.ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    for value, found in _inferred(model):
+        value.shape = value.shape if found.shape is None else found.shape
+        value.type = found.type or value.type  # sequences too, which onnx_ir's pass forgets
     for value, (shape, kind) in declared.items():
         value.shape = value.shape if shape is None else shape
         value.type = kind or value.type
+
+
+def _inferred(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """Yield each value that has a name with the same one in an inferred copy; none if onnx fails.
+
+    onnx sees the graph without the weights, which may be larger than it can be given.
+    """
+    infer_shapes = partial(onnx.shape_inference.infer_shapes, data_prop=True)
+    try:
+        proto = weightless.call_onnx_api(infer_shapes, model)
+    except Exception:  # noqa: BLE001 (a graph whose shapes onnx cannot tell stays as it is)
+        return
+    copy = ir.serde.deserialize_model(proto)
+    for graph, inferred in zip(model.graphs(), copy.graphs(), strict=True):
+        values = ir.convenience.create_value_mapping(inferred)
+        for name, value in ir.convenience.create_value_mapping(graph).items():
+            if name in values:
+                yield value, values[name]
 
 
 def concrete(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
@@ -125,7 +152,7 @@ def concrete(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
         for name, value in ir.convenience.create_value_mapping(graph).items():
             if value.const_value is not None:
                 shapes[name] = tuple(value.const_value.shape.numpy())
-            elif value.shape is not None and value.shape.is_static():
+            elif value.shape is not None and value.shape.is_static() and is_tensor(value):
                 shapes[name] = value.shape.numpy()
     return shapes
 

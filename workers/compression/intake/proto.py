@@ -96,9 +96,6 @@ def _typed_length(tensor: onnx.TensorProto, elements: int, bits: int) -> int:
 
 
 def _check_opset(proto: onnx.ModelProto) -> None:
-    versions = Counter(entry.domain for entry in proto.opset_import)
-    if repeated := [domain for domain, count in versions.items() if count > 1]:
-        raise InvalidModel(f"The model imports operator set '{repeated[0]}' more than once.")
     version = opset(proto)
     if not _MIN_OPSET <= version <= onnx.defs.onnx_opset_version():
         raise InvalidModel(

@@ -1,10 +1,50 @@
-"""What may be put right in an upload without asking: habits of exporters that mean one thing."""
+"""What may be put right in an upload without asking: habits of exporters that mean one thing.
+
+What onnxruntime takes is read as it reads it.
+"""
 
 import heapq
 from collections import defaultdict
 from collections.abc import Iterator
 
 import onnx
+
+_STANDARD = "ai.onnx"
+"""The default domain's long name."""
+
+_MOST_REPEATED = 1_000
+"""Fields that are deleted: each deletion moves those behind it. The checks refuse the others."""
+
+
+def unite(proto: onnx.ModelProto) -> None:
+    """Leave one of what merged files say twice, in place: the last one, as onnxruntime does.
+
+    Operator sets that are imported twice, also under both names of the default domain; weights and
+    outputs that are listed twice.
+    """
+    versions = {_domain(entry.domain): entry.version for entry in proto.opset_import}
+    del proto.opset_import[:]
+    for domain, version in versions.items():
+        proto.opset_import.add(domain=domain, version=version)
+    _name_standard(proto.graph)
+    for fields in (proto.graph.initializer, proto.graph.output):
+        last = {field.name: index for index, field in enumerate(fields)}
+        repeated = [index for index, field in enumerate(fields) if last[field.name] != index]
+        for index in reversed(repeated[:_MOST_REPEATED]):
+            del fields[index]
+
+
+def _domain(name: str) -> str:
+    return "" if name == _STANDARD else name
+
+
+def _name_standard(graph: onnx.GraphProto) -> None:
+    """Give standard operators the default domain's short name, which alone is imported."""
+    for node in graph.node:
+        node.domain = _domain(node.domain)
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                _name_standard(inner)
 
 
 def repair(graph: onnx.GraphProto) -> None:

@@ -38,7 +38,7 @@ def observe(
         histograms: without, only extremes are collected and ``counts`` is empty.
 
     Returns:
-        A histogram for each name; a tensor that is not finite has NaN extremes.
+        A histogram for each name, of its finite values; one without any has NaN extremes.
     """
     if not names:
         return {}
@@ -58,21 +58,35 @@ def observe(
     return {name: Histogram(*extremes[name], counts[name]) for name in names}
 
 
+def unsound(
+    model: ir.Model, names: Sequence[str], samples: Samples, threads: int
+) -> frozenset[str]:
+    """Return the float tensors of a graph's main part that are not finite on some sample.
+
+    Args:
+        model: the graph; not changed.
+        names: of the values to look at.
+        samples: one pass runs over all of them.
+        threads: to compute with.
+    """
+    found = _reduced(model, names, samples, threads, lambda _: None, finite=False) if names else {}
+    return frozenset(name for name, seen in found.items() if not np.isfinite(seen).all())
+
+
 def _extremes(
     model: ir.Model, names: Sequence[str], samples: Samples, threads: int, advance: Advance
 ) -> tuple[dict[str, tuple[float, float]], dict[str, int]]:
-    """Return each tensor's smallest and largest value, and its bytes in one batch."""
-    low = np.full(len(names), np.inf)
-    high = np.full(len(names), -np.inf)
-    sizes = np.zeros(len(names), np.int64)
-    for values in runs(model, _reduced(names), samples, threads, advance):
-        scalars = np.array([float(v) for v in values]).reshape(len(names), 3)
-        low, high = np.minimum(low, scalars[:, 0]), np.maximum(high, scalars[:, 1])
-        sizes = np.maximum(sizes, scalars[:, 2].astype(np.int64) * 4)
-    finite = np.isfinite(low) & np.isfinite(high)
-    low[~finite] = high[~finite] = np.nan
-    pairs = {n: (float(a), float(b)) for n, a, b in zip(names, low, high, strict=True)}
-    return pairs, dict(zip(names, sizes.tolist(), strict=True))
+    """Return each tensor's smallest and largest finite value, and its bytes in one batch.
+
+    NaN and infinity stand in the padding of masked rows: a tensor that has some is looked at anew,
+    without them.
+    """
+    found = _reduced(model, names, samples, threads, advance, finite=False)
+    odd = [name for name, figures in found.items() if not np.isfinite(figures).all()]
+    if odd:
+        found |= _reduced(model, odd, samples, threads, advance, finite=True)
+    extremes = {n: (a, b) if a <= b else (np.nan, np.nan) for n, (a, b, *_) in found.items()}
+    return extremes, {name: int(size) for name, (_, _, size, _) in found.items()}
 
 
 def _groups(names: Sequence[str], sizes: dict[str, int]) -> list[list[str]]:
@@ -103,18 +117,71 @@ def _values(names: Sequence[str]) -> Probe:
     return probe
 
 
-def _reduced(names: Sequence[str]) -> Probe:
-    """Look at the smallest and the largest element of each value, and its size."""
+def _reduced(
+    model: ir.Model,
+    names: Sequence[str],
+    samples: Samples,
+    threads: int,
+    advance: Advance,
+    *,
+    finite: bool,
+) -> dict[str, tuple[float, ...]]:
+    """Return each tensor's smallest and largest element, its bytes in one batch, and its sum.
+
+    The sum alone is certain to be NaN where an element is: minimum and maximum may step over it.
+
+    Args:
+        model: the graph; not changed.
+        names: of the values to look at.
+        samples: one pass runs over all of them.
+        threads: to compute with.
+        advance: told the fraction done.
+        finite: look only at what is neither NaN nor infinite; with no such element the smallest
+            is infinity and the largest minus infinity.
+    """
+    found = np.tile([np.inf, -np.inf, 0.0, 0.0], (len(names), 1))
+    for values in runs(model, _ends(names, finite=finite), samples, threads, advance):
+        batch = np.array([float(v) for v in values]).reshape(len(names), 4)
+        found[:, 0] = np.minimum(found[:, 0], batch[:, 0])
+        found[:, 1] = np.maximum(found[:, 1], batch[:, 1])
+        found[:, 2] = np.maximum(found[:, 2], batch[:, 2] * 4)
+        found[:, 3] += batch[:, 3]
+    return dict(zip(names, map(tuple, found.tolist()), strict=True))
+
+
+def _ends(names: Sequence[str], *, finite: bool) -> Probe:
+    """Look at the smallest and the largest element of each value, its size and its sum."""
 
     def probe(edit: Editor) -> list[str]:
         values = ir.convenience.create_value_mapping(edit.graph)
+
+        def reduced(operator: str, name: str, instead: float) -> str:
+            value = values[name]
+            seen = _without_odd(edit, value, np.float32(instead)) if finite else value
+            return show(edit, edit.node(operator, [seen], f"{name}_{operator}", keepdims=0))
+
         wanted = []
         for name in names:
-            value = values[name]
-            for operator in ("ReduceMin", "ReduceMax"):
-                reduced = edit.node(operator, [value], f"{name}_{operator}", keepdims=0)
-                wanted.append(show(edit, reduced))
-            wanted.append(show(edit, edit.node("Size", [value], f"{name}_size"), ir.DataType.INT64))
+            size = edit.node("Size", [values[name]], f"{name}_size")
+            wanted += [
+                reduced("ReduceMin", name, np.inf),
+                reduced("ReduceMax", name, -np.inf),
+                show(edit, size, ir.DataType.INT64),
+                reduced("ReduceSum", name, 0.0),
+            ]
         return wanted
 
     return probe
+
+
+def _without_odd(edit: Editor, value: ir.Value, instead: np.float32) -> ir.Value:
+    """Put ``instead`` in the place of NaN and infinity, which times zero are not zero."""
+    zero, other = (
+        edit.constant(f"{value.name}_fill", np.array(a)) for a in (np.float32(0), instead)
+    )
+    nothing = edit.node("Mul", [value, zero], f"{value.name}_nothing")
+    sound = edit.node("Equal", [nothing.outputs[0], zero], f"{value.name}_sound")
+    chosen = edit.node("Where", [sound.outputs[0], value, other], f"{value.name}_finite")
+    for node in (nothing, sound, chosen):
+        edit.graph.append(node)
+    return chosen.outputs[0]

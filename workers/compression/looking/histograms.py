@@ -13,7 +13,7 @@ _COUNTED = 1 << 18
 
 @dataclass(frozen=True)
 class Histogram:
-    """Where a tensor's values lay: exact extremes, and counts in equal bins between them."""
+    """Where a tensor's finite values lay: exact extremes, counts in equal bins between them."""
 
     low: float
     high: float
@@ -21,7 +21,7 @@ class Histogram:
 
     @property
     def finite(self) -> bool:
-        """Whether every value was a finite number."""
+        """Whether any value was a finite number."""
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
     @property
@@ -36,10 +36,11 @@ class Histogram:
 
 
 def count(values: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
-    """Count values in ``BINS`` equal bins between two extremes that none of them exceeds."""
+    """Count finite values in ``BINS`` equal bins between two extremes that none of them exceeds."""
     flat = values.reshape(-1)
     if flat.size > _COUNTED:
         flat = flat[:: (flat.size // _COUNTED) | 1]
+    flat = flat[np.isfinite(flat)]
     if not np.isfinite(low) or not np.isfinite(high):
         return np.zeros(BINS, np.int64)
     width = max(high - low, float(np.finfo(np.float32).tiny))

@@ -94,3 +94,13 @@ class Context:
     apart: Apart | None = None
     """Runs graphs that may end their process; None where they cannot be run so."""
     tell: Tell = _silent
+
+    def seen(self, count: int) -> Samples:
+        """Return up to ``count`` training samples to look at; the example where there are none.
+
+        Empty where there is no example either.
+        """
+        if self.train is not None and len(self.train):
+            return self.train.draw(count, self.seed)
+        arrays = {name: array[np.newaxis] for name, array in self.example.items()}
+        return Samples(arrays, None, range(1 if arrays else 0), whole=True)

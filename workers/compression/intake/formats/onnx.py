@@ -12,7 +12,7 @@ from workers.compression.graph import external, runtime
 from workers.compression.graph.load import make_self_contained
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.intake.proto import check_model
-from workers.compression.intake.repair import repair
+from workers.compression.intake.repair import repair, unite
 from workers.compression.intake.sparse import densify
 from workers.compression.intake.wire import check_wire
 
@@ -71,6 +71,7 @@ def _parse(path: Path, limits: ModelLimits) -> onnx.ModelProto:
             proto = onnx.ModelProto.FromString(data[:])
         except DecodeError as error:
             raise InvalidModel(f"The file is not a readable ONNX model: {error}.") from None
+    unite(proto)
     check_model(proto, limits)
     return proto
 

@@ -4,7 +4,7 @@ A product ``x @ w`` becomes DynamicQuantizeLinear, MatMulInteger and a multiplic
 scales, which onnxruntime fuses into one kernel. Activations are uint8, as the operator has them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from functools import partial
 
 import numpy as np
@@ -15,6 +15,7 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import constant
 from workers.compression.graph.products import bias_vector
+from workers.compression.looking.calibrate import unsound
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import weight_rounding
 from workers.compression.methods.quantize.layers import Layer, select
@@ -40,13 +41,28 @@ def quantize_dynamic(model: ir.Model, parameters: Quantize, context: Context) ->
         )
     as_run = parameters.model_copy(update={"activations": "uint8", "symmetric": False})
     graphs = candidates(model, as_run, weight_rounding(parameters), context)
-    return nearer(model, graphs, partial(_write, parameters=parameters), as_run, context)
+    write = partial(_write, parameters=parameters, left=_without_range(model, parameters, context))
+    return nearer(model, graphs, write, as_run, context)
 
 
-def _write(graph: Smoothed, parameters: Quantize) -> Outcome:
-    """Return a quantized copy of a graph."""
+def _without_range(model: ir.Model, parameters: Quantize, context: Context) -> dict[str, str]:
+    """Return the products that read a tensor without a range, each with the reason to leave it."""
+    data = {
+        str(layer.node.name): str(value.name)
+        for layer in select(model, parameters)[0]
+        if (value := layer.node.inputs[0]) is not None and value.graph is model.graph
+    }
+    samples = context.seen(parameters.calibration_samples)
+    names = list(dict.fromkeys(data.values()))
+    odd = unsound(model, names, samples, context.threads) if len(samples) else frozenset()
+    reason = "what it reads is not finite on the data: one NaN would spoil the range of a whole run"
+    return {node: reason for node, name in data.items() if name in odd}
+
+
+def _write(graph: Smoothed, parameters: Quantize, left: Mapping[str, str]) -> Outcome:
+    """Return a quantized copy of a graph, but for some nodes."""
     model = graph.model.clone()
-    layers, skipped = select(model, parameters)
+    layers, skipped = select(model, parameters, left)
     writer = Writer(model)
     inputs: dict[ir.Value, ir.Node] = {}
     changes = [_replace(writer, layer, parameters, inputs, graph.layers) for layer in layers]

@@ -1,7 +1,9 @@
 """Which nodes are quantized, in which form, and why the others are not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -39,13 +41,24 @@ class Layer:
         return constant(self.weight)
 
 
-def select(model: ir.Model, parameters: Quantize) -> tuple[list[Layer], list[Skipped]]:
-    """Split the nodes that hold weights, or that the request names, into layers and refusals."""
+def select(
+    model: ir.Model, parameters: Quantize, left: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[Layer], list[Skipped]]:
+    """Split the nodes that hold weights, or that the request names, into layers and refusals.
+
+    Args:
+        model: the graph.
+        parameters: which nodes are quantized.
+        left: names of nodes that stay in float besides, each with the reason.
+    """
     layers, skipped = [], []
     for node in model.graph.all_nodes():
         if not _concerned(node, parameters):
             continue
-        verdict = parameters.skip(str(node.name), node.op_type) or _judge(node, model, parameters)
+        name = str(node.name)
+        verdict = parameters.skip(name, node.op_type) or _judge(node, model, parameters)
+        if isinstance(verdict, Layer) and name in left:
+            verdict = Skipped(node=name, reason=left[name])
         if isinstance(verdict, Layer):
             layers.append(verdict)
         else:

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from app.domain.steps import Quantize, Skipped
+from app.domain.steps import Quantize
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import save
 from workers.compression.graph.products import bias_vector
@@ -89,17 +89,13 @@ def write_quantized(
         standard: write the standard's QuantizeLinear, not onnxruntime's own.
     """
     copy = model.clone()
-    layers, skipped = select(copy, parameters)
-    sites = []
-    for site in (site_of(layer, parameters) for layer in layers):
-        name = str(site.layer.node.name)
-        if any(str(value.name) not in grids for value in site.values):
-            reason = "its activations are not finite on the calibration data"
-            skipped.append(Skipped(node=name, reason=reason))
-        elif name in left:
-            skipped.append(Skipped(node=name, reason=left[name]))
-        else:
-            sites.append(site)
+    odd = {
+        str(layer.node.name): "its activations are not finite on the calibration data"
+        for layer in select(copy, parameters)[0]
+        if any(str(value.name) not in grids for value in site_of(layer, parameters).values)
+    }
+    layers, skipped = select(copy, parameters, {**left, **odd})
+    sites = [site_of(layer, parameters) for layer in layers]
     writer = Writer(copy, parameters.activations, standard=standard)
     found = {value: grids[str(value.name)] for site in sites for value in site.values}
     known = weights or {}

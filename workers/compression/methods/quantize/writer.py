@@ -19,6 +19,7 @@ from workers.compression.methods.quantize.opset import PER_CHANNEL
 
 _MICROSOFT = "com.microsoft"
 _SIXTEEN_BIT_OPSET = 21
+_FLOAT = ir.DataType.FLOAT
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,11 @@ class Writer:
         if stored.value not in self._multiplied:
             name = str(stored.value.name)
             scale, _ = stored.grid.reshaped(stored.integers.ndim)
-            cast = self.edit.node("Cast", [stored.value], f"{name}_cast", to=ir.DataType.FLOAT)
+            cast = self.edit.node("Cast", [stored.value], f"{name}_cast", to=_FLOAT)
             factor = self.edit.constant(f"{name}_scale", scale)
             product = self.edit.node("Mul", [cast.outputs[0], factor], f"{name}_scaled")
+            for made in (cast.outputs[0], product.outputs[0]):
+                made.shape, made.type = stored.value.shape, ir.TensorType(_FLOAT)
             self.edit.graph.insert_before(node, [cast, product])
             self._multiplied[stored.value] = product.outputs[0]
         node.replace_input_with(slot, self._multiplied[stored.value])
@@ -184,6 +187,10 @@ class Writer:
             "DequantizeLinear", [pair[-1].outputs[0], *inputs], f"{value.name}_dequantized",
             domain=domain, **attributes,
         )  # fmt: skip
+        integers_type = ir.TensorType(ir.DataType.from_numpy(grid.zero_point.dtype))
+        for each in (*pair, up):
+            made = each.outputs[0]
+            made.shape, made.type = value.shape, value.type if each is up else integers_type
         return [*pair, up]
 
     def _end(self, level: int, dtype: np.dtype[Any]) -> ir.Value:
@@ -197,10 +204,12 @@ class Writer:
         scale = self.edit.constant(f"{value.name}_scale", grid.scale)
         zero = self.edit.constant(f"{value.name}_zero_point", grid.zero_point)
         attributes = {} if grid.axis is None else {"axis": grid.axis}
-        return self.edit.node(
+        node = self.edit.node(
             "DequantizeLinear", [value, scale, zero], output or f"{value.name}_dequantized",
             domain=self._domain, **attributes,
         )  # fmt: skip
+        node.outputs[0].shape, node.outputs[0].type = value.shape, ir.TensorType(_FLOAT)
+        return node
 
 
 def change(layer: Layer, how: str, stored: Stored) -> LayerChange:

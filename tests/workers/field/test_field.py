@@ -1,0 +1,67 @@
+"""Each graph comes out as it should."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from app.domain.reports import Fidelity, Report
+from tests.workers.field import graphs
+from tests.workers.field.conftest import Compress
+
+STATIC = {"method": "quantize", "mode": "static"}
+DYNAMIC = {"method": "quantize", "mode": "dynamic"}
+HALF = {"method": "quantize", "mode": "float16"}
+
+
+def _fidelity(report: Report) -> Fidelity:
+    assert report.compressed.fidelity is not None
+    return report.compressed.fidelity
+
+
+def _changed(report: Report) -> dict[str, str]:
+    return {layer.node: layer.change for layer in report.step_reports[-1].layers}
+
+
+def _answers(field: graphs.Field, artifact: Path) -> list[np.ndarray]:
+    """Return the outputs for all samples, one by one."""
+    session = ort.InferenceSession(artifact, providers=["CPUExecutionProvider"])
+    rows = range(len(next(iter(field.data.values()))))
+    runs = (session.run(None, {n: a[i : i + 1] for n, a in field.data.items()}) for i in rows)
+    return [np.concatenate(each) for each in zip(*runs, strict=True)]
+
+
+def test_sequences_are_taken_in_and_halved(compress: Compress) -> None:
+    report = compress(graphs.sequences(), HALF)
+    assert (_fidelity(report).sqnr_db or 0) > 40
+    assert len(_changed(report)) == 3
+    assert report.compressed.size_bytes < 0.7 * report.baseline.size_bytes
+
+
+@pytest.mark.parametrize(
+    ("step", "changed"), [(STATIC, 4), (DYNAMIC, 3)], ids=["static", "dynamic"]
+)
+def test_rows_of_padding_that_are_not_finite_spoil_no_range(
+    compress: Compress, step: dict[str, str], changed: int, tmp_path: Path
+) -> None:
+    """At run time a range is found with the padding: the product that reads it stays in float."""
+    field = graphs.padded_rows()
+    report = compress(field, step)
+    assert len(_changed(report)) == changed
+    assert (_fidelity(report).sqnr_db or 0) > 25
+    (answers,) = _answers(field, tmp_path / "job" / "artifacts" / "model.onnx")
+    assert np.isfinite(answers).all()
+
+
+def test_transposed_convolutions_in_groups_are_trained_with_a_scale_a_channel(
+    compress: Compress,
+) -> None:
+    field = graphs.grouped_transposed()
+    calibrated = compress(field, STATIC, name="calibrated")
+    training = {"method": "quantize", "mode": "qat", "recover": {"epochs": 1}}
+    trained = compress(field, training, name="trained")
+    for report in (calibrated, trained):
+        assert sum("ConvTranspose" in node for node in _changed(report)) == 2
+        assert all("per channel" in change for change in _changed(report).values())
+    assert (_fidelity(trained).sqnr_db or 0) >= (_fidelity(calibrated).sqnr_db or 0) > 25
