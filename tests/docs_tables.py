@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.domain import events, problems
+from app.domain.metrics import METRICS, more_is_better
 from app.domain.steps import METHODS
 from app.domain.webhooks import EVENTS, TEST_EVENT
 from app.main import create_app
@@ -85,9 +86,29 @@ def steps() -> Rows:
             )
 
 
+def metrics() -> Rows:
+    """Every metric, what it needs and how a drop of it is counted."""
+    yield ("`metric`", "what it is", "better", "a drop is", "targets", "parameters")
+    kept = {
+        "classes": "integer classes",
+        "sequences": "integer classes `[samples, length]`, padded with -1",
+        "numbers": "numbers",
+        "vectors": "two or more numbers a sample",
+    }
+    for name, row in METRICS.items():
+        yield (
+            f"`{name}`",
+            _line(row.meaning),
+            "more" if more_is_better(row.kind) else "less",
+            "relative" if row.kind == "error" else "absolute",
+            kept[row.targets],
+            ", ".join(f"`{parameter}`" for parameter in sorted(row.parameters)),
+        )
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
     table.__name__: table
-    for table in (settings, problem_types, job_events, webhook_events, routes, steps)
+    for table in (settings, problem_types, job_events, webhook_events, routes, steps, metrics)
 }
 
 

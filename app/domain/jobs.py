@@ -4,8 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, computed_field, model_validator
 
+from app.domain.metrics import Metric, Parameter
 from app.domain.problems import ProblemDetails
-from app.domain.reports import Measures, Metric, StepReport
+from app.domain.reports import Measures, StepReport
 from app.domain.steps import AnyStep
 from app.domain.targets import TargetName
 from app.domain.webhooks import SigningSecret, WebhookUrl
@@ -47,6 +48,23 @@ class Evaluate(Asked):
         description="A dataset of its own to judge on; the job's dataset then trains and calibrates"
         " as a whole. Default: a part of the job's dataset is held out.",
     )
+    threshold: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="Of 'iou': what lies above it belongs to a mask. Default: 0.5.",
+    )
+    blank: int | None = Field(
+        default=None,
+        ge=0,
+        lt=1_000_000,
+        description="Of 'cer': the class that stands for no answer in a network trained with CTC."
+        " Default: there is none, and each position is an answer.",
+    )
+
+    @property
+    def parameters(self) -> dict[Parameter, float | None]:
+        """The fields that belong to some metrics alone."""
+        return {"threshold": self.threshold, "blank": self.blank}
 
 
 class Require(Asked):

@@ -8,13 +8,9 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from app.domain.metrics import METRICS, Kind, Metric
 from app.domain.problems import ProblemDetails
 from app.domain.steps import Skipped
-
-Metric = Literal["top1", "top5", "mse", "mae", "f1"]
-
-ERRORS: frozenset[str] = frozenset({"mse", "mae"})
-"""Metrics where less is better; their drop is relative."""
 
 
 class Frozen(BaseModel):
@@ -27,6 +23,8 @@ class Quality(Frozen):
     """A metric against targets."""
 
     metric: Metric
+    kind: Kind = Field(default_factory=lambda found: METRICS[found["metric"]].kind)
+    """What sort of figure it is: of shares and scores more is better, of rates and errors less."""
     value: float
     split: Literal["held_out"] = "held_out"
     samples: int

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from app.domain.datasets import DatasetDescription, class_mismatch, mismatches
 from app.domain.jobs import EVALUATE_DATASET_POINTER, JobRequest
+from app.domain.metrics import Metric, foreign, readers_of, unfit
 from app.domain.models import ModelDescription, TensorSpec
 from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
 from app.domain.problems import DatasetMismatch, FieldError, Invalid, NotAvailable, Problem
@@ -211,22 +212,33 @@ def _obstacle(model: ModelDescription | None) -> str | None:
 
 
 def _evaluation_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
-    metric, output = request.evaluate.metric, request.evaluate.output
-    dataset = inputs.judged
-    if metric is not None and dataset is None:
-        reason = f"The metric '{metric}' needs a dataset with targets: name one, or no metric."
+    wish = request.evaluate
+    if wish.metric is not None and (reason := _unmeasured(wish.metric, inputs.judged)) is not None:
         yield Fault(Invalid, "#/evaluate/metric", reason)
-    elif metric and dataset and dataset.description and not dataset.description.targets:
-        reason = (
+    for name in foreign(wish.metric, wish.parameters):
+        readers = " and ".join(f"'{metric}'" for metric in readers_of(name))
+        reason = f"'{name}' belongs to the metric {readers}: name that one, or leave '{name}' out."
+        yield Fault(Invalid, f"#/evaluate/{name}", reason)
+    if wish.output is not None and inputs.model.description is not None:
+        names = [tensor.name for tensor in inputs.model.description.outputs]
+        if wish.output not in names:
+            reason = f"The model has no output '{wish.output}'; it has: {', '.join(names[:20])}."
+            yield Fault(Invalid, "#/evaluate/output", reason)
+
+
+def _unmeasured(metric: Metric, dataset: Upload[DatasetDescription] | None) -> str | None:
+    """Return why a metric cannot be counted on a dataset; None where it can, as far as is known."""
+    if dataset is None:
+        return f"The metric '{metric}' needs a dataset with targets: name one, or no metric."
+    if dataset.description is None:
+        return None
+    targets = dataset.description.targets
+    if targets is None:
+        return (
             f"The metric '{metric}' needs targets, and the dataset has none: leave the metric out"
             " to compare with the original model alone."
         )
-        yield Fault(Invalid, "#/evaluate/metric", reason)
-    if output is not None and inputs.model.description is not None:
-        names = [tensor.name for tensor in inputs.model.description.outputs]
-        if output not in names:
-            reason = f"The model has no output '{output}'; it has: {', '.join(names[:20])}."
-            yield Fault(Invalid, "#/evaluate/output", reason)
+    return unfit(metric, targets.dtype, targets.shape)
 
 
 def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:

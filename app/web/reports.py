@@ -6,7 +6,8 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Literal
 
-from app.domain.reports import ERRORS, JobReport, LayerChange, Measures, StepReport
+from app.domain import metrics
+from app.domain.reports import JobReport, LayerChange, Measures, Quality, StepReport
 from app.web import pages
 
 Tone = Literal["good", "bad", "warn", ""]
@@ -110,18 +111,14 @@ def _figures(before: Measures, after: Measures) -> Iterator[Figure]:
 
 def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
     if before.quality and after.quality:
-        was, now, metric = before.quality.value, after.quality.value, after.quality.metric
-        loss, change = now < was, f"{100 * (now - was):+.2f} points"
-        if metric in ERRORS:
-            loss = now > was
-            change = f"{(now - was) / was:+.1%}" if was else ""
+        was, now = before.quality.value, after.quality.value
         yield Figure(
             "Quality",
-            f"{metric} on {after.quality.samples} held-out samples",
+            f"{after.quality.metric} on {after.quality.samples} held-out samples",
             Number(f"{was:.4f}"),
             Number(f"{now:.4f}"),
-            change.replace("-", "−") if now != was else "unchanged",
-            "warn" if loss else "good",
+            _change_of_quality(before.quality, after.quality),
+            "warn" if metrics.fall(after.quality.kind, was, now) > 0 else "good",
         )
     if after.fidelity:
         agreement, sqnr = after.fidelity.agreement, after.fidelity.sqnr_db
@@ -129,6 +126,16 @@ def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
         yield Figure(
             "SQNR", "of the outputs", None, Number("equal" if sqnr is None else f"{sqnr:.1f} dB")
         )
+
+
+def _change_of_quality(before: Quality, after: Quality) -> str:
+    """Say by how much a figure changed: of itself for errors, in points for the others."""
+    was, now = before.value, after.value
+    if was == now:
+        return "unchanged"
+    if after.kind != "error":
+        return f"{100 * (now - was):+.2f} points".replace("-", "−")
+    return f"{(now - was) / was:+.1%}".replace("-", "−") if was else ""
 
 
 def _milliseconds(value: float) -> Number:

@@ -76,6 +76,10 @@ def test_a_submitted_job_is_queued_with_every_default_filled_in(service: Service
         ({"objective": {"minimize": "size"}}, "#"),
         ({"evaluate": {"metric": "top1"}}, "#/evaluate/metric"),
         ({"evaluate": {"output": "z"}}, "#/evaluate/output"),
+        ({"evaluate": {"threshold": 0.5}}, "#/evaluate/threshold"),
+        ({"evaluate": {"blank": 0}}, "#/evaluate/blank"),
+        ({"evaluate": {"blank": -1}}, "#/evaluate/blank"),
+        ({"evaluate": {"metric": "wer"}}, "#/evaluate/metric"),
         ({"limits": {"running_minutes": -1}}, "#/limits/running_minutes"),
         ({"seed": -1}, "#/seed"),
         ({"seed": "1"}, "#/seed"),
@@ -125,6 +129,29 @@ def test_a_dataset_that_does_not_fit_is_refused_with_the_reason(service: Service
     assert pointers(answer) == ["#/dataset"]
     plan = service.http.post("/v1/jobs/plan", json=body).json()
     assert plan["refused"][0]["reason"] in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "refused"),
+    [
+        ({"metric": "iou", "threshold": -2.5}, []),
+        ({"metric": "r2"}, []),
+        ({"metric": "top1", "threshold": 0.5}, ["#/evaluate/threshold"]),
+        ({"metric": "iou", "blank": 1}, ["#/evaluate/blank"]),
+        ({"metric": "cer", "blank": 1}, ["#/evaluate/metric"]),
+        ({"metric": "cosine"}, ["#/evaluate/metric"]),
+    ],
+)
+def test_metrics_and_their_parameters_are_checked_against_the_targets(
+    service: Service, evaluate: dict[str, Any], refused: list[str]
+) -> None:
+    """The dataset's targets are one class for each sample."""
+    body = {"model": service.model(), "dataset": service.dataset(), "steps": STATIC}
+    plan = service.http.post("/v1/jobs/plan", json={**body, "evaluate": evaluate}).json()
+    assert plan["ok"] == (not refused)
+    answer = service.http.post("/v1/jobs", json={**body, "evaluate": evaluate})
+    assert answer.status_code == (422 if refused else 202), answer.text
+    assert refused == (pointers(answer) if refused else [])
 
 
 def test_a_rejected_model_is_refused_with_its_problem(service: Service) -> None:

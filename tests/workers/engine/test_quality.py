@@ -1,21 +1,26 @@
 """Every metric equals scikit-learn's; what cannot be compared is said by name."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
+from sklearn.metrics import pairwise
 
+from app.domain.jobs import Evaluate
+from app.domain.metrics import METRICS, Metric
 from app.domain.problems import DatasetMismatch
-from app.domain.reports import Metric
 from workers.compression.measure import quality
-from workers.compression.measure.quality import Score
+from workers.compression.measure.quality import METERS, Yardstick
 
 
-def scored(metric: Metric, outputs: np.ndarray, targets: np.ndarray) -> float:
-    score = Score(metric, "out")
+def scored(metric: Metric, outputs: np.ndarray, targets: np.ndarray, **parameters: float) -> float:
+    wish = Evaluate.model_validate({"metric": metric, **parameters})
+    score = Yardstick(metric, "out", wish).score()
     for output, target in zip(outputs, targets, strict=True):
-        score.add(output[None], target)
+        score.add({"out": output[None]}, target)
     assert score.samples == len(targets)
     return score.value
 
@@ -59,16 +64,16 @@ def test_integer_outputs_are_classes_already() -> None:
 
 
 def test_the_metric_follows_from_the_targets() -> None:
-    assert quality.infer(np.array([1, 2]), None) == "top1"
-    assert quality.infer(np.array([1.0]), None) == "mse"
-    assert quality.infer(None, None) is None
+    assert quality.infer(np.array([1, 2]), Evaluate()) == "top1"
+    assert quality.infer(np.array([1.0]), Evaluate()) == "mse"
+    assert quality.infer(None, Evaluate()) is None
 
 
 def test_a_metric_without_its_targets_is_refused_with_what_to_do() -> None:
     with pytest.raises(DatasetMismatch, match="needs targets"):
-        quality.infer(None, "top1")
+        quality.infer(None, Evaluate(metric="top1"))
     with pytest.raises(DatasetMismatch, match="integer classes"):
-        quality.infer(np.array([1.0]), "f1")
+        quality.infer(np.array([1.0]), Evaluate(metric="f1"))
 
 
 @pytest.mark.parametrize(
@@ -84,4 +89,153 @@ def test_an_output_that_does_not_fit_is_named(
     metric: Metric, output: np.ndarray, target: np.ndarray
 ) -> None:
     with pytest.raises(DatasetMismatch, match="Output 'logits'"):
-        Score(metric, "logits").add(output, target)
+        Yardstick(metric, "logits", Evaluate()).score().add({"logits": output}, target)
+
+
+def test_every_metric_has_a_row_in_both_tables() -> None:
+    names = set(get_args(Metric))
+    assert set(METRICS) == names
+    assert set(METERS) == names
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 40), st.integers(1, 4))
+def test_r2_equals_scikit_learns_whatever_the_units(seed: int, samples: int, columns: int) -> None:
+    generator = np.random.default_rng(seed)
+    units = np.logspace(0, 4, columns)
+    targets = generator.standard_normal((samples, columns)) * units + 10 * units
+    outputs = targets + generator.standard_normal((samples, columns)) * units / 3
+    assert scored("r2", outputs, targets) == pytest.approx(metrics.r2_score(targets, outputs))
+    one = metrics.r2_score(targets[:, 0], outputs[:, 0])
+    assert scored("r2", outputs[:, :1], targets[:, 0]) == pytest.approx(one)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.floats(0.01, 1000))
+def test_a_cosine_is_that_of_the_angle_and_knows_no_length(
+    seed: int, samples: int, length: float
+) -> None:
+    outputs, targets = np.random.default_rng(seed).standard_normal((2, samples, 8))
+    angles = [pairwise.cosine_similarity(o[None], t[None])[0, 0]
+              for o, t in zip(outputs, targets, strict=True)]  # fmt: skip
+    assert scored("cosine", outputs, targets * length) == pytest.approx(np.mean(angles))
+    pictures = outputs.reshape(samples, 8, 1, 1)
+    assert scored("cosine", pictures, targets) == pytest.approx(np.mean(angles))
+
+
+def test_a_cosine_of_each_token_is_taken_by_itself() -> None:
+    outputs = np.array([[[3.0, 4.0], [1.0, 0.0], [0.0, 0.0], [0.0, 0.0]]])
+    targets = np.array([[[6.0, 8.0], [-2.0, 0.0], [0.0, 0.0], [1.0, 1.0]]])
+    assert scored("cosine", outputs, targets) == pytest.approx((1 - 1 + 1 + 0) / 4)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(2, 4))
+def test_iou_of_classes_equals_scikit_learns(seed: int, samples: int, classes: int) -> None:
+    generator = np.random.default_rng(seed)
+    outputs = generator.standard_normal((samples, classes, 6, 6)).astype(np.float32)
+    targets = generator.integers(0, classes, (samples, 6, 6))
+    answers = outputs.argmax(1)
+    wanted = metrics.jaccard_score(targets.ravel(), answers.ravel(), average="macro")
+    assert scored("iou", outputs, targets) == pytest.approx(wanted)
+    assert scored("iou", answers, targets) == pytest.approx(wanted)
+    last = np.moveaxis(outputs, 1, -1)
+    assert scored("iou", last, targets) == pytest.approx(wanted)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(-1, 1), st.booleans())
+def test_iou_of_masks_equals_scikit_learns(seed: int, threshold: float, flat: bool) -> None:
+    generator = np.random.default_rng(seed)
+    outputs = generator.standard_normal((4, 1, 6, 8)).astype(np.float32)
+    targets = generator.integers(0, 2, (4, 6, 8) if flat else (4, 1, 6, 8))
+    targets[0].flat[0] = 1
+    wanted = metrics.jaccard_score(targets.ravel(), outputs.ravel() > np.float32(threshold))
+    found = scored("iou", outputs, targets, threshold=float(np.float32(threshold)))
+    assert found == pytest.approx(wanted)
+
+
+def test_each_channel_of_masks_is_a_class() -> None:
+    targets = np.zeros((1, 2, 4, 4), np.uint8)
+    targets[0, 0, :2], targets[0, 1, :1] = 1, 1
+    outputs = targets * np.float32(0.9)
+    outputs[0, 1, :] = 0.6
+    assert scored("iou", outputs, targets) == pytest.approx((1 + 4 / 16) / 2)
+    assert scored("iou", outputs, targets, threshold=0.7) == pytest.approx(1 / 2)
+
+
+@pytest.mark.parametrize("void", [-1, 255])
+def test_iou_does_not_count_what_belongs_to_no_class(void: int) -> None:
+    targets = np.array([[[0, 1], [void, 1]]])
+    outputs = np.zeros((1, 3, 2, 2), np.float32)
+    outputs[0, 0] = 1
+    outputs[0, 1, 0, 1] = outputs[0, 1, 1, 1] = 2
+    assert scored("iou", outputs, targets) == 1.0
+
+
+def test_iou_of_nothing_against_nothing_is_whole() -> None:
+    empty = np.zeros((1, 1, 3, 3), np.float32)
+    assert scored("iou", empty, empty) == 1.0
+
+
+WORDS = st.lists(st.integers(0, 4), max_size=9)
+
+
+@given(st.lists(st.tuples(WORDS, WORDS), min_size=1, max_size=4))
+def test_cer_is_the_edits_over_the_length(pairs: list[tuple[list[int], list[int]]]) -> None:
+    def edits(a: list[int], b: list[int]) -> int:
+        if not a or not b:
+            return len(a) + len(b)
+        swapped = edits(a[:-1], b[:-1]) if a[-1] == b[-1] else None
+        if swapped is not None:
+            return swapped
+        return 1 + min(edits(a[:-1], b), edits(a, b[:-1]), edits(a[:-1], b[:-1]))
+
+    short = [(a[:5], b[:5]) for a, b in pairs]
+    outputs, targets = (
+        np.array([row[side] + [-1] * (6 - len(row[side])) for row in short]) for side in (0, 1)
+    )
+    length = sum(len(b) for _, b in short)
+    wanted = sum(edits(a, b) for a, b in short) / max(length, 1)
+    assert scored("cer", outputs, targets) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("layout", ["[T, C]", "[C, T]", "[T, 1, C]", "classes"])
+def test_cer_joins_repeats_and_drops_blanks(layout: str) -> None:
+    said = np.array([0, 3, 3, 0, 3, 1, 1, 0])
+    scores = np.full((8, 5), 0.05, np.float32)
+    scores[np.arange(8), said] = 0.8
+    output = {
+        "[T, C]": scores[None], "[C, T]": scores.T[None], "[T, 1, C]": scores[:, None],
+        "classes": said[None],
+    }[layout]  # fmt: skip
+    for blank, target, wanted in (
+        (0, [3, 3, 1, -1], 0.0),
+        (0, [3, 1, -1, -1], 0.5),
+        (None, said.tolist(), 0.0),
+        (None, [3, 3, 1, -1], 5 / 3),
+    ):
+        wish = Evaluate(metric="cer", blank=blank)
+        score = Yardstick("cer", "out", wish).score()
+        score.add({"out": output}, np.array(target))
+        assert score.value == pytest.approx(wanted), (blank, target)
+
+
+def test_cer_without_any_length_is_the_number_of_edits() -> None:
+    assert scored("cer", np.array([[-1, -1]]), np.array([[-1, -1]])) == 0
+    assert scored("cer", np.array([[3, 2]]), np.array([[-1, -1]])) == 2
+
+
+def test_a_blank_that_is_no_class_is_refused() -> None:
+    with pytest.raises(DatasetMismatch, match="blank 7"):
+        scored("cer", np.zeros((1, 4, 5), np.float32), np.array([[1, 2]]), blank=7)
+
+
+@pytest.mark.parametrize(
+    ("metric", "targets"),
+    [
+        ("cer", np.zeros(3, np.int64)),
+        ("cer", np.zeros((3, 2), np.float32)),
+        ("cosine", np.zeros((3, 1), np.float32)),
+        ("cosine", np.zeros(3, np.float32)),
+    ],
+)
+def test_targets_of_another_form_are_refused(metric: Metric, targets: np.ndarray) -> None:
+    with pytest.raises(DatasetMismatch, match=f"'{metric}' needs"):
+        quality.infer(targets, Evaluate(metric=metric))

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from app.domain.reports import Fidelity, LayerChange, Measures, Metric, Quality, StepReport
+from app.domain.metrics import Metric
+from app.domain.reports import Fidelity, LayerChange, Measures, Quality, StepReport
 from app.domain.steps import Skipped
 from workers.compression.measure import verdict
 

@@ -19,28 +19,28 @@ def test_without_a_metric_the_least_loss_is_kept() -> None:
 
 def test_an_error_decides_to_the_last_digit() -> None:
     choice = Choice()
-    assert choice.takes(1.0, ("mse", 0.50), 100)
-    assert not choice.takes(0.1, ("mse", 0.51), 100)
+    assert choice.takes(1.0, ("error", 0.50), 100)
+    assert not choice.takes(0.1, ("error", 0.51), 100)
 
 
 def test_among_shares_that_chance_may_have_made_the_loss_decides() -> None:
     choice = Choice()
-    assert choice.takes(0.47, ("top1", 0.925), 480)
-    assert choice.takes(0.30, ("top1", 0.915), 480), "one standard error is 0.012"
-    assert not choice.takes(0.25, ("top1", 0.90), 480)
-    assert not choice.takes(0.31, ("top1", 0.925), 480)
+    assert choice.takes(0.47, ("share", 0.925), 480)
+    assert choice.takes(0.30, ("share", 0.915), 480), "one standard error is 0.012"
+    assert not choice.takes(0.25, ("share", 0.90), 480)
+    assert not choice.takes(0.31, ("share", 0.925), 480)
 
 
 def test_a_kept_state_that_is_left_behind_by_more_than_chance_goes() -> None:
     choice = Choice()
-    assert choice.takes(0.2, ("top1", 0.80), 1000)
-    assert choice.takes(0.4, ("top1", 0.90), 1000), "better by far, though its loss is higher"
+    assert choice.takes(0.2, ("share", 0.80), 1000)
+    assert choice.takes(0.4, ("share", 0.90), 1000), "better by far, though its loss is higher"
     assert choice.figure == 0.90
 
 
 def test_what_is_no_number_is_never_kept() -> None:
     choice = Choice()
-    assert not choice.takes(math.nan, ("top1", 0.5), 10)
+    assert not choice.takes(math.nan, ("share", 0.5), 10)
     assert not choice.takes(math.inf, None, 10)
     assert not choice.made
 

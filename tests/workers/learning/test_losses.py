@@ -5,11 +5,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from app.domain.jobs import Evaluate
+from app.domain.metrics import Metric
 from app.domain.problems import DatasetMismatch, StepFailed
-from app.domain.reports import Metric
 from workers.compression.learning import losses, objectives
 from workers.compression.learning.augment import augment
 from workers.compression.learning.schedules import warm_up_cosine
+from workers.compression.measure.quality import Yardstick
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -20,6 +22,10 @@ def scores(*shape: int) -> Tensor:
 
 def classes(below: int, *shape: int) -> Tensor:
     return torch.randint(below, shape, generator=GENERATOR)
+
+
+def judged(metric: Metric) -> Yardstick:
+    return Yardstick(metric, "y", Evaluate(metric=metric))
 
 
 LAYOUTS = [
@@ -40,7 +46,7 @@ def test_classes_are_found_on_either_axis_as_logits_or_probabilities(
     logits, wanted = scores(*shape), classes(5, *targets)
     output = logits.softmax(axis) if softmax else logits
     assert losses.class_axis(shape, targets) == axis
-    term = objectives.labels("y", output, wanted, "top1")
+    term = objectives.labels("y", output, wanted, judged("top1"))
     by_position = logits.movedim(axis, -1).reshape(-1, 5).log_softmax(-1)
     expected = -by_position[torch.arange(len(by_position)), wanted.reshape(-1)].mean()
     assert torch.allclose(term({"y": output}, {}, wanted), expected, atol=1e-5)
@@ -52,7 +58,7 @@ def test_a_single_yes_or_no_is_binary_cross_entropy(sigmoid: bool) -> None:
     output = logits.sigmoid() if sigmoid else 3 * logits
     probability = output if sigmoid else output.sigmoid()
     right = torch.where(wanted[:, None] == 1, probability, 1 - probability)
-    term = objectives.labels("y", output, wanted, "top1")
+    term = objectives.labels("y", output, wanted, judged("top1"))
     assert torch.allclose(term({"y": output}, {}, wanted), -right.log().mean(), atol=1e-5)
 
 
@@ -61,7 +67,7 @@ def test_errors_of_numbers_do_not_depend_on_their_unit(metric: str) -> None:
     output, wanted = scores(20, 3), scores(20, 3)
     kind: Metric = "mae" if metric == "mae" else "mse"
     values = [
-        objectives.labels("y", unit * output, unit * wanted, kind)(
+        objectives.labels("y", unit * output, unit * wanted, judged(kind))(
             {"y": unit * output}, {}, unit * wanted
         )
         for unit in (1.0, 1000.0)
@@ -111,7 +117,7 @@ def test_what_is_not_finite_in_the_teacher_is_left_out() -> None:
 
 def test_integers_cannot_be_trained_against_targets() -> None:
     with pytest.raises(DatasetMismatch, match="'loss': 'teacher'"):
-        objectives.labels("y", classes(5, 8), classes(5, 8), "top1")
+        objectives.labels("y", classes(5, 8), classes(5, 8), judged("top1"))
 
 
 @pytest.mark.parametrize("total", [1, 2, 10, 1000])

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from app.domain.reports import ERRORS, Metric, Quality
+from app.domain.metrics import Kind, more_is_better
+from app.domain.reports import Quality
 
 
 @dataclass
@@ -25,12 +26,12 @@ class Choice:
         """Whether a state is kept at all."""
         return math.isfinite(self.loss)
 
-    def takes(self, loss: float, metric: tuple[Metric, float] | None, samples: int) -> bool:
+    def takes(self, loss: float, metric: tuple[Kind, float] | None, samples: int) -> bool:
         """Return whether a state is better than the one that is kept; remember it if so.
 
         Args:
             loss: on the samples that judge; a state without a finite one is never kept.
-            metric: on the same samples; without one the loss alone decides.
+            metric: its kind and its value on the same samples; without one the loss alone decides.
             samples: their number.
         """
         if not math.isfinite(loss):
@@ -54,7 +55,7 @@ def head_start(known: Quality, unseen: Quality) -> float:
         known: its quality on the samples.
         unseen: on samples of the same kind that it was not made with.
     """
-    if known.metric in ERRORS:
+    if known.kind != "share":
         return 0.0
     chance = math.hypot(_error(known.value, known.samples), _error(unseen.value, unseen.samples))
     gap = known.value - unseen.value
@@ -66,11 +67,10 @@ def _error(share: float, samples: int) -> float:
     return math.sqrt(max(share * (1 - share), 0.0) / samples)
 
 
-def _figure(loss: float, metric: tuple[Metric, float] | None, samples: int) -> tuple[float, float]:
+def _figure(loss: float, metric: tuple[Kind, float] | None, samples: int) -> tuple[float, float]:
     """Return a number of which more is better, and its standard error where it is a share."""
     if metric is None:
         return -loss, 0.0
-    name, value = metric
-    if name in ERRORS:
-        return -value, 0.0
-    return value, _error(value, samples)
+    kind, value = metric
+    figure = value if more_is_better(kind) else -value
+    return figure, _error(value, samples) if kind == "share" else 0.0

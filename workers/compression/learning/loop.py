@@ -24,7 +24,6 @@ from workers.compression.learning.feed import Feed
 from workers.compression.learning.portions import batch_size, divide
 from workers.compression.learning.schedules import warm_up_cosine
 from workers.compression.learning.task import Task
-from workers.compression.measure.quality import Score
 from workers.compression.samples.context import Context
 
 Advance = Callable[[float], None]
@@ -289,12 +288,12 @@ class _Training:
 
     def _judge(self, epoch: int) -> None:
         """Judge the state on the samples that are set aside, and keep it if it is the best."""
-        state, metric = self._state, None
+        state, metric, yardstick = self._state, None, self._task.yardstick
         loss, figure = self._validated()
         self._context.tell("validation_loss", loss, epoch)
-        if figure is not None and self._task.metric is not None:
-            metric = self._task.metric[0], figure
-            self._context.tell(f"validation_{metric[0]}", figure, epoch)
+        if figure is not None and yardstick is not None:
+            metric = yardstick.kind, figure
+            self._context.tell(f"validation_{yardstick.metric}", figure, epoch)
         if metric is not None and epoch == 0:
             metric = metric[0], metric[1] - self._task.head_start
         if state.choice.takes(loss, metric, len(self._validation)):
@@ -306,18 +305,18 @@ class _Training:
     @torch.no_grad()
     def _validated(self) -> tuple[float, float | None]:
         """Return loss and metric on the samples that are set aside."""
-        metric = self._task.metric
-        score = None if metric is None else Score(*metric)
+        yardstick = self._task.yardstick
+        score = None if yardstick is None else yardstick.score()
         total = 0.0
         for part in self._feed.parts(self._validation):
             batch = self._feed.batch(part)
             outputs = self._feed.outputs(self._task.forward, batch)
             total += float(self._task.loss(outputs, batch)) * len(part)
-            if score is None or metric is None or batch.targets is None:
+            if score is None or batch.targets is None:
                 continue
-            answers = outputs[metric[1]].cpu().numpy()
+            answers = {name: each.cpu().numpy() for name, each in outputs.items()}
             for index, target in enumerate(batch.targets.cpu().numpy()):
-                score.add(answers[index : index + 1], target)
+                score.add({n: each[index : index + 1] for n, each in answers.items()}, target)
         return total / len(self._validation), None if score is None else score.value
 
     def _plan(self) -> None:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from app.domain.problems import DatasetMismatch, StepFailed
-from app.domain.reports import Metric
 from workers.compression.learning import losses
+from workers.compression.measure.quality import Yardstick
 
 Outputs = Mapping[str, Tensor]
 Term = Callable[[Outputs, Outputs, Tensor | None], Tensor]
@@ -20,7 +20,7 @@ Term = Callable[[Outputs, Outputs, Tensor | None], Tensor]
 TEMPERATURE = 2.0
 
 
-def labels(name: str, output: Tensor, targets: Tensor, metric: Metric | None) -> Term:
+def labels(name: str, output: Tensor, targets: Tensor, yardstick: Yardstick | None) -> Term:
     """Return the loss of an output against the targets.
 
     Classes are learned with cross-entropy, over scores or over a single yes or no; numbers with the
@@ -30,7 +30,7 @@ def labels(name: str, output: Tensor, targets: Tensor, metric: Metric | None) ->
         name: of the output.
         output: what it gives for some samples, ``[samples, …]``.
         targets: theirs.
-        metric: what the result is judged by.
+        yardstick: what the result is judged by.
 
     Raises:
         DatasetMismatch: the output cannot answer such targets.
@@ -49,7 +49,8 @@ def labels(name: str, output: Tensor, targets: Tensor, metric: Metric | None) ->
         return _yes_or_no(name, bool(((output >= 0) & (output <= 1)).all()))
     if output.numel() != targets.numel():
         raise DatasetMismatch(f"Output '{name}' has not one number for each of the targets.")
-    return _numbers(name, losses.variance(targets.float()), absolute=metric == "mae")
+    absolute = yardstick is not None and yardstick.metric == "mae"
+    return _numbers(name, losses.variance(targets.float()), absolute=absolute)
 
 
 def imitation(

@@ -15,7 +15,6 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from app.domain.jobs import Evaluate
 from app.domain.problems import DatasetMismatch, StepFailed
 from app.domain.steps.recover import Loss, Recover
 from workers.compression.executor import Executor, build, write_back
@@ -91,7 +90,6 @@ def recover(
         feed = feed_for(model, executor, samples, context.device, wish.augment or ())
     learner = lent.model if lent else model
     parameters = trained(learner, executor, rates or {})
-    metric = quality.infer(samples.targets, context.evaluate.metric)
     task = Task(
         parameters=parameters,
         forward=executor,
@@ -99,7 +97,7 @@ def recover(
         rates={name: factor for name, factor in (rates or {}).items() if name in parameters},
         constrain=holding(executor, parameters, constrain),
         settled=settled,
-        metric=(metric, judged(model, context.evaluate)) if metric else None,
+        yardstick=quality.yardstick(model, samples.targets, context.evaluate),
         head_start=_head_start(feed, context),
         exact=_is_exact(model),
     )
@@ -202,16 +200,6 @@ def _sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, 
     return kept
 
 
-def judged(model: ir.Model, wish: Evaluate) -> str:
-    """Return the output that targets speak of."""
-    names = [str(value.name) for value in model.graph.outputs]
-    if wish.output is not None and wish.output not in names:
-        raise DatasetMismatch(
-            f"The model has no output '{wish.output}' to evaluate; it has: {', '.join(names)}."
-        )
-    return wish.output or names[0]
-
-
 def _loss(
     model: ir.Model,
     executor: Executor,
@@ -221,7 +209,7 @@ def _loss(
     path: Path | None,
 ) -> Callable[[Outputs, Batch], Tensor]:
     """Put together what is minimised."""
-    spoken_of = judged(model, context.evaluate)
+    spoken_of = quality.judged_output(model, context.evaluate)
     kind = wish.loss or default_loss(feed.samples)
     terms: list[objectives.Term] = []
     told: Answers = lambda _batch: {}  # noqa: E731 (nobody teaches)
@@ -229,8 +217,8 @@ def _loss(
         outputs, targets = probe(executor, feed)
         if targets is None:
             raise DatasetMismatch("The dataset has no targets: train with 'loss': 'teacher'.")
-        metric = quality.infer(feed.samples.targets, context.evaluate.metric)
-        terms.append(objectives.labels(spoken_of, outputs[spoken_of], targets, metric))
+        yardstick = quality.yardstick(model, feed.samples.targets, context.evaluate)
+        terms.append(objectives.labels(spoken_of, outputs[spoken_of], targets, yardstick))
     if kind in ("teacher", "both"):
         assert path is not None, "a context without the original cannot teach"
         teacher = build(load(path)).to(context.device).requires_grad_(requires_grad=False)

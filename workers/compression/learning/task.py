@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from app.domain.reports import Metric
 from workers.compression.learning.feed import Batch, Forward, Outputs
+from workers.compression.measure.quality import Yardstick
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Task:
             gradient: puts parameters back to where they must be.
         settled: the share of the training from which a state may be kept: earlier ones are not
             what is asked for yet.
-        metric: against the targets and of which output; without, the loss alone decides.
+        yardstick: the metric against the targets; without one the loss alone decides.
         head_start: by how much the state before training looks better than it is, in units of
             the metric.
         exact: no mixed precision, on any device.
@@ -35,7 +35,7 @@ class Task:
     rates: Mapping[str, float] = field(default_factory=dict)
     constrain: Callable[[float], None] | None = None
     settled: float = 0.0
-    metric: tuple[Metric, str] | None = None
+    yardstick: Yardstick | None = None
     head_start: float = 0.0
     exact: bool = False
     normalised: bool = False

@@ -10,8 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from app.domain.jobs import Evaluate
-from app.domain.problems import DatasetMismatch
-from app.domain.reports import Evaluation, Fidelity, Latency, Measures, Metric, Quality, Spread
+from app.domain.reports import Evaluation, Fidelity, Latency, Measures, Quality, Spread
 from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import samples_fixed_by_inputs, sizes_of
@@ -78,11 +77,12 @@ def evaluate(
     spreads = latency.interleaved(paths, ground.samples, ground.threads)
     peaks = _peaks(paths, sizes[1], ground.threads, prober)
     samples, notes = _affordable(ground, spreads)
-    metric = quality.infer(samples.targets, wish.metric)
-    output = judged_output(original, wish)
+    model = load(original)
+    yardstick = quality.yardstick(model, samples.targets, wish)
+    output = quality.judged_output(model, wish)
     advance = events.span(0.7, 0.98, "evaluating on held-out samples")
-    values, scored = compare(paths, samples, ground.threads, metric, output, advance)
-    notes += _explain(metric, output, scored=scored, ground=ground)
+    values, scored = compare(paths, samples, ground.threads, yardstick, output, advance)
+    notes += _explain(yardstick, output, scored=scored, ground=ground)
     if unknown := max(figure.unknown for figure in figures):
         notes.append(f"MACs of {unknown} nodes are unknown and not counted.")
     measures = [_measures(*each) for each in zip(figures, spreads, values, peaks, strict=True)]
@@ -90,7 +90,7 @@ def evaluate(
         baseline=measures[0],
         graphs=measures[1:],
         evaluation=Evaluation(
-            metric=metric,
+            metric=yardstick.metric if yardstick else None,
             split="synthetic" if ground.synthetic else "held_out",
             dataset=ground.dataset,
             indices=[] if ground.synthetic else [int(i) for i in samples.indices],
@@ -178,35 +178,19 @@ def quality_of(path: Path, samples: Samples, threads: int, wish: Evaluate) -> Qu
     Raises:
         DatasetMismatch: the targets fit neither metric nor output.
     """
-    metric = quality.infer(samples.targets, wish.metric)
-    if metric is None:
+    yardstick = quality.yardstick(load(path), samples.targets, wish)
+    if yardstick is None:
         return None
-    output = judged_output(path, wish)
-    ((found, _),), _ = compare([path], samples, threads, metric, output, lambda _done: None)
+    output = yardstick.output
+    ((found, _),), _ = compare([path], samples, threads, yardstick, output, lambda _done: None)
     return found
-
-
-def judged_output(original: Path, wish: Evaluate) -> str:
-    """Return the name of the output that targets and agreement speak of.
-
-    Raises:
-        DatasetMismatch: there is no such output.
-    """
-    names = [str(value.name) for value in load(original).graph.outputs]
-    if wish.output is None:
-        return names[0]
-    if wish.output not in names:
-        raise DatasetMismatch(
-            f"The model has no output '{wish.output}' to evaluate; it has: {', '.join(names)}."
-        )
-    return wish.output
 
 
 def compare(
     paths: Sequence[Path],
     samples: Samples,
     threads: int,
-    metric: Metric | None,
+    yardstick: quality.Yardstick | None,
     output: str,
     advance: Callable[[float], None],
 ) -> tuple[list[tuple[Quality | None, Fidelity | None]], bool]:
@@ -216,32 +200,33 @@ def compare(
         paths: the original first.
         samples: to run.
         threads: to compute with.
-        metric: to count; None counts none.
-        output: the one that metric and agreement speak of.
+        yardstick: the metric to count; None counts none.
+        output: the one that agreement speaks of.
         advance: told the fraction done.
 
     Returns:
         Quality and, but for the original, fidelity of each; and whether the output is class scores.
     """
     original = target.open_session(paths[0], threads)
-    score = quality.Score(metric, output) if metric else None
+    score = yardstick.score() if yardstick else None
     profile = Profile()
     for row, outputs in _rows(original, samples):
         profile.add(outputs[output])
         if score and samples.targets is not None:
-            score.add(outputs[output], samples.targets[row])
-    values: list[tuple[Quality | None, Fidelity | None]] = [(_quality(metric, score), None)]
+            score.add(outputs, samples.targets[row])
+    values = list[tuple[Quality | None, Fidelity | None]]()
+    values.append((score.quality if score else None, None))
     for index, path in enumerate(paths[1:], start=1):
-        score = quality.Score(metric, output) if metric else None
+        score = yardstick.score() if yardstick else None
         closeness = Closeness(output, profile)
         session = target.open_session(path, threads)
         pairs = zip(_rows(original, samples), _rows(session, samples), strict=True)
         for done, ((row, expected), (_, given)) in enumerate(pairs):
             closeness.add(expected, given)
             if score and samples.targets is not None:
-                score.add(given[output], samples.targets[row])
+                score.add(given, samples.targets[row])
             advance((index - 1 + done / len(samples)) / len(paths[1:]))
-        values.append((_quality(metric, score), closeness.value))
+        values.append((score.quality if score else None, closeness.value))
     return values, profile.axis is not None
 
 
@@ -273,13 +258,9 @@ def _rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int
         yield from ((next(rows), each) for each in outputs)
 
 
-def _quality(metric: Metric | None, score: quality.Score | None) -> Quality | None:
-    if metric is None or score is None:
-        return None
-    return Quality(metric=metric, value=score.value, samples=score.samples)
-
-
-def _explain(metric: Metric | None, output: str, *, scored: bool, ground: Ground) -> list[str]:
+def _explain(
+    yardstick: quality.Yardstick | None, output: str, *, scored: bool, ground: Ground
+) -> list[str]:
     """Say how the figures are to be read."""
     count = "the same arg-max" if scored else "elements within 1 % of the original's range"
     notes = [f"Agreement counts {count} of output '{output}'."]
@@ -295,7 +276,7 @@ def _explain(metric: Metric | None, output: str, *, scored: bool, ground: Ground
             " on them, its quality, and the result's, look better here than they are on new data:"
             " to be sure, name a dataset of new samples in 'evaluate.dataset'."
         )
-    if metric is None and not ground.synthetic:
+    if yardstick is None and not ground.synthetic:
         notes.append("The dataset has no targets, so quality is unknown.")
     notes.append(
         "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"

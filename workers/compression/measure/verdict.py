@@ -1,7 +1,9 @@
 """Whether a result keeps what was required, and the result in words."""
 
+from app.domain import metrics
+from app.domain.metrics import Kind
 from app.domain.problems import QualityBelowRequirement
-from app.domain.reports import ERRORS, Fidelity, Measures, Quality, StepReport
+from app.domain.reports import Fidelity, Measures, Quality, StepReport
 
 _SAME = 0.03
 """Latencies that differ by less are called equal: they are noise."""
@@ -19,11 +21,7 @@ def fall(before: Quality | None, after: Quality | None, fidelity: Fidelity | Non
     """Return by how much quality fell, from the figures that say so."""
     if before is None or after is None:
         return 1 - fidelity.agreement if fidelity else 0.0
-    if before.metric in ERRORS:
-        if before.value == 0:
-            return 0.0 if after.value == 0 else float("inf")
-        return (after.value - before.value) / before.value
-    return before.value - after.value
+    return metrics.fall(before.kind, before.value, after.value)
 
 
 def shortfall(
@@ -33,10 +31,10 @@ def shortfall(
     lost = drop(baseline, compressed)
     if allowed is None or lost <= allowed + 1e-12:
         return None
-    metric, before, after = _figures(baseline, compressed)
+    metric, kind, before, after = _figures(baseline, compressed)
     return QualityBelowRequirement(
-        f"{metric} went from {before:.4g} to {after:.4g}, a drop of {_amount(metric, lost)};"
-        f" {_amount(metric, allowed)} is allowed. The artifacts are kept. Quantize fewer layers"
+        f"{metric} went from {before:.4g} to {after:.4g}, a drop of {_amount(kind, lost)};"
+        f" {_amount(kind, allowed)} is allowed. The artifacts are kept. Quantize fewer layers"
         " ('ignore'), try other ranges or int16 activations, or allow a larger drop.",
         metric=metric,
         baseline=before,
@@ -79,21 +77,22 @@ def _ratio(ratio: float, better: str, worse: str, tolerance: float) -> str:
 
 
 def _quality(baseline: Measures, compressed: Measures, *, synthetic: bool) -> str:
-    metric, before, after = _figures(baseline, compressed)
+    metric, kind, before, after = _figures(baseline, compressed)
     if metric != "agreement":
         lost = drop(baseline, compressed)
         direction = "unchanged" if lost == 0 else f"a {'drop' if lost > 0 else 'gain'} of"
-        amount = "" if lost == 0 else f" {_amount(metric, abs(lost))}"
+        amount = "" if lost == 0 else f" {_amount(kind, abs(lost))}"
         return f"{metric} {before:.4g} → {after:.4g} ({direction}{amount})"
     on = "random inputs" if synthetic else "held-out samples without targets"
     return f"Quality is unknown: on {on} it agrees with the original on {after:.2%}"
 
 
-def _figures(baseline: Measures, compressed: Measures) -> tuple[str, float, float]:
-    if baseline.quality and compressed.quality:
-        return baseline.quality.metric, baseline.quality.value, compressed.quality.value
-    return "agreement", 1.0, compressed.fidelity.agreement if compressed.fidelity else 1.0
+def _figures(baseline: Measures, compressed: Measures) -> tuple[str, Kind, float, float]:
+    before, after = baseline.quality, compressed.quality
+    if before and after:
+        return before.metric, before.kind, before.value, after.value
+    return "agreement", "share", 1.0, compressed.fidelity.agreement if compressed.fidelity else 1.0
 
 
-def _amount(metric: str, value: float) -> str:
-    return f"{value:.2%} of its value" if metric in ERRORS else f"{value * 100:.4g} points"
+def _amount(kind: Kind, value: float) -> str:
+    return f"{value:.2%} of its value" if kind == "error" else f"{value * 100:.4g} points"

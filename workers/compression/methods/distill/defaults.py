@@ -12,7 +12,7 @@ from app.domain.steps import Distill
 from app.domain.steps.distill import Architecture, DistillLoss
 from workers.compression.executor import build
 from workers.compression.learning.feed import feed_for, is_image
-from workers.compression.learning.recovery import judged
+from workers.compression.measure.quality import judged_output
 from workers.compression.samples.context import Context, Samples
 
 Change = Literal["flip", "shift"]
@@ -66,7 +66,7 @@ def harmless(teacher: ir.Model, samples: Samples, context: Context) -> list[Chan
         samples: some are drawn.
         context: seed, device, the output that is judged.
     """
-    output = judged(teacher, context.evaluate)
+    output = judged_output(teacher, context.evaluate)
     executor = build(teacher, outputs=[output]).to(context.device)
     drawn = samples.draw(_LOOKED_AT, context.seed)
     feed = feed_for(teacher, executor, drawn, context.device)

@@ -11,7 +11,7 @@ from app.domain.steps import Distill
 from workers.compression.executor import Executor, build, write_back
 from workers.compression.learning.feed import Batch, Feed, Outputs, feed_for
 from workers.compression.learning.loop import train
-from workers.compression.learning.recovery import holding, judged, trained
+from workers.compression.learning.recovery import holding, trained
 from workers.compression.learning.task import Task
 from workers.compression.learning.teacher import answers, probe
 from workers.compression.measure import quality
@@ -58,8 +58,8 @@ def learn(
         outputs=outputs,
         answers=names,
         targets=targets,
-        judged=judged(teacher, context.evaluate),
-        metric=quality.infer(feed.samples.targets, context.evaluate.metric),
+        judged=quality.judged_output(teacher, context.evaluate),
+        yardstick=quality.yardstick(teacher, feed.samples.targets, context.evaluate),
         pairs=pairs,
         spatial=spatial,
         labelled=_learns_classes(parameters, targets),
@@ -81,7 +81,7 @@ def learn(
         forward=pupil,
         loss=loss,
         constrain=holding(pupil, weights),
-        metric=None if known.metric is None else (known.metric, known.judged),
+        yardstick=known.yardstick,
     )
     train(task, feed, parameters.recover, context, advance, "distill")
     write_back(pupil, student)

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from app.domain.problems import DatasetMismatch, StepFailed
-from app.domain.reports import Metric
 from app.domain.steps.distill import DistillLoss
 from workers.compression.learning import losses, objectives
 from workers.compression.learning.objectives import Outputs, Term
+from workers.compression.measure.quality import Yardstick
 from workers.compression.methods.distill.taps import Pair, Tap
 
 
@@ -25,7 +25,7 @@ class Known:
     """The names of those that are the graph's."""
     targets: Tensor | None
     judged: str
-    metric: Metric | None
+    yardstick: Yardstick | None
     pairs: Sequence[Pair]
     spatial: Sequence[Pair]
     labelled: bool
@@ -58,7 +58,7 @@ def _labels(_loss: DistillLoss, known: Known) -> Term:
     if known.targets is None:
         raise DatasetMismatch("The dataset has no targets: leave the loss 'labels' out.")
     output = known.outputs[known.judged]
-    return objectives.labels(known.judged, output, known.targets, known.metric)
+    return objectives.labels(known.judged, output, known.targets, known.yardstick)
 
 
 def _features(_loss: DistillLoss, known: Known) -> Term:

@@ -22,6 +22,7 @@ from workers.compression.learning.directions import project
 from workers.compression.learning.feed import Batch, Feed, Outputs, feed_for
 from workers.compression.learning.teacher import probe
 from workers.compression.measure.evaluation import one_run
+from workers.compression.measure.quality import judged_output
 from workers.compression.methods.prune.groups import Analysis, Group, Place
 from workers.compression.methods.prune.importance import Scores, Weights, per_unit, written_places
 from workers.compression.samples.context import Context, Samples
@@ -152,12 +153,12 @@ def _loss(
     model: ir.Model, executor: Executor, feed: Feed, context: Context
 ) -> Callable[[Outputs, Batch], Tensor]:
     """Return the cross-entropy where the targets are classes, else a random direction."""
-    judged = context.evaluate.output or str(model.graph.outputs[0].name)
+    judged = judged_output(model, context.evaluate)
     outputs, targets = probe(executor, feed, _FEW)
     if targets is not None and not targets.is_floating_point():
         axis = losses.class_axis(outputs[judged].shape, targets.shape)
         if axis is not None:
-            term = objectives.labels(judged, outputs[judged], targets, metric=None)
+            term = objectives.labels(judged, outputs[judged], targets, yardstick=None)
             return lambda outputs, batch: term(outputs, {}, batch.targets)
     along = project(outputs, context.seed)
     return lambda outputs, _batch: along(outputs)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
-from workers.compression.graph.load import save
+from workers.compression.graph.load import load, save
 from workers.compression.measure import quality
-from workers.compression.measure.evaluation import compare, judged_output, outputs_sqnr_db
+from workers.compression.measure.evaluation import compare, outputs_sqnr_db
 from workers.compression.measure.verdict import fall
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.nearest import affordable
@@ -80,10 +80,11 @@ def _drop(model: ir.Model, context: Context, directory: Path, samples: Samples) 
     path = directory / "candidate.onnx"
     save(model, path)
     original = context.original or directory / _FLOAT
-    output = judged_output(original, context.evaluate)
-    metric = quality.infer(samples.targets, context.evaluate.metric)
+    graph = load(original)
+    output = quality.judged_output(graph, context.evaluate)
+    yardstick = quality.yardstick(graph, samples.targets, context.evaluate)
     (before, after), _ = compare(
-        [original, path], samples, context.threads, metric, output, _nobody
+        [original, path], samples, context.threads, yardstick, output, _nobody
     )
     return fall(before[0], after[0], after[1])
 

@@ -1,0 +1,130 @@
+"""The metrics that answers are judged by against targets: one row each.
+
+How a metric is computed stands in ``workers/compression/measure/quality.py``, a row each as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, assert_never
+
+Metric = Literal["top1", "top5", "f1", "mse", "mae", "r2", "cosine", "iou", "cer"]
+
+Kind = Literal["share", "score", "rate", "error"]
+"""What sort of figure a metric is:
+
+- ``share``: how many answers are right, 0 to 1. More is better, and chance moves it as any share.
+- ``score``: more is better, and 1 is perfect.
+- ``rate``: how many answers are wrong, from 0. Less is better.
+- ``error``: less is better, in a unit of its own.
+
+A drop of an error is relative; of the others it is absolute: 0.01 is one point.
+"""
+
+Parameter = Literal["threshold", "blank"]
+"""The fields of ``evaluate`` that belong to some metrics alone."""
+
+Kept = Literal["classes", "sequences", "numbers", "vectors"]
+"""What targets hold: a class for each position; rows of classes that are padded with -1; any
+numbers; two or more numbers a sample."""
+
+
+class Row(NamedTuple):
+    """What is known of a metric without computing it."""
+
+    kind: Kind
+    targets: Kept
+    meaning: str
+    """A sentence for the docs."""
+    parameters: frozenset[Parameter] = frozenset()
+
+
+METRICS: Mapping[Metric, Row] = {
+    "top1": Row("share", "classes", "The share of targets with the highest score."),
+    "top5": Row("share", "classes", "The share of targets among the five highest scores."),
+    "f1": Row("share", "classes", "2·hits / (answers + targets) of a class, a mean over classes."),
+    "mse": Row("error", "numbers", "The mean squared difference."),
+    "mae": Row("error", "numbers", "The mean absolute difference."),
+    "r2": Row(
+        "score",
+        "numbers",
+        "1 − squared error over variance, of each channel of the targets; a mean over channels.",
+    ),
+    "cosine": Row("score", "vectors", "The cosine of answer and target, for embeddings."),
+    "iou": Row(
+        "score",
+        "numbers",
+        "Intersection over union of masks or classes over all samples, a mean over classes.",
+        frozenset({"threshold"}),
+    ),
+    "cer": Row(
+        "rate",
+        "sequences",
+        "Edits that lead from the answers to the targets, over the length of the targets.",
+        frozenset({"blank"}),
+    ),
+}
+
+_WHOLE = ("int", "uint", "bool")
+
+_ADVICE: Mapping[Kept, str] = {
+    "classes": "needs integer classes as targets",
+    "sequences": "needs rows of integer classes as targets, [samples, length], padded with -1",
+    "numbers": "needs numbers as targets",
+    "vectors": "needs two or more numbers a sample as targets",
+}
+
+
+def more_is_better(kind: Kind) -> bool:
+    """Return whether the larger of two figures is the better one."""
+    match kind:
+        case "share" | "score":
+            return True
+        case "rate" | "error":
+            return False
+        case _:
+            assert_never(kind)
+
+
+def fall(kind: Kind, before: float, after: float) -> float:
+    """Return by how much a figure got worse; negative where it got better.
+
+    Absolute, but for errors, which is infinite where there was none before.
+    """
+    worse = before - after if more_is_better(kind) else after - before
+    if kind != "error" or worse == 0:
+        return worse
+    return worse / before if before else float("inf")
+
+
+def unfit(metric: Metric, dtype: str, shape: Sequence[int | str]) -> str | None:
+    """Return why targets do not suit a metric, None where they do.
+
+    Args:
+        metric: to be counted.
+        dtype: of the targets, as numpy names it.
+        shape: ``[samples, …]``.
+    """
+    kept = METRICS[metric].targets
+    whole = dtype.startswith(_WHOLE)
+    suits: Mapping[Kept, bool] = {
+        "classes": whole,
+        "sequences": whole and len(shape) == 2,
+        "numbers": whole or dtype.startswith("float"),
+        "vectors": dtype.startswith(("float", *_WHOLE)) and any(size != 1 for size in shape[1:]),
+    }
+    if suits[kept]:
+        return None
+    return (
+        f"The metric '{metric}' {_ADVICE[kept]}; these are {dtype}"
+        f" [{', '.join(map(str, shape))}]. Choose another metric, or store the targets so."
+    )
+
+
+def foreign(metric: Metric | None, given: Mapping[Parameter, float | None]) -> list[Parameter]:
+    """Return the parameters that are given and that the metric does not read."""
+    reads = METRICS[metric].parameters if metric else frozenset()
+    return [name for name, value in given.items() if value is not None and name not in reads]
+
+
+def readers_of(parameter: Parameter) -> list[Metric]:
+    """Return the metrics that read a parameter."""
+    return [metric for metric, row in METRICS.items() if parameter in row.parameters]

@@ -1,0 +1,57 @@
+"""The metric of masks: ``iou``, intersection over union (the Jaccard index)."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.compression.measure.metrics.classes import aligned, counts
+from workers.compression.measure.metrics.meter import Sums
+from workers.compression.samples.channels import by_channel, candidates
+
+THRESHOLD = 0.5
+_VOID = 255
+"""The class that datasets of segmentation give to what belongs to none."""
+
+
+def overlaps(output: NDArray[Any], target: NDArray[Any], *, threshold: float | None) -> Sums:
+    """Return hits, answers and targets of each class, ``[classes, 3]``.
+
+    One number for each target is a mask: what lies above the threshold is in it, and each channel
+    (of ``[1, C]`` and of pictures) is a class. Else the output holds class scores, or classes, for
+    targets that are classes. Targets below 0 are not counted, nor is 255 where it is no class.
+    """
+    whole = output.dtype.kind in "iu" and target.dtype.kind in "iu"
+    if output.size == target.size and (threshold is not None or not whole):
+        return _masks(output, target, THRESHOLD if threshold is None else threshold)
+    if target.dtype.kind not in "iub":
+        raise ValueError(f"{output.size} numbers against {target.size}")
+    scores, classes = aligned(output, target)
+    if scores.ndim > 1:
+        answers, size = scores.argmax(axis=1).astype(np.int64), scores.shape[1]
+    else:
+        answers, size = scores.astype(np.int64), _VOID
+    valid = (classes >= 0) & ~((classes == _VOID) & (size <= _VOID))
+    if scores.ndim > 1 and classes[valid].max(initial=0) >= size:
+        raise ValueError(f"a target lies outside of its {size} classes")
+    return counts(answers[valid], classes[valid])
+
+
+def jaccard(sums: Sums) -> float:
+    """Return the mean of hits / (answers + targets - hits) over the classes that occur."""
+    if sums.ndim < 2:
+        return 0.0
+    hits, answers, targets = sums.T
+    union = answers + targets - hits
+    return float(np.mean(hits[union > 0] / union[union > 0])) if (union > 0).any() else 1.0
+
+
+def _masks(output: NDArray[Any], target: NDArray[Any], threshold: float) -> Sums:
+    if target.size and target.max() > 1:
+        raise ValueError("a mask holds 0 and 1, and there is one number for each target")
+    axes = candidates(output.shape) if output.ndim != 3 else ()
+    axis = axes[0] if axes else None
+    wanted = by_channel(target.reshape(output.shape), axis)
+    inside, within = by_channel(output, axis) > threshold, wanted > THRESHOLD
+    inside = inside & (wanted >= 0)
+    return np.stack([(inside & within).sum(1), inside.sum(1), within.sum(1)], axis=1).astype(float)

@@ -1,0 +1,63 @@
+"""What every metric is while it is counted."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Sums = NDArray[np.float64]
+
+MAX_CLASSES = 1_000_000
+
+
+class Meter(Protocol):
+    """The running value of a metric."""
+
+    def add(self, output: NDArray[Any], target: NDArray[Any]) -> None:
+        """Count one sample: ``[1, …]`` of the graph, and ``[…]`` of the dataset.
+
+        Raises:
+            ValueError: they do not fit each other; says why.
+        """
+
+    @property
+    def value(self) -> float:
+        """The metric over all samples so far."""
+
+
+class Summed:
+    """A metric that is a function of sums.
+
+    Args:
+        statistics: of one sample, ``[k]`` or ``[classes, k]``: they add up, and samples that know
+            more classes than others have more rows.
+        value: the metric, from the sum.
+    """
+
+    def __init__(
+        self,
+        statistics: Callable[[NDArray[Any], NDArray[Any]], Sums],
+        value: Callable[[Sums], float],
+    ) -> None:
+        self._statistics, self._value = statistics, value
+        self._sums: Sums | None = None
+
+    def add(self, output: NDArray[Any], target: NDArray[Any]) -> None:
+        """Count one sample."""
+        sums = self._statistics(output, target)
+        if self._sums is not None:
+            longer, shorter = sorted((self._sums, sums), key=len, reverse=True)
+            sums = longer.copy()
+            sums[: len(shorter)] += shorter
+        self._sums = sums
+
+    @property
+    def value(self) -> float:
+        """The metric over all samples so far."""
+        return self._value(np.zeros(2) if self._sums is None else self._sums)
+
+
+def mean(sums: Sums) -> float:
+    """Return the sum over the count; 0 where nothing was counted."""
+    return float(sums[0] / sums[1]) if sums[1] else 0.0

@@ -1,0 +1,165 @@
+"""Which axis of an array counts channels: things that have units of their own.
+
+A detector gives boxes in pixels beside scores from 0 to 1, a regressor a temperature beside a
+pressure: errors of one mean nothing to the other. Shapes say where such things lie, by convention:
+
+- ``[N]`` and ``[N, 1]`` are one channel, ``[N, C]`` are C.
+- ``[N, positions, C]`` has them last, as a table of boxes ``[N, 8400, 85]`` or what a transformer
+  gives, unless the last axis is more than eight times as long: ``[N, 85, 8400]``.
+- Pictures have them second, ``[N, C, H, W]``, unless the equal sides of a picture come before the
+  last axis, ``[N, H, W, C]`` and ``[N, anchors, H, W, C]``, or the last axis is less than half as
+  long as all others.
+
+Conventions fail. So where both axes are possible, the values decide: the other axis is taken if
+units of its own would be worth much more to it. That worth is what a coder gains by them, the
+logarithm of the variance of all values over the geometric mean of the channels' variances (the
+coding gain of Jayant & Noll 1984). Where no axis has units of its own it is small on both, and it
+matters little which one is taken.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+_LONG = 8
+"""Times that the last axis is longer than the one before it, for it to count positions."""
+_SHORT = 2
+"""Times that the last axis is shorter than all others, for it to count a picture's channels."""
+
+_CLEARER = {3: np.log(1.5), 4: np.log(100.0)}
+"""By how much more the other axis must gain, by rank: edges of pictures look like units, too."""
+
+_CONSTANT = 1e-6
+"""A channel varies if its standard deviation is more than this share of its magnitude: below it
+there is nothing but the rounding of float32."""
+
+
+def candidates(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the axes of one sample's array that may count channels, the likeliest first.
+
+    Args:
+        shape: ``[1, …]``. Where the first dimension is longer and the second is 1, samples lie
+            along the second.
+
+    Returns:
+        One axis or two; none where there is but one channel.
+    """
+    rank = len(shape)
+    if rank < 3:
+        return (1,) if rank == 2 else ()
+    if shape[0] > 1 and shape[1] == 1:
+        return (rank - 1,)
+    if rank > 3:
+        return _of_picture(shape)
+    return (1, 2) if shape[2] > _LONG * shape[1] else (2, 1)
+
+
+def _of_picture(shape: Sequence[int]) -> tuple[int, ...]:
+    last = len(shape) - 1
+    if shape[-1] == shape[-2]:
+        return (1,)
+    if shape[-3] == shape[-2]:
+        return (last,)
+    short = _SHORT * shape[-1] <= min(shape[1:-1])
+    return (last, 1) if short else (1, last)
+
+
+class Moments:
+    """Count, mean and summed squared deviation of each channel, added up piece by piece.
+
+    As Chan, Golub & LeVeque (1979) do, so that no digits are lost where a mean is far from 0.
+
+    Attributes:
+        count: values of each channel, ``[C]``.
+        mean: of them.
+        squares: the sum of squared differences to the mean.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.count, self.mean, self.squares = np.zeros((3, channels))
+
+    def add(self, values: Array, counted: NDArray[np.bool_] | None = None) -> None:
+        """Take in values ``[C, n]``: those that are to be counted, or all."""
+        if counted is None:
+            count = np.full(len(values), float(values.shape[1]))
+            mean = values.mean(1) if values.shape[1] else np.zeros(len(values))
+            squares = np.square(values - mean[:, None]).sum(1)
+        else:
+            count = counted.sum(1).astype(np.float64)
+            mean = np.where(counted, values, 0.0).sum(1) / np.maximum(count, 1)
+            squares = np.square(np.where(counted, values - mean[:, None], 0.0)).sum(1)
+        total = np.maximum(self.count + count, 1)
+        apart = mean - self.mean
+        self.squares += squares + np.square(apart) * self.count * count / total
+        self.mean += apart * count / total
+        self.count += count
+
+    @property
+    def variance(self) -> Array:
+        """Mean squared difference to the mean, ``[C]``."""
+        spread: Array = self.squares / np.maximum(self.count, 1)
+        return spread
+
+    @property
+    def varies(self) -> NDArray[np.bool_]:
+        """Whether a channel's values differ by more than rounding, ``[C]``."""
+        magnitude = np.square(self.mean) + self.variance
+        different: NDArray[np.bool_] = self.variance > _CONSTANT**2 * magnitude
+        return different
+
+    @property
+    def together(self) -> "Moments":
+        """All channels as one."""
+        whole = Moments(1)
+        count = self.count.sum()
+        mean = (self.count * self.mean).sum() / max(count, 1)
+        apart = self.count * np.square(self.mean - mean)
+        whole.count[:], whole.mean[:] = count, mean
+        whole.squares[:] = (self.squares + apart).sum()
+        return whole
+
+    @property
+    def gain(self) -> float:
+        """What units for each channel are worth; 0 where they all have one."""
+        found = self.variance[self.varies]
+        if not len(found):
+            return 0.0
+        return float(np.log(self.together.variance[0]) - np.log(found).mean())
+
+
+def clearest(along: Sequence[Moments], rank: int) -> int:
+    """Return which of the axes counts channels: its position among them.
+
+    Args:
+        along: what lies along each axis of ``candidates``.
+        rank: of the array.
+    """
+    if len(along) < 2:
+        return 0
+    first, second = (moments.gain for moments in along)
+    return int(second > first + _CLEARER[min(rank, max(_CLEARER))])
+
+
+def by_channel(values: NDArray[Any], axis: int | None) -> NDArray[Any]:
+    """Return an array as ``[channels, everything else]``; without an axis it is one channel."""
+    if axis is None:
+        return values.reshape(1, -1)
+    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+
+
+def channel_axis(values: NDArray[Any]) -> int | None:
+    """Return the axis of channels in arrays of several samples ``[N, …]``, None for one channel."""
+    axes = candidates((1, *values.shape[1:]))
+    if not axes:
+        return None
+    seen = []
+    for axis in axes:
+        moments, rows = Moments(values.shape[axis]), by_channel(values, axis).astype(np.float64)
+        finite = np.isfinite(rows)
+        moments.add(rows, None if finite.all() else finite)
+        seen.append(moments)
+    return axes[clearest(seen, values.ndim)]
