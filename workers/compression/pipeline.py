@@ -141,8 +141,7 @@ def _report(
     ]
     allowed = order.require.max_quality_drop
     unlabelled = measured.evaluation.split == "synthetic"
-    latency = measured.evaluation.latency
-    words = verdict.describe(baseline, final, reports, allowed, latency, synthetic=unlabelled)
+    words = verdict.describe(baseline, final, reports, allowed, synthetic=unlabelled)
     return Report(
         baseline=baseline,
         compressed=final,

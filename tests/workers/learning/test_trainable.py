@@ -4,7 +4,7 @@ import onnx_ir as ir
 import pytest
 
 from tests.workers.learning import nets
-from workers.compression.graph.shapes import infer
+from workers.compression.graph.inference import infer
 from workers.compression.learning.trainable import measured, obstacles
 
 FROZEN = nets.MLP.replace("r = Relu(h)", "r = Bernoulli(h)")

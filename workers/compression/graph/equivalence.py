@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 from numpy.typing import NDArray
 
 from workers.compression import faults
@@ -62,7 +63,11 @@ def find_trials(model: ir.Model, path: Path, seed: int = 0) -> list[Trial]:
         Up to three trials: one sample; two samples; other sizes of the other dynamic dimensions.
         Empty when the graph accepts none, or answers differently each time.
     """
-    session = runtime.open_session(path)
+    return trials_of(runtime.open_session(path), model, seed)
+
+
+def trials_of(session: ort.InferenceSession, model: ir.Model, seed: int = 0) -> list[Trial]:
+    """Return what ``find_trials`` does, of a graph that is open already."""
     trials: list[Trial] = []
     for batch in (1, 2):
         for sizes in _assignments(model, batch):
@@ -79,7 +84,7 @@ def find_trials(model: ir.Model, path: Path, seed: int = 0) -> list[Trial]:
     again = runtime.run(session, trials[0].feeds)
     if difference(trials[0].outputs, again) is not None:
         return []
-    return _with_noise(path, trials)
+    return trials
 
 
 def check(path: Path, trials: Sequence[Trial]) -> str | None:
@@ -158,13 +163,18 @@ def _draw(
     return generator.integers(0, bound, shape).astype(dtype.numpy())
 
 
-def _with_noise(path: Path, trials: list[Trial]) -> list[Trial]:
-    """Note how far the runtime's own optimizer moves the reference's floating-point outputs."""
+def with_noise(path: Path, trials: Sequence[Trial]) -> list[Trial]:
+    """Note how far the runtime's own optimizer moves the reference's floating-point outputs.
+
+    Args:
+        path: the reference graph.
+        trials: of it.
+    """
     try:
         session = runtime.open_session(path, optimize=True)
         moved = [runtime.run(session, trial.feeds) for trial in trials]
     except Exception:  # noqa: BLE001 (an optimizer that fails moves nothing)
-        return trials
+        return list(trials)
     return [
         replace(
             trial,
@@ -206,7 +216,9 @@ def _states(model: ir.Model) -> set[str]:
     }
 
 
-def _try(session: Any, model: ir.Model, sizes: Mapping[str, int], seed: int) -> Trial | None:
+def _try(
+    session: ort.InferenceSession, model: ir.Model, sizes: Mapping[str, int], seed: int
+) -> Trial | None:
     for feeds in _candidates(model, sizes, seed):
         try:
             return Trial(sizes, feeds, runtime.run(session, feeds))

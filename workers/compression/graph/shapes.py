@@ -1,18 +1,16 @@
 """The sizes that a graph's values have for one sample."""
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.passes.common import _c_api_utils as weightless
 
 from workers.compression.graph import runtime
+from workers.compression.graph.inference import dimensions, graphs_of, inferred
 from workers.compression.graph.load import INLINE_LIMIT, save, weight_bytes
 
 Shapes = dict[str, tuple[int, ...]]
@@ -22,11 +20,6 @@ Shapes = dict[str, tuple[int, ...]]
 def inputs_of(model: ir.Model) -> list[ir.Value]:
     """Return what a user feeds: old exporters also list weights among the inputs."""
     return [value for value in model.graph.inputs if value.const_value is None]
-
-
-def is_tensor(value: ir.Value) -> bool:
-    """Return whether a value is a tensor, as far as is known, and no sequence or optional one."""
-    return value.type is None or isinstance(value.type, ir.TensorType)
 
 
 def symbolic(model: ir.Model) -> list[tuple[str, str]]:
@@ -91,44 +84,6 @@ def sizes_of(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> dict[str, in
     return {name: found[name] for _, name in symbolic(model)}
 
 
-def infer(model: ir.Model) -> None:
-    """Infer types and shapes in place, dynamic dimensions kept as symbols.
-
-    What the file claims of intermediate values is dropped first: it may be wrong. The declared
-    inputs stay as they are; outputs gain what was not declared.
-    """
-    declared = {value: (value.shape, value.type) for value in model.graph.outputs}
-    kept = {*model.graph.inputs, *model.graph.outputs}
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        for value in node.outputs:
-            if value not in kept:
-                value.shape = None
-    for value, found in _inferred(model):
-        value.shape = value.shape if found.shape is None else found.shape
-        value.type = found.type or value.type  # sequences too, which onnx_ir's pass forgets
-    for value, (shape, kind) in declared.items():
-        value.shape = value.shape if shape is None else shape
-        value.type = kind or value.type
-
-
-def _inferred(model: ir.Model) -> Iterator[tuple[ir.Value, ir.Value]]:
-    """Yield each value that has a name with the same one in an inferred copy; none if onnx fails.
-
-    onnx sees the graph without the weights, which may be larger than it can be given.
-    """
-    infer_shapes = partial(onnx.shape_inference.infer_shapes, data_prop=True)
-    try:
-        proto = weightless.call_onnx_api(infer_shapes, model)
-    except Exception:  # noqa: BLE001 (a graph whose shapes onnx cannot tell stays as it is)
-        return
-    copy = ir.serde.deserialize_model(proto)
-    for graph, inferred in zip(model.graphs(), copy.graphs(), strict=True):
-        values = ir.convenience.create_value_mapping(inferred)
-        for name, value in ir.convenience.create_value_mapping(graph).items():
-            if name in values:
-                yield value, values[name]
-
-
 def concrete(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
     """Infer all shapes for given sizes of the dynamic dimensions.
 
@@ -136,25 +91,32 @@ def concrete(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
         model: the graph; not changed.
         sizes: by the names that ``dimension_names`` gives.
     """
-    fixed = model.clone()
-    for value in fixed.graph.inputs:
-        names = dimension_names(value)
-        known = [
+    fixed = {
+        str(value.name): [
             size if isinstance(size, int) else sizes.get(name)
-            for name, size in zip(names, value.shape or (), strict=True)
+            for name, size in zip(dimension_names(value), value.shape or (), strict=True)
         ]
-        value.shape = ir.Shape(known)
-    for value in fixed.graph.outputs:
-        value.shape = None
-    infer(fixed)
-    shapes = {}
-    for graph in fixed.graphs():
-        for name, value in ir.convenience.create_value_mapping(graph).items():
-            if value.const_value is not None:
-                shapes[name] = tuple(value.const_value.shape.numpy())
-            elif value.shape is not None and value.shape.is_static() and is_tensor(value):
-                shapes[name] = value.shape.numpy()
+        for value in model.graph.inputs
+    }
+    shapes = _stored(model)
+    proto = inferred(model, fixed, outputs=False)
+    for graph in graphs_of(proto.graph) if proto is not None else ():
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            dims = dimensions(value) or []
+            known = [size for size in dims if isinstance(size, int)]
+            if value.type.tensor_type.HasField("shape") and len(known) == len(dims):
+                shapes.setdefault(value.name, tuple(known))
     return shapes
+
+
+def _stored(model: ir.Model) -> Shapes:
+    """Return the shapes of the constants, those in subgraphs included."""
+    return {
+        str(value.name): tuple(value.const_value.shape.numpy())
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if value.const_value is not None
+    }
 
 
 def of_run(

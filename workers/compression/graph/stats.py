@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.operators import Operator, operand, operator_of
 from workers.compression.graph.rewrites.constants import lift_constants
-from workers.compression.graph.rewrites.fold import fold_constants
+from workers.compression.graph.rewrites.fold import fold_constants, foldable
 from workers.compression.graph.shapes import Shapes
 
 _CARRIERS = frozenset(
@@ -197,7 +197,9 @@ def _codebook(node: ir.Node) -> ir.Value | None:
 
 
 def _computed_ahead(model: ir.Model) -> ir.Model:
-    """Return a copy in which weights stand where operators read them, not what makes them."""
+    """Return a graph in which weights stand where operators read them, not what makes them."""
+    if not foldable(model):
+        return model
     copy = model.clone()
     lift_constants(copy)
     fold_constants(copy)

@@ -1,8 +1,10 @@
 """Upload in, description and graph out: the entry of everything that users send."""
 
+import contextlib
+import gc
+from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 
 from app.domain.directory import MODEL, ORIGINAL
@@ -12,7 +14,6 @@ from workers.compression.graph.load import load, save
 from workers.compression.graph.rewrites import Undone, normalize
 from workers.compression.intake.formats import read_model
 from workers.compression.intake.limits import ModelLimits
-from workers.compression.intake.proto import opset
 from workers.compression.learning import trainable
 
 
@@ -31,9 +32,16 @@ def inspect_model(
         InvalidModel: with what is wrong and what to upload instead.
     """
     original = directory / ORIGINAL
-    proto = read_model(upload, original, limits or ModelLimits())
-    model = load(original)
-    trials = equivalence.find_trials(model, original)
+    with collection_paused():
+        accepted = read_model(upload, original, limits or ModelLimits())
+        model = load(original)
+        trials = equivalence.trials_of(accepted.session, model)
+        return _to_normal_form(accepted.opset, model, trials, directory)
+
+
+def _to_normal_form(
+    opset: int, model: ir.Model, trials: list[equivalence.Trial], directory: Path
+) -> ModelDescription:
     notes = []
     normal = model
     if trials:
@@ -45,11 +53,21 @@ def inspect_model(
             " each time; it is used as uploaded, without simplification."
         )
     save(normal, directory / MODEL)
-    return _describe(proto, model, normal, trials[:1], notes)
+    return _describe(opset, model, normal, trials[:1], notes)
+
+
+@contextlib.contextmanager
+def collection_paused() -> Iterator[None]:
+    """Do not look for garbage in cycles: of millions of living objects, again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _describe(
-    proto: onnx.ModelProto,
+    opset: int,
     model: ir.Model,
     normal: ir.Model,
     trials: list[equivalence.Trial],
@@ -69,7 +87,7 @@ def _describe(
     listed = stats.measure(normal, sizes, feeds).layers[:MAX_LAYERS]
     return ModelDescription(
         format="onnx",
-        opset=opset(proto),
+        opset=opset,
         inputs=[spec(value) for value in shapes.inputs_of(model)],
         outputs=[spec(value) for value in normal.graph.outputs],
         operators=stats.operators(model),

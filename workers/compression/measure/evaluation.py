@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from app.domain.jobs import Evaluate
-from app.domain.reports import Evaluation, Fidelity, Measures, Quality, Spread
+from app.domain.reports import Evaluation, Fidelity, Latency, Measures, Quality, Spread
 from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import samples_fixed_by_inputs, sizes_of
@@ -74,7 +74,7 @@ def evaluate(
     events.progress(0.6, "measuring size and latency")
     sizes = _sizes(original, ground)
     figures = [size.measure(path, *sizes) for path in paths]
-    spreads, compared = latency.measure(paths, ground.samples, ground.threads)
+    spreads = latency.interleaved(paths, ground.samples, ground.threads)
     peaks = _peaks(paths, sizes[1], ground.threads, prober)
     samples, notes = _affordable(ground, spreads)
     model = load(original)
@@ -96,7 +96,7 @@ def evaluate(
             indices=[] if ground.synthetic else [int(i) for i in samples.indices],
             threads=ground.threads,
             runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
-            latency=compared,
+            latency=_latency(spreads[0], spreads[-1]),
             notes=notes,
         ),
     )
@@ -140,6 +140,11 @@ def _measures(
         fidelity=value[1],
         peak_memory_bytes=peak,
     )
+
+
+def _latency(original: Spread, compressed: Spread) -> Latency:
+    speedup = original.median / max(compressed.median, 1e-9)
+    return Latency(original=original, compressed=compressed, speedup=round(speedup, 3))
 
 
 def _peaks(
@@ -275,7 +280,7 @@ def _explain(
         notes.append("The dataset has no targets, so quality is unknown.")
     notes.append(
         "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"
-        " warm-up; rounds in which other work took the processor away do not count. Peak memory:"
-        " growth of a fresh process's resident memory over loading the graph and one run."
+        " warm-up. Peak memory: growth of a fresh process's resident memory over loading the graph"
+        " and one run."
     )
     return notes

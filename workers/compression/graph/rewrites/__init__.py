@@ -79,37 +79,87 @@ def normalize(
 ) -> tuple[ir.Model, list[Applied | Undone]]:
     """Run the passes over a copy of ``model``.
 
+    All passes are judged together, which is one run for most graphs. Where the outputs change, the
+    first pass that changes them is found by halving, and the others run once more without it.
+
     Args:
         model: a checked, self-contained graph; not changed.
         directory: where candidates are written for a moment.
         trials: what the outputs must stay equal to.
-        passes: in this order.
+        passes: in this order, each once.
 
     Returns:
         The normal form and what each pass did.
     """
-    current, done = model.clone(), list[Applied | Undone]()
+    judge, undone = _Judge(model, directory, trials), dict[Pass, str]()
+    while True:
+        attempt = _run(model, [each for each in passes if each not in undone])
+        fault = attempt.fault or judge.first_fault(attempt)
+        if fault is None:
+            break
+        undone[fault[0]] = fault[1]
+    return attempt.model, [
+        Undone(each.__name__, undone[each])
+        if each in undone
+        else Applied(each.__name__, attempt.changes[each])
+        for each in passes
+    ]
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """What passes made of a copy of a graph."""
+
+    model: ir.Model
+    changes: dict[Pass, int]
+    fault: tuple[Pass, str] | None
+    """The pass that failed, after which none ran, and why."""
+
+
+def _run(model: ir.Model, passes: Sequence[Pass]) -> _Attempt:
+    copy, changes = model.clone(), dict[Pass, int]()
     for each in passes:
-        candidate = current.clone()
-        name = each.__name__
         try:
-            changes = each(candidate)
-            reason = _difference(candidate, directory, trials) if changes else None
+            changes[each] = each(copy)
         except Exception as error:  # noqa: BLE001 (a pass that fails is a pass undone)
             faults.log(error)
             node = faults.node_of(error)
-            done.append(Undone(name, f"it failed at node {node}" if node else "it failed"))
-            continue
+            reason = f"it failed at node {node}" if node else "it failed"
+            return _Attempt(copy, changes, (each, reason))
+    return _Attempt(copy, changes, None)
+
+
+class _Judge:
+    """Compares what passes made with the graph that they were given."""
+
+    def __init__(self, model: ir.Model, directory: Path, trials: Sequence[Trial]) -> None:
+        self._model, self._directory = model, directory
+        self._trials, self._noise_is_known = trials, False
+
+    def first_fault(self, attempt: _Attempt) -> tuple[Pass, str] | None:
+        """Return the first pass after which the outputs differ, and how; None where none does."""
+        passes = list(attempt.changes)
+        reason = self._difference(attempt.model) if any(attempt.changes.values()) else None
         if reason is None:
-            current = candidate
-            done.append(Applied(name, changes))
-        else:
-            done.append(Undone(name, reason))
-    return current, done
+            return None
+        right, wrong = 0, len(passes)
+        while wrong - right > 1:
+            middle = (right + wrong) // 2
+            found = self._difference(_run(self._model, passes[:middle]).model)
+            if found is None:
+                right = middle
+            else:
+                wrong, reason = middle, found
+        return passes[wrong - 1], reason
 
-
-def _difference(model: ir.Model, directory: Path, trials: Sequence[Trial]) -> str | None:
-    with tempfile.TemporaryDirectory(dir=directory, prefix="candidate-") as scratch:
-        path = Path(scratch) / "candidate.onnx"
-        save(model, path)
-        return equivalence.check(path, trials)
+    def _difference(self, model: ir.Model) -> str | None:
+        with tempfile.TemporaryDirectory(dir=self._directory, prefix="candidate-") as scratch:
+            path = Path(scratch) / "candidate.onnx"
+            save(model, path)
+            reason = equivalence.check(path, self._trials)
+            if reason is None or self._noise_is_known:
+                return reason
+            save(self._model, reference := path.with_name("reference.onnx"))
+            self._trials = equivalence.with_noise(reference, self._trials)
+            self._noise_is_known = True
+            return equivalence.check(path, self._trials)

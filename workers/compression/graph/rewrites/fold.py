@@ -11,8 +11,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
+from workers.compression.graph.inference import infer
 from workers.compression.graph.load import save
-from workers.compression.graph.shapes import infer
 
 _SMALL = {"Cast": 4 << 10}
 """Bytes up to which a result may be larger than the constants that it replaces: sizes and shapes
@@ -27,6 +27,13 @@ _GROWTH = 64 << 20
 _LARGE = 256 << 20
 """Bytes that inputs and outputs of one folded node may take."""
 
+_MANY, _MUCH = 4_000, 64 << 20
+"""Nodes, and bytes of their inputs and outputs, that are run together: onnxruntime's time to load
+grows with the square of the constants."""
+
+_CONSTANTS = 4
+"""The IR version from which on initializers need not be inputs."""
+
 _KEPT = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant", "Dropout",
      "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
@@ -39,7 +46,7 @@ _Array = NDArray[Any]
 def fold_constants(model: ir.Model) -> int:
     """Replace nodes whose inputs are all constant by their results, in subgraphs too.
 
-    1. Values are onnxruntime's own: each node is run alone.
+    1. Values are onnxruntime's own: the nodes are run, many at a time.
     2. A Shape or Size of a value whose dimensions are all known is a constant, and so are known
        dimensions that are picked out of a Shape.
     3. A result's size must be known before it is computed. Past 1 MiB it must not outgrow the
@@ -49,35 +56,125 @@ def fold_constants(model: ir.Model) -> int:
     5. A node that makes a graph output, strings or sequences stays.
     """
     infer(model)
-    folded, growth = 0, 0
-    with tempfile.TemporaryDirectory() as scratch:
-        for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
-            if growth > _GROWTH or not isinstance(node.graph, ir.Graph):
-                continue
-            replaced = _replaced_bytes(node)
-            arrays = _result(node, replaced, model, Path(scratch) / "node.onnx")
-            if arrays is not None:
-                growth += max(0, sum(array.nbytes for array in arrays) - replaced)
-                _replace(node, arrays, node.graph)
-                folded += 1
-    return folded
+    folder = _Folder(model)
+    for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
+        if isinstance(node.graph, ir.Graph):
+            folder.look_at(node)
+    folder.run_batch()
+    return folder.folded
 
 
-def _result(node: ir.Node, replaced: int, model: ir.Model, path: Path) -> list[_Array] | None:
-    """Return a node's outputs when it may be folded, else None."""
-    if node.domain != "" or any(value.is_graph_output() for value in node.outputs):
-        return None
-    if (sizes := _picked_sizes(node)) is not None:
-        return [sizes]
-    if known := _OF_SHAPE.get(node.op_type):
+def foldable(model: ir.Model) -> bool:
+    """Return whether a graph may have nodes to lift or fold, by what is claimed of shapes."""
+    return any(map(_may_fold, ir.traversal.RecursiveGraphIterator(model.graph)))
+
+
+def _may_fold(node: ir.Node) -> bool:
+    if node.op_type in _OF_SHAPE:
         dims = node.inputs[0].shape if node.inputs[0] is not None else None
-        return [known(node, dims.numpy())] if dims is not None and dims.is_static() else None
-    constants = {str(v.name): v.const_value for v in node.inputs if v is not None}
-    tensors = {name: tensor for name, tensor in constants.items() if tensor is not None}
-    if node.op_type in _KEPT or not tensors or len(tensors) < len(constants):
-        return None
-    given = sum(tensor.nbytes for tensor in tensors.values())
-    return _run(node, tensors, model, path) if _affordable(node, given, replaced) else None
+        return dims is None or dims.is_static()
+    return node.op_type == "Constant" or _is_constant_throughout(node)
+
+
+def _is_constant_throughout(node: ir.Node) -> bool:
+    given = [value.const_value for value in node.inputs if value is not None]
+    return bool(given) and None not in given and node.op_type not in _KEPT
+
+
+class _Folder:
+    """Collects nodes of constants, runs them together and puts their results in their places."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.folded = 0
+        self._model = model
+        self._growth = 0
+        self._batch: dict[ir.Node, None] = {}
+        self._made: set[ir.Value] = set()
+        """Values that the nodes of the batch make."""
+        self._bytes = 0
+
+    def look_at(self, node: ir.Node) -> None:
+        """Fold a node, or put it into the batch, if its inputs are constants by then."""
+        if node.domain != "" or any(value.is_graph_output() for value in node.outputs):
+            return
+        if self._growth > _GROWTH:
+            return
+        sizes = _picked_sizes(node)
+        if sizes is None and node.op_type in _OF_SHAPE:
+            sizes = _of_shape(node)
+        if sizes is not None:
+            self._replace(node, [sizes])
+        elif self._is_constant(node):
+            self._take(node)
+
+    def run_batch(self) -> None:
+        """Run what was collected; where that fails, the nodes one by one."""
+        batch, self._batch = list(self._batch), {}
+        self._made, self._bytes = set(), 0
+        if self._fold(batch) or len(batch) == 1:
+            return
+        for node in batch:
+            if self._is_constant(node):
+                self._fold([node])
+
+    def _is_constant(self, node: ir.Node) -> bool:
+        values = [value for value in node.inputs if value is not None]
+        return (
+            node.op_type not in _KEPT
+            and bool(values)
+            and all(value.const_value is not None or value in self._made for value in values)
+        )
+
+    def _take(self, node: ir.Node) -> None:
+        values = dict.fromkeys(value for value in node.inputs if value is not None)
+        sizes = {value: self._size(value) for value in values}
+        given = sum(sizes.values())
+        replaced = sum(size for value, size in sizes.items() if len(value.uses()) == 1)
+        results = [_bytes(value) for value in node.outputs]
+        made = sum(size for size in results if size is not None)
+        small = _SMALL.get(node.op_type, _SMALL_ELSE)
+        if None in results or made > max(small, replaced) or made + given > _LARGE:
+            return
+        if self._bytes + made + given > _MUCH or len(self._batch) >= _MANY:
+            self.run_batch()
+            if not self._is_constant(node):
+                return
+        self._batch[node] = None
+        self._made.update(node.outputs)
+        self._bytes += made + given
+        self._growth += max(0, made - replaced)
+
+    def _size(self, value: ir.Value) -> int:
+        return value.const_value.nbytes if value.const_value is not None else _bytes(value) or 0
+
+    def _fold(self, batch: list[ir.Node]) -> bool:
+        """Replace nodes by what they compute together; False where onnxruntime cannot run them."""
+        if not batch:
+            return True
+        members = set(batch)
+        wanted = [
+            value
+            for node in batch
+            for value in node.outputs
+            if any(reader not in members for reader in value.consumers())
+        ]
+        arrays = _run(batch, wanted, self._model)
+        if arrays is None:
+            return False
+        for value, array in zip(wanted, arrays, strict=True):
+            _put(value, array)
+        for node in reversed(batch):
+            assert isinstance(node.graph, ir.Graph)
+            node.graph.remove(node, safe=True)
+        self.folded += len(batch)
+        return True
+
+    def _replace(self, node: ir.Node, arrays: list[_Array]) -> None:
+        for value, array in zip(node.outputs, arrays, strict=True):
+            _put(value, array)
+        assert isinstance(node.graph, ir.Graph)
+        node.graph.remove(node, safe=True)
+        self.folded += 1
 
 
 def _picked_sizes(node: ir.Node) -> _Array | None:
@@ -97,20 +194,6 @@ def _picked_sizes(node: ir.Node) -> _Array | None:
     return np.asarray(sizes, np.int64).reshape(places.shape)
 
 
-def _affordable(node: ir.Node, given: int, replaced: int) -> bool:
-    """Return whether the outputs' size is known before they are computed, and allowed."""
-    sizes = [_bytes(value) for value in node.outputs]
-    result = sum(size for size in sizes if size is not None)
-    small = _SMALL.get(node.op_type, _SMALL_ELSE)
-    return None not in sizes and result <= max(small, replaced) and result + given <= _LARGE
-
-
-def _replaced_bytes(node: ir.Node) -> int:
-    """Return the bytes of the constants that nothing but this node uses."""
-    values = {value for value in node.inputs if value is not None and len(value.uses()) == 1}
-    return sum(v.const_value.nbytes for v in values if v.const_value is not None)
-
-
 def _bytes(value: ir.Value) -> int | None:
     """Return the bytes of a value's elements, None unless all its dimensions are known."""
     if value.dtype in {None, ir.DataType.STRING} or value.shape is None:
@@ -120,34 +203,46 @@ def _bytes(value: ir.Value) -> int | None:
     return int(prod(value.shape.numpy()) * value.dtype.itemsize) if value.dtype else None
 
 
-def _run(
-    node: ir.Node, constants: dict[str, ir.TensorProtocol], model: ir.Model, path: Path
-) -> list[_Array] | None:
-    """Run one node in a graph of its own; None when onnxruntime cannot."""
-    values = {name: _constant(name, tensor) for name, tensor in constants.items()}
-    single = ir.Node(
-        node.domain,
-        node.op_type,
-        [None if v is None else values[str(v.name)] for v in node.inputs],
-        list(node.attributes.values()),
-        num_outputs=len(node.outputs),
-    )
-    for mine, theirs in zip(single.outputs, node.outputs, strict=True):
-        mine.name, mine.type = theirs.name, theirs.type
+def _run(nodes: list[ir.Node], wanted: list[ir.Value], model: ir.Model) -> list[_Array] | None:
+    """Run nodes in a graph of their own and return values that they make; None if it fails."""
+    copies: dict[ir.Value, ir.Value] = {}
+    constants = list[ir.Value]()
+    singles = list[ir.Node]()
+    for node in nodes:
+        for value in node.inputs:
+            if value is not None and value not in copies:
+                assert value.const_value is not None
+                copies[value] = _constant(f"c{len(copies)}", value.const_value)
+                constants.append(copies[value])
+        single = ir.Node(
+            node.domain,
+            node.op_type,
+            [None if value is None else copies[value] for value in node.inputs],
+            list(node.attributes.values()),
+            num_outputs=len(node.outputs),
+        )
+        for mine, theirs in zip(single.outputs, node.outputs, strict=True):
+            mine.name, mine.type = f"v{len(copies)}", theirs.type
+            copies[theirs] = mine
+        singles.append(single)
     graph = ir.Graph(
         [],
-        single.outputs,
-        nodes=[single],
-        initializers=list(values.values()),
+        [copies[value] for value in wanted],
+        nodes=singles,
+        initializers=constants,
         opset_imports=dict(model.graph.opset_imports),
         name="fold",
     )
-    save(ir.Model(graph, ir_version=model.ir_version), path)
-    try:
-        outputs = runtime.run(runtime.open_session(path), {})
-    except Exception:  # noqa: BLE001 (what cannot be run here is left to the run itself)
-        return None
-    return [outputs[str(value.name)] for value in node.outputs]
+    with tempfile.TemporaryDirectory() as scratch:
+        save(
+            ir.Model(graph, ir_version=max(model.ir_version, _CONSTANTS)),
+            path := Path(scratch) / "fold.onnx",
+        )
+        try:
+            outputs = runtime.run(runtime.open_session(path), {})
+        except Exception:  # noqa: BLE001 (what cannot be run here is left to the run itself)
+            return None
+    return [outputs[str(copies[value].name)] for value in wanted]
 
 
 def _shape(node: ir.Node, dims: tuple[int, ...]) -> _Array:
@@ -165,13 +260,22 @@ _OF_SHAPE: dict[str, Callable[[ir.Node, tuple[int, ...]], _Array]] = {
 }
 
 
-def _replace(node: ir.Node, arrays: list[_Array], graph: ir.Graph) -> None:
-    """Put initializers with the results, under the outputs' names, in a node's place."""
-    for value, array in zip(node.outputs, arrays, strict=True):
-        constant = _constant(str(value.name), ir.tensor(array, name=value.name))
-        value.replace_all_uses_with(constant)
-        graph.register_initializer(constant)
-    graph.remove(node, safe=True)
+def _of_shape(node: ir.Node) -> _Array | None:
+    """Return the Shape or Size of a value when all its dimensions are known."""
+    dims = node.inputs[0].shape if node.inputs[0] is not None else None
+    if dims is None or not dims.is_static():
+        return None
+    return _OF_SHAPE[node.op_type](node, dims.numpy())
+
+
+def _put(value: ir.Value, array: _Array) -> None:
+    """Let an initializer with the result stand for a value, under its name."""
+    node = value.producer()
+    assert node is not None
+    assert isinstance(node.graph, ir.Graph)
+    constant = _constant(str(value.name), ir.tensor(array, name=value.name))
+    value.replace_all_uses_with(constant)
+    node.graph.register_initializer(constant)
 
 
 def _constant(name: str, tensor: ir.TensorProtocol) -> ir.Value:

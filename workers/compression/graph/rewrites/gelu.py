@@ -7,6 +7,8 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript.rewriter import RewriteRuleClassBase, RewriteRuleSet
 
+from workers.compression.graph.rewrites.idioms import rewrite
+
 _CUBE, _TANH = 0.044715, math.sqrt(2 / math.pi)
 
 
@@ -18,9 +20,8 @@ def recognise_gelu(model: ir.Model) -> int:
 
     Left alone: one whose inner values somebody else reads.
     """
-    present = {node.op_type for node in ir.traversal.RecursiveGraphIterator(model.graph)}
-    found = (rules.apply_to_model(model) for name, rules in _RULES.items() if name in present)
-    return int(sum(found))
+    found = (rewrite(model, rules, {mark}, {"Mul"}, _REACH) for mark, rules in _RULES.items())
+    return sum(found)
 
 
 def _erf(op: Any, x: Any) -> Any:
@@ -56,3 +57,6 @@ _RULES = {
     for name, rest in (("Erf", _erf), ("Tanh", _cubic))
 }
 """By the operator that tells one."""
+
+_REACH = 3
+"""Steps from it to the last product: an Add and two Muls."""

@@ -3,6 +3,8 @@
 import onnx_ir as ir
 from onnxscript.rewriter.rules.common import fuse_hardswish_rules
 
+from workers.compression.graph.rewrites.idioms import rewrite
+
 _RULES = fuse_hardswish_rules()
 
 
@@ -13,4 +15,4 @@ def recognise_hardswish(model: ir.Model) -> int:
 
     Left alone: one whose inner values somebody else reads.
     """
-    return int(_RULES.apply_to_model(model))
+    return rewrite(model, _RULES, {"Clip", "HardSigmoid"}, {"Mul", "Div"}, reach=2)

@@ -6,6 +6,8 @@ import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase, RewriteRuleSet
 from onnxscript.rewriter.pattern import OrValue
 
+from workers.compression.graph.rewrites.idioms import rewrite
+
 _FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
 
 
@@ -18,7 +20,7 @@ def recognise_layer_normalization(model: ir.Model) -> int:
     Left alone: other axes; a form without scale or bias; one whose inner values somebody else
     reads. (onnxscript's own rule wants the default of ``keepdims`` spelled out.)
     """
-    return int(_RULES.apply_to_model(model))
+    return rewrite(model, _RULES, {"Sqrt"}, {"Add"}, reach=4)
 
 
 class _LayerNormalization(RewriteRuleClassBase):  # type: ignore[misc]

@@ -6,11 +6,11 @@ import onnx_ir as ir
 from onnx import inliner
 from onnxscript.version_converter import ConvertVersionPass
 
+from workers.compression.graph.inference import infer
 from workers.compression.graph.load import weight_bytes
 from workers.compression.graph.operators import operand
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.splice import replace
-from workers.compression.graph.shapes import infer
 
 OPSET = 21
 """The first one with 16-bit and blocked QuantizeLinear, and a Gelu and a HardSwish of its own."""

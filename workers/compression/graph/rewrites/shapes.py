@@ -2,7 +2,7 @@
 
 import onnx_ir as ir
 
-from workers.compression.graph.shapes import infer
+from workers.compression.graph.inference import infer
 
 
 def infer_shapes(model: ir.Model) -> int:

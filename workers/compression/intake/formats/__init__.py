@@ -4,16 +4,14 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from onnx import ModelProto
-
 from app.domain.problems import InvalidModel
 from workers.compression.intake.archive import unpack
 from workers.compression.intake.formats.detect import Format, detect
-from workers.compression.intake.formats.onnx import read_bundle, read_file
+from workers.compression.intake.formats.onnx import Accepted, read_bundle, read_file
 from workers.compression.intake.limits import ArchiveLimits, ModelLimits
 
 
-def read_model(upload: Path, target: Path, limits: ModelLimits) -> ModelProto:
+def read_model(upload: Path, target: Path, limits: ModelLimits) -> Accepted:
     """Read an uploaded model of any supported format and write it, self-contained, to ``target``.
 
     Raises:
@@ -26,13 +24,13 @@ def read_model(upload: Path, target: Path, limits: ModelLimits) -> ModelProto:
     return reader(upload, target, limits)
 
 
-def _read_archive(upload: Path, target: Path, limits: ModelLimits) -> ModelProto:
+def _read_archive(upload: Path, target: Path, limits: ModelLimits) -> Accepted:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="bundle-") as scratch:
         unpack(upload, Path(scratch), ArchiveLimits())
         return read_bundle(Path(scratch), target, limits)
 
 
-READERS: dict[Format, Callable[[Path, Path, ModelLimits], ModelProto]] = {
+READERS: dict[Format, Callable[[Path, Path, ModelLimits], Accepted]] = {
     Format.ONNX: read_file,
     Format.ARCHIVE: _read_archive,
 }

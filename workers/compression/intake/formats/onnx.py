@@ -1,9 +1,11 @@
 """ONNX: a single file, or a bundle of one ``.onnx`` file and its external data."""
 
 import mmap
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from app.domain.problems import InvalidModel
@@ -11,17 +13,23 @@ from workers.compression import faults
 from workers.compression.graph import external, runtime
 from workers.compression.graph.load import make_self_contained
 from workers.compression.intake.limits import ModelLimits
-from workers.compression.intake.proto import check_model
+from workers.compression.intake.proto import check_model, opset
 from workers.compression.intake.repair import repair, unite
 from workers.compression.intake.sparse import densify
 from workers.compression.intake.wire import check_wire
 
 
-def read_file(upload: Path, target: Path, limits: ModelLimits) -> onnx.ModelProto:
-    """Check one ``.onnx`` file and write it to ``target``.
+@dataclass(frozen=True)
+class Accepted:
+    """A graph that was checked and written, and that onnxruntime runs."""
 
-    Returns:
-        The model, self-contained unless it is larger than protobuf's 2 GiB.
+    opset: int
+    """What it was exported with."""
+    session: ort.InferenceSession
+
+
+def read_file(upload: Path, target: Path, limits: ModelLimits) -> Accepted:
+    """Check one ``.onnx`` file and write it to ``target``, self-contained.
 
     Raises:
         InvalidModel: what is wrong with it.
@@ -37,11 +45,8 @@ def read_file(upload: Path, target: Path, limits: ModelLimits) -> onnx.ModelProt
     return _accept(proto, upload.parent, target, limits)
 
 
-def read_bundle(directory: Path, target: Path, limits: ModelLimits) -> onnx.ModelProto:
+def read_bundle(directory: Path, target: Path, limits: ModelLimits) -> Accepted:
     """Check an unpacked bundle and write it as one self-contained graph to ``target``.
-
-    Returns:
-        The model, self-contained unless it is larger than protobuf's 2 GiB.
 
     Raises:
         InvalidModel: what is wrong with it.
@@ -76,9 +81,7 @@ def _parse(path: Path, limits: ModelLimits) -> onnx.ModelProto:
     return proto
 
 
-def _accept(
-    proto: onnx.ModelProto, source: Path, target: Path, limits: ModelLimits
-) -> onnx.ModelProto:
+def _accept(proto: onnx.ModelProto, source: Path, target: Path, limits: ModelLimits) -> Accepted:
     """Write the self-contained model and let the checker and the runtime judge it."""
     densify(proto, limits)
     repair(proto.graph)
@@ -88,13 +91,13 @@ def _accept(
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise InvalidModel(f"The ONNX checker refuses the model: {_line(error)}") from None
     try:
-        runtime.open_session(target)
+        session = runtime.open_session(target)
     except Exception as error:  # onnxruntime has one class for each status code
         if faults.is_limit(error):
             raise
         words = faults.runtime_words(error)
         raise InvalidModel(f"onnxruntime cannot load the model: {words}") from error
-    return proto
+    return Accepted(opset(proto), session)
 
 
 def _line(error: Exception) -> str:

@@ -6,8 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.inference import infer
 from workers.compression.graph.operators import operand
-from workers.compression.graph.shapes import infer
 from workers.compression.methods.prune.groups import Analysis, Removed
 from workers.compression.methods.prune.rules.layout import slice_ends
 from workers.compression.methods.prune.trace import constant_of
