@@ -11,7 +11,7 @@ from app.domain.problems import InvalidModel
 from workers.compression.executor import Executor, build, write_back
 
 
-def executor_of(text: str, opset: int = 20) -> Executor:
+def executor_of(text: str, opset: int = 21) -> Executor:
     proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": {opset}]>{text}')
     return build(ir.serde.deserialize_model(onnx.shape_inference.infer_shapes(proto)))
 
@@ -73,13 +73,13 @@ def test_what_has_no_function_runs_without_gradient_and_is_named() -> None:
 def test_an_operator_that_nothing_runs_is_refused_by_name() -> None:
     node = ir.Node("com.acme", "Warp", [ir.Value(name="x")], num_outputs=1, version=1)
     node.outputs[0].name = "y"
-    graph = ir.Graph(node.inputs, node.outputs, nodes=[node], opset_imports={"": 20, "com.acme": 1})  # type: ignore[arg-type]
+    graph = ir.Graph(node.inputs, node.outputs, nodes=[node], opset_imports={"": 21, "com.acme": 1})  # type: ignore[arg-type]
     with pytest.raises(InvalidModel, match=r"com\.acme\.Warp"):
         build(ir.Model(graph, ir_version=10))
 
 
 def test_a_graph_is_never_changed() -> None:
-    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 20]>{BRANCH}')
+    proto = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["": 21]>{BRANCH}')
     model = ir.serde.deserialize_model(proto)
     before = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
     executor = build(model)

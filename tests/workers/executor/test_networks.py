@@ -189,7 +189,7 @@ def test_values_are_let_go_after_their_last_reader() -> None:
         node.outputs[0].name = f"v{index}"
         nodes.append(node)
         values.append(node.outputs[0])
-    graph = ir.Graph([values[0]], [values[-1]], nodes=nodes, opset_imports={"": 20})
+    graph = ir.Graph([values[0]], [values[-1]], nodes=nodes, opset_imports={"": 21})
     plan = build(ir.Model(graph, ir_version=10))._plan
     assert all(len(step.free) == 1 for step in plan.steps)
 
@@ -209,7 +209,7 @@ def test_every_float_initializer_but_single_numbers_is_a_parameter(name: str) ->
 
 def test_the_bias_of_a_single_output_is_trained() -> None:
     """It is one element, as a number of a formula is."""
-    text = """<ir_version: 10, opset_import: ["": 20]>
+    text = """<ir_version: 10, opset_import: ["": 21]>
     g (float[N, 4] x) => (float[N, 1] y)
     <float[4, 1] w = {1, 2, 3, 4}, float[1] b = {1}, float[1] two = {2}>
     { m = MatMul(x, w)  a = Add(m, b)  y = Mul(a, two) }"""
@@ -223,7 +223,7 @@ def test_the_bias_of_a_single_output_is_trained() -> None:
 @pytest.mark.parametrize("operands", ["c, yes", "yes, c"])
 def test_a_condition_meets_a_constant(operator: str, operands: str) -> None:
     """Masks of attention are exported so."""
-    text = f"""<ir_version: 10, opset_import: ["": 20]>
+    text = f"""<ir_version: 10, opset_import: ["": 21]>
     g (float[N] x) => (bool[N] y) <float zero = {{0}}, bool yes = {{1}}>
     {{ c = Greater(x, zero)  y = {operator}({operands}) }}"""
     executor = build(ir.serde.deserialize_model(onnx.parser.parse_model(text)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from workers.compression.executor import build
 from workers.compression.graph.load import load
+from workers.compression.graph.rewrites.opset import lift_opset
 
 
 class Reader(nn.Module):
@@ -39,6 +40,7 @@ def test_a_recurrent_network_is_the_sources(
             dynamic_axes={"x": {0: "batch", 1: "time"}}, dynamo=False, opset_version=17,
         )  # fmt: skip
     model = load(tmp_path / "model.onnx")
+    lift_opset(model)
     executor = build(model)
     assert executor.frozen == []
     y = executor({"x": x})["y"]

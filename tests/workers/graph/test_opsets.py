@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 
 from tests.workers.graph.normal import normal, operators
 from tests.workers.intake.models import model, tensor, value
-from workers.compression.graph.rewrites.opset import OPSET
+from workers.compression.graph.operators import OPSET
 
 RANDOM = np.random.default_rng(0)
 Weights = dict[str, Any]

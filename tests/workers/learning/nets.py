@@ -15,7 +15,7 @@ from workers.compression.samples.context import Context, Samples
 Array = NDArray[np.float32]
 
 MLP = """
-<ir_version: 10, opset_import: ["": 20]>
+<ir_version: 10, opset_import: ["": 21]>
 mlp (float[BATCH, 8] x) => (float[BATCH, 4] y)
 {
     h = Gemm<transB=1>(x, w1, b1)
@@ -26,7 +26,7 @@ mlp (float[BATCH, 8] x) => (float[BATCH, 4] y)
 MLP_SHAPES = {"w1": (32, 8), "b1": (32,), "w2": (4, 32), "b2": (4,)}
 
 CNN = """
-<ir_version: 10, opset_import: ["": 20]>
+<ir_version: 10, opset_import: ["": 21]>
 cnn (float[BATCH, 1, 6, 6] x) => (float[BATCH, 4] y)
 {
     c = Conv<pads=[1, 1, 1, 1]>(x, k, kb)

@@ -17,7 +17,7 @@ from workers.compression.learning.recovery import recover
 from workers.compression.learning.renormalise import Renormalised, candidates
 
 DEEP = """
-<ir_version: 10, opset_import: ["": 20]>
+<ir_version: 10, opset_import: ["": 21]>
 deep (float[BATCH, 1, 6, 6] x) => (float[BATCH, 4] y)
 {
     c = Conv<pads=[1, 1, 1, 1]>(x, k, kb)

@@ -35,7 +35,7 @@ def test_a_node_without_gradient_before_all_weights_is_in_nobody_s_way() -> None
 
 def test_a_spectrum_is_no_obstacle_and_its_window_is_not_trained() -> None:
     text = """
-        <ir_version: 10, opset_import: ["": 20]>
+        <ir_version: 10, opset_import: ["": 21]>
         sound (float[N, 64, 1] x) => (float[N, 7, 9, 5] y) {
             step = Constant<value_int = 8>()
             length = Constant<value_int = 16>()
@@ -52,7 +52,7 @@ def test_a_spectrum_is_no_obstacle_and_its_window_is_not_trained() -> None:
 def test_a_graph_that_answers_in_integers_cannot_be_trained(text: str) -> None:
     model = nets.graph(
         f"""
-        <ir_version: 10, opset_import: ["": 20]>
+        <ir_version: 10, opset_import: ["": 21]>
         answers (float[N, 8] x) => (int64[N, M] y)
         {{
             h = Gemm<transB=1>(x, w1, b1)
@@ -67,7 +67,24 @@ def test_a_graph_that_answers_in_integers_cannot_be_trained(text: str) -> None:
 
 def test_an_operator_that_nothing_here_runs_is_named() -> None:
     text = nets.MLP.replace("r = Relu(h)", "r = com.acme.Twist(h)").replace(
-        '["": 20]', '["": 20, "com.acme": 1]'
+        '["": 21]', '["": 21, "com.acme": 1]'
     )
     [skipped] = obstacles(graph(text))
     assert "Twist" in skipped.reason
+
+
+def test_a_graph_of_an_older_opset_does_not_reach_the_executor() -> None:
+    """The bounds of a Clip of opset 10 are attributes: read as inputs, they were none."""
+    model = graph(
+        """
+        <ir_version: 8, opset_import: ["": 10]>
+        clipped (float[N, 8] x) => (float[N, 32] y)
+        {
+            h = Gemm<transB=1>(x, w1, b1)
+            y = Clip<min=0.0, max=1.0>(h)
+        }
+        """
+    )
+    [skipped] = obstacles(model)
+    assert "opset 10" in skipped.reason
+    assert "newer opset" in skipped.reason

@@ -213,7 +213,7 @@ def _one_layer(
     ]
     weights = [onnx.numpy_helper.from_array(weight.astype(np.float32), "w"), bias]
     graph = onnx.helper.make_graph([node], "g", given[:1], given[1:], weights[: len(inputs) - 1])
-    opsets = [onnx.helper.make_opsetid("", 20)]
+    opsets = [onnx.helper.make_opsetid("", 21)]
     inferred = onnx.shape_inference.infer_shapes(
         onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
     )
@@ -290,7 +290,7 @@ def test_shapes_behind_an_operator_of_another_domain_are_observed() -> None:
 
 
 _BRANCHES = """
-<ir_version: 10, opset_import: ["": 20]> g (float[BATCH, 32] x) => (float[BATCH, 32] y) {
+<ir_version: 10, opset_import: ["": 21]> g (float[BATCH, 32] x) => (float[BATCH, 32] y) {
   [loud] a = MatMul (x, wa)
   [quiet] b = MatMul (x, wb)
   c = Mul (b, little)

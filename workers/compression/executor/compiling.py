@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 import torch
 
+from app.domain.problems import InvalidModel
 from app.domain.steps import Skipped
 from workers.compression import faults
 from workers.compression.executor import fusions
@@ -15,6 +16,7 @@ from workers.compression.executor.node import Array, Key, Node, Unsupported
 from workers.compression.executor.operators import OPERATORS
 from workers.compression.executor.plan import Function, Plan, Step
 from workers.compression.executor.reference import Reference
+from workers.compression.graph.operators import OPSET, key_of
 
 _FEW = 8
 """Elements up to which a float constant may be a factor of sizes."""
@@ -75,11 +77,12 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
 
     Raises:
         ValueError: a name is not a value of the graph.
-        InvalidModel: an operator that nothing here can run.
+        InvalidModel: the graph was not brought to the one opset, or has an operator that nothing
+            here can run.
     """
     graph = model.graph
     wanted = graph.outputs if outputs is None else _named(graph, outputs)
-    shared = _Shared(model.opset_imports.get("", 1))
+    shared = _Shared(_opset(model))
     compiler = _Compiler(graph, shared, root=True)
     plan = compiler.compile(wanted)
     weights: dict[ir.Value, int] = {}
@@ -97,6 +100,20 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
     return Program(
         plan, inputs, places, weights, constants, sizes, shared.statistics, shared.frozen
     )
+
+
+def _opset(model: ir.Model) -> int:
+    """Return the opset of a graph: the one that everything is written for, or a newer one.
+
+    Newer ones keep what its operators mean; what is new in them runs through ``onnx.reference``.
+    """
+    opset = model.opset_imports.get("", OPSET)
+    if opset < OPSET:
+        raise InvalidModel(
+            f"The graph has opset {opset} and could not be brought to opset {OPSET}, which training"
+            " needs. Export it with a newer opset."
+        )
+    return opset
 
 
 def _named(graph: ir.Graph, names: Sequence[str]) -> list[ir.Value]:
@@ -120,7 +137,7 @@ class _Compiler:
 
     def compile(self, wanted: Sequence[ir.Value]) -> Plan:
         """Return the plan that computes ``wanted`` from inputs and captured values."""
-        fused = fusions.find(self._graph, wanted, self._shared.opset)
+        fused = fusions.find(self._graph, wanted)
         inputs = [self._new((value, False)) for value in self._graph.inputs]
         nodes = list(_needed(self._graph, wanted, fused))
         for node in nodes:
@@ -134,7 +151,7 @@ class _Compiler:
     def _add(self, node: ir.Node, fusion: fusions.Fusion | None) -> None:
         inputs = node.inputs if fusion is None else fusion.inputs
         makes = node.outputs if fusion is None or fusion.outputs is None else fusion.outputs
-        view = Node(node, inputs, self._shared.opset, self._constant, self._subplan)
+        view = Node(node, inputs, self._constant, self._subplan)
         function = self._function(node, view, fusion)
         if view.blocks is not None:
             name = node.name or f"{node.op_type} of {node.outputs[0].name}"
@@ -163,8 +180,7 @@ class _Compiler:
         self._drafts.append(Draft(node, op_type, function, slots, outputs))
 
     def _function(self, node: ir.Node, view: Node, fusion: fusions.Fusion | None) -> Function:
-        standard = OPERATORS.get(node.op_type) if node.domain in {"", "ai.onnx"} else None
-        build = standard if fusion is None else fusion.build
+        build = OPERATORS.get(key_of(node)) if fusion is None else fusion.build
         view.blocks = f"the executor has no {node.domain or 'ai.onnx'}.{node.op_type}"
         if build is not None:
             view.blocks = None

@@ -86,7 +86,7 @@ def build(model: ir.Model, *, outputs: Sequence[str] | None = None) -> Executor:
     """Make a graph runnable and trainable.
 
     Args:
-        model: in normal form, any opset from 13; not changed.
+        model: in normal form; not changed.
         outputs: names of values to return: outputs or any other value of the main graph. The
             graph's outputs by default.
 
@@ -96,7 +96,8 @@ def build(model: ir.Model, *, outputs: Sequence[str] | None = None) -> Executor:
 
     Raises:
         ValueError: ``outputs`` names no value.
-        InvalidModel: neither torch nor ``onnx.reference`` can run an operator.
+        InvalidModel: the graph is of an older opset than the normal form's, or neither torch nor
+            ``onnx.reference`` can run an operator.
     """
     return Executor(compile_graph(model, outputs))
 

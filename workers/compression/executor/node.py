@@ -27,7 +27,6 @@ class Node:
 
     Attributes:
         op_type: the operator.
-        opset: the version of the standard domain that the graph imports.
         inputs: the values, None where an optional one is missing.
         outputs: the values.
         taken: the slots that were bound.
@@ -41,11 +40,10 @@ class Node:
         self,
         node: ir.Node,
         inputs: Sequence[ir.Value | None],
-        opset: int,
         constant: Callable[[ir.Value | None], Array | None],
         subplan: Callable[[ir.Graph], tuple[Plan, list[Key]]],
     ) -> None:
-        self.op_type, self.opset = node.op_type, opset
+        self.op_type = node.op_type
         self.inputs, self.outputs = tuple(inputs), tuple(node.outputs)
         self.taken: set[int] = set()
         self.sizes: set[int] = set()

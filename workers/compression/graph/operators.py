@@ -6,6 +6,10 @@ from math import prod
 
 import onnx_ir as ir
 
+OPSET = 21
+"""The one opset of the normal form: the first one with 16-bit and blocked QuantizeLinear, and a
+Gelu and a HardSwish."""
+
 Shape = Sequence[int]
 Macs = Callable[[ir.Node, Sequence[Shape | None], Shape], int | None]
 """From a node, its inputs' shapes and its first output's shape to multiply-accumulates."""
@@ -32,7 +36,12 @@ class Operator:
 
 def operator_of(node: ir.Node) -> Operator | None:
     """Return the table's row for a node, None for an operator without weights or cost."""
-    return OPERATORS.get((_STANDARD.get(node.domain, node.domain), node.op_type))
+    return OPERATORS.get(key_of(node))
+
+
+def key_of(node: ir.Node) -> tuple[str, str]:
+    """Return the key of a node in tables of operators: domain and operator."""
+    return "" if node.domain == "ai.onnx" else node.domain, node.op_type
 
 
 def operand(node: ir.Node, slot: int) -> ir.Value | None:
@@ -91,7 +100,6 @@ def _matmul_nbits(node: ir.Node, _inputs: Sequence[Shape | None], output: Shape)
 
 
 _MS = "com.microsoft"
-_STANDARD = {"ai.onnx": ""}
 
 OPERATORS: dict[tuple[str, str], Operator] = {
     # convolutions

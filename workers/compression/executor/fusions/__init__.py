@@ -15,16 +15,15 @@ _IDIOMS = (fake, affine, attention)
 __all__ = ["Fusion", "find"]
 
 
-def find(graph: ir.Graph, wanted: Iterable[ir.Value], opset: int) -> dict[ir.Node, Fusion]:
+def find(graph: ir.Graph, wanted: Iterable[ir.Value]) -> dict[ir.Node, Fusion]:
     """Return the idioms of a graph by the nodes that they stand for.
 
     Args:
         graph: not changed.
         wanted: values that are returned.
-        opset: the version of the standard domain.
     """
-    around = Surroundings(frozenset(wanted), opset)
-    found = parts(graph, opset)
+    around = Surroundings(frozenset(wanted))
+    found = parts(graph)
     for node in graph:
         fusions = (idiom(node, around) for idiom in _IDIOMS)
         fusion = next((each for each in fusions if each is not None), None)

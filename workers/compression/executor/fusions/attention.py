@@ -16,11 +16,11 @@ def attention(node: ir.Node, around: Surroundings) -> Fusion | None:
 
     1. Queries and transposed keys may each be scaled by a number, and so may their product.
     2. A mask may be added to the product.
-    3. Nothing in between has another reader; softmax is along the last axis, from opset 13 on.
+    3. Nothing in between has another reader; softmax is along the last axis.
     4. Keys that torch's exporter transposes as a stack of matrices, reshaped before and after, are
        read before all that.
     """
-    if node.op_type != "MatMul" or node.domain or around.opset < 13:
+    if node.op_type != "MatMul" or node.domain:
         return None
     softmax = around.only(node.inputs[0], "Softmax")
     if softmax is None or not _along_last(softmax):

@@ -30,11 +30,9 @@ class Surroundings:
 
     Attributes:
         wanted: values that are returned, so that an idiom must not skip them.
-        opset: the version of the standard domain.
     """
 
     wanted: frozenset[ir.Value]
-    opset: int
 
     def only(self, value: ir.Value | None, op_type: str) -> ir.Node | None:
         """Return the node that makes a value for one reader alone, if it is of a type."""

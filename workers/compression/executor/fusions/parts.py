@@ -16,7 +16,7 @@ from workers.compression.executor.node import Node
 from workers.compression.executor.plan import Function
 
 
-def parts(graph: ir.Graph, opset: int) -> dict[ir.Node, Fusion]:
+def parts(graph: ir.Graph) -> dict[ir.Node, Fusion]:
     """Return a split for the first of the Slices that cut a value into all of its parts.
 
     1. The Slices have constant limits, one axis, the same for all, and steps of one.
@@ -24,7 +24,7 @@ def parts(graph: ir.Graph, opset: int) -> dict[ir.Node, Fusion]:
     3. The other Slices become nothing.
     """
     groups: dict[tuple[ir.Value, int], list[tuple[int, int, ir.Node]]] = defaultdict(list)
-    for node in graph if opset >= 10 else ():
+    for node in graph:
         if node.op_type == "Slice" and (cut := _cut(node)) is not None:
             axis, start, end = cut
             assert node.inputs[0] is not None

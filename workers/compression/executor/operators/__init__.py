@@ -21,6 +21,7 @@ from workers.compression.executor.operators import (
     indexing,
     integers,
     linear,
+    microsoft,
     normalization,
     pooling,
     quantization,
@@ -39,7 +40,9 @@ from workers.compression.executor.operators.elementwise import (
 )
 from workers.compression.executor.plan import Function
 
-OPERATORS: dict[str, Callable[[Node], Function]] = {
+Builder = Callable[[Node], Function]
+
+_STANDARD: dict[str, Builder] = {
     # convolutions and products
     "Attention": attention.attention,
     "Conv": convolution.conv,
@@ -163,7 +166,6 @@ OPERATORS: dict[str, Callable[[Node], Function]] = {
     "GatherND": indexing.gather_nd,
     "NonZero": indexing.non_zero,
     "OneHot": indexing.one_hot,
-    "Scatter": indexing.scatter_elements,
     "ScatterElements": indexing.scatter_elements,
     "ScatterND": indexing.scatter_nd,
     "Trilu": indexing.trilu,
@@ -203,7 +205,7 @@ OPERATORS: dict[str, Callable[[Node], Function]] = {
     "MeanVarianceNormalization": normalization.mean_variance,
     "RMSNormalization": normalization.rms_normalization,
     "Resize": resizing.resize,
-    "Upsample": resizing.upsample,
+    "SimplifiedLayerNormalization": normalization.rms_normalization,
     # recurrence
     "GRU": recurrent.gru,
     "LSTM": recurrent.lstm,
@@ -213,3 +215,22 @@ OPERATORS: dict[str, Callable[[Node], Function]] = {
     "Loop": control.loop,
     "Scan": control.scan,
 }
+
+_MICROSOFT: dict[str, Builder] = {
+    "BiasGelu": microsoft.bias_gelu,
+    "DequantizeLinear": quantization.dequantize,
+    "FastGelu": microsoft.fast_gelu,
+    "FusedMatMul": microsoft.fused_matmul,
+    "Gelu": activations.gelu,
+    "QuantizeLinear": quantization.quantize,
+    "QuickGelu": microsoft.quick_gelu,
+    "SkipLayerNormalization": microsoft.skip_layer_normalization,
+    "SkipSimplifiedLayerNormalization": microsoft.skip_rms_normalization,
+}
+"""Operators that onnxruntime's own optimizer writes."""
+
+OPERATORS: dict[tuple[str, str], Builder] = {
+    **{("", op_type): builder for op_type, builder in _STANDARD.items()},
+    **{("com.microsoft", op_type): builder for op_type, builder in _MICROSOFT.items()},
+}
+"""The builder of each operator, by domain and name."""

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
-from workers.compression.executor.node import Node, Unsupported
+from workers.compression.executor.node import Node
 from workers.compression.executor.plan import Function
 
 
 def clip(node: Node) -> Function:
-    """Clip: bounds are attributes up to opset 10, then inputs."""
+    """Clip to bounds that are numbers, or computed."""
     bounds: list[float | None] = []
     for slot in (1, 2):
         value = node.constant(slot)
@@ -126,23 +126,13 @@ def _softplus(x: Tensor) -> Tensor:
 
 
 def softmax(node: Node) -> Function:
-    """Softmax and LogSoftmax along an axis; up to opset 12 over all axes from it on."""
+    """Softmax and LogSoftmax along an axis."""
     function = torch.softmax if node.op_type == "Softmax" else torch.log_softmax
-    if node.opset >= 13:
-        return partial(function, dim=node.integer("axis", -1))
-    return partial(_flat, function, node.integer("axis", 1))
-
-
-def _flat(function: Function, axis: int, x: Tensor) -> Tensor:
-    axis %= max(x.ndim, 1)
-    y: Tensor = function(x.flatten(axis), dim=axis)
-    return y.reshape(x.shape)
+    return partial(function, dim=node.integer("axis", -1))
 
 
 def hardmax(node: Node) -> Function:
     """Hardmax: one at the first largest value along an axis."""
-    if node.opset < 13:
-        raise Unsupported("a Hardmax before opset 13")
     return partial(_hardmax, node.integer("axis", -1))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workers.compression.executor.node import Node, Unsupported
+from workers.compression.executor.node import Node
 from workers.compression.executor.plan import Function, Plan, call
 
 
@@ -51,9 +51,7 @@ def _stacked(rows: list[Tensor]) -> Tensor:
 
 
 def scan(node: Node) -> Function:
-    """Scan from opset 9 on: states carried over slices of its inputs."""
-    if node.opset < 9:
-        raise Unsupported("a Scan before opset 9")
+    """Scan: states carried over slices of its inputs."""
     body, _ = node.plan("body")
     inputs = node.integer("num_scan_inputs")
     states = len(node.inputs) - inputs

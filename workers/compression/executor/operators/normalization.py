@@ -63,17 +63,14 @@ def _instance_normalization(epsilon: float, x: Tensor, scale: Tensor, shift: Ten
 
 
 def group_normalization(node: Node) -> Function:
-    """GroupNormalization: scale and shift for each channel, up to opset 20 for each group."""
+    """GroupNormalization: scale and shift for each channel."""
     groups, epsilon = node.integer("num_groups"), node.real("epsilon", 1e-5)
-    return partial(_group_normalization, groups, epsilon, node.opset < 21)
+    return partial(_group_normalization, groups, epsilon)
 
 
 def _group_normalization(
-    groups: int, epsilon: float, by_group: bool, x: Tensor, scale: Tensor, shift: Tensor
+    groups: int, epsilon: float, x: Tensor, scale: Tensor, shift: Tensor
 ) -> Tensor:
-    if by_group:
-        each = x.shape[1] // groups
-        scale, shift = scale.repeat_interleave(each), shift.repeat_interleave(each)
     return F.group_norm(x, groups, scale, shift, epsilon)
 
 
@@ -105,7 +102,9 @@ def _layer_normalization_with_statistics(
 
 
 def rms_normalization(node: Node) -> Function:
-    """RMSNormalization over the axes from one on."""
+    """RMSNormalization over the axes from one on; onnxruntime's older name for it is a row too."""
+    if node.wants(1):
+        raise Unsupported(f"a {node.op_type} that gives the inverse deviation")
     return partial(_rms_normalization, node.integer("axis", -1), node.real("epsilon", 1e-5))
 
 

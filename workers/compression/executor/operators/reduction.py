@@ -9,22 +9,15 @@ from torch import Tensor
 from workers.compression.executor.node import Node, listed
 from workers.compression.executor.plan import Function
 
-_ATTRIBUTE_UNTIL = {"ReduceSum": 13}
-"""The opset from which axes are an input; 18 for all others."""
-
 
 def reduce(function: Function) -> Callable[[Node], Function]:
     """Return the builder of a reduction ``function(x, axes, keepdim)``."""
 
     def builder(node: Node) -> Function:
         keep, noop = bool(node.integer("keepdims", 1)), bool(node.integer("noop_with_empty_axes"))
-        if node.opset < _ATTRIBUTE_UNTIL.get(node.op_type, 18):
-            axes = node.integers("axes")
-        elif (taken := node.take(1)) is None:
+        if (taken := node.take(1)) is None:
             return partial(_reduce_at, function, keep, noop)
-        else:
-            axes = listed(taken[0])
-        if axes:
+        if axes := listed(taken[0]):
             return partial(function, dim=axes, keepdim=keep)
         return partial(_reduce, function, axes, keep, noop)
 

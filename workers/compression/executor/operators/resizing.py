@@ -6,28 +6,13 @@ from functools import partial
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
-from workers.compression.executor.node import Node, Unsupported, listed
+from workers.compression.executor.node import Node, listed
 from workers.compression.executor.operators.interpolation import Kernel, resample
 from workers.compression.executor.plan import Function
 
 
-def upsample(node: Node) -> Function:
-    """Upsample: an old Resize with asymmetric coordinates."""
-    mode = node.text("mode", "nearest")
-    kernel = Kernel(mode, "asymmetric", "floor")
-    scales = node.reals("scales")
-    if scales:
-        return partial(_resize, kernel, None, "stretch", None, scales, None)
-    taken = node.take(1)
-    if taken is None or taken[0] is None:
-        raise Unsupported("an Upsample by computed scales")
-    return partial(_resize, kernel, None, "stretch", None, tuple(taken[0].tolist()), None)
-
-
 def resize(node: Node) -> Function:
-    """Resize, of opset 11 on, by scales or to sizes."""
-    if node.opset < 11:
-        raise Unsupported("a Resize before opset 11")
+    """Resize by scales or to sizes."""
     kernel = Kernel(
         node.text("mode", "nearest"),
         node.text("coordinate_transformation_mode", "half_pixel"),

@@ -62,8 +62,8 @@ def _reverse(x: Tensor) -> Tensor:
 
 
 def squeeze(node: Node) -> Function:
-    """Squeeze: axes are an attribute up to opset 12."""
-    axes = node.integers("axes") if node.opset < 13 else _axes(node)
+    """Squeeze."""
+    axes = _axes(node)
     if axes is None:
         return _squeeze if node.has(1) and 1 not in node.taken else torch.squeeze
     return partial(torch.squeeze, dim=axes)
@@ -74,8 +74,8 @@ def _squeeze(x: Tensor, axes: Tensor) -> Tensor:
 
 
 def unsqueeze(node: Node) -> Function:
-    """Unsqueeze: axes, in the result, are an attribute up to opset 12."""
-    axes = node.integers("axes") if node.opset < 13 else _axes(node)
+    """Unsqueeze at axes of the result."""
+    axes = _axes(node)
     if axes is None:
         return _unsqueeze_at
     return partial(torch.unsqueeze, dim=axes[0]) if len(axes) == 1 else partial(_unsqueeze, axes)
@@ -109,13 +109,9 @@ def _concat(axis: int, *tensors: Tensor) -> Tensor:
 def split(node: Node) -> Function:
     """Split into given sizes, or a number of parts of which the last may be smaller."""
     axis, parts = node.integer("axis"), len(node.outputs)
-    if node.opset < 13:
-        sizes = node.integers("split")
-    elif (taken := node.take(1)) is None:
+    if (taken := node.take(1)) is None:
         return partial(_split_at, axis)
-    else:
-        sizes = listed(taken[0])
-    return partial(_split, axis, sizes or node.integer("num_outputs", parts))
+    return partial(_split, axis, listed(taken[0]) or node.integer("num_outputs", parts))
 
 
 def _split(axis: int, sizes: Sequence[int] | int, x: Tensor) -> tuple[Tensor, ...]:
@@ -129,10 +125,7 @@ def _split_at(axis: int, x: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
 
 
 def slice_(node: Node) -> Function:
-    """Slice: an attribute for each limit up to opset 9, then inputs."""
-    if node.opset < 10:
-        begin, end = (node.integers(name) or () for name in ("starts", "ends"))
-        return partial(_slice, begin, end, node.integers("axes"), None)
+    """Slice."""
     taken = node.take(1, 2, 3, 4)
     if taken is None:
         return _slice_at
@@ -199,11 +192,8 @@ _PADDINGS = {"reflect": "reflect", "edge": "replicate"}
 
 
 def pad(node: Node) -> Function:
-    """Pad: pads are attributes up to opset 10, then inputs; on the axes given, or all."""
+    """Pad on the axes given, or all."""
     mode = node.text("mode", "constant")
-    if node.opset < 11:
-        pads = node.integers("pads") or ()
-        return partial(_pad, mode, pads, None, node.real("value"))
     if (value := node.constant(2)) is not None:
         number = value.astype(object).item()
     elif node.has(2):

@@ -8,12 +8,9 @@ from onnxscript.version_converter import ConvertVersionPass
 
 from workers.compression.graph.inference import infer
 from workers.compression.graph.load import weight_bytes
-from workers.compression.graph.operators import operand
+from workers.compression.graph.operators import OPSET, operand
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.splice import replace
-
-OPSET = 21
-"""The first one with 16-bit and blocked QuantizeLinear, and a Gelu and a HardSwish of its own."""
 
 _IR_VERSION = 10
 """The file format that came with it."""
