@@ -99,11 +99,22 @@ class Quality(_Answer):
     samples: int
 
 
+class Worst(_Answer):
+    """The channel of all outputs that keeps the least of the original's variance."""
+
+    output: str
+    channel: int | None
+    explained: float
+
+
 class Fidelity(_Answer):
     """How near the outputs are to the original's."""
 
     sqnr_db: float | None
     agreement: float
+    explained: float | None = None
+    """The share of the variance that is kept; 1 is equal, below 0 is noise."""
+    worst: Worst | None = None
 
 
 class Measures(_Answer):

@@ -30,6 +30,15 @@ class Quality(Frozen):
     samples: int
 
 
+class Worst(Frozen):
+    """The channel of all outputs that keeps the least of the original's variance."""
+
+    output: str
+    channel: int | None
+    """Its place among the output's channels; null where the output is one channel."""
+    explained: float
+
+
 class Fidelity(Frozen):
     """How near the outputs are to the original's, on held-out inputs."""
 
@@ -37,6 +46,20 @@ class Fidelity(Frozen):
     """10·log10 of signal over error power, over all outputs; null when the error is zero."""
     agreement: float
     """Share of samples or positions of equal arg-max, or of elements within 1 % of the range."""
+    explained: float | None = None
+    """Share of the variance that is kept, a mean over channels in their own units, then over
+    outputs: 1 is equal, below 0 is noise. Null in reports that are older than the figure."""
+    worst: Worst | None = None
+    """The channel that keeps the least; null where none varies."""
+    bounded: Literal["agreement", "explained"] = "agreement"
+    """The one that ``max_quality_drop`` bounds where there are no targets: ``agreement`` of class
+    scores, else ``explained``."""
+
+    @property
+    def kept(self) -> float:
+        """The figure that is bounded where there are no targets; 1 is all."""
+        explained = self.explained if self.bounded == "explained" else None
+        return self.agreement if explained is None else explained
 
 
 class Measures(Frozen):

@@ -248,12 +248,12 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
     if judged is None:
         yield "Without a dataset the result is compared with the original on random inputs alone."
     elif judged.description and judged.description.targets is None:
-        yield "The dataset has no targets: quality is agreement with the original model."
+        yield "The dataset has no targets: the result is compared with the original model."
     for dataset in inputs.datasets.values():
         if dataset.description is None and not dataset.rejected:
             yield f"Dataset {dataset.id} is still being inspected: it could not be checked."
     if request.require.max_quality_drop is not None and judged is None:
-        yield "Without a dataset 'max_quality_drop' bounds the drop of agreement on random inputs."
+        yield "Without a dataset 'max_quality_drop' bounds the difference on random inputs."
 
 
 def _forecast(

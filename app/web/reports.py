@@ -7,12 +7,12 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from app.domain import metrics
-from app.domain.reports import JobReport, LayerChange, Measures, Quality, StepReport
+from app.domain.reports import Fidelity, JobReport, LayerChange, Measures, Quality, StepReport
 from app.web import pages
 
 Tone = Literal["good", "bad", "warn", ""]
 
-_HEADLINE = ("Size", "Latency", "Quality", "Agreement")
+_HEADLINE = ("Size", "Latency", "Quality")
 _PREFIXES = ("", "k", "M", "G", "T")
 
 
@@ -68,12 +68,17 @@ def render(report: JobReport) -> str:
         report=report,
         tone=_tone(report, figures),
         figures=figures,
-        headline=[figure for figure in figures if figure.name in _HEADLINE],
+        headline=[figure for figure in figures if figure.name in _headline(report.compressed)],
         steps=[_step(step) for step in report.step_reports],
         machine=machine,
         memory=_scaled(machine.memory_bytes, "B").text,
         request=_request(report),
     )
+
+
+def _headline(after: Measures) -> tuple[str, ...]:
+    """Return the figures that stand first; of those of fidelity it is the one that is bounded."""
+    return (*_HEADLINE, *([after.fidelity.bounded.capitalize()] if after.fidelity else []))
 
 
 def _tone(report: JobReport, figures: Iterable[Figure]) -> Tone:
@@ -123,9 +128,27 @@ def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
     if after.fidelity:
         agreement, sqnr = after.fidelity.agreement, after.fidelity.sqnr_db
         yield Figure("Agreement", "with the original", None, Number(f"{agreement:.2%}"))
+        yield from _explained(after.fidelity)
         yield Figure(
             "SQNR", "of the outputs", None, Number("equal" if sqnr is None else f"{sqnr:.1f} dB")
         )
+
+
+def _explained(fidelity: Fidelity) -> Iterator[Figure]:
+    if fidelity.explained is None:
+        return
+    note, worst = "of the outputs' variance", fidelity.worst
+    if worst is not None:
+        where = f"'{worst.output}'"
+        if worst.channel is not None:
+            where = f"channel {worst.channel} of {where}"
+        note = f"{note}; least in {where}: {_share(worst.explained)}"
+    yield Figure("Explained", note, None, Number(_share(fidelity.explained)))
+
+
+def _share(value: float) -> str:
+    """Return a share in percent; one that is noise has no percentage."""
+    return f"{value:.2%}" if value >= 0 else "nothing"
 
 
 def _change_of_quality(before: Quality, after: Quality) -> str:

@@ -42,13 +42,20 @@ MEASURES = {
     "quality": {"metric": "top1", "value": 0.9, "split": "held_out", "samples": 20},
     "fidelity": None,
 }
+FIDELITY: dict[str, Any] = {
+    "sqnr_db": 31.0,
+    "agreement": 0.98,
+    "explained": 0.97,
+    "worst": {"output": "<b>y</b>", "channel": 3, "explained": -0.5},
+    "bounded": "agreement",
+}
 STEP_REPORT: dict[str, Any] = {
     "index": 0,
     "method": "quantize",
     "parameters": {"mode": "dynamic"},
     "seconds": 1.25,
     "before": MEASURES,
-    "after": {**MEASURES, "size_bytes": 1200, "fidelity": {"sqnr_db": 31.0, "agreement": 0.98}},
+    "after": {**MEASURES, "size_bytes": 1200, "fidelity": FIDELITY},
     "layers": [
         {
             "node": "<script>alert(1)</script>",

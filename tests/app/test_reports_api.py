@@ -10,7 +10,15 @@ import httpx
 import pytest
 
 from app.store.tables import JobRow, StepRow
-from tests.app.service import DYNAMIC, EVALUATION, MANIFEST, MEASURES, STEP_REPORT, Service
+from tests.app.service import (
+    DYNAMIC,
+    EVALUATION,
+    FIDELITY,
+    MANIFEST,
+    MEASURES,
+    STEP_REPORT,
+    Service,
+)
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 HOSTILE = (
@@ -129,7 +137,7 @@ def test_another_form_is_refused_with_what_there_is(
 def test_the_json_holds_what_was_measured_and_how(service: Service, job: str) -> None:
     report = service.http.get(path(job)).json()
     assert report["baseline"]["size_bytes"] == MEASURES["size_bytes"]
-    assert report["compressed"]["fidelity"] == {"sqnr_db": 31.0, "agreement": 0.98}
+    assert report["compressed"]["fidelity"] == FIDELITY
     assert report["evaluation"] == EVALUATION
     assert report["manifest"] == MANIFEST
     assert report["verdict"] == "3 times faster"
@@ -321,6 +329,8 @@ def test_a_job_without_data_says_that_quality_is_unknown(service: Service, job: 
         ("f1", 0.5, 0.51, "+1.00 points"),
         ("mse", 0.1, 0.12, "+20.0%"),
         ("mae", 0.1, 0.1, "unchanged"),
+        ("cer", 0.1, 0.12, "+2.00 points"),
+        ("r2", 0.9, 0.88, "−2.00 points"),
     ],
 )
 def test_a_change_of_quality_is_in_the_metric_s_own_unit(
@@ -345,3 +355,27 @@ def test_the_request_on_the_page_asks_for_the_same_job_again(service: Service, j
     for name in ("model", "dataset", "evaluate", "require", "deliver", "seed"):
         assert again.json()[name] == first[name]
     assert json.loads(shown.text("manifest")) == manifest
+
+
+@pytest.mark.parametrize(("bounded", "first"), [("agreement", "98.00%"), ("explained", "97.00%")])
+def test_what_is_bounded_stands_first_and_the_worst_channel_is_named(
+    service: Service, job: str, bounded: str, first: str
+) -> None:
+    after = {**MEASURES, "quality": None, "fidelity": {**FIDELITY, "bounded": bounded}}
+    reported(service, job, STEP_REPORT, compressed=after)
+    text = Parsed(page(service, job)).text("main")
+    assert "least in channel 3 of '<b>y</b>': nothing" in text
+    headline = text[: text.index("Before and after")]
+    assert first in headline
+    assert ("Agreement" in headline, "Explained" in headline) == (
+        bounded == "agreement",
+        bounded == "explained",
+    )
+
+
+def test_a_report_from_before_the_figure_is_still_read(service: Service, job: str) -> None:
+    old = {"sqnr_db": 31.0, "agreement": 0.98}
+    reported(service, job, STEP_REPORT, compressed={**MEASURES, "fidelity": old})
+    found = service.http.get(path(job)).json()["compressed"]["fidelity"]
+    assert found == {**old, "explained": None, "worst": None, "bounded": "agreement"}
+    assert "98.00%" in Parsed(page(service, job)).text("main")

@@ -26,6 +26,7 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (types.Measures, app.domain.reports.Measures),
     (types.Quality, app.domain.reports.Quality),
     (types.Fidelity, app.domain.reports.Fidelity),
+    (types.Worst, app.domain.reports.Worst),
     (types.Plan, app.domain.plans.Plan),
     (types.Webhook, app.domain.webhooks.Webhook),
     (types.Problem, app.domain.problems.ProblemDetails),

@@ -80,7 +80,7 @@ def test_the_worst_layer_stays_in_float_and_says_why(tmp_path: Path, labelled: b
     skipped = {each.node: each.reason for each in outcome.skipped}
     assert list(skipped) == ["fragile"]
     assert skipped["fragile"].startswith("left in float to keep the drop within 0.02:")
-    assert "dB of the original's" in skipped["fragile"]
+    assert "of the outputs' variance" in skipped["fragile"]
 
 
 def test_a_bound_that_is_kept_anyway_leaves_nothing_out(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from app.domain.metrics import Metric
-from app.domain.reports import Fidelity, LayerChange, Measures, Quality, StepReport
+from app.domain.reports import Fidelity, LayerChange, Measures, Quality, StepReport, Worst
 from app.domain.steps import Skipped
 from workers.compression.measure import verdict
 
@@ -71,7 +71,7 @@ def test_unknown_quality_is_said() -> None:
     after = measures(None, agreement=0.875)
     words = verdict.describe(measures(None), after, [step()], 0.5, synthetic=True)
     assert "Quality is unknown" in words
-    assert "87.50%" in words
+    assert "87.5 % of answers are the same" in words
     assert "met" in words
 
 
@@ -80,3 +80,79 @@ def test_a_graph_that_nothing_changed_is_said_with_the_reason() -> None:
         measures(1.0), measures(1.0), [step(changed=False)], None, synthetic=False
     )
     assert words == "Nothing was changed: it is too old."
+
+
+def like(
+    agreement: float, explained: float, worst: Worst | None = None, *, scores: bool
+) -> Measures:
+    """Return what is known of a graph without targets."""
+    fidelity = Fidelity(
+        sqnr_db=30.0, agreement=agreement, explained=explained, worst=worst,
+        bounded="agreement" if scores else "explained",
+    )  # fmt: skip
+    return measures(None).model_copy(update={"fidelity": fidelity})
+
+
+@pytest.mark.parametrize(("scores", "lost"), [(True, 0.1), (False, 0.3)])
+def test_without_targets_equal_answers_or_the_variance_is_bounded(
+    scores: bool, lost: float
+) -> None:
+    after = like(0.9, 0.7, scores=scores)
+    assert verdict.drop(measures(None), after) == pytest.approx(lost)
+    assert verdict.shortfall(measures(None), after, lost) is None
+    missed = verdict.shortfall(measures(None), after, lost - 0.01)
+    assert missed is not None
+    details = missed.details().model_dump()
+    assert details["metric"] == ("agreement" if scores else "explained")
+    assert (details["baseline"], details["compressed"]) == (1.0, pytest.approx(1 - lost))
+
+
+def test_equal_answers_are_said_plainly() -> None:
+    words = verdict.describe(
+        measures(None), like(0.9669, 0.2, scores=True), [step()], None, synthetic=False
+    )
+    assert words.endswith(
+        "Quality is unknown: there are no labels, so we compared with the original: 96.7 % of"
+        " answers are the same."
+    )
+
+
+@pytest.mark.parametrize(
+    ("explained", "worst", "said"),
+    [
+        (0.25, None, "25.0 % of what its outputs vary by is kept."),
+        (1.0, None, "100.0 % of what its outputs vary by is kept."),
+        (0.99996, None, "99.996 % of what its outputs vary by is kept."),
+        (-3.0, None, "0.0 % of what its outputs vary by is kept."),
+        (
+            0.5,
+            Worst(output="y", channel=7, explained=-2.0),
+            "50.0 % of what its outputs vary by is kept, and the least of channel 7 of output 'y':"
+            " 0.0 %.",
+        ),
+        (
+            0.5,
+            Worst(output="y", channel=None, explained=0.25),
+            "50.0 % of what its outputs vary by is kept, and the least of output 'y': 25.0 %.",
+        ),
+        (
+            0.5,
+            Worst(output="y", channel=0, explained=0.5),
+            "50.0 % of what its outputs vary by is kept.",
+        ),
+    ],
+)
+def test_the_variance_that_is_kept_is_said_with_the_worst_channel(
+    explained: float, worst: Worst | None, said: str
+) -> None:
+    after = like(0.9, explained, worst, scores=False)
+    assert verdict.describe(measures(None), after, [step()], None, synthetic=False).endswith(said)
+
+
+def test_a_report_from_before_the_figure_is_judged_by_agreement() -> None:
+    after = measures(None, agreement=0.9)
+    assert after.fidelity is not None
+    old = after.model_copy(
+        update={"fidelity": after.fidelity.model_copy(update={"bounded": "explained"})}
+    )
+    assert verdict.drop(measures(None), old) == pytest.approx(0.1)

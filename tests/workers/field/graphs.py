@@ -282,8 +282,14 @@ def one_sample_only() -> Field:
     )
 
 
-def boxes_beside_scores() -> Field:
-    """A detector's head: boxes in pixels and scores from 0 to 1, side by side in one output."""
+def boxes_beside_scores(*, outputs: int = 1, shift: float = 0, turned: bool = False) -> Field:
+    """A detector's head: boxes in pixels and scores from 0 to 1, side by side.
+
+    Args:
+        outputs: 1 joins them in one output, of 4 channels and 6; 2 leaves them apart.
+        shift: pixels that boxes are off by.
+        turned: each score is that of its neighbour.
+    """
     draw = Drawing(43)
 
     def conv(x: str, outputs: int, inputs: int, kernel: int, **attributes: Any) -> str:
@@ -295,8 +301,18 @@ def boxes_beside_scores() -> Field:
     x = draw("Relu", conv(x, 32, 16, 3, **halved))
     boxes = draw("Mul", draw("Sigmoid", conv(x, 4, 32, 1)), draw.keep(np.float32(320)))
     rare = draw("Add", conv(x, 6, 32, 1), draw.keep(np.float32(-4)))
-    draw("Concat", boxes, draw("Sigmoid", rare), axis=1, gives=["all"])
+    scores = draw("Sigmoid", rare)
+    if turned:
+        scores = draw("Gather", scores, draw.whole(1, 2, 3, 4, 5, 0), axis=1)
+    if shift:
+        boxes = draw("Add", boxes, draw.keep(np.float32(shift)))
+    if outputs == 1:
+        draw("Concat", boxes, scores, axis=1, gives=["all"])
+        ends = [end("all", FLOAT, "n", 10, 8, 8)]
+    else:
+        draw("Identity", boxes, gives=["boxes"])
+        draw("Identity", scores, gives=["scores"])
+        ends = [end("boxes", FLOAT, "n", 4, 8, 8), end("scores", FLOAT, "n", 6, 8, 8)]
     return Field(
-        draw.model([end("x", FLOAT, "n", 3, 32, 32)], [end("all", FLOAT, "n", 10, 8, 8)]),
-        {"x": pictures(44, 160, 3, 32)},
+        draw.model([end("x", FLOAT, "n", 3, 32, 32)], ends), {"x": pictures(44, 160, 3, 32)}
     )

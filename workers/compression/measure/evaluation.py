@@ -15,7 +15,7 @@ from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import samples_fixed_by_inputs, sizes_of
 from workers.compression.measure import latency, quality, size
-from workers.compression.measure.fidelity import Closeness, Profile
+from workers.compression.measure.fidelity import Closeness, Nearness, Profile
 from workers.compression.measure.memory import Prober
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
@@ -24,6 +24,11 @@ MOST_SAMPLES = 10_000
 _SECONDS = 600.0
 """About how long all passes over the held-out samples together may take."""
 _LEAST_SAMPLES = 32
+
+_EXPLAINED = (
+    "Explained is the share of the original's variance that is kept: of each channel of each output"
+    " in its own units, a mean over the channels that vary, then over outputs."
+)
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,8 @@ def evaluate(
     yardstick = quality.yardstick(model, samples.targets, wish)
     output = quality.judged_output(model, wish)
     advance = events.span(0.7, 0.98, "evaluating on held-out samples")
-    values, scored = compare(paths, samples, ground.threads, yardstick, output, advance)
-    notes += _explain(yardstick, output, scored=scored, ground=ground)
+    values = compare(paths, samples, ground.threads, yardstick, output, advance)
+    notes += _explain(yardstick, output, values[-1][1], ground)
     if unknown := max(figure.unknown for figure in figures):
         notes.append(f"MACs of {unknown} nodes are unknown and not counted.")
     measures = [_measures(*each) for each in zip(figures, spreads, values, peaks, strict=True)]
@@ -182,7 +187,7 @@ def quality_of(path: Path, samples: Samples, threads: int, wish: Evaluate) -> Qu
     if yardstick is None:
         return None
     output = yardstick.output
-    ((found, _),), _ = compare([path], samples, threads, yardstick, output, lambda _done: None)
+    ((found, _),) = compare([path], samples, threads, yardstick, output, lambda _done: None)
     return found
 
 
@@ -193,7 +198,7 @@ def compare(
     yardstick: quality.Yardstick | None,
     output: str,
     advance: Callable[[float], None],
-) -> tuple[list[tuple[Quality | None, Fidelity | None]], bool]:
+) -> list[tuple[Quality | None, Fidelity | None]]:
     """Run all samples through the original, for its range, and then by turns through each.
 
     Args:
@@ -205,7 +210,7 @@ def compare(
         advance: told the fraction done.
 
     Returns:
-        Quality and, but for the original, fidelity of each; and whether the output is class scores.
+        Quality and, but for the original, fidelity of each.
     """
     original = target.open_session(paths[0], threads)
     score = yardstick.score() if yardstick else None
@@ -227,11 +232,11 @@ def compare(
                 score.add(given, samples.targets[row])
             advance((index - 1 + done / len(samples)) / len(paths[1:]))
         values.append((score.quality if score else None, closeness.value))
-    return values, profile.axis is not None
+    return values
 
 
-def outputs_sqnr_db(reference: Path, path: Path, samples: Samples, threads: int) -> float:
-    """Return the signal-to-noise ratio of all outputs against another graph's, in dB.
+def outputs_explained(reference: Path, path: Path, samples: Samples, threads: int) -> float:
+    """Return the share of the variance of another graph's outputs that a graph's outputs keep.
 
     Args:
         reference: the graph whose outputs are right.
@@ -240,15 +245,13 @@ def outputs_sqnr_db(reference: Path, path: Path, samples: Samples, threads: int)
         threads: to compute with.
 
     Returns:
-        Infinite where there is no noise.
+        As ``Fidelity.explained``, but a channel that is noise counts as 0: 0 to 1.
     """
     sessions = [target.open_session(each, threads) for each in (reference, path)]
-    output = sessions[0].get_outputs()[0].name
-    closeness = Closeness(output, Profile())
+    nearness = Nearness()
     for (_, expected), (_, given) in zip(*(_rows(s, samples) for s in sessions), strict=True):
-        closeness.add(expected, given)
-    found = closeness.value.sqnr_db
-    return np.inf if found is None else found
+        nearness.add(expected, given)
+    return nearness.choosing
 
 
 def _rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int, target.Outputs]]:
@@ -259,11 +262,15 @@ def _rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int
 
 
 def _explain(
-    yardstick: quality.Yardstick | None, output: str, *, scored: bool, ground: Ground
+    yardstick: quality.Yardstick | None, output: str, fidelity: Fidelity | None, ground: Ground
 ) -> list[str]:
     """Say how the figures are to be read."""
+    scored = fidelity is not None and fidelity.bounded == "agreement"
     count = "the same arg-max" if scored else "elements within 1 % of the original's range"
-    notes = [f"Agreement counts {count} of output '{output}'."]
+    notes = [
+        f"Agreement counts {count} of output '{output}'.",
+        _EXPLAINED,
+    ]
     if ground.synthetic:
         notes.append("There is no dataset: inputs are random, so quality is unknown.")
     elif ground.dataset is not None:

@@ -19,75 +19,7 @@ class Weakest(NamedTuple):
     explained: float
 
 
-class Explained:
-    """The share of the variance of one array that another keeps, over many samples.
-
-    ``1 − Σ(given − wanted)² / Σ(wanted − mean)²`` for each channel: 1 is equal, 0 is as good as the
-    mean, below 0 is noise. Which axis counts channels is said in ``samples/channels.py``; memory
-    grows with its length alone. Where what is wanted is no finite number, the same must be given
-    (NaN for NaN, an infinity for the same one). A miss there, or anything but a finite number where
-    one is wanted, costs what the mean would cost.
-    """
-
-    def __init__(self) -> None:
-        self._axes = dict[int | None, _Errors]()
-        self._rank: int | None = None
-
-    def add(self, wanted: NDArray[Any], given: NDArray[Any]) -> None:
-        """Compare one sample's arrays ``[1, …]``; one of another shape is all misses."""
-        target = wanted.astype(np.float64)
-        if given.shape == wanted.shape:
-            answer = given.astype(np.float64)
-        else:
-            answer = np.full_like(target, np.nan)
-            target = np.where(np.isnan(target), np.inf, target)
-        if self._rank is None:
-            self._rank = target.ndim
-            axes = candidates(target.shape)
-            self._axes = {axis: _Errors(target.shape[axis]) for axis in axes} or {None: _Errors(1)}
-        self._keep_constant(target.shape)
-        for axis, errors in self._axes.items():
-            errors.add(by_channel(target, axis), by_channel(answer, axis))
-
-    def _keep_constant(self, shape: tuple[int, ...]) -> None:
-        """Forget axes whose length changes from sample to sample: no channels lie along them."""
-        fits = {
-            axis: errors
-            for axis, errors in self._axes.items()
-            if axis is None or (len(shape) == self._rank and shape[axis] == len(errors.noise))
-        }
-        self._axes = fits or {None: next(iter(self._axes.values())).together}
-
-    @property
-    def value(self) -> float | None:
-        """The mean over the channels that vary; None where none does."""
-        shares = self._shares()[1]
-        return _told(shares.mean()) if len(shares) else None
-
-    @property
-    def worst(self) -> Weakest | None:
-        """The channel that keeps the least; None where none varies."""
-        channels, shares = self._shares()
-        if not len(shares):
-            return None
-        place = int(np.argmin(shares))
-        return Weakest(None if channels is None else int(channels[place]), _told(shares[place]))
-
-    def _shares(self) -> tuple[NDArray[np.int64] | None, Array]:
-        """Return the channels that vary, and what each keeps; one channel alone has no number.
-
-        Where no channel was seen twice (one sample of ``[1, C]``), all are one.
-        """
-        if not self._axes:
-            return None, np.zeros(0)
-        along = [errors.moments for errors in self._axes.values()]
-        axis, errors = list(self._axes.items())[clearest(along, self._rank or 0)]
-        if axis is None or errors.moments.count.max(initial=0) < 2:
-            return None, errors.together.shares()[1]
-        return errors.shares()
-
-
-class _Errors:
+class Errors:
     """What is wanted of each channel, and by how much it is missed."""
 
     def __init__(self, channels: int) -> None:
@@ -118,9 +50,9 @@ class _Errors:
         self.alike += same.sum(1)
 
     @property
-    def together(self) -> "_Errors":
+    def together(self) -> "Errors":
         """All channels as one."""
-        whole = _Errors(1)
+        whole = Errors(1)
         whole.moments = self.moments.together
         for name in ("noise", "misses", "strays", "alike"):
             setattr(whole, name, getattr(self, name).sum(keepdims=True))
@@ -139,5 +71,85 @@ class _Errors:
         return counted, shares
 
 
-def _told(share: float) -> float:
+class Explained:
+    """The share of the variance of one array that another keeps, over many samples.
+
+    ``1 − Σ(given − wanted)² / Σ(wanted − mean)²`` for each channel: 1 is equal, 0 is as good as the
+    mean, below 0 is noise. Which axis counts channels is said in ``samples/channels.py``; memory
+    grows with its length alone. Where what is wanted is no finite number, the same must be given
+    (NaN for NaN, an infinity for the same one). A miss there, or anything but a finite number where
+    one is wanted, costs what the mean would cost.
+    """
+
+    def __init__(self) -> None:
+        self._axes = dict[int | None, Errors]()
+        self._rank: int | None = None
+
+    def add(self, wanted: NDArray[Any], given: NDArray[Any]) -> None:
+        """Compare one sample's arrays ``[1, …]``; one of another shape is all misses."""
+        target = wanted.astype(np.float64)
+        if given.shape == wanted.shape:
+            answer = given.astype(np.float64)
+        else:
+            answer = np.full_like(target, np.nan)
+            target = np.where(np.isnan(target), np.inf, target)
+        if self._rank is None:
+            self._rank = target.ndim
+            axes = candidates(target.shape)
+            self._axes = {axis: Errors(target.shape[axis]) for axis in axes} or {None: Errors(1)}
+        self._keep_constant(target.shape)
+        for axis, errors in self._axes.items():
+            errors.add(by_channel(target, axis), by_channel(answer, axis))
+
+    def _keep_constant(self, shape: tuple[int, ...]) -> None:
+        """Forget axes whose length changes from sample to sample: no channels lie along them."""
+        fits = {
+            axis: errors
+            for axis, errors in self._axes.items()
+            if axis is None or (len(shape) == self._rank and shape[axis] == len(errors.noise))
+        }
+        self._axes = fits or {None: next(iter(self._axes.values())).together}
+
+    @property
+    def value(self) -> float | None:
+        """The mean over the channels that vary; None where none does."""
+        shares = self._shares()[1]
+        return finite(shares.mean()) if len(shares) else None
+
+    @property
+    def floored(self) -> float | None:
+        """The same with 0 for channels that are noise."""
+        shares = np.maximum(self._shares()[1], 0)
+        return float(shares.mean()) if len(shares) else None
+
+    @property
+    def worst(self) -> Weakest | None:
+        """The channel that keeps the least; None where none varies."""
+        channels, shares = self._shares()
+        if not len(shares):
+            return None
+        place = int(np.argmin(shares))
+        return Weakest(None if channels is None else int(channels[place]), finite(shares[place]))
+
+    @property
+    def total(self) -> Errors:
+        """All errors as those of one channel."""
+        return next(iter(self._axes.values())).together if self._axes else Errors(1)
+
+    def _shares(self) -> tuple[NDArray[np.int64] | None, Array]:
+        """Return the channels that vary, and what each keeps; one channel alone has no number.
+
+        Where no channel was seen twice (one sample of ``[1, C]``), all are one.
+        """
+        if not self._axes:
+            return None, np.zeros(0)
+        along = [errors.moments for errors in self._axes.values()]
+        axis, errors = list(self._axes.items())[clearest(along, self._rank or 0)]
+        if axis is None or errors.moments.count.max(initial=0) < 2:
+            return None, errors.together.shares()[1]
+        return errors.shares()
+
+
+def finite(share: float) -> float:
+    """Return a share as reports may hold it: a finite number."""
     return float(share) if share >= _LEAST else _LEAST

@@ -1,16 +1,18 @@
 """How near a graph's outputs are to the original's, summed up sample by sample."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.reports import Fidelity
+from app.domain.reports import Fidelity, Worst
+from workers.compression.measure.explained import Errors, Explained, finite
 from workers.compression.samples.probabilities import probabilities_axis
 
 _TOLERANCE = 0.01
 _LEAST = 1e-30
+_NUMBERS = "fiub"
 
 
 def sqnr_db(signal: NDArray[Any], approximation: NDArray[Any]) -> float | None:
@@ -61,8 +63,74 @@ class Profile:
         return next(iter(self._axes)) if len(self._axes) == 1 else None
 
 
+class Nearness:
+    """How near all outputs are to the original's, sample by sample.
+
+    An output of strings, or of sequences, has no part in it.
+    """
+
+    def __init__(self) -> None:
+        self._outputs: dict[str, Explained] = {}
+
+    def add(self, original: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """Compare one sample's outputs."""
+        for name, wanted in original.items():
+            if isinstance(wanted, np.ndarray) and wanted.dtype.kind in _NUMBERS:
+                self._outputs.setdefault(name, Explained()).add(wanted, np.asarray(given[name]))
+
+    @property
+    def explained(self) -> float:
+        """The share of the variance that is kept: a mean over channels, then over outputs.
+
+        Outputs that do not vary are left out. Where none does, it is the share of their power.
+        """
+        return self._mean([output.value for output in self._outputs.values()])
+
+    @property
+    def choosing(self) -> float:
+        """The same for those who choose among graphs: a channel that is lost is no more than lost.
+
+        Noise has no bounds, and in channels that hardly vary it would outweigh all others.
+        """
+        return max(self._mean([output.floored for output in self._outputs.values()]), 0.0)
+
+    def _mean(self, kept: Sequence[float | None]) -> float:
+        varying = [value for value in kept if value is not None]
+        if varying:
+            return float(np.mean(varying))
+        signal, noise = self._powers
+        return finite(1 - noise / signal) if signal else float(noise == 0)
+
+    @property
+    def worst(self) -> Worst | None:
+        """The channel that keeps the least; None where none varies."""
+        found = [
+            Worst(output=name, channel=output.worst.channel, explained=output.worst.explained)
+            for name, output in self._outputs.items()
+            if output.worst is not None
+        ]
+        return min(found, key=lambda each: each.explained, default=None)
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """10·log10 of signal over error power of all outputs; None when the error is zero."""
+        signal, noise = self._powers
+        if noise == 0:
+            return None
+        ratio = max(signal, _LEAST) / max(noise, _LEAST)
+        return round(10 * float(np.log10(ratio)), 2)
+
+    @property
+    def _powers(self) -> tuple[float, float]:
+        """Return the sums of squares and of squared errors; a miss costs a mean square."""
+        totals = [output.total for output in self._outputs.values()]
+        signal, noise, misses, places = np.sum([_sums(each) for each in totals] or [[0] * 4], 0)
+        mean = signal / places if places else 0.0
+        return float(signal), float(noise + misses * max(mean, _LEAST))
+
+
 class Closeness:
-    """Agreement of one output and the signal-to-noise ratio of all.
+    """All that is told of how near a graph is to the original.
 
     Args:
         output: the output that agreement is counted on.
@@ -71,44 +139,49 @@ class Closeness:
 
     def __init__(self, output: str, profile: Profile) -> None:
         self._output, self._span, self._axis = output, profile.span, profile.axis
-        self._signal = self._noise = 0.0
+        self._nearness = Nearness()
         self._same = self._counted = 0
 
-    def add(self, original: Mapping[str, NDArray[Any]], given: Mapping[str, NDArray[Any]]) -> None:
-        """Compare one sample's outputs. What is not a finite number counts as 0."""
-        for name, expected in original.items():
-            if expected.dtype.kind not in "fiub":
-                continue
-            wanted, found = _numbers(expected), _numbers(given[name])
-            if wanted.shape != found.shape:
-                found = np.zeros_like(wanted)
-            self._signal += float(np.sum(np.square(wanted)))
-            self._noise += float(np.sum(np.square(wanted - found)))
-        self._agree(original[self._output], given[self._output])
-
-    def _agree(self, expected: NDArray[Any], found: NDArray[Any]) -> None:
+    def add(self, original: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """Compare one sample's outputs; what is no finite number is right where it is the same."""
+        self._nearness.add(original, given)
+        expected, found = original[self._output], given[self._output]
+        if not isinstance(expected, np.ndarray):
+            return
         axis = self._axis
         self._counted += expected.size if axis is None else expected.size // expected.shape[axis]
-        if expected.shape != found.shape:
-            return
-        if axis is not None:
-            self._same += int(np.sum(expected.argmax(axis) == found.argmax(axis)))
-            return
-        if expected.dtype.kind not in "fiub":
-            self._same += int(np.sum(expected == found))
-            return
-        near = np.abs(_numbers(expected) - _numbers(found)) <= _TOLERANCE * self._span
-        self._same += int(np.sum(near))
+        if expected.shape == np.shape(found):
+            self._same += _agreeing(expected, found, axis, _TOLERANCE * self._span)
 
     @property
     def value(self) -> Fidelity:
         """The figures over all samples so far."""
-        agreement = self._same / self._counted if self._counted else 1.0
-        if self._noise == 0:
-            return Fidelity(sqnr_db=None, agreement=agreement)
-        ratio = max(self._signal, _LEAST) / max(self._noise, _LEAST)
-        return Fidelity(sqnr_db=round(10 * float(np.log10(ratio)), 2), agreement=agreement)
+        return Fidelity(
+            sqnr_db=self._nearness.sqnr_db,
+            agreement=self._same / self._counted if self._counted else 1.0,
+            explained=self._nearness.explained,
+            worst=self._nearness.worst,
+            bounded="explained" if self._axis is None else "agreement",
+        )
 
 
-def _numbers(array: NDArray[Any]) -> NDArray[np.float64]:
-    return np.nan_to_num(array.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+def _agreeing(
+    expected: NDArray[Any], found: NDArray[Any], axis: int | None, tolerance: float
+) -> int:
+    """Return how many positions, or elements, say the same."""
+    if expected.dtype.kind not in _NUMBERS:
+        return int(np.sum(expected == found))
+    if axis is not None:
+        unknown = np.isnan(expected).any(axis) != np.isnan(found).any(axis)
+        return int(np.sum((expected.argmax(axis) == found.argmax(axis)) & ~unknown))
+    wanted, given = expected.astype(np.float64), found.astype(np.float64)
+    both = np.isfinite(wanted) & np.isfinite(given)
+    near = np.abs(np.subtract(wanted, given, where=both, out=np.zeros_like(wanted))) <= tolerance
+    same = (wanted == given) | (np.isnan(wanted) & np.isnan(given))
+    return int(np.sum(np.where(both, near, same)))
+
+
+def _sums(errors: Errors) -> list[float]:
+    moments = errors.moments
+    signal = moments.squares + moments.count * np.square(moments.mean)
+    return [float(x[0]) for x in (signal, errors.noise, errors.misses, moments.count)]

@@ -12,7 +12,8 @@ _SAME = 0.03
 def drop(baseline: Measures, compressed: Measures) -> float:
     """Return by how much quality fell; negative when it rose.
 
-    Absolute for scores, relative for errors; without targets, what is missing to full agreement.
+    Absolute, but relative for errors; without targets, what is missing of the original: of equal
+    answers where they are class scores, else of the outputs' variance.
     """
     return fall(baseline.quality, compressed.quality, compressed.fidelity)
 
@@ -20,7 +21,7 @@ def drop(baseline: Measures, compressed: Measures) -> float:
 def fall(before: Quality | None, after: Quality | None, fidelity: Fidelity | None) -> float:
     """Return by how much quality fell, from the figures that say so."""
     if before is None or after is None:
-        return 1 - fidelity.agreement if fidelity else 0.0
+        return 1 - fidelity.kept if fidelity else 0.0
     return metrics.fall(before.kind, before.value, after.value)
 
 
@@ -77,21 +78,48 @@ def _ratio(ratio: float, better: str, worse: str, tolerance: float) -> str:
 
 
 def _quality(baseline: Measures, compressed: Measures, *, synthetic: bool) -> str:
-    metric, kind, before, after = _figures(baseline, compressed)
-    if metric != "agreement":
+    if baseline.quality and compressed.quality:
+        metric, kind, before, after = _figures(baseline, compressed)
         lost = drop(baseline, compressed)
         direction = "unchanged" if lost == 0 else f"a {'drop' if lost > 0 else 'gain'} of"
         amount = "" if lost == 0 else f" {_amount(kind, abs(lost))}"
         return f"{metric} {before:.4g} → {after:.4g} ({direction}{amount})"
-    on = "random inputs" if synthetic else "held-out samples without targets"
-    return f"Quality is unknown: on {on} it agrees with the original on {after:.2%}"
+    why = (
+        "there is no data, so we compared with the original on random inputs"
+        if synthetic
+        else "there are no labels, so we compared with the original"
+    )
+    return f"Quality is unknown: {why}: {_likeness(compressed.fidelity)}"
+
+
+def _likeness(fidelity: Fidelity | None) -> str:
+    """Say how near the outputs are, by the figure that a requirement bounds."""
+    if fidelity is None or fidelity.explained is None or fidelity.bounded == "agreement":
+        return f"{_percent(fidelity.agreement if fidelity else 1.0)} of answers are the same"
+    kept = f"{_percent(fidelity.explained)} of what its outputs vary by is kept"
+    worst = fidelity.worst
+    if worst is None or worst.explained >= fidelity.explained:
+        return kept
+    where = f"output '{worst.output}'"
+    if worst.channel is not None:
+        where = f"channel {worst.channel} of {where}"
+    return f"{kept}, and the least of {where}: {_percent(worst.explained)}"
+
+
+def _percent(share: float) -> str:
+    """Return a share in percent: what is not all is never rounded to 100, and no less than none."""
+    digits = next((n for n in range(1, 7) if share == 1 or round(100 * share, n) < 100), 7)
+    return f"{max(share, 0):.{digits}%}".replace("%", " %")
 
 
 def _figures(baseline: Measures, compressed: Measures) -> tuple[str, Kind, float, float]:
     before, after = baseline.quality, compressed.quality
     if before and after:
         return before.metric, before.kind, before.value, after.value
-    return "agreement", "share", 1.0, compressed.fidelity.agreement if compressed.fidelity else 1.0
+    fidelity = compressed.fidelity
+    if fidelity is None:
+        return "agreement", "share", 1.0, 1.0
+    return fidelity.bounded, "share", 1.0, fidelity.kept
 
 
 def _amount(kind: Kind, value: float) -> str:

@@ -4,17 +4,19 @@ A detector gives boxes in pixels beside scores from 0 to 1, a regressor a temper
 pressure: errors of one mean nothing to the other. Shapes say where such things lie, by convention:
 
 - ``[N]`` and ``[N, 1]`` are one channel, ``[N, C]`` are C.
-- ``[N, positions, C]`` has them last, as a table of boxes ``[N, 8400, 85]`` or what a transformer
-  gives, unless the last axis is more than eight times as long: ``[N, 85, 8400]``.
+- ``[N, positions, C]`` have them last, as a table of boxes ``[N, 8400, 85]`` or what a transformer
+  gives, unless the last axis is more than eight times as long: ``[N, 85, 8400]``. Equal sides are a
+  picture of one channel, ``[N, H, W]``.
 - Pictures have them second, ``[N, C, H, W]``, unless the equal sides of a picture come before the
   last axis, ``[N, H, W, C]`` and ``[N, anchors, H, W, C]``, or the last axis is less than half as
   long as all others.
 
-Conventions fail. So where both axes are possible, the values decide: the other axis is taken if
-units of its own would be worth much more to it. That worth is what a coder gains by them, the
-logarithm of the variance of all values over the geometric mean of the channels' variances (the
-coding gain of Jayant & Noll 1984). Where no axis has units of its own it is small on both, and it
-matters little which one is taken.
+Conventions fail. So where both axes are possible, but for pictures, the values decide: the other
+axis is taken if units of its own would be worth much more to it. That worth is what a coder gains
+by them, the logarithm of the variance of all values over the geometric mean of the channels'
+variances (the coding gain of Jayant & Noll 1984). Where no axis has units of its own it is small on
+both, and it matters little which one is taken. In a picture the sides tell nothing: where nothing
+ever happens at its edge, their variances differ as those of units do.
 """
 
 from collections.abc import Sequence
@@ -30,8 +32,8 @@ _LONG = 8
 _SHORT = 2
 """Times that the last axis is shorter than all others, for it to count a picture's channels."""
 
-_CLEARER = {3: np.log(1.5), 4: np.log(100.0)}
-"""By how much more the other axis must gain, by rank: edges of pictures look like units, too."""
+_CLEARER = {3: np.log(1.5), 5: np.log(100.0)}
+"""By how much more the other axis must gain, by rank."""
 
 _CONSTANT = 1e-6
 """A channel varies if its standard deviation is more than this share of its magnitude: below it
@@ -55,6 +57,8 @@ def candidates(shape: Sequence[int]) -> tuple[int, ...]:
         return (rank - 1,)
     if rank > 3:
         return _of_picture(shape)
+    if shape[1] == shape[2]:
+        return ()
     return (1, 2) if shape[2] > _LONG * shape[1] else (2, 1)
 
 
@@ -64,8 +68,8 @@ def _of_picture(shape: Sequence[int]) -> tuple[int, ...]:
         return (1,)
     if shape[-3] == shape[-2]:
         return (last,)
-    short = _SHORT * shape[-1] <= min(shape[1:-1])
-    return (last, 1) if short else (1, last)
+    likely = last if _SHORT * shape[-1] <= min(shape[1:-1]) else 1
+    return (likely,) if last == 3 else (likely, last + 1 - likely)
 
 
 class Moments:

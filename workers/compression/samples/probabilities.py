@@ -12,13 +12,19 @@ TOLERANCE = 1e-3
 def are_probabilities(values: NDArray[Any], axis: int, tolerance: float = TOLERANCE) -> bool:
     """Return whether the values along an axis are at least 0 and sum up to 1.
 
+    Where they are not all numbers, as in rows of padding, nothing is asked; but somewhere they are.
+
     Args:
         values: floats of any shape.
         axis: of the classes.
         tolerance: by how much sums may differ from 1.
     """
     sums = values.sum(axis, dtype=np.float64)
-    return bool((values >= 0).all() and (np.abs(sums - 1) < tolerance).all())
+    known = ~np.isnan(sums)
+    if not known.any():
+        return False
+    near = np.abs(np.where(known, sums, 1.0) - 1) < tolerance
+    return bool(near.all() and ((values >= 0).all(axis) | ~known).all())
 
 
 def probabilities_axis(values: NDArray[Any], tolerance: float = TOLERANCE) -> int | None:

@@ -11,7 +11,7 @@ from app.domain.steps import Quantize
 from workers.compression.graph import stats
 from workers.compression.graph.load import save
 from workers.compression.graph.shapes import sizes_of
-from workers.compression.measure.evaluation import outputs_sqnr_db
+from workers.compression.measure.evaluation import outputs_explained
 from workers.compression.samples.context import Context, Samples
 
 _WORK = 2e10
@@ -43,7 +43,9 @@ def parted(samples: Samples, parameters: Quantize, seed: int) -> tuple[Samples, 
 def nearness(
     model: ir.Model, candidates: Iterable[ir.Model], parameters: Quantize, context: Context
 ) -> list[float]:
-    """Return the signal-to-noise ratio of each graph's outputs, all taken together, in dB.
+    """Return how near each graph's outputs are, in dB: 10·log10 of variance over error power.
+
+    Both of each channel of each output in its own units; see ``Fidelity.explained``.
 
     Args:
         model: the graph in float, whose outputs are right.
@@ -67,8 +69,9 @@ def nearness(
 
 def _ratio(reference: Path, path: Path, samples: Samples, threads: int) -> float:
     try:
-        return outputs_sqnr_db(reference, path, samples, threads)
+        lost = 1 - outputs_explained(reference, path, samples, threads)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 (onnxruntime has one class for each status code)
         return -np.inf
+    return -10 * float(np.log10(lost)) if lost > 0 else np.inf

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from workers.compression.graph.load import load, save
 from workers.compression.measure import quality
-from workers.compression.measure.evaluation import compare, outputs_sqnr_db
+from workers.compression.measure.evaluation import compare, outputs_explained
 from workers.compression.measure.verdict import fall
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.nearest import affordable
@@ -46,7 +46,7 @@ def within(
 ) -> Outcome:
     """Quantize as many layers as the job's bound of the loss of quality allows.
 
-    Layers are ranked by the signal-to-noise ratio of the outputs when they alone are quantized; the
+    Layers are ranked by what the outputs keep of their variance when they alone are quantized; the
     fewest of the worst ones that keep the bound stay in float. Without a bound, without data, or
     where the graph has lost too much before, all are quantized.
 
@@ -83,9 +83,7 @@ def _drop(model: ir.Model, context: Context, directory: Path, samples: Samples) 
     graph = load(original)
     output = quality.judged_output(graph, context.evaluate)
     yardstick = quality.yardstick(graph, samples.targets, context.evaluate)
-    (before, after), _ = compare(
-        [original, path], samples, context.threads, yardstick, output, _nobody
-    )
+    before, after = compare([original, path], samples, context.threads, yardstick, output, _nobody)
     return fall(before[0], after[0], after[1])
 
 
@@ -97,13 +95,13 @@ def _ranked(
     directory: Path,
     advance: Callable[[float], None],
 ) -> list[tuple[float, list[str]]]:
-    """Return portions of layers, worst first, each with the outputs' SQNR in dB it alone causes."""
+    """Return portions of layers, worst first, with the share of the variance that each leaves."""
     portions = [list(part) for part in np.array_split(layers, min(len(layers), _GROUPS))]
     reference, path = directory / _FLOAT, directory / "candidate.onnx"
     found = list[tuple[float, list[str]]]()
     for done, portion in enumerate(portions):
         save(write({name: "" for name in layers if name not in portion}).model, path)
-        found.append((outputs_sqnr_db(reference, path, samples, context.threads), portion))
+        found.append((outputs_explained(reference, path, samples, context.threads), portion))
         advance((done + 1) / len(portions))
     return sorted(found, key=lambda each: each[0])
 
@@ -120,8 +118,8 @@ def _fewest(
         return write(
             {
                 name: f"left in float to keep the drop within {allowed:g}: quantized alone, it"
-                f" brings the outputs to {ratio:.1f} dB of the original's"
-                for ratio, portion in ranked[:count]
+                f" leaves {kept:.2%} of the outputs' variance"
+                for kept, portion in ranked[:count]
                 for name in portion
             }
         )
