@@ -127,13 +127,12 @@ def test_equal_answers_are_said_plainly() -> None:
         (
             0.5,
             Worst(output="y", channel=7, explained=-2.0),
-            "50.0 % of what its outputs vary by is kept, and the least of channel 7 of output 'y':"
-            " 0.0 %.",
+            "50.0 % of what its outputs vary by is kept, least in channel 7 of output 'y': 0.0 %.",
         ),
         (
             0.5,
             Worst(output="y", channel=None, explained=0.25),
-            "50.0 % of what its outputs vary by is kept, and the least of output 'y': 25.0 %.",
+            "50.0 % of what its outputs vary by is kept, least in output 'y': 25.0 %.",
         ),
         (
             0.5,

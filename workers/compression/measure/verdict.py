@@ -103,7 +103,7 @@ def _likeness(fidelity: Fidelity | None) -> str:
     where = f"output '{worst.output}'"
     if worst.channel is not None:
         where = f"channel {worst.channel} of {where}"
-    return f"{kept}, and the least of {where}: {_percent(worst.explained)}"
+    return f"{kept}, least in {where}: {_percent(worst.explained)}"
 
 
 def _percent(share: float) -> str:
