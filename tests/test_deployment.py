@@ -1,5 +1,6 @@
 """Images and the compose file: what is in them, whom they run as, what waits for what."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from app.settings import Database
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ("gateway", "worker", "worker-gpu")
@@ -101,6 +104,35 @@ def test_everything_that_stays_up_is_watched_and_stopped_gently() -> None:
         assert services()[name]["stop_grace_period"]
         assert services()[name]["cap_drop"] == ["ALL"]
         assert "no-new-privileges:true" in services()[name]["security_opt"]
+
+
+def test_workers_may_call_what_confines_their_engine_and_nothing_that_takes_privileges() -> None:
+    profile = json.loads((ROOT / "deploy" / "seccomp.json").read_text())
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    allowed = [
+        name
+        for group in profile["syscalls"]
+        if group["action"] == "SCMP_ACT_ALLOW"
+        for name in group["names"]
+    ]
+    assert {"unshare", "mount", "pivot_root", "landlock_restrict_self", "seccomp"} <= set(allowed)
+    privileged = {"bpf", "ptrace", "keyctl", "io_uring_setup", "perf_event_open", "setns"}
+    assert privileged.isdisjoint(allowed)
+    for name in ("worker", "worker-gpu"):
+        assert "seccomp=./deploy/seccomp.json" in services()[name]["security_opt"]
+    assert "seccomp" not in str(services()["gateway"]["security_opt"]), "the gateway needs none"
+
+
+def test_the_database_takes_all_connections_that_pools_may_open() -> None:
+    """A gateway has two pools; a worker's container a process for light work and one a device."""
+    devices = {"gateway": 0, "worker": 1, "worker-gpu": 8}
+    default = Database().pool
+    pools = [
+        int(services()[name]["environment"].get("DATABASE_POOL", default)) * (1 + max(1, count))
+        for name, count in devices.items()
+    ]
+    [most] = re.findall(r"max_connections=(\d+)", str(services()["postgres"]["command"]))
+    assert sum(pools) + 10 <= int(most)
 
 
 def test_the_gpu_worker_is_asked_for_and_gets_the_devices() -> None:

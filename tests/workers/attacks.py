@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,35 @@ def read_the_workers_environment(plan: Plan) -> object:
 
 def read_the_workers_memory(plan: Plan) -> object:
     return Path(f"/proc/{plan['worker']}/mem").open("rb")
+
+
+def read_any_other_process(plan: Plan) -> object:
+    """Through ``/proc`` as it is seen, where every process of the same user might be read."""
+    own = os.getpid()
+    try:
+        listed = {int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()}
+    except PermissionError:
+        listed = set()
+    for pid in ({*range(1, 400), plan["worker"], os.getppid()} | listed) - {own, 0}:
+        for name in ("mem", "environ", "cmdline", "maps", "root/etc", "fd/0"):
+            with suppress(OSError):
+                os.close(os.open(f"/proc/{pid}/{name}", os.O_RDONLY))
+                return pid, name
+    raise FileNotFoundError
+
+
+def leave_by_the_own_process(plan: Plan) -> object:
+    """By the ways that ``/proc/self`` offers: its root, its parent directory, its threads'."""
+    for way in ("root", "..", "cwd/../..", "task/1/root", "task/1/cwd/../.."):
+        for name in ("etc/passwd", plan["secret"].lstrip("/"), f"{plan['worker']}/environ"):
+            with suppress(OSError):
+                return way, Path("/proc/self", way, name).read_bytes()
+    raise FileNotFoundError
+
+
+def write_to_the_own_process(plan: Plan) -> object:
+    """Lower the chance of being chosen when memory runs out."""
+    return Path("/proc/self/oom_score_adj").write_text("-1")
 
 
 def find_a_secret_in_the_environment(plan: Plan) -> object:

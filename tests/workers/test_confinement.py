@@ -1,7 +1,8 @@
-"""Every attack of `tests.workers.attacks` is refused: as root, as an ordinary user, in a container.
+"""Every attack of `tests.workers.attacks` is refused: as root, as an ordinary user, without
+namespaces, in a container with our profile.
 
-Where root starts the tests, the other two are made with ``setpriv``: an ordinary user is nobody; a
-container is a root that may not make namespaces.
+Where root starts the tests, the others are made: an ordinary user is nobody; who goes without
+namespaces is a root that may not make any; a container is one of `tests.containers`.
 """
 
 import json
@@ -9,11 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import containers
+from tests.containers import Circumstance
 from tests.workers.attacks import ATTACKS
 
 # Python may be installed where an ordinary user cannot go: show them the installation alone.
@@ -42,7 +46,11 @@ def closed_directory(path: Path) -> Path | None:
     return closed[-1] if closed else None
 
 
-def command(circumstance: str) -> list[str]:
+def command(circumstance: str | Circumstance) -> list[str]:
+    if isinstance(circumstance, Circumstance):
+        scratch = Path(tempfile.mkdtemp(dir="/tmp"))
+        scratch.chmod(0o755)
+        return circumstance.words(scratch)
     if circumstance == "as started":
         return []
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
@@ -57,7 +65,7 @@ def command(circumstance: str) -> list[str]:
     return [*way, *ORDINARY_USER]
 
 
-def python(circumstance: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def python(circumstance: str | Circumstance, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*command(circumstance), sys.executable, *arguments],
         env={**os.environ, "PLANISH_TEST_SECRET": "secret"},
@@ -68,7 +76,11 @@ def python(circumstance: str, *arguments: str) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.fixture(scope="module", params=["as started", "ordinary user", "without namespaces"])
+@pytest.fixture(
+    scope="module",
+    params=["as started", "ordinary user", "without namespaces", containers.OURS],
+    ids=str,
+)
 def attacked(request: pytest.FixtureRequest) -> dict[str, Any]:
     done = python(request.param, "-m", "tests.workers.circumstances")
     assert done.returncode == 0, done.stderr
@@ -85,9 +97,12 @@ def test_what_is_in_force_is_told(attacked: dict[str, Any]) -> None:
     confinement = attacked["confinement"]
     assert confinement["seccomp"]
     assert confinement["landlock_abi"] > 0
-    if attacked["circumstance"] == "without namespaces":
-        assert not confinement["pid_namespace"]
+    if isinstance(attacked["circumstance"], Circumstance):
+        assert confinement["mode"] == attacked["circumstance"].mode
+    elif attacked["circumstance"] == "without namespaces":
+        assert (confinement["pid_namespace"], confinement["mode"]) == (False, "filter")
     else:
+        assert confinement["mode"] == "namespaces"
         assert confinement["uid"] != 0 or not confinement["pid_namespace"]
 
 

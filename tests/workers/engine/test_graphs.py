@@ -56,7 +56,9 @@ def apply(path: Path, parameters: Quantize, **inputs: NDArray[Any]) -> tuple[Out
     graph = load(path)
     name_nodes(graph)
     example = next(samples.batches(samples_fixed_by_inputs(graph) or 1))[0]
-    context = Context(samples, seed=0, threads=1, example=example, original=path)
+    context = Context(
+        samples, seed=0, threads=1, example=example, original=path, apart=lambda *_: 1
+    )
     outcome = quantize(graph, parameters, context, lambda _: None)
     done = path.with_name("quantized.onnx")
     save(outcome.model, done)
@@ -273,6 +275,10 @@ def test_a_graph_that_ends_its_process_in_float16_is_never_run_in_the_engines(
     answers = [None, 1, None, 1]
     with pytest.raises(StepFailed, match="dies on this graph in float16"):
         quantize(model, FLOAT16, context, lambda _: None)
+    untried = Context(None, 0, 1, example={"x": normal(2, 8, 8)})
+    outcome = quantize(model, FLOAT16, untried, lambda _: None)
+    assert reasons(outcome)["turned"].endswith("cannot be tried here")
+    assert len(outcome.layers) == 1
 
 
 def test_weights_that_are_in_float16_already_say_so(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ _EXPLAINED = (
     " in its own units, a mean over the channels that vary, then over outputs."
 )
 
+_MEMORY = (
+    "Peak memory: growth of a fresh process's resident memory over loading the graph and one run."
+)
+_NO_MEMORY = "Peak memory is not measured: it takes a process, which may not be started here."
+
 
 @dataclass(frozen=True)
 class Ground:
@@ -88,6 +93,7 @@ def evaluate(
     advance = events.span(0.7, 0.98, "evaluating on held-out samples")
     values = compare(paths, samples, ground.threads, yardstick, output, advance)
     notes += _explain(yardstick, output, values[-1][1], ground)
+    notes.append(_MEMORY if prober is not None else _NO_MEMORY)
     if unknown := max(figure.unknown for figure in figures):
         notes.append(f"MACs of {unknown} nodes are unknown and not counted.")
     measures = [_measures(*each) for each in zip(figures, spreads, values, peaks, strict=True)]
@@ -287,7 +293,6 @@ def _explain(
         notes.append("The dataset has no targets, so quality is unknown.")
     notes.append(
         "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"
-        " warm-up. Peak memory: growth of a fresh process's resident memory over loading the graph"
-        " and one run."
+        " warm-up."
     )
     return notes

@@ -1,49 +1,67 @@
 """How much memory loading a graph and running it once takes, in a process of its own.
 
 The process is forked, not started: inside the confinement nothing can be executed. Its parent is a
-child that was made before any runtime had started a thread, as a fork must be.
+child that was made before any runtime had started a thread, as a fork must be. Where the
+confinement allows no fork either, memory is not measured: within one process a peak is that of all
+that ever ran in it.
 """
 
+import itertools
 import json
 import os
 import resource
 import select
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from workers.compression.targets import onnx as target
 
 _SECONDS = 60
-_LINE = 1 << 16
+_BLOCK = 1 << 16
 
 Prober = Callable[[Path, Path, int], int | None]
 """From a graph, an ``.npz`` of its feeds, and threads to bytes; None if it cannot be measured."""
 
 
 @contextmanager
-def prober() -> Iterator[Prober]:
-    """Keep a child process that measures on request. Enter it before anything starts threads."""
+def prober(seconds: int = _SECONDS) -> Iterator[Prober | None]:
+    """Keep a child process that measures on request. Enter it before anything starts threads.
+
+    Args:
+        seconds: after which a measurement is given up.
+
+    Yields:
+        What measures, or None where no process may be forked.
+    """
     ask_read, ask_write = os.pipe()
     answer_read, answer_write = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError:
+        for end in (ask_read, ask_write, answer_read, answer_write):
+            os.close(end)
+        yield None
+        return
     if child == 0:
         os.close(ask_write)
         os.close(answer_read)
-        _serve(ask_read, answer_write)
+        _serve(ask_read, answer_write, seconds)
     os.close(ask_read)
     os.close(answer_write)
+    answers = _Lines(answer_read)
+    numbers = itertools.count()
 
     def peak(graph: Path, feeds: Path, threads: int) -> int | None:
-        request = {"graph": str(graph), "feeds": str(feeds), "threads": threads}
-        with suppress(OSError, ValueError):
-            os.write(ask_write, json.dumps(request).encode() + b"\n")
-            ready, _, _ = select.select([answer_read], [], [], _SECONDS + 1)
-            answer: int | None = json.loads(os.read(answer_read, _LINE)) if ready else None
-            return answer
+        number = next(numbers)
+        with suppress(OSError):
+            _write(ask_write, number, graph=str(graph), feeds=str(feeds), threads=threads)
+            return answers.of(number, time.monotonic() + seconds + 1)
         return None
 
     try:
@@ -54,19 +72,52 @@ def prober() -> Iterator[Prober]:
         os.waitpid(child, 0)
 
 
-def _serve(requests: int, answers: int) -> None:
+class _Lines:
+    """Answers as they come, a line each; one that comes too late is nobody's."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._unread = b""
+
+    def of(self, number: int, until: float) -> int | None:
+        """Return the answer to request ``number``; None where none comes in time."""
+        while True:
+            line, end, self._unread = self._unread.partition(b"\n")
+            if end:
+                answer = json.loads(line)
+                if answer["number"] == number:
+                    peak: int | None = answer["peak"]
+                    return peak
+                continue
+            left = max(0.0, until - time.monotonic())
+            ready, _, _ = select.select([self._descriptor], [], [], left)
+            data = os.read(self._descriptor, _BLOCK) if ready else b""
+            self._unread = line + data
+            if not data:
+                return None
+
+
+def _write(descriptor: int, number: int, **words: Any) -> None:
+    """Write a message as one line, which is shorter than a pipe takes at once."""
+    os.write(descriptor, json.dumps({"number": number, **words}).encode() + b"\n")
+
+
+def _serve(requests: int, answers: int, seconds: int) -> None:
     """Answer each request from a fresh fork; end when the parent closes its side, or ends."""
-    while line := os.read(requests, _LINE):
+    for line in os.fdopen(requests, "rb"):
+        request = json.loads(line)
+        number = request.pop("number")
         child = os.fork()
         if child == 0:
             with suppress(BaseException):
-                signal.alarm(_SECONDS)
-                os.write(answers, str(_peak(**json.loads(line))).encode())
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a handler would wait for the run
+                signal.alarm(seconds)
+                _write(answers, number, peak=_peak(**request))
                 os._exit(0)
             os._exit(1)
         if os.waitpid(child, 0)[1] != 0:
             with suppress(OSError):
-                os.write(answers, b"null")
+                _write(answers, number, peak=None)
     os._exit(0)
 
 

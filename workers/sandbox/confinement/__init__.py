@@ -9,6 +9,7 @@ What is put in force, from the outside in, by a single-threaded process that has
 4. limits on file size, open files, processes, processor time, memory;
 5. a filter of system calls: no sockets, no programs, no look at other processes.
 
+Where ``/proc`` cannot be mounted, as in containers, the process sees of it its own directory alone.
 Where the kernel does not allow namespaces, nothing can be forked in their stead. What is possible
 is tried out by `probe`; a run is confined by exactly that or does not start.
 """
@@ -25,7 +26,7 @@ from pathlib import Path
 
 import app
 import workers
-from app.domain.workers import Confinement
+from app.domain.workers import Confinement, Mode
 from workers.sandbox.confinement import landlock, namespaces, seccomp
 from workers.sandbox.confinement.kernel import (
     PR_SET_NO_NEW_PRIVS,
@@ -57,7 +58,7 @@ def confine(plan: Confinement, directory: Path, limits: Limits, *, cuda: bool) -
     """
     readable, devices = _readable(cuda=cuda), _devices(cuda=cuda)
     if plan.pid_namespace:
-        namespaces.enter(directory, readable, devices)
+        _enter(directory, readable, devices, mount_proc=plan.mode == "namespaces")
     drop_capabilities()
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -74,18 +75,22 @@ def probe() -> tuple[Confinement, dict[str, str]]:
     """Try each mechanism in a throw-away process.
 
     Returns:
-        What works here, and for each of "namespaces", "landlock" and "seccomp" that does not, why.
+        What works here, and why not for each of "namespaces", "/proc" (of one's own), "landlock"
+        and "seccomp" that does not.
     """
     with tempfile.TemporaryDirectory(prefix="planish-probe-") as name:
         directory = Path(name).resolve()
         trials = {
-            "namespaces": lambda: _try_namespaces(directory),
+            "/proc": lambda: _try_namespaces(directory, mount_proc=True),
+            "namespaces": lambda: _try_namespaces(directory, mount_proc=False),
             "landlock": lambda: _try_landlock(directory),
             "seccomp": _try_seccomp,
         }
         missing = {name: reason for name, trial in trials.items() if (reason := _attempt(trial))}
-    separate = "namespaces" not in missing
+    mode = _mode(missing)
+    separate = mode != "filter"
     confinement = Confinement(
+        mode=mode,
         user_namespace=separate,
         network_namespace=separate,
         pid_namespace=separate,
@@ -95,6 +100,17 @@ def probe() -> tuple[Confinement, dict[str, str]]:
         uid=namespaces.NOBODY if separate and os.geteuid() == 0 else os.geteuid(),
     )
     return confinement, missing
+
+
+def _mode(missing: dict[str, str]) -> Mode:
+    """Return the strongest mode of what is not missing; keep one reason for what is."""
+    if "/proc" not in missing:
+        missing.pop("namespaces", None)
+        return "namespaces"
+    if "namespaces" not in missing:
+        return "namespaces-one-process"
+    del missing["/proc"]
+    return "filter"
 
 
 def _attempt(trial: Callable[[], None]) -> str:
@@ -115,13 +131,23 @@ def _attempt(trial: Callable[[], None]) -> str:
     return reason
 
 
-def _try_namespaces(directory: Path) -> None:
+def _enter(directory: Path, readable: list[Path], devices: list[Path], *, mount_proc: bool) -> None:
+    if not mount_proc:
+        # The first is a link to this very process: what is mounted is that and nothing else.
+        seen = [path for name in _OWN_PROCESS if (path := Path(name)).exists()]
+        readable = [*readable, *seen]
+    namespaces.enter(directory, readable, devices, mount_proc=mount_proc)
+
+
+def _try_namespaces(directory: Path, *, mount_proc: bool) -> None:
     namespaces.leave()
     first = os.fork()
     if first:
         os.waitpid(first, 0)
     else:
-        namespaces.enter(directory, _readable(cuda=False), _devices(cuda=False))
+        _enter(directory, _readable(cuda=False), _devices(cuda=False), mount_proc=mount_proc)
+        if not mount_proc:
+            Path("/proc/self/statm").read_text()
 
 
 def _try_landlock(directory: Path) -> None:

@@ -49,13 +49,18 @@ def leave() -> None:
         _map_to_itself(uid, gid)
 
 
-def enter(own: Path, readable: Iterable[Path], devices: Iterable[Path]) -> None:
+def enter(
+    own: Path, readable: Iterable[Path], devices: Iterable[Path], *, mount_proc: bool
+) -> None:
     """See nothing but the given paths, as an ordinary user without rights.
 
     Args:
         own: a directory that stays writable; given to nobody where root calls.
         readable: files and directories, seen read-only at the same paths.
         devices: device files, usable.
+        mount_proc: whether ``/proc`` is mounted, for the new PID namespace. The kernel refuses that
+            where parts of the present ``/proc`` are covered, as container runtimes do it. Else
+            ``readable`` is to name what is needed of the present one.
 
     Raises:
         OSError: the kernel does not allow it.
@@ -63,7 +68,7 @@ def enter(own: Path, readable: Iterable[Path], devices: Iterable[Path]) -> None:
     as_root = os.geteuid() == 0
     if as_root:
         _give_away(own)
-    _change_root(own, readable, devices)
+    _change_root(own, readable, devices, mount_proc=mount_proc)
     call("sethostname", b"planish", 7)
     if as_root:
         os.setgroups([])
@@ -87,7 +92,9 @@ def _give_away(directory: Path) -> None:
             os.chown(Path(parent, name), NOBODY, NOBODY, follow_symlinks=False)
 
 
-def _change_root(own: Path, readable: Iterable[Path], devices: Iterable[Path]) -> None:
+def _change_root(
+    own: Path, readable: Iterable[Path], devices: Iterable[Path], *, mount_proc: bool
+) -> None:
     """Build a file system in memory, move into it and let go of the old one."""
     call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
     trees = [(path, _tree(path, _READ_ONLY | _NO_SET_UID | _NO_DEVICES)) for path in readable]
@@ -101,10 +108,11 @@ def _change_root(own: Path, readable: Iterable[Path], devices: Iterable[Path]) -
         _make_place(place, path)
         syscall("move_mount", _MOVE_MOUNT, tree, b"", _AT_FDCWD, bytes(place), _MOVE_EMPTY_PATH)
         os.close(tree)
-    processes = root / "proc"
-    processes.mkdir()
-    quiet = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
-    call("mount", b"proc", bytes(processes), b"proc", quiet, None)
+    if mount_proc:
+        processes = root / "proc"
+        processes.mkdir()
+        quiet = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+        call("mount", b"proc", bytes(processes), b"proc", quiet, None)
     os.chdir(root)
     call("pivot_root", b".", b".")
     call("umount2", b".", _MNT_DETACH)

@@ -50,6 +50,13 @@ def convert_to_float16(model: ir.Model, parameters: Quantize, context: Context) 
         for name, node in nodes.items()
         if node.op_type in blocked
     ]
+    if context.apart is None and context.example:
+        reason = (
+            "onnxruntime may die on it in float16, before a product, which cannot be tried here"
+        )
+        skipped += [
+            Skipped(node=n, reason=reason) for n in nodes if _is_turned_for_product(nodes[n])
+        ]
     others = [
         Skipped(node=name, reason=f"its weights are {dtypes}, not float32")
         for name, node in nodes.items()
