@@ -1,6 +1,6 @@
 """From a graph to a plan: which steps, in which order, over which values."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -8,13 +8,15 @@ import torch
 
 from app.domain.problems import InvalidModel
 from app.domain.steps import Skipped
-from workers.compression import faults
 from workers.compression.executor import fusions
+from workers.compression.executor.constants import Constants, tensor_of
+from workers.compression.executor.drafts import Draft, finished
 from workers.compression.executor.dtypes import FLOATS, to_torch
 from workers.compression.executor.inplace import overwriting
-from workers.compression.executor.node import Array, Key, Node, Unsupported
+from workers.compression.executor.node import Key, Node, Unsupported
 from workers.compression.executor.operators import OPERATORS
-from workers.compression.executor.plan import Function, Plan, Step
+from workers.compression.executor.plan import Function, Plan
+from workers.compression.executor.reach import needed
 from workers.compression.executor.reference import Reference
 from workers.compression.graph.operators import OPSET, key_of
 
@@ -44,19 +46,6 @@ class Program:
 
 
 @dataclass
-class Draft:
-    """A step before it is known when values are let go."""
-
-    node: ir.Node
-    """Of the graph; the last one where the step stands for several."""
-    op_type: str
-    """The node's; empty where the step stands for more or less than a node."""
-    function: Function
-    inputs: list[int]
-    outputs: list[int]
-
-
-@dataclass
 class _Shared:
     """What a graph and its subgraphs have in common."""
 
@@ -64,7 +53,7 @@ class _Shared:
     host: set[ir.Value] = field(default_factory=set)
     """Values that derive from shapes and constants alone: they stay in host memory."""
     frozen: list[Skipped] = field(default_factory=list)
-    arrays: dict[ir.Value, Array] = field(default_factory=dict)
+    constants: Constants = field(default_factory=Constants)
     statistics: set[ir.Value] = field(default_factory=set)
 
 
@@ -92,7 +81,7 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
         if not host and value.is_initializer() and value.dtype in FLOATS:
             weights[value] = slot
             continue
-        array = _constant(value, shared)
+        array = shared.constants.array(value)
         assert array is not None
         (sizes if host else constants).append((slot, to_torch(array)))
     inputs = {str(v.name): slot for v, slot in zip(graph.inputs, plan.inputs, strict=True)}
@@ -139,19 +128,19 @@ class _Compiler:
         """Return the plan that computes ``wanted`` from inputs and captured values."""
         fused = fusions.find(self._graph, wanted)
         inputs = [self._new((value, False)) for value in self._graph.inputs]
-        nodes = list(_needed(self._graph, wanted, fused))
+        nodes = list(needed(self._graph, wanted, fused))
         for node in nodes:
             self._add(node, fused.get(node))
         outputs = [self._slot(value, host=value in self._shared.host) for value in wanted]
         overwriting(self._drafts, outputs)
-        steps = _steps(self._drafts, keep={NOTHING, *outputs})
+        steps = finished(self._drafts, keep={NOTHING, *outputs})
         slots = [*inputs, *self.captured.values()]
         return Plan(self._count, tuple(slots), tuple(outputs), steps)
 
     def _add(self, node: ir.Node, fusion: fusions.Fusion | None) -> None:
         inputs = node.inputs if fusion is None else fusion.inputs
         makes = node.outputs if fusion is None or fusion.outputs is None else fusion.outputs
-        view = Node(node, inputs, self._constant, self._subplan)
+        view = Node(node, inputs, self._shared.constants.array, self._subplan)
         function = self._function(node, view, fusion)
         if view.blocks is not None:
             name = node.name or f"{node.op_type} of {node.outputs[0].name}"
@@ -198,12 +187,12 @@ class _Compiler:
         shape, or read at computed places, stays a weight.
         """
         host = self._shared.host
-        if not all(value in host or self._is_constant(value) for value, _ in keys):
+        if not all(value in host or _is_constant(value) for value, _ in keys):
             return False
         data = [value for value, is_size in keys if not is_size]
         weights = [v for v in data if v not in host and v.dtype in FLOATS]
         derived = any(value in host for value in data)
-        return not weights or (derived and all(_size(v) <= _FEW for v in weights))
+        return not weights or (derived and all(_is_small(v) for v in weights))
 
     def _bring(self, node: ir.Node, keys: list[Key | None], slots: list[int]) -> None:
         """Bring what derives from shapes to the device of the data that it meets."""
@@ -221,7 +210,7 @@ class _Compiler:
             slots[index] = moved
 
     def _slot(self, value: ir.Value, *, host: bool) -> int:
-        constant = self._is_constant(value)
+        constant = _is_constant(value)
         key = (value, host and constant)
         if key in self._slots:
             return self._slots[key]
@@ -243,84 +232,15 @@ class _Compiler:
         plan = compiler.compile(graph.outputs)
         return plan, list(compiler.captured)
 
-    def _is_constant(self, value: ir.Value) -> bool:
-        return _tensor(value) is not None
 
-    def _constant(self, value: ir.Value | None) -> Array | None:
-        return None if value is None else _constant(value, self._shared)
+def _is_constant(value: ir.Value) -> bool:
+    return tensor_of(value) is not None
 
 
-def _needed(
-    graph: ir.Graph, wanted: Iterable[ir.Value], fused: dict[ir.Node, fusions.Fusion]
-) -> Iterator[ir.Node]:
-    """Yield the nodes that ``wanted`` depends on, in the graph's order."""
-    read = set(wanted)
-    nodes = []
-    for node in reversed(graph):
-        fusion = fused.get(node)
-        makes = node.outputs if fusion is None or fusion.outputs is None else fusion.outputs
-        if node.op_type == "Constant" or not read.intersection(makes):
-            continue
-        nodes.append(node)
-        read.update(v for v in (fusion.inputs if fusion else node.inputs) if v is not None)
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                read.update(_read(attribute.as_graph()))
-    return reversed(nodes)
-
-
-def _read(graph: ir.Graph) -> Iterator[ir.Value]:
-    yield from graph.outputs
-    for node in ir.traversal.RecursiveGraphIterator(graph):
-        yield from (value for value in node.inputs if value is not None)
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from attribute.as_graph().outputs
-
-
-def _tensor(value: ir.Value) -> ir.TensorProtocol | None:
-    """Return the tensor of an initializer or of a Constant node."""
-    if value.is_initializer():
-        return None if value.is_graph_input() else value.const_value
-    node = value.producer()
-    if node is None or node.op_type != "Constant":
-        return None
-    attribute = next(iter(node.attributes.values()))
-    name = attribute.name
-    if name == "value":
-        return attribute.as_tensor()
-    if name in {"value_float", "value_floats"}:
-        return ir.tensor(attribute.value, dtype=ir.DataType.FLOAT)
-    if name in {"value_int", "value_ints"}:
-        return ir.tensor(attribute.value, dtype=ir.DataType.INT64)
-    return None
-
-
-def _constant(value: ir.Value, shared: _Shared) -> Array | None:
-    if value not in shared.arrays:
-        tensor = _tensor(value)
-        if tensor is None:
-            return None
-        shared.arrays[value] = tensor.numpy()
-    return shared.arrays[value]
-
-
-def _size(value: ir.Value) -> int:
-    tensor = _tensor(value)
-    return 0 if tensor is None else tensor.size
+def _is_small(value: ir.Value) -> bool:
+    tensor = tensor_of(value)
+    return tensor is None or tensor.size <= _FEW
 
 
 def _beside(value: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
     return value.to(data.device, non_blocking=True)
-
-
-def _steps(drafts: list[Draft], keep: set[int]) -> tuple[Step, ...]:
-    """Let each value go after its last reader."""
-    seen, steps = set(keep), list[Step]()
-    for draft in reversed(drafts):
-        used = dict.fromkeys([*draft.inputs, *draft.outputs])
-        free = tuple(slot for slot in used if slot not in seen)
-        seen |= set(free)
-        inputs, outputs = tuple(draft.inputs), tuple(draft.outputs)
-        steps.append(Step(draft.function, inputs, outputs, free, faults.label(draft.node)))
-    return tuple(reversed(steps))

@@ -1,15 +1,12 @@
 """Activations that may overwrite their input: no second buffer is allocated and filled."""
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
+from workers.compression.executor.drafts import Draft
 from workers.compression.executor.plan import Function
-
-if TYPE_CHECKING:
-    from workers.compression.executor.compiling import Draft
 
 _FRESH = frozenset(
     {"Add", "BatchNormalization", "Concat", "Conv", "ConvTranspose", "Gemm", "Mul", "Sub"}
@@ -24,7 +21,7 @@ _OVERWRITING: dict[Function, Function] = {
 """Functions whose gradients need only their output, and their twins that overwrite the input."""
 
 
-def overwriting(drafts: "list[Draft]", outputs: list[int]) -> None:
+def overwriting(drafts: list[Draft], outputs: list[int]) -> None:
     """Let activations overwrite what was computed for them alone.
 
     Args:
