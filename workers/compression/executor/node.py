@@ -8,6 +8,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.executor.plan import Plan
+from workers.compression.graph.operators import is_layer
 
 Array = NDArray[Any]
 
@@ -17,9 +18,6 @@ Key = tuple[ir.Value, bool]
 
 class Unsupported(Exception):  # noqa: N818 (a refusal, not an error)
     """A form of an operator that has no function here; its text says which."""
-
-
-_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 class Node:
@@ -101,7 +99,7 @@ class Node:
     def _is_bias(self, other: int) -> bool:
         value = self.inputs[other] if self.has(other) else None
         before = None if value is None else value.producer()
-        return self.op_type == "Add" and before is not None and before.op_type in _PRODUCTS
+        return self.op_type == "Add" and before is not None and is_layer(before)
 
     def rank(self, slot: int) -> int | None:
         """Return the number of dimensions of an input, when it is known."""

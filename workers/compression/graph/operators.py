@@ -1,4 +1,4 @@
-"""The operators that hold weights or multiply, in one table: a new operator is one row."""
+"""What is known of operators that hold weights or multiply, in one table: a new one is a row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,9 +27,13 @@ class Operator:
     """Slots of the weights' zero points, in the order of ``weights``; for quantized forms."""
     channel_axis: int | None = None
     """Axis of the first weight that counts output channels; negative from the end."""
+    input_axis: int | None = None
+    """Axis of the first weight that counts input channels, of one group; negative from the end."""
     macs: Macs | None = None
-    quantizable: bool = False
-    """Whether int8 forms of it pay off in onnxruntime."""
+    measured: tuple[int, ...] = ()
+    """Slots of what is measured on data or designed, and not trained."""
+    is_layer: bool = False
+    """Whether it is a product of data with one weight: such layers are pruned and fitted."""
     multiplies: bool = False
     """Whether a following Add of a constant is its bias: a MatMul has no bias slot."""
 
@@ -57,6 +61,22 @@ def channel_axis(node: ir.Node) -> int | None:
     if node.op_type == "Gemm":
         return 0 if node.attributes.get_int("transB", 0) else 1
     return operator.channel_axis
+
+
+def input_axis(node: ir.Node) -> int | None:
+    """Return the axis of the first weight that counts input channels, by the node's attributes."""
+    operator = operator_of(node)
+    if operator is None:
+        return None
+    if node.op_type == "Gemm":
+        return 1 if node.attributes.get_int("transB", 0) else 0
+    return operator.input_axis
+
+
+def is_layer(node: ir.Node) -> bool:
+    """Return whether a node is a product of data with one weight, which lies in slot 1."""
+    operator = operator_of(node)
+    return operator is not None and operator.is_layer
 
 
 def _conv(weight: int) -> Macs:
@@ -103,34 +123,34 @@ _MS = "com.microsoft"
 
 OPERATORS: dict[tuple[str, str], Operator] = {
     # convolutions
-    ("", "Conv"): Operator((1,), (2,), (), 0, _conv(1), quantizable=True),
-    ("", "ConvTranspose"): Operator((1,), (2,), (), 1, _conv_transpose, quantizable=True),
-    ("", "DeformConv"): Operator((1,), (3,), (), 0),
-    ("", "QLinearConv"): Operator((3,), (8,), (5,), 0, _conv(3)),
-    ("", "ConvInteger"): Operator((1,), (), (3,), 0, _conv(1), multiplies=True),
-    (_MS, "FusedConv"): Operator((1,), (2,), (), 0, _conv(1)),
+    ("", "Conv"): Operator((1,), (2,), (), 0, 1, _conv(1), is_layer=True),
+    ("", "ConvTranspose"): Operator((1,), (2,), (), 1, 0, _conv_transpose, is_layer=True),
+    ("", "DeformConv"): Operator((1,), (3,), (), 0, 1),
+    ("", "QLinearConv"): Operator((3,), (8,), (5,), 0, 1, _conv(3)),
+    ("", "ConvInteger"): Operator((1,), (), (3,), 0, 1, _conv(1), multiplies=True),
+    (_MS, "FusedConv"): Operator((1,), (2,), (), 0, 1, _conv(1)),
     # products
-    ("", "MatMul"): Operator((1, 0), (), (), -1, _matmul, quantizable=True, multiplies=True),
-    ("", "Gemm"): Operator((1, 0), (2,), (), None, _matmul, quantizable=True),
-    ("", "Einsum"): Operator((1, 0, 2), (), (), -1, _einsum, multiplies=True),
-    ("", "MatMulInteger"): Operator((1, 0), (), (3, 2), -1, _matmul, multiplies=True),
-    ("", "QLinearMatMul"): Operator((3, 0), (), (5, 2), -1, _matmul, multiplies=True),
-    (_MS, "QGemm"): Operator((3,), (6,), (5,), None, _matmul),
-    (_MS, "FusedMatMul"): Operator((1, 0), (), (), -1, _matmul, multiplies=True),
-    (_MS, "FusedGemm"): Operator((1, 0), (2,), (), None, _matmul),
-    (_MS, "DynamicQuantizeMatMul"): Operator((1,), (4,), (3,), -1, _matmul, multiplies=True),
-    (_MS, "MatMulIntegerToFloat"): Operator((1,), (6,), (5,), -1, _matmul, multiplies=True),
-    (_MS, "MatMulNBits"): Operator((1,), (5,), (3,), 0, _matmul_nbits, multiplies=True),
+    ("", "MatMul"): Operator((1, 0), (), (), -1, -2, _matmul, is_layer=True, multiplies=True),
+    ("", "Gemm"): Operator((1, 0), (2,), (), None, None, _matmul, is_layer=True),
+    ("", "Einsum"): Operator((1, 0, 2), (), (), -1, None, _einsum, multiplies=True),
+    ("", "MatMulInteger"): Operator((1, 0), (), (3, 2), -1, -2, _matmul, multiplies=True),
+    ("", "QLinearMatMul"): Operator((3, 0), (), (5, 2), -1, -2, _matmul, multiplies=True),
+    (_MS, "QGemm"): Operator((3,), (6,), (5,), None, None, _matmul),
+    (_MS, "FusedMatMul"): Operator((1, 0), (), (), -1, -2, _matmul, multiplies=True),
+    (_MS, "FusedGemm"): Operator((1, 0), (2,), (), None, None, _matmul),
+    (_MS, "DynamicQuantizeMatMul"): Operator((1,), (4,), (3,), -1, -2, _matmul, multiplies=True),
+    (_MS, "MatMulIntegerToFloat"): Operator((1,), (6,), (5,), -1, -2, _matmul, multiplies=True),
+    (_MS, "MatMulNBits"): Operator((1,), (5,), (3,), 0, 1, _matmul_nbits, multiplies=True),
     # look-ups
     ("", "Gather"): Operator((0,), channel_axis=-1),
     (_MS, "GatherBlockQuantized"): Operator((0,), (), (3,), -1),
     # recurrence
-    ("", "RNN"): Operator((1, 2), (3,), (), 1),
-    ("", "GRU"): Operator((1, 2), (3,), (), 1),
-    ("", "LSTM"): Operator((1, 2), (3, 7), (), 1),
-    (_MS, "DynamicQuantizeLSTM"): Operator((1, 2), (3, 7), (9, 11), 1),
+    ("", "RNN"): Operator((1, 2), (3,), (), 1, 2),
+    ("", "GRU"): Operator((1, 2), (3,), (), 1, 2),
+    ("", "LSTM"): Operator((1, 2), (3, 7), (), 1, 2),
+    (_MS, "DynamicQuantizeLSTM"): Operator((1, 2), (3, 7), (9, 11), 1, 2),
     # normalisation
-    ("", "BatchNormalization"): Operator((1,), (2,), (), 0),
+    ("", "BatchNormalization"): Operator((1,), (2,), (), 0, measured=(3, 4)),
     ("", "InstanceNormalization"): Operator((1,), (2,), (), 0),
     ("", "LayerNormalization"): Operator((1,), (2,), (), -1),
     ("", "GroupNormalization"): Operator((1,), (2,), (), 0),
@@ -138,4 +158,10 @@ OPERATORS: dict[tuple[str, str], Operator] = {
     ("", "SimplifiedLayerNormalization"): Operator((1,), (), (), -1),
     (_MS, "SkipLayerNormalization"): Operator((2,), (3, 4), (), -1),
     (_MS, "SkipSimplifiedLayerNormalization"): Operator((2,), (3,), (), -1),
+    # scales of quantization, and windows of spectra
+    ("", "QuantizeLinear"): Operator(measured=(1,)),
+    ("", "DequantizeLinear"): Operator(measured=(1,)),
+    (_MS, "QuantizeLinear"): Operator(measured=(1,)),
+    (_MS, "DequantizeLinear"): Operator(measured=(1,)),
+    ("", "STFT"): Operator(measured=(2,)),
 }

@@ -255,7 +255,7 @@ def _comes_from_product(value: ir.Value | None) -> bool:
         if node is None:
             return False
         operator = operator_of(node)
-        if operator is not None:
+        if operator is not None and operator.weights:
             return operator.multiplies
         if node.op_type not in _AFTER_PRODUCT:
             return False

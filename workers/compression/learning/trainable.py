@@ -7,15 +7,7 @@ from app.domain.problems import InvalidModel
 from workers.compression import faults
 from workers.compression.executor.compiling import compile_graph
 from workers.compression.executor.dtypes import FLOATS
-
-_MEASURED = {
-    "QuantizeLinear": (1,),
-    "DequantizeLinear": (1,),
-    "BatchNormalization": (3, 4),
-    "STFT": (2,),
-}
-"""Inputs that are measured or designed, not learned: scales of quantization, statistics of
-normalisation, the window of a spectrum."""
+from workers.compression.graph.operators import operand, operator_of
 
 
 def measured(model: ir.Model) -> set[str]:
@@ -23,8 +15,9 @@ def measured(model: ir.Model) -> set[str]:
     return {
         str(value.name)
         for node in model.graph
-        for slot in _MEASURED.get(node.op_type, ())
-        if slot < len(node.inputs) and (value := node.inputs[slot]) is not None
+        if (operator := operator_of(node)) is not None
+        for slot in operator.measured
+        if (value := operand(node, slot)) is not None
     }
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-_AXIS = {"Conv": 0, "ConvTranspose": 1}
-"""Axis of the weight that counts output channels."""
+from workers.compression.graph.operators import channel_axis
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 def fold_batchnorm(model: ir.Model) -> int:
@@ -43,7 +44,12 @@ def convolution_before(node: ir.Node, slot: int = 0) -> ir.Node | None:
     """Return the convolution whose output only ``node`` reads and whose weights may be changed."""
     value = node.inputs[slot]
     conv = value.producer() if value is not None else None
-    if value is None or conv is None or conv.op_type not in _AXIS or conv.graph is not node.graph:
+    if (
+        value is None
+        or conv is None
+        or conv.op_type not in _CONVOLUTIONS
+        or conv.graph is not node.graph
+    ):
         return None
     grouped = conv.op_type == "ConvTranspose" and conv.attributes.get_int("group", 1) > 1
     if grouped or not all(each is not None and is_constant(each) for each in conv.inputs[1:]):
@@ -63,7 +69,7 @@ def fold_into(
     graph, weight = conv.graph, conv.inputs[1]
     assert isinstance(graph, ir.Graph)
     assert weight is not None
-    weights, axis = array_of(weight), _AXIS[conv.op_type]
+    weights, axis = array_of(weight), channel_axis(conv) or 0
     shape = [-1 if each == axis else 1 for each in range(weights.ndim)]
     bias = array_of(conv.inputs[2]) if len(conv.inputs) > 2 else np.zeros_like(shift)
     dtype = weight.const_value.dtype.numpy() if weight.const_value is not None else np.float32

@@ -7,9 +7,8 @@ from itertools import groupby
 import onnx_ir as ir
 
 from workers.compression.graph import shapes as graph_shapes
-from workers.compression.graph.operators import operand
+from workers.compression.graph.operators import is_layer, operand
 from workers.compression.graph.shapes import Shapes
-from workers.compression.methods.prune.groups import LAYERS
 from workers.compression.samples.context import Context
 
 _PARTS = (0.5, 1.0)
@@ -98,4 +97,4 @@ def match(student: Sequence[Tap], teacher: Sequence[Tap], *, spatial: bool = Fal
 
 def _is_layer(node: ir.Node) -> bool:
     weight = operand(node, 1)
-    return node.op_type in LAYERS and weight is not None and weight.const_value is not None
+    return is_layer(node) and weight is not None and weight.const_value is not None

@@ -9,13 +9,13 @@ import onnx_ir as ir
 from app.domain.reports import LayerChange
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
-from workers.compression.graph.operators import channel_axis
+from workers.compression.graph.operators import channel_axis, input_axis, is_layer
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import cost_of
 from workers.compression.methods.prune.criteria import score
 from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.ground import Ground, survey
-from workers.compression.methods.prune.groups import LAYERS, Analysis, Group, Removed, analyse
+from workers.compression.methods.prune.groups import Analysis, Group, Removed, analyse
 from workers.compression.methods.prune.importance import Scores
 from workers.compression.methods.prune.latency import allocate_time
 from workers.compression.methods.prune.masks import difference
@@ -140,7 +140,7 @@ def changes(before: ir.Model, after: ir.Model) -> list[LayerChange]:
     nodes = {node.name: node for node in after.graph}
     found = []
     for node in before.graph:
-        if node.op_type not in LAYERS or (weight := node.inputs[1]) is None:
+        if not is_layer(node) or (weight := node.inputs[1]) is None:
             continue
         if weight.const_value is None:
             continue
@@ -166,7 +166,7 @@ def _narrowed(node: ir.Node, old: ir.Value, new: ir.Value | None) -> str:
 def _words(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...]) -> str:
     """Return such as ``64 → 40 channels, reads 32 → 24``."""
     written = (channel_axis(node) or 0) % len(before)
-    read = {"Conv": 1, "ConvTranspose": 0}.get(node.op_type, len(before) - 1 - written)
+    read = (input_axis(node) or 0) % len(before)
     words = []
     if before[written] != after[written]:
         words.append(f"{before[written]} → {after[written]} channels")

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.steps import Skipped
-from workers.compression.graph.operators import channel_axis, operand
+from workers.compression.graph.operators import channel_axis, is_layer, operand
 from workers.compression.methods.prune import extents
 from workers.compression.methods.prune.extents import SHAPED, Extent
 from workers.compression.methods.prune.rules import RULES
@@ -23,7 +23,6 @@ from workers.compression.methods.prune.units import FIXED, Ids
 
 _STANDARD = {"", "ai.onnx", "com.microsoft"}
 
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """Operators whose output channels are made of weights."""
 
 Removed = NDArray[np.bool_]
@@ -279,7 +278,7 @@ def _skipped(
     """Name the layers none of whose output channels can be removed."""
     found = []
     for node in model.graph.all_nodes():
-        weight = operand(node, 1) if node.op_type in LAYERS else None
+        weight = operand(node, 1) if is_layer(node) else None
         if weight is None or not weight.is_initializer():
             continue
         if node.graph is not model.graph:

@@ -13,8 +13,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph.editor import constant
-from workers.compression.graph.operators import channel_axis, operand
-from workers.compression.methods.prune.groups import LAYERS, Analysis, Group, Place
+from workers.compression.graph.operators import channel_axis, is_layer, operand
+from workers.compression.methods.prune.groups import Analysis, Group, Place
 
 Scores = NDArray[np.float64]
 """For each unit of the analysis; those in no group have none (0)."""
@@ -34,7 +34,7 @@ def weights(model: ir.Model) -> Weights:
     """Collect the weights of layers."""
     arrays, written = {}, {}
     for node in model.graph:
-        value = operand(node, 1) if node.op_type in LAYERS else None
+        value = operand(node, 1) if is_layer(node) else None
         if value is None or value.const_value is None or value.dtype is None:
             continue
         if value.dtype.is_floating_point() and value.is_initializer():

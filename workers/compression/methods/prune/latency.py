@@ -11,12 +11,13 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.steps import Prune
+from workers.compression.graph.operators import is_layer
 from workers.compression.measure.latency import of_one, of_two
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import shape_left
 from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.ground import Ground
-from workers.compression.methods.prune.groups import LAYERS, Analysis, Removed
+from workers.compression.methods.prune.groups import Analysis, Removed
 from workers.compression.methods.prune.importance import Scores
 from workers.compression.samples.context import Context
 
@@ -57,7 +58,7 @@ def allocate_time(
         The removed units, and the share of the whole graph's time that was saved.
     """
     clock = _Clock(model, analysis, ground.sample, context.threads)
-    nodes = [node for node in model.graph if node.op_type in LAYERS]
+    nodes = [node for node in model.graph if is_layer(node)]
 
     def cost(removed: Removed) -> float:
         return sum(clock.time(node, removed) for node in nodes)

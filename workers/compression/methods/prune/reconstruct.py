@@ -17,9 +17,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph.editor import constant
-from workers.compression.graph.operators import channel_axis, operand
+from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
 from workers.compression.methods.prune.gradients import calibration
-from workers.compression.methods.prune.groups import LAYERS, Analysis, Removed
+from workers.compression.methods.prune.groups import Analysis, Removed
 from workers.compression.methods.prune.moments import POSITIONS, Moments, Rows, look
 from workers.compression.methods.prune.walk import Walk
 from workers.compression.methods.prune.zeros import Mask
@@ -110,7 +110,7 @@ def reconstruct_sparse(
     nodes = {node.name: node for node in sparse.graph}
     fits = []
     for node in whole.graph:
-        if node.op_type in LAYERS and _fittable(nodes[node.name]):
+        if is_layer(node) and _fittable(nodes[node.name]):
             weight = operand(node, 1)
             assert weight is not None
             count = constant(weight).shape[channel_axis(node) or 0]
@@ -166,7 +166,7 @@ def _fits(
     nodes = {node.name: node for node in smaller.graph}
     for node in whole.graph:
         cut, data = nodes.get(node.name), operand(node, 0)
-        if node.op_type not in LAYERS or cut is None or data is None or not _fittable(cut):
+        if not is_layer(node) or cut is None or data is None or not _fittable(cut):
             continue
         axis = 1 if node.op_type == "Conv" else len(analysis.shapes[str(data.name)]) - 1
         kept = analysis.kept(str(data.name), axis, removed)
@@ -227,8 +227,7 @@ def _solve(fit: Fit, moments: Moments, choose: Choose | None) -> None:
 
 def _across(node: ir.Node) -> bool:
     """Return whether a layer's weight is ``[inputs, outputs]``."""
-    transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
-    return node.op_type in ("Gemm", "MatMul") and not transposed
+    return input_axis(node) in {0, -2}
 
 
 def _columns(node: ir.Node, weight: NDArray[Any]) -> NDArray[Any]:

@@ -15,13 +15,13 @@ from app.domain.steps.base import matches
 from workers.compression.executor import Executor
 from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
-from workers.compression.graph.operators import channel_axis, operand
+from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
 from workers.compression.learning.recovery import recover
 from workers.compression.measure.evaluation import one_run
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import obc, timetable
 from workers.compression.methods.prune.gradients import calibration, squared_gradients
-from workers.compression.methods.prune.groups import INSIDE, LAYERS
+from workers.compression.methods.prune.groups import INSIDE
 from workers.compression.methods.prune.moments import Rows
 from workers.compression.methods.prune.reconstruct import Choose, reconstruct_sparse
 from workers.compression.methods.prune.zeros import Array, Mask, masks
@@ -172,7 +172,7 @@ def _select(model: ir.Model, parameters: Prune) -> tuple[list[Layer], list[Skipp
 
 def _weights(node: ir.Node) -> list[ir.Value]:
     """Return the constants that a node multiplies with; a recurrent one, its state with others."""
-    slots = (1, 2) if node.op_type in _RECURRENT else (1,) if node.op_type in LAYERS else ()
+    slots = (1, 2) if node.op_type in _RECURRENT else (1,) if is_layer(node) else ()
     values = [operand(node, slot) for slot in slots]
     return [v for v in values if v is not None and v.const_value is not None and v.is_initializer()]
 
@@ -182,7 +182,7 @@ def _order(node: ir.Node, value: ir.Value) -> tuple[int, ...]:
     if node.op_type in _RECURRENT:
         return (1, 2, 0)
     outputs = (channel_axis(node) or 0) % rank
-    inputs = {"Conv": 1, "ConvTranspose": 0}.get(node.op_type, 2 * rank - 3 - outputs)
+    inputs = (input_axis(node) or 0) % rank
     return (outputs, inputs, *(axis for axis in range(rank) if axis not in (outputs, inputs)))
 
 
