@@ -127,6 +127,8 @@ class FinishedStep(BaseModel):
     seconds: float
     layers: list[LayerChange]
     skipped: list[Skipped]
+    changed: bool = True
+    """Whether the graph computes something else than the one that the step was given."""
 
 
 class Produced(BaseModel):

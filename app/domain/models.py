@@ -1,5 +1,6 @@
 """What is known of an uploaded model once the engine has inspected it."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -13,6 +14,15 @@ MAX_LAYERS = 20_000
 
 MAX_UNTRAINABLE = 100
 """Nodes that a description names as in the way of training."""
+
+
+_QUANTIZED = ("Quantize", "Dequantize", "DynamicQuantize", "QLinear", "QGemm", "QAttention")
+_INTEGER = frozenset({"ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits"})
+
+
+def quantized_operators(operators: Iterable[str]) -> list[str]:
+    """Return those of some operators that a graph holds only once it is quantized."""
+    return [name for name in operators if name.startswith(_QUANTIZED) or name in _INTEGER]
 
 
 class TensorSpec(BaseModel):

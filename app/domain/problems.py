@@ -267,6 +267,13 @@ class QualityBelowRequirement(Failed):
     title = "The result misses the required quality"
 
 
+class NothingChanged(Failed):
+    """No step of the job changed the model; ``detail`` has the reasons, the artifacts are kept."""
+
+    type = "nothing-changed"
+    title = "No step changed anything"
+
+
 class MemoryLimit(Failed):
     """The engine needed more memory than it may use."""
 

@@ -102,6 +102,10 @@ class StepReport(Frozen):
     after: Measures
     layers: list[LayerChange]
     skipped: list[Skipped]
+    changed: bool = True
+    """Whether the step's graph computes something else than the one that it was given."""
+    notes: list[str] = []
+    """What one would not expect: that the step changed nothing, or made the file larger."""
 
 
 class Spread(Frozen):

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from app.domain.datasets import DatasetDescription, class_mismatch, mismatches
 from app.domain.jobs import EVALUATE_DATASET_POINTER, JobRequest
 from app.domain.metrics import Metric, foreign, readers_of, unfit
-from app.domain.models import ModelDescription, TensorSpec
+from app.domain.models import ModelDescription, TensorSpec, quantized_operators
 from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
 from app.domain.problems import DatasetMismatch, FieldError, Invalid, NotAvailable, Problem
 from app.domain.steps import Outlook, Step
@@ -78,7 +78,7 @@ def plan(request: JobRequest, inputs: Inputs) -> Plan:
             for fault in faults
         ],
         skipped=skipped,
-        warnings=list(_warnings(request, inputs)),
+        warnings=[*_warnings(request, inputs), *_idle(request, inputs, skipped)],
         remarks=remarks,
         estimate=estimate,
     )
@@ -254,6 +254,27 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
             yield f"Dataset {dataset.id} is still being inspected: it could not be checked."
     if request.require.max_quality_drop is not None and judged is None:
         yield "Without a dataset 'max_quality_drop' bounds the difference on random inputs."
+
+
+def _idle(request: JobRequest, inputs: Inputs, skipped: Sequence[PlannedSkip]) -> Iterator[str]:
+    """Warn of steps that will change nothing, as far as that can be known before they run."""
+    model = inputs.model.description
+    if model is None:
+        return
+    if found := quantized_operators(model.operators):
+        yield (
+            f"The model is quantized already (it holds {', '.join(found[:5])}): what is stored in"
+            " integers stays as it is, so steps may change nothing. Upload the model as it was"
+            " before that."
+        )
+    elif not model.layers:
+        yield "The model has no layer with weights: steps may change nothing."
+    for index, step in enumerate(request.steps or ()):
+        reasons = {skip.reason for skip in skipped if skip.index == index}
+        left = {skip.node for skip in skipped if skip.index == index}
+        if model.layers and left >= {layer.name for layer in model.layers}:
+            why = "; ".join(sorted(reasons)[:3])
+            yield f"Step {index + 1} ({step.method}) will change nothing: {why}."
 
 
 def _forecast(

@@ -161,3 +161,26 @@ def test_what_a_plan_accepts_is_queued_as_it_was_planned(service: Service, steps
     answer = service.http.post("/v1/jobs", json=body)
     assert answer.status_code == 202, answer.text
     assert answer.json()["steps"] == plan["steps"]
+
+
+def test_steps_that_will_change_nothing_are_warned_of(service: Service) -> None:
+    body = _body(service)
+
+    def warnings(*steps: dict[str, Any], model: str | None = None) -> list[str]:
+        asked = {**body, "model": model or body["model"], "steps": steps}
+        plan = service.http.post("/v1/jobs/plan", json=asked).json()
+        assert plan["ok"], plan
+        return [warning for warning in plan["warnings"] if "nothing" in warning]
+
+    assert warnings(CHANNELS, DYNAMIC) == []
+    for step in (CHANNELS, ZEROS, THINNER, SHARED, STATIC, DYNAMIC):
+        [warning] = warnings({**step, "ignore": ["*"]})
+        assert warning.startswith(f"Step 1 ({step['method']}) will change nothing: ")
+        assert "named in 'ignore'" in warning
+    [warning] = warnings(CHANNELS, {**DYNAMIC, "ignore": ["fc"]})
+    assert warning.startswith("Step 2 (quantize) will change nothing: ")
+    operators = {"QLinearConv": 1, "QuantizeLinear": 1, "Relu": 2}
+    [warning] = warnings(STATIC, model=service.model(operators=operators))
+    assert "quantized already (it holds QLinearConv, QuantizeLinear)" in warning
+    [warning] = warnings(STATIC, model=service.model(layers=[]))
+    assert "no layer with weights" in warning

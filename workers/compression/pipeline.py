@@ -25,9 +25,10 @@ from app.domain.steps import Step
 from workers.compression import inputs, steps
 from workers.compression.events import Events
 from workers.compression.files import sha256
+from workers.compression.graph import stats
 from workers.compression.graph.load import load
 from workers.compression.inputs import Inputs
-from workers.compression.measure import evaluation, machine, verdict
+from workers.compression.measure import changes, evaluation, machine, verdict
 from workers.compression.measure.evaluation import Measured
 from workers.compression.measure.memory import Prober
 from workers.compression.samples.context import Context, Samples
@@ -75,12 +76,15 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     measured = evaluation.evaluate(
         directory / ORIGINAL, graphs[1:], taken.ground, order.evaluate, events, prober
     )
-    report = _report(directory, order, finished, measured, artifacts)
-    missed = verdict.shortfall(report.baseline, report.compressed, order.require.max_quality_drop)
+    remarks = [changes.notes(*each) for each in zip(finished, graphs, graphs[1:], strict=False)]
+    report = _report(directory, order, finished, remarks, measured, artifacts)
+    problem = changes.nothing_changed(
+        report.step_reports, stats.operators(load(directory / ORIGINAL))
+    ) or verdict.shortfall(report.baseline, report.compressed, order.require.max_quality_drop)
     events.progress(1.0, "done")
     events.log(report.verdict)
     return Result(
-        problem=missed.details() if missed else None,
+        problem=problem.details() if problem else None,
         model=taken.model,
         dataset=taken.dataset,
         report=report,
@@ -127,6 +131,7 @@ def _report(
     directory: Path,
     order: Compress,
     finished: list[FinishedStep],
+    remarks: list[list[str]],
     measured: Measured,
     artifacts: list[Path],
 ) -> Report:
@@ -136,7 +141,7 @@ def _report(
     final = measured.graphs[-1].model_copy(update={"size_bytes": artifacts[0].stat().st_size})
     stages = [baseline, *measured.graphs[:-1], final]
     reports = [
-        _step_report(index, step, done, stages[index], stages[index + 1])
+        _step_report(index, step, done, remarks[index], (stages[index], stages[index + 1]))
         for index, (step, done) in enumerate(zip(order.steps, finished, strict=True))
     ]
     allowed = order.require.max_quality_drop
@@ -153,17 +158,23 @@ def _report(
 
 
 def _step_report(
-    index: int, step: Step, done: FinishedStep, before: Measures, after: Measures
+    index: int,
+    step: Step,
+    done: FinishedStep,
+    notes: list[str],
+    stages: tuple[Measures, Measures],
 ) -> StepReport:
     return StepReport(
         index=index,
         method=step.method,
         parameters=step.model_dump(mode="json"),
         seconds=done.seconds,
-        before=before,
-        after=after,
+        before=stages[0],
+        after=stages[1],
         layers=done.layers,
         skipped=done.skipped,
+        changed=done.changed,
+        notes=notes,
     )
 
 

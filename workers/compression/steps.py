@@ -14,6 +14,7 @@ from workers.compression import faults
 from workers.compression.files import write_whole
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import name_nodes
+from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.load import load, save
 from workers.compression.graph.shapes import dimension_names
 from workers.compression.methods import METHODS
@@ -55,9 +56,16 @@ def run(
         directory.mkdir(parents=True, exist_ok=True)
         graph = directory / GRAPH
         save(outcome.model, graph)
+        given, made = load(before), load(graph)
+        changed = fingerprint(made) != fingerprint(given)
+        if not changed:
+            save(given, graph)  # what names and remarks a method added is not handed on
         _check(graph, interface, context.example)
     done = FinishedStep(
-        seconds=round(time.monotonic() - start, 3), layers=outcome.layers, skipped=outcome.skipped
+        seconds=round(time.monotonic() - start, 3),
+        layers=outcome.layers,
+        skipped=outcome.skipped,
+        changed=changed,
     )
     write_whole(directory / REPORT, done.model_dump_json())
     shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)

@@ -65,6 +65,16 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def ignored(layers: Iterable[Layer], patterns: Iterable[str]) -> list[Skipped]:
+    """Return the layers that are left alone because their names fit a pattern."""
+    patterns = list(patterns)
+    return [
+        Skipped(node=layer.name, reason="named in 'ignore'")
+        for layer in layers
+        if matches(layer.name, patterns)
+    ]
+
+
 class Step(BaseModel):
     """One entry of a request: a method and its parameters, every default filled in."""
 

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step, ignored
 from app.domain.steps.recover import Recover, training_minutes
 
 
@@ -41,4 +41,5 @@ class Cluster(Step):
             size_bytes=max(graph.size_bytes - weights * (32 - bits) // 8, graph.size_bytes // 8),
             macs=graph.macs,
             minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
+            skipped=ignored(graph.layers, self.ignore),
         )

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step, ignored
 from app.domain.steps.recover import Recover, training_minutes
 
 GRADIENT_CRITERIA = frozenset({"taylor", "hessian"})
@@ -145,4 +145,5 @@ class Prune(Step):
             size_bytes=int(graph.size_bytes * kept),
             macs=int(graph.macs * kept),
             minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
+            skipped=ignored(graph.layers, self.ignore),
         )

@@ -124,5 +124,7 @@ def test_a_model_that_a_step_cannot_act_on_is_returned_as_it_was_and_says_so(
 ) -> None:
     result = job(MODELS / FINDER, {"method": "quantize", "mode": "dynamic"}, data=lines[FINDER])
     assert result.report is not None
-    assert result.report.verdict.startswith("Nothing was changed: onnxruntime's dynamic Conv")
+    assert result.problem is not None
+    assert result.problem.type == "nothing-changed"
+    assert "(quantize): onnxruntime's dynamic Conv" in result.report.verdict
     assert len(result.report.step_reports[0].skipped) > 50

@@ -26,7 +26,7 @@ def step(*, changed: bool = True) -> StepReport:
     layer = LayerChange(node="n", operator="Conv", change="c", bytes_before=4, bytes_after=1)
     return StepReport(
         index=0, method="quantize", parameters={}, seconds=0, before=measures(1.0),
-        after=measures(1.0), layers=[layer] if changed else [],
+        after=measures(1.0), layers=[layer] if changed else [], changed=changed,
         skipped=[Skipped(node="x", reason="it is too old")],
     )  # fmt: skip
 
@@ -79,7 +79,7 @@ def test_a_graph_that_nothing_changed_is_said_with_the_reason() -> None:
     words = verdict.describe(
         measures(1.0), measures(1.0), [step(changed=False)], None, synthetic=False
     )
-    assert words == "Nothing was changed: it is too old."
+    assert words == "Nothing was changed. Step 1 (quantize): it is too old (1 node)."
 
 
 def like(

@@ -4,6 +4,7 @@ from app.domain import metrics
 from app.domain.metrics import Kind
 from app.domain.problems import QualityBelowRequirement
 from app.domain.reports import Fidelity, Measures, Quality, StepReport
+from workers.compression.measure.changes import why_nothing
 
 _SAME = 0.03
 """Latencies that differ by less are called equal: they are noise."""
@@ -54,9 +55,8 @@ def describe(
     synthetic: bool,
 ) -> str:
     """Say in words what came out, the bad news too."""
-    if not any(step.layers for step in steps):
-        why = "; ".join(sorted({s.reason for step in steps for s in step.skipped})[:3])
-        return f"Nothing was changed: {why or 'the model has no layer that the steps act on'}."
+    if not any(step.changed for step in steps):
+        return f"Nothing was changed. {why_nothing(steps)}"
     parts = [
         _ratio(baseline.size_bytes / max(compressed.size_bytes, 1), "smaller", "LARGER", 0.005)
     ]
@@ -66,7 +66,14 @@ def describe(
     if allowed is not None:
         missed = shortfall(baseline, compressed, allowed) is not None
         words.append("The requirement is MISSED" if missed else "The requirement is met")
-    return ". ".join(words) + "."
+    return f"{'. '.join(words)}. {_notes(steps)}".strip()
+
+
+def _notes(steps: list[StepReport]) -> str:
+    """Return what is unexpected of each step."""
+    return " ".join(
+        f"Step {step.index + 1} ({step.method}): {note}" for step in steps for note in step.notes
+    )
 
 
 def _ratio(ratio: float, better: str, worse: str, tolerance: float) -> str:

@@ -1,0 +1,68 @@
+"""What a step did to the file that it was given, in words; and whether any step did anything."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from app.domain.directory import FinishedStep
+from app.domain.models import quantized_operators
+from app.domain.problems import NothingChanged
+from app.domain.reports import StepReport
+from app.domain.steps import Skipped
+from workers.compression.graph.load import files_of
+
+_REASONS = 3
+
+
+def notes(done: FinishedStep, before: Path, after: Path) -> list[str]:
+    """Say what a user would not expect of a step: that it changed nothing, or made more bytes.
+
+    Args:
+        done: what it did.
+        before: the graph that it was given.
+        after: the graph that it made.
+    """
+    if not done.changed:
+        return [f"It changed nothing: {_reasons(done.skipped)}."]
+    was, now = (sum(file.stat().st_size for file in files_of(graph)) for graph in (before, after))
+    if now > was:
+        return [f"It made the file LARGER: {was:,} → {now:,} bytes."]
+    return []
+
+
+def nothing_changed(
+    steps: Sequence[StepReport], operators: Mapping[str, int]
+) -> NothingChanged | None:
+    """Return the problem of a job in which no step changed anything, None where one did.
+
+    Args:
+        steps: what each did.
+        operators: of the original, with their counts.
+    """
+    if any(step.changed for step in steps):
+        return None
+    words = [why_nothing(steps)]
+    if found := quantized_operators(operators):
+        words.append(
+            f"The model is quantized already (it holds {', '.join(found[:5])}): upload it as it was"
+            " before that."
+        )
+    words.append("The artifact is the model as it was.")
+    return NothingChanged(f"No step changed anything. {' '.join(words)}")
+
+
+def why_nothing(steps: Sequence[StepReport]) -> str:
+    """Return for each step why it changed nothing."""
+    return " ".join(
+        f"Step {step.index + 1} ({step.method}): {_reasons(step.skipped)}." for step in steps
+    )
+
+
+def _reasons(skipped: Sequence[Skipped]) -> str:
+    """Return the reasons that were given for most nodes, each with their number."""
+    if not skipped:
+        return "the model has no layer that it acts on"
+    counted = Counter(skip.reason.rstrip(".") for skip in skipped).most_common(_REASONS)
+    return "; ".join(
+        f"{reason} ({count} node{'s' if count > 1 else ''})" for reason, count in counted
+    )
