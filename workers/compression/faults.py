@@ -88,6 +88,12 @@ def node_of(error: BaseException) -> str | None:
     return None
 
 
+def node_named_by_runtime(error: BaseException) -> str | None:
+    """Return the name of the node that onnxruntime's text names, None if it names none."""
+    named = _named_by_runtime(error)
+    return None if named is None else named["name"]
+
+
 def runtime_words(error: BaseException) -> str:
     """Return what onnxruntime says of a user's model, without its codes, files and line numbers."""
     node = node_of(error)

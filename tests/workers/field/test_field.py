@@ -32,6 +32,24 @@ def _answers(field: graphs.Field, artifact: Path) -> list[np.ndarray]:
     return [np.concatenate(each) for each in zip(*runs, strict=True)]
 
 
+def test_masks_and_epsilons_that_half_does_not_have_stay_in_float32(
+    compress: Compress, tmp_path: Path
+) -> None:
+    field = graphs.masked_by_the_lowest_number()
+    report = compress(field, HALF)
+    assert (_fidelity(report).sqnr_db or 0) > 40
+    assert len(_changed(report)) == 4
+    (answers,) = _answers(field, tmp_path / "job" / "artifacts" / "model.onnx")
+    assert np.isfinite(answers).all()
+
+
+def test_the_scales_of_a_resize_are_float32_by_the_standard(compress: Compress) -> None:
+    report = compress(graphs.resized(), HALF)
+    assert (_fidelity(report).sqnr_db or 0) > 40
+    assert len(_changed(report)) == 2
+    assert report.step_reports[-1].skipped == []
+
+
 def test_sequences_are_taken_in_and_halved(compress: Compress) -> None:
     report = compress(graphs.sequences(), HALF)
     assert (_fidelity(report).sqnr_db or 0) > 40

@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 
 
 class Editor:
-    """The edits that methods make to a model's main graph.
+    """The edits that methods make to a model.
+
+    New constants lie in its main graph, which branches and loops read too. Nodes may stand in any
+    of its graphs.
 
     Args:
         model: the graph to edit.
     """
 
     def __init__(self, model: ir.Model) -> None:
+        self._model = model
         self.graph = model.graph
         self._names = _names(model)
 
@@ -48,12 +52,13 @@ class Editor:
 
     def replace(self, node: ir.Node, steps: list[ir.Node]) -> None:
         """Put nodes in the place of one; the last one's output takes over its name."""
-        self.graph.insert_before(node, steps)
+        graph = graph_of(node)
+        graph.insert_before(node, steps)
         old, new = node.outputs[0], steps[-1].outputs[0]
         new.shape, new.type = old.shape, old.type
         name = old.name
         ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-        self.graph.remove(node, safe=True)
+        graph.remove(node, safe=True)
         new.name = name
 
     def bypass(self, node: ir.Node) -> None:
@@ -61,21 +66,25 @@ class Editor:
         value = node.inputs[0]
         assert value is not None
         ir.convenience.replace_all_uses_with(node.outputs[0], value)
-        self.graph.remove(node, safe=True)
+        graph_of(node).remove(node, safe=True)
 
     def remove_unused(self) -> None:
-        """Drop the initializers that nothing reads any more."""
-        for name, value in list(self.graph.initializers.items()):
-            if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
-                del self.graph.initializers[name]
+        """Drop the initializers that nothing reads any more, those of branches and loops too."""
+        for graph in self._model.graphs():
+            for name, value in list(graph.initializers.items()):
+                if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+                    del graph.initializers[name]
 
     def insert_after(self, value: ir.Value, nodes: Collection[ir.Node]) -> None:
-        """Put nodes right behind the one that makes ``value``, or first of all."""
+        """Put nodes right behind the one that makes ``value``, or first of all in its graph."""
         producer = value.producer()
-        if producer is None:
-            self.graph.insert_before(self.graph[0], nodes)
+        graph = value.graph or self.graph
+        if producer is not None:
+            graph_of(producer).insert_after(producer, nodes)
+        elif len(graph):
+            graph.insert_before(graph[0], nodes)
         else:
-            self.graph.insert_after(producer, nodes)
+            graph.extend(nodes)
 
     def behind(self, value: ir.Value, *nodes: ir.Node) -> None:
         """Put nodes behind ``value``; who read it reads the last one, under the same name."""
@@ -86,7 +95,7 @@ class Editor:
         for node, slot in uses:
             node.replace_input_with(slot, last)
         if value.is_graph_output():
-            outputs = self.graph.outputs
+            outputs = (value.graph or self.graph).outputs
             outputs[outputs.index(value)] = last
             last.shape, last.type = value.shape, value.type
             value.name, last.name = self.fresh(f"{value.name}_float"), value.name
@@ -98,6 +107,12 @@ class Editor:
             candidate, count = f"{name}_{count}", count + 1
         self._names.add(candidate)
         return candidate
+
+
+def graph_of(node: ir.Node) -> ir.Graph:
+    """Return the graph that a node stands in: the main one, or the body of a branch or loop."""
+    assert isinstance(node.graph, ir.Graph), f"{node.name} stands in no graph"
+    return node.graph
 
 
 def constant(value: ir.Value) -> NDArray[Any]:

@@ -1,108 +1,236 @@
 """Half precision: weights and arithmetic in float16, inputs and outputs as they were.
 
-The conversion is onnxruntime's (``onnxruntime.transformers.float16``). Operators that have no
-float16 form, nodes that onnxruntime refuses in that form, and those named in ``ignore`` stay in
-float32 between Casts.
+Nodes stay in float32 between Casts where
+
+1. the request names them, or their operator has no form in half (by its schema);
+2. numbers leave the range of half in them: see ``half_range``;
+3. onnxruntime refuses them in half, or dies: found by running, in a process of its own.
 """
 
-import re
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common as passes
-from onnxruntime.transformers import float16
+from numpy.typing import NDArray
 
-from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
+from workers.compression.faults import node_named_by_runtime
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import constant
-from workers.compression.graph.load import INLINE_LIMIT, save
+from workers.compression.graph.load import save
 from workers.compression.graph.operators import operand, operator_of
+from workers.compression.graph.precision import Change, bodies, fits, retype, touches_sequence
+from workers.compression.graph.runtime import Arrays
+from workers.compression.graph.shapes import infer
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
-from workers.compression.samples.context import Context, Feeds
+from workers.compression.methods.quantize.half_range import out_of_range
+from workers.compression.samples.context import Context
 
-_LARGEST = 65504.0
+_ROUNDS = 8
+"""Kinds of nodes that are looked for before all stay in float32."""
 
-_NAMED = re.compile(r"(?:Name:|node with name |Node \()'?([^')]+)[')]")
-"""How onnxruntime names a node that it cannot run, or has no kernel for."""
+_HALF = Change(frozenset({ir.DataType.FLOAT}), ir.DataType.FLOAT16)
+
+_COUNTING = ("CumSum", "Range")
+_SCALED = ("DequantizeLinear", "QuantizeLinear")
+
+Left = dict[str, str]
+"""Names of nodes that stay in float32, each with the reason."""
 
 
 def convert_to_float16(model: ir.Model, parameters: Quantize, context: Context) -> Outcome:
-    """Convert a graph to half precision.
-
-    Raises:
-        StepFailed: the graph holds more than 2 GiB of weights, or onnxruntime dies on it.
-    """
-    weights = [v for v in model.graph.initializers.values() if v.const_value is not None]
-    if sum(value.const_value.nbytes for value in weights if value.const_value) > INLINE_LIMIT:
-        raise StepFailed("float16 converts graphs of up to 2 GiB of weights.")
-    nodes = {str(node.name): node for node in model.graph.all_nodes()}
-    blocked = set(float16.DEFAULT_OP_BLOCK_LIST)
-    skipped = [s for name, node in nodes.items() if (s := parameters.skip(name, node.op_type))]
+    """Convert a graph to half precision, as much of it as onnxruntime runs with sound numbers."""
+    infer(model)
+    left = {
+        **{str(node.name): why for node in model.graph.all_nodes() if (why := _unfit(node, model))},
+        **(_untried(model) if context.apart is None and context.example else {}),
+        **out_of_range(model, context),
+        **{s.node: s.reason for s in _ignored(model, parameters)},
+    }
+    converted = _settled(model, left, context)
+    changes = _changes(model, left)
+    skipped = [Skipped(node=name, reason=reason) for name, reason in left.items()]
     skipped += [
-        Skipped(node=name, reason=f"{node.op_type} has no float16 form")
-        for name, node in nodes.items()
-        if node.op_type in blocked
-    ]
-    if context.apart is None and context.example:
-        reason = (
-            "onnxruntime may die on it in float16, before a product, which cannot be tried here"
-        )
-        skipped += [
-            Skipped(node=n, reason=reason) for n in nodes if _is_turned_for_product(nodes[n])
-        ]
-    others = [
-        Skipped(node=name, reason=f"its weights are {dtypes}, not float32")
-        for name, node in nodes.items()
+        Skipped(node=str(node.name), reason=f"its weights are {dtypes}, not float32")
+        for node in model.graph.all_nodes()
         if (dtypes := _other_types(node))
     ]
+    return Outcome(converted if changes else model, changes, skipped)
+
+
+def _ignored(model: ir.Model, parameters: Quantize) -> list[Skipped]:
+    nodes = model.graph.all_nodes()
+    found = (parameters.skip(str(node.name), node.op_type) for node in nodes)
+    return [each for each in found if each is not None]
+
+
+def _unfit(node: ir.Node, model: ir.Model) -> str | None:
+    """Say why a node that handles float32 cannot, or should not, handle halves."""
+    if not any(value is not None and _HALF.of(value) for value in (*node.inputs, *node.outputs)):
+        return None
+    if touches_sequence(node, _HALF):
+        return "it handles a sequence of float32 tensors, which no Cast converts"
+    if node.op_type in _COUNTING:
+        return "it may count further than half does, to 2,048"
+    if node.op_type in _SCALED:
+        return "int8 kernels read float32 scales"
+    if not fits(node, _HALF, model.graph.opset_imports.get(node.domain, 1)):
+        return f"{node.op_type} has no float16 form"
+    return None
+
+
+def _untried(model: ir.Model) -> Left:
+    """Return what onnxruntime (1.32) dies on where no process apart can try: it fuses both."""
+    reason = "onnxruntime may die on it in float16, before a product, which cannot be tried here"
+    return {
+        str(node.name): reason
+        for node in model.graph.all_nodes()
+        if node.op_type == "Transpose"
+        and any(reader.op_type == "MatMul" for reader in node.outputs[0].consumers())
+    }
+
+
+def _inside(model: ir.Model, left: Left) -> Left:
+    """Return the nodes in the bodies of branches and loops that stay in float32."""
+    return {
+        str(inner.name): f"it lies inside '{node.name}', which stays in float32"
+        for node in model.graph.all_nodes()
+        if node.name in left
+        for graph in bodies(node)
+        for inner in graph.all_nodes()
+        if inner.name not in left
+    }
+
+
+def _settled(model: ir.Model, left: Left, context: Context) -> ir.Model:
+    """Convert a graph and leave more nodes in float32, noted in ``left``, until it runs soundly."""
+    names = {str(node.name): node for node in model.graph.all_nodes()}
+    trials = _Trials(model, context)
+    rounds = 0
     while True:
-        kept = {each.node for each in skipped}
-        changes = _changes(model, kept)
-        if not changes:
-            return Outcome(model, [], skipped + others)
-        converted = _converted(model, blocked, kept)
-        refused = _refused(converted, context.example)
-        if refused in nodes.keys() - kept:
-            reason = f"onnxruntime runs no {nodes[refused].op_type} of this form in float16"
-            skipped.append(Skipped(node=refused, reason=reason))
+        left |= _inside(model, left)
+        converted = _converted(model, left)
+        fault = trials.fault(converted)
+        if fault is None or len(left) >= len(names):
+            return converted
+        if fault.node in names.keys() - left.keys():
+            operator = names[fault.node].op_type
+            left[fault.node] = f"onnxruntime runs no {operator} of this form in float16"
             continue
-        if not _dies(converted, model, context):
-            return Outcome(converted, changes, skipped + others)
-        mortal = [name for name in nodes.keys() - kept if _is_turned_for_product(nodes[name])]
-        if not mortal:
-            raise StepFailed(
-                "onnxruntime dies on this graph in float16: name nodes that are to stay in float32"
-                " in 'ignore', or take another mode."
-            )
-        reason = "onnxruntime's optimizer dies on it in float16, before a product"
-        skipped += [Skipped(node=name, reason=reason) for name in sorted(mortal)]
+        if trials.fault(model) is not None:
+            return converted  # in float32 it fares no better
+        found = _culprits(model, left, trials) if rounds < _ROUNDS else list(names)
+        left |= {name: fault.words for name in found if name not in left}
+        rounds += 1
 
 
-def _dies(model: ir.Model, original: ir.Model, context: Context) -> bool:
-    """Return whether a graph ends the process that runs it, optimized, as its original does not."""
-    if context.apart is None or not context.example:
+def _culprits(model: ir.Model, left: Left, trials: "_Trials") -> list[str]:
+    """Return nodes of one form that a graph runs better without in half: found by bisection.
+
+    The last node of the shortest beginning of the graph that fails in half fails with what is
+    before it: leaving what it reads in float32 may do, and costs less where that has no weights.
+    """
+    order = [str(n.name) for n in model.graph.all_nodes() if n.name not in left]
+
+    def fails(begun: int, besides: Collection[str] = ()) -> bool:
+        kept = {*left, *order[begun:], *besides}
+        return trials.fault(_converted(model, kept)) is not None
+
+    low, high = 0, len(order)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fails(middle) else (middle, high)
+    nodes = {str(node.name): node for node in model.graph.all_nodes()}
+    last = nodes[order[high - 1]]
+    makers = [v.producer() for v in last.inputs if v is not None]
+    for node in (each for each in makers if each is not None and each.name in order):
+        alike = _alike(node, nodes)
+        if operator_of(node) is None and not fails(high, alike):
+            return alike
+    return _alike(last, nodes)
+
+
+def _alike(node: ir.Node, nodes: Mapping[str, ir.Node]) -> list[str]:
+    """Return the nodes with a node's operator and neighbours."""
+    return [name for name, each in nodes.items() if _form(each) == _form(node)]
+
+
+def _form(node: ir.Node) -> tuple[str, frozenset[str], frozenset[str]]:
+    makers = (value.producer() for value in node.inputs if value is not None)
+    before = frozenset(maker.op_type for maker in makers if maker is not None)
+    after = frozenset(user.op_type for value in node.outputs for user in value.consumers())
+    return node.op_type, before, after
+
+
+@dataclass(frozen=True)
+class _Fault:
+    """What is wrong with a graph in half."""
+
+    node: str
+    """The node that onnxruntime names; empty where it names none."""
+    words: str
+
+
+class _Trials:
+    """Runs graphs on the example, and says what goes wrong in half.
+
+    Args:
+        model: in float32, whose outputs are right.
+        context: the example, and the process apart.
+    """
+
+    def __init__(self, model: ir.Model, context: Context) -> None:
+        self._context = context
+        self._expected = self._outputs(model) if context.example else {}
+
+    def fault(self, model: ir.Model) -> _Fault | None:
+        """Run a graph, as it is in this process and optimized in one of its own."""
+        try:
+            outputs = self._outputs(model)
+        except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
+            name = node_named_by_runtime(error) or ""
+            return _Fault(name, "onnxruntime does not run the graph with it in float16")
+        if any(_spoilt(wanted, outputs[name]) for name, wanted in self._expected.items()):
+            return _Fault("", "in float16 it makes outputs that are not finite")
+        if self._dies(model):
+            return _Fault("", "onnxruntime's optimizer dies on nodes of its form in float16")
+        return None
+
+    def _outputs(self, model: ir.Model) -> Arrays:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "tried.onnx"
+            save(model, path)
+            session = runtime.open_session(path)
+        return runtime.run(session, self._context.example) if self._context.example else {}
+
+    def _dies(self, model: ir.Model) -> bool:
+        """Return whether a graph ends the process that runs it."""
+        if self._context.apart is None or not self._context.example:
+            return False
+        with tempfile.TemporaryDirectory() as scratch:
+            path, feeds = Path(scratch) / "tried.onnx", Path(scratch) / "feeds.npz"
+            np.savez(feeds, allow_pickle=False, **self._context.example)
+            save(model, path)
+            return self._context.apart(path, feeds, self._context.threads) is None
+
+
+def _spoilt(expected: NDArray[Any], given: NDArray[Any]) -> bool:
+    """Return whether numbers are finite where they should be."""
+    if expected.dtype.kind != "f" or expected.shape != given.shape:
         return False
-    with tempfile.TemporaryDirectory() as scratch:
-        path, feeds = Path(scratch) / "tried.onnx", Path(scratch) / "feeds.npz"
-        np.savez(feeds, allow_pickle=False, **context.example)
-        for each in (model, original):
-            save(each, path)
-            if context.apart(path, feeds, context.threads) is not None:
-                return each is original
-    return False
+    return bool((np.isfinite(expected) & ~np.isfinite(given)).any())
 
 
-def _is_turned_for_product(node: ir.Node) -> bool:
-    """Return whether a MatMul reads a Transpose: onnxruntime (1.32) fuses both."""
-    readers = node.outputs[0].consumers()
-    return node.op_type == "Transpose" and any(each.op_type == "MatMul" for each in readers)
+def _converted(model: ir.Model, kept: Collection[str]) -> ir.Model:
+    copy = model.clone()
+    retype(copy, _HALF, [node for node in copy.graph.all_nodes() if node.name in kept])
+    return copy
 
 
 def _other_types(node: ir.Node) -> str:
@@ -114,46 +242,7 @@ def _other_types(node: ir.Node) -> str:
     return "" if "float" in found else ", ".join(sorted(found))
 
 
-def _converted(model: ir.Model, blocked: Collection[str], kept: Collection[str]) -> ir.Model:
-    return _typed(
-        float16.convert_float_to_float16(
-            ir.serde.serialize_model(model),
-            keep_io_types=True,
-            disable_shape_infer=False,
-            op_block_list=sorted(blocked),
-            node_block_list=sorted(kept),
-        )
-    )
-
-
-def _refused(model: ir.Model, example: Feeds) -> str:
-    """Return the node that onnxruntime names when it cannot run a graph; else nothing."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "tried.onnx"
-        save(model, path)
-        try:
-            session = runtime.open_session(path)
-            if example:
-                runtime.run(session, example)
-        except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
-            found = _NAMED.search(str(error))
-            return found[1] if found else ""
-    return ""
-
-
-def _typed(converted: onnx.ModelProto) -> ir.Model:
-    """Replace the converter's types of intermediate values, some of them wrong, by inferred ones.
-
-    They must be there: onnxruntime's optimizer dies on some half-precision graphs without.
-    """
-    del converted.graph.value_info[:]
-    model = ir.serde.deserialize_model(converted)
-    passes.TopologicalSortPass()(model)
-    inferred = onnx.shape_inference.infer_shapes(ir.serde.serialize_model(model), data_prop=True)
-    return ir.serde.deserialize_model(inferred)
-
-
-def _changes(model: ir.Model, kept: set[str]) -> list[LayerChange]:
+def _changes(model: ir.Model, kept: Collection[str]) -> list[LayerChange]:
     """Report each float32 weight of a node that is converted."""
     changes = []
     for node in model.graph.all_nodes():
@@ -165,7 +254,7 @@ def _changes(model: ir.Model, kept: set[str]) -> list[LayerChange]:
             if value is None or not value.is_initializer() or value.dtype != ir.DataType.FLOAT:
                 continue
             array = constant(value)
-            half = array.clip(-_LARGEST, _LARGEST).astype("float16")
+            half = array.astype(np.float16)
             changes.append(
                 LayerChange(
                     node=str(node.name),
@@ -173,7 +262,7 @@ def _changes(model: ir.Model, kept: set[str]) -> list[LayerChange]:
                     change="weights and arithmetic float32 → float16",
                     bytes_before=array.nbytes,
                     bytes_after=half.nbytes,
-                    sqnr_db=sqnr_db(array, half.astype("float32")),
+                    sqnr_db=sqnr_db(array, half.astype(np.float32)),
                 )
             )
     return changes

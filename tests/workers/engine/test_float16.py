@@ -1,0 +1,146 @@
+"""Half precision: what half cannot hold, or the standard fixes to float32, stays in float32."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from app.domain.steps import Quantize
+from tests.workers.engine.test_graphs import FLOAT16, apply, graph, normal, reasons
+from workers.compression.graph.load import load
+from workers.compression.methods.outcome import Outcome
+
+
+def types_of(outcome: Outcome) -> dict[str, str]:
+    """Return the type of each weight that is left."""
+    values = [v for g in outcome.model.graphs() for v in g.initializers.values()]
+    return {str(value.name): str(value.dtype) for value in values}
+
+
+BODIES = {
+    "branch": """g (float[N, 8] x, bool[1] c) => (float[N, 6] y) {
+        a = MatMul(x, w)
+        y = If (c) <
+            then_branch = t () => (float[N, 6] p) { p = MatMul(a, v) },
+            else_branch = e () => (float[N, 6] q) { [kept] k = Relu(a) q = MatMul(k, v) }
+        >
+    }""",
+    "loop": """g (float[N, 8] x, bool[1] c) => (float[N, 6] y) {
+        n = Size(c)
+        three = Mul(n, three_)
+        f = Cast<to = 9>(n)
+        a = Loop (three, f, x) <
+            body = b (int64 i, bool go, float[N, 8] s) => (bool on, float[N, 8] r) {
+                on = Identity(go)
+                m = MatMul(s, w)
+                [kept] k = Relu(m)
+                r = Add(k, x)
+            }
+        >
+        y = MatMul(a, v)
+    }""",
+    "scan": """g (float[N, 8] x, bool[1] c) => (float[N, 6] y) {
+        z = ReduceMean<axes = [0], keepdims = 0>(x)
+        last, rows = Scan <
+            num_scan_inputs = 1,
+            body = b (float[8] s, float[8] row) => (float[8] r, float[8] o) {
+                [kept] k = Tanh(s)
+                m = MatMul(row, w)
+                r = Add(k, m)
+                o = Identity(r)
+            }
+        > (z, x)
+        y = MatMul(rows, v)
+    }""",
+}
+
+
+@pytest.mark.parametrize("kept", [[], ["kept"]], ids=["whole", "but one"])
+@pytest.mark.parametrize("kind", BODIES)
+def test_bodies_are_converted_with_what_they_read(
+    tmp_path: Path, kind: str, kept: list[str]
+) -> None:
+    path = graph(tmp_path, BODIES[kind], {"w": (8, 8), "v": (8, 6), "three_": ()})
+    proto = onnx.load(path)
+    for tensor in proto.graph.initializer:
+        if tensor.name == "three_":
+            three = onnx.numpy_helper.from_array(np.array(3), "three_")
+            tensor.CopyFrom(three)
+    onnx.save(proto, path)
+    parameters = Quantize(mode="float16", ignore=kept)
+    outcome, sqnr = apply(path, parameters, x=normal(4, 8), c=np.ones(4, bool))
+    assert sqnr > 45
+    assert reasons(outcome) == dict.fromkeys(kept, "named in 'ignore'")
+    types = types_of(outcome)
+    assert types["w"] == types["v"] == "FLOAT16"
+
+
+def test_a_named_loop_stays_in_float32_with_its_body(tmp_path: Path) -> None:
+    text = """g (float[N, 8] x, bool[1] c) => (float[N, 6] y) {
+        a = MatMul(x, w)
+        [kept] y = If (c) <
+            then_branch = t () => (float[N, 6] p) { p = MatMul(a, v) },
+            else_branch = e () => (float[N, 6] q) { q = MatMul(a, u) }
+        >
+    }"""
+    path = graph(tmp_path, text, {"w": (8, 8), "v": (8, 6), "u": (8, 6)})
+    parameters = Quantize(mode="float16", ignore=["kept"])
+    outcome, _ = apply(path, parameters, x=normal(8, 8), c=np.ones(8, bool))
+    assert types_of(outcome) == {"w": "FLOAT16", "v": "FLOAT", "u": "FLOAT"}
+    assert len(outcome.layers) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("m = Mul(x, big) y = Softmax(m)", {"Mul_0", "Softmax_1"}),
+        ("s = Shape(x) f = ConstantOfShape<value = float[1] {-1e30}>(s) m = Add(x, f) y = Exp(m)",
+         {"ConstantOfShape_1", "Add_2", "Exp_3"}),
+        ("a = Abs(x) s = Add(a, tiny) r = Reciprocal(s) y = Mul(x, r)",
+         {"Add_1", "Reciprocal_2", "Mul_3"}),
+        ("y = Clip(x, low, big)", set()),
+        ("m = Max(x, low) c = Less(m, big) y = Where(c, m, x)", set()),
+    ],
+    ids=["product", "filled", "epsilon", "no bound", "compared"],
+)  # fmt: skip
+def test_numbers_that_half_does_not_have_are_followed_as_far_as_they_last(
+    tmp_path: Path, text: str, left: set[str]
+) -> None:
+    whole = f"g (float[N, 8] x) => (float[N, 6] z) {{ {text} z = MatMul(y, w) }}"
+    path = graph(tmp_path, whole, {"w": (8, 6)})
+    proto = onnx.load(path)
+    for name, number in (("big", 1e30), ("low", -1e30), ("tiny", 1e-12)):
+        array = np.array(number, np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(proto, path)
+    outcome, sqnr = apply(path, FLOAT16, x=normal(16, 8))
+    assert reasons(outcome).keys() == left
+    assert len(outcome.layers) == 1
+    assert sqnr > 45
+
+
+def test_what_the_data_shows_to_be_too_large_stays(tmp_path: Path) -> None:
+    text = """g (float[N, 8] x) => (float[N, 6] y) {
+        a = MatMul(x, w)
+        b = Mul(a, a)
+        c = Sqrt(b)
+        y = MatMul(c, v)
+    }"""
+    path = graph(tmp_path, text, {"w": (8, 8), "v": (8, 6)})
+    outcome, sqnr = apply(path, FLOAT16, x=300 * normal(16, 8))
+    assert reasons(outcome).keys() == {"Mul_1", "Sqrt_2"}
+    assert "65,504" in reasons(outcome)["Mul_1"]
+    assert sqnr > 45
+
+
+def test_a_weight_that_both_types_read_is_stored_once(tmp_path: Path) -> None:
+    text = """g (float[N, 8] x) => (float[N, 8] y) {
+        a = MatMul(x, w)
+        [kept] y = MatMul(a, w)
+    }"""
+    path = graph(tmp_path, text, {"w": (8, 8)})
+    outcome, sqnr = apply(path, Quantize(mode="float16", ignore=["kept"]), x=normal(16, 8))
+    assert types_of(outcome) == {"w": "FLOAT"}
+    assert sqnr > 45
+    assert load(path.with_name("quantized.onnx")).graph.num_nodes() == 5
