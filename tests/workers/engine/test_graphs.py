@@ -347,7 +347,7 @@ def test_a_bias_far_larger_than_the_products_survives(tmp_path: Path, parameters
         y = Conv(x, w, b)
         z = Conv(y, v)
     }"""
-    path = graph(tmp_path, text, {"w": (8, 3, 3, 3), "b": (8,), "v": (4, 8, 3, 3)})
+    path = graph(tmp_path, text, {"w": (8, 3, 3, 3), "b": (8,), "v": (4, 8, 3, 3)}, opset=21)
     proto = onnx.load(path)
     for tensor in proto.graph.initializer:
         if tensor.name == "v":

@@ -14,7 +14,6 @@ import onnx_ir as ir
 
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.schemas import Schema, allows, schema_of
-from workers.compression.graph.shapes import is_tensor
 
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_datatype")
 """Attributes that name the type of what a node makes."""
@@ -74,7 +73,7 @@ def retype(model: ir.Model, change: Change, kept: Collection[ir.Node] = ()) -> N
 def touches_sequence(node: ir.Node, change: Change) -> bool:
     """Return whether a node reads or makes a sequence or optional value of a type to leave."""
     values = (*node.inputs, *node.outputs)
-    return any(v is not None and change.of(v) and not is_tensor(v) for v in values)
+    return any(v is not None and change.of(v) and not _is_tensor(v) for v in values)
 
 
 def _moves(node: ir.Node, change: Change, opset: int) -> tuple[set[int], set[int]] | None:
@@ -102,6 +101,10 @@ def _allowed(schema: Schema | None, side: str, slot: int, value: ir.Value, chang
     if schema is None:
         return True  # whoever runs the graph finds out
     return allows(getattr(schema, side), slot, change.changed(value.type))
+
+
+def _is_tensor(value: ir.Value) -> bool:
+    return value.type is None or isinstance(value.type, ir.TensorType)
 
 
 def _name_type(node: ir.Node, change: Change, schema: Schema | None) -> None:
@@ -191,7 +194,7 @@ class _Retyping:
         """Let a node read a value in a type."""
         node, index = slot
         value = node.inputs[index]
-        if value is not None and value.dtype != dtype and is_tensor(value):
+        if value is not None and value.dtype != dtype and _is_tensor(value):
             node.replace_input_with(index, self._cast(value, dtype))
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
@@ -211,7 +214,7 @@ class _Retyping:
             given = node.outputs[index - skipped] if index >= skipped else None
             if given is None or given.dtype is None or value.dtype in {None, given.dtype}:
                 continue
-            if is_tensor(value):
+            if _is_tensor(value):
                 graph.outputs[index] = self._cast_at_end(graph, value, given.dtype)
 
     def _cast_at_end(self, graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value:

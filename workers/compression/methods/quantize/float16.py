@@ -22,11 +22,11 @@ from app.domain.steps import Quantize, Skipped
 from workers.compression.faults import node_named_by_runtime
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import constant
+from workers.compression.graph.inference import infer
 from workers.compression.graph.load import save
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.precision import Change, bodies, fits, retype, touches_sequence
 from workers.compression.graph.runtime import Arrays
-from workers.compression.graph.shapes import infer
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.half_range import out_of_range
