@@ -94,3 +94,18 @@ def test_one_whose_inner_values_are_read_stays(tmp_path: Path) -> None:
     proto = read(GELU["x · rest · half"].replace("y = Mul(m, half)", "g = Mul(m, half)"))
     proto.graph.node.append(helper.make_node("Add", ["g", "f"], ["y"]))
     assert operators(normal(proto, tmp_path))["Erf"] == 1
+
+
+def test_the_same_idiom_many_times_over_is_recognised_each_time(tmp_path: Path) -> None:
+    proto = read(GELU["x · rest · half"])
+    block, scalars = list(proto.graph.node), [each.name for each in proto.graph.initializer]
+    del proto.graph.node[:]
+    for index in range(20):
+        for node in block:
+            copy = proto.graph.node.add()
+            copy.CopyFrom(node)
+            names = {"x": f"y{index - 1}" if index else "x"}
+            copy.input[:] = [names.get(n, n if n in scalars else f"{n}{index}") for n in node.input]
+            copy.output[:] = [f"{name}{index}" for name in node.output]
+    proto.graph.output[0].name = "y19"
+    assert operators(normal(proto, tmp_path)) == {"Gelu": 20}

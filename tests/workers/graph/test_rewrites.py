@@ -12,11 +12,12 @@ from tests.workers.graph.normal import normal, operators, trials_of
 from tests.workers.intake.models import branch, convnet, mlp, model, tensor, value
 from workers.compression.graph import equivalence
 from workers.compression.graph.load import save
-from workers.compression.graph.rewrites import Applied, Undone, normalize
+from workers.compression.graph.rewrites import Applied, Pass, Undone, normalize
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.dead import remove_dead
 from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.graph.rewrites.identity import remove_identities
+from workers.compression.graph.rewrites.shapes import infer_shapes
 
 
 def constant(name: str, array: object) -> onnx.NodeProto:
@@ -196,3 +197,72 @@ def test_a_pass_that_changes_the_outputs_is_undone_and_named(tmp_path: Path) -> 
     assert "output 'y' differs" in passes[0].reason  # type: ignore[union-attr]
     save(graph, tmp_path / "kept.onnx")
     assert equivalence.check(tmp_path / "kept.onnx", trials) is None
+
+
+def test_only_the_passes_that_change_the_outputs_are_undone(tmp_path: Path) -> None:
+    """All are judged together; the two that are wrong are found among those that are right."""
+
+    def scale(weight: str) -> Pass:
+        def change(graph: ir.Model) -> int:
+            value = graph.graph.initializers[weight]
+            array = value.const_value.numpy() * 2  # type: ignore[union-attr]
+            value.const_value = ir.tensor(array, name=weight)
+            return 1
+
+        return change
+
+    first, second = scale("w1"), scale("b2")
+    passes = (remove_identities, first, fold_constants, remove_dead, second, infer_shapes)
+    reference, trials = trials_of(mlp(), tmp_path)
+    graph, done = normalize(reference, tmp_path, trials, passes)
+    undone = [type(each) is Undone for each in done]
+    assert undone == [False, True, False, False, True, False]
+    assert operators(graph) == {"Gemm": 2, "Relu": 1}
+    for name in ("w1", "b2"):
+        np.testing.assert_array_equal(
+            graph.graph.initializers[name].const_value.numpy(),  # type: ignore[union-attr]
+            reference.graph.initializers[name].const_value.numpy(),  # type: ignore[union-attr]
+        )
+
+
+def test_what_cannot_be_computed_is_left_and_everything_else_is_folded(tmp_path: Path) -> None:
+    """A Gather beyond its table fails when it is run; nodes beside it are folded all the same."""
+    nodes = [
+        constant("table", np.ones(3, np.float32)),
+        constant("beyond", np.array([7])),
+        constant("two", np.float32(2)),
+        helper.make_node("Gather", ["table", "beyond"], ["broken"]),
+        helper.make_node("Neg", ["broken"], ["behind"]),
+        helper.make_node("Sqrt", ["two"], ["root"]),
+        helper.make_node("Exp", ["root"], ["e"]),
+        helper.make_node("Sum", ["x", "behind", "e"], ["y"]),
+    ]
+    graph = ir.serde.deserialize_model(model(nodes, [value("x", "N")], [value("y", "N")]))
+    lift_constants(graph)
+    assert fold_constants(graph) == 2
+    assert operators(graph) == {"Gather": 1, "Neg": 1, "Sum": 1}
+    assert graph.graph.initializers["e"].const_value.numpy() == pytest.approx(  # type: ignore[union-attr]
+        np.exp(np.sqrt(2)), rel=1e-6
+    )
+
+
+def test_constants_of_the_same_name_in_two_branches_are_folded_apart(tmp_path: Path) -> None:
+    def side(factor: float) -> onnx.GraphProto:
+        nodes = [
+            helper.make_node("Neg", ["w"], ["t"]),
+            helper.make_node("Mul", ["x", "t"], ["out"]),
+        ]
+        weight = tensor("w", np.full(2, factor, np.float32))
+        return helper.make_graph(nodes, "side", [], [value("out", "N", 2)], [weight])
+
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["m"], keepdims=0),
+        helper.make_node("Cast", ["m"], ["c"], to=9),
+        helper.make_node("If", ["c"], ["y"], then_branch=side(2), else_branch=side(3)),
+    ]
+    graph = normal(model(nodes, [value("x", "N", 2)], [value("y", "N", 2)]), tmp_path)
+    branches = [
+        graph.graph[-1].attributes[f"{side}_branch"].as_graph() for side in ("then", "else")
+    ]
+    folded = [each.initializers["t"].const_value.numpy() for each in branches]  # type: ignore[union-attr]
+    assert [array.tolist() for array in folded] == [[-2, -2], [-3, -3]]

@@ -4,6 +4,7 @@ Nothing is known of the inputs but types and shapes, so several sizes and kinds 
 on the reference; those that it accepts become trials, and a candidate must repeat their outputs.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from app.domain.problems import InvalidModel
 from workers.compression import faults
 from workers.compression.graph import runtime
 from workers.compression.graph.runtime import Arrays
@@ -34,6 +36,9 @@ _NOISE = 2.0
 _MOST_NOISE = 1e-2
 
 _MOST_SWITCHES = 4
+
+_LOOP_SECONDS, _RUN_SECONDS = 12, 8
+"""How long inputs of a graph with loops are looked for, and how long one run of it may take."""
 
 _INTEGER_BOUNDS = (100, 2, 1)
 """Integers are drawn below these: token ids first, then masks, then zeros."""
@@ -69,22 +74,69 @@ def find_trials(model: ir.Model, path: Path, seed: int = 0) -> list[Trial]:
 def trials_of(session: ort.InferenceSession, model: ir.Model, seed: int = 0) -> list[Trial]:
     """Return what ``find_trials`` does, of a graph that is open already."""
     trials: list[Trial] = []
-    for batch in (1, 2):
-        for sizes in _assignments(model, batch):
-            if any(trial.sizes == sizes for trial in trials):
-                continue
-            trial = _try(session, model, sizes, seed + len(trials))
-            if trial is None:
-                continue
-            trials.append(trial)
-            if batch == 2 or len(trials) == 2:
-                break
+    try:
+        for trial in _accepted(session, model, seed):
+            trials.append(trial)  # noqa: PERF402 (those that were found before time ran out count)
+    except TimeoutError:
         if not trials:
-            return []
+            raise InvalidModel(
+                f"The model did not answer within {_LOOP_SECONDS} seconds: a Loop in it goes on for"
+                " too long on the random inputs that were tried. Give the Loop a smaller trip"
+                " count, or a condition that ends it, and upload the model again."
+            ) from None
+    if not trials:
+        return []
     again = runtime.run(session, trials[0].feeds)
     if difference(trials[0].outputs, again) is not None:
         return []
     return trials
+
+
+def _accepted(session: ort.InferenceSession, model: ir.Model, seed: int) -> Iterator[Trial]:
+    """Yield up to three trials: one sample in two sizes, and two samples.
+
+    Raises:
+        TimeoutError: the graph has loops, and they go on for too long.
+    """
+    patience = _Patience() if _loops(model) else None
+    tried: list[Mapping[str, int]] = []
+    for batch in (1, 2):
+        for sizes in _assignments(model, batch):
+            if sizes in tried:
+                continue
+            trial = _try(session, model, sizes, seed + len(tried), patience)
+            if trial is None:
+                continue
+            tried.append(sizes)
+            yield trial
+            if batch == 2 or len(tried) == 2:
+                break
+        if not tried:
+            return
+
+
+class _Patience:
+    """The time that is left to find inputs for a graph with loops, which may never end."""
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + _LOOP_SECONDS
+
+    def seconds(self) -> float:
+        """Return how long the next run may take.
+
+        Raises:
+            TimeoutError: no time is left.
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return min(left, _RUN_SECONDS)
+
+
+def _loops(model: ir.Model) -> bool:
+    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    nodes = (node for graph in graphs for node in ir.traversal.RecursiveGraphIterator(graph))
+    return any(node.op_type == "Loop" for node in nodes)
 
 
 def check(path: Path, trials: Sequence[Trial]) -> str | None:
@@ -217,11 +269,16 @@ def _states(model: ir.Model) -> set[str]:
 
 
 def _try(
-    session: ort.InferenceSession, model: ir.Model, sizes: Mapping[str, int], seed: int
+    session: ort.InferenceSession,
+    model: ir.Model,
+    sizes: Mapping[str, int],
+    seed: int,
+    patience: _Patience | None,
 ) -> Trial | None:
     for feeds in _candidates(model, sizes, seed):
+        seconds = None if patience is None else patience.seconds()
         try:
-            return Trial(sizes, feeds, runtime.run(session, feeds))
+            return Trial(sizes, feeds, runtime.run(session, feeds, seconds))
         except Exception:  # noqa: BLE001, S112 (the next values may be accepted)
             continue
     return None

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,46 @@ def open_session(path: Path, *, optimize: bool = False, threads: int = 1) -> ort
         return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-def run(session: ort.InferenceSession, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
-    """Return all outputs by name."""
+def run(
+    session: ort.InferenceSession,
+    feeds: Mapping[str, NDArray[Any]],
+    seconds: float | None = None,
+) -> Arrays:
+    """Return all outputs by name.
+
+    Args:
+        session: of the graph.
+        feeds: an array for each input.
+        seconds: after which a run is stopped, between two nodes; None lets it take its time.
+
+    Raises:
+        TimeoutError: it was stopped.
+        Exception: onnxruntime's own.
+    """
     names = [output.name for output in session.get_outputs()]
     options = ort.RunOptions()
     options.log_severity_level = 4
-    return dict(zip(names, session.run(names, dict(feeds), options), strict=True))
+    with _stopped_after(seconds, options):
+        return dict(zip(names, session.run(names, dict(feeds), options), strict=True))
+
+
+@contextlib.contextmanager
+def _stopped_after(seconds: float | None, options: ort.RunOptions) -> Iterator[None]:
+    """Stop a run that takes too long."""
+    if seconds is None:
+        yield
+        return
+    timer = threading.Timer(seconds, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:
+        if options.terminate:
+            raise TimeoutError(f"the run took more than {seconds:.0f} s") from error
+        raise
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 
+import onnx
 import onnx_ir as ir
 from onnx import inliner
 from onnxscript.version_converter import ConvertVersionPass
@@ -23,6 +24,12 @@ _ANY_AXIS = 13
 
 _NEWER = [("", "Attention"), ("", "RMSNormalization"), ("", "RotaryEmbedding")]
 """Operators of opset 23 that are functions of older ones."""
+
+_ONNXSCRIPT = 18
+"""The first opset that onnxscript's converter knows."""
+
+_READ = 1_000
+"""Bytes up to which onnx's converter is given a constant: it may be axes, sizes or limits."""
 
 _SMALL = 1 << 30
 """Bytes of weights up to which a whole graph is handed to a converter in one piece."""
@@ -51,7 +58,7 @@ def lift_opset(model: ir.Model) -> int:
     corners = _resized(model) if before <= _CORNERS else set()
     if before > OPSET:
         _write_out(model)
-    ConvertVersionPass(OPSET, fallback=True)(model)
+    _convert(model, before)
     if model.graph.opset_imports.get("") != OPSET:
         raise ValueError(f"no converter brings opset {before} to {OPSET}")
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
@@ -63,6 +70,36 @@ def lift_opset(model: ir.Model) -> int:
         _unwrap_softmaxes(model)
     model.ir_version = max(model.ir_version, _IR_VERSION)
     return 1
+
+
+def _convert(model: ir.Model, before: int) -> None:
+    """Convert a graph whose functions are inlined by the converter that knows its opset."""
+    if _ONNXSCRIPT <= before <= OPSET:
+        ConvertVersionPass(OPSET, fallback=False)(model)
+        return
+    graph = model.graph
+    tensors = {name: value.const_value for name, value in graph.initializers.items()}
+    users = len(graph.inputs)
+    listed = {*graph.inputs}
+    large = [
+        value
+        for name, value in graph.initializers.items()
+        if (tensor := tensors[name]) is not None and tensor.nbytes > _READ
+    ]
+    graph.inputs.extend(value for value in graph.initializers.values() if value not in listed)
+    for value in large:
+        del graph.initializers[str(value.name)]
+    proto = ir.serde.serialize_model(model)
+    model.graph = ir.serde.deserialize_model(
+        onnx.version_converter.convert_version(proto, OPSET)
+    ).graph
+    for value in model.graph.inputs:
+        if value.name in tensors:
+            value.const_value = tensors[value.name]
+            model.graph.register_initializer(value)
+    inputs = model.graph.inputs[:users]
+    model.graph.inputs.clear()
+    model.graph.inputs.extend(inputs)
 
 
 def _resized(model: ir.Model) -> set[str | None]:
