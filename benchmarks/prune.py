@@ -144,7 +144,7 @@ def figures(files: Mapping[str, Path]) -> dict[str, Row]:
     """Measure models, the first of which is the original; their times by turns."""
     image = Samples({"image": np.zeros((1, 1, 32, 32), np.float32)}, None, [0])
     sizes = [size.measure(path, {"batch": 1}, None) for path in files.values()]
-    spreads = latency.interleaved(list(files.values()), image, _task.THREADS)
+    spreads, _ = latency.measure(list(files.values()), image, _task.THREADS)
     return {
         label: {
             "accuracy": tested(files[label]),

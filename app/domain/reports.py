@@ -117,13 +117,27 @@ class Spread(Frozen):
     runs: int
 
 
-class Latency(Frozen):
-    """Original against compressed, in one process, run by turns."""
+class Comparison(Frozen):
+    """Original against compressed, in one process, run by turns with the same threads."""
 
     original: Spread
     compressed: Spread
     speedup: float
-    """original.median / compressed.median"""
+    """How many times longer the original takes: the median over the rounds."""
+    speedup_low: float | None = None
+    """The median lies between this and ``speedup_high`` with 99 % confidence (sign test)."""
+    speedup_high: float | None = None
+    certain: bool = True
+    """Whether that interval is within 3 % of ``speedup``; if not, the machine was busy."""
+    left_out: int = 0
+    """Rounds that do not count: other work took the processor away in them."""
+
+
+class Latency(Comparison):
+    """The comparison with the threads that serve, and with one."""
+
+    one_thread: Comparison | None = None
+    """Null where one thread serves, or where it would have taken too long."""
 
 
 class Evaluation(Frozen):

@@ -7,7 +7,15 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from app.domain import metrics
-from app.domain.reports import Fidelity, JobReport, LayerChange, Measures, Quality, StepReport
+from app.domain.reports import (
+    Fidelity,
+    JobReport,
+    Latency,
+    LayerChange,
+    Measures,
+    Quality,
+    StepReport,
+)
 from app.web import pages
 
 Tone = Literal["good", "bad", "warn", ""]
@@ -61,7 +69,8 @@ class Step:
 
 def render(report: JobReport) -> str:
     """Return the report as HTML without scripts or anything from elsewhere."""
-    figures = list(_figures(report.baseline, report.compressed))
+    latency = report.evaluation.latency
+    figures = list(_figures(report.baseline, report.compressed, latency))
     machine = report.manifest.machine
     return pages.render(
         "report.html",
@@ -88,7 +97,7 @@ def _tone(report: JobReport, figures: Iterable[Figure]) -> Tone:
     return "warn" if worse else "good"
 
 
-def _figures(before: Measures, after: Measures) -> Iterator[Figure]:
+def _figures(before: Measures, after: Measures, latency: Latency | None = None) -> Iterator[Figure]:
     yield _amount("Size", "of the file", before.size_bytes, after.size_bytes, "B", "smaller/larger")
     if before.latency_ms and after.latency_ms:
         yield Figure(
@@ -96,7 +105,7 @@ def _figures(before: Measures, after: Measures) -> Iterator[Figure]:
             "of one sample",
             _milliseconds(before.latency_ms),
             _milliseconds(after.latency_ms),
-            *_change(before.latency_ms, after.latency_ms, "faster/slower"),
+            *_speed(before.latency_ms, after.latency_ms, latency),
         )
     yield from _quality(before, after)
     yield _amount("Parameters", "", before.parameters, after.parameters, "", "fewer/more")
@@ -185,6 +194,21 @@ def _change(before: float, after: float, words: str) -> tuple[str, Tone, float |
     if after < before:
         return f"{before / after:.2f}× {less}", "good", share
     return f"{after / before:.2f}× {more}", "bad", share
+
+
+def _speed(before: float, after: float, latency: Latency | None) -> tuple[str, Tone, float | None]:
+    """Say how many times faster a model is; where that is not certain, only between what."""
+    if latency is None:
+        return _change(before, after, "faster/slower")
+    words, tone, share = _change(latency.speedup, 1.0, "faster/slower")
+    if latency.speedup_low is None or latency.speedup_high is None:
+        return words, tone, share
+    low, high = latency.speedup_low, latency.speedup_high
+    if not latency.certain:
+        return f"not certain: {low:.2f} to {high:.2f}× the speed", "warn", share
+    if tone == "bad":
+        low, high = 1 / high, 1 / low
+    return f"{words} ({low:.2f} to {high:.2f})", tone, share
 
 
 def _scaled(value: int, unit: str) -> Number:

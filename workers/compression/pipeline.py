@@ -146,7 +146,8 @@ def _report(
     ]
     allowed = order.require.max_quality_drop
     unlabelled = measured.evaluation.split == "synthetic"
-    words = verdict.describe(baseline, final, reports, allowed, synthetic=unlabelled)
+    latency = measured.evaluation.latency
+    words = verdict.describe(baseline, final, reports, allowed, latency, synthetic=unlabelled)
     return Report(
         baseline=baseline,
         compressed=final,

@@ -5,7 +5,16 @@ import re
 import pytest
 
 from app.domain.metrics import Metric
-from app.domain.reports import Fidelity, LayerChange, Measures, Quality, StepReport, Worst
+from app.domain.reports import (
+    Fidelity,
+    Latency,
+    LayerChange,
+    Measures,
+    Quality,
+    Spread,
+    StepReport,
+    Worst,
+)
 from app.domain.steps import Skipped
 from workers.compression.measure import verdict
 
@@ -62,8 +71,10 @@ def test_a_kept_requirement_and_none_at_all_are_no_problem() -> None:
 
 
 def test_slower_and_larger_are_said() -> None:
-    after = measures(0.95, size=150, latency=2.0)
-    words = verdict.describe(measures(0.95), after, [step()], None, synthetic=False)
+    after = measures(0.95, size=150)
+    spread = Spread(median=1.0, p10=1.0, p90=1.0, runs=8)
+    slow = Latency(original=spread, compressed=spread, speedup=0.5)
+    words = verdict.describe(measures(0.95), after, [step()], None, slow, synthetic=False)
     assert re.search(r"1\.50. LARGER, 2\.00. SLOWER", words)
 
 

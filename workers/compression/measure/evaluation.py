@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from app.domain.jobs import Evaluate
-from app.domain.reports import Evaluation, Fidelity, Latency, Measures, Quality, Spread
+from app.domain.reports import Evaluation, Fidelity, Measures, Quality, Spread
 from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import samples_fixed_by_inputs, sizes_of
@@ -84,7 +84,7 @@ def evaluate(
     events.progress(0.6, "measuring size and latency")
     sizes = _sizes(original, ground)
     figures = [size.measure(path, *sizes) for path in paths]
-    spreads = latency.interleaved(paths, ground.samples, ground.threads)
+    spreads, compared = latency.measure(paths, ground.samples, ground.threads)
     peaks = _peaks(paths, sizes[1], ground.threads, prober)
     samples, notes = _affordable(ground, spreads)
     model = load(original)
@@ -107,7 +107,7 @@ def evaluate(
             indices=[] if ground.synthetic else [int(i) for i in samples.indices],
             threads=ground.threads,
             runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
-            latency=_latency(spreads[0], spreads[-1]),
+            latency=compared,
             notes=notes,
         ),
     )
@@ -151,11 +151,6 @@ def _measures(
         fidelity=value[1],
         peak_memory_bytes=peak,
     )
-
-
-def _latency(original: Spread, compressed: Spread) -> Latency:
-    speedup = original.median / max(compressed.median, 1e-9)
-    return Latency(original=original, compressed=compressed, speedup=round(speedup, 3))
 
 
 def _peaks(
@@ -293,6 +288,6 @@ def _explain(
         notes.append("The dataset has no targets, so quality is unknown.")
     notes.append(
         "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"
-        " warm-up."
+        " warm-up; rounds in which other work took the processor away do not count."
     )
     return notes

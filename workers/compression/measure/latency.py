@@ -1,86 +1,166 @@
-"""How long one sample takes, of several graphs by turns."""
+"""How long one sample takes, of several graphs by turns, and how sure their ratio is."""
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
+from numpy.typing import NDArray
 
-from app.domain.reports import Spread
+from app.domain.reports import Comparison, Latency, Spread
 from workers.compression.graph.load import save
+from workers.compression.measure import clock
+from workers.compression.measure.clock import Run, Timer
+from workers.compression.measure.ratio import FEWEST, Ratio, paired
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
 
+SECONDS = 12.0
+"""Of timed runs until a machine counts as too busy, all graphs together."""
+_BRIEFLY = 0.25
+"""Seconds of timed runs that are taken in any case, so that a short disturbance does not fill all
+of them."""
 _WARM_UP = 3
-_SECONDS = 4.0
-"""Of timed runs, all graphs together."""
-_LEAST, _MOST = 5, 200
-"""Timed runs of each graph."""
-_FEWEST, _ENOUGH, _BRIEFLY = 3, 30, 0.004
-"""Runs of a graph by itself, and seconds that are enough for it."""
+_MOST = 4000
+"""Rounds."""
+_FURTHER = 1.2
+"""So many times more rounds are run before their interval is looked at again."""
+_LONGEST_PAUSE = 0.02
+"""Seconds."""
+_MOST_ALONE = 60.0
+"""Seconds that the fewest rounds with one thread may take, or they are left out."""
+_UNDISTURBED = 0.25
+"""Share of the rounds that must remain where those with a graph that was held up are left out."""
 
 
-def interleaved(paths: Sequence[Path], samples: Samples, threads: int) -> list[Spread]:
-    """Time runs of one sample, the graphs taking turns in one process.
+@dataclass(frozen=True)
+class Turns:
+    """What rounds gave in which each graph ran once.
+
+    Attributes:
+        seconds: ``[graphs, rounds]``.
+        ratio: of the first graph's time to the last one's.
+        left_out: rounds that do not count, since the process was held up in them.
+    """
+
+    seconds: NDArray[np.float64]
+    ratio: Ratio
+    left_out: int
+
+    def spread(self, graph: int, samples: int) -> Spread:
+        """Return the spread of a graph's times, in milliseconds per sample."""
+        each = self.seconds[graph] * 1000 / samples
+        low, middle, high = (round(float(q), 4) for q in np.quantile(each, (0.1, 0.5, 0.9)))
+        return Spread(median=middle, p10=low, p90=high, runs=len(each))
+
+
+def by_turns(
+    timers: Sequence[Timer], seconds: float = SECONDS, pause: Callable[[float], None] = time.sleep
+) -> Turns:
+    """Run graphs in rounds until the ratio of the first to the last is certain.
+
+    The order of a round alternates. After a round in which the process was held up it pauses for
+    about as long as a run, at random, lest rounds keep step with the time slices of others.
+
+    Args:
+        timers: each runs a graph once; they are warmed up here.
+        seconds: to go on for where the ratio does not become certain. ``FEWEST`` rounds are run in
+            any case.
+        pause: sleeps for some seconds.
+    """
+    random = np.random.default_rng(0)
+    for once in [*timers] * _WARM_UP:
+        once()
+    rounds: list[list[Run]] = []
+    spent, look = 0.0, FEWEST
+    while True:
+        rounds.append(_round(timers, forward=len(rounds) % 2 == 0))
+        took = sum(run.passed for run in rounds[-1])
+        spent += took
+        if any(run.held_up for run in rounds[-1]):
+            pause(min(took / len(timers), _LONGEST_PAUSE) * random.uniform(0.5, 1.5))
+        over = spent >= seconds or len(rounds) >= _MOST
+        if len(rounds) < (FEWEST if over else look):
+            continue
+        turns = _count(rounds)
+        if over or (turns.ratio.certain and spent >= _BRIEFLY):
+            return turns
+        look = int(len(rounds) * _FURTHER) + 1
+
+
+def _round(timers: Sequence[Timer], *, forward: bool) -> list[Run]:
+    """Run each graph once, from the first to the last or back; return the runs as they stand."""
+    runs = [once() for once in (timers if forward else reversed(timers))]
+    return runs if forward else runs[::-1]
+
+
+def _count(rounds: Sequence[Sequence[Run]]) -> Turns:
+    """Return what rounds come to; where hardly one is undisturbed, all of them count."""
+    kept = [runs for runs in rounds if not any(run.held_up for run in runs)]
+    if len(kept) >= max(FEWEST, _UNDISTURBED * len(rounds)):
+        seconds = np.array([[run.passed for run in runs] for runs in kept]).T
+    else:
+        kept, seconds = [*rounds], np.array([[run.computed for run in r] for r in rounds]).T
+    seconds = np.maximum(seconds, 1e-9)
+    return Turns(seconds, paired(seconds[0], seconds[-1]), len(rounds) - len(kept))
+
+
+def measure(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list[Spread], Latency]:
+    """Time one sample of several graphs, by turns in one process.
 
     Whatever else the machine does so strikes all of them alike. The graphs are loaded as a user
-    would, with the same number of threads; each is warmed up; the order of a round alternates.
+    would, and run with the threads that serve; then the first and the last one with one thread,
+    where that takes bounded time.
 
     Args:
         paths: of the graphs.
         samples: the first one is run.
-        threads: for computing.
+        threads: that serve.
 
     Returns:
-        The spread of each graph's times, in milliseconds per sample.
+        The spread of each graph's times, and the first beside the last.
     """
-    sessions = [target.open_session(path, threads) for path in paths]
-    feeds = [target.one_sample(session, samples) for session in sessions]
-    batches = [target.batch_size(session, samples) for session in sessions]
-    order = list(range(len(sessions)))
-    warm = sum(_time(sessions[i], feeds[i]) for _ in range(_WARM_UP) for i in order) / _WARM_UP
-    rounds = int(np.clip(_SECONDS / max(warm, 1e-6), _LEAST, _MOST))
-    times: list[list[float]] = [[] for _ in sessions]
-    for turn in range(rounds):
-        for i in order if turn % 2 == 0 else reversed(order):
-            times[i].append(_time(sessions[i], feeds[i]) * 1000 / batches[i])
-    return [_spread(each) for each in times]
+    timers, count = _timers(paths, samples, threads)
+    turns = by_turns(timers)
+    alone = None
+    if threads > 1 and turns.seconds.max(1).sum() * threads * FEWEST < _MOST_ALONE:
+        both, _ = _timers([paths[0], paths[-1]], samples, threads=1)
+        alone = _comparison(by_turns(both, SECONDS / 2), count)
+    served = _comparison(turns, count)
+    spreads = [turns.spread(index, count) for index in range(len(paths))]
+    return spreads, Latency(**dict(served), one_thread=alone)
 
 
-def of_two(one: ir.Model, other: ir.Model, feeds: Feeds, threads: int) -> tuple[float, float]:
-    """Return the median milliseconds of two graphs that take the same feeds, run by turns."""
-    sample = Samples({name: array[None] for name, array in feeds.items()}, None, [0], whole=True)
+def saved(one: ir.Model, other: ir.Model, feeds: Feeds, threads: int) -> float:
+    """Return the share of a graph's time that another one of the same inputs saves."""
     with tempfile.TemporaryDirectory() as scratch:
         paths = [Path(scratch) / "one.onnx", Path(scratch) / "other.onnx"]
-        for each, path in zip((one, other), paths, strict=True):
-            save(each, path)
-        first, second = interleaved(paths, sample, threads)
-    return max(first.median, 1e-9), second.median
+        for model, path in zip((one, other), paths, strict=True):
+            save(model, path)
+        sessions = [target.open_session(path, threads) for path in paths]
+    turns = by_turns([clock.timer(each, feeds, threads) for each in sessions], SECONDS / 4)
+    return 1 - 1 / turns.ratio.value
 
 
-def of_one(model: ir.Model, feeds: Feeds, threads: int) -> float:
-    """Return the milliseconds of the shortest of some runs: what disturbs only adds."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "one.onnx"
-        save(model, path)
-        session = target.open_session(path, threads)
-    _time(session, feeds)
-    best, spent, runs = np.inf, 0.0, 0
-    while runs < _FEWEST or (spent < _BRIEFLY and runs < _ENOUGH):
-        took = _time(session, feeds)
-        best, spent, runs = min(best, took), spent + took, runs + 1
-    return float(best) * 1000
+def _timers(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list[Timer], int]:
+    """Load graphs of the same inputs; return what times each, and how many samples a run takes."""
+    sessions = [target.open_session(path, threads) for path in paths]
+    feeds = target.one_sample(sessions[0], samples)
+    timers = [clock.timer(session, feeds, threads) for session in sessions]
+    return timers, target.batch_size(sessions[0], samples)
 
 
-def _time(session: ort.InferenceSession, feeds: Feeds) -> float:
-    start = time.perf_counter()
-    target.run(session, None, feeds)
-    return time.perf_counter() - start
-
-
-def _spread(times: list[float]) -> Spread:
-    low, middle, high = (round(float(q), 4) for q in np.quantile(times, (0.1, 0.5, 0.9)))
-    return Spread(median=middle, p10=low, p90=high, runs=len(times))
+def _comparison(turns: Turns, samples: int) -> Comparison:
+    """Put what rounds gave into the words of the report; a run takes so many samples."""
+    return Comparison(
+        original=turns.spread(0, samples),
+        compressed=turns.spread(-1, samples),
+        speedup=round(turns.ratio.value, 3),
+        speedup_low=round(turns.ratio.low, 3),
+        speedup_high=round(turns.ratio.high, 3),
+        certain=turns.ratio.certain,
+        left_out=turns.left_out,
+    )

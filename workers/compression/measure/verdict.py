@@ -3,7 +3,7 @@
 from app.domain import metrics
 from app.domain.metrics import Kind
 from app.domain.problems import QualityBelowRequirement
-from app.domain.reports import Fidelity, Measures, Quality, StepReport
+from app.domain.reports import Comparison, Fidelity, Latency, Measures, Quality, StepReport
 from workers.compression.measure.changes import why_nothing
 
 _SAME = 0.03
@@ -51,6 +51,7 @@ def describe(
     compressed: Measures,
     steps: list[StepReport],
     allowed: float | None,
+    latency: Latency | None = None,
     *,
     synthetic: bool,
 ) -> str:
@@ -60,8 +61,8 @@ def describe(
     parts = [
         _ratio(baseline.size_bytes / max(compressed.size_bytes, 1), "smaller", "LARGER", 0.005)
     ]
-    if baseline.latency_ms and compressed.latency_ms:
-        parts.append(_ratio(baseline.latency_ms / compressed.latency_ms, "faster", "SLOWER", _SAME))
+    if latency is not None:
+        parts.append(_speed(latency))
     words = [", ".join(parts), _quality(baseline, compressed, synthetic=synthetic)]
     if allowed is not None:
         missed = shortfall(baseline, compressed, allowed) is not None
@@ -74,6 +75,31 @@ def _notes(steps: list[StepReport]) -> str:
     return " ".join(
         f"Step {step.index + 1} ({step.method}): {note}" for step in steps for note in step.notes
     )
+
+
+def _speed(latency: Latency) -> str:
+    """Say how much faster it is, with the interval; or that the machine was too busy to tell."""
+    low, high = latency.speedup_low, latency.speedup_high
+    if latency.certain:
+        return _ratio(latency.speedup, "faster", "SLOWER", _SAME) + _interval(latency)
+    words = "how much faster could not be told: the machine was busy"
+    if low is not None and high is not None:
+        words += f" ({low:.2f} to {high:.2f} times the speed)"
+    alone = latency.one_thread
+    if alone is not None and alone.certain:
+        ratio = _ratio(alone.speedup, "faster", "SLOWER", _SAME)
+        words += f"; with one thread {ratio}{_interval(alone)}"
+    return words
+
+
+def _interval(found: Comparison) -> str:
+    """Return the bounds of a ratio, turned where it is called slower."""
+    bounds = found.speedup_low, found.speedup_high
+    if bounds[0] is None or bounds[1] is None:
+        return ""
+    if found.speedup < 1 - _SAME:
+        bounds = 1 / bounds[1], 1 / bounds[0]
+    return f" ({bounds[0]:.2f} to {bounds[1]:.2f})"
 
 
 def _ratio(ratio: float, better: str, worse: str, tolerance: float) -> str:

@@ -44,7 +44,8 @@ def low_rank(
     ways = _weighed(
         model, layers, found, parameters, context, lambda done: advance(half + half * done)
     )
-    chosen = budget.choose(model, layers, ways, parameters, context)
+    chosen, short = budget.choose(model, layers, ways, parameters, context)
+    skipped += short
     pairs = list(zip(layers, chosen, strict=True))
     skipped += [Skipped(node=layer.name, reason=_USELESS) for layer, way in pairs if way is None]
     changes = [_change(layer, way) for layer, way in pairs if way is not None]

@@ -4,30 +4,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace as with_changes
 
-import numpy as np
 import onnx_ir as ir
 
 from app.domain.problems import StepFailed
-from app.domain.steps import LowRank
+from app.domain.steps import LowRank, Skipped
 from workers.compression.graph import stats
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.shapes import sizes_of
-from workers.compression.measure.latency import of_one, of_two
+from workers.compression.measure.clock import LayerTimes, Shape, alone, shortest
 from workers.compression.methods.low_rank.candidates import Candidate
-from workers.compression.methods.low_rank.decompositions import Factor
 from workers.compression.methods.low_rank.layers import Layer
 from workers.compression.methods.low_rank.ranks import Option, spread
 from workers.compression.methods.low_rank.writer import replace
-from workers.compression.samples.context import Context
+from workers.compression.methods.saving import reach, shortfall
+from workers.compression.samples.context import Context, Feeds
 
 Ways = Sequence[Sequence[Candidate]]
 Chosen = list[Candidate | None]
 """A candidate for each layer; None leaves it as it is."""
-
-_ROUNDS = 4
-"""Times that the whole graph is measured and the wish corrected."""
-_CLOSE = 0.01
-"""Share of the time by which the ratio may be missed."""
 
 
 def choose(
@@ -36,14 +30,14 @@ def choose(
     ways: Ways,
     parameters: LowRank,
     context: Context,
-) -> Chosen:
-    """Choose so that least is lost within the budget.
+) -> tuple[Chosen, list[Skipped]]:
+    """Choose so that least is lost within the budget; say so where less time is saved.
 
     Raises:
         StepFailed: the budget cannot be met.
     """
     if not parameters.has_budget:
-        return [min(each, key=lambda c: c.macs, default=None) for each in ways]
+        return [min(each, key=lambda c: c.macs, default=None) for each in ways], []
     if parameters.of == "latency":
         return _by_time(model, layers, ways, parameters, context)
     figures = stats.measure(model, sizes_of(model, context.example), context.example)
@@ -56,7 +50,7 @@ def choose(
             for layer, each in _pairs(layers, ways)
         ]
         whole = figures.parameters
-    return _within(costs, ways, whole, parameters.ratio, parameters)
+    return _within(costs, ways, whole, parameters.ratio, parameters), []
 
 
 def write(model: ir.Model, layers: Sequence[Layer], chosen: Chosen) -> None:
@@ -104,82 +98,60 @@ def _by_time(
     ways: Ways,
     parameters: LowRank,
     context: Context,
-) -> Chosen:
+) -> tuple[Chosen, list[Skipped]]:
     """Spread a budget of time; what single layers promise is corrected on the whole graph."""
-    clock = _Clock(context.threads)
-    own = [clock.time(layer, None) for layer in layers]
+    times = LayerTimes(context.threads)
+    own = [_time(layer, None, times) for layer in layers]
     faster = [
-        [(way, took) for way in each if (took := clock.time(layer, way)) < before]
+        [(way, took) for way in each if (took := _time(layer, way, times)) < before]
         for layer, each, before in zip(layers, ways, own, strict=True)
     ]
     costs = [
         [before, *(took for _, took in each)] for before, each in zip(own, faster, strict=True)
     ]
     kept = [[way for way, _ in each] for each in faster]
-    whole, _ = of_two(model, model, context.example, context.threads)
-    wish, best = parameters.ratio, list[tuple[float, Chosen]]()
-    for _ in range(_ROUNDS):
+    whole = max(shortest(model, context.example, context.threads), sum(own))
+    tried: list[Chosen] = []
+
+    def attempt(wish: float) -> tuple[Chosen, ir.Model] | None:
         try:
-            chosen = _within(costs, kept, max(whole, sum(own)), wish, parameters)
+            chosen = _within(costs, kept, whole, wish, parameters)
         except StepFailed:
-            if not best:
+            if not tried:
                 raise
-            break
+            return None
+        if any(all(a is b for a, b in zip(chosen, old, strict=True)) for old in tried):
+            return None
+        tried.append(chosen)
         smaller = model.clone()
         write(smaller, layers, chosen)
-        before, after = of_two(model, smaller, context.example, context.threads)
-        saved = 1 - after / before
-        context.tell("latency_saved", saved, None)
-        best.append((saved, chosen))
-        if saved >= parameters.ratio - _CLOSE:
-            break
-        wish = min(0.98, wish + parameters.ratio - saved)
-    return max(best, key=lambda each: each[0])[1]
+        return chosen, smaller
+
+    chosen, gone = reach(model, parameters.ratio, attempt, context.example, context)
+    return chosen, shortfall(parameters.ratio, "latency", gone)
 
 
-class _Clock:
-    """Times layers by themselves, each form of each once."""
+def _time(layer: Layer, way: Candidate | None, times: LayerTimes) -> float:
+    """Return the milliseconds of a layer by itself, as it is or factorised."""
+    factors = None if way is None else way.decomposition.factors(way.ranks)
+    shapes = None if factors is None else tuple((f.weight.shape, f.axes) for f in factors)
+    attributes = tuple(sorted(str(a) for a in layer.node.attributes.values()))
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._seen: dict[object, float] = {}
-
-    def time(self, layer: Layer, way: Candidate | None) -> float:
-        """Return the milliseconds of a layer, as it is or factorised."""
-        factors = None if way is None else way.decomposition.factors(way.ranks)
-        shapes = None if factors is None else tuple((f.weight.shape, f.axes) for f in factors)
-        attributes = tuple(sorted(str(a) for a in layer.node.attributes.values()))
-        key = (layer.node.op_type, attributes, layer.before, layer.weight.shape, shapes)
-        if key not in self._seen:
-            self._seen[key] = self._measure(layer, factors)
-        return self._seen[key]
-
-    def _measure(self, layer: Layer, factors: Sequence[Factor] | None) -> float:
-        model, shape = _alone(layer)
+    def make() -> tuple[ir.Model, Feeds]:
+        model, feeds = alone(layer.node, _shapes(layer))
         if factors is not None:
-            replace(Editor(model), with_changes(layer, node=model.graph[0]), factors, None)
-        feeds = {"data": np.random.default_rng(0).standard_normal(shape, np.float32)}
-        return of_one(model, feeds, self._threads)
+            node = model.graph[0]
+            replace(Editor(model), with_changes(layer, node=node), factors, None)
+        return model, feeds
+
+    form = (layer.node.op_type, attributes, layer.before, layer.weight.shape, shapes)
+    return times.of(form, make)
 
 
-def _alone(layer: Layer) -> tuple[ir.Model, tuple[int, ...]]:
-    """Return a graph of one layer with one sample as input, and the input's shape."""
-    node, channels = layer.node, layer.weight.shape[1]
-    conv = node.op_type == "Conv"
-    shape = (1, channels, *layer.before) if conv else (*layer.before, channels)
-    data = ir.Value(name="data", shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.FLOAT))
-    constants = [
-        ir.Value(name=value.name, const_value=value.const_value, shape=value.shape, type=value.type)
-        for value in node.inputs[1:]
-        if value is not None
-    ]
-    own = ir.Node(
-        "", node.op_type, [data, *constants], list(node.attributes.values()),
-        num_outputs=1, name=node.name,
-    )  # fmt: skip
-    own.outputs[0].name, own.outputs[0].type = "given", ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph(
-        [data], own.outputs, nodes=[own], initializers=constants, opset_imports={"": 21},
-        name="layer",
-    )  # fmt: skip
-    return ir.Model(graph, ir_version=10), shape
+def _shapes(layer: Layer) -> list[Shape | None]:
+    """Return the shapes of what a layer reads: the data of one run, then its constants."""
+    channels = layer.weight.shape[1]
+    conv = layer.node.op_type == "Conv"
+    data: Shape = (1, channels, *layer.before) if conv else (*layer.before, channels)
+    constants = [v.shape.numpy() if v and v.shape else None for v in layer.node.inputs[1:]]
+    return [data, *constants]

@@ -20,12 +20,8 @@ from workers.compression.methods.prune.importance import Scores
 from workers.compression.methods.prune.latency import allocate_time
 from workers.compression.methods.prune.masks import difference
 from workers.compression.methods.prune.reconstruct import reconstruct
+from workers.compression.methods.saving import WHOLE, shortfall
 from workers.compression.samples.context import Context
-
-_WHOLE = "the whole graph"
-
-_CLOSE = 0.02
-"""By how much a ratio may be missed without a word."""
 
 _SCORING = 0.5
 """Of the progress; the rest is fitting."""
@@ -76,7 +72,7 @@ def choose(
     """
     refused: list[Skipped] = []
     if not analysis.groups:
-        nothing = Skipped(node=_WHOLE, reason="no channel of it can be removed: see its layers")
+        nothing = Skipped(node=WHOLE, reason="no channel of it can be removed: see its layers")
         return analysis.none_removed(), [nothing]
     scores = score(model, analysis, parameters, context, advance)
     while True:
@@ -104,10 +100,7 @@ def _allocate(
         cost = cost_of(what, model, analysis, ground.sample)
         removed = allocate(analysis, scores, cost, ratio, parameters.scope)
         gone = 1 - cost(removed) / max(cost(analysis.none_removed()), 1)
-    if gone >= ratio - _CLOSE:
-        return removed, []
-    reason = f"{ratio:.0%} of the {what} were to be removed; {gone:.0%} is what layers can give"
-    return removed, [Skipped(node=_WHOLE, reason=reason)]
+    return removed, shortfall(ratio, what, gone)
 
 
 def _unsound(

@@ -1,0 +1,140 @@
+"""Times runs of a graph, and of layers by themselves; tells where the process was held up.
+
+On a busy machine a thread waits for its processor now and then. A run of one thread says so itself:
+its time on the processor is shorter than the time that passed. With more threads it cannot be
+known from the two, since threads that wait for each other may spin; what is known is that a thread
+was taken off its processor.
+"""
+
+import math
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from workers.compression.graph.load import save
+from workers.compression.samples.context import Feeds
+from workers.compression.targets import onnx as target
+
+_BUSY = 0.95
+"""Share of the time that passed which a thread that nothing holds up is on the processor."""
+
+_FEWEST, _ENOUGH, _BRIEFLY = 3, 30, 0.004
+"""Runs of a graph by itself, and seconds that are enough for it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a graph, in seconds."""
+
+    passed: float
+    """From its start to its end."""
+    computed: float
+    """What it would have taken alone, as far as that is known: the thread's time on the processor
+    where there is one thread, else what passed."""
+    held_up: bool
+    """Whether other work took the processor away meanwhile."""
+
+
+Shape = tuple[int, ...]
+
+Timer = Callable[[], Run]
+"""Runs a graph once."""
+
+
+def timer(session: ort.InferenceSession, feeds: Feeds, threads: int) -> Timer:
+    """Return what times a run of a session that computes with so many threads."""
+    alone = threads == 1
+    who = resource.RUSAGE_THREAD if alone else resource.RUSAGE_SELF
+
+    def once() -> Run:
+        switches = resource.getrusage(who).ru_nivcsw
+        processor, start = time.thread_time(), time.perf_counter()
+        target.run(session, None, feeds)
+        passed, computed = time.perf_counter() - start, time.thread_time() - processor
+        if alone:
+            return Run(passed, min(computed, passed), held_up=computed < _BUSY * passed)
+        return Run(passed, passed, held_up=resource.getrusage(who).ru_nivcsw > switches)
+
+    return once
+
+
+def shortest(model: ir.Model, feeds: Feeds, threads: int) -> float:
+    """Return the milliseconds of the shortest of some runs: what disturbs only adds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "graph.onnx"
+        save(model, path)
+        once = timer(target.open_session(path, threads), feeds, threads)
+    once()
+    best, spent, runs = math.inf, 0.0, 0
+    while runs < _FEWEST or (spent < _BRIEFLY and runs < _ENOUGH):
+        run = once()
+        best, spent, runs = min(best, run.computed), spent + run.passed, runs + 1
+    return best * 1000
+
+
+class LayerTimes:
+    """What layers take by themselves; each form of each is run once.
+
+    Args:
+        threads: to compute with.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._seen: dict[Hashable, float] = {}
+
+    def of(self, form: Hashable, make: Callable[[], tuple[ir.Model, Feeds]]) -> float:
+        """Return the milliseconds of a layer.
+
+        Args:
+            form: everything that its time depends on.
+            make: returns a graph of the layer, and what it reads.
+        """
+        if form not in self._seen:
+            self._seen[form] = shortest(*make(), self._threads)
+        return self._seen[form]
+
+
+def alone(node: ir.Node, shapes: Sequence[Shape | None]) -> tuple[ir.Model, Feeds]:
+    """Return a graph of one node with random float32 values, and what it reads.
+
+    Args:
+        node: of a graph, with one output; not changed.
+        shapes: of its inputs; an input without one is left out. Initializers stay such.
+    """
+    assert node.graph is not None, "it says which opset the node is of"
+    random = np.random.default_rng(0)
+    values: list[ir.Value | None] = []
+    feeds, inputs, constants = Feeds(), list[ir.Value](), list[ir.Value]()
+    for index, (value, shape) in enumerate(zip(node.inputs, shapes, strict=True)):
+        if value is None or shape is None:
+            values.append(None)
+            continue
+        array = random.standard_normal(shape, np.float32)
+        name, kind = f"input_{index}", ir.TensorType(ir.DataType.FLOAT)
+        copy = ir.Value(name=name, shape=ir.Shape(shape), type=kind)
+        if value.is_initializer():
+            copy.const_value = ir.Tensor(array, name=name)
+            constants.append(copy)
+        else:
+            feeds[name] = array
+            inputs.append(copy)
+        values.append(copy)
+    attributes = list(node.attributes.values())
+    copied = ir.Node(
+        node.domain, node.op_type, values, attributes, num_outputs=1, name=node.name or "layer"
+    )
+    copied.outputs[0].name = "output"
+    copied.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph(
+        inputs, copied.outputs, nodes=[copied], initializers=constants,
+        opset_imports=dict(node.graph.opset_imports), name="layer",
+    )  # fmt: skip
+    return ir.Model(graph, ir_version=10), feeds
