@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 
 from workers.compression.measure.explained import Explained
 from workers.compression.measure.fidelity import Closeness, Nearness, Profile
-from workers.compression.samples.channels import channel_axis
+from workers.compression.samples.channels import channels_of
 
 Floats = np.ndarray[Any, np.dtype[Any]]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -26,6 +26,10 @@ def compared(wanted: Floats, given_: Floats) -> Explained:
 
 def random(*shape: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape)
+
+
+def channel_axis(values: Floats) -> int | None:
+    return channels_of(values)[0]
 
 
 def by_hand(wanted: Floats, given_: Floats, axis: int) -> list[float]:

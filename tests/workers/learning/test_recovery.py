@@ -149,7 +149,7 @@ def test_a_graph_with_a_fixed_batch_is_trained_run_by_run(tmp_path: Path, fixed:
     model, x = nets.damaged(path), nets.inputs(40, 8)
     batches = [x[i : i + fixed] for i in range(0, 36, fixed)]
     before = sum(nets.error(model, path, each) for each in batches)
-    after = recover(model, Recover(epochs=5), nets.context(path, x), silent)
+    after = recover(model, Recover(epochs=8), nets.context(path, x), silent)
     assert sum(nets.error(after, path, each) for each in batches) < before / 2
 
 

@@ -16,9 +16,9 @@ from workers.compression.learning.feed import Outputs
 def project(known: Outputs, seed: int) -> Callable[[Outputs], Tensor]:
     """Return what projects outputs onto a new random direction at each call.
 
-    A change of length 1 in all directions is the root of the mean squared change over the variance,
-    a mean over outputs of floats. Probabilities are seen as logits: a sure answer has no slope,
-    however near it is to another.
+    A change of length 1 in all directions is the root of the mean squared change over the variance
+    of each channel, a mean over outputs of floats. Probabilities are seen as logits, which have one
+    unit for all classes: a sure answer has no slope, however near it is to another.
 
     Args:
         known: outputs for some samples, which tell the variances.
@@ -39,12 +39,17 @@ def project(known: Outputs, seed: int) -> Callable[[Outputs], Tensor]:
             for name, axis in axes.items()
         }
 
-    scales = {name: losses.variance(each) for name, each in seen(known).items()}
+    scales = {
+        name: losses.variances(each)
+        if axes[name] is None
+        else torch.tensor(losses.variance(each)).to(each)
+        for name, each in seen(known).items()
+    }
 
     def along(outputs: Outputs) -> Tensor:
         parts = [
-            (each * torch.randn(each.shape, generator=random).to(each)).sum()
-            / (each.numel() * scales[name] * len(scales)) ** 0.5
+            (each / scales[name].sqrt() * torch.randn(each.shape, generator=random).to(each)).sum()
+            / (each.numel() * len(scales)) ** 0.5
             for name, each in seen(outputs).items()
         ]
         return torch.stack(parts).sum()

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from workers.compression.samples import probabilities
+from workers.compression.samples.channels import channel_variances
 
 _LEAST = 1e-12
 """The smallest probability whose logarithm is taken."""
@@ -105,15 +106,19 @@ def soft_targets(
     return divergence.mean() * temperature**2
 
 
-def squared_error(output: Tensor, wanted: Tensor, scale: float = 1.0) -> Tensor:
+def squared_error(output: Tensor, wanted: Tensor, scale: float | Tensor = 1.0) -> Tensor:
     """Return the mean squared difference over ``scale``; what is wanted but not finite is left out.
 
     Args:
         output: of any shape.
         wanted: with as many elements.
-        scale: the variance of what is wanted makes outputs of any unit comparable.
+        scale: the variance of what is wanted makes outputs of any unit comparable; that of each
+            channel, see ``variances``, makes channels comparable too.
     """
-    return _difference(output, wanted).square().mean() / scale
+    squares = _difference(output, wanted).square()
+    if isinstance(scale, Tensor):
+        return (squares / scale.expand(output.shape).reshape(-1)).mean()
+    return squares.mean() / scale
 
 
 def absolute_error(output: Tensor, wanted: Tensor, scale: float = 1.0) -> Tensor:
@@ -127,6 +132,17 @@ def variance(values: Tensor) -> float:
     finite = finite[finite.isfinite()]
     found = float(finite.var(correction=0)) if finite.numel() else 0.0
     return found if found > 1e-12 else 1.0
+
+
+def variances(values: Tensor) -> Tensor:
+    """Return the variance of each channel of a batch, as ``[1, …]`` that spreads over it.
+
+    Those that hardly vary have that of all channels together.
+
+    Args:
+        values: ``[N, …]``; channels are where ``samples/channels.py`` has them.
+    """
+    return torch.from_numpy(channel_variances(_array(values))).to(values.device)
 
 
 def _difference(output: Tensor, wanted: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from app.domain.problems import DatasetMismatch, StepFailed
-from workers.compression.learning import losses
+from workers.compression.learning import losses, measured
 from workers.compression.measure.quality import Yardstick
 
 Outputs = Mapping[str, Tensor]
@@ -24,7 +24,7 @@ def labels(name: str, output: Tensor, targets: Tensor, yardstick: Yardstick | No
     """Return the loss of an output against the targets.
 
     Classes are learned with cross-entropy, over scores or over a single yes or no; numbers with the
-    squared error, or the absolute one where that is the metric.
+    squared error. Some metrics ask for a loss of their own; see ``measured.py``.
 
     Args:
         name: of the output.
@@ -37,6 +37,10 @@ def labels(name: str, output: Tensor, targets: Tensor, yardstick: Yardstick | No
     """
     whole = not targets.is_floating_point()
     axis = losses.class_axis(output.shape, targets.shape)
+    if yardstick is not None and output.is_floating_point():
+        loss = measured.loss_of(yardstick, output, targets)
+        if loss is not None:
+            return _measured(name, loss)
     if not output.is_floating_point() or (output.numel() != targets.numel() and axis is None):
         raise DatasetMismatch(
             f"Output '{name}' {list(output.shape)} of {output.dtype} cannot be trained against"
@@ -49,8 +53,7 @@ def labels(name: str, output: Tensor, targets: Tensor, yardstick: Yardstick | No
         return _yes_or_no(name, bool(((output >= 0) & (output <= 1)).all()))
     if output.numel() != targets.numel():
         raise DatasetMismatch(f"Output '{name}' has not one number for each of the targets.")
-    absolute = yardstick is not None and yardstick.metric == "mae"
-    return _numbers(name, losses.variance(targets.float()), absolute=absolute)
+    return _numbers(name, losses.variance(targets.float()))
 
 
 def imitation(
@@ -64,7 +67,8 @@ def imitation(
     """Return the losses of outputs against the teacher's: one for each that holds floats.
 
     Softened targets (Hinton et al. 2015) where it is known to hold class scores: it is what targets
-    that are classes speak of, or adds up to 1. Else the squared error over the variance.
+    that are classes speak of, or adds up to 1. Else the squared error over the variance of each
+    channel.
 
     Args:
         outputs: the teacher's for some samples, ``[samples, …]``.
@@ -83,7 +87,7 @@ def imitation(
             continue
         axis = _scores_axis(output, targets if name == judged else None)
         if axis is None:
-            terms.append(_alike(name, losses.variance(output)))
+            terms.append(_alike(name, losses.variances(output)))
         else:
             sums_to_one = losses.are_probabilities(output, axis)
             answered = None if targets is None else losses.class_axis(output.shape, targets.shape)
@@ -127,17 +131,23 @@ def _yes_or_no(name: str, probabilities: bool) -> Term:
     return term
 
 
-def _numbers(name: str, scale: float, *, absolute: bool) -> Term:
+def _measured(name: str, loss: measured.Loss) -> Term:
     def term(outputs: Outputs, _teacher: Outputs, targets: Tensor | None) -> Tensor:
         assert targets is not None
-        if absolute:
-            return losses.absolute_error(outputs[name], targets, scale**0.5)
+        return loss(outputs[name], targets)
+
+    return term
+
+
+def _numbers(name: str, scale: float) -> Term:
+    def term(outputs: Outputs, _teacher: Outputs, targets: Tensor | None) -> Tensor:
+        assert targets is not None
         return losses.squared_error(outputs[name], targets, scale)
 
     return term
 
 
-def _alike(name: str, scale: float) -> Term:
+def _alike(name: str, scale: Tensor) -> Term:
     def term(outputs: Outputs, teacher: Outputs, _targets: Tensor | None) -> Tensor:
         return losses.squared_error(outputs[name], teacher[name], scale)
 

@@ -35,6 +35,9 @@ _SHORT = 2
 _CLEARER = {3: np.log(1.5), 5: np.log(100.0)}
 """By how much more the other axis must gain, by rank."""
 
+_LEAST = 1e-4
+"""The least variance of a channel, of what nine of ten have, where errors are divided by it."""
+
 _CONSTANT = 1e-6
 """A channel varies if its standard deviation is more than this share of its magnitude: below it
 there is nothing but the rounding of float32."""
@@ -155,15 +158,31 @@ def by_channel(values: NDArray[Any], axis: int | None) -> NDArray[Any]:
     return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
 
 
-def channel_axis(values: NDArray[Any]) -> int | None:
-    """Return the axis of channels in arrays of several samples ``[N, …]``, None for one channel."""
-    axes = candidates((1, *values.shape[1:]))
-    if not axes:
-        return None
+def channels_of(values: NDArray[Any]) -> tuple[int | None, Moments]:
+    """Return the axis of channels in arrays of several samples ``[N, …]``, and what lies along it.
+
+    The axis is None where all is one channel. What is no finite number is not counted.
+    """
+    axes: Sequence[int | None] = candidates((1, *values.shape[1:])) or (None,)
     seen = []
     for axis in axes:
-        moments, rows = Moments(values.shape[axis]), by_channel(values, axis).astype(np.float64)
-        finite = np.isfinite(rows)
+        rows = by_channel(values, axis).astype(np.float64)
+        moments, finite = Moments(len(rows)), np.isfinite(rows)
         moments.add(rows, None if finite.all() else finite)
         seen.append(moments)
-    return axes[clearest(seen, values.ndim)]
+    chosen = clearest(seen, values.ndim)
+    return axes[chosen], seen[chosen]
+
+
+def channel_variances(values: NDArray[Any]) -> NDArray[np.float32]:
+    """Return the variance of each channel of ``[N, …]``, as ``[1, …]`` that spreads over it.
+
+    A channel that varies far less than nine of ten would outweigh all others where errors are
+    divided by it: its variance is taken for a share of theirs. Where nothing varies it is 1.
+    """
+    axis, moments = channels_of(values)
+    varying = moments.variance[moments.varies]
+    usual = float(np.quantile(varying, 0.1, method="lower")) if len(varying) else 1.0
+    found = np.where(moments.varies, np.maximum(moments.variance, _LEAST * usual), usual)
+    shape = [-1 if place == axis else 1 for place in range(values.ndim)]
+    return found.astype(np.float32).reshape(shape if axis is not None else [1] * values.ndim)

@@ -31,10 +31,21 @@ def overlaps(output: NDArray[Any], target: NDArray[Any], *, threshold: float | N
         answers, size = scores.argmax(axis=1).astype(np.int64), scores.shape[1]
     else:
         answers, size = scores.astype(np.int64), _VOID
-    valid = (classes >= 0) & ~((classes == _VOID) & (size <= _VOID))
+    valid = counted(classes, size)
     if scores.ndim > 1 and classes[valid].max(initial=0) >= size:
         raise ValueError(f"a target lies outside of its {size} classes")
     return counts(answers[valid], classes[valid])
+
+
+def counted(classes: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    """Return which targets belong to a class: not those below 0, nor 255 where it is no class.
+
+    Args:
+        classes: the targets, of any shape.
+        size: how many classes there are.
+    """
+    belongs: NDArray[np.bool_] = (classes >= 0) & ~((classes == _VOID) & (size <= _VOID))
+    return belongs
 
 
 def jaccard(sums: Sums) -> float:
