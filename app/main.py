@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 
 from app import logs
 from app.blobs import Blobs
 from app.settings import Settings
 from app.store.session import connect, sessions
-from app.web import openapi, problems
+from app.web import dashboard, openapi, problems
 from app.web.api import (
     artifacts,
     catalog,
@@ -24,6 +24,8 @@ from app.web.api import (
     reports,
     webhooks,
 )
+from app.web.dashboard import page
+from app.web.dashboard.visitor import LogInFirst
 from app.web.gateway import Gateway
 from app.web.metrics import Metrics
 from app.web.middleware import Guarded, Observed
@@ -63,11 +65,18 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(part.router, prefix="/v1")
     app.include_router(health.router)
     app.include_router(reference.router)
-    problems.install(app)
+    app.include_router(dashboard.router)
+    app.add_exception_handler(LogInFirst, _log_in)
+    problems.install(app, page.problem)
     openapi.install(app)
     app.add_middleware(Guarded, settings=settings)
     app.add_middleware(Observed, metrics=metrics)
     return app
+
+
+async def _log_in(_request: Request, first: Exception) -> Response:
+    assert isinstance(first, LogInFirst)
+    return page.see(first.location)
 
 
 def serve(settings: Settings) -> None:

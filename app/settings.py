@@ -160,6 +160,13 @@ class Logging(_Group):
     """One JSON object a line, or something for people."""
 
 
+class Dashboard(_Group):
+    """The pages for people."""
+
+    session_hours: float = Field(default=12, gt=0, le=24 * 30)
+    """After how many hours a person has to log in again."""
+
+
 class Idempotency(_Group):
     """Answers kept for retries."""
 
@@ -191,6 +198,7 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     webhook: Webhook = Webhook()
     logging: Logging = Logging()
+    dashboard: Dashboard = Dashboard()
     idempotency: Idempotency = Idempotency()
 
 

@@ -3,10 +3,41 @@
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from app.domain.datasets import Dataset, DatasetDescription
+from app.blobs import Blobs, Incoming
+from app.domain import ids
+from app.domain.datasets import Dataset, DatasetDescription, ImageOptions
 from app.domain.problems import Conflict, NotFound
+from app.services import uploads
+from app.settings import Settings
 from app.store import jobs, lookup
 from app.store.tables import DatasetRow
+
+
+def add(
+    session: Session,
+    settings: Settings,
+    blobs: Blobs,
+    incoming: Incoming,
+    *,
+    tenant: str,
+    name: str | None,
+    filename: str | None,
+    images: ImageOptions,
+) -> DatasetRow:
+    """Take in a dataset whose bytes have arrived; a worker inspects it.
+
+    Raises:
+        TooManyRequests: The tenant's storage quota does not hold it.
+    """
+    row = DatasetRow(
+        id=ids.new("dst"),
+        tenant=tenant,
+        name=name,
+        filename=uploads.clean_filename(filename),
+        images=images.model_dump(),
+        status="inspecting",
+    )
+    return uploads.keep(session, settings, blobs, incoming, row)
 
 
 def find(

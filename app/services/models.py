@@ -3,10 +3,39 @@
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
+from app.blobs import Blobs, Incoming
+from app.domain import ids
 from app.domain.models import Model, ModelDescription
 from app.domain.problems import Conflict, NotFound
+from app.services import uploads
+from app.settings import Settings
 from app.store import jobs, lookup
 from app.store.tables import ModelRow
+
+
+def add(
+    session: Session,
+    settings: Settings,
+    blobs: Blobs,
+    incoming: Incoming,
+    *,
+    tenant: str,
+    name: str | None,
+    filename: str | None,
+) -> ModelRow:
+    """Take in a model whose bytes have arrived; a worker inspects it.
+
+    Raises:
+        TooManyRequests: The tenant's storage quota does not hold it.
+    """
+    row = ModelRow(
+        id=ids.new("mdl"),
+        tenant=tenant,
+        name=name,
+        filename=uploads.clean_filename(filename),
+        status="inspecting",
+    )
+    return uploads.keep(session, settings, blobs, incoming, row)
 
 
 def find(session: Session, tenant: str, model_id: str, lock: lookup.Lock | None = None) -> ModelRow:

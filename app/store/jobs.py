@@ -64,6 +64,12 @@ def active(session: Session, tenant: str) -> int:
     return session.execute(count).scalar_one()
 
 
+def counts(session: Session, tenant: str) -> dict[str, int]:
+    """Count the tenant's jobs by their status."""
+    query = select(JobRow.status, func.count()).where(JobRow.tenant == tenant)
+    return dict(session.execute(query.group_by(JobRow.status)).all())
+
+
 def using_model(session: Session, model_id: str) -> str | None:
     """Return the id of a queued or running job that uses the model, if any."""
     return session.scalar(select(JobRow.id).where(named.reads_model(model_id), _ACTIVE).limit(1))

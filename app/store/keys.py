@@ -30,6 +30,22 @@ def valid(connection: Connection, key_hash: bytes) -> Valid | None:
     return row and Valid(*row)
 
 
+def named(session: Session, key_hash: bytes) -> str | None:
+    """Return the id of the key with this hash, unless it is revoked or expired."""
+    query = select(ApiKeyRow.id).where(
+        ApiKeyRow.hash == key_hash,
+        ApiKeyRow.revoked_at.is_(None),
+        or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > func.now()),
+    )
+    return session.scalars(query).one_or_none()
+
+
+def of_tenant(session: Session, tenant: str) -> Sequence[ApiKeyRow]:
+    """Return the keys of a tenant, newest first."""
+    query = select(ApiKeyRow).where(ApiKeyRow.tenant == tenant)
+    return session.scalars(query.order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id)).all()
+
+
 def every(session: Session) -> Sequence[ApiKeyRow]:
     """Return all keys of all tenants, newest first."""
     return session.scalars(

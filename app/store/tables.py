@@ -88,6 +88,17 @@ class ApiKeyRow(Table):
     revoked_at: Mapped[datetime | None]
 
 
+class BrowserSessionRow(Table):
+    """A person who logged in with a key. Only the hash of the cookie's token is kept."""
+
+    __tablename__ = "browser_sessions"
+
+    hash: Mapped[bytes] = mapped_column(primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class ModelRow(Leased, Table):
     """An uploaded model."""
 

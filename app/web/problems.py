@@ -1,7 +1,7 @@
 """Everything that can go wrong, in one shape: exceptions to problem+json, and to the API's docs."""
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
@@ -25,6 +25,7 @@ from app.domain.problems import (
     Unavailable,
     UnsupportedMedia,
 )
+from app.web.negotiation import preferred
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -42,8 +43,18 @@ _BY_STATUS: dict[int, type[Problem]] = {
 log = structlog.get_logger(__name__)
 
 
-def install(app: FastAPI) -> None:
-    """Make ``app`` answer every exception that it expects with a problem."""
+def install(app: FastAPI, page: Callable[[Problem], Response]) -> None:
+    """Make ``app`` answer every exception that it expects with a problem.
+
+    Args:
+        app: the gateway.
+        page: shows a problem to a person; a browser that asks for a page gets it.
+    """
+
+    async def handle(request: Request, error: Exception) -> Response:
+        fault = _translate(request, error)
+        return page(fault) if _wants_page(request) else respond(fault)
+
     for exception in (
         Problem,
         RequestValidationError,
@@ -53,7 +64,7 @@ def install(app: FastAPI) -> None:
         InterfaceError,
         PoolTimeout,
     ):
-        app.add_exception_handler(exception, _handle)
+        app.add_exception_handler(exception, handle)
 
 
 def respond(problem: Problem) -> Response:
@@ -77,15 +88,18 @@ def documented(*these: type[Problem]) -> dict[int | str, dict[str, Any]]:
     return responses
 
 
-async def _handle(request: Request, error: Exception) -> Response:
-    return respond(_translate(request, error))
+def _wants_page(request: Request) -> bool:
+    """Return whether a person is to read the answer: the API speaks JSON to everybody."""
+    accept = request.headers.get("accept", "*/*")
+    api = request.url.path.startswith("/v1/")
+    return not api and preferred(accept, (MEDIA_TYPE, "text/html")) == "text/html"
 
 
 def _translate(request: Request, error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, RequestValidationError):
-        return _invalid(error)
+        return invalid(error)
     if isinstance(error, HTTPException):
         return _plain(request, error)
     if isinstance(error, DataError):
@@ -132,7 +146,8 @@ def _methods(request: Request) -> list[str]:
     ]
 
 
-def _invalid(error: RequestValidationError) -> Problem:
+def invalid(error: RequestValidationError) -> Problem:
+    """Return what is wrong with a request, each fault at its place in the body."""
     faults = error.errors()
     if any(fault["type"] == "json_invalid" for fault in faults):
         where = faults[0]["loc"][-1]

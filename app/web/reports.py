@@ -17,19 +17,11 @@ from app.domain.reports import (
     StepReport,
 )
 from app.web import pages
+from app.web.figures import Number, scaled
 
 Tone = Literal["good", "bad", "warn", ""]
 
 _HEADLINE = ("Size", "Latency", "Quality")
-_PREFIXES = ("", "k", "M", "G", "T")
-
-
-@dataclass(frozen=True)
-class Number:
-    """A number for reading, and all its digits where those differ."""
-
-    text: str
-    exact: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,25 +61,25 @@ class Step:
 
 def render(report: JobReport) -> str:
     """Return the report as HTML without scripts or anything from elsewhere."""
-    latency = report.evaluation.latency
-    figures = list(_figures(report.baseline, report.compressed, latency))
+    rows = figures(report.baseline, report.compressed, report.evaluation.latency)
     machine = report.manifest.machine
     return pages.render(
         "report.html",
         report=report,
-        tone=_tone(report, figures),
-        figures=figures,
-        headline=[figure for figure in figures if figure.name in _headline(report.compressed)],
+        tone=_tone(report, rows),
+        figures=rows,
+        headline=headline(rows, report.compressed),
         steps=[_step(step) for step in report.step_reports],
         machine=machine,
-        memory=_scaled(machine.memory_bytes, "B").text,
+        memory=scaled(machine.memory_bytes, "B").text,
         request=_request(report),
     )
 
 
-def _headline(after: Measures) -> tuple[str, ...]:
+def headline(rows: Iterable[Figure], after: Measures) -> list[Figure]:
     """Return the figures that stand first; of those of fidelity it is the one that is bounded."""
-    return (*_HEADLINE, *([after.fidelity.bounded.capitalize()] if after.fidelity else []))
+    first = (*_HEADLINE, *([after.fidelity.bounded.capitalize()] if after.fidelity else []))
+    return [figure for figure in rows if figure.name in first]
 
 
 def _tone(report: JobReport, figures: Iterable[Figure]) -> Tone:
@@ -97,7 +89,12 @@ def _tone(report: JobReport, figures: Iterable[Figure]) -> Tone:
     return "warn" if worse else "good"
 
 
-def _figures(before: Measures, after: Measures, latency: Latency | None = None) -> Iterator[Figure]:
+def figures(before: Measures, after: Measures, latency: Latency | None = None) -> list[Figure]:
+    """Return the rows of the comparison of two graphs."""
+    return list(_figures(before, after, latency))
+
+
+def _figures(before: Measures, after: Measures, latency: Latency | None) -> Iterator[Figure]:
     yield _amount("Size", "of the file", before.size_bytes, after.size_bytes, "B", "smaller/larger")
     if before.latency_ms and after.latency_ms:
         yield Figure(
@@ -180,7 +177,7 @@ def _decibels(sqnr: float | None) -> str:
 
 def _amount(name: str, note: str, before: int, after: int, unit: str, words: str) -> Figure:
     change, tone, share = _change(before, after, words)
-    return Figure(name, note, _scaled(before, unit), _scaled(after, unit), change, tone, share)
+    return Figure(name, note, scaled(before, unit), scaled(after, unit), change, tone, share)
 
 
 def _change(before: float, after: float, words: str) -> tuple[str, Tone, float | None]:
@@ -211,21 +208,10 @@ def _speed(before: float, after: float, latency: Latency | None) -> tuple[str, T
     return f"{words} ({low:.2f} to {high:.2f})", tone, share
 
 
-def _scaled(value: int, unit: str) -> Number:
-    """Return 21,234,383 B as 21.2 MB, with its digits beside it."""
-    scaled, power = float(value), 0
-    while scaled >= 999.5 and power < len(_PREFIXES) - 1:
-        scaled, power = scaled / 1000, power + 1
-    if power == 0:
-        return Number(f"{value} {unit}".rstrip())
-    places = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
-    return Number(f"{scaled:.{places}f} {_PREFIXES[power]}{unit}", f"{value:,}")
-
-
 def _step(report: StepReport) -> Step:
     changes = [
         f"{figure.name.lower()} {figure.change}"
-        for figure in _figures(report.before, report.after)
+        for figure in figures(report.before, report.after)
         if figure.change and figure.change != "unchanged"
     ]
     return Step(report, changes, list(_groups(report.layers)))
@@ -241,8 +227,8 @@ def _groups(layers: Iterable[LayerChange]) -> Iterator[Group]:
         yield Group(
             name,
             len(nodes),
-            _scaled(before, "B"),
-            _scaled(after, "B"),
+            scaled(before, "B"),
+            scaled(after, "B"),
             _change(before, after, "smaller/larger")[0] or "–",
             min(compared, key=attrgetter("sqnr_db"), default=None),
         )

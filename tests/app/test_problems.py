@@ -31,7 +31,15 @@ def checked(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
 
 
 def test_what_does_not_exist(service: Service) -> None:
-    for path in ("/", "/v1", "/v1/", "/v1/jobs/", "/v1/jobs/job_x", "/v1/jobs/%00", "/v2/jobs"):
+    for path in (
+        "/nowhere",
+        "/v1",
+        "/v1/",
+        "/v1/jobs/",
+        "/v1/jobs/job_x",
+        "/v1/jobs/%00",
+        "/v2/jobs",
+    ):
         checked(service.http.get(path), 404, "not-found")
 
 

@@ -7,7 +7,6 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.domain import ids
 from app.domain.datasets import Dataset, ImageOptions
 from app.domain.problems import (
     Conflict,
@@ -19,7 +18,7 @@ from app.domain.problems import (
     TooManyRequests,
     UnsupportedMedia,
 )
-from app.services import datasets, uploads
+from app.services import datasets
 from app.store.tables import DatasetRow
 from app.web.idempotency import IdempotencyKey, once
 from app.web.pagination import Page, Walked, page
@@ -61,15 +60,16 @@ async def upload_dataset(
     async with receive(request, gateway, "dataset") as received:
 
         def keep(session: Session) -> Dataset:
-            row = DatasetRow(
-                id=ids.new("dst"),
+            row = datasets.add(
+                session,
+                gateway.settings,
+                gateway.blobs,
+                received.incoming,
                 tenant=call.tenant,
                 name=name,
-                filename=uploads.clean_filename(filename) or received.filename,
-                images=images.model_dump(),
-                status="inspecting",
+                filename=filename or received.filename,
+                images=images,
             )
-            uploads.keep(session, gateway.settings, gateway.blobs, received.incoming, row)
             return datasets.view(row)
 
         answer = once(request, call, key, fingerprint(request, received))

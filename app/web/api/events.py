@@ -43,6 +43,15 @@ async def watch_job(
     job_id: str, call: Caller, last_event_id: LastEventId = None
 ) -> EventSourceResponse:
     """Follow a job from its first event, or from `Last-Event-ID`, until it has ended."""
+    return await stream(call, job_id, last_event_id)
+
+
+async def stream(call: Call, job_id: str, last_event_id: str | None) -> EventSourceResponse:
+    """Return a job's events as they come, after the one that the client names.
+
+    Raises:
+        NotFound: The job is not the tenant's.
+    """
     seen = await run_in_threadpool(_seen, call, job_id, last_event_id or "")
     return EventSourceResponse(_stream(call, job_id, seen), ping=_PING_S, sep="\n")
 

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from app.domain import ids
 from app.domain.models import Model
 from app.domain.problems import (
     Conflict,
@@ -17,7 +16,7 @@ from app.domain.problems import (
     TooManyRequests,
     UnsupportedMedia,
 )
-from app.services import models, uploads
+from app.services import models
 from app.store import blob_rows
 from app.store.tables import ModelRow
 from app.web import content
@@ -53,14 +52,15 @@ async def upload_model(
     async with receive(request, gateway, "model") as received:
 
         def keep(session: Session) -> Model:
-            row = ModelRow(
-                id=ids.new("mdl"),
+            row = models.add(
+                session,
+                gateway.settings,
+                gateway.blobs,
+                received.incoming,
                 tenant=call.tenant,
                 name=name,
-                filename=uploads.clean_filename(filename) or received.filename,
-                status="inspecting",
+                filename=filename or received.filename,
             )
-            uploads.keep(session, gateway.settings, gateway.blobs, received.incoming, row)
             return models.view(row)
 
         answer = once(request, call, key, fingerprint(request, received))

@@ -1,0 +1,9 @@
+"""The pages for people: what the API offers, without a manual."""
+
+from fastapi import APIRouter
+
+from app.web.dashboard import compose, datasets, jobs, login, models, settings, start, static
+
+router = APIRouter(include_in_schema=False)
+for part in (static, login, start, models, datasets, compose, jobs, settings):
+    router.include_router(part.router)

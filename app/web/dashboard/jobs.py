@@ -1,0 +1,133 @@
+"""``/jobs``: what runs, how it goes, what came of it."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from app import nudge
+from app.domain.jobs import FINISHED, Job
+from app.services import jobs
+from app.web import reports
+from app.web.api import artifacts, events
+from app.web.api import reports as api_reports
+from app.web.dashboard import page, pictures
+from app.web.dashboard.lists import Cursor, jobs_of
+from app.web.dashboard.visitor import Form, Looking
+
+router = APIRouter()
+
+_COMPARED = 8
+
+
+@router.get("/jobs")
+def list_jobs(visitor: Looking, cursor: Cursor = None) -> Response:
+    """List the jobs."""
+    return page.show("jobs.html", visitor, found=jobs_of(visitor, cursor))
+
+
+@router.get("/jobs/compare")
+def compare(
+    visitor: Looking,
+    job: Annotated[list[str], Query(max_length=_COMPARED)] = [],  # noqa: B006
+) -> Response:
+    """Show the results of some jobs side by side."""
+    with visitor.call.reading() as connection:
+        found = [jobs.show(connection, visitor.tenant, job_id) for job_id in job]
+    return page.show("compare.html", visitor, jobs=found, picture=pictures.of_jobs(found))
+
+
+@router.get("/jobs/{job_id}")
+def show_job(job_id: str, visitor: Looking) -> Response:
+    """Show a job: live while it runs, then its result."""
+    with visitor.call.transaction() as session:
+        job = jobs.show(session, visitor.tenant, job_id)
+        report = jobs.report(session, visitor.tenant, job_id) if job.compressed else None
+    figures = list[reports.Figure]()
+    if report is not None:
+        figures = reports.figures(report.baseline, report.compressed, report.evaluation.latency)
+    return page.show(
+        "job.html",
+        visitor,
+        job=job,
+        finished=job.status in FINISHED,
+        headline=reports.headline(figures, job.compressed) if job.compressed else [],
+        figures=figures,
+        changes=_changes(job),
+        measured=bool(figures),
+    )
+
+
+@router.get("/jobs/{job_id}/state")
+def show_state(job_id: str, visitor: Looking) -> Response:
+    """Return the part of a job's page that changes while it runs."""
+    with visitor.call.reading() as connection:
+        job = jobs.show(connection, visitor.tenant, job_id)
+    return page.show("job_state.html", visitor, job=job, finished=job.status in FINISHED)
+
+
+@router.get("/jobs/{job_id}/events")
+async def follow(
+    job_id: str,
+    visitor: Looking,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+) -> Response:
+    """Follow a job's events from a page."""
+    return await events.stream(visitor.call, job_id, last_event_id)
+
+
+@router.get("/jobs/{job_id}/report")
+def show_report(request: Request, job_id: str, visitor: Looking) -> Response:
+    """Show the report, self-contained: it can be saved and sent."""
+    return api_reports.get_report(request, job_id, visitor.call)
+
+
+@router.get("/jobs/{job_id}/report.json")
+def download_report(job_id: str, visitor: Looking) -> Response:
+    """Download the report for programs."""
+    with visitor.call.transaction() as session:
+        report = jobs.report(session, visitor.tenant, job_id)
+    headers = {"Content-Disposition": f'attachment; filename="{report.job}.json"'}
+    return Response(report.model_dump_json(indent=1), 200, headers, "application/json")
+
+
+@router.get("/artifacts/{artifact_id}")
+async def download_artifact(request: Request, artifact_id: str, visitor: Looking) -> Response:
+    """Download what a job made."""
+    return await artifacts.download_artifact(request, artifact_id, visitor.call)
+
+
+@router.post("/jobs/{job_id}/{action}")
+def act(
+    job_id: str,
+    action: Literal["cancel", "retry", "delete"],
+    visitor: Looking,
+    form: Form,  # noqa: ARG001 (it is checked)
+) -> Response:
+    """Cancel, retry or delete a job."""
+    with visitor.call.transaction() as session:
+        _ACTIONS[action](session, visitor.tenant, job_id)
+    if action == "retry":
+        nudge.send(visitor.gateway.settings, "job", job_id)
+    return page.see("/jobs" if action == "delete" else f"/jobs/{job_id}")
+
+
+_ACTIONS: dict[str, Callable[..., Any]] = {
+    "cancel": jobs.cancel,
+    "retry": jobs.retry,
+    "delete": jobs.delete,
+}
+
+
+def _changes(job: Job) -> list[dict[str, Any]]:
+    """Return the layers that steps changed, in graph order, with bars of their bytes."""
+    layers = [layer for report in job.step_reports or [] for layer in report.layers]
+    most = max((max(layer.bytes_before, layer.bytes_after) for layer in layers), default=0) or 1
+    return [
+        {
+            "layer": layer,
+            "before": round(100 * layer.bytes_before / most, 1),
+            "after": round(100 * layer.bytes_after / most, 1),
+        }
+        for layer in layers
+    ]

@@ -1,0 +1,69 @@
+"""``/login`` and ``/logout``."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app.domain.problems import Unauthenticated
+from app.services import browser_sessions
+from app.web.dashboard import page
+from app.web.dashboard.visitor import COOKIE, Form, Looking
+from app.web.gateway import gateway_of
+from app.web.security import keyless
+
+router = APIRouter()
+
+Back = Annotated[str, Query(max_length=500)]
+
+
+@router.get("/login")
+def login_page(request: Request, back: Back = "/") -> Response:
+    """Ask for a key."""
+    if keyless(gateway_of(request).settings):
+        return page.see("/")
+    return page.show("login.html", None, back=_own(back), fault=None)
+
+
+@router.post("/login")
+async def log_in(request: Request, back: Back = "/") -> Response:
+    """Take a key, and give a cookie that stands for it."""
+    gateway = gateway_of(request)
+    form = await request.form()
+    hours = gateway.settings.dashboard.session_hours
+
+    def begin() -> str:
+        with gateway.sessions.begin() as session:
+            return browser_sessions.log_in(session, str(form.get("key", "")).strip(), hours)
+
+    try:
+        token = await run_in_threadpool(begin)
+    except Unauthenticated as fault:
+        return page.show("login.html", None, status=401, back=_own(back), fault=fault.detail)
+    answer = page.see(_own(back))
+    answer.set_cookie(
+        COOKIE,
+        token,
+        max_age=int(3600 * hours),
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
+    return answer
+
+
+@router.post("/logout")
+def log_out(visitor: Looking, form: Form) -> Response:  # noqa: ARG001 (it is checked)
+    """End the session."""
+    answer = page.see("/login")
+    if visitor.token is not None:
+        with visitor.call.transaction() as session:
+            browser_sessions.log_out(session, visitor.token)
+        answer.delete_cookie(COOKIE)
+    return answer
+
+
+def _own(back: str) -> str:
+    """Return a path of ours to go back to; never another site's."""
+    plain = back.startswith("/") and not back.startswith(("//", "/\\")) and "\\" not in back
+    return back if plain and back.isprintable() else "/"

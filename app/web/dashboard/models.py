@@ -1,0 +1,141 @@
+"""``/models``: uploaded models, and what each is made of."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app import nudge
+from app.domain.models import Layer, ModelDescription
+from app.domain.problems import Problem
+from app.domain.steps import METHODS, Outlook
+from app.services import models
+from app.web.api import models as api
+from app.web.dashboard import page, pictures
+from app.web.dashboard.lists import Cursor, jobs_of, models_of
+from app.web.dashboard.visitor import FORM_TOKEN, Form, Looking
+from app.web.uploads import receive
+
+router = APIRouter()
+
+Column = Literal["order", "name", "operator", "parameters", "macs"]
+
+_SHOWN_LAYERS = 500
+_JOBS = 50
+
+
+@router.get("/models")
+def list_models(visitor: Looking, cursor: Cursor = None) -> Response:
+    """List the models."""
+    return page.show("models.html", visitor, found=models_of(visitor, cursor))
+
+
+@router.post("/models")
+async def upload_model(
+    request: Request, visitor: Looking, form_token: Annotated[str, Query()] = ""
+) -> Response:
+    """Take in the file that a form sends; the token is in the address, as the body is a file."""
+    visitor.require_own_form({FORM_TOKEN: form_token})
+    gateway = visitor.gateway
+    try:
+        async with receive(request, gateway, "model") as received:
+
+            def keep() -> str:
+                with visitor.call.transaction() as session:
+                    row = models.add(
+                        session,
+                        gateway.settings,
+                        gateway.blobs,
+                        received.incoming,
+                        tenant=visitor.tenant,
+                        name=None,
+                        filename=received.filename,
+                    )
+                    return row.id
+
+            model = await run_in_threadpool(keep)
+    except Problem as fault:
+        return page.problem(fault, visitor)
+    await run_in_threadpool(nudge.send, gateway.settings, "model", model)
+    return page.see(f"/models/{model}")
+
+
+@router.get("/models/{model_id}")
+def show_model(
+    model_id: str,
+    visitor: Looking,
+    sort: Column = "order",
+    operator: Annotated[str, Query(max_length=200)] = "",
+) -> Response:
+    """Show a model: its figures, its layers, which methods apply, its jobs."""
+    with visitor.call.transaction() as session:
+        row = models.find(session, visitor.tenant, model_id)
+        model, known = models.view(row), models.described(row)
+    jobs = jobs_of(visitor, limit=_JOBS, model=model_id)
+    layers = _sorted(known, sort, operator) if known else []
+    return page.show(
+        "model.html",
+        visitor,
+        model=model,
+        known=known,
+        layers=layers[:_SHOWN_LAYERS],
+        hidden=max(len(layers) - _SHOWN_LAYERS, 0),
+        most_parameters=max((layer.parameters for layer in layers), default=0),
+        most_macs=max((layer.macs for layer in layers), default=0),
+        sort=sort,
+        operator=operator,
+        methods=_applicable(known, model.size_bytes) if known else [],
+        jobs=jobs.items,
+        picture=pictures.of_jobs(jobs.items),
+    )
+
+
+@router.get("/models/{model_id}/content")
+async def download_model(request: Request, model_id: str, visitor: Looking) -> Response:
+    """Download the self-contained graph."""
+    return await api.download_model(request, model_id, visitor.call, "onnx")
+
+
+@router.post("/models/{model_id}/delete")
+def delete_model(model_id: str, visitor: Looking, form: Form) -> Response:  # noqa: ARG001
+    """Forget a model that no job uses."""
+    with visitor.call.transaction() as session:
+        models.delete(session, visitor.tenant, model_id)
+    return page.see("/models")
+
+
+def _sorted(known: ModelDescription, column: Column, operator: str) -> list[Layer]:
+    layers = [layer for layer in known.layers if not operator or layer.operator == operator]
+    if column == "order":
+        return layers
+    largest_first = column in {"parameters", "macs"}
+    return sorted(layers, key=lambda layer: getattr(layer, column), reverse=largest_first)
+
+
+def _applicable(known: ModelDescription, size_bytes: int) -> list[dict[str, object]]:
+    """Say of each method to what share of the parameters it applies, and what it leaves alone."""
+    outlook = Outlook(
+        layers=known.layers, size_bytes=size_bytes, macs=known.macs, samples=0, inputs=known.inputs
+    )
+    parameters = {layer.name: layer.parameters for layer in known.layers}
+    whole = max(sum(parameters.values()), 1)
+    found = []
+    for step in METHODS:
+        default = step(method=step.model_fields["method"].default)
+        skipped = default.forecast(outlook).skipped
+        left = sum(parameters.get(skip.node, 0) for skip in skipped)
+        obstacle = ""
+        if default.needs.trainable and known.trainable is False:
+            first = known.untrainable[0]
+            obstacle = f"it trains, and '{first.node}' is in the way: {first.reason}"
+        found.append(
+            {
+                "method": default.method,
+                "title": step.title,
+                "share": 0.0 if obstacle else 1 - left / whole,
+                "obstacle": obstacle,
+                "reasons": sorted({skip.reason for skip in skipped})[:3],
+                "data": default.needs.data,
+            }
+        )
+    return found

@@ -1,0 +1,121 @@
+"""HTML of the dashboard: one layout, one policy, files of our own alone."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi import Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from app.domain.problems import Problem
+from app.web.dashboard.visitor import Visitor
+from app.web.figures import scaled
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Only files of this service apply, run and are asked for; no page may frame ours."""
+
+FILES = {
+    "dashboard.css": "text/css",
+    "live.js": "text/javascript",
+    "upload.js": "text/javascript",
+    "htmx.js": "text/javascript",
+}
+"""What pages load, and what it is."""
+
+_STORED = {"htmx.js": "vendor/htmx.min.js"}
+
+
+def show(
+    template: str, visitor: Visitor | None, *, status: int = 200, **values: Any
+) -> HTMLResponse:
+    """Return a page; every value is text, whatever markup it holds.
+
+    Args:
+        template: below ``templates/dashboard``.
+        visitor: who looks; None for those who are not logged in.
+        status: of the answer.
+        values: what the template shows.
+    """
+    body = _environment().get_template(f"dashboard/{template}").render(visitor=visitor, **values)
+    headers = {"Content-Security-Policy": POLICY, "Cache-Control": "private, no-store"}
+    return HTMLResponse(body, status, headers)
+
+
+def problem(fault: Problem, visitor: Visitor | None = None) -> Response:
+    """Return a page that says what went wrong and what to do."""
+    answer = show("problem.html", visitor, status=fault.status, problem=fault.details())
+    answer.headers.update(dict(fault.headers or {}))
+    return answer
+
+
+def see(path: str) -> RedirectResponse:
+    """Send the browser to another page, after a form was taken."""
+    return RedirectResponse(path, 303)
+
+
+@lru_cache
+def stored(name: str) -> bytes:
+    """Return the bytes of one of ``FILES``."""
+    here = files("app.web")
+    own = here.joinpath("static", _STORED.get(name, name)).read_bytes()
+    if name == "dashboard.css":
+        return here.joinpath("templates", "page.css").read_bytes() + own
+    return own
+
+
+@lru_cache
+def address(name: str) -> str:
+    """Return where one of ``FILES`` is found; it changes with the bytes, so they may be kept."""
+    return f"/static/{hashlib.sha256(stored(name)).hexdigest()[:12]}/{name}"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("app.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"address": address}
+    environment.filters |= {
+        "amount": _amount,
+        "bytes": lambda value: _amount(value, "B"),
+        "when": _when,
+        "duration": _duration,
+        "json": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
+        "shape": lambda shape: " × ".join(str(size) for size in shape) or "one number",
+    }
+    return environment
+
+
+def _amount(value: int | None, unit: str = "") -> str:
+    return "–" if value is None else scaled(value, unit).text
+
+
+def _when(at: datetime | None) -> str:
+    return "–" if at is None else at.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _duration(seconds: float | None) -> str:
+    """Return seconds in the unit that a person would say."""
+    if seconds is None:
+        return "–"
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def faults(fault: Problem) -> Mapping[str, str]:
+    """Return what is wrong with each field of a form, by its JSON pointer."""
+    return {error.pointer: error.detail for error in fault.details().errors or []}

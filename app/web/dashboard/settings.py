@@ -1,0 +1,178 @@
+"""``/webhooks``, ``/keys``, ``/usage``: who is told, who may call, how much was used."""
+
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+from fastapi import APIRouter, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from app import nudge
+from app.domain.problems import NotFound, Problem
+from app.domain.webhooks import EVENTS, WebhookChange, WebhookRequest
+from app.services import keys, webhooks
+from app.store import keys as key_rows
+from app.store import stats
+from app.store import webhooks as webhook_rows
+from app.store.listing import page as rows_of
+from app.store.tables import DeliveryRow, WebhookRow
+from app.web import problems
+from app.web.dashboard import page
+from app.web.dashboard.visitor import Form, Looking, Visitor
+
+router = APIRouter()
+
+_DELIVERIES = 10
+_WEBHOOKS = 100
+
+WebhookAction = Literal["test", "rotate", "delete", "enable"]
+
+
+@router.get("/webhooks")
+def list_webhooks(visitor: Looking) -> Response:
+    """Show the webhooks with their latest deliveries."""
+    return _webhooks(visitor)
+
+
+@router.post("/webhooks")
+def create_webhook(visitor: Looking, form: Form) -> Response:
+    """Name an address; its secret is shown this once."""
+    try:
+        request = _webhook_request(form.get("url"), form.getlist("events"))
+        with visitor.call.transaction() as session:
+            made = webhooks.create(
+                session,
+                visitor.tenant,
+                request,
+                visitor.gateway.settings.webhook.allowed_networks,
+            )
+    except Problem as fault:
+        return _webhooks(visitor, fault=fault, url=str(form.get("url", "")))
+    return _webhooks(visitor, secret=made.secret)
+
+
+@router.post("/webhooks/{webhook_id}/{action}")
+def change_webhook(
+    webhook_id: str,
+    action: WebhookAction,
+    visitor: Looking,
+    form: Form,  # noqa: ARG001 (it is checked)
+) -> Response:
+    """Test, renew the secret of, enable or delete a webhook."""
+    with visitor.call.transaction() as session:
+        done = _ACTIONS[action](session, visitor, webhook_id)
+    if action == "test":
+        nudge.send(visitor.gateway.settings, "delivery", done.id)
+    return _webhooks(visitor, secret=done.secret if action == "rotate" else None)
+
+
+@router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver")
+def redeliver(webhook_id: str, delivery_id: str, visitor: Looking, form: Form) -> Response:  # noqa: ARG001
+    """Send a delivery again."""
+    with visitor.call.transaction() as session:
+        webhooks.redeliver(session, visitor.tenant, webhook_id, delivery_id)
+    nudge.send(visitor.gateway.settings, "delivery", delivery_id)
+    return page.see("/webhooks")
+
+
+@router.get("/keys")
+def list_keys(visitor: Looking) -> Response:
+    """Show the tenant's keys; of each only that it exists."""
+    return _keys(visitor)
+
+
+@router.post("/keys")
+def create_key(visitor: Looking, form: Form) -> Response:
+    """Make a key for the tenant, shown this once; it may do no more than the visitor's own."""
+    name = str(form.get("name", "")).strip()[:200] or "unnamed"
+    wanted = [scope for scope in keys.SCOPES if scope in form.getlist("scopes")]
+    scopes = tuple(scope for scope in wanted or keys.SCOPES if scope in visitor.scopes)
+    with visitor.call.transaction() as session:
+        _, key = keys.create(session, visitor.tenant, name, scopes)
+    return _keys(visitor, made=key)
+
+
+@router.post("/keys/{key_id}/revoke")
+def revoke_key(key_id: str, visitor: Looking, form: Form) -> Response:  # noqa: ARG001
+    """Make a key of the tenant worthless."""
+    with visitor.call.transaction() as session:
+        if key_id not in {row.id for row in key_rows.of_tenant(session, visitor.tenant)}:
+            raise NotFound(f"There is no key {key_id!r}.")
+        key_rows.revoke(session, key_id)
+    return page.see("/keys")
+
+
+@router.get("/usage")
+def usage(visitor: Looking) -> Response:
+    """Show what the tenant has stored and computed."""
+    with visitor.call.transaction() as session:
+        stored = stats.stored_bytes(session, visitor.tenant)
+        computed = stats.computed(session, visitor.tenant)
+    return page.show(
+        "usage.html",
+        visitor,
+        stored=stored,
+        quota=visitor.gateway.settings.quota,
+        computed=computed,
+    )
+
+
+def _webhooks(
+    visitor: Visitor, *, secret: str | None = None, fault: Problem | None = None, url: str = ""
+) -> Response:
+    with visitor.call.transaction() as session:
+        rows, _ = rows_of(
+            session, webhook_rows.standing(visitor.tenant), WebhookRow, None, _WEBHOOKS
+        )
+        found = [
+            (
+                webhooks.view(row),
+                [
+                    webhooks.delivery_view(delivery)
+                    for delivery in rows_of(
+                        session, webhook_rows.sent_to(row), DeliveryRow, None, _DELIVERIES
+                    )[0]
+                ],
+            )
+            for row in rows
+        ]
+    return page.show(
+        "webhooks.html",
+        visitor,
+        status=422 if fault else 200,
+        found=found,
+        secret=secret,
+        events=list(EVENTS),
+        fault=fault,
+        url=url,
+    )
+
+
+def _webhook_request(url: object, events: list[Any]) -> WebhookRequest:
+    body = {"url": str(url or ""), "events": [str(event) for event in events] or list(EVENTS)}
+    try:
+        return WebhookRequest.model_validate(body, strict=False)
+    except ValidationError as error:
+        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
+        raise problems.invalid(RequestValidationError(found, body=body)) from None
+
+
+def _keys(visitor: Visitor, made: str | None = None) -> Response:
+    with visitor.call.transaction() as session:
+        rows = list(key_rows.of_tenant(session, visitor.tenant))
+    return page.show("keys.html", visitor, keys=rows, made=made)
+
+
+def _enable(session: Any, visitor: Visitor, webhook_id: str) -> Any:
+    networks = visitor.gateway.settings.webhook.allowed_networks
+    request = WebhookChange(enabled=True)
+    return webhooks.change(session, visitor.tenant, webhook_id, request, networks)
+
+
+_ACTIONS: dict[str, Callable[[Any, Visitor, str], Any]] = {
+    "test": lambda session, visitor, name: webhooks.send_test(session, visitor.tenant, name),
+    "rotate": lambda session, visitor, name: webhooks.rotate(session, visitor.tenant, name),
+    "delete": lambda session, visitor, name: webhooks.delete(session, visitor.tenant, name),
+    "enable": _enable,
+}
+assert set(_ACTIONS) == set(get_args(WebhookAction))

@@ -1,0 +1,41 @@
+"""``/``: what runs, what is new, and where to begin."""
+
+from fastapi import APIRouter, Response
+
+from app.services import targets
+from app.store import jobs, stats, workers
+from app.web.dashboard import page
+from app.web.dashboard.lists import datasets_of, jobs_of, models_of
+from app.web.dashboard.visitor import Looking
+
+router = APIRouter()
+
+_NEWEST = 6
+
+
+@router.get("/")
+def start(visitor: Looking) -> Response:
+    """Show what the tenant has, and what the deployment can do."""
+    with visitor.call.transaction() as session:
+        counts = jobs.counts(session, visitor.tenant)
+        stored = stats.stored_bytes(session, visitor.tenant)
+        alive = list(workers.alive(session))
+        offered = targets.announced(session)
+    return page.show(
+        "start.html",
+        visitor,
+        models=models_of(visitor, limit=_NEWEST).items,
+        datasets=datasets_of(visitor, limit=_NEWEST).items,
+        jobs=jobs_of(visitor, limit=_NEWEST).items,
+        counts=counts,
+        stored=stored,
+        quota=visitor.gateway.settings.quota.stored_bytes,
+        workers=[worker for worker in alive if worker.queue == "jobs"],
+        targets=offered,
+    )
+
+
+@router.get("/fragments/jobs")
+def newest_jobs(visitor: Looking) -> Response:
+    """Return the rows of the newest jobs, for a page that keeps itself up to date."""
+    return page.show("job_rows.html", visitor, jobs=jobs_of(visitor, limit=_NEWEST).items)

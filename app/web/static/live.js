@@ -1,0 +1,60 @@
+// Follows a running job: its log and curves as they come, its state through htmx.
+const state = document.querySelector("[data-follow]");
+
+if (state) {
+  const log = document.getElementById("log");
+  const curves = document.getElementById("curves");
+  const series = new Map();
+  const events = new EventSource(`${state.dataset.follow}/events`);
+
+  const refresh = () => document.body.dispatchEvent(new CustomEvent("follow"));
+  const say = (line) => {
+    log.textContent += `${line}\n`;
+    log.scrollTop = log.scrollHeight;
+  };
+
+  events.addEventListener("progress", refresh);
+  events.addEventListener("log", (event) => say(JSON.parse(event.data).message));
+  events.addEventListener("state", (event) => {
+    const { status } = JSON.parse(event.data);
+    if (["succeeded", "failed", "cancelled"].includes(status)) {
+      events.close();
+      location.reload();
+    } else {
+      refresh();
+    }
+  });
+  events.addEventListener("metric", (event) => {
+    const { name, value, epoch } = JSON.parse(event.data);
+    if (epoch === undefined || epoch === null) return;
+    series.set(name, [...(series.get(name) ?? []), [epoch, value]]);
+    draw(curves, series);
+  });
+}
+
+// Each figure has a scale of its own: a curve shows how it goes, the legend where it is.
+function draw(curves, series) {
+  const plot = curves.querySelector("svg");
+  const shown = [...series].slice(0, 3);
+  plot.replaceChildren();
+  shown.forEach(([, points], index) => {
+    const epochs = points.map(([epoch]) => epoch);
+    const values = points.map(([, value]) => value);
+    const low = Math.min(...values);
+    const span = Math.max(...values) - low || 1;
+    const last = Math.max(...epochs, 1);
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+    const places = points.map(([epoch, value]) => {
+      const x = 20 + (epoch / last) * 600;
+      const y = 180 - ((value - low) / span) * 160;
+      return `${x.toFixed(1)},${y.toFixed(1)}`;
+    });
+    line.setAttribute("points", places.join(" "));
+    line.setAttribute("class", `line${index}`);
+    plot.append(line);
+  });
+  document.getElementById("legend").textContent = shown
+    .map(([name, points]) => `${name} ${points.at(-1)[1].toPrecision(4)}`)
+    .join(" · ");
+  curves.hidden = false;
+}

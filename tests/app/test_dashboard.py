@@ -1,0 +1,253 @@
+"""The pages for people: for those who logged in, of their tenant alone, every fault in words."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
+from typing import Any
+
+import httpx
+import pytest
+
+from app.domain.methods import methods
+from app.services import keys
+from app.web.dashboard.forms import fields
+from tests.app.service import Service
+
+PAGES = ("/", "/models", "/datasets", "/jobs", "/jobs/new", "/webhooks", "/keys", "/usage")
+HTML = {"Accept": "text/html"}
+
+
+@contextmanager
+def browser(service: Service, tenant: str = "acme", **options: Any) -> Iterator[httpx.Client]:
+    """Hand out a browser that is logged in for a tenant."""
+    with service.store.begin() as session:
+        _, key = keys.create(session, tenant, "browser", **options)
+    with httpx.Client(base_url=service.url, headers=HTML, timeout=30) as client:
+        answer = client.post("/login", data={"key": key})
+        assert answer.status_code == 303, answer.text
+        yield client
+
+
+@pytest.fixture
+def person(service: Service) -> Iterator[httpx.Client]:
+    with browser(service) as client:
+        yield client
+
+
+def form_token(client: httpx.Client) -> str:
+    match = re.search(r'name="form_token" value="([0-9a-f]+)"', client.get("/jobs/new").text)
+    assert match is not None
+    return match[1]
+
+
+def send(client: httpx.Client, path: str, **fields: str) -> httpx.Response:
+    """Send a form of ours."""
+    return client.post(path, data={"form_token": form_token(client), **fields})
+
+
+def read(answer: httpx.Response) -> str:
+    """Return a page's words."""
+    assert answer.headers["content-type"].startswith("text/html")
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", answer.text)).split())
+
+
+def test_whoever_is_not_logged_in_is_asked_to(service: Service) -> None:
+    with httpx.Client(base_url=service.url, headers=HTML) as stranger:
+        for path in PAGES:
+            answer = stranger.get(path)
+            assert answer.status_code == 303
+            assert answer.headers["location"].startswith("/login?back=")
+        assert "Log in" in read(stranger.get("/login"))
+        wrong = stranger.post("/login", data={"key": "plk_wrong"})
+        assert wrong.status_code == 401
+        assert "unknown, expired or revoked" in read(wrong)
+        assert "set-cookie" not in wrong.headers
+
+
+def test_after_login_one_is_where_one_wanted_to_be_and_never_elsewhere(service: Service) -> None:
+    with service.store.begin() as session:
+        _, key = keys.create(session, "acme", "browser")
+    with httpx.Client(base_url=service.url) as client:
+        for back, to in (("/usage", "/usage"), ("//evil.test", "/"), ("https://evil.test", "/")):
+            answer = client.post("/login", params={"back": back}, data={"key": key})
+            assert answer.headers["location"] == to
+            cookie = answer.headers["set-cookie"]
+            assert "HttpOnly" in cookie
+            assert "SameSite=lax" in cookie
+            assert key not in cookie
+
+
+def test_every_page_is_shown_under_the_strict_policy_without_inline_scripts_or_styles(
+    person: httpx.Client, service: Service
+) -> None:
+    model, dataset = service.model(), service.dataset()
+    job = service.job(model, dataset=dataset)["id"]
+    service.start(job)
+    service.finish(job)
+    more = (f"/models/{model}", f"/datasets/{dataset}", f"/jobs/{job}", f"/jobs/compare?job={job}")
+    for path in (*PAGES, *more, f"/jobs/new?like={job}", "/nowhere"):
+        answer = person.get(path)
+        assert answer.status_code == (404 if path == "/nowhere" else 200), path
+        assert "script-src 'self'" in answer.headers["content-security-policy"], path
+        assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", answer.text), path
+        for address in re.findall(r'(?:src|href)="(/static/[^"]+)"', answer.text):
+            assert person.get(address).is_success, address
+
+
+def test_names_are_text_whatever_markup_they_hold(person: httpx.Client, service: Service) -> None:
+    job = service.job(name="<script>alert(1)</script>")["id"]
+    service.start(job)
+    service.finish(job)
+    for path in ("/", "/jobs", f"/jobs/{job}"):
+        page = person.get(path).text
+        assert "<script>alert" not in page
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_a_form_of_another_session_or_site_changes_nothing(
+    person: httpx.Client, service: Service
+) -> None:
+    with browser(service) as other:
+        stolen = form_token(other)
+    for token in ("", "0" * 64, stolen):
+        answer = person.post("/keys", data={"name": "mine", "form_token": token})
+        assert answer.status_code == 403
+        assert "out of date" in read(answer)
+    assert "mine" not in read(person.get("/keys"))
+
+
+def test_another_tenants_things_are_not_there(service: Service) -> None:
+    model, dataset = service.model(), service.dataset()
+    job = service.job(model, dataset=dataset)["id"]
+    service.start(job)
+    artifact = service.finish(job)
+    reading = (
+        f"/models/{model}", f"/models/{model}/content", f"/datasets/{dataset}", f"/jobs/{job}",
+        f"/jobs/{job}/state", f"/jobs/{job}/events", f"/jobs/{job}/report",
+        f"/jobs/{job}/report.json", f"/artifacts/{artifact}", f"/jobs/compare?job={job}",
+        f"/jobs/new?like={job}",
+    )  # fmt: skip
+    changing = (
+        f"/models/{model}/delete", f"/datasets/{dataset}/delete", f"/jobs/{job}/cancel",
+        f"/jobs/{job}/retry", f"/jobs/{job}/delete",
+    )  # fmt: skip
+    with browser(service, "other") as stranger:
+        for path in reading:
+            assert stranger.get(path).status_code == 404, path
+        for path in changing:
+            assert send(stranger, path).status_code == 404, path
+        for path in PAGES:
+            assert model not in stranger.get(path).text, path
+            assert job not in stranger.get(path).text, path
+
+
+def test_a_key_that_may_only_read_changes_nothing(service: Service) -> None:
+    with browser(service, scopes=("read",)) as reader:
+        assert reader.get("/").is_success
+        answer = send(reader, "/keys", name="mine")
+        assert answer.status_code == 403
+        assert "'write'" in read(answer)
+
+
+def test_log_out_ends_the_session_and_so_does_a_revoked_key(service: Service) -> None:
+    with browser(service) as person:
+        cookies = dict(person.cookies)
+        send(person, "/logout")
+        for token in cookies.values():
+            person.cookies.set("planish_session", token)
+        assert person.get("/").status_code == 303
+    with browser(service) as person:
+        own = re.findall(r"/keys/(key_\w+)/revoke", person.get("/keys").text)
+        send(person, f"/keys/{own[0]}/revoke")
+        assert person.get("/").status_code == 303
+
+
+def test_a_model_is_uploaded_by_a_form(person: httpx.Client) -> None:
+    token = form_token(person)
+    files = {"file": ("small.onnx", b"not yet looked at" * 10)}
+    answer = person.post("/models", params={"form_token": token}, files=files)
+    assert answer.status_code == 303
+    assert "small.onnx" in read(person.get(answer.headers["location"]))
+    refused = person.post("/models", params={"form_token": token}, files={"file": ("a", b"")})
+    assert refused.status_code == 422
+    assert "empty" in read(refused)
+    assert person.post("/models", files=files).status_code == 403
+
+
+def test_a_goal_becomes_a_job(person: httpx.Client, service: Service) -> None:
+    model, dataset = service.model(), service.dataset()
+    page = person.get("/jobs/new", params={"model": model, "dataset": dataset, "goal": "both"})
+    assert "This will work." in read(page)
+    assert 'value="0.01"' in page.text
+    fields = {"steps.0.method": "quantize", "steps.0.mode": "dynamic", "max_quality_drop": "0.01"}
+    answer = send(person, "/jobs/new", do="submit", model=model, dataset=dataset, **fields)
+    assert answer.status_code == 303
+    job = service.http.get(f"/v1{answer.headers['location']}").json()
+    assert job["require"] == {"max_quality_drop": 0.01}
+    assert [step["mode"] for step in job["steps"]] == ["dynamic"]
+    like = person.get("/jobs/new", params={"like": job["id"]})
+    assert 'value="0.01"' in like.text
+    assert re.search(r"<option selected>dynamic</option>", like.text)
+
+
+def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
+    person: httpx.Client, service: Service
+) -> None:
+    model = service.model()
+    typed = {"steps.0.method": "prune", "steps.0.ratio": "seven", "steps.0.recover": "{not json"}
+    answer = send(person, "/jobs/new", do="submit", model=model, name="mine", **typed)
+    assert answer.status_code == 422
+    for text in ("seven", "{not json", "mine"):
+        assert text in answer.text
+    field = re.search(r'name="steps.0.ratio".*?role="alert"><bdi>(.*?)<', answer.text, re.DOTALL)
+    assert field is not None
+    assert "valid number" in unescape(field[1])
+
+
+def test_steps_are_added_moved_and_removed_without_scripts(person: httpx.Client) -> None:
+    two = {"steps.0.method": "prune", "steps.1.method": "quantize", "steps.1.mode": "dynamic"}
+
+    def order(**sent: str) -> list[str]:
+        page = send(person, "/jobs/new", **sent).text
+        return re.findall(r'name="steps\.\d+\.method" value="(\w+)"', page)
+
+    assert order(do="add:cluster", **two) == ["prune", "quantize", "cluster"]
+    assert order(do="up:1", **two) == ["quantize", "prune"]
+    assert order(do="down:0", **two) == ["quantize", "prune"]
+    assert order(do="remove:0", **two) == ["quantize"]
+    assert order(do="remove:9", **two) == ["prune", "quantize"]
+    assert order(do="add:nonsense", **two) == ["prune", "quantize"]
+
+
+def test_webhooks_and_keys_are_made_here_and_their_secrets_shown_once(
+    person: httpx.Client,
+) -> None:
+    made = send(person, "/webhooks", url="https://example.com/hook")
+    assert "whsec_" in made.text
+    assert "whsec_" not in person.get("/webhooks").text
+    hook = re.search(r"/webhooks/(whk_\w+)/rotate", made.text)
+    assert hook is not None
+    assert "whsec_" in send(person, f"/webhooks/{hook[1]}/rotate").text
+    assert send(person, f"/webhooks/{hook[1]}/test").is_success
+    private = send(person, "/webhooks", url="http://10.0.0.1/")
+    assert private.status_code == 422
+    assert "not a public address" in read(private)
+    assert "whk_" not in send(person, f"/webhooks/{hook[1]}/delete").text
+    key = send(person, "/keys", name="ci", scopes="read")
+    assert "plk_" in key.text
+    assert "ci" in read(person.get("/keys"))
+
+
+def test_every_parameter_of_every_method_has_a_field() -> None:
+    for method in methods():
+        names = {field.name for field in fields(method)}
+        assert names == set(method.json_schema["properties"]) - {"method"}
+        assert any(not field.advanced for field in fields(method))
+
+
+def test_programs_still_get_problems_where_people_get_pages(service: Service) -> None:
+    answer = service.http.get("/nowhere")
+    assert answer.headers["content-type"] == "application/problem+json"
+    answer = service.http.get("/v1/jobs/nothing", headers=HTML)
+    assert answer.headers["content-type"] == "application/problem+json"
