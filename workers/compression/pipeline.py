@@ -20,14 +20,13 @@ from app.domain.directory import (
 )
 from app.domain.jobs import Evaluate
 from app.domain.problems import NotAvailable
-from app.domain.reports import Manifest, Measures, Quality, Report, StepReport
+from app.domain.reports import Manifest, Measures, Report, StepReport
 from app.domain.steps import Step
 from workers.compression import inputs, steps
 from workers.compression.events import Events
 from workers.compression.files import sha256
 from workers.compression.graph import stats
 from workers.compression.graph.load import load
-from workers.compression.inputs import Inputs
 from workers.compression.measure import changes, evaluation, machine, verdict
 from workers.compression.measure.evaluation import Measured
 from workers.compression.measure.memory import Prober
@@ -35,7 +34,6 @@ from workers.compression.samples.context import Context, Samples
 from workers.compression.targets import TARGETS
 
 _STEPS_START, _STEPS_STOP = 0.05, 0.6
-_MOST_UNSEEN = 2_000
 
 
 def compress(directory: Path, order: Compress, events: Events, prober: Prober | None) -> Result:
@@ -62,7 +60,6 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         models=directory,
         device=machine.torch_device(),
         evaluate=_wish(order, taken.train),
-        unseen=_unseen(directory / MODEL, order, taken),
         max_quality_drop=order.require.max_quality_drop,
         apart=prober,
     )
@@ -100,15 +97,6 @@ def _wish(order: Compress, train: Samples | None) -> Evaluate:
     if train is None or train.targets is None:
         return order.evaluate.model_copy(update={"metric": None})
     return order.evaluate
-
-
-def _unseen(original: Path, order: Compress, taken: Inputs) -> Quality | None:
-    """Return the one figure of the held-out samples that a training is told: the original's."""
-    if taken.train is None or not any(step.needs.trainable for step in order.steps):
-        return None
-    ground = taken.ground
-    samples = ground.samples.draw(_MOST_UNSEEN, order.seed)
-    return evaluation.quality_of(original, samples, ground.threads, order.evaluate)
 
 
 def _step(

@@ -1,5 +1,7 @@
 """Losses against their definitions, on every layout of outputs."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -120,14 +122,17 @@ def test_integers_cannot_be_trained_against_targets() -> None:
         objectives.labels("y", classes(5, 8), classes(5, 8), judged("top1"))
 
 
-@pytest.mark.parametrize("total", [1, 2, 10, 1000])
+@pytest.mark.parametrize("total", [1, 2, 10, 100, 1000])
 def test_the_learning_rate_rises_to_its_peak_and_falls(total: int) -> None:
-    rates = [warm_up_cosine(step, total) for step in range(total)]
+    rates = [warm_up_cosine(step / total, (step + 1) / total) for step in range(total)]
     peak = int(np.argmax(rates))
     assert rates[peak] == 1
+    assert peak == math.ceil(total / 20) - 1
     assert rates[:peak] == sorted(rates[:peak])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
-    assert total == 1 or min(rates) < 0.2
+    assert min(rates) >= 0.01
+    assert total < 10 or rates[-1] < 0.04
+    assert total < 100 or rates[0] == pytest.approx(20 / total)
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -4,31 +4,25 @@ import math
 
 import pytest
 
-from workers.compression.learning.optimizers import find_rate, rewound
+from workers.compression.learning.rates import find
 
 
 def test_the_usual_rate_is_taken_where_a_trial_bears_it() -> None:
     """A trial is too short to see a larger rate repair what it broke: smaller ones look better."""
     after = {1e-3: 0.80, 3.2e-4: 0.38, 1e-4: 0.36}
-    assert find_rate("adamw", 0.45, lambda rate: _nearest(after, rate)) == 1e-3
+    assert find("adamw", 0.45, lambda rate: _nearest(after, rate)) == 1e-3
 
 
 def test_a_larger_rate_is_taken_where_it_helps_at_once() -> None:
     after = {3e-2: 2.0, 9.5e-2: 1.5, 0.3: 1.6}
-    found = find_rate("sgd", 2.3, lambda rate: _nearest(after, rate))
+    found = find("sgd", 2.3, lambda rate: _nearest(after, rate))
     assert found == pytest.approx(9.5e-2, rel=0.01)
 
 
 def test_a_rate_that_breaks_the_model_is_not_taken() -> None:
     after = {1e-3: math.inf, 3.2e-4: 5.0, 1e-4: 0.9}
-    found = find_rate("adamw", 0.5, lambda rate: _nearest(after, rate))
+    found = find("adamw", 0.5, lambda rate: _nearest(after, rate))
     assert found == pytest.approx(1e-4)
-
-
-def test_the_rate_of_a_training_from_the_start_takes_time_to_come_back_from() -> None:
-    assert [rewound("adamw", steps) for steps in (50, 399, 400)] == [
-        None, pytest.approx(3.16e-3, rel=0.01), pytest.approx(1e-2)
-    ]  # fmt: skip
 
 
 def test_trials_come_to_an_end() -> None:
@@ -38,7 +32,7 @@ def test_trials_come_to_an_end() -> None:
         rates.append(rate)
         return math.inf
 
-    found = find_rate("adamw", 0.5, broken)
+    found = find("adamw", 0.5, broken)
     assert found == min(rates)
     assert len(rates) <= 6
 

@@ -9,11 +9,10 @@ import onnx_ir as ir
 import pytest
 
 from app.domain.problems import DatasetMismatch, StepFailed
-from app.domain.reports import Quality
 from app.domain.steps.recover import Recover
 from tests.workers.learning import nets
 from workers.compression.executor import Executor
-from workers.compression.learning.recovery import recover
+from workers.compression.learning.recovery import Demands, recover
 
 
 def silent(_fraction: float) -> None:
@@ -73,23 +72,6 @@ def test_a_graph_that_is_right_already_is_left_as_it_is(mlp: Path) -> None:
     assert all(np.array_equal(before[name], each) for name, each in nets.weights(model).items())
 
 
-def test_a_start_that_knows_the_samples_by_heart_has_to_be_that_much_better(mlp: Path) -> None:
-    from workers.compression.graph.load import load
-
-    classes = nets.answer(load(mlp), X).argmax(1).astype(np.int64)
-    wish = Recover(epochs=2, learning_rate=0.01, loss="teacher")
-    kept = {}
-    for value in (1.0, 0.5):
-        unseen = Quality(metric="top1", value=value, samples=1000)
-        context = replace(nets.context(mlp, X, classes), unseen=unseen)
-        model = load(mlp)
-        before = nets.weights(model)
-        recover(model, wish, context, silent)
-        after = nets.weights(model)
-        kept[value] = all(np.array_equal(before[name], after[name]) for name in before)
-    assert kept == {1.0: True, 0.5: False}
-
-
 def test_a_training_that_gets_better_late_is_not_ended_early(mlp: Path) -> None:
     """Half of the epochs may be worse than the start, as long as they get better."""
     losses = list[float]()
@@ -127,7 +109,7 @@ def test_a_constraint_holds_in_the_end_and_is_told_how_far_training_is(mlp: Path
         weight.copy_((weight * 2).round() / 2)
 
     after = recover(
-        model, Recover(epochs=3), nets.context(mlp, X), silent, constrain=halves, settled=0.5
+        model, Recover(epochs=3), nets.context(mlp, X), silent, Demands(halves, settled=0.5)
     )
     doubled = 2 * nets.weights(after)["w2"]
     assert np.array_equal(doubled, doubled.round())
@@ -137,7 +119,9 @@ def test_a_constraint_holds_in_the_end_and_is_told_how_far_training_is(mlp: Path
 def test_a_rate_of_zero_leaves_a_weight_alone(mlp: Path) -> None:
     model = nets.damaged(mlp)
     before = nets.weights(model)
-    after = nets.weights(recover(model, Recover(), nets.context(mlp, X), silent, rates={"w1": 0.0}))
+    after = nets.weights(
+        recover(model, Recover(), nets.context(mlp, X), silent, Demands(rates={"w1": 0.0}))
+    )
     assert np.array_equal(before["w1"], after["w1"])
     assert not np.array_equal(before["w2"], after["w2"])
 
@@ -185,7 +169,7 @@ def test_a_training_that_goes_astray_twice_says_what_to_do(mlp: Path) -> None:
         executor.weight("w1").mul_(float("inf"))
 
     with pytest.raises(StepFailed, match="lower 'learning_rate'"):
-        recover(nets.damaged(mlp), wish, nets.context(mlp, X), silent, constrain=explode)
+        recover(nets.damaged(mlp), wish, nets.context(mlp, X), silent, Demands(explode))
 
 
 def test_targets_that_the_output_cannot_answer_are_named(mlp: Path) -> None:

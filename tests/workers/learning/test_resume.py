@@ -15,7 +15,7 @@ from app.domain.steps.recover import Recover
 from tests.workers.learning import nets
 from workers.compression.executor import Executor
 from workers.compression.learning import checkpoint, loop
-from workers.compression.learning.recovery import recover
+from workers.compression.learning.recovery import Demands, recover
 
 WISH = Recover(epochs=6, learning_rate=3e-3)
 _KILLED = """
@@ -154,7 +154,7 @@ def test_a_constraint_with_a_memory_gets_it_back(
 
         context = nets.context(original, x, workspace=workspace)
         model = nets.damaged(original)
-        recover(model, WISH, context, advance, constrain=_Growing(), settled=0.6)
+        recover(model, WISH, context, advance, Demands(_Growing(), settled=0.6))
         return nets.weights(model)
 
     undisturbed = run(None)

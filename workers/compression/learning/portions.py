@@ -1,28 +1,50 @@
 """Which samples train, which choose the best state, and how many make a step."""
 
 import math
+from dataclasses import dataclass
+
+import numpy as np
 
 from app.domain.steps.recover import Recover
 from workers.compression.learning.feed import Feed
 from workers.compression.samples.split import split
 
-_VALIDATION_SHARE = 0.1
-_MOST_VALIDATION = 2000
+_CHOOSING_SHARE = 0.1
+_MOST_CHOOSING = 2000
 _LEAST_SAMPLES = 20
-"""With fewer, validation looks at what is trained on."""
+"""With fewer, states are chosen by what they are trained on."""
 _EPOCH_STEPS = 16
 """Steps that a small dataset should give in an epoch, if batches are not too small for it."""
 
 
-def divide(feed: Feed, seed: int) -> tuple[list[int], list[int]]:
-    """Return the rows to train on and those to choose the best state with: a tenth, by classes."""
+@dataclass(frozen=True)
+class Portions:
+    """The rows of the training split, by what they are for; the order of each is random."""
+
+    training: list[int]
+    choosing: list[int]
+    """Set aside to choose the best state: a tenth, with the same share of each class."""
+    comparing: list[int]
+    """As many that are trained on, to see how much better they are answered for that."""
+
+    def first(self, count: int) -> "Portions":
+        """Return portions that choose and compare with fewer rows."""
+        return Portions(self.training, self.choosing[:count], self.comparing[:count])
+
+
+def divide(feed: Feed, seed: int) -> Portions:
+    """Return which rows of the training split are for what, the same for the same arguments."""
     rows, targets = list(feed.samples.indices), feed.samples.targets
+    random = np.random.default_rng(seed)
     if len(rows) < _LEAST_SAMPLES:
-        return rows, rows
-    own = None if targets is None else targets[rows]
-    share = min(_VALIDATION_SHARE, _MOST_VALIDATION / len(rows))
-    parts = split(len(rows), own, seed, share)
-    return [rows[i] for i in parts.train], [rows[i] for i in parts.held_out]
+        drawn = [rows[i] for i in random.permutation(len(rows))]
+        return Portions(drawn, drawn, drawn)
+    classes = None if targets is None else targets[rows]
+    parts = split(len(rows), classes, seed, min(_CHOOSING_SHARE, _MOST_CHOOSING / len(rows)))
+    training, choosing = (
+        [rows[i] for i in random.permutation(part)] for part in (parts.train, parts.held_out)
+    )
+    return Portions(training, choosing, training[: len(choosing)])
 
 
 def batch_size(feed: Feed, wish: Recover, samples: int) -> int:
@@ -31,8 +53,8 @@ def batch_size(feed: Feed, wish: Recover, samples: int) -> int:
     A step is made of whole runs where their size is fixed.
     """
     row = feed.samples.indices[0]
-    each = sum(array[row].nbytes for array in feed.samples.arrays.values())
-    most = 128 if each <= 1 << 14 else 64 if each <= 1 << 17 else 32
+    nbytes = sum(array[row].nbytes for array in feed.samples.arrays.values())
+    most = 128 if nbytes <= 1 << 14 else 64 if nbytes <= 1 << 17 else 32
     size = wish.batch_size or min(most, max(8, samples // _EPOCH_STEPS))
     size = max(1, min(size, samples))
     return math.ceil(size / feed.size) * feed.size if feed.fixed else size

@@ -55,21 +55,23 @@ class Renormalised:
     model: ir.Model
     statistics: list[str]
 
-    def __init__(self, model: ir.Model, feed: Feed) -> None:
+    def __init__(self, model: ir.Model, feed: Feed, seed: int) -> None:
         """Put normalisations in.
 
         Args:
             model: in normal form, with at least one of ``candidates``; not changed.
-            feed: the samples to measure on.
+            feed: the samples that those to measure on are drawn from.
+            seed: of the draw.
         """
         self.model = model.clone()
         convolutions = candidates(self.model)
-        found = _measured(self.model, [str(each.outputs[0].name) for each in convolutions], feed)
+        names = [str(conv.outputs[0].name) for conv in convolutions]
+        moments = _measured(self.model, names, feed, seed)
         edit = Editor(self.model)
         self._norms = [
-            _insert(edit, conv, *found[str(conv.outputs[0].name)])
-            for conv in convolutions
-            if str(conv.outputs[0].name) in found
+            _insert(edit, conv, *moments[name])
+            for conv, name in zip(convolutions, names, strict=True)
+            if name in moments
         ]
         self.statistics = [str(v.name) for norm in self._norms for v in norm.inputs[3:5] if v]
         self._before = {name: v.const_value for name, v in self.model.graph.initializers.items()}
@@ -138,11 +140,11 @@ class Learning:
         few = any(not each.ndim or len(each) < LEAST_RUN for each in feeds.values())
         if few or not torch.is_grad_enabled():
             return self._executor(feeds)  # type: ignore[no-any-return]
-        found: Outputs = self._batched(feeds)
+        outputs: Outputs = self._batched(feeds)
         with torch.no_grad():
             for after, before in self._following.items():
-                self._executor.weight(before).copy_(found.pop(after))
-        return found
+                self._executor.weight(before).copy_(outputs.pop(after))
+        return outputs
 
 
 def candidates(model: ir.Model) -> list[ir.Node]:
@@ -174,20 +176,20 @@ def _is_candidate(conv: ir.Node) -> bool:
 
 @torch.no_grad()
 def _measured(
-    model: ir.Model, names: list[str], feed: Feed
+    model: ir.Model, names: list[str], feed: Feed, seed: int
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Return mean and variance of each channel of values; none of those without extent in space."""
     forward = build(model, outputs=names).to(feed.device)
-    rows = list(feed.samples.indices[:_MEASURED_SAMPLES])
+    rows = feed.samples.draw(_MEASURED_SAMPLES, seed).indices
     count, sums, squares = 0, dict[str, Tensor](), dict[str, Tensor]()
     for part in feed.parts(rows):
-        found = forward(feed.batch(part).feeds)
+        outputs = forward(feed.batch(part).feeds)
         count += len(part)
-        for name, value in found.items():
-            each = value[: len(part)].flatten(2)
-            if each.shape[2] == 1:
+        for name, value in outputs.items():
+            places = value[: len(part)].flatten(2)
+            if places.shape[2] == 1:
                 continue
-            variance, mean = torch.var_mean(each.double(), (0, 2), correction=0)
+            variance, mean = torch.var_mean(places.double(), (0, 2), correction=0)
             sums[name] = sums.get(name, torch.zeros_like(mean)) + mean * len(part)
             square = (variance + mean**2) * len(part)
             squares[name] = squares.get(name, torch.zeros_like(mean)) + square

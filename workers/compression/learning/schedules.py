@@ -3,22 +3,21 @@
 import math
 
 _WARM_UP = 0.05
-"""Share of the steps."""
+"""Share of the training."""
 _LEAST = 0.01
 
 
-def warm_up_cosine(step: int, total: int) -> float:
+def warm_up_cosine(before: float, after: float) -> float:
     """Return the learning rate of a step, as a fraction of its peak.
 
-    Rises in a line over the first twentieth of the steps, then falls along a cosine (Loshchilov &
-    Hutter 2017) to a hundredth.
+    Rises in a line over the first twentieth of the training, then falls along a cosine (Loshchilov
+    & Hutter 2017) to a hundredth.
 
     Args:
-        step: from 0 to ``total`` - 1.
-        total: steps of the training.
+        before: the share of the training that is done before the step, from 0 to 1.
+        after: the share that is done after it.
     """
-    warm = max(1, round(total * _WARM_UP))
-    if step < warm:
-        return (step + 1) / warm
-    done = (step - warm + 1) / max(1, total - warm)
-    return _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    if after < _WARM_UP:
+        return after / _WARM_UP
+    fallen = max(0.0, before - _WARM_UP) / (1 - _WARM_UP)
+    return _LEAST + (1 - _LEAST) * 0.5 * (1 + math.cos(math.pi * fallen))

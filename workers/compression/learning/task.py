@@ -1,4 +1,4 @@
-"""What a training is told: what to train, on what, to what end."""
+"""What is trained, and what for."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,8 +23,6 @@ class Task:
         settled: the share of the training from which a state may be kept: earlier ones are not
             what is asked for yet.
         yardstick: the metric against the targets; without one the loss alone decides.
-        head_start: by how much the state before training looks better than it is, in units of
-            the metric.
         exact: no mixed precision, on any device.
         normalised: whether normalisation looks at the batch, so that weights bear a large rate.
     """
@@ -36,6 +34,5 @@ class Task:
     constrain: Callable[[float], None] | None = None
     settled: float = 0.0
     yardstick: Yardstick | None = None
-    head_start: float = 0.0
     exact: bool = False
     normalised: bool = False

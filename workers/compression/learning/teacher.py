@@ -1,4 +1,4 @@
-"""A graph that others learn from: its answers, kept where they fit into memory."""
+"""A graph that others learn from: its answers, kept where that costs little memory and time."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,49 +7,61 @@ import torch
 from torch import Tensor
 
 from workers.compression.learning.feed import Batch, Feed, Forward, Outputs
+from workers.compression.learning.plan import Minutes
 
 _PROBED = 64
 _CACHED_BYTES = 256 << 20
+_CACHED_TIME = 0.1
+"""Share of the minutes that answering all samples in advance may take."""
 
 Answers = Callable[[Batch], Outputs]
 
 
 @torch.no_grad()
-def probe(forward: Forward, feed: Feed, samples: int = _PROBED) -> tuple[Outputs, Tensor | None]:
-    """Return what a graph answers to the first few samples, and their targets."""
-    found = [
+def probe(
+    forward: Forward, feed: Feed, seed: int, samples: int = _PROBED
+) -> tuple[Outputs, Tensor | None]:
+    """Return what a graph answers to a few samples, drawn at random, and their targets."""
+    drawn = feed.samples.draw(samples, seed).indices
+    runs = [
         (feed.outputs(forward, batch), batch.targets)
-        for batch in map(feed.batch, _parts(feed, feed.samples.indices[:samples]))
+        for batch in map(feed.batch, _parts(feed, drawn))
     ]
-    outputs = {name: _joined([each[name] for each, _ in found]) for name in found[0][0]}
-    targets = [each for _, each in found if each is not None]
+    outputs = {name: _joined([run[name] for run, _ in runs]) for name in runs[0][0]}
+    targets = [wanted for _, wanted in runs if wanted is not None]
     return outputs, torch.cat(targets) if targets else None
 
 
-def answers(forward: Forward, feed: Feed) -> Answers:
+def answers(forward: Forward, feed: Feed, minutes: Minutes) -> Answers:
     """Return a function that says what a graph answers to a batch.
 
-    Every sample is answered once, in an order of its own, if all answers fit into memory and
-    samples are not augmented; else each batch when it comes.
+    All samples are answered in advance, once and in the order of the dataset, if samples are not
+    augmented, the answers fit into memory, and it takes little of the minutes; else each batch when
+    it comes.
 
     Args:
         forward: runs the teacher.
         feed: the samples that will be asked about.
+        minutes: the budget of the training.
     """
-    first = feed.batch(_parts(feed, feed.samples.indices)[0])
 
     @torch.no_grad()
     def ask(batch: Batch) -> Outputs:
         return feed.outputs(forward, batch)
 
-    sample = ask(first)
-    each = sum(value.nbytes for value in sample.values()) / len(first.rows)
-    if feed.kinds or each * len(feed.samples) > _CACHED_BYTES:
+    runs = _parts(feed, feed.samples.indices)
+    first = ask(feed.batch(runs[0]))
+    nbytes = sum(value.nbytes for value in first.values()) / len(runs[0])
+    if feed.kinds or nbytes * len(feed.samples) > _CACHED_BYTES:
         return ask
-    parts = [ask(feed.batch(part)) for part in _parts(feed, feed.samples.indices)]
-    if any(part[name].shape[1:] != sample[name].shape[1:] for part in parts for name in sample):
+    began = minutes.now()
+    ask(feed.batch(runs[0]))
+    if (minutes.now() - began) * len(runs) > _CACHED_TIME * minutes.limit:
         return ask
-    known = {name: torch.cat([part[name] for part in parts]) for name in sample}
+    parts = [ask(feed.batch(part)) for part in runs]
+    if any(part[name].shape[1:] != first[name].shape[1:] for part in parts for name in first):
+        return ask
+    known = {name: torch.cat([part[name] for part in parts]) for name in first}
     places = {row: place for place, row in enumerate(feed.samples.indices)}
 
     def remember(batch: Batch) -> Outputs:

@@ -178,20 +178,6 @@ def _affordable(ground: Ground, spreads: Sequence[Spread]) -> tuple[Samples, lis
     return whole.take(rows), [note]
 
 
-def quality_of(path: Path, samples: Samples, threads: int, wish: Evaluate) -> Quality | None:
-    """Return how well a graph answers samples; None where they have no targets.
-
-    Raises:
-        DatasetMismatch: the targets fit neither metric nor output.
-    """
-    yardstick = quality.yardstick(load(path), samples.targets, wish)
-    if yardstick is None:
-        return None
-    output = yardstick.output
-    ((found, _),) = compare([path], samples, threads, yardstick, output, lambda _done: None)
-    return found
-
-
 def compare(
     paths: Sequence[Path],
     samples: Samples,

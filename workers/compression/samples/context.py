@@ -1,5 +1,6 @@
 """What a step may know besides its graph and its parameters."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
-from app.domain.reports import Quality
 
 Feeds = dict[str, NDArray[Any]]
 """An array for each of the graph's inputs, by name."""
@@ -36,9 +36,12 @@ class Samples:
         return replace(self, indices=indices)
 
     def draw(self, count: int, seed: int) -> "Samples":
-        """Return ``count`` of the samples at random, or all, in their order."""
+        """Return ``count`` of the samples, or all, drawn at random and in random order.
+
+        Rows often lie sorted by class: the first ones, or a run of neighbours, stand for nothing.
+        """
         chosen = np.random.default_rng(seed).permutation(len(self))[:count]
-        return self.take([self.indices[i] for i in sorted(chosen.tolist())])
+        return self.take([self.indices[i] for i in chosen.tolist()])
 
     def batches(self, size: int) -> Iterator[tuple[Feeds, list[int]]]:
         """Yield feeds of exactly ``size`` samples with the rows that count.
@@ -87,13 +90,13 @@ class Context:
     """As torch names it."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """The metric and the output that the job asks for."""
-    unseen: Quality | None = None
-    """The original's on samples that may not be looked at; None where no step trains on targets."""
     max_quality_drop: float | None = None
     """What the job requires; a step may meet it by doing less."""
     apart: Apart | None = None
     """Runs graphs that may end their process; None where they cannot be run so."""
     tell: Tell = _silent
+    clock: Callable[[], float] = time.monotonic
+    """Seconds that never go back, for whatever has a budget of time."""
 
     def seen(self, count: int) -> Samples:
         """Return up to ``count`` training samples to look at; the example where there are none.

@@ -21,7 +21,7 @@ from app.domain.steps import Cluster, Skipped, matches
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.operators import channel_axis, operand, operator_of
-from workers.compression.learning.recovery import LEAST_ZEROS, recover
+from workers.compression.learning.recovery import LEAST_ZEROS, Demands, recover
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.cluster.kmeans import codebook, nearest
 from workers.compression.methods.outcome import Outcome
@@ -70,7 +70,7 @@ def cluster(
             parameters.recover,
             context,
             lambda fraction: advance(0.25 + 0.75 * fraction),
-            constrain=_Zeros(model, zeros),
+            Demands(constrain=_Zeros(model, zeros)),
         )
     return Outcome(model, changes, skipped)
 

@@ -106,11 +106,11 @@ def _learn_from_nothing(
     feed = runs(student, teacher, parameters, context)
     batched = norms.by_batch(student)
     if feed.size < _LEAST_RUN:
-        norms.settle(student, batched, feed)
+        norms.settle(student, batched, feed, context.seed)
         learn(student, teacher, feed, parameters, context, advance)
         return
     learn(batched, teacher, feed, parameters, context, advance)
-    norms.settle(student, batched, feed)
+    norms.settle(student, batched, feed, context.seed)
 
 
 def _replaced(before: ir.Model, after: ir.Model, what: str) -> LayerChange:

@@ -10,8 +10,10 @@ from app.domain.problems import StepFailed
 from app.domain.steps import Distill
 from workers.compression.executor import Executor, build, write_back
 from workers.compression.learning.feed import Batch, Feed, Outputs, feed_for
+from workers.compression.learning.learner import trained
 from workers.compression.learning.loop import train
-from workers.compression.learning.recovery import holding, trained
+from workers.compression.learning.plan import Minutes
+from workers.compression.learning.recovery import holding
 from workers.compression.learning.task import Task
 from workers.compression.learning.teacher import answers, probe
 from workers.compression.measure import quality
@@ -47,13 +49,14 @@ def learn(
         DatasetMismatch: targets and output do not fit each other.
         StepFailed: there is nothing to train or to compare, or training goes astray.
     """
+    minutes = Minutes(parameters.recover.minutes, context.clock)
     names = [str(value.name) for value in teacher.graph.outputs]
     pairs, spatial = _pairs(student, teacher, parameters, context)
     inside = [*pairs, *spatial]
     pupil = _runnable(student, names, [own.name for own, _ in inside], context.device)
     master = _runnable(teacher, names, [other.name for _, other in inside], context.device)
     master.requires_grad_(requires_grad=False)
-    outputs, targets = probe(master, feed)
+    outputs, targets = probe(master, feed, context.seed)
     known = Known(
         outputs=outputs,
         answers=names,
@@ -68,11 +71,11 @@ def learn(
     )
     assert parameters.losses is not None, "the step's defaults are filled in"
     terms = [(each.weight, term(each, known)) for each in parameters.losses]
-    told = answers(master, feed)
+    taught = answers(master, feed, minutes)
 
     def loss(outputs: Outputs, batch: Batch) -> Tensor:
-        taught = told(batch)
-        parts = [weight * each(outputs, taught, batch.targets) for weight, each in terms]
+        wanted = taught(batch)
+        parts = [weight * loss_of(outputs, wanted, batch.targets) for weight, loss_of in terms]
         return torch.stack(parts).sum()
 
     weights = trained(student, pupil, {})
@@ -83,7 +86,7 @@ def learn(
         constrain=holding(pupil, weights),
         yardstick=known.yardstick,
     )
-    train(task, feed, parameters.recover, context, advance, "distill")
+    train(task, feed, parameters.recover, context, advance, minutes, "distill")
     write_back(pupil, student)
 
 

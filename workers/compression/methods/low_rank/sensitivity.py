@@ -79,7 +79,7 @@ def weighed(
     if count < _FEWEST:
         raise StepFailed(_UNKNOWN.format("for so large a model it would take too long"))
     changes = list[list[list[float]]]()
-    along = project(probe(executor, feed, _SCALED)[0], context.seed)
+    along = project(probe(executor, feed, context.seed, _SCALED)[0], context.seed)
     for done in range(count):
         executor.zero_grad()
         outputs = feed.outputs(executor, feed.batch(_rows(feed, done)))

@@ -115,9 +115,7 @@ def calibration(context: Context, most: int = SAMPLES) -> Samples:
         raise StepFailed(
             "This criterion looks at data: name a dataset, or choose 'criterion': 'magnitude'."
         )
-    count = min(most, len(context.train))
-    chosen = np.random.default_rng(context.seed).permutation(len(context.train))[:count]
-    return context.train.take([context.train.indices[i] for i in sorted(chosen.tolist())])
+    return context.train.draw(most, context.seed)
 
 
 def _slopes(
@@ -154,7 +152,7 @@ def _loss(
 ) -> Callable[[Outputs, Batch], Tensor]:
     """Return the cross-entropy where the targets are classes, else a random direction."""
     judged = judged_output(model, context.evaluate)
-    outputs, targets = probe(executor, feed, _FEW)
+    outputs, targets = probe(executor, feed, context.seed, _FEW)
     if targets is not None and not targets.is_floating_point():
         axis = losses.class_axis(outputs[judged].shape, targets.shape)
         if axis is not None:

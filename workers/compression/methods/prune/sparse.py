@@ -16,7 +16,7 @@ from workers.compression.executor import Executor
 from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
-from workers.compression.learning.recovery import recover
+from workers.compression.learning.recovery import Demands, recover
 from workers.compression.measure.evaluation import one_run
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import obc, timetable
@@ -87,8 +87,8 @@ def prune_weights(
         if wish is not None:
             model = recover(model, wish, context, learning)
     elif wish is not None:
-        gradual, settled = _Gradual(layers, factors, parameters), parameters.end
-        model = recover(model, wish, context, learning, constrain=gradual, settled=settled)
+        demands = Demands(_Gradual(layers, factors, parameters), settled=parameters.end)
+        model = recover(model, wish, context, learning, demands)
     return Outcome(model, [_change(layer) for layer in layers], skipped)
 
 

@@ -17,7 +17,7 @@ import torch
 from app.domain.steps import Quantize
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import constant
-from workers.compression.learning.recovery import recover
+from workers.compression.learning.recovery import Demands, recover
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import integers
 from workers.compression.methods.quantize.integers import SMALLEST_SCALE, Grid
@@ -57,8 +57,10 @@ def quantize_aware(
         parameters.recovery,
         context,
         lambda fraction: advance(_CALIBRATION + (1 - _CALIBRATION) * fraction),
-        constrain=_Levels(parameters.weights, weights, scales, _ceilings(sites, grids)),
-        rates=_rates(trained, scales) if parameters.learn_steps else None,
+        Demands(
+            constrain=_Levels(parameters.weights, weights, scales, _ceilings(sites, grids)),
+            rates=_rates(trained, scales) if parameters.learn_steps else {},
+        ),
     )
     steps = trained.graph.initializers
     learned = {

@@ -1,0 +1,42 @@
+"""The learning rate, where the user names none."""
+
+from collections.abc import Callable
+
+from workers.compression.learning.optimizers import Name, usual_rate
+
+_FACTOR = 10**0.5
+_MOST_TRIALS = 5
+"""After the first."""
+_BEARABLE = 2.0
+"""Times the loss before training that a trial may leave behind."""
+
+
+def find(name: Name, start: float, loss_after: Callable[[float], float]) -> float:
+    """Return the largest learning rate that is no danger, by short trials.
+
+    A trial says little about what is best in the end: it is over before a larger rate has repaired
+    what its first steps broke, and would always favour the smallest. So the optimizer's usual rate
+    is taken, or one that is larger by factors of √10 while that helps already; smaller ones only
+    while a trial leaves the loss far above what it was.
+
+    Args:
+        name: of the optimizer.
+        start: the loss before training.
+        loss_after: the loss after a trial at a rate; infinite where it went astray.
+    """
+    rate = usual_rate(name)
+    loss = loss_after(rate)
+    bearable = _BEARABLE * start
+    if loss > bearable:
+        for _ in range(_MOST_TRIALS):
+            rate /= _FACTOR
+            if loss_after(rate) <= bearable:
+                break
+        return rate
+    if loss < start:
+        for _ in range(_MOST_TRIALS):
+            larger = loss_after(rate * _FACTOR)
+            if not larger < loss:
+                break
+            rate, loss = rate * _FACTOR, larger
+    return rate

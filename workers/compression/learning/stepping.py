@@ -1,0 +1,105 @@
+"""Single steps of an optimizer, and the weights that they change."""
+
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from app.domain.problems import StepFailed
+from workers.compression.learning import optimizers
+from workers.compression.learning.feed import Feed
+from workers.compression.learning.optimizers import Name
+from workers.compression.learning.task import Task
+
+_GRADIENT_NORM = 1.0
+
+Weights = dict[str, Tensor]
+
+
+class Astray(Exception):  # noqa: N818 (the loop catches it)
+    """A loss or a gradient is not a number."""
+
+
+class Stepper:
+    """Changes the weights of a task, one step of the optimizer at a time."""
+
+    def __init__(self, task: Task, feed: Feed, name: Name, seed: int) -> None:
+        """Begin with a fresh optimizer.
+
+        Args:
+            task: what is trained.
+            feed: its samples.
+            name: of the optimizer.
+            seed: of augmentation.
+        """
+        self._task, self._feed, self._name, self._seed = task, feed, name, seed
+        for parameter in task.parameters.values():
+            parameter.data = parameter.data.clone()  # where it lies depends on nothing else
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what the optimizer remembers."""
+        self.optimizer = optimizers.make(self._name, self._task)
+
+    def step(self, rows: list[int], rate: float, key: tuple[int, int]) -> float:
+        """Do one step and return the loss before it.
+
+        Args:
+            rows: of the dataset, the batch of this step.
+            rate: the learning rate.
+            key: with the seed, what augmentation is drawn from.
+
+        Raises:
+            Astray: the loss or the gradient is not a number; the weights are as before.
+            StepFailed: no gradient reaches a weight.
+        """
+        optimizers.set_rate(self.optimizer, rate)
+        loss = self._gradients(rows, np.random.default_rng([self._seed, *key]))
+        norm = nn.utils.clip_grad_norm_(self._task.parameters.values(), _GRADIENT_NORM)
+        if not (math.isfinite(loss) and math.isfinite(float(norm))):
+            raise Astray
+        self.optimizer.step()
+        return loss
+
+    @torch.no_grad()
+    def constrain(self, done: float) -> None:
+        """Put the weights where the task wants them, with a share of the training done."""
+        if self._task.constrain is not None:
+            self._task.constrain(done)
+
+    def weights(self) -> Weights:
+        """Return a copy of the weights."""
+        return {name: each.detach().clone() for name, each in self._task.parameters.items()}
+
+    @torch.no_grad()
+    def put(self, weights: Mapping[str, Tensor]) -> None:
+        """Set the weights to what ``weights`` returned."""
+        for name, parameter in self._task.parameters.items():
+            parameter.copy_(weights[name])
+
+    def _gradients(self, rows: list[int], random: np.random.Generator) -> float:
+        """Sum up the gradients of a batch, run by run; return its loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for part in self._feed.parts(rows):
+            batch = self._feed.batch(part, random)
+            with self._precision():
+                loss = self._task.loss(self._feed.outputs(self._task.forward, batch), batch)
+            if not loss.requires_grad:
+                raise StepFailed(
+                    "No gradient reaches a weight from the outputs: this model cannot be trained."
+                    " Leave 'recover' out."
+                )
+            share = len(part) / len(rows)
+            (loss * share).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach()) * share
+        return total
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self._feed.device == "cpu" or self._task.exact or not torch.cuda.is_bf16_supported():
+            return nullcontext()
+        return torch.autocast("cuda", torch.bfloat16)
