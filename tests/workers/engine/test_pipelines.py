@@ -10,6 +10,7 @@ import pytest
 
 from app.domain.reports import Report
 from tests.workers.engine.conftest import Run
+from workers.compression.samples.split import split
 
 Steps = list[dict[str, Any]]
 
@@ -141,3 +142,20 @@ def test_zeros_stay_zero_through_what_follows(
         report = _report(job, exported["mlp"], digits_npz, [ZEROS, last], name)
         pruned, final = (each.after.nonzero_parameters for each in report.step_reports)
         assert final <= 1.01 * pruned
+
+
+def test_what_is_held_out_takes_no_part_in_what_is_chosen(
+    job: Run, exported: dict[str, Path], digits_npz: Path, tmp_path: Path
+) -> None:
+    """Other images in place of the held-out ones change the verdict, and no byte of the result."""
+    with np.load(digits_npz) as arrays:
+        images, targets = arrays["image"], arrays["targets"]
+    held = split(len(images), targets, 0).held_out
+    images[held] = np.random.default_rng(0).random(images[held].shape, np.float32)
+    np.savez(tmp_path / "other.npz", allow_pickle=False, image=images, targets=targets)
+    one = _report(job, exported["cnn"], digits_npz, WHOLE, "one")
+    two = _report(job, exported["cnn"], tmp_path / "other.npz", WHOLE, "two")
+    assert _artifact(tmp_path, "one").read_bytes() == _artifact(tmp_path, "two").read_bytes()
+    assert one.compressed.quality is not None
+    assert two.compressed.quality is not None
+    assert one.compressed.quality.value > 2 * two.compressed.quality.value

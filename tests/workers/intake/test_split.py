@@ -32,3 +32,23 @@ def test_each_class_keeps_its_share() -> None:
 def test_one_sample_cannot_be_split() -> None:
     with pytest.raises(InvalidDataset, match="fewer than two"):
         split(1, None, seed=0)
+
+
+@pytest.mark.parametrize(("share", "held"), [(0.001, 1), (0.5, 5), (0.999, 9)])
+def test_at_least_one_sample_falls_on_each_side(share: float, held: int) -> None:
+    assert len(split(10, None, seed=0, share=share).held_out) == held
+
+
+def test_samples_are_held_out_from_everywhere() -> None:
+    held = split(1000, None, seed=0).held_out
+    assert np.histogram(held, bins=5, range=(0, 1000))[0].min() > 25
+    assert (np.diff(held) > 0).all()
+
+
+def test_targets_that_are_no_classes_change_nothing() -> None:
+    plain = split(60, None, seed=3).held_out
+    numbers, boxes = np.linspace(0, 1, 60), np.arange(120).reshape(60, 2)
+    for targets in (numbers, boxes):
+        np.testing.assert_array_equal(split(60, targets, seed=3).held_out, plain)
+    answers = np.arange(60) < 30
+    assert answers[split(60, answers, seed=3).held_out].sum() == 6

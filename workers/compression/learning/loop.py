@@ -44,6 +44,8 @@ _TRIALS = {False: (0.03, 10, 200), True: (0.1, 30, 300)}
 has to repair first what it breaks."""
 _LEAST_TRIAL = 5
 """Steps; fewer say nothing."""
+_SHORT = 100
+"""Steps of a training that is tried as a whole."""
 _ORDER, _AUGMENT, _TRIAL = range(3)
 """Streams of random numbers."""
 
@@ -251,11 +253,12 @@ class _Training:
             if plan.steps.seconds * _LEAST_TRIAL > room:
                 return optimizers.usual_rate(self._wish.optimizer)
         plan.fit(self._minutes, self._still_to_judge)
+        fits = room / plan.steps.seconds if plan.steps.seconds else math.inf
+        if plan.total <= min(_SHORT, fits):
+            return rates.best(self._wish.optimizer, partial(self._trial, plan.total))
         share, least, most = _TRIALS[self._task.normalised]
-        steps = min(max(least, round(plan.total * share)), most)
-        if plan.steps.seconds > 0:
-            steps = min(steps, int(room / plan.steps.seconds))
-        return rates.find(self._wish.optimizer, before, partial(self._trial, steps))
+        steps = int(min(max(least, plan.total * share), most, fits))
+        return rates.largest(self._wish.optimizer, before, partial(self._trial, steps))
 
     def _trial(self, steps: int, rate: float) -> float:
         """Return the loss after a short training at a rate, and take it back."""

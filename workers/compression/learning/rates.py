@@ -1,8 +1,11 @@
-"""The learning rate, where the user names none."""
+"""The learning rate, where the user names none: found by short trainings from the same start."""
 
 from collections.abc import Callable
 
 from workers.compression.learning.optimizers import Name, usual_rate
+
+LossAfter = Callable[[float], float]
+"""The loss after a trial at a rate; infinite where it went astray."""
 
 _FACTOR = 10**0.5
 _MOST_TRIALS = 5
@@ -11,18 +14,39 @@ _BEARABLE = 2.0
 """Times the loss before training that a trial may leave behind."""
 
 
-def find(name: Name, start: float, loss_after: Callable[[float], float]) -> float:
-    """Return the largest learning rate that is no danger, by short trials.
+def best(name: Name, loss_after: LossAfter) -> float:
+    """Return the rate that ends best, by trials that are as long as the training.
 
-    A trial says little about what is best in the end: it is over before a larger rate has repaired
-    what its first steps broke, and would always favour the smallest. So the optimizer's usual rate
-    is taken, or one that is larger by factors of √10 while that helps already; smaller ones only
-    while a trial leaves the loss far above what it was.
+    Args:
+        name: of the optimizer, at whose usual rate the search begins.
+        loss_after: by factors of √10, smaller and larger.
+    """
+    rate = usual_rate(name)
+    loss = loss_after(rate)
+    for factor in (1 / _FACTOR, _FACTOR):
+        begin = rate
+        for _ in range(_MOST_TRIALS):
+            other = loss_after(rate * factor)
+            if not other < loss:
+                break
+            rate, loss = rate * factor, other
+        if rate != begin:
+            break
+    return rate
+
+
+def largest(name: Name, start: float, loss_after: LossAfter) -> float:
+    """Return the largest rate that is no danger, by trials that are shorter than the training.
+
+    Such a trial says little about what is best in the end: it is over before a larger rate has
+    repaired what its first steps broke, and would always favour the smallest. So the optimizer's
+    usual rate is taken, or one that is larger by factors of √10 while that helps already; smaller
+    ones only while a trial leaves the loss far above what it was.
 
     Args:
         name: of the optimizer.
         start: the loss before training.
-        loss_after: the loss after a trial at a rate; infinite where it went astray.
+        loss_after: see ``LossAfter``.
     """
     rate = usual_rate(name)
     loss = loss_after(rate)
