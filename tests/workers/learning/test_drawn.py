@@ -24,7 +24,7 @@ X = nets.inputs(ROWS, 1, 6, 6) + 3 * TARGETS.astype(np.float32)[:, None, None, N
 """Brighter with each class, so that the first rows stand for nothing."""
 
 NORMALISED = """
-<ir_version: 10, opset_import: ["": 20]>
+<ir_version: 10, opset_import: ["": 21]>
 student (float[BATCH, 1, 6, 6] x) => (float[BATCH, 4] y)
 {
     c = Conv<pads=[1, 1, 1, 1]>(x, k, kb)
