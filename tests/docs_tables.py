@@ -7,11 +7,12 @@ import inspect
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from app.domain import events, problems
+from app.domain.criteria import CRITERIA, Granularity
 from app.domain.metrics import METRICS, more_is_better
 from app.domain.steps import METHODS
 from app.domain.webhooks import EVENTS, TEST_EVENT
@@ -106,9 +107,28 @@ def metrics() -> Rows:
         )
 
 
+def criteria() -> Rows:
+    """Every criterion of pruning, what it looks at and what it compares."""
+    yield ("`criterion`", "what tells how much something contributes", "looks at", "compares")
+    for name, row in CRITERIA.items():
+        compares = ", ".join(
+            f"`{each}`" for each in get_args(Granularity) if each in row.granularities
+        )
+        yield (f"`{name}`", row.meaning, row.source, compares)
+
+
 TABLES: dict[str, Callable[[], Rows]] = {
     table.__name__: table
-    for table in (settings, problem_types, job_events, webhook_events, routes, steps, metrics)
+    for table in (
+        settings,
+        problem_types,
+        job_events,
+        webhook_events,
+        routes,
+        steps,
+        metrics,
+        criteria,
+    )
 }
 
 

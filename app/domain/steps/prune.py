@@ -1,20 +1,12 @@
 """The parameters of ``prune``: weights, channels and blocks that do little are taken away."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, assert_never
 
 from pydantic import Field, model_validator
 
+from app.domain.criteria import CRITERIA, Criterion, Granularity
 from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step, ignored
 from app.domain.steps.recover import Recover, training_minutes
-
-GRADIENT_CRITERIA = frozenset({"taylor", "hessian"})
-"""Criteria that look at gradients on data."""
-
-DATA_CRITERIA = GRADIENT_CRITERIA | {"apoz", "obc"}
-"""Criteria that look at data; the others look at weights alone."""
-
-CHANNEL_CRITERIA = frozenset({"apoz", "bn_scale", "fpgm"})
-"""Criteria that compare whole channels and say nothing of single weights."""
 
 
 class Prune(Step):
@@ -30,21 +22,8 @@ class Prune(Step):
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
 
     method: Literal["prune"] = "prune"
-    granularity: Literal["channel", "unstructured", "n:m", "block"] = Field(
-        default="channel", description="What is removed as a whole."
-    )
-    criterion: Literal[
-        "auto",
-        "magnitude",
-        "taylor",
-        "hessian",
-        "apoz",
-        "lamp",
-        "obc",
-        "bn_scale",
-        "fpgm",
-        "random",
-    ] = Field(
+    granularity: Granularity = Field(default="channel", description="What is removed as a whole.")
+    criterion: Criterion = Field(
         default="auto",
         description="What tells how much something contributes. 'auto' is, for channels, hessian"
         " where there is data and the graph has gradients, else magnitude; for weights obc where"
@@ -101,18 +80,8 @@ class Prune(Step):
     def _makes_sense(self) -> Self:
         if self.granularity == "n:m" and self.n >= self.m:
             raise ValueError("'n' of 'm' weights are kept, so n must be less than m")
-        if self.granularity != "channel" and self.criterion in CHANNEL_CRITERIA:
-            raise ValueError(
-                f"criterion '{self.criterion}' compares whole channels: use granularity 'channel',"
-                " or 'magnitude'"
-            )
-        if self.criterion == "obc" and self.granularity == "channel":
-            raise ValueError("criterion 'obc' compares single weights: use 'hessian' for channels")
-        if self.criterion == "obc" and (self.schedule != "one_shot" or not self.reconstruct):
-            raise ValueError(
-                "criterion 'obc' fits what it keeps, once: use schedule 'one_shot' and"
-                " 'reconstruct'"
-            )
+        if reason := self._unfit_criterion():
+            raise ValueError(reason)
         if self.granularity == "n:m" and self.schedule != "one_shot":
             raise ValueError("n of m weights are kept from the first: use schedule 'one_shot'")
         if self.schedule != "one_shot" and self.recover is None:
@@ -124,6 +93,26 @@ class Prune(Step):
             raise ValueError("'begin' must be less than 'end'")
         return self
 
+    def _unfit_criterion(self) -> str | None:
+        """Say why the criterion does not go with the other parameters."""
+        row = CRITERIA[self.criterion]
+        if self.granularity not in row.granularities:
+            if self.granularity == "channel":
+                return (
+                    f"criterion '{self.criterion}' compares single weights: use '{row.instead}' for"
+                    " channels"
+                )
+            return (
+                f"criterion '{self.criterion}' compares whole channels: use granularity 'channel',"
+                f" or '{row.instead}'"
+            )
+        if row.fits_once and (self.schedule != "one_shot" or not self.reconstruct):
+            return (
+                f"criterion '{self.criterion}' fits what it keeps, once: use schedule 'one_shot'"
+                " and 'reconstruct'"
+            )
+        return None
+
     @property
     def traits(self) -> tuple[str, ...]:
         """Channels are gone for good; zeros must be kept by what comes after."""
@@ -134,9 +123,15 @@ class Prune(Step):
         """Criteria that look at activations or gradients need inputs, recovery what it asks for."""
         if self.recover is not None:
             return self.recover.needs
-        data = self.criterion in DATA_CRITERIA
-        trainable = self.criterion in GRADIENT_CRITERIA
-        return Needs(data="inputs" if data else "none", trainable=trainable)
+        match CRITERIA[self.criterion].source:
+            case "nothing" | "weights":
+                return Needs(data="none")
+            case "activations":
+                return Needs(data="inputs")
+            case "gradients":
+                return Needs(data="inputs", trainable=True)
+            case source:
+                assert_never(source)
 
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate the file and the MACs that are left; zeros take no fewer bytes."""

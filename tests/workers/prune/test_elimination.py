@@ -42,7 +42,7 @@ def _error(change: NDArray[np.float64], second: NDArray[np.float64]) -> float:
 def _chosen(way: dict[str, Any]) -> tuple[Mask, Mask, NDArray[np.float64]]:
     weight, second = _layer()
     step = Prune(**way, criterion="magnitude", scope="layer")
-    like = masks({"w": weight.astype(np.float32)}, {}, step, step.sparsity)["w"]
+    like = masks({"w": weight**2}, step, step.sparsity)["w"]
     kept, left = obc.choose(weight, second, like, step)
     return like, kept, left
 

@@ -12,7 +12,7 @@ from app.domain.steps.base import matches
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import cost_of
-from workers.compression.methods.prune.criteria import score
+from workers.compression.methods.prune.criteria import Channels, score_channels
 from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.ground import Ground, survey
 from workers.compression.methods.prune.groups import Analysis, Group, Removed, analyse
@@ -74,7 +74,7 @@ def choose(
     if not analysis.groups:
         nothing = Skipped(node=WHOLE, reason="no channel of it can be removed: see its layers")
         return analysis.none_removed(), [nothing]
-    scores = score(model, analysis, parameters, context, advance)
+    scores = score_channels(Channels(model, analysis, parameters, context, advance))
     while True:
         removed, short = _allocate(model, analysis, ground, parameters, scores, context)
         bad = _unsound(model, analysis, removed, ground)

@@ -20,7 +20,7 @@ from workers.compression.learning.recovery import Demands, recover
 from workers.compression.measure.evaluation import one_run
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import obc, timetable
-from workers.compression.methods.prune.gradients import calibration, squared_gradients
+from workers.compression.methods.prune.criteria import CRITERIA, Weights, factors_of, score_weights
 from workers.compression.methods.prune.groups import INSIDE
 from workers.compression.methods.prune.moments import Rows
 from workers.compression.methods.prune.reconstruct import Choose, reconstruct_sparse
@@ -76,7 +76,9 @@ def prune_weights(
     if not layers:
         why = next((f": of '{each.node}', {each.reason}" for each in skipped), "")
         raise StepFailed(f"No layer has a float weight that may be pruned{why}.")
-    factors = _factors(model, layers, parameters, context, lambda done: advance(_FIRST * done))
+    shapes = {layer.name: constant(layer.value).shape for layer in layers}
+    seen = Weights(model, shapes, context, lambda done: advance(_FIRST * done))
+    factors = factors_of(parameters.criterion, seen)
     wish = parameters.recover
 
     def learning(done: float) -> None:
@@ -107,8 +109,8 @@ def _zero(
     _write(layers, _choose(layers, weights, factors, parameters, share))
     if parameters.reconstruct and context.train is not None and len(context.train):
         macs = stats.macs_of_one(whole, one_run(whole, context.train))
-        asked = parameters.criterion in ("auto", "obc")
-        choose = _by_elimination(layers, parameters) if asked else None
+        eliminates = CRITERIA[parameters.criterion].eliminates
+        choose = _by_elimination(layers, parameters) if eliminates else None
         reconstruct_sparse(whole, model, context, macs, lambda done: advance(_FIRST * done), choose)
 
 
@@ -199,21 +201,6 @@ def _unfit(node: ir.Node, value: ir.Value, parameters: Prune) -> str | None:
     return None
 
 
-def _factors(
-    model: ir.Model, layers: list[Layer], parameters: Prune, context: Context, advance: Advance
-) -> dict[str, Array]:
-    if parameters.criterion == "random":
-        random = np.random.default_rng(context.seed)
-        return {
-            layer.name: random.random(constant(layer.value).shape, np.float32) for layer in layers
-        }
-    if parameters.criterion == "obc":
-        calibration(context)  # refuses where there is no data
-    if parameters.criterion in ("taylor", "hessian"):
-        return squared_gradients(model, [layer.name for layer in layers], context, advance)
-    return {}
-
-
 def _choose(
     layers: list[Layer],
     weights: dict[str, Array],
@@ -222,11 +209,15 @@ def _choose(
     sparsity: float,
 ) -> dict[str, Mask]:
     """Return the mask of each weight, laid out as the graph has it."""
-    seen = {layer.name: layer.view(weights[layer.name]) for layer in layers}
-    viewed = {
-        layer.name: layer.view(factors[layer.name]) for layer in layers if layer.name in factors
+    scores = {
+        layer.name: score_weights(
+            parameters.criterion,
+            layer.view(weights[layer.name]),
+            layer.view(factors[layer.name]) if layer.name in factors else None,
+        )
+        for layer in layers
     }
-    kept = masks(seen, viewed, parameters, sparsity)
+    kept = masks(scores, parameters, sparsity)
     return {layer.name: layer.back(kept[layer.name]) for layer in layers}
 
 

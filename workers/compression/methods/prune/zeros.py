@@ -1,16 +1,16 @@
 """Which weights become zero: single ones, n of m neighbours, or blocks.
 
 A weight is looked at as ``[outputs, inputs, kernel…]``. Arrays in, masks out; where the weights
-come from is told in ``sparse``.
+come from is said in ``sparse``, how they are scored in ``criteria``.
 """
 
 from collections.abc import Mapping
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.steps import Prune
-from workers.compression.methods.prune.importance import layer_adaptive
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -18,40 +18,30 @@ Mask = NDArray[np.bool_]
 
 
 def masks(
-    weights: Mapping[str, Array],
-    factors: Mapping[str, Array],
-    parameters: Prune,
-    sparsity: float,
+    scores: Mapping[str, NDArray[np.float64]], parameters: Prune, sparsity: float
 ) -> dict[str, Mask]:
     """Choose the weights that stay.
 
     Args:
-        weights: by name, each ``[outputs, inputs, kernel…]``.
-        factors: of the squared weights: what the loss adds for a criterion that looks at data, or a
-            random number; 1 where there is none.
-        parameters: granularity, criterion, scope.
+        scores: how much each weight contributes, by the name of the tensor, each ``[outputs,
+            inputs, kernel…]``.
+        parameters: granularity and scope.
         sparsity: the share to set to zero; ``n:m`` takes its own.
     """
-    scores = {
-        name: _score(weight, factors.get(name), parameters) for name, weight in weights.items()
-    }
-    if parameters.granularity == "n:m":
-        return {name: n_of_m(each, parameters.n, parameters.m) for name, each in scores.items()}
-    if parameters.granularity == "block":
-        tall, wide = parameters.block
-        blocks = {name: block_means(each, tall, wide) for name, each in scores.items()}
-        kept = _smallest_away(blocks, parameters.scope, sparsity)
-        return {n: spread(kept[n], scores[n].shape, tall, wide) for n in kept}
-    return _smallest_away(scores, parameters.scope, sparsity)
-
-
-def _score(weight: Array, factor: Array | None, parameters: Prune) -> NDArray[np.float64]:
-    if parameters.criterion == "random" and factor is not None:
-        return factor.astype(np.float64)
-    squares = weight.astype(np.float64) ** 2
-    if parameters.criterion in ("auto", "lamp", "obc"):
-        return layer_adaptive(squares)
-    return squares if factor is None else squares * factor
+    match parameters.granularity:
+        case "n:m":
+            return {name: n_of_m(each, parameters.n, parameters.m) for name, each in scores.items()}
+        case "block":
+            tall, wide = parameters.block
+            blocks = {name: block_means(each, tall, wide) for name, each in scores.items()}
+            kept = _smallest_away(blocks, parameters.scope, sparsity)
+            return {n: spread(kept[n], scores[n].shape, tall, wide) for n in kept}
+        case "unstructured":
+            return _smallest_away(scores, parameters.scope, sparsity)
+        case "channel":
+            raise AssertionError("channels are cut, not set to zero")
+        case granularity:
+            assert_never(granularity)
 
 
 def _smallest_away(
