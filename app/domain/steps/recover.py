@@ -8,6 +8,11 @@ from app.domain.steps.base import Needs
 
 Loss = Literal["labels", "teacher", "both"]
 
+Optimizer = Literal["adamw", "sgd"]
+
+Change = Literal["flip", "shift"]
+"""How a picture is changed that keeps what it shows."""
+
 
 class Recover(BaseModel):
     """Train the compressed graph until quality is back, or time is up."""
@@ -36,16 +41,14 @@ class Recover(BaseModel):
         description="Against the targets, the original model's outputs, or both. Default: both"
         " where the dataset has classes as targets, else the teacher.",
     )
-    optimizer: Literal["adamw", "sgd"] = Field(
-        default="adamw", description="AdamW, or SGD with momentum 0.9."
-    )
+    optimizer: Optimizer = Field(default="adamw", description="AdamW, or SGD with momentum 0.9.")
     batch_size: int | None = Field(
         default=None,
         ge=1,
         le=65_536,
         description="Samples of one step. Default: up to 128, fewer of large ones or few.",
     )
-    augment: list[Literal["flip", "shift"]] | None = Field(
+    augment: list[Change] | None = Field(
         default=None,
         max_length=2,
         description="Images are mirrored, or moved by up to an eighth, at random. Default: what"

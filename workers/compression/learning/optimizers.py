@@ -1,32 +1,35 @@
 """The optimizers, their usual learning rates, and their state as named tensors."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import assert_never
 
 import torch
 from torch import Tensor
 
+from app.domain.steps.recover import Optimizer
 from workers.compression.learning.task import Task
 
-Name = Literal["adamw", "sgd"]
-
-_USUAL: dict[Name, float] = {"adamw": 1e-3, "sgd": 3e-2}
+_USUAL: dict[Optimizer, float] = {"adamw": 1e-3, "sgd": 3e-2}
 _DECAY = 0.01
 """Of weights whose scale says nothing, so that their steps do not get smaller and smaller
 (Loshchilov & Hutter 2019; van Laarhoven 2017); others would lose what they know.
 """
 
 
-def make(name: Name, task: Task) -> torch.optim.Optimizer:
+def make(name: Optimizer, task: Task) -> torch.optim.Optimizer:
     """Return an optimizer, with a group for each parameter that has the factor of its rate."""
     groups = [
         {"params": [parameter], "factor": task.rates.get(key, 1.0)}
         for key, parameter in task.parameters.items()
     ]
-    if name == "sgd":
-        return torch.optim.SGD(groups, lr=1.0, momentum=0.9, fused=True)
-    decay = _DECAY if task.normalised else 0.0
-    return torch.optim.AdamW(groups, lr=1.0, weight_decay=decay, fused=True)
+    match name:
+        case "sgd":
+            return torch.optim.SGD(groups, lr=1.0, momentum=0.9, fused=True)
+        case "adamw":
+            decay = _DECAY if task.normalised else 0.0
+            return torch.optim.AdamW(groups, lr=1.0, weight_decay=decay, fused=True)
+        case _:
+            assert_never(name)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -55,6 +58,6 @@ def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def usual_rate(name: Name) -> float:
+def usual_rate(name: Optimizer) -> float:
     """Return the learning rate that an optimizer is mostly used with for trained networks."""
     return _USUAL[name]

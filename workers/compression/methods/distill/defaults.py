@@ -1,7 +1,7 @@
 """What a student learns from, and how pictures are changed, where the request leaves it open."""
 
 from dataclasses import replace
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from app.domain.steps import Distill
 from app.domain.steps.distill import Architecture, DistillLoss
+from app.domain.steps.recover import Change
 from workers.compression.executor import build
 from workers.compression.learning.feed import feed_for, is_image
 from workers.compression.measure.quality import judged_output
 from workers.compression.samples.context import Context, Samples
-
-Change = Literal["flip", "shift"]
 
 _LOOKED_AT = 512
 """Samples on which the teacher is asked what changes of a picture mean to it."""

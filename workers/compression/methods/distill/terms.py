@@ -43,7 +43,7 @@ def term(loss: DistillLoss, known: Known) -> Term:
         DatasetMismatch: ``labels`` without targets that fit.
         StepFailed: there is nothing to compare.
     """
-    return _TERMS[loss.kind](loss, known)
+    return TERMS[loss.kind](loss, known)
 
 
 def _soft_targets(loss: DistillLoss, known: Known) -> Term:
@@ -109,7 +109,7 @@ def _relational(_loss: DistillLoss, known: Known) -> Term:
     return value
 
 
-_TERMS: dict[str, Callable[[DistillLoss, Known], Term]] = {
+TERMS: dict[str, Callable[[DistillLoss, Known], Term]] = {
     "soft_targets": _soft_targets,
     "labels": _labels,
     "features": _features,

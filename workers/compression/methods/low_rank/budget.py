@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace as with_changes
+from typing import assert_never
 
 import onnx_ir as ir
 
@@ -41,15 +42,18 @@ def choose(
     if parameters.of == "latency":
         return _by_time(model, layers, ways, parameters, context)
     figures = stats.measure(model, sizes_of(model, context.example), context.example)
-    if parameters.of == "macs":
-        costs = [[layer.macs, *(c.macs for c in each)] for layer, each in _pairs(layers, ways)]
-        whole = figures.macs
-    else:
-        costs = [
-            [layer.weight.size, *(c.parameters for c in each)]
-            for layer, each in _pairs(layers, ways)
-        ]
-        whole = figures.parameters
+    match parameters.of:
+        case "macs":
+            costs = [[layer.macs, *(c.macs for c in each)] for layer, each in _pairs(layers, ways)]
+            whole = figures.macs
+        case "parameters" | "size":
+            costs = [
+                [layer.weight.size, *(c.parameters for c in each)]
+                for layer, each in _pairs(layers, ways)
+            ]
+            whole = figures.parameters
+        case of:
+            assert_never(of)
     return _within(costs, ways, whole, parameters.ratio, parameters), []
 
 

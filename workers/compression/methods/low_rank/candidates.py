@@ -22,7 +22,7 @@ _STEPS = 16
 _BLOCK = 8
 """Ranks are multiples of what the runtime's kernels compute at once."""
 
-_WAYS: dict[str, Callable[[Array, Moments | None], Decomposition]] = {
+DECOMPOSITIONS: dict[str, Callable[[Array, Moments | None], Decomposition]] = {
     "svd": decompositions.svd,
     "tucker2": decompositions.tucker2,
     "spatial_svd": decompositions.spatial_svd,
@@ -55,7 +55,7 @@ def candidates(layer: Layer, parameters: LowRank, moments: Moments | None) -> li
     weight = layer.weight.astype(np.float64)
     found = []
     for name in _ways(layer, parameters):
-        way = _WAYS[name](weight, moments)
+        way = DECOMPOSITIONS[name](weight, moments)
         for at in dict.fromkeys(_ranks(way, weight, parameters)):
             factors = way.factors(at)
             macs = chain_macs(layer, factors)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from math import prod
-from typing import Literal
+from typing import Literal, assert_never
 
 import numpy as np
 import onnx_ir as ir
@@ -30,12 +30,18 @@ def cost_of(
         analysis: what hangs together.
         shapes: of the graph's values for one sample.
     """
-    if what == "macs":
-        return _macs(model, analysis, shapes)
-    if what == "channels":
-        units = np.concatenate([np.zeros(0, np.int64), *(g.units for g in analysis.groups)])
-        return lambda removed: float(np.count_nonzero(~removed[units]))
-    return _elements(model, analysis, by_bytes=what == "size")
+    match what:
+        case "macs":
+            return _macs(model, analysis, shapes)
+        case "parameters":
+            return _elements(model, analysis, by_bytes=False)
+        case "size":
+            return _elements(model, analysis, by_bytes=True)
+        case "channels":
+            units = np.concatenate([np.zeros(0, np.int64), *(g.units for g in analysis.groups)])
+            return lambda removed: float(np.count_nonzero(~removed[units]))
+        case _:
+            assert_never(what)
 
 
 def _macs(model: ir.Model, analysis: Analysis, shapes: Mapping[str, tuple[int, ...]]) -> Cost:

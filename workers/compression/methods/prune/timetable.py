@@ -1,5 +1,7 @@
 """How much is removed when: all at once, in equal parts, or along a cubic curve."""
 
+from typing import assert_never
+
 from app.domain.steps import Prune
 
 
@@ -31,6 +33,12 @@ def share_of(parameters: Prune, part: int) -> float:
     (2017): much early, little late.
     """
     last, time = target(parameters), part / parameters.iterations
-    if parameters.schedule == "iterative":
-        return last * time
-    return last + (parameters.initial_sparsity - last) * (1 - time) ** 3
+    match parameters.schedule:
+        case "one_shot":
+            return last
+        case "iterative":
+            return last * time
+        case "polynomial":
+            return last + (parameters.initial_sparsity - last) * (1 - time) ** 3
+        case schedule:
+            assert_never(schedule)

@@ -1,6 +1,7 @@
 """Quantization: fewer bits for weights and activations."""
 
 from collections.abc import Callable
+from typing import assert_never
 
 import onnx_ir as ir
 
@@ -22,12 +23,16 @@ def quantize(
     Raises:
         StepFailed: the mode needs what is not there: data, a newer opset, a smaller model.
     """
-    if parameters.mode == "float16":
-        return convert_to_float16(model, parameters, context)
-    if parameters.mode == "dynamic":
-        return quantize_dynamic(model, parameters, context)
-    if parameters.mode == "weight_only":
-        return quantize_weights(model, parameters, context, advance)
-    if parameters.mode == "qat":
-        return quantize_aware(model, parameters, context, advance)
-    return quantize_static(model, parameters, context, advance)
+    match parameters.mode:
+        case "static":
+            return quantize_static(model, parameters, context, advance)
+        case "qat":
+            return quantize_aware(model, parameters, context, advance)
+        case "dynamic":
+            return quantize_dynamic(model, parameters, context)
+        case "weight_only":
+            return quantize_weights(model, parameters, context, advance)
+        case "float16":
+            return convert_to_float16(model, parameters, context)
+        case mode:
+            assert_never(mode)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +27,19 @@ Range = tuple[float, float]
 
 def finder(parameters: Quantize, rule: RangeRule) -> Callable[[Histogram], Range]:
     """Return the function of a rule, for the type that the parameters name."""
-    if rule == "percentile":
-        return partial(percentile, share=parameters.percentile / 100)
-    if rule == "mse":
-        return partial(
-            mean_squared_error, dtype=parameters.activations, symmetric=parameters.symmetric
-        )
-    if rule == "entropy":
-        return partial(entropy, dtype=parameters.activations, symmetric=parameters.symmetric)
-    return minmax
+    match rule:
+        case "minmax":
+            return minmax
+        case "percentile":
+            return partial(percentile, share=parameters.percentile / 100)
+        case "mse":
+            return partial(
+                mean_squared_error, dtype=parameters.activations, symmetric=parameters.symmetric
+            )
+        case "entropy":
+            return partial(entropy, dtype=parameters.activations, symmetric=parameters.symmetric)
+        case _:
+            assert_never(rule)
 
 
 def minmax(histogram: Histogram) -> Range:

@@ -5,6 +5,7 @@ memory is read, which is what large products wait for.
 """
 
 from collections.abc import Callable, Sequence
+from typing import assert_never
 
 import numpy as np
 import onnx_ir as ir
@@ -79,11 +80,15 @@ def _quantized(
     weight: NDArray[np.float64], parameters: Quantize, hessian: NDArray[np.float64] | None
 ) -> Blocks:
     bits, size, symmetric = BITS[parameters.weights], parameters.block_size, parameters.symmetric
-    if hessian is not None:
-        return blocks.gptq(weight, hessian, bits, size, symmetric=symmetric)
-    if parameters.algorithm == "hqq" and not symmetric:
-        return blocks.half_quadratic(weight, bits, size)
-    return blocks.round_to_nearest(weight, bits, size, symmetric=symmetric)
+    match parameters.algorithm:
+        case "gptq" if hessian is not None:
+            return blocks.gptq(weight, hessian, bits, size, symmetric=symmetric)
+        case "hqq" if not symmetric:
+            return blocks.half_quadratic(weight, bits, size)
+        case "rtn" | "gptq" | "hqq":
+            return blocks.round_to_nearest(weight, bits, size, symmetric=symmetric)
+        case algorithm:
+            assert_never(algorithm)
 
 
 def _replace(edit: Editor, layer: Layer, stored: Blocks, parameters: Quantize) -> None:
