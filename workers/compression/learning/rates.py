@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from workers.compression.learning.optimizers import Name, usual_rate
+from app.domain.steps.recover import Optimizer
+from workers.compression.learning.optimizers import usual_rate
 
 LossAfter = Callable[[float], float]
 """The loss after a trial at a rate; infinite where it went astray."""
@@ -14,7 +15,7 @@ _BEARABLE = 2.0
 """Times the loss before training that a trial may leave behind."""
 
 
-def best(name: Name, loss_after: LossAfter) -> float:
+def best(name: Optimizer, loss_after: LossAfter) -> float:
     """Return the rate that ends best, by trials that are as long as the training.
 
     Args:
@@ -35,7 +36,7 @@ def best(name: Name, loss_after: LossAfter) -> float:
     return rate
 
 
-def largest(name: Name, start: float, loss_after: LossAfter) -> float:
+def largest(name: Optimizer, start: float, loss_after: LossAfter) -> float:
     """Return the largest rate that is no danger, by trials that are shorter than the training.
 
     Such a trial says little about what is best in the end: it is over before a larger rate has

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from app.domain.problems import StepFailed
+from app.domain.steps.recover import Optimizer
 from workers.compression.learning import optimizers
 from workers.compression.learning.feed import Feed
-from workers.compression.learning.optimizers import Name
 from workers.compression.learning.task import Task
 
 _GRADIENT_NORM = 1.0
@@ -27,7 +27,7 @@ class Astray(Exception):  # noqa: N818 (the loop catches it)
 class Stepper:
     """Changes the weights of a task, one step of the optimizer at a time."""
 
-    def __init__(self, task: Task, feed: Feed, name: Name, seed: int) -> None:
+    def __init__(self, task: Task, feed: Feed, name: Optimizer, seed: int) -> None:
         """Begin with a fresh optimizer.
 
         Args:
