@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.domain.problems import InvalidModel
 from workers.compression import faults
-from workers.compression.graph import runtime
+from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.graph.runtime import Arrays
 from workers.compression.graph.shapes import batch_names, dimension_names, inputs_of, symbolic
 
@@ -68,14 +67,14 @@ def find_trials(model: ir.Model, path: Path, seed: int = 0) -> list[Trial]:
         Up to three trials: one sample; two samples; other sizes of the other dynamic dimensions.
         Empty when the graph accepts none, or answers differently each time.
     """
-    return trials_of(runtime.open_session(path), model, seed)
+    return trials_of(open_graph(path, len(model.graph)), model, seed)
 
 
-def trials_of(session: ort.InferenceSession, model: ir.Model, seed: int = 0) -> list[Trial]:
+def trials_of(run: Run, model: ir.Model, seed: int = 0) -> list[Trial]:
     """Return what ``find_trials`` does, of a graph that is open already."""
     trials: list[Trial] = []
     try:
-        for trial in _accepted(session, model, seed):
+        for trial in _accepted(run, model, seed):
             trials.append(trial)  # noqa: PERF402 (those that were found before time ran out count)
     except TimeoutError:
         if not trials:
@@ -86,13 +85,13 @@ def trials_of(session: ort.InferenceSession, model: ir.Model, seed: int = 0) -> 
             ) from None
     if not trials:
         return []
-    again = runtime.run(session, trials[0].feeds)
+    again = run(trials[0].feeds, None)
     if difference(trials[0].outputs, again) is not None:
         return []
     return trials
 
 
-def _accepted(session: ort.InferenceSession, model: ir.Model, seed: int) -> Iterator[Trial]:
+def _accepted(run: Run, model: ir.Model, seed: int) -> Iterator[Trial]:
     """Yield up to three trials: one sample in two sizes, and two samples.
 
     Raises:
@@ -104,7 +103,7 @@ def _accepted(session: ort.InferenceSession, model: ir.Model, seed: int) -> Iter
         for sizes in _assignments(model, batch):
             if sizes in tried:
                 continue
-            trial = _try(session, model, sizes, seed + len(tried), patience)
+            trial = _try(run, model, sizes, seed + len(tried), patience)
             if trial is None:
                 continue
             tried.append(sizes)
@@ -139,12 +138,18 @@ def _loops(model: ir.Model) -> bool:
     return any(node.op_type == "Loop" for node in nodes)
 
 
-def check(path: Path, trials: Sequence[Trial]) -> str | None:
-    """Say how a graph's outputs differ from those of the trials, None when they agree."""
+def check(path: Path, trials: Sequence[Trial], nodes: int = 0) -> str | None:
+    """Say how a graph's outputs differ from those of the trials, None when they agree.
+
+    Args:
+        path: of the graph.
+        trials: what it must answer.
+        nodes: how many its main graph has: a long one is run in pieces.
+    """
     try:
-        session = runtime.open_session(path)
+        run = open_graph(path, nodes)
         for trial in trials:
-            outputs = runtime.run(session, trial.feeds)
+            outputs = run(trial.feeds, None)
             if reason := difference(trial.outputs, outputs, trial.noise):
                 return f"{reason} (sizes {dict(trial.sizes)})"
     except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
@@ -215,16 +220,17 @@ def _draw(
     return generator.integers(0, bound, shape).astype(dtype.numpy())
 
 
-def with_noise(path: Path, trials: Sequence[Trial]) -> list[Trial]:
+def with_noise(path: Path, trials: Sequence[Trial], nodes: int = 0) -> list[Trial]:
     """Note how far the runtime's own optimizer moves the reference's floating-point outputs.
 
     Args:
         path: the reference graph.
         trials: of it.
+        nodes: how many its main graph has: a long one is run in pieces.
     """
     try:
-        session = runtime.open_session(path, optimize=True)
-        moved = [runtime.run(session, trial.feeds) for trial in trials]
+        run = open_graph(path, nodes, optimize=True)
+        moved = [run(trial.feeds, None) for trial in trials]
     except Exception:  # noqa: BLE001 (an optimizer that fails moves nothing)
         return list(trials)
     return [
@@ -269,7 +275,7 @@ def _states(model: ir.Model) -> set[str]:
 
 
 def _try(
-    session: ort.InferenceSession,
+    run: Run,
     model: ir.Model,
     sizes: Mapping[str, int],
     seed: int,
@@ -278,7 +284,9 @@ def _try(
     for feeds in _candidates(model, sizes, seed):
         seconds = None if patience is None else patience.seconds()
         try:
-            return Trial(sizes, feeds, runtime.run(session, feeds, seconds))
+            return Trial(sizes, feeds, run(feeds, seconds))
+        except InvalidModel:
+            raise
         except Exception:  # noqa: BLE001, S112 (the next values may be accepted)
             continue
     return None

@@ -3,7 +3,7 @@
 import contextlib
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,32 @@ def run(
         Exception: onnxruntime's own.
     """
     names = [output.name for output in session.get_outputs()]
-    options = ort.RunOptions()
-    options.log_severity_level = 4
+    options = _quiet()
     with _stopped_after(seconds, options):
         return dict(zip(names, session.run(names, dict(feeds), options), strict=True))
+
+
+def run_values(
+    session: ort.InferenceSession,
+    names: Sequence[str],
+    feeds: Mapping[str, ort.OrtValue],
+    seconds: float | None = None,
+) -> list[ort.OrtValue]:
+    """Return the outputs of these names as onnxruntime holds them, in types that numpy lacks too.
+
+    Raises:
+        TimeoutError: the run was stopped.
+        Exception: onnxruntime's own.
+    """
+    options = _quiet()
+    with _stopped_after(seconds, options):
+        return list(session.run_with_ort_values(list(names), dict(feeds), options))
+
+
+def _quiet() -> ort.RunOptions:
+    options = ort.RunOptions()
+    options.log_severity_level = 4
+    return options
 
 
 @contextlib.contextmanager

@@ -9,9 +9,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from workers.compression.graph import runtime
 from workers.compression.graph.inference import dimensions, graphs_of, inferred
 from workers.compression.graph.load import INLINE_LIMIT, save, weight_bytes
+from workers.compression.graph.pieces import open_graph
 
 Shapes = dict[str, tuple[int, ...]]
 """By value name; only values whose every dimension is known."""
@@ -152,6 +152,6 @@ def observed(model: ir.Model, names: Iterable[str], feeds: Mapping[str, NDArray[
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "probed.onnx"
         save(probed, path)
-        outputs = runtime.run(runtime.open_session(path), feeds)
+        outputs = open_graph(path, len(probed.graph))(feeds, None)
     found = {str(value.name): outputs[str(value.name)] for value in wanted}
     return {name: array.shape for name, array in found.items() if isinstance(array, np.ndarray)}

@@ -35,7 +35,7 @@ def inspect_model(
     with collection_paused():
         accepted = read_model(upload, original, limits or ModelLimits())
         model = load(original)
-        trials = equivalence.trials_of(accepted.session, model)
+        trials = equivalence.trials_of(accepted.run, model)
         return _to_normal_form(accepted.opset, model, trials, directory)
 
 

@@ -156,10 +156,10 @@ class _Judge:
         with tempfile.TemporaryDirectory(dir=self._directory, prefix="candidate-") as scratch:
             path = Path(scratch) / "candidate.onnx"
             save(model, path)
-            reason = equivalence.check(path, self._trials)
+            reason = equivalence.check(path, self._trials, len(model.graph))
             if reason is None or self._noise_is_known:
                 return reason
             save(self._model, reference := path.with_name("reference.onnx"))
-            self._trials = equivalence.with_noise(reference, self._trials)
+            self._trials = equivalence.with_noise(reference, self._trials, len(self._model.graph))
             self._noise_is_known = True
-            return equivalence.check(path, self._trials)
+            return equivalence.check(path, self._trials, len(model.graph))

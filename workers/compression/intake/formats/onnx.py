@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
-import onnxruntime as ort
 from google.protobuf.message import DecodeError
 
 from app.domain.problems import InvalidModel
-from workers.compression import faults
-from workers.compression.graph import external, runtime
+from workers.compression.graph import external
 from workers.compression.graph.load import make_self_contained
+from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.intake.proto import check_model, opset
 from workers.compression.intake.repair import repair, unite
@@ -25,7 +24,7 @@ class Accepted:
 
     opset: int
     """What it was exported with."""
-    session: ort.InferenceSession
+    run: Run
 
 
 def read_file(upload: Path, target: Path, limits: ModelLimits) -> Accepted:
@@ -90,14 +89,7 @@ def _accept(proto: onnx.ModelProto, source: Path, target: Path, limits: ModelLim
         onnx.checker.check_model(str(target))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise InvalidModel(f"The ONNX checker refuses the model: {_line(error)}") from None
-    try:
-        session = runtime.open_session(target)
-    except Exception as error:  # onnxruntime has one class for each status code
-        if faults.is_limit(error):
-            raise
-        words = faults.runtime_words(error)
-        raise InvalidModel(f"onnxruntime cannot load the model: {words}") from error
-    return Accepted(opset(proto), session)
+    return Accepted(opset(proto), open_graph(target, len(proto.graph.node)))
 
 
 def _line(error: Exception) -> str:
