@@ -18,64 +18,6 @@ def types_of(outcome: Outcome) -> dict[str, str]:
     return {str(value.name): str(value.dtype) for value in values}
 
 
-BODIES = {
-    "branch": """g (float[N, 8] x, bool[1] c) => (float[N, 6] y) {
-        a = MatMul(x, w)
-        y = If (c) <
-            then_branch = t () => (float[N, 6] p) { p = MatMul(a, v) },
-            else_branch = e () => (float[N, 6] q) { [kept] k = Relu(a) q = MatMul(k, v) }
-        >
-    }""",
-    "loop": """g (float[N, 8] x, bool[1] c) => (float[N, 6] y) {
-        n = Size(c)
-        three = Mul(n, three_)
-        f = Cast<to = 9>(n)
-        a = Loop (three, f, x) <
-            body = b (int64 i, bool go, float[N, 8] s) => (bool on, float[N, 8] r) {
-                on = Identity(go)
-                m = MatMul(s, w)
-                [kept] k = Relu(m)
-                r = Add(k, x)
-            }
-        >
-        y = MatMul(a, v)
-    }""",
-    "scan": """g (float[N, 8] x, bool[1] c) => (float[N, 6] y) {
-        z = ReduceMean<axes = [0], keepdims = 0>(x)
-        last, rows = Scan <
-            num_scan_inputs = 1,
-            body = b (float[8] s, float[8] row) => (float[8] r, float[8] o) {
-                [kept] k = Tanh(s)
-                m = MatMul(row, w)
-                r = Add(k, m)
-                o = Identity(r)
-            }
-        > (z, x)
-        y = MatMul(rows, v)
-    }""",
-}
-
-
-@pytest.mark.parametrize("kept", [[], ["kept"]], ids=["whole", "but one"])
-@pytest.mark.parametrize("kind", BODIES)
-def test_bodies_are_converted_with_what_they_read(
-    tmp_path: Path, kind: str, kept: list[str]
-) -> None:
-    path = graph(tmp_path, BODIES[kind], {"w": (8, 8), "v": (8, 6), "three_": ()})
-    proto = onnx.load(path)
-    for tensor in proto.graph.initializer:
-        if tensor.name == "three_":
-            three = onnx.numpy_helper.from_array(np.array(3), "three_")
-            tensor.CopyFrom(three)
-    onnx.save(proto, path)
-    parameters = Quantize(mode="float16", ignore=kept)
-    outcome, sqnr = apply(path, parameters, x=normal(4, 8), c=np.ones(4, bool))
-    assert sqnr > 45
-    assert reasons(outcome) == dict.fromkeys(kept, "named in 'ignore'")
-    types = types_of(outcome)
-    assert types["w"] == types["v"] == "FLOAT16"
-
-
 def test_a_named_loop_stays_in_float32_with_its_body(tmp_path: Path) -> None:
     text = """g (float[N, 8] x, bool[1] c) => (float[N, 6] y) {
         a = MatMul(x, w)

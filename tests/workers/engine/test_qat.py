@@ -127,7 +127,7 @@ def test_bits_are_what_the_file_takes(
     size = (tmp_path / "job" / "artifacts" / "model.onnx").stat().st_size
     elements = 64 * 256 + 256 * 128 + 128 * 10
     bits = 4 if weights in ("int2", "int4") else 8
-    assert elements * bits / 8 < size < elements * bits / 8 + 12_000
+    assert elements * bits / 8 < size < elements * bits / 8 + 13_000
 
 
 def test_training_starts_where_calibration_ends(

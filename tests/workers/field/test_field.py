@@ -50,6 +50,28 @@ def test_the_scales_of_a_resize_are_float32_by_the_standard(compress: Compress) 
     assert report.step_reports[-1].skipped == []
 
 
+MODES = {
+    "static": STATIC,
+    "dynamic": DYNAMIC,
+    "float16": HALF,
+    "blocks": STATIC | {"mode": "weight_only", "block_size": 16},
+    "trained": STATIC | {"mode": "qat", "recover": {"epochs": 1}},
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_both_branches_of_a_merged_decoder_are_quantized_and_their_weights_stored_once(
+    compress: Compress, mode: str
+) -> None:
+    report = compress(graphs.merged_decoder(), MODES[mode])
+    assert (_fidelity(report).sqnr_db or 0) > 30
+    assert {node.split("_")[0] for node in _changed(report)} == {"cached", "fresh"}
+    assert report.compressed.size_bytes < report.baseline.size_bytes
+    reasons = [skipped.reason for skipped in report.step_reports[-1].skipped]
+    tied = "its weight is computed from one that others read as it is"
+    assert reasons.count(tied) == (0 if mode == "float16" else 2)
+
+
 def test_sequences_are_taken_in_and_halved(compress: Compress) -> None:
     report = compress(graphs.sequences(), HALF)
     assert (_fidelity(report).sqnr_db or 0) > 40

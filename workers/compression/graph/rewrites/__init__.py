@@ -25,6 +25,7 @@ from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.graph.rewrites.functions import inline_functions
 from workers.compression.graph.rewrites.gelu import recognise_gelu
 from workers.compression.graph.rewrites.hardswish import recognise_hardswish
+from workers.compression.graph.rewrites.hoist import hoist_constants
 from workers.compression.graph.rewrites.identity import remove_identities
 from workers.compression.graph.rewrites.inputs import detach_initializers
 from workers.compression.graph.rewrites.layernorm import recognise_layer_normalization
@@ -50,6 +51,7 @@ PASSES: tuple[Pass, ...] = (
     recognise_layer_normalization,
     recognise_gelu,
     recognise_hardswish,
+    hoist_constants,
     remove_dead,
     infer_shapes,
 )

@@ -1,7 +1,7 @@
 """Compute what depends on constants alone."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ from workers.compression.graph import runtime
 from workers.compression.graph.inference import infer
 from workers.compression.graph.load import save
 
-_SMALL = {"Cast": 4 << 10}
+_SMALL = dict.fromkeys(
+    ("Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
+     "Unsqueeze"), 4 << 10
+)  # fmt: skip
 """Bytes up to which a result may be larger than the constants that it replaces: sizes and shapes
-that are cast, not weights that are stored in a narrow type."""
+that are cast or turned, not weights that are stored in a narrow type, or that others read too."""
 
 _SMALL_ELSE = 1 << 20
 """The same for other operators."""
@@ -51,7 +54,8 @@ def fold_constants(model: ir.Model) -> int:
        dimensions that are picked out of a Shape.
     3. A result's size must be known before it is computed. Past 1 MiB it must not outgrow the
        constants that it replaces, and all together must not add more than 64 MiB: folding needs
-       little memory and hardly makes the file grow. A float16 weight stays as it is stored.
+       little memory and hardly makes the file grow. A float16 weight stays as it is stored, and
+       so does a weight that is turned for some who read it, not for all.
     4. Random operators, quantization and nodes with subgraphs stay.
     5. A node that makes a graph output, strings or sequences stays.
     """
@@ -129,7 +133,7 @@ class _Folder:
         values = dict.fromkeys(value for value in node.inputs if value is not None)
         sizes = {value: self._size(value) for value in values}
         given = sum(sizes.values())
-        replaced = sum(size for value, size in sizes.items() if len(value.uses()) == 1)
+        replaced = sum(size for value, size in sizes.items() if _all_alike(value.consumers()))
         results = [_bytes(value) for value in node.outputs]
         made = sum(size for size in results if size is not None)
         small = _SMALL.get(node.op_type, _SMALL_ELSE)
@@ -175,6 +179,12 @@ class _Folder:
         assert isinstance(node.graph, ir.Graph)
         node.graph.remove(node, safe=True)
         self.folded += 1
+
+
+def _all_alike(nodes: Sequence[ir.Node]) -> bool:
+    """Return whether nodes compute the same of the same, each in its own branch perhaps."""
+    first = (nodes[0].op_identifier(), nodes[0].inputs, nodes[0].attributes)
+    return all((n.op_identifier(), n.inputs, n.attributes) == first for n in nodes[1:])
 
 
 def _picked_sizes(node: ir.Node) -> _Array | None:

@@ -97,8 +97,8 @@ def _select(
 def _unfit(node: ir.Node, value: ir.Value, model: ir.Model, parameters: Cluster) -> str | None:
     if matches(str(node.name), parameters.ignore):
         return "named in 'ignore'"
-    if node.graph is not model.graph or value.is_graph_output():
-        return "it lies inside a branch or loop, or its weight is an output of the graph"
+    if value.graph is not model.graph or value.is_graph_output():
+        return "its weight is an output of the graph, or of a branch or loop in it"
     if value.dtype != ir.DataType.FLOAT:
         return f"its weight is {value.dtype}, not float32"
     array = constant(value)

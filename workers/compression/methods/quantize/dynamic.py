@@ -78,7 +78,7 @@ def _replace(
     smoothed: Collection[str],
 ) -> LayerChange:
     """Put the integer product in the place of a float one."""
-    node, graph = layer.node, writer.edit.graph
+    node = layer.node
     data = node.inputs[0]
     assert data is not None
     if data not in inputs:
@@ -86,7 +86,7 @@ def _replace(
             "DynamicQuantizeLinear", [data], f"{data.name}_quantized", f"{data.name}_scale",
             f"{data.name}_zero_point",
         )  # fmt: skip
-        graph.insert_before(node, inputs[data])
+        writer.edit.insert_after(data, [inputs[data]])
     rounded, scale, zero = inputs[data].outputs
     transposed = bool(node.attributes.get_int("transB", 0))  # MatMulInteger reads [inputs, outputs]
     weight = writer.weight(layer, parameters.weights, transposed=transposed)

@@ -33,7 +33,8 @@ class Layer:
     bias: ir.Value | None
     """A float32 initializer, one element for each output channel."""
     integer: bool
-    """Whether there is an int8 kernel for it."""
+    """Whether there is an int8 kernel for it, and its activations can be calibrated: what lies in a
+    branch or loop is not seen from outside."""
 
     @property
     def weights(self) -> NDArray[np.float32]:
@@ -79,21 +80,27 @@ def _judge(node: ir.Node, model: ir.Model, parameters: Quantize) -> Layer | Skip
     name = str(node.name)
     if node.op_type not in _SUPPORTED or node.domain not in {"", "ai.onnx"}:
         return Skipped(node=name, reason=f"there is no int8 form of {node.op_type} here")
-    if node.graph is not model.graph:
-        return Skipped(node=name, reason="it lies inside a branch or loop of the graph")
     slot = _WEIGHT_SLOT.get(node.op_type, 1)
     weight = operand(node, slot)
     if weight is None or not weight.is_initializer() or weight.is_graph_input():
-        return Skipped(node=name, reason=_no_weight(operand(node, 1 - slot)))
+        return Skipped(node=name, reason=_no_weight(weight, operand(node, 1 - slot)))
     reason = _unfit_weight(weight) or (_unfit_gemm(node) if node.op_type == "Gemm" else None)
-    return Skipped(node=name, reason=reason) if reason else _layer(node, weight, parameters)
+    return Skipped(node=name, reason=reason) if reason else _layer(node, weight, model, parameters)
 
 
-def _no_weight(other: ir.Value | None) -> str:
+def _no_weight(weight: ir.Value | None, other: ir.Value | None) -> str:
     """Say why a node whose weight is computed, or elsewhere, is left alone."""
     if other is not None and other.is_initializer():
         return "its weight is the left operand, for which there is no int8 kernel"
+    if _turned(weight):
+        return "its weight is computed from one that others read as it is"
     return "it multiplies two computed tensors: there is no weight to store in fewer bits"
+
+
+def _turned(value: ir.Value | None) -> bool:
+    """Return whether a value is computed from one constant alone."""
+    maker = value.producer() if value is not None else None
+    return maker is not None and all(v is None or v.is_initializer() for v in maker.inputs)
 
 
 def _unfit_weight(weight: ir.Value) -> str | None:
@@ -116,7 +123,7 @@ def _unfit_gemm(node: ir.Node) -> str | None:
     return None
 
 
-def _layer(node: ir.Node, weight: ir.Value, parameters: Quantize) -> Layer:
+def _layer(node: ir.Node, weight: ir.Value, model: ir.Model, parameters: Quantize) -> Layer:
     rank = constant(weight).ndim
     axis = channel_axis(node) if parameters.per_channel and rank else None
     if node.op_type == "MatMul" and rank != 2:
@@ -128,7 +135,7 @@ def _layer(node: ir.Node, weight: ir.Value, parameters: Quantize) -> Layer:
         weight=weight,
         axis=None if axis is None else axis % rank,
         bias=None if computed else bias,
-        integer=node.op_type in _INTEGER and not computed,
+        integer=node.op_type in _INTEGER and not computed and node.graph is model.graph,
     )
 
 

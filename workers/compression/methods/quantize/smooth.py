@@ -225,7 +225,8 @@ def _sites(model: ir.Model, parameters: Quantize) -> dict[ir.Value, list[Layer]]
     for layer in select(model, parameters)[0]:
         data = layer.node.inputs[0]
         fits = layer.node.op_type in ("Gemm", "MatMul") and layer.weights.ndim == 2
-        if fits and len(layer.weight.uses()) == 1 and data is not None:
+        inside = layer.node.graph is model.graph  # what branches and loops hold cannot be seen
+        if fits and inside and len(layer.weight.uses()) == 1 and data is not None:
             found.setdefault(data, []).append(layer)
     return {value: layers for value, layers in found.items() if not value.is_initializer()}
 

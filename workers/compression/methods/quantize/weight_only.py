@@ -5,7 +5,8 @@ memory is read, which is what large products wait for.
 """
 
 from collections.abc import Callable, Sequence
-from typing import assert_never
+from dataclasses import dataclass
+from typing import Any, assert_never
 
 import numpy as np
 import onnx_ir as ir
@@ -39,11 +40,15 @@ def quantize_weights(
     layers, skipped = select(model, parameters)
     hessians = _hessians(model, layers, parameters, context, lambda f: advance(0.5 * f))
     edit, changes = Editor(model), []
+    written: dict[tuple[Any, ...], _Written] = {}
     for done, layer in enumerate(layers):
         weight = matrix(layer.node, layer.weights.astype(np.float64))
-        stored = _quantized(weight, parameters, hessians.get(str(layer.node.name)))
-        changes.append(_change(layer, weight, stored, parameters))
-        _replace(edit, layer, stored, parameters)
+        key = (layer.weight, _factors(layer.node))
+        if key not in written:
+            stored = _quantized(weight, parameters, hessians.get(str(layer.node.name)))
+            written[key] = _write(edit, layer, stored, parameters)
+        changes.append(_change(layer, weight, written[key].blocks, parameters))
+        _replace(edit, layer, written[key], parameters)
         advance(0.5 + 0.5 * (done + 1) / len(layers))
     edit.remove_unused()
     return Outcome(model, changes, skipped)
@@ -62,7 +67,12 @@ def _hessians(
     if context.train is None or len(context.train) == 0:
         raise StepFailed("GPTQ looks at data: name a dataset, or use 'algorithm': 'hqq'.")
     samples = context.train.draw(parameters.calibration_samples, context.seed)
-    sources = list(dict.fromkeys(str(v.name) for v in (x.node.inputs[0] for x in layers) if v))
+    read = {
+        str(layer.node.name): str(value.name)
+        for layer in layers
+        if (value := layer.node.inputs[0]) is not None and value.graph is model.graph
+    }  # what branches and loops hold cannot be seen
+    sources = list(dict.fromkeys(read.values()))
 
     def probe(edit: Editor) -> list[str]:
         values = ir.convenience.create_value_mapping(edit.graph)
@@ -70,10 +80,7 @@ def _hessians(
 
     sums = totals(model, probe, samples, context.threads, advance)
     found = dict(zip(sources, sums, strict=True))
-    moments = {
-        str(x.node.name): found[str(x.node.inputs[0].name)] for x in layers if x.node.inputs[0]
-    }
-    return {name: moment for name, moment in moments.items() if np.isfinite(moment).all()}
+    return {node: found[name] for node, name in read.items() if np.isfinite(found[name]).all()}
 
 
 def _quantized(
@@ -91,25 +98,44 @@ def _quantized(
             assert_never(algorithm)
 
 
-def _replace(edit: Editor, layer: Layer, stored: Blocks, parameters: Quantize) -> None:
-    """Put MatMulNBits, and an Add for a bias, in the place of a product."""
-    node, bits = layer.node, BITS[parameters.weights]
-    data = node.inputs[0]
-    assert data is not None
-    name = str(node.name)
-    rows, columns = stored.integers.shape
-    inputs = [
-        data,
+def _factors(node: ir.Node) -> tuple[Any, ...]:
+    """Return what, beside its weight, says which matrix a product multiplies by."""
+    attributes = node.attributes
+    return node.op_type, attributes.get_int("transB", 0), attributes.get_float("alpha", 1.0)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A weight in blocks, once for all products that multiply by it."""
+
+    blocks: Blocks
+    values: list[ir.Value]
+    """The packed integers, the scales and, unless symmetric, the zero points."""
+
+
+def _write(edit: Editor, layer: Layer, stored: Blocks, parameters: Quantize) -> _Written:
+    """Add a weight's blocks to the graph."""
+    name, bits = str(layer.node.name), BITS[parameters.weights]
+    values = [
         edit.constant(f"{name}_blocks", blocks.packed(stored.integers, bits, stored.size)),
         edit.constant(f"{name}_scales", stored.scales),
     ]
     if not parameters.symmetric:
         zeros = blocks.packed_zeros(stored.zeros, bits)
-        inputs.append(edit.constant(f"{name}_zero_points", zeros))
+        values.append(edit.constant(f"{name}_zero_points", zeros))
+    return _Written(stored, values)
+
+
+def _replace(edit: Editor, layer: Layer, written: _Written, parameters: Quantize) -> None:
+    """Put MatMulNBits, and an Add for a bias, in the place of a product."""
+    node, name = layer.node, str(layer.node.name)
+    data = node.inputs[0]
+    assert data is not None
+    rows, columns = written.blocks.integers.shape
     steps = [
         edit.node(
-            "MatMulNBits", inputs, f"{name}_product", domain=_MICROSOFT,
-            K=columns, N=rows, bits=bits, block_size=stored.size,
+            "MatMulNBits", [data, *written.values], f"{name}_product", domain=_MICROSOFT,
+            K=columns, N=rows, bits=BITS[parameters.weights], block_size=written.blocks.size,
         )
     ]  # fmt: skip
     if layer.bias is not None:

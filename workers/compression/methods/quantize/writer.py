@@ -116,7 +116,7 @@ class Writer:
         """Let ``node`` read the integers ``stored`` through DequantizeLinear."""
         if stored not in self._dequantized:
             up = self._dequantize(stored, grid, f"{stored.name}_dequantized")
-            self.edit.graph.insert_before(node, up)
+            self.edit.insert_after(stored, [up])
             self._dequantized[stored] = up.outputs[0]
         node.replace_input_with(slot, self._dequantized[stored])
 
@@ -137,7 +137,7 @@ class Writer:
             product = self.edit.node("Mul", [cast.outputs[0], factor], f"{name}_scaled")
             for made in (cast.outputs[0], product.outputs[0]):
                 made.shape, made.type = stored.value.shape, ir.TensorType(_FLOAT)
-            self.edit.graph.insert_before(node, [cast, product])
+            self.edit.insert_after(stored.value, [cast, product])
             self._multiplied[stored.value] = product.outputs[0]
         node.replace_input_with(slot, self._multiplied[stored.value])
 
