@@ -1,4 +1,4 @@
-"""onnxruntime as the engine uses it: from a path, with nothing else in sight."""
+"""onnxruntime as the engine uses it: from a file, with nothing else in sight."""
 
 import contextlib
 import tempfile
@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
+
+from workers.compression.graph.load import save
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -37,6 +40,23 @@ def open_session(path: Path, *, optimize: bool = False, threads: int = 1) -> ort
     file = str(path.absolute())
     with empty_working_directory():
         return ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
+@contextlib.contextmanager
+def stored(model: ir.Model) -> Iterator[Path]:
+    """Keep a graph in a file of its own for a while; its nodes are sorted in place."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "graph.onnx"
+        save(model, path)
+        yield path
+
+
+def session_of(
+    model: ir.Model, *, optimize: bool = False, threads: int = 1
+) -> ort.InferenceSession:
+    """Load a graph in memory through a file that is gone afterwards; see ``open_session``."""
+    with stored(model) as path:
+        return open_session(path, optimize=optimize, threads=threads)
 
 
 def run(

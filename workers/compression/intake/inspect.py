@@ -45,7 +45,7 @@ def _to_normal_form(
     notes = []
     normal = model
     if trials:
-        normal, passes = normalize(model, directory, trials)
+        normal, passes = normalize(model, trials)
         notes += [f"{p.name} was undone: {p.reason}." for p in passes if isinstance(p, Undone)]
     else:
         notes.append(

@@ -1,8 +1,6 @@
 """Looks at the inside of a graph while it runs on samples."""
 
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,6 @@ from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import Editor
-from workers.compression.graph.load import save
 from workers.compression.samples.context import Samples
 from workers.compression.targets.onnx import batch_size, run
 
@@ -34,10 +31,7 @@ def runs(
     """
     probed = model.clone()
     wanted = probe(Editor(probed))
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "probed.onnx"
-        save(probed, path)
-        session = runtime.open_session(path, threads=threads)
+    session = runtime.session_of(probed, threads=threads)
     size = batch_size(session, samples)
     done = 0
     for feeds, rows in samples.batches(size):

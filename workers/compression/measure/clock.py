@@ -8,17 +8,15 @@ was taken off its processor.
 
 import math
 import resource
-import tempfile
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from workers.compression.graph.load import save
+from workers.compression.graph import runtime
 from workers.compression.samples.context import Feeds
 from workers.compression.targets import onnx as target
 
@@ -67,10 +65,8 @@ def timer(session: ort.InferenceSession, feeds: Feeds, threads: int) -> Timer:
 
 def shortest(model: ir.Model, feeds: Feeds, threads: int) -> float:
     """Return the milliseconds of the shortest of some runs: what disturbs only adds."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "graph.onnx"
-        save(model, path)
-        once = timer(target.open_session(path, threads), feeds, threads)
+    session = runtime.session_of(model, optimize=True, threads=threads)
+    once = timer(session, feeds, threads)
     once()
     best, spent, runs = math.inf, 0.0, 0
     while runs < _FEWEST or (spent < _BRIEFLY and runs < _ENOUGH):

@@ -1,6 +1,5 @@
 """How long one sample takes, of several graphs by turns, and how sure their ratio is."""
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.reports import Comparison, Latency, Spread
-from workers.compression.graph.load import save
+from workers.compression.graph import runtime
 from workers.compression.measure import clock
 from workers.compression.measure.clock import Run, Timer
 from workers.compression.measure.ratio import FEWEST, Ratio, paired
@@ -136,11 +135,7 @@ def measure(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list
 
 def saved(one: ir.Model, other: ir.Model, feeds: Feeds, threads: int) -> float:
     """Return the share of a graph's time that another one of the same inputs saves."""
-    with tempfile.TemporaryDirectory() as scratch:
-        paths = [Path(scratch) / "one.onnx", Path(scratch) / "other.onnx"]
-        for model, path in zip((one, other), paths, strict=True):
-            save(model, path)
-        sessions = [target.open_session(path, threads) for path in paths]
+    sessions = [runtime.session_of(each, optimize=True, threads=threads) for each in (one, other)]
     turns = by_turns([clock.timer(each, feeds, threads) for each in sessions], SECONDS / 4)
     return 1 - 1 / turns.ratio.value
 

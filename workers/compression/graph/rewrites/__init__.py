@@ -4,17 +4,14 @@ Each pass is judged by the outputs of the graph that it leaves; one that changes
 named.
 """
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx_ir as ir
 
 from workers.compression import faults
-from workers.compression.graph import equivalence
+from workers.compression.graph import equivalence, runtime
 from workers.compression.graph.equivalence import Trial
-from workers.compression.graph.load import save
 from workers.compression.graph.rewrites.affine import fold_affine
 from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
 from workers.compression.graph.rewrites.branches import inline_branches
@@ -75,7 +72,6 @@ class Undone:
 
 def normalize(
     model: ir.Model,
-    directory: Path,
     trials: Sequence[Trial],
     passes: Sequence[Pass] = PASSES,
 ) -> tuple[ir.Model, list[Applied | Undone]]:
@@ -86,14 +82,13 @@ def normalize(
 
     Args:
         model: a checked, self-contained graph; not changed.
-        directory: where candidates are written for a moment.
         trials: what the outputs must stay equal to.
         passes: in this order, each once.
 
     Returns:
         The normal form and what each pass did.
     """
-    judge, undone = _Judge(model, directory, trials), dict[Pass, str]()
+    judge, undone = _Judge(model, trials), dict[Pass, str]()
     while True:
         attempt = _run(model, [each for each in passes if each not in undone])
         fault = attempt.fault or judge.first_fault(attempt)
@@ -134,8 +129,8 @@ def _run(model: ir.Model, passes: Sequence[Pass]) -> _Attempt:
 class _Judge:
     """Compares what passes made with the graph that they were given."""
 
-    def __init__(self, model: ir.Model, directory: Path, trials: Sequence[Trial]) -> None:
-        self._model, self._directory = model, directory
+    def __init__(self, model: ir.Model, trials: Sequence[Trial]) -> None:
+        self._model = model
         self._trials, self._noise_is_known = trials, False
 
     def first_fault(self, attempt: _Attempt) -> tuple[Pass, str] | None:
@@ -155,13 +150,12 @@ class _Judge:
         return passes[wrong - 1], reason
 
     def _difference(self, model: ir.Model) -> str | None:
-        with tempfile.TemporaryDirectory(dir=self._directory, prefix="candidate-") as scratch:
-            path = Path(scratch) / "candidate.onnx"
-            save(model, path)
+        with runtime.stored(model) as path:
             reason = equivalence.check(path, self._trials, len(model.graph))
             if reason is None or self._noise_is_known:
                 return reason
-            save(self._model, reference := path.with_name("reference.onnx"))
-            self._trials = equivalence.with_noise(reference, self._trials, len(self._model.graph))
+            nodes = len(self._model.graph)
+            with runtime.stored(self._model) as reference:
+                self._trials = equivalence.with_noise(reference, self._trials, nodes)
             self._noise_is_known = True
             return equivalence.check(path, self._trials, len(model.graph))

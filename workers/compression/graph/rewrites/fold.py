@@ -1,9 +1,7 @@
 """Compute what depends on constants alone."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +10,6 @@ from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
 from workers.compression.graph.inference import infer
-from workers.compression.graph.load import save
 
 _SMALL = dict.fromkeys(
     ("Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
@@ -243,15 +240,11 @@ def _run(nodes: list[ir.Node], wanted: list[ir.Value], model: ir.Model) -> list[
         opset_imports=dict(model.graph.opset_imports),
         name="fold",
     )
-    with tempfile.TemporaryDirectory() as scratch:
-        save(
-            ir.Model(graph, ir_version=max(model.ir_version, _CONSTANTS)),
-            path := Path(scratch) / "fold.onnx",
-        )
-        try:
-            outputs = runtime.run(runtime.open_session(path), {})
-        except Exception:  # noqa: BLE001 (what cannot be run here is left to the run itself)
-            return None
+    alone = ir.Model(graph, ir_version=max(model.ir_version, _CONSTANTS))
+    try:
+        outputs = runtime.run(runtime.session_of(alone), {})
+    except Exception:  # noqa: BLE001 (what cannot be run here is left to the run itself)
+        return None
     return [outputs[str(copies[value].name)] for value in wanted]
 
 

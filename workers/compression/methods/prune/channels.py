@@ -1,8 +1,6 @@
 """Channel pruning: whole channels, neurons and heads go, and every shape with them."""
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import onnx_ir as ir
 
@@ -107,23 +105,20 @@ def _unsound(
     model: ir.Model, analysis: Analysis, removed: Removed, ground: Ground
 ) -> list[tuple[Group, str]]:
     """Return the groups whose cut changes what the graph computes, each with how."""
-    with tempfile.TemporaryDirectory() as scratch:
 
-        def wrong(chosen: Removed) -> str | None:
-            differences = (
-                difference(model, analysis, chosen, feeds, Path(scratch)) for feeds in ground.trials
-            )
-            return next((each for each in differences if each), None)
+    def wrong(chosen: Removed) -> str | None:
+        differences = (difference(model, analysis, chosen, feeds) for feeds in ground.trials)
+        return next((each for each in differences if each), None)
 
-        whole = wrong(removed)
-        if whole is None:
-            return []
-        found = []
-        for group in analysis.groups:
-            alone = analysis.none_removed()
-            alone[group.units] = removed[group.units]
-            if alone.any() and (reason := wrong(alone)) is not None:
-                found.append((group, f"a cut here could not be proved: {reason}"))
+    whole = wrong(removed)
+    if whole is None:
+        return []
+    found = []
+    for group in analysis.groups:
+        alone = analysis.none_removed()
+        alone[group.units] = removed[group.units]
+        if alone.any() and (reason := wrong(alone)) is not None:
+            found.append((group, f"a cut here could not be proved: {reason}"))
     reason = f"a cut could not be proved: {whole}"
     return found or [(group, reason) for group in analysis.groups]
 

@@ -1,16 +1,13 @@
 """What the analysis stands on: inputs that the graph runs on, and the shapes that they give."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx_ir as ir
 
 from app.domain.problems import StepFailed
 from workers.compression.graph import equivalence, runtime
 from workers.compression.graph import shapes as graph_shapes
-from workers.compression.graph.load import save
 from workers.compression.graph.shapes import Shapes
 from workers.compression.samples.context import Context, Feeds, Samples
 from workers.compression.targets.onnx import batch_size
@@ -55,9 +52,7 @@ def survey(model: ir.Model, context: Context) -> Ground:
 
 
 def _trials(model: ir.Model, seed: int) -> list[equivalence.Trial]:
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "graph.onnx"
-        save(model, path)
+    with runtime.stored(model) as path:
         found = equivalence.find_trials(model, path, seed)
     if not found:
         raise StepFailed(
@@ -69,10 +64,7 @@ def _trials(model: ir.Model, seed: int) -> list[equivalence.Trial]:
 
 def _two_samples(model: ir.Model, samples: Samples) -> Feeds:
     """Return two samples, or the batch that the graph is fixed to."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "graph.onnx"
-        save(model, path)
-        size = batch_size(runtime.open_session(path), samples)
+    size = batch_size(runtime.session_of(model), samples)
     free = size == 1 and not samples.whole and bool(graph_shapes.batch_names(model))
     return next(samples.batches(2 if free else size))[0]
 

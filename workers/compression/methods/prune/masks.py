@@ -1,7 +1,6 @@
 """The proof of a cut: the whole graph, with what the removed channels contribute set to zero."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 from workers.compression import faults
 from workers.compression.graph import equivalence, runtime
 from workers.compression.graph.editor import Editor
-from workers.compression.graph.load import save
 from workers.compression.graph.runtime import Arrays
 from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.groups import Analysis, Removed
@@ -52,17 +50,15 @@ def difference(
     analysis: Analysis,
     removed: Removed,
     feeds: Mapping[str, NDArray[Any]],
-    directory: Path,
 ) -> str | None:
     """Say how the cut graph's outputs differ from the masked graph's, None when they agree."""
-    expected = _run(mask(model.clone(), analysis, removed), feeds, directory / "masked.onnx")
+    expected = _run(mask(model.clone(), analysis, removed), feeds)
     try:
-        given = _run(cut(model.clone(), analysis, removed), feeds, directory / "cut.onnx")
+        given = _run(cut(model.clone(), analysis, removed), feeds)
     except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
         return f"the cut graph does not run: {faults.runtime_words(error)}"
     return equivalence.difference(expected, given)
 
 
-def _run(model: ir.Model, feeds: Mapping[str, NDArray[Any]], path: Path) -> Arrays:
-    save(model, path)
-    return runtime.run(runtime.open_session(path), feeds)
+def _run(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> Arrays:
+    return runtime.run(runtime.session_of(model), feeds)

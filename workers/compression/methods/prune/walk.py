@@ -1,8 +1,6 @@
 """Runs a graph on samples piece by piece, so that a layer can be changed before it is run."""
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +8,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
-from workers.compression.graph.load import save
 from workers.compression.graph.shapes import samples_fixed_by_inputs
 from workers.compression.methods.prune.groups import all_inputs
 from workers.compression.samples.context import Feeds, Samples
@@ -97,10 +94,7 @@ class Walk:
         piece = ir.Model(view.clone(), ir_version=self._model.ir_version)
         for value in piece.graph.inputs:
             _describe(value, self._waiting[0][str(value.name)])
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "piece.onnx"
-            save(piece, path)
-            session = runtime.open_session(path, threads=self._threads)
+        session = runtime.session_of(piece, threads=self._threads)
         held = 0
         for index, waiting in enumerate(self._waiting):
             answers = run(session, wanted, {name: waiting[name] for name in inputs})

@@ -7,10 +7,8 @@ Nodes stay in float32 between Casts where
 3. onnxruntime refuses them in half, or dies: found by running, in a process of its own.
 """
 
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,6 @@ from workers.compression.faults import node_named_by_runtime
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import constant
 from workers.compression.graph.inference import infer
-from workers.compression.graph.load import save
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.precision import Change, bodies, fits, retype, touches_sequence
 from workers.compression.graph.runtime import Arrays
@@ -203,20 +200,16 @@ class _Trials:
         return None
 
     def _outputs(self, model: ir.Model) -> Arrays:
-        with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / "tried.onnx"
-            save(model, path)
-            session = runtime.open_session(path)
+        session = runtime.session_of(model)
         return runtime.run(session, self._context.example) if self._context.example else {}
 
     def _dies(self, model: ir.Model) -> bool:
         """Return whether a graph ends the process that runs it."""
         if self._context.apart is None or not self._context.example:
             return False
-        with tempfile.TemporaryDirectory() as scratch:
-            path, feeds = Path(scratch) / "tried.onnx", Path(scratch) / "feeds.npz"
+        with runtime.stored(model) as path:
+            feeds = path.with_name("feeds.npz")
             np.savez(feeds, allow_pickle=False, **self._context.example)
-            save(model, path)
             return self._context.apart(path, feeds, self._context.threads) is None
 
 

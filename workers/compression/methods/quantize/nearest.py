@@ -1,6 +1,5 @@
 """Which of several graphs answers most like the graph in float: measured, on training samples."""
 
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,8 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.steps import Quantize
-from workers.compression.graph import stats
-from workers.compression.graph.load import save
+from workers.compression.graph import runtime, stats
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure.evaluation import outputs_explained
 from workers.compression.samples.context import Context, Samples
@@ -57,13 +55,11 @@ def nearness(
     assert context.train is not None, "whoever calibrated had data"
     _, others = parted(context.train, parameters, context.seed)
     samples = others.draw(affordable(model, others, _WORK, _FEWEST, _MOST), context.seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        reference, path = Path(scratch) / "float.onnx", Path(scratch) / "candidate.onnx"
-        save(model, reference)
-        ratios = []
+    ratios = []
+    with runtime.stored(model) as reference:
         for candidate in candidates:
-            save(candidate, path)
-            ratios.append(_ratio(reference, path, samples, context.threads))
+            with runtime.stored(candidate) as path:
+                ratios.append(_ratio(reference, path, samples, context.threads))
     return ratios
 
 

@@ -19,18 +19,16 @@ stand follows from those kernels:
 """
 
 import math
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from app.domain.steps import Quantize
+from workers.compression.graph import runtime
 from workers.compression.graph.editor import constant
-from workers.compression.graph.load import save
 from workers.compression.graph.products import bias_vector
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import (
@@ -41,7 +39,6 @@ from workers.compression.methods.quantize.integers import (
 )
 from workers.compression.methods.quantize.layers import Layer, select
 from workers.compression.methods.quantize.writer import Stored, Writer, change
-from workers.compression.targets.onnx import open_session
 
 _INT32_STEPS = float(2**31 - 1)
 
@@ -130,13 +127,10 @@ def _runs(model: ir.Model) -> bool:
     Its optimizer (1.32) turns int8 into uint8 and, from opset 21 on, forgets the type that a
     QuantizeLinear which it has moved past a Transpose is said to give.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "tried.onnx"
-        save(model, path)
-        try:
-            open_session(path, threads=1)
-        except Exception:  # noqa: BLE001 (onnxruntime has one class for each status code)
-            return False
+    try:
+        runtime.session_of(model, optimize=True)
+    except Exception:  # noqa: BLE001 (onnxruntime has one class for each status code)
+        return False
     return True
 
 
