@@ -91,3 +91,45 @@ def test_the_choice_is_the_same_each_time(tmp_path: Path) -> None:
     first, second = run(tmp_path, 0.02), run(tmp_path, 0.02)
     assert first.skipped == second.skipped
     assert first.layers == second.layers
+
+
+def regressor(path: Path) -> None:
+    """Store a graph of two outputs of numbers, one a thousand times as large as the other.
+
+    The small one reads its input through a layer whose range belongs to another input.
+    """
+    generator = np.random.default_rng(3)
+    wide, narrow, last = (
+        generator.standard_normal(shape).astype(np.float32) / 4
+        for shape in ((16, 1), (16, 32), (32, 1))
+    )
+    narrow[0] = 0
+    nodes = [
+        helper.make_node("MatMul", ["x", "narrow"], ["a"], "fragile"),
+        helper.make_node("Tanh", ["a"], ["t"]),
+        helper.make_node("MatMul", ["t", "last"], ["small"], "steady"),
+        helper.make_node("MatMul", ["x", "wide"], ["large"], "sound"),
+    ]
+    inits = {"wide": wide, "narrow": narrow, "last": last}
+    graph = model(
+        nodes,
+        [value("x", "N", 16)],
+        [value("large", "N", 1), value("small", "N", 1)],
+        [tensor(name, array) for name, array in inits.items()],
+    )
+    onnx.save(graph, path)
+
+
+def test_a_small_output_beside_a_large_one_is_kept_too(tmp_path: Path) -> None:
+    """Numbers are bounded by their variance, each output in its own units."""
+    path = tmp_path / "model.onnx"
+    regressor(path)
+    x = np.random.default_rng(1).standard_normal((200, 16)).astype(np.float32)
+    x[:, 0] *= 500
+    context = Context(Samples({"x": x}, None, range(160)), seed=0, threads=1, max_quality_drop=0.02)
+    graph = load(path)
+    name_nodes(graph)
+    wish = Quantize(ranges="minmax", smooth=False, calibration_samples=64)
+    outcome = quantize(graph, wish, context, lambda _: None)
+    assert "fragile" in {each.node for each in outcome.skipped}
+    assert {layer.node for layer in outcome.layers} == {"sound", "steady"}

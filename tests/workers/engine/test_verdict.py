@@ -166,3 +166,34 @@ def test_a_report_from_before_the_figure_is_judged_by_agreement() -> None:
         update={"fidelity": after.fidelity.model_copy(update={"bounded": "explained"})}
     )
     assert verdict.drop(measures(None), old) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "after", "said"),
+    [
+        ("top1", 0.95, 0.93, "top1 0.95 → 0.93 (a drop of 2 points)"),
+        ("r2", 0.5, 0.75, "r2 0.5 → 0.75 (a gain of 25 points)"),
+        ("cer", 0.02, 0.05, "cer 0.02 → 0.05 (a drop of 3 points)"),
+        ("mse", 2.0, 2.5, "mse 2 → 2.5 (a drop of 25.00% of its value)"),
+        ("mae", 2.0, 1.0, "mae 2 → 1 (a gain of 50.00% of its value)"),
+        ("iou", 0.25, 0.25, "iou 0.25 → 0.25 (unchanged)"),
+    ],
+)
+def test_a_metric_is_said_in_its_own_unit(
+    metric: Metric, before: float, after: float, said: str
+) -> None:
+    graphs = measures(before, metric), measures(after, metric)
+    words = verdict.describe(*graphs, [step()], None, synthetic=False)
+    assert words.endswith(f"{said}.")
+    words = verdict.describe(*graphs, [step()], 0.0, synthetic=False)
+    missed = "a drop" in said
+    assert words.endswith("The requirement is MISSED." if missed else "The requirement is met.")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [(1000, 1000, "the same size"), (1000, 996, "the same size"), (1000, 500, "2.00× smaller")],
+)
+def test_a_size_that_hardly_changed_is_called_the_same(before: int, after: int, said: str) -> None:
+    graphs = measures(0.9, size=before), measures(0.9, size=after)
+    assert verdict.describe(*graphs, [step()], None, synthetic=False).startswith(said)

@@ -90,3 +90,13 @@ def test_only_shares_have_a_head_start(metric: Metric, figures: tuple[float, flo
     one, other = (state(0.1, figure, 400, metric) for figure in figures)
     assert head_start(one, other) == 0
     assert head_start(state(0.1), state(0.2)) == 0
+
+
+@pytest.mark.parametrize(("metric", "better", "worse"), [("cer", 0.1, 0.101), ("r2", 0.901, 0.9)])
+def test_of_rates_less_is_better_and_of_scores_more_to_the_last_digit(
+    metric: Metric, better: float, worse: float
+) -> None:
+    choice = Choice()
+    assert choice.takes(state(1.0, worse, metric=metric))
+    assert choice.takes(state(2.0, better, metric=metric))
+    assert not choice.takes(state(0.1, worse, metric=metric))
