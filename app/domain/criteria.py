@@ -28,7 +28,7 @@ Source = Literal["nothing", "weights", "activations", "gradients"]
 trained."""
 
 
-class Row(NamedTuple):
+class CriterionFacts(NamedTuple):
     """What is known of a criterion without computing it."""
 
     source: Source
@@ -45,33 +45,35 @@ CHANNELS: frozenset[Granularity] = frozenset({"channel"})
 WEIGHTS: frozenset[Granularity] = frozenset({"unstructured", "n:m", "block"})
 ALL = CHANNELS | WEIGHTS
 
-CRITERIA: Mapping[Criterion, Row] = {
-    "auto": Row(
+CRITERIA: Mapping[Criterion, CriterionFacts] = {
+    "auto": CriterionFacts(
         "weights",
         ALL,
         "For channels `hessian` where there is data and the graph has gradients, else `magnitude`;"
         " for weights `obc` where there is data and all go at once, else `lamp`.",
     ),
-    "magnitude": Row("weights", ALL, "The norm of the weights (Li et al. 2017)."),
-    "taylor": Row(
+    "magnitude": CriterionFacts("weights", ALL, "The norm of the weights (Li et al. 2017)."),
+    "taylor": CriterionFacts(
         "gradients",
         ALL,
         "The change of the loss to first order (Molchanov et al. 2019).",
     ),
-    "hessian": Row(
+    "hessian": CriterionFacts(
         "gradients",
         ALL,
         "The change of the loss to second order: squared weights times squared gradients (Optimal"
         " Brain Damage, LeCun et al. 1989).",
     ),
-    "apoz": Row(
+    "apoz": CriterionFacts(
         "activations",
         CHANNELS,
         "How seldom a channel is zero (APoZ, Hu et al. 2016).",
         instead="magnitude",
     ),
-    "lamp": Row("weights", ALL, "The norm, made comparable between layers (Lee et al. 2021)."),
-    "obc": Row(
+    "lamp": CriterionFacts(
+        "weights", ALL, "The norm, made comparable between layers (Lee et al. 2021)."
+    ),
+    "obc": CriterionFacts(
         "activations",
         WEIGHTS,
         "What a weight's absence costs once the others make up for it (Optimal Brain Compression,"
@@ -79,17 +81,17 @@ CRITERIA: Mapping[Criterion, Row] = {
         instead="hessian",
         fits_once=True,
     ),
-    "bn_scale": Row(
+    "bn_scale": CriterionFacts(
         "weights",
         CHANNELS,
         "The scale of the normalisation behind a channel (Network Slimming, Liu et al. 2017).",
         instead="magnitude",
     ),
-    "fpgm": Row(
+    "fpgm": CriterionFacts(
         "weights",
         CHANNELS,
         "The distance to all other filters of its layer (He et al. 2019).",
         instead="magnitude",
     ),
-    "random": Row("nothing", ALL, "Chance: the control."),
+    "random": CriterionFacts("nothing", ALL, "Chance: the control."),
 }

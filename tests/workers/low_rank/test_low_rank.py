@@ -31,8 +31,8 @@ from workers.compression.methods.low_rank import (
 from workers.compression.methods.low_rank.candidates import candidates
 from workers.compression.methods.low_rank.decompositions import (
     Array,
+    ChannelMoments,
     Decomposition,
-    Moments,
     Slope,
 )
 from workers.compression.methods.low_rank.layers import select
@@ -88,7 +88,7 @@ def _rebuilt(way: Decomposition, at: tuple[int, ...]) -> Array:
 @pytest.mark.parametrize("decompose", EXACT)
 @pytest.mark.parametrize("shape", [(12, 8, 3, 3), (8, 80, 3, 3), (90, 8, 3, 3)])
 def test_at_full_rank_the_factors_multiply_to_the_weight(
-    decompose: Callable[[Array, Moments | None], Decomposition], shape: tuple[int, ...]
+    decompose: Callable[[Array, ChannelMoments | None], Decomposition], shape: tuple[int, ...]
 ) -> None:
     weight = RNG.standard_normal(shape)
     way = decompose(weight, None)
@@ -98,7 +98,7 @@ def test_at_full_rank_the_factors_multiply_to_the_weight(
 
 @pytest.mark.parametrize("decompose", [*EXACT, decompositions.cp])
 def test_the_error_that_is_promised_is_the_error_that_is_made(
-    decompose: Callable[[Array, Moments | None], Decomposition],
+    decompose: Callable[[Array, ChannelMoments | None], Decomposition],
 ) -> None:
     weight = RNG.standard_normal((12, 10, 3, 3))
     way = decompose(weight, None)
@@ -111,12 +111,14 @@ def test_the_error_that_is_promised_is_the_error_that_is_made(
 @pytest.mark.parametrize("shape", [(12, 10, 3, 3), (40, 4, 3, 3)])
 @pytest.mark.parametrize("data", [True, False])
 def test_the_slope_of_a_figure_tells_how_replacing_changes_it(
-    decompose: Callable[[Array, Moments | None], Decomposition], shape: tuple[int, ...], data: bool
+    decompose: Callable[[Array, ChannelMoments | None], Decomposition],
+    shape: tuple[int, ...],
+    data: bool,
 ) -> None:
     weight, gradient = RNG.standard_normal((2, *shape))
     added = RNG.standard_normal(shape[0])
     seen = [np.cov(RNG.standard_normal((size, 200))) for size in shape[:2]]
-    moments = Moments(seen[1], seen[0], RNG.standard_normal(shape[0])) if data else None
+    moments = ChannelMoments(seen[1], seen[0], RNG.standard_normal(shape[0])) if data else None
     way = decompose(weight, moments)
     slope = way.slope(Slope(gradient, added))
     for at in (tuple(max(1, size // 2) for size in way.full), (1,) * len(way.full)):

@@ -10,7 +10,7 @@ from app.domain.problems import InvalidModel
 from app.domain.steps import Skipped
 from workers.compression.executor import fusions
 from workers.compression.executor.constants import Constants, tensor_of
-from workers.compression.executor.drafts import Draft, finished
+from workers.compression.executor.drafts import Draft, steps_of
 from workers.compression.executor.dtypes import FLOATS, to_torch
 from workers.compression.executor.inplace import overwriting
 from workers.compression.executor.node import Key, Node, Unsupported
@@ -133,7 +133,7 @@ class _Compiler:
             self._add(node, fused.get(node))
         outputs = [self._slot(value, host=value in self._shared.host) for value in wanted]
         overwriting(self._drafts, outputs)
-        steps = finished(self._drafts, keep={NOTHING, *outputs})
+        steps = steps_of(self._drafts, keep={NOTHING, *outputs})
         slots = [*inputs, *self.captured.values()]
         return Plan(self._count, tuple(slots), tuple(outputs), steps)
 

@@ -21,7 +21,7 @@ class Draft:
     outputs: list[int]
 
 
-def finished(drafts: list[Draft], keep: set[int]) -> tuple[Step, ...]:
+def steps_of(drafts: list[Draft], keep: set[int]) -> tuple[Step, ...]:
     """Let each value go after its last reader."""
     seen, steps = set(keep), list[Step]()
     for draft in reversed(drafts):

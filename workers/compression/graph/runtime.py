@@ -43,7 +43,7 @@ def open_session(path: Path, *, optimize: bool = False, threads: int = 1) -> ort
 
 
 @contextlib.contextmanager
-def stored(model: ir.Model) -> Iterator[Path]:
+def in_file(model: ir.Model) -> Iterator[Path]:
     """Keep a graph in a file of its own for a while; its nodes are sorted in place."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "graph.onnx"
@@ -55,7 +55,7 @@ def session_of(
     model: ir.Model, *, optimize: bool = False, threads: int = 1
 ) -> ort.InferenceSession:
     """Load a graph in memory through a file that is gone afterwards; see ``open_session``."""
-    with stored(model) as path:
+    with in_file(model) as path:
         return open_session(path, optimize=optimize, threads=threads)
 
 

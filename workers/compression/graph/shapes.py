@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from workers.compression.graph.inference import dimensions, graphs_of, inferred
 from workers.compression.graph.load import INLINE_LIMIT, weight_bytes
 from workers.compression.graph.pieces import open_graph
-from workers.compression.graph.runtime import stored
+from workers.compression.graph.runtime import in_file
 
 Shapes = dict[str, tuple[int, ...]]
 """By value name; only values whose every dimension is known."""
@@ -148,7 +148,7 @@ def observed(model: ir.Model, names: Iterable[str], feeds: Mapping[str, NDArray[
     if not wanted or weight_bytes(model) > INLINE_LIMIT:
         return {}
     probed.graph.outputs.extend(v for v in wanted if v not in probed.graph.outputs)
-    with stored(probed) as path:
+    with in_file(probed) as path:
         outputs = open_graph(path, len(probed.graph))(feeds, None)
     found = {str(value.name): outputs[str(value.name)] for value in wanted}
     return {name: array.shape for name, array in found.items() if isinstance(array, np.ndarray)}

@@ -150,12 +150,12 @@ class _Judge:
         return passes[wrong - 1], reason
 
     def _difference(self, model: ir.Model) -> str | None:
-        with runtime.stored(model) as path:
+        with runtime.in_file(model) as path:
             reason = equivalence.check(path, self._trials, len(model.graph))
             if reason is None or self._noise_is_known:
                 return reason
             nodes = len(self._model.graph)
-            with runtime.stored(self._model) as reference:
+            with runtime.in_file(self._model) as reference:
                 self._trials = equivalence.with_noise(reference, self._trials, nodes)
             self._noise_is_known = True
             return equivalence.check(path, self._trials, len(model.graph))

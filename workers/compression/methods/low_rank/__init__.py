@@ -13,8 +13,8 @@ from workers.compression.graph import shapes as graph_shapes
 from workers.compression.learning.recovery import recover
 from workers.compression.methods.low_rank import budget, sensitivity
 from workers.compression.methods.low_rank.candidates import Candidate, candidates
-from workers.compression.methods.low_rank.decompositions import Moments
-from workers.compression.methods.low_rank.layers import Layer, select
+from workers.compression.methods.low_rank.decompositions import ChannelMoments
+from workers.compression.methods.low_rank.layers import LowRankLayer, select
 from workers.compression.methods.low_rank.moments import collect
 from workers.compression.methods.outcome import Outcome
 from workers.compression.samples.context import Context
@@ -57,7 +57,9 @@ def low_rank(
     return Outcome(model, changes, skipped)
 
 
-def _nothing(parameters: LowRank, layers: Sequence[Layer], skipped: Sequence[Skipped]) -> str:
+def _nothing(
+    parameters: LowRank, layers: Sequence[LowRankLayer], skipped: Sequence[Skipped]
+) -> str:
     """Say why no layer can be replaced, the reasons of most layers first."""
     reasons = Counter([*(each.reason for each in skipped), *(_USELESS for _ in layers)])
     why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(_REASONS))
@@ -74,11 +76,11 @@ def _nothing(parameters: LowRank, layers: Sequence[Layer], skipped: Sequence[Ski
 
 def _moments(
     model: ir.Model,
-    layers: Sequence[Layer],
+    layers: Sequence[LowRankLayer],
     parameters: LowRank,
     context: Context,
     advance: Callable[[float], None],
-) -> dict[str, Moments]:
+) -> dict[str, ChannelMoments]:
     if not parameters.whiten or context.train is None or not layers:
         return {}
     samples = context.train.draw(parameters.calibration_samples, context.seed)
@@ -87,7 +89,7 @@ def _moments(
 
 def _weighed(
     model: ir.Model,
-    layers: Sequence[Layer],
+    layers: Sequence[LowRankLayer],
     ways: Sequence[Sequence[Candidate]],
     parameters: LowRank,
     context: Context,
@@ -112,7 +114,7 @@ def _weighed(
         return ways
 
 
-def _change(layer: Layer, way: Candidate) -> LayerChange:
+def _change(layer: LowRankLayer, way: Candidate) -> LayerChange:
     at = "×".join(str(rank) for rank in way.ranks)
     return LayerChange(
         node=layer.name,

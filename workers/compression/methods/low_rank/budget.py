@@ -14,7 +14,7 @@ from workers.compression.graph.editor import Editor
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure.clock import LayerTimes, Shape, alone, shortest
 from workers.compression.methods.low_rank.candidates import Candidate
-from workers.compression.methods.low_rank.layers import Layer
+from workers.compression.methods.low_rank.layers import LowRankLayer
 from workers.compression.methods.low_rank.ranks import Option, spread
 from workers.compression.methods.low_rank.writer import replace
 from workers.compression.methods.saving import reach, shortfall
@@ -27,7 +27,7 @@ Chosen = list[Candidate | None]
 
 def choose(
     model: ir.Model,
-    layers: Sequence[Layer],
+    layers: Sequence[LowRankLayer],
     ways: Ways,
     parameters: LowRank,
     context: Context,
@@ -57,7 +57,7 @@ def choose(
     return _within(costs, ways, whole, parameters.ratio, parameters), []
 
 
-def write(model: ir.Model, layers: Sequence[Layer], chosen: Chosen) -> None:
+def write(model: ir.Model, layers: Sequence[LowRankLayer], chosen: Chosen) -> None:
     """Put the chosen chains into a graph that holds nodes of the layers' names."""
     nodes, edit = {node.name: node for node in model.graph}, Editor(model)
     for layer, way in zip(layers, chosen, strict=True):
@@ -68,7 +68,9 @@ def write(model: ir.Model, layers: Sequence[Layer], chosen: Chosen) -> None:
     edit.remove_unused()
 
 
-def _pairs(layers: Sequence[Layer], ways: Ways) -> Sequence[tuple[Layer, Sequence[Candidate]]]:
+def _pairs(
+    layers: Sequence[LowRankLayer], ways: Ways
+) -> Sequence[tuple[LowRankLayer, Sequence[Candidate]]]:
     return list(zip(layers, ways, strict=True))
 
 
@@ -98,7 +100,7 @@ def _within(
 
 def _by_time(
     model: ir.Model,
-    layers: Sequence[Layer],
+    layers: Sequence[LowRankLayer],
     ways: Ways,
     parameters: LowRank,
     context: Context,
@@ -135,7 +137,7 @@ def _by_time(
     return chosen, shortfall(parameters.ratio, "latency", gone)
 
 
-def _time(layer: Layer, way: Candidate | None, times: LayerTimes) -> float:
+def _time(layer: LowRankLayer, way: Candidate | None, times: LayerTimes) -> float:
     """Return the milliseconds of a layer by itself, as it is or factorised."""
     factors = None if way is None else way.decomposition.factors(way.ranks)
     shapes = None if factors is None else tuple((f.weight.shape, f.axes) for f in factors)
@@ -152,7 +154,7 @@ def _time(layer: Layer, way: Candidate | None, times: LayerTimes) -> float:
     return times.of(form, make)
 
 
-def _shapes(layer: Layer) -> list[Shape | None]:
+def _shapes(layer: LowRankLayer) -> list[Shape | None]:
     """Return the shapes of what a layer reads: the data of one run, then its constants."""
     channels = layer.weight.shape[1]
     conv = layer.node.op_type == "Conv"

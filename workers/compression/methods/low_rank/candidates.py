@@ -9,11 +9,11 @@ from app.domain.steps import LowRank
 from workers.compression.methods.low_rank import decompositions
 from workers.compression.methods.low_rank.decompositions import (
     Array,
+    ChannelMoments,
     Decomposition,
-    Moments,
     Ranks,
 )
-from workers.compression.methods.low_rank.layers import Layer
+from workers.compression.methods.low_rank.layers import LowRankLayer
 from workers.compression.methods.low_rank.ranks import by_bayes
 from workers.compression.methods.low_rank.writer import chain_macs
 
@@ -22,7 +22,7 @@ _STEPS = 16
 _BLOCK = 8
 """Ranks are multiples of what the runtime's kernels compute at once."""
 
-DECOMPOSITIONS: dict[str, Callable[[Array, Moments | None], Decomposition]] = {
+DECOMPOSITIONS: dict[str, Callable[[Array, ChannelMoments | None], Decomposition]] = {
     "svd": decompositions.svd,
     "tucker2": decompositions.tucker2,
     "spatial_svd": decompositions.spatial_svd,
@@ -44,7 +44,9 @@ class Candidate:
     """What layers are compared by: the error, or what the whole graph's outputs lose by it."""
 
 
-def candidates(layer: Layer, parameters: LowRank, moments: Moments | None) -> list[Candidate]:
+def candidates(
+    layer: LowRankLayer, parameters: LowRank, moments: ChannelMoments | None
+) -> list[Candidate]:
     """Return what saves MACs, by what is asked for.
 
     Args:
@@ -66,7 +68,7 @@ def candidates(layer: Layer, parameters: LowRank, moments: Moments | None) -> li
     return found
 
 
-def _ways(layer: Layer, parameters: LowRank) -> list[str]:
+def _ways(layer: LowRankLayer, parameters: LowRank) -> list[str]:
     """Return the decompositions that a layer's kernel allows."""
     asked, kernel = parameters.decomposition, layer.weight.shape[2:]
     if max(kernel, default=1) == 1:

@@ -32,7 +32,7 @@ class Factor:
 
 
 @dataclass(frozen=True)
-class Moments:
+class ChannelMoments:
     """Second moments of what a layer reads and gives, over samples and positions."""
 
     inputs: Array
@@ -70,7 +70,7 @@ class Decomposition:
     """By how much a figure changes at some ranks, to first order, of which the slope is known."""
 
 
-def svd(weight: Array, moments: Moments | None) -> Decomposition:
+def svd(weight: Array, moments: ChannelMoments | None) -> Decomposition:
     """Split into a layer with the whole kernel to ``r`` channels, and one without to ``O``.
 
     Without data, by the singular values of ``[O, I·kernel]``. With data, by the principal
@@ -108,7 +108,7 @@ def svd(weight: Array, moments: Moments | None) -> Decomposition:
     return Decomposition("svd", full, lambda r: _tail(energies, r[0]), factors, shift, slope)
 
 
-def _svd_by_inputs(weight: Array, moments: Moments | None) -> Decomposition:
+def _svd_by_inputs(weight: Array, moments: ChannelMoments | None) -> Decomposition:
     whitened, back = _whiten(weight, moments)
     matrix = whitened.reshape(len(weight), -1)
     energies, basis = _eigen(matrix.T @ matrix)
@@ -127,7 +127,7 @@ def _svd_by_inputs(weight: Array, moments: Moments | None) -> Decomposition:
     return Decomposition("svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift, slope)
 
 
-def tucker2(weight: Array, moments: Moments | None) -> Decomposition:
+def tucker2(weight: Array, moments: ChannelMoments | None) -> Decomposition:
     """Split into 1×1 to ``r1`` channels, the kernel from ``r1`` to ``r2``, and 1×1 to ``O``.
 
     The bases are those of the unfoldings, inputs weighed by their moments (Kim et al. 2016,
@@ -161,7 +161,7 @@ def tucker2(weight: Array, moments: Moments | None) -> Decomposition:
     return Decomposition("tucker2", full, error, factors, _no_shift, slope)
 
 
-def spatial_svd(weight: Array, moments: Moments | None) -> Decomposition:
+def spatial_svd(weight: Array, moments: ChannelMoments | None) -> Decomposition:
     """Split a two-dimensional kernel into a vertical and a horizontal one (Jaderberg 2014)."""
     outputs, inputs, height, width = weight.shape
     whitened, back = _whiten(weight, moments)
@@ -194,7 +194,7 @@ def spatial_svd(weight: Array, moments: Moments | None) -> Decomposition:
     )
 
 
-def cp(weight: Array, moments: Moments | None) -> Decomposition:
+def cp(weight: Array, moments: ChannelMoments | None) -> Decomposition:
     """Split into 1×1, one depthwise kernel for each spatial axis, and 1×1 (Lebedev 2015).
 
     By alternating least squares from the leading singular vectors; each rank is fitted anew.
@@ -230,7 +230,7 @@ def cp(weight: Array, moments: Moments | None) -> Decomposition:
     return Decomposition("cp", full, error, factors, _no_shift, slope)
 
 
-def _whiten(weight: Array, moments: Moments | None) -> tuple[Array, Array]:
+def _whiten(weight: Array, moments: ChannelMoments | None) -> tuple[Array, Array]:
     """Return the weight times the root of its inputs' moments, and the inverse root ``[I, I]``."""
     inputs = weight.shape[1]
     if moments is None:

@@ -18,7 +18,7 @@ _LEAST_CHANNELS = 8
 
 
 @dataclass(frozen=True)
-class Layer:
+class LowRankLayer:
     """A node that may become a chain of thinner ones."""
 
     node: ir.Node
@@ -52,7 +52,7 @@ class Layer:
 
 def select(
     model: ir.Model, parameters: LowRank, shapes: Shapes
-) -> tuple[list[Layer], list[Skipped]]:
+) -> tuple[list[LowRankLayer], list[Skipped]]:
     """Split the nodes that hold weights into layers and refusals.
 
     Args:
@@ -60,13 +60,13 @@ def select(
         parameters: what to leave alone.
         shapes: of all values, for one sample.
     """
-    layers, skipped = list[Layer](), list[Skipped]()
+    layers, skipped = list[LowRankLayer](), list[Skipped]()
     batch = fixed_batch(model)
     for node in model.graph.all_nodes():
         if node.op_type not in _SUPPORTED or node.domain not in {"", "ai.onnx"}:
             continue
         verdict = _judge(node, model, parameters, shapes)
-        if isinstance(verdict, Layer):
+        if isinstance(verdict, LowRankLayer):
             product = node.op_type != "Conv"
             layers.append(replace(verdict, samples=batch) if product else verdict)
         else:
@@ -74,7 +74,9 @@ def select(
     return layers, skipped
 
 
-def _judge(node: ir.Node, model: ir.Model, parameters: LowRank, shapes: Shapes) -> Layer | str:
+def _judge(
+    node: ir.Node, model: ir.Model, parameters: LowRank, shapes: Shapes
+) -> LowRankLayer | str:
     if matches(str(node.name), parameters.ignore):
         return "named in 'ignore'"
     if node.graph is not model.graph:
@@ -92,13 +94,13 @@ def _judge(node: ir.Node, model: ir.Model, parameters: LowRank, shapes: Shapes) 
     return _layer(node, weight, shapes)
 
 
-def _layer(node: ir.Node, weight: NDArray[np.float32], shapes: Shapes) -> Layer | str:
+def _layer(node: ir.Node, weight: NDArray[np.float32], shapes: Shapes) -> LowRankLayer | str:
     read, given = (shapes.get(str(v.name)) for v in (node.inputs[0], node.outputs[0]) if v)
     if read is None or given is None:
         return "the shapes around it are unknown"
     if node.op_type == "Conv":
-        return Layer(node, weight, read[2:], given[2:])
-    return Layer(node, weight, given[:-1], given[:-1])
+        return LowRankLayer(node, weight, read[2:], given[2:])
+    return LowRankLayer(node, weight, given[:-1], given[:-1])
 
 
 def _unfit_weight(value: ir.Value | None) -> str | None:

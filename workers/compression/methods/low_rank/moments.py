@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from workers.compression.graph.editor import Editor
 from workers.compression.looking.probe import sums_of, totals
-from workers.compression.methods.low_rank.decompositions import Moments
-from workers.compression.methods.low_rank.layers import Layer
+from workers.compression.methods.low_rank.decompositions import ChannelMoments
+from workers.compression.methods.low_rank.layers import LowRankLayer
 from workers.compression.samples.context import Samples
 
 _MOST_CHANNELS = 4096
@@ -23,11 +23,11 @@ _SUMS = 3
 
 def collect(
     model: ir.Model,
-    layers: Sequence[Layer],
+    layers: Sequence[LowRankLayer],
     samples: Samples,
     threads: int,
     advance: Callable[[float], None],
-) -> dict[str, Moments]:
+) -> dict[str, ChannelMoments]:
     """Return the moments of each layer by its name.
 
     Layers whose activations are not finite, or that read very many channels, are left out.
@@ -55,7 +55,7 @@ def collect(
 
     rest = iter(totals(model, probe, samples, threads, advance))
     sums = {each: [next(rest) for _ in range(_SUMS)] for each in looked}
-    found = dict[str, Moments]()
+    found = dict[str, ChannelMoments]()
     for layer in chosen:
         own = [array for each in _looked_at(layer) for array in sums[each]]
         if all(np.isfinite(array).all() for array in own):
@@ -63,7 +63,7 @@ def collect(
     return found
 
 
-def _looked_at(layer: Layer) -> list[tuple[ir.Value, int | None]]:
+def _looked_at(layer: LowRankLayer) -> list[tuple[ir.Value, int | None]]:
     """Return the input, and the output where its moments are the smaller way to the same end.
 
     Images come with their rank.
@@ -75,12 +75,12 @@ def _looked_at(layer: Layer) -> list[tuple[ir.Value, int | None]]:
     return [(value, images) for value in ((read, given) if few else (read,))]
 
 
-def _moments(layer: Layer, sums: Sequence[NDArray[np.float64]]) -> Moments:
+def _moments(layer: LowRankLayer, sums: Sequence[NDArray[np.float64]]) -> ChannelMoments:
     """Divide what was summed up over inputs, and perhaps outputs, by the number of positions."""
     inputs = sums[0] / (sums[2] / len(sums[1]))
     if len(sums) == _SUMS:
-        return Moments(inputs, None, None)
+        return ChannelMoments(inputs, None, None)
     outputs, mean = (each / (sums[5] / len(sums[4])) for each in sums[3:5])
     if layer.node.op_type == "MatMul":
-        return Moments(inputs, outputs, None)
-    return Moments(inputs, outputs - np.outer(mean, mean), mean - layer.bias)
+        return ChannelMoments(inputs, outputs, None)
+    return ChannelMoments(inputs, outputs - np.outer(mean, mean), mean - layer.bias)

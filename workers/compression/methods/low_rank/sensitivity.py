@@ -25,7 +25,7 @@ from workers.compression.learning.teacher import probe
 from workers.compression.learning.trainable import obstacles
 from workers.compression.methods.low_rank.candidates import Candidate
 from workers.compression.methods.low_rank.decompositions import Factor, Slope
-from workers.compression.methods.low_rank.layers import Layer
+from workers.compression.methods.low_rank.layers import LowRankLayer
 from workers.compression.methods.low_rank.writer import replace
 from workers.compression.samples.context import Context, Samples
 
@@ -47,7 +47,7 @@ _PASSES = 3
 
 def weighed(
     model: ir.Model,
-    layers: Sequence[Layer],
+    layers: Sequence[LowRankLayer],
     ways: Ways,
     samples: Samples,
     context: Context,
@@ -96,14 +96,18 @@ def weighed(
     ]
 
 
-def _affordable(model: ir.Model, layers: Sequence[Layer], context: Context, size: int) -> int:
+def _affordable(
+    model: ir.Model, layers: Sequence[LowRankLayer], context: Context, size: int
+) -> int:
     """Return how many gradients there is time for: for them, and to project them."""
     macs = stats.macs_of_one(model, context.example)
     projected = sum(w.size * min(w.shape[:2]) * w.ndim for w in (layer.weight for layer in layers))
     return int(min(_WORK / max(_PASSES * size * macs + projected, 1), _MOST))
 
 
-def _plain(model: ir.Model, layers: Sequence[Layer]) -> tuple[ir.Model, list[tuple[str, str]]]:
+def _plain(
+    model: ir.Model, layers: Sequence[LowRankLayer]
+) -> tuple[ir.Model, list[tuple[str, str]]]:
     """Return a copy whose layers have weights ``[O, I, *kernel]`` (products ``[I, O]``) and biases.
 
     With it come the names of both for each layer; a MatMul's bias has none.
@@ -128,7 +132,7 @@ def _rows(feed: Feed, run: int) -> list[int]:
     return [rows[(run * size + place) % len(rows)] for place in range(size)]
 
 
-def _slope(executor: Executor, layer: Layer, place: tuple[str, str]) -> Slope:
+def _slope(executor: Executor, layer: LowRankLayer, place: tuple[str, str]) -> Slope:
     weight, bias = (executor.weight(name).grad if name else None for name in place)
     if weight is None:
         raise StepFailed(_UNKNOWN.format(f"no gradient reaches '{layer.name}'"))

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.operators import operand
 from workers.compression.methods.low_rank.decompositions import Factor
-from workers.compression.methods.low_rank.layers import Layer
+from workers.compression.methods.low_rank.layers import LowRankLayer
 
 
 def replace(
-    edit: Editor, layer: Layer, factors: Sequence[Factor], shift: NDArray[np.float64] | None
+    edit: Editor, layer: LowRankLayer, factors: Sequence[Factor], shift: NDArray[np.float64] | None
 ) -> list[ir.Node]:
     """Write the factors of a layer into the graph; the last one carries the bias.
 
@@ -41,7 +41,7 @@ def replace(
     return nodes
 
 
-def chain_macs(layer: Layer, factors: Sequence[Factor]) -> int:
+def chain_macs(layer: LowRankLayer, factors: Sequence[Factor]) -> int:
     """Count the multiply-accumulates of a chain for one sample."""
     sizes, total = list(layer.before), 0
     for factor in factors:
@@ -51,7 +51,7 @@ def chain_macs(layer: Layer, factors: Sequence[Factor]) -> int:
     return total // layer.samples
 
 
-def _bias(edit: Editor, layer: Layer, shift: NDArray[np.float64] | None) -> ir.Value | None:
+def _bias(edit: Editor, layer: LowRankLayer, shift: NDArray[np.float64] | None) -> ir.Value | None:
     """Return the bias of the chain's last node, None where there is none."""
     node = layer.node
     given = operand(node, 2) is not None

@@ -18,7 +18,7 @@ _LEAST = 0.1
 
 
 @dataclass(frozen=True)
-class Candidate:
+class OrderedGroup:
     """A group, its units from the least to the most important, and the widths it may have."""
 
     group: Group
@@ -38,17 +38,17 @@ class Candidate:
         return min(self.widths(), key=lambda width: (abs(width - wish), width))
 
 
-def candidates(analysis: Analysis, scores: Scores) -> list[Candidate]:
+def candidates(analysis: Analysis, scores: Scores) -> list[OrderedGroup]:
     """Return every group with its units in order of importance."""
     return [_candidate(group, analysis, scores) for group in analysis.groups]
 
 
-def _candidate(group: Group, analysis: Analysis, scores: Scores) -> Candidate:
+def _candidate(group: Group, analysis: Analysis, scores: Scores) -> OrderedGroup:
     count = len(group.units)
     step = _step(group, analysis)
     least = max(1, ceil(ceil(_LEAST * count) / step) * step)
     order = group.units[np.argsort(scores[group.units], kind="stable")]
-    return Candidate(group, order, step, min(least, count))
+    return OrderedGroup(group, order, step, min(least, count))
 
 
 def _step(group: Group, analysis: Analysis) -> int:
@@ -99,7 +99,7 @@ def allocate(
     return _removed(analysis, groups, chosen)
 
 
-def _levels(groups: list[Candidate], scores: Scores, scope: str) -> np.ndarray:
+def _levels(groups: list[OrderedGroup], scores: Scores, scope: str) -> np.ndarray:
     if scope == "layer" or not groups:
         return np.linspace(0, 1, 129)
     own = np.concatenate([scores[each.order] for each in groups])
@@ -108,7 +108,7 @@ def _levels(groups: list[Candidate], scores: Scores, scope: str) -> np.ndarray:
 
 def _give_back(
     analysis: Analysis,
-    groups: list[Candidate],
+    groups: list[OrderedGroup],
     widths: list[int],
     scores: Scores,
     cost: Cost,
@@ -130,7 +130,7 @@ def _give_back(
     return widths
 
 
-def _removed(analysis: Analysis, groups: list[Candidate], widths: list[int]) -> Removed:
+def _removed(analysis: Analysis, groups: list[OrderedGroup], widths: list[int]) -> Removed:
     removed = analysis.none_removed()
     for each, width in zip(groups, widths, strict=True):
         removed[each.order[: len(each.order) - width]] = True

@@ -10,9 +10,9 @@ from app.domain.steps.base import matches
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import cost_of
-from workers.compression.methods.prune.criteria import Channels, score_channels
+from workers.compression.methods.prune.criteria import ChannelSources, score_channels
 from workers.compression.methods.prune.cut import cut
-from workers.compression.methods.prune.ground import Ground, survey
+from workers.compression.methods.prune.ground import Survey, survey
 from workers.compression.methods.prune.groups import Analysis, Group, Removed, analyse
 from workers.compression.methods.prune.importance import Scores
 from workers.compression.methods.prune.latency import allocate_time
@@ -59,7 +59,7 @@ def prune_channels(
 def choose(
     model: ir.Model,
     analysis: Analysis,
-    ground: Ground,
+    ground: Survey,
     parameters: Prune,
     context: Context,
     advance: Callable[[float], None],
@@ -72,7 +72,7 @@ def choose(
     if not analysis.groups:
         nothing = Skipped(node=WHOLE, reason="no channel of it can be removed: see its layers")
         return analysis.none_removed(), [nothing]
-    scores = score_channels(Channels(model, analysis, parameters, context, advance))
+    scores = score_channels(ChannelSources(model, analysis, parameters, context, advance))
     while True:
         removed, short = _allocate(model, analysis, ground, parameters, scores, context)
         bad = _unsound(model, analysis, removed, ground)
@@ -85,7 +85,7 @@ def choose(
 def _allocate(
     model: ir.Model,
     analysis: Analysis,
-    ground: Ground,
+    ground: Survey,
     parameters: Prune,
     scores: Scores,
     context: Context,
@@ -102,7 +102,7 @@ def _allocate(
 
 
 def _unsound(
-    model: ir.Model, analysis: Analysis, removed: Removed, ground: Ground
+    model: ir.Model, analysis: Analysis, removed: Removed, ground: Survey
 ) -> list[tuple[Group, str]]:
     """Return the groups whose cut changes what the graph computes, each with how."""
 

@@ -29,7 +29,7 @@ Advance = Callable[[float], None]
 
 
 @dataclass(frozen=True)
-class Channels:
+class ChannelSources:
     """What criteria of channels look at."""
 
     model: ir.Model
@@ -47,7 +47,7 @@ class Channels:
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightSources:
     """What criteria of single weights look at."""
 
     model: ir.Model
@@ -66,9 +66,9 @@ Factors = dict[str, Array]
 class Way:
     """How a criterion is computed; None where it does not compare such things."""
 
-    channels: Callable[[Channels], Scores] | None
+    channels: Callable[[ChannelSources], Scores] | None
     """Scores the units of a graph."""
-    factors: Callable[[Weights], Factors] | None = None
+    factors: Callable[[WeightSources], Factors] | None = None
     """What is known of single weights beside their values."""
     weights: Callable[[Array, Array | None], NDArray[np.float64]] | None = None
     """Scores the weights of a layer, of any shape, from their values and their factors."""
@@ -78,7 +78,7 @@ class Way:
     """Whether its scores of channels are comparable between groups as they are."""
 
 
-def _hessian_or_magnitude(seen: Channels) -> Scores:
+def _hessian_or_magnitude(seen: ChannelSources) -> Scores:
     """Score by what is known: gradients on data, else weights alone."""
     if seen.context.train is not None and len(seen.context.train):
         try:
@@ -88,41 +88,41 @@ def _hessian_or_magnitude(seen: Channels) -> Scores:
     return importance.magnitude(seen.weights, seen.analysis, "l2")
 
 
-def _magnitude(seen: Channels) -> Scores:
+def _magnitude(seen: ChannelSources) -> Scores:
     return importance.magnitude(seen.weights, seen.analysis, seen.parameters.norm)
 
 
-def _taylor(seen: Channels) -> Scores:
+def _taylor(seen: ChannelSources) -> Scores:
     return by_gradient(
         "taylor", seen.model, seen.weights, seen.analysis, seen.context, seen.advance
     )
 
 
-def _hessian(seen: Channels) -> Scores:
+def _hessian(seen: ChannelSources) -> Scores:
     return by_gradient(
         "hessian", seen.model, seen.weights, seen.analysis, seen.context, seen.advance
     )
 
 
-def _lamp(seen: Channels) -> Scores:
+def _lamp(seen: ChannelSources) -> Scores:
     return importance.lamp(importance.magnitude(seen.weights, seen.analysis, "l2"), seen.analysis)
 
 
-def _none(_seen: Weights) -> Factors:
+def _none(_seen: WeightSources) -> Factors:
     return {}
 
 
-def _data(seen: Weights) -> Factors:
+def _data(seen: WeightSources) -> Factors:
     """Refuse where there is no data: it is looked at when the layers are fitted."""
     calibration(seen.context)
     return {}
 
 
-def _fisher(seen: Weights) -> Factors:
+def _fisher(seen: WeightSources) -> Factors:
     return squared_gradients(seen.model, list(seen.shapes), seen.context, seen.advance)
 
 
-def _chance(seen: Weights) -> Factors:
+def _chance(seen: WeightSources) -> Factors:
     random = np.random.default_rng(seen.context.seed)
     return {name: random.random(shape, np.float32) for name, shape in seen.shapes.items()}
 
@@ -161,7 +161,7 @@ CRITERIA: Mapping[Criterion, Way] = {
 }
 
 
-def score_channels(seen: Channels) -> Scores:
+def score_channels(seen: ChannelSources) -> Scores:
     """Score the units of a graph, so that groups compete."""
     way = CRITERIA[seen.parameters.criterion]
     assert way.channels is not None, "the parameters refuse it"
@@ -169,7 +169,7 @@ def score_channels(seen: Channels) -> Scores:
     return scores if way.between_groups else importance.normalized(scores, seen.analysis)
 
 
-def factors_of(criterion: Criterion, seen: Weights) -> Factors:
+def factors_of(criterion: Criterion, seen: WeightSources) -> Factors:
     """Return what a criterion knows of single weights beside their values.
 
     Raises:

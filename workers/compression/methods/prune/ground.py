@@ -14,7 +14,7 @@ from workers.compression.targets.onnx import batch_size
 
 
 @dataclass(frozen=True)
-class Ground:
+class Survey:
     """Inputs and shapes."""
 
     trials: list[Feeds]
@@ -28,7 +28,7 @@ class Ground:
     """The shapes for it."""
 
 
-def survey(model: ir.Model, context: Context) -> Ground:
+def survey(model: ir.Model, context: Context) -> Survey:
     """Find inputs, from the data where there is some, and the shapes that they give.
 
     Raises:
@@ -46,13 +46,13 @@ def survey(model: ir.Model, context: Context) -> Ground:
         sizes, single = found[min(1, len(found) - 1)].sizes, found[0].sizes
     shapes = graph_shapes.of_run(model, trials[min(1, len(trials) - 1)], sizes)
     if sizes == single:
-        return Ground(trials, shapes, trials[0], shapes)
+        return Survey(trials, shapes, trials[0], shapes)
     one = _first(model, trials[0])
-    return Ground(trials, shapes, one, graph_shapes.of_run(model, one, single))
+    return Survey(trials, shapes, one, graph_shapes.of_run(model, one, single))
 
 
 def _trials(model: ir.Model, seed: int) -> list[equivalence.Trial]:
-    with runtime.stored(model) as path:
+    with runtime.in_file(model) as path:
         found = equivalence.find_trials(model, path, seed)
     if not found:
         raise StepFailed(

@@ -16,7 +16,7 @@ from workers.compression.measure.clock import LayerTimes, Shape, alone
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import shape_left
 from workers.compression.methods.prune.cut import cut
-from workers.compression.methods.prune.ground import Ground
+from workers.compression.methods.prune.ground import Survey
 from workers.compression.methods.prune.groups import Analysis, Removed
 from workers.compression.methods.prune.importance import Scores
 from workers.compression.methods.saving import reach
@@ -27,7 +27,7 @@ def allocate_time(
     model: ir.Model,
     analysis: Analysis,
     scores: Scores,
-    ground: Ground,
+    ground: Survey,
     parameters: Prune,
     context: Context,
 ) -> tuple[Removed, float]:

@@ -17,7 +17,7 @@ Rows = NDArray[np.float64]
 
 
 @dataclass
-class Moments:
+class LayerMoments:
     """Sums over positions of inputs ``x`` and wanted outputs ``y``.
 
     Both are counted from ``origin``, the mean of the first rows, so that what is large and alike
@@ -36,7 +36,7 @@ class Moments:
     """``Σ x·yᵀ`` ``[inputs, outputs]``."""
 
     @classmethod
-    def of(cls, rows: NDArray[Any], answers: NDArray[Any]) -> "Moments":
+    def of(cls, rows: NDArray[Any], answers: NDArray[Any]) -> "LayerMoments":
         """Start with some rows ``[positions, inputs]`` and ``[positions, outputs]``."""
         reads, gives = rows.shape[1], answers.shape[1]
         sums = (np.zeros(n) for n in (reads, gives, (reads, reads), (reads, gives)))

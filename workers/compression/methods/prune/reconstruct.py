@@ -20,7 +20,7 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
 from workers.compression.methods.prune.gradients import calibration
 from workers.compression.methods.prune.groups import Analysis, Removed
-from workers.compression.methods.prune.moments import POSITIONS, Moments, Rows, look
+from workers.compression.methods.prune.moments import POSITIONS, LayerMoments, Rows, look
 from workers.compression.methods.prune.walk import Walk
 from workers.compression.methods.prune.zeros import Mask
 from workers.compression.samples.context import Context
@@ -142,14 +142,14 @@ def _fit_all(
 
 def _observe(
     fit: Fit, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]], seed: int
-) -> Moments:
+) -> LayerMoments:
     """Look at what the cut layer reads in each run, and at what the whole one gives there."""
     random = np.random.default_rng(seed)
     each = ceil(POSITIONS / len(inputs))
     pairs = zip(inputs, outputs, strict=False)  # the last runs may have been left out of one
     looks = (look(fit.cut, x, y, each, random) for x, y in pairs)
     rows, answers = next(looks)
-    moments = Moments.of(rows, answers[:, fit.outputs])
+    moments = LayerMoments.of(rows, answers[:, fit.outputs])
     for rows, answers in looks:
         moments.add(rows, answers[:, fit.outputs])
     return moments
@@ -203,7 +203,7 @@ def _fittable(node: ir.Node) -> bool:
     return node.op_type == "MatMul" and len(shape) == 2 and shape[0] <= _WIDEST
 
 
-def _solve(fit: Fit, moments: Moments, choose: Choose | None) -> None:
+def _solve(fit: Fit, moments: LayerMoments, choose: Choose | None) -> None:
     """Write the weight and bias that bring a layer nearest to what it should give."""
     weight, bias = operand(fit.cut, 1), operand(fit.cut, 2)
     assert weight is not None

@@ -20,7 +20,12 @@ from workers.compression.learning.recovery import Demands, recover
 from workers.compression.measure.evaluation import one_run
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import obc, timetable
-from workers.compression.methods.prune.criteria import CRITERIA, Weights, factors_of, score_weights
+from workers.compression.methods.prune.criteria import (
+    CRITERIA,
+    WeightSources,
+    factors_of,
+    score_weights,
+)
 from workers.compression.methods.prune.groups import INSIDE
 from workers.compression.methods.prune.moments import Rows
 from workers.compression.methods.prune.reconstruct import Choose, reconstruct_sparse
@@ -36,7 +41,7 @@ _FIRST = 0.2
 
 
 @dataclass(frozen=True)
-class Layer:
+class SparseLayer:
     """A node whose weight gets zeros."""
 
     node: ir.Node
@@ -77,7 +82,7 @@ def prune_weights(
         why = next((f": of '{each.node}', {each.reason}" for each in skipped), "")
         raise StepFailed(f"No layer has a float weight that may be pruned{why}.")
     shapes = {layer.name: constant(layer.value).shape for layer in layers}
-    seen = Weights(model, shapes, context, lambda done: advance(_FIRST * done))
+    seen = WeightSources(model, shapes, context, lambda done: advance(_FIRST * done))
     factors = factors_of(parameters.criterion, seen)
     wish = parameters.recover
 
@@ -96,7 +101,7 @@ def prune_weights(
 
 def _zero(
     model: ir.Model,
-    layers: list[Layer],
+    layers: list[SparseLayer],
     factors: dict[str, Array],
     parameters: Prune,
     context: Context,
@@ -114,7 +119,7 @@ def _zero(
         reconstruct_sparse(whole, model, context, macs, lambda done: advance(_FIRST * done), choose)
 
 
-def _by_elimination(layers: list[Layer], parameters: Prune) -> Choose:
+def _by_elimination(layers: list[SparseLayer], parameters: Prune) -> Choose:
     """Return what chooses a layer's weights as ``obc`` does, as many as were chosen before."""
     known = {str(layer.node.name): layer for layer in layers}
 
@@ -136,7 +141,9 @@ class _Gradual:
     they are tried on as many zeros as there will be.
     """
 
-    def __init__(self, layers: list[Layer], factors: dict[str, Array], parameters: Prune) -> None:
+    def __init__(
+        self, layers: list[SparseLayer], factors: dict[str, Array], parameters: Prune
+    ) -> None:
         self.layers, self.factors, self.parameters = layers, factors, parameters
         self.part = 0
         self.kept: dict[str, torch.Tensor] = {}
@@ -159,8 +166,8 @@ class _Gradual:
             executor.weight(name).mul_(mask)
 
 
-def _select(model: ir.Model, parameters: Prune) -> tuple[list[Layer], list[Skipped]]:
-    layers: dict[str, Layer] = {}
+def _select(model: ir.Model, parameters: Prune) -> tuple[list[SparseLayer], list[Skipped]]:
+    layers: dict[str, SparseLayer] = {}
     skipped: dict[Skipped, None] = {}
     for node in model.graph.all_nodes():
         for value in _weights(node):
@@ -168,7 +175,7 @@ def _select(model: ir.Model, parameters: Prune) -> tuple[list[Layer], list[Skipp
             if (reason := inside or _unfit(node, value, parameters)) is not None:
                 skipped[Skipped(node=str(node.name), reason=reason)] = None
             else:
-                layers[str(value.name)] = Layer(node, value, _order(node, value))
+                layers[str(value.name)] = SparseLayer(node, value, _order(node, value))
     return list(layers.values()), list(skipped)
 
 
@@ -202,7 +209,7 @@ def _unfit(node: ir.Node, value: ir.Value, parameters: Prune) -> str | None:
 
 
 def _choose(
-    layers: list[Layer],
+    layers: list[SparseLayer],
     weights: dict[str, Array],
     factors: dict[str, Array],
     parameters: Prune,
@@ -221,14 +228,14 @@ def _choose(
     return {layer.name: layer.back(kept[layer.name]) for layer in layers}
 
 
-def _write(layers: list[Layer], kept: dict[str, Mask]) -> None:
+def _write(layers: list[SparseLayer], kept: dict[str, Mask]) -> None:
     for layer in layers:
         array = constant(layer.value)
         cut = (array * kept[layer.name]).astype(array.dtype)
         layer.value.const_value = ir.Tensor(cut, name=layer.name)
 
 
-def _change(layer: Layer) -> LayerChange:
+def _change(layer: SparseLayer) -> LayerChange:
     array = constant(layer.value)
     zero = 1 - np.count_nonzero(array) / max(array.size, 1)
     kind = "recurrent weights" if operand(layer.node, 2) is layer.value else "weights"

@@ -207,7 +207,7 @@ class _Trials:
         """Return whether a graph ends the process that runs it."""
         if self._context.apart is None or not self._context.example:
             return False
-        with runtime.stored(model) as path:
+        with runtime.in_file(model) as path:
             feeds = path.with_name("feeds.npz")
             np.savez(feeds, allow_pickle=False, **self._context.example)
             return self._context.apart(path, feeds, self._context.threads) is None

@@ -56,9 +56,9 @@ def nearness(
     _, others = parted(context.train, parameters, context.seed)
     samples = others.draw(affordable(model, others, _WORK, _FEWEST, _MOST), context.seed)
     ratios = []
-    with runtime.stored(model) as reference:
+    with runtime.in_file(model) as reference:
         for candidate in candidates:
-            with runtime.stored(candidate) as path:
+            with runtime.in_file(candidate) as path:
                 ratios.append(_ratio(reference, path, samples, context.threads))
     return ratios
 
