@@ -127,7 +127,8 @@ class Client:
             model: what to compress.
             steps: what to do with it, in order.
             dataset: what to calibrate and measure with.
-            more: the other fields of the request: ``require``, ``evaluate``, ``tags``, …
+            more: the other fields of the request: ``require``, ``evaluate``, ``tags``, … A model
+                or dataset may stand for its id, as in ``evaluate={"dataset": new_samples}``.
         """
         body = _job(model, steps, dataset, more)
         return Job.model_validate_json(self._http.post("/v1/jobs", body).content)
@@ -277,7 +278,18 @@ def _job(
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
     names = {"model": _id(model), "dataset": _id(dataset) if dataset else None}
-    return {**names, "steps": [dict(step) for step in steps], **more}
+    return {**names, "steps": _plain(steps), **_plain(more)}
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can say: a model or dataset, wherever it stands, becomes its id."""
+    if isinstance(value, Model | Dataset):
+        return value.id
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
 
 
 def _id(resource: Model | Dataset | Job | str) -> str:

@@ -5,6 +5,7 @@
     original.onnx    the model as uploaded, self-contained
     model.onnx       the model in normal form: what steps read
     models/<id>.onnx other models that steps name, in normal form
+    metric.onnx      the metric's graph as uploaded, where ``evaluate.metric`` names a model
     dataset          the uploaded dataset's bytes
     data/*.npy       its arrays, fitted to the model's inputs; made by the engine
     evaluate-dataset, evaluate-data/*.npy   likewise the dataset that the result is judged on,
@@ -37,6 +38,7 @@ UPLOAD = "upload"
 ORIGINAL = "original.onnx"
 MODEL = "model.onnx"
 MODELS = "models"
+METRIC = "metric.onnx"
 DATASET = "dataset"
 DATA = "data"
 EVALUATE_DATASET = "evaluate-dataset"

@@ -2,9 +2,19 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, computed_field, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    computed_field,
+    model_validator,
+)
+from pydantic import Tag as PydanticTag
 
 from app.domain.metrics import Metric, Parameter
+from app.domain.models import ModelId
 from app.domain.problems import ProblemDetails
 from app.domain.reports import Measures, StepReport
 from app.domain.steps import AnyStep
@@ -21,6 +31,9 @@ MINUTES_PER_WEEK = 7 * 24 * 60
 EVALUATE_DATASET_POINTER = "#/evaluate/dataset"
 """The JSON pointer to the dataset of its own that a job is judged on."""
 
+METRIC_GRAPH_POINTER = "#/evaluate/metric/model"
+"""The JSON pointer to the model that computes a job's metric."""
+
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -30,12 +43,37 @@ class Asked(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class MetricGraph(Asked):
+    """A metric of the user's own: an uploaded ONNX model whose inputs are named after outputs."""
+
+    model: ModelId
+
+
+def _form(metric: object) -> str:
+    return "name" if isinstance(metric, str) else "graph"
+
+
+AnyMetric = Annotated[
+    Annotated[Metric, PydanticTag("name")] | Annotated[MetricGraph, PydanticTag("graph")],
+    Discriminator(_form),
+]
+"""A metric by its name, or a graph: so told apart, a wrong one has one fault at one place."""
+
+
 class Evaluate(Asked):
     """How quality is measured, on samples that no step sees."""
 
-    metric: Metric | None = Field(
+    metric: AnyMetric | None = Field(
         default=None,
-        description="Default: top1 where targets are classes, mse where they are numbers.",
+        description="A metric by name, or an uploaded model that computes one: its inputs are named"
+        " after outputs of the job's model, 'targets', or 'reference.<output>' (the original's),"
+        " and it gives a number for each sample, or one for all."
+        " Default: top1 where targets are classes, mse where they are numbers.",
+    )
+    higher_is_better: bool = Field(
+        default=True,
+        description="Of a metric that a model computes; a drop of one where less is better is"
+        " relative.",
     )
     output: str | None = Field(
         default=None,
@@ -60,6 +98,16 @@ class Evaluate(Asked):
         description="Of 'cer': the class that stands for no answer in a network trained with CTC."
         " Default: there is none, and each position is an answer.",
     )
+
+    @property
+    def named_metric(self) -> Metric | None:
+        """The metric, where it is asked for by name."""
+        return None if isinstance(self.metric, MetricGraph) else self.metric
+
+    @property
+    def metric_graph(self) -> str | None:
+        """The id of the model that computes the metric; None where none does."""
+        return self.metric.model if isinstance(self.metric, MetricGraph) else None
 
     @property
     def parameters(self) -> dict[Parameter, float | None]:
@@ -143,12 +191,14 @@ class JobRequest(Asked):
 
     @property
     def other_models(self) -> dict[str, str]:
-        """The ids of the models that steps read besides the job's, by JSON pointer."""
-        return {
+        """The ids of the models that the job reads besides its own, by JSON pointer."""
+        named = {
             f"#/steps/{index}/{place}": other
             for index, step in enumerate(self.steps or ())
             for place, other in step.other_models.items()
         }
+        graph = self.evaluate.metric_graph
+        return named if graph is None else {**named, METRIC_GRAPH_POINTER: graph}
 
 
 class Usage(BaseModel):

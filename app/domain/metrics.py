@@ -8,13 +8,14 @@ from typing import Literal, NamedTuple, assert_never
 
 Metric = Literal["top1", "top5", "f1", "mse", "mae", "r2", "cosine", "iou", "cer"]
 
-Kind = Literal["share", "score", "rate", "error"]
+Kind = Literal["share", "score", "rate", "error", "gain"]
 """What sort of figure a metric is:
 
 - ``share``: how many answers are right, 0 to 1. More is better, and chance moves it as any share.
 - ``score``: more is better, and 1 is perfect.
 - ``rate``: how many answers are wrong, from 0. Less is better.
 - ``error``: less is better, in a unit of its own.
+- ``gain``: more is better, in a unit of its own.
 
 A drop of an error is relative; of the others it is absolute: 0.01 is one point.
 """
@@ -76,7 +77,7 @@ _ADVICE: Mapping[Kept, str] = {
 def more_is_better(kind: Kind) -> bool:
     """Return whether the larger of two figures is the better one."""
     match kind:
-        case "share" | "score":
+        case "share" | "score" | "gain":
             return True
         case "rate" | "error":
             return False

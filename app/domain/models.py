@@ -1,11 +1,13 @@
 """What is known of an uploaded model once the engine has inspected it."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.domain.problems import ProblemDetails
+
+ModelId = Annotated[str, Field(pattern=r"^mdl_[A-Za-z0-9_-]{1,60}$")]
 
 UploadStatus = Literal["inspecting", "ready", "rejected"]
 

@@ -253,6 +253,16 @@ class DatasetMismatch(Failed):
     title = "The dataset does not fit the model"
 
 
+class MetricFailed(Failed):
+    """A metric that is a graph does not fit the model's outputs, does not run, or gives no number.
+
+    ``detail`` says what to change in it.
+    """
+
+    type = "metric-failed"
+    title = "The metric cannot be computed"
+
+
 class StepFailed(Failed):
     """A step of the pipeline could not be carried out on this model."""
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.domain.metrics import METRICS, Kind, Metric
+from app.domain.models import ModelId
 from app.domain.problems import ProblemDetails
 from app.domain.steps import Skipped
 
@@ -22,9 +23,10 @@ class Frozen(BaseModel):
 class Quality(Frozen):
     """A metric against targets."""
 
-    metric: Metric
+    metric: Metric | ModelId
+    """By name, or the model that computes it."""
     kind: Kind = Field(default_factory=lambda found: METRICS[found["metric"]].kind)
-    """What sort of figure it is: of shares and scores more is better, of rates and errors less."""
+    """What sort of figure it is: of rates and errors less is better, of the others more."""
     value: float
     split: Literal["held_out"] = "held_out"
     samples: int
@@ -143,7 +145,7 @@ class Latency(Comparison):
 class Evaluation(Frozen):
     """How the figures were obtained."""
 
-    metric: Metric | None
+    metric: Metric | ModelId | None
     split: Literal["held_out", "synthetic"]
     """``synthetic``: there was no dataset; seeded random inputs give fidelity and latency only."""
     dataset: str | None = None

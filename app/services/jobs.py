@@ -16,7 +16,7 @@ from app.domain.jobs import (
 from app.domain.plans import Plan
 from app.domain.problems import Conflict, FieldError, Invalid, NotFound, TooManyRequests
 from app.domain.reports import JobReport
-from app.services import datasets, models, plans, targets, webhooks
+from app.services import datasets, models, plans, refusals, targets, webhooks
 from app.settings import Settings
 from app.store import jobs, lookup, transitions
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow
@@ -201,7 +201,7 @@ def artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:
     return row
 
 
-def _inputs(session: Session, tenant: str, request: JobRequest) -> plans.Inputs:
+def _inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Inputs:
     """Look up what the request names, and keep it from being deleted until commit."""
     named_models = {"#/model": request.model, **request.other_models}
     model_rows = {
@@ -231,7 +231,7 @@ def _inputs(session: Session, tenant: str, request: JobRequest) -> plans.Inputs:
         for pointer, row in dataset_rows.items()
         if row
     }
-    return plans.Inputs(
+    return refusals.Inputs(
         model=others.pop("#/model"),
         dataset=data.get("#/dataset"),
         evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
@@ -241,9 +241,9 @@ def _inputs(session: Session, tenant: str, request: JobRequest) -> plans.Inputs:
 
 
 def _upload(
-    row: ModelRow | DatasetRow, description: plans.Description | None
-) -> plans.Upload[plans.Description]:
-    return plans.Upload(row.id, row.sha256, row.size_bytes, _rejected(row), description)
+    row: ModelRow | DatasetRow, description: refusals.Description | None
+) -> refusals.Upload[refusals.Description]:
+    return refusals.Upload(row.id, row.sha256, row.size_bytes, _rejected(row), description)
 
 
 def _unknown(job_id: str) -> NotFound:

@@ -6,9 +6,10 @@ from sqlalchemy.orm import aliased
 from app.store.tables import DatasetRow, JobRow, ModelRow
 
 _OTHER_MODELS: ColumnElement[str] = literal_column(
-    "'$.steps[*] ? (@.teacher == $id || @.student.model == $id)'::jsonpath"
+    "'$ ? (@.steps[*].teacher == $id || @.steps[*].student.model == $id"
+    " || @.evaluate.metric.model == $id)'::jsonpath"
 )
-"""Finds the steps of a request that read another model."""
+"""Finds a request that names a model besides the job's."""
 
 
 def reads_model(model_id: str) -> ColumnElement[bool]:
@@ -26,14 +27,21 @@ def reads_dataset(dataset_id: str) -> ColumnElement[bool]:
 
 def uploads_inspected() -> ColumnElement[bool]:
     """Select the jobs that need not wait for the inspection of what they read."""
-    model, dataset, judged = aliased(ModelRow), aliased(DatasetRow), aliased(DatasetRow)
+    model, metric = aliased(ModelRow), aliased(ModelRow)
+    dataset, judged = aliased(DatasetRow), aliased(DatasetRow)
     return (
         ~exists().where(model.id == JobRow.model_id, model.status == "inspecting")
         & ~exists().where(dataset.id == JobRow.dataset_id, dataset.status == "inspecting")
         & ~exists().where(judged.id == _evaluate_dataset(), judged.status == "inspecting")
+        & ~exists().where(metric.id == _metric_graph(), metric.status == "inspecting")
     )
 
 
 def _evaluate_dataset() -> ColumnElement[str]:
     found: ColumnElement[str] = JobRow.request[("evaluate", "dataset")].astext
+    return found
+
+
+def _metric_graph() -> ColumnElement[str]:
+    found: ColumnElement[str] = JobRow.request[("evaluate", "metric", "model")].astext
     return found

@@ -1,6 +1,6 @@
 """What a worker does with a job's row, from claim to result; every write checks the token."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, delete, func, select, update
@@ -8,15 +8,13 @@ from sqlalchemy.orm import Session
 
 from app.blobs import Blob
 from app.domain import ids
-from app.domain.datasets import DatasetDescription, require_match, require_same_classes
 from app.domain.directory import FinishedStep
 from app.domain.events import Log, MetricValue, Progress
-from app.domain.jobs import EVALUATE_DATASET_POINTER, JobRequest, Usage
-from app.domain.models import ModelDescription
-from app.domain.problems import NotFound, Problem, ProblemDetails
+from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobRequest, Usage
+from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Report
 from app.domain.targets import TargetName
-from app.store import blob_rows, events, leases, named, transitions
+from app.store import blob_rows, events, leases, named, obstacles, transitions
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow
 
 
@@ -44,6 +42,8 @@ class Claim:
     graph_sha256: str
     others: dict[str, str]
     """Other models that steps name: the SHA-256 of each one's graph in normal form, by id."""
+    metric_sha256: str | None
+    """Of the graph, as uploaded, that computes the metric; None where none does."""
     dataset: ClaimedDataset | None
     evaluate_dataset: ClaimedDataset | None
     """What the result is judged on, where the request names a dataset for that."""
@@ -90,8 +90,11 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         pointer: session.get(DatasetRow, dataset_id)
         for pointer, dataset_id in request.datasets.items()
     }
-    others = {other: session.get(ModelRow, other) for other in request.other_models.values()}
-    problem = _unusable(request, model, datasets) or _missing(others)
+    others = {
+        pointer: session.get(ModelRow, other) for pointer, other in request.other_models.items()
+    }
+    metric = others.pop(METRIC_GRAPH_POINTER, None)
+    problem = obstacles.of(request, model, datasets, others, metric)
     if problem is not None:
         transitions.finish(session, job, "failed", problem)
         return None
@@ -114,7 +117,8 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         model_size_bytes=model.size_bytes,
         onnx_sha256=model.onnx_sha256,
         graph_sha256=model.graph_sha256,
-        others={other: str(row.graph_sha256) for other, row in others.items() if row is not None},
+        others={row.id: str(row.graph_sha256) for row in others.values() if row is not None},
+        metric_sha256=metric.onnx_sha256 if metric else None,
         dataset=_claimed(datasets.get("#/dataset")),
         evaluate_dataset=_claimed(datasets.get(EVALUATE_DATASET_POINTER)),
         steps=tuple(
@@ -134,40 +138,6 @@ def put_off(session: Session, job_id: str, seconds: float) -> None:
 
 def _claimed(row: DatasetRow | None) -> ClaimedDataset | None:
     return None if row is None else ClaimedDataset(row.sha256, row.images)
-
-
-def _unusable(
-    request: JobRequest, model: ModelRow | None, datasets: Mapping[str, DatasetRow | None]
-) -> Problem | ProblemDetails | None:
-    """Return why a job cannot start, as the problem that it fails with."""
-    rows = {"#/model": model, **datasets}
-    ids_ = {"#/model": request.model, **request.datasets}
-    for pointer, row in rows.items():
-        if row is None:
-            return NotFound(f"{ids_[pointer]} was deleted before the job started.")
-        if row.status == "rejected":
-            return ProblemDetails.model_validate(row.problem)
-    assert model is not None, "a missing model was refused"
-    inputs = ModelDescription.model_validate(model.description).inputs
-    described = [
-        DatasetDescription.model_validate(row.description) for row in datasets.values() if row
-    ]
-    try:
-        for dataset in described:
-            require_match(dataset, inputs)
-        if len(described) == 2:
-            require_same_classes(*described)
-    except Problem as problem:
-        return problem
-    return None
-
-
-def _missing(others: Mapping[str, ModelRow | None]) -> Problem | None:
-    """Return why a job cannot start that names other models, if so."""
-    for other, row in others.items():
-        if row is None or row.graph_sha256 is None:
-            return NotFound(f"{other} was deleted before the job started.")
-    return None
 
 
 def renew(session: Session, claimed: Claim, seconds: float) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 from app.domain import metrics
 from app.domain.reports import (
@@ -158,13 +158,20 @@ def _share(value: float) -> str:
 
 
 def _change_of_quality(before: Quality, after: Quality) -> str:
-    """Say by how much a figure changed: of itself for errors, in points for the others."""
+    """Say by how much a figure changed: of itself for errors, in points or in its own unit."""
     was, now = before.value, after.value
     if was == now:
         return "unchanged"
-    if after.kind != "error":
-        return f"{100 * (now - was):+.2f} points".replace("-", "−")
-    return f"{(now - was) / was:+.1%}".replace("-", "−") if was else ""
+    match after.kind:
+        case "error":
+            change = f"{(now - was) / was:+.1%}" if was else ""
+        case "gain":
+            change = f"{now - was:+.4g}"
+        case "share" | "score" | "rate":
+            change = f"{100 * (now - was):+.2f} points"
+        case _:
+            assert_never(after.kind)
+    return change.replace("-", "−")
 
 
 def _milliseconds(value: float) -> Number:

@@ -56,6 +56,10 @@ IN_A_BODY: dict[str, tuple[str, Callable[["Acme"], dict[str, Any]]]] = {
         "#/evaluate/dataset",
         lambda acme: {"evaluate": {"dataset": acme.ids["dataset_id"][0]}},
     ),
+    "MetricGraph.model": (
+        "#/evaluate/metric/model",
+        lambda acme: {"evaluate": {"metric": {"model": acme.ids["model_id"][0]}}},
+    ),
     "Uploaded.model": (
         "#/steps/0/student/model",
         lambda acme: _distilled(student={"model": acme.ids["model_id"][0]}),

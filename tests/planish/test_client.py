@@ -206,6 +206,22 @@ def test_a_list_is_walked_to_its_end() -> None:
     assert service.requests[1].path == "/v1/jobs?status=succeeded&cursor=abc"
 
 
+def test_models_and_datasets_stand_for_their_ids_anywhere_in_a_job() -> None:
+    metric = planish.Model.model_validate({**MODEL, "id": "mdl_metric"})
+    with scripted([answer(202, JOB)]) as service, planish.Client(service.url) as client:
+        client.submit(
+            metric,
+            [{"method": "distill", "student": {"model": metric}}],
+            evaluate={"metric": {"model": metric}},
+        )
+    assert json.loads(service.requests[0].body) == {
+        "model": "mdl_metric",
+        "dataset": None,
+        "steps": [{"method": "distill", "student": {"model": "mdl_metric"}}],
+        "evaluate": {"metric": {"model": "mdl_metric"}},
+    }
+
+
 def test_a_job_holds_what_was_asked_and_nothing_else() -> None:
     with scripted([answer(202, JOB)]) as service, planish.Client(service.url) as client:
         client.submit("mdl_1", [{"method": "quantize"}], dataset="dst_1", seed=7)

@@ -1,28 +1,31 @@
 """What a job directory holds to work on: the graph, samples to learn from, samples to judge on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.domain.datasets import DatasetDescription, ImageOptions, require_same_classes
+from app.domain.datasets import DatasetDescription, ImageOptions, Targets, require_same_classes
 from app.domain.directory import (
     DATA,
     DATASET,
     EVALUATE_DATA,
     EVALUATE_DATASET,
+    METRIC,
     MODEL,
     ORIGINAL,
     UPLOAD,
     Compress,
 )
+from app.domain.jobs import Evaluate
+from app.domain.metric_graphs import misfits
 from app.domain.models import ModelDescription
-from app.domain.problems import DatasetMismatch, InvalidDataset, InvalidModel
+from app.domain.problems import DatasetMismatch, InvalidDataset, InvalidModel, MetricFailed
 from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import inputs_of
 from workers.compression.intake.datasets import Data, fit_dataset
 from workers.compression.intake.inspect import inspect_model, spec
 from workers.compression.measure import machine, synthetic
-from workers.compression.measure.evaluation import Ground, require_run
+from workers.compression.measure.evaluation import Ground, require_metric, require_run
 from workers.compression.samples.context import Samples
 from workers.compression.samples.overlap import rows_apart
 from workers.compression.samples.split import split
@@ -70,7 +73,36 @@ def read(directory: Path, order: Compress, events: Events) -> Inputs:
         train, ground = None, Ground(samples, synthetic=True, threads=threads)
     if not ground.synthetic:
         require_run(directory / ORIGINAL, ground)
+        ground = _with_metric(directory, ground, order.evaluate)
     return Inputs(train, ground, description, data.description if data else None)
+
+
+def _with_metric(directory: Path, ground: Ground, wish: Evaluate) -> Ground:
+    """Add the graph that computes the metric, where the user names one, once it has been tried.
+
+    Raises:
+        MetricFailed: it is not there, does not fit the model's outputs, or does not run on them.
+    """
+    if wish.metric_graph is None:
+        return ground
+    path, original = directory / METRIC, directory / ORIGINAL
+    if not path.exists():
+        raise MetricFailed(f"Put the metric's graph into the directory as '{METRIC}'.")
+    metric, model, targets = load(path), load(original), ground.samples.targets
+    described = None
+    if targets is not None:
+        described = Targets(dtype=str(targets.dtype), shape=list(targets.shape), classes=None)
+    reasons = misfits(
+        [spec(value) for value in inputs_of(metric)],
+        [spec(value) for value in metric.graph.outputs],
+        [spec(value) for value in model.graph.outputs],
+        described,
+    )
+    if told := " ".join(reasons):
+        raise MetricFailed(f"The metric {wish.metric_graph}: {told}")
+    judged = replace(ground, metric=path)
+    require_metric(original, judged, wish)
+    return judged
 
 
 def _fitted(directory: Path, dataset: str, arrays: str, images: ImageOptions) -> Data:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from app.domain import metric_graphs
 from app.domain.directory import (
     ARTIFACTS,
     DATASET,
@@ -27,10 +28,12 @@ from workers.compression.events import Events
 from workers.compression.files import sha256
 from workers.compression.graph import stats
 from workers.compression.graph.load import load
+from workers.compression.graph.shapes import inputs_of
+from workers.compression.inputs import Inputs
 from workers.compression.measure import changes, evaluation, machine, verdict
 from workers.compression.measure.evaluation import Measured
 from workers.compression.measure.memory import Prober
-from workers.compression.samples.context import Context, Samples
+from workers.compression.samples.context import Context
 from workers.compression.targets import TARGETS
 
 _STEPS_START, _STEPS_STOP = 0.05, 0.6
@@ -59,7 +62,8 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         original=directory / MODEL,
         models=directory,
         device=machine.torch_device(),
-        evaluate=_wish(order, taken.train),
+        evaluate=_wish(order, taken),
+        metric=taken.ground.metric,
         max_quality_drop=order.require.max_quality_drop,
         apart=prober,
     )
@@ -92,11 +96,15 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     )
 
 
-def _wish(order: Compress, train: Samples | None) -> Evaluate:
-    """Return how steps judge what they look at: by the job's metric where there are targets."""
-    if train is None or train.targets is None:
-        return order.evaluate.model_copy(update={"metric": None})
-    return order.evaluate
+def _wish(order: Compress, taken: Inputs) -> Evaluate:
+    """Return how steps judge what they look at: by a metric only where it has what it reads."""
+    train, metric = taken.train, taken.ground.metric
+    if train is not None and train.targets is not None:
+        return order.evaluate
+    read = [value.name for value in inputs_of(load(metric))] if metric else [metric_graphs.TARGETS]
+    if metric_graphs.TARGETS not in read:
+        return order.evaluate
+    return order.evaluate.model_copy(update={"metric": None})
 
 
 def _step(

@@ -23,6 +23,7 @@ from app.domain.directory import (
     DATASET,
     EVALUATE_DATASET,
     GRAPH,
+    METRIC,
     MODEL,
     ORDER,
     ORIGINAL,
@@ -163,6 +164,8 @@ class _Job:
             path = model_file(root, other)
             path.parent.mkdir(exist_ok=True)
             fetch(sha256, path)
+        if claimed.metric_sha256 is not None:
+            fetch(claimed.metric_sha256, root / METRIC)
         if claimed.dataset is not None:
             fetch(claimed.dataset.sha256, root / DATASET)
         if claimed.evaluate_dataset is not None:

@@ -1,14 +1,13 @@
 """The parameters of ``distill``: a smaller model learns from a larger one."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain import layouts
+from app.domain.models import ModelId
 from app.domain.steps.base import Forecast, Needs, Outlook, Share, Step
 from app.domain.steps.recover import Recover, training_minutes
-
-ModelId = Annotated[str, Field(pattern=r"^mdl_[A-Za-z0-9_-]{1,60}$")]
 
 
 class _Part(BaseModel):

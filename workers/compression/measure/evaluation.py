@@ -4,10 +4,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
 from app.domain.reports import Evaluation, Fidelity, Measures, Quality, Spread
@@ -17,6 +19,7 @@ from workers.compression.graph.shapes import samples_fixed_by_inputs, sizes_of
 from workers.compression.measure import latency, quality, size
 from workers.compression.measure.fidelity import Closeness, Nearness, Profile
 from workers.compression.measure.memory import Prober
+from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
 
@@ -36,6 +39,15 @@ _MEMORY = (
 _NO_MEMORY = "Peak memory is not measured: it takes a process, which may not be started here."
 
 
+_GRAPH = (
+    "Quality is what model {} computes of the outputs: less is better, and a drop is relative.",
+    "Quality is what model {} computes of the outputs: more is better, and a drop is absolute.",
+)
+"""By whether more is better."""
+
+Judge = quality.Yardstick | GraphMetric
+
+
 @dataclass(frozen=True)
 class Ground:
     """What graphs are judged on."""
@@ -48,6 +60,8 @@ class Ground:
     """The id of the dataset that the samples are of; None where they are a part of the job's."""
     shared: int = 0
     """How many samples of that dataset are left out, for they are in the job's dataset too."""
+    metric: Path | None = None
+    """The graph that computes the metric, where ``evaluate.metric`` names a model."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +100,14 @@ def evaluate(
     figures = [size.measure(path, *sizes) for path in paths]
     spreads, compared = latency.measure(paths, ground.samples, ground.threads)
     peaks = _peaks(paths, sizes[1], ground.threads, prober)
-    samples, notes = _affordable(ground, spreads)
     model = load(original)
-    yardstick = quality.yardstick(model, samples.targets, wish)
+    judge = _judge(model, ground, wish)
+    seconds = _seconds_of_metric(original, ground, judge) * len(paths)
+    samples, notes = _affordable(ground, spreads, seconds)
     output = quality.judged_output(model, wish)
     advance = events.span(0.7, 0.98, "evaluating on held-out samples")
-    values = compare(paths, samples, ground.threads, yardstick, output, advance)
-    notes += _explain(yardstick, output, values[-1][1], ground)
+    values = compare(paths, samples, ground.threads, judge, output, advance)
+    notes += _explain(judge, output, values[-1][1], ground)
     notes.append(_MEMORY if prober is not None else _NO_MEMORY)
     if unknown := max(figure.unknown for figure in figures):
         notes.append(f"MACs of {unknown} nodes are unknown and not counted.")
@@ -101,7 +116,7 @@ def evaluate(
         baseline=measures[0],
         graphs=measures[1:],
         evaluation=Evaluation(
-            metric=yardstick.metric if yardstick else None,
+            metric=judge.metric if judge else None,
             split="synthetic" if ground.synthetic else "held_out",
             dataset=ground.dataset,
             indices=[] if ground.synthetic else [int(i) for i in samples.indices],
@@ -111,6 +126,33 @@ def evaluate(
             notes=notes,
         ),
     )
+
+
+def require_metric(original: Path, ground: Ground, wish: Evaluate) -> None:
+    """Have the graph that computes the metric judge two samples, before time is spent on steps.
+
+    Raises:
+        MetricFailed: it does not run on the model's outputs, or gives no number.
+    """
+    _seconds_of_metric(original, ground, _judge(load(original), ground, wish))
+
+
+def _seconds_of_metric(original: Path, ground: Ground, judge: Judge | None) -> float:
+    """Return how long a graph takes to judge a sample; 0 where none does."""
+    if not isinstance(judge, GraphMetric):
+        return 0.0
+    score, session = judge.score(), target.open_session(original, ground.threads)
+    for row, outputs in _rows(session, ground.samples.take(ground.samples.indices[:2])):
+        score.add(outputs, _target(ground.samples, row), outputs)
+    return score.seconds / score.samples
+
+
+def _judge(model: ir.Model, ground: Ground, wish: Evaluate) -> Judge | None:
+    return quality.judge(model, ground.samples.targets, wish, ground.metric, ground.threads)
+
+
+def _target(samples: Samples, row: int) -> NDArray[Any] | None:
+    return None if samples.targets is None else samples.targets[row]
 
 
 def one_run(model: ir.Model, samples: Samples) -> Feeds:
@@ -165,9 +207,11 @@ def _peaks(
         return [prober(path, stored, threads) for path in paths]
 
 
-def _affordable(ground: Ground, spreads: Sequence[Spread]) -> tuple[Samples, list[str]]:
+def _affordable(
+    ground: Ground, spreads: Sequence[Spread], judging: float
+) -> tuple[Samples, list[str]]:
     """Return as many of the samples as can be run in bounded time, evenly spread."""
-    seconds = (spreads[0].median + sum(spread.median for spread in spreads)) / 1000
+    seconds = judging + (spreads[0].median + sum(spread.median for spread in spreads)) / 1000
     fits = int(np.clip(_SECONDS / max(seconds, 1e-9), _LEAST_SAMPLES, MOST_SAMPLES))
     whole = ground.samples
     if len(whole) <= fits:
@@ -182,7 +226,7 @@ def compare(
     paths: Sequence[Path],
     samples: Samples,
     threads: int,
-    yardstick: quality.Yardstick | None,
+    judge: Judge | None,
     output: str,
     advance: Callable[[float], None],
 ) -> list[tuple[Quality | None, Fidelity | None]]:
@@ -192,7 +236,7 @@ def compare(
         paths: the original first.
         samples: to run.
         threads: to compute with.
-        yardstick: the metric to count; None counts none.
+        judge: the metric to count; None counts none.
         output: the one that agreement speaks of.
         advance: told the fraction done.
 
@@ -200,23 +244,23 @@ def compare(
         Quality and, but for the original, fidelity of each.
     """
     original = target.open_session(paths[0], threads)
-    score = yardstick.score() if yardstick else None
+    score = judge.score() if judge else None
     profile = Profile()
     for row, outputs in _rows(original, samples):
         profile.add(outputs[output])
-        if score and samples.targets is not None:
-            score.add(outputs, samples.targets[row])
+        if score:
+            score.add(outputs, _target(samples, row), outputs)
     values = list[tuple[Quality | None, Fidelity | None]]()
     values.append((score.quality if score else None, None))
     for index, path in enumerate(paths[1:], start=1):
-        score = yardstick.score() if yardstick else None
+        score = judge.score() if judge else None
         closeness = Closeness(output, profile)
         session = target.open_session(path, threads)
         pairs = zip(_rows(original, samples), _rows(session, samples), strict=True)
         for done, ((row, expected), (_, given)) in enumerate(pairs):
             closeness.add(expected, given)
-            if score and samples.targets is not None:
-                score.add(given, samples.targets[row])
+            if score:
+                score.add(given, _target(samples, row), expected)
             advance((index - 1 + done / len(samples)) / len(paths[1:]))
         values.append((score.quality if score else None, closeness.value))
     return values
@@ -249,7 +293,7 @@ def _rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int
 
 
 def _explain(
-    yardstick: quality.Yardstick | None, output: str, fidelity: Fidelity | None, ground: Ground
+    judge: Judge | None, output: str, fidelity: Fidelity | None, ground: Ground
 ) -> list[str]:
     """Say how the figures are to be read."""
     scored = fidelity is not None and fidelity.bounded == "agreement"
@@ -270,7 +314,9 @@ def _explain(
             " on them, its quality, and the result's, look better here than they are on new data:"
             " to be sure, name a dataset of new samples in 'evaluate.dataset'."
         )
-    if yardstick is None and not ground.synthetic:
+    if isinstance(judge, GraphMetric):
+        notes.append(_GRAPH[judge.kind == "gain"].format(judge.metric))
+    elif judge is None and not ground.synthetic:
         notes.append("The dataset has no targets, so quality is unknown.")
     notes.append(
         "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"

@@ -6,6 +6,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -16,6 +17,7 @@ from app.domain.metrics import METRICS, Kind, Metric, unfit
 from app.domain.problems import DatasetMismatch
 from app.domain.reports import Quality
 from workers.compression.measure.metrics import classes, masks, numbers, sequences
+from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.measure.metrics.meter import Meter, Summed, mean
 
 METERS: Mapping[Metric, Callable[[Evaluate], Meter]] = {
@@ -63,12 +65,18 @@ class Score:
         self._meter = METERS[yardstick.metric](yardstick.wish)
         self.samples = 0
 
-    def add(self, outputs: Mapping[str, NDArray[Any]], target: NDArray[Any]) -> None:
+    def add(
+        self,
+        outputs: Mapping[str, NDArray[Any]],
+        target: NDArray[Any] | None,
+        _reference: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
         """Count one sample: the graph's outputs ``[1, …]``, and its target ``[…]``.
 
         Raises:
             DatasetMismatch: output and target do not fit each other.
         """
+        assert target is not None, "without targets there is no yardstick"
         output = outputs[self._yardstick.output]
         try:
             self._meter.add(output, target)
@@ -105,8 +113,38 @@ def judged_output(model: ir.Model, wish: Evaluate) -> str:
     return wish.output or names[0]
 
 
+def judge(
+    model: ir.Model,
+    targets: NDArray[Any] | None,
+    wish: Evaluate,
+    metric_graph: Path | None,
+    threads: int,
+) -> Yardstick | GraphMetric | None:
+    """Return what answers are judged by: the graph that the user names, or a yardstick.
+
+    Args:
+        model: the graph that answers.
+        targets: of the samples; None without.
+        wish: the metric, and the output that targets speak of.
+        metric_graph: the graph that computes the metric; None where it is not to be used.
+        threads: to compute with.
+
+    Raises:
+        DatasetMismatch: the metric needs other targets, or there is no such output.
+        MetricFailed: the metric's graph cannot be used.
+    """
+    if wish.metric_graph is None or metric_graph is None:
+        return yardstick(model, targets, wish)
+    kind: Kind = "gain" if wish.higher_is_better else "error"
+    outputs = [str(value.name) for value in model.graph.outputs]
+    return GraphMetric(metric_graph, wish.metric_graph, kind, outputs, threads)
+
+
 def yardstick(model: ir.Model, targets: NDArray[Any] | None, wish: Evaluate) -> Yardstick | None:
-    """Return what the answers of a graph are measured by; None without targets.
+    """Return what the answers of a graph are measured by against targets.
+
+    None without targets, and where the user's own graph computes the metric: a training then
+    chooses by its loss.
 
     Raises:
         DatasetMismatch: the metric needs other targets, or there is no such output.
@@ -116,19 +154,21 @@ def yardstick(model: ir.Model, targets: NDArray[Any] | None, wish: Evaluate) -> 
 
 
 def infer(targets: NDArray[Any] | None, wish: Evaluate) -> Metric | None:
-    """Return the metric that is asked for, or that the targets suggest; None without targets.
+    """Return the metric with a name that is asked for, or that the targets suggest, if any.
 
     Raises:
         DatasetMismatch: the metric needs other targets.
     """
+    if wish.metric_graph is not None:
+        return None
     if targets is None:
-        if wish.metric is not None:
+        if wish.named_metric is not None:
             raise DatasetMismatch(
-                f"The metric '{wish.metric}' needs targets: add an array 'targets' to the dataset,"
-                " or leave the metric out to compare with the original model's outputs."
+                f"The metric '{wish.named_metric}' needs targets: add an array 'targets' to the"
+                " dataset, or leave the metric out to compare with the original model's outputs."
             )
         return None
-    metric: Metric = wish.metric or ("top1" if targets.dtype.kind in "iub" else "mse")
+    metric: Metric = wish.named_metric or ("top1" if targets.dtype.kind in "iub" else "mse")
     if (reason := unfit(metric, str(targets.dtype), targets.shape)) is not None:
         raise DatasetMismatch(reason)
     return metric

@@ -1,5 +1,7 @@
 """Whether a result keeps what was required, and the result in words."""
 
+from typing import assert_never
+
 from app.domain import metrics
 from app.domain.metrics import Kind
 from app.domain.problems import QualityBelowRequirement
@@ -156,4 +158,12 @@ def _figures(baseline: Measures, compressed: Measures) -> tuple[str, Kind, float
 
 
 def _amount(kind: Kind, value: float) -> str:
-    return f"{value:.2%} of its value" if kind == "error" else f"{value * 100:.4g} points"
+    match kind:
+        case "error":
+            return f"{value:.2%} of its value"
+        case "gain":
+            return f"{value:.4g}"
+        case "share" | "score" | "rate":
+            return f"{value * 100:.4g} points"
+        case _:
+            assert_never(kind)

@@ -90,6 +90,8 @@ class Context:
     """As torch names it."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """The metric and the output that the job asks for."""
+    metric: Path | None = None
+    """The graph that computes the metric, where the job names a model for that."""
     max_quality_drop: float | None = None
     """What the job requires; a step may meet it by doing less."""
     apart: Apart | None = None

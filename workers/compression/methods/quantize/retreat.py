@@ -82,8 +82,9 @@ def _drop(model: ir.Model, context: Context, directory: Path, samples: Samples) 
     original = context.original or directory / _FLOAT
     graph = load(original)
     output = quality.judged_output(graph, context.evaluate)
-    yardstick = quality.yardstick(graph, samples.targets, context.evaluate)
-    before, after = compare([original, path], samples, context.threads, yardstick, output, _nobody)
+    threads = context.threads
+    judge = quality.judge(graph, samples.targets, context.evaluate, context.metric, threads)
+    before, after = compare([original, path], samples, threads, judge, output, _nobody)
     return fall(before[0], after[0], after[1])
 
 

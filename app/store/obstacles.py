@@ -1,0 +1,89 @@
+"""Why a job cannot start, once all that it reads was inspected, was rejected or is gone."""
+
+from collections.abc import Mapping
+
+from app.domain.datasets import DatasetDescription, require_match, require_same_classes
+from app.domain.jobs import EVALUATE_DATASET_POINTER, JobRequest
+from app.domain.metric_graphs import misfits
+from app.domain.models import ModelDescription
+from app.domain.problems import MetricFailed, NotFound, Problem, ProblemDetails
+from app.store.tables import DatasetRow, ModelRow
+
+
+def of(
+    request: JobRequest,
+    model: ModelRow | None,
+    datasets: Mapping[str, DatasetRow | None],
+    others: Mapping[str, ModelRow | None],
+    metric: ModelRow | None,
+) -> Problem | ProblemDetails | None:
+    """Return why a job cannot start, as the problem that it fails with; None where it can.
+
+    Args:
+        request: the job's.
+        model: the job's; None where it was deleted.
+        datasets: those that the request names, by JSON pointer.
+        others: the models that its steps name, by JSON pointer.
+        metric: the model that computes the metric, where the request names one.
+    """
+    problem = _unusable(request, model, datasets) or _missing(request, others)
+    if problem is not None or model is None:
+        return problem
+    return _unfit_metric(request, model, metric, datasets)
+
+
+def _unusable(
+    request: JobRequest, model: ModelRow | None, datasets: Mapping[str, DatasetRow | None]
+) -> Problem | ProblemDetails | None:
+    """Return why a job cannot start, as the problem that it fails with."""
+    rows = {"#/model": model, **datasets}
+    ids_ = {"#/model": request.model, **request.datasets}
+    for pointer, row in rows.items():
+        if row is None:
+            return NotFound(f"{ids_[pointer]} was deleted before the job started.")
+        if row.status == "rejected":
+            return ProblemDetails.model_validate(row.problem)
+    assert model is not None, "a missing model was refused"
+    inputs = ModelDescription.model_validate(model.description).inputs
+    described = [
+        DatasetDescription.model_validate(row.description) for row in datasets.values() if row
+    ]
+    try:
+        for dataset in described:
+            require_match(dataset, inputs)
+        if len(described) == 2:
+            require_same_classes(*described)
+    except Problem as problem:
+        return problem
+    return None
+
+
+def _missing(request: JobRequest, others: Mapping[str, ModelRow | None]) -> Problem | None:
+    """Return why a job cannot start whose steps name other models, if so."""
+    for pointer, row in others.items():
+        if row is None or row.graph_sha256 is None:
+            named = request.other_models[pointer]
+            return NotFound(f"{named} was deleted before the job started.")
+    return None
+
+
+def _unfit_metric(
+    request: JobRequest,
+    model: ModelRow,
+    metric: ModelRow | None,
+    datasets: Mapping[str, DatasetRow | None],
+) -> Problem | ProblemDetails | None:
+    """Return why a job cannot start whose metric is a graph, if so."""
+    named = request.evaluate.metric_graph
+    if named is None:
+        return None
+    if metric is None:
+        return NotFound(f"{named} was deleted before the job started.")
+    if metric.status == "rejected":
+        return ProblemDetails.model_validate(metric.problem)
+    ours, theirs = (ModelDescription.model_validate(row.description) for row in (model, metric))
+    judged = datasets.get(EVALUATE_DATASET_POINTER) or datasets.get("#/dataset")
+    data = judged and DatasetDescription.model_validate(judged.description)
+    targets = data.targets if data else None
+    reasons = list(misfits(theirs.inputs, theirs.outputs, ours.outputs, targets))
+    return MetricFailed(" ".join(reasons)) if reasons else None
