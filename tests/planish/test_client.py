@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import planish
-from planish.types import Artifact
+from planish.types import Artifact, Model
 from tests.planish.scripted import Answer, answer, events, hang_up, problem, scripted
 
 JOB = {
@@ -207,7 +207,7 @@ def test_a_list_is_walked_to_its_end() -> None:
 
 
 def test_models_and_datasets_stand_for_their_ids_anywhere_in_a_job() -> None:
-    metric = planish.Model.model_validate({**MODEL, "id": "mdl_metric"})
+    metric = Model.model_validate({**MODEL, "id": "mdl_metric"})
     with scripted([answer(202, JOB)]) as service, planish.Client(service.url) as client:
         client.submit(
             metric,
