@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from app.domain.steps import METHODS
@@ -80,10 +81,19 @@ def test_the_shell_example_of_the_readme_runs(url: str, place: Path) -> None:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/api.md"])
 def test_the_python_example_runs(page: str, url: str, place: Path) -> None:
-    (example,) = examples(ROOT / page, "python")
+    (example,) = [text for text in examples(ROOT / page, "python") if EXAMPLE_URL in text]
     told = run([sys.executable, "-c", example.replace(EXAMPLE_URL, url)], place)
     assert "succeeded" in told
     assert (place / "smaller.onnx").exists()
+
+
+def test_the_metric_that_the_guide_writes_counts_right_answers(tmp_path: Path) -> None:
+    (example,) = [text for text in examples(ROOT / "docs/api.md", "python") if ".onnx.exp" in text]
+    run([sys.executable, "-c", example], tmp_path)
+    session = ort.InferenceSession(tmp_path / "right.onnx", providers=["CPUExecutionProvider"])
+    feeds = {"scores": np.eye(3, 10, dtype=np.float32), "targets": np.array([0, 1, 5])}
+    (right,) = session.run(None, feeds)
+    assert right.tolist() == [1, 1, 0]
 
 
 def test_every_request_of_the_guide_to_methods_is_accepted(url: str, place: Path) -> None:
