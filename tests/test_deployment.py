@@ -99,6 +99,8 @@ def test_everything_that_stays_up_is_watched_and_stopped_gently() -> None:
         if name in {"migrate", "gateway"}:
             continue
         assert service["healthcheck"]["test"], name
+    for name in ("worker", "worker-gpu"):
+        assert services()[name]["healthcheck"]["test"] == ["CMD", "planish", "worker", "--health"]
     assert "HEALTHCHECK" in chain("gateway")[-1], "the gateway's is in its image"
     for name in TARGETS:
         assert services()[name]["stop_grace_period"]

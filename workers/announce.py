@@ -1,4 +1,7 @@
-"""Say what this worker process can do; the gateway reads it, ``planish doctor`` shows it."""
+"""Say what this worker process can do; the gateway reads it, ``planish doctor`` shows it.
+
+A process that cannot do a whole small job says so, takes nothing, and tries again twice a minute.
+"""
 
 import os
 import socket
@@ -7,28 +10,73 @@ import structlog
 
 from app.domain.directory import ORDER, Describe
 from app.domain.workers import Capabilities, Confinement
-from app.store import workers
-from app.store.session import transaction
+from app.store import schema, workers
+from app.store.session import AWAY, transaction
+from workers import trial
 from workers.runs import answers
 from workers.sandbox import directories
-from workers.sandbox.server import Limits
-from workers.worker import Worker
+from workers.sandbox.server import SandboxError
+from workers.worker import Worker, threads
 
-DESCRIBE_SECONDS = 120.0
+RETRY_SECONDS = 30.0
+"""After which a process that is unable tries again; less than what makes it count as gone."""
+
+AWAY_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 
 
-def announce(worker: Worker) -> None:
-    """Try out the confinement, ask the engine about the machine, and store both.
+def await_ability(worker: Worker) -> bool:
+    """Wait until this process can run jobs, trying again and again; False if it is to stop first.
 
     Raises:
-        SandboxError: this machine cannot confine runs as it is required to.
+        Unavailable: the tables are not those of this version.
     """
-    with worker.sandboxes.one() as sandbox:
-        confinement = Confinement.model_validate(sandbox.probe())
-    capabilities = _capabilities(worker) if worker.queue == "jobs" else None
+    while worker.ability.lacking is not None:
+        log.error("this worker takes no jobs", reason=worker.ability.lacking)
+        if worker.stopping.wait(RETRY_SECONDS):
+            return False
+        announce(worker)
+    return True
+
+
+def announce(worker: Worker) -> None:
+    """Try a whole run, ask the engine about the machine, and store both once the store answers.
+
+    Raises:
+        Unavailable: the tables are not those of this version.
+    """
+    confinement = capabilities = None
+    try:
+        with worker.sandboxes.one() as sandbox:
+            confinement = Confinement.model_validate(sandbox.probe())
+            worker.ability.lacking = trial.shortcoming(
+                sandbox,
+                worker.directory,
+                worker.settings.engine,
+                entry=worker.entry,
+                threads=threads(worker.settings),
+            )
+        if worker.ability.lacking is None and worker.queue == "jobs":
+            capabilities = _capabilities(worker)
+    except SandboxError as error:
+        worker.ability.lacking = str(error)
+    while not worker.stopping.is_set():
+        try:
+            _store(worker, confinement, capabilities)
+        except AWAY as error:
+            log.warning("the database does not answer", error=str(error).partition("\n")[0])
+            worker.stopping.wait(AWAY_SECONDS)
+        else:
+            break
+    log.info("worker announced", worker=worker.id, queue=worker.queue, device=worker.device)
+
+
+def _store(
+    worker: Worker, confinement: Confinement | None, capabilities: Capabilities | None
+) -> None:
     with transaction(worker.sessions) as session:
+        schema.require(session)
         workers.announce(
             session,
             worker.id,
@@ -38,24 +86,15 @@ def announce(worker: Worker) -> None:
             device=worker.device,
             capabilities=capabilities,
             confinement=confinement,
+            unable=worker.ability.lacking,
         )
-    log.info("worker announced", worker=worker.id, queue=worker.queue, device=worker.device)
 
 
 def _capabilities(worker: Worker) -> Capabilities | None:
     """Ask the engine to describe itself, in its sandbox, where it sees what runs will see."""
-    engine = worker.settings.engine
-    limits = Limits(
-        memory_bytes=engine.memory_bytes,
-        cpu_seconds=None,
-        file_bytes=engine.directory_bytes,
-        directory_bytes=engine.directory_bytes,
-        processes=engine.processes,
-        wall_seconds=DESCRIBE_SECONDS,
-    )
     with directories.place(worker.directory) as place, worker.sandboxes.one() as sandbox:
         (place.engine / ORDER).write_text(Describe().model_dump_json())
-        sandbox.start(place.engine, limits).wait(DESCRIBE_SECONDS)
+        sandbox.start(place.engine, trial.limits(worker.settings.engine)).wait(trial.SECONDS)
         answer = answers.result(place)
         if answer is None:
             log.warning("the engine does not describe itself", said=answers.last_words(place))

@@ -21,10 +21,8 @@ from celery.signals import setup_logging, worker_ready, worker_shutting_down
 from app import logs, nudge
 from app.domain.problems import Unavailable
 from app.settings import Settings
-from app.store import schema
-from app.store.session import transaction
 from workers import tasks, worker
-from workers.announce import announce
+from workers.announce import announce, await_ability
 from workers.sandbox.server import ENTRY, SandboxError
 from workers.upkeep.look import look
 from workers.webhooks.dispatch import dispatch
@@ -62,8 +60,6 @@ def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = EN
     logs.configure(settings.logging)
     signal.signal(signal.SIGTERM, _leave)
     with worker.opened(settings, queue, device, entry=entry) as me:
-        with transaction(me.sessions) as session:
-            schema.require(session)
         announce(me)
         celery = application(settings)
         tasks.register(celery, me)
@@ -95,7 +91,8 @@ def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = EN
         for thread in beside:
             thread.start()
         try:
-            celery.worker_main([*words, f"--hostname={me.id}@%h"])
+            if await_ability(me):
+                celery.worker_main([*words, f"--hostname={me.id}@%h"])
         finally:
             stop()
             for thread in beside:

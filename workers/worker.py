@@ -2,15 +2,19 @@
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from sqlalchemy.orm import Session
+
 from app.blobs import Blobs
 from app.domain import ids
 from app.settings import Settings
+from app.store import workers
 from app.store.session import Sessions, connect, sessions
 from workers.sandbox import directories
 from workers.sandbox.server import ENTRY, REQUIRED, Sandbox
@@ -69,6 +73,16 @@ class Sandboxes:
             self._free.pop().close()
 
 
+class Ability:
+    """Whether this process can do what it is for, and when it last did."""
+
+    def __init__(self) -> None:
+        self.lacking: str | None = "it has not tried a run yet"
+        """Why no run comes to its end here; None where one did."""
+        self.claimed_at: float | None = None
+        """When a row was last claimed, by ``time.monotonic``."""
+
+
 @dataclass(frozen=True)
 class Worker:
     """What every task of a worker process needs."""
@@ -85,10 +99,16 @@ class Worker:
     directory: Path
     entry: str = ENTRY
     """The engine, as "module:function"."""
+    ability: Ability = field(default_factory=Ability)
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is to end: runs are given back."""
     delivery_due: threading.Event = field(default_factory=threading.Event)
     """Set when a webhook is to be called now."""
+
+    def note_claim(self, session: Session) -> None:
+        """Say here and in the store that this process has claimed a row."""
+        self.ability.claimed_at = time.monotonic()
+        workers.claimed(session, self.id)
 
 
 @contextmanager

@@ -319,6 +319,8 @@ class WorkerRow(Table):
     device: Mapped[str]
     capabilities: Mapped[Json | None]
     confinement: Mapped[Json | None]
+    unable: Mapped[str | None]
+    """Why it takes no jobs: a whole small one did not come to its end."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     claimed_at: Mapped[datetime | None]

@@ -22,16 +22,18 @@ def announce(
     queue: str,
     device: str,
     capabilities: Capabilities | None,
-    confinement: Confinement,
+    confinement: Confinement | None,
+    unable: str | None,
 ) -> None:
-    """Say that a worker is there and what it can do."""
+    """Say that a worker is there and what it can do, or why it can do nothing."""
     values = {
         "hostname": hostname,
         "pid": pid,
         "queue": queue,
         "device": device,
         "capabilities": capabilities.model_dump(mode="json") if capabilities else None,
-        "confinement": confinement.model_dump(mode="json"),
+        "confinement": confinement.model_dump(mode="json") if confinement else None,
+        "unable": unable,
     }
     row = insert(WorkerRow).values(id=worker_id, **values)
     session.execute(
@@ -44,6 +46,13 @@ def announce(
 def seen(session: Session, worker_id: str) -> None:
     """Say that a worker is still there."""
     session.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(seen_at=func.now()))
+
+
+def claimed(session: Session, worker_id: str) -> None:
+    """Say that a worker has claimed a row."""
+    session.execute(
+        update(WorkerRow).where(WorkerRow.id == worker_id).values(claimed_at=func.now())
+    )
 
 
 def alive(session: Session) -> Sequence[WorkerRow]:

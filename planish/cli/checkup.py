@@ -1,6 +1,7 @@
 """The single checks of ``planish doctor``; none raises for what it is there to find."""
 
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -79,14 +80,18 @@ def workers(url: str) -> Check:
     engine = connect(Database(url=url, pool=1))
     try:
         with transaction(sessions(engine)) as session:
-            seen = [f"{row.queue} on {row.device} ({row.hostname})" for row in alive(session)]
+            rows = alive(session)
+            seen = [f"{row.queue} on {row.device} ({row.hostname})" for row in rows]
+            unable = [f"{row.queue} on {row.device}: {row.unable}" for row in rows if row.unable]
     except SQLAlchemyError:
-        seen = []
+        seen, unable = [], []
     finally:
         engine.dispose()
     if not seen:
         advice = "`planish serve` or `planish worker` starts them; jobs wait meanwhile"
         return Check("workers", "warn", "none running", advice)
+    if unable:
+        return Check("workers", "fail", "; ".join(unable), "they take no jobs; see `engine` there")
     return Check("workers", "ok", ", ".join(seen))
 
 
@@ -158,7 +163,8 @@ def confinement(settings: "Settings") -> Check:
         f"Landlock {state.landlock_abi}": state.landlock_abi > 0,
         "seccomp": state.seccomp,
     }
-    found = ", ".join(name for name, there in parts.items() if there) or "nothing"
+    found = f"{state.mode}: "
+    found += ", ".join(name for name, there in parts.items() if there) or "nothing"
     found += f"; memory is {'limited by a cgroup' if state.memory == 'cgroup' else 'watched'}"
     absent = ", ".join(name for name, there in parts.items() if not there)
     if not (state.landlock_abi and state.seccomp):
@@ -168,6 +174,36 @@ def confinement(settings: "Settings") -> Check:
             "confinement", status, found, f"{advice} trust, ENGINE_REQUIRE_CONFINEMENT=false"
         )
     return Check("confinement", "warn" if absent else "ok", found, absent and f"no {absent} here")
+
+
+def engine(settings: "Settings") -> Check:
+    """Do a whole small job, as a worker does when it starts."""
+    import time
+
+    from workers import trial
+    from workers.sandbox import directories
+    from workers.sandbox.server import ENTRY, SandboxError
+    from workers.worker import Sandboxes, threads
+
+    if any(importlib.util.find_spec(name) is None for name in ("torch", "onnxruntime")):
+        return Check("engine", "warn", "not installed here", "workers need planish[worker]")
+    sandboxes = Sandboxes(settings, "cpu")
+    parent = directories.base(settings.worker.directory)
+    try:
+        with directories.process_directory(parent) as directory, sandboxes.one() as sandbox:
+            sandbox.probe()  # it imports the engine's libraries, which workers do once
+            began = time.monotonic()
+            lacking = trial.shortcoming(
+                sandbox, directory, settings.engine, entry=ENTRY, threads=threads(settings)
+            )
+            took = time.monotonic() - began
+    except SandboxError as error:
+        lacking = str(error)
+    finally:
+        sandboxes.close()
+    if lacking is not None:
+        return Check("engine", "fail", lacking, "no job can come to its end on this machine")
+    return Check("engine", "ok", f"a whole small job took {took:.1f} s")
 
 
 def formats() -> Iterator[Check]:

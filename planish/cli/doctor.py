@@ -20,7 +20,7 @@ _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(data: Data = DEFAULT_DATA) -> None:
-    """Say what is found: database, broker, storage, devices, confinement, formats, disk.
+    """Say what is found: database, broker, storage, devices, confinement, engine, formats, disk.
 
     Exits with 1 if something must be put right before the service can work.
     """
@@ -59,6 +59,7 @@ def _checks(data: Path, settings: "Settings") -> Iterator[Check]:
     yield checkup.devices(settings)
     yield checkup.memory(settings)
     yield checkup.confinement(settings)
+    yield checkup.engine(settings)
     yield from checkup.formats()
     yield checkup.disk(settings.worker.directory)
 

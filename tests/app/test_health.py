@@ -6,8 +6,10 @@ import sys
 import time
 
 import httpx
+from sqlalchemy import select
 
 from app.settings import Settings
+from app.store.tables import WorkerRow
 from tests.app.service import Service
 from tests.gateway import serving
 
@@ -16,9 +18,29 @@ def test_a_ready_service_shows_what_it_stands_on(service: Service) -> None:
     service.worker("onnx")
     ready = httpx.get(f"{service.url}/readyz").json()
     assert ready["status"] == "ready"
-    assert set(ready["checks"]) == {"database", "migrations", "storage", "broker"}
+    assert set(ready["checks"]) == {"database", "migrations", "storage", "broker", "workers"}
     assert all(check["ok"] for check in ready["checks"].values())
     assert [(worker["queue"], worker["device"]) for worker in ready["workers"]] == [("jobs", "cpu")]
+
+
+def test_a_worker_that_can_do_no_job_is_shown_with_its_reason(service: Service) -> None:
+    none = httpx.get(f"{service.url}/readyz").json()
+    assert (none["status"], none["checks"]["workers"]["ok"]) == ("ready", False)
+    service.worker("onnx")
+    service.worker("onnx")
+    with service.store.begin() as session:
+        row = session.scalars(select(WorkerRow).limit(1)).one()
+        row.unable = "the run did not start"
+    ready = httpx.get(f"{service.url}/readyz").json()
+    assert ready["status"] == "ready", "requests are served all the same"
+    assert ready["checks"]["workers"] == {
+        "ok": False,
+        "detail": "jobs on cpu: the run did not start",
+    }
+    assert sorted(str(worker["unable"]) for worker in ready["workers"]) == [
+        "None",
+        "the run did not start",
+    ]
 
 
 def test_a_schema_that_is_behind_is_not_ready(empty_database: str, settings: Settings) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -97,10 +98,10 @@ class Service:
             trust_env=False,
         )
 
-    def worker(self, queue: str) -> Server:
-        """Return another worker process; nothing is started yet."""
+    def worker(self, queue: str, **env: str) -> Server:
+        """Return another worker process, with settings of its own; nothing is started yet."""
         argv = [sys.executable, "-m", "tests.e2e.worker", queue]
-        return self._logging(Server(name=f"{queue} worker", argv=argv, env=self._env))
+        return self._logging(Server(name=f"{queue} worker", argv=argv, env={**self._env, **env}))
 
     def _logging(self, server: Server) -> Server:
         """Let a server write its log where we read it."""
@@ -109,9 +110,9 @@ class Service:
         return server
 
     @contextmanager
-    def more(self, queue: str = "jobs") -> Iterator[Server]:
-        """Run another worker for a while."""
-        with self._running(self.worker(queue)) as server:
+    def more(self, queue: str = "jobs", **env: str) -> Iterator[Server]:
+        """Run another worker for a while, with settings of its own."""
+        with self._running(self.worker(queue, **env)) as server:
             yield server
 
     @contextmanager
@@ -181,6 +182,16 @@ class Service:
         eventually(
             lambda: self.rows("SELECT 1 FROM workers WHERE pid = %s", pid), 60, "the announcement"
         )
+
+    def workers(self) -> list[Json]:
+        """Return the workers that ``/readyz`` shows."""
+        workers: list[Json] = self.http.get("/readyz").json()["workers"]
+        return workers
+
+    def planish(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of ours with the settings of the service."""
+        argv = [sys.executable, "-m", "planish", *words]
+        return subprocess.run(argv, env=self._env, capture_output=True, text=True, check=False)
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask the database itself."""

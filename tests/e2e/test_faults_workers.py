@@ -1,6 +1,7 @@
 """Faults of worker processes, numbered as in the list of faults to survive."""
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -127,3 +128,50 @@ def test_15_a_wrong_clock_changes_nothing(service: Service, model: str) -> None:
         jobs = [service.submit(model, "epochs=30") for _ in range(2)]
         for job_id in jobs:
             assert service.assert_undisturbed(job_id, [30])["attempts"] == 1
+
+
+def test_22_a_worker_whose_engine_can_do_no_run_says_so_and_takes_no_job(
+    service: Service, model: str
+) -> None:
+    service.end(service.jobs, signal.SIGTERM)
+    with service.more(ENGINE_MEMORY_BYTES=str(8 * 1024**2)) as unable:
+        seen = eventually(
+            lambda: [each for each in service.workers() if each["unable"]], what="the announcement"
+        )
+        assert "memory" in seen[0]["unable"]
+        job_id = service.submit(model, "epochs=1")
+        time.sleep(3)
+        assert (service.job(job_id)["status"], service.job(job_id)["attempts"]) == ("queued", 0)
+        assert service.states(job_id) == ["queued"]
+        service.jobs.start()
+        service.await_worker(service.jobs)
+        service.assert_undisturbed(job_id, [1])
+        assert unable.pid is not None, "it goes on, and tries again"
+    able = [each for each in service.workers() if each["queue"] == "jobs" and not each["unable"]]
+    assert able[-1]["claimed_at"] is not None, "the newest is last"
+
+
+def test_a_worker_tells_its_container_of_its_last_claim(service: Service, model: str) -> None:
+    service.assert_undisturbed(service.submit(model, "epochs=1"), [1])
+
+    def well() -> bool:
+        done = service.planish("worker", "--health")
+        claimed = re.search(r"^jobs on cpu: well, last claim \d+ s ago$", done.stdout, re.MULTILINE)
+        return done.returncode == 0 and claimed is not None
+
+    eventually(well, 10, "the next look for work")
+
+
+def test_8_a_worker_that_starts_while_the_database_is_away_waits_for_it(
+    service: Service, model: str
+) -> None:
+    service.end(service.jobs, signal.SIGTERM)
+    service.postgres.stop()
+    try:
+        service.jobs.start()
+        time.sleep(5)
+        assert service.jobs.pid is not None, "it has not ended"
+    finally:
+        service.postgres.start()
+    service.await_worker(service.jobs)
+    service.assert_undisturbed(service.submit(model, "epochs=1"), [1])

@@ -56,6 +56,8 @@ def inspect(worker: Worker, table: type[ModelRow] | type[DatasetRow], row_id: st
         with transaction(worker.sessions) as session:
             seconds = worker.settings.lease.seconds
             claimed = inspections.claim(session, table, row_id, worker.id, seconds)
+            if claimed is not None:
+                worker.note_claim(session)
         if claimed is None:
             return
         with directories.place(worker.directory) as place:

@@ -90,7 +90,10 @@ def run_job(worker: Worker, job_id: str) -> None:
 def _claim(worker: Worker, job_id: str) -> runs.Claim | None:
     try:
         with transaction(worker.sessions) as session:
-            return runs.claim(session, job_id, worker.id, worker.settings.lease.seconds)
+            claimed = runs.claim(session, job_id, worker.id, worker.settings.lease.seconds)
+            if claimed is not None:
+                worker.note_claim(session)
+            return claimed
     except ValidationError as error:
         log.warning("job left to a worker of its version", errors=error.error_count())
     with transaction(worker.sessions) as session:

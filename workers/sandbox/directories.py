@@ -81,6 +81,16 @@ def remove(directory: Path) -> None:
         subprocess.run(words, check=False)
 
 
+def living(parent: Path) -> Iterator[Path]:
+    """Yield the directories of the processes that live."""
+    for path in sorted(parent.glob(f"wrk_*{_LOCK}")):
+        with suppress(FileNotFoundError), path.open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield path.with_suffix("")
+
+
 def _locked(parent: Path) -> tuple[IO[bytes], Path]:
     """Make a name, and a lock file for it that we hold."""
     while True:

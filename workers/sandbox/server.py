@@ -203,8 +203,13 @@ class _Server:
         self._unread = b""
         self._ended: dict[int, Exit] = {}
         self._started = 0
-        self._send(setup)
-        ready = self._reply(_START_SECONDS)
+        try:
+            self._send(setup)
+            ready = self._reply(_START_SECONDS)
+        except BaseException:
+            self._process.kill()  # while it imports it does not see that we are gone
+            self.close()
+            raise
         self.confinement = Confinement.model_validate(ready["confinement"])
         self.reasons = "; ".join(f"{name}: {why}" for name, why in ready["missing"].items())
         if self.reasons:

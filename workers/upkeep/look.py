@@ -6,12 +6,14 @@ slot takes what waits by itself.
 
 import random
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import structlog
 
 from app import nudge
 from app.store import inspections, runs, workers
 from app.store.session import AWAY, transaction
+from workers import health
 from workers.tasks import work
 from workers.upkeep.collect import collect
 from workers.upkeep.reap import reap
@@ -48,11 +50,13 @@ def look(worker: Worker) -> None:
                 log.warning("the table cannot be looked at", error=str(error).partition("\n")[0])
             except Exception:
                 log.exception("a fault of ours")
+            with suppress(OSError):  # a full disk: the file grows old, which says as much
+                health.write(worker)
 
 
 def look_once(worker: Worker) -> list[tuple[nudge.Subject, str]]:
     """Say that this worker lives; return what waits and could run here now."""
-    free = worker.slots.free
+    free = worker.slots.free if worker.ability.lacking is None else 0
     waiting: list[tuple[nudge.Subject, str]] = []
     with transaction(worker.sessions) as session:
         workers.seen(session, worker.id)

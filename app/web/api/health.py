@@ -1,6 +1,7 @@
 """``/healthz``, ``/readyz``, ``/metrics``: for those who run the service."""
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -13,6 +14,9 @@ from app.web.gateway import Gateway, gateway_of
 from app.web.problems import documented
 
 router = APIRouter(tags=["operations"])
+
+_DISPENSABLE = frozenset({"broker", "workers"})
+"""Without these, requests are served and jobs wait."""
 
 
 class Alive(BaseModel):
@@ -35,10 +39,13 @@ class SeenWorker(BaseModel):
     queue: str
     device: str
     confinement: dict[str, Any] | None
+    unable: str | None
+    """Why it takes no jobs; it tries again by itself."""
+    claimed_at: datetime | None
 
 
 class Readiness(BaseModel):
-    """Whether requests can be served; without the broker they can, jobs only start later."""
+    """Whether requests can be served; without broker or workers they can, jobs start later."""
 
     status: Literal["ready"] = "ready"
     checks: dict[str, Check]
@@ -53,7 +60,7 @@ async def healthz() -> Alive:
 
 @router.get("/readyz", responses=documented(Unavailable))
 def readyz(request: Request) -> Readiness:
-    """Check the database, its schema, the storage and the broker; show who works and how confined.
+    """Check database, schema, storage, broker and workers; show who works and how confined.
 
     Raises:
         Unavailable: With the checks, if the database or the storage does not answer.
@@ -66,7 +73,8 @@ def readyz(request: Request) -> Readiness:
         "storage": _check(gateway.blobs.check),
         "broker": _check(lambda: nudge.ping(gateway.settings)),
     }
-    failed = [name for name, check in checks.items() if not check.ok and name != "broker"]
+    checks["workers"] = _all_able(seen)
+    failed = [name for name, check in checks.items() if not check.ok and name not in _DISPENSABLE]
     if failed:
         raise Unavailable(
             f"Not ready: {', '.join(failed)}.",
@@ -95,10 +103,27 @@ def _check(attempt: Callable[[], Any]) -> Check:
     return Check(ok=True)
 
 
+def _all_able(seen: list[SeenWorker]) -> Check:
+    """Say whether there are workers, and all of them can do jobs."""
+    if not seen:
+        return Check(ok=False, detail="no worker was seen in the last minute")
+    unable = [
+        f"{worker.queue} on {worker.device}: {worker.unable}" for worker in seen if worker.unable
+    ]
+    return Check(ok=not unable, detail="; ".join(unable) or None)
+
+
 def _workers(gateway: Gateway) -> list[SeenWorker]:
     with gateway.sessions() as session:
         return [
-            SeenWorker(id=row.id, queue=row.queue, device=row.device, confinement=row.confinement)
+            SeenWorker(
+                id=row.id,
+                queue=row.queue,
+                device=row.device,
+                confinement=row.confinement,
+                unable=row.unable,
+                claimed_at=row.claimed_at,
+            )
             for row in workers.alive(session)
         ]
 

@@ -1,0 +1,59 @@
+"""``planish worker --health``: what the processes of this machine last said of themselves."""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from workers import health
+from workers.health import Health
+from workers.sandbox import directories
+
+
+def said(queue: str, *, ago: float = 1, unable: str | None = None) -> Health:
+    now = time.monotonic()
+    return Health(
+        worker="wrk_1",
+        queue=queue,
+        device="cpu",
+        unable=unable,
+        looked_at=now - ago,
+        claimed_at=now - ago,
+    )
+
+
+@pytest.mark.parametrize(
+    ("processes", "code", "words"),
+    [
+        ([said("jobs"), said("light")], 0, "jobs on cpu: well, last claim "),
+        ([said("jobs")], 1, "light: no process has looked for work yet"),
+        ([said("jobs", ago=500), said("light")], 1, "jobs on cpu: has not looked for work for "),
+        ([said("jobs", unable="no memory"), said("light")], 1, "jobs on cpu: no memory"),
+        ([], 1, "jobs: no process has looked for work yet"),
+    ],
+    ids=["well", "one is missing", "hangs", "unable", "none"],
+)
+def test_a_container_is_healthy_while_its_processes_look_for_work_and_can_do_it(
+    tmp_path: Path, processes: list[Health], code: int, words: str
+) -> None:
+    with ExitStack() as living:
+        for each in processes:
+            root = living.enter_context(directories.process_directory(tmp_path))
+            (root / health.FILE).write_text(each.model_dump_json())
+        dead = tmp_path / "wrk_dead"
+        dead.mkdir()
+        dead.with_suffix(".lock").touch()
+        (dead / health.FILE).write_text(said("light", ago=900).model_dump_json())
+        done = subprocess.run(
+            [sys.executable, "-m", "planish", "worker", "--health"],
+            env={**os.environ, "WORKER_DIRECTORY": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert words in done.stdout
