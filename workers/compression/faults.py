@@ -30,6 +30,7 @@ _NAMED_BY_RUNTIME = (
     re.compile(r"implementation for (?P<op>\w+)\(\d+\) node with name '(?P<name>[^']+)'"),
     re.compile(r"Op(?:type)? \((?P<op>\w+)\).* node \((?P<name>[^)]+)\)"),
 )
+_NO_KERNEL = re.compile(r"Could not find an implementation for (?P<op>\w+)\(")
 _CLUTTER = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : \w+ : "
     r"|Non-zero status code returned while running \w+ node\. Name:'[^']*' "
@@ -98,6 +99,11 @@ def runtime_words(error: BaseException) -> str:
     """Return what onnxruntime says of a user's model, without its codes, files and line numbers."""
     node = node_of(error)
     text = _CLUTTER.sub("", " ".join(str(error).split())).strip()[:400]
+    if missing := _NO_KERNEL.search(text):
+        text = (
+            f"it has no {missing['op']} for the types that this model gives it. Few operators run"
+            " in float64 or bfloat16: export the model in float32 or float16."
+        )
     return f"at node {node}: {text}" if node else text
 
 

@@ -4,12 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from app.domain.steps import Quantize
 from tests.workers.engine.test_graphs import FLOAT16, apply, graph, normal, reasons
-from workers.compression.graph.load import load
+from workers.compression.graph.editor import constant, name_nodes
+from workers.compression.graph.load import load, store
+from workers.compression.intake.inspect import inspect_model
 from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import quantize
+from workers.compression.samples.context import Context
 
 
 def types_of(outcome: Outcome) -> dict[str, str]:
@@ -86,3 +91,30 @@ def test_a_weight_that_both_types_read_is_stored_once(tmp_path: Path) -> None:
     assert types_of(outcome) == {"w": "FLOAT"}
     assert sqnr > 45
     assert load(path.with_name("quantized.onnx")).graph.num_nodes() == 5
+
+
+def test_what_was_uploaded_in_float16_is_converted_back_only_after_another_step(
+    tmp_path: Path,
+) -> None:
+    text = "g (float16[N, 40] x) => (float16[N, 40] y) { y = MatMul(x, w) }"
+    path = graph(tmp_path, text, {"w": (40, 40)})
+    proto = onnx.load(path)
+    weight = onnx.numpy_helper.to_array(proto.graph.initializer[0]).astype(np.float16)
+    proto.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "w"))
+    onnx.save(proto, path)
+    inspect_model(path, tmp_path)
+    original = tmp_path / "model.onnx"
+    context = Context(None, 0, 1, original=original)
+    graph_ = load(original)
+    name_nodes(graph_)
+    outcome = quantize(graph_, FLOAT16, context, lambda _: None)
+    assert outcome.layers == []
+    assert list(reasons(outcome).values()) == ["the model was uploaded in float16"]
+    changed = load(original)
+    name_nodes(changed)
+    value = changed.graph.initializers["w"]
+    value.const_value = ir.Tensor(constant(value) * np.float32(0.5), name="w")
+    outcome = quantize(changed, FLOAT16, context, lambda _: None)
+    assert [layer.change for layer in outcome.layers] == ["arithmetic float32 → float16"]
+    store(outcome.model, tmp_path / "half.onnx")
+    assert [node.op_type for node in load(tmp_path / "half.onnx").graph] == ["MatMul"]

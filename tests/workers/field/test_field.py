@@ -1,6 +1,7 @@
 """Each graph comes out as it should."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -105,3 +106,41 @@ def test_transposed_convolutions_in_groups_are_trained_with_a_scale_a_channel(
         assert sum("ConvTranspose" in node for node in _changed(report)) == 2
         assert all("per channel" in change for change in _changed(report).values())
     assert (_fidelity(trained).sqnr_db or 0) >= (_fidelity(calibrated).sqnr_db or 0) > 25
+
+
+TRAINED = {"recover": {"epochs": 1}}
+PRUNED = {"method": "prune", "ratio": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("steps", "share"),
+    [
+        ([STATIC], 1.1),  # of five thousand weights; nodes and their names take as much
+        ([STATIC | {"mode": "qat"} | TRAINED], 1.1),
+        ([PRUNED | TRAINED], 0.9),
+        ([PRUNED, HALF], 0.9),
+        ([{"method": "cluster"} | TRAINED], 1.0),
+        ([{"method": "distill", "student": {"derive": {"width": 0.5}}} | TRAINED], 0.8),
+    ],
+    ids=["static", "qat", "pruned", "pruned and halved", "clustered", "distilled"],
+)
+def test_what_was_uploaded_in_half_goes_through_every_method_and_grows_in_none(
+    compress: Compress, steps: list[dict[str, Any]], share: float, tmp_path: Path
+) -> None:
+    field = graphs.uploaded_in_half()
+    report = compress(field, *steps)
+    assert report.step_reports[-1].layers or steps[0]["method"] == "distill"
+    assert report.compressed.size_bytes < share * report.baseline.size_bytes
+    session = ort.InferenceSession(tmp_path / "job" / "artifacts" / "model.onnx")
+    assert {end.type for end in (*session.get_inputs(), *session.get_outputs())} == {
+        "tensor(float16)"
+    }
+    if steps == [STATIC]:
+        assert len(_changed(report)) == 3
+        assert (_fidelity(report).sqnr_db or 0) > 35
+
+
+def test_float64_beside_trees_is_quantized(compress: Compress) -> None:
+    report = compress(graphs.doubles_and_trees(), DYNAMIC)
+    assert len(_changed(report)) == 2
+    assert (_fidelity(report).sqnr_db or 0) > 40

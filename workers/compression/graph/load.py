@@ -14,6 +14,7 @@ import onnx_ir.passes.common as passes
 
 from app.domain.problems import InvalidModel
 from workers.compression.graph import external
+from workers.compression.graph.narrow import narrowed, widen
 
 INLINE_LIMIT = (1 << 31) - (64 << 20)
 """Bytes of weights that one file holds; the rest of 2 GiB is left to the graph itself."""
@@ -23,7 +24,9 @@ _KEEP_INLINE = 1024
 
 
 def load(path: Path) -> ir.Model:
-    """Read a graph that was checked at intake, or written by ``save``.
+    """Read a graph that was checked at intake, or written by ``save`` or ``store``.
+
+    Weights that are stored in half behind a Cast are float32.
 
     Raises:
         InvalidModel: its external data is not a plain file beside it, or the graph cannot be
@@ -39,7 +42,13 @@ def load(path: Path) -> ir.Model:
         raise InvalidModel(f"The graph cannot be read: {str(error)[:300]}") from None
     passes.TopologicalSortPass()(model)
     ir.external_data.set_base_dir(model.graph, path.parent)
+    widen(model)
     return model
+
+
+def store(model: ir.Model, path: Path) -> None:
+    """Write a graph that users get: as ``save``, its weights in the type that the upload has."""
+    save(narrowed(model), path)
 
 
 def save(model: ir.Model, path: Path) -> None:

@@ -10,11 +10,14 @@ import onnx_ir as ir
 from app.domain.directory import MODEL, ORIGINAL
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
 from workers.compression.graph import equivalence, shapes, stats
-from workers.compression.graph.load import load, save
-from workers.compression.graph.rewrites import Undone, normalize
+from workers.compression.graph.load import load, store
+from workers.compression.graph.rewrites import Applied, Undone, normalize
+from workers.compression.graph.rewrites.float32 import compute_in_float32
 from workers.compression.intake.formats import read_model
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.learning import trainable
+
+_OTHER_FLOATS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
 
 def inspect_model(
@@ -47,13 +50,27 @@ def _to_normal_form(
     if trials:
         normal, passes = normalize(model, trials)
         notes += [f"{p.name} was undone: {p.reason}." for p in passes if isinstance(p, Undone)]
+        notes += _precision(model, passes)
     else:
         notes.append(
             "The model accepted none of the random inputs that were tried, or answers differently"
             " each time; it is used as uploaded, without simplification."
         )
-    save(normal, directory / MODEL)
+    store(normal, directory / MODEL)
     return _describe(opset, model, normal, trials[:1], notes)
+
+
+def _precision(model: ir.Model, passes: list[Applied | Undone]) -> list[str]:
+    """Say that a graph computes in another type than float32, and what becomes of that."""
+    changed = {p.name: p.changes for p in passes if isinstance(p, Applied)}
+    if not changed.get(compute_in_float32.__name__):
+        return []
+    values = (v for graph in model.graphs() for v in graph.initializers.values())
+    others = {v.dtype for v in values} & _OTHER_FLOATS
+    names = " and ".join(sorted(str(dtype.numpy()) for dtype in others if dtype is not None))
+    narrow = ir.DataType.DOUBLE not in others
+    kept = " Its weights stay stored as they are." if narrow else ""
+    return [f"Steps compute in float32 what the model computes in {names or 'float16'}.{kept}"]
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from workers.compression.graph.rewrites.branches import inline_branches
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.dead import remove_dead
 from workers.compression.graph.rewrites.einsum import spell_out_einsum
+from workers.compression.graph.rewrites.float32 import compute_in_float32
 from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.graph.rewrites.functions import inline_functions
 from workers.compression.graph.rewrites.gelu import recognise_gelu
@@ -38,6 +39,7 @@ PASSES: tuple[Pass, ...] = (
     detach_initializers,
     lift_constants,
     lift_opset,
+    compute_in_float32,
     inline_branches,
     unroll_loops,
     remove_identities,

@@ -20,7 +20,10 @@ from app.domain.steps import Quantize, Skipped
 from workers.compression.faults import node_named_by_runtime
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import constant
+from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.inference import infer
+from workers.compression.graph.load import load
+from workers.compression.graph.narrow import stored_type
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.precision import Change, bodies, fits, retype, touches_sequence
 from workers.compression.graph.runtime import Arrays
@@ -34,6 +37,8 @@ _ROUNDS = 8
 
 _HALF = Change(frozenset({ir.DataType.FLOAT}), ir.DataType.FLOAT16)
 
+_ALREADY = "the model was uploaded in float16"
+
 _COUNTING = ("CumSum", "Range")
 _SCALED = ("DequantizeLinear", "QuantizeLinear")
 
@@ -42,7 +47,12 @@ Left = dict[str, str]
 
 
 def convert_to_float16(model: ir.Model, parameters: Quantize, context: Context) -> Outcome:
-    """Convert a graph to half precision, as much of it as onnxruntime runs with sound numbers."""
+    """Convert a graph to half precision, as much of it as onnxruntime runs with sound numbers.
+
+    Of an upload in half, that nothing has changed yet, nothing is left to convert.
+    """
+    if _is_upload_in_half(model, context):
+        return Outcome(model, [], [Skipped(node=name, reason=_ALREADY) for name in _layers(model)])
     infer(model)
     left = {
         **{str(node.name): why for node in model.graph.all_nodes() if (why := _unfit(node, model))},
@@ -59,6 +69,18 @@ def convert_to_float16(model: ir.Model, parameters: Quantize, context: Context) 
         if (dtypes := _other_types(node))
     ]
     return Outcome(converted if changes else model, changes, skipped)
+
+
+def _is_upload_in_half(model: ir.Model, context: Context) -> bool:
+    """Return whether a graph is the upload, brought from half to float32 for other methods."""
+    if stored_type(model) != ir.DataType.FLOAT16 or context.original is None:
+        return False
+    return fingerprint(model) == fingerprint(load(context.original))
+
+
+def _layers(model: ir.Model) -> list[str]:
+    nodes = model.graph.all_nodes()
+    return [str(node.name) for node in nodes if (op := operator_of(node)) and op.weights]
 
 
 def _ignored(model: ir.Model, parameters: Quantize) -> list[Skipped]:
@@ -238,6 +260,7 @@ def _other_types(node: ir.Node) -> str:
 def _changes(model: ir.Model, kept: Collection[str]) -> list[LayerChange]:
     """Report each float32 weight of a node that is converted."""
     changes = []
+    stored = "arithmetic" if stored_type(model) == ir.DataType.FLOAT16 else "weights and arithmetic"
     for node in model.graph.all_nodes():
         operator = operator_of(node)
         if operator is None or node.name in kept:
@@ -252,8 +275,8 @@ def _changes(model: ir.Model, kept: Collection[str]) -> list[LayerChange]:
                 LayerChange(
                     node=str(node.name),
                     operator=node.op_type,
-                    change="weights and arithmetic float32 → float16",
-                    bytes_before=array.nbytes,
+                    change=f"{stored} float32 → float16",
+                    bytes_before=half.nbytes if stored == "arithmetic" else array.nbytes,
                     bytes_after=half.nbytes,
                     sqnr_db=sqnr_db(array, half.astype(np.float32)),
                 )

@@ -1,0 +1,127 @@
+"""Weights that lie in the file in half and are float32 in memory.
+
+A graph that was uploaded in half computes in float32 here, so that every method works on it, and
+its file is not to become twice as large for that: a weight is stored in the type that the upload
+has, with a Cast behind it, which onnxruntime computes once, when it opens the session.
+"""
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.operators import operand, operator_of
+
+_NARROW = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+_STORED = "planish.stored"
+"""The entry of a model's metadata, in memory alone, that names the narrow type."""
+
+_LEAST = 1 << 10
+"""Bytes above which a weight is stored narrow."""
+
+
+def stored_type(model: ir.Model) -> ir.DataType | None:
+    """Return the narrow type that a graph's weights are stored in, None where there is none."""
+    name = model.metadata_props.get(_STORED)
+    return None if name is None else ir.DataType[name]
+
+
+def mark_stored(model: ir.Model, dtype: ir.DataType) -> None:
+    """Let the weights of a graph be stored in a narrow type."""
+    model.metadata_props[_STORED] = dtype.name
+
+
+def widen(model: ir.Model) -> None:
+    """Let weights that lie in a narrow type behind Casts to float32 be float32, in place."""
+    model.metadata_props.pop(_STORED, None)
+    for graph in model.graphs():
+        for name, value in list(graph.initializers.items()):
+            casts = value.consumers()
+            fixed = value.is_graph_input() or value.is_graph_output()
+            if value.dtype not in _NARROW or fixed or not casts or not all(map(_widens, casts)):
+                continue
+            assert value.dtype is not None
+            mark_stored(model, value.dtype)
+            wide = _wide(value, str(casts[0].outputs[0].name))
+            for cast in casts:
+                cast.outputs[0].replace_all_uses_with(wide)
+                assert isinstance(cast.graph, ir.Graph)
+                cast.graph.remove(cast, safe=True)
+            del graph.initializers[name]
+            graph.register_initializer(wide)
+
+
+def narrowed(model: ir.Model) -> ir.Model:
+    """Return a graph as it is to be stored: the other way round of ``widen``.
+
+    Weights, biases and what else did not change since it was half are stored narrow; a weight that
+    was trained or folded is rounded to that type, as the upload's own arithmetic would do. Numbers
+    that it cannot hold, scales of quantization and codebooks stay float32.
+    """
+    dtype = stored_type(model)
+    if dtype is None:
+        return model
+    copy = model.clone()
+    edit = Editor(copy)
+    weights = _weights(copy)
+    for value in list(copy.graph.initializers.values()):
+        tensor = value.const_value
+        fixed = value.is_graph_input() or value.is_graph_output() or not value.uses()
+        if tensor is None or tensor.dtype != ir.DataType.FLOAT or fixed or tensor.nbytes <= _LEAST:
+            continue
+        array = constant(value)
+        narrow = _rounded(array, dtype)
+        back = narrow.astype(np.float32)
+        if np.array_equal(back, array) or (value in weights and np.isfinite(back).all()):
+            _store(edit, value, narrow)
+    return copy
+
+
+def _widens(node: ir.Node) -> bool:
+    output = node.outputs[0]
+    target = node.attributes.get_int("to", 0) if node.op_type == "Cast" else 0
+    return target == ir.DataType.FLOAT and not output.is_graph_output()
+
+
+def _wide(value: ir.Value, name: str) -> ir.Value:
+    """Return a float32 initializer; one that lies in another file is read when it is needed."""
+    tensor = value.const_value
+    assert tensor is not None
+    shape = ir.Shape(tensor.shape.numpy())
+
+    def read() -> ir.TensorProtocol:
+        return ir.Tensor(tensor.numpy().astype(np.float32), name=name)
+
+    external = isinstance(tensor, ir.ExternalTensor)
+    wide = ir.LazyTensor(read, ir.DataType.FLOAT, shape, name=name) if external else read()
+    kind = ir.TensorType(ir.DataType.FLOAT)
+    return ir.Value(name=name, const_value=wide, shape=shape, type=kind)
+
+
+def _weights(model: ir.Model) -> set[ir.Value]:
+    """Return what operators have learned: weights and biases."""
+    found = set[ir.Value]()
+    for node in model.graph.all_nodes():
+        operator = operator_of(node)
+        slots = (*operator.weights, *operator.biases) if operator is not None else ()
+        found.update(value for slot in slots if (value := operand(node, slot)) is not None)
+    return found
+
+
+def _rounded(array: NDArray[np.float32], dtype: ir.DataType) -> NDArray[np.generic]:
+    with np.errstate(over="ignore"):
+        narrow: NDArray[np.generic] = array.astype(dtype.numpy())
+    return narrow
+
+
+def _store(edit: Editor, value: ir.Value, narrow: NDArray[np.generic]) -> None:
+    """Put a narrow constant and a Cast in the place of a float32 one, under its name."""
+    name = str(value.name)
+    del edit.graph.initializers[name]
+    stored = edit.constant(f"{name}_stored", narrow)
+    cast = edit.node("Cast", [stored], f"{name}_cast", to=ir.DataType.FLOAT)
+    wide = cast.outputs[0]
+    value.replace_all_uses_with(wide)
+    value.name, wide.name = None, name
+    wide.shape, wide.type = value.shape, value.type
+    edit.insert_after(stored, [cast])

@@ -1,0 +1,60 @@
+"""Compute in float32, whatever the upload computes in."""
+
+import onnx_ir as ir
+
+from workers.compression.graph.inference import infer
+from workers.compression.graph.narrow import mark_stored
+from workers.compression.graph.operators import operator_of
+from workers.compression.graph.precision import Change, fits, retype
+
+_OTHERS = Change(
+    frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}), ir.DataType.FLOAT
+)
+
+
+def compute_in_float32(model: ir.Model) -> int:
+    """Let a graph that is in float16, bfloat16 or float64 compute in float32.
+
+    1. Inputs and outputs keep their types: a Cast stands at each.
+    2. Weights are float32 in memory. Those that were half are stored in half: see ``narrow``.
+    3. What prepares a float64 input for the first weight stays in float64: it may be dates, of
+       which float32 keeps minutes.
+    """
+    infer(model)
+    kept = _preparing(model)
+    changed = [
+        node
+        for node in model.graph.all_nodes()
+        if node not in kept and fits(node, _OTHERS, model.graph.opset_imports.get(node.domain, 1))
+    ]
+    if not changed:
+        return 0
+    narrow = _largest_type(model)
+    retype(model, _OTHERS, kept)
+    if narrow in {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}:
+        mark_stored(model, narrow)
+    return len(changed)
+
+
+def _preparing(model: ir.Model) -> set[ir.Node]:
+    """Return the nodes between float64 inputs and the first weights."""
+    early = {value for value in model.graph.inputs if value.dtype == ir.DataType.DOUBLE}
+    kept = set()
+    for node in model.graph:
+        doubles = [v for v in node.inputs if v is not None and v.dtype == ir.DataType.DOUBLE]
+        known = all(value in early or value.is_initializer() for value in doubles)
+        if known and early.intersection(doubles) and operator_of(node) is None:
+            kept.add(node)
+            early.update(v for v in node.outputs if v.dtype == ir.DataType.DOUBLE)
+    return kept
+
+
+def _largest_type(model: ir.Model) -> ir.DataType | None:
+    """Return the type of floats that most bytes of the constants have."""
+    sizes: dict[ir.DataType, int] = {}
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None and tensor.dtype.is_floating_point():
+                sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.nbytes
+    return max(sizes, key=lambda dtype: sizes[dtype], default=None)
