@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.editor import Editor, constant, graph_of
 from workers.compression.graph.schemas import Schema, allows, schema_of
 
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_datatype")
@@ -231,6 +231,15 @@ class _Retyping:
                 continue
             if not node.outputs[0].is_graph_output():
                 self.edit.bypass(node)
+            elif value.graph is node.graph and value.producer() and not value.is_graph_output():
+                self._give_name(value, node)
+
+    def _give_name(self, value: ir.Value, cast: ir.Node) -> None:
+        """Let a value be the output that an idle Cast of it is."""
+        graph, output = graph_of(cast), cast.outputs[0]
+        output.replace_all_uses_with(value, replace_graph_outputs=True)
+        graph.remove(cast, safe=True)
+        value.name, value.shape = output.name, output.shape
 
     def _end_main(self, fixed: dict[ir.Value, ir.TypeProtocol | None]) -> None:
         """Give the graph's outputs back their types, under their names."""
