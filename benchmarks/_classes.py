@@ -23,9 +23,11 @@ from benchmarks._emails import archive
 
 Arrays = tuple[NDArray[Any], NDArray[np.int64]]
 
+TRAIN = 2000
+"""Samples to train on."""
+ALPHABET = "\x00 abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-/@$%&*+=<>_#"
 _LETTERS = 128
 """Characters of an e-mail that are read."""
-_ALPHABET = "\x00 abcdefghijklmnopqrstuvwxyz0123456789.,:;!?'\"()-/@$%&*+=<>_#"
 _MAILS = {"easy-ham-1": 0, "hard-ham-1": 1, "spam-1": 2, "spam-2": 2}
 _LANGUAGES = ("en", "es", "fr", "it")
 _FRAME, _FRAMES, _BANDS = 128, 32, 32
@@ -65,14 +67,14 @@ def clothes() -> Data:
         images = found[0].reshape(-1, 1, 14, 2, 14, 2).mean((3, 5)) / 255
         return images.astype(np.float32), found[1].astype(np.int64)
 
-    return Data(_drawn(*read("train"), 3000), _drawn(*read("t10k"), 4000), 10)
+    return Data(_drawn(*read("train"), TRAIN), _drawn(*read("t10k"), 4000), 10)
 
 
 @cache
 def mails() -> Data:
     """Return beginnings of three kinds of e-mails, SpamAssassin's corpus, int64 ``[N, 128]``."""
     texts, classes = list[NDArray[np.int64]](), list[int]()
-    codes = {letter: code for code, letter in enumerate(_ALPHABET)}
+    codes = {letter: code for code, letter in enumerate(ALPHABET)}
     with tarfile.open(archive()) as stored:
         for member in stored:
             folder = member.name.split("/")[2] if member.name.count("/") > 2 else ""
@@ -83,7 +85,7 @@ def mails() -> Data:
                 texts.append(np.array([codes.get(letter, 1) for letter in letters], np.int64))
                 classes.append(_MAILS[folder])
     inputs, kinds = _drawn(np.stack(texts), np.array(classes, np.int64), len(texts))
-    return Data((inputs[:3000], kinds[:3000]), (inputs[3000:], kinds[3000:]), 3)
+    return Data((inputs[:TRAIN], kinds[:TRAIN]), (inputs[TRAIN:], kinds[TRAIN:]), 3)
 
 
 def _body(raw: bytes) -> str:
@@ -108,8 +110,8 @@ def languages() -> Data:
             pieces = _pieces(path)
             sides[index % 3 == 0].append((pieces, np.full(len(pieces), language, np.int64)))
     train, test = (
-        _drawn(np.concatenate([x for x, _ in each]), np.concatenate([y for _, y in each]), 3000)
-        for each in (sides[False], sides[True])
+        _drawn(np.concatenate([x for x, _ in side]), np.concatenate([y for _, y in side]), count)
+        for side, count in ((sides[False], TRAIN), (sides[True], 3000))
     )
     return Data(train, test, len(_LANGUAGES))
 

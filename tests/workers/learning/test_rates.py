@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from workers.compression.learning.rates import best, largest
+from workers.compression.learning.rates import best, boldest, largest
 
 
 def test_the_usual_rate_is_taken_where_a_trial_bears_it() -> None:
@@ -58,3 +58,20 @@ def test_a_training_that_is_tried_as_a_whole_gets_the_rate_that_ends_best(wanted
 
 def test_a_whole_training_that_goes_astray_at_every_rate_is_tried_a_few_times() -> None:
     assert best("sgd", lambda _rate: math.inf) == pytest.approx(3e-2)
+
+
+@pytest.mark.parametrize(
+    ("after", "wanted"),
+    [
+        ({1e-2: 0.49, 3.2e-3: 0.35, 1e-3: 0.36}, 1e-2),
+        ({1e-2: 0.50, 3.2e-3: 0.35, 1e-3: 0.36}, 1e-2),
+        ({1e-2: 0.51, 3.2e-3: 0.49, 1e-3: 0.36}, 3.2e-3),
+        ({1e-2: math.inf, 3.2e-3: 0.6, 1e-3: 0.45}, 1e-3),
+        ({1e-2: math.inf, 3.2e-3: math.inf, 1e-3: 2.0, 3.2e-4: 0.6}, 3.2e-4),
+    ],
+)
+def test_the_boldest_rate_is_taken_that_comes_back_from_what_it_breaks(
+    after: dict[float, float], wanted: float
+) -> None:
+    found = boldest("adamw", 0.5, lambda rate: _nearest(after, rate))
+    assert found == pytest.approx(wanted, rel=0.02)

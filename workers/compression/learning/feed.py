@@ -19,7 +19,7 @@ Outputs = dict[str, Tensor]
 Forward = Callable[[Mapping[str, Tensor]], Outputs]
 
 _RUN_BYTES = 512 << 20
-"""Of tensors that one run may keep for its gradients."""
+"""What one run may keep for its gradients, on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Batch:
     targets: Tensor | None
     """``[samples, …]``."""
     rows: list[int]
-    """Of the dataset."""
+    """Their places in the dataset."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class Feed:
 
     def outputs(self, forward: Forward, batch: Batch) -> Outputs:
         """Run a graph; return outputs of exactly the batch's samples, ``[samples, …]``."""
-        found = forward(batch.feeds)
+        outputs = forward(batch.feeds)
         if self.size == 1:
             return {
-                name: each if each.ndim and each.shape[0] == 1 else each[None]
-                for name, each in found.items()
+                name: value if value.ndim and value.shape[0] == 1 else value[None]
+                for name, value in outputs.items()
             }
-        return {name: each[: len(batch.rows)] for name, each in found.items()}
+        return {name: value[: len(batch.rows)] for name, value in outputs.items()}
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         """Copy, so that a tensor's place in memory does not depend on where the array lay."""
@@ -153,20 +153,20 @@ def _same(both: Tensor, alone: Sequence[Tensor]) -> bool:
     single = torch.cat(list(alone)) if alone[0].shape == alone[1].shape else both[:0]
     if single.shape != both.shape:
         return False
-    wanted, found = single.double().nan_to_num(), both.double().nan_to_num()
-    return bool((wanted - found).abs().mean() <= 0.01 * wanted.abs().mean() + 1e-6)
+    apart, together = single.double().nan_to_num(), both.double().nan_to_num()
+    return bool((apart - together).abs().mean() <= 0.01 * apart.abs().mean() + 1e-6)
 
 
 def _kept_bytes(forward: Forward, batch: Batch) -> int:
     """Return the bytes that a run keeps for its gradients, weights aside."""
-    seen: dict[int, int] = {}
+    kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, torch.nn.Parameter):
             storage = tensor.untyped_storage()
-            seen[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         forward(batch.feeds)
-    return sum(seen.values())
+    return sum(kept.values())

@@ -17,7 +17,7 @@ class Judgement:
     """What is minimised, a mean over the samples."""
     metric: Metric | None
     kind: Kind | None
-    """Of the metric."""
+    """What sort of figure the metric is."""
     figure: float | None
     """The value of the metric; None without one."""
     samples: int

@@ -32,14 +32,14 @@ Advance = Callable[[float], None]
 
 _CHECKPOINT_SECONDS = 2.0
 _CHECKPOINT_SHARE = 0.05
-"""Of the time may go into writing states."""
+"""The share of the time that may go into writing states."""
 _SLOWER = 0.1
-"""Of the learning rate, after a training went astray."""
+"""Times the learning rate, after a training went astray."""
 _JUDGEMENT_SHARE = 0.05
-"""Of the minutes that one judgement may take."""
+"""Share of the minutes that one judgement may take."""
 _TRIAL_TIME = 0.05
 """Share of the minutes that one trial of a learning rate may take."""
-_TRIALS = {False: (0.03, 10, 200), True: (0.1, 30, 300)}
+_TRIALS = {False: (0.03, 10, 200), True: (0.15, 50, 200)}
 """Steps of a trial: a share of all, at least, at most; more where weights bear a large rate, which
 has to repair first what it breaks."""
 _LEAST_TRIAL = 5
@@ -60,11 +60,11 @@ class _State:
     slowed: bool = False
     """It went astray, and started again."""
     start: Judgement | None = None
-    """Of the state before training, where it competes."""
+    """What was said of the state before training, where it competes."""
     choice: Choice = field(default_factory=Choice)
     """Among the trained states."""
     best: Judgement | None = None
-    """Of the best trained state."""
+    """What was said of the best trained state."""
     judged_on: int = 0
     """The number of samples that judge."""
     losses: float = 0.0
@@ -258,7 +258,8 @@ class _Training:
             return rates.best(self._wish.optimizer, partial(self._trial, plan.total))
         share, least, most = _TRIALS[self._task.normalised]
         steps = int(min(max(least, plan.total * share), most, fits))
-        return rates.largest(self._wish.optimizer, before, partial(self._trial, steps))
+        find = rates.boldest if self._task.normalised else rates.largest
+        return find(self._wish.optimizer, before, partial(self._trial, steps))
 
     def _trial(self, steps: int, rate: float) -> float:
         """Return the loss after a short training at a rate, and take it back."""
@@ -319,8 +320,8 @@ class _Training:
         if _is_better(best, start, 0.0):
             return True
         self._stepper.put(self._best)
-        known = self._judged(self._portions.comparing)
-        return _is_better(best, start, head_start(known, best))
+        trained_on = self._judged(self._portions.comparing)
+        return _is_better(best, start, head_start(trained_on, best))
 
     def _batch(self) -> list[int]:
         """Return the rows of the next step."""

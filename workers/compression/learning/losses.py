@@ -130,8 +130,8 @@ def variance(values: Tensor) -> float:
     """Return the variance of the finite values; 1 where they are all alike."""
     finite = values.detach().double()
     finite = finite[finite.isfinite()]
-    found = float(finite.var(correction=0)) if finite.numel() else 0.0
-    return found if found > 1e-12 else 1.0
+    spread = float(finite.var(correction=0)) if finite.numel() else 0.0
+    return spread if spread > 1e-12 else 1.0
 
 
 def variances(values: Tensor) -> Tensor:
@@ -176,8 +176,8 @@ def relational(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if len(student) < 2:
         return student.sum() * 0.0
-    found, wanted = (_distances(each.float()) for each in (student, teacher))
-    return F.smooth_l1_loss(found, wanted)
+    distances, wanted = (_distances(points.float()) for points in (student, teacher))
+    return F.smooth_l1_loss(distances, wanted)
 
 
 def _distances(points: Tensor) -> Tensor:

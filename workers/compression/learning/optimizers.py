@@ -11,8 +11,9 @@ from workers.compression.learning.task import Task
 
 _USUAL: dict[Optimizer, float] = {"adamw": 1e-3, "sgd": 3e-2}
 _DECAY = 0.01
-"""Of weights whose scale says nothing, so that their steps do not get smaller and smaller
-(Loshchilov & Hutter 2019; van Laarhoven 2017); others would lose what they know.
+"""The decay of weights that normalisation by the batch follows: their scale changes no answer, and
+without decay it grows and steps get smaller (Loshchilov & Hutter 2019; van Laarhoven 2017). Other
+weights would lose what they have learned.
 """
 
 

@@ -45,7 +45,7 @@ class Pace:
     """How long one of many equal pieces of work takes."""
 
     seconds: float = 0.0
-    """Of one: a mean over the first fifty, then one in which the latest count most."""
+    """The time of one: a mean over the first fifty, then one in which the latest count most."""
     count: int = 0
 
     def add(self, seconds: float) -> None:

@@ -10,9 +10,11 @@ LossAfter = Callable[[float], float]
 
 _FACTOR = 10**0.5
 _MOST_TRIALS = 5
-"""After the first."""
+"""After the first, in one direction."""
 _BEARABLE = 2.0
 """Times the loss before training that a trial may leave behind."""
+_BOLD = (10.0, 10**0.5)
+"""Times the usual rate, for weights that bear a large one."""
 
 
 def best(name: Optimizer, loss_after: LossAfter) -> float:
@@ -65,3 +67,23 @@ def largest(name: Optimizer, start: float, loss_after: LossAfter) -> float:
                 break
             rate, loss = rate * _FACTOR, larger
     return rate
+
+
+def boldest(name: Name, start: float, loss_after: LossAfter) -> float:
+    """Return a rate for weights that normalisation by the batch follows, up to 10 times the usual.
+
+    Such weights have no scale, and bear the rate of a training from the start. It breaks much at
+    first, comes back, and gives more in the end than a small one (learning-rate rewinding, Renda,
+    Frankle & Carbin 2020). The largest rate is taken that has come back when a trial is over, which
+    is shorter than the training: to the loss before training, or below.
+
+    Args:
+        name: of the optimizer.
+        start: the loss before training.
+        loss_after: see ``LossAfter``.
+    """
+    for times in _BOLD:
+        rate = usual_rate(name) * times
+        if loss_after(rate) <= start:
+            return rate
+    return largest(name, start, loss_after)

@@ -30,9 +30,9 @@ LEAST_RUN = 16
 _MEASURED_SAMPLES = 2048
 _EPSILON = 1e-5
 _LEAST_VARIANCE = 1e-10
-"""Of a channel that is alive."""
+"""A channel of less variance says nothing, and is not scaled."""
 _KEPT = 0.9
-"""Of the statistics, when those of a batch are mixed in."""
+"""The share of the statistics that stays when those of a batch are mixed in."""
 _NOT_BEFORE = frozenset(
     {"BatchNormalization", "Flatten", "GroupNormalization", "InstanceNormalization",
      "LayerNormalization", "Reshape", "Transpose"}
@@ -93,8 +93,8 @@ class Renormalised:
         copy = by_batch(self.model, norms, _KEPT)
         outputs = [str(value.name) for value in copy.graph.outputs]
         batched = build(copy, outputs=[*outputs, *following]).to(device)
-        for name, own in batched.names.items():
-            setattr(batched, own, executor.weight(name))
+        for name, attribute in batched.names.items():
+            setattr(batched, attribute, executor.weight(name))
         return Learning(executor, batched, following)
 
     def fold(self, model: ir.Model) -> None:
@@ -150,7 +150,7 @@ class Learning:
 def candidates(model: ir.Model) -> list[ir.Node]:
     """Return the convolutions that a normalisation may have been folded into.
 
-    Such a one has a bias, and float32 weights of its own.
+    Such a convolution has a bias, and float32 weights that no other node reads.
     """
     return [node for node in model.graph if node.op_type == "Conv" and _is_candidate(node)]
 

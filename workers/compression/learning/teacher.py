@@ -61,12 +61,12 @@ def answers(forward: Forward, feed: Feed, minutes: Minutes) -> Answers:
     parts = [ask(feed.batch(part)) for part in runs]
     if any(part[name].shape[1:] != first[name].shape[1:] for part in parts for name in first):
         return ask
-    known = {name: torch.cat([part[name] for part in parts]) for name in first}
+    kept = {name: torch.cat([part[name] for part in parts]) for name in first}
     places = {row: place for place, row in enumerate(feed.samples.indices)}
 
     def remember(batch: Batch) -> Outputs:
         index = torch.tensor([places[row] for row in batch.rows], device=feed.device)
-        return {name: value[index] for name, value in known.items()}
+        return {name: value[index] for name, value in kept.items()}
 
     return remember
 

@@ -18,7 +18,7 @@ from workers.compression.learning.task import Task
 from workers.compression.learning.teacher import answers, probe
 from workers.compression.measure import quality
 from workers.compression.methods.distill.taps import Pair, match, shapes_of, taps
-from workers.compression.methods.distill.terms import Known, term
+from workers.compression.methods.distill.terms import Ingredients, term
 from workers.compression.samples.context import Context
 
 _INSIDE = {"features", "attention", "relational"}
@@ -43,7 +43,7 @@ def learn(
         feed: the samples, in runs that both take; see ``runs``.
         parameters: what is minimised, and how.
         context: seed, device, workspace, the metric.
-        advance: told the fraction done.
+        advance: called with the fraction done.
 
     Raises:
         DatasetMismatch: targets and output do not fit each other.
@@ -53,11 +53,11 @@ def learn(
     names = [str(value.name) for value in teacher.graph.outputs]
     pairs, spatial = _pairs(student, teacher, parameters, context)
     inside = [*pairs, *spatial]
-    pupil = _runnable(student, names, [own.name for own, _ in inside], context.device)
-    master = _runnable(teacher, names, [other.name for _, other in inside], context.device)
+    pupil = _runnable(student, names, [tap.name for tap, _ in inside], context.device)
+    master = _runnable(teacher, names, [tap.name for _, tap in inside], context.device)
     master.requires_grad_(requires_grad=False)
     outputs, targets = probe(master, feed, context.seed)
-    known = Known(
+    ingredients = Ingredients(
         outputs=outputs,
         answers=names,
         targets=targets,
@@ -70,7 +70,7 @@ def learn(
         device=context.device,
     )
     assert parameters.losses is not None, "the step's defaults are filled in"
-    terms = [(each.weight, term(each, known)) for each in parameters.losses]
+    terms = [(wish.weight, term(wish, ingredients)) for wish in parameters.losses]
     taught = answers(master, feed, minutes)
 
     def loss(outputs: Outputs, batch: Batch) -> Tensor:
@@ -80,11 +80,11 @@ def learn(
 
     weights = trained(student, pupil, {})
     task = Task(
-        parameters={**weights, **known.projections},
+        parameters={**weights, **ingredients.projections},
         forward=pupil,
         loss=loss,
         constrain=holding(pupil, weights),
-        yardstick=known.yardstick,
+        yardstick=ingredients.yardstick,
     )
     train(task, feed, parameters.recover, context, advance, minutes, "distill")
     write_back(pupil, student)

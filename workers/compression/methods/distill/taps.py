@@ -41,7 +41,7 @@ class Tap:
 
 
 Pair = tuple[Tap, Tap]
-"""Of the student and of the teacher."""
+"""A layer of the student, and the one of the teacher that it is compared with."""
 
 
 def shapes_of(model: ir.Model, context: Context) -> Shapes:
@@ -53,14 +53,14 @@ def taps(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> list[Tap]:
     """Return what the layers of a graph give, in order, but for the last layer's answer."""
     layers = [node for node in model.graph if _is_layer(node)]
     batch = graph_shapes.fixed_batch(model)
-    found = []
+    inner = []
     for index, node in enumerate(layers[:-1], start=1):
         value = node.outputs[0]
         shape = shapes.get(str(value.name), ())
         if len(shape) >= 2 and shape[0] == batch and not value.is_graph_output():
             depth, last = index / len(layers), node.op_type in {"Gemm", "MatMul"}
-            found.append(Tap(str(value.name), shape, depth, last))
-    return found
+            inner.append(Tap(str(value.name), shape, depth, last))
+    return inner
 
 
 def match(student: Sequence[Tap], teacher: Sequence[Tap], *, spatial: bool = False) -> list[Pair]:
@@ -83,16 +83,15 @@ def match(student: Sequence[Tap], teacher: Sequence[Tap], *, spatial: bool = Fal
         same = [tap for tap in teacher if tap.space == space]
         theirs = same or [tap for tap in teacher if len(tap.space) == len(space)]
         for part in _PARTS:
-            own = mine[max(0, round(part * len(mine)) - 1)]
+            tap = mine[max(0, round(part * len(mine)) - 1)]
             if not theirs:
                 continue
             if same:
                 other = theirs[max(0, round(part * len(theirs)) - 1)]
             else:
-                other = min(theirs, key=lambda tap: abs(tap.depth - own.depth))
-            pairs[own, other] = None
-    found = list(pairs)
-    return found[-_MOST:]
+                other = min(theirs, key=lambda layer: abs(layer.depth - tap.depth))
+            pairs[tap, other] = None
+    return list(pairs)[-_MOST:]
 
 
 def _is_layer(node: ir.Node) -> bool:

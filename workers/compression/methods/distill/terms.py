@@ -16,7 +16,7 @@ from workers.compression.methods.distill.taps import Pair, Tap
 
 
 @dataclass(frozen=True)
-class Known:
+class Ingredients:
     """What the terms are made from."""
 
     outputs: Outputs
@@ -36,41 +36,41 @@ class Known:
     """Trained beside the student, and thrown away; the terms put theirs here."""
 
 
-def term(loss: DistillLoss, known: Known) -> Term:
+def term(loss: DistillLoss, given: Ingredients) -> Term:
     """Return one term, without its weight.
 
     Raises:
         DatasetMismatch: ``labels`` without targets that fit.
         StepFailed: there is nothing to compare.
     """
-    return TERMS[loss.kind](loss, known)
+    return TERMS[loss.kind](loss, given)
 
 
-def _soft_targets(loss: DistillLoss, known: Known) -> Term:
-    answers = {name: known.outputs[name] for name in known.answers}
+def _soft_targets(loss: DistillLoss, given: Ingredients) -> Term:
+    answers = {name: given.outputs[name] for name in given.answers}
     imitated = objectives.imitation(
-        answers, known.targets, known.judged, loss.temperature, beside_labels=known.labelled
+        answers, given.targets, given.judged, loss.temperature, beside_labels=given.labelled
     )
     return objectives.mean(imitated)
 
 
-def _labels(_loss: DistillLoss, known: Known) -> Term:
-    if known.targets is None:
+def _labels(_loss: DistillLoss, given: Ingredients) -> Term:
+    if given.targets is None:
         raise DatasetMismatch("The dataset has no targets: leave the loss 'labels' out.")
-    output = known.outputs[known.judged]
-    return objectives.labels(known.judged, output, known.targets, known.yardstick)
+    output = given.outputs[given.judged]
+    return objectives.labels(given.judged, output, given.targets, given.yardstick)
 
 
-def _features(_loss: DistillLoss, known: Known) -> Term:
+def _features(_loss: DistillLoss, given: Ingredients) -> Term:
     """Return the squared error of projected layers over the teacher's variance (FitNets)."""
-    generator = torch.Generator().manual_seed(known.seed)
+    generator = torch.Generator().manual_seed(given.seed)
     terms = []
-    for index, pair in enumerate(_some(known.pairs, "features")):
+    for index, pair in enumerate(_some(given.pairs, "features")):
         sizes = pair[1].channels, pair[0].channels
         drawn = torch.randn(sizes, generator=generator) * sizes[1] ** -0.5
-        projection = nn.Parameter(drawn.to(known.device))
-        known.projections[f"projection_{index}"] = projection
-        scale = losses.variance(known.outputs[pair[1].name])
+        projection = nn.Parameter(drawn.to(given.device))
+        given.projections[f"projection_{index}"] = projection
+        scale = losses.variance(given.outputs[pair[1].name])
         terms.append(_projected(pair, projection, scale))
     return objectives.mean(terms)
 
@@ -85,8 +85,8 @@ def _projected(pair: Pair, projection: nn.Parameter, scale: float) -> Term:
     return value
 
 
-def _attention(_loss: DistillLoss, known: Known) -> Term:
-    pairs = _some(known.spatial, "attention")
+def _attention(_loss: DistillLoss, given: Ingredients) -> Term:
+    pairs = _some(given.spatial, "attention")
     return objectives.mean([_attended(pair) for pair in pairs])
 
 
@@ -98,10 +98,10 @@ def _attended(pair: Pair) -> Term:
     return value
 
 
-def _relational(_loss: DistillLoss, known: Known) -> Term:
+def _relational(_loss: DistillLoss, given: Ingredients) -> Term:
     """Return the loss of distances, in the last layers before the answer or in the answer."""
-    last = known.pairs[-1] if known.pairs and not known.pairs[-1][0].space else None
-    mine, theirs = (last[0].name, last[1].name) if last else (known.judged, known.judged)
+    last = given.pairs[-1] if given.pairs and not given.pairs[-1][0].space else None
+    mine, theirs = (last[0].name, last[1].name) if last else (given.judged, given.judged)
 
     def value(outputs: Outputs, teacher: Outputs, _targets: Tensor | None) -> Tensor:
         return losses.relational(outputs[mine].flatten(1), teacher[theirs].flatten(1))
@@ -109,7 +109,7 @@ def _relational(_loss: DistillLoss, known: Known) -> Term:
     return value
 
 
-TERMS: dict[str, Callable[[DistillLoss, Known], Term]] = {
+TERMS: dict[str, Callable[[DistillLoss, Ingredients], Term]] = {
     "soft_targets": _soft_targets,
     "labels": _labels,
     "features": _features,
