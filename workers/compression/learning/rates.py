@@ -69,7 +69,7 @@ def largest(name: Optimizer, start: float, loss_after: LossAfter) -> float:
     return rate
 
 
-def boldest(name: Name, start: float, loss_after: LossAfter) -> float:
+def boldest(name: Optimizer, start: float, loss_after: LossAfter) -> float:
     """Return a rate for weights that normalisation by the batch follows, up to 10 times the usual.
 
     Such weights have no scale, and bear the rate of a training from the start. It breaks much at
