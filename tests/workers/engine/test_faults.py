@@ -16,6 +16,7 @@ from tests.workers.intake import models
 from workers.compression import faults
 from workers.compression.executor import build
 from workers.compression.graph import runtime
+from workers.compression.graph.operators import OPSET
 from workers.compression.methods import METHODS
 
 STEP = {"method": "quantize", "mode": "dynamic"}
@@ -121,7 +122,9 @@ def test_the_node_at_which_the_runtime_stops_is_named(of_two: Path) -> None:
 
 
 def test_the_node_at_which_the_executor_stops_is_named(of_two: Path) -> None:
-    executor = build(ir.load(of_two))
+    model = ir.load(of_two)
+    model.graph.opset_imports[""] = OPSET
+    executor = build(model)
     with pytest.raises(RuntimeError) as stopped:
         executor({"x": torch.zeros(3, 8)})
     assert faults.node_of(stopped.value) == "'fold' (Reshape)"
