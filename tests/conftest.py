@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
@@ -13,6 +14,10 @@ import migrations
 from app.local import postgres, redis
 from app.settings import Database
 from app.store.session import Sessions, connect, sessions
+
+settings.register_profile("planish", deadline=None)
+settings.load_profile("planish")
+"""A busy machine is no fault of the code."""
 
 _UNSAFE_AND_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 _TEMPLATE = "template_migrated"

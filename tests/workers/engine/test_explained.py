@@ -10,7 +10,7 @@ from sklearn.metrics import r2_score
 
 from workers.compression.measure.explained import Explained
 from workers.compression.measure.fidelity import Closeness, Nearness, Profile
-from workers.compression.samples.channels import channels_of
+from workers.compression.samples.channels import channel_variances, channels_of
 
 Floats = np.ndarray[Any, np.dtype[Any]]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -338,3 +338,54 @@ def test_whatever_overflows_is_told_as_a_number(seed: int, huge: float) -> None:
     found = nearness({"y": wanted}, {"y": wanted * huge})
     assert np.isfinite(found.explained)
     assert found.explained < 0
+
+
+# ------------------------------------------------------------- variances to divide by
+
+
+def test_variances_spread_over_the_arrays_that_they_are_of() -> None:
+    values = random(50, 3, 4, 4) * np.array([1.0, 10.0, 100.0]).reshape(1, 3, 1, 1)
+    found = channel_variances(values)
+    assert found.shape == (1, 3, 1, 1)
+    assert found.reshape(-1) == pytest.approx(values.var((0, 2, 3)))
+    assert channel_variances(values[:, 0, 0, 0]) == pytest.approx(values[:, 0, 0, 0].var())
+    assert channel_variances(values[:, 0]).shape == (1, 1, 1)
+
+
+def test_channels_that_hardly_vary_do_not_outweigh_the_others() -> None:
+    values = random(64, 20)
+    values[:, 0], values[:, 1] = values[:, 0] * 1e-4, 7.0
+    found = channel_variances(values)[0]
+    usual = np.quantile(values[:, [0, *range(2, 20)]].var(0), 0.1, method="lower")
+    assert found[0] == pytest.approx(1e-4 * usual)
+    assert found[1] == pytest.approx(usual)
+    assert channel_variances(np.full((9, 2), 3.0)).tolist() == [[1.0, 1.0]]
+
+
+def test_what_is_no_number_has_no_part_in_a_variance() -> None:
+    values = random(40, 2)
+    values[:5, 0], values[5, 0] = np.nan, np.inf
+    assert channel_variances(values)[0, 0] == pytest.approx(values[6:, 0].var())
+
+
+def test_an_output_may_be_empty_for_a_sample() -> None:
+    """A detector that found nothing."""
+    explained, boxes = Explained(), random(3, 5, 4)
+    explained.add(boxes[:1, :0], boxes[:1, :0])
+    for one in boxes:
+        explained.add(one[None], one[None] * 0.5 + one.mean(0) * 0.5)
+    assert explained.value is not None
+    assert 0.5 < explained.value < 1
+
+
+def test_scores_are_scores_where_a_sample_has_none() -> None:
+    scores = np.abs(random(3, 1, 5, 4))
+    scores /= scores.sum(-1, keepdims=True)
+    profile = Profile()
+    for one in (scores[0], scores[1][:, :0], scores[2]):
+        profile.add(one)
+    assert profile.axis == 2
+    closeness = Closeness("y", profile)
+    closeness.add({"y": scores[1][:, :0]}, {"y": scores[1][:, :0]})
+    closeness.add({"y": scores[0]}, {"y": scores[0]})
+    assert closeness.value.agreement == 1.0

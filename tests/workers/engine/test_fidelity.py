@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from workers.compression.measure.fidelity import Closeness, Profile
+from workers.compression.measure.fidelity import Closeness, Profile, sqnr_db
 
 ANY = arrays(np.float32, array_shapes(min_dims=1, max_dims=3, max_side=4))
 
@@ -70,3 +70,25 @@ def test_an_answer_that_is_not_a_number_is_an_error() -> None:
     closeness.add({"out": ones}, {"out": ones * np.nan})
     assert closeness.value.agreement == 0
     assert closeness.value.sqnr_db == 0
+
+
+def agreement(original: np.ndarray, given_: np.ndarray) -> float:
+    closeness = closeness_to(original)
+    closeness.add({"out": original}, {"out": given_})
+    return closeness.value.agreement
+
+
+def test_whole_numbers_and_words_agree_one_by_one() -> None:
+    """A class for each position is no score of classes."""
+    classes = np.array([[3, 1, 2, 900]])
+    assert agreement(classes, np.array([[3, 1, 5, 700]])) == 0.75, "2 and 5 are within 1 %"
+    assert agreement(np.array([["a", "b"]], object), np.array([["a", "c"]], object)) == 0.5
+    flags = np.array([[True, False, True, True]])
+    assert agreement(flags, ~flags) == 0.0
+
+
+def test_the_noise_of_weights_is_in_decibels_and_none_is_null() -> None:
+    ones = np.ones((3, 4), np.float32)
+    assert sqnr_db(ones, ones.copy()) is None
+    assert sqnr_db(ones, ones * np.float32(1.1)) == pytest.approx(20, abs=0.01)
+    assert sqnr_db(ones, -ones) == pytest.approx(-6.02, abs=0.01)

@@ -46,6 +46,8 @@ class Profile:
 
     def add(self, output: NDArray[Any]) -> None:
         """Take in one sample's output; what is not finite has no part in the range."""
+        if not output.size:
+            return
         self._axes.add(scores_axis(output))
         values = output[np.isfinite(output)] if output.dtype.kind == "f" else output
         if values.dtype.kind in "fiub" and values.size:

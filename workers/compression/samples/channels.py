@@ -20,6 +20,7 @@ ever happens at its edge, their variances differ as those of units do.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -155,7 +156,8 @@ def by_channel(values: NDArray[Any], axis: int | None) -> NDArray[Any]:
     """Return an array as ``[channels, everything else]``; without an axis it is one channel."""
     if axis is None:
         return values.reshape(1, -1)
-    return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    channels = np.moveaxis(values, axis, 0)
+    return channels.reshape(len(channels), prod(channels.shape[1:]))
 
 
 def channels_of(values: NDArray[Any]) -> tuple[int | None, Moments]:

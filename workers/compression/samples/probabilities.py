@@ -19,7 +19,8 @@ def are_probabilities(values: NDArray[Any], axis: int, tolerance: float = TOLERA
         axis: of the classes.
         tolerance: by how much sums may differ from 1.
     """
-    sums = values.sum(axis, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        sums = values.sum(axis, dtype=np.float64)
     known = ~np.isnan(sums)
     if not known.any():
         return False
