@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,21 +31,29 @@ def said(queue: str, *, ago: float = 1, unable: str | None = None) -> Health:
 @pytest.mark.parametrize(
     ("processes", "code", "words"),
     [
-        ([said("jobs"), said("light")], 0, "jobs on cpu: well, last claim "),
-        ([said("jobs")], 1, "light: no process has looked for work yet"),
-        ([said("jobs", ago=500), said("light")], 1, "jobs on cpu: has not looked for work for "),
-        ([said("jobs", unable="no memory"), said("light")], 1, "jobs on cpu: no memory"),
+        ([partial(said, "jobs"), partial(said, "light")], 0, "jobs on cpu: well, last claim "),
+        ([partial(said, "jobs")], 1, "light: no process has looked for work yet"),
+        (
+            [partial(said, "jobs", ago=500), partial(said, "light")],
+            1,
+            "jobs on cpu: has not looked for work for ",
+        ),
+        (
+            [partial(said, "jobs", unable="no memory"), partial(said, "light")],
+            1,
+            "jobs on cpu: no memory",
+        ),
         ([], 1, "jobs: no process has looked for work yet"),
     ],
     ids=["well", "one is missing", "hangs", "unable", "none"],
 )
 def test_a_container_is_healthy_while_its_processes_look_for_work_and_can_do_it(
-    tmp_path: Path, processes: list[Health], code: int, words: str
+    tmp_path: Path, processes: list[Callable[[], Health]], code: int, words: str
 ) -> None:
     with ExitStack() as living:
-        for each in processes:
+        for process in processes:
             root = living.enter_context(directories.process_directory(tmp_path))
-            (root / health.FILE).write_text(each.model_dump_json())
+            (root / health.FILE).write_text(process().model_dump_json())
         dead = tmp_path / "wrk_dead"
         dead.mkdir()
         dead.with_suffix(".lock").touch()
