@@ -31,18 +31,24 @@ def _style() -> str:
     return files("app.web").joinpath("templates/page.css").read_text()
 
 
-@lru_cache(maxsize=1)
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return how templates of ours are filled in: what they do not know is an error."""
+    made = Environment(
         loader=PackageLoader("app.web"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"csp": csp(), "style": Markup(_style())}  # noqa: S704 (a file of ours)
-    environment.filters["json"] = _json
-    return environment
+    made.filters["json"] = _json
+    return made
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    made = environment()
+    made.globals |= {"csp": csp(), "style": Markup(_style())}  # noqa: S704 (a file of ours)
+    return made
 
 
 def _json(value: Any) -> str:

@@ -3,16 +3,15 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
-from app import nudge
 from app.domain.datasets import ImageOptions, mismatches
-from app.domain.problems import Problem
 from app.services import datasets
 from app.web.dashboard import page
+from app.web.dashboard.arriving import take
 from app.web.dashboard.lists import Cursor, datasets_of, models_of
-from app.web.dashboard.visitor import FORM_TOKEN, Form, Looking
-from app.web.uploads import receive
+from app.web.dashboard.visitor import Form, Looking
+from app.web.uploads import Received
 
 router = APIRouter()
 
@@ -30,31 +29,22 @@ def list_datasets(visitor: Looking, cursor: Cursor = None) -> Response:
 async def upload_dataset(
     request: Request, visitor: Looking, form_token: Annotated[str, Query()] = ""
 ) -> Response:
-    """Take in the file that a form sends; the token is in the address, as the body is a file."""
-    visitor.require_own_form({FORM_TOKEN: form_token})
+    """Take in the file that a form sends."""
     gateway = visitor.gateway
-    try:
-        async with receive(request, gateway, "dataset") as received:
 
-            def keep() -> str:
-                with visitor.call.transaction() as session:
-                    row = datasets.add(
-                        session,
-                        gateway.settings,
-                        gateway.blobs,
-                        received.incoming,
-                        tenant=visitor.tenant,
-                        name=None,
-                        filename=received.filename,
-                        images=ImageOptions(),
-                    )
-                    return row.id
+    def add(session: Session, received: Received) -> str:
+        return datasets.add(
+            session,
+            gateway.settings,
+            gateway.blobs,
+            received.incoming,
+            tenant=visitor.tenant,
+            name=None,
+            filename=received.filename,
+            images=ImageOptions(),
+        ).id
 
-            dataset = await run_in_threadpool(keep)
-    except Problem as fault:
-        return page.problem(fault, visitor)
-    await run_in_threadpool(nudge.send, gateway.settings, "dataset", dataset)
-    return page.see(f"/datasets/{dataset}")
+    return await take(request, visitor, form_token, "dataset", add)
 
 
 @router.get("/datasets/{dataset_id}")

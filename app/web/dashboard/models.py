@@ -3,18 +3,17 @@
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
-from app import nudge
 from app.domain.models import Layer, ModelDescription
-from app.domain.problems import Problem
 from app.domain.steps import METHODS, Outlook
 from app.services import models
 from app.web.api import models as api
 from app.web.dashboard import page, pictures
+from app.web.dashboard.arriving import take
 from app.web.dashboard.lists import Cursor, jobs_of, models_of
-from app.web.dashboard.visitor import FORM_TOKEN, Form, Looking
-from app.web.uploads import receive
+from app.web.dashboard.visitor import Form, Looking
+from app.web.uploads import Received
 
 router = APIRouter()
 
@@ -34,30 +33,21 @@ def list_models(visitor: Looking, cursor: Cursor = None) -> Response:
 async def upload_model(
     request: Request, visitor: Looking, form_token: Annotated[str, Query()] = ""
 ) -> Response:
-    """Take in the file that a form sends; the token is in the address, as the body is a file."""
-    visitor.require_own_form({FORM_TOKEN: form_token})
+    """Take in the file that a form sends."""
     gateway = visitor.gateway
-    try:
-        async with receive(request, gateway, "model") as received:
 
-            def keep() -> str:
-                with visitor.call.transaction() as session:
-                    row = models.add(
-                        session,
-                        gateway.settings,
-                        gateway.blobs,
-                        received.incoming,
-                        tenant=visitor.tenant,
-                        name=None,
-                        filename=received.filename,
-                    )
-                    return row.id
+    def add(session: Session, received: Received) -> str:
+        return models.add(
+            session,
+            gateway.settings,
+            gateway.blobs,
+            received.incoming,
+            tenant=visitor.tenant,
+            name=None,
+            filename=received.filename,
+        ).id
 
-            model = await run_in_threadpool(keep)
-    except Problem as fault:
-        return page.problem(fault, visitor)
-    await run_in_threadpool(nudge.send, gateway.settings, "model", model)
-    return page.see(f"/models/{model}")
+    return await take(request, visitor, form_token, "model", add)
 
 
 @router.get("/models/{model_id}")

@@ -1,7 +1,6 @@
 """HTML of the dashboard: one layout, one policy, files of our own alone."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -10,9 +9,10 @@ from typing import Any
 
 from fastapi import Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from app.domain.problems import Problem
+from app.web import pages
 from app.web.dashboard.visitor import Visitor
 from app.web.figures import scaled
 
@@ -79,20 +79,13 @@ def address(name: str) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("app.web"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = pages.environment()
     environment.globals |= {"address": address}
     environment.filters |= {
         "amount": _amount,
         "bytes": lambda value: _amount(value, "B"),
         "when": _when,
         "duration": _duration,
-        "json": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
         "shape": lambda shape: " × ".join(str(size) for size in shape) or "one number",
     }
     return environment

@@ -1,0 +1,45 @@
+"""Files that forms send."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
+
+from app import nudge
+from app.domain.problems import Problem
+from app.web.dashboard import page
+from app.web.dashboard.visitor import FORM_TOKEN, Visitor
+from app.web.uploads import Received, receive
+
+
+async def take(
+    request: Request,
+    visitor: Visitor,
+    form_token: str,
+    kind: Literal["model", "dataset"],
+    add: Callable[[Session, Received], str],
+) -> Response:
+    """Take in a file, have it inspected, and show what becomes of it.
+
+    Args:
+        request: its body is a form with the file.
+        visitor: who sends it.
+        form_token: of the form; it is in the address, as the body is a file.
+        kind: what the file is.
+        add: stores the file's row and returns its id.
+    """
+    visitor.require_own_form({FORM_TOKEN: form_token})
+    try:
+        async with receive(request, visitor.gateway, kind) as received:
+
+            def keep() -> str:
+                with visitor.call.transaction() as session:
+                    return add(session, received)
+
+            added = await run_in_threadpool(keep)
+    except Problem as fault:
+        return page.problem(fault, visitor)
+    await run_in_threadpool(nudge.send, visitor.gateway.settings, kind, added)
+    return page.see(f"/{kind}s/{added}")
