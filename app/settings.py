@@ -32,6 +32,8 @@ class Database(_Group):
     """``postgresql://user:password@host/name``."""
     pool: int = Field(default=20, gt=0)
     """Connections a process may hold; a gateway as many again, for what only reads."""
+    pooled: bool = False
+    """Whether a pooler that keeps no session is in between, like PgBouncer in transaction mode."""
     statement_seconds: Seconds = 30
     """A statement that takes longer is given up."""
 

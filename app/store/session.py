@@ -1,11 +1,13 @@
 """Sessions on PostgreSQL: one engine a process, short transactions."""
 
-import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from select import POLLIN, poll
+from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -26,28 +28,44 @@ def connect(database: Database, *, reading: bool = False) -> Engine:
     by the server.
 
     Args:
-        database: where it is.
+        database: where it is. Behind a pooler each transaction sets its own bounds, which takes one
+            more round trip: a session there is not ours to set up, and has no statement prepared.
         reading: for those who only read. A statement sees what was committed before it, just as in
             a transaction; without one, half of the round trips are saved.
     """
     url = make_url(database.url).set(drivername="postgresql+psycopg")
+    bounds = {
+        "statement_timeout": f"{int(database.statement_seconds * 1000)}",
+        "lock_timeout": "10s",
+        "timezone": "UTC",
+    }
+    session: dict[str, Any] = {"options": " ".join(f"-c {name}={bounds[name]}" for name in bounds)}
+    if database.pooled:
+        session = {"prepare_threshold": None}
     engine = create_engine(
         url,
         pool_size=database.pool,
         max_overflow=0,
         hide_parameters=True,
-        isolation_level="AUTOCOMMIT" if reading else "READ COMMITTED",
+        isolation_level="AUTOCOMMIT" if reading and not database.pooled else "READ COMMITTED",
         pool_timeout=10,
         connect_args={
             "connect_timeout": 5,
             "keepalives_idle": 10,
             "keepalives_interval": 5,
-            "options": f"-c statement_timeout={int(database.statement_seconds * 1000)}"
-            " -c timezone=UTC -c lock_timeout=10s",
+            **session,
         },
     )
     event.listen(engine, "checkout", _require_open)
+    if database.pooled:
+        event.listen(engine, "begin", partial(_bound, bounds=bounds))
     return engine
+
+
+def _bound(connection: Connection, *, bounds: Mapping[str, str]) -> None:
+    """Bound the transaction that begins, and no other."""
+    settings = (func.set_config(name, value, True) for name, value in bounds.items())
+    connection.execute(select(*settings))
 
 
 def _require_open(connection: psycopg.Connection, *_: object) -> None:
@@ -55,9 +73,9 @@ def _require_open(connection: psycopg.Connection, *_: object) -> None:
 
     A question to the server (``pool_pre_ping``) would be one more round trip each time.
     """
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    if poll.poll(0):
+    goodbye = poll()
+    goodbye.register(connection.fileno(), POLLIN)
+    if goodbye.poll(0):
         raise DisconnectionError("the server has closed the connection")
 
 

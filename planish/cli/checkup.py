@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from planish.cli import processes
 
 if TYPE_CHECKING:
-    from app.settings import Settings
+    from app.settings import Database, Settings
 
 _GIB = 1024**3
 _LITTLE_DISK = 10 * _GIB
@@ -38,16 +38,15 @@ class Check:
     advice: str = ""
 
 
-def database(url: str) -> Check:
+def database(settings: "Database") -> Check:
     """Look whether PostgreSQL answers, and whether its tables are those of this version."""
     from sqlalchemy import inspect, text
     from sqlalchemy.exc import SQLAlchemyError
 
     import migrations
-    from app.settings import Database
     from app.store.session import connect
 
-    engine = connect(Database(url=url, pool=1))
+    engine = connect(settings)
     try:
         with engine.connect() as connection:
             version = connection.scalar(text("SHOW server_version"))
@@ -69,15 +68,14 @@ def database(url: str) -> Check:
     return Check("database", "ok", found)
 
 
-def workers(url: str) -> Check:
+def workers(settings: "Database") -> Check:
     """Look which workers announced themselves lately."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from app.settings import Database
     from app.store.session import connect, sessions, transaction
     from app.store.workers import alive
 
-    engine = connect(Database(url=url, pool=1))
+    engine = connect(settings)
     try:
         with transaction(sessions(engine)) as session:
             rows = alive(session)

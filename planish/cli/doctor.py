@@ -50,8 +50,9 @@ def _checks(data: Path, settings: "Settings") -> Iterator[Check]:
                 yield Check("private servers", "fail", str(stop), "")
         database, broker, storage = urls
         if database:
-            yield checkup.database(database)
-            yield checkup.workers(database)
+            store = settings.database.model_copy(update={"url": database, "pool": 1})
+            yield checkup.database(store)
+            yield checkup.workers(store)
         if broker:
             yield checkup.broker(broker)
         if storage:

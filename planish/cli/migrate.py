@@ -14,6 +14,11 @@ def migrate(data: Data = DEFAULT_DATA) -> None:
     import migrations
 
     with reachable_database(data) as database:
+        if database.pooled:
+            raise Stop(
+                "migrations hold a lock for a session, which a pooler does not keep: set"
+                " DATABASE_URL to PostgreSQL itself, and DATABASE_POOLED=false, for this command"
+            )
         try:
             migrations.upgrade(database)
         except OperationalError as error:
