@@ -83,6 +83,7 @@ def test_a_metric_without_its_targets_is_refused_with_what_to_do() -> None:
         ("top1", np.zeros((1, 1), np.float32), np.array(0)),
         ("top5", np.zeros((1, 4, 5), np.float32), np.array(1)),
         ("mse", np.zeros((1, 3), np.float32), np.array([1.0, 2.0])),
+        ("f1", np.zeros((1, 0), np.int64), np.zeros(0, np.int64)),
     ],
 )
 def test_an_output_that_does_not_fit_is_named(

@@ -18,7 +18,7 @@ from app.domain.problems import DatasetMismatch
 from app.domain.reports import Quality
 from workers.compression.measure.metrics import classes, masks, numbers, sequences
 from workers.compression.measure.metrics.graph import GraphMetric
-from workers.compression.measure.metrics.meter import Meter, Summed, mean
+from workers.compression.measure.metrics.meter import Meter, Summed, Unfit, mean
 
 METERS: Mapping[Metric, Callable[[Evaluate], Meter]] = {
     "top1": lambda _: Summed(lambda o, t: classes.top(o, t, count=1), mean),
@@ -79,8 +79,10 @@ class Score:
         assert target is not None, "without targets there is no yardstick"
         output = outputs[self._yardstick.output]
         try:
+            if not target.size:
+                raise Unfit("there is no target to compare with")  # noqa: TRY301 (as the meters do)
             self._meter.add(output, target)
-        except ValueError as error:
+        except Unfit as error:
             raise DatasetMismatch(
                 f"Output '{self._yardstick.output}' {list(output.shape)} does not fit the targets"
                 f" {list(target.shape)} of a sample: {error}. Name another output in"

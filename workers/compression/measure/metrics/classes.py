@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.compression.measure.metrics.meter import MAX_CLASSES, Sums
+from workers.compression.measure.metrics.meter import MAX_CLASSES, Sums, Unfit
 
 
 def top(output: NDArray[Any], target: NDArray[Any], *, count: int) -> Sums:
@@ -18,7 +18,7 @@ def top(output: NDArray[Any], target: NDArray[Any], *, count: int) -> Sums:
     if scores.ndim == classes.ndim:
         return np.array([np.sum(scores == classes), classes.size], np.float64)
     if classes.min() < 0 or classes.max() >= scores.shape[-1]:
-        raise ValueError(f"a target lies outside of its {scores.shape[-1]} classes")
+        raise Unfit(f"a target lies outside of its {scores.shape[-1]} classes")
     right = np.take_along_axis(scores, classes[:, None], axis=1)
     better = np.sum(scores > right, axis=1)
     earlier = np.arange(scores.shape[1]) < classes[:, None]
@@ -40,7 +40,7 @@ def counts(answers: NDArray[np.int64], classes: NDArray[np.int64]) -> Sums:
         return np.zeros((0, 3))
     size = int(max(answers.max(), classes.max())) + 1
     if min(answers.min(), classes.min()) < 0 or size > MAX_CLASSES:
-        raise ValueError("classes are negative or too many")
+        raise Unfit("classes are negative or too many")
     hits = np.bincount(classes[answers == classes], minlength=size)
     said = [np.bincount(values, minlength=size) for values in (answers, classes)]
     return np.stack([hits, *said], axis=1).astype(np.float64)
@@ -61,8 +61,8 @@ def aligned(output: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], N
     if values.dtype.kind in "iub" and values.size == classes.size:
         return values.reshape(-1), classes
     if values.dtype.kind != "f" or values.ndim == 0:
-        raise ValueError("it holds neither class scores nor classes")
+        raise Unfit("it holds neither class scores nor classes")
     for axis in (0, values.ndim - 1):
         if values.size == classes.size * shape[axis] and shape[axis] > 1:
             return np.moveaxis(values, axis, -1).reshape(classes.size, shape[axis]), classes
-    raise ValueError("it has no axis of two or more classes")
+    raise Unfit("it has no axis of two or more classes")

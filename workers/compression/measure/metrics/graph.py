@@ -57,6 +57,8 @@ class GraphMetric:
         try:
             self._session = runtime.open_session(path, optimize=True, threads=threads)
         except Exception as error:
+            if faults.is_limit(error):
+                raise
             raise self._failed(error, "cannot be loaded") from error
         self._inputs = {
             each.name: self._input(each, outputs) for each in self._session.get_inputs()

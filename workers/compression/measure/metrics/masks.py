@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.compression.measure.metrics.classes import aligned, counts
-from workers.compression.measure.metrics.meter import Sums
+from workers.compression.measure.metrics.meter import Sums, Unfit
 from workers.compression.samples.channels import by_channel, candidates
 
 THRESHOLD = 0.5
@@ -25,7 +25,7 @@ def overlaps(output: NDArray[Any], target: NDArray[Any], *, threshold: float | N
     if output.size == target.size and (threshold is not None or not whole):
         return _masks(output, target, THRESHOLD if threshold is None else threshold)
     if target.dtype.kind not in "iub":
-        raise ValueError(f"{output.size} numbers against {target.size}")
+        raise Unfit(f"{output.size} numbers against {target.size}")
     scores, classes = aligned(output, target)
     if scores.ndim > 1:
         answers, size = scores.argmax(axis=1).astype(np.int64), scores.shape[1]
@@ -33,7 +33,7 @@ def overlaps(output: NDArray[Any], target: NDArray[Any], *, threshold: float | N
         answers, size = scores.astype(np.int64), _VOID
     valid = counted(classes, size)
     if scores.ndim > 1 and classes[valid].max(initial=0) >= size:
-        raise ValueError(f"a target lies outside of its {size} classes")
+        raise Unfit(f"a target lies outside of its {size} classes")
     return counts(answers[valid], classes[valid])
 
 
@@ -59,7 +59,7 @@ def jaccard(sums: Sums) -> float:
 
 def _masks(output: NDArray[Any], target: NDArray[Any], threshold: float) -> Sums:
     if target.size and target.max() > 1:
-        raise ValueError("a mask holds 0 and 1, and there is one number for each target")
+        raise Unfit("a mask holds 0 and 1, and there is one number for each target")
     axes = candidates(output.shape) if output.ndim != 3 else ()
     axis = axes[0] if axes else None
     wanted = by_channel(target.reshape(output.shape), axis)

@@ -11,6 +11,10 @@ Sums = NDArray[np.float64]
 MAX_CLASSES = 1_000_000
 
 
+class Unfit(Exception):  # noqa: N818 (it says what it is)
+    """An output and a target that a metric cannot compare; its text says why, in plain words."""
+
+
 class Meter(Protocol):
     """The running value of a metric."""
 
@@ -18,7 +22,7 @@ class Meter(Protocol):
         """Count one sample: ``[1, …]`` of the graph, and ``[…]`` of the dataset.
 
         Raises:
-            ValueError: they do not fit each other; says why.
+            Unfit: they do not fit each other; says why.
         """
 
     @property

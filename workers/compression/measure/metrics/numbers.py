@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.compression.measure.explained import Explained
-from workers.compression.measure.metrics.meter import Sums
+from workers.compression.measure.metrics.meter import Sums, Unfit
 from workers.compression.samples.channels import by_channel, candidates
 
 
@@ -44,7 +44,7 @@ def cosine(output: NDArray[Any], target: NDArray[Any]) -> Sums:
     """
     wanted = _alike(output, target)
     if wanted.size < 2:
-        raise ValueError("a vector has two or more numbers")
+        raise Unfit("a vector has two or more numbers")
     flat = [size for size in output.shape if size > 1]
     axis = candidates((1, *flat))[0] - 1
     given, wanted = (by_channel(each.reshape(flat), axis) for each in (output, wanted))
@@ -66,5 +66,5 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 def _alike(output: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
     """Return the targets in the output's shape."""
     if output.size != target.size or output.dtype.kind not in "fiub":
-        raise ValueError(f"{output.size} numbers against {target.size}")
+        raise Unfit(f"{output.size} numbers against {target.size}")
     return target.reshape(output.shape)

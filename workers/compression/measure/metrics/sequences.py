@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.compression.measure.metrics.meter import Sums
+from workers.compression.measure.metrics.meter import Sums, Unfit
 from workers.compression.samples.probabilities import probabilities_axis
 
 _LONGEST = 20_000
@@ -24,7 +24,7 @@ def edits(output: NDArray[Any], target: NDArray[Any], *, blank: int | None) -> S
     wanted = target.reshape(-1)
     wanted, given = wanted[wanted >= 0], spoken(output, blank)
     if max(len(wanted), len(given)) > _LONGEST:
-        raise ValueError(f"a sequence is longer than {_LONGEST}")
+        raise Unfit(f"a sequence is longer than {_LONGEST}")
     return np.array([distance(given, wanted), len(wanted)], np.float64)
 
 
@@ -67,10 +67,10 @@ def _likeliest(output: NDArray[Any], blank: int | None) -> NDArray[np.int64]:
         shape.remove(1)
     scores = output.reshape(shape)
     if output.dtype.kind != "f" or scores.ndim != 2:
-        raise ValueError("it holds neither scores [1, T, C] nor classes [1, T]")
+        raise Unfit("it holds neither scores [1, T, C] nor classes [1, T]")
     across = probabilities_axis(scores[None]) == 1
     size = scores.shape[0 if across else 1]
     if blank is not None and blank >= size:
-        raise ValueError(f"the blank {blank} lies outside of its {size} classes")
+        raise Unfit(f"the blank {blank} lies outside of its {size} classes")
     classes: NDArray[np.int64] = scores.argmax(axis=0 if across else 1)
     return classes
