@@ -53,6 +53,12 @@ def operand(node: ir.Node, slot: int) -> ir.Value | None:
     return node.inputs[slot] if slot < len(node.inputs) else None
 
 
+def bias_of(node: ir.Node) -> ir.Value | None:
+    """Return what a node reads as its bias, None where it has none."""
+    operator = operator_of(node)
+    return operand(node, operator.biases[0]) if operator is not None and operator.biases else None
+
+
 def channel_axis(node: ir.Node) -> int | None:
     """Return the axis of the first weight that counts output channels, by the node's attributes."""
     operator = operator_of(node)

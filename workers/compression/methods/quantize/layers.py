@@ -11,14 +11,11 @@ from numpy.typing import NDArray
 
 from app.domain.steps import Quantize, Skipped
 from workers.compression.graph.editor import constant
-from workers.compression.graph.operators import channel_axis, operand, operator_of
+from workers.compression.graph.operators import bias_of, channel_axis, operand, operator_of
 
 _SUPPORTED = ("Conv", "ConvTranspose", "Gather", "Gemm", "MatMul")
 _INTEGER = ("Conv", "Gemm", "MatMul")
 """What onnxruntime computes in int8; of the others only the weights are stored so."""
-
-_WEIGHT_SLOT = {"Gather": 0}
-_BIAS_SLOT = 2
 
 
 @dataclass(frozen=True)
@@ -78,9 +75,10 @@ def _concerned(node: ir.Node, parameters: Quantize) -> bool:
 def _judge(node: ir.Node, model: ir.Model, parameters: Quantize) -> Layer | Skipped:
     """Turn a node into a layer, or say what keeps it from being one."""
     name = str(node.name)
-    if node.op_type not in _SUPPORTED or node.domain not in {"", "ai.onnx"}:
+    operator = operator_of(node)
+    if operator is None or node.op_type not in _SUPPORTED or node.domain not in {"", "ai.onnx"}:
         return Skipped(node=name, reason=f"there is no int8 form of {node.op_type} here")
-    slot = _WEIGHT_SLOT.get(node.op_type, 1)
+    slot = operator.weights[0]
     weight = operand(node, slot)
     if weight is None or not weight.is_initializer() or weight.is_graph_input():
         return Skipped(node=name, reason=_no_weight(weight, operand(node, 1 - slot)))
@@ -116,7 +114,7 @@ def _unfit_gemm(node: ir.Node) -> str | None:
     """Say why a Gemm has no int8 form."""
     if node.attributes.get_int("transA", 0):
         return "its input is transposed (transA)"
-    bias, weight = operand(node, _BIAS_SLOT), node.inputs[1]
+    bias, weight = bias_of(node), node.inputs[1]
     outputs = constant(weight).shape[channel_axis(node) or 0] if weight is not None else 0
     if bias is not None and not _is_vector(bias, outputs):
         return "its bias is computed, or no vector of its outputs"
@@ -128,7 +126,7 @@ def _layer(node: ir.Node, weight: ir.Value, model: ir.Model, parameters: Quantiz
     axis = channel_axis(node) if parameters.per_channel and rank else None
     if node.op_type == "MatMul" and rank != 2:
         axis = None
-    bias = operand(node, _BIAS_SLOT) if node.op_type != "Gather" else None
+    bias = bias_of(node)
     computed = bias is not None and not bias.is_initializer()
     return Layer(
         node=node,
