@@ -57,7 +57,7 @@ def executor(name: str) -> nn.Module:
         )  # fmt: skip
         reference = load(path)
         trials = equivalence.find_trials(reference, path)
-        return build(normalize(reference, trials)[0])
+        return build(normalize(path, trials)[0])
 
 
 def step_of(name: str, *, ours: bool) -> Step:

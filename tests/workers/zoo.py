@@ -286,7 +286,7 @@ def path(name: str) -> Path:
 def _graph(name: str) -> ir.Model:
     reference = load(path(name))
     trials = equivalence.find_trials(reference, path(name))
-    normal, _ = normalize(reference, trials)
+    normal, _ = normalize(path(name), trials)
     return normal
 
 

@@ -191,8 +191,12 @@ def test_a_pass_that_changes_the_outputs_is_undone_and_named(tmp_path: Path) -> 
     def crash(_: ir.Model) -> int:
         raise ValueError("no")
 
-    reference, trials = trials_of(mlp(), tmp_path)
-    graph, passes = normalize(reference, trials, (spoil, crash, remove_identities, remove_dead))
+    _, trials = trials_of(mlp(), tmp_path)
+    graph, passes = normalize(
+        tmp_path / "reference.onnx",
+        trials,
+        (spoil, crash, remove_identities, remove_dead),
+    )
     assert [type(each) for each in passes] == [Undone, Undone, Applied, Applied]
     assert passes[0].name == "spoil"
     assert "output 'y' differs" in passes[0].reason  # type: ignore[union-attr]
@@ -215,7 +219,7 @@ def test_only_the_passes_that_change_the_outputs_are_undone(tmp_path: Path) -> N
     first, second = scale("w1"), scale("b2")
     passes = (remove_identities, first, fold_constants, remove_dead, second, infer_shapes)
     reference, trials = trials_of(mlp(), tmp_path)
-    graph, done = normalize(reference, trials, passes)
+    graph, done = normalize(tmp_path / "reference.onnx", trials, passes)
     undone = [type(each) is Undone for each in done]
     assert undone == [False, True, False, False, True, False]
     assert operators(graph) == {"Gemm": 2, "Relu": 1}

@@ -6,8 +6,12 @@ bytes.
 """
 
 import zipfile
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
@@ -15,12 +19,16 @@ import onnx_ir.passes.common as passes
 from app.domain.problems import InvalidModel
 from workers.compression.graph import external
 from workers.compression.graph.narrow import narrowed, widen
+from workers.compression.graph.writer import Content, write
 
 INLINE_LIMIT = (1 << 31) - (64 << 20)
 """Bytes of weights that one file holds; the rest of 2 GiB is left to the graph itself."""
 
 _KEEP_INLINE = 1024
 """Bytes below which a tensor stays in the file even when the weights are external."""
+
+_APART = 1 << 16
+"""Bytes past which a tensor is written from where it lies, not through a copy of the graph."""
 
 
 def load(path: Path) -> ir.Model:
@@ -63,18 +71,12 @@ def save(model: ir.Model, path: Path) -> None:
     """
     passes.TopologicalSortPass()(model)
     if weight_bytes(model) <= INLINE_LIMIT:
-        proto = ir.serde.serialize_model(_inlined(model))
-        write(proto, path)
+        proto, contents = _serialized(model)
+        _write(proto, path, contents)
         return
     data = path.with_name(path.name + ".data")
     stripped = passes.ClearMetadataAndDocStringPass()(model.clone()).model
     ir.save(stripped, path, external_data=data.name, size_threshold_bytes=_KEEP_INLINE)
-
-
-def write(proto: onnx.ModelProto, path: Path) -> None:
-    """Write a model without documentation and metadata, the same bytes for the same model."""
-    _strip(proto)
-    path.write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def make_self_contained(proto: onnx.ModelProto, source: Path, path: Path) -> None:
@@ -98,11 +100,11 @@ def make_self_contained(proto: onnx.ModelProto, source: Path, path: Path) -> Non
     if total > 2 * sum(files.values()) + (1 << 20):
         raise InvalidModel("The model's tensors name the same external bytes over and over.")
     if total + proto.ByteSize() <= INLINE_LIMIT:
-        for tensor, region in regions:
-            _inline(tensor, external.read(region))
+        contents = _brought_in(proto, regions)
     else:
+        contents = {}
         _move_out(proto, regions, path)
-    write(proto, path)
+    _write(proto, path, contents)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -127,13 +129,66 @@ def weight_bytes(model: ir.Model) -> int:
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
-def _inlined(model: ir.Model) -> ir.Model:
-    """Return ``model``, or a copy of it whose external tensors are in memory."""
-    values = model.graph.initializers.values()
-    if not any(isinstance(value.const_value, ir.ExternalTensor) for value in values):
-        return model
-    copy = model.clone()
-    return ir.external_data.load_to_model(copy)
+def _write(proto: onnx.ModelProto, path: Path, contents: Mapping[int, Content]) -> None:
+    """Write a model without documentation and metadata, the same bytes for the same model."""
+    _strip(proto)
+    write(proto, path, contents)
+
+
+def _serialized(model: ir.Model) -> tuple[onnx.ModelProto, dict[int, Content]]:
+    """Return a model without its large weights, and these by their places."""
+    large = {
+        value: tensor
+        for value in model.graph.initializers.values()
+        if (tensor := value.const_value) is not None and _is_apart(tensor)
+    }
+    for value in large:
+        value.const_value = ir.Tensor(np.empty(0, np.float32))
+    try:
+        proto = ir.serde.serialize_model(model)
+    finally:
+        for value, tensor in large.items():
+            value.const_value = tensor
+    contents, named = {}, {str(value.name): tensor for value, tensor in large.items()}
+    for index, entry in enumerate(proto.graph.initializer):
+        if entry.name in named:
+            tensor = named[entry.name]
+            entry.CopyFrom(
+                onnx.TensorProto(
+                    name=entry.name, data_type=tensor.dtype.value, dims=tensor.shape.numpy()
+                )
+            )
+            contents[index] = Content(tensor.nbytes, partial(_put, tensor))
+    return proto, contents
+
+
+def _is_apart(tensor: ir.TensorProtocol) -> bool:
+    external = isinstance(tensor, ir.ExternalTensor)
+    return tensor.dtype != ir.DataType.STRING and (external or tensor.nbytes > _APART)
+
+
+def _put(tensor: ir.TensorProtocol, file: BinaryIO) -> None:
+    file.write(tensor.tobytes())
+
+
+def _brought_in(
+    proto: onnx.ModelProto, regions: list[tuple[onnx.TensorProto, external.Region]]
+) -> dict[int, Content]:
+    """Let external tensors stand for nothing outside; return the initializers' by their places."""
+    places = {id(tensor): index for index, tensor in enumerate(proto.graph.initializer)}
+    contents = {}
+    for tensor, region in regions:
+        if (index := places.get(id(tensor))) is None:
+            _inline(tensor, external.read(region))
+            continue
+        del tensor.external_data[:]
+        tensor.ClearField("data_location")
+        contents[index] = Content(region.length, partial(_copy, region))
+    return contents
+
+
+def _copy(region: external.Region, file: BinaryIO) -> None:
+    file.writelines(external.chunks(region))
 
 
 def _inline(tensor: onnx.TensorProto, data: bytes) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -11,6 +12,7 @@ from app.domain.directory import MODEL, ORIGINAL
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
 from workers.compression.graph import equivalence, shapes, stats
 from workers.compression.graph.load import load, store
+from workers.compression.graph.pieces import open_graph
 from workers.compression.graph.rewrites import Applied, Undone, normalize
 from workers.compression.graph.rewrites.float32 import compute_in_float32
 from workers.compression.intake.formats import read_model
@@ -34,88 +36,113 @@ def inspect_model(
     Raises:
         InvalidModel: with what is wrong and what to upload instead.
     """
-    original = directory / ORIGINAL
-    with collection_paused():
-        accepted = read_model(upload, original, limits or ModelLimits())
-        model = load(original)
-        trials = equivalence.trials_of(accepted.run, model)
-        return _to_normal_form(accepted.opset, model, trials, directory)
+    original, notes = directory / ORIGINAL, list[str]()
+    with _collection_paused():
+        opset = read_model(upload, original, limits or ModelLimits())
+        trials, looks = _look_at(original)
+        gc.collect()
+        if trials:
+            normal, passes = normalize(original, trials)
+            notes += [f"{p.name} was undone: {p.reason}." for p in passes if isinstance(p, Undone)]
+            notes += _precision(looks.types, passes)
+        else:
+            normal = load(original)
+            notes.append(
+                "The model accepted none of the random inputs that were tried, or answers"
+                " differently each time; it is used as uploaded, without simplification."
+            )
+        store(normal, directory / MODEL)
+        return _describe(opset, looks, normal, trials[:1], notes)
 
 
-def _to_normal_form(
-    opset: int, model: ir.Model, trials: list[equivalence.Trial], directory: Path
-) -> ModelDescription:
-    notes = []
-    normal = model
-    if trials:
-        normal, passes = normalize(model, trials)
-        notes += [f"{p.name} was undone: {p.reason}." for p in passes if isinstance(p, Undone)]
-        notes += _precision(model, passes)
-    else:
-        notes.append(
-            "The model accepted none of the random inputs that were tried, or answers differently"
-            " each time; it is used as uploaded, without simplification."
-        )
-    store(normal, directory / MODEL)
-    return _describe(opset, model, normal, trials[:1], notes)
-
-
-def _precision(model: ir.Model, passes: list[Applied | Undone]) -> list[str]:
+def _precision(types: set[ir.DataType], passes: list[Applied | Undone]) -> list[str]:
     """Say that a graph computes in another type than float32, and what becomes of that."""
     changed = {p.name: p.changes for p in passes if isinstance(p, Applied)}
     if not changed.get(compute_in_float32.__name__):
         return []
-    values = (v for graph in model.graphs() for v in graph.initializers.values())
-    others = {v.dtype for v in values} & _OTHER_FLOATS
-    names = " and ".join(sorted(str(dtype.numpy()) for dtype in others if dtype is not None))
+    others = types & _OTHER_FLOATS
+    names = " and ".join(sorted(str(dtype.numpy()) for dtype in others))
     narrow = ir.DataType.DOUBLE not in others
     kept = " Its weights stay stored as they are." if narrow else ""
     return [f"Steps compute in float32 what the model computes in {names or 'float16'}.{kept}"]
 
 
 @contextlib.contextmanager
-def collection_paused() -> Iterator[None]:
+def _collection_paused() -> Iterator[None]:
     """Do not look for garbage in cycles: of millions of living objects, again and again."""
+    enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if enabled:
+            gc.enable()
+
+
+@dataclass(frozen=True)
+class _Looks:
+    """What a description says of the upload, whose graph need not stay in memory."""
+
+    inputs: list[TensorSpec]
+    operators: dict[str, int]
+    sizes: dict[str, int]
+    """Of the dynamic dimensions, in the sample whose multiply-accumulates are counted."""
+    assumed: dict[str, int]
+    """Those of them that count no samples."""
+    figures: stats.Stats
+    types: set[ir.DataType]
+    """Of the constants."""
+
+
+def _look_at(original: Path) -> tuple[list[equivalence.Trial], _Looks]:
+    model = load(original)
+    trials = equivalence.trials_of(open_graph(original, len(model.graph)), model)
+    batches = shapes.batch_names(model)
+    sizes = dict(trials[0].sizes) if trials else dict.fromkeys(batches, 1)
+    figures = stats.measure(model, sizes, trials[0].feeds if trials else None)
+    return trials, _Looks(
+        inputs=[spec(value) for value in shapes.inputs_of(model)],
+        operators=stats.operators(model),
+        sizes=sizes,
+        assumed={name: size for name, size in sizes.items() if name not in batches},
+        figures=replace(figures, layers=[]),
+        types={
+            value.dtype
+            for graph in model.graphs()
+            for value in graph.initializers.values()
+            if value.dtype is not None
+        },
+    )
 
 
 def _describe(
     opset: int,
-    model: ir.Model,
+    looks: _Looks,
     normal: ir.Model,
     trials: list[equivalence.Trial],
     notes: list[str],
 ) -> ModelDescription:
-    batches = shapes.batch_names(model)
-    sizes = dict(trials[0].sizes) if trials else dict.fromkeys(batches, 1)
-    feeds = trials[0].feeds if trials else None
-    figures = stats.measure(model, sizes, feeds)
-    assumed = {name: size for name, size in sizes.items() if name not in batches}
-    if assumed:
-        given = ", ".join(f"{name} = {size}" for name, size in assumed.items())
+    if looks.assumed:
+        given = ", ".join(f"{name} = {size}" for name, size in looks.assumed.items())
         notes.append(f"MACs are for one sample with {given}.")
-    if figures.unknown:
-        notes.append(f"MACs of {len(figures.unknown)} nodes are unknown and not counted.")
+    if looks.figures.unknown:
+        notes.append(f"MACs of {len(looks.figures.unknown)} nodes are unknown and not counted.")
     obstacles = trainable.obstacles(normal)
-    listed = stats.measure(normal, sizes, feeds).layers[:MAX_LAYERS]
+    listed = stats.measure(normal, looks.sizes, trials[0].feeds if trials else None).layers
     return ModelDescription(
         format="onnx",
         opset=opset,
-        inputs=[spec(value) for value in shapes.inputs_of(model)],
+        inputs=looks.inputs,
         outputs=[spec(value) for value in normal.graph.outputs],
-        operators=stats.operators(model),
-        parameters=figures.parameters,
-        nonzero_parameters=figures.nonzero_parameters,
-        macs=figures.macs,
+        operators=looks.operators,
+        parameters=looks.figures.parameters,
+        nonzero_parameters=looks.figures.nonzero_parameters,
+        macs=looks.figures.macs,
         layers=[
             Layer(
                 name=each.name, operator=each.operator, parameters=each.parameters, macs=each.macs
             )
-            for each in listed
+            for each in listed[:MAX_LAYERS]
         ],
         notes=notes,
         trainable=not obstacles,

@@ -6,12 +6,14 @@ named.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import onnx_ir as ir
 
 from workers.compression import faults
 from workers.compression.graph import equivalence, runtime
 from workers.compression.graph.equivalence import Trial
+from workers.compression.graph.load import load
 from workers.compression.graph.rewrites.affine import fold_affine
 from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
 from workers.compression.graph.rewrites.branches import inline_branches
@@ -73,26 +75,26 @@ class Undone:
 
 
 def normalize(
-    model: ir.Model,
+    source: Path,
     trials: Sequence[Trial],
     passes: Sequence[Pass] = PASSES,
 ) -> tuple[ir.Model, list[Applied | Undone]]:
-    """Run the passes over a copy of ``model``.
+    """Run the passes over a graph.
 
     All passes are judged together, which is one run for most graphs. Where the outputs change, the
     first pass that changes them is found by halving, and the others run once more without it.
 
     Args:
-        model: a checked, self-contained graph; not changed.
+        source: the file of a checked, self-contained graph.
         trials: what the outputs must stay equal to.
         passes: in this order, each once.
 
     Returns:
         The normal form and what each pass did.
     """
-    judge, undone = _Judge(model, trials), dict[Pass, str]()
+    judge, undone = _Judge(source, trials), dict[Pass, str]()
     while True:
-        attempt = _run(model, [each for each in passes if each not in undone])
+        attempt = _run(source, [each for each in passes if each not in undone])
         fault = attempt.fault or judge.first_fault(attempt)
         if fault is None:
             break
@@ -107,7 +109,7 @@ def normalize(
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What passes made of a copy of a graph."""
+    """What passes made of a graph."""
 
     model: ir.Model
     changes: dict[Pass, int]
@@ -115,24 +117,24 @@ class _Attempt:
     """The pass that failed, after which none ran, and why."""
 
 
-def _run(model: ir.Model, passes: Sequence[Pass]) -> _Attempt:
-    copy, changes = model.clone(), dict[Pass, int]()
+def _run(source: Path, passes: Sequence[Pass]) -> _Attempt:
+    model, changes = load(source), dict[Pass, int]()
     for each in passes:
         try:
-            changes[each] = each(copy)
+            changes[each] = each(model)
         except Exception as error:  # noqa: BLE001 (a pass that fails is a pass undone)
             faults.log(error)
             node = faults.node_of(error)
             reason = f"it failed at node {node}" if node else "it failed"
-            return _Attempt(copy, changes, (each, reason))
-    return _Attempt(copy, changes, None)
+            return _Attempt(model, changes, (each, reason))
+    return _Attempt(model, changes, None)
 
 
 class _Judge:
     """Compares what passes made with the graph that they were given."""
 
-    def __init__(self, model: ir.Model, trials: Sequence[Trial]) -> None:
-        self._model = model
+    def __init__(self, source: Path, trials: Sequence[Trial]) -> None:
+        self._source = source
         self._trials, self._noise_is_known = trials, False
 
     def first_fault(self, attempt: _Attempt) -> tuple[Pass, str] | None:
@@ -144,7 +146,7 @@ class _Judge:
         right, wrong = 0, len(passes)
         while wrong - right > 1:
             middle = (right + wrong) // 2
-            found = self._difference(_run(self._model, passes[:middle]).model)
+            found = self._difference(_run(self._source, passes[:middle]).model)
             if found is None:
                 right = middle
             else:
@@ -156,8 +158,6 @@ class _Judge:
             reason = equivalence.check(path, self._trials, len(model.graph))
             if reason is None or self._noise_is_known:
                 return reason
-            nodes = len(self._model.graph)
-            with runtime.in_file(self._model) as reference:
-                self._trials = equivalence.with_noise(reference, self._trials, nodes)
+            self._trials = equivalence.with_noise(self._source, self._trials, len(model.graph))
             self._noise_is_known = True
             return equivalence.check(path, self._trials, len(model.graph))

@@ -1,5 +1,6 @@
 """Bring a graph to the one opset that everything here reads and writes."""
 
+import gc
 import logging
 
 import onnx
@@ -100,6 +101,8 @@ def _convert(model: ir.Model, before: int) -> None:
     inputs = model.graph.inputs[:users]
     model.graph.inputs.clear()
     model.graph.inputs.extend(inputs)
+    del graph, listed, large
+    gc.collect()  # the old graph, whose nodes and values know each other
 
 
 def _resized(model: ir.Model) -> set[str | None]:

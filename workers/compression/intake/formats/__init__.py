@@ -7,12 +7,15 @@ from pathlib import Path
 from app.domain.problems import InvalidModel
 from workers.compression.intake.archive import unpack
 from workers.compression.intake.formats.detect import Format, detect
-from workers.compression.intake.formats.onnx import Accepted, read_bundle, read_file
+from workers.compression.intake.formats.onnx import read_bundle, read_file
 from workers.compression.intake.limits import ArchiveLimits, ModelLimits
 
 
-def read_model(upload: Path, target: Path, limits: ModelLimits) -> Accepted:
+def read_model(upload: Path, target: Path, limits: ModelLimits) -> int:
     """Read an uploaded model of any supported format and write it, self-contained, to ``target``.
+
+    Returns:
+        The opset that it was exported with.
 
     Raises:
         InvalidModel: it is broken, hostile, or of a format that is not read here.
@@ -24,13 +27,13 @@ def read_model(upload: Path, target: Path, limits: ModelLimits) -> Accepted:
     return reader(upload, target, limits)
 
 
-def _read_archive(upload: Path, target: Path, limits: ModelLimits) -> Accepted:
+def _read_archive(upload: Path, target: Path, limits: ModelLimits) -> int:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="bundle-") as scratch:
         unpack(upload, Path(scratch), ArchiveLimits())
         return read_bundle(Path(scratch), target, limits)
 
 
-READERS: dict[Format, Callable[[Path, Path, ModelLimits], Accepted]] = {
+READERS: dict[Format, Callable[[Path, Path, ModelLimits], int]] = {
     Format.ONNX: read_file,
     Format.ARCHIVE: _read_archive,
 }

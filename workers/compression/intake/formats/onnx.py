@@ -1,7 +1,6 @@
 """ONNX: a single file, or a bundle of one ``.onnx`` file and its external data."""
 
 import mmap
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -10,7 +9,6 @@ from google.protobuf.message import DecodeError
 from app.domain.problems import InvalidModel
 from workers.compression.graph import external
 from workers.compression.graph.load import make_self_contained
-from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.intake.proto import check_model, opset
 from workers.compression.intake.repair import repair, unite
@@ -18,21 +16,19 @@ from workers.compression.intake.sparse import densify
 from workers.compression.intake.wire import check_wire
 
 
-@dataclass(frozen=True)
-class Accepted:
-    """A graph that was checked and written, and that onnxruntime runs."""
-
-    opset: int
-    """What it was exported with."""
-    run: Run
-
-
-def read_file(upload: Path, target: Path, limits: ModelLimits) -> Accepted:
+def read_file(upload: Path, target: Path, limits: ModelLimits) -> int:
     """Check one ``.onnx`` file and write it to ``target``, self-contained.
+
+    Returns:
+        The opset that it was exported with.
 
     Raises:
         InvalidModel: what is wrong with it.
     """
+    return _accept(_parse_alone(upload, limits), upload.parent, target, limits)
+
+
+def _parse_alone(upload: Path, limits: ModelLimits) -> onnx.ModelProto:
     proto = _parse(upload, limits)
     outside = next((t for t in external.tensors(proto) if external.is_external(t)), None)
     if outside is not None:
@@ -41,11 +37,14 @@ def read_file(upload: Path, target: Path, limits: ModelLimits) -> Accepted:
             " the .onnx file and its data files, or save the model as one file with"
             " onnx.save(onnx.load(path), 'model.onnx')."
         )
-    return _accept(proto, upload.parent, target, limits)
+    return proto
 
 
-def read_bundle(directory: Path, target: Path, limits: ModelLimits) -> Accepted:
+def read_bundle(directory: Path, target: Path, limits: ModelLimits) -> int:
     """Check an unpacked bundle and write it as one self-contained graph to ``target``.
+
+    Returns:
+        The opset that it was exported with.
 
     Raises:
         InvalidModel: what is wrong with it.
@@ -72,7 +71,7 @@ def _parse(path: Path, limits: ModelLimits) -> onnx.ModelProto:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         check_wire(data, limits)
         try:
-            proto = onnx.ModelProto.FromString(data[:])
+            proto = onnx.ModelProto.FromString(memoryview(data))
         except DecodeError as error:
             raise InvalidModel(f"The file is not a readable ONNX model: {error}.") from None
     unite(proto)
@@ -80,16 +79,18 @@ def _parse(path: Path, limits: ModelLimits) -> onnx.ModelProto:
     return proto
 
 
-def _accept(proto: onnx.ModelProto, source: Path, target: Path, limits: ModelLimits) -> Accepted:
-    """Write the self-contained model and let the checker and the runtime judge it."""
+def _accept(proto: onnx.ModelProto, source: Path, target: Path, limits: ModelLimits) -> int:
+    """Write the self-contained model, let the checker judge it, and return its opset."""
     densify(proto, limits)
     repair(proto.graph)
     make_self_contained(proto, source, target)
+    version = opset(proto)
+    del proto  # the checker reads the file: one copy of the weights is enough
     try:
         onnx.checker.check_model(str(target))
     except (onnx.checker.ValidationError, ValueError, RuntimeError) as error:
         raise InvalidModel(f"The ONNX checker refuses the model: {_line(error)}") from None
-    return Accepted(opset(proto), open_graph(target, len(proto.graph.node)))
+    return version
 
 
 def _line(error: Exception) -> str:
