@@ -32,6 +32,11 @@ def model() -> Path:
     return text_lines.model_path()
 
 
+def detector() -> Path:
+    """Return the network that finds lines in a picture, with dynamic batch, height and width."""
+    return text_lines.model_path().with_name("PP-OCRv6_det_small.onnx")
+
+
 def dataset() -> Path:
     """Return drawn lines, as a user would upload them."""
     path = CACHE / f"text-lines-{TRAINED}.npz"

@@ -27,8 +27,9 @@ class ModelLimits:
 
     file: int = 2 * GIB - 1
     """Of the protobuf: no implementation reads more. Larger weights come as external data."""
-    fields: int = 5_000_000
-    """Protobuf fields outside of tensor contents: bounds the parsed message's memory."""
+    fields: int = 20_000_000
+    """Protobuf fields outside of tensor contents: bounds the parsed message's memory. Forty for
+    each node: exporters write the shape of every value."""
     messages: int = 95
     """Nesting of protobuf messages; the parsers stop at 100."""
     subgraphs: int = 31

@@ -20,6 +20,8 @@ def compute_in_float32(model: ir.Model) -> int:
     3. What prepares a float64 input for the first weight stays in float64: it may be dates, of
        which float32 keeps minutes.
     """
+    if not _has_others(model):
+        return 0
     infer(model)
     kept = _preparing(model)
     changed = [
@@ -34,6 +36,25 @@ def compute_in_float32(model: ir.Model) -> int:
     if narrow in {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}:
         mark_stored(model, narrow)
     return len(changed)
+
+
+def _has_others(model: ir.Model) -> bool:
+    """Return whether inputs, constants or attributes have another type: else no value has one."""
+    values = (v for graph in model.graphs() for v in (*graph.inputs, *graph.initializers.values()))
+    return any(value.dtype in _OTHERS.sources for value in values) or any(
+        _is_other(attribute)
+        for node in model.graph.all_nodes()
+        for attribute in node.attributes.values()
+    )
+
+
+def _is_other(attribute: ir.Attr) -> bool:
+    if attribute.is_ref():
+        return True
+    if attribute.type == ir.AttributeType.TENSOR:
+        return attribute.as_tensor().dtype in _OTHERS.sources
+    named = attribute.name in {"to", "dtype", "output_dtype", "stash_type", "output_datatype"}
+    return named and attribute.value in {dtype.value for dtype in _OTHERS.sources}
 
 
 def _preparing(model: ir.Model) -> set[ir.Node]:
