@@ -27,6 +27,7 @@ from benchmarks._cache import CACHE
 from benchmarks._networks import resnet, small_mobilenet_v2
 from workers.compression.learning.augment import augment
 from workers.compression.samples.context import Samples
+from workers.compression.samples.layout import Layout
 from workers.compression.samples.split import split
 from workers.compression.targets import onnx as target
 
@@ -175,10 +176,10 @@ def _read(part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 def tested(model: Path) -> float:
     """Return the share of the test images that an ONNX file names rightly, in percent."""
     images, targets = _read("t10k")
-    samples = Samples({"image": images}, targets, range(len(images)))
+    samples = Samples({"image": images}, targets, range(len(images)), Layout(size=100))
     session = target.open_session(model, THREADS)
     right = 0
-    for feeds, rows in samples.batches(100):
+    for feeds, rows in samples.runs():
         (logits,) = target.run(session, None, feeds)
         right += int((logits.argmax(1)[: len(rows)] == targets[rows]).sum())
     return 100 * right / len(images)

@@ -36,6 +36,7 @@ from workers.compression.intake.inspect import inspect_model
 from workers.compression.learning.recovery import recover
 from workers.compression.methods.prune.channels import prune_channels
 from workers.compression.samples.context import Context, Samples
+from workers.compression.samples.layout import Layout
 from workers.compression.targets import onnx as target
 
 SEEDS = (0, 1, 2)
@@ -209,7 +210,8 @@ def tested(model: ir.Model, data: Data) -> float:
         save(model, path)
         session = target.open_session(path, THREADS)
     right = 0
-    for feeds, rows in Samples({"x": inputs}, classes, range(len(inputs))).batches(100):
+    samples = Samples({"x": inputs}, classes, range(len(inputs)), Layout(size=100))
+    for feeds, rows in samples.runs():
         (scores,) = target.run(session, None, feeds)
         right += int((scores.argmax(1)[: len(rows)] == classes[rows]).sum())
     return 100 * right / len(classes)

@@ -1,5 +1,6 @@
 """What is known of an uploaded dataset, and whether it fits a model."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -85,10 +86,11 @@ def mismatches(dataset: DatasetDescription, inputs: list[TensorSpec]) -> list[st
             found.append(
                 f"Array '{array.name}' is {array.dtype}, but the model's input is {tensor.dtype}."
             )
-        if dataset.format != "parquet" and not _fits(array.shape, tensor.shape):
+        if dataset.format != "parquet" and not sample_axes(array.shape[1:], tensor.shape):
             found.append(
                 f"Array '{array.name}' has shape {_show(array.shape)}, but the model's input"
-                f" is {_show(tensor.shape)} (the first dimension is the sample)."
+                f" is {_show(tensor.shape)} (the first dimension of an array is the sample; the"
+                " others are what the input holds of one)."
             )
     return found
 
@@ -147,15 +149,39 @@ def _castable(given: str, wanted: str) -> bool:
     return (given in floats and wanted in floats) or (given in integers and wanted in integers)
 
 
-def _fits(given: list[int | str], wanted: list[int | str]) -> bool:
-    """Compare all dimensions but the sample's; a name stands for any size."""
-    if len(given) != len(wanted):
-        return False
-    return all(
+def sample_axes(row: Sequence[int | str], wanted: Sequence[int | str]) -> list[int | None]:
+    """Return the axes of a model's input that may count samples, likely ones first.
+
+    It is the first one, or any other that is dynamic, or fixed to one where the first is fixed too:
+    recurrent states are ``[layers, samples, units]``. Which it is, running tells.
+
+    Args:
+        row: the shape of a sample in the dataset; a name stands for any size.
+        wanted: the input's shape.
+
+    Returns:
+        Those without which the input has the row's shape. None stands for none: the input has only
+        fixed dimensions, and a row fills them all. Empty where the row does not fit.
+    """
+    if len(row) == len(wanted):
+        whole = all(isinstance(size, int) for size in wanted) and _fits(row, wanted)
+        return [None] if whole else []
+    axes = [
+        (isinstance(size, int), axis)
+        for axis, size in enumerate(wanted)
+        if (axis == 0 or isinstance(size, str) or (size == 1 and isinstance(wanted[0], int)))
+        and _fits(row, [*wanted[:axis], *wanted[axis + 1 :]])
+    ]
+    return [axis for _, axis in sorted(axes)]
+
+
+def _fits(given: Sequence[int | str], wanted: Sequence[int | str]) -> bool:
+    """Compare dimensions; a name stands for any size."""
+    return len(given) == len(wanted) and all(
         isinstance(have, str) or isinstance(want, str) or have == want
-        for have, want in zip(given[1:], wanted[1:], strict=True)
+        for have, want in zip(given, wanted, strict=True)
     )
 
 
-def _show(shape: list[int | str]) -> str:
+def _show(shape: Sequence[int | str]) -> str:
     return "[" + ", ".join(map(str, shape)) + "]"

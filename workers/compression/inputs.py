@@ -25,10 +25,12 @@ from workers.compression.graph.shapes import inputs_of
 from workers.compression.intake.datasets import Data, fit_dataset
 from workers.compression.intake.inspect import inspect_model, spec
 from workers.compression.measure import machine, synthetic
-from workers.compression.measure.evaluation import Ground, require_metric, require_run
-from workers.compression.samples.context import Samples
+from workers.compression.measure.evaluation import Ground, require_metric
+from workers.compression.samples import axis
+from workers.compression.samples.context import Feeds, Samples
 from workers.compression.samples.overlap import rows_apart
 from workers.compression.samples.split import split
+from workers.compression.targets import onnx as target
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ def read(directory: Path, order: Compress, events: Events) -> Inputs:
         samples = synthetic.draw(directory / ORIGINAL, order.seed)
         train, ground = None, Ground(samples, synthetic=True, threads=threads)
     if not ground.synthetic:
-        require_run(directory / ORIGINAL, ground)
+        train, ground = _laid_out(directory / ORIGINAL, train, ground)
         ground = _with_metric(directory, ground, order.evaluate)
     return Inputs(train, ground, description, data.description if data else None)
 
@@ -144,6 +146,26 @@ def _apart(
         shared=len(judged) - len(samples),
     )
     return train, ground
+
+
+def _laid_out(
+    original: Path, train: Samples | None, ground: Ground
+) -> tuple[Samples | None, Ground]:
+    """Find out how samples stand in what the model reads, before any time is spent on it.
+
+    Raises:
+        DatasetMismatch: it cannot compute on this data.
+    """
+    session = target.open_session(original, ground.threads)
+    names = [output.name for output in session.get_outputs()]
+
+    def run(feeds: Feeds) -> target.Outputs:
+        return dict(zip(names, target.run(session, names, feeds), strict=True))
+
+    layout = axis.find(load(original), run, train or ground.samples)
+    judged = replace(ground.samples, layout=layout)
+    run(judged.first_run())
+    return train and replace(train, layout=layout), replace(ground, samples=judged)
 
 
 def _samples(data: Data) -> Samples:

@@ -54,11 +54,13 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     if missing := [name for name in order.deliver if name not in TARGETS]:
         raise NotAvailable(f"This deployment cannot deliver {', '.join(missing)}: use 'onnx'.")
     taken = inputs.read(directory, order, events)
+    seen = taken.train or taken.ground.samples
     context = Context(
         train=taken.train,
         seed=order.seed,
         threads=taken.ground.threads,
-        example=evaluation.one_run(load(directory / MODEL), taken.train or taken.ground.samples),
+        example=seen.first_run(),
+        layout=seen.layout,
         original=directory / MODEL,
         models=directory,
         device=machine.torch_device(),

@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 from app.domain.problems import StepFailed
 from app.domain.steps import Quantize
 from app.domain.steps.recover import Recover
+from workers.compression.graph import runtime
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
-from workers.compression.graph.shapes import samples_fixed_by_inputs
 from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
+from workers.compression.samples import axis
 from workers.compression.samples.context import Context, Samples
 
 Shapes = dict[str, tuple[int, ...]]
@@ -53,13 +56,15 @@ def graph(directory: Path, text: str, weights: Shapes, opset: int = 17) -> Path:
 def apply(path: Path, parameters: Quantize, **inputs: NDArray[Any]) -> tuple[Outcome, float]:
     """Quantize a graph on its inputs; return the outcome and its SQNR in dB (inf if equal)."""
     count = len(next(iter(inputs.values())))
-    samples = Samples(inputs, None, range(count))
     graph = load(path)
     name_nodes(graph)
-    example = next(samples.batches(samples_fixed_by_inputs(graph) or 1))[0]
+    run = partial(runtime.run, runtime.open_session(path))
+    samples = Samples(inputs, None, range(count))
+    samples = replace(samples, layout=axis.find(graph, run, samples))
     context = Context(
-        samples, seed=0, threads=1, example=example, original=path, apart=lambda *_: 1
-    )
+        samples, seed=0, threads=1, example=samples.first_run(), layout=samples.layout,
+        original=path, apart=lambda *_: 1,
+    )  # fmt: skip
     outcome = quantize(graph, parameters, context, lambda _: None)
     done = path.with_name("quantized.onnx")
     save(outcome.model, done)
@@ -67,8 +72,7 @@ def apply(path: Path, parameters: Quantize, **inputs: NDArray[Any]) -> tuple[Out
     sessions = [ort.InferenceSession(p, providers=["CPUExecutionProvider"]) for p in (path, done)]
     names = [output.name for output in sessions[0].get_outputs()]
     closeness = Closeness(names[0], Profile())
-    size = sessions[0].get_inputs()[0].shape[0]
-    for feeds, _ in samples.batches(size if isinstance(size, int) else 1):
+    for feeds, _ in samples.runs():
         before, after = (dict(zip(names, s.run(names, feeds), strict=True)) for s in sessions)
         closeness.add(before, after)
     found = closeness.value.sqnr_db

@@ -282,6 +282,46 @@ def one_sample_only() -> Field:
     )
 
 
+def steps_first() -> Field:
+    """A recurrent network that reads ``[steps, samples, features]``, and states by layers.
+
+    No first dimension counts samples; in the data they are the first of every array all the same.
+    """
+    draw, layers, steps, units = Drawing(45), 3, 20, 32
+    value = draw("Relu", draw("MatMul", "x", draw.weight(37, 64)))
+    last = []
+    for layer in range(layers):
+        bounds = draw.whole(layer), draw.whole(layer + 1), draw.whole(0)
+        state, cell = (draw("Slice", name, *bounds) for name in ("state", "cell"))
+        inputs = 64 if layer == 0 else units
+        weights = [draw.keep(0.15 * normal(layer, 1, 4 * units, n)) for n in (inputs, units)]
+        name = f"layer_{layer}"
+        draw(
+            "LSTM", value, *weights, "", "", state, cell, gives=[name, f"{name}_state"],
+            hidden_size=units,
+        )  # fmt: skip
+        value = draw("Squeeze", name, draw.whole(1))
+        last.append(f"{name}_state")
+    wide = draw("Relu", draw("MatMul", value, draw.weight(units, 64)))
+    draw("MatMul", wide, draw.weight(64, 5), gives=["tags"])
+    draw("Concat", *last, axis=0, gives=["next"])
+    return Field(
+        draw.model(
+            [
+                end("x", FLOAT, steps, "n", 37),
+                end("state", FLOAT, layers, "n", units),
+                end("cell", FLOAT, layers, "n", units),
+            ],
+            [end("tags", FLOAT, steps, "n", 5), end("next", FLOAT, layers, "n", units)],
+        ),
+        {
+            "x": normal(1, SAMPLES, steps, 37),
+            "state": normal(2, SAMPLES, layers, units),
+            "cell": normal(3, SAMPLES, layers, units),
+        },
+    )
+
+
 def boxes_beside_scores(*, outputs: int = 1, shift: float = 0, turned: bool = False) -> Field:
     """A detector's head: boxes in pixels and scores from 0 to 1, side by side.
 

@@ -188,7 +188,7 @@ def test_a_graph_that_is_fixed_to_a_batch_counts_one_sample() -> None:
         proto = convnet()
         for end in (proto.graph.input[0], proto.graph.output[0]):
             end.type.tensor_type.shape.dim[0].dim_value = batch
-        assert stats.measure(read(proto), SIZES).macs == CONV_MACS
+        assert stats.measure(read(proto), SIZES, samples=batch).macs == CONV_MACS
 
 
 def test_weights_that_are_put_together_from_constants_count() -> None:

@@ -156,6 +156,26 @@ class TestParquet:
         assert data.inputs["x"].shape == (2, 3, 4)
         assert data.inputs["s"].tolist() == [1, 2]
 
+    @pytest.mark.parametrize(
+        ("shape", "row"),
+        [
+            ([20, "n", 3], (20, 3)),
+            ([3, "n", 8], (3, 8)),
+            ([3, 1, 8], (3, 8)),
+            (["n", 4, 6], (4, 6)),
+            ([4, 6], (4, 6)),
+        ],
+    )
+    def test_rows_take_the_inputs_shape_without_its_axis_of_samples(
+        self, shape: list[int | str], row: tuple[int, ...], tmp_path: Path
+    ) -> None:
+        flat = np.arange(2 * np.prod(row), dtype=np.float32).reshape(2, -1)
+        pq.write_table(pa.table({"x": flat.tolist()}), tmp_path / "upload")
+        wanted = TensorSpec(name="x", dtype="float32", shape=shape)
+        data = fit_dataset(tmp_path / "upload", [wanted], tmp_path)
+        assert data.inputs["x"].shape == (2, *row)
+        assert np.array_equal(data.inputs["x"].reshape(2, -1), flat)
+
     def test_rows_that_do_not_fill_the_shape_are_named(self, tmp_path: Path) -> None:
         pq.write_table(pa.table({"x": [[1.0] * 11]}), tmp_path / "upload")
         with pytest.raises(DatasetMismatch, match=r"11 numbers a row.*\[3, 4\]"):

@@ -34,10 +34,10 @@ def test_a_description_says_what_the_contract_promises(tmp_path: Path) -> None:
     assert {layer.name for layer in found.layers} >= {"conv", "classifier"}
 
 
-def test_the_sizes_of_a_dataset_s_samples_replace_the_assumed_ones(tmp_path: Path) -> None:
+def test_dynamic_dimensions_have_the_sizes_of_what_a_run_reads(tmp_path: Path) -> None:
     graph = load(write(convnet(), tmp_path / "model.onnx"))
     samples = {"x": np.zeros((7, 3, 5, 6), np.float32)}
-    assert shapes.sizes_of(graph, samples) == {"N": 1, "H": 5, "W": 6}
+    assert shapes.sizes_of(graph, samples) == {"N": 7, "H": 5, "W": 6}
 
 
 @pytest.mark.parametrize("upload", REAL, ids=lambda path: path.stem)

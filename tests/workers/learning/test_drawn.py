@@ -46,7 +46,7 @@ def cnn(tmp_path: Path) -> Path:
 def fed(path: Path) -> Feed:
     model = load(path)
     samples = Samples({"x": X}, TARGETS, range(ROWS))
-    return replace(feed_for(model, build(model), samples, "cpu"), size=128)
+    return replace(feed_for(build(model), samples, "cpu"), size=128)
 
 
 def convolved(path: Path) -> torch.Tensor:

@@ -52,7 +52,7 @@ def original(tmp_path: Path) -> Path:
 def lend(path: Path) -> tuple[ir.Model, Renormalised]:
     model, context = load(path), nets.context(path, X, CLASSES)
     assert context.train is not None
-    return model, Renormalised(model, feed_for(model, build(model), context.train, "cpu"), 0)
+    return model, Renormalised(model, feed_for(build(model), context.train, "cpu"), 0)
 
 
 def trained(

@@ -38,6 +38,7 @@ from workers.compression.methods.low_rank.decompositions import (
 from workers.compression.methods.low_rank.layers import select
 from workers.compression.methods.low_rank.ranks import Option
 from workers.compression.samples.context import Context, Samples
+from workers.compression.samples.layout import Layout, whole
 
 NETWORKS = ("mlp", "residual", "inverted_residual", "dense_concat", "convnext", "vit", "bert")
 EXACT = (decompositions.svd, decompositions.tucker2, decompositions.spatial_svd)
@@ -253,7 +254,7 @@ def test_a_layer_of_low_rank_is_found_out_and_nothing_is_lost(
     model = _one_layer(op, weight, attributes, given, tmp_path / "layer.onnx")
     feeds = {"x": RNG.standard_normal(given).astype(np.float32)}
     wanted = _outputs(model, feeds, tmp_path)
-    rows = Samples({"x": feeds["x"][None]}, None, [0], whole=True)
+    rows = Samples({"x": feeds["x"][None]}, None, [0], whole(feeds))
     context = Context(train=rows if data else None, seed=0, threads=1, example=feeds)
     parameters = LowRank.model_validate({"decomposition": decomposition, "energy": 0.999999})
     outcome = low_rank(model, parameters, context, lambda _: None)
@@ -312,21 +313,25 @@ def _branches(path: Path, batch: int | str = "batch") -> ir.Model:
     return load(path)
 
 
-def _rows(count: int = 64) -> Context:
+def _rows(count: int = 64, batch: int | None = None) -> Context:
     feeds = {"x": RNG.standard_normal((count, 32)).astype(np.float32)}
-    samples = Samples(feeds, None, range(count))
-    return Context(train=samples, seed=0, threads=1, example={"x": feeds["x"][:1]})
+    layout = Layout(size=batch or 1, free=batch is None)
+    samples = Samples(feeds, None, range(count), layout)
+    example = samples.first_run()
+    return Context(train=samples, seed=0, threads=1, example=example, layout=layout)
 
 
-@pytest.mark.parametrize("batch", ["batch", 8])
+@pytest.mark.parametrize("batch", [None, 8])
 def test_the_layer_that_hardly_matters_to_the_outputs_gives_way(
-    batch: int | str, tmp_path: Path
+    batch: int | None, tmp_path: Path
 ) -> None:
-    model, context = _branches(tmp_path / "branches.onnx", batch), _rows()
+    model = _branches(tmp_path / "branches.onnx", batch or "batch")
+    context = _rows(batch=batch)
     outcome = low_rank(model.clone(), LowRank(ratio=0.25), context, lambda _: None)
     assert [layer.node for layer in outcome.layers] == ["quiet"]
     sizes = sizes_of(outcome.model, context.example)
-    assert stats.measure(outcome.model, sizes, context.example).macs <= 0.75 * 2 * 32 * 32
+    macs = stats.measure(outcome.model, sizes, context.example, context.layout.size).macs
+    assert macs <= 0.75 * 2 * 32 * 32
     again = low_rank(model.clone(), LowRank(ratio=0.25), context, lambda _: None)
     assert again.layers == outcome.layers
     alike = low_rank(model, LowRank(ratio=0.4, rank="ratio"), context, lambda _: None)
@@ -337,9 +342,8 @@ def test_what_the_outputs_are_said_to_lose_they_lose(tmp_path: Path) -> None:
     """To first order, and these outputs are linear in each layer: only directions are random."""
     model, context = _branches(tmp_path / "branches.onnx"), _rows()
     assert context.train is not None
-    layers, _ = select(
-        model, LowRank(), graph_shapes.concrete(model, sizes_of(model, context.example))
-    )
+    shapes = graph_shapes.concrete(model, sizes_of(model, context.example))
+    layers, _ = select(model, LowRank(), shapes, context.layout.size)
     ways = [candidates(layer, LowRank(), None) for layer in layers]
     wanted = _outputs(model, dict(context.train.arrays), tmp_path)[0]
     for index, each in enumerate(

@@ -5,7 +5,7 @@ on the reference; those that it accepts become trials, and a candidate must repe
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -61,26 +61,32 @@ class Trial:
     """How far the reference may be off by computing in half, whatever types its outputs have."""
 
 
-def find_trials(model: ir.Model, path: Path, seed: int = 0) -> list[Trial]:
+def find_trials(
+    model: ir.Model, path: Path, seed: int = 0, counting: Collection[str] | None = None
+) -> list[Trial]:
     """Return inputs that a graph runs on, with its outputs; the first has a batch of 1.
 
     Args:
         model: the reference graph.
         path: the file that it lies in.
         seed: of the random values.
+        counting: names of the dynamic dimensions that count samples. Default: the inputs' first
+            ones.
 
     Returns:
         Up to three trials: one sample; two samples; other sizes of the other dynamic dimensions.
         Empty when the graph accepts none, or answers differently each time.
     """
-    return trials_of(open_graph(path, len(model.graph)), model, seed)
+    return trials_of(open_graph(path, len(model.graph)), model, seed, counting)
 
 
-def trials_of(run: Run, model: ir.Model, seed: int = 0) -> list[Trial]:
+def trials_of(
+    run: Run, model: ir.Model, seed: int = 0, counting: Collection[str] | None = None
+) -> list[Trial]:
     """Return what ``find_trials`` does, of a graph that is open already."""
     trials: list[Trial] = []
     try:
-        for trial in _accepted(run, model, seed):
+        for trial in _accepted(run, model, seed, counting):
             trials.append(trial)  # noqa: PERF402 (those that were found before time ran out count)
     except TimeoutError:
         if not trials:
@@ -104,7 +110,9 @@ def _arithmetic(model: ir.Model) -> float:
     return max(_TOLERANCE[name] for name in (names & _NARROW) | {"float32"})
 
 
-def _accepted(run: Run, model: ir.Model, seed: int) -> Iterator[Trial]:
+def _accepted(
+    run: Run, model: ir.Model, seed: int, counting: Collection[str] | None
+) -> Iterator[Trial]:
     """Yield up to three trials: one sample in two sizes, and two samples.
 
     Raises:
@@ -112,8 +120,9 @@ def _accepted(run: Run, model: ir.Model, seed: int) -> Iterator[Trial]:
     """
     patience = _Patience() if _loops(model) else None
     tried: list[Mapping[str, int]] = []
+    counted = batch_names(model) if counting is None else set(counting)
     for batch in (1, 2):
-        for sizes in _assignments(model, batch):
+        for sizes in _assignments(model, batch, counted):
             if sizes in tried:
                 continue
             trial = _try(run, model, sizes, seed + len(tried), patience)
@@ -264,9 +273,8 @@ def with_noise(path: Path, trials: Sequence[Trial], nodes: int = 0) -> list[Tria
     ]
 
 
-def _assignments(model: ir.Model, batch: int) -> Iterator[dict[str, int]]:
+def _assignments(model: ir.Model, batch: int, batches: Collection[str]) -> Iterator[dict[str, int]]:
     """Yield sizes for the dynamic dimensions, likely ones first; names are consistent."""
-    batches = batch_names(model)
     others = [(tensor, name) for tensor, name in symbolic(model) if name not in batches]
     rank = {str(v.name): len(v.shape or ()) for v in inputs_of(model)}
     choices = {

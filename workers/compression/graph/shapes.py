@@ -55,31 +55,16 @@ def batch_names(model: ir.Model) -> set[str]:
     }
 
 
-def fixed_batch(model: ir.Model) -> int:
-    """Return how many samples a graph with a fixed first dimension computes at once, else 1."""
-    ends = [*inputs_of(model), *model.graph.outputs]
-    first = {value.shape[0] if value.shape else None for value in ends}
-    batch = first.pop()
-    return batch if not first and isinstance(batch, int) and batch > 0 else 1
-
-
-def samples_fixed_by_inputs(model: ir.Model) -> int | None:
-    """Return how many samples the inputs' first dimensions fix a run to; None where they do not."""
-    first = [value.shape[0] for value in inputs_of(model) if value.shape]
-    return max((size for size in first if isinstance(size, int)), default=None)
-
-
 def sizes_of(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-    """Return the dynamic dimensions' sizes in one sample of the given arrays.
+    """Return the dynamic dimensions' sizes in the given arrays.
 
     Args:
         model: whose inputs are fed.
-        feeds: an array for each input; the dimensions that count samples become 1.
+        feeds: an array for each input.
     """
     found: dict[str, int] = {}
     for value in inputs_of(model):
         found.update(zip(dimension_names(value), feeds[str(value.name)].shape, strict=True))
-    found.update(dict.fromkeys(batch_names(model), 1))
     return {name: found[name] for _, name in symbolic(model)}
 
 

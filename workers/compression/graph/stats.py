@@ -96,17 +96,19 @@ def measure(
     model: ir.Model,
     sizes: Mapping[str, int],
     feeds: Mapping[str, NDArray[Any]] | None = None,
+    samples: int = 1,
 ) -> Stats:
     """Count parameters and multiply-accumulates for one sample.
 
     Args:
         model: the graph; not changed.
         sizes: of the dynamic dimensions, by the names that ``shapes.dimension_names`` gives.
-        feeds: one sample of these sizes; where given, sizes that inference does not find are
-            observed in a run.
+        feeds: a run of these sizes; where given, sizes that inference does not find are observed
+            in it.
+        samples: that the sizes are for.
     """
     model = _computed_ahead(model)
-    shapes, batch = graph_shapes.concrete(model, sizes), graph_shapes.fixed_batch(model)
+    shapes = graph_shapes.concrete(model, sizes)
     nodes = [node for node in ir.traversal.RecursiveGraphIterator(model.graph) if _listed(node)]
     missing = {str(v.name) for node in nodes for v in _sized(node) if v.name not in shapes}
     if missing and feeds is not None:
@@ -123,7 +125,7 @@ def measure(
         parameters = sum(_elements(weight, node) for weight in own.values())
         if parameters or macs:
             nonzero = sum(_nonzero(weight, node) for weight in own.values())
-            name, cost = node.name or "", (macs or 0) // batch
+            name, cost = node.name or "", (macs or 0) // samples
             layers.append(LayerStats(name, node.op_type, parameters, nonzero, cost))
     return Stats(
         parameters=sum(layer.parameters for layer in layers),
@@ -134,9 +136,9 @@ def measure(
     )
 
 
-def macs_of_one(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> int:
-    """Return the multiply-accumulates of one sample, of the sizes that ``feeds`` have."""
-    return measure(model, graph_shapes.sizes_of(model, feeds), feeds).macs
+def macs_of_one(model: ir.Model, feeds: Mapping[str, NDArray[Any]], samples: int) -> int:
+    """Return the multiply-accumulates of one of the samples that a run reads."""
+    return measure(model, graph_shapes.sizes_of(model, feeds), feeds, samples).macs
 
 
 def weights_of(node: ir.Node) -> list[Weight]:

@@ -12,12 +12,18 @@ from app.domain.directory import MODEL, ORIGINAL
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
 from workers.compression.graph import equivalence, shapes, stats
 from workers.compression.graph.load import load, store
-from workers.compression.graph.pieces import open_graph
+from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.graph.rewrites import Applied, Undone, normalize
 from workers.compression.graph.rewrites.float32 import compute_in_float32
 from workers.compression.intake.formats import read_model
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.learning import trainable
+from workers.compression.samples import axis
+from workers.compression.samples.drawn import find_layout
+from workers.compression.samples.layout import Layout
+
+_PATIENCE = 10.0
+"""Seconds that a run may take to tell how samples stand."""
 
 _OTHER_FLOATS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
@@ -86,7 +92,9 @@ class _Looks:
     inputs: list[TensorSpec]
     operators: dict[str, int]
     sizes: dict[str, int]
-    """Of the dynamic dimensions, in the sample whose multiply-accumulates are counted."""
+    """Of the dynamic dimensions, in the run whose multiply-accumulates are counted."""
+    samples: int
+    """Of that run."""
     assumed: dict[str, int]
     """Those of them that count no samples."""
     figures: stats.Stats
@@ -96,14 +104,15 @@ class _Looks:
 
 def _look_at(original: Path) -> tuple[list[equivalence.Trial], _Looks]:
     model = load(original)
-    trials = equivalence.trials_of(open_graph(original, len(model.graph)), model)
-    batches = shapes.batch_names(model)
+    trials, layout = _trials(open_graph(original, len(model.graph)), model)
+    batches = axis.counting(model, layout)
     sizes = dict(trials[0].sizes) if trials else dict.fromkeys(batches, 1)
-    figures = stats.measure(model, sizes, trials[0].feeds if trials else None)
+    figures = stats.measure(model, sizes, trials[0].feeds if trials else None, layout.size)
     return trials, _Looks(
         inputs=[spec(value) for value in shapes.inputs_of(model)],
         operators=stats.operators(model),
         sizes=sizes,
+        samples=layout.size,
         assumed={name: size for name, size in sizes.items() if name not in batches},
         figures=replace(figures, layers=[]),
         types={
@@ -113,6 +122,18 @@ def _look_at(original: Path) -> tuple[list[equivalence.Trial], _Looks]:
             if value.dtype is not None
         },
     )
+
+
+def _trials(run: Run, model: ir.Model) -> tuple[list[equivalence.Trial], Layout]:
+    """Return inputs that a model runs on, and how samples stand in them."""
+    trials = equivalence.trials_of(run, model)
+    if not trials:
+        return [], Layout()
+    layout = find_layout(model, lambda feeds: run(feeds, _PATIENCE), trials[0])
+    counting = axis.counting(model, layout)
+    if counting != shapes.batch_names(model):
+        trials = equivalence.trials_of(run, model, counting=counting) or trials
+    return trials, layout
 
 
 def _describe(
@@ -128,7 +149,8 @@ def _describe(
     if looks.figures.unknown:
         notes.append(f"MACs of {len(looks.figures.unknown)} nodes are unknown and not counted.")
     obstacles = trainable.obstacles(normal)
-    listed = stats.measure(normal, looks.sizes, trials[0].feeds if trials else None).layers
+    feeds = trials[0].feeds if trials else None
+    listed = stats.measure(normal, looks.sizes, feeds, looks.samples).layers
     return ModelDescription(
         format="onnx",
         opset=opset,

@@ -1,19 +1,19 @@
 """Rows of a dataset as tensors, in runs that the graph and the memory allow."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from app.domain.problems import StepFailed
-from workers.compression.graph.shapes import samples_fixed_by_inputs
 from workers.compression.learning.augment import augment
-from workers.compression.samples.context import Samples
+from workers.compression.samples.axis import takes_several
+from workers.compression.samples.context import Feeds, Samples
 
 Outputs = dict[str, Tensor]
 Forward = Callable[[Mapping[str, Tensor]], Outputs]
@@ -58,12 +58,9 @@ class Feed:
 
     def batch(self, rows: list[int], random: np.random.Generator | None = None) -> Batch:
         """Return the samples of one run, augmented where ``random`` is given."""
-        arrays, targets = self.samples.arrays, self.samples.targets
+        targets = self.samples.targets
         filled = rows + rows[-1:] * (self.size - len(rows)) if self.fixed else rows
-        feeds = {
-            name: self._tensor(array[rows[0]] if self.samples.whole else array[filled])
-            for name, array in arrays.items()
-        }
+        feeds = {name: self._tensor(array) for name, array in self.samples.feeds(filled).items()}
         if random is not None and self.kinds:
             feeds = {
                 name: augment(each, self.kinds, random) if is_image(each) else each
@@ -74,13 +71,17 @@ class Feed:
 
     def outputs(self, forward: Forward, batch: Batch) -> Outputs:
         """Run a graph; return outputs of exactly the batch's samples, ``[samples, …]``."""
-        outputs = forward(batch.feeds)
-        if self.size == 1:
-            return {
-                name: value if value.ndim and value.shape[0] == 1 else value[None]
-                for name, value in outputs.items()
-            }
-        return {name: value[: len(batch.rows)] for name, value in outputs.items()}
+        return {
+            name: self._of_samples(name, each, len(batch.rows))
+            for name, each in forward(batch.feeds).items()
+        }
+
+    def _of_samples(self, name: str, value: Tensor, count: int) -> Tensor:
+        """Return an output with its axis of samples first; one without is said of each sample."""
+        axis = self.samples.layout.output_axis(name, value.ndim)
+        if axis is None or (self.size == 1 and value.shape[axis] != 1):
+            return value[None].expand(count, *value.shape)
+        return value.movedim(axis, 0)[:count]
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         """Copy, so that a tensor's place in memory does not depend on where the array lay."""
@@ -89,7 +90,6 @@ class Feed:
 
 
 def feed_for(
-    model: ir.Model,
     forward: Forward,
     samples: Samples,
     device: str,
@@ -97,12 +97,11 @@ def feed_for(
 ) -> Feed:
     """Find out how many samples a graph takes at once.
 
-    That many as its inputs are fixed to; one, where a row is a run or where two samples together do
-    not give what each gives alone; else as many as fit into memory with what their gradients need.
+    As many as their layout says that a run is fixed to, or where ``forward`` does not take several;
+    else as many as fit into memory with what their gradients need.
 
     Args:
-        model: the graph.
-        forward: runs it.
+        forward: runs the graph.
         samples: at least one.
         device: where ``forward`` runs.
         kinds: of augmentation.
@@ -116,45 +115,23 @@ def feed_for(
         raise StepFailed(
             "'augment' is for images, and no input holds floats in four dimensions: leave it out."
         )
-    if samples.whole:
-        return feed
-    fixed = samples_fixed_by_inputs(model)
-    if fixed is not None:
-        return Feed(samples, device, fixed, fixed=True, kinds=feed.kinds)
-    if not _batches(forward, feed):
-        return feed
+    if not takes_several(partial(_run, forward, device), samples):
+        return replace(feed, size=samples.layout.size, fixed=True)
     room = _RUN_BYTES if device == "cpu" else torch.cuda.mem_get_info(device)[0] // 2
     most = max(1, room // max(1, _kept_bytes(forward, first)))
     return Feed(samples, device, most, fixed=False, kinds=feed.kinds)
 
 
+@torch.no_grad()
+def _run(forward: Forward, device: str, feeds: Feeds) -> dict[str, NDArray[Any]]:
+    """Run on arrays."""
+    given = forward({name: torch.from_numpy(array).to(device) for name, array in feeds.items()})
+    return {name: each.cpu().numpy() for name, each in given.items()}
+
+
 def is_image(value: Tensor) -> bool:
     """Return whether an input may be a batch of images."""
     return value.ndim == 4 and value.is_floating_point() and min(value.shape[2:]) > 1
-
-
-@torch.no_grad()
-def _batches(forward: Forward, feed: Feed) -> bool:
-    """Return whether two samples at once give what each gives alone."""
-    rows = list(feed.samples.indices[:2])
-    if len(rows) < 2:
-        return False
-    alone = [forward(feed.batch([row]).feeds) for row in rows]
-    try:
-        both = forward(feed.batch(rows).feeds)
-    except (RuntimeError, ValueError, IndexError):
-        return False
-    return all(_same(both[name], [each[name] for each in alone]) for name in both)
-
-
-def _same(both: Tensor, alone: Sequence[Tensor]) -> bool:
-    if not both.ndim or both.shape[0] != 2 or any(not e.ndim or e.shape[0] != 1 for e in alone):
-        return False
-    single = torch.cat(list(alone)) if alone[0].shape == alone[1].shape else both[:0]
-    if single.shape != both.shape:
-        return False
-    apart, together = single.double().nan_to_num(), both.double().nan_to_num()
-    return bool((apart - together).abs().mean() <= 0.01 * apart.abs().mean() + 1e-6)
 
 
 def _kept_bytes(forward: Forward, batch: Batch) -> int:

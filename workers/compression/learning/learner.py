@@ -51,7 +51,7 @@ def as_it_is(
         rates: factors of the learning rate by initializer.
     """
     executor = build(model).to(device)
-    feed = feed_for(model, executor, samples, device, wish.augment or ())
+    feed = feed_for(executor, samples, device, wish.augment or ())
     parameters = trained(model, executor, rates)
     return Learner(
         executor, feed, parameters, executor, normalised=False,
@@ -71,7 +71,7 @@ def with_normalisation(model: ir.Model, plain: Learner, wish: Recover, seed: int
     device = plain.feed.device
     lent = Renormalised(model, plain.feed, seed)
     executor = build(lent.model).to(device)
-    feed = feed_for(lent.model, executor, plain.feed.samples, device, wish.augment or ())
+    feed = feed_for(executor, plain.feed.samples, device, wish.augment or ())
     parameters = trained(lent.model, executor, {})
     statistics = {name: executor.weight(name) for name in lent.statistics}
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import Editor
 from workers.compression.samples.context import Samples
-from workers.compression.targets.onnx import batch_size, run
+from workers.compression.targets.onnx import run
 
 Advance = Callable[[float], None]
 Probe = Callable[[Editor], list[str]]
@@ -32,9 +32,8 @@ def runs(
     probed = model.clone()
     wanted = probe(Editor(probed))
     session = runtime.session_of(probed, threads=threads)
-    size = batch_size(session, samples)
     done = 0
-    for feeds, rows in samples.batches(size):
+    for feeds, rows in samples.runs():
         yield run(session, wanted, feeds)
         done += len(rows)
         advance(done / len(samples))

@@ -15,7 +15,7 @@ from app.domain.jobs import Evaluate
 from app.domain.reports import Evaluation, Fidelity, Measures, Quality, Spread
 from workers.compression.events import Events
 from workers.compression.graph.load import load
-from workers.compression.graph.shapes import samples_fixed_by_inputs, sizes_of
+from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure import latency, quality, size
 from workers.compression.measure.fidelity import Closeness, Nearness, Profile
 from workers.compression.measure.memory import Prober
@@ -97,7 +97,7 @@ def evaluate(
     paths = [original, *graphs]
     events.progress(0.6, "measuring size and latency")
     sizes = _sizes(original, ground)
-    figures = [size.measure(path, *sizes) for path in paths]
+    figures = [size.measure(path, *sizes, ground.samples.layout.size) for path in paths]
     spreads, compared = latency.measure(paths, ground.samples, ground.threads)
     peaks = _peaks(paths, sizes[1], ground.threads, prober)
     model = load(original)
@@ -155,26 +155,10 @@ def _target(samples: Samples, row: int) -> NDArray[Any] | None:
     return None if samples.targets is None else samples.targets[row]
 
 
-def one_run(model: ir.Model, samples: Samples) -> Feeds:
-    """Return the first sample, or the first ones where the graph is fixed to several."""
-    return next(samples.batches(samples_fixed_by_inputs(model) or 1))[0]
-
-
-def require_run(original: Path, ground: Ground) -> None:
-    """Run the original on one sample, before any time is spent on it.
-
-    Raises:
-        DatasetMismatch: it cannot compute on this data.
-    """
-    session = target.open_session(original, ground.threads)
-    target.run(session, None, target.one_sample(session, ground.samples))
-
-
 def _sizes(original: Path, ground: Ground) -> tuple[dict[str, int], Feeds]:
-    """Return the sizes of the dynamic dimensions in the first sample, and what one run reads."""
-    model = load(original)
-    feeds = one_run(model, ground.samples)
-    return sizes_of(model, feeds), feeds
+    """Return the sizes of the dynamic dimensions in the first run, and what it reads."""
+    feeds = ground.samples.first_run()
+    return sizes_of(load(original), feeds), feeds
 
 
 def _measures(

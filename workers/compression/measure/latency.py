@@ -143,9 +143,9 @@ def saved(one: ir.Model, other: ir.Model, feeds: Feeds, threads: int) -> float:
 def _timers(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list[Timer], int]:
     """Load graphs of the same inputs; return what times each, and how many samples a run takes."""
     sessions = [target.open_session(path, threads) for path in paths]
-    feeds = target.one_sample(sessions[0], samples)
+    feeds = samples.first_run()
     timers = [clock.timer(session, feeds, threads) for session in sessions]
-    return timers, target.batch_size(sessions[0], samples)
+    return timers, samples.layout.size
 
 
 def _comparison(turns: Turns, samples: int) -> Comparison:

@@ -21,15 +21,16 @@ class Size:
     """Nodes whose multiply-accumulates could not be counted."""
 
 
-def measure(path: Path, sizes: Mapping[str, int], feeds: Feeds | None) -> Size:
+def measure(path: Path, sizes: Mapping[str, int], feeds: Feeds | None, samples: int = 1) -> Size:
     """Measure a graph on disk.
 
     Args:
         path: of the graph.
-        sizes: of its dynamic dimensions, for one sample.
-        feeds: one sample of these sizes.
+        sizes: of its dynamic dimensions, for one run.
+        feeds: one run of these sizes.
+        samples: of a run.
     """
-    figures = stats.measure(load(path), sizes, feeds)
+    figures = stats.measure(load(path), sizes, feeds, samples)
     return Size(
         size_bytes=sum(file.stat().st_size for file in files_of(path)),
         parameters=figures.parameters,

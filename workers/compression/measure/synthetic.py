@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
-
 from app.domain.problems import DatasetMismatch
-from workers.compression.graph.equivalence import Trial, find_trials, random_feeds
+from workers.compression.graph.equivalence import find_trials
 from workers.compression.graph.load import load
-from workers.compression.samples.context import Feeds, Samples
+from workers.compression.graph.pieces import open_graph
+from workers.compression.samples.context import Samples
+from workers.compression.samples.drawn import draw as draw_samples
+from workers.compression.samples.drawn import find_layout
 
-_RUNS = 16
+_SAMPLES = 16
 
 
 def draw(original: Path, seed: int) -> Samples:
@@ -25,21 +26,6 @@ def draw(original: Path, seed: int) -> Samples:
             "The model accepts none of the random inputs that were tried, or answers differently"
             " each time, so nothing can be measured without data: name a dataset."
         )
-    bound = _bound(trials[0])
-    runs = [random_feeds(model, trials[0].sizes, seed + i, bound) for i in range(_RUNS)]
-    whole = not _counted_first(runs[0])
-    join = np.stack if whole else np.concatenate
-    arrays = {name: join([feeds[name] for feeds in runs]) for name in runs[0]}
-    return Samples(arrays, None, range(len(next(iter(arrays.values())))), whole=whole)
-
-
-def _bound(trial: Trial) -> int:
-    """Return an exclusive upper bound of the integers that the model accepted."""
-    greatest = [int(a.max()) for a in trial.feeds.values() if a.dtype.kind in "iu" and a.size]
-    return max(greatest, default=1) + 1
-
-
-def _counted_first(feeds: Feeds) -> bool:
-    """Return whether all inputs have the same first dimension: the batch."""
-    sizes = {array.shape[0] if array.ndim else None for array in feeds.values()}
-    return len(sizes) == 1 and None not in sizes
+    run = open_graph(original, len(model.graph))
+    layout = find_layout(model, lambda feeds: run(feeds, None), trials[0], seed)
+    return draw_samples(model, layout, trials[0], _SAMPLES, seed)

@@ -81,27 +81,24 @@ def _notes(steps: list[StepReport]) -> str:
 
 def _speed(latency: Latency) -> str:
     """Say how much faster it is, with the interval; or that the machine was too busy to tell."""
-    low, high = latency.speedup_low, latency.speedup_high
     if latency.certain:
-        return _ratio(latency.speedup, "faster", "SLOWER", _SAME) + _interval(latency)
+        return _faster(latency)
     words = "how much faster could not be told: the machine was busy"
-    if low is not None and high is not None:
-        words += f" ({low:.2f} to {high:.2f} times the speed)"
+    if latency.speedup_low is not None and latency.speedup_high is not None:
+        words += f" ({latency.speedup_low:.2f} to {latency.speedup_high:.2f} times the speed)"
     alone = latency.one_thread
-    if alone is not None and alone.certain:
-        ratio = _ratio(alone.speedup, "faster", "SLOWER", _SAME)
-        words += f"; with one thread {ratio}{_interval(alone)}"
-    return words
+    return f"{words}; with one thread {_faster(alone)}" if alone and alone.certain else words
 
 
-def _interval(found: Comparison) -> str:
-    """Return the bounds of a ratio, turned where it is called slower."""
-    bounds = found.speedup_low, found.speedup_high
-    if bounds[0] is None or bounds[1] is None:
-        return ""
-    if found.speedup < 1 - _SAME:
-        bounds = 1 / bounds[1], 1 / bounds[0]
-    return f" ({bounds[0]:.2f} to {bounds[1]:.2f})"
+def _faster(found: Comparison) -> str:
+    words, low, high = (
+        _ratio(found.speedup, "faster", "SLOWER", _SAME), found.speedup_low, found.speedup_high
+    )  # fmt: skip
+    if low is None or high is None:
+        return words
+    if "SLOWER" in words:
+        low, high = 1 / high, 1 / low
+    return f"{words} ({low:.2f} to {high:.2f})"
 
 
 def _ratio(ratio: float, better: str, worse: str, tolerance: float) -> str:

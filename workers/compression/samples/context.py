@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
+from workers.compression.samples.layout import FIRST, Layout, whole
 
 Feeds = dict[str, NDArray[Any]]
 """An array for each of the graph's inputs, by name."""
@@ -25,8 +26,8 @@ class Samples:
     """``[samples, …]``: classes as integers, or numbers."""
     indices: Sequence[int]
     """The rows that these samples are, in order."""
-    whole: bool = False
-    """Whether a row is all that one run reads, a dimension for the batch included."""
+    layout: Layout = FIRST
+    """How they stand in what the graph reads and gives."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -43,18 +44,24 @@ class Samples:
         chosen = np.random.default_rng(seed).permutation(len(self))[:count]
         return self.take([self.indices[i] for i in chosen.tolist()])
 
-    def batches(self, size: int) -> Iterator[tuple[Feeds, list[int]]]:
-        """Yield feeds of exactly ``size`` samples with the rows that count.
+    def feeds(self, rows: Sequence[int]) -> Feeds:
+        """Return what a run reads of some rows of the arrays."""
+        wanted = list(rows)
+        return {name: self.layout.feed(name, array[wanted]) for name, array in self.arrays.items()}
 
-        The last batch is filled up with its last sample where the samples do not divide.
+    def runs(self) -> Iterator[tuple[Feeds, list[int]]]:
+        """Yield what each run reads, of as many samples as it takes, with the rows that count.
+
+        The last run is filled up with its last sample where the samples do not divide.
         """
+        size = self.layout.size
         for start in range(0, len(self.indices), size):
             rows = list(self.indices[start : start + size])
-            if self.whole:
-                yield {n: np.asarray(array[rows[0]]) for n, array in self.arrays.items()}, rows
-                continue
-            filled = rows + rows[-1:] * (size - len(rows))
-            yield {name: np.ascontiguousarray(a[filled]) for name, a in self.arrays.items()}, rows
+            yield self.feeds(rows + rows[-1:] * (size - len(rows))), rows
+
+    def first_run(self) -> Feeds:
+        """Return what the first run reads."""
+        return next(self.runs())[0]
 
 
 Apart = Callable[[Path, Path, int], int | None]
@@ -80,6 +87,8 @@ class Context:
     example: Feeds = field(default_factory=dict)
     """What one run reads, a sample or the batch that the graph is fixed to; random without a
     dataset."""
+    layout: Layout = FIRST
+    """How the samples stand in it."""
     original: Path | None = None
     """The upload in normal form: the teacher of those who ask for no other."""
     models: Path | None = None
@@ -108,4 +117,4 @@ class Context:
         if self.train is not None and len(self.train):
             return self.train.draw(count, self.seed)
         arrays = {name: array[np.newaxis] for name, array in self.example.items()}
-        return Samples(arrays, None, range(1 if arrays else 0), whole=True)
+        return Samples(arrays, None, range(1 if arrays else 0), whole(arrays))

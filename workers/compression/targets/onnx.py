@@ -42,14 +42,6 @@ def open_session(path: Path, threads: int) -> ort.InferenceSession:
     return runtime.open_session(path, optimize=True, threads=threads)
 
 
-def batch_size(session: ort.InferenceSession, samples: Samples) -> int:
-    """Return the batch that the graph is fixed to; 1 where it is dynamic, or a row is a run."""
-    if samples.whole:
-        return 1
-    sizes = {i.shape[0] for i in session.get_inputs() if i.shape and isinstance(i.shape[0], int)}
-    return max(sizes, default=1) or 1
-
-
 def run(
     session: ort.InferenceSession, names: Sequence[str] | None, feeds: Feeds
 ) -> list[NDArray[Any]]:
@@ -72,31 +64,29 @@ def run(
 
 
 def predict(session: ort.InferenceSession, samples: Samples) -> Iterator[list[Outputs]]:
-    """Run samples one by one, or in the batch that the graph is fixed to.
+    """Run samples in the smallest runs that the graph takes.
 
     Yields:
-        For each run a list with the outputs of each of its samples, ``[1, …]`` where the first
-        dimension counts samples, whole otherwise.
+        For each run a list with the outputs of each of its samples: ``[1, …]`` where the output
+        counts samples, along whichever axis; whole otherwise.
     """
     names = [output.name for output in session.get_outputs()]
-    size = batch_size(session, samples)
-    for feeds, rows in samples.batches(size):
+    layout = samples.layout
+    for feeds, rows in samples.runs():
         values = run(session, names, feeds)
         yield [
             {
-                name: _of_sample(value, index, size)
+                name: _of_sample(
+                    value, index, layout.output_axis(name, np.ndim(value)), layout.size
+                )
                 for name, value in zip(names, values, strict=True)
             }
             for index in range(len(rows))
         ]
 
 
-def one_sample(session: ort.InferenceSession, samples: Samples) -> Feeds:
-    """Return the feeds of the first sample."""
-    return next(samples.batches(batch_size(session, samples)))[0]
-
-
-def _of_sample(value: NDArray[Any], index: int, size: int) -> NDArray[Any]:
-    if size == 1 or not isinstance(value, np.ndarray) or value.ndim == 0 or len(value) != size:
+def _of_sample(value: NDArray[Any], index: int, axis: int | None, size: int) -> NDArray[Any]:
+    """Return what an output says of a sample, the axis of samples first."""
+    if not isinstance(value, np.ndarray) or axis is None or value.shape[axis] != size:
         return value
-    return value[index : index + 1]
+    return np.moveaxis(value, axis, 0)[index : index + 1]

@@ -89,7 +89,9 @@ def check_samples(counts: dict[str, int], limits: DatasetLimits) -> int:
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"'{name}' {count}" for name, count in list(counts.items())[:20])
         raise InvalidDataset(
-            f"The arrays' sample counts (first dimension) differ: {listed}. Give each the same."
+            f"The arrays' sample counts (first dimension) differ: {listed}. The first dimension of"
+            " every array is the sample, also where a model's input has it second: move it to the"
+            " front (numpy.moveaxis)."
         )
     samples = next(iter(counts.values()))
     if not 0 < samples <= limits.samples:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from app.domain.datasets import DatasetDescription, ImageOptions
+from app.domain.datasets import DatasetDescription, ImageOptions, sample_axes
 from app.domain.models import TensorSpec
 from app.domain.problems import DatasetMismatch, InvalidDataset
 from workers.compression.intake.datasets.arrays import (
@@ -175,25 +175,42 @@ def _storage(kind: Any) -> Any:
 
 
 def _shape(array: NDArray[Any], tensor: TensorSpec) -> tuple[int, ...]:
-    """Return the input's shape without the sample; one dynamic dimension follows from the data.
+    """Return the shape of a row: the input's without the axis that counts samples.
+
+    One dynamic dimension follows from the data. A row of as many dimensions stays as it is; else
+    the first axis counts samples where the row's numbers fill the others, then any other that may.
 
     Raises:
-        DatasetMismatch: the row's elements do not fill the shape.
+        DatasetMismatch: the row's numbers do not fill the shape.
     """
-    have, wanted = array.shape[1:], tensor.shape[1:]
-    same_rank = len(have) == len(wanted)
-    if same_rank and all(w in (h, str(w)) for h, w in zip(have, wanted, strict=True)):
+    have = array.shape[1:]
+    if sample_axes(have, tensor.shape):
         return have
-    known = prod(size for size in wanted if isinstance(size, int))
-    dynamic = [size for size in wanted if isinstance(size, str)]
-    elements = prod(have)
-    fits = elements == known if not dynamic else len(dynamic) == 1 and known > 0
-    if not fits or elements % max(known, 1):
+    elements, axes = prod(have), sample_axes(["any"] * (len(tensor.shape) - 1), tensor.shape)
+    without = [_without(tensor.shape, axis) for axis in dict.fromkeys([0, *axes])]
+    if not any(isinstance(size, str) for size in tensor.shape):
+        without.append(list(tensor.shape))
+    found = [filled for dims in without if (filled := _filled(elements, dims)) is not None]
+    if not found:
+        likely = ", ".join(map(str, _without(tensor.shape, axes[0])))
         raise DatasetMismatch(
             f"Column '{tensor.name}' has {elements} numbers a row, which do not fill the input's"
-            f" shape [{', '.join(map(str, wanted))}]."
+            f" shape [{likely}]."
         )
-    return tuple(size if isinstance(size, int) else elements // known for size in wanted)
+    return found[0]
+
+
+def _without(dims: Sequence[int | str], axis: int | None) -> list[int | str]:
+    return [size for index, size in enumerate(dims) if index != axis]
+
+
+def _filled(elements: int, dims: Sequence[int | str]) -> tuple[int, ...] | None:
+    """Return dimensions, a dynamic one known, that so many elements fill; None where none do."""
+    known = prod(size for size in dims if isinstance(size, int))
+    dynamic = sum(isinstance(size, str) for size in dims)
+    if dynamic > 1 or known == 0 or elements % known or (not dynamic and elements != known):
+        return None
+    return tuple(size if isinstance(size, int) else elements // known for size in dims)
 
 
 def _line(error: Exception) -> str:

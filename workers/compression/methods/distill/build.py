@@ -76,7 +76,7 @@ def _share(student: ir.Model, teacher: ir.Model, of: str, context: Context) -> f
     if of == "size":
         return weight_bytes(student) / weight_bytes(teacher)
     mine, theirs = (
-        stats.measure(model, sizes_of(model, context.example), context.example)
+        stats.measure(model, sizes_of(model, context.example), context.example, context.layout.size)
         for model in (student, teacher)
     )
     if of == "macs":

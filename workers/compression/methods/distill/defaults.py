@@ -68,7 +68,7 @@ def harmless(teacher: ir.Model, samples: Samples, context: Context) -> list[Chan
     output = judged_output(teacher, context.evaluate)
     executor = build(teacher, outputs=[output]).to(context.device)
     drawn = samples.draw(_LOOKED_AT, context.seed)
-    feed = feed_for(teacher, executor, drawn, context.device)
+    feed = feed_for(executor, drawn, context.device)
     first = feed.batch(list(drawn.indices[:1]))
     with torch.no_grad():
         scores = feed.outputs(executor, first)[output]

@@ -107,7 +107,7 @@ def runs(student: ir.Model, teacher: ir.Model, parameters: Distill, context: Con
         raise StepFailed("Distillation needs a dataset: name one; it needs no targets.")
     feeds = [
         feed_for(
-            model, build(model).to(context.device), samples, context.device,
+            build(model).to(context.device), samples, context.device,
             parameters.recover.augment or (),
         )
         for model in (student, teacher)
@@ -121,7 +121,8 @@ def _pairs(
     """Return the layers to compare: any, and those with places; none where no loss asks."""
     if not _INSIDE.intersection(loss.kind for loss in parameters.losses or []):
         return [], []
-    mine, theirs = (taps(model, shapes_of(model, context)) for model in (student, teacher))
+    size = context.layout.size
+    mine, theirs = (taps(model, shapes_of(model, context), size) for model in (student, teacher))
     return match(mine, theirs), match(mine, theirs, spatial=True)
 
 

@@ -45,19 +45,24 @@ Pair = tuple[Tap, Tap]
 
 
 def shapes_of(model: ir.Model, context: Context) -> Shapes:
-    """Return the shapes of a graph's values for one sample."""
+    """Return the shapes of a graph's values in one run."""
     return graph_shapes.of_run(model, context.example)
 
 
-def taps(model: ir.Model, shapes: Mapping[str, tuple[int, ...]]) -> list[Tap]:
-    """Return what the layers of a graph give, in order, but for the last layer's answer."""
+def taps(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], samples: int) -> list[Tap]:
+    """Return what the layers of a graph give, in order, but for the last layer's answer.
+
+    Args:
+        model: the graph.
+        shapes: of its values in a run.
+        samples: of a run.
+    """
     layers = [node for node in model.graph if _is_layer(node)]
-    batch = graph_shapes.fixed_batch(model)
     inner = []
     for index, node in enumerate(layers[:-1], start=1):
         value = node.outputs[0]
         shape = shapes.get(str(value.name), ())
-        if len(shape) >= 2 and shape[0] == batch and not value.is_graph_output():
+        if len(shape) >= 2 and shape[0] == samples and not value.is_graph_output():
             depth, last = index / len(layers), node.op_type in {"Gemm", "MatMul"}
             inner.append(Tap(str(value.name), shape, depth, last))
     return inner

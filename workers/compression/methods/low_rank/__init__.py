@@ -34,7 +34,8 @@ def low_rank(
         StepFailed: the budget cannot be met, sensitivity is asked for where it cannot be known, or
             training fails.
     """
-    layers, skipped = select(model, parameters, graph_shapes.of_run(model, context.example))
+    shapes = graph_shapes.of_run(model, context.example)
+    layers, skipped = select(model, parameters, shapes, context.layout.size)
     start = 0.2 if parameters.recover else 1.0
     half = start / 2
     moments = _moments(model, layers, parameters, context, lambda done: advance(half * done))

@@ -41,7 +41,8 @@ def choose(
         return [min(each, key=lambda c: c.macs, default=None) for each in ways], []
     if parameters.of == "latency":
         return _by_time(model, layers, ways, parameters, context)
-    figures = stats.measure(model, sizes_of(model, context.example), context.example)
+    sizes = sizes_of(model, context.example)
+    figures = stats.measure(model, sizes, context.example, context.layout.size)
     match parameters.of:
         case "macs":
             costs = [[layer.macs, *(c.macs for c in each)] for layer, each in _pairs(layers, ways)]

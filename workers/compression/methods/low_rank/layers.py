@@ -10,7 +10,7 @@ from app.domain.steps import LowRank, Skipped, matches
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import operand
 from workers.compression.graph.products import bias_vector, matrix
-from workers.compression.graph.shapes import Shapes, fixed_batch
+from workers.compression.graph.shapes import Shapes
 
 _SUPPORTED = ("Conv", "Gemm", "MatMul")
 _LEAST_CHANNELS = 8
@@ -51,24 +51,24 @@ class LowRankLayer:
 
 
 def select(
-    model: ir.Model, parameters: LowRank, shapes: Shapes
+    model: ir.Model, parameters: LowRank, shapes: Shapes, samples: int
 ) -> tuple[list[LowRankLayer], list[Skipped]]:
     """Split the nodes that hold weights into layers and refusals.
 
     Args:
         model: a graph in normal form whose nodes have names.
         parameters: what to leave alone.
-        shapes: of all values, for one sample.
+        shapes: of all values, for one run.
+        samples: of a run.
     """
     layers, skipped = list[LowRankLayer](), list[Skipped]()
-    batch = fixed_batch(model)
     for node in model.graph.all_nodes():
         if node.op_type not in _SUPPORTED or node.domain not in {"", "ai.onnx"}:
             continue
         verdict = _judge(node, model, parameters, shapes)
         if isinstance(verdict, LowRankLayer):
             product = node.op_type != "Conv"
-            layers.append(replace(verdict, samples=batch) if product else verdict)
+            layers.append(replace(verdict, samples=samples) if product else verdict)
         else:
             skipped.append(Skipped(node=str(node.name), reason=verdict))
     return layers, skipped

@@ -73,7 +73,7 @@ def weighed(
     torch.set_num_threads(context.threads)
     plain, places = _plain(model, layers)
     executor = build(plain).to(context.device)
-    feed = feed_for(plain, executor, samples, context.device)
+    feed = feed_for(executor, samples, context.device)
     feed = feed if feed.fixed else with_changes(feed, size=min(feed.size, _RUN))
     count = _affordable(model, layers, context, feed.size)
     if count < _FEWEST:
@@ -100,7 +100,7 @@ def _affordable(
     model: ir.Model, layers: Sequence[LowRankLayer], context: Context, size: int
 ) -> int:
     """Return how many gradients there is time for: for them, and to project them."""
-    macs = stats.macs_of_one(model, context.example)
+    macs = stats.macs_of_one(model, context.example, context.layout.size)
     projected = sum(w.size * min(w.shape[:2]) * w.ndim for w in (layer.weight for layer in layers))
     return int(min(_WORK / max(_PASSES * size * macs + projected, 1), _MOST))
 

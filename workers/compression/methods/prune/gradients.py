@@ -21,7 +21,6 @@ from workers.compression.learning import losses, objectives
 from workers.compression.learning.directions import project
 from workers.compression.learning.feed import Batch, Feed, Outputs, feed_for
 from workers.compression.learning.teacher import probe
-from workers.compression.measure.evaluation import one_run
 from workers.compression.measure.quality import judged_output
 from workers.compression.methods.prune.groups import Analysis, Group, Place
 from workers.compression.methods.prune.importance import Scores, Weights, per_unit, written_places
@@ -124,12 +123,12 @@ def _slopes(
     """Yield the weights' gradients on a few samples after the others."""
     torch.set_num_threads(context.threads)
     samples = calibration(context)
-    macs = stats.macs_of_one(model, one_run(model, samples))
+    macs = stats.macs_of_one(model, samples.first_run(), samples.layout.size)
     most = int(np.clip(_WORK / max(3 * macs, 1), _FEW, SAMPLES))
     samples = calibration(context, most)
     executor = build(model).to(context.device)
     known = [name for name in names if name in executor.names]
-    feed = feed_for(model, executor, samples, context.device)
+    feed = feed_for(executor, samples, context.device)
     feed = feed if feed.fixed else Feed(samples, feed.device, min(feed.size, _RUN), fixed=False)
     loss = _loss(model, executor, feed, context)
     parts = list(feed.parts(list(samples.indices)))

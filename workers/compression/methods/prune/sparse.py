@@ -17,7 +17,6 @@ from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
 from workers.compression.learning.recovery import Demands, recover
-from workers.compression.measure.evaluation import one_run
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import obc, timetable
 from workers.compression.methods.prune.criteria import (
@@ -113,7 +112,7 @@ def _zero(
     whole = model.clone()
     _write(layers, _choose(layers, weights, factors, parameters, share))
     if parameters.reconstruct and context.train is not None and len(context.train):
-        macs = stats.macs_of_one(whole, one_run(whole, context.train))
+        macs = stats.macs_of_one(whole, context.train.first_run(), context.train.layout.size)
         eliminates = CRITERIA[parameters.criterion].eliminates
         choose = _by_elimination(layers, parameters) if eliminates else None
         reconstruct_sparse(whole, model, context, macs, lambda done: advance(_FIRST * done), choose)

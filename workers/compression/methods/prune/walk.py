@@ -8,7 +8,6 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
-from workers.compression.graph.shapes import samples_fixed_by_inputs
 from workers.compression.methods.prune.groups import all_inputs
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets.onnx import run
@@ -35,8 +34,7 @@ class Walk:
         self._nodes = list(model.graph)
         self._made = {str(v.name): node for node in self._nodes for v in node.outputs}
         self._asked = list(values)
-        size = 1 if samples.whole else samples_fixed_by_inputs(model) or 1
-        self._waiting: list[Feeds] = [feeds for feeds, _ in samples.batches(size)]
+        self._waiting: list[Feeds] = [feeds for feeds, _ in samples.runs()]
         self._left = [node for node in self._nodes if node in self._behind(self._asked, set())]
 
     def to(self, name: str) -> list[NDArray[Any]]:

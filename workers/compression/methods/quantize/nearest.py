@@ -20,8 +20,8 @@ _FEWEST, _MOST = 4, 128
 
 def affordable(model: ir.Model, samples: Samples, work: float, fewest: int, most: int) -> int:
     """Return how many samples may be run for so many multiply-accumulates, within two bounds."""
-    sizes = sizes_of(model, next(samples.batches(1))[0])
-    macs = max(stats.measure(model, sizes).macs, 1)
+    sizes = sizes_of(model, samples.first_run())
+    macs = max(stats.measure(model, sizes, samples=samples.layout.size).macs, 1)
     return int(np.clip(work / macs, fewest, most))
 
 
