@@ -1,4 +1,4 @@
-"""The sizes that a graph's values have for one sample."""
+"""The sizes that a graph's values have in a run."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -103,17 +103,14 @@ def _stored(model: ir.Model) -> Shapes:
     }
 
 
-def of_run(
-    model: ir.Model, feeds: Mapping[str, NDArray[Any]], sizes: Mapping[str, int] | None = None
-) -> Shapes:
+def of_run(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> Shapes:
     """Return the shapes of all values, observed in a run where inference does not find them.
 
     Args:
         model: the graph; not changed.
         feeds: an input array for each input.
-        sizes: of the dynamic dimensions in ``feeds``. Default: those of one sample.
     """
-    shapes = concrete(model, sizes_of(model, feeds) if sizes is None else sizes)
+    shapes = concrete(model, sizes_of(model, feeds))
     made = [str(value.name) for node in model.graph for value in node.outputs if value.name]
     missing = [name for name in made if name not in shapes]
     return shapes | observed(model, missing, feeds) if missing else shapes
