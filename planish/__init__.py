@@ -1,20 +1,24 @@
 """Neural-network compression as a service: any model, any method, one honest report.
 
-from planish import Client
+import planish
 
-with Client("http://127.0.0.1:8080") as planish:
-    model = planish.upload_model("model.onnx")
-    job = planish.submit(model, steps=[{"method": "quantize", "mode": "dynamic"}])
-    job = planish.wait(job)
-    planish.download(job.artifacts[0], "smaller.onnx")
+planish.compress("model.onnx", data="calib.npz", max_quality_drop=0.01, output="small.onnx")
+
+with planish.Client("http://127.0.0.1:8080") as client:
+    model = client.models.upload("model.onnx")
+    job = client.jobs.create(model, [{"method": "quantize", "mode": "dynamic"}])
+    job.wait().download("smaller.onnx")
 """
 
+from planish._async import AsyncClient
 from planish.client import Client
+from planish.compressing import Compressed, compress
 from planish.errors import (
     Conflict,
     CorruptDownload,
     Forbidden,
     Invalid,
+    InvalidSignature,
     JobFailed,
     NotFound,
     PlanishError,
@@ -27,11 +31,14 @@ from planish.errors import (
 )
 
 __all__ = [
+    "AsyncClient",
     "Client",
+    "Compressed",
     "Conflict",
     "CorruptDownload",
     "Forbidden",
     "Invalid",
+    "InvalidSignature",
     "JobFailed",
     "NotFound",
     "PlanishError",
@@ -41,4 +48,5 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "Unreachable",
+    "compress",
 ]

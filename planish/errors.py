@@ -3,6 +3,7 @@
 PlanishError
 ├── Unreachable            no answer, although it was asked again
 ├── CorruptDownload        the bytes are not those that the service announced
+├── InvalidSignature       a webhook's message was not sent by the service
 ├── Refused                the service said no: an RFC 9457 problem
 │   ├── Unauthenticated    401   ├── Conflict         409
 │   ├── Forbidden          403   ├── Invalid          422
@@ -27,6 +28,10 @@ class CorruptDownload(PlanishError):  # noqa: N818
     """The downloaded bytes have another SHA-256 than was announced; nothing was kept."""
 
 
+class InvalidSignature(PlanishError):  # noqa: N818
+    """A message has no signature of this secret: it was not sent by the service, or was changed."""
+
+
 class Refused(PlanishError):  # noqa: N818
     """The service refused a request; ``problem`` says why and what to do instead."""
 
@@ -41,7 +46,7 @@ class Refused(PlanishError):  # noqa: N818
 
 
 class Unauthenticated(Refused):
-    """There is no valid API key: pass ``key``, or set ``PLANISH_KEY``."""
+    """There is no valid API key: pass ``key``, or set ``PLANISH_API_KEY``."""
 
 
 class Forbidden(Refused):
@@ -82,6 +87,11 @@ class JobFailed(PlanishError):  # noqa: N818
     def __init__(self, job: Job) -> None:
         super().__init__(_in_words(job.problem) if job.problem else f"{job.id} was {job.status}")
         self.job = job
+
+    @property
+    def problem(self) -> Problem | None:
+        """Why it failed; None where it was cancelled."""
+        return self.job.problem
 
 
 def refusal(problem: Problem) -> Refused:

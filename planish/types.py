@@ -4,7 +4,7 @@ Sizes are bytes, latencies milliseconds, times are in UTC. A field that a newer 
 ignored, so that an older client goes on working.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -202,6 +202,50 @@ class Webhook(_Answer):
     disabled_reason: str | None = None
     secret: str | None = None
     created_at: datetime
+
+
+class Attempt(_Answer):
+    """One try to deliver a message, and how it ended."""
+
+    at: datetime
+    response_status: int | None
+    duration_ms: float | None
+    error: str | None = None
+
+
+class Delivery(_Answer):
+    """One message to one webhook."""
+
+    id: str
+    event: str
+    job: str | None
+    status: Literal["pending", "delivered", "failed"]
+    attempts: list[Attempt]
+    next_attempt_at: datetime | None
+
+
+class Message(_Answer):
+    """What a webhook is sent; ``data`` is a job without its step reports, or what the test has."""
+
+    type: str
+    """Such as ``job.succeeded``."""
+    timestamp: datetime
+    data: dict[str, Any]
+
+    @property
+    def job(self) -> Job | None:
+        """The job, where the message tells of one."""
+        return Job.model_validate(self.data) if self.type.startswith("job.") else None
+
+
+class UsageDay(_Answer):
+    """What was used on one day, in UTC."""
+
+    day: date
+    cpu_seconds: float
+    gpu_seconds: float
+    jobs: int
+    stored_bytes: int
 
 
 class Event(_Answer):

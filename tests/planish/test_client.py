@@ -8,44 +8,9 @@ import pytest
 
 import planish
 from planish.types import Artifact, Model
+from tests.planish.answers import JOB, MODEL
 from tests.planish.scripted import Answer, answer, events, hang_up, problem, scripted
 
-JOB = {
-    "id": "job_1",
-    "status": "succeeded",
-    "stage": "succeeded",
-    "progress": 1.0,
-    "model": "mdl_1",
-    "dataset": None,
-    "name": None,
-    "tags": [],
-    "steps": [],
-    "created_at": "2026-01-01T00:00:00Z",
-    "started_at": None,
-    "finished_at": None,
-    "attempts": 1,
-    "queue_position": None,
-    "eta_seconds": None,
-    "usage": {"cpu_seconds": 0, "gpu_seconds": 0, "peak_memory_bytes": 0},
-    "baseline": None,
-    "compressed": None,
-    "artifacts": [],
-}
-MODEL = {
-    "id": "mdl_1",
-    "name": None,
-    "format": None,
-    "status": "inspecting",
-    "sha256": "0",
-    "size_bytes": 5,
-    "parameters": None,
-    "macs": None,
-    "opset": None,
-    "inputs": None,
-    "outputs": None,
-    "operators": None,
-    "created_at": "2026-01-01T00:00:00Z",
-}
 REJECTION = {"type": "invalid-model", "title": "Broken", "status": 422, "detail": "no graph"}
 
 
@@ -105,7 +70,8 @@ def test_nobody_there_is_said_after_the_last_attempt() -> None:
 
 
 def test_the_key_is_sent_and_a_key_is_not_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PLANISH_KEY", raising=False)
+    for variable in ("PLANISH_KEY", "PLANISH_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
     with scripted([answer(200, JOB), answer(200, JOB)]) as service:
         with planish.Client(service.url) as client:
             client.job("job_1")

@@ -29,6 +29,8 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (types.Worst, app.domain.reports.Worst),
     (types.Plan, app.domain.plans.Plan),
     (types.Webhook, app.domain.webhooks.Webhook),
+    (types.Delivery, app.domain.webhooks.Delivery),
+    (types.Attempt, app.domain.webhooks.Attempt),
     (types.Problem, app.domain.problems.ProblemDetails),
     (types.FieldError, app.domain.problems.FieldError),
 ]

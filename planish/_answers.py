@@ -1,0 +1,65 @@
+"""What both clients make of an answer: problems, and how long to wait before asking again."""
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from planish.errors import Refused
+from planish.types import Problem
+
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 10.0
+_LONGEST_REQUESTED_PAUSE_S = 60.0
+"""A service that asks for more patience than this is not asked again; the caller is told."""
+SILENCE_S = 60.0
+"""A stream of events has a comment every 15 seconds; after this long it is dead."""
+
+
+def pauses(attempts: int) -> Iterator[float]:
+    """Yield the seconds between ``attempts``: doubling, each with jitter."""
+    for attempt in range(attempts - 1):
+        yield min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
+
+
+def is_passing(error: Refused) -> bool:
+    """Whether the same request may be answered in a moment."""
+    return _may_pass(error.problem)
+
+
+def pause_before_retry(
+    response: httpx.Response, problem: Problem, usual: float, *, sends_a_file: bool
+) -> float | None:
+    """Return how many seconds to wait before the same request; None: do not send it again.
+
+    A used-up quota is not answered by sending a file again: 429 has to name a short wait.
+    """
+    if not _may_pass(problem):
+        return None
+    after = response.headers.get("Retry-After", "")
+    if not after.isdigit():
+        return None if sends_a_file and problem.status == 429 else usual
+    return float(after) or usual if float(after) <= _LONGEST_REQUESTED_PAUSE_S else None
+
+
+def problem_of(response: httpx.Response) -> Problem:
+    """Read the problem; make one of what a proxy in between may have answered."""
+    try:
+        return Problem.model_validate_json(response.content)
+    except ValidationError:
+        return Problem(
+            title=response.reason_phrase or "An error",
+            status=response.status_code,
+            detail=response.text[:500],
+        )
+
+
+def given(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the parameters that are None."""
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _may_pass(problem: Problem) -> bool:
+    return problem.status in {429, 502, 503, 504} or problem.type == "request-in-flight"

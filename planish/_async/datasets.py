@@ -1,0 +1,54 @@
+"""``client.datasets``."""
+
+from collections.abc import Sequence
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from planish._arrays import Data, as_file
+from planish._async import io
+from planish._async.http import AsyncTransport
+from planish._async.uploads import AsyncUploads
+from planish._requests import joined
+from planish.types import Dataset, Model
+
+
+class AsyncDatasets(AsyncUploads[Dataset]):
+    """The uploaded datasets; called, it yields all of them."""
+
+    def __init__(self, http: AsyncTransport) -> None:
+        super().__init__(http, "/v1/datasets", Dataset)
+
+    async def upload(
+        self,
+        data: Data,
+        *,
+        name: str | None = None,
+        model: Model | None = None,
+        targets: Any = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        wait: bool = True,
+    ) -> Dataset:
+        """Upload data: a file, arrays by the names of a model's inputs, an array, or a DataFrame.
+
+        Args:
+            data: the path of an ``.npz``, ``.parquet`` or zip of class folders of images; a dict of
+                arrays with a row for each sample; one array, for a model with one input; or a
+                DataFrame, with a column for each input, or one for each number of the only input.
+            name: for people.
+            model: what the data is for; it names one array, and the columns of a DataFrame.
+            targets: what the model should answer: an array with a row for each sample, or the
+                column of the DataFrame that has it.
+            mean: of images, a channel each, subtracted after scaling to 0-1.
+            std: of images, a channel each, divided by.
+            wait: return when the dataset has been inspected; else at once.
+
+        Raises:
+            Rejected: the dataset cannot be used.
+            ValueError: the data cannot be made into a dataset; it says why.
+        """
+        numbers = {"mean": joined(mean), "std": joined(std)}
+        inputs = None if model is None else model.inputs
+        with TemporaryDirectory(prefix="planish-") as directory:
+            file = await io.call(as_file, data, inputs, targets, directory)
+            return await self._send(file, wait=wait, name=name, **numbers)

@@ -1,0 +1,217 @@
+"""``client.jobs``, and the handle of a job."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any, Self, Unpack
+
+from pydantic import ConfigDict, PrivateAttr
+
+from planish import types
+from planish._async.download import download
+from planish._async.http import AsyncTransport
+from planish._async.stream import follow
+from planish._requests import JobOptions, Step, id_of, job_body
+from planish.errors import JobFailed, PlanishError
+from planish.progress import bar
+from planish.types import Artifact, Dataset, Event, Model, Plan
+
+OnEvent = Callable[[Event], None]
+
+
+class AsyncJob(types.Job):
+    """A job as it was when last looked at, and what can be done with it.
+
+    ``wait`` and ``refresh`` bring its fields up to date.
+    """
+
+    model_config = ConfigDict(frozen=False)
+
+    _jobs: "AsyncJobs" = PrivateAttr()
+
+    async def refresh(self) -> Self:
+        """Look at the job again; return it."""
+        return self._become(await self._jobs.get(self.id))
+
+    async def wait(self, *, on_event: OnEvent | None = None, progress: bool | None = None) -> Self:
+        """Return the job once it has succeeded.
+
+        Args:
+            on_event: called with each event, as it happens.
+            progress: whether to show a bar. Default: where standard error is a terminal.
+
+        Raises:
+            JobFailed: the job failed or was cancelled; ``problem`` says why.
+        """
+        return self._become(await self._jobs.wait(self, on_event=on_event, progress=progress))
+
+    def events(self, *, after: int = 0) -> AsyncIterator[Event]:
+        """Yield the job's events, from the one after ``after``, until it has ended."""
+        return self._jobs.events(self, after=after)
+
+    async def cancel(self) -> Self:
+        """Ask the job to stop; it is ``cancelled`` within seconds."""
+        return self._become(await self._jobs.cancel(self))
+
+    async def retry(self) -> Self:
+        """Queue the job again after it failed or was cancelled; its finished steps are kept."""
+        return self._become(await self._jobs.retry(self))
+
+    async def report(self) -> dict[str, Any]:
+        """Return what was measured, on what, and how."""
+        return await self._jobs.report(self)
+
+    async def report_page(self) -> str:
+        """Return the report as one HTML page that needs nothing else."""
+        return await self._jobs.report_page(self)
+
+    async def download(self, to: str | Path, *, format: str | None = None) -> Path:  # noqa: A002
+        """Download a file that the job made; ``to`` is then whole and verified, or not there.
+
+        Args:
+            to: where to.
+            format: which of the job's files, such as ``onnx``. Default: the first.
+
+        Raises:
+            CorruptDownload: the bytes are not those that were announced.
+            PlanishError: the job has no such file.
+        """
+        if not self.artifacts:
+            await self.refresh()
+        for artifact in self.artifacts:
+            if format in {None, artifact.format}:
+                return await self._jobs.download(artifact, to)
+        raise PlanishError(f"{self.id} is {self.status} and has no {format or 'finished'} file")
+
+    async def delete(self) -> None:
+        """Delete the finished job with its files."""
+        await self._jobs.delete(self)
+
+    def _become(self, now: types.Job) -> Self:
+        for field in types.Job.model_fields:
+            setattr(self, field, getattr(now, field))
+        return self
+
+
+class AsyncJobs:
+    """The jobs; called, it yields them."""
+
+    def __init__(self, http: AsyncTransport) -> None:
+        self._http = http
+
+    def __call__(
+        self, *, status: str | None = None, model: Model | str | None = None, tag: str | None = None
+    ) -> AsyncIterator[AsyncJob]:
+        """Yield jobs, newest first."""
+        return self.list(status=status, model=model, tag=tag)
+
+    async def list(
+        self, *, status: str | None = None, model: Model | str | None = None, tag: str | None = None
+    ) -> AsyncIterator[AsyncJob]:
+        """Yield jobs, newest first: all, or those in a state, of a model, with a tag."""
+        wanted = {"status": status, "model": id_of(model) if model else None, "tag": tag}
+        async for item in self._http.items("/v1/jobs", **wanted):
+            yield self._handle(AsyncJob.model_validate(item))
+
+    async def create(
+        self,
+        model: Model | str,
+        steps: Sequence[Step] | None = None,
+        *,
+        dataset: Dataset | str | None = None,
+        max_quality_drop: float | None = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> AsyncJob:
+        """Submit a job; it is queued when this returns.
+
+        Args:
+            model: what to compress.
+            steps: what to do with it, in order; or give an ``objective``.
+            dataset: what to calibrate and measure with.
+            max_quality_drop: what the result may lose; the same as in ``require``.
+            idempotency_key: calls with the same one make one job. Default: a new one.
+            options: the other fields of the request. A model or dataset may stand for its id, as in
+                ``evaluate={"dataset": new_samples}``.
+
+        Raises:
+            Invalid: fields of the request are wrong; ``errors`` says which.
+        """
+        body = job_body(model, steps, dataset, max_quality_drop, options)
+        return self._handle(
+            await self._http.post("/v1/jobs", AsyncJob, body, idempotency_key=idempotency_key)
+        )
+
+    async def plan(
+        self,
+        model: Model | str,
+        steps: Sequence[Step] | None = None,
+        *,
+        dataset: Dataset | str | None = None,
+        max_quality_drop: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Plan:
+        """Return what ``create`` with the same arguments would do; nothing runs."""
+        body = job_body(model, steps, dataset, max_quality_drop, options)
+        return await self._http.post("/v1/jobs/plan", Plan, body)
+
+    async def get(self, job: types.Job | str) -> AsyncJob:
+        """Return a job as it is now."""
+        return self._handle(await self._http.get(f"/v1/jobs/{id_of(job)}", AsyncJob))
+
+    async def wait(
+        self,
+        job: types.Job | str,
+        *,
+        on_event: OnEvent | None = None,
+        progress: bool | None = None,
+    ) -> AsyncJob:
+        """Return the job once it has succeeded; see the job's own ``wait``."""
+        with bar(progress) as show:
+            async for event in self.events(job):
+                show(event)
+                if on_event is not None:
+                    on_event(event)
+        ended = await self.get(job)
+        if ended.status != "succeeded":
+            raise JobFailed(ended)
+        return ended
+
+    def events(self, job: types.Job | str, *, after: int = 0) -> AsyncIterator[Event]:
+        """Yield a job's events, from the one after ``after``, until it has ended."""
+        return follow(self._http, f"/v1/jobs/{id_of(job)}/events", after=after)
+
+    async def cancel(self, job: types.Job | str) -> AsyncJob:
+        """Ask a job to stop; it is ``cancelled`` within seconds."""
+        return self._handle(await self._http.post(f"/v1/jobs/{id_of(job)}/cancel", AsyncJob))
+
+    async def retry(self, job: types.Job | str) -> AsyncJob:
+        """Queue a failed or cancelled job again; its finished steps are kept."""
+        return self._handle(await self._http.post(f"/v1/jobs/{id_of(job)}/retry", AsyncJob))
+
+    async def delete(self, job: types.Job | str) -> None:
+        """Delete a finished job with its files."""
+        await self._http.request("DELETE", f"/v1/jobs/{id_of(job)}")
+
+    async def report(self, job: types.Job | str) -> dict[str, Any]:
+        """Return what was measured, on what, and how."""
+        response = await self._http.request("GET", f"/v1/jobs/{id_of(job)}/report")
+        report: dict[str, Any] = response.json()
+        return report
+
+    async def report_page(self, job: types.Job | str) -> str:
+        """Return the report as one HTML page that needs nothing else."""
+        path = f"/v1/jobs/{id_of(job)}/report"
+        response = await self._http.request("GET", path, headers={"Accept": "text/html"})
+        return response.text
+
+    async def download(self, artifact: Artifact, to: str | Path) -> Path:
+        """Download a file that a job made; ``to`` is then whole and verified, or not there.
+
+        Raises:
+            CorruptDownload: its SHA-256 is not the announced one.
+        """
+        return await download(self._http, artifact.href, to, sha256=artifact.sha256)
+
+    def _handle(self, job: AsyncJob) -> AsyncJob:
+        job._jobs = self  # noqa: SLF001 (a job is made here alone)
+        return job

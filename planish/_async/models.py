@@ -1,0 +1,44 @@
+"""``client.models``."""
+
+from pathlib import Path
+from typing import Literal
+
+from planish._async.download import download
+from planish._async.http import AsyncTransport
+from planish._async.uploads import AsyncUploads
+from planish.types import Model
+
+
+class AsyncModels(AsyncUploads[Model]):
+    """The uploaded models; called, it yields all of them."""
+
+    def __init__(self, http: AsyncTransport) -> None:
+        super().__init__(http, "/v1/models", Model)
+
+    async def upload(
+        self, file: str | Path, *, name: str | None = None, wait: bool = True
+    ) -> Model:
+        """Upload an ``.onnx`` file, or a zip or tar with external data.
+
+        Args:
+            file: the model.
+            name: for people.
+            wait: return when the model has been inspected; else at once.
+
+        Raises:
+            Rejected: the model cannot be used.
+        """
+        return await self._send(Path(file), wait=wait, name=name)
+
+    async def download(
+        self, model: Model | str, to: str | Path, *, form: Literal["upload", "onnx"] = "upload"
+    ) -> Path:
+        """Download the uploaded bytes, or the self-contained graph (``onnx``).
+
+        Raises:
+            CorruptDownload: the bytes are not those that were announced.
+        """
+        known = await self.get(model)
+        path = f"/v1/models/{known.id}/content"
+        sha256 = known.sha256 if form == "upload" else None
+        return await download(self._http, path, to, sha256=sha256, form=form)

@@ -1,0 +1,49 @@
+"""The events of a job, resumed where the stream was cut."""
+
+from collections.abc import AsyncIterator
+
+import httpx
+
+from planish._answers import is_passing, pauses
+from planish._async import io
+from planish._async.http import AsyncTransport
+from planish._sse import Parser
+from planish.errors import Refused, Unreachable
+from planish.types import Event
+
+_SILENT = 2
+"""Streams in a row that end without an event."""
+
+
+async def follow(http: AsyncTransport, path: str, *, after: int) -> AsyncIterator[Event]:
+    """Yield events until the server ends the stream after a terminal state.
+
+    A stream that breaks off is opened again after the last event that arrived; the attempts are
+    bounded in a row without one. One that ends twice in a row without an event has none to tell:
+    the job had ended before. (Once, and it may have been a gateway that was shut down.)
+
+    Raises:
+        Unreachable: the stream breaks off too often.
+    """
+    remaining = list(pauses(http.attempts))
+    ended, silent = False, 0
+    while not ended and silent < _SILENT:
+        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        try:
+            async with http.stream(path, headers) as response:
+                silent += 1
+                parser = Parser()
+                async for line in response.aiter_lines():
+                    event = parser.take(line)
+                    if event is not None:
+                        after, ended, silent = event.number, event.ends_the_job, 0
+                        remaining = list(pauses(http.attempts))
+                        yield event
+        except (httpx.TransportError, Refused) as error:
+            if isinstance(error, Refused) and not is_passing(error):
+                raise
+            if not remaining:
+                raise Unreachable(f"the stream of events broke off: {error}") from error
+            ended, silent = False, 0
+        if not ended and silent < _SILENT:
+            await io.sleep(remaining.pop(0) if remaining else 1.0)

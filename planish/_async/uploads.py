@@ -1,0 +1,68 @@
+"""Files on their way to the service, and the inspection that follows."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from planish._async import io
+from planish._async.http import AsyncTransport, FilePart
+from planish._requests import id_of
+from planish.errors import Rejected
+from planish.types import Dataset, Model
+
+_Upload = TypeVar("_Upload", Model, Dataset)
+
+_LOOK_S = 0.1
+_LONGEST_LOOK_S = 2.0
+
+
+class AsyncUploads(Generic[_Upload]):
+    """What models and datasets have in common."""
+
+    def __init__(self, http: AsyncTransport, path: str, kind: type[_Upload]) -> None:
+        self._http = http
+        self._path = path
+        self._kind: type[_Upload] = kind
+
+    def __call__(self) -> AsyncIterator[_Upload]:
+        """Yield all of them, newest first."""
+        return self.list()
+
+    async def list(self) -> AsyncIterator[_Upload]:
+        """Yield all of them, newest first."""
+        async for item in self._http.items(self._path):
+            yield self._kind.model_validate(item)
+
+    async def get(self, upload: _Upload | str) -> _Upload:
+        """Return one, as it is now."""
+        return await self._http.get(f"{self._path}/{id_of(upload)}", self._kind)
+
+    async def delete(self, upload: _Upload | str) -> None:
+        """Delete one that no queued or running job uses; jobs and their artifacts stay.
+
+        Raises:
+            Conflict: a job uses it.
+        """
+        await self._http.request("DELETE", f"{self._path}/{id_of(upload)}")
+
+    async def wait(self, upload: _Upload | str) -> _Upload:
+        """Return it once its inspection is over.
+
+        Raises:
+            Rejected: it cannot be used.
+        """
+        pause = _LOOK_S
+        now = await self.get(upload) if isinstance(upload, str) else upload
+        while now.status == "inspecting":
+            await io.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_LOOK_S)
+            now = await self.get(now)
+        if now.problem is not None:
+            raise Rejected(now.problem)
+        return now
+
+    async def _send(self, file: Path, *, wait: bool, **params: str | None) -> _Upload:
+        part = FilePart.whole(file)
+        query = {"filename": file.name, **params}
+        made = await self._http.post_file(self._path, self._kind, part, **query)
+        return await self.wait(made) if wait else made

@@ -1,0 +1,76 @@
+# Made by scripts/unasync.py of planish/_async: change that, and run it again.
+"""The client of one service: its resources are attributes."""
+
+from datetime import date
+from typing import Any, Self
+
+from planish._sync.datasets import Datasets
+from planish._sync.http import Transport
+from planish._sync.jobs import Jobs
+from planish._sync.models import Models
+from planish._sync.webhooks import Webhooks
+from planish.credentials import key_or_default, url_or_default
+from planish.types import UsageDay
+
+
+class Client:
+    """A connection to one service; use it as a context manager, or ``close`` it.
+
+    Whatever the service refuses is raised as a ``planish.Refused``; every request is repeated where
+    that is safe.
+
+    Args:
+        url: of the service. Default: ``PLANISH_URL``, else that of the last ``planish login``,
+            else ``http://127.0.0.1:8080``.
+        key: the API key. Default: ``PLANISH_API_KEY``, else that of the login at ``url``.
+        timeout_s: how long connecting and sending may be stuck, in seconds.
+        attempts: how often a request is sent before it fails.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        key: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        attempts: int = 6,
+    ) -> None:
+        self.url = url_or_default(url)
+        key = key_or_default(key, self.url)
+        self._http = Transport(self.url, key, timeout_s=timeout_s, attempts=attempts)
+        self.models = Models(self._http)
+        self.datasets = Datasets(self._http)
+        self.jobs = Jobs(self._http)
+        self.webhooks = Webhooks(self._http)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def methods(self) -> list[dict[str, Any]]:
+        """Return every method with the JSON Schema of its parameters."""
+        return [item for item in self._http.items("/v1/methods")]
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Return the output formats and runtimes of this deployment."""
+        return [item for item in self._http.items("/v1/targets")]
+
+    def usage(self, first: date | None = None, last: date | None = None) -> list[UsageDay]:
+        """Return what was used, day by day.
+
+        Args:
+            first: day, in UTC. Default: the service's.
+            last: day, in UTC. Default: today.
+        """
+        between = {
+            "from": None if first is None else first.isoformat(),
+            "to": None if last is None else last.isoformat(),
+        }
+        items = self._http.items("/v1/usage", **between)
+        return [UsageDay.model_validate(item) for item in items]

@@ -1,0 +1,97 @@
+# Made by scripts/unasync.py of planish/_async: change that, and run it again.
+"""Downloads that go on where they broke, and are whole and verified, or not there."""
+
+import base64
+import hashlib
+import re
+import uuid
+from pathlib import Path
+
+import httpx
+
+from planish._answers import is_passing, pauses
+from planish._sync import io
+from planish._sync.http import Transport
+from planish.errors import CorruptDownload, Refused, Unreachable
+
+_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
+
+
+def download(
+    http: Transport,
+    path: str,
+    to: str | Path,
+    *,
+    sha256: str | None = None,
+    **params: str | None,
+) -> Path:
+    """Download into the file ``to``, which is then whole and verified, or not there.
+
+    What a broken connection left lies beside it, and the same download goes on from there; also a
+    later one, where ``sha256`` says that it is of the same bytes.
+
+    Raises:
+        CorruptDownload: the bytes are not those that were announced.
+        Unreachable: it breaks off again and again, without a byte between.
+    """
+    target = Path(to)
+    part = target.with_name(f"{target.name}.{(sha256 or uuid.uuid4().hex)[:12]}.part")
+    try:
+        announced = _fetch(http, path, part, params)
+        digest = io.call(_digest_of, part)
+        if any(digest != wanted for wanted in (sha256, announced) if wanted):
+            part.unlink()
+            raise CorruptDownload(f"{path} came with SHA-256 {digest}: try again")
+        part.replace(target)
+    finally:
+        if sha256 is None:
+            part.unlink(missing_ok=True)
+    return target
+
+
+def _fetch(http: Transport, path: str, part: Path, params: dict[str, str | None]) -> str | None:
+    """Fetch what is missing of ``part``; return the SHA-256 that the service announces."""
+    remaining = list(pauses(http.attempts))
+    while True:
+        had = _size(part)
+        try:
+            return _go_on(http, path, part, had, params)
+        except (httpx.TransportError, Refused) as error:
+            if isinstance(error, Refused):
+                if error.problem.status == 416 and had:
+                    _begin_anew(part)
+                elif not is_passing(error):
+                    raise
+            if _size(part) > had:
+                remaining = list(pauses(http.attempts))
+            if not remaining:
+                raise Unreachable(f"the download broke off: {error}") from error
+            io.sleep(remaining.pop(0))
+
+
+def _go_on(
+    http: Transport, path: str, part: Path, start: int, params: dict[str, str | None]
+) -> str | None:
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with http.stream(path, headers, **params) as response:
+        goes_on = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        with part.open("ab" if start and goes_on else "wb") as file:
+            for chunk in response.iter_bytes():
+                file.write(chunk)
+        digest = _DIGEST.search(response.headers.get("Repr-Digest", ""))
+        return base64.b64decode(digest[1]).hex() if digest else None
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _begin_anew(file: Path) -> None:
+    file.unlink(missing_ok=True)
+
+
+def _digest_of(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

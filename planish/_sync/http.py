@@ -1,0 +1,168 @@
+# Made by scripts/unasync.py of planish/_async: change that, and run it again.
+"""HTTP requests that are asked again where that is safe, and errors that are typed.
+
+A request is repeated when nothing answered, when the service is busy (429, 503), and while the
+first of two equal requests is still under way (409 ``request-in-flight``). Each POST carries an
+``Idempotency-Key``, so that a repeated one is carried out once.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from planish._answers import SILENCE_S, given, pause_before_retry, pauses, problem_of
+from planish._sync import io
+from planish.errors import Unreachable, refusal
+
+_BLOCK_BYTES = 1024**2
+
+_Answer = TypeVar("_Answer", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class FilePart:
+    """The bytes of a file from ``start`` up to ``end``, as a request's body."""
+
+    path: Path
+    start: int
+    end: int
+
+    @classmethod
+    def whole(cls, path: Path) -> Self:
+        """Return all of a file."""
+        return cls(path, 0, path.stat().st_size)
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the bytes."""
+        with io.call(self.path.open, "rb") as file:
+            file.seek(self.start)
+            left = self.end - self.start
+            while left and (block := io.call(file.read, min(left, _BLOCK_BYTES))):
+                left -= len(block)
+                yield block
+
+
+class Transport:
+    """One service, one key."""
+
+    def __init__(self, url: str, key: str | None, *, timeout_s: float, attempts: int) -> None:
+        headers = {"User-Agent": f"planish/{version('planish')}"}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        self.attempts = attempts
+        self._http = io.Http(
+            base_url=url, headers=headers, timeout=httpx.Timeout(timeout_s, read=SILENCE_S)
+        )
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def get(self, path: str, kind: type[_Answer], **params: str | None) -> _Answer:
+        """GET ``path`` and read the answer as ``kind``; parameters that are None are left out."""
+        response = self.request("GET", path, params=params)
+        return kind.model_validate_json(response.content)
+
+    def post(
+        self,
+        path: str,
+        kind: type[_Answer],
+        body: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **params: str | None,
+    ) -> _Answer:
+        """POST ``body`` as JSON and read the answer as ``kind``."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        response = self.request("POST", path, params=params, json=body, headers=headers)
+        return kind.model_validate_json(response.content)
+
+    def post_file(
+        self, path: str, kind: type[_Answer], file: FilePart, **params: str | None
+    ) -> _Answer:
+        """POST the bytes of a file and read the answer as ``kind``."""
+        headers = {
+            "Idempotency-Key": str(uuid.uuid4()),
+            "Content-Type": "application/octet-stream",
+        }
+        response = self.request("POST", path, params=params, file=file, headers=headers)
+        return kind.model_validate_json(response.content)
+
+    def items(self, path: str, **params: str | None) -> Iterator[dict[str, Any]]:
+        """Yield what a list holds, from its first page to its last."""
+        more = True
+        while more:
+            response = self.request("GET", path, params=params)
+            page = response.json()
+            for item in page["items"]:
+                yield item
+            params["cursor"] = page.get("next_cursor")
+            more = params["cursor"] is not None
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | None] | None = None,
+        json: Mapping[str, Any] | None = None,
+        file: FilePart | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        """Send a request until it is answered for good.
+
+        Raises:
+            Unreachable: nothing answered, in all attempts.
+            Refused: the service said no.
+        """
+        headers = {"Accept": "application/json", **(headers or {})}
+        if file is not None:
+            headers["Content-Length"] = str(file.end - file.start)
+        for pause in [*pauses(self.attempts), None]:
+            try:
+                response = self._http.request(
+                    method,
+                    path,
+                    params=given(params or {}),
+                    json=json,
+                    content=None if file is None else file.chunks(),
+                    headers=headers,
+                )
+            except httpx.TransportError as error:
+                if pause is None:
+                    raise Unreachable(f"{self._http.base_url} does not answer: {error}") from error
+                io.sleep(pause)
+                continue
+            if response.is_success:
+                return response
+            problem = problem_of(response)
+            wait = pause and pause_before_retry(
+                response, problem, pause, sends_a_file=file is not None
+            )
+            if wait is None:
+                raise refusal(problem)
+            io.sleep(wait)
+        raise AssertionError("the last attempt returns or raises")
+
+    @contextmanager
+    def stream(
+        self, path: str, headers: Mapping[str, str], **params: str | None
+    ) -> Iterator[httpx.Response]:
+        """GET ``path`` as a stream, once; connection errors are the caller's.
+
+        Raises:
+            Refused: the service said no.
+        """
+        query = given(params)
+        with self._http.stream("GET", path, params=query, headers=headers) as response:
+            if response.is_error:
+                response.read()
+                raise refusal(problem_of(response))
+            yield response

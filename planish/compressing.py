@@ -1,0 +1,84 @@
+"""``planish.compress``: from a file to a smaller one in one call."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from planish._arrays import Data
+from planish._requests import JobOptions, Step
+from planish.client import Client
+from planish.types import Job
+
+STEPS: tuple[Step, ...] = ({"method": "quantize"},)
+"""What is done where nothing is asked for: layer by layer the form that is faster and kept its
+quality, never a larger file or a slower one."""
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What came of it."""
+
+    file: Path
+    """The smaller model."""
+    job: Job
+    """With the figures of both, ``baseline`` and ``compressed``, and the ``verdict`` in words."""
+    report: dict[str, Any]
+    """What was measured, on what, and how."""
+
+
+def compress(
+    model: str | Path,
+    data: Data | None = None,
+    *,
+    max_quality_drop: float | None = None,
+    steps: Sequence[Step] | None = None,
+    targets: Any = None,
+    output: str | Path | None = None,
+    client: Client | None = None,
+    progress: bool | None = None,
+    **options: Unpack[JobOptions],
+) -> Compressed:
+    """Compress a model by a service, and download the result.
+
+    Args:
+        model: an ``.onnx`` file, or a zip or tar with external data.
+        data: what to calibrate and measure with; the forms are those of ``datasets.upload``.
+        max_quality_drop: what the result may lose, such as 0.01 for a point of accuracy.
+        steps: what to do. Default: ``quantize``, which needs no data, and is better with it.
+        targets: what the model should answer, as in ``datasets.upload``.
+        output: where the result goes. Default: beside the model, as ``<name>.small.onnx``.
+        client: whose service to use. Default: one of its own, configured by the environment.
+        progress: whether to show a bar. Default: where standard error is a terminal.
+        options: the other fields of the job's request.
+
+    Raises:
+        Rejected: the model or the data cannot be used.
+        Invalid: the job cannot be carried out; ``errors`` says why.
+        JobFailed: the job failed, by missing ``max_quality_drop`` for instance.
+    """
+    if client is None:
+        with Client() as own:
+            return compress(
+                model,
+                data,
+                max_quality_drop=max_quality_drop,
+                steps=steps,
+                targets=targets,
+                output=output,
+                client=own,
+                progress=progress,
+                **options,
+            )
+    source = Path(model)
+    if steps is None and "objective" not in options:
+        steps = STEPS
+    uploaded = client.models.upload(source)
+    dataset = (
+        None if data is None else client.datasets.upload(data, model=uploaded, targets=targets)
+    )
+    job = client.jobs.create(
+        uploaded, steps, dataset=dataset, max_quality_drop=max_quality_drop, **options
+    ).wait(progress=progress)
+    target = Path(output) if output else source.with_name(f"{source.stem}.small.onnx")
+    return Compressed(job.download(target), job, job.report())
