@@ -1,5 +1,6 @@
 """``planish.compress``: from a file to a smaller one in one call."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Unpack
 from planish._arrays import Data
 from planish._requests import JobOptions, Step
 from planish.client import Client
+from planish.errors import Conflict
 from planish.types import Job
 
 STEPS: tuple[Step, ...] = ({"method": "quantize"},)
@@ -55,7 +57,8 @@ def compress(
     Raises:
         Rejected: the model or the data cannot be used.
         Invalid: the job cannot be carried out; ``errors`` says why.
-        JobFailed: the job failed, by missing ``max_quality_drop`` for instance.
+        JobFailed: the job failed, by missing ``max_quality_drop`` for instance; or it was
+            cancelled, which an interrupt (Ctrl-C) does.
     """
     if client is None:
         with Client() as own:
@@ -79,6 +82,12 @@ def compress(
     )
     job = client.jobs.create(
         uploaded, steps, dataset=dataset, max_quality_drop=max_quality_drop, **options
-    ).wait(progress=progress)
+    )
+    try:
+        job.wait(progress=progress)
+    except KeyboardInterrupt:
+        with contextlib.suppress(Conflict):  # it has just ended
+            job.cancel()
+        job.wait(progress=False)
     target = Path(output) if output else source.with_name(f"{source.stem}.small.onnx")
     return Compressed(job.download(target), job, job.report())

@@ -15,8 +15,8 @@ import onnxruntime as ort
 import pytest
 
 from app.domain.steps import METHODS
-from planish import Client
-from planish.demo import service, text_lines
+from planish import Client, embedded
+from planish.demo import text_lines
 from planish.types import Dataset
 from tests import docs_tables
 
@@ -39,7 +39,7 @@ def examples(page: Path, language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """A whole service."""
-    with service.running() as address:
+    with embedded.running() as address:
         yield address
 
 
@@ -75,6 +75,13 @@ def test_the_shell_example_of_the_readme_runs(url: str, place: Path) -> None:
     (example,) = examples(ROOT / "README.md", "sh")
     told = run(["bash", "-euc", example.replace(EXAMPLE_URL, url)], place)
     assert '"succeeded"' in told
+    assert (place / "smaller.onnx").stat().st_size < (place / "model.onnx").stat().st_size
+    assert "<html" in (place / "report.html").read_text()
+
+
+def test_the_command_of_the_guide_leaves_a_smaller_model(url: str, place: Path) -> None:
+    (example,) = examples(ROOT / "docs/cli.md", "sh")
+    run(["env", f"PLANISH_URL={url}", "bash", "-euc", example], place)
     assert (place / "smaller.onnx").stat().st_size < (place / "model.onnx").stat().st_size
     assert "<html" in (place / "report.html").read_text()
 

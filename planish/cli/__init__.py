@@ -3,19 +3,43 @@
 import sys
 
 import typer
+from rich.markup import escape
 
 from planish.cli.consoles import console
 from planish.cli.deployment import Stop
-from planish.errors import PlanishError
+from planish.errors import JobFailed, PlanishError, Unauthenticated
 
-from . import demo, doctor, keys, migrate, serve, worker
+from . import (
+    compress,
+    datasets,
+    demo,
+    doctor,
+    jobs,
+    keys,
+    login,
+    migrate,
+    models,
+    serve,
+    usage,
+    webhooks,
+    worker,
+)
+
+FAILED, CANCELLED, NO_KEY = 1, 2, 4
+"""Exit codes; also a command line that cannot be read is a failure."""
 
 cli = typer.Typer(
     help="Neural-network compression as a service: any model, any method, one honest report.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
+cli.command()(compress.compress)
+cli.add_typer(models.cli, name="models")
+cli.add_typer(datasets.cli, name="datasets")
+cli.add_typer(jobs.cli, name="jobs")
+cli.add_typer(webhooks.cli, name="webhooks")
+cli.command()(usage.usage)
+cli.command()(login.login)
 cli.command()(serve.serve)
 cli.command()(worker.worker)
 cli.command()(demo.demo)
@@ -29,5 +53,16 @@ def main() -> None:
     try:
         cli()
     except (Stop, PlanishError) as stop:
-        console(stderr=True).print(f"[bold red]planish:[/] {stop}")
-        sys.exit(1)
+        console(stderr=True).print(f"[bold red]planish:[/] {escape(str(stop))}")
+        sys.exit(_code(stop))
+    except SystemExit as end:
+        unread = end.code == typer.BadParameter.exit_code
+        sys.exit(FAILED if unread else end.code)
+
+
+def _code(stop: Exception) -> int:
+    if isinstance(stop, Unauthenticated):
+        return NO_KEY
+    if isinstance(stop, JobFailed) and stop.job.status == "cancelled":
+        return CANCELLED
+    return FAILED

@@ -34,14 +34,15 @@ def demo(
     Needs no network and no service; what it starts, it stops.
     """
     from app.local.server import DidNotStart
-    from planish.demo import receiver, service, text_lines
+    from planish import embedded
+    from planish.demo import receiver, text_lines
 
     began = time.monotonic()
     lines = text_lines.draw(_LINES, seed=0)
     try:
         with ExitStack() as running:
             screen.print("Starting the service: PostgreSQL, Valkey, gateway, workers …")
-            url = running.enter_context(service.running(WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8"))
+            url = running.enter_context(embedded.running(WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8"))
             client = running.enter_context(Client(url))
             hook = running.enter_context(receiver.receiving())
             hook.secret = client.create_webhook(hook.url).secret or ""

@@ -1,0 +1,88 @@
+"""What commands that ask a service have in common: which one, and how the answer is shown."""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import BaseModel
+from rich.table import Table
+
+from planish.cli.consoles import console
+from planish.client import Client
+from planish.credentials import url_or_default
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="Of the service. Default: PLANISH_URL, else the last login's."),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON on standard output; messages go to the other.")
+]
+Limit = Annotated[int, typer.Option(min=1, help="How many to show.")]
+
+_Shown = TypeVar("_Shown", bound=BaseModel)
+Columns = Mapping[str, Callable[[_Shown], object]]
+"""Headings, and what stands below them."""
+
+
+@contextlib.contextmanager
+def asking(url: str | None) -> Iterator[Client]:
+    """Hand out a client of the service."""
+    with Client(url_or_default(url)) as client:
+        yield client
+
+
+def tell(message: str) -> None:
+    """Say something to whoever watches, on standard error."""
+    console(stderr=True).print(message)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON on standard output."""
+    print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
+
+
+def print_list(
+    items: Iterable[_Shown], columns: Columns[_Shown], *, limit: int, as_json: bool
+) -> None:
+    """Print the first ``limit`` items as a table, or as JSON."""
+    shown = [*islice(items, limit)]
+    if as_json:
+        print_json(shown)
+        return
+    table = Table(*columns)
+    for item in shown:
+        table.add_row(*(_cell(of(item)) for of in columns.values()))
+    console().print(table)
+
+
+def print_one(item: BaseModel, *, as_json: bool) -> None:
+    """Print all that is known of one resource, a field a line, or as JSON."""
+    if as_json:
+        print_json(item)
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in item.model_dump(mode="json").items():
+        if value not in (None, [], {}):
+            table.add_row(name, _cell(value if isinstance(value, str) else json.dumps(value)))
+    console().print(table)
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _cell(value: object) -> str:
+    """Return text in which brackets are brackets."""
+    from rich.markup import escape
+
+    if value is None:
+        return ""
+    return escape(f"{value:,}" if isinstance(value, int) else str(value))

@@ -1,0 +1,120 @@
+"""``planish compress``: from a file to a smaller one, by a service or by one of its own."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from planish.cli.asking import AsJson, print_json, tell
+from planish.cli.consoles import console
+from planish.cli.deployment import Stop
+from planish.client import Client
+from planish.compressing import Compressed
+from planish.compressing import compress as run
+from planish.credentials import configured_url
+from planish.types import Measures
+
+
+def compress(
+    model: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The .onnx file.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="What to calibrate and measure with."),
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(min=0, help="Quality it may lose: 0.01 is a point.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Default: <name>.small.onnx beside it.")
+    ] = None,
+    step: Annotated[
+        list[str] | None,
+        typer.Option(help='A method, or JSON such as \'{"method": "prune"}\'; repeat it.'),
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the report there, as a page.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same one gives the same result.")] = 0,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the service. Default: PLANISH_URL, else the last login's, else one"
+            " that is started here and stopped again."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compress a model, and leave the result and what was measured.
+
+    Exits with 1 if that failed, 2 if the job was cancelled, 4 if an API key is missing.
+    """
+    steps = [_step(text) for text in step] if step else None
+    with _service(url or configured_url()) as address, Client(address) as client:
+        made = run(
+            model,
+            data,
+            max_quality_drop=max_drop,
+            steps=steps,
+            output=output,
+            client=client,
+            seed=seed,
+        )
+        if report is not None:
+            report.write_text(client.jobs.report_page(made.job))
+    if as_json:
+        print_json({"file": str(made.file), "job": made.job.model_dump(mode="json")})
+    else:
+        console().print(_table(made))
+    tell(made.job.verdict or f"{made.file} is there.")
+
+
+@contextlib.contextmanager
+def _service(url: str | None) -> Iterator[str]:
+    """Hand out the address of a service: a configured one, or one that is started here."""
+    if url is not None:
+        yield url
+        return
+    from planish import embedded
+
+    try:
+        from app.local.server import DidNotStart
+    except ModuleNotFoundError as error:
+        raise Stop(f"{error}. Name a service (--url), or: pip install 'planish[local]'") from None
+    tell("Starting a service for this one job …")
+    try:
+        with embedded.running() as address:
+            yield address
+    except DidNotStart as error:
+        raise Stop(str(error)) from None
+
+
+def _step(text: str) -> dict[str, Any]:
+    if not text.lstrip().startswith("{"):
+        return {"method": text}
+    try:
+        step: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise Stop(f"--step {text!r} is no JSON: {error}") from None
+    return step
+
+
+def _table(made: Compressed) -> Table:
+    table = Table("", "original", "compressed", title=str(made.file), title_justify="left")
+    before, after = made.job.baseline, made.job.compressed
+    assert before, "a job that succeeded was measured"
+    assert after, "a job that succeeded was measured"
+    table.add_row("bytes", f"{before.size_bytes:,}", f"{after.size_bytes:,}")
+    table.add_row("latency, one sample", _latency(before), _latency(after))
+    table.add_row("parameters", f"{before.parameters:,}", f"{after.parameters:,}")
+    if before.quality and after.quality:
+        name = f"{after.quality.metric}, {after.quality.samples} unseen samples"
+        table.add_row(name, f"{before.quality.value:.4g}", f"{after.quality.value:.4g}")
+    if after.fidelity:
+        table.add_row("same answers as the original", "", f"{after.fidelity.agreement:.1%}")
+    return table
+
+
+def _latency(measures: Measures) -> str:
+    return "" if measures.latency_ms is None else f"{measures.latency_ms:.3g} ms"

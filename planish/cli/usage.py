@@ -1,0 +1,26 @@
+"""``planish usage``: what was used, day by day."""
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from planish.cli.asking import AsJson, Columns, Url, asking, print_list
+from planish.types import UsageDay
+
+_COLUMNS: Columns[UsageDay] = {
+    "day": lambda used: used.day,
+    "jobs": lambda used: used.jobs,
+    "CPU seconds": lambda used: f"{used.cpu_seconds:.1f}",
+    "GPU seconds": lambda used: f"{used.gpu_seconds:.1f}",
+    "bytes stored": lambda used: used.stored_bytes,
+}
+
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day, in UTC.")]
+
+
+def usage(first: Day = None, last: Day = None, url: Url = None, as_json: AsJson = False) -> None:
+    """Show what was used, day by day."""
+    with asking(url) as client:
+        days = client.usage(first and first.date(), last and last.date())
+    print_list(days, _COLUMNS, limit=len(days), as_json=as_json)

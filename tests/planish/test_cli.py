@@ -1,0 +1,196 @@
+"""Commands that ask a service: what they print where, and how they end."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from planish import cli
+from planish.demo import text_lines
+from tests.planish.answers import DATASET, JOB, MODEL
+from tests.planish.scripted import Answer, answer, events, problem, scripted
+
+CONTENT = b"a small model"
+MEASURES = {
+    "size_bytes": 4000,
+    "parameters": 1300,
+    "nonzero_parameters": 1300,
+    "macs": 500_000,
+    "latency_ms": 1.5,
+    "quality": None,
+    "fidelity": None,
+}
+DONE = {
+    **JOB,
+    "name": "[bold]mine[/]",
+    "baseline": MEASURES,
+    "compressed": {**MEASURES, "size_bytes": 1000},
+    "verdict": "4 times smaller",
+    "artifacts": [
+        {
+            "id": "art_1",
+            "format": "onnx",
+            "size_bytes": len(CONTENT),
+            "sha256": hashlib.sha256(CONTENT).hexdigest(),
+            "href": "/v1/artifacts/art_1/content",
+        }
+    ],
+}
+ENDED = 'id: 1\nevent: state\ndata: {"status": "succeeded", "stage": "x"}\n\n'
+NO_ITEMS = answer(200, {"items": [], "next_cursor": None})
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run a command in this process; return its exit code."""
+    for variable in ("PLANISH_URL", "PLANISH_KEY", "PLANISH_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+    def running(*arguments: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", ["planish", *map(str, arguments)])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    return running
+
+
+def test_json_is_on_standard_output_and_messages_are_not(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, data, small = (tmp_path / name for name in ("m.onnx", "d.npz", "s.onnx"))
+    model.write_bytes(b"x")
+    data.write_bytes(b"x")
+    answers = [
+        answer(201, {**MODEL, "status": "ready"}),
+        answer(201, DATASET),
+        answer(202, {**JOB, "status": "queued"}),
+        events(ENDED),
+        answer(200, DONE),
+        answer(200, CONTENT),
+        answer(200, {}),
+    ]
+    with scripted(answers) as service:
+        options = ["--data", data, "--max-drop", "0.01", "-o", small, "--url", service.url]
+        assert run("compress", model, *options, "--json") == 0
+    shown = capsys.readouterr()
+    told = json.loads(shown.out)
+    assert told["file"] == str(small)
+    assert told["job"]["id"] == "job_1"
+    assert "4 times smaller" in shown.err
+    assert small.read_bytes() == CONTENT
+    asked = json.loads(service.requests[2].body)
+    assert asked["steps"] == [{"method": "quantize"}]
+    assert asked["require"] == {"max_quality_drop": 0.01}
+
+
+def test_lists_are_tables_in_which_brackets_are_brackets(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = answer(200, {"items": [DONE, DONE, DONE], "next_cursor": "more"})
+    with scripted([page, page]) as service:
+        assert run("jobs", "list", "--limit", "2", "--url", service.url) == 0
+        table = capsys.readouterr().out
+        assert run("jobs", "list", "--limit", "2", "--url", service.url, "--json") == 0
+    assert table.count("[bold]mine[/]") == 2
+    assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["job_1"] * 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "arguments", "code", "says"),
+    [
+        ([problem(401, "unauthenticated", "Send a key.")], ["jobs", "list"], 4, "Send a key."),
+        ([problem(404, "not-found", "No job [x].")], ["jobs", "get", "job_1"], 1, "No job [x]."),
+        (
+            [events(), events(), answer(200, {**JOB, "status": "cancelled"})],
+            ["jobs", "wait", "job_1"],
+            2,
+            "cancelled",
+        ),
+        (
+            [events(), events(), answer(200, {**JOB, "status": "failed"})],
+            ["jobs", "wait", "job_1"],
+            1,
+            "failed",
+        ),
+        ([], ["jobs", "list", "--limit", "none"], 1, "--limit"),
+        ([], ["jobs", "list", "--limit", "0"], 1, "--limit"),
+    ],
+)
+def test_the_exit_code_says_why(
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    answers: list[Answer],
+    arguments: list[str],
+    code: int,
+    says: str,
+) -> None:
+    with scripted(answers) as service:
+        assert run(*arguments, "--url", service.url) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert says in shown.err
+
+
+def test_a_login_is_kept_once_the_service_has_accepted_it(run: Run) -> None:
+    with scripted([NO_ITEMS, NO_ITEMS]) as service:
+        assert run("login", service.url, "--key", "plk_a") == 0
+        assert run("jobs", "list") == 0
+    keys = [request.headers.get("authorization") for request in service.requests]
+    assert keys == ["Bearer plk_a"] * 2
+
+
+def test_a_login_that_is_refused_is_not_kept(run: Run, tmp_path: Path) -> None:
+    with scripted([problem(401, "unauthenticated")]) as service:
+        assert run("login", service.url, "--key", "plk_a") == 4
+    assert not (tmp_path / "config").exists()
+
+
+def test_a_step_that_is_no_json_is_said(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    assert run("compress", tmp_path / "m.onnx", "--step", "{prune}") == 1
+    assert "is no JSON" in capsys.readouterr().err
+
+
+def test_a_model_is_compressed_by_a_service_of_its_own_that_is_gone_afterwards(
+    tmp_path: Path,
+) -> None:
+    model = text_lines.model_path().with_name("ch_ppocr_mobile_v2.0_cls_mobile.onnx")
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((16, 3, 48, 192)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", allow_pickle=False, x=images)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    without = ("PLANISH_URL", "PLANISH_KEY", "PLANISH_API_KEY")
+    environment = {name: value for name, value in os.environ.items() if name not in without}
+    options = [str(model), "--data", "data.npz", "--max-drop", "0.5", "-o", "small.onnx"]
+    options += ["--report", "report.html", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "planish", "compress", *options],
+        cwd=tmp_path,
+        env={**environment, "TMPDIR": str(temporary), "XDG_CONFIG_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert told["job"]["status"] == "succeeded"
+    assert (tmp_path / "small.onnx").stat().st_size < model.stat().st_size
+    assert "<html" in (tmp_path / "report.html").read_text()
+    assert not list(temporary.glob("*/data"))
