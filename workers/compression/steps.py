@@ -16,6 +16,7 @@ from workers.compression.graph import runtime
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.load import load, store
+from workers.compression.graph.packing import packed
 from workers.compression.graph.shapes import dimension_names
 from workers.compression.methods import METHODS
 from workers.compression.samples.context import Context, Feeds
@@ -55,11 +56,11 @@ def run(
             value.shape = shape  # what the user declared, not what a library inferred
         directory.mkdir(parents=True, exist_ok=True)
         graph = directory / GRAPH
-        store(outcome.model, graph)
+        store(packed(outcome.model), graph)
         given, made = load(before), load(graph)
         changed = fingerprint(made) != fingerprint(given)
         if not changed:
-            store(given, graph)  # what names and remarks a method added is not handed on
+            store(packed(given), graph)  # what names and remarks a method added is not handed on
         _check(graph, interface, context.example)
     done = FinishedStep(
         seconds=round(time.monotonic() - start, 3),

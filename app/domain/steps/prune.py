@@ -8,6 +8,9 @@ from app.domain.criteria import CRITERIA, Criterion, Granularity
 from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step, ignored
 from app.domain.steps.recover import Recover, training_minutes
 
+_WITH_POSITION = 1.15
+"""Times the bytes of a weight that one takes which is stored with its position."""
+
 
 class Prune(Step):
     """Take away what contributes least.
@@ -133,12 +136,20 @@ class Prune(Step):
             case source:
                 assert_never(source)
 
+    @property
+    def _zeros(self) -> float:
+        """The share of weights that is to become zero."""
+        if self.granularity == "n:m":
+            return 1 - self.n / self.m
+        return self.sparsity if self.final_sparsity is None else self.final_sparsity
+
     def forecast(self, graph: Outlook) -> Forecast:
-        """Estimate the file and the MACs that are left; zeros take no fewer bytes."""
-        kept = 1 - self.ratio if self.granularity == "channel" else 1.0
+        """Estimate the file and the MACs that are left; a value besides zeros has a position."""
+        channels = self.granularity == "channel"
+        whole = min(1.0, (1 - self._zeros) * _WITH_POSITION)
         return Forecast(
-            size_bytes=int(graph.size_bytes * kept),
-            macs=int(graph.macs * kept),
+            size_bytes=int(graph.size_bytes * (1 - self.ratio if channels else whole)),
+            macs=int(graph.macs * (1 - self.ratio if channels else 1.0)),
             minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
             skipped=ignored(graph.layers, self.ignore),
         )

@@ -26,7 +26,8 @@ class Quantize(Step):
     ``static`` calibrates activation ranges on data and writes QuantizeLinear/DequantizeLinear
     pairs; ``qat`` starts from there and trains the graph as it will be shipped; ``dynamic`` finds
     ranges at run time and needs no data; ``weight_only`` packs the weights of matrix products in
-    blocks of four or eight bits; ``float16`` halves the file and keeps float32 inputs and
+    blocks of four or eight bits, or stores those of every operator in fewer bits at no cost of time
+    (``unpack`` is ``load``); ``float16`` halves the file and keeps float32 inputs and
     outputs. Weights of four bits or fewer are packed in the file.
     """
 
@@ -72,11 +73,12 @@ class Quantize(Step):
     calibration_samples: int = Field(
         default=128, ge=1, le=10_000, description="Training samples that calibration looks at."
     )
-    operators: list[Annotated[str, Field(max_length=64)]] = Field(
-        default=list(MAIN_OPERATORS),
+    operators: list[Annotated[str, Field(max_length=64)]] | None = Field(
+        default=None,
         min_length=1,
         max_length=64,
-        description="The operators to quantize.",
+        description="The operators to quantize. Default: Conv, ConvTranspose, Gemm and MatMul; all"
+        " that have weights where these are unpacked at load.",
     )
     ignore: Ignored = Field(default=[])
 
@@ -87,6 +89,11 @@ class Quantize(Step):
     )
     block_size: Literal[16, 32, 64, 128, 256] = Field(
         default=32, description="Weights of weight_only that share a scale."
+    )
+    unpack: Literal["run", "load"] = Field(
+        default="run",
+        description="When weights of weight_only become floats: blocks of products as they run, or"
+        " those of every operator when the session opens, so that a run takes as long as in float.",
     )
     learn_steps: bool = Field(
         default=True, description="qat trains the distances between levels too (LSQ)."
@@ -103,6 +110,8 @@ class Quantize(Step):
             raise ValueError(f"mode '{self.mode}' keeps activations in float: leave out 'smooth'")
         if self.mode == "weight_only" and self.weights not in ("int4", "int8"):
             raise ValueError("mode 'weight_only' stores weights as int4 or int8")
+        if self.mode != "weight_only" and self.unpack != "run":
+            raise ValueError(f"mode '{self.mode}' unpacks nothing: use 'weight_only'")
         return self
 
     @property
@@ -129,24 +138,27 @@ class Quantize(Step):
         if self.smooth:
             return True
         if self.mode == "weight_only":
-            return self.algorithm == "gptq"
+            return self.algorithm == "gptq" and self.unpack == "run"
         return self.mode in ("static", "qat") and self.activations != "none"
 
     def skip(self, layer: str, operator: str) -> Skipped | None:
         """Say why this node is left alone, or None if it is to be quantized."""
-        if matches(layer, self.ignore):
-            return Skipped(node=layer, reason="named in 'ignore'")
+        named = matches(layer, self.ignore)
+        reason = "named in 'ignore'" if named else self._unfit(operator)
+        return None if reason is None else Skipped(node=layer, reason=reason)
+
+    def _unfit(self, operator: str) -> str | None:
+        """Say why nodes of an operator are left alone."""
+        loaded = self.unpack == "load"
+        chosen = self.operators or (None if loaded else MAIN_OPERATORS)
         if self.mode == "float16":
             return None
-        if operator not in self.operators:
-            return Skipped(node=layer, reason=f"{operator} is not among the operators to quantize")
-        if self.mode == "weight_only" and operator not in DYNAMIC_OPERATORS:
-            return Skipped(node=layer, reason=f"there are no blocks of weights for {operator}")
+        if chosen is not None and operator not in chosen:
+            return f"{operator} is not among the operators to quantize"
+        if self.mode == "weight_only" and not loaded and operator not in DYNAMIC_OPERATORS:
+            return f"there are no blocks of weights for {operator}"
         if self.mode == "dynamic" and operator not in DYNAMIC_OPERATORS:
-            return Skipped(
-                node=layer,
-                reason=f"onnxruntime's dynamic {operator} is slower than float: use mode 'static'",
-            )
+            return f"onnxruntime's dynamic {operator} is slower than float: use mode 'static'"
         return None
 
     def forecast(self, graph: Outlook) -> Forecast:

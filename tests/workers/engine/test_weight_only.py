@@ -7,7 +7,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.workers.engine.conftest import Run, report_of
+from workers.compression.graph.forms import stored_bytes
 from workers.compression.methods.quantize import blocks
+from workers.compression.methods.quantize.stored import rounded
 
 RNG = np.random.default_rng(3)
 
@@ -69,3 +71,46 @@ def test_products_keep_their_quality_in_a_smaller_file(
     parts = report.step_reports[0].layers
     assert sum(layer.bytes_before for layer in parts) > saved * sum(x.bytes_after for x in parts)
     assert after.size_bytes < before.size_bytes / (1.6 if net == "vit" else 2)
+
+
+@pytest.mark.parametrize("net", ["cnn", "vit"])
+@pytest.mark.parametrize("weights", ["int4", "int8"])
+def test_weights_of_all_operators_are_stored_in_few_bits_and_run_as_floats(
+    exported: dict[str, Path], digits_npz: Path, job: Run, net: str, weights: str
+) -> None:
+    step = {"method": "quantize", "mode": "weight_only", "unpack": "load", "weights": weights}
+    report = report_of(job(exported[net], step, data=digits_npz))
+    before, after = report.baseline, report.compressed
+    assert before.quality is not None
+    assert after.quality is not None
+    assert after.quality.value > before.quality.value - (0.1 if weights == "int4" else 0.006)
+    assert (after.parameters, after.macs) == (before.parameters, before.macs)
+    parts = report.step_reports[0].layers
+    saved = 6 if weights == "int4" else 3.5
+    assert sum(layer.bytes_before for layer in parts) > saved * sum(x.bytes_after for x in parts)
+    gone = sum(layer.bytes_before - layer.bytes_after for layer in parts)
+    assert after.size_bytes < before.size_bytes - gone + 1200 * len(parts)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_steps_lie_along_the_axis_whose_channels_differ(axis: int) -> None:
+    shape = (1, 80) if axis else (80, 1)
+    array = (RNG.standard_normal((80, 80)) * np.logspace(-3, 3, 80).reshape(shape)).astype("f4")
+    near, axes = rounded(array, "int8")
+    assert axes == (axis,)
+    steps = np.abs(array).max(axis=1 - axis, keepdims=True) / 127
+    assert (np.abs(near - array) <= 0.501 * steps).all()
+    assert stored_bytes(near) == array.size + 4 * 80
+
+
+def test_zeros_stay_zero_and_are_stored_by_their_distance(
+    exported: dict[str, Path], digits_npz: Path, job: Run
+) -> None:
+    prune = {"method": "prune", "granularity": "unstructured", "sparsity": 0.8, "scope": "layer"}
+    store = {"method": "quantize", "mode": "weight_only", "unpack": "load"}
+    report = report_of(job(exported["vit"], prune, store, data=digits_npz))
+    first, second = report.step_reports
+    before, zeros, both = first.before, second.before, second.after
+    assert zeros.size_bytes < before.size_bytes / 2.5
+    assert both.size_bytes < zeros.size_bytes / 1.6
+    assert both.nonzero_parameters <= zeros.nonzero_parameters < 0.35 * before.parameters

@@ -19,6 +19,7 @@ import onnx_ir.passes.common as passes
 from app.domain.problems import InvalidModel
 from workers.compression.graph import external
 from workers.compression.graph.narrow import narrowed, widen
+from workers.compression.graph.packing import unpack
 from workers.compression.graph.writer import Content, write
 
 INLINE_LIMIT = (1 << 31) - (64 << 20)
@@ -34,7 +35,7 @@ _APART = 1 << 16
 def load(path: Path) -> ir.Model:
     """Read a graph that was checked at intake, or written by ``save`` or ``store``.
 
-    Weights that are stored in half behind a Cast are float32.
+    Weights that are stored in half behind a Cast are float32, and packed ones are whole.
 
     Raises:
         InvalidModel: its external data is not a plain file beside it, or the graph cannot be
@@ -51,6 +52,7 @@ def load(path: Path) -> ir.Model:
     passes.TopologicalSortPass()(model)
     ir.external_data.set_base_dir(model.graph, path.parent)
     widen(model)
+    unpack(model)
     return model
 
 

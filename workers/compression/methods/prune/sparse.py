@@ -15,6 +15,7 @@ from app.domain.steps.base import matches
 from workers.compression.executor import Executor
 from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
+from workers.compression.graph.forms import stored_bytes
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
 from workers.compression.learning.recovery import Demands, recover
 from workers.compression.methods.outcome import Outcome
@@ -243,5 +244,5 @@ def _change(layer: SparseLayer) -> LayerChange:
         operator=layer.node.op_type,
         change=f"{zero:.0%} of its {kind} are zero",
         bytes_before=array.nbytes,
-        bytes_after=array.nbytes,
+        bytes_after=stored_bytes(array),
     )

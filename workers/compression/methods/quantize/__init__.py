@@ -11,6 +11,7 @@ from workers.compression.methods.quantize.dynamic import quantize_dynamic
 from workers.compression.methods.quantize.float16 import convert_to_float16
 from workers.compression.methods.quantize.qat import quantize_aware
 from workers.compression.methods.quantize.static import quantize_static
+from workers.compression.methods.quantize.stored import store_weights
 from workers.compression.methods.quantize.weight_only import quantize_weights
 from workers.compression.samples.context import Context
 
@@ -30,6 +31,8 @@ def quantize(
             return quantize_aware(model, parameters, context, advance)
         case "dynamic":
             return quantize_dynamic(model, parameters, context)
+        case "weight_only" if parameters.unpack == "load":
+            return store_weights(model, parameters, context, advance)
         case "weight_only":
             return quantize_weights(model, parameters, context, advance)
         case "float16":

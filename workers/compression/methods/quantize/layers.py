@@ -10,6 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.steps import Quantize, Skipped
+from app.domain.steps.quantize import MAIN_OPERATORS
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import bias_of, channel_axis, operand, operator_of
 
@@ -66,7 +67,7 @@ def select(
 
 def _concerned(node: ir.Node, parameters: Quantize) -> bool:
     operator = operator_of(node)
-    return node.op_type in parameters.operators or (
+    return node.op_type in (parameters.operators or MAIN_OPERATORS) or (
         operator is not None
         and any(_float_initializer(operand(node, slot)) for slot in operator.weights)
     )
