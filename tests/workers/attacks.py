@@ -5,12 +5,14 @@ the circumstances of `tests.workers.circumstances`.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import platform
 import resource
 import signal
 import socket
+import struct
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -195,6 +197,48 @@ def signal_everybody(plan: Plan) -> None:
 
 def limit_the_worker(plan: Plan) -> object:
     return resource.prlimit(plan["worker"], resource.RLIMIT_NOFILE)
+
+
+def have_the_worker_signalled(plan: Plan) -> object:
+    """By the kernel, about a pipe of ours."""
+    reading, _ = os.pipe()
+    return fcntl.fcntl(reading, fcntl.F_SETOWN, plan["worker"])
+
+
+def have_the_worker_signalled_by_its_thread(plan: Plan) -> object:
+    set_owner_ex, of_a_thread = 15, 0
+    owner = struct.pack("ii", of_a_thread, plan["worker"])
+    return fcntl.fcntl(os.pipe()[0], set_owner_ex, owner)
+
+
+def have_the_worker_signalled_by_a_command(plan: Plan) -> object:
+    set_owner = 0x8901
+    return fcntl.ioctl(os.pipe()[0], set_owner, struct.pack("i", plan["worker"]))
+
+
+def choose_the_signal(plan: Plan) -> object:
+    return fcntl.fcntl(os.pipe()[0], fcntl.F_SETSIG, signal.SIGKILL)
+
+
+def keep_the_worker_to_one_processor(plan: Plan) -> None:
+    os.sched_setaffinity(plan["worker"], {0})
+
+
+def make_the_worker_idle(plan: Plan) -> None:
+    os.sched_setscheduler(plan["worker"], os.SCHED_IDLE, os.sched_param(0))
+
+
+def slow_the_worker_down(plan: Plan) -> None:
+    os.setpriority(os.PRIO_PROCESS, plan["worker"], 19)
+
+
+def move_the_workers_memory(plan: Plan) -> object:
+    return _by_number(256, 238, plan["worker"], 1, ctypes.byref(ctypes.c_ulong(1)), None)
+
+
+def hide_a_file_in_a_socket(plan: Plan) -> object:
+    ours, _ = socket.socketpair()
+    return socket.send_fds(ours, [b"x"], [0])
 
 
 def trace_the_worker(plan: Plan) -> object:

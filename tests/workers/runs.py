@@ -1,7 +1,11 @@
 """What runs in the sandbox do in `tests.workers.test_sandbox`: entries, named by a test."""
 
+import ctypes
+import mmap
 import os
+import platform
 import signal
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -74,6 +78,30 @@ def write_many_files(directory: Path) -> int:
     return 0
 
 
+def write_files_without_names(directory: Path) -> int:
+    held = []
+    for number in range(500):
+        path = directory / f"{number}"
+        file = path.open("wb")
+        path.unlink()
+        file.write(bytes(1 << 20))
+        file.flush()
+        held.append(file)
+    return _sleep()
+
+
+def map_files_without_names(directory: Path) -> int:
+    held = []
+    for number in range(500):
+        path = directory / f"{number}"
+        with path.open("w+b") as file:
+            file.truncate(1 << 20)
+            held.append(mmap.mmap(file.fileno(), 1 << 20))
+        path.unlink()
+        held[-1][:] = bytes(1 << 20)
+    return _sleep()
+
+
 def make_many_empty_files(directory: Path) -> int:
     for number in range(1_000_000):
         (directory / f"{number}").touch()
@@ -132,3 +160,22 @@ def infer_and_multiply(directory: Path) -> int:
     np.save(directory / "threads.npy", torch.get_num_threads())
     np.testing.assert_allclose(by_onnxruntime, by_torch.detach().numpy(), rtol=1e-3, atol=1e-3)
     return 0
+
+
+def write_behind_a_first_thread_that_ended(directory: Path) -> int:
+    """The process's own entry in ``/proc`` then shows neither its files nor its memory."""
+    thread = threading.Thread(target=write_files_without_names, args=(directory,))
+    thread.start()
+    _end_this_thread()
+    return 1
+
+
+def hoard_behind_a_first_thread_that_ended(directory: Path) -> int:
+    thread = threading.Thread(target=hoard_memory, args=(directory,))
+    thread.start()
+    _end_this_thread()
+    return 1
+
+
+def _end_this_thread() -> None:
+    ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)

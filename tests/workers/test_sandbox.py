@@ -130,14 +130,23 @@ def test_a_file_is_bounded(sandbox: Sandbox, tmp_path: Path) -> None:
     assert (tmp_path / "endless").stat().st_size <= LIMITS.file_bytes
 
 
-@pytest.mark.parametrize("entry", ["write_many_files", "make_many_empty_files"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "write_many_files",
+        "make_many_empty_files",
+        "write_files_without_names",
+        "map_files_without_names",
+        "write_behind_a_first_thread_that_ended",
+    ],
+)
 def test_a_directory_is_bounded(sandbox: Sandbox, tmp_path: Path, entry: str) -> None:
     assert end(sandbox, tmp_path, entry).reason == "storage"
 
 
 @pytest.mark.parametrize(
     "entry",
-    ["hoard_memory", "ask_for_much_memory"],
+    ["hoard_memory", "ask_for_much_memory", "hoard_behind_a_first_thread_that_ended"],
 )
 def test_memory_is_bounded(sandbox: Sandbox, tmp_path: Path, entry: str) -> None:
     ended = end(sandbox, tmp_path, entry)

@@ -207,7 +207,9 @@ def _watch(run: Running) -> None:
 
 
 def _overfull(run: Running) -> bool:
-    return usage.directory_bytes(run.directory) > run.limits.directory_bytes
+    """Whether what the run wrote, and still holds where it has no name, is over its limit."""
+    written = usage.directory_bytes(run.directory) + usage.unlinked_bytes(run.first_pid)
+    return written > run.limits.directory_bytes
 
 
 def _stop(run: Running, reason: str) -> None:

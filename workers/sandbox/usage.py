@@ -1,13 +1,24 @@
-"""What a tree of processes and a directory take up, as the kernel counts it."""
+"""What a tree of processes and a directory take up, as the kernel counts it.
+
+A process is looked at through each of its threads: they may have open files of their own, and the
+first of them may have ended before the others.
+"""
 
 import math
 import os
+import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 _ENTRY_BYTES = 4096
 _MOST_ENTRIES = 100_000
 _COUNTED = ("RssAnon:", "RssShmem:")
+_NO_FILE = ("/dev/zero", "/memfd:", "/SYSV", "/dev/nvidia")
+"""What memory that is shared without a file in a directory is called in ``maps``."""
+
+_Sizes = dict[tuple[str, int], int]
+"""Bytes of a file, by the device that holds it and its number there."""
 
 
 def memory_bytes(pid: int) -> int:
@@ -15,16 +26,35 @@ def memory_bytes(pid: int) -> int:
 
     0 for a process that is gone. What processes share by forking is counted for each of them.
     """
-    total, pending = 0, [pid]
-    while pending:
-        process = Path("/proc", str(pending.pop()))
-        with suppress(OSError):
-            for line in (process / "status").read_text().splitlines():
-                if line.startswith(_COUNTED):
-                    total += int(line.split()[1]) * 1024
-            for thread in (process / "task").iterdir():
-                pending += map(int, (thread / "children").read_text().split())
+    total = 0
+    for process in _tree(pid):
+        for task in [process, *_threads(process)]:
+            counted = [line for line in _status(task) if line.startswith(_COUNTED)]
+            total += sum(int(line.split()[1]) * 1024 for line in counted)
+            if counted:
+                break
     return total
+
+
+def unlinked_bytes(pid: int) -> float:
+    """Return the storage of files without a name that process ``pid`` or a descendant holds.
+
+    A file that was unlinked while open, or while it was mapped, takes up its room until nobody
+    holds it. Infinity where it cannot be told.
+    """
+    sizes: _Sizes = {}
+    for process in _tree(pid):
+        mapped = False
+        for thread in _threads(process):
+            try:
+                _note_open(thread, sizes)
+                mapped = mapped or _note_mapped(thread, sizes)
+            except PermissionError:
+                if any(line.startswith(_COUNTED) for line in _status(thread)):
+                    return math.inf  # it is not about to end
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return sum(sizes.values())
 
 
 def directory_bytes(directory: Path) -> float:
@@ -49,3 +79,52 @@ def directory_bytes(directory: Path) -> float:
         if entries > _MOST_ENTRIES:
             return math.inf
     return total
+
+
+def _tree(pid: int) -> Iterator[Path]:
+    """Yield the directory in ``/proc`` of a process and of each of its descendants."""
+    pending = [pid]
+    while pending:
+        process = Path("/proc", str(pending.pop()))
+        yield process
+        for thread in _threads(process):
+            with suppress(OSError):
+                pending += map(int, (thread / "children").read_text().split())
+
+
+def _threads(process: Path) -> list[Path]:
+    try:
+        return list((process / "task").iterdir())
+    except OSError:
+        return []
+
+
+def _status(task: Path) -> list[str]:
+    try:
+        return (task / "status").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _note_open(thread: Path, sizes: _Sizes) -> None:
+    with os.scandir(thread / "fd") as descriptors:
+        for descriptor in descriptors:
+            with suppress(FileNotFoundError):
+                found = descriptor.stat()
+                if found.st_nlink == 0 and stat.S_ISREG(found.st_mode):
+                    sizes[str(found.st_dev), found.st_ino] = found.st_blocks * 512
+
+
+def _note_mapped(thread: Path, sizes: _Sizes) -> bool:
+    """Note the files without a name that memory is shared with; return whether there is memory."""
+    lines = (thread / "maps").read_text(errors="replace").splitlines()
+    for line in lines:
+        if not line.endswith("(deleted)"):
+            continue
+        addresses, permissions, offset, device, inode, name = line.split(maxsplit=5)
+        if permissions.endswith("s") and not name.startswith(_NO_FILE):
+            start, _, end = addresses.partition("-")
+            reach = int(offset, 16) + int(end, 16) - int(start, 16)
+            file = f"mapped {device}", int(inode)
+            sizes[file] = max(sizes.get(file, 0), reach)
+    return bool(lines)

@@ -29,7 +29,7 @@ def login_page(request: Request, back: Back = "/") -> Response:
 async def log_in(request: Request, back: Back = "/") -> Response:
     """Take a key, and give a cookie that stands for it."""
     gateway = gateway_of(request)
-    form = await request.form()
+    form = await request.form(max_files=0)
     hours = gateway.settings.dashboard.session_hours
 
     def begin() -> str:

@@ -91,7 +91,7 @@ Looking = Annotated[Visitor, Depends(visitor)]
 
 async def own_form(request: Request, visitor: Looking) -> FormData:
     """Return the fields of a form that one of our pages sent."""
-    form = await request.form()
+    form = await request.form(max_files=0)
     visitor.require_own_form(form)
     return form
 

@@ -9,13 +9,14 @@ import errno
 import os
 import platform
 import struct
+from collections.abc import Iterable
 
 from workers.sandbox.confinement.kernel import PR_SET_SECCOMP, prctl
 
 _MODE_FILTER = 2
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _REFUSE, _KILL_PROCESS = 0x7FFF_0000, 0x0005_0000, 0x8000_0000
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCHITECTURE, _ARGUMENTS, _ARGUMENT_BYTES = 0, 4, 16, 8
 
 _AUDIT_ARCHITECTURE = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 _X32_BIT = 0x4000_0000
@@ -29,7 +30,8 @@ _NEW = {
 }  # fmt: skip
 
 _X86_64 = {
-    "shmget": 29, "socket": 41, "execve": 59, "semget": 64, "msgget": 68, "symlink": 88,
+    "shmget": 29, "socket": 41, "sendmsg": 46, "execve": 59, "semget": 64, "msgget": 68,
+    "symlink": 88,
     "ptrace": 101, "syslog": 103, "rt_sigqueueinfo": 129, "mknod": 133, "uselib": 134,
     "personality": 135, "vhangup": 153, "modify_ldt": 154, "pivot_root": 155, "adjtimex": 159,
     "chroot": 161, "acct": 163, "settimeofday": 164, "mount": 165, "umount2": 166, "swapon": 167,
@@ -40,7 +42,7 @@ _X86_64 = {
     "perf_event_open": 298, "fanotify_init": 300, "open_by_handle_at": 304, "clock_adjtime": 305,
     "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312,
     "finit_module": 313, "kexec_file_load": 320, "bpf": 321, "execveat": 322, "userfaultfd": 323,
-    "memfd_create": 319,
+    "sendmmsg": 307, "memfd_create": 319,
 }  # fmt: skip
 
 _AARCH64 = {
@@ -49,10 +51,10 @@ _AARCH64 = {
     "init_module": 105, "delete_module": 106, "clock_settime": 112, "syslog": 116, "ptrace": 117,
     "tkill": 130, "rt_sigqueueinfo": 138, "reboot": 142, "sethostname": 161,
     "setdomainname": 162, "settimeofday": 170, "adjtimex": 171, "mq_open": 180, "msgget": 186,
-    "semget": 190, "shmget": 194, "socket": 198, "add_key": 217, "request_key": 218,
+    "semget": 190, "shmget": 194, "socket": 198, "sendmsg": 211, "add_key": 217, "request_key": 218,
     "keyctl": 219, "execve": 221, "swapon": 224, "swapoff": 225, "rt_tgsigqueueinfo": 240,
     "perf_event_open": 241, "fanotify_init": 262, "open_by_handle_at": 265, "clock_adjtime": 266,
-    "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
+    "setns": 268, "sendmmsg": 269, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272,
     "finit_module": 273, "memfd_create": 279, "bpf": 280, "execveat": 281, "userfaultfd": 282,
     "kexec_file_load": 294,
 }  # fmt: skip
@@ -62,7 +64,32 @@ _CLONE3 = 435
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _FORKS = {"x86_64": (57, 58), "aarch64": ()}
 _SIGNALS = {"x86_64": (62, 234), "aarch64": (129, 131)}
-_PRLIMIT = {"x86_64": 302, "aarch64": 261}
+_OWNERS = {
+    "x86_64": {"fcntl": 72, "ioctl": 16},
+    "aarch64": {"fcntl": 25, "ioctl": 29},
+}
+_SET_OWNER = {
+    "fcntl": {"F_SETOWN": 8, "F_SETSIG": 10, "F_SETOWN_EX": 15},
+    "ioctl": {"FIOSETOWN": 0x8901, "SIOCSPGRP": 0x8902},
+}
+"""Commands (the second argument) that choose whom the kernel signals about a descriptor."""
+
+# The first argument is whom they reach, where 0 is the caller.
+_OF_SOMEBODY = {
+    "x86_64": {
+        "prlimit64": 302, "sched_setparam": 142, "sched_setscheduler": 144,
+        "sched_setaffinity": 203, "sched_setattr": 314, "migrate_pages": 256, "move_pages": 279,
+    },
+    "aarch64": {
+        "prlimit64": 261, "sched_setparam": 118, "sched_setscheduler": 119,
+        "sched_setaffinity": 122, "sched_setattr": 274, "migrate_pages": 238, "move_pages": 239,
+    },
+}  # fmt: skip
+_OF_A_USER = {
+    "x86_64": {"setpriority": 141, "ioprio_set": 251},
+    "aarch64": {"setpriority": 140, "ioprio_set": 30},
+}
+"""They reach all processes of a user at once."""
 _CLONE_ANY_NAMESPACE = 0x7E02_0000
 _CLONE_THREAD = 0x0001_0000
 
@@ -87,14 +114,24 @@ def _when(number: int, body: bytes) -> bytes:
     return _instruction(_JUMP_EQUAL, number, 0, len(body) // 8) + body
 
 
-def _argument_test(jump: int, value: int, if_true: int, if_false: int) -> bytes:
-    load = _instruction(_LOAD, 0, 0, 0)[:4] + struct.pack("=I", _FIRST_ARGUMENT)
+def _argument_test(
+    jump: int, value: int, if_true: int, if_false: int, *, argument: int = 0
+) -> bytes:
+    """Return ``if_true`` where the lower half of an argument passes the test, else ``if_false``."""
     return (
-        load
+        _instruction(_LOAD, _ARGUMENTS + _ARGUMENT_BYTES * argument)
         + _instruction(jump, value, 0, 1)
         + _instruction(_RETURN, if_true)
         + _instruction(_RETURN, if_false)
     )
+
+
+def _unless_second_argument(values: Iterable[int], refused: int) -> bytes:
+    """Allow the call unless its second argument is one of ``values``."""
+    code = _instruction(_LOAD, _ARGUMENTS + _ARGUMENT_BYTES)
+    for value in values:
+        code += _instruction(_JUMP_EQUAL, value, 0, 1) + _instruction(_RETURN, refused)
+    return code + _instruction(_RETURN, _ALLOW)
 
 
 def install(*, may_fork: bool, cuda: bool = False) -> None:
@@ -127,6 +164,8 @@ def _filter(machine: str, *, may_fork: bool, cuda: bool) -> bytes:
     # Its flags lie in memory, out of the filter's sight: the C library falls back on clone.
     code += _when(_CLONE3, _refuse(errno.ENOSYS))
     refused = _REFUSE | errno.EPERM
+    for name, number in _OWNERS[machine].items():
+        code += _when(number, _unless_second_argument(_SET_OWNER[name].values(), refused))
     if may_fork:
         flags = _argument_test(_JUMP_ANY_BIT, _CLONE_ANY_NAMESPACE, refused, _ALLOW)
         return code + _when(_CLONE[machine], flags) + _instruction(_RETURN, _ALLOW)
@@ -138,5 +177,8 @@ def _filter(machine: str, *, may_fork: bool, cuda: bool) -> bytes:
     for number in _SIGNALS[machine]:
         code += _when(number, me)
     nobody_else = _argument_test(_JUMP_EQUAL, 0, _ALLOW, refused)
-    code += _when(_PRLIMIT[machine], nobody_else)
+    for number in _OF_SOMEBODY[machine].values():
+        code += _when(number, nobody_else)
+    for number in _OF_A_USER[machine].values():
+        code += _when(number, denied)
     return code + _instruction(_RETURN, _ALLOW)
