@@ -130,13 +130,20 @@ class Measures(_Answer):
 
 
 class Artifact(_Answer):
-    """A file to download."""
+    """A file to download, and what it does on its own runtime."""
 
     id: str
     format: str
     size_bytes: int
     sha256: str
     href: str
+    runtime: str | None = None
+    ran: bool = True
+    reason: str | None = None
+    max_error: float | None = None
+    latency_ms: float | None = None
+    quality: dict[str, Any] | None = None
+    fidelity: dict[str, Any] | None = None
 
 
 class Usage(_Answer):

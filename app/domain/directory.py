@@ -11,6 +11,7 @@
     evaluate-dataset, evaluate-data/*.npy   likewise the dataset that the result is judged on,
                      where ``evaluate.dataset`` names one
     steps/01-quantize/{graph.onnx,report.json,checkpoint/*.npz}
+    delivery/onnx/   what a format needs on the way to its artifact
     artifacts/       what the user downloads
     events.jsonl     one EngineEvent a line, appended
     engine.log       what the engine's processes print
@@ -28,9 +29,9 @@ from app.domain.datasets import DatasetDescription, ImageOptions
 from app.domain.jobs import Evaluate, Require
 from app.domain.models import ModelDescription
 from app.domain.problems import ProblemDetails
-from app.domain.reports import LayerChange, Report
+from app.domain.reports import ArtifactFigures, LayerChange, Report
 from app.domain.steps import AnyStep, Skipped
-from app.domain.targets import TargetName
+from app.domain.targets import OutputFormat
 from app.domain.workers import Capabilities
 
 ORDER = "job.json"
@@ -44,6 +45,7 @@ DATA = "data"
 EVALUATE_DATASET = "evaluate-dataset"
 EVALUATE_DATA = "evaluate-data"
 STEPS = "steps"
+DELIVERY = "delivery"
 ARTIFACTS = "artifacts"
 EVENTS = "events.jsonl"
 LOG = "engine.log"
@@ -60,6 +62,11 @@ CHECKPOINT = "checkpoint"
 def step_directory(root: Path, index: int, method: str) -> Path:
     """Return where step ``index`` (from 0) keeps its files; users count from 1."""
     return root / STEPS / f"{index + 1:02d}-{method}"
+
+
+def delivery_directory(root: Path, name: OutputFormat) -> Path:
+    """Return where a format keeps what it needs on the way to its artifact."""
+    return root / DELIVERY / name
 
 
 def checkpoint_file(step: Path, training: str) -> Path:
@@ -97,7 +104,7 @@ class Compress(_Order):
     steps: list[AnyStep]
     evaluate: Evaluate = Evaluate()
     require: Require = Require()
-    deliver: list[TargetName] = ["onnx"]
+    deliver: list[OutputFormat] = ["onnx"]
     seed: int = 0
     images: ImageOptions = ImageOptions()
     evaluate_images: ImageOptions = ImageOptions()
@@ -133,12 +140,10 @@ class FinishedStep(BaseModel):
     """Whether the graph computes something else than the one that the step was given."""
 
 
-class Produced(BaseModel):
-    """A file that the run leaves for the user, below ``artifacts/``."""
+class Produced(ArtifactFigures):
+    """A file that the run leaves for the user, below ``artifacts/``, and what it does."""
 
-    model_config = ConfigDict(frozen=True)
-
-    format: TargetName
+    format: OutputFormat
     path: str
 
 

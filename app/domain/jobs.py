@@ -3,6 +3,7 @@
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BaseModel,
     ConfigDict,
@@ -16,9 +17,9 @@ from pydantic import Tag as PydanticTag
 from app.domain.metrics import Metric, Parameter
 from app.domain.models import ModelId
 from app.domain.problems import ProblemDetails
-from app.domain.reports import Measures, StepReport
+from app.domain.reports import ArtifactFigures, Measures, StepReport
 from app.domain.steps import AnyStep
-from app.domain.targets import TargetName
+from app.domain.targets import OUTPUT_FORMATS, OutputFormat
 from app.domain.webhooks import SigningSecret, WebhookUrl
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -161,6 +162,10 @@ class Objective(Asked):
     budget: Budget = Budget()
 
 
+def _once(formats: list[OutputFormat]) -> list[OutputFormat]:
+    return list(dict.fromkeys(formats))
+
+
 class JobRequest(Asked):
     """The body of ``POST /v1/jobs``."""
 
@@ -172,7 +177,12 @@ class JobRequest(Asked):
     objective: Objective | None = None
     evaluate: Evaluate = Evaluate()
     require: Require = Require()
-    deliver: list[TargetName] = Field(default=["onnx"], min_length=1, max_length=3)
+    deliver: Annotated[list[OutputFormat], AfterValidator(_once)] = Field(
+        default=["onnx"],
+        min_length=1,
+        max_length=2 * len(OUTPUT_FORMATS),
+        description="The formats to download; each file is run on its own runtime and compared.",
+    )
     webhook: OneOffWebhook | None = None
     limits: Limits = Limits()
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -211,13 +221,13 @@ class Usage(BaseModel):
     peak_memory_bytes: int = 0
 
 
-class Artifact(BaseModel):
-    """A file that the user downloads."""
+class Artifact(ArtifactFigures):
+    """A file that the user downloads, and what it does on its own runtime."""
 
     model_config = ConfigDict(from_attributes=True)
 
     id: str
-    format: TargetName
+    format: OutputFormat
     size_bytes: int
     sha256: str
 
@@ -241,7 +251,7 @@ class Job(BaseModel):
     steps: list[AnyStep] | None
     evaluate: Evaluate
     require: Require
-    deliver: list[TargetName]
+    deliver: list[OutputFormat]
     limits: Limits
     seed: int
     created_at: AwareDatetime

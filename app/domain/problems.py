@@ -277,6 +277,13 @@ class QualityBelowRequirement(Failed):
     title = "The result misses the required quality"
 
 
+class DeliveryFailed(Failed):
+    """The result cannot be written in a format that was asked for; the other artifacts are kept."""
+
+    type = "delivery-failed"
+    title = "A format could not be delivered"
+
+
 class NothingChanged(Failed):
     """No step of the job changed the model; ``detail`` has the reasons, the artifacts are kept."""
 

@@ -12,6 +12,7 @@ from app.domain.metrics import METRICS, Kind, Metric
 from app.domain.models import ModelId
 from app.domain.problems import ProblemDetails
 from app.domain.steps import Skipped
+from app.domain.targets import OutputFormat
 
 
 class Frozen(BaseModel):
@@ -78,6 +79,26 @@ class Measures(Frozen):
     """Null for the original itself."""
     peak_memory_bytes: int | None = None
     """Of one run in a fresh process."""
+
+
+class ArtifactFigures(BaseModel):
+    """What a file that is delivered does on the runtime of its format."""
+
+    model_config = ConfigDict(frozen=True)
+
+    runtime: str | None = Field(default=None, max_length=200)
+    """Such as ``openvino 2026.4.1``."""
+    ran: bool = True
+    """Whether it was run here; if not, ``reason`` says why, and there are no figures."""
+    reason: str | None = Field(default=None, max_length=4000)
+    max_error: float | None = None
+    """The largest absolute difference of any output to those of the ONNX graph that it was made
+    of, run as it is written, without onnxruntime's optimizations."""
+    latency_ms: float | None = None
+    """Median of one sample, by turns with the original."""
+    quality: Quality | None = None
+    fidelity: Fidelity | None = None
+    """Against the original."""
 
 
 class LayerChange(Frozen):
@@ -199,6 +220,17 @@ class Report(Frozen):
     manifest: Manifest
 
 
+class Delivered(ArtifactFigures):
+    """An artifact in a job's report."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    format: OutputFormat
+    filename: str
+    size_bytes: int
+
+
 class JobReport(Report):
     """The report of a job as clients read it."""
 
@@ -207,5 +239,6 @@ class JobReport(Report):
     status: str
     model: str
     dataset: str | None
+    artifacts: list[Delivered] = []
     problem: ProblemDetails | None = Field(default=None, exclude_if=lambda value: value is None)
     finished_at: AwareDatetime | None

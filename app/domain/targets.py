@@ -1,10 +1,17 @@
-"""Where a compressed model can run, as the workers announce it."""
+"""What a compressed model can be delivered as, and where it runs, as the workers announce it."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-TargetName = Literal["onnx", "litert", "executorch"]
+OutputFormat = Literal[
+    "onnx", "ort", "openvino", "litert", "litert_micro", "executorch", "coreml", "pt2", "web"
+]
+
+OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
+
+INSTALLED_BY: dict[OutputFormat, str] = {"openvino": "pip install 'planish[openvino]'"}
+"""The command that gives a worker a format which it may lack."""
 
 
 class Device(BaseModel):
@@ -23,7 +30,7 @@ class Target(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    target: TargetName
+    target: OutputFormat
     runtime: str
     version: str
     devices: list[Device]

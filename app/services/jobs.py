@@ -186,6 +186,7 @@ def report(session: Session, tenant: str, job_id: str) -> JobReport:
             "baseline": row.baseline,
             "compressed": row.compressed,
             "step_reports": jobs.step_reports(session, row.id),
+            "artifacts": jobs.artifacts(session, [row.id])[row.id],
             "evaluation": row.evaluation,
             "verdict": row.verdict,
             "manifest": row.manifest,

@@ -11,6 +11,7 @@ from app.domain.metrics import Metric, foreign, readers_of, unfit
 from app.domain.models import ModelDescription, TensorSpec
 from app.domain.problems import DatasetMismatch, Invalid, NotAvailable, Problem
 from app.domain.steps import Step
+from app.domain.targets import INSTALLED_BY
 
 Description = TypeVar("Description", ModelDescription, DatasetDescription)
 
@@ -74,7 +75,11 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     for place, target in enumerate(request.deliver):
         if target not in inputs.targets:
             known = ", ".join(sorted(inputs.targets))
-            reason = f"No worker of this deployment delivers '{target}'; it delivers: {known}."
+            command = INSTALLED_BY.get(target)
+            mend = f" Where a worker runs, '{command}' adds it." if command else ""
+            reason = (
+                f"No worker of this deployment delivers '{target}'; it delivers: {known}.{mend}"
+            )
             yield Fault(NotAvailable, f"#/deliver/{place}", reason)
 
 

@@ -8,12 +8,11 @@ from sqlalchemy.orm import Session
 
 from app.blobs import Blob
 from app.domain import ids
-from app.domain.directory import FinishedStep
+from app.domain.directory import FinishedStep, Produced
 from app.domain.events import Log, MetricValue, Progress
 from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobRequest, Usage
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Report
-from app.domain.targets import TargetName
 from app.store import blob_rows, events, leases, named, obstacles, transitions
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow
 
@@ -189,7 +188,7 @@ def publish(
     session: Session,
     claimed: Claim,
     report: Report | None,
-    artifacts: Sequence[tuple[TargetName, str, Blob]],
+    artifacts: Sequence[tuple[Produced, str, Blob]],
     problem: Problem | ProblemDetails | None,
     usage: Usage,
 ) -> None:
@@ -202,17 +201,17 @@ def publish(
     if report is not None:
         _keep_report(session, job, report)
     session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job.id))
-    for format_, filename, blob in artifacts:
+    for produced, filename, blob in artifacts:
         blob_rows.touch(session, blob.sha256, blob.size_bytes)
         session.add(
             ArtifactRow(
                 id=ids.new("art"),
                 tenant=job.tenant,
                 job_id=job.id,
-                format=format_,
                 filename=filename,
                 sha256=blob.sha256,
                 size_bytes=blob.size_bytes,
+                **produced.model_dump(mode="json", exclude={"path"}),
             )
         )
     session.flush()

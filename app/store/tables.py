@@ -237,6 +237,13 @@ class ArtifactRow(Table):
     filename: Mapped[str]
     sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     size_bytes: Mapped[int]
+    runtime: Mapped[str | None]
+    ran: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
+    reason: Mapped[str | None]
+    max_error: Mapped[float | None]
+    latency_ms: Mapped[float | None]
+    quality: Mapped[Json | None]
+    fidelity: Mapped[Json | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

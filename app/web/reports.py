@@ -1,6 +1,6 @@
 """A report as a self-contained page: the verdict first, then the figures, then how they came."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -8,6 +8,7 @@ from typing import Any, Literal, assert_never
 
 from app.domain import metrics
 from app.domain.reports import (
+    Delivered,
     Fidelity,
     JobReport,
     Latency,
@@ -70,10 +71,16 @@ def render(report: JobReport) -> str:
         figures=rows,
         headline=headline(rows, report.compressed),
         steps=[_step(step) for step in report.step_reports],
+        artifacts=artifacts(report.artifacts),
         machine=machine,
         memory=scaled(machine.memory_bytes, "B").text,
         request=_request(report),
     )
+
+
+def artifacts(delivered: Sequence[Delivered]) -> list[tuple[str, list[str]]]:
+    """Return what artifacts do side by side: rows of a name and a text for each of them."""
+    return [(name, [say(artifact) for artifact in delivered]) for name, say in _SAID_OF_ARTIFACTS]
 
 
 def headline(rows: Iterable[Figure], after: Measures) -> list[Figure]:
@@ -178,6 +185,10 @@ def _milliseconds(value: float) -> Number:
     return Number(f"{value:.{2 if value >= 1 else 3}f} ms")
 
 
+def _milliseconds_or_none(value: float | None) -> str:
+    return "–" if value is None else _milliseconds(value).text
+
+
 def _decibels(sqnr: float | None) -> str:
     return "equal" if sqnr is None else f"{sqnr:.1f} dB"
 
@@ -213,6 +224,31 @@ def _speed(before: float, after: float, latency: Latency | None) -> tuple[str, T
     if tone == "bad":
         low, high = 1 / high, 1 / low
     return f"{words} ({low:.2f} to {high:.2f})", tone, share
+
+
+def _quality_of(artifact: Delivered) -> str:
+    quality = artifact.quality
+    return "–" if quality is None else f"{quality.value:.4f} {quality.metric}"
+
+
+def _nearness_of(artifact: Delivered) -> str:
+    fidelity = artifact.fidelity
+    return "–" if fidelity is None else f"{fidelity.kept:.2%} {fidelity.bounded}"
+
+
+_SAID_OF_ARTIFACTS: tuple[tuple[str, Callable[[Delivered], str]], ...] = (
+    ("File", lambda artifact: artifact.filename),
+    ("Size", lambda artifact: scaled(artifact.size_bytes, "B").text),
+    ("Runtime", lambda artifact: artifact.runtime or "–" if artifact.ran else "not run"),
+    ("Latency of one sample", lambda artifact: _milliseconds_or_none(artifact.latency_ms)),
+    (
+        "Largest difference to the ONNX graph",
+        lambda artifact: "–" if artifact.max_error is None else f"{artifact.max_error:.2g}",
+    ),
+    ("Quality", _quality_of),
+    ("Near the original", _nearness_of),
+    ("Remark", lambda artifact: artifact.reason or "–"),
+)
 
 
 def _step(report: StepReport) -> Step:

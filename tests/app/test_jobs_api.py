@@ -85,7 +85,7 @@ def test_a_submitted_job_is_queued_with_every_default_filled_in(service: Service
         ({"seed": "1"}, "#/seed"),
         ({"steps": [{"method": "quantize", "symmetric": 1}]}, "#/steps/0/symmetric"),
         ({"tags": ["x" * 65]}, "#/tags/0"),
-        ({"deliver": ["coreml"]}, "#/deliver/0"),
+        ({"deliver": ["caffe"]}, "#/deliver/0"),
         ({"webhook": {"url": "http://10.0.0.1/"}}, "#/webhook/url"),
         ({"a/b~c": 1}, "#/a~1b~0c"),
     ],

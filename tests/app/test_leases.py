@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.blobs import Blob
 from app.domain import ids
-from app.domain.directory import FinishedStep
+from app.domain.directory import FinishedStep, Produced
 from app.domain.events import Log
 from app.domain.jobs import Usage
 from app.domain.problems import InternalError
@@ -152,7 +152,12 @@ WRITES: dict[str, Callable[[Session, runs.Claim], object]] = {
         session, claimed, 0, BLOB, FinishedStep(seconds=0, layers=[], skipped=[])
     ),
     "publish": lambda session, claimed: runs.publish(
-        session, claimed, None, [("onnx", "model.onnx", BLOB)], None, USAGE
+        session,
+        claimed,
+        None,
+        [(Produced(format="onnx", path="model.onnx"), "model.onnx", BLOB)],
+        None,
+        USAGE,
     ),
     "cancel": lambda session, claimed: runs.cancelled(session, claimed, USAGE),
     "give back": lambda session, claimed: runs.give_back(session, claimed, USAGE),

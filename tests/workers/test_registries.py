@@ -18,9 +18,10 @@ from app.domain.steps.distill import Architecture, DistillLoss
 from app.domain.steps.low_rank import LowRank
 from app.domain.steps.quantize import RangeRule
 from app.domain.steps.recover import Change
-from app.domain.targets import TargetName
+from app.domain.targets import OutputFormat
 from workers.compression import methods
 from workers.compression.architectures import ARCHITECTURES
+from workers.compression.delivery import FORMS
 from workers.compression.intake.datasets import FORMATS
 from workers.compression.learning.augment import augment
 from workers.compression.looking.histograms import Histogram
@@ -29,7 +30,6 @@ from workers.compression.methods.low_rank.candidates import DECOMPOSITIONS
 from workers.compression.methods.prune.criteria import CRITERIA
 from workers.compression.methods.quantize.integers import BITS
 from workers.compression.methods.quantize.ranges import finder
-from workers.compression.targets import TARGETS
 
 
 def names(annotation: Any) -> set[str]:
@@ -64,7 +64,7 @@ def test_a_table_has_a_row_for_each_name(table: str) -> None:
 
 
 def test_what_can_be_delivered_is_a_target_and_so_are_networks_that_halve_pictures() -> None:
-    assert set(TARGETS) <= names(TargetName)
+    assert set(FORMS) <= names(OutputFormat)
     assert set(layouts.HALVINGS) <= set(ARCHITECTURES)
 
 

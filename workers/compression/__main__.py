@@ -85,9 +85,10 @@ def _run(directory: Path, events: Events) -> Result:
     """Do what the order asks for; heavy imports stand where they are needed."""
     order = _read_order(directory)
     if isinstance(order, Describe):
+        from workers.compression import delivery
         from workers.compression.measure.machine import capabilities
 
-        return Result(capabilities=capabilities())
+        return Result(capabilities=capabilities(delivery.runtimes()))
     if isinstance(order, InspectModel):
         from workers.compression.intake.inspect import inspect_model
 

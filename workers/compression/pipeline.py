@@ -1,5 +1,6 @@
 """From a job directory to a measured artifact: intake, steps, delivery, evaluation, report."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,6 @@ from app.domain.directory import (
     UPLOAD,
     Compress,
     FinishedStep,
-    Produced,
     Result,
     step_directory,
 )
@@ -23,7 +23,9 @@ from app.domain.jobs import Evaluate
 from app.domain.problems import NotAvailable
 from app.domain.reports import Manifest, Measures, Report, StepReport
 from app.domain.steps import Step
-from workers.compression import inputs, steps
+from app.domain.targets import OutputFormat
+from workers.compression import delivery, inputs, steps
+from workers.compression.delivery import artifacts, judging
 from workers.compression.events import Events
 from workers.compression.files import sha256
 from workers.compression.graph import stats
@@ -34,7 +36,6 @@ from workers.compression.measure import changes, evaluation, machine, verdict
 from workers.compression.measure.evaluation import Measured
 from workers.compression.measure.memory import Prober
 from workers.compression.samples.context import Context
-from workers.compression.targets import TARGETS
 
 _STEPS_START, _STEPS_STOP = 0.05, 0.6
 
@@ -51,8 +52,8 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     Raises:
         Problem: model, dataset or a step does not allow it.
     """
-    if missing := [name for name in order.deliver if name not in TARGETS]:
-        raise NotAvailable(f"This deployment cannot deliver {', '.join(missing)}: use 'onnx'.")
+    if missing := [name for name in order.deliver if name not in delivery.runtimes()]:
+        raise NotAvailable(f"This worker cannot deliver {', '.join(missing)}: use 'onnx'.")
     taken = inputs.read(directory, order, events)
     seen = taken.train or taken.ground.samples
     context = Context(
@@ -75,15 +76,22 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         own = step_directory(directory, index, step.method)
         finished.append(_step(graphs[-1], own, index, order, context, events))
         graphs.append(own / GRAPH)
-    artifacts = [TARGETS[name].deliver(graphs[-1], directory / ARTIFACTS) for name in order.deliver]
+    events.progress(_STEPS_STOP, "writing the artifacts")
+    delivered = artifacts.make(order.deliver, graphs[-1], directory, taken.ground)
     measured = evaluation.evaluate(
         directory / ORIGINAL, graphs[1:], taken.ground, order.evaluate, events, prober
     )
+    figures = judging.judge(
+        directory / ORIGINAL, graphs[-1], delivered, measured, taken.ground, order.evaluate, events
+    )
     remarks = [changes.notes(*each) for each in zip(finished, graphs, graphs[1:], strict=False)]
-    report = _report(directory, order, finished, remarks, measured, artifacts)
-    problem = changes.nothing_changed(
-        report.step_reports, stats.operators(load(directory / ORIGINAL))
-    ) or verdict.shortfall(report.baseline, report.compressed, order.require.max_quality_drop)
+    files = {name: made.file for name, made in delivered.made.items()}
+    report = _report(directory, order, finished, remarks, measured, files)
+    problem = (
+        changes.nothing_changed(report.step_reports, stats.operators(load(directory / ORIGINAL)))
+        or verdict.shortfall(report.baseline, report.compressed, order.require.max_quality_drop)
+        or artifacts.shortfall(delivered)
+    )
     events.progress(1.0, "done")
     events.log(report.verdict)
     return Result(
@@ -91,10 +99,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         model=taken.model,
         dataset=taken.dataset,
         report=report,
-        artifacts=[
-            Produced(format=name, path=artifact.name)
-            for name, artifact in zip(order.deliver, artifacts, strict=True)
-        ],
+        artifacts=artifacts.produced(delivered, figures, directory / ARTIFACTS),
     )
 
 
@@ -131,12 +136,12 @@ def _report(
     finished: list[FinishedStep],
     remarks: list[list[str]],
     measured: Measured,
-    artifacts: list[Path],
+    files: Mapping[OutputFormat, Path],
 ) -> Report:
     """Put figures and changes together."""
     size = order.model_size_bytes or _upload(directory).stat().st_size
     baseline = measured.baseline.model_copy(update={"size_bytes": size})
-    final = measured.graphs[-1].model_copy(update={"size_bytes": artifacts[0].stat().st_size})
+    final = measured.graphs[-1]
     stages = [baseline, *measured.graphs[:-1], final]
     reports = [
         _step_report(index, step, done, remarks[index], (stages[index], stages[index + 1]))
@@ -152,7 +157,7 @@ def _report(
         step_reports=reports,
         evaluation=measured.evaluation,
         verdict=words,
-        manifest=_manifest(directory, order, artifacts),
+        manifest=_manifest(directory, order, files),
     )
 
 
@@ -177,7 +182,7 @@ def _step_report(
     )
 
 
-def _manifest(directory: Path, order: Compress, artifacts: list[Path]) -> Manifest:
+def _manifest(directory: Path, order: Compress, files: Mapping[OutputFormat, Path]) -> Manifest:
     return Manifest(
         model_sha256=order.model_sha256 or sha256(_upload(directory)),
         dataset_sha256=order.dataset_sha256 or _sha256(directory / DATASET),
@@ -190,7 +195,7 @@ def _manifest(directory: Path, order: Compress, artifacts: list[Path]) -> Manife
         seed=order.seed,
         versions=machine.versions(),
         machine=machine.machine(),
-        artifacts={artifact.name: sha256(artifact) for artifact in artifacts},
+        artifacts={file.name: sha256(file) for file in files.values()},
     )
 
 

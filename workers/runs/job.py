@@ -37,7 +37,6 @@ from app.domain.directory import (
 from app.domain.jobs import Usage
 from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
 from app.domain.reports import Report
-from app.domain.targets import TargetName
 from app.store import deliveries, leases, runs
 from app.store.leases import LeaseLost
 from app.store.session import transaction
@@ -72,7 +71,7 @@ class Outcome:
     """How a run ended, with everything stored that the user may see."""
 
     report: Report | None = None
-    artifacts: Sequence[tuple[TargetName, str, Blob]] = ()
+    artifacts: Sequence[tuple[Produced, str, Blob]] = ()
     problem: Problem | ProblemDetails | None = None
 
 
@@ -191,9 +190,9 @@ class _Job:
             return Outcome(problem=EngineCrashed("The engine's result is not where it says."))
         return Outcome(result.report, stored, result.problem)
 
-    def _artifact(self, produced: Produced) -> tuple[TargetName, str, Blob]:
+    def _artifact(self, produced: Produced) -> tuple[Produced, str, Blob]:
         path = PurePosixPath(ARTIFACTS, produced.path)
-        return produced.format, path.name[-255:], self._put(path)
+        return produced, path.name[-255:], self._put(path)
 
     def _put(self, path: PurePosixPath) -> Blob:
         copy = self._taken(path)

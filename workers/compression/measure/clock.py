@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -48,13 +49,18 @@ Timer = Callable[[], Run]
 
 def timer(session: ort.InferenceSession, feeds: Feeds, threads: int) -> Timer:
     """Return what times a run of a session that computes with so many threads."""
+    return timed(partial(target.run, session, None, feeds), threads)
+
+
+def timed(run: Callable[[], object], threads: int) -> Timer:
+    """Return what times a call that computes with so many threads of this process."""
     alone = threads == 1
     who = resource.RUSAGE_THREAD if alone else resource.RUSAGE_SELF
 
     def once() -> Run:
         switches = resource.getrusage(who).ru_nivcsw
         processor, start = time.thread_time(), time.perf_counter()
-        target.run(session, None, feeds)
+        run()
         passed, computed = time.perf_counter() - start, time.thread_time() - processor
         if alone:
             return Run(passed, min(computed, passed), held_up=computed < _BUSY * passed)

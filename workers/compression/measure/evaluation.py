@@ -22,6 +22,7 @@ from workers.compression.measure.memory import Prober
 from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
+from workers.compression.targets.runner import Outputs
 
 MOST_SAMPLES = 10_000
 _SECONDS = 600.0
@@ -71,6 +72,8 @@ class Measured:
     baseline: Measures
     graphs: list[Measures]
     evaluation: Evaluation
+    samples: Samples
+    """Those that were judged on."""
 
 
 def evaluate(
@@ -101,7 +104,7 @@ def evaluate(
     spreads, compared = latency.measure(paths, ground.samples, ground.threads)
     peaks = _peaks(paths, sizes[1], ground.threads, prober)
     model = load(original)
-    judge = _judge(model, ground, wish)
+    judge = judge_of(model, ground, wish)
     seconds = _seconds_of_metric(original, ground, judge) * len(paths)
     samples, notes = _affordable(ground, spreads, seconds)
     output = quality.judged_output(model, wish)
@@ -125,6 +128,7 @@ def evaluate(
             latency=compared,
             notes=notes,
         ),
+        samples=samples,
     )
 
 
@@ -134,7 +138,7 @@ def require_metric(original: Path, ground: Ground, wish: Evaluate) -> None:
     Raises:
         MetricFailed: it does not run on the model's outputs, or gives no number.
     """
-    _seconds_of_metric(original, ground, _judge(load(original), ground, wish))
+    _seconds_of_metric(original, ground, judge_of(load(original), ground, wish))
 
 
 def _seconds_of_metric(original: Path, ground: Ground, judge: Judge | None) -> float:
@@ -142,16 +146,18 @@ def _seconds_of_metric(original: Path, ground: Ground, judge: Judge | None) -> f
     if not isinstance(judge, GraphMetric):
         return 0.0
     score, session = judge.score(), target.open_session(original, ground.threads)
-    for row, outputs in _rows(session, ground.samples.take(ground.samples.indices[:2])):
-        score.add(outputs, _target(ground.samples, row), outputs)
+    for row, outputs in rows(session, ground.samples.take(ground.samples.indices[:2])):
+        score.add(outputs, target_of(ground.samples, row), outputs)
     return score.seconds / score.samples
 
 
-def _judge(model: ir.Model, ground: Ground, wish: Evaluate) -> Judge | None:
+def judge_of(model: ir.Model, ground: Ground, wish: Evaluate) -> Judge | None:
+    """Return what judges the model's answers on the ground; None where nothing can."""
     return quality.judge(model, ground.samples.targets, wish, ground.metric, ground.threads)
 
 
-def _target(samples: Samples, row: int) -> NDArray[Any] | None:
+def target_of(samples: Samples, row: int) -> NDArray[Any] | None:
+    """Return the target of a row of the dataset; None where it has none."""
     return None if samples.targets is None else samples.targets[row]
 
 
@@ -230,21 +236,21 @@ def compare(
     original = target.open_session(paths[0], threads)
     score = judge.score() if judge else None
     profile = Profile()
-    for row, outputs in _rows(original, samples):
+    for row, outputs in rows(original, samples):
         profile.add(outputs[output])
         if score:
-            score.add(outputs, _target(samples, row), outputs)
+            score.add(outputs, target_of(samples, row), outputs)
     values = list[tuple[Quality | None, Fidelity | None]]()
     values.append((score.quality if score else None, None))
     for index, path in enumerate(paths[1:], start=1):
         score = judge.score() if judge else None
         closeness = Closeness(output, profile)
         session = target.open_session(path, threads)
-        pairs = zip(_rows(original, samples), _rows(session, samples), strict=True)
+        pairs = zip(rows(original, samples), rows(session, samples), strict=True)
         for done, ((row, expected), (_, given)) in enumerate(pairs):
             closeness.add(expected, given)
             if score:
-                score.add(given, _target(samples, row), expected)
+                score.add(given, target_of(samples, row), expected)
             advance((index - 1 + done / len(samples)) / len(paths[1:]))
         values.append((score.quality if score else None, closeness.value))
     return values
@@ -264,16 +270,16 @@ def outputs_explained(reference: Path, path: Path, samples: Samples, threads: in
     """
     sessions = [target.open_session(each, threads) for each in (reference, path)]
     nearness = Nearness()
-    for (_, expected), (_, given) in zip(*(_rows(s, samples) for s in sessions), strict=True):
+    for (_, expected), (_, given) in zip(*(rows(s, samples) for s in sessions), strict=True):
         nearness.add(expected, given)
     return nearness.choosing
 
 
-def _rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int, target.Outputs]]:
+def rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int, Outputs]]:
     """Yield each sample's row in the dataset and its outputs."""
-    rows = iter(samples.indices)
+    indices = iter(samples.indices)
     for outputs in target.predict(session, samples):
-        yield from ((next(rows), each) for each in outputs)
+        yield from ((next(indices), each) for each in outputs)
 
 
 def _explain(

@@ -2,14 +2,12 @@
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-import onnxruntime as ort
-
 from app.domain.reports import Machine
-from app.domain.targets import Device, Target
+from app.domain.targets import Device, OutputFormat, Target
 from app.domain.workers import Capabilities
 
 _INSTRUCTION_SETS = (
@@ -21,7 +19,7 @@ _INSTRUCTION_SETS = (
 
 _INT8 = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 _FLOAT16 = frozenset({"avx512_fp16", "asimdhp"})
-_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "torch")
+_PACKAGES = ("numpy", "onnx", "onnx-ir", "onnxruntime", "openvino", "torch")
 
 
 def default_threads() -> int:
@@ -56,23 +54,30 @@ def versions() -> dict[str, str]:
     }
 
 
-def capabilities(threads: int | None = None) -> Capabilities:
-    """Describe the machine, its devices and the targets that run here."""
+def capabilities(runtimes: Mapping[OutputFormat, tuple[str, str]]) -> Capabilities:
+    """Describe the machine, its devices and what runs on them.
+
+    Args:
+        runtimes: the name and the version of the runtime of each format that is there.
+    """
     here = machine()
     cpu = Device(
         name=here.processor,
         kind="cpu",
         instruction_sets=here.instruction_sets,
-        threads=threads or default_threads(),
+        threads=default_threads(),
     )
-    onnx = Target(
-        target="onnx",
-        runtime="onnxruntime",
-        version=ort.__version__,
-        devices=[cpu, *_cuda()],
-        accelerates=_accelerates(here.instruction_sets),
-    )
-    return Capabilities(machine=here, targets=[onnx], versions=versions())
+    targets = [
+        Target(
+            target=name,
+            runtime=runtime,
+            version=version,
+            devices=[cpu, *(_cuda() if name == "onnx" else [])],
+            accelerates=_accelerates(here.instruction_sets),
+        )
+        for name, (runtime, version) in runtimes.items()
+    ]
+    return Capabilities(machine=here, targets=targets, versions=versions())
 
 
 def _accelerates(instruction_sets: Iterable[str]) -> list[str]:

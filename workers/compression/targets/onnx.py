@@ -1,40 +1,23 @@
-"""ONNX on onnxruntime: how a graph becomes the file that is downloaded, and how it is run."""
+"""Graphs on onnxruntime."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.domain.problems import DatasetMismatch
 from workers.compression import faults
 from workers.compression.graph import runtime
-from workers.compression.graph.load import bundle, files_of
 from workers.compression.samples.context import Feeds, Samples
-
-Outputs = dict[str, NDArray[Any]]
+from workers.compression.targets import runner as runners
+from workers.compression.targets.runner import Outputs, Runner
 
 VERSION: str = ort.__version__
 
 PROVIDER = "CPUExecutionProvider"
-
-
-def deliver(graph: Path, directory: Path) -> Path:
-    """Write the artifact of a graph on disk: the file itself, or a zip past 2 GiB.
-
-    Returns:
-        The artifact, below ``directory``.
-    """
-    directory.mkdir(exist_ok=True)
-    if len(files_of(graph)) > 1:
-        artifact = directory / "model.zip"
-        bundle(graph, artifact)
-        return artifact
-    artifact = directory / "model.onnx"
-    artifact.write_bytes(graph.read_bytes())
-    return artifact
 
 
 def open_session(path: Path, threads: int) -> ort.InferenceSession:
@@ -63,30 +46,12 @@ def run(
     return values
 
 
-def predict(session: ort.InferenceSession, samples: Samples) -> Iterator[list[Outputs]]:
-    """Run samples in the smallest runs that the graph takes.
-
-    Yields:
-        For each run a list with the outputs of each of its samples: ``[1, …]`` where the output
-        counts samples, along whichever axis; whole otherwise.
-    """
+def runner(session: ort.InferenceSession) -> Runner:
+    """Return what runs a session."""
     names = [output.name for output in session.get_outputs()]
-    layout = samples.layout
-    for feeds, rows in samples.runs():
-        values = run(session, names, feeds)
-        yield [
-            {
-                name: _of_sample(
-                    value, index, layout.output_axis(name, np.ndim(value)), layout.size
-                )
-                for name, value in zip(names, values, strict=True)
-            }
-            for index in range(len(rows))
-        ]
+    return Runner(f"onnxruntime {VERSION}", names, partial(run, session, names))
 
 
-def _of_sample(value: NDArray[Any], index: int, axis: int | None, size: int) -> NDArray[Any]:
-    """Return what an output says of a sample, the axis of samples first."""
-    if not isinstance(value, np.ndarray) or axis is None or value.shape[axis] != size:
-        return value
-    return np.moveaxis(value, axis, 0)[index : index + 1]
+def predict(session: ort.InferenceSession, samples: Samples) -> Iterator[list[Outputs]]:
+    """Run samples through a session; see ``targets.runner.predict``."""
+    return runners.predict(runner(session), samples)

@@ -1,0 +1,114 @@
+"""A result in several formats: each is run on its own runtime, compared and timed."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import openvino as ov
+import pytest
+from numpy.typing import NDArray
+
+from app.domain.directory import Produced, Result
+from app.domain.targets import OUTPUT_FORMATS
+from tests.workers.engine.conftest import Run, report_of
+from workers.compression import delivery
+from workers.compression.delivery.judging import max_error
+
+STATIC = {"method": "quantize", "mode": "static"}
+FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
+"""Where the processor has bfloat16, OpenVINO computes in that by itself."""
+IN_PROCESS = ["onnx", "ort", "openvino"]
+
+
+def artifacts_of(result: Result) -> dict[str, Produced]:
+    report_of(result)
+    return {artifact.format: artifact for artifact in result.artifacts}
+
+
+@pytest.mark.parametrize("model", ["cnn", "vit"])
+def test_each_format_is_judged_on_the_held_out_samples_on_its_own_runtime(
+    job: Run, exported: dict[str, Path], digits_npz: Path, model: str
+) -> None:
+    result = job(exported[model], STATIC, data=digits_npz, deliver=IN_PROCESS)
+    found = artifacts_of(result)
+    assert list(found) == IN_PROCESS
+    report = report_of(result)
+    assert report.compressed.quality is not None
+    for name, artifact in found.items():
+        assert artifact.ran, name
+        assert artifact.runtime is not None
+        assert artifact.latency_ms is not None
+        assert artifact.latency_ms > 0
+        assert artifact.quality is not None
+        assert artifact.quality.samples == report.compressed.quality.samples
+        assert artifact.quality.value == pytest.approx(report.compressed.quality.value, abs=0.01)
+        assert artifact.fidelity is not None
+        assert artifact.fidelity.agreement > 0.97
+        assert artifact.max_error is not None
+    assert found["onnx"].max_error == 0
+    assert found["onnx"].latency_ms == report.compressed.latency_ms
+    assert str(found["openvino"].runtime).startswith("openvino 20")
+
+
+def test_a_float_graph_is_the_same_on_every_runtime(
+    job: Run, exported: dict[str, Path], digits_npz: Path, tmp_path: Path
+) -> None:
+    """The files that are downloaded are those that were measured."""
+    sparse = {"method": "prune", "granularity": "unstructured"}
+    result = job(exported["cnn"], sparse, data=digits_npz, deliver=IN_PROCESS)
+    for name, artifact in artifacts_of(result).items():
+        assert artifact.max_error is not None
+        assert artifact.max_error < 1e-4, name
+    files = tmp_path / "job" / "artifacts"
+    rows = {"image": np.random.default_rng(0).random((3, 1, 8, 8), np.float32)}
+    wanted = ort.InferenceSession(files / "model.onnx").run(None, rows)[0]
+    given = ort.InferenceSession(files / "model.ort").run(None, rows)[0]
+    np.testing.assert_allclose(given, wanted, atol=1e-4)
+    with zipfile.ZipFile(files / "model-openvino.zip") as archive:
+        assert archive.namelist() == ["model.xml", "model.bin"]
+        archive.extractall(tmp_path)
+    compiled = ov.Core().compile_model(tmp_path / "model.xml", "CPU", FLOAT32)
+    np.testing.assert_allclose(compiled(rows)[0], wanted, atol=1e-4)
+
+
+def test_what_a_runtime_has_no_operator_for_is_told_and_the_others_are_kept(
+    job: Run, tmp_path: Path
+) -> None:
+    text = """
+    <ir_version: 9, opset_import: ["": 21, "ai.onnx.ml": 3]>
+    labels (float[N, 4] x) => (float[N, 4] y)
+    {
+        a = ai.onnx.ml.Binarizer<threshold = 0.5>(x)
+        y = MatMul(a, w)
+    }
+    """
+    model = ir.from_onnx_text(text)
+    kind, array = ir.TensorType(ir.DataType.FLOAT), np.eye(4, dtype=np.float32)
+    weight = ir.Value(name="w", type=kind, shape=ir.Shape([4, 4]), const_value=ir.Tensor(array))
+    model.graph.register_initializer(weight)
+    path = tmp_path / "labels.onnx"
+    ir.save(model, path)
+    dynamic = {"method": "quantize", "mode": "dynamic"}
+    result = job(path, dynamic, deliver=["onnx", "openvino"])
+    assert result.problem is not None
+    assert result.problem.type == "delivery-failed"
+    assert "Binarizer" in result.problem.detail
+    assert [artifact.format for artifact in result.artifacts] == ["onnx"]
+
+
+def test_formats_and_their_rows_are_the_same() -> None:
+    assert set(delivery.FORMS) <= set(OUTPUT_FORMATS)
+    assert set(IN_PROCESS) <= set(delivery.runtimes())
+
+
+def test_an_error_is_the_largest_difference_and_infinite_where_nothing_can_be_compared() -> None:
+    def of(wanted: NDArray[np.float32], given: NDArray[np.float32]) -> float:
+        return max_error({"y": wanted}, {"y": given})
+
+    one = np.array([[1.0, np.nan, np.inf]], np.float32)
+    assert of(one, one) == 0
+    assert of(one, np.array([[1.5, np.nan, np.inf]], np.float32)) == 0.5
+    assert of(one, np.array([[1.0, 0.0, np.inf]], np.float32)) == np.inf
+    assert of(one, one[:, :2]) == np.inf

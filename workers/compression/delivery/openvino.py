@@ -1,0 +1,62 @@
+"""OpenVINO's intermediate representation: two files, packed into a zip."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.problems import DeliveryFailed
+from workers.compression.delivery.form import Form, Made, Source, pack
+from workers.compression.samples.context import Feeds
+from workers.compression.targets.runner import Runner
+
+_SAID = 400
+
+
+def make(source: Source, directory: Path) -> Made:
+    """Convert the graph; weights keep their type, and dynamic dimensions stay dynamic.
+
+    Raises:
+        DeliveryFailed: OpenVINO has no such operator, or no kernel for it.
+    """
+    import openvino as ov
+
+    graph = source.workspace / "model.xml"
+    try:
+        ov.save_model(ov.convert_model(source.graph), graph, compress_to_fp16=False)
+    except Exception as error:  # OpenVINO has a class of errors for each of its parts
+        raise DeliveryFailed(
+            f"OpenVINO does not convert this model: {_words(error)} Deliver 'onnx' instead."
+        ) from error
+    archive = pack([graph, graph.with_suffix(".bin")], directory / "model-openvino.zip")
+    return Made(archive, partial(_open, graph, source))
+
+
+def _open(graph: Path, source: Source) -> Runner:
+    """Compile for the processor, in float32 where the graph is: not in what the processor likes."""
+    import openvino as ov
+
+    settings = {
+        "INFERENCE_NUM_THREADS": source.threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    compiled = ov.Core().compile_model(graph, "CPU", settings)
+    request = compiled.create_infer_request()
+
+    def run(feeds: Feeds) -> list[NDArray[Any]]:
+        found = request.infer(feeds, share_inputs=True)
+        return [np.array(found[name]) for name in source.names]
+
+    version = ov.__version__.partition("-")[0]
+    return Runner(f"openvino {version}", source.names, run)
+
+
+def _words(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines)[:_SAID]
+
+
+OPENVINO = Form("openvino", "openvino", make)
