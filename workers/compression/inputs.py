@@ -31,6 +31,7 @@ from workers.compression.samples.context import Feeds, Samples
 from workers.compression.samples.overlap import rows_apart
 from workers.compression.samples.split import split
 from workers.compression.targets import onnx as target
+from workers.compression.targets.runner import Outputs
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _laid_out(
     session = target.open_session(original, ground.threads)
     names = [output.name for output in session.get_outputs()]
 
-    def run(feeds: Feeds) -> target.Outputs:
+    def run(feeds: Feeds) -> Outputs:
         return dict(zip(names, target.run(session, names, feeds), strict=True))
 
     layout = axis.find(load(original), run, train or ground.samples)

@@ -1,5 +1,6 @@
 """OpenVINO's intermediate representation: two files, packed into a zip."""
 
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from workers.compression.samples.context import Feeds
 from workers.compression.targets.runner import Runner
 
 _SAID = 400
+_MISSING = re.compile(r"No conversion rule found for operations: (.+)")
+_SOURCE = re.compile(r"Check '.*?' failed at \S+ ")
 
 
 def make(source: Source, directory: Path) -> Made:
@@ -22,10 +25,13 @@ def make(source: Source, directory: Path) -> Made:
         DeliveryFailed: OpenVINO has no such operator, or no kernel for it.
     """
     import openvino as ov
+    from openvino.frontend import FrontEndManager
 
     graph = source.workspace / "model.xml"
     try:
-        ov.save_model(ov.convert_model(source.graph), graph, compress_to_fp16=False)
+        reader = FrontEndManager().load_by_framework("onnx")
+        model = reader.convert(reader.load(str(source.graph.absolute())))
+        ov.save_model(model, graph, compress_to_fp16=False)
     except Exception as error:  # OpenVINO has a class of errors for each of its parts
         raise DeliveryFailed(
             f"OpenVINO does not convert this model: {_words(error)} Deliver 'onnx' instead."
@@ -55,8 +61,11 @@ def _open(graph: Path, source: Source) -> Runner:
 
 
 def _words(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines)[:_SAID]
+    """Return what it says, without its source files; of operators, their names alone."""
+    text = str(error)
+    if found := _MISSING.search(text):
+        return f"it has no {found[1]}."
+    return _SOURCE.sub("", " ".join(text.split()))[:_SAID]
 
 
 OPENVINO = Form("openvino", "openvino", make)
