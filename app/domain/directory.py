@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.datasets import DatasetDescription, ImageOptions
 from app.domain.jobs import Evaluate, Require
-from app.domain.models import ModelDescription
+from app.domain.models import ModelDescription, ModelHints
 from app.domain.problems import ProblemDetails
 from app.domain.reports import ArtifactFigures, LayerChange, Report
 from app.domain.steps import AnyStep, Skipped
@@ -88,6 +88,10 @@ class InspectModel(_Order):
 
     kind: Literal["inspect_model"] = "inspect_model"
     filename: str | None = None
+    hints: ModelHints = ModelHints()
+    may_run_code: bool = False
+    """Whether a format that runs code while it is opened may be: the worker says so where the
+    confinement is whole."""
 
 
 class InspectDataset(_Order):
@@ -114,7 +118,7 @@ class Compress(_Order):
     model_sha256: str | None = None
     """Of the upload, for the manifest; None when run by hand."""
     model_size_bytes: int | None = None
-    """Of the upload: the baseline's size."""
+    """The baseline's size: of the upload, or of the ONNX graph that was made of it."""
     dataset_sha256: str | None = None
     evaluate_dataset_sha256: str | None = None
 

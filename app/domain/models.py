@@ -3,13 +3,16 @@
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.domain.problems import ProblemDetails
 
 ModelId = Annotated[str, Field(pattern=r"^mdl_[A-Za-z0-9_-]{1,60}$")]
 
 UploadStatus = Literal["inspecting", "ready", "rejected"]
+
+ModelFormat = Literal["onnx", "keras", "torchscript", "torch_export", "safetensors", "huggingface"]
+"""What an upload is, by its bytes. ``safetensors`` are weights, in a ``.pt`` file as well."""
 
 MAX_LAYERS = 20_000
 """Layers that a description lists; a graph with more is described without the rest."""
@@ -27,6 +30,11 @@ def quantized_operators(operators: Iterable[str]) -> list[str]:
     return [name for name in operators if name.startswith(_QUANTIZED) or name in _INTEGER]
 
 
+Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
+Size = Annotated[int, Field(ge=1, le=1 << 24, strict=True)]
+Symbol = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+
+
 class TensorSpec(BaseModel):
     """A graph's input or output, or one array of a dataset."""
 
@@ -37,6 +45,51 @@ class TensorSpec(BaseModel):
     """numpy's name, such as ``float32``."""
     shape: list[int | str]
     """A dynamic dimension is a string."""
+
+
+class InputHint(BaseModel):
+    """What the user says of an input where the file does not tell it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str | None = Field(default=None, min_length=1, max_length=200, pattern=r"^[\w./:-]+$")
+    """None: the name in the file."""
+    dtype: Dtype | None = None
+    """None: that of the file, else ``float32``."""
+    shape: list[Size | Symbol] = Field(max_length=8)
+    """A dynamic dimension is a name; two dimensions of one name have one size."""
+
+
+InputHints = Annotated[list[InputHint], Field(min_length=1, max_length=100)]
+
+INPUT_HINTS: TypeAdapter[list[InputHint]] = TypeAdapter(InputHints)
+"""Reads the parameter ``inputs`` of an upload."""
+
+
+class ModelHints(BaseModel):
+    """What the user says of an upload besides its bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: Annotated[str, Field(max_length=200)] | None = None
+    """Of a file that holds weights alone: ``timm/<name>``."""
+    inputs: InputHints | None = None
+
+
+class Conversion(BaseModel):
+    """How an upload became an ONNX graph, and how far that is from its framework's answers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: str
+    """The framework that read the upload, such as ``keras``."""
+    version: str
+    """Of that framework."""
+    max_error: float
+    """The largest difference between an output of the graph in onnxruntime and of the upload in
+    its framework, over several inputs and sizes; divided by the output's largest value where that
+    is above 1."""
+    warnings: list[str] = []
 
 
 class Skipped(BaseModel):
@@ -65,9 +118,11 @@ class ModelDescription(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    format: Literal["onnx"]
+    format: ModelFormat
+    conversion: Conversion | None = None
+    """Of an upload that was no ONNX graph."""
     opset: int
-    """Of the default domain, as uploaded."""
+    """Of the default domain, as uploaded or converted."""
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     operators: dict[str, int]
@@ -91,7 +146,9 @@ class Model(BaseModel):
     id: str
     name: str | None
     filename: str | None
-    format: Literal["onnx"] | None
+    format: ModelFormat | None
+    conversion: Conversion | None
+    """How an upload of another format became the ONNX graph; null for ONNX."""
     status: UploadStatus
     problem: ProblemDetails | None = Field(default=None, exclude_if=lambda value: value is None)
     sha256: str

@@ -33,6 +33,11 @@ class Confinement(BaseModel):
     memory: Literal["cgroup", "watched"]
     uid: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether a run may be given code that a stranger wrote: every mechanism is in force."""
+        return self.mode != "filter" and self.landlock_abi > 0 and self.seccomp
+
 
 class Capabilities(BaseModel):
     """Printed by the engine when asked to describe itself."""

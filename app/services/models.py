@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.blobs import Blobs, Incoming
 from app.domain import ids
-from app.domain.models import Model, ModelDescription
+from app.domain.models import Model, ModelDescription, ModelFormat, ModelHints
 from app.domain.problems import Conflict, NotFound
 from app.services import uploads
 from app.settings import Settings
@@ -22,6 +22,7 @@ def add(
     tenant: str,
     name: str | None,
     filename: str | None,
+    hints: ModelHints,
 ) -> ModelRow:
     """Take in a model whose bytes have arrived; a worker inspects it.
 
@@ -34,6 +35,7 @@ def add(
         name=name,
         filename=uploads.clean_filename(filename),
         status="inspecting",
+        hints=hints.model_dump(mode="json", exclude_none=True),
     )
     return uploads.keep(session, settings, blobs, incoming, row)
 
@@ -44,6 +46,17 @@ def find(session: Session, tenant: str, model_id: str, lock: lookup.Lock | None 
     if row is None:
         raise NotFound(f"There is no model {model_id!r}.")
     return row
+
+
+SUFFIXES: dict[ModelFormat, str] = {
+    "onnx": ".onnx",
+    "keras": ".keras",
+    "torchscript": ".pt",
+    "torch_export": ".pt2",
+    "safetensors": ".safetensors",
+    "huggingface": ".zip",
+}
+"""How an upload without a name is called when it is downloaded."""
 
 
 def of_tenant(tenant: str) -> Select[ModelRow]:
@@ -73,6 +86,7 @@ def view(row: ModelRow) -> Model:
             "name": row.name,
             "filename": row.filename,
             "format": known and known.format,
+            "conversion": known and known.conversion,
             "status": row.status,
             "problem": row.problem,
             "sha256": row.sha256,
@@ -106,7 +120,9 @@ def stored(session: Session, tenant: str, model_id: str, form: str) -> tuple[str
     """
     row = find(session, tenant, model_id)
     if form == "upload":
-        return row.sha256, row.filename or f"{row.id}.onnx"
+        known = described(row)
+        suffix = SUFFIXES[known.format] if known else ""
+        return row.sha256, row.filename or row.id + suffix
     if row.onnx_sha256 is None:
         raise Conflict(f"The model is {row.status}: there is no graph of it to download.")
     return row.onnx_sha256, f"{row.id}.onnx"

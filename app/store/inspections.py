@@ -12,7 +12,7 @@ from app.domain.datasets import DatasetDescription
 from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
 from app.store import blob_rows, leases, named
-from app.store.tables import DatasetRow, JobRow, ModelRow
+from app.store.tables import DatasetRow, JobRow, Json, ModelRow
 
 UploadRow = ModelRow | DatasetRow
 Row = TypeVar("Row", bound=UploadRow)
@@ -34,6 +34,8 @@ class Claim:
     attempts: int
     sha256: str
     filename: str | None
+    hints: Json
+    """Of a model: what the user says of it besides its bytes."""
 
 
 def next_waiting(session: Session, table: type[Row], limit: int) -> Sequence[str]:
@@ -51,7 +53,8 @@ def claim(
     if row is None:
         return None
     token = leases.take(session, row, owner, seconds)
-    return Claim(table, row.id, token, row.attempts, row.sha256, row.filename)
+    hints = row.hints if isinstance(row, ModelRow) else {}
+    return Claim(table, row.id, token, row.attempts, row.sha256, row.filename, hints)
 
 
 def renew(session: Session, claimed: Claim, seconds: float) -> None:

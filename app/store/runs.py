@@ -37,6 +37,7 @@ class Claim:
     request: JobRequest
     model_sha256: str
     model_size_bytes: int
+    """Of the upload; of the graph that was made of it, where the upload was no ONNX."""
     onnx_sha256: str
     graph_sha256: str
     others: dict[str, str]
@@ -49,6 +50,14 @@ class Claim:
     steps: tuple[tuple[str, FinishedStep], ...]
     """Those that are finished, in order: the graph's SHA-256, and what the step did."""
     seconds_left: float
+
+
+def _size_bytes(session: Session, model: ModelRow) -> int:
+    """Return a model's size as ONNX: a file of another format may hold an optimizer's state."""
+    uploaded_as_onnx = not model.description or model.description["format"] == "onnx"
+    if uploaded_as_onnx or model.onnx_sha256 is None:
+        return model.size_bytes
+    return blob_rows.size_of(session, model.onnx_sha256)
 
 
 def waiting() -> ColumnElement[bool]:
@@ -113,7 +122,7 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         attempt=job.attempts - job.spent_attempts,
         request=request,
         model_sha256=model.sha256,
-        model_size_bytes=model.size_bytes,
+        model_size_bytes=_size_bytes(session, model),
         onnx_sha256=model.onnx_sha256,
         graph_sha256=model.graph_sha256,
         others={row.id: str(row.graph_sha256) for row in others.values() if row is not None},

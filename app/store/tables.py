@@ -120,6 +120,8 @@ class ModelRow(Leased, Table):
     onnx_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     graph_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     description: Mapped[Json | None]
+    hints: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'::jsonb"))
+    """What the user says of the upload besides its bytes: a ``ModelHints``."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -19,6 +19,7 @@ FIELDS = {"id", "name", "filename", "format", "status", "sha256", "size_bytes", 
         (
             "/v1/models",
             [
+                "conversion",
                 "parameters",
                 "nonzero_parameters",
                 "macs",
@@ -45,6 +46,25 @@ def test_every_field_is_there_before_inspection(
     assert (made["sha256"], made["size_bytes"]) == (sha256(CONTENT), len(CONTENT))
     assert service.http.get(f"{path}/{made['id']}").json() == made
     assert service.http.get(path).json() == {"items": [made], "next_cursor": None}
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ({"inputs": "no JSON"}, "#/inputs"),
+        ({"inputs": "[]"}, "#/inputs"),
+        ({"inputs": '[{"shape": ["batch", 0]}]'}, "#/inputs/0/shape/1"),
+        ({"inputs": '[{"shape": [1], "dtype": "object"}]'}, "#/inputs/0/dtype"),
+        ({"inputs": '[{"shape": [1], "colour": "red"}]'}, "#/inputs/0/colour"),
+        ({"architecture": "timm/../x"}, "#/query/architecture"),
+    ],
+)
+def test_what_is_said_of_a_model_is_checked_at_once(
+    service: Service, query: dict[str, str], pointer: str
+) -> None:
+    answer = service.http.post("/v1/models", content=CONTENT, params=query)
+    assert answer.status_code == 422
+    assert any(found.startswith(pointer) for found in pointers(answer)), answer.json()
 
 
 def test_a_form_is_as_good_as_raw_bytes(service: Service) -> None:

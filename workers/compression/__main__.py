@@ -93,7 +93,7 @@ def _run(directory: Path, events: Events) -> Result:
         from workers.compression.intake.inspect import inspect_model
 
         events.progress(0.0, "reading the model")
-        return Result(model=inspect_model(directory / UPLOAD, directory))
+        return Result(model=inspect_model(directory / UPLOAD, directory, order=order))
     if isinstance(order, InspectDataset):
         from workers.compression.intake.datasets import inspect_dataset
 

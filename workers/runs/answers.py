@@ -19,7 +19,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from app.domain.directory import EVENTS, LOG, REPORT, RESULT, FinishedStep, Result, step_directory
 from app.domain.events import EngineEvent, Progress
-from app.domain.problems import Failed, InternalError, Problem, ProblemDetails, kinds
+from app.domain.problems import Failed, InternalError, NotAvailable, Problem, ProblemDetails, kinds
 from workers.sandbox.directories import Place
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -34,7 +34,7 @@ _TAIL_BYTES = 8192
 _BLOCK_BYTES = 4 * 1024**2
 _PATHS = re.compile(r"(?:/[\w.@+-]+){2,}/?")
 _PROBLEMS: dict[str, type[Problem]] = {kind.type: kind for kind in kinds(Failed)}
-_PROBLEMS[InternalError.type] = InternalError
+_PROBLEMS |= {kind.type: kind for kind in (InternalError, NotAvailable)}
 _EVENT: TypeAdapter[EngineEvent] = TypeAdapter(EngineEvent)
 
 log = structlog.get_logger(__name__)

@@ -23,7 +23,9 @@ from app.domain.directory import (
     InspectModel,
     Result,
 )
+from app.domain.models import ModelHints
 from app.domain.problems import EngineCrashed, Problem, ProblemDetails
+from app.domain.workers import Confinement
 from app.store import inspections, leases
 from app.store.leases import LeaseLost
 from app.store.session import transaction
@@ -115,8 +117,19 @@ class _Inspection:
     def _prepare(self) -> None:
         root = self._place.engine
         self._worker.blobs.fetch(self._claimed.sha256, root / UPLOAD)
-        kind = InspectModel if self._claimed.table is ModelRow else InspectDataset
-        (root / ORDER).write_text(kind(filename=self._claimed.filename).model_dump_json())
+        (root / ORDER).write_text(self._order().model_dump_json())
+
+    def _order(self) -> InspectModel | InspectDataset:
+        claimed = self._claimed
+        if claimed.table is DatasetRow:
+            return InspectDataset(filename=claimed.filename)
+        with self._worker.sandboxes.one() as sandbox:
+            confinement = Confinement.model_validate(sandbox.probe())
+        return InspectModel(
+            filename=claimed.filename,
+            hints=ModelHints.model_validate(claimed.hints),
+            may_run_code=confinement.whole,
+        )
 
     def _accepted(self, result: Result) -> Callable[[], Sequence[str]]:
         """Store what the engine made, and return the write that settles the upload."""

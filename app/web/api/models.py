@@ -4,11 +4,14 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.domain.models import Model
+from app.domain.models import INPUT_HINTS, Model, ModelHints
 from app.domain.problems import (
     Conflict,
+    FieldError,
+    Invalid,
     NotFound,
     RangeNotSatisfiable,
     RequestInFlight,
@@ -28,6 +31,24 @@ from app.web.uploads import FILE_BODY, Filename, Name, fingerprint, receive
 
 router = APIRouter(prefix="/models", tags=["models"])
 
+Architecture = Annotated[
+    str | None,
+    Query(
+        pattern=r"^timm/[A-Za-z0-9_.]{1,120}$",
+        description="The network that a file of weights belongs to, such as"
+        " `timm/mobilenetv3_small_100`.",
+    ),
+]
+Inputs = Annotated[
+    str | None,
+    Query(
+        max_length=20_000,
+        description="What the file does not tell of its inputs, as JSON:"
+        ' `[{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}]`.'
+        " A dynamic dimension is a name.",
+    ),
+]
+
 
 @router.post(
     "",
@@ -41,14 +62,19 @@ async def upload_model(
     call: Caller,
     name: Name = None,
     filename: Filename = None,
+    architecture: Architecture = None,
+    inputs: Inputs = None,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Upload an ONNX model: a file, or a zip or tar of one with its external data.
+    """Upload a model: ONNX, Keras, TorchScript, weights, and others.
 
-    It is inspected in the background; `status` tells when it is `ready`, or why it is `rejected`.
-    The same bytes again make a new model, and are stored once.
+    The format is told from the bytes; what is not ONNX is converted to it, and the result is
+    compared with the framework's own answers (`conversion`). This and the inspection happen in the
+    background; `status` tells when the model is `ready`, or why it is `rejected`. The same bytes
+    again make a new model, and are stored once.
     """
     gateway = call.gateway
+    hints = _hints(architecture, inputs)
     async with receive(request, gateway, "model") as received:
 
         def keep(session: Session) -> Model:
@@ -60,11 +86,38 @@ async def upload_model(
                 tenant=call.tenant,
                 name=name,
                 filename=filename or received.filename,
+                hints=hints,
             )
             return models.view(row)
 
         answer = once(request, call, key, fingerprint(request, received))
         return await run_in_threadpool(answer, 201, keep, tell="model")
+
+
+def _hints(architecture: str | None, inputs: str | None) -> ModelHints:
+    """Return what the query says of the upload.
+
+    Raises:
+        Invalid: ``inputs`` is not JSON of the form that it should have.
+    """
+    if inputs is None:
+        return ModelHints(architecture=architecture)
+    try:
+        named = INPUT_HINTS.validate_json(inputs)
+    except ValidationError as error:
+        faults = [
+            FieldError(
+                pointer="#/inputs" + "".join(f"/{part}" for part in fault["loc"]),
+                detail=fault["msg"],
+            )
+            for fault in error.errors(include_url=False, include_context=False)[:20]
+        ]
+        raise Invalid(
+            f"'inputs' cannot be read: {faults[0].detail}. Send a list such as"
+            ' [{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}].',
+            errors=faults,
+        ) from None
+    return ModelHints(architecture=architecture, inputs=named)
 
 
 @router.get("")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.domain.models import Layer, ModelDescription
+from app.domain.models import Layer, ModelDescription, ModelHints
 from app.domain.steps import METHODS, Outlook
 from app.services import models
 from app.web.api import models as api
@@ -45,6 +45,7 @@ async def upload_model(
             tenant=visitor.tenant,
             name=None,
             filename=received.filename,
+            hints=ModelHints(),
         ).id
 
     return await take(request, visitor, form_token, "model", add)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.domain.problems import InvalidModel
+from app.domain.directory import InspectModel
+from app.domain.problems import InvalidModel, NotAvailable
 from workers.compression.intake.inspect import inspect_model
 
 
@@ -13,7 +14,7 @@ def refused(upload: Path, words: str) -> None:
     directory = upload.parent / "job"
     directory.mkdir()
     with pytest.raises(InvalidModel, match=words):
-        inspect_model(upload, directory)
+        inspect_model(upload, directory, order=InspectModel(may_run_code=True))
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ def refused(upload: Path, words: str) -> None:
     [
         (b"", "empty|not read here"),
         (b"GGUF\x03\x00\x00\x00", "GGUF"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(64), "Keras"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5 file is broken"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(64), "tf2onnx"),
         (b"\x80\x02}q\x00.", "pickle.*torch.onnx.export"),
         (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "safetensors.*torch.onnx.export"),
@@ -38,7 +39,7 @@ def test_other_formats_are_told_what_to_upload(tmp_path: Path, data: bytes, word
     ("names", "words"),
     [
         (["m/data.pkl", "m/version"], "torch.onnx.export"),
-        (["config.json", "model.weights.h5"], "model.export"),
+        (["config.json", "model.weights.h5"], "not readable JSON"),
         (["m/saved_model.pb", "m/variables/x"], "--saved-model"),
     ],
 )
@@ -49,6 +50,19 @@ def test_other_frameworks_archives_are_told_what_to_upload(
         for name in names:
             archive.writestr(name, b"x")
     refused(tmp_path / "upload", words)
+
+
+@pytest.mark.parametrize(
+    "names", [["config.json", "model.weights.h5"], ["m/code/m.py", "m/constants.pkl"]]
+)
+def test_a_format_that_runs_code_is_not_opened_where_that_is_not_confined(
+    tmp_path: Path, names: list[str]
+) -> None:
+    with zipfile.ZipFile(tmp_path / "upload", "w") as archive:
+        for name in names:
+            archive.writestr(name, b"x")
+    with pytest.raises(NotAvailable, match="planish doctor"):
+        inspect_model(tmp_path / "upload", tmp_path)
 
 
 def test_a_zip_whose_directory_is_a_bomb_is_not_listed(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import rapidocr
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
+from app.domain.directory import InspectModel
 from app.domain.problems import Problem
 from tests.workers.intake.models import branch, convnet, mlp
 from workers.compression.intake.formats import read_model
@@ -120,7 +121,7 @@ def attempt(number: int, originals: list[bytes], directory: Path) -> None:
         if number % WHOLE == 0 and len(data) < 1 << 16:
             inspect_model(upload, directory)
         else:
-            read_model(upload, directory / "original.onnx", ModelLimits())
+            read_model(upload, directory / "original.onnx", ModelLimits(), InspectModel())
     except Problem:
         return
 

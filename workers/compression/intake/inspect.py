@@ -8,14 +8,14 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from app.domain.directory import MODEL, ORIGINAL
+from app.domain.directory import MODEL, ORIGINAL, InspectModel
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
 from workers.compression.graph import equivalence, shapes, stats
 from workers.compression.graph.load import load, store
 from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.graph.rewrites import Applied, Undone, normalize
 from workers.compression.graph.rewrites.float32 import compute_in_float32
-from workers.compression.intake.formats import read_model
+from workers.compression.intake.formats import Accepted, read_model
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.learning import trainable
 from workers.compression.samples import axis
@@ -29,7 +29,10 @@ _OTHER_FLOATS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
 
 def inspect_model(
-    upload: Path, directory: Path, limits: ModelLimits | None = None
+    upload: Path,
+    directory: Path,
+    limits: ModelLimits | None = None,
+    order: InspectModel | None = None,
 ) -> ModelDescription:
     """Check an uploaded model and bring it to the normal form.
 
@@ -38,13 +41,15 @@ def inspect_model(
         directory: where ``original.onnx`` (the upload, self-contained) and ``model.onnx`` (its
             normal form) are written.
         limits: what the upload may hold.
+        order: what the user says of the upload, and whether code of it may run.
 
     Raises:
         InvalidModel: with what is wrong and what to upload instead.
+        NotAvailable: the format runs code, and this machine cannot confine it.
     """
     original, notes = directory / ORIGINAL, list[str]()
     with _collection_paused():
-        opset = read_model(upload, original, limits or ModelLimits())
+        accepted = read_model(upload, original, limits or ModelLimits(), order or InspectModel())
         trials, looks = _look_at(original)
         gc.collect()
         if trials:
@@ -58,7 +63,7 @@ def inspect_model(
                 " differently each time; it is used as uploaded, without simplification."
             )
         store(normal, directory / MODEL)
-        return _describe(opset, looks, normal, trials[:1], notes)
+        return _describe(accepted, looks, normal, trials[:1], notes)
 
 
 def _precision(types: set[ir.DataType], passes: list[Applied | Undone]) -> list[str]:
@@ -137,7 +142,7 @@ def _trials(run: Run, model: ir.Model) -> tuple[list[equivalence.Trial], Layout]
 
 
 def _describe(
-    opset: int,
+    accepted: Accepted,
     looks: _Looks,
     normal: ir.Model,
     trials: list[equivalence.Trial],
@@ -152,8 +157,9 @@ def _describe(
     feeds = trials[0].feeds if trials else None
     listed = stats.measure(normal, looks.sizes, feeds, looks.samples).layers
     return ModelDescription(
-        format="onnx",
-        opset=opset,
+        format=accepted.format,
+        conversion=accepted.conversion,
+        opset=accepted.opset,
         inputs=looks.inputs,
         outputs=[spec(value) for value in normal.graph.outputs],
         operators=looks.operators,

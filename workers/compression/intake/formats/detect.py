@@ -13,7 +13,10 @@ class Format(Enum):
     ONNX = "ONNX"
     ARCHIVE = "An archive"
     PICKLE = "A Python pickle"
-    TORCH = "A PyTorch checkpoint or program"
+    TORCHSCRIPT = "A TorchScript program"
+    TORCH_EXPORT = "A program of torch.export"
+    CHECKPOINT = "A PyTorch checkpoint"
+    HUGGINGFACE = "A Hugging Face directory"
     KERAS = "A Keras archive"
     HDF5 = "An HDF5 file (Keras .h5)"
     SAVED_MODEL = "A TensorFlow SavedModel"
@@ -67,13 +70,19 @@ def _inside_archive(path: Path) -> Format:
         if zips.directory_bytes(path) > _MAX_DIRECTORY:
             return Format.ARCHIVE
         with zipfile.ZipFile(path) as archive:
-            names = [PurePosixPath(name).name for name in archive.namelist()]
+            paths = archive.namelist()
     except zips.ERRORS:
         return Format.ARCHIVE
-    if any(name.endswith(".onnx") for name in names):
-        return Format.ARCHIVE
-    if {"data.pkl", "archive_format", "serialized_exported_program.json"} & set(names):
-        return Format.TORCH
-    if {"config.json", "model.weights.h5"} <= set(names):
-        return Format.KERAS
-    return Format.SAVED_MODEL if "saved_model.pb" in names else Format.ARCHIVE
+    names = {PurePosixPath(path).name for path in paths}
+    code = any("/code/" in f"/{path}" for path in paths)
+    weights = any(name.endswith((".safetensors", ".bin")) for name in names)
+    kinds = {
+        Format.ARCHIVE: any(name.endswith(".onnx") for name in names),
+        Format.TORCHSCRIPT: "constants.pkl" in names and code,
+        Format.TORCH_EXPORT: bool({"archive_format", "serialized_exported_program.json"} & names),
+        Format.CHECKPOINT: "data.pkl" in names,
+        Format.KERAS: {"config.json", "model.weights.h5"} <= names,
+        Format.SAVED_MODEL: "saved_model.pb" in names,
+        Format.HUGGINGFACE: "config.json" in names and weights,
+    }
+    return next((kind for kind, found in kinds.items() if found), Format.ARCHIVE)

@@ -1,0 +1,5 @@
+"""Files of other frameworks. Keras is told its backend before anything imports it."""
+
+import os
+
+os.environ["KERAS_BACKEND"] = "torch"

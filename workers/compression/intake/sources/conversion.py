@@ -1,0 +1,249 @@
+"""A program becomes an ONNX graph, which is compared with the program itself.
+
+The graph must take what was asked for: a dimension that the exporter fixed in silence is a fault.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.domain.models import Conversion
+from app.domain.problems import InvalidModel
+from workers.compression import faults
+from workers.compression.graph.pieces import Run, open_graph
+from workers.compression.intake.formats.onnx import read_bundle
+from workers.compression.intake.limits import ModelLimits
+from workers.compression.intake.sources import hints
+from workers.compression.intake.sources.export import export
+from workers.compression.intake.sources.program import BATCH, Program
+
+EXACT = 1e-5
+"""An error up to here is what two orders of summation make of the same network."""
+
+TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+"""A larger error, by the type of an output, is another network: the upload is refused."""
+
+_SIZES = (64, 32, 16, 128, 224, 8, 512, 4, 2, 1, 1024, 16_000)
+"""Sizes to try for dynamic dimensions besides the batch, until the program accepts one."""
+_BELOW = (100, 2, 1)
+"""Integers are drawn below these: token ids first, then masks, then zeros."""
+_BATCHES = (1, 3)
+
+
+def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, Conversion]:
+    """Write a program's graph to ``target``, and say how near its answers are.
+
+    Returns:
+        The opset of the graph, and what the conversion is worth.
+
+    Raises:
+        InvalidModel: it does not run, cannot be exported with these inputs, or the graph answers
+            differently.
+    """
+    sizes, below = _accepted(program)
+    example = program.draw(sizes, 0, below)
+    names = _output_names(program, len(program.run(example)))
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="converted-") as scratch:
+        try:
+            export(program, example, names, Path(scratch) / "model.onnx")
+        except Exception as error:
+            raise _not_exported(program, sizes, error) from error
+        opset = read_bundle(Path(scratch), target, limits)
+    graph = onnx.load_model(target, load_external_data=False).graph
+    _require_shapes(program, graph, sizes)
+    run = open_graph(target, len(graph.node))
+    largest = _largest_error(program, run, names, (sizes, below))
+    warnings = list(program.warnings)
+    if largest > EXACT:
+        warnings.append(
+            f"The graph's answers differ from {program.source}'s by {largest:.1e}: more than the"
+            f" {EXACT:.0e} of most conversions."
+        )
+    return opset, Conversion(
+        source=program.source, version=program.version, max_error=largest, warnings=warnings
+    )
+
+
+def _accepted(program: Program) -> tuple[dict[str, int], int]:
+    """Return sizes of the dynamic dimensions, and a bound of integers, that the program takes."""
+    failure: Exception | None = None
+    for size in _SIZES:
+        for below in _BELOW:
+            sizes = _sizes(program, 2, size)
+            try:
+                program.run(program.draw(sizes, 0, below))
+            except Exception as error:
+                if faults.is_limit(error):
+                    raise
+                failure = failure or error
+            else:
+                return sizes, below
+        if not set(program.symbols) - {BATCH}:
+            break
+    raise InvalidModel(
+        f"The network does not run on random inputs of the shapes"
+        f" {', '.join(f'{each.name} {each.shape}' for each in program.inputs)}: {_line(failure)}"
+        f" State shapes and types that it takes: {hints.parameter(program.inputs, sizes)}."
+    )
+
+
+def _sizes(program: Program, batch: int, size: int) -> dict[str, int]:
+    """Return a size for each dynamic dimension; those besides the batch differ."""
+    others = [symbol for symbol in program.symbols if symbol != BATCH]
+    return {BATCH: batch} | {each: size * (n + 1) for n, each in enumerate(others)}
+
+
+def _output_names(program: Program, count: int) -> list[str]:
+    """Return a name for each output, none that is an input's too."""
+    numbered = ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
+    names = program.outputs if len(program.outputs) == count else numbered
+    taken = {each.name for each in program.inputs}
+    unique: list[str] = []
+    for name in names:
+        while name in taken:
+            name += "_"  # noqa: PLW2901 (until it is free)
+        taken.add(name)
+        unique.append(name)
+    return unique
+
+
+def _not_exported(program: Program, sizes: dict[str, int], error: Exception) -> Exception:
+    if faults.is_limit(error) or isinstance(error, InvalidModel):
+        return error
+    faults.log(error)
+    cause = error
+    while cause.__cause__ is not None and isinstance(cause.__cause__, Exception):
+        cause = cause.__cause__
+    dynamic = (
+        f" Its dynamic dimensions may be in the way: upload it again with fixed sizes,"
+        f" {hints.parameter(program.inputs, sizes | {BATCH: 1})}."
+        if program.symbols
+        else " Export it to ONNX where it was trained, and upload that."
+    )
+    return InvalidModel(f"torch cannot export the network to ONNX: {_line(cause)}{dynamic}")
+
+
+def _require_shapes(program: Program, graph: onnx.GraphProto, sizes: dict[str, int]) -> None:
+    """Require that the graph takes what was asked for.
+
+    Raises:
+        InvalidModel: an input is missing, or a dimension is fixed that was to be dynamic.
+    """
+    found = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
+    for asked in program.inputs:
+        if asked.name not in found:
+            raise InvalidModel(
+                f"The network does not use its input '{asked.name}'. Export it without that input."
+            )
+        shape = [d.dim_param or d.dim_value for d in found[asked.name]]
+        wrong = [
+            (want, have)
+            for want, have in zip(asked.shape, shape, strict=True)
+            if (have != want if isinstance(want, int) else not isinstance(have, str))
+        ]
+        if wrong:
+            raise InvalidModel(
+                f"The exporter fixed the shape of '{asked.name}' to {shape}; asked for was"
+                f" {asked.shape}. Upload it again with fixed sizes,"
+                f" {hints.parameter(program.inputs, sizes | {BATCH: 1})}."
+            )
+
+
+def _largest_error(
+    program: Program, run: Run, names: list[str], accepted: tuple[dict[str, int], int]
+) -> float:
+    """Return the largest error over several inputs and sizes.
+
+    Raises:
+        InvalidModel: the graph does not run where the program does, or answers differently.
+    """
+    sizes, below = accepted
+    largest = 0.0
+    for seed, tried in enumerate(_trials(program, sizes)):
+        inputs = program.draw(tried, seed, below)
+        try:
+            expected = program.run(inputs)
+        except Exception as error:
+            if faults.is_limit(error):
+                raise
+            if tried[BATCH] == sizes[BATCH]:
+                continue
+            raise InvalidModel(
+                f"The network itself takes no batch of {tried[BATCH]}: {_line(error)} Upload it"
+                f" again with fixed sizes, {hints.parameter(program.inputs, sizes)}."
+            ) from error
+        feeds = {spec.name: each.numpy() for spec, each in zip(program.inputs, inputs, strict=True)}
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+        try:
+            answers = run(feeds, None)
+        except Exception as error:
+            if faults.is_limit(error):
+                raise
+            raise InvalidModel(
+                f"The exported graph does not run on {shapes}, which the network takes:"
+                f" {faults.runtime_words(error)} Upload it again with fixed sizes,"
+                f" {hints.parameter(program.inputs, sizes | {BATCH: 1})}."
+            ) from error
+        for name, theirs in zip(names, expected, strict=True):
+            largest = max(largest, _error(name, theirs, answers[name], shapes, program))
+    return largest
+
+
+def _trials(program: Program, sizes: dict[str, int]) -> list[dict[str, int]]:
+    """Return the sizes that were exported with, other batches, and other sizes of the rest."""
+    if not program.symbols:
+        return [sizes, sizes, sizes]
+    batches = [sizes | {BATCH: batch} for batch in _BATCHES] if BATCH in program.symbols else []
+    others = [
+        {
+            name: size if name == BATCH else max(1, round(size * factor))
+            for name, size in sizes.items()
+        }
+        for factor in (0.75, 1.5)
+        if set(program.symbols) - {BATCH}
+    ]
+    return [sizes, *batches, *others]
+
+
+def _error(
+    name: str, theirs: Tensor, ours: NDArray[np.generic], shapes: str, program: Program
+) -> float:
+    """Return how far an output is off, relative to its largest value where that is above 1.
+
+    Raises:
+        InvalidModel: by too much, or its shape or type is another.
+    """
+    expected = theirs.detach().float().numpy() if theirs.is_floating_point() else theirs.numpy()
+    if expected.shape != ours.shape:
+        raise InvalidModel(
+            f"On {shapes}, {program.source} gives '{name}' the shape {list(expected.shape)}, and"
+            f" the exported graph {list(ours.shape)}. Upload it with fixed sizes, or export it to"
+            " ONNX where it was trained."
+        )
+    if not expected.size:
+        return 0.0
+    wanted, got = expected.astype(np.float64), ours.astype(np.float64)
+    same = (wanted == got) | (np.isnan(wanted) & np.isnan(got))
+    with np.errstate(invalid="ignore"):
+        off = np.where(same, 0.0, np.abs(wanted - got))
+    finite = np.abs(wanted[np.isfinite(wanted)])
+    largest = float(np.nan_to_num(off, nan=np.inf).max()) / max(1.0, float(finite.max(initial=0)))
+    bound = TOLERANCE.get(str(theirs.dtype).removeprefix("torch."), 0.0)
+    if largest > bound:
+        raise InvalidModel(
+            f"On {shapes}, the exported graph's '{name}' differs from {program.source}'s by"
+            f" {largest:.1e}, and by {bound:.0e} at most it may. Export it to ONNX where it was"
+            " trained, and upload that."
+        )
+    return largest
+
+
+def _line(error: Exception | None) -> str:
+    """Return the first telling line of a library's message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return text[:300].rstrip(".") + "."

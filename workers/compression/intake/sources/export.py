@@ -1,0 +1,105 @@
+"""torch's two exporters: of modules and exported programs, and of TorchScript."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from workers.compression.intake.sources.program import Program
+
+OPSET = 21
+SCRIPT_OPSET = 20
+"""The newest that the exporter of TorchScript knows; the normal form lifts it."""
+
+
+def export(program: Program, example: Sequence[Tensor], outputs: list[str], path: Path) -> None:
+    """Write a program's graph, with the names and the dynamic dimensions of its inputs.
+
+    Args:
+        program: the network.
+        example: inputs that it takes.
+        outputs: a name for each output.
+        path: where to; large weights come into a file beside it.
+
+    Raises:
+        Exception: torch's own, where the network cannot be exported.
+    """
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of torch's own deprecations
+        if isinstance(program.module, torch.jit.ScriptModule):
+            _script(program, example, outputs, path)
+        else:
+            _module(program, example, outputs, path)
+
+
+def _script(program: Program, example: Sequence[Tensor], outputs: list[str], path: Path) -> None:
+    torch.onnx.export(
+        program.module,
+        tuple(example),
+        str(path),
+        dynamo=False,
+        opset_version=SCRIPT_OPSET,
+        input_names=[each.name for each in program.inputs],
+        output_names=outputs,
+        dynamic_axes={
+            each.name: {n: size for n, size in enumerate(each.shape) if isinstance(size, str)}
+            for each in program.inputs
+        },
+        verbose=False,
+    )
+
+
+def _module(program: Program, example: Sequence[Tensor], outputs: list[str], path: Path) -> None:
+    names = [each.name for each in program.inputs]
+    options: dict[str, Any] = {"input_names": names, "output_names": outputs, "verbose": False}
+    if program.exported is not None:
+        made = torch.onnx.export(program.exported, opset_version=OPSET, dynamo=True, **options)
+    else:
+        dynamic = tuple(
+            {n: Dim.DYNAMIC for n, size in enumerate(each.shape) if isinstance(size, str)}
+            for each in program.inputs
+        )
+        made = torch.onnx.export(
+            _Positional(program.module),
+            tuple(example),
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=(dynamic,),
+            **options,
+        )
+    assert made is not None, "it was not asked to write a file"
+    _name_dimensions(made.model, program)
+    made.save(path)
+
+
+class _Positional(nn.Module):
+    """A module that takes any number of tensors, whatever its own arguments are called."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *tensors: Tensor) -> Any:
+        return self.module(*tensors)
+
+
+def _name_dimensions(model: ir.Model, program: Program) -> None:
+    """Give the dynamic dimensions the names that they were asked for by."""
+    names: dict[str, str] = {}
+    for value, spec in zip(model.graph.inputs, program.inputs, strict=True):
+        for size, asked in zip(value.shape or (), spec.shape, strict=True):
+            if isinstance(size, ir.SymbolicDim) and isinstance(asked, str):
+                names.setdefault(str(size.value), asked)
+    for value in [*model.graph.inputs, *model.graph.outputs]:
+        if value.shape is not None:
+            value.shape = ir.Shape(
+                [
+                    names.get(str(size.value), size) if isinstance(size, ir.SymbolicDim) else size
+                    for size in value.shape
+                ]
+            )

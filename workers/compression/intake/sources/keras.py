@@ -1,0 +1,175 @@
+"""Keras 3 archives (``.keras``) and HDF5 files of Keras 1 to 3, without TensorFlow."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from app.domain.models import ModelHints, TensorSpec
+from app.domain.problems import InvalidModel, Problem
+from workers.compression import faults
+from workers.compression.intake.archive import unpack
+from workers.compression.intake.limits import MIB, ArchiveLimits
+from workers.compression.intake.sources import hdf5, keras_config
+from workers.compression.intake.sources.hints import FileInput, Shape, settle
+from workers.compression.intake.sources.program import BATCH, Program
+
+_MAX_CONFIG = 64 * MIB
+_WEIGHTS = "model.weights.h5"
+_AXES = {4: ("height", "width"), 5: ("depth", "height", "width")}
+"""What dynamic dimensions are called, by rank; of others it is the length."""
+
+
+def read_archive(upload: Path, hints: ModelHints) -> Program:
+    """Open a ``.keras`` file.
+
+    Raises:
+        InvalidModel: it is broken, or holds other layers than Keras's own.
+    """
+    with tempfile.TemporaryDirectory(dir=upload.parent, prefix="keras-") as scratch:
+        directory = Path(scratch)
+        unpack(upload, directory, ArchiveLimits())
+        config = _config((directory / "config.json").read_bytes()[: _MAX_CONFIG + 1])
+        config["compile_config"] = None
+        config = keras_config.checked(config, legacy=False)
+        hdf5.check(directory / _WEIGHTS)
+
+        def load(keras: Any) -> Any:
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            model.load_weights(directory / _WEIGHTS)
+            return model
+
+        return _program(_loaded(load), hints)
+
+
+def read_hdf5(upload: Path, hints: ModelHints) -> Program:
+    """Open an ``.h5`` or ``.hdf5`` file of Keras 1, 2 or 3.
+
+    Raises:
+        InvalidModel: it is broken, holds weights alone, or other layers than Keras's own.
+    """
+    import h5py
+
+    hdf5.check(upload)
+    with tempfile.TemporaryDirectory(dir=upload.parent, prefix="keras-") as scratch:
+        copy = Path(shutil.copyfile(upload, Path(scratch) / "model.h5"))
+        with h5py.File(copy, "r+") as file:
+            stored = file.attrs.get("model_config")
+            if stored is None:
+                raise InvalidModel(_no_config(file))
+            text = stored if isinstance(stored, str | bytes) else bytes(stored)
+            config = keras_config.checked(_config(text), legacy=True)
+            file.attrs["model_config"] = json.dumps(config)
+
+        def load(keras: Any) -> Any:
+            return keras.saving.load_model(copy, compile=False, safe_mode=True)
+
+        return _program(_loaded(load), hints)
+
+
+def _no_config(file: Any) -> str:
+    if not any(name in file.attrs for name in ("layer_names", "keras_version")) and not (
+        {"layers", "_layer_checkpoint_dependencies", "model_weights"} & set(file)
+    ):
+        return (
+            "The HDF5 file holds no Keras model. Save one with model.save('model.keras') and upload"
+            " that."
+        )
+    return (
+        "The file holds the weights of a Keras model without its layers (model.save_weights). Load"
+        " them where the model is defined, save it whole with model.save('model.keras'), and upload"
+        " that."
+    )
+
+
+def _config(text: str | bytes) -> Any:
+    if len(text) > _MAX_CONFIG:
+        raise InvalidModel(f"The model's configuration is larger than {_MAX_CONFIG} bytes.")
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidModel("The model's configuration is not readable JSON.") from error
+    if not isinstance(config, dict) or "class_name" not in config:
+        raise InvalidModel("The model's configuration names no model.")
+    return config
+
+
+def _loaded(load: Callable[[Any], Any]) -> Any:
+    """Open a checked model with Keras.
+
+    Raises:
+        InvalidModel: Keras cannot.
+    """
+    os.environ.update(KERAS_BACKEND="torch", KERAS_TORCH_DEVICE="cpu")
+    import keras
+
+    try:
+        return load(keras)
+    except Problem:
+        raise
+    except Exception as error:
+        if faults.is_limit(error):
+            raise
+        words = " ".join(str(error).split())[:400]
+        raise InvalidModel(
+            f"Keras {keras.__version__} cannot open the model: {words} Save it again with a newer"
+            " Keras, or upload its ONNX export."
+        ) from error
+
+
+def _program(model: Any, hints: ModelHints) -> Program:
+    import keras
+
+    inputs = _built(model, hints)
+    flat = keras.Model(model.inputs, model.outputs)
+    names = [tensor._keras_history.operation.name for tensor in model.outputs]  # noqa: SLF001
+    return Program(
+        module=_Network(flat),
+        inputs=inputs,
+        outputs=names if len(set(names)) == len(names) else [],
+        source="keras",
+        version=keras.__version__,
+    )
+
+
+def _built(model: Any, hints: ModelHints) -> list[TensorSpec]:
+    """Return a model's inputs; one that does not tell its shape gets what the user says."""
+    if not model.built or not getattr(model, "inputs", None):
+        specs = settle([FileInput("input")], hints.inputs)
+        shape = [None if isinstance(size, str) else size for size in specs[0].shape]
+        model.build(shape)
+        return specs
+    several = len(model.inputs) > 1
+    told = [
+        FileInput(tensor.name, str(tensor.dtype), _shape(tensor, several=several))
+        for tensor in model.inputs
+    ]
+    return settle(told, hints.inputs)
+
+
+def _shape(tensor: Any, *, several: bool) -> Shape:
+    """Return an input's shape with names for the dimensions that are dynamic."""
+    names = [BATCH, *_AXES.get(len(tensor.shape), ())]
+    names += ["length", *(f"length_{n}" for n in range(2, len(tensor.shape)))][
+        : 1 + len(tensor.shape)
+    ]
+    return [
+        size if size is not None else (f"{tensor.name}_{names[n]}" if several and n else names[n])
+        for n, size in enumerate(tensor.shape)
+    ]
+
+
+class _Network(nn.Module):
+    """A Keras model that is called with tensors by position, as at inference."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *tensors: Tensor) -> Any:
+        return self.model(list(tensors) if len(tensors) > 1 else tensors[0], training=False)

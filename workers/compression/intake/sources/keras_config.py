@@ -1,0 +1,175 @@
+"""A Keras model's configuration: what may stand in it, and what Keras 3 calls otherwise.
+
+A configuration names classes, and Keras imports and calls what is named: safe mode is no boundary.
+So nothing is handed to Keras but names of this list, and code in none of their arguments.
+"""
+
+from typing import Any
+
+from app.domain.problems import InvalidModel
+
+_LAYERS = """
+InputLayer Dense EinsumDense Embedding Identity Masking Activation
+Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose
+Convolution1D Convolution2D Convolution3D Convolution2DTranspose
+DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D
+AveragePooling1D AveragePooling2D AveragePooling3D MaxPooling1D MaxPooling2D MaxPooling3D
+GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D
+GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D AdaptiveAveragePooling1D
+AdaptiveAveragePooling2D AdaptiveMaxPooling1D AdaptiveMaxPooling2D
+BatchNormalization LayerNormalization GroupNormalization RMSNormalization UnitNormalization
+SpectralNormalization
+Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout GaussianDropout
+GaussianNoise ActivityRegularization
+ReLU LeakyReLU PReLU ELU Softmax ThresholdedReLU
+LSTM GRU SimpleRNN RNN LSTMCell GRUCell SimpleRNNCell StackedRNNCells Bidirectional
+TimeDistributed ConvLSTM1D ConvLSTM2D ConvLSTM3D
+Attention AdditiveAttention MultiHeadAttention GroupQueryAttention GroupedQueryAttention
+Add Subtract Multiply Average Maximum Minimum Concatenate Dot
+Flatten Reshape Permute RepeatVector Cropping1D Cropping2D Cropping3D UpSampling1D UpSampling2D
+UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
+Rescaling Normalization Resizing CenterCrop CategoryEncoding
+RandomFlip RandomRotation RandomZoom RandomTranslation RandomContrast RandomBrightness RandomCrop
+Functional Sequential Model
+"""
+_VALUES = """
+Zeros Ones Constant Identity IdentityInitializer RandomNormal RandomUniform TruncatedNormal
+VarianceScaling GlorotNormal GlorotUniform HeNormal HeUniform LecunNormal LecunUniform Orthogonal
+OrthogonalInitializer STFT L1 L2 L1L2 OrthogonalRegularizer MaxNorm NonNeg UnitNorm MinMaxNorm
+DTypePolicy Policy __keras_tensor__ __tensor__ __numpy__ __tuple__ __ellipsis__ __slice__ __bytes__
+"""
+_ACTIVATIONS = """
+relu relu6 leaky_relu elu selu celu gelu silu swish softmax softplus softsign sigmoid hard_sigmoid
+hard_silu hard_swish hard_tanh hard_shrink soft_shrink tanh tanh_shrink threshold log_sigmoid
+log_softmax exponential linear mish glu sparse_plus sparse_sigmoid sparsemax squareplus
+"""
+LAYERS = frozenset(_LAYERS.split())
+NAMES = LAYERS | frozenset(_VALUES.split())
+ACTIVATIONS = frozenset(_ACTIVATIONS.split())
+
+_MODULES = (
+    "keras",
+    "keras.layers",
+    "keras.models",
+    "keras.initializers",
+    "keras.regularizers",
+    "keras.constraints",
+    "keras.dtype_policies",
+    "keras.mixed_precision",
+    "keras.src.models.functional",
+    "keras.src.models.sequential",
+    "keras.src.models.model",
+    "builtins",
+)
+_OPERATIONS = frozenset({"keras.src.ops.numpy", "keras.src.ops.nn", "keras.ops"})
+"""Where the functions of numpy and of networks stand that may be called on Keras tensors."""
+
+_Legacy = dict[str, tuple[object, ...]]
+_NO_GROUPS: _Legacy = {"groups": (1,)}
+_RECURRENT: _Legacy = {
+    "time_major": (False,),
+    "implementation": (0, 1, 2),
+    "consume_less": ("cpu", "gpu", "mem"),
+}
+_LEGACY: dict[str, _Legacy] = {
+    "DepthwiseConv1D": _NO_GROUPS,
+    "DepthwiseConv2D": _NO_GROUPS,
+    "SeparableConv1D": _NO_GROUPS,
+    "SeparableConv2D": _NO_GROUPS,
+    "Conv1DTranspose": _NO_GROUPS,
+    "Conv2DTranspose": _NO_GROUPS,
+    "Conv3DTranspose": _NO_GROUPS,
+    "LSTM": _RECURRENT,
+    "GRU": _RECURRENT,
+    "SimpleRNN": _RECURRENT,
+    "RNN": _RECURRENT,
+    "ConvLSTM2D": _RECURRENT,
+    "BatchNormalization": {
+        "renorm": (False,),
+        "virtual_batch_size": (None,),
+        "fused": (None, True, False),
+        "mode": (0,),
+    },
+}
+"""Arguments that Keras 3 does not know any more, with the values that mean nothing to it."""
+
+_ADVICE = (
+    "Export the model where that code is: planish.from_keras(model) of the Python client, or"
+    " model.export('model.onnx', format='onnx'), and upload the .onnx file."
+)
+
+
+def checked(config: Any, *, legacy: bool) -> Any:
+    """Return a configuration that Keras 3 reads, with nothing but stock layers in it.
+
+    Args:
+        config: as the file has it.
+        legacy: whether it is of Keras 1 or 2, in HDF5.
+
+    Raises:
+        InvalidModel: it names a class or a function that is not of the list; the layer is named.
+    """
+    try:
+        return _value(config, legacy)
+    except RecursionError:
+        raise InvalidModel("The model's configuration is nested too deeply.") from None
+
+
+def _value(value: Any, legacy: bool) -> Any:
+    if isinstance(value, list):
+        return [_value(each, legacy) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "class_name" in value:
+        return _object(value, legacy)
+    return {name: _argument(name, each, legacy) for name, each in value.items()}
+
+
+def _argument(name: str, value: Any, legacy: bool) -> Any:
+    """Check one argument; functions are named by strings there."""
+    if name.endswith("activation") and isinstance(value, str) and value not in ACTIVATIONS:
+        raise InvalidModel(f"The activation '{value[:80]}' is not one of Keras's own. {_ADVICE}")
+    return _value(value, legacy)
+
+
+def _object(value: dict[str, Any], legacy: bool) -> dict[str, Any]:
+    name, module, config = str(value["class_name"]), value.get("module"), value.get("config")
+    module = None if module is None else str(module)
+    label = config.get("name") if isinstance(config, dict) else None
+    where = f" (layer '{str(label)[:80]}')" if isinstance(label, str) else ""
+    if name == "function":
+        if module not in {"builtins", "keras.activations"} or str(config) not in ACTIVATIONS:
+            raise InvalidModel(
+                f"The function '{config!s:.80}'{where} is not one of Keras's own. {_ADVICE}"
+            )
+        return dict(value)
+    operation = module in _OPERATIONS and name.isidentifier()
+    if not operation and (name not in NAMES or module not in {None, *_MODULES}):
+        raise InvalidModel(
+            f"'{name!s:.80}'{where} is not a stock layer of Keras: its code is not run here."
+            f" {_ADVICE}"
+        )
+    registered = value.get("registered_name")
+    if registered is not None and registered != name:
+        raise InvalidModel(
+            f"'{registered!s:.80}'{where} is a class of your own: its code is not run here."
+            f" {_ADVICE}"
+        )
+    value = {**value, "class_name": name}
+    done = {key: _argument(key, each, legacy) for key, each in value.items()}
+    if legacy and isinstance(config, dict):
+        done["config"] = _modern(name, done["config"])
+    return done
+
+
+def _modern(name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Drop the arguments that Keras 3 does not know and that mean nothing to it."""
+    known = _LEGACY.get(name, {})
+    kept = {
+        key: value
+        for key, value in config.items()
+        if key not in known or not any(value is each or value == each for each in known[key])
+    }
+    if name == "GRU":
+        kept.setdefault("reset_after", False)
+    return kept
