@@ -20,9 +20,9 @@ from google.protobuf.message import Message
 from app.domain.directory import InspectModel
 from app.domain.problems import Problem
 from tests.workers.intake.models import branch, convnet, mlp
-from workers.compression.intake.formats import read_model
 from workers.compression.intake.inspect import inspect_model
 from workers.compression.intake.limits import ModelLimits
+from workers.compression.intake.reading import read_model
 
 SEED = 20_26
 MUTATIONS = 4_000

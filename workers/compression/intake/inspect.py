@@ -15,8 +15,8 @@ from workers.compression.graph.load import load, store
 from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.graph.rewrites import Applied, Undone, normalize
 from workers.compression.graph.rewrites.float32 import compute_in_float32
-from workers.compression.intake.formats import Accepted, read_model
 from workers.compression.intake.limits import ModelLimits
+from workers.compression.intake.reading import Accepted, read_model
 from workers.compression.learning import trainable
 from workers.compression.samples import axis
 from workers.compression.samples.drawn import find_layout

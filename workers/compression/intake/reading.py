@@ -1,0 +1,110 @@
+"""Which format an upload is in, by its bytes, and how it becomes a graph."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from app.domain.directory import InspectModel
+from app.domain.models import Conversion, ModelFormat
+from app.domain.problems import InvalidModel, NotAvailable
+from workers.compression.intake.archive import unpack
+from workers.compression.intake.formats.detect import Format, detect
+from workers.compression.intake.formats.onnx import read_bundle, read_file
+from workers.compression.intake.limits import ArchiveLimits, ModelLimits
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An upload that was checked and written as a graph."""
+
+    opset: int
+    """What the graph was exported with."""
+    format: ModelFormat = "onnx"
+    """Of the upload."""
+    conversion: Conversion | None = None
+    """Of an upload that was no ONNX graph."""
+
+
+def read_model(upload: Path, target: Path, limits: ModelLimits, order: InspectModel) -> Accepted:
+    """Read an uploaded model of any supported format and write it, self-contained, to ``target``.
+
+    Raises:
+        InvalidModel: it is broken, hostile, or of a format that is not read here.
+        NotAvailable: opening it runs code, and this machine cannot confine that.
+    """
+    found = detect(upload)
+    if found in READERS:
+        return Accepted(READERS[found](upload, target, limits))
+    if found in SOURCES:
+        return _convert(SOURCES[found], upload, target, limits, order)
+    raise InvalidModel(f"{found.value} is not read here. {INSTEAD[found]}")
+
+
+def _read_archive(upload: Path, target: Path, limits: ModelLimits) -> int:
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="bundle-") as scratch:
+        unpack(upload, Path(scratch), ArchiveLimits())
+        return read_bundle(Path(scratch), target, limits)
+
+
+READERS: dict[Format, Callable[[Path, Path, ModelLimits], int]] = {
+    Format.ONNX: read_file,
+    Format.ARCHIVE: _read_archive,
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A format of another framework."""
+
+    format: ModelFormat
+    reader: str
+    """``module:function`` below ``intake.sources``; imported when such a file comes."""
+    runs_code: bool
+    """Whether opening such a file may run code that is in it."""
+
+
+SOURCES: dict[Format, Source] = {
+    Format.KERAS: Source("keras", "keras:read_archive", runs_code=True),
+    Format.HDF5: Source("keras", "keras:read_hdf5", runs_code=True),
+    Format.TORCHSCRIPT: Source("torchscript", "torchscript:read", runs_code=True),
+}
+
+
+def _convert(
+    source: Source, upload: Path, target: Path, limits: ModelLimits, order: InspectModel
+) -> Accepted:
+    """Open another framework's file and convert it; the framework is imported here."""
+    if source.runs_code and not order.may_run_code:
+        raise NotAvailable(
+            "A file of this format runs code while it is opened, and this machine cannot confine"
+            " that (see 'planish doctor'). Allow namespaces to the worker, or export the model to"
+            " ONNX where it was trained and upload the .onnx file."
+        )
+    from workers.compression.intake.sources.conversion import convert
+
+    module, _, function = source.reader.partition(":")
+    read = getattr(import_module(f"workers.compression.intake.sources.{module}"), function)
+    opset, conversion = convert(read(upload, order.hints), target, limits)
+    return Accepted(opset, source.format, conversion)
+
+
+_TORCH = (
+    "Export the model with torch.onnx.export(model, (example,), 'model.onnx', dynamo=True) and"
+    " upload the .onnx file (in one zip with its .onnx.data, if there is one)."
+)
+
+INSTEAD: dict[Format, str] = {
+    Format.PICKLE: f"A pickle runs code when it is opened. {_TORCH}",
+    Format.TORCH_EXPORT: _TORCH,
+    Format.CHECKPOINT: _TORCH,
+    Format.HUGGINGFACE: _TORCH,
+    Format.SAVED_MODEL: "Convert it with python -m tf2onnx.convert --saved-model DIR --output"
+    " model.onnx and upload the result.",
+    Format.TFLITE: "Convert it with python -m tf2onnx.convert --tflite model.tflite --output"
+    " model.onnx and upload the result.",
+    Format.GGUF: "Upload the ONNX export of the original model (optimum-cli export onnx).",
+    Format.SAFETENSORS: f"It holds weights without the network. {_TORCH}",
+    Format.UNKNOWN: "Upload an .onnx file, or a zip or tar of one with its external data.",
+}
