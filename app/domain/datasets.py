@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
 
 from app.domain.models import TensorSpec, UploadStatus
 from app.domain.problems import DatasetMismatch, ProblemDetails
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+MAX_COUNTED = 1000
+"""Classes whose samples are counted."""
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -30,6 +33,48 @@ class Targets(BaseModel):
     shape: list[int | str]
     classes: int | list[str] | None
     """How many classes integer targets name, or the names of the class folders."""
+    counts: list[int] | None = Field(default=None, max_length=MAX_COUNTED)
+    """Samples of each class; null where there are no classes, or more than are counted."""
+
+
+class Picture(BaseModel):
+    """A sample that looks like an image or a map."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["picture"] = "picture"
+    png: Base64Bytes = Field(max_length=200_000)
+
+
+class Wave(BaseModel):
+    """A sample that is a signal: the lowest and the highest value of each of its stretches."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["wave"] = "wave"
+    lows: list[Finite] = Field(max_length=200)
+    highs: list[Finite] = Field(max_length=200)
+
+
+class Numbers(BaseModel):
+    """The first values of any other sample."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["numbers"] = "numbers"
+    text: str = Field(max_length=500)
+
+
+class Glimpse(BaseModel):
+    """One array of one sample, to look at."""
+
+    model_config = ConfigDict(frozen=True)
+
+    array: str
+    sample: int
+    target: str | None
+    """The class, or the value where it is one number."""
+    shown: Annotated[Picture | Wave | Numbers, Field(discriminator="kind")]
 
 
 class DatasetDescription(BaseModel):
@@ -42,6 +87,8 @@ class DatasetDescription(BaseModel):
     arrays: list[TensorSpec]
     """Without ``targets``; the first dimension is the sample. Images are one array, ``images``."""
     targets: Targets | None
+    glimpses: list[Glimpse] = Field(default=[], max_length=64)
+    """Samples from the whole dataset, for people to look at."""
 
 
 class Dataset(BaseModel):

@@ -1,6 +1,7 @@
 """The pages for people: for those who logged in, of their tenant alone, every fault in words."""
 
 import re
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import unescape
@@ -251,3 +252,39 @@ def test_programs_still_get_problems_where_people_get_pages(service: Service) ->
     assert answer.headers["content-type"] == "application/problem+json"
     answer = service.http.get("/v1/jobs/nothing", headers=HTML)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_samples_are_shown_as_pictures_waves_and_numbers_to_their_tenant_alone(
+    person: httpx.Client, service: Service
+) -> None:
+    png = b"\x89PNG\r\n\x1a\n and so on"
+    shown: list[dict[str, Any]] = [
+        {"kind": "picture", "png": b64encode(png).decode()},
+        {"kind": "wave", "lows": [-1.0, -0.5], "highs": [0.5, 1.0]},
+        {"kind": "numbers", "text": "<b>1, 2</b>"},
+    ]
+    glimpses = [
+        {"array": "x", "sample": index, "target": "cat", "shown": look}
+        for index, look in enumerate(shown)
+    ]
+    targets = {"dtype": "int64", "shape": [3], "classes": ["cat", "dog"], "counts": [1, 2]}
+    dataset = service.dataset(glimpses=glimpses, targets=targets)
+    page = person.get(f"/datasets/{dataset}")
+    assert "&lt;b&gt;1, 2&lt;/b&gt;" in page.text
+    assert '<svg class="wave"' in page.text
+    assert "dog 2" in read(page)
+    assert "A look at it" in read(page)
+    picture = person.get(f"/datasets/{dataset}/pictures/0")
+    assert picture.content == png
+    assert picture.headers["content-type"] == "image/png"
+    for number in ("1", "99", "-1"):
+        assert person.get(f"/datasets/{dataset}/pictures/{number}").status_code == 404
+    with browser(service, "other") as stranger:
+        assert stranger.get(f"/datasets/{dataset}/pictures/0").status_code == 404
+
+
+def test_a_page_tells_its_origin_to_this_service_alone(person: httpx.Client) -> None:
+    """With no referrer at all, browsers send ``Origin: null`` with forms, which is refused."""
+    answer = person.get("/")
+    assert answer.headers["referrer-policy"] == "same-origin"
+    assert '<meta name="referrer" content="same-origin">' in answer.text

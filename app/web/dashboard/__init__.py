@@ -2,8 +2,18 @@
 
 from fastapi import APIRouter
 
-from app.web.dashboard import compose, datasets, jobs, login, models, settings, start, static
+from app.web.dashboard import (
+    compose,
+    datasets,
+    example,
+    jobs,
+    login,
+    models,
+    settings,
+    start,
+    static,
+)
 
 router = APIRouter(include_in_schema=False)
-for part in (static, login, start, models, datasets, compose, jobs, settings):
+for part in (static, login, start, example, models, datasets, compose, jobs, settings):
     router.include_router(part.router)

@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.domain.datasets import ImageOptions, mismatches
+from app.domain.datasets import ImageOptions, Picture, Targets, mismatches
+from app.domain.problems import NotFound
 from app.services import datasets
 from app.web.dashboard import page
 from app.web.dashboard.arriving import take
@@ -17,6 +18,7 @@ router = APIRouter()
 
 _COMPARED = 100
 """Models, the newest first, that a dataset is compared with."""
+_SHOWN_CLASSES = 50
 
 
 @router.get("/datasets")
@@ -58,7 +60,27 @@ def show_dataset(dataset_id: str, visitor: Looking) -> Response:
         for model in models_of(visitor, limit=_COMPARED).items
         if known is not None and model.inputs is not None
     ]
-    return page.show("dataset.html", visitor, dataset=dataset, fits=fits)
+    return page.show(
+        "dataset.html",
+        visitor,
+        dataset=dataset,
+        fits=fits,
+        glimpses=known.glimpses if known else [],
+        classes=_classes(dataset.targets),
+    )
+
+
+@router.get("/datasets/{dataset_id}/pictures/{number}")
+def show_picture(dataset_id: str, number: int, visitor: Looking) -> Response:
+    """Return the picture of one of the samples that the page shows."""
+    with visitor.call.transaction() as session:
+        known = datasets.described(datasets.find(session, visitor.tenant, dataset_id))
+    glimpses = known.glimpses if known else []
+    shown = glimpses[number].shown if 0 <= number < len(glimpses) else None
+    if not isinstance(shown, Picture):
+        raise NotFound(f"Dataset {dataset_id!r} has no picture {number}.")
+    headers = {"Cache-Control": "private, max-age=3600", "X-Content-Type-Options": "nosniff"}
+    return Response(shown.png, headers=headers, media_type="image/png")
 
 
 @router.post("/datasets/{dataset_id}/delete")
@@ -67,3 +89,13 @@ def delete_dataset(dataset_id: str, visitor: Looking, form: Form) -> Response:  
     with visitor.call.transaction() as session:
         datasets.delete(session, visitor.tenant, dataset_id)
     return page.see("/datasets")
+
+
+def _classes(targets: Targets | None) -> list[tuple[str, int]]:
+    """Return the classes that have the most samples, with how many they have."""
+    if targets is None or targets.counts is None:
+        return []
+    names = targets.classes
+    named = names if isinstance(names, list) else [str(n) for n in range(len(targets.counts))]
+    counted = sorted(zip(named, targets.counts, strict=True), key=lambda each: -each[1])
+    return counted[:_SHOWN_CLASSES]

@@ -27,6 +27,7 @@ FILES = {
     "live.js": "text/javascript",
     "upload.js": "text/javascript",
     "htmx.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
 }
 """What pages load, and what it is."""
 
@@ -80,7 +81,7 @@ def address(name: str) -> str:
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = pages.environment()
-    environment.globals |= {"address": address}
+    environment.globals |= {"address": address, "zip": zip}
     environment.filters |= {
         "amount": _amount,
         "bytes": lambda value: _amount(value, "B"),

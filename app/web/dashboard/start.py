@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from app.services import targets
 from app.store import jobs, stats, workers
-from app.web.dashboard import page
+from app.web.dashboard import example, page
 from app.web.dashboard.lists import datasets_of, jobs_of, models_of
 from app.web.dashboard.visitor import Looking
 
@@ -32,6 +32,7 @@ def start(visitor: Looking) -> Response:
         quota=visitor.gateway.settings.quota.stored_bytes,
         workers=[worker for worker in alive if worker.queue == "jobs"],
         targets=offered,
+        example=example.offered(),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.domain.datasets import ImageOptions
+from app.domain.datasets import ImageOptions, Numbers, Picture
 from app.domain.models import TensorSpec
 from app.domain.problems import DatasetMismatch, InvalidDataset
 from workers.compression.intake.datasets import fit_dataset, inspect_dataset
@@ -272,3 +272,37 @@ def test_an_unknown_format_is_told_what_to_upload(tmp_path: Path) -> None:
     (tmp_path / "upload").write_bytes(b"1,2,3\n")
     with pytest.raises(InvalidDataset, match=r"Upload an \.npz"):
         inspect_dataset(tmp_path / "upload")
+
+
+def test_people_see_samples_of_every_part_as_what_they_are(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    upload = npz(
+        tmp_path / "upload",
+        photo=rng.random((60, 3, 20, 30), dtype=np.float32),
+        map=rng.normal(size=(60, 16, 16)),
+        sound=rng.normal(size=(60, 1, 500)).astype(np.float32),
+        ids=np.arange(60 * 20).reshape(60, 20),
+        targets=np.repeat([0, 1, 2], 20),
+    )
+    description = inspect_dataset(upload)
+    assert description.targets is not None
+    assert description.targets.counts == [20, 20, 20]
+    assert {glimpse.target for glimpse in description.glimpses} == {"0", "1", "2"}
+    kinds = {glimpse.array: glimpse.shown.kind for glimpse in description.glimpses}
+    assert kinds == {"photo": "picture", "map": "picture", "sound": "wave", "ids": "numbers"}
+    first = {glimpse.array: glimpse.shown for glimpse in description.glimpses if not glimpse.sample}
+    assert isinstance(first["photo"], Picture)
+    with Image.open(io.BytesIO(first["photo"].png)) as image:
+        assert (image.size, image.mode) == ((30, 20), "RGB")
+    assert isinstance(first["ids"], Numbers)
+    assert first["ids"].text.startswith("0, 1, 2, 3")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 3e38])
+def test_samples_without_a_finite_number_are_shown_too(tmp_path: Path, value: float) -> None:
+    upload = tmp_path / "upload"
+    wide = np.full((3, 16, 16), value, np.float32)
+    sound, few, none = wide.reshape(3, 256), wide[:, 0, :2], wide[:, :0]
+    npz(upload, map=wide, sound=sound, few=few, none=none)
+    shown = {glimpse.array: glimpse.shown.kind for glimpse in inspect_dataset(upload).glimpses}
+    assert shown == {"map": "picture", "sound": "wave", "few": "numbers"}

@@ -9,7 +9,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.datasets import Targets
+from app.domain.datasets import MAX_COUNTED, Targets
 from app.domain.problems import DatasetMismatch, InvalidDataset
 from workers.compression.intake.limits import DatasetLimits
 
@@ -112,7 +112,19 @@ def describe_targets(array: NDArray[Any], limits: DatasetLimits) -> Targets:
                 f" below {limits.classes}. For values, store floats."
             )
         classes = high + 1
-    return Targets(dtype=str(array.dtype), shape=list(array.shape), classes=classes)
+    return Targets(
+        dtype=str(array.dtype),
+        shape=list(array.shape),
+        classes=classes,
+        counts=None if classes is None else counts(array, classes),
+    )
+
+
+def counts(numbers: NDArray[Any], classes: int) -> list[int] | None:
+    """Return how many samples each class has; None where there are too many classes to list."""
+    if classes > MAX_COUNTED:
+        return None
+    return [int(count) for count in np.bincount(numbers.astype(np.int64), minlength=classes)]
 
 
 def cast(array: NDArray[Any], dtype: np.dtype[Any], name: str, path: Path) -> NDArray[Any]:

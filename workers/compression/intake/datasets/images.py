@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from app.domain.datasets import DatasetDescription, ImageOptions, Targets
+from app.domain.datasets import DatasetDescription, Glimpse, ImageOptions, Picture, Targets
 from app.domain.models import TensorSpec
 from app.domain.problems import DatasetMismatch, InvalidDataset
 from workers.compression.intake.archive import unpack
-from workers.compression.intake.datasets.arrays import Arrays
+from workers.compression.intake.datasets import glimpses
+from workers.compression.intake.datasets.arrays import Arrays, counts
 from workers.compression.intake.limits import ArchiveLimits, DatasetLimits
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _JUNK = {"__MACOSX", ".DS_Store", "Thumbs.db"}
+_ARRAY = "images"
 _ENTRIES = 1_000_000
 _MODES = {1: "L", 3: "RGB"}
 
@@ -75,14 +77,38 @@ def describe(upload: Path, limits: DatasetLimits) -> DatasetDescription:
     with tempfile.TemporaryDirectory(dir=upload.parent, prefix="images-") as scratch:
         folder = _unpack(upload, Path(scratch))
         sizes = {_size(path, folder, limits) for path in folder.files}
-    samples = len(folder.files)
+        samples, numbers = len(folder.files), folder.targets()
+        targets = None if numbers is None else _described(numbers, folder.classes or [])
+        seen = [
+            Glimpse(
+                array=_ARRAY,
+                sample=index,
+                target=folder.files[index].parent.name if targets else None,
+                shown=_picture(folder.files[index], folder, limits),
+            )
+            for index in glimpses.positions(samples)
+        ]
     height, width = next(iter(sizes)) if len(sizes) == 1 else ("height", "width")
-    targets = None
-    if folder.classes is not None:
-        targets = Targets(dtype="int64", shape=[samples], classes=folder.classes)
     shape: list[int | str] = [samples, height, width, 3]
-    images = TensorSpec(name="images", dtype="uint8", shape=shape)
-    return DatasetDescription(format="images", samples=samples, arrays=[images], targets=targets)
+    images = TensorSpec(name=_ARRAY, dtype="uint8", shape=shape)
+    return DatasetDescription(
+        format="images", samples=samples, arrays=[images], targets=targets, glimpses=seen
+    )
+
+
+def _described(numbers: NDArray[np.int64], classes: list[str]) -> Targets:
+    return Targets(
+        dtype="int64",
+        shape=[len(numbers)],
+        classes=classes,
+        counts=counts(numbers, len(classes)),
+    )
+
+
+def _picture(path: Path, folder: _Folder, limits: DatasetLimits) -> Picture:
+    with _open(path, folder, limits) as image:
+        pixels = _decoded(image, path.relative_to(folder.root), 3, image.size)
+    return glimpses.picture(Image.fromarray(pixels))
 
 
 def arrays(

@@ -12,6 +12,7 @@ from app.domain.datasets import DatasetDescription, ImageOptions
 from app.domain.models import TensorSpec
 from app.domain.problems import InvalidDataset
 from workers.compression.intake import zips
+from workers.compression.intake.datasets import glimpses
 from workers.compression.intake.datasets.arrays import (
     Arrays,
     Header,
@@ -44,18 +45,29 @@ def describe(upload: Path, limits: DatasetLimits) -> DatasetDescription:
     """Check every array's header and length."""
     with _open(upload, limits) as archive:
         headers = {name: _check(archive, entry, name, limits) for name, entry in _members(archive)}
-        targets = None
-        if _TARGETS in headers:
-            targets = describe_targets(_read(archive, headers[_TARGETS]), limits)
-    if scalars := [name for name, header in headers.items() if not header.shape]:
-        raise InvalidDataset(f"Array '{scalars[0]}' has no sample dimension.")
-    samples = check_samples({n: h.shape[0] for n, h in headers.items()}, limits)
+        if scalars := [name for name, header in headers.items() if not header.shape]:
+            raise InvalidDataset(f"Array '{scalars[0]}' has no sample dimension.")
+        values = _read(archive, headers[_TARGETS]) if _TARGETS in headers else None
+        targets = None if values is None else describe_targets(values, limits)
+        samples = check_samples({n: h.shape[0] for n, h in headers.items()}, limits)
+        shown = glimpses.positions(samples)
+        rows = {
+            name: _rows(archive, name, header, shown)
+            for name, header in headers.items()
+            if name != _TARGETS and _showable(header)
+        }
     arrays = [
         TensorSpec(name=name, dtype=str(header.dtype.newbyteorder("=")), shape=list(header.shape))
         for name, header in headers.items()
         if name != _TARGETS
     ]
-    return DatasetDescription(format="npz", samples=samples, arrays=arrays, targets=targets)
+    return DatasetDescription(
+        format="npz",
+        samples=samples,
+        arrays=arrays,
+        targets=targets,
+        glimpses=glimpses.glimpses(rows, shown, values, targets),
+    )
 
 
 def arrays(
@@ -120,6 +132,26 @@ def _check(
             f" dtype {header.dtype}, but does not."
         )
     return header
+
+
+def _showable(header: Header) -> bool:
+    """Return whether single samples can be read: they lie in one piece, and are not too large."""
+    sample = header.nbytes // header.shape[0]
+    return not header.fortran and 0 < sample <= glimpses.MOST_BYTES
+
+
+def _rows(
+    archive: zipfile.ZipFile, name: str, header: Header, positions: list[int]
+) -> NDArray[Any]:
+    """Return the samples at some positions of an array."""
+    size = header.nbytes // header.shape[0]
+    with archive.open(f"{name}.npy") as file:
+        found = []
+        for position in positions:
+            file.seek(header.length + position * size)
+            found.append(np.frombuffer(file.read(size), dtype=header.dtype))
+    values = np.stack(found).reshape(len(positions), *header.shape[1:])
+    return values.astype(header.dtype.newbyteorder("="), copy=False)
 
 
 def _read(archive: zipfile.ZipFile, header: Header) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.domain.datasets import DatasetDescription, ImageOptions, sample_axes
 from app.domain.models import TensorSpec
 from app.domain.problems import DatasetMismatch, InvalidDataset
+from workers.compression.intake.datasets import glimpses
 from workers.compression.intake.datasets.arrays import (
     Arrays,
     cast,
@@ -33,11 +34,16 @@ def describe(upload: Path, limits: DatasetLimits) -> DatasetDescription:
     rows = 0
     targets: list[NDArray[Any]] = []
     file = _open(upload, limits)
+    shown = glimpses.positions(max(file.metadata.num_rows, 1))
+    seen: dict[str, list[NDArray[Any]]] = {}
     for batch in _batches(file, _numeric(file)):
         for name, array in batch.items():
             spec = TensorSpec(name=name, dtype=str(array.dtype), shape=list(array.shape[1:]))
             if specs.setdefault(name, spec) != spec:
                 raise InvalidDataset(f"Column '{name}' has rows of different lengths.")
+            if name != _TARGETS:
+                inside = [at - rows for at in shown if rows <= at < rows + len(array)]
+                seen.setdefault(name, []).append(array[inside])
         rows += len(next(iter(batch.values())))
         if _TARGETS in batch:
             targets.append(batch[_TARGETS])
@@ -46,13 +52,25 @@ def describe(upload: Path, limits: DatasetLimits) -> DatasetDescription:
     if rows != file.metadata.num_rows:
         raise InvalidDataset(f"The file claims {file.metadata.num_rows} rows but holds {rows}.")
     samples = check_samples(dict.fromkeys(specs, rows), limits)
-    described = describe_targets(np.concatenate(targets), limits) if targets else None
+    values = np.concatenate(targets) if targets else None
+    described = None if values is None else describe_targets(values, limits)
     arrays = [
         spec.model_copy(update={"shape": [samples, *spec.shape]})
         for name, spec in specs.items()
         if name != _TARGETS
     ]
-    return DatasetDescription(format="parquet", samples=samples, arrays=arrays, targets=described)
+    return DatasetDescription(
+        format="parquet",
+        samples=samples,
+        arrays=arrays,
+        targets=described,
+        glimpses=glimpses.glimpses(
+            {name: np.concatenate(pieces) for name, pieces in seen.items()},
+            shown,
+            values,
+            described,
+        ),
+    )
 
 
 def arrays(

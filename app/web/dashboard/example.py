@@ -1,0 +1,88 @@
+"""``/example``: a trained model and data for it, for those who have none at hand."""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fastapi import APIRouter, Response
+from fastapi.concurrency import run_in_threadpool
+
+from app import nudge
+from app.blobs import Incoming
+from app.domain.datasets import ImageOptions
+from app.domain.problems import NotAvailable
+from app.services import datasets, models
+from app.web.dashboard import page
+from app.web.dashboard.visitor import Form, Looking, Visitor
+
+router = APIRouter()
+
+_MODEL, _DATA = "PP-OCRv6.onnx", "lines.npz"
+_SECONDS = 60
+_CHUNK = 1 << 20
+
+
+def offered() -> bool:
+    """Return whether the example is installed: it comes with ``planish[demo]``."""
+    return find_spec("rapidocr") is not None
+
+
+@router.post("/example")
+async def take_example(visitor: Looking, form: Form) -> Response:  # noqa: ARG001 (it is checked)
+    """Take in the demo's text reader with lines of text, and go on to a job."""
+    if not offered():
+        raise NotAvailable("The example is not installed: pip install 'planish[demo]'.")
+    with TemporaryDirectory(prefix="planish-example-") as folder:
+        # Drawing needs numpy and Pillow, which have no place in the gateway.
+        argv = [sys.executable, "-m", "planish.demo.example", folder]
+        await run_in_threadpool(subprocess.run, argv, check=True, timeout=_SECONDS)
+        model = await _take(visitor, Path(folder) / _MODEL)
+        dataset = await _take(visitor, Path(folder) / _DATA)
+    return page.see(f"/jobs/new?model={model}&dataset={dataset}&goal=both")
+
+
+async def _take(visitor: Visitor, file: Path) -> str:
+    """Store a file as an upload, have it inspected, and return its id."""
+    gateway = visitor.gateway
+    incoming = await gateway.blobs.receive(_pieces(file), limit=gateway.settings.upload.max_bytes)
+    try:
+        added = await run_in_threadpool(_add, visitor, incoming, file.name)
+    finally:
+        await run_in_threadpool(gateway.blobs.discard, incoming)
+    kind: nudge.Subject = "model" if file.name == _MODEL else "dataset"
+    await run_in_threadpool(nudge.send, gateway.settings, kind, added)
+    return added
+
+
+def _add(visitor: Visitor, incoming: Incoming, filename: str) -> str:
+    settings, blobs = visitor.gateway.settings, visitor.gateway.blobs
+    with visitor.call.transaction() as session:
+        if filename == _MODEL:
+            return models.add(
+                session,
+                settings,
+                blobs,
+                incoming,
+                tenant=visitor.tenant,
+                name="Example: a reader of text",
+                filename=filename,
+            ).id
+        return datasets.add(
+            session,
+            settings,
+            blobs,
+            incoming,
+            tenant=visitor.tenant,
+            name="Example: lines of text",
+            filename=filename,
+            images=ImageOptions(),
+        ).id
+
+
+async def _pieces(file: Path) -> AsyncIterator[bytes]:
+    with file.open("rb") as opened:
+        while piece := opened.read(_CHUNK):
+            yield piece

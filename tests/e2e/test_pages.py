@@ -1,0 +1,159 @@
+"""The dashboard in a real browser: what a person does, and that everybody can read it."""
+
+import hashlib
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.e2e.browser import NAMES
+from tests.e2e.service import Service, eventually, small_model
+
+SERIOUS = {"serious", "critical"}
+PICTURES = os.environ.get("PLANISH_PICTURES")
+"""A directory where a picture of every page is kept."""
+
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 760}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip(f"there is none of {', '.join(NAMES)} on this machine")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
+        )
+
+
+@contextmanager
+def visiting(
+    chromium: Browser, service: Service, expected: tuple[str, ...] = (), **options: Any
+) -> Iterator[Page]:
+    """Hand out a page; it told the browser's console of no fault but the expected ones."""
+    context = chromium.new_context(base_url=service.gateway.url, **options)
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    yield page
+    context.close()
+    assert [line for line in said if not any(words in line for words in expected)] == []
+
+
+def labelled_images() -> bytes:
+    """Data for the small model beside pictures and a signal, of two classes."""
+    rng = np.random.default_rng(0)
+    packed = io.BytesIO()
+    np.savez(
+        packed,
+        x=rng.normal(size=(30, 2)).astype(np.float32),
+        images=rng.integers(0, 255, (30, 24, 32, 3), dtype=np.uint8),
+        sound=np.sin(np.linspace(0, 60, 400, dtype=np.float32))[None].repeat(30, 0),
+        targets=np.arange(30) // 15,
+    )
+    return packed.getvalue()
+
+
+def upload(page: Page, kind: str, name: str, content: bytes) -> None:
+    """Upload a file on the start page, and wait until it is looked at."""
+    page.goto("/")
+    form = page.locator(f'form[action^="/{kind}"]')
+    file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+    form.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+    form.get_by_role("button", name="Upload").click()
+    page.wait_for_url(re.compile(rf"/{kind}/\w+$"))
+    page.locator(".badge", has_text="ready").wait_for()
+
+
+def test_from_an_upload_to_the_downloaded_file(chromium: Browser, service: Service) -> None:
+    with visiting(chromium, service, viewport=WIDE) as page:
+        upload(page, "datasets", "data.npz", labelled_images())
+        shown = page.locator(".samples img")
+        assert shown.count() == 12
+        assert shown.first.evaluate("image => image.naturalWidth") > 0
+        assert page.locator(".samples .wave").count() == 12
+        assert page.get_by_role("row", name="1 15").is_visible()
+        upload(page, "models", "small.onnx", small_model())
+        page.get_by_role("link", name="Compress it").click()
+        page.get_by_label("Data").select_option(label="data.npz")
+        page.get_by_label("Quality may drop by").fill("")
+        page.get_by_role("button", name="Start the job").click()
+        page.wait_for_url(re.compile(r"/jobs/job_\w+$"))
+        page.locator(".badge", has_text="succeeded").wait_for(timeout=120_000)
+        page.get_by_role("heading", name="Before and after").wait_for()
+        with page.expect_download() as download:
+            page.get_by_role("link", name=re.compile("onnx, ")).click()
+        content = Path(download.value.path()).read_bytes()
+        assert hashlib.sha256(content).hexdigest() in page.content()
+
+
+def test_the_example_becomes_a_model_and_data_for_a_job(
+    chromium: Browser, service: Service
+) -> None:
+    with visiting(chromium, service, viewport=WIDE) as page:
+        page.goto("/")
+        page.get_by_role("button", name="Try it with an example").click()
+        page.wait_for_url(re.compile(r"/jobs/new\?"), timeout=90_000)
+        assert page.get_by_label("Model").evaluate("s => s.selectedOptions[0].label") == (
+            "Example: a reader of text"
+        )
+        page.get_by_text("This will work.").wait_for()
+
+
+def test_a_refused_upload_says_why_beside_the_form(chromium: Browser, service: Service) -> None:
+    with visiting(chromium, service, ("Unsupported Media Type",), viewport=WIDE) as page:
+        page.goto("/")
+        form = page.locator('form[action^="/models"]')
+        file = {"name": "a.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.4 " * 20}
+        form.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+        with page.expect_response(lambda answer: answer.status == 415):
+            form.get_by_role("button", name="Upload").click()
+        said = form.get_by_role("status")
+        eventually(lambda: "document" in (said.text_content() or ""), what="the reason")
+
+
+def test_every_page_can_be_read_by_everybody(
+    chromium: Browser, service: Service, model: str
+) -> None:
+    job = service.submit(model, name="a job", steps=[{"method": "quantize", "mode": "dynamic"}])
+    service.finished(job)
+    made = service.http.post("/v1/datasets?filename=data.npz", content=labelled_images()).json()
+    address = f"/v1/datasets/{made['id']}"
+    eventually(lambda: service.http.get(address).json()["status"] == "ready")
+    pages = {
+        "start": "/",
+        "models": "/models",
+        "model": f"/models/{model}",
+        "datasets": "/datasets",
+        "dataset": f"/datasets/{made['id']}",
+        "jobs": "/jobs",
+        "new-job": f"/jobs/new?model={model}&dataset={made['id']}&goal=both",
+        "job": f"/jobs/{job}",
+        "compare": f"/jobs/compare?job={job}",
+        "webhooks": "/webhooks",
+        "keys": "/keys",
+        "usage": "/usage",
+        "api": "/docs",
+    }
+    for scheme, size in (("light", WIDE), ("dark", WIDE), ("light", NARROW)):
+        with visiting(chromium, service, viewport=size, color_scheme=scheme) as page:
+            for name, path in pages.items():
+                page.goto(path)
+                findings = Axe().run(page).response["violations"]
+                serious = [each["help"] for each in findings if each["impact"] in SERIOUS]
+                assert serious == [], (name, scheme, size)
+                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+                if PICTURES is not None:
+                    kind = "narrow" if size is NARROW else scheme
+                    page.screenshot(path=Path(PICTURES) / f"{name}-{kind}.png", full_page=True)
