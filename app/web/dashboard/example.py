@@ -13,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from app import nudge
 from app.blobs import Incoming
 from app.domain.datasets import ImageOptions
+from app.domain.models import ModelHints
 from app.domain.problems import NotAvailable
 from app.services import datasets, models
 from app.web.dashboard import page
@@ -69,6 +70,7 @@ def _add(visitor: Visitor, incoming: Incoming, filename: str) -> str:
                 tenant=visitor.tenant,
                 name="Example: a reader of text",
                 filename=filename,
+                hints=ModelHints(),
             ).id
         return datasets.add(
             session,
