@@ -8,6 +8,8 @@ Times are processor time, which other work on the machine changes less than it c
 """
 
 import os
+import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -33,6 +35,16 @@ CONSTANT = 1.0
 
 WIDTH, LAYERS = 2_048, 16
 """Of the weights: 256 MiB."""
+
+_PROGRAM = """
+import sys
+from pathlib import Path
+from workers.compression.__main__ import main
+main(Path(sys.argv[1]))
+print(Path("/proc/self/status").read_text())
+"""
+"""An engine that says how much memory it took. (What ``wait4`` says of a process includes what its
+parent had when it was started.)"""
 
 
 @dataclass(frozen=True)
@@ -67,9 +79,10 @@ def inspect(upload: Path) -> Inspection:
         (job / UPLOAD).symlink_to(upload)
         (job / ORDER).write_text(InspectModel().model_dump_json())
         began = os.times().elapsed
-        program = [sys.executable, "-m", "workers.compression", str(job)]
-        process = subprocess.Popen(program, stdout=subprocess.DEVNULL)
-        _, _, usage = os.wait4(process.pid, 0)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        program = [sys.executable, "-c", _PROGRAM, str(job)]
+        status = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True).stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = Result.model_validate_json((job / RESULT).read_bytes())
         if result.model is None:
             raise RuntimeError(f"{upload.name} is refused: {result.problem}")
@@ -77,9 +90,9 @@ def inspect(upload: Path) -> Inspection:
             name=upload.stem,
             nodes=sum(result.model.operators.values()),
             file_bytes=upload.stat().st_size,
-            cpu_seconds=usage.ru_utime + usage.ru_stime,
+            cpu_seconds=(after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime),
             wall_seconds=os.times().elapsed - began,
-            peak_bytes=usage.ru_maxrss << 10,
+            peak_bytes=int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) << 10,
         )
     print(
         f"{found.name:20} {found.nodes:8} nodes {found.file_bytes / 1e6:8.1f} MB"

@@ -90,8 +90,10 @@ def _run(directory: Path, events: Events) -> Result:
 
         return Result(capabilities=capabilities(delivery.runtimes()))
     if isinstance(order, InspectModel):
+        from workers.compression.heap import return_large_blocks
         from workers.compression.intake.inspect import inspect_model
 
+        return_large_blocks()
         events.progress(0.0, "reading the model")
         return Result(model=inspect_model(directory / UPLOAD, directory, order=order))
     if isinstance(order, InspectDataset):

@@ -12,7 +12,7 @@ import pytest
 from tests.workers.intake.models import convnet, mlp, model, tensor, value
 from workers.compression.graph import runtime
 from workers.compression.graph.load import load, save
-from workers.compression.graph.writer import Content, write
+from workers.compression.graph.writer import Content, size, write
 
 
 def put(data: bytes, file: BinaryIO) -> None:
@@ -69,3 +69,15 @@ def test_external_weights_are_brought_into_the_file(tmp_path: Path) -> None:
     save(load(tmp_path / "apart.onnx"), tmp_path / "one.onnx")
     (stored,) = onnx.load(tmp_path / "one.onnx", load_external_data=False).graph.initializer
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(stored), np.arange(6))
+
+
+@pytest.mark.parametrize("elements", [3, 1 << 17])
+def test_the_size_of_a_model_is_that_of_its_file(tmp_path: Path, elements: int) -> None:
+    proto = mlp()
+    proto.graph.initializer.append(tensor("more", np.zeros(elements, np.float32)))
+    typed = proto.graph.initializer.add(name="typed", data_type=onnx.TensorProto.FLOAT)
+    typed.float_data.extend([1.5, 2.5])
+    typed.dims.append(2)
+    write(proto, tmp_path / "model.onnx", {})
+    assert size(proto) == (tmp_path / "model.onnx").stat().st_size
+    assert onnx.load(tmp_path / "model.onnx") == proto

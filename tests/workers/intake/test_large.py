@@ -1,5 +1,8 @@
 """What is deep, long or without end is inspected, or refused, within bounds."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +25,20 @@ LIMITS = Limits(
     wall_seconds=60,
 )
 ENDLESS = 10**9
+MEASURED = """
+import re, sys
+from pathlib import Path
+import workers.compression.intake.inspect
+from workers.compression.__main__ import main
+
+def peak():
+    return int(re.findall(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[0]) << 10
+
+before = peak()
+main(Path(sys.argv[1]))
+print(peak() - before)
+"""
+"""An engine that says by how many bytes its peak of memory grew."""
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +86,27 @@ def test_a_loop_that_ends_is_inspected(tmp_path: Path) -> None:
     found = inspect_model(write(loop(1_000), tmp_path / UPLOAD), tmp_path)
     assert found.operators["Loop"] == 1
     assert found.notes == []
+
+
+def test_weights_take_less_than_three_times_their_file(tmp_path: Path) -> None:
+    width, layers = 1_024, 16
+    weights = [tensor(f"w{index}", np.eye(width, dtype=np.float32)) for index in range(layers)]
+    names = ["x", *(f"v{index}" for index in range(layers - 1)), "y"]
+    nodes = [
+        helper.make_node("MatMul", [names[index], f"w{index}"], [names[index + 1]])
+        for index in range(layers)
+    ]
+    ends = [value(name, "N", width) for name in ("x", "y")]
+    upload = write(model(nodes, ends[:1], ends[1:], weights), tmp_path / UPLOAD)
+    (tmp_path / ORDER).write_text(InspectModel().model_dump_json())
+    said = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ).stdout
+    assert Result.model_validate_json((tmp_path / RESULT).read_bytes()).model is not None
+    assert int(said) < 3 * upload.stat().st_size
 
 
 def test_a_chain_of_many_thousand_nodes_overflows_nothing(tmp_path: Path) -> None:

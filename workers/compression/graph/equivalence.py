@@ -40,7 +40,7 @@ _MOST_NOISE = 1e-2
 
 _MOST_SWITCHES = 4
 
-_LOOP_SECONDS, _RUN_SECONDS = 12, 8
+_LOOP_SECONDS, _RUN_SECONDS = 8, 5
 """How long inputs of a graph with loops are looked for, and how long one run of it may take."""
 
 _INTEGER_BOUNDS = (100, 2, 1)

@@ -20,16 +20,13 @@ from app.domain.problems import InvalidModel
 from workers.compression.graph import external
 from workers.compression.graph.narrow import narrowed, widen
 from workers.compression.graph.packing import unpack
-from workers.compression.graph.writer import Content, write
+from workers.compression.graph.writer import LARGE, Content, size, write
 
 INLINE_LIMIT = (1 << 31) - (64 << 20)
 """Bytes of weights that one file holds; the rest of 2 GiB is left to the graph itself."""
 
 _KEEP_INLINE = 1024
 """Bytes below which a tensor stays in the file even when the weights are external."""
-
-_APART = 1 << 16
-"""Bytes past which a tensor is written from where it lies, not through a copy of the graph."""
 
 
 def load(path: Path) -> ir.Model:
@@ -101,7 +98,7 @@ def make_self_contained(proto: onnx.ModelProto, source: Path, path: Path) -> Non
     files = {region.path: region.path.stat().st_size for _, region in regions}
     if total > 2 * sum(files.values()) + (1 << 20):
         raise InvalidModel("The model's tensors name the same external bytes over and over.")
-    if total + proto.ByteSize() <= INLINE_LIMIT:
+    if total + size(proto) <= INLINE_LIMIT:
         contents = _brought_in(proto, regions)
     else:
         contents = {}
@@ -166,7 +163,7 @@ def _serialized(model: ir.Model) -> tuple[onnx.ModelProto, dict[int, Content]]:
 
 def _is_apart(tensor: ir.TensorProtocol) -> bool:
     external = isinstance(tensor, ir.ExternalTensor)
-    return tensor.dtype != ir.DataType.STRING and (external or tensor.nbytes > _APART)
+    return tensor.dtype != ir.DataType.STRING and (external or tensor.nbytes > LARGE)
 
 
 def _put(tensor: ir.TensorProtocol, file: BinaryIO) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,6 +14,9 @@ _INITIALIZER = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
 _RAW_DATA = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
 _BYTES = 2
 """The wire type of messages and bytes."""
+
+LARGE = 1 << 16
+"""Bytes past which a tensor is written from where it lies, not through a copy."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +36,58 @@ def write(proto: onnx.ModelProto, path: Path, contents: Mapping[int, Content]) -
         contents: of the main graph's initializers at these places, which have no data in ``proto``.
     """
     graph = _without(proto.graph, _INITIALIZER)
-    sizes = [
-        _size(tensor, contents.get(index)) for index, tensor in enumerate(proto.graph.initializer)
-    ]
-    length = len(graph) + sum(len(_head(_INITIALIZER, size)) + size for size in sizes)
+    weights = _weights(proto, contents)
     with path.open("wb") as file:
         file.write(_without(proto, _GRAPH))
-        file.write(_head(_GRAPH, length))
+        file.write(_head(_GRAPH, len(graph) + sum(map(_whole, weights))))
         file.write(graph)
-        for index, (tensor, size) in enumerate(zip(proto.graph.initializer, sizes, strict=True)):
-            file.write(_head(_INITIALIZER, size))
-            file.write(tensor.SerializeToString(deterministic=True))
-            if content := contents.get(index):
-                file.write(_head(_RAW_DATA, content.length))
-                content.put(file)
+        for weight in weights:
+            file.write(_head(_INITIALIZER, weight.length))
+            weight.put(file)
 
 
-def _size(tensor: onnx.TensorProto, content: Content | None) -> int:
-    size = int(tensor.ByteSize())
-    if content is None:
-        return size
-    return size + len(_head(_RAW_DATA, content.length)) + content.length
+def size(proto: onnx.ModelProto) -> int:
+    """Return how many bytes ``write`` makes of a model; ``ByteSize`` makes them, to count them."""
+    graph = len(_without(proto.graph, _INITIALIZER)) + sum(map(_whole, _weights(proto, {})))
+    return len(_without(proto, _GRAPH)) + len(_head(_GRAPH, graph)) + graph
+
+
+def _whole(weight: Content) -> int:
+    return len(_head(_INITIALIZER, weight.length)) + weight.length
+
+
+def _weights(proto: onnx.ModelProto, contents: Mapping[int, Content]) -> list[Content]:
+    """Return the bytes of the initializers."""
+    weights = []
+    for index, tensor in enumerate(proto.graph.initializer):
+        content = contents.get(index)
+        if content is None and len(tensor.raw_data) > LARGE:
+            content = Content(len(tensor.raw_data), partial(_put_raw, tensor))
+        weights.append(_plain(tensor) if content is None else _with_content(tensor, content))
+    return weights
+
+
+def _plain(tensor: onnx.TensorProto) -> Content:
+    return Content(int(tensor.ByteSize()), partial(_put_tensor, tensor))
+
+
+def _with_content(tensor: onnx.TensorProto, content: Content) -> Content:
+    """Return the bytes of a tensor, its content behind all the rest."""
+    head = _without(tensor, _RAW_DATA) + _head(_RAW_DATA, content.length)
+    return Content(len(head) + content.length, partial(_put_behind, head, content))
+
+
+def _put_raw(tensor: onnx.TensorProto, file: BinaryIO) -> None:
+    file.write(tensor.raw_data)
+
+
+def _put_tensor(tensor: onnx.TensorProto, file: BinaryIO) -> None:
+    file.write(tensor.SerializeToString(deterministic=True))
+
+
+def _put_behind(head: bytes, content: Content, file: BinaryIO) -> None:
+    file.write(head)
+    content.put(file)
 
 
 def _without(message: Message, number: int) -> bytes:
