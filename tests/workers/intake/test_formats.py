@@ -24,8 +24,8 @@ def refused(upload: Path, words: str) -> None:
         (b"GGUF\x03\x00\x00\x00", "GGUF"),
         (b"\x89HDF\r\n\x1a\n" + bytes(64), "HDF5 file is broken"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(64), "tf2onnx"),
-        (b"\x80\x02}q\x00.", "pickle.*torch.onnx.export"),
-        (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "safetensors.*torch.onnx.export"),
+        (b"\x80\x02}q\x00.", r"pickle.*torch\.jit\.save.*from_torch"),
+        (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "0 weights without their network"),
         (b"hello, world", "not read here|not a readable"),
         (b"\xff" * 100, "not read here"),
     ],
@@ -38,7 +38,10 @@ def test_other_formats_are_told_what_to_upload(tmp_path: Path, data: bytes, word
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["m/data.pkl", "m/version"], "torch.onnx.export"),
+        (["m/data.pkl", "m/version"], "checkpoint is broken"),
+        (["archive_format", "models/model.json"], "torch.export cannot be opened"),
+        (["config.json", "model.safetensors"], "not readable JSON"),
+        (["config.json", "pytorch_model.bin"], r"safetensors.*save_pretrained"),
         (["config.json", "model.weights.h5"], "not readable JSON"),
         (["m/saved_model.pb", "m/variables/x"], "--saved-model"),
     ],

@@ -69,6 +69,10 @@ SOURCES: dict[Format, Source] = {
     Format.KERAS: Source("keras", "keras:read_archive", runs_code=True),
     Format.HDF5: Source("keras", "keras:read_hdf5", runs_code=True),
     Format.TORCHSCRIPT: Source("torchscript", "torchscript:read", runs_code=True),
+    Format.TORCH_EXPORT: Source("torch_export", "torch_export:read", runs_code=True),
+    Format.CHECKPOINT: Source("safetensors", "checkpoint:read_checkpoint", runs_code=True),
+    Format.SAFETENSORS: Source("safetensors", "checkpoint:read_safetensors", runs_code=False),
+    Format.HUGGINGFACE: Source("huggingface", "huggingface:read", runs_code=False),
 }
 
 
@@ -90,21 +94,18 @@ def _convert(
     return Accepted(opset, source.format, conversion)
 
 
-_TORCH = (
-    "Export the model with torch.onnx.export(model, (example,), 'model.onnx', dynamo=True) and"
-    " upload the .onnx file (in one zip with its .onnx.data, if there is one)."
-)
-
 INSTEAD: dict[Format, str] = {
-    Format.PICKLE: f"A pickle runs code when it is opened. {_TORCH}",
-    Format.TORCH_EXPORT: _TORCH,
-    Format.CHECKPOINT: _TORCH,
-    Format.HUGGINGFACE: _TORCH,
-    Format.SAVED_MODEL: "Convert it with python -m tf2onnx.convert --saved-model DIR --output"
-    " model.onnx and upload the result.",
-    Format.TFLITE: "Convert it with python -m tf2onnx.convert --tflite model.tflite --output"
-    " model.onnx and upload the result.",
+    Format.PICKLE: "A pickle runs code when it is opened. Of a torch module, write"
+    " torch.jit.save(torch.jit.trace(model.eval(), example), 'model.pt') and upload that, or use"
+    " planish.from_torch(model, example) of the Python client, which is torch.onnx.export and an"
+    " upload; of scikit-learn, planish.from_sklearn(pipeline, example).",
+    Format.SAVED_MODEL: "Where TensorFlow is, run pip install tf2onnx and"
+    " python -m tf2onnx.convert --saved-model DIR --output model.onnx, and upload the result; the"
+    " Python client does both with planish.from_tensorflow(path).",
+    Format.TFLITE: "Where TensorFlow is, run pip install tf2onnx and"
+    " python -m tf2onnx.convert --tflite model.tflite --output model.onnx, and upload the result;"
+    " the Python client does both with planish.from_tensorflow(path).",
     Format.GGUF: "Upload the ONNX export of the original model (optimum-cli export onnx).",
-    Format.SAFETENSORS: f"It holds weights without the network. {_TORCH}",
-    Format.UNKNOWN: "Upload an .onnx file, or a zip or tar of one with its external data.",
+    Format.UNKNOWN: "Upload an .onnx file, a zip or tar of one with its external data, or a file of"
+    " Keras or PyTorch.",
 }

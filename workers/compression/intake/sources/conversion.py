@@ -46,7 +46,7 @@ def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, C
     """
     sizes, below = _accepted(program)
     example = program.draw(sizes, 0, below)
-    names = _output_names(program, len(program.run(example)))
+    names = list(program.answer(example))
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="converted-") as scratch:
         try:
             export(program, example, names, Path(scratch) / "model.onnx")
@@ -95,20 +95,6 @@ def _sizes(program: Program, batch: int, size: int) -> dict[str, int]:
     """Return a size for each dynamic dimension; those besides the batch differ."""
     others = [symbol for symbol in program.symbols if symbol != BATCH]
     return {BATCH: batch} | {each: size * (n + 1) for n, each in enumerate(others)}
-
-
-def _output_names(program: Program, count: int) -> list[str]:
-    """Return a name for each output, none that is an input's too."""
-    numbered = ["output"] if count == 1 else [f"output_{number}" for number in range(count)]
-    names = program.outputs if len(program.outputs) == count else numbered
-    taken = {each.name for each in program.inputs}
-    unique: list[str] = []
-    for name in names:
-        while name in taken:
-            name += "_"  # noqa: PLW2901 (until it is free)
-        taken.add(name)
-        unique.append(name)
-    return unique
 
 
 def _not_exported(program: Program, sizes: dict[str, int], error: Exception) -> Exception:

@@ -19,6 +19,8 @@ class FileInput:
     """None where the file does not tell it."""
     shape: Shape | None = None
     """None where the file does not tell it; a dynamic dimension is a name."""
+    usual: Shape | None = None
+    """What it is where the user says nothing, and need not be."""
     example: Shape | None = None
     """A shape that such an input could have, for the message that asks for it."""
 
@@ -64,9 +66,10 @@ def _matched(told: Sequence[FileInput], hints: Sequence[InputHint]) -> dict[int,
 def _merged(told: FileInput, hint: InputHint | None) -> TensorSpec | None:
     """Return what is known of one input, or None where its shape is not."""
     if hint is None:
-        if told.shape is None:
+        shape = told.shape or told.usual
+        if shape is None:
             return None
-        return TensorSpec(name=told.name, dtype=told.dtype or "float32", shape=told.shape)
+        return TensorSpec(name=told.name, dtype=told.dtype or "float32", shape=shape)
     if told.dtype is not None and hint.dtype not in {None, told.dtype}:
         raise InvalidModel(
             f"'inputs' says that '{told.name}' has the type {hint.dtype}; the model takes"
@@ -110,7 +113,7 @@ def _template(told: Sequence[FileInput]) -> list[dict[str, object]]:
         {
             "name": each.name,
             "dtype": each.dtype or "float32",
-            "shape": each.shape or each.example or ["batch", 3, 224, 224],
+            "shape": each.shape or each.usual or each.example or ["batch", 3, 224, 224],
         }
         for each in told
     ]

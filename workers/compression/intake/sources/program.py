@@ -27,6 +27,8 @@ class Program:
     outputs: list[str] = field(default_factory=list)
     """Names, where the file has them; else the outputs are numbered."""
     warnings: list[str] = field(default_factory=list)
+    below: dict[str, int] = field(default_factory=dict)
+    """Where the integers of an input lie below a bound that is known: that bound."""
     exported: torch.export.ExportedProgram | None = None
     """Where the file holds one: what ``module`` was made of."""
 
@@ -36,6 +38,17 @@ class Program:
         dimensions = [size for each in self.inputs for size in each.shape if isinstance(size, str)]
         return list(dict.fromkeys(dimensions))
 
+    def answer(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return the network's outputs by their names, numbered where they have none."""
+        with torch.no_grad():
+            structure = self.module(*inputs)
+        tensors = flat(structure)
+        names = list(structure) if isinstance(structure, dict) else self.outputs
+        if len(names) != len(tensors):
+            numbers = range(len(tensors))
+            names = ["output"] if len(tensors) == 1 else [f"output_{n}" for n in numbers]
+        return dict(zip(_distinct(names, self.inputs), tensors, strict=True))
+
     def run(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Return the network's outputs, in order."""
         with torch.no_grad():
@@ -44,7 +57,22 @@ class Program:
     def draw(self, sizes: Mapping[str, int], seed: int, below: int) -> list[Tensor]:
         """Return random inputs: normal floats, integers from 0 up to ``below``."""
         generator = torch.Generator().manual_seed(seed)
-        return [_draw(each, sizes, generator, below) for each in self.inputs]
+        return [
+            _draw(each, sizes, generator, min(below, self.below.get(each.name) or below))
+            for each in self.inputs
+        ]
+
+
+def _distinct(names: Sequence[str], inputs: Sequence[TensorSpec]) -> list[str]:
+    """Return names of outputs, none that is an input's too."""
+    taken = {each.name for each in inputs}
+    distinct: list[str] = []
+    for name in names:
+        while name in taken:
+            name += "_"  # noqa: PLW2901 (until it is free)
+        taken.add(name)
+        distinct.append(name)
+    return distinct
 
 
 def flat(outputs: Any) -> list[Tensor]:

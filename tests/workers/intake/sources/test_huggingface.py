@@ -1,0 +1,98 @@
+"""Directories of transformers become graphs; no code and no pickle of theirs is opened."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
+
+from tests.workers.intake.sources.reading import EXACT, answers, inspected, rejected
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers' own deprecations
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+
+
+def packed(model: Any, path: Path, change: Callable[[Path], None] = lambda _: None) -> Path:
+    """Write a model's directory as a zip, changed before it is packed."""
+    directory = path / "network"
+    model.save_pretrained(directory)
+    (directory / "tokenizer.json").write_text("{}")
+    change(directory)
+    with zipfile.ZipFile(path / "network.zip", "w") as archive:
+        for file in directory.iterdir():
+            archive.write(file, f"network/{file.name}")
+    return path / "network.zip"
+
+
+def bert() -> Any:
+    torch.manual_seed(0)
+    return BertForSequenceClassification(BertConfig(**SMALL)).eval()
+
+
+def test_an_encoder_answers_as_in_transformers_at_every_length(tmp_path: Path) -> None:
+    model = bert()
+    found, conversion = inspected(packed(model, tmp_path), tmp_path / "job")
+    assert (found.format, conversion.source) == ("huggingface", "transformers")
+    assert conversion.max_error < EXACT
+    assert [(each.name, each.shape) for each in found.inputs] == [
+        (name, ["batch", "length"]) for name in ("input_ids", "attention_mask", "token_type_ids")
+    ]
+    assert [each.name for each in found.outputs] == ["logits"]
+    tokens = np.arange(3 * 11).reshape(3, 11)
+    mask = (np.arange(11) < np.array([[11], [6], [2]])).astype(np.int64)
+    (ours,) = answers(tmp_path / "job", tokens, mask, np.zeros_like(tokens))
+    given = {"input_ids": torch.from_numpy(tokens), "attention_mask": torch.from_numpy(mask)}
+    theirs = model(**given).logits.detach().numpy()
+    np.testing.assert_allclose(ours, theirs, atol=EXACT)
+
+
+def test_a_decoder_is_read_without_its_cache(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    file = packed(LlamaForCausalLM(LlamaConfig(**SMALL)), tmp_path)
+    found, conversion = inspected(file, tmp_path / "job")
+    assert conversion.max_error < EXACT
+    assert [each.name for each in found.inputs] == ["input_ids", "attention_mask"]
+    assert found.outputs[0].shape[-1] == 60
+
+
+def configured(**changes: Any) -> Callable[[Path], None]:
+    def change(directory: Path) -> None:
+        file = directory / "config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+    return change
+
+
+def pickled(directory: Path) -> None:
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (configured(auto_map={"AutoModel": "modeling_mine.Mine"}), "code of its own"),
+        (configured(quantization_config={"quant_method": "gptq"}), "quantized already"),
+        (configured(architectures=["os"]), "has no network 'os'"),
+        (configured(architectures=["BertConfig"]), "has no network 'BertConfig'"),
+        (configured(hidden_size=24), "cannot open|not in the file"),
+        (configured(num_hidden_layers=2), "weights of BertForSequenceClassification are not"),
+        (pickled, "safetensors"),
+    ],
+)
+def test_what_is_not_a_stock_network_is_refused(
+    tmp_path: Path, change: Callable[[Path], None], words: str
+) -> None:
+    with rejected(words):
+        inspected(packed(bert(), tmp_path, change), tmp_path / "job")

@@ -1,0 +1,115 @@
+"""Weights become the network that is named; whole pickled modules are told what to do."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from app.domain.models import TensorSpec
+from tests.workers.intake.sources.reading import EXACT, answers, inspected, rejected
+
+NETWORK = "timm/test_resnet"
+CLASSES = 7
+
+
+@pytest.fixture(scope="module")
+def network() -> nn.Module:
+
+    import timm
+
+    torch.manual_seed(0)
+    network: nn.Module = timm.create_model("test_resnet", num_classes=CLASSES).eval()
+    return network
+
+
+def as_safetensors(network: nn.Module, path: Path) -> None:
+    save_file(network.state_dict(), path)
+
+
+def as_checkpoint(network: nn.Module, path: Path) -> None:
+    """As a training program on several devices writes it."""
+    weights = {f"module.{name}": each for name, each in network.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": weights}, path)
+
+
+@pytest.mark.parametrize("save", [as_safetensors, as_checkpoint])
+def test_classes_are_told_from_the_weights(
+    network: nn.Module, tmp_path: Path, save: Callable[[nn.Module, Path], None]
+) -> None:
+    save(network, tmp_path / "weights")
+    found, conversion = inspected(tmp_path / "weights", tmp_path / "job", architecture=NETWORK)
+    assert (found.format, conversion.source) == ("safetensors", "timm")
+    assert conversion.max_error < EXACT
+    assert found.outputs == [TensorSpec(name="logits", dtype="float32", shape=["batch", CLASSES])]
+    images = torch.randn(3, *found.inputs[0].shape[1:], generator=torch.Generator().manual_seed(1))  # type: ignore[arg-type]
+    (ours,) = answers(tmp_path / "job", images.numpy())
+    torch.testing.assert_close(torch.from_numpy(ours), network(images).detach(), rtol=0, atol=EXACT)
+
+
+def test_weights_without_a_name_of_their_network_ask_for_it(
+    network: nn.Module, tmp_path: Path
+) -> None:
+    as_safetensors(network, tmp_path / "weights")
+    with rejected(r"\?architecture=timm/"):
+        inspected(tmp_path / "weights", tmp_path / "job")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ("timm/test_rexnet", "no network 'test_rexnet'.*timm/test_resnet"),
+        ("timm/test_vit", "not those of timm/test_vit"),
+    ],
+)
+def test_another_network_is_told_apart(
+    network: nn.Module, tmp_path: Path, architecture: str, words: str
+) -> None:
+    as_safetensors(network, tmp_path / "weights")
+    with rejected(words):
+        inspected(tmp_path / "weights", tmp_path / "job", architecture=architecture)
+
+
+def test_a_pickled_module_is_told_what_to_do(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Linear(2, 2)), tmp_path / "model.pt")
+    with rejected(r"torch\.nn\.modules|whole|weights alone.*torch\.jit\.save.*from_torch"):
+        inspected(tmp_path / "model.pt", tmp_path / "job", architecture=NETWORK)
+
+
+class _Attack:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, at: Path) -> None:
+        self.at = at
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.at,))
+
+
+def test_a_checkpoint_that_runs_code_does_not(tmp_path: Path) -> None:
+    torch.save({"weight": _Attack(tmp_path / "stolen")}, tmp_path / "model.pt")
+    with rejected("pickle of whole objects"):
+        inspected(tmp_path / "model.pt", tmp_path / "job", architecture=NETWORK)
+    assert not (tmp_path / "stolen").exists()
+
+
+@pytest.mark.parametrize("size", [10, 1000])
+def test_a_file_that_was_cut_off_is_refused(network: nn.Module, tmp_path: Path, size: int) -> None:
+    as_safetensors(network, tmp_path / "weights")
+    (tmp_path / "short").write_bytes((tmp_path / "weights").read_bytes()[:size])
+    with rejected("broken"):
+        inspected(tmp_path / "short", tmp_path / "job", architecture=NETWORK)
+
+
+def test_a_checkpoint_whose_pickle_is_noise_is_refused(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("m/data.pkl", b"\xff" * 100)
+    (tmp_path / "model.pt").write_bytes(packed.getvalue())
+    with rejected("broken"):
+        inspected(tmp_path / "model.pt", tmp_path / "job", architecture=NETWORK)

@@ -1,0 +1,118 @@
+"""Files of weights: safetensors, and PyTorch's checkpoints read as weights alone."""
+
+import pickletools
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from app.domain.models import ModelHints
+from app.domain.problems import InvalidModel
+from workers.compression import faults
+from workers.compression.intake.limits import MIB
+from workers.compression.intake.sources import timm_networks
+from workers.compression.intake.sources.program import Program
+
+_MAX_PICKLE = 64 * MIB
+_PLAIN = ("torch", "collections", "numpy", "builtins", "__builtin__", "_codecs", "copyreg")
+"""Packages whose objects stand in checkpoints that hold weights."""
+_INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights", "state_dict_ema", "ema")
+"""Where training programs put the weights beside their own state."""
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+"""What wrappers put before every name."""
+
+UPLOADABLE = (
+    "Where its code is, write a file that can be uploaded:"
+    " torch.jit.save(torch.jit.trace(model.eval(), example), 'model.pt'), or with the Python client"
+    " planish.from_torch(model, example)."
+)
+
+
+def read_safetensors(upload: Path, hints: ModelHints) -> Program:
+    """Open a file of weights of a named architecture.
+
+    Raises:
+        InvalidModel: it is broken, or the weights are not those of the architecture.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(upload)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InvalidModel(f"The safetensors file is broken: {str(error)[:200]}.") from error
+    return timm_networks.program(weights, hints)
+
+
+def read_checkpoint(upload: Path, hints: ModelHints) -> Program:
+    """Open a ``.pt`` or ``.pth`` file that holds weights.
+
+    Raises:
+        InvalidModel: it is broken, holds a whole module, or the weights are not those of the named
+            architecture.
+    """
+    strange = sorted({name for name in _named(upload) if name.partition(".")[0] not in _PLAIN})
+    if strange:
+        raise InvalidModel(
+            f"The file is a pickle of whole objects ({', '.join(strange[:3])}): opening it would"
+            f" run their code, which is not in the file. {UPLOADABLE}"
+        )
+    try:
+        loaded = torch.load(upload, map_location="cpu", weights_only=True)  # noqa: TID251
+    except Exception as error:
+        if faults.is_limit(error):
+            raise
+        raise InvalidModel(
+            f"The checkpoint cannot be read as weights alone. {UPLOADABLE}"
+        ) from error
+    return timm_networks.program(_weights(loaded), hints)
+
+
+def _named(upload: Path) -> Iterator[str]:
+    """Yield the classes and functions that a checkpoint's pickle names; nothing is unpickled."""
+    try:
+        with zipfile.ZipFile(upload) as archive:
+            entry = next(n for n in archive.namelist() if PurePosixPath(n).name == "data.pkl")
+            with archive.open(entry) as file:
+                data = file.read(_MAX_PICKLE + 1)
+        if len(data) > _MAX_PICKLE:
+            raise InvalidModel(f"The checkpoint's pickle is larger than {_MAX_PICKLE} bytes.")
+        texts: list[str] = []
+        for code, argument, _ in pickletools.genops(data):
+            if code.name in {"GLOBAL", "INST"}:
+                yield str(argument).replace(" ", ".")
+            elif code.name == "STACK_GLOBAL":
+                yield ".".join(texts[-2:])
+            elif isinstance(argument, str):
+                texts.append(argument)
+    except (zipfile.BadZipFile, StopIteration, ValueError, OSError, NotImplementedError) as error:
+        raise InvalidModel("The checkpoint is broken or was cut off: save it again.") from error
+
+
+def _weights(loaded: Any) -> dict[str, Tensor]:
+    """Return the weights by name, without what a training program keeps beside them.
+
+    Raises:
+        InvalidModel: there are none.
+    """
+    found = loaded
+    for _ in range(3):
+        inside = next((n for n in _INSIDE if isinstance(found, Mapping) and n in found), None)
+        if inside is None or not isinstance(found[inside], Mapping):
+            break
+        found = found[inside]
+    tensors = isinstance(found, Mapping) and {
+        str(name): value for name, value in found.items() if isinstance(value, Tensor)
+    }
+    if not tensors:
+        raise InvalidModel(
+            "The checkpoint holds no weights by name. Save them with"
+            " torch.save(model.state_dict(), 'model.pt')."
+        )
+    for prefix in _PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): each for name, each in tensors.items()}
+    return tensors

@@ -1,0 +1,171 @@
+"""Directories of Hugging Face's transformers, in a zip: safetensors alone, no code of theirs."""
+
+import inspect
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from app.domain.models import ModelHints
+from app.domain.problems import InvalidModel
+from workers.compression import faults
+from workers.compression.intake.archive import unpack
+from workers.compression.intake.limits import ArchiveLimits
+from workers.compression.intake.sources.hints import FileInput, Shape, settle
+from workers.compression.intake.sources.program import BATCH, Program
+from workers.compression.intake.sources.timm_networks import define_torchvision_operators
+
+_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
+_EXPORT = "Export it with optimum-cli export onnx where it is, and upload the .onnx file."
+_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def read(upload: Path, hints: ModelHints) -> Program:
+    """Open a directory that ``save_pretrained`` wrote.
+
+    Raises:
+        InvalidModel: it needs code of its own, has no safetensors, or is not of a kind that one
+            graph can hold.
+    """
+    with tempfile.TemporaryDirectory(dir=upload.parent, prefix="directory-") as scratch:
+        unpack(upload, Path(scratch), ArchiveLimits())
+        directory = _directory(Path(scratch))
+        config = _config(directory)
+        os.environ.update(_OFFLINE)
+        define_torchvision_operators()
+        import transformers
+
+        model, warnings = _loaded(transformers, directory, config)
+        if (directory / "modules.json").exists():
+            warnings.append(
+                "The directory is a sentence encoder's: the graph ends with the network's own"
+                " outputs, and pooling is left to the program that reads them."
+            )
+    told, bounds = _told(model)
+    inputs = settle(told, hints.inputs)
+    bounded = {spec.name: bounds.get(each.name, 0) for spec, each in zip(inputs, told, strict=True)}
+    return Program(
+        module=_Named(model, [each.name for each in told]),
+        inputs=inputs,
+        source="transformers",
+        version=transformers.__version__,
+        warnings=warnings,
+        below=bounded,
+    )
+
+
+def _directory(root: Path) -> Path:
+    """Return where the configuration lies: at the root, or in the only directory there."""
+    found = sorted(root.rglob("config.json"), key=lambda path: len(path.parts))
+    if not found:
+        raise InvalidModel("The archive has no config.json.")
+    directory = found[0].parent
+    if not any(directory.glob("*.safetensors")):
+        raise InvalidModel(
+            "The directory has no weights in safetensors; pickles are not opened. Write them where"
+            " the model is: AutoModel.from_pretrained(directory).save_pretrained(new_directory)."
+        )
+    return directory
+
+
+def _config(directory: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((directory / "config.json").read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise InvalidModel("config.json is not readable JSON.") from error
+    if not isinstance(config, dict):
+        raise InvalidModel("config.json describes no model.")
+    if "auto_map" in config:
+        raise InvalidModel(
+            "The model needs code of its own ('auto_map' in config.json), which is not run here."
+            f" {_EXPORT}"
+        )
+    if "quantization_config" in config:
+        raise InvalidModel(
+            "The weights are quantized already ('quantization_config'). Upload the original ones:"
+            " they can be quantized here."
+        )
+    return config
+
+
+def _loaded(transformers: Any, directory: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
+    """Return the network in float32, in which every weight is the file's, and what to say of it."""
+    named = config.get("architectures")
+    name = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
+    kind: Any = getattr(transformers, name, None) if name.isidentifier() else None
+    known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    if not known:
+        raise InvalidModel(
+            f"transformers {transformers.__version__} has no network '{name[:80]}'"
+            f" ('architectures' in config.json). {_EXPORT}"
+        )
+    try:
+        model, loading = kind.from_pretrained(
+            directory,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            attn_implementation="eager",
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except Exception as error:
+        if faults.is_limit(error):
+            raise
+        faults.log(error)
+        words = " ".join(str(error).split())[:300]
+        raise InvalidModel(f"transformers cannot open the directory: {words} {_EXPORT}") from error
+    missing = sorted(loading.get("missing_keys", ()))
+    if missing:
+        raise InvalidModel(
+            f"{len(missing)} weights of {name} are not in the file, such as '{missing[0][:80]}':"
+            " save the model again with save_pretrained after training it."
+        )
+    stored = str(config.get("dtype", config.get("torch_dtype", "float32")))
+    return model.eval(), [] if stored == "float32" else [f"Weights in {stored} became float32."]
+
+
+def _told(model: Any) -> tuple[list[FileInput], dict[str, int]]:
+    """Return the inputs that the network takes, and below what their integers lie."""
+    config, main = model.config, model.main_input_name
+    if getattr(config, "is_encoder_decoder", False):
+        raise InvalidModel(f"An encoder with a decoder is two graphs, not one. {_EXPORT}")
+    taken = inspect.signature(model.forward).parameters
+    if main == "input_ids":
+        kinds = int(getattr(config, "type_vocab_size", 0) or 0)
+        bounds = {"input_ids": int(config.vocab_size), "attention_mask": 2, "token_type_ids": kinds}
+        names = [n for n in _TOKENS if n in taken and (n != "token_type_ids" or kinds > 1)]
+        return [FileInput(n, "int64", usual=[BATCH, "length"]) for n in names], bounds
+    if main == "pixel_values":
+        return [FileInput(main, "float32", usual=_image(config))], {}
+    if main == "input_values":
+        return [FileInput(main, "float32", usual=[BATCH, "samples"])], {}
+    return [FileInput(main)], {}
+
+
+def _image(config: Any) -> Shape | None:
+    size = getattr(config, "image_size", None)
+    height, width = size if isinstance(size, list | tuple) and len(size) == 2 else (size, size)
+    if not isinstance(height, int) or not isinstance(width, int):
+        return None
+    return [BATCH, int(getattr(config, "num_channels", 3)), height, width]
+
+
+class _Named(nn.Module):
+    """A network that is called with tensors by position, and answers tensors by name."""
+
+    def __init__(self, model: Any, names: list[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, names
+        taken = inspect.signature(model.forward).parameters
+        self.options = {"use_cache": False} if "use_cache" in taken else {}
+
+    def forward(self, *tensors: Tensor) -> dict[str, Tensor]:
+        given = dict(zip(self.names, tensors, strict=True))
+        answers: Mapping[str, Any] = self.model(**given, return_dict=True, **self.options)
+        return {name: each for name, each in answers.items() if isinstance(each, Tensor)}

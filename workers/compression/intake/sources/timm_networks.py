@@ -1,0 +1,110 @@
+"""Networks of the library timm, by name, with uploaded weights."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from app.domain.models import ModelHints
+from app.domain.problems import InvalidModel
+from workers.compression import faults
+from workers.compression.intake.sources.hints import FileInput, settle
+from workers.compression.intake.sources.program import BATCH, Program
+
+_PREFIX = "timm/"
+_DEFINED: list[Any] = []
+"""The library of these operators; they are gone when it is."""
+
+
+def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
+    """Return the named network with these weights; its classes are counted in them.
+
+    Raises:
+        InvalidModel: no network is named, there is none of this name, or its weights are others.
+    """
+    if hints.architecture is None:
+        raise InvalidModel(
+            f"The file holds {len(weights)} weights without their network. Upload it again with"
+            " ?architecture=timm/<name>, such as timm/mobilenetv3_small_100; of a network of your"
+            " own, upload a TorchScript file, or use planish.from_torch(model, example)."
+        )
+    define_torchvision_operators()
+    import timm
+
+    name = hints.architecture.removeprefix(_PREFIX)
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
+    if config is None:
+        near = difflib.get_close_matches(name, timm.list_models(), 3, 0.5)
+        instead = f" Near it are {', '.join(_PREFIX + each for each in near)}." if near else ""
+        raise InvalidModel(f"timm {timm.__version__} has no network '{name}'.{instead}")
+    channels, classes = _channels(config, weights), _classes(config, weights)
+    module = _filled(timm, name, weights, {"in_chans": channels, "num_classes": classes})
+    usual = [BATCH, channels, *config.input_size[1:]]
+    return Program(
+        module=module,
+        inputs=settle([FileInput("image", "float32", usual=usual)], hints.inputs),
+        outputs=["logits" if classes else "features"],
+        source="timm",
+        version=timm.__version__,
+    )
+
+
+def define_torchvision_operators() -> None:
+    """Let torchvision be imported beside a torch that its operators were not built for.
+
+    timm imports it, and uses none of these two operators.
+    """
+    if _DEFINED or hasattr(torch.ops.torchvision, "nms"):
+        return
+    make: Callable[..., Any] = torch.library.Library
+    library = make("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _DEFINED.append(library)
+
+
+def _classes(config: Any, weights: Mapping[str, Tensor]) -> int:
+    """Return how many classes the weights have; 0 where they have no classifier."""
+    named = config.classifier or ()
+    for name in [named] if isinstance(named, str) else named:
+        for kind in ("weight", "bias"):
+            if (found := weights.get(f"{name}.{kind}")) is not None:
+                return int(found.shape[0])
+    return 0
+
+
+def _channels(config: Any, weights: Mapping[str, Tensor]) -> int:
+    """Return how many channels the first convolution reads."""
+    named = config.first_conv or ()
+    name = named if isinstance(named, str) else next(iter(named), "")
+    found = weights.get(f"{name}.weight")
+    return int(config.input_size[0] if found is None or found.dim() != 4 else found.shape[1])
+
+
+def _filled(
+    timm: Any, name: str, weights: Mapping[str, Tensor], options: dict[str, int]
+) -> torch.nn.Module:
+    try:
+        module: torch.nn.Module = timm.create_model(name, exportable=True, **options)
+        missing, unexpected = module.load_state_dict(dict(weights), strict=False)
+    except Exception as error:
+        if faults.is_limit(error):
+            raise
+        words = "; ".join(line.strip() for line in str(error).splitlines()[1:4]) or str(error)
+        raise InvalidModel(
+            f"The weights are not those of timm/{name}: {words[:400]}. Name the network that they"
+            " were trained in, width and variant included."
+        ) from error
+    if missing or unexpected:
+        raise InvalidModel(
+            f"The weights are not those of timm/{name}: {_few(missing, 'missing')}"
+            f"{_few(unexpected, 'not of it')} Name the network that they were trained in."
+        )
+    return module.eval()
+
+
+def _few(names: list[str], what: str) -> str:
+    shown = ", ".join(f"'{each[:80]}'" for each in names[:3])
+    return f"{len(names)} are {what} ({shown}). " if names else ""
