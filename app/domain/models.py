@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 
 from app.domain.problems import ProblemDetails
 
@@ -16,6 +16,12 @@ ModelFormat = Literal["onnx", "keras", "torchscript", "torch_export", "safetenso
 
 MAX_LAYERS = 20_000
 """Layers that a description lists; a graph with more is described without the rest."""
+
+MAX_NODES = 2_000
+"""Nodes of a graph that is drawn; a larger one is not."""
+
+MAX_DISTRIBUTIONS = 200
+"""Layers, the largest ones, of which a description says how their weights lie."""
 
 MAX_UNTRAINABLE = 100
 """Nodes that a description names as in the way of training."""
@@ -113,6 +119,27 @@ class Layer(BaseModel):
     """Multiply-accumulates for one sample."""
 
 
+class Node(BaseModel):
+    """One node of the graph, as it is drawn."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    operator: str
+    reads: list[int]
+    """Positions of the nodes whose outputs it reads."""
+
+
+class Distribution(BaseModel):
+    """How the values of a layer's weights lie: counts in equal bins from lowest to highest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    low: FiniteFloat
+    high: FiniteFloat
+    counts: list[int] = Field(max_length=64)
+
+
 class ModelDescription(BaseModel):
     """The engine's findings on one uploaded model."""
 
@@ -138,6 +165,10 @@ class ModelDescription(BaseModel):
     """Whether the weights can be trained; null where that was not looked at."""
     untrainable: list[Skipped] = Field(default=[], max_length=MAX_UNTRAINABLE)
     """The nodes that stand in the way, and why."""
+    nodes: list[Node] = Field(default=[], max_length=MAX_NODES)
+    """The normal form, to be drawn; empty where it is too large for that."""
+    distributions: dict[str, Distribution] = Field(default={}, max_length=MAX_DISTRIBUTIONS)
+    """How the weights of the largest layers lie, by the layer's name."""
 
 
 class Model(BaseModel):

@@ -9,9 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.domain.methods import methods
+from app.domain.models import Node
 from app.services import keys
+from app.web.dashboard.drawing import drawn
 from app.web.dashboard.forms import fields
 from tests.app.service import Service
 
@@ -288,3 +292,39 @@ def test_a_page_tells_its_origin_to_this_service_alone(person: httpx.Client) -> 
     answer = person.get("/")
     assert answer.headers["referrer-policy"] == "same-origin"
     assert '<meta name="referrer" content="same-origin">' in answer.text
+
+
+def test_the_graph_is_drawn_from_its_inputs_down(person: httpx.Client, service: Service) -> None:
+    nodes = [
+        {"name": "conv", "operator": "Conv", "reads": []},
+        {"name": "relu", "operator": "Relu", "reads": [0]},
+        {"name": "<i>", "operator": "Add", "reads": [0, 1]},
+    ]
+    spread = {"conv": {"low": -0.5, "high": 0.25, "counts": [1, 0, 4]}}
+    model = service.model(nodes=nodes, distributions=spread)
+    page = person.get(f"/models/{model}/graph").text
+    assert page.count("<rect") == 3
+    assert "Add &lt;i&gt;" in page
+    assert re.search(r'class="weighty"><title>Conv conv, 300 parameters', page)
+    assert 'aria-label="Weights from -0.5 to 0.25"' in person.get(f"/models/{model}").text
+    assert "more nodes than are drawn" in person.get(f"/models/{service.model()}/graph").text
+    with browser(service, "other") as stranger:
+        assert stranger.get(f"/models/{model}/graph").status_code == 404
+
+
+@given(st.lists(st.lists(st.integers(0, 30), max_size=3), max_size=30))
+def test_every_node_of_a_drawing_stands_below_what_it_reads_and_on_no_other(
+    reads: list[list[int]],
+) -> None:
+    nodes = [
+        Node(name="", operator="Add", reads=sorted({source for source in each if source < index}))
+        for index, each in enumerate(reads)
+    ]
+    drawing = drawn(nodes)
+    places = [(box.x, box.y) for box in drawing.boxes]
+    assert len(set(places)) == len(nodes)
+    assert len(drawing.curves) == sum(len(node.reads) for node in nodes)
+    for node, (x, y) in zip(nodes, places, strict=True):
+        assert all(places[source][1] < y for source in node.reads)
+        assert 0 <= x <= drawing.width - drawing.box_width
+        assert 0 <= y <= drawing.height - drawing.box_height

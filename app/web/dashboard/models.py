@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.domain.models import Layer, ModelDescription, ModelHints
+from app.domain.models import MAX_NODES, Layer, ModelDescription, ModelHints
 from app.domain.steps import METHODS, Outlook
 from app.services import models
 from app.web.api import models as api
 from app.web.dashboard import page, pictures
 from app.web.dashboard.arriving import take
+from app.web.dashboard.drawing import drawn
 from app.web.dashboard.lists import Cursor, jobs_of, models_of
 from app.web.dashboard.visitor import Form, Looking
 from app.web.uploads import Received
@@ -71,6 +72,7 @@ def show_model(
         known=known,
         layers=layers[:_SHOWN_LAYERS],
         hidden=max(len(layers) - _SHOWN_LAYERS, 0),
+        distributions=known.distributions if known else {},
         most_parameters=max((layer.parameters for layer in layers), default=0),
         most_macs=max((layer.macs for layer in layers), default=0),
         sort=sort,
@@ -78,6 +80,22 @@ def show_model(
         methods=_applicable(known, model.size_bytes) if known else [],
         jobs=jobs.items,
         picture=pictures.of_jobs(jobs.items),
+    )
+
+
+@router.get("/models/{model_id}/graph")
+def show_graph(model_id: str, visitor: Looking) -> Response:
+    """Show the graph as nodes and what they read."""
+    with visitor.call.transaction() as session:
+        row = models.find(session, visitor.tenant, model_id)
+        model, known = models.view(row), models.described(row)
+    return page.show(
+        "graph.html",
+        visitor,
+        model=model,
+        drawing=drawn(known.nodes) if known and known.nodes else None,
+        weighty={layer.name: layer.parameters for layer in known.layers} if known else {},
+        most=MAX_NODES,
     )
 
 

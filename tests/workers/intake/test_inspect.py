@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import rapidocr
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from app.domain.directory import MODEL, ORIGINAL
 from app.domain.models import TensorSpec
@@ -152,3 +152,28 @@ def test_a_refusal_names_no_path_of_this_machine(tmp_path: Path) -> None:
         inspect_model(write(proto, tmp_path / "upload"), tmp_path)
     assert "Nonsense" in refusal.value.detail
     assert str(tmp_path) not in refusal.value.detail
+
+
+def test_people_see_the_graph_and_how_its_weights_lie(tmp_path: Path) -> None:
+    description = inspect_model(write(convnet(), tmp_path / "upload"), tmp_path)
+    graph = load(tmp_path / MODEL).graph
+    assert [node.operator for node in description.nodes] == [node.op_type for node in graph]
+    read = {
+        (source, index) for index, node in enumerate(description.nodes) for source in node.reads
+    }
+    made = {value: index for index, node in enumerate(graph) for value in node.outputs}
+    assert read == {
+        (made[value], index)
+        for index, node in enumerate(graph)
+        for value in node.inputs
+        if value in made
+    }
+    weighty = {layer.name for layer in description.layers if layer.parameters}
+    assert set(description.distributions) == weighty
+    proto = onnx.load(tmp_path / MODEL).graph
+    stored = {each.name: numpy_helper.to_array(each) for each in proto.initializer}
+    slots = {node.name: node.input[1] for node in proto.node}
+    for name, spread in description.distributions.items():
+        values = stored[slots[name]]
+        assert (spread.low, spread.high) == (values.min(), values.max())
+        assert sum(spread.counts) == values.size

@@ -15,6 +15,7 @@ from workers.compression.graph.load import load, store
 from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.graph.rewrites import Applied, Undone, normalize
 from workers.compression.graph.rewrites.float32 import compute_in_float32
+from workers.compression.intake import portrait
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.intake.reading import Accepted, read_model
 from workers.compression.learning import trainable
@@ -155,7 +156,11 @@ def _describe(
         notes.append(f"MACs of {len(looks.figures.unknown)} nodes are unknown and not counted.")
     obstacles = trainable.obstacles(normal)
     feeds = trials[0].feeds if trials else None
-    listed = stats.measure(normal, looks.sizes, feeds, looks.samples).layers
+    listed = stats.measure(normal, looks.sizes, feeds, looks.samples).layers[:MAX_LAYERS]
+    layers = [
+        Layer(name=each.name, operator=each.operator, parameters=each.parameters, macs=each.macs)
+        for each in listed
+    ]
     return ModelDescription(
         format=accepted.format,
         conversion=accepted.conversion,
@@ -166,15 +171,12 @@ def _describe(
         parameters=looks.figures.parameters,
         nonzero_parameters=looks.figures.nonzero_parameters,
         macs=looks.figures.macs,
-        layers=[
-            Layer(
-                name=each.name, operator=each.operator, parameters=each.parameters, macs=each.macs
-            )
-            for each in listed[:MAX_LAYERS]
-        ],
+        layers=layers,
         notes=notes,
         trainable=not obstacles,
         untrainable=obstacles,
+        nodes=portrait.nodes(normal),
+        distributions=portrait.distributions(normal, layers),
     )
 
 
