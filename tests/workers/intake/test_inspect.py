@@ -172,8 +172,8 @@ def test_people_see_the_graph_and_how_its_weights_lie(tmp_path: Path) -> None:
     assert set(description.distributions) == weighty
     proto = onnx.load(tmp_path / MODEL).graph
     stored = {each.name: numpy_helper.to_array(each) for each in proto.initializer}
-    slots = {node.name: node.input[1] for node in proto.node}
+    slots = {node.name: list(node.input)[1:] for node in proto.node}
     for name, spread in description.distributions.items():
-        values = stored[slots[name]]
+        values = stored[slots[name][0]]
         assert (spread.low, spread.high) == (values.min(), values.max())
         assert sum(spread.counts) == values.size
