@@ -135,6 +135,8 @@ class Worker(_Group):
     """Inspections, deliveries and upkeep at one time."""
     directory: Path | None = None
     """Where job directories are made. Default: the system's temporary directory."""
+    tools: Path | None = None
+    """Where ``planish tools install`` puts environments. Default: beside the service's packages."""
 
 
 class Webhook(_Group):

@@ -9,13 +9,15 @@ import socket
 import structlog
 
 from app.domain.directory import ORDER, Describe
+from app.domain.targets import TOOL_OF, Target
 from app.domain.workers import Capabilities, Confinement
 from app.store import schema, workers
 from app.store.session import AWAY, transaction
 from workers import trial
-from workers.runs import answers
+from workers.runs import answers, tools
 from workers.sandbox import directories
 from workers.sandbox.server import SandboxError
+from workers.tools import environments
 from workers.worker import Worker, threads
 
 RETRY_SECONDS = 30.0
@@ -98,4 +100,35 @@ def _capabilities(worker: Worker) -> Capabilities | None:
         answer = answers.result(place)
         if answer is None:
             log.warning("the engine does not describe itself", said=answers.last_words(place))
-        return answer.capabilities if answer else None
+        if answer is None or answer.capabilities is None:
+            return None
+        return _with_tools(worker, answer.capabilities)
+
+
+def _with_tools(worker: Worker, found: Capabilities) -> Capabilities:
+    """Add the formats of the tools that are installed and start in their sandbox."""
+    by_tool = {
+        tool: [name for name, needs in TOOL_OF.items() if needs == tool]
+        for tool in environments.installed(environments.base(worker.settings.worker.tools))
+    }
+    targets = list(found.targets)
+    cpu = [device for target in targets[:1] for device in target.devices if device.kind == "cpu"]
+    for tool, formats in by_tool.items():
+        try:
+            with tools.sandbox_of(worker.settings, tool) as sandbox:
+                sandbox.probe()
+        except SandboxError as error:
+            log.warning("a tool does not start", tool=tool, error=str(error))
+            continue
+        runtime, version = environments.runtime_of(tool)
+        targets += [
+            Target(
+                target=name,
+                runtime=runtime,
+                version=version,
+                devices=cpu,
+                accelerates=targets[0].accelerates if targets else [],
+            )
+            for name in formats
+        ]
+    return found.model_copy(update={"targets": targets})

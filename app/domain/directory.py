@@ -11,7 +11,9 @@
     evaluate-dataset, evaluate-data/*.npy   likewise the dataset that the result is judged on,
                      where ``evaluate.dataset`` names one
     steps/01-quantize/{graph.onnx,report.json,checkpoint/*.npz}
-    delivery/onnx/   what a format needs on the way to its artifact
+    delivery/litert/{task.json,model.pt2,inputs/*.npy}   for a tool: a ToolTask, the graph as an
+                     exported torch program, and what each run reads
+    delivery/litert/{answer.json,outputs/*.npy}   by the tool: a ToolAnswer, and what each run gave
     artifacts/       what the user downloads
     events.jsonl     one EngineEvent a line, appended
     engine.log       what the engine's processes print
@@ -31,7 +33,7 @@ from app.domain.models import ModelDescription, ModelHints
 from app.domain.problems import ProblemDetails
 from app.domain.reports import ArtifactFigures, LayerChange, Report
 from app.domain.steps import AnyStep, Skipped
-from app.domain.targets import OutputFormat
+from app.domain.targets import TOOL_NAMES, OutputFormat, ToolName
 from app.domain.workers import Capabilities
 
 ORDER = "job.json"
@@ -53,6 +55,10 @@ RESULT = "result.json"
 
 GRAPH = "graph.onnx"
 """In a step's directory: what it made."""
+TASK, PROGRAM, INPUTS = "task.json", "model.pt2", "inputs"
+"""In a format's directory: what a tool is to do, and with what."""
+ANSWER, OUTPUTS = "answer.json", "outputs"
+"""In a format's directory: what a tool said, and what its runs gave."""
 REPORT = "report.json"
 """In a step's directory: a FinishedStep; the step is finished once it is there."""
 CHECKPOINT = "checkpoint"
@@ -113,6 +119,10 @@ class Compress(_Order):
     images: ImageOptions = ImageOptions()
     evaluate_images: ImageOptions = ImageOptions()
     """Of the dataset that ``evaluate.dataset`` names."""
+    tools: list[ToolName] = []
+    """The tools that can be run on the directory when the engine asks for them."""
+    tool_failures: dict[ToolName, str] = {}
+    """Of tools that were run and gave no answer, why."""
     threads: int | None = None
     """Threads to compute and measure with; None leaves it to the runtime's default."""
     model_sha256: str | None = None
@@ -144,6 +154,33 @@ class FinishedStep(BaseModel):
     """Whether the graph computes something else than the one that the step was given."""
 
 
+class ToolTask(BaseModel):
+    """A format's ``task.json``: what a tool is to make of the ``model.pt2`` beside it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tool: ToolName
+    file: str
+    """The name of the artifact."""
+    quantized: bool
+    """Whether the program rounds to integers."""
+    outputs: int
+    """How many the model has."""
+    threads: int
+
+
+class ToolAnswer(BaseModel):
+    """A format's ``answer.json``: what a tool made, or why it did not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    runtime: str = Field(max_length=200)
+    refused: str | None = Field(default=None, max_length=4000)
+    """Why there is no artifact."""
+    milliseconds: float | None = None
+    """Median of one run, by turns with the original."""
+
+
 class Produced(ArtifactFigures):
     """A file that the run leaves for the user, below ``artifacts/``, and what it does."""
 
@@ -165,3 +202,5 @@ class Result(BaseModel):
     report: Report | None = None
     artifacts: list[Produced] = []
     capabilities: Capabilities | None = None
+    tools: list[ToolName] = Field(default=[], max_length=len(TOOL_NAMES))
+    """To be run on the directory before the engine is started again; then nothing else is set."""

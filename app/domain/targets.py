@@ -10,7 +10,18 @@ OutputFormat = Literal[
 
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 
-INSTALLED_BY: dict[OutputFormat, str] = {"openvino": "pip install 'planish[openvino]'"}
+ToolName = Literal["litert", "executorch"]
+"""A converter with a Python environment of its own."""
+
+TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
+
+TOOL_OF: dict[OutputFormat, ToolName] = {"litert": "litert", "executorch": "executorch"}
+"""The tool that makes and runs a format; formats that are not here need none."""
+
+INSTALLED_BY: dict[OutputFormat, str] = {
+    "openvino": "pip install 'planish[openvino]'",
+    **{name: f"planish tools install {tool}" for name, tool in TOOL_OF.items()},
+}
 """The command that gives a worker a format which it may lack."""
 
 

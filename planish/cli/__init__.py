@@ -20,6 +20,7 @@ from . import (
     migrate,
     models,
     serve,
+    tools,
     usage,
     webhooks,
     worker,
@@ -46,6 +47,7 @@ cli.command()(demo.demo)
 cli.command()(migrate.migrate)
 cli.command()(doctor.doctor)
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(tools.cli, name="tools")
 
 
 def main() -> None:

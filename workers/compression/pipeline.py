@@ -52,7 +52,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     Raises:
         Problem: model, dataset or a step does not allow it.
     """
-    if missing := [name for name in order.deliver if name not in delivery.runtimes()]:
+    if missing := delivery.missing(order.deliver, order.tools):
         raise NotAvailable(f"This worker cannot deliver {', '.join(missing)}: use 'onnx'.")
     taken = inputs.read(directory, order, events)
     seen = taken.train or taken.ground.samples
@@ -77,7 +77,11 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         finished.append(_step(graphs[-1], own, index, order, context, events))
         graphs.append(own / GRAPH)
     events.progress(_STEPS_STOP, "writing the artifacts")
-    delivered = artifacts.make(order.deliver, graphs[-1], directory, taken.ground)
+    delivered = artifacts.make(
+        order.deliver, graphs[-1], directory, taken.ground, order.tool_failures
+    )
+    if delivered.waiting:
+        return Result(tools=delivered.waiting)
     measured = evaluation.evaluate(
         directory / ORIGINAL, graphs[1:], taken.ground, order.evaluate, events, prober
     )

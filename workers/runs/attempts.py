@@ -77,18 +77,19 @@ class Engine:
         self._started += 1
         began = time.monotonic()
         with self.worker.sandboxes.one() as sandbox:
-            run = sandbox.start(self.place.engine, self._limits(), entry=self.worker.entry)
+            run = sandbox.start(self.place.engine, self.limits(), entry=self.worker.entry)
             try:
                 while (end := run.wait(_TICK_SECONDS)) is None:
                     self.hold.check()
                     self.listen()
             except BaseException:
-                self._add(run.kill(), time.monotonic() - began)
+                self.add(run.kill(), time.monotonic() - began)
                 raise
-        self._add(end, time.monotonic() - began)
+        self.add(end, time.monotonic() - began)
         return end
 
-    def _limits(self) -> Limits:
+    def limits(self) -> Limits:
+        """Return what a run may use that starts now."""
         engine = self.worker.settings.engine
         return Limits(
             memory_bytes=self.memory_bytes,
@@ -99,7 +100,8 @@ class Engine:
             wall_seconds=max(0.0, self.hold.seconds_left),
         )
 
-    def _add(self, end: Exit, seconds: float) -> None:
+    def add(self, end: Exit, seconds: float) -> None:
+        """Count what a run has used."""
         gpu = 0.0 if self.worker.device == "cpu" else seconds
         self.usage = Usage(
             cpu_seconds=self.usage.cpu_seconds + end.cpu_seconds,

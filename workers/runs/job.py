@@ -4,8 +4,8 @@ A call runs the job if it is free and ready, and does nothing otherwise, so it m
 time by anybody. Every write is made under the claim's token.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -34,14 +34,16 @@ from app.domain.directory import (
     model_file,
     step_directory,
 )
+from app.domain.events import Progress
 from app.domain.jobs import Usage
 from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
 from app.domain.reports import Report
+from app.domain.targets import ToolName
 from app.store import deliveries, leases, runs
 from app.store.leases import LeaseLost
 from app.store.session import transaction
 from app.store.tables import JobRow
-from workers.runs import answers
+from workers.runs import answers, tools
 from workers.runs.answers import Unreadable
 from workers.runs.attempts import Engine
 from workers.runs.hold import (
@@ -57,6 +59,7 @@ from workers.runs.relay import Relay, Telling
 from workers.runs.storing import put
 from workers.sandbox import directories
 from workers.sandbox.directories import Place
+from workers.tools import environments
 from workers.worker import Worker, threads
 
 Answer = TypeVar("Answer")
@@ -150,6 +153,9 @@ class _Job:
         try:
             self._hold.do(self._prepare)
             result = self._engine.answer()
+            if result.tools:
+                self._write_order(self._run_tools(result.tools))
+                result = self._engine.answer()
             self._relay.flush()
             for index, _ in enumerate(self._claimed.request.steps or ()):
                 self._keep_step(index)
@@ -177,7 +183,30 @@ class _Job:
             step.mkdir(parents=True, exist_ok=True)
             fetch(sha256, step / GRAPH)
             (step / REPORT).write_text(finished.model_dump_json())
-        (root / ORDER).write_text(_order(self._worker, claimed).model_dump_json())
+        self._write_order({})
+
+    def _write_order(self, failures: Mapping[ToolName, str]) -> None:
+        """Write the order anew; whatever a run has left in its place is not followed."""
+        order = self._place.engine / ORDER
+        order.unlink(missing_ok=True)
+        with order.open("x") as file:
+            file.write(_order(self._worker, self._claimed, failures).model_dump_json())
+
+    def _run_tools(self, asked: Sequence[ToolName]) -> dict[ToolName, str]:
+        """Run the tools that the engine asks for; return why some gave no answer."""
+        failures: dict[ToolName, str] = {}
+        for tool in dict.fromkeys(asked):
+            limits = self._engine.limits()
+            seconds = min(limits.wall_seconds or tools.SECONDS, tools.SECONDS)
+            limits = replace(limits, wall_seconds=seconds)
+            self._tell([Progress(progress=0.6, stage=f"converting with {tool}")])
+            with tools.sandbox_of(self._worker.settings, tool) as sandbox:
+                failure = tools.run(
+                    sandbox, tool, self._place, self._hold, limits, self._engine.add
+                )
+            if failure is not None:
+                failures[tool] = failure
+        return failures
 
     def _checked(self, result: Result) -> Outcome:
         """Store the artifacts that a result names; an answer without what was asked is none."""
@@ -257,13 +286,15 @@ def _method(claimed: runs.Claim, index: int) -> str:
     return str(claimed.request.steps[index].method)
 
 
-def _order(worker: Worker, claimed: runs.Claim) -> Compress:
+def _order(worker: Worker, claimed: runs.Claim, failures: Mapping[ToolName, str]) -> Compress:
     request, dataset, judged = claimed.request, claimed.dataset, claimed.evaluate_dataset
     return Compress(
         steps=request.steps or [],
         evaluate=request.evaluate,
         require=request.require,
         deliver=request.deliver,
+        tools=environments.installed(environments.base(worker.settings.worker.tools)),
+        tool_failures=dict(failures),
         seed=request.seed,
         images=_images(dataset),
         evaluate_images=_images(judged),

@@ -76,6 +76,7 @@ class Sandbox:
         device: str = "cpu",
         threads: int | None = None,
         preload: bool = True,
+        python: Path | None = None,
         require: frozenset[str] = REQUIRED,
     ) -> None:
         """Start nothing yet: the first `start` or `probe` does.
@@ -84,10 +85,13 @@ class Sandbox:
             device: "cpu", or "cuda:N" for the GPU that runs may use.
             threads: how many torch computes with; None leaves it to torch.
             preload: whether the fork server imports numpy, onnx, onnxruntime and torch.
+            python: the interpreter of an environment that has what the entry imports; None takes
+                this process's.
             require: without which of "namespaces", "network", "landlock" and "seccomp" no run
                 starts. A network namespace or the filter of system calls gives "network".
         """
         self._setup = {"device": device, "threads": threads, "preload": preload}
+        self._python = python or Path(sys.executable)
         self._require = require
         self._server: _Server | None = None
 
@@ -140,7 +144,7 @@ class Sandbox:
         if self._server is not None and not self._server.alive():
             self.close()
         if self._server is None:
-            self._server = _Server(self._setup)
+            self._server = _Server(self._setup, self._python)
         return self._server
 
 
@@ -187,11 +191,11 @@ def _in_force(confinement: Confinement) -> frozenset[str]:
 class _Server:
     """The fork server's process and the conversation with it, a JSON object a line."""
 
-    def __init__(self, setup: dict[str, Any]) -> None:
+    def __init__(self, setup: dict[str, Any], python: Path) -> None:
         self._channel, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "workers.sandbox.forkserver", str(theirs.fileno())],
+                [str(python), "-P", "-m", "workers.sandbox.forkserver", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env=_environment(str(setup["device"])),
                 cwd="/",

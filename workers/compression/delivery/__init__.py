@@ -1,25 +1,41 @@
 """The formats that a graph is delivered in: one table."""
 
+from collections.abc import Container, Iterable
 from importlib import metadata
 
-from app.domain.targets import OutputFormat
-from workers.compression.delivery import onnx, openvino
+from app.domain.targets import OutputFormat, ToolName
+from workers.compression.delivery import onnx, openvino, tools
 from workers.compression.delivery.form import Form
+from workers.compression.delivery.grids import Grids
 
 FORMS: dict[OutputFormat, Form] = {
     "onnx": onnx.ONNX,
     "ort": onnx.ORT,
     "openvino": openvino.OPENVINO,
+    "litert": tools.form(
+        "litert", "ai-edge-litert", "model.tflite", Grids(float_weights=True, softmax=True)
+    ),
+    "executorch": tools.form("executorch", "executorch", "model.pte", Grids(whole_layers=True)),
 }
 
 
 def runtimes() -> dict[OutputFormat, tuple[str, str]]:
-    """Return the formats that can be made here, each with the name and version of its runtime."""
+    """Return the formats that can be made here without a tool: their runtime and its version."""
     return {
         name: (form.runtime, version)
         for name, form in FORMS.items()
-        if (version := _version(form.package))
+        if form.package is not None and (version := _version(form.package))
     }
+
+
+def missing(formats: Iterable[OutputFormat], tools: Container[ToolName]) -> list[OutputFormat]:
+    """Return those of some formats that cannot be made here, where these tools can be run."""
+    here = runtimes()
+    return [name for name in formats if name not in here and not _has_tool(name, tools)]
+
+
+def _has_tool(name: OutputFormat, tools: Container[ToolName]) -> bool:
+    return name in FORMS and FORMS[name].tool in tools
 
 
 def _version(package: str) -> str | None:

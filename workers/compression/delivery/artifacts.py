@@ -1,16 +1,17 @@
 """From the last graph of a job to a file in each format that was asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.domain.directory import ARTIFACTS, Produced, delivery_directory
 from app.domain.problems import DeliveryFailed
 from app.domain.reports import ArtifactFigures
-from app.domain.targets import OutputFormat
+from app.domain.targets import OutputFormat, ToolName
 from workers.compression.delivery import FORMS
-from workers.compression.delivery.form import Made, Source
+from workers.compression.delivery.form import Made, Source, Waiting
 from workers.compression.graph.load import load
+from workers.compression.graph.shapes import inputs_of
 from workers.compression.measure.evaluation import Ground
 
 
@@ -21,9 +22,17 @@ class Delivered:
     made: dict[OutputFormat, Made]
     failed: dict[OutputFormat, DeliveryFailed]
     """Why there is no file."""
+    waiting: list[ToolName]
+    """The tools that have to be run before all formats are there."""
 
 
-def make(formats: Sequence[OutputFormat], graph: Path, root: Path, ground: Ground) -> Delivered:
+def make(
+    formats: Sequence[OutputFormat],
+    graph: Path,
+    root: Path,
+    ground: Ground,
+    failures: Mapping[ToolName, str],
+) -> Delivered:
     """Write the graph in each format.
 
     Args:
@@ -31,15 +40,32 @@ def make(formats: Sequence[OutputFormat], graph: Path, root: Path, ground: Groun
         graph: the result, on disk.
         root: the job's directory.
         ground: what the graph will be judged on.
+        failures: of tools that were run and gave no answer, why.
     """
-    delivered = Delivered({}, {})
+    delivered = Delivered({}, {}, [])
     directory = root / ARTIFACTS
     directory.mkdir(exist_ok=True)
+    model, first = load(graph), ground.samples.first_run()
     for name in formats:
+        source = Source(
+            graph=graph,
+            workspace=delivery_directory(root, name),
+            feeds={str(value.name): first[str(value.name)] for value in inputs_of(model)},
+            names=[str(value.name) for value in model.graph.outputs],
+            threads=ground.threads,
+            held_out=ground.samples,
+            failures=failures,
+        )
+        source.workspace.mkdir(parents=True, exist_ok=True)
         try:
-            delivered.made[name] = FORMS[name].make(_source(graph, ground, root, name), directory)
+            made = FORMS[name].make(source, directory)
         except DeliveryFailed as problem:
             delivered.failed[name] = problem
+            continue
+        if isinstance(made, Waiting):
+            delivered.waiting.append(made.tool)
+        else:
+            delivered.made[name] = made
     return delivered
 
 
@@ -63,15 +89,3 @@ def shortfall(delivered: Delivered) -> DeliveryFailed | None:
         return None
     words = " ".join(f"'{name}': {problem.detail}" for name, problem in delivered.failed.items())
     return DeliveryFailed(f"{words} The other artifacts are there.")
-
-
-def _source(graph: Path, ground: Ground, root: Path, name: OutputFormat) -> Source:
-    workspace = delivery_directory(root, name)
-    workspace.mkdir(parents=True, exist_ok=True)
-    return Source(
-        graph=graph,
-        workspace=workspace,
-        feeds=ground.samples.first_run(),
-        names=[str(value.name) for value in load(graph).graph.outputs],
-        threads=ground.threads,
-    )

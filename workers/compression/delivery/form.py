@@ -1,11 +1,12 @@
 """What a format is to the engine: how a graph becomes its file, and how that is run."""
 
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from workers.compression.samples.context import Feeds
+from app.domain.targets import ToolName
+from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets.runner import Runner
 
 
@@ -21,6 +22,26 @@ class Source:
     names: list[str]
     """Of the graph's outputs."""
     threads: int
+    held_out: Samples
+    """What it is judged on."""
+    failures: Mapping[ToolName, str]
+    """Of tools that were run and gave no answer, why."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What is known of an artifact that was run elsewhere."""
+
+    samples: Samples
+    """What it was run on, in order."""
+    latency_ms: float
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An artifact that a tool has yet to make."""
+
+    tool: ToolName
 
 
 @dataclass(frozen=True)
@@ -33,6 +54,8 @@ class Made:
     """Opens it on its own runtime; None where that cannot run here."""
     reason: str | None = None
     """Why it cannot run here."""
+    replay: Replay | None = None
+    """Set where ``open`` gives again what runs elsewhere gave."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +63,12 @@ class Form:
     """A format: its runtime, and how a graph becomes a file of it."""
 
     runtime: str
-    package: str
+    package: str | None
     """The distribution that makes and runs it; the format is there where that is."""
-    make: Callable[[Source, Path], Made]
+    make: Callable[[Source, Path], Made | Waiting]
     """From a source and the directory of the artifacts to the artifact in it."""
+    tool: ToolName | None = None
+    """What makes and runs it in place of a distribution."""
 
 
 def pack(files: Iterable[Path], archive: Path) -> Path:

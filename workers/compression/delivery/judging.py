@@ -67,11 +67,16 @@ def judge(
             figures[name] = ArtifactFigures(ran=False, reason=made.reason)
         else:
             runners[name] = made.open()
-    times = _times(original, runners, ground)
-    judging = _Judging(original, graph, measured.samples, ground, wish)
+    replays = {name: made.replay for name, made in delivered.made.items() if made.replay}
+    here = {name: runner for name, runner in runners.items() if name not in replays}
+    times = _times(original, here, ground)
+    times |= {name: replay.latency_ms for name, replay in replays.items()}
+    samples = measured.samples.draw(MOST_SAMPLES, 0)
+    judging = _Judging(original, graph, ground, wish)
     for name, runner in runners.items():
         events.progress(0.98, f"evaluating {name} on held-out samples")
-        figures[name] = judging.of(runner, times[name])
+        seen = replays[name].samples if name in replays else samples
+        figures[name] = judging.of(runner, seen, times[name])
     return figures
 
 
@@ -95,33 +100,29 @@ def _times(
 class _Judging:
     """Compares answers of artifacts with those of the original and of the graph."""
 
-    def __init__(
-        self, original: Path, graph: Path, samples: Samples, ground: Ground, wish: Evaluate
-    ) -> None:
+    def __init__(self, original: Path, graph: Path, ground: Ground, wish: Evaluate) -> None:
         model = load(original)
         self._judge: Judge | None = evaluation.judge_of(model, ground, wish)
         self._output = quality.judged_output(model, wish)
-        self._samples = samples.draw(MOST_SAMPLES, 0)
         self._original = target.open_session(original, ground.threads)
         self._graph = runtime.open_session(graph, threads=ground.threads)
-        self._profile: Profile | None = None
 
-    def of(self, runner: Runner, latency_ms: float) -> ArtifactFigures:
+    def of(self, runner: Runner, samples: Samples, latency_ms: float) -> ArtifactFigures:
         """Return what an artifact does."""
-        closeness = Closeness(self._output, self._span)
+        closeness = Closeness(self._output, self._profile(samples))
         score = self._judge.score() if self._judge else None
         worst = 0.0
         three = zip(
-            evaluation.rows(self._original, self._samples),
-            evaluation.rows(self._graph, self._samples),
-            _answers(runner, self._samples),
+            evaluation.rows(self._original, samples),
+            evaluation.rows(self._graph, samples),
+            _answers(runner, samples),
             strict=True,
         )
         for (row, expected), (_, written), given in three:
             closeness.add(expected, given)
             worst = max(worst, max_error(written, given))
             if score:
-                score.add(given, evaluation.target_of(self._samples, row), expected)
+                score.add(given, evaluation.target_of(samples, row), expected)
         return ArtifactFigures(
             runtime=runner.runtime,
             max_error=worst if np.isfinite(worst) else None,
@@ -131,13 +132,11 @@ class _Judging:
             fidelity=closeness.value,
         )
 
-    @property
-    def _span(self) -> Profile:
-        if self._profile is None:
-            self._profile = Profile()
-            for _, outputs in evaluation.rows(self._original, self._samples):
-                self._profile.add(outputs[self._output])
-        return self._profile
+    def _profile(self, samples: Samples) -> Profile:
+        profile = Profile()
+        for _, outputs in evaluation.rows(self._original, samples):
+            profile.add(outputs[self._output])
+        return profile
 
 
 def max_error(wanted: Outputs, given: Outputs) -> float:

@@ -18,6 +18,7 @@ from workers.compression.executor.operators import (
     convolution,
     creation,
     elementwise,
+    exact,
     indexing,
     integers,
     linear,
@@ -232,5 +233,7 @@ _MICROSOFT: dict[str, Builder] = {
 OPERATORS: dict[tuple[str, str], Builder] = {
     **{("", op_type): builder for op_type, builder in _STANDARD.items()},
     **{("com.microsoft", op_type): builder for op_type, builder in _MICROSOFT.items()},
+    (exact.DOMAIN, "Quantize"): exact.quantize,
+    (exact.DOMAIN, "Dequantize"): exact.dequantize,
 }
 """The builder of each operator, by domain and name."""

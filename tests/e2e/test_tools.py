@@ -1,0 +1,77 @@
+"""Formats whose converters have a Python of their own, over HTTP: the same grids everywhere."""
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from app.domain.targets import ToolName
+from tests.e2e.service import GIB, Service, eventually
+from tests.workers import zoo
+from workers.tools import environments
+
+TOOLS = environments.base(None)
+PIXELS = np.random.default_rng(0).standard_normal((96, 3, 16, 16)).astype(np.float32)
+USED: tuple[ToolName, ...] = ("litert",)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service whose worker has the tools, which are installed once and kept."""
+    for tool in USED:
+        environments.install(TOOLS, tool, print)
+    settings = {
+        "WORKER_TOOLS": str(TOOLS),
+        "ENGINE_MEMORY_BYTES": str(6 * GIB),
+        "ENGINE_DIRECTORY_BYTES": str(GIB),
+    }
+    made = Service(tmp_path_factory.mktemp("tools"), **settings)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(
+    service: Service,
+) -> None:
+    model = service.upload(zoo.path("residual").read_bytes())
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, image=PIXELS)
+    http = service.http
+    dataset = http.post("/v1/datasets?filename=rows.npz", content=buffer.getvalue()).json()["id"]
+    eventually(
+        lambda: http.get(f"/v1/datasets/{dataset}").json()["status"] == "ready", what="inspection"
+    )
+    offered = {target["target"] for target in http.get("/v1/targets").json()["items"]}
+    assert {"onnx", "ort", "openvino", *USED} <= offered
+    wanted = ["onnx", *USED]
+    body = {
+        "model": model,
+        "dataset": dataset,
+        "steps": [{"method": "quantize", "mode": "static"}],
+        "deliver": wanted,
+    }
+    assert http.post("/v1/jobs/plan", json=body).json()["ok"]
+    job = service.finished(http.post("/v1/jobs", json=body).json()["id"], seconds=240)
+    assert job["status"] == "succeeded", job["problem"]
+    found = {artifact["format"]: artifact for artifact in job["artifacts"]}
+    assert list(found) == wanted
+    for name in USED:
+        artifact = found[name]
+        assert artifact["ran"]
+        assert artifact["latency_ms"] > 0
+        assert artifact["max_error"] < STEP, name
+        assert artifact["fidelity"]["explained"] > 0.9
+    assert found["litert"]["runtime"].startswith("ai-edge-litert 2")
+    content = http.get(found["litert"]["href"]).content
+    assert content[4:8] == b"TFL3"
+    report = http.get(f"/v1/jobs/{job['id']}/report", headers={"Accept": "text/html"}).text
+    assert "ai-edge-litert" in report
+
+
+STEP = 0.02
+"""Of this network's outputs, which reach about 0.8: the last layer adds up in float what was
+rounded before, where a runtime may round the other way."""

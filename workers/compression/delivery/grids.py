@@ -1,0 +1,169 @@
+"""Pairs of QuantizeLinear and DequantizeLinear as converters of torch programs want them.
+
+All of it leaves what the graph computes as it is, but for the grid of a Softmax, where a runtime
+has one alone.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from app.domain.problems import DeliveryFailed
+from workers.compression.executor.operators.exact import DOMAIN
+from workers.compression.graph.editor import Editor, graph_of
+from workers.compression.graph.operators import operand
+
+_FLOAT = ir.TensorType(ir.DataType.FLOAT)
+_WHOLE, _ON_THE_WAY = frozenset({"Conv", "Gemm"}), frozenset({"Relu", "Clip"})
+_SOFTMAX = np.array(1 / 256, np.float32), np.array(-128, np.int8)
+
+
+@dataclass(frozen=True)
+class Grids:
+    """What a converter wants besides."""
+
+    float_weights: bool = False
+    """Weights as floats that the program rounds, not as integers."""
+    whole_layers: bool = False
+    """Integers only where a layer's output is rounded too: other layers compute in float."""
+    softmax: bool = False
+    """The output of a Softmax on the one grid that its kernel has: scale 1/256, zero point −128."""
+
+
+@dataclass(frozen=True)
+class _Grid:
+    scale: NDArray[Any]
+    zero: NDArray[Any]
+    axis: int
+
+
+def write_grids(model: ir.Model, grids: Grids) -> None:
+    """Write the pairs with the operators of ``planish.exact``, in place.
+
+    1. A bias in int32 is a float: kernels bring it to the product of its scales by themselves.
+    2. Integers without a sign are moved by 128, which is the same grid.
+    3. Each reader has a Dequantize of its own, as partitions of a program must not share one.
+
+    Raises:
+        DeliveryFailed: a grid is computed, or of blocks.
+    """
+    editor = Editor(model)
+    nodes = [node for node in model.graph if node.op_type in {"QuantizeLinear", "DequantizeLinear"}]
+    for node in nodes:
+        if node.op_type == "QuantizeLinear":
+            _quantize(editor, node, grids)
+    for node in nodes:
+        if node.op_type == "DequantizeLinear":
+            _dequantize(editor, node, grids)
+    editor.remove_unused()
+
+
+def _quantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
+    data = node.inputs[0]
+    assert data is not None, "it rounds something"
+    before = data.producer()
+    grid = _grid_of(node)
+    if grids.softmax and before is not None and before.op_type == "Softmax":
+        grid = _Grid(*_SOFTMAX, grid.axis)
+        for reader, _ in node.outputs[0].uses():
+            if reader.op_type == "DequantizeLinear":
+                reader.replace_input_with(1, editor.constant(f"{data.name}_grid", _SOFTMAX[0]))
+                reader.replace_input_with(2, editor.constant(f"{data.name}_zero", _SOFTMAX[1]))
+    made = _exact(editor, "Quantize", data, grid)
+    editor.replace(node, [made])
+    made.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(grid.zero.dtype))
+
+
+def _dequantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
+    data, grid = node.inputs[0], _grid_of(node)
+    assert data is not None, "it reads something"
+    if data.const_value is None:
+        _one_for_each_reader(editor, node, data, grid)
+        return
+    integers = data.const_value.numpy()
+    plain = integers.dtype == np.int32 or (grids.whole_layers and not _is_whole(node))
+    if plain or grids.float_weights:
+        real = editor.constant(f"{node.outputs[0].name}_real", _real(integers, _raw_grid(node)))
+        if plain:
+            ir.convenience.replace_all_uses_with(node.outputs[0], real)
+            graph_of(node).remove(node, safe=True)
+            return
+        down = _exact(editor, "Quantize", real, grid)
+        down.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(grid.zero.dtype))
+        down.outputs[0].shape = real.shape
+        editor.insert_after(real, [down])
+        _one_for_each_reader(editor, node, down.outputs[0], grid)
+        return
+    stored = editor.constant(f"{data.name}_signed", _signed(integers))
+    _one_for_each_reader(editor, node, stored, grid)
+
+
+def _is_whole(node: ir.Node) -> bool:
+    """Return whether the layers that read a weight give integers, perhaps behind a function."""
+    return all(_ends_rounded(reader) for reader, _ in node.outputs[0].uses())
+
+
+def _ends_rounded(layer: ir.Node) -> bool:
+    if layer.op_type not in _WHOLE:
+        return False
+    readers = [reader for reader, _ in layer.outputs[0].uses()]
+    if len(readers) == 1 and readers[0].op_type in _ON_THE_WAY:
+        readers = [reader for reader, _ in readers[0].outputs[0].uses()]
+    return bool(readers) and all(reader.op_type == "Quantize" for reader in readers)
+
+
+def _one_for_each_reader(editor: Editor, node: ir.Node, data: ir.Value, grid: _Grid) -> None:
+    output = node.outputs[0]
+    for reader, slot in list(output.uses())[1:]:
+        own = _exact(editor, "Dequantize", data, grid)
+        own.outputs[0].shape, own.outputs[0].type = output.shape, _FLOAT
+        graph_of(node).insert_before(node, [own])
+        reader.replace_input_with(slot, own.outputs[0])
+    editor.replace(node, [_exact(editor, "Dequantize", data, grid)])
+
+
+def _exact(editor: Editor, operator: str, data: ir.Value, grid: _Grid) -> ir.Node:
+    scale = editor.constant(f"{data.name}_scale", grid.scale)
+    zero = editor.constant(f"{data.name}_zero", grid.zero)
+    return editor.node(
+        operator, [data, scale, zero], f"{data.name}_{operator.lower()}d", domain=DOMAIN,
+        axis=grid.axis,
+    )  # fmt: skip
+
+
+def _grid_of(node: ir.Node) -> _Grid:
+    raw = _raw_grid(node)
+    return _Grid(raw.scale.astype(np.float32), _signed(raw.zero), raw.axis)
+
+
+def _raw_grid(node: ir.Node) -> _Grid:
+    scale, zero = operand(node, 1), operand(node, 2)
+    kind = node.inputs[0].dtype if node.op_type == "DequantizeLinear" and node.inputs[0] else None
+    if node.attributes.get_int("block_size", 0):
+        raise DeliveryFailed(f"node '{node.name}' has a scale for each block of a weight.")
+    if scale is None or scale.const_value is None or (zero and zero.const_value is None):
+        raise DeliveryFailed(f"node '{node.name}' computes its scale.")
+    array = scale.const_value.numpy()
+    if zero is None or zero.const_value is None:
+        named = ir.DataType(node.attributes.get_int("output_dtype", 0) or ir.DataType.UINT8)
+        zeros = np.zeros_like(array, (kind or named).numpy())
+    else:
+        zeros = zero.const_value.numpy()
+    return _Grid(array, zeros, node.attributes.get_int("axis", 1))
+
+
+def _signed(integers: NDArray[Any]) -> NDArray[Any]:
+    if integers.dtype != np.uint8:
+        return integers
+    return (integers.astype(np.int16) - 128).astype(np.int8)
+
+
+def _real(integers: NDArray[Any], grid: _Grid) -> NDArray[np.float32]:
+    shape = [1] * integers.ndim
+    if grid.scale.size > 1:
+        shape[grid.axis] = -1
+    scale, zero = (each.astype(np.float64).reshape(shape) for each in (grid.scale, grid.zero))
+    return ((integers - zero) * scale).astype(np.float32)

@@ -1,0 +1,80 @@
+"""Run the tools that an engine asks for, each in its own Python, confined as the engine is."""
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from app.domain.targets import ToolName
+from app.settings import Settings
+from workers.runs import answers
+from workers.runs.hold import Hold
+from workers.sandbox.directories import Place
+from workers.sandbox.server import REQUIRED, Exit, Limits, Sandbox, SandboxError
+from workers.tools import environments
+
+SECONDS = 15 * 60.0
+"""After which a tool is given up."""
+
+_TICK_SECONDS = 0.05
+
+log = structlog.get_logger(__name__)
+
+
+def run(
+    sandbox: Sandbox,
+    tool: ToolName,
+    place: Place,
+    hold: Hold,
+    limits: Limits,
+    used: Callable[[Exit, float], None],
+) -> str | None:
+    """Run a tool on an engine's directory, once; return why it gave no answer, or None.
+
+    Args:
+        sandbox: of the tool's Python.
+        tool: its name.
+        place: where the engine ran and will run again.
+        hold: on the job.
+        limits: what the run may use; less time than that of a tool.
+        used: told how the run ended, and the seconds that it took.
+
+    Raises:
+        LeaseLost, Cancelled, Stopping, RunningLimit: as ``Hold.check``; the tool is dead by then.
+    """
+    began = time.monotonic()
+    try:
+        going = sandbox.start(place.engine, limits, entry=f"workers.tools.{tool}:main")
+        try:
+            while (end := going.wait(_TICK_SECONDS)) is None:
+                hold.check()
+        except BaseException:
+            used(going.kill(), time.monotonic() - began)
+            raise
+    except SandboxError as error:
+        return f"The tool '{tool}' does not start: {error}."
+    used(end, time.monotonic() - began)
+    if end.reason == "exited" and end.code == 0:
+        return None
+    log.warning("tool died", tool=tool, **vars(end), last_words=answers.last_words(place))
+    return f"The tool '{tool}' {_end(end, limits)}."
+
+
+def sandbox_of(settings: Settings, tool: ToolName) -> Sandbox:
+    """Return a sandbox of a tool's Python; its fork server ends with the context."""
+    python = environments.python_of(environments.base(settings.worker.tools), tool)
+    required = REQUIRED if settings.engine.require_confinement else frozenset[str]()
+    return Sandbox(preload=False, python=python, require=required)
+
+
+def _end(end: Exit, limits: Limits) -> str:
+    match end.reason:
+        case "deadline":
+            return f"did not come to its end within {limits.wall_seconds or 0:.0f} s"
+        case "memory":
+            return f"needed more than the {limits.memory_bytes} bytes of memory that it may use"
+        case "storage":
+            return f"wrote more than the {limits.directory_bytes} bytes that its directory may hold"
+        case _:
+            how = f"signal {end.signal}" if end.signal else f"code {end.code}"
+            return f"ended by {how} without an answer"

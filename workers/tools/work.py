@@ -1,0 +1,108 @@
+"""What every tool does in its own Python: convert, run all that the engine left, time it, answer.
+
+Only the conversion and the runtime differ; see ``litert`` and ``executorch``.
+"""
+
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.directory import (
+    ANSWER,
+    ARTIFACTS,
+    DELIVERY,
+    INPUTS,
+    ORIGINAL,
+    OUTPUTS,
+    PROGRAM,
+    TASK,
+    ToolAnswer,
+    ToolTask,
+)
+from app.domain.targets import ToolName
+
+Arrays = list[NDArray[Any]]
+
+_SECONDS = 4.0
+"""Of timed runs."""
+_SAID = 600
+
+
+@dataclass(frozen=True)
+class Converter:
+    """One tool."""
+
+    tool: ToolName
+    runtime: str
+    """Its name and version."""
+    convert: Callable[[Any, ToolTask, Path], None]
+    """From an exported program to the artifact."""
+    open: Callable[[Path, ToolTask], Callable[[Arrays], Arrays]]
+    """From an artifact to what runs it: from inputs to outputs, in the graph's order."""
+
+
+def work(directory: Path, converter: Converter) -> int:
+    """Do each task of this tool that has no answer yet; 0 where each has one then."""
+    for task in sorted((directory / DELIVERY).glob(f"*/{TASK}")):
+        asked = ToolTask.model_validate_json(task.read_bytes())
+        if asked.tool == converter.tool and not (task.parent / ANSWER).exists():
+            answer = _do(directory, task.parent, asked, converter)
+            (task.parent / ANSWER).write_text(answer.model_dump_json())
+    return 0
+
+
+def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> ToolAnswer:
+    import torch
+    import torch.ao.quantization.fx._decomposed  # registers the operators of rounding
+
+    torch.set_num_threads(task.threads)
+    artifact = directory / ARTIFACTS / task.file
+    try:
+        converter.convert(torch.export.load(own / PROGRAM), task, artifact)
+        run = converter.open(artifact, task)
+        runs = list(_runs(own))
+        found = [run(arrays) for arrays in runs]
+    except Exception as error:  # noqa: BLE001 (whatever a converter raises is its refusal)
+        traceback.print_exc()
+        artifact.unlink(missing_ok=True)
+        return ToolAnswer(runtime=converter.runtime, refused=_words(error))
+    (own / OUTPUTS).mkdir(exist_ok=True)
+    for index in range(task.outputs):
+        np.save(own / OUTPUTS / f"{index}.npy", np.stack([each[index] for each in found]))
+    took = _milliseconds(directory / ORIGINAL, runs[0], run, task.threads)
+    return ToolAnswer(runtime=converter.runtime, milliseconds=took)
+
+
+def _runs(own: Path) -> Iterator[Arrays]:
+    """Yield what each run reads."""
+    inputs = sorted((own / INPUTS).glob("*.npy"), key=lambda path: int(path.stem))
+    arrays = [np.load(path, allow_pickle=False) for path in inputs]
+    for each in zip(*arrays, strict=True):
+        yield list(each)
+
+
+def _milliseconds(
+    original: Path, arrays: Arrays, run: Callable[[Arrays], Arrays], threads: int
+) -> float:
+    """Return the median of one run in milliseconds, by turns with the original's."""
+    from workers.compression.measure import clock, latency
+    from workers.compression.targets import onnx
+
+    session = onnx.open_session(original, threads)
+    names = [value.name for value in session.get_inputs()]
+    feeds = dict(zip(names, arrays, strict=True))
+    timers = [
+        clock.timer(session, feeds, threads),
+        clock.timed(lambda: run(arrays), threads),
+    ]
+    return latency.by_turns(timers, _SECONDS).spread(1, 1).median
+
+
+def _words(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _SAID else f"{text[: _SAID // 2]} … {text[-_SAID // 2 :]}"
