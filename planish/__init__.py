@@ -16,10 +16,12 @@ from planish.compressing import Compressed, compress
 from planish.errors import (
     Conflict,
     CorruptDownload,
+    ExportFailed,
     Forbidden,
     Invalid,
     InvalidSignature,
     JobFailed,
+    MissingPackage,
     NotFound,
     PlanishError,
     Refused,
@@ -29,6 +31,7 @@ from planish.errors import (
     Unavailable,
     Unreachable,
 )
+from planish.exporting import from_keras, from_sklearn, from_tensorflow, from_torch
 
 __all__ = [
     "AsyncClient",
@@ -36,10 +39,12 @@ __all__ = [
     "Compressed",
     "Conflict",
     "CorruptDownload",
+    "ExportFailed",
     "Forbidden",
     "Invalid",
     "InvalidSignature",
     "JobFailed",
+    "MissingPackage",
     "NotFound",
     "PlanishError",
     "Refused",
@@ -49,4 +54,8 @@ __all__ = [
     "Unavailable",
     "Unreachable",
     "compress",
+    "from_keras",
+    "from_sklearn",
+    "from_tensorflow",
+    "from_torch",
 ]

@@ -2,6 +2,8 @@
 
 PlanishError
 ├── Unreachable            no answer, although it was asked again
+├── MissingPackage         a framework that an export needs is not installed
+├── ExportFailed           a model of yours cannot be exported
 ├── CorruptDownload        the bytes are not those that the service announced
 ├── InvalidSignature       a webhook's message was not sent by the service
 ├── Refused                the service said no: an RFC 9457 problem
@@ -22,6 +24,14 @@ class PlanishError(Exception):
 
 class Unreachable(PlanishError):  # noqa: N818 (the tree reads as sentences)
     """The service did not answer."""
+
+
+class MissingPackage(PlanishError, ImportError):  # noqa: N818
+    """A package that an export needs is not installed here; the message has the command."""
+
+
+class ExportFailed(PlanishError):  # noqa: N818
+    """A framework cannot export the model; the message says what it stumbled over."""
 
 
 class CorruptDownload(PlanishError):  # noqa: N818

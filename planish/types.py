@@ -46,12 +46,22 @@ class Tensor(_Answer):
     shape: list[int | str]
 
 
+class Conversion(_Answer):
+    """How a file of another framework became an ONNX graph, and how near that is."""
+
+    source: str
+    version: str
+    max_error: float
+    warnings: list[str] = []
+
+
 class Model(_Answer):
     """An uploaded model; what inspection finds is null until it is ``ready``."""
 
     id: str
     name: str | None
     format: str | None
+    conversion: Conversion | None = None
     status: Literal["inspecting", "ready", "rejected"]
     problem: Problem | None = None
     sha256: str

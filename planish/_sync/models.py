@@ -1,8 +1,10 @@
 # Made by scripts/unasync.py of planish/_async: change that, and run it again.
 """``client.models``."""
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from planish._sync.download import download
 from planish._sync.http import Transport
@@ -16,18 +18,30 @@ class Models(Uploads[Model]):
     def __init__(self, http: Transport) -> None:
         super().__init__(http, "/v1/models", Model)
 
-    def upload(self, file: str | Path, *, name: str | None = None, wait: bool = True) -> Model:
-        """Upload an ``.onnx`` file, or a zip or tar with external data.
+    def upload(
+        self,
+        file: str | Path,
+        *,
+        name: str | None = None,
+        architecture: str | None = None,
+        inputs: Sequence[Mapping[str, Any]] | None = None,
+        wait: bool = True,
+    ) -> Model:
+        """Upload an ONNX, Keras or PyTorch file, or a zip (``docs/formats.md`` lists all).
 
         Args:
             file: the model.
             name: for people.
+            architecture: of a file of weights, such as ``timm/mobilenetv3_small_100``.
+            inputs: what the file does not tell of its inputs:
+                ``[{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}]``.
             wait: return when the model has been inspected; else at once.
 
         Raises:
             Rejected: the model cannot be used.
         """
-        return self._send(Path(file), wait=wait, name=name)
+        said = None if inputs is None else json.dumps([dict(each) for each in inputs])
+        return self._send(Path(file), wait=wait, name=name, architecture=architecture, inputs=said)
 
     def download(
         self, model: Model | str, to: str | Path, *, form: Literal["upload", "onnx"] = "upload"

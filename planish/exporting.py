@@ -1,0 +1,227 @@
+"""From a model in your own Python to a model of the service: exported here, then uploaded.
+
+Nothing of yours is unpickled by the service: what is sent is an ONNX graph, or a Keras file of
+stock layers. Frameworks are imported when they are needed.
+"""
+
+import inspect
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from planish.client import Client
+from planish.errors import ExportFailed, MissingPackage
+from planish.types import Model
+
+BATCH = "batch"
+"""How the first dimension of each input is called; it is dynamic."""
+
+
+def from_torch(
+    module: Any,
+    example: Any,
+    *,
+    dynamic: dict[str, dict[int, str]] | None = None,
+    client: Client | None = None,
+    name: str | None = None,
+) -> Model:
+    """Export a ``torch.nn.Module``, upload it, and return the model once it is inspected.
+
+    Args:
+        module: the network; its mode is put back afterwards.
+        example: a tensor, or a tuple of them, that it takes; the first dimension is the batch.
+        dynamic: for each input, by its name in ``forward``, the axes that may have any size, with
+            a name for each. Default: the first axis of every input, ``batch``.
+        client: whose service to use. Default: one of its own, configured by the environment.
+        name: for people.
+
+    Raises:
+        MissingPackage: torch, or the onnxscript that its exporter needs, is not installed.
+        ExportFailed: torch cannot export it, or fixes an axis that was to be dynamic.
+        Rejected: the service cannot use it.
+    """
+    torch = _package("torch", "onnx", "onnxscript")
+    tensors = example if isinstance(example, tuple) else (example,)
+    names = list(inspect.signature(module.forward).parameters)[: len(tensors)]
+    if len(names) < len(tensors):
+        names = [f"input_{number}" for number in range(len(tensors))]
+    axes = dynamic or {each: {0: BATCH} for each in names}
+    tensors = tuple(
+        _two(torch, tensor, axes.get(each, {})) for each, tensor in zip(names, tensors, strict=True)
+    )
+    training = module.training
+
+    def write(path: Path) -> None:
+        shapes = tuple(
+            dict.fromkeys(axes.get(each, {}), torch.export.Dim.DYNAMIC) for each in names
+        )
+        made = torch.onnx.export(
+            module.eval(),
+            tensors,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=names,
+            verbose=False,
+        )
+        made.save(path, external_data=False)
+        _require_dynamic(path, axes)
+
+    try:
+        return _exported(write, client, name)
+    finally:
+        module.train(training)
+
+
+def from_keras(model: Any, *, client: Client | None = None, name: str | None = None) -> Model:
+    """Upload a Keras model, and return it once it is inspected.
+
+    A model of stock layers is sent as it is and converted by the service; one with layers of your
+    own, or with a ``Lambda``, is exported here.
+
+    Args:
+        model: of Keras 3, or of tf.keras.
+        client: whose service to use. Default: one of its own, configured by the environment.
+        name: for people.
+
+    Raises:
+        ExportFailed: Keras cannot export it.
+        Rejected: the service cannot use it.
+    """
+    legacy = not type(model).__module__.startswith("keras.src.models")
+    if all(map(_is_stock, _layers(model))):
+        suffix = ".h5" if legacy else ".keras"
+        return _exported(model.save, client, name, suffix)
+    return _exported(lambda path: model.export(path, format="onnx", verbose=False), client, name)
+
+
+def from_sklearn(
+    pipeline: Any, example: Any, *, client: Client | None = None, name: str | None = None
+) -> Model:
+    """Export a fitted scikit-learn estimator or pipeline, upload it, and return the model.
+
+    Args:
+        pipeline: fitted; a classifier answers its labels and, as an array, their probabilities.
+        example: some of the samples that it takes: an array or a DataFrame.
+        client: whose service to use. Default: one of its own, configured by the environment.
+        name: for people.
+
+    Raises:
+        MissingPackage: skl2onnx is not installed.
+        ExportFailed: a part of the pipeline has no conversion.
+        Rejected: the service cannot use it.
+    """
+    convert = _package("skl2onnx", "sklearn").to_onnx
+    classifier = import_module("sklearn.base").is_classifier(pipeline)
+    options = {id(pipeline): {"zipmap": False}} if classifier else None
+
+    def write(path: Path) -> None:
+        path.write_bytes(convert(pipeline, example[:1], options=options).SerializeToString())
+
+    return _exported(write, client, name)
+
+
+def from_tensorflow(
+    path: str | Path, *, client: Client | None = None, name: str | None = None
+) -> Model:
+    """Convert a SavedModel's directory or a ``.tflite`` file, upload it, and return the model.
+
+    Args:
+        path: the directory, or the file.
+        client: whose service to use. Default: one of its own, configured by the environment.
+        name: for people.
+
+    Raises:
+        MissingPackage: TensorFlow or tf2onnx is not installed.
+        ExportFailed: tf2onnx cannot convert it.
+        Rejected: the service cannot use it.
+    """
+    _package("tf2onnx", "tensorflow", found_only=True)
+    kind = "--saved-model" if Path(path).is_dir() else "--tflite"
+
+    def write(target: Path) -> None:
+        argv = [sys.executable, "-m", "tf2onnx.convert", kind, str(path), "--output", str(target)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ExportFailed(f"tf2onnx cannot convert {path}: {done.stderr.strip()[-500:]}")
+
+    return _exported(write, client, name)
+
+
+def _exported(
+    write: Callable[[Path], Any], client: Client | None, name: str | None, suffix: str = ".onnx"
+) -> Model:
+    """Have a file written, and upload it."""
+    with tempfile.TemporaryDirectory(prefix="planish-") as directory:
+        file = Path(directory) / f"model{suffix}"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the exporters' own deprecations
+                write(file)
+        except (ExportFailed, MissingPackage):
+            raise
+        except Exception as error:
+            raise ExportFailed(f"The model cannot be exported: {_line(error)}") from error
+        if client is not None:
+            return client.models.upload(file, name=name)
+        with Client() as own:
+            return own.models.upload(file, name=name)
+
+
+def _package(name: str, *others: str, found_only: bool = False) -> Any:
+    """Return a package, when it and what it needs are installed."""
+    missing = [each for each in (name, *others) if find_spec(each) is None]
+    if missing:
+        raise MissingPackage(
+            f"This needs {' and '.join(missing)}: run pip install {' '.join(missing)}."
+        )
+    return None if found_only else import_module(name)
+
+
+def _two(torch: Any, tensor: Any, axes: dict[int, str]) -> Any:
+    """Return an example with two of what may have any size: the exporter takes one for fixed."""
+    for axis in axes:
+        if tensor.shape[axis] == 1:
+            tensor = torch.cat([tensor, tensor], axis)
+    return tensor
+
+
+def _require_dynamic(path: Path, axes: dict[str, dict[int, str]]) -> None:
+    onnx = import_module("onnx")
+    graph = onnx.load(path, load_external_data=False).graph
+    for value in graph.input:
+        for axis in axes.get(value.name, {}):
+            if not value.type.tensor_type.shape.dim[axis].dim_param:
+                raise ExportFailed(
+                    f"torch fixed axis {axis} of '{value.name}', which was to have any size. Leave"
+                    " it out of 'dynamic', or rewrite what in the module depends on it."
+                )
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """Yield a model's layers, and those inside of them."""
+    inside: Sequence[Any] = getattr(model, "layers", ())
+    for layer in inside:
+        yield layer
+        yield from _layers(layer)
+        if (wrapped := getattr(layer, "layer", None)) is not None:
+            yield wrapped
+
+
+def _is_stock(layer: Any) -> bool:
+    kind = type(layer)
+    ours = kind.__module__.startswith(("keras.", "tf_keras.", "tensorflow."))
+    return ours and kind.__name__ not in {"Lambda", "TFOpLambda", "TorchModuleWrapper", "TFSMLayer"}
+
+
+def _line(error: BaseException) -> str:
+    """Return the first line of what lies at the bottom of an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:300]

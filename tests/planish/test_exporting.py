@@ -1,0 +1,139 @@
+"""What is exported in the user's own Python arrives as a graph with dynamic axes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.parser import BytesParser
+from email.policy import HTTP
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+import planish
+from tests.planish.answers import MODEL
+from tests.planish.scripted import Script, answer, scripted
+
+os.environ["KERAS_BACKEND"] = "torch"
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks' own deprecations
+
+
+@contextmanager
+def service() -> Iterator[tuple[Script, planish.Client]]:
+    """A service that accepts one model."""
+    ready = {**MODEL, "status": "ready"}
+    with scripted([answer(201, ready)]) as server, planish.Client(server.url) as client:
+        yield server, client
+
+
+def sent(server: Script) -> bytes:
+    """Return the file that was uploaded."""
+    (request,) = server.requests
+    kind = request.headers.get("Content-Type", request.headers.get("content-type", ""))
+    if not kind.startswith("multipart/"):
+        return request.body
+    parsed = BytesParser(policy=HTTP).parsebytes(
+        b"Content-Type: " + kind.encode() + b"\r\n\r\n" + request.body
+    )
+    (part,) = parsed.iter_parts()
+    content = part.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    return content
+
+
+class Mix(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.left, self.right = nn.Linear(5, 4), nn.Linear(3, 4)
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        mixed: Tensor = self.left(a) + self.right(b)
+        return mixed
+
+
+def test_a_torch_module_is_exported_with_a_batch_of_any_size() -> None:
+    module = Mix().train()
+    with service() as (server, client):
+        model = planish.from_torch(
+            module, (torch.zeros(1, 5), torch.zeros(1, 3)), client=client, name="mix"
+        )
+    assert model.id == MODEL["id"]
+    assert "name=mix" in server.requests[0].path
+    assert module.training
+    session = ort.InferenceSession(sent(server))
+    draw = np.random.default_rng(0)
+    feeds = {n: draw.standard_normal((7, s)).astype(np.float32) for n, s in (("a", 5), ("b", 3))}
+    (ours,) = session.run(None, feeds)
+    theirs = module(*map(torch.from_numpy, feeds.values())).detach().numpy()
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_an_axis_that_torch_fixes_is_an_error() -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(2, -1)[:, :3] if x.shape[0] == 2 else x
+
+    with service() as (server, client), pytest.raises(planish.ExportFailed):
+        planish.from_torch(Fixed(), torch.zeros(2, 8), client=client)
+    assert not server.requests
+
+
+def test_a_pipeline_of_scikit_learn_is_exported_with_its_probabilities() -> None:
+    draw = np.random.default_rng(0)
+    samples = draw.standard_normal((60, 4)).astype(np.float32)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression()).fit(samples, samples[:, 0] > 0)
+    with service() as (server, client):
+        planish.from_sklearn(pipeline, samples, client=client)
+    session = ort.InferenceSession(sent(server))
+    _, ours = session.run(None, {session.get_inputs()[0].name: samples})
+    np.testing.assert_allclose(ours, pipeline.predict_proba(samples), atol=1e-5)
+
+
+def test_a_keras_model_of_stock_layers_is_sent_as_it_is() -> None:
+    import keras
+
+    model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(2)])
+    with service() as (server, client):
+        planish.from_keras(model, client=client)
+    assert sent(server)[:2] == b"PK"
+    assert "filename=model.keras" in server.requests[0].path
+
+
+def test_a_keras_model_with_code_of_its_own_is_exported_here() -> None:
+    import keras
+
+    double = keras.layers.Lambda(lambda x: 2 * x)
+    model = keras.Sequential([keras.layers.Input((4,)), double])
+    model(np.zeros((1, 4), np.float32))
+    with service() as (server, client):
+        planish.from_keras(model, client=client)
+    graph = onnx.load_from_string(sent(server)).graph
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+@pytest.mark.parametrize("package", ["tf2onnx", "tensorflow"])
+def test_a_missing_package_is_named_with_its_command(tmp_path: Path, package: str) -> None:
+    with pytest.raises(planish.MissingPackage, match=f"pip install .*{package}"):
+        planish.from_tensorflow(tmp_path / "model.tflite")
+
+
+def test_nothing_heavy_is_imported_with_the_client() -> None:
+
+    heavy = ["torch", "keras", "onnx", "sklearn", "numpy", "tensorflow"]
+    code = f"import sys, json, planish; print(json.dumps([m for m in {heavy} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded: Any = json.loads(done.stdout)
+    assert loaded == []
