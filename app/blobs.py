@@ -3,6 +3,7 @@
 One object store, local files or a cloud's, through ``obstore``::
 
     incoming/<random>        an upload on its way; swept when it is old
+    parts/<random>           a part of an upload that goes on; swept when that has expired
     blobs/aa/bb/<sha256>     complete, never changed
 
 An object appears complete or not at all: an upload goes to ``incoming`` and is renamed when its
@@ -17,7 +18,7 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,6 +34,10 @@ from app.domain.problems import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
+
+PARTS = "parts"
+"""Where the parts of uploads that go on are kept."""
+_INCOMING = "incoming"
 
 _MIB = 1024**2
 _BLOCK_BYTES = 4 * _MIB  # handed on at a time
@@ -102,7 +107,9 @@ class Blobs:
             None,
         )
 
-    async def receive(self, chunks: AsyncIterator[bytes], *, limit: int) -> Incoming:
+    async def receive(
+        self, chunks: AsyncIterator[bytes], *, limit: int, into: str = _INCOMING
+    ) -> Incoming:
         """Store ``chunks`` in a temporary object while they are hashed, in constant memory.
 
         Whatever ``chunks`` raises is raised, and nothing stays in the storage.
@@ -110,7 +117,7 @@ class Blobs:
         Raises:
             TooLarge: there are more than ``limit`` bytes.
         """
-        key = _incoming_key()
+        key = _new_key(into)
         digest = Digest()
         try:
             with _translated():
@@ -155,7 +162,7 @@ class Blobs:
         blob = Blob(sha256, size, blob_key(sha256))
         if self._is_fresh(blob):
             return blob
-        incoming = Incoming(sha256, size, _incoming_key())
+        incoming = Incoming(sha256, size, _new_key(_INCOMING))
         try:
             with _translated():
                 obstore.put(
@@ -196,12 +203,40 @@ class Blobs:
         Raises:
             NotFound: there is no such blob.
         """
+        async for block in self._read(blob_key(sha256), start, end):
+            yield block
+
+    def head(self, incoming: Incoming, size: int) -> bytes:
+        """Return the first bytes of what was received, also if it was published since.
+
+        Raises:
+            NotFound: It is gone.
+        """
+        end = min(size, incoming.size_bytes)
+        if end == 0:
+            return b""
+        for key in (incoming.key, blob_key(incoming.sha256)):
+            with contextlib.suppress(NotFound), _translated():
+                return bytes(obstore.get_range(self._store, key, start=0, end=end))
+        raise NotFound("the content is no longer in the storage")
+
+    async def join(self, parts: Sequence[Incoming]) -> AsyncIterator[bytes]:
+        """Yield the bytes of parts that were received, one after the other.
+
+        Raises:
+            NotFound: One of them is gone.
+        """
+        for part in parts:
+            async for block in self._read(part.key, 0, part.size_bytes):
+                yield block
+
+    async def _read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         for begin in range(start, end, _BLOCK_BYTES):
             with _translated():
-                part = await obstore.get_range_async(
-                    self._store, blob_key(sha256), start=begin, end=min(begin + _BLOCK_BYTES, end)
+                block = await obstore.get_range_async(
+                    self._store, key, start=begin, end=min(begin + _BLOCK_BYTES, end)
                 )
-            yield bytes(part)
+            yield bytes(block)
 
     def delete(self, sha256: str, *, unless_younger_than: timedelta | None = None) -> None:
         """Delete a blob; one that is gone is fine.
@@ -219,13 +254,18 @@ class Blobs:
         for key in self._listed("blobs", older_than):
             yield key.rpartition("/")[2]
 
-    def sweep(self, older_than: timedelta) -> None:
-        """Remove the uploads that were begun longer ago than ``older_than`` and never published."""
-        for key in self._listed("incoming", older_than):
+    def sweep(self, older_than: timedelta, prefix: str = _INCOMING) -> None:
+        """Remove what came in longer ago than ``older_than`` and was never published.
+
+        Args:
+            older_than: the age.
+            prefix: of whole uploads, or ``PARTS``.
+        """
+        for key in self._listed(prefix, older_than):
             self._delete(key)
         if self._root is not None:
             oldest = time.time() - older_than.total_seconds()
-            for unfinished in (self._root / "incoming").glob("*"):
+            for unfinished in (self._root / prefix).glob("*"):
                 with contextlib.suppress(FileNotFoundError):
                     if unfinished.stat().st_mtime < oldest:
                         unfinished.unlink()
@@ -235,7 +275,7 @@ class Blobs:
         with _translated():
             if self._root is not None and not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
                 raise Unavailable(f"the storage directory {self._root} is gone or not writable")
-            obstore.list_with_delimiter(self._probe, "incoming")
+            obstore.list_with_delimiter(self._probe, _INCOMING)
 
     def _abandon(self, key: str) -> None:
         """Remove what there is of an upload, unless the storage does not answer."""
@@ -308,8 +348,8 @@ def blob_key(sha256: str) -> str:
     return f"blobs/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
-def _incoming_key() -> str:
-    return f"incoming/{uuid.uuid4().hex}"
+def _new_key(prefix: str) -> str:
+    return f"{prefix}/{uuid.uuid4().hex}"
 
 
 def _remote(

@@ -22,6 +22,7 @@ from app.web.api import (
     models,
     reference,
     reports,
+    uploads,
     webhooks,
 )
 from app.web.dashboard import page
@@ -61,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for part in (models, datasets, catalog, jobs, events, reports, artifacts, webhooks):
+    for part in (models, datasets, uploads, catalog, jobs, events, reports, artifacts, webhooks):
         app.include_router(part.router, prefix="/v1")
     app.include_router(health.router)
     app.include_router(reference.router)

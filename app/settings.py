@@ -81,6 +81,8 @@ class Upload(_Group):
 
     max_bytes: Bytes = 8 * GIB
     """The largest model or dataset."""
+    expire_hours: float = Field(default=24, gt=0, le=24 * 30)
+    """After how many hours an upload that goes on is forgotten."""
     max_json_bytes: Bytes = MIB
     """The largest JSON body."""
 
@@ -91,7 +93,9 @@ class Quota(_Group):
     active_jobs: int = Field(default=1000, gt=0)
     """Jobs queued or running at one time."""
     stored_bytes: Bytes = 200 * GIB
-    """Bytes of models, datasets and artifacts."""
+    """Bytes of models, datasets and artifacts, and of uploads on their way."""
+    uploads: int = Field(default=100, gt=0)
+    """Uploads that go on, begun and not used yet."""
 
 
 class Lease(_Group):

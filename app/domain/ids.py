@@ -3,7 +3,7 @@
 import secrets
 from typing import Literal
 
-Prefix = Literal["mdl", "dst", "job", "art", "whk", "dlv", "msg", "key", "wrk"]
+Prefix = Literal["mdl", "dst", "job", "art", "whk", "dlv", "msg", "key", "wrk", "upl"]
 
 
 def new(prefix: Prefix) -> str:

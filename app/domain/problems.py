@@ -143,6 +143,14 @@ class RequestInFlight(Conflict):
     title = "The first request with this Idempotency-Key is still running"
 
 
+class PreconditionFailed(Refused):
+    """The request asks for a version of a protocol that is not spoken here."""
+
+    type = "precondition-failed"
+    title = "A condition of the request does not hold"
+    status = 412
+
+
 class TooLarge(Refused):
     """The body is larger than this deployment accepts."""
 
@@ -203,6 +211,14 @@ class HeaderTooLarge(Refused):
     type = "header-too-large"
     title = "A header field is too large"
     status = 431
+
+
+class ChecksumMismatch(Refused):
+    """The bytes of an upload do not have the checksum that came with them; they were not kept."""
+
+    type = "checksum-mismatch"
+    title = "The bytes are damaged"
+    status = 460
 
 
 class Unavailable(Problem):

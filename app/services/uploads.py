@@ -59,13 +59,7 @@ def keep(session: Session, settings: Settings, blobs: Blobs, incoming: Incoming,
     Raises:
         TooManyRequests: The tenant's storage quota does not hold it.
     """
-    free = settings.quota.stored_bytes - stats.stored_bytes(session, row.tenant)
-    if incoming.size_bytes > free:
-        raise TooManyRequests(
-            f"The upload has {incoming.size_bytes} bytes, and {max(free, 0)} of your quota of"
-            f" {settings.quota.stored_bytes} are free: delete models, datasets or jobs.",
-            headers={"Retry-After": "3600"},
-        )
+    require_room(session, settings, row.tenant, incoming.size_bytes)
     blob_rows.touch(session, incoming.sha256, incoming.size_bytes)
     blobs.publish(incoming)
     row.sha256 = incoming.sha256
@@ -73,3 +67,18 @@ def keep(session: Session, settings: Settings, blobs: Blobs, incoming: Incoming,
     session.add(row)
     session.flush()
     return row
+
+
+def require_room(session: Session, settings: Settings, tenant: str, size_bytes: int) -> None:
+    """Refuse what the tenant's storage quota does not hold.
+
+    Raises:
+        TooManyRequests: It does not.
+    """
+    free = settings.quota.stored_bytes - stats.stored_bytes(session, tenant)
+    if size_bytes > free:
+        raise TooManyRequests(
+            f"The upload has {size_bytes} bytes, and {max(free, 0)} of your quota of"
+            f" {settings.quota.stored_bytes} are free: delete models, datasets or jobs.",
+            headers={"Retry-After": "3600"},
+        )

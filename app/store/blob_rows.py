@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.store.tables import ArtifactRow, BlobRow, DatasetRow, ModelRow, StepRow
+from app.store.tables import ArtifactRow, BlobRow, DatasetRow, ModelRow, StepRow, UploadRow
 
 _REFERENCES = (
     ModelRow.sha256,
@@ -15,6 +15,7 @@ _REFERENCES = (
     DatasetRow.sha256,
     StepRow.graph_sha256,
     ArtifactRow.sha256,
+    UploadRow.sha256,
 )
 
 

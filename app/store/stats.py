@@ -3,18 +3,31 @@
 from sqlalchemy import Double, cast, func, select
 from sqlalchemy.orm import Session
 
-from app.store.tables import ArtifactRow, DatasetRow, DeliveryRow, JobRow, ModelRow, StepRow
+from app.store.tables import (
+    ArtifactRow,
+    DatasetRow,
+    DeliveryRow,
+    JobRow,
+    ModelRow,
+    StepRow,
+    UploadRow,
+)
 
 
 def stored_bytes(session: Session, tenant: str) -> int:
-    """Add up the sizes of the tenant's models, datasets and artifacts."""
+    """Add up the sizes of the tenant's models, datasets, artifacts, and uploads on their way."""
     sums = [
         select(func.coalesce(func.sum(table.size_bytes), 0))
         .where(table.tenant == tenant)
         .scalar_subquery()
         for table in (ModelRow, DatasetRow, ArtifactRow)
     ]
-    return int(session.execute(select(sums[0] + sums[1] + sums[2])).scalar_one())
+    arriving = (
+        select(func.coalesce(func.sum(UploadRow.length), 0))
+        .where(UploadRow.tenant == tenant, UploadRow.sha256.is_(None))
+        .scalar_subquery()
+    )
+    return int(session.execute(select(sums[0] + sums[1] + sums[2] + arriving)).scalar_one())
 
 
 def computed(session: Session, tenant: str) -> tuple[int, float, float]:

@@ -148,6 +148,40 @@ class DatasetRow(Leased, Table):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class UploadRow(Table):
+    """An upload that may come in several requests, before something is made of it."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index("ix_uploads_tenant", "tenant"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    length: Mapped[int]
+    offset: Mapped[int] = mapped_column(default=0, server_default="0")
+    parts: Mapped[int] = mapped_column(default=0, server_default="0")
+    metadata_: Mapped[str] = mapped_column("metadata")
+    """``Upload-Metadata`` as it came."""
+    filename: Mapped[str | None]
+    sha256: Mapped[str | None] = mapped_column(index=True)
+    """Of the blob, once something was made of it."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class UploadPartRow(Table):
+    """The bytes of one request of an upload, in an object of their own."""
+
+    __tablename__ = "upload_parts"
+
+    upload_id: Mapped[str] = mapped_column(
+        ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True
+    )
+    start: Mapped[int] = mapped_column(primary_key=True)
+    size_bytes: Mapped[int]
+    sha256: Mapped[str]
+    key: Mapped[str]
+
+
 class JobRow(Leased, Table):
     """A compression job: the truth about it."""
 

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Double, Select, cast, delete, func, select
 from sqlalchemy.orm import Session
 
 from app.domain.problems import EngineCrashed, PendingLimit
-from app.store import inspections, transitions
+from app.store import inspections, transitions, uploads
 from app.store.tables import DatasetRow, IdempotencyRow, JobRow, ModelRow, WorkerRow
 
 Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow)
@@ -71,6 +71,7 @@ def forget(session: Session, idempotency_hours: float) -> None:
     """Delete answers that are no longer replayed, and workers that are long gone."""
     kept = func.make_interval(0, 0, 0, 0, 0, 0, 3600 * idempotency_hours)
     session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < func.now() - kept))
+    uploads.forget_expired(session)
     day = func.make_interval(0, 0, 0, 1)
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < func.now() - day))
 

@@ -25,6 +25,7 @@ from app.web.security import require_own_page
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _UPLOADS = frozenset({"/v1/models", "/v1/datasets", "/models", "/datasets"})
+_PARTS = "/v1/uploads"
 _HEADER_BYTES = 64 * 1024
 _ENVELOPE_BYTES = 64 * 1024
 """What a form may add around a file."""
@@ -122,7 +123,9 @@ class Guarded:
     def _limit(self, scope: Scope) -> int:
         """Return how many bytes the body may have; uploads count their file as it streams."""
         upload = self._settings.upload
-        if scope["method"] == "POST" and scope["path"] in _UPLOADS:
+        whole = scope["method"] == "POST" and scope["path"] in _UPLOADS
+        part = scope["method"] in {"POST", "PATCH"} and scope["path"].startswith(_PARTS)
+        if whole or part:
             return upload.max_bytes + _ENVELOPE_BYTES
         return upload.max_json_bytes
 

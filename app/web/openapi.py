@@ -40,6 +40,7 @@ upload or a failed job. Their types:
 TAGS = [
     {"name": "models", "description": "The networks to compress."},
     {"name": "datasets", "description": "Data to calibrate, train and measure with."},
+    {"name": "uploads", "description": "Bytes that come in several requests (tus 1.0)."},
     {"name": "jobs", "description": "What is done to a model."},
     {"name": "artifacts", "description": "What comes out."},
     {"name": "webhooks", "description": "Who is told."},

@@ -15,8 +15,9 @@ from starlette.requests import ClientDisconnect
 
 from app.blobs import Incoming
 from app.domain.problems import FieldError, Invalid, MalformedRequest
+from app.services import resumable
 from app.services.uploads import HEAD_BYTES, clean_filename, require_plausible
-from app.web.gateway import Gateway
+from app.web.gateway import Call, Gateway
 
 _FIELD = "file"
 
@@ -37,12 +38,64 @@ FILE_BODY: dict[str, Any] = {
 """How OpenAPI describes a body that FastAPI does not read."""
 
 
+UploadId = Annotated[
+    str | None,
+    Query(max_length=64, description="A complete upload (`POST /v1/uploads`), in place of a body."),
+]
+
+
 @dataclass(frozen=True)
 class Received:
     """A file that is in the storage, but not published."""
 
     incoming: Incoming
     filename: str | None
+    upload_id: str | None = None
+    """The upload that went on, if it came by one."""
+
+
+@asynccontextmanager
+async def receive_or_take(
+    request: Request, call: Call, kind: str, upload_id: str | None
+) -> AsyncIterator[Received]:
+    """Stream the body into the storage, or take what came by an upload that went on.
+
+    Raises:
+        Invalid: There is no such upload, or a body besides; also as for ``receive``.
+        Conflict: The upload is not complete.
+    """
+    taking = receive(request, call.gateway, kind) if upload_id is None else None
+    async with taking or _take(request, call, kind, upload_id or "") as received:
+        yield received
+
+
+@asynccontextmanager
+async def _take(request: Request, call: Call, kind: str, upload_id: str) -> AsyncIterator[Received]:
+    """Hand out a complete upload: a single part as it is, several put together."""
+    if request.headers.get("content-length", "0") != "0":
+        fault = FieldError(pointer="#/query/upload_id", detail="stands in place of a body")
+        raise Invalid("Send either the bytes or upload_id.", errors=[fault])
+    blobs = call.gateway.blobs
+
+    def find() -> resumable.Complete:
+        with call.transaction() as session:
+            return resumable.complete(session, call.tenant, upload_id)
+
+    found = await run_in_threadpool(find)
+    if len(found.parts) == 1:
+        incoming = found.parts[0]
+        head = await run_in_threadpool(blobs.head, incoming, HEAD_BYTES)
+        require_plausible(kind, head)
+    else:
+        whole = _plausible(blobs.join(found.parts), kind)
+        incoming = await blobs.receive(whole, limit=call.gateway.settings.upload.max_bytes)
+    try:
+        yield Received(incoming, found.filename, upload_id)
+    finally:
+        if len(found.parts) != 1:
+            await run_in_threadpool(blobs.discard, incoming)
+    for part in found.parts:
+        await run_in_threadpool(blobs.discard, part)
 
 
 @asynccontextmanager

@@ -114,8 +114,9 @@ class AsyncTransport:
         json: Mapping[str, Any] | None = None,
         file: FilePart | None = None,
         headers: Mapping[str, str] | None = None,
+        attempts: int | None = None,
     ) -> httpx.Response:
-        """Send a request until it is answered for good.
+        """Send a request until it is answered for good, or ``attempts`` times.
 
         Raises:
             Unreachable: nothing answered, in all attempts.
@@ -124,7 +125,7 @@ class AsyncTransport:
         headers = {"Accept": "application/json", **(headers or {})}
         if file is not None:
             headers["Content-Length"] = str(file.end - file.start)
-        for pause in [*pauses(self.attempts), None]:
+        for pause in [*pauses(attempts or self.attempts), None]:
             try:
                 response = await self._http.request(
                     method,

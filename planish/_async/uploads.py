@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from planish._async import io
+from planish._async import io, resumable
 from planish._async.http import AsyncTransport, FilePart
 from planish._requests import id_of
 from planish.errors import Rejected
@@ -12,6 +12,8 @@ from planish.types import Dataset, Model
 
 _Upload = TypeVar("_Upload", Model, Dataset)
 
+LARGE_BYTES = 32 * 1024**2
+"""Files from this size on are sent so that an upload which breaks off goes on."""
 _LOOK_S = 0.1
 _LONGEST_LOOK_S = 2.0
 
@@ -64,5 +66,11 @@ class AsyncUploads(Generic[_Upload]):
     async def _send(self, file: Path, *, wait: bool, **params: str | None) -> _Upload:
         part = FilePart.whole(file)
         query = {"filename": file.name, **params}
-        made = await self._http.post_file(self._path, self._kind, part, **query)
+        if part.end < LARGE_BYTES:
+            made = await self._http.post_file(self._path, self._kind, part, **query)
+        else:
+            upload = await resumable.send(self._http, part)
+            made = await self._http.post(
+                self._path, self._kind, body=None, upload_id=upload, **query
+            )
         return await self.wait(made) if wait else made

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from planish._requests import id_of
-from planish._sync import io
+from planish._sync import io, resumable
 from planish._sync.http import FilePart, Transport
 from planish.errors import Rejected
 from planish.types import Dataset, Model
 
 _Upload = TypeVar("_Upload", Model, Dataset)
 
+LARGE_BYTES = 32 * 1024**2
+"""Files from this size on are sent so that an upload which breaks off goes on."""
 _LOOK_S = 0.1
 _LONGEST_LOOK_S = 2.0
 
@@ -65,5 +67,9 @@ class Uploads(Generic[_Upload]):
     def _send(self, file: Path, *, wait: bool, **params: str | None) -> _Upload:
         part = FilePart.whole(file)
         query = {"filename": file.name, **params}
-        made = self._http.post_file(self._path, self._kind, part, **query)
+        if part.end < LARGE_BYTES:
+            made = self._http.post_file(self._path, self._kind, part, **query)
+        else:
+            upload = resumable.send(self._http, part)
+            made = self._http.post(self._path, self._kind, body=None, upload_id=upload, **query)
         return self.wait(made) if wait else made

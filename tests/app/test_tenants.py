@@ -25,6 +25,12 @@ WITH_AN_ID: dict[tuple[str, str], dict[str, Any]] = {
     ("get", "/v1/models/{model_id}/content"): {},
     ("get", "/v1/datasets/{dataset_id}"): {},
     ("delete", "/v1/datasets/{dataset_id}"): {},
+    ("get", "/v1/uploads/{upload_id}"): {},
+    ("patch", "/v1/uploads/{upload_id}"): {
+        "headers": {"Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"},
+        "content": b"x",
+    },
+    ("delete", "/v1/uploads/{upload_id}"): {},
     ("get", "/v1/jobs/{job_id}"): {},
     ("delete", "/v1/jobs/{job_id}"): {},
     ("post", "/v1/jobs/{job_id}/cancel"): {},
@@ -72,7 +78,10 @@ IN_A_BODY: dict[str, tuple[str, Callable[["Acme"], dict[str, Any]]]] = {
 """Every field of a job's request that names something of the tenant's: pointer and fault."""
 
 IN_A_QUERY = {("get", "/v1/jobs", "model")}
-"""Every parameter that names something of the tenant's."""
+"""Every parameter that names something of the tenant's, to choose from a list."""
+
+TAKEN = {("post", "/v1/models", "upload_id"), ("post", "/v1/datasets", "upload_id")}
+"""Every parameter that names an upload, to make something of it."""
 
 LISTS = {"/v1/models", "/v1/datasets", "/v1/jobs", "/v1/webhooks"}
 """Every list of all that a tenant has."""
@@ -115,6 +124,8 @@ def acme(service: Service) -> Acme:
         for _ in range(2)
     ]
     delivery = service.http.post(f"/v1/webhooks/{hooks[0]}/test").json()["id"]
+    begun = service.http.post("/v1/uploads", headers={"Upload-Length": "9"})
+    upload = begun.json()["id"]
     return Acme(
         {
             "model_id": [model, service.model(b"another" * 20)],
@@ -123,6 +134,7 @@ def acme(service: Service) -> Acme:
             "artifact_id": artifacts,
             "webhook_id": [hooks[0]],
             "delivery_id": [delivery],
+            "upload_id": [upload],
         }
     )
 
@@ -163,7 +175,7 @@ def test_every_id_in_a_body_or_query_is_known_here(described: dict[str, Any]) ->
         for method, operation in operations.items()
         for parameter in operation.get("parameters", ())
         if parameter["in"] == "query" and _names_something(parameter["name"], parameter["schema"])
-    } == IN_A_QUERY
+    } == IN_A_QUERY | TAKEN
 
 
 def _asked(described: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -270,6 +282,12 @@ def test_a_filter_by_anothers_id_shows_nothing(service: Service, acme: Acme) -> 
     for _, path, name in IN_A_QUERY:
         for named in acme.ids[f"{name}_id"]:
             assert service.other.get(path, params={name: named}).json()["items"] == []
+
+
+def test_nothing_is_made_of_anothers_upload(service: Service, acme: Acme) -> None:
+    for method, path, name in TAKEN:
+        answer = service.other.request(method, path, params={name: acme.ids[name][0]})
+        assert (answer.status_code, pointers(answer)) == (422, [f"#/query/{name}"])
 
 
 def test_anothers_idempotency_key_is_another_key(service: Service, acme: Acme) -> None:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from itertools import islice
 
+from app.blobs import PARTS
 from app.store import blob_rows, upkeep
 from app.store.session import transaction
 from workers.worker import Worker
@@ -24,6 +25,7 @@ def collect(worker: Worker) -> None:
         for sha256 in blob_rows.collect(session, minutes):
             worker.blobs.delete(sha256)
     worker.blobs.sweep(grace)
+    worker.blobs.sweep(timedelta(hours=worker.settings.upload.expire_hours) + grace, PARTS)
     stale = worker.blobs.stale(grace)
     while digests := list(islice(stale, BATCH)):
         with transaction(worker.sessions) as session:

@@ -18,13 +18,13 @@ from app.domain.problems import (
     TooManyRequests,
     UnsupportedMedia,
 )
-from app.services import datasets
+from app.services import datasets, resumable
 from app.store.tables import DatasetRow
 from app.web.idempotency import IdempotencyKey, once
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
 from app.web.security import Caller
-from app.web.uploads import FILE_BODY, Filename, Name, fingerprint, receive
+from app.web.uploads import FILE_BODY, Filename, Name, UploadId, fingerprint, receive_or_take
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -38,7 +38,7 @@ Channels = Annotated[
     "",
     status_code=201,
     response_model=Dataset,
-    responses=documented(RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
+    responses=documented(Conflict, RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
     openapi_extra=FILE_BODY,
 )
 async def upload_dataset(
@@ -46,6 +46,7 @@ async def upload_dataset(
     call: Caller,
     name: Name = None,
     filename: Filename = None,
+    upload_id: UploadId = None,
     mean: Channels = None,
     std: Channels = None,
     key: IdempotencyKey = None,
@@ -57,9 +58,11 @@ async def upload_dataset(
     """
     gateway = call.gateway
     images = _image_options(mean, std)
-    async with receive(request, gateway, "dataset") as received:
+    async with receive_or_take(request, call, "dataset", upload_id) as received:
 
         def keep(session: Session) -> Dataset:
+            if received.upload_id is not None:
+                resumable.use(session, call.tenant, received.upload_id, received.incoming)
             row = datasets.add(
                 session,
                 gateway.settings,

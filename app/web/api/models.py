@@ -19,7 +19,7 @@ from app.domain.problems import (
     TooManyRequests,
     UnsupportedMedia,
 )
-from app.services import models
+from app.services import models, resumable
 from app.store import blob_rows
 from app.store.tables import ModelRow
 from app.web import content
@@ -27,7 +27,7 @@ from app.web.idempotency import IdempotencyKey, once
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
 from app.web.security import Caller
-from app.web.uploads import FILE_BODY, Filename, Name, fingerprint, receive
+from app.web.uploads import FILE_BODY, Filename, Name, UploadId, fingerprint, receive_or_take
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -54,7 +54,7 @@ Inputs = Annotated[
     "",
     status_code=201,
     response_model=Model,
-    responses=documented(RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
+    responses=documented(Conflict, RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
     openapi_extra=FILE_BODY,
 )
 async def upload_model(
@@ -64,6 +64,7 @@ async def upload_model(
     filename: Filename = None,
     architecture: Architecture = None,
     inputs: Inputs = None,
+    upload_id: UploadId = None,
     key: IdempotencyKey = None,
 ) -> Response:
     """Upload a model: ONNX, Keras, TorchScript, weights, and others.
@@ -75,9 +76,11 @@ async def upload_model(
     """
     gateway = call.gateway
     hints = _hints(architecture, inputs)
-    async with receive(request, gateway, "model") as received:
+    async with receive_or_take(request, call, "model", upload_id) as received:
 
         def keep(session: Session) -> Model:
+            if received.upload_id is not None:
+                resumable.use(session, call.tenant, received.upload_id, received.incoming)
             row = models.add(
                 session,
                 gateway.settings,

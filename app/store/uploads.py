@@ -1,0 +1,51 @@
+"""Uploads that go on, and the parts in which their bytes lie in the storage."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, delete, func, select
+from sqlalchemy.orm import Session
+
+from app.store.tables import UploadPartRow, UploadRow
+
+
+def add(session: Session, row: UploadRow, hours: float) -> UploadRow:
+    """Store an upload that begins, for some hours."""
+    row.expires_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, 3600 * hours)
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    return row
+
+
+def find(session: Session, tenant: str, upload_id: str, *, lock: bool = False) -> UploadRow | None:
+    """Return the tenant's upload unless it has expired; with ``lock``, hold it until commit."""
+    query = select(UploadRow).where(
+        UploadRow.id == upload_id, UploadRow.tenant == tenant, UploadRow.expires_at > func.now()
+    )
+    return session.scalars(query.with_for_update() if lock else query).one_or_none()
+
+
+def unfinished(session: Session, tenant: str) -> int:
+    """Count the tenant's uploads that have not become anything yet."""
+    query = select(func.count()).where(UploadRow.tenant == tenant, _waits())
+    return session.execute(query).scalar_one()
+
+
+def parts(session: Session, upload_id: str) -> Sequence[UploadPartRow]:
+    """Return the parts in order."""
+    query = select(UploadPartRow).where(UploadPartRow.upload_id == upload_id)
+    return session.scalars(query.order_by(UploadPartRow.start)).all()
+
+
+def forget_parts(session: Session, upload_id: str) -> None:
+    """Delete the rows of the parts; their bytes are elsewhere now."""
+    session.execute(delete(UploadPartRow).where(UploadPartRow.upload_id == upload_id))
+
+
+def forget_expired(session: Session) -> None:
+    """Delete the uploads that have expired; their parts are swept by age."""
+    session.execute(delete(UploadRow).where(UploadRow.expires_at < func.now()))
+
+
+def _waits() -> ColumnElement[bool]:
+    return UploadRow.sha256.is_(None) & (UploadRow.expires_at > func.now())

@@ -1,0 +1,148 @@
+"""``/v1/uploads``: bytes that come in several requests, by the tus protocol."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
+
+from app.blobs import PARTS, Incoming
+from app.domain.problems import (
+    ChecksumMismatch,
+    Conflict,
+    NotFound,
+    PreconditionFailed,
+    RequestInFlight,
+    TooLarge,
+    TooManyRequests,
+    UnsupportedMedia,
+)
+from app.domain.uploads import Upload
+from app.services import resumable
+from app.web import tus
+from app.web.gateway import Call
+from app.web.idempotency import IdempotencyKey, once
+from app.web.problems import documented
+from app.web.security import Caller
+
+router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=tus.TusRoute)
+
+
+@router.options("", include_in_schema=False)
+def capabilities(call: Caller) -> Response:
+    """Say which version and extensions of tus are spoken here."""
+    longest = call.gateway.settings.upload.max_bytes
+    return Response(None, 204, tus.capabilities(longest))
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=Upload,
+    responses=documented(
+        RequestInFlight,
+        PreconditionFailed,
+        TooLarge,
+        UnsupportedMedia,
+        ChecksumMismatch,
+        TooManyRequests,
+    ),
+)
+async def begin_upload(request: Request, call: Caller, key: IdempotencyKey = None) -> Response:
+    """Begin an upload that may be interrupted and go on (tus 1.0).
+
+    `Upload-Length` says how many bytes there will be, `Upload-Metadata` may name the file.
+    `Location` takes the bytes; the first of them may come with this request. Then
+    `POST /v1/models?upload_id=`.
+    """
+    length = tus.length(request)
+    metadata, filename = tus.metadata(request)
+    has_body = "content-type" in request.headers
+    if has_body:
+        tus.require_media_type(request)
+
+    def begin(session: Session) -> Upload:
+        settings = call.gateway.settings
+        return resumable.begin(session, settings, call.tenant, length, metadata, filename)
+
+    answer = once(request, call, key, f"{length} {metadata}".encode())
+    made = await run_in_threadpool(answer, 201, begin)
+    upload = Upload.model_validate_json(bytes(made.body))
+    if has_body and "idempotent-replay" not in made.headers:
+        upload = await _append(request, call, upload.id, 0)
+    made.headers.update({"Location": f"/v1/uploads/{upload.id}", **tus.state(upload)})
+    return made
+
+
+@router.head("/{upload_id}", include_in_schema=False)
+@router.get(
+    "/{upload_id}",
+    response_model=Upload,
+    responses=documented(NotFound, PreconditionFailed),
+)
+def get_upload(request: Request, upload_id: str, call: Caller) -> Response:
+    """Show how much of an upload has arrived: `Upload-Offset` is where to go on."""
+    with call.transaction() as session:
+        row = resumable.find(session, call.tenant, upload_id)
+        upload, metadata = resumable.view(row), row.metadata_
+    headers = tus.state(upload)
+    if metadata:
+        headers["Upload-Metadata"] = metadata
+    body = None if request.method == "HEAD" else upload.model_dump_json()
+    return Response(body, 200, headers, "application/json")
+
+
+@router.patch(
+    "/{upload_id}",
+    status_code=204,
+    response_class=Response,
+    responses=documented(
+        NotFound, Conflict, PreconditionFailed, TooLarge, UnsupportedMedia, ChecksumMismatch
+    ),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {tus.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def append_to_upload(request: Request, upload_id: str, call: Caller) -> Response:
+    """Send the bytes from `Upload-Offset` on. What arrived before a cut is kept."""
+    tus.require_media_type(request)
+    upload = await _append(request, call, upload_id, tus.offset(request))
+    return Response(None, 204, tus.state(upload))
+
+
+@router.delete("/{upload_id}", status_code=204, responses=documented(NotFound, PreconditionFailed))
+def delete_upload(upload_id: str, call: Caller) -> Response:
+    """Forget an upload and its bytes; what was made of it stays."""
+    with call.transaction() as session:
+        parts = resumable.drop(session, call.tenant, upload_id)
+    for part in parts:
+        call.gateway.blobs.discard(part)
+    return Response(None, 204)
+
+
+async def _append(request: Request, call: Call, upload_id: str, start: int) -> Upload:
+    """Store the body as the next part; no transaction is open while it arrives."""
+    blobs = call.gateway.blobs
+
+    def find() -> int:
+        with call.transaction() as session:
+            row = resumable.find(session, call.tenant, upload_id)
+            resumable.require_offset(row, start)
+            return row.length - start
+
+    missing = await run_in_threadpool(find)
+    part = await blobs.receive(tus.Arriving(request).chunks(), limit=missing, into=PARTS)
+
+    def add(part: Incoming) -> Upload:
+        with call.transaction() as session:
+            return resumable.append(session, call.tenant, upload_id, start, part)
+
+    try:
+        upload = await run_in_threadpool(add, part)
+    except BaseException:
+        await run_in_threadpool(blobs.discard, part)
+        raise
+    if not part.size_bytes:
+        await run_in_threadpool(blobs.discard, part)
+    return upload

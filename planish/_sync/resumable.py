@@ -1,0 +1,63 @@
+# Made by scripts/unasync.py of planish/_async: change that, and run it again.
+"""Large files, sent by the tus protocol: after a cut the upload goes on where it broke."""
+
+import base64
+from pathlib import Path
+
+from planish._answers import is_passing, pauses
+from planish._sync import io
+from planish._sync.http import FilePart, Transport
+from planish.errors import Conflict, PlanishError, Refused, Unreachable
+
+_PATH = "/v1/uploads"
+_TUS = {"Tus-Resumable": "1.0.0"}
+_BYTES = {**_TUS, "Content-Type": "application/offset+octet-stream"}
+
+
+def send(http: Transport, file: FilePart) -> str:
+    """Send a file; return the id of the upload, to be named in place of a body.
+
+    Raises:
+        TooManyRequests: the quota does not hold it; no byte was sent.
+        Unreachable: it breaks off again and again, without a byte between.
+    """
+    place = _begin(http, file)
+    remaining = list(pauses(http.attempts))
+    start = 0
+    while start < file.end:
+        try:
+            start = _send_rest(http, place, FilePart(file.path, start, file.end))
+        except PlanishError as error:
+            if not _may_go_on(error) or not remaining:
+                raise
+            io.sleep(remaining.pop(0))
+            arrived = _arrived(http, place)
+            if arrived > start:
+                remaining = list(pauses(http.attempts))
+            start = arrived
+    return place.rpartition("/")[2]
+
+
+def _begin(http: Transport, file: FilePart) -> str:
+    name = base64.b64encode(Path(file.path).name.encode()).decode()
+    headers = {**_TUS, "Upload-Length": str(file.end), "Upload-Metadata": f"filename {name}"}
+    response = http.request("POST", _PATH, headers=headers)
+    return response.headers["Location"]
+
+
+def _send_rest(http: Transport, place: str, rest: FilePart) -> int:
+    headers = {**_BYTES, "Upload-Offset": str(rest.start)}
+    response = http.request("PATCH", place, file=rest, headers=headers, attempts=1)
+    return int(response.headers["Upload-Offset"])
+
+
+def _arrived(http: Transport, place: str) -> int:
+    response = http.request("HEAD", place, headers=_TUS)
+    return int(response.headers["Upload-Offset"])
+
+
+def _may_go_on(error: PlanishError) -> bool:
+    """Whether the rest may be sent in a moment: what came before a cut may be on its way."""
+    if isinstance(error, Refused):
+        return is_passing(error) or isinstance(error, Conflict)
+    return isinstance(error, Unreachable)
