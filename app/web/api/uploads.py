@@ -45,6 +45,7 @@ def capabilities(call: Caller) -> Response:
         ChecksumMismatch,
         TooManyRequests,
     ),
+    openapi_extra=tus.described("Upload-Length", "Upload-Metadata"),
 )
 async def begin_upload(request: Request, call: Caller, key: IdempotencyKey = None) -> Response:
     """Begin an upload that may be interrupted and go on (tus 1.0).
@@ -98,10 +99,11 @@ def get_upload(request: Request, upload_id: str, call: Caller) -> Response:
         NotFound, Conflict, PreconditionFailed, TooLarge, UnsupportedMedia, ChecksumMismatch
     ),
     openapi_extra={
+        **tus.described("Upload-Offset", "Upload-Checksum"),
         "requestBody": {
             "required": True,
             "content": {tus.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
-        }
+        },
     },
 )
 async def append_to_upload(request: Request, upload_id: str, call: Caller) -> Response:
