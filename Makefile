@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint fix conformance bench
+.PHONY: help demo serve test lint fix docs conformance bench
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,9 @@ lint: $(READY)  ## style, types and layers
 fix: $(READY)  ## what can be put right by itself
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(READY)  ## the documentation as a site, in ./site
+	$(BIN)/zensical build --strict
 
 conformance: $(READY)  ## the ONNX backend node tests through the executor, by operator
 	$(BIN)/python -W ignore -m tests.workers.executor.conformance

@@ -135,6 +135,13 @@ def test_every_setting_problem_event_route_and_parameter_is_documented() -> None
     assert absent == []
 
 
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    shutil.copytree(docs_tables.DOCS, tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    run([sys.executable, "-m", "zensical", "build", "--strict"], tmp_path)
+    assert "Ten minutes, in a browser" in (tmp_path / "site/tutorial.html").read_text()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_link_leads_to_a_file(page: Path) -> None:
     targets = [link for link in _LINK.findall(page.read_text()) if "://" not in link]
