@@ -110,6 +110,22 @@ def test_a_long_loop_and_one_of_unknown_length_stay(tmp_path: Path) -> None:
     assert operators(normal(unknown, tmp_path))["Loop"] == 1
 
 
+def test_all_trips_of_a_loop_that_is_unrolled_read_the_same_weight(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["in", "w"], ["next"]),
+        helper.make_node("Identity", ["go"], ["on"]),
+    ]
+    ends = [value("trip", dtype=INT), value("go", dtype=BOOL), value("in", "N", 4)]
+    body = helper.make_graph(
+        nodes, "body", ends, [value("on", dtype=BOOL), value("next", "N", 4)], [tensor("w", weight)]
+    )
+    turns = helper.make_node("Loop", ["three", "", "x"], ["y"], body=body)
+    graph = normal(graph_of([turns], tensor("three", np.array(3))), tmp_path)
+    assert operators(graph) == {"MatMul": 3}
+    assert stats.measure(graph, {"N": 1}).parameters == 16
+
+
 def test_weights_that_both_branches_hold_count_once(tmp_path: Path) -> None:
     def product(name: str, weight: np.ndarray) -> onnx.GraphProto:
         node = helper.make_node("MatMul", ["x", f"{name}_w"], [f"{name}_y"])

@@ -17,8 +17,9 @@ def unroll_loops(model: ir.Model) -> int:
 
     1. The condition is absent or a constant true, and the body hands on a constant true, or what
        it was given.
-    2. Values that are carried flow from one copy of the body to the next; scanned ones are stacked.
-    3. Nodes and values get numbers behind their names; the Loop's outputs keep theirs.
+    2. The body's constants move into the main graph, so that all copies read the same weights.
+    3. Values that are carried flow from one copy of the body to the next; scanned ones are stacked.
+    4. Nodes and values get numbers behind their names; the Loop's outputs keep theirs.
 
     Left alone: loops of no, more than 64, or an unknown number of trips; those that would become
     more than 2,000 nodes; loops inside of branches and of other loops.
@@ -56,10 +57,20 @@ def _goes_on(body: ir.Graph) -> bool:
     return value is not None
 
 
+def _move_out(body: ir.Graph, edit: Editor) -> None:
+    """Move a body's constants into the main graph."""
+    for name, value in list(body.initializers.items()):
+        if not (value.is_graph_output() or value.is_graph_input()):
+            del body.initializers[name]
+            value.name = edit.fresh(name)
+            edit.graph.register_initializer(value)
+
+
 def _unroll(node: ir.Node, trips: int, edit: Editor) -> None:
     body, name = node.attributes["body"].as_graph(), node.outputs[0].name
     carried = list(node.inputs[2:])
     scanned: list[list[ir.Value]] = [[] for _ in range(len(node.outputs) - len(carried))]
+    _move_out(body, edit)
     true = edit.constant(f"{name}_condition", np.array([True]).reshape(()))
     axis = edit.constant(f"{name}_axis", np.array([0]))
     for trip in range(trips):
