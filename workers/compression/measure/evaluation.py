@@ -293,7 +293,7 @@ def _explain(
         _EXPLAINED,
     ]
     if ground.synthetic:
-        notes.append("There is no dataset: inputs are random, so quality is unknown.")
+        notes.append("There is no dataset: we compared with the original on random inputs.")
     elif ground.dataset is not None:
         notes.append(f"All figures are on dataset {ground.dataset}, which no step has seen.")
         if ground.shared:
@@ -307,7 +307,7 @@ def _explain(
     if isinstance(judge, GraphMetric):
         notes.append(_GRAPH[judge.kind == "gain"].format(judge.metric))
     elif judge is None and not ground.synthetic:
-        notes.append("The dataset has no targets, so quality is unknown.")
+        notes.append("The dataset has no targets: we compared with the original's answers.")
     notes.append(
         "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"
         " warm-up; rounds in which other work took the processor away do not count."

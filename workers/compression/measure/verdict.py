@@ -117,11 +117,11 @@ def _quality(baseline: Measures, compressed: Measures, *, synthetic: bool) -> st
         amount = "" if lost == 0 else f" {_amount(kind, abs(lost))}"
         return f"{metric} {before:.4g} → {after:.4g} ({direction}{amount})"
     why = (
-        "there is no data, so we compared with the original on random inputs"
+        "There is no data, so we compared with the original on random inputs"
         if synthetic
-        else "there are no labels, so we compared with the original"
+        else "There are no labels, so we compared with the original"
     )
-    return f"Quality is unknown: {why}: {_likeness(compressed.fidelity)}"
+    return f"{why}: {_likeness(compressed.fidelity)}"
 
 
 def _likeness(fidelity: Fidelity | None) -> str:
