@@ -19,7 +19,7 @@ class Editor:
     """
 
     def __init__(self, model: ir.Model) -> None:
-        self._model = model
+        self.model = model
         self.graph = model.graph
         self._names = _names(model)
 
@@ -70,7 +70,7 @@ class Editor:
 
     def remove_unused(self) -> None:
         """Drop the initializers that nothing reads any more, those of branches and loops too."""
-        for graph in self._model.graphs():
+        for graph in self.model.graphs():
             for name, value in list(graph.initializers.items()):
                 if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
                     del graph.initializers[name]

@@ -5,6 +5,8 @@ its file is not to become twice as large for that: a weight is stored in the typ
 has, with a Cast behind it, which onnxruntime computes once, when it opens the session.
 """
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -29,6 +31,20 @@ def stored_type(model: ir.Model) -> ir.DataType | None:
 def mark_stored(model: ir.Model, dtype: ir.DataType) -> None:
     """Let the weights of a graph be stored in a narrow type."""
     model.metadata_props[_STORED] = dtype.name
+
+
+def stored_as(model: ir.Model, weight: NDArray[Any]) -> np.dtype[Any]:
+    """Return the type that a weight or bias of a graph has in its file; see ``narrowed``."""
+    dtype = stored_type(model)
+    if dtype is None or weight.dtype != np.float32 or weight.nbytes <= _LEAST:
+        return weight.dtype
+    narrow = _rounded(weight, dtype)
+    return narrow.dtype if np.isfinite(narrow.astype(np.float32)).all() else weight.dtype
+
+
+def bytes_in_file(model: ir.Model, *weights: NDArray[Any]) -> int:
+    """Return the bytes that weights and biases of a graph take in its file."""
+    return sum(each.size * stored_as(model, each).itemsize for each in weights)
 
 
 def widen(model: ir.Model) -> None:

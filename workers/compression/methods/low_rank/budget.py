@@ -14,6 +14,7 @@ from workers.compression.graph.editor import Editor
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure.clock import LayerTimes, Shape, alone, shortest
 from workers.compression.methods.low_rank.candidates import Candidate
+from workers.compression.methods.low_rank.decompositions import Factor
 from workers.compression.methods.low_rank.layers import LowRankLayer
 from workers.compression.methods.low_rank.ranks import Option, spread
 from workers.compression.methods.low_rank.writer import replace
@@ -58,15 +59,23 @@ def choose(
     return _within(costs, ways, whole, parameters.ratio, parameters), []
 
 
-def write(model: ir.Model, layers: Sequence[LowRankLayer], chosen: Chosen) -> None:
-    """Put the chosen chains into a graph that holds nodes of the layers' names."""
+def write(
+    model: ir.Model, layers: Sequence[LowRankLayer], chosen: Chosen
+) -> dict[str, list[Factor]]:
+    """Put the chosen chains into a graph that holds nodes of the layers' names.
+
+    Returns:
+        The factors of each layer that is replaced, by its name.
+    """
     nodes, edit = {node.name: node for node in model.graph}, Editor(model)
+    written = {}
     for layer, way in zip(layers, chosen, strict=True):
         if way is not None:
             own = with_changes(layer, node=nodes[layer.name])
-            factors = way.decomposition.factors(way.ranks)
+            factors = written[layer.name] = way.decomposition.factors(way.ranks)
             replace(edit, own, factors, way.decomposition.shift(way.ranks))
     edit.remove_unused()
+    return written
 
 
 def _pairs(

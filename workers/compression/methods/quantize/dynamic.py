@@ -108,6 +108,6 @@ def _replace(
         added = writer.edit.constant(f"{node.name}_bias", bias)
         steps.append(writer.edit.node("Add", [steps[-1].outputs[0], added], f"{node.name}_sum"))
     how = "activations uint8 at run time" + ", smoothed" * (node.name in smoothed)
-    report = change(layer, how, weight)
+    report = change(writer.edit.model, layer, how, weight)
     writer.edit.replace(node, steps)
     return report

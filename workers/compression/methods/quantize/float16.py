@@ -23,7 +23,7 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.inference import infer
 from workers.compression.graph.load import load
-from workers.compression.graph.narrow import stored_type
+from workers.compression.graph.narrow import stored_as, stored_type
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.precision import Change, bodies, fits, retype, touches_sequence
 from workers.compression.graph.runtime import Arrays
@@ -260,7 +260,6 @@ def _other_types(node: ir.Node) -> str:
 def _changes(model: ir.Model, kept: Collection[str]) -> list[LayerChange]:
     """Report each float32 weight of a node that is converted."""
     changes = []
-    stored = "arithmetic" if stored_type(model) == ir.DataType.FLOAT16 else "weights and arithmetic"
     for node in model.graph.all_nodes():
         operator = operator_of(node)
         if operator is None or node.name in kept:
@@ -270,13 +269,14 @@ def _changes(model: ir.Model, kept: Collection[str]) -> list[LayerChange]:
             if value is None or not value.is_initializer() or value.dtype != ir.DataType.FLOAT:
                 continue
             array = constant(value)
-            half = array.astype(np.float16)
+            half, stored = array.astype(np.float16), stored_as(model, array)
+            what = "arithmetic" if stored == half.dtype else "weights and arithmetic"
             changes.append(
                 LayerChange(
                     node=str(node.name),
                     operator=node.op_type,
-                    change=f"{stored} float32 → float16",
-                    bytes_before=half.nbytes if stored == "arithmetic" else array.nbytes,
+                    change=f"{what} float32 → float16",
+                    bytes_before=array.size * stored.itemsize,
                     bytes_after=half.nbytes,
                     sqnr_db=sqnr_db(array, half.astype(np.float32)),
                 )

@@ -98,6 +98,7 @@ def write_quantized(
     known = weights or {}
     changes = [
         change(
+            copy,
             site.layer,
             _described(site, parameters, smoothed),
             _write_weight(writer, site, parameters, found, known.get(str(site.layer.weight.name))),

@@ -17,6 +17,7 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
 from workers.compression.graph.editor import constant
 from workers.compression.graph.forms import channels, stored_bytes
+from workers.compression.graph.narrow import stored_as
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
@@ -70,7 +71,7 @@ def write_stored(model: ir.Model, parameters: Quantize, left: Mapping[str, str])
     held, skipped = weights_in(copy, parameters)
     skipped += [Skipped(node=name, reason=reason) for name, reason in left.items()]
     chosen = [each for each in held if each.name not in left]
-    return Outcome(copy, [_round(each, parameters.weights) for each in chosen], skipped)
+    return Outcome(copy, [_round(copy, each, parameters.weights) for each in chosen], skipped)
 
 
 def weights_in(model: ir.Model, parameters: Quantize) -> tuple[list[Held], list[Skipped]]:
@@ -105,18 +106,19 @@ def _unfit(value: ir.Value, model: ir.Model) -> str | None:
     return None if np.isfinite(array).all() else "its weights are not all finite"
 
 
-def _round(held: Held, dtype: str) -> LayerChange:
+def _round(model: ir.Model, held: Held, dtype: str) -> LayerChange:
     """Put a weight on its grid, in place."""
     array = constant(held.value)
     near, axes = rounded(array, dtype)
+    before = stored_as(model, array)
     held.value.const_value = ir.Tensor(near, name=held.value.name)
     along = " and ".join(map(str, axes))
     per = f"a step for each place along axis {along}" if axes else "one step"
     return LayerChange(
         node=held.name,
         operator=held.node.op_type,
-        change=f"weights float32 → {dtype}, {per}, unpacked when the session opens",
-        bytes_before=array.nbytes,
+        change=f"weights {before} → {dtype}, {per}, unpacked when the session opens",
+        bytes_before=array.size * before.itemsize,
         bytes_after=stored_bytes(near),
         sqnr_db=sqnr_db(array, near),
     )

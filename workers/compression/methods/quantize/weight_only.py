@@ -16,6 +16,7 @@ from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.narrow import stored_as
 from workers.compression.graph.products import bias_vector, matrix
 from workers.compression.looking.probe import sums_of, totals
 from workers.compression.measure.fidelity import sqnr_db
@@ -47,7 +48,7 @@ def quantize_weights(
         if key not in written:
             stored = _quantized(weight, parameters, hessians.get(str(layer.node.name)))
             written[key] = _write(edit, layer, stored, parameters)
-        changes.append(_change(layer, weight, written[key].blocks, parameters))
+        changes.append(_change(model, layer, weight, written[key].blocks, parameters))
         _replace(edit, layer, written[key], parameters)
         advance(0.5 + 0.5 * (done + 1) / len(layers))
     edit.remove_unused()
@@ -145,15 +146,20 @@ def _replace(edit: Editor, layer: Layer, written: _Written, parameters: Quantize
 
 
 def _change(
-    layer: Layer, weight: NDArray[np.float64], stored: Blocks, parameters: Quantize
+    model: ir.Model,
+    layer: Layer,
+    weight: NDArray[np.float64],
+    stored: Blocks,
+    parameters: Quantize,
 ) -> LayerChange:
     bits = BITS[parameters.weights]
     shared = 4 + (0 if parameters.symmetric else bits / 8)
+    before = stored_as(model, layer.weights)
     return LayerChange(
         node=str(layer.node.name),
         operator=layer.node.op_type,
-        change=f"weights float32 → {bits} bits in blocks of {stored.size}",
-        bytes_before=layer.weights.nbytes,
+        change=f"weights {before} → {bits} bits in blocks of {stored.size}",
+        bytes_before=layer.weights.size * before.itemsize,
         bytes_after=int(weight.size * bits / 8 + stored.scales.size * shared),
         sqnr_db=sqnr_db(weight, stored.real()),
     )

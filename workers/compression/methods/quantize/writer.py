@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.domain.reports import LayerChange
 from workers.compression.graph.editor import Editor
+from workers.compression.graph.narrow import bytes_in_file, stored_as
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.quantize import integers
 from workers.compression.methods.quantize.integers import Grid
@@ -212,15 +213,15 @@ class Writer:
         return node
 
 
-def change(layer: Layer, how: str, stored: Stored) -> LayerChange:
-    """Report what a layer's weight was and is; the scales are counted, the bias is not."""
+def change(model: ir.Model, layer: Layer, how: str, stored: Stored) -> LayerChange:
+    """Report what a layer's weight was in a graph, and is; scales are counted, the bias is not."""
     array = layer.weights
     per = "per channel" if stored.grid.axis is not None else "per tensor"
     return LayerChange(
         node=str(layer.node.name),
         operator=layer.node.op_type,
-        change=f"weights float32 → {stored.dtype} {per}, {how}",
-        bytes_before=array.nbytes,
+        change=f"weights {stored_as(model, array)} → {stored.dtype} {per}, {how}",
+        bytes_before=bytes_in_file(model, array),
         bytes_after=stored.nbytes,
         sqnr_db=sqnr_db(array, integers.dequantize(stored.integers, stored.grid)),
     )
