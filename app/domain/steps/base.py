@@ -1,7 +1,7 @@
 """What every step has in common: its parameters are data, its needs are said."""
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -65,13 +65,31 @@ def matches(name: str, patterns: Iterable[str]) -> bool:
     return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def ignored(layers: Iterable[Layer], patterns: Iterable[str]) -> list[Skipped]:
-    """Return the layers that are left alone because their names fit a pattern."""
+def left_alone(
+    layers: Sequence[Layer],
+    patterns: Iterable[str],
+    unfit: Callable[[Layer], str | None] = lambda _layer: None,
+) -> list[Skipped]:
+    """Return the layers that a step leaves alone, as far as their descriptions tell.
+
+    Args:
+        layers: of the graph.
+        patterns: names to ignore.
+        unfit: says why the step has no use for a layer, None where it may have.
+    """
     patterns = list(patterns)
-    return [
-        Skipped(node=layer.name, reason="named in 'ignore'")
-        for layer in layers
+    reasons = [
+        "named in 'ignore'"
         if matches(layer.name, patterns)
+        else "it has no weights"
+        if not layer.parameters
+        else unfit(layer)
+        for layer in layers
+    ]
+    return [
+        Skipped(node=layer.name, reason=reason)
+        for layer, reason in zip(layers, reasons, strict=True)
+        if reason is not None
     ]
 
 

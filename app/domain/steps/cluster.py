@@ -4,8 +4,18 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step, ignored
+from app.domain.models import Layer
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step, left_alone
 from app.domain.steps.recover import Recover, training_minutes
+
+LEAST_WEIGHTS = 512
+"""Of a tensor; below this a codebook takes as much as it saves."""
+
+
+def _unfit(layer: Layer) -> str | None:
+    if layer.parameters >= LEAST_WEIGHTS:
+        return None
+    return f"it has {layer.parameters} weights: a codebook would save nothing"
 
 
 class Cluster(Step):
@@ -41,5 +51,5 @@ class Cluster(Step):
             size_bytes=max(graph.size_bytes - weights * (32 - bits) // 8, graph.size_bytes // 8),
             macs=graph.macs,
             minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
-            skipped=ignored(graph.layers, self.ignore),
+            skipped=left_alone(graph.layers, self.ignore, _unfit),
         )

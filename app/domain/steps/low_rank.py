@@ -4,8 +4,23 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step, ignored
+from app.domain.models import Layer
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step, left_alone
 from app.domain.steps.recover import Recover, training_minutes
+
+FACTORIZED = ("Conv", "Gemm", "MatMul")
+"""The operators whose weights are replaced by thinner ones."""
+
+LEAST_CHANNELS = 8
+"""Of a layer, on either side; with fewer it has nothing to give."""
+
+
+def _unfit(layer: Layer) -> str | None:
+    if layer.operator not in FACTORIZED:
+        return f"{layer.operator} is not factorised"
+    if layer.parameters < LEAST_CHANNELS**2:
+        return f"it has fewer than {LEAST_CHANNELS} channels on one side"
+    return None
 
 
 class LowRank(Step):
@@ -76,5 +91,5 @@ class LowRank(Step):
             size_bytes=int(graph.size_bytes * kept),
             macs=int(graph.macs * kept),
             minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
-            skipped=ignored(graph.layers, self.ignore),
+            skipped=left_alone(graph.layers, self.ignore, _unfit),
         )

@@ -5,11 +5,15 @@ from typing import Annotated, ClassVar, Literal, Self, assert_never
 from pydantic import Field, model_validator
 
 from app.domain.criteria import CRITERIA, Criterion, Granularity
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step, ignored
+from app.domain.models import Layer
+from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step, left_alone
 from app.domain.steps.recover import Recover, training_minutes
 
 _WITH_POSITION = 1.15
 """Times the bytes of a weight that one takes which is stored with its position."""
+
+ZEROED = ("Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
+"""The operators whose weights become zero one by one."""
 
 
 class Prune(Step):
@@ -143,6 +147,11 @@ class Prune(Step):
             return 1 - self.n / self.m
         return self.sparsity if self.final_sparsity is None else self.final_sparsity
 
+    def _unfit(self, layer: Layer) -> str | None:
+        if self.granularity == "channel" or layer.operator in ZEROED:
+            return None
+        return f"the weights of {layer.operator} are not pruned one by one"
+
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate the file and the MACs that are left; a value besides zeros has a position."""
         channels = self.granularity == "channel"
@@ -151,5 +160,5 @@ class Prune(Step):
             size_bytes=int(graph.size_bytes * (1 - self.ratio if channels else whole)),
             macs=int(graph.macs * (1 - self.ratio if channels else 1.0)),
             minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
-            skipped=ignored(graph.layers, self.ignore),
+            skipped=left_alone(graph.layers, self.ignore, self._unfit),
         )

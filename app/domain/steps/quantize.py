@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from app.domain.models import Layer
 from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Skipped, Step, matches
 from app.domain.steps.recover import Recover, training_minutes
 
@@ -161,9 +162,16 @@ class Quantize(Step):
             return f"onnxruntime's dynamic {operator} is slower than float: use mode 'static'"
         return None
 
+    def _verdict(self, layer: Layer) -> Skipped | None:
+        """Say why a layer is left alone, as far as its description tells."""
+        skipped = self.skip(layer.name, layer.operator)
+        if skipped is None and not layer.parameters and self.mode != "float16":
+            return Skipped(node=layer.name, reason="it has no weights")
+        return skipped
+
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate bytes from the layers that change type; MACs stay, cheaper."""
-        verdicts = [(layer, self.skip(layer.name, layer.operator)) for layer in graph.layers]
+        verdicts = [(layer, self._verdict(layer)) for layer in graph.layers]
         changed = sum(layer.parameters for layer, skipped in verdicts if skipped is None)
         bits = 16 if self.mode == "float16" else 4 if self.weights in _PACKED else 8
         smaller = graph.size_bytes - changed * (32 - bits) // 8

@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 from tests.workers.engine.conftest import Run, report_of
 from tests.workers.intake import models
 
+ONCE = {"epochs": 1}
 DYNAMIC = {"method": "quantize", "mode": "dynamic"}
 STEPS: dict[str, dict[str, Any]] = {
-    "prune": {"method": "prune", "ratio": 0.3},
-    "cluster": {"method": "cluster"},
+    "prune": {"method": "prune", "ratio": 0.3, "recover": ONCE},
+    "zeros": {"method": "prune", "granularity": "unstructured", "recover": ONCE},
+    "low_rank": {"method": "low_rank", "recover": ONCE},
+    "cluster": {"method": "cluster", "recover": ONCE},
+    "derived": {"method": "distill", "student": {"derive": {"width": 0.5}}, "recover": ONCE},
+    "trained": {"method": "quantize", "mode": "qat", "recover": ONCE},
     "static": {"method": "quantize"},
     "dynamic": DYNAMIC,
     "float16": {"method": "quantize", "mode": "float16"},

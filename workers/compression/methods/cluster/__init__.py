@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from app.domain.reports import LayerChange
 from app.domain.steps import Cluster, Skipped, matches
+from app.domain.steps.cluster import LEAST_WEIGHTS
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.narrow import bytes_in_file, stored_as
 from workers.compression.graph.operators import channel_axis, operand, operator_of
 from workers.compression.learning.recovery import LEAST_ZEROS, Demands, recover
 from workers.compression.measure.fidelity import sqnr_db
@@ -27,8 +29,6 @@ from workers.compression.methods.cluster.kmeans import codebook, nearest
 from workers.compression.methods.outcome import Outcome
 from workers.compression.samples.context import Context
 
-_LEAST_ELEMENTS = 512
-"""Below this a codebook takes as much as it saves."""
 _FOUR_BITS = 16
 
 
@@ -56,12 +56,14 @@ def cluster(
 ) -> Outcome:
     """Let the weights of each tensor share a few values; train these where asked to."""
     chosen, skipped = _select(model, parameters)
+    if not chosen:
+        return Outcome(model, skipped=skipped)
     edit, found = Editor(model), []
     for done, (node, weight) in enumerate(chosen):
         found.append(_share(node, weight, parameters.clusters))
         advance((done + 1) / len(chosen) / (4 if parameters.recover else 1))
     books = [_write(edit, shared) for shared in found]
-    changes = [_change(shared) for shared in found]
+    changes = [_change(model, shared) for shared in found]
     edit.remove_unused()
     if parameters.recover is not None:
         zeros = [name for name, shared in zip(books, found, strict=True) if 0.0 in shared.centres]
@@ -102,7 +104,7 @@ def _unfit(node: ir.Node, value: ir.Value, model: ir.Model, parameters: Cluster)
     if value.dtype != ir.DataType.FLOAT:
         return f"its weight is {value.dtype}, not float32"
     array = constant(value)
-    if array.size < _LEAST_ELEMENTS:
+    if array.size < LEAST_WEIGHTS:
         return f"it has {array.size} weights: a codebook would save nothing"
     return None if np.isfinite(array).all() else "its weights are not all finite"
 
@@ -157,15 +159,15 @@ class _Zeros:
             weight.data[torch.from_numpy(zero).to(weight.device)] = 0.0
 
 
-def _change(shared: _Shared) -> LayerChange:
+def _change(model: ir.Model, shared: _Shared) -> LayerChange:
     array = constant(shared.weight)
     count = len(shared.centres)
     bits = 4 if count <= _FOUR_BITS else 8
     return LayerChange(
         node=str(shared.node.name),
         operator=shared.node.op_type,
-        change=f"float32 → {count} shared values, indices of {bits} bits",
-        bytes_before=array.nbytes,
+        change=f"{stored_as(model, array)} → {count} shared values, indices of {bits} bits",
+        bytes_before=bytes_in_file(model, array),
         bytes_after=(array.size * bits + 7) // 8 + shared.centres.nbytes + shared.scales.nbytes,
         sqnr_db=sqnr_db(array, shared.values),
     )

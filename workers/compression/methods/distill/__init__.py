@@ -8,6 +8,7 @@ from app.domain.directory import model_file
 from app.domain.reports import LayerChange
 from app.domain.steps import Distill, Skipped
 from app.domain.steps.distill import Derived, Uploaded
+from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.load import load, weight_bytes
 from workers.compression.methods.distill import norms
 from workers.compression.methods.distill.build import build_student
@@ -37,6 +38,9 @@ def distill(
         context: the samples, the teacher ``original``, seed, device, workspace.
         advance: told the fraction done.
 
+    Returns:
+        The student; the graph as it is, and not trained, where nothing smaller can be derived.
+
     Raises:
         StepFailed: the student cannot read the model's inputs or answer as it does, there is no
             data, or training goes astray.
@@ -53,6 +57,8 @@ def distill(
     wish = parameters.student
     if isinstance(wish, Derived | Uploaded):
         student, skipped = _given(model, wish, context, making)
+        if isinstance(wish, Derived) and fingerprint(student) == fingerprint(model):
+            return Outcome(model, skipped=skipped)
         feed = runs(student, teacher, parameters, context)
         learn(student, teacher, feed, parameters, context, learning)
         layers = changes(model, student)

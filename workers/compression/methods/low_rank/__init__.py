@@ -1,6 +1,5 @@
 """Low-rank factorisation: layers become products of thinner ones, under one global budget."""
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -10,10 +9,11 @@ from app.domain.problems import InvalidModel, StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import LowRank, Skipped
 from workers.compression.graph import shapes as graph_shapes
+from workers.compression.graph.narrow import bytes_in_file
 from workers.compression.learning.recovery import recover
 from workers.compression.methods.low_rank import budget, sensitivity
 from workers.compression.methods.low_rank.candidates import Candidate, candidates
-from workers.compression.methods.low_rank.decompositions import ChannelMoments
+from workers.compression.methods.low_rank.decompositions import ChannelMoments, Factor
 from workers.compression.methods.low_rank.layers import LowRankLayer, select
 from workers.compression.methods.low_rank.moments import collect
 from workers.compression.methods.outcome import Outcome
@@ -21,14 +21,14 @@ from workers.compression.samples.context import Context
 
 _USELESS = "no ranks save enough for what they lose"
 
-_REASONS = 3
-"""Of a failure, in words."""
-
 
 def low_rank(
     model: ir.Model, parameters: LowRank, context: Context, advance: Callable[[float], None]
 ) -> Outcome:
     """Factorise the layers of a graph where that saves MACs.
+
+    Returns:
+        The graph as it is, and not trained, where no layer can be replaced.
 
     Raises:
         StepFailed: the budget cannot be met, sensitivity is asked for where it cannot be known, or
@@ -40,8 +40,9 @@ def low_rank(
     half = start / 2
     moments = _moments(model, layers, parameters, context, lambda done: advance(half * done))
     found = [candidates(layer, parameters, moments.get(layer.name)) for layer in layers]
-    if parameters.has_budget and not any(found):
-        raise StepFailed(_nothing(parameters, layers, skipped))
+    if not any(found):
+        useless = [Skipped(node=layer.name, reason=_USELESS) for layer in layers]
+        return Outcome(model, skipped=[*skipped, *useless])
     ways = _weighed(
         model, layers, found, parameters, context, lambda done: advance(half + half * done)
     )
@@ -49,30 +50,15 @@ def low_rank(
     skipped += short
     pairs = list(zip(layers, chosen, strict=True))
     skipped += [Skipped(node=layer.name, reason=_USELESS) for layer, way in pairs if way is None]
-    changes = [_change(layer, way) for layer, way in pairs if way is not None]
-    budget.write(model, layers, chosen)
+    written = budget.write(model, layers, chosen)
+    changes = [
+        _change(model, layer, way, written[layer.name]) for layer, way in pairs if way is not None
+    ]
     if parameters.recover is not None:
         model = recover(
             model, parameters.recover, context, lambda done: advance(start + (1 - start) * done)
         )
     return Outcome(model, changes, skipped)
-
-
-def _nothing(
-    parameters: LowRank, layers: Sequence[LowRankLayer], skipped: Sequence[Skipped]
-) -> str:
-    """Say why no layer can be replaced, the reasons of most layers first."""
-    reasons = Counter([*(each.reason for each in skipped), *(_USELESS for _ in layers)])
-    why = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(_REASONS))
-    return (
-        f"Low rank removes none of the {parameters.of} here"
-        + (
-            f", for these reasons (and numbers of layers): {why}."
-            if why
-            else ": no layer has weights."
-        )
-        + " Leave the step out: 'prune' or 'quantize' may do more."
-    )
 
 
 def _moments(
@@ -115,13 +101,15 @@ def _weighed(
         return ways
 
 
-def _change(layer: LowRankLayer, way: Candidate) -> LayerChange:
+def _change(
+    model: ir.Model, layer: LowRankLayer, way: Candidate, factors: Sequence[Factor]
+) -> LayerChange:
     at = "×".join(str(rank) for rank in way.ranks)
     return LayerChange(
         node=layer.name,
         operator=layer.node.op_type,
         change=f"{way.decomposition.name}, rank {at}: {layer.macs:,} → {way.macs:,} MACs",
-        bytes_before=layer.weight.nbytes,
-        bytes_after=4 * way.parameters,
+        bytes_before=bytes_in_file(model, layer.weight),
+        bytes_after=bytes_in_file(model, *(factor.weight for factor in factors)),
         sqnr_db=None if way.error <= 0 else round(float(-10 * np.log10(way.error)), 2),
     )

@@ -7,14 +7,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.steps import LowRank, Skipped, matches
+from app.domain.steps.low_rank import FACTORIZED, LEAST_CHANNELS
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import operand
 from workers.compression.graph.products import bias_vector, matrix
 from workers.compression.graph.shapes import Shapes
-
-_SUPPORTED = ("Conv", "Gemm", "MatMul")
-_LEAST_CHANNELS = 8
-"""Layers with fewer channels on either side have nothing to give."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ def select(
     """
     layers, skipped = list[LowRankLayer](), list[Skipped]()
     for node in model.graph.all_nodes():
-        if node.op_type not in _SUPPORTED or node.domain not in {"", "ai.onnx"}:
+        if node.op_type not in FACTORIZED or node.domain not in {"", "ai.onnx"}:
             continue
         verdict = _judge(node, model, parameters, shapes)
         if isinstance(verdict, LowRankLayer):
@@ -89,8 +86,8 @@ def _judge(
     weight = array if node.op_type == "Conv" else matrix(node, array)
     if not np.isfinite(weight).all():
         return "its weights are not all finite"
-    if min(weight.shape[:2]) < _LEAST_CHANNELS:
-        return f"it has fewer than {_LEAST_CHANNELS} channels on one side"
+    if min(weight.shape[:2]) < LEAST_CHANNELS:
+        return f"it has fewer than {LEAST_CHANNELS} channels on one side"
     return _layer(node, weight, shapes)
 
 

@@ -7,6 +7,8 @@ import onnx_ir as ir
 from app.domain.reports import LayerChange
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
+from workers.compression.graph.editor import constant
+from workers.compression.graph.narrow import bytes_in_file
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import cost_of
@@ -140,8 +142,8 @@ def changes(before: ir.Model, after: ir.Model) -> list[LayerChange]:
                     node=str(node.name),
                     operator=node.op_type,
                     change=words,
-                    bytes_before=_bytes(node),
-                    bytes_after=0 if new is None else _bytes(new),
+                    bytes_before=_bytes(before, node),
+                    bytes_after=0 if new is None else _bytes(after, new),
                 )
             )
     return found
@@ -167,6 +169,6 @@ def _shape(value: ir.Value) -> tuple[int, ...]:
     return () if value.const_value is None else tuple(value.const_value.shape.numpy())
 
 
-def _bytes(node: ir.Node) -> int:
+def _bytes(model: ir.Model, node: ir.Node) -> int:
     values = [v for v in node.inputs if v is not None and v.const_value is not None]
-    return sum(v.const_value.nbytes for v in values if v.const_value is not None)
+    return bytes_in_file(model, *map(constant, values))

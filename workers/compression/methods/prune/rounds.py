@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.recover import Recover
+from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.learning.recovery import recover
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import timetable
@@ -28,17 +29,23 @@ def prune_in_rounds(
         parameters: what to remove, and when.
         context: data, seed, threads.
         advance: told the fraction done.
+
+    Returns:
+        The graph as it is, and not trained, where nothing can be cut.
     """
     plan = _plan(parameters)
-    current, gone = model, 0.0
+    current, gone, cut = model.clone(), 0.0, False
     skipped: list[Skipped] = []
     for index, (share, training) in enumerate(plan):
         cutting, learning = _spans(advance, index, len(plan))
         if share > gone:
             ratio = 1 - (1 - share) / (1 - gone)
             step = parameters.model_copy(update={"ratio": ratio})
-            current, skipped = prune_channels(current, step, context, cutting)
-            gone = share
+            smaller, skipped = prune_channels(current, step, context, cutting)
+            cut = cut or fingerprint(smaller) != fingerprint(current)
+            if not cut:
+                return Outcome(model, skipped=skipped)
+            current, gone = smaller, share
         if training is not None:
             current = recover(current, training, context, learning, name=f"round-{index}")
     return Outcome(current, changes(model, current), skipped)

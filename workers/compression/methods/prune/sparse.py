@@ -8,7 +8,6 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
@@ -16,6 +15,7 @@ from workers.compression.executor import Executor
 from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.forms import stored_bytes
+from workers.compression.graph.narrow import stored_as
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
 from workers.compression.learning.recovery import Demands, recover
 from workers.compression.methods.outcome import Outcome
@@ -74,13 +74,12 @@ def prune_weights(
         context: data, seed, threads.
         advance: told the fraction done.
 
-    Raises:
-        StepFailed: no layer has a weight to prune.
+    Returns:
+        The graph as it is, and not trained, where no layer has a weight to prune.
     """
     layers, skipped = _select(model, parameters)
     if not layers:
-        why = next((f": of '{each.node}', {each.reason}" for each in skipped), "")
-        raise StepFailed(f"No layer has a float weight that may be pruned{why}.")
+        return Outcome(model, skipped=skipped)
     shapes = {layer.name: constant(layer.value).shape for layer in layers}
     seen = WeightSources(model, shapes, context, lambda done: advance(_FIRST * done))
     factors = factors_of(parameters.criterion, seen)
@@ -96,7 +95,7 @@ def prune_weights(
     elif wish is not None:
         demands = Demands(_Gradual(layers, factors, parameters), settled=parameters.end)
         model = recover(model, wish, context, learning, demands)
-    return Outcome(model, [_change(layer) for layer in layers], skipped)
+    return Outcome(model, [_change(model, layer) for layer in layers], skipped)
 
 
 def _zero(
@@ -235,14 +234,15 @@ def _write(layers: list[SparseLayer], kept: dict[str, Mask]) -> None:
         layer.value.const_value = ir.Tensor(cut, name=layer.name)
 
 
-def _change(layer: SparseLayer) -> LayerChange:
+def _change(model: ir.Model, layer: SparseLayer) -> LayerChange:
     array = constant(layer.value)
+    kept = array.astype(stored_as(model, array))
     zero = 1 - np.count_nonzero(array) / max(array.size, 1)
     kind = "recurrent weights" if operand(layer.node, 2) is layer.value else "weights"
     return LayerChange(
         node=str(layer.node.name),
         operator=layer.node.op_type,
         change=f"{zero:.0%} of its {kind} are zero",
-        bytes_before=array.nbytes,
-        bytes_after=stored_bytes(array),
+        bytes_before=kept.nbytes,
+        bytes_after=stored_bytes(kept),
     )

@@ -45,11 +45,16 @@ def quantize_aware(
 ) -> Outcome:
     """Calibrate, train through the rounding, and store what was trained.
 
+    Returns:
+        The graph as it is, and not trained, where no layer can be quantized.
+
     Raises:
         StepFailed: there is no data, nothing that can be trained, or too old an opset.
     """
     begun = start(model, parameters, context, lambda fraction: advance(_CALIBRATION * fraction))
     model, parameters, grids, sites = begun.model, begun.parameters, begun.grids, begun.sites()
+    if not any(_is_ready(site, grids) for site in sites):
+        return begun.writer()({})
     weights = {str(s.layer.weight.name): _weight_grid(s, parameters, grids) for s in sites}
     trained, scales = _trainable(model, parameters, grids, weights)
     recover(
@@ -95,12 +100,17 @@ def _trainable(
     copy = model.clone()
     writer = Writer(copy, parameters.activations)
     sites = [site_of(layer, parameters) for layer in select(copy, parameters)[0]]
-    ready = [site for site in sites if all(str(v.name) in grids for v in site.values)]
+    ready = [site for site in sites if _is_ready(site, grids)]
     for weight in dict.fromkeys(site.layer.weight for site in ready):
         writer.quantize_input(weight, weights[str(weight.name)], None)
     write_pairs(writer, ready, {v: grids[str(v.name)] for v in _values(ready)})
     writer.edit.remove_unused()
     return copy, writer.scales
+
+
+def _is_ready(site: Site, grids: Mapping[str, Grid]) -> bool:
+    """Return whether every value around a layer has a grid: was finite on the data."""
+    return all(str(value.name) in grids for value in site.values)
 
 
 def _values(sites: Sequence[Site]) -> dict[ir.Value, None]:
