@@ -14,13 +14,14 @@ from tests.workers.field.graphs import Field
 from workers.compression.__main__ import main
 
 Compress = Callable[..., Report]
+CarryOut = Callable[..., Result]
 
 
 @pytest.fixture
-def compress(tmp_path: Path) -> Compress:
-    """Compress a field graph in ``tmp_path/<name>``, and return the report of a job that worked."""
+def carry_out(tmp_path: Path) -> CarryOut:
+    """Compress a field graph in ``tmp_path/<name>``, and return how that ended."""
 
-    def run(field: Field, *steps: dict[str, Any], name: str = "job") -> Report:
+    def run(field: Field, *steps: dict[str, Any], name: str = "job") -> Result:
         directory = tmp_path / name
         directory.mkdir()
         (directory / "upload").write_bytes(field.model)
@@ -29,7 +30,17 @@ def compress(tmp_path: Path) -> Compress:
         order = {"kind": "compress", "steps": steps, "threads": 1}
         (directory / "job.json").write_text(json.dumps(order))
         assert main(directory) == 0
-        result = Result.model_validate_json((directory / "result.json").read_bytes())
+        return Result.model_validate_json((directory / "result.json").read_bytes())
+
+    return run
+
+
+@pytest.fixture
+def compress(carry_out: CarryOut) -> Compress:
+    """Compress a field graph, and return the report of a job that worked."""
+
+    def run(field: Field, *steps: dict[str, Any], name: str = "job") -> Report:
+        result = carry_out(field, *steps, name=name)
         assert result.problem is None, result.problem
         assert result.report is not None
         return result.report

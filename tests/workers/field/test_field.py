@@ -95,6 +95,21 @@ def test_rows_of_padding_that_are_not_finite_spoil_no_range(
     assert np.isfinite(answers).all()
 
 
+@pytest.mark.parametrize("method", ["prune", "cluster", "qat"])
+def test_rows_of_padding_that_are_not_finite_spoil_no_training(
+    compress: Compress, method: str
+) -> None:
+    """Zero times NaN, on the way back, would be NaN in every weight."""
+    steps: dict[str, dict[str, Any]] = {
+        "prune": {"method": "prune", "ratio": 0.2},
+        "cluster": {"method": "cluster"},
+        "qat": {"method": "quantize", "mode": "qat"},
+    }
+    report = compress(graphs.padded_rows(), steps[method] | {"recover": {"epochs": 1}})
+    assert len(_changed(report)) == 4
+    assert (_fidelity(report).explained or 0) > 0.5
+
+
 def test_transposed_convolutions_in_groups_are_trained_with_a_scale_a_channel(
     compress: Compress,
 ) -> None:
@@ -138,6 +153,36 @@ def test_what_was_uploaded_in_half_goes_through_every_method_and_grows_in_none(
     if steps == [STATIC]:
         assert len(_changed(report)) == 3
         assert (_fidelity(report).sqnr_db or 0) > 35
+
+
+BIAS = 4 * 32
+"""What is so small stays in float32."""
+
+
+@pytest.mark.parametrize(
+    ("step", "extra"),
+    [
+        (STATIC, 0),
+        (DYNAMIC | {"operators": ["Conv", "Gemm"]}, None),
+        ({"method": "cluster"}, 0),
+        (PRUNED | {"granularity": "unstructured"}, 0),
+        (PRUNED, BIAS),
+        ({"method": "low_rank", "ratio": 0.2}, 0),
+    ],
+    ids=["static", "dynamic", "clustered", "zeros", "channels", "low rank"],
+)
+def test_the_weights_of_what_was_uploaded_in_half_are_counted_as_they_are_stored(
+    compress: Compress, step: dict[str, Any], extra: int | None
+) -> None:
+    [done] = compress(graphs.uploaded_in_half(), step).step_reports
+    sizes = {layer.operator: (layer.bytes_before, layer.bytes_after) for layer in done.layers}
+    if extra is None:
+        assert sizes["Gemm"][0] == 2 * 32 * 10
+        return
+    before, after = sizes["Conv"]
+    assert before == 2 * 32 * 16 * 3 * 3 + extra
+    assert after < before
+    assert all("float32" not in layer.change for layer in done.layers)
 
 
 def test_float64_beside_trees_is_quantized(compress: Compress) -> None:

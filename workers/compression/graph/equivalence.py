@@ -18,7 +18,13 @@ from app.domain.problems import InvalidModel
 from workers.compression import faults
 from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.graph.runtime import Arrays
-from workers.compression.graph.shapes import batch_names, dimension_names, inputs_of, symbolic
+from workers.compression.graph.shapes import (
+    batch_names,
+    dimension_names,
+    inputs_of,
+    sizes_by_weights,
+    symbolic,
+)
 
 _IMAGE_SIZES = (224, 64, 32, 48, 128, 320, 16, 8, 1)
 _OTHER_SIZES = (128, 64, 32, 16, 8, 4, 2, 1, 512, 256, 384, 576, 1024, 77, 100, 50, 20, 10, 7, 5, 3)
@@ -281,7 +287,8 @@ def _assignments(model: ir.Model, batch: int, batches: Collection[str]) -> Itera
         name: _IMAGE_SIZES if rank[tensor] == _IMAGE_RANK else _OTHER_SIZES
         for tensor, name in others
     }
-    fixed = dict.fromkeys(batches, batch)
+    fixed = sizes_by_weights(model) | dict.fromkeys(batches, batch)
+    choices = {name: sizes for name, sizes in choices.items() if name not in fixed}
     states = dict.fromkeys(_states(model) & set(choices), batch)
     for index in range(max((len(sizes) for sizes in choices.values()), default=1)):
         drawn = fixed | {n: sizes[min(index, len(sizes) - 1)] for n, sizes in choices.items()}

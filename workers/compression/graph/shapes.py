@@ -1,6 +1,6 @@
 """The sizes that a graph's values have in a run."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from workers.compression.graph.inference import dimensions, graphs_of, inferred
 from workers.compression.graph.load import INLINE_LIMIT, weight_bytes
 from workers.compression.graph.pieces import open_graph
 from workers.compression.graph.runtime import in_file
+
+_ELEMENTWISE = frozenset({"Add", "Cast", "Clip", "Div", "Identity", "Mul", "Sub"})
 
 Shapes = dict[str, tuple[int, ...]]
 """By value name; only values whose every dimension is known."""
@@ -53,6 +55,58 @@ def batch_names(model: ir.Model) -> set[str]:
         for value in inputs_of(model)
         if value.shape and not isinstance(value.shape[0], int)
     }
+
+
+def sizes_by_weights(model: ir.Model) -> dict[str, int]:
+    """Return the inputs' dynamic dimensions whose size the weights tell, by their names.
+
+    It is what a convolution reads as channels, or a product with a weight as its last dimension.
+    """
+    found: dict[str, int] = {}
+    for value in inputs_of(model):
+        names = dimension_names(value)
+        for read in _same_shape(value, len(names)):
+            for node in read.consumers():
+                axis, size = _told_by_weight(node, read, len(names))
+                found |= dict.fromkeys(names[axis : axis + 1], size) if axis else {}
+    return {name: found[name] for _, name in symbolic(model) if name in found}
+
+
+def _same_shape(value: ir.Value, rank: int) -> Iterator[ir.Value]:
+    """Yield a value and what is computed from it element by element."""
+    waiting, seen = [value], set[ir.Value]()
+    while waiting:
+        each = waiting.pop()
+        if each in seen:
+            continue
+        seen.add(each)
+        yield each
+        for node in each.consumers():
+            others = [v for v in node.inputs if v is not None and v is not each]
+            if node.op_type in _ELEMENTWISE and all(_fits_in(v, rank) for v in others):
+                waiting.append(node.outputs[0])
+
+
+def _fits_in(value: ir.Value, rank: int) -> bool:
+    """Return whether a constant has no more dimensions than a value beside it."""
+    return value.const_value is not None and value.const_value.shape.rank() <= rank
+
+
+def _told_by_weight(node: ir.Node, value: ir.Value, rank: int) -> tuple[int, int]:
+    """Return which axis of a value a node's weight tells the size of, and that size; else zeros."""
+    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    if weight is None or weight.const_value is None or node.inputs[0] is not value:
+        return 0, 0
+    sizes = weight.const_value.shape.numpy()
+    match node.op_type:
+        case "Conv":
+            return 1, sizes[1] * node.attributes.get_int("group", 1)
+        case "MatMul" if len(sizes) >= 2:
+            return rank - 1, sizes[-2]
+        case "Gemm" if not node.attributes.get_int("transA", 0):
+            return 1, sizes[node.attributes.get_int("transB", 0)]
+        case _:
+            return 0, 0
 
 
 def sizes_of(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:

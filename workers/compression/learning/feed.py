@@ -85,7 +85,7 @@ class Feed:
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
         """Copy, so that a tensor's place in memory does not depend on where the array lay."""
-        plain = np.ascontiguousarray(array)
+        plain = np.asarray(array, order="C")
         return torch.from_numpy(plain).clone().to(self.device)
 
 

@@ -20,6 +20,7 @@ from app.domain.steps.recover import Recover
 from workers.compression.learning import checkpoint, optimizers, rates
 from workers.compression.learning.choice import Choice, head_start
 from workers.compression.learning.feed import Feed
+from workers.compression.learning.finite import not_finite
 from workers.compression.learning.judging import Judgement, judge
 from workers.compression.learning.plan import Minutes, Pace, Plan
 from workers.compression.learning.portions import batch_size, divide
@@ -185,10 +186,11 @@ class _Training:
         """
         state = self._state
         if state.slowed:
-            raise StepFailed(
-                f"Training went astray: the loss is not a number, at {state.rate:.1e} as learning"
-                " rate too. Ask for a lower 'learning_rate', or compress less."
+            why = not_finite(self._feed.samples) or (
+                f"the loss is not a number, at {state.rate:.1e} as learning rate too. Ask for a"
+                " lower 'learning_rate', or compress less."
             )
+            raise StepFailed(f"Training went astray: {why}")
         self._stepper.put(self._best)
         self._stepper.restart()
         state.rate, state.slowed = state.rate * _SLOWER, True
@@ -223,6 +225,7 @@ class _Training:
         state.judged_on = len(self._portions.choosing)
         if self._task.settled == 0:
             state.start = self._judge(epoch=0)
+            self._require_number(state.start.loss)
         state.rate = self._wish.learning_rate or self._find_rate()
         self._stepper.restart()
         state.plan.fit(self._minutes, self._still_to_judge)
@@ -245,10 +248,11 @@ class _Training:
         begin, plan = self._stepper.weights(), self._state.plan
         self._stepper.constrain(0.0)
         before = self._judged(self._portions.choosing).loss
+        self._require_number(before)
         self._stepper.put(begin)
         room = _TRIAL_TIME * self._minutes.limit
         for _ in range(2):
-            self._rehearse(steps=1, rate=0.0)  # for the pace
+            self._rehearse_pace()
             self._stepper.put(begin)
             if plan.steps.seconds * _LEAST_TRIAL > room:
                 return optimizers.usual_rate(self._wish.optimizer)
@@ -271,6 +275,29 @@ class _Training:
             pass
         self._stepper.put(begin)
         return loss
+
+    def _rehearse_pace(self) -> None:
+        """Do a step that changes no weight, to know how long one takes.
+
+        Raises:
+            StepFailed: its loss or gradient is not a number.
+        """
+        try:
+            self._rehearse(steps=1, rate=0.0)
+        except Astray:
+            raise self._without_number() from None
+
+    def _require_number(self, loss: float) -> None:
+        """Raise StepFailed if the loss before training is not a number."""
+        if not math.isfinite(loss):
+            raise self._without_number()
+
+    def _without_number(self) -> StepFailed:
+        why = not_finite(self._feed.samples) or (
+            "the data are finite, so NaN or infinity arises in the model or in its teacher. Leave"
+            " training out, or take samples on which that happens out of the dataset."
+        )
+        return StepFailed(f"The loss, or its gradient, is not a number before training: {why}")
 
     def _rehearse(self, steps: int, rate: float) -> None:
         random = np.random.default_rng([self._context.seed, _TRIAL])

@@ -64,7 +64,7 @@ def imitation(
     *,
     beside_labels: bool = False,
 ) -> list[Term]:
-    """Return the losses of outputs against the teacher's: one for each that holds floats.
+    """Return the losses of outputs against the teacher's: one for each that holds any floats.
 
     Softened targets (Hinton et al. 2015) where it is known to hold class scores: it is what targets
     that are classes speak of, or adds up to 1. Else the squared error over the variance of each
@@ -83,7 +83,7 @@ def imitation(
     """
     terms = []
     for name, output in outputs.items():
-        if not output.is_floating_point():
+        if not output.is_floating_point() or not output.numel():
             continue
         axis = _scores_axis(output, targets if name == judged else None)
         if axis is None:
@@ -149,6 +149,8 @@ def _numbers(name: str, scale: float) -> Term:
 
 def _alike(name: str, scale: Tensor) -> Term:
     def term(outputs: Outputs, teacher: Outputs, _targets: Tensor | None) -> Tensor:
+        if outputs[name].shape != teacher[name].shape or not outputs[name].numel():
+            return outputs[name].new_zeros(())  # how much there is depends on what is answered
         return losses.squared_error(outputs[name], teacher[name], scale)
 
     return term

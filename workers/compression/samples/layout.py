@@ -31,7 +31,7 @@ class Layout:
         """Return samples ``[samples, …]`` as an input reads them."""
         axis = self.inputs.get(name, 0)
         moved = rows[0] if axis is None else np.moveaxis(rows, 0, axis)
-        return np.ascontiguousarray(moved)
+        return np.asarray(moved, order="C")  # a number stays without axes
 
     def output_axis(self, name: str, rank: int) -> int | None:
         """Return the axis of an output of some dimensions that counts samples."""

@@ -148,6 +148,8 @@ _STANDARD: dict[str, Builder] = {
     "Expand": shape.expand,
     "Flatten": shape.flatten,
     "Identity": shape.identity,
+    "Optional": shape.optional,
+    "OptionalGetElement": shape.identity,
     "Pad": shape.pad,
     "Reshape": shape.reshape,
     "ReverseSequence": shape.reverse_sequence,

@@ -127,8 +127,21 @@ def _softplus(x: Tensor) -> Tensor:
 
 def softmax(node: Node) -> Function:
     """Softmax and LogSoftmax along an axis."""
-    function = torch.softmax if node.op_type == "Softmax" else torch.log_softmax
+    function = _softmax if node.op_type == "Softmax" else torch.log_softmax
     return partial(function, dim=node.integer("axis", -1))
+
+
+def _softmax(x: Tensor, dim: int) -> Tensor:
+    """Return the softmax; rows of minus infinity alone, which are padding, are zero.
+
+    By the standard they are NaN, and what reads them takes them out in the end. On the way back
+    zero times NaN would be NaN in every weight.
+    """
+    shares = torch.softmax(x, dim)
+    if not shares.detach().sum().isnan():
+        return shares
+    blind = (x == -torch.inf).all(dim, keepdim=True)
+    return torch.softmax(x.masked_fill(blind, 0), dim).masked_fill(blind, 0)
 
 
 def hardmax(node: Node) -> Function:

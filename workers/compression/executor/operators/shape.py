@@ -264,7 +264,14 @@ def _size(x: Tensor) -> Tensor:
 
 
 def identity(_node: Node) -> Function:
-    """Identity."""
+    """Identity, and OptionalGetElement: an optional value that is there is the value itself."""
+    return _identity
+
+
+def optional(node: Node) -> Function:
+    """Optional, around a value."""
+    if not node.has(0):
+        raise Unsupported("an Optional without a value")
     return _identity
 
 

@@ -8,6 +8,7 @@ import onnx_ir as ir
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.inference import infer
 from workers.compression.graph.operators import operand
+from workers.compression.methods.prune.extents import SHAPED
 from workers.compression.methods.prune.groups import Analysis, Removed
 from workers.compression.methods.prune.rules.layout import slice_ends
 from workers.compression.methods.prune.trace import constant_of
@@ -107,9 +108,11 @@ def _normalisation_groups(node: ir.Node, work: Cut) -> None:
 
 def _shape(node: ir.Node, work: Cut) -> None:
     """Rewrite the literals in a shape; sizes that are computed follow by themselves."""
-    shape, data = node.inputs[1], node.inputs[0]
-    assert shape is not None
+    slot = SHAPED[node.op_type]
+    shape, data = operand(node, slot), node.inputs[0]
     assert data is not None
+    if shape is None:
+        return
     before, after = work.before(node.outputs[0]), work.after(node.outputs[0])
     given = constant_of(shape)
     literals = (
@@ -125,7 +128,7 @@ def _shape(node: ir.Node, work: Cut) -> None:
     if target == list(literals):
         return
     if given is not None:
-        work.replace(node, 1, np.array(target, np.int64))
+        work.replace(node, slot, np.array(target, np.int64))
         return
     changed = np.array([a != b for a, b in zip(target, literals, strict=True)])
     fill = np.array([n if c else 0 for n, c in zip(target, changed, strict=True)], np.int64)
@@ -136,7 +139,7 @@ def _shape(node: ir.Node, work: Cut) -> None:
         name,
     )
     work.editor.graph.insert_before(node, chosen)
-    node.replace_input_with(1, chosen.outputs[0])
+    node.replace_input_with(slot, chosen.outputs[0])
 
 
 def _split(node: ir.Node, work: Cut) -> None:
@@ -178,21 +181,6 @@ def _gather(node: ir.Node, work: Cut) -> None:
     work.replace(node, 1, np.searchsorted(kept, chosen).astype(np.int64))
 
 
-def _resize(node: ir.Node, work: Cut) -> None:
-    sizes = constant_of(operand(node, 3))
-    if sizes is not None and len(sizes) == len(work.after(node.outputs[0])):
-        target = [
-            new if size == old else size
-            for size, old, new in zip(
-                sizes.tolist(),
-                work.before(node.outputs[0]),
-                work.after(node.outputs[0]),
-                strict=True,
-            )
-        ]
-        work.replace(node, 3, np.array(target, np.int64))
-
-
 _ADAPT: dict[str, Callable[[ir.Node, Cut], None]] = {
     "Conv": _groups,
     "ConvTranspose": _groups,
@@ -200,7 +188,7 @@ _ADAPT: dict[str, Callable[[ir.Node, Cut], None]] = {
     "Gather": _gather,
     "GroupNormalization": _normalisation_groups,
     "Reshape": _shape,
-    "Resize": _resize,
+    "Resize": _shape,
     "Slice": _slice,
     "Split": _split,
 }

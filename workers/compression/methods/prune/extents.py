@@ -18,8 +18,8 @@ Extent = list[int | tuple[ir.Value, int] | None]
 
 _LONGEST = 64
 
-SHAPED = frozenset({"Reshape", "Expand"})
-"""Operators whose second input is the shape of their output."""
+SHAPED = {"Expand": 1, "Reshape": 1, "Resize": 3}
+"""Operators with an input that is the shape of their output, and the slot of that input."""
 
 
 def follow(node: ir.Node, known: Mapping[ir.Value, Extent], ranks: int | None) -> Extent | None:

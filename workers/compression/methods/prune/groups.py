@@ -180,7 +180,7 @@ def all_inputs(node: ir.Node) -> list[ir.Value]:
 def _fix_computed_sizes(node: ir.Node, known: Mapping[ir.Value, Extent], trace: Trace) -> None:
     """Keep the dimensions whose sizes a node computes with."""
     for slot, value in enumerate(node.inputs):
-        adapts = node.op_type in SHAPED and slot == 1
+        adapts = SHAPED.get(node.op_type) == slot
         for each in () if value is None or adapts else known.get(value, ()):
             if isinstance(each, tuple):
                 trace.fix(each[0], f"'{node.name}' computes with its size", [each[1]])
@@ -188,9 +188,12 @@ def _fix_computed_sizes(node: ir.Node, known: Mapping[ir.Value, Extent], trace: 
 
 def _meet_shape(node: ir.Node, known: Mapping[ir.Value, Extent], trace: Trace) -> None:
     """Make sizes that a shape is built of shrink as the output's dimensions do."""
-    output, shape = node.outputs[0], extents.extent_of(operand(node, 1), known)
+    given = operand(node, SHAPED[node.op_type])
+    if given is None:
+        return
+    output, shape = node.outputs[0], extents.extent_of(given, known)
     reason = f"the shape of '{node.name}' is computed"
-    if shape is None:
+    if shape is None or len(shape) != len(trace.shape(output)):
         trace.fix(output, reason)
         return
     for axis, each in enumerate(shape):

@@ -73,7 +73,7 @@ class Units:
 
     def resolve(self, label: Label) -> Label:
         """Return a label in terms of units that are neither split nor fixed."""
-        if not label:
+        if not label or not label[0].size:
             return FIXED
         stacked = np.stack(label, axis=1)
         unique, inverse = np.unique(stacked, axis=0, return_inverse=True)

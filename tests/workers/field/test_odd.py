@@ -1,0 +1,77 @@
+"""Graphs of rare forms go through training and cutting, or are left as they are with the reason."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.workers.field import odd
+from tests.workers.field.conftest import CarryOut
+from tests.workers.field.graphs import Field
+
+ONCE = {"epochs": 1, "learning_rate": 1e-3}
+STEPS: dict[str, dict[str, Any]] = {
+    "qat": {"method": "quantize", "mode": "qat", "recover": ONCE},
+    "channels": {"method": "prune", "ratio": 0.3, "recover": ONCE},
+}
+GRAPHS: dict[Callable[[], Field], int | None] = {
+    odd.loop_with_a_branch: None,
+    odd.scan_over_steps: None,
+    odd.two_batches: 3,
+    odd.narrow_integers: 3,
+    odd.nothing_answered: 2,
+    odd.optional_value: None,
+    odd.names_of_any_kind: 3,
+    odd.all_dynamic: 2,
+    odd.single_numbers: 2,
+    odd.weight_as_output: None,
+}
+"""How many layers are cut; None where no channel can be."""
+
+
+@pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.__name__)
+def test_what_cannot_be_cut_stays_and_the_rest_is(
+    carry_out: CarryOut, graph: Callable[[], Field]
+) -> None:
+    result, layers = carry_out(graph(), STEPS["channels"]), GRAPHS[graph]
+    assert result.report is not None
+    [done] = result.report.step_reports
+    if layers is None:
+        assert result.problem is not None
+        assert result.problem.type == "nothing-changed"
+        assert not done.changed, "what is not cut is not trained"
+        assert done.skipped
+    else:
+        assert result.problem is None
+        assert len(done.layers) == layers
+        assert result.report.compressed.macs < result.report.baseline.macs
+
+
+@pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.__name__)
+def test_every_graph_is_trained_through_its_rounding(
+    carry_out: CarryOut, graph: Callable[[], Field]
+) -> None:
+    result = carry_out(graph(), STEPS["qat"])
+    assert result.problem is None
+    assert result.report is not None
+    assert result.report.step_reports[0].layers
+    fidelity = result.report.compressed.fidelity
+    assert fidelity is not None
+    assert (fidelity.explained or 0) > 0.95
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_samples_that_are_not_finite_cannot_be_trained_on_and_are_named(
+    carry_out: CarryOut, step: str
+) -> None:
+    field = odd.narrow_integers()
+    spoilt = odd.weight_as_output() if step == "qat" else odd.single_numbers()
+    data = {name: array.copy() for name, array in spoilt.data.items()}
+    data["x"][::7, 3] = np.nan
+    problem = carry_out(Field(spoilt.model, data), STEPS[step]).problem
+    assert problem is not None
+    assert problem.type == "step-failed"
+    assert "hold NaN or infinity in input 'x'" in problem.detail
+    assert "take them out of the dataset" in problem.detail
+    assert carry_out(field, STEPS[step], name="finite").problem is None

@@ -1,0 +1,42 @@
+"""Samples that no loss can be computed on: those that hold NaN or infinity."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.compression.samples.context import Samples
+
+_AT_ONCE = 1024
+"""Samples that are looked at together."""
+
+
+def not_finite(samples: Samples) -> str | None:
+    """Say which samples hold NaN or infinity, and what to do; None where none does.
+
+    Args:
+        samples: that a graph is trained on.
+    """
+    named = {f"input '{name}'": array for name, array in samples.arrays.items()}
+    if samples.targets is not None:
+        named["the targets"] = samples.targets
+    for name, array in named.items():
+        rows = _rows(array, list(samples.indices))
+        if rows:
+            return (
+                f"{len(rows)} of {len(samples)} samples hold NaN or infinity in {name}, sample"
+                f" {rows[0]} is the first: take them out of the dataset, or replace these numbers."
+            )
+    return None
+
+
+def _rows(array: NDArray[Any], rows: list[int]) -> list[int]:
+    """Return the rows that hold a number that is not finite."""
+    if array.dtype.kind != "f":
+        return []
+    found = list[int]()
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE]
+        finite = np.isfinite(array[part]).reshape(len(part), -1).all(axis=1)
+        found += [row for row, good in zip(part, finite.tolist(), strict=True) if not good]
+    return found
