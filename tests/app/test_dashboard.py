@@ -192,6 +192,10 @@ def test_a_goal_becomes_a_job(person: httpx.Client, service: Service) -> None:
     assert job["require"] == {"max_quality_drop": 0.01}
     assert [step["mode"] for step in job["steps"]] == ["dynamic"]
     like = person.get("/jobs/new", params={"like": job["id"]})
+    copied = unescape(like.text)
+    assert "client.jobs.create('" + model in copied
+    step = """--step '{"method": "quantize", "mode": "dynamic"}'"""
+    assert f"{step} --max-drop 0.01 -o smaller.onnx" in copied
     assert 'value="0.01"' in like.text
     assert re.search(r"<option selected>dynamic</option>", like.text)
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -11,13 +11,15 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from app import nudge
+from app.domain.datasets import Dataset
 from app.domain.jobs import MAX_STEPS, JobRequest
 from app.domain.methods import Method, methods
+from app.domain.models import Model
 from app.domain.plans import Plan
 from app.domain.problems import Problem
 from app.services import jobs
 from app.web import problems
-from app.web.dashboard import page
+from app.web.dashboard import copies, page
 from app.web.dashboard.forms import Field, fields
 from app.web.dashboard.goals import GOALS
 from app.web.dashboard.lists import datasets_of, models_of
@@ -89,6 +91,8 @@ def _form(visitor: Visitor, draft: Draft, fault: Problem | None = None) -> Respo
             fault = error
     known = {method.method: method for method in methods()}
     body = _body(draft)
+    models = models_of(visitor, limit=_OFFERED).items
+    datasets = datasets_of(visitor, limit=_OFFERED).items
     return page.show(
         "new_job.html",
         visitor,
@@ -97,14 +101,14 @@ def _form(visitor: Visitor, draft: Draft, fault: Problem | None = None) -> Respo
         goals=GOALS,
         methods=list(known.values()),
         steps=[_shown(step, known) for step in draft.steps],
-        models=models_of(visitor, limit=_OFFERED).items,
-        datasets=datasets_of(visitor, limit=_OFFERED).items,
+        models=models,
+        datasets=datasets,
         plan=plan,
         plan_fault=fault.detail if fault else None,
         faults=_faults(fault, plan),
         body=json.dumps(body, indent=2),
         most_steps=MAX_STEPS,
-        copies=_copies(body),
+        copies=copies.of(body, _filename(models, draft.model), _filename(datasets, draft.dataset)),
     )
 
 
@@ -230,17 +234,6 @@ def _typed(step: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _copies(body: Mapping[str, Any]) -> dict[str, str]:
-    """Return the same job for other ways to ask."""
-    text = json.dumps(body)
-    quoted = text.replace("'", "'\\''")
-    steps, rest = body["steps"], {k: v for k, v in body.items() if k not in {"model", "steps"}}
-    arguments = "".join(f", {name}={value!r}" for name, value in rest.items())
-    call = "curl -sSf $PLANISH/v1/jobs -H 'Content-Type: application/json'"
-    return {
-        "curl": f"{call} \\\n  -d '{quoted}'",
-        "Python": "from planish import Client\n\n"
-        "with Client() as planish:\n"
-        f"    job = planish.submit({body['model']!r}, {steps!r}{arguments})\n"
-        "    print(planish.wait(job).verdict)",
-    }
+def _filename(uploads: Sequence[Model] | Sequence[Dataset], chosen: str) -> str | None:
+    """Return the name of the file that was uploaded as the chosen one."""
+    return next((upload.filename for upload in uploads if upload.id == chosen), None)
