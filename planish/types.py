@@ -176,6 +176,7 @@ class Job(_Answer):
     name: str | None
     tags: list[str]
     steps: list[dict[str, Any]] | None
+    target: str | None = None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None

@@ -14,6 +14,7 @@ from pydantic import (
 )
 from pydantic import Tag as PydanticTag
 
+from app.domain.deployments import DeploymentName, with_defaults
 from app.domain.metrics import Metric, Parameter
 from app.domain.models import ModelId
 from app.domain.problems import ProblemDetails
@@ -177,6 +178,11 @@ class JobRequest(Asked):
     objective: Objective | None = None
     evaluate: Evaluate = Evaluate()
     require: Require = Require()
+    target: DeploymentName | None = Field(
+        default=None,
+        description="Where the model is to run, of 'GET /v1/targets': what is delivered and how"
+        " steps quantize, wherever the request does not say. It is checked before anything runs.",
+    )
     deliver: Annotated[list[OutputFormat], AfterValidator(_once)] = Field(
         default=["onnx"],
         min_length=1,
@@ -186,6 +192,11 @@ class JobRequest(Asked):
     webhook: OneOffWebhook | None = None
     limits: Limits = Limits()
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_its_target_asks(cls, body: object) -> object:
+        return with_defaults(body) if isinstance(body, dict) else body
 
     @model_validator(mode="after")
     def _steps_or_objective(self) -> Self:
@@ -251,6 +262,7 @@ class Job(BaseModel):
     steps: list[AnyStep] | None
     evaluate: Evaluate
     require: Require
+    target: DeploymentName | None
     deliver: list[OutputFormat]
     limits: Limits
     seed: int

@@ -18,6 +18,11 @@ TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
 TOOL_OF: dict[OutputFormat, ToolName] = {"litert": "litert", "executorch": "executorch"}
 """The tool that makes and runs a format; formats that are not here need none."""
 
+EXPORTED: frozenset[OutputFormat] = frozenset(
+    {"litert", "litert_micro", "executorch", "coreml", "pt2"}
+)
+"""Formats that are made of an exported torch program; its shapes are those of one run."""
+
 INSTALLED_BY: dict[OutputFormat, str] = {
     "openvino": "pip install 'planish[openvino]'",
     **{name: f"planish tools install {tool}" for name, tool in TOOL_OF.items()},

@@ -237,6 +237,7 @@ def _inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Inpu
         dataset=data.get("#/dataset"),
         evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
         targets=targets.deliverable(session),
+        target_lacking=targets.shortcoming(session, request.target),
         others=others,
     )
 

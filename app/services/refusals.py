@@ -11,7 +11,11 @@ from app.domain.metrics import Metric, foreign, readers_of, unfit
 from app.domain.models import ModelDescription, TensorSpec
 from app.domain.problems import DatasetMismatch, Invalid, NotAvailable, Problem
 from app.domain.steps import Step
-from app.domain.targets import INSTALLED_BY
+from app.domain.steps.quantize import Quantize
+from app.domain.targets import EXPORTED, INSTALLED_BY
+
+_ONNX_ALONE = frozenset({"dynamic", "weight_only"})
+"""Modes of ``quantize`` whose operators other runtimes do not have."""
 
 Description = TypeVar("Description", ModelDescription, DatasetDescription)
 
@@ -39,6 +43,8 @@ class Inputs:
     """What the result is judged on, where the request names a dataset for that."""
     targets: frozenset[str]
     """Output formats that a worker announced."""
+    target_lacking: str | None = None
+    """Why the deployment cannot measure for the job's ``target``."""
     others: Mapping[str, Upload[ModelDescription]] = field(default_factory=dict)
     """The models that the request names besides the job's, by the pointer to where."""
 
@@ -72,6 +78,7 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     yield from _upload_faults(inputs)
     yield from _step_faults(request.steps or [], inputs)
     yield from _evaluation_faults(request, inputs)
+    yield from _delivery_faults(request, inputs)
     for place, target in enumerate(request.deliver):
         if target not in inputs.targets:
             known = ", ".join(sorted(inputs.targets))
@@ -81,6 +88,20 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
                 f"No worker of this deployment delivers '{target}'; it delivers: {known}.{mend}"
             )
             yield Fault(NotAvailable, f"#/deliver/{place}", reason)
+
+
+def _delivery_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
+    """Say what the target, or a format, cannot do."""
+    if inputs.target_lacking is not None:
+        yield Fault(NotAvailable, "#/target", inputs.target_lacking)
+    exported = [name for name in request.deliver if name in EXPORTED]
+    for index, step in enumerate(request.steps or ()):
+        if exported and isinstance(step, Quantize) and step.mode in _ONNX_ALONE:
+            reason = (
+                f"'{exported[0]}' has no kernels for what mode '{step.mode}' writes: use mode"
+                " 'static', or deliver 'onnx'."
+            )
+            yield Fault(Invalid, f"#/steps/{index}/mode", reason, index)
 
 
 def _upload_faults(inputs: Inputs) -> Iterator[Fault]:

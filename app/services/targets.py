@@ -2,9 +2,17 @@
 
 from sqlalchemy.orm import Session
 
+from app.domain.deployments import DEPLOYMENTS, Deployment, DeploymentName, lacking
 from app.domain.targets import Target
 from app.domain.workers import Capabilities
 from app.store import workers
+
+
+class Offer(Deployment):
+    """A target of jobs, and whether it can be measured for here."""
+
+    lacking: str | None
+    """Why not, and what to do; null where it can."""
 
 
 def announced(session: Session) -> list[Target]:
@@ -16,6 +24,19 @@ def announced(session: Session) -> list[Target]:
             key = (target.target, target.runtime, target.version)
             merged[key] = _both(merged[key], target) if key in merged else target
     return list(merged.values())
+
+
+def deployments(session: Session) -> list[Offer]:
+    """Return what a job's ``target`` may be, and what this deployment lacks for each."""
+    offered = announced(session)
+    return [
+        Offer(**dict(each), lacking=lacking(each.target, offered)) for each in DEPLOYMENTS.values()
+    ]
+
+
+def shortcoming(session: Session, name: DeploymentName | None) -> str | None:
+    """Return why this deployment cannot measure for a job's target; None where it can."""
+    return None if name is None else lacking(name, announced(session))
 
 
 def deliverable(session: Session) -> frozenset[str]:

@@ -31,6 +31,7 @@ def job_view(
             "steps": request.steps,
             "evaluate": request.evaluate,
             "require": request.require,
+            "target": request.target,
             "deliver": request.deliver,
             "limits": request.limits,
             "seed": request.seed,

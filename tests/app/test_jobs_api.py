@@ -21,6 +21,7 @@ FIELDS = {
     "steps",
     "evaluate",
     "require",
+    "target",
     "deliver",
     "limits",
     "seed",
@@ -111,12 +112,53 @@ def test_another_tenants_model_is_as_unknown_as_none(service: Service) -> None:
 def test_what_the_deployment_cannot_do_is_not_available(service: Service) -> None:
     model = service.model()
     search = {"model": model, "objective": {"minimize": "latency"}}
-    target = {"model": model, "steps": DYNAMIC, "deliver": ["litert"]}
+    half = [{"method": "quantize", "mode": "float16"}]
+    target = {"model": model, "steps": half, "deliver": ["litert"]}
     for body in (search, target):
         answer = service.http.post("/v1/jobs", json=body)
         assert (answer.status_code, answer.json()["type"]) == (422, "not-available")
     service.worker("litert")
     assert service.http.post("/v1/jobs", json=target).status_code == 202
+
+
+def test_a_target_sets_what_the_request_leaves_open(service: Service) -> None:
+    """It is checked before anything runs: formats, devices and their instruction sets."""
+    model = service.model()
+    body = {"model": model, "target": "mobile-litert", "steps": [{"method": "quantize"}]}
+    body["dataset"] = service.dataset()
+    service.worker("onnx")
+    refused = service.http.post("/v1/jobs", json=body)
+    assert refused.json()["type"] == "not-available"
+    assert pointers(refused)[0] == "#/target"
+    assert "planish tools install litert" in refused.json()["detail"]
+    vnni = {**body, "target": "cpu-x86-vnni"}
+    assert "vnni" in service.http.post("/v1/jobs", json=vnni).json()["detail"]
+    service.worker("litert")
+    job = service.http.post("/v1/jobs", json=body).json()
+    assert (job["target"], job["deliver"]) == ("mobile-litert", ["litert", "onnx"])
+    assert job["steps"][0]["activations"] == "int8"
+    own = {"method": "quantize", "activations": "int16"}
+    asked = {**body, "steps": [own], "deliver": ["onnx"]}
+    job = service.http.post("/v1/jobs", json=asked).json()
+    assert (job["steps"][0]["activations"], job["deliver"]) == ("int16", ["onnx"])
+    offers = service.http.get("/v1/targets").json()["deployments"]
+    lacking = {offer["target"]: offer["lacking"] for offer in offers}
+    assert lacking["mobile-litert"] is None
+    assert "openvino" in lacking["openvino-cpu"]
+
+
+def test_what_a_format_cannot_do_is_said_before_anything_runs(service: Service) -> None:
+    service.worker("onnx")
+    service.worker("litert")
+    body = {"model": service.model(), "deliver": ["onnx", "litert"], "steps": DYNAMIC}
+    refused = service.http.post("/v1/jobs", json=body)
+    assert pointers(refused) == ["#/steps/0/mode"]
+    body |= {"dataset": service.dataset(), "steps": [{"method": "quantize", "weights": "int4"}]}
+    plan = service.http.post("/v1/jobs/plan", json=body).json()
+    assert plan["ok"]
+    told = " ".join(plan["warnings"])
+    assert "'x' ['N', 3, 32, 32]" in told
+    assert "each takes 8" in told
 
 
 def test_a_dataset_that_does_not_fit_is_refused_with_the_reason(service: Service) -> None:
@@ -342,7 +384,7 @@ def test_methods_have_a_schema_with_a_default_for_every_property(service: Servic
 
 
 def test_targets_are_what_workers_announced(service: Service) -> None:
-    assert service.http.get("/v1/targets").json() == {"items": []}
+    assert service.http.get("/v1/targets").json()["items"] == []
     service.worker("onnx")
     service.worker("onnx")
     [target] = service.http.get("/v1/targets").json()["items"]

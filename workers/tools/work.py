@@ -60,6 +60,8 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
     import torch
     import torch.ao.quantization.fx._decomposed  # registers the operators of rounding
 
+    from workers.compression.faults import is_limit
+
     torch.set_num_threads(task.threads)
     artifact = directory / ARTIFACTS / task.file
     try:
@@ -67,7 +69,9 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
         run = converter.open(artifact, task)
         runs = list(_runs(own))
         found = [run(arrays) for arrays in runs]
-    except Exception as error:  # noqa: BLE001 (whatever a converter raises is its refusal)
+    except Exception as error:  # whatever a converter raises is its refusal
+        if is_limit(error):
+            raise
         traceback.print_exc()
         artifact.unlink(missing_ok=True)
         return ToolAnswer(runtime=converter.runtime, refused=_words(error))

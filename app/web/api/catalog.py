@@ -21,6 +21,8 @@ class Targets(BaseModel):
     """Every output format and runtime of this deployment."""
 
     items: list[Target]
+    deployments: list[targets.Offer]
+    """What a job's ``target`` may be."""
 
 
 @router.get("/methods")
@@ -33,4 +35,4 @@ def list_methods(call: Caller) -> Methods:  # noqa: ARG001 (a key is needed here
 def list_targets(call: Caller) -> Targets:
     """List the output formats and runtimes that workers announced in the last minute."""
     with call.transaction() as session:
-        return Targets(items=targets.announced(session))
+        return Targets(items=targets.announced(session), deployments=targets.deployments(session))

@@ -1,0 +1,137 @@
+"""Where a model is to run: what a job that names it delivers, and how it quantizes, by default."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.targets import INSTALLED_BY, OutputFormat, Target
+
+DeploymentName = Literal[
+    "cpu-x86-vnni",
+    "openvino-cpu",
+    "mobile-litert",
+    "mobile-executorch",
+    "apple-coreml",
+    "mcu",
+    "web",
+    "cuda",
+]
+
+
+class Deployment(BaseModel):
+    """What a job's ``target`` stands for; all of it is a default that the request may override."""
+
+    model_config = ConfigDict(frozen=True)
+
+    target: DeploymentName
+    title: str
+    formats: list[OutputFormat]
+    """What is delivered where the request does not say."""
+    quantize: dict[str, Any]
+    """Parameters of ``quantize`` that the request leaves out."""
+    instruction_sets: list[str] = []
+    """One of these must be on a worker, so that latencies are those of the target."""
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+_UNSIGNED = {"activations": "uint8", "symmetric": False, "per_channel": True}
+_SIGNED = {"activations": "int8", "symmetric": False, "per_channel": True}
+_CENTRED = {"activations": "int8", "symmetric": True, "per_channel": True}
+
+DEPLOYMENTS: dict[str, Deployment] = {
+    each.target: each
+    for each in (
+        Deployment(
+            target="cpu-x86-vnni",
+            title="Servers with x86 processors that have VNNI",
+            formats=["onnx"],
+            quantize=_UNSIGNED,
+            instruction_sets=["avx512_vnni", "avx_vnni"],
+        ),
+        Deployment(
+            target="openvino-cpu",
+            title="OpenVINO on processors",
+            formats=["openvino", "onnx"],
+            quantize=_UNSIGNED,
+        ),
+        Deployment(
+            target="mobile-litert",
+            title="Phones, with LiteRT (TensorFlow Lite)",
+            formats=["litert", "onnx"],
+            quantize=_SIGNED,
+        ),
+        Deployment(
+            target="mobile-executorch",
+            title="Phones, with ExecuTorch",
+            formats=["executorch", "onnx"],
+            quantize=_SIGNED,
+        ),
+        Deployment(
+            target="apple-coreml",
+            title="Apple's devices, with Core ML",
+            formats=["coreml", "onnx"],
+            quantize=_CENTRED,
+        ),
+        Deployment(
+            target="mcu",
+            title="Microcontrollers",
+            formats=["litert_micro", "onnx"],
+            quantize=_SIGNED,
+        ),
+        Deployment(target="web", title="Browsers", formats=["web", "onnx"], quantize=_UNSIGNED),
+        Deployment(
+            target="cuda",
+            title="NVIDIA's processors",
+            formats=["onnx"],
+            quantize=_CENTRED,
+            device="cuda",
+        ),
+    )
+}
+"""By name, in the order of reports."""
+
+assert set(DEPLOYMENTS) == set(get_args(DeploymentName))
+
+
+def with_defaults(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job's request with what its target stands for wherever the request is silent."""
+    known = DEPLOYMENTS.get(str(body.get("target")))
+    if known is None:
+        return dict(body)
+    filled = {"deliver": known.formats, **body}
+    steps = body.get("steps")
+    if isinstance(steps, list):
+        filled["steps"] = [
+            {**known.quantize, **step}
+            if isinstance(step, dict) and step.get("method") == "quantize"
+            else step
+            for step in steps
+        ]
+    return filled
+
+
+def lacking(name: DeploymentName, offered: Sequence[Target]) -> str | None:
+    """Return why a deployment of workers cannot measure for a target; None where it can.
+
+    Args:
+        name: the target.
+        offered: what the workers announced.
+    """
+    asked = DEPLOYMENTS[name]
+    missing = [each for each in asked.formats if each not in {target.target for target in offered}]
+    if missing and offered:
+        commands = [INSTALLED_BY[each] for each in missing if each in INSTALLED_BY]
+        mend = f" Where a worker runs, '{commands[0]}' adds it." if commands else ""
+        return f"No worker of this deployment delivers '{missing[0]}'.{mend}"
+    devices = [device for target in offered for device in target.devices]
+    fitting = [device for device in devices if device.kind == asked.device]
+    if devices and not fitting:
+        return f"No worker of this deployment has a device of the kind '{asked.device}'."
+    wanted = set(asked.instruction_sets)
+    if fitting and wanted and not any(wanted & set(each.instruction_sets) for each in fitting):
+        return (
+            f"No worker of this deployment has a processor with {' or '.join(sorted(wanted))}: its"
+            " latencies would not be those of the target."
+        )
+    return None
