@@ -27,7 +27,12 @@ FROM gateway-packages AS worker-packages
 RUN /opt/planish/bin/pip install --constraint /etc/planish/constraints.txt \
        --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu \
     && /opt/planish/bin/pip install --constraint /etc/planish/constraints.txt \
-       "$(echo /wheels/planish-*.whl)[worker]"
+       "$(echo /wheels/planish-*.whl)[worker,openvino]"
+# Such as `--build-arg TOOLS="litert executorch"`: converters with a Python of their own.
+ARG TOOLS=""
+RUN for tool in $TOOLS; do \
+        PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu /opt/planish/bin/planish tools install "$tool" \
+        || exit 1; done
 
 # torch from PyPI brings its CUDA libraries; the host needs the driver and the NVIDIA container toolkit.
 FROM gateway-packages AS worker-gpu-packages

@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint fix docs conformance bench
+.PHONY: help demo serve test tools lint fix docs conformance bench
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -17,8 +17,11 @@ demo: $(READY)  ## a real model through the real service: smaller, faster, measu
 serve: $(READY)  ## the service, until Ctrl-C; its data is kept in ./planish-data
 	$(BIN)/planish serve
 
-test: lint  ## everything that CI runs
+test: lint tools  ## everything that CI runs
 	$(BIN)/python -m pytest
+
+tools: $(READY)  ## the converters that need a Python of their own, into .venv
+	$(BIN)/planish tools install litert executorch
 
 lint: $(READY)  ## style, types and layers
 	$(BIN)/ruff check
