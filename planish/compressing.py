@@ -12,9 +12,9 @@ from planish.client import Client
 from planish.errors import Conflict
 from planish.types import Job
 
-STEPS: tuple[Step, ...] = ({"method": "quantize"},)
-"""What is done where nothing is asked for: layer by layer the form that is faster and kept its
-quality, never a larger file or a slower one."""
+WITH_DATA: Step = {"method": "quantize"}
+WITHOUT_DATA: Step = {"method": "quantize", "mode": "dynamic"}
+"""What is done where nothing is asked for: int8, with ranges from the data if there is any."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ def compress(
         model: an ``.onnx`` file, or a zip or tar with external data.
         data: what to calibrate and measure with; the forms are those of ``datasets.upload``.
         max_quality_drop: what the result may lose, such as 0.01 for a point of accuracy.
-        steps: what to do. Default: ``quantize``, which needs no data, and is better with it.
+        steps: what to do. Default: ``quantize``, with ranges from the data; without data, with
+            ranges that are found as the model runs (``dynamic``).
         targets: what the model should answer, as in ``datasets.upload``.
         output: where the result goes. Default: beside the model, as ``<name>.small.onnx``.
         client: whose service to use. Default: one of its own, configured by the environment.
@@ -75,7 +76,7 @@ def compress(
             )
     source = Path(model)
     if steps is None and "objective" not in options:
-        steps = STEPS
+        steps = [WITHOUT_DATA if data is None else WITH_DATA]
     uploaded = client.models.upload(source)
     dataset = (
         None if data is None else client.datasets.upload(data, model=uploaded, targets=targets)

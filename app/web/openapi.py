@@ -1,5 +1,6 @@
 """The API's description: common answers, tags and examples that FastAPI cannot derive."""
 
+import json
 from typing import Any
 
 from fastapi import FastAPI
@@ -75,11 +76,21 @@ def _described(app: FastAPI) -> dict[str, Any]:
     schemas["ProblemDetails"] = problem
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    for described in schemas.values():
+        _say_objects_in_words(described)
     for path, operations in schema["paths"].items():
         if path.startswith("/v1/"):
             for operation in operations.values():
                 _add_common(operation)
     return schema
+
+
+def _say_objects_in_words(described: dict[str, Any]) -> None:
+    """Move defaults that are objects into descriptions: generators of clients cannot write them."""
+    for field in described.get("properties", {}).values():
+        if isinstance(field.get("default"), dict):
+            default = json.dumps(field.pop("default"))
+            field["description"] = f"{field.get('description', '')} Default: `{default}`.".strip()
 
 
 def _problem_types() -> str:

@@ -194,3 +194,21 @@ def test_a_model_is_compressed_by_a_service_of_its_own_that_is_gone_afterwards(
     assert (tmp_path / "small.onnx").stat().st_size < model.stat().st_size
     assert "<html" in (tmp_path / "report.html").read_text()
     assert not list(temporary.glob("*/data"))
+
+
+def test_without_data_nothing_is_asked_for_that_needs_data(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"x")
+    answers = [
+        answer(201, {**MODEL, "status": "ready"}),
+        answer(202, {**JOB, "status": "queued"}),
+        events(ENDED),
+        answer(200, DONE),
+        answer(200, CONTENT),
+        answer(200, {}),
+    ]
+    with scripted(answers) as service:
+        assert run("compress", model, "--url", service.url) == 0
+    asked = json.loads(service.requests[1].body)
+    assert asked["steps"] == [{"method": "quantize", "mode": "dynamic"}]
+    assert (tmp_path / "m.small.onnx").read_bytes() == CONTENT

@@ -17,7 +17,7 @@ class Methods(BaseModel):
     items: list[Method]
 
 
-class Targets(BaseModel):
+class TargetList(BaseModel):
     """Every output format and runtime of this deployment."""
 
     items: list[Target]
@@ -32,7 +32,9 @@ def list_methods(call: Caller) -> Methods:  # noqa: ARG001 (a key is needed here
 
 
 @router.get("/targets")
-def list_targets(call: Caller) -> Targets:
+def list_targets(call: Caller) -> TargetList:
     """List the output formats and runtimes that workers announced in the last minute."""
     with call.transaction() as session:
-        return Targets(items=targets.announced(session), deployments=targets.deployments(session))
+        return TargetList(
+            items=targets.announced(session), deployments=targets.deployments(session)
+        )
