@@ -25,6 +25,11 @@ class _Group(BaseModel):
     )
 
 
+def _parts(value: object) -> object:
+    """Return the parts of a list that is separated by commas."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 class Database(_Group):
     """The job store."""
 
@@ -98,6 +103,13 @@ class Quota(_Group):
     """Uploads that go on, begun and not used yet."""
 
 
+class Share(_Group):
+    """Whose turn it is when more waits than can run."""
+
+    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Tenants with another share of the workers than 1, in JSON: `{"research": 2}`."""
+
+
 class Lease(_Group):
     """How a worker holds what it works on."""
 
@@ -135,12 +147,19 @@ class Worker(_Group):
 
     devices: list[str] | None = None
     """``cpu`` or ``cuda:0``…: one job slot each. Default: every CUDA device, else one ``cpu``."""
+    labels: Annotated[list[str], NoDecode] = []
+    """What jobs may ask of a worker by name (comma-separated), like `arm64`."""
     light_slots: int = Field(default=2, gt=0)
-    """Inspections, deliveries and upkeep at one time."""
+    """Inspections at one time."""
     directory: Path | None = None
     """Where job directories are made. Default: the system's temporary directory."""
     tools: Path | None = None
     """Where ``planish tools install`` puts environments. Default: beside the service's packages."""
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _parts(value)
 
 
 class Webhook(_Group):
@@ -156,7 +175,7 @@ class Webhook(_Group):
     @field_validator("allowed_networks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        return _parts(value)
 
 
 class Logging(_Group):
@@ -201,6 +220,7 @@ class Settings(BaseSettings):
     auth: Auth = Auth()
     upload: Upload = Upload()
     quota: Quota = Quota()
+    share: Share = Share()
     lease: Lease = Lease()
     engine: Engine = Engine()
     worker: Worker = Worker()

@@ -22,6 +22,7 @@ class JobOptions(TypedDict, total=False):
     tags: Sequence[str]
     seed: int
     priority: int
+    requires: Mapping[str, Any]
     target: str
 
 

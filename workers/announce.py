@@ -63,9 +63,10 @@ def announce(worker: Worker) -> None:
             capabilities = _capabilities(worker)
     except SandboxError as error:
         worker.ability.lacking = str(error)
+    worker.ability.confinement, worker.ability.capabilities = confinement, capabilities
     while not worker.stopping.is_set():
         try:
-            _store(worker, confinement, capabilities)
+            store_announcement(worker)
         except AWAY as error:
             log.warning("the database does not answer", error=str(error).partition("\n")[0])
             worker.stopping.wait(AWAY_SECONDS)
@@ -74,9 +75,12 @@ def announce(worker: Worker) -> None:
     log.info("worker announced", worker=worker.id, queue=worker.queue, device=worker.device)
 
 
-def _store(
-    worker: Worker, confinement: Confinement | None, capabilities: Capabilities | None
-) -> None:
+def store_announcement(worker: Worker) -> None:
+    """Store what this process last said of itself.
+
+    Raises:
+        Unavailable: the tables are not those of this version.
+    """
     with transaction(worker.sessions) as session:
         schema.require(session)
         workers.announce(
@@ -86,8 +90,9 @@ def _store(
             pid=os.getpid(),
             queue=worker.queue,
             device=worker.device,
-            capabilities=capabilities,
-            confinement=confinement,
+            labels=worker.settings.worker.labels,
+            capabilities=worker.ability.capabilities,
+            confinement=worker.ability.confinement,
             unable=worker.ability.lacking,
         )
 

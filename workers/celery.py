@@ -84,7 +84,7 @@ def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = EN
             "--quiet",
             "worker",
             "--pool=threads",
-            f"--concurrency={me.slots.total}",
+            f"--concurrency={me.slots.total + (queue == 'light')}",  # one for nudges of webhooks
             f"--queues={queue}",
         ]
         words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]

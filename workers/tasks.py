@@ -1,23 +1,29 @@
-"""What a worker does for a row, and the tasks that ask for it: an id in, one call."""
+"""What a worker does when there is work, and the tasks that say that there is."""
 
+import structlog
 from celery import Celery
 
 from app import nudge
-from app.store import inspections
-from workers.runs.inspection import inspect
-from workers.runs.job import run_job
+from app.store.session import AWAY
+from workers.runs.inspection import inspect_next
+from workers.runs.job import run_next
 from workers.worker import Worker
 
-_LOOK_SECONDS = 0.5
-"""How often a task that waits for a slot looks whether the process is to end."""
+log = structlog.get_logger(__name__)
 
 
 def register(application: Celery, worker: Worker) -> None:
-    """Make ``application`` do the work of ``worker``; a message only says "look at this row"."""
+    """Make ``application`` do the work of ``worker``; a message says that there is some.
+
+    The id in it is what workers of older versions look at.
+    """
 
     def task(subject: nudge.Subject) -> None:
-        def run(row_id: str) -> None:
-            _when_free(worker, subject, row_id)
+        def run(*_: str) -> None:
+            if subject == "delivery":
+                worker.delivery_due.set()
+            else:
+                work_off(worker)
 
         application.task(run, name=f"planish.{subject}", ignore_result=True)
 
@@ -25,19 +31,18 @@ def register(application: Celery, worker: Worker) -> None:
         task(subject)
 
 
-def work(worker: Worker, subject: nudge.Subject, row_id: str) -> None:
-    """Do what there is to do for a row; nothing if another worker does it or did."""
-    if subject == "job":
-        run_job(worker, row_id)
-    elif subject == "delivery":
-        worker.delivery_due.set()
-    else:
-        inspect(worker, inspections.TABLES[subject], row_id)
+def work_off(worker: Worker) -> None:
+    """Do what waits in the order of turns, one after the other; nothing where no slot is free.
 
-
-def _when_free(worker: Worker, subject: nudge.Subject, row_id: str) -> None:
-    while not worker.stopping.is_set():
-        with worker.slots.one(_LOOK_SECONDS) as taken:
-            if taken:
-                work(worker, subject, row_id)
-                return
+    Whoever holds a slot goes on until nothing waits, so that work which is not begun now is next.
+    """
+    next_one = run_next if worker.queue == "jobs" else inspect_next
+    with worker.slots.one() as taken:
+        able = taken and worker.ability.lacking is None
+        try:
+            while able and not worker.stopping.is_set() and next_one(worker):
+                pass
+        except AWAY as error:
+            log.warning("put off", error=str(error).partition("\n")[0])
+        except Exception:
+            log.exception("a fault of ours")

@@ -1,6 +1,5 @@
 """One worker process: who it is, its stores, its engines, its slots."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -13,9 +12,12 @@ from sqlalchemy.orm import Session
 
 from app.blobs import Blobs
 from app.domain import ids
+from app.domain.jobs import device_kind
+from app.domain.workers import Capabilities, Confinement
 from app.settings import Settings
-from app.store import workers
+from app.store import runs, workers
 from app.store.session import Sessions, connect, sessions
+from workers.machine import processors
 from workers.sandbox import directories
 from workers.sandbox.server import ENTRY, REQUIRED, Sandbox
 
@@ -29,20 +31,19 @@ class Slots:
         self.total = total
         self.free = total
         """How many more tasks may run now."""
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
 
     @contextmanager
-    def one(self, seconds: float = 0.0) -> Iterator[bool]:
-        """Take a slot for a while, if one is free within ``seconds``; say whether."""
-        with self._changed:
-            taken = self._changed.wait_for(lambda: self.free > 0, seconds)
+    def one(self) -> Iterator[bool]:
+        """Take a slot for a while, if one is free; say whether."""
+        with self._lock:
+            taken = self.free > 0
             self.free -= taken
         try:
             yield taken
         finally:
-            with self._changed:
+            with self._lock:
                 self.free += taken
-                self._changed.notify()
 
 
 class Sandboxes:
@@ -79,6 +80,9 @@ class Ability:
     def __init__(self) -> None:
         self.lacking: str | None = "it has not tried a run yet"
         """Why no run comes to its end here; None where one did."""
+        self.confinement: Confinement | None = None
+        self.capabilities: Capabilities | None = None
+        """Both as they were last announced."""
         self.claimed_at: float | None = None
         """When a row was last claimed, by ``time.monotonic``."""
 
@@ -104,6 +108,11 @@ class Worker:
     """Set when the process is to end: runs are given back."""
     delivery_due: threading.Event = field(default_factory=threading.Event)
     """Set when a webhook is to be called now."""
+
+    @property
+    def offer(self) -> runs.Offer:
+        """What it has for jobs that require it."""
+        return runs.Offer(device_kind(self.device), tuple(self.settings.worker.labels))
 
     def note_claim(self, session: Session) -> None:
         """Say here and in the store that this process has claimed a row."""
@@ -138,6 +147,6 @@ def opened(
 
 
 def threads(settings: Settings) -> int:
-    """Return how many threads a run computes with."""
+    """Return how many threads a run computes with: the processors at hand, shared by the slots."""
     slots = len(settings.worker.devices or ["cpu"])
-    return settings.engine.threads or max(1, len(os.sched_getaffinity(0)) // slots)
+    return settings.engine.threads or max(1, processors() // slots)

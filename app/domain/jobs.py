@@ -1,5 +1,6 @@
 """A compression job: what is asked, what is answered, and the states between."""
 
+from collections.abc import Collection, Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import (
@@ -37,6 +38,13 @@ METRIC_GRAPH_POINTER = "#/evaluate/metric/model"
 """The JSON pointer to the model that computes a job's metric."""
 
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
+Label = Annotated[str, Field(min_length=1, max_length=64)]
+DeviceKind = Literal["cpu", "cuda"]
+
+
+def device_kind(device: str) -> DeviceKind:
+    """Return the kind of a worker's device: ``cuda`` of ``cuda:1``."""
+    return "cuda" if device.startswith("cuda") else "cpu"
 
 
 class Asked(BaseModel):
@@ -138,6 +146,30 @@ class Limits(Asked):
     running_minutes: float = Field(default=120, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
 
 
+class Requires(Asked):
+    """What the worker that runs a job must have."""
+
+    device: DeviceKind | None = Field(
+        default=None, description="The kind of device that it computes on. Default: any."
+    )
+    labels: list[Label] = Field(
+        default=[], max_length=20, description="Its operator's names for what it has: all of them."
+    )
+
+    @property
+    def words(self) -> str:
+        """What is required, as a part of a sentence."""
+        device = [f"the device '{self.device}'"] if self.device else []
+        return " and ".join([*device, *(f"the label '{label}'" for label in self.labels)])
+
+    def lacking(self, workers: Iterable[tuple[DeviceKind, Collection[str]]]) -> bool:
+        """Return whether something is required that none of these devices with labels has."""
+        return bool(self.words) and not any(
+            self.device in {None, device} and set(self.labels) <= set(labels)
+            for device, labels in workers
+        )
+
+
 class OneOffWebhook(Asked):
     """An address to tell about this job alone."""
 
@@ -191,6 +223,10 @@ class JobRequest(Asked):
     )
     webhook: OneOffWebhook | None = None
     limits: Limits = Limits()
+    priority: int = Field(
+        default=0, ge=-10, le=10, description="Among your own jobs: what is higher starts earlier."
+    )
+    requires: Requires = Requires()
     seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="before")
@@ -265,12 +301,14 @@ class Job(BaseModel):
     target: DeploymentName | None
     deliver: list[OutputFormat]
     limits: Limits
+    priority: int
+    requires: Requires
     seed: int
     created_at: AwareDatetime
     started_at: AwareDatetime | None
     finished_at: AwareDatetime | None
     attempts: int
-    queue_position: int | None
+    queue_position: int | None = Field(description="From 1, among your own jobs that are queued.")
     eta_seconds: float | None
     usage: Usage
     baseline: Measures | None

@@ -18,7 +18,7 @@ from app.domain.problems import Conflict, FieldError, Invalid, NotFound, TooMany
 from app.domain.reports import JobReport
 from app.services import datasets, models, plans, refusals, targets, webhooks
 from app.settings import Settings
-from app.store import jobs, lookup, transitions
+from app.store import jobs, lookup, transitions, workers
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow
 from app.store.views import job_view
 
@@ -56,6 +56,9 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
         request=request.model_dump(mode="json", exclude={"webhook": {"secret"}}),
         model_id=request.model,
         dataset_id=request.dataset,
+        priority=request.priority,
+        requires_device=request.requires.device,
+        requires_labels=sorted(set(request.requires.labels)),
         status="queued",
         stage="queued",
         progress=0.0,
@@ -238,6 +241,7 @@ def _inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Inpu
         evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
         targets=targets.deliverable(session),
         target_lacking=targets.shortcoming(session, request.target),
+        workers=workers.offers(session),
         others=others,
     )
 

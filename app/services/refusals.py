@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from app.domain.datasets import DatasetDescription, class_mismatch, mismatches
-from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobRequest
+from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, DeviceKind, JobRequest
 from app.domain.metric_graphs import misfits
 from app.domain.metrics import Metric, foreign, readers_of, unfit
 from app.domain.models import ModelDescription, TensorSpec
@@ -45,6 +45,8 @@ class Inputs:
     """Output formats that a worker announced."""
     target_lacking: str | None = None
     """Why the deployment cannot measure for the job's ``target``."""
+    workers: Sequence[tuple[DeviceKind, Sequence[str]]] = ()
+    """The kind of device and the labels of each worker that takes jobs."""
     others: Mapping[str, Upload[ModelDescription]] = field(default_factory=dict)
     """The models that the request names besides the job's, by the pointer to where."""
 

@@ -5,11 +5,12 @@ leaves a lease that runs out, and the row is due again: at least once, never los
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, Double, and_, cast, func, literal, or_, select
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.domain import ids
@@ -22,10 +23,15 @@ MAX_LOG = 50
 DUE_PER_WEBHOOK = 4
 """Of one webhook at one time, so that a receiver that hangs does not hold up the others."""
 
+DUE_PER_TENANT = 8
+"""Of one tenant of weight 1 at one time: its many receivers that hang hold up nobody else's."""
+
 MAX_PAYLOAD = 20_000
 """Bytes of a payload that tells about a job."""
 
 GONE = 410
+
+_ALIKE: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -82,26 +88,55 @@ def delivery(hook: WebhookRow, event: str, job_id: str | None, data: Json) -> De
     )
 
 
-def due(session: Session, limit: int) -> Sequence[str]:
+def due(session: Session, limit: int, weights: Mapping[str, float] = _ALIKE) -> Sequence[str]:
     """Return deliveries whose time has come and that nobody holds.
 
-    Each webhook's oldest come before any webhook's second oldest, and so on; one of which
-    ``DUE_PER_WEBHOOK`` are held already has to wait.
+    Each tenant's oldest come before any tenant's second oldest, and so on, where what a tenant has
+    held already counts, and all of it is divided by its weight. Its webhooks take turns alike.
+    A webhook of which ``DUE_PER_WEBHOOK`` are held has to wait, and so has a tenant with
+    ``DUE_PER_TENANT``.
+
+    Args:
+        session: Of the job store.
+        limit: How many at most.
+        weights: Of tenants; 1 where there is none.
     """
     free = and_(*_free())
     held = and_(DeliveryRow.status == "pending", DeliveryRow.lease_expires_at >= func.now())
-    rank = func.row_number().over(
-        partition_by=DeliveryRow.webhook_id, order_by=(free.asc(), DeliveryRow.not_before)
+    oldest = (free.asc(), DeliveryRow.not_before)
+    of_webhook = func.row_number().over(partition_by=DeliveryRow.webhook_id, order_by=oldest)
+    by_webhook = (
+        select(
+            DeliveryRow.id,
+            DeliveryRow.tenant,
+            DeliveryRow.not_before,
+            free.label("free"),
+            of_webhook.label("rank"),
+        )
+        .where(or_(free, held))
+        .subquery()
+    )
+    of_tenant = func.row_number().over(
+        partition_by=by_webhook.c.tenant,
+        order_by=(by_webhook.c.free, by_webhook.c.rank, by_webhook.c.not_before),
+    )
+    weight = func.coalesce(
+        cast(literal(dict(weights), JSONB)[by_webhook.c.tenant].astext, Double), 1.0
     )
     ranked = (
-        select(DeliveryRow.id, DeliveryRow.not_before, free.label("free"), rank.label("rank"))
-        .where(or_(free, held))
+        select(
+            by_webhook.c.id,
+            by_webhook.c.free,
+            by_webhook.c.not_before,
+            (of_tenant / weight).label("share"),
+        )
+        .where(by_webhook.c.rank <= DUE_PER_WEBHOOK)
         .subquery()
     )
     return session.scalars(
         select(ranked.c.id)
-        .where(ranked.c.free, ranked.c.rank <= DUE_PER_WEBHOOK)
-        .order_by(ranked.c.rank, ranked.c.not_before)
+        .where(ranked.c.free, ranked.c.share <= DUE_PER_TENANT)
+        .order_by(ranked.c.share, ranked.c.not_before)
         .limit(limit)
     ).all()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from app.blobs import Blob
@@ -17,7 +17,10 @@ from app.store.tables import DatasetRow, JobRow, Json, ModelRow
 UploadRow = ModelRow | DatasetRow
 Row = TypeVar("Row", bound=UploadRow)
 
-TABLES: dict[Literal["model", "dataset"], type[UploadRow]] = {
+Kind = Literal["model", "dataset"]
+"""What a nudge calls it."""
+
+TABLES: dict[Kind, type[UploadRow]] = {
     "model": ModelRow,
     "dataset": DatasetRow,
 }
@@ -36,13 +39,6 @@ class Claim:
     filename: str | None
     hints: Json
     """Of a model: what the user says of it besides its bytes."""
-
-
-def next_waiting(session: Session, table: type[Row], limit: int) -> Sequence[str]:
-    """Return the uploads that have waited longest for their inspection."""
-    return session.scalars(
-        select(table.id).where(*_free(table)).order_by(table.created_at).limit(limit)
-    ).all()
 
 
 def claim(
@@ -102,6 +98,22 @@ def give_back(session: Session, claimed: Claim, *, spent: bool, delay_seconds: f
     release(row)
 
 
+def stumbled(
+    session: Session, claimed: Claim, problem: Problem, *, attempts: int, delay_seconds: float
+) -> None:
+    """Let the upload wait after a fault of ours; reject it where its attempts are used up."""
+    if claimed.attempts >= attempts:
+        reject(session, claimed, problem)
+    else:
+        give_back(session, claimed, spent=True, delay_seconds=delay_seconds)
+
+
+def put_off(session: Session, table: type[UploadRow], row_id: str, seconds: float) -> None:
+    """Let an upload that cannot be claimed wait, while others have their turn."""
+    later = {"not_before": leases.seconds_from_now(seconds)}
+    session.execute(update(table).where(table.id == row_id, *free(table)).values(later))
+
+
 def release(row: UploadRow) -> None:
     """End the lease; what its holder still writes is rejected by the token."""
     row.lease_owner = None
@@ -110,11 +122,12 @@ def release(row: UploadRow) -> None:
 
 
 def _lock_free(session: Session, table: type[Row], row_id: str) -> Row | None:
-    free = select(table).where(table.id == row_id, *_free(table))
-    return session.scalars(free.with_for_update(skip_locked=True)).one_or_none()
+    found = select(table).where(table.id == row_id, *free(table))
+    return session.scalars(found.with_for_update(skip_locked=True)).one_or_none()
 
 
-def _free(table: type[Row]) -> tuple[ColumnElement[bool], ...]:
+def free(table: type[Row]) -> tuple[ColumnElement[bool], ...]:
+    """Select the uploads that wait for their inspection, and may have it now."""
     return (
         table.status == "inspecting",
         table.not_before <= func.now(),

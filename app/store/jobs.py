@@ -27,6 +27,9 @@ _ACTIVE: ColumnElement[bool] = JobRow.status.in_(["queued", "running"])
 Reader = Session | Connection
 AnyRow = Row[*tuple[Any, ...]]
 
+_TURN = (JobRow.priority.desc(), JobRow.created_at, JobRow.id)
+"""The order in which a tenant's jobs start; see ``turns`` for the order of tenants."""
+
 # Built once: building a statement costs more than running it.
 _ARTIFACTS = (
     select(ArtifactRow)
@@ -122,18 +125,25 @@ def whole(reader: Reader, tenant: str, job_id: str) -> AnyRow | None:
 
 
 def positions(reader: Reader, rows: Iterable[JobRow | AnyRow]) -> dict[str, int]:
-    """Return the place in the deployment's queue, from 1, of those that are queued.
+    """Return the place, from 1, among the tenant's queued jobs of those that are queued.
 
-    Jobs start in the order of ``(created_at, id)``. What lies before the oldest of ``rows`` is
-    counted once; what lies between them is ranked.
+    Args:
+        reader: Of the job store.
+        rows: Of one tenant.
     """
-    queued = sorted((row.created_at, row.id) for row in rows if row.status == "queued")
+    queued = [row for row in rows if row.status == "queued"]
     if not queued:
         return {}
-    key = tuple_(JobRow.created_at, JobRow.id)
-    waiting = JobRow.status == text("'queued'")  # as the partial index spells it
-    before = select(func.count()).where(waiting, key < tuple_(*queued[0])).scalar_subquery()
-    rank = func.row_number().over(order_by=[JobRow.created_at, JobRow.id])
-    between = key.between(tuple_(*queued[0]), tuple_(*queued[-1]))
-    ranked = reader.execute(select(JobRow.id, rank + before).where(waiting, between))
-    return dict(ranked.all())
+    last = max((-row.priority, row.created_at, row.id) for row in queued)
+    key = tuple_(-JobRow.priority, JobRow.created_at, JobRow.id)
+    ranks = (
+        select(JobRow.id, func.row_number().over(order_by=_TURN).label("rank"))
+        .where(
+            JobRow.tenant == queued[0].tenant,
+            JobRow.status == text("'queued'"),
+            key <= tuple_(*last),
+        )
+        .subquery()
+    )
+    wanted = ranks.c.id.in_([row.id for row in queued])
+    return dict(reader.execute(select(ranks.c.id, ranks.c.rank).where(wanted)).all())

@@ -3,18 +3,33 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, Text, cast, delete, func, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from app.blobs import Blob
 from app.domain import ids
 from app.domain.directory import FinishedStep, Produced
 from app.domain.events import Log, MetricValue, Progress
-from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobRequest, Usage
+from app.domain.jobs import (
+    EVALUATE_DATASET_POINTER,
+    METRIC_GRAPH_POINTER,
+    DeviceKind,
+    JobRequest,
+    Usage,
+)
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Report
 from app.store import blob_rows, events, leases, named, obstacles, transitions
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a worker has for jobs that require it."""
+
+    device: DeviceKind
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,11 +81,13 @@ def waiting() -> ColumnElement[bool]:
     return due & named.uploads_inspected()
 
 
-def next_waiting(session: Session, limit: int) -> Sequence[str]:
-    """Return the jobs that have waited longest and may start now."""
-    return session.scalars(
-        select(JobRow.id).where(waiting()).order_by(JobRow.created_at, JobRow.id).limit(limit)
-    ).all()
+def fits(offer: Offer) -> ColumnElement[bool]:
+    """Select jobs that a worker has all for that they require."""
+    device = JobRow.requires_device.is_(None) | (JobRow.requires_device == offer.device)
+    fits: ColumnElement[bool] = device & JobRow.requires_labels.contained_by(
+        cast(offer.labels, ARRAY(Text))
+    )
+    return fits
 
 
 def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | None:

@@ -107,6 +107,14 @@ class ModelRow(Leased, Table):
         CheckConstraint("status in ('inspecting', 'ready', 'rejected')", "status"),
         Index("ix_models_list", "tenant", text("created_at DESC"), text("id DESC")),
         Index("ix_models_waiting", "not_before", postgresql_where=text("status = 'inspecting'")),
+        Index(
+            "ix_models_turn", "tenant", "created_at", postgresql_where=text("status = 'inspecting'")
+        ),
+        Index(
+            "ix_models_leased",
+            "lease_expires_at",
+            postgresql_where=text("lease_expires_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -133,6 +141,17 @@ class DatasetRow(Leased, Table):
         CheckConstraint("status in ('inspecting', 'ready', 'rejected')", "status"),
         Index("ix_datasets_list", "tenant", text("created_at DESC"), text("id DESC")),
         Index("ix_datasets_waiting", "not_before", postgresql_where=text("status = 'inspecting'")),
+        Index(
+            "ix_datasets_turn",
+            "tenant",
+            "created_at",
+            postgresql_where=text("status = 'inspecting'"),
+        ),
+        Index(
+            "ix_datasets_leased",
+            "lease_expires_at",
+            postgresql_where=text("lease_expires_at IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -194,6 +213,19 @@ class JobRow(Leased, Table):
         Index("ix_jobs_list", "tenant", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_status", "tenant", "status", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_waiting", "created_at", "id", postgresql_where=text("status = 'queued'")),
+        Index(
+            "ix_jobs_turn",
+            "tenant",
+            text("priority DESC"),
+            "created_at",
+            "id",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_leased",
+            "lease_expires_at",
+            postgresql_where=text("lease_expires_at IS NOT NULL"),
+        ),
         Index("ix_jobs_active", "tenant", postgresql_where=text("status in ('queued', 'running')")),
         Index("ix_jobs_model", "model_id"),
         Index("ix_jobs_dataset", "dataset_id"),
@@ -208,6 +240,12 @@ class JobRow(Leased, Table):
     """The request with every default filled in, without the webhook's secret."""
     model_id: Mapped[str]
     dataset_id: Mapped[str | None]
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Within the tenant: what is higher starts earlier."""
+    requires_device: Mapped[str | None]
+    """The kind of device that its worker must have."""
+    requires_labels: Mapped[list[str]] = mapped_column(default=list, server_default=text("'{}'"))
+    """The labels that its worker must have."""
     status: Mapped[str] = mapped_column(default="queued")
     stage: Mapped[str] = mapped_column(default="queued")
     progress: Mapped[float] = mapped_column(default=0.0)
@@ -267,7 +305,7 @@ class ArtifactRow(Table):
     __tablename__ = "artifacts"
 
     id: Mapped[str] = mapped_column(primary_key=True)
-    tenant: Mapped[str]
+    tenant: Mapped[str] = mapped_column(index=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     format: Mapped[str]
     filename: Mapped[str]
@@ -350,6 +388,17 @@ class DeliveryRow(Leased, Table):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class TurnRow(Table):
+    """When a tenant last had a turn, in the virtual time of one kind of work."""
+
+    __tablename__ = "turns"
+    __table_args__ = (CheckConstraint("kind in ('job', 'upload')", "kind"),)
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    start: Mapped[float]
+
+
 class WorkerRow(Table):
     """A worker process that announced itself."""
 
@@ -360,6 +409,7 @@ class WorkerRow(Table):
     pid: Mapped[int]
     queue: Mapped[str]
     device: Mapped[str]
+    labels: Mapped[list[str]] = mapped_column(default=list, server_default=text("'{}'"))
     capabilities: Mapped[Json | None]
     confinement: Mapped[Json | None]
     unable: Mapped[str | None]

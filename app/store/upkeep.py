@@ -1,6 +1,6 @@
 """What time does to rows: leases run out, jobs wait too long, old answers are forgotten.
 
-Any number of workers may do this at once: rows that another one holds are skipped.
+One worker at a time does this for all; rows that somebody holds are skipped.
 """
 
 from typing import TypeVar
@@ -8,6 +8,7 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, Double, Select, cast, delete, func, select
 from sqlalchemy.orm import Session
 
+from app.domain.jobs import Requires
 from app.domain.problems import EngineCrashed, PendingLimit
 from app.store import inspections, transitions, uploads
 from app.store.tables import DatasetRow, IdempotencyRow, JobRow, ModelRow, WorkerRow
@@ -15,6 +16,12 @@ from app.store.tables import DatasetRow, IdempotencyRow, JobRow, ModelRow, Worke
 Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow)
 
 _BATCH = 100
+
+
+def alone(session: Session) -> bool:
+    """Return whether nobody else does upkeep now; nobody begins until this transaction ends."""
+    lock = func.pg_try_advisory_xact_lock(func.hashtextextended("upkeep", 0))
+    return bool(session.scalar(select(lock)))
 
 
 def reap_jobs(session: Session, attempts: int) -> list[str]:
@@ -61,8 +68,8 @@ def fail_overdue(session: Session) -> None:
     for job in session.scalars(_locked(JobRow, overdue)):
         limit = job.request["limits"]["pending_minutes"]
         problem = PendingLimit(
-            f"The job waited longer than its limit of {limit:g} minutes for a worker;"
-            " raise limits.pending_minutes, or retry when the queue is shorter."
+            f"The job waited longer than its limit of {limit:g} minutes for a worker"
+            f"{_that_has(job)}; raise limits.pending_minutes, or retry when the queue is shorter."
         )
         transitions.finish(session, job, "failed", problem)
 
@@ -89,3 +96,11 @@ def _used_up(attempts: int) -> EngineCrashed:
         f"The worker went silent in each of {attempts} attempts; a run that takes its machine down"
         " is not started again. Try a smaller model or dataset, or retry the job."
     )
+
+
+def _that_has(job: JobRow) -> str:
+    """Return what a job requires of its worker, as the end of a clause."""
+    words = Requires.model_validate(
+        {"device": job.requires_device, "labels": job.requires_labels}
+    ).words
+    return f" that has {words}" if words else ""

@@ -34,6 +34,8 @@ def job_view(
             "target": request.target,
             "deliver": request.deliver,
             "limits": request.limits,
+            "priority": request.priority,
+            "requires": request.requires,
             "seed": request.seed,
             "created_at": row.created_at,
             "started_at": row.started_at,

@@ -6,6 +6,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.domain.jobs import DeviceKind, device_kind
 from app.domain.workers import Capabilities, Confinement
 from app.store.tables import WorkerRow
 
@@ -21,6 +22,7 @@ def announce(
     pid: int,
     queue: str,
     device: str,
+    labels: Sequence[str],
     capabilities: Capabilities | None,
     confinement: Confinement | None,
     unable: str | None,
@@ -31,6 +33,7 @@ def announce(
         "pid": pid,
         "queue": queue,
         "device": device,
+        "labels": list(labels),
         "capabilities": capabilities.model_dump(mode="json") if capabilities else None,
         "confinement": confinement.model_dump(mode="json") if confinement else None,
         "unable": unable,
@@ -43,9 +46,10 @@ def announce(
     )
 
 
-def seen(session: Session, worker_id: str) -> None:
-    """Say that a worker is still there."""
-    session.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(seen_at=func.now()))
+def seen(session: Session, worker_id: str) -> bool:
+    """Say that a worker is still there; return False if it is not known, or not any more."""
+    still = update(WorkerRow).where(WorkerRow.id == worker_id).values(seen_at=func.now())
+    return session.scalar(still.returning(WorkerRow.id)) is not None
 
 
 def claimed(session: Session, worker_id: str) -> None:
@@ -59,3 +63,9 @@ def alive(session: Session) -> Sequence[WorkerRow]:
     """Return the workers that were seen lately, oldest first."""
     recent = WorkerRow.seen_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, ALIVE_SECONDS)
     return session.scalars(select(WorkerRow).where(recent).order_by(WorkerRow.started_at)).all()
+
+
+def offers(session: Session) -> list[tuple[DeviceKind, list[str]]]:
+    """Return the kind of device and the labels of each living worker that can do jobs."""
+    able = [row for row in alive(session) if row.queue == "jobs" and row.unable is None]
+    return [(device_kind(row.device), row.labels) for row in able]

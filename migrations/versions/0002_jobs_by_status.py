@@ -12,12 +12,17 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    op.create_index(
-        "ix_jobs_status",
-        "jobs",
-        ["tenant", "status", sa.literal_column("created_at DESC"), sa.literal_column("id DESC")],
-        unique=False,
-    )
+    with op.get_context().autocommit_block():
+        op.drop_index(
+            "ix_jobs_status", table_name="jobs", if_exists=True, postgresql_concurrently=True
+        )
+        op.create_index(
+            "ix_jobs_status",
+            "jobs",
+            ["tenant", "status", sa.literal_column("created_at DESC"), sa.literal_column("id DESC")],
+            unique=False,
+            postgresql_concurrently=True,
+        )
 
 
 def downgrade() -> None:

@@ -1,5 +1,6 @@
 """The processes of a deployment: one gateway, one worker a device, one for light work."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -43,8 +44,10 @@ def workers(settings: "Settings", env: Mapping[str, str]) -> Iterator["Server"]:
     from app.local.server import Server
 
     celery = [sys.executable, "-m", "workers.celery"]
+    at_hand = settings.worker.devices or devices()
+    env = {**env, "WORKER_DEVICES": json.dumps(at_hand)}  # they share the processors
     yield Server(name="light worker", argv=[*celery, "--queue", "light"], env=env)
-    for device in settings.worker.devices or devices():
+    for device in at_hand:
         argv = [*celery, "--queue", "jobs", "--device", device]
         yield Server(name=f"worker on {device}", argv=argv, env=env)
 

@@ -24,6 +24,8 @@ FIELDS = {
     "target",
     "deliver",
     "limits",
+    "priority",
+    "requires",
     "seed",
     "created_at",
     "started_at",
@@ -47,6 +49,8 @@ def test_a_submitted_job_is_queued_with_every_default_filled_in(service: Service
         name="mine",
         tags=["a", "b", "a"],
         seed=7,
+        priority=-3,
+        requires={"labels": ["big"]},
         limits={"pending_minutes": 0.5},
         require={"max_quality_drop": 0.01},
     )
@@ -56,6 +60,7 @@ def test_a_submitted_job_is_queued_with_every_default_filled_in(service: Service
     assert (job["tags"], job["seed"], job["deliver"]) == (["a", "b"], 7, ["onnx"])
     assert job["limits"] == {"pending_minutes": 0.5, "running_minutes": 120}
     assert job["require"] == {"max_quality_drop": 0.01}
+    assert (job["priority"], job["requires"]) == (-3, {"device": None, "labels": ["big"]})
     assert (job["attempts"], job["queue_position"], job["step_reports"]) == (0, 1, [])
     assert job["steps"][0]["mode"] == "dynamic"
     assert job["steps"][0]["per_channel"] is True
@@ -249,7 +254,7 @@ def test_a_quota_bounds_the_active_jobs(service: Service) -> None:
     assert service.http.post("/v1/jobs", json=body).status_code == 202
 
 
-def test_queue_positions_count_over_all_tenants(service: Service) -> None:
+def test_queue_positions_count_the_tenants_own_jobs(service: Service) -> None:
     model = service.model()
     jobs = [service.job(model)["id"] for _ in range(2)]
     foreign = service.other.post("/v1/models", content=b"m").json()["id"]
@@ -258,13 +263,13 @@ def test_queue_positions_count_over_all_tenants(service: Service) -> None:
     jobs.append(service.job(model)["id"])
     listed = service.http.get("/v1/jobs").json()["items"]
     assert [(job["id"], job["queue_position"]) for job in listed] == [
-        (jobs[2], 4),
+        (jobs[2], 3),
         (jobs[1], 2),
         (jobs[0], 1),
     ]
     service.start(jobs[0])
     assert service.http.get(f"/v1/jobs/{jobs[0]}").json()["queue_position"] is None
-    assert service.other.get(f"/v1/jobs/{between}").json()["queue_position"] == 2
+    assert service.other.get(f"/v1/jobs/{between}").json()["queue_position"] == 1
 
 
 def test_jobs_are_listed_by_state_model_and_tag_without_step_reports(service: Service) -> None:

@@ -15,7 +15,7 @@ from app.domain.directory import FinishedStep, Produced
 from app.domain.events import Log
 from app.domain.jobs import Usage
 from app.domain.problems import InternalError
-from app.store import blob_rows, events, inspections, leases, runs, transitions, upkeep
+from app.store import blob_rows, events, inspections, leases, runs, transitions, turns, upkeep
 from app.store.leases import LeaseLost
 from app.store.session import Sessions
 from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow
@@ -23,6 +23,7 @@ from tests.app.service import DYNAMIC, MODEL
 
 SECONDS = 60.0
 ATTEMPTS = 3
+ANY = runs.Offer("cpu")
 BLOB = Blob("0" * 64, 1, "key")
 USAGE = Usage(cpu_seconds=2, gpu_seconds=0, peak_memory_bytes=7)
 
@@ -91,8 +92,10 @@ def _states(store: Sessions, job_id: str) -> list[str]:
 def test_those_that_have_waited_longest_come_first(store: Sessions, model: str) -> None:
     jobs = [_job(store, model) for _ in range(5)]
     _claim(store, jobs[1])
-    with store() as session:
-        assert list(runs.next_waiting(session, 3)) == [jobs[0], jobs[2], jobs[3]]
+    for expected in (jobs[0], jobs[2], jobs[3]):
+        with store.begin() as session:
+            assert turns.next_job(session, ANY, {}) == expected
+        _claim(store, expected)
 
 
 def test_a_job_waits_for_its_time_and_for_its_upload(store: Sessions, model: str) -> None:
@@ -100,7 +103,7 @@ def test_a_job_waits_for_its_time_and_for_its_upload(store: Sessions, model: str
     with store.begin() as session:
         session.get_one(JobRow, later).not_before = leases.seconds_from_now(SECONDS)
     with store() as session:
-        assert not runs.next_waiting(session, 10)
+        assert turns.next_job(session, ANY, {}) is None
     assert _try_claim(store, later) is None
     assert _try_claim(store, unready) is None
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.domain.models import ModelDescription
-from app.store import inspections, runs
+from app.store import inspections, runs, turns
 from app.store.tables import JobRow, ModelRow
 from tests.app.service import DYNAMIC, MODEL, Service, pointers
 
@@ -134,7 +134,7 @@ def test_a_job_waits_while_its_metric_is_inspected_and_keeps_it(service: Service
     answer = service.http.delete(f"/v1/models/{unready}")
     assert (answer.status_code, job in answer.json()["detail"]) == (409, True)
     with service.store.begin() as session:
-        assert job not in runs.next_waiting(session, 100)
+        assert turns.next_job(session, runs.Offer("cpu"), {}) is None
         claimed = inspections.claim(session, ModelRow, unready, "a worker", 60)
         assert claimed is not None
         misfit = ModelDescription.model_validate({**MODEL, "inputs": [spec("z", "float32", "N")]})
@@ -143,7 +143,7 @@ def test_a_job_waits_while_its_metric_is_inspected_and_keeps_it(service: Service
         row.onnx_sha256 = row.graph_sha256 = row.sha256
         inspections.release(row)
     with service.store.begin() as session:
-        assert job in runs.next_waiting(session, 100)
+        assert turns.next_job(session, runs.Offer("cpu"), {}) == job
         assert runs.claim(session, job, "a worker", 60) is None
         problem = session.get_one(JobRow, job).problem
     assert problem is not None

@@ -184,3 +184,18 @@ def test_steps_that_will_change_nothing_are_warned_of(service: Service) -> None:
     assert "quantized already (it holds QLinearConv, QuantizeLinear)" in warning
     [warning] = warnings(STATIC, model=service.model(layers=[]))
     assert "no layer with weights" in warning
+
+
+def test_a_plan_warns_where_no_worker_has_what_is_required(service: Service) -> None:
+    service.worker("onnx")
+    body = {"model": service.model(), "steps": [DYNAMIC]}
+    for requires, lacking in (
+        ({"device": "cpu"}, None),
+        ({"device": "cuda"}, "the device 'cuda'"),
+        ({"device": "cpu", "labels": ["big"]}, "the device 'cpu' and the label 'big'"),
+    ):
+        plan = service.http.post("/v1/jobs/plan", json={**body, "requires": requires}).json()
+        assert plan["ok"]
+        warned = [warning for warning in plan["warnings"] if "No worker" in warning]
+        assert [lacking in warning for warning in warned if lacking] == [True] * bool(lacking)
+        assert bool(warned) == bool(lacking)

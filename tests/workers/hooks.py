@@ -21,10 +21,10 @@ def configured(timeout: float = 5, networks: str = LOOPBACK, scan: float = 2) ->
     )
 
 
-def hook(store: Sessions, url: str, **columns: object) -> str:
+def hook(store: Sessions, url: str, tenant: str = "t", **columns: object) -> str:
     row = WebhookRow(
         id=ids.new("whk"),
-        tenant="t",
+        tenant=tenant,
         url=url,
         events=["job.succeeded"],
         secret=SECRET,

@@ -102,6 +102,17 @@ def test_each_webhook_has_its_turn(store: Sessions) -> None:
         assert deliveries.due(session, 16) == [of_quiet]
 
 
+def test_a_tenants_many_webhooks_do_not_hold_up_anothers_one(store: Sessions) -> None:
+    for _ in range(30):
+        pending(store, hook(store, "https://one-off.example/"))
+    lonely = pending(store, hook(store, "https://lonely.example/", tenant="other"))
+    with store() as session:
+        due = deliveries.due(session, 16)
+        assert lonely in due[:2]
+        assert len(due) == deliveries.DUE_PER_TENANT + 1
+        assert len(deliveries.due(session, 100, {"t": 2})) == 2 * deliveries.DUE_PER_TENANT + 1
+
+
 def test_a_call_that_goes_on_is_finished_before_the_end(store: Sessions, hanging: Receiver) -> None:
     sent = pending(store, hook(store, hanging.url))
     with dispatching(store, configured(timeout=1)):

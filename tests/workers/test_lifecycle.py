@@ -18,15 +18,15 @@ from app.blobs import Blobs
 from app.domain import ids
 from app.domain.jobs import FINISHED
 from app.settings import Settings
-from app.store import blob_rows, events, runs
+from app.store import blob_rows, events, turns
 from app.store.session import connect, sessions
 from app.store.tables import ArtifactRow, DeliveryRow, JobRow, ModelRow, StepRow
 from tests.e2e import engine
 from tests.e2e.service import small_model
 from tests.workers import liars
 from tests.workers.hooks import hook
-from workers.runs.inspection import inspect
-from workers.runs.job import run_job
+from workers.runs.inspection import inspect_next
+from workers.runs.job import run_next
 from workers.worker import Sandboxes, Slots, Worker
 
 PACED = "tests.e2e.engine:main"
@@ -92,7 +92,7 @@ def model(worker: Worker, tmp_path: Path) -> str:
         session.flush()
         row = ModelRow(id=ids.new("mdl"), tenant="t", sha256=blob.sha256, size_bytes=1)
         session.add(row)
-    inspect(worker, ModelRow, row.id)
+    assert inspect_next(worker)
     with worker.sessions() as session:
         assert session.get_one(ModelRow, row.id).status == "ready"
     return row.id
@@ -152,7 +152,7 @@ def _until(look: Callable[[], bool], seconds: float = 20) -> None:
 @contextmanager
 def _during(worker: Worker, job_id: str) -> Iterator[None]:
     """Run a job; the block happens when it has got somewhere, and has to end it within seconds."""
-    running = threading.Thread(target=run_job, args=(worker, job_id))
+    running = threading.Thread(target=run_next, args=(worker,))
     running.start()
     try:
         _until(lambda: _row(worker, job_id).progress > 0)
@@ -178,7 +178,7 @@ def test_a_real_model_is_compressed_and_everything_is_told(
     job_id = _submit(worker, model)
     with redis.Redis(unix_socket_path=redis_url.removeprefix("redis+socket://")) as broker:
         broker.delete("light")
-        run_job(worker, job_id)
+        run_next(worker)
         assert broker.llen("light") == 1, "the webhook is nudged for"
     row = _row(worker, job_id)
     assert (row.status, row.attempts, row.progress, row.problem) == ("succeeded", 1, 1, None)
@@ -197,8 +197,8 @@ def test_a_real_model_is_compressed_and_everything_is_told(
 
 def test_the_same_seed_makes_the_same_bytes(worker: Worker, model: str, tmp_path: Path) -> None:
     jobs = [_submit(worker, model) for _ in range(2)]
-    for job_id in jobs:
-        run_job(worker, job_id)
+    for _ in jobs:
+        run_next(worker)
     first, second = (_artifacts(worker, job_id, tmp_path) for job_id in jobs)
     assert first == second
 
@@ -207,11 +207,10 @@ def test_what_is_not_free_is_left_alone(paced: Worker, model: str) -> None:
     job_id = _submit(paced, model, "epochs=600")
     with _during(paced, job_id):
         began = time.monotonic()
-        run_job(paced, job_id)
-        run_job(paced, ids.new("job"))
+        assert not run_next(paced)
         assert time.monotonic() - began < 2
         _cancel(paced, job_id)
-    run_job(paced, job_id)
+    assert not run_next(paced)
     assert _states(paced, job_id) == ["running", "cancelled"]
 
 
@@ -232,7 +231,7 @@ def test_a_worker_that_stops_gives_back_what_is_finished_stays_so(
         paced.stopping.set()
     row = _row(paced, job_id)
     assert (row.status, row.attempts, row.lease_owner) == ("queued", 0, None)
-    run_job(replace(paced, id=ids.new("wrk"), stopping=threading.Event()), job_id)
+    run_next(replace(paced, id=ids.new("wrk"), stopping=threading.Event()))
     assert _artifacts(paced, job_id, tmp_path) == [_expected(paced, model, [20, 20], tmp_path)]
     with paced.sessions() as session:
         told = [event.data for event in events.after(session, job_id, 0)]
@@ -259,7 +258,7 @@ def test_an_engine_that_dies_is_started_again_in_its_directory(
     paced: Worker, model: str, tmp_path: Path
 ) -> None:
     job_id = _submit(paced, model, "die=2", "epochs=2")
-    run_job(paced, job_id)
+    run_next(paced)
     assert _row(paced, job_id).attempts == ATTEMPTS
     assert _states(paced, job_id) == ["running", "succeeded"]
     assert _artifacts(paced, job_id, tmp_path) == [_expected(paced, model, [2], tmp_path)]
@@ -267,7 +266,7 @@ def test_an_engine_that_dies_is_started_again_in_its_directory(
 
 def test_an_engine_that_always_dies_is_given_up_with_the_reason(paced: Worker, model: str) -> None:
     job_id = _submit(paced, model, "die=1000")
-    run_job(paced, job_id)
+    run_next(paced)
     row = _row(paced, job_id)
     assert row.problem is not None
     assert (row.status, row.problem["type"], row.attempts) == (
@@ -296,7 +295,7 @@ def test_an_engine_is_not_believed(
     worker: Worker, model: str, tmp_path: Path, lie: Callable[[Path], int]
 ) -> None:
     job_id = _submit(worker, model, "epochs=1")
-    run_job(replace(worker, entry=f"{liars.__name__}:{lie.__name__}"), job_id)
+    run_next(replace(worker, entry=f"{liars.__name__}:{lie.__name__}"))
     row = _row(worker, job_id)
     assert row.problem is not None
     assert (row.status, row.problem["type"]) == ("failed", "engine-crashed")
@@ -308,10 +307,10 @@ def test_a_fault_of_ours_is_tried_again_later_and_then_told(worker: Worker, mode
     """Here there is no such engine."""
     job_id = _submit(worker, model)
     for attempt in range(1, ATTEMPTS + 1):
-        run_job(replace(worker, entry=f"{liars.__name__}:nobody"), job_id)
+        run_next(replace(worker, entry=f"{liars.__name__}:nobody"))
         row = _row(worker, job_id)
         assert (row.status, row.attempts) == ("queued" if attempt < ATTEMPTS else "failed", attempt)
-        run_job(worker, job_id)
+        run_next(worker)
         assert _row(worker, job_id).attempts == attempt, "not at once"
         _let_time_pass(worker)
     assert row.problem is not None
@@ -327,15 +326,15 @@ def test_a_job_of_a_newer_version_waits_for_a_newer_worker_and_holds_up_nobody(
         row = session.get_one(JobRow, newer)
         request = row.request
         row.request = {**request, "steps": [{"method": "of tomorrow"}]}
-    run_job(worker, newer)
+    run_next(worker)
     row = _row(worker, newer)
     assert (row.status, row.attempts, row.lease_owner) == ("queued", 0, None)
     with worker.sessions() as session:
-        assert runs.next_waiting(session, 1) == [known]
+        assert turns.next_job(session, worker.offer, {}) == known
     _let_time_pass(worker)
     with worker.sessions.begin() as session:
         session.get_one(JobRow, newer).request = request
-    run_job(worker, newer)
+    run_next(worker)
     assert _row(worker, newer).status == "succeeded"
 
 

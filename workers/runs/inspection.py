@@ -1,6 +1,6 @@
 """An upload from claim to verdict: fetch, look at it in the engine, describe or reject it.
 
-A call does nothing for an upload that is not free. Every write is made under the claim's token.
+A call inspects the next upload in the order of turns. Every write is made under the claim's token.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,11 +24,11 @@ from app.domain.directory import (
     Result,
 )
 from app.domain.models import ModelHints
-from app.domain.problems import EngineCrashed, Problem, ProblemDetails
+from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
 from app.domain.workers import Confinement
-from app.store import inspections, leases
+from app.store import inspections, leases, turns
 from app.store.leases import LeaseLost
-from app.store.session import transaction
+from app.store.session import AWAY, transaction
 from app.store.tables import DatasetRow, ModelRow
 from workers.runs import answers
 from workers.runs.answers import Unreadable
@@ -52,20 +52,46 @@ Answer = TypeVar("Answer")
 log = structlog.get_logger(__name__)
 
 
-def inspect(worker: Worker, table: type[ModelRow] | type[DatasetRow], row_id: str) -> None:
-    """Inspect an upload, unless it is not free, and have the jobs that wait for it looked at."""
-    with bound_contextvars(upload=row_id):
-        with transaction(worker.sessions) as session:
-            seconds = worker.settings.lease.seconds
-            claimed = inspections.claim(session, table, row_id, worker.id, seconds)
-            if claimed is not None:
-                worker.note_claim(session)
-        if claimed is None:
-            return
-        with directories.place(worker.directory) as place:
+def inspect_next(worker: Worker) -> bool:
+    """Inspect the upload whose turn it is, and have the jobs that wait for it looked at.
+
+    Returns False where none waits.
+    """
+    upload_id, claimed = _claim_next(worker)
+    if upload_id is None:
+        return False
+    if claimed is not None:
+        with bound_contextvars(upload=upload_id), directories.place(worker.directory) as place:
             waiting = _Inspection(worker, claimed, place).run()
         for job_id in waiting:
             nudge.send(worker.settings, "job", job_id)
+    return True
+
+
+def _claim_next(worker: Worker) -> tuple[str | None, inspections.Claim | None]:
+    """Choose an upload and claim it; one that cannot be claimed is put off, and stops nobody."""
+    settings = worker.settings
+    chosen: tuple[inspections.Kind, str] | None = None
+    try:
+        with transaction(worker.sessions) as session:
+            chosen = turns.next_upload(session, settings.share.weights)
+            if chosen is None:
+                return None, None
+            table, upload_id = inspections.TABLES[chosen[0]], chosen[1]
+            seconds = settings.lease.seconds
+            claimed = inspections.claim(session, table, upload_id, worker.id, seconds)
+            if claimed is not None:
+                worker.note_claim(session)
+            return upload_id, claimed
+    except AWAY:
+        raise
+    except Exception:
+        if chosen is None:
+            raise
+        log.exception("a fault of ours: the upload cannot be claimed", upload=chosen[1])
+    with transaction(worker.sessions) as session:
+        inspections.put_off(session, inspections.TABLES[chosen[0]], chosen[1], STUMBLE_SECONDS)
+    return chosen[1], None
 
 
 class _Inspection:
@@ -99,11 +125,10 @@ class _Inspection:
             except (LeaseLost, Cancelled):
                 log.warning("upload deleted, or somebody else's: nothing is stored")
             except Stopping:
-                insist(partial(self._give_back, spent=False), GIVE_BACK_SECONDS)
+                insist(self._give_back, GIVE_BACK_SECONDS)
             except Exception:
                 log.exception("a fault of ours")
-                back = partial(self._give_back, spent=True, delay_seconds=STUMBLE_SECONDS)
-                insist(back, LAST_WRITE_SECONDS)
+                insist(self._stumble, LAST_WRITE_SECONDS)
         return ()
 
     def _verdict(self) -> Sequence[str]:
@@ -162,9 +187,20 @@ class _Inspection:
         self._write(inspections.renew, self._worker.settings.lease.seconds)
         return False
 
-    def _give_back(self, *, spent: bool, delay_seconds: float = 0) -> None:
+    def _give_back(self) -> None:
         with transaction(self._worker.sessions) as session:
-            inspections.give_back(session, self._claimed, spent=spent, delay_seconds=delay_seconds)
+            inspections.give_back(session, self._claimed, spent=False)
+
+    def _stumble(self) -> None:
+        problem = InternalError(f"A fault of ours; the log has it under {self._claimed.id}.")
+        with transaction(self._worker.sessions) as session:
+            inspections.stumbled(
+                session,
+                self._claimed,
+                problem,
+                attempts=self._worker.settings.lease.attempts,
+                delay_seconds=STUMBLE_SECONDS,
+            )
 
     def _write(self, write: Callable[..., Answer], *values: object) -> Answer:
         with transaction(self._worker.sessions) as session:

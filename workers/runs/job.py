@@ -1,7 +1,7 @@
 """A job from claim to result: fetch, launch, relay, store, finish. Knows no Celery.
 
-A call runs the job if it is free and ready, and does nothing otherwise, so it may be made at any
-time by anybody. Every write is made under the claim's token.
+A call runs the next job in the order of turns, so it may be made at any time by anybody. Every
+write is made under the claim's token.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,9 +39,9 @@ from app.domain.jobs import Usage
 from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
 from app.domain.reports import Report
 from app.domain.targets import ToolName
-from app.store import deliveries, leases, runs
+from app.store import deliveries, leases, runs, turns
 from app.store.leases import LeaseLost
-from app.store.session import transaction
+from app.store.session import AWAY, transaction
 from app.store.tables import JobRow
 from workers.runs import answers, tools
 from workers.runs.answers import Unreadable
@@ -78,29 +78,45 @@ class Outcome:
     problem: Problem | ProblemDetails | None = None
 
 
-def run_job(worker: Worker, job_id: str) -> None:
-    """Run a job to its end, unless it is not free or not ready."""
+def run_next(worker: Worker) -> bool:
+    """Run the job whose turn it is to its end; return False where none waits that can run here."""
+    job_id, claimed = _claim_next(worker)
+    if job_id is None:
+        return False
     with bound_contextvars(job=job_id):
-        claimed = _claim(worker, job_id)
         if claimed is not None:
             log.info("job claimed", attempt=claimed.attempt)
             with directories.place(worker.directory) as place:
                 _Job(worker, claimed, place).run()
         _nudge_deliveries(worker, job_id)
+    return True
 
 
-def _claim(worker: Worker, job_id: str) -> runs.Claim | None:
+def _claim_next(worker: Worker) -> tuple[str | None, runs.Claim | None]:
+    """Choose a job and claim it; one that cannot be claimed is put off, and stops nobody else."""
+    settings = worker.settings
+    job_id: str | None = None
     try:
         with transaction(worker.sessions) as session:
-            claimed = runs.claim(session, job_id, worker.id, worker.settings.lease.seconds)
+            job_id = turns.next_job(session, worker.offer, settings.share.weights)
+            if job_id is None:
+                return None, None
+            claimed = runs.claim(session, job_id, worker.id, settings.lease.seconds)
             if claimed is not None:
                 worker.note_claim(session)
-            return claimed
+            return job_id, claimed
     except ValidationError as error:
-        log.warning("job left to a worker of its version", errors=error.error_count())
+        assert job_id is not None, "only a job's request is validated here"
+        log.warning("job left to a worker of its version", job=job_id, errors=error.error_count())
+    except AWAY:
+        raise
+    except Exception:
+        if job_id is None:
+            raise
+        log.exception("a fault of ours: the job cannot be claimed", job=job_id)
     with transaction(worker.sessions) as session:
         runs.put_off(session, job_id, STUMBLE_SECONDS)
-    return None
+    return job_id, None
 
 
 class _Job:

@@ -5,6 +5,7 @@ somebody's receiver.
 """
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import structlog
@@ -49,7 +50,7 @@ def dispatch(
     with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="deliver") as pool:
         while not stopping.is_set():
             calls = {each: future for each, future in calls.items() if not future.done()}
-            for each in _due(sessions, CONCURRENCY):
+            for each in _due(sessions, settings.share.weights):
                 if each not in calls and len(calls) < CONCURRENCY:
                     calls[each] = pool.submit(call, each)
                     calls[each].add_done_callback(lambda _: wake.set())
@@ -57,10 +58,10 @@ def dispatch(
             wake.clear()
 
 
-def _due(sessions: Sessions, limit: int) -> list[str]:
+def _due(sessions: Sessions, weights: Mapping[str, float]) -> list[str]:
     try:
         with transaction(sessions) as session:
-            return list(deliveries.due(session, limit))
+            return list(deliveries.due(session, CONCURRENCY, weights))
     except AWAY as error:
         log.warning("the table cannot be looked at", error=_head(error))
         return []

@@ -1,0 +1,171 @@
+"""Whose turn it is, where more waits than can run.
+
+The tenant with the least running comes first, then the one whose last turn is longest ago; both are
+divided by the tenant's weight. Within a tenant the higher priority comes first, then the older row.
+The second rule is start-time fair queuing (Goyal, Vin and Cheng, SIGCOMM 1996): a turn takes
+``1 / weight`` of virtual time, and who had nothing to run saves up no turns. So with `n` tenants of
+equal weight that wait, the first of each starts within `n` turns.
+
+Choosing is one at a time in the whole deployment, by an advisory lock that ends with the
+transaction; whoever finds nothing waiting does not take it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Row,
+    Text,
+    TextClause,
+    and_,
+    bindparam,
+    cast,
+    column,
+    func,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.orm import Session
+from sqlalchemy.sql.selectable import LateralFromClause
+
+from app.store import inspections, runs
+from app.store.tables import JobRow, TurnRow
+
+Kind = Literal["job", "upload"]
+Weights = Mapping[str, float]
+AnyRow = Row[*tuple[Any, ...]]
+
+_TENANT: ColumnElement[str] = literal_column("waiting.tenant", Text)
+_WEIGHTS = bindparam("weights", type_=JSONB)
+
+
+def next_job(session: Session, offer: runs.Offer, weights: Weights) -> str | None:
+    """Return the job whose turn it is on a worker, and count the turn for its tenant.
+
+    Nobody else chooses a job until this transaction ends, which is to claim it.
+    """
+    waits = runs.waiting() & runs.fits(offer)
+    if not session.scalar(select(select(JobRow.id).where(waits).exists())):
+        return None
+    _choose_alone(session, "job")
+    chosen = _first(
+        session,
+        "job",
+        weights,
+        "jobs WHERE status = 'queued'",
+        select(JobRow.id, JobRow.created_at)
+        .where(waits, JobRow.tenant == _TENANT)
+        .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
+        .limit(1)
+        .lateral("head"),
+        select(func.count())
+        .where(JobRow.tenant == _TENANT, JobRow.status == "running")
+        .scalar_subquery(),
+    )
+    return None if chosen is None else _count(session, "job", chosen)
+
+
+def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, str] | None:
+    """Return what is inspected next, and count the turn for its tenant; else as ``next_job``."""
+    tables = inspections.TABLES
+    waiting = {
+        kind: select(table.id).where(*inspections.free(table)) for kind, table in tables.items()
+    }
+    if not any(session.scalar(select(ids.exists())) for ids in waiting.values()):
+        return None
+    _choose_alone(session, "upload")
+    held = [
+        select(func.count())
+        .where(
+            table.tenant == _TENANT,
+            table.status == "inspecting",
+            table.lease_expires_at.is_not(None),
+        )
+        .scalar_subquery()
+        for table in tables.values()
+    ]
+    heads = {
+        kind: _first(
+            session,
+            "upload",
+            weights,
+            f"{table.__tablename__} WHERE status = 'inspecting'",
+            select(table.id, table.created_at)
+            .where(*inspections.free(table), table.tenant == _TENANT)
+            .order_by(table.created_at, table.id)
+            .limit(1)
+            .lateral("head"),
+            held[0] + held[1],
+        )
+        for kind, table in tables.items()
+    }
+    found = [(tuple(head)[:4], kind, head) for kind, head in heads.items() if head is not None]
+    if not found:
+        return None
+    _, kind, head = min(found, key=lambda each: each[0])
+    return kind, _count(session, "upload", head)
+
+
+def _choose_alone(session: Session, kind: Kind) -> None:
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"turn:{kind}", 0))))
+
+
+def _first(
+    session: Session,
+    kind: Kind,
+    weights: Weights,
+    rows: str,
+    head: LateralFromClause,
+    running: ColumnElement[int],
+) -> AnyRow | None:
+    """Return the first in the order of turns, as ``share, start, created_at, id, tenant``.
+
+    Args:
+        session: In which this kind is chosen alone.
+        kind: Of work.
+        weights: By tenant.
+        rows: Where waiting rows are: a table and a condition that has an index with the tenant.
+        head: The first row of a tenant that can run now.
+        running: How many of a tenant's run.
+    """
+    weight = func.coalesce(cast(_WEIGHTS[_TENANT].astext, Double), 1.0)
+    now = func.coalesce(
+        select(func.max(TurnRow.start)).where(TurnRow.kind == kind).scalar_subquery(), 0.0
+    )
+    start = func.greatest(func.coalesce(TurnRow.start + 1.0 / weight, now), now)
+    tenants = _tenants(rows).columns(column("tenant", Text)).subquery("waiting")
+    joined = tenants.join(head, text("true")).outerjoin(
+        TurnRow, and_(TurnRow.kind == kind, TurnRow.tenant == _TENANT)
+    )
+    order = [(running / weight).label("share"), start.label("start"), head.c.created_at, head.c.id]
+    query = select(*order, _TENANT.label("tenant")).select_from(joined).order_by(*order).limit(1)
+    return session.execute(query, {"weights": dict(weights)}).one_or_none()
+
+
+def _count(session: Session, kind: Kind, chosen: AnyRow) -> str:
+    """Note when the turn begins in virtual time; return what was chosen."""
+    turn = insert(TurnRow).values(kind=kind, tenant=chosen.tenant, start=chosen.start)
+    session.execute(
+        turn.on_conflict_do_update(
+            index_elements=[TurnRow.kind, TurnRow.tenant], set_={"start": turn.excluded.start}
+        )
+    )
+    return str(chosen.id)
+
+
+def _tenants(rows: str) -> TextClause:
+    """Select the tenants of ``rows``, from one to the next: not each row is looked at."""
+    return text(f"""
+        WITH RECURSIVE walk AS (
+            (SELECT tenant FROM {rows} ORDER BY tenant LIMIT 1)
+            UNION ALL
+            SELECT (
+                SELECT tenant FROM {rows} AND tenant > walk.tenant ORDER BY tenant LIMIT 1
+            ) FROM walk WHERE walk.tenant IS NOT NULL
+        )
+        SELECT tenant FROM walk WHERE tenant IS NOT NULL
+    """)  # noqa: S608 (the rows are named here)
