@@ -31,6 +31,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from app.arriving import Digest, joined, write
 from app.domain.problems import NotFound, Unavailable
+from app.settings import TRUSTED_MINUTES
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -44,7 +45,7 @@ _BLOCK_BYTES = 4 * _MIB  # handed on at a time
 _PART_BYTES = 8 * _MIB  # of a multipart upload
 _PARTS_AT_ONCE = 3
 _LARGEST_COPY_BYTES = 5 * 1024**3  # S3 copies no larger object by itself
-_FRESH = timedelta(minutes=5)
+_FRESH = timedelta(minutes=TRUSTED_MINUTES)
 
 _CLIENT: "ClientConfig" = {"timeout": "60s", "connect_timeout": "5s"}
 _RETRY: "RetryConfig" = {

@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024**2
 GIB = 1024**3
+TRUSTED_MINUTES = 5.0
+"""Bytes that were stored so lately are not stored again, so no collector may take them by then."""
 
 Seconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
@@ -55,7 +57,7 @@ class Storage(_Group):
 
     url: str = ""
     """``s3://bucket/prefix``, ``gs://…``, ``az://…`` or ``file:///path``."""
-    grace_minutes: float = Field(default=60, ge=0)
+    grace_minutes: float = Field(default=60, ge=2 * TRUSTED_MINUTES)
     """How old an unreferenced blob must be before it is collected."""
 
 

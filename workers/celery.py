@@ -24,6 +24,7 @@ from app.settings import Settings
 from workers import tasks, worker
 from workers.announce import announce, await_ability
 from workers.sandbox.server import ENTRY, SandboxError
+from workers.upkeep.collect import collect_hourly
 from workers.upkeep.look import look
 from workers.webhooks.dispatch import dispatch
 
@@ -67,6 +68,7 @@ def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = EN
         if queue == "light":
             due = (me.sessions, settings, me.id, me.delivery_due, me.stopping)
             beside.append(threading.Thread(target=dispatch, args=due, name="dispatch"))
+            beside.append(threading.Thread(target=collect_hourly, args=(me,), name="collect"))
 
         def ready(sender: Any, **_: object) -> None:
             sender.hub.call_repeatedly(FREE_SLOT_SECONDS, _nothing)

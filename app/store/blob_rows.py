@@ -41,25 +41,41 @@ def unknown(session: Session, digests: Collection[str]) -> set[str]:
     return set(digests).difference(known)
 
 
-def collect(session: Session, grace_minutes: float, limit: int = 100) -> Sequence[str]:
-    """Delete rows that nothing refers to, and return their digests; they stay locked.
-
-    The caller deletes the bytes before it commits.
-    """
-    old = BlobRow.touched_at < func.now() - func.make_interval(0, 0, 0, 0, 0, 0, 60 * grace_minutes)
-    garbage = session.scalars(
-        select(BlobRow.sha256)
-        .where(old, *_unreferenced())
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    ).all()
-    if not garbage:
-        return []
+def garbage(session: Session, grace_minutes: float, limit: int) -> Sequence[str]:
+    """Return digests that nothing refers to and nobody has touched for the grace."""
     return session.scalars(
-        delete(BlobRow)
-        .where(BlobRow.sha256.in_(garbage), *_unreferenced())
-        .returning(BlobRow.sha256)
+        select(BlobRow.sha256).where(_old(grace_minutes), *_unreferenced()).limit(limit)
     ).all()
+
+
+def forget(session: Session, sha256: str, grace_minutes: float) -> bool:
+    """Delete a row that still nothing refers to; return whether it was.
+
+    Until commit, whoever is about to refer to these bytes waits: the caller deletes them before.
+    """
+    locked = (
+        select(BlobRow.sha256)
+        .where(BlobRow.sha256 == sha256, _old(grace_minutes))
+        .with_for_update(skip_locked=True)
+    )
+    if session.scalar(locked) is None:
+        return False
+    gone = delete(BlobRow).where(BlobRow.sha256 == sha256, *_unreferenced())
+    return session.scalar(gone.returning(BlobRow.sha256)) is not None
+
+
+def forget_unknown(session: Session, sha256: str) -> bool:
+    """Return whether bytes have no row; then nobody makes one before this transaction ends."""
+    row = insert(BlobRow).values(sha256=sha256, size_bytes=0).on_conflict_do_nothing()
+    if session.scalar(row.returning(BlobRow.sha256)) is None:
+        return False
+    session.execute(delete(BlobRow).where(BlobRow.sha256 == sha256))
+    return True
+
+
+def _old(grace_minutes: float) -> ColumnElement[bool]:
+    grace = func.make_interval(0, 0, 0, 0, 0, 0, 60 * grace_minutes)
+    return BlobRow.touched_at < func.now() - grace
 
 
 def _unreferenced() -> list[ColumnElement[bool]]:

@@ -399,6 +399,18 @@ class TurnRow(Table):
     start: Mapped[float]
 
 
+class ChoreRow(Table):
+    """Work that one worker does for all, now and then."""
+
+    __tablename__ = "chores"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    until: Mapped[datetime]
+    """When somebody else may go on with it, if the owner has not said that it is at it."""
+    done_at: Mapped[datetime | None]
+
+
 class WorkerRow(Table):
     """A worker process that announced itself."""
 

@@ -36,9 +36,18 @@ def upgrade() -> None:
         sa.CheckConstraint("kind in ('job', 'upload')", name=op.f("ck_turns_kind")),
         sa.PrimaryKeyConstraint("kind", "tenant", name=op.f("pk_turns")),
     )
+    op.create_table(
+        "chores",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("until", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("done_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_chores")),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("chores")
     op.drop_table("turns")
     op.drop_column("workers", "labels")
     op.drop_column("jobs", "requires_labels")

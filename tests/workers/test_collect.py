@@ -1,0 +1,150 @@
+"""What nobody refers to is collected by one worker, and what somebody refers to is not."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+from sqlalchemy import text
+
+from app.blobs import Blobs, blob_key
+from app.domain import ids
+from app.domain.problems import NotFound
+from app.settings import Settings
+from app.store import blob_rows, chores
+from app.store.session import Sessions, connect, sessions
+from app.store.tables import BlobRow, ModelRow
+from workers.upkeep.collect import CHORE, EVERY_SECONDS, collect
+from workers.worker import Sandboxes, Slots, Worker
+
+OLD = "2 hours"
+
+
+@pytest.fixture
+def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> Iterator[Worker]:
+    settings = Settings.model_validate(
+        {
+            "database": {"url": database},
+            "broker": {"url": redis_url},
+            "storage": {"url": storage_url},
+        }
+    )
+    engine = connect(settings.database)
+    made = Worker(
+        id=ids.new("wrk"),
+        queue="light",
+        device="cpu",
+        settings=settings,
+        sessions=sessions(engine),
+        blobs=Blobs.open(storage_url),
+        sandboxes=Sandboxes(settings, "cpu"),
+        slots=Slots(1),
+        directory=tmp_path,
+    )
+    with made.sessions.begin() as session:
+        assert chores.take(session, CHORE, made.id, EVERY_SECONDS)
+    yield made
+    engine.dispose()
+
+
+def stored(worker: Worker, tmp_path: Path, content: bytes, *, row: bool = True) -> str:
+    """Store bytes, with or without their row; both are old."""
+    path = tmp_path / "content"
+    path.write_bytes(content)
+    blob = worker.blobs.put_file(path)
+    root = Path(worker.settings.storage.url.removeprefix("file://"))
+    old = time.time() - 7200
+    os.utime(root / blob_key(blob.sha256), (old, old))
+    if row:
+        with worker.sessions.begin() as session:
+            blob_rows.touch(session, blob.sha256, blob.size_bytes)
+            session.flush()
+            session.execute(
+                text("UPDATE blobs SET touched_at = now() - cast(:old AS interval)"), {"old": OLD}
+            )
+    return blob.sha256
+
+
+def there(worker: Worker, sha256: str, tmp_path: Path) -> bool:
+    try:
+        worker.blobs.fetch(sha256, tmp_path / "fetched")
+    except NotFound:
+        return False
+    return True
+
+
+def refer(store: Sessions, sha256: str) -> None:
+    with store.begin() as session:
+        blob_rows.touch(session, sha256, 1)
+        session.flush()
+        session.add(ModelRow(id=ids.new("mdl"), tenant="t", sha256=sha256, size_bytes=1))
+
+
+def test_what_is_referred_to_stays_and_the_rest_goes(worker: Worker, tmp_path: Path) -> None:
+    kept, orphan, unknown = (
+        stored(worker, tmp_path, content, row=content != b"unknown")
+        for content in (b"kept", b"orphan", b"unknown")
+    )
+    refer(worker.sessions, kept)
+    with worker.sessions.begin() as session:
+        session.execute(text("UPDATE blobs SET touched_at = now() - interval '2 hours'"))
+    collect(worker)
+    assert there(worker, kept, tmp_path)
+    assert not there(worker, orphan, tmp_path)
+    assert not there(worker, unknown, tmp_path)
+    with worker.sessions() as session:
+        assert session.get(BlobRow, kept) is not None
+        assert session.get(BlobRow, orphan) is None
+        assert session.get(BlobRow, unknown) is None
+
+
+@pytest.mark.parametrize("row", [True, False], ids=["with a row", "without one"])
+def test_a_reference_that_is_made_meanwhile_keeps_its_bytes(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: bool
+) -> None:
+    """Whoever refers to bytes while they are deleted waits, and stores them again."""
+    sha256 = stored(worker, tmp_path, b"wanted", row=row)
+    deleting, waiting = threading.Event(), threading.Event()
+    delete = worker.blobs.delete
+
+    def slowly(*words: object, **options: object) -> None:
+        deleting.set()
+        assert not waiting.wait(0.5), "the reference is not made before the bytes are gone"
+        delete(*words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(worker.blobs, "delete", slowly)
+
+    def want() -> None:
+        deleting.wait(10)
+        refer(worker.sessions, sha256)
+        waiting.set()
+        worker.blobs.put_file(tmp_path / "content")
+
+    thread = threading.Thread(target=want)
+    thread.start()
+    collect(worker)
+    thread.join(10)
+    assert there(worker, sha256, tmp_path)
+    with worker.sessions() as session:
+        assert session.get(BlobRow, sha256) is not None
+
+
+def test_one_worker_collects_and_a_silent_one_is_replaced(worker: Worker) -> None:
+    with worker.sessions.begin() as session:
+        assert not chores.take(session, CHORE, "another", EVERY_SECONDS), "somebody is at it"
+        session.execute(text("UPDATE chores SET until = now() - interval '1 s'"))
+        assert chores.take(session, CHORE, "another", EVERY_SECONDS)
+        assert not chores.keep(session, CHORE, worker.id)
+        chores.done(session, CHORE, "another")
+    with worker.sessions.begin() as session:
+        assert not chores.take(session, CHORE, worker.id, EVERY_SECONDS), "it was just done"
+        session.execute(text("UPDATE chores SET done_at = now() - interval '61 minutes'"))
+        assert chores.take(session, CHORE, worker.id, EVERY_SECONDS)
+
+
+def test_a_grace_below_what_is_trusted_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"storage": {"grace_minutes": 5}})
