@@ -10,6 +10,7 @@ from planish.cli.deployment import Stop
 from planish.errors import JobFailed, PlanishError, Unauthenticated
 
 from . import (
+    compare,
     compress,
     datasets,
     demo,
@@ -35,6 +36,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
 )
 cli.command()(compress.compress)
+cli.command()(compare.compare)
 cli.add_typer(models.cli, name="models")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")

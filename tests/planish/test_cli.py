@@ -212,3 +212,22 @@ def test_without_data_nothing_is_asked_for_that_needs_data(run: Run, tmp_path: P
     asked = json.loads(service.requests[1].body)
     assert asked["steps"] == [{"method": "quantize", "mode": "dynamic"}]
     assert (tmp_path / "m.small.onnx").read_bytes() == CONTENT
+
+
+def test_two_files_are_compared_by_turns(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = text_lines.model_path().with_name("ch_ppocr_mobile_v2.0_cls_mobile.onnx")
+    rng = np.random.default_rng(0)
+    images = rng.standard_normal((8, 3, 48, 192)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", allow_pickle=False, x=images)
+    assert run("compare", model, model, "--data", tmp_path / "data.npz", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["first"]["size_bytes"] == found["second"]["size_bytes"] == model.stat().st_size
+    assert found["second"]["fidelity"]["agreement"] == 1.0
+    assert found["first"]["latency_ms"] > 0
+    assert run("compare", model, text_lines.model_path()) == 1
+    assert "cannot be compared" in capsys.readouterr().err
+    (tmp_path / "none.onnx").write_bytes(b"no model")
+    assert run("compare", model, tmp_path / "none.onnx") == 1
+    assert "Traceback" not in capsys.readouterr().err

@@ -80,6 +80,26 @@ def read(directory: Path, order: Compress, events: Events) -> Inputs:
     return Inputs(train, ground, description, data.description if data else None)
 
 
+def judged_on(original: Path, data: Path | None, workspace: Path) -> Ground:
+    """Return a whole dataset to judge on; without one, seeded random inputs.
+
+    Args:
+        original: the graph that the data is for.
+        data: the dataset's file.
+        workspace: where its arrays are written.
+
+    Raises:
+        InvalidDataset, DatasetMismatch: it is broken, or does not fit the graph.
+    """
+    threads = machine.default_threads()
+    if data is None:
+        return Ground(synthetic.draw(original, 0), synthetic=True, threads=threads)
+    wanted = [spec(value) for value in inputs_of(load(original))]
+    fitted = fit_dataset(data, wanted, workspace / DATA, ImageOptions())
+    ground = Ground(_samples(fitted), synthetic=False, threads=threads)
+    return _laid_out(original, None, ground)[1]
+
+
 def _with_metric(directory: Path, ground: Ground, wish: Evaluate) -> Ground:
     """Add the graph that computes the metric, where the user names one, once it has been tried.
 

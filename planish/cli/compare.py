@@ -1,0 +1,61 @@
+"""``planish compare``: two files beside each other, on this machine."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from planish.cli.asking import AsJson, print_json, tell
+from planish.cli.consoles import console
+from planish.cli.deployment import Stop
+
+if TYPE_CHECKING:
+    from workers.compression.comparing import Compared
+
+File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An .onnx file.")]
+
+
+def compare(
+    first: File,
+    second: File,
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="What to run them on. Default: at random."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two files: size, latency by turns, and how near the second is to the first.
+
+    Both run here, as you and unconfined: compare files that you trust.
+    """
+    try:
+        from app.domain.problems import Problem
+        from workers.compression.comparing import compare as run
+    except ModuleNotFoundError as error:
+        raise Stop(f"{error}. To compare files: pip install 'planish[worker]'") from None
+    try:
+        with tempfile.TemporaryDirectory(prefix="planish-") as workspace:
+            found = run(first.resolve(), second.resolve(), data, Path(workspace))
+    except Problem as problem:
+        raise Stop(problem.detail) from None
+    if as_json:
+        print_json(found)
+    else:
+        console().print(_table(found, first, second))
+    tell(found.verdict)
+
+
+def _table(found: "Compared", first: Path, second: Path) -> Table:
+    table = Table("", first.name, second.name)
+    for name, field in (("bytes", "size_bytes"), ("parameters", "parameters"), ("MACs", "macs")):
+        table.add_row(name, *(f"{getattr(of, field):,}" for of in (found.first, found.second)))
+    latencies = (found.first.latency_ms, found.second.latency_ms)
+    table.add_row("ms, one sample", *("" if ms is None else f"{ms:.3g}" for ms in latencies))
+    if found.first.quality and found.second.quality:
+        quality = (found.first.quality.value, found.second.quality.value)
+        table.add_row(str(found.second.quality.metric), *(f"{value:.4g}" for value in quality))
+    if found.second.fidelity:
+        table.add_row("same answers as the first", "", f"{found.second.fidelity.agreement:.1%}")
+    return table
