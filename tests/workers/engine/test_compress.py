@@ -153,7 +153,8 @@ def test_what_dynamic_mode_leaves_alone_is_reported_and_the_verdict_says_so(
     assert report is not None
     assert report.step_reports[0].layers == []
     assert len(report.step_reports[0].skipped) == 5
-    reason = "Step 1 (quantize): named in 'ignore' (5 nodes)."
+    first = report.step_reports[0].skipped[0].node
+    reason = f"Step 1 (quantize): named in 'ignore' (5 nodes, '{first}' first)."
     assert report.verdict == f"Nothing was changed. {reason}"
 
 

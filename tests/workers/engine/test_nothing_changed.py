@@ -85,7 +85,8 @@ def test_all_reasons_of_all_steps_are_in_the_problem(
     assert result.problem is not None
     assert result.problem.type == "nothing-changed"
     assert "Step 1 (prune): " in result.problem.detail
-    assert "Step 2 (quantize): named in 'ignore' (3 nodes)" in result.problem.detail
+    assert "Step 2 (quantize): named in 'ignore' (3 nodes, '" in result.problem.detail
+    assert "Try other parameters, or another method" in result.problem.detail
     assert "quantized already" not in result.problem.detail
 
 

@@ -1,6 +1,5 @@
 """What a step did to the file that it was given, in words; and whether any step did anything."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,8 @@ from app.domain.steps import Skipped
 from workers.compression.graph.load import files_of
 
 _REASONS = 3
+_NAME = 80
+"""Letters of a node's name that are shown."""
 
 
 def notes(done: FinishedStep, before: Path, after: Path) -> list[str]:
@@ -47,7 +48,7 @@ def nothing_changed(
             f"The model is quantized already (it holds {', '.join(found[:5])}): upload it as it was"
             " before that."
         )
-    words.append("The artifact is the model as it was.")
+    words.append("The artifact is the model as it was. Try other parameters, or another method.")
     return NothingChanged(f"No step changed anything. {' '.join(words)}")
 
 
@@ -59,10 +60,17 @@ def why_nothing(steps: Sequence[StepReport]) -> str:
 
 
 def _reasons(skipped: Sequence[Skipped]) -> str:
-    """Return the reasons that were given for most nodes, each with their number."""
+    """Return the reasons that were given for most nodes, each with their number and the first."""
     if not skipped:
         return "the model has no layer that it acts on"
-    counted = Counter(skip.reason.rstrip(".") for skip in skipped).most_common(_REASONS)
-    return "; ".join(
-        f"{reason} ({count} node{'s' if count > 1 else ''})" for reason, count in counted
-    )
+    nodes: dict[str, list[str]] = {}
+    for skip in skipped:
+        nodes.setdefault(skip.reason.rstrip("."), []).append(skip.node)
+    most = sorted(nodes.items(), key=lambda each: -len(each[1]))[:_REASONS]
+    return "; ".join(f"{reason} ({_named(names)})" for reason, names in most)
+
+
+def _named(nodes: Sequence[str]) -> str:
+    """Name the first of some nodes, and say how many there are."""
+    first = f"'{nodes[0][:_NAME]}'"
+    return first if len(nodes) == 1 else f"{len(nodes)} nodes, {first} first"
