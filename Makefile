@@ -21,7 +21,7 @@ test: lint tools  ## everything that CI runs
 	$(BIN)/python -m pytest
 
 tools: $(READY)  ## the converters that need a Python of their own, into .venv
-	$(BIN)/planish tools install litert executorch
+	$(BIN)/planish tools install litert
 
 lint: $(READY)  ## style, types and layers
 	$(BIN)/ruff check

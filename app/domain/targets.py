@@ -10,12 +10,12 @@ OutputFormat = Literal[
 
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 
-ToolName = Literal["litert", "executorch"]
+ToolName = Literal["litert"]
 """A converter with a Python environment of its own."""
 
 TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
 
-TOOL_OF: dict[OutputFormat, ToolName] = {"litert": "litert", "executorch": "executorch"}
+TOOL_OF: dict[OutputFormat, ToolName] = {"litert": "litert"}
 """The tool that makes and runs a format; formats that are not here need none."""
 
 EXPORTED: frozenset[OutputFormat] = frozenset(
@@ -25,6 +25,7 @@ EXPORTED: frozenset[OutputFormat] = frozenset(
 
 INSTALLED_BY: dict[OutputFormat, str] = {
     "openvino": "pip install 'planish[openvino]'",
+    "coreml": "pip install 'planish[coreml]'",
     **{name: f"planish tools install {tool}" for name, tool in TOOL_OF.items()},
 }
 """The command that gives a worker a format which it may lack."""

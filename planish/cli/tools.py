@@ -30,7 +30,7 @@ def list_tools() -> None:
 
 @cli.command()
 def install(
-    names: Annotated[list[str], typer.Argument(help="Such as litert executorch.")],
+    names: Annotated[list[str], typer.Argument(help="Such as litert.")],
 ) -> None:
     """Make the environment of each tool, with the versions that this release was tested with.
 

@@ -13,7 +13,7 @@ from workers.tools import environments
 
 TOOLS = environments.base(None)
 PIXELS = np.random.default_rng(0).standard_normal((96, 3, 16, 16)).astype(np.float32)
-USED: tuple[ToolName, ...] = ("litert", "executorch")
+USED: tuple[ToolName, ...] = ("litert",)
 
 
 @pytest.fixture(scope="module")

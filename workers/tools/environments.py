@@ -13,7 +13,7 @@ from pathlib import Path
 from app.domain.targets import TOOL_NAMES, ToolName
 
 _STAMP = "tool.json"
-_RUNTIME: dict[ToolName, str] = {"litert": "ai-edge-litert", "executorch": "executorch"}
+_RUNTIME: dict[ToolName, str] = {"litert": "ai-edge-litert"}
 
 
 class NotInstalled(Exception):  # noqa: N818 (it says what happened)

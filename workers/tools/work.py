@@ -1,6 +1,6 @@
 """What every tool does in its own Python: convert, run all that the engine left, time it, answer.
 
-Only the conversion and the runtime differ; see ``litert`` and ``executorch``.
+Only the conversion and the runtime differ; see ``litert``.
 """
 
 import traceback

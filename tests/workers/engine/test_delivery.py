@@ -73,6 +73,23 @@ def test_a_float_graph_is_the_same_on_every_runtime(
     np.testing.assert_allclose(compiled(rows)[0], wanted, atol=1e-4)
 
 
+def test_a_torch_program_and_core_ml_are_made_of_the_same_export(
+    job: Run, exported: dict[str, Path], digits_npz: Path, tmp_path: Path
+) -> None:
+    """Core ML cannot run here, and says so."""
+    result = job(exported["cnn"], STATIC, data=digits_npz, deliver=["onnx", "pt2", "coreml"])
+    found = artifacts_of(result)
+    program, core = found["pt2"], found["coreml"]
+    assert program.max_error is not None
+    assert program.max_error < 0.01
+    assert not core.ran
+    assert core.reason is not None
+    assert "Apple" in core.reason
+    assert (core.latency_ms, core.max_error, core.quality) == (None, None, None)
+    with zipfile.ZipFile(tmp_path / "job" / "artifacts" / core.path) as archive:
+        assert "model.mlpackage/Manifest.json" in archive.namelist()
+
+
 def test_what_a_runtime_has_no_operator_for_is_told_and_the_others_are_kept(
     job: Run, tmp_path: Path
 ) -> None:

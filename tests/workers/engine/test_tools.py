@@ -15,6 +15,7 @@ from app.domain.directory import (
     ARTIFACTS,
     Result,
 )
+from app.domain.targets import TOOL_NAMES
 from tests.workers.engine.conftest import Run
 from workers.runs import tools
 from workers.runs.hold import Cancelled, Hold
@@ -199,7 +200,7 @@ def test_an_environment_is_there_once_it_is_whole_and_of_these_pins(tmp_path: Pa
 
 
 def test_pins_agree_with_the_engine_s_on_what_files_pass_between() -> None:
-    for tool in ("litert", "executorch"):
+    for tool in TOOL_NAMES:
         pins = Path(environments.__file__).with_name(f"{tool}.txt").read_text().split()
         assert f"torch=={torch.__version__.partition('+')[0]}" in pins
         assert all("==" in pin for pin in pins)

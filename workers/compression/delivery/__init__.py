@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable
 from importlib import metadata
 
 from app.domain.targets import OutputFormat, ToolName
-from workers.compression.delivery import onnx, openvino, tools
+from workers.compression.delivery import coreml, onnx, openvino, tools, torch_program
 from workers.compression.delivery.form import Form
 from workers.compression.delivery.grids import Grids
 
@@ -12,10 +12,11 @@ FORMS: dict[OutputFormat, Form] = {
     "onnx": onnx.ONNX,
     "ort": onnx.ORT,
     "openvino": openvino.OPENVINO,
+    "coreml": coreml.COREML,
+    "pt2": torch_program.PT2,
     "litert": tools.form(
         "litert", "ai-edge-litert", "model.tflite", Grids(float_weights=True, softmax=True)
     ),
-    "executorch": tools.form("executorch", "executorch", "model.pte", Grids(whole_layers=True)),
 }
 
 

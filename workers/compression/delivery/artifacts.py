@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.domain.directory import ARTIFACTS, Produced, delivery_directory
-from app.domain.problems import DeliveryFailed
+from app.domain.problems import DeliveryFailed, Problem
 from app.domain.reports import ArtifactFigures
 from app.domain.targets import OutputFormat, ToolName
+from workers.compression import faults
 from workers.compression.delivery import FORMS
 from workers.compression.delivery.form import Made, Source, Waiting
 from workers.compression.graph.load import load
@@ -59,14 +60,29 @@ def make(
         source.workspace.mkdir(parents=True, exist_ok=True)
         try:
             made = FORMS[name].make(source, directory)
-        except DeliveryFailed as problem:
-            delivered.failed[name] = problem
+        except Exception as error:
+            if faults.is_limit(error):
+                raise
+            delivered.failed[name] = _failure(name, error)
             continue
         if isinstance(made, Waiting):
             delivered.waiting.append(made.tool)
         else:
             delivered.made[name] = made
     return delivered
+
+
+def _failure(name: OutputFormat, error: Exception) -> DeliveryFailed:
+    """Return what the user is told of a format that could not be written."""
+    if isinstance(error, DeliveryFailed):
+        return error
+    if isinstance(error, Problem):
+        return DeliveryFailed(error.detail)
+    faults.log(error)
+    return DeliveryFailed(
+        f"the result could not be written as {name}. This is a fault of ours: please report it with"
+        " this job's id, and deliver 'onnx' until it is mended."
+    )
 
 
 def produced(

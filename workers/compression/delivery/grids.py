@@ -17,7 +17,6 @@ from workers.compression.graph.editor import Editor, graph_of
 from workers.compression.graph.operators import operand
 
 _FLOAT = ir.TensorType(ir.DataType.FLOAT)
-_WHOLE, _ON_THE_WAY = frozenset({"Conv", "Gemm"}), frozenset({"Relu", "Clip"})
 _SOFTMAX = np.array(1 / 256, np.float32), np.array(-128, np.int8)
 
 
@@ -27,8 +26,6 @@ class Grids:
 
     float_weights: bool = False
     """Weights as floats that the program rounds, not as integers."""
-    whole_layers: bool = False
-    """Integers only where a layer's output is rounded too: other layers compute in float."""
     softmax: bool = False
     """The output of a Softmax on the one grid that its kernel has: scale 1/256, zero point −128."""
 
@@ -84,7 +81,7 @@ def _dequantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
         _one_for_each_reader(editor, node, data, grid)
         return
     integers = data.const_value.numpy()
-    plain = integers.dtype == np.int32 or (grids.whole_layers and not _is_whole(node))
+    plain = integers.dtype == np.int32
     if plain or grids.float_weights:
         real = editor.constant(f"{node.outputs[0].name}_real", _real(integers, _raw_grid(node)))
         if plain:
@@ -99,20 +96,6 @@ def _dequantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
         return
     stored = editor.constant(f"{data.name}_signed", _signed(integers))
     _one_for_each_reader(editor, node, stored, grid)
-
-
-def _is_whole(node: ir.Node) -> bool:
-    """Return whether the layers that read a weight give integers, perhaps behind a function."""
-    return all(_ends_rounded(reader) for reader, _ in node.outputs[0].uses())
-
-
-def _ends_rounded(layer: ir.Node) -> bool:
-    if layer.op_type not in _WHOLE:
-        return False
-    readers = [reader for reader, _ in layer.outputs[0].uses()]
-    if len(readers) == 1 and readers[0].op_type in _ON_THE_WAY:
-        readers = [reader for reader, _ in readers[0].outputs[0].uses()]
-    return bool(readers) and all(reader.op_type == "Quantize" for reader in readers)
 
 
 def _one_for_each_reader(editor: Editor, node: ir.Node, data: ir.Value, grid: _Grid) -> None:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from app.domain.jobs import Evaluate
 from app.domain.reports import ArtifactFigures
 from app.domain.targets import OutputFormat
+from workers.compression import faults
 from workers.compression.delivery.artifacts import Delivered
+from workers.compression.delivery.form import Made
 from workers.compression.events import Events
 from workers.compression.graph import runtime
 from workers.compression.graph.load import load
@@ -28,6 +30,7 @@ MOST_SAMPLES = 1000
 _SECONDS = 6.0
 """Of timed runs, all artifacts together."""
 
+_SAID = 400
 _NOT_FINITE = "Its outputs are not finite where those of the ONNX graph are, or have another shape."
 
 
@@ -63,10 +66,14 @@ def judge(
                 quality=known.quality,
                 fidelity=known.fidelity,
             )
-        elif made.open is None:
-            figures[name] = ArtifactFigures(ran=False, reason=made.reason)
         else:
-            runners[name] = made.open()
+            opened = _opened(made, ground)
+            if isinstance(opened, Runner):
+                runners[name] = opened
+            else:
+                figures[name] = ArtifactFigures(ran=False, reason=opened)
+    if not runners:
+        return figures
     replays = {name: made.replay for name, made in delivered.made.items() if made.replay}
     here = {name: runner for name, runner in runners.items() if name not in replays}
     times = _times(original, here, ground)
@@ -78,6 +85,22 @@ def judge(
         seen = replays[name].samples if name in replays else samples
         figures[name] = judging.of(runner, seen, times[name])
     return figures
+
+
+def _opened(made: Made, ground: Ground) -> Runner | str:
+    """Open an artifact on its runtime and try it on a run; return why it cannot run here, if so."""
+    if made.open is None:
+        return made.reason or "Its runtime is not here."
+    try:
+        runner = made.open()
+        if made.replay is None:
+            runner.run(ground.samples.first_run())
+    except Exception as error:
+        if faults.is_limit(error):
+            raise
+        faults.log(error)
+        return f"Its runtime does not run it: {' '.join(str(error).split())[:_SAID]}"
+    return runner
 
 
 def _times(

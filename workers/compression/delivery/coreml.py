@@ -1,0 +1,55 @@
+"""Core ML: an ``.mlpackage`` as a zip. It cannot be run anywhere but on Apple's systems."""
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from app.domain.problems import DeliveryFailed
+from workers.compression.delivery.exported import program
+from workers.compression.delivery.form import Form, Made, Source
+from workers.compression.delivery.grids import Grids
+
+_SAID = 300
+_NOT_HERE = "Core ML runs on Apple's systems alone: the file was converted, and not run."
+
+
+def make(source: Source, directory: Path) -> Made:
+    """Convert the graph to an ML program in float32, with int8 where the graph rounds.
+
+    Raises:
+        DeliveryFailed: torch cannot export it, or Core ML lacks an operator.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own use of torch, and of runtimes that are Apple's
+        package = _convert(source)
+    archive = directory / "model-coreml.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, allowZip64=True) as packed:
+        for file in sorted(path for path in package.rglob("*") if path.is_file()):
+            packed.write(file, file.relative_to(source.workspace))
+    return Made(archive, None, reason=_NOT_HERE)
+
+
+def _convert(source: Source) -> Path:
+    import coremltools as ct
+
+    exported = program(source.graph, source.feeds, Grids()).run_decompositions({})
+    names = [ct.TensorType(name=name) for name in source.names]
+    package = source.workspace / "model.mlpackage"
+    try:
+        converted: Any = ct.convert(
+            exported,
+            outputs=names,
+            minimum_deployment_target=ct.target.iOS17,
+            compute_precision=ct.precision.FLOAT32,
+        )
+    except Exception as error:  # it has no class for what it cannot convert
+        raise DeliveryFailed(
+            f"Core ML cannot have this model: {' '.join(str(error).split())[:_SAID]} Deliver 'onnx'"
+            " instead."
+        ) from error
+    converted.save(str(package))
+    return package
+
+
+COREML = Form("coreml", "coremltools", make)
