@@ -10,10 +10,8 @@ OutputFormat = Literal[
 
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 
-ToolName = Literal["litert"]
+ToolName = Literal["litert", "executorch"]
 """A converter with a Python environment of its own."""
-
-TOOL_NAMES: tuple[ToolName, ...] = get_args(ToolName)
 
 TOOL_OF: dict[OutputFormat, ToolName] = {"litert": "litert"}
 """The tool that makes and runs a format; formats that are not here need none."""
@@ -22,6 +20,9 @@ EXPORTED: frozenset[OutputFormat] = frozenset(
     {"litert", "litert_micro", "executorch", "coreml", "pt2"}
 )
 """Formats that are made of an exported torch program; its shapes are those of one run."""
+
+TOOL_NAMES: tuple[ToolName, ...] = tuple(dict.fromkeys(TOOL_OF.values()))
+"""The tools that are offered."""
 
 INSTALLED_BY: dict[OutputFormat, str] = {
     "openvino": "pip install 'planish[openvino]'",
