@@ -1,7 +1,7 @@
 """Models: take in, show, delete."""
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, inspect, select
+from sqlalchemy.orm import Session, defer, undefer
 
 from app.blobs import Blobs, Incoming
 from app.domain import ids
@@ -60,8 +60,9 @@ SUFFIXES: dict[ModelFormat, str] = {
 
 
 def of_tenant(tenant: str) -> Select[ModelRow]:
-    """Select the tenant's models."""
-    return select(ModelRow).where(ModelRow.tenant == tenant)
+    """Select the tenant's models, with the outline of each in place of its description."""
+    outlined = (defer(ModelRow.description), undefer(ModelRow.outline))
+    return select(ModelRow).where(ModelRow.tenant == tenant).options(*outlined)
 
 
 def delete(session: Session, tenant: str, model_id: str) -> None:
@@ -79,7 +80,7 @@ def delete(session: Session, tenant: str, model_id: str) -> None:
 
 def view(row: ModelRow) -> Model:
     """Return a model as clients see it."""
-    known = described(row)
+    known = _outline(row)
     return Model.model_validate(
         {
             "id": row.id,
@@ -104,6 +105,13 @@ def view(row: ModelRow) -> Model:
             "created_at": row.created_at,
         }
     )
+
+
+def _outline(row: ModelRow) -> ModelDescription | None:
+    """Return what inspection found but the layers, which are many, and which no view shows."""
+    outlined = "description" in inspect(row).unloaded
+    found = row.outline if outlined else row.description
+    return None if found is None else ModelDescription.model_validate({**found, "layers": []})
 
 
 def described(row: ModelRow) -> ModelDescription | None:

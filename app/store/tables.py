@@ -20,7 +20,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column
 
 Json = dict[str, Any]
 
@@ -127,7 +127,12 @@ class ModelRow(Leased, Table):
     size_bytes: Mapped[int]
     onnx_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     graph_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
-    description: Mapped[Json | None]
+    description: Mapped[Json | None] = mapped_column()
+    outline: Mapped[Json | None] = column_property(
+        func.jsonb_set(description, text("'{layers}'"), text("'[]'::jsonb"), type_=JSONB),
+        deferred=True,
+    )
+    """The description without its layers, of which there may be very many."""
     hints: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'::jsonb"))
     """What the user says of the upload besides its bytes: a ``ModelHints``."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

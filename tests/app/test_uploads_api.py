@@ -5,7 +5,9 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 import pytest
+from sqlalchemy import event
 
+from app.services import models
 from app.settings import Settings
 from tests.app.service import Service, pointers, sha256
 
@@ -216,3 +218,25 @@ def test_a_wrong_page_is_refused_at_its_parameter(service: Service, query: str) 
     answer = service.http.get(f"/v1/jobs?{query}")
     assert answer.status_code == 422
     assert pointers(answer) == [f"#/query/{query.split('=', maxsplit=1)[0]}"]
+
+
+def test_a_list_reads_no_layers(service: Service) -> None:
+    """A model may have 20,000 of them, and a page a hundred models."""
+    layers = [{"name": "n" * 200, "operator": "Conv", "parameters": 1, "macs": 1}] * 2000
+    model = service.model(layers=layers)
+    read: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        read.append(statement)
+
+    with service.store() as session:
+        event.listen(session.get_bind(), "before_cursor_execute", note)
+        rows = session.scalars(models.of_tenant("acme")).all()
+        [listed] = [models.view(row) for row in rows]
+        assert len(read) == 1
+        assert "jsonb_set(models.description" in read[0]
+    assert listed.id == model
+    shown = service.http.get(f"/v1/models/{model}").json()
+    [from_api] = service.http.get("/v1/models").json()["items"]
+    assert from_api == shown
+    assert shown["macs"] is not None
