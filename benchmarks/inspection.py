@@ -27,7 +27,7 @@ from benchmarks import _minilm, _ocr
 from benchmarks._graphs import KINDS, mlp
 from benchmarks._report import Bar, conclude
 
-SHORT, LONG, LONGEST = 5_000, 50_000, 500_000
+SHORT, LONG, LONGEST = 5_000, 20_000, 500_000
 """Nodes. The longest take some minutes and up to 8 GiB."""
 
 CONSTANT = 1.0
