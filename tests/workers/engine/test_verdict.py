@@ -6,6 +6,7 @@ import pytest
 
 from app.domain.metrics import Metric
 from app.domain.reports import (
+    Comparison,
     Fidelity,
     Latency,
     LayerChange,
@@ -195,3 +196,78 @@ def test_a_metric_is_said_in_its_own_unit(
 def test_a_size_that_hardly_changed_is_called_the_same(before: int, after: int, said: str) -> None:
     graphs = measures(0.9, size=before), measures(0.9, size=after)
     assert verdict.describe(*graphs, [step()], None, synthetic=False).startswith(said)
+
+
+def test_a_figure_that_only_one_of_two_graphs_has_tells_nothing() -> None:
+    known, unknown = measures(0.95), measures(None, agreement=0.875)
+    for pair in ((known, unknown), (unknown, known)):
+        words = verdict.describe(*pair, [step()], None, synthetic=False)
+        assert "There are no labels, so we compared with the original" in words
+    assert verdict.drop(known, unknown) == pytest.approx(0.125)
+    assert verdict.drop(unknown, known) == 0
+
+
+def test_random_inputs_are_not_called_missing_labels() -> None:
+    after = measures(None, agreement=0.875)
+    words = verdict.describe(measures(None), after, [step()], None, synthetic=True)
+    assert "There is no data, so we compared with the original on random inputs" in words
+
+
+@pytest.mark.parametrize(("allowed", "kept"), [(0.05, True), (0.0499, False)])
+def test_a_drop_of_just_what_is_allowed_keeps_the_requirement(allowed: float, kept: bool) -> None:
+    missed = verdict.shortfall(measures(0.95), measures(0.90), allowed)
+    assert (missed is None) is kept
+
+
+def test_an_error_that_rose_from_nothing_is_a_drop_without_a_number() -> None:
+    missed = verdict.shortfall(measures(0.0, "mse"), measures(1.0, "mse"), 0.5)
+    assert missed is not None
+    assert missed.details().model_dump()["drop"] is None
+
+
+def compared(
+    speedup: float, low: float | None, high: float | None, *, certain: bool = True
+) -> Comparison:
+    spread = Spread(median=1.0, p10=1.0, p90=1.0, runs=8)
+    return Comparison(
+        original=spread, compressed=spread, speedup=speedup, speedup_low=low, speedup_high=high,
+        certain=certain,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("threads", "one_thread", "said"),
+    [
+        (compared(2.0, 1.95, 2.05), None, "2.00× faster (1.95 to 2.05)"),
+        (compared(0.5, 0.4, 0.625), None, "2.00× SLOWER (1.60 to 2.50)"),
+        (compared(1.02, 1.01, 1.03), None, "the same speed (1.01 to 1.03)"),
+        (compared(2.0, None, None), None, "2.00× faster"),
+        (compared(2.0, None, 2.05), None, "2.00× faster"),
+        (
+            compared(2.0, 1.5, 2.5, certain=False),
+            compared(3.0, 2.9, 3.1),
+            (
+                "how much faster could not be told: the machine was busy (1.50 to 2.50 times the"
+                " speed); with one thread 3.00× faster (2.90 to 3.10)"
+            ),
+        ),
+        (
+            compared(2.0, None, None, certain=False),
+            compared(3.0, 1.0, 5.0, certain=False),
+            "how much faster could not be told: the machine was busy",
+        ),
+    ],
+)
+def test_a_speed_is_said_with_what_is_known_of_it(
+    threads: Comparison, one_thread: Comparison | None, said: str
+) -> None:
+    latency = Latency(**threads.model_dump(), one_thread=one_thread)
+    graphs = measures(0.9, size=1000), measures(0.9, size=500)
+    words = verdict.describe(*graphs, [step()], None, latency, synthetic=False)
+    assert words.startswith(f"2.00× smaller, {said}. top1 0.9 → 0.9 (unchanged).")
+
+
+def test_what_is_unexpected_of_a_step_is_said_with_its_number() -> None:
+    odd = step().model_copy(update={"index": 1, "notes": ["It changed nothing."]})
+    words = verdict.describe(measures(0.9), measures(0.9), [step(), odd], None, synthetic=False)
+    assert words.endswith("(unchanged). Step 2 (quantize): It changed nothing.")

@@ -34,7 +34,7 @@ def test_one_sample_cannot_be_split() -> None:
         split(1, None, seed=0)
 
 
-@pytest.mark.parametrize(("share", "held"), [(0.001, 1), (0.5, 5), (0.999, 9)])
+@pytest.mark.parametrize(("share", "held"), [(0.001, 1), (0.5, 5), (0.999, 9), (1.0, 9)])
 def test_at_least_one_sample_falls_on_each_side(share: float, held: int) -> None:
     assert len(split(10, None, seed=0, share=share).held_out) == held
 

@@ -68,6 +68,7 @@ def test_what_is_no_number_is_never_kept(loss: float) -> None:
     assert not choice.takes(state(loss, 0.9))
     assert not choice.made
     assert choice.takes(state(5.0, 0.1)), "nor is it a bar to others"
+    assert choice.made
 
 
 def test_a_head_start_is_taken_off() -> None:

@@ -46,6 +46,16 @@ def test_a_step_costs_its_part_of_a_judgement_and_one_is_kept_in_reserve() -> No
     assert planned(most=1000, epoch=10, step=1, judgement=1000, left=110) == 1 + 1
 
 
+@pytest.mark.parametrize(("judgements", "last"), [(1, 96), (2, 92)])
+def test_time_is_kept_for_the_judgements_after_the_last_step(judgements: int, last: int) -> None:
+    plan = Plan(1000, 1000, steps=Pace(1, 2), judgements=Pace(4, 2))
+    plan.fit(Minutes(100 / 60, Clock()), judgements)
+    assert plan.total == last
+    if judgements == 1:
+        plan.fit(Minutes(100 / 60, Clock()))
+        assert plan.total == last, "one is what a training without a probe needs"
+
+
 def test_nothing_is_planned_when_the_time_is_over() -> None:
     assert planned(most=1000, epoch=10, step=1, judgement=1, left=0.01) == 2
     clock = Clock()
