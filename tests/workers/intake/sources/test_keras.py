@@ -103,6 +103,32 @@ def test_sizes_that_the_file_leaves_open_can_be_stated(tmp_path: Path) -> None:
         inspected(file, tmp_path / "other", inputs=[{"name": "image", "shape": ["n", 32, 48, 4]}])
 
 
+def test_recurrent_layers_are_one_operator_and_take_any_length(tmp_path: Path) -> None:
+    """Keras itself unrolls them with torch, which fixes the length."""
+    moments = layers.Input((None, 3), name="moments")
+    both = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(moments)
+    model = keras.Model(moments, layers.GRU(2, return_sequences=True, name="states")(both))
+    found, conversion = inspected(saved(model, tmp_path / "model.keras"), tmp_path / "job")
+    assert conversion.max_error < EXACT
+    assert (found.operators["LSTM"], found.operators["GRU"]) == (2, 1)
+    assert found.outputs[0].shape == ["batch", "length", 2]
+    series = np.random.default_rng(0).standard_normal((3, 17, 3)).astype(np.float32)
+    (ours,) = answers(tmp_path / "job", series)
+    np.testing.assert_allclose(ours, model.predict(series, verbose=0), atol=EXACT)
+
+
+def test_a_mask_that_would_fix_the_batch_is_no_silence(tmp_path: Path) -> None:
+    tokens = layers.Input((4,), dtype="int32", name="tokens")
+    words = layers.Embedding(20, 3, mask_zero=True)(tokens)
+    file = saved(keras.Model(tokens, layers.LSTM(2)(words)), tmp_path / "model.keras")
+    with rejected(r"fixed sizes.*\?inputs="):
+        inspected(file, tmp_path / "job")
+    fixed = [{"name": "tokens", "shape": [1, 4]}]
+    found, conversion = inspected(file, tmp_path / "other", inputs=fixed)
+    assert found.inputs[0].shape == [1, 4]
+    assert conversion.max_error < EXACT
+
+
 def archive(config: object, path: Path) -> Path:
     """Write a ``.keras`` file with this configuration and the weights of some model."""
     whole = saved(convnet(), path.with_name("whole.keras"))

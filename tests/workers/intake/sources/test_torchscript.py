@@ -73,7 +73,9 @@ def test_a_network_answers_as_in_torch_at_every_size(tmp_path: Path) -> None:
 def test_tokens_of_any_length_are_read(tmp_path: Path) -> None:
     module = Reader()
     hints = [{"name": "tokens", "dtype": "int64", "shape": ["batch", "length"]}]
-    inspected(scripted(module, tmp_path / "model.pt"), tmp_path / "job", inputs=hints)
+    file = scripted(module, tmp_path / "model.pt")
+    found, _ = inspected(file, tmp_path / "job", inputs=hints)
+    assert found.outputs[0].shape == ["batch", 3]
     tokens = np.arange(2 * 23).reshape(2, 23)
     (ours,) = answers(tmp_path / "job", tokens)
     theirs = module(torch.from_numpy(tokens)).detach().numpy()

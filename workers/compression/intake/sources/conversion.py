@@ -17,7 +17,7 @@ from workers.compression import faults
 from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.intake.formats.onnx import read_bundle
 from workers.compression.intake.limits import ModelLimits
-from workers.compression.intake.sources import hints
+from workers.compression.intake.sources import hints, shapes
 from workers.compression.intake.sources.export import export
 from workers.compression.intake.sources.program import BATCH, Program
 
@@ -56,7 +56,8 @@ def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, C
     graph = onnx.load_model(target, load_external_data=False).graph
     _require_shapes(program, graph, sizes)
     run = open_graph(target, len(graph.node))
-    largest = _largest_error(program, run, names, (sizes, below))
+    largest, runs = _compared(program, run, names, (sizes, below))
+    shapes.name_outputs(target, runs, program.symbols)
     warnings = list(program.warnings)
     if largest > EXACT:
         warnings.append(
@@ -139,16 +140,16 @@ def _require_shapes(program: Program, graph: onnx.GraphProto, sizes: dict[str, i
             )
 
 
-def _largest_error(
+def _compared(
     program: Program, run: Run, names: list[str], accepted: tuple[dict[str, int], int]
-) -> float:
-    """Return the largest error over several inputs and sizes.
+) -> tuple[float, list[shapes.Run]]:
+    """Return the largest error over several inputs and sizes, and the shapes of those runs.
 
     Raises:
         InvalidModel: the graph does not run where the program does, or answers differently.
     """
     sizes, below = accepted
-    largest = 0.0
+    largest, runs = 0.0, list[shapes.Run]()
     for seed, tried in enumerate(_trials(program, sizes)):
         inputs = program.draw(tried, seed, below)
         try:
@@ -163,20 +164,21 @@ def _largest_error(
                 f" again with fixed sizes, {hints.parameter(program.inputs, sizes)}."
             ) from error
         feeds = {spec.name: each.numpy() for spec, each in zip(program.inputs, inputs, strict=True)}
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+        given = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
         try:
             answers = run(feeds, None)
         except Exception as error:
             if faults.is_limit(error):
                 raise
             raise InvalidModel(
-                f"The exported graph does not run on {shapes}, which the network takes:"
+                f"The exported graph does not run on {given}, which the network takes:"
                 f" {faults.runtime_words(error)} Upload it again with fixed sizes,"
                 f" {hints.parameter(program.inputs, sizes | {BATCH: 1})}."
             ) from error
         for name, theirs in zip(names, expected, strict=True):
-            largest = max(largest, _error(name, theirs, answers[name], shapes, program))
-    return largest
+            largest = max(largest, _error(name, theirs, answers[name], given, program))
+        runs.append((tried, {name: answers[name].shape for name in names}))
+    return largest, runs
 
 
 def _trials(program: Program, sizes: dict[str, int]) -> list[dict[str, int]]:
@@ -196,7 +198,7 @@ def _trials(program: Program, sizes: dict[str, int]) -> list[dict[str, int]]:
 
 
 def _error(
-    name: str, theirs: Tensor, ours: NDArray[np.generic], shapes: str, program: Program
+    name: str, theirs: Tensor, ours: NDArray[np.generic], given: str, program: Program
 ) -> float:
     """Return how far an output is off, relative to its largest value where that is above 1.
 
@@ -206,7 +208,7 @@ def _error(
     expected = theirs.detach().float().numpy() if theirs.is_floating_point() else theirs.numpy()
     if expected.shape != ours.shape:
         raise InvalidModel(
-            f"On {shapes}, {program.source} gives '{name}' the shape {list(expected.shape)}, and"
+            f"On {given}, {program.source} gives '{name}' the shape {list(expected.shape)}, and"
             f" the exported graph {list(ours.shape)}. Upload it with fixed sizes, or export it to"
             " ONNX where it was trained."
         )
@@ -221,7 +223,7 @@ def _error(
     bound = TOLERANCE.get(str(theirs.dtype).removeprefix("torch."), 0.0)
     if largest > bound:
         raise InvalidModel(
-            f"On {shapes}, the exported graph's '{name}' differs from {program.source}'s by"
+            f"On {given}, the exported graph's '{name}' differs from {program.source}'s by"
             f" {largest:.1e}, and by {bound:.0e} at most it may. Export it to ONNX where it was"
             " trained, and upload that."
         )

@@ -15,7 +15,7 @@ from app.domain.problems import InvalidModel, Problem
 from workers.compression import faults
 from workers.compression.intake.archive import unpack
 from workers.compression.intake.limits import MIB, ArchiveLimits
-from workers.compression.intake.sources import hdf5, keras_config
+from workers.compression.intake.sources import hdf5, keras_config, keras_recurrent
 from workers.compression.intake.sources.hints import FileInput, Shape, settle
 from workers.compression.intake.sources.program import BATCH, Program
 
@@ -127,6 +127,7 @@ def _program(model: Any, hints: ModelHints) -> Program:
 
     inputs = _built(model, hints)
     flat = keras.Model(model.inputs, model.outputs)
+    keras_recurrent.fuse(flat)
     names = [tensor._keras_history.operation.name for tensor in model.outputs]  # noqa: SLF001
     return Program(
         module=_Network(flat),

@@ -1,0 +1,85 @@
+"""Keras's LSTM and GRU layers, exported as one operator in place of a step a moment.
+
+Keras unrolls them with torch, which fixes the length and makes hundreds of nodes. While torch
+exports, they are torch's own operators with the same weights; when they run, they are Keras's, so
+that a graph is compared with Keras.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_Loop = Callable[..., Any]
+
+
+def fuse(model: Any) -> None:
+    """Let every layer that has the standard arithmetic be exported as one operator."""
+    loops: dict[str, Callable[[Any, Tensor, Any], Any]] = {"LSTM": _lstm, "GRU": _gru}
+    for layer in model._flatten_layers():  # noqa: SLF001 (it has no public name)
+        fused = loops.get(type(layer).__name__)
+        if fused is not None and _is_standard(layer):
+            layer.inner_loop = _while_exporting(layer, fused)
+
+
+def _is_standard(layer: Any) -> bool:
+    activations = (layer.activation.__name__, layer.recurrent_activation.__name__)
+    return activations == ("tanh", "sigmoid") and getattr(layer, "reset_after", True)
+
+
+def _while_exporting(layer: Any, fused: Callable[[Any, Tensor, Any], Any]) -> _Loop:
+    own: _Loop = layer.inner_loop
+
+    def loop(sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        masked = mask is not None and any(each is not None for each in _listed(mask))
+        if masked or not torch.compiler.is_exporting():
+            return own(sequences, initial_state, mask, training=training)
+        turned = torch.flip(sequences, [1]) if layer.go_backwards else sequences
+        outputs, states = fused(layer, turned, _listed(initial_state))
+        return outputs[:, -1], outputs, states
+
+    return loop
+
+
+def _lstm(layer: Any, sequences: Tensor, states: Any) -> Any:
+    """Gates stand in one order in both: input, forget, cell, output."""
+    cell = layer.cell
+    bias = _bias(cell, 4)
+    weights = [cell.kernel.value.T, cell.recurrent_kernel.value.T, bias, torch.zeros_like(bias)]
+    start = (states[0].unsqueeze(0), states[1].unsqueeze(0))
+    outputs, hidden, inner = torch.lstm(sequences, start, weights, True, 1, 0.0, False, False, True)
+    return outputs, [hidden[0], inner[0]]
+
+
+def _gru(layer: Any, sequences: Tensor, states: Any) -> Any:
+    """Keras has the update gate first, torch the reset gate."""
+    cell, units = layer.cell, layer.units
+    order = [1, 0, 2]
+
+    def gates(tensor: Tensor) -> Tensor:
+        return torch.cat([tensor[gate * units : (gate + 1) * units] for gate in order])
+
+    both = _bias(cell, 3, 2)
+    weights = [
+        gates(cell.kernel.value.T),
+        gates(cell.recurrent_kernel.value.T),
+        gates(both[0]),
+        gates(both[1]),
+    ]
+    outputs, hidden = torch.gru(
+        sequences, states[0].unsqueeze(0), weights, True, 1, 0.0, False, False, True
+    )
+    return outputs, [hidden[0]]
+
+
+def _bias(cell: Any, gates: int, rows: int = 1) -> Tensor:
+    if cell.bias is not None:
+        bias: Tensor = cell.bias.value
+        return bias
+    size = gates * cell.units
+    return torch.zeros(size if rows == 1 else (rows, size))
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
