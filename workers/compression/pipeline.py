@@ -198,7 +198,7 @@ def _manifest(directory: Path, order: Compress, files: Mapping[OutputFormat, Pat
         deliver=list(order.deliver),
         seed=order.seed,
         versions=machine.versions(),
-        machine=machine.machine(),
+        machine=machine.machine(machine.torch_device()),
         artifacts={file.name: sha256(file) for file in files.values()},
     )
 
