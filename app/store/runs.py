@@ -227,11 +227,12 @@ def publish(
     if report is not None:
         _keep_report(session, job, report)
     session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job.id))
-    for produced, filename, blob in artifacts:
+    names = sorted(ids.new("art") for _ in artifacts)  # rows of one moment are listed by their id
+    for name, (produced, filename, blob) in zip(names, artifacts, strict=True):
         blob_rows.touch(session, blob.sha256, blob.size_bytes)
         session.add(
             ArtifactRow(
-                id=ids.new("art"),
+                id=name,
                 tenant=job.tenant,
                 job_id=job.id,
                 filename=filename,
