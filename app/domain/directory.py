@@ -152,6 +152,8 @@ class FinishedStep(BaseModel):
     skipped: list[Skipped]
     changed: bool = True
     """Whether the graph computes something else than the one that the step was given."""
+    notes: list[str] = []
+    """What the method found that a user would not expect."""
 
 
 class ToolTask(BaseModel):

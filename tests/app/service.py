@@ -99,7 +99,7 @@ MANIFEST = {
     "model_sha256": "0" * 64,
     "dataset_sha256": None,
     "evaluate_dataset_sha256": None,
-    "steps": [{"method": "quantize"}],
+    "steps": [{"method": "quantize", "mode": "static"}],
     "evaluate": {},
     "require": {},
     "deliver": ["onnx"],

@@ -10,7 +10,7 @@ from app.store import inspections, runs, turns
 from app.store.tables import DatasetRow, JobRow
 from tests.app.service import DATASET, DYNAMIC, Service, pointers
 
-STATIC = [{"method": "quantize"}]
+STATIC = [{"method": "quantize", "mode": "static"}]
 OWN, ANOTHER = b"the job's own", b"another"
 AT = "#/evaluate/dataset"
 

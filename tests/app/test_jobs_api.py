@@ -8,7 +8,7 @@ from sqlalchemy import select
 from app.store.tables import EventRow, JobRow, WebhookRow
 from tests.app.service import DYNAMIC, STEP_REPORT, Service, pointers
 
-STATIC = [{"method": "quantize"}]
+STATIC = [{"method": "quantize", "mode": "static"}]
 FIELDS = {
     "id",
     "status",

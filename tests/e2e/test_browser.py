@@ -51,7 +51,7 @@ def hostile_model() -> bytes:
 def test_the_report_of_a_hostile_model_is_inert(
     service: Service, browser: Browser, tmp_path: Path
 ) -> None:
-    steps = [{"method": "quantize", "mode": "dynamic"}]
+    steps = [{"method": "quantize", "mode": "dynamic", "force": True}]
     job_id = service.submit(service.upload(hostile_model()), name=ATTACKS[0], steps=steps)
     assert service.finished(job_id)["status"] == "succeeded"
     answer = service.http.get(f"/v1/jobs/{job_id}/report", headers={"Accept": "text/html"})

@@ -30,7 +30,7 @@ from tests.workers import zoo
 
 STEPS = [
     {"method": "prune", "ratio": 0.5, "recover": {"epochs": 1}},
-    {"method": "quantize", "mode": "static"},
+    {"method": "quantize", "mode": "static", "force": True},
 ]
 
 

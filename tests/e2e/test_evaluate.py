@@ -63,7 +63,7 @@ def test_a_result_is_judged_by_the_user_s_graph_on_the_user_s_dataset(
     body = {
         "model": network,
         "dataset": data,
-        "steps": [step if epochs else {"method": "quantize"}],
+        "steps": [step if epochs else {"method": "quantize", "mode": "static", "force": True}],
         "evaluate": {"metric": {"model": metric}, "dataset": apart},
     }
     answer = service.http.post("/v1/jobs", json=body)

@@ -25,7 +25,7 @@ from tests.workers.test_confinement import command
 
 WIDTH = 1024
 LAYERS = 4
-STEPS = [{"method": "quantize", "mode": "static", "calibration_samples": 256}]
+STEPS = [{"method": "quantize", "mode": "static", "force": True, "calibration_samples": 256}]
 
 NOBODY = 65534
 

@@ -26,9 +26,9 @@ STEPS: dict[str, dict[str, Any]] = {
     "low_rank-recover": {"method": "low_rank", "ratio": 0.2, "recover": TRAINING},
     "cluster": {"method": "cluster"},
     "cluster-recover": {"method": "cluster", "recover": TRAINING},
-    "quantize-static": {"method": "quantize"},
-    "quantize-dynamic": {"method": "quantize", "mode": "dynamic"},
-    "quantize-float16": {"method": "quantize", "mode": "float16"},
+    "quantize-static": {"method": "quantize", "mode": "static", "force": True},
+    "quantize-dynamic": {"method": "quantize", "mode": "dynamic", "force": True},
+    "quantize-float16": {"method": "quantize", "mode": "float16", "force": True},
     "quantize-weight_only": {"method": "quantize", "mode": "weight_only", "weights": "int4"},
     "quantize-qat": {"method": "quantize", "mode": "qat", "recover": TRAINING},
 }

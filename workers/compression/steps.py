@@ -67,6 +67,7 @@ def run(
         layers=outcome.layers,
         skipped=outcome.skipped,
         changed=changed,
+        notes=outcome.notes,
     )
     write_whole(directory / REPORT, done.model_dump_json())
     shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)

@@ -17,13 +17,15 @@ DYNAMIC_OPERATORS = ("Gemm", "MatMul")
 
 RangeRule = Literal["minmax", "percentile", "mse", "entropy"]
 
-_PACKED = ("int2", "int3", "int4")
+PACKED = ("int2", "int3", "int4")
 """Two of these take a byte of the file."""
 
 
 class Quantize(Step):
     """Store weights, and compute activations, in fewer bits.
 
+    ``auto`` chooses among the others for each layer, within the bound of the loss of quality, or a
+    point where the job names none; the result is never slower and never larger.
     ``static`` calibrates activation ranges on data and writes QuantizeLinear/DequantizeLinear
     pairs; ``qat`` starts from there and trains the graph as it will be shipped; ``dynamic`` finds
     ranges at run time and needs no data; ``weight_only`` packs the weights of matrix products in
@@ -37,8 +39,13 @@ class Quantize(Step):
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
 
     method: Literal["quantize"] = "quantize"
-    mode: Literal["static", "dynamic", "float16", "weight_only", "qat"] = Field(
-        default="static", description="How activations get their ranges, or half precision."
+    mode: Literal["auto", "static", "dynamic", "float16", "weight_only", "qat"] = Field(
+        default="auto",
+        description="How activations get their ranges, or half precision. 'auto' chooses for each"
+        " layer what is measured to pay.",
+    )
+    prefer: Literal["balanced", "speed", "size"] = Field(
+        default="balanced", description="What auto seeks within the bound of the loss of quality."
     )
     weights: Literal["int2", "int3", "int4", "int5", "int6", "int7", "int8", "uint8"] = Field(
         default="int8", description="The type that weights are stored in (not for float16)."
@@ -82,6 +89,11 @@ class Quantize(Step):
         " that have weights where these are unpacked at load.",
     )
     ignore: Ignored = Field(default=[])
+    force: bool = Field(
+        default=False,
+        description="In static, dynamic and float16: also where it is measured to be slower, or"
+        " makes the file larger.",
+    )
 
     algorithm: Literal["rtn", "hqq", "gptq"] = Field(
         default="hqq",
@@ -107,6 +119,8 @@ class Quantize(Step):
     def _fits_the_mode(self) -> Self:
         if self.recover is not None and self.mode != "qat":
             raise ValueError(f"mode '{self.mode}' does not train: use mode 'qat' with 'recover'")
+        if self.mode != "auto" and self.prefer != "balanced":
+            raise ValueError(f"mode '{self.mode}' has no choice: use 'auto' with 'prefer'")
         if self.mode in ("float16", "weight_only") and self.smooth:
             raise ValueError(f"mode '{self.mode}' keeps activations in float: leave out 'smooth'")
         if self.mode == "weight_only" and self.weights not in ("int4", "int8"):
@@ -150,7 +164,7 @@ class Quantize(Step):
 
     def _unfit(self, operator: str) -> str | None:
         """Say why nodes of an operator are left alone."""
-        loaded = self.unpack == "load"
+        loaded = self.mode == "auto" or self.unpack == "load"
         chosen = self.operators or (None if loaded else MAIN_OPERATORS)
         if self.mode == "float16":
             return None
@@ -173,9 +187,10 @@ class Quantize(Step):
         """Estimate bytes from the layers that change type; MACs stay, cheaper."""
         verdicts = [(layer, self._verdict(layer)) for layer in graph.layers]
         changed = sum(layer.parameters for layer, skipped in verdicts if skipped is None)
-        bits = 16 if self.mode == "float16" else 4 if self.weights in _PACKED else 8
+        bits = 16 if self.mode == "float16" else 4 if self.weights in PACKED else 8
         smaller = graph.size_bytes - changed * (32 - bits) // 8
-        calibrated = min(graph.samples, self.calibration_samples) if self._calibrates else 0
+        looks = self._calibrates or self.mode == "auto"
+        calibrated = min(graph.samples, self.calibration_samples) if looks else 0
         recovery = self.recovery if self.mode == "qat" else None
         training = training_minutes(recovery, graph.macs, graph.samples)
         seconds = 3 + graph.size_bytes / 3e7 + calibrated * graph.macs / 2e9

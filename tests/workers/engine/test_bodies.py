@@ -17,12 +17,12 @@ from workers.compression.methods.cluster import cluster
 from workers.compression.samples.context import Context
 
 MODES = {
-    "static": Quantize(calibration_samples=8),
-    "dynamic": Quantize(mode="dynamic"),
-    "four bits": Quantize(mode="dynamic", weights="int4"),
+    "static": Quantize(mode="static", force=True, calibration_samples=8),
+    "dynamic": Quantize(mode="dynamic", force=True),
+    "four bits": Quantize(mode="dynamic", force=True, weights="int4"),
     "blocks": Quantize(mode="weight_only", weights="int4", block_size=16),
     "gptq": Quantize(mode="weight_only", weights="int8", block_size=16, algorithm="gptq"),
-    "float16": Quantize(mode="float16"),
+    "float16": Quantize(mode="float16", force=True),
 }
 
 BODIES = {
@@ -128,7 +128,7 @@ def first(feeds: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_node_of_a_body_may_stay_in_float32(tmp_path: Path, kind: str) -> None:
     path = drawn(tmp_path, kind)
-    outcome, sqnr = apply(path, Quantize(mode="float16", ignore=["kept"]), **FEEDS)
+    outcome, sqnr = apply(path, Quantize(mode="float16", force=True, ignore=["kept"]), **FEEDS)
     assert sqnr > 45
     assert reasons(outcome) == {"kept": "named in 'ignore'"}
     values = outcome.model.graph.initializers

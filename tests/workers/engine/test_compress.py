@@ -14,9 +14,9 @@ from tests.workers.intake import models
 from workers.compression.__main__ import main
 from workers.compression.measure import verdict
 
-STATIC = {"method": "quantize"}
-DYNAMIC = {"method": "quantize", "mode": "dynamic"}
-FLOAT16 = {"method": "quantize", "mode": "float16"}
+STATIC = {"method": "quantize", "mode": "static", "force": True}
+DYNAMIC = {"method": "quantize", "mode": "dynamic", "force": True}
+FLOAT16 = {"method": "quantize", "mode": "float16", "force": True}
 
 
 def artifact(tmp_path: Path, name: str = "job") -> Path:

@@ -9,7 +9,7 @@ from tests.workers.engine.conftest import Run, report_of
 
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
-STATIC = {"method": "quantize", "calibration_samples": 64}
+STATIC = {"method": "quantize", "mode": "static", "force": True, "calibration_samples": 64}
 OWN = {"evaluate": {"dataset": "dst_new"}}
 
 
@@ -127,7 +127,7 @@ def test_a_job_without_data_of_its_own_is_judged_on_the_dataset_alone(
     job: Run, exported: dict[str, Path], digits: Digits, tmp_path: Path
 ) -> None:
     judged = _stored(tmp_path / "judged.npz", digits, slice(100, 150))
-    step = {"method": "quantize", "mode": "dynamic"}
+    step = {"method": "quantize", "mode": "dynamic", "force": True}
     report = report_of(job(exported["mlp"], step, judged=judged, **OWN))
     assert report.manifest.dataset_sha256 is None
     assert report.baseline.quality is not None

@@ -19,7 +19,7 @@ from workers.compression.graph import runtime
 from workers.compression.graph.operators import OPSET
 from workers.compression.methods import METHODS
 
-STEP = {"method": "quantize", "mode": "dynamic"}
+STEP = {"method": "quantize", "mode": "dynamic", "force": True}
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def test_a_named_loop_stays_in_float32_with_its_body(tmp_path: Path) -> None:
         >
     }"""
     path = graph(tmp_path, text, {"w": (8, 8), "v": (8, 6), "u": (8, 6)})
-    parameters = Quantize(mode="float16", ignore=["kept"])
+    parameters = Quantize(mode="float16", force=True, ignore=["kept"])
     outcome, _ = apply(path, parameters, x=normal(8, 8), c=np.ones(8, bool))
     assert types_of(outcome) == {"w": "FLOAT16", "v": "FLOAT", "u": "FLOAT"}
     assert len(outcome.layers) == 1
@@ -87,7 +87,9 @@ def test_a_weight_that_both_types_read_is_stored_once(tmp_path: Path) -> None:
         [kept] y = MatMul(a, w)
     }"""
     path = graph(tmp_path, text, {"w": (8, 8)})
-    outcome, sqnr = apply(path, Quantize(mode="float16", ignore=["kept"]), x=normal(16, 8))
+    outcome, sqnr = apply(
+        path, Quantize(mode="float16", force=True, ignore=["kept"]), x=normal(16, 8)
+    )
     assert types_of(outcome) == {"w": "FLOAT"}
     assert sqnr > 45
     assert load(path.with_name("quantized.onnx")).graph.num_nodes() == 5

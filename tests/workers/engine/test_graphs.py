@@ -30,12 +30,15 @@ from workers.compression.samples.context import Context, Samples
 Shapes = dict[str, tuple[int, ...]]
 
 TRAINED = Quantize(mode="qat", recover=Recover(epochs=1, learning_rate=1e-6))
-STATIC = Quantize(calibration_samples=32)
-SIXTEEN_BITS = Quantize(activations="int16")
-DYNAMIC = Quantize(mode="dynamic")
-FLOAT16 = Quantize(mode="float16")
+STATIC = Quantize(mode="static", force=True, calibration_samples=32)
+SIXTEEN_BITS = Quantize(mode="static", force=True, activations="int16")
+DYNAMIC = Quantize(mode="dynamic", force=True)
+FLOAT16 = Quantize(mode="float16", force=True)
 WEIGHTS = Quantize(
-    activations="none", operators=["Conv", "ConvTranspose", "Gather", "Gemm", "MatMul"]
+    mode="static",
+    force=True,
+    activations="none",
+    operators=["Conv", "ConvTranspose", "Gather", "Gemm", "MatMul"],
 )
 
 
@@ -209,7 +212,9 @@ def test_an_old_opset_is_lifted_or_uses_the_runtimes_own_operators(
 ) -> None:
     text = "g (float[N, 3, 6, 6] x) => (float[N, 8, 4, 4] y) { y = Conv(x, w, b) }"
     path = graph(tmp_path, text, {"w": (8, 3, 3, 3), "b": (8,)}, opset=10)
-    parameters = Quantize.model_validate({"activations": activations})
+    parameters = Quantize.model_validate(
+        {"mode": "static", "activations": activations, "force": True}
+    )
     outcome, sqnr = apply(path, parameters, x=normal(32, 3, 6, 6))
     assert outcome.model.graph.opset_imports[""] >= 13
     assert sqnr > 30
@@ -378,7 +383,7 @@ def test_activations_of_four_bits_need_a_newer_opset_and_say_so(
 ) -> None:
     text = "g (float[N, 16] x) => (float[N, 8] y) { y = MatMul(x, w) }"
     path = graph(tmp_path, text, {"w": (16, 8)}, opset=11)
-    four = Quantize(activations="uint4")
+    four = Quantize(mode="static", force=True, activations="uint4")
     apply(path, four, x=normal(8, 16))
 
     def refused(_model: ir.Model) -> int:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tests.workers.engine.conftest import Run, report_of
 
-STATIC = {"method": "quantize", "calibration_samples": 32}
-DYNAMIC = {"method": "quantize", "mode": "dynamic"}
+STATIC = {"method": "quantize", "mode": "static", "force": True, "calibration_samples": 32}
+DYNAMIC = {"method": "quantize", "mode": "dynamic", "force": True}
 HEAD = '<ir_version: 9, opset_import: ["": 20]> metric'
 
 RIGHT = f"""{HEAD} (float[N, 10] logits, int64[N] targets) => (float[N] right)

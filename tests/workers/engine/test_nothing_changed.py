@@ -12,7 +12,7 @@ from tests.workers.engine.conftest import Run, report_of
 from tests.workers.intake import models
 
 ONCE = {"epochs": 1}
-DYNAMIC = {"method": "quantize", "mode": "dynamic"}
+DYNAMIC = {"method": "quantize", "mode": "dynamic", "force": True}
 STEPS: dict[str, dict[str, Any]] = {
     "prune": {"method": "prune", "ratio": 0.3, "recover": ONCE},
     "zeros": {"method": "prune", "granularity": "unstructured", "recover": ONCE},
@@ -20,9 +20,9 @@ STEPS: dict[str, dict[str, Any]] = {
     "cluster": {"method": "cluster", "recover": ONCE},
     "derived": {"method": "distill", "student": {"derive": {"width": 0.5}}, "recover": ONCE},
     "trained": {"method": "quantize", "mode": "qat", "recover": ONCE},
-    "static": {"method": "quantize"},
+    "static": {"method": "quantize", "mode": "static", "force": True},
     "dynamic": DYNAMIC,
-    "float16": {"method": "quantize", "mode": "float16"},
+    "float16": {"method": "quantize", "mode": "float16", "force": True},
     "weight_only": {"method": "quantize", "mode": "weight_only"},
 }
 

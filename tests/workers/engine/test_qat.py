@@ -29,7 +29,9 @@ def test_with_two_bits_training_is_well_above_calibration(
     exported: dict[str, Path], digits_npz: Path, job: Run
 ) -> None:
     step = {"weights": "int2"}
-    static = _quality(job, exported["cnn"], digits_npz, {"mode": "static", **step}, "static")
+    static = _quality(
+        job, exported["cnn"], digits_npz, {"mode": "static", "force": True, **step}, "static"
+    )
     trained = _quality(job, exported["cnn"], digits_npz, {**TRAINED, **step}, "trained")
     assert trained > static + 0.1
 
@@ -69,7 +71,9 @@ def test_with_four_bits_everywhere_training_is_above_calibration(
 ) -> None:
     """Activations have sixteen values, in integer kernels, and are those that were trained."""
     step = {"weights": "int4", "activations": "uint4", "symmetric": symmetric}
-    static = _quality(job, exported["cnn"], digits_npz, {"mode": "static", **step}, "static")
+    static = _quality(
+        job, exported["cnn"], digits_npz, {"mode": "static", "force": True, **step}, "static"
+    )
     trained = _quality(job, exported["cnn"], digits_npz, {**TRAINED, **step}, "trained")
     assert trained > static
     path = tmp_path / "trained" / "artifacts" / "model.onnx"
@@ -134,7 +138,7 @@ def test_training_starts_where_calibration_ends(
     exported: dict[str, Path], digits_npz: Path, job: Run
 ) -> None:
     still = {"mode": "qat", "recover": {"epochs": 1, "learning_rate": 1e-9}}
-    static = _quality(job, exported["vit"], digits_npz, {"mode": "static"}, "static")
+    static = _quality(job, exported["vit"], digits_npz, {"mode": "static", "force": True}, "static")
     assert _quality(job, exported["vit"], digits_npz, still, "trained") == pytest.approx(
         static, abs=0.006
     )

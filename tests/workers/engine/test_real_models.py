@@ -41,13 +41,13 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("model", "step", "smaller", "least_db"),
     [
-        (ORIENTATION, {"mode": "static"}, 1.8, 15),
-        (ORIENTATION, {"mode": "float16"}, 1.7, 40),
-        (READER, {"mode": "static"}, 3.5, 10),
-        (READER, {"mode": "dynamic"}, 1.4, 30),
-        (READER, {"mode": "float16"}, 1.9, 40),
-        (FINDER, {"mode": "static", "activations": "int16"}, 3.4, 15),
-        (FINDER, {"mode": "float16"}, 1.9, 35),
+        (ORIENTATION, {"mode": "static", "force": True}, 1.8, 15),
+        (ORIENTATION, {"mode": "float16", "force": True}, 1.7, 40),
+        (READER, {"mode": "static", "force": True}, 3.5, 10),
+        (READER, {"mode": "dynamic", "force": True}, 1.4, 30),
+        (READER, {"mode": "float16", "force": True}, 1.9, 40),
+        (FINDER, {"mode": "static", "force": True, "activations": "int16"}, 3.4, 15),
+        (FINDER, {"mode": "float16", "force": True}, 1.9, 35),
     ],
     ids=lambda value: value["mode"] if isinstance(value, dict) else None,
 )
@@ -122,7 +122,11 @@ def test_data_that_a_model_fails_on_is_a_mismatch_that_says_so(
 def test_a_model_that_a_step_cannot_act_on_is_returned_as_it_was_and_says_so(
     job: Run, lines: dict[str, Path]
 ) -> None:
-    result = job(MODELS / FINDER, {"method": "quantize", "mode": "dynamic"}, data=lines[FINDER])
+    result = job(
+        MODELS / FINDER,
+        {"method": "quantize", "mode": "dynamic", "force": True},
+        data=lines[FINDER],
+    )
     assert result.report is not None
     assert result.problem is not None
     assert result.problem.type == "nothing-changed"

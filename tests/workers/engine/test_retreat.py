@@ -62,7 +62,9 @@ def run(
         max_quality_drop=bound,
         evaluate=Evaluate(metric="top1" if labelled else None),
     )
-    parameters = Quantize(ranges="minmax", smooth=False, calibration_samples=64)
+    parameters = Quantize(
+        mode="static", force=True, ranges="minmax", smooth=False, calibration_samples=64
+    )
     graph = load(path)
     name_nodes(graph)
     return quantize(graph, parameters, context, lambda _: None)
@@ -129,7 +131,9 @@ def test_a_small_output_beside_a_large_one_is_kept_too(tmp_path: Path) -> None:
     context = Context(Samples({"x": x}, None, range(160)), seed=0, threads=1, max_quality_drop=0.02)
     graph = load(path)
     name_nodes(graph)
-    wish = Quantize(ranges="minmax", smooth=False, calibration_samples=64)
+    wish = Quantize(
+        mode="static", force=True, ranges="minmax", smooth=False, calibration_samples=64
+    )
     outcome = quantize(graph, wish, context, lambda _: None)
     assert "fragile" in {each.node for each in outcome.skipped}
     assert {layer.node for layer in outcome.layers} == {"sound", "steady"}

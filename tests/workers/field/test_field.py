@@ -11,9 +11,9 @@ from app.domain.reports import Fidelity, Report
 from tests.workers.field import graphs
 from tests.workers.field.conftest import Compress
 
-STATIC = {"method": "quantize", "mode": "static"}
-DYNAMIC = {"method": "quantize", "mode": "dynamic"}
-HALF = {"method": "quantize", "mode": "float16"}
+STATIC = {"method": "quantize", "mode": "static", "force": True}
+DYNAMIC = {"method": "quantize", "mode": "dynamic", "force": True}
+HALF = {"method": "quantize", "mode": "float16", "force": True}
 
 
 def _fidelity(report: Report) -> Fidelity:

@@ -11,7 +11,7 @@ from tests.workers.field.graphs import Field, boxes_beside_scores
 from workers.compression.measure.evaluation import outputs_explained
 from workers.compression.samples.context import Samples
 
-STATIC = {"method": "quantize", "mode": "static"}
+STATIC = {"method": "quantize", "mode": "static", "force": True}
 SCORES = {1: ("all", range(4, 10)), 2: ("scores", range(6))}
 
 

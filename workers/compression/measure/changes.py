@@ -24,11 +24,11 @@ def notes(done: FinishedStep, before: Path, after: Path) -> list[str]:
         after: the graph that it made.
     """
     if not done.changed:
-        return [f"It changed nothing: {_reasons(done.skipped)}."]
+        return [f"It changed nothing: {_reasons(done.skipped)}.", *done.notes]
     was, now = (sum(file.stat().st_size for file in files_of(graph)) for graph in (before, after))
     if now > was:
-        return [f"It made the file LARGER: {was:,} → {now:,} bytes."]
-    return []
+        return [f"It made the file LARGER: {was:,} → {now:,} bytes.", *done.notes]
+    return done.notes
 
 
 def nothing_changed(

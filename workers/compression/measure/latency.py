@@ -19,6 +19,8 @@ from workers.compression.targets import onnx as target
 
 SECONDS = 12.0
 """Of timed runs until a machine counts as too busy, all graphs together."""
+_CHOOSING = 2.0
+"""The same where a step chooses, which takes many comparisons."""
 _BRIEFLY = 0.25
 """Seconds of timed runs that are taken in any case, so that a short disturbance does not fill all
 of them."""
@@ -131,6 +133,12 @@ def measure(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list
     served = _comparison(turns, count)
     spreads = [turns.spread(index, count) for index in range(len(paths))]
     return spreads, Latency(**dict(served), one_thread=alone)
+
+
+def beside(one: ir.Model, other: ir.Model, feeds: Feeds, threads: int) -> Ratio:
+    """Return how many times longer a graph takes than another one of the same inputs."""
+    sessions = [runtime.session_of(each, optimize=True, threads=threads) for each in (one, other)]
+    return by_turns([clock.timer(each, feeds, threads) for each in sessions], _CHOOSING).ratio
 
 
 def saved(one: ir.Model, other: ir.Model, feeds: Feeds, threads: int) -> float:

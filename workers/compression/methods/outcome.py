@@ -15,3 +15,5 @@ class Outcome:
     model: ir.Model
     layers: list[LayerChange] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What a user would not expect."""

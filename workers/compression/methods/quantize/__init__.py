@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from app.domain.steps import Quantize
 from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize.auto import quantize_auto
 from workers.compression.methods.quantize.dynamic import quantize_dynamic
 from workers.compression.methods.quantize.float16 import convert_to_float16
 from workers.compression.methods.quantize.qat import quantize_aware
@@ -25,17 +26,18 @@ def quantize(
         StepFailed: the mode needs what is not there: data, a newer opset, a smaller model.
     """
     match parameters.mode:
+        case "auto":
+            method = quantize_auto
         case "static":
-            return quantize_static(model, parameters, context, advance)
+            method = quantize_static
         case "qat":
-            return quantize_aware(model, parameters, context, advance)
+            method = quantize_aware
         case "dynamic":
-            return quantize_dynamic(model, parameters, context)
-        case "weight_only" if parameters.unpack == "load":
-            return store_weights(model, parameters, context, advance)
+            method = quantize_dynamic
         case "weight_only":
-            return quantize_weights(model, parameters, context, advance)
+            method = store_weights if parameters.unpack == "load" else quantize_weights
         case "float16":
-            return convert_to_float16(model, parameters, context)
+            method = convert_to_float16
         case mode:
             assert_never(mode)
+    return method(model, parameters, context, advance)

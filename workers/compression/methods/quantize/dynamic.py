@@ -4,7 +4,7 @@ A product ``x @ w`` becomes DynamicQuantizeLinear, MatMulInteger and a multiplic
 scales, which onnxruntime fuses into one kernel. Activations are uint8, as the operator has them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import numpy as np
@@ -19,6 +19,7 @@ from workers.compression.looking.calibrate import unsound
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import weight_rounding
 from workers.compression.methods.quantize.layers import Layer, select
+from workers.compression.methods.quantize.settling import settled
 from workers.compression.methods.quantize.smooth import Smoothed, candidates, nearer
 from workers.compression.methods.quantize.writer import Writer, change
 from workers.compression.samples.context import Context
@@ -27,8 +28,13 @@ _OPSET = 11
 _FLOAT = int(ir.DataType.FLOAT)
 
 
-def quantize_dynamic(model: ir.Model, parameters: Quantize, context: Context) -> Outcome:
+def quantize_dynamic(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Outcome:
     """Quantize the weights of matrix products; with data, smooth what they read if that is nearer.
+
+    Layers in which integers are slower stay in float, and where the job bounds its loss of quality,
+    so do others until the bound is kept.
 
     Raises:
         StepFailed: the graph's opset is older than DynamicQuantizeLinear.
@@ -41,8 +47,15 @@ def quantize_dynamic(model: ir.Model, parameters: Quantize, context: Context) ->
         )
     as_run = parameters.model_copy(update={"activations": "uint8", "symmetric": False})
     graphs = candidates(model, as_run, weight_rounding(parameters), context)
-    write = partial(_write, parameters=parameters, left=_without_range(model, parameters, context))
-    return nearer(model, graphs, write, as_run, context)
+    left = _without_range(model, parameters, context)
+    write = partial(_write, parameters=parameters, left=left)
+    chosen = nearer(model, graphs, write, as_run, context)
+    layers = [layer.node for layer in select(chosen.model, parameters)[0]]
+
+    def writer(besides: Mapping[str, str]) -> Outcome:
+        return _write(chosen, parameters, {**left, **besides})
+
+    return settled(writer, model, layers, parameters, context, advance)
 
 
 def _without_range(model: ir.Model, parameters: Quantize, context: Context) -> dict[str, str]:

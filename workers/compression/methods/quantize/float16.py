@@ -7,7 +7,7 @@ Nodes stay in float32 between Casts where
 3. onnxruntime refuses them in half, or dies: found by running, in a process of its own.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,19 +23,23 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.inference import infer
 from workers.compression.graph.load import load
-from workers.compression.graph.narrow import stored_as, stored_type
+from workers.compression.graph.narrow import mark_stored, stored_as, stored_type
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.precision import Change, bodies, fits, retype, touches_sequence
 from workers.compression.graph.runtime import Arrays
 from workers.compression.measure.fidelity import sqnr_db
+from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.half_range import out_of_range
+from workers.compression.methods.quantize.paying import is_slower
 from workers.compression.samples.context import Context
 
 _ROUNDS = 8
 """Kinds of nodes that are looked for before all stay in float32."""
 
 _HALF = Change(frozenset({ir.DataType.FLOAT}), ir.DataType.FLOAT16)
+
+_STORED = "weights stored"
 
 _ALREADY = "the model was uploaded in float16"
 
@@ -46,8 +50,18 @@ Left = dict[str, str]
 """Names of nodes that stay in float32, each with the reason."""
 
 
-def convert_to_float16(model: ir.Model, parameters: Quantize, context: Context) -> Outcome:
+def convert_to_float16(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Outcome:
     """Convert a graph to half precision, as much of it as onnxruntime runs with sound numbers.
+
+    Where half is slower, weights alone are half, in the file, unless the step forces it.
+
+    Args:
+        model: the graph.
+        parameters: what stays in float32.
+        context: an example to run, and the data to look at.
+        advance: told the fraction done: all of it.
 
     Of an upload in half, that nothing has changed yet, nothing is left to convert.
     """
@@ -61,6 +75,9 @@ def convert_to_float16(model: ir.Model, parameters: Quantize, context: Context) 
         **{s.node: s.reason for s in _ignored(model, parameters)},
     }
     converted = _settled(model, left, context)
+    advance(1.0)
+    if not parameters.force and (slower := is_slower(model, converted, context)) is not None:
+        return _stored_in_half(model, parameters, slower)
     changes = _changes(model, left)
     skipped = [Skipped(node=name, reason=reason) for name, reason in left.items()]
     skipped += [
@@ -69,6 +86,18 @@ def convert_to_float16(model: ir.Model, parameters: Quantize, context: Context) 
         if (dtypes := _other_types(node))
     ]
     return Outcome(converted if changes else model, changes, skipped)
+
+
+def _stored_in_half(model: ir.Model, parameters: Quantize, slower: Ratio) -> Outcome:
+    """Return a graph that computes in float32 as before, and whose weights are half in the file."""
+    ignored = _ignored(model, parameters)
+    note = (
+        f"In half the graph was measured at {slower.value:.2f} times the speed of float32: its"
+        " weights are stored in half, and are float32 once a session is open."
+    )
+    changes = _changes(model, {each.node for each in ignored}, _STORED)
+    mark_stored(model, ir.DataType.FLOAT16)
+    return Outcome(model, changes, ignored, [note])
 
 
 def _is_upload_in_half(model: ir.Model, context: Context) -> bool:
@@ -257,7 +286,9 @@ def _other_types(node: ir.Node) -> str:
     return "" if "float" in found else ", ".join(sorted(found))
 
 
-def _changes(model: ir.Model, kept: Collection[str]) -> list[LayerChange]:
+def _changes(
+    model: ir.Model, kept: Collection[str], what: str = "weights and arithmetic"
+) -> list[LayerChange]:
     """Report each float32 weight of a node that is converted."""
     changes = []
     for node in model.graph.all_nodes():
@@ -270,12 +301,12 @@ def _changes(model: ir.Model, kept: Collection[str]) -> list[LayerChange]:
                 continue
             array = constant(value)
             half, stored = array.astype(np.float16), stored_as(model, array)
-            what = "arithmetic" if stored == half.dtype else "weights and arithmetic"
+            words = "arithmetic" if what != _STORED and stored == half.dtype else what
             changes.append(
                 LayerChange(
                     node=str(node.name),
                     operator=node.op_type,
-                    change=f"{what} float32 → float16",
+                    change=f"{words} float32 → float16",
                     bytes_before=array.size * stored.itemsize,
                     bytes_after=half.nbytes,
                     sqnr_db=sqnr_db(array, half.astype(np.float32)),

@@ -43,6 +43,7 @@ def within(
     layers: Sequence[str],
     context: Context,
     advance: Callable[[float], None],
+    judged: Samples | None = None,
 ) -> Outcome:
     """Quantize as many layers as the job's bound of the loss of quality allows.
 
@@ -56,9 +57,10 @@ def within(
         layers: names of the nodes that can be quantized.
         context: the bound, the data and the original.
         advance: told the fraction done.
+        judged: samples to judge on, of the training split; None takes all of it.
     """
     whole = write({})
-    samples = context.train
+    samples = judged or context.train
     if context.max_quality_drop is None or not whole.layers or samples is None or not len(samples):
         return whole
     allowed = context.max_quality_drop * _SHARE
@@ -66,8 +68,8 @@ def within(
         directory = Path(scratch)
         save(model, directory / _FLOAT)
         count = affordable(model, samples, _WORK, _FEWEST, _MOST)
-        judged = samples.draw(count, context.seed)
-        lost = partial(_drop, context=context, directory=directory, samples=judged)
+        drawn = samples.draw(count, context.seed)
+        lost = partial(_drop, context=context, directory=directory, samples=drawn)
         if lost(whole.model) <= allowed or lost(model) > allowed:
             return whole
         few = samples.draw(_RANKED, context.seed)

@@ -102,8 +102,8 @@ def nearer(
     write: Callable[[Smoothed], Outcome],
     parameters: Quantize,
     context: Context,
-) -> Outcome:
-    """Write the graph as it is and smoothed, and return what answers more like it in float.
+) -> Smoothed:
+    """Return the graph, as it is or smoothed, that answers more like it in float once written.
 
     Args:
         model: the graph in float; not changed.
@@ -112,11 +112,11 @@ def nearer(
         parameters: what calibration looked at.
         context: the data.
     """
-    outcomes = [write(graph) for graph in graphs]
-    if len(outcomes) == 1:
-        return outcomes[0]
-    before, after = nearness(model, (each.model for each in outcomes), parameters, context)
-    return outcomes[int(after > before + MARGIN)]
+    if len(graphs) == 1:
+        return graphs[0]
+    written = (write(graph).model for graph in graphs)
+    before, after = nearness(model, written, parameters, context)
+    return graphs[int(after > before + MARGIN)]
 
 
 def smooth(

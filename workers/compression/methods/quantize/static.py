@@ -16,12 +16,13 @@ from app.domain.problems import StepFailed
 from app.domain.steps import Quantize, RangeRule
 from workers.compression.looking.calibrate import observe
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize import ranges, retreat
+from workers.compression.methods.quantize import ranges
 from workers.compression.methods.quantize.integers import Grid, range_grid, weight_rounding
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.nearest import nearness, parted
 from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.pairs import Site, runnable, site_of, write_quantized
+from workers.compression.methods.quantize.settling import settled
 from workers.compression.methods.quantize.smooth import MARGIN, candidates
 from workers.compression.samples.context import Context, Samples
 
@@ -62,17 +63,20 @@ def quantize_static(
 ) -> Outcome:
     """Quantize weights and, unless ``activations`` is ``none``, the activations around them.
 
-    Where the job bounds its loss of quality, layers stay in float until the bound is kept.
+    Layers in which integers are slower stay in float, and where the job bounds its loss of quality,
+    so do others until the bound is kept.
 
     Raises:
         StepFailed: there is no data to calibrate on, or the opset is too old.
     """
     share = 1.0 if context.max_quality_drop is None else _CALIBRATION
     begun = start(model, parameters, context, lambda f: advance(share * f))
-    layers = [str(site.layer.node.name) for site in begun.sites()]
-    return retreat.within(
-        begun.writer(), begun.model, layers, context, lambda f: advance(share + f * (1 - share))
-    )
+    layers = [site.layer.node for site in begun.sites()]
+    judged = parted(context.train, parameters, context.seed)[1] if context.train else None
+    return settled(
+        begun.writer(), model, layers, parameters, context,
+        lambda f: advance(share + f * (1 - share)), judged,
+    )  # fmt: skip
 
 
 def start(

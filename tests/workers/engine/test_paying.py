@@ -1,0 +1,193 @@
+"""Quantization leaves alone what would be slower or larger, and by itself finds what pays."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+from app.domain.steps import Quantize
+from tests.workers.intake.models import model, tensor, value
+from workers.compression.graph.editor import name_nodes
+from workers.compression.graph.load import load, store
+from workers.compression.graph.packing import packed
+from workers.compression.measure.evaluation import outputs_explained
+from workers.compression.measure.latency import beside
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import quantize
+from workers.compression.methods.quantize.paying import NOT_SLOWER, file_bytes, paying
+from workers.compression.samples.context import Context, Samples
+
+RNG = np.random.default_rng(5)
+
+CHAIN = 24
+"""Products of 24 x 24, of which each is over before its input's range is found."""
+
+
+def chain(path: Path) -> Context:
+    """Store a graph of small products, which nothing makes faster; return data for it."""
+    nodes, value_ = [], "x"
+    for index in range(CHAIN):
+        nodes.append(helper.make_node("MatMul", [value_, f"w{index}"], [f"m{index}"]))
+        nodes.append(helper.make_node("Tanh", [f"m{index}"], [f"t{index}"]))
+        value_ = f"t{index}"
+    weights = [
+        tensor(f"w{index}", (RNG.standard_normal((24, 24)) / 4).astype(np.float32))
+        for index in range(CHAIN)
+    ]
+    outputs = [value(value_, "N", 24)]
+    onnx.save(model(nodes, [value("x", "N", 24)], outputs, weights), path)
+    x = RNG.standard_normal((64, 24)).astype(np.float32)
+    return context_of(path, {"x": x})
+
+
+def tagger(path: Path) -> Context:
+    """Store a graph most of which is a table and two recurrent weights; return data for it."""
+    shapes = {"table": (3000, 48), "W": (1, 288, 48), "R": (1, 288, 96), "head": (96, 12)}
+    weights = [
+        tensor(name, (RNG.standard_normal(shape) / 6).astype(np.float32))
+        for name, shape in shapes.items()
+    ]
+    axes = helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1])
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Transpose", ["rows"], ["steps"], perm=[1, 0, 2]),
+        helper.make_node("GRU", ["steps", "W", "R"], ["all", ""], hidden_size=96),
+        helper.make_node("Squeeze", ["all", "axes"], ["flat"]),
+        helper.make_node("Transpose", ["flat"], ["batch"], perm=[1, 0, 2]),
+        helper.make_node("MatMul", ["batch", "head"], ["scores"]),
+    ]
+    ids = helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["N", 20])
+    outputs = [value("scores", "N", 20, 12)]
+    onnx.save(model(nodes, [ids], outputs, [*weights, axes]), path)
+    return context_of(path, {"ids": RNG.integers(0, 3000, (96, 20))})
+
+
+def context_of(path: Path, arrays: dict[str, Any]) -> Context:
+    """Return a context with data, of which the last quarter is kept back."""
+    count = len(next(iter(arrays.values())))
+    samples = Samples(arrays, None, range(count * 3 // 4))
+    return Context(samples, seed=0, threads=1, example=samples.first_run(), original=path)
+
+
+def step(path: Path, context: Context, **parameters: Any) -> Outcome:
+    """Quantize a graph on disk."""
+    return quantize(named(path), Quantize(**parameters), context, lambda _: None)
+
+
+def named(path: Path) -> ir.Model:
+    """Return a graph on disk as a step is given it: all nodes have names."""
+    graph = load(path)
+    name_nodes(graph)
+    return graph
+
+
+def operators(graph: ir.Model) -> Counter[str]:
+    """Count the nodes of a graph by operator."""
+    return Counter(node.op_type for node in graph.graph)
+
+
+def test_products_that_are_slower_in_integers_stay_in_float(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    context = chain(path)
+    forced = step(path, context, mode="dynamic", force=True, smooth=False)
+    assert operators(forced.model)["MatMulInteger"] == CHAIN
+    assert beside(load(path), forced.model, context.example, 1).value < NOT_SLOWER
+    free = step(path, context, mode="dynamic", smooth=False)
+    assert operators(free.model)["MatMulInteger"] == 0
+    assert free.skipped
+    assert all("larger" in s.reason or "measured" in s.reason for s in free.skipped)
+    assert file_bytes(free.model) <= file_bytes(named(path))
+
+
+def test_only_the_layers_that_harm_are_taken_back(tmp_path: Path) -> None:
+    """Of large products and a chain of small ones, the large ones compute in integers."""
+    path = tmp_path / "model.onnx"
+    chain(path)
+    proto = onnx.load(path)
+    graph = proto.graph
+    wide = (RNG.standard_normal((24, 2048)) / 5).astype(np.float32)
+    square = (RNG.standard_normal((2048, 1024)) / 45).astype(np.float32)
+    graph.initializer.extend([tensor("wide", wide), tensor("square", square)])
+    last = graph.output[0].name
+    graph.node.extend(
+        [
+            helper.make_node("MatMul", [last, "wide"], ["a"], "wide"),
+            helper.make_node("MatMul", ["a", "square"], ["y"], "square"),
+        ]
+    )
+    del graph.output[:]
+    graph.output.append(value("y", "N", 1024))
+    onnx.save(proto, path)
+    context = context_of(path, {"x": RNG.standard_normal((64, 24)).astype(np.float32)})
+    context = replace(context, example={"x": RNG.standard_normal((256, 24)).astype(np.float32)})
+    outcome = step(path, context, mode="dynamic", smooth=False)
+    done = {layer.node for layer in outcome.layers if "uint8" in layer.change}
+    assert "square" in done
+
+
+def test_nothing_is_timed_where_there_is_nothing_to_run(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    context = replace(chain(path), example={})
+    graph = named(path)
+    layers = {str(node.name): node for node in graph.graph if node.op_type == "MatMul"}
+
+    def write(left: Any) -> Outcome:
+        return Outcome(graph, [], [])
+
+    assert paying(write, graph, layers, context).left == {}
+
+
+@pytest.mark.parametrize("mode", ["static", "dynamic", "float16", "auto"])
+@pytest.mark.parametrize("make", [chain, tagger])
+def test_no_mode_makes_a_file_larger(tmp_path: Path, make: Any, mode: str) -> None:
+    path = tmp_path / "model.onnx"
+    context = make(path)
+    outcome = step(path, context, mode=mode)
+    assert file_bytes(outcome.model) <= file_bytes(named(path))
+
+
+def test_without_data_weights_are_stored_and_nothing_computes_in_integers(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    context = replace(tagger(path), train=None)
+    outcome = step(path, context)
+    assert operators(outcome.model) == operators(load(path))
+    assert any("not measured on real data" in note for note in outcome.notes)
+    assert file_bytes(load(path)) > 3.5 * file_bytes(outcome.model)
+
+
+@pytest.mark.parametrize(
+    ("prefer", "bound", "smaller"),
+    [("balanced", 0.02, 3.5), ("speed", 0.02, 3.5), ("size", 0.1, 4.5)],
+)
+def test_the_default_keeps_the_bound_in_a_smaller_file(
+    tmp_path: Path, prefer: str, bound: float, smaller: float
+) -> None:
+    path = tmp_path / "model.onnx"
+    context = tagger(path)
+    assert context.train is not None
+    outcome = step(path, replace(context, max_quality_drop=bound), prefer=prefer)
+    out = tmp_path / "small.onnx"
+    store(packed(outcome.model), out)
+    assert path.stat().st_size > smaller * out.stat().st_size
+    others = context.train.take(range(72, 96))
+    assert outputs_explained(path, out, others, 1) > 1 - 1.5 * bound
+
+
+def test_what_is_ignored_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    context = tagger(path)
+    graph = named(path)
+    look_up = next(str(node.name) for node in graph.graph if node.op_type == "Gather")
+    outcome = step(path, context, ignore=[look_up])
+    table = graph.graph.initializers["table"].const_value
+    kept = outcome.model.graph.initializers["table"].const_value
+    assert table is not None
+    assert kept is not None
+    np.testing.assert_array_equal(kept.numpy(), table.numpy())
+    assert [each.node for each in outcome.skipped if each.reason == "named in 'ignore'"]
