@@ -80,7 +80,9 @@ def store_rest(
     """
     how = storing(parameters)
     held, refused = weights_in(outcome.model, how)
-    wanted = [each.name for each in held if names is None or each.name in names]
+    before = {each.node for each in outcome.layers}
+    chosen = {each.name for each in held} if names is None else set(names)
+    wanted = [each.name for each in held if each.name in chosen - before]
     if not wanted:
         return outcome
     kept = {each.name: "" for each in held if each.name not in wanted}
@@ -92,7 +94,7 @@ def store_rest(
     stored = {each.node for each in found.layers}
     skipped = {each.node: each for each in (*refused, *found.skipped) if each.reason}
     skipped |= {each.node: each for each in outcome.skipped}
-    done = stored | {each.node for each in outcome.layers}
+    done = stored | before
     return Outcome(
         found.model,
         [*outcome.layers, *found.layers],
