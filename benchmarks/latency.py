@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks import _engine, _ocr
 from benchmarks._report import Bar, conclude
 
-_STEPS = [{"method": "quantize", "mode": "static"}]
+_STEPS = [{"method": "quantize", "mode": "static", "force": True}]
 _BURNING = 2
 _NEAR = 0.1
 

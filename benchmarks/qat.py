@@ -28,7 +28,7 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {}
     for weights, activations in TYPES:
         step = {"method": "quantize", "weights": weights, "activations": activations}
-        for mode, more in (("static", {}), ("qat", {"recover": RECOVER})):
+        for mode, more in (("static", {"force": True}), ("qat", {"recover": RECOVER})):
             label = f"{mode} {weights} {activations}"
             steps = [step | {"mode": mode} | more]
             found[label] = [judged(model, steps, seed)[1] for seed in SEEDS]

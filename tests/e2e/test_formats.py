@@ -70,7 +70,7 @@ def test_a_file_of_another_framework_is_compressed(
     answers = ort.InferenceSession(graph).run(None, {"x": np.zeros((5, 8), np.float32)})
     assert answers[0].shape == (5, 3)
 
-    steps = [{"method": "quantize", "mode": "float16"}]
+    steps = [{"method": "quantize", "mode": "float16", "force": True}]
     made = service.http.post("/v1/jobs", json={"model": model["id"], "steps": steps})
     assert made.status_code == 202, made.text
     job = service.finished(made.json()["id"])

@@ -126,7 +126,9 @@ def test_a_refused_upload_says_why_beside_the_form(chromium: Browser, service: S
 def test_every_page_can_be_read_by_everybody(
     chromium: Browser, service: Service, model: str
 ) -> None:
-    job = service.submit(model, name="a job", steps=[{"method": "quantize", "mode": "dynamic"}])
+    job = service.submit(
+        model, name="a job", steps=[{"method": "quantize", "mode": "dynamic", "force": True}]
+    )
     service.finished(job)
     made = service.http.post("/v1/datasets?filename=data.npz", content=labelled_images()).json()
     address = f"/v1/datasets/{made['id']}"

@@ -19,8 +19,8 @@ GOALS = [
     Goal(
         "smaller",
         "A smaller file",
-        "Weights in eight bits; about a quarter of the size. Needs no data.",
-        [{"method": "quantize", "mode": "dynamic"}],
+        "Weights in eight bits; about a quarter of the size, at the same speed. Needs no data.",
+        [{"method": "quantize", "mode": "weight_only", "unpack": "load"}],
     ),
     Goal(
         "faster",
@@ -31,8 +31,8 @@ GOALS = [
     Goal(
         "both",
         "Smaller and faster, at most one point lost",
-        "Eight bits where they cost nothing; layers that would lose too much stay as they are.",
-        [{"method": "quantize", "mode": "static"}],
+        "Each layer in the form that is measured to pay; never slower, never larger.",
+        [{"method": "quantize"}],
         max_quality_drop=0.01,
     ),
     Goal(

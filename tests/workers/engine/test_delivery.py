@@ -16,7 +16,7 @@ from tests.workers.engine.conftest import Run, report_of
 from workers.compression import delivery
 from workers.compression.delivery.judging import max_error
 
-STATIC = {"method": "quantize", "mode": "static"}
+STATIC = {"method": "quantize", "mode": "static", "force": True}
 FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}
 """Where the processor has bfloat16, OpenVINO computes in that by itself."""
 IN_PROCESS = ["onnx", "ort", "openvino"]
@@ -107,7 +107,7 @@ def test_what_a_runtime_has_no_operator_for_is_told_and_the_others_are_kept(
     model.graph.register_initializer(weight)
     path = tmp_path / "labels.onnx"
     ir.save(model, path)
-    dynamic = {"method": "quantize", "mode": "dynamic"}
+    dynamic = {"method": "quantize", "mode": "dynamic", "force": True}
     result = job(path, dynamic, deliver=["onnx", "openvino"])
     assert result.problem is not None
     assert result.problem.type == "delivery-failed"

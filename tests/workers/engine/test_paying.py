@@ -15,6 +15,7 @@ from app.domain.steps import Quantize
 from tests.workers.intake.models import model, tensor, value
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, store
+from workers.compression.graph.operators import OPSET
 from workers.compression.graph.packing import packed
 from workers.compression.measure.evaluation import outputs_explained
 from workers.compression.measure.latency import beside
@@ -64,7 +65,9 @@ def tagger(path: Path) -> Context:
     ]
     ids = helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["N", 20])
     outputs = [value("scores", "N", 20, 12)]
-    onnx.save(model(nodes, [ids], outputs, [*weights, axes]), path)
+    proto = model(nodes, [ids], outputs, [*weights, axes])
+    proto.opset_import[0].version, proto.ir_version = OPSET, 10
+    onnx.save(proto, path)
     return context_of(path, {"ids": RNG.integers(0, 3000, (96, 20))})
 
 

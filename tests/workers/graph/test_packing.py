@@ -125,13 +125,15 @@ def single(array: NDArray[np.generic]) -> ir.Model:
     zeros=st.floats(0, 1),
     dtype=st.sampled_from(["float32", "float16", "int8", "uint8"]),
     top=st.sampled_from([3, 7, 100, 127]),
+    opset=st.sampled_from([13, 17, 21]),
     axis=st.sampled_from([None, 0, 1]),
     seed=st.integers(0, 2**20),
 )
 @settings(max_examples=60, deadline=None)
 def test_any_array_comes_back_as_it_was(
-    rows: int, columns: int, zeros: float, dtype: str, top: int, axis: int | None, seed: int
-) -> None:
+    rows: int, columns: int, zeros: float, dtype: str, top: int, axis: int | None, opset: int,
+    seed: int,
+) -> None:  # fmt: skip
     random = np.random.default_rng(seed)
     levels = random.integers(-top, top + 1, (rows, columns))
     levels[random.random(levels.shape) < zeros] = 0
@@ -141,6 +143,7 @@ def test_any_array_comes_back_as_it_was(
         steps = random.uniform(1e-6, 10, shape).astype(np.float32)
     array = (levels * steps).astype(dtype)
     model = single(array)
+    model.graph.opset_imports[""] = opset
     small = packed(model)
     unpack(small)
     assert fingerprint(small) == fingerprint(model)

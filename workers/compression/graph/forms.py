@@ -99,11 +99,11 @@ def _grid(array: NDArray[np.float32], *, narrow: bool) -> Grid | None:
         most = np.abs(array).max(axis=others, keepdims=True)
         if not np.isfinite(most).all():
             return None
-        for top in _TOPS if narrow else _TOPS[1:]:
+        for top in _TOPS:
             steps = np.where(most > 0, most / np.float32(top), np.float32(1))
             if _may_lie_on(array, steps) and (found := _lies_on(array, steps, others)):
                 integers, exact = found
-                return Grid(integers, exact, four=top == _TOPS[0])
+                return Grid(integers, exact, four=narrow and top == _TOPS[0])
     return None
 
 
