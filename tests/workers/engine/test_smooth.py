@@ -51,7 +51,7 @@ def smoothed(graph: ir.Model, samples: Samples, **wish: Any) -> Smoothed:
 
 
 def quantized(graph: ir.Model, samples: Samples, **wish: Any) -> Outcome:
-    parameters = Quantize.model_validate(wish)
+    parameters = Quantize.model_validate({"mode": "static", "force": True, **wish})
     context = Context(samples, seed=0, threads=1)
     return quantize(graph.clone(), parameters, context, lambda _: None)
 
