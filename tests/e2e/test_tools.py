@@ -51,7 +51,7 @@ def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(
     body = {
         "model": model,
         "dataset": dataset,
-        "steps": [{"method": "quantize", "mode": "static"}],
+        "steps": [{"method": "quantize", "mode": "static", "force": True}],
         "deliver": wanted,
     }
     assert http.post("/v1/jobs/plan", json=body).json()["ok"]

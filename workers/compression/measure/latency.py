@@ -19,7 +19,7 @@ from workers.compression.targets import onnx as target
 
 SECONDS = 12.0
 """Of timed runs until a machine counts as too busy, all graphs together."""
-_CHOOSING = 2.0
+_CHOOSING = 0.5
 """The same where a step chooses, which takes many comparisons."""
 _BRIEFLY = 0.25
 """Seconds of timed runs that are taken in any case, so that a short disturbance does not fill all

@@ -30,7 +30,7 @@ NOT_SLOWER = 0.97
 _GROUPS = 12
 """Groups of layers, at most, that are timed."""
 
-_SECONDS = 60.0
+_SECONDS = 12.0
 """After which no further group is timed."""
 
 _LARGER = "in integers it would make the file larger"
