@@ -37,6 +37,9 @@ _BOUND = 0.01
 _WORTH = {"balanced": (1.0, 0.5), "size": (0.1, 1.0), "speed": (1.0, 0.1)}
 """Powers of the gains in time and in bytes that are weighed against each other."""
 
+_PRODUCTS = 0.2
+"""Share of the weights that products must have for ranges at run time to be tried."""
+
 _HALF = "Weights that stay in float are stored in half, and are float32 once a session is open."
 
 _UNJUDGED = (
@@ -96,7 +99,8 @@ def _ways(
     if layers:
         yield quantize_static(model.clone(), static, context, lambda f: advance(0.6 * f))
     products = parameters.model_copy(update={"mode": "dynamic"})
-    if select(model, products)[0]:
+    share = sum(layer.weights.size for layer in select(model, products)[0])
+    if share > _PRODUCTS * sum(layer.weights.size for layer in layers):
         try:
             yield quantize_dynamic(
                 model.clone(), products, context, lambda f: advance(0.6 + 0.4 * f)

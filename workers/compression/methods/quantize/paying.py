@@ -27,10 +27,10 @@ Write = Callable[[Mapping[str, str]], Outcome]
 NOT_SLOWER = 0.97
 """The ratio of times that cannot be told from 1 on a machine that does other things."""
 
-_GROUPS = 12
+_GROUPS = 8
 """Groups of layers, at most, that are timed."""
 
-_SECONDS = 12.0
+_SECONDS = 10.0
 """After which no further group is timed."""
 
 _LARGER = "in integers it would make the file larger"
