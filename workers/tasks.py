@@ -34,15 +34,28 @@ def register(application: Celery, worker: Worker) -> None:
 def work_off(worker: Worker) -> None:
     """Do what waits in the order of turns, one after the other; nothing where no slot is free.
 
-    Whoever holds a slot goes on until nothing waits, so that work which is not begun now is next.
+    Whoever holds a slot goes on until nothing waits, and looks once more where somebody else was
+    told of work meanwhile: no call is in vain.
     """
+    worker.work_due.set()
+    while worker.work_due.is_set() and not worker.stopping.is_set():
+        with worker.slots.one() as taken:
+            if not taken:
+                return
+            worker.work_due.clear()
+            if not _worked_off(worker):
+                return
+
+
+def _worked_off(worker: Worker) -> bool:
+    """Work until nothing waits; return False where that was not to be."""
     next_one = run_next if worker.queue == "jobs" else inspect_next
-    with worker.slots.one() as taken:
-        able = taken and worker.ability.lacking is None
-        try:
-            while able and not worker.stopping.is_set() and next_one(worker):
-                pass
-        except AWAY as error:
-            log.warning("put off", error=str(error).partition("\n")[0])
-        except Exception:
-            log.exception("a fault of ours")
+    try:
+        while worker.ability.lacking is None and not worker.stopping.is_set():
+            if not next_one(worker):
+                return True
+    except AWAY as error:
+        log.warning("put off", error=str(error).partition("\n")[0])
+    except Exception:
+        log.exception("a fault of ours")
+    return False

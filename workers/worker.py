@@ -106,6 +106,8 @@ class Worker:
     ability: Ability = field(default_factory=Ability)
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is to end: runs are given back."""
+    work_due: threading.Event = field(default_factory=threading.Event)
+    """Set when there may be work that no holder of a slot has looked for yet."""
     delivery_due: threading.Event = field(default_factory=threading.Event)
     """Set when a webhook is to be called now."""
 
