@@ -111,12 +111,12 @@ def test_5_a_deploy_gives_the_job_back_at_once_and_spends_no_attempt(
 
 def test_15_two_reapers_at_once_take_each_job_back_once(service: Service, model: str) -> None:
     with service.more("light"), service.more():
-        jobs = [service.submit(model, "epochs=15") for _ in range(2)]
+        jobs = [service.submit(model, "epochs=60") for _ in range(2)]
         for job_id in jobs:
             service.running(job_id)
         service.end(service.jobs)
         service.jobs.start()
-        attempts = sorted(service.assert_undisturbed(each, [15])["attempts"] for each in jobs)
+        attempts = sorted(service.assert_undisturbed(each, [60])["attempts"] for each in jobs)
         assert attempts == [1, 2]
         told = [service.states(each) for each in jobs]
         assert sorted(states.count("running") for states in told) == [1, 2]
