@@ -90,7 +90,7 @@ def test_a_graph_that_nothing_changed_is_said_with_the_reason() -> None:
     words = verdict.describe(
         measures(1.0), measures(1.0), [step(changed=False)], None, synthetic=False
     )
-    assert words == "Nothing was changed. Step 1 (quantize): it is too old (1 node)."
+    assert words == "Nothing was changed. Step 1 (quantize): it is too old ('x')."
 
 
 def like(
