@@ -29,6 +29,8 @@ _NEWER = [("", "Attention"), ("", "RMSNormalization"), ("", "RotaryEmbedding")]
 _ONNXSCRIPT = 18
 """The first opset that onnxscript's converter knows."""
 
+_MANY = 10_000
+"""Nodes of a graph that is worth the time to find its memory."""
 _READ = 1_000
 """Bytes up to which onnx's converter is given a constant: it may be axes, sizes or limits."""
 
@@ -79,6 +81,7 @@ def _convert(model: ir.Model, before: int) -> None:
         ConvertVersionPass(OPSET, fallback=False)(model)
         return
     graph = model.graph
+    many = len(graph) > _MANY
     tensors = {name: value.const_value for name, value in graph.initializers.items()}
     users = len(graph.inputs)
     listed = {*graph.inputs}
@@ -102,7 +105,8 @@ def _convert(model: ir.Model, before: int) -> None:
     model.graph.inputs.clear()
     model.graph.inputs.extend(inputs)
     del graph, listed, large
-    gc.collect()  # the old graph, whose nodes and values know each other
+    if many:
+        gc.collect()  # the old graph, whose nodes and values know each other
 
 
 def _resized(model: ir.Model) -> set[str | None]:
