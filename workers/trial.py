@@ -9,6 +9,7 @@ from base64 import b64decode
 from pathlib import Path
 
 from app.domain.directory import ORDER, UPLOAD, Compress
+from app.domain.problems import NothingChanged
 from app.domain.steps.quantize import Quantize
 from app.settings import Engine
 from workers.runs import answers
@@ -61,7 +62,8 @@ def shortcoming(
         result = answers.result(place)
         if result is None:
             return f"a small job {_end(ended)}: {answers.last_words(place) or 'it said nothing'}"
-        if result.problem is not None:
+        # Whether a step is worth it for so small a network is no fault of the machine.
+        if result.problem is not None and result.problem.type != NothingChanged.type:
             return f"a small job failed: {result.problem.detail}"
         return None if result.artifacts else "a small job came to its end without a result"
 
