@@ -17,7 +17,8 @@ demo: $(READY)  ## a real model through the real service: smaller, faster, measu
 serve: $(READY)  ## the service, until Ctrl-C; its data is kept in ./planish-data
 	$(BIN)/planish serve
 
-test: lint tools  ## everything that CI runs
+test: lint  ## everything that CI runs; tests of a converter that cannot be installed are skipped
+	-$(MAKE) tools
 	$(BIN)/python -m pytest
 
 tools: $(READY)  ## the converters that need a Python of their own, into .venv
