@@ -9,7 +9,7 @@ from app.domain.models import Model, ModelDescription, ModelFormat, ModelHints
 from app.domain.problems import Conflict, NotFound
 from app.services import uploads
 from app.settings import Settings
-from app.store import jobs, lookup
+from app.store import blob_rows, jobs, lookup
 from app.store.tables import ModelRow
 
 
@@ -38,6 +38,36 @@ def add(
         hints=hints.model_dump(mode="json", exclude_none=True),
     )
     return uploads.keep(session, settings, blobs, incoming, row)
+
+
+def read_again(
+    session: Session, settings: Settings, tenant: str, model_id: str, hints: ModelHints
+) -> ModelRow:
+    """Take in a rejected upload once more, with what its file does not tell.
+
+    Raises:
+        NotFound: It is not the tenant's.
+        Conflict: It was not rejected.
+        TooManyRequests: The tenant's storage quota does not hold it twice.
+    """
+    row = find(session, tenant, model_id, "keep")
+    if row.status != "rejected":
+        raise Conflict(f"The model is {row.status}: only a rejected one is read again.")
+    uploads.require_room(session, settings, tenant, row.size_bytes)
+    blob_rows.touch(session, row.sha256, row.size_bytes)
+    again = ModelRow(
+        id=ids.new("mdl"),
+        tenant=tenant,
+        name=row.name,
+        filename=row.filename,
+        status="inspecting",
+        hints=hints.model_dump(mode="json", exclude_none=True),
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+    )
+    session.add(again)
+    session.flush()
+    return again
 
 
 def find(session: Session, tenant: str, model_id: str, lock: lookup.Lock | None = None) -> ModelRow:

@@ -332,3 +332,24 @@ def test_every_node_of_a_drawing_stands_below_what_it_reads_and_on_no_other(
         assert all(places[source][1] < y for source in node.reads)
         assert 0 <= x <= drawing.width - drawing.box_width
         assert 0 <= y <= drawing.height - drawing.box_height
+
+
+def test_a_rejected_file_is_read_again_with_what_it_does_not_tell(
+    person: httpx.Client, service: Service
+) -> None:
+    model = service.rejected_model()
+    assert "Read it again" in read(person.get(f"/models/{model}"))
+    wrong = send(person, f"/models/{model}/again", architecture="mine", inputs="")
+    assert wrong.status_code == 422
+    assert "must be a name such as timm/" in read(wrong)
+    assert 'value="mine"' in wrong.text
+    assert send(person, f"/models/{model}/again", inputs="[{}]").status_code == 422
+    shape = '[{"name": "x", "dtype": "float32", "shape": ["batch", 3]}]'
+    answer = send(person, f"/models/{model}/again", inputs=shape)
+    assert answer.status_code == 303
+    again = service.http.get(f"/v1{answer.headers['location']}").json()
+    assert (again["status"], again["id"] != model) == ("inspecting", True)
+    assert again["sha256"] == service.http.get(f"/v1/models/{model}").json()["sha256"]
+    assert send(person, f"/models/{again['id']}/again").status_code == 409
+    with browser(service, "other") as stranger:
+        assert send(stranger, f"/models/{model}/again").status_code == 404

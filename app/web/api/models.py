@@ -4,14 +4,11 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.domain.models import INPUT_HINTS, Model, ModelHints
+from app.domain.models import Model
 from app.domain.problems import (
     Conflict,
-    FieldError,
-    Invalid,
     NotFound,
     RangeNotSatisfiable,
     RequestInFlight,
@@ -23,6 +20,7 @@ from app.services import models, resumable
 from app.store import blob_rows
 from app.store.tables import ModelRow
 from app.web import content
+from app.web.hints import Architecture, Inputs, hints_of
 from app.web.idempotency import IdempotencyKey, once
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
@@ -30,24 +28,6 @@ from app.web.security import Caller
 from app.web.uploads import FILE_BODY, Filename, Name, UploadId, fingerprint, receive_or_take
 
 router = APIRouter(prefix="/models", tags=["models"])
-
-Architecture = Annotated[
-    str | None,
-    Query(
-        pattern=r"^timm/[A-Za-z0-9_.]{1,120}$",
-        description="The network that a file of weights belongs to, such as"
-        " `timm/mobilenetv3_small_100`.",
-    ),
-]
-Inputs = Annotated[
-    str | None,
-    Query(
-        max_length=20_000,
-        description="What the file does not tell of its inputs, as JSON:"
-        ' `[{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}]`.'
-        " A dynamic dimension is a name.",
-    ),
-]
 
 
 @router.post(
@@ -75,7 +55,7 @@ async def upload_model(
     again make a new model, and are stored once.
     """
     gateway = call.gateway
-    hints = _hints(architecture, inputs)
+    hints = hints_of(architecture, inputs)
     async with receive_or_take(request, call, "model", upload_id) as received:
 
         def keep(session: Session) -> Model:
@@ -95,32 +75,6 @@ async def upload_model(
 
         answer = once(request, call, key, fingerprint(request, received))
         return await run_in_threadpool(answer, 201, keep, tell="model")
-
-
-def _hints(architecture: str | None, inputs: str | None) -> ModelHints:
-    """Return what the query says of the upload.
-
-    Raises:
-        Invalid: ``inputs`` is not JSON of the form that it should have.
-    """
-    if inputs is None:
-        return ModelHints(architecture=architecture)
-    try:
-        named = INPUT_HINTS.validate_json(inputs)
-    except ValidationError as error:
-        faults = [
-            FieldError(
-                pointer="#/inputs" + "".join(f"/{part}" for part in fault["loc"]),
-                detail=fault["msg"],
-            )
-            for fault in error.errors(include_url=False, include_context=False)[:20]
-        ]
-        raise Invalid(
-            f"'inputs' cannot be read: {faults[0].detail}. Send a list such as"
-            ' [{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}].',
-            errors=faults,
-        ) from None
-    return ModelHints(architecture=architecture, inputs=named)
 
 
 @router.get("")

@@ -1,11 +1,14 @@
 """``/models``: uploaded models, and what each is made of."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from app import nudge
 from app.domain.models import MAX_NODES, Layer, ModelDescription, ModelHints
+from app.domain.problems import Problem
 from app.domain.steps import METHODS, Outlook
 from app.services import models
 from app.web.api import models as api
@@ -13,7 +16,8 @@ from app.web.dashboard import page, pictures
 from app.web.dashboard.arriving import take
 from app.web.dashboard.drawing import drawn
 from app.web.dashboard.lists import Cursor, jobs_of, models_of
-from app.web.dashboard.visitor import Form, Looking
+from app.web.dashboard.visitor import Form, Looking, Visitor
+from app.web.hints import hints_of
 from app.web.uploads import Received
 
 router = APIRouter()
@@ -60,6 +64,17 @@ def show_model(
     operator: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
     """Show a model: its figures, its layers, which methods apply, its jobs."""
+    return _shown(visitor, model_id, sort, operator)
+
+
+def _shown(
+    visitor: Visitor,
+    model_id: str,
+    sort: Column = "order",
+    operator: str = "",
+    fault: Problem | None = None,
+    told: Mapping[str, str] | None = None,
+) -> Response:
     with visitor.call.transaction() as session:
         row = models.find(session, visitor.tenant, model_id)
         model, known = models.view(row), models.described(row)
@@ -68,6 +83,10 @@ def show_model(
     return page.show(
         "model.html",
         visitor,
+        status=fault.status if fault else 200,
+        fault=fault,
+        faults=page.faults(fault) if fault else {},
+        told=told or {"architecture": "", "inputs": ""},
         model=model,
         known=known,
         layers=layers[:_SHOWN_LAYERS],
@@ -81,6 +100,21 @@ def show_model(
         jobs=jobs.items,
         picture=pictures.of_jobs(jobs.items),
     )
+
+
+@router.post("/models/{model_id}/again")
+def read_again(model_id: str, visitor: Looking, form: Form) -> Response:
+    """Read a rejected upload once more, with what its file does not tell."""
+    told = {name: str(form.get(name, "")).strip() for name in ("architecture", "inputs")}
+    try:
+        hints = hints_of(told["architecture"] or None, told["inputs"] or None)
+        with visitor.call.transaction() as session:
+            settings = visitor.gateway.settings
+            again = models.read_again(session, settings, visitor.tenant, model_id, hints).id
+    except Problem as fault:
+        return _shown(visitor, model_id, fault=fault, told=told)
+    nudge.send(visitor.gateway.settings, "model", again)
+    return page.see(f"/models/{again}")
 
 
 @router.get("/models/{model_id}/graph")
