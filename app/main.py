@@ -23,6 +23,7 @@ from app.web.api import (
     reference,
     reports,
     uploads,
+    usage,
     webhooks,
 )
 from app.web.dashboard import page
@@ -63,7 +64,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    for part in (models, datasets, uploads, catalog, jobs, events, reports, artifacts, webhooks):
+    of_api = (models, datasets, uploads, catalog, jobs, events, reports, artifacts, webhooks, usage)
+    for part in of_api:
         app.include_router(part.router, prefix="/v1")
     app.include_router(health.router)
     app.include_router(reference.router)

@@ -9,7 +9,7 @@ from app.domain.models import Model, ModelDescription, ModelFormat, ModelHints
 from app.domain.problems import Conflict, NotFound
 from app.services import uploads
 from app.settings import Settings
-from app.store import blob_rows, jobs, lookup
+from app.store import blob_rows, jobs, lookup, usage
 from app.store.tables import ModelRow
 
 
@@ -67,6 +67,7 @@ def read_again(
     )
     session.add(again)
     session.flush()
+    usage.add(session, tenant)
     return again
 
 

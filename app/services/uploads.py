@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from app.blobs import Blobs, Incoming
 from app.domain.problems import FieldError, Invalid, TooManyRequests, UnsupportedMedia
 from app.settings import Settings
-from app.store import blob_rows, stats
+from app.store import blob_rows, stats, usage
 from app.store.tables import DatasetRow, ModelRow
 
 Row = TypeVar("Row", ModelRow, DatasetRow)
@@ -66,6 +66,7 @@ def keep(session: Session, settings: Settings, blobs: Blobs, incoming: Incoming,
     row.size_bytes = incoming.size_bytes
     session.add(row)
     session.flush()
+    usage.add(session, row.tenant)
     return row
 
 

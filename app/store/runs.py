@@ -21,6 +21,7 @@ from app.domain.jobs import (
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Report
 from app.store import blob_rows, events, leases, named, obstacles, transitions
+from app.store import usage as usage_days
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow
 
 
@@ -223,7 +224,7 @@ def publish(
     The artifacts of an earlier run, before a retry, make room for those of this one.
     """
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
-    add_usage(job, usage)
+    add_usage(session, job, usage)
     if report is not None:
         _keep_report(session, job, report)
     session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job.id))
@@ -248,14 +249,14 @@ def publish(
 def cancelled(session: Session, claimed: Claim, usage: Usage) -> None:
     """Enter ``cancelled``: the caller asked for it, and the engine is dead."""
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
-    add_usage(job, usage)
+    add_usage(session, job, usage)
     transitions.finish(session, job, "cancelled")
 
 
 def give_back(session: Session, claimed: Claim, usage: Usage, *, delay_seconds: float = 0) -> None:
     """Queue the job again without counting the attempt: the fault is not the job's."""
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
-    add_usage(job, usage)
+    add_usage(session, job, usage)
     transitions.give_back(session, job, spent=False, delay_seconds=delay_seconds)
 
 
@@ -264,18 +265,21 @@ def stumbled(
 ) -> None:
     """Queue the job again after a fault of ours, in ``delay`` seconds; if ``last``, fail it."""
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
-    add_usage(job, usage)
+    add_usage(session, job, usage)
     if last:
         transitions.finish(session, job, "failed", problem)
     else:
         transitions.give_back(session, job, spent=True, delay_seconds=delay)
 
 
-def add_usage(job: JobRow, usage: Usage) -> None:
-    """Add what an attempt used to what the job has used."""
+def add_usage(session: Session, job: JobRow, usage: Usage) -> None:
+    """Add what an attempt used to what the job has used, and to its tenant's day."""
     job.cpu_seconds += usage.cpu_seconds
     job.gpu_seconds += usage.gpu_seconds
     job.peak_memory_bytes = max(job.peak_memory_bytes, usage.peak_memory_bytes)
+    usage_days.add(
+        session, job.tenant, cpu_seconds=usage.cpu_seconds, gpu_seconds=usage.gpu_seconds
+    )
 
 
 def _keep_report(session: Session, job: JobRow, report: Report) -> None:

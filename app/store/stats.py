@@ -30,17 +30,6 @@ def stored_bytes(session: Session, tenant: str) -> int:
     return int(session.execute(select(sums[0] + sums[1] + sums[2] + arriving)).scalar_one())
 
 
-def computed(session: Session, tenant: str) -> tuple[int, float, float]:
-    """Return how many jobs the tenant has, and their seconds on processors and on GPUs."""
-    query = select(
-        func.count(),
-        func.coalesce(func.sum(JobRow.cpu_seconds), 0.0),
-        func.coalesce(func.sum(JobRow.gpu_seconds), 0.0),
-    ).where(JobRow.tenant == tenant)
-    count, cpu, gpu = session.execute(query).one()
-    return int(count), float(cpu), float(gpu)
-
-
 def jobs_by_status(session: Session) -> dict[str, int]:
     """Count all jobs by their status."""
     counts = session.execute(select(JobRow.status, func.count()).group_by(JobRow.status))

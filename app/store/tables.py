@@ -3,7 +3,7 @@
 Times are the database's (``now()``): workers and gateways may have any clock.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -276,6 +276,21 @@ class JobRow(Leased, Table):
     claimed_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class UsageRow(Table):
+    """What a tenant used on a day, in UTC. It stays when its jobs are deleted."""
+
+    __tablename__ = "usage_days"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    cpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    gpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
+    jobs: Mapped[int] = mapped_column(default=0, server_default="0")
+    """Jobs that ended."""
+    stored_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The most that was stored when something was uploaded or ended."""
 
 
 class StepRow(Table):

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.jobs import FINISHED, JobStatus
 from app.domain.problems import Problem, ProblemDetails
-from app.store import deliveries, events
+from app.store import deliveries, events, usage
 from app.store.tables import ArtifactRow, JobRow
 from app.store.views import job_view
 
@@ -83,3 +83,4 @@ def finish(
     artifacts = session.scalars(select(ArtifactRow).where(ArtifactRow.job_id == job.id)).all()
     data = job_view(job, artifacts).model_dump(mode="json")
     deliveries.enqueue(session, job.tenant, f"job.{status}", job.id, data)
+    usage.add(session, job.tenant, jobs=1)

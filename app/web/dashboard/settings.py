@@ -1,6 +1,7 @@
 """``/webhooks``, ``/keys``, ``/usage``: who is told, who may call, how much was used."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from fastapi import APIRouter, Response
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from app import nudge
 from app.domain.problems import NotFound, Problem
 from app.domain.webhooks import EVENTS, WebhookChange, WebhookRequest
-from app.services import keys, webhooks
+from app.services import keys, usage, webhooks
 from app.store import keys as key_rows
 from app.store import stats
 from app.store import webhooks as webhook_rows
@@ -103,17 +104,17 @@ def revoke_key(key_id: str, visitor: Looking, form: Form) -> Response:  # noqa: 
 
 
 @router.get("/usage")
-def usage(visitor: Looking) -> Response:
+def show_usage(visitor: Looking) -> Response:
     """Show what the tenant has stored and computed."""
     with visitor.call.transaction() as session:
         stored = stats.stored_bytes(session, visitor.tenant)
-        computed = stats.computed(session, visitor.tenant)
+        days = usage.days(session, visitor.tenant, None, datetime.now(UTC).date())
     return page.show(
         "usage.html",
         visitor,
         stored=stored,
         quota=visitor.gateway.settings.quota,
-        computed=computed,
+        days=list(reversed(days)),
     )
 
 

@@ -1,0 +1,59 @@
+"""What a tenant used, one entry a day."""
+
+from datetime import date, timedelta
+
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+
+from app.domain.problems import FieldError, Invalid
+from app.store import usage
+
+DEFAULT_DAYS, MOST_DAYS = 30, 366
+
+
+class UsageDay(BaseModel):
+    """What was used on one day, in UTC."""
+
+    day: date
+    cpu_seconds: float
+    gpu_seconds: float
+    jobs: int
+    """Jobs that ended."""
+    stored_bytes: int
+    """The most that was stored."""
+
+
+def days(session: Session, tenant: str, first: date | None, last: date) -> list[UsageDay]:
+    """Return every day from ``first`` to ``last``, those without any use included.
+
+    Args:
+        session: of the store.
+        tenant: whose use.
+        first: 30 days up to ``last`` where it is None.
+        last: included.
+
+    Raises:
+        Invalid: The days are in the wrong order, or more than 366.
+    """
+    begin = last - timedelta(days=DEFAULT_DAYS - 1) if first is None else first
+    count = (last - begin).days + 1
+    if not 0 < count <= MOST_DAYS:
+        detail = f"'from' has to be at most {MOST_DAYS - 1} days before 'to', and not after it"
+        raise Invalid(f"{detail}.", errors=[FieldError(pointer="#/from", detail=detail)])
+    rows = {row.day: row for row in usage.between(session, tenant, begin, last)}
+    stored = usage.stored_before(session, tenant, begin)
+    found = []
+    for offset in range(count):
+        day = begin + timedelta(days=offset)
+        row = rows.get(day)
+        stored = row.stored_bytes if row else stored
+        found.append(
+            UsageDay(
+                day=day,
+                cpu_seconds=row.cpu_seconds if row else 0.0,
+                gpu_seconds=row.gpu_seconds if row else 0.0,
+                jobs=row.jobs if row else 0,
+                stored_bytes=stored,
+            )
+        )
+    return found

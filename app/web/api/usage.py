@@ -1,0 +1,40 @@
+"""``/v1/usage``: what the tenant used, for its bill."""
+
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel
+
+from app.domain.problems import Invalid
+from app.services import usage
+from app.services.usage import UsageDay
+from app.web.problems import documented
+from app.web.security import Caller
+
+router = APIRouter(tags=["usage"])
+
+First = Annotated[
+    date | None, Query(alias="from", description="The first day, in UTC. Default: 30 days.")
+]
+Last = Annotated[
+    date | None, Query(alias="to", description="The last day, in UTC. Default: today.")
+]
+
+
+class UsageDays(BaseModel):
+    """One entry a day, the oldest first."""
+
+    items: list[UsageDay]
+
+
+@router.get("/usage", responses=documented(Invalid))
+def get_usage(call: Caller, first: First = None, last: Last = None) -> UsageDays:
+    """Return the seconds of processors and GPUs, the jobs that ended and the bytes stored, by day.
+
+    Deleted jobs stay counted. A day's bytes are the most that was stored when something was
+    uploaded or a job ended.
+    """
+    with call.transaction() as session:
+        until = last or datetime.now(UTC).date()
+        return UsageDays(items=usage.days(session, call.tenant, first, until))
