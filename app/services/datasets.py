@@ -1,7 +1,7 @@
 """Datasets: take in, show, delete."""
 
-from sqlalchemy import Select, select
-from sqlalchemy.orm import Session
+from sqlalchemy import Select, inspect, select
+from sqlalchemy.orm import Session, defer, undefer
 
 from app.blobs import Blobs, Incoming
 from app.domain import ids
@@ -51,8 +51,9 @@ def find(
 
 
 def of_tenant(tenant: str) -> Select[DatasetRow]:
-    """Select the tenant's datasets."""
-    return select(DatasetRow).where(DatasetRow.tenant == tenant)
+    """Select the tenant's datasets, with the outline of each in place of its description."""
+    outlined = (defer(DatasetRow.description), undefer(DatasetRow.outline))
+    return select(DatasetRow).where(DatasetRow.tenant == tenant).options(*outlined)
 
 
 def delete(session: Session, tenant: str, dataset_id: str) -> None:
@@ -70,7 +71,7 @@ def delete(session: Session, tenant: str, dataset_id: str) -> None:
 
 def view(row: DatasetRow) -> Dataset:
     """Return a dataset as clients see it."""
-    known = described(row)
+    known = _outline(row)
     return Dataset.model_validate(
         {
             "id": row.id,
@@ -92,3 +93,10 @@ def view(row: DatasetRow) -> Dataset:
 def described(row: DatasetRow) -> DatasetDescription | None:
     """Return what inspection found, or None until then."""
     return None if row.description is None else DatasetDescription.model_validate(row.description)
+
+
+def _outline(row: DatasetRow) -> DatasetDescription | None:
+    """Return what inspection found but the samples, which no view shows."""
+    outlined = "description" in inspect(row).unloaded
+    found = row.outline if outlined else row.description
+    return None if found is None else DatasetDescription.model_validate({**found, "glimpses": []})

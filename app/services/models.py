@@ -139,10 +139,11 @@ def view(row: ModelRow) -> Model:
 
 
 def _outline(row: ModelRow) -> ModelDescription | None:
-    """Return what inspection found but the layers, which are many, and which no view shows."""
+    """Return what inspection found but what is large, and what no view shows."""
     outlined = "description" in inspect(row).unloaded
     found = row.outline if outlined else row.description
-    return None if found is None else ModelDescription.model_validate({**found, "layers": []})
+    left_out: dict[str, object] = {"layers": [], "nodes": [], "distributions": {}}
+    return None if found is None else ModelDescription.model_validate({**found, **left_out})
 
 
 def described(row: ModelRow) -> ModelDescription | None:

@@ -129,10 +129,15 @@ class ModelRow(Leased, Table):
     graph_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     description: Mapped[Json | None] = mapped_column()
     outline: Mapped[Json | None] = column_property(
-        func.jsonb_set(description, text("'{layers}'"), text("'[]'::jsonb"), type_=JSONB),
+        func.jsonb_set(
+            description.op("-")(text("'{nodes,distributions}'::text[]")),
+            text("'{layers}'"),
+            text("'[]'::jsonb"),
+            type_=JSONB,
+        ),
         deferred=True,
     )
-    """The description without its layers, of which there may be very many."""
+    """The description without layers and what is drawn, of which there may be very much."""
     hints: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'::jsonb"))
     """What the user says of the upload besides its bytes: a ``ModelHints``."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -168,7 +173,11 @@ class DatasetRow(Leased, Table):
     problem: Mapped[Json | None]
     sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     size_bytes: Mapped[int]
-    description: Mapped[Json | None]
+    description: Mapped[Json | None] = mapped_column()
+    outline: Mapped[Json | None] = column_property(
+        description.op("-", return_type=JSONB())(text("'glimpses'")), deferred=True
+    )
+    """The description without its samples, which are pictures."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 

@@ -282,6 +282,9 @@ def test_samples_are_shown_as_pictures_waves_and_numbers_to_their_tenant_alone(
     assert '<svg class="wave"' in page.text
     assert "dog 2" in read(page)
     assert "A look at it" in read(page)
+    (listed,) = service.http.get("/v1/datasets").json()["items"]
+    assert listed == service.http.get(f"/v1/datasets/{dataset}").json()
+    assert "glimpses" not in listed
     picture = person.get(f"/datasets/{dataset}/pictures/0")
     assert picture.content == png
     assert picture.headers["content-type"] == "image/png"
@@ -308,6 +311,8 @@ def test_the_graph_is_drawn_from_its_inputs_down(person: httpx.Client, service: 
     model = service.model(nodes=nodes, distributions=spread)
     page = person.get(f"/models/{model}/graph").text
     assert page.count("<rect") == 3
+    (listed,) = service.http.get("/v1/models").json()["items"]
+    assert listed == service.http.get(f"/v1/models/{model}").json()
     assert "Add &lt;i&gt;" in page
     assert re.search(r'class="weighty"><title>Conv conv, 300 parameters', page)
     assert 'aria-label="Weights from -0.5 to 0.25"' in person.get(f"/models/{model}").text
