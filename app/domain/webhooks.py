@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -14,9 +14,14 @@ from pydantic import (
     SecretStr,
 )
 
-WebhookEvent = Literal["job.succeeded", "job.failed", "job.cancelled"]
+WebhookEvent = Literal[
+    "job.succeeded", "job.failed", "job.cancelled", "job.started", "model.ready", "model.rejected"
+]
 
-EVENTS: tuple[WebhookEvent, ...] = ("job.succeeded", "job.failed", "job.cancelled")
+EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
+
+JOB_ENDED: tuple[WebhookEvent, ...] = ("job.succeeded", "job.failed", "job.cancelled")
+"""What a webhook is told of unless it says otherwise."""
 
 TEST_EVENT = "webhook.test"
 """Sent on request alone; not subscribed to."""
@@ -55,7 +60,7 @@ class WebhookRequest(_Asked):
     """The body of ``POST /v1/webhooks``."""
 
     url: WebhookUrl
-    events: Events = Field(default=list(EVENTS))
+    events: Events = Field(default=list(JOB_ENDED))
     description: Description | None = None
 
 

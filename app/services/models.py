@@ -1,11 +1,11 @@
 """Models: take in, show, delete."""
 
-from sqlalchemy import Select, inspect, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, defer, undefer
 
 from app.blobs import Blobs, Incoming
 from app.domain import ids
-from app.domain.models import Model, ModelDescription, ModelFormat, ModelHints
+from app.domain.models import ModelDescription, ModelFormat, ModelHints
 from app.domain.problems import Conflict, NotFound
 from app.services import uploads
 from app.settings import Settings
@@ -107,43 +107,6 @@ def delete(session: Session, tenant: str, model_id: str) -> None:
     if user := jobs.using_model(session, row.id):
         raise Conflict(f"Job {user} still uses the model: cancel it, or wait until it ends.")
     session.delete(row)
-
-
-def view(row: ModelRow) -> Model:
-    """Return a model as clients see it."""
-    known = _outline(row)
-    return Model.model_validate(
-        {
-            "id": row.id,
-            "name": row.name,
-            "filename": row.filename,
-            "format": known and known.format,
-            "conversion": known and known.conversion,
-            "status": row.status,
-            "problem": row.problem,
-            "sha256": row.sha256,
-            "size_bytes": row.size_bytes,
-            "parameters": known and known.parameters,
-            "nonzero_parameters": known and known.nonzero_parameters,
-            "macs": known and known.macs,
-            "opset": known and known.opset,
-            "inputs": known and known.inputs,
-            "outputs": known and known.outputs,
-            "operators": known and known.operators,
-            "notes": known and known.notes,
-            "trainable": known and known.trainable,
-            "untrainable": known and known.untrainable,
-            "created_at": row.created_at,
-        }
-    )
-
-
-def _outline(row: ModelRow) -> ModelDescription | None:
-    """Return what inspection found but what is large, and what no view shows."""
-    outlined = "description" in inspect(row).unloaded
-    found = row.outline if outlined else row.description
-    left_out: dict[str, object] = {"layers": [], "nodes": [], "distributions": {}}
-    return None if found is None else ModelDescription.model_validate({**found, **left_out})
 
 
 def described(row: ModelRow) -> ModelDescription | None:

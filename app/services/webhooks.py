@@ -18,7 +18,7 @@ from app.domain.addresses import Network, permitted, spelled_out
 from app.domain.jobs import OneOffWebhook
 from app.domain.problems import Conflict, FieldError, Invalid, NotFound
 from app.domain.webhooks import (
-    EVENTS,
+    JOB_ENDED,
     SECRET_PREFIX,
     TEST_EVENT,
     Delivery,
@@ -85,7 +85,7 @@ def one_off(
         tenant=tenant,
         job_id=job_id,
         url=str(webhook.url),
-        events=list(EVENTS),
+        events=list(JOB_ENDED),
         secret=secret,
     )
     session.add(row)

@@ -27,7 +27,10 @@ DUE_PER_TENANT = 8
 """Of one tenant of weight 1 at one time: its many receivers that hang hold up nobody else's."""
 
 MAX_PAYLOAD = 20_000
-"""Bytes of a payload that tells about a job."""
+"""Bytes of a payload that tells about a job or a model."""
+
+_LONG = frozenset({"steps", "inputs", "outputs", "operators", "notes", "untrainable"})
+"""Fields that are left out of a payload that is too long."""
 
 GONE = 410
 
@@ -51,16 +54,16 @@ class Claim:
     """By the database's clock."""
 
 
-def enqueue(session: Session, tenant: str, event: str, job_id: str, job: Json) -> None:
-    """Write one pending delivery for each enabled webhook that wants ``event`` of this job.
+def enqueue(session: Session, tenant: str, event: str, job_id: str | None, about: Json) -> None:
+    """Write one pending delivery for each enabled webhook that wants ``event``.
 
     Args:
         session: The transaction in which the event happened.
         tenant: Whose webhooks are told.
         event: Such as ``job.succeeded``.
-        job_id: The job that it is about; its one-off webhook is told too.
-        job: The payload's ``data``. Where it is too long to be posted, ``steps`` is null and
-            ``problem`` keeps its head alone; the job itself has the rest.
+        job_id: The job that it is about, whose one-off webhook is told too; None for a model.
+        about: The payload's ``data``: the job or the model. Where it is too long to be posted, long
+            fields are null and ``problem`` keeps its head alone; the resource has the rest.
     """
     hooks = session.scalars(
         select(WebhookRow).where(
@@ -71,7 +74,7 @@ def enqueue(session: Session, tenant: str, event: str, job_id: str, job: Json) -
         )
     )
     for hook in hooks:
-        session.add(delivery(hook, event, job_id, _short(job)))
+        session.add(delivery(hook, event, job_id, _short(about)))
 
 
 def delivery(hook: WebhookRow, event: str, job_id: str | None, data: Json) -> DeliveryRow:
@@ -240,13 +243,13 @@ def _compact(data: Json) -> str:
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
 
-def _short(job: Json) -> Json:
+def _short(about: Json) -> Json:
     envelope = 200
-    if len(_compact(job).encode()) + envelope <= MAX_PAYLOAD:
-        return job
-    short = {**job, "steps": None}
-    if "problem" in job:
-        problem = job["problem"]
+    if len(_compact(about).encode()) + envelope <= MAX_PAYLOAD:
+        return about
+    short = {name: None if name in _LONG else value for name, value in about.items()}
+    if about.get("problem") is not None:
+        problem = about["problem"]
         head = {key: problem[key] for key in ("type", "title", "status")}
         short["problem"] = {**head, "detail": problem["detail"][:1000]}
     return short

@@ -11,8 +11,9 @@ from app.blobs import Blob
 from app.domain.datasets import DatasetDescription
 from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
-from app.store import blob_rows, leases, named
+from app.store import blob_rows, deliveries, leases, named
 from app.store.tables import DatasetRow, JobRow, Json, ModelRow
+from app.store.views import model_view
 
 UploadRow = ModelRow | DatasetRow
 Row = TypeVar("Row", bound=UploadRow)
@@ -145,6 +146,9 @@ def _settle(
     row.description = description.model_dump(mode="json") if description else None
     release(row)
     session.flush()
+    if isinstance(row, ModelRow):
+        about = model_view(row).model_dump(mode="json")
+        deliveries.enqueue(session, row.tenant, f"model.{status}", None, about)
     reads = named.reads_model if isinstance(row, ModelRow) else named.reads_dataset
     return session.scalars(
         select(JobRow.id).where(JobRow.status == "queued", reads(row.id)).limit(1000)

@@ -129,8 +129,11 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
     assert model.graph_sha256 is not None, "a ready model has its graphs"
     token = leases.take(session, job, owner, seconds)
     job.claimed_at = func.clock_timestamp()
+    first = job.started_at is None
     job.started_at = func.coalesce(JobRow.started_at, func.clock_timestamp())
     transitions.enter(session, job, "running", "starting")
+    if first:
+        transitions.tell(session, job, "job.started")
     finished = session.scalars(
         select(StepRow).where(StepRow.job_id == job.id).order_by(StepRow.index)
     ).all()

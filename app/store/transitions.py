@@ -78,9 +78,14 @@ def finish(
     job.progress = 1.0 if status == "succeeded" else job.progress
     job.cancel_requested = False
     enter(session, job, status, status)
+    tell(session, job, f"job.{status}")
+    usage.add(session, job.tenant, jobs=1)
+
+
+def tell(session: Session, job: JobRow, event: str) -> None:
+    """Write the webhook deliveries that tell of an event of the job, as it stands now."""
     session.flush()
     session.refresh(job)
     artifacts = session.scalars(select(ArtifactRow).where(ArtifactRow.job_id == job.id)).all()
     data = job_view(job, artifacts).model_dump(mode="json")
-    deliveries.enqueue(session, job.tenant, f"job.{status}", job.id, data)
-    usage.add(session, job.tenant, jobs=1)
+    deliveries.enqueue(session, job.tenant, event, job.id, data)

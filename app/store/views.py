@@ -1,12 +1,13 @@
-"""A job's row as clients see it; the gateway and the webhooks say the same."""
+"""Rows of jobs and models as clients see them; the gateway and the webhooks say the same."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Row, inspect
 
 from app.domain.jobs import Job, JobRequest, Usage
-from app.store.tables import ArtifactRow, JobRow, Json
+from app.domain.models import Model, ModelDescription
+from app.store.tables import ArtifactRow, JobRow, Json, ModelRow
 
 
 def job_view(
@@ -56,3 +57,40 @@ def job_view(
             "step_reports": None if step_reports is None else list(step_reports),
         }
     )
+
+
+def model_view(row: ModelRow) -> Model:
+    """Return a model as clients see it."""
+    known = _outline(row)
+    return Model.model_validate(
+        {
+            "id": row.id,
+            "name": row.name,
+            "filename": row.filename,
+            "format": known and known.format,
+            "conversion": known and known.conversion,
+            "status": row.status,
+            "problem": row.problem,
+            "sha256": row.sha256,
+            "size_bytes": row.size_bytes,
+            "parameters": known and known.parameters,
+            "nonzero_parameters": known and known.nonzero_parameters,
+            "macs": known and known.macs,
+            "opset": known and known.opset,
+            "inputs": known and known.inputs,
+            "outputs": known and known.outputs,
+            "operators": known and known.operators,
+            "notes": known and known.notes,
+            "trainable": known and known.trainable,
+            "untrainable": known and known.untrainable,
+            "created_at": row.created_at,
+        }
+    )
+
+
+def _outline(row: ModelRow) -> ModelDescription | None:
+    """Return what inspection found but what is large, and what no view shows."""
+    outlined = "description" in inspect(row).unloaded
+    found = row.outline if outlined else row.description
+    left_out: dict[str, object] = {"layers": [], "nodes": [], "distributions": {}}
+    return None if found is None else ModelDescription.model_validate({**found, **left_out})

@@ -9,6 +9,7 @@ from sqlalchemy import event
 
 from app.services import models
 from app.settings import Settings
+from app.store.views import model_view
 from tests.app.service import Service, pointers, sha256
 
 CONTENT = b"some bytes of a model" * 100
@@ -232,7 +233,7 @@ def test_a_list_reads_no_layers(service: Service) -> None:
     with service.store() as session:
         event.listen(session.get_bind(), "before_cursor_execute", note)
         rows = session.scalars(models.of_tenant("acme")).all()
-        [listed] = [models.view(row) for row in rows]
+        [listed] = [model_view(row) for row in rows]
         assert len(read) == 1
         assert "jsonb_set(models.description" in read[0]
     assert listed.id == model

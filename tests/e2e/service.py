@@ -213,7 +213,7 @@ class Service:
 
     def submit(self, model: str, *words: str, **request: Any) -> str:
         """Submit a job whose step has these words for the engine of the tests."""
-        step = {"method": "quantize", "mode": "float16", "ignore": list(words)}
+        step = {"method": "quantize", "mode": "float16", "force": True, "ignore": list(words)}
         answer = self.http.post("/v1/jobs", json={"model": model, "steps": [step], **request})
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])

@@ -26,9 +26,8 @@ def hook(store: Sessions, url: str, tenant: str = "t", **columns: object) -> str
         id=ids.new("whk"),
         tenant=tenant,
         url=url,
-        events=["job.succeeded"],
         secret=SECRET,
-        **columns,
+        **{"events": ["job.succeeded"], **columns},
     )
     with store.begin() as session:
         session.add(row)

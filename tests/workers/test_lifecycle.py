@@ -1,5 +1,6 @@
 """A job from claim to result, in one worker: real stores, real engine processes, no Celery."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from sqlalchemy import select, text, update
 from app.blobs import Blobs
 from app.domain import ids
 from app.domain.jobs import FINISHED
+from app.domain.webhooks import EVENTS
 from app.settings import Settings
 from app.store import blob_rows, events, turns
 from app.store.session import connect, sessions
@@ -84,22 +86,27 @@ def paced(worker: Worker) -> Worker:
 @pytest.fixture
 def model(worker: Worker, tmp_path: Path) -> str:
     """A model that is ready: uploaded, and inspected by the real engine."""
+    model_id = _upload(worker, tmp_path, small_model())
+    assert inspect_next(worker)
+    with worker.sessions() as session:
+        assert session.get_one(ModelRow, model_id).status == "ready"
+    return model_id
+
+
+def _upload(worker: Worker, tmp_path: Path, content: bytes) -> str:
     file = tmp_path / "upload"
-    file.write_bytes(small_model())
+    file.write_bytes(content)
     blob = worker.blobs.put_file(file)
     with worker.sessions.begin() as session:
         blob_rows.touch(session, blob.sha256, blob.size_bytes)
         session.flush()
         row = ModelRow(id=ids.new("mdl"), tenant="t", sha256=blob.sha256, size_bytes=1)
         session.add(row)
-    assert inspect_next(worker)
-    with worker.sessions() as session:
-        assert session.get_one(ModelRow, row.id).status == "ready"
     return row.id
 
 
 def _submit(worker: Worker, model: str, *words: str, steps: int = 1) -> str:
-    step = {"method": "quantize", "mode": "float16", "ignore": list(words)}
+    step = {"method": "quantize", "mode": "float16", "force": True, "ignore": list(words)}
     with worker.sessions.begin() as session:
         row = JobRow(
             id=ids.new("job"),
@@ -193,6 +200,29 @@ def test_a_real_model_is_compressed_and_everything_is_told(
         step = store.get_one(StepRow, (job_id, 0))
         assert step.report is not None
         assert store.scalars(select(DeliveryRow.event)).all() == ["job.succeeded"]
+
+
+def test_a_webhook_is_told_of_models_and_of_the_start_of_jobs_where_it_asks_for_that(
+    worker: Worker, tmp_path: Path
+) -> None:
+    hook(worker.sessions, "http://localhost:1/", events=list(EVENTS))
+    hook(worker.sessions, "http://localhost:1/", tenant="other", events=list(EVENTS))
+    good = _upload(worker, tmp_path, small_model())
+    bad = _upload(worker, tmp_path, b"no model at all " * 10)
+    assert inspect_next(worker)
+    assert inspect_next(worker)
+    job_id = _submit(worker, good)
+    run_next(worker)
+    with worker.sessions() as store:
+        rows = store.scalars(select(DeliveryRow).order_by(DeliveryRow.created_at)).all()
+    told = [(row.event, json.loads(row.payload)["data"]["id"], row.job_id) for row in rows]
+    assert told == [
+        ("model.ready", good, None),
+        ("model.rejected", bad, None),
+        ("job.started", job_id, job_id),
+        ("job.succeeded", job_id, job_id),
+    ]
+    assert json.loads(rows[1].payload)["data"]["problem"]["type"] == "invalid-model"
 
 
 def test_the_same_seed_makes_the_same_bytes(worker: Worker, model: str, tmp_path: Path) -> None:

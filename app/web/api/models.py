@@ -19,6 +19,7 @@ from app.domain.problems import (
 from app.services import models, resumable
 from app.store import blob_rows
 from app.store.tables import ModelRow
+from app.store.views import model_view
 from app.web import content
 from app.web.hints import Architecture, Inputs, hints_of
 from app.web.idempotency import IdempotencyKey, once
@@ -71,7 +72,7 @@ async def upload_model(
                 filename=filename or received.filename,
                 hints=hints,
             )
-            return models.view(row)
+            return model_view(row)
 
         answer = once(request, call, key, fingerprint(request, received))
         return await run_in_threadpool(answer, 201, keep, tell="model")
@@ -82,14 +83,14 @@ def list_models(call: Caller, walk: Walked) -> Page[Model]:
     """List the models, newest first."""
     with call.transaction() as session:
         query = models.of_tenant(call.tenant)
-        return page(session, walk, query, ModelRow, lambda rows: list(map(models.view, rows)))
+        return page(session, walk, query, ModelRow, lambda rows: list(map(model_view, rows)))
 
 
 @router.get("/{model_id}", responses=documented(NotFound))
 def get_model(model_id: str, call: Caller) -> Model:
     """Show a model: what it is, and what inspection found."""
     with call.transaction() as session:
-        return models.view(models.find(session, call.tenant, model_id))
+        return model_view(models.find(session, call.tenant, model_id))
 
 
 @router.head("/{model_id}/content", include_in_schema=False)

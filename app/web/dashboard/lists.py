@@ -10,6 +10,7 @@ from app.domain.models import Model
 from app.services import datasets, jobs, models
 from app.store.jobs import of_tenant
 from app.store.tables import DatasetRow, JobRow, ModelRow
+from app.store.views import model_view
 from app.web.dashboard.visitor import Visitor
 from app.web.pagination import Page, Walk, decode, page
 
@@ -23,7 +24,7 @@ def models_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS) -
     with visitor.call.transaction() as session:
         query = models.of_tenant(visitor.tenant)
         return page(
-            session, _walk(cursor, limit), query, ModelRow, lambda rows: [*map(models.view, rows)]
+            session, _walk(cursor, limit), query, ModelRow, lambda rows: [*map(model_view, rows)]
         )
 
 

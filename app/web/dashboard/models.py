@@ -11,6 +11,7 @@ from app.domain.models import MAX_NODES, Layer, ModelDescription, ModelHints
 from app.domain.problems import Problem
 from app.domain.steps import METHODS, Outlook
 from app.services import models
+from app.store.views import model_view
 from app.web.api import models as api
 from app.web.dashboard import page, pictures
 from app.web.dashboard.arriving import take
@@ -77,7 +78,7 @@ def _shown(
 ) -> Response:
     with visitor.call.transaction() as session:
         row = models.find(session, visitor.tenant, model_id)
-        model, known = models.view(row), models.described(row)
+        model, known = model_view(row), models.described(row)
     jobs = jobs_of(visitor, limit=_JOBS, model=model_id)
     layers = _sorted(known, sort, operator) if known else []
     return page.show(
@@ -122,7 +123,7 @@ def show_graph(model_id: str, visitor: Looking) -> Response:
     """Show the graph as nodes and what they read."""
     with visitor.call.transaction() as session:
         row = models.find(session, visitor.tenant, model_id)
-        model, known = models.view(row), models.described(row)
+        model, known = model_view(row), models.described(row)
     return page.show(
         "graph.html",
         visitor,

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from app import nudge
 from app.domain.problems import NotFound, Problem
-from app.domain.webhooks import EVENTS, WebhookChange, WebhookRequest
+from app.domain.webhooks import EVENTS, JOB_ENDED, WebhookChange, WebhookRequest
 from app.services import keys, usage, webhooks
 from app.store import keys as key_rows
 from app.store import stats
@@ -144,13 +144,14 @@ def _webhooks(
         found=found,
         secret=secret,
         events=list(EVENTS),
+        usual=JOB_ENDED,
         fault=fault,
         url=url,
     )
 
 
 def _webhook_request(url: object, events: list[Any]) -> WebhookRequest:
-    body = {"url": str(url or ""), "events": [str(event) for event in events] or list(EVENTS)}
+    body = {"url": str(url or ""), "events": [str(event) for event in events] or list(JOB_ENDED)}
     try:
         return WebhookRequest.model_validate(body, strict=False)
     except ValidationError as error:
