@@ -31,6 +31,7 @@ from app.web.dashboard.visitor import LogInFirst
 from app.web.gateway import Gateway
 from app.web.metrics import Metrics
 from app.web.middleware import Guarded, Observed
+from app.web.rates import Rates
 from app.web.watch import Watch
 
 VERSION = "0.1.0"
@@ -46,7 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
         factory = sessions(changing)
         watch = Watch(factory)
         blobs = Blobs.open(settings.storage.url)
-        app.state.gateway = Gateway(settings, factory, reading, blobs, watch, metrics)
+        rates = Rates(settings.quota.requests_per_minute)
+        app.state.gateway = Gateway(settings, factory, reading, blobs, watch, metrics, rates)
         watching = asyncio.create_task(watch.run())
         yield
         watching.cancel()

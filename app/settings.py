@@ -103,6 +103,8 @@ class Quota(_Group):
     """Bytes of models, datasets and artifacts, and of uploads on their way."""
     uploads: int = Field(default=100, gt=0)
     """Uploads that go on, begun and not used yet."""
+    requests_per_minute: int = Field(default=60_000, gt=0)
+    """Requests of one API key, counted by each gateway for itself; more are answered with 429."""
 
 
 class Share(_Group):

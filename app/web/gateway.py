@@ -12,6 +12,7 @@ from app.blobs import Blobs
 from app.settings import Settings
 from app.store.session import Sessions
 from app.web.metrics import Metrics
+from app.web.rates import Rates
 from app.web.watch import Watch
 
 
@@ -26,6 +27,7 @@ class Gateway:
     blobs: Blobs
     watch: Watch
     metrics: Metrics
+    rates: Rates
 
 
 @dataclass(frozen=True)

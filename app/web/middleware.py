@@ -21,7 +21,7 @@ from app.domain.problems import (
 from app.settings import Settings
 from app.web.metrics import Metrics
 from app.web.problems import respond
-from app.web.security import require_own_page
+from app.web.security import STANDING, require_own_page
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _UPLOADS = frozenset({"/v1/models", "/v1/datasets", "/models", "/datasets"})
@@ -62,6 +62,8 @@ class Observed:
                 status = message["status"]
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
                 headers["X-Request-ID"] = request_id
+                if (standing := scope.get(STANDING)) is not None:
+                    headers.update(standing.headers())
                 for name, value in _SAFE_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)

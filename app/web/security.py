@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
 
-from app.domain.problems import Forbidden, Unauthenticated
+from app.domain.problems import Forbidden, TooManyRequests, Unauthenticated
 from app.services.keys import digest
 from app.settings import Settings
 from app.store import keys
@@ -17,6 +17,9 @@ from app.web.gateway import Call, Gateway, gateway_of
 
 LOCAL_TENANT = "local"
 """Whose everything is where no key is needed."""
+
+STANDING = "planish.standing"
+"""Where a request's scope holds how often its key may still call."""
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _bearer = HTTPBearer(
@@ -35,6 +38,7 @@ async def authenticate(
 
     Raises:
         Unauthenticated: There is no key, or it is unknown, expired or revoked.
+        TooManyRequests: The key has sent more than a minute's requests.
         Forbidden: The key lacks the scope: ``read`` for GET, ``write`` for all else.
     """
     gateway = gateway_of(request)
@@ -45,6 +49,13 @@ async def authenticate(
     key = await run_in_threadpool(_valid, gateway, credentials.credentials)
     if key is None:
         raise _unauthenticated("The API key is unknown, expired or revoked.")
+    standing = gateway.rates.take(digest(credentials.credentials).hex())
+    request.scope[STANDING] = standing
+    if standing.left < 0:
+        raise TooManyRequests(
+            f"The key may send {standing.quota} requests a minute: wait {standing.seconds} s.",
+            headers={"Retry-After": str(standing.seconds)},
+        )
     scope = "read" if request.method in _READING else "write"
     if scope not in key.scopes:
         raise Forbidden(f"The key lacks the scope '{scope}'; it has: {', '.join(key.scopes)}.")
