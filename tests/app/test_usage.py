@@ -59,3 +59,4 @@ def test_days_in_the_wrong_order_or_too_many_are_refused(
     answer = service.http.get("/v1/usage", params={"from": first, "to": last})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "#/from"
+    assert service.http.get("/v1/usage", params={"to": "0"}).status_code == 422

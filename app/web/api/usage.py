@@ -1,10 +1,11 @@
 """``/v1/usage``: what the tenant used, for its bill."""
 
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from app.domain.problems import Invalid
 from app.services import usage
@@ -14,12 +15,21 @@ from app.web.security import Caller
 
 router = APIRouter(tags=["usage"])
 
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+def _written(value: object) -> object:
+    """Refuse what pydantic would take for seconds since 1970."""
+    if isinstance(value, str) and not _DAY.fullmatch(value):
+        raise ValueError("must be a day such as 2026-01-31")
+    return value
+
+
+Day = Annotated[date, BeforeValidator(_written)]
 First = Annotated[
-    date | None, Query(alias="from", description="The first day, in UTC. Default: 30 days.")
+    Day | None, Query(alias="from", description="The first day, in UTC. Default: 30 days.")
 ]
-Last = Annotated[
-    date | None, Query(alias="to", description="The last day, in UTC. Default: today.")
-]
+Last = Annotated[Day | None, Query(alias="to", description="The last day, in UTC. Default: today.")]
 
 
 class UsageDays(BaseModel):
