@@ -113,3 +113,12 @@ def test_a_step_that_makes_the_file_larger_says_so(job: Run, tmp_path: Path) -> 
     [note] = step.notes
     assert note.startswith("It made the file LARGER: ")
     assert f"Step 1 (quantize): {note}" in report.verdict
+
+
+def test_what_pays_may_be_nothing(job: Run, tmp_path: Path) -> None:
+    """``auto`` succeeds with the model as it was, and the verdict says so."""
+    upload = models.write(models.mlp(hidden=2), tmp_path / "small.onnx")
+    result = job(upload, {"method": "quantize", "mode": "auto"})
+    assert result.problem is None
+    assert report_of(result).verdict.startswith("Nothing was changed.")
+    assert len(result.artifacts) == 1

@@ -26,8 +26,8 @@ from workers.compression.samples.context import Context, Samples
 
 RNG = np.random.default_rng(5)
 
-CHAIN = 24
-"""Products of 24 x 24, of which each is over before its input's range is found."""
+CHAIN = 120
+"""Products of 24 x 24, each of which is over before the range of its input is known."""
 
 
 def chain(path: Path) -> Context:
@@ -194,3 +194,16 @@ def test_what_is_ignored_stays_as_it_is(tmp_path: Path) -> None:
     assert kept is not None
     np.testing.assert_array_equal(kept.numpy(), table.numpy())
     assert [each.node for each in outcome.skipped if each.reason == "named in 'ignore'"]
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "static", "float16"])
+def test_what_is_asked_for_is_done_where_a_graph_is_too_small_for_anything_to_pay(
+    tmp_path: Path, mode: str
+) -> None:
+    path = tmp_path / "model.onnx"
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    weight = tensor("w", RNG.standard_normal((2, 2)).astype(np.float32))
+    onnx.save(model([node], [value("x", "N", 2)], [value("y", "N", 2)], [weight]), path)
+    context = context_of(path, {"x": RNG.standard_normal((64, 2)).astype(np.float32)})
+    assert step(path, context, mode=mode).layers
+    assert step(path, context, mode="auto").layers == []

@@ -36,11 +36,13 @@ def nothing_changed(
 ) -> NothingChanged | None:
     """Return the problem of a job in which no step changed anything, None where one did.
 
+    Where every step was to do what pays, the model as it was is a right answer.
+
     Args:
         steps: what each did.
         operators: of the original, with their counts.
     """
-    if any(step.changed for step in steps):
+    if any(step.changed for step in steps) or all(_does_what_pays(step) for step in steps):
         return None
     words = [why_nothing(steps)]
     if found := quantized_operators(operators):
@@ -50,6 +52,10 @@ def nothing_changed(
         )
     words.append("The artifact is the model as it was. Try other parameters, or another method.")
     return NothingChanged(f"No step changed anything. {' '.join(words)}")
+
+
+def _does_what_pays(step: StepReport) -> bool:
+    return step.method == "quantize" and step.parameters.get("mode") == "auto"
 
 
 def why_nothing(steps: Sequence[StepReport]) -> str:

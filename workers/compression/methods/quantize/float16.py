@@ -31,7 +31,12 @@ from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.half_range import out_of_range
-from workers.compression.methods.quantize.paying import is_slower
+from workers.compression.methods.quantize.paying import (
+    costs_little,
+    file_bytes,
+    is_slower,
+    is_trivial,
+)
 from workers.compression.samples.context import Context
 
 _ROUNDS = 8
@@ -55,7 +60,8 @@ def convert_to_float16(
 ) -> Outcome:
     """Convert a graph to half precision, as much of it as onnxruntime runs with sound numbers.
 
-    Where half is slower, weights alone are half, in the file, unless the step forces it.
+    Where half is slower, weights alone are half, in the file, unless the step forces it, or the
+    graph is too small for either to matter.
 
     Args:
         model: the graph.
@@ -76,8 +82,12 @@ def convert_to_float16(
     }
     converted = _settled(model, left, context)
     advance(1.0)
-    if not parameters.force and (slower := is_slower(model, converted, context)) is not None:
-        return _stored_in_half(model, parameters, slower)
+    free = not parameters.force and not is_trivial(model, context)
+    if free and (slower := is_slower(model, converted, context)) is not None:
+        stored = _stored_in_half(model.clone(), parameters, slower)
+        saves = bool(stored.layers) and file_bytes(stored.model) < file_bytes(model)
+        if saves or not costs_little(model, converted, context):
+            return stored
     changes = _changes(model, left)
     skipped = [Skipped(node=name, reason=reason) for name, reason in left.items()]
     skipped += [

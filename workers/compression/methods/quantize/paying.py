@@ -16,6 +16,7 @@ import onnx_ir as ir
 from workers.compression.graph.load import files_of, store
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.packing import packed
+from workers.compression.measure.clock import shortest
 from workers.compression.measure.latency import beside
 from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.outcome import Outcome
@@ -27,11 +28,20 @@ Write = Callable[[Mapping[str, str]], Outcome]
 NOT_SLOWER = 0.97
 """The ratio of times that cannot be told from 1 on a machine that does other things."""
 
+_FASTER = 1 / NOT_SLOWER
+"""The ratio of times beyond which the graph without some layers is surely faster."""
+
 _GROUPS = 8
 """Groups of layers, at most, that are timed."""
 
 _SECONDS = 10.0
 """After which no further group is timed."""
+
+_LITTLE_MS = 0.05
+"""Time that nobody misses: as much as a call into a runtime takes from Python."""
+
+_LITTLE_BYTES = 4096
+"""Bytes that nobody misses: a page of a file system."""
 
 _LARGER = "in integers it would make the file larger"
 
@@ -66,12 +76,12 @@ def paying(
     ratio = _ratio(before, write(left).model, context)
     slow = _slower_groups(write, left, layers, context)
     for place, (gain, names) in enumerate(slow):
-        harmful = gain.low > 1
+        harmful = gain.low > _FASTER
         if not harmful and _is_not_slower(ratio):
             break
         reason = _reason(gain) if harmful else "the whole graph was measured to be faster without"
         left |= dict.fromkeys(names, reason)
-        last = place + 1 == len(slow) or slow[place + 1][0].low <= 1
+        last = place + 1 == len(slow) or slow[place + 1][0].low <= _FASTER
         if last or not harmful:
             ratio = _ratio(before, write(left).model, context)
     if not _is_not_slower(ratio):
@@ -105,6 +115,26 @@ def is_slower(before: ir.Model, after: ir.Model, context: Context) -> Ratio | No
         return None
     ratio = _ratio(before, after, context)
     return None if _is_not_slower(ratio) else ratio
+
+
+def is_trivial(model: ir.Model, context: Context) -> bool:
+    """Return whether a graph takes no longer than the call into the runtime around it.
+
+    Its times would say more of the machine than of the graph, and change from run to run.
+    """
+    return bool(context.example) and (
+        shortest(model, context.example, context.threads) <= _LITTLE_MS
+    )
+
+
+def costs_little(before: ir.Model, after: ir.Model, context: Context) -> bool:
+    """Return whether a graph takes as good as no more time and bytes than another one."""
+    if file_bytes(after) - file_bytes(before) > _LITTLE_BYTES:
+        return False
+    if not context.example:
+        return True
+    then, now = (shortest(each, context.example, context.threads) for each in (before, after))
+    return now - then <= _LITTLE_MS
 
 
 def _ratio(before: ir.Model, after: ir.Model, context: Context) -> Ratio:

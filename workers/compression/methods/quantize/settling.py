@@ -13,13 +13,19 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import retreat
 from workers.compression.methods.quantize.paying import (
     Write,
+    costs_little,
     file_bytes,
     is_slower,
+    is_trivial,
     names_of,
     paying,
 )
 from workers.compression.methods.quantize.stored import weights_in, write_stored
 from workers.compression.samples.context import Context, Samples
+
+_AS_ASKED = (
+    "The graph is too small for anything to pay: layers were quantized because it was asked for."
+)
 
 Advance = Callable[[float], None]
 
@@ -36,7 +42,9 @@ def settled(
     """Quantize the layers that gain by it within the job's bound of the loss of quality.
 
     The weights of layers in which integers are slower are stored in few bits all the same, which
-    costs no time. With ``force`` every layer is quantized that the bound allows.
+    costs no time. With ``force`` every layer is quantized that the bound allows; so it is in graphs
+    whose time is hardly worth measuring, and where nothing else would be done and it costs as good
+    as nothing: it was asked for.
 
     Args:
         write: quantizes a copy of a graph in float.
@@ -48,7 +56,7 @@ def settled(
         judged: samples to judge on; None takes all that may be looked at.
     """
     named = names_of(layers)
-    if parameters.force:
+    if parameters.force or is_trivial(before, context):
         return retreat.within(write, before, list(named), context, advance, judged)
     found = paying(write, before, named, context)
     left = found.left
@@ -59,6 +67,10 @@ def settled(
     if not outcome.layers:
         outcome = Outcome(before, [], outcome.skipped)
     outcome = store_rest(outcome, parameters, left, context, judged)
+    if not outcome.layers:
+        asked = retreat.within(write, before, list(named), context, advance, judged)
+        if asked.layers and costs_little(before, asked.model, context):
+            return replace(asked, notes=[*asked.notes, _AS_ASKED])
     return replace(outcome, notes=[*found.notes, *_why(left), *outcome.notes])
 
 
