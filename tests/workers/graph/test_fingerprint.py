@@ -1,6 +1,7 @@
 """What a graph computes has one fingerprint, whatever its values, nodes and remarks are."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -103,3 +104,15 @@ def test_a_weight_of_another_type_is_another() -> None:
         )
 
     assert len({quantized("int8"), quantized("uint8")}) == 2
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_zeros_of_either_sign_compute_alike(dtype: type[np.floating[Any]]) -> None:
+    def with_weights(values: list[float]) -> bytes:
+        model = graph()
+        weights = onnx.numpy_helper.from_array(np.array([values, values], dtype), "w")
+        model.graph.initializer[0].CopyFrom(weights)
+        return of(model)
+
+    assert with_weights([0.0, 1.0]) == with_weights([-0.0, 1.0])
+    assert with_weights([0.0, 1.0]) != with_weights([0.0, -1.0])

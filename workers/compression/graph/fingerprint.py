@@ -10,6 +10,8 @@ from collections.abc import MutableMapping
 
 import onnx_ir as ir
 
+_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
+
 _Digests = MutableMapping[ir.Value, bytes]
 
 
@@ -81,8 +83,13 @@ def _attribute(attribute: ir.Attr, digests: _Digests, depth: int) -> bytes:
 
 
 def _tensor(tensor: ir.TensorProtocol) -> bytes:
-    strings = tensor.dtype == ir.DataType.STRING
-    content = repr(tensor.numpy().tolist()).encode() if strings else tensor.tobytes()
+    if tensor.dtype == ir.DataType.STRING:
+        content = repr(tensor.numpy().tolist()).encode()
+    elif tensor.dtype in _FLOATS:
+        # Zeros of either sign compute alike, and packing keeps one of them.
+        content = (tensor.numpy() + tensor.dtype.numpy().type(0)).tobytes()
+    else:
+        content = tensor.tobytes()
     return _digest(repr((tensor.dtype, tuple(tensor.shape))).encode(), content)
 
 

@@ -57,7 +57,8 @@ def settled(
     """
     named = names_of(layers)
     if parameters.force or is_trivial(before, context):
-        return retreat.within(write, before, list(named), context, advance, judged)
+        outcome = retreat.within(write, before, list(named), context, advance, judged)
+        return outcome if outcome.layers else Outcome(before, [], outcome.skipped, outcome.notes)
     found = paying(write, before, named, context)
     left = found.left
     rest = [name for name in named if name not in left]
