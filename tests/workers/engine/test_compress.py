@@ -355,7 +355,7 @@ def test_a_worker_describes_itself(tmp_path: Path) -> None:
     assert main(tmp_path) == 0
     result = Result.model_validate_json((tmp_path / "result.json").read_bytes())
     assert result.capabilities is not None
-    (target,) = result.capabilities.targets
+    target, *_ = result.capabilities.targets
     assert (target.target, target.runtime, target.version) == (
         "onnx", "onnxruntime", ort.__version__,
     )  # fmt: skip
