@@ -162,7 +162,7 @@ def fork_batch(first: int, last: int, originals: list[bytes], errors: Path) -> t
     return os.waitstatus_to_exitcode(status), struct.unpack("<I", numbers[-4:])[0]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_mutated_models_are_read_or_refused_within_limits(tmp_path: Path) -> None:
     originals, errors = seeds(), tmp_path / "errors"
     crashes: Counter[int] = Counter()
