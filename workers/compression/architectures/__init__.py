@@ -20,6 +20,6 @@ ARCHITECTURES: dict[str, Callable[[Interface, float, int], ir.Model]] = {
     "shufflenet_v2": shufflenet_v2,
     "transformer": transformer,
 }
-"""From what is read and answered, the width and the seed to an untrained graph."""
+"""Builders of untrained graphs. Arguments: the interface, the width multiplier and the seed."""
 
 __all__ = ["ARCHITECTURES", "Interface", "interface_of"]

@@ -1,4 +1,4 @@
-"""How networks for images begin, and where they halve what they look at."""
+"""The first layers of networks for images, and the strides that fit the size of the images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,32 +11,32 @@ from workers.compression.architectures.network import Network
 
 
 @dataclass(frozen=True)
-class Start:
-    """A network that has its input, and how the rest of it follows from the size of images."""
+class ImageInput:
+    """A network that has its input, and the strides of the layers that are added to it."""
 
     net: Network
     image: ir.Value
-    """``[N, C, H, W]``."""
+    """The input, ``[N, C, H, W]``."""
     channels: int
     strides: Iterator[int]
-    """Of each place at which the architecture halves an image, in order: 1 or 2."""
+    """The stride, 1 or 2, of each layer that can halve the image, in order."""
     side: int
-    """Of the images, the shorter one, in pixels."""
+    """The shorter side of the images, in pixels."""
 
 
-def begin(interface: Interface, name: str, seed: int) -> Start:
-    """Start a network that reads images; on small ones its first halvings are left out.
+def image_input(interface: Interface, name: str, seed: int) -> ImageInput:
+    """Start a network that reads images. For small images the first halvings are left out.
 
     Args:
-        interface: what it reads.
-        name: of the architecture.
-        seed: of its weights.
+        interface: the inputs and outputs that the network must have.
+        name: the architecture's name.
+        seed: the seed of the weights.
     """
-    value, channels, last, side = image(interface, name)
+    value, channels, channels_last, side = image(interface, name)
     net = Network(interface.inputs, name, seed)
     x = net.inputs[interface.inputs.index(value)]
-    if last:
+    if channels_last:
         x = net.op("Transpose", x, perm=[0, 3, 1, 2])
     count = halvings(name, side)
     strides = [1] * (HALVINGS[name] - count) + [2] * count
-    return Start(net, x, channels, iter(strides), side)
+    return ImageInput(net, x, channels, iter(strides), side)

@@ -1,4 +1,4 @@
-"""Two hidden layers over all numbers of a sample."""
+"""A multilayer perceptron: two hidden layers over all elements of a sample."""
 
 from math import prod
 
@@ -14,7 +14,7 @@ def mlp(interface: Interface, width: float, seed: int) -> ir.Model:
     """Build the network.
 
     Raises:
-        StepFailed: an input is not of float32, or its size is not fixed.
+        StepFailed: an input is not float32, or its size is not fixed.
     """
     for value in interface.inputs:
         sizes = list(value.shape or [])
@@ -24,8 +24,8 @@ def mlp(interface: Interface, width: float, seed: int) -> ir.Model:
     net = Network(interface.inputs, "mlp", seed)
     flat = [net.op("Flatten", value, axis=1) for value in net.inputs]
     x = flat[0] if len(flat) == 1 else net.op("Concat", *flat, axis=1)
-    read = sum(prod(interface.shape(value)[1:]) for value in interface.inputs)
+    features = sum(prod(interface.shape(value)[1:]) for value in interface.inputs)
     hidden = scaled(_HIDDEN, width)
-    x = net.linear(x, (read, hidden), act="Relu")
+    x = net.linear(x, (features, hidden), act="Relu")
     x = net.linear(x, (hidden, hidden), act="Relu")
-    return net.answer(x, hidden, interface)
+    return net.finish(x, hidden, interface)

@@ -1,8 +1,8 @@
-"""MobileNetV3-Small (Howard et al. 2019): hard-swish, and channels that weigh each other."""
+"""MobileNetV3-Small (Howard et al. 2019): hard-swish, and squeeze-and-excitation."""
 
 import onnx_ir as ir
 
-from workers.compression.architectures.images import begin
+from workers.compression.architectures.images import image_input
 from workers.compression.architectures.interface import Interface
 from workers.compression.architectures.network import Network, scaled
 
@@ -19,36 +19,37 @@ _BLOCKS = (
     (5, 576, 96, True, "HardSwish", False),
     (5, 576, 96, True, "HardSwish", False),
 )
-"""Kernel, expanded channels, channels, whether channels are weighed, activation, halves."""
+"""For each block: kernel size, expanded channels, channels, whether it has squeeze-and-excitation,
+activation, whether it halves the image."""
 
 
 def mobilenet_v3(interface: Interface, width: float, seed: int) -> ir.Model:
     """Build the network."""
-    start = begin(interface, "mobilenet_v3", seed)
-    net, stem = start.net, scaled(16, width)
-    x = net.conv(start.image, (start.channels, stem), 3, next(start.strides), act="HardSwish")
+    source = image_input(interface, "mobilenet_v3", seed)
+    net, stem = source.net, scaled(16, width)
+    x = net.conv(source.image, (source.channels, stem), 3, next(source.strides), act="HardSwish")
     channels = stem
-    for kernel, wide, wish, weighs, act, halves in _BLOCKS:
-        stride = next(start.strides) if halves else 1
-        written, y = scaled(wish, width), x
-        expanded = scaled(wide, width)
+    for kernel, base_expanded, base_outputs, squeezes, act, halves in _BLOCKS:
+        stride = next(source.strides) if halves else 1
+        outputs, y = scaled(base_outputs, width), x
+        expanded = scaled(base_expanded, width)
         if expanded != channels:
             y = net.conv(y, (channels, expanded), act=act)
         y = net.conv(y, (expanded, expanded), kernel, stride, groups=expanded, act=act)
-        if weighs:
-            y = _weighed(net, y, expanded)
-        y = net.conv(y, (expanded, written), act=None)
-        x = net.op("Add", x, y) if stride == 1 and channels == written else y
-        channels = written
-    last, hidden = scaled(576, width), scaled(1024, min(width, 1.0))
-    x = net.pooled(net.conv(x, (channels, last), act="HardSwish"))
-    x = net.linear(x, (last, hidden), act="HardSwish")
-    return net.answer(x, hidden, interface)
+        if squeezes:
+            y = _squeeze_excite(net, y, expanded)
+        y = net.conv(y, (expanded, outputs), act=None)
+        x = net.op("Add", x, y) if stride == 1 and channels == outputs else y
+        channels = outputs
+    features, hidden = scaled(576, width), scaled(1024, min(width, 1.0))
+    x = net.pooled(net.conv(x, (channels, features), act="HardSwish"))
+    x = net.linear(x, (features, hidden), act="HardSwish")
+    return net.finish(x, hidden, interface)
 
 
-def _weighed(net: Network, x: ir.Value, channels: int) -> ir.Value:
-    """Scale channels by what a small network makes of their means (squeeze and excitation)."""
-    few = scaled(channels // 4, 1.0)
-    y = net.linear(net.pooled(x), (channels, few), act="Relu")
-    y = net.op("HardSigmoid", net.linear(y, (few, channels), gain=1.0), alpha=1 / 6, beta=0.5)
+def _squeeze_excite(net: Network, x: ir.Value, channels: int) -> ir.Value:
+    """Scale each channel by a factor that a small network computes from the channel means."""
+    squeezed = scaled(channels // 4, 1.0)
+    y = net.linear(net.pooled(x), (channels, squeezed), act="Relu")
+    y = net.op("HardSigmoid", net.linear(y, (squeezed, channels), gain=1.0), alpha=1 / 6, beta=0.5)
     return net.op("Mul", x, net.op("Unsqueeze", y, net.constant([2, 3], "axes")))

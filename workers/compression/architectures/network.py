@@ -1,4 +1,4 @@
-"""A network in the making: each call adds nodes to a graph and returns the value that they give."""
+"""A builder of networks: each call adds nodes to a graph and returns their output."""
 
 from collections.abc import Sequence
 from math import ceil, prod, sqrt
@@ -17,15 +17,15 @@ _EPSILON = 1e-5
 
 
 class Network:
-    """A graph with another's inputs, to which layers are added.
+    """A new graph with the inputs of another graph, to which layers are added.
 
-    Weights are drawn after He et al. (2015). Behind each convolution stands a BatchNormalization,
-    which is folded away once the network is trained.
+    Weights are initialized after He et al. (2015). A BatchNormalization follows each convolution;
+    it is folded into the convolution once the network is trained.
 
     Args:
-        inputs: of the graph to stand in for; their names, types and shapes are taken over.
-        name: of the graph.
-        seed: draws the weights.
+        inputs: the other graph's inputs; the new graph has the same names, types and shapes.
+        name: the new graph's name.
+        seed: the seed of the weights.
     """
 
     def __init__(self, inputs: Sequence[ir.Value], name: str, seed: int) -> None:
@@ -43,15 +43,15 @@ class Network:
 
     def constant(self, array: NDArray[Any] | Sequence[int], name: str = "constant") -> ir.Value:
         """Add a constant: floats become float32, whole numbers int64."""
-        given, fresh = np.asarray(array), self._edit.fresh(name)
-        kind = np.float32 if given.dtype.kind == "f" else np.int64
-        tensor = ir.Tensor(given.astype(kind), name=fresh)
-        value = ir.val(fresh, const_value=tensor)
+        values, unique = np.asarray(array), self._edit.fresh(name)
+        kind = np.float32 if values.dtype.kind == "f" else np.int64
+        tensor = ir.Tensor(values.astype(kind), name=unique)
+        value = ir.val(unique, const_value=tensor)
         self.model.graph.register_initializer(value)
         return value
 
     def weight(self, shape: Sequence[int], fan_in: int, gain: float, name: str) -> ir.Value:
-        """Add normal numbers whose variance is ``gain / fan_in``."""
+        """Add a weight of normally distributed numbers with variance ``gain / fan_in``."""
         drawn = self._random.standard_normal(tuple(shape)) * sqrt(gain / fan_in)
         return self.constant(drawn, name)
 
@@ -69,14 +69,14 @@ class Network:
 
         Args:
             x: ``[N, C, H, W]``.
-            sizes: channels in and out.
-            kernel: its height and width.
-            stride: in both directions.
-            groups: as many as channels for a depthwise convolution.
-            act: an operator; ``Clip`` for ReLU6.
+            sizes: the numbers of input and output channels.
+            kernel: the kernel's height and width.
+            stride: the stride in both directions.
+            groups: the number of groups; a depthwise convolution has one for each channel.
+            act: the activation's operator; ``Clip`` stands for ReLU6.
         """
-        read, written = sizes
-        shape = (written, read // groups, kernel, kernel)
+        inputs, outputs = sizes
+        shape = (outputs, inputs // groups, kernel, kernel)
         y = self.op(
             "Conv",
             x,
@@ -86,7 +86,7 @@ class Network:
             kernel_shape=[kernel, kernel],
             group=groups,
         )
-        y = self._normalised(y, written)
+        y = self._normalised(y, outputs)
         return y if act is None else self.act(y, act)
 
     def act(self, x: ir.Value, kind: str) -> ir.Value:
@@ -98,44 +98,51 @@ class Network:
     def linear(
         self, x: ir.Value, sizes: tuple[int, int], *, gain: float = 2.0, act: str | None = None
     ) -> ir.Value:
-        """Add a product with a matrix over the last axis, a bias, and an activation."""
+        """Add a linear layer over the last axis: a matrix product, a bias and an activation.
+
+        Args:
+            x: ``[…, inputs]``.
+            sizes: the numbers of inputs and outputs.
+            gain: the weight's variance times the number of inputs.
+            act: the activation's operator; None for no activation.
+        """
         y = self.op("MatMul", x, self.weight(sizes, sizes[0], gain, "linear_weight"))
         y = self.op("Add", y, self.constant(np.zeros(sizes[1]), "linear_bias"))
         return y if act is None else self.op(act, y)
 
     def layer_norm(self, x: ir.Value, width: int) -> ir.Value:
-        """Normalise over the last axis."""
+        """Add a layer normalisation over the last axis, which has ``width`` elements."""
         scale = self.constant(np.ones(width), "norm_scale")
         shift = self.constant(np.zeros(width), "norm_shift")
         return self.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=_EPSILON)
 
     def pooled(self, x: ir.Value) -> ir.Value:
-        """Average ``[N, C, H, W]`` over the image, ``[N, C]``."""
+        """Add a global average pool: ``[N, C, H, W]`` becomes ``[N, C]``."""
         return self.op("Flatten", self.op("GlobalAveragePool", x), axis=1)
 
-    def answer(self, features: ir.Value, width: int, interface: Interface) -> ir.Model:
-        """End in a layer for each output that is to be given, and return the whole.
+    def finish(self, features: ir.Value, width: int, interface: Interface) -> ir.Model:
+        """Add a linear layer for each output, and return the finished model.
 
         Args:
             features: ``[N, width]``.
-            width: of the features.
-            interface: what the graph stood in for gives, ``[N, …]``; where that ends in a Softmax
-                or the like, so does this.
+            width: the number of features.
+            interface: the outputs ``[N, …]`` of the graph that is replaced. Where such an output
+                comes from a Softmax or another activation, the new output gets the same activation.
         """
-        for like in interface.outputs:
-            rest = interface.shape(like)[1:]
-            y = self.linear(features, (width, prod(rest)), gain=1.0)
-            if len(rest) != 1:
-                y = self.op("Reshape", y, self.constant([0, *rest], "shape"))
-            self._end(y, like)
+        for original in interface.outputs:
+            shape = interface.shape(original)[1:]
+            y = self.linear(features, (width, prod(shape)), gain=1.0)
+            if len(shape) != 1:
+                y = self.op("Reshape", y, self.constant([0, *shape], "shape"))
+            self._end(y, original)
         return self.model
 
-    def _end(self, y: ir.Value, like: ir.Value) -> None:
-        """Make a value an output, under the name and with the last activation of another."""
-        last = like.producer()
-        if last is not None and last.op_type in _ENDINGS:
-            y = self.op(last.op_type, y, **{k: a.value for k, a in last.attributes.items()})
-        y.name, y.shape, y.type = like.name, like.shape, like.type
+    def _end(self, y: ir.Value, original: ir.Value) -> None:
+        """Make ``y`` an output with the name and the last activation of the original output."""
+        producer = original.producer()
+        if producer is not None and producer.op_type in _ENDINGS:
+            y = self.op(producer.op_type, y, **{k: a.value for k, a in producer.attributes.items()})
+        y.name, y.shape, y.type = original.name, original.shape, original.type
         self.model.graph.outputs.append(y)
 
     def _normalised(self, x: ir.Value, width: int) -> ir.Value:
@@ -149,7 +156,10 @@ _ENDINGS = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Tanh", "Relu"})
 
 
 def scaled(channels: int, width: float, step: int = 8) -> int:
-    """Return a channel count times a width, a multiple of ``step`` that loses less than a tenth."""
-    wish = channels * width
-    count = max(step, int(wish + step / 2) // step * step)
-    return count if count >= 0.9 * wish else step * ceil(wish / step)
+    """Return a channel count times the width multiplier, rounded to a multiple of ``step``.
+
+    Rounding never takes away more than a tenth of the channels.
+    """
+    exact = channels * width
+    count = max(step, int(exact + step / 2) // step * step)
+    return count if count >= 0.9 * exact else step * ceil(exact / step)

@@ -1,7 +1,7 @@
 """A transformer encoder: over vectors, over tokens, or over patches of images.
 
-Normalisation comes first in each block (Xiong et al. 2020); places are sines (Vaswani et al. 2017),
-so that any length can be read.
+Normalisation comes first in each block (Xiong et al. 2020). Positions are encoded by sines (Vaswani
+et al. 2017), so that sequences of any length can be read.
 """
 
 import numpy as np
@@ -23,17 +23,20 @@ def transformer(interface: Interface, width: float, seed: int) -> ir.Model:
     """
     size = scaled(_WIDTH, width, 2 * _HEADS)
     net = Network(interface.inputs, "transformer", seed)
-    x, mask = _read(net, interface, size)
-    x = net.op("Add", x, _places(net, x, size))
+    x, mask = _embedded(net, interface, size)
+    x = net.op("Add", x, _positions(net, x, size))
     for _ in range(_BLOCKS):
         x = net.op("Add", x, _attention(net, net.layer_norm(x, size), size, mask))
-        wide = net.linear(net.layer_norm(x, size), (size, 4 * size), act="Gelu")
-        x = net.op("Add", x, net.linear(wide, (4 * size, size), gain=1 / _BLOCKS))
-    return net.answer(_mean(net, net.layer_norm(x, size), mask), size, interface)
+        hidden = net.linear(net.layer_norm(x, size), (size, 4 * size), act="Gelu")
+        x = net.op("Add", x, net.linear(hidden, (4 * size, size), gain=1 / _BLOCKS))
+    return net.finish(_mean(net, net.layer_norm(x, size), mask), size, interface)
 
 
-def _read(net: Network, interface: Interface, size: int) -> tuple[ir.Value, ir.Value | None]:
-    """Return ``[N, L, size]``, and where tokens are, ``[N, L]`` of 0 and 1, if that is an input."""
+def _embedded(net: Network, interface: Interface, size: int) -> tuple[ir.Value, ir.Value | None]:
+    """Return the embedded input ``[N, L, size]``, and the padding mask where one is an input.
+
+    The mask is ``[N, L]``: 1 for a token, 0 for padding.
+    """
     if all(is_ids(value) for value in interface.inputs):
         return _tokens(net, interface, size)
     first = interface.inputs[0]
@@ -42,15 +45,15 @@ def _read(net: Network, interface: Interface, size: int) -> tuple[ir.Value, ir.V
     if single and len(shape) == 4:
         return _patches(net, interface, size), None
     if single and len(shape) == 3 and first.shape and isinstance(first.shape[2], int):
-        return _places_together(net, (shape[1], shape[2]), size), None
-    wanted = "one input of float32 [batch, length, features] or images, or token ids"
-    raise refused(interface, "transformer", wanted)
+        return _embedded_sequence(net, (shape[1], shape[2]), size), None
+    expected = "one input of float32 [batch, length, features] or images, or token ids"
+    raise refused(interface, "transformer", expected)
 
 
 def _patches(net: Network, interface: Interface, size: int) -> ir.Value:
-    _, channels, last, side = image(interface, "transformer")
+    _, channels, channels_last, side = image(interface, "transformer")
     patch = picture_patch(side)
-    x = net.op("Transpose", net.inputs[0], perm=[0, 3, 1, 2]) if last else net.inputs[0]
+    x = net.op("Transpose", net.inputs[0], perm=[0, 3, 1, 2]) if channels_last else net.inputs[0]
     shape = (size, channels, patch, patch)
     weight = net.weight(shape, channels * patch * patch, 1.0, "patch_weight")
     x = net.op("Conv", x, weight, strides=[patch, patch], kernel_shape=[patch, patch])
@@ -58,8 +61,8 @@ def _patches(net: Network, interface: Interface, size: int) -> ir.Value:
     return net.op("Transpose", x, perm=[0, 2, 1])
 
 
-def _places_together(net: Network, shape: tuple[int, int], size: int) -> ir.Value:
-    """Return vectors for a sequence ``[N, length, features]``; long ones are read in patches."""
+def _embedded_sequence(net: Network, shape: tuple[int, int], size: int) -> ir.Value:
+    """Embed a sequence ``[N, length, features]``; a long one is embedded in patches."""
     length, features = shape
     patch = sequence_patch(length)
     if patch == 1:
@@ -71,18 +74,21 @@ def _places_together(net: Network, shape: tuple[int, int], size: int) -> ir.Valu
 
 
 def _tokens(net: Network, interface: Interface, size: int) -> tuple[ir.Value, ir.Value | None]:
-    """Look tokens up; an input that the other graph looks nothing up with is taken for a mask."""
+    """Return the embedded tokens and the mask.
+
+    An input that the original graph uses in no embedding look-up is taken to be the mask.
+    """
     embedded, mask = None, None
-    for value, own in zip(interface.inputs, net.inputs, strict=True):
-        rows = _vocabulary(value)
-        if len(interface.shape(value)) != 2 or (rows is None and mask is not None):
+    for value, ids in zip(interface.inputs, net.inputs, strict=True):
+        vocabulary = _vocabulary(value)
+        if len(interface.shape(value)) != 2 or (vocabulary is None and mask is not None):
             break
-        if rows is None:
-            mask = net.op("Cast", own, to=int(ir.DataType.FLOAT))
+        if vocabulary is None:
+            mask = net.op("Cast", ids, to=int(ir.DataType.FLOAT))
             continue
-        table = net.weight((rows, size), 1, 0.02, "embedding")
-        found = net.op("Gather", table, own, axis=0)
-        embedded = found if embedded is None else net.op("Add", embedded, found)
+        table = net.weight((vocabulary, size), 1, 0.02, "embedding")
+        rows = net.op("Gather", table, ids, axis=0)
+        embedded = rows if embedded is None else net.op("Add", embedded, rows)
     else:
         if embedded is not None:
             return embedded, mask
@@ -90,7 +96,7 @@ def _tokens(net: Network, interface: Interface, size: int) -> tuple[ir.Value, ir
 
 
 def _vocabulary(value: ir.Value) -> int | None:
-    """Return how many rows the table has that a graph looks an input up in."""
+    """Return the number of rows of the embedding table that an input indexes."""
     for node, slot in value.uses():
         table = node.inputs[0]
         if node.op_type == "Gather" and slot == 1 and table is not None and table.const_value:
@@ -100,20 +106,20 @@ def _vocabulary(value: ir.Value) -> int | None:
     return None
 
 
-def _places(net: Network, x: ir.Value, size: int) -> ir.Value:
-    """Return sines and cosines of each place, ``[L, size]``."""
+def _positions(net: Network, x: ir.Value, size: int) -> ir.Value:
+    """Return the sines and cosines that encode each position, ``[L, size]``."""
     length = net.op("Squeeze", net.op("Shape", x, start=1, end=2))
     zero, one = net.constant(np.zeros((), int)), net.constant(np.ones((), int))
-    places = net.op("Cast", net.op("Range", zero, length, one), to=int(ir.DataType.FLOAT))
-    column = net.op("Unsqueeze", places, net.constant([1], "axes"))
+    positions = net.op("Cast", net.op("Range", zero, length, one), to=int(ir.DataType.FLOAT))
+    column = net.op("Unsqueeze", positions, net.constant([1], "axes"))
     rates = 10_000.0 ** -(np.arange(size // 2) / (size // 2))
     angles = net.op("Mul", column, net.constant(rates, "rates"))
     return net.op("Concat", net.op("Sin", angles), net.op("Cos", angles), axis=-1)
 
 
 def _attention(net: Network, x: ir.Value, size: int, mask: ir.Value | None) -> ir.Value:
-    each = size // _HEADS
-    split = net.constant([0, 0, _HEADS, each], "shape")
+    head_size = size // _HEADS
+    split = net.constant([0, 0, _HEADS, head_size], "shape")
 
     def heads(perm: list[int]) -> ir.Value:
         y = net.linear(x, (size, size), gain=1.0)
@@ -121,11 +127,11 @@ def _attention(net: Network, x: ir.Value, size: int, mask: ir.Value | None) -> i
 
     queries, keys, values = heads([0, 2, 1, 3]), heads([0, 2, 3, 1]), heads([0, 2, 1, 3])
     scores = net.op("MatMul", queries, keys)
-    scores = net.op("Mul", scores, net.constant(np.full((), each**-0.5)))
+    scores = net.op("Mul", scores, net.constant(np.full((), head_size**-0.5)))
     if mask is not None:
-        away = net.op("Sub", net.constant(np.ones(())), mask)
-        away = net.op("Mul", away, net.constant(np.full((), _MASKED)))
-        scores = net.op("Add", scores, net.op("Unsqueeze", away, net.constant([1, 2], "axes")))
+        bias = net.op("Sub", net.constant(np.ones(())), mask)
+        bias = net.op("Mul", bias, net.constant(np.full((), _MASKED)))
+        scores = net.op("Add", scores, net.op("Unsqueeze", bias, net.constant([1, 2], "axes")))
     y = net.op("MatMul", net.op("Softmax", scores, axis=-1), values)
     y = net.op("Transpose", y, perm=[0, 2, 1, 3])
     y = net.op("Reshape", y, net.constant([0, 0, size], "shape"))
@@ -133,7 +139,7 @@ def _attention(net: Network, x: ir.Value, size: int, mask: ir.Value | None) -> i
 
 
 def _mean(net: Network, x: ir.Value, mask: ir.Value | None) -> ir.Value:
-    """Return the mean over the places that hold something, ``[N, size]``."""
+    """Return the mean over the positions that are not padding, ``[N, size]``."""
     along = net.constant([1], "axes")
     if mask is None:
         return net.op("ReduceMean", x, along, keepdims=0)
