@@ -7,8 +7,8 @@
     loss(outputs["logits"]).backward()
     write_back(executor, model)                    # parameters into the initializers, by name
 
-What torch has no function of ours for runs through ``onnx.reference`` without gradient and is named
-in ``executor.frozen``.
+An operator without a torch function runs through ``onnx.reference``, without a gradient. Such nodes
+are listed in ``executor.frozen``.
 """
 
 from workers.compression.executor.module import Executor, build, write_back

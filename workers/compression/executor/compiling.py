@@ -1,4 +1,4 @@
-"""From a graph to a plan: which steps, in which order, over which values."""
+"""Compiles a graph into a plan: a list of steps over numbered values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,29 +29,29 @@ NOTHING = 0
 
 @dataclass
 class Program:
-    """A compiled graph: a plan, and what must be filled into its values first."""
+    """A compiled graph: a plan, and the values that must be filled in before it runs."""
 
     plan: Plan
     inputs: dict[str, int]
     outputs: dict[str, int]
     weights: dict[ir.Value, int]
-    """Float initializers that are parameters."""
+    """The slots of the float initializers that become parameters."""
     constants: list[tuple[int, torch.Tensor]]
-    """Other constants that are read where the parameters are."""
+    """Slots and tensors of the other constants; they lie on the device of the parameters."""
     sizes: list[tuple[int, torch.Tensor]]
-    """Constants of shape arithmetic, which stay in host memory."""
+    """Slots and tensors of the constants of shape arithmetic; they stay in host memory."""
     statistics: set[ir.Value]
-    """Those of ``weights`` that were measured and are not trained."""
+    """The ``weights`` that hold measured statistics and are not trained."""
     frozen: list[Skipped]
 
 
 @dataclass
 class _Shared:
-    """What a graph and its subgraphs have in common."""
+    """The state that the compilers of a graph and of its subgraphs share."""
 
     opset: int
     host: set[ir.Value] = field(default_factory=set)
-    """Values that derive from shapes and constants alone: they stay in host memory."""
+    """Values that are computed from shapes and constants alone: they stay in host memory."""
     frozen: list[Skipped] = field(default_factory=list)
     constants: Constants = field(default_factory=Constants)
     statistics: set[ir.Value] = field(default_factory=set)
@@ -61,19 +61,19 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
     """Compile a model's main graph.
 
     Args:
-        model: in normal form, sorted topologically; not changed.
-        outputs: names of values to return; the graph's outputs when None.
+        model: a model in normal form, sorted topologically; not changed.
+        outputs: names of the values to return; None stands for the graph's outputs.
 
     Raises:
         ValueError: a name is not a value of the graph.
-        InvalidModel: the graph was not brought to the one opset, or has an operator that nothing
-            here can run.
+        InvalidModel: the graph's opset is older than the normal form's, or neither torch nor
+            ``onnx.reference`` can run an operator.
     """
     graph = model.graph
-    wanted = graph.outputs if outputs is None else _named(graph, outputs)
+    returned = graph.outputs if outputs is None else _named(graph, outputs)
     shared = _Shared(_opset(model))
     compiler = _Compiler(graph, shared, root=True)
-    plan = compiler.compile(wanted)
+    plan = compiler.compile(returned)
     weights: dict[ir.Value, int] = {}
     constants: list[tuple[int, torch.Tensor]] = []
     sizes: list[tuple[int, torch.Tensor]] = []
@@ -85,16 +85,15 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
         assert array is not None
         (sizes if host else constants).append((slot, to_torch(array)))
     inputs = {str(v.name): slot for v, slot in zip(graph.inputs, plan.inputs, strict=True)}
-    places = {str(v.name): slot for v, slot in zip(wanted, plan.outputs, strict=True)}
-    return Program(
-        plan, inputs, places, weights, constants, sizes, shared.statistics, shared.frozen
-    )
+    slots = {str(v.name): slot for v, slot in zip(returned, plan.outputs, strict=True)}
+    return Program(plan, inputs, slots, weights, constants, sizes, shared.statistics, shared.frozen)
 
 
 def _opset(model: ir.Model) -> int:
-    """Return the opset of a graph: the one that everything is written for, or a newer one.
+    """Return the opset of a model: the normal form's, or a newer one.
 
-    Newer ones keep what its operators mean; what is new in them runs through ``onnx.reference``.
+    A newer opset does not change the meaning of the operators that the executor has. Operators that
+    it adds run through ``onnx.reference``.
     """
     opset = model.opset_imports.get("", OPSET)
     if opset < OPSET:
@@ -114,7 +113,7 @@ def _named(graph: ir.Graph, names: Sequence[str]) -> list[ir.Value]:
 
 
 class _Compiler:
-    """Compiles one graph; a subgraph gets what lies outside of it as further inputs."""
+    """Compiles one graph. A subgraph gets the outer values that it reads as further inputs."""
 
     def __init__(self, graph: ir.Graph, shared: _Shared, *, root: bool) -> None:
         self._graph, self._shared, self._root = graph, shared, root
@@ -124,14 +123,14 @@ class _Compiler:
         self.constants: dict[Key, int] = {}
         self.captured: dict[Key, int] = {}
 
-    def compile(self, wanted: Sequence[ir.Value]) -> Plan:
-        """Return the plan that computes ``wanted`` from inputs and captured values."""
-        fused = fusions.find(self._graph, wanted)
+    def compile(self, returned: Sequence[ir.Value]) -> Plan:
+        """Return the plan that computes ``returned`` from inputs and captured values."""
+        fused = fusions.find(self._graph, returned)
         inputs = [self._new((value, False)) for value in self._graph.inputs]
-        nodes = list(needed(self._graph, wanted, fused))
+        nodes = list(needed(self._graph, returned, fused))
         for node in nodes:
             self._add(node, fused.get(node))
-        outputs = [self._slot(value, host=value in self._shared.host) for value in wanted]
+        outputs = [self._slot(value, host=value in self._shared.host) for value in returned]
         overwriting(self._drafts, outputs)
         steps = steps_of(self._drafts, keep={NOTHING, *outputs})
         slots = [*inputs, *self.captured.values()]
@@ -139,24 +138,24 @@ class _Compiler:
 
     def _add(self, node: ir.Node, fusion: fusions.Fusion | None) -> None:
         inputs = node.inputs if fusion is None else fusion.inputs
-        makes = node.outputs if fusion is None or fusion.outputs is None else fusion.outputs
-        view = Node(node, inputs, self._shared.constants.array, self._subplan)
-        function = self._function(node, view, fusion)
-        if view.blocks is not None:
+        results = node.outputs if fusion is None or fusion.outputs is None else fusion.outputs
+        executor_node = Node(node, inputs, self._shared.constants.array, self._subplan)
+        function = self._function(node, executor_node, fusion)
+        if executor_node.no_gradient_reason is not None:
             name = node.name or f"{node.op_type} of {node.outputs[0].name}"
-            reason = f"it runs without gradient: {view.blocks}"
+            reason = f"it runs without gradient: {executor_node.no_gradient_reason}"
             self._shared.frozen.append(Skipped(node=name, reason=reason))
         keys: list[Key | None] = [
-            None if value is None else (value, slot in view.sizes)
-            for slot, value in enumerate(view.inputs)
-            if slot not in view.taken
+            None if value is None else (value, slot in executor_node.sizes)
+            for slot, value in enumerate(executor_node.inputs)
+            if slot not in executor_node.bound
         ]
-        keys += view.captured
-        measured = {view.inputs[slot] for slot in view.statistics}
+        keys += executor_node.captured
+        measured = {executor_node.inputs[slot] for slot in executor_node.statistics}
         self._shared.statistics.update(value for value in measured if value is not None)
         on_host = self._on_host([key for key in keys if key is not None])
         if on_host or node.op_type in {"Shape", "Size"}:
-            self._shared.host.update(makes)
+            self._shared.host.update(results)
         slots = [
             NOTHING if key is None else self._slot(key[0], host=on_host or key[1]) for key in keys
         ]
@@ -164,27 +163,31 @@ class _Compiler:
             self._bring(node, keys, slots)
         while slots and slots[-1] == NOTHING:
             slots.pop()
-        outputs = [self._new((value, False)) for value in makes]
+        outputs = [self._new((value, False)) for value in results]
         op_type = node.op_type if fusion is None else ""
         self._drafts.append(Draft(node, op_type, function, slots, outputs))
 
-    def _function(self, node: ir.Node, view: Node, fusion: fusions.Fusion | None) -> Function:
+    def _function(
+        self, node: ir.Node, executor_node: Node, fusion: fusions.Fusion | None
+    ) -> Function:
         build = OPERATORS.get(key_of(node)) if fusion is None else fusion.build
-        view.blocks = f"the executor has no {node.domain or 'ai.onnx'}.{node.op_type}"
+        executor_node.no_gradient_reason = (
+            f"the executor has no {node.domain or 'ai.onnx'}.{node.op_type}"
+        )
         if build is not None:
-            view.blocks = None
+            executor_node.no_gradient_reason = None
             try:
-                return build(view)
+                return build(executor_node)
             except Unsupported as error:
-                view.forget()
-                view.blocks = str(error)
+                executor_node.forget()
+                executor_node.no_gradient_reason = str(error)
         return Reference.of(node, self._shared.opset)
 
     def _on_host(self, keys: list[Key]) -> bool:
         """Return whether a node belongs to shape arithmetic.
 
-        It does when its data derive from shapes and constants. A weight that is given a computed
-        shape, or read at computed places, stays a weight.
+        A node does when its data are computed from shapes and constants. A weight that is reshaped
+        to a computed shape, or gathered at computed indices, stays a weight.
         """
         host = self._shared.host
         if not all(value in host or _is_constant(value) for value, _ in keys):
@@ -195,7 +198,7 @@ class _Compiler:
         return not weights or (derived and all(_is_small(v) for v in weights))
 
     def _bring(self, node: ir.Node, keys: list[Key | None], slots: list[int]) -> None:
-        """Bring what derives from shapes to the device of the data that it meets."""
+        """Copy inputs in host memory to the device of the node's data."""
         data = [
             index
             for index, key in enumerate(keys)
@@ -204,10 +207,12 @@ class _Compiler:
         for index, key in enumerate(keys):
             if key is None or key[1] or key[0] not in self._shared.host or not data:
                 continue
-            moved = self._count
+            target = self._count
             self._count += 1
-            self._drafts.append(Draft(node, "", _beside, [slots[index], slots[data[0]]], [moved]))
-            slots[index] = moved
+            self._drafts.append(
+                Draft(node, "", _to_device_of, [slots[index], slots[data[0]]], [target])
+            )
+            slots[index] = target
 
     def _slot(self, value: ir.Value, *, host: bool) -> int:
         constant = _is_constant(value)
@@ -242,5 +247,5 @@ def _is_small(value: ir.Value) -> bool:
     return tensor is None or tensor.size <= _FEW
 
 
-def _beside(value: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+def _to_device_of(value: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
     return value.to(data.device, non_blocking=True)

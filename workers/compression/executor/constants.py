@@ -1,4 +1,4 @@
-"""Values that are known before a graph runs."""
+"""Constants: values that are known before a graph runs."""
 
 import onnx_ir as ir
 
@@ -12,7 +12,7 @@ class Constants:
         self._arrays: dict[ir.Value, Array] = {}
 
     def array(self, value: ir.Value | None) -> Array | None:
-        """Return a constant's elements, None for a missing value and for a computed one."""
+        """Return a constant's elements; None if the value is missing or computed."""
         if value is None:
             return None
         if value not in self._arrays:

@@ -1,4 +1,4 @@
-"""Steps before it is known when their values are let go."""
+"""Drafts of steps: they do not say yet which values each step frees."""
 
 from dataclasses import dataclass
 
@@ -10,24 +10,29 @@ from workers.compression.executor.plan import Function, Step
 
 @dataclass
 class Draft:
-    """A step before it is known which of its values are read later."""
+    """A step without the list of values that are freed after it."""
 
     node: ir.Node
-    """Of the graph; the last one where the step stands for several."""
+    """The graph's node that the step computes; the last of several fused nodes."""
     op_type: str
-    """The node's; empty where the step stands for more or less than a node."""
+    """The node's operator; empty where the step computes several nodes, or only copies a value."""
     function: Function
     inputs: list[int]
     outputs: list[int]
 
 
 def steps_of(drafts: list[Draft], keep: set[int]) -> tuple[Step, ...]:
-    """Let each value go after its last reader."""
-    seen, steps = set(keep), list[Step]()
+    """Turn drafts into steps that free each value after its last reader.
+
+    Args:
+        drafts: the steps in the order in which they run.
+        keep: slots that are never freed.
+    """
+    read_later, steps = set(keep), list[Step]()
     for draft in reversed(drafts):
         used = dict.fromkeys([*draft.inputs, *draft.outputs])
-        free = tuple(slot for slot in used if slot not in seen)
-        seen |= set(free)
+        free = tuple(slot for slot in used if slot not in read_later)
+        read_later |= set(free)
         inputs, outputs = tuple(draft.inputs), tuple(draft.outputs)
         steps.append(Step(draft.function, inputs, outputs, free, faults.label(draft.node)))
     return tuple(reversed(steps))

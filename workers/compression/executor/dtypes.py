@@ -1,4 +1,4 @@
-"""ONNX element types as torch has them, and constants as tensors."""
+"""The torch types of ONNX element types, and conversions between numpy and torch."""
 
 from typing import Any
 
@@ -39,7 +39,8 @@ TORCH: dict[ir.DataType, torch.dtype] = {
     ir.DataType.UINT2: torch.uint8,
     ir.DataType.FLOAT4E2M1: torch.uint8,
 }
-"""Integers narrower than a byte lie in bytes, one each; of narrower floats the bits do."""
+"""The torch type of each ONNX type. An integer narrower than a byte takes one byte; of a float
+narrower than a byte, the byte holds the bits."""
 
 _FROM_TORCH = {dtype: kind for kind, dtype in reversed(TORCH.items())}
 
@@ -50,7 +51,7 @@ _WORDS = {1: np.uint8, 2: np.int16}
 
 
 def to_torch(array: NDArray[Any]) -> torch.Tensor:
-    """Copy a numpy array, of ml_dtypes' types too, into a tensor on the CPU."""
+    """Copy a numpy array, also one of ml_dtypes' types, into a tensor on the CPU."""
     kind = ir.DataType.from_numpy(array.dtype)
     dtype = TORCH[kind]
     if kind.bitwidth < 8 and kind.is_integer():

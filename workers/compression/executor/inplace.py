@@ -1,4 +1,4 @@
-"""Activations that may overwrite their input: no second buffer is allocated and filled."""
+"""In-place activations: where it is safe, an activation overwrites its input."""
 
 from functools import partial
 
@@ -11,21 +11,21 @@ from workers.compression.executor.plan import Function
 _FRESH = frozenset(
     {"Add", "BatchNormalization", "Concat", "Conv", "ConvTranspose", "Gemm", "Mul", "Sub"}
 )
-"""Operators that return a tensor of their own and whose gradients do not need it."""
+"""Operators that return a newly allocated tensor, which their gradient does not need."""
 
 _OVERWRITING: dict[Function, Function] = {
     torch.relu: torch.relu_,
     F.hardtanh: F.hardtanh_,
     F.leaky_relu: F.leaky_relu_,
 }
-"""Functions whose gradients need only their output, and their twins that overwrite the input."""
+"""The in-place form of functions whose gradients need only their output."""
 
 
 def overwriting(drafts: list[Draft], outputs: list[int]) -> None:
-    """Let activations overwrite what was computed for them alone.
+    """Let an activation overwrite its input where no other step reads that input.
 
     Args:
-        drafts: the steps; functions are replaced.
+        drafts: the steps; their functions are replaced by the in-place forms.
         outputs: slots that are returned and must keep their values.
     """
     readers: dict[int, int] = dict.fromkeys(outputs, 2)

@@ -18,10 +18,11 @@ class Executor(nn.Module):
     """Runs a graph, differentiably in its float initializers. Made by ``build``.
 
     Attributes:
-        names: the parameter of each float initializer, both ways unique. Constants of shape
-            arithmetic, bounds, and single numbers in a formula (the 0.5 of a GELU) are bound
-            instead: they are no parameters.
-        frozen: the nodes that no gradient passes through (most run by ``onnx.reference``), and why.
+        names: the name of the parameter of each float initializer; names are unique on both sides.
+            Constants of shape arithmetic, bounds, and single numbers in a formula (the 0.5 of a
+            GELU) have no parameter: they are bound to the functions that use them.
+        frozen: the nodes that no gradient passes through, each with the reason. Most of them run
+            through ``onnx.reference``.
     """
 
     names: dict[str, str]
@@ -53,7 +54,7 @@ class Executor(nn.Module):
             feeds: a tensor for each input of the graph, on the device of the parameters.
 
         Returns:
-            The wanted values by their names.
+            The values that ``build`` was asked to return, by name.
 
         Raises:
             ValueError: an input is missing.
@@ -75,24 +76,24 @@ class Executor(nn.Module):
         """Return the parameter of an initializer.
 
         Raises:
-            KeyError: there is none: the initializer is no float, is bound, or does not exist.
+            KeyError: the initializer has no parameter: it is no float, is bound, or does not exist.
         """
-        found = self._parameters[self.names[name]]
-        assert found is not None
-        return found
+        parameter = self._parameters[self.names[name]]
+        assert parameter is not None
+        return parameter
 
 
 def build(model: ir.Model, *, outputs: Sequence[str] | None = None) -> Executor:
-    """Make a graph runnable and trainable.
+    """Build a torch module that runs and trains a graph.
 
     Args:
-        model: in normal form; not changed.
-        outputs: names of values to return: outputs or any other value of the main graph. The
+        model: a model in normal form; not changed.
+        outputs: names of the values to return: outputs or any other values of the main graph. The
             graph's outputs by default.
 
     Returns:
-        A module in float32, or whatever the initializers are, on the CPU. Its parameters have
-        ``requires_grad`` but for statistics of BatchNormalization and masks.
+        A module on the CPU, whose parameters have the initializers' types. All of them have
+        ``requires_grad``, except statistics of BatchNormalization and masks.
 
     Raises:
         ValueError: ``outputs`` names no value.
@@ -103,12 +104,12 @@ def build(model: ir.Model, *, outputs: Sequence[str] | None = None) -> Executor:
 
 
 def write_back(executor: Executor, model: ir.Model) -> None:
-    """Put the parameters into the initializers that they came from, by name.
+    """Copy the parameters into the initializers that they came from, by name.
 
     Args:
-        executor: on any device; parameters of any float type.
-        model: the graph that it was built from, or a clone; its initializers keep their dtype.
-            An initializer whose value has not changed is left as it is.
+        executor: an executor on any device, with parameters of any float type.
+        model: the model that the executor was built from, or a clone; its initializers keep their
+            dtype. An initializer whose value has not changed is left as it is.
 
     Raises:
         KeyError: the model has no initializer of a parameter's name.
@@ -131,19 +132,19 @@ def write_back(executor: Executor, model: ir.Model) -> None:
 
 
 def _is_finite(tensor: torch.Tensor) -> bool:
-    """Return False for masks of infinities or of the lowest number."""
+    """Return whether no element is infinite, NaN or the lowest number, as masks have them."""
     return bool((torch.isfinite(tensor) & (tensor != torch.finfo(tensor.dtype).min)).all())
 
 
 def _torch_names(names: Sequence[str]) -> dict[str, str]:
-    """Give each name one of letters, digits and underscores that no other has."""
-    given: dict[str, str] = {}
+    """Give each name a unique torch name of letters, digits and underscores."""
+    torch_names: dict[str, str] = {}
     used = set()
     for name in names:
-        plain = candidate = "weight_" + re.sub(r"\W", "_", name)
+        base = candidate = "weight_" + re.sub(r"\W", "_", name)
         number = 1
         while candidate in used:
-            candidate, number = f"{plain}_{number}", number + 1
+            candidate, number = f"{base}_{number}", number + 1
         used.add(candidate)
-        given[name] = candidate
-    return given
+        torch_names[name] = candidate
+    return torch_names

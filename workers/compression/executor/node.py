@@ -1,4 +1,4 @@
-"""What the builder of an operator sees of a node."""
+"""The view of a node that the builder of an operator gets."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,24 +13,24 @@ from workers.compression.graph.operators import is_layer
 Array = NDArray[Any]
 
 Key = tuple[ir.Value, bool]
-"""A value, and whether it is wanted in host memory: matters for constants only."""
+"""A value, and whether it must lie in host memory. The second matters for constants only."""
 
 
 class Unsupported(Exception):  # noqa: N818 (a refusal, not an error)
-    """A form of an operator that has no function here; its text says which."""
+    """The executor does not support a node; the text says which form of the operator it has."""
 
 
 class Node:
-    """A node whose constant inputs can be taken, so that they are bound instead of passed.
+    """A node whose constant inputs can be bound to its function instead of passed on each run.
 
     Attributes:
         op_type: the operator.
-        inputs: the values, None where an optional one is missing.
-        outputs: the values.
-        taken: the slots that were bound.
-        sizes: the slots that are read as numbers (shapes, axes, counts) when the node is run.
-        statistics: the slots of what was measured and is not trained.
-        blocks: why no gradient passes through the function, None if one does.
+        inputs: the input values, None for a missing optional input.
+        outputs: the output values.
+        bound: the slots of the inputs that were bound.
+        sizes: the slots that are read as numbers (shapes, axes, counts) when the node runs.
+        statistics: the slots of measured statistics, which are not trained.
+        no_gradient_reason: why no gradient passes through the function; None if one does.
         captured: values of the surrounding graphs that subgraphs read; passed after the inputs.
     """
 
@@ -43,71 +43,72 @@ class Node:
     ) -> None:
         self.op_type = node.op_type
         self.inputs, self.outputs = tuple(inputs), tuple(node.outputs)
-        self.taken: set[int] = set()
+        self.bound: set[int] = set()
         self.sizes: set[int] = set()
         self.statistics: set[int] = set()
-        self.blocks: str | None = None
+        self.no_gradient_reason: str | None = None
         self.captured: list[Key] = []
         self._node, self._constant, self._subplan = node, constant, subplan
 
     def forget(self) -> None:
-        """Undo what a builder did before it refused."""
-        for done in (self.taken, self.sizes, self.statistics, self.captured):
-            done.clear()
+        """Undo the changes of a builder that raised ``Unsupported``."""
+        for record in (self.bound, self.sizes, self.statistics, self.captured):
+            record.clear()
 
     def has(self, slot: int) -> bool:
-        """Return whether an input is given."""
+        """Return whether the node has an input in a slot."""
         return slot < len(self.inputs) and self.inputs[slot] is not None
 
-    def wants(self, slot: int) -> bool:
-        """Return whether somebody may read an output."""
+    def is_read(self, slot: int) -> bool:
+        """Return whether an output has a name, so that other nodes may read it."""
         return slot < len(self.outputs) and self.outputs[slot].name not in {None, ""}
 
     def constant(self, slot: int) -> Array | None:
-        """Return an input's value when it is known, without taking it."""
+        """Return the elements of a constant input, without binding it; None if it is computed."""
         return self._constant(self.inputs[slot]) if self.has(slot) else None
 
-    def take(self, *slots: int) -> list[Array | None] | None:
-        """Take inputs that say sizes: all of them, or none when one is computed.
+    def bind(self, *slots: int) -> list[Array | None] | None:
+        """Bind inputs that are sizes: all of them, or none if one of them is computed.
 
         Returns:
-            Their values, None for a missing one; or None when the function gets them as tensors,
-            which lie in host memory when they derive from shapes.
+            The elements of each input, None for a missing input. None if no input was bound: then
+            the function gets the inputs as tensors, which lie in host memory where they are
+            computed from shapes.
         """
         self.sizes |= set(slots)
         values = [self.constant(slot) for slot in slots]
         if any(value is None and self.has(slot) for slot, value in zip(slots, values, strict=True)):
             return None
-        self.taken |= set(slots)
+        self.bound |= set(slots)
         return values
 
     def number(self, slot: int) -> float | int | bool | None:
-        """Take an input of an operator on two that is one element: a number of the formula.
+        """Bind one input of a binary operator if it is a constant of one element; return it.
 
-        The bias of a product is none, even if it is one element; neither is what gives the result
-        its rank.
+        The bias of a layer is not bound, even if it has one element. Neither is an input that has
+        more dimensions than the other: it determines the rank of the result.
         """
         value = self.constant(slot)
         if value is None or value.size != 1 or self._is_bias(1 - slot):
             return None
         if value.ndim and value.ndim > (self.rank(1 - slot) or 0):
             return None
-        self.taken.add(slot)
+        self.bound.add(slot)
         number: float | int | bool = value.astype(_plain(value.dtype)).item()
         return number
 
     def _is_bias(self, other: int) -> bool:
         value = self.inputs[other] if self.has(other) else None
-        before = None if value is None else value.producer()
-        return self.op_type == "Add" and before is not None and is_layer(before)
+        producer = None if value is None else value.producer()
+        return self.op_type == "Add" and producer is not None and is_layer(producer)
 
     def rank(self, slot: int) -> int | None:
-        """Return the number of dimensions of an input, when it is known."""
+        """Return the number of dimensions of an input; None if it is unknown."""
         value = self.inputs[slot] if self.has(slot) else None
         return None if value is None or value.shape is None else len(value.shape)
 
     def dtype(self, slot: int) -> ir.DataType | None:
-        """Return the element type of an input, when it is known."""
+        """Return the element type of an input; None if it is unknown."""
         value = self.inputs[slot] if self.has(slot) else None
         return None if value is None else value.dtype
 
@@ -124,16 +125,16 @@ class Node:
         return self._node.attributes.get_string(name, default)
 
     def integers(self, name: str) -> tuple[int, ...] | None:
-        """Return a list of integers, None when it is missing."""
+        """Return an attribute that is a list of integers; None if it is missing."""
         values = self._node.attributes.get_ints(name)
         return None if values is None else tuple(values)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """Return a list of texts, empty when it is missing."""
+        """Return an attribute that is a list of texts; an empty one if it is missing."""
         return tuple(self._node.attributes.get_strings(name) or ())
 
     def reals(self, name: str) -> tuple[float, ...]:
-        """Return a list of floats, empty when it is missing."""
+        """Return an attribute that is a list of floats; an empty one if it is missing."""
         return tuple(self._node.attributes.get_floats(name) or ())
 
     def tensor(self, name: str) -> Array | None:
@@ -145,7 +146,7 @@ class Node:
         """Compile a subgraph.
 
         Returns:
-            The plan, and how many captured values it takes after its own inputs.
+            The plan, and the number of captured values that it takes after the graph's inputs.
         """
         graph = self._node.attributes.get_graph(name)
         assert graph is not None
@@ -160,4 +161,4 @@ def _plain(dtype: np.dtype[Any]) -> type:
 
 def listed(value: Array | None) -> tuple[int, ...] | None:
     """Return a constant's elements as Python integers."""
-    return None if value is None else tuple(int(each) for each in value.reshape(-1))
+    return None if value is None else tuple(int(element) for element in value.reshape(-1))

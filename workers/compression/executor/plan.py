@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from workers.compression import faults
 
 Function = Callable[..., Any]
-"""Computes a node: from the inputs that were not taken, in order (None for a missing one), to its
-output, or a tuple of its outputs. Can be pickled: a function of a module, or a partial of one."""
+"""Computes a node. The arguments are the inputs that were not bound, in order, None for a missing
+one; the result is the output, or a tuple of the outputs. It can be pickled: it is a function of a
+module, or a partial of one."""
 
 
 class Step(NamedTuple):
@@ -17,9 +18,9 @@ class Step(NamedTuple):
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     free: tuple[int, ...]
-    """Slots that nobody reads after this step."""
+    """Slots that no later step reads."""
     node: str
-    """The node that the step stands for, as messages call it."""
+    """The label of the node that the step computes, for messages."""
 
 
 class Plan(NamedTuple):
@@ -27,28 +28,29 @@ class Plan(NamedTuple):
 
     size: int
     inputs: tuple[int, ...]
-    """Slots of the graph's inputs, for a subgraph followed by those of captured values."""
+    """Slots of the graph's inputs; for a subgraph, followed by the slots of captured values."""
     outputs: tuple[int, ...]
     steps: tuple[Step, ...]
 
 
 def run(plan: Plan, values: list[Any]) -> list[Any]:
-    """Run the steps; a value is let go as soon as its last reader ran.
+    """Run the steps of a plan. A value is freed as soon as its last reader has run.
 
     Args:
-        plan: what to run.
-        values: ``plan.size`` values with the inputs filled in; emptied on the way.
+        plan: the plan to run.
+        values: ``plan.size`` values with the inputs filled in; the list is changed.
 
     Raises:
-        Exception: a step's, with a note that says at which node; see ``faults.node_of``.
+        Exception: the exception of a step, with a note that names the node; see
+            ``faults.node_of``.
     """
     node = ""
     try:
         for function, inputs, outputs, free, node in plan.steps:  # noqa: B007 (read on an error)
             result = function(*[values[slot] for slot in inputs])
             if type(result) is tuple:
-                for slot, each in zip(outputs, result, strict=False):
-                    values[slot] = each
+                for slot, output in zip(outputs, result, strict=False):
+                    values[slot] = output
             else:
                 values[outputs[0]] = result
             for slot in free:

@@ -1,4 +1,4 @@
-"""Operators that torch has no function of ours for: ONNX's own reference, without gradient."""
+"""Runs operators without a torch function through ONNX's reference, without a gradient."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ class Reference:
 
     @classmethod
     def of(cls, node: ir.Node, opset: int) -> "Reference":
-        """Prepare a node.
+        """Make a model of one node that ``onnx.reference`` can run.
 
         Raises:
             InvalidModel: the reference does not know the operator.
@@ -40,19 +40,19 @@ class Reference:
         if node.domain:
             imports.append(onnx.helper.make_opsetid(node.domain, 1))
         model = onnx.helper.make_model(graph, opset_imports=imports).SerializeToString()
-        found = cls(model, names, tuple(None if v is None else v.dtype for v in node.inputs))
+        reference = cls(model, names, tuple(None if v is None else v.dtype for v in node.inputs))
         try:
-            found._evaluator()
+            reference._evaluator()
         except (NotImplementedError, RuntimeError) as error:
             raise InvalidModel(
                 f"Nothing here runs {node.domain or 'ai.onnx'}.{node.op_type}."
             ) from error
-        return found
+        return reference
 
     def __call__(self, *values: torch.Tensor | None) -> Any:
         """Return the node's outputs, on the device of its inputs."""
-        given = [value for value in values if value is not None]
-        device = given[0].device if given else torch.device("cpu")
+        present = [value for value in values if value is not None]
+        device = present[0].device if present else torch.device("cpu")
         feeds = {
             name: to_numpy(value, kind or kind_of(value))
             for name, kind, value in zip(self.names, self.types, values, strict=False)
@@ -60,7 +60,8 @@ class Reference:
         }
         results = self._evaluator().run(None, feeds)
         return tuple(
-            None if each is None else to_torch(np.asarray(each)).to(device) for each in results
+            None if result is None else to_torch(np.asarray(result)).to(device)
+            for result in results
         )
 
     def _evaluator(self) -> ReferenceEvaluator:

@@ -1,4 +1,4 @@
-"""Idioms that exporters spell out in several nodes and that torch computes in one."""
+"""Idioms: groups of nodes that exporters write and that one torch function computes."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ import onnx_ir as ir
 from workers.compression.executor.fusions.affine import affine
 from workers.compression.executor.fusions.attention import attention
 from workers.compression.executor.fusions.fake import fake
-from workers.compression.executor.fusions.idiom import Fusion, Surroundings
+from workers.compression.executor.fusions.idiom import Fusion, MatchContext
 from workers.compression.executor.fusions.parts import parts
 
 _IDIOMS = (fake, affine, attention)
@@ -15,18 +15,18 @@ _IDIOMS = (fake, affine, attention)
 __all__ = ["Fusion", "find"]
 
 
-def find(graph: ir.Graph, wanted: Iterable[ir.Value]) -> dict[ir.Node, Fusion]:
-    """Return the idioms of a graph by the nodes that they stand for.
+def find(graph: ir.Graph, returned: Iterable[ir.Value]) -> dict[ir.Node, Fusion]:
+    """Return the fusion of each idiom of a graph, by the node that it replaces.
 
     Args:
-        graph: not changed.
-        wanted: values that are returned.
+        graph: the graph; not changed.
+        returned: the values that the compiled graph returns.
     """
-    around = Surroundings(frozenset(wanted))
-    found = parts(graph)
+    context = MatchContext(frozenset(returned))
+    fusions = parts(graph)
     for node in graph:
-        fusions = (idiom(node, around) for idiom in _IDIOMS)
-        fusion = next((each for each in fusions if each is not None), None)
+        matches = (idiom(node, context) for idiom in _IDIOMS)
+        fusion = next((match for match in matches if match is not None), None)
         if fusion is not None:
-            found[node] = fusion
-    return found
+            fusions[node] = fusion
+    return fusions

@@ -4,22 +4,22 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from workers.compression.executor.fusions.idiom import Fusion, Surroundings
+from workers.compression.executor.fusions.idiom import Fusion, MatchContext
 from workers.compression.executor.node import Node
 from workers.compression.executor.plan import Function
 
 
-def affine(node: ir.Node, around: Surroundings) -> Fusion | None:
+def affine(node: ir.Node, context: MatchContext) -> Fusion | None:
     """Match an Add of a MatMul with an initializer of two axes and an initializer of one axis."""
     if node.op_type != "Add" or node.domain:
         return None
     for product, bias in (node.inputs, tuple(reversed(node.inputs))):
-        before = around.only(product, "MatMul")
-        if before is None:
+        matmul = context.sole_producer(product, "MatMul")
+        if matmul is None:
             continue
-        weight = before.inputs[1]
+        weight = matmul.inputs[1]
         if _axes(weight) == 2 and _axes(bias) == 1:
-            return Fusion(_build, (*before.inputs, bias))
+            return Fusion(_build, (*matmul.inputs, bias))
     return None
 
 

@@ -1,50 +1,52 @@
-"""Quantization that is taken back at once: rounding with a straight-through gradient."""
+"""Fake quantization: QuantizeLinear and DequantizeLinear as one straight-through function."""
 
 from functools import partial
 
 import onnx_ir as ir
 
-from workers.compression.executor.fusions.idiom import Fusion, Surroundings, number
+from workers.compression.executor.fusions.idiom import Fusion, MatchContext, number
 from workers.compression.executor.operators.quantization import RANGES, fake_quantize
 from workers.compression.graph.operators import operand
 
 
-def fake(node: ir.Node, _around: Surroundings) -> Fusion | None:
-    """Match a DequantizeLinear of a QuantizeLinear of the same scale and zero point.
+def fake(node: ir.Node, _context: MatchContext) -> Fusion | None:
+    """Match a DequantizeLinear after a QuantizeLinear with the same scale and zero point.
 
-    A Clip of the integers may stand between them: its ends are those of the rounding then, so that
-    the scale is learned there too. The QuantizeLinear may have other readers: it is then computed
-    for them.
+    A Clip of the integers may stand between the two: its limits then become the limits of the fake
+    quantization, so that the scale has a gradient beyond them too. If the QuantizeLinear has other
+    readers, it is computed for them as well.
     """
     if node.op_type != "DequantizeLinear" or node.inputs[0] is None:
         return None
-    before = node.inputs[0].producer()
-    cut = before if before is not None and before.op_type == "Clip" else None
-    if cut is not None and (rounded := operand(cut, 0)) is not None:
-        before = rounded.producer()
-    if before is None or before.op_type != "QuantizeLinear" or before.graph is not node.graph:
+    producer = node.inputs[0].producer()
+    clip = producer if producer is not None and producer.op_type == "Clip" else None
+    if clip is not None and (rounded := operand(clip, 0)) is not None:
+        producer = rounded.producer()
+    if producer is None or producer.op_type != "QuantizeLinear" or producer.graph is not node.graph:
         return None
-    same = list(before.inputs[1:]) == list(node.inputs[1:])
-    alike = all(
-        before.attributes.get_int(name, default) == node.attributes.get_int(name, default)
+    same_grid = list(producer.inputs[1:]) == list(node.inputs[1:])
+    same_attributes = all(
+        producer.attributes.get_int(name, default) == node.attributes.get_int(name, default)
         for name, default in (("axis", 1), ("block_size", 0))
     )
-    zero = operand(before, 2)
-    named = ir.DataType(before.attributes.get_int("output_dtype", 0) or ir.DataType.UINT8)
-    kind = named if zero is None else zero.dtype
-    if not (same and alike) or kind not in RANGES:
+    zero = operand(producer, 2)
+    declared = ir.DataType(producer.attributes.get_int("output_dtype", 0) or ir.DataType.UINT8)
+    kind = declared if zero is None else zero.dtype
+    if not (same_grid and same_attributes) or kind not in RANGES:
         return None
-    ends = RANGES[kind] if cut is None else _narrowed(cut, RANGES[kind])
-    return None if ends is None else Fusion(partial(fake_quantize, *ends), tuple(before.inputs))
+    limits = RANGES[kind] if clip is None else _clipped_range(clip, RANGES[kind])
+    return (
+        None if limits is None else Fusion(partial(fake_quantize, *limits), tuple(producer.inputs))
+    )
 
 
-def _narrowed(cut: ir.Node, ends: tuple[int, int]) -> tuple[int, int] | None:
-    """Return the smallest and largest integer behind a Clip, None where they are not constant."""
-    found = []
-    for slot, end in enumerate(ends, start=1):
-        given = operand(cut, slot)
-        bound = end if given is None else number(given)
+def _clipped_range(clip: ir.Node, limits: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the smallest and largest integer after a Clip; None if a bound is not constant."""
+    bounds = []
+    for slot, default in enumerate(limits, start=1):
+        operand_value = operand(clip, slot)
+        bound = default if operand_value is None else number(operand_value)
         if bound is None:
             return None
-        found.append(int(bound))
-    return max(found[0], ends[0]), min(found[1], ends[1])
+        bounds.append(int(bound))
+    return max(bounds[0], limits[0]), min(bounds[1], limits[1])

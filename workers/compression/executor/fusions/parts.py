@@ -1,7 +1,7 @@
-"""A tensor that is cut into parts by one Slice each.
+"""Slices that together cut a tensor into parts: they are fused into one split.
 
-Each Slice alone would fill a gradient of the whole tensor with zeros; together they are one split,
-whose gradient is one concatenation.
+The gradient of a single Slice is a tensor of the full size, filled up with zeros. The gradient of
+the split is one concatenation.
 """
 
 from collections import defaultdict
@@ -17,34 +17,34 @@ from workers.compression.executor.plan import Function
 
 
 def parts(graph: ir.Graph) -> dict[ir.Node, Fusion]:
-    """Return a split for the first of the Slices that cut a value into all of its parts.
+    """Match Slices that cut a value into parts, and replace them by one split.
 
-    1. The Slices have constant limits, one axis, the same for all, and steps of one.
+    1. The Slices have constant limits, steps of one, and a single axis, the same for all.
     2. The size of the axis is known, and the parts cover it without gap or overlap.
-    3. The other Slices become nothing.
+    3. The split replaces the first Slice; the other Slices are left out.
     """
     groups: dict[tuple[ir.Value, int], list[tuple[int, int, ir.Node]]] = defaultdict(list)
     for node in graph:
-        if node.op_type == "Slice" and (cut := _cut(node)) is not None:
-            axis, start, end = cut
+        if node.op_type == "Slice" and (limits := _slice_limits(node)) is not None:
+            axis, start, end = limits
             assert node.inputs[0] is not None
             groups[node.inputs[0], axis].append((start, end, node))
-    found: dict[ir.Node, Fusion] = {}
-    for (value, axis), cuts in groups.items():
-        ordered = sorted(cuts, key=lambda cut: cut[:2])
-        if len(cuts) < 2 or not _covers(value, axis, ordered):
+    fusions: dict[ir.Node, Fusion] = {}
+    for (value, axis), slices in groups.items():
+        ordered = sorted(slices, key=lambda limits: limits[:2])
+        if len(slices) < 2 or not _covers(value, axis, ordered):
             continue
         sizes = [end - start for start, end, _ in ordered]
         outputs = tuple(node.outputs[0] for _, _, node in ordered)
-        first = cuts[0][2]
-        found.update((node, Fusion(_nothing, (), ())) for _, _, node in cuts)
-        found[first] = Fusion(partial(_build, sizes, axis), (value,), outputs)
-    return found
+        first = slices[0][2]
+        fusions.update((node, Fusion(_no_function, (), ())) for _, _, node in slices)
+        fusions[first] = Fusion(partial(_build, sizes, axis), (value,), outputs)
+    return fusions
 
 
-def _cut(node: ir.Node) -> tuple[int, int, int] | None:
-    """Return axis, start and end of a Slice, counted from the front."""
-    limits = [_one(value) for value in node.inputs[1:]]
+def _slice_limits(node: ir.Node) -> tuple[int, int, int] | None:
+    """Return the axis, start and end of a Slice as non-negative numbers."""
+    limits = [_scalar(value) for value in node.inputs[1:]]
     if len(limits) < 3 or None in limits or (len(limits) > 3 and limits[3] != 1):
         return None
     start, end, axis = (int(limit or 0) for limit in limits[:3])
@@ -59,18 +59,18 @@ def _cut(node: ir.Node) -> tuple[int, int, int] | None:
     return axis, first, last
 
 
-def _one(value: ir.Value | None) -> int | None:
+def _scalar(value: ir.Value | None) -> int | None:
     tensor = value.const_value if value is not None and not value.is_graph_input() else None
     return int(tensor.numpy().reshape(())) if tensor is not None and tensor.size == 1 else None
 
 
-def _covers(value: ir.Value, axis: int, cuts: list[tuple[int, int, ir.Node]]) -> bool:
-    at = 0
-    for start, end, _ in cuts:
-        if start != at or end <= start:
+def _covers(value: ir.Value, axis: int, slices: list[tuple[int, int, ir.Node]]) -> bool:
+    position = 0
+    for start, end, _ in slices:
+        if start != position or end <= start:
             return False
-        at = end
-    return value.shape is not None and at == value.shape[axis]
+        position = end
+    return value.shape is not None and position == value.shape[axis]
 
 
 def _build(sizes: list[int], axis: int, _node: Node) -> Function:
@@ -81,5 +81,5 @@ def _split(sizes: list[int], axis: int, x: Tensor) -> tuple[Tensor, ...]:
     return tuple(torch.split(x, sizes, axis))
 
 
-def _nothing(_node: Node) -> Function:
-    raise AssertionError("a part that another step makes is not built")
+def _no_function(_node: Node) -> Function:
+    raise AssertionError("the split computes this part: it has no function")

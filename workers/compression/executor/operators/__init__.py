@@ -1,8 +1,8 @@
 """The operators of the executor, in one table: a new operator is one row and one function.
 
-An entry builds the function of a node: it reads the node's attributes, takes the inputs that are
-constant sizes or numbers, and returns a torch function or a partial of one, so that nothing is
-looked up when the graph runs.
+An entry is a builder. It reads a node's attributes, binds the inputs that are constant sizes or
+numbers, and returns a torch function or a partial of one, so that nothing is looked up when the
+graph runs.
 """
 
 from collections.abc import Callable
@@ -127,7 +127,7 @@ _STANDARD: dict[str, Builder] = {
     "Or": commutative(torch.bitwise_or),
     "Where": elementwise.where,
     "Xor": commutative(torch.bitwise_xor),
-    # images at computed places
+    # images at computed coordinates
     "AffineGrid": spatial.affine_grid,
     "Col2Im": spatial.col2im,
     "GridSample": spatial.grid_sample,
@@ -162,7 +162,7 @@ _STANDARD: dict[str, Builder] = {
     "Tile": shape.tile,
     "Transpose": shape.transpose,
     "Unsqueeze": shape.unsqueeze,
-    # places
+    # indices
     "Compress": indexing.compress,
     "Gather": indexing.gather,
     "GatherElements": indexing.gather_elements,
@@ -230,7 +230,7 @@ _MICROSOFT: dict[str, Builder] = {
     "SkipLayerNormalization": microsoft.skip_layer_normalization,
     "SkipSimplifiedLayerNormalization": microsoft.skip_rms_normalization,
 }
-"""Operators that onnxruntime's own optimizer writes."""
+"""Operators that onnxruntime's optimizer writes."""
 
 OPERATORS: dict[tuple[str, str], Builder] = {
     **{("", op_type): builder for op_type, builder in _STANDARD.items()},

@@ -11,14 +11,14 @@ from workers.compression.executor.plan import Function
 
 
 def clip(node: Node) -> Function:
-    """Clip to bounds that are numbers, or computed."""
+    """Clip, to constant or computed bounds."""
     bounds: list[float | None] = []
     for slot in (1, 2):
         value = node.constant(slot)
         if value is None and node.has(slot):
             return _clip
         bounds.append(None if value is None else value.astype(object).item())
-    node.taken |= {1, 2}
+    node.bound |= {1, 2}
     low, high = bounds
     kind = node.dtype(0)
     floats = kind is not None and kind.is_floating_point()
@@ -132,16 +132,16 @@ def softmax(node: Node) -> Function:
 
 
 def _softmax(x: Tensor, dim: int) -> Tensor:
-    """Return the softmax; rows of minus infinity alone, which are padding, are zero.
+    """Return the softmax; a row that is all minus infinity, which is padding, becomes zeros.
 
-    By the standard they are NaN, and what reads them takes them out in the end. On the way back
-    zero times NaN would be NaN in every weight.
+    By the standard such a row is NaN, and a later node masks it. In the backward pass, zero times
+    NaN would make the gradient of every weight NaN.
     """
     shares = torch.softmax(x, dim)
     if not shares.detach().sum().isnan():
         return shares
-    blind = (x == -torch.inf).all(dim, keepdim=True)
-    return torch.softmax(x.masked_fill(blind, 0), dim).masked_fill(blind, 0)
+    all_masked = (x == -torch.inf).all(dim, keepdim=True)
+    return torch.softmax(x.masked_fill(all_masked, 0), dim).masked_fill(all_masked, 0)
 
 
 def hardmax(node: Node) -> Function:

@@ -21,7 +21,7 @@ _PLAIN = FLOATS | {
     ir.DataType.UINT32,
     ir.DataType.UINT64,
 }
-"""Types between which torch and ONNX cast alike."""
+"""Types between which torch's casts are those of ONNX."""
 
 
 def cast(node: Node) -> Function:
@@ -34,7 +34,7 @@ def cast_like(node: Node) -> Function:
     kind = node.dtype(1)
     if kind is None:
         return _cast_like
-    node.taken.add(1)
+    node.bound.add(1)
     return _to(kind, node)
 
 

@@ -1,4 +1,4 @@
-"""Branches and loops: subgraphs run by the same loop as the graph around them."""
+"""Branches and loops: their subgraphs are plans, run like the plan of the main graph."""
 
 from functools import partial
 from typing import Any
@@ -18,12 +18,14 @@ def if_(node: Node) -> Function:
 
 
 def _if(then: Plan, otherwise: Plan, count: int, condition: Tensor, *captured: Any) -> Any:
-    chosen, given = (then, captured[:count]) if condition.item() else (otherwise, captured[count:])
-    return tuple(call(chosen, given))
+    branch, arguments = (
+        (then, captured[:count]) if condition.item() else (otherwise, captured[count:])
+    )
+    return tuple(call(branch, arguments))
 
 
 def loop(node: Node) -> Function:
-    """Loop: a trip count and a condition, either may be missing."""
+    """Loop, with a trip count and a condition, each of which may be missing."""
     body, _ = node.plan("body")
     node.sizes |= {0, 1}
     return partial(_loop, body, len(node.inputs) - 2)
@@ -33,21 +35,21 @@ def _loop(
     body: Plan, carried: int, count: Tensor | None, condition: Tensor | None, *values: Any
 ) -> tuple[Any, ...]:
     state, captured = list(values[:carried]), values[carried:]
-    collected: list[list[Tensor]] = [[] for _ in range(len(body.outputs) - 1 - carried)]
+    stacked_outputs: list[list[Tensor]] = [[] for _ in range(len(body.outputs) - 1 - carried)]
     limit = None if count is None else int(count)
-    going, step = condition is None or bool(condition), 0
-    while going and (limit is None or step < limit):
-        given = [torch.tensor(step), torch.tensor(True), *state, *captured]
-        going, *results = call(body, given)
+    running, step = condition is None or bool(condition), 0
+    while running and (limit is None or step < limit):
+        arguments = [torch.tensor(step), torch.tensor(True), *state, *captured]
+        running, *results = call(body, arguments)
         state = results[:carried]
-        for rows, row in zip(collected, results[carried:], strict=True):
-            rows.append(row)
+        for outputs, output in zip(stacked_outputs, results[carried:], strict=True):
+            outputs.append(output)
         step += 1
-    return (*state, *(_stacked(rows) for rows in collected))
+    return (*state, *(_stacked(outputs) for outputs in stacked_outputs))
 
 
-def _stacked(rows: list[Tensor]) -> Tensor:
-    return torch.stack(rows) if rows else torch.zeros(0)
+def _stacked(outputs: list[Tensor]) -> Tensor:
+    return torch.stack(outputs) if outputs else torch.zeros(0)
 
 
 def scan(node: Node) -> Function:
@@ -81,14 +83,14 @@ def _scan(
         list(x.unbind(axis))[:: -1 if backward else 1]
         for x, axis, backward in zip(values[states:], axes, directions, strict=False)
     ]
-    collected: list[list[Tensor]] = [[] for _ in out_axes]
-    for given in zip(*slices, strict=True):
-        results = call(body, [*state, *given, *captured])
+    stacked_outputs: list[list[Tensor]] = [[] for _ in out_axes]
+    for elements in zip(*slices, strict=True):
+        results = call(body, [*state, *elements, *captured])
         state = results[:states]
-        for rows, row in zip(collected, results[states:], strict=True):
-            rows.append(row)
+        for outputs, output in zip(stacked_outputs, results[states:], strict=True):
+            outputs.append(output)
     stacked = [
-        torch.stack(rows[:: -1 if backward else 1], axis)
-        for rows, axis, backward in zip(collected, out_axes, out_directions, strict=True)
+        torch.stack(outputs[:: -1 if backward else 1], axis)
+        for outputs, axis, backward in zip(stacked_outputs, out_axes, out_directions, strict=True)
     ]
     return (*state, *stacked)

@@ -29,10 +29,10 @@ def conv(node: Node) -> Function:
     if auto.startswith("SAME"):
         return partial(_same_conv, function, strides, dilations, groups, upper=auto == "SAME_UPPER")
     pads = (node.integers("pads") if auto == "NOTSET" else None) or (0,) * (2 * rank)
-    even, around = split_padding(pads)
-    if around is not None:
-        return partial(_padded_conv, function, around, strides, dilations, groups)
-    return partial(function, stride=strides, padding=even, dilation=dilations, groups=groups)
+    symmetric, padding = split_padding(pads)
+    if padding is not None:
+        return partial(_padded_conv, function, padding, strides, dilations, groups)
+    return partial(function, stride=strides, padding=symmetric, dilation=dilations, groups=groups)
 
 
 def conv_transpose(node: Node) -> Function:
@@ -54,15 +54,15 @@ def conv_transpose(node: Node) -> Function:
 def _spatial(node: Node) -> int:
     rank = node.rank(1) or node.rank(0)
     kernel = node.integers("kernel_shape")
-    found = len(kernel) if kernel else None if rank is None else rank - 2
-    if found not in _CONV:
-        raise Unsupported(f"a {node.op_type} over {found} dimensions")
-    return found
+    spatial_rank = len(kernel) if kernel else None if rank is None else rank - 2
+    if spatial_rank not in _CONV:
+        raise Unsupported(f"a {node.op_type} over {spatial_rank} dimensions")
+    return spatial_rank
 
 
 def _padded_conv(
     function: Callable[..., Tensor],
-    around: Sequence[int],
+    padding: Sequence[int],
     strides: Sequence[int],
     dilations: Sequence[int],
     groups: int,
@@ -70,7 +70,7 @@ def _padded_conv(
     weight: Tensor,
     bias: Tensor | None = None,
 ) -> Tensor:
-    padded = F.pad(x, list(around))
+    padded = F.pad(x, list(padding))
     return function(padded, weight, bias, strides, 0, dilations, groups)
 
 
@@ -85,8 +85,8 @@ def _same_conv(
     *,
     upper: bool,
 ) -> Tensor:
-    around = same_padding(x.shape[2:], weight.shape[2:], strides, dilations, upper=upper)
-    return _padded_conv(function, around, strides, dilations, groups, x, weight, bias)
+    padding = same_padding(x.shape[2:], weight.shape[2:], strides, dilations, upper=upper)
+    return _padded_conv(function, padding, strides, dilations, groups, x, weight, bias)
 
 
 def _conv_transpose(
@@ -95,19 +95,19 @@ def _conv_transpose(
     dilations: Sequence[int],
     groups: int,
     pads: Sequence[int],
-    extra: Sequence[int],
+    output_padding: Sequence[int],
     shape: Sequence[int] | None,
     auto: str,
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Compute without padding, then cut: torch pads and cuts both ends alike, ONNX need not."""
+    """Compute without padding, then crop: torch crops both ends alike, ONNX may not."""
     rank = len(strides)
     begins, ends = list(pads[:rank]), list(pads[rank:])
     for axis, size in enumerate(x.shape[2:]):
         reach = (weight.shape[2 + axis] - 1) * dilations[axis] + 1
-        full = strides[axis] * (size - 1) + extra[axis] + reach
+        full = strides[axis] * (size - 1) + output_padding[axis] + reach
         if shape is None and not auto.startswith("SAME"):
             continue
         target = shape[-rank:][axis] if shape is not None else size * strides[axis]
@@ -115,10 +115,12 @@ def _conv_transpose(
         small, large = total // 2, total - total // 2
         begins[axis], ends[axis] = (small, large) if auto == "SAME_UPPER" else (large, small)
     if begins == ends and min(begins) >= 0:
-        return function(x, weight, bias, strides, begins, extra, groups, dilations)
+        return function(x, weight, bias, strides, begins, output_padding, groups, dilations)
     # an output padding as large as the stride is more than torch allows: pad the result instead
     y = function(x, weight, bias, strides, 0, 0, groups, dilations)
-    around = [
-        each for axis in reversed(range(rank)) for each in (-begins[axis], extra[axis] - ends[axis])
+    padding = [
+        amount
+        for axis in reversed(range(rank))
+        for amount in (-begins[axis], output_padding[axis] - ends[axis])
     ]
-    return F.pad(y, around)
+    return F.pad(y, padding)

@@ -1,4 +1,4 @@
-"""Operators that make tensors of nothing but sizes."""
+"""Operators that create tensors from sizes alone."""
 
 from collections.abc import Sequence
 from functools import partial

@@ -21,7 +21,7 @@ Binary = Callable[[Tensor, Tensor], Tensor]
 
 
 def unary(function: Function) -> Callable[[Node], Function]:
-    """Return the builder of an operator that torch has under one name."""
+    """Return the builder of a unary operator that is a single torch function."""
 
     def builder(node: Node) -> Function:
         _refuse_unsigned(node)
@@ -31,7 +31,7 @@ def unary(function: Function) -> Callable[[Node], Function]:
 
 
 def binary(function: Function) -> Callable[[Node], Function]:
-    """Return the builder of an operator on two tensors; a number on the right is bound."""
+    """Return the builder of a binary operator; a constant number on the right is bound."""
 
     def builder(node: Node) -> Function:
         _refuse_unsigned(node)
@@ -42,7 +42,7 @@ def binary(function: Function) -> Callable[[Node], Function]:
 
 
 def commutative(function: Function) -> Callable[[Node], Function]:
-    """Return the builder of an operator on two tensors; a number on either side is bound."""
+    """Return the builder of a commutative operator; a constant number on one side is bound."""
 
     def builder(node: Node) -> Function:
         _refuse_unsigned(node)
@@ -65,7 +65,7 @@ def sub(node: Node) -> Function:
 
 
 def div(node: Node) -> Function:
-    """Div: towards zero for integers."""
+    """Div; integers are rounded towards zero."""
     _refuse_unsigned(node)
     kind = node.dtype(0) or node.dtype(1)
     rounding = "trunc" if kind is not None and kind.is_integer() else None
@@ -81,12 +81,12 @@ def _number_over(number: float, x: Tensor) -> Tensor:
 
 
 def _div(rounding: str | None, a: Tensor, b: Tensor) -> Tensor:
-    whole = not (a.is_floating_point() or a.is_complex())
-    return torch.div(a, b, rounding_mode="trunc" if whole else rounding)
+    is_integer = not (a.is_floating_point() or a.is_complex())
+    return torch.div(a, b, rounding_mode="trunc" if is_integer else rounding)
 
 
 def mod(node: Node) -> Function:
-    """Mod: the sign of the divisor; of the dividend with ``fmod``."""
+    """Mod: the result has the sign of the divisor, or of the dividend with ``fmod``."""
     _refuse_unsigned(node)
     return torch.fmod if node.integer("fmod") else torch.remainder
 
@@ -94,8 +94,8 @@ def mod(node: Node) -> Function:
 def power(node: Node) -> Function:
     """Pow: the result has the base's type."""
     kind = node.dtype(0)
-    whole = kind is None or kind.is_integer()
-    if not whole and (number := node.number(1)) is not None:
+    is_integer = kind is None or kind.is_integer()
+    if not is_integer and (number := node.number(1)) is not None:
         if number == 2:
             return torch.square
         return torch.sqrt if number == 0.5 else partial(torch.pow, exponent=float(number))
@@ -108,13 +108,13 @@ def _power(base: Tensor, exponent: Tensor) -> Tensor:
 
 def bit_shift(node: Node) -> Function:
     """BitShift."""
-    left = node.text("direction") == "LEFT"
-    return partial(_bit_shift, left)
+    shifts_left = node.text("direction") == "LEFT"
+    return partial(_bit_shift, shifts_left)
 
 
-def _bit_shift(left: bool, x: Tensor, by: Tensor) -> Tensor:
+def _bit_shift(shifts_left: bool, x: Tensor, by: Tensor) -> Tensor:
     # unsigned types wider than a byte have no shifts in torch
-    function = torch.bitwise_left_shift if left else torch.bitwise_right_shift
+    function = torch.bitwise_left_shift if shifts_left else torch.bitwise_right_shift
     return function(x.to(torch.int64), by.to(torch.int64)).to(x.dtype)
 
 
@@ -153,12 +153,12 @@ def sign(_node: Node) -> Function:
 
 def is_inf(node: Node) -> Function:
     """IsInf, of either or both signs."""
-    below, above = node.integer("detect_negative", 1), node.integer("detect_positive", 1)
-    return partial(_is_inf, bool(below), bool(above))
+    negative, positive = node.integer("detect_negative", 1), node.integer("detect_positive", 1)
+    return partial(_is_inf, bool(negative), bool(positive))
 
 
-def _is_inf(below: bool, above: bool, x: Tensor) -> Tensor:
-    found = torch.isinf(x)
-    if not below:
-        found &= x > 0
-    return found if above else found & (x < 0)
+def _is_inf(detect_negative: bool, detect_positive: bool, x: Tensor) -> Tensor:
+    infinite = torch.isinf(x)
+    if not detect_negative:
+        infinite &= x > 0
+    return infinite if detect_positive else infinite & (x < 0)

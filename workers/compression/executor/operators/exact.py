@@ -1,7 +1,7 @@
-"""Quantization as converters of exported programs read it: torch's own operators, to the step.
+"""Quantize and Dequantize as torch's own operators, which converters of exported programs read.
 
 A graph that is exported for another runtime has ``Quantize`` and ``Dequantize`` of the domain
-``planish.exact`` in place of the standard's pairs, so that no fusion makes one rounding of two.
+``planish.exact`` instead of the standard's pairs, so that no fusion merges the two roundings.
 """
 
 from functools import partial
@@ -22,30 +22,37 @@ _Q = torch.ops.quantized_decomposed
 
 
 def quantize(node: Node) -> Function:
-    """Quantize: as QuantizeLinear, of a scale and a zero point that are constants."""
+    """Quantize: QuantizeLinear with a constant scale and zero point."""
     grid, per_channel = _grid(node)
-    which = _Q.quantize_per_channel.default if per_channel else _Q.quantize_per_tensor.default
-    return partial(_call, which, grid)
+    operator = _Q.quantize_per_channel.default if per_channel else _Q.quantize_per_tensor.default
+    return partial(_call, operator, grid)
 
 
 def dequantize(node: Node) -> Function:
-    """Dequantize: as DequantizeLinear, of a scale and a zero point that are constants."""
+    """Dequantize: DequantizeLinear with a constant scale and zero point."""
     grid, per_channel = _grid(node)
-    which = _Q.dequantize_per_channel.default if per_channel else _Q.dequantize_per_tensor.default
-    return partial(_call, which, grid)
+    operator = (
+        _Q.dequantize_per_channel.default if per_channel else _Q.dequantize_per_tensor.default
+    )
+    return partial(_call, operator, grid)
 
 
-def _call(which: Any, grid: tuple[Any, ...], x: torch.Tensor) -> torch.Tensor:
-    result: torch.Tensor = which(x, *grid)
+def _call(operator: Any, grid: tuple[Any, ...], x: torch.Tensor) -> torch.Tensor:
+    result: torch.Tensor = operator(x, *grid)
     return result
 
 
 def _grid(node: Node) -> tuple[tuple[Any, ...], bool]:
-    """Take scale and zero point; return what follows the data, and whether channels differ."""
+    """Bind scale and zero point.
+
+    Returns:
+        The arguments of torch's operator after the data, and whether there is a scale for each
+        channel.
+    """
     scale, zero, kind = node.constant(1), node.constant(2), node.dtype(2)
     if scale is None or zero is None or kind not in RANGES:
         raise Unsupported(f"a {node.op_type} with computed or missing parameters")
-    node.taken |= {1, 2}
+    node.bound |= {1, 2}
     low, high = RANGES[kind]
     dtype = TORCH[kind]
     if scale.size == 1:

@@ -1,4 +1,4 @@
-"""Products of integers: computed in float64, which holds them exactly, without gradient."""
+"""Integer products, computed in float64, which is exact here; they have no gradient."""
 
 from functools import partial
 
@@ -7,13 +7,13 @@ from torch import Tensor
 
 from workers.compression.executor.node import Node
 from workers.compression.executor.operators.convolution import conv
-from workers.compression.executor.operators.quantization import spread
+from workers.compression.executor.operators.quantization import broadcastable
 from workers.compression.executor.plan import Function
 
 
 def dynamic_quantize(node: Node) -> Function:
-    """DynamicQuantizeLinear: to uint8 by the range of the data at hand, which includes zero."""
-    node.blocks = "it makes integers"
+    """DynamicQuantizeLinear: to uint8, by the range of the data extended to zero."""
+    node.no_gradient_reason = "it makes integers"
     return _dynamic_quantize
 
 
@@ -27,7 +27,7 @@ def _dynamic_quantize(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def matmul_integer(_node: Node) -> Function:
-    """MatMulInteger; zero points may be one for each row or column."""
+    """MatMulInteger; there may be a zero point for each row or column."""
     return _matmul_integer
 
 
@@ -36,9 +36,9 @@ def _matmul_integer(
 ) -> Tensor:
     left, right = a.double(), b.double()
     if a_zero is not None:
-        left = left - spread(a_zero.double(), a, -2, 0)
+        left = left - broadcastable(a_zero.double(), a, -2, 0)
     if b_zero is not None:
-        right = right - spread(b_zero.double(), b, -1, 0)
+        right = right - broadcastable(b_zero.double(), b, -1, 0)
     return (left @ right).to(torch.int32)
 
 
@@ -58,6 +58,6 @@ def _conv_integer(
     if x_zero is not None:
         data = data - x_zero.double()
     if w_zero is not None:
-        weight = weight - spread(w_zero.double(), w, 0, 0)
+        weight = weight - broadcastable(w_zero.double(), w, 0, 0)
     y: Tensor = convolve(data, weight)
     return y.to(torch.int32)

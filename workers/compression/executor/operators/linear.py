@@ -18,23 +18,23 @@ def matmul(_node: Node) -> Function:
 def gemm(node: Node) -> Function:
     """Gemm: ``alpha A' B' + beta C`` of two matrices."""
     alpha, beta = node.real("alpha", 1.0), node.real("beta", 1.0)
-    left, right = bool(node.integer("transA")), bool(node.integer("transB"))
-    plain = alpha == 1 and (beta == 1 or not node.has(2)) and not left
-    if plain and right and (not node.has(2) or node.rank(2) == 1):
+    transpose_a, transpose_b = bool(node.integer("transA")), bool(node.integer("transB"))
+    plain = alpha == 1 and (beta == 1 or not node.has(2)) and not transpose_a
+    if plain and transpose_b and (not node.has(2) or node.rank(2) == 1):
         return F.linear
-    return partial(_gemm, alpha, beta, left, right)
+    return partial(_gemm, alpha, beta, transpose_a, transpose_b)
 
 
 def _gemm(
     alpha: float,
     beta: float,
-    left: bool,
-    right: bool,
+    transpose_a: bool,
+    transpose_b: bool,
     a: Tensor,
     b: Tensor,
     c: Tensor | None = None,
 ) -> Tensor:
-    a, b = a.t() if left else a, b.t() if right else b
+    a, b = a.t() if transpose_a else a, b.t() if transpose_b else b
     if c is None:
         product = a @ b
         return product if alpha == 1 else product * alpha

@@ -1,4 +1,4 @@
-"""Operators of the domain com.microsoft, which onnxruntime's optimizer makes of several others.
+"""Operators of the domain com.microsoft: onnxruntime's optimizer fuses several nodes into one.
 
 They are described in onnxruntime's ``docs/ContribOperators.md``.
 """
@@ -14,7 +14,7 @@ from workers.compression.executor.plan import Function
 
 
 def bias_gelu(_node: Node) -> Function:
-    """BiasGelu: an exact Gelu of data and a bias of the last axis."""
+    """BiasGelu: an exact Gelu of the sum of data and a bias over the last axis."""
     return _bias_gelu
 
 
@@ -23,7 +23,7 @@ def _bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
 
 
 def fast_gelu(_node: Node) -> Function:
-    """FastGelu: a Gelu by tanh, of data and perhaps a bias of the last axis."""
+    """FastGelu: a Gelu by tanh of data, to which a bias over the last axis may be added."""
     return _fast_gelu
 
 
@@ -44,20 +44,22 @@ def fused_matmul(node: Node) -> Function:
     """FusedMatMul: a product of matrices, each transposed or not, times a number."""
     if node.integer("transBatchA") or node.integer("transBatchB"):
         raise Unsupported("a FusedMatMul that turns axes of the batch")
-    left, right = bool(node.integer("transA")), bool(node.integer("transB"))
-    return partial(_fused_matmul, node.real("alpha", 1.0), left, right)
+    transpose_a, transpose_b = bool(node.integer("transA")), bool(node.integer("transB"))
+    return partial(_fused_matmul, node.real("alpha", 1.0), transpose_a, transpose_b)
 
 
-def _fused_matmul(alpha: float, left: bool, right: bool, a: Tensor, b: Tensor) -> Tensor:
+def _fused_matmul(
+    alpha: float, transpose_a: bool, transpose_b: bool, a: Tensor, b: Tensor
+) -> Tensor:
     # the transposition of one axis alone is that axis
-    a = a.transpose(-2, -1) if left and a.ndim > 1 else a
-    b = b.transpose(-2, -1) if right and b.ndim > 1 else b
+    a = a.transpose(-2, -1) if transpose_a and a.ndim > 1 else a
+    b = b.transpose(-2, -1) if transpose_b and b.ndim > 1 else b
     product = a @ b
     return product if alpha == 1 else product * alpha
 
 
 def skip_layer_normalization(node: Node) -> Function:
-    """SkipLayerNormalization: the last axis of a sum of two tensors and perhaps a bias."""
+    """SkipLayerNormalization: LayerNormalization of the sum of two tensors and maybe a bias."""
     _refuse_statistics(node)
     return partial(_skip_layer_normalization, node.real("epsilon", 1e-12))
 
@@ -75,7 +77,7 @@ def _skip_layer_normalization(
 
 
 def skip_rms_normalization(node: Node) -> Function:
-    """SkipSimplifiedLayerNormalization: the same without mean and shift."""
+    """SkipSimplifiedLayerNormalization: SkipLayerNormalization without mean and shift."""
     _refuse_statistics(node)
     return partial(_skip_rms_normalization, node.real("epsilon", 1e-12))
 
@@ -92,5 +94,5 @@ def _total(x: Tensor, skip: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _refuse_statistics(node: Node) -> None:
-    if node.wants(1) or node.wants(2):
+    if node.is_read(1) or node.is_read(2):
         raise Unsupported(f"a {node.op_type} that gives mean or deviation")

@@ -12,12 +12,12 @@ from workers.compression.executor.plan import Function
 
 
 def batch_normalization(node: Node) -> Function:
-    """BatchNormalization by the statistics that it is given, or in training mode by the batch's."""
-    epsilon, kept = node.real("epsilon", 1e-5), node.real("momentum", 0.9)
+    """BatchNormalization, by its statistics or, in training mode, by those of the batch."""
+    epsilon, momentum = node.real("epsilon", 1e-5), node.real("momentum", 0.9)
     node.statistics |= {3, 4}
     if node.integer("training_mode"):
-        return partial(_batch_normalization_by_batch, epsilon, kept)
-    if node.wants(1):
+        return partial(_batch_normalization_by_batch, epsilon, momentum)
+    if node.is_read(1):
         raise Unsupported("a BatchNormalization that gives the statistics it is given")
     return partial(_batch_normalization, epsilon)
 
@@ -33,23 +33,28 @@ def _batch_normalization(
 
 def _batch_normalization_by_batch(
     epsilon: float,
-    kept: float,
+    momentum: float,
     x: Tensor,
     scale: Tensor,
     shift: Tensor,
     mean: Tensor,
     variance: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the result, and statistics with those of the batch mixed in; these have no gradient.
+    """Return the result and the running statistics, which have no gradient.
 
-    The variance is that of the batch itself, as ONNX has it: torch would mix in an estimate.
+    The running variance takes the biased variance of the batch, as ONNX defines it; torch would
+    take the unbiased one.
     """
-    y, own, inverse = torch.native_batch_norm(x, scale, shift, None, None, True, 0.0, epsilon)
-    spread = (inverse.detach().double() ** -2 - epsilon).clamp(min=0).to(variance.dtype)
+    y, batch_mean, inverse_deviation = torch.native_batch_norm(
+        x, scale, shift, None, None, True, 0.0, epsilon
+    )
+    batch_variance = (
+        (inverse_deviation.detach().double() ** -2 - epsilon).clamp(min=0).to(variance.dtype)
+    )
     return (
         y,
-        torch.lerp(own.detach().to(mean.dtype), mean.detach(), kept),
-        torch.lerp(spread, variance.detach(), kept),
+        torch.lerp(batch_mean.detach().to(mean.dtype), mean.detach(), momentum),
+        torch.lerp(batch_variance, variance.detach(), momentum),
     )
 
 
@@ -75,9 +80,12 @@ def _group_normalization(
 
 
 def layer_normalization(node: Node) -> Function:
-    """LayerNormalization over the axes from one on; with mean and inverse deviation if wanted."""
+    """LayerNormalization over ``axis`` and all later axes.
+
+    Mean and inverse standard deviation are computed if they are read.
+    """
     axis, epsilon = node.integer("axis", -1), node.real("epsilon", 1e-5)
-    if node.wants(1) or node.wants(2):
+    if node.is_read(1) or node.is_read(2):
         return partial(_layer_normalization_with_statistics, axis, epsilon)
     return partial(_layer_normalization, axis, epsilon)
 
@@ -102,8 +110,8 @@ def _layer_normalization_with_statistics(
 
 
 def rms_normalization(node: Node) -> Function:
-    """RMSNormalization over the axes from one on; onnxruntime's older name for it is a row too."""
-    if node.wants(1):
+    """RMSNormalization, or onnxruntime's SimplifiedLayerNormalization, over ``axis`` and later."""
+    if node.is_read(1):
         raise Unsupported(f"a {node.op_type} that gives the inverse deviation")
     return partial(_rms_normalization, node.integer("axis", -1), node.real("epsilon", 1e-5))
 
@@ -113,7 +121,7 @@ def _rms_normalization(axis: int, epsilon: float, x: Tensor, scale: Tensor) -> T
 
 
 def local_response(node: Node) -> Function:
-    """LRN: divided by a power of the squares of ``size`` channels around."""
+    """LRN: divide by a power of the sum of squares over ``size`` neighbouring channels."""
     return partial(
         _local_response,
         node.integer("size"),
@@ -124,15 +132,15 @@ def local_response(node: Node) -> Function:
 
 
 def _local_response(size: int, alpha: float, beta: float, bias: float, x: Tensor) -> Tensor:
-    before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
+    begin, end = (size - 1) // 2, size - 1 - (size - 1) // 2
     squares = (x * x).flatten(2).transpose(1, 2)
-    padded = F.pad(squares, [before, after])
+    padded = F.pad(squares, [begin, end])
     sums = padded.unfold(-1, size, 1).sum(-1).transpose(1, 2).reshape(x.shape)
     return x / (bias + alpha / size * sums) ** beta
 
 
 def lp_normalization(node: Node) -> Function:
-    """LpNormalization: divided by the norm along an axis; zeros stay zero."""
+    """LpNormalization: divide by the norm along an axis; a vector of zeros stays zero."""
     return partial(_lp_normalization, node.integer("p", 2), node.integer("axis", -1))
 
 

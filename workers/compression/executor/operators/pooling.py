@@ -27,7 +27,7 @@ _AVERAGE: dict[int, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True)
 class Window:
-    """A sliding window's attributes, one number a spatial axis."""
+    """The attributes of a sliding window, with a number for each spatial axis."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -54,41 +54,41 @@ class Window:
 
     @property
     def simple(self) -> bool:
-        """Whether torch's own pools do the same: even padding of at most half the window."""
+        """Whether torch's pools can do it: equal pads at both ends, at most half the window."""
         rank = len(self.kernel)
         begins, ends = self.pads[:rank], self.pads[rank:]
         small = all(2 * pad <= size for pad, size in zip(begins, self.kernel, strict=True))
         return self.auto in {"NOTSET", "VALID"} and begins == ends and small and not self.ceil
 
     def padding(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Return the declared pads, and how much more is read at each axis's end, last axis first.
+        """Return the declared pads, and the extra padding at each axis's end, last axis first.
 
-        With ``ceil`` the last window may begin inside and end outside; one that begins in the
-        padding at the end is left out.
+        With ``ceil`` the last window may reach beyond the padded input; a window that would begin
+        in the padding at the end is left out.
         """
         rank = len(self.kernel)
         if self.auto.startswith("SAME"):
             upper = self.auto == "SAME_UPPER"
-            around = same_padding(sizes, self.kernel, self.strides, self.dilations, upper=upper)
-            return around, [0] * rank
+            padding = same_padding(sizes, self.kernel, self.strides, self.dilations, upper=upper)
+            return padding, [0] * rank
         pads = self.pads if self.auto == "NOTSET" else (0,) * (2 * rank)
         begins, ends = pads[:rank], pads[rank:]
         extra = [0] * rank
         for axis in range(rank) if self.ceil else ():
             reach = (self.kernel[axis] - 1) * self.dilations[axis] + 1
-            room = sizes[axis] + begins[axis] + ends[axis] - reach
-            count = -(-room // self.strides[axis]) + 1
+            slack = sizes[axis] + begins[axis] + ends[axis] - reach
+            count = -(-slack // self.strides[axis]) + 1
             if (count - 1) * self.strides[axis] >= sizes[axis] + begins[axis]:
                 count -= 1
-            extra[axis] = max(0, (count - 1) * self.strides[axis] - room)
+            extra[axis] = max(0, (count - 1) * self.strides[axis] - slack)
         return list(interleaved(begins, ends)), extra[::-1]
 
 
 def max_pool(node: Node) -> Function:
-    """MaxPool, with the places of the largest if wanted."""
+    """MaxPool, with the indices of the largest elements if they are read."""
     window = Window.of(node)
-    if node.wants(1):
-        return partial(_max_pool_with_places, window, bool(node.integer("storage_order")))
+    if node.is_read(1):
+        return partial(_max_pool_with_indices, window, bool(node.integer("storage_order")))
     kind = node.dtype(0)
     if window.simple and kind is not None and kind.is_floating_point():
         return partial(
@@ -103,9 +103,9 @@ def max_pool(node: Node) -> Function:
 
 def _padded_for_max(window: Window, x: Tensor) -> tuple[Tensor, list[int]]:
     pads, extra = window.padding(x.shape[2:])
-    around = [pad + (extra[i // 2] if i % 2 else 0) for i, pad in enumerate(pads)]
+    padding = [pad + (extra[i // 2] if i % 2 else 0) for i, pad in enumerate(pads)]
     lowest = -torch.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
-    return F.pad(x, around, value=lowest), around
+    return F.pad(x, padding, value=lowest), padding
 
 
 def _max_pool(window: Window, x: Tensor) -> Tensor:
@@ -122,12 +122,15 @@ def _max_pool_of_integers(window: Window, padded: Tensor) -> Tensor:
     return y.to(padded.dtype)
 
 
-def _max_pool_with_places(window: Window, columns: bool, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Places count through the whole unpadded input; column by column with ``columns``."""
-    padded, around = _padded_for_max(window, x)
+def _max_pool_with_indices(window: Window, columns: bool, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return values and indices, which count through the whole unpadded input.
+
+    With ``columns`` the indices count column by column (``storage_order`` 1).
+    """
+    padded, padding = _padded_for_max(window, x)
     rank = len(window.kernel)
     pool = getattr(F, f"max_pool{rank}d")
-    values, places = pool(
+    values, indices = pool(
         padded.double() if not x.is_floating_point() else padded,
         window.kernel,
         window.strides,
@@ -135,11 +138,11 @@ def _max_pool_with_places(window: Window, columns: bool, x: Tensor) -> tuple[Ten
         window.dilations,
         return_indices=True,
     )
-    begins = around[::2][::-1]
+    begins = padding[::2][::-1]
     coordinates = []
     for axis in reversed(range(rank)):
-        coordinates.append(places % padded.shape[2 + axis] - begins[axis])
-        places = places // padded.shape[2 + axis]
+        coordinates.append(indices % padded.shape[2 + axis] - begins[axis])
+        indices = indices // padded.shape[2 + axis]
     spatial = coordinates[::-1]
     order = range(rank) if not columns else [*range(rank - 2), rank - 1, rank - 2]
     flat = torch.zeros_like(spatial[0])
@@ -150,27 +153,27 @@ def _max_pool_with_places(window: Window, columns: bool, x: Tensor) -> tuple[Ten
 
 
 def average_pool(node: Node) -> Function:
-    """AveragePool; whether padding counts is an attribute, what ``ceil_mode`` adds never does."""
-    window, counted = Window.of(node), bool(node.integer("count_include_pad"))
-    plain = all(each == 1 for each in window.dilations)
+    """AveragePool. Padding counts by attribute; the extra padding of ``ceil_mode`` never does."""
+    window, include_padding = Window.of(node), bool(node.integer("count_include_pad"))
+    plain = all(dilation == 1 for dilation in window.dilations)
     if window.simple and plain:
         return partial(
             _AVERAGE[len(window.kernel)],
             kernel_size=window.kernel,
             stride=window.strides,
             padding=window.pads[: len(window.kernel)],
-            count_include_pad=counted,
+            count_include_pad=include_padding,
         )
-    return partial(_average_pool, window, counted)
+    return partial(_average_pool, window, include_padding)
 
 
-def _average_pool(window: Window, counted: bool, x: Tensor) -> Tensor:
-    """Sum of the window over the number of elements in it that count."""
+def _average_pool(window: Window, include_padding: bool, x: Tensor) -> Tensor:
+    """Divide the sum of each window by the number of its elements that count."""
     pads, extra = window.padding(x.shape[2:])
-    more = [each for size in extra for each in (0, size)]
+    extra_padding = [amount for size in extra for amount in (0, size)]
     ones = x.new_ones((1, 1, *x.shape[2:]))
-    ones = F.pad(F.pad(ones, pads, value=1.0 if counted else 0.0), more)
-    return _window_sum(window, F.pad(F.pad(x, pads), more)) / _window_sum(window, ones)
+    ones = F.pad(F.pad(ones, pads, value=1.0 if include_padding else 0.0), extra_padding)
+    return _window_sum(window, F.pad(F.pad(x, pads), extra_padding)) / _window_sum(window, ones)
 
 
 def _window_sum(window: Window, x: Tensor) -> Tensor:
@@ -190,13 +193,13 @@ def lp_pool(node: Node) -> Function:
 
 def _lp_pool(window: Window, power: int, x: Tensor) -> Tensor:
     pads, extra = window.padding(x.shape[2:])
-    more = [each for size in extra for each in (0, size)]
-    powers = F.pad(F.pad(x.abs() ** power, pads), more)
+    extra_padding = [amount for size in extra for amount in (0, size)]
+    powers = F.pad(F.pad(x.abs() ** power, pads), extra_padding)
     return _window_sum(window, powers) ** (1 / power)
 
 
 def global_average_pool(node: Node) -> Function:
-    """GlobalAveragePool; over an image torch's adaptive pool has the faster gradient."""
+    """GlobalAveragePool; for images by torch's adaptive pool, whose gradient is faster."""
     if node.rank(0) == 4:
         return partial(F.adaptive_avg_pool2d, output_size=1)
     return _global_average

@@ -26,13 +26,14 @@ RANGES: dict[ir.DataType, tuple[int, int]] = {
 def quantize(node: Node) -> Function:
     """QuantizeLinear to integers: ``clamp(round(x / scale) + zero)``, half to even.
 
-    Integers have no gradient: only together with its DequantizeLinear does it pass one on.
+    Integers have no gradient. A QuantizeLinear that a DequantizeLinear follows is fused with it
+    into a function that has one; see ``fusions/fake``.
     """
     kind = _target(node)
-    node.blocks = "no DequantizeLinear follows at once"
+    node.no_gradient_reason = "no DequantizeLinear follows at once"
     low, high = RANGES[kind]
-    where = partial(_quantize, low, high, TORCH[kind])
-    return partial(where, node.integer("axis", 1), node.integer("block_size"))
+    function = partial(_quantize, low, high, TORCH[kind])
+    return partial(function, node.integer("axis", 1), node.integer("block_size"))
 
 
 def _quantize(
@@ -45,10 +46,10 @@ def _quantize(
     scale: Tensor,
     zero: Tensor | None = None,
 ) -> Tensor:
-    scale = spread(scale, x, axis, block)
+    scale = broadcastable(scale, x, axis, block)
     y = (x / scale).round().to(torch.float32)
     if zero is not None:
-        y = y + spread(zero, x, axis, block).to(y.dtype)
+        y = y + broadcastable(zero, x, axis, block).to(y.dtype)
     return y.clamp(low, high).to(dtype)
 
 
@@ -63,18 +64,21 @@ def dequantize(node: Node) -> Function:
 def _dequantize(
     axis: int, block: int, q: Tensor, scale: Tensor, zero: Tensor | None = None
 ) -> Tensor:
-    spread_scale = spread(scale, q, axis, block)
-    y = q.to(spread_scale.dtype)
+    broadcast_scale = broadcastable(scale, q, axis, block)
+    y = q.to(broadcast_scale.dtype)
     if zero is not None:
-        y = y - spread(zero, q, axis, block).to(y.dtype)
-    return y * spread_scale
+        y = y - broadcastable(zero, q, axis, block).to(y.dtype)
+    return y * broadcast_scale
 
 
 def fake_quantize(low: int, high: int, node: Node) -> Function:
-    """QuantizeLinear to integers in ``[low, high]`` and back, differentiable in data and scale."""
+    """QuantizeLinear to integers in ``[low, high]`` and DequantizeLinear, as one function.
+
+    It is differentiable in data and scale.
+    """
     zero = node.constant(2)
     if zero is not None and zero.size and not zero.any():
-        node.taken.add(2)
+        node.bound.add(2)
     return partial(_fake_quantize, low, high, node.integer("axis", 1), node.integer("block_size"))
 
 
@@ -87,19 +91,20 @@ def _fake_quantize(
     scale: Tensor,
     zero: Tensor | None = None,
 ) -> Tensor:
-    scale = spread(scale, x, axis, block)
+    scale = broadcastable(scale, x, axis, block)
     if zero is None:
         return _Rounded.apply(x, scale, low, high)  # type: ignore[no-any-return, no-untyped-call]
-    offset = spread(zero, x, axis, block).to(x.dtype)
+    offset = broadcastable(zero, x, axis, block).to(x.dtype)
     return _Rounded.apply(x, scale, low - offset, high - offset)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Rounded(torch.autograd.Function):
     """``clamp(round(x / s), low, high) s`` with straight-through gradients.
 
-    The data's gradient passes where the quotient lies within the bounds and is zero outside (Bengio
-    et al. 2013). The scale's is that of *Learned Step Size Quantization* (Esser et al. 2020),
-    without its factor ``1 / sqrt(N high)``: ``round(x / s) - x / s`` within, the bound outside.
+    The gradient of the data passes where the quotient lies within the bounds, and is zero outside
+    (Bengio et al. 2013). The gradient of the scale is that of *Learned Step Size Quantization*
+    (Esser et al. 2020), without the factor ``1 / sqrt(N high)``: ``round(x / s) - x / s`` within
+    the bounds, and the bound outside.
     """
 
     @staticmethod
@@ -125,14 +130,14 @@ class _Rounded(torch.autograd.Function):
         return grad * inside, to_scale, None, None
 
 
-def spread(parameter: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
-    """Give a scale or zero point the shape that broadcasts to the data.
+def broadcastable(parameter: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
+    """Reshape a scale or zero point so that it broadcasts to the data.
 
     Args:
-        parameter: one number, one for each place along ``axis``, or one for each block.
+        parameter: one number, or one for each index along ``axis``, or one for each block.
         x: the data.
-        axis: of channels or blocks.
-        block: the size of a block, 0 for none.
+        axis: the axis of the channels or blocks.
+        block: the size of a block; 0 for no blocks.
     """
     if parameter.numel() == 1 and parameter.ndim <= 1:
         return parameter.reshape(())
@@ -146,7 +151,7 @@ def spread(parameter: Tensor, x: Tensor, axis: int, block: int) -> Tensor:
 
 
 def _target(node: Node) -> ir.DataType:
-    """Return the integer type that a QuantizeLinear makes."""
+    """Return the integer type that a QuantizeLinear gives."""
     if node.has(2):
         kind = node.dtype(2)
     else:

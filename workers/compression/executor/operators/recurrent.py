@@ -1,4 +1,4 @@
-"""Recurrent layers, by torch's own kernels."""
+"""Recurrent layers, computed by torch's kernels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,17 +13,23 @@ from workers.compression.executor.plan import Function
 
 
 @dataclass(frozen=True)
-class Form:
-    """A recurrent node's attributes."""
+class RecurrentAttributes:
+    """The attributes of a recurrent node."""
 
     direction: str
     batch_first: bool
     order: tuple[int, ...]
-    """Where each of torch's gates stands among ONNX's."""
+    """For each gate in torch's order, its index in ONNX's order."""
 
     @classmethod
-    def of(cls, node: Node, order: tuple[int, ...], activations: Sequence[str]) -> "Form":
-        """Read a node's attributes; refuse what torch's kernels do not have."""
+    def of(
+        cls, node: Node, order: tuple[int, ...], activations: Sequence[str]
+    ) -> "RecurrentAttributes":
+        """Read a node's attributes.
+
+        Raises:
+            Unsupported: torch's kernels do not have such a node.
+        """
         direction = node.text("direction", "forward")
         count = 2 if direction == "bidirectional" else 1
         if (node.texts("activations") or tuple(activations) * count) != tuple(activations) * count:
@@ -37,27 +43,27 @@ class Form:
 
 def lstm(node: Node) -> Function:
     """LSTM."""
-    form = Form.of(node, (0, 2, 3, 1), ("Sigmoid", "Tanh", "Tanh"))
-    return partial(_lstm, form)
+    attributes = RecurrentAttributes.of(node, (0, 2, 3, 1), ("Sigmoid", "Tanh", "Tanh"))
+    return partial(_lstm, attributes)
 
 
 def gru(node: Node) -> Function:
-    """GRU whose reset gate acts after the product with the state."""
-    form = Form.of(node, (1, 0, 2), ("Sigmoid", "Tanh"))
+    """GRU, whose reset gate acts before or after the product with the state."""
+    attributes = RecurrentAttributes.of(node, (1, 0, 2), ("Sigmoid", "Tanh"))
     if node.integer("linear_before_reset"):
-        return partial(_single, torch.gru, form)
-    return partial(_early, form)
+        return partial(_single, torch.gru, attributes)
+    return partial(_gru_reset_before_product, attributes)
 
 
 def rnn(node: Node) -> Function:
     """RNN with tanh or relu."""
     rectified = set(node.texts("activations")) == {"Relu"}
-    form = Form.of(node, (0,), ("Relu",) if rectified else ("Tanh",))
-    return partial(_single, torch.rnn_relu if rectified else torch.rnn_tanh, form)
+    attributes = RecurrentAttributes.of(node, (0,), ("Relu",) if rectified else ("Tanh",))
+    return partial(_single, torch.rnn_relu if rectified else torch.rnn_tanh, attributes)
 
 
 def _lstm(
-    form: Form,
+    attributes: RecurrentAttributes,
     x: Tensor,
     weight: Tensor,
     recurrence: Tensor,
@@ -66,14 +72,14 @@ def _lstm(
     state: Tensor | None = None,
     cell: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    start = _start(form, x, recurrence, state)
-    memory = _start(form, x, recurrence, cell)
-    return _run(form, torch.lstm, (start, memory), x, weight, recurrence, bias)
+    start = _start(attributes, x, recurrence, state)
+    memory = _start(attributes, x, recurrence, cell)
+    return _run(attributes, torch.lstm, (start, memory), x, weight, recurrence, bias)
 
 
 def _single(
     kernel: Callable[..., Any],
-    form: Form,
+    attributes: RecurrentAttributes,
     x: Tensor,
     weight: Tensor,
     recurrence: Tensor,
@@ -81,20 +87,22 @@ def _single(
     _lengths: None = None,
     state: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
-    start = _start(form, x, recurrence, state)
-    return _run(form, kernel, start, x, weight, recurrence, bias)
+    start = _start(attributes, x, recurrence, state)
+    return _run(attributes, kernel, start, x, weight, recurrence, bias)
 
 
-def _start(form: Form, x: Tensor, recurrence: Tensor, state: Tensor | None) -> Tensor:
-    """Return the first state, ``[directions, batch, width]``; zeros when it is not given."""
+def _start(
+    attributes: RecurrentAttributes, x: Tensor, recurrence: Tensor, state: Tensor | None
+) -> Tensor:
+    """Return the initial state, ``[directions, batch, width]``; zeros if the node has none."""
     if state is not None:
-        return state.transpose(0, 1).contiguous() if form.batch_first else state
-    batch = x.shape[0 if form.batch_first else 1]
+        return state.transpose(0, 1).contiguous() if attributes.batch_first else state
+    batch = x.shape[0 if attributes.batch_first else 1]
     return x.new_zeros(recurrence.shape[0], batch, recurrence.shape[2])
 
 
 def _run(
-    form: Form,
+    attributes: RecurrentAttributes,
     kernel: Callable[..., Any],
     start: Any,
     x: Tensor,
@@ -102,40 +110,47 @@ def _run(
     recurrence: Tensor,
     bias: Tensor | None,
 ) -> tuple[Tensor, ...]:
-    """Run a kernel over ``[time, batch, width]`` and put its results into ONNX's axes.
+    """Run a kernel over ``[time, batch, width]`` and return its results with ONNX's axes.
 
     Returns:
-        All states ``[time, directions, batch, width]``, the last ones ``[directions, batch,
-        width]``, and for LSTM the last cells; with the batch first if the layout says so.
+        All states ``[time, directions, batch, width]``, the last states ``[directions, batch,
+        width]``, and for an LSTM the last cells; with the batch first if the attributes say so.
     """
-    x = x.transpose(0, 1) if form.batch_first else x
-    x = x.flip(0) if form.direction == "reverse" else x
-    flat = _flat(form, weight, recurrence, bias)
-    both = form.direction == "bidirectional"
+    x = x.transpose(0, 1) if attributes.batch_first else x
+    x = x.flip(0) if attributes.direction == "reverse" else x
+    weights = _flat(attributes, weight, recurrence, bias)
+    bidirectional = attributes.direction == "bidirectional"
     trains = torch.is_grad_enabled()
-    y, *last = kernel(x, start, flat, bias is not None, 1, 0.0, trains, both, False)
-    y = y.flip(0) if form.direction == "reverse" else y
+    y, *last = kernel(x, start, weights, bias is not None, 1, 0.0, trains, bidirectional, False)
+    y = y.flip(0) if attributes.direction == "reverse" else y
     y = y.reshape(*y.shape[:2], recurrence.shape[0], -1)
-    if form.batch_first:
-        return (y.transpose(0, 1), *(each.transpose(0, 1) for each in last))
+    if attributes.batch_first:
+        return (y.transpose(0, 1), *(final.transpose(0, 1) for final in last))
     return (y.transpose(1, 2), *last)
 
 
-def _flat(form: Form, weight: Tensor, recurrence: Tensor, bias: Tensor | None) -> list[Tensor]:
-    """Return torch's list of weights: for each direction input, state, and the two biases."""
-    gates = len(form.order)
-    flat = []
+def _flat(
+    attributes: RecurrentAttributes, weight: Tensor, recurrence: Tensor, bias: Tensor | None
+) -> list[Tensor]:
+    """Return torch's list of weights.
+
+    For each direction: the weight of the input, the weight of the state, and their biases.
+    """
+    gates = len(attributes.order)
+    ordered = []
     for index in range(weight.shape[0]):
-        given = [weight[index], recurrence[index]]
-        given += [] if bias is None else list(bias[index].chunk(2))
-        for each in given:
-            pieces = each.chunk(gates)
-            flat.append(torch.cat([pieces[gate] for gate in form.order]) if gates > 1 else each)
-    return flat
+        tensors = [weight[index], recurrence[index]]
+        tensors += [] if bias is None else list(bias[index].chunk(2))
+        for tensor in tensors:
+            pieces = tensor.chunk(gates)
+            ordered.append(
+                torch.cat([pieces[gate] for gate in attributes.order]) if gates > 1 else tensor
+            )
+    return ordered
 
 
-def _early(
-    form: Form,
+def _gru_reset_before_product(
+    attributes: RecurrentAttributes,
     x: Tensor,
     weight: Tensor,
     recurrence: Tensor,
@@ -143,15 +158,17 @@ def _early(
     _lengths: None = None,
     state: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """GRU whose reset gate acts on the state before the product, which torch does not have."""
-    x = x.transpose(0, 1) if form.batch_first else x
-    start = _start(form, x.transpose(0, 1) if form.batch_first else x, recurrence, state)
+    """Compute a GRU whose reset gate acts before the product with the state; torch has none."""
+    x = x.transpose(0, 1) if attributes.batch_first else x
+    start = _start(
+        attributes, x.transpose(0, 1) if attributes.batch_first else x, recurrence, state
+    )
     if bias is None:
         bias = x.new_zeros(weight.shape[0], 2 * weight.shape[1])
     rows, last = [], []
     for index in range(weight.shape[0]):
-        backward = form.direction == "reverse" or index == 1
-        states = _early_states(
+        backward = attributes.direction == "reverse" or index == 1
+        states = _gru_states(
             x.flip(0) if backward else x,
             start[index],
             weight[index],
@@ -161,20 +178,20 @@ def _early(
         last.append(states[-1])
         rows.append(torch.stack(states[::-1] if backward else states))
     y, final = torch.stack(rows, 1), torch.stack(last)
-    return (y.permute(2, 0, 1, 3), final.transpose(0, 1)) if form.batch_first else (y, final)
+    return (y.permute(2, 0, 1, 3), final.transpose(0, 1)) if attributes.batch_first else (y, final)
 
 
-def _early_states(
+def _gru_states(
     x: Tensor, state: Tensor, weight: Tensor, recurrence: Tensor, bias: Tensor
 ) -> list[Tensor]:
     width = state.shape[-1]
-    given, own = bias.chunk(2)
-    inputs = torch.nn.functional.linear(x, weight, given + own)
+    input_bias, state_bias = bias.chunk(2)
+    inputs = torch.nn.functional.linear(x, weight, input_bias + state_bias)
     states = []
     for row in inputs:
         gates = torch.sigmoid(row[:, : 2 * width] + state @ recurrence[: 2 * width].t())
         update, reset = gates.chunk(2, -1)
-        fresh = torch.tanh(row[:, 2 * width :] + (reset * state) @ recurrence[2 * width :].t())
-        state = (1 - update) * fresh + update * state
+        candidate = torch.tanh(row[:, 2 * width :] + (reset * state) @ recurrence[2 * width :].t())
+        state = (1 - update) * candidate + update * state
         states.append(state)
     return states

@@ -1,4 +1,4 @@
-"""Reductions, and sums and orders along an axis."""
+"""Reductions, cumulative sums and sorting along an axis."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,9 +15,9 @@ def reduce(function: Function) -> Callable[[Node], Function]:
 
     def builder(node: Node) -> Function:
         keep, noop = bool(node.integer("keepdims", 1)), bool(node.integer("noop_with_empty_axes"))
-        if (taken := node.take(1)) is None:
+        if (constants := node.bind(1)) is None:
             return partial(_reduce_at, function, keep, noop)
-        if axes := listed(taken[0]):
+        if axes := listed(constants[0]):
             return partial(function, dim=axes, keepdim=keep)
         return partial(_reduce, function, axes, keep, noop)
 
@@ -31,7 +31,7 @@ def _reduce_at(function: Function, keep: bool, noop: bool, x: Tensor, axes: Tens
 def _reduce(
     function: Function, axes: Sequence[int] | None, keep: bool, noop: bool, x: Tensor
 ) -> Tensor:
-    """Reduce; no axes mean all, or none with ``noop``: then only the element's formula is left."""
+    """Reduce over axes. Without axes, reduce over all; with ``noop``, over each element alone."""
     if not axes:
         axes = () if noop else tuple(range(x.ndim))
     if not axes:
@@ -42,12 +42,12 @@ def _reduce(
 
 
 def total(x: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
-    """Sum in the tensor's own type."""
+    """Sum, in the tensor's type."""
     return x.sum(tuple(dim), keepdim=keepdim, dtype=x.dtype)
 
 
 def average(x: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
-    """Mean, of integers towards zero."""
+    """Mean; that of integers is rounded towards zero."""
     if x.is_floating_point():
         return x.mean(tuple(dim), keepdim=keepdim)
     return x.double().mean(tuple(dim), keepdim=keepdim).to(x.dtype)
@@ -55,34 +55,34 @@ def average(x: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
 
 def product(x: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
     """Product over several axes."""
-    for axis in sorted((each % max(x.ndim, 1) for each in dim), reverse=True):
+    for axis in sorted((index % max(x.ndim, 1) for index in dim), reverse=True):
         x = x.prod(axis, keepdim=keepdim, dtype=x.dtype)
     return x
 
 
 def largest(x: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
-    """Maximum; of nothing the lowest value."""
-    return _extreme(x, dim, keepdim, low=True)
+    """Maximum; for an empty tensor, the lowest value of the type."""
+    return _extreme(x, dim, keepdim, largest=True)
 
 
 def smallest(x: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
-    """Minimum; of nothing the highest value."""
-    return _extreme(x, dim, keepdim, low=False)
+    """Minimum; for an empty tensor, the highest value of the type."""
+    return _extreme(x, dim, keepdim, largest=False)
 
 
-def _extreme(x: Tensor, dim: Sequence[int], keepdim: bool, *, low: bool) -> Tensor:
+def _extreme(x: Tensor, dim: Sequence[int], keepdim: bool, *, largest: bool) -> Tensor:
     if x.numel() == 0:
         shape = x.sum(tuple(dim), keepdim=keepdim).shape
-        return torch.full(shape, _limit(x.dtype, low=low), dtype=x.dtype, device=x.device)
-    return (torch.amax if low else torch.amin)(x, tuple(dim), keepdim)
+        return torch.full(shape, _limit(x.dtype, lowest=largest), dtype=x.dtype, device=x.device)
+    return (torch.amax if largest else torch.amin)(x, tuple(dim), keepdim)
 
 
-def _limit(dtype: torch.dtype, *, low: bool) -> float:
+def _limit(dtype: torch.dtype, *, lowest: bool) -> float:
     if dtype.is_floating_point:
-        return -torch.inf if low else torch.inf
+        return -torch.inf if lowest else torch.inf
     if dtype == torch.bool:
-        return not low
-    return torch.iinfo(dtype).min if low else torch.iinfo(dtype).max
+        return not lowest
+    return torch.iinfo(dtype).min if lowest else torch.iinfo(dtype).max
 
 
 def norm1(x: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
@@ -153,17 +153,17 @@ def _cumulative(
     x: Tensor,
     axis: Tensor,
 ) -> Tensor:
-    at = int(axis) % x.ndim
-    y = x.flip(at) if reverse else x
+    dim = int(axis) % x.ndim
+    y = x.flip(dim) if reverse else x
     if exclusive:
-        first = torch.full_like(y.narrow(at, 0, 1), neutral)
-        y = torch.cat([first, y.narrow(at, 0, y.shape[at] - 1)], at)
-    y = function(y, at, dtype=x.dtype)
-    return y.flip(at) if reverse else y
+        first = torch.full_like(y.narrow(dim, 0, 1), neutral)
+        y = torch.cat([first, y.narrow(dim, 0, y.shape[dim] - 1)], dim)
+    y = function(y, dim, dtype=x.dtype)
+    return y.flip(dim) if reverse else y
 
 
 def top_k(node: Node) -> Function:
-    """TopK: values and places."""
+    """TopK: values and indices."""
     node.sizes.add(1)
     return partial(
         _top_k,
@@ -176,8 +176,8 @@ def top_k(node: Node) -> Function:
 def _top_k(
     axis: int, large: bool, in_order: bool, x: Tensor, count: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A stable sort: of equal values the one with the lower place comes first, as in ONNX."""
+    """Sort stably: of equal values the one with the lower index comes first, as in ONNX."""
     del in_order
-    values, places = x.sort(dim=axis, descending=large, stable=True)
+    values, indices = x.sort(dim=axis, descending=large, stable=True)
     number = int(count)
-    return values.narrow(axis, 0, number), places.narrow(axis, 0, number)
+    return values.narrow(axis, 0, number), indices.narrow(axis, 0, number)

@@ -24,10 +24,10 @@ def resize(node: Node) -> Function:
     )
     policy = node.text("keep_aspect_ratio_policy", "stretch")
     axes = node.integers("axes")
-    taken = node.take(1, 2, 3)
-    if taken is None:
+    constants = node.bind(1, 2, 3)
+    if constants is None:
         return partial(_resize_by, kernel, axes, policy)
-    region, scales, sizes = taken
+    region, scales, sizes = constants
     return partial(
         _resize,
         kernel,
@@ -48,11 +48,11 @@ def _resize_by(
     scales: Tensor | None = None,
     sizes: Tensor | None = None,
 ) -> Tensor:
-    given = [
-        each.tolist() if each is not None and each.numel() else None
-        for each in (region, scales, sizes)
+    values = [
+        tensor.tolist() if tensor is not None and tensor.numel() else None
+        for tensor in (region, scales, sizes)
     ]
-    return _resize(kernel, axes, policy, given[0], given[1], given[2], x)
+    return _resize(kernel, axes, policy, values[0], values[1], values[2], x)
 
 
 def _resize(
@@ -64,21 +64,23 @@ def _resize(
     sizes: Sequence[int] | None,
     x: Tensor,
 ) -> Tensor:
-    places = [axis % x.ndim for axis in (range(x.ndim) if axes is None else axes)]
-    before = [x.shape[axis] for axis in places]
+    resized = [axis % x.ndim for axis in (range(x.ndim) if axes is None else axes)]
+    old_sizes = [x.shape[axis] for axis in resized]
     if sizes is not None:
-        factors = [size / have for size, have in zip(sizes, before, strict=True)]
+        factors = [size / old_size for size, old_size in zip(sizes, old_sizes, strict=True)]
         if policy != "stretch":
             factor = min(factors) if policy == "not_larger" else max(factors)
             factors = [factor] * len(factors)
-            sizes = [int(factor * have + 0.5) for have in before]
+            sizes = [int(factor * old_size + 0.5) for old_size in old_sizes]
     else:
         factors = list(scales or ())
-        sizes = [int(factor * have) for factor, have in zip(factors, before, strict=True)]
-    if _native(kernel, x, places, factors, sizes):
+        sizes = [
+            int(factor * old_size) for factor, old_size in zip(factors, old_sizes, strict=True)
+        ]
+    if _native(kernel, x, resized, factors, sizes):
         return _interpolate(kernel, sizes[-2:], x)
-    count = len(places)
-    for index, axis in enumerate(places):
+    count = len(resized)
+    for index, axis in enumerate(resized):
         bounds = (0.0, 1.0) if region is None else (region[index], region[count + index])
         if sizes[index] != x.shape[axis] or factors[index] != 1 or bounds != (0.0, 1.0):
             x = resample(kernel, x, axis, factors[index], sizes[index], bounds)
@@ -88,30 +90,30 @@ def _resize(
 def _native(
     kernel: Kernel,
     x: Tensor,
-    places: Sequence[int],
+    resized: Sequence[int],
     factors: Sequence[float],
     sizes: Sequence[int],
 ) -> bool:
-    """Return whether torch's own interpolation of images computes the same."""
+    """Return whether torch's interpolation of images computes the same result."""
     if x.ndim != 4 or not x.is_floating_point() or kernel.antialias or kernel.exclude_outside:
         return False
-    fixed = dict(zip(places, sizes, strict=True))
+    fixed = dict(zip(resized, sizes, strict=True))
     if any(fixed.get(axis, x.shape[axis]) != x.shape[axis] for axis in (0, 1)):
         return False
     exact = all(
         factor * x.shape[axis] == size
-        for axis, factor, size in zip(places, factors, sizes, strict=True)
+        for axis, factor, size in zip(resized, factors, sizes, strict=True)
     )
-    if list(places)[-2:] != [2, 3] or not exact:
+    if list(resized)[-2:] != [2, 3] or not exact:
         return False
-    whole = all(factor == int(factor) for factor in factors)
-    at = kernel.coordinates
+    integer_factors = all(factor == int(factor) for factor in factors)
+    coordinates = kernel.coordinates
     if kernel.mode == "linear":
-        return at in {"half_pixel", "align_corners"} or (
-            at == "pytorch_half_pixel" and min(sizes) > 1
+        return coordinates in {"half_pixel", "align_corners"} or (
+            coordinates == "pytorch_half_pixel" and min(sizes) > 1
         )
-    if kernel.mode == "nearest" and whole:
-        return (at, kernel.rounding) in {
+    if kernel.mode == "nearest" and integer_factors:
+        return (coordinates, kernel.rounding) in {
             ("asymmetric", "floor"),
             ("half_pixel", "round_prefer_floor"),
             ("half_pixel", "round_prefer_ceil"),

@@ -1,4 +1,4 @@
-"""Operators that move, cut and join, but do not compute."""
+"""Operators that rearrange, cut and join tensors without arithmetic."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,19 +17,19 @@ from workers.compression.executor.plan import Function
 
 def reshape(node: Node) -> Function:
     """Reshape: a 0 keeps the size of its axis, unless ``allowzero``."""
-    keeps = not node.integer("allowzero")
-    if (taken := node.take(1)) is None:
-        return partial(_reshape_to, keeps)
-    shape = listed(taken[0])
+    zero_keeps_size = not node.integer("allowzero")
+    if (constants := node.bind(1)) is None:
+        return partial(_reshape_to, zero_keeps_size)
+    shape = listed(constants[0])
     assert shape is not None
-    if keeps and 0 in shape:
+    if zero_keeps_size and 0 in shape:
         return partial(_reshape_keeping, shape)
     return partial(torch.reshape, shape=shape)
 
 
-def _reshape_to(keeps: bool, x: Tensor, shape: Tensor) -> Tensor:
+def _reshape_to(zero_keeps_size: bool, x: Tensor, shape: Tensor) -> Tensor:
     sizes = shape.tolist()
-    return _reshape_keeping(sizes, x) if keeps else x.reshape(sizes)
+    return _reshape_keeping(sizes, x) if zero_keeps_size else x.reshape(sizes)
 
 
 def _reshape_keeping(shape: Sequence[int], x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def squeeze(node: Node) -> Function:
     """Squeeze."""
     axes = _axes(node)
     if axes is None:
-        return _squeeze if node.has(1) and 1 not in node.taken else torch.squeeze
+        return _squeeze if node.has(1) and 1 not in node.bound else torch.squeeze
     return partial(torch.squeeze, dim=axes)
 
 
@@ -74,7 +74,7 @@ def _squeeze(x: Tensor, axes: Tensor) -> Tensor:
 
 
 def unsqueeze(node: Node) -> Function:
-    """Unsqueeze at axes of the result."""
+    """Unsqueeze; the axes count in the result."""
     axes = _axes(node)
     if axes is None:
         return _unsqueeze_at
@@ -93,8 +93,8 @@ def _unsqueeze(axes: Sequence[int], x: Tensor) -> Tensor:
 
 
 def _axes(node: Node, slot: int = 1) -> tuple[int, ...] | None:
-    taken = node.take(slot)
-    return None if taken is None else listed(taken[0])
+    constants = node.bind(slot)
+    return None if constants is None else listed(constants[0])
 
 
 def concat(node: Node) -> Function:
@@ -107,11 +107,11 @@ def _concat(axis: int, *tensors: Tensor) -> Tensor:
 
 
 def split(node: Node) -> Function:
-    """Split into given sizes, or a number of parts of which the last may be smaller."""
+    """Split into parts of given sizes, or into a number of parts; the last may be smaller."""
     axis, parts = node.integer("axis"), len(node.outputs)
-    if (taken := node.take(1)) is None:
+    if (constants := node.bind(1)) is None:
         return partial(_split_at, axis)
-    return partial(_split, axis, listed(taken[0]) or node.integer("num_outputs", parts))
+    return partial(_split, axis, listed(constants[0]) or node.integer("num_outputs", parts))
 
 
 def _split(axis: int, sizes: Sequence[int] | int, x: Tensor) -> tuple[Tensor, ...]:
@@ -126,10 +126,10 @@ def _split_at(axis: int, x: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
 
 def slice_(node: Node) -> Function:
     """Slice."""
-    taken = node.take(1, 2, 3, 4)
-    if taken is None:
+    constants = node.bind(1, 2, 3, 4)
+    if constants is None:
         return _slice_at
-    starts, ends, axes, steps = (listed(each) for each in taken)
+    starts, ends, axes, steps = (listed(constant) for constant in constants)
     return partial(_slice, starts or (), ends or (), axes, steps)
 
 
@@ -140,7 +140,7 @@ def _slice_at(
     axes: Tensor | None = None,
     steps: Tensor | None = None,
 ) -> Tensor:
-    limits = [None if each is None else each.tolist() for each in (starts, ends, axes, steps)]
+    limits = [None if tensor is None else tensor.tolist() for tensor in (starts, ends, axes, steps)]
     return _slice(limits[0] or (), limits[1] or (), limits[2], limits[3], x)
 
 
@@ -153,21 +153,21 @@ def _slice(
 ) -> Tensor:
     axes = range(len(starts)) if axes is None else axes
     for start, end, axis, step in zip(starts, ends, axes, steps or [1] * len(starts), strict=True):
-        at = axis % x.ndim
+        dim = axis % x.ndim
         if step > 0:
-            x = x[(slice(None),) * at + (slice(start, end, step),)]
+            x = x[(slice(None),) * dim + (slice(start, end, step),)]
         else:
-            places = range(x.shape[at])[slice(start, end, step)]
-            x = x.index_select(at, torch.tensor(list(places), device=x.device, dtype=torch.int64))
+            indices = range(x.shape[dim])[slice(start, end, step)]
+            x = x.index_select(dim, torch.tensor(list(indices), device=x.device, dtype=torch.int64))
     return x
 
 
 def expand(node: Node) -> Function:
-    """Expand: broadcast both ways."""
-    taken = node.take(1)
-    if taken is None:
+    """Expand: broadcast the tensor and the shape to each other."""
+    constants = node.bind(1)
+    if constants is None:
         return _expand_to
-    return partial(_expand, listed(taken[0]) or ())
+    return partial(_expand, listed(constants[0]) or ())
 
 
 def _expand_to(x: Tensor, shape: Tensor) -> Tensor:
@@ -180,8 +180,8 @@ def _expand(shape: Sequence[int], x: Tensor) -> Tensor:
 
 def tile(node: Node) -> Function:
     """Tile."""
-    taken = node.take(1)
-    return _tile if taken is None else partial(torch.tile, dims=listed(taken[0]) or ())
+    constants = node.bind(1)
+    return _tile if constants is None else partial(torch.tile, dims=listed(constants[0]) or ())
 
 
 def _tile(x: Tensor, repeats: Tensor) -> Tensor:
@@ -192,7 +192,7 @@ _PADDINGS = {"reflect": "reflect", "edge": "replicate"}
 
 
 def pad(node: Node) -> Function:
-    """Pad on the axes given, or all."""
+    """Pad, on the given axes or on all."""
     mode = node.text("mode", "constant")
     if (value := node.constant(2)) is not None:
         number = value.astype(object).item()
@@ -200,11 +200,11 @@ def pad(node: Node) -> Function:
         return partial(_pad_at, mode)
     else:
         number = 0
-    taken = node.take(1, 3)
-    if taken is None:
+    constants = node.bind(1, 3)
+    if constants is None:
         return partial(_pad_at, mode)
-    node.taken.add(2)
-    return partial(_pad, mode, listed(taken[0]) or (), listed(taken[1]), number)
+    node.bound.add(2)
+    return partial(_pad, mode, listed(constants[0]) or (), listed(constants[1]), number)
 
 
 def _pad_at(
@@ -229,20 +229,20 @@ def _pad(
 
 
 def _pad_axis(mode: str, axis: int, begin: int, end: int, x: Tensor) -> Tensor:
-    """Pad one axis by the values that are already there."""
+    """Pad one axis with elements of the tensor: ``edge``, ``reflect`` or ``wrap``."""
     if begin == end == 0:
         return x
     size = x.shape[axis]
-    places = np.arange(-begin, size + end)
+    indices = np.arange(-begin, size + end)
     if mode == "edge":
-        places = places.clip(0, size - 1)
+        indices = indices.clip(0, size - 1)
     elif mode == "wrap":
-        places %= size
+        indices %= size
     else:
         period = max(2 * (size - 1), 1)
-        places %= period
-        places = np.where(places < size, places, period - places)
-    return x.index_select(axis, to_torch(places).to(x.device))
+        indices %= period
+        indices = np.where(indices < size, indices, period - indices)
+    return x.index_select(axis, to_torch(indices).to(x.device))
 
 
 def shape(node: Node) -> Function:
@@ -264,12 +264,12 @@ def _size(x: Tensor) -> Tensor:
 
 
 def identity(_node: Node) -> Function:
-    """Identity, and OptionalGetElement: an optional value that is there is the value itself."""
+    """Identity; also OptionalGetElement, as an optional with a value is that value here."""
     return _identity
 
 
 def optional(node: Node) -> Function:
-    """Optional, around a value."""
+    """Optional with a value."""
     if not node.has(0):
         raise Unsupported("an Optional without a value")
     return _identity
@@ -280,12 +280,12 @@ def _identity(x: Tensor) -> Tensor:
 
 
 def dropout(node: Node) -> Function:
-    """Dropout as it is outside of training: nothing is dropped."""
+    """Dropout in inference mode: nothing is dropped."""
     training = node.constant(2)
     if node.has(2) and (training is None or training.any()):
         raise Unsupported("a Dropout in training mode")
-    node.taken |= {1, 2}
-    return _dropout if node.wants(1) else _identity
+    node.bound |= {1, 2}
+    return _dropout if node.is_read(1) else _identity
 
 
 def _dropout(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -319,12 +319,12 @@ def _space_to_depth(block: int, mode: str, x: Tensor) -> Tensor:
 
 
 def center_crop_pad(node: Node) -> Function:
-    """CenterCropPad: to a shape, on the axes given or all."""
-    taken = node.take(1)
+    """CenterCropPad: to a shape, on the given axes or on all."""
+    constants = node.bind(1)
     axes = node.integers("axes")
-    if taken is None:
+    if constants is None:
         return partial(_center_at, axes)
-    return partial(_center, axes, listed(taken[0]) or ())
+    return partial(_center, axes, listed(constants[0]) or ())
 
 
 def _center_at(axes: Sequence[int] | None, x: Tensor, shape: Tensor) -> Tensor:
@@ -332,12 +332,12 @@ def _center_at(axes: Sequence[int] | None, x: Tensor, shape: Tensor) -> Tensor:
 
 
 def _center(axes: Sequence[int] | None, sizes: Sequence[int], x: Tensor) -> Tensor:
-    for axis, wanted in zip(range(x.ndim) if axes is None else axes, sizes, strict=True):
-        have = x.shape[axis]
-        if have > wanted:
-            x = x.narrow(axis, (have - wanted) // 2, wanted)
+    for axis, new_size in zip(range(x.ndim) if axes is None else axes, sizes, strict=True):
+        old_size = x.shape[axis]
+        if old_size > new_size:
+            x = x.narrow(axis, (old_size - new_size) // 2, new_size)
         else:
-            missing = wanted - have
+            missing = new_size - old_size
             pads = [missing // 2, missing - missing // 2]
             x = _pad("constant", pads, [axis], 0, x)
     return x
@@ -357,6 +357,6 @@ def _reverse_sequence(batch_axis: int, time_axis: int, x: Tensor, lengths: Tenso
         steps, lengths = steps[:, None], lengths[None, :]
     else:
         steps, lengths = steps[None, :], lengths[:, None]
-    places = torch.where(steps < lengths, lengths - 1 - steps, steps)
-    places = places.reshape(*places.shape, *(1,) * (x.ndim - 2)).expand(x.shape)
-    return x.gather(time_axis, places)
+    indices = torch.where(steps < lengths, lengths - 1 - steps, steps)
+    indices = indices.reshape(*indices.shape, *(1,) * (x.ndim - 2)).expand(x.shape)
+    return x.gather(time_axis, indices)

@@ -1,4 +1,4 @@
-"""Operators that read images at computed places, and put patches together."""
+"""Operators that sample images at computed coordinates, or assemble images from patches."""
 
 from functools import partial
 
@@ -42,15 +42,15 @@ def _affine_grid(corners: bool, theta: Tensor, size: Tensor) -> Tensor:
 
 
 def col2im(node: Node) -> Function:
-    """Col2Im of images: patches added up where they lie."""
-    taken = node.take(1, 2)
+    """Col2Im of images: overlapping patches are summed into an image."""
+    constants = node.bind(1, 2)
     pads = node.integers("pads") or (0, 0, 0, 0)
-    if taken is None or pads[:2] != pads[2:] or len(listed(taken[0]) or ()) != 2:
+    if constants is None or pads[:2] != pads[2:] or len(listed(constants[0]) or ()) != 2:
         raise Unsupported("a Col2Im with computed or uneven sizes, or not of images")
     return partial(
         F.fold,
-        output_size=listed(taken[0]) or (),
-        kernel_size=listed(taken[1]) or (),
+        output_size=listed(constants[0]) or (),
+        kernel_size=listed(constants[1]) or (),
         dilation=node.integers("dilations") or (1, 1),
         padding=pads[:2],
         stride=node.integers("strides") or (1, 1),
@@ -58,13 +58,15 @@ def col2im(node: Node) -> Function:
 
 
 def max_unpool(node: Node) -> Function:
-    """MaxUnpool of images: each value back to its place, zeros elsewhere."""
-    taken = node.take(2)
-    if taken is None:
+    """MaxUnpool of images: each value goes to its index, all other elements are zero."""
+    constants = node.bind(2)
+    if constants is None:
         raise Unsupported("a MaxUnpool to a computed shape")
     kernel = node.integers("kernel_shape") or ()
     strides, pads = node.integers("strides") or (1,) * len(kernel), node.integers("pads")
-    return partial(_max_unpool, kernel, strides, pads or (0,) * 2 * len(kernel), listed(taken[0]))
+    return partial(
+        _max_unpool, kernel, strides, pads or (0,) * 2 * len(kernel), listed(constants[0])
+    )
 
 
 def _max_unpool(
@@ -73,17 +75,21 @@ def _max_unpool(
     pads: tuple[int, ...],
     shape: tuple[int, ...] | None,
     x: Tensor,
-    places: Tensor,
+    indices: Tensor,
 ) -> Tensor:
     rank = len(kernel)
     sizes = [
         (size - 1) * strides[axis] - pads[axis] - pads[rank + axis] + kernel[axis]
         for axis, size in enumerate(x.shape[2:])
     ]
-    inner = torch.Size([*x.shape[:2], *sizes])
-    flat = x.new_zeros(inner.numel()).scatter(0, places.reshape(-1), x.reshape(-1))
-    y = flat.reshape(inner)
+    natural_shape = torch.Size([*x.shape[:2], *sizes])
+    flat = x.new_zeros(natural_shape.numel()).scatter(0, indices.reshape(-1), x.reshape(-1))
+    y = flat.reshape(natural_shape)
     if shape is None:
         return y
-    around = [each for a, b in zip(shape[::-1], inner[::-1], strict=True) for each in (0, a - b)]
-    return F.pad(y, around)
+    padding = [
+        amount
+        for a, b in zip(shape[::-1], natural_shape[::-1], strict=True)
+        for amount in (0, a - b)
+    ]
+    return F.pad(y, padding)

@@ -1,4 +1,4 @@
-"""Spectra of pieces of a signal."""
+"""Spectra of the frames of a signal."""
 
 from functools import partial
 
@@ -10,9 +10,9 @@ from workers.compression.executor.plan import Function
 
 
 def stft(node: Node) -> Function:
-    """STFT, by the fast Fourier transform of each frame."""
+    """STFT: the fast Fourier transform of each frame."""
     window = node.constant(2)
-    sizes = node.take(1, 3)
+    sizes = node.bind(1, 3)
     if sizes is None:
         raise Unsupported("an STFT whose frames have a computed size")
     (step,), lengths = listed(sizes[0]) or (1,), listed(sizes[1])
@@ -29,10 +29,10 @@ def _stft(
     step: int, length: int, onesided: bool, signal: Tensor, window: Tensor | None = None
 ) -> Tensor:
     """Return the spectrum ``[batch, frames, bins, 2]`` of a signal ``[batch, length, 1 or 2]``."""
-    whole = signal.shape[-1] > 1
-    line = torch.view_as_complex(signal) if whole else signal.reshape(signal.shape[:2])
-    frames = line.unfold(1, length, step)
+    is_complex = signal.shape[-1] > 1
+    samples = torch.view_as_complex(signal) if is_complex else signal.reshape(signal.shape[:2])
+    frames = samples.unfold(1, length, step)
     if window is not None:
         frames = frames * window
-    spectrum = torch.fft.rfft(frames) if onesided and not whole else torch.fft.fft(frames)
+    spectrum = torch.fft.rfft(frames) if onesided and not is_complex else torch.fft.fft(frames)
     return torch.view_as_real(spectrum)

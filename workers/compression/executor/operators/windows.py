@@ -7,8 +7,8 @@ def split_padding(pads: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]
     """Divide ONNX pads ``[begins..., ends...]``.
 
     Returns:
-        A padding alike on both ends for torch's operators, and None; or nothing, and the padding
-        for ``torch.nn.functional.pad`` (last axis first).
+        If both ends of each axis have the same padding: that padding for torch's operators, and
+        None. Else: zeros, and the padding for ``torch.nn.functional.pad`` (last axis first).
     """
     rank = len(pads) // 2
     begins, ends = tuple(pads[:rank]), tuple(pads[rank:])
@@ -20,7 +20,7 @@ def split_padding(pads: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]
 def interleaved(begins: Sequence[int], ends: Sequence[int]) -> tuple[int, ...]:
     """Return pads in the order of ``torch.nn.functional.pad``: last axis first."""
     pairs = zip(reversed(begins), reversed(ends), strict=True)
-    return tuple(each for pair in pairs for each in pair)
+    return tuple(amount for pair in pairs for amount in pair)
 
 
 def same_padding(
@@ -34,11 +34,11 @@ def same_padding(
     """Return pads, last axis first, with which a window gives ``ceil(size / stride)`` outputs.
 
     Args:
-        sizes: of the data's spatial axes.
-        kernel: the window's.
-        strides: of the window.
-        dilations: of the window.
-        upper: whether an odd padding has more at the end.
+        sizes: the sizes of the data's spatial axes.
+        kernel: the sizes of the window.
+        strides: the strides of the window.
+        dilations: the dilations of the window.
+        upper: whether the end gets the larger part of an odd padding.
     """
     begins, ends = [], []
     for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
