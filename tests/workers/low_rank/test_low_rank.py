@@ -33,7 +33,7 @@ from workers.compression.methods.low_rank.decompositions import (
     Array,
     ChannelMoments,
     Decomposition,
-    Slope,
+    LayerGradient,
 )
 from workers.compression.methods.low_rank.layers import select
 from workers.compression.methods.low_rank.ranks import Option
@@ -111,7 +111,7 @@ def test_the_error_that_is_promised_is_the_error_that_is_made(
 @pytest.mark.parametrize("decompose", [*EXACT, decompositions.cp])
 @pytest.mark.parametrize("shape", [(12, 10, 3, 3), (40, 4, 3, 3)])
 @pytest.mark.parametrize("data", [True, False])
-def test_the_slope_of_a_figure_tells_how_replacing_changes_it(
+def test_the_gradient_of_a_scalar_tells_how_replacing_changes_it(
     decompose: Callable[[Array, ChannelMoments | None], Decomposition],
     shape: tuple[int, ...],
     data: bool,
@@ -121,12 +121,12 @@ def test_the_slope_of_a_figure_tells_how_replacing_changes_it(
     seen = [np.cov(RNG.standard_normal((size, 200))) for size in shape[:2]]
     moments = ChannelMoments(seen[1], seen[0], RNG.standard_normal(shape[0])) if data else None
     way = decompose(weight, moments)
-    slope = way.slope(Slope(gradient, added))
+    change = way.first_order(LayerGradient(gradient, added))
     for at in (tuple(max(1, size // 2) for size in way.full), (1,) * len(way.full)):
         shift = way.shift(at)
         wanted = ((_rebuilt(way, at) - weight) * gradient).sum()
         wanted += 0.0 if shift is None else (shift * added).sum()
-        assert slope(at) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
+        assert change(at) == pytest.approx(wanted, rel=1e-4, abs=1e-4)
 
 
 def test_cp_finds_the_components_that_a_kernel_is_made_of() -> None:
@@ -159,7 +159,7 @@ def test_a_budget_is_spread_almost_as_well_as_by_trying_everything() -> None:
             for picks in product(range(4), repeat=4)
             if sum(each[i].cost for each, i in zip(options, picks, strict=True)) <= budget
         )
-        found = ranks.spread(options, budget)
+        found = ranks.distribute(options, budget)
         assert found is not None
         assert sum(e[i].cost for e, i in zip(options, found, strict=True)) <= budget
         ratios.append(sum(e[i].error for e, i in zip(options, found, strict=True)) / best)

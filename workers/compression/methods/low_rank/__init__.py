@@ -31,28 +31,32 @@ def low_rank(
         The graph as it is, and not trained, where no layer can be replaced.
 
     Raises:
-        StepFailed: the budget cannot be met, sensitivity is asked for where it cannot be known, or
-            training fails.
+        StepFailed: the budget cannot be met, the sensitivities that the step asks for cannot be
+            computed, or training fails.
     """
     shapes = graph_shapes.of_run(model, context.example)
     layers, skipped = select(model, parameters, shapes, context.layout.size)
     start = 0.2 if parameters.recover else 1.0
     half = start / 2
     moments = _moments(model, layers, parameters, context, lambda done: advance(half * done))
-    found = [candidates(layer, parameters, moments.get(layer.name)) for layer in layers]
-    if not any(found):
-        useless = [Skipped(node=layer.name, reason=_USELESS) for layer in layers]
-        return Outcome(model, skipped=[*skipped, *useless])
-    ways = _weighed(
-        model, layers, found, parameters, context, lambda done: advance(half + half * done)
+    all_candidates = [candidates(layer, parameters, moments.get(layer.name)) for layer in layers]
+    if not any(all_candidates):
+        unprofitable = [Skipped(node=layer.name, reason=_USELESS) for layer in layers]
+        return Outcome(model, skipped=[*skipped, *unprofitable])
+    candidates_of_layers = _weighed(
+        model, layers, all_candidates, parameters, context, lambda done: advance(half + half * done)
     )
-    chosen, short = budget.choose(model, layers, ways, parameters, context)
-    skipped += short
+    chosen, shortfalls = budget.choose(model, layers, candidates_of_layers, parameters, context)
+    skipped += shortfalls
     pairs = list(zip(layers, chosen, strict=True))
-    skipped += [Skipped(node=layer.name, reason=_USELESS) for layer, way in pairs if way is None]
+    skipped += [
+        Skipped(node=layer.name, reason=_USELESS) for layer, candidate in pairs if candidate is None
+    ]
     written = budget.write(model, layers, chosen)
     changes = [
-        _change(model, layer, way, written[layer.name]) for layer, way in pairs if way is not None
+        _change(model, layer, candidate, written[layer.name])
+        for layer, candidate in pairs
+        if candidate is not None
     ]
     if parameters.recover is not None:
         model = recover(
@@ -77,39 +81,47 @@ def _moments(
 def _weighed(
     model: ir.Model,
     layers: Sequence[LowRankLayer],
-    ways: Sequence[Sequence[Candidate]],
+    candidates_of_layers: Sequence[Sequence[Candidate]],
     parameters: LowRank,
     context: Context,
     advance: Callable[[float], None],
 ) -> Sequence[Sequence[Candidate]]:
-    """Judge candidates by what the outputs lose, where that is wanted and can be known."""
-    if not parameters.has_budget or parameters.rank == "ratio" or not any(ways):
-        return ways
-    needed = parameters.rank == "sensitivity"
+    """Return the candidates with the error that they cause in the graph's outputs as their loss.
+
+    Without data or gradients, and where ranks do not depend on that error, the candidates keep the
+    errors of the layers' outputs.
+
+    Raises:
+        StepFailed: the step ranks by sensitivity, which cannot be computed.
+    """
+    if not parameters.has_budget or parameters.rank == "ratio" or not any(candidates_of_layers):
+        return candidates_of_layers
+    required = parameters.rank == "sensitivity"
     if context.train is None or not len(context.train):
-        if needed:
+        if required:
             raise StepFailed(
                 "Sensitivity looks at data: name a dataset, or choose 'rank': 'ratio'."
             )
-        return ways
+        return candidates_of_layers
     samples = context.train.draw(parameters.calibration_samples, context.seed)
     try:
-        return sensitivity.weighed(model, layers, ways, samples, context, advance)
+        return sensitivity.weighed(model, layers, candidates_of_layers, samples, context, advance)
     except (StepFailed, InvalidModel):
-        if needed:
+        if required:
             raise
-        return ways
+        return candidates_of_layers
 
 
 def _change(
-    model: ir.Model, layer: LowRankLayer, way: Candidate, factors: Sequence[Factor]
+    model: ir.Model, layer: LowRankLayer, candidate: Candidate, factors: Sequence[Factor]
 ) -> LayerChange:
-    at = "×".join(str(rank) for rank in way.ranks)
+    name = candidate.decomposition.name
+    ranks = "×".join(str(rank) for rank in candidate.ranks)
     return LayerChange(
         node=layer.name,
         operator=layer.node.op_type,
-        change=f"{way.decomposition.name}, rank {at}: {layer.macs:,} → {way.macs:,} MACs",
+        change=f"{name}, rank {ranks}: {layer.macs:,} → {candidate.macs:,} MACs",
         bytes_before=bytes_in_file(model, layer.weight),
         bytes_after=bytes_in_file(model, *(factor.weight for factor in factors)),
-        sqnr_db=None if way.error <= 0 else round(float(-10 * np.log10(way.error)), 2),
+        sqnr_db=None if candidate.error <= 0 else round(float(-10 * np.log10(candidate.error)), 2),
     )

@@ -1,4 +1,4 @@
-"""Which layers are replaced, at which ranks: what a budget of MACs, parameters or time leaves."""
+"""Chooses the layers to replace, and their ranks, within a budget of MACs, parameters or time."""
 
 import math
 from collections.abc import Sequence
@@ -16,140 +16,178 @@ from workers.compression.measure.clock import LayerTimes, Shape, alone, shortest
 from workers.compression.methods.low_rank.candidates import Candidate
 from workers.compression.methods.low_rank.decompositions import Factor
 from workers.compression.methods.low_rank.layers import LowRankLayer
-from workers.compression.methods.low_rank.ranks import Option, spread
+from workers.compression.methods.low_rank.ranks import Option, distribute
 from workers.compression.methods.low_rank.writer import replace
 from workers.compression.methods.saving import reach, shortfall
 from workers.compression.samples.context import Context, Feeds
 
-Ways = Sequence[Sequence[Candidate]]
+CandidatesOfLayers = Sequence[Sequence[Candidate]]
 Chosen = list[Candidate | None]
-"""A candidate for each layer; None leaves it as it is."""
+"""The candidate that replaces each layer; None for a layer that stays as it is."""
 
 
 def choose(
     model: ir.Model,
     layers: Sequence[LowRankLayer],
-    ways: Ways,
+    candidates_of_layers: CandidatesOfLayers,
     parameters: LowRank,
     context: Context,
 ) -> tuple[Chosen, list[Skipped]]:
-    """Choose so that least is lost within the budget; say so where less time is saved.
+    """Choose the candidates with the least loss within the budget.
+
+    Returns:
+        The chosen candidates, and a refusal where less time is saved than was asked for.
 
     Raises:
         StepFailed: the budget cannot be met.
     """
     if not parameters.has_budget:
-        return [min(each, key=lambda c: c.macs, default=None) for each in ways], []
+        return [
+            min(candidates, key=lambda c: c.macs, default=None)
+            for candidates in candidates_of_layers
+        ], []
     if parameters.of == "latency":
-        return _by_time(model, layers, ways, parameters, context)
+        return _by_time(model, layers, candidates_of_layers, parameters, context)
     sizes = sizes_of(model, context.example)
     figures = stats.measure(model, sizes, context.example, context.layout.size)
     match parameters.of:
         case "macs":
-            costs = [[layer.macs, *(c.macs for c in each)] for layer, each in _pairs(layers, ways)]
-            whole = figures.macs
+            costs = [
+                [layer.macs, *(c.macs for c in candidates)]
+                for layer, candidates in _pairs(layers, candidates_of_layers)
+            ]
+            total = figures.macs
         case "parameters" | "size":
             costs = [
-                [layer.weight.size, *(c.parameters for c in each)]
-                for layer, each in _pairs(layers, ways)
+                [layer.weight.size, *(c.parameters for c in candidates)]
+                for layer, candidates in _pairs(layers, candidates_of_layers)
             ]
-            whole = figures.parameters
+            total = figures.parameters
         case of:
             assert_never(of)
-    return _within(costs, ways, whole, parameters.ratio, parameters), []
+    return _within(costs, candidates_of_layers, total, parameters.ratio, parameters), []
 
 
 def write(
     model: ir.Model, layers: Sequence[LowRankLayer], chosen: Chosen
 ) -> dict[str, list[Factor]]:
-    """Put the chosen chains into a graph that holds nodes of the layers' names.
+    """Replace layers of a graph by the chosen candidates.
+
+    Args:
+        model: a graph that has a node with the name of each layer; changed in place.
+        layers: the layers.
+        chosen: the candidate for each layer.
 
     Returns:
-        The factors of each layer that is replaced, by its name.
+        The factors of each replaced layer, by the layer's name.
     """
     nodes, edit = {node.name: node for node in model.graph}, Editor(model)
     written = {}
-    for layer, way in zip(layers, chosen, strict=True):
-        if way is not None:
-            own = with_changes(layer, node=nodes[layer.name])
-            factors = written[layer.name] = way.decomposition.factors(way.ranks)
-            replace(edit, own, factors, way.decomposition.shift(way.ranks))
+    for layer, candidate in zip(layers, chosen, strict=True):
+        if candidate is not None:
+            layer_in_model = with_changes(layer, node=nodes[layer.name])
+            factors = written[layer.name] = candidate.decomposition.factors(candidate.ranks)
+            replace(edit, layer_in_model, factors, candidate.decomposition.shift(candidate.ranks))
     edit.remove_unused()
     return written
 
 
 def _pairs(
-    layers: Sequence[LowRankLayer], ways: Ways
+    layers: Sequence[LowRankLayer], candidates_of_layers: CandidatesOfLayers
 ) -> Sequence[tuple[LowRankLayer, Sequence[Candidate]]]:
-    return list(zip(layers, ways, strict=True))
+    return list(zip(layers, candidates_of_layers, strict=True))
 
 
 def _within(
     costs: Sequence[Sequence[float]],
-    ways: Ways,
-    whole: float,
+    candidates_of_layers: CandidatesOfLayers,
+    total: float,
     ratio: float,
     parameters: LowRank,
 ) -> Chosen:
-    """Spread a budget; the first cost of a layer is its own."""
+    """Choose candidates within a budget.
+
+    Args:
+        costs: for each layer, the cost of the layer itself, then the cost of each candidate.
+        candidates_of_layers: the candidates of each layer.
+        total: the cost of the whole graph.
+        ratio: the share of that cost to save.
+        parameters: the step's parameters, for the message of an error.
+
+    Raises:
+        StepFailed: no choice saves so much.
+    """
     options = [
-        [Option(own, 0.0), *(Option(c, w.loss) for c, w in zip(rest, each, strict=True))]
-        for (own, *rest), each in zip(costs, ways, strict=True)
+        [Option(own, 0.0), *(Option(c, w.loss) for c, w in zip(rest, candidates, strict=True))]
+        for (own, *rest), candidates in zip(costs, candidates_of_layers, strict=True)
     ]
-    fixed = whole - sum(each[0].cost for each in options)
-    picks = spread(options, (1 - ratio) * whole - fixed)
+    fixed = total - sum(layer_options[0].cost for layer_options in options)
+    picks = distribute(options, (1 - ratio) * total - fixed)
     if picks is None:
-        least = fixed + sum(min(option.cost for option in each) for each in options)
-        most = math.floor(1000 * (1 - least / whole)) / 1000 if whole else 0.0
+        least = fixed + sum(min(o.cost for o in layer_options) for layer_options in options)
+        most = math.floor(1000 * (1 - least / total)) / 1000 if total else 0.0
         raise StepFailed(
             f"Low rank removes at most {most:.1%} of the {parameters.of} here, not"
             f" {parameters.ratio:.1%}: ask for a lower 'ratio', or prune as well."
         )
-    return [None if pick == 0 else each[pick - 1] for pick, each in zip(picks, ways, strict=True)]
+    return [
+        None if pick == 0 else candidates[pick - 1]
+        for pick, candidates in zip(picks, candidates_of_layers, strict=True)
+    ]
 
 
 def _by_time(
     model: ir.Model,
     layers: Sequence[LowRankLayer],
-    ways: Ways,
+    candidates_of_layers: CandidatesOfLayers,
     parameters: LowRank,
     context: Context,
 ) -> tuple[Chosen, list[Skipped]]:
-    """Spread a budget of time; what single layers promise is corrected on the whole graph."""
+    """Choose candidates within a budget of time.
+
+    The times of single layers are estimates: the choice is corrected by timing the whole graph.
+    """
     times = LayerTimes(context.threads)
-    own = [_time(layer, None, times) for layer in layers]
+    layer_times = [_time(layer, None, times) for layer in layers]
     faster = [
-        [(way, took) for way in each if (took := _time(layer, way, times)) < before]
-        for layer, each, before in zip(layers, ways, own, strict=True)
+        [
+            (candidate, time)
+            for candidate in candidates
+            if (time := _time(layer, candidate, times)) < layer_time
+        ]
+        for layer, candidates, layer_time in zip(
+            layers, candidates_of_layers, layer_times, strict=True
+        )
     ]
     costs = [
-        [before, *(took for _, took in each)] for before, each in zip(own, faster, strict=True)
+        [layer_time, *(time for _, time in candidates)]
+        for layer_time, candidates in zip(layer_times, faster, strict=True)
     ]
-    kept = [[way for way, _ in each] for each in faster]
-    whole = max(shortest(model, context.example, context.threads), sum(own))
-    tried: list[Chosen] = []
+    faster_candidates = [[candidate for candidate, _ in candidates] for candidates in faster]
+    total = max(shortest(model, context.example, context.threads), sum(layer_times))
+    attempts: list[Chosen] = []
 
-    def attempt(wish: float) -> tuple[Chosen, ir.Model] | None:
+    def attempt(share: float) -> tuple[Chosen, ir.Model] | None:
         try:
-            chosen = _within(costs, kept, whole, wish, parameters)
+            choice = _within(costs, faster_candidates, total, share, parameters)
         except StepFailed:
-            if not tried:
+            if not attempts:
                 raise
             return None
-        if any(all(a is b for a, b in zip(chosen, old, strict=True)) for old in tried):
+        if any(all(a is b for a, b in zip(choice, earlier, strict=True)) for earlier in attempts):
             return None
-        tried.append(chosen)
+        attempts.append(choice)
         smaller = model.clone()
-        write(smaller, layers, chosen)
-        return chosen, smaller
+        write(smaller, layers, choice)
+        return choice, smaller
 
-    chosen, gone = reach(model, parameters.ratio, attempt, context.example, context)
-    return chosen, shortfall(parameters.ratio, "latency", gone)
+    chosen, saved = reach(model, parameters.ratio, attempt, context.example, context)
+    return chosen, shortfall(parameters.ratio, "latency", saved)
 
 
-def _time(layer: LowRankLayer, way: Candidate | None, times: LayerTimes) -> float:
-    """Return the milliseconds of a layer by itself, as it is or factorised."""
-    factors = None if way is None else way.decomposition.factors(way.ranks)
+def _time(layer: LowRankLayer, candidate: Candidate | None, times: LayerTimes) -> float:
+    """Return the milliseconds that a layer takes by itself, as it is or factorised."""
+    factors = None if candidate is None else candidate.decomposition.factors(candidate.ranks)
     shapes = None if factors is None else tuple((f.weight.shape, f.axes) for f in factors)
     attributes = tuple(sorted(str(a) for a in layer.node.attributes.values()))
 
@@ -165,7 +203,7 @@ def _time(layer: LowRankLayer, way: Candidate | None, times: LayerTimes) -> floa
 
 
 def _shapes(layer: LowRankLayer) -> list[Shape | None]:
-    """Return the shapes of what a layer reads: the data of one run, then its constants."""
+    """Return the shapes of a layer's inputs: the data of one run, then the constants."""
     channels = layer.weight.shape[1]
     conv = layer.node.op_type == "Conv"
     data: Shape = (1, channels, *layer.before) if conv else (*layer.before, channels)

@@ -1,4 +1,4 @@
-"""The ways in which one layer may be had: as it is, or factorised at some ranks."""
+"""The candidates for a layer: its decompositions, each at several ranks."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from workers.compression.methods.low_rank.ranks import by_bayes
 from workers.compression.methods.low_rank.writer import chain_macs
 
 _STEPS = 16
-"""Ranks of one decomposition that are looked at."""
+"""The number of ranks of one decomposition that are considered."""
 _BLOCK = 8
-"""Ranks are multiples of what the runtime's kernels compute at once."""
+"""Ranks are multiples of the block that the runtime's kernels compute at once."""
 
 DECOMPOSITIONS: dict[str, Callable[[Array, ChannelMoments | None], Decomposition]] = {
     "svd": decompositions.svd,
@@ -32,81 +32,88 @@ DECOMPOSITIONS: dict[str, Callable[[Array, ChannelMoments | None], Decomposition
 
 @dataclass(frozen=True)
 class Candidate:
-    """A layer at some ranks."""
+    """A layer's decomposition at certain ranks, with its costs and its loss."""
 
     decomposition: Decomposition
     ranks: Ranks
     macs: int
     parameters: int
     error: float
-    """Share of the layer's output that is lost, 0 to 1."""
+    """The lost share of the power of the layer's output, 0 to 1."""
     loss: float
-    """What layers are compared by: the error, or what the whole graph's outputs lose by it."""
+    """The measure by which candidates are compared: ``error``, or the error of the graph's
+    outputs."""
 
 
 def candidates(
     layer: LowRankLayer, parameters: LowRank, moments: ChannelMoments | None
 ) -> list[Candidate]:
-    """Return what saves MACs, by what is asked for.
+    """Return the candidates for a layer that save MACs.
 
     Args:
-        layer: to factorise.
-        parameters: which decompositions, and how ranks are found.
-        moments: of its activations, if known.
+        layer: the layer to factorise.
+        parameters: the decompositions to consider, and how ranks are chosen.
+        moments: the moments of the layer's activations; None without data.
     """
     weight = layer.weight.astype(np.float64)
-    found = []
-    for name in _ways(layer, parameters):
-        way = DECOMPOSITIONS[name](weight, moments)
-        for at in dict.fromkeys(_ranks(way, weight, parameters)):
-            factors = way.factors(at)
+    candidates_found = []
+    for name in _decompositions(layer, parameters):
+        decomposition = DECOMPOSITIONS[name](weight, moments)
+        for ranks in dict.fromkeys(_ranks(decomposition, weight, parameters)):
+            factors = decomposition.factors(ranks)
             macs = chain_macs(layer, factors)
             if macs < layer.macs:
                 size = sum(factor.weight.size for factor in factors)
-                error = way.error(at)
-                found.append(Candidate(way, at, macs, size, error, loss=error))
-    return found
+                error = decomposition.error(ranks)
+                candidates_found.append(
+                    Candidate(decomposition, ranks, macs, size, error, loss=error)
+                )
+    return candidates_found
 
 
-def _ways(layer: LowRankLayer, parameters: LowRank) -> list[str]:
+def _decompositions(layer: LowRankLayer, parameters: LowRank) -> list[str]:
     """Return the decompositions that a layer's kernel allows."""
-    asked, kernel = parameters.decomposition, layer.weight.shape[2:]
+    requested, kernel = parameters.decomposition, layer.weight.shape[2:]
     if max(kernel, default=1) == 1:
         return ["svd"]
-    flat = len(kernel) != 2 or min(kernel) == 1
-    if asked == "auto":
-        return ["svd", "tucker2"] if flat else ["svd", "tucker2", "spatial_svd"]
-    return ["svd"] if flat and asked == "spatial_svd" else [asked]
+    one_dimensional = len(kernel) != 2 or min(kernel) == 1
+    if requested == "auto":
+        return ["svd", "tucker2"] if one_dimensional else ["svd", "tucker2", "spatial_svd"]
+    return ["svd"] if one_dimensional and requested == "spatial_svd" else [requested]
 
 
-def _ranks(way: Decomposition, weight: Array, parameters: LowRank) -> Iterator[Ranks]:
-    """Yield the ranks to look at: all, or the one that energy or Bayes asks for."""
+def _ranks(decomposition: Decomposition, weight: Array, parameters: LowRank) -> Iterator[Ranks]:
+    """Yield the ranks to consider: a grid of ranks, or those that energy or Bayes chooses."""
     if parameters.has_budget:
-        yield from _grid(way.full)
+        yield from _grid(decomposition.full)
     elif parameters.rank == "vbmf" and parameters.energy is None:
-        yield _bayes(way, weight)
+        yield _bayes(decomposition, weight)
     else:
-        lost = 1 - (parameters.energy if parameters.energy is not None else 0.9)
-        enough = [at for at in _grid(way.full) if way.error(at) <= lost]
-        yield from enough[:1]
+        allowed_error = 1 - (parameters.energy if parameters.energy is not None else 0.9)
+        sufficient = [
+            ranks
+            for ranks in _grid(decomposition.full)
+            if decomposition.error(ranks) <= allowed_error
+        ]
+        yield from sufficient[:1]
 
 
 def _grid(full: Ranks) -> Iterator[Ranks]:
-    """Yield ranks from few to many, all axes in step."""
+    """Yield ranks in ascending order, the same share of the full rank on each axis."""
     for step in range(1, _STEPS + 1):
         yield tuple(_rounded(size * step / _STEPS, size) for size in full)
 
 
 def _rounded(rank: float, most: int) -> int:
-    """Round up to whole blocks where there are several."""
+    """Round a rank up to a multiple of the block where the full rank has several blocks."""
     block = _BLOCK if most >= 4 * _BLOCK else 1
     return min(max(int(np.ceil(rank / block)) * block, 1), most)
 
 
-def _bayes(way: Decomposition, weight: Array) -> Ranks:
-    """Return the ranks of the unfoldings that a decomposition's axes come from."""
+def _bayes(decomposition: Decomposition, weight: Array) -> Ranks:
+    """Return the ranks of the unfoldings that belong to a decomposition's axes."""
     unfoldings = [weight.reshape(weight.shape[0], -1)]
-    if len(way.full) == 2:
+    if len(decomposition.full) == 2:
         unfoldings.insert(0, np.moveaxis(weight, 1, 0).reshape(weight.shape[1], -1))
-    found = (by_bayes(unfolding) for unfolding in unfoldings)
-    return tuple(_rounded(rank, most) for rank, most in zip(found, way.full, strict=True))
+    ranks = (by_bayes(unfolding) for unfolding in unfoldings)
+    return tuple(_rounded(rank, most) for rank, most in zip(ranks, decomposition.full, strict=True))

@@ -1,7 +1,7 @@
-"""A layer's weight as a product of smaller ones: tensors in, tensors out.
+"""Decompositions of a layer's weight into a chain of smaller ones: tensors in, tensors out.
 
-Weights are ``[O, I, *kernel]``, a matrix product's ``[O, I]``. Errors are shares of the squared
-norm, of the weight alone or of what it makes of the data that was seen.
+Weights are ``[O, I, *kernel]``, or ``[O, I]`` for a matrix product. Errors are shares of a squared
+norm: that of the layer's output on the calibration data, or that of the weight without data.
 """
 
 from collections.abc import Callable
@@ -15,125 +15,134 @@ Array = NDArray[np.float64]
 Ranks = tuple[int, ...]
 
 _RIDGE = 1e-3
-"""Share of white noise in what is taken for a layer's inputs: data is never seen whole."""
+"""The share of white noise that is added to the moments of a layer's inputs, as data that was not
+seen differs."""
 _SWEEPS = 40
 """Rounds of alternating least squares."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """One of the layers that take another's place."""
+    """One of the layers in the chain that replaces a layer."""
 
     weight: NDArray[np.float32]
     """``[O, I / groups, *kernel]``."""
     groups: int = 1
     axes: tuple[int, ...] = ()
-    """Spatial axes on which it strides, pads and dilates as the layer did."""
+    """The spatial axes on which the factor has the strides, pads and dilations of the layer."""
 
 
 @dataclass(frozen=True)
 class ChannelMoments:
-    """Second moments of what a layer reads and gives, over samples and positions."""
+    """Second moments of a layer's inputs and outputs, over samples and positions."""
 
     inputs: Array
-    """``[I, I]``, of its input channels, about zero."""
+    """``[I, I]``: the moments of the input channels, about zero."""
     outputs: Array | None
-    """``[O, O]``, of its output channels, about their mean; None where there are too many."""
+    """``[O, O]``: the moments of the output channels, about their mean; None where there are too
+    many channels."""
     mean: Array | None
-    """``[O]``, of its outputs before the bias is added; None for a layer that can have no bias:
-    then ``outputs`` is about zero."""
+    """``[O]``: the mean output before the bias is added. None for a layer that cannot have a bias;
+    ``outputs`` is about zero then."""
 
 
 @dataclass(frozen=True)
-class Slope:
-    """How some figure changes with a layer."""
+class LayerGradient:
+    """The gradient of a scalar with respect to a layer's weight and bias."""
 
     weight: Array
-    """``[O, I, *kernel]``: its gradient."""
+    """``[O, I, *kernel]``: the gradient of the weight."""
     bias: Array
-    """``[O]``: the gradient of what is added to the outputs."""
+    """``[O]``: the gradient of the bias."""
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """All ranks of one way to factorise one weight."""
+    """A decomposition of one weight, as functions of its ranks."""
 
     name: str
     full: Ranks
     """The ranks at which nothing is lost."""
     error: Callable[[Ranks], float]
-    """Lost share of the squared norm, 0 to 1."""
+    """The lost share of the squared norm, 0 to 1."""
     factors: Callable[[Ranks], list[Factor]]
+    """The layers of the chain."""
     shift: Callable[[Ranks], Array | None]
-    """What to add to the bias ``[O]`` so that the mean output stays, where that is known."""
-    slope: Callable[[Slope], Callable[[Ranks], float]]
-    """By how much a figure changes at some ranks, to first order, of which the slope is known."""
+    """The correction of the bias ``[O]`` that keeps the mean output; None without data."""
+    first_order: Callable[[LayerGradient], Callable[[Ranks], float]]
+    """From the gradient of a scalar, the first-order change of that scalar at given ranks."""
 
 
 def svd(weight: Array, moments: ChannelMoments | None) -> Decomposition:
-    """Split into a layer with the whole kernel to ``r`` channels, and one without to ``O``.
+    """Split into a layer with the kernel to ``r`` channels, and a 1×1 from ``r`` to ``O``.
 
-    Without data, by the singular values of ``[O, I·kernel]``. With data, by the principal
-    components of the outputs, which minimise the mean squared error of the outputs themselves
-    (Zhang et al. 2016, "Accelerating Very Deep Convolutional Networks", section 3.1), or, where
-    there are fewer inputs than outputs, by the singular values of the weight times the root of
-    the inputs' moments, which is the same for a matrix product.
+    Without data, the basis is the singular vectors of ``[O, I·kernel]``. With data, it is the
+    principal components of the outputs, which minimise the mean squared error of the outputs
+    (Zhang et al. 2016, "Accelerating Very Deep Convolutional Networks", section 3.1). Where there
+    are fewer inputs than outputs, it is the singular vectors of the weight times the root of the
+    inputs' moments, which is equivalent for a matrix product.
     """
     if len(weight) > weight[0].size:
         return _svd_by_inputs(weight, moments)
     matrix = weight.reshape(len(weight), -1)
-    spread = matrix @ matrix.T
+    covariance = matrix @ matrix.T
     mean: Array | None = None
     if moments is not None and moments.outputs is not None:
-        spread = moments.outputs / _trace(moments.outputs) + _RIDGE * spread / _trace(spread)
+        covariance = moments.outputs / _trace(moments.outputs) + _RIDGE * covariance / _trace(
+            covariance
+        )
         mean = moments.mean
-    energies, basis = _eigen(spread)
+    energies, basis = _eigen(covariance)
 
     def factors(ranks: Ranks) -> list[Factor]:
-        kept = basis[:, : ranks[0]]
-        first = (kept.T @ matrix).reshape(ranks[0], *weight.shape[1:])
-        return [Factor(_single(first), axes=_axes(weight)), Factor(_pointwise(kept, weight))]
+        components = basis[:, : ranks[0]]
+        first = (components.T @ matrix).reshape(ranks[0], *weight.shape[1:])
+        return [Factor(_single(first), axes=_axes(weight)), Factor(_pointwise(components, weight))]
 
     def shift(ranks: Ranks) -> Array | None:
-        kept = basis[:, : ranks[0]]
-        return None if mean is None else mean - kept @ (kept.T @ mean)
+        components = basis[:, : ranks[0]]
+        return None if mean is None else mean - components @ (components.T @ mean)
 
-    def slope(given: Slope) -> Callable[[Ranks], float]:
-        along = given.weight.reshape(matrix.shape) @ matrix.T
+    def first_order(gradient: LayerGradient) -> Callable[[Ranks], float]:
+        projected = gradient.weight.reshape(matrix.shape) @ matrix.T
         if mean is not None:
-            along -= np.outer(given.bias, mean)
-        return _without(np.einsum("ok,ok->k", basis, along @ basis))
+            projected -= np.outer(gradient.bias, mean)
+        return _without(np.einsum("ok,ok->k", basis, projected @ basis))
 
     full = (len(matrix),)
-    return Decomposition("svd", full, lambda r: _tail(energies, r[0]), factors, shift, slope)
+    return Decomposition("svd", full, lambda r: _tail(energies, r[0]), factors, shift, first_order)
 
 
 def _svd_by_inputs(weight: Array, moments: ChannelMoments | None) -> Decomposition:
-    whitened, back = _whiten(weight, moments)
+    whitened, inverse_root = _whiten(weight, moments)
     matrix = whitened.reshape(len(weight), -1)
     energies, basis = _eigen(matrix.T @ matrix)
 
     def factors(ranks: Ranks) -> list[Factor]:
-        kept = basis[:, : ranks[0]]
-        first = np.einsum("rj...,ji->ri...", kept.T.reshape(ranks[0], *weight.shape[1:]), back)
-        last = _pointwise(matrix @ kept, weight)
+        components = basis[:, : ranks[0]]
+        first = np.einsum(
+            "rj...,ji->ri...", components.T.reshape(ranks[0], *weight.shape[1:]), inverse_root
+        )
+        last = _pointwise(matrix @ components, weight)
         return [Factor(_single(first), axes=_axes(weight)), Factor(last)]
 
-    def slope(given: Slope) -> Callable[[Ranks], float]:
-        along = matrix.T @ _whitened(given, back).reshape(matrix.shape)
-        return _without(np.einsum("jk,jk->k", basis, along @ basis))
+    def first_order(gradient: LayerGradient) -> Callable[[Ranks], float]:
+        projected = matrix.T @ _whitened_gradient(gradient, inverse_root).reshape(matrix.shape)
+        return _without(np.einsum("jk,jk->k", basis, projected @ basis))
 
     full = (matrix.shape[1],)
-    return Decomposition("svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift, slope)
+    return Decomposition(
+        "svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift, first_order
+    )
 
 
 def tucker2(weight: Array, moments: ChannelMoments | None) -> Decomposition:
-    """Split into 1×1 to ``r1`` channels, the kernel from ``r1`` to ``r2``, and 1×1 to ``O``.
+    """Split into a 1×1 to ``r1`` channels, the kernel from ``r1`` to ``r2``, and a 1×1 to ``O``.
 
-    The bases are those of the unfoldings, inputs weighed by their moments (Kim et al. 2016,
-    "Compression of Deep CNNs for Fast and Low Power Mobile Applications").
+    The bases are the singular vectors of the weight's unfoldings, after the inputs are whitened
+    (Kim et al. 2016, "Compression of Deep CNNs for Fast and Low Power Mobile Applications").
     """
-    whitened, back = _whiten(weight, moments)
+    whitened, inverse_root = _whiten(weight, moments)
     _, inside = _eigen(_gram(whitened, 1))
     _, outside = _eigen(_gram(whitened, 0))
     core = np.einsum("oi...,op,iq->pq...", whitened, outside, inside, optimize=True)
@@ -144,27 +153,29 @@ def tucker2(weight: Array, moments: ChannelMoments | None) -> Decomposition:
         return max(0.0, 1.0 - float(energy[ranks[1] - 1, ranks[0] - 1]) / total)
 
     def factors(ranks: Ranks) -> list[Factor]:
-        first = inside[:, : ranks[0]].T @ back
+        first = inside[:, : ranks[0]].T @ inverse_root
         return [
             Factor(_pointwise(first, weight)),
             Factor(_single(core[: ranks[1], : ranks[0]]), axes=_axes(weight)),
             Factor(_pointwise(outside[:, : ranks[1]], weight)),
         ]
 
-    def slope(given: Slope) -> Callable[[Ranks], float]:
-        along = _whitened(given, back)
-        parts = core * np.einsum("oi...,op,iq->pq...", along, outside, inside, optimize=True)
+    def first_order(gradient: LayerGradient) -> Callable[[Ranks], float]:
+        whitened_gradient = _whitened_gradient(gradient, inverse_root)
+        parts = core * np.einsum(
+            "oi...,op,iq->pq...", whitened_gradient, outside, inside, optimize=True
+        )
         sums = parts.sum(axis=tuple(range(2, core.ndim))).cumsum(0).cumsum(1)
         return lambda ranks: float(sums[ranks[1] - 1, ranks[0] - 1] - sums[-1, -1])
 
     full = (weight.shape[1], weight.shape[0])
-    return Decomposition("tucker2", full, error, factors, _no_shift, slope)
+    return Decomposition("tucker2", full, error, factors, _no_shift, first_order)
 
 
 def spatial_svd(weight: Array, moments: ChannelMoments | None) -> Decomposition:
     """Split a two-dimensional kernel into a vertical and a horizontal one (Jaderberg 2014)."""
     outputs, inputs, height, width = weight.shape
-    whitened, back = _whiten(weight, moments)
+    whitened, inverse_root = _whiten(weight, moments)
 
     def unfolded(kernels: Array) -> Array:
         return kernels.transpose(1, 2, 0, 3).reshape(inputs * height, outputs * width)
@@ -177,29 +188,30 @@ def spatial_svd(weight: Array, moments: ChannelMoments | None) -> Decomposition:
         (rank,) = ranks
         root = np.sqrt(values[:rank])
         tall = (left[:, :rank] * root).T.reshape(rank, inputs, height)
-        tall = np.einsum("rjh,ji->rih", tall, back)
+        tall = np.einsum("rjh,ji->rih", tall, inverse_root)
         flat = (right[:rank].T * root).reshape(outputs, width, rank).transpose(0, 2, 1)
         return [
             Factor(_single(tall[..., None]), axes=(0,)),
             Factor(_single(flat[:, :, None, :]), axes=(1,)),
         ]
 
-    def slope(given: Slope) -> Callable[[Ranks], float]:
-        along = unfolded(_whitened(given, back))
-        return _without(values * np.einsum("rk,kr->r", right, along.T @ left))
+    def first_order(gradient: LayerGradient) -> Callable[[Ranks], float]:
+        gradient_matrix = unfolded(_whitened_gradient(gradient, inverse_root))
+        return _without(values * np.einsum("rk,kr->r", right, gradient_matrix.T @ left))
 
     full = (min(matrix.shape),)
     return Decomposition(
-        "spatial_svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift, slope
+        "spatial_svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift, first_order
     )
 
 
 def cp(weight: Array, moments: ChannelMoments | None) -> Decomposition:
-    """Split into 1×1, one depthwise kernel for each spatial axis, and 1×1 (Lebedev 2015).
+    """Split into a 1×1, a depthwise kernel for each spatial axis, and a 1×1 (Lebedev 2015).
 
-    By alternating least squares from the leading singular vectors; each rank is fitted anew.
+    The factors are found by alternating least squares, starting from the leading singular vectors.
+    Each rank is fitted by itself.
     """
-    whitened, back = _whiten(weight, moments)
+    whitened, inverse_root = _whiten(weight, moments)
     total = max(float((whitened**2).sum()), np.finfo(np.float64).tiny)
     fitted: dict[int, list[Array]] = {}
 
@@ -214,24 +226,24 @@ def cp(weight: Array, moments: ChannelMoments | None) -> Decomposition:
 
     def factors(ranks: Ranks) -> list[Factor]:
         outside, inside, *kernels = fit(ranks[0])
-        found = [Factor(_pointwise((inside.T @ back), weight))]
+        factors_found = [Factor(_pointwise((inside.T @ inverse_root), weight))]
         for axis, kernel in enumerate(kernels):
             shape = [1] * len(kernels)
             shape[axis] = kernel.shape[0]
             depthwise = _single(kernel.T.reshape(ranks[0], 1, *shape))
-            found.append(Factor(depthwise, groups=ranks[0], axes=(axis,)))
-        return [*found, Factor(_pointwise(outside, weight))]
+            factors_found.append(Factor(depthwise, groups=ranks[0], axes=(axis,)))
+        return [*factors_found, Factor(_pointwise(outside, weight))]
 
-    def slope(given: Slope) -> Callable[[Ranks], float]:
-        along = _whitened(given, back)
-        return lambda ranks: float((along * (_outer(fit(ranks[0])) - whitened)).sum())
+    def first_order(gradient: LayerGradient) -> Callable[[Ranks], float]:
+        whitened_gradient = _whitened_gradient(gradient, inverse_root)
+        return lambda ranks: float((whitened_gradient * (_outer(fit(ranks[0])) - whitened)).sum())
 
     full = (min(weight.shape[:2]),)
-    return Decomposition("cp", full, error, factors, _no_shift, slope)
+    return Decomposition("cp", full, error, factors, _no_shift, first_order)
 
 
 def _whiten(weight: Array, moments: ChannelMoments | None) -> tuple[Array, Array]:
-    """Return the weight times the root of its inputs' moments, and the inverse root ``[I, I]``."""
+    """Return the weight times the root of the inputs' moments, and the inverse root ``[I, I]``."""
     inputs = weight.shape[1]
     if moments is None:
         return weight, np.eye(inputs)
@@ -241,10 +253,10 @@ def _whiten(weight: Array, moments: ChannelMoments | None) -> tuple[Array, Array
     return np.einsum("oi...,ij->oj...", weight, root), (basis / np.sqrt(energies)) @ basis.T
 
 
-def _whitened(slope: Slope, back: Array) -> Array:
+def _whitened_gradient(gradient: LayerGradient, inverse_root: Array) -> Array:
     """Return the gradient with respect to the whitened weight."""
-    along: Array = np.einsum("oi...,ji->oj...", slope.weight, back, optimize=True)
-    return along
+    whitened: Array = np.einsum("oi...,ji->oj...", gradient.weight, inverse_root, optimize=True)
+    return whitened
 
 
 def _alternate(tensor: Array, rank: int) -> list[Array]:
@@ -252,19 +264,19 @@ def _alternate(tensor: Array, rank: int) -> list[Array]:
     factors = [_leading(tensor, axis, rank) for axis in range(tensor.ndim)]
     for _ in range(_SWEEPS):
         for axis in range(tensor.ndim):
-            others = [factor for other, factor in enumerate(factors) if other != axis]
+            other_factors = [factor for index, factor in enumerate(factors) if index != axis]
             gram = np.ones((rank, rank))
-            for factor in others:
+            for factor in other_factors:
                 gram *= factor.T @ factor
-            known = _khatri_rao(others)
-            right = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1) @ known
+            khatri_rao = _khatri_rao(other_factors)
+            right = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1) @ khatri_rao
             jitter = 1e-9 * max(float(np.trace(gram)), 1e-12) * np.eye(rank)
             factors[axis] = np.linalg.solve(gram + jitter, right.T).T.astype(np.float64)
     return _balanced(factors)
 
 
 def _leading(tensor: Array, axis: int, rank: int) -> Array:
-    """Return leading left singular vectors of an unfolding, filled up with fixed noise."""
+    """Return the leading left singular vectors of an unfolding, padded with seeded noise."""
     _, basis = _eigen(_gram(tensor, axis))
     start = basis[:, :rank]
     missing = rank - start.shape[1]
@@ -273,7 +285,7 @@ def _leading(tensor: Array, axis: int, rank: int) -> Array:
 
 
 def _balanced(factors: list[Array]) -> list[Array]:
-    """Give the factors of each component the same norm: none over- or underflows."""
+    """Give the factors of each component the same norm, so that no factor over- or underflows."""
     norms = [np.maximum(np.linalg.norm(factor, axis=0), 1e-30) for factor in factors]
     mean = np.exp(np.mean([np.log(norm) for norm in norms], axis=0))
     return [factor / norm * mean for factor, norm in zip(factors, norms, strict=True)]
@@ -297,7 +309,7 @@ def _gram(tensor: Array, axis: int) -> Array:
 
 
 def _eigen(symmetric: Array) -> tuple[Array, Array]:
-    """Return eigenvalues, largest first and none negative, and their vectors in columns."""
+    """Return the eigenvalues, in descending order and clipped at zero, and the eigenvectors."""
     values, vectors = np.linalg.eigh(symmetric)
     return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
 
@@ -307,7 +319,7 @@ def _tail(energies: Array, rank: int) -> float:
 
 
 def _without(parts: Array) -> Callable[[Ranks], float]:
-    """Return by how much a sum falls without the parts beyond a rank."""
+    """Return the change of a sum when its parts beyond a rank are dropped."""
     return lambda ranks: -float(parts[ranks[0] :].sum())
 
 
@@ -320,7 +332,7 @@ def _axes(weight: Array) -> tuple[int, ...]:
 
 
 def _pointwise(matrix: Array, weight: Array) -> NDArray[np.float32]:
-    """Give ``[O, I]`` as many axes as a layer's weight has."""
+    """Reshape ``[O, I]`` to a 1×1 kernel with as many axes as the layer's weight."""
     return _single(matrix.reshape(*matrix.shape, *[1] * (weight.ndim - 2)))
 
 

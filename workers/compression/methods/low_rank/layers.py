@@ -1,4 +1,4 @@
-"""Which nodes can be factorised, and why the others cannot."""
+"""Selects the layers that can be factorised; the other layers get a reason."""
 
 from dataclasses import dataclass, replace
 
@@ -16,17 +16,17 @@ from workers.compression.graph.shapes import Shapes
 
 @dataclass(frozen=True)
 class LowRankLayer:
-    """A node that may become a chain of thinner ones."""
+    """A layer that a chain of smaller layers may replace."""
 
     node: ir.Node
     weight: NDArray[np.float32]
-    """``[O, I, *kernel]``; of a matrix product ``[O, I]``, factors multiplied in."""
-    before: tuple[int, ...]
-    """Spatial sizes of what it reads; positions for a matrix product."""
-    after: tuple[int, ...]
-    """Spatial sizes of what it gives."""
+    """``[O, I, *kernel]``; ``[O, I]`` for a matrix product, scaled by the node's factors."""
+    input_sizes: tuple[int, ...]
+    """The spatial sizes of the input; for a matrix product, all sizes but the channels."""
+    output_sizes: tuple[int, ...]
+    """The spatial sizes of the output; for a matrix product, all sizes but the channels."""
     samples: int = 1
-    """Of which these sizes are: the batch that a graph is fixed to, for a matrix product."""
+    """The number of samples that these sizes hold: the fixed batch, for a matrix product."""
 
     @property
     def name(self) -> str:
@@ -35,7 +35,7 @@ class LowRankLayer:
 
     @property
     def bias(self) -> NDArray[np.float32]:
-        """What it adds, a Gemm's beta multiplied in: ``[O]``, or a zero."""
+        """The bias ``[O]``, scaled by a Gemm's beta; a single zero without a bias."""
         value = operand(self.node, 2)
         if value is None:
             return np.zeros(1, np.float32)
@@ -43,8 +43,8 @@ class LowRankLayer:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates for one sample."""
-        return int(np.prod(self.after, dtype=np.int64)) * self.weight.size // self.samples
+        """The multiply-accumulates for one sample."""
+        return int(np.prod(self.output_sizes, dtype=np.int64)) * self.weight.size // self.samples
 
 
 def select(
@@ -54,9 +54,9 @@ def select(
 
     Args:
         model: a graph in normal form whose nodes have names.
-        parameters: what to leave alone.
-        shapes: of all values, for one run.
-        samples: of a run.
+        parameters: the layers to ignore.
+        shapes: the shapes of all values in one run.
+        samples: the number of samples in a run.
     """
     layers, skipped = list[LowRankLayer](), list[Skipped]()
     for node in model.graph.all_nodes():
@@ -92,12 +92,14 @@ def _judge(
 
 
 def _layer(node: ir.Node, weight: NDArray[np.float32], shapes: Shapes) -> LowRankLayer | str:
-    read, given = (shapes.get(str(v.name)) for v in (node.inputs[0], node.outputs[0]) if v)
-    if read is None or given is None:
+    input_shape, output_shape = (
+        shapes.get(str(v.name)) for v in (node.inputs[0], node.outputs[0]) if v
+    )
+    if input_shape is None or output_shape is None:
         return "the shapes around it are unknown"
     if node.op_type == "Conv":
-        return LowRankLayer(node, weight, read[2:], given[2:])
-    return LowRankLayer(node, weight, given[:-1], given[:-1])
+        return LowRankLayer(node, weight, input_shape[2:], output_shape[2:])
+    return LowRankLayer(node, weight, output_shape[:-1], output_shape[:-1])
 
 
 def _unfit_weight(value: ir.Value | None) -> str | None:

@@ -1,4 +1,4 @@
-"""What layers read and give on calibration data, as second moments.
+"""Second moments of the inputs and outputs of layers on calibration data.
 
 The moments are computed inside the graph, batch by batch, so that no activation is kept.
 """
@@ -16,9 +16,9 @@ from workers.compression.methods.low_rank.layers import LowRankLayer
 from workers.compression.samples.context import Samples
 
 _MOST_CHANNELS = 4096
-"""A moment has the square of this many elements."""
+"""The most channels of which moments are computed: they take the square of this in elements."""
 _SUMS = 3
-"""Arrays that a value is looked at by."""
+"""The number of arrays that ``sums_of`` computes of a value."""
 
 
 def collect(
@@ -28,59 +28,59 @@ def collect(
     threads: int,
     advance: Callable[[float], None],
 ) -> dict[str, ChannelMoments]:
-    """Return the moments of each layer by its name.
+    """Return the moments of each layer, by the layer's name.
 
-    Layers whose activations are not finite, or that read very many channels, are left out.
+    Layers whose activations are not finite, or that have too many input channels, are left out.
 
     Args:
         model: the graph; not changed.
-        layers: of it.
-        samples: to run.
-        threads: to compute with.
-        advance: told the fraction done.
+        layers: layers of the graph.
+        samples: the samples to run.
+        threads: the number of threads.
+        advance: called with the fraction done.
     """
     chosen = [layer for layer in layers if layer.weight.shape[1] <= _MOST_CHANNELS]
     if not chosen:
         return {}
 
-    looked = list(dict.fromkeys(each for layer in chosen for each in _looked_at(layer)))
+    observed = list(dict.fromkeys(key for layer in chosen for key in _observed_values(layer)))
 
     def probe(edit: Editor) -> list[str]:
         values = ir.convenience.create_value_mapping(edit.graph)
         return [
-            wanted
-            for value, images in looked
-            for wanted in sums_of(edit, values[str(value.name)], images)
+            output
+            for value, images in observed
+            for output in sums_of(edit, values[str(value.name)], images)
         ]
 
-    rest = iter(totals(model, probe, samples, threads, advance))
-    sums = {each: [next(rest) for _ in range(_SUMS)] for each in looked}
-    found = dict[str, ChannelMoments]()
+    arrays = iter(totals(model, probe, samples, threads, advance))
+    sums = {key: [next(arrays) for _ in range(_SUMS)] for key in observed}
+    moments = dict[str, ChannelMoments]()
     for layer in chosen:
-        own = [array for each in _looked_at(layer) for array in sums[each]]
-        if all(np.isfinite(array).all() for array in own):
-            found[layer.name] = _moments(layer, own)
-    return found
+        layer_sums = [array for key in _observed_values(layer) for array in sums[key]]
+        if all(np.isfinite(array).all() for array in layer_sums):
+            moments[layer.name] = _moments(layer, layer_sums)
+    return moments
 
 
-def _looked_at(layer: LowRankLayer) -> list[tuple[ir.Value, int | None]]:
-    """Return the input, and the output where its moments are the smaller way to the same end.
+def _observed_values(layer: LowRankLayer) -> list[tuple[ir.Value, int | None]]:
+    """Return the values whose moments a layer needs, each with its rank if it is an image.
 
-    Images come with their rank.
+    These are the input, and the output where it has no more channels than the weight has inputs.
     """
-    read, given = layer.node.inputs[0], layer.node.outputs[0]
-    assert read is not None
-    few = len(layer.weight) <= min(layer.weight[0].size, _MOST_CHANNELS)
+    data, output = layer.node.inputs[0], layer.node.outputs[0]
+    assert data is not None
+    observes_output = len(layer.weight) <= min(layer.weight[0].size, _MOST_CHANNELS)
     images = layer.weight.ndim if layer.node.op_type == "Conv" else None
-    return [(value, images) for value in ((read, given) if few else (read,))]
+    return [(value, images) for value in ((data, output) if observes_output else (data,))]
 
 
 def _moments(layer: LowRankLayer, sums: Sequence[NDArray[np.float64]]) -> ChannelMoments:
-    """Divide what was summed up over inputs, and perhaps outputs, by the number of positions."""
+    """Divide the sums over inputs, and maybe outputs, by the number of positions."""
     inputs = sums[0] / (sums[2] / len(sums[1]))
     if len(sums) == _SUMS:
         return ChannelMoments(inputs, None, None)
-    outputs, mean = (each / (sums[5] / len(sums[4])) for each in sums[3:5])
+    outputs, mean = (total / (sums[5] / len(sums[4])) for total in sums[3:5])
     if layer.node.op_type == "MatMul":
         return ChannelMoments(inputs, outputs, None)
     return ChannelMoments(inputs, outputs - np.outer(mean, mean), mean - layer.bias)

@@ -1,4 +1,4 @@
-"""How many components are enough: by energy, by Bayes, or by what a budget leaves."""
+"""Chooses ranks: by variational Bayes for one matrix, or within a budget for all layers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,28 +12,29 @@ _GOLDEN = (np.sqrt(5.0) - 1) / 2
 
 @dataclass(frozen=True)
 class Option:
-    """One way to have a layer."""
+    """A choice for one layer, such as a decomposition at certain ranks."""
 
     cost: float
-    """In the budget's unit."""
+    """The cost in the budget's unit."""
     error: float
-    """What it loses; options of all layers add up."""
+    """The error of the choice; the errors of all layers are added up."""
 
 
-def spread(options: Sequence[Sequence[Option]], budget: float) -> list[int] | None:
-    """Choose an option for each layer, so that errors are least within a budget.
+def distribute(options: Sequence[Sequence[Option]], budget: float) -> list[int] | None:
+    """Choose an option for each layer, so that the sum of errors is least within a budget.
 
-    Lagrangian relaxation: at a price for cost each layer takes its own best, and the lowest
-    price that meets the budget is found. What is left goes to the layers that lose most.
+    Lagrangian relaxation: at a price for a unit of cost, each layer takes the option with the
+    lowest sum of error and price. A bisection finds the lowest price that meets the budget. The
+    rest of the budget is spent on the layers where it saves the most error.
 
     Args:
-        options: of each layer.
-        budget: that the chosen costs may add up to.
+        options: the options of each layer.
+        budget: the greatest sum of the costs.
 
     Returns:
-        The index of each layer's option; None where even the cheapest ones cost more.
+        The index of each layer's option; None if even the cheapest options exceed the budget.
     """
-    if sum(min(option.cost for option in each) for each in options) > budget:
+    if sum(min(option.cost for option in layer_options) for layer_options in options) > budget:
         return None
     low, high = 0.0, 1.0
     while _cost(options, _cheapest(options, high)) > budget:
@@ -48,33 +49,36 @@ def spread(options: Sequence[Sequence[Option]], budget: float) -> list[int] | No
 
 
 def _cheapest(options: Sequence[Sequence[Option]], price: float) -> list[int]:
-    prices = [[option.error + price * option.cost for option in each] for each in options]
-    return [each.index(min(each)) for each in prices]
+    prices = [
+        [option.error + price * option.cost for option in layer_options]
+        for layer_options in options
+    ]
+    return [layer_options.index(min(layer_options)) for layer_options in prices]
 
 
 def _cost(options: Sequence[Sequence[Option]], chosen: Sequence[int]) -> float:
-    return sum(each[i].cost for each, i in zip(options, chosen, strict=True))
+    return sum(layer_options[i].cost for layer_options, i in zip(options, chosen, strict=True))
 
 
 def _refill(options: Sequence[Sequence[Option]], chosen: list[int], budget: float) -> list[int]:
-    """Spend what is left of the budget where it saves the most error."""
-    left = budget - _cost(options, chosen)
+    """Spend the rest of the budget where it saves the most error."""
+    remaining = budget - _cost(options, chosen)
     while True:
-        best, saved = None, 0.0
-        for layer, each in enumerate(options):
-            now = each[chosen[layer]]
-            for index, other in enumerate(each):
-                if other.cost - now.cost <= left and now.error - other.error > saved:
-                    best, saved = (layer, index), now.error - other.error
+        best, gain = None, 0.0
+        for layer, layer_options in enumerate(options):
+            current = layer_options[chosen[layer]]
+            for index, option in enumerate(layer_options):
+                if option.cost - current.cost <= remaining and current.error - option.error > gain:
+                    best, gain = (layer, index), current.error - option.error
         if best is None:
             return chosen
         layer, index = best
-        left -= options[layer][index].cost - options[layer][chosen[layer]].cost
+        remaining -= options[layer][index].cost - options[layer][chosen[layer]].cost
         chosen[layer] = index
 
 
 def by_bayes(matrix: NDArray[np.float64]) -> int:
-    """Return the rank that a matrix has beneath its noise; at least 1.
+    """Return the rank of a matrix without its noise, at least 1.
 
     The analytic solution of empirical variational Bayesian matrix factorisation with unknown noise
     (Nakajima et al. 2013, "Global Analytic Solution of Fully-observed Variational Bayesian Matrix
@@ -90,9 +94,9 @@ def by_bayes(matrix: NDArray[np.float64]) -> int:
     energy = float((values**2).sum())
     if energy == 0.0:
         return 1
-    most = min(max(int(np.ceil(rows / (1 + ratio))) - 1, 0), rows - 1)
-    rest = values[most:] ** 2
-    lowest = max(rest[0] / bound, rest.mean(), 1e-12 * energy) / columns
+    largest_rank = min(max(int(np.ceil(rows / (1 + ratio))) - 1, 0), rows - 1)
+    noise_values = values[largest_rank:] ** 2
+    lowest = max(noise_values[0] / bound, noise_values.mean(), 1e-12 * energy) / columns
     noise = _least(
         lambda v: _free_energy(v, values, rows, columns, bound),
         lowest,
@@ -104,12 +108,12 @@ def by_bayes(matrix: NDArray[np.float64]) -> int:
 def _free_energy(
     noise: float, values: NDArray[np.float64], rows: int, columns: int, bound: float
 ) -> float:
-    """Return what the noise's variance minimises (equation 24)."""
+    """Return the free energy of a noise variance; the best variance minimises it (equation 24)."""
     ratio = rows / columns
     scaled = values**2 / (columns * noise)
     above, below = scaled[scaled > bound], scaled[scaled <= bound]
-    inner = above - (1 + ratio)
-    tau = (inner + np.sqrt(np.maximum(inner**2 - 4 * ratio, 0))) / 2
+    shifted = above - (1 + ratio)
+    tau = (shifted + np.sqrt(np.maximum(shifted**2 - 4 * ratio, 0))) / 2
     return float(
         np.sum(below - np.log(np.maximum(below, 1e-300)))
         + np.sum(above - tau)
@@ -119,7 +123,7 @@ def _free_energy(
 
 
 def _least(function: Callable[[float], float], low: float, high: float) -> float:
-    """Return where a function of one positive number is least: a grid, then golden sections."""
+    """Return the positive number that minimises a function: a grid, then golden-section search."""
     grid = np.geomspace(low, high, 64)
     best = int(np.argmin([function(float(x)) for x in grid]))
     low, high = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)])

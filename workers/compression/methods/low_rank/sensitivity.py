@@ -1,11 +1,11 @@
-"""What the outputs of the whole graph lose when one layer is replaced, to first order.
+"""First-order estimates of the error in the graph's outputs when one layer is replaced.
 
-A weight that changes by ``ΔW`` changes the outputs by about ``J·ΔW``. Along a random direction of
-the outputs (see ``learning/directions.py``) that is the product of ``ΔW`` and one gradient, and its
-square is, on average, the squared length of the change. So a few gradients on data tell the
-squared error of the outputs for every candidate of every layer, and none has to be run. It is the
-Gauss-Newton term of "Optimal Brain Damage" (LeCun et al. 1989) for the very change that a
-decomposition makes, without taking weights for independent.
+A change ``ΔW`` of a weight changes the outputs by about ``J·ΔW``. Projected on a random direction
+of the outputs (see ``learning/directions.py``), this is the inner product of ``ΔW`` and one
+gradient. The square of that product is, on average, the squared length of the change. A few
+gradients on data thus estimate the squared error for every candidate of every layer, and no
+candidate has to run. This is the Gauss-Newton term of "Optimal Brain Damage" (LeCun et al. 1989)
+for the change that a decomposition makes; weights are not assumed to be independent.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,54 +24,54 @@ from workers.compression.learning.feed import Feed, feed_for
 from workers.compression.learning.teacher import probe
 from workers.compression.learning.trainable import obstacles
 from workers.compression.methods.low_rank.candidates import Candidate
-from workers.compression.methods.low_rank.decompositions import Factor, Slope
+from workers.compression.methods.low_rank.decompositions import Factor, LayerGradient
 from workers.compression.methods.low_rank.layers import LowRankLayer
 from workers.compression.methods.low_rank.writer import replace
 from workers.compression.samples.context import Context, Samples
 
-Ways = Sequence[Sequence[Candidate]]
+CandidatesOfLayers = Sequence[Sequence[Candidate]]
 
 _UNKNOWN = "What the outputs lose cannot be told ({}): choose 'rank': 'ratio'."
 
 _FEWEST, _MOST = 16, 64
-"""Gradients, each on other samples and along another direction."""
+"""The least and the greatest number of gradients, each with new samples and a new direction."""
 _RUN = 2
-"""Samples of one gradient, where the graph lets one choose."""
+"""The number of samples in one gradient, unless the graph fixes it."""
 _SCALED = 16
-"""Samples that tell the variance of the outputs."""
+"""The number of samples that the variance of the outputs is measured on."""
 _WORK = 2e12
-"""Multiply-accumulates that all of it may take."""
+"""The multiply-accumulates that all gradients together may take."""
 _PASSES = 3
-"""Multiply-accumulates of a gradient over those of a run."""
+"""The multiply-accumulates of a gradient, relative to a forward run."""
 
 
 def weighed(
     model: ir.Model,
     layers: Sequence[LowRankLayer],
-    ways: Ways,
+    candidates_of_layers: CandidatesOfLayers,
     samples: Samples,
     context: Context,
     advance: Callable[[float], None],
 ) -> list[list[Candidate]]:
-    """Return the candidates with the share of the outputs that each loses by itself.
+    """Return the candidates with the error that each alone causes in the outputs as its loss.
 
-    The share is the mean squared change over the variance, a mean over outputs of floats.
+    The error is the mean squared change over the variance, averaged over the outputs of floats.
 
     Args:
         model: the graph; not changed.
-        layers: of it.
-        ways: the candidates of each.
-        samples: to look at.
+        layers: layers of the graph.
+        candidates_of_layers: the candidates of each layer.
+        samples: the samples for the gradients.
         context: seed, threads, device.
-        advance: told the fraction done.
+        advance: called with the fraction done.
 
     Raises:
-        StepFailed: no gradient reaches a layer, or it would take too long.
+        StepFailed: no gradient reaches a layer, or the gradients would take too long.
     """
-    if found := obstacles(model):
-        raise StepFailed(_UNKNOWN.format(f"'{found[0].node}': {found[0].reason}"))
+    if blocked := obstacles(model):
+        raise StepFailed(_UNKNOWN.format(f"'{blocked[0].node}': {blocked[0].reason}"))
     torch.set_num_threads(context.threads)
-    plain, places = _plain(model, layers)
+    plain, parameter_names = _plain(model, layers)
     executor = build(plain).to(context.device)
     feed = feed_for(executor, samples, context.device)
     feed = feed if feed.fixed else with_changes(feed, size=min(feed.size, _RUN))
@@ -79,27 +79,35 @@ def weighed(
     if count < _FEWEST:
         raise StepFailed(_UNKNOWN.format("for so large a model it would take too long"))
     changes = list[list[list[float]]]()
-    along = project(probe(executor, feed, context.seed, _SCALED)[0], context.seed)
+    projection = project(probe(executor, feed, context.seed, _SCALED)[0], context.seed)
     for done in range(count):
         executor.zero_grad()
         outputs = feed.outputs(executor, feed.batch(_rows(feed, done)))
-        along(outputs).backward()  # type: ignore[no-untyped-call]
-        slopes = [_slope(executor, *each) for each in zip(layers, places, strict=True)]
-        changes.append([_changes(*each) for each in zip(ways, slopes, strict=True)])
+        projection(outputs).backward()  # type: ignore[no-untyped-call]
+        gradients = [
+            _gradient(executor, *pair) for pair in zip(layers, parameter_names, strict=True)
+        ]
+        changes.append(
+            [_changes(*pair) for pair in zip(candidates_of_layers, gradients, strict=True)]
+        )
         advance((done + 1) / count)
-    lost = [np.square(each).mean(0) for each in zip(*changes, strict=True)]
-    if not all(np.isfinite(each).all() for each in lost) or not any(each.any() for each in lost):
+    losses = [np.square(layer_changes).mean(0) for layer_changes in zip(*changes, strict=True)]
+    every_loss = np.concatenate(losses)
+    if not np.isfinite(every_loss).all() or not every_loss.any():
         raise StepFailed(_UNKNOWN.format("its gradients are not finite, or zero"))
     return [
-        [with_changes(way, loss=float(loss)) for way, loss in zip(each, own, strict=True)]
-        for each, own in zip(ways, lost, strict=True)
+        [
+            with_changes(candidate, loss=float(loss))
+            for candidate, loss in zip(candidates, layer_losses, strict=True)
+        ]
+        for candidates, layer_losses in zip(candidates_of_layers, losses, strict=True)
     ]
 
 
 def _affordable(
     model: ir.Model, layers: Sequence[LowRankLayer], context: Context, size: int
 ) -> int:
-    """Return how many gradients there is time for: for them, and to project them."""
+    """Return how many gradients the work limit allows, their projections included."""
     macs = stats.macs_of_one(model, context.example, context.layout.size)
     projected = sum(w.size * min(w.shape[:2]) * w.ndim for w in (layer.weight for layer in layers))
     return int(min(_WORK / max(_PASSES * size * macs + projected, 1), _MOST))
@@ -108,41 +116,50 @@ def _affordable(
 def _plain(
     model: ir.Model, layers: Sequence[LowRankLayer]
 ) -> tuple[ir.Model, list[tuple[str, str]]]:
-    """Return a copy whose layers have weights ``[O, I, *kernel]`` (products ``[I, O]``) and biases.
+    """Return a copy of the graph whose layers each have a weight of their own and a bias.
 
-    With it come the names of both for each layer; a MatMul's bias has none.
+    Returns:
+        The copy, and the names of the weight and the bias of each layer. Weights are
+        ``[O, I, *kernel]``, or ``[I, O]`` for matrix products. A MatMul has no bias: its name is
+        empty.
     """
     plain = model.clone()
     nodes, edit = {node.name: node for node in plain.graph}, Editor(plain)
-    places = []
+    parameter_names = []
     for layer in layers:
-        whole = Factor(layer.weight, axes=tuple(range(layer.weight.ndim - 2)))
-        own = with_changes(layer, node=nodes[layer.name])
-        (node,) = replace(edit, own, [whole], np.zeros(len(layer.weight)))
+        full_factor = Factor(layer.weight, axes=tuple(range(layer.weight.ndim - 2)))
+        layer_in_copy = with_changes(layer, node=nodes[layer.name])
+        (node,) = replace(edit, layer_in_copy, [full_factor], np.zeros(len(layer.weight)))
         names = [str(value.name) for value in node.inputs[1:] if value is not None]
-        places.append((names[0], names[1] if len(names) > 1 else ""))
+        parameter_names.append((names[0], names[1] if len(names) > 1 else ""))
     edit.remove_unused()
-    return plain, places
+    return plain, parameter_names
 
 
-def _rows(feed: Feed, run: int) -> list[int]:
-    """Return the samples of a run, from the first again after the last."""
+def _rows(feed: Feed, batch: int) -> list[int]:
+    """Return the samples of a batch; after the last sample the first follows again."""
     rows = feed.samples.indices
     size = min(feed.size, len(rows))
-    return [rows[(run * size + place) % len(rows)] for place in range(size)]
+    return [rows[(batch * size + offset) % len(rows)] for offset in range(size)]
 
 
-def _slope(executor: Executor, layer: LowRankLayer, place: tuple[str, str]) -> Slope:
-    weight, bias = (executor.weight(name).grad if name else None for name in place)
+def _gradient(executor: Executor, layer: LowRankLayer, names: tuple[str, str]) -> LayerGradient:
+    weight, bias = (executor.weight(name).grad if name else None for name in names)
     if weight is None:
         raise StepFailed(_UNKNOWN.format(f"no gradient reaches '{layer.name}'"))
-    array = weight.double().cpu().numpy()
-    added = np.zeros(len(layer.weight)) if bias is None else bias.double().cpu().numpy()
-    return Slope(array if layer.node.op_type == "Conv" else array.T, added)
+    weight_gradient = weight.double().cpu().numpy()
+    bias_gradient = np.zeros(len(layer.weight)) if bias is None else bias.double().cpu().numpy()
+    return LayerGradient(
+        weight_gradient if layer.node.op_type == "Conv" else weight_gradient.T, bias_gradient
+    )
 
 
-def _changes(each: Sequence[Candidate], slope: Slope) -> list[float]:
-    """Return by how much each candidate moves the outputs along the direction."""
-    known = {id(way.decomposition): way.decomposition for way in each}
-    slopes = {key: decomposition.slope(slope) for key, decomposition in known.items()}
-    return [slopes[id(way.decomposition)](way.ranks) for way in each]
+def _changes(candidates: Sequence[Candidate], gradient: LayerGradient) -> list[float]:
+    """Return the change of the outputs along the direction for each candidate."""
+    decompositions = {
+        id(candidate.decomposition): candidate.decomposition for candidate in candidates
+    }
+    functions = {
+        key: decomposition.first_order(gradient) for key, decomposition in decompositions.items()
+    }
+    return [functions[id(candidate.decomposition)](candidate.ranks) for candidate in candidates]

@@ -1,4 +1,4 @@
-"""Puts a chain of thinner layers in the place of one."""
+"""Replaces a layer of a graph by a chain of smaller layers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,16 +16,16 @@ from workers.compression.methods.low_rank.layers import LowRankLayer
 def replace(
     edit: Editor, layer: LowRankLayer, factors: Sequence[Factor], shift: NDArray[np.float64] | None
 ) -> list[ir.Node]:
-    """Write the factors of a layer into the graph; the last one carries the bias.
+    """Replace a layer by its factors; the last factor gets the bias.
 
     Args:
-        edit: of the graph.
-        layer: which node to replace.
-        factors: in the order in which they are applied.
-        shift: ``[O]``, added to the bias.
+        edit: the editor of the graph.
+        layer: the layer to replace.
+        factors: the factors in the order in which they are applied.
+        shift: ``[O]``, added to the bias; None adds nothing.
 
     Returns:
-        The nodes in the layer's place.
+        The nodes that replace the layer.
     """
     value = layer.node.inputs[0]
     assert value is not None
@@ -33,8 +33,8 @@ def replace(
     for index, factor in enumerate(factors):
         last = index == len(factors) - 1
         bias = _bias(edit, layer, shift) if last else None
-        write = _convolution if layer.node.op_type == "Conv" else _product
-        node = write(edit, layer.node, index, factor, value, bias)
+        write_factor = _convolution if layer.node.op_type == "Conv" else _product
+        node = write_factor(edit, layer.node, index, factor, value, bias)
         nodes.append(node)
         value = node.outputs[0]
     edit.replace(layer.node, nodes)
@@ -43,19 +43,19 @@ def replace(
 
 def chain_macs(layer: LowRankLayer, factors: Sequence[Factor]) -> int:
     """Count the multiply-accumulates of a chain for one sample."""
-    sizes, total = list(layer.before), 0
+    sizes, total = list(layer.input_sizes), 0
     for factor in factors:
         for axis in factor.axes:
-            sizes[axis] = layer.after[axis]
+            sizes[axis] = layer.output_sizes[axis]
         total += int(np.prod(sizes, dtype=np.int64)) * factor.weight.size
     return total // layer.samples
 
 
 def _bias(edit: Editor, layer: LowRankLayer, shift: NDArray[np.float64] | None) -> ir.Value | None:
-    """Return the bias of the chain's last node, None where there is none."""
+    """Return the bias of the chain's last node; None if it has no bias."""
     node = layer.node
-    given = operand(node, 2) is not None
-    if node.op_type == "MatMul" or not (given or shift is not None):
+    has_bias = operand(node, 2) is not None
+    if node.op_type == "MatMul" or not (has_bias or shift is not None):
         return None
     moved = layer.bias if shift is None else layer.bias + shift.astype(np.float32)
     return edit.constant(f"{node.name}_bias", moved)
@@ -72,12 +72,12 @@ def _convolution(
 
 
 def _geometry(old: ir.Node, factor: Factor) -> dict[str, Any]:
-    """Return a factor's attributes: the layer's on its own axes, neutral ones on the others."""
+    """Return the attributes of a factor: those of the layer on its axes, neutral ones elsewhere."""
     rank = factor.weight.ndim - 2
 
     def pick(name: str, neutral: int) -> list[int]:
-        given = list(old.attributes.get_ints(name, [neutral] * rank))
-        return [given[axis] if axis in factor.axes else neutral for axis in range(rank)]
+        values = list(old.attributes.get_ints(name, [neutral] * rank))
+        return [values[axis] if axis in factor.axes else neutral for axis in range(rank)]
 
     attributes: dict[str, Any] = {
         "kernel_shape": list(factor.weight.shape[2:]),
@@ -89,8 +89,8 @@ def _geometry(old: ir.Node, factor: Factor) -> dict[str, Any]:
     if auto != "NOTSET":
         return attributes | {"auto_pad": auto}
     pads = list(old.attributes.get_ints("pads", [0] * (2 * rank)))
-    own = [pad if i % rank in factor.axes else 0 for i, pad in enumerate(pads)]
-    return attributes | {"pads": own}
+    factor_pads = [pad if i % rank in factor.axes else 0 for i, pad in enumerate(pads)]
+    return attributes | {"pads": factor_pads}
 
 
 def _product(
