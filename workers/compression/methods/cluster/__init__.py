@@ -1,10 +1,10 @@
-"""Weight sharing: each weight becomes one of a few values, and the graph stores which.
+"""Weight clustering: the elements of a weight share a few values, and the graph stores indices.
 
-``Mul(Gather(codebook, Cast(indices)), scales)`` takes the place of a weight: channels of exported
-networks differ by orders of magnitude, as BatchNorm is folded into them, so the values are shared
-by what is left when each output channel is divided by its root mean square. Indices take four bits
-where sixteen values are enough, eight otherwise. Runtimes compute the weight once, when they load
-the graph: the file is smaller, the speed is that of the weight itself.
+``Mul(Gather(codebook, Cast(indices)), scales)`` replaces a weight. BatchNorm is folded into
+exported networks, so their channels differ by orders of magnitude: each output channel is divided
+by its root mean square before the values are clustered. An index takes four bits for up to sixteen
+values, else eight. Runtimes compute the weight once, when they load the graph: the file is smaller,
+and the speed does not change.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,40 +33,42 @@ _FOUR_BITS = 16
 
 
 @dataclass(frozen=True)
-class _Shared:
-    """A weight, as a codebook and indices."""
+class _ClusteredWeight:
+    """A weight as a codebook, indices and scales."""
 
     node: ir.Node
     weight: ir.Value
     centres: NDArray[np.float32]
     """``[clusters]``, sorted."""
     indices: NDArray[np.uint8]
-    """In the weight's shape."""
+    """The index of each element's value; the weight's shape."""
     scales: NDArray[np.float32]
-    """Of the output channels, in a shape that multiplies the weight."""
+    """The scale of each output channel, in a shape that broadcasts to the weight."""
 
     @property
     def values(self) -> NDArray[np.float32]:
-        """The weight that is left."""
+        """The clustered weight."""
         return self.centres[self.indices] * self.scales
 
 
 def cluster(
     model: ir.Model, parameters: Cluster, context: Context, advance: Callable[[float], None]
 ) -> Outcome:
-    """Let the weights of each tensor share a few values; train these where asked to."""
+    """Cluster the elements of each weight; train the codebooks where the step asks for it."""
     chosen, skipped = _select(model, parameters)
     if not chosen:
         return Outcome(model, skipped=skipped)
-    edit, found = Editor(model), []
+    edit, clustered = Editor(model), []
     for done, (node, weight) in enumerate(chosen):
-        found.append(_share(node, weight, parameters.clusters))
+        clustered.append(_clustered(node, weight, parameters.clusters))
         advance((done + 1) / len(chosen) / (4 if parameters.recover else 1))
-    books = [_write(edit, shared) for shared in found]
-    changes = [_change(model, shared) for shared in found]
+    codebooks = [_write(edit, item) for item in clustered]
+    changes = [_change(model, item) for item in clustered]
     edit.remove_unused()
     if parameters.recover is not None:
-        zeros = [name for name, shared in zip(books, found, strict=True) if 0.0 in shared.centres]
+        zeros = [
+            name for name, item in zip(codebooks, clustered, strict=True) if 0.0 in item.centres
+        ]
         model = recover(
             model,
             parameters.recover,
@@ -80,7 +82,7 @@ def cluster(
 def _select(
     model: ir.Model, parameters: Cluster
 ) -> tuple[list[tuple[ir.Node, ir.Value]], list[Skipped]]:
-    """Return weights with the first node that reads each, and what is left alone."""
+    """Return the weights to cluster, each with the first node that reads it, and the refusals."""
     chosen: dict[ir.Value, ir.Node] = {}
     skipped = []
     for node in model.graph.all_nodes():
@@ -109,65 +111,67 @@ def _unfit(node: ir.Node, value: ir.Value, model: ir.Model, parameters: Cluster)
     return None if np.isfinite(array).all() else "its weights are not all finite"
 
 
-def _share(node: ir.Node, weight: ir.Value, clusters: int) -> _Shared:
+def _clustered(node: ir.Node, weight: ir.Value, clusters: int) -> _ClusteredWeight:
     array = constant(weight)
     scales = _scales(array, channel_axis(node))
-    even = array / scales
+    normalized = array / scales
     sparse = np.count_nonzero(array == 0) >= LEAST_ZEROS * array.size
-    centres = codebook(even, clusters, zero=bool(sparse))  # zeros get a value of their own
-    return _Shared(node, weight, centres, nearest(even, centres), scales)
+    centres = codebook(normalized, clusters, zero=bool(sparse))  # zeros get a value of their own
+    return _ClusteredWeight(node, weight, centres, nearest(normalized, centres), scales)
 
 
 def _scales(array: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
-    """Return the root mean square of each channel, ones for channels of zeros."""
+    """Return the root mean square of each channel; 1 for a channel of zeros."""
     if axis is None or array.ndim < 2:
         return np.ones((1,) * array.ndim, np.float32)
-    others = tuple(a for a in range(array.ndim) if a != axis % array.ndim)
-    scales: NDArray[np.float32] = np.sqrt(np.mean(array**2, axis=others, keepdims=True))
+    other_axes = tuple(a for a in range(array.ndim) if a != axis % array.ndim)
+    scales: NDArray[np.float32] = np.sqrt(np.mean(array**2, axis=other_axes, keepdims=True))
     return np.where(scales > 0, scales, np.float32(1))
 
 
-def _write(edit: Editor, shared: _Shared) -> str:
-    """Put the look-up in the weight's place and return the codebook's name."""
-    name = str(shared.weight.name)
-    few = len(shared.centres) <= _FOUR_BITS
-    indices = shared.indices.astype(ml_dtypes.uint4) if few else shared.indices
-    book = edit.constant(f"{name}_codebook", shared.centres)
-    stored = edit.constant(f"{name}_indices", indices)
-    cast = edit.node("Cast", [stored], f"{name}_positions", to=ir.DataType.INT32)
-    look = edit.node("Gather", [book, cast.outputs[0]], f"{name}_shared", axis=0)
-    scales = edit.constant(f"{name}_scales", shared.scales)
-    scaled = edit.node("Mul", [look.outputs[0], scales], f"{name}_scaled")
+def _write(edit: Editor, clustered: _ClusteredWeight) -> str:
+    """Replace the weight by the look-up; return the name of the codebook."""
+    name = str(clustered.weight.name)
+    fits_four_bits = len(clustered.centres) <= _FOUR_BITS
+    indices = clustered.indices.astype(ml_dtypes.uint4) if fits_four_bits else clustered.indices
+    codebook = edit.constant(f"{name}_codebook", clustered.centres)
+    packed = edit.constant(f"{name}_indices", indices)
+    cast = edit.node("Cast", [packed], f"{name}_positions", to=ir.DataType.INT32)
+    gather = edit.node("Gather", [codebook, cast.outputs[0]], f"{name}_shared", axis=0)
+    scales = edit.constant(f"{name}_scales", clustered.scales)
+    scaled = edit.node("Mul", [gather.outputs[0], scales], f"{name}_scaled")
     value = scaled.outputs[0]
-    value.shape, value.type = shared.weight.shape, shared.weight.type
-    edit.graph.insert_before(edit.graph[0], [cast, look, scaled])
-    ir.convenience.replace_all_uses_with(shared.weight, value)
-    return str(book.name)
+    value.shape, value.type = clustered.weight.shape, clustered.weight.type
+    edit.graph.insert_before(edit.graph[0], [cast, gather, scaled])
+    ir.convenience.replace_all_uses_with(clustered.weight, value)
+    return str(codebook.name)
 
 
 class _Zeros:
-    """Keeps the zeros of codebooks zero while they are trained."""
+    """A training constraint: the zeros of codebooks stay zero."""
 
-    def __init__(self, model: ir.Model, books: Sequence[str]) -> None:
+    def __init__(self, model: ir.Model, codebooks: Sequence[str]) -> None:
         initializers = model.graph.initializers
-        self._zeros = {name: constant(initializers[name]) == 0 for name in books}
+        self._zeros = {name: constant(initializers[name]) == 0 for name in codebooks}
 
     def __call__(self, executor: Executor, _done: float) -> None:
-        """Set them back."""
+        """Set the elements that were zero to zero again."""
         for name, zero in self._zeros.items():
             weight = executor.weight(name)
             weight.data[torch.from_numpy(zero).to(weight.device)] = 0.0
 
 
-def _change(model: ir.Model, shared: _Shared) -> LayerChange:
-    array = constant(shared.weight)
-    count = len(shared.centres)
+def _change(model: ir.Model, clustered: _ClusteredWeight) -> LayerChange:
+    array = constant(clustered.weight)
+    count = len(clustered.centres)
     bits = 4 if count <= _FOUR_BITS else 8
     return LayerChange(
-        node=str(shared.node.name),
-        operator=shared.node.op_type,
+        node=str(clustered.node.name),
+        operator=clustered.node.op_type,
         change=f"{stored_as(model, array)} → {count} shared values, indices of {bits} bits",
         bytes_before=bytes_in_file(model, array),
-        bytes_after=(array.size * bits + 7) // 8 + shared.centres.nbytes + shared.scales.nbytes,
-        sqnr_db=sqnr_db(array, shared.values),
+        bytes_after=(array.size * bits + 7) // 8
+        + clustered.centres.nbytes
+        + clustered.scales.nbytes,
+        sqnr_db=sqnr_db(array, clustered.values),
     )

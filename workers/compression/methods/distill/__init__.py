@@ -20,10 +20,10 @@ from workers.compression.methods.prune.channels import changes
 from workers.compression.samples.context import Context
 
 _MAKING = 0.1
-"""Of the progress; the rest is training."""
+"""The share of the progress before training."""
 
 _LEAST_RUN = 8
-"""Samples of a batch whose statistics are worth something."""
+"""The least number of samples in a batch that batch statistics are computed from."""
 
 
 def distill(
@@ -32,18 +32,18 @@ def distill(
     """Make a student and train it.
 
     Args:
-        model: the graph that the step is given: what ``derive`` scales, and the teacher
+        model: the graph that the step is given: the graph that ``derive`` scales, and the teacher
             ``previous``.
         parameters: student, teacher, losses, training.
         context: the samples, the teacher ``original``, seed, device, workspace.
-        advance: told the fraction done.
+        advance: called with the fraction done.
 
     Returns:
-        The student; the graph as it is, and not trained, where nothing smaller can be derived.
+        The student. If no smaller student can be derived: the graph as it is, not trained.
 
     Raises:
-        StepFailed: the student cannot read the model's inputs or answer as it does, there is no
-            data, or training goes astray.
+        StepFailed: the student cannot have the model's inputs and outputs, there is no data, or
+            training diverges.
     """
 
     def making(done: float) -> None:
@@ -54,37 +54,40 @@ def distill(
 
     teacher = _teacher(model, parameters, context)
     parameters = resolved(parameters, teacher, context)
-    wish = parameters.student
-    if isinstance(wish, Derived | Uploaded):
-        student, skipped = _given(model, wish, context, making)
-        if isinstance(wish, Derived) and fingerprint(student) == fingerprint(model):
+    requested = parameters.student
+    if isinstance(requested, Derived | Uploaded):
+        student, skipped = _initialized_student(model, requested, context, making)
+        if isinstance(requested, Derived) and fingerprint(student) == fingerprint(model):
             return Outcome(model, skipped=skipped)
         feed = runs(student, teacher, parameters, context)
         learn(student, teacher, feed, parameters, context, learning)
         layers = changes(model, student)
-        if isinstance(wish, Uploaded):
-            layers = [_replaced(model, student, wish.model)]
+        if isinstance(requested, Uploaded):
+            layers = [_replaced(model, student, requested.model)]
         return Outcome(student, layers, skipped)
-    student, name = build_student(teacher, wish, context)
-    _learn_from_nothing(student, teacher, parameters, context, learning)
+    student, name = build_student(teacher, requested, context)
+    _train_from_scratch(student, teacher, parameters, context, learning)
     return Outcome(student, [_replaced(model, student, name)])
 
 
-def _given(
-    model: ir.Model, wish: Derived | Uploaded, context: Context, advance: Callable[[float], None]
+def _initialized_student(
+    model: ir.Model,
+    requested: Derived | Uploaded,
+    context: Context,
+    advance: Callable[[float], None],
 ) -> tuple[ir.Model, list[Skipped]]:
-    """Return a student that has weights already, and what was left alone."""
-    if isinstance(wish, Derived):
-        return derive(model, wish.derive, context, advance)
-    student = _other(wish.model, context)
-    ours = (*model.graph.inputs, *model.graph.outputs)
-    theirs = (*student.graph.inputs, *student.graph.outputs)
-    for own, other in zip(ours, theirs, strict=True):
-        other.shape = own.shape  # dynamic dimensions are called as the job's model calls them
+    """Return a student that starts with weights, and the refusals of its derivation."""
+    if isinstance(requested, Derived):
+        return derive(model, requested.derive, context, advance)
+    student = _load_model(requested.model, context)
+    model_values = (*model.graph.inputs, *model.graph.outputs)
+    student_values = (*student.graph.inputs, *student.graph.outputs)
+    for model_value, student_value in zip(model_values, student_values, strict=True):
+        student_value.shape = model_value.shape  # so dynamic dimensions have the job model's names
     return student, []
 
 
-def _other(model_id: str, context: Context) -> ir.Model:
+def _load_model(model_id: str, context: Context) -> ir.Model:
     assert context.models is not None, "a step that names other models runs in a job"
     return load(model_file(context.models, model_id))
 
@@ -93,21 +96,22 @@ def _teacher(model: ir.Model, parameters: Distill, context: Context) -> ir.Model
     if parameters.teacher == "previous":
         return model
     if parameters.teacher != "original":
-        return _other(parameters.teacher, context)
+        return _load_model(parameters.teacher, context)
     assert context.original is not None, "a context without the original cannot teach"
     return load(context.original)
 
 
-def _learn_from_nothing(
+def _train_from_scratch(
     student: ir.Model,
     teacher: ir.Model,
     parameters: Distill,
     context: Context,
     advance: Callable[[float], None],
 ) -> None:
-    """Train a network with normalisation by the batch, then fold what was measured.
+    """Train a student from random weights with batch statistics, then fold measured statistics.
 
-    Where a run takes too few samples for that, normalisation is measured before training.
+    If a run takes too few samples for batch statistics, they are measured and folded before
+    training.
     """
     feed = runs(student, teacher, parameters, context)
     batched = norms.by_batch(student)
@@ -119,11 +123,11 @@ def _learn_from_nothing(
     norms.settle(student, batched, feed, context.seed)
 
 
-def _replaced(before: ir.Model, after: ir.Model, what: str) -> LayerChange:
+def _replaced(before: ir.Model, after: ir.Model, replacement: str) -> LayerChange:
     return LayerChange(
         node=str(after.graph.name),
         operator="graph",
-        change=f"the whole graph → {what}",
+        change=f"the whole graph → {replacement}",
         bytes_before=weight_bytes(before),
         bytes_after=weight_bytes(after),
     )

@@ -1,4 +1,4 @@
-"""A student that is built: the architecture's layout for the input, at a width that is found."""
+"""Builds a student of a given architecture, and finds its width where only its cost is given."""
 
 from collections.abc import Callable
 
@@ -17,17 +17,19 @@ from workers.compression.samples.context import Context
 
 _NARROWEST, _WIDEST = 1 / 16, 4.0
 _HALVINGS = 8
-"""Of the span of widths: channels are multiples of eight, so that finer steps change nothing."""
+"""The number of bisections of the width: channels are multiples of eight, more change nothing."""
 
 Build = Callable[[float], ir.Model]
 
 
-def build_student(teacher: ir.Model, wish: Architecture, context: Context) -> tuple[ir.Model, str]:
-    """Return an untrained network that reads and answers what the teacher does, and its name.
+def build_student(
+    teacher: ir.Model, requested: Architecture, context: Context
+) -> tuple[ir.Model, str]:
+    """Return an untrained network with the teacher's inputs and outputs, and its description.
 
     Args:
-        teacher: the graph to stand in for.
-        wish: the architecture, and its width or what it may cost.
+        teacher: the graph that the student will replace.
+        requested: the architecture, with its width or its allowed cost.
         context: a sample, seed, threads.
 
     Raises:
@@ -36,28 +38,28 @@ def build_student(teacher: ir.Model, wish: Architecture, context: Context) -> tu
     interface = interface_of(teacher, shapes_of(teacher, context))
 
     def build(width: float) -> ir.Model:
-        return ARCHITECTURES[wish.architecture](interface, width, context.seed)
+        return ARCHITECTURES[requested.architecture](interface, width, context.seed)
 
-    width = wish.known_width
+    width = requested.known_width
     if width is None:
-        width = _width(build, teacher, wish, context)
-    return build(width), f"{wish.architecture}, width {width:g}"
+        width = _width(build, teacher, requested, context)
+    return build(width), f"{requested.architecture}, width {width:g}"
 
 
-def _width(build: Build, teacher: ir.Model, wish: Architecture, context: Context) -> float:
-    """Return the largest width that does without a share of what the teacher costs."""
-    assert wish.ratio is not None
-    allowed = 1 - wish.ratio
+def _width(build: Build, teacher: ir.Model, requested: Architecture, context: Context) -> float:
+    """Return the largest width that saves the requested share of the teacher's cost."""
+    assert requested.ratio is not None
+    allowed = 1 - requested.ratio
 
     def cost(width: float) -> float:
-        return _share(build(width), teacher, wish.of, context)
+        return _share(build(width), teacher, requested.of, context)
 
     least = cost(_NARROWEST)
     if least > allowed:
         raise StepFailed(
-            f"Even the narrowest {wish.architecture} has {least:.1%} of the teacher's {wish.of},"
-            f" and 'ratio' {wish.ratio:g} allows {allowed:.1%}: ask for less, or for another"
-            " architecture."
+            f"Even the narrowest {requested.architecture} has {least:.1%} of the teacher's"
+            f" {requested.of}, and 'ratio' {requested.ratio:g} allows {allowed:.1%}: ask for less,"
+            " or for another architecture."
         )
     low, high = _NARROWEST, _WIDEST
     if cost(high) <= allowed:
@@ -69,16 +71,16 @@ def _width(build: Build, teacher: ir.Model, wish: Architecture, context: Context
 
 
 def _share(student: ir.Model, teacher: ir.Model, of: str, context: Context) -> float:
-    """Return what a student costs over what the teacher costs."""
+    """Return the ratio of a student's cost to the teacher's cost."""
     fold_batchnorm(student)
     if of == "latency":
         return 1 - saved(teacher, student, context.example, context.threads)
     if of == "size":
         return weight_bytes(student) / weight_bytes(teacher)
-    mine, theirs = (
+    student_figures, teacher_figures = (
         stats.measure(model, sizes_of(model, context.example), context.example, context.layout.size)
         for model in (student, teacher)
     )
     if of == "macs":
-        return mine.macs / max(theirs.macs, 1)
-    return mine.parameters / max(theirs.parameters, 1)
+        return student_figures.macs / max(teacher_figures.macs, 1)
+    return student_figures.parameters / max(teacher_figures.parameters, 1)

@@ -1,4 +1,4 @@
-"""What a student learns from, and how pictures are changed, where the request leaves it open."""
+"""The defaults of distillation: the losses, and the augmentation of images."""
 
 from dataclasses import replace
 from typing import get_args
@@ -17,25 +17,25 @@ from workers.compression.measure.quality import judged_output
 from workers.compression.samples.context import Context, Samples
 
 _LOOKED_AT = 512
-"""Samples on which the teacher is asked what changes of a picture mean to it."""
+"""The number of samples on which the teacher's answers to augmented images are compared."""
 _ALIKE = 0.5
-"""Cohen's kappa from which answers to changed pictures count as those to the pictures."""
+"""The least Cohen's kappa at which an augmentation leaves the teacher's answers as they are."""
 
 
 def resolved(parameters: Distill, teacher: ir.Model, context: Context) -> Distill:
-    """Return the parameters with the losses and the augmentation that the request leaves open.
+    """Return the parameters, with defaults for missing losses and a missing augmentation.
 
-    Labels are learned beside soft targets where the dataset has classes as targets. A student that
-    is built starts from nothing, so its pictures are mirrored and moved where that does not change
-    what the teacher answers.
+    The losses are soft targets, and labels where the dataset's targets are classes. A student that
+    is built has random weights, so its images are mirrored and shifted where that does not change
+    the teacher's answers.
 
     Args:
-        parameters: of the step.
+        parameters: the step's parameters.
         teacher: the graph that is imitated.
         context: the samples, seed, device.
     """
     samples = context.train
-    losses = parameters.losses or _losses(samples)
+    losses = parameters.losses or _default_losses(samples)
     recover = parameters.recover
     if recover.augment is None:
         built = isinstance(parameters.student, Architecture) and samples is not None
@@ -44,7 +44,7 @@ def resolved(parameters: Distill, teacher: ir.Model, context: Context) -> Distil
     return parameters.model_copy(update={"losses": losses, "recover": recover})
 
 
-def _losses(samples: Samples | None) -> list[DistillLoss]:
+def _default_losses(samples: Samples | None) -> list[DistillLoss]:
     imitate = DistillLoss(kind="soft_targets")
     targets = None if samples is None else samples.targets
     if targets is None or targets.dtype.kind not in "iub":
@@ -53,16 +53,16 @@ def _losses(samples: Samples | None) -> list[DistillLoss]:
 
 
 def harmless(teacher: ir.Model, samples: Samples, context: Context) -> list[Change]:
-    """Return the changes of a picture that leave the teacher's answers as they are.
+    """Return the changes of an image that leave the teacher's answers as they are.
 
-    A mirrored shirt is a shirt, and a mirrored 3 is none. The teacher knows: its classes for
-    changed pictures are compared with those for the pictures by Cohen's kappa (Cohen 1960), which
-    leaves out what agrees by chance. Nothing is changed where the teacher does not name one class
-    for each picture, as the targets may then move with the picture.
+    A mirrored shirt is a shirt, and a mirrored 3 is not a 3. So the teacher's classes for changed
+    images are compared with its classes for the original images. The measure is Cohen's kappa
+    (Cohen 1960), which subtracts the agreement by chance. If the teacher does not give one class
+    for each image, no change is harmless: the targets may have to be changed with the image.
 
     Args:
         teacher: the graph that is imitated.
-        samples: some are drawn.
+        samples: the samples that images are drawn from.
         context: seed, device, the output that is judged.
     """
     output = judged_output(teacher, context.evaluate)
@@ -72,42 +72,42 @@ def harmless(teacher: ir.Model, samples: Samples, context: Context) -> list[Chan
     first = feed.batch(list(drawn.indices[:1]))
     with torch.no_grad():
         scores = feed.outputs(executor, first)[output]
-    picture, *others = first.feeds
-    one_class_each = scores.ndim == 2 and scores.shape[1] > 1 and scores.is_floating_point()
-    if others or not is_image(first.feeds[picture]) or not one_class_each:
+    image_input, *other_inputs = first.feeds
+    is_classifier = scores.ndim == 2 and scores.shape[1] > 1 and scores.is_floating_point()
+    if other_inputs or not is_image(first.feeds[image_input]) or not is_classifier:
         return []
 
     @torch.no_grad()
     def is_harmless(kind: Change) -> bool:
-        changing = replace(feed, kinds=(kind,))
+        changing_feed = replace(feed, kinds=(kind,))
         random = np.random.default_rng(context.seed)
-        plain, changed = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
+        plain_classes, changed_classes = list[NDArray[np.int64]](), list[NDArray[np.int64]]()
         for rows in feed.parts(drawn.indices):
-            batches = feed.batch(rows), changing.batch(rows, random)
-            before, after = (batch.feeds[picture] for batch in batches)
-            moved = (before != after).flatten(1).any(1)[: len(rows)]
-            for answers, batch in zip((plain, changed), batches, strict=True):
+            batches = feed.batch(rows), changing_feed.batch(rows, random)
+            images, changed_images = (batch.feeds[image_input] for batch in batches)
+            is_changed = (images != changed_images).flatten(1).any(1)[: len(rows)]
+            for classes, batch in zip((plain_classes, changed_classes), batches, strict=True):
                 scores = feed.outputs(executor, batch)[output]
-                answers.append(scores.argmax(1)[moved].cpu().numpy())
-        return kappa(np.concatenate(plain), np.concatenate(changed)) >= _ALIKE
+                classes.append(scores.argmax(1)[is_changed].cpu().numpy())
+        return kappa(np.concatenate(plain_classes), np.concatenate(changed_classes)) >= _ALIKE
 
     return [kind for kind in get_args(Change) if is_harmless(kind)]
 
 
 def kappa(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-    """Return Cohen's kappa: by how much two lists of classes agree beyond chance, 1 at most.
+    """Return Cohen's kappa, the agreement of two lists of classes beyond chance; at most 1.
 
     Args:
         one: classes ``[samples]``.
         other: classes ``[samples]`` of the same samples.
 
     Returns:
-        0 where nothing can be told: both name one class throughout, or there are no samples.
+        0 where kappa is undefined: both lists are one class throughout, or there are no samples.
     """
     if not len(one):
         return 0.0
     count = int(max(one.max(), other.max())) + 1
-    shares = [np.bincount(each, minlength=count) / len(each) for each in (one, other)]
+    shares = [np.bincount(classes, minlength=count) / len(classes) for classes in (one, other)]
     chance = float(shares[0] @ shares[1])
     if chance >= 1.0:
         return 0.0

@@ -1,4 +1,4 @@
-"""A student that is the graph itself, narrower and shallower, with its weights."""
+"""Derives a student from the graph: a narrower and shallower copy that keeps its weights."""
 
 from collections.abc import Callable
 
@@ -13,22 +13,24 @@ from workers.compression.methods.prune.channels import prune_channels
 from workers.compression.samples.context import Context
 
 Block = tuple[ir.Node, ir.Value]
-"""The sum of a residual block, and what is added to."""
+"""The Add at the end of a residual block, and the block's input, which is its shortcut."""
 
 
 def derive(
     model: ir.Model, scale: Scale, context: Context, advance: Callable[[float], None]
 ) -> tuple[ir.Model, list[Skipped]]:
-    """Keep a share of the residual blocks, and of each layer's channels those of largest norm.
+    """Keep a share of the residual blocks, and a share of each layer's channels.
+
+    The channels with the largest norm are kept.
 
     Args:
         model: the graph, whose nodes have names; not changed.
         scale: the shares.
         context: data, seed, threads.
-        advance: told the fraction done.
+        advance: called with the fraction done.
 
     Returns:
-        The smaller graph, and what was left alone.
+        The smaller graph, and the refusals.
     """
     smaller, skipped = model.clone(), list[Skipped]()
     if scale.depth < 1:
@@ -41,34 +43,36 @@ def derive(
 
 
 def _drop_blocks(model: ir.Model, depth: float, shapes: Shapes) -> list[Skipped]:
-    """Let the sums of some residual blocks be what was added to, the dropped ones evenly spread.
+    """Drop residual blocks, evenly spaced: a dropped block's input replaces its output.
 
     Returns:
-        What was left alone: the whole graph, where it has no such block.
+        A refusal for the whole graph if it has too few residual blocks.
     """
-    blocks = [found for node in model.graph if (found := _block(node, shapes)) is not None]
+    blocks = [block for node in model.graph if (block := _block(node, shapes)) is not None]
     count = len(blocks) - max(1, round(depth * len(blocks)))
     if count < 1:
         reason = f"it has {len(blocks)} residual blocks, too few to keep {depth:.0%} of them"
         return [Skipped(node="the whole graph", reason=reason)]
-    spread = [(2 * place + 1) * len(blocks) // (2 * count) for place in range(count)]
-    for place in spread:
-        node, kept = blocks[place]
-        ir.convenience.replace_all_uses_with(node.outputs[0], _now(kept, blocks, spread))
+    dropped = [(2 * index + 1) * len(blocks) // (2 * count) for index in range(count)]
+    for index in dropped:
+        node, shortcut = blocks[index]
+        ir.convenience.replace_all_uses_with(
+            node.outputs[0], _replacement(shortcut, blocks, dropped)
+        )
     passes.RemoveUnusedNodesPass()(model)
     return []
 
 
-def _now(kept: ir.Value, blocks: list[Block], dropped: list[int]) -> ir.Value:
-    """Return what stands for a value once blocks are dropped: they may follow each other."""
-    passed = {blocks[place][0].outputs[0]: blocks[place][1] for place in dropped}
-    while kept in passed:
-        kept = passed[kept]
-    return kept
+def _replacement(value: ir.Value, blocks: list[Block], dropped: list[int]) -> ir.Value:
+    """Return the value that replaces another once blocks are dropped, also consecutive ones."""
+    replacements = {blocks[index][0].outputs[0]: blocks[index][1] for index in dropped}
+    while value in replacements:
+        value = replacements[value]
+    return value
 
 
 def _block(node: ir.Node, shapes: Shapes) -> Block | None:
-    """Return a sum and the operand that its other operand is computed from, if it is such a sum."""
+    """Return the residual block that ends at a node; None if the node ends no residual block."""
     if node.op_type != "Add" or len(node.inputs) != 2 or node.outputs[0].is_graph_output():
         return None
     one, other = node.inputs
@@ -76,22 +80,22 @@ def _block(node: ir.Node, shapes: Shapes) -> Block | None:
         return None
     if shapes.get(str(one.name)) != shapes.get(str(other.name)):
         return None
-    for kept, branch in ((one, other), (other, one)):
-        if kept.producer() is not None and _comes_from(branch, kept):
-            return node, kept
+    for shortcut, branch in ((one, other), (other, one)):
+        if shortcut.producer() is not None and _comes_from(branch, shortcut):
+            return node, shortcut
     return None
 
 
 def _comes_from(branch: ir.Value, start: ir.Value) -> bool:
-    """Return whether all that a value is computed from, constants aside, passes ``start``."""
-    waiting, seen = [branch], {start}
-    while waiting:
-        value = waiting.pop()
-        if value in seen or value.const_value is not None:
+    """Return whether every path from a graph input to ``branch`` passes through ``start``."""
+    pending, visited = [branch], {start}
+    while pending:
+        value = pending.pop()
+        if value in visited or value.const_value is not None:
             continue
-        seen.add(value)
+        visited.add(value)
         node = value.producer()
         if node is None:
             return False
-        waiting += [each for each in node.inputs if each is not None]
+        pending += [operand for operand in node.inputs if operand is not None]
     return True

@@ -1,4 +1,4 @@
-"""The training of a student, in the one loop of all trainings."""
+"""Trains a student with the training loop of ``learning``."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,7 +22,7 @@ from workers.compression.methods.distill.terms import Ingredients, term
 from workers.compression.samples.context import Context
 
 _INSIDE = {"features", "attention", "relational"}
-"""Losses that look at inner layers."""
+"""Losses that compare inner layers."""
 
 
 def learn(
@@ -33,30 +33,34 @@ def learn(
     context: Context,
     advance: Callable[[float], None],
 ) -> None:
-    """Train a student to answer as a teacher, and write the best weights into it.
+    """Train a student to imitate a teacher, and write the best weights into it.
 
-    Zeros of a sparse weight stay, and so do measured statistics.
+    Zeros of sparse weights and measured statistics do not change.
 
     Args:
-        student: the graph that learns; it has the teacher's outputs.
+        student: the graph to train; it has the teacher's outputs.
         teacher: the graph that is imitated.
-        feed: the samples, in runs that both take; see ``runs``.
-        parameters: what is minimised, and how.
+        feed: the samples, in runs that both graphs take; see ``runs``.
+        parameters: the losses and the training.
         context: seed, device, workspace, the metric.
         advance: called with the fraction done.
 
     Raises:
         DatasetMismatch: targets and output do not fit each other.
-        StepFailed: there is nothing to train or to compare, or training goes astray.
+        StepFailed: there is nothing to train or to compare, or training diverges.
     """
     minutes = Minutes(parameters.recover.minutes, context.clock)
     names = [str(value.name) for value in teacher.graph.outputs]
     pairs, spatial = _pairs(student, teacher, parameters, context)
-    inside = [*pairs, *spatial]
-    pupil = _runnable(student, names, [tap.name for tap, _ in inside], context.device)
-    master = _runnable(teacher, names, [tap.name for _, tap in inside], context.device)
-    master.requires_grad_(requires_grad=False)
-    outputs, targets = probe(master, feed, context.seed)
+    inner_pairs = [*pairs, *spatial]
+    student_executor = _runnable(
+        student, names, [tap.name for tap, _ in inner_pairs], context.device
+    )
+    teacher_executor = _runnable(
+        teacher, names, [tap.name for _, tap in inner_pairs], context.device
+    )
+    teacher_executor.requires_grad_(requires_grad=False)
+    outputs, targets = probe(teacher_executor, feed, context.seed)
     ingredients = Ingredients(
         outputs=outputs,
         answers=names,
@@ -65,39 +69,41 @@ def learn(
         yardstick=quality.yardstick(teacher, feed.samples.targets, context.evaluate),
         pairs=pairs,
         spatial=spatial,
-        labelled=_learns_classes(parameters, targets),
+        labelled=_learns_labels(parameters, targets),
         seed=context.seed,
         device=context.device,
     )
     assert parameters.losses is not None, "the step's defaults are filled in"
-    terms = [(wish.weight, term(wish, ingredients)) for wish in parameters.losses]
-    taught = answers(master, feed, minutes)
+    terms = [
+        (distill_loss.weight, term(distill_loss, ingredients)) for distill_loss in parameters.losses
+    ]
+    teacher_outputs = answers(teacher_executor, feed, minutes)
 
     def loss(outputs: Outputs, batch: Batch) -> Tensor:
-        wanted = taught(batch)
-        parts = [weight * loss_of(outputs, wanted, batch.targets) for weight, loss_of in terms]
-        return torch.stack(parts).sum()
+        expected = teacher_outputs(batch)
+        values = [weight * loss_of(outputs, expected, batch.targets) for weight, loss_of in terms]
+        return torch.stack(values).sum()
 
-    weights = trained(student, pupil, {})
+    weights = trained(student, student_executor, {})
     task = Task(
         parameters={**weights, **ingredients.projections},
-        forward=pupil,
+        forward=student_executor,
         loss=loss,
-        constrain=holding(pupil, weights),
+        constrain=holding(student_executor, weights),
         yardstick=ingredients.yardstick,
     )
     train(task, feed, parameters.recover, context, advance, minutes, "distill")
-    write_back(pupil, student)
+    write_back(student_executor, student)
 
 
-def _learns_classes(parameters: Distill, targets: Tensor | None) -> bool:
-    """Return whether the labels are learned, and are classes."""
-    wanted = any(loss.kind == "labels" for loss in parameters.losses or [])
-    return wanted and targets is not None and not targets.is_floating_point()
+def _learns_labels(parameters: Distill, targets: Tensor | None) -> bool:
+    """Return whether there is a loss of labels, and the labels are classes."""
+    has_label_loss = any(loss.kind == "labels" for loss in parameters.losses or [])
+    return has_label_loss and targets is not None and not targets.is_floating_point()
 
 
 def runs(student: ir.Model, teacher: ir.Model, parameters: Distill, context: Context) -> Feed:
-    """Return the training samples in runs that student and teacher take.
+    """Return the training samples, in runs that both student and teacher take.
 
     Raises:
         StepFailed: there is no data.
@@ -118,15 +124,20 @@ def runs(student: ir.Model, teacher: ir.Model, parameters: Distill, context: Con
 def _pairs(
     student: ir.Model, teacher: ir.Model, parameters: Distill, context: Context
 ) -> tuple[list[Pair], list[Pair]]:
-    """Return the layers to compare: any, and those with places; none where no loss asks."""
+    """Return the pairs of layers to compare, and those among them that have spatial axes.
+
+    Both are empty if no loss compares inner layers.
+    """
     if not _INSIDE.intersection(loss.kind for loss in parameters.losses or []):
         return [], []
     size = context.layout.size
-    mine, theirs = (taps(model, shapes_of(model, context), size) for model in (student, teacher))
-    return match(mine, theirs), match(mine, theirs, spatial=True)
+    student_taps, teacher_taps = (
+        taps(model, shapes_of(model, context), size) for model in (student, teacher)
+    )
+    return match(student_taps, teacher_taps), match(student_taps, teacher_taps, spatial=True)
 
 
 def _runnable(
-    model: ir.Model, outputs: Sequence[str], inside: Sequence[str], device: str
+    model: ir.Model, outputs: Sequence[str], inner_values: Sequence[str], device: str
 ) -> Executor:
-    return build(model, outputs=list(dict.fromkeys([*outputs, *inside]))).to(device)
+    return build(model, outputs=list(dict.fromkeys([*outputs, *inner_values]))).to(device)

@@ -1,4 +1,4 @@
-"""Normalisation by the batch while a network is trained, and by what was measured ever after."""
+"""Batch normalisation: by batch statistics in training, by measured statistics afterwards."""
 
 from collections.abc import Sequence
 
@@ -16,26 +16,28 @@ _MEASURED_SAMPLES = 2048
 
 
 def by_batch(model: ir.Model) -> ir.Model:
-    """Return a copy in which every BatchNormalization looks at the batch, and tells what it saw."""
+    """Return a copy whose BatchNormalizations use batch statistics, and give them as outputs."""
     return batchwise.by_batch(model, {str(norm.outputs[0].name) for norm in _norms(model)}, 0.0)
 
 
 def settle(model: ir.Model, batched: ir.Model, feed: Feed, seed: int) -> None:
-    """Give a graph the weights of its copy and measured statistics; fold its normalisations away.
+    """Copy trained weights into a graph, measure its batch statistics, and fold its normalisations.
 
     Args:
-        model: as it was before ``by_batch``.
-        batched: what ``by_batch`` made of it, trained.
-        feed: the samples that those to measure on are drawn from. Runs are mixed at random, as
-            those of the training are.
-        seed: of the draw.
+        model: the graph before ``by_batch``; changed in place.
+        batched: the trained copy that ``by_batch`` made.
+        feed: the samples that the statistics are measured on, in part. Runs are drawn at random, as
+            in training.
+        seed: the seed of that draw.
     """
     for name, value in model.graph.initializers.items():
         value.const_value = batched.graph.initializers[name].const_value
     norms = _norms(model)
     names = [str(norm.outputs[0].name) for norm in norms]
-    wanted = [f"{name}_{what}" for name in names for what in ("mean", "variance")]
-    for norm, measured in zip(norms, _measured(batched, wanted, feed, seed), strict=True):
+    statistic_names = [
+        f"{name}_{statistic_name}" for name in names for statistic_name in ("mean", "variance")
+    ]
+    for norm, measured in zip(norms, _measured(batched, statistic_names, feed, seed), strict=True):
         for statistic, moment in zip(norm.inputs[3:5], measured, strict=True):
             assert statistic is not None
             array = moment.float().cpu().numpy()
@@ -46,18 +48,18 @@ def settle(model: ir.Model, batched: ir.Model, feed: Feed, seed: int) -> None:
 
 @torch.no_grad()
 def _measured(
-    batched: ir.Model, wanted: Sequence[str], feed: Feed, seed: int
+    batched: ir.Model, statistic_names: Sequence[str], feed: Feed, seed: int
 ) -> list[tuple[Tensor, Tensor]]:
     """Return mean and variance of each normalisation over the batches."""
-    if not wanted:
+    if not statistic_names:
         return []
-    forward = build(batched, outputs=wanted).to(feed.device)
+    forward = build(batched, outputs=statistic_names).to(feed.device)
     parts = list(feed.parts(feed.samples.draw(_MEASURED_SAMPLES, seed).indices))
-    whole = [part for part in parts if len(part) == len(parts[0])]  # a smaller one counts too much
-    runs = [forward(feed.batch(part).feeds) for part in whole]
-    mean = {name: torch.stack([run[name] for run in runs]).double() for name in wanted}
-    pairs = zip(wanted[::2], wanted[1::2], strict=True)
-    # the variance of all is that within batches and that of their means
+    full_parts = [part for part in parts if len(part) == len(parts[0])]  # all weigh the same
+    runs = [forward(feed.batch(part).feeds) for part in full_parts]
+    mean = {name: torch.stack([run[name] for run in runs]).double() for name in statistic_names}
+    pairs = zip(statistic_names[::2], statistic_names[1::2], strict=True)
+    # the total variance is the mean variance within batches plus the variance of their means
     return [(mean[m].mean(0), mean[v].mean(0) + mean[m].var(0, correction=0)) for m, v in pairs]
 
 

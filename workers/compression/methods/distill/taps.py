@@ -1,4 +1,4 @@
-"""Where two networks can be compared inside: layers of the same place and size, paired."""
+"""Pairs the inner layers of student and teacher that can be compared."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,36 +12,36 @@ from workers.compression.graph.shapes import Shapes
 from workers.compression.samples.context import Context
 
 _PARTS = (0.5, 1.0)
-"""The depths within layers of one size that are compared."""
+"""The relative depths, within a stage of layers of one size, at which layers are compared."""
 
 _MOST = 6
 
 
 @dataclass(frozen=True)
 class Tap:
-    """What a layer gives."""
+    """The output of an inner layer."""
 
     name: str
     shape: tuple[int, ...]
-    """For one sample: ``[N, C, …]`` of a convolution, ``[N, …, C]`` of a matrix product."""
+    """The shape for one sample: ``[N, C, …]`` for a convolution, ``[N, …, C]`` for a product."""
     depth: float
-    """The share of the layers up to this one."""
+    """The layer's position as a share of all layers, 0 to 1."""
     last: bool
-    """Whether channels come last."""
+    """Whether the channels are the last axis."""
 
     @property
     def channels(self) -> int:
-        """How many numbers it gives at each place."""
+        """The number of channels."""
         return self.shape[-1 if self.last else 1]
 
     @property
     def space(self) -> tuple[int, ...]:
-        """The places."""
+        """The sizes of the axes other than batch and channels."""
         return self.shape[1:-1] if self.last else self.shape[2:]
 
 
 Pair = tuple[Tap, Tap]
-"""A layer of the student, and the one of the teacher that it is compared with."""
+"""A layer of the student, and the layer of the teacher that it is compared with."""
 
 
 def shapes_of(model: ir.Model, context: Context) -> Shapes:
@@ -50,12 +50,12 @@ def shapes_of(model: ir.Model, context: Context) -> Shapes:
 
 
 def taps(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], samples: int) -> list[Tap]:
-    """Return what the layers of a graph give, in order, but for the last layer's answer.
+    """Return the outputs of a graph's layers in order, except that of the last layer.
 
     Args:
         model: the graph.
-        shapes: of its values in a run.
-        samples: of a run.
+        shapes: the shapes of its values in one run.
+        samples: the number of samples in a run.
     """
     layers = [node for node in model.graph if _is_layer(node)]
     inner = []
@@ -69,33 +69,34 @@ def taps(model: ir.Model, shapes: Mapping[str, tuple[int, ...]], samples: int) -
 
 
 def match(student: Sequence[Tap], teacher: Sequence[Tap], *, spatial: bool = False) -> list[Pair]:
-    """Pair each of some layers of the student with one of the teacher.
+    """Pair layers of the student with layers of the teacher.
 
-    Layers that follow each other and have the same places are a stage. The middle and the end of
-    each stage of the student look for the layer at the same depth of the teacher's layers with the
-    same places or, where there are none, of all with as many dimensions.
+    Consecutive layers with the same spatial size are a stage. The layers in the middle and at the
+    end of each stage of the student are paired. Each gets the layer at the same relative depth
+    among the teacher's layers of that spatial size. If there are none, it gets the layer of nearest
+    depth among those with as many dimensions.
 
     Args:
-        student: its layers.
-        teacher: its layers.
-        spatial: only layers that have places.
+        student: the student's layers.
+        teacher: the teacher's layers.
+        spatial: pair only layers that have spatial axes.
     """
     pairs: dict[Pair, None] = {}
     for space, stage in groupby(student, key=lambda tap: tap.space):
         if spatial and not space:
             continue
-        mine = list(stage)
-        same = [tap for tap in teacher if tap.space == space]
-        theirs = same or [tap for tap in teacher if len(tap.space) == len(space)]
-        for part in _PARTS:
-            tap = mine[max(0, round(part * len(mine)) - 1)]
-            if not theirs:
+        student_stage = list(stage)
+        same_space = [tap for tap in teacher if tap.space == space]
+        candidates = same_space or [tap for tap in teacher if len(tap.space) == len(space)]
+        for depth_share in _PARTS:
+            tap = student_stage[max(0, round(depth_share * len(student_stage)) - 1)]
+            if not candidates:
                 continue
-            if same:
-                other = theirs[max(0, round(part * len(theirs)) - 1)]
+            if same_space:
+                partner = candidates[max(0, round(depth_share * len(candidates)) - 1)]
             else:
-                other = min(theirs, key=lambda layer: abs(layer.depth - tap.depth))
-            pairs[tap, other] = None
+                partner = min(candidates, key=lambda layer: abs(layer.depth - tap.depth))
+            pairs[tap, partner] = None
     return list(pairs)[-_MOST:]
 
 

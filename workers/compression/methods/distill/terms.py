@@ -1,4 +1,4 @@
-"""The terms of what a student minimises, each from its outputs and the teacher's."""
+"""The terms of the distillation loss, each a function of the student's and teacher's outputs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,65 +17,69 @@ from workers.compression.methods.distill.taps import Pair, Tap
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What the terms are made from."""
+    """The inputs of the functions that build the terms."""
 
     outputs: Outputs
-    """The teacher's for some samples, those of its taps included."""
+    """The teacher's outputs for some samples, its inner layers included."""
     answers: Sequence[str]
-    """The names of those that are the graph's."""
+    """The names of the graph's outputs."""
     targets: Tensor | None
     judged: str
     yardstick: Yardstick | None
     pairs: Sequence[Pair]
     spatial: Sequence[Pair]
     labelled: bool
-    """Whether the targets are learned as classes."""
+    """Whether a loss of labels learns the targets as classes."""
     seed: int
     device: str
     projections: dict[str, nn.Parameter] = field(default_factory=dict)
-    """Trained beside the student, and thrown away; the terms put theirs here."""
+    """The projections that terms add; they are trained with the student, then discarded."""
 
 
-def term(loss: DistillLoss, given: Ingredients) -> Term:
-    """Return one term, without its weight.
+def term(loss: DistillLoss, ingredients: Ingredients) -> Term:
+    """Return the term of a loss, without its weight.
 
     Raises:
-        DatasetMismatch: ``labels`` without targets that fit.
-        StepFailed: there is nothing to compare.
+        DatasetMismatch: the loss is ``labels``, and the dataset has no fitting targets.
+        StepFailed: the networks have no layers that the loss could compare.
     """
-    return TERMS[loss.kind](loss, given)
+    return TERMS[loss.kind](loss, ingredients)
 
 
-def _soft_targets(loss: DistillLoss, given: Ingredients) -> Term:
-    answers = {name: given.outputs[name] for name in given.answers}
+def _soft_targets(loss: DistillLoss, ingredients: Ingredients) -> Term:
+    answers = {name: ingredients.outputs[name] for name in ingredients.answers}
     imitated = objectives.imitation(
-        answers, given.targets, given.judged, loss.temperature, beside_labels=given.labelled
+        answers,
+        ingredients.targets,
+        ingredients.judged,
+        loss.temperature,
+        beside_labels=ingredients.labelled,
     )
     return objectives.mean(imitated)
 
 
-def _labels(_loss: DistillLoss, given: Ingredients) -> Term:
-    if given.targets is None:
+def _labels(_loss: DistillLoss, ingredients: Ingredients) -> Term:
+    if ingredients.targets is None:
         raise DatasetMismatch("The dataset has no targets: leave the loss 'labels' out.")
-    output = given.outputs[given.judged]
-    return objectives.labels(given.judged, output, given.targets, given.yardstick)
+    output = ingredients.outputs[ingredients.judged]
+    return objectives.labels(ingredients.judged, output, ingredients.targets, ingredients.yardstick)
 
 
-def _features(_loss: DistillLoss, given: Ingredients) -> Term:
+def _features(_loss: DistillLoss, ingredients: Ingredients) -> Term:
     """Return the squared error of projected layers over the teacher's variance (FitNets)."""
-    generator = torch.Generator().manual_seed(given.seed)
+    generator = torch.Generator().manual_seed(ingredients.seed)
     terms = []
-    for index, pair in enumerate(_some(given.pairs, "features")):
+    for index, pair in enumerate(_required(ingredients.pairs, "features")):
         sizes = pair[1].channels, pair[0].channels
         drawn = torch.randn(sizes, generator=generator) * sizes[1] ** -0.5
-        projection = nn.Parameter(drawn.to(given.device))
-        given.projections[f"projection_{index}"] = projection
-        scale = losses.variance(given.outputs[pair[1].name])
-        terms.append(_projected(pair, projection, scale))
+        projection = nn.Parameter(drawn.to(ingredients.device))
+        ingredients.projections[f"projection_{index}"] = projection
+        scale = losses.variance(ingredients.outputs[pair[1].name])
+        terms.append(_projected_term(pair, projection, scale))
     return objectives.mean(terms)
 
 
-def _projected(pair: Pair, projection: nn.Parameter, scale: float) -> Term:
+def _projected_term(pair: Pair, projection: nn.Parameter, scale: float) -> Term:
     def value(outputs: Outputs, teacher: Outputs, _targets: Tensor | None) -> Tensor:
         mine, theirs = _aligned(pair, outputs, teacher)
         return losses.squared_error(
@@ -85,12 +89,12 @@ def _projected(pair: Pair, projection: nn.Parameter, scale: float) -> Term:
     return value
 
 
-def _attention(_loss: DistillLoss, given: Ingredients) -> Term:
-    pairs = _some(given.spatial, "attention")
-    return objectives.mean([_attended(pair) for pair in pairs])
+def _attention(_loss: DistillLoss, ingredients: Ingredients) -> Term:
+    pairs = _required(ingredients.spatial, "attention")
+    return objectives.mean([_attention_term(pair) for pair in pairs])
 
 
-def _attended(pair: Pair) -> Term:
+def _attention_term(pair: Pair) -> Term:
     def value(outputs: Outputs, teacher: Outputs, _targets: Tensor | None) -> Tensor:
         mine, theirs = _aligned(pair, outputs, teacher)
         return losses.attention_transfer(mine.flatten(2), theirs.flatten(2))
@@ -98,13 +102,19 @@ def _attended(pair: Pair) -> Term:
     return value
 
 
-def _relational(_loss: DistillLoss, given: Ingredients) -> Term:
-    """Return the loss of distances, in the last layers before the answer or in the answer."""
-    last = given.pairs[-1] if given.pairs and not given.pairs[-1][0].space else None
-    mine, theirs = (last[0].name, last[1].name) if last else (given.judged, given.judged)
+def _relational(_loss: DistillLoss, ingredients: Ingredients) -> Term:
+    """Return the loss of distances between samples, in the last inner layers or in the outputs."""
+    last_pair = (
+        ingredients.pairs[-1] if ingredients.pairs and not ingredients.pairs[-1][0].space else None
+    )
+    student_name, teacher_name = (
+        (last_pair[0].name, last_pair[1].name)
+        if last_pair
+        else (ingredients.judged, ingredients.judged)
+    )
 
     def value(outputs: Outputs, teacher: Outputs, _targets: Tensor | None) -> Tensor:
-        return losses.relational(outputs[mine].flatten(1), teacher[theirs].flatten(1))
+        return losses.relational(outputs[student_name].flatten(1), teacher[teacher_name].flatten(1))
 
     return value
 
@@ -118,7 +128,7 @@ TERMS: dict[str, Callable[[DistillLoss, Ingredients], Term]] = {
 }
 
 
-def _some(pairs: Sequence[Pair], kind: str) -> Sequence[Pair]:
+def _required(pairs: Sequence[Pair], kind: str) -> Sequence[Pair]:
     if not pairs:
         raise StepFailed(
             f"Student and teacher have no inner layers that '{kind}' could compare: leave it out."
@@ -127,13 +137,16 @@ def _some(pairs: Sequence[Pair], kind: str) -> Sequence[Pair]:
 
 
 def _aligned(pair: Pair, outputs: Outputs, teacher: Outputs) -> tuple[Tensor, Tensor]:
-    """Return both layers as ``[N, C, …]`` with the same places: the finer is averaged."""
-    mine, theirs = (
-        _channels_first(tap, given[tap.name])
-        for tap, given in zip(pair, (outputs, teacher), strict=True)
+    """Return both layers as ``[N, C, …]`` of the same spatial size; larger sizes are averaged."""
+    student_features, teacher_features = (
+        _channels_first(tap, values[tap.name])
+        for tap, values in zip(pair, (outputs, teacher), strict=True)
     )
-    places = [min(sizes) for sizes in zip(mine.shape[2:], theirs.shape[2:], strict=True)]
-    return _averaged(mine, places), _averaged(theirs, places)
+    places = [
+        min(sizes)
+        for sizes in zip(student_features.shape[2:], teacher_features.shape[2:], strict=True)
+    ]
+    return _averaged(student_features, places), _averaged(teacher_features, places)
 
 
 def _channels_first(tap: Tap, value: Tensor) -> Tensor:
