@@ -14,9 +14,9 @@ from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
 from workers.compression.intake.inspect import inspect_model
 from workers.compression.methods.prune.cut import cut
-from workers.compression.methods.prune.ground import survey
 from workers.compression.methods.prune.groups import Analysis, Removed, analyse
 from workers.compression.methods.prune.masks import mask
+from workers.compression.methods.prune.survey import survey_graph
 from workers.compression.samples.context import Context
 
 MODELS = Path(rapidocr.__file__).parent / "models"
@@ -59,18 +59,18 @@ def _outputs(model: ir.Model, feeds: runtime.Arrays, path: Path) -> runtime.Arra
 
 def _prove(model: ir.Model, directory: Path, left: float) -> None:
     name_nodes(model)
-    ground = survey(model, Context(train=None, seed=0, threads=1))
-    analysis = analyse(model, ground.shapes, lambda _: False)
+    survey = survey_graph(model, Context(train=None, seed=0, threads=1))
+    analysis = analyse(model, survey.shapes, lambda _: False)
     for share in (0.25, 0.5):
         removed = _removed(analysis, share)
         masked = mask(model.clone(), analysis, removed)
         smaller = cut(model.clone(), analysis, removed)
-        for feeds in ground.trials:
+        for feeds in survey.trials:
             expected = _outputs(masked, feeds, directory / "masked.onnx")
             given = _outputs(smaller, feeds, directory / "cut.onnx")
             assert equivalence.difference(expected, given) is None
-    sizes = shapes.sizes_of(model, ground.trials[0])
-    before, after = (stats.measure(each, sizes, ground.trials[0]) for each in (model, smaller))
+    sizes = shapes.sizes_of(model, survey.trials[0])
+    before, after = (stats.measure(each, sizes, survey.trials[0]) for each in (model, smaller))
     assert after.macs < left * before.macs
     assert after.parameters < before.parameters
     for old, new in zip(model.graph.inputs, smaller.graph.inputs, strict=True):

@@ -13,7 +13,7 @@ from tests.workers.prune.conftest import Trained
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load
 from workers.compression.methods.prune import obc
-from workers.compression.methods.prune.walk import Walk
+from workers.compression.methods.prune.piecewise import PiecewiseRun
 from workers.compression.methods.prune.zeros import Mask, masks
 from workers.compression.samples.context import Samples
 
@@ -90,10 +90,11 @@ def test_a_graph_gives_the_same_piece_by_piece(name: str) -> None:
     feeds = {key: each.numpy() for key, each in zoo.feeds(name, 3).items()}
     samples = Samples(feeds, None, [0, 1, 2])
     names = [str(node.outputs[0].name) for node in model.graph][4::5]
-    walk, whole = Walk(model, names, samples, 1), Walk(model, names[-1:], samples, 1)
+    pieces = PiecewiseRun(model, names, samples, 1)
+    single = PiecewiseRun(model, names[-1:], samples, 1)
     for each in names[:-1]:
-        assert len(walk.to(each)) == 3
-    for given, wanted in zip(walk.to(names[-1]), whole.to(names[-1]), strict=True):
+        assert len(pieces.compute(each)) == 3
+    for given, wanted in zip(pieces.compute(names[-1]), single.compute(names[-1]), strict=True):
         assert np.array_equal(given, wanted)
 
 
@@ -101,9 +102,9 @@ def test_a_layer_changed_before_its_turn_is_run_as_it_is_then(trained: Trained) 
     model = load(trained.path)
     first, second = [node for node in model.graph if node.op_type == "Conv"][:2]
     names = [str(node.outputs[0].name) for node in (first, second)]
-    walk = Walk(model, names, trained.train.take([0]), 1)
-    assert walk.to(names[0])[0].any()
+    pieces = PiecewiseRun(model, names, trained.train.take([0]), 1)
+    assert pieces.compute(names[0])[0].any()
     for value in second.inputs[1:]:
         assert value is not None
         value.const_value = ir.Tensor(np.zeros_like(constant(value)), name=value.name)
-    assert not walk.to(names[1])[0].any()
+    assert not pieces.compute(names[1])[0].any()

@@ -16,9 +16,9 @@ from workers.compression.graph import equivalence, runtime
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, save
 from workers.compression.methods.prune.cut import cut
-from workers.compression.methods.prune.ground import survey
 from workers.compression.methods.prune.groups import Analysis, analyse
 from workers.compression.methods.prune.masks import mask
+from workers.compression.methods.prune.survey import survey_graph
 from workers.compression.samples.context import Context
 
 IMAGE = "float[N, 3, 8, 8] x"
@@ -239,8 +239,8 @@ def _outputs(model: ir.Model, feeds: runtime.Arrays, path: Path) -> runtime.Arra
 
 
 def _analysed(model: ir.Model) -> tuple[Analysis, list[runtime.Arrays]]:
-    ground = survey(model, Context(train=None, seed=0, threads=1))
-    return analyse(model, ground.shapes, lambda _: False), ground.trials
+    survey = survey_graph(model, Context(train=None, seed=0, threads=1))
+    return analyse(model, survey.shapes, lambda _: False), survey.trials
 
 
 @pytest.mark.parametrize("name", JOINTS)

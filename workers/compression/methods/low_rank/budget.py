@@ -198,7 +198,7 @@ def _time(layer: LowRankLayer, candidate: Candidate | None, times: LayerTimes) -
             replace(Editor(model), with_changes(layer, node=node), factors, None)
         return model, feeds
 
-    form = (layer.node.op_type, attributes, layer.before, layer.weight.shape, shapes)
+    form = (layer.node.op_type, attributes, layer.input_sizes, layer.weight.shape, shapes)
     return times.of(form, make)
 
 
@@ -206,6 +206,6 @@ def _shapes(layer: LowRankLayer) -> list[Shape | None]:
     """Return the shapes of a layer's inputs: the data of one run, then the constants."""
     channels = layer.weight.shape[1]
     conv = layer.node.op_type == "Conv"
-    data: Shape = (1, channels, *layer.before) if conv else (*layer.before, channels)
+    data: Shape = (1, channels, *layer.input_sizes) if conv else (*layer.input_sizes, channels)
     constants = [v.shape.numpy() if v and v.shape else None for v in layer.node.inputs[1:]]
     return [data, *constants]

@@ -1,7 +1,7 @@
-"""Pruning: what contributes least is taken away.
+"""Pruning: the channels or weights that contribute least are removed.
 
-Three ideas stand in three places: what hangs together (``groups``), how much it contributes
-(``importance``), and how it is cut (``cut``).
+Three modules hold the three ideas: ``groups`` finds the coupled channels, ``importance`` scores
+them, and ``cut`` removes them.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def prune(
     """Prune a graph as the parameters say.
 
     Raises:
-        StepFailed: the parameters need what is not there: data, a gradient, a weight.
+        StepFailed: the criterion needs data or a gradient, and there is none.
     """
     if parameters.granularity == "channel":
         return prune_in_rounds(model, parameters, context, advance)

@@ -1,4 +1,4 @@
-"""How many units each group keeps so that the graph costs what was asked for."""
+"""Chooses how many units each group keeps, so that the graph's cost meets the target."""
 
 from dataclasses import dataclass
 from math import ceil, gcd
@@ -11,39 +11,39 @@ from workers.compression.methods.prune.groups import Analysis, Group, Removed
 from workers.compression.methods.prune.importance import Scores
 
 STEP = 8
-"""Widths that the runtime's kernels like are multiples of this (vectors of 8 or 16 floats)."""
+"""The runtime's kernels are fast for widths that are multiples of this (vectors of 8 or 16)."""
 
 _LEAST = 0.1
-"""The share of its units that a group keeps at least."""
+"""The least share of its units that a group keeps."""
 
 
 @dataclass(frozen=True)
 class OrderedGroup:
-    """A group, its units from the least to the most important, and the widths it may have."""
+    """A group, its units from the least to the most important, and its allowed widths."""
 
     group: Group
     order: np.ndarray
     step: int
-    """Units that are kept or removed at once."""
+    """The number of units that are kept or removed together."""
     least: int
-    """Units that stay in any case."""
+    """The least number of units that the group keeps."""
 
     def widths(self) -> list[int]:
-        """Return the numbers of units that it may keep, ascending."""
+        """Return the numbers of units that the group may keep, ascending."""
         count = len(self.order)
         return sorted({*range(self.least, count, self.step), count})
 
-    def keep(self, wish: float) -> int:
-        """Return the allowed number of units nearest to a wish."""
-        return min(self.widths(), key=lambda width: (abs(width - wish), width))
+    def keep(self, target: float) -> int:
+        """Return the allowed number of units that is nearest to a target."""
+        return min(self.widths(), key=lambda width: (abs(width - target), width))
 
 
-def candidates(analysis: Analysis, scores: Scores) -> list[OrderedGroup]:
+def ordered_groups(analysis: Analysis, scores: Scores) -> list[OrderedGroup]:
     """Return every group with its units in order of importance."""
-    return [_candidate(group, analysis, scores) for group in analysis.groups]
+    return [_ordered(group, analysis, scores) for group in analysis.groups]
 
 
-def _candidate(group: Group, analysis: Analysis, scores: Scores) -> OrderedGroup:
+def _ordered(group: Group, analysis: Analysis, scores: Scores) -> OrderedGroup:
     count = len(group.units)
     step = _step(group, analysis)
     least = max(1, ceil(ceil(_LEAST * count) / step) * step)
@@ -67,26 +67,26 @@ def allocate(
     ratio: float,
     scope: Literal["global", "layer"],
 ) -> Removed:
-    """Choose the units to remove so that at least ``ratio`` of the cost goes, and little more.
+    """Choose the units to remove, so that at least ``ratio`` of the cost is saved, and little more.
 
     Args:
-        analysis: what hangs together.
-        scores: how much each unit contributes; comparable between groups for scope ``global``.
-        cost: what a graph without units costs.
-        ratio: the share to remove.
-        scope: ``global`` lets groups compete, ``layer`` takes the same share of each.
+        analysis: the coupled units of the graph.
+        scores: the importance of each unit; comparable between groups for scope ``global``.
+        cost: the cost of the graph as a function of the removed units.
+        ratio: the share of the cost to save.
+        scope: ``global`` compares units of all groups; ``layer`` removes the same share of each.
 
     Returns:
-        The removed units; as many as may go where that does not suffice.
+        The removed units. If the ratio cannot be met: as many units as may be removed.
     """
-    groups = candidates(analysis, scores)
+    groups = ordered_groups(analysis, scores)
     target = cost(analysis.none_removed()) * (1 - ratio)
     levels = _levels(groups, scores, scope)
 
     def widths(level: float) -> list[int]:
         if scope == "layer":
-            return [each.keep(len(each.order) * (1 - level)) for each in groups]
-        return [each.keep(int((scores[each.order] >= level).sum())) for each in groups]
+            return [group.keep(len(group.order) * (1 - level)) for group in groups]
+        return [group.keep(int((scores[group.order] >= level).sum())) for group in groups]
 
     low, high = 0, len(levels) - 1
     while low < high:
@@ -102,8 +102,8 @@ def allocate(
 def _levels(groups: list[OrderedGroup], scores: Scores, scope: str) -> np.ndarray:
     if scope == "layer" or not groups:
         return np.linspace(0, 1, 129)
-    own = np.concatenate([scores[each.order] for each in groups])
-    return np.append(np.unique(own), np.inf)
+    levels = np.concatenate([scores[group.order] for group in groups])
+    return np.append(np.unique(levels), np.inf)
 
 
 def _give_back(
@@ -114,17 +114,17 @@ def _give_back(
     cost: Cost,
     target: float,
 ) -> list[int]:
-    """Return units where the target is met without their removal, the most important first."""
+    """Put units back, the most important first, where the target is met all the same."""
 
     def best_removed(index: int) -> float:
-        gone = len(groups[index].order) - widths[index]
-        return float(scores[groups[index].order[gone - 1]]) if gone else -np.inf
+        removed_count = len(groups[index].order) - widths[index]
+        return float(scores[groups[index].order[removed_count - 1]]) if removed_count else -np.inf
 
     for index in sorted(range(len(groups)), key=best_removed, reverse=True):
-        wider = [width for width in groups[index].widths() if width > widths[index]]
-        if wider:
+        larger = [width for width in groups[index].widths() if width > widths[index]]
+        if larger:
             attempt = [*widths]
-            attempt[index] = wider[0]
+            attempt[index] = larger[0]
             if cost(_removed(analysis, groups, attempt)) <= target:
                 widths = attempt
     return widths
@@ -132,6 +132,6 @@ def _give_back(
 
 def _removed(analysis: Analysis, groups: list[OrderedGroup], widths: list[int]) -> Removed:
     removed = analysis.none_removed()
-    for each, width in zip(groups, widths, strict=True):
-        removed[each.order[: len(each.order) - width]] = True
+    for group, width in zip(groups, widths, strict=True):
+        removed[group.order[: len(group.order) - width]] = True
     return removed

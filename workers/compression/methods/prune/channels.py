@@ -1,4 +1,4 @@
-"""Channel pruning: whole channels, neurons and heads go, and every shape with them."""
+"""Channel pruning: removes whole channels, neurons and heads, and adapts all shapes."""
 
 from collections.abc import Callable
 
@@ -14,17 +14,17 @@ from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import cost_of
 from workers.compression.methods.prune.criteria import ChannelSources, score_channels
 from workers.compression.methods.prune.cut import cut
-from workers.compression.methods.prune.ground import Survey, survey
 from workers.compression.methods.prune.groups import Analysis, Group, Removed, analyse
 from workers.compression.methods.prune.importance import Scores
 from workers.compression.methods.prune.latency import allocate_time
 from workers.compression.methods.prune.masks import difference
 from workers.compression.methods.prune.reconstruct import reconstruct
+from workers.compression.methods.prune.survey import Survey, survey_graph
 from workers.compression.methods.saving import WHOLE, shortfall
 from workers.compression.samples.context import Context
 
 _SCORING = 0.5
-"""Of the progress; the rest is fitting."""
+"""The share of the progress that is scoring; the rest is reconstruction."""
 
 
 def prune_channels(
@@ -34,12 +34,12 @@ def prune_channels(
 
     Args:
         model: the graph; not changed.
-        parameters: what to remove, and how much.
+        parameters: the criterion, and the share to remove.
         context: data, seed, threads.
-        advance: told the fraction done.
+        advance: called with the fraction done.
 
     Returns:
-        The cut graph, and what was left alone.
+        The cut graph, and the refusals.
     """
 
     def scoring(done: float) -> None:
@@ -48,12 +48,12 @@ def prune_channels(
     def fitting(done: float) -> None:
         advance(_SCORING + (1 - _SCORING) * done)
 
-    ground = survey(model, context)
-    analysis = analyse(model, ground.shapes, lambda name: matches(name, parameters.ignore))
-    removed, refused = choose(model, analysis, ground, parameters, context, scoring)
+    survey = survey_graph(model, context)
+    analysis = analyse(model, survey.shapes, lambda name: matches(name, parameters.ignore))
+    removed, refused = choose(model, analysis, survey, parameters, context, scoring)
     smaller = cut(model.clone(), analysis, removed)
     if parameters.reconstruct and context.train is not None and len(context.train):
-        macs = cost_of("macs", model, analysis, ground.sample)(removed)
+        macs = cost_of("macs", model, analysis, survey.sample)(removed)
         reconstruct(model, smaller, analysis, removed, context, macs, fitting)
     return smaller, [*analysis.skipped, *refused]
 
@@ -61,108 +61,110 @@ def prune_channels(
 def choose(
     model: ir.Model,
     analysis: Analysis,
-    ground: Survey,
+    survey: Survey,
     parameters: Prune,
     context: Context,
     advance: Callable[[float], None],
 ) -> tuple[Removed, list[Skipped]]:
-    """Choose the units to remove, and prove that they can be.
+    """Choose the units to remove, and verify the cut.
 
-    A group whose cut graph does not compute what the masked graph computes is left alone.
+    A group is left alone if the cut graph's outputs differ from those of the masked graph.
     """
     refused: list[Skipped] = []
     if not analysis.groups:
-        nothing = Skipped(node=WHOLE, reason="no channel of it can be removed: see its layers")
-        return analysis.none_removed(), [nothing]
+        refusal = Skipped(node=WHOLE, reason="no channel of it can be removed: see its layers")
+        return analysis.none_removed(), [refusal]
     scores = score_channels(ChannelSources(model, analysis, parameters, context, advance))
     while True:
-        removed, short = _allocate(model, analysis, ground, parameters, scores, context)
-        bad = _unsound(model, analysis, removed, ground)
-        if not bad:
-            return removed, refused + short
-        refused += [Skipped(node=group.places[0].value, reason=reason) for group, reason in bad]
-        analysis = analysis.without([group for group, _ in bad])
+        removed, shortfalls = _allocate(model, analysis, survey, parameters, scores, context)
+        unproved = _unsound(model, analysis, removed, survey)
+        if not unproved:
+            return removed, refused + shortfalls
+        refused += [
+            Skipped(node=group.places[0].value, reason=reason) for group, reason in unproved
+        ]
+        analysis = analysis.without([group for group, _ in unproved])
 
 
 def _allocate(
     model: ir.Model,
     analysis: Analysis,
-    ground: Survey,
+    survey: Survey,
     parameters: Prune,
     scores: Scores,
     context: Context,
 ) -> tuple[Removed, list[Skipped]]:
-    """Choose units, and say so where fewer can go than was asked for."""
-    ratio, what = parameters.ratio, parameters.of
-    if what == "latency":
-        removed, gone = allocate_time(model, analysis, scores, ground, parameters, context)
+    """Choose units; return a refusal where fewer can be removed than was asked for."""
+    ratio, measure = parameters.ratio, parameters.of
+    if measure == "latency":
+        removed, saved = allocate_time(model, analysis, scores, survey, parameters, context)
     else:
-        cost = cost_of(what, model, analysis, ground.sample)
+        cost = cost_of(measure, model, analysis, survey.sample)
         removed = allocate(analysis, scores, cost, ratio, parameters.scope)
-        gone = 1 - cost(removed) / max(cost(analysis.none_removed()), 1)
-    return removed, shortfall(ratio, what, gone)
+        saved = 1 - cost(removed) / max(cost(analysis.none_removed()), 1)
+    return removed, shortfall(ratio, measure, saved)
 
 
 def _unsound(
-    model: ir.Model, analysis: Analysis, removed: Removed, ground: Survey
+    model: ir.Model, analysis: Analysis, removed: Removed, survey: Survey
 ) -> list[tuple[Group, str]]:
-    """Return the groups whose cut changes what the graph computes, each with how."""
+    """Return the groups whose cut changes the graph's outputs, each with the difference."""
 
-    def wrong(chosen: Removed) -> str | None:
-        differences = (difference(model, analysis, chosen, feeds) for feeds in ground.trials)
-        return next((each for each in differences if each), None)
+    def differs(chosen: Removed) -> str | None:
+        differences = (difference(model, analysis, chosen, feeds) for feeds in survey.trials)
+        return next(filter(None, differences), None)
 
-    whole = wrong(removed)
-    if whole is None:
+    difference_of_all = differs(removed)
+    if difference_of_all is None:
         return []
-    found = []
+    unproved = []
     for group in analysis.groups:
         alone = analysis.none_removed()
         alone[group.units] = removed[group.units]
-        if alone.any() and (reason := wrong(alone)) is not None:
-            found.append((group, f"a cut here could not be proved: {reason}"))
-    reason = f"a cut could not be proved: {whole}"
-    return found or [(group, reason) for group in analysis.groups]
+        if alone.any() and (reason := differs(alone)) is not None:
+            unproved.append((group, f"a cut here could not be proved: {reason}"))
+    reason = f"a cut could not be proved: {difference_of_all}"
+    return unproved or [(group, reason) for group in analysis.groups]
 
 
-def changes(before: ir.Model, after: ir.Model) -> list[LayerChange]:
-    """Say in words which layers became narrower, or were dropped."""
-    nodes = {node.name: node for node in after.graph}
-    found = []
-    for node in before.graph:
+def changes(original: ir.Model, smaller: ir.Model) -> list[LayerChange]:
+    """Report the layers that became narrower, or were dropped."""
+    nodes = {node.name: node for node in smaller.graph}
+    changes_found = []
+    for node in original.graph:
         if not is_layer(node) or (weight := node.inputs[1]) is None:
             continue
         if weight.const_value is None:
             continue
         new = nodes.get(node.name)
-        words = "dropped" if new is None else _narrowed(node, weight, new.inputs[1])
-        if words:
-            found.append(
+        change = "dropped" if new is None else _narrowed(node, weight, new.inputs[1])
+        if change:
+            changes_found.append(
                 LayerChange(
                     node=str(node.name),
                     operator=node.op_type,
-                    change=words,
-                    bytes_before=_bytes(before, node),
-                    bytes_after=0 if new is None else _bytes(after, new),
+                    change=change,
+                    bytes_before=_bytes(original, node),
+                    bytes_after=0 if new is None else _bytes(smaller, new),
                 )
             )
-    return found
+    return changes_found
 
 
 def _narrowed(node: ir.Node, old: ir.Value, new: ir.Value | None) -> str:
     return "" if new is None else _words(node, _shape(old), _shape(new))
 
 
-def _words(node: ir.Node, before: tuple[int, ...], after: tuple[int, ...]) -> str:
-    """Return such as ``64 → 40 channels, reads 32 → 24``."""
-    written = (channel_axis(node) or 0) % len(before)
-    read = (input_axis(node) or 0) % len(before)
-    words = []
-    if before[written] != after[written]:
-        words.append(f"{before[written]} → {after[written]} channels")
-    if before[read] != after[read]:
-        words.append(f"reads {before[read]} → {after[read]}")
-    return ", ".join(words)
+def _words(node: ir.Node, old_shape: tuple[int, ...], new_shape: tuple[int, ...]) -> str:
+    """Describe the change of a shape, such as ``64 → 40 channels, reads 32 → 24``."""
+    output_axis = (channel_axis(node) or 0) % len(old_shape)
+    input_axis_ = (input_axis(node) or 0) % len(old_shape)
+    parts = []
+    if old_shape[output_axis] != new_shape[output_axis]:
+        parts.append(f"{old_shape[output_axis]} → {new_shape[output_axis]} channels")
+    if old_shape[input_axis_] != new_shape[input_axis_]:
+        parts.append(f"reads {old_shape[input_axis_]} → {new_shape[input_axis_]}")
+    return ", ".join(parts)
 
 
 def _shape(value: ir.Value) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What a graph costs once units are removed, counted without cutting it."""
+"""Counts the cost of a graph without some units, before the graph is cut."""
 
 from collections.abc import Callable, Mapping
 from math import prod
@@ -12,25 +12,25 @@ from workers.compression.graph.stats import weights_of
 from workers.compression.methods.prune.groups import Analysis, Removed
 
 Cost = Callable[[Removed], float]
-"""From removed units to what is left."""
+"""The cost of a graph as a function of the removed units."""
 
 
 def cost_of(
-    what: Literal["macs", "parameters", "size", "channels"],
+    measure: Literal["macs", "parameters", "size", "channels"],
     model: ir.Model,
     analysis: Analysis,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Cost:
-    """Return a function that counts exactly what the cut graph will have.
+    """Return a function that counts the exact cost of the cut graph.
 
     Args:
-        what: multiply-accumulates of one sample, parameters, bytes of constants, or channels that
-            can go.
-        model: the whole graph.
-        analysis: what hangs together.
-        shapes: of the graph's values for one sample.
+        measure: the cost: multiply-accumulates of one sample, parameters, bytes of constants, or
+            removable channels.
+        model: the uncut graph.
+        analysis: the coupled units of the graph.
+        shapes: the shapes of the graph's values for one sample.
     """
-    match what:
+    match measure:
         case "macs":
             return _macs(model, analysis, shapes)
         case "parameters":
@@ -41,21 +41,21 @@ def cost_of(
             units = np.concatenate([np.zeros(0, np.int64), *(g.units for g in analysis.groups)])
             return lambda removed: float(np.count_nonzero(~removed[units]))
         case _:
-            assert_never(what)
+            assert_never(measure)
 
 
 def _macs(model: ir.Model, analysis: Analysis, shapes: Mapping[str, tuple[int, ...]]) -> Cost:
     nodes = [(n, o.macs) for n in model.graph if (o := operator_of(n)) is not None and o.macs]
 
     def cost(removed: Removed) -> float:
-        def left(value: ir.Value | None) -> tuple[int, ...] | None:
+        def shape(value: ir.Value | None) -> tuple[int, ...] | None:
             return shape_left(value, analysis, shapes, removed)
 
         total = 0
         for node, macs in nodes:
-            output = left(node.outputs[0])
+            output = shape(node.outputs[0])
             if output is not None:
-                total += macs(node, [left(value) for value in node.inputs], output) or 0
+                total += macs(node, [shape(value) for value in node.inputs], output) or 0
         return float(total)
 
     return cost
@@ -67,14 +67,14 @@ def shape_left(
     shapes: Mapping[str, tuple[int, ...]],
     removed: Removed,
 ) -> tuple[int, ...] | None:
-    """Return a value's shape once units are removed, None where it is not known."""
+    """Return a value's shape once units are removed; None if it is unknown."""
     name = str(value.name) if value is not None else ""
-    whole = shapes.get(name)
-    if whole is None or name not in analysis.rows:
-        return whole
-    sizes = zip(whole, analysis.shapes[name], range(len(whole)), strict=True)
+    shape = shapes.get(name)
+    if shape is None or name not in analysis.rows:
+        return shape
+    sizes = zip(shape, analysis.shapes[name], range(len(shape)), strict=True)
     return tuple(
-        now * analysis.size(name, axis, removed) // analysed for now, analysed, axis in sizes
+        size * analysis.size(name, axis, removed) // analysed for size, analysed, axis in sizes
     )
 
 
@@ -82,8 +82,8 @@ def _elements(model: ir.Model, analysis: Analysis, *, by_bytes: bool) -> Cost:
     if by_bytes:
         tensors = {str(v.name): v.const_value for v in model.graph.initializers.values()}
     else:
-        found = [weight for node in model.graph for weight in weights_of(node)]
-        tensors = {str(weight.value.name): weight.tensor for weight in found}
+        weights = [weight for node in model.graph for weight in weights_of(node)]
+        tensors = {str(weight.value.name): weight.tensor for weight in weights}
     sized = [
         (name, tensor.shape.numpy(), tensor.nbytes / max(tensor.size, 1) if by_bytes else 1)
         for name, tensor in tensors.items()
@@ -92,10 +92,10 @@ def _elements(model: ir.Model, analysis: Analysis, *, by_bytes: bool) -> Cost:
 
     def cost(removed: Removed) -> float:
         return sum(
-            each * prod(analysis.size(name, axis, removed) for axis in range(len(shape)))
+            element_cost * prod(analysis.size(name, axis, removed) for axis in range(len(shape)))
             if name in analysis.rows
-            else each * prod(shape)
-            for name, shape, each in sized
+            else element_cost * prod(shape)
+            for name, shape, element_cost in sized
         )
 
     return cost

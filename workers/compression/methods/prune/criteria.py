@@ -1,6 +1,6 @@
-"""The criteria, a row each: how much a channel contributes, and how much a single weight.
+"""The table of criteria: how each scores the importance of channels and of single weights.
 
-What a criterion needs, and what it goes with, stands in ``app/domain/criteria.py``.
+The requirements of each criterion are in ``app/domain/criteria.py``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,101 +30,108 @@ Advance = Callable[[float], None]
 
 @dataclass(frozen=True)
 class ChannelSources:
-    """What criteria of channels look at."""
+    """The inputs of the functions that score channels."""
 
     model: ir.Model
     """The graph; not changed."""
     analysis: Analysis
-    """What hangs together."""
+    """The coupled units of the graph."""
     parameters: Prune
     context: Context
     advance: Advance
 
     @property
     def weights(self) -> importance.Weights:
-        """The weights of layers."""
-        return importance.weights(self.model)
+        """The weights of the graph's layers."""
+        return importance.layer_weights(self.model)
 
 
 @dataclass(frozen=True)
 class WeightSources:
-    """What criteria of single weights look at."""
+    """The inputs of the functions that score single weights."""
 
     model: ir.Model
     """The graph; not changed."""
     shapes: Mapping[str, Sequence[int]]
-    """Of the weights that are compared, by name."""
+    """The shapes of the weights that are compared, by name."""
     context: Context
     advance: Advance
 
 
 Factors = dict[str, Array]
-"""For each weight's name an array of its shape; empty where a criterion has none."""
+"""For each weight, by name, a factor for each element; empty if a criterion uses no factors."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """How a criterion is computed; None where it does not compare such things."""
+class Scoring:
+    """The functions of a criterion; None if it does not score channels, or single weights."""
 
     channels: Callable[[ChannelSources], Scores] | None
     """Scores the units of a graph."""
     factors: Callable[[WeightSources], Factors] | None = None
-    """What is known of single weights beside their values."""
+    """Computes a factor for each single weight, which its score combines with the value."""
     weights: Callable[[Array, Array | None], NDArray[np.float64]] | None = None
-    """Scores the weights of a layer, of any shape, from their values and their factors."""
+    """Scores the elements of a weight of any shape, from their values and their factors."""
     eliminates: bool = False
-    """Whether ``obc`` chooses anew, where there is data, as many weights as the scores did."""
+    """Whether, with data, ``obc`` makes the final choice of as many weights as the scores chose."""
     between_groups: bool = False
-    """Whether its scores of channels are comparable between groups as they are."""
+    """Whether the scores of channels are comparable between groups without normalisation."""
 
 
-def _hessian_or_magnitude(seen: ChannelSources) -> Scores:
-    """Score by what is known: gradients on data, else weights alone."""
-    if seen.context.train is not None and len(seen.context.train):
+def _hessian_or_magnitude(sources: ChannelSources) -> Scores:
+    """Score by gradients if there is data and a gradient, else by the magnitude of weights."""
+    if sources.context.train is not None and len(sources.context.train):
         try:
-            return _hessian(seen)
+            return _hessian(sources)
         except (StepFailed, InvalidModel):
             pass  # no gradient reaches the weights of this graph
-    return importance.magnitude(seen.weights, seen.analysis, "l2")
+    return importance.magnitude(sources.weights, sources.analysis, "l2")
 
 
-def _magnitude(seen: ChannelSources) -> Scores:
-    return importance.magnitude(seen.weights, seen.analysis, seen.parameters.norm)
+def _magnitude(sources: ChannelSources) -> Scores:
+    return importance.magnitude(sources.weights, sources.analysis, sources.parameters.norm)
 
 
-def _taylor(seen: ChannelSources) -> Scores:
+def _taylor(sources: ChannelSources) -> Scores:
     return by_gradient(
-        "taylor", seen.model, seen.weights, seen.analysis, seen.context, seen.advance
+        "taylor", sources.model, sources.weights, sources.analysis, sources.context, sources.advance
     )
 
 
-def _hessian(seen: ChannelSources) -> Scores:
+def _hessian(sources: ChannelSources) -> Scores:
     return by_gradient(
-        "hessian", seen.model, seen.weights, seen.analysis, seen.context, seen.advance
+        "hessian",
+        sources.model,
+        sources.weights,
+        sources.analysis,
+        sources.context,
+        sources.advance,
     )
 
 
-def _lamp(seen: ChannelSources) -> Scores:
-    return importance.lamp(importance.magnitude(seen.weights, seen.analysis, "l2"), seen.analysis)
+def _lamp(sources: ChannelSources) -> Scores:
+    return importance.lamp(
+        importance.magnitude(sources.weights, sources.analysis, "l2"), sources.analysis
+    )
 
 
-def _none(_seen: WeightSources) -> Factors:
+def _no_factors(_sources: WeightSources) -> Factors:
     return {}
 
 
-def _data(seen: WeightSources) -> Factors:
-    """Refuse where there is no data: it is looked at when the layers are fitted."""
-    calibration(seen.context)
+def _require_data(sources: WeightSources) -> Factors:
+    """Raise StepFailed without data, which the reconstruction of the layers needs."""
+    calibration(sources.context)
     return {}
 
 
-def _fisher(seen: WeightSources) -> Factors:
-    return squared_gradients(seen.model, list(seen.shapes), seen.context, seen.advance)
+def _fisher(sources: WeightSources) -> Factors:
+    return squared_gradients(sources.model, list(sources.shapes), sources.context, sources.advance)
 
 
-def _chance(seen: WeightSources) -> Factors:
-    random = np.random.default_rng(seen.context.seed)
-    return {name: random.random(shape, np.float32) for name, shape in seen.shapes.items()}
+def _random_factors(sources: WeightSources) -> Factors:
+    random = np.random.default_rng(sources.context.seed)
+    return {name: random.random(shape, np.float32) for name, shape in sources.shapes.items()}
 
 
 def _squares(weight: Array, _factor: Array | None) -> NDArray[np.float64]:
@@ -145,43 +152,49 @@ def _factor_alone(_weight: Array, factor: Array | None) -> NDArray[np.float64]:
     return factor.astype(np.float64)
 
 
-CRITERIA: Mapping[Criterion, Way] = {
-    "auto": Way(_hessian_or_magnitude, _none, _layer_adaptive, eliminates=True),
-    "magnitude": Way(_magnitude, _none, _squares),
-    "taylor": Way(_taylor, _fisher, _weighted_squares),
-    "hessian": Way(_hessian, _fisher, _weighted_squares),
-    "apoz": Way(lambda seen: apoz(seen.model, seen.analysis, seen.context, seen.advance)),
-    "lamp": Way(_lamp, _none, _layer_adaptive, between_groups=True),
-    "obc": Way(None, _data, _layer_adaptive, eliminates=True),
-    "bn_scale": Way(lambda seen: importance.bn_scale(seen.weights, seen.analysis, seen.model)),
-    "fpgm": Way(lambda seen: importance.fpgm(seen.weights, seen.analysis)),
-    "random": Way(
-        lambda seen: importance.random(seen.analysis, seen.context.seed), _chance, _factor_alone
+CRITERIA: Mapping[Criterion, Scoring] = {
+    "auto": Scoring(_hessian_or_magnitude, _no_factors, _layer_adaptive, eliminates=True),
+    "magnitude": Scoring(_magnitude, _no_factors, _squares),
+    "taylor": Scoring(_taylor, _fisher, _weighted_squares),
+    "hessian": Scoring(_hessian, _fisher, _weighted_squares),
+    "apoz": Scoring(
+        lambda sources: apoz(sources.model, sources.analysis, sources.context, sources.advance)
+    ),
+    "lamp": Scoring(_lamp, _no_factors, _layer_adaptive, between_groups=True),
+    "obc": Scoring(None, _require_data, _layer_adaptive, eliminates=True),
+    "bn_scale": Scoring(
+        lambda sources: importance.bn_scale(sources.weights, sources.analysis, sources.model)
+    ),
+    "fpgm": Scoring(lambda sources: importance.fpgm(sources.weights, sources.analysis)),
+    "random": Scoring(
+        lambda sources: importance.random(sources.analysis, sources.context.seed),
+        _random_factors,
+        _factor_alone,
     ),
 }
 
 
-def score_channels(seen: ChannelSources) -> Scores:
-    """Score the units of a graph, so that groups compete."""
-    way = CRITERIA[seen.parameters.criterion]
-    assert way.channels is not None, "the parameters refuse it"
-    scores = way.channels(seen)
-    return scores if way.between_groups else importance.normalized(scores, seen.analysis)
+def score_channels(sources: ChannelSources) -> Scores:
+    """Score the units of a graph; the scores are comparable between groups."""
+    scoring = CRITERIA[sources.parameters.criterion]
+    assert scoring.channels is not None, "the parameters refuse it"
+    scores = scoring.channels(sources)
+    return scores if scoring.between_groups else importance.normalized(scores, sources.analysis)
 
 
-def factors_of(criterion: Criterion, seen: WeightSources) -> Factors:
-    """Return what a criterion knows of single weights beside their values.
+def factors_of(criterion: Criterion, sources: WeightSources) -> Factors:
+    """Return the factors by which a criterion weighs single weights.
 
     Raises:
-        StepFailed: it looks at data, and there is none.
+        StepFailed: the criterion needs data, and there is none.
     """
     factors = CRITERIA[criterion].factors
     assert factors is not None, "the parameters refuse it"
-    return factors(seen)
+    return factors(sources)
 
 
 def score_weights(criterion: Criterion, weight: Array, factor: Array | None) -> NDArray[np.float64]:
-    """Score the weights of one layer, of any shape."""
+    """Score the elements of one layer's weight, which has any shape."""
     scores = CRITERIA[criterion].weights
     assert scores is not None, "the parameters refuse it"
     return scores(weight, factor)

@@ -1,4 +1,4 @@
-"""Cut units out of a graph: constants get smaller, and what nodes know of sizes follows."""
+"""Cuts units out of a graph: constants shrink, and the sizes that nodes hold are adapted."""
 
 from collections.abc import Callable
 
@@ -15,34 +15,34 @@ from workers.compression.methods.prune.trace import constant_of
 
 
 class Cut:
-    """The sizes before and after, and the graph to edit."""
+    """A cut: the graph to edit, and the sizes of its values before and after."""
 
     def __init__(self, model: ir.Model, analysis: Analysis, removed: Removed) -> None:
         self.model, self.analysis, self.removed = model, analysis, removed
         self.editor = Editor(model)
 
     def kept(self, value: ir.Value, axis: int) -> np.ndarray:
-        """Return the indices of a dimension that stay."""
+        """Return the indices of a dimension that are kept."""
         kept = self.analysis.kept(str(value.name), axis, self.removed)
-        return np.arange(self.before(value)[axis]) if kept is None else np.flatnonzero(kept)
+        return np.arange(self.old_shape(value)[axis]) if kept is None else np.flatnonzero(kept)
 
-    def before(self, value: ir.Value) -> tuple[int, ...]:
+    def old_shape(self, value: ir.Value) -> tuple[int, ...]:
         """Return a value's shape before the cut."""
         return self.analysis.shapes[str(value.name)]
 
-    def after(self, value: ir.Value) -> tuple[int, ...]:
+    def new_shape(self, value: ir.Value) -> tuple[int, ...]:
         """Return a value's shape after the cut."""
-        sizes = range(len(self.before(value)))
+        sizes = range(len(self.old_shape(value)))
         return tuple(len(self.kept(value, axis)) for axis in sizes)
 
     def shrinks(self, value: ir.Value | None) -> bool:
         """Return whether any of a value's dimensions gets smaller."""
         if value is None or str(value.name) not in self.analysis.rows:
             return False
-        return self.after(value) != self.before(value)
+        return self.new_shape(value) != self.old_shape(value)
 
     def replace(self, node: ir.Node, slot: int, array: np.ndarray) -> None:
-        """Give a node another constant."""
+        """Replace a node's constant input."""
         old = operand(node, slot)
         name = str(old.name) if old is not None and old.name else f"{node.name}_{slot}"
         value = self.editor.constant(f"{name}_cut", array)
@@ -56,7 +56,7 @@ def cut(model: ir.Model, analysis: Analysis, removed: Removed) -> ir.Model:
 
     Args:
         model: a copy of the graph that was analysed; changed in place.
-        analysis: what hangs together.
+        analysis: the coupled units of the graph.
         removed: the units to remove.
 
     Returns:
@@ -86,15 +86,15 @@ def _shrink(value: ir.Value, work: Cut) -> None:
 
 
 def _groups(node: ir.Node, work: Cut) -> None:
-    """Count a convolution's groups anew."""
+    """Adapt a convolution's number of groups."""
     data, weight = node.inputs[0], node.inputs[1]
     groups = node.attributes.get_int("group", 1)
     if groups == 1 or data is None or weight is None:
         return
     if node.op_type == "Conv":
-        count = work.after(data)[1] // work.after(weight)[1]
+        count = work.new_shape(data)[1] // work.new_shape(weight)[1]
     else:
-        count = work.after(node.outputs[0])[1] // work.after(weight)[1]
+        count = work.new_shape(node.outputs[0])[1] // work.new_shape(weight)[1]
     node.attributes["group"] = ir.AttrInt64("group", count)
 
 
@@ -102,32 +102,34 @@ def _normalisation_groups(node: ir.Node, work: Cut) -> None:
     data = node.inputs[0]
     assert data is not None
     groups = node.attributes.get_int("num_groups", 1)
-    count = groups * work.after(data)[1] // work.before(data)[1]
+    count = groups * work.new_shape(data)[1] // work.old_shape(data)[1]
     node.attributes["num_groups"] = ir.AttrInt64("num_groups", count)
 
 
 def _shape(node: ir.Node, work: Cut) -> None:
-    """Rewrite the literals in a shape; sizes that are computed follow by themselves."""
+    """Rewrite the literals in a shape; computed sizes adapt by themselves."""
     slot = SHAPED[node.op_type]
     shape, data = operand(node, slot), node.inputs[0]
     assert data is not None
     if shape is None:
         return
-    before, after = work.before(node.outputs[0]), work.after(node.outputs[0])
-    given = constant_of(shape)
+    old, new = work.old_shape(node.outputs[0]), work.new_shape(node.outputs[0])
+    constant_shape = constant_of(shape)
     literals = (
-        given.reshape(-1).tolist() if given is not None else work.analysis.extents[str(shape.name)]
+        constant_shape.reshape(-1).tolist()
+        if constant_shape is not None
+        else work.analysis.extents[str(shape.name)]
     )
     target = list(literals)
     for axis, literal in enumerate(literals):
-        copied = node.op_type == "Reshape" and literal == 0 and before[axis] != 0
-        if copied and work.after(data)[axis] == after[axis]:
+        copied = node.op_type == "Reshape" and literal == 0 and old[axis] != 0
+        if copied and work.new_shape(data)[axis] == new[axis]:
             continue
-        if copied or (literal is not None and literal == before[axis]):
-            target[axis] = after[axis]
+        if copied or (literal is not None and literal == old[axis]):
+            target[axis] = new[axis]
     if target == list(literals):
         return
-    if given is not None:
+    if constant_shape is not None:
         work.replace(node, slot, np.array(target, np.int64))
         return
     changed = np.array([a != b for a, b in zip(target, literals, strict=True)])
@@ -143,9 +145,9 @@ def _shape(node: ir.Node, work: Cut) -> None:
 
 
 def _split(node: ir.Node, work: Cut) -> None:
-    rank = len(work.before(node.outputs[0]))
+    rank = len(work.old_shape(node.outputs[0]))
     axis = node.attributes.get_int("axis", 0) % rank
-    sizes = [work.after(value)[axis] for value in node.outputs]
+    sizes = [work.new_shape(value)[axis] for value in node.outputs]
     node.attributes.pop("num_outputs", None)
     work.replace(node, 1, np.array(sizes, np.int64))
 
@@ -153,16 +155,16 @@ def _split(node: ir.Node, work: Cut) -> None:
 def _slice(node: ir.Node, work: Cut) -> None:
     data = node.inputs[0]
     assert data is not None
-    cuts = slice_ends(node, work.before(data))
-    if cuts is None or not any(len(work.kept(data, a)) < work.before(data)[a] for a in cuts):
+    cuts = slice_ends(node, work.old_shape(data))
+    if cuts is None or not any(len(work.kept(data, a)) < work.old_shape(data)[a] for a in cuts):
         return
-    given = [constant_of(operand(node, slot)) for slot in (1, 2)]
-    starts, ends = ([] if g is None else g.reshape(-1).tolist() for g in given)
-    for place, (axis, (start, end, _)) in enumerate(cuts.items()):
+    limits = [constant_of(operand(node, slot)) for slot in (1, 2)]
+    starts, ends = ([] if g is None else g.reshape(-1).tolist() for g in limits)
+    for index, (axis, (start, end, _)) in enumerate(cuts.items()):
         kept = work.kept(data, axis)
-        if len(kept) < work.before(data)[axis]:
-            starts[place] = int(np.searchsorted(kept, start))
-            ends[place] = int(np.searchsorted(kept, end))
+        if len(kept) < work.old_shape(data)[axis]:
+            starts[index] = int(np.searchsorted(kept, start))
+            ends[index] = int(np.searchsorted(kept, end))
     work.replace(node, 1, np.array(starts, np.int64))
     work.replace(node, 2, np.array(ends, np.int64))
 
@@ -170,12 +172,12 @@ def _slice(node: ir.Node, work: Cut) -> None:
 def _gather(node: ir.Node, work: Cut) -> None:
     data, constant_indices = node.inputs[0], constant_of(operand(node, 1))
     assert data is not None
-    axis = node.attributes.get_int("axis", 0) % len(work.before(data))
+    axis = node.attributes.get_int("axis", 0) % len(work.old_shape(data))
     kept = work.kept(data, axis)
-    if constant_indices is None or len(kept) == work.before(data)[axis]:
+    if constant_indices is None or len(kept) == work.old_shape(data)[axis]:
         return
     indices = constant_indices.astype(np.int64)
-    chosen = np.where(indices < 0, indices + work.before(data)[axis], indices)
+    chosen = np.where(indices < 0, indices + work.old_shape(data)[axis], indices)
     if chosen.ndim == 1:
         chosen = chosen[np.isin(chosen, kept)]
     work.replace(node, 1, np.searchsorted(kept, chosen).astype(np.int64))
@@ -192,4 +194,4 @@ _ADAPT: dict[str, Callable[[ir.Node, Cut], None]] = {
     "Slice": _slice,
     "Split": _split,
 }
-"""Operators that hold sizes of their own."""
+"""The operators that hold sizes, and the functions that adapt them."""

@@ -1,8 +1,8 @@
-"""Shapes that a graph computes: which numbers in them are sizes of which dimensions.
+"""Follows computed shapes: finds the dimension whose size each element of a shape is.
 
-Exporters write ``Reshape(x, Concat(Shape(y)[0], 12, 64))``. A size that is only moved about adapts
-by itself when the dimension shrinks; a literal is rewritten; a size that something else computes
-with (a scale of attention, say) keeps its dimension as it is.
+Exporters write ``Reshape(x, Concat(Shape(y)[0], 12, 64))``. A size that is only copied adapts by
+itself when its dimension shrinks. A literal is rewritten. If a size enters arithmetic (such as the
+scale of attention), its dimension must not shrink.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,24 +19,24 @@ Extent = list[int | tuple[ir.Value, int] | None]
 _LONGEST = 64
 
 SHAPED = {"Expand": 1, "Reshape": 1, "Resize": 3}
-"""Operators with an input that is the shape of their output, and the slot of that input."""
+"""Operators that read the shape of their output as an input, and the slot of that input."""
 
 
-def follow(node: ir.Node, known: Mapping[ir.Value, Extent], ranks: int | None) -> Extent | None:
-    """Return what a node's output holds, None unless it only moves sizes and literals about.
+def follow(node: ir.Node, extents: Mapping[ir.Value, Extent], ranks: int | None) -> Extent | None:
+    """Return the extent of a node's output; None unless the node only copies sizes and literals.
 
     Args:
-        node: of any operator.
-        known: the extents of computed values so far.
-        ranks: the number of dimensions of the node's first input, None where it is not known.
+        node: a node of any operator.
+        extents: the extents of the values that were computed so far.
+        ranks: the number of dimensions of the node's first input; None if it is unknown.
     """
     if node.op_type == "Shape":
         return None if ranks is None else _sizes(node, ranks)
     if node.op_type == "Concat":
-        parts = [extent_of(value, known) for value in node.inputs]
-        return None if None in parts else [each for part in parts if part for each in part]
-    data = extent_of(operand(node, 0), known)
-    if data is None or not any(isinstance(each, tuple) for each in data):
+        parts = [extent_of(value, extents) for value in node.inputs]
+        return None if None in parts else [element for part in parts if part for element in part]
+    data = extent_of(operand(node, 0), extents)
+    if data is None or not any(isinstance(element, tuple) for element in data):
         return None
     pick = _PICK.get(node.op_type)
     return None if pick is None else pick(node, data)
@@ -48,16 +48,16 @@ def _sizes(node: ir.Node, ranks: int) -> Extent | None:
     return None if source is None else [(source, axis) for axis in range(ranks)[ends]]
 
 
-def _all(_node: ir.Node, data: Extent) -> Extent | None:
+def _unchanged(_node: ir.Node, data: Extent) -> Extent | None:
     return data
 
 
-def _chosen(node: ir.Node, data: Extent) -> Extent | None:
-    chosen = constant_of(operand(node, 1))
-    return None if chosen is None else [data[int(i)] for i in chosen.reshape(-1)]
+def _gathered(node: ir.Node, data: Extent) -> Extent | None:
+    indices = constant_of(operand(node, 1))
+    return None if indices is None else [data[int(i)] for i in indices.reshape(-1)]
 
 
-def _between(node: ir.Node, data: Extent) -> Extent | None:
+def _sliced(node: ir.Node, data: Extent) -> Extent | None:
     bounds = [constant_of(value) for value in node.inputs[1:]]
     numbers = [int(bound.reshape(-1)[0]) for bound in bounds if bound is not None]
     if len(numbers) < len(bounds):
@@ -66,21 +66,21 @@ def _between(node: ir.Node, data: Extent) -> Extent | None:
 
 
 _PICK: dict[str, Callable[[ir.Node, Extent], Extent | None]] = {
-    **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"), _all),
-    "Gather": _chosen,
-    "Slice": _between,
+    **dict.fromkeys(("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"), _unchanged),
+    "Gather": _gathered,
+    "Slice": _sliced,
 }
 
 
-def extent_of(value: ir.Value | None, known: Mapping[ir.Value, Extent]) -> Extent | None:
-    """Return a value's elements, None where it is not a short vector of integers."""
+def extent_of(value: ir.Value | None, extents: Mapping[ir.Value, Extent]) -> Extent | None:
+    """Return a value's extent; None if the value is no short vector of integers."""
     if value is None:
         return None
-    if value in known:
-        return known[value]
+    if value in extents:
+        return extents[value]
     array = constant_of(value)
     if array is not None and array.dtype.kind == "i" and array.size <= _LONGEST:
-        return [int(each) for each in array.reshape(-1)]
+        return [int(element) for element in array.reshape(-1)]
     if value.dtype in {ir.DataType.INT64, ir.DataType.INT32} and value.shape is not None:
         size = int(np.prod(value.shape.numpy())) if value.shape.is_static() else _LONGEST + 1
         return [None] * size if size <= _LONGEST else None

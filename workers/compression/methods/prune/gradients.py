@@ -1,7 +1,7 @@
-"""Criteria that ask how the loss, or what the graph answers, changes without a unit.
+"""Gradient criteria: they estimate the change of the loss when a unit is removed.
 
-With classes as targets the loss is their cross-entropy. Without, a random direction of the outputs
-takes its place: at the original graph itself, a loss against its own outputs has no gradient.
+If the targets are classes, the loss is the cross-entropy. Otherwise it is a random projection of
+the outputs: a loss against the original graph's outputs would have no gradient at that graph.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,20 +27,20 @@ from workers.compression.methods.prune.importance import Scores, Weights, per_un
 from workers.compression.samples.context import Context, Samples
 
 SAMPLES = 256
-"""Training samples that criteria look at, at most."""
+"""The greatest number of training samples that a criterion uses."""
 
 _FEW = 32
-"""Samples that gradients are taken of, however much they cost."""
+"""The least number of samples that gradients are computed on, whatever their cost."""
 
 _WORK = 1e11
-"""Multiply-accumulates, forth and back, that gradients may take beyond those few."""
+"""Multiply-accumulates that gradients may take, the backward pass included."""
 
 _RUN = 8
-"""Samples of one gradient: few, so that they do not cancel out."""
+"""The number of samples in one gradient: few, so that gradients do not cancel out."""
 
 
 @dataclass(frozen=True)
-class Slope:
+class WeightGradient:
     """A weight and its gradient on a few samples."""
 
     weight: NDArray[np.float32]
@@ -50,36 +50,35 @@ class Slope:
 def by_gradient(
     kind: Literal["taylor", "hessian"],
     model: ir.Model,
-    found: Weights,
+    weights: Weights,
     analysis: Analysis,
     context: Context,
     advance: Callable[[float], None],
 ) -> Scores:
-    """Score by the loss that a unit's absence costs, mean over samples.
+    """Score a unit by the estimated change of the loss without it, a mean over samples.
 
-    ``taylor`` squares the first-order change (Molchanov et al., CVPR 2019); ``hessian`` sums
-    ``w²·g²`` over the weights, with the squared gradient for the diagonal of the Hessian (Optimal
+    ``taylor`` squares the first-order change (Molchanov et al., CVPR 2019). ``hessian`` sums
+    ``w²·g²`` over the weights: the squared gradient stands for the diagonal of the Hessian (Optimal
     Brain Damage, LeCun et al. 1989, with the empirical Fisher). A unit's weights are those that
-    read it, for there its absence acts; where none does (heads between two products), those that
-    write it.
+    read it. If no weight reads it (heads between two products), they are those that write it.
 
     Args:
-        kind: of expansion.
+        kind: the kind of expansion.
         model: the graph; not changed.
-        found: its weights.
-        analysis: what hangs together.
+        weights: the weights of the graph's layers.
+        analysis: the coupled units of the graph.
         context: data, seed, threads, device.
-        advance: told the fraction done.
+        advance: called with the fraction done.
 
     Raises:
         StepFailed: there is no data, or no gradient.
     """
-    places = {group: _acting(group, found) for group in analysis.groups}
-    names = {place.value for own in places.values() for place in own}
+    places = {group: _scored_places(group, weights) for group in analysis.groups}
+    names = {place.value for group_places in places.values() for place in group_places}
     scores = np.zeros(analysis.units, np.float64)
-    for slopes in _slopes(model, sorted(names), context, advance):
-        for group, own in places.items():
-            parts = [_part(kind, group, place, analysis, slopes) for place in own]
+    for gradients in _gradients(model, sorted(names), context, advance):
+        for group, group_places in places.items():
+            parts = [_part(kind, group, place, analysis, gradients) for place in group_places]
             if parts:
                 change = np.sum(parts, axis=0)
                 scores[group.units] += change**2 if kind == "taylor" else change
@@ -88,20 +87,20 @@ def by_gradient(
     return scores
 
 
-def _acting(group: Group, found: Weights) -> list[Place]:
-    own = [place for place in group.places if place.value in found.arrays]
-    reading = [place for place in own if found.written[place.value] != place.axis]
-    return reading or list(written_places(group, found))
+def _scored_places(group: Group, weights: Weights) -> list[Place]:
+    weight_places = [place for place in group.places if place.value in weights.arrays]
+    reading = [place for place in weight_places if weights.written[place.value] != place.axis]
+    return reading or list(written_places(group, weights))
 
 
 def _part(
-    kind: str, group: Group, place: Place, analysis: Analysis, slopes: dict[str, Slope]
+    kind: str, group: Group, place: Place, analysis: Analysis, gradients: dict[str, WeightGradient]
 ) -> Scores:
-    slope = slopes[place.value]
-    product = slope.weight.astype(np.float64) * slope.gradient
+    weight_gradient = gradients[place.value]
+    product = weight_gradient.weight.astype(np.float64) * weight_gradient.gradient
     values = product if kind == "taylor" else product**2
-    others = tuple(axis for axis in range(values.ndim) if axis != place.axis)
-    return per_unit(group, place, analysis, values.sum(axis=others))
+    other_axes = tuple(axis for axis in range(values.ndim) if axis != place.axis)
+    return per_unit(group, place, analysis, values.sum(axis=other_axes))
 
 
 def calibration(context: Context, most: int = SAMPLES) -> Samples:
@@ -117,17 +116,17 @@ def calibration(context: Context, most: int = SAMPLES) -> Samples:
     return context.train.draw(most, context.seed)
 
 
-def _slopes(
+def _gradients(
     model: ir.Model, names: list[str], context: Context, advance: Callable[[float], None]
-) -> Iterator[dict[str, Slope]]:
-    """Yield the weights' gradients on a few samples after the others."""
+) -> Iterator[dict[str, WeightGradient]]:
+    """Yield the gradients of the weights, for one small batch of samples after another."""
     torch.set_num_threads(context.threads)
     samples = calibration(context)
     macs = stats.macs_of_one(model, samples.first_run(), samples.layout.size)
     most = int(np.clip(_WORK / max(3 * macs, 1), _FEW, SAMPLES))
     samples = calibration(context, most)
     executor = build(model).to(context.device)
-    known = [name for name in names if name in executor.names]
+    trained_names = [name for name in names if name in executor.names]
     feed = feed_for(executor, samples, context.device)
     feed = feed if feed.fixed else Feed(samples, feed.device, min(feed.size, _RUN), fixed=False)
     loss = _loss(model, executor, feed, context)
@@ -136,20 +135,20 @@ def _slopes(
         executor.zero_grad()
         batch = feed.batch(rows)
         loss(feed.outputs(executor, batch), batch).backward()  # type: ignore[no-untyped-call]
-        yield {name: _slope(executor.weight(name)) for name in known}
+        yield {name: _weight_gradient(executor.weight(name)) for name in trained_names}
         advance(done / len(parts))
 
 
-def _slope(parameter: torch.nn.Parameter) -> Slope:
+def _weight_gradient(parameter: torch.nn.Parameter) -> WeightGradient:
     weight = parameter.detach().float().cpu()
     gradient = torch.zeros_like(weight) if parameter.grad is None else parameter.grad.float().cpu()
-    return Slope(weight.numpy(), gradient.numpy())
+    return WeightGradient(weight.numpy(), gradient.numpy())
 
 
 def _loss(
     model: ir.Model, executor: Executor, feed: Feed, context: Context
 ) -> Callable[[Outputs, Batch], Tensor]:
-    """Return the cross-entropy where the targets are classes, else a random direction."""
+    """Return the cross-entropy if the targets are classes, else a random projection."""
     judged = judged_output(model, context.evaluate)
     outputs, targets = probe(executor, feed, context.seed, _FEW)
     if targets is not None and not targets.is_floating_point():
@@ -157,8 +156,8 @@ def _loss(
         if axis is not None:
             term = objectives.labels(judged, outputs[judged], targets, yardstick=None)
             return lambda outputs, batch: term(outputs, {}, batch.targets)
-    along = project(outputs, context.seed)
-    return lambda outputs, _batch: along(outputs)
+    projection = project(outputs, context.seed)
+    return lambda outputs, _batch: projection(outputs)
 
 
 def squared_gradients(
@@ -170,7 +169,7 @@ def squared_gradients(
         StepFailed: there is no data.
     """
     total: dict[str, NDArray[np.float32]] = {}
-    for slopes in _slopes(model, names, context, advance):
-        for name, slope in slopes.items():
-            total[name] = total.get(name, np.float32(0)) + slope.gradient**2
+    for gradients in _gradients(model, names, context, advance):
+        for name, weight_gradient in gradients.items():
+            total[name] = total.get(name, np.float32(0)) + weight_gradient.gradient**2
     return total

@@ -1,9 +1,9 @@
-"""Which channels of a graph can be removed, and what goes with them.
+"""Finds the channels of a graph that can be removed, and the channels that are coupled to them.
 
-The graph's nodes are followed in order; every operator of the table says how its dimensions hang
-together (DepGraph, Fang et al., CVPR 2023; Structurally Prune Anything, Wang et al., 2024, work on
-whole dimensions; here it is single indices, so that concatenations, splits and heads need no case
-of their own). Inputs and outputs of the graph keep their shapes.
+The graph's nodes are followed in order. For every operator, a rule says how its dimensions are
+coupled. DepGraph (Fang et al., CVPR 2023) and Structurally Prune Anything (Wang et al., 2024)
+couple whole dimensions; here single indices are coupled, so that concatenations, splits and heads
+need no special case. Inputs and outputs of the graph keep their shapes.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -43,7 +43,7 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Units that appear together everywhere: the channels of a layer and of all coupled ones."""
+    """Units that appear in the same dimensions: the channels of a layer and its coupled layers."""
 
     units: Ids
     places: tuple[Place, ...]
@@ -51,7 +51,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Sum:
-    """A node, its operand, and the axis over which it sums."""
+    """A node, the slot of an operand, and the axis of the operand over which the node sums."""
 
     node: str
     slot: int
@@ -60,35 +60,36 @@ class Sum:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What can be removed from a graph. Values and nodes are named, so that it fits any copy."""
+    """The removable units of a graph. Values and nodes are given by name, so it fits any copy."""
 
     units: int
     shapes: Mapping[str, tuple[int, ...]]
     rows: dict[str, tuple[Ids | None, ...]]
-    """For each dimension of a value ``[size, depth]``: an index's units, -1 for none."""
+    """For each dimension of a value, by name: the units of each index, ``[size, depth]``, -1 for
+    none; None if the dimension never shrinks."""
     groups: list[Group]
     sums: list[Sum]
     extents: dict[str, list[int | None]] = field(default_factory=dict)
-    """Of computed shapes: the literals in them."""
+    """The elements of each computed shape, by name: literals, and None for computed sizes."""
     skipped: list[Skipped] = field(default_factory=list)
 
     def without(self, groups: Collection[Group]) -> "Analysis":
-        """Return the same with some groups left alone."""
+        """Return the analysis without some groups, which are then never pruned."""
         return replace(self, groups=[group for group in self.groups if group not in groups])
 
     def none_removed(self) -> Removed:
-        """Return that every unit stays; one more element stands for 'no unit'."""
+        """Return the mask that removes no unit; its last element stands for 'no unit'."""
         return np.zeros(self.units + 1, np.bool_)
 
     def kept(self, value: str, axis: int, removed: Removed) -> NDArray[np.bool_] | None:
-        """Return which indices of a dimension stay, None where all of them always do."""
-        rows = self.rows.get(value)
-        if rows is None or axis >= len(rows) or (units := rows[axis]) is None:
+        """Return which indices of a dimension are kept; None if the dimension never shrinks."""
+        dimensions = self.rows.get(value)
+        if dimensions is None or axis >= len(dimensions) or (units := dimensions[axis]) is None:
             return None
         return np.asarray(~removed[units].any(axis=1))
 
     def size(self, value: str, axis: int, removed: Removed) -> int:
-        """Return how many indices of a dimension stay."""
+        """Return how many indices of a dimension are kept."""
         kept = self.kept(value, axis, removed)
         return self.shapes[value][axis] if kept is None else int(np.count_nonzero(kept))
 
@@ -96,47 +97,47 @@ class Analysis:
 def analyse(
     model: ir.Model, shapes: Mapping[str, tuple[int, ...]], ignored: Callable[[str], bool]
 ) -> Analysis:
-    """Find out what can be removed.
+    """Find the units of a graph that can be removed.
 
     Args:
         model: a graph in normal form whose nodes have names; not changed.
-        shapes: of its values, for one choice of its dynamic dimensions.
-        ignored: whether a node, by name, is to be left alone.
+        shapes: the shapes of its values, for one choice of its dynamic dimensions.
+        ignored: whether the node with a given name must not be pruned.
     """
     trace = Trace(shapes)
-    known = _follow(model, trace, ignored)
+    known_extents = _follow(model, trace, ignored)
     for value in model.graph.outputs:
         _fix_all(trace, value, "it is an output of the graph")
-    return _conclude(model, trace, known)
+    return _conclude(model, trace, known_extents)
 
 
 def _follow(
     model: ir.Model, trace: Trace, ignored: Callable[[str], bool]
 ) -> dict[ir.Value, Extent]:
-    known: dict[ir.Value, Extent] = {}
+    known_extents: dict[ir.Value, Extent] = {}
     for node in model.graph:
-        extent = extents.follow(node, known, _rank(trace, operand(node, 0)))
+        extent = extents.follow(node, known_extents, _rank(trace, operand(node, 0)))
         if extent is not None:
-            known[node.outputs[0]] = extent
+            known_extents[node.outputs[0]] = extent
             continue
-        _fix_computed_sizes(node, known, trace)
-        _follow_node(node, known, trace)
+        _fix_computed_sizes(node, known_extents, trace)
+        _follow_node(node, known_extents, trace)
         if ignored(str(node.name)):
             for value in node.inputs:
                 if value is not None and value.is_initializer():
                     _fix_all(trace, value, "named in 'ignore'")
-    return known
+    return known_extents
 
 
-def _follow_node(node: ir.Node, known: Mapping[ir.Value, Extent], trace: Trace) -> None:
-    """Apply an operator's rule; without one, all that the node touches stays as it is."""
+def _follow_node(node: ir.Node, known_extents: Mapping[ir.Value, Extent], trace: Trace) -> None:
+    """Apply an operator's rule; without a rule, all dimensions of the node's inputs are fixed."""
     rule = RULES.get(node.op_type) if node.domain in _STANDARD and not _has_graphs(node) else None
     reason = f"it passes through {node.op_type} ('{node.name}')"
     if rule is not None:
         try:
             trace.labels.update(zip(node.outputs, rule(node, trace), strict=True))
             if node.op_type in SHAPED:
-                _meet_shape(node, known, trace)
+                _meet_shape(node, known_extents, trace)
         except UnknownShape as unknown:
             reason = str(unknown)
         except Exception:  # noqa: BLE001 (a rule that fails is as good as none)
@@ -169,59 +170,61 @@ def _has_graphs(node: ir.Node) -> bool:
 
 
 def all_inputs(node: ir.Node) -> list[ir.Value]:
-    """Return a node's inputs and what its subgraphs read from outside."""
-    found = [value for value in node.inputs if value is not None]
+    """Return a node's inputs, and the outer values that its subgraphs read."""
+    values = [value for value in node.inputs if value is not None]
     if _has_graphs(node):
         inner = ir.traversal.RecursiveGraphIterator([node])  # type: ignore[arg-type]
-        found += [v for each in inner for v in each.inputs if v is not None]
-    return found
+        values += [v for inner_node in inner for v in inner_node.inputs if v is not None]
+    return values
 
 
-def _fix_computed_sizes(node: ir.Node, known: Mapping[ir.Value, Extent], trace: Trace) -> None:
-    """Keep the dimensions whose sizes a node computes with."""
+def _fix_computed_sizes(
+    node: ir.Node, known_extents: Mapping[ir.Value, Extent], trace: Trace
+) -> None:
+    """Fix the dimensions whose sizes enter the arithmetic of a node."""
     for slot, value in enumerate(node.inputs):
         adapts = SHAPED.get(node.op_type) == slot
-        for each in () if value is None or adapts else known.get(value, ()):
-            if isinstance(each, tuple):
-                trace.fix(each[0], f"'{node.name}' computes with its size", [each[1]])
+        for element in () if value is None or adapts else known_extents.get(value, ()):
+            if isinstance(element, tuple):
+                trace.fix(element[0], f"'{node.name}' computes with its size", [element[1]])
 
 
-def _meet_shape(node: ir.Node, known: Mapping[ir.Value, Extent], trace: Trace) -> None:
-    """Make sizes that a shape is built of shrink as the output's dimensions do."""
-    given = operand(node, SHAPED[node.op_type])
-    if given is None:
+def _meet_shape(node: ir.Node, known_extents: Mapping[ir.Value, Extent], trace: Trace) -> None:
+    """Couple the dimensions whose sizes a shape is built of with those of the output."""
+    shape_input = operand(node, SHAPED[node.op_type])
+    if shape_input is None:
         return
-    output, shape = node.outputs[0], extents.extent_of(given, known)
+    output, shape = node.outputs[0], extents.extent_of(shape_input, known_extents)
     reason = f"the shape of '{node.name}' is computed"
     if shape is None or len(shape) != len(trace.shape(output)):
         trace.fix(output, reason)
         return
-    for axis, each in enumerate(shape):
-        if each is None:
+    for axis, element in enumerate(shape):
+        if element is None:
             trace.fix(output, reason, [axis])
-        elif isinstance(each, tuple):
-            source, place = each
+        elif isinstance(element, tuple):
+            source, place = element
             if trace.shape(source)[place] == trace.shape(output)[axis]:
-                trace.units.same(trace.of(source)[place], trace.of(output)[axis], reason)
+                trace.units.unify(trace.of(source)[place], trace.of(output)[axis], reason)
             else:
                 trace.fix(source, reason, [place])
                 trace.fix(output, reason, [axis])
 
 
-def _conclude(model: ir.Model, trace: Trace, known: Mapping[ir.Value, Extent]) -> Analysis:
-    """Number the units that are left, and group them by where they appear."""
+def _conclude(model: ir.Model, trace: Trace, known_extents: Mapping[ir.Value, Extent]) -> Analysis:
+    """Number the removable units, and group those that appear in the same dimensions."""
     resolved = {v: [trace.units.resolve(label) for label in ls] for v, ls in trace.labels.items()}
     virtual = [trace.units.resolve(label) for label in trace.splits]
-    every = [label for labels in resolved.values() for label in labels] + virtual
-    present = [layer for label in every for layer in label]
-    ids = np.unique(np.concatenate([*present, np.array([-1])]))
+    all_labels = [label for labels in resolved.values() for label in labels] + virtual
+    layers = [layer for label in all_labels for layer in label]
+    ids = np.unique(np.concatenate([*layers, np.array([-1])]))
     ids = ids[ids >= 0]
     rows = {
         str(value.name): tuple(_numbered(label, ids) for label in labels)
         for value, labels in resolved.items()
         if any(labels)
     }
-    appearance = _appearance([_numbered(label, ids) for label in every], len(ids))
+    appearance = _appearance([_numbered(label, ids) for label in all_labels], len(ids))
     constants = [v for v in resolved if v.is_initializer()]
     return Analysis(
         units=len(ids),
@@ -230,8 +233,8 @@ def _conclude(model: ir.Model, trace: Trace, known: Mapping[ir.Value, Extent]) -
         groups=_groups(rows, [str(v.name) for v in constants], appearance),
         sums=[Sum(str(s.node.name), s.slot, s.axis) for s in trace.sums],
         extents={
-            str(value.name): [each if isinstance(each, int) else None for each in extent]
-            for value, extent in known.items()
+            str(value.name): [element if isinstance(element, int) else None for element in extent]
+            for value, extent in known_extents.items()
         },
         skipped=list(_skipped(model, trace, rows)),
     )
@@ -245,7 +248,7 @@ def _numbered(label: tuple[Ids, ...], ids: Ids) -> Ids | None:
 
 
 def _appearance(labels: list[Ids | None], count: int) -> NDArray[np.uint64]:
-    """Return for each unit a number that says in which dimensions it appears."""
+    """Return, for each unit, a hash of the dimensions that it appears in."""
     marks = np.zeros(count, np.uint64)
     keys = np.random.default_rng(0).integers(1, 1 << 63, len(labels), np.uint64)
     for label, key in zip(labels, keys, strict=True):
@@ -270,7 +273,7 @@ def _groups(
     members = {mark: np.flatnonzero(marks == np.uint64(mark)) for mark in first}
     return [
         Group(members[mark], tuple(places[mark]))
-        for mark in sorted(first, key=lambda each: first[each])
+        for mark in sorted(first, key=lambda mark: first[mark])
         if mark in places and len(members[mark]) > 1
     ]
 
@@ -278,20 +281,22 @@ def _groups(
 def _skipped(
     model: ir.Model, trace: Trace, rows: dict[str, tuple[Ids | None, ...]]
 ) -> list[Skipped]:
-    """Name the layers none of whose output channels can be removed."""
-    found = []
+    """Return the layers that have no removable output channel, each with the reason."""
+    refusals = []
     for node in model.graph.all_nodes():
         weight = operand(node, 1) if is_layer(node) else None
         if weight is None or not weight.is_initializer():
             continue
         if node.graph is not model.graph:
-            found.append(Skipped(node=str(node.name), reason=INSIDE))
+            refusals.append(Skipped(node=str(node.name), reason=INSIDE))
             continue
         axis = channel_axis(node) or 0
         units = rows.get(str(weight.name), (FIXED,) * 2)
         label = trace.labels[weight][axis] if weight in trace.labels else FIXED
-        left = units[axis] if units else None
-        if left is None or not len(left):
+        removable = units[axis] if units else None
+        if removable is None or not len(removable):
             reasons = sorted(trace.units.reasons(label))
-            found.append(Skipped(node=str(node.name), reason=reasons[0] if reasons else _COUPLED))
-    return found
+            refusals.append(
+                Skipped(node=str(node.name), reason=reasons[0] if reasons else _COUPLED)
+            )
+    return refusals

@@ -1,8 +1,8 @@
-"""Time as the thing to save: layers are timed at the widths they may get, then the whole graph.
+"""Allocates units by latency: single layers are timed at many widths, then the whole graph.
 
-Fewer multiply-accumulates are not less time: time is a staircase in width. So each layer is run by
-itself, as a graph of one node, at every pair of widths that the allocation asks for, once; and what
-the allocation promises is checked, and corrected, on the whole graph.
+Fewer multiply-accumulates do not always take less time: time is a staircase in width. So each layer
+is timed alone, as a graph of one node, once for every pair of widths that the allocation considers.
+The saving that the allocation estimates is then measured, and corrected, on the whole graph.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from workers.compression.measure.clock import LayerTimes, Shape, alone
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import shape_left
 from workers.compression.methods.prune.cut import cut
-from workers.compression.methods.prune.ground import Survey
 from workers.compression.methods.prune.groups import Analysis, Removed
 from workers.compression.methods.prune.importance import Scores
+from workers.compression.methods.prune.survey import Survey
 from workers.compression.methods.saving import reach
 from workers.compression.samples.context import Context, Feeds
 
@@ -27,41 +27,41 @@ def allocate_time(
     model: ir.Model,
     analysis: Analysis,
     scores: Scores,
-    ground: Survey,
+    survey: Survey,
     parameters: Prune,
     context: Context,
 ) -> tuple[Removed, float]:
-    """Choose units so that the graph takes less time, with the least loss.
+    """Choose the least important units to remove, so that the graph takes less time.
 
-    Widths that save no time are given back; what the layers' times promise is measured on the
-    whole graph, whose other operators take time too, and the wish is corrected by what is missed.
+    Widths that save no time are restored. The saving is measured on the whole graph, whose other
+    operators take time too, and the share to save is corrected by the difference.
 
     Args:
         model: the graph; not changed.
-        analysis: what hangs together.
-        scores: what each unit's absence costs.
-        ground: one sample and its shapes.
+        analysis: the coupled units of the graph.
+        scores: the importance of each unit.
+        survey: one sample and its shapes.
         parameters: the ratio and the scope.
-        context: threads, and where to tell what was saved.
+        context: threads, and the events of the saved latency.
 
     Returns:
         The removed units, and the share of the whole graph's time that was saved.
     """
     times = LayerTimes(context.threads)
     nodes = [node for node in model.graph if is_layer(node)]
-    tried: list[Removed] = []
+    attempts: list[Removed] = []
 
     def cost(removed: Removed) -> float:
-        return sum(_time(node, removed, analysis, ground.sample, times) for node in nodes)
+        return sum(_time(node, removed, analysis, survey.sample, times) for node in nodes)
 
-    def attempt(wish: float) -> tuple[Removed, ir.Model] | None:
-        removed = allocate(analysis, scores, cost, wish, parameters.scope)
-        if any(np.array_equal(removed, before) for before in tried):
+    def attempt(share: float) -> tuple[Removed, ir.Model] | None:
+        removed = allocate(analysis, scores, cost, share, parameters.scope)
+        if any(np.array_equal(removed, earlier) for earlier in attempts):
             return None
-        tried.append(removed)
+        attempts.append(removed)
         return removed, cut(model.clone(), analysis, removed)
 
-    return reach(model, parameters.ratio, attempt, ground.one, context)
+    return reach(model, parameters.ratio, attempt, survey.one, context)
 
 
 def _time(
@@ -71,25 +71,25 @@ def _time(
     shapes: Mapping[str, Shape],
     times: LayerTimes,
 ) -> float:
-    """Return the milliseconds that a node takes once units are removed; 0 where it is not known."""
-    left = tuple(shape_left(value, analysis, shapes, removed) for value in node.inputs)
-    data, weight = left[0], left[1]
+    """Return the milliseconds that a node takes once units are removed; 0 if that is unknown."""
+    shapes_left = tuple(shape_left(value, analysis, shapes, removed) for value in node.inputs)
+    data, weight = shapes_left[0], shapes_left[1]
     groups = node.attributes.get_int("group", 1)
     if groups > 1:
         if node.op_type != "Conv" or data is None or weight is None:
             return 0.0
         groups = data[1] // weight[1]
-    if any(0 in shape for shape in left if shape is not None) or None in left[:2]:
+    if any(0 in shape for shape in shapes_left if shape is not None) or None in shapes_left[:2]:
         return 0.0
     attributes = sorted((a.name, str(a.value)) for a in node.attributes.values())
 
     def make() -> tuple[ir.Model, Feeds]:
-        model, feeds = alone(node, left)
+        model, feeds = alone(node, shapes_left)
         if groups > 1:
             model.graph[0].attributes["group"] = ir.AttrInt64("group", groups)
         return model, feeds
 
     try:
-        return times.of((node.op_type, f"{attributes}{groups}", left), make)
+        return times.of((node.op_type, f"{attributes}{groups}", shapes_left), make)
     except Exception:  # noqa: BLE001 (a layer that does not run alone is not timed)
         return 0.0

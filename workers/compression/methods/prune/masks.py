@@ -1,4 +1,4 @@
-"""The proof of a cut: the whole graph, with what the removed channels contribute set to zero."""
+"""Verifies a cut against the masked graph, in which removed channels contribute zero."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,8 +20,8 @@ def mask(model: ir.Model, analysis: Analysis, removed: Removed) -> ir.Model:
 
     Args:
         model: a copy of the graph that was analysed; changed in place.
-        analysis: what hangs together.
-        removed: the units whose contribution is to vanish.
+        analysis: the coupled units of the graph.
+        removed: the units whose contribution becomes zero.
 
     Returns:
         The model.
@@ -51,13 +51,13 @@ def difference(
     removed: Removed,
     feeds: Mapping[str, NDArray[Any]],
 ) -> str | None:
-    """Say how the cut graph's outputs differ from the masked graph's, None when they agree."""
+    """Describe how the outputs of cut and masked graph differ; None if they agree."""
     expected = _run(mask(model.clone(), analysis, removed), feeds)
     try:
-        given = _run(cut(model.clone(), analysis, removed), feeds)
+        actual = _run(cut(model.clone(), analysis, removed), feeds)
     except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
         return f"the cut graph does not run: {faults.runtime_words(error)}"
-    return equivalence.difference(expected, given)
+    return equivalence.difference(expected, actual)
 
 
 def _run(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> Arrays:

@@ -1,4 +1,4 @@
-"""What a layer reads, and what it should give, added up over positions of many samples."""
+"""Sums of a layer's inputs and target outputs, and of their products, over many positions."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,17 +11,17 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import operand
 
 POSITIONS = 8192
-"""Of all samples together, that a layer is looked at."""
+"""The number of positions, over all samples, that the sums of a layer are taken over."""
 
 Rows = NDArray[np.float64]
 
 
 @dataclass
 class LayerMoments:
-    """Sums over positions of inputs ``x`` and wanted outputs ``y``.
+    """Sums over positions of inputs ``x`` and target outputs ``y``.
 
-    Both are counted from ``origin``, the mean of the first rows, so that what is large and alike
-    everywhere does not eat the digits of what differs.
+    Both are taken relative to ``origin``, the mean of the first rows: a large common offset would
+    cost numerical precision.
     """
 
     count: int
@@ -36,19 +36,27 @@ class LayerMoments:
     """``Σ x·yᵀ`` ``[inputs, outputs]``."""
 
     @classmethod
-    def of(cls, rows: NDArray[Any], answers: NDArray[Any]) -> "LayerMoments":
-        """Start with some rows ``[positions, inputs]`` and ``[positions, outputs]``."""
-        reads, gives = rows.shape[1], answers.shape[1]
-        sums = (np.zeros(n) for n in (reads, gives, (reads, reads), (reads, gives)))
-        origin = (rows.mean(axis=0, dtype=np.float64), answers.mean(axis=0, dtype=np.float64))
-        found = cls(0, origin, *sums)
-        found.add(rows, answers)
-        return found
+    def of(cls, rows: NDArray[Any], outputs: NDArray[Any]) -> "LayerMoments":
+        """Return the sums of some rows ``[positions, inputs]`` and ``[positions, outputs]``."""
+        input_count, output_count = rows.shape[1], outputs.shape[1]
+        sums = (
+            np.zeros(n)
+            for n in (
+                input_count,
+                output_count,
+                (input_count, input_count),
+                (input_count, output_count),
+            )
+        )
+        origin = (rows.mean(axis=0, dtype=np.float64), outputs.mean(axis=0, dtype=np.float64))
+        moments = cls(0, origin, *sums)
+        moments.add(rows, outputs)
+        return moments
 
-    def add(self, rows: NDArray[Any], answers: NDArray[Any]) -> None:
+    def add(self, rows: NDArray[Any], outputs: NDArray[Any]) -> None:
         """Add more rows."""
         x = (rows - self.origin[0]).astype(np.float32)
-        y = (answers - self.origin[1]).astype(np.float32)
+        y = (outputs - self.origin[1]).astype(np.float32)
         self.count += len(x)
         self.x += x.sum(axis=0)
         self.y += y.sum(axis=0)
@@ -56,14 +64,14 @@ class LayerMoments:
         self.xy += x.T @ y
 
     def finite(self) -> bool:
-        """Return whether all that was added was a finite number."""
+        """Return whether all rows that were added are finite."""
         return bool(np.isfinite(self.xx).all() and np.isfinite(self.xy).all())
 
     def means(self) -> tuple[Rows, Rows]:
         """Return the mean input ``[inputs]`` and output ``[outputs]``."""
         return self.origin[0] + self.x / self.count, self.origin[1] + self.y / self.count
 
-    def around(self, x: Rows, y: Rows) -> tuple[Rows, Rows]:
+    def centred_at(self, x: Rows, y: Rows) -> tuple[Rows, Rows]:
         """Return ``Σ (x-a)·(x-a)ᵀ`` and ``Σ (x-a)·(y-b)ᵀ`` for a point ``a``, ``b``."""
         a, b = x - self.origin[0], y - self.origin[1]
         xx = self.xx - np.outer(self.x, a) - np.outer(a, self.x) + self.count * np.outer(a, a)
@@ -71,21 +79,21 @@ class LayerMoments:
         return xx, xy
 
 
-def look(
+def sample_positions(
     node: ir.Node, x: NDArray[Any], y: NDArray[Any], positions: int, random: np.random.Generator
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Pick positions of a layer's run.
+    """Draw positions of a layer's run.
 
     Args:
         node: a Conv of images, a Gemm or a MatMul.
-        x: what it reads.
-        y: what it should give, or more channels of that.
-        positions: at most.
-        random: chooses them.
+        x: the layer's input.
+        y: the target output; it may have more channels than the layer.
+        positions: the greatest number of positions.
+        random: draws the positions.
 
     Returns:
-        What it reads there ``[positions, inputs]``, the kernel included, and ``[positions,
-        outputs]``.
+        The inputs at these positions, ``[positions, inputs]``, with the elements of the kernel as
+        inputs, and the target outputs, ``[positions, outputs]``.
     """
     return (_pixels if node.op_type == "Conv" else _vectors)(node, x, y, positions, random)
 
@@ -93,9 +101,9 @@ def look(
 def _vectors(
     _node: ir.Node, x: NDArray[Any], y: NDArray[Any], positions: int, random: np.random.Generator
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    rows, answers = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+    rows, outputs = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
     chosen = random.choice(len(rows), min(positions, len(rows)), replace=False)
-    return rows[chosen], answers[chosen]
+    return rows[chosen], outputs[chosen]
 
 
 def _pixels(

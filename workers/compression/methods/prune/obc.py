@@ -1,10 +1,11 @@
-"""The criterion that asks what a weight's absence costs once the others make up for it.
+"""Optimal Brain Compression: zeros are chosen by the error that remains once others compensate.
 
-Near the weights that fit a layer's data best, its squared error is a quadratic form with the second
-moments ``H`` of its inputs. Without one weight, and with all others moved to make up for it, the
-error grows by ``w² / [H⁻¹]ⱼⱼ`` (Optimal Brain Compression, Frantar & Alistarh, NeurIPS 2022, after
-Hassibi & Stork 1993). Columns are decided from the first to the last, and those behind make up for
-those before (SparseGPT, Frantar & Alistarh, ICML 2023), which needs one factorization for all rows.
+Near the weights that fit a layer's data best, the layer's squared error is a quadratic form with
+the second moments ``H`` of its inputs. If one weight becomes zero, and all others are changed to
+compensate, the error grows by ``w² / [H⁻¹]ⱼⱼ`` (Optimal Brain Compression, Frantar & Alistarh,
+NeurIPS 2022, after Hassibi & Stork 1993). Columns are processed from the first to the last, and
+later columns compensate for earlier ones (SparseGPT, Frantar & Alistarh, ICML 2023): this needs one
+factorization for all rows.
 """
 
 from dataclasses import dataclass
@@ -15,34 +16,40 @@ import torch
 
 from app.domain.steps import Prune
 from workers.compression.methods.prune.moments import Rows
-from workers.compression.methods.prune.zeros import Mask, block_means, largest, n_of_m, spread
+from workers.compression.methods.prune.zeros import (
+    Mask,
+    block_means,
+    expand_blocks,
+    largest,
+    n_of_m,
+)
 
 _COLUMNS = 128
-"""Columns that are decided at once, and whose errors reach those far behind at once."""
+"""The number of columns that are processed together before their errors update later columns."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Columns that are decided at once."""
+    """Columns whose zeros are chosen together."""
 
     begin: int
     end: int
-    gone: int
-    """Weights, or blocks, that become zero; n of m have a number of their own."""
+    zeros: int
+    """The number of weights, or blocks, that become zero; not used for ``n:m``."""
 
 
 def choose(weight: Rows, second: Rows, like: Mask, parameters: Prune) -> tuple[Mask, Rows]:
-    """Choose the weights of a layer that stay.
+    """Choose the weights of a layer that are kept.
 
     Args:
-        weight: ``[outputs, inputs, kernel]``, the best without zeros.
-        second: moments of the inputs and kernel ``[inputs · kernel, inputs · kernel]``, positive
+        weight: the best weights without zeros, ``[outputs, inputs, kernel]``.
+        second: the second moments of the inputs, ``[inputs · kernel, inputs · kernel]``, positive
             definite.
-        like: another choice, ``[outputs, inputs, kernel]``, which says how many stay.
+        like: another mask, ``[outputs, inputs, kernel]``; as many weights are kept as in this one.
         parameters: granularity, n, m, block.
 
     Returns:
-        What stays, and the weights once they make up for the others, both as ``weight``.
+        The mask, and the weights after compensation, both of the shape of ``weight``.
     """
     outputs, inputs, kernel = weight.shape
     columns = np.arange(inputs * kernel).reshape(inputs, kernel)
@@ -51,19 +58,21 @@ def choose(weight: Rows, second: Rows, like: Mask, parameters: Prune) -> tuple[M
     order = columns.reshape(-1)
     flat = torch.from_numpy(second[np.ix_(order, order)])
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(flat))
-    left = weight.reshape(outputs, -1)[:, order]
-    pieces = _pieces(left**2 / inverse.diagonal().numpy(), like, parameters)
+    adjusted = weight.reshape(outputs, -1)[:, order]
+    pieces = _pieces(adjusted**2 / inverse.diagonal().numpy(), like, parameters)
     root = torch.linalg.cholesky(inverse, upper=True).numpy()
-    kept = _eliminate(left, root, pieces, parameters)
-    back = np.argsort(order)
-    return kept[:, back].reshape(weight.shape), left[:, back].reshape(weight.shape)
+    kept = _eliminate(adjusted, root, pieces, parameters)
+    inverse_order = np.argsort(order)
+    return kept[:, inverse_order].reshape(weight.shape), adjusted[:, inverse_order].reshape(
+        weight.shape
+    )
 
 
 def _pieces(cost: Rows, like: Mask, parameters: Prune) -> list[Piece]:
-    """Cut the columns into pieces that are decided at once.
+    """Split the columns into pieces.
 
-    How many weights or blocks each one loses is told by their cost ``[outputs, columns]`` while all
-    others are still there.
+    The cost of each weight ``[outputs, columns]``, with all other weights kept, determines how many
+    weights or blocks of each piece become zero.
     """
     _, inputs, kernel = like.shape
     total = inputs * kernel
@@ -80,45 +89,47 @@ def _pieces(cost: Rows, like: Mask, parameters: Prune) -> list[Piece]:
         cost, like = block_means(cost, tall, width), like[::tall, ::wide, :1]
     else:
         width = step = _COLUMNS
-    gone = ~largest(cost, 1 - float(like.mean()))
-    counts = [int(gone[:, at : at + step].sum()) for at in range(0, gone.shape[1], step)]
+    zeros = ~largest(cost, 1 - float(like.mean()))
+    counts = [int(zeros[:, start : start + step].sum()) for start in range(0, zeros.shape[1], step)]
     starts = [*range(0, total, width), total]
     return [Piece(*span, count) for span, count in zip(pairwise(starts), counts, strict=True)]
 
 
-def _eliminate(left: Rows, root: Rows, pieces: list[Piece], parameters: Prune) -> Mask:
-    """Set weights to zero, piece by piece; the columns behind make up for it, in place.
+def _eliminate(weights: Rows, root: Rows, pieces: list[Piece], parameters: Prune) -> Mask:
+    """Set weights to zero, piece by piece, and let later columns compensate.
 
     Args:
-        left: ``[outputs, columns]``; changed.
-        root: the upper triangle whose product with itself is the inverse of the moments.
+        weights: ``[outputs, columns]``; changed in place.
+        root: the upper Cholesky factor of the inverse of the moments.
         pieces: all columns, in order.
-        parameters: what is chosen within a piece.
+        parameters: the granularity of the choice.
     """
-    kept = np.ones(left.shape, np.bool_)
-    errors = np.zeros_like(left)
-    told = near = 0
+    kept = np.ones(weights.shape, np.bool_)
+    errors = np.zeros_like(weights)
+    applied = reached = 0
     for piece in pieces:
-        if piece.begin == near:
-            left[:, near:] -= errors[:, told:near] @ root[told:near, near:]
-            told, least = near, min(near + _COLUMNS, left.shape[1])
-            near = next(each.end for each in pieces if each.end >= least)
-        own = slice(piece.begin, piece.end)
-        kept[:, own] = _keep((left[:, own] / root.diagonal()[own]) ** 2, piece.gone, parameters)
+        if piece.begin == reached:
+            weights[:, reached:] -= errors[:, applied:reached] @ root[applied:reached, reached:]
+            applied, target = reached, min(reached + _COLUMNS, weights.shape[1])
+            reached = next(later.end for later in pieces if later.end >= target)
+        columns = slice(piece.begin, piece.end)
+        kept[:, columns] = _keep(
+            (weights[:, columns] / root.diagonal()[columns]) ** 2, piece.zeros, parameters
+        )
         for column in range(piece.begin, piece.end):
-            error = np.where(kept[:, column], 0, left[:, column]) / root[column, column]
-            left[:, column:near] -= np.outer(error, root[column, column:near])
+            error = np.where(kept[:, column], 0, weights[:, column]) / root[column, column]
+            weights[:, column:reached] -= np.outer(error, root[column, column:reached])
             errors[:, column] = error
-    left[~kept] = 0
+    weights[~kept] = 0
     return kept
 
 
-def _keep(cost: Rows, gone: int, parameters: Prune) -> Mask:
-    """Choose within a piece."""
+def _keep(cost: Rows, zeros: int, parameters: Prune) -> Mask:
+    """Return the mask of the weights of a piece that are kept."""
     if parameters.granularity == "n:m":
         return n_of_m(cost, parameters.n, parameters.m)
     if parameters.granularity == "block":
         tall, wide = parameters.block[0], cost.shape[1]
         blocks = block_means(cost, tall, wide)
-        return spread(largest(blocks, gone / blocks.size), cost.shape, tall, wide)
-    return largest(cost, gone / cost.size)
+        return expand_blocks(largest(blocks, zeros / blocks.size), cost.shape, tall, wide)
+    return largest(cost, zeros / cost.size)

@@ -1,10 +1,10 @@
-"""Fit the layers that read a cut to what is left, by least squares on data.
+"""Reconstruction: refits the layers of a pruned graph by least squares on data.
 
-A layer that reads fewer channels gives other outputs. Its weights and bias are moved so that on
-calibration data they are near those of the whole graph again (ThiNet, Luo et al., ICCV 2017, with
-the solution drawn to the weights that there were). Zeros of a sparse layer stay zero, or are chosen
-anew once it is known what the layer reads. Layers are fitted in order, each on inputs that the
-changed graph really gives it, so that errors of earlier layers are made good by later ones.
+A layer that reads fewer channels gives different outputs. Its weights and bias are refitted so that
+its outputs on calibration data approximate those of the original graph (ThiNet, Luo et al., ICCV
+2017, with a ridge penalty towards the previous weights). Zeros of a sparse layer stay zero, or are
+chosen again from the layer's inputs. Layers are fitted in order, each on the inputs that it has in
+the pruned graph, so that later layers correct the errors of earlier ones.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,52 +20,57 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
 from workers.compression.methods.prune.gradients import calibration
 from workers.compression.methods.prune.groups import Analysis, Removed
-from workers.compression.methods.prune.moments import POSITIONS, LayerMoments, Rows, look
-from workers.compression.methods.prune.walk import Walk
+from workers.compression.methods.prune.moments import (
+    POSITIONS,
+    LayerMoments,
+    Rows,
+    sample_positions,
+)
+from workers.compression.methods.prune.piecewise import PiecewiseRun
 from workers.compression.methods.prune.zeros import Mask
 from workers.compression.samples.context import Context
 
 _SAMPLES = (16, 128)
-"""Samples, at least and at most."""
+"""The least and the greatest number of samples."""
 
 _WORK = 4e11
-"""Multiply-accumulates that both graphs together may take."""
+"""Multiply-accumulates that the runs of both graphs together may take."""
 
 _RIDGE = 0.02
-"""How strongly weights are drawn to what they were, against the inputs' mean power."""
+"""The ridge penalty towards the previous weights, relative to the mean power of the inputs."""
 
 _STEPS = 50
-"""Of conjugate gradients, where zeros must stay."""
+"""The greatest number of conjugate gradient steps, which are used where zeros must stay."""
 
 _ENOUGH = 1e-8
-"""Of the squared error that they begin with, what they may leave."""
+"""The share of the initial squared error at which conjugate gradients stop."""
 
 _TINY = 1e-30
 
 _WIDEST = 4608
-"""Inputs, the kernel included, up to which a layer is fitted."""
+"""The greatest number of inputs, times the kernel's size, of a layer that is fitted."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A layer of both graphs."""
+    """A layer to fit: its nodes in the original and in the pruned graph."""
 
-    whole: ir.Node
+    original: ir.Node
     cut: ir.Node
     outputs: NDArray[np.int64]
-    """The channels of the whole layer that the cut one still has."""
+    """The output channels of the original layer that are kept."""
     start: NDArray[Any]
-    """What the weight is drawn to, of the cut one's shape."""
+    """The weight that the ridge penalty pulls to; it has the shape of the pruned layer's weight."""
 
 
 Choose = Callable[[ir.Node, Rows, Rows, Mask], tuple[Mask, Rows]]
-"""Chooses what stays of a layer: from its node, the best weights without zeros, the moments of its
-inputs, and what stays already, to what stays and the weights then. Weights and masks are
-``[inputs and kernel, outputs]``."""
+"""Chooses the weights of a layer that are kept. Arguments: the node, the best weights without
+zeros, the second moments of the inputs, and the previous mask. Results: the mask, and the weights.
+Weights and masks are ``[inputs and kernel, outputs]``."""
 
 
 def reconstruct(
-    whole: ir.Model,
+    original: ir.Model,
     smaller: ir.Model,
     analysis: Analysis,
     removed: Removed,
@@ -76,50 +81,49 @@ def reconstruct(
     """Fit the layers of a cut graph, in place.
 
     Args:
-        whole: the graph before the cut.
-        smaller: after it; weights and biases of layers change.
-        analysis: what hangs together.
-        removed: what was removed.
+        original: the graph before the cut.
+        smaller: the cut graph; the weights and biases of its layers change.
+        analysis: the coupled units of the graph.
+        removed: the removed units.
         context: data, seed, threads.
-        macs: of one sample, which bound how many are looked at.
-        advance: told the fraction done.
+        macs: the multiply-accumulates of one sample, which bound the number of samples.
+        advance: called with the fraction done.
     """
-    fits = list(_fits(whole, smaller, analysis, removed))
-    _fit_all(whole, smaller, fits, context, macs, advance)
+    fits = list(_fits(original, smaller, analysis, removed))
+    _fit_all(original, smaller, fits, context, macs, advance)
 
 
 def reconstruct_sparse(
-    whole: ir.Model,
+    original: ir.Model,
     sparse: ir.Model,
     context: Context,
     macs: float,
     advance: Callable[[float], None],
     choose: Choose | None = None,
 ) -> None:
-    """Fit what is not zero in a graph whose weights have zeros, in place.
+    """Fit the nonzero weights of a sparse graph, in place.
 
     Args:
-        whole: the graph before.
-        sparse: the same graph with zeros; they stay.
+        original: the graph before pruning.
+        sparse: the same graph with zeros among its weights; they stay zero.
         context: data, seed, threads.
-        macs: of one sample, which bound how many are looked at.
-        advance: told the fraction done.
-        choose: says which weights stay, once it is known what a layer reads; without, those that
-            are not zero.
+        macs: the multiply-accumulates of one sample, which bound the number of samples.
+        advance: called with the fraction done.
+        choose: chooses again which weights are kept; None keeps the weights that are not zero.
     """
     nodes = {node.name: node for node in sparse.graph}
     fits = []
-    for node in whole.graph:
+    for node in original.graph:
         if is_layer(node) and _fittable(nodes[node.name]):
             weight = operand(node, 1)
             assert weight is not None
             count = constant(weight).shape[channel_axis(node) or 0]
             fits.append(Fit(node, nodes[node.name], np.arange(count), constant(weight)))
-    _fit_all(whole, sparse, fits, context, macs, advance, choose)
+    _fit_all(original, sparse, fits, context, macs, advance, choose)
 
 
 def _fit_all(
-    whole: ir.Model,
+    original_model: ir.Model,
     smaller: ir.Model,
     fits: list[Fit],
     context: Context,
@@ -129,12 +133,17 @@ def _fit_all(
 ) -> None:
     most = int(np.clip(_WORK / max(2 * macs, 1), *_SAMPLES))
     samples = calibration(context, most)
-    read = [_name(operand(fit.cut, 0)) for fit in fits]
-    given = [_name(fit.whole.outputs[0]) for fit in fits]
-    cut = Walk(smaller, read, samples, context.threads)
-    original = Walk(whole, given, samples, context.threads)
+    input_names = [_name(operand(fit.cut, 0)) for fit in fits]
+    output_names = [_name(fit.original.outputs[0]) for fit in fits]
+    smaller_run = PiecewiseRun(smaller, input_names, samples, context.threads)
+    original_run = PiecewiseRun(original_model, output_names, samples, context.threads)
     for index, fit in enumerate(fits):
-        moments = _observe(fit, cut.to(read[index]), original.to(given[index]), context.seed)
+        moments = _observe(
+            fit,
+            smaller_run.compute(input_names[index]),
+            original_run.compute(output_names[index]),
+            context.seed,
+        )
         if moments.finite():
             _solve(fit, moments, choose)
         advance((index + 1) / len(fits))
@@ -143,15 +152,15 @@ def _fit_all(
 def _observe(
     fit: Fit, inputs: list[NDArray[Any]], outputs: list[NDArray[Any]], seed: int
 ) -> LayerMoments:
-    """Look at what the cut layer reads in each run, and at what the whole one gives there."""
+    """Sum the pruned layer's inputs and the original layer's outputs over sampled positions."""
     random = np.random.default_rng(seed)
-    each = ceil(POSITIONS / len(inputs))
+    positions = ceil(POSITIONS / len(inputs))
     pairs = zip(inputs, outputs, strict=False)  # the last runs may have been left out of one
-    looks = (look(fit.cut, x, y, each, random) for x, y in pairs)
-    rows, answers = next(looks)
-    moments = LayerMoments.of(rows, answers[:, fit.outputs])
-    for rows, answers in looks:
-        moments.add(rows, answers[:, fit.outputs])
+    sampled = (sample_positions(fit.cut, x, y, positions, random) for x, y in pairs)
+    rows, targets = next(sampled)
+    moments = LayerMoments.of(rows, targets[:, fit.outputs])
+    for rows, targets in sampled:
+        moments.add(rows, targets[:, fit.outputs])
     return moments
 
 
@@ -161,10 +170,10 @@ def _name(value: ir.Value | None) -> str:
 
 
 def _fits(
-    whole: ir.Model, smaller: ir.Model, analysis: Analysis, removed: Removed
+    original: ir.Model, smaller: ir.Model, analysis: Analysis, removed: Removed
 ) -> Iterator[Fit]:
     nodes = {node.name: node for node in smaller.graph}
-    for node in whole.graph:
+    for node in original.graph:
         cut, data = nodes.get(node.name), operand(node, 0)
         if not is_layer(node) or cut is None or data is None or not _fittable(cut):
             continue
@@ -183,12 +192,12 @@ def _fits(
 
 
 def _fittable(node: ir.Node) -> bool:
-    """Return whether a layer is a plain product whose weight and bias are its own."""
+    """Return whether a layer is a plain product whose weight and bias no other node reads."""
     data, weight, bias = operand(node, 0), operand(node, 1), operand(node, 2)
-    own = [value for value in (weight, bias) if value is not None]
+    constants = [value for value in (weight, bias) if value is not None]
     if data is None or data.is_initializer() or weight is None:
         return False
-    if not all(v.is_initializer() and len(v.uses()) == 1 for v in own):
+    if not all(v.is_initializer() and len(v.uses()) == 1 for v in constants):
         return False
     shape = constant(weight).shape
     get = node.attributes.get_float
@@ -204,22 +213,22 @@ def _fittable(node: ir.Node) -> bool:
 
 
 def _solve(fit: Fit, moments: LayerMoments, choose: Choose | None) -> None:
-    """Write the weight and bias that bring a layer nearest to what it should give."""
+    """Write the weight and bias with which a layer best approximates its target outputs."""
     weight, bias = operand(fit.cut, 1), operand(fit.cut, 2)
     assert weight is not None
     means = moments.means()
     x_mean, y_mean = means if bias is not None else map(np.zeros_like, means)
-    second, wanted = moments.around(x_mean, y_mean)
+    second, cross = moments.centred_at(x_mean, y_mean)
     start = _columns(fit.cut, fit.start).astype(np.float64)
-    error = wanted - second @ start
+    error = cross - second @ start
     second[np.diag_indices_from(second)] += _RIDGE * max(np.trace(second) / len(second), 1e-12)
     best = start + np.linalg.solve(second, error)
-    kept = _columns(fit.cut, constant(weight)) != 0
-    if choose is not None or not kept.all():
-        near = best * kept
+    mask = _columns(fit.cut, constant(weight)) != 0
+    if choose is not None or not mask.all():
+        nearest_fit = best * mask
         if choose is not None:
-            kept, near = choose(fit.cut, best, second, kept)
-        best = near + _descend(second, second @ (best - near), kept)
+            mask, nearest_fit = choose(fit.cut, best, second, mask)
+        best = nearest_fit + _descend(second, second @ (best - nearest_fit), mask)
     _store(weight, best if _across(fit.cut) else best.T)
     if bias is not None:
         _store(bias, y_mean - x_mean @ best)
@@ -237,19 +246,19 @@ def _columns(node: ir.Node, weight: NDArray[Any]) -> NDArray[Any]:
 
 def _descend(second: Rows, error: Rows, free: NDArray[np.bool_]) -> Rows:
     """Solve ``second @ d = error`` in each column's free rows, by conjugate gradients."""
-    found = np.zeros_like(error)
-    rest = error * free
-    direction, power = rest, (rest**2).sum(axis=0)
-    enough = _ENOUGH * power
+    solution = np.zeros_like(error)
+    residual = error * free
+    direction, power = residual, (residual**2).sum(axis=0)
+    tolerance = _ENOUGH * power
     for _ in range(_STEPS):
-        if (power <= enough).all():
+        if (power <= tolerance).all():
             break
-        ahead = (second @ direction) * free
-        length = power / np.maximum((direction * ahead).sum(axis=0), _TINY)
-        found, rest = found + length * direction, rest - length * ahead
-        before, power = power, (rest**2).sum(axis=0)
-        direction = rest + power / np.maximum(before, _TINY) * direction
-    return found
+        image = (second @ direction) * free
+        step = power / np.maximum((direction * image).sum(axis=0), _TINY)
+        solution, residual = solution + step * direction, residual - step * image
+        previous, power = power, (residual**2).sum(axis=0)
+        direction = residual + power / np.maximum(previous, _TINY) * direction
+    return solution
 
 
 def _store(value: ir.Value, array: NDArray[np.float64]) -> None:

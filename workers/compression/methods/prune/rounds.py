@@ -1,4 +1,4 @@
-"""Channel pruning with training: at once, or in rounds of cutting and training."""
+"""Channel pruning with training: in one round, or in several rounds of cutting and training."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ from workers.compression.samples.context import Context
 Advance = Callable[[float], None]
 
 _CUT = 0.2
-"""Of a round's progress; the rest is training."""
+"""The share of a round's progress that is cutting; the rest is training."""
 
 
 def prune_in_rounds(
@@ -26,33 +26,33 @@ def prune_in_rounds(
 
     Args:
         model: the graph; not changed.
-        parameters: what to remove, and when.
+        parameters: the criterion, the share to remove and the schedule.
         context: data, seed, threads.
-        advance: told the fraction done.
+        advance: called with the fraction done.
 
     Returns:
-        The graph as it is, and not trained, where nothing can be cut.
+        The pruned graph. If nothing can be cut: the graph as it is, not trained.
     """
     plan = _plan(parameters)
-    current, gone, cut = model.clone(), 0.0, False
+    current, removed_share, has_cut = model.clone(), 0.0, False
     skipped: list[Skipped] = []
     for index, (share, training) in enumerate(plan):
         cutting, learning = _spans(advance, index, len(plan))
-        if share > gone:
-            ratio = 1 - (1 - share) / (1 - gone)
+        if share > removed_share:
+            ratio = 1 - (1 - share) / (1 - removed_share)
             step = parameters.model_copy(update={"ratio": ratio})
             smaller, skipped = prune_channels(current, step, context, cutting)
-            cut = cut or fingerprint(smaller) != fingerprint(current)
-            if not cut:
+            has_cut = has_cut or fingerprint(smaller) != fingerprint(current)
+            if not has_cut:
                 return Outcome(model, skipped=skipped)
-            current, gone = smaller, share
+            current, removed_share = smaller, share
         if training is not None:
             current = recover(current, training, context, learning, name=f"round-{index}")
     return Outcome(current, changes(model, current), skipped)
 
 
 def _spans(advance: Advance, index: int, count: int) -> tuple[Advance, Advance]:
-    """Return how a round tells of its cut, and of its training."""
+    """Return the progress functions of a round: for its cut, and for its training."""
 
     def cutting(done: float) -> None:
         advance((index + _CUT * done) / count)
@@ -64,20 +64,22 @@ def _spans(advance: Advance, index: int, count: int) -> tuple[Advance, Advance]:
 
 
 def _plan(parameters: Prune) -> list[tuple[float, Recover | None]]:
-    """Return the share that is gone in each round, and the training that follows it.
+    """Return the share that is removed after each round, and the training that follows.
 
-    Epochs are dealt out so that the cuts lie between ``begin`` and ``end`` of the training; with
-    fewer epochs than parts, cuts of the same epoch are one.
+    Epochs are distributed so that the cuts lie between ``begin`` and ``end`` of the training. If
+    there are fewer epochs than parts, the cuts of one epoch are merged.
     """
-    wish = parameters.recover
-    if wish is None or parameters.schedule == "one_shot":
-        return [(timetable.target(parameters), wish)]
-    parts = [timetable.part_at(parameters, epoch / wish.epochs) for epoch in range(wish.epochs)]
+    recovery = parameters.recover
+    if recovery is None or parameters.schedule == "one_shot":
+        return [(timetable.target(parameters), recovery)]
+    parts = [
+        timetable.part_at(parameters, epoch / recovery.epochs) for epoch in range(recovery.epochs)
+    ]
     parts[-1] = parameters.iterations
     rounds: list[tuple[float, Recover | None]] = []
     for part in dict.fromkeys(parts):
         epochs = parts.count(part)
-        minutes = wish.minutes * epochs / wish.epochs
+        minutes = recovery.minutes * epochs / recovery.epochs
         share = timetable.share_of(parameters, part) if part else 0.0
-        rounds.append((share, wish.model_copy(update={"epochs": epochs, "minutes": minutes})))
+        rounds.append((share, recovery.model_copy(update={"epochs": epochs, "minutes": minutes})))
     return rounds

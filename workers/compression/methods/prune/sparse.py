@@ -37,17 +37,17 @@ Advance = Callable[[float], None]
 _RECURRENT = ("GRU", "LSTM", "RNN")
 
 _FIRST = 0.2
-"""Of the progress, before training."""
+"""The share of the progress before training."""
 
 
 @dataclass(frozen=True)
 class SparseLayer:
-    """A node whose weight gets zeros."""
+    """A node whose weight is pruned."""
 
     node: ir.Node
     value: ir.Value
     order: tuple[int, ...]
-    """The weight's axes as outputs, inputs, kernel or directions."""
+    """The weight's axes in the order outputs, inputs, then kernel or directions."""
 
     @property
     def name(self) -> str:
@@ -59,7 +59,7 @@ class SparseLayer:
         return array.transpose(self.order)
 
     def back(self, array: np.ndarray) -> np.ndarray:
-        """Return an array as the graph has it."""
+        """Return an array with its axes in the order that the graph has."""
         return np.ascontiguousarray(array.transpose(np.argsort(self.order)))
 
 
@@ -70,31 +70,31 @@ def prune_weights(
 
     Args:
         model: the graph; changed in place.
-        parameters: what becomes zero.
+        parameters: the criterion, the granularity and the sparsity.
         context: data, seed, threads.
-        advance: told the fraction done.
+        advance: called with the fraction done.
 
     Returns:
-        The graph as it is, and not trained, where no layer has a weight to prune.
+        The pruned graph. If no layer has a weight to prune: the graph as it is, not trained.
     """
     layers, skipped = _select(model, parameters)
     if not layers:
         return Outcome(model, skipped=skipped)
     shapes = {layer.name: constant(layer.value).shape for layer in layers}
-    seen = WeightSources(model, shapes, context, lambda done: advance(_FIRST * done))
-    factors = factors_of(parameters.criterion, seen)
-    wish = parameters.recover
+    sources = WeightSources(model, shapes, context, lambda done: advance(_FIRST * done))
+    factors = factors_of(parameters.criterion, sources)
+    recovery = parameters.recover
 
     def learning(done: float) -> None:
         advance(_FIRST + (1 - _FIRST) * done)
 
     if parameters.schedule == "one_shot":
         _zero(model, layers, factors, parameters, context, advance)
-        if wish is not None:
-            model = recover(model, wish, context, learning)
-    elif wish is not None:
+        if recovery is not None:
+            model = recover(model, recovery, context, learning)
+    elif recovery is not None:
         demands = Demands(_Gradual(layers, factors, parameters), settled=parameters.end)
-        model = recover(model, wish, context, learning, demands)
+        model = recover(model, recovery, context, learning, demands)
     return Outcome(model, [_change(model, layer) for layer in layers], skipped)
 
 
@@ -106,38 +106,46 @@ def _zero(
     context: Context,
     advance: Advance,
 ) -> None:
-    """Set weights to zero, and fit the others where there is data."""
+    """Set weights to zero; with data, refit the other weights."""
     weights = {layer.name: constant(layer.value).astype(np.float32) for layer in layers}
     share = timetable.target(parameters)
-    whole = model.clone()
+    original = model.clone()
     _write(layers, _choose(layers, weights, factors, parameters, share))
     if parameters.reconstruct and context.train is not None and len(context.train):
-        macs = stats.macs_of_one(whole, context.train.first_run(), context.train.layout.size)
+        macs = stats.macs_of_one(original, context.train.first_run(), context.train.layout.size)
         eliminates = CRITERIA[parameters.criterion].eliminates
         choose = _by_elimination(layers, parameters) if eliminates else None
-        reconstruct_sparse(whole, model, context, macs, lambda done: advance(_FIRST * done), choose)
+        reconstruct_sparse(
+            original, model, context, macs, lambda done: advance(_FIRST * done), choose
+        )
 
 
 def _by_elimination(layers: list[SparseLayer], parameters: Prune) -> Choose:
-    """Return what chooses a layer's weights as ``obc`` does, as many as were chosen before."""
-    known = {str(layer.node.name): layer for layer in layers}
+    """Return a function that keeps as many weights of a layer as before, chosen by ``obc``."""
+    layers_by_node = {str(layer.node.name): layer for layer in layers}
 
     def choose(node: ir.Node, best: Rows, second: Rows, kept: Mask) -> tuple[Mask, Rows]:
-        if str(node.name) not in known:
+        if str(node.name) not in layers_by_node:
             return kept, best * kept
-        kernel = constant(known[str(node.name)].value).shape[2:] if node.op_type == "Conv" else ()
+        kernel = (
+            constant(layers_by_node[str(node.name)].value).shape[2:]
+            if node.op_type == "Conv"
+            else ()
+        )
         shape = (best.shape[1], -1, prod(kernel))
-        stays, left = obc.choose(best.T.reshape(shape), second, kept.T.reshape(shape), parameters)
-        return stays.reshape(best.T.shape).T, left.reshape(best.T.shape).T
+        stays, adjusted = obc.choose(
+            best.T.reshape(shape), second, kept.T.reshape(shape), parameters
+        )
+        return stays.reshape(best.T.shape).T, adjusted.reshape(best.T.shape).T
 
     return choose
 
 
 class _Gradual:
-    """Keeps weights at zero while more and more of them become so.
+    """A training constraint: the weights' share of zeros grows by the schedule.
 
-    At 0, before the first step, learning rates are tried: one is sought that serves in the end, so
-    they are tried on as many zeros as there will be.
+    Before the first step the training tries learning rates. The rate must suit the final sparsity,
+    so at progress 0 the weights have as many zeros as in the end.
     """
 
     def __init__(
@@ -170,8 +178,8 @@ def _select(model: ir.Model, parameters: Prune) -> tuple[list[SparseLayer], list
     skipped: dict[Skipped, None] = {}
     for node in model.graph.all_nodes():
         for value in _weights(node):
-            inside = None if node.graph is model.graph else INSIDE
-            if (reason := inside or _unfit(node, value, parameters)) is not None:
+            nested = None if node.graph is model.graph else INSIDE
+            if (reason := nested or _unfit(node, value, parameters)) is not None:
                 skipped[Skipped(node=str(node.name), reason=reason)] = None
             else:
                 layers[str(value.name)] = SparseLayer(node, value, _order(node, value))
@@ -179,7 +187,7 @@ def _select(model: ir.Model, parameters: Prune) -> tuple[list[SparseLayer], list
 
 
 def _weights(node: ir.Node) -> list[ir.Value]:
-    """Return the constants that a node multiplies with; a recurrent one, its state with others."""
+    """Return a layer's weights; a recurrent node has one for its input and one for its state."""
     slots = (1, 2) if node.op_type in _RECURRENT else (1,) if is_layer(node) else ()
     values = [operand(node, slot) for slot in slots]
     return [v for v in values if v is not None and v.const_value is not None and v.is_initializer()]
@@ -214,7 +222,7 @@ def _choose(
     parameters: Prune,
     sparsity: float,
 ) -> dict[str, Mask]:
-    """Return the mask of each weight, laid out as the graph has it."""
+    """Return the mask of each weight, with its axes in the order that the graph has."""
     scores = {
         layer.name: score_weights(
             parameters.criterion,

@@ -1,4 +1,4 @@
-"""How much is removed when: all at once, in equal parts, or along a cubic curve."""
+"""The pruning schedules: the share that is removed at each point of the training."""
 
 from typing import assert_never
 
@@ -6,11 +6,11 @@ from app.domain.steps import Prune
 
 
 def target(parameters: Prune) -> float:
-    """Return the share that is removed in the end."""
-    asked = parameters.ratio if parameters.granularity == "channel" else parameters.sparsity
+    """Return the share that is removed at the end of the schedule."""
+    requested = parameters.ratio if parameters.granularity == "channel" else parameters.sparsity
     if parameters.schedule == "polynomial" and parameters.final_sparsity is not None:
         return parameters.final_sparsity
-    return asked
+    return requested
 
 
 def part_at(parameters: Prune, done: float) -> int:
@@ -30,7 +30,7 @@ def share_of(parameters: Prune, part: int) -> float:
     """Return the share that is removed once a part is done.
 
     ``polynomial`` is ``s_f + (s_i - s_f)(1 - t)³`` of Zhu & Gupta, "To prune, or not to prune"
-    (2017): much early, little late.
+    (2017): it removes more in early parts than in late ones.
     """
     last, time = target(parameters), part / parameters.iterations
     match parameters.schedule:

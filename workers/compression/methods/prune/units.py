@@ -1,10 +1,10 @@
-"""Which indices of which dimensions can only go together.
+"""Units: the indices of dimensions that can only be removed together.
 
-Every index of a dimension carries *units*: it is removed as soon as one of its units is. Two
-dimensions that must shrink alike get the same units (``same``). A dimension of ``heads × width``
-that is reshaped into two gets one unit for each head and one for each position within: index
-``(h, j)`` is removed with head ``h`` or with position ``j``. What must never shrink is fixed, with
-the reason.
+Every index of a dimension has *units*: it is removed as soon as one of its units is. Two dimensions
+that must shrink alike get the same units (``unify``). A dimension of ``heads × width`` that is
+reshaped into two gets one unit for each head and one for each position in a head: index ``(h, j)``
+is removed with head ``h`` or with position ``j``. Indices that must never be removed are fixed,
+with the reason.
 
 The structure only ever becomes coarser, so constraints may come in any order.
 """
@@ -34,7 +34,7 @@ class Units:
         self._reasons: dict[int, str] = {}
 
     def fresh(self, size: int) -> Label:
-        """Return a unit of its own for each of ``size`` indices; none for a single index."""
+        """Return a label with a new unit for each of ``size`` indices; no units for one index."""
         if size <= 1:
             return FIXED
         start = len(self._parent)
@@ -42,27 +42,29 @@ class Units:
         return (np.arange(start, start + size, dtype=np.int64),)
 
     def reason(self, unit: int) -> str | None:
-        """Say why a unit is fixed, None when it is not."""
+        """Return why a unit is fixed; None if it is not."""
         return self._reasons.get(self._root(unit))
 
     def reasons(self, label: Label) -> set[str]:
-        """Return why indices of a label are fixed."""
-        found = {self.reason(int(unit)) for layer in label for unit in np.unique(layer[layer >= 0])}
-        return {reason for reason in found if reason is not None}
+        """Return the reasons why indices of a label are fixed."""
+        reasons = {
+            self.reason(int(unit)) for layer in label for unit in np.unique(layer[layer >= 0])
+        }
+        return {reason for reason in reasons if reason is not None}
 
     def fix(self, label: Label, reason: str) -> None:
-        """Keep all of these indices for good."""
+        """Fix the indices of a label: they are never removed."""
         for layer in label:
             for unit in np.unique(layer[layer >= 0]):
                 self._fix(int(unit), reason)
 
-    def same(self, one: Label, other: Label, reason: str) -> None:
+    def unify(self, one: Label, other: Label, reason: str) -> None:
         """Make two dimensions of one size shrink alike.
 
         Args:
-            one: a label.
-            other: of the same size, or ``FIXED``, which fixes ``one``.
-            reason: why an index is fixed that has a unit on one side alone.
+            one: the label of one dimension.
+            other: a label of the same size, or ``FIXED``, which fixes ``one``.
+            reason: the reason for fixing an index that has a unit on one side only.
         """
         if not one or not other:
             self.fix(one or other, reason)
@@ -83,7 +85,7 @@ class Units:
         return tuple(padded.reshape(len(leaves), depth)[inverse.reshape(-1)].T)
 
     def split(self, label: Label, sizes: Sequence[int]) -> list[Label]:
-        """Return the labels of the dimensions that one dimension is cut up into, row by row."""
+        """Return the labels of the dimensions that a dimension is split into, row by row."""
         labels: list[list[Ids]] = [[] for _ in sizes]
         for layer in self.resolve(label):
             for axis, part in self._split_layer(layer.reshape(tuple(sizes))):
@@ -91,7 +93,7 @@ class Units:
         return [tuple(parts) for parts in labels]
 
     def _split_layer(self, layer: Ids) -> list[tuple[int, Ids]]:
-        """Return what a layer says about each of its axes."""
+        """Return the units of a layer's axes, each with the number of its axis."""
         varying = [
             axis for axis in range(layer.ndim) if (layer != layer.take([0], axis=axis)).any()
         ]
@@ -109,7 +111,7 @@ class Units:
         return [self._carry(core, varying)]
 
     def _carry(self, core: Ids, varying: list[int]) -> tuple[int, Ids]:
-        """Let the longest axis carry the units, each slice of it as one."""
+        """Assign the units to the longest axis: the units of each slice are unified."""
         axis = int(np.argmax(core.shape))
         slices = np.moveaxis(core, axis, 0).reshape(core.shape[axis], -1)
         for row in slices.tolist():
@@ -126,17 +128,17 @@ class Units:
         return root
 
     def _leaves(self, units: Sequence[int]) -> list[int]:
-        """Return the units that these consist of, without what is fixed."""
-        found: dict[int, None] = {}
+        """Return the unsplit units that some units consist of, without fixed ones."""
+        leaves: dict[int, None] = {}
         for unit in units:
             if unit == _NONE:
                 continue
             root = self._root(unit)
             if root in self._parts:
-                found |= dict.fromkeys(self._leaves(self._parts[root]))
+                leaves |= dict.fromkeys(self._leaves(self._parts[root]))
             elif root not in self._reasons:
-                found[root] = None
-        return list(found)
+                leaves[root] = None
+        return list(leaves)
 
     def _fix(self, unit: int, reason: str) -> None:
         root = self._root(unit)
@@ -145,7 +147,7 @@ class Units:
             self._fix(part, reason)
 
     def _equal(self, one: Sequence[int], other: Sequence[int], reason: str) -> None:
-        """Make an index with these units go exactly when one with the others goes."""
+        """Couple two indices, given by their units: each is removed exactly if the other is."""
         mine, theirs = self._members(one), self._members(other)
         if mine == theirs:
             return
@@ -161,7 +163,7 @@ class Units:
                 self._join(a, b, reason)
 
     def _members(self, units: Sequence[int]) -> list[int]:
-        """Return the roots of the units that are not fixed."""
+        """Return the roots of the units among these that are not fixed."""
         roots = dict.fromkeys(self._root(unit) for unit in units if unit != _NONE)
         return [root for root in roots if root in self._parts or root not in self._reasons]
 
@@ -169,7 +171,7 @@ class Units:
         return next((r for u in units if u != _NONE and (r := self.reason(u)) is not None), None)
 
     def _define(self, unit: int, parts: list[int], reason: str) -> None:
-        """Say that a unit consists of others."""
+        """Split a unit into the given parts."""
         leaves = self._leaves(parts)
         if unit in leaves:
             for part in leaves:
@@ -184,12 +186,12 @@ class Units:
         one, other = self._root(one), self._root(other)
         if one == other:
             return
-        for whole, part in ((one, other), (other, one)):
-            if whole in self._parts and part in (leaves := self._leaves([whole])):
+        for unit, part in ((one, other), (other, one)):
+            if unit in self._parts and part in (leaves := self._leaves([unit])):
                 for leaf in leaves:
                     if leaf != part:
                         self._fix(leaf, reason)
-                self._parts.pop(whole, None)
+                self._parts.pop(unit, None)
         mine, theirs = self._parts.pop(one, None), self._parts.pop(other, None)
         self._parent[other] = one
         fixed = self._reasons.pop(other, None) or self._reasons.get(one)
@@ -202,7 +204,7 @@ class Units:
 
 
 def merge(labels: Sequence[Label], sizes: Sequence[int]) -> Label:
-    """Return the label of the dimension that several adjacent ones are flattened into."""
+    """Return the label of the dimension that several adjacent dimensions are flattened into."""
     shape = tuple(sizes)
     layers = []
     for axis, label in enumerate(labels):
@@ -213,7 +215,7 @@ def merge(labels: Sequence[Label], sizes: Sequence[int]) -> Label:
 
 
 def join(labels: Sequence[Label], sizes: Sequence[int]) -> Label:
-    """Return the label of the dimension that several are put behind one another in."""
+    """Return the label of the concatenation of several dimensions."""
     depth = max(len(label) for label in labels)
     rows = []
     for label, size in zip(labels, sizes, strict=True):

@@ -1,7 +1,7 @@
-"""Which weights become zero: single ones, n of m neighbours, or blocks.
+"""Chooses the weights that become zero: single weights, n of m neighbours, or blocks.
 
-A weight is looked at as ``[outputs, inputs, kernel…]``. Arrays in, masks out; where the weights
-come from is said in ``sparse``, how they are scored in ``criteria``.
+Arrays in, masks out. Weights are ``[outputs, inputs, kernel…]``. ``sparse`` takes them from the
+graph, and ``criteria`` scores them.
 """
 
 from collections.abc import Mapping
@@ -14,51 +14,55 @@ from app.domain.steps import Prune
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
-"""True for weights that stay."""
+"""True for weights that are kept."""
 
 
 def masks(
     scores: Mapping[str, NDArray[np.float64]], parameters: Prune, sparsity: float
 ) -> dict[str, Mask]:
-    """Choose the weights that stay.
+    """Choose the weights that are kept.
 
     Args:
-        scores: how much each weight contributes, by the name of the tensor, each ``[outputs,
-            inputs, kernel…]``.
+        scores: the importance of the weights, ``[outputs, inputs, kernel…]``, by the tensor's name.
         parameters: granularity and scope.
-        sparsity: the share to set to zero; ``n:m`` takes its own.
+        sparsity: the share to set to zero; ``n:m`` does not use it.
     """
     match parameters.granularity:
         case "n:m":
-            return {name: n_of_m(each, parameters.n, parameters.m) for name, each in scores.items()}
+            return {
+                name: n_of_m(layer_scores, parameters.n, parameters.m)
+                for name, layer_scores in scores.items()
+            }
         case "block":
             tall, wide = parameters.block
-            blocks = {name: block_means(each, tall, wide) for name, each in scores.items()}
-            kept = _smallest_away(blocks, parameters.scope, sparsity)
-            return {n: spread(kept[n], scores[n].shape, tall, wide) for n in kept}
+            blocks = {
+                name: block_means(layer_scores, tall, wide) for name, layer_scores in scores.items()
+            }
+            kept = _largest_kept(blocks, parameters.scope, sparsity)
+            return {n: expand_blocks(kept[n], scores[n].shape, tall, wide) for n in kept}
         case "unstructured":
-            return _smallest_away(scores, parameters.scope, sparsity)
+            return _largest_kept(scores, parameters.scope, sparsity)
         case "channel":
             raise AssertionError("channels are cut, not set to zero")
         case granularity:
             assert_never(granularity)
 
 
-def _smallest_away(
+def _largest_kept(
     scores: Mapping[str, NDArray[np.float64]], scope: str, sparsity: float
 ) -> dict[str, Mask]:
-    """Return what stays when the smallest scores go, of each layer or of all together."""
+    """Return the masks without the smallest scores, of each layer or of all layers together."""
     if scope == "layer":
-        return {name: largest(each, sparsity) for name, each in scores.items()}
-    flat = np.concatenate([each.reshape(-1) for each in scores.values()])
+        return {name: largest(layer_scores, sparsity) for name, layer_scores in scores.items()}
+    flat = np.concatenate([layer_scores.reshape(-1) for layer_scores in scores.values()])
     kept = largest(flat, sparsity)
-    ends = np.cumsum([each.size for each in scores.values()])[:-1]
+    ends = np.cumsum([layer_scores.size for layer_scores in scores.values()])[:-1]
     parts = np.split(kept, ends)
     return {n: k.reshape(s.shape) for (n, s), k in zip(scores.items(), parts, strict=True)}
 
 
 def largest(scores: NDArray[np.float64], sparsity: float) -> Mask:
-    """Keep all but the smallest scores; exactly the asked share goes."""
+    """Keep the largest scores, so that exactly the share ``sparsity`` is not kept."""
     flat = scores.reshape(-1)
     kept = np.ones(flat.size, np.bool_)
     count = round(sparsity * flat.size)
@@ -68,14 +72,14 @@ def largest(scores: NDArray[np.float64], sparsity: float) -> Mask:
 
 
 def n_of_m(scores: NDArray[np.float64], n: int, m: int) -> Mask:
-    """Keep the n largest of each m neighbouring inputs; a rest shorter than m stays whole."""
+    """Keep the n largest of each m neighbouring inputs; a rest shorter than m is kept."""
     kept = np.ones(scores.shape, np.bool_)
-    whole = scores.shape[1] // m * m
-    inputs_last = np.moveaxis(scores[:, :whole], 1, -1)
+    grouped = scores.shape[1] // m * m
+    inputs_last = np.moveaxis(scores[:, :grouped], 1, -1)
     groups = inputs_last.reshape(*inputs_last.shape[:-1], -1, m)
     ranks = np.argsort(np.argsort(groups, axis=-1), axis=-1)
     chosen = (ranks >= m - n).reshape(inputs_last.shape)
-    kept[:, :whole] = np.moveaxis(chosen, -1, 1)
+    kept[:, :grouped] = np.moveaxis(chosen, -1, 1)
     return kept
 
 
@@ -89,7 +93,7 @@ def block_means(scores: NDArray[np.float64], tall: int, wide: int) -> NDArray[np
     return np.asarray(sums / np.outer(heights, widths))
 
 
-def spread(blocks: Mask, shape: tuple[int, ...], tall: int, wide: int) -> Mask:
-    """Return what each weight does from what its block does."""
+def expand_blocks(blocks: Mask, shape: tuple[int, ...], tall: int, wide: int) -> Mask:
+    """Return the mask of the weights from the mask of their blocks."""
     plane = blocks.repeat(tall, axis=0).repeat(wide, axis=1)[: shape[0], : shape[1]]
     return np.broadcast_to(plane.reshape(*shape[:2], *[1] * (len(shape) - 2)), shape).copy()

@@ -73,7 +73,7 @@ def quantize_auto(
         model: the graph; not changed where it is not returned.
         parameters: what is preferred, and what is left alone.
         context: the bound, the data, an example to time.
-        advance: told the fraction done.
+        advance: called with the fraction done.
     """
     bound = _BOUND if context.max_quality_drop is None else context.max_quality_drop
     bounded = replace(context, max_quality_drop=bound)

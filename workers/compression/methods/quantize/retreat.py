@@ -56,7 +56,7 @@ def within(
         model: the graph in float; not changed.
         layers: names of the nodes that can be quantized.
         context: the bound, the data and the original.
-        advance: told the fraction done.
+        advance: called with the fraction done.
         judged: samples to judge on, of the training split; None takes all of it.
     """
     whole = write({})

@@ -52,7 +52,7 @@ def settled(
         layers: what can be quantized.
         parameters: what to do.
         context: the bound, the data, an example to run.
-        advance: told the fraction done.
+        advance: called with the fraction done.
         judged: samples to judge on; None takes all that may be looked at.
     """
     named = names_of(layers)

@@ -136,7 +136,7 @@ def smooth(
         parameters: which products are quantized, and the type of activations.
         rounded: how weights are.
         samples: one pass runs over all of them.
-        threads: to compute with.
+        threads: the number of threads.
     """
     copy = model.clone()
     sites = _sites(copy, parameters)

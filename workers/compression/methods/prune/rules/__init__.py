@@ -1,4 +1,4 @@
-"""How dimensions pass through each operator: one table, an operator is one row."""
+"""The rules for how dimensions pass through operators, in one table: an operator is one row."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from workers.compression.methods.prune.rules import elementwise, layout, product
 from workers.compression.methods.prune.trace import Labels, Trace
 
 Rule = Callable[[ir.Node, Trace], list[Labels]]
-"""From a node, the labels of its inputs being known, to the labels of its outputs."""
+"""Returns the labels of a node's outputs; the trace holds the labels of its inputs."""
 
 _ALIKE = (
     "Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "Ceil",
@@ -71,4 +71,4 @@ RULES: dict[str, Rule] = {
     "Resize": layout.resize,
     "DepthToSpace": layout.depth_to_space,
 }
-"""By operator type; what is not in it keeps every dimension that it touches."""
+"""The rule of each operator type. Without a rule, all dimensions of a node's inputs are fixed."""

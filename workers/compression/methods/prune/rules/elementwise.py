@@ -8,14 +8,14 @@ from workers.compression.methods.prune.units import FIXED, Label
 
 
 def same_shape(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow an operator whose outputs are laid out as its first input."""
+    """Follow an operator whose outputs have the shape of its first input."""
     data = node.inputs[0]
     assert data is not None
     return [trace.of(data)] * len(node.outputs)
 
 
 def broadcast(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow an operator that combines elements of the same place, NumPy's way."""
+    """Follow an operator that combines elements, with NumPy's broadcasting."""
     values = [value for value in node.inputs if value is not None]
     rank = max(len(trace.shape(value)) for value in values)
     labels = []
@@ -30,12 +30,12 @@ def broadcast(node: ir.Node, trace: Trace) -> list[Labels]:
 def _all_same(labels: list[Label], node: ir.Node, trace: Trace) -> Label:
     reason = f"'{node.name}' combines it with what cannot shrink"
     for label in labels[1:]:
-        trace.units.same(labels[0], label, reason)
+        trace.units.unify(labels[0], label, reason)
     return labels[0]
 
 
 def over_axis(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow an operator whose elements depend on all others along ``axis``."""
+    """Follow an operator whose outputs depend on all elements along ``axis``."""
     data = node.inputs[0]
     assert data is not None
     trace.fix(
@@ -45,7 +45,7 @@ def over_axis(node: ir.Node, trace: Trace) -> list[Labels]:
 
 
 def over_trailing_axes(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow a normalisation over the last axes: without a channel, others would change."""
+    """Follow a normalisation over the last axes: removing a channel would change the others."""
     data = node.inputs[0]
     assert data is not None
     rank = len(trace.shape(data))
@@ -59,20 +59,20 @@ def over_trailing_axes(node: ir.Node, trace: Trace) -> list[Labels]:
 
 
 def per_channel(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow a normalisation of each channel by itself, with a vector for each parameter."""
+    """Follow a normalisation of single channels, whose parameters are vectors."""
     data = node.inputs[0]
     assert data is not None
     labels = trace.of(data)
     for value in node.inputs[1:]:
         if value is not None:
-            trace.units.same(labels[1], trace.of(value)[0], f"'{node.name}' needs all of it")
+            trace.units.unify(labels[1], trace.of(value)[0], f"'{node.name}' needs all of it")
     if node.op_type == "InstanceNormalization":
         trace.fix(data, f"'{node.name}' averages over it", range(2, len(labels)))
     return [labels] + [(labels[1],)] * (len(node.outputs) - 1)
 
 
 def in_groups(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow a GroupNormalization: whole groups may go, a part would change its statistics."""
+    """Follow a GroupNormalization: only whole groups can go, as a part changes the statistics."""
     data = node.inputs[0]
     assert data is not None
     labels = trace.of(data)
@@ -83,13 +83,13 @@ def in_groups(node: ir.Node, trace: Trace) -> list[Labels]:
         if value is not None:
             full = trace.shape(value)[0] == channels
             label = labels[1] if full else of_groups
-            trace.units.same(label, trace.of(value)[0], f"'{node.name}' needs all of it")
+            trace.units.unify(label, trace.of(value)[0], f"'{node.name}' needs all of it")
     trace.fix(data, f"'{node.name}' averages over it", range(2, len(labels)))
     return [labels]
 
 
 def reduce(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow a reduction: what it reduces over stays, but for a sum, to which nothing adds 0."""
+    """Follow a reduction: its axes are fixed, except for a sum, to which a zero adds nothing."""
     data = node.inputs[0]
     assert data is not None
     rank = len(trace.shape(data))
@@ -108,21 +108,21 @@ def reduce(node: ir.Node, trace: Trace) -> list[Labels]:
 
 
 def _axes(node: ir.Node, rank: int) -> set[int] | None:
-    """Return the axes that a reduction goes over, None where they are computed."""
+    """Return the axes of a reduction; None if they are computed."""
     if node.op_type in {"ArgMax", "ArgMin"}:
         return {node.attributes.get_int("axis", 0) % rank}
-    given = operand(node, 1)
-    if given is None:
+    axes_input = operand(node, 1)
+    if axes_input is None:
         listed = node.attributes.get_ints("axes", ())
         return {axis % rank for axis in listed} or (
             set() if node.attributes.get_int("noop_with_empty_axes", 0) else set(range(rank))
         )
-    axes = constant_of(given)
+    axes = constant_of(axes_input)
     return None if axes is None else {int(axis) % rank for axis in axes.reshape(-1)}
 
 
 def pool(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow what moves a window over the axes behind the channels."""
+    """Follow an operator that slides a window over the spatial axes."""
     data = node.inputs[0]
     assert data is not None
     labels = trace.of(data)

@@ -30,14 +30,14 @@ def concat(node: ir.Node, trace: Trace) -> list[Labels]:
     joined = node.attributes.get_int("axis", 0) % rank
     for axis in set(range(rank)) - {joined}:
         for other in labels[1:]:
-            trace.units.same(labels[0][axis], other[axis], f"'{node.name}' needs it to stay equal")
+            trace.units.unify(labels[0][axis], other[axis], f"'{node.name}' needs it to stay equal")
     sizes = [trace.shape(value)[joined] for value in values]
-    whole = join([label[joined] for label in labels], sizes)
-    return [tuple(whole if axis == joined else labels[0][axis] for axis in range(rank))]
+    joined_label = join([label[joined] for label in labels], sizes)
+    return [tuple(joined_label if axis == joined else labels[0][axis] for axis in range(rank))]
 
 
 def split(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow a cut into parts that lie behind one another."""
+    """Follow a split into consecutive parts."""
     data = _data(node)
     labels = trace.of(data)
     axis = node.attributes.get_int("axis", 0) % len(labels)
@@ -50,13 +50,13 @@ def split(node: ir.Node, trace: Trace) -> list[Labels]:
 
 
 def slice_(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow a Slice; dimensions that it steps or whose ends are computed are fixed."""
+    """Follow a Slice; dimensions with a step other than 1, or with computed ends, are fixed."""
     data = _data(node)
     labels, shape = list(trace.of(data)), trace.shape(data)
-    after = trace.shape(node.outputs[0])
+    output_shape = trace.shape(node.outputs[0])
     cuts = slice_ends(node, shape)
     if cuts is None:
-        changed = [axis for axis, size in enumerate(shape) if after[axis] != size]
+        changed = [axis for axis, size in enumerate(shape) if output_shape[axis] != size]
         trace.fix(data, f"'{node.name}' cuts at computed places", changed)
         return [tuple(FIXED if axis in changed else labels[axis] for axis in range(len(shape)))]
     for axis, (start, end, step) in cuts.items():
@@ -67,12 +67,12 @@ def slice_(node: ir.Node, trace: Trace) -> list[Labels]:
 
 
 def slice_ends(node: ir.Node, shape: Sequence[int]) -> dict[int, tuple[int, int, int]] | None:
-    """Return start, end and step of every axis that a Slice names, None where they are computed."""
+    """Return start, end and step of every axis of a Slice; None if they are computed."""
     values = [operand(node, slot) for slot in range(1, 5)]
-    given = [constant_of(value) for value in values]
-    if any(value is not None and a is None for value, a in zip(values, given, strict=True)):
+    arrays = [constant_of(value) for value in values]
+    if any(value is not None and a is None for value, a in zip(values, arrays, strict=True)):
         return None
-    starts, ends, axes, steps = ([] if a is None else a.reshape(-1).tolist() for a in given)
+    starts, ends, axes, steps = ([] if a is None else a.reshape(-1).tolist() for a in arrays)
     named = [int(axis) % len(shape) for axis in axes] or list(range(len(starts)))
     cuts = {}
     for axis, start, end, step in zip(named, starts, ends, steps or [1] * len(starts), strict=True):
@@ -82,7 +82,7 @@ def slice_ends(node: ir.Node, shape: Sequence[int]) -> dict[int, tuple[int, int,
 
 
 def gather(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow a look-up: constant indices pick labels, computed ones fix the axis (embeddings)."""
+    """Follow a Gather: constant indices select labels, computed ones fix the axis (embeddings)."""
     data, indices = _data(node), node.inputs[1]
     assert indices is not None
     labels = trace.of(data)
@@ -103,17 +103,22 @@ def gather(node: ir.Node, trace: Trace) -> list[Labels]:
 def expand(node: ir.Node, trace: Trace) -> list[Labels]:
     """Follow a broadcast to a shape."""
     data = _data(node)
-    after = trace.shape(node.outputs[0])
-    before = (1,) * (len(after) - len(trace.shape(data))) + trace.shape(data)
-    labels = (FIXED,) * (len(after) - len(trace.of(data))) + trace.of(data)
-    return [tuple(labels[i] if before[i] == after[i] else FIXED for i in range(len(after)))]
+    output_shape = trace.shape(node.outputs[0])
+    input_shape = (1,) * (len(output_shape) - len(trace.shape(data))) + trace.shape(data)
+    labels = (FIXED,) * (len(output_shape) - len(trace.of(data))) + trace.of(data)
+    return [
+        tuple(
+            labels[i] if input_shape[i] == output_shape[i] else FIXED
+            for i in range(len(output_shape))
+        )
+    ]
 
 
 def tile(node: ir.Node, trace: Trace) -> list[Labels]:
     """Follow repetitions."""
     data = _data(node)
-    before, after = trace.shape(data), trace.shape(node.outputs[0])
-    repeats = [new // old for old, new in zip(before, after, strict=True)]
+    input_shape, output_shape = trace.shape(data), trace.shape(node.outputs[0])
+    repeats = [new // old for old, new in zip(input_shape, output_shape, strict=True)]
     return [
         tuple(
             tuple(np.tile(layer, count) for layer in label)
@@ -134,24 +139,24 @@ def resize(node: ir.Node, trace: Trace) -> list[Labels]:
 
 def _unless_resized(node: ir.Node, trace: Trace, verb: str) -> list[Labels]:
     data = _data(node)
-    before, after = trace.shape(data), trace.shape(node.outputs[0])
-    changed = [axis for axis, size in enumerate(before) if size != after[axis]]
+    input_shape, output_shape = trace.shape(data), trace.shape(node.outputs[0])
+    changed = [axis for axis, size in enumerate(input_shape) if size != output_shape[axis]]
     trace.fix(data, f"'{node.name}' {verb}", changed)
     labels = trace.of(data)
     return [tuple(FIXED if axis in changed else label for axis, label in enumerate(labels))]
 
 
 def depth_to_space(node: ir.Node, trace: Trace) -> list[Labels]:
-    """Follow channels that become pixels: whole blocks of them may go."""
+    """Follow channels that become pixels: only whole blocks of channels can be removed."""
     data = _data(node)
     labels, channels = trace.of(data), trace.shape(data)[1]
     area = node.attributes.get_int("blocksize", 1) ** 2
     column_first = node.attributes.get_string("mode", "DCR") == "CRD"
     sizes = (channels // area, area) if column_first else (area, channels // area)
     parts = trace.split(labels[1], sizes)
-    kept, pixels = (parts[0], parts[1]) if column_first else (parts[1], parts[0])
+    channels_label, pixels = (parts[0], parts[1]) if column_first else (parts[1], parts[0])
     trace.units.fix(pixels, f"'{node.name}' makes pixels of it")
-    return [(labels[0], kept, FIXED, FIXED)]
+    return [(labels[0], channels_label, FIXED, FIXED)]
 
 
 def _data(node: ir.Node) -> ir.Value:

@@ -1,4 +1,4 @@
-"""What the analysis stands on: inputs that the graph runs on, and the shapes that they give."""
+"""Finds inputs that the graph runs on, and the shapes of all values with them."""
 
 from dataclasses import dataclass
 
@@ -14,31 +14,31 @@ from workers.compression.samples.context import Context, Feeds, Samples
 
 @dataclass(frozen=True)
 class Survey:
-    """Inputs and shapes."""
+    """Inputs that a graph runs on, and the shapes of its values."""
 
     trials: list[Feeds]
-    """Inputs that cuts are proved on."""
+    """The inputs that cuts are verified on."""
     shapes: Shapes
-    """Of all values, two samples at once where the graph allows it: an axis that counts samples is
-    told from others so."""
+    """The shapes of all values for two samples, if the graph allows two: the axis of samples then
+    differs from other axes."""
     one: Feeds
-    """One sample, or as many as a run is fixed to."""
+    """One sample, or as many as the graph is fixed to."""
     sample: Shapes
-    """The shapes for it."""
+    """The shapes of all values for ``one``."""
 
 
-def survey(model: ir.Model, context: Context) -> Survey:
-    """Find inputs, from the data where there is some, and the shapes that they give.
+def survey_graph(model: ir.Model, context: Context) -> Survey:
+    """Find inputs, from the data if there is any, and the shapes of all values with them.
 
     Raises:
-        StepFailed: the graph runs on nothing that was tried.
+        StepFailed: the graph runs on none of the random inputs.
     """
     if context.train is not None and len(context.train):
         one = context.train.first_run()
         trials = [_two_samples(context.train)]
     else:
-        found = _trials(model, context)
-        one, trials = found[0], found
+        inputs = _trials(model, context)
+        one, trials = inputs[0], inputs
     several = trials[min(1, len(trials) - 1)]
     shapes = graph_shapes.of_run(model, several)
     if all(several[name].shape == array.shape for name, array in one.items()):
@@ -47,20 +47,20 @@ def survey(model: ir.Model, context: Context) -> Survey:
 
 
 def _trials(model: ir.Model, context: Context) -> list[Feeds]:
-    """Return random inputs: one sample, two where the graph takes them, and other sizes."""
+    """Return random inputs: one sample, two samples if the graph takes them, and other sizes."""
     names = axis.counting(model, context.layout)
     with runtime.in_file(model) as path:
-        found = equivalence.find_trials(model, path, context.seed, names)
-    if not found:
+        trials = equivalence.find_trials(model, path, context.seed, names)
+    if not trials:
         raise StepFailed(
             "Pruning proves each cut by running the graph, and it ran on no random input: name a"
             " dataset."
         )
-    return [trial.feeds for trial in found]
+    return [trial.feeds for trial in trials]
 
 
 def _two_samples(samples: Samples) -> Feeds:
-    """Return two samples, or the fewest that a run takes where it does not take two."""
+    """Return two samples; if a run does not take two, the fewest that it takes."""
     if not samples.layout.free:
         return samples.first_run()
     return samples.feeds([samples.indices[0], samples.indices[min(1, len(samples) - 1)]])
