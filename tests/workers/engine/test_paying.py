@@ -21,7 +21,7 @@ from workers.compression.measure.evaluation import outputs_explained
 from workers.compression.measure.latency import beside
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
-from workers.compression.methods.quantize.paying import NOT_SLOWER, file_bytes, paying
+from workers.compression.methods.quantize.paying import NOT_SLOWER, file_bytes, unprofitable
 from workers.compression.samples.context import Context, Samples
 
 RNG = np.random.default_rng(5)
@@ -143,7 +143,7 @@ def test_nothing_is_timed_where_there_is_nothing_to_run(tmp_path: Path) -> None:
     def write(left: Any) -> Outcome:
         return Outcome(graph, [], [])
 
-    assert paying(write, graph, layers, context).left == {}
+    assert unprofitable(write, graph, layers, context).excluded == {}
 
 
 @pytest.mark.parametrize("mode", ["static", "dynamic", "float16", "auto"])

@@ -21,7 +21,7 @@ from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.integers import weight_rounding
-from workers.compression.methods.quantize.nearest import parted
+from workers.compression.methods.quantize.nearest import split_samples
 from workers.compression.methods.quantize.smooth import Smoothed, smooth
 from workers.compression.samples.context import Context, Samples
 
@@ -174,9 +174,9 @@ def test_a_wish_is_kept_and_what_was_chosen_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [1, 3, 20, 400])
 def test_no_sample_is_both_calibrated_and_judged_on(rows: int) -> None:
     samples = Samples({}, None, range(100, 100 + rows))
-    seen, judged = parted(samples, Quantize(), seed=0)
+    seen, judged = split_samples(samples, Quantize(), seed=0)
     assert 0 < len(seen) <= 128
     assert len(judged) > 0
     assert set(seen.indices).isdisjoint(judged.indices) == (rows > 3)
-    settled, _ = parted(samples, Quantize(ranges="mse", smooth=False), seed=0)
+    settled, _ = split_samples(samples, Quantize(ranges="mse", smooth=False), seed=0)
     assert len(settled) == min(rows, 128)

@@ -1,8 +1,8 @@
 """The methods behind the steps, in one explicit table.
 
-A method is a function from a graph, whose nodes all have names, its parameters and the context to
-an ``Outcome``. It may change the graph that it is given; it never reads a clock, a global or a file
-that it did not make.
+A method is a function from a graph whose nodes all have names, the parameters and the context to an
+``Outcome``. It may change the graph in place. It never reads a clock, a global or a file that it
+did not write.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from workers.compression.methods.quantize import quantize
 from workers.compression.samples.context import Context
 
 Method = Callable[[ir.Model, Any, Context, Callable[[float], None]], Outcome]
-"""From graph, parameters, context and a progress function (0-1) to the outcome."""
+"""Arguments: graph, parameters, context, and a function that is called with the progress (0-1)."""
 
 METHODS: dict[str, Method] = {
     "cluster": cluster,

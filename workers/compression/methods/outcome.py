@@ -1,4 +1,4 @@
-"""What a method hands back: a graph, and what it did to each node."""
+"""The result of a method: a graph, and a report of the change of each node."""
 
 from dataclasses import dataclass, field
 
@@ -10,10 +10,10 @@ from app.domain.steps import Skipped
 
 @dataclass(frozen=True)
 class Outcome:
-    """The graph after a step. A refusal is a value with its reason."""
+    """The graph after a step, the changed layers, and the skipped layers with their reasons."""
 
     model: ir.Model
     layers: list[LayerChange] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What a user would not expect."""
+    """Facts about the result that a user would not expect."""

@@ -1,4 +1,4 @@
-"""How a method comes to save a share of a graph's time, and says so where it does not."""
+"""Reaches a requested saving of latency, and reports a shortfall."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,24 +10,24 @@ from workers.compression.measure.latency import saved
 from workers.compression.samples.context import Context, Feeds
 
 WHOLE = "the whole graph"
-"""In place of a node's name."""
+"""Replaces a node's name in a refusal that concerns all nodes."""
 
 Choice = TypeVar("Choice")
 
 _ROUNDS = 5
-"""Times that the whole graph is measured and the wish corrected."""
+"""The greatest number of attempts, each of which is measured on the whole graph."""
 
 _CLOSE, _TOO_MUCH = 0.01, 0.05
-"""Shares of the time by which the asked ratio may be missed, or passed."""
+"""The shares of the time by which the ratio may be missed, or exceeded."""
 
 _CORRECTION = 0.8
-"""Of what was missed is wished for in addition."""
+"""The share of the difference that is added to the target of the next attempt."""
 
 _LEAST, _MOST = 0.02, 0.98
-"""What may be wished for."""
+"""The limits of the target."""
 
-_UNSAID = 0.02
-"""By how much a ratio may be missed without a word."""
+_TOLERATED = 0.02
+"""The difference to the ratio that is not reported as a shortfall."""
 
 
 def reach(
@@ -37,49 +37,54 @@ def reach(
     feeds: Feeds,
     context: Context,
 ) -> tuple[Choice, float]:
-    """Correct what is wished for until the whole graph saves the share of time that is asked for.
+    """Correct the target of a method until the whole graph saves the requested share of time.
 
-    What single layers promise is not what the graph gives: its other operators take time too.
+    The saving of the graph differs from the estimate for single layers: other operators take time
+    too.
 
     Args:
         model: the graph; not changed.
         ratio: the share of its time to save.
-        attempt: from a wish to a choice and the graph that it gives; None where there is nothing
-            but what was tried before. Its first answer is not None.
-        feeds: what a run reads.
-        context: threads, and where to tell what was saved.
+        attempt: returns, for a target, a choice and the graph with that choice; None if it made the
+            same choice before. Its first result is not None.
+        feeds: the inputs of a run.
+        context: threads, and the events of the saved latency.
 
     Returns:
-        The choice that saves enough with the least, else the one that saves most; and the share.
+        The choice that saves least among those that save enough, else the choice that saves most;
+        and the share of time that it saves.
     """
-    wish = ratio
-    tried: list[tuple[float, Choice]] = []
+    target = ratio
+    attempts: list[tuple[float, Choice]] = []
     for _ in range(_ROUNDS):
-        found = attempt(wish)
-        if found is None:
+        result = attempt(target)
+        if result is None:
             break
-        choice, smaller = found
+        choice, smaller = result
         share = saved(model, smaller, feeds, context.threads)
         context.tell("latency_saved", share, None)
-        tried.append((share, choice))
+        attempts.append((share, choice))
         if -_CLOSE <= share - ratio <= _TOO_MUCH:
             break
-        wish = min(_MOST, max(_LEAST, wish + _CORRECTION * (ratio - share)))
-    enough = [each for each in tried if each[0] >= ratio - _CLOSE]
-    pick = min if enough else max
-    share, choice = pick(enough or tried, key=lambda each: each[0])
+        target = min(_MOST, max(_LEAST, target + _CORRECTION * (ratio - share)))
+    sufficient = [measured for measured in attempts if measured[0] >= ratio - _CLOSE]
+    pick = min if sufficient else max
+    share, choice = pick(sufficient or attempts, key=lambda measured: measured[0])
     return choice, share
 
 
-def shortfall(ratio: float, what: str, gone: float) -> list[Skipped]:
-    """Say so where less is gone than was asked for.
+def shortfall(ratio: float, measure: str, saved_share: float) -> list[Skipped]:
+    """Return a refusal for the whole graph if less was saved than requested.
 
     Args:
-        ratio: the share that was asked for.
-        what: it is a share of.
-        gone: the share that is gone.
+        ratio: the requested share.
+        measure: the cost that the shares refer to, such as ``macs``.
+        saved_share: the share that was saved.
     """
-    if gone >= ratio - _UNSAID:
+    if saved_share >= ratio - _TOLERATED:
         return []
-    reason = f"{ratio:.0%} of the {what} were to be removed; {gone:.0%} is what layers can give"
+    reason = (
+        f"{ratio:.0%} of the {measure} were to be removed;"
+        f" {saved_share:.0%} is what layers can give"
+    )
     return [Skipped(node=WHOLE, reason=reason)]

@@ -20,10 +20,10 @@ from workers.compression.samples.context import Context
 def quantize(
     model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
 ) -> Outcome:
-    """Quantize a graph as the parameters say.
+    """Quantize a graph in the mode that the parameters name.
 
     Raises:
-        StepFailed: the mode needs what is not there: data, a newer opset, a smaller model.
+        StepFailed: the mode needs data, or a newer opset.
     """
     match parameters.mode:
         case "auto":

@@ -1,14 +1,16 @@
-"""The default of quantization: each layer gets the form that pays, within a bound of the loss.
+"""The default mode of quantization: each layer gets the best form within a bound of the quality.
 
-The forms, from the fastest to the nearest:
+The forms, from the fastest to the most accurate:
 
-1. Integers throughout, calibrated on data (``static``) or with ranges found at run time
-   (``dynamic``): whichever makes the better graph once layers that are slower or lose too much are
-   taken out. Without data quality cannot be judged, and nothing computes in integers.
-2. Arithmetic in float with weights stored in eight bits, or in four where size is preferred.
-3. Arithmetic in float with weights stored in half.
+1. Integer arithmetic, with ranges from calibration data (``static``) or from the run (``dynamic``).
+   Layers that are slower in integers, or lose too much quality, are excluded; then the better of
+   the two graphs is taken. Without data the quality cannot be measured, and no layer computes in
+   integers.
+2. Float arithmetic, with weights stored in eight bits, or in four bits if size is preferred.
+3. Float arithmetic, with weights stored in float16.
 
-The bound is the job's, or a point. It is kept on training samples that calibration did not look at.
+The bound is that of the job, or one percentage point. It is checked on training samples that are
+not used for calibration.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from workers.compression.measure.latency import beside
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.dynamic import quantize_dynamic
 from workers.compression.methods.quantize.layers import select
-from workers.compression.methods.quantize.nearest import parted
+from workers.compression.methods.quantize.nearest import split_samples
 from workers.compression.methods.quantize.paying import file_bytes
 from workers.compression.methods.quantize.settling import store_rest
 from workers.compression.methods.quantize.static import quantize_static
@@ -32,13 +34,13 @@ from workers.compression.samples.context import Context, Samples
 Advance = Callable[[float], None]
 
 _BOUND = 0.01
-"""The drop of quality that is allowed where the job names none: a point, or 1 % of variance."""
+"""The allowed drop of quality if the job sets no bound: one point, or 1 % of the variance."""
 
 _WORTH = {"balanced": (1.0, 0.5), "size": (0.1, 1.0), "speed": (1.0, 0.1)}
-"""Powers of the gains in time and in bytes that are weighed against each other."""
+"""The exponents of the speed-up and of the size ratio in the worth of a graph."""
 
 _PRODUCTS = 0.2
-"""Share of the weights that products must have for ranges at run time to be tried."""
+"""The least share of the weights in matrix products for which dynamic quantization is tried."""
 
 _HALF = "Weights that stay in float are stored in half, and are float32 once a session is open."
 
@@ -49,17 +51,17 @@ _UNJUDGED = (
 
 
 @dataclass(frozen=True)
-class _Way:
-    """A graph, and what speaks for it."""
+class _Variant:
+    """A quantized graph, with its speed-up and its size ratio."""
 
     outcome: Outcome
     faster: float
-    """Times as fast as before."""
+    """The original's latency over that of this graph."""
     smaller: float
-    """Times as small as before."""
+    """The original's bytes over those of this graph."""
 
     def worth(self, prefer: str) -> float:
-        """Return what is compared between ways."""
+        """Return the figure by which variants are compared: larger is better."""
         time, size = _WORTH[prefer]
         return float(self.faster**time * self.smaller**size)
 
@@ -67,32 +69,32 @@ class _Way:
 def quantize_auto(
     model: ir.Model, parameters: Quantize, context: Context, advance: Advance
 ) -> Outcome:
-    """Choose among all forms, layer by layer; never slower and never larger than before.
+    """Choose a form for each layer; the graph never gets slower or larger.
 
     Args:
-        model: the graph; not changed where it is not returned.
-        parameters: what is preferred, and what is left alone.
-        context: the bound, the data, an example to time.
+        model: the graph; not changed unless it is returned.
+        parameters: the preference for size or speed, and the ignored nodes.
+        context: the bound, the data, an example for timing.
         advance: called with the fraction done.
     """
     bound = _BOUND if context.max_quality_drop is None else context.max_quality_drop
     bounded = replace(context, max_quality_drop=bound)
     if context.train is None or len(context.train) == 0:
         outcome = Outcome(model, [], [], [_UNJUDGED])
-        return _stored(outcome, parameters, context, None)
-    _, judged = parted(context.train, parameters, context.seed)
-    ways = []
-    for way in _ways(model, parameters, bounded, advance):
-        whole = _stored(way, parameters, bounded, judged)
-        ways.append(_judged(model, whole, context))
-    best = max(ways, key=lambda way: way.worth(parameters.prefer))
+        return _with_stored_weights(outcome, parameters, context, None)
+    _, judging_samples = split_samples(context.train, parameters, context.seed)
+    variants = []
+    for variant in _variants(model, parameters, bounded, advance):
+        complete = _with_stored_weights(variant, parameters, bounded, judging_samples)
+        variants.append(_measured(model, complete, context))
+    best = max(variants, key=lambda variant: variant.worth(parameters.prefer))
     return best.outcome
 
 
-def _ways(
+def _variants(
     model: ir.Model, parameters: Quantize, context: Context, advance: Advance
 ) -> Iterator[Outcome]:
-    """Yield the graph in integers in each way, and as it is."""
+    """Yield the graph as it is, quantized statically, and quantized dynamically."""
     yield Outcome(model.clone())
     static = parameters.model_copy(update={"mode": "static"})
     layers = [layer for layer in select(model, static)[0] if layer.integer]
@@ -105,34 +107,34 @@ def _ways(
             yield quantize_dynamic(
                 model.clone(), products, context, lambda f: advance(0.6 + 0.4 * f)
             )
-        except StepFailed:  # its opset is too old for it
+        except StepFailed:  # the opset is too old
             return
 
 
-def _stored(
-    outcome: Outcome, parameters: Quantize, context: Context, judged: Samples | None
+def _with_stored_weights(
+    outcome: Outcome, parameters: Quantize, context: Context, judging_samples: Samples | None
 ) -> Outcome:
-    """Store what computes in float in the fewest bits that the bound allows."""
-    if parameters.prefer == "size" and judged is not None:
-        few = parameters.model_copy(update={"weights": "int4"})
-        outcome = store_rest(outcome, few, None, context, judged)
-    outcome = store_rest(outcome, parameters, None, context, judged)
+    """Store the weights of layers that compute in float in as few bits as the bound allows."""
+    if parameters.prefer == "size" and judging_samples is not None:
+        four_bits = parameters.model_copy(update={"weights": "int4"})
+        outcome = store_rest(outcome, four_bits, None, context, judging_samples)
+    outcome = store_rest(outcome, parameters, None, context, judging_samples)
     return outcome if parameters.ignore else _in_half(outcome)
 
 
 def _in_half(outcome: Outcome) -> Outcome:
-    """Store in half what is left in float: a file that is smaller for sure, at no cost of time."""
-    before = file_bytes(outcome.model)
+    """Store the remaining float weights in float16, if that makes the file smaller."""
+    bytes_before = file_bytes(outcome.model)
     halved = outcome.model.clone()
     mark_stored(halved, ir.DataType.FLOAT16)
-    if stored_type(outcome.model) is not None or file_bytes(halved) >= before:
+    if stored_type(outcome.model) is not None or file_bytes(halved) >= bytes_before:
         return outcome
     return replace(outcome, model=halved, notes=[*outcome.notes, _HALF])
 
 
-def _judged(before: ir.Model, outcome: Outcome, context: Context) -> _Way:
-    """Measure what speaks for a graph."""
+def _measured(original: ir.Model, outcome: Outcome, context: Context) -> _Variant:
+    """Measure the speed-up and the size ratio of a quantized graph."""
     faster = 1.0
     if outcome.layers and context.example:
-        faster = beside(before, outcome.model, context.example, context.threads).value
-    return _Way(outcome, faster, file_bytes(before) / file_bytes(outcome.model))
+        faster = beside(original, outcome.model, context.example, context.threads).value
+    return _Variant(outcome, faster, file_bytes(original) / file_bytes(outcome.model))

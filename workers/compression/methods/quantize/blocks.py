@@ -1,7 +1,7 @@
-"""Matrices in blocks of few bits: numpy in, integers, scales and zero points out.
+"""Blockwise quantization of matrices: numpy in; integers, scales and zero points out.
 
-A row of a weight ``[N, K]`` is cut into blocks; each has a scale and an integer zero point of its
-own: ``real = (integer - zero) * scale``.
+Each row of a weight ``[N, K]`` is cut into blocks. Each block has a scale and an integer zero
+point: ``real = (integer - zero) * scale``.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _DAMPING = 0.01
-"""Share of the mean of the Hessian's diagonal that is added to it."""
+"""The damping of the Hessian: this share of its mean diagonal is added to the diagonal."""
 _ROUNDS, _NORM, _WEIGHT, _GROWTH = 20, 0.7, 10.0, 1.01
-"""HQQ's iterations, p-norm, and the weight of its penalty with its growth."""
+"""HQQ's number of iterations, its p-norm, the weight of its penalty, and the weight's growth."""
 _SHRINKS = np.linspace(0.85, 1.0, 4)
-"""Parts of a block's range that are tried."""
+"""The shares of a block's range that are tried as its range."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Blocks:
     zeros: NDArray[np.uint8]
     """``[N, blocks]``."""
     size: int
-    """Of a block."""
+    """The number of columns in a block."""
 
     def real(self) -> NDArray[np.float32]:
-        """Return the matrix that is left, ``[N, K]``."""
+        """Return the dequantized matrix, ``[N, K]``."""
         columns = self.integers.shape[1]
         scales = np.repeat(self.scales, self.size, axis=1)[:, :columns]
         zeros = np.repeat(self.zeros, self.size, axis=1)[:, :columns]
@@ -42,18 +42,18 @@ class Blocks:
 
 
 def round_to_nearest(weight: Array, bits: int, size: int, *, symmetric: bool) -> Blocks:
-    """Round to a grid over each block's extremes (RTN)."""
+    """Round to a grid from each block's minimum to its maximum (RTN)."""
     parts = _blocks(weight, size)
     scales, zeros = _grid(parts, bits, symmetric=symmetric)
     return _rounded(weight, parts, scales, zeros, bits, size)
 
 
 def half_quadratic(weight: Array, bits: int, size: int) -> Blocks:
-    """Choose range and zero point so that outliers cost less (HQQ, Badri & Shaji 2023).
+    """Choose range and zero point so that outliers weigh less (HQQ, Badri & Shaji 2023).
 
-    Minimises a p-norm of the error, p < 1. For each of several parts of a block's range the zero
-    point is found by alternating a shrinkage of the error with the offset that fits best; the
-    kernels want whole zero points, so the best one is judged after rounding.
+    HQQ minimises a p-norm of the error, p < 1. For each of several ranges, a descent alternates
+    between shrinking the error and fitting the zero point. The kernels need integer zero points, so
+    the candidates are compared after rounding.
     """
     parts = _blocks(weight, size)
     least = np.full((*parts.shape[:2], 1), np.inf)
@@ -72,32 +72,32 @@ def half_quadratic(weight: Array, bits: int, size: int) -> Blocks:
 
 
 def _fitting_zeros(parts: Array, scales: Array, zeros: Array, bits: int) -> Array:
-    """Return whole zero points that a half-quadratic descent ends at."""
+    """Return the integer zero points that the half-quadratic descent finds."""
     top, beta = 2**bits - 1, _WEIGHT
     for _ in range(_ROUNDS):
         integers = np.clip(np.rint(parts / scales + zeros), 0, top)
         error = parts - (integers - zeros) * scales
         magnitude = np.abs(error)
-        shrunk = magnitude - np.maximum(magnitude, 1e-12) ** (_NORM - 1) / beta
-        kept = np.sign(error) * np.maximum(shrunk, 0)
-        zeros = np.mean(integers - (parts - kept) / scales, axis=-1, keepdims=True)
+        shrunk_magnitude = magnitude - np.maximum(magnitude, 1e-12) ** (_NORM - 1) / beta
+        shrunk_error = np.sign(error) * np.maximum(shrunk_magnitude, 0)
+        zeros = np.mean(integers - (parts - shrunk_error) / scales, axis=-1, keepdims=True)
         beta *= _GROWTH
     return np.clip(np.rint(zeros), 0, top)
 
 
 def gptq(weight: Array, hessian: Array, bits: int, size: int, *, symmetric: bool) -> Blocks:
-    """Round column by column, and let the columns to come make up for each error.
+    """Round column by column; later columns compensate for the error of each column.
 
-    Frantar et al. 2023, "GPTQ", algorithm 1, with the grid of a block found when it is reached.
+    Frantar et al. 2023, "GPTQ", algorithm 1. The grid of a block is computed when it is reached.
 
     Args:
         weight: ``[N, K]``.
-        hessian: second moments of the inputs, ``[K, K]``.
-        bits: of an integer.
-        size: of a block.
-        symmetric: the zero point is the middle.
+        hessian: the second moments of the inputs, ``[K, K]``.
+        bits: the number of bits of an integer.
+        size: the size of a block.
+        symmetric: whether the zero point is the middle of the integers.
     """
-    rest, columns = weight.copy(), weight.shape[1]
+    remaining, columns = weight.copy(), weight.shape[1]
     dead = np.diag(hessian) <= 0
     damped = hessian + np.diag(np.where(dead, 1.0, 0.0))
     damped[np.diag_indices(columns)] += _DAMPING * float(np.mean(np.diag(damped)))
@@ -108,22 +108,22 @@ def gptq(weight: Array, hessian: Array, bits: int, size: int, *, symmetric: bool
     zeros = np.zeros((len(weight), count), np.uint8)
     for index, start in enumerate(range(0, columns, size)):
         stop = min(start + size, columns)
-        scale, zero = _grid(rest[:, start:stop], bits, symmetric=symmetric)
+        scale, zero = _grid(remaining[:, start:stop], bits, symmetric=symmetric)
         scales[:, index], zeros[:, index] = scale[:, 0], zero[:, 0]
         errors = np.zeros((len(weight), stop - start))
         for column in range(start, stop):
-            value = rest[:, column : column + 1]
+            value = remaining[:, column : column + 1]
             level = np.clip(np.rint(value / scale + zero), 0, 2**bits - 1)
             integers[:, column] = level[:, 0]
             error = (value - (level - zero) * scale)[:, 0] / upper[column, column]
-            rest[:, column:stop] -= np.outer(error, upper[column, column:stop])
+            remaining[:, column:stop] -= np.outer(error, upper[column, column:stop])
             errors[:, column - start] = error
-        rest[:, stop:] -= errors @ upper[start:stop, stop:]
+        remaining[:, stop:] -= errors @ upper[start:stop, stop:]
     return Blocks(integers, scales, zeros, size)
 
 
 def packed(integers: NDArray[np.uint8], bits: int, size: int) -> NDArray[np.uint8]:
-    """Return ``[N, blocks, bytes]``, the first of two integers of four bits in the lower half."""
+    """Return the integers packed as ``[N, blocks, bytes]``; of two in a byte, the first is low."""
     rows, columns = integers.shape
     count = -(-columns // size)
     filled = np.zeros((rows, count * size), np.uint8)
@@ -133,7 +133,7 @@ def packed(integers: NDArray[np.uint8], bits: int, size: int) -> NDArray[np.uint
 
 
 def packed_zeros(zeros: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
-    """Return the zero points of ``[N, blocks]``, each row filled up to whole bytes."""
+    """Return the packed zero points ``[N, bytes]``, each row padded to whole bytes."""
     if bits == 8:
         return zeros
     return _paired(np.pad(zeros, ((0, 0), (0, zeros.shape[1] % 2))))
@@ -145,14 +145,14 @@ def _paired(integers: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _blocks(weight: Array, size: int) -> Array:
-    """Return ``[N, blocks, size]``; the last block is filled up with its last column."""
+    """Return the weight as ``[N, blocks, size]``; the last block is padded with its last column."""
     missing = -weight.shape[1] % size
     filled = np.pad(weight, ((0, 0), (0, missing)), mode="edge")
     return filled.reshape(len(weight), -1, size)
 
 
 def _grid(parts: Array, bits: int, *, symmetric: bool) -> tuple[Array, Array]:
-    """Return scales and zero points that cover the last axis, and zero."""
+    """Return scales and zero points of grids that cover the last axis and contain zero."""
     top = 2**bits - 1
     low = np.minimum(parts.min(-1, keepdims=True), 0.0)
     high = np.maximum(parts.max(-1, keepdims=True), 0.0)

@@ -1,7 +1,7 @@
-"""Dynamic quantization: weights are stored as integers, activations get their range at run time.
+"""Dynamic quantization: weights are stored as integers, activations are quantized at run time.
 
 A product ``x @ w`` becomes DynamicQuantizeLinear, MatMulInteger and a multiplication by both
-scales, which onnxruntime fuses into one kernel. Activations are uint8, as the operator has them.
+scales, which onnxruntime fuses into one kernel. Activations are uint8, the operator's only type.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -18,9 +18,9 @@ from workers.compression.graph.products import bias_vector
 from workers.compression.looking.calibrate import unsound
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import weight_rounding
-from workers.compression.methods.quantize.layers import Layer, select
-from workers.compression.methods.quantize.settling import settled
-from workers.compression.methods.quantize.smooth import Smoothed, candidates, nearer
+from workers.compression.methods.quantize.layers import QuantizableLayer, select
+from workers.compression.methods.quantize.settling import quantize_profitable
+from workers.compression.methods.quantize.smooth import Smoothed, better_graph, smoothing_candidates
 from workers.compression.methods.quantize.writer import Writer, change
 from workers.compression.samples.context import Context
 
@@ -31,10 +31,10 @@ _FLOAT = int(ir.DataType.FLOAT)
 def quantize_dynamic(
     model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
 ) -> Outcome:
-    """Quantize the weights of matrix products; with data, smooth what they read if that is nearer.
+    """Quantize matrix products; with data, smooth their inputs if that is more accurate.
 
-    Layers in which integers are slower stay in float, and where the job bounds its loss of quality,
-    so do others until the bound is kept.
+    Layers that are slower in integers stay in float. If the job bounds the loss of quality, further
+    layers stay in float until the bound is met.
 
     Raises:
         StepFailed: the graph's opset is older than DynamicQuantizeLinear.
@@ -45,21 +45,21 @@ def quantize_dynamic(
             f"Dynamic quantization needs opset {_OPSET}; this model has {opset}."
             " Export it with a newer opset."
         )
-    as_run = parameters.model_copy(update={"activations": "uint8", "symmetric": False})
-    graphs = candidates(model, as_run, weight_rounding(parameters), context)
-    left = _without_range(model, parameters, context)
-    write = partial(_write, parameters=parameters, left=left)
-    chosen = nearer(model, graphs, write, as_run, context)
+    run_parameters = parameters.model_copy(update={"activations": "uint8", "symmetric": False})
+    graphs = smoothing_candidates(model, run_parameters, weight_rounding(parameters), context)
+    excluded = _without_range(model, parameters, context)
+    write = partial(_write, parameters=parameters, excluded=excluded)
+    chosen = better_graph(model, graphs, write, run_parameters, context)
     layers = [layer.node for layer in select(chosen.model, parameters)[0]]
 
-    def writer(besides: Mapping[str, str]) -> Outcome:
-        return _write(chosen, parameters, {**left, **besides})
+    def writer(more_excluded: Mapping[str, str]) -> Outcome:
+        return _write(chosen, parameters, {**excluded, **more_excluded})
 
-    return settled(writer, model, layers, parameters, context, advance)
+    return quantize_profitable(writer, model, layers, parameters, context, advance)
 
 
 def _without_range(model: ir.Model, parameters: Quantize, context: Context) -> dict[str, str]:
-    """Return the products that read a tensor without a range, each with the reason to leave it."""
+    """Return the products whose input is not finite on the data, each with a reason."""
     data = {
         str(layer.node.name): str(value.name)
         for layer in select(model, parameters)[0]
@@ -67,15 +67,15 @@ def _without_range(model: ir.Model, parameters: Quantize, context: Context) -> d
     }
     samples = context.seen(parameters.calibration_samples)
     names = list(dict.fromkeys(data.values()))
-    odd = unsound(model, names, samples, context.threads) if len(samples) else frozenset()
+    nonfinite = unsound(model, names, samples, context.threads) if len(samples) else frozenset()
     reason = "what it reads is not finite on the data: one NaN would spoil the range of a whole run"
-    return {node: reason for node, name in data.items() if name in odd}
+    return {node: reason for node, name in data.items() if name in nonfinite}
 
 
-def _write(graph: Smoothed, parameters: Quantize, left: Mapping[str, str]) -> Outcome:
-    """Return a quantized copy of a graph, but for some nodes."""
+def _write(graph: Smoothed, parameters: Quantize, excluded: Mapping[str, str]) -> Outcome:
+    """Return a quantized copy of a graph, without the excluded nodes."""
     model = graph.model.clone()
-    layers, skipped = select(model, parameters, left)
+    layers, skipped = select(model, parameters, excluded)
     writer = Writer(model)
     inputs: dict[ir.Value, ir.Node] = {}
     changes = [_replace(writer, layer, parameters, inputs, graph.layers) for layer in layers]
@@ -85,12 +85,12 @@ def _write(graph: Smoothed, parameters: Quantize, left: Mapping[str, str]) -> Ou
 
 def _replace(
     writer: Writer,
-    layer: Layer,
+    layer: QuantizableLayer,
     parameters: Quantize,
     inputs: dict[ir.Value, ir.Node],
     smoothed: Collection[str],
 ) -> LayerChange:
-    """Put the integer product in the place of a float one."""
+    """Replace a float product by an integer product."""
     node = layer.node
     data = node.inputs[0]
     assert data is not None

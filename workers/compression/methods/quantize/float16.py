@@ -1,10 +1,10 @@
 """Half precision: weights and arithmetic in float16, inputs and outputs as they were.
 
-Nodes stay in float32 between Casts where
+A node stays in float32, between Casts, if
 
-1. the request names them, or their operator has no form in half (by its schema);
-2. numbers leave the range of half in them: see ``half_range``;
-3. onnxruntime refuses them in half, or dies: found by running, in a process of its own.
+1. the request names it, or its operator's schema has no float16;
+2. its numbers exceed the range of float16: see ``half_range``;
+3. onnxruntime rejects it in float16, or crashes: this is tested in a separate process.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -40,7 +40,7 @@ from workers.compression.methods.quantize.paying import (
 from workers.compression.samples.context import Context
 
 _ROUNDS = 8
-"""Kinds of nodes that are looked for before all stay in float32."""
+"""The number of searches for nodes that fail, after which all nodes stay in float32."""
 
 _HALF = Change(frozenset({ir.DataType.FLOAT}), ir.DataType.FLOAT16)
 
@@ -51,45 +51,48 @@ _ALREADY = "the model was uploaded in float16"
 _COUNTING = ("CumSum", "Range")
 _SCALED = ("DequantizeLinear", "QuantizeLinear")
 
-Left = dict[str, str]
-"""Names of nodes that stay in float32, each with the reason."""
+Excluded = dict[str, str]
+"""The nodes that stay in float32, by name, each with the reason."""
 
 
 def convert_to_float16(
     model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
 ) -> Outcome:
-    """Convert a graph to half precision, as much of it as onnxruntime runs with sound numbers.
+    """Convert all nodes of a graph to float16 that onnxruntime runs with finite results.
 
-    Where half is slower, weights alone are half, in the file, unless the step forces it, or the
-    graph is too small for either to matter.
+    If the graph is slower in float16, only the stored weights become float16. This does not hold if
+    the step forces the conversion, or if the graph is too small for either to matter. An upload
+    that was float16, and was not changed since, is skipped.
 
     Args:
         model: the graph.
-        parameters: what stays in float32.
-        context: an example to run, and the data to look at.
-        advance: told the fraction done: all of it.
-
-    Of an upload in half, that nothing has changed yet, nothing is left to convert.
+        parameters: the ignored nodes, and whether the conversion is forced.
+        context: an example to run, and the data that ranges are observed on.
+        advance: called with the fraction done.
     """
     if _is_upload_in_half(model, context):
         return Outcome(model, [], [Skipped(node=name, reason=_ALREADY) for name in _layers(model)])
     infer(model)
-    left = {
-        **{str(node.name): why for node in model.graph.all_nodes() if (why := _unfit(node, model))},
+    excluded = {
+        **{
+            str(node.name): why
+            for node in model.graph.all_nodes()
+            if (why := _unconvertible(node, model))
+        },
         **(_untried(model) if context.apart is None and context.example else {}),
         **out_of_range(model, context),
         **{s.node: s.reason for s in _ignored(model, parameters)},
     }
-    converted = _settled(model, left, context)
+    converted = _convert_what_runs(model, excluded, context)
     advance(1.0)
-    free = not parameters.force and not is_trivial(model, context)
-    if free and (slower := is_slower(model, converted, context)) is not None:
+    may_stay_float = not parameters.force and not is_trivial(model, context)
+    if may_stay_float and (slower := is_slower(model, converted, context)) is not None:
         stored = _stored_in_half(model.clone(), parameters, slower)
         saves = bool(stored.layers) and file_bytes(stored.model) < file_bytes(model)
         if saves or not costs_little(model, converted, context):
             return stored
-    changes = _changes(model, left)
-    skipped = [Skipped(node=name, reason=reason) for name, reason in left.items()]
+    changes = _changes(model, excluded)
+    skipped = [Skipped(node=name, reason=reason) for name, reason in excluded.items()]
     skipped += [
         Skipped(node=str(node.name), reason=f"its weights are {dtypes}, not float32")
         for node in model.graph.all_nodes()
@@ -99,19 +102,19 @@ def convert_to_float16(
 
 
 def _stored_in_half(model: ir.Model, parameters: Quantize, slower: Ratio) -> Outcome:
-    """Return a graph that computes in float32 as before, and whose weights are half in the file."""
+    """Return the graph with weights stored in float16; it computes in float32 as before."""
     ignored = _ignored(model, parameters)
     note = (
         f"In half the graph was measured at {slower.value:.2f} times the speed of float32: its"
         " weights are stored in half, and are float32 once a session is open."
     )
-    changes = _changes(model, {each.node for each in ignored}, _STORED)
+    changes = _changes(model, {refusal.node for refusal in ignored}, _STORED)
     mark_stored(model, ir.DataType.FLOAT16)
     return Outcome(model, changes, ignored, [note])
 
 
 def _is_upload_in_half(model: ir.Model, context: Context) -> bool:
-    """Return whether a graph is the upload, brought from half to float32 for other methods."""
+    """Return whether a graph is the upload, and the upload was float16 before its normal form."""
     if stored_type(model) != ir.DataType.FLOAT16 or context.original is None:
         return False
     return fingerprint(model) == fingerprint(load(context.original))
@@ -124,12 +127,12 @@ def _layers(model: ir.Model) -> list[str]:
 
 def _ignored(model: ir.Model, parameters: Quantize) -> list[Skipped]:
     nodes = model.graph.all_nodes()
-    found = (parameters.skip(str(node.name), node.op_type) for node in nodes)
-    return [each for each in found if each is not None]
+    refusals = (parameters.skip(str(node.name), node.op_type) for node in nodes)
+    return [refusal for refusal in refusals if refusal is not None]
 
 
-def _unfit(node: ir.Node, model: ir.Model) -> str | None:
-    """Say why a node that handles float32 cannot, or should not, handle halves."""
+def _unconvertible(node: ir.Node, model: ir.Model) -> str | None:
+    """Return why a node with float32 values should not be converted; None if it can be."""
     if not any(value is not None and _HALF.of(value) for value in (*node.inputs, *node.outputs)):
         return None
     if touches_sequence(node, _HALF):
@@ -143,8 +146,11 @@ def _unfit(node: ir.Node, model: ir.Model) -> str | None:
     return None
 
 
-def _untried(model: ir.Model) -> Left:
-    """Return what onnxruntime (1.32) dies on where no process apart can try: it fuses both."""
+def _untried(model: ir.Model) -> Excluded:
+    """Return the nodes that may crash onnxruntime (1.32), for use where no test is possible.
+
+    These are Transposes before MatMuls, which onnxruntime fuses.
+    """
     reason = "onnxruntime may die on it in float16, before a product, which cannot be tried here"
     return {
         str(node.name): reason
@@ -154,51 +160,52 @@ def _untried(model: ir.Model) -> Left:
     }
 
 
-def _inside(model: ir.Model, left: Left) -> Left:
-    """Return the nodes in the bodies of branches and loops that stay in float32."""
+def _inside(model: ir.Model, excluded: Excluded) -> Excluded:
+    """Return the nodes in the bodies of excluded branches and loops."""
     return {
         str(inner.name): f"it lies inside '{node.name}', which stays in float32"
         for node in model.graph.all_nodes()
-        if node.name in left
+        if node.name in excluded
         for graph in bodies(node)
         for inner in graph.all_nodes()
-        if inner.name not in left
+        if inner.name not in excluded
     }
 
 
-def _settled(model: ir.Model, left: Left, context: Context) -> ir.Model:
-    """Convert a graph and leave more nodes in float32, noted in ``left``, until it runs soundly."""
+def _convert_what_runs(model: ir.Model, excluded: Excluded, context: Context) -> ir.Model:
+    """Convert a graph; exclude more nodes, which are added to ``excluded``, until it runs."""
     names = {str(node.name): node for node in model.graph.all_nodes()}
     trials = _Trials(model, context)
     rounds = 0
     while True:
-        left |= _inside(model, left)
-        converted = _converted(model, left)
-        fault = trials.fault(converted)
-        if fault is None or len(left) >= len(names):
+        excluded |= _inside(model, excluded)
+        converted = _converted(model, excluded)
+        failure = trials.failure(converted)
+        if failure is None or len(excluded) >= len(names):
             return converted
-        if fault.node in names.keys() - left.keys():
-            operator = names[fault.node].op_type
-            left[fault.node] = f"onnxruntime runs no {operator} of this form in float16"
+        if failure.node in names.keys() - excluded.keys():
+            operator = names[failure.node].op_type
+            excluded[failure.node] = f"onnxruntime runs no {operator} of this form in float16"
             continue
-        if trials.fault(model) is not None:
-            return converted  # in float32 it fares no better
-        found = _culprits(model, left, trials) if rounds < _ROUNDS else list(names)
-        left |= {name: fault.words for name in found if name not in left}
+        if trials.failure(model) is not None:
+            return converted  # the graph fails in float32 too
+        culprits = _culprits(model, excluded, trials) if rounds < _ROUNDS else list(names)
+        excluded |= {name: failure.reason for name in culprits if name not in excluded}
         rounds += 1
 
 
-def _culprits(model: ir.Model, left: Left, trials: "_Trials") -> list[str]:
-    """Return nodes of one form that a graph runs better without in half: found by bisection.
+def _culprits(model: ir.Model, excluded: Excluded, trials: "_Trials") -> list[str]:
+    """Return the nodes to exclude so that the graph runs: a failing node and those of its form.
 
-    The last node of the shortest beginning of the graph that fails in half fails with what is
-    before it: leaving what it reads in float32 may do, and costs less where that has no weights.
+    A bisection finds the shortest beginning of the graph that fails in float16; its last node is
+    the failing one. It may be enough to exclude a producer of its inputs, which is cheaper if that
+    producer has no weights.
     """
-    order = [str(n.name) for n in model.graph.all_nodes() if n.name not in left]
+    order = [str(n.name) for n in model.graph.all_nodes() if n.name not in excluded]
 
-    def fails(begun: int, besides: Collection[str] = ()) -> bool:
-        kept = {*left, *order[begun:], *besides}
-        return trials.fault(_converted(model, kept)) is not None
+    def fails(end: int, more_excluded: Collection[str] = ()) -> bool:
+        unconverted = {*excluded, *order[end:], *more_excluded}
+        return trials.failure(_converted(model, unconverted)) is not None
 
     low, high = 0, len(order)
     while high - low > 1:
@@ -207,57 +214,63 @@ def _culprits(model: ir.Model, left: Left, trials: "_Trials") -> list[str]:
     nodes = {str(node.name): node for node in model.graph.all_nodes()}
     last = nodes[order[high - 1]]
     makers = [v.producer() for v in last.inputs if v is not None]
-    for node in (each for each in makers if each is not None and each.name in order):
-        alike = _alike(node, nodes)
-        if operator_of(node) is None and not fails(high, alike):
-            return alike
-    return _alike(last, nodes)
+    for node in (
+        producer for producer in makers if producer is not None and producer.name in order
+    ):
+        same_form = _same_form(node, nodes)
+        if operator_of(node) is None and not fails(high, same_form):
+            return same_form
+    return _same_form(last, nodes)
 
 
-def _alike(node: ir.Node, nodes: Mapping[str, ir.Node]) -> list[str]:
-    """Return the nodes with a node's operator and neighbours."""
-    return [name for name, each in nodes.items() if _form(each) == _form(node)]
+def _same_form(node: ir.Node, nodes: Mapping[str, ir.Node]) -> list[str]:
+    """Return the nodes with the same operator, producers and consumers as a node."""
+    return [name for name, other in nodes.items() if _form(other) == _form(node)]
 
 
 def _form(node: ir.Node) -> tuple[str, frozenset[str], frozenset[str]]:
     makers = (value.producer() for value in node.inputs if value is not None)
-    before = frozenset(maker.op_type for maker in makers if maker is not None)
-    after = frozenset(user.op_type for value in node.outputs for user in value.consumers())
-    return node.op_type, before, after
+    producers_types = frozenset(maker.op_type for maker in makers if maker is not None)
+    consumers_types = frozenset(
+        user.op_type for value in node.outputs for user in value.consumers()
+    )
+    return node.op_type, producers_types, consumers_types
 
 
 @dataclass(frozen=True)
-class _Fault:
-    """What is wrong with a graph in half."""
+class _Failure:
+    """The failure of a graph in float16."""
 
     node: str
-    """The node that onnxruntime names; empty where it names none."""
-    words: str
+    """The node that onnxruntime names; empty if it names no node."""
+    reason: str
 
 
 class _Trials:
-    """Runs graphs on the example, and says what goes wrong in half.
+    """Runs converted graphs on the example, and reports failures.
 
     Args:
-        model: in float32, whose outputs are right.
-        context: the example, and the process apart.
+        model: the graph in float32, whose outputs are the reference.
+        context: the example, and the function that runs a graph in a separate process.
     """
 
     def __init__(self, model: ir.Model, context: Context) -> None:
         self._context = context
         self._expected = self._outputs(model) if context.example else {}
 
-    def fault(self, model: ir.Model) -> _Fault | None:
-        """Run a graph, as it is in this process and optimized in one of its own."""
+    def failure(self, model: ir.Model) -> _Failure | None:
+        """Run a graph: unoptimized in this process, then optimized in a separate process."""
         try:
             outputs = self._outputs(model)
         except Exception as error:  # noqa: BLE001 (onnxruntime has one class for each status code)
             name = node_named_by_runtime(error) or ""
-            return _Fault(name, "onnxruntime does not run the graph with it in float16")
-        if any(_spoilt(wanted, outputs[name]) for name, wanted in self._expected.items()):
-            return _Fault("", "in float16 it makes outputs that are not finite")
+            return _Failure(name, "onnxruntime does not run the graph with it in float16")
+        if any(
+            _has_new_nonfinite(expected, outputs[name]) for name, expected in self._expected.items()
+        ):
+            return _Failure("", "in float16 it makes outputs that are not finite")
         if self._dies(model):
-            return _Fault("", "onnxruntime's optimizer dies on nodes of its form in float16")
+            return _Failure("", "onnxruntime's optimizer dies on nodes of its form in float16")
         return None
 
     def _outputs(self, model: ir.Model) -> Arrays:
@@ -265,7 +278,7 @@ class _Trials:
         return runtime.run(session, self._context.example) if self._context.example else {}
 
     def _dies(self, model: ir.Model) -> bool:
-        """Return whether a graph ends the process that runs it."""
+        """Return whether a graph crashes the process that runs it."""
         if self._context.apart is None or not self._context.example:
             return False
         with runtime.in_file(model) as path:
@@ -274,36 +287,38 @@ class _Trials:
             return self._context.apart(path, feeds, self._context.threads) is None
 
 
-def _spoilt(expected: NDArray[Any], given: NDArray[Any]) -> bool:
-    """Return whether numbers are finite where they should be."""
-    if expected.dtype.kind != "f" or expected.shape != given.shape:
+def _has_new_nonfinite(expected: NDArray[Any], actual: NDArray[Any]) -> bool:
+    """Return whether an element is not finite that should be."""
+    if expected.dtype.kind != "f" or expected.shape != actual.shape:
         return False
-    return bool((np.isfinite(expected) & ~np.isfinite(given)).any())
+    return bool((np.isfinite(expected) & ~np.isfinite(actual)).any())
 
 
-def _converted(model: ir.Model, kept: Collection[str]) -> ir.Model:
+def _converted(model: ir.Model, unconverted: Collection[str]) -> ir.Model:
     copy = model.clone()
-    retype(copy, _HALF, [node for node in copy.graph.all_nodes() if node.name in kept])
+    retype(copy, _HALF, [node for node in copy.graph.all_nodes() if node.name in unconverted])
     return copy
 
 
 def _other_types(node: ir.Node) -> str:
-    """Name the types of a node's weights where none of them is float32."""
+    """Return the types of a node's weights, if none of the weights is float32."""
     operator = operator_of(node)
     values = [operand(node, slot) for slot in operator.weights] if operator is not None else []
     types = {value.dtype for value in values if value is not None and value.is_initializer()}
-    found = {each.name.lower() for each in types if each is not None and each.is_floating_point()}
-    return "" if "float" in found else ", ".join(sorted(found))
+    names = {
+        dtype.name.lower() for dtype in types if dtype is not None and dtype.is_floating_point()
+    }
+    return "" if "float" in names else ", ".join(sorted(names))
 
 
 def _changes(
-    model: ir.Model, kept: Collection[str], what: str = "weights and arithmetic"
+    model: ir.Model, unconverted: Collection[str], converted: str = "weights and arithmetic"
 ) -> list[LayerChange]:
     """Report each float32 weight of a node that is converted."""
     changes = []
     for node in model.graph.all_nodes():
         operator = operator_of(node)
-        if operator is None or node.name in kept:
+        if operator is None or node.name in unconverted:
             continue
         for slot in operator.weights:
             value = operand(node, slot)
@@ -311,12 +326,14 @@ def _changes(
                 continue
             array = constant(value)
             half, stored = array.astype(np.float16), stored_as(model, array)
-            words = "arithmetic" if what != _STORED and stored == half.dtype else what
+            description = (
+                "arithmetic" if converted != _STORED and stored == half.dtype else converted
+            )
             changes.append(
                 LayerChange(
                     node=str(node.name),
                     operator=node.op_type,
-                    change=f"{words} float32 → float16",
+                    change=f"{description} float32 → float16",
                     bytes_before=array.size * stored.itemsize,
                     bytes_after=half.nbytes,
                     sqnr_db=sqnr_db(array, half.astype(np.float32)),

@@ -1,8 +1,8 @@
-"""Which nodes of a graph compute with numbers that half precision does not have.
+"""Finds the nodes of a graph that compute with numbers outside the range of float16.
 
-Numbers beyond 65,504 become infinite, those below 3e-8 zero. A mask of -3.4e38 then makes NaN of a
-row that is all padding, and an epsilon of 1e-12 no longer keeps a division from zero. Constants
-tell, whatever data was seen; of computed values the data tells.
+Numbers beyond 65,504 become infinite, and numbers below 3e-8 become zero. A mask of -3.4e38 then
+turns a row that is all padding into NaN, and an epsilon of 1e-12 no longer prevents a division by
+zero. Constants are checked directly; computed values are observed on data.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,13 +16,13 @@ from workers.compression.samples.context import Context
 
 _LARGEST = float(np.finfo(np.float16).max)
 _VANISHING = 2.0**-25
-"""The largest number that half rounds to zero."""
+"""The largest number that float16 rounds to zero."""
 
 _MARGIN = 4.0
-"""By how much other samples may exceed those that were looked at."""
+"""The factor by which values of other samples may exceed the observed ones."""
 
 _LOOKED_AT = 32
-"""Samples."""
+"""The number of samples that values are observed on."""
 
 _LAYOUT = frozenset(
     {"Cast", "Concat", "ConstantOfShape", "Expand", "Flatten", "Gather", "Identity", "Pad",
@@ -30,7 +30,7 @@ _LAYOUT = frozenset(
 )  # fmt: skip
 _KEEPS_LARGE = _LAYOUT | {"Add", "Max", "Min", "Mul", "Neg", "Sub", "Sum"}
 _KEEPS_SMALL = _LAYOUT | {"Add", "Clip", "Max", "Pow", "Reciprocal", "Sqrt"}
-"""Operators whose result may be as large, or as small, as the number that they read."""
+"""Operators whose result can be as large, or as small, as a number that they read."""
 
 _COMPARES = {
     "Clip": (1, 2),
@@ -38,35 +38,37 @@ _COMPARES = {
         ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min"), (0, 1)
     ),
 }
-"""Where a number beyond all others is only compared: infinity does as well."""
+"""The inputs of operators that are only compared: infinity can replace a large number there."""
 
 
 def out_of_range(model: ir.Model, context: Context) -> dict[str, str]:
     """Return the nodes that must stay in float32, by name, each with the reason.
 
     Args:
-        model: the graph, its types inferred.
-        context: the data to look at.
+        model: the graph, with inferred types.
+        context: the data that values are observed on.
     """
     return _by_data(model, context) | _by_constants(model)
 
 
 def _by_data(model: ir.Model, context: Context) -> dict[str, str]:
-    """Judge the values of the main graph by what they hold on samples."""
+    """Check the range of the main graph's values on samples."""
     samples = context.seen(_LOOKED_AT)
     if not len(samples):
         return {}
     values = [value for value in _values(model) if value.dtype == ir.DataType.FLOAT]
     names = [str(value.name) for value in values]
-    seen = observe(model, names, samples, context.threads, lambda _: None, histograms=False)
-    left: dict[str, str] = {}
+    observed = observe(model, names, samples, context.threads, lambda _: None, histograms=False)
+    excluded: dict[str, str] = {}
     for value in values:
-        found = seen[str(value.name)]
-        reach = max(-found.low, found.high) if found.finite else 0.0
-        if reach * _MARGIN > _LARGEST:
-            reason = f"numbers reach {reach:.2g} in it on the data: half ends at {_LARGEST:,.0f}"
-            left |= {str(node.name): reason for node in _around(value)}
-    return left
+        range_seen = observed[str(value.name)]
+        magnitude = max(-range_seen.low, range_seen.high) if range_seen.finite else 0.0
+        if magnitude * _MARGIN > _LARGEST:
+            reason = (
+                f"numbers reach {magnitude:.2g} in it on the data: half ends at {_LARGEST:,.0f}"
+            )
+            excluded |= {str(node.name): reason for node in _neighbours(value)}
+    return excluded
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:
@@ -78,59 +80,64 @@ def _values(model: ir.Model) -> Iterator[ir.Value]:
                 yield value
 
 
-def _around(value: ir.Value) -> list[ir.Node]:
-    """Return the nodes that make and read a value."""
+def _neighbours(value: ir.Value) -> list[ir.Node]:
+    """Return the producer and the consumers of a value."""
     maker = value.producer()
     return [*([maker] if maker is not None else []), *value.consumers()]
 
 
 def _by_constants(model: ir.Model) -> dict[str, str]:
-    """Follow numbers that half does not have from the constants as far as they may last."""
-    large = _followed(model, _KEEPS_LARGE, _COMPARES, lambda number: abs(number) > 1)
-    small = _followed(model, _KEEPS_SMALL, {}, lambda number: abs(number) < 1)
+    """Propagate numbers outside of float16's range from the constants through the graph."""
+    large = _propagated(model, _KEEPS_LARGE, _COMPARES, lambda number: abs(number) > 1)
+    small = _propagated(model, _KEEPS_SMALL, {}, lambda number: abs(number) < 1)
     return small | large
 
 
-def _followed(
+def _propagated(
     model: ir.Model,
-    handing_on: frozenset[str],
+    passing_on: frozenset[str],
     unharmed: Mapping[str, Sequence[int]],
-    followed: Callable[[float], bool],
+    is_followed: Callable[[float], bool],
 ) -> dict[str, str]:
-    """Return the nodes that read odd numbers, each with the reason to leave it in float32.
+    """Return the nodes that read unrepresentable numbers, each with the reason.
 
     Args:
         model: the graph.
-        handing_on: operators whose results are followed too.
-        unharmed: inputs of operators that may read them.
-        followed: says which odd numbers.
+        passing_on: operators whose results can be unrepresentable too.
+        unharmed: by operator, the inputs that may be unrepresentable.
+        is_followed: whether a number is considered: the large ones, or the small ones.
     """
     numbers = {
         value: number
         for graph in model.graphs()
         for value in graph.initializers.values()
-        if (number := _odd(value.const_value)) is not None and followed(number)
+        if (number := _unrepresentable(value.const_value)) is not None and is_followed(number)
     }
-    left: dict[str, str] = {}
-    before = -1
-    while before < len(left) + len(numbers):
-        before = len(left) + len(numbers)
+    excluded: dict[str, str] = {}
+    size_before = -1
+    while size_before < len(excluded) + len(numbers):
+        size_before = len(excluded) + len(numbers)
         for node in model.graph.all_nodes():
             read = [v for i, v in enumerate(node.inputs) if i not in unharmed.get(node.op_type, ())]
             read += [value for graph in bodies(node) for value in graph.outputs]
-            made = _odd(node.attributes.get_tensor("value"))
-            seen = [numbers[value] for value in read if value in numbers]
-            seen += [made] if made is not None and followed(made) else []
-            if not seen:
+            attribute_number = _unrepresentable(node.attributes.get_tensor("value"))
+            numbers_read = [numbers[value] for value in read if value in numbers]
+            if attribute_number is not None and is_followed(attribute_number):
+                numbers_read.append(attribute_number)
+            if not numbers_read:
                 continue
-            left[str(node.name)] = f"it works with {seen[0]:.2g}, which half does not have"
-            if node.op_type in handing_on:
-                numbers |= {value: seen[0] for value in node.outputs if value not in numbers}
-    return left
+            excluded[str(node.name)] = (
+                f"it works with {numbers_read[0]:.2g}, which half does not have"
+            )
+            if node.op_type in passing_on:
+                numbers |= {
+                    value: numbers_read[0] for value in node.outputs if value not in numbers
+                }
+    return excluded
 
 
-def _odd(tensor: ir.TensorProtocol | None) -> float | None:
-    """Return a number of a constant that half makes infinite, or the largest if all become zero."""
+def _unrepresentable(tensor: ir.TensorProtocol | None) -> float | None:
+    """Return the largest number of a constant if float16 makes it infinite, or all numbers zero."""
     if tensor is None or tensor.dtype != ir.DataType.FLOAT:
         return None
     array = tensor.numpy().reshape(-1)

@@ -18,29 +18,29 @@ BITS = {
     **{f"int{bits}": bits for bits in (*range(2, 9), 16)},
     **{f"uint{bits}": bits for bits in range(4, 9)},
 }
-"""Of the types that weights and activations may have."""
+"""The number of bits of each type that weights and activations may have."""
 
 STORED_BITS = 8
-"""Of the type that stands for those with fewer: it is what kernels compute with."""
+"""The number of bits of the type that replaces types with fewer bits: kernels compute with it."""
 
 _SHRINKS = np.linspace(0.35, 1.0, 27)
-"""Parts of the greatest magnitude that few levels may cover."""
+"""The shares of the greatest magnitude that are tried as the range of a type with few levels."""
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The values that an integer type stands for."""
+    """The mapping from integers to real values: scale, zero point and limits."""
 
     scale: Floats
     """``[]`` or, per channel, ``[channels]``; positive."""
     zero_point: NDArray[Any]
-    """Of the integer type, shaped as ``scale``."""
+    """The zero point in the integer type; the shape of ``scale``."""
     axis: int | None = None
-    """The channels' axis; None for one scale."""
+    """The axis of the channels; None for a single scale."""
     ends: tuple[int, int] | None = None
-    """The smallest and largest integer in use; None for all that the type has."""
+    """The smallest and largest integer in use; None for all integers of the type."""
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -71,20 +71,20 @@ def limits_of(dtype: str) -> tuple[int, int]:
 
 
 def _stored_as(dtype: str) -> str:
-    """Return numpy's name of the smallest type that has the levels of a type of ``BITS``."""
+    """Return numpy's name of the smallest type that contains a type of ``BITS``."""
     return f"{dtype.rstrip('0123456789')}{max(BITS[dtype], STORED_BITS)}"
 
 
 def range_grid(low: float, high: float, dtype: str, *, symmetric: bool) -> Grid:
-    """Return the grid that covers ``[low, high]`` and, exactly, zero.
+    """Return the grid that covers ``[low, high]`` and represents zero exactly.
 
-    Fewer than eight bits are the first levels of uint8.
+    A type of fewer than eight bits uses the first levels of uint8.
 
     Args:
         low: the smallest value to represent.
-        high: the largest.
-        dtype: a key of ``BITS``; the grid's type has whole bytes all the same.
-        symmetric: centre the range on zero.
+        high: the largest value to represent.
+        dtype: a key of ``BITS``; the grid's type has whole bytes in any case.
+        symmetric: whether the range is centred on zero.
     """
     least, most = limits_of(dtype)
     low, high = min(low, 0.0), max(high, 0.0)
@@ -104,7 +104,7 @@ def range_grid(low: float, high: float, dtype: str, *, symmetric: bool) -> Grid:
 
 
 def rounded_down(scale: float) -> np.float32:
-    """Return the nearest float32 that is not greater: no grid leaves the range that it covers."""
+    """Return the nearest float32 that is not greater, so that a grid stays within its range."""
     nearest = np.float32(scale)
     return nearest if nearest <= scale else np.nextafter(nearest, np.float32(0))
 
@@ -114,21 +114,21 @@ def weight_grid(
 ) -> Grid:
     """Return the grid of a weight tensor, symmetric about its middle: 0, or 128 for uint8.
 
-    onnxruntime's kernels want one zero point for all channels, so asymmetry would gain nothing.
-    Eight bits cover every weight; with fewer the largest are cut off where that lessens the mean
-    squared error.
+    onnxruntime's kernels need one zero point for all channels, so asymmetry would gain nothing.
+    Eight bits cover every weight. With fewer bits the largest weights are clipped if that reduces
+    the mean squared error.
 
     Args:
-        weights: of any shape, finite.
-        dtype: a key of ``BITS``; the grid's type has eight bits all the same.
-        axis: one scale for each index of this axis; None for a single one.
-        smallest: lower bound of the scales, broadcast over the channels.
+        weights: finite weights of any shape.
+        dtype: a key of ``BITS``; the grid's type has eight bits in any case.
+        axis: the axis with a scale for each index; None for a single scale.
+        smallest: the lower bound of the scales, broadcast over the channels.
     """
-    others = None if axis is None else tuple(a for a in range(weights.ndim) if a != axis)
-    magnitude = np.max(np.abs(weights), axis=others, initial=0.0)
+    other_axes = None if axis is None else tuple(a for a in range(weights.ndim) if a != axis)
+    magnitude = np.max(np.abs(weights), axis=other_axes, initial=0.0)
     top = np.float32(top_level(dtype))
     if BITS[dtype] < 8:
-        magnitude = _least_error(weights, magnitude, axis, others, top)
+        magnitude = _least_error(weights, magnitude, axis, other_axes, top)
     scale = np.maximum(magnitude / top, smallest).astype(np.float32)
     scale = np.where(scale > SMALLEST_SCALE, scale, np.float32(1))
     stored, middle = _stored_as(dtype), 128 if dtype == "uint8" else 0
@@ -137,7 +137,7 @@ def weight_grid(
 
 
 def weight_rounding(parameters: Quantize) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return how a matrix ``[outputs, inputs]`` is rounded, with a scale for each output or one."""
+    """Return the function that rounds a matrix ``[outputs, inputs]`` to its grid."""
 
     def rounded(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
         weights = matrix.astype(np.float32)
@@ -148,7 +148,7 @@ def weight_rounding(parameters: Quantize) -> Callable[[NDArray[np.float64]], NDA
 
 
 def top_level(dtype: str) -> int:
-    """Return the largest step from the middle that a weight of this type takes."""
+    """Return the largest magnitude of the integers of a weight of this type."""
     return int(2 ** (BITS[dtype] - 1) - 1)
 
 
@@ -156,10 +156,10 @@ def _least_error(
     weights: Floats,
     magnitude: Floats,
     axis: int | None,
-    others: tuple[int, ...] | None,
+    other_axes: tuple[int, ...] | None,
     top: np.float32,
 ) -> Floats:
-    """Return, for each channel, the magnitude to cover that loses least."""
+    """Return, for each channel, the magnitude to cover with the least squared error."""
     shape = [1] * weights.ndim
     if axis is not None:
         shape[axis] = -1
@@ -167,8 +167,8 @@ def _least_error(
     for shrink in _SHRINKS:
         covered = magnitude * np.float32(shrink)
         scale = np.maximum(covered / top, SMALLEST_SCALE).reshape(shape)
-        near = np.clip(np.rint(weights / scale), -top, top) * scale
-        error = np.sum((weights - near) ** 2, axis=others)
+        quantized = np.clip(np.rint(weights / scale), -top, top) * scale
+        error = np.sum((weights - quantized) ** 2, axis=other_axes)
         best = np.where(error < least, covered, best)
         least = np.minimum(error, least)
     return best.astype(np.float32)

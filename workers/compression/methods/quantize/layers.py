@@ -1,4 +1,4 @@
-"""Which nodes are quantized, in which form, and why the others are not."""
+"""Selects the layers that are quantized; the other layers get a reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,39 +16,39 @@ from workers.compression.graph.operators import bias_of, channel_axis, operand, 
 
 _SUPPORTED = ("Conv", "ConvTranspose", "Gather", "Gemm", "MatMul")
 _INTEGER = ("Conv", "Gemm", "MatMul")
-"""What onnxruntime computes in int8; of the others only the weights are stored so."""
+"""The operators with an int8 kernel in onnxruntime; the others only store their weights in int8."""
 
 
 @dataclass(frozen=True)
-class Layer:
-    """A node whose weight is to be quantized."""
+class QuantizableLayer:
+    """A node whose weight can be quantized."""
 
     node: ir.Node
     weight: ir.Value
     """A float32 initializer."""
     axis: int | None
-    """Its output channels, where each gets its own scale."""
+    """The weight's axis of output channels; None for one scale for all channels."""
     bias: ir.Value | None
     """A float32 initializer, one element for each output channel."""
     integer: bool
-    """Whether there is an int8 kernel for it, and its activations can be calibrated: what lies in a
-    branch or loop is not seen from outside."""
+    """Whether the node has an int8 kernel, and its activations can be observed: values in branches
+    and loops cannot."""
 
     @property
     def weights(self) -> NDArray[np.float32]:
-        """The weight's values."""
+        """The weight as an array."""
         return constant(self.weight)
 
 
 def select(
-    model: ir.Model, parameters: Quantize, left: Mapping[str, str] = MappingProxyType({})
-) -> tuple[list[Layer], list[Skipped]]:
+    model: ir.Model, parameters: Quantize, excluded: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[QuantizableLayer], list[Skipped]]:
     """Split the nodes that hold weights, or that the request names, into layers and refusals.
 
     Args:
         model: the graph.
-        parameters: which nodes are quantized.
-        left: names of nodes that stay in float besides, each with the reason.
+        parameters: the operators to quantize, and the nodes to ignore.
+        excluded: further nodes that stay in float, by name, each with the reason.
     """
     layers, skipped = [], []
     for node in model.graph.all_nodes():
@@ -56,9 +56,9 @@ def select(
             continue
         name = str(node.name)
         verdict = parameters.skip(name, node.op_type) or _judge(node, model, parameters)
-        if isinstance(verdict, Layer) and name in left:
-            verdict = Skipped(node=name, reason=left[name])
-        if isinstance(verdict, Layer):
+        if isinstance(verdict, QuantizableLayer) and name in excluded:
+            verdict = Skipped(node=name, reason=excluded[name])
+        if isinstance(verdict, QuantizableLayer):
             layers.append(verdict)
         else:
             skipped.append(verdict)
@@ -73,8 +73,8 @@ def _concerned(node: ir.Node, parameters: Quantize) -> bool:
     )
 
 
-def _judge(node: ir.Node, model: ir.Model, parameters: Quantize) -> Layer | Skipped:
-    """Turn a node into a layer, or say what keeps it from being one."""
+def _judge(node: ir.Node, model: ir.Model, parameters: Quantize) -> QuantizableLayer | Skipped:
+    """Return a node's layer, or the reason why the node cannot be quantized."""
     name = str(node.name)
     operator = operator_of(node)
     if operator is None or node.op_type not in _SUPPORTED or node.domain not in {"", "ai.onnx"}:
@@ -88,22 +88,22 @@ def _judge(node: ir.Node, model: ir.Model, parameters: Quantize) -> Layer | Skip
 
 
 def _no_weight(weight: ir.Value | None, other: ir.Value | None) -> str:
-    """Say why a node whose weight is computed, or elsewhere, is left alone."""
+    """Return the reason why a node without a constant weight cannot be quantized."""
     if other is not None and other.is_initializer():
         return "its weight is the left operand, for which there is no int8 kernel"
-    if _turned(weight):
+    if _is_computed_from_constants(weight):
         return "its weight is computed from one that others read as it is"
     return "it multiplies two computed tensors: there is no weight to store in fewer bits"
 
 
-def _turned(value: ir.Value | None) -> bool:
-    """Return whether a value is computed from one constant alone."""
+def _is_computed_from_constants(value: ir.Value | None) -> bool:
+    """Return whether a node computes a value from constants alone."""
     maker = value.producer() if value is not None else None
     return maker is not None and all(v is None or v.is_initializer() for v in maker.inputs)
 
 
 def _unfit_weight(weight: ir.Value) -> str | None:
-    """Say why a weight cannot be stored in integers."""
+    """Return why a weight cannot be stored in integers; None if it can."""
     if weight.dtype != ir.DataType.FLOAT:
         return f"its weight is {weight.dtype}, not float32"
     if weight.is_graph_output():
@@ -112,7 +112,7 @@ def _unfit_weight(weight: ir.Value) -> str | None:
 
 
 def _unfit_gemm(node: ir.Node) -> str | None:
-    """Say why a Gemm has no int8 form."""
+    """Return why a Gemm has no int8 form; None if it has one."""
     if node.attributes.get_int("transA", 0):
         return "its input is transposed (transA)"
     bias, weight = bias_of(node), node.inputs[1]
@@ -122,14 +122,16 @@ def _unfit_gemm(node: ir.Node) -> str | None:
     return None
 
 
-def _layer(node: ir.Node, weight: ir.Value, model: ir.Model, parameters: Quantize) -> Layer:
+def _layer(
+    node: ir.Node, weight: ir.Value, model: ir.Model, parameters: Quantize
+) -> QuantizableLayer:
     rank = constant(weight).ndim
     axis = channel_axis(node) if parameters.per_channel and rank else None
     if node.op_type == "MatMul" and rank != 2:
         axis = None
     bias = bias_of(node)
     computed = bias is not None and not bias.is_initializer()
-    return Layer(
+    return QuantizableLayer(
         node=node,
         weight=weight,
         axis=None if axis is None else axis % rank,
@@ -139,19 +141,19 @@ def _layer(node: ir.Node, weight: ir.Value, model: ir.Model, parameters: Quantiz
 
 
 def _without_shared(
-    layers: list[Layer], skipped: list[Skipped]
-) -> tuple[list[Layer], list[Skipped]]:
-    """Leave out layers whose weight a node that stays in float also reads: nothing is saved."""
+    layers: list[QuantizableLayer], skipped: list[Skipped]
+) -> tuple[list[QuantizableLayer], list[Skipped]]:
+    """Refuse layers whose weight is also read by a node that stays in float: nothing is saved."""
     chosen = {layer.node for layer in layers}
-    kept = []
+    unshared = []
     for layer in layers:
         other = next((node for node, _ in layer.weight.uses() if node not in chosen), None)
         if other is None:
-            kept.append(layer)
+            unshared.append(layer)
         else:
             reason = f"it shares its weight with '{other.name}', which stays in float"
             skipped.append(Skipped(node=str(layer.node.name), reason=reason))
-    return kept, skipped
+    return unshared, skipped
 
 
 def _is_vector(bias: ir.Value, size: int) -> bool:

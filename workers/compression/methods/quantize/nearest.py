@@ -1,4 +1,4 @@
-"""Which of several graphs answers most like the graph in float: measured, on training samples."""
+"""Measures, on training samples, how close a graph's outputs are to those of the float graph."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,48 +13,61 @@ from workers.compression.measure.evaluation import outputs_explained
 from workers.compression.samples.context import Context, Samples
 
 _WORK = 2e10
-"""Multiply-accumulates of the graph in float that one comparison counts on, within the number of
-samples below; it takes twice as many."""
+"""Multiply-accumulates that the float graph may take in one comparison, which takes twice as
+many in total."""
 _FEWEST, _MOST = 4, 128
+"""The least and the greatest number of samples in a comparison, whatever its work."""
 
 
 def affordable(model: ir.Model, samples: Samples, work: float, fewest: int, most: int) -> int:
-    """Return how many samples may be run for so many multiply-accumulates, within two bounds."""
+    """Return how many samples can run within a limit of work.
+
+    Args:
+        model: the graph that runs.
+        samples: the samples, for their shapes.
+        work: the limit, in multiply-accumulates.
+        fewest: the lower bound of the result.
+        most: the upper bound of the result.
+    """
     sizes = sizes_of(model, samples.first_run())
     macs = max(stats.measure(model, sizes, samples=samples.layout.size).macs, 1)
     return int(np.clip(work / macs, fewest, most))
 
 
-def parted(samples: Samples, parameters: Quantize, seed: int) -> tuple[Samples, Samples]:
-    """Return samples to calibrate on, and others to judge on: what was seen is never clipped.
+def split_samples(samples: Samples, parameters: Quantize, seed: int) -> tuple[Samples, Samples]:
+    """Return samples for calibration, and other samples for comparing graphs.
 
-    Where there is nothing to choose, or hardly a sample, both are the same.
+    Calibration samples are never clipped, so a comparison on them would be biased. If there is
+    nothing to compare, or there are too few samples, both results are the same.
     """
-    settled = parameters.smooth is not None and len(parameters.range_rules) == 1
-    kept = 0 if settled else min(_MOST, len(samples) // 4)
-    seen = samples.draw(min(parameters.calibration_samples, len(samples) - kept), seed)
-    taken = set(seen.indices)
-    others = [row for row in samples.indices if row not in taken]
-    return seen, samples.take(others) if others else seen
+    fixed = parameters.smooth is not None and len(parameters.range_rules) == 1
+    judging_count = 0 if fixed else min(_MOST, len(samples) // 4)
+    calibration = samples.draw(
+        min(parameters.calibration_samples, len(samples) - judging_count), seed
+    )
+    calibration_rows = set(calibration.indices)
+    judging_rows = [row for row in samples.indices if row not in calibration_rows]
+    return calibration, samples.take(judging_rows) if judging_rows else calibration
 
 
-def nearness(
+def output_sqnr(
     model: ir.Model, candidates: Iterable[ir.Model], parameters: Quantize, context: Context
 ) -> list[float]:
-    """Return how near each graph's outputs are, in dB: 10·log10 of variance over error power.
+    """Return the signal-to-noise ratio of each graph's outputs in dB.
 
-    Both of each channel of each output in its own units; see ``Fidelity.explained``.
+    It is 10·log10 of variance over error power. Both are taken for each channel of each output; see
+    ``Fidelity.explained``.
 
     Args:
-        model: the graph in float, whose outputs are right.
-        candidates: graphs with its inputs and outputs, taken one by one. What does not run is as
-            far away as can be.
-        parameters: what calibration looked at.
+        model: the graph in float, whose outputs are the reference.
+        candidates: graphs with the same inputs and outputs, taken one by one. A graph that does not
+            run gets minus infinity.
+        parameters: the parameters of the calibration, whose samples are not used here.
         context: the data.
     """
     assert context.train is not None, "whoever calibrated had data"
-    _, others = parted(context.train, parameters, context.seed)
-    samples = others.draw(affordable(model, others, _WORK, _FEWEST, _MOST), context.seed)
+    _, judging = split_samples(context.train, parameters, context.seed)
+    samples = judging.draw(affordable(model, judging, _WORK, _FEWEST, _MOST), context.seed)
     ratios = []
     with runtime.in_file(model) as reference:
         for candidate in candidates:
@@ -65,9 +78,9 @@ def nearness(
 
 def _ratio(reference: Path, path: Path, samples: Samples, threads: int) -> float:
     try:
-        lost = 1 - outputs_explained(reference, path, samples, threads)
+        unexplained = 1 - outputs_explained(reference, path, samples, threads)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 (onnxruntime has one class for each status code)
         return -np.inf
-    return -10 * float(np.log10(lost)) if lost > 0 else np.inf
+    return -10 * float(np.log10(unexplained)) if unexplained > 0 else np.inf

@@ -1,4 +1,4 @@
-"""Lifts a graph that is not in normal form to the opset that quantized tensors need."""
+"""Converts a graph that is not in normal form to the opset that quantized tensors need."""
 
 import onnx_ir as ir
 
@@ -15,10 +15,10 @@ _INTEGER_CLIP = 12
 
 
 def lifted(model: ir.Model, parameters: Quantize) -> ir.Model:
-    """Return the graph at opset 13 or newer, or as it is where no converter can do it.
+    """Return the graph at opset 13 or newer, or as it is if it cannot be converted.
 
     Raises:
-        StepFailed: it stays too old for activations of fewer than eight bits.
+        StepFailed: the opset stays too old for activations of fewer than eight bits.
     """
     opset = model.graph.opset_imports.get("", 0)
     if opset >= PER_CHANNEL:

@@ -1,21 +1,21 @@
-"""Where the pairs of static quantization stand, and how they are written into a graph.
+"""Writes the QuantizeLinear/DequantizeLinear pairs (QDQ) of static quantization into a graph.
 
-onnxruntime fuses QuantizeLinear/DequantizeLinear pairs (QDQ) into its int8 kernels, and where they
-stand follows from those kernels:
+onnxruntime fuses the pairs into its int8 kernels. The kernels determine the places of the pairs:
 
-1. A convolution computes in int8 when its input, weight and output are quantized and its bias is
-   int32; so all its neighbours read the quantized values too, and data flows in int8.
-2. A Relu, or a Clip at zero, after a convolution cuts off what an asymmetric output range cuts off
-   too: the range is found behind it, no level is spent on what it removes, and it is dropped.
-3. A matrix product takes quantized inputs and gives float: only it reads the quantized values, and
-   a transformer's residual stream stays in float32. Products of two computed tensors stay in float:
-   onnxruntime's int8 form of attention's takes 1.0-1.2 times as long (16-384 tokens).
-4. Shape operators and MaxPool keep their input's grid, so that they can run on the integers.
-5. There are no 16-bit kernels: int16 activations round the inputs, and products run in float. They
-   have levels enough to cover all that was seen, whatever ``ranges`` says. Weights and biases of
-   Conv and Gemm are integers all the same: between pairs, onnxruntime (1.32) rounds floats itself.
-6. Nor are there any of fewer bits: such activations are the first levels of uint8, and a Clip of
-   the integers between the nodes of a pair keeps them there.
+1. A convolution computes in int8 if its input, weight and output are quantized and its bias is
+   int32. All its neighbours read the quantized values too, so that data flows in int8.
+2. A Relu, or a Clip at zero, after a convolution removes the same values that an asymmetric output
+   range clips. The range is observed after it, so that no level is wasted, and it is dropped.
+3. A matrix product takes quantized inputs and returns floats. Only the product reads the quantized
+   values, and a transformer's residual stream stays in float32. Products of two computed tensors
+   stay in float: in attention, onnxruntime's int8 kernel takes 1.0-1.2 times as long (16-384
+   tokens).
+4. Shape operators and MaxPool keep the grid of their input, so that they can run on integers.
+5. There are no 16-bit kernels: int16 activations round the inputs, and products run in float. The
+   type has enough levels for all observed values, whatever ``ranges`` says. Weights and biases of
+   Conv and Gemm are integers in any case: between pairs, onnxruntime (1.32) rounds floats itself.
+6. There are no kernels of fewer than eight bits: such activations use the first levels of uint8,
+   and a Clip of the integers between the nodes of a pair enforces that.
 """
 
 import math
@@ -37,8 +37,8 @@ from workers.compression.methods.quantize.integers import (
     quantize_bias,
     rounded_down,
 )
-from workers.compression.methods.quantize.layers import Layer, select
-from workers.compression.methods.quantize.writer import Stored, Writer, change
+from workers.compression.methods.quantize.layers import QuantizableLayer, select
+from workers.compression.methods.quantize.writer import IntegerWeight, Writer, change
 
 _INT32_STEPS = float(2**31 - 1)
 
@@ -47,19 +47,19 @@ Grids = dict[ir.Value, Grid]
 
 @dataclass(frozen=True)
 class Site:
-    """A layer and the values around it that its kernel needs quantized."""
+    """A layer, and its input and output where the kernel needs them quantized."""
 
-    layer: Layer
+    layer: QuantizableLayer
     data: ir.Value | None
     tail: ir.Value | None
 
     @property
     def values(self) -> list[ir.Value]:
-        """Those values."""
+        """The values that are quantized."""
         return [value for value in (self.data, self.tail) if value is not None]
 
     def integers(self, parameters: Quantize) -> ir.Value | None:
-        """The input in whose units a bias is counted; None where weights are read as floats."""
+        """Return the input whose scale the bias uses; None if the product runs in float."""
         product = self.layer.node.op_type == "MatMul"
         return None if product and parameters.activations == "int16" else self.data
 
@@ -68,7 +68,7 @@ def write_quantized(
     model: ir.Model,
     parameters: Quantize,
     grids: Mapping[str, Grid],
-    left: Mapping[str, str],
+    excluded: Mapping[str, str],
     *,
     weights: Mapping[str, Grid] | None = None,
     smoothed: Collection[str] = (),
@@ -78,44 +78,46 @@ def write_quantized(
 
     Args:
         model: the graph; not changed.
-        parameters: what to do.
-        grids: of the values to quantize, by name.
-        left: nodes that stay in float, each with the reason.
-        weights: grids of the weights, by name, where they are known already.
-        smoothed: names of the nodes to report as such.
-        standard: write the standard's QuantizeLinear, not onnxruntime's own.
+        parameters: the step's parameters.
+        grids: the grids of the values to quantize, by name.
+        excluded: nodes that stay in float, by name, each with the reason.
+        weights: the grids of weights, by name; other weights get new grids.
+        smoothed: names of the nodes that are reported as smoothed.
+        standard: whether to write the standard's QuantizeLinear, or that of com.microsoft.
     """
     copy = model.clone()
-    odd = {
+    nonfinite = {
         str(layer.node.name): "its activations are not finite on the calibration data"
         for layer in select(copy, parameters)[0]
         if any(str(value.name) not in grids for value in site_of(layer, parameters).values)
     }
-    layers, skipped = select(copy, parameters, {**left, **odd})
+    layers, skipped = select(copy, parameters, {**excluded, **nonfinite})
     sites = [site_of(layer, parameters) for layer in layers]
     writer = Writer(copy, parameters.activations, standard=standard)
-    found = {value: grids[str(value.name)] for site in sites for value in site.values}
-    known = weights or {}
+    site_grids = {value: grids[str(value.name)] for site in sites for value in site.values}
+    weight_grids = weights or {}
     changes = [
         change(
             copy,
             site.layer,
             _described(site, parameters, smoothed),
-            _write_weight(writer, site, parameters, found, known.get(str(site.layer.weight.name))),
+            _write_weight(
+                writer, site, parameters, site_grids, weight_grids.get(str(site.layer.weight.name))
+            ),
         )
         for site in sites
     ]
-    write_pairs(writer, sites, found)
+    write_pairs(writer, sites, site_grids)
     writer.edit.remove_unused()
     return Outcome(copy, changes, skipped)
 
 
 def runnable(write: Callable[..., Outcome], parameters: Quantize) -> Callable[..., Outcome]:
-    """Return ``write_quantized`` with what makes onnxruntime take its graphs.
+    """Return ``write_quantized`` with the operators that onnxruntime can load.
 
     Args:
-        write: it, but for the nodes that stay in float.
-        parameters: what it was given.
+        write: ``write_quantized`` with all arguments but the excluded nodes.
+        parameters: the step's parameters.
     """
     if parameters.activations == "int8" and not _runs(write({}).model):
         return partial(write, standard=False)
@@ -123,10 +125,10 @@ def runnable(write: Callable[..., Outcome], parameters: Quantize) -> Callable[..
 
 
 def _runs(model: ir.Model) -> bool:
-    """Return whether onnxruntime takes a graph.
+    """Return whether onnxruntime loads a graph.
 
-    Its optimizer (1.32) turns int8 into uint8 and, from opset 21 on, forgets the type that a
-    QuantizeLinear which it has moved past a Transpose is said to give.
+    Its optimizer (1.32) turns int8 into uint8. From opset 21 on, it then loses the declared type of
+    a QuantizeLinear that it has moved past a Transpose.
     """
     try:
         runtime.session_of(model, optimize=True)
@@ -135,8 +137,8 @@ def _runs(model: ir.Model) -> bool:
     return True
 
 
-def site_of(layer: Layer, parameters: Quantize) -> Site:
-    """Return which values around a layer are quantized too."""
+def site_of(layer: QuantizableLayer, parameters: Quantize) -> Site:
+    """Return a layer with the input and output that are quantized with it."""
     data = layer.node.inputs[0]
     if parameters.activations == "none" or not layer.integer or data is None:
         return Site(layer, None, None)
@@ -145,13 +147,13 @@ def site_of(layer: Layer, parameters: Quantize) -> Site:
 
 
 def _tail(node: ir.Node, parameters: Quantize) -> ir.Value:
-    """Return a convolution's output, behind the activation that its range absorbs."""
+    """Return a convolution's output; after its activation, if the range can replace that."""
     value = node.outputs[0]
     users = value.consumers()
     if parameters.symmetric or len(value.uses()) != 1 or value.is_graph_output():
         return value
-    after = users[0]
-    return after.outputs[0] if after.graph is node.graph and _cuts_at_zero(after) else value
+    user = users[0]
+    return user.outputs[0] if user.graph is node.graph and _cuts_at_zero(user) else value
 
 
 def _cuts_at_zero(node: ir.Node) -> bool:
@@ -164,28 +166,28 @@ def _cuts_at_zero(node: ir.Node) -> bool:
     return float(constant(bounds[0])) == 0 < float(constant(bounds[1]))
 
 
-def covers(cut: ir.Node, grid: Grid) -> bool:
-    """Return whether a node is a Relu or Clip that all values of a grid pass unchanged."""
-    return _cuts_at_zero(cut) and grid.bounds[0] >= 0 and float(grid.scale) <= coarsest(cut, grid)
+def covers(clip: ir.Node, grid: Grid) -> bool:
+    """Return whether a node is a Relu or Clip that changes no value of a grid."""
+    return _cuts_at_zero(clip) and grid.bounds[0] >= 0 and float(grid.scale) <= coarsest(clip, grid)
 
 
-def coarsest(cut: ir.Node, grid: Grid) -> float:
-    """Return the largest scale with which the levels of a grid stay below the end of a Clip."""
-    limit = cut.inputs[2] if cut.op_type == "Clip" else None
+def coarsest(clip: ir.Node, grid: Grid) -> float:
+    """Return the largest scale with which a grid's levels stay below the upper bound of a Clip."""
+    limit = clip.inputs[2] if clip.op_type == "Clip" else None
     steps = grid.limits[1] - int(grid.zero_point)
     return math.inf if limit is None else float(rounded_down(float(constant(limit)) / steps))
 
 
 def _write_weight(
-    writer: Writer, site: Site, parameters: Quantize, grids: Grids, known: Grid | None
-) -> Stored:
-    """Store a layer's weight, and its bias where the kernel adds integers."""
+    writer: Writer, site: Site, parameters: Quantize, grids: Grids, given_grid: Grid | None
+) -> IntegerWeight:
+    """Store a layer's weight as integers, and its bias if the kernel adds integers."""
     layer, node = site.layer, site.layer.node
     bias = None if layer.bias is None else bias_vector(node, constant(layer.bias))
     data = site.integers(parameters)
     scale = None if data is None else grids[data].scale
     smallest = smallest_scale(layer, scale)
-    stored = writer.weight(layer, parameters.weights, smallest, grid=known)
+    stored = writer.weight(layer, parameters.weights, smallest, grid=given_grid)
     grid = stored.grid
     if node.op_type == "Gather":
         writer.dequantize_after(node, stored.value, grid)
@@ -205,19 +207,19 @@ def _write_weight(
 
 
 def _described(site: Site, parameters: Quantize, smoothed: Collection[str]) -> str:
-    """Say how a layer computes."""
+    """Describe how a layer computes, for the report."""
     words = ["computed in float"]
     if site.data is not None:
         words = [f"activations {parameters.activations}", f"ranges {parameters.range_rules[0]}"]
     return ", ".join([*words, *["smoothed"] * (site.layer.node.name in smoothed)])
 
 
-def smallest_scale(layer: Layer, scale: Floats | None) -> Floats | float:
-    """Return how fine a weight's scale may be for the layer's bias to fit int32 in its units.
+def smallest_scale(layer: QuantizableLayer, scale: Floats | None) -> Floats | float:
+    """Return the smallest scale of a weight with which the layer's bias fits int32.
 
     Args:
-        layer: whose weight and bias.
-        scale: of what the layer reads; None where its bias stays in float.
+        layer: the layer.
+        scale: the scale of the layer's input; None if its bias stays in float.
     """
     if layer.bias is None or scale is None:
         return 0.0
@@ -231,14 +233,14 @@ def _first(grid: Grid) -> int | None:
 
 
 def write_pairs(writer: Writer, sites: list[Site], grids: Grids) -> None:
-    """Put one pair behind every value, and let those read it that should."""
+    """Add one pair after every value that is quantized, and redirect its readers."""
     flowing = {value for site in sites if site.tail is not None for value in site.values}
     for site in sites:
         if site.tail is not None:
             writer.quantize_output(site.tail, grids[site.tail])
-            cut = site.tail.producer()
-            if cut is not None and covers(cut, grids[site.tail]):
-                writer.edit.bypass(cut)
+            clip = site.tail.producer()
+            if clip is not None and covers(clip, grids[site.tail]):
+                writer.edit.bypass(clip)
     tails = {site.tail for site in sites}
     for value in dict.fromkeys(site.data for site in sites if site.data is not None):
         if value in tails:

@@ -1,8 +1,8 @@
-"""Leaves layers alone where fewer bits were measured to be slower, or make a larger file.
+"""Excludes layers from quantization that would make the graph slower, or its file larger.
 
-Timed is the whole graph, by turns: what a layer costs in integers depends on its neighbours, which
-integers flow to or have to be turned into floats for. Layers of one form are taken back together,
-those first without which the graph is faster the most, until it is not slower than in float.
+The whole graph is timed, as the cost of a layer in integers depends on its neighbours: they may
+read integers, or need conversions to float. Layers of one form are excluded together, starting with
+the form whose exclusion gains the most time, until the graph is not slower than in float.
 """
 
 import tempfile
@@ -23,168 +23,172 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.samples.context import Context
 
 Write = Callable[[Mapping[str, str]], Outcome]
-"""Quantizes all layers but those that are named, each with a reason."""
+"""Quantizes a graph; the argument holds the layers to exclude, by name, each with a reason."""
 
 NOT_SLOWER = 0.97
-"""The ratio of times that cannot be told from 1 on a machine that does other things."""
+"""The least speed ratio that counts as equal speed, given the noise of a busy machine."""
 
 _FASTER = 1 / NOT_SLOWER
-"""The ratio of times beyond which the graph without some layers is surely faster."""
+"""The least speed ratio at which the graph without some layers counts as faster."""
 
 _GROUPS = 8
-"""Groups of layers, at most, that are timed."""
+"""The greatest number of groups of layers that are timed."""
 
 _SECONDS = 10.0
-"""After which no further group is timed."""
+"""The time after which no further group is timed."""
 
 _LITTLE_MS = 0.05
-"""Time that nobody misses: as much as a call into a runtime takes from Python."""
+"""The time, in milliseconds, that does not matter: a call from Python into the runtime takes it."""
 
 _LITTLE_BYTES = 4096
-"""Bytes that nobody misses: a page of a file system."""
+"""The number of bytes that does not matter: a page of a file system."""
 
 _LARGER = "in integers it would make the file larger"
 
 
 @dataclass(frozen=True)
-class Paying:
-    """Which layers stay in float so that a graph is neither slower nor larger than before."""
+class Exclusions:
+    """The layers that stay in float, so that the graph is neither slower nor larger than before."""
 
-    left: dict[str, str]
-    """Names of nodes, each with the reason."""
+    excluded: dict[str, str]
+    """The layers, by name, each with the reason."""
     notes: list[str]
 
 
-def paying(
-    write: Write, before: ir.Model, layers: Mapping[str, ir.Node], context: Context
-) -> Paying:
-    """Find the layers that had better stay in float.
+def unprofitable(
+    write: Write, original: ir.Model, layers: Mapping[str, ir.Node], context: Context
+) -> Exclusions:
+    """Return the layers that would make the graph slower or larger.
 
     Args:
         write: quantizes a copy of the graph.
-        before: the graph that must not become slower or larger; not changed.
+        original: the graph that must not become slower or larger; not changed.
         layers: the nodes that can be quantized, by name.
-        context: an example to run, without which nothing is timed, and threads.
+        context: an example for timing, without which nothing is timed, and threads.
     """
-    whole = write({})
-    if not whole.layers:
-        return Paying({}, [])
-    left = _too_small(write, before, whole)
+    quantized = write({})
+    if not quantized.layers:
+        return Exclusions({}, [])
+    excluded = _too_small(write, original, quantized)
     if not context.example:
-        return Paying(left, [])
+        return Exclusions(excluded, [])
     notes = list[str]()
-    ratio = _ratio(before, write(left).model, context)
-    slow = _slower_groups(write, left, layers, context)
-    for place, (gain, names) in enumerate(slow):
+    ratio = _ratio(original, write(excluded).model, context)
+    groups = _slower_groups(write, excluded, layers, context)
+    for index, (gain, names) in enumerate(groups):
         harmful = gain.low > _FASTER
         if not harmful and _is_not_slower(ratio):
             break
         reason = _reason(gain) if harmful else "the whole graph was measured to be faster without"
-        left |= dict.fromkeys(names, reason)
-        last = place + 1 == len(slow) or slow[place + 1][0].low <= _FASTER
-        if last or not harmful:
-            ratio = _ratio(before, write(left).model, context)
+        excluded |= dict.fromkeys(names, reason)
+        is_last = index + 1 == len(groups) or groups[index + 1][0].low <= _FASTER
+        if is_last or not harmful:
+            ratio = _ratio(original, write(excluded).model, context)
     if not _is_not_slower(ratio):
-        words = f"the graph in integers was measured at {ratio.value:.2f} times the speed of floats"
-        left |= {name: words for name in layers if name not in left}
+        reason_for_all = (
+            f"the graph in integers was measured at {ratio.value:.2f} times the speed of floats"
+        )
+        excluded |= {name: reason_for_all for name in layers if name not in excluded}
     elif not ratio.certain:
         notes.append(
             f"The machine was busy: the graph in integers is {ratio.low:.2f} to {ratio.high:.2f}"
             " times as fast as in float."
         )
-    return Paying(left, notes)
+    return Exclusions(excluded, notes)
 
 
 def file_bytes(model: ir.Model) -> int:
-    """Return the bytes of the file that a graph is delivered in."""
+    """Return the size of the file, in bytes, that a graph is delivered in."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "graph.onnx"
         store(packed(model), path)
         return sum(file.stat().st_size for file in files_of(path))
 
 
-def is_slower(before: ir.Model, after: ir.Model, context: Context) -> Ratio | None:
-    """Return how many times as fast a graph is that was measured to be slower; None if it is not.
+def is_slower(original: ir.Model, other: ir.Model, context: Context) -> Ratio | None:
+    """Return the speed ratio of a graph if it was measured to be slower; None if it was not.
 
     Args:
-        before: the graph to compare with.
-        after: another one of the same inputs.
-        context: an example to run, without which nothing is timed, and threads.
+        original: the graph to compare with.
+        other: a graph with the same inputs.
+        context: an example for timing, without which nothing is timed, and threads.
     """
     if not context.example:
         return None
-    ratio = _ratio(before, after, context)
+    ratio = _ratio(original, other, context)
     return None if _is_not_slower(ratio) else ratio
 
 
 def is_trivial(model: ir.Model, context: Context) -> bool:
-    """Return whether a graph takes no longer than the call into the runtime around it.
+    """Return whether a graph takes no longer than the call into the runtime.
 
-    Its times would say more of the machine than of the graph, and change from run to run.
+    Its times would depend on the machine more than on the graph, and differ from run to run.
     """
     return bool(context.example) and (
         shortest(model, context.example, context.threads) <= _LITTLE_MS
     )
 
 
-def costs_little(before: ir.Model, after: ir.Model, context: Context) -> bool:
-    """Return whether a graph takes as good as no more time and bytes than another one."""
-    if file_bytes(after) - file_bytes(before) > _LITTLE_BYTES:
+def costs_little(original: ir.Model, other: ir.Model, context: Context) -> bool:
+    """Return whether a graph takes hardly more time and bytes than the original."""
+    if file_bytes(other) - file_bytes(original) > _LITTLE_BYTES:
         return False
     if not context.example:
         return True
-    then, now = (shortest(each, context.example, context.threads) for each in (before, after))
-    return now - then <= _LITTLE_MS
+    original_ms, other_ms = (
+        shortest(model, context.example, context.threads) for model in (original, other)
+    )
+    return other_ms - original_ms <= _LITTLE_MS
 
 
-def _ratio(before: ir.Model, after: ir.Model, context: Context) -> Ratio:
-    return beside(before, after, context.example, context.threads)
+def _ratio(original: ir.Model, other: ir.Model, context: Context) -> Ratio:
+    return beside(original, other, context.example, context.threads)
 
 
 def _is_not_slower(ratio: Ratio) -> bool:
     return ratio.low >= NOT_SLOWER or ratio.value >= 1
 
 
-def _too_small(write: Write, before: ir.Model, whole: Outcome) -> dict[str, str]:
-    """Return the layers whose nodes take more bytes than their weights save, smallest first."""
-    allowed = file_bytes(before)
-    left: dict[str, str] = {}
-    saving = sorted(whole.layers, key=lambda each: each.bytes_before - each.bytes_after)
-    while file_bytes(write(left).model) > allowed and len(left) < len(saving):
-        count = max(2 * len(left), 1)
-        left = {each.node: _LARGER for each in saving[:count]}
-    return left
+def _too_small(write: Write, original: ir.Model, quantized: Outcome) -> dict[str, str]:
+    """Return the layers to exclude, those that save least first, until the file is not larger."""
+    allowed = file_bytes(original)
+    excluded: dict[str, str] = {}
+    by_saving = sorted(quantized.layers, key=lambda layer: layer.bytes_before - layer.bytes_after)
+    while file_bytes(write(excluded).model) > allowed and len(excluded) < len(by_saving):
+        count = max(2 * len(excluded), 1)
+        excluded = {layer.node: _LARGER for layer in by_saving[:count]}
+    return excluded
 
 
 def _slower_groups(
-    write: Write, left: Mapping[str, str], layers: Mapping[str, ir.Node], context: Context
+    write: Write, excluded: Mapping[str, str], layers: Mapping[str, ir.Node], context: Context
 ) -> list[tuple[Ratio, list[str]]]:
-    """Return groups of layers with how much faster a graph is without each, the fastest first."""
-    groups = _groups({name: node for name, node in layers.items() if name not in left})
-    whole, begun = write(left).model, context.clock()
-    found = list[tuple[Ratio, list[str]]]()
+    """Return groups of layers with the speed-up of excluding each, in descending order."""
+    groups = _groups({name: node for name, node in layers.items() if name not in excluded})
+    quantized, started = write(excluded).model, context.clock()
+    groups_timed = list[tuple[Ratio, list[str]]]()
     for names in groups:
-        if context.clock() - begun > _SECONDS:
+        if context.clock() - started > _SECONDS:
             break
-        without = write({**left, **dict.fromkeys(names, "")}).model
-        found.append((_ratio(whole, without, context), names))
-    return sorted(found, key=lambda each: -each[0].low)
+        without = write({**excluded, **dict.fromkeys(names, "")}).model
+        groups_timed.append((_ratio(quantized, without, context), names))
+    return sorted(groups_timed, key=lambda timed: -timed[0].low)
 
 
 def _groups(layers: Mapping[str, ir.Node]) -> list[list[str]]:
-    """Part layers by their form; what is rare is put to its neighbour in size."""
+    """Group layers by their form; if there are too many groups, merge the smallest neighbours."""
     forms: dict[tuple[object, ...], list[str]] = {}
     for name, node in layers.items():
         forms.setdefault(_form(node), []).append(name)
-    groups = [names for _, names in sorted(forms.items(), key=lambda each: repr(each[0]))]
+    groups = [names for _, names in sorted(forms.items(), key=lambda item: repr(item[0]))]
     while len(groups) > _GROUPS:
-        place = min(range(len(groups) - 1), key=lambda i: len(groups[i]) + len(groups[i + 1]))
-        groups[place : place + 2] = [groups[place] + groups[place + 1]]
+        index = min(range(len(groups) - 1), key=lambda i: len(groups[i]) + len(groups[i + 1]))
+        groups[index : index + 2] = [groups[index] + groups[index + 1]]
     return groups
 
 
 def _form(node: ir.Node) -> tuple[object, ...]:
-    """Return what the time of a layer depends on most: its operator, kernel and size."""
+    """Return a layer's operator, kernel and rough size, which its time depends on most."""
     operator = operator_of(node)
     slot = operator.weights[0] if operator is not None and operator.weights else 0
     weight = operand(node, slot)

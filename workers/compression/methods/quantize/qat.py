@@ -1,10 +1,10 @@
-"""Quantization-aware training: what is trained is what is shipped.
+"""Quantization-aware training: the graph that is trained computes like the graph that is delivered.
 
-The graph gets the pairs of static quantization, its weights stay float behind pairs of their own,
-and it is trained as it stands, with straight-through gradients (Bengio et al. 2013) and, where
-asked for, learned steps (Esser et al. 2020, "Learned Step Size Quantization"). Then the weights are
-stored as the integers that they were rounded to all along. Training starts from the calibrated
-graph and keeps the best state, so that it never ends below static quantization.
+The graph gets the QDQ pairs of static quantization; each weight stays float and gets a pair too.
+The graph is trained with straight-through gradients (Bengio et al. 2013) and, if the step asks for
+it, learned scales (Esser et al. 2020, "Learned Step Size Quantization"). Then the weights are
+stored as the integers that they were rounded to in training. Training starts from the calibrated
+graph and keeps the best state, so that the result is never worse than static quantization.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,29 +32,36 @@ from workers.compression.methods.quantize.pairs import (
     write_pairs,
     write_quantized,
 )
-from workers.compression.methods.quantize.static import start
+from workers.compression.methods.quantize.static import calibrate_best
 from workers.compression.methods.quantize.writer import Writer
 from workers.compression.samples.context import Context
 
 _CALIBRATION = 0.1
-"""Share of the work."""
+"""The share of the progress that is calibration; the rest is training."""
 
 
 def quantize_aware(
     model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
 ) -> Outcome:
-    """Calibrate, train through the rounding, and store what was trained.
+    """Calibrate a graph, train it with fake quantization, and store its weights as integers.
 
     Returns:
-        The graph as it is, and not trained, where no layer can be quantized.
+        The quantized graph. If no layer can be quantized: the graph as it is, not trained.
 
     Raises:
-        StepFailed: there is no data, nothing that can be trained, or too old an opset.
+        StepFailed: there is no data, nothing to train, or the opset is too old.
     """
-    begun = start(model, parameters, context, lambda fraction: advance(_CALIBRATION * fraction))
-    model, parameters, grids, sites = begun.model, begun.parameters, begun.grids, begun.sites()
+    calibrated = calibrate_best(
+        model, parameters, context, lambda fraction: advance(_CALIBRATION * fraction)
+    )
+    model, parameters, grids, sites = (
+        calibrated.model,
+        calibrated.parameters,
+        calibrated.grids,
+        calibrated.sites(),
+    )
     if not any(_is_ready(site, grids) for site in sites):
-        return begun.writer()({})
+        return calibrated.writer()({})
     weights = {str(s.layer.weight.name): _weight_grid(s, parameters, grids) for s in sites}
     trained, scales = _trainable(model, parameters, grids, weights)
     recover(
@@ -67,9 +74,11 @@ def quantize_aware(
             rates=_rates(trained, scales) if parameters.learn_steps else {},
         ),
     )
-    steps = trained.graph.initializers
-    learned = {
-        name: replace(grid, scale=constant(steps[scales[name]]).reshape(grid.scale.shape))
+    trained_initializers = trained.graph.initializers
+    learned_grids = {
+        name: replace(
+            grid, scale=constant(trained_initializers[scales[name]]).reshape(grid.scale.shape)
+        )
         for name, grid in {**grids, **weights}.items()
         if name in scales
     }
@@ -77,16 +86,21 @@ def quantize_aware(
         if (new := trained.graph.initializers.get(name)) is not None:
             value.const_value = new.const_value
     write = partial(
-        write_quantized, model, parameters, learned, weights=learned, smoothed=begun.smoothed
+        write_quantized,
+        model,
+        parameters,
+        learned_grids,
+        weights=learned_grids,
+        smoothed=calibrated.smoothed,
     )
     return runnable(write, parameters)({})
 
 
 def _weight_grid(site: Site, parameters: Quantize, grids: Mapping[str, Grid]) -> Grid:
-    """Return the grid that a weight starts from: the one that static quantization gives it."""
+    """Return the initial grid of a weight, which is that of static quantization."""
     data = site.integers(parameters)
-    found = grids.get(str(data.name)) if data is not None else None
-    smallest = smallest_scale(site.layer, None if found is None else found.scale)
+    data_grid = grids.get(str(data.name)) if data is not None else None
+    smallest = smallest_scale(site.layer, None if data_grid is None else data_grid.scale)
     return integers.weight_grid(site.layer.weights, parameters.weights, site.layer.axis, smallest)
 
 
@@ -96,7 +110,7 @@ def _trainable(
     grids: Mapping[str, Grid],
     weights: Mapping[str, Grid],
 ) -> tuple[ir.Model, dict[str, str]]:
-    """Return the graph to train, and which initializer holds the scale of each value."""
+    """Return the graph to train, and the names of the initializers that hold the scales."""
     copy = model.clone()
     writer = Writer(copy, parameters.activations)
     sites = [site_of(layer, parameters) for layer in select(copy, parameters)[0]]
@@ -109,7 +123,7 @@ def _trainable(
 
 
 def _is_ready(site: Site, grids: Mapping[str, Grid]) -> bool:
-    """Return whether every value around a layer has a grid: was finite on the data."""
+    """Return whether every value of a site has a grid, which needs finite values on the data."""
     return all(str(value.name) in grids for value in site.values)
 
 
@@ -118,29 +132,29 @@ def _values(sites: Sequence[Site]) -> dict[ir.Value, None]:
 
 
 def _rates(model: ir.Model, scales: Mapping[str, str]) -> dict[str, float]:
-    """Let a scale move by the same share of itself in a step as a weight of size one does."""
+    """Return factors of the scales' learning rates: a step changes a scale relative to its size."""
     initializers = model.graph.initializers
     return {name: float(constant(initializers[name]).mean()) for name in scales.values()}
 
 
 def _ceilings(sites: Sequence[Site], grids: Mapping[str, Grid]) -> dict[str, float]:
-    """Return how coarse grids may get before they pass the Relu or Clip that they stand for."""
-    found = {}
+    """Return the largest scales of outputs whose grids replace a Relu or Clip, by name."""
+    ceilings = {}
     for tail in (site.tail for site in sites if site.tail is not None):
-        cut, grid = tail.producer(), grids.get(str(tail.name))
-        if cut is not None and grid is not None and covers(cut, grid):
-            found[str(tail.name)] = coarsest(cut, grid)
-    return found
+        clip, grid = tail.producer(), grids.get(str(tail.name))
+        if clip is not None and grid is not None and covers(clip, grid):
+            ceilings[str(tail.name)] = coarsest(clip, grid)
+    return ceilings
 
 
 class _Levels:
-    """Keeps weights within the levels that they may have, and steps positive.
+    """A training constraint: weights stay within their integer levels, and scales positive.
 
     Args:
-        dtype: of the weights.
-        weights: their grids, by name.
-        scales: the initializers of the scales, by the values' names.
-        ceilings: the largest scales, by the values' names.
+        dtype: the type of the weights.
+        weights: the grids of the weights, by name.
+        scales: the initializers of the scales, by the names of the values.
+        ceilings: the largest scales, by the names of the values.
     """
 
     def __init__(
@@ -156,10 +170,10 @@ class _Levels:
         self._ceilings = ceilings
 
     def __call__(self, executor: Executor, _done: float) -> None:
-        """Cut off what has left them."""
+        """Clamp the scales and the weights."""
         for value, scale in self._scales.items():
             if scale not in executor.names:
-                continue  # of a value that is computed from sizes alone: it is bound
+                continue  # the value is computed from sizes alone, and its scale is bound
             executor.weight(scale).data.clamp_(SMALLEST_SCALE, self._ceilings.get(value))
         for name, axis in self._weights.items():
             weight = executor.weight(name).data

@@ -1,4 +1,4 @@
-"""From observed values to the range that integers should cover: numpy in, two floats out."""
+"""Chooses the range that integers cover from a histogram of observed values."""
 
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +26,7 @@ Range = tuple[float, float]
 
 
 def finder(parameters: Quantize, rule: RangeRule) -> Callable[[Histogram], Range]:
-    """Return the function of a rule, for the type that the parameters name."""
+    """Return the function that finds ranges by a rule, for the activations' type."""
     match rule:
         case "minmax":
             return minmax
@@ -43,29 +43,29 @@ def finder(parameters: Quantize, rule: RangeRule) -> Callable[[Histogram], Range
 
 
 def minmax(histogram: Histogram) -> Range:
-    """Cover everything that was seen."""
+    """Cover all observed values."""
     return histogram.low, histogram.high
 
 
 def percentile(histogram: Histogram, share: float) -> Range:
-    """Cover the ``share`` of smallest magnitudes, clipped to what was seen."""
+    """Cover the ``share`` of values with the smallest magnitudes."""
     order = np.argsort(np.abs(histogram.centers), kind="stable")
     covered = np.cumsum(histogram.counts[order])
     last = int(np.searchsorted(covered, share * covered[-1]))
-    reach = abs(histogram.centers[order[min(last, len(order) - 1)]]) + histogram.width / 2
-    return _clipped(histogram, float(reach))
+    limit = abs(histogram.centers[order[min(last, len(order) - 1)]]) + histogram.width / 2
+    return _clipped(histogram, float(limit))
 
 
 def mean_squared_error(histogram: Histogram, *, dtype: str, symmetric: bool) -> Range:
-    """Cover the magnitudes that make the error of rounding and clipping least.
+    """Choose the range with the least mean squared error of rounding and clipping.
 
     A search over one clipping value, as in Choukroun et al., "Low-bit quantization of neural
     networks for efficient inference" (2019), on the histogram.
     """
     values, counts = histogram.centers, histogram.counts
 
-    def error(reach: float) -> float:
-        grid = range_grid(*_clipped(histogram, reach), dtype, symmetric=symmetric)
+    def error(limit: float) -> float:
+        grid = range_grid(*_clipped(histogram, limit), dtype, symmetric=symmetric)
         back = dequantize(quantize(values.astype(np.float32), grid), grid)
         return float(np.sum(counts * np.square(values - back)))
 
@@ -74,13 +74,13 @@ def mean_squared_error(histogram: Histogram, *, dtype: str, symmetric: bool) -> 
 
 
 def entropy(histogram: Histogram, *, dtype: str, symmetric: bool) -> Range:
-    """Cover the magnitudes for which the grid's levels keep most information.
+    """Choose the range for which the grid's levels keep the most information.
 
-    Least Kullback-Leibler divergence between the clipped distribution and its quantized form:
-    Migacz, "8-bit inference with TensorRT" (GTC 2017). Two things decide whether it works: values
-    around zero, which every grid represents, are not counted (a Relu's zeros would outweigh all
-    that a narrow range clips off), and a tensor that is nearly all positive has nearly all levels
-    of an asymmetric type. Too few values to fill a histogram with are covered whole.
+    It has the least Kullback-Leibler divergence between the clipped distribution and its quantized
+    form: Migacz, "8-bit inference with TensorRT" (GTC 2017). Two details matter. Values around zero
+    are not counted, as every grid represents them: the zeros of a Relu would outweigh all clipped
+    values. And a tensor that is nearly all positive uses nearly all levels of an asymmetric type.
+    If there are too few values for a histogram, all are covered.
     """
     largest = max(abs(histogram.low), abs(histogram.high))
     width = 2 * largest if symmetric else max(histogram.high, 0) - min(histogram.low, 0)
@@ -97,23 +97,23 @@ def entropy(histogram: Histogram, *, dtype: str, symmetric: bool) -> Range:
 
 
 def _divergence(counts: NDArray[Any], end: int, levels: int) -> float:
-    """Return how much the first ``end`` bins lose in so many levels."""
-    kept = counts[:end].astype(np.float64)
-    clipped = kept.copy()
+    """Return the divergence between the first ``end`` bins and their form in ``levels`` levels."""
+    counted = counts[:end].astype(np.float64)
+    clipped = counted.copy()
     clipped[-1] += counts[end:].sum()
     if not clipped.any():
         return 0.0
     starts = np.arange(levels) * end // levels
-    occupied = kept > 0
-    sums = np.add.reduceat(kept, starts)
+    occupied = counted > 0
+    sums = np.add.reduceat(counted, starts)
     sizes = np.add.reduceat(occupied.astype(np.float64), starts)
     level = np.searchsorted(starts, np.arange(end), side="right") - 1
     spread = np.where(occupied, sums[level] / np.maximum(sizes[level], 1), 0)
     p, q = clipped / clipped.sum(), spread / max(spread.sum(), 1e-300)
     both = (p > 0) & (q > 0)
-    lost = float(p[(p > 0) & (q == 0)].sum())
-    return float(np.sum(p[both] * np.log(p[both] / q[both]))) + lost * 100
+    lost_share = float(p[(p > 0) & (q == 0)].sum())
+    return float(np.sum(p[both] * np.log(p[both] / q[both]))) + lost_share * 100
 
 
-def _clipped(histogram: Histogram, reach: float) -> Range:
-    return max(histogram.low, -reach), min(histogram.high, reach)
+def _clipped(histogram: Histogram, limit: float) -> Range:
+    return max(histogram.low, -limit), min(histogram.high, limit)

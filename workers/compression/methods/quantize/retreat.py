@@ -1,6 +1,6 @@
-"""Leaves layers in float until the loss of quality that a job allows is kept.
+"""Excludes layers from quantization until the graph meets the job's bound of the loss of quality.
 
-Judged on training samples: the held-out ones are for the verdict alone.
+Quality is measured on training samples: the held-out samples are for the verdict only.
 """
 
 import tempfile
@@ -20,36 +20,37 @@ from workers.compression.methods.quantize.nearest import affordable
 from workers.compression.samples.context import Context, Samples
 
 _SHARE = 0.8
-"""Share of the allowed drop that training samples may show: held-out ones may show more."""
+"""The share of the allowed drop that is used on training samples: held-out ones may drop more."""
 
 _WORK = 1e12
-"""Multiply-accumulates that one judgement may take, within the number of samples below."""
+"""Multiply-accumulates that one measurement of quality may take."""
 _FEWEST, _MOST = 16, 512
+"""The least and the greatest number of samples in a measurement, whatever its work."""
 
 _FLOAT = "float.onnx"
 
 _RANKED = 8
-"""Samples that layers are ranked on."""
+"""The number of samples that layers are ranked on."""
 _GROUPS = 100
-"""Portions of neighbouring layers, at most, that are ranked."""
+"""The greatest number of portions of neighbouring layers that are ranked."""
 
 Write = Callable[[Mapping[str, str]], Outcome]
-"""Quantizes all layers but those that are named, each with a reason."""
+"""Quantizes a graph; the argument holds the layers to exclude, by name, each with a reason."""
 
 
-def within(
+def quantize_within_bound(
     write: Write,
     model: ir.Model,
     layers: Sequence[str],
     context: Context,
     advance: Callable[[float], None],
-    judged: Samples | None = None,
+    judging_samples: Samples | None = None,
 ) -> Outcome:
     """Quantize as many layers as the job's bound of the loss of quality allows.
 
-    Layers are ranked by what the outputs keep of their variance when they alone are quantized; the
-    fewest of the worst ones that keep the bound stay in float. Without a bound, without data, or
-    where the graph has lost too much before, all are quantized.
+    Layers are ranked by the share of the outputs' variance that is kept when they alone are
+    quantized. As few as possible of the worst layers are excluded. All layers are quantized if
+    there is no bound or no data, or if the graph exceeded the bound before.
 
     Args:
         write: quantizes a copy of ``model``.
@@ -57,28 +58,33 @@ def within(
         layers: names of the nodes that can be quantized.
         context: the bound, the data and the original.
         advance: called with the fraction done.
-        judged: samples to judge on, of the training split; None takes all of it.
+        judging_samples: the samples that quality is measured on; None takes the training split.
     """
-    whole = write({})
-    samples = judged or context.train
-    if context.max_quality_drop is None or not whole.layers or samples is None or not len(samples):
-        return whole
+    quantized = write({})
+    samples = judging_samples or context.train
+    if (
+        context.max_quality_drop is None
+        or not quantized.layers
+        or samples is None
+        or not len(samples)
+    ):
+        return quantized
     allowed = context.max_quality_drop * _SHARE
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         save(model, directory / _FLOAT)
         count = affordable(model, samples, _WORK, _FEWEST, _MOST)
-        drawn = samples.draw(count, context.seed)
-        lost = partial(_drop, context=context, directory=directory, samples=drawn)
-        if lost(whole.model) <= allowed or lost(model) > allowed:
-            return whole
-        few = samples.draw(_RANKED, context.seed)
-        ranked = _ranked(write, layers, context, few, directory, advance)
-        return _fewest(write, ranked, context.max_quality_drop, lambda o: lost(o.model) <= allowed)
+        drawn_samples = samples.draw(count, context.seed)
+        drop = partial(_drop, context=context, directory=directory, samples=drawn_samples)
+        if drop(quantized.model) <= allowed or drop(model) > allowed:
+            return quantized
+        ranking_samples = samples.draw(_RANKED, context.seed)
+        ranked = _ranked(write, layers, context, ranking_samples, directory, advance)
+        return _fewest(write, ranked, context.max_quality_drop, lambda o: drop(o.model) <= allowed)
 
 
 def _drop(model: ir.Model, context: Context, directory: Path, samples: Samples) -> float:
-    """Return by how much a graph's quality is below the original's, as the verdict counts it."""
+    """Return the drop of a graph's quality below the original's, as the verdict measures it."""
     path = directory / "candidate.onnx"
     save(model, path)
     original = context.original or directory / _FLOAT
@@ -86,8 +92,10 @@ def _drop(model: ir.Model, context: Context, directory: Path, samples: Samples) 
     output = quality.judged_output(graph, context.evaluate)
     threads = context.threads
     judge = quality.judge(graph, samples.targets, context.evaluate, context.metric, threads)
-    before, after = compare([original, path], samples, threads, judge, output, _nobody)
-    return fall(before[0], after[0], after[1])
+    original_figures, candidate_figures = compare(
+        [original, path], samples, threads, judge, output, _no_progress
+    )
+    return fall(original_figures[0], candidate_figures[0], candidate_figures[1])
 
 
 def _ranked(
@@ -98,15 +106,15 @@ def _ranked(
     directory: Path,
     advance: Callable[[float], None],
 ) -> list[tuple[float, list[str]]]:
-    """Return portions of layers, worst first, with the share of the variance that each leaves."""
+    """Return portions of layers with the share of the variance that is kept, worst first."""
     portions = [list(part) for part in np.array_split(layers, min(len(layers), _GROUPS))]
     reference, path = directory / _FLOAT, directory / "candidate.onnx"
-    found = list[tuple[float, list[str]]]()
+    ranked = list[tuple[float, list[str]]]()
     for done, portion in enumerate(portions):
         save(write({name: "" for name in layers if name not in portion}).model, path)
-        found.append((outputs_explained(reference, path, samples, context.threads), portion))
+        ranked.append((outputs_explained(reference, path, samples, context.threads), portion))
         advance((done + 1) / len(portions))
-    return sorted(found, key=lambda each: each[0])
+    return sorted(ranked, key=lambda item: item[0])
 
 
 def _fewest(
@@ -115,14 +123,14 @@ def _fewest(
     allowed: float,
     fits: Callable[[Outcome], bool],
 ) -> Outcome:
-    """Return the outcome with the fewest of the worst layers in float that fits: by bisection."""
+    """Find, by bisection, the fewest of the worst layers to exclude so that the outcome fits."""
 
     def without(count: int) -> Outcome:
         return write(
             {
                 name: f"left in float to keep the drop within {allowed:g}: quantized alone, it"
-                f" leaves {kept:.2%} of the outputs' variance"
-                for kept, portion in ranked[:count]
+                f" leaves {explained:.2%} of the outputs' variance"
+                for explained, portion in ranked[:count]
                 for name in portion
             }
         )
@@ -139,5 +147,5 @@ def _fewest(
     return best
 
 
-def _nobody(_fraction: float) -> None:
-    """Tell nobody."""
+def _no_progress(_fraction: float) -> None:
+    """Ignore the progress."""

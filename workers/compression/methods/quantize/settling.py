@@ -1,4 +1,4 @@
-"""From a way to write a graph in integers to the graph that pays: in time, bytes and quality."""
+"""Quantizes the layers that gain from it: in time, in bytes, and within the bound of quality."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,7 +18,7 @@ from workers.compression.methods.quantize.paying import (
     is_slower,
     is_trivial,
     names_of,
-    paying,
+    unprofitable,
 )
 from workers.compression.methods.quantize.stored import weights_in, write_stored
 from workers.compression.samples.context import Context, Samples
@@ -30,49 +30,56 @@ _AS_ASKED = (
 Advance = Callable[[float], None]
 
 
-def settled(
+def quantize_profitable(
     write: Write,
-    before: ir.Model,
+    original: ir.Model,
     layers: Sequence[ir.Node],
     parameters: Quantize,
     context: Context,
     advance: Advance,
-    judged: Samples | None = None,
+    judging_samples: Samples | None = None,
 ) -> Outcome:
-    """Quantize the layers that gain by it within the job's bound of the loss of quality.
+    """Quantize the layers that gain from it, within the job's bound of the loss of quality.
 
-    The weights of layers in which integers are slower are stored in few bits all the same, which
-    costs no time. With ``force`` every layer is quantized that the bound allows; so it is in graphs
-    whose time is hardly worth measuring, and where nothing else would be done and it costs as good
-    as nothing: it was asked for.
+    The weights of layers that are slower in integers are stored in few bits, which costs no time.
+    Every layer is quantized that the bound allows if the step has ``force``, if the graph is too
+    small to be timed, or if no layer gained and quantizing all costs hardly any time and bytes.
 
     Args:
         write: quantizes a copy of a graph in float.
-        before: the graph that the step was given; not changed.
-        layers: what can be quantized.
-        parameters: what to do.
-        context: the bound, the data, an example to run.
+        original: the graph that the step was given; not changed.
+        layers: the nodes that can be quantized.
+        parameters: the step's parameters.
+        context: the bound, the data, an example for timing.
         advance: called with the fraction done.
-        judged: samples to judge on; None takes all that may be looked at.
+        judging_samples: the samples that quality is measured on; None takes the training split.
     """
-    named = names_of(layers)
-    if parameters.force or is_trivial(before, context):
-        outcome = retreat.within(write, before, list(named), context, advance, judged)
-        return outcome if outcome.layers else Outcome(before, [], outcome.skipped, outcome.notes)
-    found = paying(write, before, named, context)
-    left = found.left
-    rest = [name for name in named if name not in left]
-    outcome = retreat.within(_without(write, left), before, rest, context, advance, judged)
+    layers_by_name = names_of(layers)
+    if parameters.force or is_trivial(original, context):
+        outcome = retreat.quantize_within_bound(
+            write, original, list(layers_by_name), context, advance, judging_samples
+        )
+        if not outcome.layers:
+            return Outcome(original, [], outcome.skipped, outcome.notes)
+        return outcome
+    exclusions = unprofitable(write, original, layers_by_name, context)
+    excluded = exclusions.excluded
+    remaining = [name for name in layers_by_name if name not in excluded]
+    outcome = retreat.quantize_within_bound(
+        _excluding(write, excluded), original, remaining, context, advance, judging_samples
+    )
     if context.max_quality_drop is not None and outcome.layers:
-        outcome = _still_paying(write, before, outcome, named, context)
+        outcome = _unless_slower(write, original, outcome, layers_by_name, context)
     if not outcome.layers:
-        outcome = Outcome(before, [], outcome.skipped)
-    outcome = store_rest(outcome, parameters, left, context, judged)
+        outcome = Outcome(original, [], outcome.skipped)
+    outcome = store_rest(outcome, parameters, excluded, context, judging_samples)
     if not outcome.layers:
-        asked = retreat.within(write, before, list(named), context, advance, judged)
-        if asked.layers and costs_little(before, asked.model, context):
-            return replace(asked, notes=[*asked.notes, _AS_ASKED])
-    return replace(outcome, notes=[*found.notes, *_why(left), *outcome.notes])
+        requested = retreat.quantize_within_bound(
+            write, original, list(layers_by_name), context, advance, judging_samples
+        )
+        if requested.layers and costs_little(original, requested.model, context):
+            return replace(requested, notes=[*requested.notes, _AS_ASKED])
+    return replace(outcome, notes=[*exclusions.notes, *_exclusion_notes(excluded), *outcome.notes])
 
 
 def store_rest(
@@ -80,44 +87,46 @@ def store_rest(
     parameters: Quantize,
     names: Collection[str] | None,
     context: Context,
-    judged: Samples | None,
+    judging_samples: Samples | None,
 ) -> Outcome:
-    """Store weights that a graph still has in float in few bits, where the bound allows it.
+    """Store the remaining float weights of a graph in few bits, where the bound allows it.
 
     Args:
         outcome: the graph.
-        parameters: the bits; what it ignores is ignored here.
-        names: nodes to look at; None for all.
+        parameters: the number of bits, and the ignored nodes.
+        names: the nodes to consider; None for all nodes.
         context: the bound and the data.
-        judged: samples to judge on; None takes all that may be looked at.
+        judging_samples: the samples that quality is measured on; None takes the training split.
     """
-    how = storing(parameters)
-    held, refused = weights_in(outcome.model, how)
-    before = {each.node for each in outcome.layers}
-    chosen = {each.name for each in held} if names is None else set(names)
-    wanted = [each.name for each in held if each.name in chosen - before]
-    if not wanted:
+    storage = storing(parameters)
+    stored_weights, refused = weights_in(outcome.model, storage)
+    done_before = {item.node for item in outcome.layers}
+    chosen = {item.name for item in stored_weights} if names is None else set(names)
+    names_to_store = [item.name for item in stored_weights if item.name in chosen - done_before]
+    if not names_to_store:
         return outcome
-    kept = {each.name: "" for each in held if each.name not in wanted}
-    write = _without(partial(write_stored, outcome.model, how), kept)
-    layers = list(dict.fromkeys(wanted))
-    found = retreat.within(write, outcome.model, layers, context, _nobody, judged)
-    if not found.layers or file_bytes(found.model) >= file_bytes(outcome.model):
+    names_kept = {item.name: "" for item in stored_weights if item.name not in names_to_store}
+    write = _excluding(partial(write_stored, outcome.model, storage), names_kept)
+    layers = list(dict.fromkeys(names_to_store))
+    result = retreat.quantize_within_bound(
+        write, outcome.model, layers, context, _no_progress, judging_samples
+    )
+    if not result.layers or file_bytes(result.model) >= file_bytes(outcome.model):
         return outcome
-    stored = {each.node for each in found.layers}
-    skipped = {each.node: each for each in (*refused, *found.skipped) if each.reason}
-    skipped |= {each.node: each for each in outcome.skipped}
-    done = stored | before
+    stored = {item.node for item in result.layers}
+    skipped = {item.node: item for item in (*refused, *result.skipped) if item.reason}
+    skipped |= {item.node: item for item in outcome.skipped}
+    done = stored | done_before
     return Outcome(
-        found.model,
-        [*outcome.layers, *found.layers],
-        [each for node, each in skipped.items() if node not in done],
+        result.model,
+        [*outcome.layers, *result.layers],
+        [item for node, item in skipped.items() if node not in done],
         outcome.notes,
     )
 
 
 def storing(parameters: Quantize) -> Quantize:
-    """Return parameters that store weights as these do, for whatever is not in integers."""
+    """Return the parameters that store float weights in as many bits as the given parameters."""
     return Quantize(
         mode="weight_only",
         unpack="load",
@@ -127,33 +136,33 @@ def storing(parameters: Quantize) -> Quantize:
     )
 
 
-def _still_paying(
+def _unless_slower(
     write: Write,
-    before: ir.Model,
+    original: ir.Model,
     outcome: Outcome,
-    named: Mapping[str, ir.Node],
+    layers_by_name: Mapping[str, ir.Node],
     context: Context,
 ) -> Outcome:
-    """Return an outcome if it is not slower than the graph before, one without integers else."""
-    slower = is_slower(before, outcome.model, context)
+    """Return the outcome, or one without integers if the outcome is slower than the original."""
+    slower = is_slower(original, outcome.model, context)
     if slower is None:
         return outcome
     reason = (
         f"with the layers in integers that the bound allows the graph was measured at"
         f" {slower.value:.2f} times the speed of floats"
     )
-    return write(dict.fromkeys(named, reason))
+    return write(dict.fromkeys(layers_by_name, reason))
 
 
-def _why(left: Mapping[str, str]) -> list[str]:
-    """Say how many layers compute in float for which reason."""
-    counted = Counter(left.values())
+def _exclusion_notes(excluded: Mapping[str, str]) -> list[str]:
+    """Return a note for each reason, with the number of layers that stay in float."""
+    counted = Counter(excluded.values())
     return [f"Layers that stay in float: {count}; {why}." for why, count in counted.items()]
 
 
-def _without(write: Write, left: Mapping[str, str]) -> Write:
-    return lambda besides: write({**left, **besides})
+def _excluding(write: Write, excluded: Mapping[str, str]) -> Write:
+    return lambda more_excluded: write({**excluded, **more_excluded})
 
 
-def _nobody(_fraction: float) -> None:
-    """Tell nobody."""
+def _no_progress(_fraction: float) -> None:
+    """Ignore the progress."""

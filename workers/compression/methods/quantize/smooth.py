@@ -1,15 +1,16 @@
-"""Smoothing: what stretches an activation's range is moved into the weights that multiply it.
+"""Smoothing: large activation channels are scaled down, and the weights that read them scaled up.
 
-A few channels of a transformer's activations are many times as large as the others, and one scale
-for all leaves the others few levels. ``x @ w`` is ``(x / s) @ (s · w)`` for any positive ``s`` for
-each channel: SmoothQuant (Xiao et al. 2023). All products that read one value share its ``s``; how
-strong it is, is searched for each value as in AWQ (Lin et al. 2023), by the error of the rounded
-products. That error needs no products, only three figures of each channel (see ``_error``).
+A few channels of a transformer's activations are many times as large as the others, and a single
+scale leaves few levels for the others. ``x @ w`` equals ``(x / s) @ (s · w)`` for a positive factor
+``s`` for each channel: SmoothQuant (Xiao et al. 2023). All products that read a value share its
+factors. Their strength is searched for each value as in AWQ (Lin et al. 2023), by the error of the
+quantized products. Estimating that error needs three statistics of each channel, and no product
+(see ``_error``).
 
-The division is folded into what makes the value: the scale and offset of a normalisation, constants
-that it is multiplied by or added to, the columns of a matrix, also behind a Relu or one side of a
-gate. Where that cannot be (a Gelu, a residual that reads the value too) it is a Mul, which has to
-pay for itself.
+The division is folded into the constants that produce the value: the scale and offset of a
+normalisation, the constant of a product or sum, or the columns of a matrix, also through a Relu or
+one side of a gate. If that is impossible (a Gelu, or a residual that reads the value too), a Mul is
+added, which must gain more.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -27,33 +28,33 @@ from workers.compression.graph.products import matrix
 from workers.compression.looking.probe import runs, show
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import BITS, STORED_BITS, range_grid
-from workers.compression.methods.quantize.layers import Layer, select
-from workers.compression.methods.quantize.nearest import nearness, parted
+from workers.compression.methods.quantize.layers import QuantizableLayer, select
+from workers.compression.methods.quantize.nearest import output_sqnr, split_samples
 from workers.compression.samples.context import Context, Samples
 
 Array = NDArray[np.float64]
 Round = Callable[[Array], Array]
-"""From a matrix ``[outputs, inputs]`` to what is left of it in few bits."""
+"""Quantizes and dequantizes a matrix ``[outputs, inputs]``."""
 
 _STRENGTHS = (0.25, 0.5, 0.75)
-"""Powers of the channels' magnitudes to divide by: 1 makes all channels alike."""
+"""Exponents of the channel magnitudes that are tried as factors; 1 would equalize all channels."""
 _CUTS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-"""Parts of the greatest magnitude that only what is above it is brought down to."""
+"""Divisors of the greatest magnitude: channels above the quotient are scaled down to it."""
 _LEAST = 0.01
-"""The least magnitude of a channel, of the greatest: rarer values than were seen still fit."""
+"""The least magnitude of a channel, relative to the greatest, so that rare values fit."""
 
 MARGIN = 0.5
-"""dB that the outputs must be nearer for a graph to be smoothed."""
+"""The improvement in dB of the outputs for which a graph is smoothed."""
 
 _FOLDED, _MULTIPLIED = 0.9, 0.5
-"""The error that must be left, of the error before, for a fold, and for a node more."""
+"""The greatest share of the error that may remain: with a folded division, and with a Mul."""
 
 _AXES_AS_INPUT = 18
 """The first opset whose ReduceMin reads its axes."""
 
 _NORMALISATIONS = ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 _POSITIVE = ("Identity", "LeakyRelu", "Relu")
-"""What these give of ``x / s`` is what they give of ``x``, over ``s``."""
+"""Operators ``f`` with ``f(x / s) = f(x) / s`` for positive ``s``."""
 
 _SEES_SIZE = ("Shape", "Size")
 
@@ -61,8 +62,8 @@ Slot = tuple[ir.Node, int]
 
 
 @dataclass(frozen=True)
-class Channels:
-    """What the channels of a value held on data, ``[C]`` each."""
+class ChannelStatistics:
+    """Statistics of a value's channels on data, ``[C]`` each."""
 
     low: Array
     high: Array
@@ -72,51 +73,51 @@ class Channels:
 
 @dataclass(frozen=True)
 class Smoothed:
-    """A graph that answers as before, with values that are easier to round."""
+    """A graph with the same outputs as before, and with activations that are easier to quantize."""
 
     model: ir.Model
     layers: frozenset[str]
     """Names of the products whose input was smoothed."""
 
 
-def candidates(
+def smoothing_candidates(
     model: ir.Model, parameters: Quantize, rounded: Round, context: Context
 ) -> list[Smoothed]:
-    """Return a graph as it is, smoothed, or both, as the parameters say and the data allow."""
+    """Return the graph as it is, the smoothed graph, or both, as parameters and data allow."""
     plain = Smoothed(model, frozenset())
     if parameters.smooth is False or context.train is None or not len(context.train):
         return [plain]
-    samples, _ = parted(context.train, parameters, context.seed)
+    samples, _ = split_samples(context.train, parameters, context.seed)
     try:
-        found = smooth(model, parameters, rounded, samples, context.threads)
+        smoothed = smooth(model, parameters, rounded, samples, context.threads)
     except DatasetMismatch:  # a value without elements on some sample has no extremes
         return [plain]
-    if not found.layers:
+    if not smoothed.layers:
         return [plain]
-    return [found] if parameters.smooth else [plain, found]
+    return [smoothed] if parameters.smooth else [plain, smoothed]
 
 
-def nearer(
+def better_graph(
     model: ir.Model,
     graphs: Sequence[Smoothed],
     write: Callable[[Smoothed], Outcome],
     parameters: Quantize,
     context: Context,
 ) -> Smoothed:
-    """Return the graph, as it is or smoothed, that answers more like it in float once written.
+    """Return the graph whose quantized outputs are closer to those of the float graph.
 
     Args:
         model: the graph in float; not changed.
-        graphs: of ``candidates``.
-        write: quantizes a copy.
-        parameters: what calibration looked at.
+        graphs: the result of ``smoothing_candidates``.
+        write: quantizes a copy of a graph.
+        parameters: the parameters of the calibration.
         context: the data.
     """
     if len(graphs) == 1:
         return graphs[0]
     written = (write(graph).model for graph in graphs)
-    before, after = nearness(model, written, parameters, context)
-    return graphs[int(after > before + MARGIN)]
+    plain_sqnr, smoothed_sqnr = output_sqnr(model, written, parameters, context)
+    return graphs[int(smoothed_sqnr > plain_sqnr + MARGIN)]
 
 
 def smooth(
@@ -128,60 +129,64 @@ def smooth(
 ) -> Smoothed:
     """Return a smoothed copy of a graph.
 
-    Left alone: products whose weight is shared or that are not to be quantized, values that are not
-    finite on the data, and those whose products gain too little.
+    Not smoothed are products whose weight is shared or that are not quantized, values that are not
+    finite on the data, and values whose products gain too little.
 
     Args:
         model: the graph; not changed.
-        parameters: which products are quantized, and the type of activations.
-        rounded: how weights are.
-        samples: one pass runs over all of them.
+        parameters: the products to quantize, and the type of activations.
+        rounded: rounds weights to their grid.
+        samples: the samples that statistics are computed on, in one pass.
         threads: the number of threads.
     """
     copy = model.clone()
     sites = _sites(copy, parameters)
     if not sites or model.graph.opset_imports.get("", 0) < _AXES_AS_INPUT:
         return Smoothed(model, frozenset())
-    seen = _observe(copy, list(sites), samples, threads)
-    edit, found = Editor(copy), set()
+    statistics = _observe(copy, list(sites), samples, threads)
+    edit, smoothed = Editor(copy), set()
     for value, layers in sites.items():
-        channels = seen[value]
+        channels = statistics[value]
         if not np.isfinite([channels.low, channels.high, channels.power]).all():
             continue
         slots = _folding(value, {layer.node for layer in layers})
         weights = np.concatenate([matrix(x.node, x.weights.astype(np.float64)) for x in layers])
-        most = _MULTIPLIED if slots is None else _FOLDED
-        scales = search(channels, weights, rounded, parameters, most)
+        allowed = _MULTIPLIED if slots is None else _FOLDED
+        scales = search(channels, weights, rounded, parameters, allowed)
         if scales is None:
             continue
         _divide(edit, value, scales, layers, slots)
         for layer in layers:
             _scale(edit, (layer.node, 1), scales, rows=True)
-            found.add(str(layer.node.name))
+            smoothed.add(str(layer.node.name))
     edit.remove_unused()
-    return Smoothed(copy, frozenset(found)) if found else Smoothed(model, frozenset())
+    return Smoothed(copy, frozenset(smoothed)) if smoothed else Smoothed(model, frozenset())
 
 
 def search(
-    channels: Channels, weights: Array, rounded: Round, parameters: Quantize, most: float
+    channels: ChannelStatistics,
+    weights: Array,
+    rounded: Round,
+    parameters: Quantize,
+    allowed: float,
 ) -> Array | None:
-    """Return what to divide each channel by, ``[C]``, so that the products' error is least.
+    """Return the divisors of the channels, ``[C]``, with the least error of the products.
 
     Args:
-        channels: of what is multiplied.
+        channels: the statistics of the products' input.
         weights: ``[outputs, C]``.
-        rounded: how weights are.
+        rounded: rounds weights to their grid.
         parameters: the type of activations.
-        most: the error that may be left, of the error without smoothing.
+        allowed: the greatest error, as a share of the error without smoothing.
 
     Returns:
-        Positive factors; None where less is gained.
+        Positive divisors; None if the error stays greater than allowed.
     """
     magnitude = np.maximum(-channels.low, channels.high)
     largest = float(magnitude.max(initial=0.0))
     if largest == 0:
         return None
-    least = most * _error(channels, weights, rounded, parameters, np.ones(len(magnitude)))
+    least = allowed * _error(channels, weights, rounded, parameters, np.ones(len(magnitude)))
     best = None
     for scales in _candidates(np.maximum(magnitude / largest, _LEAST)):
         error = _error(channels, weights, rounded, parameters, scales)
@@ -191,7 +196,7 @@ def search(
 
 
 def _candidates(magnitude: Array) -> list[Array]:
-    """Return ways to divide channels, from their magnitudes relative to the greatest."""
+    """Return candidate divisors, from the channels' magnitudes relative to the greatest."""
     powers = [magnitude**strength for strength in _STRENGTHS]
     return [
         *(scales / np.exp(np.mean(np.log(scales))) for scales in powers),
@@ -200,35 +205,36 @@ def _candidates(magnitude: Array) -> list[Array]:
 
 
 def _error(
-    channels: Channels, weights: Array, rounded: Round, parameters: Quantize, scales: Array
+    channels: ChannelStatistics, weights: Array, rounded: Round, parameters: Quantize, scales: Array
 ) -> float:
-    """Return the squared error of rounded products, a row's mean, summed over the outputs.
+    """Return the estimated squared error of quantized products: the mean row, summed over outputs.
 
-    Activations are off by noise of a twelfth of their step squared, the same in each channel, and
-    pass through the weights; the weights' errors pass through the channels' power. Rounding is
-    taken for independent in each channel: with eight bits the sum was within 0.2 dB of the error of
-    computed products for most values of two transformers, and 1.3 dB off for the worst.
+    The error of activations is noise with a twelfth of the squared step as its power, the same in
+    each channel; the weights multiply it. The channels' power multiplies the error of the weights.
+    Errors of different channels are assumed to be independent. With eight bits the estimate was
+    within 0.2 dB of the measured error for most values of two transformers, and 1.3 dB off for the
+    worst.
     """
     scaled = weights * scales
-    left = rounded(scaled)
-    error = float(np.sum(np.square(left - scaled).sum(0) * channels.power / scales**2))
+    quantized = rounded(scaled)
+    error = float(np.sum(np.square(quantized - scaled).sum(0) * channels.power / scales**2))
     if BITS.get(parameters.activations, STORED_BITS + 1) <= STORED_BITS:
         low, high = float((channels.low / scales).min()), float((channels.high / scales).max())
         grid = range_grid(low, high, parameters.activations, symmetric=parameters.symmetric)
-        error += float(np.square(np.float64(grid.scale))) / 12 * float(np.square(left).sum())
+        error += float(np.square(np.float64(grid.scale))) / 12 * float(np.square(quantized).sum())
     return error
 
 
-def _sites(model: ir.Model, parameters: Quantize) -> dict[ir.Value, list[Layer]]:
-    """Return the values that products read, with those products."""
-    found: dict[ir.Value, list[Layer]] = {}
+def _sites(model: ir.Model, parameters: Quantize) -> dict[ir.Value, list[QuantizableLayer]]:
+    """Return the products that read each value."""
+    sites: dict[ir.Value, list[QuantizableLayer]] = {}
     for layer in select(model, parameters)[0]:
         data = layer.node.inputs[0]
-        fits = layer.node.op_type in ("Gemm", "MatMul") and layer.weights.ndim == 2
-        inside = layer.node.graph is model.graph  # what branches and loops hold cannot be seen
-        if fits and inside and len(layer.weight.uses()) == 1 and data is not None:
-            found.setdefault(data, []).append(layer)
-    return {value: layers for value, layers in found.items() if not value.is_initializer()}
+        is_product = layer.node.op_type in ("Gemm", "MatMul") and layer.weights.ndim == 2
+        in_main_graph = layer.node.graph is model.graph  # values in branches cannot be observed
+        if is_product and in_main_graph and len(layer.weight.uses()) == 1 and data is not None:
+            sites.setdefault(data, []).append(layer)
+    return {value: layers for value, layers in sites.items() if not value.is_initializer()}
 
 
 def _observe(
@@ -236,24 +242,24 @@ def _observe(
     values: Sequence[ir.Value],
     samples: Samples,
     threads: int,
-) -> dict[ir.Value, Channels]:
-    """Run a graph on samples and return what the channels of values held."""
+) -> dict[ir.Value, ChannelStatistics]:
+    """Run a graph on samples and return the statistics of the values' channels."""
     names = [str(value.name) for value in values]
 
     def probe(edit: Editor) -> list[str]:
-        inside = ir.convenience.create_value_mapping(edit.graph)
+        values = ir.convenience.create_value_mapping(edit.graph)
         axes = edit.constant("channel_axes", np.array([0]))
-        wanted = []
+        outputs = []
         for name in names:
-            flat = edit.node("Flatten", [inside[name]], f"{name}_flat", axis=-1)
+            flat = edit.node("Flatten", [values[name]], f"{name}_flat", axis=-1)
             edit.graph.append(flat)
             rows = [flat.outputs[0], axes]
             for operator in ("ReduceMin", "ReduceMax", "ReduceSumSquare"):
                 reduced = edit.node(operator, rows, f"{name}_{operator}", keepdims=0)
-                wanted.append(show(edit, reduced))
+                outputs.append(show(edit, reduced))
             size = edit.node("Size", [flat.outputs[0]], f"{name}_size")
-            wanted.append(show(edit, size, ir.DataType.INT64))
-        return wanted
+            outputs.append(show(edit, size, ir.DataType.INT64))
+        return outputs
 
     low, high, squares, sizes = ({name: np.array(start) for name in names} for start in
                                  (np.inf, -np.inf, 0.0, 0.0))  # fmt: skip
@@ -263,21 +269,23 @@ def _observe(
             low[name], high[name] = np.minimum(low[name], least), np.maximum(high[name], most)
             squares[name], sizes[name] = squares[name] + square, sizes[name] + size
     return {
-        value: Channels(low[name], high[name], squares[name] * low[name].size / max(sizes[name], 1))
+        value: ChannelStatistics(
+            low[name], high[name], squares[name] * low[name].size / max(sizes[name], 1)
+        )
         for value, name in zip(values, names, strict=True)
     }
 
 
 def _folding(value: ir.Value, readers: Collection[ir.Node]) -> list[Slot] | None:
-    """Return which constants to divide for a value to be divided; None if others would notice.
+    """Return the constants to divide so that a value is divided; None if that is impossible.
 
     Args:
-        value: whose last axis is divided.
-        readers: the nodes that may read it.
+        value: the value, which is divided along its last axis.
+        readers: the nodes that read the divided value; other readers make it impossible.
     """
     node = value.producer()
-    others = [user for user in value.consumers() if user not in readers]
-    if node is None or value.is_graph_output() or any(o.op_type not in _SEES_SIZE for o in others):
+    others = [user.op_type for user in value.consumers() if user not in readers]
+    if node is None or value.is_graph_output() or not set(others) <= set(_SEES_SIZE):
         return None
     if node.op_type in _NORMALISATIONS:
         return _normalising(node, value)
@@ -285,24 +293,28 @@ def _folding(value: ir.Value, readers: Collection[ir.Node]) -> list[Slot] | None
         return _constants(node, (1, 2), rank=2)
     if node.op_type in ("Add", "Mul"):
         return _elementwise(node)
-    return _behind(node, 0) if node.op_type in _POSITIVE else None
+    return _folding_before(node, 0) if node.op_type in _POSITIVE else None
 
 
 def _elementwise(node: ir.Node) -> list[Slot] | None:
-    """Return the constant of a sum, and what is before it; of a product any one factor."""
-    fixed = next((slot for slot in (0, 1) if _constants(node, (slot,))), None)
+    """Return the constants to divide for a sum (both operands) or a product (one factor)."""
+    constant_slot = next((slot for slot in (0, 1) if _constants(node, (slot,))), None)
     if node.op_type == "Mul":
-        return [(node, fixed)] if fixed is not None else _behind(node, 1) or _behind(node, 0)
-    before = None if fixed is None else _behind(node, 1 - fixed)
-    return None if before is None or fixed is None else [(node, fixed), *before]
-
-
-def _behind(node: ir.Node, slot: int) -> list[Slot] | None:
-    """Return where a division of what a node reads can be folded, if only it reads it."""
-    before = node.inputs[slot]
-    if before is None or sum(user is node for user, _ in before.uses()) > 1:
+        if constant_slot is not None:
+            return [(node, constant_slot)]
+        return _folding_before(node, 1) or _folding_before(node, 0)
+    if constant_slot is None:
         return None
-    return _folding(before, {node})
+    slots = _folding_before(node, 1 - constant_slot)
+    return None if slots is None else [(node, constant_slot), *slots]
+
+
+def _folding_before(node: ir.Node, slot: int) -> list[Slot] | None:
+    """Return the constants to divide for a node's input, if no other node reads that input."""
+    value = node.inputs[slot]
+    if value is None or sum(user is node for user, _ in value.uses()) > 1:
+        return None
+    return _folding(value, {node})
 
 
 def _normalising(node: ir.Node, value: ir.Value) -> list[Slot] | None:
@@ -313,33 +325,33 @@ def _normalising(node: ir.Node, value: ir.Value) -> list[Slot] | None:
 
 
 def _constants(node: ir.Node, slots: Sequence[int], rank: int | None = None) -> list[Slot] | None:
-    """Return those of a node's inputs that are there; None unless all are float constants.
+    """Return the present inputs of a node; None unless all of them are float constants.
 
     Args:
-        node: whose inputs.
-        slots: their positions.
-        rank: of the first one; None for any.
+        node: the node.
+        slots: the positions of the inputs.
+        rank: the rank of the first input; None for any rank.
     """
-    found = [(node, slot) for slot in slots if operand(node, slot) is not None]
-    for _, slot in found:
+    constants = [(node, slot) for slot in slots if operand(node, slot) is not None]
+    for _, slot in constants:
         value = node.inputs[slot]
-        fixed = value is not None and value.is_initializer() and not value.is_graph_input()
-        if value is None or not fixed or value.dtype != ir.DataType.FLOAT:
+        is_constant = value is not None and value.is_initializer() and not value.is_graph_input()
+        if value is None or not is_constant or value.dtype != ir.DataType.FLOAT:
             return None
-    first = found[0][0].inputs[found[0][1]] if found else None
+    first = constants[0][0].inputs[constants[0][1]] if constants else None
     if first is None or (rank is not None and constant(first).ndim != rank):
         return None
-    return found
+    return constants
 
 
 def _divide(
     edit: Editor,
     value: ir.Value,
     scales: Array,
-    layers: Sequence[Layer],
+    layers: Sequence[QuantizableLayer],
     slots: Sequence[Slot] | None,
 ) -> None:
-    """Let products read a value that is divided by ``scales``."""
+    """Divide the value that products read by ``scales``: in constants, or by a Mul."""
     if slots is not None:
         for slot in slots:
             _scale(edit, slot, 1 / scales, rows=False)
@@ -356,18 +368,20 @@ def _scale(edit: Editor, slot: Slot, factors: Array, *, rows: bool) -> None:
     """Multiply a constant that a node reads by factors for its channels.
 
     Args:
-        edit: of the graph.
-        slot: the node, and where it reads the constant.
+        edit: the editor of the graph.
+        slot: the node, and the position of the constant among its inputs.
         factors: ``[C]``.
-        rows: they count what a matrix reads, not what it gives.
+        rows: whether the channels are a matrix's inputs, or else its outputs.
     """
     node, position = slot
     value = node.inputs[position]
     assert value is not None
-    turned = position == 1 and node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
-    first = rows != turned
+    transposed = (
+        position == 1 and node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
+    )
+    scales_rows = rows != transposed
     array = constant(value)
-    scaled = (array * (factors[:, None] if first else factors)).astype(np.float32)
+    scaled = (array * (factors[:, None] if scales_rows else factors)).astype(np.float32)
     if len(value.uses()) == 1:
         value.const_value, value.shape = ir.Tensor(scaled, name=value.name), ir.Shape(scaled.shape)
     else:

@@ -1,8 +1,8 @@
-"""Static quantization: ranges of activations are found on data and written into the graph.
+"""Static quantization: the ranges of activations are calibrated on data and written into the graph.
 
-How values become ranges, and whether channels are smoothed first, is chosen by measuring, unless
-the parameters say it: the ways are written, run on a few training samples, and the one whose
-outputs are nearest to the float graph's is taken.
+The rule that chooses ranges, and whether channels are smoothed first, are found by measuring,
+unless the parameters set them. All variants are quantized and run on a few training samples, and
+the one whose outputs are closest to those of the float graph is taken.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,39 +19,39 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges
 from workers.compression.methods.quantize.integers import Grid, range_grid, weight_rounding
 from workers.compression.methods.quantize.layers import select
-from workers.compression.methods.quantize.nearest import nearness, parted
+from workers.compression.methods.quantize.nearest import output_sqnr, split_samples
 from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.pairs import Site, runnable, site_of, write_quantized
-from workers.compression.methods.quantize.settling import settled
-from workers.compression.methods.quantize.smooth import MARGIN, candidates
+from workers.compression.methods.quantize.settling import quantize_profitable
+from workers.compression.methods.quantize.smooth import MARGIN, smoothing_candidates
 from workers.compression.samples.context import Context, Samples
 
 _KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _CALIBRATION = 0.3
-"""Share of the work that is calibration where layers may have to be ranked."""
+"""The share of the progress that is calibration, if layers may have to be ranked."""
 _OBSERVING, _CHOOSING = 0.7, 0.3
-"""Parts of calibration."""
+"""The shares of the calibration's progress: observing values, and comparing variants."""
 
 
 @dataclass(frozen=True)
-class Start:
-    """A graph in float with all that is needed to write it in integers."""
+class Calibrated:
+    """A calibrated graph: a float graph, and the grids with which it is quantized."""
 
     model: ir.Model
     parameters: Quantize
-    """With the way to find ranges that was taken."""
+    """The step's parameters, with the rule that chose the ranges."""
     grids: Mapping[str, Grid]
-    """Of every value that is to be quantized and is finite, by name."""
+    """The grid of every value that is quantized and was finite on the data, by name."""
     smoothed: frozenset[str]
     """Names of the products whose input was smoothed."""
 
     def sites(self) -> list[Site]:
-        """Return the layers, and the values around them, that are to be quantized."""
+        """Return the layers to quantize, with the values around them."""
         layers, _ = select(self.model, self.parameters)
         return [site_of(layer, self.parameters) for layer in layers]
 
     def writer(self) -> Callable[..., Outcome]:
-        """Return ``write_quantized`` of this, but for the nodes that stay in float."""
+        """Return the function that quantizes the graph; its argument is the excluded nodes."""
         write = partial(
             write_quantized, self.model, self.parameters, self.grids, smoothed=self.smoothed
         )
@@ -63,59 +63,61 @@ def quantize_static(
 ) -> Outcome:
     """Quantize weights and, unless ``activations`` is ``none``, the activations around them.
 
-    Layers in which integers are slower stay in float, and where the job bounds its loss of quality,
-    so do others until the bound is kept.
+    Layers that are slower in integers stay in float. If the job bounds the loss of quality, further
+    layers stay in float until the bound is met.
 
     Raises:
         StepFailed: there is no data to calibrate on, or the opset is too old.
     """
     share = 1.0 if context.max_quality_drop is None else _CALIBRATION
-    begun = start(model, parameters, context, lambda f: advance(share * f))
-    layers = [site.layer.node for site in begun.sites()]
-    judged = parted(context.train, parameters, context.seed)[1] if context.train else None
-    return settled(
-        begun.writer(), model, layers, parameters, context,
-        lambda f: advance(share + f * (1 - share)), judged,
+    calibrated = calibrate_best(model, parameters, context, lambda f: advance(share * f))
+    layers = [site.layer.node for site in calibrated.sites()]
+    judging_samples = (
+        split_samples(context.train, parameters, context.seed)[1] if context.train else None
+    )
+    return quantize_profitable(
+        calibrated.writer(), model, layers, parameters, context,
+        lambda f: advance(share + f * (1 - share)), judging_samples,
     )  # fmt: skip
 
 
-def start(
+def calibrate_best(
     model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
-) -> Start:
-    """Calibrate in every way that the parameters leave open, and take the nearest.
+) -> Calibrated:
+    """Calibrate every variant that the parameters allow, and return the most accurate.
 
     Raises:
         StepFailed: there is no data to calibrate on, or the opset is too old.
     """
     model = lifted(model, parameters)
-    graphs = candidates(model, parameters, weight_rounding(parameters), context)
-    ways = []
+    graphs = smoothing_candidates(model, parameters, weight_rounding(parameters), context)
+    variants = []
     for done, graph in enumerate(graphs):
 
         def observing(fraction: float, done: int = done) -> None:
             advance(_OBSERVING * (done + fraction) / len(graphs))
 
         grids = calibrate(graph.model, parameters, context, observing)
-        for rule, found in grids.items():
+        for rule, grids_of_rule in grids.items():
             fixed = parameters.model_copy(update={"ranges": rule})
-            ways.append(Start(graph.model, fixed, found, graph.layers))
-    if len(ways) == 1:
-        return ways[0]
+            variants.append(Calibrated(graph.model, fixed, grids_of_rule, graph.layers))
+    if len(variants) == 1:
+        return variants[0]
 
     def written() -> Iterator[ir.Model]:
-        for done, way in enumerate(ways):
-            advance(_OBSERVING + _CHOOSING * done / len(ways))
-            yield way.writer()({}).model
+        for done, variant in enumerate(variants):
+            advance(_OBSERVING + _CHOOSING * done / len(variants))
+            yield variant.writer()({}).model
 
-    ratios = nearness(model, written(), parameters, context)
-    costs = [MARGIN * bool(way.smoothed) for way in ways]
-    return ways[int(np.argmax(np.subtract(ratios, costs)))]
+    ratios = output_sqnr(model, written(), parameters, context)
+    costs = [MARGIN * bool(variant.smoothed) for variant in variants]
+    return variants[int(np.argmax(np.subtract(ratios, costs)))]
 
 
 def calibrate(
     model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
 ) -> dict[RangeRule, dict[str, Grid]]:
-    """Return the grid of every value that is to be quantized and is finite, for each way."""
+    """Return, for each range rule, the grid of every value that is quantized and is finite."""
     sites = [site_of(layer, parameters) for layer in select(model, parameters)[0]]
     values = dict.fromkeys(value for site in sites for value in site.values)
     rules = parameters.range_rules
@@ -124,17 +126,17 @@ def calibrate(
     sources = {value: _source(value) for value in values}
     names = list(dict.fromkeys(str(source.name) for source in sources.values()))
     samples = _calibration_samples(parameters, context)
-    binned = rules != ("minmax",)
-    seen = observe(model, names, samples, context.threads, advance, histograms=binned)
+    needs_histograms = rules != ("minmax",)
+    observed = observe(model, names, samples, context.threads, advance, histograms=needs_histograms)
     dtype, symmetric = parameters.activations, parameters.symmetric
     grids: dict[RangeRule, dict[str, Grid]] = {}
     for rule in rules:
         find = ranges.finder(parameters, rule)
-        found = {name: find(seen[name]) for name in names if seen[name].finite}
+        found_ranges = {name: find(observed[name]) for name in names if observed[name].finite}
         grids[rule] = {
-            str(value.name): range_grid(*found[str(source.name)], dtype, symmetric=symmetric)
+            str(value.name): range_grid(*found_ranges[str(source.name)], dtype, symmetric=symmetric)
             for value, source in sources.items()
-            if source.name in found
+            if source.name in found_ranges
         }
     return grids
 
@@ -146,14 +148,14 @@ def _calibration_samples(parameters: Quantize, context: Context) -> Samples:
             "Static quantization calibrates activations on data: name a dataset, or use"
             " mode 'dynamic', or activations 'none'."
         )
-    return parted(context.train, parameters, context.seed)[0]
+    return split_samples(context.train, parameters, context.seed)[0]
 
 
 def _source(value: ir.Value) -> ir.Value:
     """Follow a value back through operators that do not change values."""
     while (node := value.producer()) is not None and node.op_type in _KEEPS_VALUES:
-        before = node.inputs[0]
-        if before is None or before.is_initializer():
+        data = node.inputs[0]
+        if data is None or data.is_initializer():
             break
-        value = before
+        value = data
     return value

@@ -1,8 +1,8 @@
-"""Weights stored in few bits, which are floats again once a session is open.
+"""Stores weights in few bits; the runtime unpacks them to float when it opens the session.
 
-A weight is rounded to a grid, and that is all: how numbers of a grid lie in the file is said in
-``graph/packing``. Any operator's weights can be stored so, embedding tables, recurrent layers and
-those of branches and loops included, and a run takes as long as before.
+Here weights are only rounded to a grid; ``graph/packing`` writes them in few bits. The weights of
+any operator can be stored so, such as embedding tables and recurrent layers, and a run takes as
+long as before.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,13 +28,13 @@ from workers.compression.samples.context import Context
 Floats = NDArray[np.float32]
 
 _LEAST_ELEMENTS = 1024
-"""Below this the nodes that unpack a weight take what it saves."""
+"""The least number of elements of a weight: for fewer, unpacking takes the bytes that are saved."""
 
 _STEP_BITS = 32
 
 
 @dataclass(frozen=True)
-class Held:
+class WeightUse:
     """A weight, and the first node that reads it."""
 
     node: ir.Node
@@ -51,51 +51,51 @@ def store_weights(
 ) -> Outcome:
     """Round weights to grids that are stored in four or eight bits.
 
-    Where the job bounds its loss of quality, weights stay in float until the bound is kept.
+    If the job bounds the loss of quality, weights stay in float until the bound is met.
     """
-    held, _ = weights_in(model, parameters)
-    names = list(dict.fromkeys(each.name for each in held))
+    uses, _ = weights_in(model, parameters)
+    names = list(dict.fromkeys(use.name for use in uses))
     write = partial(write_stored, model, parameters)
-    return retreat.within(write, model, names, context, advance)
+    return retreat.quantize_within_bound(write, model, names, context, advance)
 
 
-def write_stored(model: ir.Model, parameters: Quantize, left: Mapping[str, str]) -> Outcome:
-    """Return a copy of a graph whose weights lie on grids.
+def write_stored(model: ir.Model, parameters: Quantize, excluded: Mapping[str, str]) -> Outcome:
+    """Return a copy of a graph whose weights are rounded to grids.
 
     Args:
         model: the graph; not changed.
-        parameters: what to do.
-        left: nodes whose weights stay as they are, each with the reason.
+        parameters: the step's parameters.
+        excluded: nodes whose weights stay as they are, by name, each with the reason.
     """
     copy = model.clone()
-    held, skipped = weights_in(copy, parameters)
-    skipped += [Skipped(node=name, reason=reason) for name, reason in left.items()]
-    chosen = [each for each in held if each.name not in left]
-    return Outcome(copy, [_round(copy, each, parameters.weights) for each in chosen], skipped)
+    uses, skipped = weights_in(copy, parameters)
+    skipped += [Skipped(node=name, reason=reason) for name, reason in excluded.items()]
+    chosen = [use for use in uses if use.name not in excluded]
+    return Outcome(copy, [_round(copy, use, parameters.weights) for use in chosen], skipped)
 
 
-def weights_in(model: ir.Model, parameters: Quantize) -> tuple[list[Held], list[Skipped]]:
-    """Return each weight that can be stored in few bits, once, and the others with the reason."""
-    found: dict[ir.Value, ir.Node] = {}
+def weights_in(model: ir.Model, parameters: Quantize) -> tuple[list[WeightUse], list[Skipped]]:
+    """Return each weight that can be stored in few bits once, and the refusals of the others."""
+    weights: dict[ir.Value, ir.Node] = {}
     skipped = []
     for node in model.graph.all_nodes():
         operator = operator_of(node)
         slots = operator.weights if operator is not None else ()
         for value in (operand(node, slot) for slot in slots):
-            if value is None or not value.is_initializer() or value in found:
+            if value is None or not value.is_initializer() or value in weights:
                 continue
             skip = parameters.skip(str(node.name), node.op_type)
             if skip is None and (reason := _unfit(value, model)) is not None:
                 skip = Skipped(node=str(node.name), reason=reason)
             if skip is None:
-                found[value] = node
+                weights[value] = node
             else:
                 skipped.append(skip)
-    return [Held(node, value) for value, node in found.items()], skipped
+    return [WeightUse(node, value) for value, node in weights.items()], skipped
 
 
 def _unfit(value: ir.Value, model: ir.Model) -> str | None:
-    """Say why a weight cannot be stored in few bits."""
+    """Return why a weight cannot be stored in few bits; None if it can."""
     if value.dtype != ir.DataType.FLOAT:
         return f"its weight is {value.dtype}, not float32"
     if value.graph is not model.graph or value.is_graph_output() or value.is_graph_input():
@@ -106,44 +106,48 @@ def _unfit(value: ir.Value, model: ir.Model) -> str | None:
     return None if np.isfinite(array).all() else "its weights are not all finite"
 
 
-def _round(model: ir.Model, held: Held, dtype: str) -> LayerChange:
-    """Put a weight on its grid, in place."""
-    array = constant(held.value)
-    near, axes = rounded(array, dtype)
-    before = stored_as(model, array)
-    held.value.const_value = ir.Tensor(near, name=held.value.name)
-    along = " and ".join(map(str, axes))
-    per = f"a step for each place along axis {along}" if axes else "one step"
+def _round(model: ir.Model, use: WeightUse, dtype: str) -> LayerChange:
+    """Round a weight to its grid, in place."""
+    array = constant(use.value)
+    quantized, axes = rounded(array, dtype)
+    stored_dtype = stored_as(model, array)
+    use.value.const_value = ir.Tensor(quantized, name=use.value.name)
+    axes_text = " and ".join(map(str, axes))
+    per = f"a step for each place along axis {axes_text}" if axes else "one step"
     return LayerChange(
-        node=held.name,
-        operator=held.node.op_type,
-        change=f"weights {before} → {dtype}, {per}, unpacked when the session opens",
-        bytes_before=array.size * before.itemsize,
-        bytes_after=stored_bytes(near),
-        sqnr_db=sqnr_db(array, near),
+        node=use.name,
+        operator=use.node.op_type,
+        change=f"weights {stored_dtype} → {dtype}, {per}, unpacked when the session opens",
+        bytes_before=array.size * stored_dtype.itemsize,
+        bytes_after=stored_bytes(quantized),
+        sqnr_db=sqnr_db(array, quantized),
     )
 
 
 def rounded(array: Floats, dtype: str) -> tuple[Floats, tuple[int, ...]]:
-    """Return the nearest numbers of a symmetric grid, and the axes along which its steps differ.
+    """Round an array to a symmetric grid.
 
-    Of all such axes those are taken that are worth their bytes: a bit more for each weight would
-    lessen the error's power to a quarter, and steps have to do as well.
+    The steps of the grid may differ along some axes. These axes are chosen by the bytes of the
+    steps: another bit for each weight would reduce the error's power to a quarter, and the bytes of
+    the steps must do at least as well.
 
     Args:
-        array: finite, of any shape.
+        array: a finite array of any shape.
         dtype: ``int4`` or ``int8``.
+
+    Returns:
+        The rounded array, and the axes along which the steps differ.
     """
     top = np.float32(top_level(dtype))
     best: tuple[Floats, tuple[int, ...]] = (array, ())
     least = np.inf
     for axes in channels(array.shape):
-        others = tuple(axis for axis in range(array.ndim) if axis not in axes)
-        most = np.abs(array).max(axis=others, keepdims=True)
-        steps = np.where(most > 0, most / top, np.float32(1))
-        near = np.clip(np.rint(array / steps), -top, top) * steps
-        error = float(np.sum(np.square(array - near), dtype=np.float64))
+        other_axes = tuple(axis for axis in range(array.ndim) if axis not in axes)
+        magnitude = np.abs(array).max(axis=other_axes, keepdims=True)
+        steps = np.where(magnitude > 0, magnitude / top, np.float32(1))
+        quantized = np.clip(np.rint(array / steps), -top, top) * steps
+        error = float(np.sum(np.square(array - quantized), dtype=np.float64))
         cost = error * 4.0 ** (steps.size * _STEP_BITS / array.size)
         if cost < least:
-            best, least = (near, axes), cost
+            best, least = (quantized, axes), cost
     return best

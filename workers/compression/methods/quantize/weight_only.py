@@ -1,7 +1,7 @@
-"""Weights of matrix products in blocks of four or eight bits; activations stay float.
+"""Weight-only quantization: products have weights in blocks of four or eight bits.
 
-Each product becomes onnxruntime's ``MatMulNBits``, which unpacks blocks as it multiplies: less
-memory is read, which is what large products wait for.
+Each product becomes onnxruntime's ``MatMulNBits``, which unpacks blocks as it multiplies. Large
+products are bound by memory bandwidth, and packed weights need less of it. Activations stay float.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import blocks
 from workers.compression.methods.quantize.blocks import Blocks
 from workers.compression.methods.quantize.integers import BITS
-from workers.compression.methods.quantize.layers import Layer, select
+from workers.compression.methods.quantize.layers import QuantizableLayer, select
 from workers.compression.samples.context import Context
 
 _MICROSOFT = "com.microsoft"
@@ -33,10 +33,10 @@ _MICROSOFT = "com.microsoft"
 def quantize_weights(
     model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
 ) -> Outcome:
-    """Store the weights of products with a constant in blocks.
+    """Store the weights of matrix products in blocks.
 
     Raises:
-        StepFailed: GPTQ has no data.
+        StepFailed: the algorithm is GPTQ, and there is no data.
     """
     layers, skipped = select(model, parameters)
     hessians = _hessians(model, layers, parameters, context, lambda f: advance(0.5 * f))
@@ -57,12 +57,12 @@ def quantize_weights(
 
 def _hessians(
     model: ir.Model,
-    layers: Sequence[Layer],
+    layers: Sequence[QuantizableLayer],
     parameters: Quantize,
     context: Context,
     advance: Callable[[float], None],
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the second moments of each layer's inputs, by node, where GPTQ wants them."""
+    """Return the second moments of each layer's inputs, by node; nothing without GPTQ."""
     if parameters.algorithm != "gptq" or not layers:
         return {}
     if context.train is None or len(context.train) == 0:
@@ -80,8 +80,12 @@ def _hessians(
         return [sums_of(edit, values[name])[0] for name in sources]
 
     sums = totals(model, probe, samples, context.threads, advance)
-    found = dict(zip(sources, sums, strict=True))
-    return {node: found[name] for node, name in read.items() if np.isfinite(found[name]).all()}
+    sums_by_value = dict(zip(sources, sums, strict=True))
+    return {
+        node: sums_by_value[name]
+        for node, name in read.items()
+        if np.isfinite(sums_by_value[name]).all()
+    }
 
 
 def _quantized(
@@ -100,21 +104,21 @@ def _quantized(
 
 
 def _factors(node: ir.Node) -> tuple[Any, ...]:
-    """Return what, beside its weight, says which matrix a product multiplies by."""
+    """Return the attributes that determine, with the weight, the matrix of a product."""
     attributes = node.attributes
     return node.op_type, attributes.get_int("transB", 0), attributes.get_float("alpha", 1.0)
 
 
 @dataclass(frozen=True)
 class _Written:
-    """A weight in blocks, once for all products that multiply by it."""
+    """A weight in blocks that was added to the graph; all products of the weight share it."""
 
     blocks: Blocks
     values: list[ir.Value]
     """The packed integers, the scales and, unless symmetric, the zero points."""
 
 
-def _write(edit: Editor, layer: Layer, stored: Blocks, parameters: Quantize) -> _Written:
+def _write(edit: Editor, layer: QuantizableLayer, stored: Blocks, parameters: Quantize) -> _Written:
     """Add a weight's blocks to the graph."""
     name, bits = str(layer.node.name), BITS[parameters.weights]
     values = [
@@ -127,8 +131,10 @@ def _write(edit: Editor, layer: Layer, stored: Blocks, parameters: Quantize) -> 
     return _Written(stored, values)
 
 
-def _replace(edit: Editor, layer: Layer, written: _Written, parameters: Quantize) -> None:
-    """Put MatMulNBits, and an Add for a bias, in the place of a product."""
+def _replace(
+    edit: Editor, layer: QuantizableLayer, written: _Written, parameters: Quantize
+) -> None:
+    """Replace a product by MatMulNBits, and an Add for a bias."""
     node, name = layer.node, str(layer.node.name)
     data = node.inputs[0]
     assert data is not None
@@ -147,19 +153,19 @@ def _replace(edit: Editor, layer: Layer, written: _Written, parameters: Quantize
 
 def _change(
     model: ir.Model,
-    layer: Layer,
+    layer: QuantizableLayer,
     weight: NDArray[np.float64],
     stored: Blocks,
     parameters: Quantize,
 ) -> LayerChange:
     bits = BITS[parameters.weights]
-    shared = 4 + (0 if parameters.symmetric else bits / 8)
-    before = stored_as(model, layer.weights)
+    bytes_per_block = 4 + (0 if parameters.symmetric else bits / 8)
+    stored_dtype = stored_as(model, layer.weights)
     return LayerChange(
         node=str(layer.node.name),
         operator=layer.node.op_type,
-        change=f"weights {before} → {bits} bits in blocks of {stored.size}",
-        bytes_before=layer.weights.size * before.itemsize,
-        bytes_after=int(weight.size * bits / 8 + stored.scales.size * shared),
+        change=f"weights {stored_dtype} → {bits} bits in blocks of {stored.size}",
+        bytes_before=layer.weights.size * stored_dtype.itemsize,
+        bytes_after=int(weight.size * bits / 8 + stored.scales.size * bytes_per_block),
         sqnr_db=sqnr_db(weight, stored.real()),
     )

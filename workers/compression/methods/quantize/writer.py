@@ -1,4 +1,4 @@
-"""Adds quantized tensors and the nodes around them to a graph, under names that never collide."""
+"""Adds quantized tensors, and the nodes that read or write them, to a graph under unique names."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ from workers.compression.graph.narrow import bytes_in_file, stored_as
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.quantize import integers
 from workers.compression.methods.quantize.integers import Grid
-from workers.compression.methods.quantize.layers import Layer
+from workers.compression.methods.quantize.layers import QuantizableLayer
 from workers.compression.methods.quantize.opset import PER_CHANNEL
 
 _MICROSOFT = "com.microsoft"
@@ -24,42 +24,42 @@ _FLOAT = ir.DataType.FLOAT
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A weight as integers."""
+class IntegerWeight:
+    """A weight that is stored as integers in the graph."""
 
     grid: Grid
     value: ir.Value
-    """Gives the integers, of eight bits."""
+    """The value that holds the integers, in eight bits."""
     integers: NDArray[Any]
-    """Not transposed."""
+    """The integers in the weight's layout, not transposed."""
     dtype: str
-    """What they would fit into."""
+    """The smallest type that holds the integers."""
 
     @property
     def nbytes(self) -> int:
-        """The bytes that they take in the file, scales and zero points included."""
+        """The bytes of the integers, scales and zero points in the file."""
         packed = (self.integers.size + 1) // 2 if integers.BITS[self.dtype] <= 4 else 0
         values = packed or self.integers.nbytes
         return values + self.grid.scale.nbytes + self.grid.zero_point.nbytes
 
 
 class Writer:
-    """Edits one graph in place. A tensor that several layers share is written once.
+    """Adds quantized tensors to one graph, in place. A tensor that layers share is written once.
 
-    Where the graph's opset has no 16-bit or per-channel QuantizeLinear, onnxruntime's own (domain
-    ``com.microsoft``) is used: same meaning, same kernels, and the opset stays.
+    If the graph's opset has no 16-bit or per-channel QuantizeLinear, that of onnxruntime (domain
+    ``com.microsoft``) is used. It has the same meaning and the same kernels.
 
     Args:
         model: the graph to edit.
         activations: numpy's name of the activations' type.
-        standard: use the standard's operators where the opset has them.
+        standard: whether to use the standard's operators if the opset has them.
     """
 
     def __init__(
         self, model: ir.Model, activations: str = "uint8", *, standard: bool = True
     ) -> None:
         self.edit = Editor(model)
-        self._weights: dict[tuple[ir.Value, int | None, bool], Stored] = {}
+        self._weights: dict[tuple[ir.Value, int | None, bool], IntegerWeight] = {}
         self.scales: dict[str, str] = {}
         """The initializer that holds the scale of a value, by the value's name."""
         self._dequantized: dict[ir.Value, ir.Value] = {}
@@ -71,21 +71,21 @@ class Writer:
 
     def weight(
         self,
-        layer: Layer,
+        layer: QuantizableLayer,
         dtype: str,
         smallest: NDArray[np.float32] | float = 0.0,
         *,
         grid: Grid | None = None,
         transposed: bool = False,
-    ) -> Stored:
-        """Store a layer's weight as integers, once for all who share it.
+    ) -> IntegerWeight:
+        """Store a layer's weight as integers, once for all layers that share it.
 
         Args:
-            layer: whose weight.
+            layer: the layer.
             dtype: ``int2`` to ``int8``, or ``uint8``.
-            smallest: lower bound of the scales.
-            grid: of the weight; None finds the one that fits best.
-            transposed: store the transposed matrix.
+            smallest: the lower bound of the scales.
+            grid: the weight's grid; None computes the best one.
+            transposed: whether to store the transposed matrix.
         """
         key = (layer.weight, layer.axis, transposed)
         if key not in self._weights:
@@ -96,13 +96,13 @@ class Writer:
             rounded = integers.quantize(array, grid)
             name = f"{layer.weight.name}_quantized"
             value = self._store(name, rounded.T if transposed else rounded, dtype)
-            self._weights[key] = Stored(grid, value, rounded, dtype)
+            self._weights[key] = IntegerWeight(grid, value, rounded, dtype)
         return self._weights[key]
 
     def _store(self, name: str, rounded: NDArray[Any], dtype: str) -> ir.Value:
-        """Add integers to the graph: packed in four bits, and cast as it is loaded, if they fit.
+        """Add integers to the graph; types of up to four bits are packed, and cast to eight bits.
 
-        onnxruntime computes the cast once, and its kernels of eight bits see what they know.
+        onnxruntime computes the cast once, when it loads the graph, so its int8 kernels apply.
         """
         if integers.BITS[dtype] > 4:
             return self.edit.constant(name, rounded)
@@ -116,16 +116,17 @@ class Writer:
     def dequantize_before(self, node: ir.Node, slot: int, stored: ir.Value, grid: Grid) -> None:
         """Let ``node`` read the integers ``stored`` through DequantizeLinear."""
         if stored not in self._dequantized:
-            up = self._dequantize(stored, grid, f"{stored.name}_dequantized")
-            self.edit.insert_after(stored, [up])
-            self._dequantized[stored] = up.outputs[0]
+            dequantize = self._dequantize(stored, grid, f"{stored.name}_dequantized")
+            self.edit.insert_after(stored, [dequantize])
+            self._dequantized[stored] = dequantize.outputs[0]
         node.replace_input_with(slot, self._dequantized[stored])
 
-    def multiply_before(self, node: ir.Node, slot: int, stored: Stored) -> None:
+    def multiply_before(self, node: ir.Node, slot: int, stored: IntegerWeight) -> None:
         """Let ``node`` read integers times scales, for products that run in float.
 
-        onnxruntime computes this once, when it loads the graph, and a DequantizeLinear on each run.
-        A type with a zero point keeps the latter.
+        onnxruntime computes the product once, when it loads the graph; it would compute a
+        DequantizeLinear on each run. Integers with a zero point get a DequantizeLinear all the
+        same.
         """
         if stored.grid.zero_point.any():
             self.dequantize_before(node, slot, stored.value, stored.grid)
@@ -136,14 +137,14 @@ class Writer:
             cast = self.edit.node("Cast", [stored.value], f"{name}_cast", to=_FLOAT)
             factor = self.edit.constant(f"{name}_scale", scale)
             product = self.edit.node("Mul", [cast.outputs[0], factor], f"{name}_scaled")
-            for made in (cast.outputs[0], product.outputs[0]):
-                made.shape, made.type = stored.value.shape, ir.TensorType(_FLOAT)
+            for output in (cast.outputs[0], product.outputs[0]):
+                output.shape, output.type = stored.value.shape, ir.TensorType(_FLOAT)
             self.edit.insert_after(stored.value, [cast, product])
             self._multiplied[stored.value] = product.outputs[0]
         node.replace_input_with(slot, self._multiplied[stored.value])
 
     def dequantize_after(self, gather: ir.Node, stored: ir.Value, grid: Grid) -> None:
-        """Let a look-up read integers, and dequantize only what it found."""
+        """Let a Gather read integers, and dequantize only its result."""
         output = gather.outputs[0]
         axis = None if grid.axis is None else -1
         gather.replace_input_with(0, stored)
@@ -153,7 +154,7 @@ class Writer:
     def quantize_input(
         self, value: ir.Value, grid: Grid, readers: Collection[ir.Node] | None
     ) -> None:
-        """Let ``readers``, or all who read ``value``, read it quantized."""
+        """Let ``readers``, or all nodes that read ``value``, read it quantized."""
         pair = self._pair(value, grid)
         uses = [use for use in value.uses() if use[0] is not pair[0]]
         self.edit.insert_after(value, pair)
@@ -162,40 +163,45 @@ class Writer:
                 node.replace_input_with(slot, pair[-1].outputs[0])
 
     def quantize_output(self, value: ir.Value, grid: Grid) -> None:
-        """Let all who read ``value``, the graph's outputs included, read it quantized."""
+        """Let all readers of ``value``, the graph's outputs included, read it quantized."""
         self.edit.behind(value, *self._pair(value, grid))
 
     def _pair(self, value: ir.Value, grid: Grid) -> list[ir.Node]:
-        """Make QuantizeLinear and DequantizeLinear of ``value``.
+        """Return the QuantizeLinear and DequantizeLinear of ``value``.
 
-        Where fewer integers are used than the type has, a Clip of the integers stands between
-        them: there onnxruntime fuses both all the same, and the ends need not follow the scale.
+        If the grid uses fewer integers than the type has, a Clip of the integers stands between the
+        two: onnxruntime still fuses them, and the bounds do not depend on the scale.
         """
         scale = self.edit.constant(f"{value.name}_scale", grid.scale)
         zero = self.edit.constant(f"{value.name}_zero_point", grid.zero_point)
         self.scales[str(value.name)] = str(scale.name)
         inputs, domain = [scale, zero], self._domain
         attributes = {} if grid.axis is None else {"axis": grid.axis}
-        down = self.edit.node(
+        quantize = self.edit.node(
             "QuantizeLinear", [value, *inputs], f"{value.name}_quantized", domain=domain,
             **attributes,
         )  # fmt: skip
-        pair = [down]
+        pair = [quantize]
         if grid.ends is not None:
             ends = [self._end(end, grid.zero_point.dtype) for end in grid.ends]
-            pair.append(self.edit.node("Clip", [down.outputs[0], *ends], f"{value.name}_clipped"))
-        up = self.edit.node(
+            pair.append(
+                self.edit.node("Clip", [quantize.outputs[0], *ends], f"{value.name}_clipped")
+            )
+        dequantize = self.edit.node(
             "DequantizeLinear", [pair[-1].outputs[0], *inputs], f"{value.name}_dequantized",
             domain=domain, **attributes,
         )  # fmt: skip
         integers_type = ir.TensorType(ir.DataType.from_numpy(grid.zero_point.dtype))
-        for each in (*pair, up):
-            made = each.outputs[0]
-            made.shape, made.type = value.shape, value.type if each is up else integers_type
-        return [*pair, up]
+        for node in (*pair, dequantize):
+            output = node.outputs[0]
+            output.shape, output.type = (
+                value.shape,
+                value.type if node is dequantize else integers_type,
+            )
+        return [*pair, dequantize]
 
     def _end(self, level: int, dtype: np.dtype[Any]) -> ir.Value:
-        """Give the constant that integers are cut off at."""
+        """Return the constant for a bound of the integers."""
         if (level, dtype) not in self._ends:
             constant = self.edit.constant(f"{dtype}_{level}", np.array(level, dtype))
             self._ends[level, dtype] = constant
@@ -213,8 +219,10 @@ class Writer:
         return node
 
 
-def change(model: ir.Model, layer: Layer, how: str, stored: Stored) -> LayerChange:
-    """Report what a layer's weight was in a graph, and is; scales are counted, the bias is not."""
+def change(
+    model: ir.Model, layer: QuantizableLayer, how: str, stored: IntegerWeight
+) -> LayerChange:
+    """Report the change of a layer's weight; its scales are counted, its bias is not."""
     array = layer.weights
     per = "per channel" if stored.grid.axis is not None else "per tensor"
     return LayerChange(
