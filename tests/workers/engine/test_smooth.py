@@ -20,8 +20,8 @@ from workers.compression.graph.load import load, save
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
+from workers.compression.methods.quantize.comparison import split_samples
 from workers.compression.methods.quantize.integers import weight_rounding
-from workers.compression.methods.quantize.nearest import split_samples
 from workers.compression.methods.quantize.smooth import Smoothed, smooth
 from workers.compression.samples.context import Context, Samples
 

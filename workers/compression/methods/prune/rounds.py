@@ -9,7 +9,7 @@ from app.domain.steps.recover import Recover
 from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.learning.recovery import recover
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.prune import timetable
+from workers.compression.methods.prune import schedule
 from workers.compression.methods.prune.channels import changes, prune_channels
 from workers.compression.samples.context import Context
 
@@ -71,15 +71,15 @@ def _plan(parameters: Prune) -> list[tuple[float, Recover | None]]:
     """
     recovery = parameters.recover
     if recovery is None or parameters.schedule == "one_shot":
-        return [(timetable.target(parameters), recovery)]
+        return [(schedule.target(parameters), recovery)]
     parts = [
-        timetable.part_at(parameters, epoch / recovery.epochs) for epoch in range(recovery.epochs)
+        schedule.part_at(parameters, epoch / recovery.epochs) for epoch in range(recovery.epochs)
     ]
     parts[-1] = parameters.iterations
     rounds: list[tuple[float, Recover | None]] = []
     for part in dict.fromkeys(parts):
         epochs = parts.count(part)
         minutes = recovery.minutes * epochs / recovery.epochs
-        share = timetable.share_of(parameters, part) if part else 0.0
+        share = schedule.share_of(parameters, part) if part else 0.0
         rounds.append((share, recovery.model_copy(update={"epochs": epochs, "minutes": minutes})))
     return rounds

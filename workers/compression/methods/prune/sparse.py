@@ -19,7 +19,7 @@ from workers.compression.graph.narrow import stored_as
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
 from workers.compression.learning.recovery import Demands, recover
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.prune import obc, timetable
+from workers.compression.methods.prune import obc, schedule
 from workers.compression.methods.prune.criteria import (
     CRITERIA,
     WeightSources,
@@ -108,7 +108,7 @@ def _zero(
 ) -> None:
     """Set weights to zero; with data, refit the other weights."""
     weights = {layer.name: constant(layer.value).astype(np.float32) for layer in layers}
-    share = timetable.target(parameters)
+    share = schedule.target(parameters)
     original = model.clone()
     _write(layers, _choose(layers, weights, factors, parameters, share))
     if parameters.reconstruct and context.train is not None and len(context.train):
@@ -156,14 +156,14 @@ class _Gradual:
         self.kept: dict[str, torch.Tensor] = {}
 
     def __call__(self, executor: Executor, done: float) -> None:
-        due = timetable.part_at(self.parameters, done) if done else self.parameters.iterations
+        due = schedule.part_at(self.parameters, done) if done else self.parameters.iterations
         if due != self.part:
             self.part = due
             weights = {
                 layer.name: executor.weight(layer.name).detach().float().cpu().numpy()
                 for layer in self.layers
             }
-            share = timetable.share_of(self.parameters, due)
+            share = schedule.share_of(self.parameters, due)
             chosen = _choose(self.layers, weights, self.factors, self.parameters, share)
             self.kept = {
                 name: torch.from_numpy(mask).to(executor.weight(name).device)

@@ -23,11 +23,11 @@ from app.domain.steps import Quantize
 from workers.compression.graph.narrow import mark_stored, stored_type
 from workers.compression.measure.latency import beside
 from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize.comparison import split_samples
 from workers.compression.methods.quantize.dynamic import quantize_dynamic
+from workers.compression.methods.quantize.exclusions import file_bytes
 from workers.compression.methods.quantize.layers import select
-from workers.compression.methods.quantize.nearest import split_samples
-from workers.compression.methods.quantize.paying import file_bytes
-from workers.compression.methods.quantize.settling import store_rest
+from workers.compression.methods.quantize.selection import store_rest
 from workers.compression.methods.quantize.static import quantize_static
 from workers.compression.samples.context import Context, Samples
 

@@ -19,7 +19,7 @@ from workers.compression.looking.calibrate import unsound
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import weight_rounding
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
-from workers.compression.methods.quantize.settling import quantize_profitable
+from workers.compression.methods.quantize.selection import quantize_profitable
 from workers.compression.methods.quantize.smooth import Smoothed, better_graph, smoothing_candidates
 from workers.compression.methods.quantize.writer import Writer, change
 from workers.compression.samples.context import Context

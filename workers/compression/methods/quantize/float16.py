@@ -30,13 +30,13 @@ from workers.compression.graph.runtime import Arrays
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize.half_range import out_of_range
-from workers.compression.methods.quantize.paying import (
+from workers.compression.methods.quantize.exclusions import (
     costs_little,
     file_bytes,
     is_slower,
     is_trivial,
 )
+from workers.compression.methods.quantize.half_range import out_of_range
 from workers.compression.samples.context import Context
 
 _ROUNDS = 8

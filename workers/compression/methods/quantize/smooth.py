@@ -27,9 +27,9 @@ from workers.compression.graph.operators import operand
 from workers.compression.graph.products import matrix
 from workers.compression.looking.probe import runs, show
 from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize.comparison import output_sqnr, split_samples
 from workers.compression.methods.quantize.integers import BITS, STORED_BITS, range_grid
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
-from workers.compression.methods.quantize.nearest import output_sqnr, split_samples
 from workers.compression.samples.context import Context, Samples
 
 Array = NDArray[np.float64]

@@ -17,12 +17,12 @@ from app.domain.steps import Quantize, RangeRule
 from workers.compression.looking.calibrate import observe
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges
+from workers.compression.methods.quantize.comparison import output_sqnr, split_samples
 from workers.compression.methods.quantize.integers import Grid, range_grid, weight_rounding
 from workers.compression.methods.quantize.layers import select
-from workers.compression.methods.quantize.nearest import output_sqnr, split_samples
 from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.pairs import Site, runnable, site_of, write_quantized
-from workers.compression.methods.quantize.settling import quantize_profitable
+from workers.compression.methods.quantize.selection import quantize_profitable
 from workers.compression.methods.quantize.smooth import MARGIN, smoothing_candidates
 from workers.compression.samples.context import Context, Samples
 

@@ -21,7 +21,7 @@ from workers.compression.graph.narrow import stored_as
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize import retreat
+from workers.compression.methods.quantize import quality_bound
 from workers.compression.methods.quantize.integers import top_level
 from workers.compression.samples.context import Context
 
@@ -56,7 +56,7 @@ def store_weights(
     uses, _ = weights_in(model, parameters)
     names = list(dict.fromkeys(use.name for use in uses))
     write = partial(write_stored, model, parameters)
-    return retreat.quantize_within_bound(write, model, names, context, advance)
+    return quality_bound.quantize_within_bound(write, model, names, context, advance)
 
 
 def write_stored(model: ir.Model, parameters: Quantize, excluded: Mapping[str, str]) -> Outcome:

@@ -16,7 +16,7 @@ from workers.compression.measure import quality
 from workers.compression.measure.evaluation import compare, outputs_explained
 from workers.compression.measure.verdict import fall
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize.nearest import affordable
+from workers.compression.methods.quantize.comparison import affordable
 from workers.compression.samples.context import Context, Samples
 
 _SHARE = 0.8

@@ -21,7 +21,7 @@ from workers.compression.measure.evaluation import outputs_explained
 from workers.compression.measure.latency import beside
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
-from workers.compression.methods.quantize.paying import NOT_SLOWER, file_bytes, unprofitable
+from workers.compression.methods.quantize.exclusions import NOT_SLOWER, file_bytes, unprofitable
 from workers.compression.samples.context import Context, Samples
 
 RNG = np.random.default_rng(5)

@@ -10,8 +10,8 @@ import onnx_ir as ir
 from app.domain.steps import Quantize
 from app.domain.steps.quantize import PACKED
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize import retreat
-from workers.compression.methods.quantize.paying import (
+from workers.compression.methods.quantize import quality_bound
+from workers.compression.methods.quantize.exclusions import (
     Write,
     costs_little,
     file_bytes,
@@ -56,7 +56,7 @@ def quantize_profitable(
     """
     layers_by_name = names_of(layers)
     if parameters.force or is_trivial(original, context):
-        outcome = retreat.quantize_within_bound(
+        outcome = quality_bound.quantize_within_bound(
             write, original, list(layers_by_name), context, advance, judging_samples
         )
         if not outcome.layers:
@@ -65,7 +65,7 @@ def quantize_profitable(
     exclusions = unprofitable(write, original, layers_by_name, context)
     excluded = exclusions.excluded
     remaining = [name for name in layers_by_name if name not in excluded]
-    outcome = retreat.quantize_within_bound(
+    outcome = quality_bound.quantize_within_bound(
         _excluding(write, excluded), original, remaining, context, advance, judging_samples
     )
     if context.max_quality_drop is not None and outcome.layers:
@@ -74,7 +74,7 @@ def quantize_profitable(
         outcome = Outcome(original, [], outcome.skipped)
     outcome = store_rest(outcome, parameters, excluded, context, judging_samples)
     if not outcome.layers:
-        requested = retreat.quantize_within_bound(
+        requested = quality_bound.quantize_within_bound(
             write, original, list(layers_by_name), context, advance, judging_samples
         )
         if requested.layers and costs_little(original, requested.model, context):
@@ -108,7 +108,7 @@ def store_rest(
     names_kept = {item.name: "" for item in stored_weights if item.name not in names_to_store}
     write = _excluding(partial(write_stored, outcome.model, storage), names_kept)
     layers = list(dict.fromkeys(names_to_store))
-    result = retreat.quantize_within_bound(
+    result = quality_bound.quantize_within_bound(
         write, outcome.model, layers, context, _no_progress, judging_samples
     )
     if not result.layers or file_bytes(result.model) >= file_bytes(outcome.model):
