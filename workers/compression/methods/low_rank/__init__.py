@@ -12,7 +12,11 @@ from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.narrow import bytes_in_file
 from workers.compression.learning.recovery import recover
 from workers.compression.methods.low_rank import budget, sensitivity
-from workers.compression.methods.low_rank.candidates import Candidate, candidates
+from workers.compression.methods.low_rank.candidates import (
+    Candidate,
+    CandidatesOfLayers,
+    candidates,
+)
 from workers.compression.methods.low_rank.decompositions import ChannelMoments, Factor
 from workers.compression.methods.low_rank.layers import LowRankLayer, select
 from workers.compression.methods.low_rank.moments import collect
@@ -81,11 +85,11 @@ def _moments(
 def _weighed(
     model: ir.Model,
     layers: Sequence[LowRankLayer],
-    candidates_of_layers: Sequence[Sequence[Candidate]],
+    candidates_of_layers: CandidatesOfLayers,
     parameters: LowRank,
     context: Context,
     advance: Callable[[float], None],
-) -> Sequence[Sequence[Candidate]]:
+) -> CandidatesOfLayers:
     """Return the candidates with the error that they cause in the graph's outputs as their loss.
 
     Without data or gradients, and where ranks do not depend on that error, the candidates keep the

@@ -13,7 +13,7 @@ from workers.compression.graph import stats
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure.clock import LayerTimes, Shape, alone, shortest
-from workers.compression.methods.low_rank.candidates import Candidate
+from workers.compression.methods.low_rank.candidates import Candidate, CandidatesOfLayers
 from workers.compression.methods.low_rank.decompositions import Factor
 from workers.compression.methods.low_rank.layers import LowRankLayer
 from workers.compression.methods.low_rank.ranks import Option, distribute
@@ -21,7 +21,6 @@ from workers.compression.methods.low_rank.writer import replace
 from workers.compression.methods.saving import reach, shortfall
 from workers.compression.samples.context import Context, Feeds
 
-CandidatesOfLayers = Sequence[Sequence[Candidate]]
 Chosen = list[Candidate | None]
 """The candidate that replaces each layer; None for a layer that stays as it is."""
 

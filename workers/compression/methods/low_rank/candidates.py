@@ -1,6 +1,6 @@
 """The candidates for a layer: its decompositions, each at several ranks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,10 @@ class Candidate:
     loss: float
     """The measure by which candidates are compared: ``error``, or the error of the graph's
     outputs."""
+
+
+CandidatesOfLayers = Sequence[Sequence[Candidate]]
+"""The candidates of each layer."""
 
 
 def candidates(

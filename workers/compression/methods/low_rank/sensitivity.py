@@ -23,15 +23,13 @@ from workers.compression.learning.directions import project
 from workers.compression.learning.feed import Feed, feed_for
 from workers.compression.learning.teacher import probe
 from workers.compression.learning.trainable import obstacles
-from workers.compression.methods.low_rank.candidates import Candidate
+from workers.compression.methods.low_rank.candidates import Candidate, CandidatesOfLayers
 from workers.compression.methods.low_rank.decompositions import Factor, LayerGradient
 from workers.compression.methods.low_rank.layers import LowRankLayer
 from workers.compression.methods.low_rank.writer import replace
 from workers.compression.samples.context import Context, Samples
 
-CandidatesOfLayers = Sequence[Sequence[Candidate]]
-
-_UNKNOWN = "What the outputs lose cannot be told ({}): choose 'rank': 'ratio'."
+_UNKNOWN = "The error of the outputs cannot be estimated ({}): choose 'rank': 'ratio'."
 
 _FEWEST, _MOST = 16, 64
 """The least and the greatest number of gradients, each with new samples and a new direction."""

@@ -22,15 +22,14 @@ from workers.compression.methods.prune.trace import Trace, UnknownShape
 from workers.compression.methods.prune.units import FIXED, Ids
 
 _STANDARD = {"", "ai.onnx", "com.microsoft"}
-
-"""Operators whose output channels are made of weights."""
+"""The domains of the operators that have rules."""
 
 Removed = NDArray[np.bool_]
 """For each unit, whether it is removed."""
 
 INSIDE = "it lies inside a branch or loop of the graph"
 
-_COUPLED = "all its channels hang together, so that none can go alone"
+_COUPLED = "all its channels are coupled, so that none can be removed alone"
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ def _follow_node(node: ir.Node, known_extents: Mapping[ir.Value, Extent], trace:
         except UnknownShape as unknown:
             reason = str(unknown)
         except Exception:  # noqa: BLE001 (a rule that fails is as good as none)
-            reason = f"{node.op_type} ('{node.name}') is not as it is known"
+            reason = f"the rule of {node.op_type} does not fit '{node.name}'"
         else:
             return
     for value in all_inputs(node):

@@ -19,7 +19,7 @@ class UnknownShape(Exception):  # noqa: N818 (a refusal of a rule, not an error)
 
 
 @dataclass(frozen=True)
-class Site:
+class SummedAxis:
     """A node, the slot of an operand, and the axis of the operand over which the node sums."""
 
     node: ir.Node
@@ -37,7 +37,7 @@ class Trace:
     labels: dict[ir.Value, Labels] = field(default_factory=dict)
     splits: list[Label] = field(default_factory=list)
     """Labels of dimensions that no value has, such as the groups of a grouped convolution."""
-    sums: list[Site] = field(default_factory=list)
+    sums: list[SummedAxis] = field(default_factory=list)
 
     def shape(self, value: ir.Value) -> tuple[int, ...]:
         """Return a value's shape.

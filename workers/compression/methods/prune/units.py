@@ -101,7 +101,7 @@ class Units:
         if len(varying) == 1:
             return [(varying[0], core)]
         if not varying:
-            self.fix((layer.reshape(-1),), "all its channels hang together")
+            self.fix((layer.reshape(-1),), "all its channels are coupled")
             return []
         if (core >= 0).all() and np.unique(core).size == core.size:
             axes = [self.fresh(size)[0] for size in core.shape]

@@ -4,7 +4,7 @@ Quality is measured on training samples: the held-out samples are for the verdic
 """
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from workers.compression.measure.evaluation import compare, outputs_explained
 from workers.compression.measure.verdict import fall
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.comparison import affordable
+from workers.compression.methods.quantize.exclusions import Write
 from workers.compression.samples.context import Context, Samples
 
 _SHARE = 0.8
@@ -33,9 +34,6 @@ _RANKED = 8
 """The number of samples that layers are ranked on."""
 _GROUPS = 100
 """The greatest number of portions of neighbouring layers that are ranked."""
-
-Write = Callable[[Mapping[str, str]], Outcome]
-"""Quantizes a graph; the argument holds the layers to exclude, by name, each with a reason."""
 
 
 def quantize_within_bound(

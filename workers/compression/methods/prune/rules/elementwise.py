@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 from workers.compression.graph.operators import operand
-from workers.compression.methods.prune.trace import Labels, Site, Trace, constant_of
+from workers.compression.methods.prune.trace import Labels, SummedAxis, Trace, constant_of
 from workers.compression.methods.prune.units import FIXED, Label
 
 
@@ -98,7 +98,7 @@ def reduce(node: ir.Node, trace: Trace) -> list[Labels]:
         trace.fix(data, f"'{node.name}' reduces over computed axes")
         return [(FIXED,) * len(trace.shape(node.outputs[0]))]
     if node.op_type == "ReduceSum":
-        trace.sums += [Site(node, 0, axis) for axis in sorted(axes)]
+        trace.sums += [SummedAxis(node, 0, axis) for axis in sorted(axes)]
     else:
         trace.fix(data, f"'{node.name}' reduces over it", sorted(axes))
     labels = trace.of(data)

@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 from workers.compression.graph.operators import operand
-from workers.compression.methods.prune.trace import Labels, Site, Trace
+from workers.compression.methods.prune.trace import Labels, SummedAxis, Trace
 from workers.compression.methods.prune.units import FIXED, Label, merge
 
 
@@ -23,7 +23,7 @@ def conv(node: ir.Node, trace: Trace) -> list[Labels]:
     of_groups, _ = trace.split(kernel[0], (groups, outputs // groups))
     trace.units.unify(reads, of_groups, _needs(node))
     _bias(operand(node, 2), kernel[0], node, trace)
-    trace.sums.append(Site(node, 0, 1))
+    trace.sums.append(SummedAxis(node, 0, 1))
     return [(labels[0], kernel[0], *[FIXED] * (len(labels) - 2))]
 
 
@@ -39,7 +39,7 @@ def conv_transpose(node: ir.Node, trace: Trace) -> list[Labels]:
     written = merge([of_groups, kernel[1]], (groups, trace.shape(weight)[1]))
     trace.splits.append(written)
     _bias(operand(node, 2), written, node, trace)
-    trace.sums.append(Site(node, 0, 1))
+    trace.sums.append(SummedAxis(node, 0, 1))
     return [(labels[0], written, *[FIXED] * (len(labels) - 2))]
 
 
@@ -53,7 +53,7 @@ def gemm(node: ir.Node, trace: Trace) -> list[Labels]:
     if node.attributes.get_int("transB", 0):
         columns, outer = outer, columns
     trace.units.unify(inner, outer, _needs(node))
-    trace.sums.append(Site(node, 0, 0 if transposed else 1))
+    trace.sums.append(SummedAxis(node, 0, 0 if transposed else 1))
     labels = (rows, columns)
     bias = operand(node, 2)
     if bias is not None:
@@ -72,7 +72,7 @@ def matmul(node: ir.Node, trace: Trace) -> list[Labels]:
             trace.fix(value, f"'{node.name}' multiplies with a vector")
         return [(FIXED,) * len(trace.shape(node.outputs[0]))]
     trace.units.unify(data_labels[-1], weight_labels[-2], _needs(node))
-    trace.sums.append(Site(node, 0, len(data_labels) - 1))
+    trace.sums.append(SummedAxis(node, 0, len(data_labels) - 1))
     front = _broadcast_front(data, weight, node, trace)
     return [(*front, data_labels[-2], weight_labels[-1])]
 
