@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from workers.compression import faults
-from workers.compression.executor.plan import Function, Step
+from workers.compression.executor.plan import Function, PlanStep
 
 
 @dataclass
@@ -21,18 +21,18 @@ class Draft:
     outputs: list[int]
 
 
-def steps_of(drafts: list[Draft], keep: set[int]) -> tuple[Step, ...]:
+def steps_of(drafts: list[Draft], keep: set[int]) -> tuple[PlanStep, ...]:
     """Turn drafts into steps that free each value after its last reader.
 
     Args:
         drafts: the steps in the order in which they run.
         keep: slots that are never freed.
     """
-    read_later, steps = set(keep), list[Step]()
+    read_later, steps = set(keep), list[PlanStep]()
     for draft in reversed(drafts):
         used = dict.fromkeys([*draft.inputs, *draft.outputs])
         free = tuple(slot for slot in used if slot not in read_later)
         read_later |= set(free)
         inputs, outputs = tuple(draft.inputs), tuple(draft.outputs)
-        steps.append(Step(draft.function, inputs, outputs, free, faults.label(draft.node)))
+        steps.append(PlanStep(draft.function, inputs, outputs, free, faults.label(draft.node)))
     return tuple(reversed(steps))

@@ -11,7 +11,7 @@ one; the result is the output, or a tuple of the outputs. It can be pickled: it 
 module, or a partial of one."""
 
 
-class Step(NamedTuple):
+class PlanStep(NamedTuple):
     """One call. Slots are indices into the list of values; slot 0 is always None."""
 
     function: Function
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     inputs: tuple[int, ...]
     """Slots of the graph's inputs; for a subgraph, followed by the slots of captured values."""
     outputs: tuple[int, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[PlanStep, ...]
 
 
 def run(plan: Plan, values: list[Any]) -> list[Any]:

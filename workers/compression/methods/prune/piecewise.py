@@ -35,9 +35,8 @@ class PiecewiseRun:
         self._producers = {str(v.name): node for node in self._nodes for v in node.outputs}
         self._requested = list(values)
         self._stored: list[Feeds] = [feeds for feeds, _ in samples.runs()]
-        self._pending = [
-            node for node in self._nodes if node in self._required_nodes(self._requested, set())
-        ]
+        required = self._required_nodes(self._requested, set())
+        self._pending = [node for node in self._nodes if node in required]
 
     def compute(self, name: str) -> list[NDArray[Any]]:
         """Return a value for each run, computed from the stored values.

@@ -213,10 +213,8 @@ def _culprits(model: ir.Model, excluded: Excluded, trials: "_Trials") -> list[st
         low, high = (low, middle) if fails(middle) else (middle, high)
     nodes = {str(node.name): node for node in model.graph.all_nodes()}
     last = nodes[order[high - 1]]
-    makers = [v.producer() for v in last.inputs if v is not None]
-    for node in (
-        producer for producer in makers if producer is not None and producer.name in order
-    ):
+    producers = [v.producer() for v in last.inputs if v is not None]
+    for node in (p for p in producers if p is not None and p.name in order):
         same_form = _same_form(node, nodes)
         if operator_of(node) is None and not fails(high, same_form):
             return same_form
@@ -230,11 +228,9 @@ def _same_form(node: ir.Node, nodes: Mapping[str, ir.Node]) -> list[str]:
 
 def _form(node: ir.Node) -> tuple[str, frozenset[str], frozenset[str]]:
     makers = (value.producer() for value in node.inputs if value is not None)
-    producers_types = frozenset(maker.op_type for maker in makers if maker is not None)
-    consumers_types = frozenset(
-        user.op_type for value in node.outputs for user in value.consumers()
-    )
-    return node.op_type, producers_types, consumers_types
+    producer_types = frozenset(maker.op_type for maker in makers if maker is not None)
+    consumer_types = frozenset(user.op_type for value in node.outputs for user in value.consumers())
+    return node.op_type, producer_types, consumer_types
 
 
 @dataclass(frozen=True)
