@@ -247,11 +247,11 @@ def _observe(
     names = [str(value.name) for value in values]
 
     def probe(edit: Editor) -> list[str]:
-        values = ir.convenience.create_value_mapping(edit.graph)
+        values_by_name = ir.convenience.create_value_mapping(edit.graph)
         axes = edit.constant("channel_axes", np.array([0]))
         outputs = []
         for name in names:
-            flat = edit.node("Flatten", [values[name]], f"{name}_flat", axis=-1)
+            flat = edit.node("Flatten", [values_by_name[name]], f"{name}_flat", axis=-1)
             edit.graph.append(flat)
             rows = [flat.outputs[0], axes]
             for operator in ("ReduceMin", "ReduceMax", "ReduceSumSquare"):
