@@ -89,7 +89,7 @@ def unprofitable(
             f"the graph in integers was measured at {ratio.value:.2f} times the speed of floats"
         )
         excluded |= {name: reason_for_all for name in layers if name not in excluded}
-    elif not ratio.certain:
+    elif ratio.low < NOT_SLOWER:
         notes.append(
             f"The machine was busy: the graph in integers is {ratio.low:.2f} to {ratio.high:.2f}"
             " times as fast as in float."
