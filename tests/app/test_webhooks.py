@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.jobs import OneOffWebhook
 from app.domain.problems import Conflict, Invalid, NotFound
-from app.domain.webhooks import EVENTS, Webhook, WebhookChange, WebhookRequest
+from app.domain.webhooks import JOB_ENDED, Webhook, WebhookChange, WebhookRequest
 from app.services import webhooks
 from app.settings import Database
 from app.store.session import connect, sessions
@@ -40,7 +40,7 @@ def test_the_secret_is_shown_on_creation_and_rotation_alone(session: Session) ->
     assert made.secret is not None
     assert made.secret.startswith("whsec_")
     assert 24 <= len(base64.b64decode(made.secret.removeprefix("whsec_"), validate=True)) <= 32
-    assert made.events == list(EVENTS)
+    assert made.events == list(JOB_ENDED)
     shown = webhooks.view(webhooks.find(session, "t", made.id)).model_dump()
     assert "secret" not in shown
     assert "disabled_reason" not in shown
