@@ -1,15 +1,18 @@
-"""``python -m planish.demo.example DIRECTORY``: the demo's model and data as files to upload."""
+"""``python -m planish.demo.example MODEL DATA``: the demo's model and data as files to upload."""
 
 import shutil
 import sys
 from pathlib import Path
 
-MODEL, DATA = "PP-OCRv6.onnx", "lines.npz"
 _LINES = 128
 
 
-def write(directory: Path) -> None:
+def write(model: Path, data: Path) -> None:
     """Write the trained text reader and drawn lines of text.
+
+    Args:
+        model: the ONNX file to write.
+        data: the ``.npz`` file to write.
 
     Raises:
         ModuleNotFoundError: ``rapidocr`` is not installed.
@@ -18,9 +21,9 @@ def write(directory: Path) -> None:
 
     from planish.demo.text_lines import draw, model_path
 
-    shutil.copyfile(model_path(), directory / MODEL)
-    np.savez(directory / DATA, x=draw(_LINES, seed=0).images)
+    shutil.copyfile(model_path(), model)
+    np.savez(data, x=draw(_LINES, seed=0).images)
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    write(*map(Path, sys.argv[1:]))

@@ -38,7 +38,8 @@ async def take_example(visitor: Looking, form: Form) -> Response:  # noqa: ARG00
         raise NotAvailable("The example is not installed: pip install 'planish[demo]'.")
     with TemporaryDirectory(prefix="planish-example-") as folder:
         # Drawing needs numpy and Pillow, which have no place in the gateway.
-        argv = [sys.executable, "-m", "planish.demo.example", folder]
+        files = [str(Path(folder) / name) for name in (_MODEL, _DATA)]
+        argv = [sys.executable, "-m", "planish.demo.example", *files]
         await run_in_threadpool(subprocess.run, argv, check=True, timeout=_SECONDS)
         model = await _take(visitor, Path(folder) / _MODEL)
         dataset = await _take(visitor, Path(folder) / _DATA)
