@@ -1,0 +1,114 @@
+"""What each layer of a model loses and saves in each form that it may take: one chart a model."""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
+
+from app.domain.reports import Machine
+
+MAX_LAYERS = 400
+"""Layers of a chart: the largest ones of a graph that has more."""
+
+Kind = Literal["bits", "channels", "rank"]
+"""What a form has less of."""
+
+
+class Form(BaseModel):
+    """Something that a layer may become, while all others stay as they are."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+    """For people, such as ``half of the channels``."""
+    kind: Kind
+    value: float
+    """Of ``bits`` how many a weight takes, of ``channels`` the share that is kept, of ``rank`` the
+    share of the energy that is kept."""
+
+
+FORMS: tuple[Form, ...] = (
+    Form(name="int8", title="Computed in int8", kind="bits", value=8),
+    Form(name="stored_float16", title="Stored in float16", kind="bits", value=16),
+    Form(name="stored_int8", title="Stored in 8 bits", kind="bits", value=8),
+    Form(name="stored_int4", title="Stored in 4 bits", kind="bits", value=4),
+    Form(name="channels_75", title="75 % of the channels", kind="channels", value=0.75),
+    Form(name="channels_50", title="50 % of the channels", kind="channels", value=0.5),
+    Form(name="channels_25", title="25 % of the channels", kind="channels", value=0.25),
+    Form(name="rank_95", title="Rank for 95 % of the energy", kind="rank", value=0.95),
+    Form(name="rank_80", title="Rank for 80 % of the energy", kind="rank", value=0.8),
+)
+"""The columns of a chart, in order. A layer that is stored in few bits computes in float32."""
+
+
+class ChartLayer(BaseModel):
+    """A row of a chart: a node that holds weights."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    operator: str
+    parameters: int
+    macs: int
+    """Multiply-accumulates for one sample."""
+    size_bytes: int
+    """Of its weights as they are stored now."""
+    latency_ms: FiniteFloat | None
+    """Of one run of the layer by itself; null where it does not run alone."""
+
+
+class Saved(BaseModel):
+    """What a form saves; negative where it takes more."""
+
+    model_config = ConfigDict(frozen=True)
+
+    size_bytes: int
+    macs: int
+    """For one sample, over the whole graph: channels that go are read by other layers too."""
+    latency_ms: FiniteFloat | None
+    """Of one run; null where that is not known."""
+    latency_from: Literal["measured", "macs"] | None
+    """``measured``: both forms of the layer were timed by turns. ``macs``: the layer's time, times
+    the share of the multiply-accumulates that is saved."""
+
+
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Sensitivity(BaseModel):
+    """A chart: layers down, forms across. Each matrix has a row a layer and a column a form.
+
+    A cell is null where the layer cannot take the form; ``reasons`` then says why.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    layers: list[ChartLayer] = Field(max_length=MAX_LAYERS)
+    forms: list[Form]
+    cost: list[list[Cost | None]]
+    """The share of the variance of the model's outputs that is lost where this layer alone takes
+    the form: 0 is nothing, 1 is all. See ``fidelity.explained``."""
+    answers: list[list[Cost | None]] | None
+    """The share of samples whose class changes; null where the output holds no class scores."""
+    saved: list[list[Saved | None]]
+    reasons: list[list[str | None]]
+    samples: int
+    """How many costs were measured on; none of them is held out to judge results."""
+    seed: int
+    seconds: float
+    """That the measurement took."""
+    threads: int
+    runtime: str
+    machine: Machine
+    versions: dict[str, str]
+    notes: list[str] = []
+
+
+class ModelSensitivity(Sensitivity):
+    """The chart of a model as clients see it, and what it holds for."""
+
+    model: str
+    dataset: str
+    job: str
+    """The job that measured it."""
+    measured_at: AwareDatetime
