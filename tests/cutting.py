@@ -15,10 +15,17 @@ class Cuts:
 
     url: str
     left: list[int] = field(default_factory=list)
+    open: list[socket.socket] = field(default_factory=list)
+
+    def now(self) -> None:
+        """Break all connections that there are at this moment."""
+        while self.open:
+            with suppress(OSError):
+                self.open.pop().shutdown(socket.SHUT_RDWR)
 
 
 @contextmanager
-def cutting(url: str, seed: int, count: int, most: int) -> Iterator[Cuts]:
+def cutting(url: str, seed: int = 0, count: int = 0, most: int = 2_000) -> Iterator[Cuts]:
     """Run the proxy before ``url``.
 
     Args:
@@ -45,6 +52,7 @@ def _accept(listener: socket.socket, url: str, cuts: Cuts) -> None:
     with suppress(OSError):
         while True:
             near, _ = listener.accept()
+            cuts.open.append(near)
             most = cuts.left.pop(0) if cuts.left else None
             connections.append(threading.Thread(target=_connect, args=(near, url, most)))
             connections[-1].start()

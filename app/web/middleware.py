@@ -25,7 +25,7 @@ from app.web.security import STANDING, require_own_page
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _UPLOADS = frozenset({"/v1/models", "/v1/datasets", "/models", "/datasets"})
-_PARTS = "/v1/uploads"
+_PARTS = ("/v1/uploads", "/uploads")
 _HEADER_BYTES = 64 * 1024
 _ENVELOPE_BYTES = 64 * 1024
 """What a form may add around a file."""

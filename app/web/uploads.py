@@ -11,6 +11,7 @@ from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
 
 from app.blobs import Incoming
@@ -52,6 +53,11 @@ class Received:
     filename: str | None
     upload_id: str | None = None
     """The upload that went on, if it came by one."""
+
+    def use(self, session: Session, tenant: str) -> None:
+        """Say that something is made of the upload, if the file came by one."""
+        if self.upload_id is not None:
+            resumable.use(session, tenant, self.upload_id, self.incoming)
 
 
 @asynccontextmanager

@@ -180,6 +180,36 @@ def test_a_model_is_uploaded_by_a_form(person: httpx.Client) -> None:
     assert person.post("/models", files=files).status_code == 403
 
 
+def test_a_page_sends_a_file_in_parts_under_its_session(
+    person: httpx.Client, service: Service
+) -> None:
+    token = {"form_token": form_token(person)}
+    content = b"not yet looked at" * 10
+    length = {"Upload-Length": str(len(content)), "Upload-Metadata": "filename YS5vbm54"}
+    bytes_ = {"Content-Type": "application/offset+octet-stream"}
+    begun = person.post("/uploads", params=token, headers=length)
+    assert begun.status_code == 201
+    upload = begun.headers["location"].rpartition("/")[2]
+    place = f"/uploads/{upload}"
+    for start, end in ((0, 50), (50, len(content))):
+        headers = {**bytes_, "Upload-Offset": str(start)}
+        sent = person.patch(place, params=token, headers=headers, content=content[start:end])
+        assert sent.status_code == 204
+    assert person.head(place, params=token).headers["upload-offset"] == str(len(content))
+    for method, path in (("POST", "/uploads"), ("HEAD", place), ("PATCH", place)):
+        assert person.request(method, path, headers=length).status_code == 403
+    with browser(service, "other") as stranger:
+        theirs = {"form_token": form_token(stranger)}
+        assert stranger.head(place, params=theirs).status_code == 404
+        taken = stranger.post("/models", params={**theirs, "upload_id": upload})
+        assert taken.status_code == 422
+    made = person.post("/models", params={**token, "upload_id": upload})
+    assert made.status_code == 303
+    assert "a.onnx" in read(person.get(made.headers["location"]))
+    with httpx.Client(base_url=service.url) as nobody:
+        assert nobody.post("/uploads", headers=length).headers["location"].startswith("/login")
+
+
 def test_a_goal_becomes_a_job(person: httpx.Client, service: Service) -> None:
     model, dataset = service.model(), service.dataset()
     page = person.get("/jobs/new", params={"model": model, "dataset": dataset, "goal": "both"})

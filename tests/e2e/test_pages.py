@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
+import onnx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
+from tests.cutting import cutting
 from tests.e2e.browser import NAMES
 from tests.e2e.service import Service, eventually, small_model
 
@@ -41,7 +44,7 @@ def visiting(
     chromium: Browser, service: Service, expected: tuple[str, ...] = (), **options: Any
 ) -> Iterator[Page]:
     """Hand out a page; it told the browser's console of no fault but the expected ones."""
-    context = chromium.new_context(base_url=service.gateway.url, **options)
+    context = chromium.new_context(**{"base_url": service.gateway.url, **options})
     page = context.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))
@@ -109,6 +112,76 @@ def test_the_example_becomes_a_model_and_data_for_a_job(
             "Example: a reader of text"
         )
         page.get_by_text("This will work.").wait_for()
+
+
+def test_an_upload_that_is_cut_in_the_middle_goes_on(
+    chromium: Browser, service: Service, tmp_path: Path
+) -> None:
+    """Twice: by itself when the connection broke, and after the page was left."""
+    content = with_padding(small_model(), np.random.default_rng(0).bytes(1_000_000))
+    file = tmp_path / "large.onnx"
+    file.write_bytes(content)
+    offsets: list[int] = []
+
+    def note(request: Request) -> None:
+        if request.method == "PATCH":
+            offsets.append(int(request.headers["upload-offset"]))
+
+    with (
+        cutting(service.gateway.url) as way,
+        visiting(
+            chromium, service, ("Failed to load resource",), viewport=WIDE, base_url=way.url
+        ) as page,
+    ):
+        page.on("request", note)
+        with slow_network(page):
+            choose(page, file)
+            await_share(page, 0.1)
+            way.now()
+            eventually(lambda: page.evaluate("1") and len(offsets) == 2, what="going on")
+            await_share(page, 0.5)
+            page.reload()
+        choose(page, file)
+        page.wait_for_url(re.compile(r"/models/\w+$"))
+        page.locator(".badge", has_text="ready").wait_for()
+        shown = service.http.get("/v1" + urlsplit(page.url).path).json()
+    assert shown["sha256"] == hashlib.sha256(content).hexdigest()
+    assert shown["filename"] == "large.onnx"
+    assert offsets[0] == 0 < offsets[1] < offsets[2]
+
+
+@contextmanager
+def slow_network(page: Page) -> Iterator[None]:
+    """Let the page send about 1 MB a second."""
+    devtools = page.context.new_cdp_session(page)
+    rates = {"offline": False, "latency": 0, "downloadThroughput": -1}
+    devtools.send("Network.emulateNetworkConditions", {**rates, "uploadThroughput": 1_000_000})
+    yield
+    devtools.send("Network.emulateNetworkConditions", {**rates, "uploadThroughput": -1})
+
+
+def choose(page: Page, file: Path) -> None:
+    """Choose a file on the page of the models, and send it."""
+    page.goto("/models")
+    page.locator("input[type=file]").set_input_files(file)
+    page.get_by_role("button", name="Upload").click()
+
+
+def await_share(page: Page, share: float) -> None:
+    """Wait until the bar shows that so much was sent."""
+    page.wait_for_function(
+        "share => { const bar = document.querySelector('progress');"
+        " return !bar.hidden && bar.value > share }",
+        arg=share,
+    )
+
+
+def with_padding(model: bytes, padding: bytes) -> bytes:
+    """Return a model with bytes in it that nobody reads."""
+    loaded = onnx.load_model_from_string(model)
+    loaded.metadata_props.add(key="padding", value=padding.hex())
+    data: bytes = loaded.SerializeToString()
+    return data
 
 
 def test_a_refused_upload_says_why_beside_the_form(chromium: Browser, service: Service) -> None:

@@ -18,7 +18,7 @@ from app.domain.problems import (
     TooManyRequests,
     UnsupportedMedia,
 )
-from app.services import datasets, resumable
+from app.services import datasets
 from app.store.tables import DatasetRow
 from app.web.idempotency import IdempotencyKey, once
 from app.web.pagination import Page, Walked, page
@@ -61,8 +61,7 @@ async def upload_dataset(
     async with receive_or_take(request, call, "dataset", upload_id) as received:
 
         def keep(session: Session) -> Dataset:
-            if received.upload_id is not None:
-                resumable.use(session, call.tenant, received.upload_id, received.incoming)
+            received.use(session, call.tenant)
             row = datasets.add(
                 session,
                 gateway.settings,

@@ -16,7 +16,7 @@ from app.domain.problems import (
     TooManyRequests,
     UnsupportedMedia,
 )
-from app.services import models, resumable
+from app.services import models
 from app.store import blob_rows
 from app.store.tables import ModelRow
 from app.store.views import model_view
@@ -60,8 +60,7 @@ async def upload_model(
     async with receive_or_take(request, call, "model", upload_id) as received:
 
         def keep(session: Session) -> Model:
-            if received.upload_id is not None:
-                resumable.use(session, call.tenant, received.upload_id, received.incoming)
+            received.use(session, call.tenant)
             row = models.add(
                 session,
                 gateway.settings,

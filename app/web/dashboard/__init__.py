@@ -12,8 +12,9 @@ from app.web.dashboard import (
     settings,
     start,
     static,
+    uploads,
 )
 
 router = APIRouter(include_in_schema=False)
-for part in (static, login, start, example, models, datasets, compose, jobs, settings):
+for part in (static, login, start, example, models, datasets, uploads, compose, jobs, settings):
     router.include_router(part.router)

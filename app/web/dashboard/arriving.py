@@ -11,7 +11,7 @@ from app import nudge
 from app.domain.problems import Problem
 from app.web.dashboard import page
 from app.web.dashboard.visitor import FORM_TOKEN, Visitor
-from app.web.uploads import Received, receive
+from app.web.uploads import Received, receive_or_take
 
 
 async def take(
@@ -24,7 +24,7 @@ async def take(
     """Take in a file, have it inspected, and show what becomes of it.
 
     Args:
-        request: its body is a form with the file.
+        request: its body is a form with the file; without one ``upload_id`` names an upload.
         visitor: who sends it.
         form_token: of the form; it is in the address, as the body is a file.
         kind: what the file is.
@@ -32,10 +32,12 @@ async def take(
     """
     visitor.require_own_form({FORM_TOKEN: form_token})
     try:
-        async with receive(request, visitor.gateway, kind) as received:
+        upload_id = request.query_params.get("upload_id")
+        async with receive_or_take(request, visitor.call, kind, upload_id) as received:
 
             def keep() -> str:
                 with visitor.call.transaction() as session:
+                    received.use(session, visitor.tenant)
                     return add(session, received)
 
             added = await run_in_threadpool(keep)
