@@ -15,7 +15,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 MIB = 1024**2
 GIB = 1024**3
 TRUSTED_MINUTES = 5.0
-"""Bytes that were stored so lately are not stored again, so no collector may take them by then."""
+"""Bytes stored more recently than this are not stored again, so no collector may delete them
+yet."""
 
 Seconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
@@ -28,7 +29,7 @@ class _Group(BaseModel):
 
 
 def _parts(value: object) -> object:
-    """Return the parts of a list that is separated by commas."""
+    """Split a comma-separated list."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
@@ -38,9 +39,9 @@ class Database(_Group):
     url: str = ""
     """``postgresql://user:password@host/name``."""
     pool: int = Field(default=20, gt=0)
-    """Connections a process may hold; a gateway as many again, for what only reads."""
+    """Connections of a process; a gateway has as many again for requests that only read."""
     pooled: bool = False
-    """Whether a pooler that keeps no session is in between, like PgBouncer in transaction mode."""
+    """Whether connections go through a pooler without sessions (PgBouncer in transaction mode)."""
     statement_seconds: Seconds = 30
     """A statement that takes longer is given up."""
 
@@ -53,7 +54,7 @@ class Broker(_Group):
 
 
 class Storage(_Group):
-    """Where the bytes are."""
+    """The storage of models, datasets and artifacts."""
 
     url: str = ""
     """``s3://bucket/prefix``, ``gs://…``, ``az://…`` or ``file:///path``."""
@@ -71,7 +72,8 @@ class Server(_Group):
     public_url: str | None = None
     """How clients reach the service, where that differs from host and port."""
     allowed_hosts: list[str] = []
-    """``Host`` headers to answer besides the own address; empty: any, where keys are needed."""
+    """Accepted ``Host`` headers besides the service's own; empty accepts any, if keys are
+    required."""
     shutdown_seconds: Seconds = 10
     """How long open requests may take to finish when the gateway stops."""
 
@@ -84,45 +86,45 @@ class Auth(_Group):
 
 
 class Upload(_Group):
-    """What may be sent."""
+    """Limits on requests and uploads."""
 
     max_bytes: Bytes = 8 * GIB
     """The largest model or dataset."""
     expire_hours: float = Field(default=24, gt=0, le=24 * 30)
-    """After how many hours an upload that goes on is forgotten."""
+    """Hours after which an unfinished upload is deleted."""
     max_json_bytes: Bytes = MIB
     """The largest JSON body."""
 
 
 class Quota(_Group):
-    """What a tenant may use."""
+    """Limits for each tenant."""
 
     active_jobs: int = Field(default=1000, gt=0)
     """Jobs queued or running at one time."""
     stored_bytes: Bytes = 200 * GIB
-    """Bytes of models, datasets and artifacts, and of uploads on their way."""
+    """Bytes of models, datasets, artifacts and unfinished uploads."""
     uploads: int = Field(default=100, gt=0)
-    """Uploads that go on, begun and not used yet."""
+    """Resumable uploads that were begun and not used yet."""
     requests_per_minute: int = Field(default=60_000, gt=0)
-    """Requests of one API key, counted by each gateway for itself; more are answered with 429."""
+    """Requests of one API key, counted by each gateway separately; more are answered with 429."""
 
 
 class Share(_Group):
-    """Whose turn it is when more waits than can run."""
+    """The shares of tenants when more work waits than can run."""
 
     weights: dict[str, Annotated[float, Field(gt=0)]] = {}
     """Tenants with another share of the workers than 1, in JSON: `{"research": 2}`."""
 
 
 class Lease(_Group):
-    """How a worker holds what it works on."""
+    """The lease of a worker on a job or an upload."""
 
     seconds: Seconds = 6
-    """A lease that is not renewed for so long is taken back."""
+    """A lease that is not renewed for this time is taken back."""
     renew_seconds: Seconds = 1
     """How often a worker renews, and looks for a cancellation."""
     scan_seconds: Seconds = 2
-    """How often workers look at the table by themselves."""
+    """How often workers scan the table for waiting work."""
     attempts: int = Field(default=3, gt=0)
     """How often a run is started before it fails for good."""
 
@@ -152,7 +154,7 @@ class Worker(_Group):
     devices: list[str] | None = None
     """``cpu`` or ``cuda:0``…: one job slot each. Default: every CUDA device, else one ``cpu``."""
     labels: Annotated[list[str], NoDecode] = []
-    """What jobs may ask of a worker by name (comma-separated), like `arm64`."""
+    """Labels that jobs may require of a worker (comma-separated), like `arm64`."""
     light_slots: int = Field(default=2, gt=0)
     """Inspections at one time."""
     directory: Path | None = None
@@ -167,14 +169,14 @@ class Worker(_Group):
 
 
 class Webhook(_Group):
-    """Telling callers."""
+    """Delivery of webhooks."""
 
     allowed_networks: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
     """Private networks that may be called (CIDRs, comma-separated)."""
     timeout_seconds: Seconds = 15
     """How long a receiver may take to answer."""
     disable_after_hours: float = Field(default=24 * 5, gt=0)
-    """An endpoint that fails for so long is disabled."""
+    """An endpoint that fails for this time is disabled."""
 
     @field_validator("allowed_networks", mode="before")
     @classmethod
@@ -183,7 +185,7 @@ class Webhook(_Group):
 
 
 class Logging(_Group):
-    """What is said on standard error."""
+    """Logs on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important level that is shown."""
@@ -192,7 +194,7 @@ class Logging(_Group):
 
 
 class Dashboard(_Group):
-    """The pages for people."""
+    """The dashboard."""
 
     session_hours: float = Field(default=12, gt=0, le=24 * 30)
     """After how many hours a person has to log in again."""
@@ -206,7 +208,7 @@ class Idempotency(_Group):
 
 
 class Settings(BaseSettings):
-    """All of it."""
+    """All settings."""
 
     model_config = SettingsConfigDict(
         env_nested_delimiter="_",

@@ -1,6 +1,7 @@
-"""Say what this worker process can do; the gateway reads it, ``planish doctor`` shows it.
+"""Announces what this worker process can do; the gateway and ``planish doctor`` read it.
 
-A process that cannot do a whole small job says so, takes nothing, and tries again twice a minute.
+A process that cannot complete a small test job announces that, takes no work, and tries again
+twice a minute.
 """
 
 import os
@@ -21,7 +22,8 @@ from workers.tools import environments
 from workers.worker import Worker, threads
 
 RETRY_SECONDS = 30.0
-"""After which a process that is unable tries again; less than what makes it count as gone."""
+"""The time after which an unable process tries again; less than the time after which it counts as
+dead."""
 
 AWAY_SECONDS = 2.0
 
@@ -29,10 +31,10 @@ log = structlog.get_logger(__name__)
 
 
 def await_ability(worker: Worker) -> bool:
-    """Wait until this process can run jobs, trying again and again; False if it is to stop first.
+    """Retry until this process can run jobs; return False if it is stopped before.
 
     Raises:
-        Unavailable: the tables are not those of this version.
+        Unavailable: the tables are of another version.
     """
     while worker.ability.lacking is not None:
         log.error("this worker takes no jobs", reason=worker.ability.lacking)
@@ -43,14 +45,14 @@ def await_ability(worker: Worker) -> bool:
 
 
 def announce(worker: Worker) -> None:
-    """Try a whole run, ask the engine about the machine, and store both once the store answers.
+    """Run the test job, ask the engine about the machine, and store both answers.
 
     Raises:
-        Unavailable: the tables are not those of this version.
+        Unavailable: the tables are of another version.
     """
     confinement = capabilities = None
     try:
-        with worker.sandboxes.one() as sandbox:
+        with worker.sandboxes.lend() as sandbox:
             confinement = Confinement.model_validate(sandbox.probe())
             worker.ability.lacking = trial.shortcoming(
                 sandbox,
@@ -76,10 +78,10 @@ def announce(worker: Worker) -> None:
 
 
 def store_announcement(worker: Worker) -> None:
-    """Store what this process last said of itself.
+    """Store the last announcement of this process.
 
     Raises:
-        Unavailable: the tables are not those of this version.
+        Unavailable: the tables are of another version.
     """
     with transaction(worker.sessions) as session:
         schema.require(session)
@@ -98,8 +100,8 @@ def store_announcement(worker: Worker) -> None:
 
 
 def _capabilities(worker: Worker) -> Capabilities | None:
-    """Ask the engine to describe itself, in its sandbox, where it sees what runs will see."""
-    with directories.place(worker.directory) as place, worker.sandboxes.one() as sandbox:
+    """Ask the engine, in its sandbox, to describe the machine as runs will see it."""
+    with directories.place(worker.directory) as place, worker.sandboxes.lend() as sandbox:
         (place.engine / ORDER).write_text(Describe().model_dump_json())
         sandbox.start(place.engine, trial.limits(worker.settings.engine)).wait(trial.SECONDS)
         answer = answers.result(place)
@@ -110,13 +112,13 @@ def _capabilities(worker: Worker) -> Capabilities | None:
         return _with_tools(worker, answer.capabilities)
 
 
-def _with_tools(worker: Worker, found: Capabilities) -> Capabilities:
-    """Add the formats of the tools that are installed and start in their sandbox."""
+def _with_tools(worker: Worker, capabilities: Capabilities) -> Capabilities:
+    """Add the formats of the tools that are installed and can start in their sandbox."""
     by_tool = {
         tool: [name for name, needs in TOOL_OF.items() if needs == tool]
         for tool in environments.installed(environments.base(worker.settings.worker.tools))
     }
-    targets = list(found.targets)
+    targets = list(capabilities.targets)
     cpu = [device for target in targets[:1] for device in target.devices if device.kind == "cpu"]
     for tool, formats in by_tool.items():
         try:
@@ -136,4 +138,4 @@ def _with_tools(worker: Worker, found: Capabilities) -> Capabilities:
             )
             for name in formats
         ]
-    return found.model_copy(update={"targets": targets})
+    return capabilities.model_copy(update={"targets": targets})

@@ -1,8 +1,8 @@
 """A worker process: ``python -m workers.celery --queue jobs --device cpu``.
 
-Threads, not processes: the engine runs in processes of its own, which a fork server starts, and
-the storage client must not be forked. Messages are acknowledged at once, because the job store and
-not the queue knows what is to be done.
+Celery uses threads, not processes: the engine runs in processes of its own, which a fork server
+starts, and the storage client must not be forked. Messages are acknowledged at once, because the
+job store, not the queue, holds the work.
 """
 
 import argparse
@@ -29,8 +29,8 @@ from workers.upkeep.look import look
 from workers.webhooks.dispatch import dispatch
 
 FREE_SLOT_SECONDS = 0.05
-"""After which a free slot takes the next message. None is taken in advance, for a busy worker
-would keep it from an idle one."""
+"""The time after which a free slot takes the next message. No message is prefetched, as a busy
+worker would keep it from an idle one."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,61 +57,68 @@ def application(settings: Settings) -> Celery:
 
 
 def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = ENTRY) -> None:
-    """Work off a queue until SIGTERM; what runs then is given back."""
+    """Process a queue until SIGTERM; running work is then given back."""
     logs.configure(settings.logging)
-    signal.signal(signal.SIGTERM, _leave)
-    with worker.opened(settings, queue, device, entry=entry) as me:
-        announce(me)
+    signal.signal(signal.SIGTERM, _exit_early)
+    with worker.opened(settings, queue, device, entry=entry) as process:
+        announce(process)
         celery = application(settings)
-        tasks.register(celery, me)
-        beside = [threading.Thread(target=look, args=(me,), name="look")]
+        tasks.register(celery, process)
+        threads = [threading.Thread(target=look, args=(process,), name="look")]
         if queue == "light":
-            due = (me.sessions, settings, me.id, me.delivery_due, me.stopping)
-            beside.append(threading.Thread(target=dispatch, args=due, name="dispatch"))
-            beside.append(threading.Thread(target=collect_hourly, args=(me,), name="collect"))
+            shared = (
+                process.sessions,
+                settings,
+                process.id,
+                process.delivery_due,
+                process.stopping,
+            )
+            threads.append(threading.Thread(target=dispatch, args=shared, name="dispatch"))
+            threads.append(threading.Thread(target=collect_hourly, args=(process,), name="collect"))
 
         def ready(sender: Any, **_: object) -> None:
-            sender.hub.call_repeatedly(FREE_SLOT_SECONDS, _nothing)
+            sender.hub.call_repeatedly(FREE_SLOT_SECONDS, _wake)
             install_worker_term_handler(sender, verbose=False)
 
         def stop(**_: object) -> None:
-            me.stopping.set()
-            me.delivery_due.set()
+            process.stopping.set()
+            process.delivery_due.set()
 
         worker_ready.connect(ready, weak=False)
         worker_shutting_down.connect(stop, weak=False)
-        setup_logging.connect(_ours, weak=False)
-        warnings.filterwarnings("ignore", category=SecurityWarning)  # root: messages are JSON ids
-        words = [
+        setup_logging.connect(_skip_logging_setup, weak=False)
+        # Running as root is safe: messages are ids in JSON.
+        warnings.filterwarnings("ignore", category=SecurityWarning)
+        arguments = [
             "--quiet",
             "worker",
             "--pool=threads",
-            f"--concurrency={me.slots.total + (queue == 'light')}",  # one for nudges of webhooks
+            f"--concurrency={process.slots.total + (queue == 'light')}",  # one for webhooks
             f"--queues={queue}",
         ]
-        words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        for thread in beside:
+        arguments += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+        for thread in threads:
             thread.start()
         try:
-            if await_ability(me):
-                celery.worker_main([*words, f"--hostname={me.id}@%h"])
+            if await_ability(process):
+                celery.worker_main([*arguments, f"--hostname={process.id}@%h"])
         finally:
             stop()
-            for thread in beside:
+            for thread in threads:
                 thread.join()
 
 
-def _leave(*_: object) -> None:
-    """End in order, before Celery has put its own handler in this one's place."""
+def _exit_early(*_: object) -> None:
+    """Exit cleanly on a signal that arrives before Celery has installed its own handler."""
     raise SystemExit(0)
 
 
-def _nothing() -> None:
-    """Wake the event loop: it does not notice by itself that a thread, and so a slot, is free."""
+def _wake() -> None:
+    """Wake the event loop, which does not notice by itself that a thread has become free."""
 
 
-def _ours(**_: object) -> None:
-    """Keep Celery from setting up logging: it is done."""
+def _skip_logging_setup(**_: object) -> None:
+    """Keep Celery from setting up logging, which is done already."""
 
 
 def main() -> None:

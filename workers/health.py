@@ -1,7 +1,7 @@
-"""What a worker process says of itself to its own machine, for a container's health check.
+"""Writes and reads the health of worker processes, for a container's health check.
 
-A file in its directory, written anew whenever it has looked for work. No store is asked: that the
-database is away is no reason to start workers anew.
+Each process has a file in its directory, which it rewrites whenever it has looked for work. The
+check asks no store, because an outage of the database is no reason to restart workers.
 """
 
 import time
@@ -15,24 +15,25 @@ from workers.worker import Worker
 
 FILE = "health.json"
 STALE_SECONDS = 120.0
-"""A process that has not looked for work for so long hangs; it looks every few seconds."""
+"""A process that has not looked for work for this time hangs; normally it looks every few
+seconds."""
 
 
 class Health(BaseModel):
-    """How a worker process was when it last looked for work."""
+    """The state of a worker process when it last looked for work."""
 
     worker: str
     queue: str
     device: str
     unable: str | None
-    """Why it takes no jobs."""
+    """The reason if it takes no jobs."""
     looked_at: float
-    """By the clock that counts from the machine's start."""
+    """When it last looked for work, by the clock since the machine's start."""
     claimed_at: float | None
     """When it last took a job or an upload, by the same clock."""
 
     def fault(self) -> str | None:
-        """Return what is wrong with the process, if anything is."""
+        """Return the fault of the process, if it has one."""
         age = time.monotonic() - self.looked_at
         if age > STALE_SECONDS:
             return f"has not looked for work for {age:.0f} s"
@@ -40,7 +41,7 @@ class Health(BaseModel):
 
 
 def write(worker: Worker) -> None:
-    """Say how this process is."""
+    """Write the health of this process."""
     health = Health(
         worker=worker.id,
         queue=worker.queue,
@@ -56,9 +57,9 @@ def write(worker: Worker) -> None:
 
 
 def of_processes(parent: Path) -> Iterator[Health]:
-    """Yield what the living worker processes with a directory in ``parent`` say of themselves."""
+    """Yield the health of the living worker processes with a directory in ``parent``."""
     for root in directories.living(parent):
         try:
             yield Health.model_validate_json((root / FILE).read_bytes())
         except (OSError, ValidationError):
-            continue  # it has just started
+            continue  # the process has just started

@@ -1,4 +1,4 @@
-"""How much of this machine is ours."""
+"""Determines how many processors of this machine the process may use."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 def processors(cgroup: Path = _CGROUP) -> int:
     """Return how many processors this process may keep busy, at least 1.
 
-    Those that it may run on, or as many as its control group's quota of time comes to (of both
-    versions of control groups), rounded down.
+    The number is that of the processors it may run on, or the CPU quota of its control group (of
+    either version), rounded down, if that is less.
 
     Args:
         cgroup: where control groups are mounted; in a container, its own.
@@ -21,7 +21,7 @@ def processors(cgroup: Path = _CGROUP) -> int:
 
 
 def _quota(cgroup: Path) -> float | None:
-    """Return the quota in processors; None where there is none."""
+    """Return the quota in processors; None if there is none."""
     try:
         most, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""What a worker does when there is work, and the tasks that say that there is."""
+"""The Celery tasks: each message notifies a worker that there is work."""
 
 import structlog
 from celery import Celery
@@ -13,9 +13,9 @@ log = structlog.get_logger(__name__)
 
 
 def register(application: Celery, worker: Worker) -> None:
-    """Make ``application`` do the work of ``worker``; a message says that there is some.
+    """Register the tasks of ``worker`` with ``application``.
 
-    The id in it is what workers of older versions look at.
+    A message carries an id, which only workers of older versions use.
     """
 
     def task(subject: nudge.Subject) -> None:
@@ -32,23 +32,23 @@ def register(application: Celery, worker: Worker) -> None:
 
 
 def work_off(worker: Worker) -> None:
-    """Do what waits in the order of turns, one after the other; nothing where no slot is free.
+    """Do waiting work, one item after the other in the order of turns, if a slot is free.
 
-    Whoever holds a slot goes on until nothing waits, and looks once more where somebody else was
-    told of work meanwhile: no call is in vain.
+    The holder of a slot goes on until nothing waits. It looks once more if another call was made
+    meanwhile, so no call is lost.
     """
     worker.work_due.set()
     while worker.work_due.is_set() and not worker.stopping.is_set():
-        with worker.slots.one() as taken:
-            if not taken:
+        with worker.slots.take() as has_slot:
+            if not has_slot:
                 return
             worker.work_due.clear()
-            if not _worked_off(worker):
+            if not _drain(worker):
                 return
 
 
-def _worked_off(worker: Worker) -> bool:
-    """Work until nothing waits; return False where that was not to be."""
+def _drain(worker: Worker) -> bool:
+    """Work until nothing waits; return False if an error or a stop prevented that."""
     next_one = run_next if worker.queue == "jobs" else inspect_next
     try:
         while worker.ability.lacking is None and not worker.stopping.is_set():

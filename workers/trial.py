@@ -1,8 +1,8 @@
-"""A whole small job, as users send them, to see whether this machine can do any.
+"""Runs a small test job, as users send them, to find out whether this machine can run jobs.
 
-It takes what every job takes: a confined process, the upload read and brought to normal form, a
-step, a graph written, sizes, latencies and memory measured. Parts that were tried out one by one
-have all been found good on machines where no job came to its end.
+The job uses everything that every job uses: a confined process, reading of an upload, the normal
+form, a step, a written graph, and measurements of size, latency and memory. Testing these parts
+separately is not enough: on some machines each part worked and no job completed.
 """
 
 from base64 import b64decode
@@ -17,7 +17,7 @@ from workers.sandbox import directories
 from workers.sandbox.server import Exit, Limits, Sandbox, SandboxError
 
 SECONDS = 120.0
-"""After which it is given up; on an idle machine it takes less than one."""
+"""The time limit of the test job; on an idle machine it takes less than a second."""
 
 # An ONNX file: y (float[N, 4]) = MatMul(x (float[N, 4]), w (float[4, 4])).
 NETWORK = b64decode(
@@ -28,7 +28,7 @@ NETWORK = b64decode(
 
 
 def limits(engine: Engine) -> Limits:
-    """Return what a job may use here, for a run of ours that is short."""
+    """Return the limits of a job, with a shorter time limit."""
     return Limits(
         memory_bytes=engine.memory_bytes,
         cpu_seconds=None,
@@ -42,14 +42,14 @@ def limits(engine: Engine) -> Limits:
 def shortcoming(
     sandbox: Sandbox, directory: Path, engine: Engine, *, entry: str, threads: int
 ) -> str | None:
-    """Do the job; return why it does not come to its end, or None where it does.
+    """Run the test job; return why it did not complete, or None if it did.
 
     Args:
-        sandbox: where it runs.
-        directory: of this process; the job gets a place in it.
-        engine: what a job may use.
+        sandbox: the sandbox to run it in.
+        directory: the directory of this process; the job gets directories in it.
+        engine: the settings with the limits of a job.
         entry: the engine, as "module:function".
-        threads: to compute with.
+        threads: number of threads to compute with.
     """
     with directories.place(directory) as place:
         (place.engine / UPLOAD).write_bytes(NETWORK)
@@ -62,7 +62,7 @@ def shortcoming(
         result = answers.result(place)
         if result is None:
             return f"a small job {_end(ended)}: {answers.last_words(place) or 'it said nothing'}"
-        # Whether a step is worth it for so small a network is no fault of the machine.
+        # A step may change nothing in so small a network; that is no fault of the machine.
         if result.problem is not None and result.problem.type != NothingChanged.type:
             return f"a small job failed: {result.problem.detail}"
         return None if result.artifacts else "a small job came to its end without a result"

@@ -1,4 +1,4 @@
-"""One worker process: who it is, its stores, its engines, its slots."""
+"""A worker process: its identity, its stores, its sandboxes and its slots."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ Queue = Literal["jobs", "light"]
 
 
 class Slots:
-    """How many tasks may run at one time, whoever asks for them."""
+    """Bounds the number of tasks that run at one time."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -34,20 +34,20 @@ class Slots:
         self._lock = threading.Lock()
 
     @contextmanager
-    def one(self) -> Iterator[bool]:
-        """Take a slot for a while, if one is free; say whether."""
+    def take(self) -> Iterator[bool]:
+        """Take a slot for the context, if one is free; yield whether one was."""
         with self._lock:
-            taken = self.free > 0
-            self.free -= taken
+            is_free = self.free > 0
+            self.free -= is_free
         try:
-            yield taken
+            yield is_free
         finally:
             with self._lock:
-                self.free += taken
+                self.free += is_free
 
 
 class Sandboxes:
-    """Warm sandboxes: as many as runs go on at one time, used again and again."""
+    """A pool of warm sandboxes, as many as there are runs at one time."""
 
     def __init__(self, settings: Settings, device: str) -> None:
         self._device = device
@@ -57,8 +57,8 @@ class Sandboxes:
         self._free: list[Sandbox] = []
 
     @contextmanager
-    def one(self) -> Iterator[Sandbox]:
-        """Lend a sandbox to this thread."""
+    def lend(self) -> Iterator[Sandbox]:
+        """Lend a sandbox to this thread for the context."""
         try:
             lent = self._free.pop()
         except IndexError:
@@ -69,13 +69,13 @@ class Sandboxes:
             self._free.append(lent)
 
     def close(self) -> None:
-        """End all fork servers, and so all runs."""
+        """Close all fork servers, and so end all runs."""
         while self._free:
             self._free.pop().close()
 
 
 class Ability:
-    """Whether this process can do what it is for, and when it last did."""
+    """Whether this process can run jobs, and when it last claimed one."""
 
     def __init__(self) -> None:
         self.lacking: str | None = "it has not tried a run yet"
@@ -89,10 +89,10 @@ class Ability:
 
 @dataclass(frozen=True)
 class Worker:
-    """What every task of a worker process needs."""
+    """The resources that the tasks of a worker process share."""
 
     id: str
-    """Fresh for each process: a restart under the same host name and pid is somebody else."""
+    """A new id for each process, also after a restart under the same host name and pid."""
     queue: Queue
     device: str
     settings: Settings
@@ -105,21 +105,21 @@ class Worker:
     """The engine, as "module:function"."""
     ability: Ability = field(default_factory=Ability)
     stopping: threading.Event = field(default_factory=threading.Event)
-    """Set when the process is to end: runs are given back."""
+    """Set when the process is to stop; runs are then given back."""
     work_due: threading.Event = field(default_factory=threading.Event)
     """Set when there may be work that no holder of a slot has looked for yet."""
     delivery_due: threading.Event = field(default_factory=threading.Event)
     """Set when a webhook is to be called now."""
 
     @property
-    def offer(self) -> runs.Offer:
-        """What it has for jobs that require it."""
-        return runs.Offer(device_kind(self.device), tuple(self.settings.worker.labels))
+    def offer(self) -> runs.WorkerOffer:
+        """The device and labels that it offers to jobs."""
+        return runs.WorkerOffer(device_kind(self.device), tuple(self.settings.worker.labels))
 
     def note_claim(self, session: Session) -> None:
-        """Say here and in the store that this process has claimed a row."""
+        """Note, here and in the store, that this process has claimed a row."""
         self.ability.claimed_at = time.monotonic()
-        workers.claimed(session, self.id)
+        workers.note_claim(session, self.id)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
-"""Which addresses may be called on a caller's behalf: public ones, and what the operator admits.
+"""Which addresses webhooks may call: public ones, and those that the operator permits.
 
-Our own table, not ``ipaddress.is_global``: that one calls multicast global and differs between
-Python versions. Source: IANA's special-purpose address registries (IPv4 and IPv6) of 2025.
+The table replaces ``ipaddress.is_global``, which calls multicast global and differs between Python
+versions. Source: IANA's special-purpose address registries (IPv4 and IPv6) of 2025.
 """
 
 from collections.abc import Iterable
@@ -78,7 +78,7 @@ def permitted(address: Address, admitted: Iterable[Network] = ()) -> bool:
 
 
 def spelled_out(host: str) -> list[Address]:
-    """Return the addresses that a URL's host names without being resolved; none for other names.
+    """Return the IP addresses that a URL's host states literally; none for host names.
 
     Args:
         host: As a URL parser leaves it: ``127.1`` has become ``127.0.0.1``.

@@ -1,4 +1,4 @@
-"""The criteria of ``prune``: what tells how much a channel or a weight contributes, one row each.
+"""The table of criteria of ``prune``, which rate channels or weights: one row each.
 
 How a criterion is computed stands in ``workers/compression/methods/prune/criteria.py``, a row each
 as well.
@@ -21,24 +21,24 @@ Criterion = Literal[
 ]
 
 Granularity = Literal["channel", "unstructured", "n:m", "block"]
-"""What is removed as a whole: channels with all that hangs on them, or weights that become zero."""
+"""The units to remove: channels with everything coupled to them, or weights that become zero."""
 
 Source = Literal["nothing", "weights", "activations", "gradients"]
-"""What a criterion looks at. Activations and gradients need data; gradients, a graph that can be
-trained."""
+"""The values that a criterion uses. Activations and gradients need data; gradients, a graph that
+can be trained."""
 
 
 class CriterionFacts(NamedTuple):
-    """What is known of a criterion without computing it."""
+    """The properties of a criterion, without its computation."""
 
     source: Source
     granularities: frozenset[Granularity]
     meaning: str
     """A sentence for the docs."""
     instead: str = ""
-    """What to use for the other granularities."""
+    """The criterion to use for other granularities."""
     fits_once: bool = False
-    """Whether it fits the weights that it keeps, which is done once, at the end."""
+    """Whether it also adjusts the kept weights, which is done once, at the end."""
 
 
 CHANNELS: frozenset[Granularity] = frozenset({"channel"})

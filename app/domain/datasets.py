@@ -1,4 +1,4 @@
-"""What is known of an uploaded dataset, and whether it fits a model."""
+"""Descriptions of uploaded datasets, and whether one fits a model."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -109,7 +109,7 @@ class Dataset(BaseModel):
 
 
 def mismatches(dataset: DatasetDescription, inputs: list[TensorSpec]) -> list[str]:
-    """Say, from the two descriptions alone, why a dataset does not fit a model's inputs.
+    """Return why a dataset does not fit a model's inputs, from the descriptions alone.
 
     The engine still checks values (an int64 that must fit an int32, say) when it reads the arrays.
 
@@ -119,45 +119,45 @@ def mismatches(dataset: DatasetDescription, inputs: list[TensorSpec]) -> list[st
     if dataset.format == "images":
         return _image_mismatches(inputs)
     arrays = {array.name: array for array in dataset.arrays}
-    found = []
+    reasons = []
     for tensor in inputs:
         array = arrays.get(tensor.name)
         if array is None:
-            given = ", ".join(sorted(arrays)) or "none"
-            found.append(
+            names = ", ".join(sorted(arrays)) or "none"
+            reasons.append(
                 f"The model's input '{tensor.name}' has no array in the dataset"
-                f" (its arrays: {given}); name one '{tensor.name}'."
+                f" (its arrays: {names}); name one '{tensor.name}'."
             )
             continue
         if not _castable(array.dtype, tensor.dtype):
-            found.append(
+            reasons.append(
                 f"Array '{array.name}' is {array.dtype}, but the model's input is {tensor.dtype}."
             )
         if dataset.format != "parquet" and not sample_axes(array.shape[1:], tensor.shape):
-            found.append(
+            reasons.append(
                 f"Array '{array.name}' has shape {_show(array.shape)}, but the model's input"
                 f" is {_show(tensor.shape)} (the first dimension of an array is the sample; the"
                 " others are what the input holds of one)."
             )
-    return found
+    return reasons
 
 
 def require_match(dataset: DatasetDescription, inputs: list[TensorSpec]) -> None:
     """Raise DatasetMismatch, with every reason, unless the dataset fits the model's inputs."""
-    if found := mismatches(dataset, inputs):
-        raise DatasetMismatch(" ".join(found))
+    if reasons := mismatches(dataset, inputs):
+        raise DatasetMismatch(" ".join(reasons))
 
 
 def class_mismatch(dataset: DatasetDescription, other: DatasetDescription) -> str | None:
-    """Say why two datasets do not count their classes alike; None where nothing speaks against it.
+    """Return why two datasets number their classes differently; None if they do not.
 
     Classes are numbered by the sorted names of their folders, so a folder that one dataset lacks
     moves the numbers of those after it.
     """
-    ours, theirs = (_class_names(each) for each in (dataset, other))
-    if ours is None or theirs is None or ours == theirs:
+    names, other_names = (_class_names(description) for description in (dataset, other))
+    if names is None or other_names is None or names == other_names:
         return None
-    shown = ", ".join(sorted(set(ours) ^ set(theirs))[:20])
+    shown = ", ".join(sorted(set(names) ^ set(other_names))[:20])
     return (
         "The dataset to judge on and the job's have other class folders, so their classes have"
         f" other numbers; these are in one of them alone: {shown}. Upload it with the same folders."
@@ -165,7 +165,7 @@ def class_mismatch(dataset: DatasetDescription, other: DatasetDescription) -> st
 
 
 def require_same_classes(dataset: DatasetDescription, other: DatasetDescription) -> None:
-    """Raise DatasetMismatch unless two datasets count their classes alike."""
+    """Raise DatasetMismatch unless two datasets number their classes alike."""
     if reason := class_mismatch(dataset, other):
         raise DatasetMismatch(reason)
 
@@ -188,45 +188,46 @@ def _image_mismatches(inputs: list[TensorSpec]) -> list[str]:
     return []
 
 
-def _castable(given: str, wanted: str) -> bool:
-    if given == wanted:
+def _castable(dtype: str, target: str) -> bool:
+    if dtype == target:
         return True
     floats = ("float16", "float32", "float64")
     integers = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-    return (given in floats and wanted in floats) or (given in integers and wanted in integers)
+    return (dtype in floats and target in floats) or (dtype in integers and target in integers)
 
 
-def sample_axes(row: Sequence[int | str], wanted: Sequence[int | str]) -> list[int | None]:
+def sample_axes(row: Sequence[int | str], input_shape: Sequence[int | str]) -> list[int | None]:
     """Return the axes of a model's input that may count samples, likely ones first.
 
-    It is the first one, or any other that is dynamic, or fixed to one where the first is fixed too:
-    recurrent states are ``[layers, samples, units]``. Which it is, running tells.
+    Such an axis is the first one, or any dynamic one, or one of size 1 where the first is fixed
+    too: recurrent states are ``[layers, samples, units]``. Running the model decides between them.
 
     Args:
         row: the shape of a sample in the dataset; a name stands for any size.
-        wanted: the input's shape.
+        input_shape: the shape of the input.
 
     Returns:
-        Those without which the input has the row's shape. None stands for none: the input has only
-        fixed dimensions, and a row fills them all. Empty where the row does not fit.
+        The axes without which the input has the row's shape. None in the list means no axis: the
+        input has only fixed dimensions, and a row fills them all. The list is empty if the row
+        does not fit.
     """
-    if len(row) == len(wanted):
-        whole = all(isinstance(size, int) for size in wanted) and _fits(row, wanted)
-        return [None] if whole else []
+    if len(row) == len(input_shape):
+        fills_input = all(isinstance(size, int) for size in input_shape) and _fits(row, input_shape)
+        return [None] if fills_input else []
     axes = [
         (isinstance(size, int), axis)
-        for axis, size in enumerate(wanted)
-        if (axis == 0 or isinstance(size, str) or (size == 1 and isinstance(wanted[0], int)))
-        and _fits(row, [*wanted[:axis], *wanted[axis + 1 :]])
+        for axis, size in enumerate(input_shape)
+        if (axis == 0 or isinstance(size, str) or (size == 1 and isinstance(input_shape[0], int)))
+        and _fits(row, [*input_shape[:axis], *input_shape[axis + 1 :]])
     ]
     return [axis for _, axis in sorted(axes)]
 
 
-def _fits(given: Sequence[int | str], wanted: Sequence[int | str]) -> bool:
+def _fits(shape: Sequence[int | str], pattern: Sequence[int | str]) -> bool:
     """Compare dimensions; a name stands for any size."""
-    return len(given) == len(wanted) and all(
+    return len(shape) == len(pattern) and all(
         isinstance(have, str) or isinstance(want, str) or have == want
-        for have, want in zip(given, wanted, strict=True)
+        for have, want in zip(shape, pattern, strict=True)
     )
 
 

@@ -1,4 +1,4 @@
-"""Where a model is to run: what a job that names it delivers, and how it quantizes, by default."""
+"""Deployment targets: the formats and the quantization that jobs use by default."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -95,15 +95,15 @@ assert set(DEPLOYMENTS) == set(get_args(DeploymentName))
 
 
 def with_defaults(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job's request with what its target stands for wherever the request is silent."""
-    known = DEPLOYMENTS.get(str(body.get("target")))
-    if known is None:
+    """Return a job's request, completed by the defaults of its target."""
+    deployment = DEPLOYMENTS.get(str(body.get("target")))
+    if deployment is None:
         return dict(body)
-    filled = {"deliver": known.formats, **body}
+    filled = {"deliver": deployment.formats, **body}
     steps = body.get("steps")
     if isinstance(steps, list):
         filled["steps"] = [
-            {**known.quantize, **step}
+            {**deployment.quantize, **step}
             if isinstance(step, dict) and step.get("method") == "quantize"
             else step
             for step in steps
@@ -112,26 +112,28 @@ def with_defaults(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lacking(name: DeploymentName, offered: Sequence[Target]) -> str | None:
-    """Return why a deployment of workers cannot measure for a target; None where it can.
+    """Return why the workers cannot measure for a target; None if they can.
 
     Args:
         name: the target.
-        offered: what the workers announced.
+        offered: the formats that workers have announced.
     """
-    asked = DEPLOYMENTS[name]
-    missing = [each for each in asked.formats if each not in {target.target for target in offered}]
+    deployment = DEPLOYMENTS[name]
+    missing = [
+        item for item in deployment.formats if item not in {target.target for target in offered}
+    ]
     if missing and offered:
-        commands = [INSTALLED_BY[each] for each in missing if each in INSTALLED_BY]
+        commands = [INSTALLED_BY[item] for item in missing if item in INSTALLED_BY]
         mend = f" Where a worker runs, '{commands[0]}' adds it." if commands else ""
         return f"No worker of this deployment delivers '{missing[0]}'.{mend}"
     devices = [device for target in offered for device in target.devices]
-    fitting = [device for device in devices if device.kind == asked.device]
+    fitting = [device for device in devices if device.kind == deployment.device]
     if devices and not fitting:
-        return f"No worker of this deployment has a device of the kind '{asked.device}'."
-    wanted = set(asked.instruction_sets)
-    if fitting and wanted and not any(wanted & set(each.instruction_sets) for each in fitting):
+        return f"No worker of this deployment has a device of the kind '{deployment.device}'."
+    required = set(deployment.instruction_sets)
+    if fitting and required and not any(required & set(item.instruction_sets) for item in fitting):
         return (
-            f"No worker of this deployment has a processor with {' or '.join(sorted(wanted))}: its"
-            " latencies would not be those of the target."
+            f"No worker of this deployment has a processor with {' or '.join(sorted(required))}:"
+            " its latencies would not be those of the target."
         )
     return None

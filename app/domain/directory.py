@@ -66,22 +66,22 @@ CHECKPOINT = "checkpoint"
 
 
 def step_directory(root: Path, index: int, method: str) -> Path:
-    """Return where step ``index`` (from 0) keeps its files; users count from 1."""
+    """Return the directory of step ``index`` (from 0); users count from 1."""
     return root / STEPS / f"{index + 1:02d}-{method}"
 
 
 def delivery_directory(root: Path, name: OutputFormat) -> Path:
-    """Return where a format keeps what it needs on the way to its artifact."""
+    """Return the directory for intermediate files of a format."""
     return root / DELIVERY / name
 
 
 def checkpoint_file(step: Path, training: str) -> Path:
-    """Return where a step's training, by its name, keeps its state."""
+    """Return the checkpoint file of a named training of a step."""
     return step / CHECKPOINT / f"{training}.npz"
 
 
 def model_file(root: Path, model_id: str) -> Path:
-    """Return where another model lies that a step names by its id."""
+    """Return the file of another model that a step names by its id."""
     return root / MODELS / f"{model_id}.onnx"
 
 
@@ -118,17 +118,17 @@ class Compress(_Order):
     seed: int = 0
     images: ImageOptions = ImageOptions()
     evaluate_images: ImageOptions = ImageOptions()
-    """Of the dataset that ``evaluate.dataset`` names."""
+    """Options for the images of the dataset that ``evaluate.dataset`` names."""
     tools: list[ToolName] = []
     """The tools that can be run on the directory when the engine asks for them."""
     tool_failures: dict[ToolName, str] = {}
-    """Of tools that were run and gave no answer, why."""
+    """For each tool that ran without an answer, the reason."""
     threads: int | None = None
     """Threads to compute and measure with; None leaves it to the runtime's default."""
     model_sha256: str | None = None
-    """Of the upload, for the manifest; None when run by hand."""
+    """The SHA-256 of the upload, for the manifest; None when run by hand."""
     model_size_bytes: int | None = None
-    """The baseline's size: of the upload, or of the ONNX graph that was made of it."""
+    """The size of the baseline: of the upload, or of its ONNX graph."""
     dataset_sha256: str | None = None
     evaluate_dataset_sha256: str | None = None
 
@@ -151,9 +151,9 @@ class FinishedStep(BaseModel):
     layers: list[LayerChange]
     skipped: list[Skipped]
     changed: bool = True
-    """Whether the graph computes something else than the one that the step was given."""
+    """Whether the graph computes something else than the graph before the step."""
     notes: list[str] = []
-    """What the method found that a user would not expect."""
+    """Findings of the method that a user would not expect."""
 
 
 class ToolTask(BaseModel):
@@ -167,7 +167,7 @@ class ToolTask(BaseModel):
     quantized: bool
     """Whether the program rounds to integers."""
     outputs: int
-    """How many the model has."""
+    """The number of outputs of the model."""
     threads: int
 
 
@@ -205,4 +205,5 @@ class Result(BaseModel):
     artifacts: list[Produced] = []
     capabilities: Capabilities | None = None
     tools: list[ToolName] = Field(default=[], max_length=len(TOOL_NAMES))
-    """To be run on the directory before the engine is started again; then nothing else is set."""
+    """Tools to run on the directory before the engine is started again; then nothing else is
+    set."""

@@ -1,4 +1,4 @@
-"""What happens in a job, as its event stream tells it.
+"""The events of a job, as its event stream shows them.
 
 The engine writes ``EngineEvent`` lines; the worker adds times and ``state`` and stores them.
 """

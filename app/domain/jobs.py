@@ -158,7 +158,7 @@ class Requires(Asked):
 
     @property
     def words(self) -> str:
-        """What is required, as a part of a sentence."""
+        """The requirements, as a part of a sentence."""
         device = [f"the device '{self.device}'"] if self.device else []
         return " and ".join([*device, *(f"the label '{label}'" for label in self.labels)])
 
@@ -250,9 +250,9 @@ class JobRequest(Asked):
     def other_models(self) -> dict[str, str]:
         """The ids of the models that the job reads besides its own, by JSON pointer."""
         named = {
-            f"#/steps/{index}/{place}": other
+            f"#/steps/{index}/{place}": model_id
             for index, step in enumerate(self.steps or ())
-            for place, other in step.other_models.items()
+            for place, model_id in step.other_models.items()
         }
         graph = self.evaluate.metric_graph
         return named if graph is None else {**named, METRIC_GRAPH_POINTER: graph}

@@ -1,6 +1,6 @@
-"""How compact networks are laid out for what they read.
+"""The layouts of compact networks for the shapes of their inputs.
 
-The engine builds them by these rules, and a plan tells what they will look like.
+The engine builds networks by these rules, and a plan describes them.
 """
 
 from collections.abc import Sequence
@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from app.domain.models import TensorSpec
 
 HALVINGS = {"mobilenet_v2": 5, "mobilenet_v3": 5, "shufflenet_v2": 5, "resnet_cifar": 4}
-"""How often the authors' network for 224 × 224 pixels halves a picture."""
+"""How often the original network for 224 × 224 pixels halves a picture."""
 
 _LEAST_SIDE = {"resnet_cifar": 7}
 _USUAL_LEAST_SIDE = 4
-"""Pixels that the last halving leaves a side: what layouts for MNIST and CIFAR leave."""
+"""The least side, in pixels, after the last halving, as in layouts for MNIST and CIFAR."""
 _USUAL_SIDE = 32
 """A smaller picture gets fewer blocks as well."""
 _PATCHES, _LARGEST_PATCH = 8, 16
 """Patches of a picture a side, and pixels of a patch, as in ViT/16 (Dosovitskiy et al. 2021)."""
 _TOKENS = 256
-"""Places of a sequence that a transformer looks at; attention grows with their square."""
+"""The most tokens of a sequence; the cost of attention grows with their square."""
 
 
 def halvings(architecture: str, side: int) -> int:
-    """Return how often a network halves pictures whose shorter side has so many pixels."""
+    """Return how often a network halves pictures, whose shorter side has ``side`` pixels."""
     least, count = _LEAST_SIDE.get(architecture, _USUAL_LEAST_SIDE), 0
     while count < HALVINGS[architecture] and -(-side // 2 ** (count + 1)) >= least:
         count += 1
@@ -30,27 +30,27 @@ def halvings(architecture: str, side: int) -> int:
 
 
 def blocks(usual: int, side: int) -> int:
-    """Return how many blocks a stage of ``usual`` blocks has: half of them for small pictures."""
+    """Return the number of blocks of a stage: ``usual``, or half of it for small pictures."""
     return usual if side >= _USUAL_SIDE else -(-usual // 2)
 
 
 def picture_patch(side: int) -> int:
-    """Return the side, in pixels, of the patches in which a transformer reads pictures."""
+    """Return the side, in pixels, of the patches that a transformer reads as tokens."""
     return max(1, min(_LARGEST_PATCH, side // _PATCHES))
 
 
 def sequence_patch(length: int) -> int:
-    """Return how many places of a sequence a transformer reads as one."""
+    """Return the number of positions of a sequence that a transformer reads as one token."""
     return -(-length // _TOKENS)
 
 
 def describe(architecture: str, width: float | None, inputs: Sequence[TensorSpec]) -> str:
-    """Return in words what a network for such inputs will look like.
+    """Return a description, in words, of a network for given inputs.
 
     Args:
-        architecture: its name.
-        width: what multiplies its channels; None where that is still to be found.
-        inputs: what it reads; a dynamic dimension is a string.
+        architecture: the name of the architecture.
+        width: the factor of its channels; None if it is still to be found.
+        inputs: its inputs; a dynamic dimension is a string.
     """
     channels = "of the width that meets 'ratio'" if width is None else f"of width {width:g}"
     network = f"a {architecture} {channels}"

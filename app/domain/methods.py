@@ -1,4 +1,4 @@
-"""How a method presents itself to those who ask for it."""
+"""Descriptions of the methods, for the API."""
 
 import inspect
 from typing import Any

@@ -1,6 +1,6 @@
 """A metric of the user's own: an ONNX graph that reads outputs by name and gives a number.
 
-An input of it is called as an output of the job's model is, which it then reads; ``targets`` reads
+An input with the name of an output of the job's model reads that output; ``targets`` reads
 the dataset's targets; ``reference.<output>`` reads the original model's output. Each is optional.
 The first dimension of all of them counts samples. Its one output is a number for each sample, which
 are averaged, or one number for all samples.
@@ -19,27 +19,27 @@ _FLOATS = ("float16", "float32", "float64")
 _WHOLE = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
 
 
-class Source(NamedTuple):
-    """What an input of a metric reads."""
+class InputSource(NamedTuple):
+    """The array that an input of a metric reads."""
 
     of: str
     """``outputs``, ``reference`` or ``targets``."""
     name: str
-    """Of the output; of targets, the input's own."""
+    """The name of the output; for targets, that of the input."""
 
 
-def source_of(name: str, outputs: Iterable[str]) -> Source | None:
-    """Return what an input of a metric reads by its name, None where it is called as nothing is.
+def source_of(name: str, outputs: Iterable[str]) -> InputSource | None:
+    """Return the source of an input of a metric by its name, None if the name stands for nothing.
 
     ``targets`` are always the dataset's; an output's own name comes before ``reference.``.
     """
-    known = set(outputs)
+    output_names = set(outputs)
     if name == TARGETS:
-        return Source("targets", name)
-    if name in known:
-        return Source("outputs", name)
+        return InputSource("targets", name)
+    if name in output_names:
+        return InputSource("outputs", name)
     output = name.removeprefix(REFERENCE)
-    return Source("reference", output) if output != name and output in known else None
+    return InputSource("reference", output) if output != name and output in output_names else None
 
 
 def misfits(
@@ -48,13 +48,13 @@ def misfits(
     outputs: Sequence[TensorSpec],
     targets: Targets | None,
 ) -> Iterator[str]:
-    """Yield why a metric cannot be computed, as far as descriptions tell.
+    """Yield the reasons why a metric cannot be computed, as far as descriptions tell.
 
     Args:
-        inputs: of the metric.
-        results: the metric's outputs.
-        outputs: of the job's model.
-        targets: of the dataset that is judged on; None without.
+        inputs: the inputs of the metric.
+        results: the outputs of the metric.
+        outputs: the outputs of the job's model.
+        targets: the targets of the dataset for the evaluation, if any.
     """
     if len(results) != 1:
         yield f"It has {len(results)} outputs: give it one, a number a sample or one for all."
@@ -79,26 +79,28 @@ def misfits(
             yield from _misfit(tensor, held, "The dataset's 'targets'")
 
 
-def _misfit(wanted: TensorSpec, given: TensorSpec, what: str) -> Iterator[str]:
+def _misfit(target: TensorSpec, array: TensorSpec, name: str) -> Iterator[str]:
     """Yield why an input of a metric cannot read an array."""
-    if not castable(given.dtype, wanted.dtype):
-        yield f"{what} is {given.dtype}, and its input '{wanted.name}' reads {wanted.dtype}."
-    if not given.shape or not wanted.shape:  # a rank is not known
+    if not castable(array.dtype, target.dtype):
+        yield f"{name} is {array.dtype}, and its input '{target.name}' reads {target.dtype}."
+    if not array.shape or not target.shape:  # a rank is not known
         return
-    sizes = zip(given.shape[1:], wanted.shape[1:], strict=False)
-    if len(given.shape) != len(wanted.shape) or any(
+    sizes = zip(array.shape[1:], target.shape[1:], strict=False)
+    if len(array.shape) != len(target.shape) or any(
         isinstance(have, int) and isinstance(want, int) and have != want for have, want in sizes
     ):
-        yield f"{what} is {_show(given)}, and its input '{wanted.name}' reads {_show(wanted)}."
+        yield f"{name} is {_show(array)}, and its input '{target.name}' reads {_show(target)}."
 
 
-def castable(given: str, wanted: str) -> bool:
+def castable(dtype: str, target: str) -> bool:
     """Return whether values of one dtype are read as another: numbers never become coarser kinds.
 
-    Whole numbers are read as floats too; what does not fit is found when values are read.
+    Integers are also read as floats; a value that does not fit is found when values are read.
     """
-    whole = given in _WHOLE
-    return (given in _FLOATS or whole) and (wanted in _FLOATS or (whole and wanted in _WHOLE))
+    is_integer = dtype in _WHOLE
+    return (dtype in _FLOATS or is_integer) and (
+        target in _FLOATS or (is_integer and target in _WHOLE)
+    )
 
 
 def _show(tensor: TensorSpec) -> str:

@@ -1,4 +1,4 @@
-"""The metrics that answers are judged by against targets: one row each.
+"""The table of metrics, which compare outputs with targets: one row each.
 
 How a metric is computed stands in ``workers/compression/measure/quality.py``, a row each as well.
 """
@@ -29,7 +29,7 @@ numbers; two or more numbers a sample."""
 
 
 class Row(NamedTuple):
-    """What is known of a metric without computing it."""
+    """The properties of a metric, without its computation."""
 
     kind: Kind
     targets: Kept
@@ -75,7 +75,7 @@ _ADVICE: Mapping[Kept, str] = {
 
 
 def more_is_better(kind: Kind) -> bool:
-    """Return whether the larger of two figures is the better one."""
+    """Return whether a larger figure is better."""
     match kind:
         case "share" | "score" | "gain":
             return True
@@ -86,9 +86,9 @@ def more_is_better(kind: Kind) -> bool:
 
 
 def fall(kind: Kind, before: float, after: float) -> float:
-    """Return by how much a figure got worse; negative where it got better.
+    """Return the drop of a figure; negative if it got better.
 
-    Absolute, but for errors, which is infinite where there was none before.
+    The drop is absolute, except for errors: there it is relative, and infinite if the error was 0.
     """
     worse = before - after if more_is_better(kind) else after - before
     if kind != "error" or worse == 0:
@@ -97,33 +97,33 @@ def fall(kind: Kind, before: float, after: float) -> float:
 
 
 def unfit(metric: Metric, dtype: str, shape: Sequence[int | str]) -> str | None:
-    """Return why targets do not suit a metric, None where they do.
+    """Return why targets do not suit a metric, None if they do.
 
     Args:
-        metric: to be counted.
-        dtype: of the targets, as numpy names it.
+        metric: the metric to compute.
+        dtype: the dtype of the targets, as numpy names it.
         shape: ``[samples, …]``.
     """
-    kept = METRICS[metric].targets
-    whole = dtype.startswith(_WHOLE)
+    kind = METRICS[metric].targets
+    is_integer = dtype.startswith(_WHOLE)
     suits: Mapping[Kept, bool] = {
-        "classes": whole,
-        "sequences": whole and len(shape) == 2,
-        "numbers": whole or dtype.startswith("float"),
+        "classes": is_integer,
+        "sequences": is_integer and len(shape) == 2,
+        "numbers": is_integer or dtype.startswith("float"),
         "vectors": dtype.startswith(("float", *_WHOLE)) and any(size != 1 for size in shape[1:]),
     }
-    if suits[kept]:
+    if suits[kind]:
         return None
     return (
-        f"The metric '{metric}' {_ADVICE[kept]}; these are {dtype}"
+        f"The metric '{metric}' {_ADVICE[kind]}; these are {dtype}"
         f" [{', '.join(map(str, shape))}]. Choose another metric, or store the targets so."
     )
 
 
-def foreign(metric: Metric | None, given: Mapping[Parameter, float | None]) -> list[Parameter]:
+def foreign(metric: Metric | None, parameters: Mapping[Parameter, float | None]) -> list[Parameter]:
     """Return the parameters that are given and that the metric does not read."""
     reads = METRICS[metric].parameters if metric else frozenset()
-    return [name for name, value in given.items() if value is not None and name not in reads]
+    return [name for name, value in parameters.items() if value is not None and name not in reads]
 
 
 def readers_of(parameter: Parameter) -> list[Metric]:

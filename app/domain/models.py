@@ -1,4 +1,4 @@
-"""What is known of an uploaded model once the engine has inspected it."""
+"""Descriptions of uploaded models by the inspection of the engine."""
 
 from collections.abc import Iterable
 from typing import Annotated, Literal

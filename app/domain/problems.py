@@ -1,4 +1,4 @@
-"""Every way in which Planish says no: one error tree, one shape (RFC 9457).
+"""All problems that Planish reports: one tree of errors, one shape (RFC 9457).
 
 A class is a *kind* of problem: its ``type``, ``title`` and ``status`` never change, and its
 docstring says when it happens. An instance adds what is particular: ``detail`` (what was wrong and

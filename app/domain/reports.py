@@ -1,4 +1,4 @@
-"""What was measured, on what, and how: the report that a user can trust.
+"""The report of a job: what was measured, on which data, and how.
 
 Sizes are bytes, latencies milliseconds, durations seconds. A figure that was not measured is an
 explicit null, never a forgotten zero.

@@ -1,4 +1,4 @@
-"""What a compressed model can be delivered as, and where it runs, as the workers announce it."""
+"""Output formats of compressed models, and the runtimes and devices that workers announce."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""Uploads that go on: bytes on their way, before they become a model or a dataset."""
+"""Resumable uploads, before a model or a dataset is made of them."""
 
 from pydantic import AwareDatetime, BaseModel
 

@@ -1,4 +1,4 @@
-"""Webhooks: who wants to be told, and how the telling went."""
+"""Webhooks: their addresses and events, and their deliveries."""
 
 import base64
 import binascii
@@ -21,7 +21,7 @@ WebhookEvent = Literal[
 EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)
 
 JOB_ENDED: tuple[WebhookEvent, ...] = ("job.succeeded", "job.failed", "job.cancelled")
-"""What a webhook is told of unless it says otherwise."""
+"""The events of a webhook that names none."""
 
 TEST_EVENT = "webhook.test"
 """Sent on request alone; not subscribed to."""

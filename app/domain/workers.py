@@ -1,4 +1,4 @@
-"""What a worker says of itself when it starts; the gateway reads it, doctors show it."""
+"""The announcement of a worker at its start; the gateway and ``planish doctor`` read it."""
 
 from typing import Literal
 

@@ -1,1 +1,1 @@
-"""What can be done, once: the API and the dashboard both call these functions."""
+"""The operations of the service, which the API and the dashboard both call."""

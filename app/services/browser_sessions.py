@@ -1,4 +1,4 @@
-"""Logging in with a browser: a key in, a token out that stands for it for some hours."""
+"""Logs browsers in: a key is exchanged for a token that is valid for some hours."""
 
 import hashlib
 import hmac
@@ -12,7 +12,7 @@ from app.store import browser_sessions, keys
 
 
 def log_in(session: Session, key: str, hours: float) -> str:
-    """Return a token for the holder of a key; only its hash is kept.
+    """Return a token for the holder of a key; only the hash of the token is stored.
 
     Raises:
         Unauthenticated: The key is unknown, expired or revoked.
@@ -26,17 +26,17 @@ def log_in(session: Session, key: str, hours: float) -> str:
 
 
 def log_out(session: Session, token: str) -> None:
-    """Make a token worthless."""
+    """Invalidate a token."""
     browser_sessions.end(session, _hash(token))
 
 
-def known(session: Session, token: str) -> browser_sessions.Known | None:
-    """Return whose token this is, unless it or its key is over."""
-    return browser_sessions.known(session, _hash(token))
+def rights_of(session: Session, token: str) -> browser_sessions.SessionRights | None:
+    """Return the tenant and scopes of a token, unless it or its key has expired."""
+    return browser_sessions.rights_of(session, _hash(token))
 
 
 def form_token(token: str) -> str:
-    """Return what every form of this session carries; other sites cannot know it."""
+    """Return the token against forged requests (CSRF) that every form of this session carries."""
     return hmac.new(token.encode(), b"form", hashlib.sha256).hexdigest()
 
 

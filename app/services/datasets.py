@@ -1,4 +1,4 @@
-"""Datasets: take in, show, delete."""
+"""Datasets: add, show, delete."""
 
 from sqlalchemy import Select, inspect, select
 from sqlalchemy.orm import Session, defer, undefer
@@ -24,7 +24,7 @@ def add(
     filename: str | None,
     images: ImageOptions,
 ) -> DatasetRow:
-    """Take in a dataset whose bytes have arrived; a worker inspects it.
+    """Add a dataset whose bytes have arrived; a worker inspects it.
 
     Raises:
         TooManyRequests: The tenant's storage quota does not hold it.
@@ -57,7 +57,7 @@ def of_tenant(tenant: str) -> Select[DatasetRow]:
 
 
 def delete(session: Session, tenant: str, dataset_id: str) -> None:
-    """Forget a dataset; its jobs and their artifacts stay.
+    """Delete a dataset; its jobs and their artifacts stay.
 
     Raises:
         NotFound: It is not the tenant's.
@@ -71,32 +71,32 @@ def delete(session: Session, tenant: str, dataset_id: str) -> None:
 
 def view(row: DatasetRow) -> Dataset:
     """Return a dataset as clients see it."""
-    known = _outline(row)
+    description = _outline(row)
     return Dataset.model_validate(
         {
             "id": row.id,
             "name": row.name,
             "filename": row.filename,
-            "format": known and known.format,
+            "format": description and description.format,
             "status": row.status,
             "problem": row.problem,
             "sha256": row.sha256,
             "size_bytes": row.size_bytes,
-            "samples": known and known.samples,
-            "arrays": known and known.arrays,
-            "targets": known and known.targets,
+            "samples": description and description.samples,
+            "arrays": description and description.arrays,
+            "targets": description and description.targets,
             "created_at": row.created_at,
         }
     )
 
 
 def described(row: DatasetRow) -> DatasetDescription | None:
-    """Return what inspection found, or None until then."""
+    """Return the description by the inspection, or None before it."""
     return None if row.description is None else DatasetDescription.model_validate(row.description)
 
 
 def _outline(row: DatasetRow) -> DatasetDescription | None:
-    """Return what inspection found but the samples, which no view shows."""
+    """Return the description without the samples, which no view shows."""
     outlined = "description" in inspect(row).unloaded
-    found = row.outline if outlined else row.description
-    return None if found is None else DatasetDescription.model_validate({**found, "glimpses": []})
+    stored = row.outline if outlined else row.description
+    return None if stored is None else DatasetDescription.model_validate({**stored, "glimpses": []})

@@ -26,7 +26,7 @@ _RETRY_AFTER_S = 30
 
 
 def plan(session: Session, tenant: str, request: JobRequest) -> Plan:
-    """Say what a job would do; nothing runs.
+    """Return what a job would do; nothing runs.
 
     Raises:
         Invalid: The request names a model or dataset that is not the tenant's.
@@ -38,8 +38,8 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
     """Queue a job; its model and dataset cannot be deleted until it ends.
 
     Raises:
-        Invalid: Something that it names does not exist, or the plan refuses it.
-        TooManyRequests: The tenant has as many active jobs as it may.
+        Invalid: A model or dataset that it names does not exist, or the plan refuses it.
+        TooManyRequests: The tenant has reached its number of active jobs.
     """
     plans.require_possible(request, _inputs(session, tenant, request))
     if jobs.active(session, tenant) >= settings.quota.active_jobs:
@@ -122,9 +122,9 @@ def retry(session: Session, tenant: str, job_id: str) -> Job:
     for dataset in request.datasets.values():
         if lookup.find(session, DatasetRow, tenant, dataset, "keep") is None:
             raise Conflict(f"Dataset {dataset} was deleted: upload it again and submit a new job.")
-    for other in request.other_models.values():
-        if lookup.find(session, ModelRow, tenant, other, "keep") is None:
-            raise Conflict(f"Model {other} was deleted: upload it again and submit a new job.")
+    for model_id in request.other_models.values():
+        if lookup.find(session, ModelRow, tenant, model_id, "keep") is None:
+            raise Conflict(f"Model {model_id} was deleted: upload it again and submit a new job.")
     transitions.retry(session, row)
     session.flush()
     session.refresh(row)
@@ -132,7 +132,7 @@ def retry(session: Session, tenant: str, job_id: str) -> Job:
 
 
 def delete(session: Session, tenant: str, job_id: str) -> None:
-    """Forget a finished job with its events, steps and artifacts.
+    """Delete a finished job with its events, steps and artifacts.
 
     Raises:
         NotFound: It is not the tenant's.
@@ -165,7 +165,7 @@ def views(session: Session, rows: Iterable[JobRow]) -> list[Job]:
 
 
 def report(session: Session, tenant: str, job_id: str) -> JobReport:
-    """Return what was measured.
+    """Return the report of a job.
 
     Raises:
         NotFound: It is not the tenant's.
@@ -206,7 +206,7 @@ def artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:
 
 
 def _inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Inputs:
-    """Look up what the request names, and keep it from being deleted until commit."""
+    """Look up what the request names, and lock it against deletion until commit."""
     named_models = {"#/model": request.model, **request.other_models}
     model_rows = {
         pointer: lookup.find(session, ModelRow, tenant, named, "keep")
@@ -227,7 +227,7 @@ def _inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Inpu
     ]
     if unknown:
         raise Invalid(" ".join(fault.detail for fault in unknown), errors=unknown)
-    others = {
+    other_models = {
         pointer: _upload(row, models.described(row)) for pointer, row in model_rows.items() if row
     }
     data = {
@@ -236,13 +236,13 @@ def _inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Inpu
         if row
     }
     return refusals.Inputs(
-        model=others.pop("#/model"),
+        model=other_models.pop("#/model"),
         dataset=data.get("#/dataset"),
         evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
         targets=targets.deliverable(session),
         target_lacking=targets.shortcoming(session, request.target),
         workers=workers.offers(session),
-        others=others,
+        other_models=other_models,
     )
 
 

@@ -1,4 +1,4 @@
-"""API keys: made, shown once, found by their hash, revoked."""
+"""API keys: created, shown once, found by their hash, revoked."""
 
 import hashlib
 import secrets
@@ -27,7 +27,7 @@ def create(
     """Make a key for a tenant.
 
     Returns:
-        Its row, and the key itself, which nobody can find out afterwards.
+        Its row, and the key itself, which cannot be recovered later.
     """
     key = _PREFIX + secrets.token_urlsafe(32)
     row = ApiKeyRow(
@@ -44,5 +44,5 @@ def create(
 
 
 def digest(key: str) -> bytes:
-    """Return what is stored of a key; it has 256 random bits, so a fast hash is enough."""
+    """Return the hash of a key; a key has 256 random bits, so a fast hash is enough."""
     return hashlib.sha256(key.encode()).digest()

@@ -1,4 +1,4 @@
-"""Models: take in, show, delete."""
+"""Models: add, show, delete."""
 
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, defer, undefer
@@ -24,7 +24,7 @@ def add(
     filename: str | None,
     hints: ModelHints,
 ) -> ModelRow:
-    """Take in a model whose bytes have arrived; a worker inspects it.
+    """Add a model whose bytes have arrived; a worker inspects it.
 
     Raises:
         TooManyRequests: The tenant's storage quota does not hold it.
@@ -87,7 +87,7 @@ SUFFIXES: dict[ModelFormat, str] = {
     "safetensors": ".safetensors",
     "huggingface": ".zip",
 }
-"""How an upload without a name is called when it is downloaded."""
+"""The suffix of the name of a downloaded upload that has no name of its own."""
 
 
 def of_tenant(tenant: str) -> Select[ModelRow]:
@@ -97,7 +97,7 @@ def of_tenant(tenant: str) -> Select[ModelRow]:
 
 
 def delete(session: Session, tenant: str, model_id: str) -> None:
-    """Forget a model; its jobs and their artifacts stay.
+    """Delete a model; its jobs and their artifacts stay.
 
     Raises:
         NotFound: It is not the tenant's.
@@ -110,7 +110,7 @@ def delete(session: Session, tenant: str, model_id: str) -> None:
 
 
 def described(row: ModelRow) -> ModelDescription | None:
-    """Return what inspection found, or None until then."""
+    """Return the description by the inspection, or None before it."""
     return None if row.description is None else ModelDescription.model_validate(row.description)
 
 
@@ -123,8 +123,8 @@ def stored(session: Session, tenant: str, model_id: str, form: str) -> tuple[str
     """
     row = find(session, tenant, model_id)
     if form == "upload":
-        known = described(row)
-        suffix = SUFFIXES[known.format] if known else ""
+        description = described(row)
+        suffix = SUFFIXES[description.format] if description else ""
         return row.sha256, row.filename or row.id + suffix
     if row.onnx_sha256 is None:
         raise Conflict(f"The model is {row.status}: there is no graph of it to download.")

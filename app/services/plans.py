@@ -1,4 +1,4 @@
-"""Decide, from descriptions alone, what a job would do and why it could not.
+"""Plans a job from descriptions alone: what it would do, or why it is refused.
 
 The same refusals make ``POST /v1/jobs`` fail, so that a plan that is ``ok`` is accepted.
 """
@@ -17,7 +17,7 @@ from app.services.refusals import Inputs
 
 
 def plan(request: JobRequest, inputs: Inputs) -> Plan:
-    """Resolve the request's steps, and say what is refused, skipped and expected."""
+    """Return the plan of a request: its steps, and what is refused, skipped and expected."""
     faults = list(refusals.faults(request, inputs))
     estimate, skipped, remarks = _forecast(request, inputs)
     return Plan(
@@ -39,7 +39,7 @@ def plan(request: JobRequest, inputs: Inputs) -> Plan:
 
 
 def require_possible(request: JobRequest, inputs: Inputs) -> None:
-    """Raise the first fault's kind of problem, with every fault in its ``errors``."""
+    """Raise the problem of the first fault, with all faults in its ``errors``."""
     faults = list(refusals.faults(request, inputs))
     if faults:
         raise faults[0].kind(
@@ -60,7 +60,7 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
         and request.evaluate.metric_graph is None
     ):
         yield "The dataset has no targets: the result is compared with the original model."
-    metric = inputs.others.get(METRIC_GRAPH_POINTER)
+    metric = inputs.other_models.get(METRIC_GRAPH_POINTER)
     if metric is not None and metric.description is None and not metric.rejected:
         yield f"Model {metric.id} is still being inspected: the metric could not be checked."
     for dataset in inputs.datasets.values():
@@ -76,7 +76,7 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
 
 
 def _of_formats(request: JobRequest, inputs: Inputs) -> Iterator[str]:
-    """Warn of what a format does not keep."""
+    """Warn of properties of the model that a format does not keep."""
     exported = [name for name in request.deliver if name in EXPORTED]
     model = inputs.model.description
     if not exported:
@@ -100,13 +100,13 @@ def _of_formats(request: JobRequest, inputs: Inputs) -> Iterator[str]:
 
 
 def _idle(request: JobRequest, inputs: Inputs, skipped: Sequence[PlannedSkip]) -> Iterator[str]:
-    """Warn of steps that will change nothing, as far as that can be known before they run."""
+    """Warn of steps that will change nothing, as far as that is known before they run."""
     model = inputs.model.description
     if model is None:
         return
-    if found := quantized_operators(model.operators):
+    if already := quantized_operators(model.operators):
         yield (
-            f"The model is quantized already (it holds {', '.join(found[:5])}): what is stored in"
+            f"The model is quantized already (it holds {', '.join(already[:5])}): what is stored in"
             " integers stays as it is, so steps may change nothing. Upload the model as it was"
             " before that."
         )

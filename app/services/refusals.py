@@ -1,4 +1,4 @@
-"""Why a job cannot be carried out, as far as the descriptions of what it names tell."""
+"""Finds why a job cannot run, as far as the descriptions of its models and datasets tell."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,49 +22,49 @@ Description = TypeVar("Description", ModelDescription, DatasetDescription)
 
 @dataclass(frozen=True)
 class Upload(Generic[Description]):
-    """What is known of a model or dataset at this moment."""
+    """The state of a model or dataset at this moment."""
 
     id: str
     sha256: str
     size_bytes: int
     rejected: str | None
-    """Why inspection rejected it."""
+    """Why the inspection rejected it."""
     description: Description | None
-    """None until it is inspected."""
+    """Its description; None until it is inspected."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a request names, and what the deployment can do."""
+    """The models and datasets of a request, and the abilities of the deployment."""
 
     model: Upload[ModelDescription]
     dataset: Upload[DatasetDescription] | None
     evaluate_dataset: Upload[DatasetDescription] | None
-    """What the result is judged on, where the request names a dataset for that."""
+    """The dataset for the evaluation, if the request names one."""
     targets: frozenset[str]
-    """Output formats that a worker announced."""
+    """The output formats that workers have announced."""
     target_lacking: str | None = None
     """Why the deployment cannot measure for the job's ``target``."""
     workers: Sequence[tuple[DeviceKind, Sequence[str]]] = ()
     """The kind of device and the labels of each worker that takes jobs."""
-    others: Mapping[str, Upload[ModelDescription]] = field(default_factory=dict)
-    """The models that the request names besides the job's, by the pointer to where."""
+    other_models: Mapping[str, Upload[ModelDescription]] = field(default_factory=dict)
+    """The other models that the request names, by JSON pointer."""
 
     @property
     def datasets(self) -> dict[str, Upload[DatasetDescription]]:
-        """The datasets that the request names, by the pointer to where."""
+        """The datasets that the request names, by JSON pointer."""
         named = {"#/dataset": self.dataset, EVALUATE_DATASET_POINTER: self.evaluate_dataset}
         return {pointer: upload for pointer, upload in named.items() if upload is not None}
 
     @property
     def judged(self) -> Upload[DatasetDescription] | None:
-        """The dataset whose samples, or a part of them, the result is judged on."""
+        """The dataset for the evaluation, which uses all or a part of its samples."""
         return self.evaluate_dataset or self.dataset
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A refusal, and the kind of problem that it is."""
+    """A reason for refusing a request, and its kind of problem."""
 
     kind: type[Problem]
     pointer: str
@@ -83,17 +83,17 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     yield from _delivery_faults(request, inputs)
     for place, target in enumerate(request.deliver):
         if target not in inputs.targets:
-            known = ", ".join(sorted(inputs.targets))
+            available = ", ".join(sorted(inputs.targets))
             command = INSTALLED_BY.get(target)
             mend = f" Where a worker runs, '{command}' adds it." if command else ""
             reason = (
-                f"No worker of this deployment delivers '{target}'; it delivers: {known}.{mend}"
+                f"No worker of this deployment delivers '{target}'; it delivers: {available}.{mend}"
             )
             yield Fault(NotAvailable, f"#/deliver/{place}", reason)
 
 
 def _delivery_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
-    """Say what the target, or a format, cannot do."""
+    """Yield why the target, or a format, cannot be delivered."""
     if inputs.target_lacking is not None:
         yield Fault(NotAvailable, "#/target", inputs.target_lacking)
     exported = [name for name in request.deliver if name in EXPORTED]
@@ -120,7 +120,7 @@ def _upload_faults(inputs: Inputs) -> Iterator[Fault]:
 
 
 def _judging_faults(inputs: Inputs) -> Iterator[Fault]:
-    """Say why the dataset to judge on cannot stand beside the job's."""
+    """Yield why the dataset for the evaluation does not go with the job's dataset."""
     dataset, judged = inputs.dataset, inputs.evaluate_dataset
     if dataset is None or judged is None:
         return
@@ -158,34 +158,34 @@ def _step_faults(steps: Sequence[Step], inputs: Inputs) -> Iterator[Fault]:
             yield Fault(Invalid, pointer, reason, index)
         for place in step.other_models:
             named = f"{pointer}/{place}"
-            if named in inputs.others:
-                unlike = _unlike(inputs.others[named], inputs.model)
+            if named in inputs.other_models:
+                unlike = _unlike(inputs.other_models[named], inputs.model)
                 if unlike is not None:
                     yield Fault(Invalid, named, unlike, index)
         provided |= dict.fromkeys(step.traits, index)
 
 
 def _unlike(other: Upload[ModelDescription], model: Upload[ModelDescription]) -> str | None:
-    """Return why another model cannot stand beside the job's, None if it can."""
+    """Return why another model does not go with the job's model, None if it does."""
     if other.rejected:
         return f"Model {other.id} was rejected: {other.rejected}"
     if other.description is None or model.description is None:
         return f"Model {other.id} and the job's must be inspected first: wait until both are ready."
-    for what in ("inputs", "outputs"):
-        theirs, ours = (
-            [_spoken(tensor) for tensor in getattr(each.description, what)]
-            for each in (other, model)
+    for side in ("inputs", "outputs"):
+        actual, expected = (
+            [_spoken(tensor) for tensor in getattr(upload.description, side)]
+            for upload in (other, model)
         )
-        if theirs != ours:
+        if actual != expected:
             return (
-                f"Model {other.id} has other {what} than the job's: {', '.join(theirs)[:500]}, not"
-                f" {', '.join(ours)[:500]}."
+                f"Model {other.id} has other {side} than the job's: {', '.join(actual)[:500]}, not"
+                f" {', '.join(expected)[:500]}."
             )
     return None
 
 
 def _spoken(tensor: TensorSpec) -> str:
-    """Return an input or output in words in which dynamic dimensions have no names."""
+    """Return an input or output in words, without names of dynamic dimensions."""
     sizes = ", ".join(str(size) if isinstance(size, int) else "?" for size in tensor.shape)
     return f"{tensor.name} {tensor.dtype} [{sizes}]"
 
@@ -194,48 +194,50 @@ def _missing_data(step: Step, dataset: Upload[DatasetDescription] | None) -> str
     if step.needs.data == "none":
         return None
     if dataset is None:
-        what = "a dataset with targets" if step.needs.data == "targets" else "a dataset"
-        return f"{what}: name one in 'dataset', or choose what needs no data."
+        needed = "a dataset with targets" if step.needs.data == "targets" else "a dataset"
+        return f"{needed}: name one in 'dataset', or choose what needs no data."
     if step.needs.data == "targets" and dataset.description and not dataset.description.targets:
         return "a dataset with targets, and this one has none: learn from the 'teacher' instead."
     return None
 
 
 def _obstacle(model: ModelDescription | None) -> str | None:
-    """Return what stands in the way of training; None where nothing is known to."""
+    """Return why a model cannot be trained; None if no reason is known."""
     if model is None or model.trainable is not False:
         return None
-    named = [f"'{each.node}': {each.reason}" for each in model.untrainable[:3]]
+    named = [f"'{skipped.node}': {skipped.reason}" for skipped in model.untrainable[:3]]
     return f"{'; '.join(named)}. Leave 'recover' out, or choose a method that needs no training."
 
 
 def _evaluation_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
-    wish = request.evaluate
-    metric = wish.named_metric
+    evaluate = request.evaluate
+    metric = evaluate.named_metric
     if metric is not None and (reason := _unmeasured(metric, inputs.judged)) is not None:
         yield Fault(Invalid, "#/evaluate/metric", reason)
-    if wish.metric_graph is not None:
+    if evaluate.metric_graph is not None:
         yield from _metric_faults(inputs)
-    elif not wish.higher_is_better:
+    elif not evaluate.higher_is_better:
         reason = (
             "Which way is better is known of a metric with a name: leave 'higher_is_better' out, or"
             " name a model that computes the metric."
         )
         yield Fault(Invalid, "#/evaluate/higher_is_better", reason)
-    for name in foreign(metric, wish.parameters):
+    for name in foreign(metric, evaluate.parameters):
         readers = " and ".join(f"'{metric}'" for metric in readers_of(name))
         reason = f"'{name}' belongs to the metric {readers}: name that one, or leave '{name}' out."
         yield Fault(Invalid, f"#/evaluate/{name}", reason)
-    if wish.output is not None and inputs.model.description is not None:
+    if evaluate.output is not None and inputs.model.description is not None:
         names = [tensor.name for tensor in inputs.model.description.outputs]
-        if wish.output not in names:
-            reason = f"The model has no output '{wish.output}'; it has: {', '.join(names[:20])}."
+        if evaluate.output not in names:
+            reason = (
+                f"The model has no output '{evaluate.output}'; it has: {', '.join(names[:20])}."
+            )
             yield Fault(Invalid, "#/evaluate/output", reason)
 
 
 def _metric_faults(inputs: Inputs) -> Iterator[Fault]:
-    """Say why a graph cannot compute the job's metric, as far as is known of what it reads."""
-    metric, model, judged = inputs.others[METRIC_GRAPH_POINTER], inputs.model, inputs.judged
+    """Yield why a graph cannot compute the job's metric, as far as is known."""
+    metric, model, judged = inputs.other_models[METRIC_GRAPH_POINTER], inputs.model, inputs.judged
     if metric.rejected:
         reason = f"Model {metric.id} was rejected: {metric.rejected}"
         yield Fault(Invalid, METRIC_GRAPH_POINTER, reason)
@@ -253,7 +255,7 @@ def _metric_faults(inputs: Inputs) -> Iterator[Fault]:
 
 
 def _unmeasured(metric: Metric, dataset: Upload[DatasetDescription] | None) -> str | None:
-    """Return why a metric cannot be counted on a dataset; None where it can, as far as is known."""
+    """Return why a metric does not suit a dataset; None if it does, as far as is known."""
     if dataset is None:
         return f"The metric '{metric}' needs a dataset with targets: name one, or no metric."
     if dataset.description is None:

@@ -1,7 +1,7 @@
-"""Uploads that go on: begin one, add bytes, make something of it, drop it.
+"""Resumable uploads: begin one, add bytes, use it, drop it.
 
-Each request's bytes are an object of their own, a part. An upload of one part is published as it
-is; several are put together when a model or dataset is made of them.
+The bytes of each request are stored as one object, a part. An upload of one part is published
+directly; several parts are joined when a model or dataset is made of them.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,12 @@ MOST_PARTS = 10_000
 
 @dataclass(frozen=True)
 class Complete:
-    """An upload whose bytes are all there."""
+    """An upload whose bytes have all arrived."""
 
     id: str
     parts: list[Incoming]
-    """One is enough, and perhaps published already, where something was made of it before."""
+    """The parts. There is a single one, perhaps published already, if a model or dataset was made
+    of the upload before."""
     filename: str | None
 
 
@@ -41,8 +42,8 @@ def begin(
     """Begin an upload of ``length`` bytes.
 
     Raises:
-        TooLarge: It would be larger than uploads may be.
-        TooManyRequests: The quota does not hold it, or too many have been begun.
+        TooLarge: It is larger than uploads may be.
+        TooManyRequests: It exceeds the storage quota, or there are too many unfinished uploads.
     """
     if length > settings.upload.max_bytes:
         raise TooLarge(f"An upload may have {settings.upload.max_bytes} bytes here.")
@@ -71,10 +72,10 @@ def find(session: Session, tenant: str, upload_id: str, *, lock: bool = False) -
 
 
 def require_offset(row: UploadRow, start: int) -> None:
-    """Refuse bytes that are not the next ones.
+    """Refuse bytes that do not continue the upload.
 
     Raises:
-        Conflict: The upload has another offset, which ``Upload-Offset`` says.
+        Conflict: The upload has another offset, which ``Upload-Offset`` states.
         Invalid: It has too many parts.
     """
     if row.offset != start:
@@ -93,7 +94,7 @@ def append(session: Session, tenant: str, upload_id: str, start: int, part: Inco
     """Add a part whose bytes have arrived.
 
     Raises:
-        NotFound: The upload is gone meanwhile.
+        NotFound: The upload was deleted meanwhile.
         Conflict: Another request added bytes meanwhile.
     """
     row = find(session, tenant, upload_id, lock=True)
@@ -137,7 +138,7 @@ def complete(session: Session, tenant: str, upload_id: str) -> Complete:
 
 
 def use(session: Session, tenant: str, upload_id: str, incoming: Incoming) -> None:
-    """Say that something is made of the upload; it can be used again until it expires."""
+    """Note that a model or dataset is made of the upload; it stays usable until it expires."""
     row = find(session, tenant, upload_id, lock=True)
     row.sha256 = incoming.sha256
     uploads.forget_parts(session, row.id)
@@ -145,7 +146,7 @@ def use(session: Session, tenant: str, upload_id: str, incoming: Incoming) -> No
 
 
 def drop(session: Session, tenant: str, upload_id: str) -> list[Incoming]:
-    """Forget an upload; return the parts, whose bytes are the caller's to remove.
+    """Delete an upload; return the parts, whose bytes the caller has to delete.
 
     Raises:
         NotFound: It is not the tenant's.

@@ -1,4 +1,4 @@
-"""What the workers that were seen lately can deliver."""
+"""The output formats and targets that living workers can deliver."""
 
 from sqlalchemy.orm import Session
 
@@ -16,21 +16,22 @@ class Offer(Deployment):
 
 
 def announced(session: Session) -> list[Target]:
-    """Merge what workers announced: a runtime once, with the devices of all of them."""
+    """Merge the announcements of workers: each runtime once, with the devices of all workers."""
     merged: dict[tuple[str, str, str], Target] = {}
     for row in workers.alive(session):
         offered = Capabilities.model_validate(row.capabilities).targets if row.capabilities else []
         for target in offered:
             key = (target.target, target.runtime, target.version)
-            merged[key] = _both(merged[key], target) if key in merged else target
+            merged[key] = _merged(merged[key], target) if key in merged else target
     return list(merged.values())
 
 
 def deployments(session: Session) -> list[Offer]:
-    """Return what a job's ``target`` may be, and what this deployment lacks for each."""
+    """Return the possible targets of jobs, and what this deployment lacks for each."""
     offered = announced(session)
     return [
-        Offer(**dict(each), lacking=lacking(each.target, offered)) for each in DEPLOYMENTS.values()
+        Offer(**dict(deployment), lacking=lacking(deployment.target, offered))
+        for deployment in DEPLOYMENTS.values()
     ]
 
 
@@ -40,15 +41,15 @@ def shortcoming(session: Session, name: DeploymentName | None) -> str | None:
 
 
 def deliverable(session: Session) -> frozenset[str]:
-    """Return the output formats that can be asked for; ONNX alone until a worker says more."""
+    """Return the available output formats; only ONNX until a worker announces more."""
     return frozenset(target.target for target in announced(session)) or frozenset({"onnx"})
 
 
-def _both(one: Target, other: Target) -> Target:
-    devices = {device.model_dump_json(): device for device in (*one.devices, *other.devices)}
-    return one.model_copy(
+def _merged(first: Target, second: Target) -> Target:
+    devices = {device.model_dump_json(): device for device in (*first.devices, *second.devices)}
+    return first.model_copy(
         update={
             "devices": list(devices.values()),
-            "accelerates": sorted({*one.accelerates, *other.accelerates}),
+            "accelerates": sorted({*first.accelerates, *second.accelerates}),
         }
     )

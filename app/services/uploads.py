@@ -1,4 +1,4 @@
-"""Take in an upload whose bytes are complete: a row, and its bytes under their digest."""
+"""Stores a complete upload: its row, and its bytes under their digest."""
 
 import re
 from typing import TypeVar
@@ -14,7 +14,7 @@ from app.store.tables import DatasetRow, ModelRow
 Row = TypeVar("Row", ModelRow, DatasetRow)
 
 HEAD_BYTES = 64
-"""How much of an upload ``require_plausible`` looks at."""
+"""Bytes of an upload that ``require_plausible`` examines."""
 
 _NEVER = (
     (re.compile(rb"MZ|\x7fELF|\xca\xfe\xba\xbe|#!"), "a program"),
@@ -29,19 +29,19 @@ _INSTEAD = {
 
 
 def require_plausible(kind: str, head: bytes) -> None:
-    """Refuse what its first bytes show to be something else, before it is stored.
+    """Refuse, before it is stored, an upload whose first bytes show a wrong kind of file.
 
     Raises:
-        UnsupportedMedia: With what to upload instead.
+        UnsupportedMedia: The file is of a wrong kind; the message says what to upload instead.
         Invalid: There are no bytes.
     """
     instead = _INSTEAD[kind]
     if not head:
         fault = f"The body is empty. {instead}"
         raise Invalid(fault, errors=[FieldError(pointer="#", detail="must not be empty")])
-    for pattern, what in _NEVER:
+    for pattern, wrong_kind in _NEVER:
         if pattern.match(head):
-            raise UnsupportedMedia(f"The body is {what}, not a {kind}. {instead}")
+            raise UnsupportedMedia(f"The body is {wrong_kind}, not a {kind}. {instead}")
 
 
 def clean_filename(name: str | None) -> str | None:
@@ -54,7 +54,7 @@ def clean_filename(name: str | None) -> str | None:
 
 
 def keep(session: Session, settings: Settings, blobs: Blobs, incoming: Incoming, row: Row) -> Row:
-    """Store the row and publish its bytes, in this order: a collector then leaves them alone.
+    """Store the row, then publish the bytes; in this order a collector does not delete them.
 
     Raises:
         TooManyRequests: The tenant's storage quota does not hold it.
@@ -71,10 +71,10 @@ def keep(session: Session, settings: Settings, blobs: Blobs, incoming: Incoming,
 
 
 def require_room(session: Session, settings: Settings, tenant: str, size_bytes: int) -> None:
-    """Refuse what the tenant's storage quota does not hold.
+    """Refuse an upload that exceeds the tenant's storage quota.
 
     Raises:
-        TooManyRequests: It does not.
+        TooManyRequests: The upload exceeds the quota.
     """
     free = settings.quota.stored_bytes - stats.stored_bytes(session, tenant)
     if size_bytes > free:

@@ -1,4 +1,4 @@
-"""What a tenant used, one entry a day."""
+"""The usage of a tenant, one entry per day."""
 
 from datetime import date, timedelta
 
@@ -42,12 +42,12 @@ def days(session: Session, tenant: str, first: date | None, last: date) -> list[
         raise Invalid(f"{detail}.", errors=[FieldError(pointer="#/from", detail=detail)])
     rows = {row.day: row for row in usage.between(session, tenant, begin, last)}
     stored = usage.stored_before(session, tenant, begin)
-    found = []
+    entries = []
     for offset in range(count):
         day = begin + timedelta(days=offset)
         row = rows.get(day)
         stored = row.stored_bytes if row else stored
-        found.append(
+        entries.append(
             UsageDay(
                 day=day,
                 cpu_seconds=row.cpu_seconds if row else 0.0,
@@ -56,4 +56,4 @@ def days(session: Session, tenant: str, first: date | None, last: date) -> list[
                 stored_bytes=stored,
             )
         )
-    return found
+    return entries

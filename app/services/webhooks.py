@@ -1,4 +1,4 @@
-"""Webhooks: name an address, change it, forget it, try it, send something again.
+"""Webhooks: create, change, delete and test one; send a delivery again.
 
 Functions work in the caller's transaction. Where one returns a delivery, a nudge after commit
 sends it at once; without the nudge a worker finds it within seconds.
@@ -30,12 +30,12 @@ from app.store import deliveries, lookup, webhooks
 from app.store.tables import DeliveryRow, WebhookRow
 
 MAX_WEBHOOKS = 100
-"""Of a tenant: each end of a job is told to all of them."""
+"""The most webhooks of a tenant; each end of a job is sent to all of them."""
 
 SECRET_BYTES = 32
 
 ROTATION = timedelta(hours=24)
-"""How long an old secret also signs."""
+"""The time for which the previous secret also signs."""
 
 
 def create(
@@ -45,7 +45,7 @@ def create(
 
     Raises:
         Invalid: The URL spells out a private address that is not admitted.
-        Conflict: The tenant has as many webhooks as it may.
+        Conflict: The tenant has reached its number of webhooks.
     """
     check_address(request.url, admitted, "#/url")
     if webhooks.count(session, tenant) >= MAX_WEBHOOKS:
@@ -70,10 +70,10 @@ def one_off(
     webhook: OneOffWebhook,
     admitted: Iterable[Network],
 ) -> tuple[WebhookRow, str | None]:
-    """Add the address that a job's request names; it goes with the job.
+    """Add the one-off webhook of a job's request; it is deleted with the job.
 
     Returns:
-        The row, and the secret if it was made here and has to be shown.
+        The row, and the secret if it was generated here and has to be shown.
 
     Raises:
         Invalid: The URL spells out a private address that is not admitted.
@@ -109,7 +109,7 @@ def change(
     request: WebhookChange,
     admitted: Iterable[Network],
 ) -> Webhook:
-    """Change what the request names. A new address, or enabling, forgets earlier failures.
+    """Change the fields in the request. A new address, or enabling, clears earlier failures.
 
     Raises:
         NotFound: It is not the tenant's.
@@ -132,12 +132,12 @@ def change(
 
 
 def delete(session: Session, tenant: str, webhook_id: str) -> None:
-    """Forget a webhook, its pending deliveries and its history."""
+    """Delete a webhook, its pending deliveries and its history."""
     session.delete(find(session, tenant, webhook_id, "change"))
 
 
 def rotate(session: Session, tenant: str, webhook_id: str) -> Webhook:
-    """Give a webhook a new secret; the one before also signs for 24 hours."""
+    """Give a webhook a new secret; the previous one also signs for 24 hours."""
     row = find(session, tenant, webhook_id, "change")
     row.previous_secret = row.secret
     row.previous_secret_expires_at = func.now() + ROTATION
@@ -160,7 +160,7 @@ def send_test(session: Session, tenant: str, webhook_id: str) -> Delivery:
 
 
 def redeliver(session: Session, tenant: str, webhook_id: str, delivery_id: str) -> Delivery:
-    """Make a delivery due again, whatever became of it, under the same ``webhook-id``.
+    """Make a delivery due again, whatever its outcome, with the same ``webhook-id``.
 
     Raises:
         NotFound: The webhook is not the tenant's, or the delivery not the webhook's.
@@ -207,10 +207,10 @@ def delivery_view(row: DeliveryRow) -> Delivery:
 
 
 def check_address(url: HttpUrl, admitted: Iterable[Network], pointer: str) -> None:
-    """Refuse a URL whose host spells out a private address; names are judged when called.
+    """Refuse a URL whose host is a private IP address; host names are checked when called.
 
     Raises:
-        Invalid: With ``pointer`` and what to do instead.
+        Invalid: The address is private; the message says what to do instead.
     """
     addresses = spelled_out(url.host or "")
     networks = tuple(admitted)

@@ -1,4 +1,4 @@
-"""Which bytes are referred to, and which may be collected."""
+"""Tracks which blobs are referenced, and which may be deleted."""
 
 from collections.abc import Collection, Sequence
 
@@ -20,9 +20,10 @@ _REFERENCES = (
 
 
 def touch(session: Session, sha256: str, size_bytes: int) -> None:
-    """Say that these bytes are about to be referred to, and lock their row until commit.
+    """Note that a blob is about to be referenced, and lock its row until commit.
 
-    A collector that holds the row is waited for; one that comes later finds it young.
+    The call waits for a collector that holds the row; a later collector finds the row recently
+    touched.
     """
     row = insert(BlobRow).values(sha256=sha256, size_bytes=size_bytes)
     session.execute(
@@ -31,27 +32,28 @@ def touch(session: Session, sha256: str, size_bytes: int) -> None:
 
 
 def size_of(session: Session, sha256: str) -> int:
-    """Return how many bytes a blob that somebody refers to has."""
+    """Return the size of a referenced blob."""
     return session.scalars(select(BlobRow.size_bytes).where(BlobRow.sha256 == sha256)).one()
 
 
 def unknown(session: Session, digests: Collection[str]) -> set[str]:
-    """Return those without a row: a crash came between bytes and row."""
-    known = session.scalars(select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)))
-    return set(digests).difference(known)
+    """Return the digests without a row, which a crash between the two writes leaves."""
+    existing = session.scalars(select(BlobRow.sha256).where(BlobRow.sha256.in_(digests)))
+    return set(digests).difference(existing)
 
 
 def garbage(session: Session, grace_minutes: float, limit: int) -> Sequence[str]:
-    """Return digests that nothing refers to and nobody has touched for the grace."""
+    """Return digests of blobs that are unreferenced and untouched for the grace period."""
     return session.scalars(
         select(BlobRow.sha256).where(_old(grace_minutes), *_unreferenced()).limit(limit)
     ).all()
 
 
 def forget(session: Session, sha256: str, grace_minutes: float) -> bool:
-    """Delete a row that still nothing refers to; return whether it was.
+    """Delete the row of a blob if it is still unreferenced; return whether it was deleted.
 
-    Until commit, whoever is about to refer to these bytes waits: the caller deletes them before.
+    Until commit, callers that are about to reference the blob wait, so the caller deletes the
+    bytes before the commit.
     """
     locked = (
         select(BlobRow.sha256)
@@ -60,12 +62,12 @@ def forget(session: Session, sha256: str, grace_minutes: float) -> bool:
     )
     if session.scalar(locked) is None:
         return False
-    gone = delete(BlobRow).where(BlobRow.sha256 == sha256, *_unreferenced())
-    return session.scalar(gone.returning(BlobRow.sha256)) is not None
+    deletion = delete(BlobRow).where(BlobRow.sha256 == sha256, *_unreferenced())
+    return session.scalar(deletion.returning(BlobRow.sha256)) is not None
 
 
 def forget_unknown(session: Session, sha256: str) -> bool:
-    """Return whether bytes have no row; then nobody makes one before this transaction ends."""
+    """Return whether a blob has no row; then none can be created before this transaction ends."""
     row = insert(BlobRow).values(sha256=sha256, size_bytes=0).on_conflict_do_nothing()
     if session.scalar(row.returning(BlobRow.sha256)) is None:
         return False

@@ -1,4 +1,4 @@
-"""Who is logged in with a browser: only hashes of the cookies' tokens are here."""
+"""Sessions of browsers that are logged in; only hashes of their tokens are stored."""
 
 from typing import NamedTuple
 
@@ -8,15 +8,15 @@ from sqlalchemy.orm import Session
 from app.store.tables import ApiKeyRow, BrowserSessionRow
 
 
-class Known(NamedTuple):
-    """Whose a session is, and what its key allows."""
+class SessionRights(NamedTuple):
+    """The tenant and the scopes of a session."""
 
     tenant: str
     scopes: list[str]
     key_id: str
 
 
-_KNOWN = (
+_RIGHTS = (
     select(ApiKeyRow.tenant, ApiKeyRow.scopes, ApiKeyRow.id)
     .join(BrowserSessionRow, BrowserSessionRow.key_id == ApiKeyRow.id)
     .where(
@@ -29,18 +29,18 @@ _KNOWN = (
 
 
 def begin(session: Session, token_hash: bytes, key_id: str, hours: float) -> None:
-    """Let whoever holds a token in as the holder of a key; forget sessions that are over."""
+    """Begin a session for a token with the rights of a key; delete expired sessions."""
     session.execute(delete(BrowserSessionRow).where(BrowserSessionRow.expires_at < func.now()))
     lasts = func.make_interval(0, 0, 0, 0, 0, 0, 3600 * hours)
     session.add(BrowserSessionRow(hash=token_hash, key_id=key_id, expires_at=func.now() + lasts))
 
 
-def known(session: Session, token_hash: bytes) -> Known | None:
-    """Return whose session this is, unless it or its key is over."""
-    row = session.execute(_KNOWN, {"hash": token_hash}).one_or_none()
-    return row and Known(*row)
+def rights_of(session: Session, token_hash: bytes) -> SessionRights | None:
+    """Return the tenant and scopes of a session, unless it or its key has expired."""
+    row = session.execute(_RIGHTS, {"hash": token_hash}).one_or_none()
+    return row and SessionRights(*row)
 
 
 def end(session: Session, token_hash: bytes) -> None:
-    """Forget a session."""
+    """Delete a session."""
     session.execute(delete(BrowserSessionRow).where(BrowserSessionRow.hash == token_hash))

@@ -1,7 +1,7 @@
-"""Webhook deliveries: rows written in the transaction of what they tell about, then attempted.
+"""Webhook deliveries: rows are written in the transaction of their event, then attempted.
 
-Whoever attempts one claims it first, with a lease and a fencing token; a deliverer that dies
-leaves a lease that runs out, and the row is due again: at least once, never lost.
+A worker claims a row before an attempt, with a lease and a fencing token. If it dies, the lease
+expires and the row is due again. So a delivery is made at least once, and never lost.
 """
 
 import json
@@ -18,13 +18,13 @@ from app.domain.webhooks import Attempt
 from app.store.tables import DeliveryRow, Json, WebhookRow
 
 MAX_LOG = 50
-"""Attempts that are kept of a delivery; redeliveries push out the oldest."""
+"""Attempts in the log of a delivery; redeliveries push out the oldest."""
 
 DUE_PER_WEBHOOK = 4
-"""Of one webhook at one time, so that a receiver that hangs does not hold up the others."""
+"""Concurrent deliveries of one webhook, so that a hanging receiver does not delay others."""
 
 DUE_PER_TENANT = 8
-"""Of one tenant of weight 1 at one time: its many receivers that hang hold up nobody else's."""
+"""Concurrent deliveries of a tenant of weight 1: its hanging receivers delay no other tenant."""
 
 MAX_PAYLOAD = 20_000
 """Bytes of a payload that tells about a job or a model."""
@@ -39,31 +39,32 @@ _ALIKE: Mapping[str, float] = {}
 
 @dataclass(frozen=True)
 class Claim:
-    """A delivery that is this worker's to attempt, and all that an attempt needs."""
+    """A claimed delivery, with everything that an attempt needs."""
 
     id: str
     token: int
     attempt: int
-    """Counts from 1."""
+    """The number of the attempt, from 1."""
     webhook_id: str
     message_id: str
     url: str
     payload: str
     secrets: tuple[str, ...] = field(repr=False)
     at: datetime
-    """By the database's clock."""
+    """The time of the claim, by the database's clock."""
 
 
 def enqueue(session: Session, tenant: str, event: str, job_id: str | None, about: Json) -> None:
     """Write one pending delivery for each enabled webhook that wants ``event``.
 
     Args:
-        session: The transaction in which the event happened.
-        tenant: Whose webhooks are told.
+        session: The transaction of the event.
+        tenant: The tenant whose webhooks are notified.
         event: Such as ``job.succeeded``.
-        job_id: The job that it is about, whose one-off webhook is told too; None for a model.
-        about: The payload's ``data``: the job or the model. Where it is too long to be posted, long
-            fields are null and ``problem`` keeps its head alone; the resource has the rest.
+        job_id: The job of the event, whose one-off webhook is notified too; None for a model.
+        about: The payload's ``data``: the job or the model. If it is too long to be posted, long
+            fields are null and ``problem`` is reduced to its main fields; the resource has the
+            rest.
     """
     hooks = session.scalars(
         select(WebhookRow).where(
@@ -78,7 +79,7 @@ def enqueue(session: Session, tenant: str, event: str, job_id: str | None, about
 
 
 def delivery(hook: WebhookRow, event: str, job_id: str | None, data: Json) -> DeliveryRow:
-    """Return a fresh pending delivery; its payload is fixed now, byte for byte."""
+    """Return a new pending delivery; its payload is serialised now and never changes."""
     payload = {"type": event, "timestamp": datetime.now(UTC).isoformat(), "data": data}
     return DeliveryRow(
         id=ids.new("dlv"),
@@ -92,17 +93,17 @@ def delivery(hook: WebhookRow, event: str, job_id: str | None, data: Json) -> De
 
 
 def due(session: Session, limit: int, weights: Mapping[str, float] = _ALIKE) -> Sequence[str]:
-    """Return deliveries whose time has come and that nobody holds.
+    """Return the deliveries that are due and not held by a worker.
 
-    Each tenant's oldest come before any tenant's second oldest, and so on, where what a tenant has
-    held already counts, and all of it is divided by its weight. Its webhooks take turns alike.
-    A webhook of which ``DUE_PER_WEBHOOK`` are held has to wait, and so has a tenant with
-    ``DUE_PER_TENANT``.
+    Tenants take turns: the oldest delivery of each tenant comes before the second oldest of any.
+    Deliveries that a worker holds already count as turns, and turns are divided by the tenant's
+    weight. The webhooks of a tenant take turns in the same way. A webhook with ``DUE_PER_WEBHOOK``
+    held deliveries has to wait, and so has a tenant with ``DUE_PER_TENANT``.
 
     Args:
-        session: Of the job store.
-        limit: How many at most.
-        weights: Of tenants; 1 where there is none.
+        session: A session of the job store.
+        limit: The largest number of deliveries.
+        weights: The weights of tenants; 1 by default.
     """
     free = and_(*_free())
     held = and_(DeliveryRow.status == "pending", DeliveryRow.lease_expires_at >= func.now())
@@ -145,7 +146,7 @@ def due(session: Session, limit: int, weights: Mapping[str, float] = _ALIKE) -> 
 
 
 def due_of(session: Session, job_id: str) -> Sequence[str]:
-    """Return the deliveries about a job whose time has come and that nobody holds."""
+    """Return the deliveries about a job that are due and not held by a worker."""
     return session.scalars(
         select(DeliveryRow.id).where(DeliveryRow.job_id == job_id, *_free()).limit(100)
     ).all()
@@ -154,10 +155,10 @@ def due_of(session: Session, job_id: str) -> Sequence[str]:
 def claim(
     session: Session, delivery_id: str, owner: str, seconds: float, max_attempts: int
 ) -> Claim | None:
-    """Take a due delivery for ``seconds``; return None where there is nothing to attempt.
+    """Claim a due delivery for ``seconds``; return None if there is nothing to attempt.
 
-    A delivery whose webhook is disabled, or whose attempts are used up (the last deliverers died),
-    ends here as failed, with the reason in its log.
+    A delivery whose webhook is disabled, or whose attempts are used up because workers died, ends
+    here as failed, with the reason in its log.
     """
     row = session.scalars(
         select(DeliveryRow)
@@ -200,14 +201,14 @@ def record(
     retry_seconds: float | None,
     disable_after_hours: float,
 ) -> bool:
-    """Store how an attempt ended; return False if another deliverer took over meanwhile.
+    """Store the outcome of an attempt; return False if another worker has taken over.
 
     Args:
-        session: A transaction.
-        claimed: What ``claim`` returned.
-        attempt: Delivered if it has no ``error``.
+        session: A session in a transaction.
+        claimed: The claim that ``claim`` returned.
+        attempt: The attempt; it succeeded if it has no ``error``.
         retry_seconds: When to try again after a failure; None for never.
-        disable_after_hours: A webhook that has failed for so long is disabled.
+        disable_after_hours: A webhook that has failed for this time is disabled.
     """
     hook = _lock_webhook(session, claimed.webhook_id)
     row = session.scalars(
@@ -233,7 +234,7 @@ def record(
 
 
 def again(row: DeliveryRow) -> None:
-    """Make a delivery due now, with all its attempts before it and under the same message id."""
+    """Make a delivery due now, with its full number of attempts and the same message id."""
     row.status = "pending"
     row.attempts = 0
     row.not_before = func.now()
@@ -284,7 +285,7 @@ def _valid_secrets(hook: WebhookRow, now: datetime) -> tuple[str, ...]:
 
 
 def _lock_webhook(session: Session, webhook_id: str) -> WebhookRow | None:
-    """Lock the webhook before its delivery: so does a deletion, and they cannot deadlock."""
+    """Lock the webhook before its delivery, as a deletion does, so that they cannot deadlock."""
     return session.scalars(
         select(WebhookRow).where(WebhookRow.id == webhook_id).with_for_update(key_share=True)
     ).one_or_none()

@@ -1,4 +1,4 @@
-"""The event stream of a job: append in the transaction of what happened, read from a number on."""
+"""The event stream of a job: appended in the transaction of the change, read from a number on."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Answers kept for retries. Lock, work and answer share one transaction: all of it or nothing."""
+"""Stores answers for retries. Lock, work and answer share one transaction."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from app.store.tables import IdempotencyRow
 
 @dataclass(frozen=True)
 class Key:
-    """What an Idempotency-Key stands for."""
+    """The full identity of an Idempotency-Key."""
 
     tenant: str
     method: str
@@ -21,7 +21,7 @@ class Key:
 
 
 def lock(session: Session, key: Key) -> bool:
-    """Take the key until the transaction ends; return False if another request has it."""
+    """Lock the key until the transaction ends; return False if another request holds it."""
     named = f"{key.tenant}\0{key.method}\0{key.path}\0{key.key}".encode()
     number = int.from_bytes(hashlib.sha256(named).digest()[:8], signed=True)
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(number))))
@@ -42,7 +42,7 @@ def answer(session: Session, key: Key, hours: float) -> IdempotencyRow | None:
 
 
 def store(session: Session, key: Key, body_sha256: bytes, status: int, body: bytes) -> None:
-    """Keep an answer; an expired one under the same key gives way."""
+    """Store an answer; it replaces an expired one under the same key."""
     values = {"body_sha256": body_sha256, "status": status, "body": body}
     row = insert(IdempotencyRow).values(
         tenant=key.tenant, method=key.method, path=key.path, key=key.key, **values

@@ -1,4 +1,4 @@
-"""What a worker does with an upload's row: take it, describe it or reject it."""
+"""What a worker does with the row of an upload: claims it, describes it or rejects it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,18 +19,18 @@ UploadRow = ModelRow | DatasetRow
 Row = TypeVar("Row", bound=UploadRow)
 
 Kind = Literal["model", "dataset"]
-"""What a nudge calls it."""
+"""The kind of an upload, as in nudges."""
 
 TABLES: dict[Kind, type[UploadRow]] = {
     "model": ModelRow,
     "dataset": DatasetRow,
 }
-"""What is inspected, by what a nudge calls it."""
+"""The tables of inspected uploads, by kind."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """An upload that is this worker's to inspect."""
+    """A claimed upload, with everything that its inspection needs."""
 
     table: type[UploadRow]
     id: str
@@ -39,13 +39,13 @@ class Claim:
     sha256: str
     filename: str | None
     hints: Json
-    """Of a model: what the user says of it besides its bytes."""
+    """The hints of the user on a model."""
 
 
 def claim(
     session: Session, table: type[UploadRow], row_id: str, owner: str, seconds: float
 ) -> Claim | None:
-    """Take an upload that waits for its inspection; None where there is nothing to do."""
+    """Claim an upload that waits for its inspection; return None if there is nothing to do."""
     row = _lock_free(session, table, row_id)
     if row is None:
         return None
@@ -55,7 +55,7 @@ def claim(
 
 
 def renew(session: Session, claimed: Claim, seconds: float) -> None:
-    """Renew the lease, or raise LeaseLost (the upload was deleted, or is somebody else's)."""
+    """Renew the lease, or raise LeaseLost: the upload was deleted, or another worker holds it."""
     leases.renew(session, claimed.table, claimed.id, claimed.token, seconds)
 
 
@@ -92,17 +92,17 @@ def reject(session: Session, claimed: Claim, problem: Problem | ProblemDetails) 
 
 
 def give_back(session: Session, claimed: Claim, *, spent: bool, delay_seconds: float = 0) -> None:
-    """Let somebody else inspect the upload; ``spent`` says whether the attempt counts."""
+    """Release the upload for another worker; ``spent`` says whether the attempt counts."""
     row = _hold(session, claimed)
     row.attempts -= not spent
     row.not_before = leases.seconds_from_now(delay_seconds)
     release(row)
 
 
-def stumbled(
+def requeue_after_fault(
     session: Session, claimed: Claim, problem: Problem, *, attempts: int, delay_seconds: float
 ) -> None:
-    """Let the upload wait after a fault of ours; reject it where its attempts are used up."""
+    """Make the upload wait after an internal error; reject it if its attempts are used up."""
     if claimed.attempts >= attempts:
         reject(session, claimed, problem)
     else:
@@ -110,25 +110,25 @@ def stumbled(
 
 
 def put_off(session: Session, table: type[UploadRow], row_id: str, seconds: float) -> None:
-    """Let an upload that cannot be claimed wait, while others have their turn."""
+    """Make an upload that cannot be claimed wait, so that others get their turn."""
     later = {"not_before": leases.seconds_from_now(seconds)}
     session.execute(update(table).where(table.id == row_id, *free(table)).values(later))
 
 
 def release(row: UploadRow) -> None:
-    """End the lease; what its holder still writes is rejected by the token."""
+    """End the lease; later writes of its holder are rejected because of the token."""
     row.lease_owner = None
     row.lease_expires_at = None
     row.lease_token += 1
 
 
 def _lock_free(session: Session, table: type[Row], row_id: str) -> Row | None:
-    found = select(table).where(table.id == row_id, *free(table))
-    return session.scalars(found.with_for_update(skip_locked=True)).one_or_none()
+    query = select(table).where(table.id == row_id, *free(table))
+    return session.scalars(query.with_for_update(skip_locked=True)).one_or_none()
 
 
 def free(table: type[Row]) -> tuple[ColumnElement[bool], ...]:
-    """Select the uploads that wait for their inspection, and may have it now."""
+    """Return the conditions of uploads that wait for their inspection and may be claimed now."""
     return (
         table.status == "inspecting",
         table.not_before <= func.now(),

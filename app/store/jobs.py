@@ -1,4 +1,4 @@
-"""Jobs as their callers see them: counted, ranked, listed, deleted. Workers have ``leases``."""
+"""Jobs as callers see them: counted, ranked, listed, deleted. For workers see ``runs``."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -60,7 +60,7 @@ _WHOLE = select(
 
 
 def active(session: Session, tenant: str) -> int:
-    """Count the tenant's queued and running jobs; whoever counts next waits for our commit."""
+    """Count the tenant's queued and running jobs; another count waits until this commits."""
     lock = select(func.pg_advisory_xact_lock(func.hashtextextended(f"jobs:{tenant}", 0)))
     session.execute(lock)
     count = select(func.count()).select_from(JobRow).where(JobRow.tenant == tenant, _ACTIVE)
@@ -87,7 +87,7 @@ def using_dataset(session: Session, dataset_id: str) -> str | None:
 def of_tenant(
     tenant: str, *, status: str | None = None, model: str | None = None, tag: str | None = None
 ) -> Select[JobRow]:
-    """Select the tenant's jobs, those alone that match what is given."""
+    """Select the tenant's jobs that match all given filters."""
     query = select(JobRow).where(JobRow.tenant == tenant)
     if status is not None:
         query = query.where(JobRow.status == status)
@@ -104,15 +104,15 @@ def artifacts_of(job_id: str) -> Select[ArtifactRow]:
 
 
 def artifacts(session: Session, job_ids: Iterable[str]) -> dict[str, list[ArtifactRow]]:
-    """Return the artifacts of these jobs, by job."""
-    found: dict[str, list[ArtifactRow]] = {job_id: [] for job_id in job_ids}
-    for row in session.scalars(_ARTIFACTS, {"jobs": list(found)}):
-        found[row.job_id].append(row)
-    return found
+    """Return the artifacts of several jobs, by the id of the job."""
+    by_job: dict[str, list[ArtifactRow]] = {job_id: [] for job_id in job_ids}
+    for row in session.scalars(_ARTIFACTS, {"jobs": list(by_job)}):
+        by_job[row.job_id].append(row)
+    return by_job
 
 
 def step_reports(session: Session, job_id: str) -> Sequence[Json | None]:
-    """Return the reports of the job's measured steps in order; none of them is None."""
+    """Return the reports of the job's measured steps, in order."""
     return session.scalars(_STEP_REPORTS, {"job": job_id}).all()
 
 
@@ -125,11 +125,11 @@ def whole(reader: Reader, tenant: str, job_id: str) -> AnyRow | None:
 
 
 def positions(reader: Reader, rows: Iterable[JobRow | AnyRow]) -> dict[str, int]:
-    """Return the place, from 1, among the tenant's queued jobs of those that are queued.
+    """Return the positions, from 1, of queued jobs in the tenant's queue.
 
     Args:
-        reader: Of the job store.
-        rows: Of one tenant.
+        reader: A session or connection of the job store.
+        rows: Jobs of one tenant.
     """
     queued = [row for row in rows if row.status == "queued"]
     if not queued:
@@ -145,5 +145,5 @@ def positions(reader: Reader, rows: Iterable[JobRow | AnyRow]) -> dict[str, int]
         )
         .subquery()
     )
-    wanted = ranks.c.id.in_([row.id for row in queued])
-    return dict(reader.execute(select(ranks.c.id, ranks.c.rank).where(wanted)).all())
+    condition = ranks.c.id.in_([row.id for row in queued])
+    return dict(reader.execute(select(ranks.c.id, ranks.c.rank).where(condition)).all())

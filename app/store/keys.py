@@ -1,4 +1,4 @@
-"""API keys; only their hashes are here."""
+"""API keys; only their hashes are stored."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from app.store.tables import ApiKeyRow
 
 
 class Valid(NamedTuple):
-    """What a key allows."""
+    """The tenant and the scopes of a key."""
 
     tenant: str
     scopes: Sequence[str]
@@ -54,7 +54,7 @@ def every(session: Session) -> Sequence[ApiKeyRow]:
 
 
 def revoke(session: Session, key_id: str) -> bool:
-    """Make a key worthless from now on; return False if there is no such key."""
+    """Revoke a key from now on; return False if there is no such key."""
     row = session.get(ApiKeyRow, key_id, with_for_update=True)
     if row is None:
         return False

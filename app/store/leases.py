@@ -1,8 +1,8 @@
-"""Leases: who works on a row, until when, and under which token.
+"""Leases: which worker holds a row, until when, and with which token.
 
-All times are the database's. Whoever takes a row gets a new token; each later write of theirs
-first holds the row by it, so an older holder is rejected. A lease that ran out while nobody took
-the row back is still good: its token is.
+All times are the database's. A worker that takes a row gets a new token. Each later write first
+locks the row and compares the token, so an older holder is rejected. An expired lease stays valid
+until another worker takes the row, as its token is still current.
 """
 
 from datetime import datetime
@@ -17,11 +17,11 @@ Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow)
 
 
 class LeaseLost(Exception):  # noqa: N818 (it says what happened)
-    """The row is somebody else's by now, or finished: stop, and publish nothing."""
+    """Another worker holds the row by now, or it is finished: stop, and publish nothing."""
 
 
 def take(session: Session, row: JobRow | ModelRow | DatasetRow, owner: str, seconds: float) -> int:
-    """Give a locked row to ``owner`` for ``seconds`` as its next attempt; return the token."""
+    """Lease a locked row to ``owner`` for ``seconds`` as its next attempt; return the token."""
     row.lease_token += 1
     row.lease_owner = owner
     row.lease_expires_at = seconds_from_now(seconds)
@@ -34,7 +34,7 @@ def hold(session: Session, table: type[Row], row_id: str, token: int) -> Row:
     """Lock a row for a write of its holder.
 
     Raises:
-        LeaseLost: the token is not the row's, or the row is gone.
+        LeaseLost: the token is not current, or the row was deleted.
     """
     row = session.scalars(
         select(table).where(table.id == row_id, table.lease_token == token).with_for_update()
@@ -45,10 +45,10 @@ def hold(session: Session, table: type[Row], row_id: str, token: int) -> Row:
 
 
 def renew(session: Session, table: type[Row], row_id: str, token: int, seconds: float) -> None:
-    """Prolong a lease.
+    """Renew a lease.
 
     Raises:
-        LeaseLost: the token is not the row's, or the row is gone.
+        LeaseLost: the token is not current, or the row was deleted.
     """
     renewed = session.execute(
         update(table)
@@ -63,10 +63,10 @@ def renew(session: Session, table: type[Row], row_id: str, token: int, seconds: 
 
 def now(session: Session) -> datetime:
     """Return the database's time."""
-    found: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
-    return found
+    time: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return time
 
 
 def seconds_from_now(seconds: float) -> ColumnElement[Any]:
-    """Return the database's time in ``seconds``."""
+    """Return the SQL expression of the database's time in ``seconds``."""
     return func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)

@@ -1,4 +1,4 @@
-"""Newest first, page by page: a walk by key, which never skips or repeats what stood before it."""
+"""Pages of rows, newest first, by keyset pagination, which never skips or repeats a row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def page(
     after: Position | None,
     limit: int,
 ) -> tuple[Sequence[Row], Position | None]:
-    """Return up to ``limit`` rows of ``query`` that follow ``after``, and where to go on."""
+    """Return up to ``limit`` rows of ``query`` after a position, and the next position."""
     key = tuple_(table.created_at, table.id)
     if after is not None:
         query = query.where(key < tuple_(after.created_at, after.id))

@@ -1,4 +1,4 @@
-"""One row by its id, for its tenant alone."""
+"""Finds one row by its id, for its tenant only."""
 
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
@@ -11,7 +11,7 @@ from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, WebhookR
 Row = TypeVar("Row", ModelRow, DatasetRow, JobRow, ArtifactRow, WebhookRow)
 
 Lock = Literal["change", "keep"]
-"""``change``: nobody else changes the row until commit; ``keep``: nobody deletes it."""
+"""``change`` locks the row against changes until commit, ``keep`` against deletion."""
 
 
 def find(
@@ -26,7 +26,7 @@ def find(
 
 @lru_cache
 def _statement(table: type[Row], lock: Lock | None) -> Select[Any]:
-    """Building a statement costs more than running it, so each is built once."""
+    """Return the statement. Building one costs more than running it, so each is built once."""
     query = select(table).where(table.id == bindparam("id"), table.tenant == bindparam("tenant"))
     if lock is not None:
         query = query.with_for_update(key_share=lock == "keep", read=lock == "keep")

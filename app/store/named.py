@@ -1,4 +1,4 @@
-"""Which uploads a job reads, as conditions in SQL: columns name two, its request the others."""
+"""SQL conditions on the uploads that a job reads: two are columns, the others in its request."""
 
 from sqlalchemy import ColumnElement, exists, func, literal_column, or_
 from sqlalchemy.orm import aliased
@@ -9,7 +9,7 @@ _OTHER_MODELS: ColumnElement[str] = literal_column(
     "'$ ? (@.steps[*].teacher == $id || @.steps[*].student.model == $id"
     " || @.evaluate.metric.model == $id)'::jsonpath"
 )
-"""Finds a request that names a model besides the job's."""
+"""The JSON path that finds other models in the steps of a request."""
 
 
 def reads_model(model_id: str) -> ColumnElement[bool]:
@@ -26,7 +26,7 @@ def reads_dataset(dataset_id: str) -> ColumnElement[bool]:
 
 
 def uploads_inspected() -> ColumnElement[bool]:
-    """Select the jobs that need not wait for the inspection of what they read."""
+    """Select the jobs whose uploads have all been inspected."""
     model, metric = aliased(ModelRow), aliased(ModelRow)
     dataset, judged = aliased(DatasetRow), aliased(DatasetRow)
     return (
@@ -38,10 +38,10 @@ def uploads_inspected() -> ColumnElement[bool]:
 
 
 def _evaluate_dataset() -> ColumnElement[str]:
-    found: ColumnElement[str] = JobRow.request[("evaluate", "dataset")].astext
-    return found
+    dataset_id: ColumnElement[str] = JobRow.request[("evaluate", "dataset")].astext
+    return dataset_id
 
 
 def _metric_graph() -> ColumnElement[str]:
-    found: ColumnElement[str] = JobRow.request[("evaluate", "metric", "model")].astext
-    return found
+    model_id: ColumnElement[str] = JobRow.request[("evaluate", "metric", "model")].astext
+    return model_id

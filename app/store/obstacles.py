@@ -1,4 +1,4 @@
-"""Why a job cannot start, once all that it reads was inspected, was rejected or is gone."""
+"""Finds why a job cannot start, once all its uploads are inspected, rejected or deleted."""
 
 from collections.abc import Mapping
 
@@ -14,19 +14,19 @@ def of(
     request: JobRequest,
     model: ModelRow | None,
     datasets: Mapping[str, DatasetRow | None],
-    others: Mapping[str, ModelRow | None],
+    other_models: Mapping[str, ModelRow | None],
     metric: ModelRow | None,
 ) -> Problem | ProblemDetails | None:
-    """Return why a job cannot start, as the problem that it fails with; None where it can.
+    """Return the problem with which a job fails before it starts; None if it can start.
 
     Args:
-        request: the job's.
-        model: the job's; None where it was deleted.
-        datasets: those that the request names, by JSON pointer.
-        others: the models that its steps name, by JSON pointer.
+        request: the request of the job.
+        model: the model of the job; None if it was deleted.
+        datasets: the datasets that the request names, by JSON pointer.
+        other_models: the models that its steps name, by JSON pointer.
         metric: the model that computes the metric, where the request names one.
     """
-    problem = _unusable(request, model, datasets) or _missing(request, others)
+    problem = _unusable(request, model, datasets) or _missing(request, other_models)
     if problem is not None or model is None:
         return problem
     return _unfit_metric(request, model, metric, datasets)
@@ -35,7 +35,7 @@ def of(
 def _unusable(
     request: JobRequest, model: ModelRow | None, datasets: Mapping[str, DatasetRow | None]
 ) -> Problem | ProblemDetails | None:
-    """Return why a job cannot start, as the problem that it fails with."""
+    """Return the problem of a job whose model or datasets cannot be used, if so."""
     rows = {"#/model": model, **datasets}
     ids_ = {"#/model": request.model, **request.datasets}
     for pointer, row in rows.items():
@@ -58,9 +58,9 @@ def _unusable(
     return None
 
 
-def _missing(request: JobRequest, others: Mapping[str, ModelRow | None]) -> Problem | None:
-    """Return why a job cannot start whose steps name other models, if so."""
-    for pointer, row in others.items():
+def _missing(request: JobRequest, other_models: Mapping[str, ModelRow | None]) -> Problem | None:
+    """Return the problem of a job whose steps name a missing or rejected model, if so."""
+    for pointer, row in other_models.items():
         if row is None or row.graph_sha256 is None:
             named = request.other_models[pointer]
             return NotFound(f"{named} was deleted before the job started.")
@@ -73,7 +73,7 @@ def _unfit_metric(
     metric: ModelRow | None,
     datasets: Mapping[str, DatasetRow | None],
 ) -> Problem | ProblemDetails | None:
-    """Return why a job cannot start whose metric is a graph, if so."""
+    """Return the problem of a job whose metric is a graph that cannot be used, if so."""
     named = request.evaluate.metric_graph
     if named is None:
         return None
@@ -81,9 +81,18 @@ def _unfit_metric(
         return NotFound(f"{named} was deleted before the job started.")
     if metric.status == "rejected":
         return ProblemDetails.model_validate(metric.problem)
-    ours, theirs = (ModelDescription.model_validate(row.description) for row in (model, metric))
+    model_description, metric_description = (
+        ModelDescription.model_validate(row.description) for row in (model, metric)
+    )
     judged = datasets.get(EVALUATE_DATASET_POINTER) or datasets.get("#/dataset")
     data = judged and DatasetDescription.model_validate(judged.description)
     targets = data.targets if data else None
-    reasons = list(misfits(theirs.inputs, theirs.outputs, ours.outputs, targets))
+    reasons = list(
+        misfits(
+            metric_description.inputs,
+            metric_description.outputs,
+            model_description.outputs,
+            targets,
+        )
+    )
     return MetricFailed(" ".join(reasons)) if reasons else None

@@ -1,4 +1,4 @@
-"""What a worker does with a job's row, from claim to result; every write checks the token."""
+"""What a worker does with the row of a job, from claim to result; every write checks the token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,8 +26,8 @@ from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow
 
 
 @dataclass(frozen=True)
-class Offer:
-    """What a worker has for jobs that require it."""
+class WorkerOffer:
+    """The device and labels that a worker offers to jobs."""
 
     device: DeviceKind
     labels: tuple[str, ...] = ()
@@ -39,37 +39,37 @@ class ClaimedDataset:
 
     sha256: str
     images: dict[str, object]
-    """How its images are normalised."""
+    """The options for its images."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A job that is this worker's to run, and all that a run needs."""
+    """A claimed job, with everything that a run needs."""
 
     id: str
     token: int
     attempt: int
-    """Of those that it may have before it fails for good; counts from 1."""
+    """The number of the attempt, from 1, since the last retry."""
     request: JobRequest
     model_sha256: str
     model_size_bytes: int
-    """Of the upload; of the graph that was made of it, where the upload was no ONNX."""
+    """The size of the upload, or of its ONNX graph if the upload has another format."""
     onnx_sha256: str
     graph_sha256: str
-    others: dict[str, str]
-    """Other models that steps name: the SHA-256 of each one's graph in normal form, by id."""
+    other_models: dict[str, str]
+    """Other models that steps name: the SHA-256 of the graph in normal form, by id."""
     metric_sha256: str | None
-    """Of the graph, as uploaded, that computes the metric; None where none does."""
+    """The SHA-256 of the uploaded graph that computes the metric, if there is one."""
     dataset: ClaimedDataset | None
     evaluate_dataset: ClaimedDataset | None
-    """What the result is judged on, where the request names a dataset for that."""
+    """The dataset for the evaluation, if the request names one."""
     steps: tuple[tuple[str, FinishedStep], ...]
-    """Those that are finished, in order: the graph's SHA-256, and what the step did."""
+    """The finished steps in order: the SHA-256 of the graph, and the report."""
     seconds_left: float
 
 
 def _size_bytes(session: Session, model: ModelRow) -> int:
-    """Return a model's size as ONNX: a file of another format may hold an optimizer's state."""
+    """Return the size of a model as ONNX; other formats may also hold an optimizer's state."""
     uploaded_as_onnx = not model.description or model.description["format"] == "onnx"
     if uploaded_as_onnx or model.onnx_sha256 is None:
         return model.size_bytes
@@ -77,13 +77,13 @@ def _size_bytes(session: Session, model: ModelRow) -> int:
 
 
 def waiting() -> ColumnElement[bool]:
-    """Select jobs that may start now: queued, due, and nothing that they read is inspected."""
+    """Return the condition of jobs that may start: queued, due, with no inspection pending."""
     due = (JobRow.status == "queued") & (JobRow.not_before <= func.now())
     return due & named.uploads_inspected()
 
 
-def fits(offer: Offer) -> ColumnElement[bool]:
-    """Select jobs that a worker has all for that they require."""
+def fits(offer: WorkerOffer) -> ColumnElement[bool]:
+    """Return the condition of jobs whose requirements a worker meets."""
     device = JobRow.requires_device.is_(None) | (JobRow.requires_device == offer.device)
     fits: ColumnElement[bool] = device & JobRow.requires_labels.contained_by(
         cast(offer.labels, ARRAY(Text))
@@ -92,13 +92,13 @@ def fits(offer: Offer) -> ColumnElement[bool]:
 
 
 def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | None:
-    """Take a waiting job for ``seconds``; None where there is nothing to run.
+    """Claim a waiting job for ``seconds``; return None if there is nothing to run.
 
-    A job whose uploads turn out not to be usable together fails here, with the reason; one that
-    was to be cancelled when its worker gave it back is cancelled.
+    A job whose uploads cannot be used together fails here, with the reason. A job with a pending
+    cancellation is cancelled here.
 
     Raises:
-        ValidationError: a newer version wrote the job, and it cannot be read here.
+        ValidationError: a newer version wrote the job, and this version cannot read it.
     """
     job = session.scalars(
         select(JobRow)
@@ -116,11 +116,12 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         pointer: session.get(DatasetRow, dataset_id)
         for pointer, dataset_id in request.datasets.items()
     }
-    others = {
-        pointer: session.get(ModelRow, other) for pointer, other in request.other_models.items()
+    other_models = {
+        pointer: session.get(ModelRow, model_id)
+        for pointer, model_id in request.other_models.items()
     }
-    metric = others.pop(METRIC_GRAPH_POINTER, None)
-    problem = obstacles.of(request, model, datasets, others, metric)
+    metric = other_models.pop(METRIC_GRAPH_POINTER, None)
+    problem = obstacles.of(request, model, datasets, other_models, metric)
     if problem is not None:
         transitions.finish(session, job, "failed", problem)
         return None
@@ -146,7 +147,9 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         model_size_bytes=_size_bytes(session, model),
         onnx_sha256=model.onnx_sha256,
         graph_sha256=model.graph_sha256,
-        others={row.id: str(row.graph_sha256) for row in others.values() if row is not None},
+        other_models={
+            row.id: str(row.graph_sha256) for row in other_models.values() if row is not None
+        },
         metric_sha256=metric.onnx_sha256 if metric else None,
         dataset=_claimed(datasets.get("#/dataset")),
         evaluate_dataset=_claimed(datasets.get(EVALUATE_DATASET_POINTER)),
@@ -160,7 +163,7 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
 
 
 def put_off(session: Session, job_id: str, seconds: float) -> None:
-    """Let a waiting job wait for some seconds more, while others have their turn."""
+    """Make a waiting job wait for some more seconds, so that others get their turn."""
     later = {"not_before": leases.seconds_from_now(seconds)}
     session.execute(update(JobRow).where(JobRow.id == job_id, waiting()).values(later))
 
@@ -173,7 +176,7 @@ def renew(session: Session, claimed: Claim, seconds: float) -> bool:
     """Renew the lease; return whether the caller asked to cancel the job.
 
     Raises:
-        LeaseLost: the job is somebody else's by now.
+        LeaseLost: another worker holds the job by now.
     """
     leases.renew(session, JobRow, claimed.id, claimed.token, seconds)
     return session.scalars(select(JobRow.cancel_requested).where(JobRow.id == claimed.id)).one()
@@ -184,10 +187,12 @@ def restarted(session: Session, claimed: Claim) -> None:
     leases.hold(session, JobRow, claimed.id, claimed.token).attempts += 1
 
 
-def tell(session: Session, claimed: Claim, told: Sequence[Progress | MetricValue | Log]) -> None:
-    """Store what the engine told; progress and stage of the job follow, and never fall."""
+def store_events(
+    session: Session, claimed: Claim, engine_events: Sequence[Progress | MetricValue | Log]
+) -> None:
+    """Store events of the engine, and the job's progress and stage; progress never falls."""
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
-    for event in told:
+    for event in engine_events:
         data = event.model_dump(
             mode="json", exclude={"kind"}, exclude_none=event.kind != "progress"
         )
@@ -201,7 +206,7 @@ def tell(session: Session, claimed: Claim, told: Sequence[Progress | MetricValue
 def keep_step(
     session: Session, claimed: Claim, index: int, graph: Blob, finished: FinishedStep
 ) -> None:
-    """Store a finished step: it is not done again."""
+    """Store a finished step, which will not be repeated."""
     leases.hold(session, JobRow, claimed.id, claimed.token)
     blob_rows.touch(session, graph.sha256, graph.size_bytes)
     session.merge(
@@ -222,16 +227,16 @@ def publish(
     problem: Problem | ProblemDetails | None,
     usage: Usage,
 ) -> None:
-    """Enter the terminal state with everything that the run produced, in this transaction.
+    """Enter the terminal state, and store everything that the run produced, in this transaction.
 
-    The artifacts of an earlier run, before a retry, make room for those of this one.
+    The artifacts of an earlier run, before a retry, are replaced.
     """
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
     add_usage(session, job, usage)
     if report is not None:
         _keep_report(session, job, report)
     session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job.id))
-    names = sorted(ids.new("art") for _ in artifacts)  # rows of one moment are listed by their id
+    names = sorted(ids.new("art") for _ in artifacts)  # rows of the same time are listed by id
     for name, (produced, filename, blob) in zip(names, artifacts, strict=True):
         blob_rows.touch(session, blob.sha256, blob.size_bytes)
         session.add(
@@ -257,16 +262,16 @@ def cancelled(session: Session, claimed: Claim, usage: Usage) -> None:
 
 
 def give_back(session: Session, claimed: Claim, usage: Usage, *, delay_seconds: float = 0) -> None:
-    """Queue the job again without counting the attempt: the fault is not the job's."""
+    """Queue the job again without counting the attempt, as the job is not at fault."""
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
     add_usage(session, job, usage)
     transitions.give_back(session, job, spent=False, delay_seconds=delay_seconds)
 
 
-def stumbled(
+def requeue_after_fault(
     session: Session, claimed: Claim, usage: Usage, problem: Problem, *, last: bool, delay: float
 ) -> None:
-    """Queue the job again after a fault of ours, in ``delay`` seconds; if ``last``, fail it."""
+    """Queue the job again after an internal error, in ``delay`` seconds; if ``last``, fail it."""
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
     add_usage(session, job, usage)
     if last:
@@ -276,7 +281,7 @@ def stumbled(
 
 
 def add_usage(session: Session, job: JobRow, usage: Usage) -> None:
-    """Add what an attempt used to what the job has used, and to its tenant's day."""
+    """Add the resource usage of an attempt to that of the job, and of its tenant's day."""
     job.cpu_seconds += usage.cpu_seconds
     job.gpu_seconds += usage.gpu_seconds
     job.peak_memory_bytes = max(job.peak_memory_bytes, usage.peak_memory_bytes)
@@ -291,7 +296,7 @@ def _keep_report(session: Session, job: JobRow, report: Report) -> None:
     job.evaluation = report.evaluation.model_dump(mode="json")
     job.verdict = report.verdict
     job.manifest = report.manifest.model_dump(mode="json")
-    for told in report.step_reports:
-        step = session.get(StepRow, (job.id, told.index))
+    for step_report in report.step_reports:
+        step = session.get(StepRow, (job.id, step_report.index))
         if step is not None:
-            step.report = told.model_dump(mode="json")
+            step.report = step_report.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""Which version of the tables a database has, and whether this version can work with it."""
+"""Checks whether the version of the tables in a database fits this version of the program."""
 
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
@@ -8,18 +8,18 @@ from app.domain.problems import Unavailable
 
 
 def require(session: Session) -> None:
-    """Return if the tables are this version's, or a newer version's: those only add.
+    """Return if the tables are of this version or a newer one, which only adds to them.
 
     Raises:
-        Unavailable: The tables are an older version's, or there are none.
+        Unavailable: The tables are of an older version, or there are none.
     """
-    there = session.scalar(select(func.to_regclass("alembic_version")))
-    found = session.scalar(text("SELECT version_num FROM alembic_version")) if there else None
+    exists = session.scalar(select(func.to_regclass("alembic_version")))
+    revision = session.scalar(text("SELECT version_num FROM alembic_version")) if exists else None
     needed = migrations.head()
-    if found is None:
+    if revision is None:
         raise Unavailable("The database has no tables yet: run 'planish migrate'.")
-    if found != needed and migrations.knows(found):
+    if revision != needed and migrations.knows(revision):
         raise Unavailable(
-            f"The database's tables are at revision {found}, and this version needs {needed}:"
+            f"The database's tables are at revision {revision}, and this version needs {needed}:"
             " run 'planish migrate'."
         )

@@ -18,7 +18,7 @@ from app.settings import Database
 Sessions = sessionmaker[Session]
 
 AWAY = (OperationalError, InterfaceError, PoolTimeout)
-"""What is raised when the database is away, restarts or is too slow: try again later."""
+"""Errors of a database that is down, restarting or too slow; the caller should retry later."""
 
 
 def connect(database: Database, *, reading: bool = False) -> Engine:
@@ -28,10 +28,11 @@ def connect(database: Database, *, reading: bool = False) -> Engine:
     by the server.
 
     Args:
-        database: where it is. Behind a pooler each transaction sets its own bounds, which takes one
-            more round trip: a session there is not ours to set up, and has no statement prepared.
-        reading: for those who only read. A statement sees what was committed before it, just as in
-            a transaction; without one, half of the round trips are saved.
+        database: the settings of the database. Behind a pooler each transaction sets its own
+            bounds, which takes one more round trip: a session is shared there, so nothing can be
+            set for it, and statements cannot be prepared.
+        reading: autocommit, for callers that only read. Each statement sees what was committed
+            before it; without transactions half of the round trips are saved.
     """
     url = make_url(database.url).set(drivername="postgresql+psycopg")
     bounds = {
@@ -63,15 +64,15 @@ def connect(database: Database, *, reading: bool = False) -> Engine:
 
 
 def _bound(connection: Connection, *, bounds: Mapping[str, str]) -> None:
-    """Bound the transaction that begins, and no other."""
+    """Set the bounds of the transaction that begins."""
     settings = (func.set_config(name, value, True) for name, value in bounds.items())
     connection.execute(select(*settings))
 
 
 def _require_open(connection: psycopg.Connection, *_: object) -> None:
-    """Refuse a connection that has something to read: the server said goodbye, and is gone.
+    """Refuse a connection with unread data: the server has closed it.
 
-    A question to the server (``pool_pre_ping``) would be one more round trip each time.
+    A ping of the server (``pool_pre_ping``) would be one more round trip each time.
     """
     goodbye = poll()
     goodbye.register(connection.fileno(), POLLIN)
@@ -86,6 +87,6 @@ def sessions(engine: Engine) -> Sessions:
 
 @contextmanager
 def transaction(factory: Sessions) -> Iterator[Session]:
-    """Commit what the block did, or roll all of it back."""
+    """Run a block in a transaction: commit it, or roll it back after an exception."""
     with factory.begin() as session:
         yield session

@@ -1,4 +1,4 @@
-"""Figures for operators, and sums that quotas are held against."""
+"""Figures for operators, and sums that are compared with quotas."""
 
 from sqlalchemy import Double, cast, func, select
 from sqlalchemy.orm import Session
@@ -15,7 +15,7 @@ from app.store.tables import (
 
 
 def stored_bytes(session: Session, tenant: str) -> int:
-    """Add up the sizes of the tenant's models, datasets, artifacts, and uploads on their way."""
+    """Add up the sizes of the tenant's models, datasets, artifacts, and unfinished uploads."""
     sums = [
         select(func.coalesce(func.sum(table.size_bytes), 0))
         .where(table.tenant == tenant)
@@ -37,14 +37,14 @@ def jobs_by_status(session: Session) -> dict[str, int]:
 
 
 def queue_age(session: Session) -> float:
-    """Return for how many seconds the oldest queued job has waited; 0 when none waits."""
+    """Return the seconds that the oldest queued job has waited; 0 if no job waits."""
     oldest = select(func.min(JobRow.queued_at)).where(JobRow.status == "queued").scalar_subquery()
     age = func.extract("epoch", func.clock_timestamp() - oldest)
     return max(float(session.execute(select(func.coalesce(age, 0))).scalar_one()), 0.0)
 
 
 def step_seconds(session: Session) -> dict[str, tuple[int, float]]:
-    """Return, for each method, how many measured steps are stored and their seconds in all."""
+    """Return, for each method, the number of measured steps and their total seconds."""
     method = StepRow.report["method"].astext
     seconds = func.sum(cast(StepRow.report["seconds"].astext, Double))
     measured = select(method, func.count(), seconds).where(StepRow.report.is_not(None))
@@ -53,6 +53,6 @@ def step_seconds(session: Session) -> dict[str, tuple[int, float]]:
 
 
 def pending_deliveries(session: Session) -> int:
-    """Count the webhook deliveries that are still to be made."""
+    """Count the pending webhook deliveries."""
     query = select(func.count()).where(DeliveryRow.status == "pending")
     return session.execute(query).scalar_one()

@@ -1,6 +1,6 @@
-"""The tables. Every row that belongs to somebody carries its tenant.
+"""The tables. Every row that belongs to a tenant has a column for it.
 
-Times are the database's (``now()``): workers and gateways may have any clock.
+Times are the database's (``now()``), as clocks of workers and gateways may be wrong.
 """
 
 from datetime import date, datetime
@@ -50,10 +50,10 @@ class Table(DeclarativeBase):
 
 
 class Leased:
-    """A row that one worker at a time works on.
+    """A row on which one worker at a time works.
 
-    ``lease_token`` counts the leases that were ever given on the row; a write that names an older
-    one is rejected (a fencing token). A row without ``lease_expires_at`` is free.
+    ``lease_token`` counts the leases of the row so far; a write with an older token is rejected (a
+    fencing token). A row without ``lease_expires_at`` is free.
     """
 
     lease_token: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -64,7 +64,7 @@ class Leased:
 
 
 class BlobRow(Table):
-    """Bytes in the storage, named by their SHA-256; shared by all that refer to them."""
+    """Bytes in the storage, named by their SHA-256; all rows that reference them share them."""
 
     __tablename__ = "blobs"
 
@@ -74,7 +74,7 @@ class BlobRow(Table):
 
 
 class ApiKeyRow(Table):
-    """A caller. Only the hash of the key is kept."""
+    """An API key of a tenant. Only the hash of the key is stored."""
 
     __tablename__ = "api_keys"
 
@@ -89,7 +89,7 @@ class ApiKeyRow(Table):
 
 
 class BrowserSessionRow(Table):
-    """A person who logged in with a key. Only the hash of the cookie's token is kept."""
+    """A person who has logged in with a key. Only the hash of the cookie's token is stored."""
 
     __tablename__ = "browser_sessions"
 
@@ -137,9 +137,9 @@ class ModelRow(Leased, Table):
         ),
         deferred=True,
     )
-    """The description without layers and what is drawn, of which there may be very much."""
+    """The description without layers and figures to draw, which may be very large."""
     hints: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'::jsonb"))
-    """What the user says of the upload besides its bytes: a ``ModelHints``."""
+    """The hints of the user on the upload: a ``ModelHints``."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
@@ -182,7 +182,7 @@ class DatasetRow(Leased, Table):
 
 
 class UploadRow(Table):
-    """An upload that may come in several requests, before something is made of it."""
+    """A resumable upload, before a model or dataset is made of it."""
 
     __tablename__ = "uploads"
     __table_args__ = (Index("ix_uploads_tenant", "tenant"),)
@@ -193,16 +193,16 @@ class UploadRow(Table):
     offset: Mapped[int] = mapped_column(default=0, server_default="0")
     parts: Mapped[int] = mapped_column(default=0, server_default="0")
     metadata_: Mapped[str] = mapped_column("metadata")
-    """``Upload-Metadata`` as it came."""
+    """The header ``Upload-Metadata`` as it was received."""
     filename: Mapped[str | None]
     sha256: Mapped[str | None] = mapped_column(index=True)
-    """Of the blob, once something was made of it."""
+    """The SHA-256 of the blob, once a model or dataset was made of it."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class UploadPartRow(Table):
-    """The bytes of one request of an upload, in an object of their own."""
+    """The bytes of one request of an upload, stored as one object."""
 
     __tablename__ = "upload_parts"
 
@@ -216,7 +216,7 @@ class UploadPartRow(Table):
 
 
 class JobRow(Leased, Table):
-    """A compression job: the truth about it."""
+    """A compression job."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -255,7 +255,7 @@ class JobRow(Leased, Table):
     model_id: Mapped[str]
     dataset_id: Mapped[str | None]
     priority: Mapped[int] = mapped_column(default=0, server_default="0")
-    """Within the tenant: what is higher starts earlier."""
+    """The priority within the tenant; a higher one starts earlier."""
     requires_device: Mapped[str | None]
     """The kind of device that its worker must have."""
     requires_labels: Mapped[list[str]] = mapped_column(default=list, server_default=text("'{}'"))
@@ -275,20 +275,20 @@ class JobRow(Leased, Table):
     gpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
     peak_memory_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
     running_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
-    """Of attempts that have ended: ``limits.running_minutes`` bounds their sum."""
+    """The running time of ended attempts; ``limits.running_minutes`` bounds it."""
     spent_attempts: Mapped[int] = mapped_column(default=0, server_default="0")
-    """Of ``attempts``, those before the last retry: a retry has a budget of its own."""
+    """The number of attempts before the last retry; each retry has its own number of attempts."""
     last_event: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    """When it last began to wait for the first time of a run: at creation and on retry."""
+    """When it was last queued by its caller: at creation and on retry."""
     claimed_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
 
 class UsageRow(Table):
-    """What a tenant used on a day, in UTC. It stays when its jobs are deleted."""
+    """The usage of a tenant on a day, in UTC. It stays when its jobs are deleted."""
 
     __tablename__ = "usage_days"
 
@@ -297,13 +297,13 @@ class UsageRow(Table):
     cpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
     gpu_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
     jobs: Mapped[int] = mapped_column(default=0, server_default="0")
-    """Jobs that ended."""
+    """The number of jobs that ended."""
     stored_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
-    """The most that was stored when something was uploaded or ended."""
+    """The largest number of stored bytes, measured when an upload or a job ended."""
 
 
 class StepRow(Table):
-    """A finished step of a job: it is not done again."""
+    """A finished step of a job, which is not repeated."""
 
     __tablename__ = "steps"
 
@@ -311,9 +311,9 @@ class StepRow(Table):
     index: Mapped[int] = mapped_column(primary_key=True)
     graph_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     finished: Mapped[Json]
-    """What the engine needs to go on from it."""
+    """The ``FinishedStep`` that the engine needs to continue from it."""
     report: Mapped[Json | None]
-    """What users read; measured when all steps are done."""
+    """The report for users, measured when all steps are done."""
 
 
 class EventRow(Table):
@@ -366,7 +366,7 @@ class IdempotencyRow(Table):
 
 
 class WebhookRow(Table):
-    """An address to tell; with a ``job_id`` it was named in that job's request alone."""
+    """A webhook; with a ``job_id`` it is the one-off webhook of that job."""
 
     __tablename__ = "webhooks"
     __table_args__ = (
@@ -391,7 +391,7 @@ class WebhookRow(Table):
 
 
 class DeliveryRow(Leased, Table):
-    """One message to one webhook, written in the transaction of what it tells about."""
+    """One message to one webhook, written in the transaction of its event."""
 
     __tablename__ = "deliveries"
     __table_args__ = (
@@ -429,19 +429,19 @@ class TurnRow(Table):
 
 
 class ChoreRow(Table):
-    """Work that one worker does for all, now and then."""
+    """Periodic work that one worker does for all."""
 
     __tablename__ = "chores"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
     until: Mapped[datetime]
-    """When somebody else may go on with it, if the owner has not said that it is at it."""
+    """When another worker may take it over, if the owner has not renewed its hold."""
     done_at: Mapped[datetime | None]
 
 
 class WorkerRow(Table):
-    """A worker process that announced itself."""
+    """A worker process that has announced itself."""
 
     __tablename__ = "workers"
 
@@ -454,7 +454,7 @@ class WorkerRow(Table):
     capabilities: Mapped[Json | None]
     confinement: Mapped[Json | None]
     unable: Mapped[str | None]
-    """Why it takes no jobs: a whole small one did not come to its end."""
+    """The reason if it takes no jobs: its test job did not complete."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     claimed_at: Mapped[datetime | None]

@@ -21,7 +21,7 @@ from app.store.views import job_view
 
 
 def enter(session: Session, job: JobRow, status: JobStatus, stage: str) -> None:
-    """Set the status and tell it: a ``state`` event, in this transaction."""
+    """Set the status, and append a ``state`` event, in this transaction."""
     assert job.status not in FINISHED or status == "queued", "a terminal state is entered once"
     job.status = status
     job.stage = stage
@@ -30,7 +30,7 @@ def enter(session: Session, job: JobRow, status: JobStatus, stage: str) -> None:
 
 
 def release(job: JobRow) -> None:
-    """End the lease; what its holder still writes is rejected by the token.
+    """End the lease; later writes of its holder are rejected because of the token.
 
     The time of the attempt is added to ``running_seconds`` by the database's clock.
     """
@@ -54,7 +54,7 @@ def give_back(session: Session, job: JobRow, *, spent: bool, delay_seconds: floa
 
 
 def retry(session: Session, job: JobRow) -> None:
-    """Queue a failed or cancelled job anew, with fresh limits; its finished steps stay done."""
+    """Queue a failed or cancelled job again, with fresh limits; finished steps are kept."""
     job.problem = None
     job.finished_at = None
     job.started_at = None
@@ -70,7 +70,7 @@ def finish(
     status: Literal["succeeded", "failed", "cancelled"],
     problem: Problem | ProblemDetails | None = None,
 ) -> None:
-    """Enter a terminal state, once, and write the webhook deliveries that tell of it."""
+    """Enter a terminal state, once, and write its webhook deliveries."""
     release(job)
     details = problem.details() if isinstance(problem, Problem) else problem
     job.problem = details.model_dump(mode="json") if details else None

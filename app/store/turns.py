@@ -1,13 +1,13 @@
-"""Whose turn it is, where more waits than can run.
+"""Decides whose turn it is, when more work waits than can run.
 
-The tenant with the least running comes first, then the one whose last turn is longest ago; both are
-divided by the tenant's weight. Within a tenant the higher priority comes first, then the older row.
-The second rule is start-time fair queuing (Goyal, Vin and Cheng, SIGCOMM 1996): a turn takes
-``1 / weight`` of virtual time, and who had nothing to run saves up no turns. So with `n` tenants of
-equal weight that wait, the first of each starts within `n` turns.
+The tenant with the fewest running items comes first, then the one whose last turn is longest ago;
+both are divided by the tenant's weight. Within a tenant the higher priority comes first, then the
+older row. The second rule is start-time fair queuing (Goyal, Vin and Cheng, SIGCOMM 1996): a turn
+takes ``1 / weight`` of virtual time, and a tenant without work does not save up turns. So if `n`
+tenants of equal weight wait, the first of each starts within `n` turns.
 
-Choosing is one at a time in the whole deployment, by an advisory lock that ends with the
-transaction; whoever finds nothing waiting does not take it.
+Only one worker of the deployment chooses at a time, by an advisory lock that ends with the
+transaction. A worker that finds nothing waiting does not take the lock.
 """
 
 from collections.abc import Mapping
@@ -43,10 +43,10 @@ _TENANT: ColumnElement[str] = literal_column("waiting.tenant", Text)
 _WEIGHTS = bindparam("weights", type_=JSONB)
 
 
-def next_job(session: Session, offer: runs.Offer, weights: Weights) -> str | None:
+def next_job(session: Session, offer: runs.WorkerOffer, weights: Weights) -> str | None:
     """Return the job whose turn it is on a worker, and count the turn for its tenant.
 
-    Nobody else chooses a job until this transaction ends, which is to claim it.
+    No other worker chooses a job until this transaction ends, in which the job is to be claimed.
     """
     waits = runs.waiting() & runs.fits(offer)
     if not session.scalar(select(select(JobRow.id).where(waits).exists())):
@@ -70,7 +70,7 @@ def next_job(session: Session, offer: runs.Offer, weights: Weights) -> str | Non
 
 
 def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, str] | None:
-    """Return what is inspected next, and count the turn for its tenant; else as ``next_job``."""
+    """Return the upload to inspect next, and count the turn for its tenant; see ``next_job``."""
     tables = inspections.TABLES
     waiting = {
         kind: select(table.id).where(*inspections.free(table)) for kind, table in tables.items()
@@ -103,10 +103,10 @@ def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, s
         )
         for kind, table in tables.items()
     }
-    found = [(tuple(head)[:4], kind, head) for kind, head in heads.items() if head is not None]
-    if not found:
+    candidates = [(tuple(head)[:4], kind, head) for kind, head in heads.items() if head is not None]
+    if not candidates:
         return None
-    _, kind, head = min(found, key=lambda each: each[0])
+    _, kind, head = min(candidates, key=lambda candidate: candidate[0])
     return kind, _count(session, "upload", head)
 
 
@@ -125,12 +125,12 @@ def _first(
     """Return the first in the order of turns, as ``share, start, created_at, id, tenant``.
 
     Args:
-        session: In which this kind is chosen alone.
-        kind: Of work.
-        weights: By tenant.
-        rows: Where waiting rows are: a table and a condition that has an index with the tenant.
+        session: The transaction that holds the lock for this kind.
+        kind: The kind of work.
+        weights: The weights of tenants.
+        rows: The table of waiting rows, and their condition, which has an index with the tenant.
         head: The first row of a tenant that can run now.
-        running: How many of a tenant's run.
+        running: The number of running items of a tenant.
     """
     weight = func.coalesce(cast(_WEIGHTS[_TENANT].astext, Double), 1.0)
     now = func.coalesce(
@@ -147,7 +147,7 @@ def _first(
 
 
 def _count(session: Session, kind: Kind, chosen: AnyRow) -> str:
-    """Note when the turn begins in virtual time; return what was chosen."""
+    """Store the virtual time at which the turn begins; return the chosen row."""
     turn = insert(TurnRow).values(kind=kind, tenant=chosen.tenant, start=chosen.start)
     session.execute(
         turn.on_conflict_do_update(
@@ -158,7 +158,7 @@ def _count(session: Session, kind: Kind, chosen: AnyRow) -> str:
 
 
 def _tenants(rows: str) -> TextClause:
-    """Select the tenants of ``rows``, from one to the next: not each row is looked at."""
+    """Select the tenants of ``rows``, skipping from one to the next without reading each row."""
     return text(f"""
         WITH RECURSIVE walk AS (
             (SELECT tenant FROM {rows} ORDER BY tenant LIMIT 1)

@@ -1,6 +1,6 @@
-"""What time does to rows: leases run out, jobs wait too long, old answers are forgotten.
+"""Maintains rows over time: expired leases, overdue jobs, old answers.
 
-One worker at a time does this for all; rows that somebody holds are skipped.
+One worker at a time does this for all; locked rows are skipped.
 """
 
 from typing import TypeVar
@@ -18,16 +18,17 @@ Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow)
 _BATCH = 100
 
 
-def alone(session: Session) -> bool:
-    """Return whether nobody else does upkeep now; nobody begins until this transaction ends."""
+def try_lock(session: Session) -> bool:
+    """Try to lock the upkeep until this transaction ends; return whether it was free."""
     lock = func.pg_try_advisory_xact_lock(func.hashtextextended("upkeep", 0))
     return bool(session.scalar(select(lock)))
 
 
 def reap_jobs(session: Session, attempts: int) -> list[str]:
-    """Take back jobs whose worker went silent; return those that wait again.
+    """Take back jobs of silent workers; return those that wait again.
 
-    A job that was to be cancelled is; one whose attempts are used up fails with the reason.
+    A job with a pending cancellation is cancelled; one whose attempts are used up fails with the
+    reason.
     """
     waiting = []
     for job in session.scalars(_locked(JobRow, _expired(JobRow))):
@@ -44,9 +45,9 @@ def reap_jobs(session: Session, attempts: int) -> list[str]:
 def reap_inspections(
     session: Session, table: type[ModelRow] | type[DatasetRow], attempts: int
 ) -> list[str]:
-    """Take back uploads whose worker went silent; return those that wait again.
+    """Take back uploads of silent workers; return those that wait again.
 
-    One whose attempts are used up is rejected with the reason.
+    An upload whose attempts are used up is rejected with the reason.
     """
     waiting = []
     expired = (table.status == "inspecting") & _expired(table)
@@ -75,9 +76,11 @@ def fail_overdue(session: Session) -> None:
 
 
 def forget(session: Session, idempotency_hours: float) -> None:
-    """Delete answers that are no longer replayed, and workers that are long gone."""
-    kept = func.make_interval(0, 0, 0, 0, 0, 0, 3600 * idempotency_hours)
-    session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < func.now() - kept))
+    """Delete answers that are no longer replayed, and rows of workers that stopped long ago."""
+    retention = func.make_interval(0, 0, 0, 0, 0, 0, 3600 * idempotency_hours)
+    session.execute(
+        delete(IdempotencyRow).where(IdempotencyRow.created_at < func.now() - retention)
+    )
     uploads.forget_expired(session)
     day = func.make_interval(0, 0, 0, 1)
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < func.now() - day))
@@ -99,7 +102,7 @@ def _used_up(attempts: int) -> EngineCrashed:
 
 
 def _that_has(job: JobRow) -> str:
-    """Return what a job requires of its worker, as the end of a clause."""
+    """Return the requirements of a job on its worker, as the end of a clause."""
     words = Requires.model_validate(
         {"device": job.requires_device, "labels": job.requires_labels}
     ).words

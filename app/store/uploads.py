@@ -1,4 +1,4 @@
-"""Uploads that go on, and the parts in which their bytes lie in the storage."""
+"""Resumable uploads, and the parts in which their bytes are stored."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from app.store.tables import UploadPartRow, UploadRow
 
 
 def add(session: Session, row: UploadRow, hours: float) -> UploadRow:
-    """Store an upload that begins, for some hours."""
+    """Store a new upload, which expires after some hours."""
     row.expires_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, 3600 * hours)
     session.add(row)
     session.flush()
@@ -26,7 +26,7 @@ def find(session: Session, tenant: str, upload_id: str, *, lock: bool = False) -
 
 
 def unfinished(session: Session, tenant: str) -> int:
-    """Count the tenant's uploads that have not become anything yet."""
+    """Count the tenant's uploads of which no model or dataset was made yet."""
     query = select(func.count()).where(UploadRow.tenant == tenant, _waits())
     return session.execute(query).scalar_one()
 
@@ -38,7 +38,7 @@ def parts(session: Session, upload_id: str) -> Sequence[UploadPartRow]:
 
 
 def forget_parts(session: Session, upload_id: str) -> None:
-    """Delete the rows of the parts; their bytes are elsewhere now."""
+    """Delete the rows of the parts, whose bytes are stored elsewhere now."""
     session.execute(delete(UploadPartRow).where(UploadPartRow.upload_id == upload_id))
 
 

@@ -1,4 +1,4 @@
-"""What tenants use, day by day: written when it is used, so that it outlives the jobs."""
+"""The usage of tenants by day, written with each use, so that it outlives the jobs."""
 
 from collections.abc import Sequence
 from datetime import date

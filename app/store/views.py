@@ -1,4 +1,4 @@
-"""Rows of jobs and models as clients see them; the gateway and the webhooks say the same."""
+"""Views of jobs and models for clients, the same for the gateway and for webhooks."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -61,36 +61,36 @@ def job_view(
 
 def model_view(row: ModelRow) -> Model:
     """Return a model as clients see it."""
-    known = _outline(row)
+    description = _outline(row)
     return Model.model_validate(
         {
             "id": row.id,
             "name": row.name,
             "filename": row.filename,
-            "format": known and known.format,
-            "conversion": known and known.conversion,
+            "format": description and description.format,
+            "conversion": description and description.conversion,
             "status": row.status,
             "problem": row.problem,
             "sha256": row.sha256,
             "size_bytes": row.size_bytes,
-            "parameters": known and known.parameters,
-            "nonzero_parameters": known and known.nonzero_parameters,
-            "macs": known and known.macs,
-            "opset": known and known.opset,
-            "inputs": known and known.inputs,
-            "outputs": known and known.outputs,
-            "operators": known and known.operators,
-            "notes": known and known.notes,
-            "trainable": known and known.trainable,
-            "untrainable": known and known.untrainable,
+            "parameters": description and description.parameters,
+            "nonzero_parameters": description and description.nonzero_parameters,
+            "macs": description and description.macs,
+            "opset": description and description.opset,
+            "inputs": description and description.inputs,
+            "outputs": description and description.outputs,
+            "operators": description and description.operators,
+            "notes": description and description.notes,
+            "trainable": description and description.trainable,
+            "untrainable": description and description.untrainable,
             "created_at": row.created_at,
         }
     )
 
 
 def _outline(row: ModelRow) -> ModelDescription | None:
-    """Return what inspection found but what is large, and what no view shows."""
+    """Return the description without its large parts, which no view shows."""
     outlined = "description" in inspect(row).unloaded
-    found = row.outline if outlined else row.description
+    stored = row.outline if outlined else row.description
     left_out: dict[str, object] = {"layers": [], "nodes": [], "distributions": {}}
-    return None if found is None else ModelDescription.model_validate({**found, **left_out})
+    return None if stored is None else ModelDescription.model_validate({**stored, **left_out})

@@ -1,4 +1,4 @@
-"""Webhooks of a tenant, and what was sent to them."""
+"""The webhooks of a tenant, and their deliveries."""
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
@@ -16,12 +16,12 @@ def find_delivery(session: Session, webhook: WebhookRow, delivery_id: str) -> De
 
 
 def standing(tenant: str) -> Select[WebhookRow]:
-    """Select the tenant's webhooks without those that were named for one job alone."""
+    """Select the tenant's webhooks, without one-off webhooks of jobs."""
     return select(WebhookRow).where(WebhookRow.tenant == tenant, WebhookRow.job_id.is_(None))
 
 
 def count(session: Session, tenant: str) -> int:
-    """Return how many webhooks the tenant has, without those of one job."""
+    """Return the number of webhooks of the tenant, without one-off webhooks of jobs."""
     return session.scalars(select(func.count()).select_from(standing(tenant).subquery())).one()
 
 

@@ -11,7 +11,7 @@ from app.domain.workers import Capabilities, Confinement
 from app.store.tables import WorkerRow
 
 ALIVE_SECONDS = 60
-"""A worker that was not seen for so long is not counted on."""
+"""A worker that was silent for this time counts as dead."""
 
 
 def announce(
@@ -27,7 +27,7 @@ def announce(
     confinement: Confinement | None,
     unable: str | None,
 ) -> None:
-    """Say that a worker is there and what it can do, or why it can do nothing."""
+    """Store what a worker can do, or why it can do nothing."""
     values = {
         "hostname": hostname,
         "pid": pid,
@@ -46,14 +46,14 @@ def announce(
     )
 
 
-def seen(session: Session, worker_id: str) -> bool:
-    """Say that a worker is still there; return False if it is not known, or not any more."""
+def note_alive(session: Session, worker_id: str) -> bool:
+    """Note that a worker is alive; return False if it has no row (any more)."""
     still = update(WorkerRow).where(WorkerRow.id == worker_id).values(seen_at=func.now())
     return session.scalar(still.returning(WorkerRow.id)) is not None
 
 
-def claimed(session: Session, worker_id: str) -> None:
-    """Say that a worker has claimed a row."""
+def note_claim(session: Session, worker_id: str) -> None:
+    """Note that a worker has claimed a row."""
     session.execute(
         update(WorkerRow).where(WorkerRow.id == worker_id).values(claimed_at=func.now())
     )
@@ -66,6 +66,6 @@ def alive(session: Session) -> Sequence[WorkerRow]:
 
 
 def offers(session: Session) -> list[tuple[DeviceKind, list[str]]]:
-    """Return the kind of device and the labels of each living worker that can do jobs."""
+    """Return the kind of device and the labels of each living worker that can run jobs."""
     able = [row for row in alive(session) if row.queue == "jobs" and row.unable is None]
     return [(device_kind(row.device), row.labels) for row in able]

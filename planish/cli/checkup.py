@@ -188,7 +188,7 @@ def engine(settings: "Settings") -> Check:
     sandboxes = Sandboxes(settings, "cpu")
     parent = directories.base(settings.worker.directory)
     try:
-        with directories.process_directory(parent) as directory, sandboxes.one() as sandbox:
+        with directories.process_directory(parent) as directory, sandboxes.lend() as sandbox:
             sandbox.probe()  # it imports the engine's libraries, which workers do once
             began = time.monotonic()
             lacking = trial.shortcoming(

@@ -126,7 +126,7 @@ def test_a_job_waits_while_the_dataset_to_judge_on_is_inspected(service: Service
     assert any(unready in warning for warning in plan["warnings"])
     job = service.http.post("/v1/jobs", json=body).json()["id"]
     with service.store.begin() as session:
-        assert turns.next_job(session, runs.Offer("cpu"), {}) is None
+        assert turns.next_job(session, runs.WorkerOffer("cpu"), {}) is None
         assert runs.claim(session, job, "a worker", 60) is None
     with service.store.begin() as session:
         claimed = inspections.claim(session, DatasetRow, unready, "a worker", 60)
@@ -138,7 +138,7 @@ def test_a_job_waits_while_the_dataset_to_judge_on_is_inspected(service: Service
             told = inspections.reject(session, claimed, InvalidDataset("It is empty."))
         assert list(told) == [job]
     with service.store.begin() as session:
-        assert turns.next_job(session, runs.Offer("cpu"), {}) == job
+        assert turns.next_job(session, runs.WorkerOffer("cpu"), {}) == job
         assert runs.claim(session, job, "a worker", 60) is None
         problem = session.get_one(JobRow, job).problem
     assert problem is not None

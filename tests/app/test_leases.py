@@ -23,7 +23,7 @@ from tests.app.service import DYNAMIC, MODEL
 
 SECONDS = 60.0
 ATTEMPTS = 3
-ANY = runs.Offer("cpu")
+ANY = runs.WorkerOffer("cpu")
 BLOB = Blob("0" * 64, 1, "key")
 USAGE = Usage(cpu_seconds=2, gpu_seconds=0, peak_memory_bytes=7)
 
@@ -150,7 +150,9 @@ def test_two_reapers_at_once_take_back_what_is_expired_once(store: Sessions, mod
 WRITES: dict[str, Callable[[Session, runs.Claim], object]] = {
     "renew": lambda session, claimed: runs.renew(session, claimed, SECONDS),
     "restarted": runs.restarted,
-    "tell": lambda session, claimed: runs.tell(session, claimed, [Log(level="info", message="x")]),
+    "store events": lambda session, claimed: runs.store_events(
+        session, claimed, [Log(level="info", message="x")]
+    ),
     "keep a step": lambda session, claimed: runs.keep_step(
         session, claimed, 0, BLOB, FinishedStep(seconds=0, layers=[], skipped=[])
     ),
@@ -164,7 +166,7 @@ WRITES: dict[str, Callable[[Session, runs.Claim], object]] = {
     ),
     "cancel": lambda session, claimed: runs.cancelled(session, claimed, USAGE),
     "give back": lambda session, claimed: runs.give_back(session, claimed, USAGE),
-    "stumble": lambda session, claimed: runs.stumbled(
+    "stumble": lambda session, claimed: runs.requeue_after_fault(
         session, claimed, USAGE, InternalError("x"), last=True, delay=0
     ),
 }
@@ -246,7 +248,9 @@ def test_what_is_given_back_costs_no_attempt_and_may_be_taken_at_once(
 def test_a_stumble_costs_an_attempt_and_waits(store: Sessions, model: str) -> None:
     claimed = _claim(store, _job(store, model))
     with store.begin() as session:
-        runs.stumbled(session, claimed, USAGE, InternalError("x"), last=False, delay=SECONDS)
+        runs.requeue_after_fault(
+            session, claimed, USAGE, InternalError("x"), last=False, delay=SECONDS
+        )
     assert _row(store, claimed.id).attempts == 1
     assert _try_claim(store, claimed.id) is None, "not before its time"
 

@@ -57,7 +57,7 @@ def test_a_metric_may_read_outputs_targets_and_the_original_s_outputs(service: S
         assert claimed is not None
         row = session.get_one(ModelRow, asked["evaluate"]["metric"]["model"])
         assert claimed.metric_sha256 == row.onnx_sha256
-        assert claimed.others == {}
+        assert claimed.other_models == {}
 
 
 def test_a_metric_that_does_not_fit_is_refused_with_what_to_do(service: Service) -> None:
@@ -134,7 +134,7 @@ def test_a_job_waits_while_its_metric_is_inspected_and_keeps_it(service: Service
     answer = service.http.delete(f"/v1/models/{unready}")
     assert (answer.status_code, job in answer.json()["detail"]) == (409, True)
     with service.store.begin() as session:
-        assert turns.next_job(session, runs.Offer("cpu"), {}) is None
+        assert turns.next_job(session, runs.WorkerOffer("cpu"), {}) is None
         claimed = inspections.claim(session, ModelRow, unready, "a worker", 60)
         assert claimed is not None
         misfit = ModelDescription.model_validate({**MODEL, "inputs": [spec("z", "float32", "N")]})
@@ -143,7 +143,7 @@ def test_a_job_waits_while_its_metric_is_inspected_and_keeps_it(service: Service
         row.onnx_sha256 = row.graph_sha256 = row.sha256
         inspections.release(row)
     with service.store.begin() as session:
-        assert turns.next_job(session, runs.Offer("cpu"), {}) == job
+        assert turns.next_job(session, runs.WorkerOffer("cpu"), {}) == job
         assert runs.claim(session, job, "a worker", 60) is None
         problem = session.get_one(JobRow, job).problem
     assert problem is not None

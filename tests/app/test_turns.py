@@ -12,7 +12,7 @@ from app.store.session import Sessions
 from app.store.tables import DatasetRow, JobRow, ModelRow
 from tests.app.service import DYNAMIC, MODEL
 
-CPU = runs.Offer("cpu")
+CPU = runs.WorkerOffer("cpu")
 SECONDS = 60.0
 SHA256 = "0" * 64
 
@@ -59,7 +59,7 @@ def submit(
 
 
 def start(
-    store: Sessions, offer: runs.Offer = CPU, weights: turns.Weights | None = None
+    store: Sessions, offer: runs.WorkerOffer = CPU, weights: turns.Weights | None = None
 ) -> tuple[str, str] | None:
     """Let a worker claim what is next; return the tenant and the job."""
     with store.begin() as session:
@@ -144,9 +144,9 @@ def test_a_job_waits_for_a_worker_that_has_what_it_requires(store: Sessions, mod
     gpu = submit(store, model, "a", requires_device="cuda")[0]
     arm = submit(store, model, "a", requires_labels=["arm64", "big"])[0]
     assert start(store) is None
-    assert start(store, runs.Offer("cpu", ("arm64",))) is None
-    assert start(store, runs.Offer("cpu", ("big", "arm64", "more"))) == ("a", arm)
-    assert start(store, runs.Offer("cuda")) == ("a", gpu)
+    assert start(store, runs.WorkerOffer("cpu", ("arm64",))) is None
+    assert start(store, runs.WorkerOffer("cpu", ("big", "arm64", "more"))) == ("a", arm)
+    assert start(store, runs.WorkerOffer("cuda")) == ("a", gpu)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -1,7 +1,7 @@
 """Runs a job directory: ``python -m workers.compression DIR``.
 
 The directory holds ``job.json`` (an ``Order``) and its inputs; by hand, ``upload`` and ``dataset``
-are enough. How it ended is in ``result.json``; see ``app/domain/directory.py``.
+are enough. The outcome is written to ``result.json``; see ``app/domain/directory.py``.
 """
 
 import sys
@@ -32,14 +32,14 @@ _ORDERS: TypeAdapter[InspectModel | InspectDataset | Compress | Describe] = Type
 def main(directory: Path) -> int:
     """Carry out the order in a job directory and write ``result.json``, last and whole.
 
-    Whatever goes wrong is a problem in the result, but for a full disk, on which no result can be
-    written, and a crash of a native library.
+    Every error becomes a problem in the result. The exceptions are a full disk, on which no result
+    can be written, and a crash of a native library.
 
     Returns:
         0, the process's exit code.
 
     Raises:
-        OSError: the directory may hold no more.
+        OSError: the directory is full.
     """
     directory = directory.absolute()
     events = Events(directory / EVENTS, echo=sys.stderr.isatty())
@@ -52,7 +52,7 @@ def main(directory: Path) -> int:
 
 
 def _problem(error: Exception, stage: str) -> Problem:
-    """Return what the user is told of an error.
+    """Return the problem that describes an error to the user.
 
     Raises:
         OSError: the error itself, where the directory is full.
@@ -71,10 +71,10 @@ def _problem(error: Exception, stage: str) -> Problem:
 
 
 def _checked(result: Result) -> Result:
-    """Return a result that reads back as it was written; a worker believes no other.
+    """Return a result after checking that it reads back as it was written, as a worker requires.
 
     Raises:
-        ValueError: it holds a number that JSON has no word for.
+        ValueError: it holds NaN or infinity, which JSON cannot express.
     """
     if Result.model_validate_json(result.model_dump_json()) != result:
         raise ValueError("the result does not read back as it was written")
@@ -82,7 +82,7 @@ def _checked(result: Result) -> Result:
 
 
 def _run(directory: Path, events: Events) -> Result:
-    """Do what the order asks for; heavy imports stand where they are needed."""
+    """Carry out the order; heavy imports stand where they are needed."""
     order = _read_order(directory)
     if isinstance(order, Describe):
         from workers.compression import delivery

@@ -1,4 +1,4 @@
-"""Two files beside each other: size, latency by turns, and how near their outputs are."""
+"""Compares two files: size, latency in turn, and how near their outputs are."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from workers.compression.measure import evaluation, verdict
 
 
 class Compared(Frozen):
-    """What two files measure; nearness is that of the second to the first."""
+    """The figures of two files; fidelity is that of the second to the first."""
 
     first: Measures
     second: Measures
@@ -24,23 +24,23 @@ class Compared(Frozen):
 
 
 def compare(first: Path, second: Path, data: Path | None, workspace: Path) -> Compared:
-    """Measure two files as a job measures its result, here and unconfined.
+    """Measure two files as a job measures its result, in this process, without confinement.
 
     Args:
-        first: a model's file as it may be uploaded, to compare with.
-        second: one with the same inputs and outputs.
-        data: a dataset for them, all of which is judged on; None: seeded random inputs.
+        first: the reference, a model's file as it may be uploaded.
+        second: a file with the same inputs and outputs.
+        data: a dataset for them, used as a whole; None draws seeded random inputs.
         workspace: an empty directory.
 
     Raises:
-        InvalidModel: one of them is no ONNX file, or they have other inputs or outputs.
+        InvalidModel: one of them is no ONNX file, or their inputs or outputs differ.
         InvalidDataset, DatasetMismatch: the data is broken, or does not fit.
     """
-    graphs = [_taken_in(file, workspace / name) for file, name in ((first, "1"), (second, "2"))]
-    _require_same_face(*graphs)
-    ground = inputs.judged_on(graphs[0], data, workspace)
+    graphs = [_inspected(file, workspace / name) for file, name in ((first, "1"), (second, "2"))]
+    _require_same_interface(*graphs)
+    evaluation_set = inputs.evaluation_set_of(graphs[0], data, workspace)
     events = Events(workspace / "events.jsonl")
-    measured = evaluation.evaluate(graphs[0], graphs[1:], ground, Evaluate(), events, None)
+    measured = evaluation.evaluate(graphs[0], graphs[1:], evaluation_set, Evaluate(), events, None)
     before, after = (
         figures.model_copy(update={"size_bytes": file.stat().st_size})
         for figures, file in zip(
@@ -53,25 +53,25 @@ def compare(first: Path, second: Path, data: Path | None, workspace: Path) -> Co
         [],
         None,
         measured.evaluation.latency,
-        synthetic=ground.synthetic,
+        synthetic=evaluation_set.synthetic,
     )
     return Compared(first=before, second=after, evaluation=measured.evaluation, verdict=words)
 
 
-def _taken_in(file: Path, directory: Path) -> Path:
-    """Check a file as an upload is checked; return its graph, as an original is measured."""
+def _inspected(file: Path, directory: Path) -> Path:
+    """Check a file as an upload is checked; return its self-contained graph."""
     directory.mkdir()
     inspect_model(file, directory)
     return directory / ORIGINAL
 
 
-def _require_same_face(first: Path, second: Path) -> None:
+def _require_same_interface(first: Path, second: Path) -> None:
     models = [load(path) for path in (first, second)]
-    for what, names in (
+    for side, names in (
         ("inputs", [[value.name for value in inputs_of(model)] for model in models]),
         ("outputs", [[value.name for value in model.graph.outputs] for model in models]),
     ):
         if sorted(map(str, names[0])) != sorted(map(str, names[1])):
             raise InvalidModel(
-                f"The files have other {what} ({names[0]} and {names[1]}): they cannot be compared."
+                f"The files have other {side} ({names[0]} and {names[1]}): they cannot be compared."
             )

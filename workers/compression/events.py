@@ -1,4 +1,4 @@
-"""What the engine tells while it runs: one JSON object a line, appended."""
+"""The engine's events: progress, log lines and figures, one JSON object a line, appended."""
 
 import math
 import sys
@@ -17,10 +17,10 @@ class Events:
 
     Args:
         path: ``events.jsonl``; lines are appended.
-        echo: say progress and logs on stderr too, for a person who watches.
+        echo: print progress and log lines on stderr too, for a person who watches.
 
     Attributes:
-        stage: the part of the run that goes on, as the last event of progress called it.
+        stage: the current stage of the run, as in the last progress event.
     """
 
     stage: str
@@ -31,51 +31,51 @@ class Events:
         self.stage = "starting"
         self._start = time.monotonic()
         self._reached = 0.0
-        self._spoke = self._start
+        self._last_report = self._start
 
     def progress(self, fraction: float, stage: str) -> None:
-        """Say how far the run is, with the time that is left by the pace so far."""
+        """Write a progress event, with the remaining time estimated from the pace so far."""
         self.stage = stage
         self._reached = max(self._reached, min(fraction, 1.0))
-        self._spoke = time.monotonic()
-        elapsed = self._spoke - self._start
-        left = elapsed * (1 - self._reached) / self._reached if self._reached > 0.02 else None
-        eta = None if left is None else round(left, 1)
+        self._last_report = time.monotonic()
+        elapsed = self._last_report - self._start
+        remaining = elapsed * (1 - self._reached) / self._reached if self._reached > 0.02 else None
+        eta = None if remaining is None else round(remaining, 1)
         self._write(Progress(progress=round(self._reached, 4), stage=stage, eta_seconds=eta))
-        self._say(f"{self._reached:5.0%}  {stage}")
+        self._print(f"{self._reached:5.0%}  {stage}")
 
     def span(self, start: float, stop: float, stage: str) -> Callable[[float], None]:
-        """Return a function that maps 0 to 1 of a part of the run to the whole."""
+        """Return a function that reports the progress of a part of the run, from 0 to 1."""
         self.progress(start, stage)
-        said = start
+        reported = start
 
         def advance(fraction: float) -> None:
-            nonlocal said
+            nonlocal reported
             reached = start + (stop - start) * fraction
-            if reached - said >= 0.01 and time.monotonic() - self._spoke >= _PAUSE:
-                said = reached
+            if reached - reported >= 0.01 and time.monotonic() - self._last_report >= _PAUSE:
+                reported = reached
                 self.progress(reached, stage)
 
         return advance
 
     def log(self, message: str) -> None:
-        """Tell the user something."""
+        """Write a log line for the user."""
         self._write(Log(message=message[:4000]))
-        self._say(message)
+        self._print(message)
 
     def metric(self, step: int, name: str, value: float, epoch: int | None = None) -> None:
-        """Tell a figure on the way of step ``step``, counted from 0; one without a value is not."""
+        """Write a figure of step ``step``, counted from 0; NaN and infinity are left out."""
         if math.isfinite(value):
             self._write(MetricValue(step=step, name=name, value=value, epoch=epoch))
 
     def step(self, index: int) -> None:
-        """Say that a step's graph and report are complete on disk."""
+        """Write that a step's graph and report are complete on disk."""
         self._write(StepFinished(index=index))
 
     def _write(self, event: EngineEvent) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(event.model_dump_json() + "\n")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         if self._echo:
             print(line, file=sys.stderr)

@@ -1,7 +1,7 @@
-"""What a library raised, as a problem in plain words.
+"""Turns exceptions of libraries into problems in plain words.
 
-A user reads the step, the node and what to do. The library's words, with their stack, go to
-standard error: a worker keeps that as ``engine.log``.
+The problem names the step, the node and what to do. The exception itself, with its stack, goes to
+standard error, which a worker keeps as ``engine.log``.
 """
 
 import contextlib
@@ -43,12 +43,12 @@ _NODE_NOTE = "at node "
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out: torch and onnxruntime say so in errors of other classes."""
+    """Return whether memory ran out; torch and onnxruntime have their own errors for it."""
     return isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def is_limit(error: BaseException) -> bool:
-    """Return whether a limit on memory or storage was passed: no fault of model or engine."""
+    """Return whether a limit on memory or storage was passed: no fault of the model."""
     storage = isinstance(error, OSError) and error.errno in _STORAGE_ERRORS
     return storage or is_out_of_memory(error)
 
@@ -59,30 +59,30 @@ def log(error: BaseException) -> None:
 
 
 def note_node(error: BaseException, node: str) -> None:
-    """Note on an error at which node it was raised; the innermost note counts."""
+    """Attach to an error the node at which it was raised; the innermost node counts."""
     error.add_note(_NODE_NOTE + node)
 
 
 def label(node: ir.Node) -> str:
-    """Return what a message calls a node: its name and its operator."""
+    """Return the name of a node for a message: its name and its operator."""
     return f"'{node.name or node.outputs[0].name}' ({node.op_type})"
 
 
 def node_of(error: BaseException) -> str | None:
     """Return the node at which an error was raised, as ``label`` calls it; None if unknown.
 
-    It is the node of a note, else the one that onnxruntime's text names, else the one that the
-    innermost function with a local variable ``node`` was at.
+    The node is taken from a note, else from onnxruntime's text, else from the local variable
+    ``node`` of the innermost function that has one.
     """
-    for each in _causes(error):
-        for note in getattr(each, "__notes__", ()):
+    for cause in _causes(error):
+        for note in getattr(cause, "__notes__", ()):
             if note.startswith(_NODE_NOTE):
                 return str(note.removeprefix(_NODE_NOTE))
-    for each in _causes(error):
-        if named := _named_by_runtime(each):
+    for cause in _causes(error):
+        if named := _named_by_runtime(cause):
             return f"'{named['name']}' ({named['op']})"
-    for each in _causes(error):
-        frames = [frame for frame, _ in traceback.walk_tb(each.__traceback__)]
+    for cause in _causes(error):
+        frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
         for frame in reversed(frames):
             if isinstance(node := frame.f_locals.get("node"), ir.Node):
                 return label(node)
@@ -96,7 +96,7 @@ def node_named_by_runtime(error: BaseException) -> str | None:
 
 
 def runtime_words(error: BaseException) -> str:
-    """Return what onnxruntime says of a user's model, without its codes, files and line numbers."""
+    """Return the text of an onnxruntime error, without its codes, files and line numbers."""
     node = node_of(error)
     text = _CLUTTER.sub("", " ".join(str(error).split())).strip()[:400]
     if missing := _NO_KERNEL.search(text):
@@ -109,12 +109,12 @@ def runtime_words(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def of_step(method: str) -> Iterator[None]:
-    """Turn an error that no step expects into a problem; it is logged.
+    """Turn an unexpected error of a step into a problem, and log it.
 
-    A problem passes as it is, and so does an error that a limit explains.
+    A problem passes unchanged, and so does an error that a limit explains.
 
     Raises:
-        StepFailed: instead of the error, with what the user is told.
+        StepFailed: in place of the error.
     """
     try:
         yield
@@ -135,7 +135,7 @@ def of_step(method: str) -> Iterator[None]:
 
 
 def at_stage(stage: str, error: Exception) -> Problem:
-    """Log an error that nothing in the engine expects, and return what the user is told."""
+    """Log an unexpected error of the engine, and return the problem for the user."""
     log(error)
     node = node_of(error)
     where = f", at node {node}" if node else ""
@@ -146,13 +146,13 @@ def at_stage(stage: str, error: Exception) -> Problem:
 
 
 def _named_by_runtime(error: BaseException) -> re.Match[str] | None:
-    found = (pattern.search(str(error)) for pattern in _NAMED_BY_RUNTIME)
-    return next((each for each in found if each is not None), None)
+    matches = (pattern.search(str(error)) for pattern in _NAMED_BY_RUNTIME)
+    return next((match for match in matches if match is not None), None)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, then what caused it, then what caused that."""
-    each: BaseException | None = error
-    while each is not None:
-        yield each
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    """Yield an error and its chain of causes."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)

@@ -1,11 +1,11 @@
-"""Files of a job directory: whole or not there at all."""
+"""Writes and hashes files of a job directory; a file is complete or absent."""
 
 import hashlib
 from pathlib import Path
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees all of it or none."""
+    """Write a file atomically: a reader sees all of it or none."""
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")
     part.replace(path)

@@ -1,4 +1,4 @@
-"""Memory that goes back to the system as soon as it is free."""
+"""Makes the C library return freed memory to the system at once."""
 
 import ctypes
 
@@ -9,11 +9,10 @@ _LARGE = 1 << 20
 
 
 def return_large_blocks() -> None:
-    """Let each block of 1 MiB or more be memory of its own, for the rest of the process.
+    """Allocate each block of 1 MiB or more by ``mmap``, for the rest of the process.
 
-    glibc raises that bound, up to 32 MiB, whenever a larger block is freed: weights that come and
-    go then leave holes in its heap, which nobody gets back. A C library without the bound stays as
-    it is.
+    glibc raises that bound, up to 32 MiB, whenever a larger block is freed: freed weights then
+    leave holes in its heap that are not returned. A C library without this setting is left alone.
     """
     setting = getattr(ctypes.CDLL(None), "mallopt", None)
     if setting is not None:

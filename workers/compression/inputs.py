@@ -1,4 +1,4 @@
-"""What a job directory holds to work on: the graph, samples to learn from, samples to judge on."""
+"""Reads the inputs of a job directory: the graph, training samples, and the evaluation set."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,10 +25,10 @@ from workers.compression.graph.shapes import inputs_of
 from workers.compression.intake.datasets import Data, fit_dataset
 from workers.compression.intake.inspect import inspect_model, spec
 from workers.compression.measure import machine, synthetic
-from workers.compression.measure.evaluation import Ground, require_metric
+from workers.compression.measure.evaluation import EvaluationSet, require_metric
 from workers.compression.samples import axis
 from workers.compression.samples.context import Feeds, Samples
-from workers.compression.samples.overlap import rows_apart
+from workers.compression.samples.overlap import rows_not_in
 from workers.compression.samples.split import split
 from workers.compression.targets import onnx as target
 from workers.compression.targets.runner import Outputs
@@ -36,22 +36,22 @@ from workers.compression.targets.runner import Outputs
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the steps and the evaluation work on."""
+    """The inputs of the steps and of the evaluation."""
 
     train: Samples | None
-    """What steps may look at; None without a dataset."""
-    ground: Ground
+    """The samples that steps may use; None without a dataset."""
+    evaluation_set: EvaluationSet
     model: ModelDescription | None
-    """Set where the upload was inspected here."""
+    """The description, where the upload was inspected in this run."""
     dataset: DatasetDescription | None
 
 
 def read(directory: Path, order: Compress, events: Events) -> Inputs:
-    """Make sure of the graph and its data; by hand, from the upload itself.
+    """Read the graph and its data; a directory made by hand may hold just the upload.
 
     Raises:
-        InvalidModel, InvalidDataset: one of them is broken or not there.
-        DatasetMismatch: they do not fit each other.
+        InvalidModel, InvalidDataset: the model or the dataset is broken or missing.
+        DatasetMismatch: the dataset does not fit the model.
     """
     events.progress(0.01, "reading the model")
     description = None
@@ -68,50 +68,52 @@ def read(directory: Path, order: Compress, events: Events) -> Inputs:
         judged = _fitted(directory, EVALUATE_DATASET, EVALUATE_DATA, order.evaluate_images)
     threads = order.threads or machine.default_threads()
     if judged is not None:
-        train, ground = _apart(data, judged, order, threads)
+        train, evaluation_set = _separate(data, judged, order, threads)
     elif data is not None:
-        train, ground = _parted(data, order, threads)
+        train, evaluation_set = _split(data, order, threads)
     else:
         samples = synthetic.draw(directory / ORIGINAL, order.seed)
-        train, ground = None, Ground(samples, synthetic=True, threads=threads)
-    if not ground.synthetic:
-        train, ground = _laid_out(directory / ORIGINAL, train, ground)
-        ground = _with_metric(directory, ground, order.evaluate)
-    return Inputs(train, ground, description, data.description if data else None)
+        train, evaluation_set = None, EvaluationSet(samples, synthetic=True, threads=threads)
+    if not evaluation_set.synthetic:
+        train, evaluation_set = _with_layout(directory / ORIGINAL, train, evaluation_set)
+        evaluation_set = _with_metric(directory, evaluation_set, order.evaluate)
+    return Inputs(train, evaluation_set, description, data.description if data else None)
 
 
-def judged_on(original: Path, data: Path | None, workspace: Path) -> Ground:
-    """Return a whole dataset to judge on; without one, seeded random inputs.
+def evaluation_set_of(original: Path, data: Path | None, workspace: Path) -> EvaluationSet:
+    """Return an evaluation set of a whole dataset; without one, of seeded random inputs.
 
     Args:
         original: the graph that the data is for.
         data: the dataset's file.
-        workspace: where its arrays are written.
+        workspace: the directory for its arrays.
 
     Raises:
-        InvalidDataset, DatasetMismatch: it is broken, or does not fit the graph.
+        InvalidDataset, DatasetMismatch: the dataset is broken, or does not fit the graph.
     """
     threads = machine.default_threads()
     if data is None:
-        return Ground(synthetic.draw(original, 0), synthetic=True, threads=threads)
-    wanted = [spec(value) for value in inputs_of(load(original))]
-    fitted = fit_dataset(data, wanted, workspace / DATA, ImageOptions())
-    ground = Ground(_samples(fitted), synthetic=False, threads=threads)
-    return _laid_out(original, None, ground)[1]
+        return EvaluationSet(synthetic.draw(original, 0), synthetic=True, threads=threads)
+    model_inputs = [spec(value) for value in inputs_of(load(original))]
+    fitted = fit_dataset(data, model_inputs, workspace / DATA, ImageOptions())
+    evaluation_set = EvaluationSet(_samples(fitted), synthetic=False, threads=threads)
+    return _with_layout(original, None, evaluation_set)[1]
 
 
-def _with_metric(directory: Path, ground: Ground, wish: Evaluate) -> Ground:
-    """Add the graph that computes the metric, where the user names one, once it has been tried.
+def _with_metric(
+    directory: Path, evaluation_set: EvaluationSet, settings: Evaluate
+) -> EvaluationSet:
+    """Add the metric's graph, where the user names one, after trying it.
 
     Raises:
-        MetricFailed: it is not there, does not fit the model's outputs, or does not run on them.
+        MetricFailed: the graph is missing, does not fit the model's outputs, or does not run.
     """
-    if wish.metric_graph is None:
-        return ground
+    if settings.metric_graph is None:
+        return evaluation_set
     path, original = directory / METRIC, directory / ORIGINAL
     if not path.exists():
         raise MetricFailed(f"Put the metric's graph into the directory as '{METRIC}'.")
-    metric, model, targets = load(path), load(original), ground.samples.targets
+    metric, model, targets = load(path), load(original), evaluation_set.samples.targets
     described = None
     if targets is not None:
         described = Targets(dtype=str(targets.dtype), shape=list(targets.shape), classes=None)
@@ -121,10 +123,10 @@ def _with_metric(directory: Path, ground: Ground, wish: Evaluate) -> Ground:
         [spec(value) for value in model.graph.outputs],
         described,
     )
-    if told := " ".join(reasons):
-        raise MetricFailed(f"The metric {wish.metric_graph}: {told}")
-    judged = replace(ground, metric=path)
-    require_metric(original, judged, wish)
+    if reason := " ".join(reasons):
+        raise MetricFailed(f"The metric {settings.metric_graph}: {reason}")
+    judged = replace(evaluation_set, metric=path)
+    require_metric(original, judged, settings)
     return judged
 
 
@@ -133,60 +135,62 @@ def _fitted(directory: Path, dataset: str, arrays: str, images: ImageOptions) ->
     upload = directory / dataset
     if not upload.exists():
         raise InvalidDataset(f"Put the dataset into the directory as '{dataset}'.")
-    wanted = [spec(value) for value in inputs_of(load(directory / ORIGINAL))]
-    return fit_dataset(upload, wanted, directory / arrays, images)
+    model_inputs = [spec(value) for value in inputs_of(load(directory / ORIGINAL))]
+    return fit_dataset(upload, model_inputs, directory / arrays, images)
 
 
-def _parted(data: Data, order: Compress, threads: int) -> tuple[Samples, Ground]:
-    """Hold a part of the job's dataset out to judge on."""
+def _split(data: Data, order: Compress, threads: int) -> tuple[Samples, EvaluationSet]:
+    """Split the job's dataset: one part trains, the other is the evaluation set."""
     parts = split(len(data), data.targets, order.seed)
-    whole = _samples(data)
-    held_out = whole.take(parts.held_out.tolist())
-    return whole.take(parts.train.tolist()), Ground(held_out, synthetic=False, threads=threads)
+    samples = _samples(data)
+    held_out = samples.take(parts.held_out.tolist())
+    return samples.take(parts.train.tolist()), EvaluationSet(
+        held_out, synthetic=False, threads=threads
+    )
 
 
-def _apart(
+def _separate(
     data: Data | None, judged: Data, order: Compress, threads: int
-) -> tuple[Samples | None, Ground]:
-    """Judge on a dataset of its own, but for what is also in the job's: steps see all of that."""
+) -> tuple[Samples | None, EvaluationSet]:
+    """Take a separate dataset as the evaluation set, without samples of the job's dataset."""
     samples, train = _samples(judged), None
     if data is not None:
         require_same_classes(judged.description, data.description)
         train = _samples(data)
-        samples = samples.take(rows_apart(samples, train))
+        samples = samples.take(rows_not_in(samples, train))
         if not samples:
             raise DatasetMismatch(
                 "Every sample to judge on is also in the job's dataset, which trains and"
                 " calibrates: name a dataset of other samples in 'evaluate.dataset'."
             )
-    ground = Ground(
+    evaluation_set = EvaluationSet(
         samples,
         synthetic=False,
         threads=threads,
         dataset=order.evaluate.dataset,
         shared=len(judged) - len(samples),
     )
-    return train, ground
+    return train, evaluation_set
 
 
-def _laid_out(
-    original: Path, train: Samples | None, ground: Ground
-) -> tuple[Samples | None, Ground]:
-    """Find out how samples stand in what the model reads, before any time is spent on it.
+def _with_layout(
+    original: Path, train: Samples | None, evaluation_set: EvaluationSet
+) -> tuple[Samples | None, EvaluationSet]:
+    """Find the layout of the samples and check it in a run, before time is spent on steps.
 
     Raises:
-        DatasetMismatch: it cannot compute on this data.
+        DatasetMismatch: the model does not run on this data.
     """
-    session = target.open_session(original, ground.threads)
+    session = target.open_session(original, evaluation_set.threads)
     names = [output.name for output in session.get_outputs()]
 
     def run(feeds: Feeds) -> Outputs:
         return dict(zip(names, target.run(session, names, feeds), strict=True))
 
-    layout = axis.find(load(original), run, train or ground.samples)
-    judged = replace(ground.samples, layout=layout)
+    layout = axis.find(load(original), run, train or evaluation_set.samples)
+    judged = replace(evaluation_set.samples, layout=layout)
     run(judged.first_run())
-    return train and replace(train, layout=layout), replace(ground, samples=judged)
+    return train and replace(train, layout=layout), replace(evaluation_set, samples=judged)
 
 
 def _samples(data: Data) -> Samples:

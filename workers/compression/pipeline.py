@@ -41,54 +41,63 @@ _STEPS_START, _STEPS_STOP = 0.05, 0.6
 
 
 def compress(directory: Path, order: Compress, events: Events, prober: Prober | None) -> Result:
-    """Carry out an order to compress.
+    """Carry out an order to compress a model.
 
     Args:
-        directory: the job's. Finished steps that lie in it are not done again.
-        order: what to do.
-        events: told of progress.
-        prober: measures memory; None leaves it out.
+        directory: the job's directory. Finished steps in it are not repeated.
+        order: the steps, the evaluation and the formats.
+        events: receives the progress.
+        prober: measures peak memory; None leaves it out.
 
     Raises:
-        Problem: model, dataset or a step does not allow it.
+        Problem: the model, the dataset or a step does not allow it.
     """
     if missing := delivery.missing(order.deliver, order.tools):
         raise NotAvailable(f"This worker cannot deliver {', '.join(missing)}: use 'onnx'.")
-    taken = inputs.read(directory, order, events)
-    seen = taken.train or taken.ground.samples
+    job_inputs = inputs.read(directory, order, events)
+    example_samples = job_inputs.train or job_inputs.evaluation_set.samples
     context = Context(
-        train=taken.train,
+        train=job_inputs.train,
         seed=order.seed,
-        threads=taken.ground.threads,
-        example=seen.first_run(),
-        layout=seen.layout,
+        threads=job_inputs.evaluation_set.threads,
+        example=example_samples.first_run(),
+        layout=example_samples.layout,
         original=directory / MODEL,
         models=directory,
         device=machine.torch_device(),
-        evaluate=_wish(order, taken),
-        metric=taken.ground.metric,
+        evaluate=_evaluation_for_steps(order, job_inputs),
+        metric=job_inputs.evaluation_set.metric,
         max_quality_drop=order.require.max_quality_drop,
-        apart=prober,
+        isolated_run=prober,
     )
     graphs = [directory / MODEL]
     finished = []
     for index, step in enumerate(order.steps):
-        own = step_directory(directory, index, step.method)
-        finished.append(_step(graphs[-1], own, index, order, context, events))
-        graphs.append(own / GRAPH)
+        step_files = step_directory(directory, index, step.method)
+        finished.append(_step(graphs[-1], step_files, index, order, context, events))
+        graphs.append(step_files / GRAPH)
     events.progress(_STEPS_STOP, "writing the artifacts")
     delivered = artifacts.make(
-        order.deliver, graphs[-1], directory, taken.ground, order.tool_failures
+        order.deliver, graphs[-1], directory, job_inputs.evaluation_set, order.tool_failures
     )
     if delivered.waiting:
         return Result(tools=delivered.waiting)
     measured = evaluation.evaluate(
-        directory / ORIGINAL, graphs[1:], taken.ground, order.evaluate, events, prober
+        directory / ORIGINAL, graphs[1:], job_inputs.evaluation_set, order.evaluate, events, prober
     )
     figures = judging.judge(
-        directory / ORIGINAL, graphs[-1], delivered, measured, taken.ground, order.evaluate, events
+        directory / ORIGINAL,
+        graphs[-1],
+        delivered,
+        measured,
+        job_inputs.evaluation_set,
+        order.evaluate,
+        events,
     )
-    remarks = [changes.notes(*each) for each in zip(finished, graphs, graphs[1:], strict=False)]
+    remarks = [
+        changes.notes(*step_and_graphs)
+        for step_and_graphs in zip(finished, graphs, graphs[1:], strict=False)
+    ]
     files = {name: made.file for name, made in delivered.made.items()}
     report = _report(directory, order, finished, remarks, measured, files)
     problem = (
@@ -100,36 +109,38 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     events.log(report.verdict)
     return Result(
         problem=problem.details() if problem else None,
-        model=taken.model,
-        dataset=taken.dataset,
+        model=job_inputs.model,
+        dataset=job_inputs.dataset,
         report=report,
         artifacts=artifacts.produced(delivered, figures, directory / ARTIFACTS),
     )
 
 
-def _wish(order: Compress, taken: Inputs) -> Evaluate:
-    """Return how steps judge what they look at: by a metric only where it has what it reads."""
-    train, metric = taken.train, taken.ground.metric
+def _evaluation_for_steps(order: Compress, job_inputs: Inputs) -> Evaluate:
+    """Return the evaluation that steps use: without a metric where targets are missing."""
+    train, metric = job_inputs.train, job_inputs.evaluation_set.metric
     if train is not None and train.targets is not None:
         return order.evaluate
-    read = [value.name for value in inputs_of(load(metric))] if metric else [metric_graphs.TARGETS]
-    if metric_graphs.TARGETS not in read:
+    metric_inputs = (
+        [value.name for value in inputs_of(load(metric))] if metric else [metric_graphs.TARGETS]
+    )
+    if metric_graphs.TARGETS not in metric_inputs:
         return order.evaluate
     return order.evaluate.model_copy(update={"metric": None})
 
 
 def _step(
-    before: Path, own: Path, index: int, order: Compress, context: Context, events: Events
+    before: Path, directory: Path, index: int, order: Compress, context: Context, events: Events
 ) -> FinishedStep:
-    """Run a step, or take what an earlier run left of it."""
+    """Run a step, or read the report of an earlier run that finished it."""
     count, step = len(order.steps), order.steps[index]
     width = (_STEPS_STOP - _STEPS_START) / count
     start = _STEPS_START + index * width
-    done = steps.finished(own)
+    done = steps.finished(directory)
     if done is None:
         advance = events.span(start, start + width, f"step {index + 1} of {count}: {step.method}")
-        own_context = replace(context, workspace=own, tell=partial(events.metric, index))
-        done = steps.run(before, own, step, own_context, advance)
+        step_context = replace(context, workspace=directory, tell=partial(events.metric, index))
+        done = steps.run(before, directory, step, step_context, advance)
     events.step(index)
     return done
 
@@ -142,7 +153,7 @@ def _report(
     measured: Measured,
     files: Mapping[OutputFormat, Path],
 ) -> Report:
-    """Put figures and changes together."""
+    """Return the report: figures, changes and the manifest."""
     size = order.model_size_bytes or _upload(directory).stat().st_size
     baseline = measured.baseline.model_copy(update={"size_bytes": size})
     final = measured.graphs[-1]
@@ -208,6 +219,6 @@ def _sha256(path: Path) -> str | None:
 
 
 def _upload(directory: Path) -> Path:
-    """Return the uploaded bytes, or the graph that was made of them."""
+    """Return the file of the upload, or of the graph that was made from it."""
     upload = directory / UPLOAD
     return upload if upload.exists() else directory / ORIGINAL

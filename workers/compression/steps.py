@@ -23,7 +23,7 @@ from workers.compression.samples.context import Context, Feeds
 
 
 def finished(directory: Path) -> FinishedStep | None:
-    """Return the report of a step that was finished before, None if it was not."""
+    """Return the report of a finished step, None if it is not finished."""
     report = directory / REPORT
     if not report.exists():
         return None
@@ -37,13 +37,13 @@ def run(
 
     Args:
         before: the graph that the step reads.
-        directory: of the step.
-        step: its parameters.
-        context: what it may know besides.
-        advance: told the fraction done.
+        directory: the directory of the step.
+        step: the parameters of the step.
+        context: the samples, seed, device and workspace.
+        advance: called with the fraction done.
 
     Raises:
-        StepFailed: it cannot be carried out, or left a graph that does not hold.
+        StepFailed: the step cannot be carried out, or its graph is not valid.
     """
     start = time.monotonic()
     with faults.of_step(step.method):
@@ -57,10 +57,10 @@ def run(
         directory.mkdir(parents=True, exist_ok=True)
         graph = directory / GRAPH
         store(packed(outcome.model), graph)
-        given, made = load(before), load(graph)
-        changed = fingerprint(made) != fingerprint(given)
+        model_before, model_after = load(before), load(graph)
+        changed = fingerprint(model_after) != fingerprint(model_before)
         if not changed:
-            store(packed(given), graph)  # what names and remarks a method added is not handed on
+            store(packed(model_before), graph)  # names and metadata that a method added are dropped
         _check(graph, interface, context.example)
     done = FinishedStep(
         seconds=round(time.monotonic() - start, 3),
@@ -78,13 +78,13 @@ def _check(graph: Path, interface: list[tuple[str, str, list[str]]], example: Fe
     """Make sure that a graph is valid, runs, and kept its inputs and outputs.
 
     Raises:
-        ValueError: its inputs or outputs are others.
-        Exception: those of onnx and onnxruntime, where it is not valid or does not run.
+        ValueError: its inputs or outputs have changed.
+        Exception: an error of onnx or onnxruntime: the graph is not valid or does not run.
     """
     onnx.checker.check_model(str(graph))
     runtime.run(runtime.open_session(graph, optimize=True), example)
-    if (found := _interface(load(graph))) != interface:
-        raise ValueError(f"inputs or outputs changed: {interface} → {found}")
+    if (actual := _interface(load(graph))) != interface:
+        raise ValueError(f"inputs or outputs changed: {interface} → {actual}")
 
 
 def _interface(model: ir.Model) -> list[tuple[str, str, list[str]]]:

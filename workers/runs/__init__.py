@@ -1,1 +1,1 @@
-"""A row from claim to result: jobs and inspections, held by a lease."""
+"""Runs jobs and inspections, from the claim of a row under a lease to its result."""

@@ -1,8 +1,8 @@
-"""What the engine wrote, read as the words of an attacker.
+"""Reads what the engine wrote, which may be crafted by an attacker.
 
 The engine process runs uploads, so its directory may hold anything: links, pipes, endless lines,
-deep JSON, numbers that a database refuses. Files are opened part by part without following a link,
-must be regular and within bounds, and are copied away before anybody relies on them.
+deep JSON, numbers that a database refuses. Files are opened one path component at a time without
+following links, must be regular and within bounds, and are copied before they are used.
 """
 
 import math
@@ -27,7 +27,7 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_JSON_BYTES = 64 * 1024**2
 MAX_LINE_BYTES = 16 * 1024
 MAX_READ_BYTES = 256 * 1024
-"""Of events, at a time."""
+"""The most bytes of events that are read at a time."""
 MAX_DETAIL = 4000
 _LAST_WORDS = 4000
 _TAIL_BYTES = 8192
@@ -41,14 +41,14 @@ log = structlog.get_logger(__name__)
 
 
 class Unreadable(Exception):  # noqa: N818 (it says what it is)
-    """A file is not there, not a regular file, too large, or not what it should be."""
+    """A file is missing, not a regular file, too large, or malformed."""
 
 
 def regular(root: Path, relative: PurePosixPath) -> BinaryIO:
     """Open a regular file below ``root`` without following any link.
 
     Raises:
-        Unreadable: there is no such file, or something else in its place.
+        Unreadable: there is no such file, or it is not a regular file.
     """
     parts = relative.parts
     if not parts or relative.is_absolute() or ".." in parts:
@@ -71,8 +71,8 @@ def regular(root: Path, relative: PurePosixPath) -> BinaryIO:
     return file
 
 
-def taken(place: Place, relative: PurePosixPath, limit: int) -> Path:
-    """Copy a file of the engine's to our spool, where it cannot be changed any more.
+def copy_of(place: Place, relative: PurePosixPath, limit: int) -> Path:
+    """Copy a file of the engine to the worker's spool, where the engine cannot change it.
 
     Raises:
         Unreadable: it is not a regular file of at most ``limit`` bytes.
@@ -89,7 +89,7 @@ def taken(place: Place, relative: PurePosixPath, limit: int) -> Path:
 
 
 def result(place: Place) -> Result | None:
-    """Return what the engine answered, or None if it has not, or not in the agreed form."""
+    """Return the result of the engine, or None if there is none in the agreed form."""
     try:
         answer = _document(place.engine, PurePosixPath(RESULT), Result)
     except Unreadable as error:
@@ -101,34 +101,34 @@ def result(place: Place) -> Result | None:
 
 
 def finished_step(place: Place, index: int, method: str) -> FinishedStep:
-    """Return what a finished step did.
+    """Return the report of a finished step.
 
     Raises:
-        Unreadable: it is not finished, or does not say so in the agreed form.
+        Unreadable: the step is not finished, or its report is malformed.
     """
     return _document(place.engine, step_file(index, method, REPORT), FinishedStep)
 
 
 def step_file(index: int, method: str, name: str) -> PurePosixPath:
-    """Return where a step has a file, below the engine's directory."""
+    """Return the path of a file of a step, relative to the engine's directory."""
     return PurePosixPath(step_directory(Path(), index, method) / name)
 
 
 def last_words(place: Place) -> str:
-    """Return the end of the engine's log as one line, for our own log: it names files."""
+    """Return the end of the engine's log as one line, for the worker's log: it names files."""
     lines = (line.decode(errors="replace").strip() for line in _tail(place, LOG))
     return _printable(" | ".join(line for line in lines if line))[-_LAST_WORDS:]
 
 
 def stage(place: Place) -> str:
-    """Return the part of the run that the engine told of last; empty where it told of none."""
+    """Return the last stage that the engine reported; empty if it reported none."""
     events = (_event(line) for line in reversed(_tail(place, EVENTS)))
-    words = next((each.stage for each in events if isinstance(each, Progress)), "")
+    words = next((event.stage for event in events if isinstance(event, Progress)), "")
     return _PATHS.sub("…", _printable(words))
 
 
 def _tail(place: Place, name: str) -> list[bytes]:
-    """Return the last lines of a file that the engine appends to; none where it is not there."""
+    """Return the last lines of a file that the engine appends to; none if it is missing."""
     try:
         with regular(place.engine, PurePosixPath(name)) as file:
             size = os.fstat(file.fileno()).st_size
@@ -143,8 +143,8 @@ def _printable(words: str) -> str:
     return "".join(letter for letter in words if letter.isprintable())
 
 
-class Events:
-    """The events that the engine appends to its file, read as they come."""
+class EventReader:
+    """Reads the events that the engine appends to its file."""
 
     def __init__(self, place: Place) -> None:
         self._root = place.engine
@@ -152,7 +152,7 @@ class Events:
         self._rest = b""
 
     def new(self) -> Iterator[EngineEvent]:
-        """Yield what was appended since; what is not an event is passed over, with a log line."""
+        """Yield the events since the last call; a malformed line is logged and skipped."""
         try:
             with regular(self._root, PurePosixPath(EVENTS)) as file:
                 file.seek(self._offset)
@@ -162,7 +162,7 @@ class Events:
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES:
-            # The rest of an endless line reads as an event that is none.
+            # The rest of an overlong line is read as a malformed event.
             self._rest = self._rest[:1]
             log.warning("an event is too long")
         for line in lines:
@@ -199,16 +199,16 @@ def _document(root: Path, relative: PurePosixPath, kind: type[Model]) -> Model:
     return document
 
 
-def _problem(said: ProblemDetails) -> ProblemDetails:
-    """Return a problem of a kind that an engine may have, in bounds."""
-    kind = _PROBLEMS.get(said.type, Failed)
-    bounded = said.model_copy(update={"detail": said.detail[:MAX_DETAIL]})
-    extra = dict(said.model_extra or {}) if len(str(said.model_extra)) <= MAX_DETAIL else {}
-    return kind(bounded.detail, errors=said.errors, **extra).details()
+def _problem(reported: ProblemDetails) -> ProblemDetails:
+    """Return a problem of a kind that the engine may report, with its text cut to bounds."""
+    kind = _PROBLEMS.get(reported.type, Failed)
+    bounded = reported.model_copy(update={"detail": reported.detail[:MAX_DETAIL]})
+    extra = dict(reported.model_extra or {}) if len(str(reported.model_extra)) <= MAX_DETAIL else {}
+    return kind(bounded.detail, errors=reported.errors, **extra).details()
 
 
 def _storable(data: bytes) -> bytes:
-    """Replace what no column of text can hold."""
+    """Replace characters that a text column cannot hold."""
     return data.replace(rb"\u0000", rb"\ufffd")
 
 

@@ -1,8 +1,9 @@
-"""Run the engine on a place until it answers: start, watch, start again, or say why not.
+"""Runs the engine in a directory until it writes a result; restarts it where that may help.
 
-The engine answers with a problem whatever goes wrong in it. One that ends without an answer was
-killed, by a limit, from outside or by a crash of a native library: that may pass, so it is started
-again, up to a bound. One that ended by itself would do so again, and is not.
+The engine reports every error in its result. An engine that ends without a result was killed by a
+limit, from outside, or by a crash of a native library. That may be temporary, so the engine is
+started again, up to a bound. An engine that exited by itself without a result would do so again,
+and is not restarted.
 """
 
 import signal
@@ -23,33 +24,33 @@ from workers.worker import Worker
 
 _TICK_SECONDS = 0.05
 _MEMORY_DEATHS = 2
-"""Memory may have been short for a moment; twice in a row the run needs too much."""
+"""Memory may have been short for a moment; after two deaths the run needs too much."""
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass
 class Engine:
-    """The engine's processes of one run, one after the other, and what they used."""
+    """The engine processes of one run, one after the other, and their resource usage."""
 
     worker: Worker
     hold: Hold
     place: Place
     memory_bytes: int
     attempts: int
-    """Starts that are left."""
+    """The largest number of starts."""
     restarted: Callable[[], None]
-    """Called before each start but the first."""
+    """Called before each restart."""
     listen: Callable[[], None] = lambda: None
-    """Called again and again while the engine runs, and once after."""
+    """Called repeatedly while the engine runs, and once afterwards."""
     usage: Usage = field(default_factory=Usage)
     _started: int = 0
 
     def answer(self) -> Result:
-        """Return the engine's answer; a problem with the input is one too.
+        """Return the engine's result, which may hold a problem with the input.
 
         Raises:
-            Problem: a limit was passed, or every start died.
+            Problem: a limit was passed, or the engine died in every start.
             LeaseLost, Cancelled, Stopping: see ``Hold.check``; the engine is dead by then.
         """
         memory_deaths = 0
@@ -67,7 +68,7 @@ class Engine:
             self.hold.do(self.restarted)
 
     def _note(self, result: Result) -> None:
-        """Keep the words behind a problem in our log: the engine's own goes with its directory."""
+        """Log the last words of the engine with its problem; its own log will be deleted."""
         if result.problem is not None:
             words = answers.last_words(self.place)
             log.warning("engine answered with a problem", type=result.problem.type, words=words)
@@ -76,7 +77,7 @@ class Engine:
         (self.place.engine / RESULT).unlink(missing_ok=True)
         self._started += 1
         began = time.monotonic()
-        with self.worker.sandboxes.one() as sandbox:
+        with self.worker.sandboxes.lend() as sandbox:
             run = sandbox.start(self.place.engine, self.limits(), entry=self.worker.entry)
             try:
                 while (end := run.wait(_TICK_SECONDS)) is None:
@@ -89,7 +90,7 @@ class Engine:
         return end
 
     def limits(self) -> Limits:
-        """Return what a run may use that starts now."""
+        """Return the limits of a run that starts now."""
         engine = self.worker.settings.engine
         return Limits(
             memory_bytes=self.memory_bytes,
@@ -101,7 +102,7 @@ class Engine:
         )
 
     def add(self, end: Exit, seconds: float) -> None:
-        """Count what a run has used."""
+        """Add the resource usage of a run."""
         gpu = 0.0 if self.worker.device == "cpu" else seconds
         self.usage = Usage(
             cpu_seconds=self.usage.cpu_seconds + end.cpu_seconds,
@@ -110,7 +111,7 @@ class Engine:
         )
 
     def _problem(self, end: Exit, *, last: bool) -> Problem | None:
-        """Return what ends the run, or None where another start may help."""
+        """Return the problem that ends the run, or None if a restart may help."""
         if end.reason == "deadline":
             return RunningLimit("The time that the run may take is up.")
         if end.reason == "storage":

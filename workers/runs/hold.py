@@ -1,4 +1,4 @@
-"""Hold a lease while work goes on, and learn at once when the work has to stop."""
+"""Renews a lease while work goes on, and notices at once when the work has to stop."""
 
 import threading
 import time
@@ -18,36 +18,36 @@ Answer = TypeVar("Answer")
 
 LAST_WRITE_SECONDS = 60.0
 GIVE_BACK_SECONDS = 5.0
-"""A process that stops has little time; without the write the lease runs out."""
-STUMBLE_SECONDS = 5.0
-"""How long a row waits after a fault of ours."""
+"""A stopping process has little time; without the write the lease expires."""
+FAULT_PAUSE_SECONDS = 5.0
+"""The time that a row waits after an internal error."""
 
 _TICK_SECONDS = 0.05
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 
-PASSING = (*AWAY, Unavailable, IntegrityError)
-"""Faults that pass: a store is away, or a blob was collected before it was referred to."""
+TEMPORARY = (*AWAY, Unavailable, IntegrityError)
+"""Temporary errors: a store is down, or a blob was deleted before it was referenced."""
 
 log = structlog.get_logger(__name__)
 
 
 class Cancelled(Exception):  # noqa: N818 (it says what happened)
-    """The caller wants no more of it."""
+    """The caller has cancelled the job."""
 
 
 class Stopping(Exception):  # noqa: N818 (it says what happened)
-    """This worker process ends: give the work back."""
+    """This worker process is stopping: the work is given back."""
 
 
 class Hold:
     """Renews a lease in a thread of its own, through outages of the database.
 
     Args:
-        renew: prolongs the lease; returns whether to cancel, raises LeaseLost.
+        renew: renews the lease; returns whether the job is to be cancelled, raises LeaseLost.
         every: seconds between renewals.
-        stopping: set when the process ends.
-        seconds: how long the work may take.
+        stopping: set when the process is to stop.
+        seconds: the time limit of the work.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Hold:
         self._done = threading.Event()
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._keep, name="renewal", daemon=True).start()
+        threading.Thread(target=self._renew_until_done, name="renewal", daemon=True).start()
         return self
 
     def __exit__(
@@ -80,16 +80,16 @@ class Hold:
 
     @property
     def seconds_left(self) -> float:
-        """How long the work may still take."""
+        """The remaining seconds for the work."""
         return self._deadline - time.monotonic()
 
     def check(self) -> None:
         """Return if the work may go on.
 
         Raises:
-            LeaseLost: somebody else has the row.
-            Cancelled: the caller asked for it.
-            Stopping: this process ends.
+            LeaseLost: another worker holds the row.
+            Cancelled: the caller has cancelled the job.
+            Stopping: this process is stopping.
             RunningLimit: the time is up.
         """
         if self._lost.is_set():
@@ -102,10 +102,10 @@ class Hold:
             raise RunningLimit("The time that the run may take is up.")
 
     def do(self, action: Callable[[], Answer]) -> Answer:
-        """Return what ``action`` returns; repeat it while a store is away.
+        """Return the result of ``action``; repeat the action while a store is unavailable.
 
-        The action runs in a thread that is left to itself when the work has to stop, so it may
-        take its time, and it must be harmless when repeated.
+        The action runs in a thread of its own, which is abandoned when the work has to stop. So
+        the action may block, and repeating it must be harmless.
 
         Raises:
             LeaseLost, Cancelled, Stopping, RunningLimit: as ``check``.
@@ -117,7 +117,7 @@ class Hold:
                 self.check()
             try:
                 return future.result()
-            except PASSING as error:
+            except TEMPORARY as error:
                 log.warning("a store is away", error=str(error).partition("\n")[0])
             self._pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
@@ -128,7 +128,7 @@ class Hold:
             self.check()
             time.sleep(_TICK_SECONDS)
 
-    def _keep(self) -> None:
+    def _renew_until_done(self) -> None:
         while not self._done.wait(self._every):
             try:
                 if self._renew():
@@ -140,10 +140,10 @@ class Hold:
                 log.warning("lease not renewed", error=str(error).partition("\n")[0])
 
 
-def insist(action: Callable[[], Answer], seconds: float) -> Answer | None:
-    """Do a last write, again and again while the database is away, for some ``seconds``.
+def write_last(action: Callable[[], Answer], seconds: float) -> Answer | None:
+    """Do the last write of a run; repeat it for ``seconds`` while the database is unavailable.
 
-    Returns None when the row is somebody else's, or the time is up: then the lease runs out.
+    Returns None if another worker holds the row, or if the time is up; then the lease expires.
     """
     until = time.monotonic() + seconds
     while True:

@@ -1,4 +1,4 @@
-"""An upload from claim to verdict: fetch, look at it in the engine, describe or reject it.
+"""Inspects an upload: claims it, has the engine examine it, stores the description or rejects it.
 
 A call inspects the next upload in the order of turns. Every write is made under the claim's token.
 """
@@ -34,13 +34,13 @@ from workers.runs import answers
 from workers.runs.answers import Unreadable
 from workers.runs.attempts import Engine
 from workers.runs.hold import (
+    FAULT_PAUSE_SECONDS,
     GIVE_BACK_SECONDS,
     LAST_WRITE_SECONDS,
-    STUMBLE_SECONDS,
     Cancelled,
     Hold,
     Stopping,
-    insist,
+    write_last,
 )
 from workers.runs.storing import put
 from workers.sandbox import directories
@@ -53,9 +53,9 @@ log = structlog.get_logger(__name__)
 
 
 def inspect_next(worker: Worker) -> bool:
-    """Inspect the upload whose turn it is, and have the jobs that wait for it looked at.
+    """Inspect the upload whose turn it is, and notify workers of the jobs that waited for it.
 
-    Returns False where none waits.
+    Returns False if no upload waits.
     """
     upload_id, claimed = _claim_next(worker)
     if upload_id is None:
@@ -69,7 +69,7 @@ def inspect_next(worker: Worker) -> bool:
 
 
 def _claim_next(worker: Worker) -> tuple[str | None, inspections.Claim | None]:
-    """Choose an upload and claim it; one that cannot be claimed is put off, and stops nobody."""
+    """Choose an upload and claim it; one that cannot be claimed is postponed."""
     settings = worker.settings
     chosen: tuple[inspections.Kind, str] | None = None
     try:
@@ -90,12 +90,12 @@ def _claim_next(worker: Worker) -> tuple[str | None, inspections.Claim | None]:
             raise
         log.exception("a fault of ours: the upload cannot be claimed", upload=chosen[1])
     with transaction(worker.sessions) as session:
-        inspections.put_off(session, inspections.TABLES[chosen[0]], chosen[1], STUMBLE_SECONDS)
+        inspections.put_off(session, inspections.TABLES[chosen[0]], chosen[1], FAULT_PAUSE_SECONDS)
     return chosen[1], None
 
 
 class _Inspection:
-    """One claim on an upload, and the place where it is looked at."""
+    """One claim on an upload, and the directory in which it is inspected."""
 
     def __init__(self, worker: Worker, claimed: inspections.Claim, place: Place) -> None:
         self._worker = worker
@@ -118,17 +118,17 @@ class _Inspection:
         )
 
     def run(self) -> Sequence[str]:
-        """Look at it and store the verdict; return the jobs that waited for it."""
+        """Inspect the upload and store the outcome; return the jobs that waited for it."""
         with self._hold:
             try:
                 return self._verdict()
             except (LeaseLost, Cancelled):
                 log.warning("upload deleted, or somebody else's: nothing is stored")
             except Stopping:
-                insist(self._give_back, GIVE_BACK_SECONDS)
+                write_last(self._give_back, GIVE_BACK_SECONDS)
             except Exception:
                 log.exception("a fault of ours")
-                insist(self._stumble, LAST_WRITE_SECONDS)
+                write_last(self._store_fault, LAST_WRITE_SECONDS)
         return ()
 
     def _verdict(self) -> Sequence[str]:
@@ -148,7 +148,7 @@ class _Inspection:
         claimed = self._claimed
         if claimed.table is DatasetRow:
             return InspectDataset(filename=claimed.filename)
-        with self._worker.sandboxes.one() as sandbox:
+        with self._worker.sandboxes.lend() as sandbox:
             confinement = Confinement.model_validate(sandbox.probe())
         return InspectModel(
             filename=claimed.filename,
@@ -157,7 +157,7 @@ class _Inspection:
         )
 
     def _accepted(self, result: Result) -> Callable[[], Sequence[str]]:
-        """Store what the engine made, and return the write that settles the upload."""
+        """Store the files of the engine, and return the write that accepts the upload."""
         if result.problem is not None:
             return partial(self._write, inspections.reject, result.problem)
         if result.dataset is not None and self._claimed.table is DatasetRow:
@@ -173,7 +173,7 @@ class _Inspection:
 
     def _put(self, name: str) -> Blob:
         limit = self._worker.settings.engine.directory_bytes
-        copy = answers.taken(self._place, PurePosixPath(name), limit)
+        copy = answers.copy_of(self._place, PurePosixPath(name), limit)
         try:
             return self._hold.do(partial(put, self._worker, copy, self._held))
         finally:
@@ -191,15 +191,15 @@ class _Inspection:
         with transaction(self._worker.sessions) as session:
             inspections.give_back(session, self._claimed, spent=False)
 
-    def _stumble(self) -> None:
+    def _store_fault(self) -> None:
         problem = InternalError(f"A fault of ours; the log has it under {self._claimed.id}.")
         with transaction(self._worker.sessions) as session:
-            inspections.stumbled(
+            inspections.requeue_after_fault(
                 session,
                 self._claimed,
                 problem,
                 attempts=self._worker.settings.lease.attempts,
-                delay_seconds=STUMBLE_SECONDS,
+                delay_seconds=FAULT_PAUSE_SECONDS,
             )
 
     def _write(self, write: Callable[..., Answer], *values: object) -> Answer:

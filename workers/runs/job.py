@@ -1,6 +1,6 @@
-"""A job from claim to result: fetch, launch, relay, store, finish. Knows no Celery.
+"""Runs a job from claim to result: fetch, launch, relay events, store, finish.
 
-A call runs the next job in the order of turns, so it may be made at any time by anybody. Every
+A call runs the next job in the order of turns, so any thread may call it at any time. Every
 write is made under the claim's token.
 """
 
@@ -47,15 +47,15 @@ from workers.runs import answers, tools
 from workers.runs.answers import Unreadable
 from workers.runs.attempts import Engine
 from workers.runs.hold import (
+    FAULT_PAUSE_SECONDS,
     GIVE_BACK_SECONDS,
     LAST_WRITE_SECONDS,
-    STUMBLE_SECONDS,
     Cancelled,
     Hold,
     Stopping,
-    insist,
+    write_last,
 )
-from workers.runs.relay import Relay, Telling
+from workers.runs.relay import Relay, StoredEvent
 from workers.runs.storing import put
 from workers.sandbox import directories
 from workers.sandbox.directories import Place
@@ -71,7 +71,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended, with everything stored that the user may see."""
+    """The outcome of a run; everything that the user may see is stored."""
 
     report: Report | None = None
     artifacts: Sequence[tuple[Produced, str, Blob]] = ()
@@ -79,7 +79,7 @@ class Outcome:
 
 
 def run_next(worker: Worker) -> bool:
-    """Run the job whose turn it is to its end; return False where none waits that can run here."""
+    """Run the job whose turn it is; return False if no waiting job can run here."""
     job_id, claimed = _claim_next(worker)
     if job_id is None:
         return False
@@ -93,7 +93,7 @@ def run_next(worker: Worker) -> bool:
 
 
 def _claim_next(worker: Worker) -> tuple[str | None, runs.Claim | None]:
-    """Choose a job and claim it; one that cannot be claimed is put off, and stops nobody else."""
+    """Choose a job and claim it; one that cannot be claimed is postponed."""
     settings = worker.settings
     job_id: str | None = None
     try:
@@ -115,12 +115,12 @@ def _claim_next(worker: Worker) -> tuple[str | None, runs.Claim | None]:
             raise
         log.exception("a fault of ours: the job cannot be claimed", job=job_id)
     with transaction(worker.sessions) as session:
-        runs.put_off(session, job_id, STUMBLE_SECONDS)
+        runs.put_off(session, job_id, FAULT_PAUSE_SECONDS)
     return job_id, None
 
 
 class _Job:
-    """One claim on a job, and the place where it is worked off."""
+    """One claim on a job, and the directory in which it runs."""
 
     def __init__(self, worker: Worker, claimed: runs.Claim, place: Place) -> None:
         self._worker = worker
@@ -134,7 +134,7 @@ class _Job:
             stopping=worker.stopping,
             seconds=claimed.seconds_left,
         )
-        self._relay = Relay(place, self._tell, self._keep_step)
+        self._relay = Relay(place, self._store_events, self._keep_step)
         self._engine = Engine(
             worker,
             self._hold,
@@ -146,7 +146,7 @@ class _Job:
         )
 
     def run(self) -> None:
-        """Work it off, and say how it ended."""
+        """Run the job and store its outcome."""
         with self._hold:
             try:
                 outcome = self._outcome()
@@ -154,18 +154,18 @@ class _Job:
             except LeaseLost:
                 log.warning("job lost: nothing is published")
             except Cancelled:
-                insist(partial(self._finally, runs.cancelled), LAST_WRITE_SECONDS)
+                write_last(partial(self._write_last_state, runs.cancelled), LAST_WRITE_SECONDS)
                 log.info("job cancelled")
             except Stopping:
-                insist(partial(self._finally, runs.give_back), GIVE_BACK_SECONDS)
+                write_last(partial(self._write_last_state, runs.give_back), GIVE_BACK_SECONDS)
                 nudge.send(self._worker.settings, "job", self._claimed.id)
                 log.info("job given back")
             except Exception:
                 log.exception("a fault of ours")
-                insist(self._stumble, LAST_WRITE_SECONDS)
+                write_last(self._store_fault, LAST_WRITE_SECONDS)
 
     def _outcome(self) -> Outcome:
-        """Return how the run ended, its artifacts stored."""
+        """Run the engine; store the artifacts and return the outcome."""
         try:
             self._hold.do(self._prepare)
             result = self._engine.answer()
@@ -175,17 +175,17 @@ class _Job:
             self._relay.flush()
             for index, _ in enumerate(self._claimed.request.steps or ()):
                 self._keep_step(index)
-            return self._checked(result)
+            return self._stored(result)
         except Problem as problem:
             return Outcome(problem=problem)
 
     def _prepare(self) -> None:
-        """Lay out the engine's directory: inputs, order, and the steps that are finished."""
+        """Fill the engine's directory: inputs, order and finished steps."""
         claimed, root, fetch = self._claimed, self._place.engine, self._worker.blobs.fetch
         fetch(claimed.onnx_sha256, root / ORIGINAL)
         fetch(claimed.graph_sha256, root / MODEL)
-        for other, sha256 in claimed.others.items():
-            path = model_file(root, other)
+        for model_id, sha256 in claimed.other_models.items():
+            path = model_file(root, model_id)
             path.parent.mkdir(exist_ok=True)
             fetch(sha256, path)
         if claimed.metric_sha256 is not None:
@@ -202,20 +202,20 @@ class _Job:
         self._write_order({})
 
     def _write_order(self, failures: Mapping[ToolName, str]) -> None:
-        """Write the order anew; whatever a run has left in its place is not followed."""
+        """Write the order into a new file; a link left by an earlier run is not followed."""
         order = self._place.engine / ORDER
         order.unlink(missing_ok=True)
         with order.open("x") as file:
             file.write(_order(self._worker, self._claimed, failures).model_dump_json())
 
-    def _run_tools(self, asked: Sequence[ToolName]) -> dict[ToolName, str]:
-        """Run the tools that the engine asks for; return why some gave no answer."""
+    def _run_tools(self, requested: Sequence[ToolName]) -> dict[ToolName, str]:
+        """Run the tools that the engine requests; return the failures by tool."""
         failures: dict[ToolName, str] = {}
-        for tool in dict.fromkeys(asked):
+        for tool in dict.fromkeys(requested):
             limits = self._engine.limits()
             seconds = min(limits.wall_seconds or tools.SECONDS, tools.SECONDS)
             limits = replace(limits, wall_seconds=seconds)
-            self._tell([Progress(progress=0.6, stage=f"converting with {tool}")])
+            self._store_events([Progress(progress=0.6, stage=f"converting with {tool}")])
             with tools.sandbox_of(self._worker.settings, tool) as sandbox:
                 failure = tools.run(
                     sandbox, tool, self._place, self._hold, limits, self._engine.add
@@ -224,12 +224,12 @@ class _Job:
                 failures[tool] = failure
         return failures
 
-    def _checked(self, result: Result) -> Outcome:
-        """Store the artifacts that a result names; an answer without what was asked is none."""
+    def _stored(self, result: Result) -> Outcome:
+        """Store the artifacts of a result; one without report or artifacts is a crash."""
         if result.problem is None and (result.report is None or not result.artifacts):
             return Outcome(problem=EngineCrashed("The engine's answer names no result."))
         try:
-            stored = [self._artifact(each) for each in result.artifacts[:MAX_ARTIFACTS]]
+            stored = [self._artifact(produced) for produced in result.artifacts[:MAX_ARTIFACTS]]
         except Unreadable as error:
             log.warning("an artifact cannot be read", error=str(error))
             return Outcome(problem=EngineCrashed("The engine's result is not where it says."))
@@ -240,17 +240,17 @@ class _Job:
         return produced, path.name[-255:], self._put(path)
 
     def _put(self, path: PurePosixPath) -> Blob:
-        copy = self._taken(path)
+        copy = self._copy_of(path)
         try:
             return self._hold.do(partial(put, self._worker, copy, self._held))
         finally:
             copy.unlink(missing_ok=True)
 
-    def _taken(self, path: PurePosixPath) -> Path:
-        return answers.taken(self._place, path, self._worker.settings.engine.directory_bytes)
+    def _copy_of(self, path: PurePosixPath) -> Path:
+        return answers.copy_of(self._place, path, self._worker.settings.engine.directory_bytes)
 
     def _keep_step(self, index: int) -> None:
-        """Store a finished step, once; one that the engine left unsound is done again."""
+        """Store a finished step, once; a step with malformed files will be repeated."""
         if index in self._kept or index >= len(self._claimed.request.steps or ()):
             return
         method = _method(self._claimed, index)
@@ -263,8 +263,8 @@ class _Job:
         self._hold.do(partial(self._write, runs.keep_step, index, graph, finished))
         self._kept.add(index)
 
-    def _tell(self, told: Sequence[Telling]) -> None:
-        self._hold.do(partial(self._write, runs.tell, told))
+    def _store_events(self, engine_events: Sequence[StoredEvent]) -> None:
+        self._hold.do(partial(self._write, runs.store_events, engine_events))
 
     def _publish(self, outcome: Outcome) -> None:
         self._write(
@@ -273,20 +273,20 @@ class _Job:
         kind = outcome.problem.type if outcome.problem else None
         log.info("job finished", problem=kind, **self._engine.usage.model_dump())
 
-    def _stumble(self) -> None:
+    def _store_fault(self) -> None:
         last = self._claimed.attempt >= self._worker.settings.lease.attempts
         problem = InternalError(f"A fault of ours; the log has it under {self._claimed.id}.")
         with transaction(self._worker.sessions) as session:
-            runs.stumbled(
+            runs.requeue_after_fault(
                 session,
                 self._claimed,
                 self._engine.usage,
                 problem,
                 last=last,
-                delay=STUMBLE_SECONDS,
+                delay=FAULT_PAUSE_SECONDS,
             )
 
-    def _finally(self, write: Callable[[Session, runs.Claim, Usage], None]) -> None:
+    def _write_last_state(self, write: Callable[[Session, runs.Claim, Usage], None]) -> None:
         self._write(write, self._engine.usage)
 
     def _held(self, session: Session) -> None:
@@ -327,7 +327,7 @@ def _images(dataset: runs.ClaimedDataset | None) -> ImageOptions:
 
 
 def _nudge_deliveries(worker: Worker, job_id: str) -> None:
-    """Have the webhooks of a finished job sent at once."""
+    """Notify workers to send the webhooks of a finished job at once."""
     with transaction(worker.sessions) as session:
         due = deliveries.due_of(session, job_id)
     for delivery_id in due:

@@ -1,7 +1,7 @@
-"""Pass on what the engine tells: progress and words to the job's row, finished steps to storage.
+"""Relays the engine's events: progress and log lines to the job's row, finished steps to storage.
 
-The engine may write as fast as it likes; the store is written to twice a second at most, with the
-latest progress and a bounded number of words.
+However fast the engine writes, the store is written to at most twice a second, with the latest
+progress and a bounded number of metrics and log lines.
 """
 
 import time
@@ -11,52 +11,52 @@ from app.domain.events import Log, MetricValue, Progress, StepFinished
 from workers.runs import answers
 from workers.sandbox.directories import Place
 
-Telling = Progress | MetricValue | Log
+StoredEvent = Progress | MetricValue | Log
 
 _FLUSH_SECONDS = 0.5
 _PROGRESS_STEP = 0.01
 _PROGRESS_SECONDS = 10.0
-"""Progress is told when it has grown by a hundredth, or after this time."""
-_MAX_WORDS = 5000
-"""Metrics and log lines of one run; what comes after them is not stored."""
+"""Progress is stored when it has grown by a hundredth, or after this time."""
+_MAX_STORED = 5000
+"""The largest number of stored metrics and log lines of one run; later ones are dropped."""
 
 
 class Relay:
-    """Called in the engine's loop: reads what is new, and passes it on.
+    """Called while the engine runs: reads new events and passes them on.
 
     Args:
-        place: where the engine runs.
-        tell: stores progress, metrics and log lines.
-        keep: stores a finished step: its index, from 0.
+        place: the directories of the run.
+        store: stores progress, metrics and log lines.
+        keep: stores the finished step with an index, from 0.
     """
 
     def __init__(
         self,
         place: Place,
-        tell: Callable[[Sequence[Telling]], None],
+        store: Callable[[Sequence[StoredEvent]], None],
         keep: Callable[[int], None],
     ) -> None:
-        self._events = answers.Events(place)
-        self._tell = tell
+        self._events = answers.EventReader(place)
+        self._store = store
         self._keep = keep
-        self._words: list[MetricValue | Log] = []
-        self._words_left = _MAX_WORDS
+        self._pending: list[MetricValue | Log] = []
+        self._remaining = _MAX_STORED
         self._progress: Progress | None = None
-        self._told = Progress(progress=0, stage="")
-        self._told_at = 0.0
+        self._last_progress = Progress(progress=0, stage="")
+        self._last_progress_at = 0.0
         self._flushed_at = 0.0
 
     def __call__(self) -> None:
-        """Read and pass on, unless it is too early."""
+        """Read new events; pass them on unless the last write was too recent."""
         steps = []
         for event in self._events.new():
             if isinstance(event, StepFinished):
                 steps.append(event.index)
             elif isinstance(event, Progress):
                 self._progress = event
-            elif self._words_left > 0:
-                self._words_left -= 1
-                self._words.append(event)
+            elif self._remaining > 0:
+                self._remaining -= 1
+                self._pending.append(event)
         if steps:
             self.flush()
         for index in steps:
@@ -65,20 +65,20 @@ class Relay:
             self.flush()
 
     def flush(self) -> None:
-        """Pass on what is there."""
-        telling: list[Telling] = [*self._words]
-        if self._progress is not None and self._worth_telling(self._progress):
-            telling.append(self._progress)
-            self._told, self._told_at = self._progress, time.monotonic()
+        """Pass the collected events on."""
+        batch: list[StoredEvent] = [*self._pending]
+        if self._progress is not None and self._is_worth_storing(self._progress):
+            batch.append(self._progress)
+            self._last_progress, self._last_progress_at = self._progress, time.monotonic()
             self._progress = None
-        if telling:
-            self._tell(telling)
+        if batch:
+            self._store(batch)
             self._flushed_at = time.monotonic()
-        self._words = []
+        self._pending = []
 
-    def _worth_telling(self, progress: Progress) -> bool:
+    def _is_worth_storing(self, progress: Progress) -> bool:
         return (
-            progress.stage != self._told.stage
-            or progress.progress - self._told.progress >= _PROGRESS_STEP
-            or time.monotonic() - self._told_at >= _PROGRESS_SECONDS
+            progress.stage != self._last_progress.stage
+            or progress.progress - self._last_progress.progress >= _PROGRESS_STEP
+            or time.monotonic() - self._last_progress_at >= _PROGRESS_SECONDS
         )

@@ -1,4 +1,4 @@
-"""Bytes into the storage under the rules that the collector relies on."""
+"""Stores files by the rules that the garbage collection of blobs relies on."""
 
 import hashlib
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from workers.worker import Worker
 
 
 def put(worker: Worker, file: Path, held: Callable[[Session], None]) -> Blob:
-    """Store a file, its row first, so that no collector takes it before it is referred to.
+    """Store a file; its row is written first, so that no collector deletes it too early.
 
     Args:
-        worker: whose stores these are.
-        file: ours alone; it does not change meanwhile.
-        held: raises LeaseLost where the caller may no longer publish.
+        worker: the worker, which has the stores.
+        file: a file that nobody else can change meanwhile.
+        held: raises LeaseLost if the caller may no longer publish.
     """
     with file.open("rb") as opened:
         sha256, size_bytes = hashlib.file_digest(opened, "sha256").hexdigest(), opened.tell()

@@ -1,4 +1,4 @@
-"""Run the tools that an engine asks for, each in its own Python, confined as the engine is."""
+"""Runs the tools that an engine requests, each in its own Python, confined as the engine is."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from workers.sandbox.server import REQUIRED, Exit, Limits, Sandbox, SandboxError
 from workers.tools import environments
 
 SECONDS = 15 * 60.0
-"""After which a tool is given up."""
+"""The time limit of a tool."""
 
 _TICK_SECONDS = 0.05
 
@@ -29,15 +29,15 @@ def run(
     limits: Limits,
     used: Callable[[Exit, float], None],
 ) -> str | None:
-    """Run a tool on an engine's directory, once; return why it gave no answer, or None.
+    """Run a tool once on an engine's directory; return the reason if it failed, else None.
 
     Args:
-        sandbox: of the tool's Python.
-        tool: its name.
-        place: where the engine ran and will run again.
-        hold: on the job.
-        limits: what the run may use; less time than that of a tool.
-        used: told how the run ended, and the seconds that it took.
+        sandbox: a sandbox with the tool's Python.
+        tool: the name of the tool.
+        place: the directories in which the engine ran and will run again.
+        hold: the lease of the job.
+        limits: the limits of the run.
+        used: called with how the run ended and the seconds that it took.
 
     Raises:
         LeaseLost, Cancelled, Stopping, RunningLimit: as ``Hold.check``; the tool is dead by then.

@@ -1,1 +1,1 @@
-"""One process that sees one directory and nothing else."""
+"""Runs a process that can access one directory and nothing else."""

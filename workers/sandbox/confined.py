@@ -1,4 +1,4 @@
-"""What happens in a forked process until the engine runs in it, and when it returns."""
+"""The forked process: confines itself, runs the engine, and ends."""
 
 import errno
 import importlib
@@ -29,7 +29,7 @@ _STORAGE_ERRORS = frozenset({errno.EFBIG, errno.ENOSPC, errno.EDQUOT})
 
 @dataclass(frozen=True)
 class Launch:
-    """What to run, where, and how confined."""
+    """The entry to run, its directory, and its confinement."""
 
     entry: str
     """"module:function", a function from a directory to an exit code."""
@@ -41,10 +41,11 @@ class Launch:
 
 
 def keep(launch: Launch, pipe: int) -> NoReturn:
-    """Be the keeper: fork the confined process, wait for it, end in the way that it ended.
+    """Run as the keeper: fork the confined process, wait for it, and end as it ended.
 
-    Says on ``pipe``, a JSON object a line, the ``pid`` of the confined process as it is seen from
-    here, and ``confined`` once that is so, or the ``error``. Ends with its parent.
+    Writes to ``pipe``, one JSON object a line: the ``pid`` of the confined process in this PID
+    namespace, and then ``confined`` once it is confined, or the ``error``. The keeper is killed
+    when its parent ends.
     """
     parent = os.getppid()
     try:
@@ -76,7 +77,7 @@ def _run(launch: Launch, pipe: int) -> NoReturn:
         temporary = directory / "tmp"
         temporary.mkdir(exist_ok=True)
         with suppress(OSError):
-            # Where the whole machine runs out of memory, this process goes first.
+            # If the whole machine runs out of memory, the kernel kills this process first.
             Path("/proc/self/oom_score_adj").write_text("1000")
         cuda = launch.device != "cpu"
         confinement.confine(launch.plan, directory, launch.limits, cuda=cuda)
@@ -100,7 +101,7 @@ def _run(launch: Launch, pipe: int) -> NoReturn:
 
 
 def _end_like(code: int) -> NoReturn:
-    """End with the exit code, or by the signal, with which the confined process ended."""
+    """End with the exit code, or by the signal, of the confined process."""
     if code < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if -code != signal.SIGKILL:
@@ -110,11 +111,11 @@ def _end_like(code: int) -> NoReturn:
 
 
 def _settle(directory: Path, temporary: Path, threads: int | None) -> None:
-    """Make the directory this process's home, its log and its place for temporary files."""
+    """Use the directory as home, for the log and for temporary files."""
     os.chdir(directory)
     os.environ.update(HOME=str(directory), TMPDIR=str(temporary), USER="planish")
-    tempfile.tempdir = None  # what was imported before the fork has looked for a place already
-    tempfile.tempdir = str(temporary)  # the fork server has looked for one already
+    tempfile.tempdir = None  # modules imported before the fork have chosen a directory already
+    tempfile.tempdir = str(temporary)  # the fork server has chosen one already
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     log = os.open(LOG, flags, 0o644)
     nothing = os.open("/dev/null", os.O_RDONLY)
@@ -128,7 +129,7 @@ def _settle(directory: Path, temporary: Path, threads: int | None) -> None:
 
 
 def _code(error: BaseException) -> int:
-    """Return the exit code that tells the fork server which limit ended the run, else 1."""
+    """Return the exit code for an error: that of a passed limit, else 1."""
     if isinstance(error, MemoryError):
         return MEMORY_EXIT
     if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:

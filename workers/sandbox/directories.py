@@ -1,8 +1,8 @@
-"""Private directories that do not outlive their process.
+"""Private directories of worker processes, removed when their process ends.
 
-Each worker process has a directory and, beside it, a lock file that it holds while it lives. What
-a dead process left is recognised by its free lock, and swept by the next one that starts. Nothing
-here follows a link, and ``rm`` copes with whatever an engine has left.
+Each worker process has a directory and, beside it, a lock file that it holds while it lives. The
+directory of a dead process is recognised by its free lock, and removed by the next process that
+starts. Nothing here follows a link, and ``rm`` can remove whatever an engine has left.
 """
 
 import fcntl
@@ -23,19 +23,20 @@ _LOCK = ".lock"
 
 @dataclass(frozen=True)
 class Place:
-    """Where one run happens."""
+    """The directories of one run."""
 
     engine: Path
-    """The engine's own directory."""
+    """The directory of the engine."""
     spool: Path
-    """Ours alone: copies of what it made, which it can no longer change."""
+    """The directory of the worker: copies of the engine's files, which the engine cannot
+    change."""
 
 
 def base(chosen: Path | None) -> Path:
-    """Return the directory for all worker processes of this user, made if need be.
+    """Return the directory for all worker processes of this user; it is created if missing.
 
     Raises:
-        PermissionError: somebody else could write there.
+        PermissionError: another user could write there.
     """
     path = chosen or Path(tempfile.gettempdir()) / f"planish-workers-{os.geteuid()}"
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -47,7 +48,7 @@ def base(chosen: Path | None) -> Path:
 
 @contextmanager
 def process_directory(parent: Path) -> Iterator[Path]:
-    """Make a directory for this process, sweep those of dead ones, and remove it at the end."""
+    """Make a directory for this process, remove those of dead ones, and remove it at the end."""
     _sweep(parent)
     lock, root = _locked(parent)
     with lock:
@@ -61,15 +62,15 @@ def process_directory(parent: Path) -> Iterator[Path]:
 
 @contextmanager
 def place(root: Path) -> Iterator[Place]:
-    """Make a fresh place for one run, and remove it at the end."""
-    own = Path(tempfile.mkdtemp(dir=root))
-    made = Place(own / "engine", own / "spool")
-    made.engine.mkdir(mode=0o700)
-    made.spool.mkdir(mode=0o700)
+    """Make the directories for one run, and remove them at the end."""
+    run_directory = Path(tempfile.mkdtemp(dir=root))
+    directories = Place(run_directory / "engine", run_directory / "spool")
+    directories.engine.mkdir(mode=0o700)
+    directories.spool.mkdir(mode=0o700)
     try:
-        yield made
+        yield directories
     finally:
-        remove(own)
+        remove(run_directory)
 
 
 def remove(directory: Path) -> None:
@@ -82,7 +83,7 @@ def remove(directory: Path) -> None:
 
 
 def living(parent: Path) -> Iterator[Path]:
-    """Yield the directories of the processes that live."""
+    """Yield the directories of living processes."""
     for path in sorted(parent.glob(f"wrk_*{_LOCK}")):
         with suppress(FileNotFoundError), path.open("rb") as lock:
             try:
@@ -92,14 +93,14 @@ def living(parent: Path) -> Iterator[Path]:
 
 
 def _locked(parent: Path) -> tuple[IO[bytes], Path]:
-    """Make a name, and a lock file for it that we hold."""
+    """Choose a name, and create and lock its lock file."""
     while True:
         root = parent / ids.new("wrk")
         lock = root.with_suffix(_LOCK).open("wb")
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.fstat(lock.fileno()).st_nlink:
             return lock, root
-        lock.close()  # a sweeper saw it before we held it
+        lock.close()  # another process removed it before it was locked
 
 
 def _sweep(parent: Path) -> None:

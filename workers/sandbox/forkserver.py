@@ -1,11 +1,12 @@
-"""The process that has imported everything once, and forks a confined run for every request.
+"""The fork server: imports the libraries once, and forks a confined run for every request.
 
-``python -m workers.sandbox.forkserver FD`` talks over the socket ``FD``, a JSON object a line, with
-the `workers.sandbox.server.Sandbox` that started it. It has one thread and no secrets, and it dies
-with the process that started it; its runs die with it.
+``python -m workers.sandbox.forkserver FD`` communicates over the socket ``FD``, one JSON object a
+line, with the `workers.sandbox.server.Sandbox` that started it. It has one thread and no secrets,
+and it is killed when the process that started it ends; its runs are killed with it.
 
-A run is two processes: a *keeper*, which opens the door to the namespaces and waits outside, and
-the confined one, the first of its PID namespace, whose death ends all the others in it.
+A run has two processes: a *keeper*, which creates the namespaces and waits outside, and the
+confined process, the first of its PID namespace. When that one dies, the kernel kills all others
+in the namespace.
 """
 
 import gc
@@ -35,19 +36,19 @@ _PRELOADED = (
     "workers.compression.intake.inspect",
     "workers.compression.methods",
 )
-"""What takes long to import and starts no thread."""
+"""Modules that take long to import and start no thread."""
 
 _WATCH_SECONDS = 0.05
 _DIRECTORY_EVERY = 10
 _START_SECONDS = 20.0
 _COUNTED = 0.8
-"""The kernel kills by processor time that it counts in ticks, and reports what was really used: on
-a busy machine a part of each tick was somebody else's."""
+"""The kernel limits CPU time that it counts in ticks, but reports the time really used, which is
+less on a busy machine: other processes used a part of each tick."""
 
 
 @dataclass
 class Running:
-    """A run that goes on."""
+    """A run in progress."""
 
     number: int
     keeper: int
@@ -61,11 +62,11 @@ class Running:
     peak_bytes: int = 0
     looks: int = 0
     stopped: str | None = None
-    """Why it was killed."""
+    """The limit for which it was killed."""
 
 
 class ForkServer:
-    """The loop: requests come in, runs are watched, their ends go out."""
+    """The main loop: reads requests, watches runs, reports their ends."""
 
     def __init__(self, channel: socket.socket, setup: dict[str, Any], plan: Confinement) -> None:
         self._channel = channel
@@ -79,7 +80,7 @@ class ForkServer:
         self._selector.register(starter, selectors.EVENT_READ, self._leave)
 
     def serve(self) -> None:
-        """Answer until the other side hangs up or dies."""
+        """Serve requests until the other side closes the socket or dies."""
         while True:
             for key, _ in self._selector.select(_WATCH_SECONDS if self._runs else None):
                 if isinstance(key.data, Running):
@@ -134,13 +135,13 @@ class ForkServer:
             keep(launch, writing)
         os.close(writing)
         keeper_fd = os.pidfd_open(keeper)
-        said = _hear(reading)
-        if "confined" not in said:
+        messages = _read_messages(reading)
+        if "confined" not in messages:
             os.kill(keeper, signal.SIGKILL)
             os.waitpid(keeper, 0)
             os.close(keeper_fd)
-            raise OSError(said.get("error", "it does not answer"))
-        first = int(said["pid"])
+            raise OSError(messages.get("error", "it does not answer"))
+        first = int(messages["pid"])
         return Running(
             number=number,
             keeper=keeper,
@@ -178,16 +179,16 @@ class ForkServer:
 
 
 def _open_process(pid: int, keeper_fd: int) -> int:
-    """Return a descriptor to kill ``pid`` by; its keeper's where it has ended already."""
+    """Return a descriptor with which to kill ``pid``; that of its keeper if ``pid`` has ended."""
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:
         return os.dup(keeper_fd)
 
 
-def _hear(reading: int) -> dict[str, str]:
-    """Return what keeper and run say before they close the pipe: pid, and confined or error."""
-    said = b""
+def _read_messages(reading: int) -> dict[str, str]:
+    """Return the messages of keeper and run: ``pid``, then ``confined`` or ``error``."""
+    received = b""
     with selectors.DefaultSelector() as selector, os.fdopen(reading, "rb", buffering=0) as pipe:
         selector.register(pipe, selectors.EVENT_READ)
         until = time.monotonic() + _START_SECONDS
@@ -195,15 +196,15 @@ def _hear(reading: int) -> dict[str, str]:
             data = pipe.read(1 << 16)
             if not data:
                 break
-            said += data
+            received += data
     words: dict[str, str] = {}
-    for line in said.splitlines():
+    for line in received.splitlines():
         words |= json.loads(line)
     return words
 
 
 def _watch(run: Running) -> None:
-    """Kill the run where it has passed a limit."""
+    """Kill the run if it has passed a limit."""
     limits = run.limits
     used = usage.memory_bytes(run.first_pid)
     run.peak_bytes = max(run.peak_bytes, used)
@@ -217,7 +218,7 @@ def _watch(run: Running) -> None:
 
 
 def _overfull(run: Running) -> bool:
-    """Whether what the run wrote, and still holds where it has no name, is over its limit."""
+    """Return whether the files of the run, unlinked open ones included, exceed the limit."""
     written = usage.directory_bytes(run.directory) + usage.unlinked_bytes(run.first_pid)
     return written > run.limits.directory_bytes
 
@@ -244,7 +245,7 @@ def _reason(run: Running, code: int, cpu_seconds: float) -> Any:
 
 
 def main(descriptor: int) -> None:
-    """Import, try out the confinement, say so, and serve."""
+    """Import the libraries, try out the confinement, report it, and serve."""
     channel = socket.socket(fileno=descriptor)
     setup = json.loads(channel.makefile("rb", buffering=0).readline())
     if setup["preload"]:
@@ -256,7 +257,7 @@ def main(descriptor: int) -> None:
     plan, missing = confinement.probe()
     ready = {"confinement": plan.model_dump(mode="json"), "missing": missing}
     channel.sendall(json.dumps(ready).encode() + b"\n")
-    # What is shared with the runs is never written to by the garbage collector.
+    # The garbage collector must not write to memory that is shared with the runs.
     gc.freeze()
     ForkServer(channel, setup, plan).serve()
 

@@ -1,4 +1,4 @@
-"""Start a process that sees one directory and nothing else.
+"""Starts processes that can access one directory and nothing else.
 
 A `Sandbox` owns one fork server (`workers.sandbox.forkserver`), which has imported the engine's
 libraries once and forks a confined process for each `Run` within milliseconds. The fork server also
@@ -39,17 +39,17 @@ class SandboxError(RuntimeError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a run may use; all of it ends at a bound."""
+    """The limits of a run."""
 
     memory_bytes: int
-    """Of all its processes together, what the kernel cannot get back by writing it to files."""
+    """Memory of all its processes together that no file backs."""
     cpu_seconds: int | None
-    """Of one process."""
+    """CPU seconds of one process."""
     file_bytes: int
-    """Of one file."""
+    """Bytes of one file."""
     directory_bytes: int
     processes: int
-    """Processes and threads at a time."""
+    """Processes and threads at one time."""
     wall_seconds: float | None
 
 
@@ -58,7 +58,7 @@ class Exit:
     """How a run ended."""
 
     code: int | None
-    """What the entry returned; None where a signal ended it."""
+    """The exit code of the entry; None if a signal ended it."""
     signal: int | None
     cpu_seconds: float
     """User and system time of all its processes."""
@@ -79,16 +79,17 @@ class Sandbox:
         python: Path | None = None,
         require: frozenset[str] = REQUIRED,
     ) -> None:
-        """Start nothing yet: the first `start` or `probe` does.
+        """Configure the sandbox; the first `start` or `probe` starts its fork server.
 
         Args:
             device: "cpu", or "cuda:N" for the GPU that runs may use.
-            threads: how many torch computes with; None leaves it to torch.
+            threads: the number of threads of torch; None leaves it to torch.
             preload: whether the fork server imports numpy, onnx, onnxruntime and torch.
-            python: the interpreter of an environment that has what the entry imports; None takes
-                this process's.
-            require: without which of "namespaces", "network", "landlock" and "seccomp" no run
-                starts. A network namespace or the filter of system calls gives "network".
+            python: the interpreter of an environment with the imports of the entry; None takes the
+                interpreter of this process.
+            require: the mechanisms without which no run starts, of "namespaces", "network",
+                "landlock" and "seccomp". "network" needs a network namespace or the filter of
+                system calls.
         """
         self._setup = {"device": device, "threads": threads, "preload": preload}
         self._python = python or Path(sys.executable)
@@ -109,16 +110,16 @@ class Sandbox:
     def start(self, directory: Path, limits: Limits, *, entry: str = ENTRY) -> "Run":
         """Run ``entry`` with ``directory`` as its argument, in a process of its own.
 
-        What it prints is appended to ``engine.log`` in the directory. Where root starts it, the
-        directory and everything in it is handed to the user that the run has.
+        Its output is appended to ``engine.log`` in the directory. If root starts it, the directory
+        and everything in it is given to the user of the run.
 
         Args:
-            directory: everything that the run can read, apart from its runtime, and write.
-            limits: what it may use.
+            directory: the only directory that the run can write, and read besides its runtime.
+            limits: the limits of the run.
             entry: "module:function", a function from a directory to an exit code.
 
         Raises:
-            SandboxError: a required confinement is not to be had here, or the run did not start.
+            SandboxError: a required mechanism does not work here, or the run did not start.
         """
         server = self._running()
         lacking = self._require - _in_force(server.confinement)
@@ -131,7 +132,7 @@ class Sandbox:
         return Run(server, number, pid)
 
     def probe(self) -> dict[str, Any]:
-        """Return which confinement is in force here, as a `Confinement` in JSON."""
+        """Return the confinement that is in force here, as a `Confinement` in JSON."""
         return self._running().confinement.model_dump(mode="json")
 
     def close(self) -> None:
@@ -153,7 +154,7 @@ class Run:
 
     def __init__(self, server: "_Server", number: int, pid: int) -> None:
         self.pid = pid
-        """Of its first process, as the worker sees it."""
+        """The pid of its first process, as the worker sees it."""
         self._server = server
         self._number = number
         self._exit: Exit | None = None
@@ -179,24 +180,24 @@ class Run:
 
 
 def _in_force(confinement: Confinement) -> frozenset[str]:
-    found = {
+    mechanisms = {
         "namespaces": confinement.pid_namespace,
         "network": confinement.network_namespace or confinement.seccomp,
         "landlock": confinement.landlock_abi > 0,
         "seccomp": confinement.seccomp,
     }
-    return frozenset(name for name, there in found.items() if there)
+    return frozenset(name for name, works in mechanisms.items() if works)
 
 
 class _Server:
-    """The fork server's process and the conversation with it, a JSON object a line."""
+    """The fork server's process and the connection to it, one JSON object a line."""
 
     def __init__(self, setup: dict[str, Any], python: Path) -> None:
-        self._channel, theirs = socket.socketpair()
-        with theirs:
+        self._channel, child_end = socket.socketpair()
+        with child_end:
             self._process = subprocess.Popen(
-                [str(python), "-P", "-m", "workers.sandbox.forkserver", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [str(python), "-P", "-m", "workers.sandbox.forkserver", str(child_end.fileno())],
+                pass_fds=[child_end.fileno()],
                 env=_environment(str(setup["device"])),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
@@ -211,7 +212,7 @@ class _Server:
             self._send(setup)
             ready = self._reply(_START_SECONDS)
         except BaseException:
-            self._process.kill()  # while it imports it does not see that we are gone
+            self._process.kill()  # while it imports it would not notice that this process has ended
             self.close()
             raise
         self.confinement = Confinement.model_validate(ready["confinement"])
@@ -234,13 +235,13 @@ class _Server:
     def wait(self, number: int, timeout: float | None) -> Exit | None:
         until = None if timeout is None else time.monotonic() + timeout
         while number not in self._ended:
-            left = None if until is None else max(0.0, until - time.monotonic())
+            remaining = None if until is None else max(0.0, until - time.monotonic())
             try:
-                self._receive(left)
+                self._receive(remaining)
             except TimeoutError:
                 return None
             except (EOFError, OSError):
-                # Every run dies with its fork server.
+                # Every run is killed with its fork server.
                 return Exit(None, signal.SIGKILL, 0.0, 0, "killed")
         return self._ended.pop(number)
 
@@ -279,8 +280,8 @@ class _Server:
         """Read one message; note the end of a run and return None, or return anything else."""
         until = None if seconds is None else time.monotonic() + seconds
         while b"\n" not in self._unread:
-            left = None if until is None else until - time.monotonic()
-            self._unread += self._read(left)
+            remaining = None if until is None else until - time.monotonic()
+            self._unread += self._read(remaining)
         line, _, self._unread = self._unread.partition(b"\n")
         message: dict[str, Any] = json.loads(line)
         if "ended" not in message:
@@ -300,21 +301,21 @@ class _Server:
 
 
 def _log_lines(lines: IO[bytes]) -> None:
-    """Log what a fork server prints, until it has ended."""
+    """Log the output of a fork server until it has ended."""
     with lines:
         for line in lines:
             logger.warning("fork server: %s", line.decode(errors="replace").rstrip())
 
 
 def _environment(device: str) -> dict[str, str]:
-    """Return the fork server's variables: none that anybody could have put a secret into."""
+    """Return the environment of the fork server, without variables that may hold secrets."""
     chosen = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     return chosen | {
         "PYTHONPATH": str(Path(__file__).parents[2]),
-        # Sets and dictionaries of the same run come in the same order every time.
+        # A fixed hash seed makes the order of sets the same in every run.
         "PYTHONHASHSEED": "0",
         "CUDA_VISIBLE_DEVICES": device.partition(":")[2],
-        # Either would start a thread on import, and a process with threads cannot be forked.
+        # Both would start a thread on import, and a process with threads cannot be forked safely.
         "OPENBLAS_NUM_THREADS": "1",
         "ORT_DISABLE_TELEMETRY": "1",
     }

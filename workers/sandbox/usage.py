@@ -1,7 +1,7 @@
-"""What a tree of processes and a directory take up, as the kernel counts it.
+"""Measures the memory of a tree of processes, and the storage of a directory.
 
-A process is looked at through each of its threads: they may have open files of their own, and the
-first of them may have ended before the others.
+Each thread of a process is examined: a thread may have open files of its own, and the first thread
+may have ended before the others.
 """
 
 import math
@@ -15,16 +15,16 @@ _ENTRY_BYTES = 4096
 _MOST_ENTRIES = 100_000
 _COUNTED = ("RssAnon:", "RssShmem:")
 _NO_FILE = ("/dev/zero", "/memfd:", "/SYSV", "/dev/nvidia")
-"""What memory that is shared without a file in a directory is called in ``maps``."""
+"""Names in ``maps`` of shared memory without a file in a directory."""
 
 _Sizes = dict[tuple[str, int], int]
 """Bytes of a file, by the device that holds it and its number there."""
 
 
 def memory_bytes(pid: int) -> int:
-    """Return the memory of process ``pid`` and its descendants that no file backs.
+    """Return the bytes of memory of process ``pid`` and its descendants that no file backs.
 
-    0 for a process that is gone. What processes share by forking is counted for each of them.
+    It is 0 for a process that has ended. Memory that forked processes share is counted for each.
     """
     total = 0
     for process in _tree(pid):
@@ -37,10 +37,10 @@ def memory_bytes(pid: int) -> int:
 
 
 def unlinked_bytes(pid: int) -> float:
-    """Return the storage of files without a name that process ``pid`` or a descendant holds.
+    """Return the bytes of unlinked files that process ``pid`` or a descendant holds open.
 
-    A file that was unlinked while open, or while it was mapped, takes up its room until nobody
-    holds it. Infinity where it cannot be told.
+    A file that was unlinked while open or mapped keeps its storage until no process holds it. The
+    result is infinity if it cannot be determined.
     """
     sizes: _Sizes = {}
     for process in _tree(pid):
@@ -51,23 +51,23 @@ def unlinked_bytes(pid: int) -> float:
                 mapped = mapped or _note_mapped(thread, sizes)
             except PermissionError:
                 if any(line.startswith(_COUNTED) for line in _status(thread)):
-                    return math.inf  # it is not about to end
+                    return math.inf  # the process is not ending
             except (FileNotFoundError, ProcessLookupError):
                 continue
     return sum(sizes.values())
 
 
 def directory_bytes(directory: Path) -> float:
-    """Return the storage that everything under ``directory`` takes up, without following links.
+    """Return the bytes of storage of everything under ``directory``, without following links.
 
-    Each entry costs a block on top, as names take room too. Infinity where it cannot be told: a
-    part that we may not look into, or more than 100,000 entries.
+    Each entry counts one block more, as names take space too. The result is infinity if it cannot
+    be determined: for an unreadable directory, or more than 100,000 entries.
     """
     total, entries, pending = 0, 0, [str(directory)]
     while pending:
         try:
-            with os.scandir(pending.pop()) as found:
-                for entry in found:
+            with os.scandir(pending.pop()) as listing:
+                for entry in listing:
                     entries += 1
                     total += _ENTRY_BYTES + entry.stat(follow_symlinks=False).st_blocks * 512
                     if entry.is_dir(follow_symlinks=False):
@@ -110,13 +110,13 @@ def _note_open(thread: Path, sizes: _Sizes) -> None:
     with os.scandir(thread / "fd") as descriptors:
         for descriptor in descriptors:
             with suppress(FileNotFoundError):
-                found = descriptor.stat()
-                if found.st_nlink == 0 and stat.S_ISREG(found.st_mode):
-                    sizes[str(found.st_dev), found.st_ino] = found.st_blocks * 512
+                status = descriptor.stat()
+                if status.st_nlink == 0 and stat.S_ISREG(status.st_mode):
+                    sizes[str(status.st_dev), status.st_ino] = status.st_blocks * 512
 
 
 def _note_mapped(thread: Path, sizes: _Sizes) -> bool:
-    """Note the files without a name that memory is shared with; return whether there is memory."""
+    """Note the unlinked files that are mapped; return whether the process has any memory."""
     lines = (thread / "maps").read_text(errors="replace").splitlines()
     for line in lines:
         if not line.endswith("(deleted)"):

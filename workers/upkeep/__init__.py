@@ -1,1 +1,1 @@
-"""What a worker does by itself: look at the table, and put right what time did."""
+"""Periodic work of a worker: scans the table for waiting work, and cleans up."""

@@ -1,7 +1,7 @@
-"""Forget what is old, and delete bytes that nobody refers to: one worker for all, once an hour.
+"""Deletes old rows and unreferenced blobs: one worker does it for all, once an hour.
 
-A row and its bytes go in one transaction, one blob at a time: whoever stores the same bytes waits
-for that, and for no more. Storage may be slow, so this has a thread of its own.
+A row and its bytes are deleted in one transaction, one blob at a time, so a caller who stores the
+same bytes waits only for that one. Storage may be slow, so this work has a thread of its own.
 """
 
 from datetime import timedelta
@@ -18,28 +18,28 @@ from workers.worker import Worker
 CHORE = "collect"
 EVERY_SECONDS = 3600.0
 LOOK_SECONDS = 30.0
-"""How often a worker looks whether it is time, and nobody is at it."""
+"""How often a worker checks whether the work is due and free."""
 PAGE = 500
-"""Digests that are looked up at one time."""
+"""Digests that are looked up in one query."""
 
 log = structlog.get_logger(__name__)
 
 
-class _NotOurs(Exception):  # noqa: N818 (it says what happened)
-    """Somebody else is at it by now, or this process ends."""
+class _ChoreLost(Exception):  # noqa: N818 (it says what happened)
+    """Another worker has taken the work over, or this process is stopping."""
 
 
 def collect_hourly(worker: Worker) -> None:
-    """Collect whenever it is time and nobody else does, until the process stops."""
+    """Collect whenever the work is due and no other worker does it, until the process stops."""
     while not worker.stopping.wait(LOOK_SECONDS):
         try:
             with transaction(worker.sessions) as session:
-                ours = chores.take(session, CHORE, worker.id, EVERY_SECONDS)
-            if ours:
+                is_ours = chores.take(session, CHORE, worker.id, EVERY_SECONDS)
+            if is_ours:
                 collect(worker)
                 with transaction(worker.sessions) as session:
                     chores.done(session, CHORE, worker.id)
-        except _NotOurs:
+        except _ChoreLost:
             log.info("collecting ends before its end")
         except (*AWAY, Unavailable) as error:
             log.warning("collecting is put off", error=str(error).partition("\n")[0])
@@ -48,7 +48,7 @@ def collect_hourly(worker: Worker) -> None:
 
 
 def collect(worker: Worker) -> None:
-    """Forget what is old, and delete bytes that nobody refers to; the chore is this worker's.
+    """Delete old rows and unreferenced blobs; this worker must hold the chore.
 
     Raises:
         Unavailable: The storage does not answer.
@@ -65,7 +65,7 @@ def collect(worker: Worker) -> None:
 
 def _collect_unreferenced(worker: Worker, minutes: float) -> None:
     while True:
-        _go_on(worker)
+        _require_chore(worker)
         with transaction(worker.sessions) as session:
             page = blob_rows.garbage(session, minutes, PAGE)
         deleted = 0
@@ -74,16 +74,16 @@ def _collect_unreferenced(worker: Worker, minutes: float) -> None:
                 if blob_rows.forget(session, sha256, minutes):
                     worker.blobs.delete(sha256)
                     deleted += 1
-            _go_on(worker)
+            _require_chore(worker)
         if not deleted:
             return
 
 
 def _collect_unknown(worker: Worker, grace: timedelta) -> None:
-    """Delete bytes that have no row: a crash came between the two."""
+    """Delete blobs without a row, which a crash between the two writes leaves."""
     stale = worker.blobs.stale(grace)
     while page := list(islice(stale, PAGE)):
-        _go_on(worker)
+        _require_chore(worker)
         with transaction(worker.sessions) as session:
             unknown = blob_rows.unknown(session, page)
         for sha256 in unknown:
@@ -92,8 +92,8 @@ def _collect_unknown(worker: Worker, grace: timedelta) -> None:
                     worker.blobs.delete(sha256, unless_younger_than=grace)
 
 
-def _go_on(worker: Worker) -> None:
+def _require_chore(worker: Worker) -> None:
     with transaction(worker.sessions) as session:
-        ours = chores.keep(session, CHORE, worker.id)
-    if not ours or worker.stopping.is_set():
-        raise _NotOurs
+        is_ours = chores.keep(session, CHORE, worker.id)
+    if not is_ours or worker.stopping.is_set():
+        raise _ChoreLost

@@ -1,7 +1,7 @@
-"""What every worker does by itself, every few seconds: look at the table for what waits.
+"""Scans the table for waiting work, every few seconds, in every worker.
 
-Nudges may be lost, workers may die, Redis may be away: the table has it all. A process with a free
-slot takes what waits by itself, and each takes back what silent workers held.
+Nudges may be lost, workers may die, Redis may be down: the table has everything. A process with a
+free slot takes waiting work by itself, and every process takes back the work of silent workers.
 """
 
 import random
@@ -23,16 +23,16 @@ log = structlog.get_logger(__name__)
 
 
 def look(worker: Worker) -> None:
-    """Look at the table until the process stops.
+    """Scan the table until the process stops.
 
-    Runs that were begun here are over when this returns.
+    Runs that were started here have ended when the function returns.
     """
     every = worker.settings.lease.scan_seconds
     sight = Sight(max(worker.settings.lease.seconds, 2 * every))
     with ThreadPoolExecutor(worker.slots.total, thread_name_prefix="run") as pool:
         while not worker.stopping.wait(every * random.uniform(0.75, 1.25)):  # noqa: S311 (spreads)
             try:
-                _say_alive(worker)
+                _report_alive(worker)
                 for _ in range(worker.slots.free):
                     pool.submit(work_off, worker)
                 reap(worker, sight)
@@ -41,13 +41,15 @@ def look(worker: Worker) -> None:
                 log.warning("the table cannot be looked at", error=str(error).partition("\n")[0])
             except Exception:
                 log.exception("a fault of ours")
-            with suppress(OSError):  # a full disk: the file grows old, which says as much
+            with suppress(
+                OSError
+            ):  # on a full disk the file grows old, which the health check notices
                 health.write(worker)
 
 
-def _say_alive(worker: Worker) -> None:
-    """Say that this worker lives, and all that it said at its start if that was forgotten."""
+def _report_alive(worker: Worker) -> None:
+    """Report that this worker is alive; announce it again if its row was deleted."""
     with transaction(worker.sessions) as session:
-        known = workers.seen(session, worker.id)
-    if not known:
+        has_row = workers.note_alive(session, worker.id)
+    if not has_row:
         store_announcement(worker)

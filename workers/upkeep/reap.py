@@ -1,4 +1,4 @@
-"""Take back what silent workers held, and end what waited too long."""
+"""Takes back the work of silent workers, and fails jobs that waited too long."""
 
 from app import nudge
 from app.store import inspections, leases, upkeep
@@ -8,22 +8,23 @@ from workers.worker import Worker
 
 
 def reap(worker: Worker, sight: Sight) -> None:
-    """End what waited too long, and take back what silent workers held.
+    """Fail jobs that waited too long, and take back the work of silent workers.
 
-    They are silent if they could have renewed: the database has been seen for a lease's time. Where
-    another worker is at it this moment, there is nothing to do.
+    A worker is silent only if it could have renewed its lease: the database must have been
+    available for the duration of a lease. If another worker is reaping at this moment, nothing is
+    done.
     """
     lease = worker.settings.lease
-    again: list[tuple[nudge.Subject, str]] = []
+    waiting: list[tuple[nudge.Subject, str]] = []
     with transaction(worker.sessions) as session:
         seen_for = sight.span(leases.now(session))
-        if not upkeep.alone(session):
+        if not upkeep.try_lock(session):
             return
         upkeep.fail_overdue(session)
         if seen_for >= lease.seconds:
-            again += [("job", each) for each in upkeep.reap_jobs(session, lease.attempts)]
+            waiting += [("job", each) for each in upkeep.reap_jobs(session, lease.attempts)]
             for upload, table in inspections.TABLES.items():
-                taken = upkeep.reap_inspections(session, table, lease.attempts)
-                again += [(upload, each) for each in taken]
-    for subject, row_id in again:
+                upload_ids = upkeep.reap_inspections(session, table, lease.attempts)
+                waiting += [(upload, each) for each in upload_ids]
+    for subject, row_id in waiting:
         nudge.send(worker.settings, subject, row_id)

@@ -1,17 +1,17 @@
-"""For how long a process has seen the database, before it judges those who do not renew."""
+"""Measures for how long a process has reached the database without interruption."""
 
 from datetime import datetime, timedelta
 
 
 class Sight:
-    """Since when looks at the database have succeeded without a gap, by the database's clock.
+    """The time since when queries have succeeded without a gap, by the database's clock.
 
     After a gap, leases may have run out that nobody could renew: the database was restarted,
-    another server took over, the machine slept. Their holders get a lease's time to renew, which is
-    the time that the next looks have to span.
+    another server took over, the machine slept. Their holders then get the duration of a lease to
+    renew: the next queries have to span that time before a lease counts as expired.
 
     Args:
-        gap_seconds: looks that are further apart, or go back in time, begin anew.
+        gap_seconds: queries that are further apart, or go back in time, start a new span.
     """
 
     def __init__(self, gap_seconds: float) -> None:
@@ -20,11 +20,11 @@ class Sight:
         self._last: datetime | None = None
 
     def lose(self) -> None:
-        """Say that a look failed."""
+        """Note a failed query."""
         self._first = self._last = None
 
     def span(self, now: datetime) -> float:
-        """Say that a look succeeded at ``now``; return how many seconds the looks span."""
+        """Note a successful query at ``now``; return the seconds that the queries span."""
         if self._last is None or not timedelta(0) <= now - self._last <= self._gap:
             self._first = now
         self._last = now

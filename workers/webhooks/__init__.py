@@ -1,1 +1,1 @@
-"""Deliver webhooks: signed, at least once, to addresses that may be called."""
+"""Delivers webhooks: signed, at least once, to permitted addresses."""

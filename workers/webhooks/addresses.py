@@ -1,4 +1,4 @@
-"""Connect to checked addresses alone: what was checked is what is connected to.
+"""Connects to checked addresses only: the address that was checked is the one connected to.
 
 A name is resolved once for a connection, every address that it has is judged, and the connection
 goes to a judged address, not to the name: a name that changes between check and connect (DNS
@@ -18,7 +18,7 @@ import httpcore
 from app.domain.addresses import Address, Network, permitted
 
 MAX_ADDRESSES = 4
-"""Of a name's permitted addresses, how many are tried."""
+"""The most permitted addresses of a host that are tried."""
 
 Resolve = Callable[[str], Sequence[Address]]
 Options = Iterable[
@@ -38,13 +38,13 @@ def resolve(host: str) -> Sequence[Address]:
     """Return the addresses of ``host`` in the system's order of preference.
 
     Raises:
-        NameUnknown: There are none, or the resolver does not answer.
+        NameUnknown: The host has no address, or the resolver does not answer.
     """
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise NameUnknown(host) from error
-    return [ip_address(entry[4][0]) for entry in found]
+    return [ip_address(entry[4][0]) for entry in entries]
 
 
 class CheckedBackend(httpcore.AsyncNetworkBackend):

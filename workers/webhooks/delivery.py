@@ -1,6 +1,7 @@
-"""Deliver webhooks: claim a row, call, store what came back.
+"""Delivers a webhook: claims its row, calls the receiver, stores the outcome.
 
-No database session is open during a call; a worker that dies in one leaves a lease that runs out.
+No database session is open during a call; a worker that dies during one leaves a lease that
+expires.
 """
 
 import random
@@ -25,7 +26,7 @@ JITTER = 0.2
 """Each wait is longer by up to this share: receivers that come back are not all called at once."""
 
 LEASE_MARGIN_SECONDS = 10
-"""What a lease lasts beyond the call's own timeout."""
+"""The time that a lease lasts beyond the timeout of the call."""
 
 log = structlog.get_logger(__name__)
 
@@ -34,9 +35,9 @@ def deliver(sessions: Sessions, settings: Settings, delivery_id: str, owner: str
     """Attempt a delivery if it is due and free; return whether an attempt was made.
 
     Args:
-        sessions: Of the job store.
+        sessions: Sessions of the job store.
         settings: Timeouts, and networks that may be called.
-        delivery_id: Any delivery, also one that is finished or gone.
+        delivery_id: Any delivery, also a finished or deleted one.
         owner: The worker's id.
     """
     seconds = settings.webhook.timeout_seconds + LEASE_MARGIN_SECONDS

@@ -1,7 +1,7 @@
-"""Deliver what is due, many at one time: a receiver that hangs holds up nobody else.
+"""Sends due deliveries concurrently, so that a hanging receiver delays no other.
 
-Calls have threads of their own, so that inspections, which share the light queue, never wait for
-somebody's receiver.
+Calls have threads of their own, so that inspections, which share the light queue, never wait for a
+receiver.
 """
 
 import threading
@@ -28,14 +28,14 @@ def dispatch(
     wake: threading.Event,
     stopping: threading.Event,
 ) -> None:
-    """Attempt deliveries until ``stopping``; calls that go on then are waited for.
+    """Attempt deliveries until ``stopping`` is set, then wait for the calls in progress.
 
     Args:
-        sessions: Of the job store.
-        settings: As ``deliver`` needs them, and how often the table is looked at.
+        sessions: Sessions of the job store.
+        settings: Settings of ``deliver``, and how often to scan the table.
         owner: The worker's id.
-        wake: Set to have the table looked at now; set it after ``stopping`` too.
-        stopping: Set to end.
+        wake: Set to scan the table now; set it after ``stopping`` too.
+        stopping: Set to stop.
     """
     calls: dict[str, Future[None]] = {}
 
@@ -49,11 +49,11 @@ def dispatch(
 
     with ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="deliver") as pool:
         while not stopping.is_set():
-            calls = {each: future for each, future in calls.items() if not future.done()}
-            for each in _due(sessions, settings.share.weights):
-                if each not in calls and len(calls) < CONCURRENCY:
-                    calls[each] = pool.submit(call, each)
-                    calls[each].add_done_callback(lambda _: wake.set())
+            calls = {due_id: future for due_id, future in calls.items() if not future.done()}
+            for due_id in _due(sessions, settings.share.weights):
+                if due_id not in calls and len(calls) < CONCURRENCY:
+                    calls[due_id] = pool.submit(call, due_id)
+                    calls[due_id].add_done_callback(lambda _: wake.set())
             wake.wait(settings.lease.scan_seconds)
             wake.clear()
 

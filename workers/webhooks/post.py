@@ -1,4 +1,4 @@
-"""One signed POST (https://www.standardwebhooks.com), bounded in time and in what it reads."""
+"""Sends one signed POST (https://www.standardwebhooks.com), bounded in time and bytes read."""
 
 import asyncio
 import ssl
@@ -40,7 +40,7 @@ def post(
         headers: Sent beside those that HTTP needs.
         payload: A JSON text.
         admitted: Networks that may be called although they are not public.
-        seconds: For all of it: name, connection, request and answer.
+        seconds: The time limit for name resolution, connection, request and answer together.
 
     Raises:
         TimeoutError: The answer was not complete in time.
@@ -77,5 +77,5 @@ async def _exchange(url: str, headers: dict[str, str], body: bytes, backend: Che
 
 @lru_cache(maxsize=1)
 def _trust() -> ssl.SSLContext:
-    """Certificates as httpx trusts them: certifi's, or those of ``SSL_CERT_FILE``."""
+    """Return the certificates that httpx trusts: certifi's, or those of ``SSL_CERT_FILE``."""
     return httpx.create_ssl_context()

@@ -1,4 +1,4 @@
-"""What every step has in common: its parameters are data, its needs are said."""
+"""The base of all steps: parameters as data, and declared needs."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ Ignored = Annotated[
         description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
     ),
 ]
-"""What a step is told to leave alone."""
+"""Names and patterns of nodes that a step ignores."""
 
 
 class Needs(BaseModel):
@@ -31,7 +31,7 @@ class Needs(BaseModel):
 
 
 class Outlook(BaseModel):
-    """A graph as a plan sees it, from descriptions alone."""
+    """The figures of a graph that a plan uses, from descriptions alone."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,12 +39,12 @@ class Outlook(BaseModel):
     size_bytes: int
     macs: int
     samples: int
-    """Of the dataset; 0 without one."""
+    """The number of samples of the dataset; 0 without one."""
     inputs: list[TensorSpec] = []
 
 
 class Forecast(BaseModel):
-    """What a plan expects of a step, from the model's description alone."""
+    """The forecast of a step for a plan, from the description of the model alone."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,7 +61,7 @@ Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Return whether a node's name is one of these, or fits one as a shell pattern."""
+    """Return whether a node's name is in a list, or matches a shell pattern in it."""
     return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -73,9 +73,9 @@ def left_alone(
     """Return the layers that a step leaves alone, as far as their descriptions tell.
 
     Args:
-        layers: of the graph.
-        patterns: names to ignore.
-        unfit: says why the step has no use for a layer, None where it may have.
+        layers: the layers of the graph.
+        patterns: names and patterns to ignore.
+        unfit: returns why the step cannot use a layer, None if it may.
     """
     patterns = list(patterns)
     reasons = [
@@ -100,20 +100,21 @@ class Step(BaseModel):
 
     title: ClassVar[str]
     provides: ClassVar[tuple[str, ...]]
-    """What later steps may count on, or refuse: ``quantized`` cannot be trained, say."""
+    """Properties for later steps to rely on, or to refuse: a ``quantized`` graph cannot be
+    trained."""
     refuses: ClassVar[tuple[str, ...]] = ()
-    """What must not have been provided by an earlier step."""
+    """Properties that no earlier step may have provided."""
 
     method: Any
 
     @property
     @abstractmethod
     def needs(self) -> Needs:
-        """What this step, with these parameters, cannot do without."""
+        """The requirements of this step with these parameters."""
 
     @property
     def traits(self) -> tuple[str, ...]:
-        """What a step with these parameters provides."""
+        """The properties that this step provides with these parameters."""
         return self.provides
 
     @property

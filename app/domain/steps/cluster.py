@@ -9,7 +9,7 @@ from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step, left_
 from app.domain.steps.recover import Recover, training_minutes
 
 LEAST_WEIGHTS = 512
-"""Of a tensor; below this a codebook takes as much as it saves."""
+"""The least weights of a tensor; below that a codebook takes as much as it saves."""
 
 
 def _unfit(layer: Layer) -> str | None:

@@ -44,7 +44,7 @@ class Architecture(_Part):
 
     @property
     def known_width(self) -> float | None:
-        """What multiplies the channels; None where it is to be found."""
+        """The factor of the channels; None if it is to be found."""
         return 1.0 if self.width is None and self.ratio is None else self.width
 
 
@@ -70,10 +70,10 @@ class Scale(_Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _depth_alone_keeps_the_width(cls, given: object) -> object:
-        if isinstance(given, dict) and "depth" in given:
-            return {"width": 1.0, **given}
-        return given
+    def _depth_alone_keeps_the_width(cls, values: object) -> object:
+        if isinstance(values, dict) and "depth" in values:
+            return {"width": 1.0, **values}
+        return values
 
 
 class Derived(_Part):
@@ -134,12 +134,12 @@ class Distill(Step):
     @property
     def other_models(self) -> dict[str, str]:
         """The student and the teacher, where they are other models of the tenant."""
-        found = {}
+        models = {}
         if isinstance(self.student, Uploaded):
-            found["student/model"] = self.student.model
+            models["student/model"] = self.student.model
         if self.teacher not in ("original", "previous"):
-            found["teacher"] = self.teacher
-        return found
+            models["teacher"] = self.teacher
+        return models
 
     @property
     def needs(self) -> Needs:
@@ -149,17 +149,17 @@ class Distill(Step):
 
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate the student from the teacher; of another network little is known before."""
-        kept, remarks = 1.0, list[str]()
+        share, remarks = 1.0, list[str]()
         if isinstance(self.student, Derived):
-            kept = self.student.derive.width**2 * self.student.derive.depth
+            share = self.student.derive.width**2 * self.student.derive.depth
         if isinstance(self.student, Architecture):
-            kept = 1.0 - (self.student.ratio or 0.0)
+            share = 1.0 - (self.student.ratio or 0.0)
             width = self.student.known_width
             student = layouts.describe(self.student.architecture, width, graph.inputs)
             remarks.append(f"The student is {student}.")
         return Forecast(
-            size_bytes=int(graph.size_bytes * kept),
-            macs=int(graph.macs * kept),
+            size_bytes=int(graph.size_bytes * share),
+            macs=int(graph.macs * share),
             remarks=remarks,
             minutes=round(0.1 + 2 * training_minutes(self.recover, graph.macs, graph.samples), 3),
         )

@@ -12,7 +12,7 @@ FACTORIZED = ("Conv", "Gemm", "MatMul")
 """The operators whose weights are replaced by thinner ones."""
 
 LEAST_CHANNELS = 8
-"""Of a layer, on either side; with fewer it has nothing to give."""
+"""The least channels of a layer on either side; below that there is nothing to save."""
 
 
 def _unfit(layer: Layer) -> str | None:
@@ -86,10 +86,10 @@ class LowRank(Step):
 
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate the file and the MACs that are left."""
-        kept = 1 - self.ratio
+        share = 1 - self.ratio
         return Forecast(
-            size_bytes=int(graph.size_bytes * kept),
-            macs=int(graph.macs * kept),
+            size_bytes=int(graph.size_bytes * share),
+            macs=int(graph.macs * share),
             minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
             skipped=left_alone(graph.layers, self.ignore, _unfit),
         )

@@ -155,9 +155,9 @@ class Prune(Step):
     def forecast(self, graph: Outlook) -> Forecast:
         """Estimate the file and the MACs that are left; a value besides zeros has a position."""
         channels = self.granularity == "channel"
-        whole = min(1.0, (1 - self._zeros) * _WITH_POSITION)
+        share = min(1.0, (1 - self._zeros) * _WITH_POSITION)
         return Forecast(
-            size_bytes=int(graph.size_bytes * (1 - self.ratio if channels else whole)),
+            size_bytes=int(graph.size_bytes * (1 - self.ratio if channels else share)),
             macs=int(graph.macs * (1 - self.ratio if channels else 1.0)),
             minutes=round(0.1 + training_minutes(self.recover, graph.macs, graph.samples), 3),
             skipped=left_alone(graph.layers, self.ignore, self._unfit),

@@ -9,7 +9,7 @@ from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Skipped, St
 from app.domain.steps.recover import Recover, training_minutes
 
 MAIN_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""Where the time and the bytes are; other operators lose more quality than they save time."""
+"""The operators with most of the time and bytes; others lose more quality than they save time."""
 
 DYNAMIC_OPERATORS = ("Gemm", "MatMul")
 """onnxruntime's dynamic kernels pay off here; its dynamic convolutions are slower than float."""
@@ -189,8 +189,8 @@ class Quantize(Step):
         changed = sum(layer.parameters for layer, skipped in verdicts if skipped is None)
         bits = 16 if self.mode == "float16" else 4 if self.weights in PACKED else 8
         smaller = graph.size_bytes - changed * (32 - bits) // 8
-        looks = self._calibrates or self.mode == "auto"
-        calibrated = min(graph.samples, self.calibration_samples) if looks else 0
+        reads_samples = self._calibrates or self.mode == "auto"
+        calibrated = min(graph.samples, self.calibration_samples) if reads_samples else 0
         recovery = self.recovery if self.mode == "qat" else None
         training = training_minutes(recovery, graph.macs, graph.samples)
         seconds = 3 + graph.size_bytes / 3e7 + calibrated * graph.macs / 2e9

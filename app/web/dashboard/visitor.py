@@ -12,7 +12,7 @@ from starlette.datastructures import FormData
 
 from app.domain.problems import Forbidden
 from app.services import browser_sessions
-from app.store.browser_sessions import Known
+from app.store.browser_sessions import SessionRights
 from app.web.gateway import Call, Gateway, gateway_of
 from app.web.security import LOCAL_TENANT, keyless
 
@@ -76,7 +76,7 @@ async def visitor(request: Request) -> Visitor:
         return Visitor(Call(LOCAL_TENANT, gateway), None, frozenset({"read", "write"}))
     token = request.cookies.get(COOKIE)
     back = request.url.path if request.method in _READING else "/"
-    known = None if token is None else await run_in_threadpool(_known, gateway, token)
+    known = None if token is None else await run_in_threadpool(_rights_of, gateway, token)
     if token is None or known is None:
         raise LogInFirst(back)
     scope = "read" if request.method in _READING else "write"
@@ -100,6 +100,6 @@ Form = Annotated[FormData, Depends(own_form)]
 """The fields of a form of ours; ``Looking`` says who sent it."""
 
 
-def _known(gateway: Gateway, token: str) -> Known | None:
+def _rights_of(gateway: Gateway, token: str) -> SessionRights | None:
     with gateway.sessions.begin() as session:
-        return browser_sessions.known(session, token)
+        return browser_sessions.rights_of(session, token)

@@ -18,7 +18,7 @@ from workers.compression.graph.load import load, store
 from workers.compression.graph.operators import OPSET
 from workers.compression.graph.packing import packed
 from workers.compression.measure.evaluation import outputs_explained
-from workers.compression.measure.latency import beside
+from workers.compression.measure.latency import time_ratio
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.exclusions import NOT_SLOWER, file_bytes, unprofitable
@@ -100,7 +100,7 @@ def test_products_that_are_slower_in_integers_stay_in_float(tmp_path: Path) -> N
     context = chain(path)
     forced = step(path, context, mode="dynamic", force=True, smooth=False)
     assert operators(forced.model)["MatMulInteger"] == CHAIN
-    assert beside(load(path), forced.model, context.example, 1).value < NOT_SLOWER
+    assert time_ratio(load(path), forced.model, context.example, 1).value < NOT_SLOWER
     free = step(path, context, mode="dynamic", smooth=False)
     assert operators(free.model)["MatMulInteger"] == 0
     assert free.skipped

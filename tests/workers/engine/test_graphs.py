@@ -66,7 +66,7 @@ def apply(path: Path, parameters: Quantize, **inputs: NDArray[Any]) -> tuple[Out
     samples = replace(samples, layout=axis.find(graph, run, samples))
     context = Context(
         samples, seed=0, threads=1, example=samples.first_run(), layout=samples.layout,
-        original=path, apart=lambda *_: 1,
+        original=path, isolated_run=lambda *_: 1,
     )  # fmt: skip
     outcome = quantize(graph, parameters, context, lambda _: None)
     done = path.with_name("quantized.onnx")
@@ -292,7 +292,7 @@ def test_what_ends_a_process_in_float16_is_found_apart_and_left_in_float32(tmp_p
     model = load(path)
     name_nodes(model)
     example = {"x": normal(2, 8, 8)}
-    context = Context(None, 0, 1, example=example, apart=_dies_on("Transpose", "MatMul"))
+    context = Context(None, 0, 1, example=example, isolated_run=_dies_on("Transpose", "MatMul"))
     outcome = quantize(model, FLOAT16, context, lambda _: None)
     assert reasons(outcome).keys() == {"turned", "again"}
     assert "dies" in reasons(outcome)["turned"]
@@ -307,7 +307,7 @@ def test_what_dies_in_float32_too_is_no_matter_of_float16(tmp_path: Path) -> Non
     text = "g (float[N, 8] x) => (float[N, 6] y) { y = MatMul(x, w) }"
     model = load(graph(tmp_path, text, {"w": (8, 6)}))
     name_nodes(model)
-    context = Context(None, 0, 1, example={"x": normal(2, 8)}, apart=lambda *_: None)
+    context = Context(None, 0, 1, example={"x": normal(2, 8)}, isolated_run=lambda *_: None)
     assert len(quantize(model, FLOAT16, context, lambda _: None).layers) == 1
 
 

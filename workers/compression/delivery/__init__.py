@@ -1,4 +1,4 @@
-"""The formats that a graph is delivered in: one table."""
+"""The table of delivery formats."""
 
 from collections.abc import Container, Iterable
 from importlib import metadata
@@ -21,7 +21,7 @@ FORMS: dict[OutputFormat, Form] = {
 
 
 def runtimes() -> dict[OutputFormat, tuple[str, str]]:
-    """Return the formats that can be made here without a tool: their runtime and its version."""
+    """Return the formats that can be made here without a tool, with runtime and version."""
     return {
         name: (form.runtime, version)
         for name, form in FORMS.items()
@@ -30,9 +30,9 @@ def runtimes() -> dict[OutputFormat, tuple[str, str]]:
 
 
 def missing(formats: Iterable[OutputFormat], tools: Container[ToolName]) -> list[OutputFormat]:
-    """Return those of some formats that cannot be made here, where these tools can be run."""
-    here = runtimes()
-    return [name for name in formats if name not in here and not _has_tool(name, tools)]
+    """Return the formats that cannot be made here, given the tools that can be run."""
+    available = runtimes()
+    return [name for name in formats if name not in available and not _has_tool(name, tools)]
 
 
 def _has_tool(name: OutputFormat, tools: Container[ToolName]) -> bool:

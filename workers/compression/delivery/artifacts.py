@@ -1,4 +1,4 @@
-"""From the last graph of a job to a file in each format that was asked for."""
+"""Writes the last graph of a job in each requested format."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,48 +13,48 @@ from workers.compression.delivery import FORMS
 from workers.compression.delivery.form import Made, Source, Waiting
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import inputs_of
-from workers.compression.measure.evaluation import Ground
+from workers.compression.measure.evaluation import EvaluationSet
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """What became of the formats that were asked for."""
+    """The outcome for each requested format."""
 
     made: dict[OutputFormat, Made]
     failed: dict[OutputFormat, DeliveryFailed]
-    """Why there is no file."""
+    """The problem of each format that could not be written."""
     waiting: list[ToolName]
-    """The tools that have to be run before all formats are there."""
+    """The tools that must run before the remaining formats can be written."""
 
 
 def make(
     formats: Sequence[OutputFormat],
     graph: Path,
     root: Path,
-    ground: Ground,
+    evaluation_set: EvaluationSet,
     failures: Mapping[ToolName, str],
 ) -> Delivered:
     """Write the graph in each format.
 
     Args:
-        formats: those asked for, once each.
+        formats: the requested formats, each once.
         graph: the result, on disk.
         root: the job's directory.
-        ground: what the graph will be judged on.
-        failures: of tools that were run and gave no answer, why.
+        evaluation_set: the samples that the graph will be judged on.
+        failures: for each tool that ran without an answer, the reason.
     """
     delivered = Delivered({}, {}, [])
     directory = root / ARTIFACTS
     directory.mkdir(exist_ok=True)
-    model, first = load(graph), ground.samples.first_run()
+    model, first = load(graph), evaluation_set.samples.first_run()
     for name in formats:
         source = Source(
             graph=graph,
             workspace=delivery_directory(root, name),
             feeds={str(value.name): first[str(value.name)] for value in inputs_of(model)},
             names=[str(value.name) for value in model.graph.outputs],
-            threads=ground.threads,
-            held_out=ground.samples,
+            threads=evaluation_set.threads,
+            held_out=evaluation_set.samples,
             failures=failures,
         )
         source.workspace.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def make(
 
 
 def _failure(name: OutputFormat, error: Exception) -> DeliveryFailed:
-    """Return what the user is told of a format that could not be written."""
+    """Return the problem of a format that could not be written."""
     if isinstance(error, DeliveryFailed):
         return error
     if isinstance(error, Problem):
@@ -88,7 +88,7 @@ def _failure(name: OutputFormat, error: Exception) -> DeliveryFailed:
 def produced(
     delivered: Delivered, figures: dict[OutputFormat, ArtifactFigures], directory: Path
 ) -> list[Produced]:
-    """Put files and figures together; paths are below ``directory``."""
+    """Return each file with its figures; paths are relative to ``directory``."""
     return [
         Produced(
             format=name,

@@ -21,7 +21,9 @@ def make(source: Source, directory: Path) -> Made:
         DeliveryFailed: torch cannot export it, or Core ML lacks an operator.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own use of torch, and of runtimes that are Apple's
+        warnings.simplefilter(
+            "ignore"
+        )  # warnings about its use of torch, and about runtimes that exist on Apple's systems only
         package = _convert(source)
     archive = directory / "model-coreml.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, allowZip64=True) as packed:
@@ -43,7 +45,7 @@ def _convert(source: Source) -> Path:
             minimum_deployment_target=ct.target.iOS17,
             compute_precision=ct.precision.FLOAT32,
         )
-    except Exception as error:  # it has no class for what it cannot convert
+    except Exception as error:  # it raises errors of any class
         raise DeliveryFailed(
             f"Core ML cannot have this model: {' '.join(str(error).split())[:_SAID]} Deliver 'onnx'"
             " instead."

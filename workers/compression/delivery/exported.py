@@ -1,8 +1,8 @@
-"""The graph as an exported torch program: what LiteRT, ExecuTorch and Core ML are converted from.
+"""Exports the graph as a torch program, from which LiteRT, ExecuTorch and Core ML are converted.
 
 Shapes are those of one run; the arithmetic of shapes is folded away. QuantizeLinear and
 DequantizeLinear become torch's own operators with the graph's scales and zero points, so that a
-converter finds the very grids that the graph has.
+converter uses exactly the quantization parameters of the graph.
 """
 
 from pathlib import Path
@@ -29,8 +29,8 @@ class Plain(nn.Module):
 
     def forward(self, *arrays: Tensor) -> tuple[Tensor, ...]:
         """Compute the outputs in the graph's order."""
-        found = self.executor(dict(zip(self._inputs, arrays, strict=True)))
-        return tuple(found[name] for name in self._outputs)
+        outputs = self.executor(dict(zip(self._inputs, arrays, strict=True)))
+        return tuple(outputs[name] for name in self._outputs)
 
 
 def program(graph: Path, feeds: Feeds, grids: Grids) -> torch.export.ExportedProgram:
@@ -38,8 +38,8 @@ def program(graph: Path, feeds: Feeds, grids: Grids) -> torch.export.ExportedPro
 
     Args:
         graph: in normal form.
-        feeds: what one run reads; their shapes are fixed.
-        grids: how quantization is written.
+        feeds: the inputs of one run; their shapes are fixed.
+        grids: how quantization is written for the converter.
 
     Raises:
         DeliveryFailed: an operator has no function of torch, or a shape depends on values.
@@ -62,7 +62,7 @@ def program(graph: Path, feeds: Feeds, grids: Grids) -> torch.export.ExportedPro
     try:
         with torch.no_grad():
             return torch.export.export(plain, arrays, strict=False)
-    except Exception as error:  # torch.export raises whatever a tracer meets
+    except Exception as error:  # torch.export raises errors of any class
         raise DeliveryFailed(
             f"torch cannot export this model: {' '.join(str(error).split())[:300]}"
         ) from error

@@ -1,4 +1,4 @@
-"""What a format is to the engine: how a graph becomes its file, and how that is run."""
+"""The interface of a delivery format: how its file is written, and how the file is run."""
 
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -12,28 +12,28 @@ from workers.compression.targets.runner import Runner
 
 @dataclass(frozen=True)
 class Source:
-    """The graph that is delivered, and how it is run."""
+    """The graph to deliver, and the inputs to run it on."""
 
     graph: Path
     workspace: Path
-    """A directory for what this format needs on the way."""
+    """A directory for intermediate files of this format."""
     feeds: Feeds
-    """What one run reads."""
+    """The inputs of one run."""
     names: list[str]
-    """Of the graph's outputs."""
+    """The names of the graph's outputs."""
     threads: int
     held_out: Samples
-    """What it is judged on."""
+    """The samples that the result is judged on."""
     failures: Mapping[ToolName, str]
-    """Of tools that were run and gave no answer, why."""
+    """For each tool that ran without an answer, the reason."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What is known of an artifact that was run elsewhere."""
+    """The results of an artifact that a tool has run."""
 
     samples: Samples
-    """What it was run on, in order."""
+    """The samples that it was run on, in order."""
     latency_ms: float
 
 
@@ -46,16 +46,16 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Made:
-    """An artifact, and how it is run."""
+    """An artifact, and how to run it."""
 
     file: Path
-    """What the user downloads."""
+    """The file that the user downloads."""
     open: Callable[[], Runner] | None
-    """Opens it on its own runtime; None where that cannot run here."""
+    """Opens the file on its own runtime; None where the runtime is not available here."""
     reason: str | None = None
-    """Why it cannot run here."""
+    """Why the file cannot be run here."""
     replay: Replay | None = None
-    """Set where ``open`` gives again what runs elsewhere gave."""
+    """Set where ``open`` replays the outputs of a run by a tool."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,16 @@ class Form:
 
     runtime: str
     package: str | None
-    """The distribution that makes and runs it; the format is there where that is."""
+    """The Python distribution that makes and runs it; the format is available where it is
+    installed."""
     make: Callable[[Source, Path], Made | Waiting]
-    """From a source and the directory of the artifacts to the artifact in it."""
+    """Writes the artifact of a source into a directory."""
     tool: ToolName | None = None
-    """What makes and runs it in place of a distribution."""
+    """The tool that makes and runs it instead of a distribution."""
 
 
 def pack(files: Iterable[Path], archive: Path) -> Path:
-    """Pack files into a zip without compression, the same bytes for the same files each time."""
+    """Pack files into a zip without compression; the same files always give the same bytes."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, allowZip64=True) as packed:
         for file in files:
             entry = zipfile.ZipInfo(file.name)

@@ -1,7 +1,7 @@
-"""Pairs of QuantizeLinear and DequantizeLinear as converters of torch programs want them.
+"""Rewrites pairs of QuantizeLinear and DequantizeLinear for converters of torch programs.
 
-All of it leaves what the graph computes as it is, but for the grid of a Softmax, where a runtime
-has one alone.
+The graph computes the same afterwards. The one exception is the grid of a Softmax, where a runtime
+supports a single grid.
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,13 @@ _SOFTMAX = np.array(1 / 256, np.float32), np.array(-128, np.int8)
 
 @dataclass(frozen=True)
 class Grids:
-    """What a converter wants besides."""
+    """What a converter needs beyond the common rules."""
 
     float_weights: bool = False
-    """Weights as floats that the program rounds, not as integers."""
+    """Whether weights are floats that the program quantizes, instead of integers."""
     softmax: bool = False
-    """The output of a Softmax on the one grid that its kernel has: scale 1/256, zero point −128."""
+    """Whether a Softmax gets the only grid of the runtime's kernel: scale 1/256, zero point
+    −128."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ class _Grid:
 def write_grids(model: ir.Model, grids: Grids) -> None:
     """Write the pairs with the operators of ``planish.exact``, in place.
 
-    1. A bias in int32 is a float: kernels bring it to the product of its scales by themselves.
-    2. Integers without a sign are moved by 128, which is the same grid.
-    3. Each reader has a Dequantize of its own, as partitions of a program must not share one.
+    1. An int32 bias becomes a float: kernels quantize it themselves, with the product of the
+    scales.
+    2. Unsigned integers are shifted by 128 and become signed; the grid is the same.
+    3. Each reader gets its own Dequantize, since partitions of a program must not share one.
 
     Raises:
-        DeliveryFailed: a grid is computed, or of blocks.
+        DeliveryFailed: a scale is computed at run time, or belongs to blocks of a weight.
     """
     editor = Editor(model)
     nodes = [node for node in model.graph if node.op_type in {"QuantizeLinear", "DequantizeLinear"}]
@@ -61,17 +63,17 @@ def write_grids(model: ir.Model, grids: Grids) -> None:
 def _quantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
     data = node.inputs[0]
     assert data is not None, "it rounds something"
-    before = data.producer()
+    producer = data.producer()
     grid = _grid_of(node)
-    if grids.softmax and before is not None and before.op_type == "Softmax":
+    if grids.softmax and producer is not None and producer.op_type == "Softmax":
         grid = _Grid(*_SOFTMAX, grid.axis)
         for reader, _ in node.outputs[0].uses():
             if reader.op_type == "DequantizeLinear":
                 reader.replace_input_with(1, editor.constant(f"{data.name}_grid", _SOFTMAX[0]))
                 reader.replace_input_with(2, editor.constant(f"{data.name}_zero", _SOFTMAX[1]))
-    made = _exact(editor, "Quantize", data, grid)
-    editor.replace(node, [made])
-    made.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(grid.zero.dtype))
+    quantize = _exact(editor, "Quantize", data, grid)
+    editor.replace(node, [quantize])
+    quantize.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(grid.zero.dtype))
 
 
 def _dequantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
@@ -81,18 +83,18 @@ def _dequantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
         _one_for_each_reader(editor, node, data, grid)
         return
     integers = data.const_value.numpy()
-    plain = integers.dtype == np.int32
-    if plain or grids.float_weights:
+    is_bias = integers.dtype == np.int32
+    if is_bias or grids.float_weights:
         real = editor.constant(f"{node.outputs[0].name}_real", _real(integers, _raw_grid(node)))
-        if plain:
+        if is_bias:
             ir.convenience.replace_all_uses_with(node.outputs[0], real)
             graph_of(node).remove(node, safe=True)
             return
-        down = _exact(editor, "Quantize", real, grid)
-        down.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(grid.zero.dtype))
-        down.outputs[0].shape = real.shape
-        editor.insert_after(real, [down])
-        _one_for_each_reader(editor, node, down.outputs[0], grid)
+        quantize = _exact(editor, "Quantize", real, grid)
+        quantize.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(grid.zero.dtype))
+        quantize.outputs[0].shape = real.shape
+        editor.insert_after(real, [quantize])
+        _one_for_each_reader(editor, node, quantize.outputs[0], grid)
         return
     stored = editor.constant(f"{data.name}_signed", _signed(integers))
     _one_for_each_reader(editor, node, stored, grid)
@@ -101,10 +103,10 @@ def _dequantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
 def _one_for_each_reader(editor: Editor, node: ir.Node, data: ir.Value, grid: _Grid) -> None:
     output = node.outputs[0]
     for reader, slot in list(output.uses())[1:]:
-        own = _exact(editor, "Dequantize", data, grid)
-        own.outputs[0].shape, own.outputs[0].type = output.shape, _FLOAT
-        graph_of(node).insert_before(node, [own])
-        reader.replace_input_with(slot, own.outputs[0])
+        copy = _exact(editor, "Dequantize", data, grid)
+        copy.outputs[0].shape, copy.outputs[0].type = output.shape, _FLOAT
+        graph_of(node).insert_before(node, [copy])
+        reader.replace_input_with(slot, copy.outputs[0])
     editor.replace(node, [_exact(editor, "Dequantize", data, grid)])
 
 
@@ -148,5 +150,5 @@ def _real(integers: NDArray[Any], grid: _Grid) -> NDArray[np.float32]:
     shape = [1] * integers.ndim
     if grid.scale.size > 1:
         shape[grid.axis] = -1
-    scale, zero = (each.astype(np.float64).reshape(shape) for each in (grid.scale, grid.zero))
+    scale, zero = (values.astype(np.float64).reshape(shape) for values in (grid.scale, grid.zero))
     return ((integers - zero) * scale).astype(np.float32)

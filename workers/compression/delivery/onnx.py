@@ -1,4 +1,4 @@
-"""ONNX and onnxruntime's own format, both for onnxruntime."""
+"""The formats ``onnx`` and ``ort``, both run by onnxruntime."""
 
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ def make_onnx(source: Source, directory: Path) -> Made:
 def make_ort(source: Source, directory: Path) -> Made:
     """Write the graph as onnxruntime has optimized it, for its builds without an ONNX parser.
 
-    Rewrites that fit one processor alone are left out, so that the file runs on others too.
+    Optimizations for the processor at hand are left out, so that the file runs on others too.
 
     Raises:
         DeliveryFailed: the graph has more than 2 GiB of weights.

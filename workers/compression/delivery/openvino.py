@@ -41,7 +41,7 @@ def make(source: Source, directory: Path) -> Made:
 
 
 def _open(graph: Path, source: Source) -> Runner:
-    """Compile for the processor, in float32 where the graph is: not in what the processor likes."""
+    """Compile for the CPU. float32 stays float32, although OpenVINO may prefer a narrower type."""
     import openvino as ov
 
     settings = {
@@ -53,18 +53,18 @@ def _open(graph: Path, source: Source) -> Runner:
     request = compiled.create_infer_request()
 
     def run(feeds: Feeds) -> list[NDArray[Any]]:
-        found = request.infer(feeds, share_inputs=True)
-        return [np.array(found[name]) for name in source.names]
+        outputs = request.infer(feeds, share_inputs=True)
+        return [np.array(outputs[name]) for name in source.names]
 
     version = ov.__version__.partition("-")[0]
     return Runner(f"openvino {version}", source.names, run)
 
 
 def _words(error: Exception) -> str:
-    """Return what it says, without its source files; of operators, their names alone."""
+    """Return an error's text without OpenVINO's source files; of operators, only the names."""
     text = str(error)
-    if found := _MISSING.search(text):
-        return f"it has no {found[1]}."
+    if match := _MISSING.search(text):
+        return f"it has no {match[1]}."
     return _SOURCE.sub("", " ".join(text.split()))[:_SAID]
 
 

@@ -1,4 +1,4 @@
-"""Formats that a tool makes: what it is given, and what its answer comes to."""
+"""Formats that an external tool makes: writes its task, and reads its answer."""
 
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from workers.compression.targets.runner import Runner
 
 _MOST_RUNS = 256
 _MOST_BYTES = 256 << 20
-"""Of what all runs read."""
+"""The most bytes of the inputs of all runs."""
 _GARBLED = "The tool gave an answer that cannot be read. Deliver 'onnx' instead."
 _INTEGERS = "quantized_decomposed"
 
@@ -39,10 +39,10 @@ def form(tool: ToolName, runtime: str, file: str, grids: Grids) -> Form:
     """Return the format of a tool.
 
     Args:
-        tool: what makes and runs it.
-        runtime: the name of what runs it.
+        tool: the tool that makes and runs the artifact.
+        runtime: the name of its runtime.
         file: the name of the artifact.
-        grids: how its converter wants quantization.
+        grids: how its converter needs quantization written.
     """
     return Form(runtime, None, partial(_make, tool, file, grids), tool)
 
@@ -54,22 +54,22 @@ def _make(
         raise DeliveryFailed(f"{failure} Deliver 'onnx' instead.")
     answer = source.workspace / ANSWER
     if not answer.exists():
-        _ask(tool, file, grids, source)
+        _write_task(tool, file, grids, source)
         return Waiting(tool)
-    said = _said(source)
-    if said.refused is not None:
-        raise DeliveryFailed(f"{said.runtime}: {said.refused} Deliver 'onnx' instead.")
+    reply = _read_answer(source)
+    if reply.refused is not None:
+        raise DeliveryFailed(f"{reply.runtime}: {reply.refused} Deliver 'onnx' instead.")
     samples = _runs(source)
     artifact, outputs = directory / file, _outputs(source, samples)
-    if said.milliseconds is None or not artifact.is_file():
-        raise DeliveryFailed(f"{said.runtime} left no artifact. Deliver 'onnx' instead.")
+    if reply.milliseconds is None or not artifact.is_file():
+        raise DeliveryFailed(f"{reply.runtime} left no artifact. Deliver 'onnx' instead.")
     runs = map(list, zip(*outputs, strict=True))
-    replayed = Runner(said.runtime, source.names, lambda _feeds: next(runs))
-    latency_ms = said.milliseconds / samples.layout.size
+    replayed = Runner(reply.runtime, source.names, lambda _feeds: next(runs))
+    latency_ms = reply.milliseconds / samples.layout.size
     return Made(artifact, lambda: replayed, replay=Replay(samples, latency_ms))
 
 
-def _said(source: Source) -> ToolAnswer:
+def _read_answer(source: Source) -> ToolAnswer:
     try:
         return ToolAnswer.model_validate_json((source.workspace / ANSWER).read_bytes())
     except ValidationError:
@@ -77,34 +77,35 @@ def _said(source: Source) -> ToolAnswer:
 
 
 def _outputs(source: Source, samples: Samples) -> list[NDArray[Any]]:
-    """Return what the tool's runs gave: an array for each output, ``[runs, …]``.
+    """Return the outputs of the tool's runs: an array for each output, ``[runs, …]``.
 
     Raises:
-        DeliveryFailed: it is not what runs of this model give.
+        DeliveryFailed: the arrays are missing, or their shapes are not those of the model's
+            outputs.
     """
     session = runtime.open_session(source.graph, threads=source.threads)
     expected = session.run(source.names, source.feeds)
     count = -(-len(samples) // samples.layout.size)
-    found = []
-    for index, wanted in enumerate(expected):
+    arrays = []
+    for index, example in enumerate(expected):
         try:
             array = np.load(source.workspace / OUTPUTS / f"{index}.npy", allow_pickle=False)
         except (OSError, ValueError):
             raise DeliveryFailed(_GARBLED) from None
-        if array.shape != (count, *np.shape(wanted)):
+        if array.shape != (count, *np.shape(example)):
             raise DeliveryFailed(
                 f"its output '{source.names[index]}' has the shape {list(array.shape[1:])}, not"
-                f" {list(np.shape(wanted))}. Deliver 'onnx' instead."
+                f" {list(np.shape(example))}. Deliver 'onnx' instead."
             )
-        found.append(array)
-    return found
+        arrays.append(array)
+    return arrays
 
 
-def _ask(tool: ToolName, file: str, grids: Grids, source: Source) -> None:
-    """Leave a task, with the program to convert and what to run it on."""
+def _write_task(tool: ToolName, file: str, grids: Grids, source: Source) -> None:
+    """Write a task for the tool: the program to convert, and the inputs to run it on."""
     exported = program(source.graph, source.feeds, grids)
     torch.export.save(exported, source.workspace / PROGRAM)
-    _leave(_runs(source), source)
+    _write_inputs(_runs(source), source)
     task = ToolTask(
         tool=tool,
         file=file,
@@ -116,14 +117,14 @@ def _ask(tool: ToolName, file: str, grids: Grids, source: Source) -> None:
 
 
 def _runs(source: Source) -> Samples:
-    """Return the samples that a tool runs: a few hundred runs, and not more than fit."""
+    """Return the samples that a tool runs: for a few hundred runs, within a bound of bytes."""
     size = sum(array.nbytes for array in source.feeds.values())
     runs = max(1, min(_MOST_RUNS, _MOST_BYTES // max(size, 1)))
     return source.held_out.draw(runs * source.held_out.layout.size, 0)
 
 
-def _leave(samples: Samples, source: Source) -> None:
-    """Write what each run reads, in the order of the graph's inputs."""
+def _write_inputs(samples: Samples, source: Source) -> None:
+    """Write the inputs of all runs, in the order of the graph's inputs."""
     inputs = source.workspace / INPUTS
     inputs.mkdir(exist_ok=True)
     runs = [feeds for feeds, _ in samples.runs()]

@@ -32,8 +32,8 @@ def _open(file: Path, source: Source) -> Runner:
 
     def run(feeds: Feeds) -> list[NDArray[Any]]:
         with torch.no_grad():
-            given = module(*(torch.from_numpy(feeds[name]) for name in source.feeds))
-        return [each.numpy() for each in given]
+            outputs = module(*(torch.from_numpy(feeds[name]) for name in source.feeds))
+        return [output.numpy() for output in outputs]
 
     return Runner(f"torch {torch.__version__}", source.names, run)
 

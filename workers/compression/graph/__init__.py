@@ -1,1 +1,1 @@
-"""A graph in memory is an `onnx_ir.Model`: read, written, described, rewritten, compared."""
+"""Reads, writes, describes, rewrites and compares graphs, in memory as `onnx_ir.Model`."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Editor:
-    """The edits that methods make to a model.
+    """Edits a model in place.
 
     New constants lie in its main graph, which branches and loops read too. Nodes may stand in any
     of its graphs.
@@ -26,7 +26,7 @@ class Editor:
     def constant(self, name: str, array: NDArray[Any]) -> ir.Value:
         """Add an initializer."""
         fresh = self.fresh(name)
-        tensor = ir.Tensor(np.asarray(array, order="C"), name=fresh)  # a number stays without axes
+        tensor = ir.Tensor(np.asarray(array, order="C"), name=fresh)  # a scalar keeps its rank of 0
         value = ir.Value(
             name=fresh, const_value=tensor, shape=tensor.shape, type=ir.TensorType(tensor.dtype)
         )
@@ -51,7 +51,7 @@ class Editor:
         return node
 
     def replace(self, node: ir.Node, steps: list[ir.Node]) -> None:
-        """Put nodes in the place of one; the last one's output takes over its name."""
+        """Replace a node by several nodes; the output of the last one takes over its name."""
         graph = graph_of(node)
         graph.insert_before(node, steps)
         old, new = node.outputs[0], steps[-1].outputs[0]
@@ -62,21 +62,21 @@ class Editor:
         new.name = name
 
     def bypass(self, node: ir.Node) -> None:
-        """Remove a node; who read its output reads its first input."""
+        """Remove a node; readers of its output read its first input instead."""
         value = node.inputs[0]
         assert value is not None
         ir.convenience.replace_all_uses_with(node.outputs[0], value)
         graph_of(node).remove(node, safe=True)
 
     def remove_unused(self) -> None:
-        """Drop the initializers that nothing reads any more, those of branches and loops too."""
+        """Remove the initializers that nothing reads, also those of branches and loops."""
         for graph in self.model.graphs():
             for name, value in list(graph.initializers.items()):
                 if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
                     del graph.initializers[name]
 
     def insert_after(self, value: ir.Value, nodes: Collection[ir.Node]) -> None:
-        """Put nodes right behind the one that makes ``value``, or first of all in its graph."""
+        """Insert nodes right after the producer of ``value``, or at the start of its graph."""
         producer = value.producer()
         graph = value.graph or self.graph
         if producer is not None:
@@ -87,7 +87,7 @@ class Editor:
             graph.extend(nodes)
 
     def behind(self, value: ir.Value, *nodes: ir.Node) -> None:
-        """Put nodes behind ``value``; who read it reads the last one, under the same name."""
+        """Insert nodes after ``value``; its readers read the last one, under the same name."""
         last = nodes[-1].outputs[0]
         first_reader = nodes[0]
         uses = [use for use in value.uses() if use[0] is not first_reader]
@@ -101,7 +101,7 @@ class Editor:
             value.name, last.name = self.fresh(f"{value.name}_float"), value.name
 
     def fresh(self, name: str) -> str:
-        """Return ``name``, with a number behind it when it is taken."""
+        """Return ``name``, with a number appended if it is in use."""
         candidate, count = name, 1
         while candidate in self._names:
             candidate, count = f"{name}_{count}", count + 1
@@ -110,7 +110,7 @@ class Editor:
 
 
 def graph_of(node: ir.Node) -> ir.Graph:
-    """Return the graph that a node stands in: the main one, or the body of a branch or loop."""
+    """Return the graph that holds a node: the main one, or the body of a branch or loop."""
     assert isinstance(node.graph, ir.Graph), f"{node.name} stands in no graph"
     return node.graph
 
@@ -123,7 +123,7 @@ def constant(value: ir.Value) -> NDArray[Any]:
 
 
 def name_nodes(model: ir.Model) -> None:
-    """Give nodes without a name one, the same each time, so that reports can speak of them."""
+    """Give each node without a name a reproducible one, so that reports can name it."""
     taken = {node.name for node in model.graph.all_nodes() if node.name}
     for index, node in enumerate(model.graph.all_nodes()):
         if not node.name:
@@ -134,11 +134,11 @@ def name_nodes(model: ir.Model) -> None:
 
 def _names(model: ir.Model) -> set[str]:
     """Return the names of all values and nodes, those in subgraphs included."""
-    found = {
+    names = {
         str(v.name)
         for graph in model.graphs()
         for v in (*graph.inputs, *graph.initializers.values())
     }
     for node in model.graph.all_nodes():
-        found |= {str(value.name) for value in node.outputs} | {str(node.name)}
-    return found
+        names |= {str(value.name) for value in node.outputs} | {str(node.name)}
+    return names

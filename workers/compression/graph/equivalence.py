@@ -1,7 +1,8 @@
-"""Whether two graphs compute the same: judged by running both on seeded random inputs.
+"""Compares two graphs by running both on seeded random inputs.
 
-Nothing is known of the inputs but types and shapes, so several sizes and kinds of values are tried
-on the reference; those that it accepts become trials, and a candidate must repeat their outputs.
+Only the types and shapes of the inputs are known, so several sizes and kinds of values are tried
+on the reference. Those that it accepts become trials, and a candidate must reproduce their
+outputs.
 """
 
 import time
@@ -28,7 +29,7 @@ from workers.compression.graph.shapes import (
 
 _IMAGE_SIZES = (224, 64, 32, 48, 128, 320, 16, 8, 1)
 _OTHER_SIZES = (128, 64, 32, 16, 8, 4, 2, 1, 512, 256, 384, 576, 1024, 77, 100, 50, 20, 10, 7, 5, 3)
-"""Sizes to try, powers of two first: a size that an exporter fixed is found among the others."""
+"""Sizes to try, powers of two first; the others may match a size that an exporter fixed."""
 
 _IMAGE_RANK = 4
 
@@ -40,14 +41,14 @@ _NARROW = {"float16", "bfloat16"}
 _STRING = ir.DataType.STRING
 
 _NOISE = 2.0
-"""How many times the error of the runtime's own rewriting of the reference is taken for noise."""
+"""The factor of the error of the runtime's optimizer that counts as noise."""
 
 _MOST_NOISE = 1e-2
 
 _MOST_SWITCHES = 4
 
 _LOOP_SECONDS, _RUN_SECONDS = 8, 5
-"""How long inputs of a graph with loops are looked for, and how long one run of it may take."""
+"""Seconds for finding inputs of a graph with loops, and for one run of it."""
 
 _INTEGER_BOUNDS = (100, 2, 1)
 """Integers are drawn below these: token ids first, then masks, then zeros."""
@@ -55,16 +56,17 @@ _INTEGER_BOUNDS = (100, 2, 1)
 
 @dataclass(frozen=True)
 class Trial:
-    """Inputs that the reference accepted, and what it answered."""
+    """Inputs that the reference accepted, with its outputs."""
 
     sizes: Mapping[str, int]
     feeds: Arrays
     outputs: Arrays
     noise: Mapping[str, float] = field(default_factory=dict)
-    """By how much onnxruntime's optimizer alone changes an output, relative to its largest value:
-    no rewriting can be asked to keep more."""
+    """How much onnxruntime's optimizer alone changes each output, relative to its largest value. A
+    rewrite is allowed at least as much."""
     arithmetic: float = 0.0
-    """How far the reference may be off by computing in half, whatever types its outputs have."""
+    """The relative error of a reference that computes in half precision, whatever the types of its
+    outputs."""
 
 
 def find_trials(
@@ -74,10 +76,10 @@ def find_trials(
 
     Args:
         model: the reference graph.
-        path: the file that it lies in.
-        seed: of the random values.
-        counting: names of the dynamic dimensions that count samples. Default: the inputs' first
-            ones.
+        path: the file of the reference.
+        seed: seed of the random values.
+        counting: names of the dynamic dimensions that count samples; by default the first
+            dimension of each input.
 
     Returns:
         Up to three trials: one sample; two samples; other sizes of the other dynamic dimensions.
@@ -89,7 +91,7 @@ def find_trials(
 def trials_of(
     run: Run, model: ir.Model, seed: int = 0, counting: Collection[str] | None = None
 ) -> list[Trial]:
-    """Return what ``find_trials`` does, of a graph that is open already."""
+    """Return the trials of a graph that is open already; see ``find_trials``."""
     trials: list[Trial] = []
     try:
         for trial in _accepted(run, model, seed, counting):
@@ -110,7 +112,7 @@ def trials_of(
 
 
 def _arithmetic(model: ir.Model) -> float:
-    """Return the tolerance of the narrowest type that a graph has weights in."""
+    """Return the tolerance for the narrowest type among the weights of a graph."""
     values = (value for graph in model.graphs() for value in graph.initializers.values())
     names = {str(v.dtype.numpy()) for v in values if v.dtype is not None and v.dtype != _STRING}
     return max(_TOLERANCE[name] for name in (names & _NARROW) | {"float32"})
@@ -119,10 +121,10 @@ def _arithmetic(model: ir.Model) -> float:
 def _accepted(
     run: Run, model: ir.Model, seed: int, counting: Collection[str] | None
 ) -> Iterator[Trial]:
-    """Yield up to three trials: one sample in two sizes, and two samples.
+    """Yield up to three trials: one sample at two sizes, and two samples.
 
     Raises:
-        TimeoutError: the graph has loops, and they go on for too long.
+        TimeoutError: the graph has loops, and they run for too long.
     """
     patience = _Patience() if _loops(model) else None
     tried: list[Mapping[str, int]] = []
@@ -143,7 +145,7 @@ def _accepted(
 
 
 class _Patience:
-    """The time that is left to find inputs for a graph with loops, which may never end."""
+    """The time left for finding inputs of a graph with loops, which may never end."""
 
     def __init__(self) -> None:
         self._end = time.monotonic() + _LOOP_SECONDS
@@ -154,10 +156,10 @@ class _Patience:
         Raises:
             TimeoutError: no time is left.
         """
-        left = self._end - time.monotonic()
-        if left <= 0:
+        remaining = self._end - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError
-        return min(left, _RUN_SECONDS)
+        return min(remaining, _RUN_SECONDS)
 
 
 def _loops(model: ir.Model) -> bool:
@@ -167,12 +169,12 @@ def _loops(model: ir.Model) -> bool:
 
 
 def check(path: Path, trials: Sequence[Trial], nodes: int = 0) -> str | None:
-    """Say how a graph's outputs differ from those of the trials, None when they agree.
+    """Return how a graph's outputs differ from those of the trials, None if they agree.
 
     Args:
-        path: of the graph.
-        trials: what it must answer.
-        nodes: how many its main graph has: a long one is run in pieces.
+        path: the file of the graph.
+        trials: the inputs and the expected outputs.
+        nodes: the number of nodes of its main graph; a long graph is run in pieces.
     """
     try:
         run = open_graph(path, nodes)
@@ -187,32 +189,32 @@ def check(path: Path, trials: Sequence[Trial], nodes: int = 0) -> str | None:
 
 def difference(
     expected: Arrays,
-    given: Arrays,
+    outputs: Arrays,
     noise: Mapping[str, float] | None = None,
     arithmetic: float = 0.0,
 ) -> str | None:
-    """Say which output differs beyond the tolerance of its type, None when all agree.
+    """Return which output differs beyond the tolerance of its type, None if all agree.
 
     Args:
         expected: the reference's outputs.
-        given: those that must be equal to them.
-        noise: relative errors that are not to be blamed on who gave them.
-        arithmetic: the relative error of all that the reference computes.
+        outputs: the outputs to compare with them.
+        noise: relative errors to allow for each output.
+        arithmetic: a relative error to allow for all outputs.
     """
-    if list(expected) != list(given):
-        return f"the outputs are {list(given)} instead of {list(expected)}"
-    for name, wanted in expected.items():
-        found = given[name]
-        if wanted.dtype != found.dtype or wanted.shape != found.shape:
-            return f"output '{name}' is {found.dtype}{list(found.shape)}"
-        tolerance = _TOLERANCE.get(str(wanted.dtype))
+    if list(expected) != list(outputs):
+        return f"the outputs are {list(outputs)} instead of {list(expected)}"
+    for name, reference in expected.items():
+        actual = outputs[name]
+        if reference.dtype != actual.dtype or reference.shape != actual.shape:
+            return f"output '{name}' is {actual.dtype}{list(actual.shape)}"
+        tolerance = _TOLERANCE.get(str(reference.dtype))
         if tolerance is None:
-            if not np.array_equal(wanted, found):
+            if not np.array_equal(reference, actual):
                 return f"output '{name}' differs"
             continue
         tolerance = max(tolerance, arithmetic)
         allowed = max(tolerance, min(_NOISE * (noise or {}).get(name, 0.0), _MOST_NOISE))
-        if (error := _relative_error(wanted, found)) > allowed:
+        if (error := _relative_error(reference, actual)) > allowed:
             return f"output '{name}' differs by {error:.2g} of its largest value"
     return None
 
@@ -223,8 +225,8 @@ def random_feeds(
     """Draw an array for each input: floats from a standard normal, integers from a range.
 
     Args:
-        model: whose inputs to feed.
-        sizes: of the dynamic dimensions, by the names that ``shapes.dimension_names`` gives.
+        model: the graph whose inputs to draw.
+        sizes: sizes of the dynamic dimensions, by the names that ``shapes.dimension_names`` gives.
         seed: the same seed gives the same arrays.
         integers_below: exclusive upper bound of integers.
     """
@@ -254,38 +256,38 @@ def _draw(
 
 
 def with_noise(path: Path, trials: Sequence[Trial], nodes: int = 0) -> list[Trial]:
-    """Note how far the runtime's own optimizer moves the reference's floating-point outputs.
+    """Measure how much the runtime's optimizer changes the reference's floating-point outputs.
 
     Args:
         path: the reference graph.
-        trials: of it.
-        nodes: how many its main graph has: a long one is run in pieces.
+        trials: the trials of the reference.
+        nodes: the number of nodes of its main graph; a long graph is run in pieces.
     """
     try:
         run = open_graph(path, nodes, optimize=True)
-        moved = [run(trial.feeds, None) for trial in trials]
+        optimized = [run(trial.feeds, None) for trial in trials]
     except Exception:  # noqa: BLE001 (an optimizer that fails moves nothing)
         return list(trials)
     return [
         replace(
             trial,
             noise={
-                name: _relative_error(wanted, outputs[name])
-                for name, wanted in trial.outputs.items()
-                if wanted.dtype.kind == "f" and wanted.shape == outputs[name].shape
+                name: _relative_error(reference, outputs[name])
+                for name, reference in trial.outputs.items()
+                if reference.dtype.kind == "f" and reference.shape == outputs[name].shape
             },
         )
-        for trial, outputs in zip(trials, moved, strict=True)
+        for trial, outputs in zip(trials, optimized, strict=True)
     ]
 
 
 def _assignments(model: ir.Model, batch: int, batches: Collection[str]) -> Iterator[dict[str, int]]:
-    """Yield sizes for the dynamic dimensions, likely ones first; names are consistent."""
-    others = [(tensor, name) for tensor, name in symbolic(model) if name not in batches]
+    """Yield sizes for the dynamic dimensions, likely ones first; equal names get equal sizes."""
+    free_dimensions = [(tensor, name) for tensor, name in symbolic(model) if name not in batches]
     rank = {str(v.name): len(v.shape or ()) for v in inputs_of(model)}
     choices = {
         name: _IMAGE_SIZES if rank[tensor] == _IMAGE_RANK else _OTHER_SIZES
-        for tensor, name in others
+        for tensor, name in free_dimensions
     }
     fixed = sizes_by_weights(model) | dict.fromkeys(batches, batch)
     choices = {name: sizes for name, sizes in choices.items() if name not in fixed}
@@ -298,7 +300,7 @@ def _assignments(model: ir.Model, batch: int, batches: Collection[str]) -> Itera
 
 
 def _states(model: ir.Model) -> set[str]:
-    """Return what may count samples in recurrent states: ``[layers, samples, units]``."""
+    """Return the dimensions that may count samples in states ``[layers, samples, units]``."""
     return {
         dimension_names(value)[1]
         for value in inputs_of(model)
@@ -326,7 +328,7 @@ def _try(
 
 
 def _candidates(model: ir.Model, sizes: Mapping[str, int], seed: int) -> Iterator[Arrays]:
-    """Yield inputs to try: random ones, then switches set to what the graph compares them with."""
+    """Yield inputs to try: random ones, then switches set to constants of Equal nodes."""
     for bound in _INTEGER_BOUNDS:
         yield random_feeds(model, sizes, seed, bound)
     feeds = random_feeds(model, sizes, seed, 1)
@@ -336,27 +338,27 @@ def _candidates(model: ir.Model, sizes: Mapping[str, int], seed: int) -> Iterato
 
 
 def _compared(model: ir.Model) -> list[int]:
-    """Return the integers that a graph's Equal nodes look for, largest first."""
-    found = set()
+    """Return the integer constants that a graph's Equal nodes compare with, largest first."""
+    constants = set()
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
         for value in node.inputs if node.op_type == "Equal" else ():
             tensor = ir.convenience.get_const_tensor(value) if value is not None else None
             if tensor is not None and tensor.size == 1 and tensor.dtype.is_integer():
-                found.add(int(tensor.numpy().reshape(())))
-    return sorted(found, reverse=True)[:_MOST_SWITCHES]
+                constants.add(int(tensor.numpy().reshape(())))
+    return sorted(constants, reverse=True)[:_MOST_SWITCHES]
 
 
-def _relative_error(expected: NDArray[Any], given: NDArray[Any]) -> float:
+def _relative_error(expected: NDArray[Any], outputs: NDArray[Any]) -> float:
     """Return the greatest error over the greatest expected magnitude; NaNs must coincide."""
     if expected.size == 0:
         return 0.0
-    wanted, found = expected.astype(np.float64), given.astype(np.float64)
-    finite = np.isfinite(wanted)
-    if not np.array_equal(wanted[~finite], found[~finite], equal_nan=True):
+    reference, actual = expected.astype(np.float64), outputs.astype(np.float64)
+    finite = np.isfinite(reference)
+    if not np.array_equal(reference[~finite], actual[~finite], equal_nan=True):
         return float("inf")
     if not finite.any():
         return 0.0
-    wanted, found = wanted[finite], found[finite]
-    scale = max(float(np.abs(wanted).max()), 1e-6)
-    error = float(np.abs(wanted - found).max()) / scale
+    reference, actual = reference[finite], actual[finite]
+    scale = max(float(np.abs(reference).max()), 1e-6)
+    error = float(np.abs(reference - actual).max()) / scale
     return error if np.isfinite(error) else float("inf")

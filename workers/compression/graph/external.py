@@ -1,4 +1,4 @@
-"""External data: weights that an ONNX file keeps in other files.
+"""Reads external data: weights that an ONNX file keeps in other files.
 
 A path in a model is an attacker's path. Only a regular file with a single name, inside the model's
 own directory, is ever opened, and only for as many bytes as the tensor needs.
@@ -24,7 +24,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Region:
-    """Where one tensor's bytes are."""
+    """The place of one tensor's bytes in a file."""
 
     path: Path
     offset: int
@@ -32,7 +32,7 @@ class Region:
 
 
 def tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor: initializers, sparse values and indices, attributes, functions'."""
+    """Yield every tensor: of initializers, sparse tensors, attributes and functions."""
     yield from _graph_tensors(model.graph)
     for function in model.functions:
         yield from _node_tensors(function.node)
@@ -60,9 +60,9 @@ def _attribute_tensors(attributes: list[onnx.AttributeProto]) -> Iterator[onnx.T
         sparse = list(attribute.sparse_tensors)
         if attribute.HasField("sparse_tensor"):
             sparse.append(attribute.sparse_tensor)
-        for each in sparse:
-            yield each.values
-            yield each.indices
+        for sparse_tensor in sparse:
+            yield sparse_tensor.values
+            yield sparse_tensor.indices
         if attribute.HasField("g"):
             yield from _graph_tensors(attribute.g)
         for graph in attribute.graphs:
@@ -70,7 +70,7 @@ def _attribute_tensors(attributes: list[onnx.AttributeProto]) -> Iterator[onnx.T
 
 
 def is_external(tensor: onnx.TensorProto) -> bool:
-    """Return whether a tensor names data outside of the file, however oddly."""
+    """Return whether a tensor refers to data outside of the file, in any way."""
     return tensor.data_location == onnx.TensorProto.EXTERNAL or len(tensor.external_data) > 0
 
 
@@ -83,7 +83,8 @@ def locate(tensor: onnx.TensorProto, directory: Path) -> Region:
     """Return where an external tensor's bytes are, after checking that they may be read.
 
     Raises:
-        InvalidModel: the reference is odd, leaves ``directory``, or does not fit the file.
+        InvalidModel: the reference is malformed, points outside of ``directory``, or does not fit
+            the file.
     """
     entries = _entries(tensor)
     name = f"Tensor '{tensor.name}'"
@@ -120,8 +121,8 @@ def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
 def _inside(location: str, directory: Path, name: str) -> Path:
     """Resolve ``location`` to a regular file below ``directory`` that has no other name."""
     parts = PurePosixPath(location).parts
-    odd = any(mark in location for mark in ("\\", "\0", ":", "*"))
-    if odd or location.startswith("/") or not parts or ".." in parts:
+    has_special = any(character in location for character in ("\\", "\0", ":", "*"))
+    if has_special or location.startswith("/") or not parts or ".." in parts:
         raise InvalidModel(
             f"{name} names external data outside of the upload: {location[:80]!r}."
             " Keep it beside the .onnx file and upload both in one zip."
@@ -153,10 +154,10 @@ def chunks(region: Region) -> Iterator[bytes]:
     descriptor = os.open(region.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         file.seek(region.offset)
-        left = region.length
-        while left:
-            piece = file.read(min(_CHUNK, left))
+        remaining = region.length
+        while remaining:
+            piece = file.read(min(_CHUNK, remaining))
             if not piece:
                 raise InvalidModel(f"'{region.path.name}' ends too early.")
-            left -= len(piece)
+            remaining -= len(piece)
             yield piece

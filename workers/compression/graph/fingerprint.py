@@ -1,7 +1,8 @@
-"""Whether two graphs compute the same, in the same way, whatever their values and nodes are called.
+"""Fingerprints of graphs: equal if two graphs compute the same, whatever their names are.
 
-The digest of a value is that of what makes it: its operator, attributes and inputs (a Merkle tree).
-So names, the order of nodes, unused values, documentation and inferred shapes have no part in it.
+The digest of a value is computed from its producer: operator, attributes and inputs (a Merkle
+tree). So names, the order of nodes, unused values, documentation and inferred shapes do not
+matter.
 """
 
 import hashlib
@@ -35,8 +36,8 @@ def _graph(graph: ir.Graph | ir.Function, outer: _Digests, depth: int) -> bytes:
 
     Args:
         graph: of a model, a function or a node's attribute.
-        outer: the digests of the values around it, which it may read.
-        depth: how many graphs are around it. Only the outermost has names that matter.
+        outer: the digests of the values of the enclosing graphs, which it may read.
+        depth: the number of enclosing graphs. Only the names of the outermost graph matter.
     """
     digests = ChainMap({}, outer)
     for place, value in enumerate(graph.inputs):
@@ -47,9 +48,9 @@ def _graph(graph: ir.Graph | ir.Function, outer: _Digests, depth: int) -> bytes:
             if value.const_value is not None and value not in digests:
                 digests[value] = _tensor(value.const_value)
     for node in graph:
-        known = _node(node, digests, depth)
+        node_digest = _node(node, digests, depth)
         for place, value in enumerate(node.outputs):
-            digests[value] = _digest(known, str(place).encode())
+            digests[value] = _digest(node_digest, str(place).encode())
     names = [str(value.name).encode() for value in graph.outputs if depth == 0]
     return _digest(*names, *(_value(value, digests) for value in graph.outputs))
 

@@ -1,4 +1,4 @@
-"""ONNX's inference of types and shapes, for graphs of any size.
+"""Infers types and shapes by ONNX's inference, for graphs of any size.
 
 Inference sees a skeleton of the graph: nodes, types, and the small constants that shapes are
 computed from. Weights are declared, not copied.
@@ -22,8 +22,8 @@ Dimensions = Sequence[int | str | None]
 def infer(model: ir.Model) -> None:
     """Infer types and shapes in place, dynamic dimensions kept as symbols.
 
-    What the file claims of intermediate values is dropped first: it may be wrong. The declared
-    inputs stay as they are; outputs gain what was not declared.
+    The types and shapes that the file states for intermediate values are dropped first, as they
+    may be wrong. Declared inputs stay unchanged; outputs gain what was not declared.
     """
     proto = inferred(model, {})
     _merge(model.graph, onnx.GraphProto() if proto is None else proto.graph, root=True)
@@ -36,11 +36,11 @@ def inferred(
 
     Args:
         model: the graph; not changed.
-        inputs: dimensions that take the place of the declared ones, by input.
-        outputs: take the shapes that outputs are declared with for true.
+        inputs: dimensions that replace the declared ones, by input.
+        outputs: whether to trust the declared shapes of outputs.
 
     Returns:
-        A model that cannot be run, None where the inference fails.
+        A model that cannot be run, or None if the inference fails.
     """
     skeleton = _skeleton(model)
     for value in skeleton.graph.input:
@@ -60,9 +60,9 @@ def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """Yield a graph and all graphs in its nodes' attributes."""
     pending = [graph]
     while pending:
-        each = pending.pop()
-        yield each
-        pending += [child for node in each.node for child in _children(node)]
+        current = pending.pop()
+        yield current
+        pending += [child for node in current.node for child in _children(node)]
 
 
 def dimensions(value: onnx.ValueInfoProto) -> list[int | str | None] | None:
@@ -94,7 +94,7 @@ def _skeleton(model: ir.Model) -> onnx.ModelProto:
 
 
 def _add_graph(proto: onnx.GraphProto, graph: ir.Graph, *, root: bool) -> None:
-    """Write a graph with what is declared, and without what is claimed of intermediate values."""
+    """Write a graph with declared types, and without the stated types of intermediate values."""
     proto.name = graph.name or "graph"
     for value in graph.inputs:
         ir.serde.serialize_value_into(proto.input.add(), value)
@@ -135,7 +135,7 @@ def _add_node(proto: onnx.NodeProto, node: ir.Node) -> None:
 
 
 def _declare(value: onnx.ValueInfoProto, elements: int, dims: Dimensions) -> None:
-    """Say that a value is a tensor of these elements and dimensions."""
+    """Declare a value as a tensor of an element type and dimensions."""
     kind = value.type.tensor_type
     kind.elem_type = elements
     kind.ClearField("shape")
@@ -174,7 +174,7 @@ def _holds_graph(attribute: ir.Attr) -> bool:
 
 
 def _set(value: ir.Value, info: onnx.ValueInfoProto | None, *, declared: bool) -> None:
-    """Give a value what was inferred; what a graph's output is declared as stays."""
+    """Set the inferred type and shape of a value; the declared type of an output stays."""
     dims = None if info is None else dimensions(info)
     if not (declared and value.shape is not None):
         value.shape = None if dims is None else ir.Shape(dims)

@@ -1,4 +1,4 @@
-"""Between a file and a graph in memory.
+"""Loads and saves graphs.
 
 A graph on disk is self-contained: one ``.onnx`` file, or, past protobuf's limit of 2 GiB,
 ``<name>.onnx`` with its weights in ``<name>.onnx.data`` beside it. The same graph gives the same
@@ -32,7 +32,8 @@ _KEEP_INLINE = 1024
 def load(path: Path) -> ir.Model:
     """Read a graph that was checked at intake, or written by ``save`` or ``store``.
 
-    Weights that are stored in half behind a Cast are float32, and packed ones are whole.
+    Weights that are stored in half precision behind a Cast become float32; packed weights are
+    unpacked.
 
     Raises:
         InvalidModel: its external data is not a plain file beside it, or the graph cannot be
@@ -54,19 +55,19 @@ def load(path: Path) -> ir.Model:
 
 
 def store(model: ir.Model, path: Path) -> None:
-    """Write a graph that users get: as ``save``, its weights in the type that the upload has."""
+    """Write a graph for users: as ``save``, with weights in the type of the upload."""
     save(narrowed(model), path)
 
 
 def save(model: ir.Model, path: Path) -> None:
     """Write a graph, sorted topologically, without documentation and exporters' metadata.
 
-    External tensors that still lie in another file are brought along. The nodes of ``model`` are
+    External tensors that lie in another file are copied. The nodes of ``model`` are
     sorted in place.
 
     Args:
         model: the graph.
-        path: where to, ending in ``.onnx``; overwritten.
+        path: the file to write, ending in ``.onnx``; overwritten.
     """
     passes.TopologicalSortPass()(model)
     if weight_bytes(model) <= INLINE_LIMIT:
@@ -83,8 +84,8 @@ def make_self_contained(proto: onnx.ModelProto, source: Path, path: Path) -> Non
 
     Args:
         proto: the checked model; its external tensors are changed in place.
-        source: the directory that external data lies in.
-        path: where to write, ending in ``.onnx``.
+        source: the directory of the external data.
+        path: the file to write, ending in ``.onnx``.
 
     Raises:
         InvalidModel: external data that may not be read, or too large outside of initializers.
@@ -135,7 +136,7 @@ def _write(proto: onnx.ModelProto, path: Path, contents: Mapping[int, Content]) 
 
 
 def _serialized(model: ir.Model) -> tuple[onnx.ModelProto, dict[int, Content]]:
-    """Return a model without its large weights, and these by their places."""
+    """Return a model without its large weights, and these weights by their positions."""
     large = {
         value: tensor
         for value in model.graph.initializers.values()
@@ -173,7 +174,7 @@ def _put(tensor: ir.TensorProtocol, file: BinaryIO) -> None:
 def _brought_in(
     proto: onnx.ModelProto, regions: list[tuple[onnx.TensorProto, external.Region]]
 ) -> dict[int, Content]:
-    """Let external tensors stand for nothing outside; return the initializers' by their places."""
+    """Read external tensors into the model; return those of initializers by their positions."""
     places = {id(tensor): index for index, tensor in enumerate(proto.graph.initializer)}
     contents = {}
     for tensor, region in regions:
@@ -197,7 +198,7 @@ def _inline(tensor: onnx.TensorProto, data: bytes) -> None:
 
 
 def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
-    """Let an external tensor name its bytes in another file."""
+    """Make an external tensor refer to its bytes in another file."""
     del tensor.external_data[:]
     for key, value in (("location", location), ("offset", offset), ("length", length)):
         tensor.external_data.add(key=key, value=str(value))
@@ -206,7 +207,7 @@ def _point(tensor: onnx.TensorProto, location: str, offset: int, length: int) ->
 def _move_out(
     proto: onnx.ModelProto, regions: list[tuple[onnx.TensorProto, external.Region]], path: Path
 ) -> None:
-    """Copy large initializers into the one data file, everything else into the graph."""
+    """Copy large initializers into the data file, all other tensors into the graph."""
     data = path.with_name(path.name + ".data")
     large = {id(t) for t in proto.graph.initializer if external.is_external(t)}
     with data.open("wb") as file:
@@ -223,7 +224,7 @@ def _move_out(
 
 
 def _strip(proto: onnx.ModelProto) -> None:
-    """Remove what an exporter notes about its own run: documentation, stack traces, paths."""
+    """Remove the notes of an exporter about its run: documentation, stack traces, paths."""
     proto.ClearField("doc_string")
     del proto.metadata_props[:]
     _strip_graph(proto.graph)

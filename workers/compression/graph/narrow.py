@@ -1,8 +1,8 @@
-"""Weights that lie in the file in half and are float32 in memory.
+"""Weights that are stored in half precision and are float32 in memory.
 
-A graph that was uploaded in half computes in float32 here, so that every method works on it, and
-its file is not to become twice as large for that: a weight is stored in the type that the upload
-has, with a Cast behind it, which onnxruntime computes once, when it opens the session.
+A graph that was uploaded in half precision computes in float32 here, so that every method works on
+it. Its file should not become twice as large for that. So a weight is stored in the type of the
+upload, with a Cast after it that onnxruntime computes once, when it opens the session.
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ def stored_type(model: ir.Model) -> ir.DataType | None:
 
 
 def mark_stored(model: ir.Model, dtype: ir.DataType) -> None:
-    """Let the weights of a graph be stored in a narrow type."""
+    """Mark a graph so that its weights are stored in a narrow type."""
     model.metadata_props[_STORED] = dtype.name
 
 
@@ -44,11 +44,11 @@ def stored_as(model: ir.Model, weight: NDArray[Any]) -> np.dtype[Any]:
 
 def bytes_in_file(model: ir.Model, *weights: NDArray[Any]) -> int:
     """Return the bytes that weights and biases of a graph take in its file."""
-    return sum(each.size * stored_as(model, each).itemsize for each in weights)
+    return sum(weight.size * stored_as(model, weight).itemsize for weight in weights)
 
 
 def widen(model: ir.Model) -> None:
-    """Let weights that lie in a narrow type behind Casts to float32 be float32, in place."""
+    """Replace weights in a narrow type and their Casts to float32 by float32 weights, in place."""
     model.metadata_props.pop(_STORED, None)
     for graph in model.graphs():
         for name, value in list(graph.initializers.items()):
@@ -68,11 +68,11 @@ def widen(model: ir.Model) -> None:
 
 
 def narrowed(model: ir.Model) -> ir.Model:
-    """Return a graph as it is to be stored: the other way round of ``widen``.
+    """Return a graph as it is stored: the inverse of ``widen``.
 
-    Weights, biases and what else did not change since it was half are stored narrow; a weight that
-    was trained or folded is rounded to that type, as the upload's own arithmetic would do. Numbers
-    that it cannot hold, scales of quantization and codebooks stay float32.
+    Weights, biases and all constants that still have values of the narrow type are stored narrow.
+    A weight that was trained or folded is rounded to that type. Numbers that the type cannot hold,
+    scales of quantization and codebooks stay float32.
     """
     dtype = stored_type(model)
     if dtype is None:
@@ -100,7 +100,7 @@ def _widens(node: ir.Node) -> bool:
 
 
 def _wide(value: ir.Value, name: str) -> ir.Value:
-    """Return a float32 initializer; one that lies in another file is read when it is needed."""
+    """Return a float32 initializer; external data is read only when it is needed."""
     tensor = value.const_value
     assert tensor is not None
     shape = ir.Shape(tensor.shape.numpy())
@@ -115,13 +115,13 @@ def _wide(value: ir.Value, name: str) -> ir.Value:
 
 
 def _weights(model: ir.Model) -> set[ir.Value]:
-    """Return what operators have learned: weights and biases."""
-    found = set[ir.Value]()
+    """Return the learned constants of operators: weights and biases."""
+    learned = set[ir.Value]()
     for node in model.graph.all_nodes():
         operator = operator_of(node)
         slots = (*operator.weights, *operator.biases) if operator is not None else ()
-        found.update(value for slot in slots if (value := operand(node, slot)) is not None)
-    return found
+        learned.update(value for slot in slots if (value := operand(node, slot)) is not None)
+    return learned
 
 
 def _rounded(array: NDArray[np.float32], dtype: ir.DataType) -> NDArray[np.generic]:
@@ -131,7 +131,7 @@ def _rounded(array: NDArray[np.float32], dtype: ir.DataType) -> NDArray[np.gener
 
 
 def _store(edit: Editor, value: ir.Value, narrow: NDArray[np.generic]) -> None:
-    """Put a narrow constant and a Cast in the place of a float32 one, under its name."""
+    """Replace a float32 constant by a narrow one and a Cast, under its name."""
     name = str(value.name)
     del edit.graph.initializers[name]
     stored = edit.constant(f"{name}_stored", narrow)

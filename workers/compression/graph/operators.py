@@ -1,4 +1,4 @@
-"""What is known of operators that hold weights or multiply, in one table: a new one is a row."""
+"""The table of operators that hold weights or multiply; a new operator is one row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ Macs = Callable[[ir.Node, Sequence[Shape | None], Shape], int | None]
 
 @dataclass(frozen=True)
 class Operator:
-    """Where an operator keeps what it has learned, and what it costs. Slots are input positions."""
+    """The places of the weights of an operator, and its cost. Slots are input positions."""
 
     weights: tuple[int, ...] = ()
     """Slots of weights."""
     biases: tuple[int, ...] = ()
-    """Slots of biases and of normalisations' offsets."""
+    """Slots of biases and of the offsets of normalisations."""
     zero_points: tuple[int, ...] = ()
     """Slots of the weights' zero points, in the order of ``weights``; for quantized forms."""
     channel_axis: int | None = None
@@ -31,7 +31,7 @@ class Operator:
     """Axis of the first weight that counts input channels, of one group; negative from the end."""
     macs: Macs | None = None
     measured: tuple[int, ...] = ()
-    """Slots of what is measured on data or designed, and not trained."""
+    """Slots of constants that are measured on data or designed, and not trained."""
     is_layer: bool = False
     """Whether it is a product of data with one weight: such layers are pruned and fitted."""
     multiplies: bool = False
@@ -49,12 +49,12 @@ def key_of(node: ir.Node) -> tuple[str, str]:
 
 
 def operand(node: ir.Node, slot: int) -> ir.Value | None:
-    """Return what a node reads at an input position, None where that is left out."""
+    """Return the input of a node at a position, None where it is left out."""
     return node.inputs[slot] if slot < len(node.inputs) else None
 
 
 def bias_of(node: ir.Node) -> ir.Value | None:
-    """Return what a node reads as its bias, None where it has none."""
+    """Return the bias of a node, None where it has none."""
     operator = operator_of(node)
     return operand(node, operator.biases[0]) if operator is not None and operator.biases else None
 
@@ -111,7 +111,7 @@ def _matmul(node: ir.Node, inputs: Sequence[Shape | None], output: Shape) -> int
 
 
 def _einsum(node: ir.Node, inputs: Sequence[Shape | None], _output: Shape) -> int | None:
-    """Each choice of its letters multiplies the operands: once for two, twice for three."""
+    """Each combination of its indices costs one multiplication for two operands, two for three."""
     terms = node.attributes.get_string("equation", "").replace(" ", "").split("->")[0].split(",")
     if len(terms) != len(inputs) or None in inputs or "." in "".join(terms):
         return None

@@ -1,14 +1,15 @@
-"""Constants that take fewer bytes in a file than in memory, and are the same.
+"""Lossless packing of constants: they take fewer bytes in the file than in memory.
 
-Two forms, and both together; each is plain operators on constants, which onnxruntime computes once,
-when it opens the session, so that a run takes as long as with the constant itself.
+There are two forms, which may be combined. Each consists of standard operators on constants, which
+onnxruntime computes once, when it opens the session. So a run takes as long as with the constant
+itself.
 
-1. Numbers of a grid: all are whole multiples, up to 7 or 127, of one step for each channel. The
+1. Numbers on a grid: all are integer multiples, up to 7 or 127, of one step per channel. The
    multiples are stored in four or eight bits: ``Mul(Cast(integers), steps)``.
-2. Zeros, where there are many: what is not zero is stored with its distance from the one before, in
-   four or eight bits. A zero is stored with the longest distance where the next is further away.
-   ``Reshape(ScatterElements(ConstantOfShape(size), CumSum(distances) - 1, values), shape)``.
-   A negative zero loses its sign.
+2. Many zeros: each nonzero value is stored with its distance from the previous one, in four or
+   eight bits. Where the distance is too long, an explicit zero is stored in between.
+   ``Reshape(ScatterElements(ConstantOfShape(size), CumSum(distances) - 1, values), shape)``. A
+   negative zero loses its sign.
 """
 
 from math import prod
@@ -22,44 +23,44 @@ from workers.compression.graph.editor import Editor, constant, graph_of
 from workers.compression.graph.forms import LEAST, Array, Grid, Sparse, smallest, spread
 
 _OPSET = 13
-"""The first one in which all these operators take the types that are stored."""
+"""The first opset in which all these operators take the stored types."""
 
 _PACKED = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT8, ir.DataType.UINT8})
-"""Types of constants that are looked at."""
+"""The types of constants that may be packed."""
 
 _INTEGERS = frozenset({ir.DataType.INT8, ir.DataType.UINT8})
 
 _BUDGET = 1 << 30
-"""Bytes that all zeros of a graph together may take in memory: an upload may name any size."""
+"""The most bytes of unpacked sparse constants of a graph, as an upload may state any size."""
 
 
 def packed(model: ir.Model) -> ir.Model:
     """Return a graph whose constants are stored in the smallest of these forms.
 
-    The graph itself, where none saves anything.
+    Returns the graph itself where packing saves nothing.
     """
     opset = model.graph.opset_imports.get("", 0)
     if opset < _OPSET:
         return model
-    found = {
+    forms_by_name = {
         name: forms
         for name, value in model.graph.initializers.items()
         if _may_be_packed(value) and (forms := smallest(constant(value), opset)) is not None
     }
-    if not found:
+    if not forms_by_name:
         return model
     copy = model.clone()
     write = _Packer(copy)
-    for name, (grid, sparse) in found.items():
+    for name, (grid, sparse) in forms_by_name.items():
         write.replace(copy.graph.initializers[name], grid, sparse)
     write.edit.remove_unused()
     return copy
 
 
 def unpack(model: ir.Model) -> None:
-    """Put the constants in the place of what ``packed`` made of them, in place.
+    """Restore the constants that ``packed`` has packed, in place.
 
-    What has another form, or names impossible positions, stays as it is.
+    Nodes of another form, or with impossible positions, stay unchanged.
     """
     budget = _BUDGET
     for node in list(model.graph):
@@ -83,7 +84,7 @@ def _may_be_packed(value: ir.Value) -> bool:
     if tensor is None or tensor.dtype not in _PACKED or tensor.nbytes <= LEAST:
         return False
     if tensor.dtype in _INTEGERS and any(node.domain for node in value.consumers()):
-        return False  # onnxruntime's own operators want them as they are
+        return False  # onnxruntime's own operators need plain constants
     return bool(value.uses()) and not value.is_graph_input() and not value.is_graph_output()
 
 
@@ -95,7 +96,7 @@ class _Packer:
         self._shared: dict[str, ir.Value] = {}
 
     def replace(self, value: ir.Value, grid: Grid | None, sparse: Sparse | None) -> None:
-        """Put a packed constant in the place of one; who reads it keeps reading that name."""
+        """Replace a constant by its packed form, under the same name."""
         name, array = str(value.name), constant(value)
         nodes = list[ir.Node]()
         dense = grid.integers if grid is not None else array
@@ -149,7 +150,7 @@ class _Packer:
 
 
 def _multiplied(node: ir.Node) -> NDArray[np.float32] | None:
-    """Return what a product of integers and steps gives, None for any other node."""
+    """Return the constant that a product of integers and steps makes, None for other nodes."""
     if node.op_type != "Mul" or node.outputs[0].is_graph_output():
         return None
     cast, steps = _maker(node, 0, "Cast"), _array(node, 1)
@@ -158,14 +159,16 @@ def _multiplied(node: ir.Node) -> NDArray[np.float32] | None:
         return None
     if integers.dtype not in (np.int8, ml_dtypes.int4) or steps.ndim not in (0, integers.ndim):
         return None
-    if any(size not in (1, own) for size, own in zip(steps.shape, integers.shape, strict=False)):
+    if any(
+        size not in (1, extent) for size, extent in zip(steps.shape, integers.shape, strict=False)
+    ):
         return None
     product: NDArray[np.float32] = integers.astype(np.float32) * steps
     return product
 
 
 def _spread(node: ir.Node, budget: int) -> Array | None:
-    """Return what is stored by distances, None for any other node."""
+    """Return the constant that is stored by distances, None for other nodes."""
     if node.op_type != "Reshape" or node.outputs[0].is_graph_output():
         return None
     scatter, shape = _maker(node, 0, "ScatterElements"), _array(node, 1)
@@ -182,7 +185,7 @@ def _spread(node: ir.Node, budget: int) -> Array | None:
 
 
 def _gaps(scatter: ir.Node | None) -> Array | None:
-    """Return the distances of what a node spreads."""
+    """Return the distances that a ScatterElements node uses."""
     ends = _maker(scatter, 1, "Sub")
     sums = _maker(ends, 0, "CumSum")
     one, axis = _array(ends, 1), _array(sums, 1)
@@ -197,7 +200,7 @@ def _gaps(scatter: ir.Node | None) -> Array | None:
 
 
 def _values(scatter: ir.Node | None) -> Array | None:
-    """Return the values that a node spreads."""
+    """Return the values that a ScatterElements node places."""
     cast = _maker(scatter, 2, "Cast")
     if cast is None:
         return _array(scatter, 2)
@@ -207,7 +210,7 @@ def _values(scatter: ir.Node | None) -> Array | None:
 
 
 def _maker(node: ir.Node | None, slot: int, operator: str) -> ir.Node | None:
-    """Return the node that makes an input of ``node`` if it is of this operator."""
+    """Return the producer of an input of ``node`` if it has this operator."""
     value = node.inputs[slot] if node is not None and slot < len(node.inputs) else None
     maker = value.producer() if value is not None else None
     return maker if maker is not None and maker.op_type == operator and not maker.domain else None
@@ -222,7 +225,7 @@ def _array(node: ir.Node | None, slot: int) -> Array | None:
 
 
 def _remove(node: ir.Node) -> None:
-    """Remove a node that nothing reads, and what was there for it alone."""
+    """Remove a node that nothing reads, and the nodes that only it read."""
     before = [value for value in node.inputs if value is not None]
     graph = graph_of(node)
     graph.remove(node, safe=True)

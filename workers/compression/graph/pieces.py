@@ -2,7 +2,7 @@
 
 onnxruntime's time to load a graph grows with the square of its constants: 13 seconds for 80,000 of
 them, some minutes for 300,000. A long graph is cut into pieces of consecutive nodes, each loaded
-by itself; what one makes is handed to the next ones.
+by itself; the values of a piece are handed to the next ones.
 """
 
 import tempfile
@@ -34,16 +34,16 @@ onnxruntime's own errors.
 
 
 def open_graph(path: Path, nodes: int, *, optimize: bool = False, length: int = LENGTH) -> Run:
-    """Open a graph on the CPU, long ones in pieces.
+    """Open a graph on the CPU; a long graph is opened in pieces.
 
     Args:
         path: a self-contained graph.
-        nodes: how many the main graph has.
-        optimize: let onnxruntime rewrite the graph; without, results are the graph's own.
-        length: nodes of a piece.
+        nodes: the number of nodes of the main graph.
+        optimize: let onnxruntime optimize the graph; otherwise it is run exactly as written.
+        length: the number of nodes of a piece.
 
     Raises:
-        InvalidModel: onnxruntime cannot load it. A piece is loaded when it is first run.
+        InvalidModel: onnxruntime cannot load it; a piece is loaded when it is first run.
     """
     if nodes > length:
         proto = onnx.load_model(path, load_external_data=False)
@@ -64,7 +64,7 @@ def _session(path: Path, *, optimize: bool) -> ort.InferenceSession:
 
 @dataclass
 class _Piece:
-    """Consecutive nodes, what they read of other pieces and of the inputs, and what they make."""
+    """Consecutive nodes, with the values that they read from outside and those that they make."""
 
     proto: onnx.GraphProto
     reads: list[str]
@@ -73,13 +73,13 @@ class _Piece:
 
 
 class _Pieces:
-    """A graph whose pieces are loaded when they are first run: then their inputs' types are known.
+    """A graph in pieces, each loaded when it is first run: only then its input types are known.
 
     Args:
         proto: the graph, with all its weights.
-        path: the file that it lies in; opened as a whole where sequences go from piece to piece.
-        length: nodes of a piece.
-        optimize: let onnxruntime rewrite the pieces.
+        path: the file of the graph; opened as a whole where sequences go from piece to piece.
+        length: the number of nodes of a piece.
+        optimize: let onnxruntime optimize the pieces.
     """
 
     def __init__(self, proto: onnx.ModelProto, path: Path, length: int, *, optimize: bool) -> None:
@@ -96,27 +96,29 @@ class _Pieces:
         """Return all outputs by name."""
         end = None if seconds is None else time.monotonic() + seconds
         values = {name: ort.OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
-        last = {name: index for index, each in enumerate(self._pieces) for name in each.reads}
+        last = {name: index for index, reader in enumerate(self._pieces) for name in reader.reads}
         for index, piece in enumerate(self._pieces):
             if self._whole is not None or not all(values[n].is_tensor() for n in piece.reads):
                 self._whole = self._whole or _session(self._path, optimize=self._optimize)
                 return runtime.run(self._whole, feeds, seconds)
-            given = {name: values[name] for name in piece.reads}
+            piece_inputs = {name: values[name] for name in piece.reads}
             if piece.session is None:
-                piece.session = self._open(piece, given)
-            left = None if end is None else max(0.0, end - time.monotonic())
-            made = runtime.run_values(piece.session, piece.makes, given, left)
+                piece.session = self._open(piece, piece_inputs)
+            remaining = None if end is None else max(0.0, end - time.monotonic())
+            made = runtime.run_values(piece.session, piece.makes, piece_inputs, remaining)
             values.update(zip(piece.makes, made, strict=True))
             for name in piece.reads:
                 if last[name] == index and name not in self._outputs:
                     del values[name]
         return {name: values[name].numpy() for name in self._outputs}
 
-    def _open(self, piece: _Piece, given: Mapping[str, ort.OrtValue]) -> ort.InferenceSession:
+    def _open(
+        self, piece: _Piece, piece_inputs: Mapping[str, ort.OrtValue]
+    ) -> ort.InferenceSession:
         model = onnx.ModelProto()
         model.CopyFrom(self._header)
         model.graph.CopyFrom(piece.proto)
-        for name, value in given.items():
+        for name, value in piece_inputs.items():
             declared = self._inputs.get(name)
             if declared is not None:
                 model.graph.input.append(declared)
@@ -141,19 +143,19 @@ def _cut(graph: onnx.GraphProto, length: int) -> list[_Piece]:
     read = [
         {name for node in part for name in _names(node)} - made[i] for i, part in enumerate(parts)
     ]
-    wanted = set(outputs)
+    needed = set(outputs)
     pieces = list[_Piece]()
     for part, makes, reads in reversed(list(zip(parts, made, read, strict=True))):
-        kept = [name for node in part for name in node.output if name in wanted]
+        needed_outputs = [name for node in part for name in node.output if name in needed]
         proto = onnx.GraphProto(name="piece")
         proto.node.extend(part)
         proto.initializer.extend(weights[name] for name in sorted(reads) if name in weights)
-        for name in kept:
+        for name in needed_outputs:
             declared = outputs.get(name)
             proto.output.append(declared or onnx.ValueInfoProto(name=name))
-        pieces.append(_Piece(proto, sorted(reads - set(weights)), kept))
-        wanted |= reads
-        wanted -= makes
+        pieces.append(_Piece(proto, sorted(reads - set(weights)), needed_outputs))
+        needed |= reads
+        needed -= makes
     return pieces[::-1]
 
 
@@ -166,8 +168,8 @@ def _names(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _outer(graph: onnx.GraphProto) -> Iterable[str]:
-    """Return what a subgraph reads and does not make itself."""
-    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
-    own |= {name for node in graph.node for name in node.output}
+    """Return the outer values that a subgraph reads."""
+    defined = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    defined |= {name for node in graph.node for name in node.output}
     read: Sequence[str] = [name for node in graph.node for name in _names(node)]
-    return {*read, *(value.name for value in graph.output)} - own
+    return {*read, *(value.name for value in graph.output)} - defined

@@ -1,9 +1,9 @@
-"""Changes the type that a graph computes in: all of it, or all but some nodes, between Casts.
+"""Changes the floating-point type of a graph, or of all but some nodes, by inserting Casts.
 
-What may change is read from the operators' schemas: an input that the standard fixes to float32
-(the scales of a Resize) stays so, and a node whose operator has no such form stays whole. Branches
-and loops are converted with what they read; where two sides of a value want different types there
-is one Cast, right behind where the value is made.
+The operators' schemas tell which inputs and outputs may change: an input that the standard fixes
+to float32 (the scales of a Resize) stays so, and a node whose operator does not allow the new type
+stays unchanged. Branches and loops are converted together with the values that they read. Where
+readers of a value need another type, there is one Cast, right after the producer.
 """
 
 from collections.abc import Collection
@@ -16,10 +16,10 @@ from workers.compression.graph.editor import Editor, constant, graph_of
 from workers.compression.graph.schemas import Schema, allows, schema_of
 
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_datatype")
-"""Attributes that name the type of what a node makes."""
+"""Attributes that name the type of the output of a node."""
 
 _VALUED = frozenset({"Constant", "ConstantOfShape"})
-"""Operators that make what their attribute ``value`` holds."""
+"""Operators whose output has the type of their attribute ``value``."""
 
 _BODIES = frozenset({"If", "Loop", "Scan"})
 """Operators whose graphs have the types of their inputs and outputs."""
@@ -29,17 +29,17 @@ Slot = tuple[ir.Node, int]
 
 @dataclass(frozen=True)
 class Change:
-    """From which types to which."""
+    """The types to replace, and the type that replaces them."""
 
     sources: frozenset[ir.DataType]
     target: ir.DataType
 
     def of(self, value: ir.Value | None) -> bool:
-        """Return whether a value has one of the types to leave."""
+        """Return whether a value has one of the types to replace."""
         return value is not None and value.type is not None and value.dtype in self.sources
 
     def changed(self, kind: ir.TypeProtocol) -> ir.TypeProtocol:
-        """Return a type with the target's elements."""
+        """Return the same type with elements of the target type."""
         if isinstance(kind, ir.SequenceType | ir.OptionalType):
             return type(kind)(self.changed(kind.elem_type))
         return ir.TensorType(self.target)
@@ -48,30 +48,30 @@ class Change:
 def fits(node: ir.Node, change: Change, opset: int) -> bool:
     """Return whether a node can compute in another type, as far as its schema says.
 
-    At least one of its tensors of the old type may have the new one. A sequence is not converted
-    in part: what handles one fits only if all that handles sequences does.
+    At least one of its tensors of an old type must be allowed to have the new one. Sequences are
+    converted only together: a node that handles one fits only if all such nodes fit.
 
     Args:
-        node: of a graph whose types were inferred.
-        change: of types.
-        opset: of the node's domain.
+        node: a node of a graph whose types were inferred.
+        change: the change of types.
+        opset: the opset version of the node's domain.
     """
     return bool(_moves(node, change, opset))
 
 
 def retype(model: ir.Model, change: Change, kept: Collection[ir.Node] = ()) -> None:
-    """Let a graph compute in another type, in place; its inputs and outputs keep theirs.
+    """Make a graph compute in another type, in place; its inputs and outputs keep their types.
 
     Args:
         model: the graph, its types inferred.
-        change: from which types to which.
-        kept: nodes that stay as they are, bodies included.
+        change: the types to replace, and the new type.
+        kept: nodes that stay unchanged, including their bodies.
     """
     _Retyping(model, change, kept).run()
 
 
 def touches_sequence(node: ir.Node, change: Change) -> bool:
-    """Return whether a node reads or makes a sequence or optional value of a type to leave."""
+    """Return whether a node reads or makes a sequence or optional value of a type to replace."""
     values = (*node.inputs, *node.outputs)
     return any(v is not None and change.of(v) and not _is_tensor(v) for v in values)
 
@@ -99,7 +99,7 @@ def _moves(node: ir.Node, change: Change, opset: int) -> tuple[set[int], set[int
 def _allowed(schema: Schema | None, side: str, slot: int, value: ir.Value, change: Change) -> bool:
     assert value.type is not None
     if schema is None:
-        return True  # whoever runs the graph finds out
+        return True  # errors then appear when the graph is run
     return allows(getattr(schema, side), slot, change.changed(value.type))
 
 
@@ -108,14 +108,14 @@ def _is_tensor(value: ir.Value) -> bool:
 
 
 def _name_type(node: ir.Node, change: Change, schema: Schema | None) -> None:
-    """Let the attributes of a node that say what it makes name the new type."""
+    """Set the attributes that state the type of a node's output to the new type."""
     names = node.attributes if schema is None else schema.attributes
     for name in _TYPE_ATTRIBUTES:
         if name in names:
             node.attributes[name] = ir.AttrInt64(name, int(change.target))
     if node.op_type in _VALUED:
-        given = node.attributes.get_tensor("value")
-        array = np.zeros(1, np.float32) if given is None else given.numpy()
+        fill = node.attributes.get_tensor("value")
+        array = np.zeros(1, np.float32) if fill is None else fill.numpy()
         tensor = ir.Tensor(array.astype(change.target.numpy()))
         node.attributes["value"] = ir.AttrTensor("value", tensor)
 
@@ -160,7 +160,7 @@ class _Retyping:
         return self.model.graph.opset_imports.get(node.domain, 1)
 
     def _convert(self, node: ir.Node, inputs: set[int], outputs: set[int]) -> None:
-        """Change the types of what a node makes, and note those of what it reads."""
+        """Change the types of the outputs of a node, and note the types that its inputs need."""
         for slot in inputs:
             self.reads[node, slot] = self.change.target
         if outputs:
@@ -177,7 +177,7 @@ class _Retyping:
         value.type = self.change.changed(value.type)
 
     def _convert_constants(self) -> None:
-        """Store constants in the new type where all who read them do."""
+        """Store constants in the new type where all readers use that type."""
         for graph in self.model.graphs():
             for value in list(graph.initializers.values()):
                 uses = [(use.node, use.idx) for use in value.uses()]
@@ -191,14 +191,14 @@ class _Retyping:
                     self._set(value)
 
     def _read(self, slot: Slot, dtype: ir.DataType) -> None:
-        """Let a node read a value in a type."""
+        """Make a node read a value in a given type."""
         node, index = slot
         value = node.inputs[index]
         if value is not None and value.dtype != dtype and _is_tensor(value):
             node.replace_input_with(index, self._cast(value, dtype))
 
     def _cast(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-        """Return a value in another type, cast once where it is made."""
+        """Return a value in another type; there is one Cast, right after the producer."""
         if (value, dtype) not in self.casts:
             node = self.edit.node("Cast", [value], f"{value.name}_{dtype.name.lower()}", to=dtype)
             made = node.outputs[0]
@@ -208,14 +208,20 @@ class _Retyping:
         return self.casts[value, dtype]
 
     def _end_body(self, graph: ir.Graph, node: ir.Node) -> None:
-        """Give a body's outputs the types that the node around it gives."""
-        skipped = len(graph.outputs) - len(node.outputs)  # a Loop's body hands on its condition
+        """Give the outputs of a body the types of the outputs of its node."""
+        skipped = len(graph.outputs) - len(
+            node.outputs
+        )  # the first output of a Loop's body is its condition
         for index, value in enumerate(graph.outputs):
-            given = node.outputs[index - skipped] if index >= skipped else None
-            if given is None or given.dtype is None or value.dtype in {None, given.dtype}:
+            node_output = node.outputs[index - skipped] if index >= skipped else None
+            if (
+                node_output is None
+                or node_output.dtype is None
+                or value.dtype in {None, node_output.dtype}
+            ):
                 continue
             if _is_tensor(value):
-                graph.outputs[index] = self._cast_at_end(graph, value, given.dtype)
+                graph.outputs[index] = self._cast_at_end(graph, value, node_output.dtype)
 
     def _cast_at_end(self, graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         node = self.edit.node("Cast", [value], f"{value.name}_{dtype.name.lower()}", to=dtype)
@@ -224,7 +230,7 @@ class _Retyping:
         return node.outputs[0]
 
     def _drop_idle_casts(self) -> None:
-        """Remove Casts to the type that their input has now."""
+        """Remove Casts whose input already has the target type."""
         for node in list(self.model.graph.all_nodes()):
             value = node.inputs[0] if node.op_type == "Cast" else None
             if value is None or value.dtype != node.attributes.get_int("to"):
@@ -235,14 +241,14 @@ class _Retyping:
                 self._give_name(value, node)
 
     def _give_name(self, value: ir.Value, cast: ir.Node) -> None:
-        """Let a value be the output that an idle Cast of it is."""
+        """Make a value the graph output in place of its idle Cast."""
         graph, output = graph_of(cast), cast.outputs[0]
         output.replace_all_uses_with(value, replace_graph_outputs=True)
         graph.remove(cast, safe=True)
         value.name, value.shape = output.name, output.shape
 
     def _end_main(self, fixed: dict[ir.Value, ir.TypeProtocol | None]) -> None:
-        """Give the graph's outputs back their types, under their names."""
+        """Restore the types of the graph's outputs, under their names."""
         graph = self.model.graph
         for index, value in enumerate(list(graph.outputs)):
             kind = fixed[value]
@@ -255,10 +261,10 @@ class _Retyping:
 
 def bodies(node: ir.Node) -> list[ir.Graph]:
     """Return the graphs in a node's attributes."""
-    found = []
+    graphs = []
     for attribute in node.attributes.values():
         if attribute.type == ir.AttributeType.GRAPH:
-            found.append(attribute.as_graph())
+            graphs.append(attribute.as_graph())
         elif attribute.type == ir.AttributeType.GRAPHS:
-            found.extend(attribute.as_graphs())
-    return found
+            graphs.extend(attribute.as_graphs())
+    return graphs

@@ -1,4 +1,4 @@
-"""Matrix products as they are meant: a Gemm's factors and transposition are applied."""
+"""Weights and biases of matrix products, with a Gemm's factors and transposition applied."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 def matrix(node: ir.Node, weight: NDArray[Any]) -> NDArray[Any]:
-    """Return what a Gemm or MatMul multiplies by, ``[outputs, inputs]``, in the weight's type."""
+    """Return the effective weight of a Gemm or MatMul, ``[outputs, inputs]``."""
     if node.op_type == "MatMul":
         return weight.T
     alpha = weight.dtype.type(node.attributes.get_float("alpha", 1.0))
@@ -17,6 +17,6 @@ def matrix(node: ir.Node, weight: NDArray[Any]) -> NDArray[Any]:
 
 
 def bias_vector(node: ir.Node, bias: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what a layer adds to its products, ``[outputs]`` or ``[1]``."""
+    """Return the effective bias of a layer, ``[outputs]`` or ``[1]``."""
     beta = node.attributes.get_float("beta", 1.0) if node.op_type == "Gemm" else 1.0
     return bias.reshape(-1) * np.float32(beta)

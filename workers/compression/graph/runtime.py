@@ -1,4 +1,4 @@
-"""onnxruntime as the engine uses it: from a file, with nothing else in sight."""
+"""Loads and runs graphs with onnxruntime, from a file, without access to other files."""
 
 import contextlib
 import tempfile
@@ -23,11 +23,11 @@ def open_session(path: Path, *, optimize: bool = False, threads: int = 1) -> ort
 
     Args:
         path: a self-contained graph.
-        optimize: let onnxruntime rewrite the graph; without, results are the graph's own.
-        threads: for computing inside of an operator.
+        optimize: let onnxruntime optimize the graph; otherwise it is run exactly as written.
+        threads: number of threads inside of an operator.
 
     Raises:
-        Exception: onnxruntime's own, whose text names the faulty node.
+        Exception: an error of onnxruntime, whose text names the faulty node.
     """
     options = ort.SessionOptions()
     level = ort.GraphOptimizationLevel
@@ -44,7 +44,7 @@ def open_session(path: Path, *, optimize: bool = False, threads: int = 1) -> ort
 
 @contextlib.contextmanager
 def in_file(model: ir.Model) -> Iterator[Path]:
-    """Keep a graph in a file of its own for a while; its nodes are sorted in place."""
+    """Keep a graph in a temporary file; its nodes are sorted in place."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "graph.onnx"
         save(model, path)
@@ -54,7 +54,7 @@ def in_file(model: ir.Model) -> Iterator[Path]:
 def session_of(
     model: ir.Model, *, optimize: bool = False, threads: int = 1
 ) -> ort.InferenceSession:
-    """Load a graph in memory through a file that is gone afterwards; see ``open_session``."""
+    """Load a graph in memory through a temporary file; see ``open_session``."""
     with in_file(model) as path:
         return open_session(path, optimize=optimize, threads=threads)
 
@@ -67,13 +67,13 @@ def run(
     """Return all outputs by name.
 
     Args:
-        session: of the graph.
+        session: the session of the graph.
         feeds: an array for each input.
-        seconds: after which a run is stopped, between two nodes; None lets it take its time.
+        seconds: the time limit; a run is stopped between two nodes. None sets no limit.
 
     Raises:
-        TimeoutError: it was stopped.
-        Exception: onnxruntime's own.
+        TimeoutError: the run took longer than ``seconds``.
+        Exception: an error of onnxruntime.
     """
     names = [output.name for output in session.get_outputs()]
     options = _quiet()
@@ -87,11 +87,11 @@ def run_values(
     feeds: Mapping[str, ort.OrtValue],
     seconds: float | None = None,
 ) -> list[ort.OrtValue]:
-    """Return the outputs of these names as onnxruntime holds them, in types that numpy lacks too.
+    """Return named outputs as onnxruntime values, which may have types that numpy lacks.
 
     Raises:
         TimeoutError: the run was stopped.
-        Exception: onnxruntime's own.
+        Exception: an error of onnxruntime.
     """
     options = _quiet()
     with _stopped_after(seconds, options):
@@ -106,7 +106,7 @@ def _quiet() -> ort.RunOptions:
 
 @contextlib.contextmanager
 def _stopped_after(seconds: float | None, options: ort.RunOptions) -> Iterator[None]:
-    """Stop a run that takes too long."""
+    """Stop a run after a number of seconds."""
     if seconds is None:
         yield
         return
@@ -125,6 +125,6 @@ def _stopped_after(seconds: float | None, options: ort.RunOptions) -> Iterator[N
 
 @contextlib.contextmanager
 def empty_working_directory() -> Iterator[None]:
-    """Stand in a directory with nothing in it."""
+    """Make an empty directory the working directory."""
     with tempfile.TemporaryDirectory() as empty, contextlib.chdir(empty):
         yield

@@ -1,4 +1,4 @@
-"""What the operators' own schemas say of types: onnx's, and onnxruntime's for its domains."""
+"""Reads allowed types from operator schemas: onnx's, and onnxruntime's for its domains."""
 
 from collections.abc import Collection, Sequence
 from functools import cache
@@ -16,19 +16,19 @@ class Parameter(Protocol):
 
     @property
     def types(self) -> Collection[str]:
-        """The types that it may have, such as ``tensor(float)`` and ``seq(tensor(float))``."""
+        """The allowed types, such as ``tensor(float)`` and ``seq(tensor(float))``."""
 
 
 class Schema(Protocol):
-    """What is read of an operator's schema."""
+    """The used part of an operator's schema."""
 
     @property
     def inputs(self) -> Sequence[Parameter]:
-        """The last one may stand for any number."""
+        """The inputs; the last one may be variadic."""
 
     @property
     def outputs(self) -> Sequence[Parameter]:
-        """The last one may stand for any number."""
+        """The outputs; the last one may be variadic."""
 
     @property
     def attributes(self) -> Collection[str]:
@@ -39,8 +39,8 @@ def schema_of(node: ir.Node, opset: int) -> Schema | None:
     """Return the schema of a node's operator, None for one that neither library declares.
 
     Args:
-        node: whose operator.
-        opset: the version of its domain that the graph imports.
+        node: the node.
+        opset: the imported version of its domain.
     """
     try:
         schema: Schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
@@ -51,20 +51,22 @@ def schema_of(node: ir.Node, opset: int) -> Schema | None:
 
 @cache
 def _of_runtime() -> dict[tuple[str, str], Schema]:
-    """Return the newest schemas that onnxruntime has, by domain and name."""
-    every = sorted(runtime.get_all_operator_schema(), key=lambda each: int(each.since_version))
-    return {(each.domain, each.name): each for each in every}
+    """Return the newest schemas of onnxruntime, by domain and name."""
+    schemas = sorted(
+        runtime.get_all_operator_schema(), key=lambda schema: int(schema.since_version)
+    )
+    return {(schema.domain, schema.name): schema for schema in schemas}
 
 
 def allows(parameters: Sequence[Parameter], slot: int, kind: ir.TypeProtocol) -> bool:
-    """Return whether a schema's parameters let a slot have a type."""
+    """Return whether a schema allows a type at a position of its inputs or outputs."""
     if not parameters:
         return False
     return type_name(kind) in parameters[min(slot, len(parameters) - 1)].types
 
 
 def type_name(kind: ir.TypeProtocol) -> str:
-    """Return the name that schemas give a type."""
+    """Return the name of a type in schemas."""
     if isinstance(kind, ir.SequenceType):
         return f"seq({type_name(kind.elem_type)})"
     if isinstance(kind, ir.OptionalType):

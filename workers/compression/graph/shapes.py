@@ -1,4 +1,4 @@
-"""The sizes that a graph's values have in a run."""
+"""Finds the shapes of a graph's values in a run."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,11 +15,11 @@ from workers.compression.graph.runtime import in_file
 _ELEMENTWISE = frozenset({"Add", "Cast", "Clip", "Div", "Identity", "Mul", "Sub"})
 
 Shapes = dict[str, tuple[int, ...]]
-"""By value name; only values whose every dimension is known."""
+"""Shapes by the name of the value; only values with known dimensions."""
 
 
 def inputs_of(model: ir.Model) -> list[ir.Value]:
-    """Return what a user feeds: old exporters also list weights among the inputs."""
+    """Return the inputs that a user feeds; old exporters also list weights as inputs."""
     return [value for value in model.graph.inputs if value.const_value is None]
 
 
@@ -36,7 +36,7 @@ def symbolic(model: ir.Model) -> list[tuple[str, str]]:
 def dimension_names(value: ir.Value) -> list[str]:
     """Name every dimension of a value; one without a name is called ``<value>_<axis>``.
 
-    Exporters that write ``?`` for any unknown size do not mean that they are all equal.
+    Exporters write ``?`` for every unknown size; such sizes need not be equal.
     """
     return [
         str(size) if isinstance(size, int) or _is_name(size.value) else f"{value.name}_{axis}"
@@ -58,42 +58,43 @@ def batch_names(model: ir.Model) -> set[str]:
 
 
 def sizes_by_weights(model: ir.Model) -> dict[str, int]:
-    """Return the inputs' dynamic dimensions whose size the weights tell, by their names.
+    """Return the sizes of dynamic dimensions of inputs that follow from weights, by name.
 
-    It is what a convolution reads as channels, or a product with a weight as its last dimension.
+    These are the channels that a convolution reads, and the last dimension of a product with a
+    weight.
     """
-    found: dict[str, int] = {}
+    sizes_found: dict[str, int] = {}
     for value in inputs_of(model):
         names = dimension_names(value)
         for read in _same_shape(value, len(names)):
             for node in read.consumers():
-                axis, size = _told_by_weight(node, read, len(names))
-                found |= dict.fromkeys(names[axis : axis + 1], size) if axis else {}
-    return {name: found[name] for _, name in symbolic(model) if name in found}
+                axis, size = _size_from_weight(node, read, len(names))
+                sizes_found |= dict.fromkeys(names[axis : axis + 1], size) if axis else {}
+    return {name: sizes_found[name] for _, name in symbolic(model) if name in sizes_found}
 
 
 def _same_shape(value: ir.Value, rank: int) -> Iterator[ir.Value]:
-    """Yield a value and what is computed from it element by element."""
-    waiting, seen = [value], set[ir.Value]()
+    """Yield a value and the values that are computed from it element by element."""
+    waiting, visited = [value], set[ir.Value]()
     while waiting:
-        each = waiting.pop()
-        if each in seen:
+        current = waiting.pop()
+        if current in visited:
             continue
-        seen.add(each)
-        yield each
-        for node in each.consumers():
-            others = [v for v in node.inputs if v is not None and v is not each]
-            if node.op_type in _ELEMENTWISE and all(_fits_in(v, rank) for v in others):
+        visited.add(current)
+        yield current
+        for node in current.consumers():
+            operands = [v for v in node.inputs if v is not None and v is not current]
+            if node.op_type in _ELEMENTWISE and all(_fits_in(v, rank) for v in operands):
                 waiting.append(node.outputs[0])
 
 
 def _fits_in(value: ir.Value, rank: int) -> bool:
-    """Return whether a constant has no more dimensions than a value beside it."""
+    """Return whether a constant has no more dimensions than a given rank."""
     return value.const_value is not None and value.const_value.shape.rank() <= rank
 
 
-def _told_by_weight(node: ir.Node, value: ir.Value, rank: int) -> tuple[int, int]:
-    """Return which axis of a value a node's weight tells the size of, and that size; else zeros."""
+def _size_from_weight(node: ir.Node, value: ir.Value, rank: int) -> tuple[int, int]:
+    """Return the axis whose size a node's weight determines, and the size; else zeros."""
     weight = node.inputs[1] if len(node.inputs) > 1 else None
     if weight is None or weight.const_value is None or node.inputs[0] is not value:
         return 0, 0
@@ -110,16 +111,16 @@ def _told_by_weight(node: ir.Node, value: ir.Value, rank: int) -> tuple[int, int
 
 
 def sizes_of(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-    """Return the dynamic dimensions' sizes in the given arrays.
+    """Return the sizes of the dynamic dimensions in the given arrays.
 
     Args:
-        model: whose inputs are fed.
+        model: the graph.
         feeds: an array for each input.
     """
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for value in inputs_of(model):
-        found.update(zip(dimension_names(value), feeds[str(value.name)].shape, strict=True))
-    return {name: found[name] for _, name in symbolic(model)}
+        sizes.update(zip(dimension_names(value), feeds[str(value.name)].shape, strict=True))
+    return {name: sizes[name] for _, name in symbolic(model)}
 
 
 def concrete(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
@@ -127,7 +128,7 @@ def concrete(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
 
     Args:
         model: the graph; not changed.
-        sizes: by the names that ``dimension_names`` gives.
+        sizes: sizes by the names that ``dimension_names`` gives.
     """
     fixed = {
         str(value.name): [
@@ -141,9 +142,9 @@ def concrete(model: ir.Model, sizes: Mapping[str, int]) -> Shapes:
     for graph in graphs_of(proto.graph) if proto is not None else ():
         for value in (*graph.input, *graph.value_info, *graph.output):
             dims = dimensions(value) or []
-            known = [size for size in dims if isinstance(size, int)]
-            if value.type.tensor_type.HasField("shape") and len(known) == len(dims):
-                shapes.setdefault(value.name, tuple(known))
+            static_sizes = [size for size in dims if isinstance(size, int)]
+            if value.type.tensor_type.HasField("shape") and len(static_sizes) == len(dims):
+                shapes.setdefault(value.name, tuple(static_sizes))
     return shapes
 
 
@@ -158,7 +159,7 @@ def _stored(model: ir.Model) -> Shapes:
 
 
 def of_run(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> Shapes:
-    """Return the shapes of all values, observed in a run where inference does not find them.
+    """Return the shapes of all values; those that cannot be inferred are observed in a run.
 
     Args:
         model: the graph; not changed.
@@ -171,20 +172,20 @@ def of_run(model: ir.Model, feeds: Mapping[str, NDArray[Any]]) -> Shapes:
 
 
 def observed(model: ir.Model, names: Iterable[str], feeds: Mapping[str, NDArray[Any]]) -> Shapes:
-    """Run the graph once and return the shapes that its values really had.
+    """Run the graph once and return the shapes of its values.
 
     Args:
         model: the graph; not changed.
-        names: values of the main graph.
+        names: names of values of the main graph.
         feeds: an input array for each input.
     """
     probed = model.clone()
-    asked = set(names)
-    wanted = [value for node in probed.graph for value in node.outputs if value.name in asked]
-    if not wanted or weight_bytes(model) > INLINE_LIMIT:
+    name_set = set(names)
+    values = [value for node in probed.graph for value in node.outputs if value.name in name_set]
+    if not values or weight_bytes(model) > INLINE_LIMIT:
         return {}
-    probed.graph.outputs.extend(v for v in wanted if v not in probed.graph.outputs)
+    probed.graph.outputs.extend(v for v in values if v not in probed.graph.outputs)
     with in_file(probed) as path:
         outputs = open_graph(path, len(probed.graph))(feeds, None)
-    found = {str(value.name): outputs[str(value.name)] for value in wanted}
-    return {name: array.shape for name, array in found.items() if isinstance(array, np.ndarray)}
+    arrays = {str(value.name): outputs[str(value.name)] for value in values}
+    return {name: array.shape for name, array in arrays.items() if isinstance(array, np.ndarray)}

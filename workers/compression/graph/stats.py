@@ -1,9 +1,9 @@
-"""What a graph holds and costs: parameters, multiply-accumulates, operators.
+"""Counts the parameters, multiply-accumulates and operators of a graph.
 
 ``parameters`` are the elements of weights and biases of the operators in the table, in whatever
 type they are stored and however they reach their operator (behind DequantizeLinear, Cast,
-Transpose, or put together from constants); each stored tensor counts once, and so do its copies in
-the branches of the graph. Scales, zero points and shape constants do not count.
+Transpose, or put together from constants); each stored tensor counts once, and copies of it in
+branches of the graph do not count again. Scales, zero points and shape constants do not count.
 ``macs`` are the multiply-accumulates of convolutions and matrix products for one sample; a graph
 that is fixed to a batch counts for a sample of it.
 """
@@ -29,7 +29,7 @@ _CARRIERS = frozenset(
     {"DequantizeLinear", "QuantizeLinear", "Cast", "Transpose", "Identity", "Reshape", "Squeeze",
      "Unsqueeze", "Flatten"}
 )  # fmt: skip
-"""Operators that a weight passes on its way to where it is used."""
+"""Operators that may stand between a weight and the operator that uses it."""
 
 _AFTER_PRODUCT = frozenset({"Cast", "Mul", "DequantizeLinear", "QuantizeLinear", "Identity"})
 """Operators that may stand between a (quantized) product and the Add of its bias."""
@@ -38,7 +38,7 @@ _SUMS = {"Add": (0, 1), "QLinearAdd": (0, 3)}
 """Operators that may put a bias on a product, with their operands' slots."""
 
 _REACH = 8
-"""How many such operators are followed."""
+"""The largest number of such operators in a row."""
 
 _INDICES = frozenset({ir.DataType.INT64, ir.DataType.BOOL, ir.DataType.STRING})
 """Types that no weight has: a Gather from them picks sizes, not embeddings."""
@@ -50,20 +50,20 @@ _NONZERO_CHUNK = 1 << 24
 
 @dataclass(frozen=True)
 class Weight:
-    """One stored tensor of weights, and what stands for zero in it."""
+    """One stored tensor of weights, and the stored value that means zero."""
 
     value: ir.Value
     tensor: ir.TensorProtocol
     zero_point: ir.Value | None = None
     axis: int | None = None
-    """Axis of a zero point that is a vector."""
+    """The axis of a zero point that is a vector."""
     codebook: ir.Value | None = None
     """The values that the tensor's elements are indices into."""
 
 
 @dataclass(frozen=True)
 class LayerStats:
-    """One node of the table. A tensor that several nodes share counts for the first."""
+    """The figures of one node. A tensor that several nodes share counts for the first one."""
 
     name: str
     operator: str
@@ -81,15 +81,15 @@ class Stats:
     macs: int
     layers: list[LayerStats]
     unknown: list[str]
-    """Nodes whose multiply-accumulates could not be counted: a size stayed unknown."""
+    """Nodes whose multiply-accumulates could not be counted, as a size stayed unknown."""
 
 
 def operators(model: ir.Model) -> dict[str, int]:
     """Count a graph's operators, those in subgraphs and local functions included."""
-    found = Counter(node.op_type for node in ir.traversal.RecursiveGraphIterator(model.graph))
+    counts = Counter(node.op_type for node in ir.traversal.RecursiveGraphIterator(model.graph))
     for function in model.functions.values():
-        found += Counter(node.op_type for node in ir.traversal.RecursiveGraphIterator(function))
-    return dict(sorted(found.items()))
+        counts += Counter(node.op_type for node in ir.traversal.RecursiveGraphIterator(function))
+    return dict(sorted(counts.items()))
 
 
 def measure(
@@ -102,10 +102,10 @@ def measure(
 
     Args:
         model: the graph; not changed.
-        sizes: of the dynamic dimensions, by the names that ``shapes.dimension_names`` gives.
-        feeds: a run of these sizes; where given, sizes that inference does not find are observed
-            in it.
-        samples: that the sizes are for.
+        sizes: sizes of the dynamic dimensions, by the names that ``shapes.dimension_names`` gives.
+        feeds: inputs of these sizes. With them, sizes that cannot be inferred are observed in a
+            run.
+        samples: the number of samples of a run with these sizes.
     """
     model = _computed_ahead(model)
     shapes = graph_shapes.concrete(model, sizes)
@@ -113,18 +113,22 @@ def measure(
     missing = {str(v.name) for node in nodes for v in _sized(node) if v.name not in shapes}
     if missing and feeds is not None:
         shapes |= graph_shapes.observed(model, sorted(missing), feeds)
-    seen: set[Identity] = set()
+    counted_weights: set[Identity] = set()
     layers, unknown = [], []
     for node in nodes:
         operator = operator_of(node)
         macs = _macs(node, operator, shapes) if operator else 0
         if macs is None:
             unknown.append(node.name or node.op_type)
-        own = {each: w for w in weights_of(node) if (each := _identity(w, model)) not in seen}
-        seen.update(own)
-        parameters = sum(_elements(weight, node) for weight in own.values())
+        new_weights = {
+            identity: w
+            for w in weights_of(node)
+            if (identity := _identity(w, model)) not in counted_weights
+        }
+        counted_weights.update(new_weights)
+        parameters = sum(_elements(weight, node) for weight in new_weights.values())
         if parameters or macs:
-            nonzero = sum(_nonzero(weight, node) for weight in own.values())
+            nonzero = sum(_nonzero(weight, node) for weight in new_weights.values())
             name, cost = node.name or "", (macs or 0) // samples
             layers.append(LayerStats(name, node.op_type, parameters, nonzero, cost))
     return Stats(
@@ -137,7 +141,7 @@ def measure(
 
 
 def macs_of_one(model: ir.Model, feeds: Mapping[str, NDArray[Any]], samples: int) -> int:
-    """Return the multiply-accumulates of one of the samples that a run reads."""
+    """Return the multiply-accumulates of a run, divided by its samples."""
     return measure(model, graph_shapes.sizes_of(model, feeds), feeds, samples).macs
 
 
@@ -148,7 +152,7 @@ def weights_of(node: ir.Node) -> list[Weight]:
         return _added_bias(node)
     if _codebook(node) is not None:
         return []  # it counts where the weight is used
-    found = []
+    weights = []
     for index, slot in enumerate((*operator.weights, *operator.biases)):
         weight = stored(operand(node, slot))
         if weight is None or weight.tensor.dtype in _INDICES:
@@ -156,12 +160,12 @@ def weights_of(node: ir.Node) -> list[Weight]:
         if weight.zero_point is None and index < len(operator.zero_points):
             zero = operand(node, operator.zero_points[index])
             weight = replace(weight, zero_point=zero, axis=operator.channel_axis)
-        found.append(weight)
-    return found
+        weights.append(weight)
+    return weights
 
 
 def stored(value: ir.Value | None) -> Weight | None:
-    """Follow a value back to the constant that it comes from, None if it is computed."""
+    """Trace a value back to the stored constant that it comes from, None if it is computed."""
     zero_point, axis, codebook = None, None, None
     for _ in range(_REACH):
         if value is None:
@@ -187,7 +191,7 @@ def stored(value: ir.Value | None) -> Weight | None:
 
 
 def _codebook(node: ir.Node) -> ir.Value | None:
-    """Return the values that a node looks constant indices up in, None for any other node."""
+    """Return the codebook of a node that looks up constant indices, None for other nodes."""
     book, indices = operand(node, 0), operand(node, 1)
     if node.op_type != "Gather" or book is None or book.const_value is None:
         return None
@@ -199,7 +203,7 @@ def _codebook(node: ir.Node) -> ir.Value | None:
 
 
 def _computed_ahead(model: ir.Model) -> ir.Model:
-    """Return a graph in which weights stand where operators read them, not what makes them."""
+    """Return a graph in which constant subgraphs before operators are folded into weights."""
     if not foldable(model):
         return model
     copy = model.clone()
@@ -209,7 +213,7 @@ def _computed_ahead(model: ir.Model) -> ir.Model:
 
 
 def _identity(weight: Weight, model: ir.Model) -> Identity:
-    """Say which tensor a weight is: in branches, which exporters fill with copies, its content."""
+    """Return what identifies a weight: its tensor, or in branches its content."""
     if weight.value.graph is model.graph:
         return weight.value
     tensor = weight.tensor
@@ -222,7 +226,7 @@ def _listed(node: ir.Node) -> bool:
 
 
 def _sized(node: ir.Node) -> Iterator[ir.Value]:
-    """Yield the values whose shapes a node's cost depends on."""
+    """Yield the values whose shapes determine the cost of a node."""
     operator = operator_of(node)
     if operator and operator.macs:
         yield from (value for value in (*node.inputs[:4], node.outputs[0]) if value is not None)
@@ -239,7 +243,7 @@ def _macs(node: ir.Node, operator: Operator, shapes: Shapes) -> int | None:
 
 
 def _added_bias(node: ir.Node) -> list[Weight]:
-    """Return the constant that an Add puts on a product, when it is a vector."""
+    """Return the constant that an Add adds to a product, if it is a vector."""
     operands = [operand(node, slot) for slot in _SUMS.get(node.op_type, ())]
     for bias, product in zip(operands, operands[::-1], strict=True):
         weight = stored(bias)
@@ -271,7 +275,7 @@ def _elements(weight: Weight, node: ir.Node) -> int:
 
 
 def _nonzero(weight: Weight, node: ir.Node) -> int:
-    """Count the elements that do not stand for zero, a bounded piece at a time."""
+    """Count the elements that do not mean zero, a bounded chunk at a time."""
     array = weight.tensor.numpy()
     if packed := _packed(weight, node):
         return _nonzero_packed(array, packed, node.attributes.get_int("bits", 4))

@@ -1,4 +1,4 @@
-"""Writes an ONNX file tensor by tensor, so that no second copy of the weights is ever in memory."""
+"""Writes an ONNX file tensor by tensor, without a second copy of the weights in memory."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _BYTES = 2
 """The wire type of messages and bytes."""
 
 LARGE = 1 << 16
-"""Bytes past which a tensor is written from where it lies, not through a copy."""
+"""The size in bytes from which a tensor is written without a copy."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a tensor, which are fetched when they are written."""
+    """The bytes of a tensor, fetched when they are written."""
 
     length: int
     put: Callable[[BinaryIO], object]
@@ -33,7 +33,8 @@ def write(proto: onnx.ModelProto, path: Path, contents: Mapping[int, Content]) -
     Args:
         proto: the model; not changed.
         path: overwritten.
-        contents: of the main graph's initializers at these places, which have no data in ``proto``.
+        contents: bytes of the main graph's initializers that have no data in ``proto``, by
+            position.
     """
     graph = _without(proto.graph, _INITIALIZER)
     weights = _weights(proto, contents)
@@ -47,7 +48,7 @@ def write(proto: onnx.ModelProto, path: Path, contents: Mapping[int, Content]) -
 
 
 def size(proto: onnx.ModelProto) -> int:
-    """Return how many bytes ``write`` makes of a model; ``ByteSize`` makes them, to count them."""
+    """Return the number of bytes that ``write`` writes; ``ByteSize`` would build them to count."""
     graph = len(_without(proto.graph, _INITIALIZER)) + sum(map(_whole, _weights(proto, {})))
     return len(_without(proto, _GRAPH)) + len(_head(_GRAPH, graph)) + graph
 
@@ -72,7 +73,7 @@ def _plain(tensor: onnx.TensorProto) -> Content:
 
 
 def _with_content(tensor: onnx.TensorProto, content: Content) -> Content:
-    """Return the bytes of a tensor, its content behind all the rest."""
+    """Return the bytes of a tensor, with its content after all other fields."""
     head = _without(tensor, _RAW_DATA) + _head(_RAW_DATA, content.length)
     return Content(len(head) + content.length, partial(_put_behind, head, content))
 
@@ -104,7 +105,7 @@ def _without(message: Message, number: int) -> bytes:
 
 
 def _head(number: int, length: int) -> bytes:
-    """Return what stands before the bytes of a field: its number, and how many they are."""
+    """Return the header of a field: its number and the length of its bytes."""
     return bytes((*_varint(number << 3 | _BYTES), *_varint(length)))
 
 

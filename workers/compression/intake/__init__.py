@@ -1,1 +1,1 @@
-"""What comes in: archives, formats, datasets; checked before anything computes with it."""
+"""Takes uploads in: archives, models and datasets are checked before anything uses them."""

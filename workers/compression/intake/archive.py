@@ -1,8 +1,8 @@
-"""Unpack an uploaded archive into an empty directory, trusting nothing that it says of itself.
+"""Unpacks an uploaded archive into an empty directory, without trusting its headers.
 
-What comes out are plain files and directories below the target, each new, none reached through a
-link. Bytes are counted while they are written; sizes in headers are not believed. Archives inside
-of archives stay packed.
+The result is plain files and directories below the target, each new, none reached through a link.
+Bytes are counted while they are written; sizes in headers are not believed. Archives inside of
+archives stay packed.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def unpack(
         path: the archive.
         into: an empty directory.
         limits: entries, bytes, ratio, depth.
-        problem: what to raise.
+        problem: the kind of problem to raise.
 
     Raises:
         Failed: of the kind ``problem``: links, devices, encryption, names that point outside,

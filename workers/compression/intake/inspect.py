@@ -1,4 +1,4 @@
-"""Upload in, description and graph out: the entry of everything that users send."""
+"""Inspects uploaded models: checks them, describes them, and writes their graphs."""
 
 import contextlib
 import gc
@@ -24,7 +24,7 @@ from workers.compression.samples.drawn import find_layout
 from workers.compression.samples.layout import Layout
 
 _PATIENCE = 10.0
-"""Seconds that a run may take to tell how samples stand."""
+"""The time limit, in seconds, of a run that finds the layout of samples."""
 
 _OTHER_FLOATS = {ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
@@ -39,24 +39,24 @@ def inspect_model(
 
     Args:
         upload: the uploaded bytes, of any name.
-        directory: where ``original.onnx`` (the upload, self-contained) and ``model.onnx`` (its
-            normal form) are written.
+        directory: the directory for ``original.onnx`` (the upload, self-contained) and
+            ``model.onnx`` (its normal form).
         limits: what the upload may hold.
-        order: what the user says of the upload, and whether code of it may run.
+        order: the hints of the user, and whether code of the upload may run.
 
     Raises:
-        InvalidModel: with what is wrong and what to upload instead.
+        InvalidModel: the upload is refused; the message says why and what to upload instead.
         NotAvailable: the format runs code, and this machine cannot confine it.
     """
     original, notes = directory / ORIGINAL, list[str]()
     with _collection_paused():
         accepted = read_model(upload, original, limits or ModelLimits(), order or InspectModel())
-        trials, looks = _look_at(original)
+        trials, findings = _examine(original)
         gc.collect()
         if trials:
             normal, passes = normalize(original, trials)
             notes += [f"{p.name} was undone: {p.reason}." for p in passes if isinstance(p, Undone)]
-            notes += _precision(looks.types, passes)
+            notes += _precision(findings.types, passes)
         else:
             normal = load(original)
             notes.append(
@@ -64,24 +64,24 @@ def inspect_model(
                 " differently each time; it is used as uploaded, without simplification."
             )
         store(normal, directory / MODEL)
-        return _describe(accepted, looks, normal, trials[:1], notes)
+        return _describe(accepted, findings, normal, trials[:1], notes)
 
 
 def _precision(types: set[ir.DataType], passes: list[Applied | Undone]) -> list[str]:
-    """Say that a graph computes in another type than float32, and what becomes of that."""
+    """Return a note on a graph that computes in another type than float32."""
     changed = {p.name: p.changes for p in passes if isinstance(p, Applied)}
     if not changed.get(compute_in_float32.__name__):
         return []
-    others = types & _OTHER_FLOATS
-    names = " and ".join(sorted(str(dtype.numpy()) for dtype in others))
-    narrow = ir.DataType.DOUBLE not in others
-    kept = " Its weights stay stored as they are." if narrow else ""
-    return [f"Steps compute in float32 what the model computes in {names or 'float16'}.{kept}"]
+    other_types = types & _OTHER_FLOATS
+    names = " and ".join(sorted(str(dtype.numpy()) for dtype in other_types))
+    narrow = ir.DataType.DOUBLE not in other_types
+    storage = " Its weights stay stored as they are." if narrow else ""
+    return [f"Steps compute in float32 what the model computes in {names or 'float16'}.{storage}"]
 
 
 @contextlib.contextmanager
 def _collection_paused() -> Iterator[None]:
-    """Do not look for garbage in cycles: of millions of living objects, again and again."""
+    """Pause the cyclic garbage collector, which would traverse millions of live objects."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -92,29 +92,29 @@ def _collection_paused() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Looks:
-    """What a description says of the upload, whose graph need not stay in memory."""
+class _Findings:
+    """The findings on the upload that its description needs; the graph itself is released."""
 
     inputs: list[TensorSpec]
     operators: dict[str, int]
     sizes: dict[str, int]
-    """Of the dynamic dimensions, in the run whose multiply-accumulates are counted."""
+    """The sizes of dynamic dimensions in the run whose multiply-accumulates are counted."""
     samples: int
-    """Of that run."""
+    """The number of samples of that run."""
     assumed: dict[str, int]
-    """Those of them that count no samples."""
+    """Those sizes that do not count samples."""
     figures: stats.Stats
     types: set[ir.DataType]
-    """Of the constants."""
+    """The types of the constants."""
 
 
-def _look_at(original: Path) -> tuple[list[equivalence.Trial], _Looks]:
+def _examine(original: Path) -> tuple[list[equivalence.Trial], _Findings]:
     model = load(original)
     trials, layout = _trials(open_graph(original, len(model.graph)), model)
-    batches = axis.counting(model, layout)
+    batches = axis.sample_dimensions(model, layout)
     sizes = dict(trials[0].sizes) if trials else dict.fromkeys(batches, 1)
     figures = stats.measure(model, sizes, trials[0].feeds if trials else None, layout.size)
-    return trials, _Looks(
+    return trials, _Findings(
         inputs=[spec(value) for value in shapes.inputs_of(model)],
         operators=stats.operators(model),
         sizes=sizes,
@@ -131,46 +131,48 @@ def _look_at(original: Path) -> tuple[list[equivalence.Trial], _Looks]:
 
 
 def _trials(run: Run, model: ir.Model) -> tuple[list[equivalence.Trial], Layout]:
-    """Return inputs that a model runs on, and how samples stand in them."""
+    """Return inputs that a model runs on, and the layout of samples in them."""
     trials = equivalence.trials_of(run, model)
     if not trials:
         return [], Layout()
     layout = find_layout(model, lambda feeds: run(feeds, _PATIENCE), trials[0])
-    counting = axis.counting(model, layout)
-    if counting != shapes.batch_names(model):
-        trials = equivalence.trials_of(run, model, counting=counting) or trials
+    names = axis.sample_dimensions(model, layout)
+    if names != shapes.batch_names(model):
+        trials = equivalence.trials_of(run, model, counting=names) or trials
     return trials, layout
 
 
 def _describe(
     accepted: Accepted,
-    looks: _Looks,
+    findings: _Findings,
     normal: ir.Model,
     trials: list[equivalence.Trial],
     notes: list[str],
 ) -> ModelDescription:
-    if looks.assumed:
-        given = ", ".join(f"{name} = {size}" for name, size in looks.assumed.items())
-        notes.append(f"MACs are for one sample with {given}.")
-    if looks.figures.unknown:
-        notes.append(f"MACs of {len(looks.figures.unknown)} nodes are unknown and not counted.")
+    if findings.assumed:
+        sizes = ", ".join(f"{name} = {size}" for name, size in findings.assumed.items())
+        notes.append(f"MACs are for one sample with {sizes}.")
+    if findings.figures.unknown:
+        notes.append(f"MACs of {len(findings.figures.unknown)} nodes are unknown and not counted.")
     obstacles = trainable.obstacles(normal)
     feeds = trials[0].feeds if trials else None
-    listed = stats.measure(normal, looks.sizes, feeds, looks.samples).layers[:MAX_LAYERS]
+    listed = stats.measure(normal, findings.sizes, feeds, findings.samples).layers[:MAX_LAYERS]
     layers = [
-        Layer(name=each.name, operator=each.operator, parameters=each.parameters, macs=each.macs)
-        for each in listed
+        Layer(
+            name=layer.name, operator=layer.operator, parameters=layer.parameters, macs=layer.macs
+        )
+        for layer in listed
     ]
     return ModelDescription(
         format=accepted.format,
         conversion=accepted.conversion,
         opset=accepted.opset,
-        inputs=looks.inputs,
+        inputs=findings.inputs,
         outputs=[spec(value) for value in normal.graph.outputs],
-        operators=looks.operators,
-        parameters=looks.figures.parameters,
-        nonzero_parameters=looks.figures.nonzero_parameters,
-        macs=looks.figures.macs,
+        operators=findings.operators,
+        parameters=findings.figures.parameters,
+        nonzero_parameters=findings.figures.nonzero_parameters,
+        macs=findings.figures.macs,
         layers=layers,
         notes=notes,
         trainable=not obstacles,

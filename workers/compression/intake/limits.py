@@ -1,4 +1,4 @@
-"""The bounds that an upload is read within: checked first, on the bytes themselves."""
+"""The limits on an upload, which are checked first, on the bytes themselves."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ GIB = 1 << 30
 
 @dataclass(frozen=True)
 class ArchiveLimits:
-    """What unpacking one archive may cost. Sizes are bytes."""
+    """Limits on unpacking one archive. Sizes are bytes."""
 
     entries: int = 10_000
     total: int = 32 * GIB
-    """Of all unpacked files together, counted while they are written."""
+    """Bytes of all unpacked files together, counted while they are written."""
     ratio: int = 250
-    """Unpacked bytes for each byte of the archive; only looked at past ``ratio_from``."""
+    """Unpacked bytes for each byte of the archive; checked only past ``ratio_from``."""
     ratio_from: int = 16 * MIB
     path_length: int = 512
     path_depth: int = 16
@@ -23,10 +23,11 @@ class ArchiveLimits:
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """What one ONNX graph may hold."""
+    """Limits on one ONNX graph."""
 
     file: int = 2 * GIB - 1
-    """Of the protobuf: no implementation reads more. Larger weights come as external data."""
+    """Bytes of the protobuf; no implementation reads more. Larger weights come as external
+    data."""
     fields: int = 20_000_000
     """Protobuf fields outside of tensor contents: bounds the parsed message's memory. Forty for
     each node: exporters write the shape of every value."""
@@ -35,26 +36,26 @@ class ModelLimits:
     subgraphs: int = 31
     """Nesting of graphs in attributes."""
     nodes: int = 500_000
-    """Once all local functions are inlined."""
+    """The number of nodes after all local functions are inlined."""
     elements: int = 1 << 40
-    """Of one tensor."""
+    """The number of elements of one tensor."""
     name: int = 4 * KIB
-    """Characters of one name."""
+    """The number of characters of one name."""
     inputs: int = 1_000
-    """Inputs, and outputs."""
+    """The number of inputs, and of outputs."""
 
 
 @dataclass(frozen=True)
 class DatasetLimits:
-    """What one dataset may hold. Sizes are bytes."""
+    """Limits on one dataset. Sizes are bytes."""
 
     arrays: int = 1_000
     header: int = 64 * KIB
-    """Of one ``.npy`` member."""
+    """Bytes of the header of one ``.npy`` member."""
     rank: int = 16
     samples: int = 100_000_000
     pixels: int = 64_000_000
-    """Of one image, before it is resized."""
+    """The number of pixels of one image, before it is resized."""
     classes: int = 100_000
     total: int = 64 * GIB
-    """Of all arrays once they are fitted to a model."""
+    """Bytes of all arrays after they are fitted to a model."""

@@ -1,4 +1,4 @@
-"""What people look at: the graph as nodes and edges, and how the values of weights lie."""
+"""Figures for display: the graph as nodes and edges, and histograms of weights."""
 
 from collections.abc import Iterable
 
@@ -11,11 +11,11 @@ from workers.compression.graph import stats
 
 _BINS = 32
 _LOOKED_AT = 1 << 16
-"""Values of one tensor that are counted, evenly spread."""
+"""The number of values of a tensor in its histogram, evenly spread."""
 
 
 def nodes(model: ir.Model) -> list[Node]:
-    """Return the nodes of the main graph, each with those that it reads from.
+    """Return the nodes of the main graph, each with the nodes that it reads from.
 
     Subgraphs are not drawn; a graph with more than ``MAX_NODES`` nodes gives none.
     """
@@ -33,16 +33,16 @@ def nodes(model: ir.Model) -> list[Node]:
 
 
 def distributions(model: ir.Model, layers: Iterable[Layer]) -> dict[str, Distribution]:
-    """Return how the weights of the largest layers lie, by the layer's name."""
+    """Return histograms of the weights of the largest layers, by the layer's name."""
     largest = sorted(layers, key=lambda layer: -layer.parameters)[:MAX_DISTRIBUTIONS]
-    wanted = {layer.name for layer in largest if layer.parameters}
-    found = {}
+    layer_names = {layer.name for layer in largest if layer.parameters}
+    histograms = {}
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        if node.name in wanted and (weights := stats.weights_of(node)):
+        if node.name in layer_names and (weights := stats.weights_of(node)):
             values = _finite(weights[0].tensor)
             if values.size:
-                found[node.name] = _distribution(values)
-    return found
+                histograms[node.name] = _distribution(values)
+    return histograms
 
 
 def _makers(node: ir.Node) -> list[ir.Node]:

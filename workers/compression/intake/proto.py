@@ -1,4 +1,4 @@
-"""What a parsed ONNX model must satisfy before any library computes with it.
+"""Checks a parsed ONNX model before any library computes with it.
 
 The libraries check some of this and crash on the rest, so the figures that an attacker chooses
 (dimensions, lengths, call graphs) are checked here, in Python's unbounded integers.
@@ -27,10 +27,10 @@ _TYPED_FIELDS = ("float_data", "int32_data", "string_data", "int64_data", "doubl
 
 
 def check_model(proto: onnx.ModelProto, limits: ModelLimits) -> None:
-    """Refuse a parsed model whose names, tensors, functions or operators are unsound.
+    """Refuse a parsed model with invalid names, tensors, functions or operators.
 
     Raises:
-        InvalidModel: with what is wrong and what to do instead.
+        InvalidModel: the model is refused; the message says why and what to do instead.
     """
     if not proto.HasField("graph") or not proto.graph.node:
         raise InvalidModel("The file holds no ONNX graph with nodes; is it an ONNX model?")
@@ -69,8 +69,8 @@ def check_tensor(tensor: onnx.TensorProto, limits: ModelLimits) -> None:
 def _check_data(tensor: onnx.TensorProto, bits: int, name: str) -> None:
     elements = prod(tensor.dims)
     typed = {field: len(getattr(tensor, field)) for field in _TYPED_FIELDS}
-    given = sum(1 for count in typed.values() if count) + tensor.HasField("raw_data")
-    if given > 1:
+    sources = sum(1 for count in typed.values() if count) + tensor.HasField("raw_data")
+    if sources > 1:
         raise InvalidModel(f"{name} has its data in several fields.")
     if tensor.HasField("raw_data"):
         if tensor.data_type == onnx.TensorProto.STRING:
@@ -89,7 +89,7 @@ def _check_data(tensor: onnx.TensorProto, bits: int, name: str) -> None:
 
 
 def _typed_length(tensor: onnx.TensorProto, elements: int, bits: int) -> int:
-    """Return how many values a typed field holds: complex takes two, 4-bit packs two in one."""
+    """Return the entries of a typed field: a complex element takes two, two 4-bit elements one."""
     if tensor.data_type in {onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128}:
         return 2 * elements
     return (elements * bits + 7) // 8 if bits < 8 else elements

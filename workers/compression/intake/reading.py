@@ -1,4 +1,4 @@
-"""Which format an upload is in, by its bytes, and how it becomes a graph."""
+"""Reads an upload of any format, recognised by its bytes, and writes its graph."""
 
 import tempfile
 from collections.abc import Callable
@@ -20,26 +20,26 @@ class Accepted:
     """An upload that was checked and written as a graph."""
 
     opset: int
-    """What the graph was exported with."""
+    """The opset of the exported graph."""
     format: ModelFormat = "onnx"
-    """Of the upload."""
+    """The format of the upload."""
     conversion: Conversion | None = None
-    """Of an upload that was no ONNX graph."""
+    """How an upload of another format was converted; None for ONNX."""
 
 
 def read_model(upload: Path, target: Path, limits: ModelLimits, order: InspectModel) -> Accepted:
     """Read an uploaded model of any supported format and write it, self-contained, to ``target``.
 
     Raises:
-        InvalidModel: it is broken, hostile, or of a format that is not read here.
+        InvalidModel: the upload is broken, hostile, or of an unsupported format.
         NotAvailable: opening it runs code, and this machine cannot confine that.
     """
-    found = detect(upload)
-    if found in READERS:
-        return Accepted(READERS[found](upload, target, limits))
-    if found in SOURCES:
-        return _convert(SOURCES[found], upload, target, limits, order)
-    raise InvalidModel(f"{found.value} is not read here. {INSTEAD[found]}")
+    file_format = detect(upload)
+    if file_format in READERS:
+        return Accepted(READERS[file_format](upload, target, limits))
+    if file_format in SOURCES:
+        return _convert(SOURCES[file_format], upload, target, limits, order)
+    raise InvalidModel(f"{file_format.value} is not read here. {INSTEAD[file_format]}")
 
 
 def _read_archive(upload: Path, target: Path, limits: ModelLimits) -> int:
@@ -55,29 +55,29 @@ READERS: dict[Format, Callable[[Path, Path, ModelLimits], int]] = {
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFormat:
     """A format of another framework."""
 
     format: ModelFormat
     reader: str
-    """``module:function`` below ``intake.sources``; imported when such a file comes."""
+    """``module:function`` below ``intake.sources``; imported only for such a file."""
     runs_code: bool
     """Whether opening such a file may run code that is in it."""
 
 
-SOURCES: dict[Format, Source] = {
-    Format.KERAS: Source("keras", "keras:read_archive", runs_code=True),
-    Format.HDF5: Source("keras", "keras:read_hdf5", runs_code=True),
-    Format.TORCHSCRIPT: Source("torchscript", "torchscript:read", runs_code=True),
-    Format.TORCH_EXPORT: Source("torch_export", "torch_export:read", runs_code=True),
-    Format.CHECKPOINT: Source("safetensors", "checkpoint:read_checkpoint", runs_code=True),
-    Format.SAFETENSORS: Source("safetensors", "checkpoint:read_safetensors", runs_code=False),
-    Format.HUGGINGFACE: Source("huggingface", "huggingface:read", runs_code=False),
+SOURCES: dict[Format, SourceFormat] = {
+    Format.KERAS: SourceFormat("keras", "keras:read_archive", runs_code=True),
+    Format.HDF5: SourceFormat("keras", "keras:read_hdf5", runs_code=True),
+    Format.TORCHSCRIPT: SourceFormat("torchscript", "torchscript:read", runs_code=True),
+    Format.TORCH_EXPORT: SourceFormat("torch_export", "torch_export:read", runs_code=True),
+    Format.CHECKPOINT: SourceFormat("safetensors", "checkpoint:read_checkpoint", runs_code=True),
+    Format.SAFETENSORS: SourceFormat("safetensors", "checkpoint:read_safetensors", runs_code=False),
+    Format.HUGGINGFACE: SourceFormat("huggingface", "huggingface:read", runs_code=False),
 }
 
 
 def _convert(
-    source: Source, upload: Path, target: Path, limits: ModelLimits, order: InspectModel
+    source: SourceFormat, upload: Path, target: Path, limits: ModelLimits, order: InspectModel
 ) -> Accepted:
     """Open another framework's file and convert it; the framework is imported here."""
     if source.runs_code and not order.may_run_code:

@@ -1,6 +1,6 @@
-"""What may be put right in an upload without asking: habits of exporters that mean one thing.
+"""Repairs harmless faults of exporters whose meaning is unambiguous.
 
-What onnxruntime takes is read as it reads it.
+Where onnxruntime accepts a faulty file, it is read as onnxruntime reads it.
 """
 
 import heapq
@@ -17,10 +17,10 @@ _MOST_REPEATED = 1_000
 
 
 def unite(proto: onnx.ModelProto) -> None:
-    """Leave one of what merged files say twice, in place: the last one, as onnxruntime does.
+    """Remove duplicates of merged files, in place: the last one stays, as in onnxruntime.
 
-    Operator sets that are imported twice, also under both names of the default domain; weights and
-    outputs that are listed twice.
+    Duplicates are operator sets that are imported twice, also under both names of the default
+    domain, and weights and outputs that are listed twice.
     """
     versions = {_domain(entry.domain): entry.version for entry in proto.opset_import}
     del proto.opset_import[:]
@@ -39,7 +39,7 @@ def _domain(name: str) -> str:
 
 
 def _name_standard(graph: onnx.GraphProto) -> None:
-    """Give standard operators the default domain's short name, which alone is imported."""
+    """Give standard operators the short name of the default domain, the only one imported."""
     for node in graph.node:
         node.domain = _domain(node.domain)
         for attribute in node.attribute:
@@ -57,7 +57,7 @@ def repair(graph: onnx.GraphProto) -> None:
 
 
 def _sort_nodes(graph: onnx.GraphProto) -> None:
-    """Sort nodes topologically, keeping their order where it is free; a cycle stays as it is.
+    """Sort nodes topologically, keeping their order where possible; a cycle stays unchanged.
 
     ONNX demands the order; converters (float16, quantizers) append their nodes at the end.
     """
@@ -68,8 +68,8 @@ def _sort_nodes(graph: onnx.GraphProto) -> None:
     for index, node in enumerate(nodes):
         needed = {producer[name] for name in _reads(node) if name in producer}
         waiting[index] = len(needed)
-        for each in needed:
-            users[each].add(index)
+        for name_needed in needed:
+            users[name_needed].add(index)
     ready = [index for index, count in enumerate(waiting) if not count]
     order = []
     while ready:

@@ -1,4 +1,4 @@
-"""Sparse tensors become dense ones: nothing behind the intake knows them."""
+"""Converts sparse tensors to dense ones, as nothing after the intake supports them."""
 
 from math import prod
 
@@ -18,7 +18,7 @@ def densify(proto: onnx.ModelProto, limits: ModelLimits) -> None:
     """Replace sparse initializers and sparse Constants of the main graph by dense tensors.
 
     Raises:
-        InvalidModel: the indices are unsound, the dense form is too large, or the sparse tensor
+        InvalidModel: the indices are invalid, the dense form is too large, or the sparse tensor
             stands where no dense one can (subgraphs, functions, other operators).
     """
     budget = _BUDGET
@@ -52,7 +52,7 @@ def _refuse_elsewhere(graph: onnx.GraphProto) -> None:
 def _dense(
     sparse: onnx.SparseTensorProto, budget: int, limits: ModelLimits
 ) -> tuple[onnx.TensorProto, int]:
-    """Return the dense tensor and what is left of the budget."""
+    """Return the dense tensor and the remaining budget."""
     name = sparse.values.name
     dims, count = list(sparse.dims), prod(sparse.values.dims)
     if any(dim < 0 for dim in dims) or prod(filter(None, dims)) > limits.elements:

@@ -1,4 +1,4 @@
-"""Tar archives, walked header by header in constant memory.
+"""Unpacks tar archives, header by header, in constant memory.
 
 ``tarfile`` reads extended headers of any size into memory and knows links, devices and sparse
 files; this walk takes plain files and directories and refuses the rest.
@@ -27,7 +27,7 @@ _ERRORS = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, Valu
 
 
 class _Decompressor(Protocol):
-    """What bz2 and lzma offer."""
+    """The interface of the decompressors of bz2 and lzma."""
 
     @property
     def eof(self) -> bool: ...
@@ -107,7 +107,7 @@ def _walk(stream: _Stream, unpacker: Unpacker) -> None:
 
 
 def _extended(entry: tarfile.TarInfo, stream: _Stream, unpacker: Unpacker) -> dict[str, str]:
-    """Read a header that says more of the next entry; what it says of all entries is ignored."""
+    """Read an extended header of the next entry; global extended headers are ignored."""
     if not 0 <= entry.size <= _MAX_HEADER:
         unpacker.refuse("an extended header is too large")
     body = stream.read(entry.size)

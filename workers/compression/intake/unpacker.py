@@ -1,4 +1,4 @@
-"""Where an archive's entries go: written within limits, below one directory, under new names."""
+"""Writes an archive's entries within limits, below one directory, never over an existing file."""
 
 import os
 import re
@@ -27,7 +27,7 @@ class Unpacker:
     names: set[str] = field(default_factory=set)
 
     def refuse(self, why: str) -> NoReturn:
-        """Raise the problem that this archive is refused with."""
+        """Raise the problem with which this archive is refused."""
         raise self.problem(f"The archive is refused: {why}.")
 
     def directory(self, name: str) -> None:
@@ -71,7 +71,7 @@ class Unpacker:
             self.refuse(f"it holds more than {self.limits.entries} entries")
 
     def _path(self, name: str) -> Path:
-        """Return where an entry goes, after checking that its name stays below the target."""
+        """Return the path for an entry, after checking that it stays below the target."""
         parts = PurePosixPath(name).parts
         if not name or "\0" in name or len(name) > self.limits.path_length:
             self.refuse("an entry's name is empty or too long")

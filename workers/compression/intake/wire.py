@@ -1,4 +1,4 @@
-"""Walk an ONNX file's protobuf encoding before anything parses it.
+"""Walks an ONNX file's protobuf encoding before anything parses it.
 
 A parser allocates while it reads and recurses as deep as the message nests, so the bounds must be
 checked on the wire: this walk keeps its own stack, skips the contents of tensors and allocates
@@ -29,7 +29,7 @@ def check_wire(data: bytes | mmap.mmap, limits: ModelLimits) -> None:
 
     Args:
         data: the whole file.
-        limits: fields in all, nesting of messages and of graphs.
+        limits: the number of fields, and the nesting of messages and graphs.
 
     Raises:
         InvalidModel: the encoding is broken, truncated, too deep or has too many fields.
@@ -75,21 +75,21 @@ def check_wire(data: bytes | mmap.mmap, limits: ModelLimits) -> None:
 @cache
 def _schemas() -> dict[str, _Schema]:
     """Return, for every message reachable from a model, its fields that are messages or text."""
-    found: dict[str, _Schema] = {}
+    schemas: dict[str, _Schema] = {}
     pending: list[Any] = [onnx.ModelProto.DESCRIPTOR]
     while pending:
         message = pending.pop()
-        if message.full_name in found:
+        if message.full_name in schemas:
             continue
         children = [field for field in message.fields if field.message_type]
         texts = {f.number: _TEXT for f in message.fields if f.type == FieldDescriptor.TYPE_STRING}
-        found[message.full_name] = texts | {c.number: c.message_type.full_name for c in children}
+        schemas[message.full_name] = texts | {c.number: c.message_type.full_name for c in children}
         pending += [child.message_type for child in children]
-    return found
+    return schemas
 
 
 def _check_text(text: bytes) -> None:
-    """Refuse a name that is no UTF-8: protobuf's older syntax, which ONNX has, lets it pass."""
+    """Refuse a name that is not UTF-8; protobuf's older syntax, which ONNX uses, accepts it."""
     try:
         text.decode()
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Zip archives: the directory is bounded before it is read, entries are judged, then streamed."""
+"""Unpacks zip archives: bounds the directory before reading it, checks entries, streams them."""
 
 import stat
 import struct
@@ -19,11 +19,11 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR = struct.Struct("<4sLQL")
 _MAX_COMMENT = 1 << 16
 _ENTRY_BYTES = 1024
-"""Of the directory, for each entry that is allowed: far more than a name and its extras take."""
+"""Bytes of the directory for each allowed entry: far more than a name and its extras take."""
 
 ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError,
           RuntimeError, struct.error)  # fmt: skip
-"""What ``zipfile`` raises on broken archives."""
+"""Errors of ``zipfile`` on broken archives."""
 
 
 def unpack(path: Path, unpacker: Unpacker) -> None:
@@ -63,7 +63,7 @@ def directory_bytes(path: Path) -> int:
 
 
 def _directory_bytes64(file: BinaryIO, end: int) -> int:
-    """Return what a 64-bit record claims, 0 without one."""
+    """Return the directory size in a 64-bit record, 0 without one."""
     if end < _LOCATOR.size + _END64.size:
         return 0
     file.seek(end - _LOCATOR.size)
@@ -77,7 +77,7 @@ def _directory_bytes64(file: BinaryIO, end: int) -> int:
 def _refuse_overlaps(entries: list[zipfile.ZipInfo], unpacker: Unpacker) -> None:
     """Refuse entries that share their packed bytes: a small file that unpacks without end."""
     end = 0
-    for entry in sorted(entries, key=lambda each: each.header_offset):
+    for entry in sorted(entries, key=lambda info: info.header_offset):
         if entry.header_offset < end:
             unpacker.refuse(f"the entry {entry.filename[:80]!r} overlaps another one")
         end = entry.header_offset + entry.compress_size

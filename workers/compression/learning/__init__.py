@@ -1,1 +1,1 @@
-"""What is trained, and how: teachers, losses, recovery, and the one loop of all trainings."""
+"""Training: teachers, losses, recovery, and the one loop of all trainings."""

@@ -1,4 +1,4 @@
-"""Images changed at random, in ways that keep what they show."""
+"""Augmentation: changes images at random, in ways that keep what they show."""
 
 from collections.abc import Collection
 
@@ -8,16 +8,16 @@ from torch import Tensor
 
 
 def augment(images: Tensor, kinds: Collection[str], random: np.random.Generator) -> Tensor:
-    """Mirror and move a batch of images, each on its own.
+    """Mirror and move the images of a batch, each one independently.
 
     ``flip`` mirrors half of them from left to right; ``shift`` moves by up to an eighth of height
     and width, and edges are repeated.
 
     Args:
         images: float ``[N, C, H, W]`` or ``[N, H, W, C]``: the smaller of the second and the last
-            dimension is the channels.
-        kinds: what may be done.
-        random: decides.
+            dimension counts the channels.
+        kinds: the allowed changes, ``flip`` and ``shift``.
+        random: the source of random numbers.
     """
     last = images.shape[3] < images.shape[1]
     planes = images.movedim(3, 1) if last else images
@@ -30,7 +30,9 @@ def augment(images: Tensor, kinds: Collection[str], random: np.random.Generator)
         mirrored = torch.from_numpy(random.random(count) < 0.5)
         columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     sample = torch.arange(count)[:, None, None]
-    index = [each.to(planes.device) for each in (sample, rows[:, :, None], columns[:, None, :])]
+    index = [
+        indices.to(planes.device) for indices in (sample, rows[:, :, None], columns[:, None, :])
+    ]
     changed = planes.movedim(1, 3)[index[0], index[1], index[2]]
     return changed if last else changed.movedim(3, 1).contiguous()
 

@@ -1,4 +1,4 @@
-"""Normalisation by the batch, as networks are trained (Ioffe & Szegedy 2015)."""
+"""Batch normalisation in training mode (Ioffe & Szegedy 2015)."""
 
 from collections.abc import Collection
 
@@ -7,15 +7,17 @@ import onnx_ir as ir
 from workers.compression.graph.editor import Editor
 
 
-def by_batch(model: ir.Model, names: Collection[str], kept: float) -> ir.Model:
-    """Return a copy in which normalisations look at the batch.
+def by_batch(model: ir.Model, names: Collection[str], momentum: float) -> ir.Model:
+    """Return a copy of a graph whose normalisations use the statistics of the batch.
 
-    The values ``<output>_mean`` and ``<output>_variance``, ``[C]``, are what statistics become.
+    The values ``<output>_mean`` and ``<output>_variance``, ``[C]``, are the updated running
+    statistics.
 
     Args:
         model: the graph; not changed.
-        names: of the outputs of the normalisations.
-        kept: the share of the given statistics that stays in them; 0 leaves those of the batch.
+        names: outputs of the normalisations to change.
+        momentum: the weight of the old running statistics in the updated ones; 0 replaces them by
+            those of the batch.
     """
     copy = model.clone()
     edit = Editor(copy)
@@ -27,7 +29,7 @@ def by_batch(model: ir.Model, names: Collection[str], kept: float) -> ir.Model:
         epsilon = norm.attributes.get_float("epsilon", 1e-5)
         learning = edit.node(
             "BatchNormalization", inputs, name, f"{name}_mean", f"{name}_variance",
-            training_mode=1, momentum=kept, epsilon=epsilon,
+            training_mode=1, momentum=momentum, epsilon=epsilon,
         )  # fmt: skip
         edit.replace(norm, [learning])
     return copy

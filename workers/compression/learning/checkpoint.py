@@ -1,4 +1,4 @@
-"""A training's state on disk: whole or not there at all, and no pickle in it."""
+"""The checkpoint of a training: a file that is complete or absent, and holds no pickle."""
 
 import json
 import zipfile
@@ -16,12 +16,12 @@ Tensors = dict[str, Tensor]
 
 
 def save(path: Path, parts: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]) -> None:
-    """Write tensors and facts in place of what was there.
+    """Write tensors and facts; an older checkpoint at the path is replaced.
 
     Args:
         path: the file, ending in ``.npz``.
         parts: tensors on any device, by part and name.
-        facts: whatever JSON can say.
+        facts: values that JSON can hold.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {
@@ -37,7 +37,7 @@ def save(path: Path, parts: Mapping[str, Mapping[str, Tensor]], facts: Mapping[s
 
 
 def load(path: Path) -> tuple[Tensors, dict[str, Any]] | None:
-    """Return tensors, as ``<part>/<name>``, and facts; None where there is nothing sound."""
+    """Return tensors, as ``<part>/<name>``, and facts; None if no checkpoint can be read."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             facts = json.loads(arrays[_FACTS].tobytes())
@@ -52,7 +52,7 @@ def load(path: Path) -> tuple[Tensors, dict[str, Any]] | None:
 
 
 def part(tensors: Mapping[str, Tensor], name: str) -> Tensors:
-    """Return one part of the tensors, by their own names."""
+    """Return the tensors of one part, by their names without the prefix."""
     start = f"{name}/"
     return {
         key.removeprefix(start): tensor for key, tensor in tensors.items() if key.startswith(start)

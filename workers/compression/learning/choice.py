@@ -1,4 +1,4 @@
-"""Which of the states that a training passes is kept."""
+"""Chooses which state of a training is kept: the best one that was validated."""
 
 import math
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ from workers.compression.learning.judging import Judgement
 class Choice:
     """The best state so far.
 
-    Shares of right answers are coarse: of a few hundred samples a point is chance. Those within one
-    standard error of the highest are taken as equal, as Breiman et al. (1984) prune trees, and the
-    loss decides, which counts how right each answer is.
+    An accuracy is a coarse figure: on a few hundred samples, a difference of one point may be
+    chance. States within one standard error of the highest accuracy are taken as equal, as Breiman
+    et al. (1984) prune trees, and the loss decides between them.
     """
 
     peak: float = -math.inf
-    """The best figure of any state; more is better."""
+    """The highest figure of any state so far; higher is better."""
     figure: float = -math.inf
-    """That of the state that is kept."""
+    """The figure of the state that is kept."""
     loss: float = math.inf
-    """That of the state that is kept."""
+    """The loss of the state that is kept."""
 
     @property
     def made(self) -> bool:
-        """Whether a state is kept at all."""
+        """Whether any state has been kept."""
         return math.isfinite(self.loss)
 
     def takes(self, state: Judgement, head_start: float = 0.0) -> bool:
-        """Return whether a state is better than the one that is kept; remember it if so.
+        """Return whether a state is better than the kept one; if so, it becomes the kept one.
 
         Args:
-            state: what the samples say of it; one without a finite loss is never kept.
-            head_start: by how much the metric of this state looks better than it is.
+            state: the judgement of the state; a state without a finite loss is never kept.
+            head_start: how much too high the metric of this state is; it is subtracted.
         """
         if not math.isfinite(state.loss):
             return False
@@ -47,14 +47,14 @@ class Choice:
 
 
 def head_start(trained_on: Judgement, set_aside: Judgement) -> float:
-    """Return by how much a state answers samples better because it was trained on them.
+    """Return how much better a state does on samples only because it was trained on them.
 
-    0 where that may be chance (less than one standard error of the difference), and where the
-    metric is not a share of right answers.
+    0 where the difference may be chance (less than one standard error), and where the metric is
+    not an accuracy.
 
     Args:
-        trained_on: the state on samples that it was trained on.
-        set_aside: the same state on samples of the same kind that it was not trained on.
+        trained_on: the judgement of the state on samples that it was trained on.
+        set_aside: the judgement of the same state on validation samples.
     """
     if trained_on.kind != "share" or trained_on.figure is None or set_aside.figure is None:
         return 0.0
@@ -71,7 +71,7 @@ def _standard_error(share: float, samples: int) -> float:
 
 
 def _figure(state: Judgement, head_start: float) -> tuple[float, float]:
-    """Return a number of which more is better, and its standard error where it is a share."""
+    """Return a figure for which higher is better, and its standard error if it is an accuracy."""
     if state.kind is None or state.figure is None:
         return -state.loss, 0.0
     figure = state.figure if more_is_better(state.kind) else -state.figure

@@ -1,8 +1,8 @@
 """Random directions in the space of a graph's outputs.
 
-The squared derivative of a weight along one is, on average over directions, the squared length of
-the outputs' own derivative (Hutchinson's estimator). That stands for the loss where there are no
-targets.
+The squared derivative of such a projection by a weight is, on average over random directions, the
+squared length of the derivative of the outputs (Hutchinson's estimator). It takes the place of the
+gradient of the loss where there are no targets.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,20 @@ from workers.compression.learning.feed import Outputs
 
 
 def project(samples: Outputs, seed: int) -> Callable[[Outputs], Tensor]:
-    """Return what projects outputs onto a new random direction at each call.
+    """Return a function that projects outputs onto a new random direction at each call.
 
-    A change of length 1 in all directions is the root of the mean squared change over the variance
-    of each channel, a mean over outputs of floats. Probabilities are seen as logits, which have one
-    unit for all classes: a sure answer has no slope, however near it is to another.
+    Each channel is divided by its standard deviation, so that channels and outputs of any unit
+    count alike. Probabilities are turned into logits first: a saturated softmax has no gradient.
 
     Args:
-        samples: outputs for some samples, whose variances are the unit.
-        seed: of the directions.
+        samples: outputs for some samples; their variances give the scales.
+        seed: seed of the random directions.
     """
     random = torch.Generator(device="cpu").manual_seed(seed)
     axes = {
-        name: losses.probabilities_axis(each)
-        for name, each in samples.items()
-        if each.is_floating_point()
+        name: losses.probabilities_axis(output)
+        for name, output in samples.items()
+        if output.is_floating_point()
     }
 
     def with_logits(outputs: Outputs) -> dict[str, Tensor]:
@@ -41,18 +40,22 @@ def project(samples: Outputs, seed: int) -> Callable[[Outputs], Tensor]:
         }
 
     scales = {
-        name: losses.variances(each)
+        name: losses.variances(output)
         if axes[name] is None
-        else torch.tensor(losses.variance(each)).to(each)
-        for name, each in with_logits(samples).items()
+        else torch.tensor(losses.variance(output)).to(output)
+        for name, output in with_logits(samples).items()
     }
 
-    def along(outputs: Outputs) -> Tensor:
+    def projected(outputs: Outputs) -> Tensor:
         parts = [
-            (each / scales[name].sqrt() * torch.randn(each.shape, generator=random).to(each)).sum()
-            / (each.numel() * len(scales)) ** 0.5
-            for name, each in with_logits(outputs).items()
+            (
+                output
+                / scales[name].sqrt()
+                * torch.randn(output.shape, generator=random).to(output)
+            ).sum()
+            / (output.numel() * len(scales)) ** 0.5
+            for name, output in with_logits(outputs).items()
         ]
         return torch.stack(parts).sum()
 
-    return along
+    return projected

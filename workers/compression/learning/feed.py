@@ -1,4 +1,4 @@
-"""Rows of a dataset as tensors, in runs that the graph and the memory allow."""
+"""Feeds a dataset to a graph in batches that the graph takes and that fit into memory."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,18 +19,18 @@ Outputs = dict[str, Tensor]
 Forward = Callable[[Mapping[str, Tensor]], Outputs]
 
 _RUN_BYTES = 512 << 20
-"""What one run may keep for its gradients, on the CPU."""
+"""The most bytes that one run may keep for its gradients, on the CPU."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some samples on the device."""
+    """A batch of samples on the device."""
 
     feeds: dict[str, Tensor]
     targets: Tensor | None
     """``[samples, …]``."""
     rows: list[int]
-    """Their places in the dataset."""
+    """The row of each sample in the dataset."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Feed:
     """How samples reach a graph.
 
     Attributes:
-        samples: where they are.
+        samples: the dataset.
         device: as torch names it.
-        size: samples of one run, at most.
-        fixed: whether a run takes exactly ``size``; missing ones are filled up with the last.
-        kinds: of augmentation.
+        size: the largest number of samples in one run.
+        fixed: whether a run takes exactly ``size`` samples; a shorter run repeats its last sample.
+        kinds: the kinds of augmentation.
     """
 
     samples: Samples
@@ -63,28 +63,28 @@ class Feed:
         feeds = {name: self._tensor(array) for name, array in self.samples.feeds(filled).items()}
         if random is not None and self.kinds:
             feeds = {
-                name: augment(each, self.kinds, random) if is_image(each) else each
-                for name, each in feeds.items()
+                name: augment(value, self.kinds, random) if is_image(value) else value
+                for name, value in feeds.items()
             }
-        wanted = None if targets is None else self._tensor(targets[rows])
-        return Batch(feeds, wanted, rows)
+        batch_targets = None if targets is None else self._tensor(targets[rows])
+        return Batch(feeds, batch_targets, rows)
 
     def outputs(self, forward: Forward, batch: Batch) -> Outputs:
         """Run a graph; return outputs of exactly the batch's samples, ``[samples, …]``."""
         return {
-            name: self._of_samples(name, each, len(batch.rows))
-            for name, each in forward(batch.feeds).items()
+            name: self._of_samples(name, value, len(batch.rows))
+            for name, value in forward(batch.feeds).items()
         }
 
     def _of_samples(self, name: str, value: Tensor, count: int) -> Tensor:
-        """Return an output with its axis of samples first; one without is said of each sample."""
+        """Return an output with its axis of samples first; without one, it is repeated."""
         axis = self.samples.layout.output_axis(name, value.ndim)
         if axis is None or (self.size == 1 and value.shape[axis] != 1):
             return value[None].expand(count, *value.shape)
         return value.movedim(axis, 0)[:count]
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
-        """Copy, so that a tensor's place in memory does not depend on where the array lay."""
+        """Return a copy of an array as a tensor, so that its alignment is always the same."""
         plain = np.asarray(array, order="C")
         return torch.from_numpy(plain).clone().to(self.device)
 
@@ -97,21 +97,21 @@ def feed_for(
 ) -> Feed:
     """Find out how many samples a graph takes at once.
 
-    As many as their layout says that a run is fixed to, or where ``forward`` does not take several;
-    else as many as fit into memory with what their gradients need.
+    The layout says so where the size of a run is fixed, or where ``forward`` takes one sample
+    only. Otherwise as many as fit into memory together with the values kept for the gradients.
 
     Args:
         forward: runs the graph.
-        samples: at least one.
+        samples: the dataset; at least one sample.
         device: where ``forward`` runs.
-        kinds: of augmentation.
+        kinds: the kinds of augmentation.
 
     Raises:
         StepFailed: images are to be augmented, and no input is one.
     """
     feed = Feed(samples, device, 1, fixed=False, kinds=tuple(kinds))
     first = feed.batch(list(samples.indices[:1]))
-    if kinds and not any(is_image(each) for each in first.feeds.values()):
+    if kinds and not any(is_image(value) for value in first.feeds.values()):
         raise StepFailed(
             "'augment' is for images, and no input holds floats in four dimensions: leave it out."
         )
@@ -125,8 +125,8 @@ def feed_for(
 @torch.no_grad()
 def _run(forward: Forward, device: str, feeds: Feeds) -> dict[str, NDArray[Any]]:
     """Run on arrays."""
-    given = forward({name: torch.from_numpy(array).to(device) for name, array in feeds.items()})
-    return {name: each.cpu().numpy() for name, each in given.items()}
+    outputs = forward({name: torch.from_numpy(array).to(device) for name, array in feeds.items()})
+    return {name: value.cpu().numpy() for name, value in outputs.items()}
 
 
 def is_image(value: Tensor) -> bool:
@@ -135,15 +135,15 @@ def is_image(value: Tensor) -> bool:
 
 
 def _kept_bytes(forward: Forward, batch: Batch) -> int:
-    """Return the bytes that a run keeps for its gradients, weights aside."""
-    kept: dict[int, int] = {}
+    """Return the bytes that a run keeps for its gradients, without the weights."""
+    storages: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         if not isinstance(tensor, torch.nn.Parameter):
             storage = tensor.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
+            storages[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         forward(batch.feeds)
-    return sum(kept.values())
+    return sum(storages.values())

@@ -1,4 +1,4 @@
-"""Samples that no loss can be computed on: those that hold NaN or infinity."""
+"""Finds samples on which no loss can be computed: those that hold NaN or infinity."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from workers.compression.samples.context import Samples
 
 _AT_ONCE = 1024
-"""Samples that are looked at together."""
+"""Samples that are checked together."""
 
 
 def not_finite(samples: Samples) -> str | None:
     """Say which samples hold NaN or infinity, and what to do; None where none does.
 
     Args:
-        samples: that a graph is trained on.
+        samples: the samples that a graph is trained on.
     """
     named = {f"input '{name}'": array for name, array in samples.arrays.items()}
     if samples.targets is not None:
@@ -31,12 +31,14 @@ def not_finite(samples: Samples) -> str | None:
 
 
 def _rows(array: NDArray[Any], rows: list[int]) -> list[int]:
-    """Return the rows that hold a number that is not finite."""
+    """Return the rows that hold NaN or infinity."""
     if array.dtype.kind != "f":
         return []
-    found = list[int]()
+    bad_rows = list[int]()
     for start in range(0, len(rows), _AT_ONCE):
         part = rows[start : start + _AT_ONCE]
         finite = np.isfinite(array[part]).reshape(len(part), -1).all(axis=1)
-        found += [row for row, good in zip(part, finite.tolist(), strict=True) if not good]
-    return found
+        bad_rows += [
+            row for row, is_finite in zip(part, finite.tolist(), strict=True) if not is_finite
+        ]
+    return bad_rows

@@ -1,4 +1,4 @@
-"""How good a state of a training is, on samples that it is not trained on."""
+"""Validates a state of a training on samples that it is not trained on."""
 
 from dataclasses import dataclass
 
@@ -11,13 +11,13 @@ from workers.compression.learning.task import Task
 
 @dataclass(frozen=True)
 class Judgement:
-    """What some samples say of a state."""
+    """The validation of one state of a training."""
 
     loss: float
-    """What is minimised, a mean over the samples."""
+    """The mean loss over the samples."""
     metric: Metric | None
     kind: Kind | None
-    """What sort of figure the metric is."""
+    """The kind of the metric, such as an error or a share."""
     figure: float | None
     """The value of the metric; None without one."""
     samples: int
@@ -25,12 +25,12 @@ class Judgement:
 
 @torch.no_grad()
 def judge(task: Task, feed: Feed, rows: list[int]) -> Judgement:
-    """Run samples through the graph as it is now.
+    """Validate the graph in its present state.
 
     Args:
         task: what is trained.
         feed: how samples reach the graph.
-        rows: of the dataset, those to judge on.
+        rows: the rows of the dataset to validate on.
     """
     yardstick = task.yardstick
     score = None if yardstick is None else yardstick.score()

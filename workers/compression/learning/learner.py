@@ -1,4 +1,4 @@
-"""The graph that is trained for a model: itself, or a copy that normalisation is lent to."""
+"""The graph that is trained for a model: the model itself, or a copy with batch normalisation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ from workers.compression.samples.context import Context, Samples
 
 @dataclass(frozen=True)
 class Learner:
-    """What is trained in a model's place.
+    """The network that is trained on behalf of a model.
 
     Attributes:
         executor: the graph in torch.
-        feed: the samples, in runs that it takes.
-        parameters: what is trained, by initializer.
-        forward: runs the graph in training and outside of it.
-        normalised: whether normalisation looks at the batch, so that weights bear a large rate.
-        give_back: writes what was learned into the model.
+        feed: the training samples, in batches that the network takes.
+        parameters: the trained parameters, by initializer.
+        forward: runs the network, in training and in evaluation.
+        normalised: whether batch normalisation is in training mode, so that a large rate is safe.
+        write_back: writes the trained weights into the model.
     """
 
     executor: Executor
@@ -35,74 +35,74 @@ class Learner:
     parameters: dict[str, nn.Parameter]
     forward: Forward
     normalised: bool
-    give_back: Callable[[], None]
+    write_back: Callable[[], None]
 
 
-def as_it_is(
-    model: ir.Model, samples: Samples, wish: Recover, device: str, rates: Mapping[str, float]
+def plain_learner(
+    model: ir.Model, samples: Samples, settings: Recover, device: str, rates: Mapping[str, float]
 ) -> Learner:
-    """Return a learner that is the model itself.
+    """Return a learner that trains the model itself.
 
     Args:
         model: in normal form.
-        samples: to train on.
-        wish: augmentation.
+        samples: the samples to train on.
+        settings: the kinds of augmentation are read from them.
         device: as torch names it.
         rates: factors of the learning rate by initializer.
     """
     executor = build(model).to(device)
-    feed = feed_for(executor, samples, device, wish.augment or ())
-    parameters = trained(model, executor, rates)
+    feed = feed_for(executor, samples, device, settings.augment or ())
+    parameters = trainable_parameters(model, executor, rates)
     return Learner(
         executor, feed, parameters, executor, normalised=False,
-        give_back=lambda: write_back(executor, model),
+        write_back=lambda: write_back(executor, model),
     )  # fmt: skip
 
 
-def with_normalisation(model: ir.Model, plain: Learner, wish: Recover, seed: int) -> Learner:
-    """Return a learner that is a copy of the model with the normalisations that were folded away.
+def normalised_learner(model: ir.Model, plain: Learner, settings: Recover, seed: int) -> Learner:
+    """Return a learner that trains a copy of the model in which batch normalisation is unfolded.
 
     Args:
         model: in normal form, with at least one of ``renormalise.candidates``.
-        plain: the model as it is.
-        wish: augmentation.
-        seed: of the samples that statistics are measured on.
+        plain: the learner that trains the model itself.
+        settings: the kinds of augmentation are read from them.
+        seed: seed of the draw of samples that statistics are measured on.
     """
     device = plain.feed.device
-    lent = Renormalised(model, plain.feed, seed)
-    executor = build(lent.model).to(device)
-    feed = feed_for(executor, plain.feed.samples, device, wish.augment or ())
-    parameters = trained(lent.model, executor, {})
-    statistics = {name: executor.weight(name) for name in lent.statistics}
+    unfolded = Renormalised(model, plain.feed, seed)
+    executor = build(unfolded.model).to(device)
+    feed = feed_for(executor, plain.feed.samples, device, settings.augment or ())
+    parameters = trainable_parameters(unfolded.model, executor, {})
+    statistics = {name: executor.weight(name) for name in unfolded.statistics}
 
-    def give_back() -> None:
-        write_back(executor, lent.model)
-        lent.fold(model)
+    def write_learned() -> None:
+        write_back(executor, unfolded.model)
+        unfolded.fold(model)
 
     return Learner(
-        executor, feed, {**parameters, **statistics}, lent.learning(executor, device),
-        normalised=True, give_back=give_back,
+        executor, feed, {**parameters, **statistics}, unfolded.learning(executor, device),
+        normalised=True, write_back=write_learned,
     )  # fmt: skip
 
 
-def gains_by_normalisation(
-    model: ir.Model, feed: Feed, wish: Recover, context: Context, *, classes: bool
+def normalisation_helps(
+    model: ir.Model, feed: Feed, settings: Recover, context: Context, *, classes: bool
 ) -> bool:
-    """Return whether normalisation is lent: for classes, by batches that are large enough."""
+    """Return whether batch normalisation helps: for classes, in large enough batches."""
     training = divide(feed, context.seed).training
-    run = min(feed.size, batch_size(feed, wish, len(training)))
-    return classes and run >= LEAST_RUN and not is_rounded(model) and bool(candidates(model))
+    run = min(feed.size, batch_size(feed, settings, len(training)))
+    return classes and run >= LEAST_RUN and not is_quantized(model) and bool(candidates(model))
 
 
-def is_rounded(model: ir.Model) -> bool:
-    """Return whether a graph is trained through its rounding."""
+def is_quantized(model: ir.Model) -> bool:
+    """Return whether a graph is quantized: gradients then pass straight through."""
     return any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in model.graph)
 
 
-def trained(
+def trainable_parameters(
     model: ir.Model, executor: Executor, rates: Mapping[str, float]
 ) -> dict[str, nn.Parameter]:
-    """Return what is trained, by initializer; the rest needs no gradient any more.
+    """Return the trainable parameters by initializer; gradients of the others are switched off.
 
     Raises:
         StepFailed: there is no float32 weight.
@@ -111,9 +111,9 @@ def trained(
     weights = {}
     for name in executor.names:
         parameter = executor.weight(name)
-        single = parameter.dtype in {torch.float32, torch.float64}
-        wanted = rates.get(name, 0.0 if name in fixed else 1.0) > 0
-        parameter.requires_grad_(parameter.requires_grad and single and wanted)
+        is_float = parameter.dtype in {torch.float32, torch.float64}
+        has_rate = rates.get(name, 0.0 if name in fixed else 1.0) > 0
+        parameter.requires_grad_(parameter.requires_grad and is_float and has_rate)
         if parameter.requires_grad:
             weights[name] = parameter
     if not weights:

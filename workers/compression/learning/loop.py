@@ -1,7 +1,8 @@
 """The loop of all trainings: steps of an optimizer, the best state kept, a state on disk.
 
-Everything random is drawn from the seed and the number of the step, so that a state holds no
-generator, and a training that was killed ends with the same bits as one that was not (on the CPU).
+Random numbers are drawn from the seed and the number of the step. So a checkpoint holds no
+generator, and a training that was killed and resumed gives the same bits as one that was not (on
+the CPU).
 """
 
 import math
@@ -33,51 +34,51 @@ Advance = Callable[[float], None]
 
 _CHECKPOINT_SECONDS = 2.0
 _CHECKPOINT_SHARE = 0.05
-"""The share of the time that may go into writing states."""
+"""The share of the time that may be spent on writing checkpoints."""
 _SLOWER = 0.1
-"""Times the learning rate, after a training went astray."""
+"""The factor of the learning rate after a training has diverged."""
 _JUDGEMENT_SHARE = 0.05
-"""Share of the minutes that one judgement may take."""
+"""The share of the time budget that one validation may take."""
 _TRIAL_TIME = 0.05
-"""Share of the minutes that one trial of a learning rate may take."""
+"""The share of the time budget that one trial of a learning rate may take."""
 _TRIALS = {False: (0.03, 10, 200), True: (0.15, 50, 200)}
-"""Steps of a trial: a share of all, at least, at most; more where weights bear a large rate, which
-has to repair first what it breaks."""
+"""Steps of a trial, by whether the graph is normalised: share of the training, least, most. With a
+large rate the loss rises first, so a trial takes longer."""
 _LEAST_TRIAL = 5
-"""Steps; fewer say nothing."""
-_SHORT = 100
-"""Steps of a training that is tried as a whole."""
+"""The least steps of a trial that says anything."""
+_SHORT_TRAINING = 100
+"""The most steps of a training for which a trial is as long as the training."""
 _ORDER, _AUGMENT, _TRIAL = range(3)
 """Streams of random numbers."""
 
 
 @dataclass
 class _State:
-    """Where a training stands, besides its tensors."""
+    """The progress of a training: everything of its checkpoint but the tensors."""
 
     plan: Plan
     rate: float = 0.0
     """The peak of the learning rate."""
     slowed: bool = False
-    """It went astray, and started again."""
+    """Whether the training diverged once and was restarted at a lower rate."""
     start: Judgement | None = None
-    """What was said of the state before training, where it competes."""
+    """The validation of the state before training; None where that state may not be kept."""
     choice: Choice = field(default_factory=Choice)
-    """Among the trained states."""
+    """The choice among the trained states."""
     best: Judgement | None = None
-    """What was said of the best trained state."""
+    """The validation of the best trained state."""
     judged_on: int = 0
-    """The number of samples that judge."""
+    """The number of validation samples."""
     losses: float = 0.0
-    """The sum over the steps since an epoch ended."""
+    """The sum of the losses of the steps since the last epoch ended."""
     summed: int = 0
-    """The number of these steps."""
+    """The number of steps in that sum."""
 
 
 def train(
     task: Task,
     feed: Feed,
-    wish: Recover,
+    settings: Recover,
     context: Context,
     advance: Advance,
     minutes: Minutes | None = None,
@@ -85,32 +86,32 @@ def train(
 ) -> None:
     """Train until the epochs or the minutes are over, and leave the best state in the parameters.
 
-    A tenth of the training samples is set aside to choose the best state. The state before training
-    competes: the result is not worse than what was given, but by chance. A state on disk is gone on
-    from, also a finished one.
+    A tenth of the training samples is set aside to choose the best state. The state before
+    training is a candidate too, so the result is not worse than the start, except by chance. A
+    training resumes from its checkpoint; a finished one is not repeated.
 
     Args:
-        task: what is trained.
-        feed: its samples.
-        wish: epochs, minutes, learning rate, optimizer, batch size.
+        task: the network, its loss and its constraints.
+        feed: the samples.
+        settings: epochs, minutes, learning rate, optimizer, batch size.
         context: seed, threads, workspace, clock.
         advance: called with the fraction done.
-        minutes: the time, where some of it was spent before; else it starts now.
-        name: of the state on disk, for steps that train more than once.
+        minutes: the time budget, where part of it is spent already; else a new one starts now.
+        name: names the checkpoint, for steps that train more than once.
 
     Raises:
-        StepFailed: no gradient reaches a parameter, or training goes astray twice.
+        StepFailed: no gradient reaches a parameter, or the training diverges twice.
     """
     torch.set_num_threads(context.threads)
-    minutes = minutes or Minutes(wish.minutes, context.clock)
-    training = _Training(task, feed, wish, context, minutes, name)
+    minutes = minutes or Minutes(settings.minutes, context.clock)
+    training = _Training(task, feed, settings, context, minutes, name)
     if training.resume():
         return
     while not training.over:
         try:
             training.step()
         except Astray:
-            training.again()
+            training.restart()
         advance(training.done)
     training.finish()
 
@@ -119,17 +120,23 @@ class _Training:
     """One training: its data, its optimizer, its state."""
 
     def __init__(
-        self, task: Task, feed: Feed, wish: Recover, context: Context, minutes: Minutes, name: str
+        self,
+        task: Task,
+        feed: Feed,
+        settings: Recover,
+        context: Context,
+        minutes: Minutes,
+        name: str,
     ) -> None:
-        self._task, self._wish, self._context, self._minutes = task, wish, context, minutes
+        self._task, self._settings, self._context, self._minutes = task, settings, context, minutes
         self._portions = divide(feed, context.seed)
         rows = len(self._portions.training)
-        self._size = batch_size(feed, wish, rows)
+        self._size = batch_size(feed, settings, rows)
         self._feed = feed if feed.fixed else replace(feed, size=min(feed.size, self._size))
         epoch_steps = math.ceil(rows / self._size)
-        self._state = _State(Plan(epoch_steps * wish.epochs, epoch_steps))
-        self._stepper = Stepper(task, self._feed, wish.optimizer, context.seed)
-        self._begin = self._best = self._stepper.weights()
+        self._state = _State(Plan(epoch_steps * settings.epochs, epoch_steps))
+        self._stepper = Stepper(task, self._feed, settings.optimizer, context.seed)
+        self._start_weights = self._best = self._stepper.weights()
         self._order: tuple[int, Sequence[int]] = (-1, [])
         self._written, self._write_seconds = minutes.now(), 0.0
         self._path = context.workspace and checkpoint_file(context.workspace, name)
@@ -141,11 +148,11 @@ class _Training:
 
     @property
     def over(self) -> bool:
-        """Whether all steps are done, or the time is over."""
+        """Whether all steps are done, or the time is up."""
         return self._state.plan.over or self._minutes.left <= 0
 
     def resume(self) -> bool:
-        """Go on from a state on disk, else start; return whether it was finished."""
+        """Resume from the checkpoint, else start; return whether the training was finished."""
         stored = checkpoint.load(self._path) if self._path else None
         if stored is None or stored[1].get("of") != self._fingerprint():
             self._start()
@@ -156,7 +163,7 @@ class _Training:
             self._stepper.put(self._best)
             return True
         self._stepper.put(checkpoint.part(tensors, "now"))
-        optimizers.load_moments(self._stepper.optimizer, checkpoint.part(tensors, "moments"))
+        optimizers.load_state(self._stepper.optimizer, checkpoint.part(tensors, "moments"))
         self._state = _read(facts["state"])
         self._minutes.before = facts["seconds"]
         self._portions = self._portions.first(self._state.judged_on)
@@ -165,7 +172,7 @@ class _Training:
         return False
 
     def step(self) -> None:
-        """Do one step of the optimizer, and what is due after it."""
+        """Do one optimizer step; after it validate, replan and write a checkpoint where due."""
         state, plan, began = self._state, self._state.plan, self._minutes.now()
         rate = state.rate * warm_up_cosine(plan.done, plan.next_done)
         loss = self._stepper.step(self._batch(), rate, (_AUGMENT, plan.step))
@@ -175,14 +182,14 @@ class _Training:
         state.losses, state.summed = state.losses + loss, state.summed + 1
         if plan.at_epoch_end:
             self._end_epoch()
-        plan.fit(self._minutes, self._still_to_judge)
+        plan.fit(self._minutes, self._remaining_validations)
         self._write_if_due()
 
-    def again(self) -> None:
+    def restart(self) -> None:
         """Start again from the best state at a lower rate, once.
 
         Raises:
-            StepFailed: it went astray before.
+            StepFailed: it is the second time.
         """
         state = self._state
         if state.slowed:
@@ -196,44 +203,44 @@ class _Training:
         state.rate, state.slowed = state.rate * _SLOWER, True
         state.losses, state.summed = 0.0, 0
         state.plan.restart()
-        state.plan.fit(self._minutes, self._still_to_judge)
+        state.plan.fit(self._minutes, self._remaining_validations)
 
     def finish(self) -> None:
-        """Leave the best state in the parameters, and on disk as finished."""
+        """Put the best state into the parameters, and mark the checkpoint as finished."""
         state = self._state
         if state.summed:
             self._end_epoch()
         if not state.choice.made:
             if state.start is None:
                 self._stepper.constrain(1.0)
-            self._best = self._stepper.weights() if state.start is None else self._begin
+            self._best = self._stepper.weights() if state.start is None else self._start_weights
         elif state.start is not None and not self._beats(state.start):
-            self._best = self._begin
+            self._best = self._start_weights
         self._stepper.put(self._best)
         if self._path:
             self._write({"best": self._best}, finished=True)
 
     @property
-    def _still_to_judge(self) -> int:
-        """How often states are judged after the last step, at most; see ``_beats``."""
+    def _remaining_validations(self) -> int:
+        """The largest number of validations after the last step; see ``_beats``."""
         return 1 if self._state.start is None else 2
 
     def _start(self) -> None:
-        """Judge the state before training, and choose the learning rate."""
+        """Validate the state before training, and choose the learning rate."""
         state = self._state
-        self._portions = self._portions.first(self._affordable())
+        self._portions = self._portions.first(self._affordable_samples())
         state.judged_on = len(self._portions.choosing)
         if self._task.settled == 0:
-            state.start = self._judge(epoch=0)
+            state.start = self._validate(epoch=0)
             self._require_number(state.start.loss)
-        state.rate = self._wish.learning_rate or self._find_rate()
+        state.rate = self._settings.learning_rate or self._find_rate()
         self._stepper.restart()
-        state.plan.fit(self._minutes, self._still_to_judge)
+        state.plan.fit(self._minutes, self._remaining_validations)
 
-    def _affordable(self) -> int:
-        """Return how many samples a judgement may take, so that it takes little of the minutes."""
+    def _affordable_samples(self) -> int:
+        """Return how many samples a validation may use to take only a small part of the time."""
         rows = next(self._feed.parts(self._portions.choosing))
-        for _ in range(2):  # the first run is slower than others
+        for _ in range(2):  # the first run is slower
             began = self._minutes.now()
             judge(self._task, self._feed, rows)
         seconds = (self._minutes.now() - began) / len(rows)
@@ -247,59 +254,59 @@ class _Training:
         """Try learning rates by short trainings from the start; return the one to train with."""
         begin, plan = self._stepper.weights(), self._state.plan
         self._stepper.constrain(0.0)
-        before = self._judged(self._portions.choosing).loss
+        before = self._validated(self._portions.choosing).loss
         self._require_number(before)
         self._stepper.put(begin)
         room = _TRIAL_TIME * self._minutes.limit
         for _ in range(2):
-            self._rehearse_pace()
+            self._time_step()
             self._stepper.put(begin)
             if plan.steps.seconds * _LEAST_TRIAL > room:
-                return optimizers.usual_rate(self._wish.optimizer)
-        plan.fit(self._minutes, self._still_to_judge)
+                return optimizers.usual_rate(self._settings.optimizer)
+        plan.fit(self._minutes, self._remaining_validations)
         fits = room / plan.steps.seconds if plan.steps.seconds else math.inf
-        if plan.total <= min(_SHORT, fits):
-            return rates.best(self._wish.optimizer, partial(self._trial, plan.total))
+        if plan.total <= min(_SHORT_TRAINING, fits):
+            return rates.best(self._settings.optimizer, partial(self._trial, plan.total))
         share, least, most = _TRIALS[self._task.normalised]
         steps = int(min(max(least, plan.total * share), most, fits))
         find = rates.boldest if self._task.normalised else rates.largest
-        return find(self._wish.optimizer, before, partial(self._trial, steps))
+        return find(self._settings.optimizer, before, partial(self._trial, steps))
 
     def _trial(self, steps: int, rate: float) -> float:
-        """Return the loss after a short training at a rate, and take it back."""
+        """Return the loss after a short training at a rate; the weights are restored."""
         begin, loss = self._stepper.weights(), math.inf
         try:
-            self._rehearse(steps, rate)
-            loss = self._judged(self._portions.choosing).loss
+            self._train_briefly(steps, rate)
+            loss = self._validated(self._portions.choosing).loss
         except Astray:
             pass
         self._stepper.put(begin)
         return loss
 
-    def _rehearse_pace(self) -> None:
-        """Do a step that changes no weight, to know how long one takes.
+    def _time_step(self) -> None:
+        """Time one step at a learning rate of 0, which changes no weight.
 
         Raises:
             StepFailed: its loss or gradient is not a number.
         """
         try:
-            self._rehearse(steps=1, rate=0.0)
+            self._train_briefly(steps=1, rate=0.0)
         except Astray:
-            raise self._without_number() from None
+            raise self._not_a_number() from None
 
     def _require_number(self, loss: float) -> None:
         """Raise StepFailed if the loss before training is not a number."""
         if not math.isfinite(loss):
-            raise self._without_number()
+            raise self._not_a_number()
 
-    def _without_number(self) -> StepFailed:
+    def _not_a_number(self) -> StepFailed:
         why = not_finite(self._feed.samples) or (
             "the data are finite, so NaN or infinity arises in the model or in its teacher. Leave"
             " training out, or take samples on which that happens out of the dataset."
         )
         return StepFailed(f"The loss, or its gradient, is not a number before training: {why}")
 
-    def _rehearse(self, steps: int, rate: float) -> None:
+    def _train_briefly(self, steps: int, rate: float) -> None:
         random = np.random.default_rng([self._context.seed, _TRIAL])
         self._stepper.restart()
         for step in range(steps):
@@ -311,25 +318,25 @@ class _Training:
             self._state.plan.steps.add(self._minutes.now() - began)
 
     def _end_epoch(self) -> None:
-        """Tell the loss of an epoch, or of the part that is done; judge the state after it."""
+        """Report the loss of an epoch, or of its finished part; validate the state after it."""
         state = self._state
         self._context.tell("loss", state.losses / state.summed, state.plan.epoch)
         state.losses, state.summed = 0.0, 0
         if self.done < self._task.settled:
             return
-        judgement = self._judge(state.plan.epoch)
+        judgement = self._validate(state.plan.epoch)
         if state.choice.takes(judgement):
             state.best, self._best = judgement, self._stepper.weights()
 
-    def _judge(self, epoch: int) -> Judgement:
-        """Judge the state on the samples that are set aside, and tell it."""
-        judgement = self._judged(self._portions.choosing)
+    def _validate(self, epoch: int) -> Judgement:
+        """Validate the state on the samples that are set aside, and report the figures."""
+        judgement = self._validated(self._portions.choosing)
         self._context.tell("validation_loss", judgement.loss, epoch)
         if judgement.figure is not None:
             self._context.tell(f"validation_{judgement.metric}", judgement.figure, epoch)
         return judgement
 
-    def _judged(self, rows: list[int]) -> Judgement:
+    def _validated(self, rows: list[int]) -> Judgement:
         began = self._minutes.now()
         judgement = judge(self._task, self._feed, rows)
         self._state.plan.judgements.add(self._minutes.now() - began)
@@ -338,20 +345,21 @@ class _Training:
     def _beats(self, start: Judgement) -> bool:
         """Return whether the best trained state is better than the one before training.
 
-        What the original was made with, it may answer by heart, and so may what a step has made of
-        it: perhaps all samples here. The best trained state knows those that it was trained on. By
-        as much as it answers these better than others, the state before training has to be better.
+        The model may have been trained on this very dataset, so the state before training may have
+        memorised the validation samples. The trained state has memorised its training samples
+        only. The gap between its figures on training and on validation samples estimates that
+        advantage, and the state before training has to win by more than that.
         """
         best = self._state.best
         assert best is not None, "a trained state was kept"
         if _is_better(best, start, 0.0):
             return True
         self._stepper.put(self._best)
-        trained_on = self._judged(self._portions.comparing)
-        return _is_better(best, start, head_start(trained_on, best))
+        on_training_samples = self._validated(self._portions.comparing)
+        return _is_better(best, start, head_start(on_training_samples, best))
 
     def _batch(self) -> list[int]:
-        """Return the rows of the next step."""
+        """Return the rows of the next batch."""
         epoch, place = divmod(self._state.plan.step, self._state.plan.epoch_steps)
         if self._order[0] != epoch:
             random = np.random.default_rng([self._context.seed, _ORDER, epoch])
@@ -360,12 +368,12 @@ class _Training:
         return list(self._order[1][place * self._size : (place + 1) * self._size])
 
     def _write_if_due(self) -> None:
-        """Write the state from time to time, the less often the longer it takes."""
+        """Write a checkpoint if one is due; the longer writing takes, the rarer it is."""
         began = self._minutes.now()
         pause = max(_CHECKPOINT_SECONDS, self._write_seconds / _CHECKPOINT_SHARE)
         if self._path is None or began - self._written < pause:
             return
-        now, moments = self._task.parameters, optimizers.moments(self._stepper.optimizer)
+        now, moments = self._task.parameters, optimizers.state_tensors(self._stepper.optimizer)
         self._write({"best": self._best, "now": now, "moments": moments}, finished=False)
         self._written = self._minutes.now()
         self._write_seconds = self._written - began
@@ -381,9 +389,9 @@ class _Training:
         checkpoint.save(self._path, parts, facts)
 
     def _fingerprint(self) -> list[Any]:
-        """Return what a state on disk must have been made with."""
-        shapes = [[name, *each.shape] for name, each in self._task.parameters.items()]
-        return [self._wish.model_dump(mode="json"), self._context.seed, self._size, shapes]
+        """Return the arguments of the training; a checkpoint of other arguments is not used."""
+        shapes = [[name, *parameter.shape] for name, parameter in self._task.parameters.items()]
+        return [self._settings.model_dump(mode="json"), self._context.seed, self._size, shapes]
 
 
 def _is_better(trained: Judgement, start: Judgement, head_start: float) -> bool:
@@ -393,7 +401,7 @@ def _is_better(trained: Judgement, start: Judgement, head_start: float) -> bool:
 
 
 def _read(facts: Mapping[str, Any]) -> _State:
-    """Return a state as it was written."""
+    """Return the progress that a checkpoint holds."""
     plan = facts["plan"]
     paces = {name: Pace(**plan[name]) for name in ("steps", "judgements")}
     parts = {

@@ -1,7 +1,8 @@
-"""What training minimises: tensors in, one number out. Batches come first, means are over them.
+"""Losses that training minimises: functions from tensors to one number.
 
-Class scores come as logits or as probabilities. The logarithm of a probability is a logit of the
-same distribution, so that both are one case: ``log p`` stands in where the graph ends in a softmax.
+The first dimension of a tensor is the batch; losses are means over it. Class scores come as logits
+or as probabilities. The logarithm of a probability is a logit of the same distribution, so that
+both are one case: ``log p`` stands in where the graph ends in a softmax.
 """
 
 import math
@@ -17,7 +18,7 @@ from workers.compression.samples import probabilities
 from workers.compression.samples.channels import channel_variances
 
 _LEAST = 1e-12
-"""The smallest probability whose logarithm is taken."""
+"""The lower bound of probabilities before their logarithm is taken."""
 
 
 def class_axis(output: Sequence[int], targets: Sequence[int]) -> int | None:
@@ -52,8 +53,8 @@ def logits(output: Tensor, axis: int, *, probabilities: bool) -> Tensor:
 
     Args:
         output: scores of any shape.
-        axis: of the classes.
-        probabilities: whether that is what they are.
+        axis: the axis of the classes.
+        probabilities: whether the scores are probabilities.
     """
     scores = output.movedim(axis, -1).reshape(-1, output.shape[axis]).float()
     return scores.clamp_min(_LEAST).log() if probabilities else scores
@@ -70,23 +71,23 @@ def cross_entropy(scores: Tensor, classes: Tensor) -> Tensor:
 
 
 def binary_cross_entropy(output: Tensor, classes: Tensor, *, probabilities: bool) -> Tensor:
-    """Return the mean negative log-likelihood of yes (1) and no (0).
+    """Return the mean negative log-likelihood of binary targets, 1 and 0.
 
     Args:
         output: one logit, or one probability, for each class.
-        classes: as many zeros and ones.
-        probabilities: which of the two ``output`` holds.
+        classes: as many targets, each 0 or 1.
+        probabilities: whether ``output`` holds probabilities.
     """
-    values, wanted = output.reshape(-1).float(), classes.reshape(-1).float()
+    values, labels = output.reshape(-1).float(), classes.reshape(-1).float()
     if probabilities:
         values = torch.logit(values, eps=1e-7)
-    return F.binary_cross_entropy_with_logits(values, wanted)
+    return F.binary_cross_entropy_with_logits(values, labels)
 
 
 def soft_targets(
     scores: Tensor, teacher: Tensor, temperature: float, classes: Tensor | None = None
 ) -> Tensor:
-    """Return the divergence of softened answers from the teacher's (Hinton et al. 2015).
+    """Return the distillation loss between softened class scores (Hinton et al. 2015).
 
     The Kullback-Leibler divergence of the student from the teacher, both at a temperature, times
     its square, so that gradients keep their size.
@@ -95,39 +96,39 @@ def soft_targets(
         scores: the student's logits ``[positions, C]``.
         teacher: the teacher's, of the same shape.
         temperature: divides both.
-        classes: ``[positions]``, the right ones; where they are given, positions at which the
-            teacher is wrong teach nothing (conditional teacher-student learning, Meng et al. 2019).
+        classes: ``[positions]``, the targets. Where they are given, positions at which the teacher
+            is wrong are left out (conditional teacher-student learning, Meng et al. 2019).
     """
     student = F.log_softmax(scores / temperature, dim=-1)
-    wanted = F.log_softmax(teacher / temperature, dim=-1)
-    divergence = F.kl_div(student, wanted, reduction="none", log_target=True).sum(-1)
+    teacher_logs = F.log_softmax(teacher / temperature, dim=-1)
+    divergence = F.kl_div(student, teacher_logs, reduction="none", log_target=True).sum(-1)
     if classes is not None:
         divergence = divergence * (teacher.argmax(-1) == classes)
     return divergence.mean() * temperature**2
 
 
-def squared_error(output: Tensor, wanted: Tensor, scale: float | Tensor = 1.0) -> Tensor:
-    """Return the mean squared difference over ``scale``; what is wanted but not finite is left out.
+def squared_error(output: Tensor, target: Tensor, scale: float | Tensor = 1.0) -> Tensor:
+    """Return the mean squared error over ``scale``; targets that are not finite are left out.
 
     Args:
         output: of any shape.
-        wanted: with as many elements.
-        scale: the variance of what is wanted makes outputs of any unit comparable; that of each
-            channel, see ``variances``, makes channels comparable too.
+        target: the desired values, as many elements.
+        scale: the variance of the target makes outputs of any unit comparable; the variance of
+            each channel (see ``variances``) makes channels comparable too.
     """
-    squares = _difference(output, wanted).square()
+    squares = _difference(output, target).square()
     if isinstance(scale, Tensor):
         return (squares / scale.expand(output.shape).reshape(-1)).mean()
     return squares.mean() / scale
 
 
-def absolute_error(output: Tensor, wanted: Tensor, scale: float = 1.0) -> Tensor:
-    """Return the mean absolute difference over ``scale``; see ``squared_error``."""
-    return _difference(output, wanted).abs().mean() / scale
+def absolute_error(output: Tensor, target: Tensor, scale: float = 1.0) -> Tensor:
+    """Return the mean absolute error over ``scale``; see ``squared_error``."""
+    return _difference(output, target).abs().mean() / scale
 
 
 def variance(values: Tensor) -> float:
-    """Return the variance of the finite values; 1 where they are all alike."""
+    """Return the variance of the finite values; 1 where they are all equal."""
     finite = values.detach().double()
     finite = finite[finite.isfinite()]
     spread = float(finite.var(correction=0)) if finite.numel() else 0.0
@@ -137,7 +138,7 @@ def variance(values: Tensor) -> float:
 def variances(values: Tensor) -> Tensor:
     """Return the variance of each channel of a batch, as ``[1, …]`` that spreads over it.
 
-    Those that hardly vary have that of all channels together.
+    A channel that hardly varies gets the variance of all channels together.
 
     Args:
         values: ``[N, …]``; channels are where ``samples/channels.py`` has them.
@@ -145,30 +146,31 @@ def variances(values: Tensor) -> Tensor:
     return torch.from_numpy(channel_variances(_array(values))).to(values.device)
 
 
-def _difference(output: Tensor, wanted: Tensor) -> Tensor:
-    goal = wanted.reshape(-1).float()
-    return torch.where(goal.isfinite(), output.reshape(-1).float() - goal, 0.0)
+def _difference(output: Tensor, target: Tensor) -> Tensor:
+    flat = target.reshape(-1).float()
+    return torch.where(flat.isfinite(), output.reshape(-1).float() - flat, 0.0)
 
 
 def attention_transfer(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return how differently two layers look at the places (Zagoruyko & Komodakis 2017).
+    """Return the attention transfer loss of two layers (Zagoruyko & Komodakis 2017).
 
-    A layer's map is the mean of its channels' squares, at length 1; the loss is the squared
-    distance of two maps, between 0 and 2, a mean over samples.
+    The attention map of a layer is the mean of its squared channels at each position, scaled to
+    length 1. The loss is the squared distance of the two maps, between 0 and 2, a mean over
+    samples.
 
     Args:
         student: ``[N, C, places]``.
         teacher: ``[N, C', places]``.
     """
-    maps = [F.normalize(each.float().square().mean(1), dim=-1) for each in (student, teacher)]
+    maps = [F.normalize(layer.float().square().mean(1), dim=-1) for layer in (student, teacher)]
     return (maps[0] - maps[1]).square().sum(-1).mean()
 
 
 def relational(student: Tensor, teacher: Tensor) -> Tensor:
-    """Return how differently samples lie to each other (RKD, distance-wise; Park et al. 2019).
+    """Return the distance-wise loss of relational knowledge distillation (Park et al. 2019).
 
-    Distances between all pairs over their mean, compared by the Huber loss. A single sample has no
-    distance, and no loss.
+    The distances between all pairs of samples, divided by their mean, are compared by the Huber
+    loss. The loss of a single sample is 0.
 
     Args:
         student: ``[N, features]``.
@@ -176,12 +178,12 @@ def relational(student: Tensor, teacher: Tensor) -> Tensor:
     """
     if len(student) < 2:
         return student.sum() * 0.0
-    distances, wanted = (_distances(points.float()) for points in (student, teacher))
-    return F.smooth_l1_loss(distances, wanted)
+    distances, teacher_distances = (_distances(points.float()) for points in (student, teacher))
+    return F.smooth_l1_loss(distances, teacher_distances)
 
 
 def _distances(points: Tensor) -> Tensor:
-    """Return the distance of each pair over the mean of all, ``[pairs]``."""
+    """Return the distance of each pair of points divided by the mean distance, ``[pairs]``."""
     rows, columns = torch.triu_indices(len(points), len(points), 1, device=points.device)
     squares = (points[rows] - points[columns]).square().sum(-1)
     distances = (squares + _LEAST).sqrt()

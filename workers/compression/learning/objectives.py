@@ -1,7 +1,7 @@
-"""What a graph's outputs should be like: as the targets say, as another graph's, or both.
+"""The terms of a training's loss: against targets, against a teacher's outputs, or both.
 
-A term reads outputs, the teacher's outputs and the targets of a batch. Which loss fits an output is
-decided once, on a few samples of what it gives.
+A term reads outputs, the teacher's outputs and the targets of a batch. The loss for an output is
+chosen once, from its values for a few samples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,19 +23,19 @@ TEMPERATURE = 2.0
 def labels(name: str, output: Tensor, targets: Tensor, yardstick: Yardstick | None) -> Term:
     """Return the loss of an output against the targets.
 
-    Classes are learned with cross-entropy, over scores or over a single yes or no; numbers with the
-    squared error. Some metrics ask for a loss of their own; see ``measured.py``.
+    Classes are learned with cross-entropy (binary where the output is one score), numbers with the
+    squared error. Some metrics need a loss of their own; see ``measured.py``.
 
     Args:
-        name: of the output.
-        output: what it gives for some samples, ``[samples, …]``.
+        name: the name of the output.
+        output: its values for some samples, ``[samples, …]``.
         targets: theirs.
-        yardstick: what the result is judged by.
+        yardstick: the metric that the result is judged by.
 
     Raises:
-        DatasetMismatch: the output cannot answer such targets.
+        DatasetMismatch: the output does not fit the targets.
     """
-    whole = not targets.is_floating_point()
+    integers = not targets.is_floating_point()
     axis = losses.class_axis(output.shape, targets.shape)
     if yardstick is not None and output.is_floating_point():
         loss = measured.loss_of(yardstick, output, targets)
@@ -47,9 +47,9 @@ def labels(name: str, output: Tensor, targets: Tensor, yardstick: Yardstick | No
             f" targets {list(targets.shape)} of {targets.dtype}: name another output in"
             " 'evaluate.output', or train with 'loss': 'teacher'."
         )
-    if whole and axis is not None:
+    if integers and axis is not None:
         return _classes(name, axis, losses.are_probabilities(output, axis))
-    if whole and bool(((targets == 0) | (targets == 1)).all()):
+    if integers and bool(((targets == 0) | (targets == 1)).all()):
         return _yes_or_no(name, bool(((output >= 0) & (output <= 1)).all()))
     if output.numel() != targets.numel():
         raise DatasetMismatch(f"Output '{name}' has not one number for each of the targets.")
@@ -62,24 +62,24 @@ def imitation(
     judged: str,
     temperature: float,
     *,
-    beside_labels: bool = False,
+    with_labels: bool = False,
 ) -> list[Term]:
-    """Return the losses of outputs against the teacher's: one for each that holds any floats.
+    """Return the loss terms against the teacher's outputs: one for each output of floats.
 
-    Softened targets (Hinton et al. 2015) where it is known to hold class scores: it is what targets
-    that are classes speak of, or adds up to 1. Else the squared error over the variance of each
-    channel.
+    An output that holds class scores gets softened targets (Hinton et al. 2015): it is the judged
+    output and the targets are classes, or its values add up to 1. Any other output gets the
+    squared error over the variance of each channel.
 
     Args:
-        outputs: the teacher's for some samples, ``[samples, …]``.
+        outputs: the teacher's outputs for some samples, ``[samples, …]``.
         targets: theirs.
-        judged: the output that targets speak of.
-        temperature: of softened targets.
-        beside_labels: whether the targets are learned as well; where the teacher contradicts them,
-            it is not imitated then.
+        judged: the name of the output that is compared with the targets.
+        temperature: the temperature of softened targets.
+        with_labels: whether the targets are learned as well; then samples on which the teacher is
+            wrong are not imitated.
 
     Raises:
-        StepFailed: none holds floats.
+        StepFailed: no output holds floats.
     """
     terms = []
     for name, output in outputs.items():
@@ -90,8 +90,8 @@ def imitation(
             terms.append(_alike(name, losses.variances(output)))
         else:
             sums_to_one = losses.are_probabilities(output, axis)
-            answered = None if targets is None else losses.class_axis(output.shape, targets.shape)
-            checked = beside_labels and name == judged and axis == answered
+            class_axis = None if targets is None else losses.class_axis(output.shape, targets.shape)
+            checked = with_labels and name == judged and axis == class_axis
             terms.append(_softened(name, axis, temperature, sums_to_one, checked=checked))
     if not terms:
         raise StepFailed("The model has no output of floats that could be imitated.")
@@ -99,7 +99,7 @@ def imitation(
 
 
 def _scores_axis(output: Tensor, targets: Tensor | None) -> int | None:
-    """Return the axis of class scores, None where there may be none."""
+    """Return the axis of class scores, None where the output is not known to hold any."""
     if targets is not None and not targets.is_floating_point():
         axis = losses.class_axis(output.shape, targets.shape)
         if axis is not None:
@@ -150,7 +150,7 @@ def _numbers(name: str, scale: float) -> Term:
 def _alike(name: str, scale: Tensor) -> Term:
     def term(outputs: Outputs, teacher: Outputs, _targets: Tensor | None) -> Tensor:
         if outputs[name].shape != teacher[name].shape or not outputs[name].numel():
-            return outputs[name].new_zeros(())  # how much there is depends on what is answered
+            return outputs[name].new_zeros(())  # their number depends on the input
         return losses.squared_error(outputs[name], teacher[name], scale)
 
     return term
@@ -161,17 +161,17 @@ def _softened(
 ) -> Term:
     def term(outputs: Outputs, teacher: Outputs, targets: Tensor | None) -> Tensor:
         scores = losses.logits(outputs[name], axis, probabilities=probabilities)
-        wanted = losses.logits(teacher[name], axis, probabilities=probabilities)
+        teacher_scores = losses.logits(teacher[name], axis, probabilities=probabilities)
         classes = targets.reshape(-1).long() if checked and targets is not None else None
-        return losses.soft_targets(scores, wanted, temperature, classes)
+        return losses.soft_targets(scores, teacher_scores, temperature, classes)
 
     return term
 
 
 def mean(terms: Sequence[Term]) -> Term:
-    """Return the mean of some terms."""
+    """Return the mean of several terms."""
 
     def term(outputs: Outputs, teacher: Outputs, targets: Tensor | None) -> Tensor:
-        return torch.stack([each(outputs, teacher, targets) for each in terms]).mean()
+        return torch.stack([addend(outputs, teacher, targets) for addend in terms]).mean()
 
     return term

@@ -11,14 +11,14 @@ from workers.compression.learning.task import Task
 
 _USUAL: dict[Optimizer, float] = {"adamw": 1e-3, "sgd": 3e-2}
 _DECAY = 0.01
-"""The decay of weights that normalisation by the batch follows: their scale changes no answer, and
-without decay it grows and steps get smaller (Loshchilov & Hutter 2019; van Laarhoven 2017). Other
-weights would lose what they have learned.
+"""The decay of weights before batch normalisation. Their scale does not change the outputs;
+without decay it grows, and effective steps get smaller (Loshchilov & Hutter 2019; van Laarhoven
+2017). For other weights decay would undo what they have learned.
 """
 
 
 def make(name: Optimizer, task: Task) -> torch.optim.Optimizer:
-    """Return an optimizer, with a group for each parameter that has the factor of its rate."""
+    """Return an optimizer with one group per parameter, each with the factor of its rate."""
     groups = [
         {"params": [parameter], "factor": task.rates.get(key, 1.0)}
         for key, parameter in task.parameters.items()
@@ -39,8 +39,8 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["factor"]
 
 
-def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return what an optimizer remembers, by ``<parameter>/<what>``."""
+def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the state of an optimizer, such as its moments, by ``<parameter>/<key>``."""
     return {
         f"{index}/{key}": value
         for index, entry in optimizer.state_dict()["state"].items()
@@ -49,8 +49,8 @@ def moments(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Let an optimizer remember what ``moments`` returned."""
+def load_state(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restore the state of an optimizer from the tensors that ``state_tensors`` returned."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition("/")
@@ -60,5 +60,5 @@ def load_moments(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 
 
 def usual_rate(name: Optimizer) -> float:
-    """Return the learning rate that an optimizer is mostly used with for trained networks."""
+    """Return the usual learning rate of an optimizer for fine-tuning."""
     return _USUAL[name]

@@ -5,20 +5,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 _LATEST = 0.02
-"""The weight of the latest time in a pace, at least."""
+"""The least weight of the latest time in a pace."""
 _MOST_RESERVED = 0.1
-"""The share of the minutes that is kept for judgements after the last step, at most."""
+"""The largest share of the time budget that is reserved for validations after the last step."""
 
 
 class Minutes:
-    """The time that a training may take, counted from when it was asked for."""
+    """The time budget of a training; the time runs from the request on."""
 
     def __init__(self, minutes: float, clock: Callable[[], float]) -> None:
-        """Start to count.
+        """Start the clock.
 
         Args:
             minutes: the budget.
-            clock: tells seconds that never go back.
+            clock: a monotonic clock, in seconds.
         """
         self.limit = minutes * 60
         self._clock, self._start = clock, clock()
@@ -26,32 +26,32 @@ class Minutes:
         """Seconds that were spent by a process that was killed."""
 
     def now(self) -> float:
-        """Return what the clock shows, in seconds."""
+        """Return the reading of the clock, in seconds."""
         return self._clock()
 
     @property
     def spent(self) -> float:
-        """The seconds that are gone."""
+        """The seconds that have passed."""
         return self.before + self._clock() - self._start
 
     @property
     def left(self) -> float:
-        """The seconds that remain; less than nothing once time is over."""
+        """The seconds that remain; negative once the time is up."""
         return self.limit - self.spent
 
 
 @dataclass
 class Pace:
-    """How long one of many equal pieces of work takes."""
+    """The mean duration of many equal pieces of work, such as steps."""
 
     seconds: float = 0.0
-    """The time of one: a mean over the first fifty, then one in which the latest count most."""
+    """Seconds of one piece: a plain mean over the first fifty, then a moving average."""
     count: int = 0
 
     def add(self, seconds: float) -> None:
-        """Count one more.
+        """Add the duration of one more piece.
 
-        The first one takes longer than the others, because memory is allotted and kernels are
+        The first piece takes longer than the others, because memory is allotted and kernels are
         chosen. It counts only until there is a second one.
         """
         self.count += 1
@@ -61,21 +61,21 @@ class Pace:
 
 @dataclass
 class Plan:
-    """Where a training stands, and how many steps it will take.
+    """The progress of a training, and the number of steps that it will take.
 
-    The plan is made anew after every step, and shrinks and grows with the time that steps take.
-    ``done`` goes from 0 to 1 in equal parts of what is still to do, so that whatever follows it
-    (the learning rate, zeros that become more) never jumps.
+    The plan is revised after every step: the total shrinks or grows with the measured time of a
+    step. ``done`` goes from 0 to 1 in equal parts of what is still to do, so that whatever depends
+    on it (the learning rate, a growing sparsity) never jumps.
     """
 
     most: int
-    """Steps of all epochs."""
+    """The number of steps of all epochs."""
     epoch_steps: int
-    """Steps of one epoch."""
+    """The number of steps of one epoch."""
     total: int = 0
-    """Steps that are planned in all."""
+    """The planned number of steps."""
     step: int = 0
-    """Steps that are done."""
+    """The number of finished steps."""
     done: float = 0.0
     """The share of the training that is done."""
     steps: Pace = field(default_factory=Pace)
@@ -111,18 +111,18 @@ class Plan:
         self.step += 1
 
     def restart(self) -> None:
-        """Begin with the first step again; the time that is gone stays gone."""
+        """Begin with the first step again; the time that has passed is not given back."""
         self.step, self.done, self.total = 0, 0.0, self.most
 
     def fit(self, minutes: Minutes, judgements: int = 1) -> None:
         """Plan as many steps as fit into the time that remains.
 
-        A step costs its own time and its part of a judgement at the end of its epoch. The last step
-        may run over the time.
+        A step costs its own time and its share of the validation at the end of its epoch. The last
+        step may end after the time is up.
 
         Args:
             minutes: the budget.
-            judgements: how many follow the last step.
+            judgements: the number of validations after the last step.
         """
         if self.steps.count < 2:
             return

@@ -1,4 +1,4 @@
-"""Which samples train, which choose the best state, and how many make a step."""
+"""Divides the training split: samples that train, samples that validate; and the batch size."""
 
 import math
 from dataclasses import dataclass
@@ -12,28 +12,29 @@ from workers.compression.samples.split import split
 _CHOOSING_SHARE = 0.1
 _MOST_CHOOSING = 2000
 _LEAST_SAMPLES = 20
-"""With fewer, states are chosen by what they are trained on."""
+"""With fewer samples, states are validated on the training samples."""
 _EPOCH_STEPS = 16
 """Steps that a small dataset should give in an epoch, if batches are not too small for it."""
 
 
 @dataclass(frozen=True)
 class Portions:
-    """The rows of the training split, by what they are for; the order of each is random."""
+    """The rows of the training split by their purpose, each in random order."""
 
     training: list[int]
     choosing: list[int]
-    """Set aside to choose the best state: a tenth, with the same share of each class."""
+    """Validation rows, which choose the best state: a tenth, with the same share of each class."""
     comparing: list[int]
-    """As many that are trained on, to see how much better they are answered for that."""
+    """As many training rows, to measure how much better the network does on rows it was trained
+    on."""
 
     def first(self, count: int) -> "Portions":
-        """Return portions that choose and compare with fewer rows."""
+        """Return portions with at most ``count`` rows for choosing and for comparing."""
         return Portions(self.training, self.choosing[:count], self.comparing[:count])
 
 
 def divide(feed: Feed, seed: int) -> Portions:
-    """Return which rows of the training split are for what, the same for the same arguments."""
+    """Divide the training split, always the same way for the same arguments."""
     rows, targets = list(feed.samples.indices), feed.samples.targets
     random = np.random.default_rng(seed)
     if len(rows) < _LEAST_SAMPLES:
@@ -47,14 +48,14 @@ def divide(feed: Feed, seed: int) -> Portions:
     return Portions(training, choosing, training[: len(choosing)])
 
 
-def batch_size(feed: Feed, wish: Recover, samples: int) -> int:
-    """Return how many samples a step takes: fewer of large ones, and of a small dataset.
+def batch_size(feed: Feed, settings: Recover, samples: int) -> int:
+    """Return the batch size: smaller for large samples, and for a small dataset.
 
-    A step is made of whole runs where their size is fixed.
+    Where the size of a run is fixed, a batch is made of whole runs.
     """
     row = feed.samples.indices[0]
     nbytes = sum(array[row].nbytes for array in feed.samples.arrays.values())
     most = 128 if nbytes <= 1 << 14 else 64 if nbytes <= 1 << 17 else 32
-    size = wish.batch_size or min(most, max(8, samples // _EPOCH_STEPS))
+    size = settings.batch_size or min(most, max(8, samples // _EPOCH_STEPS))
     size = max(1, min(size, samples))
     return math.ceil(size / feed.size) * feed.size if feed.fixed else size

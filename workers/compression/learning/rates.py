@@ -1,4 +1,4 @@
-"""The learning rate, where the user names none: found by short trainings from the same start."""
+"""Finds a learning rate, where the user names none, by short trainings from the same start."""
 
 from collections.abc import Callable
 
@@ -6,48 +6,48 @@ from app.domain.steps.recover import Optimizer
 from workers.compression.learning.optimizers import usual_rate
 
 LossAfter = Callable[[float], float]
-"""The loss after a trial at a rate; infinite where it went astray."""
+"""Returns the loss after a trial at a rate; infinity if the trial diverged."""
 
 _FACTOR = 10**0.5
 _MOST_TRIALS = 5
-"""After the first, in one direction."""
+"""The most trials after the first one, in one direction."""
 _BEARABLE = 2.0
-"""Times the loss before training that a trial may leave behind."""
+"""The largest acceptable loss after a trial, relative to the loss before training."""
 _BOLD = (10.0, 10**0.5)
-"""Times the usual rate, for weights that bear a large one."""
+"""Factors of the usual rate to try for weights before batch normalisation."""
 
 
 def best(name: Optimizer, loss_after: LossAfter) -> float:
-    """Return the rate that ends best, by trials that are as long as the training.
+    """Return the rate with the lowest final loss, from trials as long as the training.
 
     Args:
-        name: of the optimizer, at whose usual rate the search begins.
-        loss_after: by factors of √10, smaller and larger.
+        name: the optimizer; the search begins at its usual rate.
+        loss_after: returns the loss after a trial at a rate; rates differ by factors of √10.
     """
     rate = usual_rate(name)
     loss = loss_after(rate)
     for factor in (1 / _FACTOR, _FACTOR):
         begin = rate
         for _ in range(_MOST_TRIALS):
-            other = loss_after(rate * factor)
-            if not other < loss:
+            trial_loss = loss_after(rate * factor)
+            if not trial_loss < loss:
                 break
-            rate, loss = rate * factor, other
+            rate, loss = rate * factor, trial_loss
         if rate != begin:
             break
     return rate
 
 
 def largest(name: Optimizer, start: float, loss_after: LossAfter) -> float:
-    """Return the largest rate that is no danger, by trials that are shorter than the training.
+    """Return the largest safe rate, from trials that are shorter than the training.
 
-    Such a trial says little about what is best in the end: it is over before a larger rate has
-    repaired what its first steps broke, and would always favour the smallest. So the optimizer's
-    usual rate is taken, or one that is larger by factors of √10 while that helps already; smaller
-    ones only while a trial leaves the loss far above what it was.
+    A short trial cannot show which rate is best in the end. A larger rate raises the loss first
+    and lowers it later, so short trials favour the smallest rate. Therefore the optimizer's usual
+    rate is the default. It is raised by factors of √10 while that already lowers the loss of a
+    trial, and lowered only while a trial leaves the loss far above the start.
 
     Args:
-        name: of the optimizer.
+        name: the optimizer.
         start: the loss before training.
         loss_after: see ``LossAfter``.
     """
@@ -70,15 +70,15 @@ def largest(name: Optimizer, start: float, loss_after: LossAfter) -> float:
 
 
 def boldest(name: Optimizer, start: float, loss_after: LossAfter) -> float:
-    """Return a rate for weights that normalisation by the batch follows, up to 10 times the usual.
+    """Return a rate for weights before batch normalisation, up to 10 times the usual one.
 
-    Such weights have no scale, and bear the rate of a training from the start. It breaks much at
-    first, comes back, and gives more in the end than a small one (learning-rate rewinding, Renda,
-    Frankle & Carbin 2020). The largest rate is taken that has come back when a trial is over, which
-    is shorter than the training: to the loss before training, or below.
+    The scale of such weights does not matter, so they tolerate the rate of a training from
+    scratch. It raises the loss at first, and ends lower than a small rate does (learning-rate
+    rewinding, Renda, Frankle & Carbin 2020). The function returns the largest rate with which a
+    trial, which is shorter than the training, ends at or below the loss before training.
 
     Args:
-        name: of the optimizer.
+        name: the optimizer.
         start: the loss before training.
         loss_after: see ``LossAfter``.
     """

@@ -1,10 +1,10 @@
-"""Trains a graph that a step has changed, until it answers as well as before.
+"""Trains a graph that a step has changed, until its quality is back.
 
 ::
 
     model = recover(model, parameters.recover, context, advance)
 
-is all that a method needs to say.
+is the only call that a method needs.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,10 +22,10 @@ from workers.compression.learning import objectives
 from workers.compression.learning.feed import Batch, Outputs
 from workers.compression.learning.learner import (
     Learner,
-    as_it_is,
-    gains_by_normalisation,
-    is_rounded,
-    with_normalisation,
+    is_quantized,
+    normalisation_helps,
+    normalised_learner,
+    plain_learner,
 )
 from workers.compression.learning.loop import train
 from workers.compression.learning.plan import Minutes
@@ -35,22 +35,22 @@ from workers.compression.measure import quality
 from workers.compression.samples.context import Context, Samples
 
 Constrain = Callable[[Executor, float], None]
-"""Puts weights back to where they must be, given the share of the training that is done."""
+"""Applies the constraint of a step to the weights, given the share of the training done."""
 
 LEAST_ZEROS = 0.05
-"""Share of a weight that makes its zeros deliberate."""
+"""The share of zeros from which the zeros of a weight count as deliberate."""
 
 
 @dataclass(frozen=True)
 class Demands:
-    """What a step demands of the training of its graph.
+    """Constraints that a step puts on the training of its graph.
 
     Attributes:
         constrain: called after each step of the optimizer, without gradient.
-        settled: the share of the training from which a state may be kept; earlier ones, the start
-            included, are not what is asked for yet.
-        rates: factors of the learning rate by initializer: 0 leaves it alone, and a scale that is
-            named is trained.
+        settled: the share of the training after which a state may be kept; earlier states, the
+            start included, do not meet the constraint yet.
+        rates: factors of the learning rate by initializer. 0 freezes it; a scale of quantization
+            is trained only if it has a factor here.
     """
 
     constrain: Constrain | None = None
@@ -60,7 +60,7 @@ class Demands:
 
 def recover(
     model: ir.Model,
-    wish: Recover,
+    settings: Recover,
     context: Context,
     advance: Callable[[float], None],
     demands: Demands | None = None,
@@ -68,17 +68,17 @@ def recover(
 ) -> ir.Model:
     """Train a graph's weights on the training split, and write the best ones into it.
 
-    Zeros of a sparse weight (a twentieth of it or more) stay. Scales of quantization and statistics
-    of normalisation are left alone.
+    The zeros of a sparse weight (one with at least a twentieth of zeros) stay zeros. Scales of
+    quantization and statistics of normalisation are left alone.
 
     Args:
         model: in normal form; its initializers change, and nothing else.
-        wish: how to train.
+        settings: how to train, as the user asked for it.
         context: the samples, the teacher (``original``), seed, device, workspace.
         advance: called with the fraction done.
-        demands: what must hold during the training; nothing by default.
-        name: of the training, where a step trains more than once: each goes on by itself after a
-            killed process.
+        demands: constraints on the training; none by default.
+        name: names the checkpoint, where a step trains more than once; each training resumes from
+            its own after the process was killed.
 
     Returns:
         ``model``.
@@ -91,44 +91,43 @@ def recover(
     if samples is None:
         raise StepFailed("Training needs a dataset: name one, or leave 'recover' out.")
     torch.set_num_threads(context.threads)  # sums depend on it
-    minutes = Minutes(wish.minutes, context.clock)
+    minutes = Minutes(settings.minutes, context.clock)
     demands = demands or Demands()
-    learner = _learner(model, samples, wish, context, demands)
+    learner = _learner(model, samples, settings, context, demands)
     task = Task(
         parameters=learner.parameters,
         forward=learner.forward,
-        loss=_loss(model, learner, wish, context, minutes),
+        loss=_loss(model, learner, settings, context, minutes),
         rates={n: factor for n, factor in demands.rates.items() if n in learner.parameters},
         constrain=holding(learner.executor, learner.parameters, demands.constrain),
         settled=demands.settled,
         yardstick=quality.yardstick(model, samples.targets, context.evaluate),
-        exact=is_rounded(model),
+        exact=is_quantized(model),
         normalised=learner.normalised,
     )
-    train(task, learner.feed, wish, context, advance, minutes, name)
-    learner.give_back()
+    train(task, learner.feed, settings, context, advance, minutes, name)
+    learner.write_back()
     return model
 
 
 def _learner(
-    model: ir.Model, samples: Samples, wish: Recover, context: Context, demands: Demands
+    model: ir.Model, samples: Samples, settings: Recover, context: Context, demands: Demands
 ) -> Learner:
-    """Return the graph that is trained for a model.
+    """Return the learner for a model: the model itself, or a copy with batch normalisation.
 
-    Normalisation is lent where nothing speaks against it: a weight that must be where a step wants
-    it cannot be rescaled.
+    Batch normalisation rescales weights, so it is left out where a step constrains them.
     """
-    plain = as_it_is(model, samples, wish, context.device, demands.rates)
+    plain = plain_learner(model, samples, settings, context.device, demands.rates)
     if demands.rates or demands.constrain is not None:
         return plain
     classes = default_loss(samples) == "both"
-    if not gains_by_normalisation(model, plain.feed, wish, context, classes=classes):
+    if not normalisation_helps(model, plain.feed, settings, context, classes=classes):
         return plain
-    return with_normalisation(model, plain, wish, context.seed)
+    return normalised_learner(model, plain, settings, context.seed)
 
 
 def default_loss(samples: Samples) -> Loss:
-    """Return what is trained against where the user does not say."""
+    """Return the loss for samples where the user names none."""
     classes = samples.targets is not None and samples.targets.dtype.kind in "iub"
     return "both" if classes else "teacher"
 
@@ -136,7 +135,7 @@ def default_loss(samples: Samples) -> Loss:
 def holding(
     executor: Executor, parameters: Mapping[str, nn.Parameter], constrain: Constrain | None = None
 ) -> Callable[[float], None]:
-    """Return what puts weights back after a step: zeros of sparse ones, then what constrains."""
+    """Return the constraint after each optimizer step: zeros stay zeros, then ``constrain``."""
     zeros = _sparse(parameters)
 
     def hold(done: float) -> None:
@@ -149,7 +148,7 @@ def holding(
 
 
 def _sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, Tensor]]:
-    """Return the weights with deliberate zeros, and what is not zero in them."""
+    """Return the sparse weights, each with the mask of its nonzero elements."""
     sparse = []
     for weight in parameters.values():
         mask = weight.detach() != 0
@@ -160,13 +159,13 @@ def _sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, 
 
 
 def _loss(
-    model: ir.Model, learner: Learner, wish: Recover, context: Context, minutes: Minutes
+    model: ir.Model, learner: Learner, settings: Recover, context: Context, minutes: Minutes
 ) -> Callable[[Outputs, Batch], Tensor]:
-    """Put together what is minimised."""
+    """Return the loss that the training minimises."""
     feed, name = learner.feed, quality.judged_output(model, context.evaluate)
-    kind = wish.loss or default_loss(feed.samples)
+    kind = settings.loss or default_loss(feed.samples)
     terms: list[objectives.Term] = []
-    taught: Answers = lambda _batch: {}  # noqa: E731 (nobody teaches)
+    teacher_answers: Answers = lambda _batch: {}  # noqa: E731 (nobody teaches)
     if kind in ("labels", "both"):
         outputs, targets = probe(learner.executor, feed, context.seed)
         if targets is None:
@@ -178,12 +177,12 @@ def _loss(
         teacher = build(load(context.original)).to(context.device)
         teacher.requires_grad_(requires_grad=False)
         outputs, targets = probe(teacher, feed, context.seed)
-        imitated = objectives.imitation(outputs, targets, name, objectives.TEMPERATURE)
-        terms.append(objectives.mean(imitated))
-        taught = answers(teacher, feed, minutes)
+        imitation_terms = objectives.imitation(outputs, targets, name, objectives.TEMPERATURE)
+        terms.append(objectives.mean(imitation_terms))
+        teacher_answers = answers(teacher, feed, minutes)
 
     def loss(outputs: Outputs, batch: Batch) -> Tensor:
-        wanted = taught(batch)
-        return torch.stack([term(outputs, wanted, batch.targets) for term in terms]).sum()
+        teacher_outputs = teacher_answers(batch)
+        return torch.stack([term(outputs, teacher_outputs, batch.targets) for term in terms]).sum()
 
     return loss

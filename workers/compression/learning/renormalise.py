@@ -1,8 +1,9 @@
-"""Normalisation that an exporter folded away, put back while a graph is trained.
+"""Unfolds batch normalisation, which an exporter folded into convolutions, for a training.
 
-A graph arrives with each BatchNormalization in the convolution before it. Trained like that it has
-lost what made the original trainable: normalisation by the batch (Ioffe & Szegedy 2015), which also
-regularises. Here it is put back as the identity, from measured statistics, and folded again.
+A graph in normal form has each BatchNormalization folded into the convolution before it. Without
+batch normalisation (Ioffe & Szegedy 2015) a network is harder to train and less regularised. Here
+it is inserted again so that it changes nothing at first, with measured statistics, and folded
+again after the training.
 """
 
 from collections.abc import Mapping
@@ -25,43 +26,43 @@ from workers.compression.learning.batchwise import by_batch
 from workers.compression.learning.feed import Feed, Outputs
 
 LEAST_RUN = 16
-"""Samples of a run whose statistics are worth something."""
+"""The least samples of a run with useful statistics."""
 
 _MEASURED_SAMPLES = 2048
 _EPSILON = 1e-5
 _LEAST_VARIANCE = 1e-10
-"""A channel of less variance says nothing, and is not scaled."""
+"""A channel with less variance is constant, and is not scaled."""
 _KEPT = 0.9
-"""The share of the statistics that stays when those of a batch are mixed in."""
+"""The momentum of the running statistics."""
 _NOT_BEFORE = frozenset(
     {"BatchNormalization", "Flatten", "GroupNormalization", "InstanceNormalization",
      "LayerNormalization", "Reshape", "Transpose"}
 )  # fmt: skip
-"""Readers of convolutions that no normalisation was folded into: of heads, of patches for a
-transformer, of what is normalised anyway."""
+"""Operators after a convolution that show that no normalisation was folded into it: it is a head,
+an embedding of patches, or is normalised anyway."""
 
 
 class Renormalised:
-    """A copy of a graph with a BatchNormalization behind each convolution that may have had one.
+    """A copy of a graph with a BatchNormalization after each convolution that may have had one.
 
-    Without gradients it answers as the graph does. While gradients are recorded, normalisation
-    looks at the batch, and statistics follow.
+    Without gradients it computes what the graph computes. While gradients are recorded it
+    normalises by the batch and updates the running statistics.
 
     Attributes:
         model: the copy.
-        statistics: the initializers that hold means and variances.
+        statistics: the initializers that hold running means and variances.
     """
 
     model: ir.Model
     statistics: list[str]
 
     def __init__(self, model: ir.Model, feed: Feed, seed: int) -> None:
-        """Put normalisations in.
+        """Copy a graph and insert the normalisations.
 
         Args:
             model: in normal form, with at least one of ``candidates``; not changed.
-            feed: the samples that those to measure on are drawn from.
-            seed: of the draw.
+            feed: the samples; statistics are measured on some that are drawn from them.
+            seed: seed of the draw.
         """
         self.model = model.clone()
         convolutions = candidates(self.model)
@@ -77,7 +78,7 @@ class Renormalised:
         self._before = {name: v.const_value for name, v in self.model.graph.initializers.items()}
 
     def learning(self, executor: Executor, device: str) -> "Learning":
-        """Return what runs the copy, in training and outside of it.
+        """Return a callable that runs the copy, in training and in evaluation.
 
         Args:
             executor: made from the copy, on ``device``; its parameters are shared.
@@ -85,9 +86,9 @@ class Renormalised:
         """
         norms = {str(norm.outputs[0].name): norm for norm in self._norms}
         following = {
-            f"{name}_{what}": str(statistic.name)
+            f"{name}_{kind}": str(statistic.name)
             for name, norm in norms.items()
-            for what, statistic in zip(("mean", "variance"), norm.inputs[3:5], strict=True)
+            for kind, statistic in zip(("mean", "variance"), norm.inputs[3:5], strict=True)
             if statistic is not None
         }
         copy = by_batch(self.model, norms, _KEPT)
@@ -98,10 +99,10 @@ class Renormalised:
         return Learning(executor, batched, following)
 
     def fold(self, model: ir.Model) -> None:
-        """Give the graph the weights that the copy has learned; what is as before stays as it is.
+        """Write the learned weights of the copy, folded, into the graph; unchanged weights stay.
 
         Args:
-            model: what the copy was made from.
+            model: the graph that the copy was made from.
         """
         initializers = self.model.graph.initializers
         changed = {n for n, v in self._before.items() if initializers[n].const_value is not v}
@@ -125,7 +126,7 @@ class Renormalised:
 
 
 class Learning:
-    """Runs a graph by statistics, and by the batch where gradients are recorded."""
+    """Runs a graph; its normalisations use the batch only while gradients are recorded."""
 
     def __init__(
         self, executor: Executor, batched: nn.Module, following: Mapping[str, str]
@@ -135,10 +136,10 @@ class Learning:
     def __call__(self, feeds: Mapping[str, Tensor]) -> Outputs:
         """Return the outputs; statistics are changed in place.
 
-        A run of few samples, the last of an epoch, is normalised by statistics.
+        A small run, such as the last one of an epoch, is normalised by the running statistics.
         """
-        few = any(not each.ndim or len(each) < LEAST_RUN for each in feeds.values())
-        if few or not torch.is_grad_enabled():
+        too_few = any(not value.ndim or len(value) < LEAST_RUN for value in feeds.values())
+        if too_few or not torch.is_grad_enabled():
             return self._executor(feeds)  # type: ignore[no-any-return]
         outputs: Outputs = self._batched(feeds)
         with torch.no_grad():
@@ -178,7 +179,7 @@ def _is_candidate(conv: ir.Node) -> bool:
 def _measured(
     model: ir.Model, names: list[str], feed: Feed, seed: int
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    """Return mean and variance of each channel of values; none of those without extent in space."""
+    """Return mean and variance of each channel of values; those without extent are left out."""
     forward = build(model, outputs=names).to(feed.device)
     rows = feed.samples.draw(_MEASURED_SAMPLES, seed).indices
     count, sums, squares = 0, dict[str, Tensor](), dict[str, Tensor]()
@@ -204,7 +205,7 @@ def _measured(
 def _insert(
     edit: Editor, conv: ir.Node, mean: NDArray[np.float64], variance: NDArray[np.float64]
 ) -> ir.Node:
-    """Normalise what a convolution gives and undo it; its weights get outputs of variance 1."""
+    """Insert a normalisation after a convolution, rescaled to outputs of variance 1."""
     dead = variance < _LEAST_VARIANCE
     deviation = np.where(dead, 1.0, np.sqrt(variance))
     for value in conv.inputs[1:3]:

@@ -1,17 +1,17 @@
-"""How the learning rate goes over a training."""
+"""The schedule of the learning rate over a training."""
 
 import math
 
 _WARM_UP = 0.05
-"""Share of the training."""
+"""The share of the training in which the rate rises."""
 _LEAST = 0.01
 
 
 def warm_up_cosine(before: float, after: float) -> float:
     """Return the learning rate of a step, as a fraction of its peak.
 
-    Rises in a line over the first twentieth of the training, then falls along a cosine (Loshchilov
-    & Hutter 2017) to a hundredth.
+    The rate rises linearly over the first twentieth of the training, then falls along a cosine
+    (Loshchilov & Hutter 2017) to a hundredth.
 
     Args:
         before: the share of the training that is done before the step, from 0 to 1.

@@ -28,30 +28,30 @@ class Stepper:
     """Changes the weights of a task, one step of the optimizer at a time."""
 
     def __init__(self, task: Task, feed: Feed, name: Optimizer, seed: int) -> None:
-        """Begin with a fresh optimizer.
+        """Start with a fresh optimizer.
 
         Args:
-            task: what is trained.
-            feed: its samples.
-            name: of the optimizer.
-            seed: of augmentation.
+            task: the network, its loss and its constraints.
+            feed: the samples.
+            name: the optimizer.
+            seed: seed of the augmentation.
         """
         self._task, self._feed, self._name, self._seed = task, feed, name, seed
         for parameter in task.parameters.values():
-            parameter.data = parameter.data.clone()  # where it lies depends on nothing else
+            parameter.data = parameter.data.clone()  # its alignment in memory is always the same
         self.restart()
 
     def restart(self) -> None:
-        """Forget what the optimizer remembers."""
+        """Reset the state of the optimizer."""
         self.optimizer = optimizers.make(self._name, self._task)
 
     def step(self, rows: list[int], rate: float, key: tuple[int, int]) -> float:
         """Do one step and return the loss before it.
 
         Args:
-            rows: of the dataset, the batch of this step.
+            rows: the rows of the dataset in this batch.
             rate: the learning rate.
-            key: with the seed, what augmentation is drawn from.
+            key: together with the seed, the seed of the augmentation.
 
         Raises:
             Astray: the loss or the gradient is not a number; the weights are as before.
@@ -67,17 +67,23 @@ class Stepper:
 
     @torch.no_grad()
     def constrain(self, done: float) -> None:
-        """Put the weights where the task wants them, with a share of the training done."""
+        """Apply the constraint of the task to the weights.
+
+        Args:
+            done: the share of the training that is done.
+        """
         if self._task.constrain is not None:
             self._task.constrain(done)
 
     def weights(self) -> Weights:
         """Return a copy of the weights."""
-        return {name: each.detach().clone() for name, each in self._task.parameters.items()}
+        return {
+            name: parameter.detach().clone() for name, parameter in self._task.parameters.items()
+        }
 
     @torch.no_grad()
     def put(self, weights: Mapping[str, Tensor]) -> None:
-        """Set the weights to what ``weights`` returned."""
+        """Restore weights that ``weights`` returned."""
         for name, parameter in self._task.parameters.items():
             parameter.copy_(weights[name])
 

@@ -1,4 +1,4 @@
-"""What is trained, and what for."""
+"""The task of a training: the network, its loss and its constraints."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,20 +11,20 @@ from workers.compression.measure.quality import Yardstick
 
 @dataclass(frozen=True)
 class Task:
-    """What is trained, and what for.
+    """The task of a training: the network, its loss and its constraints.
 
     Attributes:
-        parameters: by name; changed in place.
+        parameters: the trained parameters by name; changed in place.
         forward: runs the graph.
-        loss: a number from outputs and the batch that they answer, a mean over its samples.
+        loss: computes the mean loss from the outputs and their batch.
         rates: factors of the learning rate by parameter; 1 where there is none.
-        constrain: called after each step with the share of the training that is done, without
-            gradient: puts parameters back to where they must be.
-        settled: the share of the training from which a state may be kept: earlier ones are not
-            what is asked for yet.
-        yardstick: the metric against the targets; without one the loss alone decides.
-        exact: no mixed precision, on any device.
-        normalised: whether normalisation looks at the batch, so that weights bear a large rate.
+        constrain: called after each step, without gradient, with the share of the training that is
+            done; projects the parameters onto the constraint.
+        settled: the share of the training after which a state may be kept; earlier states do not
+            meet the constraint yet.
+        yardstick: the metric against the targets; None lets the loss alone decide.
+        exact: whether mixed precision is ruled out, on any device.
+        normalised: whether batch normalisation is in training mode, so that a large rate is safe.
     """
 
     parameters: Mapping[str, nn.Parameter]

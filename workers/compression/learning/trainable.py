@@ -1,4 +1,4 @@
-"""Which weights of a graph can be trained, and what stands in the way."""
+"""Finds which weights of a graph can be trained, and which nodes prevent it."""
 
 import onnx_ir as ir
 
@@ -11,7 +11,7 @@ from workers.compression.graph.operators import operand, operator_of
 
 
 def measured(model: ir.Model) -> set[str]:
-    """Return the values that are measured on data, not learned."""
+    """Return the values that are measured on data, such as running statistics, not learned."""
     return {
         str(value.name)
         for node in model.graph
@@ -22,10 +22,10 @@ def measured(model: ir.Model) -> set[str]:
 
 
 def obstacles(model: ir.Model) -> list[Skipped]:
-    """Return what keeps a graph's weights from being trained; nothing where they can be.
+    """Return the nodes that keep a graph's weights from being trained, with the reasons.
 
-    Nodes that run without gradient are in the way where floats flow through them from a weight to
-    an output. A graph in which no float flows from any weight to an output is in its own way.
+    Such a node runs without gradient and lies on a path of floats from a weight to an output.
+    Where there is no such path at all, the graph as a whole is named.
 
     Args:
         model: in normal form.
@@ -46,7 +46,9 @@ def obstacles(model: ir.Model) -> list[Skipped]:
         reason = "no float32 weight has a way to an output of floats"
         return [Skipped(node=model.graph.name or "graph", reason=reason)]
     names = {name for node in way for name in _names(node)}
-    return [each for each in program.frozen if each.node in names][:MAX_UNTRAINABLE]
+    return [node_reason for node_reason in program.frozen if node_reason.node in names][
+        :MAX_UNTRAINABLE
+    ]
 
 
 def _between(graph: ir.Graph, weights: set[ir.Value]) -> list[ir.Node]:
@@ -68,12 +70,12 @@ def _between(graph: ir.Graph, weights: set[ir.Value]) -> list[ir.Node]:
 
 def _inputs(node: ir.Node) -> set[ir.Value]:
     """Return what a node reads, its subgraphs included."""
-    return {value for each in _whole(node) for value in each.inputs if value is not None}
+    return {value for inner in _whole(node) for value in inner.inputs if value is not None}
 
 
 def _names(node: ir.Node) -> list[str]:
     """Return the names by which the executor calls a node and those of its subgraphs."""
-    return [each.name or f"{each.op_type} of {each.outputs[0].name}" for each in _whole(node)]
+    return [inner.name or f"{inner.op_type} of {inner.outputs[0].name}" for inner in _whole(node)]
 
 
 def _whole(node: ir.Node) -> list[ir.Node]:

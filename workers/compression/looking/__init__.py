@@ -1,1 +1,1 @@
-"""What is seen inside a graph while it runs on samples."""
+"""Observes the values inside a graph while it runs on samples."""

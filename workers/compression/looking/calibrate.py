@@ -1,4 +1,6 @@
-"""What the values inside of a graph look like on data: one pass for extremes, one for histograms.
+"""Observes the range and the distribution of the values inside a graph on calibration data.
+
+One pass over the samples finds extremes, a second one histograms.
 
 Memory is bounded by one batch's values of one group of tensors, whatever the number of samples.
 """
@@ -27,18 +29,19 @@ def observe(
     *,
     histograms: bool = True,
 ) -> dict[str, Histogram]:
-    """Run a graph on samples and return what float tensors of its main graph held.
+    """Run a graph on samples and return histograms of float tensors of its main graph.
 
     Args:
         model: the graph; not changed.
-        names: of the values to look at.
+        names: names of the tensors to observe.
         samples: one pass runs over all of them.
-        threads: to compute with.
-        advance: told the fraction done.
-        histograms: without, only extremes are collected and ``counts`` is empty.
+        threads: number of threads to compute with.
+        advance: called with the fraction done.
+        histograms: if False, only extremes are collected and ``counts`` is empty.
 
     Returns:
-        A histogram for each name, of its finite values; one without any has NaN extremes.
+        A histogram of the finite values of each tensor; without finite values its extremes are
+        NaN.
     """
     if not names:
         return {}
@@ -58,19 +61,23 @@ def observe(
     return {name: Histogram(*extremes[name], counts[name]) for name in names}
 
 
-def unsound(
+def not_finite_tensors(
     model: ir.Model, names: Sequence[str], samples: Samples, threads: int
 ) -> frozenset[str]:
-    """Return the float tensors of a graph's main part that are not finite on some sample.
+    """Return the float tensors of the main graph that hold NaN or infinity on some sample.
 
     Args:
         model: the graph; not changed.
-        names: of the values to look at.
+        names: names of the tensors to observe.
         samples: one pass runs over all of them.
-        threads: to compute with.
+        threads: number of threads to compute with.
     """
-    found = _reduced(model, names, samples, threads, lambda _: None, finite=False) if names else {}
-    return frozenset(name for name, seen in found.items() if not np.isfinite(seen).all())
+    figures_by_name = (
+        _reduced(model, names, samples, threads, lambda _: None, finite=False) if names else {}
+    )
+    return frozenset(
+        name for name, figures in figures_by_name.items() if not np.isfinite(figures).all()
+    )
 
 
 def _extremes(
@@ -78,15 +85,15 @@ def _extremes(
 ) -> tuple[dict[str, tuple[float, float]], dict[str, int]]:
     """Return each tensor's smallest and largest finite value, and its bytes in one batch.
 
-    NaN and infinity stand in the padding of masked rows: a tensor that has some is looked at anew,
-    without them.
+    Padding of masked rows may hold NaN and infinity: a tensor that holds some is observed a second
+    time without them.
     """
-    found = _reduced(model, names, samples, threads, advance, finite=False)
-    odd = [name for name, figures in found.items() if not np.isfinite(figures).all()]
-    if odd:
-        found |= _reduced(model, odd, samples, threads, advance, finite=True)
-    extremes = {n: (a, b) if a <= b else (np.nan, np.nan) for n, (a, b, *_) in found.items()}
-    return extremes, {name: int(size) for name, (_, _, size, _) in found.items()}
+    reduced = _reduced(model, names, samples, threads, advance, finite=False)
+    not_finite = [name for name, figures in reduced.items() if not np.isfinite(figures).all()]
+    if not_finite:
+        reduced |= _reduced(model, not_finite, samples, threads, advance, finite=True)
+    extremes = {n: (a, b) if a <= b else (np.nan, np.nan) for n, (a, b, *_) in reduced.items()}
+    return extremes, {name: int(size) for name, (_, _, size, _) in reduced.items()}
 
 
 def _groups(names: Sequence[str], sizes: dict[str, int]) -> list[list[str]]:
@@ -103,7 +110,7 @@ def _groups(names: Sequence[str], sizes: dict[str, int]) -> list[list[str]]:
 
 
 def _values(names: Sequence[str]) -> Probe:
-    """Look at whole values."""
+    """Observe whole tensors."""
 
     def probe(edit: Editor) -> list[str]:
         values = ir.convenience.create_value_mapping(edit.graph)
@@ -128,60 +135,60 @@ def _reduced(
 ) -> dict[str, tuple[float, ...]]:
     """Return each tensor's smallest and largest element, its bytes in one batch, and its sum.
 
-    The sum alone is certain to be NaN where an element is: minimum and maximum may step over it.
+    If an element is NaN, the sum is certain to be NaN; minimum and maximum may ignore it.
 
     Args:
         model: the graph; not changed.
-        names: of the values to look at.
+        names: names of the tensors to observe.
         samples: one pass runs over all of them.
-        threads: to compute with.
-        advance: told the fraction done.
-        finite: look only at what is neither NaN nor infinite; with no such element the smallest
-            is infinity and the largest minus infinity.
+        threads: number of threads to compute with.
+        advance: called with the fraction done.
+        finite: consider finite elements only. Without any, the smallest is infinity and the
+            largest minus infinity.
     """
-    found = np.tile([np.inf, -np.inf, 0.0, 0.0], (len(names), 1))
+    reduced = np.tile([np.inf, -np.inf, 0.0, 0.0], (len(names), 1))
     for values in runs(model, _ends(names, finite=finite), samples, threads, advance):
         batch = np.array([float(v) for v in values]).reshape(len(names), 4)
-        found[:, 0] = np.minimum(found[:, 0], batch[:, 0])
-        found[:, 1] = np.maximum(found[:, 1], batch[:, 1])
-        found[:, 2] = np.maximum(found[:, 2], batch[:, 2] * 4)
-        found[:, 3] += batch[:, 3]
-    return dict(zip(names, map(tuple, found.tolist()), strict=True))
+        reduced[:, 0] = np.minimum(reduced[:, 0], batch[:, 0])
+        reduced[:, 1] = np.maximum(reduced[:, 1], batch[:, 1])
+        reduced[:, 2] = np.maximum(reduced[:, 2], batch[:, 2] * 4)
+        reduced[:, 3] += batch[:, 3]
+    return dict(zip(names, map(tuple, reduced.tolist()), strict=True))
 
 
 def _ends(names: Sequence[str], *, finite: bool) -> Probe:
-    """Look at the smallest and the largest element of each value, its size and its sum."""
+    """Observe the minimum, the maximum, the size and the sum of each tensor."""
 
     def probe(edit: Editor) -> list[str]:
         values = ir.convenience.create_value_mapping(edit.graph)
 
-        def reduced(operator: str, name: str, instead: float) -> str:
+        def reduced(operator: str, name: str, replacement: float) -> str:
             value = values[name]
-            seen = _without_odd(edit, value, np.float32(instead)) if finite else value
-            return show(edit, edit.node(operator, [seen], f"{name}_{operator}", keepdims=0))
+            observed = _finite_or(edit, value, np.float32(replacement)) if finite else value
+            return show(edit, edit.node(operator, [observed], f"{name}_{operator}", keepdims=0))
 
-        wanted = []
+        outputs = []
         for name in names:
             size = edit.node("Size", [values[name]], f"{name}_size")
-            wanted += [
+            outputs += [
                 reduced("ReduceMin", name, np.inf),
                 reduced("ReduceMax", name, -np.inf),
                 show(edit, size, ir.DataType.INT64),
                 reduced("ReduceSum", name, 0.0),
             ]
-        return wanted
+        return outputs
 
     return probe
 
 
-def _without_odd(edit: Editor, value: ir.Value, instead: np.float32) -> ir.Value:
-    """Put ``instead`` in the place of NaN and infinity, which times zero are not zero."""
-    zero, other = (
-        edit.constant(f"{value.name}_fill", np.array(a)) for a in (np.float32(0), instead)
+def _finite_or(edit: Editor, value: ir.Value, replacement: np.float32) -> ir.Value:
+    """Replace NaN and infinity, which times zero are not zero, by ``replacement``."""
+    zero, fill = (
+        edit.constant(f"{value.name}_fill", np.array(a)) for a in (np.float32(0), replacement)
     )
-    nothing = edit.node("Mul", [value, zero], f"{value.name}_nothing")
-    sound = edit.node("Equal", [nothing.outputs[0], zero], f"{value.name}_sound")
-    chosen = edit.node("Where", [sound.outputs[0], value, other], f"{value.name}_finite")
-    for node in (nothing, sound, chosen):
+    product = edit.node("Mul", [value, zero], f"{value.name}_nothing")
+    is_finite = edit.node("Equal", [product.outputs[0], zero], f"{value.name}_sound")
+    finite = edit.node("Where", [is_finite.outputs[0], value, fill], f"{value.name}_finite")
+    for node in (product, is_finite, finite):
         edit.graph.append(node)
-    return chosen.outputs[0]
+    return finite.outputs[0]

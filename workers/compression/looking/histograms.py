@@ -1,4 +1,4 @@
-"""Where values lay: counts in equal bins between exact extremes."""
+"""Histograms of a tensor's values: counts in equal bins between exact extremes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 BINS = 4096
 _COUNTED = 1 << 18
-"""Elements that one call of ``count`` takes in: every n-th, n odd."""
+"""The most elements that one call of ``count`` uses: every n-th element, with n odd."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Where a tensor's finite values lay: exact extremes, counts in equal bins between them."""
+    """A histogram of finite values: exact extremes, counts in equal bins between them."""
 
     low: float
     high: float
@@ -21,7 +21,7 @@ class Histogram:
 
     @property
     def finite(self) -> bool:
-        """Whether any value was a finite number."""
+        """Whether the tensor held any finite value."""
         return bool(np.isfinite(self.low) and np.isfinite(self.high))
 
     @property
@@ -36,7 +36,7 @@ class Histogram:
 
 
 def count(values: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
-    """Count finite values in ``BINS`` equal bins between two extremes that none of them exceeds."""
+    """Count finite values in ``BINS`` equal bins between their extremes."""
     flat = values.reshape(-1)
     if flat.size > _COUNTED:
         flat = flat[:: (flat.size // _COUNTED) | 1]

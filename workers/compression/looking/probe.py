@@ -1,4 +1,4 @@
-"""Looks at the inside of a graph while it runs on samples."""
+"""Runs a graph on samples and returns values from inside it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,27 +14,27 @@ from workers.compression.targets.onnx import run
 
 Advance = Callable[[float], None]
 Probe = Callable[[Editor], list[str]]
-"""Adds outputs to a graph, and returns the names of those that it wants."""
+"""Adds outputs to a graph, and returns their names."""
 
 
 def runs(
     model: ir.Model, probe: Probe, samples: Samples, threads: int, advance: Advance
 ) -> Iterator[list[NDArray[Any]]]:
-    """Yield, for each batch of samples, what a probe looks at.
+    """Yield, for each batch of samples, the values that a probe observes.
 
     Args:
         model: the graph; not changed.
-        probe: adds the outputs that are wanted to a copy of it.
+        probe: adds the observed values as outputs to a copy of the graph; returns their names.
         samples: one pass runs over all of them.
-        threads: to compute with.
-        advance: told the fraction done.
+        threads: number of threads to compute with.
+        advance: called with the fraction done.
     """
     probed = model.clone()
-    wanted = probe(Editor(probed))
+    names = probe(Editor(probed))
     session = runtime.session_of(probed, threads=threads)
     done = 0
     for feeds, rows in samples.runs():
-        yield run(session, wanted, feeds)
+        yield run(session, names, feeds)
         done += len(rows)
         advance(done / len(samples))
 
@@ -42,16 +42,16 @@ def runs(
 def totals(
     model: ir.Model, probe: Probe, samples: Samples, threads: int, advance: Advance
 ) -> list[NDArray[np.float64]]:
-    """Return what a probe looks at, added up over all batches; see ``runs``."""
-    found: list[NDArray[np.float64]] = []
+    """Return the values that a probe observes, summed over all batches; see ``runs``."""
+    sums: list[NDArray[np.float64]] = []
     for batch in runs(model, probe, samples, threads, advance):
         doubles = [array.astype(np.float64) for array in batch]
-        found = [a + b for a, b in zip(found, doubles, strict=True)] if found else doubles
-    return found
+        sums = [a + b for a, b in zip(sums, doubles, strict=True)] if sums else doubles
+    return sums
 
 
 def show(edit: Editor, node: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT) -> str:
-    """Put a node at a graph's end and make what it gives an output; return its name."""
+    """Append a node to a graph and make its result an output; return the name of that output."""
     value = node.outputs[0]
     value.type = ir.TensorType(dtype)
     edit.graph.append(node)
@@ -60,12 +60,12 @@ def show(edit: Editor, node: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT) ->
 
 
 def sums_of(edit: Editor, value: ir.Value, images: int | None = None) -> list[str]:
-    """Look at a value's ``Σ x·xᵀ`` ``[C, C]``, ``Σ x`` ``[C]`` and the number of elements.
+    """Add outputs for a value's ``Σ x·xᵀ`` ``[C, C]``, ``Σ x`` ``[C]`` and the number of elements.
 
     Args:
-        edit: of the graph.
+        edit: editor of the graph.
         value: ``[…, C]``, or ``[N, C, …]`` where ``images`` is given.
-        images: its rank, then.
+        images: the rank of the value, if its channels come second.
     """
     name = str(value.name)
     axis = -1

@@ -1,4 +1,4 @@
-"""What a step did to the file that it was given, in words; and whether any step did anything."""
+"""Notes on steps that changed nothing or made the file larger."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ _NAME = 80
 
 
 def notes(done: FinishedStep, before: Path, after: Path) -> list[str]:
-    """Say what a user would not expect of a step: that it changed nothing, or made more bytes.
+    """Return notes on a step that changed nothing, or that made the file larger.
 
     Args:
-        done: what it did.
-        before: the graph that it was given.
-        after: the graph that it made.
+        done: the report of the step.
+        before: the graph before the step.
+        after: the graph after the step.
     """
     if not done.changed:
         return [f"It changed nothing: {_reasons(done.skipped)}.", *done.notes]
@@ -39,16 +39,16 @@ def nothing_changed(
     Where every step was to do what pays, the model as it was is a right answer.
 
     Args:
-        steps: what each did.
-        operators: of the original, with their counts.
+        steps: the reports of the steps.
+        operators: the operators of the original, with their counts.
     """
     if any(step.changed for step in steps) or all(_does_what_pays(step) for step in steps):
         return None
     words = [why_nothing(steps)]
-    if found := quantized_operators(operators):
+    if already := quantized_operators(operators):
         words.append(
-            f"The model is quantized already (it holds {', '.join(found[:5])}): upload it as it was"
-            " before that."
+            f"The model is quantized already (it holds {', '.join(already[:5])}): upload it as it"
+            " was before that."
         )
     words.append("The artifact is the model as it was. Try other parameters, or another method.")
     return NothingChanged(f"No step changed anything. {' '.join(words)}")
@@ -59,24 +59,24 @@ def _does_what_pays(step: StepReport) -> bool:
 
 
 def why_nothing(steps: Sequence[StepReport]) -> str:
-    """Return for each step why it changed nothing."""
+    """Return for each step the reasons why it changed nothing."""
     return " ".join(
         f"Step {step.index + 1} ({step.method}): {_reasons(step.skipped)}." for step in steps
     )
 
 
 def _reasons(skipped: Sequence[Skipped]) -> str:
-    """Return the reasons that were given for most nodes, each with their number and the first."""
+    """Return the most frequent reasons, each with the number of nodes and the first ones."""
     if not skipped:
         return "the model has no layer that it acts on"
     nodes: dict[str, list[str]] = {}
     for skip in skipped:
         nodes.setdefault(skip.reason.rstrip("."), []).append(skip.node)
-    most = sorted(nodes.items(), key=lambda each: -len(each[1]))[:_REASONS]
+    most = sorted(nodes.items(), key=lambda entry: -len(entry[1]))[:_REASONS]
     return "; ".join(f"{reason} ({_named(names)})" for reason, names in most)
 
 
 def _named(nodes: Sequence[str]) -> str:
-    """Name the first of some nodes, and say how many there are."""
+    """Return the name of the first node, and the number of nodes."""
     first = f"'{nodes[0][:_NAME]}'"
     return first if len(nodes) == 1 else f"{len(nodes)} nodes, {first} first"

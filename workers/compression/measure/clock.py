@@ -1,9 +1,8 @@
-"""Times runs of a graph, and of layers by themselves; tells where the process was held up.
+"""Times runs of graphs and of single layers; tells whether the process was held up.
 
-On a busy machine a thread waits for its processor now and then. A run of one thread says so itself:
-its time on the processor is shorter than the time that passed. With more threads it cannot be
-known from the two, since threads that wait for each other may spin; what is known is that a thread
-was taken off its processor.
+On a busy machine a thread waits for its processor now and then. A run of one thread shows this
+itself: its CPU time is shorter than its wall time. With more threads that comparison fails, since
+threads that wait for each other may spin; there, involuntary context switches show it.
 """
 
 import math
@@ -22,10 +21,10 @@ from workers.compression.samples.context import Feeds
 from workers.compression.targets import onnx as target
 
 _BUSY = 0.95
-"""Share of the time that passed which a thread that nothing holds up is on the processor."""
+"""The least share of wall time that an undisturbed thread spends on the processor."""
 
 _FEWEST, _ENOUGH, _BRIEFLY = 3, 30, 0.004
-"""Runs of a graph by itself, and seconds that are enough for it."""
+"""The least and the most runs of a single graph, and the seconds that are enough."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +32,11 @@ class Run:
     """One run of a graph, in seconds."""
 
     passed: float
-    """From its start to its end."""
+    """Wall time."""
     computed: float
-    """What it would have taken alone, as far as that is known: the thread's time on the processor
-    where there is one thread, else what passed."""
+    """The estimated time on an idle machine: CPU time with one thread, else wall time."""
     held_up: bool
-    """Whether other work took the processor away meanwhile."""
+    """Whether other work took the processor away during the run."""
 
 
 Shape = tuple[int, ...]
@@ -48,12 +46,12 @@ Timer = Callable[[], Run]
 
 
 def timer(session: ort.InferenceSession, feeds: Feeds, threads: int) -> Timer:
-    """Return what times a run of a session that computes with so many threads."""
+    """Return a timer for runs of a session that computes with ``threads`` threads."""
     return timed(partial(target.run, session, None, feeds), threads)
 
 
 def timed(run: Callable[[], object], threads: int) -> Timer:
-    """Return what times a call that computes with so many threads of this process."""
+    """Return a timer for a call that computes with ``threads`` threads of this process."""
     alone = threads == 1
     who = resource.RUSAGE_THREAD if alone else resource.RUSAGE_SELF
 
@@ -70,22 +68,22 @@ def timed(run: Callable[[], object], threads: int) -> Timer:
 
 
 def shortest(model: ir.Model, feeds: Feeds, threads: int) -> float:
-    """Return the milliseconds of the shortest of some runs: what disturbs only adds."""
+    """Return the milliseconds of the shortest of several runs: disturbances only add time."""
     session = runtime.session_of(model, optimize=True, threads=threads)
-    once = timer(session, feeds, threads)
-    once()
+    time_run = timer(session, feeds, threads)
+    time_run()
     best, spent, runs = math.inf, 0.0, 0
     while runs < _FEWEST or (spent < _BRIEFLY and runs < _ENOUGH):
-        run = once()
+        run = time_run()
         best, spent, runs = min(best, run.computed), spent + run.passed, runs + 1
     return best * 1000
 
 
 class LayerTimes:
-    """What layers take by themselves; each form of each is run once.
+    """The times of single layers; layers of the same form are timed only once.
 
     Args:
-        threads: to compute with.
+        threads: number of threads to compute with.
     """
 
     def __init__(self, threads: int) -> None:
@@ -96,8 +94,8 @@ class LayerTimes:
         """Return the milliseconds of a layer.
 
         Args:
-            form: everything that its time depends on.
-            make: returns a graph of the layer, and what it reads.
+            form: everything that the time of the layer depends on.
+            make: returns a graph of the layer, and its inputs.
         """
         if form not in self._seen:
             self._seen[form] = shortest(*make(), self._threads)
@@ -105,11 +103,12 @@ class LayerTimes:
 
 
 def alone(node: ir.Node, shapes: Sequence[Shape | None]) -> tuple[ir.Model, Feeds]:
-    """Return a graph of one node with random float32 values, and what it reads.
+    """Return a graph of one node with random float32 weights, and its inputs.
 
     Args:
-        node: of a graph, with one output; not changed.
-        shapes: of its inputs; an input without one is left out. Initializers stay such.
+        node: a node with one output; not changed.
+        shapes: the shapes of its inputs; an input without a shape is left out. Initializers stay
+            such.
     """
     assert node.graph is not None, "it says which opset the node is of"
     random = np.random.default_rng(0)

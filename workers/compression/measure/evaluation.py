@@ -1,4 +1,4 @@
-"""Measures graphs against the original, on data that no step has seen."""
+"""Measures graphs against the original, on samples that no step has used."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ from workers.compression.targets.runner import Outputs
 
 MOST_SAMPLES = 10_000
 _SECONDS = 600.0
-"""About how long all passes over the held-out samples together may take."""
+"""The approximate time limit, in seconds, of all passes over the held-out samples together."""
 _LEAST_SAMPLES = 32
 
 _EXPLAINED = (
@@ -44,86 +44,89 @@ _GRAPH = (
     "Quality is what model {} computes of the outputs: less is better, and a drop is relative.",
     "Quality is what model {} computes of the outputs: more is better, and a drop is absolute.",
 )
-"""By whether more is better."""
+"""The note on a metric of a graph, by whether more is better."""
 
 Judge = quality.Yardstick | GraphMetric
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What graphs are judged on."""
+class EvaluationSet:
+    """The samples that graphs are judged on, and how they are measured."""
 
     samples: Samples
-    """Held out, or synthetic: then without targets."""
+    """Held-out samples, or synthetic ones without targets."""
     synthetic: bool
     threads: int
     dataset: str | None = None
-    """The id of the dataset that the samples are of; None where they are a part of the job's."""
+    """The id of the dataset of the samples; None where they are a part of the job's dataset."""
     shared: int = 0
-    """How many samples of that dataset are left out, for they are in the job's dataset too."""
+    """How many samples of that dataset are left out because the job's dataset holds them too."""
     metric: Path | None = None
     """The graph that computes the metric, where ``evaluate.metric`` names a model."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The figures of the original and of each graph after it."""
+    """The figures of the original and of the graphs made from it."""
 
     baseline: Measures
     graphs: list[Measures]
     evaluation: Evaluation
     samples: Samples
-    """Those that were judged on."""
+    """The samples that the graphs were judged on."""
 
 
 def evaluate(
     original: Path,
     graphs: Sequence[Path],
-    ground: Ground,
-    wish: Evaluate,
+    evaluation_set: EvaluationSet,
+    settings: Evaluate,
     events: Events,
     prober: Prober | None,
 ) -> Measured:
-    """Measure the original and graphs that were made from it.
+    """Measure the original and the graphs that were made from it.
 
     Args:
         original: the model as uploaded.
-        graphs: as they are downloaded; the last one is the result.
-        ground: the samples to judge on.
-        wish: the metric and the output that the user asked for.
-        events: told of progress from 60 % on.
-        prober: measures memory; None leaves it out.
+        graphs: the graphs of the steps, as they are downloaded; the last one is the result.
+        evaluation_set: the samples to judge on.
+        settings: the metric and the output that the user asked for.
+        events: receives the progress, from 60 % on.
+        prober: measures peak memory; None leaves it out.
 
     Raises:
         DatasetMismatch: the targets fit neither metric nor output.
     """
     paths = [original, *graphs]
     events.progress(0.6, "measuring size and latency")
-    sizes = _sizes(original, ground)
-    figures = [size.measure(path, *sizes, ground.samples.layout.size) for path in paths]
-    spreads, compared = latency.measure(paths, ground.samples, ground.threads)
-    peaks = _peaks(paths, sizes[1], ground.threads, prober)
+    sizes = _sizes(original, evaluation_set)
+    figures = [size.measure(path, *sizes, evaluation_set.samples.layout.size) for path in paths]
+    spreads, compared = latency.measure(paths, evaluation_set.samples, evaluation_set.threads)
+    peaks = _peaks(paths, sizes[1], evaluation_set.threads, prober)
     model = load(original)
-    judge = judge_of(model, ground, wish)
-    seconds = _seconds_of_metric(original, ground, judge) * len(paths)
-    samples, notes = _affordable(ground, spreads, seconds)
-    output = quality.judged_output(model, wish)
+    judge = metric_for(model, evaluation_set, settings)
+    seconds = _seconds_of_metric(original, evaluation_set, judge) * len(paths)
+    samples, notes = _affordable(evaluation_set, spreads, seconds)
+    output = quality.judged_output(model, settings)
     advance = events.span(0.7, 0.98, "evaluating on held-out samples")
-    values = compare(paths, samples, ground.threads, judge, output, advance)
-    notes += _explain(judge, output, values[-1][1], ground)
+    values = compare(paths, samples, evaluation_set.threads, judge, output, advance)
+    notes += _explain(judge, output, values[-1][1], evaluation_set)
     notes.append(_MEMORY if prober is not None else _NO_MEMORY)
     if unknown := max(figure.unknown for figure in figures):
         notes.append(f"MACs of {unknown} nodes are unknown and not counted.")
-    measures = [_measures(*each) for each in zip(figures, spreads, values, peaks, strict=True)]
+    measures = [
+        _measures(*figures_of_graph)
+        for figures_of_graph in zip(figures, spreads, values, peaks, strict=True)
+    ]
     return Measured(
         baseline=measures[0],
         graphs=measures[1:],
         evaluation=Evaluation(
             metric=judge.metric if judge else None,
-            split="synthetic" if ground.synthetic else "held_out",
-            dataset=ground.dataset,
-            indices=[] if ground.synthetic else [int(i) for i in samples.indices],
-            threads=ground.threads,
+            split="synthetic" if evaluation_set.synthetic else "held_out",
+            dataset=evaluation_set.dataset,
+            indices=[] if evaluation_set.synthetic else [int(i) for i in samples.indices],
+            threads=evaluation_set.threads,
             runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
             latency=compared,
             notes=notes,
@@ -132,28 +135,38 @@ def evaluate(
     )
 
 
-def require_metric(original: Path, ground: Ground, wish: Evaluate) -> None:
-    """Have the graph that computes the metric judge two samples, before time is spent on steps.
+def require_metric(original: Path, evaluation_set: EvaluationSet, settings: Evaluate) -> None:
+    """Try the metric's graph on two samples, before time is spent on steps.
 
     Raises:
-        MetricFailed: it does not run on the model's outputs, or gives no number.
+        MetricFailed: the metric's graph does not run on the model's outputs, or gives no number.
     """
-    _seconds_of_metric(original, ground, judge_of(load(original), ground, wish))
+    _seconds_of_metric(
+        original, evaluation_set, metric_for(load(original), evaluation_set, settings)
+    )
 
 
-def _seconds_of_metric(original: Path, ground: Ground, judge: Judge | None) -> float:
-    """Return how long a graph takes to judge a sample; 0 where none does."""
+def _seconds_of_metric(original: Path, evaluation_set: EvaluationSet, judge: Judge | None) -> float:
+    """Return the seconds that a metric's graph takes per sample; 0 for other metrics."""
     if not isinstance(judge, GraphMetric):
         return 0.0
-    score, session = judge.score(), target.open_session(original, ground.threads)
-    for row, outputs in rows(session, ground.samples.take(ground.samples.indices[:2])):
-        score.add(outputs, target_of(ground.samples, row), outputs)
+    score, session = judge.score(), target.open_session(original, evaluation_set.threads)
+    for row, outputs in rows(
+        session, evaluation_set.samples.take(evaluation_set.samples.indices[:2])
+    ):
+        score.add(outputs, target_of(evaluation_set.samples, row), outputs)
     return score.seconds / score.samples
 
 
-def judge_of(model: ir.Model, ground: Ground, wish: Evaluate) -> Judge | None:
-    """Return what judges the model's answers on the ground; None where nothing can."""
-    return quality.judge(model, ground.samples.targets, wish, ground.metric, ground.threads)
+def metric_for(model: ir.Model, evaluation_set: EvaluationSet, settings: Evaluate) -> Judge | None:
+    """Return the metric for the model on an evaluation set; None where no metric applies."""
+    return quality.judge(
+        model,
+        evaluation_set.samples.targets,
+        settings,
+        evaluation_set.metric,
+        evaluation_set.threads,
+    )
 
 
 def target_of(samples: Samples, row: int) -> NDArray[Any] | None:
@@ -161,9 +174,9 @@ def target_of(samples: Samples, row: int) -> NDArray[Any] | None:
     return None if samples.targets is None else samples.targets[row]
 
 
-def _sizes(original: Path, ground: Ground) -> tuple[dict[str, int], Feeds]:
-    """Return the sizes of the dynamic dimensions in the first run, and what it reads."""
-    feeds = ground.samples.first_run()
+def _sizes(original: Path, evaluation_set: EvaluationSet) -> tuple[dict[str, int], Feeds]:
+    """Return the sizes of the dynamic dimensions in the first run, and its inputs."""
+    feeds = evaluation_set.samples.first_run()
     return sizes_of(load(original), feeds), feeds
 
 
@@ -188,7 +201,7 @@ def _measures(
 def _peaks(
     paths: Sequence[Path], feeds: Feeds, threads: int, prober: Prober | None
 ) -> list[int | None]:
-    """Return the peak memory of each graph; like graphs stand in the order of ``paths``."""
+    """Return the peak memory of each graph, in the order of ``paths``."""
     if prober is None:
         return [None for _ in paths]
     with tempfile.TemporaryDirectory() as scratch:
@@ -198,18 +211,18 @@ def _peaks(
 
 
 def _affordable(
-    ground: Ground, spreads: Sequence[Spread], judging: float
+    evaluation_set: EvaluationSet, spreads: Sequence[Spread], judging: float
 ) -> tuple[Samples, list[str]]:
-    """Return as many of the samples as can be run in bounded time, evenly spread."""
+    """Return as many samples, evenly spread, as can be run in bounded time; and a note."""
     seconds = judging + (spreads[0].median + sum(spread.median for spread in spreads)) / 1000
     fits = int(np.clip(_SECONDS / max(seconds, 1e-9), _LEAST_SAMPLES, MOST_SAMPLES))
-    whole = ground.samples
-    if len(whole) <= fits:
-        return whole, []
-    chosen = np.linspace(0, len(whole) - 1, fits).astype(int)
-    rows = [whole.indices[i] for i in chosen]
-    note = f"{fits} of {len(whole)} held-out samples were used, to bound the time."
-    return whole.take(rows), [note]
+    all_samples = evaluation_set.samples
+    if len(all_samples) <= fits:
+        return all_samples, []
+    chosen = np.linspace(0, len(all_samples) - 1, fits).astype(int)
+    rows = [all_samples.indices[i] for i in chosen]
+    note = f"{fits} of {len(all_samples)} held-out samples were used, to bound the time."
+    return all_samples.take(rows), [note]
 
 
 def compare(
@@ -220,18 +233,18 @@ def compare(
     output: str,
     advance: Callable[[float], None],
 ) -> list[tuple[Quality | None, Fidelity | None]]:
-    """Run all samples through the original, for its range, and then by turns through each.
+    """Run all samples through the original and through each graph, and compare the outputs.
 
     Args:
-        paths: the original first.
-        samples: to run.
-        threads: to compute with.
-        judge: the metric to count; None counts none.
-        output: the one that agreement speaks of.
-        advance: told the fraction done.
+        paths: the graphs, the original first.
+        samples: the samples to run.
+        threads: number of threads to compute with.
+        judge: the metric to compute; None computes none.
+        output: the name of the output that agreement is computed on.
+        advance: called with the fraction done.
 
     Returns:
-        Quality and, but for the original, fidelity of each.
+        Quality and fidelity of each graph; the original has no fidelity.
     """
     original = target.open_session(paths[0], threads)
     score = judge.score() if judge else None
@@ -247,31 +260,33 @@ def compare(
         closeness = Closeness(output, profile)
         session = target.open_session(path, threads)
         pairs = zip(rows(original, samples), rows(session, samples), strict=True)
-        for done, ((row, expected), (_, given)) in enumerate(pairs):
-            closeness.add(expected, given)
+        for done, ((row, expected), (_, outputs_of_graph)) in enumerate(pairs):
+            closeness.add(expected, outputs_of_graph)
             if score:
-                score.add(given, target_of(samples, row), expected)
+                score.add(outputs_of_graph, target_of(samples, row), expected)
             advance((index - 1 + done / len(samples)) / len(paths[1:]))
         values.append((score.quality if score else None, closeness.value))
     return values
 
 
 def outputs_explained(reference: Path, path: Path, samples: Samples, threads: int) -> float:
-    """Return the share of the variance of another graph's outputs that a graph's outputs keep.
+    """Return the share of the variance of the reference's outputs that a graph's outputs keep.
 
     Args:
         reference: the graph whose outputs are right.
         path: one with the same outputs.
-        samples: each runs once through both.
-        threads: to compute with.
+        samples: the samples to run through both.
+        threads: number of threads to compute with.
 
     Returns:
-        As ``Fidelity.explained``, but a channel that is noise counts as 0: 0 to 1.
+        As ``Fidelity.explained``, but a channel below 0 counts as 0; so between 0 and 1.
     """
-    sessions = [target.open_session(each, threads) for each in (reference, path)]
+    sessions = [target.open_session(graph, threads) for graph in (reference, path)]
     nearness = Nearness()
-    for (_, expected), (_, given) in zip(*(rows(s, samples) for s in sessions), strict=True):
-        nearness.add(expected, given)
+    for (_, expected), (_, outputs_of_graph) in zip(
+        *(rows(s, samples) for s in sessions), strict=True
+    ):
+        nearness.add(expected, outputs_of_graph)
     return nearness.choosing
 
 
@@ -279,25 +294,27 @@ def rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int,
     """Yield each sample's row in the dataset and its outputs."""
     indices = iter(samples.indices)
     for outputs in target.predict(session, samples):
-        yield from ((next(indices), each) for each in outputs)
+        yield from ((next(indices), sample_outputs) for sample_outputs in outputs)
 
 
 def _explain(
-    judge: Judge | None, output: str, fidelity: Fidelity | None, ground: Ground
+    judge: Judge | None, output: str, fidelity: Fidelity | None, evaluation_set: EvaluationSet
 ) -> list[str]:
-    """Say how the figures are to be read."""
+    """Return notes on how to read the figures."""
     scored = fidelity is not None and fidelity.bounded == "agreement"
     count = "the same arg-max" if scored else "elements within 1 % of the original's range"
     notes = [
         f"Agreement counts {count} of output '{output}'.",
         _EXPLAINED,
     ]
-    if ground.synthetic:
+    if evaluation_set.synthetic:
         notes.append("There is no dataset: we compared with the original on random inputs.")
-    elif ground.dataset is not None:
-        notes.append(f"All figures are on dataset {ground.dataset}, which no step has seen.")
-        if ground.shared:
-            notes.append(f"{ground.shared} of its samples are also in the job's: left out.")
+    elif evaluation_set.dataset is not None:
+        notes.append(
+            f"All figures are on dataset {evaluation_set.dataset}, which no step has seen."
+        )
+        if evaluation_set.shared:
+            notes.append(f"{evaluation_set.shared} of its samples are also in the job's: left out.")
     else:
         notes.append(
             "The held-out samples are a part of the job's own dataset. If the original was trained"
@@ -306,7 +323,7 @@ def _explain(
         )
     if isinstance(judge, GraphMetric):
         notes.append(_GRAPH[judge.kind == "gain"].format(judge.metric))
-    elif judge is None and not ground.synthetic:
+    elif judge is None and not evaluation_set.synthetic:
         notes.append("The dataset has no targets: we compared with the original's answers.")
     notes.append(
         "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"

@@ -1,4 +1,4 @@
-"""How much of what is wanted is given: the share of its variance, channel by channel."""
+"""Explained variance: the share of the variance of an array that another one keeps."""
 
 from typing import Any, NamedTuple
 
@@ -8,58 +8,60 @@ from numpy.typing import NDArray
 from workers.compression.samples.channels import Array, Moments, by_channel, candidates, clearest
 
 _LEAST = -1e12
-"""The lowest share that is told: reports hold finite numbers."""
+"""The lowest share in a report, as reports hold finite numbers."""
 
 
 class Weakest(NamedTuple):
-    """The channel that keeps the least."""
+    """The channel with the smallest explained variance."""
 
     channel: int | None
-    """Its place along the axis of channels; None where all values are one channel."""
+    """Its index along the axis of channels; None where all values are one channel."""
     explained: float
 
 
 class Errors:
-    """What is wanted of each channel, and by how much it is missed."""
+    """Sums of squared errors and variances, for each channel."""
 
     def __init__(self, channels: int) -> None:
         self.moments = Moments(channels)
         self.noise = np.zeros(channels)
         """Squared differences, where both are finite numbers."""
         self.misses, self.strays, self.alike = np.zeros((3, channels))
-        """Places that are missed; those of them where no number is wanted; where none is given
-        either."""
+        """Counts of elements: mismatches of NaN or infinity; those of them where the expected
+        value is not finite; and elements where both are the same NaN or infinity."""
 
-    def add(self, wanted: Array, given: Array) -> None:
-        """Compare values ``[C, n]``."""
+    def add(self, expected: Array, actual: Array) -> None:
+        """Add expected and actual values ``[C, n]``."""
         with np.errstate(over="ignore", invalid="ignore"):
-            self._add(wanted, given)
+            self._add(expected, actual)
 
-    def _add(self, wanted: Array, given: Array) -> None:
-        numbers = np.isfinite(wanted)
-        both = numbers & np.isfinite(given)
+    def _add(self, expected: Array, actual: Array) -> None:
+        numbers = np.isfinite(expected)
+        both = numbers & np.isfinite(actual)
         if both.all():
-            self.moments.add(wanted)
-            self.noise += np.square(given - wanted).sum(1)
+            self.moments.add(expected)
+            self.noise += np.square(actual - expected).sum(1)
             return
-        same = ~numbers & ((wanted == given) | (np.isnan(wanted) & np.isnan(given)))
-        self.moments.add(wanted, numbers)
-        self.noise += np.square(np.where(both, given - wanted, 0.0)).sum(1)
-        self.misses += (~both & ~same).sum(1)
-        self.strays += (~numbers & ~same).sum(1)
-        self.alike += same.sum(1)
+        same_not_finite = ~numbers & (
+            (expected == actual) | (np.isnan(expected) & np.isnan(actual))
+        )
+        self.moments.add(expected, numbers)
+        self.noise += np.square(np.where(both, actual - expected, 0.0)).sum(1)
+        self.misses += (~both & ~same_not_finite).sum(1)
+        self.strays += (~numbers & ~same_not_finite).sum(1)
+        self.alike += same_not_finite.sum(1)
 
     @property
     def together(self) -> "Errors":
-        """All channels as one."""
-        whole = Errors(1)
-        whole.moments = self.moments.together
+        """The sums of all channels taken as one."""
+        merged = Errors(1)
+        merged.moments = self.moments.together
         for name in ("noise", "misses", "strays", "alike"):
-            setattr(whole, name, getattr(self, name).sum(keepdims=True))
-        return whole
+            setattr(merged, name, getattr(self, name).sum(keepdims=True))
+        return merged
 
     def shares(self) -> tuple[NDArray[np.int64], Array]:
-        """Return the channels that vary, or that miss something, and what each keeps."""
+        """Return the channels that vary or have a mismatch, and the explained variance of each."""
         moments = self.moments
         varies = moments.varies
         lost = self.misses + np.divide(
@@ -72,24 +74,24 @@ class Errors:
 
 
 class Explained:
-    """The share of the variance of one array that another keeps, over many samples.
+    """The share of the variance of an array that another one keeps, over many samples.
 
-    ``1 − Σ(given − wanted)² / Σ(wanted − mean)²`` for each channel: 1 is equal, 0 is as good as the
-    mean, below 0 is noise. Which axis counts channels is said in ``samples/channels.py``; memory
-    grows with its length alone. Where what is wanted is no finite number, the same must be given
-    (NaN for NaN, an infinity for the same one). A miss there, or anything but a finite number where
-    one is wanted, costs what the mean would cost.
+    ``1 − Σ(given − wanted)² / Σ(wanted − mean)²`` for each channel: 1 means equal, 0 as good as
+    the mean, below 0 worse than the mean. Which axis counts channels is said in
+    ``samples/channels.py``; memory grows with its length alone. Where the expected value is NaN or
+    infinity, the actual value must be the same. A mismatch there, or NaN or infinity where a
+    finite value is expected, costs as much as the mean would cost.
     """
 
     def __init__(self) -> None:
         self._axes = dict[int | None, Errors]()
         self._rank: int | None = None
 
-    def add(self, wanted: NDArray[Any], given: NDArray[Any]) -> None:
-        """Compare one sample's arrays ``[1, …]``; one of another shape is all misses."""
-        target = wanted.astype(np.float64)
-        if given.shape == wanted.shape:
-            answer = given.astype(np.float64)
+    def add(self, expected: NDArray[Any], actual: NDArray[Any]) -> None:
+        """Add one sample's arrays ``[1, …]``; another shape counts as all mismatches."""
+        target = expected.astype(np.float64)
+        if actual.shape == expected.shape:
+            answer = actual.astype(np.float64)
         else:
             answer = np.full_like(target, np.nan)
             target = np.where(np.isnan(target), np.inf, target)
@@ -102,7 +104,7 @@ class Explained:
             errors.add(by_channel(target, axis), by_channel(answer, axis))
 
     def _keep_constant(self, shape: tuple[int, ...]) -> None:
-        """Forget axes whose length changes from sample to sample: no channels lie along them."""
+        """Drop axes whose length changes from sample to sample: they hold no channels."""
         fits = {
             axis: errors
             for axis, errors in self._axes.items()
@@ -112,19 +114,19 @@ class Explained:
 
     @property
     def value(self) -> float | None:
-        """The mean over the channels that vary; None where none does."""
+        """The mean over the channels that vary; None where no channel varies."""
         shares = self._shares()[1]
         return finite(shares.mean()) if len(shares) else None
 
     @property
     def floored(self) -> float | None:
-        """The same with 0 for channels that are noise."""
+        """The same mean, with 0 in place of negative shares."""
         shares = np.maximum(self._shares()[1], 0)
         return float(shares.mean()) if len(shares) else None
 
     @property
     def worst(self) -> Weakest | None:
-        """The channel that keeps the least; None where none varies."""
+        """The channel with the smallest share; None where no channel varies."""
         channels, shares = self._shares()
         if not len(shares):
             return None
@@ -133,13 +135,13 @@ class Explained:
 
     @property
     def total(self) -> Errors:
-        """All errors as those of one channel."""
+        """The errors of all channels taken as one."""
         return next(iter(self._axes.values())).together if self._axes else Errors(1)
 
     def _shares(self) -> tuple[NDArray[np.int64] | None, Array]:
-        """Return the channels that vary, and what each keeps; one channel alone has no number.
+        """Return the channels that vary, each with its share; a single channel has no index.
 
-        Where no channel was seen twice (one sample of ``[1, C]``), all are one.
+        Where each channel has a single value (one sample of ``[1, C]``), all are one channel.
         """
         if not self._axes:
             return None, np.zeros(0)
@@ -151,5 +153,5 @@ class Explained:
 
 
 def finite(share: float) -> float:
-    """Return a share as reports may hold it: a finite number."""
+    """Return a share as reports may hold it: clipped to a finite number."""
     return float(share) if share >= _LEAST else _LEAST

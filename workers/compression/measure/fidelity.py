@@ -1,4 +1,4 @@
-"""How near a graph's outputs are to the original's, summed up sample by sample."""
+"""Fidelity: how near a graph's outputs are to the original's, summed up sample by sample."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,8 +27,9 @@ def sqnr_db(signal: NDArray[Any], approximation: NDArray[Any]) -> float | None:
 def scores_axis(output: NDArray[Any]) -> int | None:
     """Return the axis of class scores in a sample's output, None where there are none.
 
-    A vector ``[1, C]`` of floats, C > 1, is taken as such. Of more dimensions, floats that are
-    probabilities are: one distribution for each position, along the last axis or the second.
+    A vector ``[1, C]`` of floats with C > 1 is taken for class scores. An output of more
+    dimensions is taken for class scores only if it holds probabilities along its last or its
+    second axis.
     """
     if output.dtype.kind != "f" or output.ndim < 2:
         return None
@@ -38,14 +39,14 @@ def scores_axis(output: NDArray[Any]) -> int | None:
 
 
 class Profile:
-    """What an output is like: its smallest and largest value, and where class scores are."""
+    """An output's range of values and its axis of class scores."""
 
     def __init__(self) -> None:
         self._low, self._high = np.inf, -np.inf
         self._axes = set[int | None]()
 
     def add(self, output: NDArray[Any]) -> None:
-        """Take in one sample's output; what is not finite has no part in the range."""
+        """Add one sample's output; NaN and infinity are not part of the range."""
         if not output.size:
             return
         self._axes.add(scores_axis(output))
@@ -56,48 +57,49 @@ class Profile:
 
     @property
     def span(self) -> float:
-        """Largest minus smallest; 0 when nothing was seen."""
+        """The largest minus the smallest value; 0 before the first sample."""
         return max(self._high - self._low, 0.0)
 
     @property
     def axis(self) -> int | None:
-        """The axis of class scores, if it is one and the same in all samples."""
+        """The axis of class scores, if it is the same in all samples; else None."""
         return next(iter(self._axes)) if len(self._axes) == 1 else None
 
 
 class Nearness:
     """How near all outputs are to the original's, sample by sample.
 
-    An output of strings, or of sequences, has no part in it.
+    Outputs of strings or of sequences are left out.
     """
 
     def __init__(self) -> None:
         self._outputs: dict[str, Explained] = {}
 
-    def add(self, original: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        """Compare one sample's outputs."""
-        for name, wanted in original.items():
-            if isinstance(wanted, np.ndarray) and wanted.dtype.kind in _NUMBERS:
-                self._outputs.setdefault(name, Explained()).add(wanted, np.asarray(given[name]))
+    def add(self, original: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        """Add one sample's outputs of the original and of the graph."""
+        for name, expected in original.items():
+            if isinstance(expected, np.ndarray) and expected.dtype.kind in _NUMBERS:
+                self._outputs.setdefault(name, Explained()).add(expected, np.asarray(outputs[name]))
 
     @property
     def explained(self) -> float:
         """The share of the variance that is kept: a mean over channels, then over outputs.
 
-        Outputs that do not vary are left out. Where none does, it is the share of their power.
+        Outputs that do not vary are left out. Where no output varies, it is the share of the power
+        of the outputs.
         """
         return self._mean([output.value for output in self._outputs.values()])
 
     @property
     def choosing(self) -> float:
-        """The same for those who choose among graphs: a channel that is lost is no more than lost.
+        """The explained variance for choosing among graphs: a negative share counts as 0.
 
-        Noise has no bounds, and in channels that hardly vary it would outweigh all others.
+        A share has no lower bound, so a channel that hardly varies would outweigh all others.
         """
         return max(self._mean([output.floored for output in self._outputs.values()]), 0.0)
 
-    def _mean(self, kept: Sequence[float | None]) -> float:
-        varying = [value for value in kept if value is not None]
+    def _mean(self, shares: Sequence[float | None]) -> float:
+        varying = [value for value in shares if value is not None]
         if varying:
             return float(np.mean(varying))
         signal, noise = self._powers
@@ -105,13 +107,13 @@ class Nearness:
 
     @property
     def worst(self) -> Worst | None:
-        """The channel that keeps the least; None where none varies."""
-        found = [
+        """The channel with the smallest share; None where no channel varies."""
+        channels = [
             Worst(output=name, channel=output.worst.channel, explained=output.worst.explained)
             for name, output in self._outputs.items()
             if output.worst is not None
         ]
-        return min(found, key=lambda each: each.explained, default=None)
+        return min(channels, key=lambda channel: channel.explained, default=None)
 
     @property
     def sqnr_db(self) -> float | None:
@@ -124,19 +126,19 @@ class Nearness:
 
     @property
     def _powers(self) -> tuple[float, float]:
-        """Return the sums of squares and of squared errors; a miss costs a mean square."""
+        """Return the sums of squares and of squared errors; a mismatch costs a mean square."""
         totals = [output.total for output in self._outputs.values()]
-        signal, noise, misses, places = np.sum([_sums(each) for each in totals] or [[0] * 4], 0)
+        signal, noise, misses, places = np.sum([_sums(errors) for errors in totals] or [[0] * 4], 0)
         mean = signal / places if places else 0.0
         return float(signal), float(noise + misses * max(mean, _LEAST))
 
 
 class Closeness:
-    """All that is told of how near a graph is to the original.
+    """The fidelity of a graph to the original, as reports show it.
 
     Args:
-        output: the output that agreement is counted on.
-        profile: what the original's is like on the same samples.
+        output: the name of the output that agreement is counted on.
+        profile: range and axis of class scores of the original's output on the same samples.
     """
 
     def __init__(self, output: str, profile: Profile) -> None:
@@ -144,20 +146,20 @@ class Closeness:
         self._nearness = Nearness()
         self._same = self._counted = 0
 
-    def add(self, original: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        """Compare one sample's outputs; what is no finite number is right where it is the same."""
-        self._nearness.add(original, given)
-        expected, found = original[self._output], given[self._output]
+    def add(self, original: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        """Add one sample's outputs; NaN and infinity agree where both outputs hold the same."""
+        self._nearness.add(original, outputs)
+        expected, actual = original[self._output], outputs[self._output]
         if not isinstance(expected, np.ndarray):
             return
         axis = self._axis
         self._counted += expected.size if axis is None else expected.size // expected.shape[axis]
-        if expected.shape == np.shape(found):
-            self._same += _agreeing(expected, found, axis, _TOLERANCE * self._span)
+        if expected.shape == np.shape(actual):
+            self._same += _agreeing(expected, actual, axis, _TOLERANCE * self._span)
 
     @property
     def value(self) -> Fidelity:
-        """The figures over all samples so far."""
+        """The fidelity over all samples so far."""
         return Fidelity(
             sqnr_db=self._nearness.sqnr_db,
             agreement=self._same / self._counted if self._counted else 1.0,
@@ -168,19 +170,19 @@ class Closeness:
 
 
 def _agreeing(
-    expected: NDArray[Any], found: NDArray[Any], axis: int | None, tolerance: float
+    expected: NDArray[Any], actual: NDArray[Any], axis: int | None, tolerance: float
 ) -> int:
-    """Return how many positions, or elements, say the same."""
+    """Return how many positions (of class scores) or elements agree."""
     if expected.dtype.kind not in _NUMBERS:
-        return int(np.sum(expected == found))
+        return int(np.sum(expected == actual))
     if axis is not None:
-        unknown = np.isnan(expected).any(axis) != np.isnan(found).any(axis)
-        return int(np.sum((expected.argmax(axis) == found.argmax(axis)) & ~unknown))
-    wanted, given = expected.astype(np.float64), found.astype(np.float64)
-    both = np.isfinite(wanted) & np.isfinite(given)
-    near = np.abs(np.subtract(wanted, given, where=both, out=np.zeros_like(wanted))) <= tolerance
-    same = (wanted == given) | (np.isnan(wanted) & np.isnan(given))
-    return int(np.sum(np.where(both, near, same)))
+        unknown = np.isnan(expected).any(axis) != np.isnan(actual).any(axis)
+        return int(np.sum((expected.argmax(axis) == actual.argmax(axis)) & ~unknown))
+    left, right = expected.astype(np.float64), actual.astype(np.float64)
+    both = np.isfinite(left) & np.isfinite(right)
+    close = np.abs(np.subtract(left, right, where=both, out=np.zeros_like(left))) <= tolerance
+    equal = (left == right) | (np.isnan(left) & np.isnan(right))
+    return int(np.sum(np.where(both, close, equal)))
 
 
 def _sums(errors: Errors) -> list[float]:

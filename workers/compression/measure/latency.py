@@ -1,4 +1,4 @@
-"""How long one sample takes, of several graphs by turns, and how sure their ratio is."""
+"""Latency: the time of one sample, of several graphs in turn, and how certain their ratio is."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -18,33 +18,32 @@ from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
 
 SECONDS = 12.0
-"""Of timed runs until a machine counts as too busy, all graphs together."""
+"""Seconds of timed runs, of all graphs together, until the machine counts as too busy."""
 _CHOOSING = 0.5
-"""The same where a step chooses, which takes many comparisons."""
+"""The same for the comparisons of a step that chooses, which are many."""
 _BRIEFLY = 0.25
-"""Seconds of timed runs that are taken in any case, so that a short disturbance does not fill all
-of them."""
+"""The least seconds of timed runs, so that a short disturbance does not affect all of them."""
 _WARM_UP = 3
 _MOST = 4000
 """Rounds."""
 _FURTHER = 1.2
-"""So many times more rounds are run before their interval is looked at again."""
+"""The factor of rounds after which the interval is computed again."""
 _LONGEST_PAUSE = 0.02
 """Seconds."""
 _MOST_ALONE = 60.0
-"""Seconds that the fewest rounds with one thread may take, or they are left out."""
+"""If the fewest rounds with one thread take more seconds than this, they are left out."""
 _UNDISTURBED = 0.25
-"""Share of the rounds that must remain where those with a graph that was held up are left out."""
+"""The share of undisturbed rounds that is needed to leave out the others."""
 
 
 @dataclass(frozen=True)
 class Turns:
-    """What rounds gave in which each graph ran once.
+    """The times of rounds in which each graph ran once.
 
     Attributes:
         seconds: ``[graphs, rounds]``.
         ratio: of the first graph's time to the last one's.
-        left_out: rounds that do not count, since the process was held up in them.
+        left_out: the number of rounds that are not counted because the process was held up.
     """
 
     seconds: NDArray[np.float64]
@@ -53,9 +52,9 @@ class Turns:
 
     def spread(self, graph: int, samples: int) -> Spread:
         """Return the spread of a graph's times, in milliseconds per sample."""
-        each = self.seconds[graph] * 1000 / samples
-        low, middle, high = (round(float(q), 4) for q in np.quantile(each, (0.1, 0.5, 0.9)))
-        return Spread(median=middle, p10=low, p90=high, runs=len(each))
+        milliseconds = self.seconds[graph] * 1000 / samples
+        low, middle, high = (round(float(q), 4) for q in np.quantile(milliseconds, (0.1, 0.5, 0.9)))
+        return Spread(median=middle, p10=low, p90=high, runs=len(milliseconds))
 
 
 def by_turns(
@@ -64,19 +63,20 @@ def by_turns(
     """Run graphs in rounds until the ratio of the first to the last is certain.
 
     The order of a round alternates. After a round in which the process was held up it pauses for
-    about as long as a run, at random, lest rounds keep step with the time slices of others.
+    about as long as a run, at random, so that rounds do not synchronise with the time slices of
+    other processes.
 
     Args:
-        timers: each runs a graph once; they are warmed up here.
-        seconds: to go on for where the ratio does not become certain. ``FEWEST`` rounds are run in
-            any case.
-        pause: sleeps for some seconds.
+        timers: one per graph; each call runs and times the graph once. They are warmed up here.
+        seconds: the time limit, for a ratio that does not become certain. ``FEWEST`` rounds are
+            run in any case.
+        pause: sleeps for a number of seconds.
     """
     random = np.random.default_rng(0)
-    for once in [*timers] * _WARM_UP:
-        once()
+    for timer in [*timers] * _WARM_UP:
+        timer()
     rounds: list[list[Run]] = []
-    spent, look = 0.0, FEWEST
+    spent, next_check = 0.0, FEWEST
     while True:
         rounds.append(_round(timers, forward=len(rounds) % 2 == 0))
         took = sum(run.passed for run in rounds[-1])
@@ -84,45 +84,45 @@ def by_turns(
         if any(run.held_up for run in rounds[-1]):
             pause(min(took / len(timers), _LONGEST_PAUSE) * random.uniform(0.5, 1.5))
         over = spent >= seconds or len(rounds) >= _MOST
-        if len(rounds) < (FEWEST if over else look):
+        if len(rounds) < (FEWEST if over else next_check):
             continue
         turns = _count(rounds)
         if over or (turns.ratio.certain and spent >= _BRIEFLY):
             return turns
-        look = int(len(rounds) * _FURTHER) + 1
+        next_check = int(len(rounds) * _FURTHER) + 1
 
 
 def _round(timers: Sequence[Timer], *, forward: bool) -> list[Run]:
-    """Run each graph once, from the first to the last or back; return the runs as they stand."""
-    runs = [once() for once in (timers if forward else reversed(timers))]
+    """Run each graph once, in order or in reverse; return the runs in the order of the graphs."""
+    runs = [timer() for timer in (timers if forward else reversed(timers))]
     return runs if forward else runs[::-1]
 
 
 def _count(rounds: Sequence[Sequence[Run]]) -> Turns:
-    """Return what rounds come to; where hardly one is undisturbed, all of them count."""
-    kept = [runs for runs in rounds if not any(run.held_up for run in runs)]
-    if len(kept) >= max(FEWEST, _UNDISTURBED * len(rounds)):
-        seconds = np.array([[run.passed for run in runs] for runs in kept]).T
+    """Return the times of undisturbed rounds; where there are hardly any, those of all rounds."""
+    undisturbed = [runs for runs in rounds if not any(run.held_up for run in runs)]
+    if len(undisturbed) >= max(FEWEST, _UNDISTURBED * len(rounds)):
+        seconds = np.array([[run.passed for run in runs] for runs in undisturbed]).T
     else:
-        kept, seconds = [*rounds], np.array([[run.computed for run in r] for r in rounds]).T
+        undisturbed, seconds = [*rounds], np.array([[run.computed for run in r] for r in rounds]).T
     seconds = np.maximum(seconds, 1e-9)
-    return Turns(seconds, paired(seconds[0], seconds[-1]), len(rounds) - len(kept))
+    return Turns(seconds, paired(seconds[0], seconds[-1]), len(rounds) - len(undisturbed))
 
 
 def measure(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list[Spread], Latency]:
     """Time one sample of several graphs, by turns in one process.
 
-    Whatever else the machine does so strikes all of them alike. The graphs are loaded as a user
-    would, and run with the threads that serve; then the first and the last one with one thread,
-    where that takes bounded time.
+    So other work on the machine disturbs all of them alike. The graphs are loaded as a user would
+    load them, and run with the threads that serving uses. Then the first and the last one are run
+    with one thread, where that takes bounded time.
 
     Args:
-        paths: of the graphs.
+        paths: the files of the graphs.
         samples: the first one is run.
-        threads: that serve.
+        threads: number of threads that serving uses.
 
     Returns:
-        The spread of each graph's times, and the first beside the last.
+        The spread of each graph's times, and the comparison of the first with the last.
     """
     timers, count = _timers(paths, samples, threads)
     turns = by_turns(timers)
@@ -135,21 +135,25 @@ def measure(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list
     return spreads, Latency(**dict(served), one_thread=alone)
 
 
-def beside(one: ir.Model, other: ir.Model, feeds: Feeds, threads: int) -> Ratio:
-    """Return how many times longer a graph takes than another one of the same inputs."""
-    sessions = [runtime.session_of(each, optimize=True, threads=threads) for each in (one, other)]
-    return by_turns([clock.timer(each, feeds, threads) for each in sessions], _CHOOSING).ratio
+def time_ratio(first: ir.Model, second: ir.Model, feeds: Feeds, threads: int) -> Ratio:
+    """Return how many times longer one graph takes than another one with the same inputs."""
+    sessions = [
+        runtime.session_of(graph, optimize=True, threads=threads) for graph in (first, second)
+    ]
+    return by_turns([clock.timer(graph, feeds, threads) for graph in sessions], _CHOOSING).ratio
 
 
-def saved(one: ir.Model, other: ir.Model, feeds: Feeds, threads: int) -> float:
-    """Return the share of a graph's time that another one of the same inputs saves."""
-    sessions = [runtime.session_of(each, optimize=True, threads=threads) for each in (one, other)]
-    turns = by_turns([clock.timer(each, feeds, threads) for each in sessions], SECONDS / 4)
+def time_saved(first: ir.Model, second: ir.Model, feeds: Feeds, threads: int) -> float:
+    """Return the share of a graph's time that another one with the same inputs saves."""
+    sessions = [
+        runtime.session_of(graph, optimize=True, threads=threads) for graph in (first, second)
+    ]
+    turns = by_turns([clock.timer(graph, feeds, threads) for graph in sessions], SECONDS / 4)
     return 1 - 1 / turns.ratio.value
 
 
 def _timers(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list[Timer], int]:
-    """Load graphs of the same inputs; return what times each, and how many samples a run takes."""
+    """Load graphs with the same inputs; return a timer for each, and the samples of a run."""
     sessions = [target.open_session(path, threads) for path in paths]
     feeds = samples.first_run()
     timers = [clock.timer(session, feeds, threads) for session in sessions]
@@ -157,7 +161,7 @@ def _timers(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list
 
 
 def _comparison(turns: Turns, samples: int) -> Comparison:
-    """Put what rounds gave into the words of the report; a run takes so many samples."""
+    """Return the comparison for the report; a run takes ``samples`` samples."""
     return Comparison(
         original=turns.spread(0, samples),
         compressed=turns.spread(-1, samples),

@@ -1,4 +1,4 @@
-"""What this machine is, for the manifest, and what it can do, for the gateway."""
+"""Describes this machine: for the manifest, and what it can run, for the gateway."""
 
 import os
 import platform
@@ -28,7 +28,7 @@ def default_threads() -> int:
 
 
 def torch_device() -> str:
-    """Return where torch computes here, as it names it: the visible GPU, or the CPU."""
+    """Return the torch device to compute on: the visible GPU, or the CPU."""
     return "cuda" if _cuda() else "cpu"
 
 
@@ -48,23 +48,23 @@ def machine(device: str = "cpu") -> Machine:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what computes."""
+    """Return the versions of the libraries that compute."""
     return {"python": platform.python_version()} | {
         name: metadata.version(name) for name in _PACKAGES if _installed(name)
     }
 
 
 def capabilities(runtimes: Mapping[OutputFormat, tuple[str, str]]) -> Capabilities:
-    """Describe the machine, its devices and what runs on them.
+    """Describe the machine, its devices and the runtimes on them.
 
     Args:
-        runtimes: the name and the version of the runtime of each format that is there.
+        runtimes: name and version of the runtime of each available format.
     """
-    here = machine()
+    described = machine()
     cpu = Device(
-        name=here.processor,
+        name=described.processor,
         kind="cpu",
-        instruction_sets=here.instruction_sets,
+        instruction_sets=described.instruction_sets,
         threads=default_threads(),
     )
     targets = [
@@ -73,21 +73,21 @@ def capabilities(runtimes: Mapping[OutputFormat, tuple[str, str]]) -> Capabiliti
             runtime=runtime,
             version=version,
             devices=[cpu, *(_cuda() if name == "onnx" else [])],
-            accelerates=_accelerates(here.instruction_sets),
+            accelerates=_accelerates(described.instruction_sets),
         )
         for name, (runtime, version) in runtimes.items()
     ]
-    return Capabilities(machine=here, targets=targets, versions=versions())
+    return Capabilities(machine=described, targets=targets, versions=versions())
 
 
 def _accelerates(instruction_sets: Iterable[str]) -> list[str]:
     """Return the number formats that this processor computes faster than float32."""
-    found = set(instruction_sets)
-    return [name for name, sets in (("int8", _INT8), ("float16", _FLOAT16)) if found & sets]
+    available = set(instruction_sets)
+    return [name for name, sets in (("int8", _INT8), ("float16", _FLOAT16)) if available & sets]
 
 
 def _cuda() -> list[Device]:
-    """Return the GPUs that both torch and the driver see; torch is loaded only if there may be."""
+    """Return the GPUs that both torch and the driver see; no driver, no import of torch."""
     if not Path("/dev/nvidiactl").exists():
         return []
     import torch

@@ -1,9 +1,9 @@
-"""How much memory loading a graph and running it once takes, in a process of its own.
+"""Measures the memory that loading a graph and running it once takes, in a process of its own.
 
 The process is forked, not started: inside the confinement nothing can be executed. Its parent is a
-child that was made before any runtime had started a thread, as a fork must be. Where the
-confinement allows no fork either, memory is not measured: within one process a peak is that of all
-that ever ran in it.
+helper process that was forked before any runtime had started a thread; forking later is unsafe.
+Where the confinement forbids forks, memory is not measured: the peak of a process includes
+everything that ever ran in it.
 """
 
 import itertools
@@ -31,13 +31,15 @@ Prober = Callable[[Path, Path, int], int | None]
 
 @contextmanager
 def prober(seconds: int = _SECONDS) -> Iterator[Prober | None]:
-    """Keep a child process that measures on request. Enter it before anything starts threads.
+    """Keep a helper process that measures peak memory on request.
+
+    Enter the context before anything starts threads.
 
     Args:
         seconds: after which a measurement is given up.
 
     Yields:
-        What measures, or None where no process may be forked.
+        The function that measures, or None where no process may be forked.
     """
     ask_read, ask_write = os.pipe()
     answer_read, answer_write = os.pipe()
@@ -73,14 +75,14 @@ def prober(seconds: int = _SECONDS) -> Iterator[Prober | None]:
 
 
 class _Lines:
-    """Answers as they come, a line each; one that comes too late is nobody's."""
+    """Reads answers, one per line; an answer to an earlier request is dropped."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._unread = b""
 
     def of(self, number: int, until: float) -> int | None:
-        """Return the answer to request ``number``; None where none comes in time."""
+        """Return the answer to request ``number``; None if it does not come in time."""
         while True:
             line, end, self._unread = self._unread.partition(b"\n")
             if end:

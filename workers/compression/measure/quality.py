@@ -1,4 +1,4 @@
-"""What a graph's answers are judged by: which output, by which metric, against which targets.
+"""Chooses how outputs are judged: which output, by which metric, against which targets.
 
 ``app/domain/metrics.py`` says what kind of figure a metric is and which targets it needs;
 ``METERS`` says how it is computed. Both have a row for each metric.
@@ -28,32 +28,32 @@ METERS: Mapping[Metric, Callable[[Evaluate], Meter]] = {
     "mae": lambda _: Summed(lambda o, t: numbers.error(o, t, power=1), mean),
     "r2": lambda _: numbers.Determination(),
     "cosine": lambda _: Summed(numbers.cosine, mean),
-    "iou": lambda wish: Summed(
-        lambda o, t: masks.overlaps(o, t, threshold=wish.threshold), masks.jaccard
+    "iou": lambda settings: Summed(
+        lambda o, t: masks.overlaps(o, t, threshold=settings.threshold), masks.jaccard
     ),
-    "cer": lambda wish: Summed(
-        lambda o, t: sequences.edits(o, t, blank=wish.blank), sequences.rate
+    "cer": lambda settings: Summed(
+        lambda o, t: sequences.edits(o, t, blank=settings.blank), sequences.rate
     ),
 }
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What answers are measured by."""
+    """A metric of one output against the targets."""
 
     metric: Metric
     output: str
-    """The one that is compared with the targets."""
-    wish: Evaluate
-    """With the metric's parameters."""
+    """The output that is compared with the targets."""
+    settings: Evaluate
+    """The request, which holds the parameters of the metric."""
 
     @property
     def kind(self) -> Kind:
-        """What sort of figure comes out."""
+        """The kind of the figure, such as an error or a share."""
         return METRICS[self.metric].kind
 
     def score(self) -> "Score":
-        """Return the metric over no sample yet."""
+        """Return a running value of the metric, before the first sample."""
         return Score(self)
 
 
@@ -62,7 +62,7 @@ class Score:
 
     def __init__(self, yardstick: Yardstick) -> None:
         self._yardstick = yardstick
-        self._meter = METERS[yardstick.metric](yardstick.wish)
+        self._meter = METERS[yardstick.metric](yardstick.settings)
         self.samples = 0
 
     def add(
@@ -71,10 +71,10 @@ class Score:
         target: NDArray[Any] | None,
         _reference: Mapping[str, NDArray[Any]] | None = None,
     ) -> None:
-        """Count one sample: the graph's outputs ``[1, …]``, and its target ``[…]``.
+        """Add one sample: the graph's outputs ``[1, …]``, and its target ``[…]``.
 
         Raises:
-            DatasetMismatch: output and target do not fit each other.
+            DatasetMismatch: the output and the target do not fit each other.
         """
         assert target is not None, "without targets there is no yardstick"
         output = outputs[self._yardstick.output]
@@ -97,80 +97,82 @@ class Score:
 
     @property
     def quality(self) -> Quality:
-        """The metric over all samples so far, with what it is."""
+        """The metric over all samples so far, with its name and kind."""
         return Quality(metric=self._yardstick.metric, value=self.value, samples=self.samples)
 
 
-def judged_output(model: ir.Model, wish: Evaluate) -> str:
-    """Return the name of the output that targets and agreement speak of: the first, or as asked.
+def judged_output(model: ir.Model, settings: Evaluate) -> str:
+    """Return the output that is compared with the targets: the first one, or the requested one.
 
     Raises:
         DatasetMismatch: there is no such output.
     """
     names = [str(value.name) for value in model.graph.outputs]
-    if wish.output is not None and wish.output not in names:
+    if settings.output is not None and settings.output not in names:
         raise DatasetMismatch(
-            f"The model has no output '{wish.output}' to evaluate; it has: {', '.join(names)}."
+            f"The model has no output '{settings.output}' to evaluate; it has: {', '.join(names)}."
         )
-    return wish.output or names[0]
+    return settings.output or names[0]
 
 
 def judge(
     model: ir.Model,
     targets: NDArray[Any] | None,
-    wish: Evaluate,
+    settings: Evaluate,
     metric_graph: Path | None,
     threads: int,
 ) -> Yardstick | GraphMetric | None:
-    """Return what answers are judged by: the graph that the user names, or a yardstick.
+    """Return the metric: the graph that the user names, or a yardstick.
 
     Args:
-        model: the graph that answers.
-        targets: of the samples; None without.
-        wish: the metric, and the output that targets speak of.
-        metric_graph: the graph that computes the metric; None where it is not to be used.
-        threads: to compute with.
+        model: the graph that is judged.
+        targets: the targets of the samples, if any.
+        settings: the requested metric and output.
+        metric_graph: the graph that computes the metric, if one is to be used.
+        threads: number of threads to compute with.
 
     Raises:
         DatasetMismatch: the metric needs other targets, or there is no such output.
         MetricFailed: the metric's graph cannot be used.
     """
-    if wish.metric_graph is None or metric_graph is None:
-        return yardstick(model, targets, wish)
-    kind: Kind = "gain" if wish.higher_is_better else "error"
+    if settings.metric_graph is None or metric_graph is None:
+        return yardstick(model, targets, settings)
+    kind: Kind = "gain" if settings.higher_is_better else "error"
     outputs = [str(value.name) for value in model.graph.outputs]
-    return GraphMetric(metric_graph, wish.metric_graph, kind, outputs, threads)
+    return GraphMetric(metric_graph, settings.metric_graph, kind, outputs, threads)
 
 
-def yardstick(model: ir.Model, targets: NDArray[Any] | None, wish: Evaluate) -> Yardstick | None:
-    """Return what the answers of a graph are measured by against targets.
+def yardstick(
+    model: ir.Model, targets: NDArray[Any] | None, settings: Evaluate
+) -> Yardstick | None:
+    """Return the metric of a graph against targets.
 
-    None without targets, and where the user's own graph computes the metric: a training then
+    None without targets, and where the user's own graph computes the metric; a training then
     chooses by its loss.
 
     Raises:
         DatasetMismatch: the metric needs other targets, or there is no such output.
     """
-    metric = infer(targets, wish)
-    return None if metric is None else Yardstick(metric, judged_output(model, wish), wish)
+    metric = infer(targets, settings)
+    return None if metric is None else Yardstick(metric, judged_output(model, settings), settings)
 
 
-def infer(targets: NDArray[Any] | None, wish: Evaluate) -> Metric | None:
-    """Return the metric with a name that is asked for, or that the targets suggest, if any.
+def infer(targets: NDArray[Any] | None, settings: Evaluate) -> Metric | None:
+    """Return the named metric that is requested, or the one that the targets suggest, if any.
 
     Raises:
         DatasetMismatch: the metric needs other targets.
     """
-    if wish.metric_graph is not None:
+    if settings.metric_graph is not None:
         return None
     if targets is None:
-        if wish.named_metric is not None:
+        if settings.named_metric is not None:
             raise DatasetMismatch(
-                f"The metric '{wish.named_metric}' needs targets: add an array 'targets' to the"
+                f"The metric '{settings.named_metric}' needs targets: add an array 'targets' to the"
                 " dataset, or leave the metric out to compare with the original model's outputs."
             )
         return None
-    metric: Metric = wish.named_metric or ("top1" if targets.dtype.kind in "iub" else "mse")
+    metric: Metric = settings.named_metric or ("top1" if targets.dtype.kind in "iub" else "mse")
     if (reason := unfit(metric, str(targets.dtype), targets.shape)) is not None:
         raise DatasetMismatch(reason)
     return metric

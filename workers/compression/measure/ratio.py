@@ -1,4 +1,4 @@
-"""By how much one thing is faster than another, from times taken in pairs, with an interval."""
+"""The ratio of two durations, from paired measurements, with a confidence interval."""
 
 import math
 from dataclasses import dataclass
@@ -8,18 +8,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 CONFIDENCE = Fraction(99, 100)
-"""Of intervals. Rounds on a busy machine are not quite independent, so it is more than 0.95."""
+"""The confidence of intervals. Rounds on a busy machine are not independent, hence more than
+0.95."""
 
 FEWEST = 8
 """Pairs that an interval of this confidence needs: 2 · 0.5⁸ < 0.01."""
 
 CLOSE = 0.03
-"""An interval that reaches no further from the ratio than this share of it is narrow."""
+"""An interval is narrow if it lies within this share of the ratio."""
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times longer the first takes than the second."""
+    """How many times longer the first one takes than the second one."""
 
     value: float
     low: float
@@ -27,7 +28,7 @@ class Ratio:
 
     @property
     def certain(self) -> bool:
-        """Whether the interval is narrow."""
+        """Whether the interval is narrow enough to report the ratio."""
         return self.low >= self.value * (1 - CLOSE) and self.high <= self.value * (1 + CLOSE)
 
 
@@ -41,11 +42,11 @@ def paired(first: ArrayLike, second: ArrayLike) -> Ratio:
     Nonparametric Statistics", 1999, section 3.2.
 
     Args:
-        first: positive times, of any unit.
-        second: as many, each taken beside the one of ``first``.
+        first: positive durations, in any unit.
+        second: as many durations, each measured next to the one of ``first``.
 
     Returns:
-        The ratio. With fewer than ``FEWEST`` pairs nothing is known: 0 to infinity.
+        The ratio. With fewer than ``FEWEST`` pairs the interval is 0 to infinity.
     """
     ratios = np.sort(np.log(np.asarray(first, float) / np.asarray(second, float)))
     value = float(np.exp(np.median(ratios)))
@@ -56,7 +57,7 @@ def paired(first: ArrayLike, second: ArrayLike) -> Ratio:
 
 
 def _outside(count: int) -> int:
-    """Return how many of the sorted ratios lie beyond the interval, on either side."""
+    """Return how many of the sorted ratios lie outside of the interval, on either side."""
     bound = int((1 - CONFIDENCE) / 2 * 2**count)  # as whole numbers: 2**count is no float
     tail = term = 1
     for below in range(count):

@@ -1,4 +1,4 @@
-"""What a graph holds and costs, and how many bytes its file has."""
+"""The size of a graph: bytes of its file, parameters, multiply-accumulates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from workers.compression.samples.context import Feeds
 
 @dataclass(frozen=True)
 class Size:
-    """The figures that need no run."""
+    """The figures of a graph that need no run."""
 
     size_bytes: int
     parameters: int
@@ -25,10 +25,10 @@ def measure(path: Path, sizes: Mapping[str, int], feeds: Feeds | None, samples: 
     """Measure a graph on disk.
 
     Args:
-        path: of the graph.
-        sizes: of its dynamic dimensions, for one run.
-        feeds: one run of these sizes.
-        samples: of a run.
+        path: the file of the graph.
+        sizes: the sizes of its dynamic dimensions in one run.
+        feeds: the inputs of one run of these sizes.
+        samples: the number of samples of a run.
     """
     figures = stats.measure(load(path), sizes, feeds, samples)
     return Size(

@@ -17,7 +17,7 @@ def draw(original: Path, seed: int) -> Samples:
     """Draw inputs of the sizes that the model is known to accept.
 
     Raises:
-        DatasetMismatch: it accepted none of those that were tried.
+        DatasetMismatch: the model accepted none of the inputs that were tried.
     """
     model = load(original)
     trials = find_trials(model, original, seed)

@@ -1,4 +1,4 @@
-"""Whether a result keeps what was required, and the result in words."""
+"""The verdict: whether a result meets the requirement, and the result in words."""
 
 from typing import assert_never
 
@@ -9,20 +9,21 @@ from app.domain.reports import Comparison, Fidelity, Latency, Measures, Quality,
 from workers.compression.measure.changes import why_nothing
 
 _SAME = 0.03
-"""Latencies that differ by less are called equal: they are noise."""
+"""Latencies that differ by less are called equal, as the difference is noise."""
 
 
 def drop(baseline: Measures, compressed: Measures) -> float:
-    """Return by how much quality fell; negative when it rose.
+    """Return the drop in quality; negative when quality rose.
 
-    Absolute, but relative for errors; without targets, what is missing of the original: of equal
-    answers where they are class scores, else of the outputs' variance.
+    The drop is absolute, except for errors, where it is relative. Without targets it is 1 minus
+    the agreement with the original for class scores, and 1 minus the explained variance for other
+    outputs.
     """
     return fall(baseline.quality, compressed.quality, compressed.fidelity)
 
 
 def fall(before: Quality | None, after: Quality | None, fidelity: Fidelity | None) -> float:
-    """Return by how much quality fell, from the figures that say so."""
+    """Return the drop in quality, from the metric if there is one, else from the fidelity."""
     if before is None or after is None:
         return 1 - fidelity.kept if fidelity else 0.0
     return metrics.fall(before.kind, before.value, after.value)
@@ -31,7 +32,7 @@ def fall(before: Quality | None, after: Quality | None, fidelity: Fidelity | Non
 def shortfall(
     baseline: Measures, compressed: Measures, allowed: float | None
 ) -> QualityBelowRequirement | None:
-    """Return the problem of a result that misses its requirement, None when it keeps it."""
+    """Return the problem of a result that misses its requirement, None if it meets it."""
     lost = drop(baseline, compressed)
     if allowed is None or lost <= allowed + 1e-12:
         return None
@@ -57,7 +58,7 @@ def describe(
     *,
     synthetic: bool,
 ) -> str:
-    """Say in words what came out, the bad news too."""
+    """Return the result in words, the bad news too."""
     if not any(step.changed for step in steps):
         return f"Nothing was changed. {why_nothing(steps)}"
     parts = [
@@ -73,14 +74,14 @@ def describe(
 
 
 def _notes(steps: list[StepReport]) -> str:
-    """Return what is unexpected of each step."""
+    """Return the notes of the steps: what a user would not expect."""
     return " ".join(
         f"Step {step.index + 1} ({step.method}): {note}" for step in steps for note in step.notes
     )
 
 
 def _speed(latency: Latency) -> str:
-    """Say how much faster it is, with the interval; or that the machine was too busy to tell."""
+    """Return the speed-up in words, with its interval; or that the machine was too busy."""
     if latency.certain:
         return _faster(latency)
     words = "how much faster could not be told: the machine was busy"
@@ -90,9 +91,9 @@ def _speed(latency: Latency) -> str:
     return f"{words}; with one thread {_faster(alone)}" if alone and alone.certain else words
 
 
-def _faster(found: Comparison) -> str:
+def _faster(times: Comparison) -> str:
     words, low, high = (
-        _ratio(found.speedup, "faster", "SLOWER", _SAME), found.speedup_low, found.speedup_high
+        _ratio(times.speedup, "faster", "SLOWER", _SAME), times.speedup_low, times.speedup_high
     )  # fmt: skip
     if low is None or high is None:
         return words
@@ -125,21 +126,21 @@ def _quality(baseline: Measures, compressed: Measures, *, synthetic: bool) -> st
 
 
 def _likeness(fidelity: Fidelity | None) -> str:
-    """Say how near the outputs are, by the figure that a requirement bounds."""
+    """Return the fidelity in words, by the figure that the requirement bounds."""
     if fidelity is None or fidelity.explained is None or fidelity.bounded == "agreement":
         return f"{_percent(fidelity.agreement if fidelity else 1.0)} of answers are the same"
-    kept = f"{_percent(fidelity.explained)} of what its outputs vary by is kept"
+    sentence = f"{_percent(fidelity.explained)} of what its outputs vary by is kept"
     worst = fidelity.worst
     if worst is None or worst.explained >= fidelity.explained:
-        return kept
+        return sentence
     where = f"output '{worst.output}'"
     if worst.channel is not None:
         where = f"channel {worst.channel} of {where}"
-    return f"{kept}, least in {where}: {_percent(worst.explained)}"
+    return f"{sentence}, least in {where}: {_percent(worst.explained)}"
 
 
 def _percent(share: float) -> str:
-    """Return a share in percent: what is not all is never rounded to 100, and no less than none."""
+    """Return a share in percent: less than all is never rounded to 100, a negative share is 0."""
     digits = next((n for n in range(1, 7) if share == 1 or round(100 * share, n) < 100), 7)
     return f"{max(share, 0):.{digits}%}".replace("%", " %")
 

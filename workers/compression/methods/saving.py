@@ -6,7 +6,7 @@ from typing import TypeVar
 import onnx_ir as ir
 
 from app.domain.steps import Skipped
-from workers.compression.measure.latency import saved
+from workers.compression.measure.latency import time_saved
 from workers.compression.samples.context import Context, Feeds
 
 WHOLE = "the whole graph"
@@ -61,7 +61,7 @@ def reach(
         if result is None:
             break
         choice, smaller = result
-        share = saved(model, smaller, feeds, context.threads)
+        share = time_saved(model, smaller, feeds, context.threads)
         context.tell("latency_saved", share, None)
         attempts.append((share, choice))
         if -_CLOSE <= share - ratio <= _TOO_MUCH:

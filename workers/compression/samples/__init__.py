@@ -1,1 +1,1 @@
-"""What data is: samples, how they are split, which axis is theirs, what their values mean."""
+"""Samples: how they are split, along which axis they lie, what their values mean."""

@@ -1,9 +1,10 @@
-"""Which axis of each input and output counts samples, and how many a run takes: found by running.
+"""Finds the axis of samples of each input and output, and how many samples a run takes.
 
-Names and sizes only say what to try. Most inputs are ``[samples, …]``, but recurrent networks read
-``[steps, samples, features]`` and states ``[layers, samples, units]``; a graph may be fixed to a
-number of samples, or declare any number and hold a one inside. What is true of an axis of samples,
-and of no other, is that what a run answers to one does not depend on the others.
+Names and sizes only suggest layouts; running the graph decides. Most inputs are ``[samples, …]``,
+but recurrent networks read ``[steps, samples, features]`` and states ``[layers, samples, units]``;
+a graph may be fixed to a number of samples, or declare a dynamic number and have 1 built in. The
+axis of samples is the one along which the output for a sample does not depend on the other
+samples.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,37 +25,37 @@ Run = Callable[[Feeds], Mapping[str, Any]]
 
 Dimension = int | str
 Dimensions = Sequence[Dimension]
-"""Of an input, as declared: a size, or a name."""
+"""The declared dimensions of an input: sizes, or names."""
 
 _MOST = 12
-"""Layouts that are tried."""
+"""The most layouts that are tried."""
 
 _ALIKE, _TINY = 0.01, 1e-6
-"""Mean differences of answers that are called equal: a share of their mean size, and at all."""
+"""The largest mean difference of outputs that count as equal: relative and absolute."""
 
 
 _COMPARED = 1 << 16
-"""Samples that are compared to say that an input reads the same of each."""
+"""Samples that are compared to decide that an input is the same for all samples."""
 
 
 class _MixedError(Exception):
-    """What a run answers to a sample depends on the others."""
+    """The output for a sample depends on the other samples of the run."""
 
 
 def find(model: ir.Model, run: Run, samples: Samples) -> Layout:
-    """Find out how samples of a dataset stand in what a graph reads and gives.
+    """Find the layout of samples in the inputs and outputs of a graph.
 
     Args:
-        model: the graph; what it declares of inputs and outputs says what to try.
-        run: runs it.
-        samples: at least one; two are run, alone and together.
+        model: the graph; its declared inputs and outputs suggest layouts.
+        run: runs the graph.
+        samples: at least one sample; two are run, alone and together.
 
     Returns:
-        The first layout by which runs do not mix samples; else the first that runs at all, with the
-        fewest samples that it takes.
+        The first layout with which runs do not mix samples. Without one, the first layout that
+        runs at all, with the smallest number of samples in a run.
 
     Raises:
-        Exception: what ``run`` raises, where no layout runs.
+        Exception: the error of ``run``, where no layout runs.
     """
     arrays = samples.arrays
     declared = {name: dims for name, dims in dimensions(model).items() if name in arrays}
@@ -66,21 +67,21 @@ def find(model: ir.Model, run: Run, samples: Samples) -> Layout:
         rows = arrays[name][:_COMPARED]
         return len(rows) == len(arrays[name]) and bool((rows == rows[:1]).all())
 
-    found = layouts(declared, allowed, shared)
-    return first_that_holds(model, run, (replace(samples, layout=each) for each in found))
+    possible = layouts(declared, allowed, shared)
+    return first_that_holds(model, run, (replace(samples, layout=layout) for layout in possible))
 
 
-def first_that_holds(model: ir.Model, run: Run, tries: Iterator[Samples]) -> Layout:
-    """Return the layout of the first samples whose layout holds in runs; see ``find``."""
+def first_that_holds(model: ir.Model, run: Run, candidates: Iterator[Samples]) -> Layout:
+    """Return the first layout that holds when samples are run with it; see ``find``."""
     failed: Exception | None = None
     runs: Layout | None = None
-    for samples, _ in zip(tries, range(_MOST), strict=False):
+    for samples, _ in zip(candidates, range(_MOST), strict=False):
         try:
-            return checked(run, samples)
+            return verified(run, samples)
         except (MemoryError, TimeoutError):
             raise
         except _MixedError:
-            runs = runs or apart(model, run, samples)
+            runs = runs or smallest_runs(model, run, samples)
         except Exception as error:  # noqa: BLE001 (each runtime has classes of its own)
             failed = failed or error
     if runs is None:
@@ -88,33 +89,33 @@ def first_that_holds(model: ir.Model, run: Run, tries: Iterator[Samples]) -> Lay
     return runs
 
 
-def checked(run: Run, samples: Samples) -> Layout:
+def verified(run: Run, samples: Samples) -> Layout:
     """Return the layout of samples with the axes of the outputs.
 
     Args:
         run: runs the graph.
-        samples: with a layout to check: two are run alone and together, or as many as a run is
-            fixed to forth and back.
+        samples: samples with the layout to check. Two are run alone and together; where a run has
+            a fixed size, one run is made in order and one in reverse.
 
     Raises:
-        _MixedError: answers depend on the other samples of a run, or there is only one.
-        Exception: what ``run`` raises on the fewest samples that a run takes.
+        _MixedError: the output for a sample depends on the others, or there is only one sample.
+        Exception: the error of ``run`` on the smallest run.
     """
     layout = samples.layout
     if layout.size > 1:
         rows = _drawn(samples, layout.size)
-        forth, back = run(samples.feeds(rows)), run(samples.feeds(rows[::-1]))
-        outputs = {n: _axis_of_order(forth[n], back[n], layout.size) for n in forth}
+        in_order, in_reverse = run(samples.feeds(rows)), run(samples.feeds(rows[::-1]))
+        outputs = {n: _axis_of_order(in_order[n], in_reverse[n], layout.size) for n in in_order}
         return replace(layout, outputs=outputs)
-    one, other = _drawn(samples, 2)
-    alone = run(samples.feeds([one]))
-    if not layout.free or one == other:
+    first_row, second_row = _drawn(samples, 2)
+    alone = run(samples.feeds([first_row]))
+    if not layout.free or first_row == second_row:
         raise _MixedError
     try:
-        second, both = run(samples.feeds([other])), run(samples.feeds([one, other]))
+        second, both = run(samples.feeds([second_row])), run(samples.feeds([first_row, second_row]))
     except (MemoryError, TimeoutError):
         raise
-    except Exception as error:  # (as above)
+    except Exception as error:  # (see first_that_holds)
         raise _MixedError from error
     outputs = {name: _axis_of_two(both[name], alone[name], second[name]) for name in both}
     if all(axis is None for axis in outputs.values()):
@@ -123,44 +124,44 @@ def checked(run: Run, samples: Samples) -> Layout:
 
 
 def takes_several(run: Run, samples: Samples) -> bool:
-    """Return whether runs of several samples answer each as it is answered alone.
+    """Return whether a run of several samples gives the same outputs as single runs.
 
     Args:
         run: runs the graph, by any runtime.
-        samples: with the layout that was found.
+        samples: samples with their layout.
     """
     try:
-        return samples.layout.free and checked(run, samples).free
+        return samples.layout.free and verified(run, samples).free
     except _MixedError:
         return False
 
 
-def apart(model: ir.Model, run: Run, samples: Samples) -> Layout:
-    """Return the layout of samples that are run in the smallest runs that the graph takes.
+def smallest_runs(model: ir.Model, run: Run, samples: Samples) -> Layout:
+    """Return the layout for the smallest runs that the graph takes.
 
-    The outputs' axes are those that are named as the axes of samples in the inputs are; else the
-    first ones that are as long as a run has samples.
+    The axis of samples of an output is the one that has the same name as in the inputs; else the
+    first one whose length is the number of samples of a run.
     """
     layout, declared = samples.layout, dimensions(model)
-    given = run(samples.feeds(_drawn(samples, layout.size)[: layout.size]))
+    answers = run(samples.feeds(_drawn(samples, layout.size)[: layout.size]))
     names = {declared[name][axis] for name, axis in layout.inputs.items() if axis is not None}
     outputs: dict[str, int | None] = {}
     for value in model.graph.outputs:
-        name, shape = str(value.name), np.shape(given[str(value.name)])
+        name, shape = str(value.name), np.shape(answers[str(value.name)])
         named = [a for a, dim in enumerate(_dimensions(value)) if dim in names]
         likely = [a for a in (*named, *range(len(shape))) if shape[a : a + 1] == (layout.size,)]
         outputs[name] = likely[0] if likely and names else None
     return replace(layout, outputs=outputs, free=False)
 
 
-def counting(model: ir.Model, layout: Layout) -> set[str]:
+def sample_dimensions(model: ir.Model, layout: Layout) -> set[str]:
     """Return the names of the inputs' dynamic dimensions that count samples."""
-    found = (
+    dimension_names = (
         dims[axis]
         for name, dims in dimensions(model).items()
         if (axis := layout.inputs.get(name, 0)) is not None and axis < len(dims)
     )
-    return {dim for dim in found if isinstance(dim, str)}
+    return {dim for dim in dimension_names if isinstance(dim, str)}
 
 
 def dimensions(model: ir.Model) -> dict[str, Dimensions]:
@@ -173,30 +174,31 @@ def layouts(
     allowed: Mapping[str, Sequence[int | None]],
     shared: Callable[[str], bool],
 ) -> Iterator[Layout]:
-    """Yield the layouts to try, likely ones first.
+    """Yield the possible layouts, likely ones first.
 
-    For each dimension that may count samples, the inputs that have it do so along it; the others
-    along the first axis that is allowed.
+    There is one layout for each dimension that may count samples. Inputs with this dimension have
+    their samples along it, the others along their first allowed axis.
 
     Args:
-        declared: dimensions of each input.
-        allowed: the axes of each that may count samples, likely ones first; None is none of them.
-        shared: says whether an input reads the same of each sample. Else samples of which it reads
-            all are run one by one.
+        declared: the dimensions of each input.
+        allowed: the axes of each input that may count samples, likely ones first; None means that
+            the input has no such axis.
+        shared: whether an input is the same for each sample. If not, and it has no axis of
+            samples, samples are run one by one.
     """
-    seen: list[dict[str, int | None]] = []
+    earlier: list[dict[str, int | None]] = []
     for dim in _candidates(declared, allowed):
         axes: dict[str, int | None] = {}
         for name, dims in declared.items():
-            same = [a for a in allowed[name] if a is not None and dims[a] == dim]
-            axes[name] = (same or allowed[name])[0]
+            matching = [a for a in allowed[name] if a is not None and dims[a] == dim]
+            axes[name] = (matching or allowed[name])[0]
         counted = [declared[name][axis] for name, axis in axes.items() if axis is not None]
         sizes = {size for size in counted if isinstance(size, int)}
-        if axes in seen or len(sizes) > 1:
+        if axes in earlier or len(sizes) > 1:
             continue
-        seen.append(axes)
-        alike = all(shared(name) for name, axis in axes.items() if axis is None)
-        yield Layout(axes, size=max(sizes, default=1), free=not sizes and alike)
+        earlier.append(axes)
+        all_shared = all(shared(name) for name, axis in axes.items() if axis is None)
+        yield Layout(axes, size=max(sizes, default=1), free=not sizes and all_shared)
     if all(None in axes for axes in allowed.values()):
         yield whole(declared)
 
@@ -205,13 +207,13 @@ def _candidates(
     declared: Mapping[str, Dimensions], allowed: Mapping[str, Sequence[int | None]]
 ) -> list[Dimension]:
     """Return the dimensions that may count samples: dynamic ones first, then by their axis."""
-    found = [
+    ranked = [
         (isinstance(dims[axis], int), axis, dims[axis])
         for name, dims in declared.items()
         for axis in allowed[name]
         if axis is not None
     ]
-    return list(dict.fromkeys(dim for _, _, dim in sorted(found, key=lambda each: each[:2])))
+    return list(dict.fromkeys(dim for _, _, dim in sorted(ranked, key=lambda entry: entry[:2])))
 
 
 def _dimensions(value: ir.Value) -> list[Dimension]:
@@ -222,48 +224,52 @@ def _dimensions(value: ir.Value) -> list[Dimension]:
 
 
 def _drawn(samples: Samples, count: int) -> list[int]:
-    """Return so many rows of samples at random; the same ones again where there are fewer."""
+    """Draw ``count`` rows of the samples at random; rows repeat where there are fewer."""
     rows = list(samples.draw(count, 0).indices)
     return (rows * count)[:count]
 
 
-def _axis_of_two(both: Any, one: Any, other: Any) -> int | None:
-    """Return the axis along which two samples' answers stand; None where all three are equal.
+def _axis_of_two(both: Any, first: Any, second: Any) -> int | None:
+    """Return the axis along which the outputs of two samples lie; None where all three are equal.
 
     Raises:
-        _MixedError: two samples together are answered otherwise than alone.
+        _MixedError: two samples together give other outputs than alone.
     """
-    if all(isinstance(each, np.ndarray) for each in (both, one, other)):
+    if all(isinstance(array, np.ndarray) for array in (both, first, second)):
         for axis in range(both.ndim):
-            if one.shape == other.shape and one.shape[axis : axis + 1] == (1,):
-                joined = np.concatenate([one, other], axis)
-                if joined.shape == both.shape and _alike(joined, both):
+            if first.shape == second.shape and first.shape[axis : axis + 1] == (1,):
+                joined = np.concatenate([first, second], axis)
+                if joined.shape == both.shape and _nearly_equal(joined, both):
                     return axis
-        if both.shape == one.shape == other.shape and _alike(both, one) and _alike(both, other):
+        if (
+            both.shape == first.shape == second.shape
+            and _nearly_equal(both, first)
+            and _nearly_equal(both, second)
+        ):
             return None
     raise _MixedError
 
 
-def _axis_of_order(forth: Any, back: Any, size: int) -> int | None:
-    """Return the axis along which answers turn as the samples of a run do; None where none do.
+def _axis_of_order(in_order: Any, in_reverse: Any, size: int) -> int | None:
+    """Return the axis that is reversed when the samples of a run are; None where there is none.
 
     Raises:
-        _MixedError: they change otherwise.
+        _MixedError: the outputs change in another way.
     """
-    if isinstance(forth, np.ndarray) and np.shape(forth) == np.shape(back):
-        for axis in range(forth.ndim):
-            if forth.shape[axis] == size and _alike(forth, np.flip(back, axis)):
+    if isinstance(in_order, np.ndarray) and np.shape(in_order) == np.shape(in_reverse):
+        for axis in range(in_order.ndim):
+            if in_order.shape[axis] == size and _nearly_equal(in_order, np.flip(in_reverse, axis)):
                 return axis
-        if _alike(forth, back):
+        if _nearly_equal(in_order, in_reverse):
             return None
     raise _MixedError
 
 
-def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    """Return whether two arrays of a shape are equal but for what batching changes."""
-    if one.dtype.kind not in "biuf":
-        return bool((one == other).all())
-    wanted, given = (np.nan_to_num(each.astype(np.float64)) for each in (one, other))
-    if not wanted.size:
+def _nearly_equal(first: NDArray[Any], second: NDArray[Any]) -> bool:
+    """Return whether two arrays are equal, up to the rounding that batching changes."""
+    if first.dtype.kind not in "biuf":
+        return bool((first == second).all())
+    left, right = (np.nan_to_num(array.astype(np.float64)) for array in (first, second))
+    if not left.size:
         return True
-    return bool(np.abs(wanted - given).mean() <= _ALIKE * np.abs(wanted).mean() + _TINY)
+    return bool(np.abs(left - right).mean() <= _ALIKE * np.abs(left).mean() + _TINY)

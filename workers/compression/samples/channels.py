@@ -1,4 +1,4 @@
-"""Which axis of an array counts channels: things that have units of their own.
+"""Finds the axis of channels of an array: values along it may have different units.
 
 A detector gives boxes in pixels beside scores from 0 to 1, a regressor a temperature beside a
 pressure: errors of one mean nothing to the other. Shapes say where such things lie, by convention:
@@ -11,12 +11,11 @@ pressure: errors of one mean nothing to the other. Shapes say where such things 
   last axis, ``[N, H, W, C]`` and ``[N, anchors, H, W, C]``, or the last axis is less than half as
   long as all others.
 
-Conventions fail. So where both axes are possible, but for pictures, the values decide: the other
-axis is taken if units of its own would be worth much more to it. That worth is what a coder gains
-by them, the logarithm of the variance of all values over the geometric mean of the channels'
-variances (the coding gain of Jayant & Noll 1984). Where no axis has units of its own it is small on
-both, and it matters little which one is taken. In a picture the sides tell nothing: where nothing
-ever happens at its edge, their variances differ as those of units do.
+Conventions fail. So where two axes are possible, except for pictures, the values decide: the
+second candidate is taken if its coding gain is much larger. The coding gain (Jayant & Noll 1984)
+is the logarithm of the variance of all values over the geometric mean of the channels' variances.
+It is large where channels have different units. Where it is small for both axes, the choice
+matters little. For pictures it says nothing: pixels near the edge may vary less than others.
 """
 
 from collections.abc import Sequence
@@ -29,15 +28,16 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _LONG = 8
-"""Times that the last axis is longer than the one before it, for it to count positions."""
+"""The last axis counts positions if it is this many times longer than the one before it."""
 _SHORT = 2
-"""Times that the last axis is shorter than all others, for it to count a picture's channels."""
+"""The last axis counts a picture's channels if it is this many times shorter than all others."""
 
 _CLEARER = {3: np.log(1.5), 5: np.log(100.0)}
-"""By how much more the other axis must gain, by rank."""
+"""How much larger the coding gain of the second candidate must be, by rank."""
 
 _LEAST = 1e-4
-"""The least variance of a channel, of what nine of ten have, where errors are divided by it."""
+"""The least variance of a channel that errors are divided by, as a share of the 10th
+percentile."""
 
 _CONSTANT = 1e-6
 """A channel varies if its standard deviation is more than this share of its magnitude: below it
@@ -77,21 +77,22 @@ def _of_picture(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 class Moments:
-    """Count, mean and summed squared deviation of each channel, added up piece by piece.
+    """Running count, mean and sum of squared deviations of each channel.
 
-    As Chan, Golub & LeVeque (1979) do, so that no digits are lost where a mean is far from 0.
+    Batches are merged as Chan, Golub & LeVeque (1979) do, so that no digits are lost where a mean
+    is far from 0.
 
     Attributes:
-        count: values of each channel, ``[C]``.
-        mean: of them.
-        squares: the sum of squared differences to the mean.
+        count: the number of values of each channel, ``[C]``.
+        mean: their mean, ``[C]``.
+        squares: the sum of their squared differences to the mean, ``[C]``.
     """
 
     def __init__(self, channels: int) -> None:
         self.count, self.mean, self.squares = np.zeros((3, channels))
 
     def add(self, values: Array, counted: NDArray[np.bool_] | None = None) -> None:
-        """Take in values ``[C, n]``: those that are to be counted, or all."""
+        """Add values ``[C, n]``; with a mask ``counted``, only those where it is True."""
         if counted is None:
             count = np.full(len(values), float(values.shape[1]))
             mean = values.mean(1) if values.shape[1] else np.zeros(len(values))
@@ -101,9 +102,9 @@ class Moments:
             mean = np.where(counted, values, 0.0).sum(1) / np.maximum(count, 1)
             squares = np.square(np.where(counted, values - mean[:, None], 0.0)).sum(1)
         total = np.maximum(self.count + count, 1)
-        apart = mean - self.mean
-        self.squares += squares + np.square(apart) * self.count * count / total
-        self.mean += apart * count / total
+        shift = mean - self.mean
+        self.squares += squares + np.square(shift) * self.count * count / total
+        self.mean += shift * count / total
         self.count += count
 
     @property
@@ -121,30 +122,30 @@ class Moments:
 
     @property
     def together(self) -> "Moments":
-        """All channels as one."""
-        whole = Moments(1)
+        """The moments of all channels taken as one."""
+        merged = Moments(1)
         count = self.count.sum()
         mean = (self.count * self.mean).sum() / max(count, 1)
-        apart = self.count * np.square(self.mean - mean)
-        whole.count[:], whole.mean[:] = count, mean
-        whole.squares[:] = (self.squares + apart).sum()
-        return whole
+        between = self.count * np.square(self.mean - mean)
+        merged.count[:], merged.mean[:] = count, mean
+        merged.squares[:] = (self.squares + between).sum()
+        return merged
 
     @property
     def gain(self) -> float:
-        """What units for each channel are worth; 0 where they all have one."""
-        found = self.variance[self.varies]
-        if not len(found):
+        """The coding gain of scaling each channel by itself; 0 for a single channel."""
+        variances = self.variance[self.varies]
+        if not len(variances):
             return 0.0
-        return float(np.log(self.together.variance[0]) - np.log(found).mean())
+        return float(np.log(self.together.variance[0]) - np.log(variances).mean())
 
 
 def clearest(along: Sequence[Moments], rank: int) -> int:
-    """Return which of the axes counts channels: its position among them.
+    """Return the index, among the candidate axes, of the axis of channels.
 
     Args:
-        along: what lies along each axis of ``candidates``.
-        rank: of the array.
+        along: the moments of the channels along each axis of ``candidates``.
+        rank: the rank of the array.
     """
     if len(along) < 2:
         return 0
@@ -161,30 +162,31 @@ def by_channel(values: NDArray[Any], axis: int | None) -> NDArray[Any]:
 
 
 def channels_of(values: NDArray[Any]) -> tuple[int | None, Moments]:
-    """Return the axis of channels in arrays of several samples ``[N, …]``, and what lies along it.
+    """Return the axis of channels of an array ``[N, …]``, and the moments of its channels.
 
-    The axis is None where all is one channel. What is no finite number is not counted.
+    The axis is None where all values are one channel. NaN and infinity are not counted.
     """
     axes: Sequence[int | None] = candidates((1, *values.shape[1:])) or (None,)
-    seen = []
+    by_axis = []
     for axis in axes:
         rows = by_channel(values, axis).astype(np.float64)
         moments, finite = Moments(len(rows)), np.isfinite(rows)
         moments.add(rows, None if finite.all() else finite)
-        seen.append(moments)
-    chosen = clearest(seen, values.ndim)
-    return axes[chosen], seen[chosen]
+        by_axis.append(moments)
+    chosen = clearest(by_axis, values.ndim)
+    return axes[chosen], by_axis[chosen]
 
 
 def channel_variances(values: NDArray[Any]) -> NDArray[np.float32]:
     """Return the variance of each channel of ``[N, …]``, as ``[1, …]`` that spreads over it.
 
-    A channel that varies far less than nine of ten would outweigh all others where errors are
-    divided by it: its variance is taken for a share of theirs. Where nothing varies it is 1.
+    Errors are divided by these variances, so a channel that hardly varies would outweigh all
+    others: each variance is raised to a small share of the 10th percentile of those that vary.
+    Where nothing varies it is 1.
     """
     axis, moments = channels_of(values)
     varying = moments.variance[moments.varies]
     usual = float(np.quantile(varying, 0.1, method="lower")) if len(varying) else 1.0
-    found = np.where(moments.varies, np.maximum(moments.variance, _LEAST * usual), usual)
+    variances = np.where(moments.varies, np.maximum(moments.variance, _LEAST * usual), usual)
     shape = [-1 if place == axis else 1 for place in range(values.ndim)]
-    return found.astype(np.float32).reshape(shape if axis is not None else [1] * values.ndim)
+    return variances.astype(np.float32).reshape(shape if axis is not None else [1] * values.ndim)

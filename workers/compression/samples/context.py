@@ -1,4 +1,4 @@
-"""What a step may know besides its graph and its parameters."""
+"""The context of a step: everything that it reads besides its graph and its parameters."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,41 +18,44 @@ Feeds = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Rows of arrays that feed a graph; the arrays may lie on disk."""
+    """Samples that feed a graph: rows of arrays, which may lie on disk."""
 
     arrays: Mapping[str, NDArray[Any]]
-    """For each input ``[samples, …]``."""
+    """One array for each input, ``[samples, …]``."""
     targets: NDArray[Any] | None
-    """``[samples, …]``: classes as integers, or numbers."""
+    """The targets ``[samples, …]``: integer classes, or numbers."""
     indices: Sequence[int]
-    """The rows that these samples are, in order."""
+    """The rows of the arrays that belong to these samples, in order."""
     layout: Layout = FIRST
-    """How they stand in what the graph reads and gives."""
+    """The axes of samples of the inputs and outputs."""
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def take(self, indices: Sequence[int]) -> "Samples":
-        """Return the samples of other rows."""
+        """Return the samples of the given rows."""
         return replace(self, indices=indices)
 
     def draw(self, count: int, seed: int) -> "Samples":
         """Return ``count`` of the samples, or all, drawn at random and in random order.
 
-        Rows often lie sorted by class: the first ones, or a run of neighbours, stand for nothing.
+        Rows are often sorted by class, so the first ones are not representative.
         """
         chosen = np.random.default_rng(seed).permutation(len(self))[:count]
         return self.take([self.indices[i] for i in chosen.tolist()])
 
     def feeds(self, rows: Sequence[int]) -> Feeds:
-        """Return what a run reads of some rows of the arrays."""
-        wanted = list(rows)
-        return {name: self.layout.feed(name, array[wanted]) for name, array in self.arrays.items()}
+        """Return the inputs of a run on the given rows."""
+        row_list = list(rows)
+        return {
+            name: self.layout.feed(name, array[row_list]) for name, array in self.arrays.items()
+        }
 
     def runs(self) -> Iterator[tuple[Feeds, list[int]]]:
-        """Yield what each run reads, of as many samples as it takes, with the rows that count.
+        """Yield the inputs of each run, with the rows of its samples.
 
-        The last run is filled up with its last sample where the samples do not divide.
+        Where the number of samples is no multiple of the size of a run, the last run repeats its
+        last sample.
         """
         size = self.layout.size
         for start in range(0, len(self.indices), size):
@@ -60,59 +63,65 @@ class Samples:
             yield self.feeds(rows + rows[-1:] * (size - len(rows))), rows
 
     def first_run(self) -> Feeds:
-        """Return what the first run reads."""
+        """Return the inputs of the first run."""
         return next(self.runs())[0]
 
 
-Apart = Callable[[Path, Path, int], int | None]
-"""Runs a graph on an ``.npz`` of feeds with some threads in a process of its own: the memory that
-it takes, None where it does not come to its end. See ``measure.memory``."""
+IsolatedRun = Callable[[Path, Path, int], int | None]
+"""Runs a graph in a process of its own, on an ``.npz`` of feeds and with a number of threads;
+returns the bytes of memory that it takes, None if it crashes or takes too long. See
+``measure.memory``."""
 
 Tell = Callable[[str, float, int | None], None]
-"""Tells the user a figure on the way: its name, its value, the epoch."""
+"""Reports an intermediate figure to the user: its name, its value, the epoch."""
 
 
 def _silent(_name: str, _value: float, _epoch: int | None) -> None:
-    """Tell nobody."""
+    """Ignore a reported figure."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """Everything random takes ``seed``; what computes takes ``threads`` and ``device``."""
+    """The context of a step.
+
+    Random numbers are drawn from ``seed``; computations use ``threads`` and ``device``.
+    """
 
     train: Samples | None
-    """What may be looked at; None without a dataset."""
+    """The samples that the step may use; None without a dataset."""
     seed: int
     threads: int
     example: Feeds = field(default_factory=dict)
-    """What one run reads, a sample or the batch that the graph is fixed to; random without a
+    """The inputs of one run: a sample, or the batch that the graph is fixed to. Random without a
     dataset."""
     layout: Layout = FIRST
-    """How the samples stand in it."""
+    """The layout of samples in the example."""
     original: Path | None = None
-    """The upload in normal form: the teacher of those who ask for no other."""
+    """The upload in normal form: the default teacher."""
     models: Path | None = None
-    """The job's directory, where other models lie that the step names."""
+    """The job's directory, which holds the other models that the step names."""
     workspace: Path | None = None
-    """The step's own directory; what lies in it outlives a killed process. None keeps nothing."""
+    """The directory of the step; its files survive when the process is killed. None: no files are
+    kept."""
     device: str = "cpu"
-    """As torch names it."""
+    """The device, as torch names it."""
     evaluate: Evaluate = field(default_factory=Evaluate)
     """The metric and the output that the job asks for."""
     metric: Path | None = None
     """The graph that computes the metric, where the job names a model for that."""
     max_quality_drop: float | None = None
-    """What the job requires; a step may meet it by doing less."""
-    apart: Apart | None = None
-    """Runs graphs that may end their process; None where they cannot be run so."""
+    """The bound that the job sets; a step may change less to keep it."""
+    isolated_run: IsolatedRun | None = None
+    """Runs a graph in a process of its own, which it may crash; None where that is not
+    possible."""
     tell: Tell = _silent
     clock: Callable[[], float] = time.monotonic
-    """Seconds that never go back, for whatever has a budget of time."""
+    """A monotonic clock, in seconds, for time budgets."""
 
-    def seen(self, count: int) -> Samples:
-        """Return up to ``count`` training samples to look at; the example where there are none.
+    def samples_or_example(self, count: int) -> Samples:
+        """Return up to ``count`` training samples; without any, the example as the only sample.
 
-        Empty where there is no example either.
+        The result is empty where there is no example either.
         """
         if self.train is not None and len(self.train):
             return self.train.draw(count, self.seed)

@@ -10,10 +10,10 @@ from workers.compression.graph.equivalence import Trial, random_feeds
 from workers.compression.samples.axis import (
     Dimensions,
     Run,
-    counting,
     dimensions,
     first_that_holds,
     layouts,
+    sample_dimensions,
 )
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.samples.layout import Layout, whole
@@ -23,22 +23,22 @@ _ANY = "any"
 
 
 def find_layout(model: ir.Model, run: Run, trial: Trial, seed: int = 0) -> Layout:
-    """Find out how samples stand in inputs that a model accepts; see ``axis.find``.
+    """Find the layout of samples in inputs that a model accepts; see ``axis.find``.
 
     Args:
         model: the graph.
-        run: runs it.
+        run: runs the graph.
         trial: inputs that it accepts.
-        seed: of the random values.
+        seed: seed of the random values.
 
     Returns:
-        One sample a run, where the model accepts nothing but the trial.
+        The layout; one sample in a run, where the model accepts nothing but the trial.
     """
     declared = dimensions(model)
     likely = list(_layouts(declared))
-    tries = (draw(model, layout, trial, 2 * layout.size, seed) for layout in likely)
+    candidates = (draw(model, layout, trial, 2 * layout.size, seed) for layout in likely)
     try:
-        return first_that_holds(model, run, tries)
+        return first_that_holds(model, run, candidates)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 (each runtime has classes of its own)
@@ -50,51 +50,55 @@ def draw(model: ir.Model, layout: Layout, trial: Trial, count: int, seed: int) -
 
     Args:
         model: the graph.
-        layout: how samples stand in its inputs. What an input without an axis of samples reads is
-            the same for all, unless no input has one: then each sample is all that a run reads.
+        layout: the layout of samples in its inputs. An input without an axis of samples is the
+            same for all samples. If no input has such an axis, a sample is all that a run reads.
         trial: inputs that it accepts.
-        count: of samples, about.
-        seed: of the random values.
+        count: the approximate number of samples.
+        seed: seed of the random values.
     """
-    sizes = dict(trial.sizes) | dict.fromkeys(counting(model, layout) & set(trial.sizes), 1)
+    sizes = dict(trial.sizes) | dict.fromkeys(
+        sample_dimensions(model, layout) & set(trial.sizes), 1
+    )
     bound = _bound(trial)
     runs = -(-count // layout.size)
     drawn = [
         random_feeds(model, sizes, seed + index, bound) | _switches(trial) for index in range(runs)
     ]
-    apart = all(axis is None for axis in layout.inputs.values())
+    one_by_one = all(axis is None for axis in layout.inputs.values())
     arrays = {}
     for name, axis in layout.inputs.items():
         if axis is not None:
             arrays[name] = np.concatenate([np.moveaxis(feeds[name], axis, 0) for feeds in drawn])
         else:
-            same = [feeds[name] if apart else drawn[0][name] for feeds in drawn]
-            arrays[name] = np.stack(same).repeat(1 if apart else layout.size, 0)
+            per_run = [feeds[name] if one_by_one else drawn[0][name] for feeds in drawn]
+            arrays[name] = np.stack(per_run).repeat(1 if one_by_one else layout.size, 0)
     return Samples(arrays, None, range(runs * layout.size), layout)
 
 
 def _layouts(declared: Mapping[str, Dimensions]) -> Iterator[Layout]:
-    """Yield layouts to try.
+    """Yield the possible layouts.
 
-    An input without the dimension that counts samples does so along its first one where that is
-    dynamic, or reads the same of all.
+    An input without the dimension that counts samples has its samples along a dynamic first
+    dimension, or is the same for all samples.
     """
     axes = {name: sample_axes([_ANY] * (len(dims) - 1), dims) for name, dims in declared.items()}
-    alike = {name: [None, *each] for name, each in axes.items()}
+    shared = {name: [None, *axes_of_input] for name, axes_of_input in axes.items()}
     dynamic = {
-        name: [*each, None] if isinstance(next(iter(declared[name]), None), str) else alike[name]
-        for name, each in axes.items()
+        name: [*axes_of_input, None]
+        if isinstance(next(iter(declared[name]), None), str)
+        else shared[name]
+        for name, axes_of_input in axes.items()
     }
-    for allowed in (dynamic, alike):
+    for allowed in (dynamic, shared):
         yield from layouts(declared, allowed, lambda _name: True)
 
 
 def _switches(trial: Trial) -> Feeds:
-    """Return the single integers of a trial: a model may not accept others."""
+    """Return the inputs that are a single integer: a model may accept no other value."""
     return {n: a for n, a in trial.feeds.items() if a.size == 1 and a.dtype.kind in "iu"}
 
 
 def _bound(trial: Trial) -> int:
-    """Return an exclusive upper bound of the integers that the model accepted."""
+    """Return an exclusive upper bound of the integers in a trial."""
     greatest = [int(a.max()) for a in trial.feeds.values() if a.dtype.kind in "iu" and a.size]
     return max(greatest, default=1) + 1

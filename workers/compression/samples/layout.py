@@ -1,4 +1,4 @@
-"""How samples stand in what a graph reads and gives: along which axis, and how many at once."""
+"""The layout of samples in inputs and outputs: the axis of each, and the samples of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,25 +13,25 @@ Axes = Mapping[str, int | None]
 
 @dataclass(frozen=True)
 class Layout:
-    """Where samples stand. What is not named counts them along its first axis.
+    """The axis of samples of each input and output; for those not named it is the first axis.
 
     ``samples.axis`` finds it by running a graph.
     """
 
     inputs: Axes = field(default_factory=dict)
-    """None: a sample is all that the input reads, so that it takes one at a time."""
+    """The axis by input. None: the input has no axis of samples."""
     outputs: Axes = field(default_factory=dict)
-    """None: the output is not of single samples."""
+    """The axis by output. None: the output does not belong to single samples."""
     size: int = 1
-    """Samples of a run; exactly so many where ``free`` is not set."""
+    """The number of samples of a run; a fixed number unless ``free`` is set."""
     free: bool = True
     """Whether a run takes any number of samples."""
 
     def feed(self, name: str, rows: NDArray[Any]) -> NDArray[Any]:
-        """Return samples ``[samples, …]`` as an input reads them."""
+        """Return samples ``[samples, …]`` as an input takes them."""
         axis = self.inputs.get(name, 0)
-        moved = rows[0] if axis is None else np.moveaxis(rows, 0, axis)
-        return np.asarray(moved, order="C")  # a number stays without axes
+        fed = rows[0] if axis is None else np.moveaxis(rows, 0, axis)
+        return np.asarray(fed, order="C")  # a scalar keeps its rank of 0
 
     def output_axis(self, name: str, rank: int) -> int | None:
         """Return the axis of an output of some dimensions that counts samples."""
@@ -44,5 +44,5 @@ FIRST = Layout()
 
 
 def whole(names: Mapping[str, object]) -> Layout:
-    """Return the layout of rows each of which is all that a run reads."""
+    """Return the layout in which one row is the complete input of a run."""
     return Layout(dict.fromkeys(names), free=False)

@@ -1,19 +1,19 @@
-"""Which samples of one dataset are also in another."""
+"""Finds samples that two datasets share."""
 
 import hashlib
 
 from workers.compression.samples.context import Samples
 
 
-def rows_apart(samples: Samples, others: Samples) -> list[int]:
-    """Return the rows of samples whose inputs are those of none of the others.
+def rows_not_in(samples: Samples, others: Samples) -> list[int]:
+    """Return the rows of samples whose inputs equal none of the other samples.
 
     Args:
-        samples: of the same inputs as ``others``, with the same dtypes.
-        others: each is read once.
+        samples: samples of the same inputs and dtypes as ``others``.
+        others: the samples to compare with; each is read once.
     """
-    known = {_digest(others, row) for row in others.indices}
-    return [row for row in samples.indices if _digest(samples, row) not in known]
+    digests = {_digest(others, row) for row in others.indices}
+    return [row for row in samples.indices if _digest(samples, row) not in digests]
 
 
 def _digest(samples: Samples, row: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Where an array holds probabilities: no smaller than 0, and adding up to 1."""
+"""Recognises probabilities: values of at least 0 that add up to 1."""
 
 from typing import Any
 
@@ -6,32 +6,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 TOLERANCE = 1e-3
-"""By how much sums may differ from 1."""
+"""The tolerance for sums of probabilities."""
 
 
 def are_probabilities(values: NDArray[Any], axis: int, tolerance: float = TOLERANCE) -> bool:
     """Return whether the values along an axis are at least 0 and sum up to 1.
 
-    Where they are not all numbers, as in rows of padding, nothing is asked; but somewhere they are.
+    Positions that hold NaN, as rows of padding do, are ignored; at least one position must hold
+    none.
 
     Args:
         values: floats of any shape.
-        axis: of the classes.
+        axis: the axis of the classes.
         tolerance: by how much sums may differ from 1.
     """
     with np.errstate(invalid="ignore"):  # infinities of both signs
         sums = values.sum(axis, dtype=np.float64)
-    known = ~np.isnan(sums)
-    if not known.any():
+    numbers = ~np.isnan(sums)
+    if not numbers.any():
         return False
-    near = np.abs(np.where(known, sums, 1.0) - 1) < tolerance
-    return bool(near.all() and ((values >= 0).all(axis) | ~known).all())
+    sum_to_one = np.abs(np.where(numbers, sums, 1.0) - 1) < tolerance
+    return bool(sum_to_one.all() and ((values >= 0).all(axis) | ~numbers).all())
 
 
 def probabilities_axis(values: NDArray[Any], tolerance: float = TOLERANCE) -> int | None:
     """Return the axis along which an array holds probabilities, None where there is none.
 
-    Classes are looked for in the last dimension, then in the second.
+    The last dimension is tried first, then the second.
 
     Args:
         values: floats ``[samples, …]``.

@@ -1,4 +1,4 @@
-"""Which samples train and calibrate, and which are held out to judge the result."""
+"""Splits samples: some train and calibrate, the others are held out to judge the result."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +29,10 @@ def split(samples: int, targets: NDArray[Any] | None, seed: int, share: float = 
     sampling), so that each class keeps its share to within one sample.
 
     Args:
-        samples: how many there are.
-        targets: of shape ``[samples]`` and whole numbers to stratify by; any others are ignored.
-        seed: of the shuffle.
-        share: of held-out samples; at least one sample falls on each side.
+        samples: the number of samples.
+        targets: integers of shape ``[samples]`` to stratify by; any others are ignored.
+        seed: seed of the shuffle.
+        share: the share of held-out samples; each part gets at least one sample.
 
     Raises:
         InvalidDataset: fewer than two samples.

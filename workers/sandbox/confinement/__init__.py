@@ -1,17 +1,18 @@
-"""Lock a process in: one directory to write, its runtime to read, no network, nobody else.
+"""Confines a process: it writes one directory, reads its runtime, has no network.
 
-What is put in force, from the outside in, by a single-threaded process that has just been forked:
+A single-threaded process that has just been forked applies to itself, in this order:
 
-1. namespaces: an own user, process table, host name, empty network, and a file system that holds
-   nothing but the directory, the Python installation and a few files of the system;
+1. namespaces: its own user, process table, host name, an empty network, and a file system that
+   holds only the directory, the Python installation and a few system files;
 2. no capabilities, and no new privileges ever;
-3. Landlock: the same files again, by another mechanism; no devices, pipes or links can be made;
+3. Landlock: the same files again, by another mechanism; devices, pipes and links cannot be
+created;
 4. limits on file size, open files, processes, processor time, memory;
-5. a filter of system calls: no sockets, no programs, no look at other processes.
+5. a filter of system calls: no sockets, no programs, no access to other processes.
 
-Where ``/proc`` cannot be mounted, as in containers, the process sees of it its own directory alone.
-Where the kernel does not allow namespaces, nothing can be forked in their stead. What is possible
-is tried out by `probe`; a run is confined by exactly that or does not start.
+Where ``/proc`` cannot be mounted, as in containers, the process sees only its own directory of it.
+Where the kernel does not allow namespaces, the filter forbids forks instead. `probe` tries out
+what is possible; a run is confined by exactly that, or does not start.
 """
 
 import os
@@ -47,11 +48,11 @@ def confine(plan: Confinement, directory: Path, limits: Limits, *, cuda: bool) -
     """Confine this process for good; it must have one thread.
 
     Args:
-        plan: what is to be put in force, as `probe` found it possible. With namespaces in it, the
+        plan: the mechanisms to apply, as `probe` returned them. With namespaces in it, the
             process must be the first one forked after `namespaces.leave`.
         directory: the one directory to write, absolute and free of symbolic links.
-        limits: what may be used.
-        cuda: whether a GPU is to be used.
+        limits: the resource limits.
+        cuda: whether the process uses a GPU.
 
     Raises:
         OSError: the kernel refused a part of the plan; the process must end.
@@ -75,8 +76,8 @@ def probe() -> tuple[Confinement, dict[str, str]]:
     """Try each mechanism in a throw-away process.
 
     Returns:
-        What works here, and why not for each of "namespaces", "/proc" (of one's own), "landlock"
-        and "seccomp" that does not.
+        The mechanisms that work here, and a reason for each that does not: "namespaces", "/proc"
+        (a new mount), "landlock", "seccomp".
     """
     with tempfile.TemporaryDirectory(prefix="planish-probe-") as name:
         directory = Path(name).resolve()
@@ -103,7 +104,7 @@ def probe() -> tuple[Confinement, dict[str, str]]:
 
 
 def _mode(missing: dict[str, str]) -> Mode:
-    """Return the strongest mode of what is not missing; keep one reason for what is."""
+    """Return the strongest mode without the missing mechanisms; keep one reason per mode."""
     if "/proc" not in missing:
         missing.pop("namespaces", None)
         return "namespaces"
@@ -114,7 +115,7 @@ def _mode(missing: dict[str, str]) -> Mode:
 
 
 def _attempt(trial: Callable[[], None]) -> str:
-    """Run ``trial`` in a child; return what it raised, or nothing."""
+    """Run ``trial`` in a child process; return its error, or an empty string."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -133,9 +134,9 @@ def _attempt(trial: Callable[[], None]) -> str:
 
 def _enter(directory: Path, readable: list[Path], devices: list[Path], *, mount_proc: bool) -> None:
     if not mount_proc:
-        # The first is a link to this very process: what is mounted is that and nothing else.
-        seen = [path for name in _OWN_PROCESS if (path := Path(name)).exists()]
-        readable = [*readable, *seen]
+        # ``/proc/self`` is a link to the directory of this process, so only that one is mounted.
+        own_proc_files = [path for name in _OWN_PROCESS if (path := Path(name)).exists()]
+        readable = [*readable, *own_proc_files]
     namespaces.enter(directory, readable, devices, mount_proc=mount_proc)
 
 
@@ -178,29 +179,30 @@ def _readable(*, cuda: bool) -> list[Path]:
 
 def _devices(*, cuda: bool) -> list[Path]:
     gpus = Path("/dev").glob("nvidia*") if cuda else ()
-    found: Iterable[Path] = [*map(Path, _DEVICES), *gpus]
-    return [path for path in found if path.exists()]
+    candidates: Iterable[Path] = [*map(Path, _DEVICES), *gpus]
+    return [path for path in candidates if path.exists()]
 
 
 def _limit(limits: Limits, *, count_processes: bool, count_memory: bool) -> None:
-    """Set the kernel's own limits.
+    """Set the resource limits of the kernel.
 
-    Processes are counted for each user in each user namespace, so without one the count would
-    include those of everybody. CUDA reserves address space by the terabyte.
+    The kernel counts processes by user and user namespace; without a namespace of its own the
+    count would include processes outside. Memory is not limited with CUDA, which reserves
+    terabytes of address space.
     """
-    wanted = {
+    bounds = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: limits.file_bytes,
         resource.RLIMIT_NOFILE: _OPEN_FILES,
         resource.RLIMIT_STACK: _STACK_BYTES,
     }
     if limits.cpu_seconds is not None:
-        wanted[resource.RLIMIT_CPU] = limits.cpu_seconds
+        bounds[resource.RLIMIT_CPU] = limits.cpu_seconds
     if count_processes:
-        wanted[resource.RLIMIT_NPROC] = limits.processes
+        bounds[resource.RLIMIT_NPROC] = limits.processes
     if count_memory:
-        wanted[resource.RLIMIT_DATA] = _data_bytes() + limits.memory_bytes
-    for kind, value in wanted.items():
+        bounds[resource.RLIMIT_DATA] = _data_bytes() + limits.memory_bytes
+    for kind, value in bounds.items():
         _, most = resource.getrlimit(kind)
         if most != resource.RLIM_INFINITY:
             value = min(value, most)  # noqa: PLW2901 (an ordinary user may not raise it)
@@ -208,6 +210,6 @@ def _limit(limits: Limits, *, count_processes: bool, count_memory: bool) -> None
 
 
 def _data_bytes() -> int:
-    """Return how much of the address space holds private data now."""
+    """Return the bytes of private data in the address space now."""
     pages = Path("/proc/self/statm").read_text().split()[5]
     return int(pages) * resource.getpagesize()

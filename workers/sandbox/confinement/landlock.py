@@ -1,4 +1,4 @@
-"""Landlock: which files may be opened, and how (https://docs.kernel.org/userspace-api/landlock)."""
+"""Restricts access to files by Landlock (https://docs.kernel.org/userspace-api/landlock)."""
 
 import os
 import struct
@@ -21,8 +21,8 @@ _NETWORK_SINCE, _BIND_AND_CONNECT_TCP = 4, 0b11
 _SCOPES_SINCE, _ABSTRACT_SOCKETS_AND_SIGNALS = 6, 0b11
 
 _READ = _READ_FILE | _READ_DIR | _EXECUTE
-# No device, pipe, socket or symbolic link can be made: who reads the results cannot be led astray.
-_OWN = (_READ & ~_EXECUTE) | (
+# Devices, pipes, sockets and symbolic links cannot be created, so they cannot trick a reader.
+_WRITABLE = (_READ & ~_EXECUTE) | (
     _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
 )
 _DEVICE = _READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV
@@ -37,16 +37,18 @@ def abi() -> int:
         return 0
 
 
-def restrict(version: int, own: Path, readable: Iterable[Path], devices: Iterable[Path]) -> None:
-    """Leave this process ``own`` to write in, ``readable`` to read, ``devices`` to use.
+def restrict(
+    version: int, writable: Path, readable: Iterable[Path], devices: Iterable[Path]
+) -> None:
+    """Restrict this process: it may write ``writable``, read ``readable`` and use ``devices``.
 
-    Where the kernel knows how, also no TCP, and no signal or abstract socket to a process outside.
-    Forbids new privileges first, as Landlock demands.
+    If the kernel supports it, TCP is forbidden too, and so are signals and abstract sockets to
+    processes outside. New privileges are forbidden first, as Landlock requires.
 
     Args:
         version: what `abi` returned; at least 1.
-        own: the one directory that may be written.
-        readable: files and directories; the ones that do not exist are passed over.
+        writable: the one directory that may be written.
+        readable: files and directories; missing ones are skipped.
         devices: device files that may be opened for writing and controlled.
 
     Raises:
@@ -56,10 +58,10 @@ def restrict(version: int, own: Path, readable: Iterable[Path], devices: Iterabl
     network = _BIND_AND_CONNECT_TCP if version >= _NETWORK_SINCE else 0
     scopes = _ABSTRACT_SOCKETS_AND_SIGNALS if version >= _SCOPES_SINCE else 0
     attributes = struct.pack("=QQQ", handled, network, scopes)
-    known = 8 if version < _NETWORK_SINCE else 16 if version < _SCOPES_SINCE else 24
-    ruleset = syscall("landlock_create_ruleset", _CREATE_RULESET, attributes[:known], known, 0)
+    size = 8 if version < _NETWORK_SINCE else 16 if version < _SCOPES_SINCE else 24
+    ruleset = syscall("landlock_create_ruleset", _CREATE_RULESET, attributes[:size], size, 0)
     try:
-        _allow(ruleset, own, _OWN & handled)
+        _allow(ruleset, writable, _WRITABLE & handled)
         for path in readable:
             with suppress(FileNotFoundError):
                 _allow(ruleset, path, _READ & handled)

@@ -1,4 +1,4 @@
-"""Namespaces: an own user, process table, empty network and a file system of what is needed.
+"""Namespaces: a separate user, process table and file system, and an empty network.
 
 Two processes take part, as a process never enters a new PID namespace itself: the *keeper* calls
 `leave` and forks; its child, process 1 of the namespace, calls `enter`.
@@ -50,25 +50,25 @@ def leave() -> None:
 
 
 def enter(
-    own: Path, readable: Iterable[Path], devices: Iterable[Path], *, mount_proc: bool
+    writable: Path, readable: Iterable[Path], devices: Iterable[Path], *, mount_proc: bool
 ) -> None:
-    """See nothing but the given paths, as an ordinary user without rights.
+    """Enter the namespaces: only the given paths are visible, the user has no rights.
 
     Args:
-        own: a directory that stays writable; given to nobody where root calls.
-        readable: files and directories, seen read-only at the same paths.
+        writable: the directory that stays writable; its owner becomes nobody if root calls.
+        readable: files and directories, visible read-only at the same paths.
         devices: device files, usable.
-        mount_proc: whether ``/proc`` is mounted, for the new PID namespace. The kernel refuses that
-            where parts of the present ``/proc`` are covered, as container runtimes do it. Else
-            ``readable`` is to name what is needed of the present one.
+        mount_proc: whether ``/proc`` is mounted, for the new PID namespace. The kernel refuses
+            that if parts of the present ``/proc`` are covered, as in containers. Without a mount,
+            ``readable`` must name the needed parts of the present ``/proc``.
 
     Raises:
         OSError: the kernel does not allow it.
     """
     as_root = os.geteuid() == 0
     if as_root:
-        _give_away(own)
-    _change_root(own, readable, devices, mount_proc=mount_proc)
+        _give_away(writable)
+    _change_root(writable, readable, devices, mount_proc=mount_proc)
     call("sethostname", b"planish", 7)
     if as_root:
         os.setgroups([])
@@ -93,15 +93,16 @@ def _give_away(directory: Path) -> None:
 
 
 def _change_root(
-    own: Path, readable: Iterable[Path], devices: Iterable[Path], *, mount_proc: bool
+    writable: Path, readable: Iterable[Path], devices: Iterable[Path], *, mount_proc: bool
 ) -> None:
     """Build a file system in memory, move into it and let go of the old one."""
     call("mount", None, b"/", None, _MS_REC | _MS_PRIVATE, None)
     trees = [(path, _tree(path, _READ_ONLY | _NO_SET_UID | _NO_DEVICES)) for path in readable]
     trees += [(path, _tree(path, _NO_SET_UID)) for path in devices]
-    trees.append((own, _tree(own, _NO_SET_UID | _NO_DEVICES)))
-    # Any directory can bear the new root. This one was opened above, so it is not lost beneath.
-    root = own
+    trees.append((writable, _tree(writable, _NO_SET_UID | _NO_DEVICES)))
+    # Any directory can be the mount point of the new root. This one was opened above, so it stays
+    # accessible.
+    root = writable
     call("mount", b"tmpfs", bytes(root), b"tmpfs", _MS_NOSUID | _MS_NODEV, b"size=4m,mode=755")
     for path, tree in trees:
         place = root / path.relative_to("/")
@@ -116,7 +117,7 @@ def _change_root(
     os.chdir(root)
     call("pivot_root", b".", b".")
     call("umount2", b".", _MNT_DETACH)
-    os.chdir(own)
+    os.chdir(writable)
     _set_attributes(_AT_FDCWD, b"/", _READ_ONLY)
 
 
@@ -133,8 +134,8 @@ def _set_attributes(descriptor: int, path: bytes, attributes: int, flags: int = 
     syscall("mount_setattr", _MOUNT_SETATTR, descriptor, path, flags, request, len(request))
 
 
-def _make_place(place: Path, like: Path) -> None:
-    if like.is_dir():
+def _make_place(place: Path, original: Path) -> None:
+    if original.is_dir():
         place.mkdir(parents=True, exist_ok=True)
     elif not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A filter of system calls: what an engine never needs is refused before the kernel looks at it.
+"""A seccomp filter: refuses the system calls that an engine never needs.
 
 The filter is a program for the classic BPF machine: it loads the architecture, the number or an
 argument of the call, compares, and returns what to do. Numbers are those of the kernel's headers.
@@ -21,7 +21,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS, _ARGUMENT_BYTES = 0, 4, 16, 8
 _AUDIT_ARCHITECTURE = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 _X32_BIT = 0x4000_0000
 
-# Calls that got one number for all architectures.
+# Calls that have the same number on all architectures.
 _NEW = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "io_uring_enter": 426,
     "io_uring_register": 427, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431,
@@ -72,10 +72,10 @@ _SET_OWNER = {
     "fcntl": {"F_SETOWN": 8, "F_SETSIG": 10, "F_SETOWN_EX": 15},
     "ioctl": {"FIOSETOWN": 0x8901, "SIOCSPGRP": 0x8902},
 }
-"""Commands (the second argument) that choose whom the kernel signals about a descriptor."""
+"""Commands (the second argument) that choose which process gets the signals of a descriptor."""
 
-# The first argument is whom they reach, where 0 is the caller.
-_OF_SOMEBODY = {
+# Calls whose first argument is the process that they affect; 0 is the caller.
+_ON_A_PROCESS = {
     "x86_64": {
         "prlimit64": 302, "sched_setparam": 142, "sched_setscheduler": 144,
         "sched_setaffinity": 203, "sched_setattr": 314, "migrate_pages": 256, "move_pages": 279,
@@ -85,11 +85,11 @@ _OF_SOMEBODY = {
         "sched_setaffinity": 122, "sched_setattr": 274, "migrate_pages": 238, "move_pages": 239,
     },
 }  # fmt: skip
-_OF_A_USER = {
+_ON_A_USER = {
     "x86_64": {"setpriority": 141, "ioprio_set": 251},
     "aarch64": {"setpriority": 140, "ioprio_set": 30},
 }
-"""They reach all processes of a user at once."""
+"""Calls that affect all processes of a user at once."""
 _CLONE_ANY_NAMESPACE = 0x7E02_0000
 _CLONE_THREAD = 0x0001_0000
 
@@ -117,7 +117,7 @@ def _when(number: int, body: bytes) -> bytes:
 def _argument_test(
     jump: int, value: int, if_true: int, if_false: int, *, argument: int = 0
 ) -> bytes:
-    """Return ``if_true`` where the lower half of an argument passes the test, else ``if_false``."""
+    """Return ``if_true`` if the lower half of an argument passes a test, else ``if_false``."""
     return (
         _instruction(_LOAD, _ARGUMENTS + _ARGUMENT_BYTES * argument)
         + _instruction(jump, value, 0, 1)
@@ -135,12 +135,12 @@ def _unless_second_argument(values: Iterable[int], refused: int) -> bytes:
 
 
 def install(*, may_fork: bool, cuda: bool = False) -> None:
-    """Filter this process's calls from now on, and those of its children; there is no way back.
+    """Install the filter in this process and its future children; it cannot be removed.
 
     Args:
-        may_fork: whether new processes may be made; where they cannot be kept in a PID namespace
-            they may not, and signals and limits reach this very process only.
-        cuda: whether to leave out what the CUDA driver calls.
+        may_fork: whether new processes may be created. Without a PID namespace they must not be;
+            then signals and limits may target this process only.
+        cuda: whether to allow the calls that the CUDA driver needs.
 
     Raises:
         OSError: the kernel refused.
@@ -161,7 +161,8 @@ def _filter(machine: str, *, may_fork: bool, cuda: bool) -> bytes:
     for name, number in (_NEW | _REFUSED[machine]).items():
         if not (cuda and name in _NEEDED_FOR_CUDA):
             code += _when(number, denied)
-    # Its flags lie in memory, out of the filter's sight: the C library falls back on clone.
+    # The filter cannot read the flags of clone3, which lie in memory; the C library falls back on
+    # clone.
     code += _when(_CLONE3, _refuse(errno.ENOSYS))
     refused = _REFUSE | errno.EPERM
     for name, number in _OWNERS[machine].items():
@@ -173,12 +174,12 @@ def _filter(machine: str, *, may_fork: bool, cuda: bool) -> bytes:
     code += _when(_CLONE[machine], threads)
     for number in _FORKS[machine]:
         code += _when(number, denied)
-    me = _argument_test(_JUMP_EQUAL, os.getpid(), _ALLOW, refused)
+    only_itself = _argument_test(_JUMP_EQUAL, os.getpid(), _ALLOW, refused)
     for number in _SIGNALS[machine]:
-        code += _when(number, me)
-    nobody_else = _argument_test(_JUMP_EQUAL, 0, _ALLOW, refused)
-    for number in _OF_SOMEBODY[machine].values():
-        code += _when(number, nobody_else)
-    for number in _OF_A_USER[machine].values():
+        code += _when(number, only_itself)
+    only_caller = _argument_test(_JUMP_EQUAL, 0, _ALLOW, refused)
+    for number in _ON_A_PROCESS[machine].values():
+        code += _when(number, only_caller)
+    for number in _ON_A_USER[machine].values():
         code += _when(number, denied)
     return code + _instruction(_RETURN, _ALLOW)

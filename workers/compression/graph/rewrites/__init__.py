@@ -1,7 +1,6 @@
 """The passes that bring a checked upload to the normal form, in one explicit order.
 
-Each pass is judged by the outputs of the graph that it leaves; one that changes them is undone and
-named.
+After a pass the graph must give the same outputs; a pass that changes them is undone and named.
 """
 
 from collections.abc import Callable, Sequence
@@ -68,7 +67,7 @@ class Applied:
 
 @dataclass(frozen=True)
 class Undone:
-    """A pass whose result was thrown away, and why."""
+    """A pass whose result was discarded, and why."""
 
     name: str
     reason: str
@@ -81,77 +80,77 @@ def normalize(
 ) -> tuple[ir.Model, list[Applied | Undone]]:
     """Run the passes over a graph.
 
-    All passes are judged together, which is one run for most graphs. Where the outputs change, the
-    first pass that changes them is found by halving, and the others run once more without it.
+    All passes are checked together, which takes one run for most graphs. Where the outputs change,
+    bisection finds the first pass that changes them, and the others are run again without it.
 
     Args:
         source: the file of a checked, self-contained graph.
-        trials: what the outputs must stay equal to.
-        passes: in this order, each once.
+        trials: inputs and the outputs that must not change.
+        passes: the passes to run, in this order.
 
     Returns:
-        The normal form and what each pass did.
+        The normal form, and the result of each pass.
     """
     judge, undone = _Judge(source, trials), dict[Pass, str]()
     while True:
-        attempt = _run(source, [each for each in passes if each not in undone])
+        attempt = _run(source, [rewrite for rewrite in passes if rewrite not in undone])
         fault = attempt.fault or judge.first_fault(attempt)
         if fault is None:
             break
         undone[fault[0]] = fault[1]
     return attempt.model, [
-        Undone(each.__name__, undone[each])
-        if each in undone
-        else Applied(each.__name__, attempt.changes[each])
-        for each in passes
+        Undone(rewrite.__name__, undone[rewrite])
+        if rewrite in undone
+        else Applied(rewrite.__name__, attempt.changes[rewrite])
+        for rewrite in passes
     ]
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """What passes made of a graph."""
+    """The graph after some passes."""
 
     model: ir.Model
     changes: dict[Pass, int]
     fault: tuple[Pass, str] | None
-    """The pass that failed, after which none ran, and why."""
+    """The pass that failed and the reason; later passes were not run."""
 
 
 def _run(source: Path, passes: Sequence[Pass]) -> _Attempt:
     model, changes = load(source), dict[Pass, int]()
-    for each in passes:
+    for rewrite in passes:
         try:
-            changes[each] = each(model)
+            changes[rewrite] = rewrite(model)
         except Exception as error:  # noqa: BLE001 (a pass that fails is a pass undone)
             faults.log(error)
             node = faults.node_of(error)
             reason = f"it failed at node {node}" if node else "it failed"
-            return _Attempt(model, changes, (each, reason))
+            return _Attempt(model, changes, (rewrite, reason))
     return _Attempt(model, changes, None)
 
 
 class _Judge:
-    """Compares what passes made with the graph that they were given."""
+    """Compares the graph after passes with the graph before them."""
 
     def __init__(self, source: Path, trials: Sequence[Trial]) -> None:
         self._source = source
         self._trials, self._noise_is_known = trials, False
 
     def first_fault(self, attempt: _Attempt) -> tuple[Pass, str] | None:
-        """Return the first pass after which the outputs differ, and how; None where none does."""
+        """Return the first pass that changes the outputs, and how; None if there is none."""
         passes = list(attempt.changes)
         reason = self._difference(attempt.model) if any(attempt.changes.values()) else None
         if reason is None:
             return None
-        right, wrong = 0, len(passes)
-        while wrong - right > 1:
-            middle = (right + wrong) // 2
-            found = self._difference(_run(self._source, passes[:middle]).model)
-            if found is None:
-                right = middle
+        good, bad = 0, len(passes)
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            difference = self._difference(_run(self._source, passes[:middle]).model)
+            if difference is None:
+                good = middle
             else:
-                wrong, reason = middle, found
-        return passes[wrong - 1], reason
+                bad, reason = middle, difference
+        return passes[bad - 1], reason
 
     def _difference(self, model: ir.Model) -> str | None:
         with runtime.in_file(model) as path:

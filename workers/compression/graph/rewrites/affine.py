@@ -1,4 +1,4 @@
-"""Put a scale or an offset of channels into the convolution before it."""
+"""Fold a scale or an offset of channels into the convolution before it."""
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +15,7 @@ Vector = NDArray[np.float64]
 
 
 def fold_affine(model: ir.Model) -> int:
-    """Fold Mul, Div, Add and Sub of a constant into the convolution that they alone read.
+    """Fold Mul, Div, Add and Sub of a constant into a convolution that nothing else reads.
 
     1. The constant has one element, or one for each channel.
     2. Chains are folded from the front: a scale, then an offset.
@@ -38,23 +38,23 @@ def fold_affine(model: ir.Model) -> int:
 
 
 def _convolved(node: ir.Node) -> int | None:
-    """Return which operand is computed, when the other one is a constant that may be folded."""
+    """Return the slot of the computed operand, if the other one is a constant."""
     for slot in (0, 1) if node.op_type in {"Mul", "Add"} else (0,):
-        other = node.inputs[1 - slot]
-        if other is not None and is_constant(other):
+        constant = node.inputs[1 - slot]
+        if constant is not None and is_constant(constant):
             return slot
     return None
 
 
 def _per_channel(value: ir.Value | None, conv: ir.Node) -> Vector | None:
-    """Return a constant as a vector over a convolution's channels, None if it is none."""
+    """Return a constant as a vector over a convolution's channels, None if it is not one."""
     weight = conv.inputs[1]
     kernel, array = array_of(weight), array_of(value)
     rank, channels = kernel.ndim, kernel.shape[0 if conv.op_type == "Conv" else 1]
     if array.size == 1 and array.ndim <= rank:
         return np.full(channels, array.reshape(()))
-    wanted = [1, channels, *[1] * (rank - 2)]
-    if array.ndim > rank or [1] * (rank - array.ndim) + list(array.shape) != wanted:
+    channel_shape = [1, channels, *[1] * (rank - 2)]
+    if array.ndim > rank or [1] * (rank - array.ndim) + list(array.shape) != channel_shape:
         return None
     return array.reshape(-1)
 

@@ -1,4 +1,4 @@
-"""Put a BatchNormalization into the convolution before it."""
+"""Fold a BatchNormalization into the convolution before it."""
 
 import numpy as np
 import onnx_ir as ir
@@ -10,10 +10,10 @@ _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 def fold_batchnorm(model: ir.Model) -> int:
-    """Scale the weights, and shift the bias, of convolutions that only a BatchNormalization reads.
+    """Fold each BatchNormalization into a convolution that nothing else reads.
 
-    Left alone: normalisations in training mode, of computed statistics, or behind a convolution
-    whose output or weight somebody else reads; transposed convolutions in groups.
+    Left alone: normalisations in training mode, with computed statistics, or after a convolution
+    whose output or weight another node reads; transposed convolutions in groups.
     """
     changes = 0
     for node in list(model.graph):
@@ -21,7 +21,7 @@ def fold_batchnorm(model: ir.Model) -> int:
             continue
         conv = convolution_before(node)
         if conv is None or not all(
-            each is not None and is_constant(each) for each in node.inputs[1:5]
+            value is not None and is_constant(value) for value in node.inputs[1:5]
         ):
             continue
         fold_into(conv, node, *affine(node))
@@ -30,7 +30,7 @@ def fold_batchnorm(model: ir.Model) -> int:
 
 
 def affine(norm: ir.Node) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what a BatchNormalization multiplies by, and what it adds then, ``[channels]``."""
+    """Return the factor and the offset of a BatchNormalization, ``[channels]``."""
     scale, shift, mean, variance = (array_of(value) for value in norm.inputs[1:5])
     factor = scale / np.sqrt(variance + norm.attributes.get_float("epsilon", 1e-5))
     return factor, shift - mean * factor
@@ -41,7 +41,7 @@ def _learns(norm: ir.Node) -> bool:
 
 
 def convolution_before(node: ir.Node, slot: int = 0) -> ir.Node | None:
-    """Return the convolution whose output only ``node`` reads and whose weights may be changed."""
+    """Return the convolution that only ``node`` reads and whose weights may be changed, if any."""
     value = node.inputs[slot]
     conv = value.producer() if value is not None else None
     if (
@@ -52,17 +52,17 @@ def convolution_before(node: ir.Node, slot: int = 0) -> ir.Node | None:
     ):
         return None
     grouped = conv.op_type == "ConvTranspose" and conv.attributes.get_int("group", 1) > 1
-    if grouped or not all(each is not None and is_constant(each) for each in conv.inputs[1:]):
+    if grouped or not all(v is not None and is_constant(v) for v in conv.inputs[1:]):
         return None
     weight = conv.inputs[1]
-    alone = len(value.uses()) == 1 and not value.is_graph_output()
-    return conv if alone and weight is not None and len(weight.uses()) == 1 else None
+    only_reader = len(value.uses()) == 1 and not value.is_graph_output()
+    return conv if only_reader and weight is not None and len(weight.uses()) == 1 else None
 
 
 def fold_into(
     conv: ir.Node, after: ir.Node, factor: NDArray[np.float64], shift: NDArray[np.float64]
 ) -> None:
-    """Let a convolution compute what ``after`` makes of it: ``factor * x + shift``, ``[channels]``.
+    """Fold ``factor * x + shift``, which the node ``after`` computes, into a convolution.
 
     The new convolution gives the output of ``after``, under its name; both old nodes are removed.
     """
@@ -70,7 +70,7 @@ def fold_into(
     assert isinstance(graph, ir.Graph)
     assert weight is not None
     weights, axis = array_of(weight), channel_axis(conv) or 0
-    shape = [-1 if each == axis else 1 for each in range(weights.ndim)]
+    shape = [-1 if dim == axis else 1 for dim in range(weights.ndim)]
     bias = array_of(conv.inputs[2]) if len(conv.inputs) > 2 else np.zeros_like(shift)
     dtype = weight.const_value.dtype.numpy() if weight.const_value is not None else np.float32
     folded = (weights * factor.reshape(shape)).astype(dtype)
@@ -106,7 +106,7 @@ def _initializer(graph: ir.Graph, name: str, array: NDArray[np.floating]) -> ir.
 
 
 def is_constant(value: ir.Value) -> bool:
-    """Return whether a value is a weight that no user may feed."""
+    """Return whether a value is a constant, which no user may feed."""
     return value.is_initializer() and not value.is_graph_input()
 
 

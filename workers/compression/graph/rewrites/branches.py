@@ -1,10 +1,10 @@
-"""Put the branch that is always taken in the place of its If."""
+"""Replace an If by the branch that is always taken."""
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from workers.compression.graph.rewrites.fold import fold_constants
-from workers.compression.graph.rewrites.splice import known, replace, splice
+from workers.compression.graph.rewrites.splice import constant_of, replace, splice
 
 _ROUNDS = 10
 
@@ -19,20 +19,20 @@ def inline_branches(model: ir.Model) -> int:
     """
     inlined = 0
     for _ in range(_ROUNDS):
-        found = [
+        nodes = [
             node
             for node in ir.traversal.RecursiveGraphIterator(model.graph)
             if node.op_type == "If" and node.domain == ""
         ]
-        if found:
+        if nodes:
             fold_constants(model)
-        chosen = [(node, known(node.inputs[0])) for node in found]
-        taken = [(node, condition) for node, condition in chosen if condition is not None]
-        for node, condition in taken:
+        chosen = [(node, constant_of(node.inputs[0])) for node in nodes]
+        decided = [(node, condition) for node, condition in chosen if condition is not None]
+        for node, condition in decided:
             branch = node.attributes["then_branch" if condition else "else_branch"].as_graph()
             replace(node, splice(branch, node, []))
-        inlined += len(taken)
-        if not taken:
+        inlined += len(decided)
+        if not decided:
             break
     if inlined:
         passes.NameFixPass()(model)

@@ -1,4 +1,4 @@
-"""Remove what no output depends on."""
+"""Remove nodes and initializers that no output depends on."""
 
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
@@ -9,15 +9,15 @@ def remove_dead(model: ir.Model) -> int:
 
     1. Graph inputs stay, used or not: the interface survives.
     2. A node stays when any of its outputs is used.
-    3. Subgraphs lose what nothing uses as the main graph does. (onnx_ir's pass leaves their
+    3. The same holds for subgraphs. (onnx_ir's pass leaves their
        initializers: the weights that constants were folded from.)
     """
     before = _size(model)
     passes.RemoveUnusedNodesPass()(model)
     for graph in model.graphs():
-        kept = {*graph.inputs, *graph.outputs}
+        interface = {*graph.inputs, *graph.outputs}
         for name, value in list(graph.initializers.items()):
-            if not value.uses() and value not in kept:
+            if not value.uses() and value not in interface:
                 del graph.initializers[name]
     passes.RemoveUnusedOpsetsPass()(model)
     return before - _size(model)

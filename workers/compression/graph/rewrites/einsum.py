@@ -1,4 +1,4 @@
-"""Spell an Einsum out as the product of matrices that it is."""
+"""Write an Einsum as a product of matrices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,19 +15,19 @@ _OPERANDS = 2
 
 @dataclass(frozen=True)
 class _Product:
-    """Which letters are what; those of one kind are adjacent in no particular way."""
+    """The letters of an Einsum by their role, in no particular order."""
 
     left: str
     right: str
     output: str
     batch: str
-    """In both operands and in the output."""
+    """Letters in both operands and in the output."""
     rows: str
-    """In the left operand and in the output."""
+    """Letters in the left operand and in the output."""
     columns: str
-    """In the right operand and in the output."""
+    """Letters in the right operand and in the output."""
     summed: str
-    """In both operands alone."""
+    """Letters in both operands, but not in the output."""
 
 
 def spell_out_einsum(model: ir.Model) -> int:
@@ -69,24 +69,27 @@ def _terms(equation: str) -> tuple[str, str, str] | None:
 
 
 def _product(left: str, right: str, output: str) -> _Product | None:
-    ones, others, made = {*left}, {*right}, {*output}
-    if made - ones - others or (ones ^ others) - made:
+    left_letters, right_letters, output_letters = {*left}, {*right}, {*output}
+    if (
+        output_letters - left_letters - right_letters
+        or (left_letters ^ right_letters) - output_letters
+    ):
         return None
     return _Product(
         left,
         right,
         output,
-        batch="".join(c for c in output if c in ones & others),
-        rows="".join(c for c in output if c in ones - others),
-        columns="".join(c for c in output if c in others - ones),
-        summed="".join(c for c in left if c in others - made),
+        batch="".join(c for c in output if c in left_letters & right_letters),
+        rows="".join(c for c in output if c in left_letters - right_letters),
+        columns="".join(c for c in output if c in right_letters - left_letters),
+        summed="".join(c for c in left if c in right_letters - output_letters),
     )
 
 
 def _replace(
     edit: Editor, node: ir.Node, left: ir.Value, right: ir.Value, product: _Product
 ) -> bool:
-    """Put the product in the place of its Einsum, unless a size that it needs is not known."""
+    """Replace an Einsum by its product, unless a size that it needs is unknown."""
     sizes = _sizes(left, product.left) | _sizes(right, product.right)
     merged = [term for term in (product.summed, product.columns) if len(term) > 1]
     if not all(letter in sizes for term in merged for letter in term):
@@ -114,9 +117,9 @@ def _replace(
     if len(product.columns) > 1:
         front = [0] * (batch + max(rows, 1))
         made = steps.reshape(made, [*front, *(sizes[letter] for letter in product.columns)])
-    gone = [batch] * (not rows) + [batch + max(rows, 1)] * (not product.columns)
-    if gone:
-        made = steps.add("Squeeze", made, steps.integers(gone))
+    extra_axes = [batch] * (not rows) + [batch + max(rows, 1)] * (not product.columns)
+    if extra_axes:
+        made = steps.add("Squeeze", made, steps.integers(extra_axes))
     steps.transpose(made, product.batch + product.rows + product.columns, product.output)
     edit.replace(node, steps.nodes)
     return True
@@ -133,7 +136,7 @@ def _size(letters: str, sizes: dict[str, int]) -> int:
 
 
 class _Steps:
-    """The nodes that stand for an Einsum, in order."""
+    """The nodes that replace an Einsum, in order."""
 
     def __init__(self, edit: Editor, name: str) -> None:
         self._edit, self._name = edit, name
@@ -150,7 +153,7 @@ class _Steps:
         return self._edit.constant(f"{self._name}_sizes", np.array(numbers, np.int64))
 
     def transpose(self, value: ir.Value, letters: str, order: str) -> ir.Value:
-        """Lay dimensions out in another order."""
+        """Permute the dimensions."""
         if letters == order:
             return value
         return self.add("Transpose", value, perm=[letters.index(letter) for letter in order])

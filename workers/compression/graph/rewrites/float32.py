@@ -1,4 +1,4 @@
-"""Compute in float32, whatever the upload computes in."""
+"""Make a graph compute in float32, whatever type the upload computes in."""
 
 import onnx_ir as ir
 
@@ -13,33 +13,34 @@ _OTHERS = Change(
 
 
 def compute_in_float32(model: ir.Model) -> int:
-    """Let a graph that is in float16, bfloat16 or float64 compute in float32.
+    """Make a graph in float16, bfloat16 or float64 compute in float32.
 
     1. Inputs and outputs keep their types: a Cast stands at each.
-    2. Weights are float32 in memory. Those that were half are stored in half: see ``narrow``.
-    3. What prepares a float64 input for the first weight stays in float64: it may be dates, of
-       which float32 keeps minutes.
+    2. Weights are float32 in memory. Half-precision weights stay stored in half: see ``narrow``.
+    3. Nodes between a float64 input and the first weight stay in float64: the input may be
+       timestamps, which float32 resolves only to minutes.
     """
     if not _has_others(model):
         return 0
     infer(model)
-    kept = _preparing(model)
+    preparing = _preparing(model)
     changed = [
         node
         for node in model.graph.all_nodes()
-        if node not in kept and fits(node, _OTHERS, model.graph.opset_imports.get(node.domain, 1))
+        if node not in preparing
+        and fits(node, _OTHERS, model.graph.opset_imports.get(node.domain, 1))
     ]
     if not changed:
         return 0
     narrow = _largest_type(model)
-    retype(model, _OTHERS, kept)
+    retype(model, _OTHERS, preparing)
     if narrow in {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}:
         mark_stored(model, narrow)
     return len(changed)
 
 
 def _has_others(model: ir.Model) -> bool:
-    """Return whether inputs, constants or attributes have another type: else no value has one."""
+    """Return whether inputs, constants or attributes have another float type."""
     values = (v for graph in model.graphs() for v in (*graph.inputs, *graph.initializers.values()))
     return any(value.dtype in _OTHERS.sources for value in values) or any(
         _is_other(attribute)
@@ -60,18 +61,18 @@ def _is_other(attribute: ir.Attr) -> bool:
 def _preparing(model: ir.Model) -> set[ir.Node]:
     """Return the nodes between float64 inputs and the first weights."""
     early = {value for value in model.graph.inputs if value.dtype == ir.DataType.DOUBLE}
-    kept = set()
+    preparing = set()
     for node in model.graph:
         doubles = [v for v in node.inputs if v is not None and v.dtype == ir.DataType.DOUBLE]
-        known = all(value in early or value.is_initializer() for value in doubles)
-        if known and early.intersection(doubles) and operator_of(node) is None:
-            kept.add(node)
+        all_early = all(value in early or value.is_initializer() for value in doubles)
+        if all_early and early.intersection(doubles) and operator_of(node) is None:
+            preparing.add(node)
             early.update(v for v in node.outputs if v.dtype == ir.DataType.DOUBLE)
-    return kept
+    return preparing
 
 
 def _largest_type(model: ir.Model) -> ir.DataType | None:
-    """Return the type of floats that most bytes of the constants have."""
+    """Return the floating-point type of most bytes of the constants."""
     sizes: dict[ir.DataType, int] = {}
     for graph in model.graphs():
         for value in graph.initializers.values():

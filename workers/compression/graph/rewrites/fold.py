@@ -1,4 +1,4 @@
-"""Compute what depends on constants alone."""
+"""Fold constants: compute the nodes that depend on constants only."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -46,7 +46,7 @@ _Array = NDArray[Any]
 def fold_constants(model: ir.Model) -> int:
     """Replace nodes whose inputs are all constant by their results, in subgraphs too.
 
-    1. Values are onnxruntime's own: the nodes are run, many at a time.
+    1. onnxruntime computes the values: it runs many nodes at a time.
     2. A Shape or Size of a value whose dimensions are all known is a constant, and so are known
        dimensions that are picked out of a Shape.
     3. A result's size must be known before it is computed. Past 1 MiB it must not outgrow the
@@ -66,7 +66,7 @@ def fold_constants(model: ir.Model) -> int:
 
 
 def foldable(model: ir.Model) -> bool:
-    """Return whether a graph may have nodes to lift or fold, by what is claimed of shapes."""
+    """Return whether a graph may have nodes to lift or fold, judging by the stated shapes."""
     return any(map(_may_fold, ir.traversal.RecursiveGraphIterator(model.graph)))
 
 
@@ -78,12 +78,12 @@ def _may_fold(node: ir.Node) -> bool:
 
 
 def _is_constant_throughout(node: ir.Node) -> bool:
-    given = [value.const_value for value in node.inputs if value is not None]
-    return bool(given) and None not in given and node.op_type not in _KEPT
+    inputs = [value.const_value for value in node.inputs if value is not None]
+    return bool(inputs) and None not in inputs and node.op_type not in _KEPT
 
 
 class _Folder:
-    """Collects nodes of constants, runs them together and puts their results in their places."""
+    """Collects constant nodes, runs them together and replaces them by their results."""
 
     def __init__(self, model: ir.Model) -> None:
         self.folded = 0
@@ -91,11 +91,11 @@ class _Folder:
         self._growth = 0
         self._batch: dict[ir.Node, None] = {}
         self._made: set[ir.Value] = set()
-        """Values that the nodes of the batch make."""
+        """The outputs of the nodes of the batch."""
         self._bytes = 0
 
     def look_at(self, node: ir.Node) -> None:
-        """Fold a node, or put it into the batch, if its inputs are constants by then."""
+        """Fold a node, or add it to the batch, if its inputs are constant by then."""
         if node.domain != "" or any(value.is_graph_output() for value in node.outputs):
             return
         if self._growth > _GROWTH:
@@ -106,10 +106,10 @@ class _Folder:
         if sizes is not None:
             self._replace(node, [sizes])
         elif self._is_constant(node):
-            self._take(node)
+            self._add_to_batch(node)
 
     def run_batch(self) -> None:
-        """Run what was collected; where that fails, the nodes one by one."""
+        """Run the collected nodes together; if that fails, one by one."""
         batch, self._batch = list(self._batch), {}
         self._made, self._bytes = set(), 0
         if self._fold(batch) or len(batch) == 1:
@@ -126,43 +126,47 @@ class _Folder:
             and all(value.const_value is not None or value in self._made for value in values)
         )
 
-    def _take(self, node: ir.Node) -> None:
+    def _add_to_batch(self, node: ir.Node) -> None:
         values = dict.fromkeys(value for value in node.inputs if value is not None)
         sizes = {value: self._size(value) for value in values}
-        given = sum(sizes.values())
-        replaced = sum(size for value, size in sizes.items() if _all_alike(value.consumers()))
+        input_bytes = sum(sizes.values())
+        replaced = sum(size for value, size in sizes.items() if _all_equal(value.consumers()))
         results = [_bytes(value) for value in node.outputs]
-        made = sum(size for size in results if size is not None)
+        output_bytes = sum(size for size in results if size is not None)
         small = _SMALL.get(node.op_type, _SMALL_ELSE)
-        if None in results or made > max(small, replaced) or made + given > _LARGE:
+        if (
+            None in results
+            or output_bytes > max(small, replaced)
+            or output_bytes + input_bytes > _LARGE
+        ):
             return
-        if self._bytes + made + given > _MUCH or len(self._batch) >= _MANY:
+        if self._bytes + output_bytes + input_bytes > _MUCH or len(self._batch) >= _MANY:
             self.run_batch()
             if not self._is_constant(node):
                 return
         self._batch[node] = None
         self._made.update(node.outputs)
-        self._bytes += made + given
-        self._growth += max(0, made - replaced)
+        self._bytes += output_bytes + input_bytes
+        self._growth += max(0, output_bytes - replaced)
 
     def _size(self, value: ir.Value) -> int:
         return value.const_value.nbytes if value.const_value is not None else _bytes(value) or 0
 
     def _fold(self, batch: list[ir.Node]) -> bool:
-        """Replace nodes by what they compute together; False where onnxruntime cannot run them."""
+        """Replace nodes by their results; return False if onnxruntime cannot run them."""
         if not batch:
             return True
         members = set(batch)
-        wanted = [
+        results = [
             value
             for node in batch
             for value in node.outputs
             if any(reader not in members for reader in value.consumers())
         ]
-        arrays = _run(batch, wanted, self._model)
+        arrays = _run(batch, results, self._model)
         if arrays is None:
             return False
-        for value, array in zip(wanted, arrays, strict=True):
+        for value, array in zip(results, arrays, strict=True):
             _put(value, array)
         for node in reversed(batch):
             assert isinstance(node.graph, ir.Graph)
@@ -178,14 +182,14 @@ class _Folder:
         self.folded += 1
 
 
-def _all_alike(nodes: Sequence[ir.Node]) -> bool:
-    """Return whether nodes compute the same of the same, each in its own branch perhaps."""
+def _all_equal(nodes: Sequence[ir.Node]) -> bool:
+    """Return whether all nodes compute the same from the same inputs."""
     first = (nodes[0].op_identifier(), nodes[0].inputs, nodes[0].attributes)
     return all((n.op_identifier(), n.inputs, n.attributes) == first for n in nodes[1:])
 
 
 def _picked_sizes(node: ir.Node) -> _Array | None:
-    """Return the dimensions that a Gather picks out of a Shape when these are known."""
+    """Return the dimensions that a Gather picks from a Shape, if they are known."""
     shape = node.inputs[0].producer() if node.op_type == "Gather" and node.inputs[0] else None
     value = shape.inputs[0] if shape is not None and shape.op_type == "Shape" else None
     index = node.inputs[1] if value is not None else None
@@ -210,8 +214,8 @@ def _bytes(value: ir.Value) -> int | None:
     return int(prod(value.shape.numpy()) * value.dtype.itemsize) if value.dtype else None
 
 
-def _run(nodes: list[ir.Node], wanted: list[ir.Value], model: ir.Model) -> list[_Array] | None:
-    """Run nodes in a graph of their own and return values that they make; None if it fails."""
+def _run(nodes: list[ir.Node], results: list[ir.Value], model: ir.Model) -> list[_Array] | None:
+    """Run nodes in a graph of their own and return some of their outputs; None if it fails."""
     copies: dict[ir.Value, ir.Value] = {}
     constants = list[ir.Value]()
     singles = list[ir.Node]()
@@ -228,13 +232,13 @@ def _run(nodes: list[ir.Node], wanted: list[ir.Value], model: ir.Model) -> list[
             list(node.attributes.values()),
             num_outputs=len(node.outputs),
         )
-        for mine, theirs in zip(single.outputs, node.outputs, strict=True):
-            mine.name, mine.type = f"v{len(copies)}", theirs.type
-            copies[theirs] = mine
+        for copied_output, output in zip(single.outputs, node.outputs, strict=True):
+            copied_output.name, copied_output.type = f"v{len(copies)}", output.type
+            copies[output] = copied_output
         singles.append(single)
     graph = ir.Graph(
         [],
-        [copies[value] for value in wanted],
+        [copies[value] for value in results],
         nodes=singles,
         initializers=constants,
         opset_imports=dict(model.graph.opset_imports),
@@ -245,7 +249,7 @@ def _run(nodes: list[ir.Node], wanted: list[ir.Value], model: ir.Model) -> list[
         outputs = runtime.run(runtime.session_of(alone), {})
     except Exception:  # noqa: BLE001 (what cannot be run here is left to the run itself)
         return None
-    return [outputs[str(copies[value].name)] for value in wanted]
+    return [outputs[str(copies[value].name)] for value in results]
 
 
 def _shape(node: ir.Node, dims: tuple[int, ...]) -> _Array:
@@ -264,7 +268,7 @@ _OF_SHAPE: dict[str, Callable[[ir.Node, tuple[int, ...]], _Array]] = {
 
 
 def _of_shape(node: ir.Node) -> _Array | None:
-    """Return the Shape or Size of a value when all its dimensions are known."""
+    """Return the Shape or Size of a value, if all its dimensions are known."""
     dims = node.inputs[0].shape if node.inputs[0] is not None else None
     if dims is None or not dims.is_static():
         return None
@@ -272,7 +276,7 @@ def _of_shape(node: ir.Node) -> _Array | None:
 
 
 def _put(value: ir.Value, array: _Array) -> None:
-    """Let an initializer with the result stand for a value, under its name."""
+    """Replace a value by an initializer with the result, under its name."""
     node = value.producer()
     assert node is not None
     assert isinstance(node.graph, ir.Graph)

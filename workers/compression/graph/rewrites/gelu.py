@@ -18,10 +18,10 @@ def recognise_gelu(model: ir.Model) -> int:
     1. Its approximation by tanh becomes a Gelu that is approximated by tanh.
     2. Factors in any order.
 
-    Left alone: one whose inner values somebody else reads.
+    Left alone: one whose inner values another node reads.
     """
-    found = (rewrite(model, rules, {mark}, {"Mul"}, _REACH) for mark, rules in _RULES.items())
-    return sum(found)
+    counts = (rewrite(model, rules, {mark}, {"Mul"}, _REACH) for mark, rules in _RULES.items())
+    return sum(counts)
 
 
 def _erf(op: Any, x: Any) -> Any:
@@ -33,7 +33,7 @@ def _cubic(op: Any, x: Any) -> Any:
 
 
 class _Gelu(RewriteRuleClassBase):  # type: ignore[misc]
-    """``x``, a half and the rest, multiplied in one of the orders that exporters use."""
+    """The product of ``x``, a half and the rest, in one of the orders that exporters use."""
 
     def __init__(self, order: Callable[[Any, Any], Any], rest: Callable[[Any, Any], Any]) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ _RULES = {
     name: RewriteRuleSet([_Gelu.rule(order, rest) for order in _ORDERS], commute=True)
     for name, rest in (("Erf", _erf), ("Tanh", _cubic))
 }
-"""By the operator that tells one."""
+"""The rules by the characteristic operator."""
 
 _REACH = 3
-"""Steps from it to the last product: an Add and two Muls."""
+"""Steps from that operator to the last product: an Add and two Muls."""

@@ -13,6 +13,6 @@ def recognise_hardswish(model: ir.Model) -> int:
 
     1. The same without the product becomes HardSigmoid.
 
-    Left alone: one whose inner values somebody else reads.
+    Left alone: one whose inner values another node reads.
     """
     return rewrite(model, _RULES, {"Clip", "HardSigmoid"}, {"Mul", "Div"}, reach=2)

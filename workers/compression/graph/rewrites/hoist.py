@@ -1,4 +1,4 @@
-"""Keep the weights of branches and loops where all can read them."""
+"""Move the weights of branches and loops into the main graph."""
 
 import hashlib
 from collections import Counter
@@ -14,7 +14,7 @@ def hoist_constants(model: ir.Model) -> int:
     1. Two branches that hold the same weight, as merged decoders do, read one.
     2. Names stay, with a number behind those that occur twice.
     3. A constant that is itself an output of its branch or loop stays there.
-    4. Constants that the main graph had before stay apart: two equal biases are two.
+    4. Equal constants of the main graph itself are not merged: two equal biases stay two.
     """
     edit, stored = Editor(model), dict[tuple[object, ...], ir.Value]()
     uses, moved = _counted(model), 0
@@ -38,7 +38,7 @@ def hoist_constants(model: ir.Model) -> int:
 
 
 def _counted(model: ir.Model) -> Counter[str | None]:
-    """Count how many values of all graphs have each name."""
+    """Count the values of all graphs by name."""
     ends = (v for g in model.graphs() for v in (*g.inputs, *g.initializers.values()))
     made = (value for node in model.graph.all_nodes() for value in node.outputs)
     return Counter(value.name for value in (*ends, *made))

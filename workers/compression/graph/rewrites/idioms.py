@@ -1,7 +1,7 @@
-"""Replaces what exporters spell out of several operators by the one operator that it is.
+"""Replaces operators that exporters write as several nodes by the one operator.
 
-A pattern is tried where it may match alone: at nodes that lie a few steps behind the operator that
-tells the idiom. So a graph is read once, however many spellings there are.
+A pattern is tried only where it may match: at nodes a few steps after the characteristic operator
+of the idiom. So a graph is read once, however many variants there are.
 """
 
 from collections.abc import Collection, Iterable
@@ -22,13 +22,13 @@ def rewrite(
 
     Args:
         model: the graph; changed in place, in its subgraphs too.
-        rules: of which the first that matches is taken.
-        marks: operators of which each pattern has one.
-        ends: operators that patterns end with.
-        reach: how many nodes the end of a pattern lies behind its mark at most.
+        rules: the rules; the first one that matches is applied.
+        marks: the characteristic operators; each pattern has one of them.
+        ends: the operators that patterns end with.
+        reach: the largest number of nodes from the mark to the end of a pattern.
 
     Returns:
-        How many matches were replaced.
+        The number of replaced matches.
     """
     marked = [n for n in ir.traversal.RecursiveGraphIterator(model.graph) if n.op_type in marks]
     count = 0
@@ -41,7 +41,7 @@ def rewrite(
 
 
 def _behind(nodes: Iterable[ir.Node], reach: int) -> list[ir.Node]:
-    """Return the nodes at most ``reach`` steps behind some, the farthest first."""
+    """Return the nodes at most ``reach`` steps after the given ones, the farthest first."""
     reached = dict.fromkeys(nodes)
     edge = list(reached)
     for _ in range(reach):
@@ -58,11 +58,11 @@ def _replace(model: ir.Model, node: ir.Node, rules: RewriteRuleSet) -> bool:
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     for rule in rules:
-        found = rule.try_rewrite(model, graph, node)
-        if found is not None:
+        match = rule.try_rewrite(model, graph, node)
+        if match is not None:
             ir.convenience.replace_nodes_and_values(
-                graph, node, found.match.nodes, found.new_nodes,
-                found.match.outputs, found.new_outputs,
+                graph, node, match.match.nodes, match.new_nodes,
+                match.match.outputs, match.new_outputs,
             )  # fmt: skip
             return True
     return False

@@ -17,8 +17,8 @@ def recognise_layer_normalization(model: ir.Model) -> int:
     1. Over the last axis, with a scale and a bias that are vectors of its size.
     2. Squares by Mul or Pow, the quotient by Div or Reciprocal, operands in any order.
 
-    Left alone: other axes; a form without scale or bias; one whose inner values somebody else
-    reads. (onnxscript's own rule wants the default of ``keepdims`` spelled out.)
+    Left alone: other axes; a form without scale or bias; one whose inner values another node
+    reads. (The rule of onnxscript itself requires an explicit ``keepdims``.)
     """
     return rewrite(model, _RULES, {"Sqrt"}, {"Add"}, reach=4)
 
@@ -32,25 +32,31 @@ class _LayerNormalization(RewriteRuleClassBase):  # type: ignore[misc]
         squares = OrValue([op.Mul(centred, centred), op.Pow(centred, 2.0)])
         variance = op.ReduceMean(squares, _allow_other_inputs=True, _outputs=["variance"])
         deviation = op.Sqrt(op.Add(variance, epsilon))
-        whole = OrValue([op.Div(centred, deviation), op.Mul(centred, op.Reciprocal(deviation))])
-        return op.Add(op.Mul(whole, scale), bias)
+        normalised = OrValue(
+            [op.Div(centred, deviation), op.Mul(centred, op.Reciprocal(deviation))]
+        )
+        return op.Add(op.Mul(normalised, scale), bias)
 
-    def check(self, _context: Any, **found: ir.Value) -> MatchResult:
-        """Refuse other axes, and scales that are no vectors."""
-        x, verdict = found["x"], MatchResult()
-        if x.shape is None or x.dtype not in _FLOATS or _element(found["epsilon"]) is None:
+    def check(self, _context: Any, **values: ir.Value) -> MatchResult:
+        """Refuse other axes, and scales that are not vectors."""
+        x, verdict = values["x"], MatchResult()
+        if x.shape is None or x.dtype not in _FLOATS or _element(values["epsilon"]) is None:
             return verdict.fail("type, rank or epsilon is unknown")
-        if not all(_over_last(found[name], len(x.shape)) for name in ("mean", "variance")):
+        if not all(_over_last(values[name], len(x.shape)) for name in ("mean", "variance")):
             return verdict.fail("it is not over the last axis")
         size = x.shape[-1]
-        vectors = [found[name].shape for name in ("scale", "bias")]
+        vectors = [values[name].shape for name in ("scale", "bias")]
         if not all(shape is not None and list(shape) == [size] for shape in vectors):
             return verdict.fail("scale or bias is no vector")
         return verdict
 
-    def rewrite(self, op: Any, **found: ir.Value) -> Any:
+    def rewrite(self, op: Any, **values: ir.Value) -> Any:
         return op.LayerNormalization(
-            found["x"], found["scale"], found["bias"], axis=-1, epsilon=_element(found["epsilon"])
+            values["x"],
+            values["scale"],
+            values["bias"],
+            axis=-1,
+            epsilon=_element(values["epsilon"]),
         )
 
 

@@ -1,11 +1,11 @@
-"""Write out loops that run a small, known number of times."""
+"""Unroll loops that run a small, known number of times."""
 
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from workers.compression.graph.editor import Editor
-from workers.compression.graph.rewrites.splice import known, replace, splice
+from workers.compression.graph.rewrites.splice import constant_of, replace, splice
 
 _MOST_TRIPS = 64
 _MOST_NODES = 2000
@@ -15,11 +15,11 @@ _MOST_NODES = 2000
 def unroll_loops(model: ir.Model) -> int:
     """Unroll every Loop with a constant trip count whose condition stays true.
 
-    1. The condition is absent or a constant true, and the body hands on a constant true, or what
-       it was given.
+    1. The condition is absent or a constant true, and the body returns a constant true, or the
+       condition that it was given.
     2. The body's constants move into the main graph, so that all copies read the same weights.
     3. Values that are carried flow from one copy of the body to the next; scanned ones are stacked.
-    4. Nodes and values get numbers behind their names; the Loop's outputs keep theirs.
+    4. Nodes and values get numbers appended to their names; the Loop's outputs keep theirs.
 
     Left alone: loops of no, more than 64, or an unknown number of trips; those that would become
     more than 2,000 nodes; loops inside of branches and of other loops.
@@ -35,22 +35,22 @@ def unroll_loops(model: ir.Model) -> int:
 
 
 def _trips(node: ir.Node) -> int | None:
-    """Return how often a loop runs when that is known and worth writing out."""
-    count, condition = known(node.inputs[0]), node.inputs[1]
+    """Return the number of trips of a loop, if it is known and worth unrolling."""
+    count, condition = constant_of(node.inputs[0]), node.inputs[1]
     body = node.attributes["body"].as_graph()
     size = sum(1 for _ in ir.traversal.RecursiveGraphIterator(body))
     if count is None or not 0 < count <= _MOST_TRIPS or count * size > _MOST_NODES:
         return None
-    if condition is not None and not known(condition):
+    if condition is not None and not constant_of(condition):
         return None
     return int(count) if _goes_on(body) else None
 
 
 def _goes_on(body: ir.Graph) -> bool:
-    """Return whether a body that is entered with a true condition hands on a true one."""
+    """Return whether a body that gets a true condition always returns a true one."""
     value: ir.Value | None = body.outputs[0]
     while value is not None and value is not body.inputs[1]:
-        if known(value):
+        if constant_of(value):
             return True
         node = value.producer()
         value = node.inputs[0] if node is not None and node.op_type == "Identity" else None
@@ -84,4 +84,4 @@ def _unroll(node: ir.Node, trips: int, edit: Editor) -> None:
             column.append(row.outputs[0])
     stacked = [ir.node("Concat", column, {"axis": 0}) for column in scanned]
     edit.graph.insert_before(node, stacked)
-    replace(node, [*carried, *(each.outputs[0] for each in stacked)])
+    replace(node, [*carried, *(stack.outputs[0] for stack in stacked)])

@@ -1,4 +1,4 @@
-"""Bring a graph to the one opset that everything here reads and writes."""
+"""Lift a graph to the one opset that everything here reads and writes."""
 
 import gc
 import logging
@@ -15,7 +15,7 @@ from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.splice import replace
 
 _IR_VERSION = 10
-"""The file format that came with it."""
+"""The IR version that belongs to the opset."""
 
 _CORNERS = 10
 """The last opset whose Resize and Upsample measure coordinates from the corner of a pixel."""
@@ -43,8 +43,8 @@ def lift_opset(model: ir.Model) -> int:
 
     1. onnxscript's converter from opset 18 on, onnx's before and after; weights stay outside of it.
     2. Resize and Upsample of opset 10 and older count from the corner of a pixel; the converters
-       forget to say so where it is not the default.
-    3. Attention, RMSNormalization and RotaryEmbedding of opset 23 are written out first.
+       do not state it where it is not the default.
+    3. Attention, RMSNormalization and RotaryEmbedding of opset 23 are expanded first.
     4. A Softmax of opset 12 and older over the last axis loses the Flatten and Reshape that the
        converter puts around it where it does not know sizes.
     5. The constants that converters add are initializers, like all others.
@@ -52,7 +52,7 @@ def lift_opset(model: ir.Model) -> int:
     Refused: a graph that no converter brings to opset 21.
 
     Raises:
-        ValueError: it is refused.
+        ValueError: no converter can lift it.
     """
     before = model.graph.opset_imports.get("")
     if before is None or before == OPSET:
@@ -120,7 +120,7 @@ def _count_from_corner(resize: ir.Node) -> None:
 
 
 def _unwrap_softmaxes(model: ir.Model) -> None:
-    """Let a Softmax over the last axis read what the converter flattened before it."""
+    """Make a Softmax over the last axis read the input of the Flatten that the converter added."""
     for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
         softmax = _maker(node, 0, "Softmax", "LogSoftmax") if node.op_type == "Reshape" else None
         flatten = _maker(softmax, 0, "Flatten")
@@ -137,7 +137,7 @@ def _unwrap_softmaxes(model: ir.Model) -> None:
 
 
 def _maker(node: ir.Node | None, slot: int, *operators: str) -> ir.Node | None:
-    """Return the node that makes an input, when it is one of these operators."""
+    """Return the producer of an input, if it has one of these operators."""
     value = operand(node, slot) if node is not None else None
     maker = value.producer() if value is not None else None
     return maker if maker is not None and maker.op_type in operators else None
@@ -146,9 +146,9 @@ def _maker(node: ir.Node | None, slot: int, *operators: str) -> ir.Node | None:
 def _write_out(model: ir.Model) -> None:
     """Replace operators that opset 21 does not have by the bodies that the standard gives them."""
     names = {node.op_type for node in ir.traversal.RecursiveGraphIterator(model.graph)}
-    wanted = [each for each in _NEWER if each[1] in names]
-    if not wanted or weight_bytes(model) > _SMALL:
+    used = [operator for operator in _NEWER if operator[1] in names]
+    if not used or weight_bytes(model) > _SMALL:
         return
     proto = ir.serde.serialize_model(model)
-    written = inliner.inline_selected_functions(proto, wanted, inline_schema_functions=True)
+    written = inliner.inline_selected_functions(proto, used, inline_schema_functions=True)
     model.graph = ir.serde.deserialize_model(written).graph

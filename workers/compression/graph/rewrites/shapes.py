@@ -9,7 +9,7 @@ def infer_shapes(model: ir.Model) -> int:
     """Give every value its type and shape as far as they can be inferred.
 
     1. Dynamic dimensions stay symbols, under their names.
-    2. What the file claims of intermediate values is dropped and inferred anew.
+    2. Types and shapes that the file states for intermediate values are inferred again.
     3. Declared inputs and outputs keep their types and shapes.
     """
     infer(model)

@@ -1,4 +1,4 @@
-"""Put what a subgraph computes into the graph around it: what branches and loops share."""
+"""Move the nodes of a subgraph into the graph around it, for branches and loops."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,12 +9,12 @@ def splice(body: ir.Graph, before: ir.Node, arguments: Iterable[ir.Value | None]
     """Move the nodes of a subgraph into the graph of ``before``.
 
     Args:
-        body: emptied.
-        before: the node that they are put before.
-        arguments: what takes the place of the subgraph's inputs.
+        body: the subgraph; empty afterwards.
+        before: the node to insert them before.
+        arguments: the values that replace the subgraph's inputs.
 
     Returns:
-        The values that were the subgraph's outputs. Names may occur twice now.
+        The values that were the subgraph's outputs. Names may now occur twice.
     """
     graph = before.graph
     assert isinstance(graph, ir.Graph)
@@ -23,9 +23,9 @@ def splice(body: ir.Graph, before: ir.Node, arguments: Iterable[ir.Value | None]
         while value.name in graph.initializers:
             value.name = f"{value.name}_"
         graph.register_initializer(value)
-    for mine, given in zip(body.inputs, arguments, strict=True):
-        assert given is not None
-        mine.replace_all_uses_with(given, replace_graph_outputs=True)
+    for body_input, argument in zip(body.inputs, arguments, strict=True):
+        assert argument is not None
+        body_input.replace_all_uses_with(argument, replace_graph_outputs=True)
     nodes, outputs = list(body), list(body.outputs)
     body.outputs.clear()
     body.remove(nodes)
@@ -34,7 +34,7 @@ def splice(body: ir.Graph, before: ir.Node, arguments: Iterable[ir.Value | None]
 
 
 def replace(node: ir.Node, values: Sequence[ir.Value | None]) -> None:
-    """Let ``values`` stand for the outputs of a node, under the outputs' names, and remove it."""
+    """Replace the outputs of a node by ``values``, under the outputs' names, and remove it."""
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     for output, value in zip(node.outputs, values, strict=True):
@@ -46,7 +46,7 @@ def replace(node: ir.Node, values: Sequence[ir.Value | None]) -> None:
     graph.remove(node, safe=True)
 
 
-def known(value: ir.Value | None) -> int | bool | None:
+def constant_of(value: ir.Value | None) -> int | bool | None:
     """Return the value of a constant with one element, None if it is computed."""
     tensor = ir.convenience.get_const_tensor(value) if value is not None else None
     if tensor is None or tensor.size != 1:

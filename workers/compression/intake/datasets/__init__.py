@@ -1,4 +1,4 @@
-"""Datasets: what an upload holds, and the arrays that feed a model."""
+"""Datasets: describes an upload, and writes the arrays that feed a model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class Data:
     """A dataset fitted to a model: memory-mapped arrays whose first axis is the sample."""
 
     inputs: dict[str, NDArray[Any]]
-    """One for each model input, in its order, with its dtype."""
+    """One array for each model input, in the order of the inputs, with their dtypes."""
     targets: NDArray[Any] | None
-    """int64 classes or float32 values; None without."""
+    """The targets: int64 classes or float32 values; None without targets."""
     description: DatasetDescription
 
     def __len__(self) -> int:
@@ -46,10 +46,10 @@ FORMATS: dict[str, _Format] = {
 
 
 def inspect_dataset(upload: Path, limits: DatasetLimits | None = None) -> DatasetDescription:
-    """Check an uploaded dataset and say what it holds.
+    """Check an uploaded dataset and describe it.
 
     Raises:
-        InvalidDataset: with what is wrong and what to upload instead.
+        InvalidDataset: the dataset is broken; the message says what to upload instead.
     """
     return _format(upload).describe(upload, limits or DatasetLimits())
 
@@ -66,13 +66,13 @@ def fit_dataset(
     Args:
         upload: the uploaded bytes.
         inputs: the model's inputs.
-        folder: where the arrays are written, an ``.npy`` each; made where it is not there.
+        folder: the directory for the arrays, one ``.npy`` file each; created if it is missing.
         options: how images are normalised.
         limits: what the dataset may hold.
 
     Raises:
-        InvalidDataset: it is broken.
-        DatasetMismatch: it does not fit the inputs; each mismatch is named.
+        InvalidDataset: the dataset is broken.
+        DatasetMismatch: the dataset does not fit the inputs; each mismatch is named.
     """
     form, limits = _format(upload), limits or DatasetLimits()
     description = form.describe(upload, limits)
@@ -87,7 +87,7 @@ def fit_dataset(
 
 
 def _format(upload: Path) -> _Format:
-    """Return the format that a file's bytes speak for."""
+    """Return the format of a file, recognised by its bytes."""
     with upload.open("rb") as file:
         head = file.read(4)
     if head == b"PAR1":

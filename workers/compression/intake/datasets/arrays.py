@@ -1,4 +1,4 @@
-"""What the dataset formats share: headers of arrays, casts that lose nothing, targets."""
+"""Shared by the dataset formats: headers of arrays, lossless casts, targets."""
 
 import re
 from collections.abc import Iterator
@@ -25,17 +25,17 @@ _CHUNK = 64 << 20
 
 
 class Header(NamedTuple):
-    """What a ``.npy`` file says of its array."""
+    """The header of a ``.npy`` file."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     fortran: bool
     length: int
-    """Bytes of the header itself."""
+    """The bytes of the header itself."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the elements, in Python's unbounded integers."""
+        """The bytes of the elements, in Python's unbounded integers."""
         return prod(self.shape) * self.dtype.itemsize
 
 
@@ -43,7 +43,7 @@ def read_header(file: IO[bytes], name: str, limits: DatasetLimits) -> Header:
     """Read the header of a ``.npy`` file within bounds, evaluating nothing.
 
     Raises:
-        InvalidDataset: it is no array of numbers, or its header is too large or malformed.
+        InvalidDataset: the file is no array of numbers, or its header is too large or malformed.
     """
     start = file.read(8)
     if start[:6] != _MAGIC or len(start) < 8 or start[6] not in {1, 2, 3}:
@@ -79,10 +79,10 @@ def _dtype(text: str, name: str) -> np.dtype[Any]:
 
 
 def check_samples(counts: dict[str, int], limits: DatasetLimits) -> int:
-    """Return how many samples all arrays agree on.
+    """Return the number of samples, which must be the same for all arrays.
 
     Raises:
-        InvalidDataset: they differ, or there are none or too many.
+        InvalidDataset: the numbers differ, or there are no samples or too many.
     """
     if not counts:
         raise InvalidDataset("The dataset holds no arrays.")
@@ -128,7 +128,7 @@ def counts(numbers: NDArray[Any], classes: int) -> list[int] | None:
 
 
 def cast(array: NDArray[Any], dtype: np.dtype[Any], name: str, path: Path) -> NDArray[Any]:
-    """Return ``array`` as ``dtype``: itself, or a copy in ``path``, written piece by piece.
+    """Return ``array`` as ``dtype``: the array itself, or a copy in ``path``, written in chunks.
 
     Raises:
         DatasetMismatch: an integer does not fit.

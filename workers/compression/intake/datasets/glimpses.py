@@ -29,9 +29,9 @@ Rows = Mapping[str, NDArray[Any]]
 
 
 def positions(samples: int) -> list[int]:
-    """Return which samples are shown: the same number from every part of the dataset.
+    """Return the positions of the samples to show, spread evenly over the dataset.
 
-    Rows often lie sorted by class, so the first ones would be of one class.
+    Rows are often sorted by class, so the first ones would all be of one class.
     """
     shown = min(_SAMPLES, samples)
     return [index * samples // shown for index in range(shown)]
@@ -40,13 +40,13 @@ def positions(samples: int) -> list[int]:
 def glimpses(
     rows: Rows, shown: list[int], targets: NDArray[Any] | None, described: Targets | None
 ) -> list[Glimpse]:
-    """Return what there is to see of some samples.
+    """Return pictures, waves or numbers of some samples.
 
     Args:
         rows: the samples, ``[len(shown), ...]`` for each array.
         shown: their positions in the dataset.
         targets: all targets of the dataset, ``[samples, ...]``.
-        described: what is known of the targets.
+        described: the description of the targets.
     """
     return [
         Glimpse(
@@ -61,7 +61,7 @@ def glimpses(
 
 
 def picture(image: Image.Image) -> Picture:
-    """Return an image, no larger than it is shown."""
+    """Return an image, scaled down to the size in which it is shown."""
     image.thumbnail((_SIDE, _SIDE))
     packed = io.BytesIO()
     image.save(packed, "PNG")
@@ -78,7 +78,7 @@ def _target(sample: int, targets: NDArray[Any] | None, described: Targets | None
 
 
 def _show(values: NDArray[Any]) -> Picture | Wave | Numbers:
-    """Show one sample of one array in the way that its shape asks for."""
+    """Return a picture, a wave or numbers, depending on the shape of the sample."""
     pixels = _pixels(values)
     if pixels is not None:
         return picture(Image.fromarray(pixels))
@@ -91,7 +91,7 @@ def _show(values: NDArray[Any]) -> Picture | Wave | Numbers:
 
 
 def _pixels(values: NDArray[Any]) -> NDArray[np.uint8] | None:
-    """Return ``[height, width]`` or ``[height, width, 3]``, or None where it is no picture."""
+    """Return ``[height, width]`` or ``[height, width, 3]``, or None for no picture."""
     if values.ndim == 3 and values.shape[0] in _CHANNELS and values.shape[2] not in _CHANNELS:
         values = values.transpose(1, 2, 0)
     if values.ndim == 3 and values.shape[2] == 1:
@@ -102,9 +102,9 @@ def _pixels(values: NDArray[Any]) -> NDArray[np.uint8] | None:
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values)
     step = max(1, max(values.shape[:2]) // (4 * _SIDE))
-    whole = _finite(values[::step, ::step])
-    low, high = whole.min(), whole.max()
-    scaled = (whole - low) / max(high - low, 1e-12) * 255
+    plane = _finite(values[::step, ::step])
+    low, high = plane.min(), plane.max()
+    scaled = (plane - low) / max(high - low, 1e-12) * 255
     return np.asarray(scaled.round(), dtype=np.uint8)
 
 
@@ -119,7 +119,7 @@ def _wave(signal: NDArray[np.float64]) -> Wave:
 
 
 def _finite(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the values with zeros where there is no finite number."""
+    """Return the values with zeros in place of NaN and infinity."""
     wide = values.astype(np.float64)
     wide[~np.isfinite(wide)] = 0
     return np.clip(wide, -1e300, 1e300)

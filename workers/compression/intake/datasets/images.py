@@ -1,4 +1,4 @@
-"""A zip of class folders of images."""
+"""Reads datasets of images: a zip with one folder of images for each class."""
 
 import shutil
 import tempfile
@@ -28,8 +28,8 @@ _ENTRIES = 1_000_000
 _MODES = {1: "L", 3: "RGB"}
 
 
-class _Layout(NamedTuple):
-    """How a model's input lays an image out."""
+class _ImageLayout(NamedTuple):
+    """The layout of images in a model's input."""
 
     channels: int
     first: bool
@@ -47,9 +47,9 @@ class _Folder:
             for path in sorted(root.rglob("*"))
             if path.is_file() and not (_JUNK & set(path.relative_to(root).parts))
         ]
-        if other := next((p for p in files if p.suffix.lower() not in _SUFFIXES), None):
+        if stray := next((p for p in files if p.suffix.lower() not in _SUFFIXES), None):
             raise InvalidDataset(
-                f"The archive holds '{other.relative_to(root)}', which is neither an image (JPEG,"
+                f"The archive holds '{stray.relative_to(root)}', which is neither an image (JPEG,"
                 " PNG, WebP, BMP) nor an .npy array. Upload an .npz, or a zip of class folders of"
                 " images."
             )
@@ -65,7 +65,7 @@ class _Folder:
         self.classes = sorted({p.name for p in parents}) if parents != {root} else None
 
     def targets(self) -> NDArray[np.int64] | None:
-        """Return each image's class as its folder's position among the sorted names."""
+        """Return the class of each image: the position of its folder among the sorted names."""
         if self.classes is None:
             return None
         number = {name: index for index, name in enumerate(self.classes)}
@@ -79,7 +79,7 @@ def describe(upload: Path, limits: DatasetLimits) -> DatasetDescription:
         sizes = {_size(path, folder, limits) for path in folder.files}
         samples, numbers = len(folder.files), folder.targets()
         targets = None if numbers is None else _described(numbers, folder.classes or [])
-        seen = [
+        shown = [
             Glimpse(
                 array=_ARRAY,
                 sample=index,
@@ -92,7 +92,7 @@ def describe(upload: Path, limits: DatasetLimits) -> DatasetDescription:
     shape: list[int | str] = [samples, height, width, 3]
     images = TensorSpec(name=_ARRAY, dtype="uint8", shape=shape)
     return DatasetDescription(
-        format="images", samples=samples, arrays=[images], targets=targets, glimpses=seen
+        format="images", samples=samples, arrays=[images], targets=targets, glimpses=shown
     )
 
 
@@ -118,7 +118,7 @@ def arrays(
     options: ImageOptions,
     limits: DatasetLimits,
 ) -> Arrays:
-    """Decode, resize and normalise all images into one array with the input's layout."""
+    """Decode, resize and normalise all images into one array in the layout of the input."""
     tensor, scratch = inputs[0], data / "images"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -145,7 +145,7 @@ def arrays(
 
 
 def _unpack(upload: Path, into: Path) -> _Folder:
-    """Unpack into ``into``; a single folder around the class folders is stepped into."""
+    """Unpack into ``into``; return the folder that holds the class folders."""
     unpack(upload, into, ArchiveLimits(entries=_ENTRIES), InvalidDataset)
     root = into
     while True:
@@ -174,7 +174,7 @@ def _open(path: Path, folder: _Folder, limits: DatasetLimits) -> Image.Image:
 
 
 def _size(path: Path, folder: _Folder, limits: DatasetLimits) -> tuple[int, int]:
-    """Return an image's height and width after checking what its format can check cheaply."""
+    """Return the height and width of an image after cheap checks of its format."""
     with _open(path, folder, limits) as image:
         size = (image.height, image.width)
         try:
@@ -185,16 +185,16 @@ def _size(path: Path, folder: _Folder, limits: DatasetLimits) -> tuple[int, int]
     return size
 
 
-def _layout(tensor: TensorSpec) -> _Layout:
-    """Read the layout off an input's shape; channels first where both are possible."""
+def _layout(tensor: TensorSpec) -> _ImageLayout:
+    """Return the layout from an input's shape; channels first if both layouts are possible."""
     _, second, third, last = tensor.shape
     if second in _MODES:
-        return _Layout(int(second), True, third, last)
-    return _Layout(int(last), False, second, third)
+        return _ImageLayout(int(second), True, third, last)
+    return _ImageLayout(int(last), False, second, third)
 
 
-def _resolve(layout: _Layout, folder: _Folder, limits: DatasetLimits) -> tuple[int, int]:
-    """Return height and width; dynamic ones are the size that all images have."""
+def _resolve(layout: _ImageLayout, folder: _Folder, limits: DatasetLimits) -> tuple[int, int]:
+    """Return height and width; a dynamic one is taken from the images, all of one size."""
     if isinstance(layout.height, int) and isinstance(layout.width, int):
         return layout.height, layout.width
     sizes = {_size(path, folder, limits) for path in folder.files}
@@ -224,5 +224,7 @@ def _decoded(
 
 def _normalised(pixels: NDArray[np.uint8], options: ImageOptions) -> NDArray[np.float32]:
     """Return ``(pixel / 255 - mean) / std``, mean and std for each channel or for all."""
-    mean, std = (np.asarray(each, dtype=np.float32) for each in (options.mean, options.std))
+    mean, std = (
+        np.asarray(constants, dtype=np.float32) for constants in (options.mean, options.std)
+    )
     return (pixels.astype(np.float32) / np.float32(255) - mean) / std

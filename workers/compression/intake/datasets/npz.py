@@ -1,4 +1,4 @@
-"""``.npz``: a zip of ``.npy`` arrays, read without numpy's own loader and its pickles."""
+"""Reads ``.npz``, a zip of ``.npy`` arrays, without numpy's loader and its pickles."""
 
 import zipfile
 from collections.abc import Sequence
@@ -78,24 +78,24 @@ def arrays(
     limits: DatasetLimits,
 ) -> Arrays:
     """Write the model's inputs and the targets to ``data``, one file an array."""
-    wanted = {tensor.name: np.dtype(tensor.dtype) for tensor in inputs}
+    input_dtypes = {tensor.name: np.dtype(tensor.dtype) for tensor in inputs}
     fitted: Arrays = {}
     with _open(upload, limits) as archive:
         for index, (name, entry) in enumerate(_members(archive)):
-            if name not in wanted and name != _TARGETS:
+            if name not in input_dtypes and name != _TARGETS:
                 continue
             path = data / f"{index}.npy"
             with archive.open(entry) as source, path.open("wb") as target:
                 while piece := source.read(_CHUNK):
                     target.write(piece)
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-            dtype = wanted.get(name, mapped.dtype.newbyteorder("="))
+            dtype = input_dtypes.get(name, mapped.dtype.newbyteorder("="))
             fitted[name] = cast(mapped, dtype, name, data / f"{index}-cast.npy")
     return fitted
 
 
 def _open(upload: Path, limits: DatasetLimits) -> zipfile.ZipFile:
-    """Open the zip once its directory is known to be small and its entries to be plain."""
+    """Open the zip after checking that its directory is small and its entries are plain."""
     try:
         archive = zipfile.ZipFile(upload)
     except zips.ERRORS as error:
@@ -115,18 +115,18 @@ def _members(archive: zipfile.ZipFile) -> list[tuple[str, zipfile.ZipInfo]]:
 def _check(
     archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, limits: DatasetLimits
 ) -> Header:
-    """Read an array's header and count its bytes; the archive's own figures are not believed."""
+    """Read an array's header and count its bytes; the sizes in the archive are not trusted."""
     if entry.flag_bits & 1 or entry.compress_type not in {0, zipfile.ZIP_DEFLATED}:
         raise InvalidDataset(f"Array '{name}' is encrypted, or packed with an unusual method.")
     try:
         with archive.open(entry) as file:
             header = read_header(file, name, limits)
-            left = header.nbytes
-            while left >= 0 and (piece := file.read(_CHUNK)):
-                left -= len(piece)
+            remaining = header.nbytes
+            while remaining >= 0 and (piece := file.read(_CHUNK)):
+                remaining -= len(piece)
     except zips.ERRORS as error:
         raise InvalidDataset(f"Array '{name}' is broken ({error}).") from None
-    if left:
+    if remaining:
         raise InvalidDataset(
             f"Array '{name}' should hold {header.nbytes} bytes by its shape {header.shape} and"
             f" dtype {header.dtype}, but does not."
@@ -135,7 +135,7 @@ def _check(
 
 
 def _showable(header: Header) -> bool:
-    """Return whether single samples can be read: they lie in one piece, and are not too large."""
+    """Return whether single samples can be read: each is contiguous and not too large."""
     sample = header.nbytes // header.shape[0]
     return not header.fortran and 0 < sample <= glimpses.MOST_BYTES
 
@@ -146,11 +146,11 @@ def _rows(
     """Return the samples at some positions of an array."""
     size = header.nbytes // header.shape[0]
     with archive.open(f"{name}.npy") as file:
-        found = []
+        rows = []
         for position in positions:
             file.seek(header.length + position * size)
-            found.append(np.frombuffer(file.read(size), dtype=header.dtype))
-    values = np.stack(found).reshape(len(positions), *header.shape[1:])
+            rows.append(np.frombuffer(file.read(size), dtype=header.dtype))
+    values = np.stack(rows).reshape(len(positions), *header.shape[1:])
     return values.astype(header.dtype.newbyteorder("="), copy=False)
 
 

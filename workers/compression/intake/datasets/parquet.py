@@ -1,4 +1,4 @@
-"""Parquet: a column for each input; lists become the dimensions behind the sample's."""
+"""Reads Parquet: one column for each input; lists become the dimensions after the sample's."""
 
 from collections.abc import Iterator, Sequence
 from math import prod
@@ -29,13 +29,13 @@ _ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, Overflo
 
 
 def describe(upload: Path, limits: DatasetLimits) -> DatasetDescription:
-    """Read every numeric column once: types, shapes, and the rows that are really there."""
+    """Read every numeric column once, for its type, its shape and the actual number of rows."""
     specs: dict[str, TensorSpec] = {}
     rows = 0
     targets: list[NDArray[Any]] = []
     file = _open(upload, limits)
     shown = glimpses.positions(max(file.metadata.num_rows, 1))
-    seen: dict[str, list[NDArray[Any]]] = {}
+    shown_rows: dict[str, list[NDArray[Any]]] = {}
     for batch in _batches(file, _numeric(file)):
         for name, array in batch.items():
             spec = TensorSpec(name=name, dtype=str(array.dtype), shape=list(array.shape[1:]))
@@ -43,7 +43,7 @@ def describe(upload: Path, limits: DatasetLimits) -> DatasetDescription:
                 raise InvalidDataset(f"Column '{name}' has rows of different lengths.")
             if name != _TARGETS:
                 inside = [at - rows for at in shown if rows <= at < rows + len(array)]
-                seen.setdefault(name, []).append(array[inside])
+                shown_rows.setdefault(name, []).append(array[inside])
         rows += len(next(iter(batch.values())))
         if _TARGETS in batch:
             targets.append(batch[_TARGETS])
@@ -65,7 +65,7 @@ def describe(upload: Path, limits: DatasetLimits) -> DatasetDescription:
         arrays=arrays,
         targets=described,
         glimpses=glimpses.glimpses(
-            {name: np.concatenate(pieces) for name, pieces in seen.items()},
+            {name: np.concatenate(pieces) for name, pieces in shown_rows.items()},
             shown,
             values,
             described,
@@ -82,14 +82,16 @@ def arrays(
 ) -> Arrays:
     """Write the inputs' columns, reshaped to the inputs, and the targets to ``data``."""
     file = _open(upload, limits)
-    wanted = {tensor.name: tensor for tensor in inputs}
-    columns = [name for name in _numeric(file) if name in wanted or name == _TARGETS]
+    specs_by_name = {tensor.name: tensor for tensor in inputs}
+    columns = [name for name in _numeric(file) if name in specs_by_name or name == _TARGETS]
     rows, start = file.metadata.num_rows, 0
     written: dict[str, NDArray[Any]] = {}
     for batch in _batches(file, columns):
         for index, (name, array) in enumerate(batch.items()):
             if name not in written:
-                shape = _shape(array, wanted[name]) if name in wanted else array.shape[1:]
+                shape = (
+                    _shape(array, specs_by_name[name]) if name in specs_by_name else array.shape[1:]
+                )
                 written[name] = np.lib.format.open_memmap(
                     data / f"{index}.npy", mode="w+", dtype=array.dtype, shape=(rows, *shape)
                 )
@@ -97,8 +99,8 @@ def arrays(
             target[...] = array.reshape(target.shape)
         start += len(next(iter(batch.values())))
     return {
-        name: cast(array, np.dtype(wanted[name].dtype), name, data / f"{index}-cast.npy")
-        if name in wanted
+        name: cast(array, np.dtype(specs_by_name[name].dtype), name, data / f"{index}-cast.npy")
+        if name in specs_by_name
         else array
         for index, (name, array) in enumerate(written.items())
     }
@@ -126,7 +128,7 @@ def _open(upload: Path, limits: DatasetLimits) -> pq.ParquetFile:
 
 
 def _numeric(file: pq.ParquetFile) -> list[str]:
-    """Return the columns of numbers and of lists of numbers; others, names say, are no inputs."""
+    """Return the columns of numbers and of lists of numbers; other columns cannot be inputs."""
     names = []
     for field in file.schema_arrow:
         kind = _storage(field.type)
@@ -195,8 +197,9 @@ def _storage(kind: Any) -> Any:
 def _shape(array: NDArray[Any], tensor: TensorSpec) -> tuple[int, ...]:
     """Return the shape of a row: the input's without the axis that counts samples.
 
-    One dynamic dimension follows from the data. A row of as many dimensions stays as it is; else
-    the first axis counts samples where the row's numbers fill the others, then any other that may.
+    One dynamic dimension may follow from the data. A row with as many dimensions as the input
+    keeps its shape. Otherwise the first axis that may count samples is left out, if the numbers of
+    the row fill the other axes.
 
     Raises:
         DatasetMismatch: the row's numbers do not fill the shape.
@@ -208,14 +211,14 @@ def _shape(array: NDArray[Any], tensor: TensorSpec) -> tuple[int, ...]:
     without = [_without(tensor.shape, axis) for axis in dict.fromkeys([0, *axes])]
     if not any(isinstance(size, str) for size in tensor.shape):
         without.append(list(tensor.shape))
-    found = [filled for dims in without if (filled := _filled(elements, dims)) is not None]
-    if not found:
+    fitting = [filled for dims in without if (filled := _filled(elements, dims)) is not None]
+    if not fitting:
         likely = ", ".join(map(str, _without(tensor.shape, axes[0])))
         raise DatasetMismatch(
             f"Column '{tensor.name}' has {elements} numbers a row, which do not fill the input's"
             f" shape [{likely}]."
         )
-    return found[0]
+    return fitting[0]
 
 
 def _without(dims: Sequence[int | str], axis: int | None) -> list[int | str]:
@@ -223,12 +226,17 @@ def _without(dims: Sequence[int | str], axis: int | None) -> list[int | str]:
 
 
 def _filled(elements: int, dims: Sequence[int | str]) -> tuple[int, ...] | None:
-    """Return dimensions, a dynamic one known, that so many elements fill; None where none do."""
-    known = prod(size for size in dims if isinstance(size, int))
+    """Return static dimensions that ``elements`` elements fill; None if there are none."""
+    static_size = prod(size for size in dims if isinstance(size, int))
     dynamic = sum(isinstance(size, str) for size in dims)
-    if dynamic > 1 or known == 0 or elements % known or (not dynamic and elements != known):
+    if (
+        dynamic > 1
+        or static_size == 0
+        or elements % static_size
+        or (not dynamic and elements != static_size)
+    ):
         return None
-    return tuple(size if isinstance(size, int) else elements // known for size in dims)
+    return tuple(size if isinstance(size, int) else elements // static_size for size in dims)
 
 
 def _line(error: Exception) -> str:

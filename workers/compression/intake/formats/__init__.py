@@ -1,1 +1,1 @@
-"""What an upload is, by its bytes, and how an ONNX graph is read."""
+"""Recognises an upload's format by its bytes, and reads ONNX graphs."""

@@ -1,4 +1,4 @@
-"""Recognise an upload's format by its bytes; names are not trusted."""
+"""Recognises an upload's format by its bytes; file names are not trusted."""
 
 import zipfile
 from enum import Enum
@@ -8,7 +8,7 @@ from workers.compression.intake import zips
 
 
 class Format(Enum):
-    """What an upload turned out to be; the value is its name in messages."""
+    """The format of an upload; the value is its name in messages."""
 
     ONNX = "ONNX"
     ARCHIVE = "An archive"
@@ -33,11 +33,11 @@ _MAGIC: tuple[tuple[int, bytes | tuple[bytes, ...], Format], ...] = (
     (0, (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), Format.PICKLE),
     (8, (b'{"', b"{}"), Format.SAFETENSORS),
 )
-"""Where in a file which bytes stand for which format."""
+"""Magic bytes: offset, bytes and format."""
 
 _HEAD = 512
 _MAX_DIRECTORY = 16 << 20
-"""Bytes of a zip's directory that is looked into; unpacking refuses larger ones."""
+"""The most bytes of a zip's directory that is examined; unpacking refuses larger ones."""
 
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 _TAR_MAGIC = slice(257, 262)
@@ -46,14 +46,14 @@ _ONNX_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 
 
 def detect(path: Path) -> Format:
-    """Return the format that a file's first bytes, or an archive's names, speak for."""
+    """Return the format of a file, recognised by its first bytes or by the names in an archive."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if is_archive(head):
         return _inside_archive(path) if head.startswith(b"PK") else Format.ARCHIVE
-    for offset, magic, found in _MAGIC:
+    for offset, magic, file_format in _MAGIC:
         if head.startswith(magic, offset):
-            return found
+            return file_format
     if head and head[0] >> 3 in _ONNX_FIELDS and head[0] & 7 in {0, 2}:
         return Format.ONNX
     return Format.UNKNOWN
@@ -65,7 +65,7 @@ def is_archive(head: bytes) -> bool:
 
 
 def _inside_archive(path: Path) -> Format:
-    """Tell frameworks' own archives from bundles by the names in a zip's directory."""
+    """Distinguish archives of frameworks from bundles by the names in the zip's directory."""
     try:
         if zips.directory_bytes(path) > _MAX_DIRECTORY:
             return Format.ARCHIVE
@@ -85,4 +85,4 @@ def _inside_archive(path: Path) -> Format:
         Format.SAVED_MODEL: "saved_model.pb" in names,
         Format.HUGGINGFACE: "config.json" in names and weights,
     }
-    return next((kind for kind, found in kinds.items() if found), Format.ARCHIVE)
+    return next((kind for kind, matches in kinds.items() if matches), Format.ARCHIVE)

@@ -1,4 +1,4 @@
-"""ONNX: a single file, or a bundle of one ``.onnx`` file and its external data."""
+"""Reads ONNX: a single file, or a bundle of one ``.onnx`` file and its external data."""
 
 import mmap
 from pathlib import Path
@@ -23,7 +23,7 @@ def read_file(upload: Path, target: Path, limits: ModelLimits) -> int:
         The opset that it was exported with.
 
     Raises:
-        InvalidModel: what is wrong with it.
+        InvalidModel: the file is refused; the message says why.
     """
     return _accept(_parse_alone(upload, limits), upload.parent, target, limits)
 
@@ -47,15 +47,15 @@ def read_bundle(directory: Path, target: Path, limits: ModelLimits) -> int:
         The opset that it was exported with.
 
     Raises:
-        InvalidModel: what is wrong with it.
+        InvalidModel: the file is refused; the message says why.
     """
-    found = sorted(p for p in directory.rglob("*") if p.suffix.lower() == ".onnx" and p.is_file())
-    if len(found) != 1:
-        names = ", ".join(str(p.relative_to(directory)) for p in found[:5]) or "none"
+    graphs = sorted(p for p in directory.rglob("*") if p.suffix.lower() == ".onnx" and p.is_file())
+    if len(graphs) != 1:
+        names = ", ".join(str(p.relative_to(directory)) for p in graphs[:5]) or "none"
         raise InvalidModel(
             f"A bundle holds exactly one .onnx file beside its external data; found: {names}."
         )
-    return _accept(_parse(found[0], limits), found[0].parent, target, limits)
+    return _accept(_parse(graphs[0], limits), graphs[0].parent, target, limits)
 
 
 def _parse(path: Path, limits: ModelLimits) -> onnx.ModelProto:
@@ -94,6 +94,6 @@ def _accept(proto: onnx.ModelProto, source: Path, target: Path, limits: ModelLim
 
 
 def _line(error: Exception) -> str:
-    """Return the telling part of a library's message, without this machine's paths."""
+    """Return the useful part of a library's message, without paths of this machine."""
     text = " ".join(str(error).split())
     return text.split("failed:", 1)[-1].strip()[:500]

@@ -1,4 +1,4 @@
-"""Files of weights: safetensors, and PyTorch's checkpoints read as weights alone."""
+"""Reads files of weights: safetensors, and PyTorch checkpoints, of which only weights are read."""
 
 import pickletools
 import zipfile
@@ -20,9 +20,9 @@ _MAX_PICKLE = 64 * MIB
 _PLAIN = ("torch", "collections", "numpy", "builtins", "__builtin__", "_codecs", "copyreg")
 """Packages whose objects stand in checkpoints that hold weights."""
 _INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights", "state_dict_ema", "ema")
-"""Where training programs put the weights beside their own state."""
+"""Keys under which training programs store the weights."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-"""What wrappers put before every name."""
+"""Prefixes that wrappers add to every name."""
 
 UPLOADABLE = (
     "Where its code is, write a file that can be uploaded:"
@@ -35,7 +35,7 @@ def read_safetensors(upload: Path, hints: ModelHints) -> Program:
     """Open a file of weights of a named architecture.
 
     Raises:
-        InvalidModel: it is broken, or the weights are not those of the architecture.
+        InvalidModel: the file is broken, or the weights do not fit the architecture.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -51,7 +51,7 @@ def read_checkpoint(upload: Path, hints: ModelHints) -> Program:
     """Open a ``.pt`` or ``.pth`` file that holds weights.
 
     Raises:
-        InvalidModel: it is broken, holds a whole module, or the weights are not those of the named
+        InvalidModel: the file is broken, holds a whole module, or the weights do not fit the named
             architecture.
     """
     strange = sorted({name for name in _named(upload) if name.partition(".")[0] not in _PLAIN})
@@ -93,19 +93,19 @@ def _named(upload: Path) -> Iterator[str]:
 
 
 def _weights(loaded: Any) -> dict[str, Tensor]:
-    """Return the weights by name, without what a training program keeps beside them.
+    """Return the weights by name, without the rest of a training checkpoint.
 
     Raises:
-        InvalidModel: there are none.
+        InvalidModel: the file holds no weights.
     """
-    found = loaded
+    content = loaded
     for _ in range(3):
-        inside = next((n for n in _INSIDE if isinstance(found, Mapping) and n in found), None)
-        if inside is None or not isinstance(found[inside], Mapping):
+        inside = next((n for n in _INSIDE if isinstance(content, Mapping) and n in content), None)
+        if inside is None or not isinstance(content[inside], Mapping):
             break
-        found = found[inside]
-    tensors = isinstance(found, Mapping) and {
-        str(name): value for name, value in found.items() if isinstance(value, Tensor)
+        content = content[inside]
+    tensors = isinstance(content, Mapping) and {
+        str(name): value for name, value in content.items() if isinstance(value, Tensor)
     }
     if not tensors:
         raise InvalidModel(
@@ -114,5 +114,5 @@ def _weights(loaded: Any) -> dict[str, Tensor]:
         )
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): each for name, each in tensors.items()}
+            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors

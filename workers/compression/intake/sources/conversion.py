@@ -1,6 +1,7 @@
-"""A program becomes an ONNX graph, which is compared with the program itself.
+"""Converts a program to an ONNX graph, and compares the graph with the program.
 
-The graph must take what was asked for: a dimension that the exporter fixed in silence is a fault.
+The graph must have the requested dynamic dimensions: one that the exporter fixed silently is an
+error.
 """
 
 import tempfile
@@ -22,10 +23,10 @@ from workers.compression.intake.sources.export import export
 from workers.compression.intake.sources.program import BATCH, Program
 
 EXACT = 1e-5
-"""An error up to here is what two orders of summation make of the same network."""
+"""An error up to this bound is explained by another order of summation."""
 
 TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
-"""A larger error, by the type of an output, is another network: the upload is refused."""
+"""The largest accepted error by the type of an output; with a larger one the upload is refused."""
 
 _SIZES = (64, 32, 16, 128, 224, 8, 512, 4, 2, 1, 1024, 16_000)
 """Sizes to try for dynamic dimensions besides the batch, until the program accepts one."""
@@ -35,14 +36,14 @@ _BATCHES = (1, 3)
 
 
 def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, Conversion]:
-    """Write a program's graph to ``target``, and say how near its answers are.
+    """Write a program's graph to ``target``, and measure the error of its outputs.
 
     Returns:
-        The opset of the graph, and what the conversion is worth.
+        The opset of the graph, and the description of the conversion with its largest error.
 
     Raises:
-        InvalidModel: it does not run, cannot be exported with these inputs, or the graph answers
-            differently.
+        InvalidModel: the program does not run, cannot be exported with these inputs, or the graph
+            gives other outputs.
     """
     sizes, below = _accepted(program)
     example = program.draw(sizes, 0, below)
@@ -70,7 +71,7 @@ def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, C
 
 
 def _accepted(program: Program) -> tuple[dict[str, int], int]:
-    """Return sizes of the dynamic dimensions, and a bound of integers, that the program takes."""
+    """Return sizes of dynamic dimensions, and a bound of integers, with which the program runs."""
     failure: Exception | None = None
     for size in _SIZES:
         for below in _BELOW:
@@ -87,15 +88,17 @@ def _accepted(program: Program) -> tuple[dict[str, int], int]:
             break
     raise InvalidModel(
         f"The network does not run on random inputs of the shapes"
-        f" {', '.join(f'{each.name} {each.shape}' for each in program.inputs)}: {_line(failure)}"
+        f" {', '.join(f'{spec.name} {spec.shape}' for spec in program.inputs)}: {_line(failure)}"
         f" State shapes and types that it takes: {hints.parameter(program.inputs, sizes)}."
     )
 
 
 def _sizes(program: Program, batch: int, size: int) -> dict[str, int]:
-    """Return a size for each dynamic dimension; those besides the batch differ."""
-    others = [symbol for symbol in program.symbols if symbol != BATCH]
-    return {BATCH: batch} | {each: size * (n + 1) for n, each in enumerate(others)}
+    """Return a size for each dynamic dimension; all but the batch get different sizes."""
+    other_symbols = [symbol for symbol in program.symbols if symbol != BATCH]
+    return {BATCH: batch} | {
+        symbol_name: size * (n + 1) for n, symbol_name in enumerate(other_symbols)
+    }
 
 
 def _not_exported(program: Program, sizes: dict[str, int], error: Exception) -> Exception:
@@ -115,27 +118,27 @@ def _not_exported(program: Program, sizes: dict[str, int], error: Exception) -> 
 
 
 def _require_shapes(program: Program, graph: onnx.GraphProto, sizes: dict[str, int]) -> None:
-    """Require that the graph takes what was asked for.
+    """Require that the graph has the requested inputs and dynamic dimensions.
 
     Raises:
-        InvalidModel: an input is missing, or a dimension is fixed that was to be dynamic.
+        InvalidModel: an input is missing, or a dimension is fixed that should be dynamic.
     """
-    found = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
-    for asked in program.inputs:
-        if asked.name not in found:
+    graph_shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.input}
+    for spec in program.inputs:
+        if spec.name not in graph_shapes:
             raise InvalidModel(
-                f"The network does not use its input '{asked.name}'. Export it without that input."
+                f"The network does not use its input '{spec.name}'. Export it without that input."
             )
-        shape = [d.dim_param or d.dim_value for d in found[asked.name]]
-        wrong = [
+        shape = [d.dim_param or d.dim_value for d in graph_shapes[spec.name]]
+        mismatches = [
             (want, have)
-            for want, have in zip(asked.shape, shape, strict=True)
+            for want, have in zip(spec.shape, shape, strict=True)
             if (have != want if isinstance(want, int) else not isinstance(have, str))
         ]
-        if wrong:
+        if mismatches:
             raise InvalidModel(
-                f"The exporter fixed the shape of '{asked.name}' to {shape}; asked for was"
-                f" {asked.shape}. Upload it again with fixed sizes,"
+                f"The exporter fixed the shape of '{spec.name}' to {shape}; asked for was"
+                f" {spec.shape}. Upload it again with fixed sizes,"
                 f" {hints.parameter(program.inputs, sizes | {BATCH: 1})}."
             )
 
@@ -146,7 +149,7 @@ def _compared(
     """Return the largest error over several inputs and sizes, and the shapes of those runs.
 
     Raises:
-        InvalidModel: the graph does not run where the program does, or answers differently.
+        InvalidModel: the graph does not run where the program does, or gives other outputs.
     """
     sizes, below = accepted
     largest, runs = 0.0, list[shapes.Run]()
@@ -163,30 +166,32 @@ def _compared(
                 f"The network itself takes no batch of {tried[BATCH]}: {_line(error)} Upload it"
                 f" again with fixed sizes, {hints.parameter(program.inputs, sizes)}."
             ) from error
-        feeds = {spec.name: each.numpy() for spec, each in zip(program.inputs, inputs, strict=True)}
-        given = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+        feeds = {
+            spec.name: tensor.numpy() for spec, tensor in zip(program.inputs, inputs, strict=True)
+        }
+        described = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
         try:
             answers = run(feeds, None)
         except Exception as error:
             if faults.is_limit(error):
                 raise
             raise InvalidModel(
-                f"The exported graph does not run on {given}, which the network takes:"
+                f"The exported graph does not run on {described}, which the network takes:"
                 f" {faults.runtime_words(error)} Upload it again with fixed sizes,"
                 f" {hints.parameter(program.inputs, sizes | {BATCH: 1})}."
             ) from error
-        for name, theirs in zip(names, expected, strict=True):
-            largest = max(largest, _error(name, theirs, answers[name], given, program))
+        for name, reference in zip(names, expected, strict=True):
+            largest = max(largest, _error(name, reference, answers[name], described, program))
         runs.append((tried, {name: answers[name].shape for name in names}))
     return largest, runs
 
 
 def _trials(program: Program, sizes: dict[str, int]) -> list[dict[str, int]]:
-    """Return the sizes that were exported with, other batches, and other sizes of the rest."""
+    """Return the exported sizes, then other batch sizes, then other sizes of the rest."""
     if not program.symbols:
         return [sizes, sizes, sizes]
     batches = [sizes | {BATCH: batch} for batch in _BATCHES] if BATCH in program.symbols else []
-    others = [
+    other_sizes = [
         {
             name: size if name == BATCH else max(1, round(size * factor))
             for name, size in sizes.items()
@@ -194,36 +199,40 @@ def _trials(program: Program, sizes: dict[str, int]) -> list[dict[str, int]]:
         for factor in (0.75, 1.5)
         if set(program.symbols) - {BATCH}
     ]
-    return [sizes, *batches, *others]
+    return [sizes, *batches, *other_sizes]
 
 
 def _error(
-    name: str, theirs: Tensor, ours: NDArray[np.generic], given: str, program: Program
+    name: str, reference: Tensor, output: NDArray[np.generic], described: str, program: Program
 ) -> float:
-    """Return how far an output is off, relative to its largest value where that is above 1.
+    """Return the largest error of an output, relative to its largest value where that is above 1.
 
     Raises:
-        InvalidModel: by too much, or its shape or type is another.
+        InvalidModel: the error is too large, or shape or type differ.
     """
-    expected = theirs.detach().float().numpy() if theirs.is_floating_point() else theirs.numpy()
-    if expected.shape != ours.shape:
+    expected = (
+        reference.detach().float().numpy() if reference.is_floating_point() else reference.numpy()
+    )
+    if expected.shape != output.shape:
         raise InvalidModel(
-            f"On {given}, {program.source} gives '{name}' the shape {list(expected.shape)}, and"
-            f" the exported graph {list(ours.shape)}. Upload it with fixed sizes, or export it to"
+            f"On {described}, {program.source} gives '{name}' the shape {list(expected.shape)}, and"
+            f" the exported graph {list(output.shape)}. Upload it with fixed sizes, or export it to"
             " ONNX where it was trained."
         )
     if not expected.size:
         return 0.0
-    wanted, got = expected.astype(np.float64), ours.astype(np.float64)
-    same = (wanted == got) | (np.isnan(wanted) & np.isnan(got))
+    reference_values, values = expected.astype(np.float64), output.astype(np.float64)
+    equal = (reference_values == values) | (np.isnan(reference_values) & np.isnan(values))
     with np.errstate(invalid="ignore"):
-        off = np.where(same, 0.0, np.abs(wanted - got))
-    finite = np.abs(wanted[np.isfinite(wanted)])
-    largest = float(np.nan_to_num(off, nan=np.inf).max()) / max(1.0, float(finite.max(initial=0)))
-    bound = TOLERANCE.get(str(theirs.dtype).removeprefix("torch."), 0.0)
+        differences = np.where(equal, 0.0, np.abs(reference_values - values))
+    finite = np.abs(reference_values[np.isfinite(reference_values)])
+    largest = float(np.nan_to_num(differences, nan=np.inf).max()) / max(
+        1.0, float(finite.max(initial=0))
+    )
+    bound = TOLERANCE.get(str(reference.dtype).removeprefix("torch."), 0.0)
     if largest > bound:
         raise InvalidModel(
-            f"On {given}, the exported graph's '{name}' differs from {program.source}'s by"
+            f"On {described}, the exported graph's '{name}' differs from {program.source}'s by"
             f" {largest:.1e}, and by {bound:.0e} at most it may. Export it to ONNX where it was"
             " trained, and upload that."
         )
@@ -231,7 +240,7 @@ def _error(
 
 
 def _line(error: Exception | None) -> str:
-    """Return the first telling line of a library's message."""
+    """Return the first useful line of a library's message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     return text[:300].rstrip(".") + "."

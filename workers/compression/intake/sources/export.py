@@ -1,4 +1,4 @@
-"""torch's two exporters: of modules and exported programs, and of TorchScript."""
+"""Calls torch's two exporters: one for modules and exported programs, one for TorchScript."""
 
 import warnings
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ def export(program: Program, example: Sequence[Tensor], outputs: list[str], path
 
     Args:
         program: the network.
-        example: inputs that it takes.
+        example: example inputs of the network.
         outputs: a name for each output.
-        path: where to; large weights come into a file beside it.
+        path: the file to write; large weights are written to a second file next to it.
 
     Raises:
-        Exception: torch's own, where the network cannot be exported.
+        Exception: an error of torch: the network cannot be exported.
     """
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of torch's own deprecations
+        warnings.simplefilter("ignore")  # torch warns about its own deprecations
         if isinstance(program.module, torch.jit.ScriptModule):
             _script(program, example, outputs, path)
         else:
@@ -44,25 +44,25 @@ def _script(program: Program, example: Sequence[Tensor], outputs: list[str], pat
         str(path),
         dynamo=False,
         opset_version=SCRIPT_OPSET,
-        input_names=[each.name for each in program.inputs],
+        input_names=[spec.name for spec in program.inputs],
         output_names=outputs,
         dynamic_axes={
-            each.name: {n: size for n, size in enumerate(each.shape) if isinstance(size, str)}
-            for each in program.inputs
+            spec.name: {n: size for n, size in enumerate(spec.shape) if isinstance(size, str)}
+            for spec in program.inputs
         },
         verbose=False,
     )
 
 
 def _module(program: Program, example: Sequence[Tensor], outputs: list[str], path: Path) -> None:
-    names = [each.name for each in program.inputs]
+    names = [spec.name for spec in program.inputs]
     options: dict[str, Any] = {"input_names": names, "output_names": outputs, "verbose": False}
     if program.exported is not None:
         made = torch.onnx.export(program.exported, opset_version=OPSET, dynamo=True, **options)
     else:
         dynamic = tuple(
-            {n: Dim.DYNAMIC for n, size in enumerate(each.shape) if isinstance(size, str)}
-            for each in program.inputs
+            {n: Dim.DYNAMIC for n, size in enumerate(spec.shape) if isinstance(size, str)}
+            for spec in program.inputs
         )
         made = torch.onnx.export(
             _Positional(program.module),
@@ -89,12 +89,12 @@ class _Positional(nn.Module):
 
 
 def _name_dimensions(model: ir.Model, program: Program) -> None:
-    """Give the dynamic dimensions the names that they were asked for by."""
+    """Give the dynamic dimensions their requested names."""
     names: dict[str, str] = {}
     for value, spec in zip(model.graph.inputs, program.inputs, strict=True):
-        for size, asked in zip(value.shape or (), spec.shape, strict=True):
-            if isinstance(size, ir.SymbolicDim) and isinstance(asked, str):
-                names.setdefault(str(size.value), asked)
+        for size, requested in zip(value.shape or (), spec.shape, strict=True):
+            if isinstance(size, ir.SymbolicDim) and isinstance(requested, str):
+                names.setdefault(str(size.value), requested)
     for value in [*model.graph.inputs, *model.graph.outputs]:
         if value.shape is not None:
             value.shape = ir.Shape(

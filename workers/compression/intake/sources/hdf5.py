@@ -1,4 +1,4 @@
-"""HDF5 files: nothing outside of the file, nothing larger than the file speaks for."""
+"""Checks HDF5 files: no references to other files, no sizes out of proportion to the file."""
 
 from pathlib import Path
 
@@ -12,10 +12,10 @@ _RATIO_FROM = 16 << 20
 
 
 def check(path: Path) -> None:
-    """Walk a file's objects, and require that they are in it.
+    """Walk a file's objects, and require that their data is in the file.
 
     Raises:
-        InvalidModel: it is broken, refers to other files, or claims more than it can hold.
+        InvalidModel: the file is broken, refers to other files, or states impossible sizes.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -42,13 +42,13 @@ def _walk(file: h5py.File, size: int) -> None:
                     f"The HDF5 file has a link named '{name[:80]}' in place of an object: save the"
                     " model into one file without links."
                 )
-            found = group[name]
-            if isinstance(found, h5py.Group):
-                pending.append(found)
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                pending.append(item)
                 continue
-            if not isinstance(found, h5py.Dataset):
+            if not isinstance(item, h5py.Dataset):
                 continue
-            total += _bytes(found, name)
+            total += _bytes(item, name)
             if total > max(_RATIO_FROM, _RATIO * size):
                 raise InvalidModel(
                     f"The HDF5 file claims arrays of {total} bytes, and has {size}: save the model"

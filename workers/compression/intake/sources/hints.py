@@ -1,4 +1,4 @@
-"""What the inputs of an upload are: what its file tells, and what the user says of the rest."""
+"""Determines the inputs of an upload from its file and from the hints of the user."""
 
 import json
 from collections.abc import Sequence
@@ -12,110 +12,117 @@ Shape = list[int | str]
 
 @dataclass(frozen=True)
 class FileInput:
-    """What a file tells of one input."""
+    """The information that a file has on one input."""
 
     name: str
     dtype: str | None = None
-    """None where the file does not tell it."""
+    """The dtype; None where the file does not state it."""
     shape: Shape | None = None
-    """None where the file does not tell it; a dynamic dimension is a name."""
+    """The shape; None where the file does not state it. A dynamic dimension is a name."""
     usual: Shape | None = None
-    """What it is where the user says nothing, and need not be."""
+    """The default shape, where the user states none and need not."""
     example: Shape | None = None
-    """A shape that such an input could have, for the message that asks for it."""
+    """An example of a shape, for the message that asks the user for it."""
 
 
-def settle(told: Sequence[FileInput], hints: Sequence[InputHint] | None) -> list[TensorSpec]:
-    """Return the inputs, each with its type and shape.
+def settle(file_inputs: Sequence[FileInput], hints: Sequence[InputHint] | None) -> list[TensorSpec]:
+    """Return the inputs, each with type and shape.
 
     Args:
-        told: by the file, in order.
-        hints: by the user; by name, or by position where the names are new.
+        file_inputs: the inputs as the file states them, in order.
+        hints: the hints of the user, matched by name, or by position where the names are new.
 
     Raises:
-        InvalidModel: something is not told by either, or they contradict each other.
+        InvalidModel: a type or shape is stated by neither, or file and hints contradict each
+            other.
     """
-    chosen = _matched(told, hints or [])
-    specs = [_merged(each, chosen.get(index)) for index, each in enumerate(told)]
-    missing = [each.name for each, spec in zip(told, specs, strict=True) if spec is None]
+    chosen = _matched(file_inputs, hints or [])
+    specs = [_merged(file_input, chosen.get(index)) for index, file_input in enumerate(file_inputs)]
+    missing = [
+        file_input.name for file_input, spec in zip(file_inputs, specs, strict=True) if spec is None
+    ]
     if missing:
         raise InvalidModel(
             f"The file does not tell the shape of {_listed(missing)}. Upload it again with"
-            f" {_parameter(told)}, with your own sizes; a dynamic dimension is a name.",
-            inputs=_template(told),
+            f" {_parameter(file_inputs)}, with your own sizes; a dynamic dimension is a name.",
+            inputs=_template(file_inputs),
         )
     return [spec for spec in specs if spec is not None]
 
 
-def _matched(told: Sequence[FileInput], hints: Sequence[InputHint]) -> dict[int, InputHint]:
+def _matched(inputs: Sequence[FileInput], hints: Sequence[InputHint]) -> dict[int, InputHint]:
     """Return the hints by the position of their input."""
-    names = [each.name for each in told]
-    given = [hint.name for hint in hints]
-    if len(set(given) - {None}) < len([name for name in given if name is not None]):
+    names = [item.name for item in inputs]
+    hint_names = [hint.name for hint in hints]
+    if len(set(hint_names) - {None}) < len([name for name in hint_names if name is not None]):
         raise InvalidModel("'inputs' names an input twice: name each once.")
-    if all(name in names for name in given):
+    if all(name in names for name in hint_names):
         return {names.index(str(hint.name)): hint for hint in hints}
-    if len(hints) == len(told):
+    if len(hints) == len(inputs):
         return dict(enumerate(hints))
     raise InvalidModel(
-        f"'inputs' speaks of {len(hints)} inputs, and the model has {len(told)}: {_listed(names)}."
-        f" Send {_parameter(told)}, with your own sizes."
+        f"'inputs' speaks of {len(hints)} inputs, and the model has {len(inputs)}: {_listed(names)}"
+        f". Send {_parameter(inputs)}, with your own sizes."
     )
 
 
-def _merged(told: FileInput, hint: InputHint | None) -> TensorSpec | None:
-    """Return what is known of one input, or None where its shape is not."""
+def _merged(stated: FileInput, hint: InputHint | None) -> TensorSpec | None:
+    """Return one input from file and hint, or None where its shape is unknown."""
     if hint is None:
-        shape = told.shape or told.usual
+        shape = stated.shape or stated.usual
         if shape is None:
             return None
-        return TensorSpec(name=told.name, dtype=told.dtype or "float32", shape=shape)
-    if told.dtype is not None and hint.dtype not in {None, told.dtype}:
+        return TensorSpec(name=stated.name, dtype=stated.dtype or "float32", shape=shape)
+    if stated.dtype is not None and hint.dtype not in {None, stated.dtype}:
         raise InvalidModel(
-            f"'inputs' says that '{told.name}' has the type {hint.dtype}; the model takes"
-            f" {told.dtype}. Leave out 'dtype'."
+            f"'inputs' says that '{stated.name}' has the type {hint.dtype}; the model takes"
+            f" {stated.dtype}. Leave out 'dtype'."
         )
-    if told.shape is not None and not _fits(told.shape, hint.shape):
+    if stated.shape is not None and not _fits(stated.shape, hint.shape):
         raise InvalidModel(
-            f"'inputs' says that '{told.name}' has the shape {json.dumps(hint.shape)}; the model"
-            f" takes {json.dumps(told.shape)}. A dimension that is a number there cannot be"
+            f"'inputs' says that '{stated.name}' has the shape {json.dumps(hint.shape)}; the model"
+            f" takes {json.dumps(stated.shape)}. A dimension that is a number there cannot be"
             " changed."
         )
-    dtype = told.dtype or hint.dtype or "float32"
-    return TensorSpec(name=hint.name or told.name, dtype=dtype, shape=hint.shape)
+    dtype = stated.dtype or hint.dtype or "float32"
+    return TensorSpec(name=hint.name or stated.name, dtype=dtype, shape=hint.shape)
 
 
-def _fits(told: Shape, hinted: Shape) -> bool:
-    return len(told) == len(hinted) and all(
-        isinstance(ours, str) or ours == theirs for ours, theirs in zip(told, hinted, strict=True)
+def _fits(stated: Shape, hinted: Shape) -> bool:
+    return len(stated) == len(hinted) and all(
+        isinstance(size, str) or size == hinted_size
+        for size, hinted_size in zip(stated, hinted, strict=True)
     )
 
 
 def parameter(inputs: Sequence[TensorSpec], sizes: dict[str, int]) -> str:
-    """Return the parameter that states inputs with fixed sizes, for a message."""
+    """Return the query parameter that states inputs with fixed sizes, for a message."""
     stated = [
         FileInput(
-            each.name,
-            each.dtype,
-            [sizes[size] if isinstance(size, str) else size for size in each.shape],
+            spec.name,
+            spec.dtype,
+            [sizes[size] if isinstance(size, str) else size for size in spec.shape],
         )
-        for each in inputs
+        for spec in inputs
     ]
     return _parameter(stated)
 
 
-def _parameter(told: Sequence[FileInput]) -> str:
-    return f"?inputs={json.dumps(_template(told))}"
+def _parameter(file_inputs: Sequence[FileInput]) -> str:
+    return f"?inputs={json.dumps(_template(file_inputs))}"
 
 
-def _template(told: Sequence[FileInput]) -> list[dict[str, object]]:
+def _template(file_inputs: Sequence[FileInput]) -> list[dict[str, object]]:
     return [
         {
-            "name": each.name,
-            "dtype": each.dtype or "float32",
-            "shape": each.shape or each.usual or each.example or ["batch", 3, 224, 224],
+            "name": file_input.name,
+            "dtype": file_input.dtype or "float32",
+            "shape": file_input.shape
+            or file_input.usual
+            or file_input.example
+            or ["batch", 3, 224, 224],
         }
-        for each in told
+        for file_input in file_inputs
     ]
 
 

@@ -1,4 +1,4 @@
-"""Directories of Hugging Face's transformers, in a zip: safetensors alone, no code of theirs."""
+"""Reads directories of Hugging Face transformers in a zip: safetensors, no custom code."""
 
 import inspect
 import json
@@ -29,8 +29,8 @@ def read(upload: Path, hints: ModelHints) -> Program:
     """Open a directory that ``save_pretrained`` wrote.
 
     Raises:
-        InvalidModel: it needs code of its own, has no safetensors, or is not of a kind that one
-            graph can hold.
+        InvalidModel: the model needs custom code, has no safetensors, or is of a kind that one
+            graph cannot hold.
     """
     with tempfile.TemporaryDirectory(dir=upload.parent, prefix="directory-") as scratch:
         unpack(upload, Path(scratch), ArchiveLimits())
@@ -46,11 +46,14 @@ def read(upload: Path, hints: ModelHints) -> Program:
                 "The directory is a sentence encoder's: the graph ends with the network's own"
                 " outputs, and pooling is left to the program that reads them."
             )
-    told, bounds = _told(model)
-    inputs = settle(told, hints.inputs)
-    bounded = {spec.name: bounds.get(each.name, 0) for spec, each in zip(inputs, told, strict=True)}
+    file_inputs, bounds = _file_inputs(model)
+    inputs = settle(file_inputs, hints.inputs)
+    bounded = {
+        spec.name: bounds.get(file_input.name, 0)
+        for spec, file_input in zip(inputs, file_inputs, strict=True)
+    }
     return Program(
-        module=_Named(model, [each.name for each in told]),
+        module=_Named(model, [file_input.name for file_input in file_inputs]),
         inputs=inputs,
         source="transformers",
         version=transformers.__version__,
@@ -60,11 +63,11 @@ def read(upload: Path, hints: ModelHints) -> Program:
 
 
 def _directory(root: Path) -> Path:
-    """Return where the configuration lies: at the root, or in the only directory there."""
-    found = sorted(root.rglob("config.json"), key=lambda path: len(path.parts))
-    if not found:
+    """Return the directory of the configuration: the root, or the only directory in it."""
+    configs = sorted(root.rglob("config.json"), key=lambda path: len(path.parts))
+    if not configs:
         raise InvalidModel("The archive has no config.json.")
-    directory = found[0].parent
+    directory = configs[0].parent
     if not any(directory.glob("*.safetensors")):
         raise InvalidModel(
             "The directory has no weights in safetensors; pickles are not opened. Write them where"
@@ -94,12 +97,14 @@ def _config(directory: Path) -> dict[str, Any]:
 
 
 def _loaded(transformers: Any, directory: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
-    """Return the network in float32, in which every weight is the file's, and what to say of it."""
+    """Return the network in float32, with every weight from the file, and warnings."""
     named = config.get("architectures")
     name = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
     kind: Any = getattr(transformers, name, None) if name.isidentifier() else None
-    known = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
-    if not known:
+    is_transformers_class = isinstance(kind, type) and issubclass(
+        kind, transformers.PreTrainedModel
+    )
+    if not is_transformers_class:
         raise InvalidModel(
             f"transformers {transformers.__version__} has no network '{name[:80]}'"
             f" ('architectures' in config.json). {_EXPORT}"
@@ -130,16 +135,16 @@ def _loaded(transformers: Any, directory: Path, config: dict[str, Any]) -> tuple
     return model.eval(), [] if stored == "float32" else [f"Weights in {stored} became float32."]
 
 
-def _told(model: Any) -> tuple[list[FileInput], dict[str, int]]:
-    """Return the inputs that the network takes, and below what their integers lie."""
+def _file_inputs(model: Any) -> tuple[list[FileInput], dict[str, int]]:
+    """Return the inputs of the network, and an exclusive upper bound of their integers."""
     config, main = model.config, model.main_input_name
     if getattr(config, "is_encoder_decoder", False):
         raise InvalidModel(f"An encoder with a decoder is two graphs, not one. {_EXPORT}")
-    taken = inspect.signature(model.forward).parameters
+    parameters = inspect.signature(model.forward).parameters
     if main == "input_ids":
         kinds = int(getattr(config, "type_vocab_size", 0) or 0)
         bounds = {"input_ids": int(config.vocab_size), "attention_mask": 2, "token_type_ids": kinds}
-        names = [n for n in _TOKENS if n in taken and (n != "token_type_ids" or kinds > 1)]
+        names = [n for n in _TOKENS if n in parameters and (n != "token_type_ids" or kinds > 1)]
         return [FileInput(n, "int64", usual=[BATCH, "length"]) for n in names], bounds
     if main == "pixel_values":
         return [FileInput(main, "float32", usual=_image(config))], {}
@@ -157,15 +162,15 @@ def _image(config: Any) -> Shape | None:
 
 
 class _Named(nn.Module):
-    """A network that is called with tensors by position, and answers tensors by name."""
+    """A network with tensors by position as inputs, and tensors by name as outputs."""
 
     def __init__(self, model: Any, names: list[str]) -> None:
         super().__init__()
         self.model, self.names = model, names
-        taken = inspect.signature(model.forward).parameters
-        self.options = {"use_cache": False} if "use_cache" in taken else {}
+        parameters = inspect.signature(model.forward).parameters
+        self.options = {"use_cache": False} if "use_cache" in parameters else {}
 
     def forward(self, *tensors: Tensor) -> dict[str, Tensor]:
-        given = dict(zip(self.names, tensors, strict=True))
-        answers: Mapping[str, Any] = self.model(**given, return_dict=True, **self.options)
-        return {name: each for name, each in answers.items() if isinstance(each, Tensor)}
+        keywords = dict(zip(self.names, tensors, strict=True))
+        answers: Mapping[str, Any] = self.model(**keywords, return_dict=True, **self.options)
+        return {name: answer for name, answer in answers.items() if isinstance(answer, Tensor)}

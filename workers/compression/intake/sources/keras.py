@@ -1,4 +1,4 @@
-"""Keras 3 archives (``.keras``) and HDF5 files of Keras 1 to 3, without TensorFlow."""
+"""Reads Keras 3 archives (``.keras``) and HDF5 files of Keras 1 to 3, without TensorFlow."""
 
 import json
 import os
@@ -22,14 +22,14 @@ from workers.compression.intake.sources.program import BATCH, Program
 _MAX_CONFIG = 64 * MIB
 _WEIGHTS = "model.weights.h5"
 _AXES = {4: ("height", "width"), 5: ("depth", "height", "width")}
-"""What dynamic dimensions are called, by rank; of others it is the length."""
+"""Names of dynamic dimensions by rank; other dimensions are named ``length``."""
 
 
 def read_archive(upload: Path, hints: ModelHints) -> Program:
     """Open a ``.keras`` file.
 
     Raises:
-        InvalidModel: it is broken, or holds other layers than Keras's own.
+        InvalidModel: the file is broken, or holds layers that are not Keras's own.
     """
     with tempfile.TemporaryDirectory(dir=upload.parent, prefix="keras-") as scratch:
         directory = Path(scratch)
@@ -51,7 +51,7 @@ def read_hdf5(upload: Path, hints: ModelHints) -> Program:
     """Open an ``.h5`` or ``.hdf5`` file of Keras 1, 2 or 3.
 
     Raises:
-        InvalidModel: it is broken, holds weights alone, or other layers than Keras's own.
+        InvalidModel: the file is broken, holds only weights, or layers that are not Keras's own.
     """
     import h5py
 
@@ -103,7 +103,7 @@ def _loaded(load: Callable[[Any], Any]) -> Any:
     """Open a checked model with Keras.
 
     Raises:
-        InvalidModel: Keras cannot.
+        InvalidModel: Keras cannot open it.
     """
     os.environ.update(KERAS_BACKEND="torch", KERAS_TORCH_DEVICE="cpu")
     import keras
@@ -139,18 +139,18 @@ def _program(model: Any, hints: ModelHints) -> Program:
 
 
 def _built(model: Any, hints: ModelHints) -> list[TensorSpec]:
-    """Return a model's inputs; one that does not tell its shape gets what the user says."""
+    """Return a model's inputs; a shape that the model does not state is taken from the hints."""
     if not model.built or not getattr(model, "inputs", None):
         specs = settle([FileInput("input")], hints.inputs)
         shape = [None if isinstance(size, str) else size for size in specs[0].shape]
         model.build(shape)
         return specs
     several = len(model.inputs) > 1
-    told = [
+    file_inputs = [
         FileInput(tensor.name, str(tensor.dtype), _shape(tensor, several=several))
         for tensor in model.inputs
     ]
-    return settle(told, hints.inputs)
+    return settle(file_inputs, hints.inputs)
 
 
 def _shape(tensor: Any, *, several: bool) -> Shape:

@@ -1,7 +1,7 @@
-"""A Keras model's configuration: what may stand in it, and what Keras 3 calls otherwise.
+"""Checks a Keras model's configuration against an allow-list, and translates it to Keras 3.
 
-A configuration names classes, and Keras imports and calls what is named: safe mode is no boundary.
-So nothing is handed to Keras but names of this list, and code in none of their arguments.
+A configuration names classes, and Keras imports and calls them; its safe mode is no security
+boundary. So only names of this list are passed to Keras, and no argument may hold code.
 """
 
 from typing import Any
@@ -62,7 +62,7 @@ _MODULES = (
     "builtins",
 )
 _OPERATIONS = frozenset({"keras.src.ops.numpy", "keras.src.ops.nn", "keras.ops"})
-"""Where the functions of numpy and of networks stand that may be called on Keras tensors."""
+"""The modules of functions that may be called on Keras tensors."""
 
 _Legacy = dict[str, tuple[object, ...]]
 _NO_GROUPS: _Legacy = {"groups": (1,)}
@@ -100,14 +100,14 @@ _ADVICE = (
 
 
 def checked(config: Any, *, legacy: bool) -> Any:
-    """Return a configuration that Keras 3 reads, with nothing but stock layers in it.
+    """Return a configuration for Keras 3 that holds only stock layers.
 
     Args:
-        config: as the file has it.
-        legacy: whether it is of Keras 1 or 2, in HDF5.
+        config: the configuration of the file.
+        legacy: whether Keras 1 or 2 wrote it, in HDF5.
 
     Raises:
-        InvalidModel: it names a class or a function that is not of the list; the layer is named.
+        InvalidModel: the configuration names a class or a function that is not on the list.
     """
     try:
         return _value(config, legacy)
@@ -117,16 +117,16 @@ def checked(config: Any, *, legacy: bool) -> Any:
 
 def _value(value: Any, legacy: bool) -> Any:
     if isinstance(value, list):
-        return [_value(each, legacy) for each in value]
+        return [_value(item, legacy) for item in value]
     if not isinstance(value, dict):
         return value
     if "class_name" in value:
         return _object(value, legacy)
-    return {name: _argument(name, each, legacy) for name, each in value.items()}
+    return {name: _argument(name, item, legacy) for name, item in value.items()}
 
 
 def _argument(name: str, value: Any, legacy: bool) -> Any:
-    """Check one argument; functions are named by strings there."""
+    """Check one argument; some arguments name functions by strings."""
     if name.endswith("activation") and isinstance(value, str) and value not in ACTIVATIONS:
         raise InvalidModel(f"The activation '{value[:80]}' is not one of Keras's own. {_ADVICE}")
     return _value(value, legacy)
@@ -156,20 +156,21 @@ def _object(value: dict[str, Any], legacy: bool) -> dict[str, Any]:
             f" {_ADVICE}"
         )
     value = {**value, "class_name": name}
-    done = {key: _argument(key, each, legacy) for key, each in value.items()}
+    checked_object = {key: _argument(key, item, legacy) for key, item in value.items()}
     if legacy and isinstance(config, dict):
-        done["config"] = _modern(name, done["config"])
-    return done
+        checked_object["config"] = _modern(name, checked_object["config"])
+    return checked_object
 
 
 def _modern(name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Drop the arguments that Keras 3 does not know and that mean nothing to it."""
-    known = _LEGACY.get(name, {})
-    kept = {
+    """Drop arguments that Keras 3 does not have and whose values have no effect."""
+    removable = _LEGACY.get(name, {})
+    remaining = {
         key: value
         for key, value in config.items()
-        if key not in known or not any(value is each or value == each for each in known[key])
+        if key not in removable
+        or not any(value is no_effect or value == no_effect for no_effect in removable[key])
     }
     if name == "GRU":
-        kept.setdefault("reset_after", False)
-    return kept
+        remaining.setdefault("reset_after", False)
+    return remaining

@@ -1,8 +1,8 @@
-"""Keras's LSTM and GRU layers, exported as one operator in place of a step a moment.
+"""Exports Keras's LSTM and GRU layers as one operator instead of one copy per time step.
 
-Keras unrolls them with torch, which fixes the length and makes hundreds of nodes. While torch
-exports, they are torch's own operators with the same weights; when they run, they are Keras's, so
-that a graph is compared with Keras.
+Keras unrolls them in torch, which fixes the length and makes hundreds of nodes. During an export
+these layers are torch's own operators with the same weights. Outside of an export they stay
+Keras's, so that the graph is compared with Keras itself.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _Loop = Callable[..., Any]
 
 
 def fuse(model: Any) -> None:
-    """Let every layer that has the standard arithmetic be exported as one operator."""
+    """Make every layer with the standard equations export as one operator."""
     loops: dict[str, Callable[[Any, Tensor, Any], Any]] = {"LSTM": _lstm, "GRU": _gru}
     for layer in model._flatten_layers():  # noqa: SLF001 (it has no public name)
         fused = loops.get(type(layer).__name__)
@@ -29,12 +29,12 @@ def _is_standard(layer: Any) -> bool:
 
 
 def _while_exporting(layer: Any, fused: Callable[[Any, Tensor, Any], Any]) -> _Loop:
-    own: _Loop = layer.inner_loop
+    original_loop: _Loop = layer.inner_loop
 
     def loop(sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        masked = mask is not None and any(each is not None for each in _listed(mask))
+        masked = mask is not None and any(state_mask is not None for state_mask in _listed(mask))
         if masked or not torch.compiler.is_exporting():
-            return own(sequences, initial_state, mask, training=training)
+            return original_loop(sequences, initial_state, mask, training=training)
         turned = torch.flip(sequences, [1]) if layer.go_backwards else sequences
         outputs, states = fused(layer, turned, _listed(initial_state))
         return outputs[:, -1], outputs, states
@@ -43,7 +43,7 @@ def _while_exporting(layer: Any, fused: Callable[[Any, Tensor, Any], Any]) -> _L
 
 
 def _lstm(layer: Any, sequences: Tensor, states: Any) -> Any:
-    """Gates stand in one order in both: input, forget, cell, output."""
+    """Run a layer by torch. Keras and torch order the gates alike: input, forget, cell, output."""
     cell = layer.cell
     bias = _bias(cell, 4)
     weights = [cell.kernel.value.T, cell.recurrent_kernel.value.T, bias, torch.zeros_like(bias)]
@@ -53,7 +53,7 @@ def _lstm(layer: Any, sequences: Tensor, states: Any) -> Any:
 
 
 def _gru(layer: Any, sequences: Tensor, states: Any) -> Any:
-    """Keras has the update gate first, torch the reset gate."""
+    """Run a layer by torch. Keras has the update gate first, torch the reset gate."""
     cell, units = layer.cell, layer.units
     order = [1, 0, 2]
 

@@ -1,4 +1,4 @@
-"""A network of another framework, before it is a graph."""
+"""The network of an upload of another framework, before it is converted to a graph."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 from app.domain.models import TensorSpec
 
 BATCH = "batch"
-"""How the first dimension is called where neither the file nor the user names it."""
+"""The name of the first dimension where neither the file nor the user gives one."""
 
 
 @dataclass(frozen=True)
@@ -22,24 +22,24 @@ class Program:
     inputs: list[TensorSpec]
     """In the order in which the module takes them; every dynamic dimension has a name."""
     source: str
-    """The framework that opened the file."""
+    """The name of the framework that opened the file."""
     version: str
     outputs: list[str] = field(default_factory=list)
-    """Names, where the file has them; else the outputs are numbered."""
+    """The names of outputs, where the file has them; other outputs are numbered."""
     warnings: list[str] = field(default_factory=list)
     below: dict[str, int] = field(default_factory=dict)
-    """Where the integers of an input lie below a bound that is known: that bound."""
+    """The exclusive upper bounds of the integers of inputs, where known."""
     exported: torch.export.ExportedProgram | None = None
-    """Where the file holds one: what ``module`` was made of."""
+    """The exported program that ``module`` was made from, where the file holds one."""
 
     @property
     def symbols(self) -> list[str]:
         """The names of the dynamic dimensions, in order, each once."""
-        dimensions = [size for each in self.inputs for size in each.shape if isinstance(size, str)]
+        dimensions = [size for spec in self.inputs for size in spec.shape if isinstance(size, str)]
         return list(dict.fromkeys(dimensions))
 
     def answer(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Return the network's outputs by their names, numbered where they have none."""
+        """Return the network's outputs by name; outputs without a name are numbered."""
         with torch.no_grad():
             structure = self.module(*inputs)
         tensors = flat(structure)
@@ -58,14 +58,14 @@ class Program:
         """Return random inputs: normal floats, integers from 0 up to ``below``."""
         generator = torch.Generator().manual_seed(seed)
         return [
-            _draw(each, sizes, generator, min(below, self.below.get(each.name) or below))
-            for each in self.inputs
+            _draw(spec, sizes, generator, min(below, self.below.get(spec.name) or below))
+            for spec in self.inputs
         ]
 
 
 def _distinct(names: Sequence[str], inputs: Sequence[TensorSpec]) -> list[str]:
-    """Return names of outputs, none that is an input's too."""
-    taken = {each.name for each in inputs}
+    """Return names of outputs, changed where they are also names of inputs."""
+    taken = {spec.name for spec in inputs}
     distinct: list[str] = []
     for name in names:
         while name in taken:
@@ -81,7 +81,7 @@ def flat(outputs: Any) -> list[Tensor]:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """Return torch's type of numpy's name."""
+    """Return the torch dtype for the name of a numpy dtype."""
     dtype: torch.dtype = getattr(torch, name)
     return dtype
 

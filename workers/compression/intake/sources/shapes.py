@@ -1,6 +1,6 @@
-"""The shapes that a graph states of its outputs, put right by those that it had when it ran.
+"""Corrects the stated shapes of a graph's outputs by the shapes observed in runs.
 
-Exporters state sizes of the example for dimensions that they lost track of, or names of their own.
+Exporters may state the sizes of the example for dynamic dimensions, or invent names.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ Run = tuple[Mapping[str, int], Mapping[str, tuple[int, ...]]]
 
 
 def name_outputs(path: Path, runs: Sequence[Run], symbols: Sequence[str]) -> None:
-    """Let each dimension of an output be the number, or have the name, that fits all runs.
+    """Give each dimension of an output the number or the name that fits all runs.
 
     Args:
-        path: the graph; rewritten. What it states of values inside is left out.
-        runs: of the graph, at several sizes.
+        path: the graph; rewritten without the stated shapes of intermediate values.
+        runs: runs of the graph at several sizes.
         symbols: the names of the inputs' dynamic dimensions.
     """
     proto = onnx.load_model(path, load_external_data=False)
@@ -30,10 +30,10 @@ def name_outputs(path: Path, runs: Sequence[Run], symbols: Sequence[str]) -> Non
         if any(len(shape) != len(stated) for shape in shapes):
             continue
         for axis, dimension in enumerate(stated):
-            seen = [shape[axis] for shape in shapes]
-            same = [name for name in symbols if [sizes[name] for sizes, _ in runs] == seen]
-            if same and len(set(seen)) > 1:
-                dimension.dim_param = same[0]
-            elif len(set(seen)) > 1 and dimension.dim_value:
+            observed = [shape[axis] for shape in shapes]
+            matching = [name for name in symbols if [sizes[name] for sizes, _ in runs] == observed]
+            if matching and len(set(observed)) > 1:
+                dimension.dim_param = matching[0]
+            elif len(set(observed)) > 1 and dimension.dim_value:
                 dimension.dim_param = f"{value.name}_{axis}"
     write(proto, path, {})

@@ -1,4 +1,4 @@
-"""Networks of the library timm, by name, with uploaded weights."""
+"""Builds networks of the library timm, by name, with uploaded weights."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ _DEFINED: list[Any] = []
 
 
 def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
-    """Return the named network with these weights; its classes are counted in them.
+    """Return the named network with these weights, which determine the number of classes.
 
     Raises:
-        InvalidModel: no network is named, there is none of this name, or its weights are others.
+        InvalidModel: no network is named, the name is unknown, or the weights do not fit.
     """
     if hints.architecture is None:
         raise InvalidModel(
@@ -36,8 +36,12 @@ def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
     name = hints.architecture.removeprefix(_PREFIX)
     config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     if config is None:
-        near = difflib.get_close_matches(name, timm.list_models(), 3, 0.5)
-        instead = f" Near it are {', '.join(_PREFIX + each for each in near)}." if near else ""
+        similar = difflib.get_close_matches(name, timm.list_models(), 3, 0.5)
+        instead = (
+            f" Near it are {', '.join(_PREFIX + similar_name for similar_name in similar)}."
+            if similar
+            else ""
+        )
         raise InvalidModel(f"timm {timm.__version__} has no network '{name}'.{instead}")
     channels, classes = _channels(config, weights), _classes(config, weights)
     module = _filled(timm, name, weights, {"in_chans": channels, "num_classes": classes})
@@ -52,9 +56,9 @@ def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
 
 
 def define_torchvision_operators() -> None:
-    """Let torchvision be imported beside a torch that its operators were not built for.
+    """Make torchvision importable with a torch that its operators were not built for.
 
-    timm imports it, and uses none of these two operators.
+    timm imports torchvision, but does not use these two operators.
     """
     if _DEFINED or hasattr(torch.ops.torchvision, "nms"):
         return
@@ -70,8 +74,8 @@ def _classes(config: Any, weights: Mapping[str, Tensor]) -> int:
     named = config.classifier or ()
     for name in [named] if isinstance(named, str) else named:
         for kind in ("weight", "bias"):
-            if (found := weights.get(f"{name}.{kind}")) is not None:
-                return int(found.shape[0])
+            if (weight := weights.get(f"{name}.{kind}")) is not None:
+                return int(weight.shape[0])
     return 0
 
 
@@ -79,8 +83,8 @@ def _channels(config: Any, weights: Mapping[str, Tensor]) -> int:
     """Return how many channels the first convolution reads."""
     named = config.first_conv or ()
     name = named if isinstance(named, str) else next(iter(named), "")
-    found = weights.get(f"{name}.weight")
-    return int(config.input_size[0] if found is None or found.dim() != 4 else found.shape[1])
+    weight = weights.get(f"{name}.weight")
+    return int(config.input_size[0] if weight is None or weight.dim() != 4 else weight.shape[1])
 
 
 def _filled(
@@ -105,6 +109,6 @@ def _filled(
     return module.eval()
 
 
-def _few(names: list[str], what: str) -> str:
-    shown = ", ".join(f"'{each[:80]}'" for each in names[:3])
-    return f"{len(names)} are {what} ({shown}). " if names else ""
+def _few(names: list[str], state: str) -> str:
+    shown = ", ".join(f"'{listed_name[:80]}'" for listed_name in names[:3])
+    return f"{len(names)} are {state} ({shown}). " if names else ""

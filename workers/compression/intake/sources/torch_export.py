@@ -1,4 +1,7 @@
-"""Programs of torch.export (``.pt2``). Opening one runs code: pickles and expressions are in it."""
+"""Reads programs of torch.export (``.pt2``).
+
+Opening one runs code, as it holds pickles and expressions.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ def read(upload: Path, hints: ModelHints) -> Program:
     """Open a ``.pt2`` file.
 
     Raises:
-        InvalidModel: it is broken, or takes something else than tensors.
+        InvalidModel: the file is broken, or an input is not a tensor.
     """
     try:
         exported = torch.export.load(upload)
@@ -33,19 +36,19 @@ def read(upload: Path, hints: ModelHints) -> Program:
         ) from error
     return Program(
         module=module,
-        inputs=settle(_told(exported), hints.inputs),
+        inputs=settle(_file_inputs(exported), hints.inputs),
         source="torch_export",
         version=torch.__version__,
         exported=exported,
     )
 
 
-def _told(exported: torch.export.ExportedProgram) -> list[FileInput]:
+def _file_inputs(exported: torch.export.ExportedProgram) -> list[FileInput]:
     values = {
         node.name: node.meta.get("val") for node in exported.graph.nodes if node.op == "placeholder"
     }
     names: dict[str, str] = {}
-    told = []
+    file_inputs = []
     for name in exported.graph_signature.user_inputs:
         value = values.get(str(name))
         if not isinstance(value, Tensor):
@@ -54,12 +57,12 @@ def _told(exported: torch.export.ExportedProgram) -> list[FileInput]:
                 " takes tensors alone."
             )
         dtype = str(value.dtype).removeprefix("torch.")
-        told.append(FileInput(str(name), dtype, _shape(value.shape, names)))
-    return told
+        file_inputs.append(FileInput(str(name), dtype, _shape(value.shape, names)))
+    return file_inputs
 
 
 def _shape(sizes: Any, names: dict[str, str]) -> Shape:
-    """Return a shape whose dynamic dimensions are named, equal ones alike."""
+    """Return a shape with names for dynamic dimensions; equal dimensions get equal names."""
     shape: Shape = []
     for axis, size in enumerate(sizes):
         if isinstance(size, int):

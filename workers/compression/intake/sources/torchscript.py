@@ -1,4 +1,4 @@
-"""TorchScript: a program with its weights; opening it runs code of it."""
+"""Reads TorchScript, a program with its weights. Opening it runs its code."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ def read(upload: Path, hints: ModelHints) -> Program:
     """Open a TorchScript file.
 
     Raises:
-        InvalidModel: it is broken, takes something else than tensors, or does not tell its inputs.
+        InvalidModel: the file is broken, an input is not a tensor, or inputs are not stated.
     """
     try:
         load: Callable[..., torch.jit.ScriptModule] = torch.jit.load
@@ -31,29 +31,29 @@ def read(upload: Path, hints: ModelHints) -> Program:
         ) from error
     return Program(
         module=module,
-        inputs=settle(_told(module), hints.inputs),
+        inputs=settle(_file_inputs(module), hints.inputs),
         source="torchscript",
         version=torch.__version__,
     )
 
 
-def _told(module: torch.jit.ScriptModule) -> list[FileInput]:
-    """Return the inputs by name; of shapes, the file tells at most the channels."""
+def _file_inputs(module: torch.jit.ScriptModule) -> list[FileInput]:
+    """Return the inputs by name; of shapes the file shows the channels at most."""
     schema: Any = module._c._get_method("forward").schema  # noqa: SLF001 (it has no public name)
     arguments = schema.arguments[1:]
-    for each in arguments:
-        if not isinstance(each.type, torch.TensorType) and not each.has_default_value():
+    for entry in arguments:
+        if not isinstance(entry.type, torch.TensorType) and not entry.has_default_value():
             raise InvalidModel(
-                f"The network takes '{each.name}' of the type {each.type}; what is uploaded takes"
+                f"The network takes '{entry.name}' of the type {entry.type}; what is uploaded takes"
                 " tensors alone. Wrap it in a module whose forward takes tensors, and trace that."
             )
-    tensors = [each for each in arguments if isinstance(each.type, torch.TensorType)]
+    tensors = [entry for entry in arguments if isinstance(entry.type, torch.TensorType)]
     example = _example(module)
-    return [FileInput(each.name, example=example) for each in tensors]
+    return [FileInput(entry.name, example=example) for entry in tensors]
 
 
 def _example(module: torch.jit.ScriptModule) -> list[int | str]:
-    """Return a shape that the network's first weight speaks for."""
+    """Return an example shape that fits the network's first weight."""
     first = next((p for p in module.parameters() if p.dim() >= 2), None)
     if first is None or first.dim() == 2:
         return [BATCH, 16 if first is None else first.shape[1]]

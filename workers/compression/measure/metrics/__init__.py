@@ -1,1 +1,1 @@
-"""How metrics are computed: numpy in, a number out, summed up so that no output is kept."""
+"""Metrics: running sums over samples in numpy, so that no output is kept."""

@@ -1,7 +1,7 @@
 """Metrics of classes: ``top1``, ``top5``, ``f1``.
 
-Scores ``[1, C]`` answer one class; ``[1, C, …]`` and ``[1, …, C]`` answer a class for each
-position, which counts as one answer. Integer outputs are classes already.
+Scores ``[1, C]`` predict one class; ``[1, C, …]`` and ``[1, …, C]`` predict a class for each
+position, and each position counts. Integer outputs are predicted classes already.
 """
 
 from typing import Any
@@ -13,48 +13,48 @@ from workers.compression.measure.metrics.meter import MAX_CLASSES, Sums, Unfit
 
 
 def top(output: NDArray[Any], target: NDArray[Any], *, count: int) -> Sums:
-    """Return how many targets are among the ``count`` highest scores, and how many there are."""
+    """Return the number of targets among the ``count`` highest scores, and of all targets."""
     scores, classes = aligned(output, target)
     if scores.ndim == classes.ndim:
         return np.array([np.sum(scores == classes), classes.size], np.float64)
     if classes.min() < 0 or classes.max() >= scores.shape[-1]:
         raise Unfit(f"a target lies outside of its {scores.shape[-1]} classes")
-    right = np.take_along_axis(scores, classes[:, None], axis=1)
-    better = np.sum(scores > right, axis=1)
+    target_scores = np.take_along_axis(scores, classes[:, None], axis=1)
+    better = np.sum(scores > target_scores, axis=1)
     earlier = np.arange(scores.shape[1]) < classes[:, None]
-    ties = np.sum((scores == right) & earlier, axis=1)
-    hits = (better + ties < count) & ~np.isnan(right[:, 0])
+    ties = np.sum((scores == target_scores) & earlier, axis=1)
+    hits = (better + ties < count) & ~np.isnan(target_scores[:, 0])
     return np.array([np.sum(hits), classes.size], np.float64)
 
 
 def confusion(output: NDArray[Any], target: NDArray[Any]) -> Sums:
-    """Return hits, answers and targets of each class, ``[classes, 3]``."""
+    """Return hits, predictions and targets of each class, ``[classes, 3]``."""
     scores, classes = aligned(output, target)
-    answers = scores if scores.ndim == classes.ndim else np.argmax(scores, axis=1)
-    return counts(answers.astype(np.int64), classes)
+    predictions = scores if scores.ndim == classes.ndim else np.argmax(scores, axis=1)
+    return counts(predictions.astype(np.int64), classes)
 
 
-def counts(answers: NDArray[np.int64], classes: NDArray[np.int64]) -> Sums:
-    """Return the same from answers and targets ``[positions]``."""
+def counts(predictions: NDArray[np.int64], classes: NDArray[np.int64]) -> Sums:
+    """Return hits, predictions and targets of each class from classes ``[positions]``."""
     if not classes.size:
         return np.zeros((0, 3))
-    size = int(max(answers.max(), classes.max())) + 1
-    if min(answers.min(), classes.min()) < 0 or size > MAX_CLASSES:
+    size = int(max(predictions.max(), classes.max())) + 1
+    if min(predictions.min(), classes.min()) < 0 or size > MAX_CLASSES:
         raise Unfit("classes are negative or too many")
-    hits = np.bincount(classes[answers == classes], minlength=size)
-    said = [np.bincount(values, minlength=size) for values in (answers, classes)]
-    return np.stack([hits, *said], axis=1).astype(np.float64)
+    hits = np.bincount(classes[predictions == classes], minlength=size)
+    totals = [np.bincount(values, minlength=size) for values in (predictions, classes)]
+    return np.stack([hits, *totals], axis=1).astype(np.float64)
 
 
 def macro_f1(sums: Sums) -> float:
-    """Return the mean of 2·hits / (answers + targets) over the classes that occur."""
-    hits, answers, targets = sums.T
-    total = answers + targets
+    """Return the mean of 2·hits / (predictions + targets) over the classes that occur."""
+    hits, predictions, targets = sums.T
+    total = predictions + targets
     return float(np.mean(2 * hits[total > 0] / total[total > 0]))
 
 
 def aligned(output: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return scores ``[positions, C]``, or answers ``[positions]``, and classes ``[positions]``."""
+    """Return scores ``[positions, C]`` or predictions, and targets, both ``[positions]``."""
     classes = target.reshape(-1).astype(np.int64)
     shape = output.shape[1:] if output.ndim and output.shape[0] == 1 else output.shape
     values = output.reshape(shape)

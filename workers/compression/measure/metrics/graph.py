@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from app.domain.metric_graphs import Source, castable, source_of
+from app.domain.metric_graphs import InputSource, castable, source_of
 from app.domain.metrics import Kind
 from app.domain.problems import MetricFailed
 from app.domain.reports import Quality
@@ -20,7 +20,7 @@ from workers.compression.graph import runtime
 Arrays = Mapping[str, NDArray[Any]]
 
 _MOST_BYTES = 1 << 30
-"""Of what a metric over all samples reads at once."""
+"""The most bytes of the inputs of a metric over all samples."""
 
 _DTYPES = {
     "tensor(float16)": "float16", "tensor(float)": "float32", "tensor(double)": "float64",
@@ -32,7 +32,7 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class _Input:
-    source: Source
+    source: InputSource
     dtype: str
 
 
@@ -41,13 +41,13 @@ class GraphMetric:
 
     Args:
         path: the graph.
-        model_id: what it is called.
-        kind: what sort of figure it gives.
-        outputs: names of the outputs of the job's model.
-        threads: to compute with.
+        model_id: the id of its model.
+        kind: the kind of figure that it gives.
+        outputs: the names of the outputs of the job's model.
+        threads: number of threads to compute with.
 
     Raises:
-        MetricFailed: it cannot be loaded, or an input of it is called as nothing is.
+        MetricFailed: it cannot be loaded, or the name of one of its inputs stands for nothing.
     """
 
     def __init__(
@@ -61,15 +61,15 @@ class GraphMetric:
                 raise
             raise self._failed(error, "cannot be loaded") from error
         self._inputs = {
-            each.name: self._input(each, outputs) for each in self._session.get_inputs()
+            declared.name: self._input(declared, outputs) for declared in self._session.get_inputs()
         }
 
     def score(self) -> "GraphScore":
-        """Return the metric over no sample yet."""
+        """Return a running value of the metric, before the first sample."""
         return GraphScore(self)
 
     def feeds(self, outputs: Arrays, target: NDArray[Any] | None, reference: Arrays) -> Arrays:
-        """Return what it reads of one sample.
+        """Return the inputs of the metric for one sample.
 
         Args:
             outputs: ``[1, …]`` of the graph that is judged.
@@ -80,15 +80,17 @@ class GraphMetric:
             MetricFailed: there is no target, or a value that its type cannot hold.
         """
         return {
-            name: self._cast(name, self._array(each.source, outputs, target, reference), each.dtype)
-            for name, each in self._inputs.items()
+            name: self._cast(
+                name, self._array(declared.source, outputs, target, reference), declared.dtype
+            )
+            for name, declared in self._inputs.items()
         }
 
     def numbers(self, feeds: Arrays) -> NDArray[np.float64]:
-        """Return what it gives, as one row.
+        """Return the numbers that the metric gives, as one row.
 
         Raises:
-            MetricFailed: it does not run on them, or gives something else than numbers.
+            MetricFailed: the metric does not run on the inputs, or its output is not numeric.
         """
         try:
             (values,) = runtime.run(self._session, feeds).values()
@@ -113,7 +115,7 @@ class GraphMetric:
         return _Input(source, dtype)
 
     def _array(
-        self, source: Source, outputs: Arrays, target: NDArray[Any] | None, reference: Arrays
+        self, source: InputSource, outputs: Arrays, target: NDArray[Any] | None, reference: Arrays
     ) -> NDArray[Any]:
         if source.of != "targets":
             return (outputs if source.of == "outputs" else reference)[source.name]
@@ -131,15 +133,16 @@ class GraphMetric:
             raise MetricFailed(f"The metric's input '{name}' is {dtype}: too small for its values.")
         return cast
 
-    def _failed(self, error: Exception, what: str) -> MetricFailed:
-        return MetricFailed(f"The metric {self.metric} {what}: {faults.runtime_words(error)}")
+    def _failed(self, error: Exception, failure: str) -> MetricFailed:
+        return MetricFailed(f"The metric {self.metric} {failure}: {faults.runtime_words(error)}")
 
 
 class GraphScore:
     """The running value of a metric that a graph computes.
 
-    The first two samples tell whether it gives a number for each: a graph that takes both and gives
-    one number wants all samples at once. One that takes no two gives a number for each.
+    The first two samples show whether the graph gives a number for each sample. A graph that takes
+    both and gives one number needs all samples at once; one that cannot take two gives a number
+    for each.
     """
 
     def __init__(self, metric: GraphMetric) -> None:
@@ -151,10 +154,10 @@ class GraphScore:
         self.samples = 0
 
     def add(self, outputs: Arrays, target: NDArray[Any] | None, reference: Arrays) -> None:
-        """Count one sample; see ``GraphMetric.feeds``.
+        """Add one sample; see ``GraphMetric.feeds``.
 
         Raises:
-            MetricFailed: it gives no number for it, or not one.
+            MetricFailed: the graph does not give one number for it.
         """
         start = time.monotonic()
         feeds = self._metric.feeds(outputs, target, reference)
@@ -175,13 +178,13 @@ class GraphScore:
         """The metric over all samples so far.
 
         Raises:
-            MetricFailed: it gives no number for them, or not one.
+            MetricFailed: the graph does not give one number for them.
         """
         return self._sum / self.samples if self._each else self._one(_joined(self._rows))
 
     @property
     def quality(self) -> Quality:
-        """The metric over all samples so far, with what it is."""
+        """The metric over all samples so far, with its name and kind."""
         return Quality(
             metric=self._metric.metric,
             kind=self._metric.kind,
@@ -201,7 +204,7 @@ class GraphScore:
     def _gives_a_number_for_each(self) -> bool:
         try:
             numbers = self._metric.numbers(_joined(self._rows))
-        except (MetricFailed, ValueError):  # it takes one at a time, or they differ in size
+        except (MetricFailed, ValueError):  # it takes single samples only, or sizes differ
             return True
         if numbers.size > 2 or not numbers.size:
             raise MetricFailed(
@@ -228,5 +231,5 @@ class GraphScore:
 
 
 def _joined(rows: Sequence[Arrays]) -> Arrays:
-    """Return the samples as one; ValueError where their sizes differ."""
+    """Concatenate samples; ValueError where their sizes differ."""
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}

@@ -1,4 +1,4 @@
-"""What every metric is while it is counted."""
+"""The interface of a metric while samples are added."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -12,17 +12,17 @@ MAX_CLASSES = 1_000_000
 
 
 class Unfit(Exception):  # noqa: N818 (it says what it is)
-    """An output and a target that a metric cannot compare; its text says why, in plain words."""
+    """A metric cannot compare an output with a target; the text of the error says why."""
 
 
 class Meter(Protocol):
     """The running value of a metric."""
 
     def add(self, output: NDArray[Any], target: NDArray[Any]) -> None:
-        """Count one sample: ``[1, …]`` of the graph, and ``[…]`` of the dataset.
+        """Add one sample: ``[1, …]`` of the graph, and ``[…]`` of the dataset.
 
         Raises:
-            Unfit: they do not fit each other; says why.
+            Unfit: they do not fit each other.
         """
 
     @property
@@ -34,9 +34,9 @@ class Summed:
     """A metric that is a function of sums.
 
     Args:
-        statistics: of one sample, ``[k]`` or ``[classes, k]``: they add up, and samples that know
-            more classes than others have more rows.
-        value: the metric, from the sum.
+        statistics: computes the terms of one sample, ``[k]`` or ``[classes, k]``. Terms are
+            summed; a sample with more classes has more rows.
+        value: computes the metric from the sums.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Summed:
         self._sums: Sums | None = None
 
     def add(self, output: NDArray[Any], target: NDArray[Any]) -> None:
-        """Count one sample."""
+        """Add one sample."""
         sums = self._statistics(output, target)
         if self._sums is not None:
             longer, shorter = sorted((self._sums, sums), key=len, reverse=True)
@@ -63,5 +63,5 @@ class Summed:
 
 
 def mean(sums: Sums) -> float:
-    """Return the sum over the count; 0 where nothing was counted."""
+    """Return the sum divided by the count; 0 where the count is 0."""
     return float(sums[0] / sums[1]) if sums[1] else 0.0

@@ -12,29 +12,29 @@ _LONGEST = 20_000
 
 
 def edits(output: NDArray[Any], target: NDArray[Any], *, blank: int | None) -> Sums:
-    """Return the edits that lead from the answer to the target, and the length of the target.
+    """Return the edit distance from the prediction to the target, and the length of the target.
 
     Args:
         output: scores ``[1, T, C]``, or ``[1, C, T]`` where they are probabilities over the second
             axis, or classes ``[1, T]``.
         target: classes ``[L]``, padded with -1.
-        blank: the class that a network trained with CTC (Graves et al. 2006) says between answers:
-            repeats of a class are one answer, and blanks are none. None takes answers as they are.
+        blank: the blank class of a network trained with CTC (Graves et al. 2006): repeated classes
+            are merged, then blanks are removed. None keeps the predicted classes as they are.
     """
-    wanted = target.reshape(-1)
-    wanted, given = wanted[wanted >= 0], spoken(output, blank)
-    if max(len(wanted), len(given)) > _LONGEST:
+    desired = target.reshape(-1)
+    desired, predicted = desired[desired >= 0], predicted_sequence(output, blank)
+    if max(len(desired), len(predicted)) > _LONGEST:
         raise Unfit(f"a sequence is longer than {_LONGEST}")
-    return np.array([distance(given, wanted), len(wanted)], np.float64)
+    return np.array([distance(predicted, desired), len(desired)], np.float64)
 
 
 def rate(sums: Sums) -> float:
-    """Return edits over the length; without any length, the edits."""
+    """Return edits divided by the length; for a length of 0, the edits."""
     return float(sums[0] / max(sums[1], 1))
 
 
-def spoken(output: NDArray[Any], blank: int | None) -> NDArray[np.int64]:
-    """Return the classes that an output answers with, ``[T]``."""
+def predicted_sequence(output: NDArray[Any], blank: int | None) -> NDArray[np.int64]:
+    """Return the sequence of classes that an output predicts, ``[T]``."""
     shape = [size for size in output.shape[1:] if size > 1] if output.ndim > 1 else output.shape
     if output.dtype.kind in "iu" and len(shape) < 2:
         classes = output.reshape(-1).astype(np.int64)
@@ -46,22 +46,22 @@ def spoken(output: NDArray[Any], blank: int | None) -> NDArray[np.int64]:
     return classes[classes >= 0]
 
 
-def distance(given: NDArray[np.int64], wanted: NDArray[np.int64]) -> int:
-    """Return how few insertions, deletions and replacements lead from one to the other.
+def distance(predicted: NDArray[np.int64], desired: NDArray[np.int64]) -> int:
+    """Return the edit distance: the fewest insertions, deletions and replacements.
 
-    Wagner & Fischer (1974), a row at a time: an insertion costs 1 more than what is left of it, so
-    that with the place taken off the least so far is a running minimum.
+    The algorithm of Wagner & Fischer (1974), one row at a time. An insertion costs 1 more than the
+    element to its left, so after subtracting the position the row is a running minimum.
     """
-    places = np.arange(len(wanted) + 1)
+    places = np.arange(len(desired) + 1)
     row = places
-    for index, one in enumerate(given, start=1):
-        replaced = np.minimum(row[1:] + 1, row[:-1] + (wanted != one))
+    for index, symbol in enumerate(predicted, start=1):
+        replaced = np.minimum(row[1:] + 1, row[:-1] + (desired != symbol))
         row = np.minimum.accumulate(np.concatenate([[index], replaced]) - places) + places
     return int(row[-1])
 
 
 def _likeliest(output: NDArray[Any], blank: int | None) -> NDArray[np.int64]:
-    """Return the class of the highest score at each place."""
+    """Return the class of the highest score at each position."""
     shape = list(output.shape)
     while len(shape) > 2 and 1 in shape:
         shape.remove(1)

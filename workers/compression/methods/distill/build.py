@@ -11,7 +11,7 @@ from workers.compression.graph import stats
 from workers.compression.graph.load import weight_bytes
 from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
 from workers.compression.graph.shapes import sizes_of
-from workers.compression.measure.latency import saved
+from workers.compression.measure.latency import time_saved
 from workers.compression.methods.distill.taps import shapes_of
 from workers.compression.samples.context import Context
 
@@ -74,7 +74,7 @@ def _share(student: ir.Model, teacher: ir.Model, of: str, context: Context) -> f
     """Return the ratio of a student's cost to the teacher's cost."""
     fold_batchnorm(student)
     if of == "latency":
-        return 1 - saved(teacher, student, context.example, context.threads)
+        return 1 - time_saved(teacher, student, context.example, context.threads)
     if of == "size":
         return weight_bytes(student) / weight_bytes(teacher)
     student_figures, teacher_figures = (

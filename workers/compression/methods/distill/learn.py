@@ -10,7 +10,7 @@ from app.domain.problems import StepFailed
 from app.domain.steps import Distill
 from workers.compression.executor import Executor, build, write_back
 from workers.compression.learning.feed import Batch, Feed, Outputs, feed_for
-from workers.compression.learning.learner import trained
+from workers.compression.learning.learner import trainable_parameters
 from workers.compression.learning.loop import train
 from workers.compression.learning.plan import Minutes
 from workers.compression.learning.recovery import holding
@@ -84,7 +84,7 @@ def learn(
         values = [weight * loss_of(outputs, expected, batch.targets) for weight, loss_of in terms]
         return torch.stack(values).sum()
 
-    weights = trained(student, student_executor, {})
+    weights = trainable_parameters(student, student_executor, {})
     task = Task(
         parameters={**weights, **ingredients.projections},
         forward=student_executor,

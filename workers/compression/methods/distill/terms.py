@@ -53,7 +53,7 @@ def _soft_targets(loss: DistillLoss, ingredients: Ingredients) -> Term:
         ingredients.targets,
         ingredients.judged,
         loss.temperature,
-        beside_labels=ingredients.labelled,
+        with_labels=ingredients.labelled,
     )
     return objectives.mean(imitated)
 

@@ -48,7 +48,7 @@ def survey_graph(model: ir.Model, context: Context) -> Survey:
 
 def _trials(model: ir.Model, context: Context) -> list[Feeds]:
     """Return random inputs: one sample, two samples if the graph takes them, and other sizes."""
-    names = axis.counting(model, context.layout)
+    names = axis.sample_dimensions(model, context.layout)
     with runtime.in_file(model) as path:
         trials = equivalence.find_trials(model, path, context.seed, names)
     if not trials:

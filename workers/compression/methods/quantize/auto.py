@@ -21,7 +21,7 @@ import onnx_ir as ir
 from app.domain.problems import StepFailed
 from app.domain.steps import Quantize
 from workers.compression.graph.narrow import mark_stored, stored_type
-from workers.compression.measure.latency import beside
+from workers.compression.measure.latency import time_ratio
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.comparison import split_samples
 from workers.compression.methods.quantize.dynamic import quantize_dynamic
@@ -136,5 +136,5 @@ def _measured(original: ir.Model, outcome: Outcome, context: Context) -> _Varian
     """Measure the speed-up and the size ratio of a quantized graph."""
     faster = 1.0
     if outcome.layers and context.example:
-        faster = beside(original, outcome.model, context.example, context.threads).value
+        faster = time_ratio(original, outcome.model, context.example, context.threads).value
     return _Variant(outcome, faster, file_bytes(original) / file_bytes(outcome.model))

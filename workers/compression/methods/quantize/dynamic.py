@@ -15,7 +15,7 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import constant
 from workers.compression.graph.products import bias_vector
-from workers.compression.looking.calibrate import unsound
+from workers.compression.looking.calibrate import not_finite_tensors
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import weight_rounding
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
@@ -65,9 +65,11 @@ def _without_range(model: ir.Model, parameters: Quantize, context: Context) -> d
         for layer in select(model, parameters)[0]
         if (value := layer.node.inputs[0]) is not None and value.graph is model.graph
     }
-    samples = context.seen(parameters.calibration_samples)
+    samples = context.samples_or_example(parameters.calibration_samples)
     names = list(dict.fromkeys(data.values()))
-    nonfinite = unsound(model, names, samples, context.threads) if len(samples) else frozenset()
+    nonfinite = (
+        not_finite_tensors(model, names, samples, context.threads) if len(samples) else frozenset()
+    )
     reason = "what it reads is not finite on the data: one NaN would spoil the range of a whole run"
     return {node: reason for node, name in data.items() if name in nonfinite}
 

@@ -17,7 +17,7 @@ from workers.compression.graph.load import files_of, store
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.packing import packed
 from workers.compression.measure.clock import shortest
-from workers.compression.measure.latency import beside
+from workers.compression.measure.latency import time_ratio
 from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.outcome import Outcome
 from workers.compression.samples.context import Context
@@ -142,7 +142,7 @@ def costs_little(original: ir.Model, other: ir.Model, context: Context) -> bool:
 
 
 def _ratio(original: ir.Model, other: ir.Model, context: Context) -> Ratio:
-    return beside(original, other, context.example, context.threads)
+    return time_ratio(original, other, context.example, context.threads)
 
 
 def _is_not_slower(ratio: Ratio) -> bool:

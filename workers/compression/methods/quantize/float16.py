@@ -79,7 +79,7 @@ def convert_to_float16(
             for node in model.graph.all_nodes()
             if (why := _unconvertible(node, model))
         },
-        **(_untried(model) if context.apart is None and context.example else {}),
+        **(_untried(model) if context.isolated_run is None and context.example else {}),
         **out_of_range(model, context),
         **{s.node: s.reason for s in _ignored(model, parameters)},
     }
@@ -275,12 +275,12 @@ class _Trials:
 
     def _dies(self, model: ir.Model) -> bool:
         """Return whether a graph crashes the process that runs it."""
-        if self._context.apart is None or not self._context.example:
+        if self._context.isolated_run is None or not self._context.example:
             return False
         with runtime.in_file(model) as path:
             feeds = path.with_name("feeds.npz")
             np.savez(feeds, allow_pickle=False, **self._context.example)
-            return self._context.apart(path, feeds, self._context.threads) is None
+            return self._context.isolated_run(path, feeds, self._context.threads) is None
 
 
 def _has_new_nonfinite(expected: NDArray[Any], actual: NDArray[Any]) -> bool:

@@ -53,7 +53,7 @@ def out_of_range(model: ir.Model, context: Context) -> dict[str, str]:
 
 def _by_data(model: ir.Model, context: Context) -> dict[str, str]:
     """Check the range of the main graph's values on samples."""
-    samples = context.seen(_LOOKED_AT)
+    samples = context.samples_or_example(_LOOKED_AT)
     if not len(samples):
         return {}
     values = [value for value in _values(model) if value.dtype == ir.DataType.FLOAT]
