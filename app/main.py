@@ -13,6 +13,7 @@ from app.settings import Settings
 from app.store.session import connect, sessions
 from app.web import dashboard, openapi, problems
 from app.web.api import (
+    advice,
     artifacts,
     catalog,
     datasets,
@@ -66,7 +67,10 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    of_api = (models, datasets, uploads, catalog, jobs, events, reports, artifacts, webhooks, usage)
+    of_api = (
+        models, advice, datasets, uploads, catalog, jobs, events, reports, artifacts, webhooks,
+        usage,
+    )  # fmt: skip
     for part in of_api:
         app.include_router(part.router, prefix="/v1")
     app.include_router(health.router)

@@ -96,6 +96,19 @@ def fall(kind: Kind, before: float, after: float) -> float:
     return worse / before if before else float("inf")
 
 
+def amount(kind: Kind, value: float) -> str:
+    """Return a drop in words, in the unit that drops of such figures have."""
+    match kind:
+        case "error":
+            return f"{value:.2%} of its value"
+        case "gain":
+            return f"{value:.4g}"
+        case "share" | "score" | "rate":
+            return f"{value * 100:.4g} points"
+        case _:
+            assert_never(kind)
+
+
 def unfit(metric: Metric, dtype: str, shape: Sequence[int | str]) -> str | None:
     """Return why targets do not suit a metric, None if they do.
 

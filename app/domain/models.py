@@ -117,6 +117,10 @@ class Layer(BaseModel):
     parameters: int = 0
     macs: int = 0
     """Multiply-accumulates for one sample."""
+    kernel: list[int] = Field(default=[], max_length=8)
+    """Of a convolution: its spatial sizes; empty where that was not looked at."""
+    groups: int = 1
+    """Of a convolution."""
 
 
 class Node(BaseModel):

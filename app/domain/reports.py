@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from app.domain import metrics
 from app.domain.metrics import METRICS, Kind, Metric
 from app.domain.models import ModelId
 from app.domain.problems import ProblemDetails
@@ -79,6 +80,18 @@ class Measures(Frozen):
     """Null for the original itself."""
     peak_memory_bytes: int | None = None
     """Of one run in a fresh process."""
+
+
+def quality_drop(baseline: Measures, compressed: Measures) -> float:
+    """Return by how much quality fell; negative when it rose.
+
+    Absolute, but relative for errors; without targets, what is missing of the original: of equal
+    answers where they are class scores, else of the outputs' variance.
+    """
+    before, after, fidelity = baseline.quality, compressed.quality, compressed.fidelity
+    if before is None or after is None:
+        return 1 - fidelity.kept if fidelity else 0.0
+    return metrics.fall(before.kind, before.value, after.value)
 
 
 class ArtifactFigures(BaseModel):

@@ -31,7 +31,7 @@ def plan(session: Session, tenant: str, request: JobRequest) -> Plan:
     Raises:
         Invalid: The request names a model or dataset that is not the tenant's.
     """
-    return plans.plan(request, _inputs(session, tenant, request))
+    return plans.plan(request, inputs(session, tenant, request))
 
 
 def submit(session: Session, tenant: str, request: JobRequest, settings: Settings) -> SubmittedJob:
@@ -41,7 +41,7 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
         Invalid: A model or dataset that it names does not exist, or the plan refuses it.
         TooManyRequests: The tenant has reached its number of active jobs.
     """
-    plans.require_possible(request, _inputs(session, tenant, request))
+    plans.require_possible(request, inputs(session, tenant, request))
     if jobs.active(session, tenant) >= settings.quota.active_jobs:
         raise TooManyRequests(
             f"You have {settings.quota.active_jobs} queued and running jobs, as many as you may:"
@@ -205,8 +205,12 @@ def artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:
     return row
 
 
-def _inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Inputs:
-    """Look up what the request names, and lock it against deletion until commit."""
+def inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Inputs:
+    """Look up what the request names, and lock it against deletion until commit.
+
+    Raises:
+        Invalid: The request names a model or dataset that is not the tenant's.
+    """
     named_models = {"#/model": request.model, **request.other_models}
     model_rows = {
         pointer: lookup.find(session, ModelRow, tenant, named, "keep")

@@ -18,6 +18,8 @@ from app.domain.jobs import (
     JobRequest,
     Usage,
 )
+from app.domain.makeup import likeness
+from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Report
 from app.store import blob_rows, events, leases, named, obstacles, transitions
@@ -296,6 +298,9 @@ def _keep_report(session: Session, job: JobRow, report: Report) -> None:
     job.evaluation = report.evaluation.model_dump(mode="json")
     job.verdict = report.verdict
     job.manifest = report.manifest.model_dump(mode="json")
+    model = session.get(ModelRow, job.model_id)
+    if model is not None and model.description is not None:
+        job.likeness = likeness(ModelDescription.model_validate(model.description))
     for step_report in report.step_reports:
         step = session.get(StepRow, (job.id, step_report.index))
         if step is not None:

@@ -244,6 +244,13 @@ class JobRow(Leased, Table):
         Index("ix_jobs_model", "model_id"),
         Index("ix_jobs_dataset", "dataset_id"),
         Index("ix_jobs_tags", "tags", postgresql_using="gin"),
+        Index(
+            "ix_jobs_likeness",
+            "tenant",
+            "likeness",
+            text("finished_at DESC"),
+            postgresql_where=text("likeness IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -278,6 +285,8 @@ class JobRow(Leased, Table):
     """The running time of ended attempts; ``limits.running_minutes`` bounds it."""
     spent_attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     """The number of attempts before the last retry; each retry has its own number of attempts."""
+    likeness: Mapped[str | None]
+    """The likeness of the job's model, once the job has figures; see ``app/domain/makeup.py``."""
     last_event: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())

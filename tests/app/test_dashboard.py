@@ -388,3 +388,23 @@ def test_a_rejected_file_is_read_again_with_what_it_does_not_tell(
     assert send(person, f"/models/{again['id']}/again").status_code == 409
     with browser(service, "other") as stranger:
         assert send(stranger, f"/models/{model}/again").status_code == 404
+
+
+def test_a_new_job_begins_with_advice_which_fills_the_form(
+    person: httpx.Client, service: Service
+) -> None:
+    model, dataset = service.model(), service.dataset()
+    assert "Choose a model" in read(person.get("/jobs/new"))
+    page = person.get("/jobs/new", params={"model": model, "dataset": dataset})
+    assert "80 % of the multiplications are in convolutions" in read(page)
+    used = [
+        unescape(link) for link in re.findall(r'href="(/jobs/new\?[^"]*advice=[^"]*)"', page.text)
+    ]
+    assert used
+    for link in used:
+        assert "This will work." in read(person.get(link)), link
+    sent = {"model": model, "dataset": dataset, "minimize": "size", "max_quality_drop": "0.01"}
+    smaller = send(person, "/jobs/new", do="plan", **sent)
+    assert "minimize=size&max_quality_drop=0.01&advice=" in unescape(smaller.text)
+    inspecting = service.http.post("/v1/models", content=b"new" * 9).json()["id"]
+    assert "Advice needs a model that is ready" in read(send(person, "/jobs/new", model=inspecting))

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Query, Response
 from fastapi.exceptions import RequestValidationError
@@ -17,9 +17,12 @@ from app.domain.methods import Method, methods
 from app.domain.models import Model
 from app.domain.plans import Plan
 from app.domain.problems import Problem
+from app.domain.recommendations import Minimize
 from app.services import jobs
+from app.services.advice import Wish
 from app.web import problems
 from app.web.dashboard import copies, page
+from app.web.dashboard.advised import Advised, advised
 from app.web.dashboard.forms import Field, fields
 from app.web.dashboard.goals import GOALS
 from app.web.dashboard.lists import datasets_of, models_of
@@ -39,6 +42,8 @@ class Draft:
     dataset: str = ""
     name: str = ""
     max_quality_drop: str = ""
+    minimize: Minimize = "latency"
+    """What advice is to make less of."""
     steps: list[dict[str, str]] = field(default_factory=list)
     """Of each step its ``method`` and the parameters that were filled in."""
 
@@ -50,11 +55,17 @@ def new_job(
     dataset: Annotated[str, Query(max_length=64)] = "",
     goal: Annotated[str, Query(max_length=20)] = "",
     like: Annotated[str, Query(max_length=64)] = "",
+    minimize: Minimize = "latency",
+    max_quality_drop: Annotated[str, Query(max_length=20)] = "",
+    advice: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
-    """Show the form: empty, for a goal, or like another job."""
-    draft = Draft(model=model, dataset=dataset)
+    """Show the form: empty, for a goal, as advised, or like another job."""
+    draft = Draft(model, dataset, max_quality_drop=max_quality_drop, minimize=minimize)
     if like:
         draft = _like(visitor, like)
+    if advice:
+        chosen = [each for each in _advised(visitor, draft).items if each.id == advice]
+        draft.steps = [_typed(step) for each in chosen for step in each.job["steps"]]
     for wish in GOALS:
         if wish.name == goal:
             draft.steps = [_typed(step) for step in wish.steps]
@@ -98,6 +109,7 @@ def _form(visitor: Visitor, draft: Draft, fault: Problem | None = None) -> Respo
         visitor,
         status=422 if fault else 200,
         draft=draft,
+        advised=None if draft.steps else _advised(visitor, draft),
         goals=GOALS,
         methods=list(known.values()),
         steps=[_shown(step, known) for step in draft.steps],
@@ -109,6 +121,20 @@ def _form(visitor: Visitor, draft: Draft, fault: Problem | None = None) -> Respo
         body=json.dumps(body, indent=2),
         most_steps=MAX_STEPS,
         copies=copies.of(body, _filename(models, draft.model), _filename(datasets, draft.dataset)),
+    )
+
+
+def _advised(visitor: Visitor, draft: Draft) -> Advised:
+    """Return advice for what was chosen so far."""
+    drop = _number(draft.max_quality_drop) if draft.max_quality_drop.strip() else None
+    return advised(
+        visitor,
+        draft.model,
+        Wish(
+            minimize=draft.minimize,
+            max_quality_drop=drop if isinstance(drop, float) else None,
+            dataset=draft.dataset or None,
+        ),
     )
 
 
@@ -137,8 +163,13 @@ def _draft(sent: Mapping[str, str]) -> Draft:
         dataset=sent.get("dataset", ""),
         name=sent.get("name", ""),
         max_quality_drop=sent.get("max_quality_drop", ""),
+        minimize=_minimize(sent.get("minimize")),
         steps=[step for _, step in sorted(steps.items()) if step.get("method") in known],
     )
+
+
+def _minimize(sent: str | None) -> Minimize:
+    return next((known for known in get_args(Minimize) if known == sent), "latency")
 
 
 def _rearrange(draft: Draft, action: str, where: str) -> None:

@@ -70,6 +70,10 @@ class LayerStats:
     parameters: int
     nonzero_parameters: int
     macs: int
+    kernel: tuple[int, ...] = ()
+    """Of a convolution: its spatial sizes."""
+    groups: int = 1
+    """Of a convolution."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,8 @@ def measure(
         if parameters or macs:
             nonzero = sum(_nonzero(weight, node) for weight in new_weights.values())
             name, cost = node.name or "", (macs or 0) // samples
-            layers.append(LayerStats(name, node.op_type, parameters, nonzero, cost))
+            kernel, groups = _kernel(node, shapes), node.attributes.get_int("group", 1)
+            layers.append(LayerStats(name, node.op_type, parameters, nonzero, cost, kernel, groups))
     return Stats(
         parameters=sum(layer.parameters for layer in layers),
         nonzero_parameters=sum(layer.nonzero_parameters for layer in layers),
@@ -240,6 +245,15 @@ def _macs(node: ir.Node, operator: Operator, shapes: Shapes) -> int | None:
         return None
     inputs = [None if value is None else shapes.get(str(value.name)) for value in node.inputs]
     return operator.macs(node, inputs, output)
+
+
+def _kernel(node: ir.Node, shapes: Shapes) -> tuple[int, ...]:
+    """Return the spatial sizes of a convolution's kernel; empty where they are not known."""
+    if not node.op_type.startswith(("Conv", "QLinearConv")):
+        return ()
+    weight = operand(node, 3 if node.op_type == "QLinearConv" else 1)
+    declared = node.attributes.get_ints("kernel_shape", [])
+    return tuple(declared or shapes.get(str(weight and weight.name), ())[2:])
 
 
 def _added_bias(node: ir.Node) -> list[Weight]:

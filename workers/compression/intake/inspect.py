@@ -159,7 +159,12 @@ def _describe(
     listed = stats.measure(normal, findings.sizes, feeds, findings.samples).layers[:MAX_LAYERS]
     layers = [
         Layer(
-            name=layer.name, operator=layer.operator, parameters=layer.parameters, macs=layer.macs
+            name=layer.name,
+            operator=layer.operator,
+            parameters=layer.parameters,
+            macs=layer.macs,
+            kernel=list(layer.kernel[:8]),
+            groups=max(layer.groups, 1),
         )
         for layer in listed
     ]

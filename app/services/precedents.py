@@ -1,0 +1,156 @@
+"""What finished jobs tell of steps: how much faster and smaller they made models like another."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.domain import metrics
+from app.domain.jobs import JobRequest
+from app.domain.makeup import alike, likeness
+from app.domain.models import ModelDescription
+from app.domain.reports import Measures, quality_drop
+from app.domain.steps import AnyStep
+from app.store import precedents
+
+_TELLING: dict[str, tuple[str, ...]] = {
+    "quantize": ("mode", "prefer", "weights", "unpack"),
+    "prune": ("granularity", "ratio", "of", "sparsity", "n", "m"),
+    "low_rank": ("ratio", "of", "energy", "rank"),
+    "cluster": ("clusters",),
+    "distill": ("student",),
+}
+"""The parameters that decide what comes of a step; the others make it a little better or worse."""
+
+
+def signature(steps: Iterable[AnyStep]) -> str:
+    """Return what two lists of steps have in common whose results can be compared."""
+    return json.dumps([_telling(step) for step in steps], sort_keys=True)
+
+
+def _telling(step: AnyStep) -> dict[str, Any]:
+    given = step.model_dump(mode="json")
+    told = {name: given[name] for name in _TELLING[step.method]}
+    return {"method": step.method, **told, "trained": given.get("recover") is not None}
+
+
+@dataclass(frozen=True)
+class Precedent:
+    """A job that ended with figures."""
+
+    job: str
+    name: str | None
+    model: str
+    steps: Sequence[AnyStep]
+    baseline: Measures
+    compressed: Measures
+    minutes: float
+
+    @property
+    def faster(self) -> float | None:
+        """The original's latency over the result's; None where they were not timed."""
+        before, after = self.baseline.latency_ms, self.compressed.latency_ms
+        return before / after if before and after else None
+
+    @property
+    def smaller(self) -> float:
+        """The original's bytes over the result's."""
+        return self.baseline.size_bytes / max(self.compressed.size_bytes, 1)
+
+    @property
+    def lighter(self) -> float:
+        """The original's multiply-accumulates over the result's."""
+        return max(self.baseline.macs, 1) / max(self.compressed.macs, 1)
+
+    @property
+    def drop(self) -> float:
+        """By how much quality fell; negative where it rose."""
+        return quality_drop(self.baseline, self.compressed)
+
+
+@dataclass(frozen=True)
+class Experience:
+    """What jobs of the same steps came to; medians."""
+
+    jobs: Sequence[Precedent]
+    """Not empty; the latest first."""
+    of_this_model: bool
+    """Whether all of them ran on the model in question."""
+
+    @property
+    def faster(self) -> float | None:
+        """How many times faster the results are; None where no job was timed."""
+        found = [job.faster for job in self.jobs if job.faster is not None]
+        return median(found) if found else None
+
+    @property
+    def smaller(self) -> float:
+        """How many times smaller the files are."""
+        return median(job.smaller for job in self.jobs)
+
+    @property
+    def lighter(self) -> float:
+        """How many times fewer multiply-accumulates there are."""
+        return median(job.lighter for job in self.jobs)
+
+    @property
+    def drop(self) -> float:
+        """By how much quality fell."""
+        return median(job.drop for job in self.jobs)
+
+    @property
+    def spoken_drop(self) -> str:
+        """The same in the unit of the latest job's metric."""
+        quality = self.jobs[0].compressed.quality
+        return metrics.amount(quality.kind if quality else "share", self.drop)
+
+    @property
+    def minutes(self) -> float:
+        """How long the jobs ran."""
+        return median(job.minutes for job in self.jobs)
+
+
+@dataclass(frozen=True)
+class History:
+    """The jobs on a model and on those that are like it."""
+
+    model: str
+    precedents: Sequence[Precedent]
+    """The latest first."""
+
+    def of(self, steps: Iterable[AnyStep]) -> Experience | None:
+        """Return what jobs of these steps came to; those on the model itself count alone."""
+        wanted = signature(steps)
+        same = [each for each in self.precedents if signature(each.steps) == wanted]
+        own = [each for each in same if each.model == self.model]
+        return Experience(own or same, of_this_model=bool(own)) if same else None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """The latest latency of the model itself; None where it was not timed."""
+        own = (each.baseline.latency_ms for each in self.precedents if each.model == self.model)
+        return next((latency for latency in own if latency is not None), None)
+
+
+def history(session: Session, tenant: str, model: str, description: ModelDescription) -> History:
+    """Return what the tenant's jobs measured on a model and on those that are like it."""
+    rows = precedents.of_like_models(session, tenant, alike(likeness(description)))
+    found = []
+    for row in rows:
+        request = JobRequest.model_validate(row.request)
+        if request.steps:
+            found.append(
+                Precedent(
+                    job=row.id,
+                    name=row.name,
+                    model=row.model_id,
+                    steps=request.steps,
+                    baseline=Measures.model_validate(row.baseline),
+                    compressed=Measures.model_validate(row.compressed),
+                    minutes=row.running_seconds / 60,
+                )
+            )
+    return History(model, found)

@@ -1,0 +1,207 @@
+"""Advice: jobs that are accepted as they are, with reasons that are measured or computed."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.domain.makeup import alike, likeness
+from app.domain.models import ModelDescription
+from app.store.tables import JobRow, ModelRow
+from tests.app.service import MEASURES, MODEL, STEP_REPORT, Service, pointers
+from tests.workers import zoo
+from workers.compression.intake.inspect import inspect_model
+
+NETS = ("residual", "inverted_residual", "bert", "mlp")
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, dict[str, Any]]:
+    """What inspection finds of networks of every kind."""
+    found = {}
+    for name in NETS:
+        with tempfile.TemporaryDirectory() as scratch:
+            known = inspect_model(zoo.path(name), Path(scratch))
+            found[name] = known.model_dump(mode="json")
+    return found
+
+
+def _dataset(service: Service, known: dict[str, Any], samples: int = 1000) -> str:
+    """A dataset that fits a model, without targets."""
+    arrays = [
+        {
+            **tensor,
+            "shape": [samples, *(16 if isinstance(n, str) else n for n in tensor["shape"][1:])],
+        }
+        for tensor in known["inputs"]
+    ]
+    content = repr(arrays).encode()
+    return service.dataset(content, samples=samples, arrays=arrays, targets=None)
+
+
+def _advice(service: Service, model: str, **wish: Any) -> list[dict[str, Any]]:
+    answer = service.http.get(f"/v1/models/{model}/recommendations", params=wish)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+def _accepted(service: Service, body: dict[str, Any]) -> None:
+    plan = service.http.post("/v1/jobs/plan", json=body)
+    assert (plan.status_code, plan.json()["ok"]) == (200, True), (body, plan.text)
+    job = service.http.post("/v1/jobs", json=body)
+    assert job.status_code == 202, (body, job.text)
+    assert service.http.post(f"/v1/jobs/{job.json()['id']}/cancel").status_code == 202
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_every_recommendation_is_a_job_that_is_accepted_as_it_is(
+    service: Service, described: dict[str, dict[str, Any]], net: str
+) -> None:
+    known = described[net]
+    model = service.model(net.encode(), **known)
+    data = _dataset(service, known)
+    for minimize in ("latency", "size", "macs"):
+        for wish in ({}, {"data": data}, {"data": data, "max_quality_drop": 0.01}):
+            items = _advice(service, model, minimize=minimize, **wish)
+            assert items, (minimize, wish)
+            assert len({item["id"] for item in items}) == len(items)
+            for item in items:
+                _accepted(service, item["job"])
+                assert item["job"].get("dataset") == wish.get("data")
+                assert item["estimate"]["latency_ms"] is None, "nothing was timed"
+                assert item["estimate"]["measured"] == []
+                assert item["reason"], item
+                assert item["caution"], item
+
+
+def test_reasons_name_shares_that_add_up(service: Service) -> None:
+    layers = [
+        {"name": "a", "operator": "Conv", "parameters": 900, "macs": 620_000, "kernel": [3, 3]},
+        {"name": "b", "operator": "Conv", "parameters": 90, "macs": 80_000, "groups": 9},
+        {"name": "c", "operator": "Gemm", "parameters": 3000, "macs": 300_000},
+    ]
+    model = service.model(layers=layers, macs=1_000_000)
+    [cut, *_] = [each for each in _advice(service, model, minimize="macs") if "prune" in each["id"]]
+    assert cut["reason"].startswith(
+        "62 % of the multiplications are in 3×3 convolutions, 30 % in products with weights."
+    )
+    assert cut["estimate"]["macs"] == 800_000
+    assert "there is no data" in cut["reason"]
+    integers = _advice(service, model, data=service.dataset())
+    [automatic] = [each for each in integers if each["id"] == "quantize"]
+    assert automatic["reason"].startswith("92 % of the multiplications")
+
+
+def _measured(service: Service, model: str, steps: list[dict[str, Any]], **after: Any) -> str:
+    """A finished job with figures, as a worker leaves it."""
+    job: str = service.job(model, steps=steps)["id"]
+    service.start(job)
+    service.finish(job)
+    with service.store.begin() as session:
+        row = session.get_one(JobRow, job)
+        description = session.get_one(ModelRow, model).description
+        row.likeness = likeness(ModelDescription.model_validate(description))
+        row.compressed = {**STEP_REPORT["after"], **after}
+    return job
+
+
+def test_what_finished_jobs_measured_is_told_and_ranks_first(service: Service) -> None:
+    steps = [{"method": "prune", "ratio": 0.2, "of": "latency"}]
+    before = _advice(service, service.model())
+    other = service.model(b"like it" * 30)
+    job = _measured(service, other, steps, latency_ms=0.5, size_bytes=1000, macs=250_000)
+    model = service.model(b"new" * 30)
+    after = _advice(service, model)
+    assert before[0]["id"] != "prune-20"
+    assert after[0]["id"] == "prune-20"
+    told = after[0]
+    assert (
+        "A job on models of like shape came to 3.00 times the speed, 25 % of the size"
+        in (told["reason"])
+    )
+    assert told["estimate"]["macs"] == 250_000
+    assert told["estimate"]["jobs"] == [job]
+    assert told["estimate"]["measured"] == ["size_bytes", "macs"]
+    assert told["estimate"]["latency_ms"] is None, "this model was never timed"
+    own = _measured(service, model, steps, latency_ms=1.0)
+    [again, *_] = [each for each in _advice(service, model) if each["id"] == "prune-20"]
+    assert again["estimate"]["jobs"] == [own], "jobs on the model itself count alone"
+    assert again["estimate"]["latency_ms"] == 1.0
+    assert "A job on this model came to 1.50 times the speed" in again["reason"]
+
+
+def test_steps_that_lost_more_than_is_allowed_come_last(service: Service) -> None:
+    model = service.model()
+    steps = [{"method": "prune", "ratio": 0.2, "of": "latency"}]
+    quality = {**MEASURES["quality"], "value": 0.7}
+    _measured(service, model, steps, latency_ms=0.5, quality=quality)
+    free = [each["id"] for each in _advice(service, model)]
+    bounded = [each["id"] for each in _advice(service, model, max_quality_drop=0.01)]
+    assert free[0] == "prune-20"
+    assert bounded[-1] == "prune-20"
+
+
+def test_a_pipeline_that_worked_is_taken_over(service: Service) -> None:
+    steps = [{"method": "prune", "ratio": 0.4}, {"method": "quantize", "mode": "dynamic"}]
+    job = _measured(service, service.model(b"like it" * 30), steps, latency_ms=0.4)
+    named = [{"method": "quantize", "mode": "dynamic", "ignore": ["conv"]}]
+    _measured(service, service.model(b"with names" * 30), named, latency_ms=0.1)
+    items = _advice(service, service.model(b"new" * 30))
+    assert items[0]["id"] == f"as-{job}"
+    assert items[0]["job"]["steps"] == steps
+    _accepted(service, items[0]["job"])
+    assert not any("ignore" in str(item["job"]) for item in items), "other models have other names"
+
+
+def test_jobs_of_another_tenant_or_another_kind_of_model_tell_nothing(service: Service) -> None:
+    steps = [{"method": "prune", "ratio": 0.2, "of": "latency"}]
+    job = _measured(service, service.model(), steps, latency_ms=0.5)
+    unlike = service.model(b"larger" * 30, layers=[{**MODEL["layers"][0], "macs": 10**9}])  # type: ignore[index]
+    assert job not in str(_advice(service, unlike))
+    with service.store.begin() as session:
+        session.get_one(JobRow, job).tenant = "other"
+    assert job not in str(_advice(service, service.model(b"new" * 30)))
+
+
+def test_advice_that_cannot_be_given_says_why(service: Service) -> None:
+    model = service.model()
+    path = f"/v1/models/{model}/recommendations"
+    assert service.other.get(path).status_code == 404
+    assert service.http.get("/v1/models/mdl_none/recommendations").status_code == 404
+    rejected = service.http.get(f"/v1/models/{service.rejected_model()}/recommendations")
+    assert (rejected.status_code, rejected.json()["type"]) == (409, "conflict")
+    wrong = service.dataset(b"other" * 9, arrays=[{"name": "z", "dtype": "float32", "shape": [9]}])
+    for params, kind, pointer in (
+        ({"data": "dst_none"}, "invalid", "#/query/data"),
+        ({"data": wrong}, "dataset-mismatch", "#/query/data"),
+        ({"minimize": "money"}, "invalid", "#/query/minimize"),
+        ({"max_quality_drop": "-1"}, "invalid", "#/query/max_quality_drop"),
+        ({"target": "moon"}, "invalid", "#/query/target"),
+    ):
+        answer = service.http.get(path, params=params)
+        assert (answer.status_code, answer.json()["type"]) == (422, kind), (params, answer.text)
+        assert pointers(answer) == [pointer]
+    service.worker("onnx")
+    lacking = service.http.get(path, params={"target": "mobile-litert"})
+    assert (lacking.status_code, lacking.json()["type"]) == (422, "not-available")
+    assert "planish tools install litert" in lacking.json()["detail"]
+
+
+def test_a_quantized_model_is_left_alone(service: Service) -> None:
+    model = service.model(operators={"QLinearConv": 3})
+    assert _advice(service, model, minimize="size", data=service.dataset()) == []
+
+
+def test_models_are_alike_by_what_does_the_work_and_how_much(
+    described: dict[str, dict[str, Any]],
+) -> None:
+    keys = {
+        name: likeness(ModelDescription.model_validate(known)) for name, known in described.items()
+    }
+    assert keys["residual"].startswith("convolution:")
+    assert keys["inverted_residual"].startswith("convolution+grouped:")
+    assert keys["bert"].startswith("product:")
+    family, _, size = keys["residual"].rpartition(":")
+    assert alike(keys["residual"]) == [f"{family}:{int(size) + step}" for step in (-1, 0, 1)]
