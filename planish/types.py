@@ -266,6 +266,31 @@ class UsageDay(_Answer):
     stored_bytes: int
 
 
+class Estimate(_Answer):
+    """What a job is expected to come to; None is what is not known before it runs."""
+
+    size_bytes: int | None
+    macs: int | None
+    latency_ms: float | None
+    minutes: float | None
+    measured: list[str] = []
+    """The figures that rest on measurements of ``jobs``; the others are computed."""
+    jobs: list[str] = []
+
+
+class Recommendation(_Answer):
+    """A job that may suit a model; ``job`` is a request for it."""
+
+    id: str
+    title: str
+    reason: str
+    job: dict[str, Any]
+    estimate: Estimate
+    risk: str
+    """``low``, ``medium`` or ``high``."""
+    caution: str = ""
+
+
 class Event(_Answer):
     """One event of a job's stream; ``number`` counts up within the job."""
 

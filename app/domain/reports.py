@@ -82,13 +82,13 @@ class Measures(Frozen):
     """Of one run in a fresh process."""
 
 
-def quality_drop(baseline: Measures, compressed: Measures) -> float:
-    """Return by how much quality fell; negative when it rose.
+def quality_drop(before: Quality | None, after: Quality | None, fidelity: Fidelity | None) -> float:
+    """Return the drop in quality, from the metric if there is one, else from the fidelity.
 
-    Absolute, but relative for errors; without targets, what is missing of the original: of equal
-    answers where they are class scores, else of the outputs' variance.
+    The drop is negative when quality rose. It is absolute, except for errors, where it is relative.
+    Without targets it is 1 minus the agreement with the original for class scores, and 1 minus the
+    explained variance for other outputs.
     """
-    before, after, fidelity = baseline.quality, compressed.quality, compressed.fidelity
     if before is None or after is None:
         return 1 - fidelity.kept if fidelity else 0.0
     return metrics.fall(before.kind, before.value, after.value)

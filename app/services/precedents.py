@@ -68,7 +68,8 @@ class Precedent:
     @property
     def drop(self) -> float:
         """By how much quality fell; negative where it rose."""
-        return quality_drop(self.baseline, self.compressed)
+        before, after = self.baseline.quality, self.compressed.quality
+        return quality_drop(before, after, self.compressed.fidelity)
 
 
 @dataclass(frozen=True)

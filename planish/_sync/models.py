@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from planish._requests import id_of
 from planish._sync.download import download
 from planish._sync.http import Transport
 from planish._sync.uploads import Uploads
-from planish.types import Model
+from planish.types import Dataset, Model, Recommendation
 
 
 class Models(Uploads[Model]):
@@ -55,3 +56,32 @@ class Models(Uploads[Model]):
         path = f"/v1/models/{known.id}/content"
         sha256 = known.sha256 if form == "upload" else None
         return download(self._http, path, to, sha256=sha256, form=form)
+
+    def recommendations(
+        self,
+        model: Model | str,
+        *,
+        minimize: Literal["latency", "size", "macs"] = "latency",
+        max_quality_drop: float | None = None,
+        target: str | None = None,
+        data: Dataset | str | None = None,
+    ) -> list[Recommendation]:
+        """Return jobs that may suit a model, the best first; nothing runs.
+
+        ``client.jobs.create(**found[0].job)`` does what the first one says.
+
+        Args:
+            model: or its id.
+            minimize: what is to become less.
+            max_quality_drop: what a job's result may lose.
+            target: where the model is to run.
+            data: a dataset, or its id. Default: what needs no data.
+        """
+        items = self._http.items(
+            f"/v1/models/{id_of(model)}/recommendations",
+            minimize=minimize,
+            max_quality_drop=None if max_quality_drop is None else str(max_quality_drop),
+            target=target,
+            data=None if data is None else id_of(data),
+        )
+        return [Recommendation.model_validate(item) for item in items]

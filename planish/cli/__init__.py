@@ -10,6 +10,7 @@ from planish.cli.deployment import Stop
 from planish.errors import JobFailed, PlanishError, Unauthenticated
 
 from . import (
+    advise,
     compare,
     compress,
     datasets,
@@ -37,6 +38,7 @@ cli = typer.Typer(
 )
 cli.command()(compress.compress)
 cli.command()(compare.compare)
+cli.command()(advise.advise)
 cli.add_typer(models.cli, name="models")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+import planish
 from app.domain.makeup import alike, likeness
 from app.domain.models import ModelDescription
 from app.store.tables import JobRow, ModelRow
-from tests.app.service import MEASURES, MODEL, STEP_REPORT, Service, pointers
+from tests.app.service import STEP_REPORT, Service, pointers
 from tests.workers import zoo
 from workers.compression.intake.inspect import inspect_model
 
@@ -135,7 +136,7 @@ def test_what_finished_jobs_measured_is_told_and_ranks_first(service: Service) -
 def test_steps_that_lost_more_than_is_allowed_come_last(service: Service) -> None:
     model = service.model()
     steps = [{"method": "prune", "ratio": 0.2, "of": "latency"}]
-    quality = {**MEASURES["quality"], "value": 0.7}
+    quality: dict[str, Any] = {"metric": "top1", "value": 0.7, "split": "held_out", "samples": 20}
     _measured(service, model, steps, latency_ms=0.5, quality=quality)
     free = [each["id"] for each in _advice(service, model)]
     bounded = [each["id"] for each in _advice(service, model, max_quality_drop=0.01)]
@@ -144,9 +145,12 @@ def test_steps_that_lost_more_than_is_allowed_come_last(service: Service) -> Non
 
 
 def test_a_pipeline_that_worked_is_taken_over(service: Service) -> None:
-    steps = [{"method": "prune", "ratio": 0.4}, {"method": "quantize", "mode": "dynamic"}]
+    steps: list[dict[str, Any]] = [
+        {"method": "prune", "ratio": 0.4},
+        {"method": "quantize", "mode": "dynamic"},
+    ]
     job = _measured(service, service.model(b"like it" * 30), steps, latency_ms=0.4)
-    named = [{"method": "quantize", "mode": "dynamic", "ignore": ["conv"]}]
+    named: list[dict[str, Any]] = [{**integers, "ignore": ["conv"]}]
     _measured(service, service.model(b"with names" * 30), named, latency_ms=0.1)
     items = _advice(service, service.model(b"new" * 30))
     assert items[0]["id"] == f"as-{job}"
@@ -158,7 +162,8 @@ def test_a_pipeline_that_worked_is_taken_over(service: Service) -> None:
 def test_jobs_of_another_tenant_or_another_kind_of_model_tell_nothing(service: Service) -> None:
     steps = [{"method": "prune", "ratio": 0.2, "of": "latency"}]
     job = _measured(service, service.model(), steps, latency_ms=0.5)
-    unlike = service.model(b"larger" * 30, layers=[{**MODEL["layers"][0], "macs": 10**9}])  # type: ignore[index]
+    larger = {"name": "conv", "operator": "Conv", "parameters": 300, "macs": 10**9}
+    unlike = service.model(b"larger" * 30, layers=[larger])
     assert job not in str(_advice(service, unlike))
     with service.store.begin() as session:
         session.get_one(JobRow, job).tenant = "other"
@@ -205,3 +210,14 @@ def test_models_are_alike_by_what_does_the_work_and_how_much(
     assert keys["bert"].startswith("product:")
     family, _, size = keys["residual"].rpartition(":")
     assert alike(keys["residual"]) == [f"{family}:{int(size) + step}" for step in (-1, 0, 1)]
+
+
+def test_the_client_submits_what_it_was_recommended(service: Service) -> None:
+    key = service.http.headers["Authorization"].removeprefix("Bearer ")
+    with planish.Client(service.url, key) as client:
+        [first, *_] = client.models.recommendations(
+            service.model(), minimize="size", max_quality_drop=0.02, data=service.dataset()
+        )
+        job = client.jobs.create(**first.job)
+    assert job.steps is not None
+    assert [step["method"] for step in job.steps] == [s["method"] for s in first.job["steps"]]

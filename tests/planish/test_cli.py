@@ -231,3 +231,27 @@ def test_two_files_are_compared_by_turns(
     (tmp_path / "none.onnx").write_bytes(b"no model")
     assert run("compare", model, tmp_path / "none.onnx") == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_advice_is_a_table_and_its_json_holds_requests(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    estimate = {"size_bytes": 1000, "macs": 5, "latency_ms": None, "minutes": 0.1}
+    item = {
+        "id": "quantize",
+        "title": "Quantize each layer",
+        "reason": "92 % of it",
+        "job": {"model": "mdl_1", "steps": [{"method": "quantize"}]},
+        "estimate": estimate,
+        "risk": "low",
+    }
+    wish = ("--url", "", "--minimize", "size", "--max-drop", "0.01", "--data", "dst_1")
+    for options in ((), ("--json",)):
+        with scripted([answer(200, {"items": [item]})]) as service:
+            assert run("advise", "mdl_1", wish[0], service.url, *wish[2:], *options) == 0
+        [request] = service.requests
+        assert request.path.startswith("/v1/models/mdl_1/recommendations?")
+        assert "minimize=size&max_quality_drop=0.01&data=dst_1" in request.path
+        printed = capsys.readouterr().out
+        assert "Quantize each" in printed
+    assert json.loads(printed)[0]["job"] == item["job"]

@@ -1,11 +1,16 @@
 """The verdict: whether a result meets the requirement, and the result in words."""
 
-from typing import assert_never
-
 from app.domain import metrics
 from app.domain.metrics import Kind
 from app.domain.problems import QualityBelowRequirement
-from app.domain.reports import Comparison, Fidelity, Latency, Measures, Quality, StepReport
+from app.domain.reports import (
+    Comparison,
+    Fidelity,
+    Latency,
+    Measures,
+    StepReport,
+    quality_drop,
+)
 from workers.compression.measure.changes import why_nothing
 
 _SAME = 0.03
@@ -13,20 +18,8 @@ _SAME = 0.03
 
 
 def drop(baseline: Measures, compressed: Measures) -> float:
-    """Return the drop in quality; negative when quality rose.
-
-    The drop is absolute, except for errors, where it is relative. Without targets it is 1 minus
-    the agreement with the original for class scores, and 1 minus the explained variance for other
-    outputs.
-    """
-    return fall(baseline.quality, compressed.quality, compressed.fidelity)
-
-
-def fall(before: Quality | None, after: Quality | None, fidelity: Fidelity | None) -> float:
-    """Return the drop in quality, from the metric if there is one, else from the fidelity."""
-    if before is None or after is None:
-        return 1 - fidelity.kept if fidelity else 0.0
-    return metrics.fall(before.kind, before.value, after.value)
+    """Return the drop in quality; see ``quality_drop``."""
+    return quality_drop(baseline.quality, compressed.quality, compressed.fidelity)
 
 
 def shortfall(
@@ -38,9 +31,9 @@ def shortfall(
         return None
     metric, kind, before, after = _figures(baseline, compressed)
     return QualityBelowRequirement(
-        f"{metric} went from {before:.4g} to {after:.4g}, a drop of {_amount(kind, lost)};"
-        f" {_amount(kind, allowed)} is allowed. The artifacts are kept. Quantize fewer layers"
-        " ('ignore'), try other ranges or int16 activations, or allow a larger drop.",
+        f"{metric} went from {before:.4g} to {after:.4g}, a drop of {metrics.amount(kind, lost)};"
+        f" {metrics.amount(kind, allowed)} is allowed. The artifacts are kept. Quantize fewer"
+        " layers ('ignore'), try other ranges or int16 activations, or allow a larger drop.",
         metric=metric,
         baseline=before,
         compressed=after,
@@ -115,7 +108,7 @@ def _quality(baseline: Measures, compressed: Measures, *, synthetic: bool) -> st
         metric, kind, before, after = _figures(baseline, compressed)
         lost = drop(baseline, compressed)
         direction = "unchanged" if lost == 0 else f"a {'drop' if lost > 0 else 'gain'} of"
-        amount = "" if lost == 0 else f" {_amount(kind, abs(lost))}"
+        amount = "" if lost == 0 else f" {metrics.amount(kind, abs(lost))}"
         return f"{metric} {before:.4g} → {after:.4g} ({direction}{amount})"
     why = (
         "There is no data, so we compared with the original on random inputs"
@@ -153,15 +146,3 @@ def _figures(baseline: Measures, compressed: Measures) -> tuple[str, Kind, float
     if fidelity is None:
         return "agreement", "share", 1.0, 1.0
     return fidelity.bounded, "share", 1.0, fidelity.kept
-
-
-def _amount(kind: Kind, value: float) -> str:
-    match kind:
-        case "error":
-            return f"{value:.2%} of its value"
-        case "gain":
-            return f"{value:.4g}"
-        case "share" | "score" | "rate":
-            return f"{value * 100:.4g} points"
-        case _:
-            assert_never(kind)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from app.domain.reports import quality_drop
 from workers.compression.graph.load import load, save
 from workers.compression.measure import quality
 from workers.compression.measure.evaluation import compare, outputs_explained
-from workers.compression.measure.verdict import fall
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.comparison import affordable
 from workers.compression.methods.quantize.exclusions import Write
@@ -93,7 +93,7 @@ def _drop(model: ir.Model, context: Context, directory: Path, samples: Samples) 
     original_figures, candidate_figures = compare(
         [original, path], samples, threads, judge, output, _no_progress
     )
-    return fall(original_figures[0], candidate_figures[0], candidate_figures[1])
+    return quality_drop(original_figures[0], candidate_figures[0], candidate_figures[1])
 
 
 def _ranked(

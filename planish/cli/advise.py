@@ -1,0 +1,37 @@
+"""``planish advise``: what may suit a model, before any job."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from planish.cli.asking import AsJson, Columns, Url, asking, print_list
+from planish.types import Recommendation
+
+_COLUMNS: Columns[Recommendation] = {
+    "what": lambda item: item.title,
+    "risk": lambda item: item.risk,
+    "bytes": lambda item: item.estimate.size_bytes,
+    "ms": lambda item: item.estimate.latency_ms,
+    "why": lambda item: item.reason,
+}
+
+
+def advise(
+    model: Annotated[str, typer.Argument(help="The model's id: mdl_…")],
+    data: Annotated[str | None, typer.Option(help="A dataset's id: dst_…")] = None,
+    minimize: Annotated[
+        Literal["latency", "size", "macs"], typer.Option(help="What is to become less.")
+    ] = "latency",
+    max_drop: Annotated[
+        float | None, typer.Option(help="What quality may be lost: 0.01 is one point.")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="Where the model is to run.")] = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend jobs for a model, the best first; --json has each as a request."""
+    with asking(url) as client:
+        found = client.models.recommendations(
+            model, minimize=minimize, max_quality_drop=max_drop, target=target, data=data
+        )
+    print_list(found, _COLUMNS, limit=len(found), as_json=as_json)
