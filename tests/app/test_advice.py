@@ -145,10 +145,8 @@ def test_steps_that_lost_more_than_is_allowed_come_last(service: Service) -> Non
 
 
 def test_a_pipeline_that_worked_is_taken_over(service: Service) -> None:
-    steps: list[dict[str, Any]] = [
-        {"method": "prune", "ratio": 0.4},
-        {"method": "quantize", "mode": "dynamic"},
-    ]
+    integers = {"method": "quantize", "mode": "dynamic"}
+    steps: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.4}, integers]
     job = _measured(service, service.model(b"like it" * 30), steps, latency_ms=0.4)
     named: list[dict[str, Any]] = [{**integers, "ignore": ["conv"]}]
     _measured(service, service.model(b"with names" * 30), named, latency_ms=0.1)
