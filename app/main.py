@@ -27,6 +27,7 @@ from app.web.api import (
     usage,
     webhooks,
 )
+from app.web.arrivals import Arrivals
 from app.web.dashboard import page
 from app.web.dashboard.visitor import LogInFirst
 from app.web.gateway import Gateway
@@ -49,7 +50,10 @@ def create_app(settings: Settings) -> FastAPI:
         watch = Watch(factory)
         blobs = Blobs.open(settings.storage.url)
         rates = Rates(settings.quota.requests_per_minute)
-        app.state.gateway = Gateway(settings, factory, reading, blobs, watch, metrics, rates)
+        arrivals = Arrivals(settings.quota.arriving_uploads)
+        app.state.gateway = Gateway(
+            settings, factory, reading, blobs, watch, metrics, rates, arrivals
+        )
         watching = asyncio.create_task(watch.run())
         yield
         watching.cancel()

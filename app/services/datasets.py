@@ -3,20 +3,17 @@
 from sqlalchemy import Select, inspect, select
 from sqlalchemy.orm import Session, defer, undefer
 
-from app.blobs import Blobs, Incoming
+from app.blobs import Incoming
 from app.domain import ids
 from app.domain.datasets import Dataset, DatasetDescription, ImageOptions
 from app.domain.problems import Conflict, NotFound
 from app.services import uploads
-from app.settings import Settings
 from app.store import jobs, lookup
 from app.store.tables import DatasetRow
 
 
 def add(
     session: Session,
-    settings: Settings,
-    blobs: Blobs,
     incoming: Incoming,
     *,
     tenant: str,
@@ -24,10 +21,10 @@ def add(
     filename: str | None,
     images: ImageOptions,
 ) -> DatasetRow:
-    """Add a dataset whose bytes have arrived; a worker inspects it.
+    """Add a dataset whose bytes are published, with room reserved; a worker inspects it.
 
     Raises:
-        TooManyRequests: The tenant's storage quota does not hold it.
+        Unavailable: The bytes were not used for so long that they were deleted.
     """
     row = DatasetRow(
         id=ids.new("dst"),
@@ -37,7 +34,7 @@ def add(
         images=images.model_dump(),
         status="inspecting",
     )
-    return uploads.keep(session, settings, blobs, incoming, row)
+    return uploads.keep(session, row, incoming.sha256, incoming.size_bytes)
 
 
 def find(

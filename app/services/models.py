@@ -3,20 +3,18 @@
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, defer, undefer
 
-from app.blobs import Blobs, Incoming
+from app.blobs import Incoming
 from app.domain import ids
 from app.domain.models import ModelDescription, ModelFormat, ModelHints
 from app.domain.problems import Conflict, NotFound
 from app.services import uploads
 from app.settings import Settings
-from app.store import blob_rows, jobs, lookup, usage
+from app.store import jobs, lookup
 from app.store.tables import ModelRow
 
 
 def add(
     session: Session,
-    settings: Settings,
-    blobs: Blobs,
     incoming: Incoming,
     *,
     tenant: str,
@@ -24,10 +22,10 @@ def add(
     filename: str | None,
     hints: ModelHints,
 ) -> ModelRow:
-    """Add a model whose bytes have arrived; a worker inspects it.
+    """Add a model whose bytes are published, with room reserved; a worker inspects it.
 
     Raises:
-        TooManyRequests: The tenant's storage quota does not hold it.
+        Unavailable: The bytes were not used for so long that they were deleted.
     """
     row = ModelRow(
         id=ids.new("mdl"),
@@ -37,7 +35,7 @@ def add(
         status="inspecting",
         hints=hints.model_dump(mode="json", exclude_none=True),
     )
-    return uploads.keep(session, settings, blobs, incoming, row)
+    return uploads.keep(session, row, incoming.sha256, incoming.size_bytes)
 
 
 def read_again(
@@ -54,7 +52,6 @@ def read_again(
     if row.status != "rejected":
         raise Conflict(f"The model is {row.status}: only a rejected one is read again.")
     uploads.require_room(session, settings, tenant, row.size_bytes)
-    blob_rows.touch(session, row.sha256, row.size_bytes)
     again = ModelRow(
         id=ids.new("mdl"),
         tenant=tenant,
@@ -62,13 +59,8 @@ def read_again(
         filename=row.filename,
         status="inspecting",
         hints=hints.model_dump(mode="json", exclude_none=True),
-        sha256=row.sha256,
-        size_bytes=row.size_bytes,
     )
-    session.add(again)
-    session.flush()
-    usage.add(session, tenant)
-    return again
+    return uploads.keep(session, again, row.sha256, row.size_bytes)
 
 
 def find(session: Session, tenant: str, model_id: str, lock: lookup.Lock | None = None) -> ModelRow:

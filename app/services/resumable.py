@@ -47,12 +47,12 @@ def begin(
     """
     if length > settings.upload.max_bytes:
         raise TooLarge(f"An upload may have {settings.upload.max_bytes} bytes here.")
+    whole.require_room(session, settings, tenant, length)
     if uploads.unfinished(session, tenant) >= settings.quota.uploads:
         raise TooManyRequests(
             f"{settings.quota.uploads} uploads were begun and not used: finish or delete some.",
             headers={"Retry-After": "3600"},
         )
-    whole.require_room(session, settings, tenant, length)
     row = UploadRow(
         id=ids.new("upl"),
         tenant=tenant,
@@ -137,9 +137,17 @@ def complete(session: Session, tenant: str, upload_id: str) -> Complete:
     return Complete(row.id, parts, row.filename)
 
 
-def use(session: Session, tenant: str, upload_id: str, incoming: Incoming) -> None:
-    """Note that a model or dataset is made of the upload; it stays usable until it expires."""
+def use(
+    session: Session, settings: Settings, tenant: str, upload_id: str, incoming: Incoming
+) -> None:
+    """Note that a model or dataset is made of the upload; it stays usable until it expires.
+
+    Raises:
+        TooManyRequests: It was used before, and the storage quota does not hold it once more.
+    """
     row = find(session, tenant, upload_id, lock=True)
+    if row.sha256 is not None:
+        whole.require_room(session, settings, tenant, incoming.size_bytes)
     row.sha256 = incoming.sha256
     uploads.forget_parts(session, row.id)
     session.flush()

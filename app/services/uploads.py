@@ -5,13 +5,23 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from app.blobs import Blobs, Incoming
-from app.domain.problems import FieldError, Invalid, TooManyRequests, UnsupportedMedia
+from app.blobs import Incoming
+from app.domain import ids
+from app.domain.problems import (
+    FieldError,
+    Invalid,
+    TooManyRequests,
+    Unavailable,
+    UnsupportedMedia,
+)
 from app.settings import Settings
-from app.store import blob_rows, stats, usage
-from app.store.tables import DatasetRow, ModelRow
+from app.store import blob_rows, stats, uploads, usage
+from app.store.tables import DatasetRow, ModelRow, UploadRow
 
 Row = TypeVar("Row", ModelRow, DatasetRow)
+
+_RESERVED_HOURS = 1.0
+"""The time in which reserved bytes have to be published and used."""
 
 HEAD_BYTES = 64
 """Bytes of an upload that ``require_plausible`` examines."""
@@ -53,17 +63,47 @@ def clean_filename(name: str | None) -> str | None:
     return printable[:200] or None
 
 
-def keep(session: Session, settings: Settings, blobs: Blobs, incoming: Incoming, row: Row) -> Row:
-    """Store the row, then publish the bytes; in this order a collector does not delete them.
+def reserve(session: Session, settings: Settings, tenant: str, incoming: Incoming) -> str:
+    """Reserve room for bytes that have arrived, so that they may be published next.
+
+    Nobody else takes this room, and no collector deletes the bytes, before something is made of
+    them: publishing takes no transaction.
+
+    Returns:
+        The reservation, to be released in the transaction that makes something of the bytes.
 
     Raises:
-        TooManyRequests: The tenant's storage quota does not hold it.
+        TooManyRequests: The tenant's storage quota does not hold them.
     """
-    require_room(session, settings, row.tenant, incoming.size_bytes)
+    require_room(session, settings, tenant, incoming.size_bytes)
+    row = UploadRow(
+        id=ids.new("upl"),
+        tenant=tenant,
+        length=incoming.size_bytes,
+        offset=incoming.size_bytes,
+        metadata_="",
+    )
     blob_rows.touch(session, incoming.sha256, incoming.size_bytes)
-    blobs.publish(incoming)
-    row.sha256 = incoming.sha256
-    row.size_bytes = incoming.size_bytes
+    return uploads.add(session, row, _RESERVED_HOURS).id
+
+
+def release(session: Session, reservation: str) -> None:
+    """Give the reserved room back."""
+    uploads.forget(session, reservation)
+
+
+def keep(session: Session, row: Row, sha256: str, size_bytes: int) -> Row:
+    """Store the row of bytes that are published, and for which there is room.
+
+    Raises:
+        Unavailable: The bytes were not used for so long that they were deleted.
+    """
+    if not blob_rows.touch_published(session, sha256):
+        raise Unavailable(
+            "The upload was stored too slowly, and was deleted meanwhile: send it again.",
+            headers={"Retry-After": "5"},
+        )
+    row.sha256, row.size_bytes = sha256, size_bytes
     session.add(row)
     session.flush()
     usage.add(session, row.tenant)
@@ -71,12 +111,12 @@ def keep(session: Session, settings: Settings, blobs: Blobs, incoming: Incoming,
 
 
 def require_room(session: Session, settings: Settings, tenant: str, size_bytes: int) -> None:
-    """Refuse an upload that exceeds the tenant's storage quota.
+    """Refuse an upload that exceeds the tenant's storage quota; others wait until commit.
 
     Raises:
         TooManyRequests: The upload exceeds the quota.
     """
-    free = settings.quota.stored_bytes - stats.stored_bytes(session, tenant)
+    free = settings.quota.stored_bytes - stats.lock_stored_bytes(session, tenant)
     if size_bytes > free:
         raise TooManyRequests(
             f"The upload has {size_bytes} bytes, and {max(free, 0)} of your quota of"

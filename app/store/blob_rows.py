@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -29,6 +29,15 @@ def touch(session: Session, sha256: str, size_bytes: int) -> None:
     session.execute(
         row.on_conflict_do_update(index_elements=[BlobRow.sha256], set_={"touched_at": func.now()})
     )
+
+
+def touch_published(session: Session, sha256: str) -> bool:
+    """Note that a published blob is about to be referenced, as ``touch`` does.
+
+    Returns False if a collector has deleted it meanwhile.
+    """
+    touched = update(BlobRow).where(BlobRow.sha256 == sha256).values(touched_at=func.now())
+    return session.scalar(touched.returning(BlobRow.sha256)) is not None
 
 
 def size_of(session: Session, sha256: str) -> int:

@@ -73,6 +73,8 @@ def accept_model(
     for blob in (onnx, graph):
         blob_rows.touch(session, blob.sha256, blob.size_bytes)
     row.onnx_sha256, row.graph_sha256 = onnx.sha256, graph.sha256
+    copies = {blob.sha256: blob.size_bytes for blob in (onnx, graph) if blob.sha256 != row.sha256}
+    row.copies_bytes = sum(copies.values())
     return _settle(session, row, "ready", description)
 
 

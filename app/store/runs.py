@@ -22,7 +22,7 @@ from app.domain.makeup import likeness
 from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Report
-from app.store import blob_rows, events, leases, named, obstacles, transitions
+from app.store import blob_rows, counters, events, leases, named, obstacles, transitions
 from app.store import usage as usage_days
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow
 
@@ -209,13 +209,15 @@ def keep_step(
     session: Session, claimed: Claim, index: int, graph: Blob, finished: FinishedStep
 ) -> None:
     """Store a finished step, which will not be repeated."""
-    leases.hold(session, JobRow, claimed.id, claimed.token)
+    job = leases.hold(session, JobRow, claimed.id, claimed.token)
     blob_rows.touch(session, graph.sha256, graph.size_bytes)
     session.merge(
         StepRow(
             job_id=claimed.id,
             index=index,
+            tenant=job.tenant,
             graph_sha256=graph.sha256,
+            size_bytes=graph.size_bytes,
             finished=finished.model_dump(mode="json"),
         )
     )
@@ -305,3 +307,5 @@ def _keep_report(session: Session, job: JobRow, report: Report) -> None:
         step = session.get(StepRow, (job.id, step_report.index))
         if step is not None:
             step.report = step_report.model_dump(mode="json")
+            counters.add(session, counters.STEPS, {step_report.method: 1})
+            counters.add(session, counters.STEP_SECONDS, {step_report.method: step_report.seconds})

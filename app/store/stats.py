@@ -1,39 +1,34 @@
 """Figures for operators, and sums that are compared with quotas."""
 
-from sqlalchemy import Double, cast, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.store.tables import (
-    ArtifactRow,
-    DatasetRow,
-    DeliveryRow,
-    JobRow,
-    ModelRow,
-    StepRow,
-    UploadRow,
-)
+from app.store import counters
+from app.store.tables import DeliveryRow, JobRow
 
 
 def stored_bytes(session: Session, tenant: str) -> int:
-    """Add up the sizes of the tenant's models, datasets, artifacts, and unfinished uploads."""
-    sums = [
-        select(func.coalesce(func.sum(table.size_bytes), 0))
-        .where(table.tenant == tenant)
-        .scalar_subquery()
-        for table in (ModelRow, DatasetRow, ArtifactRow)
-    ]
-    arriving = (
-        select(func.coalesce(func.sum(UploadRow.length), 0))
-        .where(UploadRow.tenant == tenant, UploadRow.sha256.is_(None))
-        .scalar_subquery()
-    )
-    return int(session.execute(select(sums[0] + sums[1] + sums[2] + arriving)).scalar_one())
+    """Return the bytes that count against the tenant's quota.
+
+    They are those of models and of our graphs of them, datasets, artifacts, finished steps and
+    unfinished uploads.
+    """
+    return int(counters.total(session, counters.STORED_BYTES, tenant))
+
+
+def lock_stored_bytes(session: Session, tenant: str) -> int:
+    """Return the tenant's stored bytes; a caller that locks them next waits for our commit."""
+    lock = select(func.pg_advisory_xact_lock(func.hashtextextended(f"stored:{tenant}", 0)))
+    session.execute(lock)
+    return stored_bytes(session, tenant)
 
 
 def jobs_by_status(session: Session) -> dict[str, int]:
     """Count all jobs by their status."""
-    counts = session.execute(select(JobRow.status, func.count()).group_by(JobRow.status))
-    return dict(counts.all())
+    active = select(JobRow.status, func.count()).where(JobRow.status.in_(["queued", "running"]))
+    counts = dict(session.execute(active.group_by(JobRow.status)).all())
+    finished = counters.totals(session, counters.FINISHED_JOBS)
+    return {**counts, **{status: int(count) for status, count in finished.items()}}
 
 
 def queue_age(session: Session) -> float:
@@ -45,11 +40,9 @@ def queue_age(session: Session) -> float:
 
 def step_seconds(session: Session) -> dict[str, tuple[int, float]]:
     """Return, for each method, the number of measured steps and their total seconds."""
-    method = StepRow.report["method"].astext
-    seconds = func.sum(cast(StepRow.report["seconds"].astext, Double))
-    measured = select(method, func.count(), seconds).where(StepRow.report.is_not(None))
-    rows = session.execute(measured.group_by(method))
-    return {name: (count, total) for name, count, total in rows}
+    counts = counters.totals(session, counters.STEPS)
+    seconds = counters.totals(session, counters.STEP_SECONDS)
+    return {name: (int(count), seconds.get(name, 0.0)) for name, count in counts.items()}
 
 
 def pending_deliveries(session: Session) -> int:

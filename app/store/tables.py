@@ -12,6 +12,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     ForeignKey,
+    Identity,
     Index,
     LargeBinary,
     MetaData,
@@ -127,6 +128,8 @@ class ModelRow(Leased, Table):
     size_bytes: Mapped[int]
     onnx_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     graph_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    copies_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The bytes of both graphs, where they are not the uploaded bytes themselves."""
     description: Mapped[Json | None] = mapped_column()
     outline: Mapped[Json | None] = column_property(
         func.jsonb_set(
@@ -318,7 +321,11 @@ class StepRow(Table):
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     index: Mapped[int] = mapped_column(primary_key=True)
+    tenant: Mapped[str | None]
+    """The job's; None in rows of earlier versions."""
     graph_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    size_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
+    """The size of the graph; 0 in rows of earlier versions."""
     finished: Mapped[Json]
     """The ``FinishedStep`` that the engine needs to continue from it."""
     report: Mapped[Json | None]
@@ -424,6 +431,18 @@ class DeliveryRow(Leased, Table):
     log: Mapped[list[Json]] = mapped_column(default=list)
     """Attempts: ``{at, response_status, duration_ms, error?}``."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class CounterRow(Table):
+    """An amount that was added to a figure; the figure is the sum of its rows."""
+
+    __tablename__ = "counters"
+    __table_args__ = (Index("ix_counters_name", "name", "label"),)
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    name: Mapped[str]
+    label: Mapped[str]
+    value: Mapped[float]
 
 
 class TurnRow(Table):

@@ -42,6 +42,11 @@ def forget_parts(session: Session, upload_id: str) -> None:
     session.execute(delete(UploadPartRow).where(UploadPartRow.upload_id == upload_id))
 
 
+def forget(session: Session, upload_id: str) -> None:
+    """Delete an upload."""
+    session.execute(delete(UploadRow).where(UploadRow.id == upload_id))
+
+
 def forget_expired(session: Session) -> None:
     """Delete the uploads that have expired; their parts are swept by age."""
     session.execute(delete(UploadRow).where(UploadRow.expires_at < func.now()))

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 from app.blobs import Blobs
 from app.settings import Settings
 from app.store.session import Sessions
+from app.web.arrivals import Arrivals
 from app.web.metrics import Metrics
 from app.web.rates import Rates
 from app.web.watch import Watch
@@ -28,6 +29,7 @@ class Gateway:
     watch: Watch
     metrics: Metrics
     rates: Rates
+    arrivals: Arrivals
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ class Once:
         status: int,
         work: Callable[[Session], BaseModel],
         *,
+        first: Callable[[], None] | None = None,
         tell: nudge.Subject | None = None,
     ) -> Response:
         """Do ``work`` and store its answer in one transaction, or give the stored answer again.
@@ -47,12 +48,20 @@ class Once:
         Args:
             status: Of the answer.
             work: What raises is neither done nor stored.
+            first: Is done before the transaction, unless there is a stored answer: bytes move, and
+                no row is locked meanwhile.
             tell: After commit, workers are told to look at the answer's ``id``, as this.
 
         Raises:
             RequestInFlight: The first request with this key has not finished.
             IdempotencyMismatch: The first request with this key had another body.
         """
+        if first is not None:
+            with self.call.transaction() as session:
+                stored = self._stored(session)
+            if stored is not None:
+                return stored
+            first()
         with self.call.transaction() as session:
             stored = self._stored(session)
             if stored is not None:

@@ -1,11 +1,11 @@
 """Request bodies that are files: raw bytes, or the field ``file`` of a form; streamed."""
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -16,9 +16,13 @@ from starlette.requests import ClientDisconnect
 
 from app.blobs import Incoming
 from app.domain.problems import FieldError, Invalid, MalformedRequest
-from app.services import resumable
+from app.services import resumable, uploads
 from app.services.uploads import HEAD_BYTES, clean_filename, require_plausible
-from app.web.gateway import Call, Gateway
+from app.store import blob_rows
+from app.web.arrivals import moving
+from app.web.gateway import Call
+
+Made = TypeVar("Made")
 
 _FIELD = "file"
 
@@ -45,19 +49,57 @@ UploadId = Annotated[
 ]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Received:
-    """A file that is in the storage, but not published."""
+    """A file that is in the storage; it is published before something is made of it."""
 
+    call: Call
     incoming: Incoming
     filename: str | None
     upload_id: str | None = None
-    """The upload that went on, if it came by one."""
+    """The resumable upload that brought it, which reserved room when it began."""
+    reservation: str | None = None
 
-    def use(self, session: Session, tenant: str) -> None:
-        """Say that something is made of the upload, if the file came by one."""
+    def publish(self) -> None:
+        """Reserve room for the bytes, then publish them; no transaction is open meanwhile.
+
+        Raises:
+            TooManyRequests: The tenant's storage quota does not hold them.
+        """
+        with self.call.transaction() as session:
+            if self.upload_id is None:
+                settings, tenant = self.call.gateway.settings, self.call.tenant
+                self.reservation = uploads.reserve(session, settings, tenant, self.incoming)
+            else:
+                blob_rows.touch(session, self.incoming.sha256, self.incoming.size_bytes)
+        self.call.gateway.blobs.publish(self.incoming)
+
+    def use(self, session: Session) -> None:
+        """Note, in the transaction that makes something of the file, that it is used."""
         if self.upload_id is not None:
-            resumable.use(session, tenant, self.upload_id, self.incoming)
+            settings, tenant = self.call.gateway.settings, self.call.tenant
+            resumable.use(session, settings, tenant, self.upload_id, self.incoming)
+        if self.reservation is not None:
+            uploads.release(session, self.reservation)
+
+    def discard(self) -> None:
+        """Remove the bytes unless they are published, and give unused room back."""
+        self.call.gateway.blobs.discard(self.incoming)
+        if self.reservation is not None:
+            with self.call.transaction() as session:
+                uploads.release(session, self.reservation)
+
+
+async def stored(received: Received, work: Callable[[Session], Made]) -> Made:
+    """Publish a file, then do ``work``, which makes something of it, in one transaction."""
+
+    def store() -> Made:
+        received.publish()
+        with received.call.transaction() as session:
+            received.use(session)
+            return work(session)
+
+    return await moving(store)
 
 
 @asynccontextmanager
@@ -69,10 +111,12 @@ async def receive_or_take(
     Raises:
         Invalid: There is no such upload, or a body besides; also as for ``receive``.
         Conflict: The upload is not complete.
+        TooManyRequests: The tenant sends as many files at one time as it may.
     """
-    taking = receive(request, call.gateway, kind) if upload_id is None else None
-    async with taking or _take(request, call, kind, upload_id or "") as received:
-        yield received
+    taking = receive(request, call, kind) if upload_id is None else None
+    with call.gateway.arrivals.one(call.tenant):
+        async with taking or _take(request, call, kind, upload_id or "") as received:
+            yield received
 
 
 @asynccontextmanager
@@ -90,22 +134,22 @@ async def _take(request: Request, call: Call, kind: str, upload_id: str) -> Asyn
     found = await run_in_threadpool(find)
     if len(found.parts) == 1:
         incoming = found.parts[0]
-        head = await run_in_threadpool(blobs.head, incoming, HEAD_BYTES)
+        head = await moving(blobs.head, incoming, HEAD_BYTES)
         require_plausible(kind, head)
     else:
         whole = _plausible(blobs.join(found.parts), kind)
         incoming = await blobs.receive(whole, limit=call.gateway.settings.upload.max_bytes)
     try:
-        yield Received(incoming, found.filename, upload_id)
+        yield Received(call, incoming, found.filename, upload_id)
     finally:
         if len(found.parts) != 1:
-            await run_in_threadpool(blobs.discard, incoming)
+            await moving(blobs.discard, incoming)
     for part in found.parts:
-        await run_in_threadpool(blobs.discard, part)
+        await moving(blobs.discard, part)
 
 
 @asynccontextmanager
-async def receive(request: Request, gateway: Gateway, kind: str) -> AsyncIterator[Received]:
+async def receive(request: Request, call: Call, kind: str) -> AsyncIterator[Received]:
     """Stream the body into the storage; what the block does not publish is removed.
 
     Raises:
@@ -117,15 +161,25 @@ async def receive(request: Request, gateway: Gateway, kind: str) -> AsyncIterato
     media, options = parse_options_header(request.headers.get("content-type"))
     form = _Form(options.get(b"boundary", b"")) if media == b"multipart/form-data" else None
     chunks = request.stream() if form is None else form.file(request.stream())
-    limit = gateway.settings.upload.max_bytes
+    limit = call.gateway.settings.upload.max_bytes
     try:
-        incoming = await gateway.blobs.receive(_plausible(chunks, kind), limit=limit)
+        incoming = await call.gateway.blobs.receive(_plausible(chunks, kind), limit=limit)
     except ClientDisconnect as error:
         raise MalformedRequest("The connection ended before the body did.") from error
+    async with kept_until_used(call, incoming, None if form is None else form.filename) as received:
+        yield received
+
+
+@asynccontextmanager
+async def kept_until_used(
+    call: Call, incoming: Incoming, filename: str | None
+) -> AsyncIterator[Received]:
+    """Hand out bytes that have arrived; what the block does not publish is removed."""
+    received = Received(call, incoming, filename)
     try:
-        yield Received(incoming, None if form is None else form.filename)
+        yield received
     finally:
-        await run_in_threadpool(gateway.blobs.discard, incoming)
+        await moving(received.discard)
 
 
 def fingerprint(request: Request, received: Received) -> bytes:

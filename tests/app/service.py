@@ -9,7 +9,7 @@ from sqlalchemy import func
 
 from app.domain import ids
 from app.domain.problems import InvalidModel, QualityBelowRequirement
-from app.store import blob_rows, events, transitions
+from app.store import blob_rows, counters, events, transitions
 from app.store.session import Sessions
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow, WorkerRow
 
@@ -176,9 +176,18 @@ class Service:
             blob_rows.touch(session, sha256, size)
             session.add(
                 StepRow(
-                    job_id=job_id, index=0, graph_sha256=sha256, finished={}, report=STEP_REPORT
+                    job_id=job_id,
+                    index=0,
+                    tenant=row.tenant,
+                    graph_sha256=sha256,
+                    size_bytes=size,
+                    finished={},
+                    report=STEP_REPORT,
                 )
             )
+            method, seconds = STEP_REPORT["method"], STEP_REPORT["seconds"]
+            counters.add(session, counters.STEPS, {method: 1})
+            counters.add(session, counters.STEP_SECONDS, {method: seconds})
             session.add(
                 ArtifactRow(
                     id=artifact,

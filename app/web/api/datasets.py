@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
@@ -20,6 +19,7 @@ from app.domain.problems import (
 )
 from app.services import datasets
 from app.store.tables import DatasetRow
+from app.web.arrivals import moving
 from app.web.idempotency import IdempotencyKey, once
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
@@ -56,16 +56,13 @@ async def upload_dataset(
     Arrays are named after the model's inputs; `targets` is optional. It is inspected in the
     background, and matched to a model when a job or a plan names both.
     """
-    gateway = call.gateway
     images = _image_options(mean, std)
     async with receive_or_take(request, call, "dataset", upload_id) as received:
 
         def keep(session: Session) -> Dataset:
-            received.use(session, call.tenant)
+            received.use(session)
             row = datasets.add(
                 session,
-                gateway.settings,
-                gateway.blobs,
                 received.incoming,
                 tenant=call.tenant,
                 name=name,
@@ -75,7 +72,7 @@ async def upload_dataset(
             return datasets.view(row)
 
         answer = once(request, call, key, fingerprint(request, received))
-        return await run_in_threadpool(answer, 201, keep, tell="dataset")
+        return await moving(answer, 201, keep, first=received.publish, tell="dataset")
 
 
 @router.get("")

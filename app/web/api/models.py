@@ -21,6 +21,7 @@ from app.store import blob_rows
 from app.store.tables import ModelRow
 from app.store.views import model_view
 from app.web import content
+from app.web.arrivals import moving
 from app.web.hints import Architecture, Inputs, hints_of
 from app.web.idempotency import IdempotencyKey, once
 from app.web.pagination import Page, Walked, page
@@ -55,16 +56,13 @@ async def upload_model(
     background; `status` tells when the model is `ready`, or why it is `rejected`. The same bytes
     again make a new model, and are stored once.
     """
-    gateway = call.gateway
     hints = hints_of(architecture, inputs)
     async with receive_or_take(request, call, "model", upload_id) as received:
 
         def keep(session: Session) -> Model:
-            received.use(session, call.tenant)
+            received.use(session)
             row = models.add(
                 session,
-                gateway.settings,
-                gateway.blobs,
                 received.incoming,
                 tenant=call.tenant,
                 name=name,
@@ -74,7 +72,7 @@ async def upload_model(
             return model_view(row)
 
         answer = once(request, call, key, fingerprint(request, received))
-        return await run_in_threadpool(answer, 201, keep, tell="model")
+        return await moving(answer, 201, keep, first=received.publish, tell="model")
 
 
 @router.get("")

@@ -18,6 +18,7 @@ from app.domain.problems import (
 from app.domain.uploads import Upload
 from app.services import resumable
 from app.web import tus
+from app.web.arrivals import moving
 from app.web.gateway import Call
 from app.web.idempotency import IdempotencyKey, once
 from app.web.problems import documented
@@ -96,7 +97,13 @@ def get_upload(request: Request, upload_id: str, call: Caller) -> Response:
     status_code=204,
     response_class=Response,
     responses=documented(
-        NotFound, Conflict, PreconditionFailed, TooLarge, UnsupportedMedia, ChecksumMismatch
+        NotFound,
+        Conflict,
+        PreconditionFailed,
+        TooLarge,
+        UnsupportedMedia,
+        ChecksumMismatch,
+        TooManyRequests,
     ),
     openapi_extra={
         **tus.described("Upload-Offset", "Upload-Checksum"),
@@ -134,7 +141,8 @@ async def _append(request: Request, call: Call, upload_id: str, start: int) -> U
             return row.length - start
 
     missing = await run_in_threadpool(find)
-    part = await blobs.receive(tus.Arriving(request).chunks(), limit=missing, into=PARTS)
+    with call.gateway.arrivals.one(call.tenant):
+        part = await blobs.receive(tus.Arriving(request).chunks(), limit=missing, into=PARTS)
 
     def add(part: Incoming) -> Upload:
         with call.transaction() as session:
@@ -143,8 +151,8 @@ async def _append(request: Request, call: Call, upload_id: str, start: int) -> U
     try:
         upload = await run_in_threadpool(add, part)
     except BaseException:
-        await run_in_threadpool(blobs.discard, part)
+        await moving(blobs.discard, part)
         raise
     if not part.size_bytes:
-        await run_in_threadpool(blobs.discard, part)
+        await moving(blobs.discard, part)
     return upload

@@ -11,7 +11,7 @@ from app import nudge
 from app.domain.problems import Problem
 from app.web.dashboard import page
 from app.web.dashboard.visitor import FORM_TOKEN, Visitor
-from app.web.uploads import Received, receive_or_take
+from app.web.uploads import Received, receive_or_take, stored
 
 
 async def take(
@@ -34,13 +34,7 @@ async def take(
     try:
         upload_id = request.query_params.get("upload_id")
         async with receive_or_take(request, visitor.call, kind, upload_id) as received:
-
-            def keep() -> str:
-                with visitor.call.transaction() as session:
-                    received.use(session, visitor.tenant)
-                    return add(session, received)
-
-            added = await run_in_threadpool(keep)
+            added = await stored(received, lambda session: add(session, received))
     except Problem as fault:
         return page.problem(fault, visitor)
     await run_in_threadpool(nudge.send, visitor.gateway.settings, kind, added)

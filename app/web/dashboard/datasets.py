@@ -32,13 +32,10 @@ async def upload_dataset(
     request: Request, visitor: Looking, form_token: Annotated[str, Query()] = ""
 ) -> Response:
     """Take in the file that a form sends."""
-    gateway = visitor.gateway
 
     def add(session: Session, received: Received) -> str:
         return datasets.add(
             session,
-            gateway.settings,
-            gateway.blobs,
             received.incoming,
             tenant=visitor.tenant,
             name=None,

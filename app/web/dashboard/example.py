@@ -3,21 +3,23 @@
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
 from app import nudge
-from app.blobs import Incoming
 from app.domain.datasets import ImageOptions
 from app.domain.models import ModelHints
 from app.domain.problems import NotAvailable
 from app.services import datasets, models
 from app.web.dashboard import page
 from app.web.dashboard.visitor import Form, Looking, Visitor
+from app.web.uploads import Received, kept_until_used, stored
 
 router = APIRouter()
 
@@ -50,39 +52,32 @@ async def _take(visitor: Visitor, file: Path) -> str:
     """Store a file as an upload, have it inspected, and return its id."""
     gateway = visitor.gateway
     incoming = await gateway.blobs.receive(_pieces(file), limit=gateway.settings.upload.max_bytes)
-    try:
-        added = await run_in_threadpool(_add, visitor, incoming, file.name)
-    finally:
-        await run_in_threadpool(gateway.blobs.discard, incoming)
+    async with kept_until_used(visitor.call, incoming, file.name) as received:
+        added = await stored(received, partial(_add, received))
     kind: nudge.Subject = "model" if file.name == _MODEL else "dataset"
     await run_in_threadpool(nudge.send, gateway.settings, kind, added)
     return added
 
 
-def _add(visitor: Visitor, incoming: Incoming, filename: str) -> str:
-    settings, blobs = visitor.gateway.settings, visitor.gateway.blobs
-    with visitor.call.transaction() as session:
-        if filename == _MODEL:
-            return models.add(
-                session,
-                settings,
-                blobs,
-                incoming,
-                tenant=visitor.tenant,
-                name="Example: a reader of text",
-                filename=filename,
-                hints=ModelHints(),
-            ).id
-        return datasets.add(
+def _add(received: Received, session: Session) -> str:
+    filename, tenant = received.filename, received.call.tenant
+    if filename == _MODEL:
+        return models.add(
             session,
-            settings,
-            blobs,
-            incoming,
-            tenant=visitor.tenant,
-            name="Example: lines of text",
+            received.incoming,
+            tenant=tenant,
+            name="Example: a reader of text",
             filename=filename,
-            images=ImageOptions(),
+            hints=ModelHints(),
         ).id
+    return datasets.add(
+        session,
+        received.incoming,
+        tenant=tenant,
+        name="Example: lines of text",
+        filename=filename,
+        images=ImageOptions(),
+    ).id
 
 
 async def _pieces(file: Path) -> AsyncIterator[bytes]:
