@@ -13,13 +13,14 @@ from kombu.exceptions import OperationalError
 
 from app.settings import Settings
 
-Subject = Literal["job", "model", "dataset", "delivery"]
+Subject = Literal["job", "model", "dataset", "delivery", "search"]
 
 QUEUES: dict[Subject, str] = {
     "job": "jobs",
     "model": "light",
     "dataset": "light",
     "delivery": "light",
+    "search": "light",
 }
 """Short work never waits behind a two-hour job."""
 

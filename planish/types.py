@@ -164,6 +164,54 @@ class Usage(_Answer):
     peak_memory_bytes: int
 
 
+class SearchPoint(_Answer):
+    """A pipeline that a search tried, and what it gives; without steps it is the original."""
+
+    id: str
+    trial: int | None
+    steps: list[dict[str, Any]]
+    size_bytes: int
+    latency_ms: float | None
+    macs: int
+    quality: Quality | None
+    fidelity: Fidelity | None
+    cost: float
+    drop: float
+    holds: bool
+
+
+class FrontPoint(SearchPoint):
+    """A point of a search's front, and the file that it stands for."""
+
+    artifact: Artifact | None
+
+
+class Front(_Answer):
+    """What a search found: no other trial is as good in cost and in quality."""
+
+    goal: str
+    points: list[FrontPoint]
+    best: str | None
+
+
+class TrialCounts(_Answer):
+    """How many trials a search has made, and how many it may still make."""
+
+    budget: int
+    done: int
+    failed: int
+    running: int
+    left: int
+
+
+class SearchState(_Answer):
+    """How far a search is; ``best`` is null while that is the original."""
+
+    strategy: str
+    trials: TrialCounts
+    best: SearchPoint | None = None
+
+
 class Job(_Answer):
     """A compression job."""
 
@@ -176,6 +224,9 @@ class Job(_Answer):
     name: str | None
     tags: list[str]
     steps: list[dict[str, Any]] | None
+    objective: dict[str, Any] | None = None
+    search: SearchState | None = None
+    parent: str | None = None
     target: str | None = None
     created_at: datetime
     started_at: datetime | None

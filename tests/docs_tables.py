@@ -58,8 +58,14 @@ def job_events() -> Rows:
 def webhook_events() -> Rows:
     """Every event that a webhook may tell of."""
     yield ("`type`", "when")
+    when = {
+        "job.started": "a job ran for the first time",
+        "model.ready": "a model was inspected and can be used",
+        "model.rejected": "a model was inspected and cannot be used",
+        "search.improved": "a search has a new best point",
+    }
     for event in EVENTS:
-        yield (f"`{event}`", f"a job ended as `{event.removeprefix('job.')}`")
+        yield (f"`{event}`", when.get(event, f"a job ended as `{event.removeprefix('job.')}`"))
     yield (f"`{TEST_EVENT}`", "on request: `POST /v1/webhooks/{id}/test`")
 
 

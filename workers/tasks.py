@@ -7,6 +7,7 @@ from app import nudge
 from app.store.session import AWAY
 from workers.runs.inspection import inspect_next
 from workers.runs.job import run_next
+from workers.search.driver import take_turns
 from workers.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,8 @@ def register(application: Celery, worker: Worker) -> None:
         def run(*_: str) -> None:
             if subject == "delivery":
                 worker.delivery_due.set()
+            elif subject == "search":
+                take_turns(worker)
             else:
                 work_off(worker)
 
@@ -54,6 +57,8 @@ def _drain(worker: Worker) -> bool:
         while worker.ability.lacking is None and not worker.stopping.is_set():
             if not next_one(worker):
                 return True
+            if worker.queue == "jobs":
+                take_turns(worker)  # what ended may have been a trial
     except AWAY as error:
         log.warning("put off", error=str(error).partition("\n")[0])
     except Exception:

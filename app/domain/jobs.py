@@ -10,7 +10,9 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    ValidationInfo,
     computed_field,
+    field_validator,
     model_validator,
 )
 from pydantic import Tag as PydanticTag
@@ -20,6 +22,7 @@ from app.domain.metrics import Metric, Parameter
 from app.domain.models import ModelId
 from app.domain.problems import ProblemDetails
 from app.domain.reports import ArtifactFigures, Measures, StepReport
+from app.domain.searches import DEFAULT_DROP, Goal, SearchPoint, SearchState, StrategyName
 from app.domain.steps import AnyStep
 from app.domain.targets import OUTPUT_FORMATS, OutputFormat
 from app.domain.webhooks import SigningSecret, WebhookUrl
@@ -183,16 +186,30 @@ class OneOffWebhook(Asked):
 class Budget(Asked):
     """How long a search may go on."""
 
-    trials: int = Field(default=20, ge=1, le=1000)
-    minutes: float = Field(default=30, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
+    trials: int = Field(default=20, ge=1, le=1000, description="Pipelines that are tried.")
+    minutes: float = Field(
+        default=30,
+        gt=0,
+        le=MINUTES_PER_WEEK,
+        allow_inf_nan=False,
+        description="From the start of the first trial; then what runs is ended.",
+    )
 
 
 class Objective(Asked):
     """What to search for, in place of steps."""
 
-    minimize: Literal["latency", "size", "macs"]
-    subject_to: Require = Require()
+    minimize: Goal = Field(description="Latency is measured, on the runtime of 'deliver'.")
+    subject_to: Require = Field(
+        default=Require(),
+        description="What the result must keep. Default: it may lose a point of quality.",
+    )
     budget: Budget = Budget()
+    strategy: StrategyName = Field(
+        default="guided",
+        description="How the next trial is chosen: by what an expert would try next, at random, by"
+        " regularised evolution, or by Optuna's TPE or NSGA-II.",
+    )
 
 
 def _once(formats: list[OutputFormat]) -> list[OutputFormat]:
@@ -234,11 +251,28 @@ class JobRequest(Asked):
     def _as_its_target_asks(cls, body: object) -> object:
         return with_defaults(body) if isinstance(body, dict) else body
 
+    @field_validator("objective")
+    @classmethod
+    def _not_beside_steps(
+        cls, objective: Objective | None, given: ValidationInfo
+    ) -> Objective | None:
+        if objective is not None and given.data.get("steps") is not None:
+            raise ValueError("give either 'steps' or 'objective'")
+        return objective
+
     @model_validator(mode="after")
     def _steps_or_objective(self) -> Self:
-        if (self.steps is None) == (self.objective is None):
+        if self.steps is None and self.objective is None:
             raise ValueError("give either 'steps' or 'objective'")
         return self
+
+    @property
+    def bound(self) -> float:
+        """The loss of quality that a search allows: the least of those that are named."""
+        named = [self.require.max_quality_drop]
+        if self.objective is not None:
+            named.append(self.objective.subject_to.max_quality_drop)
+        return min((drop for drop in named if drop is not None), default=DEFAULT_DROP)
 
     @property
     def datasets(self) -> dict[str, str]:
@@ -296,6 +330,12 @@ class Job(BaseModel):
     name: str | None
     tags: list[str]
     steps: list[AnyStep] | None
+    objective: Objective | None
+    """Of a search, which has it in place of steps."""
+    search: SearchState | None
+    """Of a search: its trials, and the best point so far."""
+    parent: str | None
+    """Of a trial: the search that filed it."""
     evaluate: Evaluate
     require: Require
     target: DeploymentName | None
@@ -321,6 +361,23 @@ class Job(BaseModel):
         exclude_if=lambda value: value is None,
         description="Left out in lists and webhooks.",
     )
+
+
+class FrontPoint(SearchPoint):
+    """A point of a search's front, and the file that it stands for."""
+
+    artifact: Artifact | None
+    """The trial's first file; null for the original, which is the model itself."""
+
+
+class Front(BaseModel):
+    """What a search found: no other trial is at least as good in cost and in quality."""
+
+    goal: Goal
+    points: list[FrontPoint]
+    """The least cost first."""
+    best: str | None
+    """The id of the point that the search's own result is."""
 
 
 class MadeWebhook(BaseModel):

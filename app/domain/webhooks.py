@@ -15,7 +15,13 @@ from pydantic import (
 )
 
 WebhookEvent = Literal[
-    "job.succeeded", "job.failed", "job.cancelled", "job.started", "model.ready", "model.rejected"
+    "job.succeeded",
+    "job.failed",
+    "job.cancelled",
+    "job.started",
+    "model.ready",
+    "model.rejected",
+    "search.improved",
 ]
 
 EVENTS: tuple[WebhookEvent, ...] = get_args(WebhookEvent)

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from app.domain import ids
 from app.domain.jobs import (
     EVALUATE_DATASET_POINTER,
     FINISHED,
@@ -16,9 +15,10 @@ from app.domain.jobs import (
 from app.domain.plans import Plan
 from app.domain.problems import Conflict, FieldError, Invalid, NotFound, TooManyRequests
 from app.domain.reports import JobReport
+from app.domain.searches import begun
 from app.services import datasets, models, plans, refusals, targets, webhooks
 from app.settings import Settings
-from app.store import jobs, lookup, transitions, workers
+from app.store import jobs, lookup, searches, transitions, workers
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow
 from app.store.views import job_view
 
@@ -48,21 +48,11 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
             " wait until one ends, or cancel one.",
             headers={"Retry-After": str(_RETRY_AFTER_S)},
         )
-    row = JobRow(
-        id=ids.new("job"),
-        tenant=tenant,
-        name=request.name,
-        tags=list(dict.fromkeys(request.tags)),
-        request=request.model_dump(mode="json", exclude={"webhook": {"secret"}}),
-        model_id=request.model,
-        dataset_id=request.dataset,
-        priority=request.priority,
-        requires_device=request.requires.device,
-        requires_labels=sorted(set(request.requires.labels)),
-        status="queued",
-        stage="queued",
-        progress=0.0,
-    )
+    row = jobs.row(tenant, request)
+    if request.objective is not None:
+        row.search = begun(request.objective.strategy, request.objective.budget.trials).model_dump(
+            mode="json"
+        )
     session.add(row)
     transitions.enter(session, row, "queued", "queued")
     made = None
@@ -98,7 +88,11 @@ def cancel(session: Session, tenant: str, job_id: str) -> Job:
     row = find(session, tenant, job_id, "change")
     if row.status in FINISHED:
         raise Conflict(f"The job has finished ({row.status}): there is nothing to cancel.")
-    if row.status == "queued":
+    if row.search is not None:
+        still_runs = searches.end_trials(session, row.id)
+    else:
+        still_runs = row.status == "running"
+    if not still_runs:
         transitions.finish(session, row, "cancelled")
     else:
         row.cancel_requested = True
@@ -116,6 +110,9 @@ def retry(session: Session, tenant: str, job_id: str) -> Job:
     row = find(session, tenant, job_id, "change")
     if row.status not in {"failed", "cancelled"}:
         raise Conflict(f"The job is {row.status}: only a failed or cancelled one can be retried.")
+    _refuse_trial(row)
+    if row.search is not None:
+        searches.forget_cancelled(session, row.id)
     if lookup.find(session, ModelRow, tenant, row.model_id, "keep") is None:
         raise Conflict("The job's model was deleted: upload it again and submit a new job.")
     request = JobRequest.model_validate(row.request)
@@ -141,6 +138,9 @@ def delete(session: Session, tenant: str, job_id: str) -> None:
     row = find(session, tenant, job_id, "change")
     if row.status not in FINISHED:
         raise Conflict(f"The job is {row.status}: cancel it first, then delete it.")
+    _refuse_trial(row)
+    if row.search is not None:
+        searches.forget_trials(session, row.id)
     session.delete(row)
 
 
@@ -258,6 +258,12 @@ def _upload(
 
 def _unknown(job_id: str) -> NotFound:
     return NotFound(f"There is no job {job_id!r}.")
+
+
+def _refuse_trial(row: JobRow) -> None:
+    """Raise Conflict where a job is a trial: it stays as it is while its search is there."""
+    if row.parent_id is not None:
+        raise Conflict(f"The job is a trial of the search {row.parent_id}: retry or delete that.")
 
 
 def _rejected(row: ModelRow | DatasetRow) -> str | None:

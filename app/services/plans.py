@@ -125,7 +125,8 @@ def _forecast(
 ) -> tuple[Estimate, list[PlannedSkip], list[Remark]]:
     model = inputs.model.description
     if model is None or not request.steps:
-        return Estimate(size_bytes=None, macs=None, minutes=None), [], []
+        minutes = request.objective.budget.minutes if request.objective else None
+        return Estimate(size_bytes=None, macs=None, minutes=minutes), [], []
     dataset = inputs.dataset.description if inputs.dataset else None
     graph = Outlook(
         layers=model.layers,
@@ -134,15 +135,15 @@ def _forecast(
         samples=dataset.samples if dataset else 0,
         inputs=model.inputs,
     )
-    minutes, skipped, remarks = 0.0, list[PlannedSkip](), list[Remark]()
+    total, skipped, remarks = 0.0, list[PlannedSkip](), list[Remark]()
     for index, step in enumerate(request.steps):
         expected = step.forecast(graph)
         graph = graph.model_copy(update=expected.model_dump(include={"size_bytes", "macs"}))
-        minutes += expected.minutes
+        total += expected.minutes
         skipped += [
             PlannedSkip(index=index, node=skip.node, reason=skip.reason)
             for skip in expected.skipped
         ]
         remarks += [Remark(index=index, text=text) for text in expected.remarks]
-    estimate = Estimate(size_bytes=graph.size_bytes, macs=graph.macs, minutes=round(minutes, 3))
+    estimate = Estimate(size_bytes=graph.size_bytes, macs=graph.macs, minutes=round(total, 3))
     return estimate, skipped, remarks

@@ -14,9 +14,6 @@ from app.domain.steps import Step
 from app.domain.steps.quantize import Quantize
 from app.domain.targets import EXPORTED, INSTALLED_BY
 
-_ONNX_ALONE = frozenset({"dynamic", "weight_only"})
-"""Modes of ``quantize`` whose operators other runtimes do not have."""
-
 Description = TypeVar("Description", ModelDescription, DatasetDescription)
 
 
@@ -74,9 +71,6 @@ class Fault:
 
 def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     """Yield every reason for which a request is refused."""
-    if request.objective is not None:
-        reason = "This deployment does not search for steps yet: name them in 'steps'."
-        yield Fault(NotAvailable, "#/objective", reason)
     yield from _upload_faults(inputs)
     yield from _step_faults(request.steps or [], inputs)
     yield from _evaluation_faults(request, inputs)
@@ -98,7 +92,7 @@ def _delivery_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
         yield Fault(NotAvailable, "#/target", inputs.target_lacking)
     exported = [name for name in request.deliver if name in EXPORTED]
     for index, step in enumerate(request.steps or ()):
-        if exported and isinstance(step, Quantize) and step.mode in _ONNX_ALONE:
+        if exported and isinstance(step, Quantize) and step.onnx_alone:
             reason = (
                 f"'{exported[0]}' has no kernels for what mode '{step.mode}' writes: use mode"
                 " 'static', or deliver 'onnx'."

@@ -19,10 +19,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.orm import Session
 
+from app.domain import ids
+from app.domain.jobs import JobRequest
 from app.store import named
 from app.store.tables import ArtifactRow, JobRow, Json, StepRow
 
 _ACTIVE: ColumnElement[bool] = JobRow.status.in_(["queued", "running"])
+
+_ASKED: ColumnElement[bool] = JobRow.parent_id.is_(None)
+"""What users asked for; the others are trials, which searches filed."""
 
 Reader = Session | Connection
 AnyRow = Row[*tuple[Any, ...]]
@@ -59,17 +64,39 @@ _WHOLE = select(
 ).where(JobRow.id == bindparam("id"), JobRow.tenant == bindparam("tenant"))
 
 
+def row(tenant: str, request: JobRequest) -> JobRow:
+    """Return the row of a job that is asked for; it enters its first state in ``transitions``."""
+    return JobRow(
+        id=ids.new("job"),
+        tenant=tenant,
+        name=request.name,
+        tags=list(dict.fromkeys(request.tags)),
+        request=request.model_dump(mode="json", exclude={"webhook": {"secret"}}),
+        model_id=request.model,
+        dataset_id=request.dataset,
+        priority=request.priority,
+        requires_device=request.requires.device,
+        requires_labels=sorted(set(request.requires.labels)),
+        status="queued",
+        stage="queued",
+        progress=0.0,
+    )
+
+
 def active(session: Session, tenant: str) -> int:
-    """Count the tenant's queued and running jobs; another count waits until this commits."""
+    """Count the tenant's queued and running jobs; another count waits until this commits.
+
+    A search counts as one job, whatever trials it has.
+    """
     lock = select(func.pg_advisory_xact_lock(func.hashtextextended(f"jobs:{tenant}", 0)))
     session.execute(lock)
-    count = select(func.count()).select_from(JobRow).where(JobRow.tenant == tenant, _ACTIVE)
+    count = select(func.count()).select_from(JobRow).where(JobRow.tenant == tenant, _ACTIVE, _ASKED)
     return session.execute(count).scalar_one()
 
 
 def counts(session: Session, tenant: str) -> dict[str, int]:
-    """Count the tenant's jobs by their status."""
-    query = select(JobRow.status, func.count()).where(JobRow.tenant == tenant)
+    """Count the tenant's jobs by their status, without trials."""
+    query = select(JobRow.status, func.count()).where(JobRow.tenant == tenant, _ASKED)
     return dict(session.execute(query.group_by(JobRow.status)).all())
 
 
@@ -85,10 +112,20 @@ def using_dataset(session: Session, dataset_id: str) -> str | None:
 
 
 def of_tenant(
-    tenant: str, *, status: str | None = None, model: str | None = None, tag: str | None = None
+    tenant: str,
+    *,
+    status: str | None = None,
+    model: str | None = None,
+    tag: str | None = None,
+    parent: str | None = None,
 ) -> Select[JobRow]:
-    """Select the tenant's jobs that match all given filters."""
-    query = select(JobRow).where(JobRow.tenant == tenant)
+    """Select the tenant's jobs that match all given filters.
+
+    Trials are left out, unless ``parent`` names their search.
+    """
+    query = select(JobRow).where(
+        JobRow.tenant == tenant, _ASKED if parent is None else JobRow.parent_id == parent
+    )
     if status is not None:
         query = query.where(JobRow.status == status)
     if model is not None:

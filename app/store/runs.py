@@ -79,9 +79,12 @@ def _size_bytes(session: Session, model: ModelRow) -> int:
 
 
 def waiting() -> ColumnElement[bool]:
-    """Return the condition of jobs that may start: queued, due, with no inspection pending."""
+    """Return the condition of jobs that may start: queued, due, with no inspection pending.
+
+    A search is not started: its trials are.
+    """
     due = (JobRow.status == "queued") & (JobRow.not_before <= func.now())
-    return due & named.uploads_inspected()
+    return due & JobRow.search.is_(None) & named.uploads_inspected()
 
 
 def fits(offer: WorkerOffer) -> ColumnElement[bool]:
@@ -135,7 +138,7 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
     first = job.started_at is None
     job.started_at = func.coalesce(JobRow.started_at, func.clock_timestamp())
     transitions.enter(session, job, "running", "starting")
-    if first:
+    if first and job.parent_id is None:
         transitions.tell(session, job, "job.started")
     finished = session.scalars(
         select(StepRow).where(StepRow.job_id == job.id).order_by(StepRow.index)

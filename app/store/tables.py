@@ -244,6 +244,12 @@ class JobRow(Leased, Table):
             postgresql_where=text("lease_expires_at IS NOT NULL"),
         ),
         Index("ix_jobs_active", "tenant", postgresql_where=text("status in ('queued', 'running')")),
+        Index(
+            "ix_jobs_searching",
+            "id",
+            postgresql_where=text("search IS NOT NULL AND status in ('queued', 'running')"),
+        ),
+        Index("ix_jobs_parent", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         Index("ix_jobs_model", "model_id"),
         Index("ix_jobs_dataset", "dataset_id"),
         Index("ix_jobs_tags", "tags", postgresql_using="gin"),
@@ -264,6 +270,10 @@ class JobRow(Leased, Table):
     """The request with every default filled in, without the webhook's secret."""
     model_id: Mapped[str]
     dataset_id: Mapped[str | None]
+    parent_id: Mapped[str | None]
+    """Of a trial: the search that filed it. Whoever deletes a search deletes its trials."""
+    search: Mapped[Json | None]
+    """Of a search: how far it is, a ``SearchState``. It is run by nobody: its trials are."""
     priority: Mapped[int] = mapped_column(default=0, server_default="0")
     """The priority within the tenant; a higher one starts earlier."""
     requires_device: Mapped[str | None]
@@ -297,6 +307,23 @@ class JobRow(Leased, Table):
     claimed_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class TrialRow(Table):
+    """What a search knows of a trial besides its job."""
+
+    __tablename__ = "trials"
+
+    search_id: Mapped[str] = mapped_column(
+        ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True)
+    """In the order in which they were asked for, from 1."""
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
+    note: Mapped[Json]
+    """What the strategy wants to know of it later."""
+    outcome: Mapped[Json | None]
+    """What it came to, once the search was told."""
 
 
 class UsageRow(Table):

@@ -70,7 +70,10 @@ def finish(
     status: Literal["succeeded", "failed", "cancelled"],
     problem: Problem | ProblemDetails | None = None,
 ) -> None:
-    """Enter a terminal state, once, and write its webhook deliveries."""
+    """Enter a terminal state, once, and write its webhook deliveries.
+
+    A trial has no deliveries, and is not counted in the tenant's usage: its search is.
+    """
     release(job)
     details = problem.details() if isinstance(problem, Problem) else problem
     job.problem = details.model_dump(mode="json") if details else None
@@ -78,8 +81,9 @@ def finish(
     job.progress = 1.0 if status == "succeeded" else job.progress
     job.cancel_requested = False
     enter(session, job, status, status)
-    tell(session, job, f"job.{status}")
-    usage.add(session, job.tenant, jobs=1)
+    if job.parent_id is None:
+        tell(session, job, f"job.{status}")
+        usage.add(session, job.tenant, jobs=1)
 
 
 def tell(session: Session, job: JobRow, event: str) -> None:

@@ -63,7 +63,7 @@ def next_job(session: Session, offer: runs.WorkerOffer, weights: Weights) -> str
         .limit(1)
         .lateral("head"),
         select(func.count())
-        .where(JobRow.tenant == _TENANT, JobRow.status == "running")
+        .where(JobRow.tenant == _TENANT, JobRow.status == "running", JobRow.search.is_(None))
         .scalar_subquery(),
     )
     return None if chosen is None else _count(session, "job", chosen)

@@ -7,7 +7,9 @@ from sqlalchemy import Row, inspect
 
 from app.domain.jobs import Job, JobRequest, Usage
 from app.domain.models import Model, ModelDescription
-from app.store.tables import ArtifactRow, JobRow, Json, ModelRow
+from app.domain.reports import Measures
+from app.domain.searches import Outcome, SearchPoint
+from app.store.tables import ArtifactRow, JobRow, Json, ModelRow, TrialRow
 
 
 def job_view(
@@ -30,6 +32,9 @@ def job_view(
             "name": row.name,
             "tags": row.tags,
             "steps": request.steps,
+            "objective": request.objective,
+            "search": row.search,
+            "parent": row.parent_id,
             "evaluate": request.evaluate,
             "require": request.require,
             "target": request.target,
@@ -56,6 +61,27 @@ def job_view(
             "problem": row.problem,
             "step_reports": None if step_reports is None else list(step_reports),
         }
+    )
+
+
+def point_view(trial: TrialRow, job: JobRow) -> SearchPoint | None:
+    """Return a trial as a point of its search; None where it was not measured."""
+    outcome = Outcome.model_validate(trial.outcome) if trial.outcome else None
+    if outcome is None or outcome.cost is None or outcome.drop is None or job.compressed is None:
+        return None
+    after = Measures.model_validate(job.compressed)
+    return SearchPoint(
+        id=job.id,
+        trial=trial.number,
+        steps=JobRequest.model_validate(job.request).steps or [],
+        size_bytes=after.size_bytes,
+        latency_ms=after.latency_ms,
+        macs=after.macs,
+        quality=after.quality,
+        fidelity=after.fidelity,
+        cost=outcome.cost,
+        drop=outcome.drop,
+        holds=outcome.holds,
     )
 
 

@@ -99,16 +99,34 @@ class AsyncJobs:
         self._http = http
 
     def __call__(
-        self, *, status: str | None = None, model: Model | str | None = None, tag: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        model: Model | str | None = None,
+        tag: str | None = None,
+        parent: types.Job | str | None = None,
     ) -> AsyncIterator[AsyncJob]:
         """Yield jobs, newest first."""
-        return self.list(status=status, model=model, tag=tag)
+        return self.list(status=status, model=model, tag=tag, parent=parent)
 
     async def list(
-        self, *, status: str | None = None, model: Model | str | None = None, tag: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        model: Model | str | None = None,
+        tag: str | None = None,
+        parent: types.Job | str | None = None,
     ) -> AsyncIterator[AsyncJob]:
-        """Yield jobs, newest first: all, or those in a state, of a model, with a tag."""
-        wanted = {"status": status, "model": id_of(model) if model else None, "tag": tag}
+        """Yield jobs, newest first: all, or those in a state, of a model, with a tag.
+
+        Trials of a search are left out, unless ``parent`` names it.
+        """
+        wanted = {
+            "status": status,
+            "model": id_of(model) if model else None,
+            "tag": tag,
+            "parent": id_of(parent) if parent else None,
+        }
         async for item in self._http.items("/v1/jobs", **wanted):
             yield self._handle(AsyncJob.model_validate(item))
 
@@ -153,6 +171,16 @@ class AsyncJobs:
         """Return what ``create`` with the same arguments would do; nothing runs."""
         body = job_body(model, steps, dataset, max_quality_drop, options)
         return await self._http.post("/v1/jobs/plan", Plan, body)
+
+    async def front(self, job: types.Job | str) -> types.Front:
+        """Return what a search has found so far."""
+        return await self._http.get(f"/v1/jobs/{id_of(job)}/front", types.Front)
+
+    async def take(self, job: types.Job | str, point: types.SearchPoint | str) -> AsyncJob:
+        """Return a job of its own with the result of a point of a search; nothing runs."""
+        name = point if isinstance(point, str) else point.id
+        path = f"/v1/jobs/{id_of(job)}/front/{name}/take"
+        return self._handle(await self._http.post(path, AsyncJob))
 
     async def get(self, job: types.Job | str) -> AsyncJob:
         """Return a job as it is now."""

@@ -100,16 +100,34 @@ class Jobs:
         self._http = http
 
     def __call__(
-        self, *, status: str | None = None, model: Model | str | None = None, tag: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        model: Model | str | None = None,
+        tag: str | None = None,
+        parent: types.Job | str | None = None,
     ) -> Iterator[Job]:
         """Yield jobs, newest first."""
-        return self.list(status=status, model=model, tag=tag)
+        return self.list(status=status, model=model, tag=tag, parent=parent)
 
     def list(
-        self, *, status: str | None = None, model: Model | str | None = None, tag: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        model: Model | str | None = None,
+        tag: str | None = None,
+        parent: types.Job | str | None = None,
     ) -> Iterator[Job]:
-        """Yield jobs, newest first: all, or those in a state, of a model, with a tag."""
-        wanted = {"status": status, "model": id_of(model) if model else None, "tag": tag}
+        """Yield jobs, newest first: all, or those in a state, of a model, with a tag.
+
+        Trials of a search are left out, unless ``parent`` names it.
+        """
+        wanted = {
+            "status": status,
+            "model": id_of(model) if model else None,
+            "tag": tag,
+            "parent": id_of(parent) if parent else None,
+        }
         for item in self._http.items("/v1/jobs", **wanted):
             yield self._handle(Job.model_validate(item))
 
@@ -152,6 +170,16 @@ class Jobs:
         """Return what ``create`` with the same arguments would do; nothing runs."""
         body = job_body(model, steps, dataset, max_quality_drop, options)
         return self._http.post("/v1/jobs/plan", Plan, body)
+
+    def front(self, job: types.Job | str) -> types.Front:
+        """Return what a search has found so far."""
+        return self._http.get(f"/v1/jobs/{id_of(job)}/front", types.Front)
+
+    def take(self, job: types.Job | str, point: types.SearchPoint | str) -> Job:
+        """Return a job of its own with the result of a point of a search; nothing runs."""
+        name = point if isinstance(point, str) else point.id
+        path = f"/v1/jobs/{id_of(job)}/front/{name}/take"
+        return self._handle(self._http.post(path, Job))
 
     def get(self, job: types.Job | str) -> Job:
         """Return a job as it is now."""

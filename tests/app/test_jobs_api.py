@@ -19,6 +19,9 @@ FIELDS = {
     "name",
     "tags",
     "steps",
+    "objective",
+    "search",
+    "parent",
     "evaluate",
     "require",
     "target",
@@ -79,7 +82,7 @@ def test_a_submitted_job_is_queued_with_every_default_filled_in(service: Service
         ({"steps": [{"method": "quantize", "operators": ["a", 1]}]}, "#/steps/0/operators/1"),
         ({"steps": []}, "#/steps"),
         ({"steps": None}, "#"),
-        ({"objective": {"minimize": "size"}}, "#"),
+        ({"objective": {"minimize": "size"}}, "#/objective"),
         ({"evaluate": {"metric": "top1"}}, "#/evaluate/metric"),
         ({"evaluate": {"output": "z"}}, "#/evaluate/output"),
         ({"evaluate": {"threshold": 0.5}}, "#/evaluate/threshold"),
@@ -116,12 +119,10 @@ def test_another_tenants_model_is_as_unknown_as_none(service: Service) -> None:
 
 def test_what_the_deployment_cannot_do_is_not_available(service: Service) -> None:
     model = service.model()
-    search = {"model": model, "objective": {"minimize": "latency"}}
     half = [{"method": "quantize", "mode": "float16"}]
     target = {"model": model, "steps": half, "deliver": ["litert"]}
-    for body in (search, target):
-        answer = service.http.post("/v1/jobs", json=body)
-        assert (answer.status_code, answer.json()["type"]) == (422, "not-available")
+    answer = service.http.post("/v1/jobs", json=target)
+    assert (answer.status_code, answer.json()["type"]) == (422, "not-available")
     service.worker("litert")
     assert service.http.post("/v1/jobs", json=target).status_code == 202
 

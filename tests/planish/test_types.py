@@ -12,6 +12,7 @@ import app.domain.models
 import app.domain.plans
 import app.domain.problems
 import app.domain.reports
+import app.domain.searches
 import app.domain.webhooks
 from planish import types
 
@@ -21,6 +22,11 @@ PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
     (types.Dataset, app.domain.datasets.Dataset),
     (types.Targets, app.domain.datasets.Targets),
     (types.Job, app.domain.jobs.Job),
+    (types.SearchState, app.domain.searches.SearchState),
+    (types.TrialCounts, app.domain.searches.TrialCounts),
+    (types.SearchPoint, app.domain.searches.SearchPoint),
+    (types.FrontPoint, app.domain.jobs.FrontPoint),
+    (types.Front, app.domain.jobs.Front),
     (types.Usage, app.domain.jobs.Usage),
     (types.Artifact, app.domain.jobs.Artifact),
     (types.Measures, app.domain.reports.Measures),

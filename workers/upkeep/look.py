@@ -14,6 +14,7 @@ from app.store import workers
 from app.store.session import AWAY, transaction
 from workers import health
 from workers.announce import store_announcement
+from workers.search.driver import take_turns
 from workers.tasks import work_off
 from workers.upkeep.reap import reap
 from workers.upkeep.sight import Sight
@@ -36,6 +37,7 @@ def look(worker: Worker) -> None:
                 for _ in range(worker.slots.free):
                     pool.submit(work_off, worker)
                 reap(worker, sight)
+                take_turns(worker)
             except AWAY as error:
                 sight.lose()
                 log.warning("the table cannot be looked at", error=str(error).partition("\n")[0])

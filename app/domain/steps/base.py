@@ -9,7 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.models import Layer, Skipped, TensorSpec
 
-__all__ = ["Forecast", "Ignored", "Needs", "Outlook", "Share", "Skipped", "Step", "matches"]
+__all__ = [
+    "Forecast",
+    "Ignored",
+    "Needs",
+    "Outlook",
+    "Share",
+    "Skipped",
+    "Step",
+    "matches",
+    "searched",
+]
 
 Ignored = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=512)]],
@@ -60,6 +70,17 @@ Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 """A part of something, neither none nor all of it."""
 
 
+def searched(**over: Any) -> dict[str, Any]:
+    """Return the JSON Schema extra of a field that a search varies.
+
+    Args:
+        over: ``low`` and ``high`` of a number, with ``log=True`` evenly over its logarithm; or the
+            ``choices``. ``within`` names parts of the field by their path, each with such a range.
+            ``when`` names other fields, and the values of them with which this one matters.
+    """
+    return {"search": over}
+
+
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Return whether a node's name is in a list, or matches a shell pattern in it."""
     return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
@@ -93,6 +114,12 @@ def left_alone(
     ]
 
 
+Saving = Literal["latency", "size", "macs"]
+"""What a step may make less of."""
+
+ALL_SAVINGS: frozenset[Saving] = frozenset({"latency", "size", "macs"})
+
+
 class Step(BaseModel):
     """One entry of a request: a method and its parameters, every default filled in."""
 
@@ -116,6 +143,21 @@ class Step(BaseModel):
     def traits(self) -> tuple[str, ...]:
         """The properties that this step provides with these parameters."""
         return self.provides
+
+    @property
+    @abstractmethod
+    def place(self) -> int:
+        """Where this step stands in a pipeline that is searched for: lower comes first."""
+
+    @property
+    @abstractmethod
+    def saves(self) -> frozenset[Saving]:
+        """What this step, with these parameters, makes less of."""
+
+    @property
+    def onnx_alone(self) -> bool:
+        """Whether only onnxruntime has kernels for what this step writes."""
+        return False
 
     @property
     def other_models(self) -> dict[str, str]:

@@ -5,8 +5,17 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from app.domain.models import Layer
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Step, left_alone
-from app.domain.steps.recover import Recover, training_minutes
+from app.domain.steps.base import (
+    Forecast,
+    Ignored,
+    Needs,
+    Outlook,
+    Saving,
+    Step,
+    left_alone,
+    searched,
+)
+from app.domain.steps.recover import EPOCHS, Recover, training_minutes
 
 LEAST_WEIGHTS = 512
 """The least weights of a tensor; below that a codebook takes as much as it saves."""
@@ -31,12 +40,28 @@ class Cluster(Step):
 
     method: Literal["cluster"] = "cluster"
     clusters: int = Field(
-        default=16, ge=2, le=256, description="Values of each tensor; up to 16 take 4 bits each."
+        default=16,
+        ge=2,
+        le=256,
+        description="Values of each tensor; up to 16 take 4 bits each.",
+        json_schema_extra=searched(low=4, high=256, log=True),
     )
     ignore: Ignored = Field(default=[])
     recover: Recover | None = Field(
-        default=None, description="Training of the codebooks afterwards; indices stay."
+        default=None,
+        description="Training of the codebooks afterwards; indices stay.",
+        json_schema_extra=searched(within=EPOCHS),
     )
+
+    @property
+    def place(self) -> int:
+        """After what changes shapes."""
+        return 4
+
+    @property
+    def saves(self) -> frozenset[Saving]:
+        """Indices take fewer bytes; the runtime looks them up, and computes as before."""
+        return frozenset({"size"})
 
     @property
     def needs(self) -> Needs:

@@ -6,8 +6,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.domain import layouts
 from app.domain.models import ModelId
-from app.domain.steps.base import Forecast, Needs, Outlook, Share, Step
-from app.domain.steps.recover import Recover, training_minutes
+from app.domain.steps.base import (
+    ALL_SAVINGS,
+    Forecast,
+    Needs,
+    Outlook,
+    Saving,
+    Share,
+    Step,
+    searched,
+)
+from app.domain.steps.recover import EPOCHS, Recover, training_minutes
 
 
 class _Part(BaseModel):
@@ -108,7 +117,16 @@ class Distill(Step):
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
 
     method: Literal["distill"] = "distill"
-    student: Student = Field(default=Derived(), description="The network that learns.")
+    student: Student = Field(
+        default=Derived(),
+        description="The network that learns.",
+        json_schema_extra=searched(
+            within={
+                "derive.width": {"low": 0.3, "high": 1.0},
+                "derive.depth": {"choices": [1.0, 0.75, 0.5]},
+            }
+        ),
+    )
     teacher: Literal["original", "previous"] | ModelId = Field(
         default="original",
         description="The job's model, the previous step's result, or another model's id.",
@@ -120,7 +138,11 @@ class Distill(Step):
         description="The terms of a sum. Default: soft targets, and the labels where the dataset"
         " has classes as targets.",
     )
-    recover: Recover = Field(default=Recover(), description="How the student is trained.")
+    recover: Recover = Field(
+        default=Recover(),
+        description="How the student is trained.",
+        json_schema_extra=searched(within=EPOCHS),
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -130,6 +152,16 @@ class Distill(Step):
         if self.recover.loss is not None:
             raise ValueError("'losses' says what is minimised: leave 'recover.loss' out")
         return self
+
+    @property
+    def place(self) -> int:
+        """First: what comes after works on the student."""
+        return 0
+
+    @property
+    def saves(self) -> frozenset[Saving]:
+        """A smaller network saves everything."""
+        return ALL_SAVINGS
 
     @property
     def other_models(self) -> dict[str, str]:

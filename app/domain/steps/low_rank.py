@@ -5,8 +5,19 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from app.domain.models import Layer
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step, left_alone
-from app.domain.steps.recover import Recover, training_minutes
+from app.domain.steps.base import (
+    ALL_SAVINGS,
+    Forecast,
+    Ignored,
+    Needs,
+    Outlook,
+    Saving,
+    Share,
+    Step,
+    left_alone,
+    searched,
+)
+from app.domain.steps.recover import EPOCHS, Recover, training_minutes
 
 FACTORIZED = ("Conv", "Gemm", "MatMul")
 """The operators whose weights are replaced by thinner ones."""
@@ -42,6 +53,7 @@ class LowRank(Step):
     ratio: Share = Field(
         default=0.5,
         description="The fraction of 'of' that is removed, over the whole model.",
+        json_schema_extra=searched(low=0.1, high=0.9),
     )
     of: Literal["macs", "parameters", "size", "latency"] = Field(
         default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
@@ -69,7 +81,19 @@ class LowRank(Step):
         description="Training samples that whitening and sensitivity look at.",
     )
     ignore: Ignored = Field(default=[])
-    recover: Recover | None = Field(default=None, description="Training afterwards.")
+    recover: Recover | None = Field(
+        default=None, description="Training afterwards.", json_schema_extra=searched(within=EPOCHS)
+    )
+
+    @property
+    def place(self) -> int:
+        """After channels are gone: ranks of the layers that are left."""
+        return 2
+
+    @property
+    def saves(self) -> frozenset[Saving]:
+        """Thinner layers save everything."""
+        return ALL_SAVINGS
 
     @property
     def has_budget(self) -> bool:

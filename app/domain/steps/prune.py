@@ -6,8 +6,19 @@ from pydantic import Field, model_validator
 
 from app.domain.criteria import CRITERIA, Criterion, Granularity
 from app.domain.models import Layer
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Share, Step, left_alone
-from app.domain.steps.recover import Recover, training_minutes
+from app.domain.steps.base import (
+    ALL_SAVINGS,
+    Forecast,
+    Ignored,
+    Needs,
+    Outlook,
+    Saving,
+    Share,
+    Step,
+    left_alone,
+    searched,
+)
+from app.domain.steps.recover import EPOCHS, Recover, training_minutes
 
 _WITH_POSITION = 1.15
 """Times the bytes of a weight that one takes which is stored with its position."""
@@ -29,9 +40,16 @@ class Prune(Step):
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
 
     method: Literal["prune"] = "prune"
-    granularity: Granularity = Field(default="channel", description="What is removed as a whole.")
+    granularity: Granularity = Field(
+        default="channel",
+        description="What is removed as a whole.",
+        json_schema_extra=searched(choices=["channel", "unstructured"]),
+    )
     criterion: Criterion = Field(
         default="auto",
+        json_schema_extra=searched(
+            choices=["auto", "magnitude"], when={"granularity": ["channel"]}
+        ),
         description="What tells how much something contributes. 'auto' is, for channels, hessian"
         " where there is data and the graph has gradients, else magnitude; for weights obc where"
         " there is data and all go at once, else lamp.",
@@ -43,6 +61,7 @@ class Prune(Step):
     ratio: Share = Field(
         default=0.5,
         description="The fraction of 'of' that channel pruning removes.",
+        json_schema_extra=searched(low=0.1, high=0.9, when={"granularity": ["channel"]}),
     )
     of: Literal["macs", "parameters", "size", "latency", "channels"] = Field(
         default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
@@ -50,6 +69,7 @@ class Prune(Step):
     sparsity: Share = Field(
         default=0.5,
         description="The fraction of weights set to zero by 'unstructured' and 'block'.",
+        json_schema_extra=searched(low=0.3, high=0.95, when={"granularity": ["unstructured"]}),
     )
     n: int = Field(default=2, ge=1, le=64, description="Weights kept of each m, for 'n:m'.")
     m: int = Field(default=4, ge=2, le=128, description="Neighbours in a group, for 'n:m'.")
@@ -81,7 +101,9 @@ class Prune(Step):
         description="Fit the layers to what is left by least squares, where there is data.",
     )
     ignore: Ignored = Field(default=[])
-    recover: Recover | None = Field(default=None, description="Training afterwards.")
+    recover: Recover | None = Field(
+        default=None, description="Training afterwards.", json_schema_extra=searched(within=EPOCHS)
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -119,6 +141,16 @@ class Prune(Step):
                 " and 'reconstruct'"
             )
         return None
+
+    @property
+    def place(self) -> int:
+        """Channels go early, zeros after what changes shapes."""
+        return 1 if self.granularity == "channel" else 3
+
+    @property
+    def saves(self) -> frozenset[Saving]:
+        """Fewer channels save everything; zeros take fewer bytes, and the same time."""
+        return ALL_SAVINGS if self.granularity == "channel" else frozenset({"size"})
 
     @property
     def traits(self) -> tuple[str, ...]:

@@ -5,8 +5,18 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from app.domain.models import Layer
-from app.domain.steps.base import Forecast, Ignored, Needs, Outlook, Skipped, Step, matches
-from app.domain.steps.recover import Recover, training_minutes
+from app.domain.steps.base import (
+    Forecast,
+    Ignored,
+    Needs,
+    Outlook,
+    Saving,
+    Skipped,
+    Step,
+    matches,
+    searched,
+)
+from app.domain.steps.recover import EPOCHS, Recover, training_minutes
 
 MAIN_OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators with most of the time and bytes; others lose more quality than they save time."""
@@ -43,12 +53,19 @@ class Quantize(Step):
         default="auto",
         description="How activations get their ranges, or half precision. 'auto' chooses for each"
         " layer what is measured to pay.",
+        json_schema_extra=searched(
+            choices=["auto", "static", "dynamic", "float16", "weight_only", "qat"]
+        ),
     )
     prefer: Literal["balanced", "speed", "size"] = Field(
-        default="balanced", description="What auto seeks within the bound of the loss of quality."
+        default="balanced",
+        description="What auto seeks within the bound of the loss of quality.",
+        json_schema_extra=searched(choices=["speed", "size"], when={"mode": ["auto"]}),
     )
     weights: Literal["int2", "int3", "int4", "int5", "int6", "int7", "int8", "uint8"] = Field(
-        default="int8", description="The type that weights are stored in (not for float16)."
+        default="int8",
+        description="The type that weights are stored in (not for float16).",
+        json_schema_extra=searched(choices=["int4", "int8"], when={"mode": ["weight_only"]}),
     )
     activations: Literal["uint4", "uint5", "uint6", "uint7", "uint8", "int8", "int16", "none"] = (
         Field(
@@ -107,12 +124,15 @@ class Quantize(Step):
         default="run",
         description="When weights of weight_only become floats: blocks of products as they run, or"
         " those of every operator when the session opens, so that a run takes as long as in float.",
+        json_schema_extra=searched(choices=["run", "load"], when={"mode": ["weight_only"]}),
     )
     learn_steps: bool = Field(
         default=True, description="qat trains the distances between levels too (LSQ)."
     )
     recover: Recover | None = Field(
-        default=None, description="How qat trains. Default: five epochs of recovery."
+        default=None,
+        description="How qat trains. Default: five epochs of recovery.",
+        json_schema_extra=searched(within=EPOCHS, when={"mode": ["qat"]}),
     )
 
     @model_validator(mode="after")
@@ -128,6 +148,22 @@ class Quantize(Step):
         if self.mode != "weight_only" and self.unpack != "run":
             raise ValueError(f"mode '{self.mode}' unpacks nothing: use 'weight_only'")
         return self
+
+    @property
+    def place(self) -> int:
+        """Last: nothing that trains or reshapes may follow."""
+        return 5
+
+    @property
+    def saves(self) -> frozenset[Saving]:
+        """Integers are computed faster; what is only stored in fewer bits is computed as before."""
+        stored = self.mode in ("float16", "weight_only")
+        return frozenset({"size"}) if stored else frozenset({"size", "latency"})
+
+    @property
+    def onnx_alone(self) -> bool:
+        """Other runtimes do not have the operators of these modes."""
+        return self.mode in ("dynamic", "weight_only")
 
     @property
     def range_rules(self) -> tuple[RangeRule, ...]:

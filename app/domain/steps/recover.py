@@ -62,6 +62,10 @@ class Recover(BaseModel):
         return Needs(data="targets" if labels else "inputs", trainable=True)
 
 
+EPOCHS = {"epochs": {"low": 1, "high": 20, "log": True}}
+"""What a search varies of a recovery."""
+
+
 def training_minutes(recover: Recover | None, macs: int, samples: int) -> float:
     """Estimate how long a recovery takes: forward and backward cost about six times the MACs."""
     if recover is None:

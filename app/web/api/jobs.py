@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.domain.jobs import Artifact, Job, JobRequest, JobStatus, SubmittedJob
+from app.domain.jobs import Artifact, Front, Job, JobRequest, JobStatus, SubmittedJob
 from app.domain.plans import Plan
 from app.domain.problems import (
     Conflict,
@@ -16,7 +16,7 @@ from app.domain.problems import (
     RequestInFlight,
     TooManyRequests,
 )
-from app.services import jobs
+from app.services import jobs, searches
 from app.store.jobs import artifacts_of, of_tenant
 from app.store.tables import ArtifactRow, JobRow
 from app.web.answers import written
@@ -50,7 +50,9 @@ def submit_job(request: JobRequest, call: Caller, once: Posted) -> Response:
     """Queue a job. A model or dataset that is still inspected is waited for."""
     settings = call.gateway.settings
     return once(
-        202, lambda session: jobs.submit(session, call.tenant, request, settings), tell="job"
+        202,
+        lambda session: jobs.submit(session, call.tenant, request, settings),
+        tell="search" if request.objective is not None else "job",
     )
 
 
@@ -61,9 +63,12 @@ def list_jobs(
     status: Annotated[JobStatus | None, Query(description="Those in this state alone.")] = None,
     model: Annotated[str | None, Query(max_length=64, description="Those of this model.")] = None,
     tag: Annotated[str | None, Query(max_length=64, description="Those with this tag.")] = None,
+    parent: Annotated[
+        str | None, Query(max_length=64, description="The trials of this search.")
+    ] = None,
 ) -> Response:
-    """List the jobs, newest first, without their step reports."""
-    query = of_tenant(call.tenant, status=status, model=model, tag=tag)
+    """List the jobs, newest first, without their step reports; trials only of a ``parent``."""
+    query = of_tenant(call.tenant, status=status, model=model, tag=tag, parent=parent)
     with call.transaction() as session:
         return written(page(session, walk, query, JobRow, lambda rows: jobs.views(session, rows)))
 
@@ -102,6 +107,24 @@ def delete_job(job_id: str, call: Caller) -> None:
     """Delete a finished job with its artifacts."""
     with call.transaction() as session:
         jobs.delete(session, call.tenant, job_id)
+
+
+@router.get("/{job_id}/front", responses=documented(NotFound))
+def get_front(job_id: str, call: Caller) -> Front:
+    """Show what a search has found: no other trial is as good in cost and in quality."""
+    with call.transaction() as session:
+        return searches.front_of(session, call.tenant, job_id)
+
+
+@router.post(
+    "/{job_id}/front/{point}/take",
+    status_code=202,
+    response_model=Job,
+    responses=documented(NotFound, Conflict, RequestInFlight, IdempotencyMismatch),
+)
+def take_point(job_id: str, point: str, call: Caller, once: Posted) -> Response:
+    """Make a point of a search's front a job of its own, with its result; nothing runs."""
+    return once(202, lambda session: searches.take(session, call.tenant, job_id, point))
 
 
 @router.get("/{job_id}/artifacts", responses=documented(NotFound))

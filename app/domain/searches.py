@@ -1,0 +1,123 @@
+"""A search for steps: what it minimises, what it has found so far, and what of that is best."""
+
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from app.domain.reports import Fidelity, Quality
+from app.domain.steps import AnyStep
+
+Goal = Literal["latency", "size", "macs"]
+"""What is minimised."""
+
+StrategyName = Literal["guided", "random", "evolution", "tpe", "nsga2"]
+"""How the next trial is chosen."""
+
+ORIGINAL = "original"
+"""The id of the point that is the model as it was uploaded."""
+
+DEFAULT_DROP = 0.01
+"""The loss of quality that a search allows where its objective names none."""
+
+
+class Outcome(BaseModel):
+    """What a trial came to: its figures, or why there are none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    seconds: float
+    """From its start to its end."""
+    problem: str | None = None
+    """The type of the problem of a trial without figures."""
+    cost: float | None = None
+    """What is minimised, as a share of the original's: 0.5 is half. Null without figures."""
+    drop: float | None = None
+    """The loss of quality, as ``max_quality_drop`` bounds it."""
+    holds: bool = False
+    """Whether the loss is within the bound."""
+    pays: bool = False
+    """Whether it holds, and costs less than the original beyond doubt."""
+
+
+class SearchPoint(BaseModel):
+    """A pipeline that was tried, and what it gives; or the original, without steps."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    trial: int | None
+    """The number of the trial, from 1; null for the original."""
+    steps: list[AnyStep]
+    size_bytes: int
+    latency_ms: float | None
+    macs: int
+    quality: Quality | None
+    fidelity: Fidelity | None
+    """Against the original; null for the original itself."""
+    cost: float
+    """What is minimised, as a share of the original's. Latencies of one trial are compared with the
+    original's in the same trial, so that trials on unlike machines may be compared."""
+    drop: float
+    """The loss of quality, as ``max_quality_drop`` bounds it; negative where quality rose."""
+    holds: bool
+    """Whether the loss is within the bound."""
+
+
+class TrialCounts(BaseModel):
+    """How many trials a search has made, and how many it may still make."""
+
+    model_config = ConfigDict(frozen=True)
+
+    budget: int
+    done: int
+    failed: int
+    """Of those done, the ones that gave no figures."""
+    running: int
+    """Queued or running."""
+    left: int
+
+
+class SearchState(BaseModel):
+    """How far a search is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    strategy: StrategyName
+    trials: TrialCounts
+    best: SearchPoint | None = None
+    """The point within the bound that costs least so far; null while that is the original."""
+
+
+def begun(strategy: StrategyName, trials: int) -> SearchState:
+    """Return how far a search is that has just been asked for, with a budget of trials."""
+    counts = TrialCounts(budget=trials, done=0, failed=0, running=0, left=trials)
+    return SearchState(strategy=strategy, trials=counts)
+
+
+Tried = TypeVar("Tried", bound=SearchPoint)
+
+
+def front(points: Iterable[Tried]) -> list[Tried]:
+    """Return the points that no other is at least as good as in cost and quality, least cost first.
+
+    Of points that are equal in both, the first one stays.
+    """
+    kept: list[Tried] = []
+    for point in sorted(points, key=lambda point: (point.cost, point.drop)):
+        if not kept or point.drop < kept[-1].drop:
+            kept.append(point)
+    return kept
+
+
+def words(steps: Sequence[AnyStep]) -> str:
+    """Return a pipeline in words: its methods, with what is not at its default."""
+    return ", then ".join(_words(step) for step in steps) or "the original"
+
+
+def _words(step: AnyStep) -> str:
+    changed = step.model_dump(mode="json", exclude_defaults=True, exclude={"method", "recover"})
+    parts = [f"{name} {value}" for name, value in changed.items()]
+    if step.recover is not None:
+        parts.append(f"{step.recover.epochs} epochs")
+    return f"{step.method} ({', '.join(parts)})" if parts else str(step.method)

@@ -1,0 +1,92 @@
+"""The front of a search, and a point of it as a job of its own, in the caller's transaction."""
+
+from sqlalchemy.orm import Session
+
+from app.domain.jobs import Artifact, Front, FrontPoint, Job, JobRequest, Objective, Require
+from app.domain.problems import Conflict, NotFound
+from app.domain.reports import Measures
+from app.domain.searches import ORIGINAL, SearchState, front, words
+from app.services.jobs import find, show
+from app.store import jobs, searches, transitions
+from app.store.tables import JobRow
+from app.store.views import point_view
+
+
+def front_of(session: Session, tenant: str, job_id: str) -> Front:
+    """Return what a search has found so far, the original among it.
+
+    Raises:
+        NotFound: It is not the tenant's, or no search.
+    """
+    row, objective = _search(session, tenant, job_id)
+    state = SearchState.model_validate(row.search)
+    trials = searches.trials(session, row.id)
+    files = jobs.artifacts(session, [job.id for _, job in trials])
+    points = _original(row)
+    for trial, job in trials:
+        point = point_view(trial, job)
+        if point is not None:
+            first = next(iter(files[job.id]), None)
+            artifact = Artifact.model_validate(first) if first else None
+            points.append(FrontPoint(**dict(point), artifact=artifact))
+    best = state.best.id if state.best else ORIGINAL if points else None
+    return Front(goal=objective.minimize, points=front(points), best=best)
+
+
+def take(session: Session, tenant: str, job_id: str, point_id: str) -> Job:
+    """Make a point of a search a job of its own that has ended: nothing is computed anew.
+
+    Raises:
+        NotFound: The search is not the tenant's, or has no such point.
+        Conflict: The point is the original, which no job made.
+    """
+    row, _ = _search(session, tenant, job_id)
+    if point_id == ORIGINAL:
+        raise Conflict(
+            f"The original is the model itself: download /v1/models/{row.model_id}/content."
+        )
+    found = searches.trial_of(session, row.id, point_id)
+    if found is None or point_view(*found) is None:
+        raise NotFound(f"The search {job_id!r} has no point {point_id!r}.")
+    trial, source = found
+    request = JobRequest.model_validate(source.request)
+    name = f"{row.name or row.id}, trial {trial.number}: {words(request.steps or [])}"[:200]
+    asked = {"name": name, "tags": row.tags, "require": Require()}
+    taken = jobs.row(tenant, request.model_copy(update=asked))
+    session.add(taken)
+    transitions.enter(session, taken, "queued", "queued")
+    searches.adopt(session, taken, source)
+    transitions.finish(session, taken, "succeeded")
+    session.flush()
+    return show(session, tenant, taken.id)
+
+
+def _search(session: Session, tenant: str, job_id: str) -> tuple[JobRow, Objective]:
+    row = find(session, tenant, job_id)
+    objective = JobRequest.model_validate(row.request).objective
+    if row.search is None or objective is None:
+        raise NotFound(f"The job {job_id!r} is no search: it has no front.")
+    return row, objective
+
+
+def _original(row: JobRow) -> list[FrontPoint]:
+    """Return the original as a point, once a trial has measured it."""
+    if row.baseline is None:
+        return []
+    figures = Measures.model_validate(row.baseline)
+    return [
+        FrontPoint(
+            id=ORIGINAL,
+            trial=None,
+            steps=[],
+            size_bytes=figures.size_bytes,
+            latency_ms=figures.latency_ms,
+            macs=figures.macs,
+            quality=figures.quality,
+            fidelity=None,
+            cost=1.0,
+            drop=0.0,
+            holds=True,
+            artifact=None,
+        )
+    ]

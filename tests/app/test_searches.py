@@ -1,0 +1,375 @@
+"""Searches: a job that files trials, hears what they came to, and takes the best one's result."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from app.domain import ids
+from app.domain.problems import QualityBelowRequirement
+from app.store import blob_rows, runs, searches, transitions, turns
+from app.store.tables import ArtifactRow, DeliveryRow, EventRow, JobRow, ModelRow, StepRow, UsageRow
+from tests.app.service import EVALUATION, MANIFEST, MEASURES, STEP_REPORT, Service, pointers
+from workers.search import turn
+
+Json = dict[str, Any]
+Figures = tuple[float, float]
+"""The cost of a trial as a share of the original's, and its loss of quality."""
+
+CPU = runs.WorkerOffer("cpu")
+GOOD: Figures = (0.5, 0.0)
+
+
+def search(service: Service, minimize: str = "size", **more: Any) -> Json:
+    """Submit a search of four trials with data."""
+    budget = {"trials": 4, "minutes": 10, **more.pop("budget", {})}
+    objective = {"minimize": minimize, "budget": budget, **more.pop("objective", {})}
+    body = {"model": service.model(), "dataset": service.dataset(), "objective": objective, **more}
+    answer = service.http.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    made: Json = answer.json()
+    return made
+
+
+def take_turn(service: Service, search_id: str) -> list[str]:
+    with service.store.begin() as session:
+        row = searches.hold(session, search_id)
+        return [] if row is None else turn.take(session, row)
+
+
+def start(service: Service) -> str | None:
+    """Let a worker claim the next job."""
+    with service.store.begin() as session:
+        job_id = turns.next_job(session, CPU, {})
+        if job_id is None:
+            return None
+        assert runs.claim(session, job_id, "w", 60) is not None
+        return job_id
+
+
+def end(service: Service, job_id: str, figures: Figures | None) -> None:
+    """Let a trial end with its figures, or with a problem."""
+    with service.store.begin() as session:
+        job = session.get_one(JobRow, job_id)
+        job.cpu_seconds = 2.0
+        if figures is None:
+            transitions.finish(session, job, "failed", QualityBelowRequirement("It broke."))
+            return
+        cost, drop = figures
+        model = session.get_one(ModelRow, job.model_id)
+        quality = {**MEASURES["quality"], "value": 0.9 - drop}  # type: ignore[dict-item]
+        after = {
+            **MEASURES,
+            "size_bytes": int(4000 * cost),
+            "macs": int(500_000 * cost),
+            "quality": quality,
+        }
+        blob_rows.touch(session, model.sha256, model.size_bytes)
+        session.add(
+            StepRow(
+                job_id=job_id,
+                index=0,
+                graph_sha256=model.sha256,
+                finished={},
+                report={**STEP_REPORT, "after": after},
+            )
+        )
+        session.add(
+            ArtifactRow(
+                id=ids.new("art"),
+                tenant=job.tenant,
+                job_id=job_id,
+                format="onnx",
+                filename="model.onnx",
+                sha256=model.sha256,
+                size_bytes=model.size_bytes,
+            )
+        )
+        job.baseline, job.compressed = MEASURES, after
+        job.evaluation, job.manifest = EVALUATION, MANIFEST
+        job.verdict = f"{cost:g} of the size"
+        problem = QualityBelowRequirement("It lost too much.") if drop > 0.01 else None
+        transitions.finish(session, job, "failed" if problem else "succeeded", problem)
+
+
+def run(
+    service: Service, search_id: str, judge: Callable[[int], Figures | None] = lambda _: GOOD
+) -> list[str]:
+    """Run a search to its end with one worker; return its trials."""
+    take_turn(service, search_id)
+    ran: list[str] = []
+    while (job_id := start(service)) is not None:
+        take_turn(service, search_id)
+        end(service, job_id, judge(len(ran)))
+        ran.append(job_id)
+        take_turn(service, search_id)
+        assert len(ran) <= 20
+    return ran
+
+
+def shown(service: Service, job_id: str) -> Json:
+    answer = service.http.get(f"/v1/jobs/{job_id}")
+    assert answer.status_code == 200, answer.text
+    job: Json = answer.json()
+    return job
+
+
+def test_a_search_ends_with_its_best_trials_result_as_its_own(service: Service) -> None:
+    made = search(service)
+    assert made["steps"] is None
+    assert made["objective"]["strategy"] == "guided"
+    assert made["search"]["trials"] == {
+        "budget": 4, "done": 0, "failed": 0, "running": 0, "left": 4,
+    }  # fmt: skip
+    figures: list[Figures] = [(0.6, 0.0), (0.4, 0.005), (0.2, 0.5), (0.5, 0.0)]
+    trials = run(service, made["id"], lambda at: figures[at])
+    job = shown(service, made["id"])
+    assert job["status"] == "succeeded"
+    assert job["search"]["trials"]["done"] == 4
+    assert job["search"]["best"]["id"] == trials[1]
+    assert job["compressed"]["size_bytes"] == 1600
+    assert job["baseline"]["size_bytes"] == 4000
+    assert "0.4 of the size" in job["verdict"]
+    assert job["usage"]["cpu_seconds"] == 8.0
+    theirs, [ours] = shown(service, trials[1])["artifacts"], job["artifacts"]
+    assert ours["sha256"] == theirs[0]["sha256"]
+    assert ours["id"] != theirs[0]["id"]
+    assert service.http.get(ours["href"]).status_code == 200
+    report = service.http.get(f"/v1/jobs/{made['id']}/report").json()
+    assert report["step_reports"][0]["after"]["size_bytes"] == 1600
+
+
+def test_trials_are_jobs_of_their_search_and_nobody_elses(service: Service) -> None:
+    made = search(service, tags=["mine"])
+    trials = run(service, made["id"])
+    listed = service.http.get("/v1/jobs").json()["items"]
+    assert [job["id"] for job in listed] == [made["id"]]
+    theirs = service.http.get("/v1/jobs", params={"parent": made["id"]}).json()["items"]
+    assert [job["id"] for job in theirs] == trials[::-1]
+    assert {job["parent"] for job in theirs} == {made["id"]}
+    assert all(job["require"]["max_quality_drop"] == 0.01 for job in theirs)
+    answer = service.other.get("/v1/jobs", params={"parent": made["id"]})
+    assert answer.json()["items"] == []
+    for call in (service.http.delete, lambda path: service.http.post(f"{path}/retry")):
+        assert call(f"/v1/jobs/{trials[0]}").status_code == 409
+    with service.store() as session:
+        counted = session.scalar(select(func.sum(UsageRow.jobs)))
+    assert counted == 1, "a search is one job"
+
+
+def test_a_front_holds_what_nothing_is_better_than(service: Service) -> None:
+    made = search(service)
+    figures: list[Figures] = [(0.6, 0.0), (0.4, 0.005), (0.2, 0.5), (0.7, 0.001)]
+    trials = run(service, made["id"], lambda at: figures[at])
+    front = service.http.get(f"/v1/jobs/{made['id']}/front").json()
+    assert [point["id"] for point in front["points"]] == [trials[2], trials[1], trials[0]]
+    assert [point["holds"] for point in front["points"]] == [False, True, True]
+    assert front["best"] == trials[1]
+    for point in front["points"]:
+        assert point["steps"]
+        assert service.http.get(point["artifact"]["href"]).status_code == 200
+
+
+def test_a_point_is_taken_as_a_job_without_new_work(service: Service) -> None:
+    made = search(service)
+    figures: list[Figures] = [(0.6, 0.0), (0.4, 0.005), (0.2, 0.5), (0.7, 0.001)]
+    trials = run(service, made["id"], lambda at: figures[at])
+    answer = service.http.post(f"/v1/jobs/{made['id']}/front/{trials[2]}/take")
+    assert answer.status_code == 202, answer.text
+    taken = answer.json()
+    assert taken["status"] == "succeeded"
+    assert taken["parent"] is None
+    assert taken["compressed"]["size_bytes"] == 800
+    assert taken["steps"] == shown(service, trials[2])["steps"]
+    assert service.http.delete(f"/v1/jobs/{made['id']}").status_code == 204
+    assert service.http.get(shown(service, taken["id"])["artifacts"][0]["href"]).status_code == 200
+    assert service.http.get(f"/v1/jobs/{trials[0]}").status_code == 404, "trials go with it"
+
+
+def test_nothing_that_pays_is_a_result_too(service: Service) -> None:
+    made = search(service)
+    run(service, made["id"], lambda _: (1.0, 0.0))
+    job = shown(service, made["id"])
+    assert job["status"] == "succeeded"
+    assert job["verdict"].startswith("Nothing was changed")
+    assert job["compressed"]["size_bytes"] == job["baseline"]["size_bytes"]
+    assert service.http.get(job["artifacts"][0]["href"]).content == b"a model" * 20
+    front = service.http.get(f"/v1/jobs/{made['id']}/front").json()
+    assert [point["id"] for point in front["points"]] == ["original"]
+    assert front["best"] == "original"
+    answer = service.http.post(f"/v1/jobs/{made['id']}/front/original/take")
+    assert answer.status_code == 409
+
+
+def test_a_search_without_figures_fails_as_its_trials_did(service: Service) -> None:
+    made = search(service, budget={"trials": 10})
+    trials = run(service, made["id"], lambda _: None)
+    assert len(trials) == turn.HOPELESS
+    job = shown(service, made["id"])
+    assert job["status"] == "failed"
+    assert job["problem"]["detail"] == "It broke."
+
+
+def test_a_trial_without_figures_is_one_trial(service: Service) -> None:
+    made = search(service)
+    run(service, made["id"], lambda at: None if at == 1 else GOOD)
+    job = shown(service, made["id"])
+    assert job["status"] == "succeeded"
+    assert job["search"]["trials"]["failed"] == 1
+
+
+def test_as_many_trials_are_filed_as_workers_can_run(service: Service) -> None:
+    for _ in range(3):
+        service.worker("onnx")
+    made = search(service)
+    assert len(take_turn(service, made["id"])) == 3
+    assert take_turn(service, made["id"]) == []
+    first = start(service)
+    assert first is not None
+    end(service, first, GOOD)
+    assert len(take_turn(service, made["id"])) == 1
+    assert shown(service, made["id"])["search"]["trials"]["left"] == 0
+
+
+def test_progress_never_falls_and_each_best_is_told(service: Service) -> None:
+    hook = {"url": "http://127.0.0.1:9/", "events": ["search.improved", "job.succeeded"]}
+    assert service.http.post("/v1/webhooks", json=hook).status_code == 201
+    made = search(service)
+    figures: list[Figures] = [(0.6, 0.0), (0.7, 0.0), (0.4, 0.005), (0.3, 0.2)]
+    run(service, made["id"], lambda at: figures[at])
+    with service.store() as session:
+        told = session.scalars(select(DeliveryRow.event).order_by(DeliveryRow.created_at)).all()
+        data = session.execute(
+            select(EventRow.kind, EventRow.data)
+            .where(EventRow.job_id == made["id"])
+            .order_by(EventRow.number)
+        ).all()
+    assert told == ["search.improved", "search.improved", "job.succeeded"]
+    progress = [each["progress"] for kind, each in data if kind == "progress"]
+    assert progress == sorted(progress)
+    bests = [each["value"] for kind, each in data if kind == "metric"]
+    assert bests == [0.6, 0.4]
+    states = [each["status"] for kind, each in data if kind == "state"]
+    assert states == ["queued", "running", "succeeded"]
+
+
+def test_cancelling_a_search_ends_its_trials(service: Service) -> None:
+    service.worker("onnx")
+    service.worker("onnx")
+    made = search(service)
+    take_turn(service, made["id"])
+    running = start(service)
+    assert running is not None
+    take_turn(service, made["id"])
+    answer = service.http.post(f"/v1/jobs/{made['id']}/cancel")
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "running", "its last trial still runs"
+    with service.store.begin() as session:
+        job = session.get_one(JobRow, running)
+        assert job.cancel_requested
+        transitions.finish(session, job, "cancelled")
+    take_turn(service, made["id"])
+    assert shown(service, made["id"])["status"] == "cancelled"
+    theirs = service.http.get("/v1/jobs", params={"parent": made["id"]}).json()["items"]
+    assert {job["status"] for job in theirs} == {"cancelled"}
+    assert start(service) is None
+
+
+def test_a_cancelled_search_goes_on_after_a_retry(service: Service) -> None:
+    made = search(service)
+    take_turn(service, made["id"])
+    first = start(service)
+    assert first is not None
+    end(service, first, GOOD)
+    take_turn(service, made["id"])
+    assert service.http.post(f"/v1/jobs/{made['id']}/cancel").json()["status"] == "cancelled"
+    answer = service.http.post(f"/v1/jobs/{made['id']}/retry")
+    assert answer.status_code == 202, answer.text
+    assert len(run(service, made["id"])) == 3, "the trial that had ended counts"
+    job = shown(service, made["id"])
+    assert job["status"] == "succeeded"
+    assert job["search"]["trials"]["done"] == 4
+
+
+def test_minutes_bound_a_search(service: Service) -> None:
+    made = search(service)
+    take_turn(service, made["id"])
+    first = start(service)
+    assert first is not None
+    take_turn(service, made["id"])
+    end(service, first, GOOD)
+    take_turn(service, made["id"])
+    second = start(service)
+    assert second is not None
+    with service.store.begin() as session:
+        row = session.get_one(JobRow, made["id"])
+        row.started_at = func.now() - func.make_interval(0, 0, 0, 0, 0, 11)
+    take_turn(service, made["id"])
+    with service.store.begin() as session:
+        job = session.get_one(JobRow, second)
+        assert job.cancel_requested, "its time is over"
+        transitions.finish(session, job, "cancelled")
+    take_turn(service, made["id"])
+    ended = shown(service, made["id"])
+    assert ended["status"] == "succeeded"
+    assert ended["search"]["best"]["id"] == first
+
+
+def test_nobody_runs_a_search_and_two_take_no_turn_at_once(service: Service) -> None:
+    made = search(service)
+    assert start(service) is None
+    with service.store.begin() as session:
+        assert searches.hold(session, made["id"]) is not None
+        assert take_turn(service, made["id"]) == []
+
+
+def test_trials_do_not_use_up_the_quota(service: Service) -> None:
+    for _ in range(8):
+        service.worker("onnx")
+    made = search(service, budget={"trials": 8})
+    assert len(take_turn(service, made["id"])) == 8
+    assert service.job()["status"] == "queued", "five active jobs are allowed here"
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"steps": [{"method": "cluster"}]}, "#/objective"),
+        ({"objective": {"minimize": "time"}}, "#/objective/minimize"),
+        ({"objective": {"minimize": "size", "budget": {"trials": 0}}}, "#/objective/budget/trials"),
+        (
+            {"objective": {"minimize": "size", "budget": {"minutes": 1e9}}},
+            "#/objective/budget/minutes",
+        ),
+        ({"objective": {"minimize": "size", "strategy": "luck"}}, "#/objective/strategy"),
+        ({"objective": {"minimize": "size", "steps": 3}}, "#/objective/steps"),
+    ],
+)
+def test_an_objective_that_is_none_is_refused(
+    service: Service, changes: Json, pointer: str
+) -> None:
+    body = {"model": service.model(), "objective": {"minimize": "size"}, **changes}
+    answer = service.http.post("/v1/jobs", json=body)
+    assert answer.status_code == 422
+    assert pointers(answer) == [pointer]
+
+
+def test_fronts_are_of_searches_and_of_the_tenant(service: Service) -> None:
+    made = search(service)
+    assert service.http.get(f"/v1/jobs/{service.job()['id']}/front").status_code == 404
+    assert service.other.get(f"/v1/jobs/{made['id']}/front").status_code == 404
+    assert service.http.get(f"/v1/jobs/{made['id']}/front").json()["points"] == []
+    answer = service.http.post(f"/v1/jobs/{made['id']}/front/job_none/take")
+    assert answer.status_code == 404
+
+
+def test_a_plan_of_a_search_says_what_is_refused(service: Service) -> None:
+    body = {"model": service.model(), "objective": {"minimize": "latency"}}
+    plan = service.http.post("/v1/jobs/plan", json=body).json()
+    assert plan["ok"]
+    assert plan["estimate"]["minutes"] == 30
+    service.rejected_model()
+    body["model"] = service.rejected_model()
+    plan = service.http.post("/v1/jobs/plan", json=body).json()
+    assert not plan["ok"]

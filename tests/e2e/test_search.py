@@ -1,0 +1,62 @@
+"""A search through the real service: trials run by one worker, and the best one is the result."""
+
+import io
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from tests.e2e.service import Service, eventually
+from tests.e2e.test_methods import INPUTS, NETWORK, SHAPES
+from tests.workers.learning import nets
+
+
+@pytest.fixture(scope="module")
+def network(running_service: Service, tmp_path_factory: pytest.TempPathFactory) -> str:
+    directory = tmp_path_factory.mktemp("network")
+    graph = nets.stored(nets.graph(NETWORK, SHAPES), directory / "network.onnx")
+    return running_service.upload(graph.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def rows(running_service: Service) -> str:
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, x=INPUTS)
+    made = running_service.http.post("/v1/datasets?filename=rows.npz", content=buffer.getvalue())
+    return str(made.json()["id"])
+
+
+def test_a_search_finds_a_smaller_model_with_the_only_worker(
+    service: Service, network: str, rows: str
+) -> None:
+    """The search holds no slot: there is one, and its trials need it. The worker dies once."""
+    body = {
+        "model": network,
+        "dataset": rows,
+        "objective": {
+            "minimize": "size",
+            "subject_to": {"max_quality_drop": 0.1},
+            "budget": {"trials": 3, "minutes": 5},
+        },
+    }
+    answer = service.http.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    search_id = answer.json()["id"]
+    eventually(lambda: service.job(search_id)["search"]["trials"]["done"], 60, "the first trial")
+    service.restart(service.jobs)
+    job = service.finished(search_id, 120)
+    assert job["status"] == "succeeded", job["problem"]
+    assert job["search"]["trials"]["done"] == 3
+    assert job["search"]["trials"]["failed"] == 0, "a worker's death is nobody's failure"
+    assert job["compressed"]["size_bytes"] < 0.5 * job["baseline"]["size_bytes"]
+    assert job["search"]["best"]["drop"] <= 0.1
+    content = service.http.get(job["artifacts"][0]["href"]).content
+    assert len(content) == job["compressed"]["size_bytes"]
+    session = ort.InferenceSession(content)
+    assert session.run(None, {"x": INPUTS[:3]})[0].shape == (3, 10)
+    front = service.http.get(f"/v1/jobs/{search_id}/front").json()
+    costs = [point["cost"] for point in front["points"]]
+    assert costs == sorted(costs)
+    taken = service.http.post(f"/v1/jobs/{search_id}/front/{front['points'][0]['id']}/take").json()
+    assert taken["status"] == "succeeded"
+    assert service.http.get(taken["artifacts"][0]["href"]).status_code == 200

@@ -1,0 +1,245 @@
+"""Strategies on models that are made up: what they may propose, in which order, and how well."""
+
+import random
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.domain.models import Layer
+from app.domain.searches import Goal, Outcome, SearchPoint, StrategyName, front
+from app.domain.steps import METHODS, AnyStep, Outlook, Prune, Quantize
+from workers.search.history import Trial
+from workers.search.space import MAX_STEPS, Choose, Facts, Genome, Space, at_random
+from workers.search.strategies import STRATEGIES, ask, spelled
+
+GOALS: tuple[Goal, ...] = get_args(Goal)
+LAYERS = [
+    Layer(name="conv", operator="Conv", parameters=300_000, macs=10**8),
+    Layer(name="fc", operator="Gemm", parameters=100_000, macs=10**6),
+]
+OUTLOOK = Outlook(layers=LAYERS, size_bytes=1_600_000, macs=101_000_000, samples=1000)
+
+
+def facts(goal: Goal = "latency", **changes: object) -> Facts:
+    known: dict[str, object] = {
+        "goal": goal,
+        "bound": 0.01,
+        "outlook": OUTLOOK,
+        "data": "targets",
+        "trainable": True,
+        "trials": 20,
+        "minutes": 1.0,
+    }
+    return Facts(**{**known, **changes})  # type: ignore[arg-type]
+
+
+def judged(steps: list[AnyStep], bound: float = 0.01) -> Outcome:
+    """A network that bears a little of everything, and more with longer training."""
+    cost, drop = 1.0, -0.002
+    for step in steps:
+        epochs = step.recover.epochs if step.recover else 0.3
+        match step.method:
+            case "prune":
+                share = step.ratio if step.granularity == "channel" else step.sparsity / 2
+                cost *= 1 - 0.9 * share
+                drop += 0.12 * share**3 / epochs**0.5
+            case "low_rank":
+                cost *= 1 - 0.5 * step.ratio
+                drop += 0.1 * step.ratio**2 / epochs**0.5
+            case "quantize":
+                cost *= 0.5
+                drop += 0.003
+            case "cluster":
+                cost *= 0.4
+                drop += 0.004
+            case "distill":
+                cost *= 0.5
+                drop += 0.1 / epochs**0.5
+    holds = drop <= bound
+    return Outcome(seconds=1, cost=cost, drop=drop, holds=holds, pays=holds and cost < 1)
+
+
+def run(
+    strategy: StrategyName,
+    space: Space,
+    trials: int,
+    seed: int = 0,
+    judge: Callable[[list[AnyStep]], Outcome] = judged,
+) -> list[Trial]:
+    """Search with one worker, whose trials are judged at once."""
+    history: list[Trial] = []
+    while len(history) < trials:
+        proposal = ask(strategy, space, history, seed)
+        if proposal is None:
+            break
+        history.append(Trial(proposal.steps, proposal.note, judge(proposal.steps)))
+    return history
+
+
+def best_cost(history: list[Trial]) -> float:
+    return min((trial.cost for trial in history if trial.holds), default=1.0)
+
+
+def test_every_name_has_a_strategy() -> None:
+    assert set(STRATEGIES) == set(get_args(StrategyName))
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_every_method_declares_what_a_search_varies(method: type[AnyStep]) -> None:
+    fields = method.model_fields.values()
+    extras = [each.json_schema_extra for each in fields]
+    assert any("search" in extra for extra in extras if isinstance(extra, dict))
+
+
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_pipelines_make_sense_are_new_and_the_same_for_the_same_seed(
+    strategy: StrategyName, goal: Goal
+) -> None:
+    space = Space(facts(goal))
+    history = run(strategy, space, 12)
+    assert len(history) == 12
+    assert len({spelled(trial.steps) for trial in history}) == 12
+    for trial in history:
+        assert space.fits(trial.steps)
+        assert len(trial.steps) <= MAX_STEPS
+        assert [step.place for step in trial.steps] == sorted(step.place for step in trial.steps)
+    again = run(strategy, space, 12)
+    assert [spelled(trial.steps) for trial in again] == [spelled(trial.steps) for trial in history]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_nothing_trains_where_nothing_can(strategy: StrategyName) -> None:
+    history = run(strategy, Space(facts(data="none", trainable=False)), 8)
+    assert len(history) == 8
+    for step in (step for trial in history for step in trial.steps):
+        assert step.recover is None
+        assert step.needs.data == "none"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_file_for_another_runtime_gets_no_operators_of_onnxruntime_alone(
+    strategy: StrategyName,
+) -> None:
+    history = run(strategy, Space(facts("size", onnx_alone=False)), 10)
+    assert not any(step.onnx_alone for trial in history for step in trial.steps)
+
+
+def test_a_model_without_layers_leaves_nothing_to_try() -> None:
+    empty = OUTLOOK.model_copy(update={"layers": []})
+    assert ask("guided", Space(facts(outlook=empty)), [], 0) is None
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    strategy=st.sampled_from(["guided", "random", "evolution", "nsga2"]),
+    goal=st.sampled_from(GOALS),
+    seed=st.integers(0, 1000),
+    luck=st.integers(0, 1000),
+    at_once=st.integers(1, 3),
+)
+def test_no_pipeline_is_tried_twice_whatever_trials_come_to(
+    strategy: StrategyName, goal: Goal, seed: int, luck: int, at_once: int
+) -> None:
+    """Trials end in any order, with any figures or none."""
+    chance = random.Random(luck)
+    space = Space(facts(goal))
+    history: list[Trial] = []
+    for _ in range(10):
+        for _ in range(at_once):
+            proposal = ask(strategy, space, history, seed)
+            assert proposal is not None
+            history.append(Trial(proposal.steps, proposal.note))
+        at = chance.choice([at for at, trial in enumerate(history) if not trial.told])
+        cost, drop = chance.uniform(0.1, 1.5), chance.uniform(-0.1, 0.1)
+        outcome = Outcome(seconds=1, cost=cost, drop=drop, holds=drop <= 0.01)
+        if chance.random() < 0.2:
+            outcome = Outcome(seconds=1, problem="step-failed")
+        history[at] = Trial(history[at].steps, history[at].note, outcome)
+    assert len({spelled(trial.steps) for trial in history}) == len(history)
+    assert all(space.fits(trial.steps) for trial in history)
+
+
+def test_the_guided_search_begins_with_bits_and_goes_on_with_the_ratio_that_holds() -> None:
+    history = run("guided", Space(facts()), 20)
+    assert history[0].steps == [Quantize(prefer="speed")]
+    pruned = [step for trial in history for step in trial.steps if isinstance(step, Prune)]
+    assert pruned[0].ratio == 0.5
+    assert max(step.ratio for step in pruned) > 0.5
+    recoveries = [step.recover.epochs for step in pruned if step.recover]
+    assert recoveries[0] == 2
+    assert max(recoveries) > 2, "what nearly held is trained longer"
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_the_guided_search_finds_more_than_chance_with_as_many_trials(goal: Goal) -> None:
+    space = Space(facts(goal))
+    guided = best_cost(run("guided", space, 20))
+    for seed in range(3):
+        assert guided < best_cost(run("random", space, 20, seed))
+
+
+def test_what_bears_nothing_is_left_as_it_is() -> None:
+    def ruin(_: list[AnyStep]) -> Outcome:
+        return Outcome(seconds=1, cost=0.5, drop=0.5)
+
+    history = run("guided", Space(facts()), 15, judge=ruin)
+    assert len(history) == 15
+    assert not any(trial.holds for trial in history)
+    least = min(step.ratio for trial in history for step in trial.steps if isinstance(step, Prune))
+    assert least < 0.2, "smaller and smaller ratios were tried"
+
+
+def point(cost: float, drop: float, name: str = "p") -> SearchPoint:
+    return SearchPoint(
+        id=name,
+        trial=1,
+        steps=[],
+        size_bytes=1,
+        latency_ms=None,
+        macs=1,
+        quality=None,
+        fidelity=None,
+        cost=cost,
+        drop=drop,
+        holds=drop <= 0.01,
+    )
+
+
+FIGURES = st.floats(0, 2, allow_nan=False)
+
+
+@given(st.lists(st.tuples(FIGURES, FIGURES), max_size=30))
+def test_a_front_holds_what_nothing_is_better_than(figures: list[tuple[float, float]]) -> None:
+    points = [point(cost, drop) for cost, drop in figures]
+    kept = front(points)
+    assert [each.cost for each in kept] == sorted(each.cost for each in kept)
+    for one in kept:
+        assert not any(
+            other.cost <= one.cost
+            and other.drop <= one.drop
+            and (other.cost, other.drop) != (one.cost, one.drop)
+            for other in points
+        )
+    for left_out in points:
+        assert any(each.cost <= left_out.cost and each.drop <= left_out.drop for each in kept), (
+            "what is not on the front is no better than something on it"
+        )
+
+
+def repeating(genome: Genome) -> Choose:
+    """Choose what was chosen before."""
+    return lambda name, _: genome[name]
+
+
+def test_choices_of_a_pipeline_lead_back_to_it() -> None:
+    space = Space(facts("size"))
+    rng = random.Random(0)
+    for (steps, _), _ in zip(space.draws(lambda: at_random(rng)), range(30), strict=False):
+        genome = space.genome(steps)
+        drawn = space.draw(repeating(genome))
+        assert drawn is not None
+        assert spelled(drawn[0]) == spelled(steps)

@@ -1,0 +1,39 @@
+"""What is known of a search before its first trial, from what inspection found."""
+
+from app.domain.datasets import DatasetDescription
+from app.domain.jobs import JobRequest
+from app.domain.models import ModelDescription
+from app.domain.steps import Outlook
+from app.domain.targets import EXPORTED
+from app.store.tables import DatasetRow, ModelRow
+from workers.search.space import Facts
+
+_SHARE = 2.0
+"""Of a trial's part of the budget's minutes that one training may take: not all trials train."""
+
+_LEAST_MINUTES = 0.05
+
+
+def facts_of(request: JobRequest, model: ModelRow, dataset: DatasetRow | None) -> Facts:
+    """Return the facts of a search whose uploads were inspected."""
+    objective = request.objective
+    assert objective is not None, "only searches are asked for facts"
+    described = ModelDescription.model_validate(model.description)
+    data = DatasetDescription.model_validate(dataset.description) if dataset else None
+    share = _SHARE * objective.budget.minutes / objective.budget.trials
+    return Facts(
+        goal=objective.minimize,
+        bound=request.bound,
+        outlook=Outlook(
+            layers=described.layers,
+            size_bytes=model.size_bytes,
+            macs=described.macs,
+            samples=data.samples if data else 0,
+            inputs=described.inputs,
+        ),
+        data="none" if data is None else "targets" if data.targets else "inputs",
+        trainable=described.trainable is not False,
+        trials=objective.budget.trials,
+        minutes=round(max(_LEAST_MINUTES, min(share, objective.budget.minutes)), 3),
+        onnx_alone=not any(name in EXPORTED for name in request.deliver),
+    )

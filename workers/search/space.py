@@ -1,0 +1,288 @@
+"""The space of pipelines, from the steps' own fields: which methods, which parameters, what order.
+
+A field of a step that may be varied says over what, as ``search`` in its JSON Schema:
+``{"low", "high", "log"?}`` or ``{"choices"}``; ``within`` names parts of the field by their path,
+and ``when`` the values of other fields with which it matters.
+Which pipelines make sense follows from what steps say of themselves: ``needs``, ``refuses``,
+``saves``, ``place``, and the layers that their forecast skips.
+"""
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from app.domain.searches import Goal
+from app.domain.steps import METHODS, AnyStep, Outlook, Step
+
+Value = float | int | str
+Genome = dict[str, Value]
+"""A pipeline as named choices: ``{"prune": "use", "prune.ratio": 0.5, …}``."""
+
+MAX_STEPS = 5
+USE, SKIP = "use", "skip"
+_DRAWS = 200
+"""Tries to draw a pipeline that makes sense."""
+
+
+@dataclass(frozen=True)
+class Between:
+    """Numbers from ``low`` to ``high``; whole ones where both are."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def draw(self, rng: random.Random) -> float | int:
+        """Return one at random, even over the range or over its logarithm."""
+        if self.log:
+            return self.hold(self.low * (self.high / self.low) ** rng.random())
+        return self.hold(rng.uniform(self.low, self.high))
+
+    def hold(self, value: float) -> float | int:
+        """Return the number of the range that is next to ``value``."""
+        held = min(max(value, self.low), self.high)
+        return round(held) if isinstance(self.low, int) else round(held, 4)
+
+
+@dataclass(frozen=True)
+class Among:
+    """Values to choose from."""
+
+    choices: tuple[Value, ...]
+
+    def draw(self, rng: random.Random) -> Value:
+        """Return one at random."""
+        return rng.choice(self.choices)
+
+
+Domain = Between | Among
+
+_USED = Among((USE, SKIP))
+Choose = Callable[[str, Domain], Value]
+"""Chooses a value for a parameter by its name: at random, from a parent, or by a sampler."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known before the first trial."""
+
+    goal: Goal
+    bound: float
+    """Of the loss of quality."""
+    outlook: Outlook
+    data: Literal["none", "inputs", "targets"]
+    trainable: bool
+    trials: int
+    """Of the budget."""
+    minutes: float
+    """That a step of one trial may train for: twice a trial's share of the budget."""
+    onnx_alone: bool = True
+    """Whether onnxruntime alone has to run the result; other runtimes lack some operators."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether steps may train."""
+        return self.trainable and self.data != "none"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A field that may be varied."""
+
+    domain: Domain
+    when: Mapping[str, Sequence[Value]]
+    """Other fields of the step, and the values of them with which this one matters."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """The pipelines that may be tried."""
+
+    facts: Facts
+
+    @cached_property
+    def methods(self) -> dict[str, dict[str, Parameter]]:
+        """The parameters of each method that makes sense with some values of them, in order."""
+        rng = random.Random(0)  # noqa: S311 (a choice of pipelines keeps no secret)
+        usable = {}
+        for method in METHODS:
+            name = str(method.model_fields["method"].default)
+            parameters = _parameters(method, trains=self.facts.trains)
+            drawn = (_drawn(name, parameters, at_random(rng)) for _ in range(_DRAWS))
+            if any(self.suits(step) for step in map(_step, drawn) if step is not None):
+                usable[name] = parameters
+        return usable
+
+    @property
+    def domains(self) -> dict[str, Domain]:
+        """What each choice of a genome is made among, by its name."""
+        found: dict[str, Domain] = {}
+        for method, parameters in self.methods.items():
+            found[method] = _USED
+            found |= {f"{method}.{name}": each.domain for name, each in parameters.items()}
+        return found
+
+    def draw(self, choose: Choose) -> tuple[list[AnyStep], Genome] | None:
+        """Return a pipeline that ``choose`` made, and its choices; None where it makes no sense."""
+        genome: Genome = {}
+
+        def noted(name: str, domain: Domain) -> Value:
+            genome[name] = choose(name, domain)
+            return genome[name]
+
+        steps = []
+        for method, parameters in self.methods.items():
+            if noted(method, _USED) == USE:
+                step = self._bounded(_step(_drawn(method, parameters, noted)))
+                if step is None:
+                    return None
+                steps.append(step)
+        ordered = in_order(steps)
+        return (ordered, genome) if self.fits(ordered) else None
+
+    def draws(self, choose: Callable[[], Choose]) -> Iterator[tuple[list[AnyStep], Genome]]:
+        """Return pipelines that make sense, one after the other, until they become too rare."""
+        missed = 0
+        while missed < _DRAWS:
+            drawn = self.draw(choose())
+            if drawn is None:
+                missed += 1
+            else:
+                missed = 0
+                yield drawn
+
+    def genome(self, steps: Sequence[AnyStep]) -> Genome:
+        """Return the choices of a pipeline, as far as they are among those of this space."""
+        found: Genome = dict.fromkeys(self.methods, SKIP)
+        for step in steps:
+            found[step.method] = USE
+            body = step.model_dump(mode="json")
+            for name in self.methods.get(step.method, {}):
+                value = _at(body, name.split("."))
+                if value is not None:
+                    found[f"{step.method}.{name}"] = value
+        return found
+
+    def fits(self, steps: Sequence[AnyStep]) -> bool:
+        """Return whether a pipeline makes sense: each step does, and may follow those before it."""
+        if not 0 < len(steps) <= MAX_STEPS:
+            return False
+        provided: set[str] = set()
+        for step in steps:
+            if not self.suits(step) or provided & set(step.refuses):
+                return False
+            provided |= set(step.traits)
+        return True
+
+    def _bounded(self, step: AnyStep | None) -> AnyStep | None:
+        """Return a step whose training ends with the trial's share of the budget."""
+        if step is None or step.recover is None:
+            return step
+        recover = step.recover.model_copy(update={"minutes": self.facts.minutes})
+        return step.model_copy(update={"recover": recover})
+
+    def suits(self, step: AnyStep) -> bool:
+        """Return whether a step can be done here, changes something, and saves."""
+        facts, needs = self.facts, step.needs
+        if facts.goal not in step.saves:
+            return False
+        if needs.data == "targets" and facts.data != "targets":
+            return False
+        if needs.data == "inputs" and facts.data == "none":
+            return False
+        if needs.trainable and not facts.trainable:
+            return False
+        if not facts.onnx_alone and step.onnx_alone:
+            return False
+        layers = facts.outlook.layers
+        return len(step.forecast(facts.outlook).skipped) < len(layers)
+
+
+def in_order(steps: Sequence[AnyStep]) -> list[AnyStep]:
+    """Return steps in the order that works: depth and width, rank, zeros or shared values, bits."""
+    return sorted(steps, key=lambda step: step.place)
+
+
+def at_random(rng: random.Random) -> Choose:
+    """Return what chooses each value at random."""
+    return lambda _, domain: domain.draw(rng)
+
+
+def near(parent: Genome, rng: random.Random) -> Choose:
+    """Return what chooses as a parent did, but about once: then a number near it, or any value.
+
+    What the parent does not have is drawn anew.
+    """
+    rate = 1 / max(len(parent), 1)
+
+    def choose(name: str, domain: Domain) -> Value:
+        value = parent.get(name)
+        if value is None:
+            return domain.draw(rng)
+        if rng.random() >= rate:
+            return value
+        if isinstance(domain, Among) or isinstance(value, str):
+            return domain.draw(rng)
+        return domain.hold(value * rng.uniform(0.8, 1.25))
+
+    return choose
+
+
+def _parameters(method: type[Step], *, trains: bool) -> dict[str, Parameter]:
+    """Return the fields of a method that may be varied, by their path within the step."""
+    found: dict[str, Parameter] = {}
+    for name, field in method.model_fields.items():
+        search = _search(field.json_schema_extra)
+        if search is None or (name == "recover" and not trains):
+            continue
+        when = search.get("when", {})
+        parts = search.get("within")
+        domains = {name: search} if parts is None else {f"{name}.{at}": parts[at] for at in parts}
+        found |= {path: Parameter(_domain(each), when) for path, each in domains.items()}
+    return found
+
+
+def _search(extra: object) -> dict[str, Any] | None:
+    search = extra.get("search") if isinstance(extra, dict) else None
+    return search if isinstance(search, dict) else None
+
+
+def _domain(search: Mapping[str, Any]) -> Domain:
+    if "choices" in search:
+        return Among(tuple(search["choices"]))
+    return Between(search["low"], search["high"], log=bool(search.get("log")))
+
+
+def _drawn(method: str, parameters: Mapping[str, Parameter], choose: Choose) -> dict[str, Any]:
+    """Return a step's body, with those parameters that matter beside the others."""
+    body: dict[str, Any] = {"method": method}
+    for name, parameter in parameters.items():
+        if all(body.get(other) in values for other, values in parameter.when.items()):
+            *outer, last = name.split(".")
+            place = body
+            for part in outer:
+                place = place.setdefault(part, {})
+            place[last] = choose(f"{method}.{name}", parameter.domain)
+    return body
+
+
+def _at(body: object, path: Sequence[str]) -> Value | None:
+    """Return the value at a path of a body, None where there is none."""
+    for part in path:
+        body = body.get(part) if isinstance(body, dict) else None
+    return body if isinstance(body, float | int | str) else None
+
+
+def _step(body: Mapping[str, Any]) -> AnyStep | None:
+    """Return the step of a body, None where its values do not go together."""
+    method = next(each for each in METHODS if each.model_fields["method"].default == body["method"])
+    try:
+        step: Any = method.model_validate(body)
+    except ValidationError:
+        return None
+    found: AnyStep = step
+    return found

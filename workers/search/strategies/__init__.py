@@ -1,0 +1,60 @@
+"""The strategies, a module each, listed once, here.
+
+A strategy is a function from the space, the history and a generator of random numbers to pipelines
+in the order of its preference. It keeps nothing between calls: what it knows is the history, which
+is stored; so any worker may ask next, and the same history gives the same answer.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+
+from app.domain.searches import StrategyName
+from app.domain.steps import AnyStep
+from workers.search.history import Proposal, Trial
+from workers.search.space import Space
+from workers.search.strategies import chance, evolution, guided, optuna
+
+Strategy = Callable[[Space, Sequence[Trial], random.Random], Iterator[Proposal]]
+
+STRATEGIES: Mapping[StrategyName, Strategy] = {
+    "guided": guided.proposals,
+    "random": chance.proposals,
+    "evolution": evolution.proposals,
+    "tpe": optuna.tpe,
+    "nsga2": optuna.nsga2,
+}
+
+_LOOKED_AT = 200
+"""Proposals that were all tried before, after which a strategy has nothing new."""
+
+
+def ask(
+    strategy: StrategyName, space: Space, history: Sequence[Trial], seed: int
+) -> Proposal | None:
+    """Return the pipeline to try next, which was not tried before; None where there is none.
+
+    Where the strategy has nothing new, the pipeline is drawn at random.
+
+    Args:
+        strategy: who is asked.
+        space: what may be tried.
+        history: all trials so far, in the order in which they were asked for.
+        seed: of the search.
+    """
+    rng = random.Random(f"{seed} {len(history)}")  # noqa: S311 (a choice of pipelines)
+    tried = {spelled(trial.steps) for trial in history}
+    proposals = (
+        islice(source(space, history, rng), _LOOKED_AT)
+        for source in (STRATEGIES[strategy], chance.proposals)
+    )
+    for proposal in chain.from_iterable(proposals):
+        if space.fits(proposal.steps) and spelled(proposal.steps) not in tried:
+            return proposal
+    return None
+
+
+def spelled(steps: Sequence[AnyStep]) -> str:
+    """Return a pipeline as text that is the same for the same pipeline."""
+    return json.dumps([step.model_dump(mode="json") for step in steps], sort_keys=True)

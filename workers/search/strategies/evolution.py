@@ -1,0 +1,33 @@
+"""Regularised evolution (Real et al. 2019): the oldest dies, the best of a few has a child.
+
+The population is the last trials that were told. Of a sample of them the best one is the parent;
+its child differs in about one choice. Until the population is full, pipelines are drawn at random.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+
+from workers.search.history import Proposal, Trial, merit
+from workers.search.space import Genome, Space, near
+from workers.search.strategies import chance
+
+POPULATION = 8
+SAMPLE = 3
+"""Of the population, from which the parent is chosen."""
+
+
+def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
+    """Yield children of good trials; pipelines at random until there are enough trials."""
+    if len(history) < POPULATION:
+        yield from chance.proposals(space, history, rng)
+        return
+    told = [trial for trial in history if trial.told][-POPULATION:]
+    for steps, genome in space.draws(lambda: near(_parent(told, space, rng), rng)):
+        yield Proposal(steps, {"genome": genome})
+
+
+def _parent(told: Sequence[Trial], space: Space, rng: random.Random) -> Genome:
+    drawn = rng.sample(told, min(SAMPLE, len(told)))
+    best = min(drawn, key=lambda trial: merit(trial, space.facts.bound), default=None)
+    genome: Genome = best.note.get("genome", {}) if best else {}
+    return genome
