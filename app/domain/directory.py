@@ -123,6 +123,8 @@ class Compress(_Order):
     """The tools that can be run on the directory when the engine asks for them."""
     tool_failures: dict[ToolName, str] = {}
     """For each tool that ran without an answer, the reason."""
+    seconds: float | None = None
+    """How long the engine may run until it is stopped; None sets no limit."""
     threads: int | None = None
     """Threads to compute and measure with; None leaves it to the runtime's default."""
     model_sha256: str | None = None

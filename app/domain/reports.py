@@ -221,6 +221,18 @@ class Manifest(Frozen):
     """File name → SHA-256."""
 
 
+class Portability(Frozen):
+    """Where the figures hold, and where integers may saturate."""
+
+    measured_on: list[str]
+    """The instruction sets of the processor that latency and quality were measured on."""
+    integer_layers: int
+    """The number of layers that compute in integers."""
+    may_saturate: list[str]
+    """Those of them whose sums may saturate on x86-64 processors without VNNI, so that quality is
+    lower there. ``"weights": "int7"`` leaves none."""
+
+
 class Report(Frozen):
     """What the engine hands over when a job is done."""
 
@@ -230,6 +242,8 @@ class Report(Frozen):
     evaluation: Evaluation
     verdict: str
     """In words; says so where the result is larger, slower or below its requirement."""
+    portability: Portability | None = None
+    """Null in reports that are older than the figure."""
     manifest: Manifest
 
 

@@ -1,5 +1,7 @@
 """From a job directory to a measured artifact: intake, steps, delivery, evaluation, report."""
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -35,7 +37,11 @@ from workers.compression.inputs import Inputs
 from workers.compression.measure import changes, evaluation, machine, verdict
 from workers.compression.measure.evaluation import Measured
 from workers.compression.measure.memory import Prober
+from workers.compression.measure.portability import portability
 from workers.compression.samples.context import Context
+
+_STEPS_SHARE = 0.6
+"""The share of the job's time after which steps look for nothing better."""
 
 _STEPS_START, _STEPS_STOP = 0.05, 0.6
 
@@ -52,6 +58,8 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     Raises:
         Problem: the model, the dataset or a step does not allow it.
     """
+    seconds = math.inf if order.seconds is None else order.seconds
+    deadline = time.monotonic() + _STEPS_SHARE * seconds
     if missing := delivery.missing(order.deliver, order.tools):
         raise NotAvailable(f"This worker cannot deliver {', '.join(missing)}: use 'onnx'.")
     job_inputs = inputs.read(directory, order, events)
@@ -69,6 +77,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         metric=job_inputs.evaluation_set.metric,
         max_quality_drop=order.require.max_quality_drop,
         isolated_run=prober,
+        deadline=deadline,
     )
     graphs = [directory / MODEL]
     finished = []
@@ -99,7 +108,9 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         for step_and_graphs in zip(finished, graphs, graphs[1:], strict=False)
     ]
     files = {name: made.file for name, made in delivered.made.items()}
-    report = _report(directory, order, finished, remarks, measured, files)
+    report = _report(directory, order, finished, remarks, measured, files).model_copy(
+        update={"portability": portability(load(graphs[-1]))}
+    )
     problem = (
         changes.nothing_changed(report.step_reports, stats.operators(load(directory / ORIGINAL)))
         or verdict.shortfall(report.baseline, report.compressed, order.require.max_quality_drop)

@@ -314,6 +314,7 @@ def _order(worker: Worker, claimed: runs.Claim, failures: Mapping[ToolName, str]
         seed=request.seed,
         images=_images(dataset),
         evaluate_images=_images(judged),
+        seconds=claimed.seconds_left,
         threads=threads(worker.settings),
         model_sha256=claimed.model_sha256,
         model_size_bytes=claimed.model_size_bytes,

@@ -108,12 +108,15 @@ def _grid(array: NDArray[np.float32], *, narrow: bool) -> Grid | None:
 
 
 def channels(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield the axes along which steps may differ: none, one or two; 16 elements share a step."""
+    """Yield the axes along which steps may differ: none, one or two.
+
+    At least 8 elements share a step, so that even kernels of 3 × 3 may have one for each channel.
+    """
     yield ()
     ends = sorted({0, 1, len(shape) - 1} & set(range(len(shape))))
     for count in (1, 2):
         for axes in combinations(ends, count):
-            if prod(shape) >= 16 * prod(shape[axis] for axis in axes) > 0:
+            if prod(shape) >= 8 * prod(shape[axis] for axis in axes) > 0:
                 yield axes
 
 

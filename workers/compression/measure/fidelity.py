@@ -133,22 +133,20 @@ class Nearness:
         return float(signal), float(noise + misses * max(mean, _LEAST))
 
 
-class Closeness:
-    """The fidelity of a graph to the original, as reports show it.
+class Agreement:
+    """The share of answers of a graph that are the original's.
 
     Args:
-        output: the name of the output that agreement is counted on.
+        output: the name of the output that holds the answers.
         profile: range and axis of class scores of the original's output on the same samples.
     """
 
     def __init__(self, output: str, profile: Profile) -> None:
         self._output, self._span, self._axis = output, profile.span, profile.axis
-        self._nearness = Nearness()
         self._same = self._counted = 0
 
     def add(self, original: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Add one sample's outputs; NaN and infinity agree where both outputs hold the same."""
-        self._nearness.add(original, outputs)
         expected, actual = original[self._output], outputs[self._output]
         if not isinstance(expected, np.ndarray):
             return
@@ -158,14 +156,38 @@ class Closeness:
             self._same += _agreeing(expected, actual, axis, _TOLERANCE * self._span)
 
     @property
+    def value(self) -> float:
+        """The share over all samples so far; 1 before the first answer."""
+        return self._same / self._counted if self._counted else 1.0
+
+
+class Closeness:
+    """The fidelity of a graph to the original, as reports show it.
+
+    Args:
+        output: the name of the output that agreement is counted on.
+        profile: range and axis of class scores of the original's output on the same samples.
+    """
+
+    def __init__(self, output: str, profile: Profile) -> None:
+        self._has_classes = profile.axis is not None
+        self._agreement = Agreement(output, profile)
+        self._nearness = Nearness()
+
+    def add(self, original: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+        """Add one sample's outputs of the original and of the graph."""
+        self._nearness.add(original, outputs)
+        self._agreement.add(original, outputs)
+
+    @property
     def value(self) -> Fidelity:
         """The fidelity over all samples so far."""
         return Fidelity(
             sqnr_db=self._nearness.sqnr_db,
-            agreement=self._same / self._counted if self._counted else 1.0,
+            agreement=self._agreement.value,
             explained=self._nearness.explained,
             worst=self._nearness.worst,
-            bounded="explained" if self._axis is None else "agreement",
+            bounded="agreement" if self._has_classes else "explained",
         )
 
 

@@ -1,5 +1,6 @@
 """The context of a step: everything that it reads besides its graph and its parameters."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -117,6 +118,12 @@ class Context:
     tell: Tell = _silent
     clock: Callable[[], float] = time.monotonic
     """A monotonic clock, in seconds, for time budgets."""
+    deadline: float = math.inf
+    """The clock's reading after which a step looks for nothing better: it keeps its best graph."""
+
+    def has_time(self) -> bool:
+        """Return whether the deadline is still to come."""
+        return self.clock() < self.deadline
 
     def samples_or_example(self, count: int) -> Samples:
         """Return up to ``count`` training samples; without any, the example as the only sample.

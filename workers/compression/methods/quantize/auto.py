@@ -14,6 +14,7 @@ not used for calibration.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -36,8 +37,14 @@ Advance = Callable[[float], None]
 _BOUND = 0.01
 """The allowed drop of quality if the job sets no bound: one point, or 1 % of the variance."""
 
+_SECONDS = 120.0
+"""The time after which nothing better is looked for; what is begun is finished."""
+
 _WORTH = {"balanced": (1.0, 0.5), "size": (0.1, 1.0), "speed": (1.0, 0.1)}
 """The exponents of the speed-up and of the size ratio in the worth of a graph."""
+
+_SMALLEST = {"balanced": 4.0, "size": 8.0, "speed": 4.0}
+"""The greatest size ratio that weights stored in few bits can have."""
 
 _PRODUCTS = 0.2
 """The least share of the weights in matrix products for which dynamic quantization is tried."""
@@ -78,37 +85,45 @@ def quantize_auto(
         advance: called with the fraction done.
     """
     bound = _BOUND if context.max_quality_drop is None else context.max_quality_drop
-    bounded = replace(context, max_quality_drop=bound)
+    deadline = min(context.deadline, context.clock() + _SECONDS)
+    bounded = replace(context, max_quality_drop=bound, deadline=deadline)
     if context.train is None or len(context.train) == 0:
         outcome = Outcome(model, [], [], [_UNJUDGED])
         return _with_stored_weights(outcome, parameters, context, None)
     _, judging_samples = split_samples(context.train, parameters, context.seed)
-    variants = []
+    best: _Variant | None = None
     for variant in _variants(model, parameters, bounded, advance):
+        if best is not None and not variant.layers and _surpasses(best, parameters.prefer):
+            break
         complete = _with_stored_weights(variant, parameters, bounded, judging_samples)
-        variants.append(_measured(model, complete, context))
-    best = max(variants, key=lambda variant: variant.worth(parameters.prefer))
+        measured = _measured(model, complete, context)
+        if best is None or measured.worth(parameters.prefer) > best.worth(parameters.prefer):
+            best = measured
+    assert best is not None, "one variant is the graph as it is"
     return best.outcome
+
+
+def _surpasses(best: _Variant, prefer: str) -> bool:
+    """Return whether storing the weights of the float graph in few bits cannot be better."""
+    return best.worth(prefer) >= _Variant(best.outcome, 1.0, _SMALLEST[prefer]).worth(prefer)
 
 
 def _variants(
     model: ir.Model, parameters: Quantize, context: Context, advance: Advance
 ) -> Iterator[Outcome]:
-    """Yield the graph as it is, quantized statically, and quantized dynamically."""
-    yield Outcome(model.clone())
+    """Yield the graph quantized statically, quantized dynamically, and as it is."""
     static = parameters.model_copy(update={"mode": "static"})
     layers = [layer for layer in select(model, static)[0] if layer.integer]
     if layers:
         yield quantize_static(model.clone(), static, context, lambda f: advance(0.6 * f))
     products = parameters.model_copy(update={"mode": "dynamic"})
     share = sum(layer.weights.size for layer in select(model, products)[0])
-    if share > _PRODUCTS * sum(layer.weights.size for layer in layers):
-        try:
+    if context.has_time() and share > _PRODUCTS * sum(layer.weights.size for layer in layers):
+        with suppress(StepFailed):  # the opset is too old
             yield quantize_dynamic(
                 model.clone(), products, context, lambda f: advance(0.6 + 0.4 * f)
             )
-        except StepFailed:  # the opset is too old
-            return
+    yield Outcome(model.clone())
 
 
 def _with_stored_weights(

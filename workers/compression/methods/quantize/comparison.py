@@ -9,7 +9,7 @@ import onnx_ir as ir
 from app.domain.steps import Quantize
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.shapes import sizes_of
-from workers.compression.measure.evaluation import outputs_explained
+from workers.compression.measure.reference import Reference
 from workers.compression.samples.context import Context, Samples
 
 _WORK = 2e10
@@ -69,16 +69,17 @@ def output_sqnr(
     _, judging = split_samples(context.train, parameters, context.seed)
     samples = judging.draw(affordable(model, judging, _WORK, _FEWEST, _MOST), context.seed)
     ratios = []
-    with runtime.in_file(model) as reference:
-        for candidate in candidates:
-            with runtime.in_file(candidate) as path:
-                ratios.append(_ratio(reference, path, samples, context.threads))
+    with runtime.in_file(model) as path:
+        reference = Reference(path, samples, context.threads)
+    for candidate in candidates:
+        with runtime.in_file(candidate) as path:
+            ratios.append(_ratio(reference, path))
     return ratios
 
 
-def _ratio(reference: Path, path: Path, samples: Samples, threads: int) -> float:
+def _ratio(reference: Reference, path: Path) -> float:
     try:
-        unexplained = 1 - outputs_explained(reference, path, samples, threads)
+        unexplained = 1 - reference.explained(path)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 (onnxruntime has one class for each status code)

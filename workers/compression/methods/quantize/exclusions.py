@@ -168,7 +168,7 @@ def _slower_groups(
     quantized, started = write(excluded).model, context.clock()
     groups_timed = list[tuple[Ratio, list[str]]]()
     for names in groups:
-        if context.clock() - started > _SECONDS:
+        if context.clock() - started > _SECONDS or not context.has_time():
             break
         without = write({**excluded, **dict.fromkeys(names, "")}).model
         groups_timed.append((_ratio(quantized, without, context), names))

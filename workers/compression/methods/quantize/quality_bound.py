@@ -1,39 +1,69 @@
 """Excludes layers from quantization until the graph meets the job's bound of the loss of quality.
 
+What stays in float costs time or bytes, and what is quantized costs quality. So the layers that
+lose the most quality for what they gain are excluded first. Layers are priced in portions of
+neighbours: a single layer in float between layers in integers takes conversions on both sides.
+
 Quality is measured on training samples: the held-out samples are for the verdict only.
 """
 
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
-from app.domain.reports import quality_drop
 from workers.compression.graph.load import load, save
 from workers.compression.measure import quality
-from workers.compression.measure.evaluation import compare, outputs_explained
+from workers.compression.measure.reference import Reference
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.comparison import affordable
 from workers.compression.methods.quantize.exclusions import Write
+from workers.compression.methods.quantize.gains import Gains, of_bytes
 from workers.compression.samples.context import Context, Samples
 
 _SHARE = 0.8
 """The share of the allowed drop that is used on training samples: held-out ones may drop more."""
 
-_WORK = 1e12
+_WORK = 3e11
 """Multiply-accumulates that one measurement of quality may take."""
 _FEWEST, _MOST = 16, 512
 """The least and the greatest number of samples in a measurement, whatever its work."""
 
-_FLOAT = "float.onnx"
-
 _RANKED = 8
 """The number of samples that layers are ranked on."""
-_GROUPS = 100
-"""The greatest number of portions of neighbouring layers that are ranked."""
+_PORTIONS = 32
+"""The greatest number of portions of neighbouring layers that are priced."""
+
+_LEAST_GAIN = 0.02
+"""The least gain of a portion that counts, as a share of the mean: measured gains are not exact."""
+
+Advance = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Neighbouring layers, with the price of quantizing them."""
+
+    names: list[str]
+    kept: float
+    """The share of the outputs' variance that is kept if they alone are quantized."""
+    gain: float
+    """What they gain in integers, in any unit."""
+
+    def price(self, least: float) -> float:
+        """Return the loss of quality for each unit of gain; gains count as at least ``least``."""
+        return (1 - self.kept) / max(self.gain, least)
+
+    def reason(self, bound: float) -> str:
+        """Return why the layers stay in float."""
+        words = "it leaves" if len(self.names) == 1 else "it and its neighbours leave"
+        return (
+            f"left in float to keep the drop within {bound:g}: quantized alone, {words}"
+            f" {self.kept:.2%} of the outputs' variance"
+        )
 
 
 def quantize_within_bound(
@@ -41,22 +71,23 @@ def quantize_within_bound(
     model: ir.Model,
     layers: Sequence[str],
     context: Context,
-    advance: Callable[[float], None],
+    advance: Advance,
     judging_samples: Samples | None = None,
+    gains: Gains = of_bytes,
 ) -> Outcome:
     """Quantize as many layers as the job's bound of the loss of quality allows.
 
-    Layers are ranked by the share of the outputs' variance that is kept when they alone are
-    quantized. As few as possible of the worst layers are excluded. All layers are quantized if
-    there is no bound or no data, or if the graph exceeded the bound before.
+    All layers are quantized if there is no bound or no data, or if the graph exceeded the bound
+    before.
 
     Args:
         write: quantizes a copy of ``model``.
         model: the graph in float; not changed.
-        layers: names of the nodes that can be quantized.
+        layers: names of the nodes that can be quantized, in the graph's order.
         context: the bound, the data and the original.
         advance: called with the fraction done.
         judging_samples: the samples that quality is measured on; None takes the training split.
+        gains: returns what portions of layers gain.
     """
     quantized = write({})
     samples = judging_samples or context.train
@@ -67,83 +98,104 @@ def quantize_within_bound(
         or not len(samples)
     ):
         return quantized
-    allowed = context.max_quality_drop * _SHARE
     with tempfile.TemporaryDirectory() as scratch:
-        directory = Path(scratch)
-        save(model, directory / _FLOAT)
-        count = affordable(model, samples, _WORK, _FEWEST, _MOST)
-        drawn_samples = samples.draw(count, context.seed)
-        drop = partial(_drop, context=context, directory=directory, samples=drawn_samples)
-        if drop(quantized.model) <= allowed or drop(model) > allowed:
+        judging = _Judging(model, samples, context, Path(scratch))
+        if judging.holds(quantized.model) or not judging.holds(model):
             return quantized
-        ranking_samples = samples.draw(_RANKED, context.seed)
-        ranked = _ranked(write, layers, context, ranking_samples, directory, advance)
-        return _fewest(write, ranked, context.max_quality_drop, lambda o: drop(o.model) <= allowed)
+        return _Search(write, model, layers, judging, context, gains).run(advance)
 
 
-def _drop(model: ir.Model, context: Context, directory: Path, samples: Samples) -> float:
-    """Return the drop of a graph's quality below the original's, as the verdict measures it."""
-    path = directory / "candidate.onnx"
-    save(model, path)
-    original = context.original or directory / _FLOAT
-    graph = load(original)
-    output = quality.judged_output(graph, context.evaluate)
-    threads = context.threads
-    judge = quality.judge(graph, samples.targets, context.evaluate, context.metric, threads)
-    original_figures, candidate_figures = compare(
-        [original, path], samples, threads, judge, output, _no_progress
-    )
-    return quality_drop(original_figures[0], candidate_figures[0], candidate_figures[1])
+class _Judging:
+    """Judges the quality of graphs against the original, and against the graph before the step."""
+
+    def __init__(
+        self, model: ir.Model, samples: Samples, context: Context, directory: Path
+    ) -> None:
+        before = directory / "float.onnx"
+        save(model, before)
+        self._path = directory / "candidate.onnx"
+        original = context.original or before
+        graph, threads = load(original), context.threads
+        judge = quality.judge(graph, samples.targets, context.evaluate, context.metric, threads)
+        output = quality.judged_output(graph, context.evaluate)
+        count = affordable(model, samples, _WORK, _FEWEST, _MOST)
+        drawn = samples.draw(count, context.seed)
+        self._bounded = Reference(original, drawn, threads, judge, output)
+        self._ranked = Reference(before, samples.draw(_RANKED, context.seed), threads)
+        assert context.max_quality_drop is not None, "without a bound there is nothing to judge"
+        self.bound = context.max_quality_drop
+
+    def holds(self, model: ir.Model) -> bool:
+        """Return whether a graph is within the bound."""
+        save(model, self._path)
+        return self._bounded.fall(self._path) <= self.bound * _SHARE
+
+    def kept(self, model: ir.Model) -> float:
+        """Return the share of the variance that a graph keeps of the one before the step."""
+        save(model, self._path)
+        return self._ranked.explained(self._path)
 
 
-def _ranked(
-    write: Write,
-    layers: Sequence[str],
-    context: Context,
-    samples: Samples,
-    directory: Path,
-    advance: Callable[[float], None],
-) -> list[tuple[float, list[str]]]:
-    """Return portions of layers with the share of the variance that is kept, worst first."""
-    portions = [list(part) for part in np.array_split(layers, min(len(layers), _GROUPS))]
-    reference, path = directory / _FLOAT, directory / "candidate.onnx"
-    ranked = list[tuple[float, list[str]]]()
-    for done, portion in enumerate(portions):
-        save(write({name: "" for name in layers if name not in portion}).model, path)
-        ranked.append((outputs_explained(reference, path, samples, context.threads), portion))
-        advance((done + 1) / len(portions))
-    return sorted(ranked, key=lambda item: item[0])
+@dataclass(frozen=True)
+class _Search:
+    """The search for the layers to exclude."""
 
+    write: Write
+    model: ir.Model
+    layers: Sequence[str]
+    judging: _Judging
+    context: Context
+    gains: Gains
 
-def _fewest(
-    write: Write,
-    ranked: Sequence[tuple[float, list[str]]],
-    allowed: float,
-    fits: Callable[[Outcome], bool],
-) -> Outcome:
-    """Find, by bisection, the fewest of the worst layers to exclude so that the outcome fits."""
+    def run(self, advance: Advance) -> Outcome:
+        """Exclude the portions of the highest prices, then put layers of them back that fit."""
+        count = min(len(self.layers), _PORTIONS)
+        portions = self._priced(
+            [[str(name) for name in part] for part in np.array_split(self.layers, count)], advance
+        )
+        excluded, best = self._fewest(portions)
+        advance(0.7)
+        names = [name for portion in excluded for name in portion.names]
+        if len(names) > len(excluded) and self.context.has_time():
+            _, best = self._fewest(self._priced([[name] for name in names], advance))
+        advance(1.0)
+        return best
 
-    def without(count: int) -> Outcome:
-        return write(
+    def _priced(self, portions: list[list[str]], advance: Advance) -> list[Portion]:
+        """Return portions with their prices, the highest price first.
+
+        Portions for which there is no time left come first: nothing is known of their loss.
+        """
+        gained = self.gains(self.write, self.model, portions, self.context)
+        kept = []
+        for done, names in enumerate(portions):
+            alone = {name: "" for name in self.layers if name not in names}
+            has_time = self.context.has_time()
+            kept.append(self.judging.kept(self.write(alone).model) if has_time else 0.0)
+            advance(0.6 * done / len(portions))
+        priced = [Portion(*each) for each in zip(portions, kept, gained, strict=True)]
+        least = _LEAST_GAIN * max(float(np.mean(np.abs(gained))), 1e-12)
+        return sorted(priced, key=lambda portion: -portion.price(least))
+
+    def _fewest(self, priced: Sequence[Portion]) -> tuple[Sequence[Portion], Outcome]:
+        """Find, by bisection, the fewest of the first portions to exclude so that it fits."""
+        low, high = 0, len(priced)  # with all of them in float, nothing is lost
+        best, step = self._without(priced), 1
+        while high - low > 1 and self.context.has_time():
+            halfway = (low + high) // 2
+            middle = min(low + step, halfway) if high == len(priced) else halfway
+            outcome = self._without(priced[:middle])
+            if self.judging.holds(outcome.model):
+                best, high = outcome, middle
+            else:
+                low, step = middle, step * 2
+        return priced[:high], best
+
+    def _without(self, excluded: Sequence[Portion]) -> Outcome:
+        return self.write(
             {
-                name: f"left in float to keep the drop within {allowed:g}: quantized alone, it"
-                f" leaves {explained:.2%} of the outputs' variance"
-                for explained, portion in ranked[:count]
-                for name in portion
+                name: portion.reason(self.judging.bound)
+                for portion in excluded
+                for name in portion.names
             }
         )
-
-    low, high = 0, len(ranked)  # with all of them in float, nothing is lost
-    best, step = without(high), 1
-    while high - low > 1:
-        middle = min(low + step, (low + high) // 2) if high == len(ranked) else (low + high) // 2
-        outcome = without(middle)
-        if fits(outcome):
-            best, high = outcome, middle
-        else:
-            low, step = middle, step * 2
-    return best
-
-
-def _no_progress(_fraction: float) -> None:
-    """Ignore the progress."""

@@ -20,6 +20,7 @@ from workers.compression.methods.quantize.exclusions import (
     names_of,
     unprofitable,
 )
+from workers.compression.methods.quantize.gains import of_time
 from workers.compression.methods.quantize.stored import weights_in, write_stored
 from workers.compression.samples.context import Context, Samples
 
@@ -57,7 +58,7 @@ def quantize_profitable(
     layers_by_name = names_of(layers)
     if parameters.force or is_trivial(original, context):
         outcome = quality_bound.quantize_within_bound(
-            write, original, list(layers_by_name), context, advance, judging_samples
+            write, original, list(layers_by_name), context, advance, judging_samples, of_time
         )
         if not outcome.layers:
             return Outcome(original, [], outcome.skipped, outcome.notes)
@@ -66,8 +67,9 @@ def quantize_profitable(
     excluded = exclusions.excluded
     remaining = [name for name in layers_by_name if name not in excluded]
     outcome = quality_bound.quantize_within_bound(
-        _excluding(write, excluded), original, remaining, context, advance, judging_samples
-    )
+        _excluding(write, excluded), original, remaining, context, advance, judging_samples,
+        of_time,
+    )  # fmt: skip
     if context.max_quality_drop is not None and outcome.layers:
         outcome = _unless_slower(write, original, outcome, layers_by_name, context)
     if not outcome.layers:
@@ -75,7 +77,7 @@ def quantize_profitable(
     outcome = store_rest(outcome, parameters, excluded, context, judging_samples)
     if not outcome.layers:
         requested = quality_bound.quantize_within_bound(
-            write, original, list(layers_by_name), context, advance, judging_samples
+            write, original, list(layers_by_name), context, advance, judging_samples, of_time
         )
         if requested.layers and costs_little(original, requested.model, context):
             return replace(requested, notes=[*requested.notes, _AS_ASKED])

@@ -18,7 +18,7 @@ from app.domain.steps import Quantize, Skipped
 from workers.compression.graph.editor import constant
 from workers.compression.graph.forms import channels, stored_bytes
 from workers.compression.graph.narrow import stored_as
-from workers.compression.graph.operators import operand, operator_of
+from workers.compression.graph.operators import channel_axis, operand, operator_of
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quality_bound
@@ -109,7 +109,7 @@ def _unfit(value: ir.Value, model: ir.Model) -> str | None:
 def _round(model: ir.Model, use: WeightUse, dtype: str) -> LayerChange:
     """Round a weight to its grid, in place."""
     array = constant(use.value)
-    quantized, axes = rounded(array, dtype)
+    quantized, axes = rounded(array, dtype, channel_axis(use.node))
     stored_dtype = stored_as(model, array)
     use.value.const_value = ir.Tensor(quantized, name=use.value.name)
     axes_text = " and ".join(map(str, axes))
@@ -124,7 +124,9 @@ def _round(model: ir.Model, use: WeightUse, dtype: str) -> LayerChange:
     )
 
 
-def rounded(array: Floats, dtype: str) -> tuple[Floats, tuple[int, ...]]:
+def rounded(
+    array: Floats, dtype: str, channel: int | None = None
+) -> tuple[Floats, tuple[int, ...]]:
     """Round an array to a symmetric grid.
 
     The steps of the grid may differ along some axes. These axes are chosen by the bytes of the
@@ -134,6 +136,8 @@ def rounded(array: Floats, dtype: str) -> tuple[Floats, tuple[int, ...]]:
     Args:
         array: a finite array of any shape.
         dtype: ``int4`` or ``int8``.
+        channel: the axis of output channels. Errors then count relative to the power of each
+            channel: what follows may multiply small channels. None counts them as they are.
 
     Returns:
         The rounded array, and the axes along which the steps differ.
@@ -141,13 +145,23 @@ def rounded(array: Floats, dtype: str) -> tuple[Floats, tuple[int, ...]]:
     top = np.float32(top_level(dtype))
     best: tuple[Floats, tuple[int, ...]] = (array, ())
     least = np.inf
+    power = _power(array, channel)
     for axes in channels(array.shape):
         other_axes = tuple(axis for axis in range(array.ndim) if axis not in axes)
         magnitude = np.abs(array).max(axis=other_axes, keepdims=True)
         steps = np.where(magnitude > 0, magnitude / top, np.float32(1))
         quantized = np.clip(np.rint(array / steps), -top, top) * steps
-        error = float(np.sum(np.square(array - quantized), dtype=np.float64))
+        error = float(np.sum(np.square(array - quantized) / power, dtype=np.float64))
         cost = error * 4.0 ** (steps.size * _STEP_BITS / array.size)
         if cost < least:
             best, least = (quantized, axes), cost
     return best
+
+
+def _power(array: Floats, channel: int | None) -> Floats:
+    """Return the mean square of each channel, ``[…, channels, …]``; 1 without an axis."""
+    if channel is None or array.ndim < 2:
+        return np.ones(1, np.float32)
+    other_axes = tuple(axis for axis in range(array.ndim) if axis != channel % array.ndim)
+    power: Floats = np.square(array).mean(axis=other_axes, keepdims=True)
+    return np.where(power > 0, power, np.float32(1))

@@ -1,0 +1,73 @@
+"""What portions of layers gain if they are quantized: bytes, or time."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from workers.compression.graph import stats
+from workers.compression.graph.shapes import sizes_of
+from workers.compression.measure.latency import time_ratio
+from workers.compression.methods.quantize.exclusions import Write
+from workers.compression.samples.context import Context
+
+Gains = Callable[[Write, ir.Model, Sequence[Sequence[str]], Context], list[float]]
+"""Returns what each portion of layers gains.
+
+Its arguments quantize a copy of the graph, the graph in float, the portions, and the context.
+"""
+
+_SECONDS = 12.0
+"""The time after which no further portion is timed."""
+
+
+def of_bytes(
+    write: Write, _model: ir.Model, portions: Sequence[Sequence[str]], _context: Context
+) -> list[float]:
+    """Return the bytes that the weights of each portion save."""
+    saved = {
+        layer.node: float(layer.bytes_before - layer.bytes_after) for layer in write({}).layers
+    }
+    return [sum(saved.get(name, 0.0) for name in names) for names in portions]
+
+
+def of_time(
+    write: Write, model: ir.Model, portions: Sequence[Sequence[str]], context: Context
+) -> list[float]:
+    """Return the time that each portion saves, as a share of the time of the quantized graph.
+
+    The graph is timed by turns with one that has the portion in float. Single portions save little
+    beside the noise of the timing. So the saving of the whole graph is divided by
+    multiply-accumulates, and moved only as far as the measured interval asks for.
+
+    Args:
+        write: quantizes a copy of the graph.
+        model: the graph in float; not changed.
+        portions: names of layers.
+        context: an example for timing, without which multiply-accumulates count.
+    """
+    shares = _shares_of_work(model, portions, context)
+    if not context.example:
+        return shares
+    quantized, started = write({}).model, context.clock()
+    whole = time_ratio(model, quantized, context.example, context.threads).value - 1
+    gains = [max(whole, 0.0) * share for share in shares]
+    for index in np.argsort(shares)[::-1].tolist():
+        if context.clock() - started > _SECONDS or not context.has_time():
+            break
+        without = write(dict.fromkeys(portions[index], "")).model
+        ratio = time_ratio(without, quantized, context.example, context.threads)
+        gains[index] = float(np.clip(gains[index], ratio.low - 1, ratio.high - 1))
+    return gains
+
+
+def _shares_of_work(
+    model: ir.Model, portions: Sequence[Sequence[str]], context: Context
+) -> list[float]:
+    """Return the share of the multiply-accumulates of all portions that each one has."""
+    sample = context.samples_or_example(1)
+    sizes = sizes_of(model, sample.first_run()) if len(sample) else {}
+    macs = {layer.name: layer.macs for layer in stats.measure(model, sizes).layers}
+    sums = [float(sum(macs.get(name, 0) for name in names)) for names in portions]
+    total = sum(sums)
+    return [each / total if total else 1 / len(sums) for each in sums]
