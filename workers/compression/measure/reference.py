@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.reports import quality_drop
 from workers.compression.measure.evaluation import Judge, rows, target_of
 from workers.compression.measure.fidelity import Agreement, Nearness, Profile
-from app.domain.reports import quality_drop
 from workers.compression.samples.context import Samples
 from workers.compression.samples.probabilities import probabilities_axis
 from workers.compression.targets import onnx as target
@@ -59,7 +59,7 @@ class Reference:
         self._output, self._profile = output or "", profile
         self._quality = score.quality if score else None
 
-    def fall(self, path: Path) -> float:
+    def drop(self, path: Path) -> float:
         """Return by how much the quality of a graph is below this one's, as the verdict counts.
 
         Args:

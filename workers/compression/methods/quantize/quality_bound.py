@@ -128,7 +128,7 @@ class _Judging:
     def holds(self, model: ir.Model) -> bool:
         """Return whether a graph is within the bound."""
         save(model, self._path)
-        return self._bounded.fall(self._path) <= self.bound * _SHARE
+        return self._bounded.drop(self._path) <= self.bound * _SHARE
 
     def kept(self, model: ir.Model) -> float:
         """Return the share of the variance that a graph keeps of the one before the step."""
