@@ -95,6 +95,11 @@ class Quantize(Step):
         description="Move outlier channels of what products read into their weights (SmoothQuant)."
         " Default: where data shows that it brings the outputs nearer.",
     )
+    correct_bias: bool | None = Field(
+        default=None,
+        description="Move the biases of static layers by their mean error on data (Nagel et al."
+        " 2019). Default: where data shows that it brings the outputs nearer.",
+    )
     calibration_samples: int = Field(
         default=128, ge=1, le=10_000, description="Training samples that calibration looks at."
     )
@@ -143,6 +148,8 @@ class Quantize(Step):
             raise ValueError(f"mode '{self.mode}' has no choice: use 'auto' with 'prefer'")
         if self.mode in ("float16", "weight_only") and self.smooth:
             raise ValueError(f"mode '{self.mode}' keeps activations in float: leave out 'smooth'")
+        if self.mode not in ("auto", "static") and self.correct_bias:
+            raise ValueError(f"mode '{self.mode}' corrects no biases: leave out 'correct_bias'")
         if self.mode == "weight_only" and self.weights not in ("int4", "int8"):
             raise ValueError("mode 'weight_only' stores weights as int4 or int8")
         if self.mode != "weight_only" and self.unpack != "run":

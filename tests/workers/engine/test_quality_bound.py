@@ -1,5 +1,6 @@
 """A job that bounds its loss keeps it by leaving layers in float, and says which."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
+from workers.compression.methods.quantize.quality_bound import quantize_within_bound
+from workers.compression.methods.quantize.static import calibrate_best
 from workers.compression.samples.context import Context, Samples
 
 
@@ -137,3 +140,55 @@ def test_a_small_output_beside_a_large_one_is_kept_too(tmp_path: Path) -> None:
     outcome = quantize(graph, wish, context, lambda _: None)
     assert "fragile" in {each.node for each in outcome.skipped}
     assert {layer.node for layer in outcome.layers} == {"sound", "steady"}
+
+
+def twins(path: Path) -> Context:
+    """Store two equal branches that lose equally; return a context whose bound allows one."""
+    generator = np.random.default_rng(4)
+    weight = generator.standard_normal((16, 16)).astype(np.float32) / 4
+    weight[0] = 0
+    nodes = [
+        helper.make_node("MatMul", ["x", "left_w"], ["a"], "left"),
+        helper.make_node("MatMul", ["x", "right_w"], ["b"], "right"),
+    ]
+    inits = [tensor(name, weight) for name in ("left_w", "right_w")]
+    outputs = [value("a", "N", 16), value("b", "N", 16)]
+    onnx.save(model(nodes, [value("x", "N", 16)], outputs, inits), path)
+    x = generator.standard_normal((200, 16)).astype(np.float32)
+    x[:, 0] *= 500
+    return Context(Samples({"x": x}, None, range(160)), seed=0, threads=1, max_quality_drop=0.3)
+
+
+@pytest.mark.parametrize("cheap", ["left", "right"])
+def test_of_layers_that_lose_alike_the_one_that_gains_less_stays_in_float(
+    tmp_path: Path, cheap: str
+) -> None:
+    """Output 'a' alone is judged, so that it takes the price to choose."""
+    path = tmp_path / "model.onnx"
+    context = replace(twins(path), evaluate=Evaluate(output="a" if cheap == "left" else "b"))
+    graph = load(path)
+    name_nodes(graph)
+    parameters = Quantize(
+        mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False
+    )
+    write = calibrate_best(graph, parameters, context, lambda _: None).writer()
+
+    def gains(*_: object) -> list[float]:
+        return [1.0, 100.0] if cheap == "left" else [100.0, 1.0]
+
+    outcome = quantize_within_bound(
+        write, graph, ["left", "right"], context, lambda _: None, gains=gains
+    )
+    assert [skipped.node for skipped in outcome.skipped] == [cheap]
+
+
+def test_no_time_keeps_the_bound_without_a_search(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    context = replace(twins(path), deadline=0.0)
+    graph = load(path)
+    name_nodes(graph)
+    parameters = Quantize(
+        mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False
+    )
+    outcome = quantize(graph, parameters, context, lambda _: None)
+    assert {skipped.node for skipped in outcome.skipped} == {"left", "right"}

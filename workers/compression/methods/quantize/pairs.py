@@ -22,6 +22,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -72,6 +73,7 @@ def write_quantized(
     *,
     weights: Mapping[str, Grid] | None = None,
     smoothed: Collection[str] = (),
+    shifts: Mapping[str, Floats] = MappingProxyType({}),
     standard: bool = True,
 ) -> Outcome:
     """Return a quantized copy of a graph.
@@ -83,6 +85,7 @@ def write_quantized(
         excluded: nodes that stay in float, by name, each with the reason.
         weights: the grids of weights, by name; other weights get new grids.
         smoothed: names of the nodes that are reported as smoothed.
+        shifts: what is added to biases, ``[channels]``, by the layer's name.
         standard: whether to write the standard's QuantizeLinear, or that of com.microsoft.
     """
     copy = model.clone()
@@ -102,7 +105,12 @@ def write_quantized(
             site.layer,
             _described(site, parameters, smoothed),
             _write_weight(
-                writer, site, parameters, site_grids, weight_grids.get(str(site.layer.weight.name))
+                writer,
+                site,
+                parameters,
+                site_grids,
+                weight_grids.get(str(site.layer.weight.name)),
+                shifts.get(str(site.layer.node.name)),
             ),
         )
         for site in sites
@@ -179,11 +187,18 @@ def coarsest(clip: ir.Node, grid: Grid) -> float:
 
 
 def _write_weight(
-    writer: Writer, site: Site, parameters: Quantize, grids: Grids, given_grid: Grid | None
+    writer: Writer,
+    site: Site,
+    parameters: Quantize,
+    grids: Grids,
+    given_grid: Grid | None,
+    shift: Floats | None,
 ) -> IntegerWeight:
     """Store a layer's weight as integers, and its bias if the kernel adds integers."""
     layer, node = site.layer, site.layer.node
     bias = None if layer.bias is None else bias_vector(node, constant(layer.bias))
+    if bias is not None and shift is not None:
+        bias = bias + shift
     data = site.integers(parameters)
     scale = None if data is None else grids[data].scale
     smallest = smallest_scale(layer, scale)

@@ -6,7 +6,7 @@ the one whose outputs are closest to those of the float graph is taken.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -17,8 +17,18 @@ from app.domain.steps import Quantize, RangeRule
 from workers.compression.looking.calibrate import observe
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges
-from workers.compression.methods.quantize.comparison import output_sqnr, split_samples
-from workers.compression.methods.quantize.integers import Grid, range_grid, weight_rounding
+from workers.compression.methods.quantize.bias import mean_errors
+from workers.compression.methods.quantize.comparison import (
+    affordable,
+    output_sqnr,
+    split_samples,
+)
+from workers.compression.methods.quantize.integers import (
+    Floats,
+    Grid,
+    range_grid,
+    weight_rounding,
+)
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.pairs import Site, runnable, site_of, write_quantized
@@ -29,6 +39,12 @@ from workers.compression.samples.context import Context, Samples
 _KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _CALIBRATION = 0.3
 """The share of the progress that is calibration, if layers may have to be ranked."""
+_CORRECTING = 2e10
+"""The multiply-accumulates of the float graph in the runs that give the mean errors of layers."""
+_FEWEST = 8
+"""The least number of samples of these runs."""
+_NEARER = 0.1
+"""The improvement in dB of the outputs for which biases are corrected."""
 _OBSERVING, _CHOOSING = 0.7, 0.3
 """The shares of the calibration's progress: observing values, and comparing variants."""
 
@@ -44,6 +60,10 @@ class Calibrated:
     """The grid of every value that is quantized and was finite on the data, by name."""
     smoothed: frozenset[str]
     """Names of the products whose input was smoothed."""
+    shifts: Mapping[str, Floats] = field(default_factory=dict)
+    """What is added to biases, ``[channels]``, by the layer's name."""
+    notes: tuple[str, ...] = ()
+    """What was done to keep quality, and what it brought."""
 
     def sites(self) -> list[Site]:
         """Return the layers to quantize, with the values around them."""
@@ -53,7 +73,12 @@ class Calibrated:
     def writer(self) -> Callable[..., Outcome]:
         """Return the function that quantizes the graph; its argument is the excluded nodes."""
         write = partial(
-            write_quantized, self.model, self.parameters, self.grids, smoothed=self.smoothed
+            write_quantized,
+            self.model,
+            self.parameters,
+            self.grids,
+            smoothed=self.smoothed,
+            shifts=self.shifts,
         )
         return runnable(write, self.parameters)
 
@@ -71,14 +96,16 @@ def quantize_static(
     """
     share = 1.0 if context.max_quality_drop is None else _CALIBRATION
     calibrated = calibrate_best(model, parameters, context, lambda f: advance(share * f))
+    calibrated = _with_corrected_biases(calibrated, context)
     layers = [site.layer.node for site in calibrated.sites()]
     judging_samples = (
         split_samples(context.train, parameters, context.seed)[1] if context.train else None
     )
-    return quantize_profitable(
+    outcome = quantize_profitable(
         calibrated.writer(), model, layers, parameters, context,
         lambda f: advance(share + f * (1 - share)), judging_samples,
     )  # fmt: skip
+    return replace(outcome, notes=[*outcome.notes, *calibrated.notes])
 
 
 def calibrate_best(
@@ -112,6 +139,37 @@ def calibrate_best(
     ratios = output_sqnr(model, written(), parameters, context)
     costs = [MARGIN * bool(variant.smoothed) for variant in variants]
     return variants[int(np.argmax(np.subtract(ratios, costs)))]
+
+
+def _with_corrected_biases(calibrated: Calibrated, context: Context) -> Calibrated:
+    """Correct biases by the mean errors of the layers, where that brings the outputs nearer."""
+    parameters = calibrated.parameters
+    if parameters.correct_bias is False or not context.has_time():
+        return calibrated
+    samples = _calibration_samples(parameters, context)
+    count = affordable(calibrated.model, samples, _CORRECTING, _FEWEST, len(samples))
+    shifts = mean_errors(
+        calibrated.model,
+        calibrated.sites(),
+        calibrated.grids,
+        parameters.weights,
+        samples.take(samples.indices[:count]),
+        context.threads,
+    )
+    if not shifts:
+        return calibrated
+    corrected = replace(calibrated, shifts={name: -error for name, error in shifts.items()})
+    if parameters.correct_bias:
+        return replace(corrected, notes=(f"Biases corrected: {len(shifts)}.",))
+    graphs = (each.writer()({}).model for each in (calibrated, corrected))
+    before, after = output_sqnr(calibrated.model, graphs, parameters, context)
+    if after < before + _NEARER:
+        return calibrated
+    note = (
+        f"Biases corrected by the mean errors of {len(shifts)} layers: the outputs' signal-to-noise"
+        f" ratio went from {before:.1f} to {after:.1f} dB on training samples."
+    )
+    return replace(corrected, notes=(note,))
 
 
 def calibrate(

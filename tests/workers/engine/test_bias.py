@@ -1,0 +1,85 @@
+"""The mean error of a quantized layer goes into its bias, and the report says what that brought."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+from app.domain.steps import Quantize
+from tests.workers.intake.models import model, tensor, value
+from workers.compression.graph import runtime
+from workers.compression.graph.editor import name_nodes
+from workers.compression.graph.load import load
+from workers.compression.graph.operators import OPSET
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import quantize
+from workers.compression.samples.context import Context, Samples
+
+X = np.abs(np.random.default_rng(2).standard_normal((96, 8, 6, 6))).astype(np.float32)
+"""Positive, so that rounded weights change the mean of what they multiply."""
+
+
+def net(path: Path) -> None:
+    """Store two convolutions with a Relu between."""
+    rng = np.random.default_rng(1)
+    shapes = {"w1": (16, 8, 3, 3), "w2": (6, 16, 3, 3)}
+    arrays = {name: rng.standard_normal(shape) / 8 for name, shape in shapes.items()}
+    arrays |= {"b1": rng.standard_normal(16), "b2": rng.standard_normal(6)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], "first"),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Conv", ["r", "w2", "b2"], ["y"], "second"),
+    ]
+    inits = [tensor(name, array.astype(np.float32)) for name, array in arrays.items()]
+    proto = model(nodes, [value("x", "N", 8, 6, 6)], [value("y", "N", 6, 2, 2)], inits)
+    proto.opset_import[0].version, proto.ir_version = OPSET, 10
+    onnx.save(proto, path)
+
+
+def run(path: Path, *, correct_bias: bool | None, weights: str = "int4") -> Outcome:
+    """Quantize the net by force."""
+    context = Context(Samples({"x": X}, None, range(64)), seed=0, threads=1)
+    parameters = Quantize.model_validate(
+        {"mode": "static", "weights": weights, "force": True, "smooth": False,
+         "ranges": "minmax", "correct_bias": correct_bias}
+    )  # fmt: skip
+    graph = load(path)
+    name_nodes(graph)
+    return quantize(graph, parameters, context, lambda _: None)
+
+
+def mean_error(path: Path, graph: ir.Model) -> float:
+    """Return the largest error of a channel's mean on samples that no step has seen."""
+    feeds = {"x": X[64:]}
+    expected = runtime.run(runtime.open_session(path), feeds)["y"]
+    found = runtime.run(runtime.session_of(graph), feeds)["y"]
+    return float(np.abs((found - expected).mean((0, 2, 3))).max())
+
+
+def test_means_are_right_again(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    net(path)
+    plain = run(path, correct_bias=False)
+    corrected = run(path, correct_bias=True)
+    assert mean_error(path, corrected.model) < 0.4 * mean_error(path, plain.model)
+    assert plain.notes == []
+    assert corrected.notes == ["Biases corrected: 2."]
+
+
+@pytest.mark.parametrize("weights", ["int4", "int8"])
+def test_by_itself_it_is_done_where_outputs_come_nearer(tmp_path: Path, weights: str) -> None:
+    path = tmp_path / "model.onnx"
+    net(path)
+    free = run(path, correct_bias=None, weights=weights)
+    forced = run(path, correct_bias=bool(free.notes), weights=weights)
+    assert mean_error(path, free.model) == pytest.approx(mean_error(path, forced.model), rel=0.5)
+    if weights == "int4":
+        assert "the outputs' signal-to-noise ratio went from" in free.notes[0]
+
+
+def test_other_modes_say_that_they_correct_nothing() -> None:
+    with pytest.raises(ValueError, match="corrects no biases"):
+        Quantize(mode="dynamic", correct_bias=True)
