@@ -20,6 +20,7 @@ yet."""
 
 Seconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
+Days = Annotated[float, Field(gt=0)]
 
 
 class _Group(BaseModel):
@@ -209,6 +210,43 @@ class Idempotency(_Group):
     """How long an answer is kept under its key."""
 
 
+class Retained(_Group):
+    """How long rows are kept; without a number, for ever."""
+
+    jobs_days: Days | None = None
+    """Days after a job's end until it is deleted, with its report and all that belongs to it."""
+    events_days: Days | None = None
+    """Days after a job's end until its events are deleted."""
+    steps_days: Days | None = None
+    """Days after a job's end until the graphs of its steps are deleted; a retry makes them anew."""
+    artifacts_days: Days | None = None
+    """Days after a job's end until its artifacts are deleted."""
+    deliveries_days: Days | None = None
+    """Days until a webhook's delivery that was made or given up is deleted."""
+    uploads_days: Days | None = None
+    """Days until a model or dataset is deleted that no job has used meanwhile."""
+
+    def days(self, kind: str) -> float | None:
+        """Return how long rows of one kind are kept, such as ``jobs``; None for ever."""
+        found: float | None = getattr(self, f"{kind}_days")
+        return found
+
+
+class Retention(Retained):
+    """How long rows are kept, by default and by tenant."""
+
+    tenants: dict[str, Retained] = {}
+    """What is otherwise for some tenants, in JSON: `{"research": {"jobs_days": 30}}`."""
+
+    def of(self, tenant: str) -> Retained:
+        """Return how long a tenant's rows are kept."""
+        own = self.tenants.get(tenant)
+        if own is None:
+            return self
+        default = self.model_dump(exclude={"tenants"})
+        return Retained.model_validate({**default, **own.model_dump(exclude_unset=True)})
+
+
 class Settings(BaseSettings):
     """All settings."""
 
@@ -236,6 +274,7 @@ class Settings(BaseSettings):
     logging: Logging = Logging()
     dashboard: Dashboard = Dashboard()
     idempotency: Idempotency = Idempotency()
+    retention: Retention = Retention()
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from app.domain.reports import JobReport
 from app.domain.searches import begun
 from app.services import datasets, models, plans, refusals, targets, webhooks
 from app.settings import Settings
-from app.store import jobs, lookup, searches, transitions, workers
+from app.store import jobs, lookup, retention, searches, transitions, workers
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow
 from app.store.views import job_view
 
@@ -54,6 +54,8 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
             mode="json"
         )
     session.add(row)
+    retention.note_use(session, ModelRow, [request.model, *request.other_models.values()])
+    retention.note_use(session, DatasetRow, list(request.datasets.values()))
     transitions.enter(session, row, "queued", "queued")
     made = None
     if request.webhook is not None:

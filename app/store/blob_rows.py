@@ -1,12 +1,21 @@
 """Tracks which blobs are referenced, and which may be deleted."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, union, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.store.tables import ArtifactRow, BlobRow, DatasetRow, ModelRow, StepRow, UploadRow
+from app.store.tables import (
+    ArtifactRow,
+    BlobRow,
+    DatasetRow,
+    JobRow,
+    ModelRow,
+    StepRow,
+    UploadRow,
+)
 
 _REFERENCES = (
     ModelRow.sha256,
@@ -40,6 +49,19 @@ def touch_published(session: Session, sha256: str) -> bool:
     return session.scalar(touched.returning(BlobRow.sha256)) is not None
 
 
+def of_tenant(session: Session, tenant: str) -> Sequence[str]:
+    """Return the SHA-256 of every blob that a row of the tenant refers to."""
+    mine = []
+    for column in _REFERENCES:
+        query = select(column.label("sha256")).where(column.is_not(None))
+        if column.class_ is StepRow:
+            query = query.join(JobRow, JobRow.id == StepRow.job_id).where(JobRow.tenant == tenant)
+        else:
+            query = query.where(column.class_.tenant == tenant)
+        mine.append(query)
+    return [sha256 for sha256 in session.scalars(union(*mine)) if sha256]
+
+
 def size_of(session: Session, sha256: str) -> int:
     """Return the size of a referenced blob."""
     return session.scalars(select(BlobRow.size_bytes).where(BlobRow.sha256 == sha256)).one()
@@ -58,15 +80,28 @@ def garbage(session: Session, grace_minutes: float, limit: int) -> Sequence[str]
     ).all()
 
 
-def forget(session: Session, sha256: str, grace_minutes: float) -> bool:
+def unreferenced(session: Session, digests: Collection[str]) -> int:
+    """Count those of some blobs that nothing refers to."""
+    query = select(func.count()).where(BlobRow.sha256.in_(digests), *_unreferenced())
+    return session.execute(query).scalar_one()
+
+
+def forget(
+    session: Session, sha256: str, grace_minutes: float, *, quiet_since: datetime | None = None
+) -> bool:
     """Delete the row of a blob if it is still unreferenced; return whether it was deleted.
+
+    It must not have been touched for the grace, or since all work that goes on was begun.
 
     Until commit, callers that are about to reference the blob wait, so the caller deletes the
     bytes before the commit.
     """
+    old = _old(grace_minutes)
+    if quiet_since is not None:
+        old |= BlobRow.touched_at < quiet_since
     locked = (
         select(BlobRow.sha256)
-        .where(BlobRow.sha256 == sha256, _old(grace_minutes))
+        .where(BlobRow.sha256 == sha256, old)
         .with_for_update(skip_locked=True)
     )
     if session.scalar(locked) is None:

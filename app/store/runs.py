@@ -161,7 +161,7 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         steps=tuple(
             (step.graph_sha256, FinishedStep.model_validate(step.finished))
             for index, step in enumerate(finished)
-            if step.index == index
+            if step.index == index and step.graph_sha256 is not None
         ),
         seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
     )

@@ -144,6 +144,8 @@ class ModelRow(Leased, Table):
     hints: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'::jsonb"))
     """The hints of the user on the upload: a ``ModelHints``."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    used_at: Mapped[datetime | None]
+    """When a job last used it, to a day."""
 
 
 class DatasetRow(Leased, Table):
@@ -182,6 +184,8 @@ class DatasetRow(Leased, Table):
     )
     """The description without its samples, which are pictures."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    used_at: Mapped[datetime | None]
+    """When a job last used it, to a day."""
 
 
 class UploadRow(Table):
@@ -252,6 +256,12 @@ class JobRow(Leased, Table):
         Index("ix_jobs_parent", "parent_id", postgresql_where=text("parent_id IS NOT NULL")),
         Index("ix_jobs_model", "model_id"),
         Index("ix_jobs_dataset", "dataset_id"),
+        Index(
+            "ix_jobs_finished",
+            "finished_at",
+            "id",
+            postgresql_where=text("finished_at IS NOT NULL"),
+        ),
         Index("ix_jobs_tags", "tags", postgresql_using="gin"),
         Index(
             "ix_jobs_likeness",
@@ -350,7 +360,8 @@ class StepRow(Table):
     index: Mapped[int] = mapped_column(primary_key=True)
     tenant: Mapped[str | None]
     """The job's; None in rows of earlier versions."""
-    graph_sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    graph_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    """None if it was deleted because the job ended long ago."""
     size_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
     """The size of the graph; 0 in rows of earlier versions."""
     finished: Mapped[Json]
@@ -440,6 +451,7 @@ class DeliveryRow(Leased, Table):
     __table_args__ = (
         CheckConstraint("status in ('pending', 'delivered', 'failed')", "status"),
         Index("ix_deliveries_list", "webhook_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_deliveries_settled", "created_at", postgresql_where=text("status <> 'pending'")),
         Index("ix_deliveries_due", "not_before", postgresql_where=text("status = 'pending'")),
     )
 

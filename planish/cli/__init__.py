@@ -22,6 +22,7 @@ from . import (
     migrate,
     models,
     serve,
+    tenants,
     tools,
     usage,
     webhooks,
@@ -51,6 +52,7 @@ cli.command()(demo.demo)
 cli.command()(migrate.migrate)
 cli.command()(doctor.doctor)
 cli.add_typer(keys.cli, name="keys")
+cli.add_typer(tenants.cli, name="tenants")
 cli.add_typer(tools.cli, name="tools")
 
 

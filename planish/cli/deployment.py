@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from app.settings import Database, Settings
+    from app.store.session import Sessions
 
 PARTS = ("DATABASE_URL", "BROKER_URL", "STORAGE_URL")
 """The variables that make a fleet; with none of them everything is private to one directory."""
@@ -95,3 +96,33 @@ def reachable_database(data: Path) -> Iterator["Database"]:
         except DidNotStart as error:
             raise Stop(str(error)) from None
         yield Database(url=server.url)
+
+
+@contextlib.contextmanager
+def reachable_store(data: Path) -> Iterator["Sessions"]:
+    """Hand out sessions on the deployment's job store.
+
+    Raises:
+        Stop: the database cannot be reached, or has no tables of this version.
+    """
+    from sqlalchemy.exc import OperationalError, ProgrammingError
+
+    from app.store.session import connect, sessions
+
+    with reachable_database(data) as database:
+        engine = connect(database)
+        try:
+            yield sessions(engine)
+        except OperationalError as error:
+            raise Stop(f"the database does not answer: {error.orig}") from None
+        except ProgrammingError:
+            raise Stop("the database has no tables of this version: run `planish migrate`") from (
+                None
+            )
+        finally:
+            engine.dispose()
+
+
+def storage_url(data: Path) -> str:
+    """Return where the deployment's bytes are."""
+    return load_settings().storage.url if is_fleet() else (data.resolve() / "blobs").as_uri()

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from planish.cli.consoles import console
-from planish.cli.deployment import DEFAULT_DATA, Data, Stop, reachable_database
+from planish.cli.deployment import DEFAULT_DATA, Data, Stop, reachable_store
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -77,23 +77,10 @@ def revoke(
 @contextlib.contextmanager
 def _session(data: Path) -> "Iterator[Session]":
     """Hand out a transaction on the deployment's database."""
-    from sqlalchemy.exc import OperationalError, ProgrammingError
+    from app.store.session import transaction
 
-    from app.store.session import connect, sessions, transaction
-
-    with reachable_database(data) as database:
-        engine = connect(database)
-        try:
-            with transaction(sessions(engine)) as session:
-                yield session
-        except OperationalError as error:
-            raise Stop(f"the database does not answer: {error.orig}") from None
-        except ProgrammingError:
-            raise Stop("the database has no tables of this version: run `planish migrate`") from (
-                None
-            )
-        finally:
-            engine.dispose()
+    with reachable_store(data) as sessions, transaction(sessions) as session:
+        yield session
 
 
 def _state(row: "ApiKeyRow") -> str:

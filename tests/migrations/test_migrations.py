@@ -50,7 +50,9 @@ def test_migrations_only_add_and_lock_no_table_for_long(empty_database: str) -> 
 
 _CREATED = re.compile(r"CREATE TABLE (\w+)")
 _INDEXED = re.compile(r"CREATE (?:UNIQUE )?INDEX (CONCURRENTLY )?\w+ ON (\w+)")
-_TAKES_AWAY = re.compile(r"DROP (TABLE|COLUMN|CONSTRAINT)|ALTER COLUMN|RENAME|ADD CONSTRAINT")
+_TAKES_AWAY = re.compile(
+    r"DROP (TABLE|COLUMN|CONSTRAINT)|ALTER COLUMN (?!\w+ DROP NOT NULL)|RENAME|ADD CONSTRAINT"
+)
 
 
 def _statements(settings: Database, revision: str) -> list[str]:

@@ -4,15 +4,18 @@ A row and its bytes are deleted in one transaction, one blob at a time, so a cal
 same bytes waits only for that one. Storage may be slow, so this work has a thread of its own.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import islice
 
 import structlog
+from sqlalchemy.orm import Session
 
 from app.blobs import PARTS
 from app.domain.problems import Unavailable
-from app.store import blob_rows, chores, upkeep
+from app.store import blob_rows, chores, retention, upkeep
 from app.store.session import AWAY, transaction
+from app.store.tables import DatasetRow, ModelRow
 from workers.worker import Worker
 
 CHORE = "collect"
@@ -20,7 +23,9 @@ EVERY_SECONDS = 3600.0
 LOOK_SECONDS = 30.0
 """How often a worker checks whether the work is due and free."""
 PAGE = 500
-"""Digests that are looked up in one query."""
+"""Digests that are looked up, or deliveries that are deleted, in one query."""
+JOBS = 100
+"""Jobs or uploads that are deleted in one transaction, with all that belongs to them."""
 
 log = structlog.get_logger(__name__)
 
@@ -57,10 +62,34 @@ def collect(worker: Worker) -> None:
     grace = timedelta(minutes=minutes)
     with transaction(worker.sessions) as session:
         upkeep.forget(session, worker.settings.idempotency.hours)
+    _prune(worker)
     _collect_unreferenced(worker, minutes)
     worker.blobs.sweep(grace)
     worker.blobs.sweep(timedelta(hours=worker.settings.upload.expire_hours) + grace, PARTS)
     _collect_unknown(worker, grace)
+
+
+def _prune(worker: Worker) -> None:
+    """Delete rows that are older than they are to be kept, some at a time."""
+    kept = worker.settings.retention
+    last: retention.Ended | None = None
+    while True:
+        _require_chore(worker)
+        with transaction(worker.sessions) as session:
+            last = retention.prune_jobs(session, kept, last, JOBS)
+        if last is None:
+            break
+    rest: tuple[Callable[[Session], int], ...] = (
+        lambda session: retention.prune_deliveries(session, kept, PAGE),
+        lambda session: retention.prune_uploads(session, kept, ModelRow, JOBS),
+        lambda session: retention.prune_uploads(session, kept, DatasetRow, JOBS),
+    )
+    for portion in rest:
+        count = 1
+        while count:
+            _require_chore(worker)
+            with transaction(worker.sessions) as session:
+                count = portion(session)
 
 
 def _collect_unreferenced(worker: Worker, minutes: float) -> None:

@@ -1,10 +1,13 @@
 """Takes back the work of silent workers, and fails jobs that waited too long."""
 
 from app import nudge
-from app.store import inspections, leases, upkeep
+from app.store import chores, counters, inspections, leases, upkeep
 from app.store.session import transaction
 from workers.upkeep.sight import Sight
 from workers.worker import Worker
+
+MERGE_SECONDS = 60.0
+"""How often the rows of counters are merged."""
 
 
 def reap(worker: Worker, sight: Sight) -> None:
@@ -21,6 +24,9 @@ def reap(worker: Worker, sight: Sight) -> None:
         if not upkeep.try_lock(session):
             return
         upkeep.fail_overdue(session)
+        if chores.take(session, "merge counters", worker.id, MERGE_SECONDS):
+            counters.compact(session)
+            chores.done(session, "merge counters", worker.id)
         if seen_for >= lease.seconds:
             waiting += [("job", each) for each in upkeep.reap_jobs(session, lease.attempts)]
             for upload, table in inspections.TABLES.items():

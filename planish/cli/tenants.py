@@ -1,0 +1,87 @@
+"""``planish tenants``: who uses the service, how much, and how to delete all that is somebody's."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from planish.cli.consoles import console
+from planish.cli.deployment import (
+    DEFAULT_DATA,
+    Data,
+    Stop,
+    load_settings,
+    reachable_store,
+    storage_url,
+)
+
+cli = typer.Typer(help="List tenants, show their usage, delete one.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="The tenant, as `planish tenants list` has it.")]
+Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day, in UTC.")]
+
+
+@cli.command("list")
+def show(data: Data = DEFAULT_DATA) -> None:
+    """List every tenant with its keys, active jobs and stored bytes."""
+    from app.store import tenants
+    from app.store.session import transaction
+
+    table = Table("tenant", "keys", "active jobs", "bytes stored", "last used")
+    with reachable_store(data) as sessions, transaction(sessions) as session:
+        for each in tenants.listed(session):
+            last = each.last_day.isoformat() if each.last_day else "never"
+            figures = (each.keys, each.active_jobs, each.stored_bytes)
+            table.add_row(each.name, *map(str, figures), last)
+    console().print(table)
+
+
+@cli.command()
+def usage(tenant: Name, first: Day = None, last: Day = None, data: Data = DEFAULT_DATA) -> None:
+    """Show what a tenant used, day by day; the last 30 days by default."""
+    from app.domain.problems import Invalid
+    from app.services import usage as services
+    from app.store.session import transaction
+
+    until = last.date() if last else datetime.now(UTC).date()
+    table = Table("day", "jobs", "CPU seconds", "GPU seconds", "bytes stored")
+    with reachable_store(data) as sessions, transaction(sessions) as session:
+        try:
+            days = services.days(session, tenant, first and first.date(), until)
+        except Invalid as fault:
+            raise Stop(fault.detail) from None
+    for each in days:
+        seconds = (f"{each.cpu_seconds:.1f}", f"{each.gpu_seconds:.1f}")
+        table.add_row(each.day.isoformat(), str(each.jobs), *seconds, str(each.stored_bytes))
+    console().print(table)
+
+
+@cli.command()
+def delete(
+    tenant: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Delete a tenant's keys, models, data, jobs, results, webhooks and usage, for good."""
+    from app.blobs import Blobs
+    from app.domain.problems import Unavailable
+    from app.services import tenants as services
+    from app.store import tenants
+    from app.store.session import transaction
+
+    with reachable_store(data) as sessions:
+        with transaction(sessions) as session:
+            if tenant not in {each.name for each in tenants.listed(session)}:
+                raise Stop(f"there is no tenant {tenant}: see `planish tenants list`")
+        if not yes and not typer.confirm(f"Delete all that {tenant} has? Nothing brings it back."):
+            raise typer.Exit(1)
+        blobs = Blobs.open(storage_url(data))
+        grace = load_settings().storage.grace_minutes
+        try:
+            done = services.delete(sessions, blobs, tenant, grace)
+        except Unavailable as fault:
+            raise Stop(f"{fault.detail}; repeat the command, or wait for the collector") from None
+    print(f"{tenant} is deleted: {done.rows} rows, {done.blobs} files.")
+    if done.left:
+        print(f"{done.left} more files may be about to be used by others, and are collected later.")
