@@ -114,7 +114,7 @@ def retry(session: Session, tenant: str, job_id: str) -> Job:
         raise Conflict(f"The job is {row.status}: only a failed or cancelled one can be retried.")
     _refuse_trial(row)
     if row.search is not None:
-        searches.forget_cancelled(session, row.id)
+        searches.forget_unmeasured(session, row.id)
     if lookup.find(session, ModelRow, tenant, row.model_id, "keep") is None:
         raise Conflict("The job's model was deleted: upload it again and submit a new job.")
     request = JobRequest.model_validate(row.request)

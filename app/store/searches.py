@@ -96,10 +96,10 @@ def forget_trials(session: Session, search_id: str) -> None:
     session.execute(delete(JobRow).where(JobRow.parent_id == search_id))
 
 
-def forget_cancelled(session: Session, search_id: str) -> None:
-    """Delete the trials that were cancelled: a search that goes on may ask for them again."""
-    cancelled = (JobRow.parent_id == search_id) & (JobRow.status == "cancelled")
-    session.execute(delete(JobRow).where(cancelled))
+def forget_unmeasured(session: Session, search_id: str) -> None:
+    """Delete the trials without figures: a search that goes on may ask for them again."""
+    unmeasured = (JobRow.parent_id == search_id) & JobRow.compressed.is_(None)
+    session.execute(delete(JobRow).where(unmeasured))
 
 
 def adopt(session: Session, job: JobRow, source: JobRow) -> None:

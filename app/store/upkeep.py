@@ -62,10 +62,14 @@ def reap_inspections(
 
 
 def fail_overdue(session: Session) -> None:
-    """Fail jobs that have never run and waited longer than their ``limits.pending_minutes``."""
+    """Fail jobs that have never run and waited longer than their ``limits.pending_minutes``.
+
+    A search waits as long as its trials do, and fails as they do.
+    """
     minutes = cast(JobRow.request["limits"]["pending_minutes"].astext, Double)
     waited = func.extract("epoch", func.now() - JobRow.queued_at) / 60
-    overdue = (JobRow.status == "queued") & JobRow.started_at.is_(None) & (waited > minutes)
+    never_ran = (JobRow.status == "queued") & JobRow.started_at.is_(None)
+    overdue = never_ran & JobRow.search.is_(None) & (waited > minutes)
     for job in session.scalars(_locked(JobRow, overdue)):
         limit = job.request["limits"]["pending_minutes"]
         problem = PendingLimit(

@@ -19,7 +19,17 @@ from app.web.dashboard.drawing import drawn
 from app.web.dashboard.forms import fields
 from tests.app.service import Service
 
-PAGES = ("/", "/models", "/datasets", "/jobs", "/jobs/new", "/webhooks", "/keys", "/usage")
+PAGES = (
+    "/",
+    "/models",
+    "/datasets",
+    "/jobs",
+    "/jobs/new",
+    "/searches/new",
+    "/webhooks",
+    "/keys",
+    "/usage",
+)
 HTML = {"Accept": "text/html"}
 
 

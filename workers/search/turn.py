@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest, Objective
-from app.domain.problems import EngineCrashed, Problem, ProblemDetails, RunningLimit
+from app.domain.problems import EngineCrashed, PendingLimit, Problem, ProblemDetails, RunningLimit
 from app.domain.searches import SearchPoint, SearchState, TrialCounts, words
 from app.domain.steps import AnyStep, Quantize
 from app.store import events, jobs, leases, obstacles, searches, transitions, workers
@@ -135,7 +135,6 @@ def _hear(session: Session, search: _Search, trial: TrialRow, job: JobRow) -> No
         return
     _log(session, row, f"{said}: the best so far.")
     row.search = state.model_copy(update={"best": point}).model_dump(mode="json")
-    row.compressed = job.compressed
     events.append(
         session, row.id, "metric", {"step": trial.number, "name": "best", "value": point.cost}
     )
@@ -188,9 +187,10 @@ def _file(session: Session, search: _Search, proposal: Proposal, minutes: float)
 
 
 def _hopeless(search: _Search) -> bool:
-    """Return whether several trials ended, and none of them could be measured."""
-    heard = [trial for trial, _ in search.trials if trial.outcome is not None]
-    return len(heard) >= HOPELESS and not search.points
+    """Return whether trials ended, none could be measured, and more would fare alike."""
+    ended = [job for trial, job in search.trials if trial.outcome is not None]
+    waited = any((job.problem or {}).get("type") == PendingLimit.type for job in ended)
+    return (waited or len(ended) >= HOPELESS) and not search.points
 
 
 def _seconds_left(session: Session, search: _Search) -> float:

@@ -9,6 +9,7 @@ from app.web.dashboard import (
     jobs,
     login,
     models,
+    searches,
     settings,
     start,
     static,
@@ -16,5 +17,17 @@ from app.web.dashboard import (
 )
 
 router = APIRouter(include_in_schema=False)
-for part in (static, login, start, example, models, datasets, uploads, compose, jobs, settings):
+for part in (
+    static,
+    login,
+    start,
+    example,
+    models,
+    datasets,
+    uploads,
+    compose,
+    searches,
+    jobs,
+    settings,
+):
     router.include_router(part.router)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from app import nudge
 from app.domain.jobs import FINISHED, Job
-from app.services import jobs
+from app.services import jobs, searches
 from app.web import reports
 from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
@@ -43,6 +43,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
     with visitor.call.transaction() as session:
         job = jobs.show(session, visitor.tenant, job_id)
         report = jobs.report(session, visitor.tenant, job_id) if job.compressed else None
+        front = searches.front_of(session, visitor.tenant, job_id) if job.search else None
     figures = list[reports.Figure]()
     if report is not None:
         figures = reports.figures(report.baseline, report.compressed, report.evaluation.latency)
@@ -50,6 +51,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         "job.html",
         visitor,
         job=job,
+        front=front,
         finished=job.status in FINISHED,
         headline=reports.headline(figures, job.compressed) if job.compressed else [],
         figures=figures,

@@ -1,0 +1,56 @@
+"""The pages of searches: one is asked for, looked at while it goes on, and a point is taken."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.app.service import Service
+from tests.app.test_dashboard import browser, read, send
+from tests.app.test_searches import end, run, start, take_turn
+
+
+@pytest.fixture
+def person(service: Service) -> Iterator[httpx.Client]:
+    with browser(service) as client:
+        yield client
+
+
+def test_a_search_is_asked_for_and_a_point_of_it_taken(
+    service: Service, person: httpx.Client
+) -> None:
+    form = {"model": service.model(), "dataset": service.dataset(), "minimize": "size"}
+    page = read(person.get("/searches/new", params=form))
+    assert "Start the search" in page
+    answer = send(person, "/searches/new", **form, trials="3", minutes="10", max_quality_drop="")
+    assert answer.status_code == 303, answer.text
+    job = answer.headers["location"]
+    search_id = job.rsplit("/", 1)[1]
+    take_turn(service, search_id)
+    first = start(service)
+    assert first is not None
+    end(service, first, (0.5, 0.0))
+    take_turn(service, search_id)
+    page = read(person.get(job))
+    assert "1 of 3 trials are done" in page
+    assert "50.0 %" in page
+    run(service, search_id)
+    page = read(person.get(job))
+    assert "Verdict" in page
+    assert "Before and after" in page
+    assert "a trial of a search" in read(person.get(f"/jobs/{first}"))
+    taken = send(person, f"{job}/front/{first}/take")
+    assert taken.status_code == 303
+    assert "succeeded" in read(person.get(taken.headers["location"]))
+    assert person.get(f"{job}/report").status_code == 200
+
+
+def test_what_is_wrong_with_a_search_is_said_where_it_is(
+    service: Service, person: httpx.Client
+) -> None:
+    form = {"model": service.model(), "minimize": "size", "trials": "none", "minutes": "-1"}
+    answer = send(person, "/searches/new", **form)
+    assert answer.status_code == 422
+    page = read(answer)
+    assert "valid integer" in page
+    assert "greater than 0" in page
