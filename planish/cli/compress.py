@@ -4,11 +4,12 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
+from planish._requests import JobOptions
 from planish.cli.asking import AsJson, print_json, tell
 from planish.cli.consoles import console
 from planish.cli.deployment import Stop
@@ -35,6 +36,12 @@ def compress(
         list[str] | None,
         typer.Option(help='A method, or JSON such as \'{"method": "prune"}\'; repeat it.'),
     ] = None,
+    minimize: Annotated[
+        Literal["latency", "size", "macs"] | None,
+        typer.Option(help="Search for steps that make less of it."),
+    ] = None,
+    trials: Annotated[int, typer.Option(min=1, help="Pipelines that a search tries.")] = 20,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long a search goes on.")] = 30,
     report: Annotated[Path | None, typer.Option(help="Write the report there, as a page.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same one gives the same result.")] = 0,
     url: Annotated[
@@ -51,6 +58,12 @@ def compress(
     Exits with 1 if that failed, 2 if the job was cancelled, 4 if an API key is missing.
     """
     steps = [_step(text) for text in step] if step else None
+    options: JobOptions = {"seed": seed}
+    if minimize is not None:
+        if steps is not None:
+            raise Stop("--minimize searches for steps: leave --step out")
+        budget = {"trials": trials, "minutes": minutes}
+        options["objective"] = {"minimize": minimize, "budget": budget}
     with _service(url or configured_url()) as address, Client(address) as client:
         made = run(
             model,
@@ -59,7 +72,7 @@ def compress(
             steps=steps,
             output=output,
             client=client,
-            seed=seed,
+            **options,
         )
         if report is not None:
             report.write_text(client.jobs.report_page(made.job))

@@ -96,6 +96,27 @@ def test_json_is_on_standard_output_and_messages_are_not(
     assert asked["require"] == {"max_quality_drop": 0.01}
 
 
+def test_a_search_is_asked_for_in_place_of_steps(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"x")
+    answers = [
+        answer(201, {**MODEL, "status": "ready"}),
+        answer(202, {**JOB, "status": "queued"}),
+        events(ENDED),
+        answer(200, DONE),
+        answer(200, CONTENT),
+        answer(200, {}),
+    ]
+    with scripted(answers) as service:
+        options = ["--minimize", "size", "--trials", "5", "--minutes", "2", "--url", service.url]
+        assert run("compress", model, *options) == 0
+        asked = json.loads(service.requests[1].body)
+        assert run("compress", model, *options, "--step", "prune") == 1, "one or the other"
+    budget = {"trials": 5, "minutes": 2}
+    assert asked["objective"] == {"minimize": "size", "budget": budget}
+    assert "steps" not in asked
+
+
 def test_lists_are_tables_in_which_brackets_are_brackets(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
