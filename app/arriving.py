@@ -7,16 +7,31 @@ an upload.
 import asyncio
 import hashlib
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
-from app.domain.problems import TooLarge
+from app.domain.problems import FieldError, Invalid, TooLarge, UnsupportedMedia
 
 _BLOCK_BYTES = 4 * 1024**2
 _BLOCK_CHUNKS = 1024  # or so many, where they are tiny
 
 Block = list[bytes]
+
+HEAD_BYTES = 64
+"""Bytes of an upload that ``require_plausible`` examines."""
+
+_NEVER = (
+    (re.compile(rb"MZ|\x7fELF|\xca\xfe\xba\xbe|#!"), "a program"),
+    (re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE), "a web page or XML"),
+    (re.compile(rb"\x80[\x02-\x05][}\]()cXK\x8a\x8c\x95]"), "a Python pickle, which runs code"),
+    (re.compile(rb"%PDF-|\x89PNG|GIF8|\xff\xd8\xff"), "a document or a picture"),
+)
+_INSTEAD = {
+    "model": "Upload an .onnx file, or a zip or tar of one with its external data.",
+    "dataset": "Upload an .npz, a .parquet, or a zip of class folders of images.",
+}
 
 
 class Digest:
@@ -96,3 +111,41 @@ async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[Block]:
             block, size = [], 0
     if block:
         yield block
+
+
+async def plausible(chunks: AsyncIterator[bytes], kind: str) -> AsyncIterator[bytes]:
+    """Pass the bytes on, after their first ones were examined.
+
+    Raises:
+        UnsupportedMedia, Invalid: as ``require_plausible``.
+    """
+    head = b""
+    examined = False
+    async for chunk in chunks:
+        if examined:
+            yield chunk
+            continue
+        head += chunk
+        if len(head) >= HEAD_BYTES:
+            require_plausible(kind, head[:HEAD_BYTES])
+            examined = True
+            yield head
+    if not examined:
+        require_plausible(kind, head)
+        yield head
+
+
+def require_plausible(kind: str, head: bytes) -> None:
+    """Refuse, before it is stored, an upload whose first bytes show a wrong kind of file.
+
+    Raises:
+        UnsupportedMedia: The file is of a wrong kind; the message says what to upload instead.
+        Invalid: There are no bytes.
+    """
+    instead = _INSTEAD[kind]
+    if not head:
+        fault = f"The body is empty. {instead}"
+        raise Invalid(fault, errors=[FieldError(pointer="#", detail="must not be empty")])
+    for pattern, wrong_kind in _NEVER:
+        if pattern.match(head):
+            raise UnsupportedMedia(f"The body is {wrong_kind}, not a {kind}. {instead}")

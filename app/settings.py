@@ -7,10 +7,13 @@ so on. With none set, ``planish serve`` starts everything it needs by itself (se
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.domain.sources import Place
 
 MIB = 1024**2
 GIB = 1024**3
@@ -187,6 +190,37 @@ class Webhook(_Group):
         return _parts(value)
 
 
+class Fetch(_Group):
+    """Models and datasets that are named by an address."""
+
+    allowed: Annotated[list[str], NoDecode] = []
+    """Places to fetch from (comma-separated), like `https://models.example.com/released` or
+    `s3://bucket/{tenant}?region=eu-west-1`; `{tenant}` stands for the caller's. Default: none."""
+    allowed_networks: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
+    """Private networks whose hosts may be fetched from (CIDRs, comma-separated)."""
+    seconds: Seconds = 1800
+    """Time limit for one file."""
+    idle_seconds: Seconds = 30
+    """Time limit for a connection, and for each wait for the next bytes."""
+
+    @field_validator("allowed", "allowed_networks", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _parts(value)
+
+    @field_validator("allowed")
+    @classmethod
+    def _check(cls, value: list[str]) -> list[str]:
+        for text in value:
+            Place.parse(text)
+        return value
+
+    @property
+    def places(self) -> list[Place]:
+        """The places to fetch from."""
+        return [Place.parse(text) for text in self.allowed]
+
+
 class Logging(_Group):
     """Logs on standard error."""
 
@@ -271,10 +305,23 @@ class Settings(BaseSettings):
     engine: Engine = Engine()
     worker: Worker = Worker()
     webhook: Webhook = Webhook()
+    fetch: Fetch = Fetch()
     logging: Logging = Logging()
     dashboard: Dashboard = Dashboard()
     idempotency: Idempotency = Idempotency()
     retention: Retention = Retention()
+
+    @model_validator(mode="after")
+    def _keep_the_storage_apart(self) -> Self:
+        """Refuse to fetch from the storage itself: its blobs belong to all tenants."""
+        storage = urlsplit(self.storage.url)
+        mine = f"{storage.path.rstrip('/')}/"
+        for place in self.fetch.places:
+            theirs = f"{place.path}/"
+            nested = mine.startswith(theirs) or theirs.startswith(mine)
+            if (place.scheme, place.host) == (storage.scheme, storage.hostname) and nested:
+                raise ValueError("FETCH_ALLOWED must not contain STORAGE_URL, nor be inside it")
+        return self
 
 
 @lru_cache(maxsize=1)

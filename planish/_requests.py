@@ -48,6 +48,11 @@ def id_of(resource: Model | Dataset | Job | Webhook | str) -> str:
     return resource if isinstance(resource, str) else resource.id
 
 
+def is_address(file: object) -> bool:
+    """Return whether a file is named by an address that the service fetches from."""
+    return isinstance(file, str) and file.startswith(("https://", "http://", "s3://"))
+
+
 def joined(numbers: Sequence[float] | None) -> str | None:
     """Return numbers as a query parameter has them."""
     return ",".join(map(str, numbers)) if numbers is not None else None

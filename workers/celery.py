@@ -23,6 +23,7 @@ from app.domain.problems import Unavailable
 from app.settings import Settings
 from workers import tasks, worker
 from workers.announce import announce, await_ability
+from workers.fetching.dispatch import fetch_due
 from workers.sandbox.server import ENTRY, SandboxError
 from workers.upkeep.collect import collect_hourly
 from workers.upkeep.look import look
@@ -74,6 +75,7 @@ def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = EN
                 process.stopping,
             )
             threads.append(threading.Thread(target=dispatch, args=shared, name="dispatch"))
+            threads.append(threading.Thread(target=fetch_due, args=(process,), name="fetch"))
             threads.append(threading.Thread(target=collect_hourly, args=(process,), name="collect"))
 
         def ready(sender: Any, **_: object) -> None:
@@ -83,6 +85,7 @@ def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = EN
         def stop(**_: object) -> None:
             process.stopping.set()
             process.delivery_due.set()
+            process.fetch_due.set()
 
         worker_ready.connect(ready, weak=False)
         worker_shutting_down.connect(stop, weak=False)

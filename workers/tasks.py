@@ -26,6 +26,7 @@ def register(application: Celery, worker: Worker) -> None:
             elif subject == "search":
                 take_turns(worker)
             else:
+                worker.fetch_due.set()
                 work_off(worker)
 
         application.task(run, name=f"planish.{subject}", ignore_result=True)

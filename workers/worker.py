@@ -108,6 +108,8 @@ class Worker:
     """Set when the process is to stop; runs are then given back."""
     work_due: threading.Event = field(default_factory=threading.Event)
     """Set when there may be work that no holder of a slot has looked for yet."""
+    fetch_due: threading.Event = field(default_factory=threading.Event)
+    """Set when there may be a file to fetch."""
     delivery_due: threading.Event = field(default_factory=threading.Event)
     """Set when a webhook is to be called now."""
 

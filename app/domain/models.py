@@ -72,6 +72,10 @@ INPUT_HINTS: TypeAdapter[list[InputHint]] = TypeAdapter(InputHints)
 """Reads the parameter ``inputs`` of an upload."""
 
 
+ARCHITECTURE = r"^timm/[A-Za-z0-9_.]{1,120}$"
+"""The names of networks that weights may belong to."""
+
+
 class ModelHints(BaseModel):
     """What the user says of an upload besides its bytes."""
 

@@ -262,6 +262,13 @@ class InvalidDataset(Failed):
     title = "The dataset cannot be used"
 
 
+class FetchFailed(Failed):
+    """The address of a model or dataset gave no file; ``detail`` says what it answered."""
+
+    type = "fetch-failed"
+    title = "The file could not be fetched"
+
+
 class DatasetMismatch(Failed):
     """The dataset's arrays do not fit the model's inputs, or the metric's needs."""
 

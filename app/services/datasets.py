@@ -7,8 +7,10 @@ from app.blobs import Incoming
 from app.domain import ids
 from app.domain.datasets import Dataset, DatasetDescription, ImageOptions
 from app.domain.problems import Conflict, NotFound
-from app.services import uploads
-from app.store import jobs, lookup
+from app.domain.references import DatasetReference
+from app.services import references, uploads
+from app.settings import Settings
+from app.store import fetches, jobs, lookup
 from app.store.tables import DatasetRow
 
 
@@ -26,15 +28,24 @@ def add(
     Raises:
         Unavailable: The bytes were not used for so long that they were deleted.
     """
-    row = DatasetRow(
-        id=ids.new("dst"),
-        tenant=tenant,
-        name=name,
-        filename=uploads.clean_filename(filename),
-        images=images.model_dump(),
-        status="inspecting",
-    )
+    row = _new(tenant, name, filename, images)
     return uploads.keep(session, row, incoming.sha256, incoming.size_bytes)
+
+
+def add_reference(
+    session: Session, settings: Settings, tenant: str, reference: DatasetReference
+) -> DatasetRow:
+    """Add a dataset that a worker fetches from its address, and then inspects.
+
+    Raises:
+        Invalid, NotAvailable: Nothing may be fetched from there.
+        TooManyRequests: The tenant waits for as many files as it may.
+    """
+    address = references.check(settings, tenant, reference.url)
+    images = ImageOptions(mean=reference.mean, std=reference.std)
+    row = _new(tenant, reference.name, reference.filename or address.filename, images)
+    references.add(session, settings, row, reference.source)
+    return row
 
 
 def find(
@@ -63,6 +74,7 @@ def delete(session: Session, tenant: str, dataset_id: str) -> None:
     row = find(session, tenant, dataset_id, "change")
     if user := jobs.using_dataset(session, row.id):
         raise Conflict(f"Job {user} still uses the dataset: cancel it, or wait until it ends.")
+    fetches.forget(session, row.id)
     session.delete(row)
 
 
@@ -77,7 +89,7 @@ def view(row: DatasetRow) -> Dataset:
             "format": description and description.format,
             "status": row.status,
             "problem": row.problem,
-            "sha256": row.sha256,
+            "sha256": row.sha256 if row.size_bytes else "",
             "size_bytes": row.size_bytes,
             "samples": description and description.samples,
             "arrays": description and description.arrays,
@@ -97,3 +109,14 @@ def _outline(row: DatasetRow) -> DatasetDescription | None:
     outlined = "description" in inspect(row).unloaded
     stored = row.outline if outlined else row.description
     return None if stored is None else DatasetDescription.model_validate({**stored, "glimpses": []})
+
+
+def _new(tenant: str, name: str | None, filename: str | None, images: ImageOptions) -> DatasetRow:
+    return DatasetRow(
+        id=ids.new("dst"),
+        tenant=tenant,
+        name=name,
+        filename=uploads.clean_filename(filename),
+        images=images.model_dump(),
+        status="inspecting",
+    )

@@ -255,7 +255,8 @@ def inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Input
 def _upload(
     row: ModelRow | DatasetRow, description: refusals.Description | None
 ) -> refusals.Upload[refusals.Description]:
-    return refusals.Upload(row.id, row.sha256, row.size_bytes, _rejected(row), description)
+    sha256 = row.sha256 if row.size_bytes else row.id  # nothing is known of what is not here yet
+    return refusals.Upload(row.id, sha256, row.size_bytes, _rejected(row), description)
 
 
 def _unknown(job_id: str) -> NotFound:

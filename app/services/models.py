@@ -7,9 +7,10 @@ from app.blobs import Incoming
 from app.domain import ids
 from app.domain.models import ModelDescription, ModelFormat, ModelHints
 from app.domain.problems import Conflict, NotFound
-from app.services import uploads
+from app.domain.references import ModelReference
+from app.services import references, uploads
 from app.settings import Settings
-from app.store import jobs, lookup
+from app.store import fetches, jobs, lookup, quotas
 from app.store.tables import ModelRow
 
 
@@ -27,15 +28,24 @@ def add(
     Raises:
         Unavailable: The bytes were not used for so long that they were deleted.
     """
-    row = ModelRow(
-        id=ids.new("mdl"),
-        tenant=tenant,
-        name=name,
-        filename=uploads.clean_filename(filename),
-        status="inspecting",
-        hints=hints.model_dump(mode="json", exclude_none=True),
-    )
+    row = _new(tenant, name, filename, hints)
     return uploads.keep(session, row, incoming.sha256, incoming.size_bytes)
+
+
+def add_reference(
+    session: Session, settings: Settings, tenant: str, reference: ModelReference
+) -> ModelRow:
+    """Add a model that a worker fetches from its address, and then inspects.
+
+    Raises:
+        Invalid, NotAvailable: Nothing may be fetched from there.
+        TooManyRequests: The tenant waits for as many files as it may.
+    """
+    address = references.check(settings, tenant, reference.url)
+    hints = ModelHints(architecture=reference.architecture, inputs=reference.inputs)
+    row = _new(tenant, reference.name, reference.filename or address.filename, hints)
+    references.add(session, settings, row, reference.source)
+    return row
 
 
 def read_again(
@@ -51,15 +61,9 @@ def read_again(
     row = find(session, tenant, model_id, "keep")
     if row.status != "rejected":
         raise Conflict(f"The model is {row.status}: only a rejected one is read again.")
-    uploads.require_room(session, settings, tenant, row.size_bytes)
-    again = ModelRow(
-        id=ids.new("mdl"),
-        tenant=tenant,
-        name=row.name,
-        filename=row.filename,
-        status="inspecting",
-        hints=hints.model_dump(mode="json", exclude_none=True),
-    )
+    _require_bytes(row)
+    quotas.require_room(session, settings, tenant, row.size_bytes)
+    again = _new(tenant, row.name, row.filename, hints)
     return uploads.keep(session, again, row.sha256, row.size_bytes)
 
 
@@ -98,6 +102,7 @@ def delete(session: Session, tenant: str, model_id: str) -> None:
     row = find(session, tenant, model_id, "change")
     if user := jobs.using_model(session, row.id):
         raise Conflict(f"Job {user} still uses the model: cancel it, or wait until it ends.")
+    fetches.forget(session, row.id)
     session.delete(row)
 
 
@@ -115,9 +120,26 @@ def stored(session: Session, tenant: str, model_id: str, form: str) -> tuple[str
     """
     row = find(session, tenant, model_id)
     if form == "upload":
+        _require_bytes(row)
         description = described(row)
         suffix = SUFFIXES[description.format] if description else ""
         return row.sha256, row.filename or row.id + suffix
     if row.onnx_sha256 is None:
         raise Conflict(f"The model is {row.status}: there is no graph of it to download.")
     return row.onnx_sha256, f"{row.id}.onnx"
+
+
+def _new(tenant: str, name: str | None, filename: str | None, hints: ModelHints) -> ModelRow:
+    return ModelRow(
+        id=ids.new("mdl"),
+        tenant=tenant,
+        name=name,
+        filename=uploads.clean_filename(filename),
+        status="inspecting",
+        hints=hints.model_dump(mode="json", exclude_none=True),
+    )
+
+
+def _require_bytes(row: ModelRow) -> None:
+    if not row.size_bytes:
+        raise Conflict(f"The model is {row.status}: its bytes have not come from its address.")

@@ -14,7 +14,7 @@ from app.domain.problems import Conflict, FieldError, Invalid, NotFound, TooLarg
 from app.domain.uploads import Upload
 from app.services import uploads as whole
 from app.settings import Settings
-from app.store import uploads
+from app.store import quotas, uploads
 from app.store.tables import UploadPartRow, UploadRow
 
 MOST_PARTS = 10_000
@@ -47,7 +47,7 @@ def begin(
     """
     if length > settings.upload.max_bytes:
         raise TooLarge(f"An upload may have {settings.upload.max_bytes} bytes here.")
-    whole.require_room(session, settings, tenant, length)
+    quotas.require_room(session, settings, tenant, length)
     if uploads.unfinished(session, tenant) >= settings.quota.uploads:
         raise TooManyRequests(
             f"{settings.quota.uploads} uploads were begun and not used: finish or delete some.",
@@ -147,7 +147,7 @@ def use(
     """
     row = find(session, tenant, upload_id, lock=True)
     if row.sha256 is not None:
-        whole.require_room(session, settings, tenant, incoming.size_bytes)
+        quotas.require_room(session, settings, tenant, incoming.size_bytes)
     row.sha256 = incoming.sha256
     uploads.forget_parts(session, row.id)
     session.flush()

@@ -7,51 +7,15 @@ from sqlalchemy.orm import Session
 
 from app.blobs import Incoming
 from app.domain import ids
-from app.domain.problems import (
-    FieldError,
-    Invalid,
-    TooManyRequests,
-    Unavailable,
-    UnsupportedMedia,
-)
+from app.domain.problems import Unavailable
 from app.settings import Settings
-from app.store import blob_rows, stats, uploads, usage
+from app.store import blob_rows, quotas, uploads, usage
 from app.store.tables import DatasetRow, ModelRow, UploadRow
 
 Row = TypeVar("Row", ModelRow, DatasetRow)
 
 _RESERVED_HOURS = 1.0
 """The time in which reserved bytes have to be published and used."""
-
-HEAD_BYTES = 64
-"""Bytes of an upload that ``require_plausible`` examines."""
-
-_NEVER = (
-    (re.compile(rb"MZ|\x7fELF|\xca\xfe\xba\xbe|#!"), "a program"),
-    (re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE), "a web page or XML"),
-    (re.compile(rb"\x80[\x02-\x05][}\]()cXK\x8a\x8c\x95]"), "a Python pickle, which runs code"),
-    (re.compile(rb"%PDF-|\x89PNG|GIF8|\xff\xd8\xff"), "a document or a picture"),
-)
-_INSTEAD = {
-    "model": "Upload an .onnx file, or a zip or tar of one with its external data.",
-    "dataset": "Upload an .npz, a .parquet, or a zip of class folders of images.",
-}
-
-
-def require_plausible(kind: str, head: bytes) -> None:
-    """Refuse, before it is stored, an upload whose first bytes show a wrong kind of file.
-
-    Raises:
-        UnsupportedMedia: The file is of a wrong kind; the message says what to upload instead.
-        Invalid: There are no bytes.
-    """
-    instead = _INSTEAD[kind]
-    if not head:
-        fault = f"The body is empty. {instead}"
-        raise Invalid(fault, errors=[FieldError(pointer="#", detail="must not be empty")])
-    for pattern, wrong_kind in _NEVER:
-        if pattern.match(head):
-            raise UnsupportedMedia(f"The body is {wrong_kind}, not a {kind}. {instead}")
 
 
 def clean_filename(name: str | None) -> str | None:
@@ -75,7 +39,7 @@ def reserve(session: Session, settings: Settings, tenant: str, incoming: Incomin
     Raises:
         TooManyRequests: The tenant's storage quota does not hold them.
     """
-    require_room(session, settings, tenant, incoming.size_bytes)
+    quotas.require_room(session, settings, tenant, incoming.size_bytes)
     row = UploadRow(
         id=ids.new("upl"),
         tenant=tenant,
@@ -108,18 +72,3 @@ def keep(session: Session, row: Row, sha256: str, size_bytes: int) -> Row:
     session.flush()
     usage.add(session, row.tenant)
     return row
-
-
-def require_room(session: Session, settings: Settings, tenant: str, size_bytes: int) -> None:
-    """Refuse an upload that exceeds the tenant's storage quota; others wait until commit.
-
-    Raises:
-        TooManyRequests: The upload exceeds the quota.
-    """
-    free = settings.quota.stored_bytes - stats.lock_stored_bytes(session, tenant)
-    if size_bytes > free:
-        raise TooManyRequests(
-            f"The upload has {size_bytes} bytes, and {max(free, 0)} of your quota of"
-            f" {settings.quota.stored_bytes} are free: delete models, datasets or jobs.",
-            headers={"Retry-After": "3600"},
-        )

@@ -87,7 +87,13 @@ def accept_dataset(
 
 def reject(session: Session, claimed: Claim, problem: Problem | ProblemDetails) -> Sequence[str]:
     """Reject an upload with its problem, and return the jobs that will fail with it."""
-    row = _hold(session, claimed)
+    return reject_row(session, _hold(session, claimed), problem)
+
+
+def reject_row(
+    session: Session, row: UploadRow, problem: Problem | ProblemDetails
+) -> Sequence[str]:
+    """Reject an upload whose row is locked; see ``reject``."""
     details = problem.details() if isinstance(problem, Problem) else problem
     row.problem = details.model_dump(mode="json")
     return _settle(session, row, "rejected", None)

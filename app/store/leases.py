@@ -11,16 +11,18 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from app.store.tables import DatasetRow, JobRow, ModelRow
+from app.store.tables import DatasetRow, FetchRow, JobRow, ModelRow
 
-Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow)
+Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow | FetchRow)
 
 
 class LeaseLost(Exception):  # noqa: N818 (it says what happened)
     """Another worker holds the row by now, or it is finished: stop, and publish nothing."""
 
 
-def take(session: Session, row: JobRow | ModelRow | DatasetRow, owner: str, seconds: float) -> int:
+def take(
+    session: Session, row: JobRow | ModelRow | DatasetRow | FetchRow, owner: str, seconds: float
+) -> int:
     """Lease a locked row to ``owner`` for ``seconds`` as its next attempt; return the token."""
     row.lease_token += 1
     row.lease_owner = owner

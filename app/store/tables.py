@@ -188,6 +188,28 @@ class DatasetRow(Leased, Table):
     """When a job last used it, to a day."""
 
 
+class FetchRow(Leased, Table):
+    """A model or dataset whose bytes are still to be fetched; deleted when they are here.
+
+    Until then its row waits for no inspection, and has no bytes: ``size_bytes`` is 0.
+    """
+
+    __tablename__ = "fetches"
+    __table_args__ = (
+        CheckConstraint("kind in ('model', 'dataset')", "kind"),
+        Index("ix_fetches_tenant", "tenant"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    """Of the model or dataset."""
+    kind: Mapped[str]
+    tenant: Mapped[str]
+    url: Mapped[str]
+    sha256: Mapped[str | None]
+    """The digest that the bytes must have."""
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class UploadRow(Table):
     """A resumable upload, before a model or dataset is made of it."""
 

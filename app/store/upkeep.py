@@ -9,11 +9,11 @@ from sqlalchemy import ColumnElement, Double, Select, cast, delete, func, select
 from sqlalchemy.orm import Session
 
 from app.domain.jobs import Requires
-from app.domain.problems import EngineCrashed, PendingLimit
-from app.store import inspections, transitions, uploads
-from app.store.tables import DatasetRow, IdempotencyRow, JobRow, ModelRow, WorkerRow
+from app.domain.problems import EngineCrashed, FetchFailed, PendingLimit
+from app.store import fetches, inspections, transitions, uploads
+from app.store.tables import DatasetRow, FetchRow, IdempotencyRow, JobRow, ModelRow, WorkerRow
 
-Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow)
+Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow | FetchRow)
 
 _BATCH = 100
 
@@ -61,6 +61,22 @@ def reap_inspections(
     return waiting
 
 
+def reap_fetches(session: Session, attempts: int) -> None:
+    """Take back fetches of silent workers; an upload whose attempts are used up is rejected."""
+    for fetch_id, kind in session.execute(
+        select(FetchRow.id, FetchRow.kind).where(_expired(FetchRow)).limit(_BATCH)
+    ).all():
+        upload = fetches.lock_upload(session, kind, fetch_id)
+        row = session.scalars(_locked(FetchRow, (FetchRow.id == fetch_id) & _expired(FetchRow)))
+        for fetch in row:
+            if upload is not None and fetch.attempts < attempts:
+                fetches.release(fetch)
+                continue
+            session.delete(fetch)
+            if upload is not None:
+                inspections.reject_row(session, upload, _never_fetched(attempts))
+
+
 def fail_overdue(session: Session) -> None:
     """Fail jobs that have never run and waited longer than their ``limits.pending_minutes``.
 
@@ -102,6 +118,13 @@ def _used_up(attempts: int) -> EngineCrashed:
     return EngineCrashed(
         f"The worker went silent in each of {attempts} attempts; a run that takes its machine down"
         " is not started again. Try a smaller model or dataset, or retry the job."
+    )
+
+
+def _never_fetched(attempts: int) -> FetchFailed:
+    return FetchFailed(
+        f"The worker went silent in each of {attempts} attempts to fetch the file: send the request"
+        " again."
     )
 
 

@@ -97,7 +97,7 @@ def model_view(row: ModelRow) -> Model:
             "conversion": description and description.conversion,
             "status": row.status,
             "problem": row.problem,
-            "sha256": row.sha256,
+            "sha256": row.sha256 if row.size_bytes else "",
             "size_bytes": row.size_bytes,
             "parameters": description and description.parameters,
             "nonzero_parameters": description and description.nonzero_parameters,

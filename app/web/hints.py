@@ -6,10 +6,8 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import ValidationError
 
-from app.domain.models import INPUT_HINTS, ModelHints
+from app.domain.models import ARCHITECTURE, INPUT_HINTS, ModelHints
 from app.domain.problems import FieldError, Invalid
-
-ARCHITECTURE = r"^timm/[A-Za-z0-9_.]{1,120}$"
 
 Architecture = Annotated[
     str | None,

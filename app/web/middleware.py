@@ -21,6 +21,7 @@ from app.domain.problems import (
 from app.settings import Settings
 from app.web.metrics import Metrics
 from app.web.problems import respond
+from app.web.references import names_address
 from app.web.security import STANDING, require_own_page
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -125,7 +126,8 @@ class Guarded:
     def _limit(self, scope: Scope) -> int:
         """Return how many bytes the body may have; uploads count their file as it streams."""
         upload = self._settings.upload
-        whole = scope["method"] == "POST" and scope["path"] in _UPLOADS
+        named = names_address(Headers(scope=scope).get("content-type"))
+        whole = scope["method"] == "POST" and scope["path"] in _UPLOADS and not named
         part = scope["method"] in {"POST", "PATCH"} and scope["path"].startswith(_PARTS)
         if whole or part:
             return upload.max_bytes + _ENVELOPE_BYTES

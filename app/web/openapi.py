@@ -17,6 +17,7 @@ from app.domain.problems import (
     Unavailable,
     kinds,
 )
+from app.domain.references import DatasetReference, ModelReference
 from app.web.problems import MEDIA_TYPE, documented
 
 COMMON: tuple[type[Refused] | type[Unavailable], ...] = (
@@ -72,9 +73,10 @@ def _described(app: FastAPI) -> dict[str, Any]:
     )
     schemas = schema["components"]["schemas"]
     template = "#/components/schemas/{model}"
-    problem = ProblemDetails.model_json_schema(ref_template=template)
-    schemas |= problem.pop("$defs", {})
-    schemas["ProblemDetails"] = problem
+    for kind in (ProblemDetails, ModelReference, DatasetReference):
+        described_apart = kind.model_json_schema(ref_template=template)
+        schemas |= described_apart.pop("$defs", {})
+        schemas[kind.__name__] = described_apart
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for described in schemas.values():

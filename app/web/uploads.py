@@ -14,10 +14,12 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
 
+from app.arriving import HEAD_BYTES, plausible, require_plausible
 from app.blobs import Incoming
 from app.domain.problems import FieldError, Invalid, MalformedRequest
+from app.domain.references import Reference
 from app.services import resumable, uploads
-from app.services.uploads import HEAD_BYTES, clean_filename, require_plausible
+from app.services.uploads import clean_filename
 from app.store import blob_rows
 from app.web.arrivals import moving
 from app.web.gateway import Call
@@ -31,16 +33,17 @@ Filename = Annotated[str | None, Query(max_length=500, description="The file's n
 
 _BINARY = {"type": "string", "format": "binary"}
 _FORM = {"type": "object", "properties": {_FIELD: _BINARY}, "required": [_FIELD]}
-FILE_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/octet-stream": {"schema": _BINARY},
-            "multipart/form-data": {"schema": _FORM},
-        },
+
+
+def file_body(reference: type[Reference]) -> dict[str, Any]:
+    """Return how OpenAPI describes a body that FastAPI does not read: a file, or its address."""
+    named = {"$ref": f"#/components/schemas/{reference.__name__}"}
+    content = {
+        "application/octet-stream": {"schema": _BINARY},
+        "multipart/form-data": {"schema": _FORM},
+        "application/json": {"schema": named},
     }
-}
-"""How OpenAPI describes a body that FastAPI does not read."""
+    return {"requestBody": {"required": True, "content": content}}
 
 
 UploadId = Annotated[
@@ -137,7 +140,7 @@ async def _take(request: Request, call: Call, kind: str, upload_id: str) -> Asyn
         head = await moving(blobs.head, incoming, HEAD_BYTES)
         require_plausible(kind, head)
     else:
-        whole = _plausible(blobs.join(found.parts), kind)
+        whole = plausible(blobs.join(found.parts), kind)
         incoming = await blobs.receive(whole, limit=call.gateway.settings.upload.max_bytes)
     try:
         yield Received(call, incoming, found.filename, upload_id)
@@ -163,7 +166,7 @@ async def receive(request: Request, call: Call, kind: str) -> AsyncIterator[Rece
     chunks = request.stream() if form is None else form.file(request.stream())
     limit = call.gateway.settings.upload.max_bytes
     try:
-        incoming = await call.gateway.blobs.receive(_plausible(chunks, kind), limit=limit)
+        incoming = await call.gateway.blobs.receive(plausible(chunks, kind), limit=limit)
     except ClientDisconnect as error:
         raise MalformedRequest("The connection ended before the body did.") from error
     async with kept_until_used(call, incoming, None if form is None else form.filename) as received:
@@ -185,24 +188,6 @@ async def kept_until_used(
 def fingerprint(request: Request, received: Received) -> bytes:
     """Return what stands for the whole request: the file and the query."""
     return sha256(f"{received.incoming.sha256}?{request.url.query}".encode()).digest()
-
-
-async def _plausible(chunks: AsyncIterator[bytes], kind: str) -> AsyncIterator[bytes]:
-    """Pass the bytes on, once the first of them were looked at."""
-    head = b""
-    looked = False
-    async for chunk in chunks:
-        if looked:
-            yield chunk
-            continue
-        head += chunk
-        if len(head) >= HEAD_BYTES:
-            require_plausible(kind, head[:HEAD_BYTES])
-            looked = True
-            yield head
-    if not looked:
-        require_plausible(kind, head)
-        yield head
 
 
 class _Form:

@@ -8,7 +8,7 @@ from planish._arrays import Data, as_file
 from planish._async import io
 from planish._async.http import AsyncTransport
 from planish._async.uploads import AsyncUploads
-from planish._requests import joined
+from planish._requests import is_address, joined
 from planish.types import Dataset, Model
 
 
@@ -32,7 +32,8 @@ class AsyncDatasets(AsyncUploads[Dataset]):
         """Upload data: a file, arrays by the names of a model's inputs, an array, or a DataFrame.
 
         Args:
-            data: the path of an ``.npz``, ``.parquet`` or zip of class folders of images; a dict of
+            data: the path of an ``.npz``, ``.parquet`` or zip of class folders of images, or an
+                address of one, as in ``from_url``; a dict of
                 arrays with a row for each sample; one array, for a model with one input; or a
                 DataFrame, with a column for each input, or one for each number of the only input.
             name: for people.
@@ -47,8 +48,40 @@ class AsyncDatasets(AsyncUploads[Dataset]):
             Rejected: the dataset cannot be used.
             ValueError: the data cannot be made into a dataset; it says why.
         """
+        if is_address(data):
+            return await self.from_url(str(data), name=name, mean=mean, std=std, wait=wait)
         numbers = {"mean": joined(mean), "std": joined(std)}
         inputs = None if model is None else model.inputs
         with TemporaryDirectory(prefix="planish-") as directory:
             file = await io.call(as_file, data, inputs, targets, directory)
             return await self._send(file, wait=wait, name=name, **numbers)
+
+    async def from_url(
+        self,
+        url: str,
+        *,
+        sha256: str | None = None,
+        name: str | None = None,
+        filename: str | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        wait: bool = True,
+    ) -> Dataset:
+        """Have the service fetch a dataset, so that its bytes do not pass here.
+
+        Args:
+            url: ``https://…`` or ``s3://bucket/key``, where the service may fetch from.
+            sha256: what the bytes must have.
+            name: for people.
+            filename: of the file. Default: the last part of the address.
+            mean: as in ``upload``.
+            std: as in ``upload``.
+            wait: return when the dataset has been fetched and inspected; else at once.
+
+        Raises:
+            Invalid: the service does not fetch from there.
+            Rejected: there is no such file, its bytes are others, or it cannot be used.
+        """
+        numbers = {"mean": mean and list(mean), "std": std and list(std)}
+        body = {"url": url, "sha256": sha256, "name": name, "filename": filename}
+        return await self._refer(wait=wait, **body, **numbers)

@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from planish._answers import given
 from planish._async import io, resumable
 from planish._async.http import AsyncTransport, FilePart
 from planish._requests import id_of
@@ -62,6 +63,10 @@ class AsyncUploads(Generic[_Upload]):
         if now.problem is not None:
             raise Rejected(now.problem)
         return now
+
+    async def _refer(self, *, wait: bool, **body: Any) -> _Upload:
+        made = await self._http.post(self._path, self._kind, given(body))
+        return await self.wait(made) if wait else made
 
     async def _send(self, file: Path, *, wait: bool, **params: str | None) -> _Upload:
         part = FilePart.whole(file)

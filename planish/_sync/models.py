@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from planish._requests import id_of
+from planish._requests import id_of, is_address
 from planish._sync.download import download
 from planish._sync.http import Transport
 from planish._sync.uploads import Uploads
@@ -31,7 +31,7 @@ class Models(Uploads[Model]):
         """Upload an ONNX, Keras or PyTorch file, or a zip (``docs/formats.md`` lists all).
 
         Args:
-            file: the model.
+            file: the model; or an address, as in ``from_url``.
             name: for people.
             architecture: of a file of weights, such as ``timm/mobilenetv3_small_100``.
             inputs: what the file does not tell of its inputs:
@@ -41,8 +41,42 @@ class Models(Uploads[Model]):
         Raises:
             Rejected: the model cannot be used.
         """
+        if is_address(file):
+            return self.from_url(
+                str(file), name=name, architecture=architecture, inputs=inputs, wait=wait
+            )
         said = None if inputs is None else json.dumps([dict(each) for each in inputs])
         return self._send(Path(file), wait=wait, name=name, architecture=architecture, inputs=said)
+
+    def from_url(
+        self,
+        url: str,
+        *,
+        sha256: str | None = None,
+        name: str | None = None,
+        filename: str | None = None,
+        architecture: str | None = None,
+        inputs: Sequence[Mapping[str, Any]] | None = None,
+        wait: bool = True,
+    ) -> Model:
+        """Have the service fetch a model, so that its bytes do not pass here.
+
+        Args:
+            url: ``https://…`` or ``s3://bucket/key``, where the service may fetch from.
+            sha256: what the bytes must have.
+            name: for people.
+            filename: of the file. Default: the last part of the address.
+            architecture: as in ``upload``.
+            inputs: as in ``upload``.
+            wait: return when the model has been fetched and inspected; else at once.
+
+        Raises:
+            Invalid: the service does not fetch from there.
+            Rejected: there is no such file, its bytes are others, or it cannot be used.
+        """
+        said = None if inputs is None else [dict(each) for each in inputs]
+        body = {"url": url, "sha256": sha256, "name": name, "filename": filename}
+        return self._refer(wait=wait, **body, architecture=architecture, inputs=said)
 
     def download(
         self, model: Model | str, to: str | Path, *, form: Literal["upload", "onnx"] = "upload"

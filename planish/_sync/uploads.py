@@ -3,8 +3,9 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from planish._answers import given
 from planish._requests import id_of
 from planish._sync import io, resumable
 from planish._sync.http import FilePart, Transport
@@ -63,6 +64,10 @@ class Uploads(Generic[_Upload]):
         if now.problem is not None:
             raise Rejected(now.problem)
         return now
+
+    def _refer(self, *, wait: bool, **body: Any) -> _Upload:
+        made = self._http.post(self._path, self._kind, given(body))
+        return self.wait(made) if wait else made
 
     def _send(self, file: Path, *, wait: bool, **params: str | None) -> _Upload:
         part = FilePart.whole(file)

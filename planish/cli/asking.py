@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -23,6 +24,13 @@ AsJson = Annotated[
 ]
 Limit = Annotated[int, typer.Option(min=1, help="How many to show.")]
 
+FileOrAddress = Annotated[
+    str, typer.Argument(help="A file; or https://… or s3://…, from where the service fetches it.")
+]
+Sha256 = Annotated[
+    str | None, typer.Option("--sha256", help="What the file at an address must have.")
+]
+
 _Shown = TypeVar("_Shown", bound=BaseModel)
 Columns = Mapping[str, Callable[[_Shown], object]]
 """Headings, and what stands below them."""
@@ -33,6 +41,15 @@ def asking(url: str | None) -> Iterator[Client]:
     """Hand out a client of the service."""
     with Client(url_or_default(url)) as client:
         yield client
+
+
+def local_file(name: str, sha256: str | None) -> Path:
+    """Return the path of a file that is here, or say what is wrong with the arguments."""
+    if sha256 is not None:
+        raise typer.BadParameter("--sha256 is for a file at an address.")
+    if not Path(name).is_file():
+        raise typer.BadParameter(f"There is no file {name!r}.")
+    return Path(name)
 
 
 def tell(message: str) -> None:

@@ -1,11 +1,23 @@
 """``planish datasets``."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from planish.cli.asking import AsJson, Columns, Limit, Url, asking, print_list, print_one, tell
+from planish._requests import is_address
+from planish.cli.asking import (
+    AsJson,
+    Columns,
+    FileOrAddress,
+    Limit,
+    Sha256,
+    Url,
+    asking,
+    local_file,
+    print_list,
+    print_one,
+    tell,
+)
 from planish.types import Dataset
 
 cli = typer.Typer(help="Upload, show and delete datasets.", no_args_is_help=True)
@@ -38,14 +50,19 @@ def get(dataset: Id, url: Url = None, as_json: AsJson = False) -> None:
 
 @cli.command()
 def upload(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    file: FileOrAddress,
     name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    sha256: Sha256 = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload an .npz, a .parquet or a zip of class folders, and await its inspection."""
     with asking(url) as client:
-        print_one(client.datasets.upload(file, name=name), as_json=as_json)
+        if is_address(file):
+            made = client.datasets.from_url(file, sha256=sha256, name=name)
+        else:
+            made = client.datasets.upload(local_file(file, sha256), name=name)
+        print_one(made, as_json=as_json)
 
 
 @cli.command()

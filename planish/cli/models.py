@@ -5,7 +5,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from planish.cli.asking import AsJson, Columns, Limit, Url, asking, print_list, print_one, tell
+from planish._requests import is_address
+from planish.cli.asking import (
+    AsJson,
+    Columns,
+    FileOrAddress,
+    Limit,
+    Sha256,
+    Url,
+    asking,
+    local_file,
+    print_list,
+    print_one,
+    tell,
+)
 from planish.types import Model
 
 cli = typer.Typer(help="Upload, show and delete models.", no_args_is_help=True)
@@ -38,14 +51,19 @@ def get(model: Id, url: Url = None, as_json: AsJson = False) -> None:
 
 @cli.command()
 def upload(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    file: FileOrAddress,
     name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    sha256: Sha256 = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Upload an .onnx file, or a zip or tar of one with external data, and await its inspection."""
     with asking(url) as client:
-        print_one(client.models.upload(file, name=name), as_json=as_json)
+        if is_address(file):
+            made = client.models.from_url(file, sha256=sha256, name=name)
+        else:
+            made = client.models.upload(local_file(file, sha256), name=name)
+        print_one(made, as_json=as_json)
 
 
 @cli.command()

@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from app.domain.methods import methods
 from app.domain.models import Node
 from app.services import keys
+from app.settings import Settings
+from app.store.session import Sessions
 from app.web.dashboard.drawing import drawn
 from app.web.dashboard.forms import fields
 from tests.app.service import Service
+from tests.gateway import serving
 
 PAGES = (
     "/",
@@ -218,6 +221,32 @@ def test_a_page_sends_a_file_in_parts_under_its_session(
     assert "a.onnx" in read(person.get(made.headers["location"]))
     with httpx.Client(base_url=service.url) as nobody:
         assert nobody.post("/uploads", headers=length).headers["location"].startswith("/login")
+
+
+def test_a_model_is_fetched_from_the_address_that_a_form_names(
+    settings: Settings, store: Sessions, person: httpx.Client
+) -> None:
+    assert "It has an address" not in read(person.get("/models"))
+    given = {**settings.model_dump(), "fetch": {"allowed": "https://models.example.com"}}
+    with (
+        serving(Settings.model_validate(given)) as url,
+        browser(Service(url, person, person, store)) as visitor,
+    ):
+        assert "It has an address" in read(visitor.get("/datasets"))
+        address = {"url": "https://models.example.com/net.onnx", "sha256": ""}
+        made = send(visitor, "/models/fetch", **address)
+        assert made.status_code == 303
+        assert "net.onnx" in read(visitor.get(made.headers["location"]))
+        for wrong, words in (
+            ({"url": "https://elsewhere.example.com/a"}, "FETCH_ALLOWED"),
+            ({"url": "ftp://x"}, "https://"),
+            ({**address, "sha256": "abc"}, "sha256"),
+            ({}, "url"),
+        ):
+            refused = send(visitor, "/models/fetch", **wrong)
+            assert refused.status_code == 422
+            assert words in read(refused)
+        assert visitor.post("/models/fetch", data=address).status_code == 403
 
 
 def test_a_goal_becomes_a_job(person: httpx.Client, service: Service) -> None:

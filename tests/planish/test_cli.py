@@ -117,6 +117,20 @@ def test_a_search_is_asked_for_in_place_of_steps(run: Run, tmp_path: Path) -> No
     assert "steps" not in asked
 
 
+def test_a_model_is_uploaded_by_its_address(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scripted([answer(202, {**MODEL, "status": "ready"})]) as service:
+        url, digest = "https://models.example.com/net.onnx", "0" * 64
+        options = ["--sha256", digest, "--url", service.url]
+        assert run("models", "upload", url, *options, "--json") == 0
+        assert json.loads(service.requests[0].body) == {"url": url, "sha256": digest}
+        assert json.loads(capsys.readouterr().out)["id"] == "mdl_1"
+        assert run("models", "upload", tmp_path / "none", "--url", service.url) != 0
+        assert "no file" in capsys.readouterr().err
+        assert len(service.requests) == 1
+
+
 def test_lists_are_tables_in_which_brackets_are_brackets(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,27 @@ def test_a_job_is_made_awaited_and_downloaded_by_its_handle(tmp_path: Path) -> N
     assert json.loads(service.requests[0].body)["require"] == {"max_quality_drop": 0.01}
 
 
+def test_a_file_is_named_by_its_address_in_place_of_its_bytes() -> None:
+    model, data = "https://models.example.com/net.onnx", "s3://bucket/data.npz"
+    shape = [{"shape": ["N", 2]}]
+    answers = [
+        answer(202, {**MODEL, "sha256": "", "size_bytes": 0}),
+        answer(200, READY),
+        answer(202, DATASET),
+        problem(422, "not-available", "FETCH_ALLOWED"),
+    ]
+    with scripted(answers) as service, planish.Client(service.url) as client:
+        assert client.models.upload(model, name="mine", inputs=shape).status == "ready"
+        client.datasets.from_url(data, sha256="0" * 64, mean=[0.5], wait=False)
+        with pytest.raises(planish.Invalid, match="FETCH_ALLOWED"):
+            client.models.from_url(model)
+    sent = [json.loads(service.requests[number].body) for number in (0, 2)]
+    assert sent == [
+        {"url": model, "name": "mine", "inputs": shape},
+        {"url": data, "sha256": "0" * 64, "mean": [0.5]},
+    ]
+
+
 def test_the_same_works_with_async(tmp_path: Path) -> None:
     queued = {**JOB, "status": "queued"}
     done = {**JOB, "artifacts": [ARTIFACT]}

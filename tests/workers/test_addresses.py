@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.addresses import Address, Network, permitted
-from workers.webhooks.addresses import AddressRefused, CheckedBackend, NameUnknown, Resolve, resolve
+from workers.addresses import AddressRefused, CheckedBackend, NameUnknown, Resolve, resolve
 
 LOOPBACK = (IPv4Network("127.0.0.0/8"),)
 

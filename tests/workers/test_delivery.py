@@ -35,7 +35,8 @@ from tests.workers.hooks import (
     read,
     read_hook,
 )
-from workers.webhooks import delivery, post
+from workers import addresses
+from workers.webhooks import delivery
 
 
 @pytest.fixture
@@ -414,11 +415,11 @@ def test_tls_is_verified_against_the_name_although_an_address_is_connected_to(
         assert "certificate verify failed" in attempt.error
         assert not running.calls
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        post._trust.cache_clear()
+        addresses.trust.cache_clear()
         assert outcome(store, settings, running.url)[0] == "delivered"
         by_address = running.url.replace("localhost", "127.0.0.1")
         assert outcome(store, settings, by_address)[0] == "pending"
-    post._trust.cache_clear()
+    addresses.trust.cache_clear()
 
 
 def test_a_job_too_long_to_be_posted_is_told_without_its_steps(store: Sessions) -> None:

@@ -32,5 +32,6 @@ def reap(worker: Worker, sight: Sight) -> None:
             for upload, table in inspections.TABLES.items():
                 upload_ids = upkeep.reap_inspections(session, table, lease.attempts)
                 waiting += [(upload, each) for each in upload_ids]
+            upkeep.reap_fetches(session, lease.attempts)
     for subject, row_id in waiting:
         nudge.send(worker.settings, subject, row_id)

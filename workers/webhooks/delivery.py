@@ -16,7 +16,7 @@ from app.settings import Settings, Webhook
 from app.store import deliveries
 from app.store.deliveries import Claim
 from app.store.session import Sessions, transaction
-from workers.webhooks.addresses import AddressRefused, NameUnknown
+from workers.addresses import AddressRefused, NameUnknown
 from workers.webhooks.post import post, signed_headers
 
 RETRY_SECONDS = (5, 30, 120, 600, 3600, 3 * 3600, 6 * 3600, 12 * 3600)

@@ -1,18 +1,15 @@
 """Sends one signed POST (https://www.standardwebhooks.com), bounded in time and bytes read."""
 
 import asyncio
-import ssl
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import lru_cache
 from urllib.parse import urlsplit
 
 import httpcore
-import httpx
 from standardwebhooks import Webhook
 
 from app.domain.addresses import Network
-from workers.webhooks.addresses import CheckedBackend
+from workers.addresses import CheckedBackend, trust
 
 MAX_RESPONSE = 64 * 1024
 """Bytes of an answer's body that are read, and thrown away, before the connection is closed."""
@@ -64,7 +61,7 @@ async def _exchange(url: str, headers: dict[str, str], body: bytes, backend: Che
         **headers,
     }
     async with (
-        httpcore.AsyncConnectionPool(ssl_context=_trust(), network_backend=backend) as pool,
+        httpcore.AsyncConnectionPool(ssl_context=trust(), network_backend=backend) as pool,
         pool.stream("POST", url, headers=list(sent.items()), content=body) as response,
     ):
         unread = MAX_RESPONSE
@@ -73,9 +70,3 @@ async def _exchange(url: str, headers: dict[str, str], body: bytes, backend: Che
             if unread <= 0:
                 break
         return response.status
-
-
-@lru_cache(maxsize=1)
-def _trust() -> ssl.SSLContext:
-    """Return the certificates that httpx trusts: certifi's, or those of ``SSL_CERT_FILE``."""
-    return httpx.create_ssl_context()

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
@@ -17,14 +18,16 @@ from app.domain.problems import (
     TooManyRequests,
     UnsupportedMedia,
 )
+from app.domain.references import DatasetReference
 from app.services import datasets
 from app.store.tables import DatasetRow
+from app.web import references
 from app.web.arrivals import moving
 from app.web.idempotency import IdempotencyKey, once
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
 from app.web.security import Caller
-from app.web.uploads import FILE_BODY, Filename, Name, UploadId, fingerprint, receive_or_take
+from app.web.uploads import Filename, Name, UploadId, file_body, fingerprint, receive_or_take
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -38,8 +41,11 @@ Channels = Annotated[
     "",
     status_code=201,
     response_model=Dataset,
-    responses=documented(Conflict, RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
-    openapi_extra=FILE_BODY,
+    responses={
+        202: {"model": Dataset, "description": "The file is named by its address, and fetched."},
+        **documented(Conflict, RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
+    },
+    openapi_extra=file_body(DatasetReference),
 )
 async def upload_dataset(
     request: Request,
@@ -56,6 +62,9 @@ async def upload_dataset(
     Arrays are named after the model's inputs; `targets` is optional. It is inspected in the
     background, and matched to a model when a job or a plan names both.
     """
+    if references.names_address(request.headers.get("content-type")):
+        reference = await references.read(request, DatasetReference, upload_id)
+        return await _refer(request, call, reference, key)
     images = _image_options(mean, std)
     async with receive_or_take(request, call, "dataset", upload_id) as received:
 
@@ -73,6 +82,19 @@ async def upload_dataset(
 
         answer = once(request, call, key, fingerprint(request, received))
         return await moving(answer, 201, keep, first=received.publish, tell="dataset")
+
+
+async def _refer(
+    request: Request, call: Caller, reference: DatasetReference, key: IdempotencyKey
+) -> Response:
+    """Add a dataset by its address."""
+
+    def add(session: Session) -> Dataset:
+        settings = call.gateway.settings
+        return datasets.view(datasets.add_reference(session, settings, call.tenant, reference))
+
+    answer = once(request, call, key, await references.fingerprint(request))
+    return await run_in_threadpool(answer, 202, add, tell="dataset")
 
 
 @router.get("")

@@ -16,18 +16,19 @@ from app.domain.problems import (
     TooManyRequests,
     UnsupportedMedia,
 )
+from app.domain.references import ModelReference
 from app.services import models
 from app.store import blob_rows
 from app.store.tables import ModelRow
 from app.store.views import model_view
-from app.web import content
+from app.web import content, references
 from app.web.arrivals import moving
 from app.web.hints import Architecture, Inputs, hints_of
 from app.web.idempotency import IdempotencyKey, once
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
 from app.web.security import Caller
-from app.web.uploads import FILE_BODY, Filename, Name, UploadId, fingerprint, receive_or_take
+from app.web.uploads import Filename, Name, UploadId, file_body, fingerprint, receive_or_take
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -36,8 +37,11 @@ router = APIRouter(prefix="/models", tags=["models"])
     "",
     status_code=201,
     response_model=Model,
-    responses=documented(Conflict, RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
-    openapi_extra=FILE_BODY,
+    responses={
+        202: {"model": Model, "description": "The file is named by its address, and fetched."},
+        **documented(Conflict, RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
+    },
+    openapi_extra=file_body(ModelReference),
 )
 async def upload_model(
     request: Request,
@@ -56,6 +60,9 @@ async def upload_model(
     background; `status` tells when the model is `ready`, or why it is `rejected`. The same bytes
     again make a new model, and are stored once.
     """
+    if references.names_address(request.headers.get("content-type")):
+        reference = await references.read(request, ModelReference, upload_id)
+        return await _refer(request, call, reference, key)
     hints = hints_of(architecture, inputs)
     async with receive_or_take(request, call, "model", upload_id) as received:
 
@@ -73,6 +80,19 @@ async def upload_model(
 
         answer = once(request, call, key, fingerprint(request, received))
         return await moving(answer, 201, keep, first=received.publish, tell="model")
+
+
+async def _refer(
+    request: Request, call: Caller, reference: ModelReference, key: IdempotencyKey
+) -> Response:
+    """Add a model by its address."""
+
+    def add(session: Session) -> Model:
+        settings = call.gateway.settings
+        return model_view(models.add_reference(session, settings, call.tenant, reference))
+
+    answer = once(request, call, key, await references.fingerprint(request))
+    return await run_in_threadpool(answer, 202, add, tell="model")
 
 
 @router.get("")

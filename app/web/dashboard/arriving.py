@@ -1,17 +1,44 @@
 """Files that forms send."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app import nudge
-from app.domain.problems import Problem
+from app.domain.problems import Invalid, Problem
+from app.domain.references import Reference
 from app.web.dashboard import page
-from app.web.dashboard.visitor import FORM_TOKEN, Visitor
+from app.web.dashboard.visitor import FORM_TOKEN, Form, Visitor
 from app.web.uploads import Received, receive_or_take, stored
+
+Named = TypeVar("Named", bound=Reference)
+
+
+def refer(
+    visitor: Visitor,
+    form: Form,
+    kind: Literal["model", "dataset"],
+    reference: type[Named],
+    add: Callable[[Session, Named], str],
+) -> Response:
+    """Have a file fetched from its address, and show what becomes of it."""
+    given = {name: str(form.get(name, "")).strip() for name in ("url", "sha256")}
+    try:
+        named = reference.model_validate({name: text for name, text in given.items() if text})
+        with visitor.call.transaction() as session:
+            added = add(session, named)
+    except ValidationError as error:
+        faults = error.errors()
+        detail = f"{faults[0]['loc'][0]}: {faults[0]['msg']}"
+        return page.problem(Invalid(detail), visitor)
+    except Problem as fault:
+        return page.problem(fault, visitor)
+    nudge.send(visitor.gateway.settings, kind, added)
+    return page.see(f"/{kind}s/{added}")
 
 
 async def take(

@@ -7,9 +7,10 @@ from sqlalchemy.orm import Session
 
 from app.domain.datasets import ImageOptions, Picture, Targets, mismatches
 from app.domain.problems import NotFound
+from app.domain.references import DatasetReference
 from app.services import datasets
 from app.web.dashboard import page
-from app.web.dashboard.arriving import take
+from app.web.dashboard.arriving import refer, take
 from app.web.dashboard.lists import Cursor, datasets_of, models_of
 from app.web.dashboard.visitor import Form, Looking
 from app.web.uploads import Received
@@ -44,6 +45,17 @@ async def upload_dataset(
         ).id
 
     return await take(request, visitor, form_token, "dataset", add)
+
+
+@router.post("/datasets/fetch")
+def fetch_dataset(visitor: Looking, form: Form) -> Response:
+    """Have a dataset fetched from its address."""
+
+    def add(session: Session, reference: DatasetReference) -> str:
+        settings = visitor.gateway.settings
+        return datasets.add_reference(session, settings, visitor.tenant, reference).id
+
+    return refer(visitor, form, "dataset", DatasetReference, add)
 
 
 @router.get("/datasets/{dataset_id}")

@@ -9,12 +9,13 @@ from sqlalchemy.orm import Session
 from app import nudge
 from app.domain.models import MAX_NODES, Layer, ModelDescription, ModelHints
 from app.domain.problems import Problem
+from app.domain.references import ModelReference
 from app.domain.steps import METHODS, Outlook
 from app.services import models
 from app.store.views import model_view
 from app.web.api import models as api
 from app.web.dashboard import page, pictures
-from app.web.dashboard.arriving import take
+from app.web.dashboard.arriving import refer, take
 from app.web.dashboard.drawing import drawn
 from app.web.dashboard.lists import Cursor, jobs_of, models_of
 from app.web.dashboard.visitor import Form, Looking, Visitor
@@ -52,6 +53,17 @@ async def upload_model(
         ).id
 
     return await take(request, visitor, form_token, "model", add)
+
+
+@router.post("/models/fetch")
+def fetch_model(visitor: Looking, form: Form) -> Response:
+    """Have a model fetched from its address."""
+
+    def add(session: Session, reference: ModelReference) -> str:
+        settings = visitor.gateway.settings
+        return models.add_reference(session, settings, visitor.tenant, reference).id
+
+    return refer(visitor, form, "model", ModelReference, add)
 
 
 @router.get("/models/{model_id}")

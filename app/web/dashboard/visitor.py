@@ -53,6 +53,11 @@ class Visitor:
         """What every form carries, so that no other site can send it."""
         return "" if self.token is None else browser_sessions.form_token(self.token)
 
+    @property
+    def fetches(self) -> bool:
+        """Whether files can be named by an address here."""
+        return bool(self.gateway.settings.fetch.allowed)
+
     def require_own_form(self, given: Mapping[str, object]) -> None:
         """Refuse a form that is not of this session's pages.
 

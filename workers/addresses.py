@@ -8,12 +8,15 @@ rebinding) gains nothing. TLS and the ``Host`` header keep the name. However an 
 
 import asyncio
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from functools import lru_cache
 from ipaddress import ip_address
 
 import httpcore
+import httpx
 
 from app.domain.addresses import Address, Network, permitted
 
@@ -27,7 +30,7 @@ Options = Iterable[
 
 
 class AddressRefused(Exception):  # noqa: N818 (a refusal, as in problems)
-    """Every address of the host is private, and none is in ``WEBHOOK_ALLOWED_NETWORKS``."""
+    """Every address of the host is private, and in none of the admitted networks."""
 
 
 class NameUnknown(Exception):  # noqa: N818
@@ -106,3 +109,9 @@ async def _in_thread(resolver: Resolve, host: str) -> Sequence[Address]:
 
     threading.Thread(target=work, name="resolve", daemon=True).start()
     return await asyncio.wrap_future(future)
+
+
+@lru_cache(maxsize=1)
+def trust() -> ssl.SSLContext:
+    """Return the certificates that httpx trusts: certifi's, or those of ``SSL_CERT_FILE``."""
+    return httpx.create_ssl_context()
