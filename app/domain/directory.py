@@ -6,6 +6,8 @@
     model.onnx       the model in normal form: what steps read
     models/<id>.onnx other models that steps name, in normal form
     metric.onnx      the metric's graph as uploaded, where ``evaluate.metric`` names a model
+    source           the uploaded bytes of the model whose layers the result has, where
+                     ``source`` is delivered
     dataset          the uploaded dataset's bytes
     data/*.npy       its arrays, fitted to the model's inputs; made by the engine
     evaluate-dataset, evaluate-data/*.npy   likewise the dataset that the result is judged on,
@@ -42,6 +44,7 @@ ORIGINAL = "original.onnx"
 MODEL = "model.onnx"
 MODELS = "models"
 METRIC = "metric.onnx"
+SOURCE = "source"
 DATASET = "dataset"
 DATA = "data"
 EVALUATE_DATASET = "evaluate-dataset"
@@ -125,6 +128,8 @@ class Compress(_Order):
     """For each tool that ran without an answer, the reason."""
     seconds: float | None = None
     """How long the engine may run until it is stopped; None sets no limit."""
+    source: InspectModel = InspectModel()
+    """How the upload is opened again, where the format ``source`` is delivered."""
     threads: int | None = None
     """Threads to compute and measure with; None leaves it to the runtime's default."""
     model_sha256: str | None = None
@@ -156,6 +161,8 @@ class FinishedStep(BaseModel):
     """Whether the graph computes something else than the graph before the step."""
     notes: list[str] = []
     """Findings of the method that a user would not expect."""
+    kept: dict[str, dict[int, list[int]]] = {}
+    """The remaining indices of each constant that was cut, by its name and axis."""
 
 
 class ToolTask(BaseModel):

@@ -5,7 +5,16 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict
 
 OutputFormat = Literal[
-    "onnx", "ort", "openvino", "litert", "litert_micro", "executorch", "coreml", "pt2", "web"
+    "onnx",
+    "ort",
+    "openvino",
+    "litert",
+    "litert_micro",
+    "executorch",
+    "coreml",
+    "pt2",
+    "web",
+    "source",
 ]
 
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)

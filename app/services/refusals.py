@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from app.domain import homecoming
 from app.domain.datasets import DatasetDescription, class_mismatch, mismatches
 from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, DeviceKind, JobRequest
 from app.domain.metric_graphs import misfits
@@ -98,6 +99,28 @@ def _delivery_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
                 " 'static', or deliver 'onnx'."
             )
             yield Fault(Invalid, f"#/steps/{index}/mode", reason, index)
+    if "source" in request.deliver:
+        yield from _source_faults(request, inputs)
+
+
+def _source_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
+    """Say why a result has no framework to go back to."""
+    pointer = f"#/deliver/{request.deliver.index('source')}"
+    steps = request.steps or []
+    _, first = homecoming.home_of(steps)
+    model = inputs.others.get(f"#/steps/{first - 1}/student/model", inputs.model)
+    if model.description is not None and model.description.format == "onnx":
+        reason = (
+            f"Model {model.id} was uploaded as ONNX, so that 'source' would be the same as 'onnx':"
+            " deliver that, or upload the file of Keras or PyTorch."
+        )
+        yield Fault(Invalid, pointer, reason)
+    for index, why in homecoming.obstacles(steps):
+        reason = (
+            f"'source' gives back the weights of the upload's own layers, and step {index + 1}"
+            f" leaves none: {why}. Leave out one of them."
+        )
+        yield Fault(Invalid, pointer, reason, index)
 
 
 def _upload_faults(inputs: Inputs) -> Iterator[Fault]:

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from app.blobs import Blob
-from app.domain import ids
+from app.domain import homecoming, ids
 from app.domain.directory import FinishedStep, Produced
 from app.domain.events import Log, MetricValue, Progress
 from app.domain.jobs import (
@@ -45,6 +45,15 @@ class ClaimedDataset:
 
 
 @dataclass(frozen=True)
+class ClaimedSource:
+    """An upload of another framework that a run opens again."""
+
+    sha256: str
+    hints: dict[str, object]
+    """What its user said of it."""
+
+
+@dataclass(frozen=True)
 class Claim:
     """A claimed job, with everything that a run needs."""
 
@@ -60,6 +69,8 @@ class Claim:
     graph_sha256: str
     other_models: dict[str, str]
     """Other models that steps name: the SHA-256 of the graph in normal form, by id."""
+    source: ClaimedSource | None
+    """The upload whose layers the result has, if the format ``source`` is delivered."""
     metric_sha256: str | None
     """The SHA-256 of the uploaded graph that computes the metric, if there is one."""
     dataset: ClaimedDataset | None
@@ -155,6 +166,7 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         other_models={
             row.id: str(row.graph_sha256) for row in other_models.values() if row is not None
         },
+        source=_source(request, [model, *other_models.values()]),
         metric_sha256=metric.onnx_sha256 if metric else None,
         dataset=_claimed(datasets.get("#/dataset")),
         evaluate_dataset=_claimed(datasets.get(EVALUATE_DATASET_POINTER)),
@@ -171,6 +183,15 @@ def put_off(session: Session, job_id: str, seconds: float) -> None:
     """Make a waiting job wait for some more seconds, so that others get their turn."""
     later = {"not_before": leases.seconds_from_now(seconds)}
     session.execute(update(JobRow).where(JobRow.id == job_id, waiting()).values(later))
+
+
+def _source(request: JobRequest, models: Sequence[ModelRow | None]) -> ClaimedSource | None:
+    """Return the upload of the model whose layers the result has, if that is asked for."""
+    if "source" not in request.deliver:
+        return None
+    home = homecoming.home_of(request.steps or ())[0] or request.model
+    row = next(row for row in models if row is not None and row.id == home)
+    return ClaimedSource(row.sha256, row.hints)
 
 
 def _claimed(row: DatasetRow | None) -> ClaimedDataset | None:

@@ -58,7 +58,7 @@ def read(directory: Path, order: Compress, events: Events) -> Inputs:
     if not (directory / MODEL).exists():
         if not (directory / UPLOAD).exists():
             raise InvalidModel(f"Put the model into the directory as '{UPLOAD}'.")
-        description = inspect_model(directory / UPLOAD, directory)
+        description = inspect_model(directory / UPLOAD, directory, order=order.source)
     data = judged = None
     if (directory / DATASET).exists():
         events.progress(0.02, "reading the dataset")

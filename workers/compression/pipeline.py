@@ -15,12 +15,15 @@ from app.domain.directory import (
     GRAPH,
     MODEL,
     ORIGINAL,
+    SOURCE,
     UPLOAD,
     Compress,
     FinishedStep,
     Result,
+    model_file,
     step_directory,
 )
+from app.domain.homecoming import home_of
 from app.domain.jobs import Evaluate
 from app.domain.problems import NotAvailable
 from app.domain.reports import Manifest, Measures, Report, StepReport
@@ -28,12 +31,15 @@ from app.domain.steps import Step
 from app.domain.targets import OutputFormat
 from workers.compression import delivery, inputs, steps
 from workers.compression.delivery import artifacts, judging
+from workers.compression.delivery.form import Upload
 from workers.compression.events import Events
 from workers.compression.files import sha256
 from workers.compression.graph import stats
+from workers.compression.graph.kept import after_all
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import inputs_of
 from workers.compression.inputs import Inputs
+from workers.compression.intake.reading import is_converted
 from workers.compression.measure import changes, evaluation, machine, verdict
 from workers.compression.measure.evaluation import Measured
 from workers.compression.measure.memory import Prober
@@ -87,7 +93,12 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         graphs.append(step_files / GRAPH)
     events.progress(_STEPS_STOP, "writing the artifacts")
     delivered = artifacts.make(
-        order.deliver, graphs[-1], directory, job_inputs.evaluation_set, order.tool_failures
+        order.deliver,
+        graphs[-1],
+        directory,
+        job_inputs.evaluation_set,
+        order.tool_failures,
+        _upload_of(directory, order, finished),
     )
     if delivered.waiting:
         return Result(tools=delivered.waiting)
@@ -154,6 +165,20 @@ def _step(
         done = steps.run(before, directory, step, step_context, advance)
     events.step(index)
     return done
+
+
+def _upload_of(directory: Path, order: Compress, finished: list[FinishedStep]) -> Upload | None:
+    """Return the file whose layers the result has; None where it is ONNX."""
+    file = next((f for f in (directory / SOURCE, directory / UPLOAD) if f.exists()), None)
+    if "source" not in order.deliver or file is None or not is_converted(file):
+        return None
+    student, first = home_of(order.steps)
+    return Upload(
+        file=file,
+        order=order.source,
+        graph=directory / MODEL if student is None else model_file(directory, student),
+        kept=after_all(step.kept for step in finished[first:]),
+    )
 
 
 def _report(

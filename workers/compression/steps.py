@@ -68,6 +68,7 @@ def run(
         skipped=outcome.skipped,
         changed=changed,
         notes=outcome.notes,
+        kept=outcome.kept,
     )
     write_whole(directory / REPORT, done.model_dump_json())
     shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)

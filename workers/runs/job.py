@@ -28,7 +28,9 @@ from app.domain.directory import (
     ORDER,
     ORIGINAL,
     REPORT,
+    SOURCE,
     Compress,
+    InspectModel,
     Produced,
     Result,
     model_file,
@@ -36,9 +38,11 @@ from app.domain.directory import (
 )
 from app.domain.events import Progress
 from app.domain.jobs import Usage
+from app.domain.models import ModelHints
 from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
 from app.domain.reports import Report
 from app.domain.targets import ToolName
+from app.domain.workers import Confinement
 from app.store import deliveries, leases, runs, turns
 from app.store.leases import LeaseLost
 from app.store.session import AWAY, transaction
@@ -188,6 +192,8 @@ class _Job:
             path = model_file(root, model_id)
             path.parent.mkdir(exist_ok=True)
             fetch(sha256, path)
+        if claimed.source is not None:
+            fetch(claimed.source.sha256, root / SOURCE)
         if claimed.metric_sha256 is not None:
             fetch(claimed.metric_sha256, root / METRIC)
         if claimed.dataset is not None:
@@ -311,6 +317,7 @@ def _order(worker: Worker, claimed: runs.Claim, failures: Mapping[ToolName, str]
         deliver=request.deliver,
         tools=environments.installed(environments.base(worker.settings.worker.tools)),
         tool_failures=dict(failures),
+        source=_source(worker, claimed.source),
         seed=request.seed,
         images=_images(dataset),
         evaluate_images=_images(judged),
@@ -320,6 +327,17 @@ def _order(worker: Worker, claimed: runs.Claim, failures: Mapping[ToolName, str]
         model_size_bytes=claimed.model_size_bytes,
         dataset_sha256=dataset and dataset.sha256,
         evaluate_dataset_sha256=judged and judged.sha256,
+    )
+
+
+def _source(worker: Worker, source: runs.ClaimedSource | None) -> InspectModel:
+    """Return how an upload is opened again; no code of it runs where confinement is not whole."""
+    if source is None:
+        return InspectModel()
+    with worker.sandboxes.one() as sandbox:
+        confinement = Confinement.model_validate(sandbox.probe())
+    return InspectModel(
+        hints=ModelHints.model_validate(source.hints), may_run_code=confinement.whole
     )
 
 

@@ -7,6 +7,7 @@ from app.domain.targets import OutputFormat, ToolName
 from workers.compression.delivery import coreml, onnx, openvino, tools, torch_program
 from workers.compression.delivery.form import Form
 from workers.compression.delivery.grids import Grids
+from workers.compression.delivery.home import archive
 
 FORMS: dict[OutputFormat, Form] = {
     "onnx": onnx.ONNX,
@@ -14,6 +15,7 @@ FORMS: dict[OutputFormat, Form] = {
     "openvino": openvino.OPENVINO,
     "coreml": coreml.COREML,
     "pt2": torch_program.PT2,
+    "source": archive.SOURCE,
     "litert": tools.form(
         "litert", "ai-edge-litert", "model.tflite", Grids(float_weights=True, softmax=True)
     ),

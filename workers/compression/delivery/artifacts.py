@@ -10,7 +10,7 @@ from app.domain.reports import ArtifactFigures
 from app.domain.targets import OutputFormat, ToolName
 from workers.compression import faults
 from workers.compression.delivery import FORMS
-from workers.compression.delivery.form import Made, Source, Waiting
+from workers.compression.delivery.form import Made, Source, Upload, Waiting
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import inputs_of
 from workers.compression.measure.evaluation import EvaluationSet
@@ -33,6 +33,7 @@ def make(
     root: Path,
     evaluation_set: EvaluationSet,
     failures: Mapping[ToolName, str],
+    upload: Upload | None = None,
 ) -> Delivered:
     """Write the graph in each format.
 
@@ -42,6 +43,7 @@ def make(
         root: the job's directory.
         evaluation_set: the samples that the graph will be judged on.
         failures: for each tool that ran without an answer, the reason.
+        upload: the upload whose layers the graph has; None if that is ONNX.
     """
     delivered = Delivered({}, {}, [])
     directory = root / ARTIFACTS
@@ -56,6 +58,7 @@ def make(
             threads=evaluation_set.threads,
             held_out=evaluation_set.samples,
             failures=failures,
+            upload=upload,
         )
         source.workspace.mkdir(parents=True, exist_ok=True)
         try:

@@ -5,9 +5,24 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.domain.directory import InspectModel
 from app.domain.targets import ToolName
+from workers.compression.graph.kept import Kept
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets.runner import Runner
+
+
+@dataclass(frozen=True)
+class Upload:
+    """The file of another framework whose layers the result has."""
+
+    file: Path
+    order: InspectModel
+    """What the user said of it, and whether code of it may run."""
+    graph: Path
+    """Its graph in normal form, before any step."""
+    kept: Kept
+    """What is left of that graph's constants."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,8 @@ class Source:
     """The samples that the result is judged on."""
     failures: Mapping[ToolName, str]
     """For each tool that ran without an answer, the reason."""
+    upload: Upload | None = None
+    """The upload whose layers the graph has; None if that is ONNX."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from workers.compression.intake.archive import unpack
 from workers.compression.intake.formats.detect import Format, detect
 from workers.compression.intake.formats.onnx import read_bundle, read_file
 from workers.compression.intake.limits import ArchiveLimits, ModelLimits
+from workers.compression.intake.sources.program import Program
 
 
 @dataclass(frozen=True)
@@ -76,21 +77,38 @@ SOURCES: dict[Format, SourceFormat] = {
 }
 
 
-def _convert(
-    source: SourceFormat, upload: Path, target: Path, limits: ModelLimits, order: InspectModel
-) -> Accepted:
-    """Open another framework's file and convert it; the framework is imported here."""
+def is_converted(upload: Path) -> bool:
+    """Return whether an upload is a file of another framework."""
+    return detect(upload) in SOURCES
+
+
+def open_program(upload: Path, order: InspectModel) -> Program:
+    """Open another framework's file; the framework is imported here.
+
+    Raises:
+        InvalidModel: the file is broken or hostile.
+        NotAvailable: opening it runs code, and this machine cannot confine that.
+    """
+    source = SOURCES[detect(upload)]
     if source.runs_code and not order.may_run_code:
         raise NotAvailable(
             "A file of this format runs code while it is opened, and this machine cannot confine"
             " that (see 'planish doctor'). Allow namespaces to the worker, or export the model to"
             " ONNX where it was trained and upload the .onnx file."
         )
-    from workers.compression.intake.sources.conversion import convert
-
     module, _, function = source.reader.partition(":")
     read = getattr(import_module(f"workers.compression.intake.sources.{module}"), function)
-    opset, conversion = convert(read(upload, order.hints), target, limits)
+    program: Program = read(upload, order.hints)
+    return program
+
+
+def _convert(
+    source: Source, upload: Path, target: Path, limits: ModelLimits, order: InspectModel
+) -> Accepted:
+    program = open_program(upload, order)
+    from workers.compression.intake.sources.conversion import convert
+
+    opset, conversion = convert(program, target, limits)
     return Accepted(opset, source.format, conversion)
 
 

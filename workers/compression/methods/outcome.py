@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from app.domain.reports import LayerChange
 from app.domain.steps import Skipped
+from workers.compression.graph.kept import Kept
 
 
 @dataclass(frozen=True)
@@ -17,3 +18,5 @@ class Outcome:
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Facts about the result that a user would not expect."""
+    kept: Kept = field(default_factory=dict)
+    """Of constants that were cut, by name and axis: the indices that are left."""

@@ -54,6 +54,7 @@ def read(upload: Path, hints: ModelHints) -> Program:
     }
     return Program(
         module=_Named(model, [file_input.name for file_input in file_inputs]),
+        weights=model.state_dict(),
         inputs=inputs,
         source="transformers",
         version=transformers.__version__,

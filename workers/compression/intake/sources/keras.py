@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from app.domain.models import ModelHints, TensorSpec
@@ -15,7 +17,7 @@ from app.domain.problems import InvalidModel, Problem
 from workers.compression import faults
 from workers.compression.intake.archive import unpack
 from workers.compression.intake.limits import MIB, ArchiveLimits
-from workers.compression.intake.sources import hdf5, keras_config, keras_recurrent
+from workers.compression.intake.sources import hdf5, keras_config, keras_files, keras_recurrent
 from workers.compression.intake.sources.hints import FileInput, Shape, settle
 from workers.compression.intake.sources.program import BATCH, Program
 
@@ -44,7 +46,8 @@ def read_archive(upload: Path, hints: ModelHints) -> Program:
             model.load_weights(directory / _WEIGHTS)
             return model
 
-        return _program(_loaded(load), hints)
+        model = _loaded(load)
+    return _program(model, hints, partial(keras_files.save_archive, model))
 
 
 def read_hdf5(upload: Path, hints: ModelHints) -> Program:
@@ -69,7 +72,8 @@ def read_hdf5(upload: Path, hints: ModelHints) -> Program:
         def load(keras: Any) -> Any:
             return keras.saving.load_model(copy, compile=False, safe_mode=True)
 
-        return _program(_loaded(load), hints)
+        model = _loaded(load)
+    return _program(model, hints, partial(keras_files.save_hdf5, model, upload))
 
 
 def _no_config(file: Any) -> str:
@@ -122,8 +126,12 @@ def _loaded(load: Callable[[Any], Any]) -> Any:
         ) from error
 
 
-def _program(model: Any, hints: ModelHints) -> Program:
+def _program(model: Any, hints: ModelHints, save: Callable[[Path], Path]) -> Program:
     import keras
+
+    def narrowed(weights: Mapping[str, NDArray[Any]]) -> Program:
+        smaller = keras_files.narrowed(model, weights)
+        return _program(smaller, hints, partial(keras_files.save_archive, smaller))
 
     inputs = _built(model, hints)
     flat = keras.Model(model.inputs, model.outputs)
@@ -131,6 +139,9 @@ def _program(model: Any, hints: ModelHints) -> Program:
     names = [tensor._keras_history.operation.name for tensor in model.outputs]  # noqa: SLF001
     return Program(
         module=_Network(flat),
+        weights=keras_files.weights(model),
+        save=save,
+        narrowed=narrowed,
         inputs=inputs,
         outputs=names if len(set(names)) == len(names) else [],
         source="keras",

@@ -1,10 +1,12 @@
 """The network of an upload of another framework, before it is converted to a graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -29,6 +31,12 @@ class Program:
     warnings: list[str] = field(default_factory=list)
     below: dict[str, int] = field(default_factory=dict)
     """The exclusive upper bounds of the integers of inputs, where known."""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    """The weights by the framework's names. Writing into a tensor changes the network."""
+    save: Callable[[Path], Path] | None = None
+    """Writes layers and weights as a file of the framework into a directory, where it can."""
+    narrowed: Callable[[Mapping[str, NDArray[Any]]], "Program"] | None = None
+    """Builds the network again with weights of other sizes, where the file describes layers."""
     exported: torch.export.ExportedProgram | None = None
     """The exported program that ``module`` was made from, where the file holds one."""
 

@@ -48,6 +48,7 @@ def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
     usual = [BATCH, channels, *config.input_size[1:]]
     return Program(
         module=module,
+        weights=module.state_dict(),
         inputs=settle([FileInput("image", "float32", usual=usual)], hints.inputs),
         outputs=["logits" if classes else "features"],
         source="timm",

@@ -36,6 +36,7 @@ def read(upload: Path, hints: ModelHints) -> Program:
         ) from error
     return Program(
         module=module,
+        weights=module.state_dict(),
         inputs=settle(_file_inputs(exported), hints.inputs),
         source="torch_export",
         version=torch.__version__,

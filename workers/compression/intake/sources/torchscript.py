@@ -31,6 +31,7 @@ def read(upload: Path, hints: ModelHints) -> Program:
         ) from error
     return Program(
         module=module,
+        weights=module.state_dict(),
         inputs=settle(_file_inputs(module), hints.inputs),
         source="torchscript",
         version=torch.__version__,

@@ -9,6 +9,7 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Distill, Skipped
 from app.domain.steps.distill import Derived, Uploaded
 from workers.compression.graph.fingerprint import fingerprint
+from workers.compression.graph.kept import Kept
 from workers.compression.graph.load import load, weight_bytes
 from workers.compression.methods.distill import norms
 from workers.compression.methods.distill.build import build_student
@@ -56,7 +57,7 @@ def distill(
     parameters = resolved(parameters, teacher, context)
     requested = parameters.student
     if isinstance(requested, Derived | Uploaded):
-        student, skipped = _initialized_student(model, requested, context, making)
+        student, skipped, kept = _initialized_student(model, requested, context, making)
         if isinstance(requested, Derived) and fingerprint(student) == fingerprint(model):
             return Outcome(model, skipped=skipped)
         feed = runs(student, teacher, parameters, context)
@@ -64,7 +65,7 @@ def distill(
         layers = changes(model, student)
         if isinstance(requested, Uploaded):
             layers = [_replaced(model, student, requested.model)]
-        return Outcome(student, layers, skipped)
+        return Outcome(student, layers, skipped, kept=kept)
     student, name = build_student(teacher, requested, context)
     _train_from_scratch(student, teacher, parameters, context, learning)
     return Outcome(student, [_replaced(model, student, name)])
@@ -75,8 +76,8 @@ def _initialized_student(
     requested: Derived | Uploaded,
     context: Context,
     advance: Callable[[float], None],
-) -> tuple[ir.Model, list[Skipped]]:
-    """Return a student that starts with weights, and the refusals of its derivation."""
+) -> tuple[ir.Model, list[Skipped], Kept]:
+    """Return a student that starts with weights, and what its derivation refused and kept."""
     if isinstance(requested, Derived):
         return derive(model, requested.derive, context, advance)
     student = _load_model(requested.model, context)
@@ -84,7 +85,7 @@ def _initialized_student(
     student_values = (*student.graph.inputs, *student.graph.outputs)
     for model_value, student_value in zip(model_values, student_values, strict=True):
         student_value.shape = model_value.shape  # so dynamic dimensions have the job model's names
-    return student, []
+    return student, [], {}
 
 
 def _load_model(model_id: str, context: Context) -> ir.Model:

@@ -7,6 +7,7 @@ import onnx_ir.passes.common as passes
 
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.distill import Scale
+from workers.compression.graph.kept import Kept
 from workers.compression.graph.shapes import Shapes
 from workers.compression.methods.distill.taps import shapes_of
 from workers.compression.methods.prune.channels import prune_channels
@@ -18,7 +19,7 @@ Block = tuple[ir.Node, ir.Value]
 
 def derive(
     model: ir.Model, scale: Scale, context: Context, advance: Callable[[float], None]
-) -> tuple[ir.Model, list[Skipped]]:
+) -> tuple[ir.Model, list[Skipped], Kept]:
     """Keep a share of the residual blocks, and a share of each layer's channels.
 
     The channels with the largest norm are kept.
@@ -30,16 +31,16 @@ def derive(
         advance: called with the fraction done.
 
     Returns:
-        The smaller graph, and the refusals.
+        The smaller graph, the refusals, and which indices of the graph's constants are left.
     """
-    smaller, skipped = model.clone(), list[Skipped]()
+    smaller, skipped, kept = model.clone(), list[Skipped](), Kept()
     if scale.depth < 1:
         skipped += _drop_blocks(smaller, scale.depth, shapes_of(smaller, context))
     if scale.width < 1:
         cut = Prune(ratio=1 - scale.width, of="channels", scope="layer", criterion="magnitude")
-        smaller, refused = prune_channels(smaller, cut, context, advance)
+        smaller, refused, kept = prune_channels(smaller, cut, context, advance)
         skipped += refused
-    return smaller, skipped
+    return smaller, skipped, kept
 
 
 def _drop_blocks(model: ir.Model, depth: float, shapes: Shapes) -> list[Skipped]:

@@ -8,13 +8,14 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.base import matches
 from workers.compression.graph.editor import constant
+from workers.compression.graph.kept import Kept
 from workers.compression.graph.narrow import bytes_in_file
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer
 from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import cost_of
 from workers.compression.methods.prune.criteria import ChannelSources, score_channels
 from workers.compression.methods.prune.cut import cut
-from workers.compression.methods.prune.groups import Analysis, Group, Removed, analyse
+from workers.compression.methods.prune.groups import Analysis, Group, Removed, analyse, kept_indices
 from workers.compression.methods.prune.importance import Scores
 from workers.compression.methods.prune.latency import allocate_time
 from workers.compression.methods.prune.masks import difference
@@ -29,7 +30,7 @@ _SCORING = 0.5
 
 def prune_channels(
     model: ir.Model, parameters: Prune, context: Context, advance: Callable[[float], None]
-) -> tuple[ir.Model, list[Skipped]]:
+) -> tuple[ir.Model, list[Skipped], Kept]:
     """Remove channels once, without training.
 
     Args:
@@ -39,7 +40,7 @@ def prune_channels(
         advance: called with the fraction done.
 
     Returns:
-        The cut graph, and the refusals.
+        The cut graph, the refusals, and which indices of the graph's constants are left.
     """
 
     def scoring(done: float) -> None:
@@ -55,7 +56,7 @@ def prune_channels(
     if parameters.reconstruct and context.train is not None and len(context.train):
         macs = cost_of("macs", model, analysis, survey.sample)(removed)
         reconstruct(model, smaller, analysis, removed, context, macs, fitting)
-    return smaller, [*analysis.skipped, *refused]
+    return smaller, [*analysis.skipped, *refused], kept_indices(model, analysis, removed)
 
 
 def choose(

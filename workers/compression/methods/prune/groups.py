@@ -14,6 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.steps import Skipped
+from workers.compression.graph.kept import Kept
 from workers.compression.graph.operators import channel_axis, is_layer, operand
 from workers.compression.methods.prune import extents
 from workers.compression.methods.prune.extents import SHAPED, Extent
@@ -91,6 +92,17 @@ class Analysis:
         """Return how many indices of a dimension are kept."""
         kept = self.kept(value, axis, removed)
         return self.shapes[value][axis] if kept is None else int(np.count_nonzero(kept))
+
+
+def kept_indices(model: ir.Model, analysis: Analysis, removed: Removed) -> Kept:
+    """Return which indices of a graph's constants are left when units are removed."""
+    cut: Kept = {}
+    for name in map(str, model.graph.initializers):
+        for axis in range(len(analysis.rows.get(name, ()))):
+            kept = analysis.kept(name, axis, removed)
+            if kept is not None and not kept.all():
+                cut.setdefault(name, {})[axis] = np.flatnonzero(kept).tolist()
+    return cut
 
 
 def analyse(

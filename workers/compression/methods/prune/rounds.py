@@ -7,6 +7,7 @@ import onnx_ir as ir
 from app.domain.steps import Prune, Skipped
 from app.domain.steps.recover import Recover
 from workers.compression.graph.fingerprint import fingerprint
+from workers.compression.graph.kept import Kept, after_all
 from workers.compression.learning.recovery import recover
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import schedule
@@ -36,19 +37,21 @@ def prune_in_rounds(
     plan = _plan(parameters)
     current, removed_share, has_cut = model.clone(), 0.0, False
     skipped: list[Skipped] = []
+    cuts: list[Kept] = []
     for index, (share, training) in enumerate(plan):
         cutting, learning = _spans(advance, index, len(plan))
         if share > removed_share:
             ratio = 1 - (1 - share) / (1 - removed_share)
             step = parameters.model_copy(update={"ratio": ratio})
-            smaller, skipped = prune_channels(current, step, context, cutting)
+            smaller, skipped, cut = prune_channels(current, step, context, cutting)
+            cuts.append(cut)
             has_cut = has_cut or fingerprint(smaller) != fingerprint(current)
             if not has_cut:
                 return Outcome(model, skipped=skipped)
             current, removed_share = smaller, share
         if training is not None:
             current = recover(current, training, context, learning, name=f"round-{index}")
-    return Outcome(current, changes(model, current), skipped)
+    return Outcome(current, changes(model, current), skipped, kept=after_all(cuts))
 
 
 def _spans(advance: Advance, index: int, count: int) -> tuple[Advance, Advance]:
