@@ -187,7 +187,7 @@ def pruned(original: Path, data: Data, seed: int, folder: Path) -> Path:
     model = load(original)
     name_nodes(model)
     wish = context(original, data, seed)
-    smaller, _ = prune_channels(model, Prune(ratio=0.5), wish, lambda _done: None)
+    smaller, _, _ = prune_channels(model, Prune(ratio=0.5), wish, lambda _done: None)
     save(smaller, folder / "cut.onnx")
     return folder / "cut.onnx"
 

@@ -32,6 +32,7 @@ from planish.errors import (
     Unreachable,
 )
 from planish.exporting import from_keras, from_sklearn, from_tensorflow, from_torch
+from planish.narrowing import narrow
 
 __all__ = [
     "AsyncClient",
@@ -58,4 +59,5 @@ __all__ = [
     "from_sklearn",
     "from_tensorflow",
     "from_torch",
+    "narrow",
 ]

@@ -11,10 +11,10 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from planish._packages import package
 from planish.client import Client
 from planish.errors import ExportFailed, MissingPackage
 from planish.types import Model
@@ -46,7 +46,7 @@ def from_torch(
         ExportFailed: torch cannot export it, or fixes an axis that was to be dynamic.
         Rejected: the service cannot use it.
     """
-    torch = _package("torch", "onnx", "onnxscript")
+    torch = package("torch", "onnx", "onnxscript")
     tensors = example if isinstance(example, tuple) else (example,)
     names = list(inspect.signature(module.forward).parameters)[: len(tensors)]
     if len(names) < len(tensors):
@@ -116,7 +116,7 @@ def from_sklearn(
         ExportFailed: a part of the pipeline has no conversion.
         Rejected: the service cannot use it.
     """
-    convert = _package("skl2onnx", "sklearn").to_onnx
+    convert = package("skl2onnx", "sklearn").to_onnx
     classifier = import_module("sklearn.base").is_classifier(pipeline)
     options = {id(pipeline): {"zipmap": False}} if classifier else None
 
@@ -141,7 +141,7 @@ def from_tensorflow(
         ExportFailed: tf2onnx cannot convert it.
         Rejected: the service cannot use it.
     """
-    _package("tf2onnx", "tensorflow", found_only=True)
+    package("tf2onnx", "tensorflow", found_only=True)
     kind = "--saved-model" if Path(path).is_dir() else "--tflite"
 
     def write(target: Path) -> None:
@@ -171,16 +171,6 @@ def _exported(
             return client.models.upload(file, name=name)
         with Client() as own:
             return own.models.upload(file, name=name)
-
-
-def _package(name: str, *others: str, found_only: bool = False) -> Any:
-    """Return a package, when it and what it needs are installed."""
-    missing = [each for each in (name, *others) if find_spec(each) is None]
-    if missing:
-        raise MissingPackage(
-            f"This needs {' and '.join(missing)}: run pip install {' '.join(missing)}."
-        )
-    return None if found_only else import_module(name)
 
 
 def _two(torch: Any, tensor: Any, axes: dict[int, str]) -> Any:

@@ -18,11 +18,11 @@ def home_of(steps: Sequence[Step]) -> tuple[str | None, int]:
         The id of the model that was uploaded as a student, or None for the job's own; and the
         index of the first step that works on it.
     """
-    found: tuple[str | None, int] = None, 0
+    home: tuple[str | None, int] = None, 0
     for index, step in enumerate(steps):
         if isinstance(step, Distill) and isinstance(step.student, Uploaded):
-            found = step.student.model, index + 1
-    return found
+            home = step.student.model, index + 1
+    return home
 
 
 def obstacles(steps: Sequence[Step]) -> Iterator[tuple[int, str]]:

@@ -108,7 +108,7 @@ def _source_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     pointer = f"#/deliver/{request.deliver.index('source')}"
     steps = request.steps or []
     _, first = homecoming.home_of(steps)
-    model = inputs.others.get(f"#/steps/{first - 1}/student/model", inputs.model)
+    model = inputs.other_models.get(f"#/steps/{first - 1}/student/model", inputs.model)
     if model.description is not None and model.description.format == "onnx":
         reason = (
             f"Model {model.id} was uploaded as ONNX, so that 'source' would be the same as 'onnx':"

@@ -153,6 +153,25 @@ def test_a_target_sets_what_the_request_leaves_open(service: Service) -> None:
     assert "openvino" in lacking["openvino-cpu"]
 
 
+def test_weights_go_back_only_where_the_uploads_layers_are_left(service: Service) -> None:
+    service.worker("source")
+    zeros = {"method": "prune", "granularity": "unstructured"}
+    body = {"model": service.model(), "deliver": ["source"], "steps": [zeros]}
+    refused = service.http.post("/v1/jobs", json=body)
+    assert pointers(refused) == ["#/deliver/0"]
+    assert "uploaded as ONNX" in refused.json()["detail"]
+    keras = service.model(format="keras")
+    assert service.http.post("/v1/jobs", json={**body, "model": keras}).status_code == 202
+    new = {"method": "distill", "student": {"architecture": "mlp"}}
+    body |= {"model": keras, "dataset": service.dataset()}
+    for step in ({"method": "low_rank"}, DYNAMIC[0], new):
+        refused = service.http.post("/v1/jobs", json={**body, "steps": [step]})
+        assert "weights of the upload's own layers" in refused.json()["detail"], step
+    student = {"method": "distill", "student": {"model": keras}}
+    steps = [{"method": "low_rank"}, student]
+    assert service.http.post("/v1/jobs", json={**body, "steps": steps}).status_code == 202
+
+
 def test_what_a_format_cannot_do_is_said_before_anything_runs(service: Service) -> None:
     service.worker("onnx")
     service.worker("litert")

@@ -334,7 +334,7 @@ def _source(worker: Worker, source: runs.ClaimedSource | None) -> InspectModel:
     """Return how an upload is opened again; no code of it runs where confinement is not whole."""
     if source is None:
         return InspectModel()
-    with worker.sandboxes.one() as sandbox:
+    with worker.sandboxes.lend() as sandbox:
         confinement = Confinement.model_validate(sandbox.probe())
     return InspectModel(
         hints=ModelHints.model_validate(source.hints), may_run_code=confinement.whole

@@ -242,7 +242,7 @@ def test_depth_is_the_share_of_residual_blocks_that_stay(
     example = {"image": feeds["image"][:1]}
     whole = zoo.graph("vit")
     name_nodes(whole)
-    shallow, skipped = derive(
+    shallow, skipped, _ = derive(
         whole,
         Scale(depth=depth),
         Context(train=None, seed=0, threads=1, example=example),
@@ -262,5 +262,5 @@ def test_a_graph_without_blocks_keeps_its_depth() -> None:
     model = nets.graph(nets.MLP, nets.MLP_SHAPES)
     example = {"x": np.zeros((1, 8), np.float32)}
     nothing = Context(train=None, seed=0, threads=1, example=example)
-    _, skipped = derive(model, Scale(depth=0.5), nothing, silent)
+    _, skipped, _ = derive(model, Scale(depth=0.5), nothing, silent)
     assert "residual blocks" in skipped[0].reason

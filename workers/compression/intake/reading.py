@@ -103,7 +103,7 @@ def open_program(upload: Path, order: InspectModel) -> Program:
 
 
 def _convert(
-    source: Source, upload: Path, target: Path, limits: ModelLimits, order: InspectModel
+    source: SourceFormat, upload: Path, target: Path, limits: ModelLimits, order: InspectModel
 ) -> Accepted:
     program = open_program(upload, order)
     from workers.compression.intake.sources.conversion import convert

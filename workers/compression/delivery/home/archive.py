@@ -80,7 +80,7 @@ def _written(program: Program | None, home: Home, workspace: Path) -> list[Path]
     from safetensors.numpy import save_file
 
     weights = workspace / readme.WEIGHTS
-    save_file({name: np.ascontiguousarray(array) for name, array in home.weights.items()}, weights)
+    save_file({name: np.asarray(array, order="C") for name, array in home.weights.items()}, weights)
     files = [weights]
     if program is not None and program.save is not None:
         files.append(program.save(workspace))
@@ -119,8 +119,8 @@ def _open(program: Program, source: Source) -> Runner:
     program.module.eval()
 
     def run(feeds: Feeds) -> list[NDArray[Any]]:
-        given = [torch.from_numpy(feeds[each.name]) for each in program.inputs]
-        return [_array(each) for each in program.run(given)]
+        tensors = [torch.from_numpy(feeds[spec.name]) for spec in program.inputs]
+        return [_array(output) for output in program.run(tensors)]
 
     return Runner(f"{program.source} {program.version}", source.names, run)
 

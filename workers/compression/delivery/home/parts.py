@@ -73,7 +73,11 @@ def parts_of(node: ir.Node, slot: int, shape: tuple[int, ...]) -> Iterator[list[
 def is_learned(node: ir.Node, slot: int) -> bool:
     """Return whether an operator has a weight or a bias at a place."""
     operator = operator_of(node)
-    return operator is not None and slot in (*operator.weights, *operator.biases, *operator.measured)
+    return operator is not None and slot in (
+        *operator.weights,
+        *operator.biases,
+        *operator.measured,
+    )
 
 
 def _reordered(array: Positions, order: tuple[int, ...]) -> Positions:

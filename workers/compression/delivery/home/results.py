@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
 
+
 def values_of(before: ir.Model, after: ir.Model) -> dict[str, NDArray[Any]]:
     """Return the values that the constants of one graph have in another, by their first names.
 
@@ -28,11 +29,11 @@ def values_of(before: ir.Model, after: ir.Model) -> dict[str, NDArray[Any]]:
                 continue
             if value.const_value.dtype != ir.DataType.FLOAT:
                 continue
-            found = after.graph.initializers.get(str(value.name))
+            reads = after.graph.initializers.get(str(value.name))
             if same is not None and same.op_type == node.op_type and slot < len(same.inputs):
-                found = same.inputs[slot] or found
-            if found is not None:
-                wanted[str(value.name)] = found
+                reads = same.inputs[slot] or reads
+            if reads is not None:
+                wanted[str(value.name)] = reads
     return _computed(after, wanted)
 
 
@@ -58,7 +59,7 @@ def _collect(value: ir.Value, needed: dict[ir.Node, None]) -> bool:
         return False
     if node in needed:
         return True
-    if not all(each is None or _collect(each, needed) for each in node.inputs):
+    if not all(read is None or _collect(read, needed) for read in node.inputs):
         return False
     needed[node] = None
     return True

@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.problems import DeliveryFailed
-from workers.compression.delivery.home.origins import Follower, Origin, Origins, find
+from workers.compression.delivery.home.origins import Follower, Origin, Origins, find_origins
 from workers.compression.delivery.home.parts import Array
 from workers.compression.delivery.home.results import places_left, values_of
 from workers.compression.graph.kept import Kept
@@ -24,16 +24,14 @@ class Home:
     kept: dict[str, dict[int, list[int]]] = field(default_factory=dict)
     """By weight and axis: the indices that are left, where some are gone."""
     wide: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """The shape that each weight had."""
+    """The shapes of the weights before the steps."""
     layers: dict[str, tuple[list[int], int]] = field(default_factory=dict)
     """By layer: the outputs that are left of how many, where some are gone."""
     unchanged: list[str] = field(default_factory=list)
     """Weights that are no part of the graph: they are as they were."""
 
 
-def bring_home(
-    weights: Mapping[str, Array], before: ir.Model, after: ir.Model, kept: Kept
-) -> Home:
+def bring_home(weights: Mapping[str, Array], before: ir.Model, after: ir.Model, kept: Kept) -> Home:
     """Put the constants of a compressed graph into the weights that they come from.
 
     Args:
@@ -46,7 +44,7 @@ def bring_home(
         DeliveryFailed: a constant changed that is no weight of the upload, or a weight has become
             two.
     """
-    origins = find(before, weights)
+    origins = find_origins(before, weights)
     constants = {
         str(value.name): value.const_value.numpy()
         for node in ir.traversal.RecursiveGraphIterator(before.graph)
@@ -59,7 +57,7 @@ def bring_home(
     _require_homes(origins, constants, given, kept)
     home = Home(dict(weights), wide={name: array.shape for name, array in weights.items()})
     filled: dict[str, Array] = {}
-    for origin in origins.found:
+    for origin in origins.origins:
         array, axes = _weight(origin, weights[origin.weight], constants, given, kept)
         first = filled.setdefault(origin.weight, array)
         if first.shape != array.shape or not np.allclose(first, array, rtol=1e-4, atol=1e-6):
@@ -77,7 +75,8 @@ def bring_home(
         indices = kept.get(kernel.constant, {}).get(kernel.axis)
         if indices is not None:
             home.layers[layer] = indices, kernel.size
-    known = {each.weight for each in (*origins.found, *origins.followers)}
+    known = {origin.weight for origin in origins.origins}
+    known |= {follower.weight for follower in origins.followers}
     home.unchanged = [name for name in weights if name not in known]
     return home
 
@@ -85,12 +84,14 @@ def bring_home(
 def _require_homes(
     origins: Origins, constants: Mapping[str, Array], given: Mapping[str, Array], kept: Kept
 ) -> None:
-    homes = {origin.constant for origin in origins.found}
+    homes = {origin.constant for origin in origins.origins}
     lost = sorted(homes - set(given))
     strange = sorted(
         name
         for name, array in constants.items()
-        if name not in homes and name in given and not _is_cut_of(array, given[name], kept.get(name))
+        if name not in homes
+        and name in given
+        and not _is_cut_of(array, given[name], kept.get(name))
     )
     for names, what in (
         (lost, "is no constant of the result any more"),
@@ -126,30 +127,36 @@ def _weight(
             f"which channels of '{origin.weight}' are left is not known: its constant in the graph"
             f" has the shape {list(array.shape)}. Deliver 'onnx' instead."
         )
-    here = origin.here.reshape(-1)
-    numbers = np.arange(weight.size, dtype=np.int64).reshape(weight.shape)
-    there = origin.there(numbers).reshape(-1)
-    left = places[here] >= 0
-    values = array.reshape(-1)[places[here[left]]]
+    positions = origin.positions.reshape(-1)
+    left = places[positions] >= 0
+    values = array.reshape(-1)[places[positions[left]]]
     if origin.shift is not None:
         values = values - origin.shift.reshape(-1)[left]
     if origin.factor is not None:
         values = values / origin.factor.reshape(-1)[left]
-    return _placed(weight, there[left], values, origin.weight)
+    elements = np.arange(weight.size, dtype=np.int64).reshape(weight.shape)
+    return _placed(weight, origin.view(elements).reshape(-1)[left], values, origin.weight)
 
 
 def _placed(
-    weight: Array, numbers: Array, values: Array, name: str
+    weight: Array, elements: Array, values: Array, name: str
 ) -> tuple[Array, dict[int, list[int]]]:
-    """Put values to where they belong in a weight that lacks what is gone."""
-    if len(numbers) == weight.size:
+    """Put values into a weight without the removed indices.
+
+    Args:
+        weight: before the steps.
+        elements: the positions of the values in the flattened weight.
+        values: after the steps.
+        name: of the weight, for messages.
+    """
+    if len(elements) == weight.size:
         whole = np.empty(weight.size, weight.dtype)
-        whole[numbers] = values
+        whole[elements] = values
         return whole.reshape(weight.shape), {}
-    coordinates = np.unravel_index(numbers, weight.shape)
-    left = [np.unique(each) for each in coordinates]
-    sizes = [len(each) for each in left]
-    if int(np.prod(sizes)) != len(numbers):
+    coordinates = np.unravel_index(elements, weight.shape)
+    left = [np.unique(axis) for axis in coordinates]
+    sizes = [len(indices) for indices in left]
+    if int(np.prod(sizes)) != len(elements):
         raise DeliveryFailed(
             f"what is left of the weight '{name}' is no whole array of its layout. Deliver 'onnx'"
             " instead."
@@ -163,9 +170,7 @@ def _placed(
     }
 
 
-def _follow(
-    follower: Follower, home: Home, constants: Mapping[str, Array], kept: Kept
-) -> None:
+def _follow(follower: Follower, home: Home, constants: Mapping[str, Array], kept: Kept) -> None:
     """Cut a weight that has an element for each channel of a constant."""
     indices = kept.get(follower.constant, {}).get(follower.axis)
     array, channels = home.weights[follower.weight], constants[follower.constant].shape

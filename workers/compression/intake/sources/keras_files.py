@@ -14,13 +14,13 @@ _WIDTHS = {"filters": -1, "units": -1}
 
 def weights(model: Any) -> dict[str, Tensor]:
     """Return a model's variables by their paths; who writes into them changes the model."""
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for variable in model.variables:
         name, number = str(variable.path), 1
-        while name in found:
+        while name in tensors:
             name, number = f"{variable.path}_{number}", number + 1
-        found[name] = variable.value
-    return found
+        tensors[name] = variable.value
+    return tensors
 
 
 def save_archive(model: Any, directory: Path) -> Path:
@@ -40,7 +40,7 @@ def save_hdf5(model: Any, upload: Path, directory: Path) -> Path:
     path = directory / "model.h5"
     shutil.copyfile(upload, path)
     with h5py.File(path, "r+") as file:
-        groups = file["model_weights"] if "model_weights" in file else file
+        groups = file.get("model_weights", file)
         stored = [name for name in _texts(groups.attrs, "layer_names") if _names(groups[name])]
         layers = [layer for layer in model.layers if _variables(layer)]
         for name, layer in zip(stored, layers, strict=True):
@@ -80,7 +80,7 @@ def narrowed(model: Any, arrays: Mapping[str, NDArray[Any]]) -> Any:
     """
     import keras
 
-    names = {id(variable): name for variable, name in zip(model.variables, weights(model), strict=True)}
+    names = dict(zip(map(id, model.variables), weights(model), strict=True))
 
     def widths(layer: Any) -> dict[str, Any]:
         config = layer.get_config()
