@@ -30,11 +30,14 @@ def job_body(
     model: Model | str,
     steps: Sequence[Step] | None,
     dataset: Dataset | str | None,
+    data: str | None,
     max_quality_drop: float | None,
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the body of ``POST /v1/jobs``; a model or dataset, wherever it stands, is its id."""
     body: dict[str, Any] = {"model": id_of(model), "dataset": id_of(dataset) if dataset else None}
+    if data is not None:
+        body["data"] = data
     if steps is not None:
         body["steps"] = _plain(steps)
     body |= _plain(options)

@@ -4,13 +4,17 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from planish._arrays import Data
 from planish._requests import JobOptions, Step
 from planish.client import Client
 from planish.errors import Conflict
 from planish.types import Job
+
+Generated = Literal["generated"]
+GENERATED: Generated = "generated"
+"""In place of data: samples are made from the model."""
 
 WITH_DATA: Step = {"method": "quantize"}
 WITHOUT_DATA: Step = {"method": "quantize", "mode": "dynamic"}
@@ -31,7 +35,7 @@ class Compressed:
 
 def compress(
     model: str | Path,
-    data: Data | None = None,
+    data: Data | Generated | None = None,
     *,
     max_quality_drop: float | None = None,
     steps: Sequence[Step] | None = None,
@@ -45,7 +49,8 @@ def compress(
 
     Args:
         model: an ``.onnx`` file, or a zip or tar with external data.
-        data: what to calibrate and measure with; the forms are those of ``datasets.upload``.
+        data: what to calibrate and measure with; the forms are those of ``datasets.upload``. Or
+            ``"generated"``: samples are made from the model itself.
         max_quality_drop: what the result may lose, such as 0.01 for a point of accuracy.
         steps: what to do. Default: ``quantize``, with ranges from the data; without data, with
             ranges that are found as the model runs (``dynamic``).
@@ -78,11 +83,19 @@ def compress(
     if steps is None and "objective" not in options:
         steps = [WITHOUT_DATA if data is None else WITH_DATA]
     uploaded = client.models.upload(source)
+    made = isinstance(data, str) and data == GENERATED
     dataset = (
-        None if data is None else client.datasets.upload(data, model=uploaded, targets=targets)
+        None
+        if made or data is None
+        else client.datasets.upload(data, model=uploaded, targets=targets)
     )
     job = client.jobs.create(
-        uploaded, steps, dataset=dataset, max_quality_drop=max_quality_drop, **options
+        uploaded,
+        steps,
+        dataset=dataset,
+        data=GENERATED if made else None,
+        max_quality_drop=max_quality_drop,
+        **options,
     )
     try:
         job.wait(progress=progress)

@@ -221,6 +221,7 @@ class Job(_Answer):
     progress: float
     model: str
     dataset: str | None
+    data: str | None = None
     name: str | None
     tags: list[str]
     steps: list[dict[str, Any]] | None

@@ -10,6 +10,8 @@
                      ``source`` is delivered
     dataset          the uploaded dataset's bytes
     data/*.npy       its arrays, fitted to the model's inputs; made by the engine
+    generated/{samples.npz,origin.json}   samples that the engine made from the model, where the
+                     order asks for them, and a Generated
     evaluate-dataset, evaluate-data/*.npy   likewise the dataset that the result is judged on,
                      where ``evaluate.dataset`` names one
     steps/01-quantize/{graph.onnx,report.json,checkpoint/*.npz}
@@ -30,6 +32,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.datasets import DatasetDescription, ImageOptions
+from app.domain.generated import GeneratedData
 from app.domain.jobs import Evaluate, Require
 from app.domain.models import ModelDescription, ModelHints
 from app.domain.problems import ProblemDetails
@@ -47,6 +50,7 @@ METRIC = "metric.onnx"
 SOURCE = "source"
 DATASET = "dataset"
 DATA = "data"
+GENERATED = "generated"
 EVALUATE_DATASET = "evaluate-dataset"
 EVALUATE_DATA = "evaluate-data"
 STEPS = "steps"
@@ -120,6 +124,8 @@ class Compress(_Order):
     deliver: list[OutputFormat] = ["onnx"]
     seed: int = 0
     images: ImageOptions = ImageOptions()
+    data: GeneratedData | None = None
+    """Samples are made from the model where there is no dataset."""
     evaluate_images: ImageOptions = ImageOptions()
     """Options for the images of the dataset that ``evaluate.dataset`` names."""
     tools: list[ToolName] = []

@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic import Tag as PydanticTag
 
 from app.domain.deployments import DeploymentName, with_defaults
+from app.domain.generated import GeneratedData
 from app.domain.metrics import Metric, Parameter
 from app.domain.models import ModelId
 from app.domain.problems import ProblemDetails
@@ -221,6 +222,10 @@ class JobRequest(Asked):
 
     model: str = Field(max_length=64)
     dataset: str | None = Field(default=None, max_length=64)
+    data: GeneratedData | None = Field(
+        default=None,
+        description="'generated': samples are made from the model itself, in place of a dataset.",
+    )
     name: str | None = Field(default=None, max_length=200)
     tags: list[Tag] = Field(default=[], max_length=20)
     steps: list[AnyStep] | None = Field(default=None, min_length=1, max_length=MAX_STEPS)
@@ -327,6 +332,9 @@ class Job(BaseModel):
     progress: float
     model: str
     dataset: str | None
+    data: GeneratedData | None = Field(
+        description="'generated': samples were made from the model, in place of a dataset."
+    )
     name: str | None
     tags: list[str]
     steps: list[AnyStep] | None

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.domain import metrics
+from app.domain.generated import GeneratedData
 from app.domain.metrics import METRICS, Kind, Metric
 from app.domain.models import ModelId
 from app.domain.problems import ProblemDetails
@@ -20,6 +21,12 @@ class Frozen(BaseModel):
     """A value: made once, never changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Split = Literal["held_out", "synthetic", "generated"]
+"""What figures are measured on: samples of a dataset that no step has seen; without a dataset
+seeded random inputs, or samples that were made from the model. The last two give fidelity and
+latency only."""
 
 
 class Quality(Frozen):
@@ -176,12 +183,25 @@ class Latency(Comparison):
     """Null where one thread serves, or where it would have taken too long."""
 
 
+class Generated(Frozen):
+    """Samples that were made from the model, because the job has no dataset."""
+
+    way: Literal["declared", "pixels", "network"]
+    """``declared``: as the graph says of its inputs; ``pixels``: trained number by number to fit
+    the model; ``network``: by a network that was trained against the model."""
+    samples: int
+    """How many were made; steps used those that were not held out."""
+    note: str
+    """In words: what is known of them, and what is not."""
+
+
 class Evaluation(Frozen):
     """How the figures were obtained."""
 
     metric: Metric | ModelId | None
-    split: Literal["held_out", "synthetic"]
-    """``synthetic``: there was no dataset; seeded random inputs give fidelity and latency only."""
+    split: Split
+    generated: Generated | None = None
+    """The samples that steps used, where they were made from the model; null otherwise."""
     dataset: str | None = None
     """The dataset that ``evaluate.dataset`` named; null: a part of the job's was held out."""
     indices: list[int]
@@ -209,6 +229,8 @@ class Manifest(Frozen):
 
     model_sha256: str
     dataset_sha256: str | None
+    data: GeneratedData | None = None
+    """``generated``: the samples were made from the model, by the seed."""
     evaluate_dataset_sha256: str | None = None
     steps: list[dict[str, Any]]
     evaluate: dict[str, Any]

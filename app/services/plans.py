@@ -5,6 +5,7 @@ The same refusals make ``POST /v1/jobs`` fail, so that a plan that is ``ok`` is 
 
 from collections.abc import Iterator, Sequence
 
+from app.domain import generated
 from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest
 from app.domain.models import quantized_operators
 from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
@@ -52,10 +53,16 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
     if inputs.model.description is None and not inputs.model.rejected:
         yield "The model is still being inspected: nothing could be checked against it."
     judged = inputs.judged
-    if judged is None:
+    if request.data is not None and request.dataset is None:
+        yield (
+            "Samples are made from the model: they are not real data, and have no labels. Name real"
+            " samples in 'evaluate.dataset' to know the quality."
+        )
+    elif judged is None:
         yield "Without a dataset the result is compared with the original on random inputs alone."
-    elif (
-        judged.description
+    if (
+        judged is not None
+        and judged.description
         and judged.description.targets is None
         and request.evaluate.metric_graph is None
     ):
@@ -72,7 +79,8 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
             f" {request.limits.pending_minutes:g} minutes at most."
         )
     if request.require.max_quality_drop is not None and judged is None:
-        yield "Without a dataset 'max_quality_drop' bounds the difference on random inputs."
+        samples = "random inputs" if request.data is None else "generated samples"
+        yield f"Without a dataset 'max_quality_drop' bounds the difference on {samples}."
 
 
 def _of_formats(request: JobRequest, inputs: Inputs) -> Iterator[str]:
@@ -128,14 +136,16 @@ def _forecast(
         minutes = request.objective.budget.minutes if request.objective else None
         return Estimate(size_bytes=None, macs=None, minutes=minutes), [], []
     dataset = inputs.dataset.description if inputs.dataset else None
+    effort = _effort(request)
     graph = Outlook(
         layers=model.layers,
         size_bytes=inputs.model.size_bytes,
         macs=model.macs,
-        samples=dataset.samples if dataset else 0,
+        samples=dataset.samples if dataset else 0 if effort is None else effort.samples,
         inputs=model.inputs,
     )
-    total, skipped, remarks = 0.0, list[PlannedSkip](), list[Remark]()
+    total = 0.0 if effort is None else effort.expected_minutes(model.macs)
+    skipped, remarks = list[PlannedSkip](), list[Remark]()
     for index, step in enumerate(request.steps):
         expected = step.forecast(graph)
         graph = graph.model_copy(update=expected.model_dump(include={"size_bytes", "macs"}))
@@ -147,3 +157,9 @@ def _forecast(
         remarks += [Remark(index=index, text=text) for text in expected.remarks]
     estimate = Estimate(size_bytes=graph.size_bytes, macs=graph.macs, minutes=round(total, 3))
     return estimate, skipped, remarks
+
+
+def _effort(request: JobRequest) -> generated.Effort | None:
+    """Return what is done to make samples from the model; None where none are made."""
+    wanted = request.data is not None and request.dataset is None
+    return generated.effort_for(request.steps or ()) if wanted else None

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from app.domain import homecoming
+from app.domain import generated, homecoming
 from app.domain.datasets import DatasetDescription, class_mismatch, mismatches
 from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, DeviceKind, JobRequest
 from app.domain.metric_graphs import misfits
@@ -72,8 +72,11 @@ class Fault:
 
 def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     """Yield every reason for which a request is refused."""
+    if request.data is not None and request.dataset is not None:
+        reason = "A job has a dataset, or generated data in its place: leave one of them out."
+        yield Fault(Invalid, "#/data", reason)
     yield from _upload_faults(inputs)
-    yield from _step_faults(request.steps or [], inputs)
+    yield from _step_faults(request, inputs)
     yield from _evaluation_faults(request, inputs)
     yield from _delivery_faults(request, inputs)
     for place, target in enumerate(request.deliver):
@@ -153,7 +156,8 @@ def _judging_faults(inputs: Inputs) -> Iterator[Fault]:
             yield Fault(DatasetMismatch, EVALUATE_DATASET_POINTER, unlike)
 
 
-def _step_faults(steps: Sequence[Step], inputs: Inputs) -> Iterator[Fault]:
+def _step_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
+    steps = request.steps or []
     provided: dict[str, int] = {}
     for index, step in enumerate(steps):
         pointer = f"#/steps/{index}"
@@ -167,7 +171,7 @@ def _step_faults(steps: Sequence[Step], inputs: Inputs) -> Iterator[Fault]:
                     f" whose result is {trait}: {advice}."
                 )
                 yield Fault(Invalid, pointer, reason, index)
-        if (missing := _missing_data(step, inputs.dataset)) is not None:
+        if (missing := _missing_data(step, request, inputs.dataset)) is not None:
             reason = f"Step {index + 1} ({step.method}) needs {missing}"
             yield Fault(Invalid, pointer, reason, index)
         if step.needs.trainable and (obstacle := _obstacle(inputs.model.description)) is not None:
@@ -207,12 +211,19 @@ def _spoken(tensor: TensorSpec) -> str:
     return f"{tensor.name} {tensor.dtype} [{sizes}]"
 
 
-def _missing_data(step: Step, dataset: Upload[DatasetDescription] | None) -> str | None:
+def _missing_data(
+    step: Step, request: JobRequest, dataset: Upload[DatasetDescription] | None
+) -> str | None:
     if step.needs.data == "none":
         return None
+    if dataset is None and request.data is not None:
+        return generated.LABELS_MISSING if step.needs.data == "targets" else None
     if dataset is None:
         needed = "a dataset with targets" if step.needs.data == "targets" else "a dataset"
-        return f"{needed}: name one in 'dataset', or choose what needs no data."
+        return (
+            f"{needed}: name one in 'dataset', have samples made from the model ('data':"
+            " 'generated'), or choose what needs no data."
+        )
     if step.needs.data == "targets" and dataset.description and not dataset.description.targets:
         return "a dataset with targets, and this one has none: learn from the 'teacher' instead."
     return None

@@ -29,6 +29,7 @@ def job_view(
             "progress": row.progress,
             "model": row.model_id,
             "dataset": row.dataset_id,
+            "data": request.data,
             "name": row.name,
             "tags": row.tags,
             "steps": request.steps,

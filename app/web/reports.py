@@ -283,6 +283,7 @@ def _request(report: JobReport) -> dict[str, Any]:
     return {
         "model": report.model,
         **({"dataset": report.dataset} if report.dataset else {}),
+        **({"data": manifest.data} if manifest.data else {}),
         "steps": manifest.steps,
         "evaluate": manifest.evaluate,
         "require": manifest.require,

@@ -136,6 +136,7 @@ class AsyncJobs:
         steps: Sequence[Step] | None = None,
         *,
         dataset: Dataset | str | None = None,
+        data: str | None = None,
         max_quality_drop: float | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[JobOptions],
@@ -146,6 +147,7 @@ class AsyncJobs:
             model: what to compress.
             steps: what to do with it, in order; or give an ``objective``.
             dataset: what to calibrate and measure with.
+            data: ``"generated"``, in place of a dataset: samples are made from the model.
             max_quality_drop: what the result may lose; the same as in ``require``.
             idempotency_key: calls with the same one make one job. Default: a new one.
             options: the other fields of the request. A model or dataset may stand for its id, as in
@@ -154,7 +156,7 @@ class AsyncJobs:
         Raises:
             Invalid: fields of the request are wrong; ``errors`` says which.
         """
-        body = job_body(model, steps, dataset, max_quality_drop, options)
+        body = job_body(model, steps, dataset, data, max_quality_drop, options)
         return self._handle(
             await self._http.post("/v1/jobs", AsyncJob, body, idempotency_key=idempotency_key)
         )
@@ -165,11 +167,12 @@ class AsyncJobs:
         steps: Sequence[Step] | None = None,
         *,
         dataset: Dataset | str | None = None,
+        data: str | None = None,
         max_quality_drop: float | None = None,
         **options: Unpack[JobOptions],
     ) -> Plan:
         """Return what ``create`` with the same arguments would do; nothing runs."""
-        body = job_body(model, steps, dataset, max_quality_drop, options)
+        body = job_body(model, steps, dataset, data, max_quality_drop, options)
         return await self._http.post("/v1/jobs/plan", Plan, body)
 
     async def front(self, job: types.Job | str) -> types.Front:

@@ -137,6 +137,7 @@ class Jobs:
         steps: Sequence[Step] | None = None,
         *,
         dataset: Dataset | str | None = None,
+        data: str | None = None,
         max_quality_drop: float | None = None,
         idempotency_key: str | None = None,
         **options: Unpack[JobOptions],
@@ -147,6 +148,7 @@ class Jobs:
             model: what to compress.
             steps: what to do with it, in order; or give an ``objective``.
             dataset: what to calibrate and measure with.
+            data: ``"generated"``, in place of a dataset: samples are made from the model.
             max_quality_drop: what the result may lose; the same as in ``require``.
             idempotency_key: calls with the same one make one job. Default: a new one.
             options: the other fields of the request. A model or dataset may stand for its id, as in
@@ -155,7 +157,7 @@ class Jobs:
         Raises:
             Invalid: fields of the request are wrong; ``errors`` says which.
         """
-        body = job_body(model, steps, dataset, max_quality_drop, options)
+        body = job_body(model, steps, dataset, data, max_quality_drop, options)
         return self._handle(self._http.post("/v1/jobs", Job, body, idempotency_key=idempotency_key))
 
     def plan(
@@ -164,11 +166,12 @@ class Jobs:
         steps: Sequence[Step] | None = None,
         *,
         dataset: Dataset | str | None = None,
+        data: str | None = None,
         max_quality_drop: float | None = None,
         **options: Unpack[JobOptions],
     ) -> Plan:
         """Return what ``create`` with the same arguments would do; nothing runs."""
-        body = job_body(model, steps, dataset, max_quality_drop, options)
+        body = job_body(model, steps, dataset, data, max_quality_drop, options)
         return self._http.post("/v1/jobs/plan", Plan, body)
 
     def front(self, job: types.Job | str) -> types.Front:

@@ -14,7 +14,7 @@ from planish.cli.asking import AsJson, print_json, tell
 from planish.cli.consoles import console
 from planish.cli.deployment import Stop
 from planish.client import Client
-from planish.compressing import Compressed
+from planish.compressing import GENERATED, Compressed
 from planish.compressing import compress as run
 from planish.credentials import configured_url
 from planish.types import Measures
@@ -26,6 +26,9 @@ def compress(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="What to calibrate and measure with."),
     ] = None,
+    generated_data: Annotated[
+        bool, typer.Option("--generated-data", help="Without data: make samples from the model.")
+    ] = False,
     max_drop: Annotated[
         float | None, typer.Option(min=0, help="Quality it may lose: 0.01 is a point.")
     ] = None,
@@ -57,6 +60,8 @@ def compress(
 
     Exits with 1 if that failed, 2 if the job was cancelled, 4 if an API key is missing.
     """
+    if generated_data and data is not None:
+        raise Stop("Name --data, or --generated-data in its place: not both.")
     steps = [_step(text) for text in step] if step else None
     options: JobOptions = {"seed": seed}
     if minimize is not None:
@@ -67,7 +72,7 @@ def compress(
     with _service(url or configured_url()) as address, Client(address) as client:
         made = run(
             model,
-            data,
+            GENERATED if generated_data else data,
             max_quality_drop=max_drop,
             steps=steps,
             output=output,

@@ -53,7 +53,7 @@ def compare(first: Path, second: Path, data: Path | None, workspace: Path) -> Co
         [],
         None,
         measured.evaluation.latency,
-        synthetic=evaluation_set.synthetic,
+        split=evaluation_set.split,
     )
     return Compared(first=before, second=after, evaluation=measured.evaluation, verdict=words)
 

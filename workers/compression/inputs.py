@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from app.domain import generated
 from app.domain.datasets import DatasetDescription, ImageOptions, Targets, require_same_classes
 from app.domain.directory import (
     DATA,
@@ -24,10 +25,11 @@ from workers.compression.graph.load import load
 from workers.compression.graph.shapes import inputs_of
 from workers.compression.intake.datasets import Data, fit_dataset
 from workers.compression.intake.inspect import inspect_model, spec
+from workers.compression.learning import generation
 from workers.compression.measure import machine, synthetic
 from workers.compression.measure.evaluation import EvaluationSet, require_metric
 from workers.compression.samples import axis
-from workers.compression.samples.context import Feeds, Samples
+from workers.compression.samples.context import Context, Feeds, Samples
 from workers.compression.samples.overlap import rows_not_in
 from workers.compression.samples.split import split
 from workers.compression.targets import onnx as target
@@ -67,7 +69,10 @@ def read(directory: Path, order: Compress, events: Events) -> Inputs:
         events.progress(0.03, "reading the dataset to judge on")
         judged = _fitted(directory, EVALUATE_DATASET, EVALUATE_DATA, order.evaluate_images)
     threads = order.threads or machine.default_threads()
-    if judged is not None:
+    train: Samples | None
+    if data is None and order.data is not None:
+        train, evaluation_set = _generated(directory, judged, order, threads, events)
+    elif judged is not None:
         train, evaluation_set = _separate(data, judged, order, threads)
     elif data is not None:
         train, evaluation_set = _split(data, order, threads)
@@ -146,6 +151,29 @@ def _split(data: Data, order: Compress, threads: int) -> tuple[Samples, Evaluati
     held_out = samples.take(parts.held_out.tolist())
     return samples.take(parts.train.tolist()), EvaluationSet(
         held_out, synthetic=False, threads=threads
+    )
+
+
+def _generated(
+    directory: Path, judged: Data | None, order: Compress, threads: int, events: Events
+) -> tuple[Samples, EvaluationSet]:
+    """Make samples from the model: a part is held out, where no dataset is named to judge on."""
+    context = Context(
+        None, order.seed, threads, device=machine.torch_device(), evaluate=order.evaluate
+    )
+    made = generation.made_once(
+        directory,
+        context,
+        events.span(0.03, 0.05, "making samples from the model"),
+        generated.effort_for(order.steps),
+    )
+    if judged is not None:
+        _, evaluation_set = _separate(None, judged, order, threads)
+        return made.samples, replace(evaluation_set, generated=made.generated)
+    parts = split(len(made.samples), None, order.seed)
+    held_out = made.samples.take(parts.held_out.tolist())
+    return made.samples.take(parts.train.tolist()), EvaluationSet(
+        held_out, synthetic=True, threads=threads, generated=made.generated
     )
 
 

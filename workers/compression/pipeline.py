@@ -199,9 +199,8 @@ def _report(
         for index, (step, done) in enumerate(zip(order.steps, finished, strict=True))
     ]
     allowed = order.require.max_quality_drop
-    unlabelled = measured.evaluation.split == "synthetic"
-    latency = measured.evaluation.latency
-    words = verdict.describe(baseline, final, reports, allowed, latency, synthetic=unlabelled)
+    latency, split = measured.evaluation.latency, measured.evaluation.split
+    words = verdict.describe(baseline, final, reports, allowed, latency, split=split)
     return Report(
         baseline=baseline,
         compressed=final,
@@ -236,6 +235,7 @@ def _step_report(
 def _manifest(directory: Path, order: Compress, files: Mapping[OutputFormat, Path]) -> Manifest:
     return Manifest(
         model_sha256=order.model_sha256 or sha256(_upload(directory)),
+        data=order.data,
         dataset_sha256=order.dataset_sha256 or _sha256(directory / DATASET),
         evaluate_dataset_sha256=order.evaluate_dataset_sha256
         or _sha256(directory / EVALUATE_DATASET),

@@ -319,6 +319,7 @@ def _order(worker: Worker, claimed: runs.Claim, failures: Mapping[ToolName, str]
         tool_failures=dict(failures),
         source=_source(worker, claimed.source),
         seed=request.seed,
+        data=request.data,
         images=_images(dataset),
         evaluate_images=_images(judged),
         seconds=claimed.seconds_left,

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from app import nudge
 from app.domain.datasets import Dataset
+from app.domain.generated import GENERATED
 from app.domain.jobs import MAX_STEPS, JobRequest
 from app.domain.methods import Method, methods
 from app.domain.models import Model
@@ -40,6 +41,7 @@ class Draft:
 
     model: str = ""
     dataset: str = ""
+    """Its id; ``generated`` for samples that are made from the model."""
     name: str = ""
     max_quality_drop: str = ""
     minimize: Minimize = "latency"
@@ -205,7 +207,9 @@ def _body(draft: Draft) -> dict[str, Any]:
         }
         steps.append({"method": step["method"], **given})
     body: dict[str, Any] = {"model": draft.model}
-    if draft.dataset:
+    if draft.dataset == GENERATED:
+        body["data"] = GENERATED
+    elif draft.dataset:
         body["dataset"] = draft.dataset
     if draft.name.strip():
         body["name"] = draft.name.strip()
@@ -248,7 +252,7 @@ def _like(visitor: Visitor, job_id: str) -> Draft:
     limit = job.require.max_quality_drop
     return Draft(
         model=job.model,
-        dataset=job.dataset or "",
+        dataset=job.dataset or job.data or "",
         name=job.name or "",
         max_quality_drop="" if limit is None else f"{limit:g}",
         steps=[

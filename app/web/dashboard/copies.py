@@ -43,6 +43,8 @@ def _command(body: Mapping[str, Any], model: str, dataset: str) -> str:
     words = ["planish", "compress", model]
     if "dataset" in body:
         words += ["--data", dataset]
+    if "data" in body:
+        words += ["--generated-data"]
     for step in body["steps"]:
         alone = set(step) == {"method"}
         words += ["--step", step["method"] if alone else json.dumps(step)]

@@ -123,6 +123,8 @@ def job(tmp_path: Path) -> Run:
             (directory / "evaluate-dataset").write_bytes(judged.read_bytes())
         if (metric := order.pop("metric", None)) is not None:
             (directory / "metric.onnx").write_bytes(metric.read_bytes())
+        if order.pop("generated", False):
+            order["data"] = "generated"
         wish = {"kind": "compress", "steps": steps, "threads": 1} | order
         (directory / "job.json").write_text(json.dumps(wish))
         assert main(directory) == 0

@@ -196,4 +196,4 @@ def test_the_verdict_gives_the_ratio_with_its_interval_or_says_that_it_could_not
         layers=[layer], skipped=[],
     )  # fmt: skip
     found = Latency.model_validate(latency)
-    assert words in verdict.describe(figures, figures, [step], None, found, synthetic=True)
+    assert words in verdict.describe(figures, figures, [step], None, found, split="synthetic")

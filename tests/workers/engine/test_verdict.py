@@ -75,20 +75,20 @@ def test_slower_and_larger_are_said() -> None:
     after = measures(0.95, size=150)
     spread = Spread(median=1.0, p10=1.0, p90=1.0, runs=8)
     slow = Latency(original=spread, compressed=spread, speedup=0.5)
-    words = verdict.describe(measures(0.95), after, [step()], None, slow, synthetic=False)
+    words = verdict.describe(measures(0.95), after, [step()], None, slow, split="held_out")
     assert re.search(r"1\.50. LARGER, 2\.00. SLOWER", words)
 
 
 def test_random_inputs_are_said_plainly() -> None:
     after = measures(None, agreement=0.875)
-    words = verdict.describe(measures(None), after, [step()], 0.5, synthetic=True)
+    words = verdict.describe(measures(None), after, [step()], 0.5, split="synthetic")
     assert ". There is no data, so we compared with the original on random inputs: 87.5 %" in words
     assert "met" in words
 
 
 def test_a_graph_that_nothing_changed_is_said_with_the_reason() -> None:
     words = verdict.describe(
-        measures(1.0), measures(1.0), [step(changed=False)], None, synthetic=False
+        measures(1.0), measures(1.0), [step(changed=False)], None, split="held_out"
     )
     assert words == "Nothing was changed. Step 1 (quantize): it is too old ('x')."
 
@@ -120,7 +120,7 @@ def test_without_targets_equal_answers_or_the_variance_is_bounded(
 
 def test_equal_answers_are_said_plainly() -> None:
     words = verdict.describe(
-        measures(None), like(0.9669, 0.2, scores=True), [step()], None, synthetic=False
+        measures(None), like(0.9669, 0.2, scores=True), [step()], None, split="held_out"
     )
     assert words.endswith(
         ". There are no labels, so we compared with the original: 96.7 % of answers are the same."
@@ -155,7 +155,7 @@ def test_the_variance_that_is_kept_is_said_with_the_worst_channel(
     explained: float, worst: Worst | None, said: str
 ) -> None:
     after = like(0.9, explained, worst, scores=False)
-    assert verdict.describe(measures(None), after, [step()], None, synthetic=False).endswith(said)
+    assert verdict.describe(measures(None), after, [step()], None, split="held_out").endswith(said)
 
 
 def test_a_report_from_before_the_figure_is_judged_by_agreement() -> None:
@@ -182,9 +182,9 @@ def test_a_metric_is_said_in_its_own_unit(
     metric: Metric, before: float, after: float, said: str
 ) -> None:
     graphs = measures(before, metric), measures(after, metric)
-    words = verdict.describe(*graphs, [step()], None, synthetic=False)
+    words = verdict.describe(*graphs, [step()], None, split="held_out")
     assert words.endswith(f"{said}.")
-    words = verdict.describe(*graphs, [step()], 0.0, synthetic=False)
+    words = verdict.describe(*graphs, [step()], 0.0, split="held_out")
     missed = "a drop" in said
     assert words.endswith("The requirement is MISSED." if missed else "The requirement is met.")
 
@@ -195,13 +195,13 @@ def test_a_metric_is_said_in_its_own_unit(
 )
 def test_a_size_that_hardly_changed_is_called_the_same(before: int, after: int, said: str) -> None:
     graphs = measures(0.9, size=before), measures(0.9, size=after)
-    assert verdict.describe(*graphs, [step()], None, synthetic=False).startswith(said)
+    assert verdict.describe(*graphs, [step()], None, split="held_out").startswith(said)
 
 
 def test_a_figure_that_only_one_of_two_graphs_has_tells_nothing() -> None:
     known, unknown = measures(0.95), measures(None, agreement=0.875)
     for pair in ((known, unknown), (unknown, known)):
-        words = verdict.describe(*pair, [step()], None, synthetic=False)
+        words = verdict.describe(*pair, [step()], None, split="held_out")
         assert "There are no labels, so we compared with the original" in words
     assert verdict.drop(known, unknown) == pytest.approx(0.125)
     assert verdict.drop(unknown, known) == 0
@@ -209,7 +209,7 @@ def test_a_figure_that_only_one_of_two_graphs_has_tells_nothing() -> None:
 
 def test_random_inputs_are_not_called_missing_labels() -> None:
     after = measures(None, agreement=0.875)
-    words = verdict.describe(measures(None), after, [step()], None, synthetic=True)
+    words = verdict.describe(measures(None), after, [step()], None, split="synthetic")
     assert "There is no data, so we compared with the original on random inputs" in words
 
 
@@ -263,11 +263,11 @@ def test_a_speed_is_said_with_what_is_known_of_it(
 ) -> None:
     latency = Latency(**threads.model_dump(), one_thread=one_thread)
     graphs = measures(0.9, size=1000), measures(0.9, size=500)
-    words = verdict.describe(*graphs, [step()], None, latency, synthetic=False)
+    words = verdict.describe(*graphs, [step()], None, latency, split="held_out")
     assert words.startswith(f"2.00× smaller, {said}. top1 0.9 → 0.9 (unchanged).")
 
 
 def test_what_is_unexpected_of_a_step_is_said_with_its_number() -> None:
     odd = step().model_copy(update={"index": 1, "notes": ["It changed nothing."]})
-    words = verdict.describe(measures(0.9), measures(0.9), [step(), odd], None, synthetic=False)
+    words = verdict.describe(measures(0.9), measures(0.9), [step(), odd], None, split="held_out")
     assert words.endswith("(unchanged). Step 2 (quantize): It changed nothing.")

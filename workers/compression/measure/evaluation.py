@@ -12,7 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
-from app.domain.reports import Evaluation, Fidelity, Measures, Quality, Spread
+from app.domain.reports import Evaluation, Fidelity, Generated, Measures, Quality, Split, Spread
 from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import sizes_of
@@ -33,6 +33,8 @@ _EXPLAINED = (
     "Explained is the share of the original's variance that is kept: of each channel of each output"
     " in its own units, a mean over the channels that vary, then over outputs."
 )
+
+_GENERATED = "There is no dataset: {} samples were made from the model for the steps."
 
 _MEMORY = (
     "Peak memory: growth of a fresh process's resident memory over loading the graph and one run."
@@ -56,6 +58,7 @@ class EvaluationSet:
     samples: Samples
     """Held-out samples, or synthetic ones without targets."""
     synthetic: bool
+    """Whether they are no real data: random inputs, or made from the model."""
     threads: int
     dataset: str | None = None
     """The id of the dataset of the samples; None where they are a part of the job's dataset."""
@@ -63,6 +66,15 @@ class EvaluationSet:
     """How many samples of that dataset are left out because the job's dataset holds them too."""
     metric: Path | None = None
     """The graph that computes the metric, where ``evaluate.metric`` names a model."""
+    generated: Generated | None = None
+    """The samples that steps use, where they are made from the model."""
+
+    @property
+    def split(self) -> Split:
+        """The kind of the samples."""
+        if not self.synthetic:
+            return "held_out"
+        return "synthetic" if self.generated is None else "generated"
 
 
 @dataclass(frozen=True)
@@ -123,7 +135,8 @@ def evaluate(
         graphs=measures[1:],
         evaluation=Evaluation(
             metric=judge.metric if judge else None,
-            split="synthetic" if evaluation_set.synthetic else "held_out",
+            split=evaluation_set.split,
+            generated=evaluation_set.generated,
             dataset=evaluation_set.dataset,
             indices=[] if evaluation_set.synthetic else [int(i) for i in samples.indices],
             threads=evaluation_set.threads,
@@ -307,7 +320,15 @@ def _explain(
         f"Agreement counts {count} of output '{output}'.",
         _EXPLAINED,
     ]
-    if evaluation_set.synthetic:
+    if evaluation_set.generated is not None:
+        notes.append(_GENERATED.format(evaluation_set.generated.samples))
+        notes.append(evaluation_set.generated.note)
+    if evaluation_set.split == "generated":
+        notes.append(
+            "Quality was not measured on real data: the samples to judge on were made from the"
+            " model too, and held out. Name real ones in 'evaluate.dataset' to be sure."
+        )
+    elif evaluation_set.synthetic:
         notes.append("There is no dataset: we compared with the original on random inputs.")
     elif evaluation_set.dataset is not None:
         notes.append(

@@ -13,8 +13,8 @@ from workers.compression.samples.drawn import find_layout
 _SAMPLES = 16
 
 
-def draw(original: Path, seed: int) -> Samples:
-    """Draw inputs of the sizes that the model is known to accept.
+def draw(original: Path, seed: int, count: int = _SAMPLES) -> Samples:
+    """Draw about ``count`` inputs of the sizes that the model is known to accept.
 
     Raises:
         DatasetMismatch: the model accepted none of the inputs that were tried.
@@ -28,4 +28,4 @@ def draw(original: Path, seed: int) -> Samples:
         )
     run = open_graph(original, len(model.graph))
     layout = find_layout(model, lambda feeds: run(feeds, None), trials[0], seed)
-    return draw_samples(model, layout, trials[0], _SAMPLES, seed)
+    return draw_samples(model, layout, trials[0], count, seed)

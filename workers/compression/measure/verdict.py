@@ -1,5 +1,7 @@
 """The verdict: whether a result meets the requirement, and the result in words."""
 
+from collections.abc import Mapping
+
 from app.domain import metrics
 from app.domain.metrics import Kind
 from app.domain.problems import QualityBelowRequirement
@@ -8,6 +10,7 @@ from app.domain.reports import (
     Fidelity,
     Latency,
     Measures,
+    Split,
     StepReport,
     quality_drop,
 )
@@ -15,6 +18,14 @@ from workers.compression.measure.changes import why_nothing
 
 _SAME = 0.03
 """Latencies that differ by less are called equal, as the difference is noise."""
+
+_UNLABELLED: Mapping[Split, str] = {
+    "held_out": "There are no labels, so we compared with the original",
+    "synthetic": "There is no data, so we compared with the original on random inputs",
+    "generated": "Quality was not measured on real data: we compared with the original on samples"
+    " that were made from it",
+}
+"""The words for a comparison without labels, by what the samples are."""
 
 
 def drop(baseline: Measures, compressed: Measures) -> float:
@@ -49,7 +60,7 @@ def describe(
     allowed: float | None,
     latency: Latency | None = None,
     *,
-    synthetic: bool,
+    split: Split,
 ) -> str:
     """Return the result in words, the bad news too."""
     if not any(step.changed for step in steps):
@@ -59,7 +70,7 @@ def describe(
     ]
     if latency is not None:
         parts.append(_speed(latency))
-    words = [", ".join(parts), _quality(baseline, compressed, synthetic=synthetic)]
+    words = [", ".join(parts), _quality(baseline, compressed, split)]
     if allowed is not None:
         missed = shortfall(baseline, compressed, allowed) is not None
         words.append("The requirement is MISSED" if missed else "The requirement is met")
@@ -103,19 +114,14 @@ def _ratio(ratio: float, better: str, worse: str, tolerance: float) -> str:
     return f"{ratio:.2f}{times} {better}" if ratio > 1 else f"{1 / ratio:.2f}{times} {worse}"
 
 
-def _quality(baseline: Measures, compressed: Measures, *, synthetic: bool) -> str:
+def _quality(baseline: Measures, compressed: Measures, split: Split) -> str:
     if baseline.quality and compressed.quality:
         metric, kind, before, after = _figures(baseline, compressed)
         lost = drop(baseline, compressed)
         direction = "unchanged" if lost == 0 else f"a {'drop' if lost > 0 else 'gain'} of"
         amount = "" if lost == 0 else f" {metrics.amount(kind, abs(lost))}"
         return f"{metric} {before:.4g} → {after:.4g} ({direction}{amount})"
-    why = (
-        "There is no data, so we compared with the original on random inputs"
-        if synthetic
-        else "There are no labels, so we compared with the original"
-    )
-    return f"{why}: {_likeness(compressed.fidelity)}"
+    return f"{_UNLABELLED[split]}: {_likeness(compressed.fidelity)}"
 
 
 def _likeness(fidelity: Fidelity | None) -> str:

@@ -1,0 +1,78 @@
+"""Jobs whose samples are made from the model: what is taken, refused and warned of."""
+
+from typing import Any
+
+import pytest
+
+from tests.app.service import Service, pointers
+
+GENERATED = {"data": "generated"}
+STATIC: dict[str, Any] = {"method": "quantize", "mode": "static"}
+WITH_INPUTS: list[dict[str, Any]] = [
+    STATIC,
+    {"method": "quantize"},
+    {"method": "quantize", "mode": "qat"},
+    {"method": "prune", "criterion": "taylor"},
+    {"method": "prune", "recover": {"loss": "teacher"}},
+    {"method": "low_rank", "recover": {}},
+    {"method": "distill"},
+    {"method": "distill", "losses": [{"kind": "soft_targets"}, {"kind": "features"}]},
+]
+WITH_LABELS: list[dict[str, Any]] = [
+    {"method": "prune", "recover": {"loss": "labels"}},
+    {"method": "quantize", "mode": "qat", "recover": {"loss": "both"}},
+    {"method": "distill", "losses": [{"kind": "labels"}]},
+]
+
+
+def test_what_needs_inputs_works_with_samples_that_are_made(service: Service) -> None:
+    body = {"model": service.model(), **GENERATED}
+    for step in WITH_INPUTS:
+        plan = service.http.post("/v1/jobs/plan", json={**body, "steps": [step]}).json()
+        assert plan["ok"], (step, plan)
+        assert any("made from the model" in warning for warning in plan["warnings"]), step
+    job = service.http.post("/v1/jobs", json={**body, "steps": [STATIC], "dataset": None})
+    assert job.status_code == 202, job.text
+    assert (job.json()["dataset"], job.json()["data"]) == (None, "generated")
+
+
+def test_what_needs_labels_is_refused(service: Service) -> None:
+    body = {"model": service.model(), **GENERATED}
+    for step in WITH_LABELS:
+        plan = service.http.post("/v1/jobs/plan", json={**body, "steps": [step]}).json()
+        assert not plan["ok"], step
+        assert "made from the model have none" in plan["refused"][0]["reason"], step
+        answer = service.http.post("/v1/jobs", json={**body, "steps": [step]})
+        assert (answer.status_code, pointers(answer)) == (422, ["#/steps/0"]), step
+
+
+def test_labels_may_be_those_of_a_dataset_to_judge_on(service: Service) -> None:
+    """Quality is measured on real data where there are some; the steps need none."""
+    evaluate = {"dataset": service.dataset(), "metric": "top1"}
+    body = {"model": service.model(), **GENERATED, "steps": [STATIC], "evaluate": evaluate}
+    plan = service.http.post("/v1/jobs/plan", json=body).json()
+    assert plan["ok"], plan
+    without = service.http.post("/v1/jobs/plan", json={**body, "evaluate": {"metric": "top1"}})
+    assert not without.json()["ok"], "made samples have no labels to count"
+
+
+@pytest.mark.parametrize("wrong", ["real", True, "dst_1"])
+def test_other_words_are_refused(service: Service, wrong: Any) -> None:
+    body = {"model": service.model(), "data": wrong, "steps": [STATIC]}
+    answer = service.http.post("/v1/jobs", json=body)
+    assert (answer.status_code, pointers(answer)) == (422, ["#/data"])
+
+
+def test_a_dataset_and_made_samples_exclude_each_other(service: Service) -> None:
+    body = {"model": service.model(), "dataset": service.dataset(), **GENERATED}
+    answer = service.http.post("/v1/jobs", json={**body, "steps": [STATIC]})
+    assert (answer.status_code, pointers(answer)) == (422, ["#/data"])
+
+
+def test_a_plan_counts_the_time_that_samples_take(service: Service) -> None:
+    body = {"model": service.model(), "steps": [STATIC]}
+    minutes = [
+        service.http.post("/v1/jobs/plan", json={**body, **data}).json()["estimate"]["minutes"]
+        for data in ({"dataset": service.dataset()}, GENERATED)
+    ]
+    assert minutes[1] > minutes[0]

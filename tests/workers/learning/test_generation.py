@@ -1,0 +1,112 @@
+"""Samples are made from a model: as far as it tells what it was made for."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.domain.directory import ORIGINAL, UPLOAD
+from app.domain.generated import Effort
+from tests.workers.field.draw import FLOAT, INT64, Drawing, end
+from workers.compression.graph import runtime
+from workers.compression.graph.load import load
+from workers.compression.intake.inspect import inspect_model
+from workers.compression.learning import generation
+from workers.compression.learning.generation import Made
+from workers.compression.samples.context import Context
+
+BATCH = "batch"
+PIXELS = Effort("pixels", samples=64, steps=80, minutes=1)
+NETWORK = Effort("network", samples=96, steps=30, minutes=1)
+
+
+def normalised_convolutions(batch: int | str = BATCH) -> bytes:
+    """Draw two convolutions with normalisations whose channels have means and scales of their own,
+    and a head of four classes."""
+    draw = Drawing(5)
+    value, channels = "x", 2
+    for width in (8, 8):
+        value = draw("Conv", value, draw.weight(width, channels, 3, 3), pads=[1, 1, 1, 1])
+        scale, shift = draw.random.uniform(0.5, 2, width), draw.random.uniform(-1, 1, width)
+        mean, variance = draw.random.uniform(-1, 1, width), draw.random.uniform(1, 4, width)
+        kept = [draw.keep(each.astype(np.float32)) for each in (scale, shift, mean, variance)]
+        value = draw("Relu", draw("BatchNormalization", value, *kept))
+        channels = width
+    pooled = draw("Flatten", draw("GlobalAveragePool", value))
+    draw("Gemm", pooled, draw.weight(8, 4), gives=["y"])
+    return draw.model([end("x", FLOAT, batch, 2, 8, 8)], [end("y", FLOAT, batch, 4)])
+
+
+def tagger() -> bytes:
+    """Draw a network that reads ids of a table of 30 rows."""
+    draw = Drawing(6)
+    words = draw("Gather", draw.weight(30, 8), "ids")
+    draw("MatMul", draw("Tanh", words), draw.weight(8, 3), gives=["y"])
+    return draw.model([end("ids", INT64, BATCH, 7)], [end("y", FLOAT, BATCH, 7, 3)])
+
+
+def made(raw: bytes, directory: Path, effort: Effort = PIXELS, seed: int = 0) -> Made:
+    directory.mkdir(exist_ok=True)
+    (directory / UPLOAD).write_bytes(raw)
+    inspect_model(directory / UPLOAD, directory)
+    context = Context(None, seed, 1)
+    return generation.made_once(directory, context, lambda _done: None, effort)
+
+
+def apart(directory: Path, values: Any) -> float:
+    """Return how far the channels of the last normalisation are from what it says of them."""
+    original = load(directory / ORIGINAL)
+    *_, norm = (node for node in original.graph if node.op_type == "BatchNormalization")
+    scale, shift = (
+        value.const_value.numpy()
+        for value in norm.inputs[1:3]
+        if value is not None and value.const_value is not None
+    )
+    original.graph.outputs.append(norm.outputs[0])
+    session = runtime.session_of(original, threads=1)
+    (found,) = session.run([str(norm.outputs[0].name)], {"x": values})
+    places = np.moveaxis(np.asarray(found), 1, 0).reshape(len(scale), -1)
+    means = np.square((places.mean(1) - shift) / scale).mean()
+    return float(means + np.square(places.std(1) / scale - 1).mean())
+
+
+def test_pictures_fit_the_statistics_of_normalisations(tmp_path: Path) -> None:
+    found = made(normalised_convolutions(), tmp_path)
+    assert found.generated.way == "pixels"
+    assert "2 normalisations" in found.generated.note
+    pictures = found.samples.arrays["x"]
+    assert pictures.shape == (found.generated.samples, 2, 8, 8)
+    noise = np.random.default_rng(0).standard_normal(pictures.shape).astype(np.float32)
+    assert apart(tmp_path, pictures) < 0.4 * apart(tmp_path, noise)
+
+
+@pytest.mark.parametrize("effort", [PIXELS, NETWORK])
+def test_the_same_seed_makes_the_same_samples(tmp_path: Path, effort: Effort) -> None:
+    """A seed makes the same samples in another directory, and in this one they are made once."""
+    raw, few = normalised_convolutions(), replace(effort, steps=8)
+    first, again, kept, other = (
+        made(raw, tmp_path / name, few, seed)
+        for name, seed in (("first", 3), ("again", 3), ("first", 3), ("other", 4))
+    )
+    assert (first.generated, first.samples.layout) == (kept.generated, kept.samples.layout)
+    for same in (again, kept):
+        assert np.array_equal(first.samples.arrays["x"], same.samples.arrays["x"])
+    assert not np.array_equal(first.samples.arrays["x"], other.samples.arrays["x"])
+
+
+def test_a_graph_of_one_sample_a_run_gets_samples_too(tmp_path: Path) -> None:
+    found = made(normalised_convolutions(1), tmp_path, replace(PIXELS, samples=16, steps=10))
+    assert found.generated.way == "pixels"
+    assert found.samples.layout.size == 1
+    assert len(found.samples) == 16
+
+
+def test_ids_come_from_the_table(tmp_path: Path) -> None:
+    found = made(tagger(), tmp_path, NETWORK)
+    assert found.generated.way == "declared"
+    ids = found.samples.arrays["ids"]
+    assert ids.min() >= 0
+    assert ids.max() < 30
+    assert len(np.unique(ids)) > 20

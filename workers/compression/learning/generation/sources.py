@@ -1,0 +1,112 @@
+"""Where made samples come from: numbers that are trained themselves, or a network that is.
+
+Both give numbers of about mean 0 and variance 1, ``[samples, …]``, for each input.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+Shapes = Mapping[str, Sequence[int]]
+"""Of one sample, for each input that is made."""
+
+_SEEDS = 100
+"""Random numbers that a network makes a sample of."""
+_WIDEST, _CHANNEL_PLACES = 64, 16 * 1024
+"""Channels of its pictures at a quarter of their size: fewer where they are large."""
+_HIDDEN = 256
+
+
+class Source(Protocol):
+    """What made samples come from."""
+
+    rate: float
+    """Of learning."""
+
+    def parameters(self) -> list[Tensor]:
+        """Return what is trained."""
+
+    def make(self, count: int, random: torch.Generator) -> dict[str, Tensor]:
+        """Return samples of each input."""
+
+
+class Pixels:
+    """The numbers of one batch of samples, each trained itself (ZeroQ, DeepInversion)."""
+
+    rate = 0.1
+
+    def __init__(self, start: Mapping[str, Tensor]) -> None:
+        self._values = {name: value.clone().requires_grad_() for name, value in start.items()}
+
+    def parameters(self) -> list[Tensor]:
+        """Return the numbers."""
+        return list(self._values.values())
+
+    def make(self, count: int, random: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return the samples as they are now: the same ones each time."""
+        return {name: value[:count] for name, value in self._values.items()}
+
+
+class Network:
+    """A network that makes samples of random numbers, trained against the teacher (DAFL)."""
+
+    rate = 2e-3
+
+    def __init__(self, shapes: Shapes, device: str) -> None:
+        self._device = device
+        self._networks = {name: _network(shape).to(device) for name, shape in shapes.items()}
+
+    def parameters(self) -> list[Tensor]:
+        """Return the weights."""
+        return [each for net in self._networks.values() for each in net.parameters()]
+
+    def make(self, count: int, random: torch.Generator) -> dict[str, Tensor]:
+        """Return new samples."""
+        seeds = torch.randn(count, _SEEDS, generator=random).to(self._device)
+        return {name: net(seeds) for name, net in self._networks.items()}
+
+
+def _network(shape: Sequence[int]) -> nn.Module:
+    """Return a network from ``[N, seeds]`` to ``[N, *shape]``.
+
+    That of DAFL (Chen et al. 2019) for pictures ``[C, H, W]``; for all else two hidden layers.
+    Its output is normalised by the batch, and the network learns by how much, and about what.
+    """
+    if len(shape) == 3 and min(shape[1:]) >= 8:
+        return _Pictures(*shape)
+    size = math.prod(shape)
+    return nn.Sequential(
+        nn.Linear(_SEEDS, _HIDDEN), nn.LeakyReLU(0.2),
+        nn.Linear(_HIDDEN, _HIDDEN), nn.LeakyReLU(0.2),
+        nn.Linear(_HIDDEN, size), nn.BatchNorm1d(size), nn.Unflatten(1, tuple(shape)),
+    )  # fmt: skip
+
+
+class _Pictures(nn.Module):
+    """Doubles a small picture twice; the last part of a size that four does not divide is cut."""
+
+    def __init__(self, channels: int, height: int, width: int) -> None:
+        super().__init__()
+        self._height, self._width = height, width
+        places = math.ceil(height / 4), math.ceil(width / 4)
+        wide = max(16, min(_WIDEST, _CHANNEL_PLACES // math.prod(places)))
+        half = max(wide // 2, 8)
+        self._layers = nn.Sequential(
+            nn.Linear(_SEEDS, wide * math.prod(places)), nn.Unflatten(1, (wide, *places)),
+            nn.BatchNorm2d(wide),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(wide, wide, 3, padding=1), nn.BatchNorm2d(wide), nn.LeakyReLU(0.2),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(wide, half, 3, padding=1), nn.BatchNorm2d(half), nn.LeakyReLU(0.2),
+            nn.Conv2d(half, channels, 3, padding=1), nn.Tanh(),
+        )  # fmt: skip
+        self._norm = nn.BatchNorm2d(channels)
+
+    def forward(self, seeds: Tensor) -> Tensor:
+        """Return ``[N, C, H, W]``."""
+        pictures = self._layers(seeds)[..., : self._height, : self._width]
+        normalised: Tensor = self._norm(pictures)
+        return normalised
