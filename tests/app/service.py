@@ -79,6 +79,7 @@ MACHINE = {
 EVALUATION = {
     "metric": "top1",
     "split": "held_out",
+    "generated": None,
     "dataset": None,
     "indices": [1, 2, 3],
     "threads": 2,
@@ -98,6 +99,7 @@ EVALUATION = {
 MANIFEST = {
     "model_sha256": "0" * 64,
     "dataset_sha256": None,
+    "data": None,
     "evaluate_dataset_sha256": None,
     "steps": [{"method": "quantize", "mode": "static"}],
     "evaluate": {},
