@@ -15,8 +15,9 @@ from app.domain import ids
 from app.domain.jobs import device_kind
 from app.domain.workers import Capabilities, Confinement
 from app.settings import Settings
-from app.store import runs, workers
+from app.store import counters, runs, workers
 from app.store.session import Sessions, connect, sessions
+from workers.figures import Figures
 from workers.machine import processors
 from workers.sandbox import directories
 from workers.sandbox.server import ENTRY, REQUIRED, Sandbox
@@ -104,6 +105,7 @@ class Worker:
     entry: str = ENTRY
     """The engine, as "module:function"."""
     ability: Ability = field(default_factory=Ability)
+    figures: Figures = field(default_factory=Figures)
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the process is to stop; runs are then given back."""
     work_due: threading.Event = field(default_factory=threading.Event)
@@ -118,8 +120,9 @@ class Worker:
         """The device and labels that it offers to jobs."""
         return runs.WorkerOffer(device_kind(self.device), tuple(self.settings.worker.labels))
 
-    def note_claim(self, session: Session) -> None:
-        """Note, here and in the store, that this process has claimed a row."""
+    def note_claim(self, session: Session, kind: str) -> None:
+        """Note, here and in the store, that this process has claimed a row of one kind."""
+        self.figures.add(counters.CLAIMS, kind)
         self.ability.claimed_at = time.monotonic()
         workers.note_claim(session, self.id)
 

@@ -16,6 +16,11 @@ STORED_BYTES = "stored_bytes"
 FINISHED_JOBS = "finished_jobs"
 STEPS = "steps"
 STEP_SECONDS = "step_seconds"
+CLAIMS = "claims"
+LOST_LEASES = "lost_leases"
+ENGINE_DEATHS = "engine_deaths"
+STAGE_SECONDS = "stage_seconds"
+DEVICE_SECONDS = "device_seconds"
 
 
 def add(session: Session, name: str, amounts: Mapping[str, float]) -> None:
@@ -30,6 +35,12 @@ def total(session: Session, name: str, label: str) -> float:
     query = select(func.coalesce(func.sum(CounterRow.value), 0.0))
     found = session.scalar(query.where(CounterRow.name == name, CounterRow.label == label))
     return float(found or 0.0)
+
+
+def total_of_all(session: Session, name: str) -> float:
+    """Return the sum of the figures of one name."""
+    query = select(func.coalesce(func.sum(CounterRow.value), 0.0)).where(CounterRow.name == name)
+    return float(session.scalar(query) or 0.0)
 
 
 def totals(session: Session, name: str) -> dict[str, float]:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import structlog
 
 from app.domain.directory import RESULT, Result
-from app.domain.jobs import Usage
+from app.domain.jobs import Usage, device_kind
 from app.domain.problems import EngineCrashed, MemoryLimit, Problem, RunningLimit, StorageLimit
+from app.store import counters
 from workers.runs import answers
 from workers.runs.hold import Hold
 from workers.sandbox.directories import Place
@@ -62,6 +63,7 @@ class Engine:
                 self._note(result)
                 return result
             memory_deaths += end.reason == "memory"
+            self.worker.figures.add(counters.ENGINE_DEATHS, end.reason)
             log.warning("engine died", **vars(end), last_words=answers.last_words(self.place))
             if problem := self._problem(end, last=memory_deaths == _MEMORY_DEATHS):
                 raise problem
@@ -103,6 +105,9 @@ class Engine:
 
     def add(self, end: Exit, seconds: float) -> None:
         """Add the resource usage of a run."""
+        device = device_kind(self.worker.device)
+        self.worker.figures.add(counters.STAGE_SECONDS, "engine", seconds)
+        self.worker.figures.add(counters.DEVICE_SECONDS, device, seconds)
         gpu = 0.0 if self.worker.device == "cpu" else seconds
         self.usage = Usage(
             cpu_seconds=self.usage.cpu_seconds + end.cpu_seconds,

@@ -26,7 +26,7 @@ from app.domain.directory import (
 from app.domain.models import ModelHints
 from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
 from app.domain.workers import Confinement
-from app.store import inspections, leases, turns
+from app.store import counters, inspections, leases, turns
 from app.store.leases import LeaseLost
 from app.store.session import AWAY, transaction
 from app.store.tables import DatasetRow, ModelRow
@@ -81,7 +81,7 @@ def _claim_next(worker: Worker) -> tuple[str | None, inspections.Claim | None]:
             seconds = settings.lease.seconds
             claimed = inspections.claim(session, table, upload_id, worker.id, seconds)
             if claimed is not None:
-                worker.note_claim(session)
+                worker.note_claim(session, chosen[0])
             return upload_id, claimed
     except AWAY:
         raise
@@ -123,6 +123,9 @@ class _Inspection:
             try:
                 return self._verdict()
             except (LeaseLost, Cancelled):
+                self._worker.figures.add(
+                    counters.LOST_LEASES, self._claimed.table.__tablename__[:-1]
+                )
                 log.warning("upload deleted, or somebody else's: nothing is stored")
             except Stopping:
                 write_last(self._give_back, GIVE_BACK_SECONDS)
@@ -133,7 +136,8 @@ class _Inspection:
 
     def _verdict(self) -> Sequence[str]:
         try:
-            self._hold.do(self._prepare)
+            with self._worker.figures.timed("fetch"):
+                self._hold.do(self._prepare)
             accept = self._accepted(self._engine.answer())
         except Problem as problem:
             accept = partial(self._write, inspections.reject, problem)
@@ -175,7 +179,8 @@ class _Inspection:
         limit = self._worker.settings.engine.directory_bytes
         copy = answers.copy_of(self._place, PurePosixPath(name), limit)
         try:
-            return self._hold.do(partial(put, self._worker, copy, self._held))
+            with self._worker.figures.timed("store"):
+                return self._hold.do(partial(put, self._worker, copy, self._held))
         finally:
             copy.unlink(missing_ok=True)
 

@@ -43,7 +43,7 @@ from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDe
 from app.domain.reports import Report
 from app.domain.targets import ToolName
 from app.domain.workers import Confinement
-from app.store import deliveries, leases, runs, turns
+from app.store import counters, deliveries, leases, runs, turns
 from app.store.leases import LeaseLost
 from app.store.session import AWAY, transaction
 from app.store.tables import JobRow
@@ -107,7 +107,7 @@ def _claim_next(worker: Worker) -> tuple[str | None, runs.Claim | None]:
                 return None, None
             claimed = runs.claim(session, job_id, worker.id, settings.lease.seconds)
             if claimed is not None:
-                worker.note_claim(session)
+                worker.note_claim(session, "job")
             return job_id, claimed
     except ValidationError as error:
         assert job_id is not None, "only a job's request is validated here"
@@ -151,11 +151,14 @@ class _Job:
 
     def run(self) -> None:
         """Run the job and store its outcome."""
+        worker = self._worker
         with self._hold:
             try:
                 outcome = self._outcome()
-                self._hold.do(partial(self._publish, outcome))
+                with worker.figures.timed("publish"):
+                    self._hold.do(partial(self._publish, outcome))
             except LeaseLost:
+                worker.figures.add(counters.LOST_LEASES, "job")
                 log.warning("job lost: nothing is published")
             except Cancelled:
                 write_last(partial(self._write_last_state, runs.cancelled), LAST_WRITE_SECONDS)
@@ -171,7 +174,8 @@ class _Job:
     def _outcome(self) -> Outcome:
         """Run the engine; store the artifacts and return the outcome."""
         try:
-            self._hold.do(self._prepare)
+            with self._worker.figures.timed("fetch"):
+                self._hold.do(self._prepare)
             result = self._engine.answer()
             if result.tools:
                 self._write_order(self._run_tools(result.tools))
@@ -248,7 +252,8 @@ class _Job:
     def _put(self, path: PurePosixPath) -> Blob:
         copy = self._copy_of(path)
         try:
-            return self._hold.do(partial(put, self._worker, copy, self._held))
+            with self._worker.figures.timed("store"):
+                return self._hold.do(partial(put, self._worker, copy, self._held))
         finally:
             copy.unlink(missing_ok=True)
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import structlog
 
-from app.store import workers
+from app.store import counters, workers
 from app.store.session import AWAY, transaction
 from workers import health
 from workers.announce import store_announcement
@@ -47,11 +47,20 @@ def look(worker: Worker) -> None:
                 OSError
             ):  # on a full disk the file grows old, which the health check notices
                 health.write(worker)
+    with suppress(*AWAY):  # what was counted last is lost with them
+        _report_alive(worker)
 
 
 def _report_alive(worker: Worker) -> None:
-    """Report that this worker is alive; announce it again if its row was deleted."""
-    with transaction(worker.sessions) as session:
-        has_row = workers.note_alive(session, worker.id)
+    """Report that this worker is alive, and what it did; announce it again if its row is gone."""
+    figures = worker.figures.take()
+    try:
+        with transaction(worker.sessions) as session:
+            has_row = workers.note_alive(session, worker.id)
+            for name, amounts in figures.items():
+                counters.add(session, name, amounts)
+    except AWAY:
+        worker.figures.add_all(figures)
+        raise
     if not has_row:
         store_announcement(worker)
