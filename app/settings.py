@@ -152,6 +152,9 @@ class Engine(_Group):
     """Threads a run computes with. Default: one a core, shared among the slots."""
     require_confinement: bool = True
     """Refuse to run an upload where the kernel cannot confine it."""
+    reuse_steps: bool = True
+    """Take a step's result that was made before of the same graph, data, parameters and seed, for
+    the same tenant and by the same kind of machine, instead of making it again."""
 
 
 class Worker(_Group):

@@ -1,10 +1,12 @@
 """A worker process: its identity, its stores, its sandboxes and its slots."""
 
+import json
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -119,6 +121,16 @@ class Worker:
     def offer(self) -> runs.WorkerOffer:
         """The device and labels that it offers to jobs."""
         return runs.WorkerOffer(device_kind(self.device), tuple(self.settings.worker.labels))
+
+    @property
+    def maker(self) -> str | None:
+        """What the results of steps follow from here; None where none is taken from elsewhere."""
+        offered = self.ability.capabilities
+        if offered is None or not self.settings.engine.reuse_steps:
+            return None
+        made_by = offered.model_dump(mode="json", include={"machine", "versions"})
+        engine = [metadata.version("planish"), self.device, threads(self.settings)]
+        return json.dumps([made_by, engine], sort_keys=True)
 
     def note_claim(self, session: Session, kind: str) -> None:
         """Note, here and in the store, that this process has claimed a row of one kind."""

@@ -1,5 +1,6 @@
 """What a worker does with the row of a job, from claim to result; every write checks the token."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,16 @@ from app.domain.makeup import likeness
 from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Report
-from app.store import blob_rows, counters, events, leases, named, obstacles, transitions
+from app.store import (
+    blob_rows,
+    counters,
+    earlier_steps,
+    events,
+    leases,
+    named,
+    obstacles,
+    transitions,
+)
 from app.store import usage as usage_days
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, StepRow
 
@@ -78,6 +88,8 @@ class Claim:
     """The dataset for the evaluation, if the request names one."""
     steps: tuple[tuple[str, FinishedStep], ...]
     """The finished steps in order: the SHA-256 of the graph, and the report."""
+    step_keys: tuple[str, ...]
+    """The key of each step, by which its result is found again; empty where none is to be."""
     seconds_left: float
 
 
@@ -107,8 +119,13 @@ def fits(offer: WorkerOffer) -> ColumnElement[bool]:
     return fits
 
 
-def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | None:
+def claim(
+    session: Session, job_id: str, owner: str, seconds: float, maker: str | None = None
+) -> Claim | None:
     """Claim a waiting job for ``seconds``; return None if there is nothing to run.
+
+    Its first steps are taken from jobs that made them before, where ``maker`` says what of the
+    worker their results follow from.
 
     A job whose uploads cannot be used together fails here, with the reason. A job with a pending
     cancellation is cancelled here.
@@ -151,9 +168,14 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
     transitions.enter(session, job, "running", "starting")
     if first and job.parent_id is None:
         transitions.tell(session, job, "job.started")
-    finished = session.scalars(
-        select(StepRow).where(StepRow.job_id == job.id).order_by(StepRow.index)
-    ).all()
+    dataset = _claimed(datasets.get("#/dataset"))
+    evaluate_dataset = _claimed(datasets.get(EVALUATE_DATASET_POINTER))
+    contents = _contents(model, [*other_models.values(), metric], [dataset, evaluate_dataset])
+    keys = () if maker is None else earlier_steps.keys(request, contents, maker)
+    finished = _finished(session, job.id)
+    if keys:
+        earlier_steps.take(session, job, keys, {step.index for step in finished})
+        finished = _finished(session, job.id)
     return Claim(
         id=job.id,
         token=token,
@@ -168,15 +190,36 @@ def claim(session: Session, job_id: str, owner: str, seconds: float) -> Claim | 
         },
         source=_source(request, [model, *other_models.values()]),
         metric_sha256=metric.onnx_sha256 if metric else None,
-        dataset=_claimed(datasets.get("#/dataset")),
-        evaluate_dataset=_claimed(datasets.get(EVALUATE_DATASET_POINTER)),
+        dataset=dataset,
+        evaluate_dataset=evaluate_dataset,
         steps=tuple(
             (step.graph_sha256, FinishedStep.model_validate(step.finished))
             for index, step in enumerate(finished)
             if step.index == index and step.graph_sha256 is not None
         ),
+        step_keys=keys,
         seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
     )
+
+
+def _finished(session: Session, job_id: str) -> Sequence[StepRow]:
+    """Return the finished steps of a job, in order."""
+    query = select(StepRow).where(StepRow.job_id == job_id).order_by(StepRow.index)
+    return session.scalars(query).all()
+
+
+def _contents(
+    model: ModelRow,
+    models: Sequence[ModelRow | None],
+    datasets: Sequence[ClaimedDataset | None],
+) -> list[str]:
+    """Return what a job reads, as hashes, and how it is read."""
+    others = [f"{row.id} {row.onnx_sha256} {row.graph_sha256}" if row else "" for row in models]
+    data = [
+        f"{each.sha256} {json.dumps(each.images, sort_keys=True)}" if each else ""
+        for each in datasets
+    ]
+    return [f"{model.onnx_sha256} {model.graph_sha256}", *others, *data]
 
 
 def put_off(session: Session, job_id: str, seconds: float) -> None:
@@ -242,6 +285,7 @@ def keep_step(
             tenant=job.tenant,
             graph_sha256=graph.sha256,
             size_bytes=graph.size_bytes,
+            key=claimed.step_keys[index] if claimed.step_keys else None,
             finished=finished.model_dump(mode="json"),
         )
     )

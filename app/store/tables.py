@@ -377,6 +377,9 @@ class StepRow(Table):
     """A finished step of a job, which is not repeated."""
 
     __tablename__ = "steps"
+    __table_args__ = (
+        Index("ix_steps_key", "tenant", "key", postgresql_where=text("key IS NOT NULL")),
+    )
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     index: Mapped[int] = mapped_column(primary_key=True)
@@ -386,6 +389,8 @@ class StepRow(Table):
     """None if it was deleted because the job ended long ago."""
     size_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
     """The size of the graph; 0 in rows of earlier versions."""
+    key: Mapped[str | None]
+    """A hash of all that the result follows from; see ``earlier_steps``."""
     finished: Mapped[Json]
     """The ``FinishedStep`` that the engine needs to continue from it."""
     report: Mapped[Json | None]

@@ -39,6 +39,7 @@ SETTINGS = {
     "LEASE_RENEW_SECONDS": "0.4",
     "LEASE_SCAN_SECONDS": "0.5",
     "ENGINE_THREADS": "1",
+    "ENGINE_REUSE_STEPS": "false",  # tests ask for the same steps, and watch them
     "ENGINE_MEMORY_BYTES": str(GIB),
     "ENGINE_DIRECTORY_BYTES": str(64 * 1024**2),
     "WORKER_LIGHT_SLOTS": "1",

@@ -105,7 +105,7 @@ def _claim_next(worker: Worker) -> tuple[str | None, runs.Claim | None]:
             job_id = turns.next_job(session, worker.offer, settings.share.weights)
             if job_id is None:
                 return None, None
-            claimed = runs.claim(session, job_id, worker.id, settings.lease.seconds)
+            claimed = runs.claim(session, job_id, worker.id, settings.lease.seconds, worker.maker)
             if claimed is not None:
                 worker.note_claim(session, "job")
             return job_id, claimed

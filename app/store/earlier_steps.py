@@ -1,0 +1,97 @@
+"""Steps whose result was made before for the same tenant, with all the same: it is taken.
+
+All the same means: the model's graphs, the data, the steps up to this one, the seed, what else of
+the request a step may read, and what makes it: versions, machine, device, threads. All that has one
+key, a hash, which is stored with the step.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.domain.jobs import JobRequest
+from app.store import blob_rows
+from app.store.tables import JobRow, StepRow
+
+_NOT_READ = frozenset(
+    {
+        "model",
+        "dataset",
+        "name",
+        "tags",
+        "steps",
+        "objective",
+        "target",
+        "deliver",
+        "webhook",
+        "limits",
+        "priority",
+        "requires",
+    }
+)
+"""Fields of a request that no step reads, or whose content has a hash of its own."""
+
+_TAKEN = "Its result was taken from"
+"""What the note of such a step begins with."""
+
+
+def keys(request: JobRequest, contents: Sequence[str], maker: str) -> tuple[str, ...]:
+    """Return the key of each step of a job.
+
+    Args:
+        request: of the job.
+        contents: the SHA-256 of each thing that the job reads, and how it is read, always in the
+            same order.
+        maker: what makes the steps: versions, machine, device, threads.
+    """
+    steps = [step.model_dump(mode="json") for step in request.steps or ()]
+    common = [maker, list(contents), request.model_dump(mode="json", exclude=set(_NOT_READ))]
+    return tuple(_hash([common, steps[: index + 1]]) for index in range(len(steps)))
+
+
+def take(session: Session, job: JobRow, keys: Sequence[str], finished: Collection[int]) -> None:
+    """Give a job the results of its first steps that were made before.
+
+    Args:
+        session: In which the job is claimed.
+        job: That is claimed.
+        keys: Of its steps.
+        finished: The steps that it has finished itself.
+    """
+    for index, key in enumerate(keys):
+        if index in finished:
+            continue
+        earlier = session.scalars(
+            select(StepRow)
+            .where(
+                StepRow.tenant == job.tenant,
+                StepRow.key == key,
+                StepRow.job_id != job.id,
+                StepRow.graph_sha256.is_not(None),
+            )
+            .limit(1)
+        ).first()
+        if earlier is None or earlier.graph_sha256 is None:
+            return
+        blob_rows.touch(session, earlier.graph_sha256, earlier.size_bytes)
+        notes = [each for each in earlier.finished["notes"] if not each.startswith(_TAKEN)]
+        source = f"{_TAKEN} {earlier.job_id}, which made it of the same graph, data and parameters."
+        session.add(
+            StepRow(
+                job_id=job.id,
+                index=index,
+                tenant=job.tenant,
+                key=key,
+                graph_sha256=earlier.graph_sha256,
+                size_bytes=earlier.size_bytes,
+                finished={**earlier.finished, "seconds": 0.0, "notes": [*notes, source]},
+            )
+        )
+    session.flush()
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,109 @@
+"""A step that was made before, with all the same, is taken; with anything else it is not."""
+
+from typing import Any
+
+import pytest
+
+from app.blobs import Blob
+from app.domain.directory import FinishedStep
+from app.store import runs, turns
+from app.store.tables import StepRow
+from tests.app.service import Service
+
+CPU = runs.WorkerOffer("cpu")
+MAKER = "this machine, these versions"
+STEPS: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.3}, {"method": "quantize"}]
+DONE = FinishedStep(seconds=12.5, layers=[], skipped=[], notes=["It took long."])
+
+
+def claim(service: Service, maker: str | None = MAKER) -> runs.Claim:
+    """Let a worker claim the next job."""
+    with service.store.begin() as session:
+        job_id = turns.next_job(session, CPU, {})
+        assert job_id is not None
+        claimed = runs.claim(session, job_id, "w", 60, maker)
+        assert claimed is not None
+        return claimed
+
+
+def made(service: Service, claimed: runs.Claim) -> list[Blob]:
+    """Let the worker finish all steps."""
+    graphs = []
+    for index in range(len(claimed.step_keys or STEPS)):
+        with service.store.begin() as session:
+            graph = Blob(f"{index:x}" * 64, 100 + index, key="")
+            runs.keep_step(session, claimed, index, graph, DONE)
+            graphs.append(graph)
+    return graphs
+
+
+def request(service: Service) -> dict[str, Any]:
+    return {"model": service.model(), "dataset": service.dataset(), "steps": STEPS, "seed": 3}
+
+
+def test_the_same_steps_are_not_made_again_and_say_so(service: Service) -> None:
+    asked = request(service)
+    first = service.job(**asked)
+    graphs = made(service, claim(service))
+    service.job(**asked, name="again", tags=["other"], priority=2, limits={"running_minutes": 5})
+    again = claim(service)
+    assert [sha256 for sha256, _ in again.steps] == [graph.sha256 for graph in graphs]
+    for _, step in again.steps:
+        assert step.seconds == 0
+        assert step.notes[0] == "It took long."
+        assert first["id"] in step.notes[1]
+    service.job(**asked)
+    third = claim(service)
+    assert all(len(step.notes) == 2 for _, step in third.steps), "no note piles up"
+
+
+def test_the_same_uploads_under_other_ids_are_the_same(service: Service) -> None:
+    service.job(**request(service))
+    made(service, claim(service))
+    service.job(**request(service))
+    assert len(claim(service).steps) == 2
+
+
+def test_the_first_steps_are_taken_where_the_later_ones_differ(service: Service) -> None:
+    asked = request(service)
+    service.job(**asked)
+    graphs = made(service, claim(service))
+    service.job(**{**asked, "steps": [STEPS[0], {"method": "quantize", "mode": "float16"}]})
+    claimed = claim(service)
+    assert [sha256 for sha256, _ in claimed.steps] == [graphs[0].sha256]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 4},
+        {"require": {"max_quality_drop": 0.5}},
+        {"evaluate": {"metric": "f1"}},
+        {"dataset": None},
+        {"steps": [{"method": "prune", "ratio": 0.4}, {"method": "quantize"}]},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_what_a_step_may_read_makes_it_another(service: Service, other: dict[str, Any]) -> None:
+    asked = request(service)
+    service.job(**asked)
+    made(service, claim(service))
+    service.job(**{**asked, **other})
+    assert claim(service).steps == ()
+
+
+def test_another_model_machine_or_tenant_makes_it_another(service: Service) -> None:
+    asked = request(service)
+    service.job(**asked)
+    made(service, claim(service))
+    service.job(**asked)
+    assert claim(service, "another machine").steps == ()
+    service.job(**asked)
+    assert claim(service, None).steps == (), "nothing is taken where that is switched off"
+    service.job(**{**asked, "model": service.model(b"another model" * 20)})
+    assert claim(service).steps == ()
+    with service.store.begin() as session:
+        for row in session.query(StepRow):
+            row.tenant = "other"
+    service.job(**asked)
+    assert claim(service).steps == ()
