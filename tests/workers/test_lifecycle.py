@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,18 +16,21 @@ import pytest
 import redis
 from sqlalchemy import select, text, update
 
-from app.blobs import Blobs
+from app.blobs import Blob, Blobs
 from app.domain import ids
+from app.domain.directory import Result
 from app.domain.jobs import FINISHED
 from app.domain.webhooks import EVENTS
 from app.settings import Settings
-from app.store import blob_rows, events, turns
+from app.store import blob_rows, events, runs, turns
 from app.store.session import connect, sessions
 from app.store.tables import ArtifactRow, DeliveryRow, JobRow, ModelRow, StepRow
 from tests.e2e import engine
 from tests.e2e.service import small_model
 from tests.workers import liars
 from tests.workers.hooks import hook
+from workers.runs.attempts import Engine
+from workers.runs.hold import Hold
 from workers.runs.inspection import inspect_next
 from workers.runs.job import run_next
 from workers.worker import Sandboxes, Slots, Worker
@@ -346,6 +350,36 @@ def test_a_fault_of_ours_is_tried_again_later_and_then_told(worker: Worker, mode
     assert row.problem is not None
     assert row.problem["type"] == "internal-error"
     assert "nobody" not in row.problem["detail"]
+
+
+def test_a_deadline_that_passes_while_a_result_is_published_changes_nothing(
+    paced: Worker, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine has answered in time; that the store is slow is no fault of the job."""
+    job_id = _submit(paced, model, "epochs=1")
+    answer, put_file, publish = Engine.answer, Blobs.put_file, runs.publish
+    left = vars(Hold)["seconds_left"].fget
+
+    def answered(self: Engine) -> Result:
+        result = answer(self)
+        day_late = property(lambda hold: left(hold) - 86_400)
+        monkeypatch.setattr(Hold, "seconds_left", day_late)
+        return result
+
+    def slowly(self: Blobs, path: Path) -> Blob:
+        time.sleep(0.2)
+        return put_file(self, path)
+
+    def published(*words: Any) -> None:
+        time.sleep(0.2)
+        publish(*words)
+
+    monkeypatch.setattr(Engine, "answer", answered)
+    monkeypatch.setattr(Blobs, "put_file", slowly)
+    monkeypatch.setattr(runs, "publish", published)
+    run_next(paced)
+    row = _row(paced, job_id)
+    assert (row.status, row.attempts, row.problem) == ("succeeded", 1, None)
 
 
 def test_a_job_of_a_newer_version_waits_for_a_newer_worker_and_holds_up_nobody(

@@ -1,5 +1,6 @@
 """Renews a lease while work goes on, and notices at once when the work has to stop."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -82,6 +83,13 @@ class Hold:
     def seconds_left(self) -> float:
         """The remaining seconds for the work."""
         return self._deadline - time.monotonic()
+
+    def lift_deadline(self) -> None:
+        """Let the work take as long as it needs from now on: the engine has answered, or is dead.
+
+        What is left is ours to do, and a store that is slow or away is no fault of the run.
+        """
+        self._deadline = math.inf
 
     def check(self) -> None:
         """Return if the work may go on.

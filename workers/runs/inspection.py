@@ -141,6 +141,7 @@ class _Inspection:
             accept = self._accepted(self._engine.answer())
         except Problem as problem:
             accept = partial(self._write, inspections.reject, problem)
+        self._hold.lift_deadline()
         return self._hold.do(accept)
 
     def _prepare(self) -> None:

@@ -155,6 +155,7 @@ class _Job:
         with self._hold:
             try:
                 outcome = self._outcome()
+                self._hold.lift_deadline()
                 with worker.figures.timed("publish"):
                     self._hold.do(partial(self._publish, outcome))
             except LeaseLost:
@@ -180,6 +181,7 @@ class _Job:
             if result.tools:
                 self._write_order(self._run_tools(result.tools))
                 result = self._engine.answer()
+            self._hold.lift_deadline()
             self._relay.flush()
             for index, _ in enumerate(self._claimed.request.steps or ()):
                 self._keep_step(index)
