@@ -21,8 +21,8 @@ test: lint  ## everything that CI runs; tests of a converter that cannot be inst
 	-$(MAKE) tools
 	$(BIN)/python -m pytest
 
-tools: $(READY)  ## the converters that need a Python of their own, into .venv
-	$(BIN)/planish tools install litert
+tools: $(READY)  ## converters with a Python of their own, and the runtime for browsers, into .venv
+	$(BIN)/planish tools install litert web
 
 lint: $(READY)  ## style, types and layers
 	$(BIN)/ruff check

@@ -122,8 +122,9 @@ def _with_tools(worker: Worker, capabilities: Capabilities) -> Capabilities:
     cpu = [device for target in targets[:1] for device in target.devices if device.kind == "cpu"]
     for tool, formats in by_tool.items():
         try:
-            with tools.sandbox_of(worker.settings, tool) as sandbox:
-                sandbox.probe()
+            if tool not in environments.FILES_ALONE:
+                with tools.sandbox_of(worker.settings, tool) as sandbox:
+                    sandbox.probe()
         except SandboxError as error:
             log.warning("a tool does not start", tool=tool, error=str(error))
             continue

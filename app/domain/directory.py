@@ -18,6 +18,7 @@
     delivery/litert/{task.json,model.pt2,inputs/*.npy}   for a tool: a ToolTask, the graph as an
                      exported torch program, and what each run reads
     delivery/litert/{answer.json,outputs/*.npy}   by the tool: a ToolAnswer, and what each run gave
+    delivery/web/runtime/*   files of a tool that go into the artifact
     artifacts/       what the user downloads
     events.jsonl     one EngineEvent a line, appended
     engine.log       what the engine's processes print
@@ -66,6 +67,8 @@ TASK, PROGRAM, INPUTS = "task.json", "model.pt2", "inputs"
 """In a format's directory: what a tool is to do, and with what."""
 ANSWER, OUTPUTS = "answer.json", "outputs"
 """In a format's directory: what a tool said, and what its runs gave."""
+RUNTIME = "runtime"
+"""In a format's directory: files of a tool that go into the artifact."""
 REPORT = "report.json"
 """In a step's directory: a FinishedStep; the step is finished once it is there."""
 CHECKPOINT = "checkpoint"

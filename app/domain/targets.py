@@ -19,10 +19,10 @@ OutputFormat = Literal[
 
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 
-ToolName = Literal["litert", "executorch"]
-"""A converter with a Python environment of its own."""
+ToolName = Literal["litert", "web"]
+"""What formats need that is installed apart: a converter in its Python environment, or files."""
 
-TOOL_OF: dict[OutputFormat, ToolName] = {"litert": "litert"}
+TOOL_OF: dict[OutputFormat, ToolName] = {"litert": "litert", "web": "web"}
 """The tool that makes and runs a format; formats that are not here need none."""
 
 EXPORTED: frozenset[OutputFormat] = frozenset(

@@ -1,4 +1,4 @@
-"""``planish tools``: converters that need a Python environment of their own."""
+"""``planish tools``: converters and runtimes that are installed apart."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,7 +34,7 @@ def install(
 ) -> None:
     """Make the environment of each tool, with the versions that this release was tested with.
 
-    It takes a minute or two and one to two gigabytes for each. Start the workers again afterwards.
+    A converter takes a minute or two and one to two gigabytes. Start the workers again afterwards.
     """
     from workers.tools import environments
 

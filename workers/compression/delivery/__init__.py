@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable
 from importlib import metadata
 
 from app.domain.targets import OutputFormat, ToolName
-from workers.compression.delivery import coreml, onnx, openvino, tools, torch_program
+from workers.compression.delivery import coreml, onnx, openvino, tools, torch_program, web
 from workers.compression.delivery.form import Form
 from workers.compression.delivery.grids import Grids
 from workers.compression.delivery.home import archive
@@ -16,6 +16,7 @@ FORMS: dict[OutputFormat, Form] = {
     "coreml": coreml.COREML,
     "pt2": torch_program.PT2,
     "source": archive.SOURCE,
+    "web": web.WEB,
     "litert": tools.form(
         "litert", "ai-edge-litert", "model.tflite", Grids(float_weights=True, softmax=True)
     ),
