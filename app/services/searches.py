@@ -20,17 +20,9 @@ def front_of(session: Session, tenant: str, job_id: str) -> Front:
     """
     row, objective = _search(session, tenant, job_id)
     state = SearchState.model_validate(row.search)
-    trials = searches.trials(session, row.id)
-    files = jobs.artifacts(session, [job.id for _, job in trials])
-    points = _original(row)
-    for trial, job in trials:
-        point = point_view(trial, job)
-        if point is not None:
-            first = next(iter(files[job.id]), None)
-            artifact = Artifact.model_validate(first) if first else None
-            points.append(FrontPoint(**dict(point), artifact=artifact))
+    points = _points(session, row)
     best = state.best.id if state.best else ORIGINAL if points else None
-    return Front(goal=objective.minimize, points=front(points), best=best)
+    return Front(goal=objective.minimize, points=points, best=best)
 
 
 def take(session: Session, tenant: str, job_id: str, point_id: str) -> Job:
@@ -46,8 +38,8 @@ def take(session: Session, tenant: str, job_id: str, point_id: str) -> Job:
             f"The original is the model itself: download /v1/models/{row.model_id}/content."
         )
     found = searches.trial_of(session, row.id, point_id)
-    if found is None or point_view(*found) is None:
-        raise NotFound(f"The search {job_id!r} has no point {point_id!r}.")
+    if found is None or point_id not in {point.id for point in _points(session, row)}:
+        raise NotFound(f"The front of the search {job_id!r} has no point {point_id!r}.")
     trial, source = found
     request = JobRequest.model_validate(source.request)
     name = f"{row.name or row.id}, trial {trial.number}: {words(request.steps or [])}"[:200]
@@ -67,6 +59,20 @@ def _search(session: Session, tenant: str, job_id: str) -> tuple[JobRow, Objecti
     if row.search is None or objective is None:
         raise NotFound(f"The job {job_id!r} is no search: it has no front.")
     return row, objective
+
+
+def _points(session: Session, row: JobRow) -> list[FrontPoint]:
+    """Return the front of a search, the least cost first."""
+    trials = searches.trials(session, row.id)
+    files = jobs.artifacts(session, [job.id for _, job in trials])
+    points = _original(row)
+    for trial, job in trials:
+        point = point_view(trial, job)
+        if point is not None:
+            first = next(iter(files[job.id]), None)
+            artifact = Artifact.model_validate(first) if first else None
+            points.append(FrontPoint(**dict(point), artifact=artifact))
+    return front(points)
 
 
 def _original(row: JobRow) -> list[FrontPoint]:

@@ -102,6 +102,11 @@ def forget_unmeasured(session: Session, search_id: str) -> None:
     session.execute(delete(JobRow).where(unmeasured))
 
 
+def forget_files(session: Session, trials: Sequence[str]) -> None:
+    """Delete the artifacts of trials that something better was found than; their figures stay."""
+    session.execute(delete(ArtifactRow).where(ArtifactRow.job_id.in_(trials)))
+
+
 def adopt(session: Session, job: JobRow, source: JobRow) -> None:
     """Give a job the report, steps and artifacts of another: the same bytes, rows of its own."""
     job.baseline, job.compressed = source.baseline, source.compressed

@@ -166,6 +166,10 @@ def test_a_front_holds_what_nothing_is_better_than(service: Service) -> None:
     assert [point["id"] for point in front["points"]] == [trials[2], trials[1], trials[0]]
     assert [point["holds"] for point in front["points"]] == [False, True, True]
     assert front["best"] == trials[1]
+    [beaten] = set(trials) - {point["id"] for point in front["points"]}
+    assert shown(service, beaten)["artifacts"] == [], "nobody needs its file any more"
+    answer = service.http.post(f"/v1/jobs/{made['id']}/front/{beaten}/take")
+    assert answer.status_code == 404
     for point in front["points"]:
         assert point["steps"]
         assert service.http.get(point["artifact"]["href"]).status_code == 200

@@ -1,8 +1,10 @@
 """What is known of a search before its first trial, from what inspection found."""
 
 from app.domain.datasets import DatasetDescription
+from app.domain.generated import TRAIN
 from app.domain.jobs import JobRequest
 from app.domain.models import ModelDescription
+from app.domain.sensitivity import Sensitivity
 from app.domain.steps import Outlook
 from app.domain.targets import EXPORTED
 from app.store.tables import DatasetRow, ModelRow
@@ -14,12 +16,22 @@ _SHARE = 2.0
 _LEAST_MINUTES = 0.05
 
 
-def facts_of(request: JobRequest, model: ModelRow, dataset: DatasetRow | None) -> Facts:
-    """Return the facts of a search whose uploads were inspected."""
+def facts_of(
+    request: JobRequest, model: ModelRow, dataset: DatasetRow | None, chart: Sensitivity | None
+) -> Facts:
+    """Return the facts of a search whose uploads were inspected.
+
+    Args:
+        request: of the search.
+        model: that it is to make smaller.
+        dataset: of the request; None where it names none.
+        chart: of the model's sensitivity, where it was measured.
+    """
     objective = request.objective
     assert objective is not None, "only searches are asked for facts"
     described = ModelDescription.model_validate(model.description)
     data = DatasetDescription.model_validate(dataset.description) if dataset else None
+    generated = TRAIN.samples if request.data is not None else 0
     share = _SHARE * objective.budget.minutes / objective.budget.trials
     return Facts(
         goal=objective.minimize,
@@ -28,12 +40,13 @@ def facts_of(request: JobRequest, model: ModelRow, dataset: DatasetRow | None) -
             layers=described.layers,
             size_bytes=model.size_bytes,
             macs=described.macs,
-            samples=data.samples if data else 0,
+            samples=data.samples if data else generated,
             inputs=described.inputs,
         ),
-        data="none" if data is None else "targets" if data.targets else "inputs",
+        data="targets" if data and data.targets else "inputs" if data or generated else "none",
         trainable=described.trainable is not False,
         trials=objective.budget.trials,
         minutes=round(max(_LEAST_MINUTES, min(share, objective.budget.minutes)), 3),
+        chart=chart,
         onnx_alone=not any(name in EXPORTED for name in request.deliver),
     )

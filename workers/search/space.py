@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from app.domain.searches import Goal
+from app.domain.sensitivity import Sensitivity
 from app.domain.steps import METHODS, AnyStep, Outlook, Step
 
 Value = float | int | str
@@ -80,6 +81,8 @@ class Facts:
     """Of the budget."""
     minutes: float
     """That a step of one trial may train for: twice a trial's share of the budget."""
+    chart: Sensitivity | None = None
+    """What layers lose and save in smaller forms, where that was measured."""
     onnx_alone: bool = True
     """Whether onnxruntime alone has to run the result; other runtimes lack some operators."""
 

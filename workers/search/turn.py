@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest, Objective
 from app.domain.problems import EngineCrashed, PendingLimit, Problem, ProblemDetails, RunningLimit
-from app.domain.searches import SearchPoint, SearchState, TrialCounts, words
+from app.domain.searches import SearchPoint, SearchState, TrialCounts, front, words
 from app.domain.steps import AnyStep, Quantize
 from app.store import events, jobs, leases, obstacles, searches, transitions, workers
 from app.store.tables import DatasetRow, JobRow, ModelRow, TrialRow
@@ -166,7 +166,7 @@ def _proposal(search: _Search) -> Proposal | None:
     """Return what to try next; None where the budget is spent or nothing is left to try."""
     if len(search.trials) >= search.objective.budget.trials:
         return None
-    space = Space(facts_of(search.request, search.model, search.dataset))
+    space = Space(facts_of(search.request, search.model, search.dataset, None))
     history = [
         Trial(_steps(job), trial.note, outcomes.stored(trial.outcome))
         for trial, job in search.trials
@@ -228,6 +228,8 @@ def _end(session: Session, search: _Search) -> None:
         )
     _count_usage(search)
     row.search = _state(search).model_dump(mode="json")
+    kept = {point.id for point in front(search.points)}
+    searches.forget_files(session, [job.id for _, job in search.trials if job.id not in kept])
     transitions.finish(session, row, "succeeded")
 
 

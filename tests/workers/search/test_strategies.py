@@ -9,8 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.domain.models import Layer
+from app.domain.reports import Machine
 from app.domain.searches import Goal, Outcome, SearchPoint, StrategyName, front
+from app.domain.sensitivity import FORMS, ChartLayer, Saved, Sensitivity
 from app.domain.steps import METHODS, AnyStep, Outlook, Prune, Quantize
+from workers.search.chart import expected_ratio
 from workers.search.history import Trial
 from workers.search.space import MAX_STEPS, Choose, Facts, Genome, Space, at_random
 from workers.search.strategies import STRATEGIES, ask, spelled
@@ -191,6 +194,53 @@ def test_what_bears_nothing_is_left_as_it_is() -> None:
     assert not any(trial.holds for trial in history)
     least = min(step.ratio for trial in history for step in trial.steps if isinstance(step, Prune))
     assert least < 0.2, "smaller and smaller ratios were tried"
+
+
+def chart(cost: float) -> Sensitivity:
+    """A chart of one layer that half of its channels can be taken from, at a cost."""
+    form = next(form for form in FORMS if form.name == "channels_50")
+    saved = Saved(size_bytes=500, macs=4000, latency_ms=0.3, latency_from="macs")
+    layer = ChartLayer(
+        name="conv", operator="Conv", parameters=300, macs=10_000, size_bytes=1000, latency_ms=1.0
+    )
+    machine = Machine(
+        system="Linux",
+        processor="x86",
+        cores=2,
+        memory_bytes=1,
+        instruction_sets=[],
+        device="cpu",
+    )
+    return Sensitivity(
+        layers=[layer],
+        forms=[form],
+        cost=[[cost]],
+        answers=None,
+        saved=[[saved]],
+        reasons=[[None]],
+        samples=8,
+        seed=0,
+        seconds=1,
+        threads=1,
+        runtime="onnxruntime",
+        machine=machine,
+        versions={},
+    )
+
+
+@pytest.mark.parametrize(("cost", "ratio"), [(0.05, 0.4), (0.5, 0.1)])
+def test_a_chart_tells_with_which_ratio_to_begin(cost: float, ratio: float) -> None:
+    space = Space(facts("macs", chart=chart(cost)))
+    [first] = run("guided", space, 1)[0].steps
+    assert isinstance(first, Prune)
+    assert first.ratio == ratio
+
+
+def test_what_a_chart_lets_expect_is_what_is_saved_within_the_tolerance() -> None:
+    assert expected_ratio(chart(0.05), "channels", "latency", 0.1) == pytest.approx(0.3)
+    assert expected_ratio(chart(0.05), "channels", "size", 0.1) == pytest.approx(0.5)
+    assert expected_ratio(chart(0.05), "channels", "size", 0.01) == 0
+    assert expected_ratio(chart(0.05), "rank", "size", 0.1) == 0
 
 
 def point(cost: float, drop: float, name: str = "p") -> SearchPoint:

@@ -4,7 +4,8 @@ First come bits, as few as layers bear. Then come *axes*: an axis is one way to 
 smaller. Its ratio grows while the bound holds; then it is halved between what held and what missed.
 The best bits stand behind each. Trainings are short at first, and what would be the best if it held
 is trained longer (successive halving, Jamieson & Talwalkar 2016; Li et al. 2018). Axes that held
-are combined, and at last the best pipeline is varied at random.
+are combined, and at last the best pipeline is varied at random. Where the model has a chart of
+sensitivity, it says with which ratio an axis begins.
 """
 
 import random
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+from app.domain.sensitivity import Kind
 from app.domain.steps import AnyStep, Distill, LowRank, Prune, Quantize
 from app.domain.steps.distill import Derived, Scale
 from app.domain.steps.recover import Recover
+from workers.search.chart import expected_ratio
 from workers.search.history import Proposal, Trial
 from workers.search.space import Facts, Space, in_order, near
 from workers.search.strategies import chance
@@ -31,6 +34,12 @@ _BITS = "bits"
 
 NARROW = 0.05
 """An axis ends where what held and what did not are as near as this."""
+
+LEAST = 0.1
+"""The ratio of an axis to begin with where a chart says that layers bear nothing."""
+
+FORGIVEN = 10
+"""How many times the bound single layers may lose before a training: it wins most of that back."""
 
 EPOCHS = (2, 6, 18, 54)
 """Of trainings: short at first, and the best ones longer each time."""
@@ -55,6 +64,8 @@ class Axis:
     build: Build
     least_epochs: int = 0
     """The place in ``EPOCHS`` of its shortest training."""
+    forms: Kind | None = None
+    """The forms of a chart of sensitivity that tell with which ratio to begin."""
 
 
 def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
@@ -113,8 +124,8 @@ def _axes(facts: Facts, history: Sequence[Trial]) -> Iterator[Axis]:
         student = Derived(derive=Scale(width=round((1 - ratio) ** 0.5, 3)))
         return [Distill(student=student, recover=recover or Recover())]
 
-    yield Axis("prune", prune)
-    yield Axis("low_rank", low_rank)
+    yield Axis("prune", prune, forms="channels")
+    yield Axis("low_rank", low_rank, forms="rank")
     yield Axis("zeros", zeros)
     if facts.trains:
         yield Axis("narrow", narrow, least_epochs=1)
@@ -149,6 +160,8 @@ def _next_levels(
     if high is None:
         levels = LEVELS if facts.trains else ONE_SHOT_LEVELS
         ratios = [level for level in levels if level > low]
+        if low == 0:
+            ratios = [*_first_level(axis, facts), *ratios]
     elif high - low > NARROW:
         middle = (low + high) / 2
         ratios = [middle, (low + middle) / 2, (middle + high) / 2]
@@ -159,6 +172,15 @@ def _next_levels(
         if ratio not in tried:
             steps = axis.build(ratio, _recover(facts, axis.least_epochs))
             yield Proposal(in_order([*steps, *tail]), _note(axis.name, ratio, axis.least_epochs))
+
+
+def _first_level(axis: Axis, facts: Facts) -> list[float]:
+    """Return the ratio that the chart of sensitivity lets expect, if there is one."""
+    if facts.chart is None or axis.forms is None:
+        return []
+    tolerance = facts.bound * (FORGIVEN if facts.trains else 1)
+    expected = expected_ratio(facts.chart, axis.forms, facts.goal, tolerance)
+    return [min(max(expected, LEAST), LEVELS[-1])]
 
 
 def _edges(history: Sequence[Trial], axis: str) -> tuple[float, float | None]:
