@@ -38,6 +38,7 @@ from app.domain.jobs import Evaluate, Require
 from app.domain.models import ModelDescription, ModelHints
 from app.domain.problems import ProblemDetails
 from app.domain.reports import ArtifactFigures, LayerChange, Report
+from app.domain.sensitivity import Sensitivity
 from app.domain.steps import AnyStep, Skipped
 from app.domain.targets import TOOL_NAMES, OutputFormat, ToolName
 from app.domain.workers import Capabilities
@@ -149,13 +150,28 @@ class Compress(_Order):
     evaluate_dataset_sha256: str | None = None
 
 
+class MeasureSensitivity(_Order):
+    """Measure what each layer loses and saves in each form; write no artifacts."""
+
+    kind: Literal["measure_sensitivity"] = "measure_sensitivity"
+    seed: int = 0
+    images: ImageOptions = ImageOptions()
+    threads: int | None = None
+    """The number of threads; None for the runtime's default."""
+    seconds: float | None = None
+    """The time after which layers are left out; None for the engine's own."""
+
+
 class Describe(_Order):
     """Say what this machine, its devices and runtimes can do."""
 
     kind: Literal["describe"] = "describe"
 
 
-Order = Annotated[InspectModel | InspectDataset | Compress | Describe, Field(discriminator="kind")]
+Order = Annotated[
+    InspectModel | InspectDataset | Compress | MeasureSensitivity | Describe,
+    Field(discriminator="kind"),
+]
 
 
 class FinishedStep(BaseModel):
@@ -220,6 +236,7 @@ class Result(BaseModel):
     model: ModelDescription | None = None
     dataset: DatasetDescription | None = None
     report: Report | None = None
+    sensitivity: Sensitivity | None = None
     artifacts: list[Produced] = []
     capabilities: Capabilities | None = None
     tools: list[ToolName] = Field(default=[], max_length=len(TOOL_NAMES))

@@ -67,9 +67,10 @@ class Saved(BaseModel):
     """For one sample, over the whole graph: channels that go are read by other layers too."""
     latency_ms: FiniteFloat | None
     """Of one run; null where that is not known."""
-    latency_from: Literal["measured", "macs"] | None
-    """``measured``: both forms of the layer were timed by turns. ``macs``: the layer's time, times
-    the share of the multiply-accumulates that is saved."""
+    latency_from: Literal["measured", "same", "macs"] | None
+    """``measured``: both forms of the layer were timed by themselves. ``same``: a run computes the
+    same, as weights are floats again once they are loaded. ``macs``: computed, the model's time
+    times the share of its multiply-accumulates that is saved."""
 
 
 Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]

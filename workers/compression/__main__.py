@@ -18,6 +18,7 @@ from app.domain.directory import (
     Describe,
     InspectDataset,
     InspectModel,
+    MeasureSensitivity,
     Order,
     Result,
 )
@@ -26,7 +27,9 @@ from workers.compression import faults
 from workers.compression.events import Events
 from workers.compression.files import write_whole
 
-_ORDERS: TypeAdapter[InspectModel | InspectDataset | Compress | Describe] = TypeAdapter(Order)
+_ORDERS: TypeAdapter[InspectModel | InspectDataset | Compress | MeasureSensitivity | Describe] = (
+    TypeAdapter(Order)
+)
 
 
 def main(directory: Path) -> int:
@@ -101,6 +104,10 @@ def _run(directory: Path, events: Events) -> Result:
 
         events.progress(0.0, "reading the dataset")
         return Result(dataset=inspect_dataset(directory / UPLOAD))
+    if isinstance(order, MeasureSensitivity):
+        from workers.compression.charting import chart
+
+        return Result(sensitivity=chart(directory, order, events))
     from workers.compression.measure.memory import prober
     from workers.compression.pipeline import compress
 
@@ -108,7 +115,9 @@ def _run(directory: Path, events: Events) -> Result:
         return compress(directory, order, events, peak)
 
 
-def _read_order(directory: Path) -> InspectModel | InspectDataset | Compress | Describe:
+def _read_order(
+    directory: Path,
+) -> InspectModel | InspectDataset | Compress | MeasureSensitivity | Describe:
     try:
         return _ORDERS.validate_json((directory / ORDER).read_bytes())
     except OSError as error:

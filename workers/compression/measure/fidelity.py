@@ -179,6 +179,10 @@ class Closeness:
         self._nearness.add(original, outputs)
         self._agreement.add(original, outputs)
 
+    def lost(self) -> float:
+        """The share of the variance that is lost, 0 to 1, for choosing among graphs."""
+        return 1 - self._nearness.choosing
+
     @property
     def value(self) -> Fidelity:
         """The fidelity over all samples so far."""

@@ -147,12 +147,12 @@ def _by_time(
     The times of single layers are estimates: the choice is corrected by timing the whole graph.
     """
     times = LayerTimes(context.threads)
-    layer_times = [_time(layer, None, times) for layer in layers]
+    layer_times = [time_of(layer, None, times) for layer in layers]
     faster = [
         [
             (candidate, time)
             for candidate in candidates
-            if (time := _time(layer, candidate, times)) < layer_time
+            if (time := time_of(layer, candidate, times)) < layer_time
         ]
         for layer, candidates, layer_time in zip(
             layers, candidates_of_layers, layer_times, strict=True
@@ -184,7 +184,7 @@ def _by_time(
     return chosen, shortfall(parameters.ratio, "latency", saved)
 
 
-def _time(layer: LowRankLayer, candidate: Candidate | None, times: LayerTimes) -> float:
+def time_of(layer: LowRankLayer, candidate: Candidate | None, times: LayerTimes) -> float:
     """Return the milliseconds that a layer takes by itself, as it is or factorised."""
     factors = None if candidate is None else candidate.decomposition.factors(candidate.ranks)
     shapes = None if factors is None else tuple((f.weight.shape, f.axes) for f in factors)

@@ -78,7 +78,7 @@ def choose(
     scores = score_channels(ChannelSources(model, analysis, parameters, context, advance))
     while True:
         removed, shortfalls = _allocate(model, analysis, survey, parameters, scores, context)
-        unproved = _unsound(model, analysis, removed, survey)
+        unproved = unsound_groups(model, analysis, removed, survey)
         if not unproved:
             return removed, refused + shortfalls
         refused += [
@@ -106,7 +106,7 @@ def _allocate(
     return removed, shortfall(ratio, measure, saved)
 
 
-def _unsound(
+def unsound_groups(
     model: ir.Model, analysis: Analysis, removed: Removed, survey: Survey
 ) -> list[tuple[Group, str]]:
     """Return the groups whose cut changes the graph's outputs, each with the difference."""

@@ -52,7 +52,7 @@ def allocate_time(
     attempts: list[Removed] = []
 
     def cost(removed: Removed) -> float:
-        return sum(_time(node, removed, analysis, survey.sample, times) for node in nodes)
+        return sum(layer_time(node, removed, analysis, survey.sample, times) for node in nodes)
 
     def attempt(share: float) -> tuple[Removed, ir.Model] | None:
         removed = allocate(analysis, scores, cost, share, parameters.scope)
@@ -64,7 +64,7 @@ def allocate_time(
     return reach(model, parameters.ratio, attempt, survey.one, context)
 
 
-def _time(
+def layer_time(
     node: ir.Node,
     removed: Removed,
     analysis: Analysis,
