@@ -125,7 +125,7 @@ def job(tmp_path: Path) -> Run:
             (directory / "metric.onnx").write_bytes(metric.read_bytes())
         if order.pop("generated", False):
             order["data"] = "generated"
-        wish = {"kind": "compress", "steps": steps, "threads": 1} | order
+        wish = {"kind": "compress", "threads": 1} | ({"steps": steps} if steps else {}) | order
         (directory / "job.json").write_text(json.dumps(wish))
         assert main(directory) == 0
         return Result.model_validate_json((directory / "result.json").read_bytes())
