@@ -230,6 +230,11 @@ class JobRequest(Asked):
     tags: list[Tag] = Field(default=[], max_length=20)
     steps: list[AnyStep] | None = Field(default=None, min_length=1, max_length=MAX_STEPS)
     objective: Objective | None = None
+    measure: Literal["sensitivity"] | None = Field(
+        default=None,
+        description="In place of steps: what to measure of the model. 'sensitivity' is what each"
+        " layer loses and saves in each form; see 'POST /v1/models/{model_id}/sensitivity'.",
+    )
     evaluate: Evaluate = Evaluate()
     require: Require = Require()
     target: DeploymentName | None = Field(
@@ -265,9 +270,16 @@ class JobRequest(Asked):
             raise ValueError("give either 'steps' or 'objective'")
         return objective
 
+    @field_validator("measure")
+    @classmethod
+    def _alone(cls, measure: str | None, given: ValidationInfo) -> str | None:
+        if measure is not None and (given.data.get("steps") or given.data.get("objective")):
+            raise ValueError("a job measures in place of 'steps' and 'objective': leave them out")
+        return measure
+
     @model_validator(mode="after")
-    def _steps_or_objective(self) -> Self:
-        if self.steps is None and self.objective is None:
+    def _has_work(self) -> Self:
+        if self.steps is None and self.objective is None and self.measure is None:
             raise ValueError("give either 'steps' or 'objective'")
         return self
 
@@ -340,6 +352,8 @@ class Job(BaseModel):
     steps: list[AnyStep] | None
     objective: Objective | None
     """Of a search, which has it in place of steps."""
+    measure: Literal["sensitivity"] | None
+    """Of a job that measures the model in place of making another."""
     search: SearchState | None
     """Of a search: its trials, and the best point so far."""
     parent: str | None

@@ -1,8 +1,8 @@
 """What each layer of a model loses and saves in each form that it may take: one chart a model."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from app.domain.reports import Machine
 
@@ -41,13 +41,17 @@ FORMS: tuple[Form, ...] = (
 """The columns of a chart, in order. A layer that is stored in few bits computes in float32."""
 
 
+Name = Annotated[str, Field(max_length=2000)]
+Words = Annotated[str, Field(max_length=2000)]
+
+
 class ChartLayer(BaseModel):
     """A row of a chart: a node that holds weights."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    operator: str
+    name: Name
+    operator: Name
     parameters: int
     macs: int
     """Multiply-accumulates for one sample."""
@@ -85,14 +89,14 @@ class Sensitivity(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     layers: list[ChartLayer] = Field(max_length=MAX_LAYERS)
-    forms: list[Form]
+    forms: list[Form] = Field(max_length=100)
     cost: list[list[Cost | None]]
     """The share of the variance of the model's outputs that is lost where this layer alone takes
     the form: 0 is nothing, 1 is all. See ``fidelity.explained``."""
     answers: list[list[Cost | None]] | None
     """The share of samples whose class changes; null where the output holds no class scores."""
     saved: list[list[Saved | None]]
-    reasons: list[list[str | None]]
+    reasons: list[list[Words | None]]
     samples: int
     """How many costs were measured on; none of them is held out to judge results."""
     seed: int
@@ -102,7 +106,38 @@ class Sensitivity(BaseModel):
     runtime: str
     machine: Machine
     versions: dict[str, str]
-    notes: list[str] = []
+    notes: list[Words] = []
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        shape = [len(self.forms)] * len(self.layers)
+        shapes = [
+            [len(row) for row in matrix]
+            for matrix in (self.cost, self.answers or self.cost, self.saved, self.reasons)
+        ]
+        if any(found != shape for found in shapes):
+            raise ValueError("a matrix has not a row for each layer and a column for each form")
+        return self
+
+    @property
+    def conditions(self) -> str:
+        """What the times hold for, in words."""
+        return f"{self.machine.processor}, {self.threads} threads, {self.runtime}"
+
+    @property
+    def summary(self) -> str:
+        """What was measured, and the layer that loses most in int8, in a sentence or two."""
+        told = f"{len(self.layers)} layers were measured in {len(self.forms)} forms, alone."
+        place = next((i for i, form in enumerate(self.forms) if form.name == "int8"), None)
+        losses = [
+            (lost, layer.name)
+            for layer, row in zip(self.layers, self.cost, strict=True)
+            if place is not None and (lost := row[place]) is not None
+        ]
+        if not losses:
+            return told
+        lost, name = max(losses)
+        return f"{told} In int8 '{name}' loses most: {lost:.2%} of the outputs' variance."
 
 
 class ModelSensitivity(Sensitivity):

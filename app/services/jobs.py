@@ -174,6 +174,11 @@ def report(session: Session, tenant: str, job_id: str) -> JobReport:
         Conflict: There is no report yet, or there will be none.
     """
     row = find(session, tenant, job_id)
+    if row.request.get("measure") is not None:
+        raise Conflict(
+            f"The job measures the model, which has the chart: see"
+            f" '/v1/models/{row.model_id}/sensitivity'."
+        )
     if row.evaluation is None:
         raise Conflict(
             f"The job is {row.status} and has no report"

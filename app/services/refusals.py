@@ -76,6 +76,9 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
         reason = "A job has a dataset, or generated data in its place: leave one of them out."
         yield Fault(Invalid, "#/data", reason)
     yield from _upload_faults(inputs)
+    if request.measure is not None and inputs.dataset is None:
+        reason = "Sensitivity is measured on samples: name a dataset in 'dataset'."
+        yield Fault(Invalid, "#/dataset", reason)
     yield from _step_faults(request, inputs)
     yield from _evaluation_faults(request, inputs)
     yield from _delivery_faults(request, inputs)

@@ -23,6 +23,7 @@ from app.domain.makeup import likeness
 from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Report
+from app.domain.sensitivity import Sensitivity
 from app.store import (
     blob_rows,
     counters,
@@ -31,6 +32,7 @@ from app.store import (
     leases,
     named,
     obstacles,
+    sensitivities,
     transitions,
 )
 from app.store import usage as usage_days
@@ -298,6 +300,7 @@ def publish(
     artifacts: Sequence[tuple[Produced, str, Blob]],
     problem: Problem | ProblemDetails | None,
     usage: Usage,
+    sensitivity: Sensitivity | None = None,
 ) -> None:
     """Enter the terminal state, and store everything that the run produced, in this transaction.
 
@@ -307,6 +310,8 @@ def publish(
     add_usage(session, job, usage)
     if report is not None:
         _keep_report(session, job, report)
+    if sensitivity is not None:
+        sensitivities.keep(session, job, sensitivity)
     session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job.id))
     names = sorted(ids.new("art") for _ in artifacts)  # rows of the same time are listed by id
     for name, (produced, filename, blob) in zip(names, artifacts, strict=True):

@@ -358,6 +358,23 @@ class TrialRow(Table):
     """What it came to, once the search was told."""
 
 
+class SensitivityRow(Table):
+    """The chart of a model's sensitivity on a dataset, under the conditions that it holds for."""
+
+    __tablename__ = "sensitivities"
+
+    model_id: Mapped[str] = mapped_column(
+        ForeignKey("models.id", ondelete="CASCADE"), primary_key=True
+    )
+    dataset_id: Mapped[str] = mapped_column(primary_key=True)
+    conditions: Mapped[str] = mapped_column(primary_key=True)
+    """The processor, the threads and the runtime, in words."""
+    job_id: Mapped[str]
+    """The job that measured it; it may be deleted."""
+    chart: Mapped[Json]
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
 class UsageRow(Table):
     """The usage of a tenant on a day, in UTC. It stays when its jobs are deleted."""
 

@@ -34,6 +34,7 @@ def job_view(
             "tags": row.tags,
             "steps": request.steps,
             "objective": request.objective,
+            "measure": request.measure,
             "search": row.search,
             "parent": row.parent_id,
             "evaluate": request.evaluate,

@@ -213,6 +213,8 @@ def test_every_page_can_be_read_by_everybody(
         "datasets": "/datasets",
         "dataset": f"/datasets/{made['id']}",
         "jobs": "/jobs",
+        "sensitivity": f"/models/{model}/sensitivity",
+        "advice": f"/jobs/new?model={model}",
         "new-job": f"/jobs/new?model={model}&dataset={made['id']}&goal=both",
         "job": f"/jobs/{job}",
         "compare": f"/jobs/compare?job={job}",

@@ -31,6 +31,7 @@ from app.domain.directory import (
     SOURCE,
     Compress,
     InspectModel,
+    MeasureSensitivity,
     Produced,
     Result,
     model_file,
@@ -41,6 +42,7 @@ from app.domain.jobs import Usage
 from app.domain.models import ModelHints
 from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
 from app.domain.reports import Report
+from app.domain.sensitivity import Sensitivity
 from app.domain.targets import ToolName
 from app.domain.workers import Confinement
 from app.store import counters, deliveries, leases, runs, turns
@@ -70,6 +72,9 @@ Answer = TypeVar("Answer")
 
 MAX_ARTIFACTS = 16
 
+_SHARE = 0.8
+"""The share of a job's time after which a measurement takes no further layers."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -79,6 +84,7 @@ class Outcome:
 
     report: Report | None = None
     artifacts: Sequence[tuple[Produced, str, Blob]] = ()
+    sensitivity: Sensitivity | None = None
     problem: Problem | ProblemDetails | None = None
 
 
@@ -239,6 +245,8 @@ class _Job:
 
     def _stored(self, result: Result) -> Outcome:
         """Store the artifacts of a result; one without report or artifacts is a crash."""
+        if self._claimed.request.measure is not None:
+            return _measured(result)
         if result.problem is None and (result.report is None or not result.artifacts):
             return Outcome(problem=EngineCrashed("The engine's answer names no result."))
         try:
@@ -246,7 +254,7 @@ class _Job:
         except Unreadable as error:
             log.warning("an artifact cannot be read", error=str(error))
             return Outcome(problem=EngineCrashed("The engine's result is not where it says."))
-        return Outcome(result.report, stored, result.problem)
+        return Outcome(result.report, stored, problem=result.problem)
 
     def _artifact(self, produced: Produced) -> tuple[Produced, str, Blob]:
         path = PurePosixPath(ARTIFACTS, produced.path)
@@ -282,7 +290,12 @@ class _Job:
 
     def _publish(self, outcome: Outcome) -> None:
         self._write(
-            runs.publish, outcome.report, outcome.artifacts, outcome.problem, self._engine.usage
+            runs.publish,
+            outcome.report,
+            outcome.artifacts,
+            outcome.problem,
+            self._engine.usage,
+            outcome.sensitivity,
         )
         kind = outcome.problem.type if outcome.problem else None
         log.info("job finished", problem=kind, **self._engine.usage.model_dump())
@@ -316,8 +329,24 @@ def _method(claimed: runs.Claim, index: int) -> str:
     return str(claimed.request.steps[index].method)
 
 
-def _order(worker: Worker, claimed: runs.Claim, failures: Mapping[ToolName, str]) -> Compress:
+def _measured(result: Result) -> Outcome:
+    """Return the outcome of a job that measures; an answer without a chart is a crash."""
+    if result.problem is None and result.sensitivity is None:
+        return Outcome(problem=EngineCrashed("The engine's answer names no result."))
+    return Outcome(sensitivity=result.sensitivity, problem=result.problem)
+
+
+def _order(
+    worker: Worker, claimed: runs.Claim, failures: Mapping[ToolName, str]
+) -> Compress | MeasureSensitivity:
     request, dataset, judged = claimed.request, claimed.dataset, claimed.evaluate_dataset
+    if request.measure is not None:
+        return MeasureSensitivity(
+            seed=request.seed,
+            images=_images(dataset),
+            threads=threads(worker.settings),
+            seconds=_SHARE * claimed.seconds_left,
+        )
     return Compress(
         steps=request.steps or [],
         evaluate=request.evaluate,

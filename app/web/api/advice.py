@@ -1,14 +1,25 @@
-"""``/v1/models/{id}/recommendations``: advice before any job."""
+"""``/v1/models/{id}/recommendations`` and ``/sensitivity``: what is known before a job."""
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from app.domain.deployments import DeploymentName
-from app.domain.problems import Conflict, NotFound
+from app.domain.jobs import SubmittedJob
+from app.domain.problems import (
+    Conflict,
+    DatasetMismatch,
+    IdempotencyMismatch,
+    NotFound,
+    RequestInFlight,
+    TooManyRequests,
+)
 from app.domain.recommendations import Minimize, Recommendations
-from app.services import advice
+from app.domain.sensitivity import ModelSensitivity
+from app.services import advice, sensitivities
 from app.services.advice import Wish
+from app.services.sensitivities import SensitivityRequest
+from app.web.idempotency import Posted
 from app.web.problems import documented
 from app.web.security import Caller
 
@@ -41,3 +52,39 @@ def recommend(
     wish = Wish(minimize, max_quality_drop, target, data)
     with call.transaction() as session:
         return advice.recommend(session, call.tenant, model_id, wish)
+
+
+@router.post(
+    "/{model_id}/sensitivity",
+    status_code=202,
+    response_model=SubmittedJob,
+    responses=documented(
+        NotFound, RequestInFlight, IdempotencyMismatch, DatasetMismatch, TooManyRequests
+    ),
+)
+def measure_sensitivity(
+    model_id: str, request: SensitivityRequest, call: Caller, once: Posted
+) -> Response:
+    """Queue a job that measures what each layer loses and saves in each form, alone.
+
+    The job has no artifacts; once it has succeeded, `GET` shows the chart.
+    """
+    settings = call.gateway.settings
+    return once(
+        202,
+        lambda session: sensitivities.measure(session, call.tenant, model_id, request, settings),
+        tell="job",
+    )
+
+
+@router.get("/{model_id}/sensitivity", responses=documented(NotFound))
+def get_sensitivity(
+    model_id: str,
+    call: Caller,
+    data: Annotated[
+        str | None, Query(max_length=64, description="On this dataset. Default: the latest.")
+    ] = None,
+) -> ModelSensitivity:
+    """Show the chart of a model's layers and forms; 404 until it was measured."""
+    with call.transaction() as session:
+        return sensitivities.show(session, call.tenant, model_id, data)

@@ -85,6 +85,9 @@ def _environment() -> Environment:
     environment.filters |= {
         "amount": _amount,
         "bytes": lambda value: _amount(value, "B"),
+        "signed": lambda value: (
+            f"\N{MINUS SIGN}{_amount(-value, 'B')}" if value < 0 else _amount(value, "B")
+        ),
         "when": _when,
         "duration": _duration,
         "shape": lambda shape: " × ".join(str(size) for size in shape) or "one number",
