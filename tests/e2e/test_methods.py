@@ -101,6 +101,22 @@ def test_a_method_makes_a_model_that_runs_and_says_what_it_changed(
     assert (told.count("metric") >= TRAINING["epochs"]) == ("recover" in step)
 
 
+def test_what_each_layer_bears_is_measured_by_a_job_that_makes_no_file(
+    service: Service, network: str, rows: str
+) -> None:
+    path = f"/v1/models/{network}/sensitivity"
+    job = service.http.post(path, json={"dataset": rows}).json()
+    ended = service.finished(job["id"])
+    assert ended["status"] == "succeeded", ended
+    assert ended["artifacts"] == []
+    chart = service.http.get(path).json()
+    assert (chart["job"], chart["dataset"]) == (job["id"], rows)
+    assert [layer["operator"] for layer in chart["layers"]] == ["Gemm"] * 3
+    measured = [cost for row in chart["cost"] for cost in row if cost is not None]
+    assert len(measured) > len(chart["layers"])
+    assert all(0 <= cost <= 1 for cost in measured)
+
+
 _KINDS = "SELECT kind FROM events WHERE job_id = %s"
 
 
