@@ -179,6 +179,7 @@ class Closeness:
         self._nearness.add(original, outputs)
         self._agreement.add(original, outputs)
 
+    @property
     def lost(self) -> float:
         """The share of the variance that is lost, 0 to 1, for choosing among graphs."""
         return 1 - self._nearness.choosing
