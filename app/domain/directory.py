@@ -37,7 +37,7 @@ from app.domain.generated import GeneratedData
 from app.domain.jobs import Evaluate, Require
 from app.domain.models import ModelDescription, ModelHints
 from app.domain.problems import ProblemDetails
-from app.domain.reports import ArtifactFigures, LayerChange, Report
+from app.domain.reports import ArtifactFigures, Choice, LayerChange, LayerPrice, Report
 from app.domain.sensitivity import Sensitivity
 from app.domain.steps import AnyStep, Skipped
 from app.domain.targets import TOOL_NAMES, OutputFormat, ToolName
@@ -188,6 +188,10 @@ class FinishedStep(BaseModel):
     """Findings of the method that a user would not expect."""
     kept: dict[str, dict[int, list[int]]] = {}
     """The remaining indices of each constant that was cut, by its name and axis."""
+    choices: list[Choice] = []
+    """The graphs that the method chose from."""
+    prices: list[LayerPrice] = []
+    """What layers lose and gain, where the method had to choose among them."""
 
 
 class ToolTask(BaseModel):

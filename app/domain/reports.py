@@ -134,6 +134,34 @@ class LayerChange(Frozen):
     """Of the node's weights, before against after."""
 
 
+class Choice(Frozen):
+    """A graph that a step considered. Its figures are from training samples."""
+
+    title: str
+    """What it is, such as ``3 of 20 layers in float``."""
+    size_bytes: int
+    speedup: float | None
+    """How many times as fast it was as the graph before the step; null where it was not timed."""
+    lost: float | None
+    """The drop in quality, as ``max_quality_drop`` bounds it; null where it has no bound itself."""
+    chosen: bool = False
+
+
+class LayerPrice(Frozen):
+    """What a layer loses, and what it gains, if it alone is quantized."""
+
+    node: str
+    lost: float
+    """The share of the outputs' variance that is lost."""
+    gain: float
+    """What is saved: a share of the quantized graph's time, or bytes."""
+    unit: Literal["time", "bytes"]
+    priced_together: int
+    """The number of neighbouring layers that share these figures, this one included."""
+    quantized: bool
+    """Whether it was quantized in the end."""
+
+
 class StepReport(Frozen):
     """What one step did."""
 
@@ -149,6 +177,10 @@ class StepReport(Frozen):
     """Whether the step's graph computes something else than the one that it was given."""
     notes: list[str] = []
     """What one would not expect: that the step changed nothing, or made the file larger."""
+    choices: list[Choice] = []
+    """The graphs that the step chose from."""
+    prices: list[LayerPrice] = []
+    """Of the layers among which the step had to choose, in the graph's order."""
 
 
 class Spread(Frozen):
@@ -195,6 +227,18 @@ class Generated(Frozen):
     """In words: what is known of them, and what is not."""
 
 
+class Portability(Frozen):
+    """Where the figures hold, and where integers may saturate."""
+
+    measured_on: list[str]
+    """The instruction sets of the processor that latency and quality were measured on."""
+    integer_layers: int
+    """The number of layers that compute in integers."""
+    may_saturate: list[str]
+    """Those of them whose sums may saturate on x86-64 processors without VNNI, so that quality is
+    lower there. ``"weights": "int7"`` leaves none."""
+
+
 class Evaluation(Frozen):
     """How the figures were obtained."""
 
@@ -210,6 +254,8 @@ class Evaluation(Frozen):
     runtime: str
     """Such as ``onnxruntime 1.32.0, CPUExecutionProvider``."""
     latency: Latency | None
+    portability: Portability | None = None
+    """Null in reports that are older than the figure."""
     notes: list[str] = []
 
 
@@ -243,18 +289,6 @@ class Manifest(Frozen):
     """File name → SHA-256."""
 
 
-class Portability(Frozen):
-    """Where the figures hold, and where integers may saturate."""
-
-    measured_on: list[str]
-    """The instruction sets of the processor that latency and quality were measured on."""
-    integer_layers: int
-    """The number of layers that compute in integers."""
-    may_saturate: list[str]
-    """Those of them whose sums may saturate on x86-64 processors without VNNI, so that quality is
-    lower there. ``"weights": "int7"`` leaves none."""
-
-
 class Report(Frozen):
     """What the engine hands over when a job is done."""
 
@@ -264,8 +298,6 @@ class Report(Frozen):
     evaluation: Evaluation
     verdict: str
     """In words; says so where the result is larger, slower or below its requirement."""
-    portability: Portability | None = None
-    """Null in reports that are older than the figure."""
     manifest: Manifest
 
 

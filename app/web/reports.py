@@ -18,6 +18,7 @@ from app.domain.reports import (
     StepReport,
 )
 from app.web import pages
+from app.web.choices import Bar, Curve, bars, curves, gain
 from app.web.figures import Number, scaled
 
 Tone = Literal["good", "bad", "warn", ""]
@@ -58,6 +59,8 @@ class Step:
     report: StepReport
     changes: list[str]
     groups: list[Group]
+    curves: list[Curve]
+    bars: list[Bar]
 
 
 def render(report: JobReport) -> str:
@@ -75,6 +78,7 @@ def render(report: JobReport) -> str:
         machine=machine,
         memory=scaled(machine.memory_bytes, "B").text,
         request=_request(report),
+        gain=gain,
     )
 
 
@@ -257,7 +261,8 @@ def _step(report: StepReport) -> Step:
         for figure in figures(report.before, report.after)
         if figure.change and figure.change != "unchanged"
     ]
-    return Step(report, changes, list(_groups(report.layers)))
+    groups = list(_groups(report.layers))
+    return Step(report, changes, groups, curves(report.choices), bars(report.prices))
 
 
 def _groups(layers: Iterable[LayerChange]) -> Iterator[Group]:

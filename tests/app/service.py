@@ -94,6 +94,7 @@ EVALUATION = {
         "left_out": 4,
         "one_thread": None,
     },
+    "portability": None,
     "notes": ["dimension N was measured as 1"],
 }
 MANIFEST = {

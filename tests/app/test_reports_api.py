@@ -379,3 +379,21 @@ def test_a_report_from_before_the_figure_is_still_read(service: Service, job: st
     found = service.http.get(path(job)).json()["compressed"]["fidelity"]
     assert found == {**old, "explained": None, "worst": None, "bounded": "agreement"}
     assert "98.00%" in Parsed(page(service, job)).text("main")
+
+
+def test_a_page_draws_what_a_step_chose_from(service: Service, job: str) -> None:
+    choices = [
+        {"title": "all in integers", "size_bytes": 1000, "speedup": 2.5, "lost": 0.03},
+        {"title": HOSTILE[0], "size_bytes": 1200, "speedup": 2, "lost": 0.01, "chosen": True},
+    ]
+    price = {"node": HOSTILE[2], "lost": 0.02, "gain": 0.1, "unit": "time", "priced_together": 2}
+    prices = [{**price, "quantized": quantized} for quantized in (True, False)]
+    reported(service, job, {**STEP_REPORT, "choices": choices, "prices": prices})
+    report = service.http.get(path(job)).json()["step_reports"][0]
+    assert (report["choices"][1], report["prices"]) == (choices[1], prices)
+    shown = Parsed(page(service, job))
+    drawn = [element for element, _ in shown.elements]
+    assert drawn.count("circle") == 2 * len(choices)
+    assert "10.0% of the time" in shown.text("main")
+    assert HOSTILE[0] in shown.text("main")
+    assert all(attributes.get("src") is None for _, attributes in shown.elements)

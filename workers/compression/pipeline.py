@@ -119,9 +119,9 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         for step_and_graphs in zip(finished, graphs, graphs[1:], strict=False)
     ]
     files = {name: made.file for name, made in delivered.made.items()}
-    report = _report(directory, order, finished, remarks, measured, files).model_copy(
-        update={"portability": portability(load(graphs[-1]))}
-    )
+    elsewhere = {"portability": portability(load(graphs[-1]))}
+    measured = replace(measured, evaluation=measured.evaluation.model_copy(update=elsewhere))
+    report = _report(directory, order, finished, remarks, measured, files)
     problem = (
         changes.nothing_changed(report.step_reports, stats.operators(load(directory / ORIGINAL)))
         or verdict.shortfall(report.baseline, report.compressed, order.require.max_quality_drop)
@@ -229,6 +229,8 @@ def _step_report(
         skipped=done.skipped,
         changed=done.changed,
         notes=notes,
+        choices=done.choices,
+        prices=done.prices,
     )
 
 

@@ -69,6 +69,8 @@ def run(
         changed=changed,
         notes=outcome.notes,
         kept=outcome.kept,
+        choices=outcome.choices,
+        prices=outcome.prices,
     )
     write_whole(directory / REPORT, done.model_dump_json())
     shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)

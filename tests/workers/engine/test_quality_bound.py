@@ -16,6 +16,7 @@ from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
+from workers.compression.methods.quantize.gains import Gains
 from workers.compression.methods.quantize.quality_bound import quantize_within_bound
 from workers.compression.methods.quantize.static import calibrate_best
 from workers.compression.samples.context import Context, Samples
@@ -177,9 +178,17 @@ def test_of_layers_that_lose_alike_the_one_that_gains_less_stays_in_float(
         return [1.0, 100.0] if cheap == "left" else [100.0, 1.0]
 
     outcome = quantize_within_bound(
-        write, graph, ["left", "right"], context, lambda _: None, gains=gains
+        write, graph, ["left", "right"], context, lambda _: None, gains=Gains("time", gains)
     )
     assert [skipped.node for skipped in outcome.skipped] == [cheap]
+    assert {price.node: price.quantized for price in outcome.prices} == {
+        name: name != cheap for name in ("left", "right")
+    }
+    titles = [choice.title for choice in outcome.choices]
+    assert titles == ["all 2 in integers", "1 of 2 layers in float"]
+    lost = [choice.lost or 0.0 for choice in outcome.choices]
+    assert lost[0] > (context.max_quality_drop or 0.0) >= lost[1]
+    assert outcome.choices[0].size_bytes < outcome.choices[1].size_bytes
 
 
 def test_no_time_keeps_the_bound_without_a_search(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from app.domain.reports import LayerChange
+from app.domain.reports import Choice, LayerChange, LayerPrice
 from app.domain.steps import Skipped
 from workers.compression.graph.kept import Kept
 
@@ -20,3 +20,7 @@ class Outcome:
     """Facts about the result that a user would not expect."""
     kept: Kept = field(default_factory=dict)
     """Of constants that were cut, by name and axis: the indices that are left."""
+    choices: list[Choice] = field(default_factory=list)
+    """The graphs that the method chose from."""
+    prices: list[LayerPrice] = field(default_factory=list)
+    """What layers lose and gain, where the method had to choose among them."""

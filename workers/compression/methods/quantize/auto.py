@@ -13,13 +13,17 @@ The bound is that of the job, or one percentage point. It is checked on training
 not used for calibration.
 """
 
-from collections.abc import Callable, Iterator
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import onnx_ir as ir
 
 from app.domain.problems import StepFailed
+from app.domain.reports import Choice
 from app.domain.steps import Quantize
 from workers.compression.graph.narrow import mark_stored, stored_type
 from workers.compression.measure.latency import time_ratio
@@ -28,6 +32,7 @@ from workers.compression.methods.quantize.comparison import split_samples
 from workers.compression.methods.quantize.dynamic import quantize_dynamic
 from workers.compression.methods.quantize.exclusions import file_bytes
 from workers.compression.methods.quantize.layers import select
+from workers.compression.methods.quantize.quality_bound import Judging
 from workers.compression.methods.quantize.selection import store_rest
 from workers.compression.methods.quantize.static import quantize_static
 from workers.compression.samples.context import Context, Samples
@@ -66,6 +71,8 @@ class _Variant:
     """The original's latency over that of this graph."""
     smaller: float
     """The original's bytes over those of this graph."""
+    point: Choice
+    """Its place among the choices of the report."""
 
     def worth(self, prefer: str) -> float:
         """Return the figure by which variants are compared: larger is better."""
@@ -91,39 +98,45 @@ def quantize_auto(
         outcome = Outcome(model, [], [], [_UNJUDGED])
         return _with_stored_weights(outcome, parameters, context, None)
     _, judging_samples = split_samples(context.train, parameters, context.seed)
-    best: _Variant | None = None
-    for variant in _variants(model, parameters, bounded, advance):
-        if best is not None and not variant.layers and _surpasses(best, parameters.prefer):
-            break
-        complete = _with_stored_weights(variant, parameters, bounded, judging_samples)
-        measured = _measured(model, complete, context)
-        if best is None or measured.worth(parameters.prefer) > best.worth(parameters.prefer):
-            best = measured
-    assert best is not None, "one variant is the graph as it is"
-    return best.outcome
+    measured = list[_Variant]()
+    with tempfile.TemporaryDirectory() as scratch:
+        judging = Judging(model, judging_samples, bounded, Path(scratch))
+        for title, variant in _variants(model, parameters, bounded, advance):
+            if measured and not variant.layers and _surpasses(measured, parameters.prefer):
+                break
+            complete = _with_stored_weights(variant, parameters, bounded, judging_samples)
+            measured.append(_measured(title, model, complete, judging, context))
+    best = max(measured, key=lambda variant: variant.worth(parameters.prefer))
+    considered = [choice for variant in measured for choice in variant.outcome.choices]
+    points = [v.point.model_copy(update={"chosen": v is best}) for v in measured]
+    return replace(best.outcome, choices=[*considered, *points])
 
 
-def _surpasses(best: _Variant, prefer: str) -> bool:
+def _surpasses(measured: Sequence[_Variant], prefer: str) -> bool:
     """Return whether storing the weights of the float graph in few bits cannot be better."""
-    return best.worth(prefer) >= _Variant(best.outcome, 1.0, _SMALLEST[prefer]).worth(prefer)
+    _, size = _WORTH[prefer]
+    most = float(_SMALLEST[prefer] ** size)
+    return any(variant.worth(prefer) >= most for variant in measured)
 
 
 def _variants(
     model: ir.Model, parameters: Quantize, context: Context, advance: Advance
-) -> Iterator[Outcome]:
-    """Yield the graph quantized statically, quantized dynamically, and as it is."""
+) -> Iterator[tuple[str, Outcome]]:
+    """Yield the graph quantized statically, quantized dynamically, and as it is, with titles."""
     static = parameters.model_copy(update={"mode": "static"})
     layers = [layer for layer in select(model, static)[0] if layer.integer]
     if layers:
-        yield quantize_static(model.clone(), static, context, lambda f: advance(0.6 * f))
+        outcome = quantize_static(model.clone(), static, context, lambda f: advance(0.6 * f))
+        yield "integers with ranges from data", outcome
     products = parameters.model_copy(update={"mode": "dynamic"})
     share = sum(layer.weights.size for layer in select(model, products)[0])
     if context.has_time() and share > _PRODUCTS * sum(layer.weights.size for layer in layers):
         with suppress(StepFailed):  # the opset is too old
-            yield quantize_dynamic(
+            outcome = quantize_dynamic(
                 model.clone(), products, context, lambda f: advance(0.6 + 0.4 * f)
             )
-    yield Outcome(model.clone())
+            yield "integers with ranges from each run", outcome
+    yield "floats with weights in few bits", Outcome(model.clone())
 
 
 def _with_stored_weights(
@@ -147,9 +160,18 @@ def _in_half(outcome: Outcome) -> Outcome:
     return replace(outcome, model=halved, notes=[*outcome.notes, _HALF])
 
 
-def _measured(original: ir.Model, outcome: Outcome, context: Context) -> _Variant:
-    """Measure the speed-up and the size ratio of a quantized graph."""
-    faster = 1.0
-    if outcome.layers and context.example:
+def _measured(
+    title: str, original: ir.Model, outcome: Outcome, judging: Judging, context: Context
+) -> _Variant:
+    """Measure the speed-up, the size ratio and the loss of a quantized graph."""
+    faster, timed = 1.0, bool(outcome.layers and context.example)
+    if timed:
         faster = time_ratio(original, outcome.model, context.example, context.threads).value
-    return _Variant(outcome, faster, file_bytes(original) / file_bytes(outcome.model))
+    size, lost = file_bytes(outcome.model), judging.drop(outcome.model)
+    point = Choice(
+        title=title,
+        size_bytes=size,
+        speedup=faster if timed else None,
+        lost=lost if math.isfinite(lost) else None,
+    )
+    return _Variant(outcome, faster, file_bytes(original) / size, point)

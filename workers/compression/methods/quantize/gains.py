@@ -1,6 +1,8 @@
 """What portions of layers gain if they are quantized: bytes, or time."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -11,18 +13,26 @@ from workers.compression.measure.latency import time_ratio
 from workers.compression.methods.quantize.exclusions import Write
 from workers.compression.samples.context import Context
 
-Gains = Callable[[Write, ir.Model, Sequence[Sequence[str]], Context], list[float]]
-"""Returns what each portion of layers gains.
+Portions = Sequence[Sequence[str]]
+"""Names of layers; those of a portion are priced together."""
 
-Its arguments quantize a copy of the graph, the graph in float, the portions, and the context.
-"""
+
+@dataclass(frozen=True)
+class Gains:
+    """A way to measure what portions of layers gain."""
+
+    unit: Literal["time", "bytes"]
+    measured: Callable[[Write, ir.Model, Portions, Context], list[float]]
+    """Returns what each portion gains. Its arguments quantize a copy of the graph, the graph in
+    float, the portions, and the context."""
+
 
 _SECONDS = 12.0
 """The time after which no further portion is timed."""
 
 
-def of_bytes(
-    write: Write, _model: ir.Model, portions: Sequence[Sequence[str]], _context: Context
+def _bytes_saved(
+    write: Write, _model: ir.Model, portions: Portions, _context: Context
 ) -> list[float]:
     """Return the bytes that the weights of each portion save."""
     saved = {
@@ -31,9 +41,7 @@ def of_bytes(
     return [sum(saved.get(name, 0.0) for name in names) for names in portions]
 
 
-def of_time(
-    write: Write, model: ir.Model, portions: Sequence[Sequence[str]], context: Context
-) -> list[float]:
+def _time_saved(write: Write, model: ir.Model, portions: Portions, context: Context) -> list[float]:
     """Return the time that each portion saves, as a share of the time of the quantized graph.
 
     The graph is timed by turns with one that has the portion in float. Single portions save little
@@ -61,9 +69,7 @@ def of_time(
     return gains
 
 
-def _shares_of_work(
-    model: ir.Model, portions: Sequence[Sequence[str]], context: Context
-) -> list[float]:
+def _shares_of_work(model: ir.Model, portions: Portions, context: Context) -> list[float]:
     """Return the share of the multiply-accumulates of all portions that each one has."""
     sample = context.samples_or_example(1)
     sizes = sizes_of(model, sample.first_run()) if len(sample) else {}
@@ -71,3 +77,7 @@ def _shares_of_work(
     sums = [float(sum(macs.get(name, 0) for name in names)) for names in portions]
     total = sum(sums)
     return [each / total if total else 1 / len(sums) for each in sums]
+
+
+BYTES = Gains("bytes", _bytes_saved)
+TIME = Gains("time", _time_saved)

@@ -7,21 +7,24 @@ neighbours: a single layer in float between layers in integers takes conversions
 Quality is measured on training samples: the held-out samples are for the verdict only.
 """
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
+from app.domain.reports import Choice, LayerPrice
 from workers.compression.graph.load import load, save
 from workers.compression.measure import quality
+from workers.compression.measure.latency import time_ratio
 from workers.compression.measure.reference import Reference
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.comparison import affordable
-from workers.compression.methods.quantize.exclusions import Write
-from workers.compression.methods.quantize.gains import Gains, of_bytes
+from workers.compression.methods.quantize.exclusions import Write, file_bytes
+from workers.compression.methods.quantize.gains import BYTES, Gains
 from workers.compression.samples.context import Context, Samples
 
 _SHARE = 0.8
@@ -48,17 +51,20 @@ class Portion:
     """Neighbouring layers, with the price of quantizing them."""
 
     names: list[str]
-    kept: float
-    """The share of the outputs' variance that is kept if they alone are quantized."""
+    kept: float | None
+    """The share of the outputs' variance that is kept if they alone are quantized; None where there
+    was no time to measure it."""
     gain: float
     """What they gain in integers, in any unit."""
 
     def price(self, least: float) -> float:
         """Return the loss of quality for each unit of gain; gains count as at least ``least``."""
-        return (1 - self.kept) / max(self.gain, least)
+        return math.inf if self.kept is None else (1 - self.kept) / max(self.gain, least)
 
     def reason(self, bound: float) -> str:
         """Return why the layers stay in float."""
+        if self.kept is None:
+            return f"left in float to keep the drop within {bound:g}: there was no time to price it"
         words = "it leaves" if len(self.names) == 1 else "it and its neighbours leave"
         return (
             f"left in float to keep the drop within {bound:g}: quantized alone, {words}"
@@ -73,7 +79,7 @@ def quantize_within_bound(
     context: Context,
     advance: Advance,
     judging_samples: Samples | None = None,
-    gains: Gains = of_bytes,
+    gains: Gains = BYTES,
 ) -> Outcome:
     """Quantize as many layers as the job's bound of the loss of quality allows.
 
@@ -99,14 +105,22 @@ def quantize_within_bound(
     ):
         return quantized
     with tempfile.TemporaryDirectory() as scratch:
-        judging = _Judging(model, samples, context, Path(scratch))
-        if judging.holds(quantized.model) or not judging.holds(model):
-            return quantized
-        return _Search(write, model, layers, judging, context, gains).run(advance)
+        judging = Judging(model, samples, context, Path(scratch))
+        search = _Search(write, model, layers, judging, context, gains)
+        if search.fits(quantized, 0) or judging.drop(model) > judging.bound * _SHARE:
+            return replace(quantized, choices=search.choices)
+        return search.run(advance)
 
 
-class _Judging:
-    """Judges the quality of graphs against the original, and against the graph before the step."""
+class Judging:
+    """Judges the quality of graphs against the original, and against the graph before the step.
+
+    Args:
+        model: the graph before the step.
+        samples: the samples that quality is measured on, or more.
+        context: the original, the metric, and the bound.
+        directory: a directory for graphs.
+    """
 
     def __init__(
         self, model: ir.Model, samples: Samples, context: Context, directory: Path
@@ -125,10 +139,10 @@ class _Judging:
         assert context.max_quality_drop is not None, "without a bound there is nothing to judge"
         self.bound = context.max_quality_drop
 
-    def holds(self, model: ir.Model) -> bool:
-        """Return whether a graph is within the bound."""
+    def drop(self, model: ir.Model) -> float:
+        """Return the drop of a graph's quality below the original's, as the verdict counts it."""
         save(model, self._path)
-        return self._bounded.drop(self._path) <= self.bound * _SHARE
+        return self._bounded.drop(self._path)
 
     def kept(self, model: ir.Model) -> float:
         """Return the share of the variance that a graph keeps of the one before the step."""
@@ -143,9 +157,35 @@ class _Search:
     write: Write
     model: ir.Model
     layers: Sequence[str]
-    judging: _Judging
+    judging: Judging
     context: Context
     gains: Gains
+    choices: list[Choice] = field(default_factory=list)
+    """The graphs that were judged."""
+
+    def fits(self, outcome: Outcome, in_float: int) -> bool:
+        """Judge a graph that leaves some layers in float; return whether it is within the bound."""
+        lost, context = self.judging.drop(outcome.model), self.context
+        speedup = None
+        if self.gains.unit == "time" and context.example and context.has_time():
+            ratio = time_ratio(self.model, outcome.model, context.example, context.threads)
+            speedup = ratio.value
+        self.choices.append(
+            Choice(
+                title=self._title(in_float),
+                size_bytes=file_bytes(outcome.model),
+                speedup=speedup,
+                lost=lost if math.isfinite(lost) else None,
+            )
+        )
+        return lost <= self.judging.bound * _SHARE
+
+    def _title(self, in_float: int) -> str:
+        """Return what a graph that leaves some layers in float is called in the report."""
+        total = len(self.layers)
+        if self.gains.unit == "bytes":
+            return f"weights of {total - in_float} of {total} layers in few bits"
+        return f"{in_float} of {total} layers in float" if in_float else f"all {total} in integers"
 
     def run(self, advance: Advance) -> Outcome:
         """Exclude the portions of the highest prices, then put layers of them back that fit."""
@@ -156,22 +196,25 @@ class _Search:
         excluded, best = self._fewest(portions)
         advance(0.7)
         names = [name for portion in excluded for name in portion.names]
+        priced = portions
         if len(names) > len(excluded) and self.context.has_time():
-            _, best = self._fewest(self._priced([[name] for name in names], advance))
+            singles = self._priced([[name] for name in names], advance)
+            _, best = self._fewest(singles)
+            priced = [*[each for each in portions if each not in excluded], *singles]
         advance(1.0)
-        return best
+        return replace(best, choices=self.choices, prices=self._reported(priced, best))
 
     def _priced(self, portions: list[list[str]], advance: Advance) -> list[Portion]:
         """Return portions with their prices, the highest price first.
 
         Portions for which there is no time left come first: nothing is known of their loss.
         """
-        gained = self.gains(self.write, self.model, portions, self.context)
+        gained = self.gains.measured(self.write, self.model, portions, self.context)
         kept = []
         for done, names in enumerate(portions):
             alone = {name: "" for name in self.layers if name not in names}
             has_time = self.context.has_time()
-            kept.append(self.judging.kept(self.write(alone).model) if has_time else 0.0)
+            kept.append(self.judging.kept(self.write(alone).model) if has_time else None)
             advance(0.6 * done / len(portions))
         priced = [Portion(*each) for each in zip(portions, kept, gained, strict=True)]
         least = _LEAST_GAIN * max(float(np.mean(np.abs(gained))), 1e-12)
@@ -185,7 +228,7 @@ class _Search:
             halfway = (low + high) // 2
             middle = min(low + step, halfway) if high == len(priced) else halfway
             outcome = self._without(priced[:middle])
-            if self.judging.holds(outcome.model):
+            if self.fits(outcome, sum(len(portion.names) for portion in priced[:middle])):
                 best, high = outcome, middle
             else:
                 low, step = middle, step * 2
@@ -199,3 +242,21 @@ class _Search:
                 for name in portion.names
             }
         )
+
+    def _reported(self, priced: Sequence[Portion], best: Outcome) -> list[LayerPrice]:
+        """Return the prices of layers for the report, in the graph's order."""
+        quantized = {layer.node for layer in best.layers}
+        prices = {
+            name: LayerPrice(
+                node=name,
+                lost=1 - portion.kept,
+                gain=portion.gain,
+                unit=self.gains.unit,
+                priced_together=len(portion.names),
+                quantized=name in quantized,
+            )
+            for portion in priced
+            if portion.kept is not None
+            for name in portion.names
+        }
+        return [prices[name] for name in self.layers if name in prices]

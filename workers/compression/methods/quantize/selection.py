@@ -20,7 +20,7 @@ from workers.compression.methods.quantize.exclusions import (
     names_of,
     unprofitable,
 )
-from workers.compression.methods.quantize.gains import of_time
+from workers.compression.methods.quantize.gains import TIME
 from workers.compression.methods.quantize.stored import weights_in, write_stored
 from workers.compression.samples.context import Context, Samples
 
@@ -58,26 +58,26 @@ def quantize_profitable(
     layers_by_name = names_of(layers)
     if parameters.force or is_trivial(original, context):
         outcome = quality_bound.quantize_within_bound(
-            write, original, list(layers_by_name), context, advance, judging_samples, of_time
+            write, original, list(layers_by_name), context, advance, judging_samples, TIME
         )
         if not outcome.layers:
-            return Outcome(original, [], outcome.skipped, outcome.notes)
+            return replace(outcome, model=original)
         return outcome
     exclusions = unprofitable(write, original, layers_by_name, context)
     excluded = exclusions.excluded
     remaining = [name for name in layers_by_name if name not in excluded]
     outcome = quality_bound.quantize_within_bound(
         _excluding(write, excluded), original, remaining, context, advance, judging_samples,
-        of_time,
+        TIME,
     )  # fmt: skip
     if context.max_quality_drop is not None and outcome.layers:
         outcome = _unless_slower(write, original, outcome, layers_by_name, context)
     if not outcome.layers:
-        outcome = Outcome(original, [], outcome.skipped)
+        outcome = replace(outcome, model=original)
     outcome = store_rest(outcome, parameters, excluded, context, judging_samples)
     if not outcome.layers:
         requested = quality_bound.quantize_within_bound(
-            write, original, list(layers_by_name), context, advance, judging_samples, of_time
+            write, original, list(layers_by_name), context, advance, judging_samples, TIME
         )
         if requested.layers and costs_little(original, requested.model, context):
             return replace(requested, notes=[*requested.notes, _AS_ASKED])
@@ -119,11 +119,13 @@ def store_rest(
     skipped = {item.node: item for item in (*refused, *result.skipped) if item.reason}
     skipped |= {item.node: item for item in outcome.skipped}
     done = stored | done_before
-    return Outcome(
-        result.model,
-        [*outcome.layers, *result.layers],
-        [item for node, item in skipped.items() if node not in done],
-        outcome.notes,
+    return replace(
+        outcome,
+        model=result.model,
+        layers=[*outcome.layers, *result.layers],
+        skipped=[item for node, item in skipped.items() if node not in done],
+        choices=[*outcome.choices, *result.choices],
+        prices=outcome.prices or result.prices,
     )
 
 
@@ -153,7 +155,8 @@ def _unless_slower(
         f"with the layers in integers that the bound allows the graph was measured at"
         f" {slower.value:.2f} times the speed of floats"
     )
-    return write(dict.fromkeys(layers_by_name, reason))
+    floats = write(dict.fromkeys(layers_by_name, reason))
+    return replace(floats, choices=outcome.choices, prices=outcome.prices)
 
 
 def _exclusion_notes(excluded: Mapping[str, str]) -> list[str]:
