@@ -94,6 +94,14 @@ def test_the_python_example_runs(page: str, url: str, place: Path) -> None:
     assert (place / "smaller.onnx").stat().st_size < (place / "model.onnx").stat().st_size
 
 
+def test_the_notebook_runs_from_its_first_cell_to_its_last(url: str, place: Path) -> None:
+    cells = json.loads((ROOT / "docs/notebook.ipynb").read_text())["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    told = run(["env", f"PLANISH_URL={url}", sys.executable, "-c", "\n".join(code)], place)
+    assert "same answers" in told
+    assert (place / "smaller.onnx").stat().st_size < (place / "model.onnx").stat().st_size
+
+
 def test_the_metric_that_the_guide_writes_counts_right_answers(tmp_path: Path) -> None:
     (example,) = [text for text in examples(ROOT / "docs/api.md", "python") if ".onnx.exp" in text]
     run([sys.executable, "-c", example], tmp_path)

@@ -152,9 +152,17 @@ def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
 
 
 def _explained(fidelity: Fidelity) -> Iterator[Figure]:
-    if fidelity.explained is None:
+    """Show the explained variance; of class scores only where it is a share of them.
+
+    The scores of unlikely classes count as much there as those of likely ones: rounding alone may
+    leave nothing of thousands that are near zero, while each answer is the same.
+    """
+    answers = fidelity.bounded == "agreement"
+    if fidelity.explained is None or (answers and fidelity.explained < 0):
         return
     note, worst = "of the outputs' variance", fidelity.worst
+    if answers:
+        note = f"{note}, unlikely classes included: answers are what agreement compares"
     if worst is not None:
         where = f"'{worst.output}'"
         if worst.channel is not None:

@@ -14,6 +14,9 @@ from planish.cli.deployment import Stop
 if TYPE_CHECKING:
     from workers.compression.comparing import Compared
 
+BEYOND = 3
+"""The exit code where the second file is worse or slower than it may be."""
+
 File = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="An .onnx file.")]
 
 
@@ -23,6 +26,14 @@ def compare(
     data: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="What to run them on. Default: at random."),
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(min=0, help="Exit with 3 where the second loses more, such as 0.01."),
+    ] = None,
+    max_slowdown: Annotated[
+        float | None,
+        typer.Option(min=0, help="Exit with 3 where it is surely slower by more, such as 0.1."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,6 +56,10 @@ def compare(
     else:
         console().print(_table(found, first, second))
     tell(found.verdict)
+    for fault in (faults := found.beyond(max_drop, max_slowdown)):
+        tell(fault)
+    if faults:
+        raise typer.Exit(BEYOND)
 
 
 def _table(found: "Compared", first: Path, second: Path) -> Table:

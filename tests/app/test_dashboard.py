@@ -193,6 +193,16 @@ def test_a_model_is_uploaded_by_a_form(person: httpx.Client) -> None:
     assert person.post("/models", files=files).status_code == 403
 
 
+def test_the_first_view_is_small(person: httpx.Client, service: Service) -> None:
+    """The start page of a tenant with jobs, and all that it loads: under 200 kB."""
+    for _ in range(5):
+        service.finish(service.job()["id"])
+    page = person.get("/")
+    loaded = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text)
+    assert len(loaded) >= 4
+    assert sum(len(answer.content) for answer in [page, *map(person.get, loaded)]) < 200_000
+
+
 def test_a_page_sends_a_file_in_parts_under_its_session(
     person: httpx.Client, service: Service
 ) -> None:

@@ -373,6 +373,17 @@ def test_what_is_bounded_stands_first_and_the_worst_channel_is_named(
     )
 
 
+def test_scores_that_are_rounded_away_are_not_called_nothing(service: Service, job: str) -> None:
+    """A softmax over thousands of classes: all answers are the same, nearly all scores are 0."""
+    scores = {**FIDELITY, "agreement": 1.0, "explained": -40.0, "worst": None}
+    for bounded, shown in (("agreement", False), ("explained", True)):
+        after = {**MEASURES, "quality": None, "fidelity": {**scores, "bounded": bounded}}
+        reported(service, job, STEP_REPORT, compressed=after)
+        text = Parsed(page(service, job)).text("main")
+        assert ("Explained" in text) == shown
+        assert "100.00%" in text
+
+
 def test_a_report_from_before_the_figure_is_still_read(service: Service, job: str) -> None:
     old = {"sqnr_db": 31.0, "agreement": 0.98}
     reported(service, job, STEP_REPORT, compressed={**MEASURES, "fidelity": old})

@@ -14,6 +14,7 @@ import pytest
 
 from planish import cli
 from planish.demo import text_lines
+from tests.e2e.service import small_model
 from tests.planish.answers import DATASET, JOB, MODEL
 from tests.planish.scripted import Answer, answer, events, problem, scripted
 
@@ -266,6 +267,22 @@ def test_two_files_are_compared_by_turns(
     (tmp_path / "none.onnx").write_bytes(b"no model")
     assert run("compare", model, tmp_path / "none.onnx") == 1
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_file_that_is_worse_than_it_may_be_ends_with_a_code_of_its_own(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = (tmp_path / f"{seed}.onnx" for seed in (0, 5))
+    for seed, file in ((0, first), (5, second)):
+        file.write_bytes(small_model(seed))
+    assert run("compare", first, first, "--max-drop", "0", "--max-slowdown", "9") == 0
+    assert run("compare", first, second, "--max-drop", "5") == 0
+    capsys.readouterr()
+    assert run("compare", first, second, "--max-drop", "0.001", "--json") == 3
+    shown = capsys.readouterr()
+    assert "Quality drops by" in shown.err
+    assert "Nothing was changed" not in shown.err
+    assert json.loads(shown.out)["second"]["fidelity"]["explained"] < 0.999
 
 
 def test_advice_is_a_table_and_its_json_holds_requests(

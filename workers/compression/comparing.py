@@ -22,6 +22,27 @@ class Compared(Frozen):
     evaluation: Evaluation
     verdict: str
 
+    def beyond(self, max_drop: float | None, max_slowdown: float | None) -> list[str]:
+        """Return, in words, where the second file is worse than it may be.
+
+        Args:
+            max_drop: in the unit of ``max_quality_drop`` of a job.
+            max_slowdown: 0.1 allows a tenth more time. The far end of the interval counts: what
+                may be noise is no fault.
+        """
+        faults = []
+        drop = verdict.drop(self.first, self.second)
+        if max_drop is not None and drop > max_drop:
+            faults.append(f"Quality drops by {drop:.4g}; {max_drop:g} is allowed.")
+        latency = self.evaluation.latency
+        if max_slowdown is not None and latency is not None:
+            slowdown = 1 / (latency.speedup_high or latency.speedup) - 1
+            if slowdown > max_slowdown:
+                faults.append(
+                    f"It is at least {slowdown:.1%} slower; {max_slowdown:.1%} is allowed."
+                )
+        return faults
+
 
 def compare(first: Path, second: Path, data: Path | None, workspace: Path) -> Compared:
     """Measure two files as a job measures its result, in this process, without confinement.

@@ -63,7 +63,7 @@ def describe(
     split: Split,
 ) -> str:
     """Return the result in words, the bad news too."""
-    if not any(step.changed for step in steps):
+    if steps and not any(step.changed for step in steps):
         return f"Nothing was changed. {why_nothing(steps)}"
     parts = [
         _ratio(baseline.size_bytes / max(compressed.size_bytes, 1), "smaller", "LARGER", 0.005)

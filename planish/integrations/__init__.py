@@ -1,0 +1,1 @@
+"""Planish beside other tools; each module needs the tool's own package."""
