@@ -56,6 +56,14 @@ class AsyncJob(types.Job):
         """Queue the job again after it failed or was cancelled; its finished steps are kept."""
         return self._become(await self._jobs.retry(self))
 
+    async def front(self) -> types.Front:
+        """Return what a search has found so far."""
+        return await self._jobs.front(self)
+
+    async def take(self, point: types.SearchPoint | str) -> "AsyncJob":
+        """Return a job of its own with the result of a point of a search; nothing runs."""
+        return await self._jobs.take(self, point)
+
     async def report(self) -> dict[str, Any]:
         """Return what was measured, on what, and how."""
         return await self._jobs.report(self)

@@ -57,6 +57,14 @@ class Job(types.Job):
         """Queue the job again after it failed or was cancelled; its finished steps are kept."""
         return self._become(self._jobs.retry(self))
 
+    def front(self) -> types.Front:
+        """Return what a search has found so far."""
+        return self._jobs.front(self)
+
+    def take(self, point: types.SearchPoint | str) -> "Job":
+        """Return a job of its own with the result of a point of a search; nothing runs."""
+        return self._jobs.take(self, point)
+
     def report(self) -> dict[str, Any]:
         """Return what was measured, on what, and how."""
         return self._jobs.report(self)

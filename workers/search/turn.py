@@ -4,20 +4,19 @@ A turn is one short transaction that holds no slot and no lease. All that a sear
 store, so any worker may take the next turn, at any time; one that dies within a turn undoes it.
 """
 
-from dataclasses import dataclass
-
 from sqlalchemy.orm import Session
 
-from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest, Objective
 from app.domain.problems import EngineCrashed, PendingLimit, Problem, ProblemDetails, RunningLimit
-from app.domain.searches import SearchPoint, SearchState, TrialCounts, front, words
-from app.domain.steps import AnyStep, Quantize
-from app.store import events, jobs, leases, obstacles, searches, transitions, workers
-from app.store.tables import DatasetRow, JobRow, ModelRow, TrialRow
+from app.domain.searches import SearchState, front, words
+from app.domain.steps import Quantize
+from app.store import events, jobs, leases, searches, transitions, workers
+from app.store.tables import JobRow, TrialRow
 from app.store.views import point_view
 from workers.search import outcomes
 from workers.search.facts import facts_of
 from workers.search.history import Proposal, Trial
+from workers.search.progress import count_usage, show, state_of
+from workers.search.reading import Search, read, steps_of
 from workers.search.space import Space
 from workers.search.strategies import ask
 
@@ -27,38 +26,11 @@ HOPELESS = 3
 _LEAST_MINUTES = 0.05
 """That a trial may run: what is left of the budget is less than this for a moment only."""
 
-_PROGRESS_STEP = 0.005
-
-Trials = list[tuple[TrialRow, JobRow]]
-
-
-@dataclass(frozen=True)
-class _Search:
-    """What a turn reads."""
-
-    row: JobRow
-    request: JobRequest
-    objective: Objective
-    model: ModelRow
-    dataset: DatasetRow | None
-    trials: Trials
-
-    @property
-    def active(self) -> int:
-        """Trials that wait or run."""
-        return sum(job.status in {"queued", "running"} for _, job in self.trials)
-
-    @property
-    def points(self) -> list[SearchPoint]:
-        """The trials that were measured."""
-        found = (point_view(trial, job) for trial, job in self.trials)
-        return [point for point in found if point is not None]
-
 
 def take(session: Session, row: JobRow) -> list[str]:
     """Take a turn of a search whose row is locked; return the trials that now wait for a worker."""
-    search = _read(session, row)
-    if not isinstance(search, _Search):
+    search = read(session, row)
+    if not isinstance(search, Search):
         searches.end_trials(session, row.id)
         transitions.finish(session, row, "failed", search)
         return []
@@ -69,37 +41,11 @@ def take(session: Session, row: JobRow) -> list[str]:
     left = _seconds_left(session, search)
     filed = _go_on(session, search, left)
     if row.finished_at is None:
-        _show(session, search, left)
+        show(session, search, left)
     return filed
 
 
-def _read(session: Session, row: JobRow) -> _Search | Problem | ProblemDetails:
-    """Return what a turn reads, or why the search cannot go on."""
-    request = JobRequest.model_validate(row.request)
-    assert request.objective is not None, "only searches have turns"
-    model = session.get(ModelRow, row.model_id)
-    datasets = {
-        pointer: session.get(DatasetRow, each) for pointer, each in request.datasets.items()
-    }
-    others = {
-        pointer: session.get(ModelRow, other) for pointer, other in request.other_models.items()
-    }
-    metric = others.pop(METRIC_GRAPH_POINTER, None)
-    problem = obstacles.of(request, model, datasets, others, metric)
-    if problem is not None:
-        return problem
-    assert model is not None, "a missing model is an obstacle"
-    return _Search(
-        row,
-        request,
-        request.objective,
-        model,
-        datasets.get("#/dataset"),
-        searches.trials(session, row.id),
-    )
-
-
-def _begin(session: Session, search: _Search) -> None:
+def _begin(session: Session, search: Search) -> None:
     """Say that the search runs once its first trial does: its minutes count from there."""
     row = search.row
     started = [
@@ -114,7 +60,7 @@ def _begin(session: Session, search: _Search) -> None:
         transitions.tell(session, row, "job.started")
 
 
-def _hear(session: Session, search: _Search, trial: TrialRow, job: JobRow) -> None:
+def _hear(session: Session, search: Search, trial: TrialRow, job: JobRow) -> None:
     """Store what a trial came to, and tell of a new best one."""
     row, objective = search.row, search.objective
     files = jobs.artifacts(session, [job.id])[job.id]
@@ -123,7 +69,7 @@ def _hear(session: Session, search: _Search, trial: TrialRow, job: JobRow) -> No
     row.baseline = row.baseline or job.baseline
     state = SearchState.model_validate(row.search)
     point = point_view(trial, job)
-    title = f"Trial {trial.number} of {objective.budget.trials} ({words(_steps(job))})"
+    title = f"Trial {trial.number} of {objective.budget.trials} ({words(steps_of(job))})"
     if point is None:
         _log(session, row, f"{title}: no figures, {outcome.problem}.")
         return
@@ -141,7 +87,7 @@ def _hear(session: Session, search: _Search, trial: TrialRow, job: JobRow) -> No
     transitions.tell(session, row, "search.improved")
 
 
-def _go_on(session: Session, search: _Search, seconds_left: float) -> list[str]:
+def _go_on(session: Session, search: Search, seconds_left: float) -> list[str]:
     """File the next trials, or end where there is nothing more to do."""
     row = search.row
     over = row.cancel_requested or seconds_left <= 0 or _hopeless(search)
@@ -162,13 +108,13 @@ def _go_on(session: Session, search: _Search, seconds_left: float) -> list[str]:
     return filed
 
 
-def _proposal(search: _Search) -> Proposal | None:
+def _proposal(search: Search) -> Proposal | None:
     """Return what to try next; None where the budget is spent or nothing is left to try."""
     if len(search.trials) >= search.objective.budget.trials:
         return None
     space = Space(facts_of(search.request, search.model, search.dataset, None))
     history = [
-        Trial(_steps(job), trial.note, outcomes.stored(trial.outcome))
+        Trial(steps_of(job), trial.note, outcomes.stored(trial.outcome))
         for trial, job in search.trials
     ]
     found = ask(search.objective.strategy, space, history, search.request.seed)
@@ -177,7 +123,7 @@ def _proposal(search: _Search) -> Proposal | None:
     return found
 
 
-def _file(session: Session, search: _Search, proposal: Proposal, minutes: float) -> str:
+def _file(session: Session, search: Search, proposal: Proposal, minutes: float) -> str:
     """File a trial, and count it among those of this turn."""
     number = max((trial.number for trial, _ in search.trials), default=0) + 1
     asked = outcomes.trial_request(search.request, proposal.steps, max(minutes, _LEAST_MINUTES))
@@ -186,14 +132,14 @@ def _file(session: Session, search: _Search, proposal: Proposal, minutes: float)
     return job.id
 
 
-def _hopeless(search: _Search) -> bool:
+def _hopeless(search: Search) -> bool:
     """Return whether trials ended, none could be measured, and more would fare alike."""
     ended = [job for trial, job in search.trials if trial.outcome is not None]
     waited = any((job.problem or {}).get("type") == PendingLimit.type for job in ended)
     return (waited or len(ended) >= HOPELESS) and not search.points
 
 
-def _seconds_left(session: Session, search: _Search) -> float:
+def _seconds_left(session: Session, search: Search) -> float:
     """Return what is left of the budget's minutes, which count from the first trial's start."""
     limits = search.request.limits
     seconds = 60 * min(search.objective.budget.minutes, limits.running_minutes)
@@ -201,7 +147,7 @@ def _seconds_left(session: Session, search: _Search) -> float:
     return seconds - ((leases.now(session) - started).total_seconds() if started else 0.0)
 
 
-def _end(session: Session, search: _Search) -> None:
+def _end(session: Session, search: Search) -> None:
     """End a search none of whose trials runs: with the best point as its result."""
     row = search.row
     if row.cancel_requested:
@@ -226,14 +172,14 @@ def _end(session: Session, search: _Search) -> None:
             f"Trial {state.best.trial} is the best ({words(state.best.steps)})."
             f" {chosen.verdict or ''} {counts}"
         )
-    _count_usage(search)
-    row.search = _state(search).model_dump(mode="json")
+    count_usage(search)
+    row.search = state_of(search).model_dump(mode="json")
     kept = {point.id for point in front(search.points)}
     searches.forget_files(session, [job.id for _, job in search.trials if job.id not in kept])
     transitions.finish(session, row, "succeeded")
 
 
-def _nothing_measured(search: _Search) -> Problem | ProblemDetails:
+def _nothing_measured(search: Search) -> Problem | ProblemDetails:
     """Return why a search without any figures failed: as its last trial did."""
     problems = [job.problem for _, job in search.trials if job.problem is not None]
     if problems:
@@ -244,61 +190,6 @@ def _nothing_measured(search: _Search) -> Problem | ProblemDetails:
             " allow more, or send a smaller dataset."
         )
     return EngineCrashed("No trial was made.")
-
-
-def _state(search: _Search) -> SearchState:
-    """Return how far a search is, with the best point that it has."""
-    budget = search.objective.budget.trials
-    heard = [trial for trial, _ in search.trials if trial.outcome is not None]
-    state = SearchState.model_validate(search.row.search)
-    counts = TrialCounts(
-        budget=budget,
-        done=len(heard),
-        failed=len(heard) - len(search.points),
-        running=search.active,
-        left=max(budget - len(search.trials), 0),
-    )
-    return state.model_copy(update={"trials": counts})
-
-
-def _show(session: Session, search: _Search, seconds_left: float) -> None:
-    """Say how far the search is; progress never falls."""
-    row = search.row
-    state = _state(search)
-    row.search = state.model_dump(mode="json")
-    _count_usage(search)
-    total = 60 * min(search.objective.budget.minutes, search.request.limits.running_minutes)
-    share = max(state.trials.done / state.trials.budget, 1 - seconds_left / total)
-    progress = max(row.progress, min(share, 0.99))
-    stage = f"trial {min(state.trials.done + 1, state.trials.budget)} of {state.trials.budget}"
-    row.eta_seconds = _eta(state.trials, total - seconds_left, seconds_left)
-    if progress - row.progress >= _PROGRESS_STEP or (
-        row.status == "running" and stage != row.stage
-    ):
-        row.progress, row.stage = progress, stage
-        data = {"progress": progress, "stage": stage, "eta_seconds": row.eta_seconds}
-        session.flush()
-        events.append(session, row.id, "progress", data)
-
-
-def _eta(trials: TrialCounts, seconds: float, seconds_left: float) -> float | None:
-    """Return when the search will end: the rest of its trials, or of its minutes."""
-    if not trials.done:
-        return None
-    rest = (trials.running + trials.left) * seconds / trials.done
-    return round(max(min(rest, seconds_left), 0.0), 1)
-
-
-def _count_usage(search: _Search) -> None:
-    """Show what the trials used as what the search used; the tenant's days have it already."""
-    row, ran = search.row, [job for _, job in search.trials]
-    row.cpu_seconds = sum(job.cpu_seconds for job in ran)
-    row.gpu_seconds = sum(job.gpu_seconds for job in ran)
-    row.peak_memory_bytes = max((job.peak_memory_bytes for job in ran), default=0)
-
-
-def _steps(job: JobRow) -> list[AnyStep]:
-    return JobRequest.model_validate(job.request).steps or []
 
 
 def _log(session: Session, row: JobRow, message: str) -> None:

@@ -14,8 +14,9 @@ from app.domain.searches import Goal, Outcome, SearchPoint, StrategyName, front
 from app.domain.sensitivity import FORMS, ChartLayer, Saved, Sensitivity
 from app.domain.steps import METHODS, AnyStep, Outlook, Prune, Quantize
 from workers.search.chart import expected_ratio
+from workers.search.choices import Choose, Genome, at_random
 from workers.search.history import Trial
-from workers.search.space import MAX_STEPS, Choose, Facts, Genome, Space, at_random
+from workers.search.space import MAX_STEPS, Facts, Space
 from workers.search.strategies import STRATEGIES, ask, spelled
 
 GOALS: tuple[Goal, ...] = get_args(Goal)

@@ -3,8 +3,9 @@
 import random
 from collections.abc import Iterator, Sequence
 
+from workers.search.choices import at_random
 from workers.search.history import Proposal, Trial
-from workers.search.space import Space, at_random
+from workers.search.space import Space
 
 
 def proposals(space: Space, _history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:

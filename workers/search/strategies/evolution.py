@@ -7,8 +7,9 @@ its child differs in about one choice. Until the population is full, pipelines a
 import random
 from collections.abc import Iterator, Sequence
 
+from workers.search.choices import Genome, near
 from workers.search.history import Proposal, Trial, merit
-from workers.search.space import Genome, Space, near
+from workers.search.space import Space
 from workers.search.strategies import chance
 
 POPULATION = 8

@@ -19,8 +19,9 @@ from app.domain.steps import AnyStep, Distill, LowRank, Prune, Quantize
 from app.domain.steps.distill import Derived, Scale
 from app.domain.steps.recover import Recover
 from workers.search.chart import expected_ratio
+from workers.search.choices import near
 from workers.search.history import Proposal, Trial
-from workers.search.space import Facts, Space, in_order, near
+from workers.search.space import Facts, Space, in_order
 from workers.search.strategies import chance
 
 LEVELS = (0.5, 0.7, 0.82, 0.9, 0.95)

@@ -8,8 +8,9 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from workers.search.choices import Among, Domain, Value
 from workers.search.history import Proposal, Trial, merit
-from workers.search.space import Among, Domain, Space, Value
+from workers.search.space import Space
 
 if TYPE_CHECKING:
     from optuna import Trial as Asked

@@ -1,0 +1,61 @@
+"""How far a search is, as its job shows it."""
+
+from sqlalchemy.orm import Session
+
+from app.domain.searches import SearchState, TrialCounts
+from app.store import events
+from workers.search.reading import Search
+
+_PROGRESS_STEP = 0.005
+"""Less than this is not told."""
+
+
+def state_of(search: Search) -> SearchState:
+    """Return how far a search is, with the best point that it has."""
+    budget = search.objective.budget.trials
+    heard = [trial for trial, _ in search.trials if trial.outcome is not None]
+    state = SearchState.model_validate(search.row.search)
+    counts = TrialCounts(
+        budget=budget,
+        done=len(heard),
+        failed=len(heard) - len(search.points),
+        running=search.active,
+        left=max(budget - len(search.trials), 0),
+    )
+    return state.model_copy(update={"trials": counts})
+
+
+def show(session: Session, search: Search, seconds_left: float) -> None:
+    """Say how far the search is; progress never falls."""
+    row = search.row
+    state = state_of(search)
+    row.search = state.model_dump(mode="json")
+    count_usage(search)
+    total = 60 * min(search.objective.budget.minutes, search.request.limits.running_minutes)
+    share = max(state.trials.done / state.trials.budget, 1 - seconds_left / total)
+    progress = max(row.progress, min(share, 0.99))
+    stage = f"trial {min(state.trials.done + 1, state.trials.budget)} of {state.trials.budget}"
+    row.eta_seconds = _eta(state.trials, total - seconds_left, seconds_left)
+    if progress - row.progress >= _PROGRESS_STEP or (
+        row.status == "running" and stage != row.stage
+    ):
+        row.progress, row.stage = progress, stage
+        data = {"progress": progress, "stage": stage, "eta_seconds": row.eta_seconds}
+        session.flush()
+        events.append(session, row.id, "progress", data)
+
+
+def _eta(trials: TrialCounts, seconds: float, seconds_left: float) -> float | None:
+    """Return when the search will end: the rest of its trials, or of its minutes."""
+    if not trials.done:
+        return None
+    rest = (trials.running + trials.left) * seconds / trials.done
+    return round(max(min(rest, seconds_left), 0.0), 1)
+
+
+def count_usage(search: Search) -> None:
+    """Show what the trials used as what the search used; the tenant's days have it already."""
+    row, ran = search.row, [job for _, job in search.trials]
+    row.cpu_seconds = sum(job.cpu_seconds for job in ran)
+    row.gpu_seconds = sum(job.gpu_seconds for job in ran)
+    row.peak_memory_bytes = max((job.peak_memory_bytes for job in ran), default=0)

@@ -1,0 +1,69 @@
+"""What a turn of a search reads from the store."""
+
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest, Objective
+from app.domain.problems import Problem, ProblemDetails
+from app.domain.searches import SearchPoint
+from app.domain.steps import AnyStep
+from app.store import obstacles, searches
+from app.store.tables import DatasetRow, JobRow, ModelRow, TrialRow
+from app.store.views import point_view
+
+Trials = list[tuple[TrialRow, JobRow]]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a turn reads."""
+
+    row: JobRow
+    request: JobRequest
+    objective: Objective
+    model: ModelRow
+    dataset: DatasetRow | None
+    trials: Trials
+
+    @property
+    def active(self) -> int:
+        """Trials that wait or run."""
+        return sum(job.status in {"queued", "running"} for _, job in self.trials)
+
+    @property
+    def points(self) -> list[SearchPoint]:
+        """The trials that were measured."""
+        found = (point_view(trial, job) for trial, job in self.trials)
+        return [point for point in found if point is not None]
+
+
+def read(session: Session, row: JobRow) -> Search | Problem | ProblemDetails:
+    """Return what a turn reads, or why the search cannot go on."""
+    request = JobRequest.model_validate(row.request)
+    assert request.objective is not None, "only searches have turns"
+    model = session.get(ModelRow, row.model_id)
+    datasets = {
+        pointer: session.get(DatasetRow, each) for pointer, each in request.datasets.items()
+    }
+    others = {
+        pointer: session.get(ModelRow, other) for pointer, other in request.other_models.items()
+    }
+    metric = others.pop(METRIC_GRAPH_POINTER, None)
+    problem = obstacles.of(request, model, datasets, others, metric)
+    if problem is not None:
+        return problem
+    assert model is not None, "a missing model is an obstacle"
+    return Search(
+        row,
+        request,
+        request.objective,
+        model,
+        datasets.get("#/dataset"),
+        searches.trials(session, row.id),
+    )
+
+
+def steps_of(job: JobRow) -> list[AnyStep]:
+    """Return the steps of a trial."""
+    return JobRequest.model_validate(job.request).steps or []
