@@ -9,8 +9,18 @@ from sqlalchemy import func, select
 from app.domain import ids
 from app.domain.problems import QualityBelowRequirement
 from app.store import blob_rows, runs, searches, transitions, turns
-from app.store.tables import ArtifactRow, DeliveryRow, EventRow, JobRow, ModelRow, StepRow, UsageRow
+from app.store.tables import (
+    ArtifactRow,
+    DeliveryRow,
+    EventRow,
+    JobRow,
+    ModelRow,
+    SensitivityRow,
+    StepRow,
+    UsageRow,
+)
 from tests.app.service import EVALUATION, MANIFEST, MEASURES, STEP_REPORT, Service, pointers
+from tests.workers.search.test_strategies import chart
 from workers.search import turn
 
 Json = dict[str, Any]
@@ -377,3 +387,21 @@ def test_a_plan_of_a_search_says_what_is_refused(service: Service) -> None:
     body["model"] = service.rejected_model()
     plan = service.http.post("/v1/jobs/plan", json=body).json()
     assert not plan["ok"]
+
+
+def test_a_chart_of_the_model_tells_with_which_ratio_to_begin(service: Service) -> None:
+    made = search(service, "macs")
+    with service.store.begin() as session:
+        row = session.get_one(JobRow, made["id"])
+        session.add(
+            SensitivityRow(
+                model_id=row.model_id,
+                dataset_id=row.dataset_id,
+                conditions="here",
+                job_id=row.id,
+                chart=chart(0.05).model_dump(mode="json"),
+            )
+        )
+    [trial] = take_turn(service, made["id"])
+    [first] = shown(service, trial)["steps"]
+    assert (first["method"], first["ratio"]) == ("prune", 0.4)

@@ -7,8 +7,9 @@ from sqlalchemy.orm import Session
 from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest, Objective
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.searches import SearchPoint
+from app.domain.sensitivity import Sensitivity
 from app.domain.steps import AnyStep
-from app.store import obstacles, searches
+from app.store import obstacles, searches, sensitivities
 from app.store.tables import DatasetRow, JobRow, ModelRow, TrialRow
 from app.store.views import point_view
 
@@ -24,6 +25,8 @@ class Search:
     objective: Objective
     model: ModelRow
     dataset: DatasetRow | None
+    chart: Sensitivity | None
+    """Of the model on the dataset, where it was measured."""
     trials: Trials
 
     @property
@@ -60,8 +63,17 @@ def read(session: Session, row: JobRow) -> Search | Problem | ProblemDetails:
         request.objective,
         model,
         datasets.get("#/dataset"),
+        _chart(session, request),
         searches.trials(session, row.id),
     )
+
+
+def _chart(session: Session, request: JobRequest) -> Sensitivity | None:
+    """Return the chart of the model on the search's own data."""
+    if request.dataset is None:
+        return None
+    found = sensitivities.latest(session, request.model, request.dataset)
+    return None if found is None else Sensitivity.model_validate(found.chart)
 
 
 def steps_of(job: JobRow) -> list[AnyStep]:

@@ -112,7 +112,7 @@ def _proposal(search: Search) -> Proposal | None:
     """Return what to try next; None where the budget is spent or nothing is left to try."""
     if len(search.trials) >= search.objective.budget.trials:
         return None
-    space = Space(facts_of(search.request, search.model, search.dataset, None))
+    space = Space(facts_of(search.request, search.model, search.dataset, search.chart))
     history = [
         Trial(steps_of(job), trial.note, outcomes.stored(trial.outcome))
         for trial, job in search.trials
