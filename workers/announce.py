@@ -128,12 +128,12 @@ def _with_tools(worker: Worker, capabilities: Capabilities) -> Capabilities:
         except SandboxError as error:
             log.warning("a tool does not start", tool=tool, error=str(error))
             continue
-        runtime, version = environments.runtime_of(tool)
+        runtimes = {name: environments.runtime_of(name) for name in formats}
         targets += [
             Target(
                 target=name,
-                runtime=runtime,
-                version=version,
+                runtime=runtimes[name][0],
+                version=runtimes[name][1],
                 devices=cpu,
                 accelerates=targets[0].accelerates if targets else [],
             )

@@ -199,7 +199,7 @@ class ToolTask(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    tool: ToolName
+    format: OutputFormat
     file: str
     """The name of the artifact."""
     quantized: bool

@@ -17,15 +17,14 @@ cli = typer.Typer(help="Install what makes more formats.", no_args_is_help=True)
 @cli.command("list")
 def list_tools() -> None:
     """Say which tools there are, and which are installed where workers look for them."""
-    from app.domain.targets import TOOL_NAMES
+    from app.domain.targets import TOOL_OF
     from workers.tools import environments
 
-    directory = _directory()
-    there = environments.installed(directory)
-    for tool in TOOL_NAMES:
-        runtime, version = environments.runtime_of(tool)
+    there = environments.installed(_directory())
+    for name, tool in TOOL_OF.items():
+        runtime, version = environments.runtime_of(name)
         state = "installed" if tool in there else f"planish tools install {tool}"
-        console().print(f"{tool}: {runtime} {version}: {state}")
+        console().print(f"{name}: {runtime} {version}: {state}")
 
 
 @cli.command()

@@ -1,6 +1,7 @@
 """Formats whose converters have a Python of their own, over HTTP: the same grids everywhere."""
 
 import io
+import zipfile
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from workers.tools import environments
 TOOLS = environments.base(None)
 PIXELS = np.random.default_rng(0).standard_normal((96, 3, 16, 16)).astype(np.float32)
 USED: tuple[ToolName, ...] = ("litert",)
+MADE = ("litert", "litert_micro")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +49,8 @@ def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(
         lambda: http.get(f"/v1/datasets/{dataset}").json()["status"] == "ready", what="inspection"
     )
     offered = {target["target"] for target in http.get("/v1/targets").json()["items"]}
-    assert {"onnx", "ort", "openvino", *USED} <= offered
-    wanted = ["onnx", *USED]
+    assert {"onnx", "ort", "openvino", *MADE} <= offered
+    wanted = ["onnx", *MADE]
     body = {
         "model": model,
         "dataset": dataset,
@@ -60,7 +62,7 @@ def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(
     assert job["status"] == "succeeded", job["problem"]
     found = {artifact["format"]: artifact for artifact in job["artifacts"]}
     assert list(found) == wanted
-    for name in USED:
+    for name in MADE:
         artifact = found[name]
         assert artifact["ran"]
         assert artifact["latency_ms"] > 0
@@ -69,6 +71,12 @@ def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(
     assert found["litert"]["runtime"].startswith("ai-edge-litert 2")
     content = http.get(found["litert"]["href"]).content
     assert content[4:8] == b"TFL3"
+    assert found["litert_micro"]["runtime"].startswith("tflite-micro")
+    with zipfile.ZipFile(io.BytesIO(http.get(found["litert_micro"]["href"]).content)) as archive:
+        assert archive.read("model.tflite")[4:8] == b"TFL3"
+        assert "AddConv2D" in archive.read("op_resolver.h").decode()
+        size = len(archive.read("model.tflite"))
+        assert f"g_model_data_size = {size};" in archive.read("model_data.cc").decode()
     report = http.get(f"/v1/jobs/{job['id']}/report", headers={"Accept": "text/html"}).text
     assert "ai-edge-litert" in report
 

@@ -16,10 +16,15 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
-from app.domain.targets import TOOL_NAMES, ToolName
+from app.domain.targets import TOOL_NAMES, TOOL_OF, OutputFormat, ToolName
 
 _STAMP = "tool.json"
-_RUNTIME: dict[ToolName, str] = {"litert": "ai-edge-litert", "web": "onnxruntime-web"}
+_RUNTIME: dict[OutputFormat, str] = {
+    "litert": "ai-edge-litert",
+    "litert_micro": "tflite-micro",
+    "web": "onnxruntime-web",
+}
+"""The package that runs the files of a format."""
 FILES_ALONE: frozenset[ToolName] = frozenset({"web"})
 """Tools that nothing is started of: their files go into the artifact."""
 _PACKAGE_FILES = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
@@ -39,11 +44,11 @@ def python_of(directory: Path, tool: ToolName) -> Path:
     return directory / tool / "bin" / "python"
 
 
-def runtime_of(tool: ToolName) -> tuple[str, str]:
-    """Return the name and version of what runs a tool's files, as they are pinned."""
-    package = _RUNTIME[tool]
-    pins = dict(line.split()[0].split("==") for line in _pins(tool).read_text().splitlines())
-    return package, pins[package]
+def runtime_of(name: OutputFormat) -> tuple[str, str]:
+    """Return the name and version of what runs a format's files, as its tool pins them."""
+    package = _RUNTIME[name]
+    lines = _pins(TOOL_OF[name]).read_text().splitlines()
+    return package, dict(line.split()[0].split("==") for line in lines)[package]
 
 
 def installed(directory: Path) -> list[ToolName]:
@@ -96,7 +101,7 @@ def _unpack_from_npm(own: Path, tool: ToolName) -> None:
     if shutil.which("npm") is None:
         raise NotInstalled("npm is not installed here, and the package is one of JavaScript")
     own.mkdir()
-    package, version = runtime_of(tool)
+    package, version = runtime_of("web")
     _run(["npm", "pack", f"{package}@{version}", "--ignore-scripts", f"--pack-destination={own}"])
     archive = own / f"{package}-{version}.tgz"
     digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()

@@ -1,21 +1,30 @@
-"""LiteRT (TensorFlow Lite): a ``.tflite`` by litert-torch, run by ai-edge-litert."""
+"""LiteRT (TensorFlow Lite): a ``.tflite`` by litert-torch, run by ai-edge-litert.
+
+For microcontrollers the file is the same; see ``micro``.
+"""
 
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from app.domain.directory import ToolTask
+from workers.tools import micro
+from workers.tools.rounding import real_values, rounded_values
 from workers.tools.work import Arrays, Converter, work
 
 
 def main(directory: Path) -> int:
     """Do the tasks for LiteRT in a job's directory."""
     runtime = f"ai-edge-litert {metadata.version('ai-edge-litert')}"
-    return work(directory, Converter("litert", runtime, convert, open_file))
+    micro_runtime = f"tflite-micro {metadata.version('tflite_micro')}, reference kernels"
+    return work(
+        directory,
+        {
+            "litert": Converter(runtime, convert, open_file),
+            "litert_micro": Converter(micro_runtime, convert_for_micro, micro.open_file),
+        },
+    )
 
 
 def convert(program: Any, task: ToolTask, artifact: Path) -> None:
@@ -33,6 +42,14 @@ def convert(program: Any, task: ToolTask, artifact: Path) -> None:
     litert_torch.convert(module, arrays, quant_config=config).export(str(artifact))
 
 
+def convert_for_micro(program: Any, task: ToolTask, artifact: Path) -> None:
+    """Convert an exported program, and write it as a C array."""
+    model = artifact.with_suffix(".tflite")
+    convert(program, task, model)
+    micro.write(model.read_bytes(), artifact)
+    model.unlink()
+
+
 def open_file(artifact: Path, task: ToolTask) -> Callable[[Arrays], Arrays]:
     """Open a file; what it reads and gives is in the order of the graph's inputs and outputs."""
     from ai_edge_litert.interpreter import Interpreter
@@ -43,28 +60,8 @@ def open_file(artifact: Path, task: ToolTask) -> Callable[[Arrays], Arrays]:
 
     def run(arrays: Arrays) -> Arrays:
         for detail, array in zip(inputs, arrays, strict=True):
-            interpreter.set_tensor(detail["index"], _rounded(array, detail))
+            interpreter.set_tensor(detail["index"], rounded_values(array, detail))
         interpreter.invoke()
-        return [_real(interpreter.get_tensor(each["index"]), each) for each in outputs]
+        return [real_values(interpreter.get_tensor(each["index"]), each) for each in outputs]
 
     return run
-
-
-def _rounded(array: NDArray[Any], detail: dict[str, Any]) -> NDArray[Any]:
-    """Round what the file reads in integers, to its own grid; int64 is int32 there."""
-    scale, zero = detail["quantization"]
-    if not scale or array.dtype.kind != "f":
-        same: NDArray[Any] = array.astype(detail["dtype"])
-        return same
-    ends = np.iinfo(detail["dtype"])
-    rounded = np.clip(np.round(array / scale) + zero, ends.min, ends.max)
-    integers: NDArray[Any] = rounded.astype(detail["dtype"])
-    return integers
-
-
-def _real(array: NDArray[Any], detail: dict[str, Any]) -> NDArray[Any]:
-    scale, zero = detail["quantization"]
-    if not scale or array.dtype.kind == "f":
-        return array
-    real: NDArray[Any] = ((array.astype(np.float32) - zero) * scale).astype(np.float32)
-    return real

@@ -4,7 +4,7 @@ Only the conversion and the runtime differ; see ``litert``.
 """
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from app.domain.directory import (
     ToolAnswer,
     ToolTask,
 )
-from app.domain.targets import ToolName
+from app.domain.targets import OutputFormat
 
 Arrays = list[NDArray[Any]]
 
@@ -35,9 +35,8 @@ _SAID = 600
 
 @dataclass(frozen=True)
 class Converter:
-    """One tool."""
+    """How a tool makes and runs one format."""
 
-    tool: ToolName
     runtime: str
     """Its name and version."""
     convert: Callable[[Any, ToolTask, Path], None]
@@ -46,12 +45,12 @@ class Converter:
     """From an artifact to what runs it: from inputs to outputs, in the graph's order."""
 
 
-def work(directory: Path, converter: Converter) -> int:
-    """Do each task of this tool that has no answer yet; 0 where each has one then."""
+def work(directory: Path, converters: Mapping[OutputFormat, Converter]) -> int:
+    """Do each task for these formats that has no answer yet; 0 where each has one then."""
     for task in sorted((directory / DELIVERY).glob(f"*/{TASK}")):
         asked = ToolTask.model_validate_json(task.read_bytes())
-        if asked.tool == converter.tool and not (task.parent / ANSWER).exists():
-            answer = _do(directory, task.parent, asked, converter)
+        if asked.format in converters and not (task.parent / ANSWER).exists():
+            answer = _do(directory, task.parent, asked, converters[asked.format])
             (task.parent / ANSWER).write_text(answer.model_dump_json())
     return 0
 

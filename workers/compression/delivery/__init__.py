@@ -9,6 +9,8 @@ from workers.compression.delivery.form import Form
 from workers.compression.delivery.grids import Grids
 from workers.compression.delivery.home import archive
 
+_LITERT = Grids(float_weights=True, softmax=True)
+
 FORMS: dict[OutputFormat, Form] = {
     "onnx": onnx.ONNX,
     "ort": onnx.ORT,
@@ -17,8 +19,9 @@ FORMS: dict[OutputFormat, Form] = {
     "pt2": torch_program.PT2,
     "source": archive.SOURCE,
     "web": web.WEB,
-    "litert": tools.form(
-        "litert", "ai-edge-litert", "model.tflite", Grids(float_weights=True, softmax=True)
+    "litert": tools.form(tools.ToolFormat("litert", "ai-edge-litert", "model.tflite", _LITERT)),
+    "litert_micro": tools.form(
+        tools.ToolFormat("litert_micro", "tflite-micro", "model-micro.zip", _LITERT, most_runs=32)
     ),
 }
 

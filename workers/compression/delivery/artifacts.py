@@ -69,7 +69,8 @@ def make(
             delivered.failed[name] = _failure(name, error)
             continue
         if isinstance(made, Waiting):
-            delivered.waiting.append(made.tool)
+            if made.tool not in delivered.waiting:
+                delivered.waiting.append(made.tool)
         else:
             delivered.made[name] = made
     return delivered

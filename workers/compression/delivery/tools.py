@@ -1,5 +1,6 @@
 """Formats that an external tool makes: writes its task, and reads its answer."""
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from app.domain.directory import (
     ToolTask,
 )
 from app.domain.problems import DeliveryFailed
-from app.domain.targets import ToolName
+from app.domain.targets import TOOL_OF, OutputFormat
 from workers.compression.delivery.exported import program
 from workers.compression.delivery.form import Form, Made, Replay, Source, Waiting
 from workers.compression.delivery.grids import Grids
@@ -28,38 +29,44 @@ from workers.compression.graph import runtime
 from workers.compression.samples.context import Samples
 from workers.compression.targets.runner import Runner
 
-_MOST_RUNS = 256
 _MOST_BYTES = 256 << 20
 """The most bytes of the inputs of all runs."""
 _GARBLED = "The tool gave an answer that cannot be read. Deliver 'onnx' instead."
 _INTEGERS = "quantized_decomposed"
 
 
-def form(tool: ToolName, runtime: str, file: str, grids: Grids) -> Form:
-    """Return the format of a tool.
+@dataclass(frozen=True)
+class ToolFormat:
+    """A format that a tool makes and runs."""
 
-    Args:
-        tool: the tool that makes and runs the artifact.
-        runtime: the name of its runtime.
-        file: the name of the artifact.
-        grids: how its converter needs quantization written.
-    """
-    return Form(runtime, None, partial(_make, tool, file, grids), tool)
+    name: OutputFormat
+    runtime: str
+    """The name of its runtime."""
+    file: str
+    """The name of the artifact."""
+    grids: Grids
+    """How its converter needs quantization written."""
+    most_runs: int = 256
+    """The most runs that it is judged on."""
 
 
-def _make(
-    tool: ToolName, file: str, grids: Grids, source: Source, directory: Path
-) -> Made | Waiting:
+def form(made: ToolFormat) -> Form:
+    """Return the format of a tool."""
+    return Form(made.runtime, None, partial(_make, made), TOOL_OF[made.name])
+
+
+def _make(made: ToolFormat, source: Source, directory: Path) -> Made | Waiting:
+    tool, file = TOOL_OF[made.name], made.file
     if (failure := source.failures.get(tool)) is not None:
         raise DeliveryFailed(f"{failure} Deliver 'onnx' instead.")
     answer = source.workspace / ANSWER
     if not answer.exists():
-        _write_task(tool, file, grids, source)
+        _write_task(made, source)
         return Waiting(tool)
     reply = _read_answer(source)
     if reply.refused is not None:
         raise DeliveryFailed(f"{reply.runtime}: {reply.refused} Deliver 'onnx' instead.")
-    samples = _runs(source)
+    samples = _runs(made, source)
     artifact, outputs = directory / file, _outputs(source, samples)
     if reply.milliseconds is None or not artifact.is_file():
         raise DeliveryFailed(f"{reply.runtime} left no artifact. Deliver 'onnx' instead.")
@@ -101,14 +108,14 @@ def _outputs(source: Source, samples: Samples) -> list[NDArray[Any]]:
     return arrays
 
 
-def _write_task(tool: ToolName, file: str, grids: Grids, source: Source) -> None:
+def _write_task(made: ToolFormat, source: Source) -> None:
     """Write a task for the tool: the program to convert, and the inputs to run it on."""
-    exported = program(source.graph, source.feeds, grids)
+    exported = program(source.graph, source.feeds, made.grids)
     torch.export.save(exported, source.workspace / PROGRAM)
-    _write_inputs(_runs(source), source)
+    _write_inputs(_runs(made, source), source)
     task = ToolTask(
-        tool=tool,
-        file=file,
+        format=made.name,
+        file=made.file,
         quantized=any(_INTEGERS in str(node.target) for node in exported.graph.nodes),
         outputs=len(source.names),
         threads=source.threads,
@@ -116,10 +123,10 @@ def _write_task(tool: ToolName, file: str, grids: Grids, source: Source) -> None
     write_whole(source.workspace / TASK, task.model_dump_json())
 
 
-def _runs(source: Source) -> Samples:
+def _runs(made: ToolFormat, source: Source) -> Samples:
     """Return the samples that a tool runs: for a few hundred runs, within a bound of bytes."""
     size = sum(array.nbytes for array in source.feeds.values())
-    runs = max(1, min(_MOST_RUNS, _MOST_BYTES // max(size, 1)))
+    runs = max(1, min(made.most_runs, _MOST_BYTES // max(size, 1)))
     return source.held_out.draw(runs * source.held_out.layout.size, 0)
 
 

@@ -1,0 +1,183 @@
+"""TensorFlow Lite for microcontrollers: the ``.tflite`` as a C array, run by its interpreter.
+
+The interpreter is that of the devices, with reference kernels, built for this machine.
+"""
+
+import re
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.domain.directory import ToolTask
+from workers.tools.rounding import real_values, rounded_values
+from workers.tools.work import Arrays
+
+MAX_BYTES = 16 << 20
+"""Of a model: about the flash of the largest microcontrollers."""
+_ARENA_STEP, _MAX_ARENA = 1024, 64 << 20
+_LINE = 12
+_NAMES = {"UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM"}
+"""Kernels whose method of the resolver is not their name in camel case."""
+
+_HEADER = """\
+// A model for TensorFlow Lite for microcontrollers, as a C array.
+#ifndef PLANISH_MODEL_DATA_H_
+#define PLANISH_MODEL_DATA_H_
+
+extern const unsigned char g_model_data[];
+extern const unsigned int g_model_data_size;
+
+// The least tensor arena, in bytes, that the interpreter takes for the model on a 64-bit machine. A
+// device may need another: measure it there.
+constexpr int kTensorArenaSize = {arena};
+
+#endif  // PLANISH_MODEL_DATA_H_
+"""
+_SOURCE = """\
+#include "model_data.h"
+
+alignas(16) const unsigned char g_model_data[] = {{
+{rows}
+}};
+const unsigned int g_model_data_size = {size};
+"""
+_RESOLVER = """\
+// The kernels that the model needs, and no others.
+#ifndef PLANISH_OP_RESOLVER_H_
+#define PLANISH_OP_RESOLVER_H_
+
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+
+using ModelOpResolver = tflite::MicroMutableOpResolver<{count}>;
+
+inline TfLiteStatus RegisterOps(ModelOpResolver& resolver) {{
+{lines}
+  return kTfLiteOk;
+}}
+
+#endif  // PLANISH_OP_RESOLVER_H_
+"""
+
+
+def write(model: bytes, archive: Path) -> None:
+    """Write a model as a zip: the ``.tflite``, the C array, and the resolver with its kernels.
+
+    Raises:
+        ValueError: it is too large, or the interpreter has no kernel for an operator of it.
+    """
+    if len(model) > MAX_BYTES:
+        raise ValueError(
+            f"the model has {len(model)} bytes, and {MAX_BYTES} are what microcontrollers hold at"
+            " most: prune and quantize it"
+        )
+    names = list(_kernels(model))
+    methods = [f"  TF_LITE_ENSURE_STATUS(resolver.{_method(name)}());" for name in names]
+    rows = [
+        f"  {', '.join(f'0x{byte:02x}' for byte in model[start : start + _LINE])},"
+        for start in range(0, len(model), _LINE)
+    ]
+    texts = {
+        "model_data.h": _HEADER.format(arena=_least_arena(model)),
+        "model_data.cc": _SOURCE.format(rows="\n".join(rows), size=len(model)),
+        "op_resolver.h": _RESOLVER.format(count=len(names), lines="\n".join(methods)),
+        "kernels.txt": "".join(f"{name}\n" for name in names),
+    }
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr(zipfile.ZipInfo("model.tflite"), model)
+        for name, text in texts.items():
+            entry = zipfile.ZipInfo(name)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            packed.writestr(entry, text)
+
+
+def open_file(archive: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
+    """Open the model in a zip on the interpreter of microcontrollers."""
+    with zipfile.ZipFile(archive) as packed:
+        interpreter = _interpreter(packed.read("model.tflite"), None)
+    outputs = _count(interpreter.get_output_details)
+
+    def run(arrays: Arrays) -> Arrays:
+        for index, array in enumerate(arrays):
+            detail = _detail(interpreter.get_input_details(index))
+            interpreter.set_input(rounded_values(array, detail), index)
+        interpreter.invoke()
+        return [
+            real_values(
+                interpreter.get_output(index), _detail(interpreter.get_output_details(index))
+            )
+            for index in range(outputs)
+        ]
+
+    return run
+
+
+def _kernels(model: bytes) -> Iterator[str]:
+    """Yield the names of the model's operators, each once, in order."""
+    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
+
+    names = {
+        code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)
+    }
+    read = schema.Model.GetRootAsModel(model, 0)
+    codes = [read.OperatorCodes(index) for index in range(read.OperatorCodesLength())]
+    builtin = [max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) for code in codes]
+    yield from dict.fromkeys(names[code] for code in builtin)
+
+
+def _method(kernel: str) -> str:
+    """Return the resolver's method that adds a kernel, such as ``AddDepthwiseConv2D``."""
+    words = (word if re.match(r"\d", word) else word.capitalize() for word in kernel.split("_"))
+    return f"Add{_NAMES.get(kernel) or ''.join(words)}"
+
+
+def _least_arena(model: bytes) -> int:
+    """Return the least arena that the interpreter takes, to a kibibyte, by halving."""
+    above = 64 * _ARENA_STEP
+    while not _fits(model, above):
+        above *= 2
+        if above > _MAX_ARENA:
+            _interpreter(model, above)
+            return above
+    below = 0
+    while above - below > _ARENA_STEP:
+        middle = (below + above) // 2
+        below, above = (below, middle) if _fits(model, middle) else (middle, above)
+    return above
+
+
+def _fits(model: bytes, arena: int) -> bool:
+    try:
+        _interpreter(model, arena)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _interpreter(model: bytes, arena: int | None) -> Any:
+    from tflite_micro.python.tflite_micro import runtime
+
+    return runtime.Interpreter.from_bytes(model, arena_size=arena or max(len(model) * 10, 1 << 20))
+
+
+def _count(details: Callable[[int], Any]) -> int:
+    count = 0
+    while True:
+        try:
+            details(count)
+        except (IndexError, RuntimeError, ValueError):
+            return count
+        count += 1
+
+
+def _detail(detail: Any) -> dict[str, Any]:
+    """Return a tensor's type and grid as LiteRT's interpreter says them."""
+    grid = detail["quantization_parameters"]
+    scales: NDArray[Any] = np.atleast_1d(grid["scales"])
+    zeros: NDArray[Any] = np.atleast_1d(grid["zero_points"])
+    if not scales.size:
+        return {"dtype": detail["dtype"], "quantization": (0.0, 0)}
+    return {"dtype": detail["dtype"], "quantization": (float(scales[0]), int(zeros[0]))}
