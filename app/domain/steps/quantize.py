@@ -100,6 +100,11 @@ class Quantize(Step):
         description="Move the biases of static layers by their mean error on data (Nagel et al."
         " 2019). Default: where data shows that it brings the outputs nearer.",
     )
+    own_grids: bool = Field(
+        default=True,
+        description="Split static convolutions at the graph's end whose channels differ much in range,"
+        " such as boxes beside scores, so that each part has a grid of its own.",
+    )
     calibration_samples: int = Field(
         default=128, ge=1, le=10_000, description="Training samples that calibration looks at."
     )

@@ -54,10 +54,10 @@ def _time_saved(write: Write, model: ir.Model, portions: Portions, context: Cont
         portions: names of layers.
         context: an example for timing, without which multiply-accumulates count.
     """
-    shares = _shares_of_work(model, portions, context)
+    quantized, started = write({}).model, context.clock()
+    shares = _shares_of_work((model, quantized), portions, context)
     if not context.example:
         return shares
-    quantized, started = write({}).model, context.clock()
     whole = time_ratio(model, quantized, context.example, context.threads).value - 1
     gains = [max(whole, 0.0) * share for share in shares]
     for index in np.argsort(shares)[::-1].tolist():
@@ -69,11 +69,20 @@ def _time_saved(write: Write, model: ir.Model, portions: Portions, context: Cont
     return gains
 
 
-def _shares_of_work(model: ir.Model, portions: Portions, context: Context) -> list[float]:
-    """Return the share of the multiply-accumulates of all portions that each one has."""
+def _shares_of_work(
+    models: Sequence[ir.Model], portions: Portions, context: Context
+) -> list[float]:
+    """Return the share of the multiply-accumulates of all portions that each one has.
+
+    Args:
+        models: graphs that hold the layers: in float, or in integers where they were split.
+        portions: names of layers.
+        context: a sample.
+    """
     sample = context.samples_or_example(1)
-    sizes = sizes_of(model, sample.first_run()) if len(sample) else {}
-    macs = {layer.name: layer.macs for layer in stats.measure(model, sizes).layers}
+    sizes = sizes_of(models[0], sample.first_run()) if len(sample) else {}
+    measured = [layer for model in models for layer in stats.measure(model, sizes).layers]
+    macs = {layer.name: layer.macs for layer in measured}
     sums = [float(sum(macs.get(name, 0) for name in names)) for names in portions]
     total = sum(sums)
     return [each / total if total else 1 / len(sums) for each in sums]

@@ -31,6 +31,7 @@ from workers.compression.methods.quantize.integers import (
 )
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.opset import lifted
+from workers.compression.methods.quantize.own_grids import Split, with_own_grids
 from workers.compression.methods.quantize.pairs import Site, runnable, site_of, write_quantized
 from workers.compression.methods.quantize.selection import quantize_profitable
 from workers.compression.methods.quantize.smooth import MARGIN, smoothing_candidates
@@ -95,7 +96,8 @@ def quantize_static(
         StepFailed: there is no data to calibrate on, or the opset is too old.
     """
     share = 1.0 if context.max_quality_drop is None else _CALIBRATION
-    calibrated = calibrate_best(model, parameters, context, lambda f: advance(share * f))
+    split = _with_own_grids(lifted(model, parameters), parameters, context)
+    calibrated = calibrate_best(split.model, parameters, context, lambda f: advance(share * f))
     calibrated = _with_corrected_biases(calibrated, context)
     layers = [site.layer.node for site in calibrated.sites()]
     judging_samples = (
@@ -105,7 +107,24 @@ def quantize_static(
         calibrated.writer(), model, layers, parameters, context,
         lambda f: advance(share + f * (1 - share)), judging_samples,
     )  # fmt: skip
-    return replace(outcome, notes=[*outcome.notes, *calibrated.notes])
+    return replace(outcome, notes=[*outcome.notes, *_notes(split, outcome), *calibrated.notes])
+
+
+def _with_own_grids(model: ir.Model, parameters: Quantize, context: Context) -> Split:
+    """Split convolutions at the end whose channels differ in range, unless it is switched off."""
+    if not parameters.own_grids or context.train is None or not len(context.train):
+        return Split(model, [])
+    samples = _calibration_samples(parameters, context)
+    count = affordable(model, samples, _CORRECTING, _FEWEST, len(samples))
+    return with_own_grids(model, parameters, samples.take(samples.indices[:count]), context.threads)
+
+
+def _notes(split: Split, outcome: Outcome) -> list[str]:
+    """Say which convolutions were split, if the graph has them in integers."""
+    if not split.nodes or not outcome.layers:
+        return []
+    names = ", ".join(split.nodes)
+    return [f"Split, so that channels of unlike range have grids of their own: {names}."]
 
 
 def calibrate_best(
