@@ -102,7 +102,7 @@ class Quantize(Step):
     )
     own_grids: bool = Field(
         default=True,
-        description="Split static convolutions at the graph's end whose channels differ much in range,"
+        description="Split static convolutions at the end whose channels differ much in range,"
         " such as boxes beside scores, so that each part has a grid of its own.",
     )
     calibration_samples: int = Field(
