@@ -21,15 +21,14 @@ def test_static_quantization_without_data(exported: dict[str, Path], job: Run) -
     assert report.verdict.count("not measured on real data") == 1
 
 
-def test_made_samples_train_and_real_ones_judge(
+def test_made_samples_calibrate_and_real_ones_judge(
     exported: dict[str, Path], digits_npz: Path, job: Run
 ) -> None:
-    """A step learns from made samples; quality is measured where a dataset to judge on is named."""
-    step = {"method": "prune", "ratio": 0.3, "recover": {"epochs": 1}}
+    """A step sees made samples; quality is measured where a dataset to judge on is named."""
+    step = {"method": "prune", "ratio": 0.3, "criterion": "apoz"}
     judged = {"judged": digits_npz, "evaluate": {"dataset": "dst_judge"}}
     report = report_of(job(exported["mlp"], step, generated=True, **judged))
     assert report.evaluation.split == "held_out"
     assert report.evaluation.generated is not None
-    assert report.evaluation.generated.way == "network"
     assert report.compressed.quality is not None
-    assert report.compressed.quality.value > 0.5
+    assert "real data" not in report.verdict

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from app.domain.directory import ORIGINAL, UPLOAD
 from app.domain.generated import Effort
@@ -15,6 +16,8 @@ from workers.compression.graph.load import load
 from workers.compression.intake.inspect import inspect_model
 from workers.compression.learning import generation
 from workers.compression.learning.generation import Made
+from workers.compression.learning.generation.objective import roughness
+from workers.compression.learning.generation.sources import Network
 from workers.compression.samples.context import Context
 
 BATCH = "batch"
@@ -110,3 +113,26 @@ def test_ids_come_from_the_table(tmp_path: Path) -> None:
     assert ids.min() >= 0
     assert ids.max() < 30
     assert len(np.unique(ids)) > 20
+
+
+def test_a_network_makes_samples_of_any_shape() -> None:
+    shapes = {
+        "picture": (3, 18, 21), "channels_last": (18, 21, 3), "table": (9, 40), "signal": (1, 300),
+        "vector": (5,),
+    }  # fmt: skip
+    torch.manual_seed(0)
+    values = Network(shapes, "cpu").make(16, torch.Generator().manual_seed(0))
+    for name, shape in shapes.items():
+        assert values[name].shape == (16, *shape)
+        assert float(values[name].detach().mean()) == pytest.approx(0, abs=0.01), name
+        assert float(values[name].detach().std()) == pytest.approx(1, abs=0.1), name
+
+
+def test_neighbours_are_found_in_both_layouts() -> None:
+    """A picture that changes from channel to channel alone is smooth."""
+    flat = torch.arange(3.0)[None, :, None, None].expand(2, 3, 8, 8)
+    assert float(roughness(flat)) == 0
+    assert float(roughness(flat.movedim(1, 3))) == 0
+    steep = torch.arange(8.0).expand(2, 3, 8, 8)
+    assert float(roughness(steep)) == float(roughness(steep.movedim(1, 3))) == 1
+    assert float(roughness(torch.ones(2, 5))) == 0

@@ -5,7 +5,7 @@ reads ids of the table's rows; what is subtracted and divided by is the mean and
 what comes in; a BatchNormalization has measured both; an 8-bit picture lies between 0 and 255.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,6 +24,8 @@ _USUAL = 4.0
 """Median deviations that the norm of a table's row lies from the median of all, at most: rows that
 no training has reached, or that stand for padding, are often further away."""
 
+_LEAST_SIDE = 4
+"""Of a picture."""
 _LEAST_BOUND, _SOUND = 100, 1000
 """What numbers are divided by that lie between 0 and it, as pictures do; above the second one they
 have both signs, as sound does."""
@@ -232,6 +234,18 @@ def numbers(known: Floats, standard: NDArray[Any], dtype: np.dtype[Any]) -> NDAr
     return rounded.astype(dtype)
 
 
+def sides(shape: Sequence[int]) -> tuple[int, int] | None:
+    """Return the axes of height and width in what may be pictures; None where it may not.
+
+    Args:
+        shape: ``[samples, C, H, W]``, or ``[samples, H, W, C]`` with fewer channels than sides.
+    """
+    if len(shape) != 4 or min(shape[1:]) == 0:
+        return None
+    axes = (1, 2) if shape[3] < min(shape[1:3]) else (2, 3)
+    return axes if min(shape[axis] for axis in axes) >= _LEAST_SIDE else None
+
+
 def noise(shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.float32]:
     """Return noise of about mean 0 and variance 1, ``[samples, …]``.
 
@@ -240,10 +254,8 @@ def noise(shape: tuple[int, ...], random: np.random.Generator) -> NDArray[np.flo
     from sample to sample.
     """
     white = random.standard_normal(shape, dtype=np.float32)
-    if len(shape) != 4 or min(shape[1:]) == 0:
-        return white
-    axes = (1, 2) if shape[3] < min(shape[1:3]) else (2, 3)
-    if min(shape[axis] for axis in axes) < 4:
+    axes = sides(shape)
+    if axes is None:
         return white
     frequencies = [np.fft.fftfreq(shape[axis]) * shape[axis] for axis in axes]
     distance = np.maximum(np.hypot(frequencies[0][:, None], frequencies[1][None]), 1.0)

@@ -19,6 +19,7 @@ import torch
 from app.domain.directory import GENERATED, MODEL, ORIGINAL
 from app.domain.generated import Effort
 from app.domain.reports import Generated
+from workers.compression import faults
 from workers.compression.executor import build
 from workers.compression.graph.load import load
 from workers.compression.graph.pieces import open_graph
@@ -39,6 +40,7 @@ from workers.compression.samples.declared import Declared, Floats
 _MOST_BYTES = 256 << 20
 _LEAST_SAMPLES = 16
 
+_LATE = "Time ran out before they were finished. "
 _ALIKE = "They are not real data: figures on them may be better or worse than on yours."
 
 
@@ -108,7 +110,8 @@ def make(original: Path, normal: Path, context: Context, advance: Advance, effor
         name: arrays[name].astype(array.dtype) if name in arrays else array[:made]
         for name, array in samples.arrays.items()
     }
-    note = f"{_MADE[effort.way]} {_of_moments(teacher.objective.moments)} {_ALIKE}"
+    late = _LATE if minutes.left <= 0 else ""
+    note = f"{_MADE[effort.way]} {_of_moments(teacher.objective.moments)} {late}{_ALIKE}"
     generated = Generated(way=effort.way, samples=made, note=note)
     return Made(replace(samples, arrays=merged, indices=range(made)), generated)
 
@@ -169,16 +172,34 @@ def _teacher(
     if not made:
         return None, "No input holds numbers that could be trained."
     moments = moments_of(uploaded, normal)
-    outputs = [str(value.name) for value in normal.graph.outputs]
     try:
-        executor = build(normal, outputs=list(dict.fromkeys([*outputs, *moments.names])))
-        plain = build(normal).to(context.device)
-        feed = feed_for(plain, samples.take(samples.indices[:_LEAST_SAMPLES]), context.device)
-        example = feed.batch(list(samples.indices[:2])[: feed.size])
-        with torch.no_grad():
-            first = feed.outputs(plain, example)
-    except (ValueError, NotImplementedError, RuntimeError) as error:
-        return None, f"The model does not run in training ({str(error)[:200]})."
+        return _asked(normal, samples, made, moments, context)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 (whatever an operator does not take)
+        faults.log(error)
+        return None, "The model cannot be run with gradients, so samples could not be trained."
+
+
+def _asked(
+    normal: ir.Model,
+    samples: Samples,
+    made: Mapping[str, Floats],
+    moments: Moments,
+    context: Context,
+) -> tuple[Teacher | None, str]:
+    """Build the teacher and ask it once.
+
+    Raises:
+        Exception: the model cannot be run in torch.
+    """
+    outputs = [str(value.name) for value in normal.graph.outputs]
+    executor = build(normal, outputs=list(dict.fromkeys([*outputs, *moments.names])))
+    plain = build(normal).to(context.device)
+    feed = feed_for(plain, samples.take(samples.indices[:_LEAST_SAMPLES]), context.device)
+    example = feed.batch(list(samples.indices[:2])[: feed.size])
+    with torch.no_grad():
+        first = feed.outputs(plain, example)
     scores = objective.scores_of(first, judged_output(normal, context.evaluate))
     aim = objective.Objective(
         moments.to(context.device), scores, objective.are_probabilities(first, scores)

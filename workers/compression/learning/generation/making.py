@@ -19,6 +19,8 @@ Advance = Callable[[float], None]
 
 BATCH, _FIXED = 64, 16
 """Samples that are made together, at most: of a graph that takes any number, and of others."""
+LEAST = 32
+"""Samples that are made whatever time they take."""
 _KEPT_FROM = 0.3
 """The share of a network's training from which samples are kept. They are taken all along, because
 what a network makes in the end is alike (the memory bank of Fang et al. 2021)."""
@@ -55,8 +57,7 @@ class Teacher:
             runs.append(self.feed.outputs(self.forward, self._with(batch, mine)))
             start += len(part)
         outputs = {name: torch.cat([run[name] for run in runs]) for name in runs[0]}
-        pictures = {name: each for name, each in standard.items() if each.ndim == 4}
-        return self.objective.loss(outputs, pictures)
+        return self.objective.loss(outputs, standard)
 
     def can_be_asked(self) -> bool:
         """Return whether a gradient reaches every input that is made."""
@@ -114,7 +115,8 @@ def by_pixels(
 ) -> Arrays:
     """Return samples each of whose numbers was trained: batch by batch, from smooth noise.
 
-    They are as many as the teacher has declared samples; fewer where time runs out.
+    They are as many as the teacher has declared samples. Where time runs out there are fewer, and
+    the last ones of the least number are noise.
 
     Args:
         teacher: the graph that the samples are for.
@@ -137,7 +139,7 @@ def by_pixels(
         for step in _train(source, teacher, steps, minutes, seed + index):
             advance((index + step / steps) / batches)
         made.append(_numbers(teacher, source.make(teacher.batch, torch.Generator())))
-        if minutes.left <= 0:
+        if minutes.left <= 0 and len(made) * teacher.batch >= LEAST:
             break
     return _joined(made, count)
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from workers.compression.learning import losses
 from workers.compression.learning.generation.moments import Moments
+from workers.compression.samples.declared import sides
 
 _SURE, _ALL_CLASSES, _SMOOTH = 1.0, 5.0, 0.05
 """Weights of the terms beside that of the moments, which counts once. The first two are those of
@@ -30,7 +31,7 @@ class Objective:
     scores: str | None
     probabilities: bool
 
-    def loss(self, outputs: Mapping[str, Tensor], pictures: Mapping[str, Tensor]) -> Tensor:
+    def loss(self, outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the loss of a batch.
 
         The teacher is sure of each sample, and the batch has all of its classes alike (DAFL, Chen
@@ -39,7 +40,7 @@ class Objective:
 
         Args:
             outputs: what the teacher gave, and the values that are looked at.
-            pictures: what it was given, ``[N, C, H, W]`` of about mean 0 and variance 1.
+            inputs: what it was given, ``[N, …]`` of about mean 0 and variance 1.
         """
         loss = self.moments.loss(outputs)
         if self.scores is not None:
@@ -48,15 +49,17 @@ class Objective:
             shares = logits.softmax(1).mean(0)
             entropy = -(shares * shares.clamp_min(1e-12).log()).sum() / math.log(len(shares))
             loss = loss + _ALL_CLASSES * (1 - entropy)
-        for picture in pictures.values():
-            loss = loss + _SMOOTH * roughness(picture)
+        for value in inputs.values():
+            loss = loss + _SMOOTH * roughness(value)
         return loss
 
 
-def roughness(picture: Tensor) -> Tensor:
-    """Return the mean squared difference of neighbours in ``[N, C, H, W]``."""
-    across, down = picture.diff(dim=3).square().mean(), picture.diff(dim=2).square().mean()
-    return across + down
+def roughness(value: Tensor) -> Tensor:
+    """Return the mean squared difference of neighbours in pictures, 0 for all else."""
+    axes = sides(value.shape)
+    if axes is None:
+        return value.new_zeros(())
+    return torch.stack([value.diff(dim=axis).square().mean() for axis in axes]).sum()
 
 
 def scores_of(outputs: Mapping[str, Tensor], judged: str) -> str | None:

@@ -10,6 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from workers.compression.samples.declared import sides
+
 Shapes = Mapping[str, Sequence[int]]
 """Of one sample, for each input that is made."""
 
@@ -17,7 +19,10 @@ _SEEDS = 100
 """Random numbers that a network makes a sample of."""
 _WIDEST, _CHANNEL_PLACES = 64, 16 * 1024
 """Channels of its pictures at a quarter of their size: fewer where they are large."""
-_HIDDEN = 256
+_HIDDEN, _MOST_WEIGHTS = 256, 1 << 22
+"""Units of a hidden layer: fewer where a sample is long."""
+_LEAST_SIDE = 8
+"""Of what is made as a picture is: it is doubled twice."""
 
 
 class Source(Protocol):
@@ -72,17 +77,33 @@ class Network:
 def _network(shape: Sequence[int]) -> nn.Module:
     """Return a network from ``[N, seeds]`` to ``[N, *shape]``.
 
-    That of DAFL (Chen et al. 2019) for pictures ``[C, H, W]``; for all else two hidden layers.
-    Its output is normalised by the batch, and the network learns by how much, and about what.
+    That of DAFL (Chen et al. 2019) for pictures, and for tables with sides of their size; for all
+    else two hidden layers. Its output is normalised by the batch, and the network learns by how
+    much, and about what.
     """
-    if len(shape) == 3 and min(shape[1:]) >= 8:
+    axes = sides((1, *shape))
+    if axes == (2, 3) and min(shape[1:]) >= _LEAST_SIDE:
         return _Pictures(*shape)
+    if axes == (1, 2) and min(shape[:2]) >= _LEAST_SIDE:
+        height, width, channels = shape
+        return nn.Sequential(_Pictures(channels, height, width), _ChannelsLast())
+    if len(shape) == 2 and min(shape) >= _LEAST_SIDE:
+        return nn.Sequential(_Pictures(1, *shape), nn.Flatten(1, 2))
     size = math.prod(shape)
+    hidden = max(_LEAST_SIDE, min(_HIDDEN, _MOST_WEIGHTS // max(size, 1)))
     return nn.Sequential(
-        nn.Linear(_SEEDS, _HIDDEN), nn.LeakyReLU(0.2),
-        nn.Linear(_HIDDEN, _HIDDEN), nn.LeakyReLU(0.2),
-        nn.Linear(_HIDDEN, size), nn.BatchNorm1d(size), nn.Unflatten(1, tuple(shape)),
+        nn.Linear(_SEEDS, hidden), nn.LeakyReLU(0.2),
+        nn.Linear(hidden, hidden), nn.LeakyReLU(0.2),
+        nn.Linear(hidden, size), nn.BatchNorm1d(size), nn.Unflatten(1, tuple(shape)),
     )  # fmt: skip
+
+
+class _ChannelsLast(nn.Module):
+    """Turns ``[N, C, H, W]`` into ``[N, H, W, C]``."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the same pictures."""
+        return pictures.movedim(1, 3)
 
 
 class _Pictures(nn.Module):
