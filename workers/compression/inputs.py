@@ -35,6 +35,9 @@ from workers.compression.samples.split import split
 from workers.compression.targets import onnx as target
 from workers.compression.targets.runner import Outputs
 
+READ, MADE = 0.05, 0.3
+"""The progress at which inputs are read, and at which samples are made from the model."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -164,7 +167,7 @@ def _generated(
     made = generation.made_once(
         directory,
         context,
-        events.span(0.03, 0.05, "making samples from the model"),
+        events.span(0.03, MADE, "making samples from the model"),
         generated.effort_for(order.steps),
     )
     if judged is not None:

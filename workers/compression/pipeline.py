@@ -49,7 +49,7 @@ from workers.compression.samples.context import Context
 _STEPS_SHARE = 0.6
 """The share of the job's time after which steps look for nothing better."""
 
-_STEPS_START, _STEPS_STOP = 0.05, 0.6
+_STEPS_STOP = 0.6
 
 
 def compress(directory: Path, order: Compress, events: Events, prober: Prober | None) -> Result:
@@ -156,8 +156,9 @@ def _step(
 ) -> FinishedStep:
     """Run a step, or read the report of an earlier run that finished it."""
     count, step = len(order.steps), order.steps[index]
-    width = (_STEPS_STOP - _STEPS_START) / count
-    start = _STEPS_START + index * width
+    begin = inputs.READ if order.data is None else inputs.MADE
+    width = (_STEPS_STOP - begin) / count
+    start = begin + index * width
     done = steps.finished(directory)
     if done is None:
         advance = events.span(start, start + width, f"step {index + 1} of {count}: {step.method}")

@@ -115,6 +115,16 @@ def test_ids_come_from_the_table(tmp_path: Path) -> None:
     assert len(np.unique(ids)) > 20
 
 
+def test_where_no_gradient_reaches_the_input_it_is_drawn_as_declared(tmp_path: Path) -> None:
+    """Sign has no gradient, so nothing tells a sample how to be better."""
+    draw = Drawing(7)
+    draw("Gemm", draw("Sign", "x"), draw.weight(6, 4), gives=["y"])
+    raw = draw.model([end("x", FLOAT, BATCH, 6)], [end("y", FLOAT, BATCH, 4)])
+    found = made(raw, tmp_path)
+    assert found.generated.way == "declared"
+    assert len(found.samples) == PIXELS.samples
+
+
 def test_a_network_makes_samples_of_any_shape() -> None:
     shapes = {
         "picture": (3, 18, 21), "channels_last": (18, 21, 3), "table": (9, 40), "signal": (1, 300),

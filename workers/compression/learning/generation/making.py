@@ -49,6 +49,10 @@ class Teacher:
             standard: of each input that is made.
             rows: of the declared samples, for the other inputs.
         """
+        return self.objective.loss(self._outputs(standard, rows), standard)
+
+    def _outputs(self, standard: Mapping[str, Tensor], rows: Sequence[int]) -> Outputs:
+        """Return what the graph gives, and the values that the objective looks at."""
         values = {name: self.numbers(name, each) for name, each in standard.items()}
         runs, start = list[Outputs](), 0
         for part in self.feed.parts(rows):
@@ -56,8 +60,7 @@ class Teacher:
             mine = {name: each[start : start + len(part)] for name, each in values.items()}
             runs.append(self.feed.outputs(self.forward, self._with(batch, mine)))
             start += len(part)
-        outputs = {name: torch.cat([run[name] for run in runs]) for name in runs[0]}
-        return self.objective.loss(outputs, standard)
+        return {name: torch.cat([run[name] for run in runs]) for name in runs[0]}
 
     def can_be_asked(self) -> bool:
         """Return whether a gradient reaches every input that is made."""
@@ -68,11 +71,11 @@ class Teacher:
         }
         for each in standard.values():
             each.requires_grad_()
-        loss = self.loss(standard, rows)
+        loss = self.objective.misfit(self._outputs(standard, rows))
         if not loss.requires_grad:
             return False
         loss.backward()  # type: ignore[no-untyped-call]
-        return all(each.grad is not None for each in standard.values())
+        return all(each.grad is not None and bool(each.grad.any()) for each in standard.values())
 
     @property
     def batch(self) -> int:
@@ -148,9 +151,10 @@ def by_network(
     teacher: Teacher, steps: int, minutes: Minutes, seed: int, advance: Advance
 ) -> Arrays:
     """Return samples of a network that was trained against the teacher; see ``by_pixels``."""
-    torch.manual_seed(seed)  # the first weights
     shapes = {name: teacher.shape(name) for name in teacher.made}
-    source = Network(shapes, teacher.feed.device)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # the first weights
+        source = Network(shapes, teacher.feed.device)
     random = torch.Generator().manual_seed(seed)
     count, start = len(teacher.feed.samples), int(steps * _KEPT_FROM)
     size = -(-count // (steps - start))

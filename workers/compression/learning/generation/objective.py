@@ -32,15 +32,23 @@ class Objective:
     probabilities: bool
 
     def loss(self, outputs: Mapping[str, Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return the loss of a batch.
-
-        The teacher is sure of each sample, and the batch has all of its classes alike (DAFL, Chen
-        et al. 2019, one-hot loss and information entropy); values inside are as in real data (see
-        ``moments``); neighbours in a picture are alike (DeepInversion, Yin et al. 2020).
+        """Return the loss of a batch: the misfit, and how unlike neighbours in pictures are.
 
         Args:
             outputs: what the teacher gave, and the values that are looked at.
             inputs: what it was given, ``[N, …]`` of about mean 0 and variance 1.
+        """
+        loss = self.misfit(outputs)
+        for value in inputs.values():
+            loss = loss + _SMOOTH * roughness(value)
+        return loss
+
+    def misfit(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        """Return how unlike real data the teacher finds a batch.
+
+        The teacher is sure of each sample, and the batch has all of its classes alike (DAFL, Chen
+        et al. 2019, one-hot loss and information entropy); values inside are as in real data (see
+        ``moments``).
         """
         loss = self.moments.loss(outputs)
         if self.scores is not None:
@@ -49,13 +57,14 @@ class Objective:
             shares = logits.softmax(1).mean(0)
             entropy = -(shares * shares.clamp_min(1e-12).log()).sum() / math.log(len(shares))
             loss = loss + _ALL_CLASSES * (1 - entropy)
-        for value in inputs.values():
-            loss = loss + _SMOOTH * roughness(value)
         return loss
 
 
 def roughness(value: Tensor) -> Tensor:
-    """Return the mean squared difference of neighbours in pictures, 0 for all else."""
+    """Return the mean squared difference of neighbours in pictures, 0 for all else.
+
+    As the total variation of DeepInversion (Yin et al. 2020).
+    """
     axes = sides(value.shape)
     if axes is None:
         return value.new_zeros(())
