@@ -48,5 +48,6 @@ def facts_of(
         trials=objective.budget.trials,
         minutes=round(max(_LEAST_MINUTES, min(share, objective.budget.minutes)), 3),
         chart=chart,
+        to_source="source" in request.deliver,
         onnx_alone=not any(name in EXPORTED for name in request.deliver),
     )

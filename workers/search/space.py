@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from app.domain import homecoming
 from app.domain.searches import Goal
 from app.domain.sensitivity import Sensitivity
 from app.domain.steps import METHODS, AnyStep, Outlook, Step
@@ -54,6 +55,9 @@ class Facts:
     """What layers lose and save in smaller forms, where that was measured."""
     onnx_alone: bool = True
     """Whether onnxruntime alone has to run the result; other runtimes lack some operators."""
+
+    to_source: bool = False
+    """Whether the weights are to go back to the upload's own layers, so that these must stay."""
 
     @property
     def trains(self) -> bool:
@@ -148,7 +152,7 @@ class Space:
             if not self.suits(step) or provided & set(step.refuses):
                 return False
             provided |= set(step.traits)
-        return True
+        return not (self.facts.to_source and any(homecoming.obstacles(steps)))
 
     def _bounded(self, step: AnyStep | None) -> AnyStep | None:
         """Return a step whose training ends with the trial's share of the budget."""

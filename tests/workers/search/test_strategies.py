@@ -132,6 +132,12 @@ def test_a_file_for_another_runtime_gets_no_operators_of_onnxruntime_alone(
     assert not any(step.onnx_alone for trial in history for step in trial.steps)
 
 
+def test_layers_stay_where_weights_are_to_go_back_to_the_source() -> None:
+    history = run("guided", Space(facts(to_source=True)), 10)
+    assert {step.method for trial in history for step in trial.steps} >= {"prune", "quantize"}
+    assert not any(step.method == "low_rank" for trial in history for step in trial.steps)
+
+
 def test_a_model_without_layers_leaves_nothing_to_try() -> None:
     empty = OUTLOOK.model_copy(update={"layers": []})
     assert ask("guided", Space(facts(outlook=empty)), [], 0) is None
