@@ -206,6 +206,8 @@ def test_every_page_can_be_read_by_everybody(
     made = service.http.post("/v1/datasets?filename=data.npz", content=labelled_images()).json()
     address = f"/v1/datasets/{made['id']}"
     eventually(lambda: service.http.get(address).json()["status"] == "ready")
+    chart = service.http.post(f"/v1/models/{model}/sensitivity", json={"dataset": made["id"]})
+    assert service.finished(chart.json()["id"])["status"] == "succeeded"
     pages = {
         "start": "/",
         "models": "/models",
