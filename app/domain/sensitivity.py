@@ -122,22 +122,28 @@ class Sensitivity(BaseModel):
     @property
     def conditions(self) -> str:
         """What the times hold for, in words."""
-        return f"{self.machine.processor}, {self.threads} threads, {self.runtime}"
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.machine.processor}, {threads}, {self.runtime}"
 
     @property
     def summary(self) -> str:
         """What was measured, and the layer that loses most in int8, in a sentence or two."""
         told = f"{len(self.layers)} layers were measured in {len(self.forms)} forms, alone."
-        place = next((i for i, form in enumerate(self.forms) if form.name == "int8"), None)
-        losses = [
-            (lost, layer.name)
-            for layer, row in zip(self.layers, self.cost, strict=True)
-            if place is not None and (lost := row[place]) is not None
-        ]
+        losses = self.costs_of("int8")
         if not losses:
             return told
-        lost, name = max(losses)
-        return f"{told} In int8 '{name}' loses most: {lost:.2%} of the outputs' variance."
+        name = max(losses, key=lambda layer: losses[layer])
+        return f"{told} In int8 '{name}' loses most: {losses[name]:.2%} of the outputs' variance."
+
+    def costs_of(self, form: str) -> dict[str, float]:
+        """Return what a form costs, by the layers that can take it."""
+        places = [place for place, each in enumerate(self.forms) if each.name == form]
+        return {
+            layer.name: cost
+            for layer, row in zip(self.layers, self.cost, strict=True)
+            for place in places
+            if (cost := row[place]) is not None
+        }
 
 
 class ModelSensitivity(Sensitivity):

@@ -14,27 +14,31 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.domain.deployments import DEPLOYMENTS, DeploymentName
+from app.domain.generated import GENERATED
 from app.domain.jobs import JobRequest
 from app.domain.makeup import makeup, percent
 from app.domain.models import ModelDescription, quantized_operators
 from app.domain.plans import Plan
 from app.domain.problems import Conflict, FieldError, Invalid
 from app.domain.recommendations import Expected, Minimize, Recommendation, Recommendations, Risk
+from app.domain.sensitivity import Sensitivity
 from app.services import jobs, models, plans, refusals, targets
 from app.services.precedents import Experience, History, Precedent, history, signature
 from app.services.proposals import Proposal, Situation, proposals
 from app.services.refusals import Inputs
+from app.store import sensitivities
 
 _MOST = 8
 """Recommendations."""
 
 _SHOWN_JOBS = 10
 
-_PENALTY: dict[Risk, float] = {"low": 0.0, "medium": 0.2, "high": 0.6}
-"""By how many halvings a risk puts a proposal behind."""
+_TRUST: dict[Risk, float] = {"low": 1.0, "medium": 0.85, "high": 0.5}
+"""The share of a gain that counts where nothing was measured; its square where quality is bound."""
 
 _MISSED = 4.0
-"""The same for steps that lost more than is allowed, here or on a like model."""
+"""By how many halvings steps are put behind that lost more than is allowed, here or on a like
+model."""
 
 _TAKEN_OVER = 3
 """Pipelines of finished jobs that are proposed."""
@@ -50,7 +54,8 @@ class Wish:
     minimize: Minimize = "latency"
     max_quality_drop: float | None = None
     target: DeploymentName | None = None
-    dataset: str | None = None
+    data: str | None = None
+    """The id of a dataset; ``generated`` for samples that are made from the model."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class _Candidate:
         """Return the figure by which candidates are ranked: larger is better."""
         measured = self.experience
         if measured is None:
-            return self.gain - _PENALTY[self.proposal.risk] * (1 if allowed is None else 2)
+            return self.gain * _TRUST[self.proposal.risk] ** (1 if allowed is None else 2)
         return self.gain - (_MISSED if allowed is not None and measured.drop > allowed else 0.0)
 
 
@@ -105,7 +110,8 @@ def _inputs(session: Session, tenant: str, model_id: str, wish: Wish) -> Inputs:
         NotAvailable: this deployment cannot measure for the target.
     """
     request = _request(_body(model_id, wish, [{"method": "quantize"}]))
-    places = {"#/dataset": "#/query/data", "#/target": "#/query/target"}
+    places = dict.fromkeys(("#/dataset", "#/data"), "#/query/data")
+    places["#/target"] = "#/query/target"
     try:
         inputs = jobs.inputs(session, tenant, request)
     except Invalid as fault:
@@ -131,12 +137,22 @@ def _situation(session: Session, known: ModelDescription, inputs: Inputs, wish: 
         minimize=wish.minimize,
         max_quality_drop=wish.max_quality_drop,
         data=inputs.dataset.description if inputs.dataset else None,
-        has_data=inputs.dataset is not None,
+        has_data=wish.data is not None,
+        generated=wish.data == GENERATED,
+        chart=_chart(session, inputs.model.id, wish),
         trainable=known.trainable is not False,
         accelerates=frozenset(fast for target in offered for fast in target.accelerates)
         if offered
         else None,
     )
+
+
+def _chart(session: Session, model_id: str, wish: Wish) -> Sensitivity | None:
+    """Return the model's chart on the data of a wish, else the latest; None before the first."""
+    row = sensitivities.latest(session, model_id, wish.data) or sensitivities.latest(
+        session, model_id
+    )
+    return None if row is None else Sensitivity.model_validate(row.chart)
 
 
 def _taken_over(past: History, offered: Iterable[Proposal]) -> Iterator[Proposal]:
@@ -267,8 +283,8 @@ def _spoken(seen: Experience) -> str:
 def _body(model_id: str, wish: Wish, steps: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the body of a request; what is not wished is left out."""
     body: dict[str, Any] = {"model": model_id}
-    if wish.dataset is not None:
-        body["dataset"] = wish.dataset
+    if wish.data is not None:
+        body["data" if wish.data == GENERATED else "dataset"] = wish.data
     body["steps"] = steps
     if wish.max_quality_drop is not None:
         body["require"] = {"max_quality_drop": wish.max_quality_drop}

@@ -13,10 +13,14 @@ from typing import Any
 from app.domain.datasets import DatasetDescription
 from app.domain.makeup import Makeup, percent
 from app.domain.recommendations import Minimize, Risk
+from app.domain.sensitivity import Sensitivity
 from app.domain.steps.quantize import MAIN_OPERATORS
 
 _STRICT = 0.02
 """A bound of the loss of quality below which less is taken away."""
+
+_BORNE = 0.01
+"""The share of the outputs' variance that a layer may lose and count as bearing a form."""
 
 _ENOUGH = 500
 """Samples from which on a training of a smaller network may pay."""
@@ -40,6 +44,10 @@ class Situation:
     data: DatasetDescription | None
     """Null without a dataset, and while it is still inspected."""
     has_data: bool
+    generated: bool
+    """Whether the samples are made from the model."""
+    chart: Sensitivity | None
+    """What each layer loses and saves, where that was measured."""
     trainable: bool
     """Whether nothing is known to stand in the way of training."""
     accelerates: frozenset[str] | None
@@ -89,9 +97,11 @@ def _automatic(situation: Situation) -> Iterator[Proposal]:
         "Quantize each layer in the form that pays",
         [{"method": "quantize", "prefer": prefer}],
         f"{percent(share)} of the multiplications are in layers that can compute in int8"
-        f"{_hardware(situation)}. Each layer is measured, and takes the form that pays.",
+        f"{_hardware(situation)}. Each layer is measured, and takes the form that pays."
+        f"{_charted(situation, 'int8')}",
         "low",
-        "The result is never slower and never larger; quality is checked on samples set aside.",
+        "The result is never slower and never larger; quality is checked on samples set aside"
+        f"{', which are made from the model' if situation.generated else ''}.",
         gain,
     )
 
@@ -185,7 +195,7 @@ def _channels(situation: Situation) -> Iterator[Proposal]:
             [_cut(situation, share)],
             f"{_where(situation)} Channels that matter least go, with all that is coupled to"
             f" them, until {percent(share)} of the {_UNIT[situation.minimize]} is gone; training on"
-            f" {_samples(situation)} wins quality back.",
+            f" {_samples(situation)} wins quality back.{_charted(situation, 'channels_50')}",
             "medium",
             "How much comes back depends on the data: too few samples, or others than the model was"
             " trained on, cost quality.",
@@ -310,13 +320,17 @@ def _cut(situation: Situation, share: float) -> dict[str, Any]:
 def _in_integers(situation: Situation) -> tuple[float, float]:
     """Return the share of the work that can be done in integers, and a guess of what that gains."""
     work = situation.makeup
-    inside = sum(
-        layer.macs
+    layers = [
+        layer
         for layer in work.layers
         if layer.parameters and layer.operator in MAIN_OPERATORS and layer.groups == 1
+    ]
+    lost = situation.chart.costs_of("int8") if situation.chart else {}
+    share, borne = (
+        sum(layer.macs for layer in some) / max(work.macs, 1)
+        for some in (layers, [each for each in layers if lost.get(each.name, 0) < _BORNE])
     )
-    share = inside / max(work.macs, 1)
-    return share, share * _integers(situation)
+    return share, borne * _integers(situation)
 
 
 def _integers(situation: Situation) -> float:
@@ -327,6 +341,21 @@ def _hardware(situation: Situation) -> str:
     if "int8" in (situation.accelerates or ()):
         return ", and the processors here have instructions for it"
     return ""
+
+
+def _charted(situation: Situation, form: str) -> str:
+    """Say what layers lose in a form, where that was measured; empty where it was not."""
+    chart = situation.chart
+    if chart is None or not (costs := chart.costs_of(form)):
+        return ""
+    borne = sum(cost < _BORNE for cost in costs.values())
+    worst = max(costs, key=lambda name: costs[name])
+    title = next(each.title for each in chart.forms if each.name == form)
+    return (
+        f" Measured alone ({title.lower()}, not trained), {borne} of {len(costs)} layers lose less"
+        f" than {percent(_BORNE)} of the outputs' variance; '{worst}' loses most,"
+        f" {percent(costs[worst])}."
+    )
 
 
 def _file(situation: Situation) -> str:
@@ -344,6 +373,8 @@ def _where(situation: Situation) -> str:
 
 
 def _samples(situation: Situation) -> str:
+    if situation.generated:
+        return "samples made from the model"
     if situation.data is None:
         return "a dataset that is still inspected"
     return f"{situation.data.samples:,} samples"

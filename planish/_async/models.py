@@ -9,7 +9,7 @@ from planish._async.download import download
 from planish._async.http import AsyncTransport
 from planish._async.uploads import AsyncUploads
 from planish._requests import id_of, is_address
-from planish.types import Dataset, Model, Recommendation
+from planish.types import Dataset, Job, Model, Recommendation
 
 
 class AsyncModels(AsyncUploads[Model]):
@@ -120,3 +120,25 @@ class AsyncModels(AsyncUploads[Model]):
             data=None if data is None else id_of(data),
         )
         return [Recommendation.model_validate(item) async for item in items]
+
+    async def measure_sensitivity(self, model: Model | str, dataset: Dataset | str) -> Job:
+        """Queue a job that measures what each layer of a model loses and saves in each form.
+
+        ``client.jobs.wait(job)`` waits for it; ``sensitivity`` then has the chart.
+        """
+        path = f"/v1/models/{id_of(model)}/sensitivity"
+        return await self._http.post(path, Job, {"dataset": id_of(dataset)})
+
+    async def sensitivity(
+        self, model: Model | str, *, data: Dataset | str | None = None
+    ) -> dict[str, Any]:
+        """Return the chart of a model's layers and forms: the latest, or that on a dataset.
+
+        Raises:
+            NotFound: it was not measured.
+        """
+        path = f"/v1/models/{id_of(model)}/sensitivity"
+        wanted = {"data": None if data is None else id_of(data)}
+        response = await self._http.request("GET", path, params=wanted)
+        chart: dict[str, Any] = response.json()
+        return chart

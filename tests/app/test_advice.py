@@ -11,6 +11,7 @@ from app.domain.makeup import alike, likeness
 from app.domain.models import ModelDescription
 from app.store.tables import JobRow, ModelRow
 from tests.app.service import STEP_REPORT, Service, pointers
+from tests.app.test_sensitivity import chart, measured
 from tests.workers import zoo
 from workers.compression.intake.inspect import inspect_model
 
@@ -109,14 +110,14 @@ def _measured(service: Service, model: str, steps: list[dict[str, Any]], **after
 
 
 def test_what_finished_jobs_measured_is_told_and_ranks_first(service: Service) -> None:
-    steps = [{"method": "prune", "ratio": 0.2, "of": "latency"}]
+    steps = [{"method": "low_rank", "ratio": 0.2, "of": "latency"}]
     before = _advice(service, service.model())
     other = service.model(b"like it" * 30)
     job = _measured(service, other, steps, latency_ms=0.5, size_bytes=1000, macs=250_000)
     model = service.model(b"new" * 30)
     after = _advice(service, model)
-    assert before[0]["id"] != "prune-20"
-    assert after[0]["id"] == "prune-20"
+    assert before[0]["id"] != "low-rank-20"
+    assert after[0]["id"] == "low-rank-20"
     told = after[0]
     assert (
         "A job on models of like shape came to 3.00 times the speed, 25 % of the size"
@@ -127,7 +128,7 @@ def test_what_finished_jobs_measured_is_told_and_ranks_first(service: Service) -
     assert told["estimate"]["measured"] == ["size_bytes", "macs"]
     assert told["estimate"]["latency_ms"] is None, "this model was never timed"
     own = _measured(service, model, steps, latency_ms=1.0)
-    [again, *_] = [each for each in _advice(service, model) if each["id"] == "prune-20"]
+    [again, *_] = [each for each in _advice(service, model) if each["id"] == "low-rank-20"]
     assert again["estimate"]["jobs"] == [own], "jobs on the model itself count alone"
     assert again["estimate"]["latency_ms"] == 1.0
     assert "A job on this model came to 1.50 times the speed" in again["reason"]
@@ -219,3 +220,24 @@ def test_the_client_submits_what_it_was_recommended(service: Service) -> None:
         job = client.jobs.create(**first.job)
     assert job.steps is not None
     assert [step["method"] for step in job.steps] == [s["method"] for s in first.job["steps"]]
+
+
+def test_generated_data_is_as_good_as_a_dataset_for_what_it_can_do(service: Service) -> None:
+    items = _advice(service, service.model(), data="generated")
+    assert any(step.get("recover") for item in items for step in item["job"]["steps"])
+    for item in items:
+        assert item["job"]["data"] == "generated"
+        assert "dataset" not in item["job"]
+        _accepted(service, item["job"])
+    assert any("samples made from the model" in item["reason"] for item in items)
+
+
+def test_a_chart_of_the_model_is_read(service: Service) -> None:
+    model, dataset = service.model(), service.dataset()
+    before = [item["id"] for item in _advice(service, model, data=dataset)]
+    measured(service, model, dataset, chart())
+    after = _advice(service, model, data=dataset)
+    [automatic] = [item for item in after if item["id"] == "quantize"]
+    assert "1 of 2 layers lose less than 1 % of the outputs' variance" in automatic["reason"]
+    assert "'conv' loses most, 30 %" in automatic["reason"]
+    assert [item["id"] for item in after].index("quantize") > before.index("quantize")

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+import planish
 from app.domain.sensitivity import FORMS, Sensitivity
 from app.store import sensitivities
 from app.store.tables import JobRow
@@ -39,7 +40,7 @@ def chart(seconds: float = 2.0, **changes: Any) -> Sensitivity:
     )
 
 
-def _measured(service: Service, model: str, dataset: str, found: Sensitivity) -> str:
+def measured(service: Service, model: str, dataset: str, found: Sensitivity) -> str:
     """Ask for a chart, and let a worker have measured it."""
     answer = service.http.post(f"/v1/models/{model}/sensitivity", json={"dataset": dataset})
     assert answer.status_code == 202, answer.text
@@ -57,7 +58,7 @@ def test_a_chart_is_asked_for_as_a_job_and_shown_with_what_it_holds_for(service:
     missing = service.http.get(path)
     assert (missing.status_code, missing.json()["type"]) == (404, "not-found")
     assert "POST" in missing.json()["detail"]
-    job = _measured(service, model, dataset, chart())
+    job = measured(service, model, dataset, chart())
     shown = service.http.get(path).json()
     assert (shown["model"], shown["dataset"], shown["job"]) == (model, dataset, job)
     assert [layer["name"] for layer in shown["layers"]] == ["conv", "<script>"]
@@ -76,7 +77,7 @@ def test_the_latest_chart_is_shown_or_that_of_a_dataset(service: Service) -> Non
     model, one, two = service.model(), service.dataset(), service.dataset(b"another" * 30)
     path = f"/v1/models/{model}/sensitivity"
     for dataset, seconds in ((one, 1.0), (two, 2.0), (one, 3.0)):
-        _measured(service, model, dataset, chart(seconds))
+        measured(service, model, dataset, chart(seconds))
     assert service.http.get(path).json()["seconds"] == 3.0
     assert service.http.get(path, params={"data": two}).json()["seconds"] == 2.0
     assert service.http.get(path, params={"data": "dst_none"}).status_code == 404
@@ -122,7 +123,7 @@ def test_the_page_shows_numbers_colours_and_reasons(service: Service) -> None:
         sent = send(person, f"/models/{model}/sensitivity", dataset=dataset)
         assert sent.status_code == 303
         assert "a measurement of its layers" in read(person.get(sent.headers["location"]))
-        _measured(service, model, dataset, chart())
+        measured(service, model, dataset, chart())
         page = person.get(f"/models/{model}/sensitivity")
     text = read(page)
     assert 'class="n heat4"><b>30 %</b>' in page.text
@@ -131,3 +132,14 @@ def test_the_page_shows_numbers_colours_and_reasons(service: Service) -> None:
     assert "-0.02 ms" in text
     assert "it has too few" in text
     assert "<script>" not in page.text.split("<main")[1]
+
+
+def test_the_client_asks_for_a_chart_and_reads_it(service: Service) -> None:
+    model, dataset = service.model(), service.dataset()
+    key = service.http.headers["Authorization"].removeprefix("Bearer ")
+    with planish.Client(service.url, key) as client:
+        assert client.models.measure_sensitivity(model, dataset).status == "queued"
+        with pytest.raises(planish.NotFound, match="was not measured"):
+            client.models.sensitivity(model)
+        measured(service, model, dataset, chart())
+        assert client.models.sensitivity(model, data=dataset)["samples"] == 64

@@ -40,7 +40,11 @@ def recommend(
     ] = None,
     data: Annotated[
         str | None,
-        Query(max_length=64, description="The id of a dataset. Default: what needs no data."),
+        Query(
+            max_length=64,
+            description="The id of a dataset, or 'generated' for samples that are made from the"
+            " model. Default: what needs no data.",
+        ),
     ] = None,
 ) -> Recommendations:
     """Recommend jobs for a model, the best first.

@@ -135,7 +135,7 @@ def _advised(visitor: Visitor, draft: Draft) -> Advised:
         Wish(
             minimize=draft.minimize,
             max_quality_drop=drop if isinstance(drop, float) else None,
-            dataset=draft.dataset or None,
+            data=draft.dataset or None,
         ),
     )
 
