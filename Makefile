@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test tools lint fix docs conformance bench
+.PHONY: help demo serve test tools lint fix docs chaos conformance bench
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ fix: $(READY)  ## what can be put right by itself
 
 docs: $(READY)  ## the documentation as a site, in ./site
 	$(BIN)/zensical build --strict
+
+chaos: $(READY)  ## fifty random faults in a service under load: nothing is lost, doubled or different
+	$(BIN)/python -m benchmarks.chaos --faults 50 --minutes 60 --strict
 
 conformance: $(READY)  ## the ONNX backend node tests through the executor, by operator
 	$(BIN)/python -W ignore -m tests.workers.executor.conformance

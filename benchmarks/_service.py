@@ -65,15 +65,19 @@ class Stores:
 
 
 @contextmanager
-def stores() -> Iterator[Stores]:
-    """Run migrated stores on the disk of the working directory; they are gone afterwards."""
+def stores(settings: Mapping[str, str] | None = None) -> Iterator[Stores]:
+    """Run migrated stores on the disk of the working directory; they are gone afterwards.
+
+    Args:
+        settings: Of PostgreSQL, besides those that it has otherwise.
+    """
     with (
         TemporaryDirectory(dir=Path.cwd(), prefix=".bench-") as temporary,
-        postgres.server(Path(temporary)) as database,
+        postgres.server(Path(temporary), settings or {}) as database,
         redis.server(Path(temporary)) as broker,
     ):
         migrations.upgrade(Database(url=database.url))
-        settings = {
+        variables = {
             "DATABASE_URL": database.url,
             "BROKER_URL": broker.url,
             "STORAGE_URL": (Path(temporary) / "blobs").as_uri(),
@@ -81,7 +85,7 @@ def stores() -> Iterator[Stores]:
             "AUTH_REQUIRED": "false",
             "LOGGING_LEVEL": "warning",
         }
-        yield Stores(database.url, Path(temporary), {**os.environ, **settings})
+        yield Stores(database.url, Path(temporary), {**os.environ, **variables})
 
 
 def client(gateway: Server) -> httpx.Client:
