@@ -38,7 +38,12 @@ def as_checkpoint(network: nn.Module, path: Path) -> None:
     torch.save({"epoch": 3, "state_dict": weights}, path)
 
 
-@pytest.mark.parametrize("save", [as_safetensors, as_checkpoint])
+def as_old_checkpoint(network: nn.Module, path: Path) -> None:
+    """As torch wrote it before 1.6, and many files still are."""
+    torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("save", [as_safetensors, as_checkpoint, as_old_checkpoint])
 def test_classes_are_told_from_the_weights(
     network: nn.Module, tmp_path: Path, save: Callable[[nn.Module, Path], None]
 ) -> None:
@@ -91,8 +96,10 @@ class _Attack:
         return (Path.touch, (self.at,))
 
 
-def test_a_checkpoint_that_runs_code_does_not(tmp_path: Path) -> None:
-    torch.save({"weight": _Attack(tmp_path / "stolen")}, tmp_path / "model.pt")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_that_runs_code_does_not(tmp_path: Path, *, zipped: bool) -> None:
+    attack = {"weight": _Attack(tmp_path / "stolen")}
+    torch.save(attack, tmp_path / "model.pt", _use_new_zipfile_serialization=zipped)
     with rejected("pickle of whole objects"):
         inspected(tmp_path / "model.pt", tmp_path / "job", architecture=NETWORK)
     assert not (tmp_path / "stolen").exists()

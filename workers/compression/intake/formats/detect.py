@@ -26,10 +26,14 @@ class Format(Enum):
     UNKNOWN = "This format"
 
 
+LEGACY_CHECKPOINT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The first pickle of a file that torch wrote before 1.6: a number that stands for the format."""
+
 _MAGIC: tuple[tuple[int, bytes | tuple[bytes, ...], Format], ...] = (
     (0, b"GGUF", Format.GGUF),
     (0, b"\x89HDF\r\n\x1a\n", Format.HDF5),
     (4, b"TFL3", Format.TFLITE),
+    (0, LEGACY_CHECKPOINT, Format.CHECKPOINT),
     (0, (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), Format.PICKLE),
     (8, (b'{"', b"{}"), Format.SAFETENSORS),
 )

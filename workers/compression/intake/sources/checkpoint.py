@@ -1,10 +1,11 @@
 """Reads files of weights: safetensors, and PyTorch checkpoints, of which only weights are read."""
 
+import io
 import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -12,11 +13,13 @@ from torch import Tensor
 from app.domain.models import ModelHints
 from app.domain.problems import InvalidModel
 from workers.compression import faults
+from workers.compression.intake.formats.detect import LEGACY_CHECKPOINT
 from workers.compression.intake.limits import MIB
 from workers.compression.intake.sources import timm_networks
 from workers.compression.intake.sources.program import Program
 
 _MAX_PICKLE = 64 * MIB
+_LEGACY_PICKLES = 5
 _PLAIN = ("torch", "collections", "numpy", "builtins", "__builtin__", "_codecs", "copyreg")
 """Packages whose objects stand in checkpoints that hold weights."""
 _INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights", "state_dict_ema", "ema")
@@ -74,22 +77,38 @@ def read_checkpoint(upload: Path, hints: ModelHints) -> Program:
 def _named(upload: Path) -> Iterator[str]:
     """Yield the classes and functions that a checkpoint's pickle names; nothing is unpickled."""
     try:
-        with zipfile.ZipFile(upload) as archive:
-            entry = next(n for n in archive.namelist() if PurePosixPath(n).name == "data.pkl")
-            with archive.open(entry) as file:
-                data = file.read(_MAX_PICKLE + 1)
-        if len(data) > _MAX_PICKLE:
-            raise InvalidModel(f"The checkpoint's pickle is larger than {_MAX_PICKLE} bytes.")
-        texts: list[str] = []
-        for code, argument, _ in pickletools.genops(data):
-            if code.name in {"GLOBAL", "INST"}:
-                yield str(argument).replace(" ", ".")
-            elif code.name == "STACK_GLOBAL":
-                yield ".".join(texts[-2:])
-            elif isinstance(argument, str):
-                texts.append(argument)
+        for pickle in _pickles(upload):
+            texts: list[str] = []
+            for code, argument, _ in pickletools.genops(pickle):
+                if code.name in {"GLOBAL", "INST"}:
+                    yield str(argument).replace(" ", ".")
+                elif code.name == "STACK_GLOBAL":
+                    yield ".".join(texts[-2:])
+                elif isinstance(argument, str):
+                    texts.append(argument)
     except (zipfile.BadZipFile, StopIteration, ValueError, OSError, NotImplementedError) as error:
         raise InvalidModel("The checkpoint is broken or was cut off: save it again.") from error
+
+
+def _pickles(upload: Path) -> Iterator[IO[bytes]]:
+    """Yield a checkpoint's pickles, each to be read to its end before the next.
+
+    torch writes a zip with one; before 1.6 it wrote a file of five, and the tensors behind them.
+    """
+    with upload.open("rb") as file:
+        head = file.read(len(LEGACY_CHECKPOINT))
+        if head == LEGACY_CHECKPOINT:
+            file.seek(0)
+            pickles = io.BytesIO(file.read(_MAX_PICKLE))
+            yield from [pickles] * _LEGACY_PICKLES
+            return
+    with zipfile.ZipFile(upload) as archive:
+        entry = next(n for n in archive.namelist() if PurePosixPath(n).name == "data.pkl")
+        with archive.open(entry) as packed:
+            data = packed.read(_MAX_PICKLE + 1)
+    if len(data) > _MAX_PICKLE:
+        raise InvalidModel(f"The checkpoint's pickle is larger than {_MAX_PICKLE} bytes.")
+    yield io.BytesIO(data)
 
 
 def _weights(loaded: Any) -> dict[str, Tensor]:
