@@ -16,9 +16,12 @@ SEED = 0
 THREADS = 1
 
 
-def order_of(steps: Sequence[Mapping[str, Any]], seed: int = SEED) -> dict[str, Any]:
-    """Return what a job directory says is to be done."""
-    return {"kind": "compress", "steps": steps, "seed": seed, "threads": THREADS}
+def order_of(
+    steps: Sequence[Mapping[str, Any]], seed: int = SEED, bound: float | None = None
+) -> dict[str, Any]:
+    """Return what a job directory says is to be done; ``bound`` is the loss that is allowed."""
+    order = {"kind": "compress", "steps": steps, "seed": seed, "threads": THREADS}
+    return order if bound is None else order | {"require": {"max_quality_drop": bound}}
 
 
 def run(
@@ -27,6 +30,7 @@ def run(
     steps: Sequence[Mapping[str, Any]],
     keep: Path | None = None,
     seed: int = SEED,
+    bound: float | None = None,
 ) -> Result:
     """Run a job and return how it ended.
 
@@ -36,6 +40,7 @@ def run(
         steps: as users ask for them.
         keep: where the compressed model is put, if there is one.
         seed: of the job.
+        bound: the greatest loss that the job allows.
 
     Raises:
         SystemExit: the engine failed, which no order may make it do.
@@ -44,7 +49,7 @@ def run(
         directory = Path(name)
         (directory / UPLOAD).symlink_to(model)
         (directory / DATASET).symlink_to(dataset)
-        (directory / ORDER).write_text(json.dumps(order_of(steps, seed)))
+        (directory / ORDER).write_text(json.dumps(order_of(steps, seed, bound)))
         command = [sys.executable, "-m", "workers.compression", name]
         ran = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
         if ran.returncode:

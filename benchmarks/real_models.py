@@ -9,9 +9,8 @@ import hashlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +18,13 @@ from benchmarks import _engine, _minilm, _ocr
 from benchmarks._cache import CACHE
 from benchmarks._engine import SEED, THREADS
 from benchmarks._report import Bar, conclude
+from benchmarks._subject import Subject
 
 LOSS = 1.0
 """Points of what counts that may be lost."""
 RECOVER = {"minutes": 3}
 
 Figures = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A real model, data for it, and what its work is worth."""
-
-    model: Callable[[], Path]
-    dataset: Callable[[], Path]
-    judge: Callable[[Path], dict[str, float]]
-    """Measures, in percent, on data that no step has seen; the first is what counts."""
-
-    @cached_property
-    def original(self) -> dict[str, float]:
-        """What the model is worth before any step."""
-        return self.judge(self.model())
-
-    def lost(self, measured: Mapping[str, Any]) -> float:
-        """Return the points lost of what counts."""
-        counts = next(iter(self.original))
-        return self.original[counts] - float(measured[counts])
 
 
 @dataclass(frozen=True)
