@@ -279,6 +279,21 @@ def test_a_goal_becomes_a_job(person: httpx.Client, service: Service) -> None:
     assert re.search(r"<option selected>dynamic</option>", like.text)
 
 
+def test_samples_may_be_made_from_the_model(person: httpx.Client, service: Service) -> None:
+    model = service.model()
+    page = read(person.get("/jobs/new", params={"model": model, "dataset": "generated"}))
+    assert "There is no dataset" not in page, "advice is as without data"
+    fields = {"steps.0.method": "quantize", "steps.0.mode": "static"}
+    answer = send(person, "/jobs/new", do="submit", model=model, dataset="generated", **fields)
+    assert answer.status_code == 303, read(answer)
+    job = service.http.get(f"/v1{answer.headers['location']}").json()
+    assert (job["dataset"], job["data"]) == (None, "generated")
+    like = unescape(person.get("/jobs/new", params={"like": job["id"]}).text)
+    assert '<option value="generated" selected>' in like
+    assert "--generated-data" in like
+    assert "data='generated'" in like
+
+
 def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
     person: httpx.Client, service: Service
 ) -> None:
