@@ -282,7 +282,7 @@ def test_a_goal_becomes_a_job(person: httpx.Client, service: Service) -> None:
 def test_samples_may_be_made_from_the_model(person: httpx.Client, service: Service) -> None:
     model = service.model()
     page = read(person.get("/jobs/new", params={"model": model, "dataset": "generated"}))
-    assert "There is no dataset" not in page, "advice is as without data"
+    assert "There is no dataset" not in page
     fields = {"steps.0.method": "quantize", "steps.0.mode": "static"}
     answer = send(person, "/jobs/new", do="submit", model=model, dataset="generated", **fields)
     assert answer.status_code == 303, read(answer)
