@@ -10,6 +10,7 @@ from app.store import counters
 from app.store.tables import (
     ApiKeyRow,
     DatasetRow,
+    FetchRow,
     JobRow,
     ModelRow,
     Table,
@@ -98,7 +99,7 @@ def quiet_since(session: Session) -> datetime:
         select(func.min(UploadRow.created_at)).where(UploadRow.sha256.is_(None)),
         *(
             select(func.min(table.created_at)).where(table.lease_expires_at.is_not(None))
-            for table in (ModelRow, DatasetRow)
+            for table in (ModelRow, DatasetRow, FetchRow)
         ),
     ]
     times = (each.scalar_subquery() for each in begun)
