@@ -30,6 +30,9 @@ LEVELS = (0.5, 0.7, 0.82, 0.9, 0.95)
 ONE_SHOT_LEVELS = (0.2, 0.4, 0.6, 0.75, 0.85)
 """Those without."""
 
+BOTH_LEVELS = (0.8, 0.9, 1.0)
+"""Shares of the ratios that held alone, when two axes are combined."""
+
 _BITS = "bits"
 """The axis of openers, which has no ratio."""
 
@@ -65,6 +68,8 @@ class Axis:
     build: Build
     least_epochs: int = 0
     """The place in ``EPOCHS`` of its shortest training."""
+    levels: tuple[float, ...] | None = None
+    """Its growing ratios, where they are others than ``LEVELS``."""
     forms: Kind | None = None
     """The forms of a chart of sensitivity that tell with which ratio to begin."""
 
@@ -138,6 +143,7 @@ def _axes(facts: Facts, history: Sequence[Trial]) -> Iterator[Axis]:
                 *prune(round(share * channels, 3), recover),
                 *low_rank(round(share * ranks, 3), recover),
             ],
+            levels=BOTH_LEVELS,
         )
 
 
@@ -159,7 +165,7 @@ def _next_levels(
     """Yield the next ratios of an axis: more while all held, else between what held and missed."""
     low, high = _edges(history, axis.name)
     if high is None:
-        levels = LEVELS if facts.trains else ONE_SHOT_LEVELS
+        levels = axis.levels or (LEVELS if facts.trains else ONE_SHOT_LEVELS)
         ratios = [level for level in levels if level > low]
         if low == 0:
             ratios = [*_first_level(axis, facts), *ratios]
