@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test tools lint fix docs chaos conformance bench
+.PHONY: help demo serve test tools lint fix docs chaos conformance bench formats
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,9 @@ bench: $(READY)  ## the benchmarks, one after the other; each prints a table
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'
 	@for file in benchmarks/[!_]*.py; do \
 	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit 1; done
+
+formats: $(READY)  ## every input format with some steps in every output format, on small networks
+	$(BIN)/python -m benchmarks.formats
 
 # Some systems package venv without pip; then pip itself puts one in.
 $(READY): pyproject.toml constraints.txt

@@ -25,7 +25,11 @@ HEAD_BYTES = 64
 _NEVER = (
     (re.compile(rb"MZ|\x7fELF|\xca\xfe\xba\xbe|#!"), "a program"),
     (re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE), "a web page or XML"),
-    (re.compile(rb"\x80[\x02-\x05][}\]()cXK\x8a\x8c\x95]"), "a Python pickle, which runs code"),
+    (
+        # torch wrote weights as pickles before 1.6, which begin with this number.
+        re.compile(rb"\x80[\x02-\x05](?!\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.)[}\]()cXK\x8a\x8c\x95]"),
+        "a Python pickle, which runs code",
+    ),
     (re.compile(rb"%PDF-|\x89PNG|GIF8|\xff\xd8\xff"), "a document or a picture"),
 )
 _INSTEAD = {

@@ -126,6 +126,11 @@ def test_what_can_be_refused_at_once_is(
         assert service.http.get(path).json()["items"] == []
 
 
+def test_weights_of_an_old_torch_are_no_pickle_of_code(service: Service) -> None:
+    content = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19." + b"0" * 100
+    assert service.http.post("/v1/models", content=content).status_code == 201
+
+
 def test_a_body_of_unknown_length_is_bounded_as_it_streams(service: Service) -> None:
     answer = service.http.post("/v1/models", content=(b"x" * 65536 for _ in range(100)))
     assert answer.status_code == 413

@@ -57,6 +57,21 @@ def test_classes_are_told_from_the_weights(
     torch.testing.assert_close(torch.from_numpy(ours), network(images).detach(), rtol=0, atol=EXACT)
 
 
+def test_weights_of_another_program_are_assigned_in_order(
+    network: nn.Module, tmp_path: Path
+) -> None:
+    other = {
+        f"_net{number}.{name.rpartition('.')[2]}": tensor
+        for number, (name, tensor) in enumerate(network.state_dict().items())
+    }
+    torch.save(other, tmp_path / "weights")
+    found, conversion = inspected(tmp_path / "weights", tmp_path / "job", architecture=NETWORK)
+    assert "assigned in their order" in conversion.warnings[0]
+    images = torch.randn(3, *found.inputs[0].shape[1:], generator=torch.Generator().manual_seed(1))  # type: ignore[arg-type]
+    (ours,) = answers(tmp_path / "job", images.numpy())
+    torch.testing.assert_close(torch.from_numpy(ours), network(images).detach(), rtol=0, atol=EXACT)
+
+
 def test_weights_without_a_name_of_their_network_ask_for_it(
     network: nn.Module, tmp_path: Path
 ) -> None:

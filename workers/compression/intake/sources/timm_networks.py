@@ -14,6 +14,11 @@ from workers.compression.intake.sources.hints import FileInput, settle
 from workers.compression.intake.sources.program import BATCH, Program
 
 _PREFIX = "timm/"
+_COUNTER = "num_batches_tracked"
+_IN_ORDER = (
+    "The names of the weights are not timm's: they were assigned in their order, as all shapes are"
+    " the same. Compare the answers with those of your own program: it may pad otherwise."
+)
 _DEFINED: list[Any] = []
 """The library of these operators; they are gone when it is."""
 
@@ -43,6 +48,8 @@ def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
             else ""
         )
         raise InvalidModel(f"timm {timm.__version__} has no network '{name}'.{instead}")
+    renamed = _renamed(timm, name, config, weights)
+    weights = renamed or weights
     channels, classes = _channels(config, weights), _classes(config, weights)
     module = _filled(timm, name, weights, {"in_chans": channels, "num_classes": classes})
     usual = [BATCH, channels, *config.input_size[1:]]
@@ -53,6 +60,7 @@ def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
         outputs=["logits" if classes else "features"],
         source="timm",
         version=timm.__version__,
+        warnings=[_IN_ORDER] if renamed else [],
     )
 
 
@@ -86,6 +94,35 @@ def _channels(config: Any, weights: Mapping[str, Tensor]) -> int:
     name = named if isinstance(named, str) else next(iter(named), "")
     weight = weights.get(f"{name}.weight")
     return int(config.input_size[0] if weight is None or weight.dim() != 4 else weight.shape[1])
+
+
+def _renamed(
+    timm: Any, name: str, config: Any, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """Return the weights of another program under timm's names.
+
+    None if they have timm's names already, or not its shapes.
+
+    Two programs of one network list the same weights in the same order; the number of classes may
+    differ.
+    """
+    first = config.first_conv if isinstance(config.first_conv, str) else ""
+    if not first or f"{first}.weight" in weights:
+        return None
+    network = timm.create_model(name, exportable=True)
+    shapes = {key: tensor.shape for key, tensor in _learned(network.state_dict()).items()}
+    tensors = list(_learned(weights).values())
+    if len(tensors) != len(shapes):
+        return None
+    for key, tensor in zip(shapes, tensors, strict=True):
+        skip = 1 if key.startswith(f"{config.classifier}.") else 0
+        if tensor.shape[skip:] != shapes[key][skip:]:
+            return None
+    return dict(zip(shapes, tensors, strict=True))
+
+
+def _learned(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: w for name, w in weights.items() if not name.endswith(_COUNTER)}
 
 
 def _filled(
