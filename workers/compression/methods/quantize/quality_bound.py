@@ -11,6 +11,7 @@ import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ class Judging:
     def __init__(
         self, model: ir.Model, samples: Samples, context: Context, directory: Path
     ) -> None:
-        before = directory / "float.onnx"
+        self._before = before = directory / "float.onnx"
         save(model, before)
         self._path = directory / "candidate.onnx"
         original = context.original or before
@@ -135,7 +136,7 @@ class Judging:
         count = affordable(model, samples, _WORK, _FEWEST, _MOST)
         drawn = samples.draw(count, context.seed)
         self._bounded = Reference(original, drawn, threads, judge, output)
-        self._ranked = Reference(before, samples.draw(_RANKED, context.seed), threads)
+        self._few, self._threads = samples.draw(_RANKED, context.seed), threads
         assert context.max_quality_drop is not None, "without a bound there is nothing to judge"
         self.bound = context.max_quality_drop
 
@@ -148,6 +149,10 @@ class Judging:
         """Return the share of the variance that a graph keeps of the one before the step."""
         save(model, self._path)
         return self._ranked.explained(self._path)
+
+    @cached_property
+    def _ranked(self) -> Reference:
+        return Reference(self._before, self._few, self._threads)
 
 
 @dataclass(frozen=True)
