@@ -46,6 +46,7 @@ SETTINGS = {
     "WORKER_TOOLS": "/nowhere",
     "AUTH_REQUIRED": "false",
     "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "FETCH_ALLOWED": "https://models.example.com/released",
     "WEBHOOK_TIMEOUT_SECONDS": "2",
 }
 RECLAIMED_SECONDS = 10.0

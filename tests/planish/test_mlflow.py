@@ -6,6 +6,7 @@ MLflow's packages disagree with ours: ``PLANISH_MLFLOW_PYTHON`` names a Python t
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ def tracking(directory: Path) -> Iterator[str]:
             eventually(lambda: _answers(f"{url}/health"), 90, "MLflow's answer")
             yield url
         finally:
-            os.killpg(server.pid, 15)
+            os.killpg(server.pid, signal.SIGKILL)  # it has workers that take their time
             server.wait(30)
 
 
