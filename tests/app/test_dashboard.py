@@ -236,13 +236,13 @@ def test_a_page_sends_a_file_in_parts_under_its_session(
 def test_a_model_is_fetched_from_the_address_that_a_form_names(
     settings: Settings, store: Sessions, person: httpx.Client
 ) -> None:
-    assert "It has an address" not in read(person.get("/models"))
+    assert "Fetch it from an address" not in read(person.get("/models"))
     given = {**settings.model_dump(), "fetch": {"allowed": "https://models.example.com"}}
     with (
         serving(Settings.model_validate(given)) as url,
         browser(Service(url, person, person, store)) as visitor,
     ):
-        assert "It has an address" in read(visitor.get("/datasets"))
+        assert "Fetch it from an address" in read(visitor.get("/datasets"))
         address = {"url": "https://models.example.com/net.onnx", "sha256": ""}
         made = send(visitor, "/models/fetch", **address)
         assert made.status_code == 303

@@ -17,7 +17,10 @@ _NEWEST = 6
 def start(visitor: Looking) -> Response:
     """Show what the tenant has, and what the deployment can do."""
     with visitor.call.transaction() as session:
-        counts = jobs.counts(session, visitor.tenant)
+        counts = {
+            status: f"{number:,} or more" if number == jobs.MOST_COUNTED else str(number)
+            for status, number in jobs.counts(session, visitor.tenant).items()
+        }
         stored = stats.stored_bytes(session, visitor.tenant)
         alive = list(workers.alive(session))
         offered = targets.announced(session)
