@@ -74,9 +74,8 @@ def _export(name: str, path: Path) -> None:
     """Write a trained network with its normalisations."""
     torch.onnx.export(
         _task.module(name).eval(), (torch.zeros(2, 1, 32, 32),), path,
-        input_names=["image"], output_names=["logits"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        dynamo=True, optimize=False, external_data=False, verbose=False,
+        input_names=["image"], output_names=["logits"], dynamic_axes={"image": {0: "batch"}},
+        dynamo=False, training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from workers.compression.graph.load import load
 from workers.compression.graph.pieces import open_graph
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.functions import inline_functions
+from workers.compression.graph.rewrites.identity import remove_identities
 from workers.compression.graph.rewrites.inputs import detach_initializers
 from workers.compression.learning.feed import feed_for
 from workers.compression.learning.generation import making, objective
@@ -91,7 +92,7 @@ def make(original: Path, normal: Path, context: Context, advance: Advance, effor
     """
     torch.set_num_threads(context.threads)
     uploaded = load(original)
-    for rewrite in (inline_functions, detach_initializers, lift_constants):
+    for rewrite in (inline_functions, detach_initializers, lift_constants, remove_identities):
         rewrite(uploaded)
     known = declared.declared(uploaded)
     few = synthetic.draw(original, context.seed, _LEAST_SAMPLES)
