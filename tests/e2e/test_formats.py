@@ -2,6 +2,7 @@
 
 import io
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,17 @@ def test_a_file_of_another_framework_is_compressed(
     assert answers[0].shape == (5, 3)
 
     steps = [{"method": "quantize", "mode": "float16", "force": True}]
-    made = service.http.post("/v1/jobs", json={"model": model["id"], "steps": steps})
+    body = {"model": model["id"], "steps": steps, "deliver": ["onnx", "source"]}
+    made = service.http.post("/v1/jobs", json=body)
     assert made.status_code == 202, made.text
     job = service.finished(made.json()["id"])
     assert job["status"] == "succeeded", job
     assert job["baseline"]["size_bytes"] == len(graph)
+    back = job["artifacts"][1]
+    assert (back["format"], back["ran"]) == ("source", True), back["reason"]
+    assert back["max_error"] < 1e-2, "halves are halves in the graph alone"
+    with zipfile.ZipFile(io.BytesIO(service.http.get(back["href"]).content)) as archive:
+        assert {"README.md", "weights.safetensors"} <= set(archive.namelist())
 
 
 def test_what_a_file_does_not_tell_is_asked_for(service: Service, tmp_path: Path) -> None:
