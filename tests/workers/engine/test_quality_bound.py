@@ -1,6 +1,8 @@
 """A job that bounds its loss keeps it by leaving layers in float, and says which."""
 
+import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -160,13 +162,18 @@ def twins(path: Path) -> Context:
     return Context(Samples({"x": x}, None, range(160)), seed=0, threads=1, max_quality_drop=0.3)
 
 
+@pytest.mark.parametrize("priced", [True, False], ids=["priced", "no time to price"])
 @pytest.mark.parametrize("cheap", ["left", "right"])
 def test_of_layers_that_lose_alike_the_one_that_gains_less_stays_in_float(
-    tmp_path: Path, cheap: str
+    tmp_path: Path, cheap: str, priced: bool
 ) -> None:
-    """Output 'a' alone is judged, so that it takes the price to choose."""
+    """Both outputs are rounded alike, so that it takes the price to choose."""
     path = tmp_path / "model.onnx"
-    context = replace(twins(path), evaluate=Evaluate(output="a" if cheap == "left" else "b"))
+    hours = count(step=3600)
+    clock = time.monotonic if priced else lambda: float(next(hours))
+    context = replace(
+        twins(path), evaluate=Evaluate(output="a" if cheap == "left" else "b"), clock=clock
+    )
     graph = load(path)
     name_nodes(graph)
     parameters = Quantize(
@@ -181,9 +188,9 @@ def test_of_layers_that_lose_alike_the_one_that_gains_less_stays_in_float(
         write, graph, ["left", "right"], context, lambda _: None, gains=Gains("time", gains)
     )
     assert [skipped.node for skipped in outcome.skipped] == [cheap]
-    assert {price.node: price.quantized for price in outcome.prices} == {
-        name: name != cheap for name in ("left", "right")
-    }
+    assert {price.node: price.quantized for price in outcome.prices} == (
+        {name: name != cheap for name in ("left", "right")} if priced else {}
+    )
     titles = [choice.title for choice in outcome.choices]
     assert titles == ["all 2 in integers", "1 of 2 layers in float"]
     lost = [choice.lost or 0.0 for choice in outcome.choices]

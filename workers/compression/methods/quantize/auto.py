@@ -42,9 +42,6 @@ Advance = Callable[[float], None]
 _BOUND = 0.01
 """The allowed drop of quality if the job sets no bound: one point, or 1 % of the variance."""
 
-_SECONDS = 120.0
-"""The time after which nothing better is looked for; what is begun is finished."""
-
 _WORTH = {"balanced": (1.0, 0.5), "size": (0.1, 1.0), "speed": (1.0, 0.1)}
 """The exponents of the speed-up and of the size ratio in the worth of a graph."""
 
@@ -92,8 +89,7 @@ def quantize_auto(
         advance: called with the fraction done.
     """
     bound = _BOUND if context.max_quality_drop is None else context.max_quality_drop
-    deadline = min(context.deadline, context.clock() + _SECONDS)
-    bounded = replace(context, max_quality_drop=bound, deadline=deadline)
+    bounded = replace(context, max_quality_drop=bound)
     if context.train is None or len(context.train) == 0:
         outcome = Outcome(model, [], [], [_UNJUDGED])
         return _with_stored_weights(outcome, parameters, context, None)

@@ -41,6 +41,9 @@ _RANKED = 8
 _PORTIONS = 32
 """The greatest number of portions of neighbouring layers that are priced."""
 
+_PRICING_SECONDS = 40.0
+"""The time after which the loss of no further portion is measured."""
+
 _LEAST_GAIN = 0.02
 """The least gain of a portion that counts, as a share of the mean: measured gains are not exact."""
 
@@ -58,9 +61,15 @@ class Portion:
     gain: float
     """What they gain in integers, in any unit."""
 
-    def price(self, least: float) -> float:
-        """Return the loss of quality for each unit of gain; gains count as at least ``least``."""
-        return math.inf if self.kept is None else (1 - self.kept) / max(self.gain, least)
+    def price(self, least: float, unknown: float) -> float:
+        """Return the loss of quality for each unit of gain.
+
+        Args:
+            least: the gain that counts in any case.
+            unknown: the loss that counts where it was not measured.
+        """
+        lost = unknown if self.kept is None else 1 - self.kept
+        return lost / max(self.gain, least)
 
     def reason(self, bound: float) -> str:
         """Return why the layers stay in float."""
@@ -212,18 +221,22 @@ class _Search:
     def _priced(self, portions: list[list[str]], advance: Advance) -> list[Portion]:
         """Return portions with their prices, the highest price first.
 
-        Portions for which there is no time left come first: nothing is known of their loss.
+        Portions for which there is no time left count with the mean loss of the others.
         """
+        started = self.context.clock()
         gained = self.gains.measured(self.write, self.model, portions, self.context)
         kept = []
         for done, names in enumerate(portions):
             alone = {name: "" for name in self.layers if name not in names}
-            has_time = self.context.has_time()
+            spent = self.context.clock() - started
+            has_time = self.context.has_time() and spent < _PRICING_SECONDS
             kept.append(self.judging.kept(self.write(alone).model) if has_time else None)
             advance(0.6 * done / len(portions))
         priced = [Portion(*each) for each in zip(portions, kept, gained, strict=True)]
         least = _LEAST_GAIN * max(float(np.mean(np.abs(gained))), 1e-12)
-        return sorted(priced, key=lambda portion: -portion.price(least))
+        losses = [1 - share for share in kept if share is not None]
+        unknown = float(np.mean(losses)) if losses else 1.0
+        return sorted(priced, key=lambda portion: -portion.price(least, unknown))
 
     def _fewest(self, priced: Sequence[Portion]) -> tuple[Sequence[Portion], Outcome]:
         """Find, by bisection, the fewest of the first portions to exclude so that it fits."""
