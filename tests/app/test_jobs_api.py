@@ -21,6 +21,8 @@ FIELDS = {
     "steps",
     "objective",
     "search",
+    "data",
+    "measure",
     "parent",
     "evaluate",
     "require",

@@ -108,7 +108,7 @@ def test_the_example_becomes_a_model_and_data_for_a_job(
         page.goto("/")
         page.get_by_role("button", name="Try it with an example").click()
         page.wait_for_url(re.compile(r"/jobs/new\?"), timeout=90_000)
-        assert page.get_by_label("Model").evaluate("s => s.selectedOptions[0].label") == (
+        assert page.locator("select[name=model]").evaluate("s => s.selectedOptions[0].label") == (
             "Example: a reader of text"
         )
         page.get_by_text("This will work.").wait_for()
