@@ -160,7 +160,7 @@ def _taken_over(past: History, offered: Iterable[Proposal]) -> Iterator[Proposal
     seen = {signature(_request({"model": "", "steps": each.steps}).steps or []) for each in offered}
     taken = 0
     for job in sorted(past.precedents, key=lambda job: -(job.faster or 1.0) * job.smaller):
-        key = signature(job.steps)
+        key = job.signature
         if taken == _TAKEN_OVER or key in seen or not _portable(job, past):
             continue
         seen.add(key)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 from typing import Any
 
@@ -48,6 +49,11 @@ class Precedent:
     baseline: Measures
     compressed: Measures
     minutes: float
+
+    @cached_property
+    def signature(self) -> str:
+        """What its steps have in common with others whose results can be compared."""
+        return signature(self.steps)
 
     @property
     def faster(self) -> float | None:
@@ -125,7 +131,7 @@ class History:
     def of(self, steps: Iterable[AnyStep]) -> Experience | None:
         """Return what jobs of these steps came to; those on the model itself count alone."""
         wanted = signature(steps)
-        same = [each for each in self.precedents if signature(each.steps) == wanted]
+        same = [each for each in self.precedents if each.signature == wanted]
         own = [each for each in same if each.model == self.model]
         return Experience(own or same, of_this_model=bool(own)) if same else None
 
