@@ -1,5 +1,6 @@
 """Boxes in pixels and scores from 0 to 1 that one convolution gives are rounded apart."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,13 @@ def test_channels_that_are_always_zero_split_nothing() -> None:
     assert len(groups_of(np.zeros(4))) == 1
 
 
-def detector(path: Path, *, ends: bool = True) -> None:
-    """Store two convolutions; the second one gives boxes and scores, which may be read on."""
+def detector(path: Path, *, then: Sequence[str] = ()) -> None:
+    """Store two convolutions; the second one gives boxes and scores.
+
+    Args:
+        path: the file.
+        then: the operators that follow; a convolution is a third one.
+    """
     rng = np.random.default_rng(1)
     scale = np.where(np.isin(np.arange(10), BOXES), 100.0, 0.2)[:, None, None, None]
     arrays = {
@@ -57,10 +63,17 @@ def detector(path: Path, *, ends: bool = True) -> None:
         helper.make_node("Relu", ["a"], ["r"]),
         helper.make_node("Conv", ["r", "w2", "b2"], ["y"], "head"),
     ]
-    outputs = [value("y", "N", 10, 4, 4)]
-    if not ends:
-        nodes.append(helper.make_node("Conv", ["y", "w3"], ["z"], "last"))
-        outputs = [value("z", "N", 4, 4, 4)]
+    channels, size = 10, 4
+    for index, operator in enumerate(then):
+        nodes[-1].output[0] = f"before{index}"
+        weights = ["w3"] if operator == "Conv" else []
+        sizes = {"kernel_shape": [2, 2]} if operator == "MaxPool" else {}
+        nodes.append(
+            helper.make_node(operator, [f"before{index}", *weights], ["y"], f"then{index}", **sizes)
+        )
+        channels = 4 if operator == "Conv" else channels
+        size -= operator == "MaxPool"
+    outputs = [value("y", "N", channels, size, size)]
     inits = [tensor(name, array.astype(np.float32)) for name, array in arrays.items()]
     proto = model(nodes, [value("x", "N", 8, 6, 6)], outputs, inits)
     proto.opset_import[0].version, proto.ir_version = OPSET, 10
@@ -112,9 +125,16 @@ def test_the_float_graph_answers_as_before(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("ends", [False])
-def test_what_another_convolution_reads_stays_whole(tmp_path: Path, ends: bool) -> None:
+@pytest.mark.parametrize("then", [["Conv"], ["Sigmoid", "Conv"], ["Relu", "MaxPool", "Conv"]])
+def test_what_another_convolution_follows_stays_whole(tmp_path: Path, then: list[str]) -> None:
     path = tmp_path / "model.onnx"
-    detector(path, ends=ends)
+    detector(path, then=then)
     split = with_own_grids(load(path), Quantize(mode="static"), Samples({"x": X}, None, [0, 1]), 1)
     assert split.nodes == []
+
+
+def test_operators_without_weights_may_follow(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    detector(path, then=["Relu", "MaxPool"])
+    split = with_own_grids(load(path), Quantize(mode="static"), Samples({"x": X}, None, [0, 1]), 1)
+    assert split.nodes == ["head"]

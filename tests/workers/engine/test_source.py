@@ -202,3 +202,31 @@ def test_an_integer_result_goes_back_as_rounded_weights(
     kernel = load_weights(files["weights.safetensors"])["6.weight"]
     assert all(len(np.unique(row)) <= 256 for row in kernel)
     assert not np.array_equal(kernel, module.state_dict()["6.weight"].numpy())
+
+
+def test_a_convolution_that_was_split_for_its_grids_goes_back_whole(
+    job: Run, tmp_path: Path
+) -> None:
+    """Its bias is the corrected one."""
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 6, 3)).eval()
+    large = torch.tensor([1.0, 200, 1, 200, 200, 1])
+    head: Any = module[2]
+    head.weight.data *= large[:, None, None, None]
+    head.bias.data *= large
+    file = script_of(module, tmp_path / "model.pt")
+    data = tmp_path / "data.npz"
+    images = np.random.default_rng(2).random((100, 1, 8, 8), np.float32)
+    np.savez(data, allow_pickle=False, image=images)
+    step = {**INTEGERS, "correct_bias": True}
+    result = job(file, step, data=data, deliver=["onnx", "source"], source=source(**IMAGE))
+    notes = " ".join(report_of(result).step_reports[0].notes)
+    assert "grids of their own" in notes
+    assert "Biases corrected" in notes
+    weights = load_weights(delivered(tmp_path, result.artifacts[1])["weights.safetensors"])
+    kernel, bias = (head.state_dict()[name].numpy() for name in ("weight", "bias"))
+    steps = np.abs(kernel).max((1, 2, 3)) / 127
+    assert (np.abs(weights["2.weight"] - kernel).max((1, 2, 3)) <= 0.51 * steps).all()
+    assert not np.array_equal(weights["2.weight"], kernel)
+    assert np.abs((weights["2.bias"] - bias) / large.numpy()).max() < 0.05
+    assert not np.allclose(weights["2.bias"], bias, rtol=1e-5)

@@ -8,33 +8,57 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
+from workers.compression.methods.quantize import own_grids
 
 
 def values_of(before: ir.Model, after: ir.Model) -> dict[str, NDArray[Any]]:
     """Return the values that the constants of one graph have in another, by their first names.
 
     A constant is found where it was read: by the same node, at the same place; or by its name. What
-    is stored in integers, or as a codebook, is computed. One that is not there is left out.
+    is stored in integers, or as a codebook, is computed; what was split by channels is joined. One
+    that is not there is left out.
 
     Args:
         before: the graph whose floating-point constants are asked for.
         after: what steps made of it; not changed.
     """
     nodes = {str(node.name): node for node in ir.traversal.RecursiveGraphIterator(after.graph)}
-    wanted: dict[str, ir.Value] = {}
+    wanted: dict[str, list[ir.Value]] = {}
+    orders: dict[str, NDArray[np.int64]] = {}
     for node in ir.traversal.RecursiveGraphIterator(before.graph):
-        same = nodes.get(str(node.name))
+        name = str(node.name)
+        parts = own_grids.parts_of(name, nodes)
         for slot, value in enumerate(node.inputs):
             if value is None or value.const_value is None or str(value.name) in wanted:
                 continue
             if value.const_value.dtype != ir.DataType.FLOAT:
                 continue
-            reads = after.graph.initializers.get(str(value.name))
-            if same is not None and same.op_type == node.op_type and slot < len(same.inputs):
-                reads = same.inputs[slot] or reads
-            if reads is not None:
+            same = after.graph.initializers.get(str(value.name))
+            if reads := _reads(node, slot, parts or [nodes.get(name)]):
                 wanted[str(value.name)] = reads
-    return _computed(after, wanted)
+                if parts and (order := own_grids.order_of(name, after)) is not None:
+                    orders[str(value.name)] = order
+            elif same is not None:
+                wanted[str(value.name)] = [same]
+    computed = _computed(after, {str(v.name): v for reads in wanted.values() for v in reads})
+    found = {}
+    for name, reads in wanted.items():
+        arrays = [computed[str(read.name)] for read in reads if str(read.name) in computed]
+        if len(arrays) == len(reads):
+            whole = np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
+            found[name] = whole[orders[name]] if name in orders else whole
+    return found
+
+
+def _reads(node: ir.Node, slot: int, successors: Sequence[ir.Node | None]) -> list[ir.Value]:
+    """Return what the nodes that took a node's place read at a slot; nothing if one does not."""
+    reads = [
+        same.inputs[slot]
+        for same in successors
+        if same is not None and same.op_type == node.op_type and slot < len(same.inputs)
+    ]
+    known = [value for value in reads if value is not None]
+    return known if len(known) == len(successors) else []
 
 
 def _computed(model: ir.Model, wanted: Mapping[str, ir.Value]) -> dict[str, NDArray[Any]]:

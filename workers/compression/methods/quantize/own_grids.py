@@ -5,10 +5,11 @@ all channels, a score of 0.5 beside a box of 600 pixels is rounded to 0. The con
 channels of like range, each part with a grid of its own, and the parts are joined in float. The
 outputs in float stay the same. Which channels belong together is told by their ranges on data.
 
-Convolutions between convolutions are left whole: their outputs flow on as integers, and what
-follows weighs channels together. There smoothing is the remedy.
+Convolutions that another layer follows, however many operators later, are left whole: their outputs
+flow on as integers, and what follows weighs channels together. There smoothing is the remedy.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.operators import is_layer
 from workers.compression.looking.probe import Probe, runs, show
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.pairs import Site, site_of
@@ -51,8 +53,8 @@ def with_own_grids(model: ir.Model, parameters: Quantize, samples: Samples, thre
         threads: the number of threads.
     """
     sites = [site_of(layer, parameters) for layer in select(model, parameters)[0]]
-    read = {site.data for site in sites}
-    names = [str(s.layer.node.name) for s in sites if _is_last(s, read)]
+    followed = _followed(model.graph)
+    names = [str(s.layer.node.name) for s in sites if _is_last(s, followed)]
     if not names or model.graph.opset_imports.get("", 0) < _AXES_AS_INPUT:
         return Split(model, [])
     magnitudes = [np.zeros(1)] * len(names)
@@ -95,15 +97,57 @@ def groups_of(magnitudes: NDArray[np.floating]) -> list[NDArray[np.int64]]:
     return [indices for indices in found if len(indices)]
 
 
-def _is_last(site: Site, read: set[ir.Value | None]) -> bool:
-    """Return whether a site is a convolution of one group that no other layer reads."""
+def parts_of(name: str, nodes: Mapping[str, ir.Node]) -> list[ir.Node]:
+    """Return the parts of a convolution that was split, in order; none if it was not.
+
+    Args:
+        name: the name of the convolution.
+        nodes: the nodes of the graph with the parts, by name.
+    """
+    if name in nodes or _joined(name) not in nodes:
+        return []
+    names = (_part(name, index) for index in range(_GROUPS))
+    return [nodes[part] for part in names if part in nodes]
+
+
+def order_of(name: str, model: ir.Model) -> NDArray[np.int64] | None:
+    """Return where each channel of a split convolution is in its joined parts; None: in order."""
+    places = model.graph.initializers.get(_order(name))
+    return None if places is None else constant(places)
+
+
+def _part(name: str, index: int) -> str:
+    return f"{name}_part{index}"
+
+
+def _joined(name: str) -> str:
+    return f"{name}_joined"
+
+
+def _order(name: str) -> str:
+    return f"{name}_order"
+
+
+def _followed(graph: ir.Graph) -> set[ir.Value | None]:
+    """Return the values that a layer of the graph depends on, or a node with graphs of its own."""
+    followed: set[ir.Value | None] = set()
+    for node in reversed(graph):
+        inner = any(user.graph is not graph for out in node.outputs for user in out.consumers())
+        if inner or is_layer(node) or not followed.isdisjoint(node.outputs):
+            followed.update(node.inputs)
+        if inner:
+            followed.update(node.outputs)
+    return followed
+
+
+def _is_last(site: Site, followed: set[ir.Value | None]) -> bool:
+    """Return whether a site is a convolution of one group that no other layer follows."""
     node = site.layer.node
     return (
         site.tail is not None
         and node.op_type == "Conv"
         and node.attributes.get_int("group", 1) == 1
-        and site.tail not in read
-        and node.outputs[0] not in read
+        and node.outputs[0] not in followed
         and len(site.layer.weight.uses()) == 1
     )
 
@@ -134,22 +178,23 @@ def _split(edit: Editor, node: ir.Node, groups: list[NDArray[np.int64]]) -> None
     assert data is not None
     assert weight is not None
     bias = rest[0] if rest else None
+    name = str(node.name)
     parts = []
     for index, channels in enumerate(groups):
-        inputs = [data, edit.constant(f"{weight.name}_part{index}", constant(weight)[channels])]
+        inputs = [data, edit.constant(_part(str(weight.name), index), constant(weight)[channels])]
         if bias is not None:
-            inputs.append(edit.constant(f"{bias.name}_part{index}", constant(bias)[channels]))
-        part = edit.node("Conv", inputs, f"{node.name}_part{index}")
+            inputs.append(edit.constant(_part(str(bias.name), index), constant(bias)[channels]))
+        part = edit.node("Conv", inputs, _part(name, index))
         for attribute in node.attributes.values():
             part.attributes.add(attribute)
         part.outputs[0].type = node.outputs[0].type
         parts.append(part)
     steps = [
-        *parts, edit.node("Concat", [p.outputs[0] for p in parts], f"{node.name}_joined", axis=1)
+        *parts, edit.node("Concat", [p.outputs[0] for p in parts], _joined(name), axis=1)
     ]  # fmt: skip
     order = np.concatenate(groups)
     if (np.diff(order) != 1).any():
-        places = edit.constant(f"{node.name}_order", np.argsort(order))
+        places = edit.constant(_order(name), np.argsort(order))
         joined = steps[-1].outputs[0]
         joined.type = node.outputs[0].type
         steps.append(edit.node("Gather", [joined, places], f"{node.name}_ordered", axis=1))

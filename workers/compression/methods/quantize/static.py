@@ -163,7 +163,8 @@ def calibrate_best(
 def _with_corrected_biases(calibrated: Calibrated, context: Context) -> Calibrated:
     """Correct biases by the mean errors of the layers, where that brings the outputs nearer."""
     parameters = calibrated.parameters
-    if parameters.correct_bias is False or not context.has_time():
+    rounds_activations = bool(calibrated.grids)
+    if parameters.correct_bias is False or not rounds_activations or not context.has_time():
         return calibrated
     samples = _calibration_samples(parameters, context)
     count = affordable(calibrated.model, samples, _CORRECTING, _FEWEST, len(samples))
