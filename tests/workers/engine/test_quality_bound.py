@@ -162,6 +162,26 @@ def twins(path: Path) -> Context:
     return Context(Samples({"x": x}, None, range(160)), seed=0, threads=1, max_quality_drop=0.3)
 
 
+def test_where_the_cheapest_layer_loses_too_much_others_stay_in_integers(tmp_path: Path) -> None:
+    """The layer that gains by far the most is the one that breaks the bound."""
+    path = tmp_path / "model.onnx"
+    onnx.save(net(), path)
+    x = np.random.default_rng(1).standard_normal((200, 16)).astype(np.float32)
+    x[:, 0] *= 500
+    context = Context(Samples({"x": x}, None, range(160)), seed=0, threads=1, max_quality_drop=0.02)
+    graph = load(path)
+    name_nodes(graph)
+    parameters = Quantize(
+        mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False
+    )
+    write = calibrate_best(graph, parameters, context, lambda _: None).writer()
+    outcome = quantize_within_bound(
+        write, graph, ["fragile", "sound", "steady"], context, lambda _: None,
+        gains=Gains("time", lambda *_: [1e6, 1.0, 1.0]),
+    )  # fmt: skip
+    assert [layer.node for layer in outcome.layers] == ["sound", "steady"]
+
+
 @pytest.mark.parametrize("priced", [True, False], ids=["priced", "no time to price"])
 @pytest.mark.parametrize("cheap", ["left", "right"])
 def test_of_layers_that_lose_alike_the_one_that_gains_less_stays_in_float(

@@ -202,19 +202,24 @@ class _Search:
         return f"{in_float} of {total} layers in float" if in_float else f"all {total} in integers"
 
     def run(self, advance: Advance) -> Outcome:
-        """Exclude the portions of the highest prices, then put layers of them back that fit."""
+        """Exclude the portions of the highest prices, then put layers of them back that fit.
+
+        The last layers to be put back are those that lose the least, whatever they gain: the
+        layer of the lowest price may lose too much where others would fit.
+        """
         count = min(len(self.layers), _PORTIONS)
         portions = self._priced(
             [[str(name) for name in part] for part in np.array_split(self.layers, count)], advance
         )
-        excluded, best = self._fewest(portions)
+        excluded, _ = self._fewest(portions)
         advance(0.7)
         names = [name for portion in excluded for name in portion.names]
         priced = portions
         if len(names) > len(excluded) and self.context.has_time():
             singles = self._priced([[name] for name in names], advance)
-            _, best = self._fewest(singles)
             priced = [*[each for each in portions if each not in excluded], *singles]
+            excluded, _ = self._fewest(singles)
+        _, best = self._fewest(sorted(excluded, key=_kept))
         advance(1.0)
         return replace(best, choices=self.choices, prices=self._reported(priced, best))
 
@@ -278,3 +283,8 @@ class _Search:
             for name in portion.names
         }
         return [prices[name] for name in self.layers if name in prices]
+
+
+def _kept(portion: Portion) -> float:
+    """Return the share of the variance that a portion keeps; least of all if it is not known."""
+    return -math.inf if portion.kept is None else portion.kept
