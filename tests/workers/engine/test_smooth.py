@@ -178,5 +178,10 @@ def test_no_sample_is_both_calibrated_and_judged_on(rows: int) -> None:
     assert 0 < len(seen) <= 128
     assert len(judged) > 0
     assert set(seen.indices).isdisjoint(judged.indices) == (rows > 3)
-    settled, _ = split_samples(samples, Quantize(ranges="mse", smooth=False), seed=0)
-    assert len(settled) == min(rows, 128)
+    wishes = {"ranges": "mse", "smooth": False, "correct_bias": False}
+    for left_open in (*wishes, None):
+        wish = Quantize.model_validate({**wishes, **({left_open: None} if left_open else {})})
+        seen, _ = split_samples(samples, wish, seed=0)
+        assert len(seen) == min(rows - (rows // 4 if left_open else 0), 128)
+    trained = Quantize(mode="qat", ranges="mse", smooth=False)
+    assert len(split_samples(samples, trained, seed=0)[0]) == min(rows, 128)

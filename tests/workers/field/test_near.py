@@ -45,7 +45,7 @@ def test_the_report_names_the_channel_that_keeps_the_least(
     compress: Compress, tmp_path: Path, outputs: int
 ) -> None:
     field = boxes_beside_scores(outputs=outputs)
-    report = compress(field, STATIC)
+    report = compress(field, {**STATIC, "correct_bias": False})
     found = report.compressed.fidelity
     assert found is not None
     rows = report.evaluation.indices
@@ -63,4 +63,20 @@ def test_the_report_names_the_channel_that_keeps_the_least(
     assert found.worst.explained == pytest.approx(min(each.min() for each in kept), abs=1e-4)
     output, channels = SCORES[outputs]
     assert (found.worst.output, found.worst.channel in channels) == (output, True)
+    assert found.worst.channel == kept[-1].argmin()
     assert f"channel {found.worst.channel} of output '{output}'" in report.verdict
+
+
+def test_corrected_biases_keep_more_of_the_channel_that_keeps_the_least(
+    compress: Compress,
+) -> None:
+    field = boxes_beside_scores()
+
+    def least(*, correct_bias: bool) -> float:
+        step = {**STATIC, "correct_bias": correct_bias}
+        found = compress(field, step, name=str(correct_bias)).compressed.fidelity
+        assert found is not None
+        assert found.worst is not None
+        return found.worst.explained
+
+    assert 1 - least(correct_bias=True) < 0.8 * (1 - least(correct_bias=False))

@@ -40,11 +40,8 @@ def split_samples(samples: Samples, parameters: Quantize, seed: int) -> tuple[Sa
     Calibration samples are never clipped, so a comparison on them would be biased. If there is
     nothing to compare, or there are too few samples, both results are the same.
     """
-    fixed = (
-        parameters.smooth is not None
-        and parameters.correct_bias is not None
-        and len(parameters.range_rules) == 1
-    )
+    corrects = parameters.correct_bias is None and parameters.mode in ("auto", "static")
+    fixed = parameters.smooth is not None and not corrects and len(parameters.range_rules) == 1
     judging_count = 0 if fixed else min(_MOST, len(samples) // 4)
     calibration = samples.draw(
         min(parameters.calibration_samples, len(samples) - judging_count), seed
