@@ -2,11 +2,11 @@
 
 Ours is ``{"method": "quantize"}`` (``auto``), the same with a bound, and ``static``. Every way gets
 the same calibration samples; a result is judged on data that no step has seen, and timed by turns
-with the original, with one thread and with two. ``--models`` chooses models, ``--ways`` ways, both
-separated by commas. A busy machine cannot tell speeds: the load is in the JSON.
+with the original, with one thread and with two. ``--models`` chooses models, ``--ways`` ways.
+A busy machine cannot tell speeds: the load is in the JSON.
 """
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -64,24 +64,19 @@ SUBJECTS: Mapping[str, Callable[[], Subject]] = {
 
 
 def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--models", nargs="+", choices=SUBJECTS, default=list(SUBJECTS))
+    known = [*OURS, *_ptq_peers.PEERS]
+    options.add_argument("--ways", nargs="+", choices=known, default=known)
+    asked = options.parse_args()
     results: dict[str, dict[str, Any]] = {}
-    for name in _chosen("--models", SUBJECTS):
+    for name in asked.models:
         results[name], subject = {}, SUBJECTS[name]()
-        for way in _chosen("--ways", {**OURS, **_ptq_peers.PEERS}):
+        for way in asked.ways:
             results[name][way] = _figures(subject, way)
             print(f"{name:14} {way:48} {results[name][way]}", flush=True)
     bars = [bar for name, ways in results.items() for bar in _bars(name, ways)]
     conclude("ptq", bars, seed=SEED, calibration=CALIBRATION, results=results)
-
-
-def _chosen(option: str, names: Mapping[str, Any]) -> list[str]:
-    """Return the names after an option, or all."""
-    if option not in sys.argv:
-        return list(names)
-    wanted = sys.argv[sys.argv.index(option) + 1].split(",")
-    if unknown := set(wanted) - set(names):
-        sys.exit(f"{option}: {', '.join(sorted(unknown))} is none of {', '.join(names)}")
-    return wanted
 
 
 def _figures(subject: Subject, way: str) -> dict[str, Any]:

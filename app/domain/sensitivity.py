@@ -128,12 +128,16 @@ class Sensitivity(BaseModel):
     @property
     def summary(self) -> str:
         """What was measured, and the layer that loses most in int8, in a sentence or two."""
-        told = f"{len(self.layers)} layers were measured in {len(self.forms)} forms, alone."
+        count = len(self.layers)
+        layers = "1 layer was" if count == 1 else f"{count} layers were"
+        measured = f"{layers} measured in {len(self.forms)} forms, alone."
         losses = self.costs_of("int8")
         if not losses:
-            return told
+            return measured
         name = max(losses, key=lambda layer: losses[layer])
-        return f"{told} In int8 '{name}' loses most: {losses[name]:.2%} of the outputs' variance."
+        return (
+            f"{measured} In int8 '{name}' loses most: {losses[name]:.2%} of the outputs' variance."
+        )
 
     def costs_of(self, form: str) -> dict[str, float]:
         """Return what a form costs, by the layers that can take it."""
