@@ -91,7 +91,7 @@ class Place:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a place of the operator's list.
+        """Read an entry of the list of places that may be fetched from.
 
         Raises:
             ValueError: It is none.

@@ -73,7 +73,7 @@ class Precedent:
 
     @property
     def drop(self) -> float:
-        """By how much quality fell; negative where it rose."""
+        """The quality that was lost; negative where it rose."""
         before, after = self.baseline.quality, self.compressed.quality
         return quality_drop(before, after, self.compressed.fidelity)
 
@@ -105,7 +105,7 @@ class Experience:
 
     @property
     def drop(self) -> float:
-        """By how much quality fell."""
+        """The quality that was lost."""
         return median(job.drop for job in self.jobs)
 
     @property

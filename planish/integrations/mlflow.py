@@ -106,7 +106,7 @@ def _name_in(model: str) -> str:
 
 
 def _file_of(flavors: dict[str, dict[str, Any]], directory: Path) -> Path:
-    """Return the file of a logged model that a service reads."""
+    """Return the one file of a logged model that the service can read."""
     if "onnx" in flavors:
         return directory / str(flavors["onnx"]["data"])
     files = [path for path in sorted(directory.rglob("*")) if path.suffix in _READ]

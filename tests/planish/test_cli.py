@@ -45,6 +45,14 @@ DONE = {
     ],
 }
 ENDED = 'id: 1\nevent: state\ndata: {"status": "succeeded", "stage": "x"}\n\n'
+JOB_THAT_ENDS = [
+    answer(202, {**JOB, "status": "queued"}),
+    events(ENDED),
+    answer(200, DONE),
+    answer(200, CONTENT),
+    answer(200, {}),
+]
+"""The answers to a job that is submitted, awaited and downloaded, and to a request for its report."""
 NO_ITEMS = answer(200, {"items": [], "next_cursor": None})
 
 Run = Callable[..., int]
@@ -74,15 +82,7 @@ def test_json_is_on_standard_output_and_messages_are_not(
     model, data, small = (tmp_path / name for name in ("m.onnx", "d.npz", "s.onnx"))
     model.write_bytes(b"x")
     data.write_bytes(b"x")
-    answers = [
-        answer(201, {**MODEL, "status": "ready"}),
-        answer(201, DATASET),
-        answer(202, {**JOB, "status": "queued"}),
-        events(ENDED),
-        answer(200, DONE),
-        answer(200, CONTENT),
-        answer(200, {}),
-    ]
+    answers = [answer(201, {**MODEL, "status": "ready"}), answer(201, DATASET), *JOB_THAT_ENDS]
     with scripted(answers) as service:
         options = ["--data", data, "--max-drop", "0.01", "-o", small, "--url", service.url]
         assert run("compress", model, *options, "--json") == 0
@@ -100,14 +100,7 @@ def test_json_is_on_standard_output_and_messages_are_not(
 def test_a_search_is_asked_for_in_place_of_steps(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     model.write_bytes(b"x")
-    answers = [
-        answer(201, {**MODEL, "status": "ready"}),
-        answer(202, {**JOB, "status": "queued"}),
-        events(ENDED),
-        answer(200, DONE),
-        answer(200, CONTENT),
-        answer(200, {}),
-    ]
+    answers = [answer(201, {**MODEL, "status": "ready"}), *JOB_THAT_ENDS]
     with scripted(answers) as service:
         options = ["--minimize", "size", "--trials", "5", "--minutes", "2", "--url", service.url]
         assert run("compress", model, *options) == 0
@@ -235,14 +228,7 @@ def test_a_model_is_compressed_by_a_service_of_its_own_that_is_gone_afterwards(
 def test_without_data_nothing_is_asked_for_that_needs_data(run: Run, tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     model.write_bytes(b"x")
-    answers = [
-        answer(201, {**MODEL, "status": "ready"}),
-        answer(202, {**JOB, "status": "queued"}),
-        events(ENDED),
-        answer(200, DONE),
-        answer(200, CONTENT),
-        answer(200, {}),
-    ]
+    answers = [answer(201, {**MODEL, "status": "ready"}), *JOB_THAT_ENDS]
     with scripted(answers) as service:
         assert run("compress", model, "--url", service.url) == 0
     asked = json.loads(service.requests[1].body)

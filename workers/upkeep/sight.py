@@ -20,7 +20,7 @@ class Sight:
         self._last: datetime | None = None
 
     def lose(self) -> None:
-        """Note a failed query."""
+        """Note a failed query: the span of successful ones begins anew."""
         self._first = self._last = None
 
     def span(self, now: datetime) -> float:

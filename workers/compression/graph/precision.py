@@ -39,7 +39,7 @@ class Change:
         return value is not None and value.type is not None and value.dtype in self.sources
 
     def changed(self, kind: ir.TypeProtocol) -> ir.TypeProtocol:
-        """Return the same type with elements of the target type."""
+        """Return a tensor, sequence or optional type with the target type as its elements' type."""
         if isinstance(kind, ir.SequenceType | ir.OptionalType):
             return type(kind)(self.changed(kind.elem_type))
         return ir.TensorType(self.target)

@@ -47,7 +47,7 @@ class Pixels:
         self._values = {name: value.clone().requires_grad_() for name, value in start.items()}
 
     def parameters(self) -> list[Tensor]:
-        """Return the numbers."""
+        """Return the samples themselves: they are trained."""
         return list(self._values.values())
 
     def make(self, count: int, random: torch.Generator) -> dict[str, Tensor]:  # noqa: ARG002
@@ -65,7 +65,7 @@ class Network:
         self._networks = {name: _network(shape).to(device) for name, shape in shapes.items()}
 
     def parameters(self) -> list[Tensor]:
-        """Return the weights."""
+        """Return the weights of the networks."""
         return [each for net in self._networks.values() for each in net.parameters()]
 
     def make(self, count: int, random: torch.Generator) -> dict[str, Tensor]:
