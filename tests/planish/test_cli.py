@@ -52,7 +52,7 @@ JOB_THAT_ENDS = [
     answer(200, CONTENT),
     answer(200, {}),
 ]
-"""The answers to a job that is submitted, awaited and downloaded, and to a request for its report."""
+"""The answers to a job that is submitted, awaited and downloaded, then to one for its report."""
 NO_ITEMS = answer(200, {"items": [], "next_cursor": None})
 
 Run = Callable[..., int]
