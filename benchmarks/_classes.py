@@ -1,11 +1,10 @@
-"""Three tasks of classes that need no download but packages: clothes, e-mails and languages.
+"""Tasks of classes that need no download but packages: clothes, e-mails and languages.
 
 Each gives samples to train on and others to test with, which come from other pictures, other mails
 and other recordings.
 """
 
 import email
-import gzip
 import sys
 import tarfile
 import wave
@@ -13,11 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import _clothes
 from benchmarks._cache import CACHE
 from benchmarks._emails import archive
 
@@ -51,23 +51,21 @@ def _drawn(inputs: NDArray[Any], classes: NDArray[np.int64], count: int) -> Arra
 
 @cache
 def clothes() -> Data:
-    """Return Fashion-MNIST (Xiao et al. 2017) at half size, float ``[N, 1, 14, 14]``."""
+    """Return Fashion-MNIST at half size, float ``[N, 1, 14, 14]``."""
 
-    def read(part: str) -> Arrays:
-        folder = CACHE / "fashion-mnist"
-        folder = folder if folder.exists() else Path("/usr/share/datasets/fashion-mnist")
-        found = list[NDArray[np.uint8]]()
-        for kind, header in (("images-idx3", 16), ("labels-idx1", 8)):
-            path = folder / f"{part}-{kind}-ubyte.gz"
-            if not path.exists():
-                sys.exit(
-                    f"Install Debian's package dataset-fashion-mnist, or put it into {folder}."
-                )
-            found.append(np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header))
-        images = found[0].reshape(-1, 1, 14, 2, 14, 2).mean((3, 5)) / 255
-        return images.astype(np.float32), found[1].astype(np.int64)
+    def halved(part: Literal["train", "t10k"]) -> Arrays:
+        images, classes = _clothes.read(part)
+        means = images.reshape(-1, 1, 14, 2, 14, 2).mean((3, 5)) / 255
+        return means.astype(np.float32), classes
 
-    return Data(_drawn(*read("train"), TRAIN), _drawn(*read("t10k"), 4000), 10)
+    return Data(_drawn(*halved("train"), TRAIN), _drawn(*halved("t10k"), 4000), 10)
+
+
+@cache
+def framed_clothes() -> Data:
+    """Return Fashion-MNIST in a frame, float ``[N, 1, 32, 32]``."""
+    train, test = _clothes.framed("train"), _clothes.framed("t10k")
+    return Data(_drawn(*train, TRAIN), _drawn(*test, 4000), 10)
 
 
 @cache
@@ -158,6 +156,7 @@ def _mel() -> NDArray[np.float64]:
 
 TASKS: Mapping[str, Callable[[], Data]] = {
     "images": clothes,
+    "framed images": framed_clothes,
     "text": mails,
     "audio": languages,
 }

@@ -50,8 +50,9 @@ class Inverted(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int, factor: int) -> None:
         super().__init__()
         wide = inputs * factor
+        expansion = [conv_norm(inputs, wide, 1), nn.ReLU6()] if factor > 1 else []
         self.body = nn.Sequential(
-            conv_norm(inputs, wide, 1), nn.ReLU6(),
+            *expansion,
             conv_norm(wide, wide, 3, stride, wide), nn.ReLU6(),
             conv_norm(wide, outputs, 1),
         )  # fmt: skip
@@ -125,9 +126,11 @@ class Block(nn.Module):
 class Vit(nn.Module):
     """A vision transformer of patches of 4 × 4, width 192 as ViT-tiny, six layers."""
 
-    def __init__(self, classes: int = 10, width: int = 192, layers: int = 6) -> None:
+    def __init__(
+        self, classes: int = 10, width: int = 192, layers: int = 6, channels: int = 3
+    ) -> None:
         super().__init__()
-        self.patch = nn.Conv2d(3, width, 4, 4)
+        self.patch = nn.Conv2d(channels, width, 4, 4)
         self.token = nn.Parameter(torch.randn(1, 1, width) * 0.02)
         self.place = nn.Parameter(torch.randn(1, 65, width) * 0.02)
         self.blocks = nn.Sequential(*(Block(width, 3) for _ in range(layers)))

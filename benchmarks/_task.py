@@ -5,7 +5,6 @@ networks and the engine's steps see the same 4,800 images. The engine's reports 
 others, ``tested`` by the 10,000 that are there for tests.
 """
 
-import gzip
 import hashlib
 import json
 import sys
@@ -22,7 +21,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from app.domain.reports import Measures, Report
-from benchmarks import _engine
+from benchmarks import _clothes, _engine
 from benchmarks._cache import CACHE
 from benchmarks._networks import resnet, small_mobilenet_v2
 from workers.compression.learning.augment import augment
@@ -36,8 +35,6 @@ SAMPLES = 6_000
 BATCH = 64
 AUGMENT = ("flip",)
 PEAK_RATE, _WEIGHT_DECAY = 0.01, 0.01
-
-_PACKAGED = Path("/usr/share/datasets/fashion-mnist")
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "resnet8": lambda: resnet(1, channels=1),
@@ -148,34 +145,15 @@ def dataset() -> Path:
     """Return the images and their classes, as a user would upload them."""
 
     def make(path: Path) -> None:
-        images, targets = _read("train")
+        images, targets = _clothes.framed("train")
         np.savez_compressed(path, image=images[:SAMPLES], targets=targets[:SAMPLES])
 
     return kept("fashion-mnist.npz", make)
 
 
-def _read(part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the images of ``train`` or ``t10k``, float ``[N, 1, 32, 32]`` to 1, and classes."""
-    found = list[NDArray[np.uint8]]()
-    for kind, header in (("images-idx3", 16), ("labels-idx1", 8)):
-        for directory in (CACHE / "fashion-mnist", _PACKAGED):
-            path = directory / f"{part}-{kind}-ubyte.gz"
-            if path.exists():
-                raw = gzip.decompress(path.read_bytes())
-                found.append(np.frombuffer(raw, np.uint8, offset=header))
-                break
-        else:
-            sys.exit(
-                "The images are missing: install Debian's package dataset-fashion-mnist, or put"
-                f" its files into {CACHE / 'fashion-mnist'}."
-            )
-    framed = np.pad(found[0].reshape(-1, 1, 28, 28), ((0, 0), (0, 0), (2, 2), (2, 2)))
-    return framed.astype(np.float32) / np.float32(255), found[1].astype(np.int64)
-
-
 def tested(model: Path) -> float:
     """Return the share of the test images that an ONNX file names rightly, in percent."""
-    images, targets = _read("t10k")
+    images, targets = _clothes.framed("t10k")
     samples = Samples({"image": images}, targets, range(len(images)), Layout(size=100))
     session = target.open_session(model, THREADS)
     right = 0
@@ -251,7 +229,7 @@ def train(
     torch.manual_seed(SEED)
     torch.set_num_threads(THREADS)
     random = np.random.default_rng(SEED)
-    arrays = _engine_sees() if images_seen is None else _read("train")
+    arrays = _engine_sees() if images_seen is None else _clothes.framed("train")
     images, targets = (torch.from_numpy(each[:images_seen]) for each in arrays)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # torch: tensors only
     network.train()

@@ -158,6 +158,23 @@ def single_numbers() -> Field:
     return Field(model, {"x": normal(30, ROWS, 16), "temperature": np.ones(ROWS, np.float32)})
 
 
+def plain() -> Field:
+    """Two layers."""
+    draw = Drawing(41)
+    hidden = draw("Relu", draw("MatMul", "x", draw.weight(16, 64)))
+    draw("MatMul", hidden, draw.weight(64, 8), gives=["y"])
+    model = draw.model([end("x", FLOAT, "n", 16)], [end("y", FLOAT, "n", 8)])
+    return Field(model, {"x": normal(42, ROWS, 16)})
+
+
+def without_a_layer() -> Field:
+    """Nothing with a weight."""
+    draw = Drawing(43)
+    draw("Softmax", draw("Relu", "x"), axis=1, gives=["y"])
+    model = draw.model([end("x", FLOAT, "n", 16)], [end("y", FLOAT, "n", 16)])
+    return Field(model, {"x": normal(44, ROWS, 16)})
+
+
 def weight_as_output() -> Field:
     """A weight that is an output too, and an input that is."""
     draw = Drawing(31)

@@ -15,6 +15,21 @@ STEPS: dict[str, dict[str, Any]] = {
     "qat": {"method": "quantize", "mode": "qat", "recover": ONCE},
     "channels": {"method": "prune", "ratio": 0.3, "recover": ONCE},
 }
+TRAININGS: dict[str, dict[str, Any]] = STEPS | {
+    "derived": {"method": "distill", "student": {"derive": {}}, "recover": {"epochs": 1}},
+    "built": {
+        "method": "distill", "student": {"architecture": "mlp"}, "recover": {"epochs": 1},
+    },
+    "gradual": {
+        "method": "prune", "granularity": "unstructured", "schedule": "polynomial",
+        "recover": {"epochs": 2},
+    },
+    "factors": {"method": "low_rank", "ratio": 0.3, "recover": {"epochs": 1}},
+}  # fmt: skip
+"""Steps that train; without a rate of learning, one is tried first."""
+WHAT_HAS_NO_LAYER = {
+    name: TRAININGS[name] for name in ("qat", "channels", "derived", "gradual", "factors")
+}
 GRAPHS: dict[Callable[[], Field], int | None] = {
     odd.loop_with_a_branch: None,
     odd.scan_over_steps: None,
@@ -61,17 +76,28 @@ def test_every_graph_is_trained_through_its_rounding(
     assert (fidelity.explained or 0) > 0.95
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", WHAT_HAS_NO_LAYER)
+def test_a_graph_without_a_layer_to_act_on_is_not_a_failed_step(
+    carry_out: CarryOut, step: str
+) -> None:
+    problem = carry_out(odd.without_a_layer(), TRAININGS[step]).problem
+    assert problem is not None
+    assert problem.type == "nothing-changed"
+
+
+@pytest.mark.parametrize("step", TRAININGS)
 def test_samples_that_are_not_finite_cannot_be_trained_on_and_are_named(
     carry_out: CarryOut, step: str
 ) -> None:
     field = odd.narrow_integers()
-    spoilt = odd.weight_as_output() if step == "qat" else odd.single_numbers()
+    graphs = {"qat": odd.weight_as_output, "channels": odd.single_numbers}
+    spoilt = graphs.get(step, odd.plain)()
     data = {name: array.copy() for name, array in spoilt.data.items()}
     data["x"][::7, 3] = np.nan
-    problem = carry_out(Field(spoilt.model, data), STEPS[step]).problem
+    problem = carry_out(Field(spoilt.model, data), TRAININGS[step]).problem
     assert problem is not None
     assert problem.type == "step-failed"
     assert "hold NaN or infinity in input 'x'" in problem.detail
     assert "take them out of the dataset" in problem.detail
-    assert carry_out(field, STEPS[step], name="finite").problem is None
+    if step in STEPS:
+        assert carry_out(field, STEPS[step], name="finite").problem is None

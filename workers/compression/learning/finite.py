@@ -1,10 +1,12 @@
 """Finds samples on which no loss can be computed: those that hold NaN or infinity."""
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain.problems import StepFailed
 from workers.compression.samples.context import Samples
 
 _AT_ONCE = 1024
@@ -28,6 +30,21 @@ def not_finite(samples: Samples) -> str | None:
                 f" {rows[0]} is the first: take them out of the dataset, or replace these numbers."
             )
     return None
+
+
+def require_number(loss: float, samples: Samples) -> None:
+    """Raise StepFailed if the loss before training is not a number."""
+    if not math.isfinite(loss):
+        raise no_number(samples)
+
+
+def no_number(samples: Samples) -> StepFailed:
+    """Return the error of a loss, or gradient, that is not a number before training."""
+    why = not_finite(samples) or (
+        "the data are finite, so NaN or infinity arises in the model or in its teacher. Leave"
+        " training out, or take samples on which that happens out of the dataset."
+    )
+    return StepFailed(f"The loss, or its gradient, is not a number before training: {why}")
 
 
 def _rows(array: NDArray[Any], rows: list[int]) -> list[int]:

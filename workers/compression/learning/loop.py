@@ -7,8 +7,7 @@ the CPU).
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,19 @@ from torch import Tensor
 from app.domain.directory import checkpoint_file
 from app.domain.problems import StepFailed
 from app.domain.steps.recover import Recover
-from workers.compression.learning import checkpoint, optimizers, rates
+from workers.compression.learning import checkpoint, optimizers, state
 from workers.compression.learning.choice import Choice, head_start
 from workers.compression.learning.feed import Feed
-from workers.compression.learning.finite import not_finite
-from workers.compression.learning.judging import Judgement, judge
-from workers.compression.learning.plan import Minutes, Pace, Plan
+from workers.compression.learning.finite import not_finite, require_number
+from workers.compression.learning.judging import Judgement
+from workers.compression.learning.plan import Minutes, Plan
 from workers.compression.learning.portions import batch_size, divide
 from workers.compression.learning.schedules import warm_up_cosine
+from workers.compression.learning.state import State
 from workers.compression.learning.stepping import Astray, Stepper
 from workers.compression.learning.task import Task
+from workers.compression.learning.trials import Trials
+from workers.compression.learning.validation import Validation
 from workers.compression.samples.context import Context
 
 Advance = Callable[[float], None]
@@ -37,42 +39,8 @@ _CHECKPOINT_SHARE = 0.05
 """The share of the time that may be spent on writing checkpoints."""
 _SLOWER = 0.1
 """The factor of the learning rate after a training has diverged."""
-_JUDGEMENT_SHARE = 0.05
-"""The share of the time budget that one validation may take."""
-_TRIAL_TIME = 0.05
-"""The share of the time budget that one trial of a learning rate may take."""
-_TRIALS = {False: (0.03, 10, 200), True: (0.15, 50, 200)}
-"""Steps of a trial, by whether the graph is normalised: share of the training, least, most. With a
-large rate the loss rises first, so a trial takes longer."""
-_LEAST_TRIAL = 5
-"""The least steps of a trial that says anything."""
-_SHORT_TRAINING = 100
-"""The most steps of a training for which a trial is as long as the training."""
-_ORDER, _AUGMENT, _TRIAL = range(3)
-"""Streams of random numbers."""
-
-
-@dataclass
-class _State:
-    """The progress of a training: everything of its checkpoint but the tensors."""
-
-    plan: Plan
-    rate: float = 0.0
-    """The peak of the learning rate."""
-    slowed: bool = False
-    """Whether the training diverged once and was restarted at a lower rate."""
-    start: Judgement | None = None
-    """The validation of the state before training; None where that state may not be kept."""
-    choice: Choice = field(default_factory=Choice)
-    """The choice among the trained states."""
-    best: Judgement | None = None
-    """The validation of the best trained state."""
-    judged_on: int = 0
-    """The number of validation samples."""
-    losses: float = 0.0
-    """The sum of the losses of the steps since the last epoch ended."""
-    summed: int = 0
-    """The number of steps in that sum."""
+_ORDER, _AUGMENT = range(2)
+"""Streams of random numbers; see ``trials.TRIAL`` for another one."""
 
 
 def train(
@@ -134,7 +102,8 @@ class _Training:
         self._size = batch_size(feed, settings, rows)
         self._feed = feed if feed.fixed else replace(feed, size=min(feed.size, self._size))
         epoch_steps = math.ceil(rows / self._size)
-        self._state = _State(Plan(epoch_steps * settings.epochs, epoch_steps))
+        self._state = State(Plan(epoch_steps * settings.epochs, epoch_steps))
+        self._validation = Validation(task, self._feed, minutes, context.tell)
         self._stepper = Stepper(task, self._feed, settings.optimizer, context.seed)
         self._start_weights = self._best = self._stepper.weights()
         self._order: tuple[int, Sequence[int]] = (-1, [])
@@ -164,7 +133,7 @@ class _Training:
             return True
         self._stepper.put(checkpoint.part(tensors, "now"))
         optimizers.load_state(self._stepper.optimizer, checkpoint.part(tensors, "moments"))
-        self._state = _read(facts["state"])
+        self._state = state.read(facts["state"])
         self._minutes.before = facts["seconds"]
         self._portions = self._portions.first(self._state.judged_on)
         if self._state.plan.step:
@@ -173,16 +142,16 @@ class _Training:
 
     def step(self) -> None:
         """Do one optimizer step; after it validate, replan and write a checkpoint where due."""
-        state, plan, began = self._state, self._state.plan, self._minutes.now()
-        rate = state.rate * warm_up_cosine(plan.done, plan.next_done)
+        progress, plan, began = self._state, self._state.plan, self._minutes.now()
+        rate = progress.rate * warm_up_cosine(plan.done, plan.next_done)
         loss = self._stepper.step(self._batch(), rate, (_AUGMENT, plan.step))
         plan.advance()
         self._stepper.constrain(plan.done)
         plan.steps.add(self._minutes.now() - began)
-        state.losses, state.summed = state.losses + loss, state.summed + 1
+        progress.losses, progress.summed = progress.losses + loss, progress.summed + 1
         if plan.at_epoch_end:
             self._end_epoch()
-        plan.fit(self._minutes, self._remaining_validations)
+        plan.fit(self._minutes, progress.last_validations)
         self._write_if_due()
 
     def restart(self) -> None:
@@ -191,156 +160,71 @@ class _Training:
         Raises:
             StepFailed: it is the second time.
         """
-        state = self._state
-        if state.slowed:
+        progress = self._state
+        if progress.slowed:
             why = not_finite(self._feed.samples) or (
-                f"the loss is not a number, at {state.rate:.1e} as learning rate too. Ask for a"
+                f"the loss is not a number, at {progress.rate:.1e} as learning rate too. Ask for a"
                 " lower 'learning_rate', or compress less."
             )
             raise StepFailed(f"Training went astray: {why}")
         self._stepper.put(self._best)
         self._stepper.restart()
-        state.rate, state.slowed = state.rate * _SLOWER, True
-        state.losses, state.summed = 0.0, 0
-        state.plan.restart()
-        state.plan.fit(self._minutes, self._remaining_validations)
+        progress.rate, progress.slowed = progress.rate * _SLOWER, True
+        progress.losses, progress.summed = 0.0, 0
+        progress.plan.restart()
+        progress.plan.fit(self._minutes, progress.last_validations)
 
     def finish(self) -> None:
         """Put the best state into the parameters, and mark the checkpoint as finished."""
-        state = self._state
-        if state.summed:
+        progress = self._state
+        if progress.summed:
             self._end_epoch()
-        if not state.choice.made:
-            if state.start is None:
+        if not progress.choice.made:
+            if progress.start is None:
                 self._stepper.constrain(1.0)
-            self._best = self._stepper.weights() if state.start is None else self._start_weights
-        elif state.start is not None and not self._beats(state.start):
+            self._best = self._stepper.weights() if progress.start is None else self._start_weights
+        elif progress.start is not None and not self._beats(progress.start):
             self._best = self._start_weights
         self._stepper.put(self._best)
         if self._path:
             self._write({"best": self._best}, finished=True)
 
-    @property
-    def _remaining_validations(self) -> int:
-        """The largest number of validations after the last step; see ``_beats``."""
-        return 1 if self._state.start is None else 2
-
     def _start(self) -> None:
         """Validate the state before training, and choose the learning rate."""
-        state = self._state
-        self._portions = self._portions.first(self._affordable_samples())
-        state.judged_on = len(self._portions.choosing)
+        progress = self._state
+        paces = progress.plan.judgements
+        affordable = self._validation.affordable(self._portions.choosing, paces)
+        self._portions = self._portions.first(affordable)
+        progress.judged_on = len(self._portions.choosing)
         if self._task.settled == 0:
-            state.start = self._validate(epoch=0)
-            self._require_number(state.start.loss)
-        state.rate = self._settings.learning_rate or self._find_rate()
+            progress.start = self._validate(epoch=0)
+            require_number(progress.start.loss, self._feed.samples)
+        progress.rate = self._settings.learning_rate or self._find_rate()
         self._stepper.restart()
-        state.plan.fit(self._minutes, self._remaining_validations)
-
-    def _affordable_samples(self) -> int:
-        """Return how many samples a validation may use to take only a small part of the time."""
-        rows = next(self._feed.parts(self._portions.choosing))
-        for _ in range(2):  # the first run is slower
-            began = self._minutes.now()
-            judge(self._task, self._feed, rows)
-        seconds = (self._minutes.now() - began) / len(rows)
-        count, room = len(self._portions.choosing), _JUDGEMENT_SHARE * self._minutes.limit
-        if seconds * count > room:
-            count = max(len(rows), int(room / seconds))
-        self._state.plan.judgements.add(seconds * count)
-        return count
+        progress.plan.fit(self._minutes, progress.last_validations)
 
     def _find_rate(self) -> float:
-        """Try learning rates by short trainings from the start; return the one to train with."""
-        begin, plan = self._stepper.weights(), self._state.plan
-        self._stepper.constrain(0.0)
-        before = self._validated(self._portions.choosing).loss
-        self._require_number(before)
-        self._stepper.put(begin)
-        room = _TRIAL_TIME * self._minutes.limit
-        for _ in range(2):
-            self._time_step()
-            self._stepper.put(begin)
-            if plan.steps.seconds * _LEAST_TRIAL > room:
-                return optimizers.usual_rate(self._settings.optimizer)
-        plan.fit(self._minutes, self._remaining_validations)
-        fits = room / plan.steps.seconds if plan.steps.seconds else math.inf
-        if plan.total <= min(_SHORT_TRAINING, fits):
-            return rates.best(self._settings.optimizer, partial(self._trial, plan.total))
-        share, least, most = _TRIALS[self._task.normalised]
-        steps = int(min(max(least, plan.total * share), most, fits))
-        find = rates.boldest if self._task.normalised else rates.largest
-        return find(self._settings.optimizer, before, partial(self._trial, steps))
-
-    def _trial(self, steps: int, rate: float) -> float:
-        """Return the loss after a short training at a rate; the weights are restored."""
-        begin, loss = self._stepper.weights(), math.inf
-        try:
-            self._train_briefly(steps, rate)
-            loss = self._validated(self._portions.choosing).loss
-        except Astray:
-            pass
-        self._stepper.put(begin)
-        return loss
-
-    def _time_step(self) -> None:
-        """Time one step at a learning rate of 0, which changes no weight.
-
-        Raises:
-            StepFailed: its loss or gradient is not a number.
-        """
-        try:
-            self._train_briefly(steps=1, rate=0.0)
-        except Astray:
-            raise self._not_a_number() from None
-
-    def _require_number(self, loss: float) -> None:
-        """Raise StepFailed if the loss before training is not a number."""
-        if not math.isfinite(loss):
-            raise self._not_a_number()
-
-    def _not_a_number(self) -> StepFailed:
-        why = not_finite(self._feed.samples) or (
-            "the data are finite, so NaN or infinity arises in the model or in its teacher. Leave"
-            " training out, or take samples on which that happens out of the dataset."
-        )
-        return StepFailed(f"The loss, or its gradient, is not a number before training: {why}")
-
-    def _train_briefly(self, steps: int, rate: float) -> None:
-        random = np.random.default_rng([self._context.seed, _TRIAL])
-        self._stepper.restart()
-        for step in range(steps):
-            began = self._minutes.now()
-            rows = random.choice(self._portions.training, self._size, replace=False).tolist()
-            part = rate * warm_up_cosine(step / steps, (step + 1) / steps)
-            self._stepper.step(rows, part, (_TRIAL, step))
-            self._stepper.constrain(0.0)
-            self._state.plan.steps.add(self._minutes.now() - began)
-
-    def _end_epoch(self) -> None:
-        """Report the loss of an epoch, or of its finished part; validate the state after it."""
-        state = self._state
-        self._context.tell("loss", state.losses / state.summed, state.plan.epoch)
-        state.losses, state.summed = 0.0, 0
-        if self.done < self._task.settled:
-            return
-        judgement = self._validate(state.plan.epoch)
-        if state.choice.takes(judgement):
-            state.best, self._best = judgement, self._stepper.weights()
+        trials = Trials(
+            self._stepper, self._validation, self._portions, self._size, self._state.plan,
+            self._context.seed,
+        )  # fmt: skip
+        return trials.find_rate(self._settings.optimizer, self._state.last_validations)
 
     def _validate(self, epoch: int) -> Judgement:
         """Validate the state on the samples that are set aside, and report the figures."""
-        judgement = self._validated(self._portions.choosing)
-        self._context.tell("validation_loss", judgement.loss, epoch)
-        if judgement.figure is not None:
-            self._context.tell(f"validation_{judgement.metric}", judgement.figure, epoch)
-        return judgement
+        rows, pace = self._portions.choosing, self._state.plan.judgements
+        return self._validation.reported(rows, pace, epoch)
 
-    def _validated(self, rows: list[int]) -> Judgement:
-        began = self._minutes.now()
-        judgement = judge(self._task, self._feed, rows)
-        self._state.plan.judgements.add(self._minutes.now() - began)
-        return judgement
+    def _end_epoch(self) -> None:
+        """Report the loss of an epoch, or of its finished part; validate the state after it."""
+        progress = self._state
+        self._context.tell("loss", progress.losses / progress.summed, progress.plan.epoch)
+        progress.losses, progress.summed = 0.0, 0
+        if self.done < self._task.settled:
+            return
+        judgement = self._validate(progress.plan.epoch)
+        if progress.choice.takes(judgement):
+            progress.best, self._best = judgement, self._stepper.weights()
 
     def _beats(self, start: Judgement) -> bool:
         """Return whether the best trained state is better than the one before training.
@@ -355,7 +239,8 @@ class _Training:
         if _is_better(best, start, 0.0):
             return True
         self._stepper.put(self._best)
-        on_training_samples = self._validated(self._portions.comparing)
+        rows, pace = self._portions.comparing, self._state.plan.judgements
+        on_training_samples = self._validation.judged(rows, pace)
         return _is_better(best, start, head_start(on_training_samples, best))
 
     def _batch(self) -> list[int]:
@@ -398,15 +283,3 @@ def _is_better(trained: Judgement, start: Judgement, head_start: float) -> bool:
     choice = Choice()
     choice.takes(start, head_start)
     return choice.takes(trained)
-
-
-def _read(facts: Mapping[str, Any]) -> _State:
-    """Return the progress that a checkpoint holds."""
-    plan = facts["plan"]
-    paces = {name: Pace(**plan[name]) for name in ("steps", "judgements")}
-    parts = {
-        "plan": Plan(**{**plan, **paces}),
-        "choice": Choice(**facts["choice"]),
-        **{name: facts[name] and Judgement(**facts[name]) for name in ("start", "best")},
-    }
-    return _State(**{**facts, **parts})

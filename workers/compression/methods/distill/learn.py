@@ -15,7 +15,7 @@ from workers.compression.learning.loop import train
 from workers.compression.learning.plan import Minutes
 from workers.compression.learning.recovery import holding
 from workers.compression.learning.task import Task
-from workers.compression.learning.teacher import answers, probe
+from workers.compression.learning.teacher import Answers, answers, probe
 from workers.compression.measure import quality
 from workers.compression.methods.distill.taps import Pair, match, shapes_of, taps
 from workers.compression.methods.distill.terms import Ingredients, term
@@ -52,13 +52,11 @@ def learn(
     minutes = Minutes(parameters.recover.minutes, context.clock)
     names = [str(value.name) for value in teacher.graph.outputs]
     pairs, spatial = _pairs(student, teacher, parameters, context)
-    inner_pairs = [*pairs, *spatial]
-    student_executor = _runnable(
-        student, names, [tap.name for tap, _ in inner_pairs], context.device
+    student_taps, teacher_taps = (
+        [pair[side].name for pair in (*pairs, *spatial)] for side in (0, 1)
     )
-    teacher_executor = _runnable(
-        teacher, names, [tap.name for _, tap in inner_pairs], context.device
-    )
+    executor = _runnable(student, names, student_taps, context.device)
+    teacher_executor = _runnable(teacher, names, teacher_taps, context.device)
     teacher_executor.requires_grad_(requires_grad=False)
     outputs, targets = probe(teacher_executor, feed, context.seed)
     ingredients = Ingredients(
@@ -73,27 +71,35 @@ def learn(
         seed=context.seed,
         device=context.device,
     )
-    assert parameters.losses is not None, "the step's defaults are filled in"
-    terms = [
-        (distill_loss.weight, term(distill_loss, ingredients)) for distill_loss in parameters.losses
-    ]
-    teacher_outputs = answers(teacher_executor, feed, minutes)
-
-    def loss(outputs: Outputs, batch: Batch) -> Tensor:
-        expected = teacher_outputs(batch)
-        values = [weight * loss_of(outputs, expected, batch.targets) for weight, loss_of in terms]
-        return torch.stack(values).sum()
-
-    weights = trainable_parameters(student, student_executor, {})
+    loss = _loss(parameters, ingredients, answers(teacher_executor, feed, minutes))
+    weights = trainable_parameters(student, executor, {})
     task = Task(
         parameters={**weights, **ingredients.projections},
-        forward=student_executor,
+        forward=executor,
         loss=loss,
-        constrain=holding(student_executor, weights),
+        constrain=holding(executor, weights),
         yardstick=ingredients.yardstick,
     )
     train(task, feed, parameters.recover, context, advance, minutes, "distill")
-    write_back(student_executor, student)
+    write_back(executor, student)
+
+
+def _loss(
+    parameters: Distill, ingredients: Ingredients, teacher_outputs: Answers
+) -> Callable[[Outputs, Batch], Tensor]:
+    """Return the weighted sum of the losses.
+
+    Projections that it trains beside the student are added to the ingredients.
+    """
+    assert parameters.losses is not None, "the step's defaults are filled in"
+    terms = [(loss.weight, term(loss, ingredients)) for loss in parameters.losses]
+
+    def total(outputs: Outputs, batch: Batch) -> Tensor:
+        expected = teacher_outputs(batch)
+        values = [weight * value(outputs, expected, batch.targets) for weight, value in terms]
+        return torch.stack(values).sum()
+
+    return total
 
 
 def _learns_labels(parameters: Distill, targets: Tensor | None) -> bool:

@@ -1,0 +1,177 @@
+"""Small networks for the three tasks of classes, trained once and kept."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (torch's own convention)
+
+from app.domain.steps.recover import Change
+from benchmarks._cache import CACHE
+from benchmarks._classes import ALPHABET, TASKS, Data
+from benchmarks._networks import Inverted, Residual, conv_norm
+from workers.compression.graph.load import load, save
+from workers.compression.intake.inspect import inspect_model
+from workers.compression.learning.augment import augment
+from workers.compression.samples.context import Context, Samples
+from workers.compression.samples.layout import Layout
+from workers.compression.targets import onnx as target
+
+THREADS = 1
+BATCH = 64
+PEAK_RATE = 1e-2
+
+
+class Letters(nn.Module):
+    """Convolutions over the characters of a text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.letters = nn.Embedding(len(ALPHABET), 16)
+        widths = ((16, 32), (32, 64), (64, 64))
+        self.layers = nn.Sequential(*(
+            nn.Sequential(
+                nn.Conv1d(inputs, outputs, 5, 2, 2, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()
+            )
+            for inputs, outputs in widths
+        ))  # fmt: skip
+        self.head = nn.Linear(64, 3)
+
+    def forward(self, text: Tensor) -> Tensor:
+        """Return the scores of three classes for codes ``[N, letters]``."""
+        x = self.layers(self.letters(text).transpose(1, 2))
+        answer: Tensor = self.head(x.mean(2))
+        return answer
+
+
+def residual() -> nn.Module:
+    return nn.Sequential(
+        conv_norm(1, 12, 3), nn.ReLU(), Residual(12, 12, 1), Residual(12, 24, 2),
+        Residual(24, 48, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 10),
+    )  # fmt: skip
+
+
+def inverted_residual() -> nn.Module:
+    return nn.Sequential(
+        conv_norm(1, 12, 3), nn.ReLU6(), Inverted(12, 16, 2, 4), Inverted(16, 16, 1, 4),
+        Inverted(16, 32, 2, 4), conv_norm(32, 96, 1), nn.ReLU6(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(96, 10),
+    )  # fmt: skip
+
+
+def plain() -> nn.Module:
+    layers = [
+        nn.Sequential(conv_norm(inputs, outputs, 3, 2), nn.ReLU())
+        for inputs, outputs in ((1, 16), (16, 32), (32, 48))
+    ]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, 4))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network, the task that it is trained for, and for how many epochs."""
+
+    task: str
+    make: Callable[[], nn.Module]
+    epochs: int = 10
+    peak_rate: float = PEAK_RATE
+
+    @property
+    def data(self) -> Data:
+        """The samples of the task."""
+        return TASKS[self.task]()
+
+
+def trained(name: str, subject: Subject, seed: int) -> Path:
+    """Return a trained network in normal form; it is trained once and kept."""
+    data = subject.data
+    torch.manual_seed(seed)
+    network = subject.make()
+    training = (
+        [subject.epochs] if subject.peak_rate == PEAK_RATE else [subject.epochs, subject.peak_rate]
+    )
+    facts = json.dumps([str(network), *training, seed, data.train[0].shape, torch.__version__])
+    digest = hashlib.sha256(facts.encode()).hexdigest()[:12]
+    folder = CACHE / f"{digest}-{name.replace(' ', '-').replace(',', '')}"
+    if not (folder / "model.onnx").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        train(network, subject.epochs, data, subject.peak_rate)
+        write(network, data, folder)
+    return folder / "model.onnx"
+
+
+def exported(network: nn.Module, data: Data) -> ir.Model:
+    """Return a network as a graph in normal form."""
+    with tempfile.TemporaryDirectory() as scratch:
+        write(network, data, Path(scratch))
+        return load(Path(scratch) / "model.onnx")
+
+
+def write(network: nn.Module, data: Data, folder: Path) -> None:
+    """Write a network as ``model.onnx`` in normal form, with a dynamic batch."""
+    first = torch.from_numpy(data.train[0][:2])
+    torch.onnx.export(
+        network.eval(), (first,), folder / "upload", input_names=["x"], output_names=["y"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},), dynamo=True, external_data=False,
+        verbose=False,
+    )  # fmt: skip
+    inspect_model(folder / "upload", folder)
+
+
+def train(
+    network: nn.Module,
+    epochs: int,
+    data: Data,
+    peak_rate: float = PEAK_RATE,
+    augmentation: Collection[Change] = (),
+) -> None:
+    """Train on labels, with AdamW and one cycle of the learning rate.
+
+    Args:
+        network: changed in place.
+        epochs: the passes over the samples.
+        data: the samples.
+        peak_rate: the highest learning rate.
+        augmentation: the random changes of pictures.
+    """
+    random = np.random.default_rng(0)
+    inputs, classes = (torch.from_numpy(array) for array in data.train)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
+    steps = len(inputs) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_rate, epochs * steps)
+    network.train()
+    for _ in range(epochs):
+        for rows in torch.randperm(len(inputs))[: steps * BATCH].view(-1, BATCH):
+            optimizer.zero_grad()
+            batch = augment(inputs[rows], augmentation, random) if augmentation else inputs[rows]
+            torch.autograd.backward(F.cross_entropy(network(batch), classes[rows]))
+            optimizer.step()
+            schedule.step()
+
+
+def context(original: Path, data: Data, seed: int) -> Context:
+    inputs, classes = data.train
+    samples = Samples({"x": inputs}, classes, range(len(inputs)))
+    return Context(samples, seed, THREADS, example={"x": inputs[:1]}, original=original)
+
+
+def tested(model: ir.Model, data: Data) -> float:
+    """Return the share of the test samples that a graph names rightly, in percent."""
+    inputs, classes = data.test
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "model.onnx"
+        save(model, path)
+        session = target.open_session(path, THREADS)
+    right = 0
+    samples = Samples({"x": inputs}, classes, range(len(inputs)), Layout(size=100))
+    for feeds, rows in samples.runs():
+        (scores,) = target.run(session, None, feeds)
+        right += int((scores.argmax(1)[: len(rows)] == classes[rows]).sum())
+    return 100 * right / len(classes)
