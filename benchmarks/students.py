@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from app.domain.steps import Distill
-from app.domain.steps.recover import Change, Recover
+from app.domain.steps.recover import Change
 from benchmarks._classes import ALPHABET, Data
 from benchmarks._networks import Vit
 from benchmarks._references import REFERENCES, Encoder
@@ -97,7 +97,7 @@ def main() -> None:
         data = case.teacher.data
         teacher = trained(f"teacher of {name}", case.teacher, SEED)
         row: dict[str, Any] = {"teacher": tested(load(teacher), data)}
-        wish = Distill(student=case.student, recover=Recover(epochs=EPOCHS))
+        wish = Distill.model_validate({"student": case.student, "recover": {"epochs": EPOCHS}})
         about = context(teacher, data, SEED)
         began = time.monotonic()
         outcome = distill(load(teacher), wish, about, lambda _done: None)
