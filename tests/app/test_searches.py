@@ -17,6 +17,7 @@ from app.store.tables import (
     ModelRow,
     SensitivityRow,
     StepRow,
+    TrialRow,
     UsageRow,
 )
 from tests.app.service import EVALUATION, MANIFEST, MEASURES, STEP_REPORT, Service, pointers
@@ -389,19 +390,23 @@ def test_a_plan_of_a_search_says_what_is_refused(service: Service) -> None:
     assert not plan["ok"]
 
 
-def test_a_chart_of_the_model_tells_with_which_ratio_to_begin(service: Service) -> None:
-    made = search(service, "macs")
-    with service.store.begin() as session:
-        row = session.get_one(JobRow, made["id"])
-        session.add(
-            SensitivityRow(
-                model_id=row.model_id,
-                dataset_id=row.dataset_id,
-                conditions="here",
-                job_id=row.id,
-                chart=chart(0.05).model_dump(mode="json"),
+def test_a_chart_of_the_model_tells_with_how_much_to_begin(service: Service) -> None:
+    def removed(cost: float) -> float:
+        made = search(service, "macs")
+        with service.store.begin() as session:
+            row = session.get_one(JobRow, made["id"])
+            session.add(
+                SensitivityRow(
+                    model_id=row.model_id,
+                    dataset_id=row.dataset_id,
+                    conditions="here",
+                    job_id=row.id,
+                    chart=chart(cost).model_dump(mode="json"),
+                )
             )
-        )
-    [trial] = take_turn(service, made["id"])
-    [first] = shown(service, trial)["steps"]
-    assert (first["method"], first["ratio"]) == ("prune", 0.4)
+        [trial] = take_turn(service, made["id"])
+        with service.store.begin() as session:
+            asked = session.scalars(select(TrialRow).where(TrialRow.job_id == trial)).one()
+            return float(sum(asked.note["amounts"].values()))
+
+    assert removed(1e-4) > removed(0.9)

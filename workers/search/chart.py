@@ -1,41 +1,61 @@
 """What a model's chart of sensitivity lets a search expect before its first trial."""
 
+from dataclasses import dataclass
+
 from app.domain.searches import Goal
 from app.domain.sensitivity import Kind, Saved, Sensitivity
 
+_GAINS = (0.02, 0.97)
+"""The least and the greatest gain that is expected: a chart is no proof."""
 
-def expected_ratio(chart: Sensitivity, kind: Kind, goal: Goal, tolerance: float) -> float:
-    """Return the share of what is minimised that forms of one kind save within a tolerance.
 
-    Layers take the forms that save most for what they cost, one after the other, while the sum of
-    the costs is within the tolerance; a layer that takes a smaller form gives up the one before.
+@dataclass(frozen=True)
+class Expectation:
+    """What layers lose and save together in the forms that are cheapest for what they save."""
+
+    lost: float
+    """The share of the outputs' variance, each layer's loss added up."""
+    gain: float
+    """The share of what is minimised that is saved, for each share of the work or the weights."""
+
+
+def expect(chart: Sensitivity, kind: Kind, goal: Goal, amount: float) -> Expectation | None:
+    """Return what it takes to save an amount by forms of one kind; None where they save less.
+
+    Layers take the forms that cost least for what they save, one after the other, over all layers
+    at once; a layer that takes a smaller form gives up the one before.
 
     Args:
         chart: of the model.
         kind: of forms, ``channels`` say.
-        goal: what is minimised.
-        tolerance: the share of the outputs' variance that may be lost.
+        goal: what is minimised: the amount is of the weights for ``size``, else of the work.
+        amount: the share to save.
     """
+    of: Goal = "size" if goal == "size" else "macs"
+    whole = sum(_of_layers(chart, of))
     columns = [at for at, form in enumerate(chart.forms) if form.kind == kind]
     cells = []
     for layer, (costs, saved) in enumerate(zip(chart.cost, chart.saved, strict=True)):
         for column in columns:
-            cost, gain = costs[column], _gain(saved[column], goal)
-            if cost is not None and gain > 0:
-                cells.append((cost / gain, layer, cost, gain))
-    taken: dict[int, tuple[float, float]] = {}
-    for _, layer, cost, gain in sorted(cells):
-        before = taken.get(layer, (0.0, 0.0))
-        if gain <= before[1]:
-            continue
-        total = sum(each for each, _ in taken.values())
-        if total - before[0] + cost <= tolerance:
-            taken[layer] = (cost, gain)
-    whole = sum(_of_layers(chart, goal))
-    return min(sum(gain for _, gain in taken.values()) / whole, 1.0) if whole else 0.0
+            cost, less = costs[column], _saved(saved[column], of)
+            if cost is not None and less > 0:
+                cells.append((cost / less, layer, column, cost, less))
+    taken: dict[int, tuple[int, float, float]] = {}
+    for _, layer, column, cost, less in sorted(cells):
+        if layer not in taken or less > taken[layer][2]:
+            taken[layer] = (column, cost, less)
+        share = sum(less for _, _, less in taken.values()) / whole
+        if share >= amount:
+            gained = sum(
+                _saved(chart.saved[at][column], goal) for at, (column, _, _) in taken.items()
+            )
+            gain = gained / max(sum(_of_layers(chart, goal)), 1e-9) / share
+            lost = sum(cost for _, cost, _ in taken.values())
+            return Expectation(lost, min(max(gain, _GAINS[0]), _GAINS[1]))
+    return None
 
 
-def _gain(saved: Saved | None, goal: Goal) -> float:
+def _saved(saved: Saved | None, goal: Goal) -> float:
     if saved is None:
         return 0.0
     match goal:

@@ -10,11 +10,6 @@ from app.domain.targets import EXPORTED
 from app.store.tables import DatasetRow, ModelRow
 from workers.search.space import Facts
 
-_SHARE = 2.0
-"""Of a trial's part of the budget's minutes that one training may take: not all trials train."""
-
-_LEAST_MINUTES = 0.05
-
 
 def facts_of(
     request: JobRequest, model: ModelRow, dataset: DatasetRow | None, chart: Sensitivity | None
@@ -32,7 +27,7 @@ def facts_of(
     described = ModelDescription.model_validate(model.description)
     data = DatasetDescription.model_validate(dataset.description) if dataset else None
     generated = TRAIN.samples if request.data is not None else 0
-    share = _SHARE * objective.budget.minutes / objective.budget.trials
+    minutes = objective.budget.minutes
     return Facts(
         goal=objective.minimize,
         bound=request.bound,
@@ -46,7 +41,7 @@ def facts_of(
         data="targets" if data and data.targets else "inputs" if data or generated else "none",
         trainable=described.trainable is not False,
         trials=objective.budget.trials,
-        minutes=round(max(_LEAST_MINUTES, min(share, objective.budget.minutes)), 3),
+        share=minutes / objective.budget.trials,
         chart=chart,
         to_source="source" in request.deliver,
         onnx_alone=not any(name in EXPORTED for name in request.deliver),

@@ -33,6 +33,9 @@ from workers.search.choices import (
 )
 
 MAX_STEPS = 5
+_SHARES = 2.0
+"""Of a trial's part of the budget's minutes that one training may take."""
+_LEAST_MINUTES = 0.05
 _DRAWS = 200
 """Tries to draw a pipeline that makes sense."""
 
@@ -49,8 +52,8 @@ class Facts:
     trainable: bool
     trials: int
     """Of the budget."""
-    minutes: float
-    """That a step of one trial may train for: twice a trial's share of the budget."""
+    share: float
+    """The minutes of the budget that are one trial's, where all take as many."""
     chart: Sensitivity | None = None
     """What layers lose and save in smaller forms, where that was measured."""
     onnx_alone: bool = True
@@ -58,6 +61,11 @@ class Facts:
 
     to_source: bool = False
     """Whether the weights are to go back to the upload's own layers, so that these must stay."""
+
+    @property
+    def minutes(self) -> float:
+        """That a step of one trial may train for: two shares, as not all trials train."""
+        return round(max(_LEAST_MINUTES, min(_SHARES, self.trials) * self.share), 3)
 
     @property
     def trains(self) -> bool:

@@ -1,262 +1,167 @@
-"""The default: what an expert would try, corrected by what trials measured.
+"""The default: the pipeline from which most is expected, by what is believed of the model.
 
-First come bits, as few as layers bear. Then come *axes*: an axis is one way to make the graph
-smaller. Its ratio grows while the bound holds; then it is halved between what held and what missed.
-The best bits stand behind each. Trainings are short at first, and what would be the best if it held
-is trained longer (successive halving, Jamieson & Talwalkar 2016; Li et al. 2018). Axes that held
-are combined, and at last the best pipeline is varied at random. Where the model has a chart of
-sensitivity, it says with which ratio an axis begins.
+What is believed (``beliefs.py``) starts from what is common, or from the model's chart of
+sensitivity where that was measured, and is put right by each trial. Of a few hundred pipelines,
+over all methods at once, the one comes next whose *expected improvement* (Mockus 1978; Jones 1998)
+is the greatest: the mean, over guesses of what the model bears, of how much less it costs than the
+best so far where it holds. It is divided by the share of the budget that its training takes, so
+that short trainings come first where time is scarce, and long ones where they win back what nearly
+held. Where the best is well known, most is expected of what is not: so the search goes on.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
-from app.domain.sensitivity import Kind
-from app.domain.steps import AnyStep, Distill, LowRank, Prune, Quantize
-from app.domain.steps.distill import Derived, Scale
-from app.domain.steps.recover import Recover
-from workers.search.chart import expected_ratio
-from workers.search.choices import near
+import numpy as np
+
+from app.domain.steps.recover import Recover, training_minutes
+from workers.search.axes import RATIOS, Axis, axes_of
+from workers.search.beliefs import Beliefs, Floats, Pipelines, likeness
 from workers.search.history import Proposal, Trial
 from workers.search.space import Facts, Space, in_order
-from workers.search.strategies import chance
-
-LEVELS = (0.5, 0.7, 0.82, 0.9, 0.95)
-"""The growing ratios of an axis with training, while nothing has missed the bound."""
-
-ONE_SHOT_LEVELS = (0.2, 0.4, 0.6, 0.75, 0.85)
-"""Those without."""
-
-BOTH_LEVELS = (0.8, 0.9, 1.0)
-"""Shares of the ratios that held alone, when two axes are combined."""
-
-_BITS = "bits"
-"""The axis of openers, which has no ratio."""
-
-NARROW = 0.05
-"""An axis ends where what held and what did not are as near as this."""
-
-LEAST = 0.1
-"""The ratio of an axis to begin with where a chart says that layers bear nothing."""
-
-FORGIVEN = 10
-"""How many times the bound single layers may lose before a training: it wins most of that back."""
 
 EPOCHS = (2, 6, 18, 54)
-"""Of trainings: short at first, and the best ones longer each time."""
+"""Of trainings."""
 
-PROMOTE_EACH = 3
-"""Short trainings for one that goes on longer."""
-
-MANY_TRIALS = 10
-"""From here on other kinds of bits than those of ``auto`` are tried, too."""
-
-_PAYS = 0.98
-"""Of the original's cost: what costs more is noise."""
-
-Build = Callable[[float, Recover | None], list[AnyStep]]
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One way to make a graph smaller, by a ratio between 0 and 1."""
-
-    name: str
-    build: Build
-    least_epochs: int = 0
-    """The place in ``EPOCHS`` of its shortest training."""
-    levels: tuple[float, ...] | None = None
-    """Its growing ratios, where they are others than ``LEVELS``."""
-    forms: Kind | None = None
-    """The forms of a chart of sensitivity that tell with which ratio to begin."""
+_CANDIDATES = 200
+_NEAR = 0.4
+"""The share of candidates that are near the best pipeline so far."""
+_USED = 0.4
+"""How likely an axis is in a candidate."""
+_ANY_MINUTES = 7 * 24 * 60.0
+_OFFERED = 40
+"""Candidates that are offered, the most promising first."""
 
 
 def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
     """Yield pipelines in the order in which they are worth trying."""
-    yield from _openers(space, history)
-    tail = _tail(space, history)
-    axes = [axis for axis in _axes(space.facts, history) if _possible(space, axis)]
-    if _promotion_due(history):
-        yield from _promotions(space, history)
-    for axis in sorted(axes, key=partial(_rank, history)):
-        yield from _next_levels(axis, space.facts, history, tail)
-    yield from _promotions(space, history)
-    yield from _variations(space, history, rng)
+    axes = _usable(space)
+    if not axes:
+        return
+    if axes[0].name == "auto" and not history:
+        yield _proposal(space.facts, axes, _only(0, len(axes)), 0.0)
+    drawn = np.random.default_rng(rng.getrandbits(32))
+    trials = [trial for trial in history if "amounts" in trial.note]
+    candidates = _candidates(space.facts, axes, trials, drawn)
+    worth = _expected_improvement(space.facts, axes, trials, candidates, drawn)
+    for at in islice(np.argsort(-worth, kind="stable"), _OFFERED):
+        row, epochs = candidates.amounts[at], float(candidates.epochs[at])
+        yield _proposal(space.facts, axes, row, epochs)
 
 
-def _openers(space: Space, history: Sequence[Trial]) -> Iterator[Proposal]:
-    """Yield what needs no ratio: bits, as layers bear them; with training where that is too few."""
-    facts = space.facts
-    auto = Quantize(prefer="size" if facts.goal == "size" else "speed")
-    steps: list[AnyStep] = [auto]
-    if facts.trials >= MANY_TRIALS:
-        steps += [Quantize(mode="weight_only", unpack="load"), Quantize(mode="float16")]
-    told = _cost_of(history, [auto])
-    if told is not None and told > _PAYS:
-        steps.append(Quantize(mode="qat", recover=_recover(facts, 0)))
-    for step in steps:
-        if space.suits(step):
-            yield Proposal([step], {"axis": _BITS})
+def _usable(space: Space) -> list[Axis]:
+    """Return the axes whose steps make sense here."""
+    recover = _recover(space.facts, EPOCHS[0])
+    return [axis for axis in axes_of(space.facts) if space.fits([axis.build(0.5, recover)])]
 
 
-def _tail(space: Space, history: Sequence[Trial]) -> list[AnyStep]:
-    """Return what stands behind every axis: the bits that cost least, or ``auto``."""
-    tried = [trial for trial in history if trial.note.get("axis") == _BITS]
-    best = min((trial for trial in tried if trial.holds), key=_cost, default=None)
+def _candidates(
+    facts: Facts, axes: Sequence[Axis], trials: Sequence[Trial], rng: np.random.Generator
+) -> Pipelines:
+    """Draw pipelines: some anywhere, some near the best so far."""
+    shape = (_CANDIDATES, len(axes))
+    whole, bits = (np.array([getattr(axis, of) for axis in axes]) for of in ("whole", "bits"))
+    amounts = np.where(whole, 1.0, rng.uniform(*RATIOS, shape))
+    used = rng.random(shape) < _USED
+    epochs = rng.choice(np.array(EPOCHS, np.float64), _CANDIDATES)
+    best = min(
+        (trial for trial in trials if trial.holds), key=lambda trial: trial.cost, default=None
+    )
     if best is not None:
-        return best.steps if best.cost < _PAYS else []
-    auto = Quantize(prefer="size" if space.facts.goal == "size" else "speed")
-    known = any(trial.told for trial in tried)
-    return [auto] if space.suits(auto) and not known else []
+        near = rng.random(_CANDIDATES) < _NEAR
+        row = _row(axes, best)
+        kept = rng.random(shape) < 1 - 1 / len(axes)
+        moved = np.clip(1 - (1 - row) * np.exp(0.3 * rng.standard_normal(shape)), *RATIOS)
+        amounts = np.where(near[:, None] & (row > 0) & ~whole, moved, amounts)
+        used = np.where(near[:, None] & kept, row > 0, used)
+    one = np.argmax(np.where(bits & used, rng.random(shape), 0), axis=1)
+    used &= ~bits | (np.arange(len(axes)) == one[:, None])
+    used[~used.any(axis=1), rng.integers(len(axes))] = True
+    trains = facts.trains & (used & np.array([axis.trains for axis in axes])).any(axis=1)
+    rounded = np.asarray(np.where(used, np.round(amounts, 3), 0.0), np.float64)
+    return Pipelines(rounded, np.where(trains, epochs, 0.0))
 
 
-def _axes(facts: Facts, history: Sequence[Trial]) -> Iterator[Axis]:
-    """Yield the ways to make a graph smaller, the likeliest first."""
-    of: Literal["macs", "size"] = "size" if facts.goal == "size" else "macs"
+def _expected_improvement(
+    facts: Facts,
+    axes: Sequence[Axis],
+    trials: Sequence[Trial],
+    candidates: Pipelines,
+    rng: np.random.Generator,
+) -> Floats:
+    """Return how much less each candidate is expected to cost, for what it takes of the budget.
 
-    def prune(ratio: float, recover: Recover | None) -> list[AnyStep]:
-        return [Prune(ratio=ratio, of=of, recover=recover)]
+    Of candidates like one that still runs less is expected (Gonzalez 2016).
 
-    def low_rank(ratio: float, recover: Recover | None) -> list[AnyStep]:
-        return [LowRank(ratio=ratio, of=of, recover=recover)]
-
-    def zeros(ratio: float, recover: Recover | None) -> list[AnyStep]:
-        return [Prune(granularity="unstructured", sparsity=ratio, recover=recover)]
-
-    def narrow(ratio: float, recover: Recover | None) -> list[AnyStep]:
-        student = Derived(derive=Scale(width=round((1 - ratio) ** 0.5, 3)))
-        return [Distill(student=student, recover=recover or Recover())]
-
-    yield Axis("prune", prune, forms="channels")
-    yield Axis("low_rank", low_rank, forms="rank")
-    yield Axis("zeros", zeros)
-    if facts.trains:
-        yield Axis("narrow", narrow, least_epochs=1)
-    channels, ranks = (_edges(history, name)[0] for name in ("prune", "low_rank"))
-    if channels and ranks:
-        yield Axis(
-            "both",
-            lambda share, recover: [
-                *prune(round(share * channels, 3), recover),
-                *low_rank(round(share * ranks, 3), recover),
-            ],
-            levels=BOTH_LEVELS,
-        )
+    Returns:
+        The decrease of the logarithm of the cost, shape (candidates,).
+    """
+    beliefs = Beliefs(axes, facts.bound)
+    measured = [trial for trial in trials if trial.outcome is not None and trial.drop < np.inf]
+    tried = _pipelines(axes, measured)
+    drops, costs = (np.array([getattr(t, of) for t in measured]) for of in ("drop", "cost"))
+    guesses = beliefs.guesses(tried, drops, costs, rng)
+    losses, logs = beliefs.predict(guesses, candidates)
+    best = min((trial.cost for trial in measured if trial.holds), default=1.0)
+    better = np.maximum(np.log(min(best, 1.0)) - logs, 0.0)
+    mean, deviation = beliefs.left_over(guesses, tried, drops, candidates)
+    losses = losses + mean + deviation * rng.standard_normal(losses.shape)
+    gain = (better * (losses <= beliefs.bound)).mean(axis=0)
+    running = _pipelines(axes, [trial for trial in trials if not trial.told])
+    fresh = 1 - likeness(running, candidates).max(axis=0, initial=0)
+    return np.asarray(gain * fresh / _price(facts, candidates, trials), np.float64)
 
 
-def _possible(space: Space, axis: Axis) -> bool:
-    return space.fits(axis.build(0.5, _recover(space.facts, 0)))
+def _pipelines(axes: Sequence[Axis], trials: Sequence[Trial]) -> Pipelines:
+    return Pipelines(
+        np.array([_row(axes, trial) for trial in trials], np.float64).reshape(-1, len(axes)),
+        np.array([trial.note["epochs"] for trial in trials], np.float64),
+    )
 
 
-def _rank(history: Sequence[Trial], axis: Axis) -> float:
-    """Return where an axis stands: new ones first, then those that have cost least."""
-    tried = _of(history, axis.name)
-    if not tried:
-        return -1.0
-    return min((trial.cost for trial in tried if trial.holds), default=1.0)
+def _price(facts: Facts, candidates: Pipelines, trials: Sequence[Trial]) -> Floats:
+    """Return the shares of the budget that trials take, in even shares: 1 where time is no matter.
 
-
-def _next_levels(
-    axis: Axis, facts: Facts, history: Sequence[Trial], tail: list[AnyStep]
-) -> Iterator[Proposal]:
-    """Yield the next ratios of an axis: more while all held, else between what held and missed."""
-    low, high = _edges(history, axis.name)
-    if high is None:
-        levels = axis.levels or (LEVELS if facts.trains else ONE_SHOT_LEVELS)
-        ratios = [level for level in levels if level > low]
-        if low == 0:
-            ratios = [*_first_level(axis, facts), *ratios]
-    elif high - low > NARROW:
-        middle = (low + high) / 2
-        ratios = [middle, (low + middle) / 2, (middle + high) / 2]
-    else:
-        return
-    tried = {trial.note["level"] for trial in _of(history, axis.name)}
-    for ratio in (round(each, 3) for each in ratios):
-        if ratio not in tried:
-            steps = axis.build(ratio, _recover(facts, axis.least_epochs))
-            yield Proposal(in_order([*steps, *tail]), _note(axis.name, ratio, axis.least_epochs))
-
-
-def _first_level(axis: Axis, facts: Facts) -> list[float]:
-    """Return the ratio that the chart of sensitivity lets expect, if there is one."""
-    if facts.chart is None or axis.forms is None:
-        return []
-    tolerance = facts.bound * (FORGIVEN if facts.trains else 1)
-    expected = expected_ratio(facts.chart, axis.forms, facts.goal, tolerance)
-    return [min(max(expected, LEAST), LEVELS[-1])]
-
-
-def _edges(history: Sequence[Trial], axis: str) -> tuple[float, float | None]:
-    """Return the largest ratio that held, 0 for none, and the least one above that missed."""
-    tried = _of(history, axis)
-    held = {trial.note["level"] for trial in tried if trial.holds}
-    missed = {trial.note["level"] for trial in tried if trial.told} - held
-    low = max(held, default=0.0)
-    return low, min((level for level in missed if level > low), default=None)
-
-
-def _promotion_due(history: Sequence[Trial]) -> bool:
-    trained = [trial for trial in history if trial.note.get("axis") not in {None, _BITS}]
-    longer = sum(bool(trial.note.get("promoted")) for trial in trained)
-    return len(trained) - longer >= PROMOTE_EACH * (longer + 1)
-
-
-def _promotions(space: Space, history: Sequence[Trial]) -> Iterator[Proposal]:
-    """Yield longer trainings of what would be the best if it held, the smallest loss first."""
-    if not space.facts.trains:
-        return
-    least = min((trial.cost for trial in history if trial.holds), default=1.0)
-    missed = [
-        (trial.drop, at)
-        for at, trial in enumerate(history)
-        if "level" in trial.note and not trial.holds and trial.cost < least
+    Trainings of a machine that is slower than expected are measured by those that were.
+    """
+    paces = [
+        trial.outcome.seconds / 60 / expected
+        for trial in trials
+        if trial.outcome and (expected := _minutes(facts, trial.note["epochs"])) > 0
     ]
-    for _, at in sorted(missed):
-        note, rung = history[at].note, history[at].note["rung"] + 1
-        if rung < len(EPOCHS):
-            steps = [_lengthened(step, _recover(space.facts, rung)) for step in history[at].steps]
-            yield Proposal(steps, {**note, "rung": rung, "promoted": True})
+    pace = float(np.median(paces)) if paces else 1.0
+    taken = {epochs: pace * _minutes(facts, epochs) / facts.share for epochs in (0.0, *EPOCHS)}
+    return np.maximum([taken[epochs] for epochs in candidates.epochs], 1.0)
 
 
-def _lengthened(step: AnyStep, recover: Recover | None) -> AnyStep:
-    trains = not isinstance(step, Quantize) and step.recover is not None
-    return step.model_copy(update={"recover": recover}) if trains else step
+def _minutes(facts: Facts, epochs: float) -> float:
+    """Return how long a training takes that nothing cuts short."""
+    if epochs < 1:
+        return 0.0
+    whole = Recover(epochs=int(epochs), minutes=_ANY_MINUTES)
+    return training_minutes(whole, facts.outlook.macs, facts.outlook.samples)
 
 
-def _variations(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
-    """Yield pipelines that differ a little from the best one; without one, any."""
-    best = min((trial for trial in history if trial.holds), key=_cost, default=None)
-    if best is None:
-        yield from chance.proposals(space, history, rng)
-        return
-    parent = space.genome(best.steps)
-    for steps, _ in space.draws(lambda: near(parent, rng)):
-        yield Proposal(steps, {"axis": "variation"})
+def _proposal(facts: Facts, axes: Sequence[Axis], row: Floats, epochs: float) -> Proposal:
+    recover = _recover(facts, epochs)
+    amounts = {axis.name: float(amount) for axis, amount in zip(axes, row, strict=True) if amount}
+    steps = [axis.build(amounts[axis.name], recover) for axis in axes if axis.name in amounts]
+    return Proposal(in_order(steps), {"amounts": amounts, "epochs": epochs})
 
 
-def _recover(facts: Facts, rung: int) -> Recover | None:
-    return Recover(epochs=EPOCHS[rung], minutes=facts.minutes) if facts.trains else None
+def _row(axes: Sequence[Axis], trial: Trial) -> Floats:
+    amounts = trial.note["amounts"]
+    return np.array([amounts.get(axis.name, 0.0) for axis in axes])
 
 
-def _note(axis: str, level: float, rung: int) -> dict[str, Any]:
-    return {"axis": axis, "level": level, "rung": rung}
+def _only(at: int, count: int) -> Floats:
+    row = np.zeros(count)
+    row[at] = 1.0
+    return row
 
 
-def _of(history: Sequence[Trial], axis: str) -> list[Trial]:
-    return [trial for trial in history if trial.note.get("axis") == axis]
-
-
-def _cost_of(history: Sequence[Trial], steps: list[AnyStep]) -> float | None:
-    """Return what a pipeline has cost, 1 where it missed the bound; None until it is told."""
-    for trial in history:
-        if trial.steps == steps and trial.told:
-            return trial.cost if trial.holds else 1.0
-    return None
-
-
-def _cost(trial: Trial) -> float:
-    return trial.cost
+def _recover(facts: Facts, epochs: float) -> Recover | None:
+    if not facts.trains or epochs < 1:
+        return None
+    return Recover(epochs=int(epochs), minutes=facts.minutes)

@@ -1,0 +1,122 @@
+"""The axes of the guided search: single ways to make a graph smaller, and what is thought of them.
+
+An axis is a step with one number, its *amount*: the share that it takes away. A kind of bits has no
+number, and stands in a pipeline or not. Losses and savings that are thought of at first are those
+of common networks; they are only where a search begins, and its trials put them right.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from app.domain.searches import Goal
+from app.domain.sensitivity import Kind, Sensitivity
+from app.domain.steps import AnyStep, Cluster, Distill, LowRank, Prune, Quantize
+from app.domain.steps.distill import Derived, Scale
+from app.domain.steps.recover import Recover
+from workers.search.chart import expect
+from workers.search.space import Facts
+
+Build = Callable[[float, Recover | None], AnyStep]
+
+RATIOS = (0.1, 0.97)
+"""The least and the greatest amount of an axis that has one."""
+
+_OF_VARIANCE = 0.3
+"""Quality that is lost for each share of the outputs' variance that a chart says is lost."""
+
+_CHARTED = (0.25, 0.5)
+"""The amounts at which a chart is read: one loss, and how it rises."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One way to make a graph smaller, with what is expected of it before its first trial."""
+
+    name: str
+    build: Build
+    loss: float
+    """Of quality, without training, where half is taken away; or, of bits, at all."""
+    gain: float
+    """The share of what is minimised that is saved for the amount of 1."""
+    rise: float = 1.5
+    """The power of ``amount / (1 - amount)`` with which the loss rises."""
+    whole: bool = False
+    """Whether there is no amount: the step stands in a pipeline or not."""
+    bits: bool = False
+    """Whether it stands at the end of a pipeline, alone of its kind."""
+    trains: bool = True
+    """Whether the step may be followed by training."""
+    sure: bool = False
+    """Whether the amount is, by definition, the share that is saved."""
+
+
+def axes_of(facts: Facts) -> Iterator[Axis]:
+    """Yield what may be tried of a model, the least risky bits first."""
+    size = facts.goal == "size"
+    of: Literal["macs", "size"] = "size" if size else "macs"
+    by_ratio: dict[str, Any] = {"gain": 0.65 if facts.goal == "latency" else 0.97}
+    by_ratio["sure"] = facts.goal != "latency"
+    auto = Quantize(prefer="size" if size else "speed")
+    yield _bits("auto", auto, loss=0.002, gain=0.72 if size else 0.45)
+    gain = 0.7 if size else 0.4
+    if size:
+        stored = Quantize(mode="weight_only", unpack="load")
+        yield _bits("float16", Quantize(mode="float16"), loss=1e-4, gain=0.48)
+        yield _bits("stored int8", stored, loss=0.001, gain=0.72)
+        yield _bits(
+            "stored int4", stored.model_copy(update={"weights": "int4"}), loss=0.02, gain=0.84
+        )
+    if facts.trains:
+        yield Axis("qat", _qat, 0.01, gain, whole=True, bits=True)
+    yield _charted(
+        Axis("channels", lambda r, t: Prune(ratio=r, of=of, recover=t), 0.03, **by_ratio),
+        facts,
+        "channels",
+    )
+    yield _charted(
+        Axis("ranks", lambda r, t: LowRank(ratio=r, of=of, recover=t), 0.03, **by_ratio),
+        facts,
+        "rank",
+    )
+    if facts.trains:
+        yield Axis("narrow", _narrow, loss=0.06, **by_ratio)
+    yield Axis("zeros", _zeros, loss=0.005, gain=0.85)
+    yield Axis("shared", _shared, loss=0.01, gain=0.8, whole=True, bits=True)
+
+
+def _bits(name: str, step: AnyStep, loss: float, gain: float) -> Axis:
+    return Axis(name, lambda _a, _t: step, loss, gain, whole=True, bits=True, trains=False)
+
+
+def _qat(_: float, recover: Recover | None) -> AnyStep:
+    return Quantize(mode="qat", recover=recover)
+
+
+def _narrow(amount: float, recover: Recover | None) -> AnyStep:
+    student = Derived(derive=Scale(width=round((1 - amount) ** 0.5, 3)))
+    return Distill(student=student, recover=recover or Recover())
+
+
+def _zeros(amount: float, recover: Recover | None) -> AnyStep:
+    return Prune(granularity="unstructured", sparsity=amount, recover=recover)
+
+
+def _shared(_: float, recover: Recover | None) -> AnyStep:
+    return Cluster(recover=recover)
+
+
+def _charted(axis: Axis, facts: Facts, kind: Kind) -> Axis:
+    """Return an axis with the losses and savings that the chart of the model lets expect."""
+    if facts.chart is None:
+        return axis
+    return _expected(axis, facts.chart, kind, facts.goal)
+
+
+def _expected(axis: Axis, chart: Sensitivity, kind: Kind, goal: Goal) -> Axis:
+    few, half = (expect(chart, kind, goal, amount) for amount in _CHARTED)
+    if few is None:
+        return replace(axis, loss=1.0)  # no layer bears so little
+    if half is None:
+        return replace(axis, loss=max(10 * _OF_VARIANCE * few.lost, axis.loss), gain=few.gain)
+    return replace(axis, loss=max(_OF_VARIANCE * half.lost, 1e-5), gain=half.gain)
