@@ -18,11 +18,11 @@ from app import nudge
 from app.domain import ids
 from app.domain.jobs import Usage
 from app.settings import Settings
-from app.store import runs, turns, upkeep, workers
+from app.store import claims, reaping, runs, turns, workers
 from app.store.leases import LeaseLost
 from app.store.session import AWAY, Sessions, connect, sessions, transaction
 
-OFFER = runs.WorkerOffer("cpu")
+OFFER = claims.WorkerOffer("cpu")
 
 
 class Fleet:
@@ -68,9 +68,9 @@ class Fleet:
         with transaction(self.sessions) as session:
             workers.note_alive(session, name)
         with transaction(self.sessions) as session:
-            if upkeep.try_lock(session):
-                upkeep.fail_overdue(session)
-                upkeep.reap_jobs(session, self.settings.lease.attempts)
+            if reaping.try_lock(session):
+                reaping.fail_overdue(session)
+                reaping.reap_jobs(session, self.settings.lease.attempts)
 
     def _work_off(self, name: str) -> None:
         lease = self.settings.lease
@@ -79,9 +79,12 @@ class Fleet:
                 job = turns.next_job(session, OFFER, {})
                 if job is None:
                     return
-                claim = runs.claim(session, job, name, lease.seconds)
-            if claim is None:
+                taken = claims.take(session, job, name, lease.seconds)
+            if taken is None:
                 continue
+            with transaction(self.sessions) as session:
+                claim = claims.begin(session, taken)
+            assert claim is not None, "these jobs can be run"
             until = time.monotonic() + self.seconds
             with suppress(LeaseLost):
                 while (left := until - time.monotonic()) > 0:

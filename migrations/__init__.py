@@ -33,9 +33,3 @@ def head() -> str:
     revision = ScriptDirectory(str(Path(__file__).parent)).get_current_head()
     assert revision is not None
     return revision
-
-
-def knows(revision: str) -> bool:
-    """Whether ``revision`` is in this package's history; a newer version's is not."""
-    scripts = ScriptDirectory(str(Path(__file__).parent))
-    return any(script.revision == revision for script in scripts.walk_revisions())

@@ -6,7 +6,7 @@ from celery import Celery
 from app import nudge
 from app.store.session import AWAY
 from workers.runs.inspection import inspect_next
-from workers.runs.job import run_next
+from workers.runs.taking import run_next
 from workers.search.driver import take_turns
 from workers.worker import Worker
 

@@ -17,7 +17,7 @@ from app.domain import ids
 from app.domain.jobs import device_kind
 from app.domain.workers import Capabilities, Confinement
 from app.settings import Settings
-from app.store import counters, runs, workers
+from app.store import claims, counters, workers
 from app.store.session import Sessions, connect, sessions
 from workers.figures import Figures
 from workers.machine import processors
@@ -118,9 +118,9 @@ class Worker:
     """Set when a webhook is to be called now."""
 
     @property
-    def offer(self) -> runs.WorkerOffer:
+    def offer(self) -> claims.WorkerOffer:
         """The device and labels that it offers to jobs."""
-        return runs.WorkerOffer(device_kind(self.device), tuple(self.settings.worker.labels))
+        return claims.WorkerOffer(device_kind(self.device), tuple(self.settings.worker.labels))
 
     @property
     def maker(self) -> str | None:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.domain import ids
 from app.domain.webhooks import Attempt
+from app.store import leases
 from app.store.tables import DeliveryRow, Json, WebhookRow
 
 MAX_LOG = 50
@@ -105,8 +106,8 @@ def due(session: Session, limit: int, weights: Mapping[str, float] = _ALIKE) -> 
         limit: The largest number of deliveries.
         weights: The weights of tenants; 1 by default.
     """
-    free = and_(*_free())
-    held = and_(DeliveryRow.status == "pending", DeliveryRow.lease_expires_at >= func.now())
+    free = _waiting()
+    held = and_(DeliveryRow.status == "pending", ~leases.is_available(DeliveryRow))
     oldest = (free.asc(), DeliveryRow.not_before)
     of_webhook = func.row_number().over(partition_by=DeliveryRow.webhook_id, order_by=oldest)
     by_webhook = (
@@ -148,7 +149,7 @@ def due(session: Session, limit: int, weights: Mapping[str, float] = _ALIKE) -> 
 def due_of(session: Session, job_id: str) -> Sequence[str]:
     """Return the deliveries about a job that are due and not held by a worker."""
     return session.scalars(
-        select(DeliveryRow.id).where(DeliveryRow.job_id == job_id, *_free()).limit(100)
+        select(DeliveryRow.id).where(DeliveryRow.job_id == job_id, _waiting()).limit(100)
     ).all()
 
 
@@ -162,7 +163,7 @@ def claim(
     """
     row = session.scalars(
         select(DeliveryRow)
-        .where(DeliveryRow.id == delivery_id, *_free())
+        .where(DeliveryRow.id == delivery_id, _waiting())
         .with_for_update(skip_locked=True)
     ).one_or_none()
     if row is None:
@@ -174,16 +175,13 @@ def claim(
     if not hook.enabled:
         _log(row, _unsent(now, f"not sent: the webhook is disabled ({hook.disabled_reason})"))
     if not hook.enabled or row.attempts >= max_attempts:
-        _release(row)
+        leases.release(row)
         row.status = "failed"
         return None
-    row.lease_token += 1
-    row.lease_owner = owner
-    row.lease_expires_at = now + timedelta(seconds=seconds)
-    row.attempts += 1
+    token = leases.take(session, row, owner, seconds)
     return Claim(
         id=row.id,
-        token=row.lease_token,
+        token=token,
         attempt=row.attempts,
         webhook_id=hook.id,
         message_id=row.message_id,
@@ -211,14 +209,13 @@ def record(
         disable_after_hours: A webhook that has failed for this time is disabled.
     """
     hook = _lock_webhook(session, claimed.webhook_id)
-    row = session.scalars(
-        select(DeliveryRow)
-        .where(DeliveryRow.id == claimed.id, DeliveryRow.lease_token == claimed.token)
-        .with_for_update()
-    ).one_or_none()
-    if hook is None or row is None:
+    if hook is None:
         return False
-    _release(row)
+    try:
+        row = leases.hold(session, DeliveryRow, claimed.id, claimed.token)
+    except leases.LeaseLost:
+        return False
+    leases.release(row)
     _log(row, attempt)
     if attempt.error is None:
         row.status = "delivered"
@@ -256,17 +253,9 @@ def _short(about: Json) -> Json:
     return short
 
 
-def _free() -> tuple[ColumnElement[bool], ...]:
-    return (
-        DeliveryRow.status == "pending",
-        DeliveryRow.not_before <= func.now(),
-        or_(DeliveryRow.lease_expires_at.is_(None), DeliveryRow.lease_expires_at < func.now()),
-    )
-
-
-def _release(row: DeliveryRow) -> None:
-    row.lease_owner = None
-    row.lease_expires_at = None
+def _waiting() -> ColumnElement[bool]:
+    is_pending = DeliveryRow.status == "pending"
+    return and_(is_pending, leases.is_due(DeliveryRow), leases.is_available(DeliveryRow))
 
 
 def _log(row: DeliveryRow, attempt: Attempt) -> None:

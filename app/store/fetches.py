@@ -63,13 +63,12 @@ def claim_next(session: Session, owner: str, seconds: float) -> Claim | None:
     other = aliased(FetchRow)
     running = (
         select(func.count())
-        .where(other.tenant == FetchRow.tenant, other.lease_expires_at.is_not(None))
+        .where(other.tenant == FetchRow.tenant, leases.is_held(other))
         .scalar_subquery()
     )
-    free = (FetchRow.not_before <= func.now(), FetchRow.lease_expires_at.is_(None))
     row = session.scalars(
         select(FetchRow)
-        .where(*free, running < MOST_OF_A_TENANT)
+        .where(leases.is_due(FetchRow), ~leases.is_held(FetchRow), running < MOST_OF_A_TENANT)
         .order_by(running, FetchRow.created_at, FetchRow.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=FetchRow)
@@ -128,9 +127,7 @@ def fail(session: Session, claimed: Claim, problem: Problem) -> Sequence[str]:
 def give_back(session: Session, claimed: Claim, *, spent: bool, delay_seconds: float = 0) -> None:
     """Release the fetch for another worker; ``spent`` says whether the attempt counts."""
     row = leases.hold(session, FetchRow, claimed.id, claimed.token)
-    row.attempts -= not spent
-    row.not_before = leases.seconds_from_now(delay_seconds)
-    release(row)
+    leases.give_back(row, spent=spent, delay_seconds=delay_seconds)
 
 
 def lock_upload(session: Session, kind: str, upload_id: str) -> inspections.UploadRow | None:
@@ -152,10 +149,3 @@ def _end(session: Session, claimed: Claim) -> inspections.UploadRow:
         raise LeaseLost(claimed.id)
     session.delete(leases.hold(session, FetchRow, claimed.id, claimed.token))
     return row
-
-
-def release(row: FetchRow) -> None:
-    """End the lease; later writes of its holder are rejected because of the token."""
-    row.lease_owner = None
-    row.lease_expires_at = None
-    row.lease_token += 1

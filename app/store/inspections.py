@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, and_, select
 from sqlalchemy.orm import Session
 
 from app.blobs import Blob
@@ -101,10 +101,7 @@ def reject_row(
 
 def give_back(session: Session, claimed: Claim, *, spent: bool, delay_seconds: float = 0) -> None:
     """Release the upload for another worker; ``spent`` says whether the attempt counts."""
-    row = _hold(session, claimed)
-    row.attempts -= not spent
-    row.not_before = leases.seconds_from_now(delay_seconds)
-    release(row)
+    leases.give_back(_hold(session, claimed), spent=spent, delay_seconds=delay_seconds)
 
 
 def requeue_after_fault(
@@ -119,29 +116,17 @@ def requeue_after_fault(
 
 def put_off(session: Session, table: type[UploadRow], row_id: str, seconds: float) -> None:
     """Make an upload that cannot be claimed wait, so that others get their turn."""
-    later = {"not_before": leases.seconds_from_now(seconds)}
-    session.execute(update(table).where(table.id == row_id, *free(table)).values(later))
-
-
-def release(row: UploadRow) -> None:
-    """End the lease; later writes of its holder are rejected because of the token."""
-    row.lease_owner = None
-    row.lease_expires_at = None
-    row.lease_token += 1
+    leases.put_off(session, table, row_id, waiting(table), seconds)
 
 
 def _lock_free(session: Session, table: type[Row], row_id: str) -> Row | None:
-    query = select(table).where(table.id == row_id, *free(table))
+    query = select(table).where(table.id == row_id, waiting(table))
     return session.scalars(query.with_for_update(skip_locked=True)).one_or_none()
 
 
-def free(table: type[Row]) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions of uploads that wait for their inspection and may be claimed now."""
-    return (
-        table.status == "inspecting",
-        table.not_before <= func.now(),
-        table.lease_expires_at.is_(None),
-    )
+def waiting(table: type[Row]) -> ColumnElement[bool]:
+    """Return the condition of uploads that wait for their inspection and may be claimed now."""
+    return and_(table.status == "inspecting", leases.is_due(table), ~leases.is_held(table))
 
 
 def _settle(
@@ -152,7 +137,7 @@ def _settle(
 ) -> Sequence[str]:
     row.status = status
     row.description = description.model_dump(mode="json") if description else None
-    release(row)
+    leases.release(row)
     session.flush()
     if isinstance(row, ModelRow):
         about = model_view(row).model_dump(mode="json")

@@ -8,21 +8,19 @@ until another worker takes the row, as its token is still current.
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.store.tables import DatasetRow, FetchRow, JobRow, ModelRow
+from app.store.tables import Leased
 
-Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow | FetchRow)
+Row = TypeVar("Row", bound=Leased)
 
 
 class LeaseLost(Exception):  # noqa: N818 (it says what happened)
     """Another worker holds the row by now, or it is finished: stop, and publish nothing."""
 
 
-def take(
-    session: Session, row: JobRow | ModelRow | DatasetRow | FetchRow, owner: str, seconds: float
-) -> int:
+def take(session: Session, row: Leased, owner: str, seconds: float) -> int:
     """Lease a locked row to ``owner`` for ``seconds`` as its next attempt; return the token."""
     row.lease_token += 1
     row.lease_owner = owner
@@ -61,6 +59,48 @@ def renew(session: Session, table: type[Row], row_id: str, token: int, seconds: 
     )
     if renewed.scalar_one_or_none() is None:
         raise LeaseLost(row_id)
+
+
+def release(row: Leased) -> None:
+    """End the lease of a locked row; later writes of its holder are rejected by their token."""
+    row.lease_owner = None
+    row.lease_expires_at = None
+    row.lease_token += 1
+
+
+def give_back(row: Leased, *, spent: bool, delay_seconds: float = 0) -> None:
+    """Release a locked row for its next attempt; ``spent`` says whether this one counts."""
+    release(row)
+    row.attempts -= not spent
+    row.not_before = seconds_from_now(delay_seconds)
+
+
+def put_off(
+    session: Session, table: type[Row], row_id: str, waits: ColumnElement[bool], seconds: float
+) -> None:
+    """Make a row that still ``waits`` wait for some more seconds, so that others get a turn."""
+    later = {"not_before": seconds_from_now(seconds)}
+    session.execute(update(table).where(table.id == row_id, waits).values(later))
+
+
+def is_due(table: type[Leased]) -> ColumnElement[bool]:
+    """Return the condition of rows whose time to wait is over."""
+    return table.not_before <= func.now()
+
+
+def is_held(table: type[Leased]) -> ColumnElement[bool]:
+    """Return the condition of rows that a worker has taken, be it silent or not."""
+    return table.lease_expires_at.is_not(None)
+
+
+def is_expired(table: type[Leased]) -> ColumnElement[bool]:
+    """Return the condition of rows whose holder was silent for too long."""
+    return table.lease_expires_at < func.now()
+
+
+def is_available(table: type[Leased]) -> ColumnElement[bool]:
+    """Return the condition of rows that nobody holds, or a silent worker."""
+    return or_(table.lease_expires_at.is_(None), is_expired(table))
 
 
 def now(session: Session) -> datetime:

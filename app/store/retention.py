@@ -21,16 +21,18 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.settings import Retained, Retention
-from app.store import jobs
+from app.store import jobs, uploads
 from app.store.leases import seconds_from_now
 from app.store.tables import (
     ArtifactRow,
     DatasetRow,
     DeliveryRow,
     EventRow,
+    IdempotencyRow,
     JobRow,
     ModelRow,
     StepRow,
+    WorkerRow,
 )
 
 _DAY_SECONDS = 86_400.0
@@ -115,6 +117,14 @@ def prune_uploads(
                 count += 1
     session.flush()
     return count
+
+
+def forget_expired(session: Session, idempotency_hours: float) -> None:
+    """Delete old answers, uploads that nobody ended, and workers that stopped long ago."""
+    before = seconds_from_now(-3600 * idempotency_hours)
+    session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < before))
+    uploads.forget_expired(session)
+    session.execute(delete(WorkerRow).where(WorkerRow.seen_at < _before(1)))
 
 
 def note_use(

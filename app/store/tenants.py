@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, delete, func, literal_column, select, union
 from sqlalchemy.orm import Session
 
-from app.store import counters
+from app.store import counters, leases
 from app.store.tables import (
     ApiKeyRow,
     DatasetRow,
@@ -95,10 +95,10 @@ def quiet_since(session: Session) -> datetime:
     that work.
     """
     begun = [
-        select(func.min(JobRow.claimed_at)).where(JobRow.lease_expires_at.is_not(None)),
+        select(func.min(JobRow.claimed_at)).where(leases.is_held(JobRow)),
         select(func.min(UploadRow.created_at)).where(UploadRow.sha256.is_(None)),
         *(
-            select(func.min(table.created_at)).where(table.lease_expires_at.is_not(None))
+            select(func.min(table.created_at)).where(leases.is_held(table))
             for table in (ModelRow, DatasetRow, FetchRow)
         ),
     ]

@@ -1,11 +1,11 @@
 """The state machine of a job: every change of status happens here, with its event.
 
-    queued ──claim──▶ running ──finish──▶ succeeded | failed | cancelled
+    queued ──take───▶ running ──finish──▶ succeeded | failed | cancelled
       ▲  └──────────────┼──────finish──▶ failed | cancelled
       ├──give_back──────┘                   │
       └──────────────retry──────────────────┘   (failed, cancelled)
 
-The caller holds the row's lock (a claim, or ``FOR UPDATE``) and commits; a nudge follows commit.
+The caller holds the row's lock (a lease, or ``FOR UPDATE``) and commits; a nudge follows commit.
 """
 
 from typing import Literal
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.jobs import FINISHED, JobStatus
 from app.domain.problems import Problem, ProblemDetails
-from app.store import deliveries, events, usage
+from app.store import deliveries, events, leases, usage
 from app.store.tables import ArtifactRow, JobRow
 from app.store.views import job_view
 
@@ -29,27 +29,35 @@ def enter(session: Session, job: JobRow, status: JobStatus, stage: str) -> None:
     events.append(session, job.id, "state", {"status": status, "stage": stage})
 
 
-def release(job: JobRow) -> None:
-    """End the lease; later writes of its holder are rejected because of the token.
+def take(session: Session, job: JobRow, owner: str, seconds: float) -> int:
+    """Lease a queued job to ``owner``, and return the token; its event follows with ``start``."""
+    job.status, job.stage = "running", "starting"
+    job.claimed_at = func.clock_timestamp()
+    return leases.take(session, job, owner, seconds)
 
-    The time of the attempt is added to ``running_seconds`` by the database's clock.
-    """
+
+def start(session: Session, job: JobRow) -> None:
+    """Note that the holder of a job begins to run it."""
+    is_first = job.started_at is None
+    job.started_at = func.coalesce(JobRow.started_at, func.clock_timestamp())
+    enter(session, job, "running", "starting")
+    if is_first and job.parent_id is None:
+        tell(session, job, "job.started")
+
+
+def _stop_clock(job: JobRow) -> None:
+    """Add the time of the attempt, by the database's clock, to ``running_seconds``."""
     if job.claimed_at is not None:
         elapsed = func.extract("epoch", func.clock_timestamp() - job.claimed_at)
         job.running_seconds = JobRow.running_seconds + elapsed
     job.claimed_at = None
-    job.lease_owner = None
-    job.lease_expires_at = None
-    job.lease_token += 1
     job.eta_seconds = None
 
 
 def give_back(session: Session, job: JobRow, *, spent: bool, delay_seconds: float = 0) -> None:
     """Queue a running job again; ``spent`` says whether the attempt counts."""
-    release(job)
-    if not spent:
-        job.attempts -= 1
-    job.not_before = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, delay_seconds)
+    _stop_clock(job)
+    leases.give_back(job, spent=spent, delay_seconds=delay_seconds)
     enter(session, job, "queued", "queued")
 
 
@@ -74,7 +82,8 @@ def finish(
 
     A trial has no deliveries, and is not counted in the tenant's usage: its search is.
     """
-    release(job)
+    _stop_clock(job)
+    leases.release(job)
     details = problem.details() if isinstance(problem, Problem) else problem
     job.problem = details.model_dump(mode="json") if details else None
     job.finished_at = func.clock_timestamp()

@@ -32,7 +32,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from app.store import inspections, runs
+from app.store import claims, inspections, leases
 from app.store.tables import JobRow, TurnRow
 
 Kind = Literal["job", "upload"]
@@ -43,12 +43,12 @@ _TENANT: ColumnElement[str] = literal_column("waiting.tenant", Text)
 _WEIGHTS = bindparam("weights", type_=JSONB)
 
 
-def next_job(session: Session, offer: runs.WorkerOffer, weights: Weights) -> str | None:
+def next_job(session: Session, offer: claims.WorkerOffer, weights: Weights) -> str | None:
     """Return the job whose turn it is on a worker, and count the turn for its tenant.
 
     No other worker chooses a job until this transaction ends, in which the job is to be claimed.
     """
-    waits = runs.waiting() & runs.fits(offer)
+    waits = claims.waiting() & claims.fits(offer)
     if not session.scalar(select(select(JobRow.id).where(waits).exists())):
         return None
     _choose_alone(session, "job")
@@ -73,7 +73,7 @@ def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, s
     """Return the upload to inspect next, and count the turn for its tenant; see ``next_job``."""
     tables = inspections.TABLES
     waiting = {
-        kind: select(table.id).where(*inspections.free(table)) for kind, table in tables.items()
+        kind: select(table.id).where(inspections.waiting(table)) for kind, table in tables.items()
     }
     if not any(session.scalar(select(ids.exists())) for ids in waiting.values()):
         return None
@@ -83,7 +83,7 @@ def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, s
         .where(
             table.tenant == _TENANT,
             table.status == "inspecting",
-            table.lease_expires_at.is_not(None),
+            leases.is_held(table),
         )
         .scalar_subquery()
         for table in tables.values()
@@ -95,7 +95,7 @@ def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, s
             weights,
             f"{table.__tablename__} WHERE status = 'inspecting'",
             select(table.id, table.created_at)
-            .where(*inspections.free(table), table.tenant == _TENANT)
+            .where(inspections.waiting(table), table.tenant == _TENANT)
             .order_by(table.created_at, table.id)
             .limit(1)
             .lateral("head"),

@@ -6,27 +6,28 @@ import pytest
 
 from app.blobs import Blob
 from app.domain.directory import FinishedStep
-from app.store import runs, turns
+from app.store import claims, runs, turns
 from app.store.tables import StepRow
+from tests.app.claiming import claim_job
 from tests.app.service import Service
 
-CPU = runs.WorkerOffer("cpu")
+CPU = claims.WorkerOffer("cpu")
 MAKER = "this machine, these versions"
 STEPS: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.3}, {"method": "quantize"}]
 DONE = FinishedStep(seconds=12.5, layers=[], skipped=[], notes=["It took long."])
 
 
-def claim(service: Service, maker: str | None = MAKER) -> runs.Claim:
+def claim(service: Service, maker: str | None = MAKER) -> claims.Claim:
     """Let a worker claim the next job."""
     with service.store.begin() as session:
         job_id = turns.next_job(session, CPU, {})
         assert job_id is not None
-        claimed = runs.claim(session, job_id, "w", 60, maker)
+        claimed = claim_job(session, job_id, "w", 60, maker)
         assert claimed is not None
         return claimed
 
 
-def made(service: Service, claimed: runs.Claim) -> list[Blob]:
+def made(service: Service, claimed: claims.Claim) -> list[Blob]:
     """Let the worker finish all steps."""
     graphs = []
     for index in range(len(claimed.step_keys or STEPS)):

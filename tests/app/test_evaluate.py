@@ -6,8 +6,9 @@ import pytest
 
 from app.domain.datasets import DatasetDescription
 from app.domain.problems import InvalidDataset
-from app.store import inspections, runs, turns
+from app.store import claims, inspections, turns
 from app.store.tables import DatasetRow, JobRow
+from tests.app.claiming import claim_job
 from tests.app.service import DATASET, DYNAMIC, Service, pointers
 
 STATIC = [{"method": "quantize", "mode": "static"}]
@@ -44,7 +45,7 @@ def test_a_job_is_judged_on_the_dataset_that_it_names_for_that(service: Service)
     assert answer.status_code == 202, answer.text
     assert answer.json()["evaluate"]["dataset"] == body["evaluate"]["dataset"]
     with service.store.begin() as session:
-        claimed = runs.claim(session, answer.json()["id"], "a worker", 60)
+        claimed = claim_job(session, answer.json()["id"], "a worker", 60)
         assert claimed is not None
         digests = {
             pointer: session.get_one(DatasetRow, named).sha256
@@ -126,8 +127,8 @@ def test_a_job_waits_while_the_dataset_to_judge_on_is_inspected(service: Service
     assert any(unready in warning for warning in plan["warnings"])
     job = service.http.post("/v1/jobs", json=body).json()["id"]
     with service.store.begin() as session:
-        assert turns.next_job(session, runs.WorkerOffer("cpu"), {}) is None
-        assert runs.claim(session, job, "a worker", 60) is None
+        assert turns.next_job(session, claims.WorkerOffer("cpu"), {}) is None
+        assert claim_job(session, job, "a worker", 60) is None
     with service.store.begin() as session:
         claimed = inspections.claim(session, DatasetRow, unready, "a worker", 60)
         assert claimed is not None
@@ -138,8 +139,8 @@ def test_a_job_waits_while_the_dataset_to_judge_on_is_inspected(service: Service
             told = inspections.reject(session, claimed, InvalidDataset("It is empty."))
         assert list(told) == [job]
     with service.store.begin() as session:
-        assert turns.next_job(session, runs.WorkerOffer("cpu"), {}) == job
-        assert runs.claim(session, job, "a worker", 60) is None
+        assert turns.next_job(session, claims.WorkerOffer("cpu"), {}) == job
+        assert claim_job(session, job, "a worker", 60) is None
         problem = session.get_one(JobRow, job).problem
     assert problem is not None
     assert problem["type"] == ("dataset-mismatch" if end == "ready" else "invalid-dataset")

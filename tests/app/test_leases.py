@@ -15,15 +15,26 @@ from app.domain.directory import FinishedStep, Produced
 from app.domain.events import Log
 from app.domain.jobs import Usage
 from app.domain.problems import InternalError
-from app.store import blob_rows, events, inspections, leases, runs, transitions, turns, upkeep
+from app.store import (
+    blob_rows,
+    claims,
+    events,
+    inspections,
+    leases,
+    reaping,
+    runs,
+    transitions,
+    turns,
+)
 from app.store.leases import LeaseLost
 from app.store.session import Sessions
 from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow
+from tests.app.claiming import claim_job
 from tests.app.service import DYNAMIC, MODEL
 
 SECONDS = 60.0
 ATTEMPTS = 3
-ANY = runs.WorkerOffer("cpu")
+ANY = claims.WorkerOffer("cpu")
 BLOB = Blob("0" * 64, 1, "key")
 USAGE = Usage(cpu_seconds=2, gpu_seconds=0, peak_memory_bytes=7)
 
@@ -55,15 +66,15 @@ def _job(store: Sessions, model: str) -> str:
         return row.id
 
 
-def _claim(store: Sessions, job_id: str, owner: str = "a") -> runs.Claim:
+def _claim(store: Sessions, job_id: str, owner: str = "a") -> claims.Claim:
     claimed = _try_claim(store, job_id, owner)
     assert claimed is not None
     return claimed
 
 
-def _try_claim(store: Sessions, job_id: str, owner: str = "b") -> runs.Claim | None:
+def _try_claim(store: Sessions, job_id: str, owner: str = "b") -> claims.Claim | None:
     with store.begin() as session:
-        return runs.claim(session, job_id, owner, SECONDS)
+        return claim_job(session, job_id, owner, SECONDS)
 
 
 def _row(store: Sessions, job_id: str) -> JobRow:
@@ -80,7 +91,7 @@ def _expire(store: Sessions, job_id: str) -> None:
 
 def _reap(store: Sessions) -> list[str]:
     with store.begin() as session:
-        return upkeep.reap_jobs(session, ATTEMPTS)
+        return reaping.reap_jobs(session, ATTEMPTS)
 
 
 def _states(store: Sessions, job_id: str) -> list[str]:
@@ -111,7 +122,7 @@ def test_a_job_waits_for_its_time_and_for_its_upload(store: Sessions, model: str
 def test_whoever_comes_second_gets_nothing_and_does_not_wait(store: Sessions, model: str) -> None:
     job_id = _job(store, model)
     with store.begin() as first:
-        assert runs.claim(first, job_id, "a", SECONDS)
+        assert claim_job(first, job_id, "a", SECONDS)
         assert _try_claim(store, job_id, "b") is None, "while the first has not committed"
     assert _try_claim(store, job_id, "b") is None, "and after"
     assert _row(store, job_id).lease_owner == "a"
@@ -141,13 +152,13 @@ def test_two_reapers_at_once_take_back_what_is_expired_once(store: Sessions, mod
         _claim(store, job_id)
         _expire(store, job_id)
     with store.begin() as one, store.begin() as other:
-        taken = upkeep.reap_jobs(one, ATTEMPTS)
-        assert upkeep.reap_jobs(other, ATTEMPTS) == [], "it does not wait either"
+        taken = reaping.reap_jobs(one, ATTEMPTS)
+        assert reaping.reap_jobs(other, ATTEMPTS) == [], "it does not wait either"
     assert sorted(taken) == sorted(jobs)
     assert _reap(store) == []
 
 
-WRITES: dict[str, Callable[[Session, runs.Claim], object]] = {
+WRITES: dict[str, Callable[[Session, claims.Claim], object]] = {
     "renew": lambda session, claimed: runs.renew(session, claimed, SECONDS),
     "restarted": runs.restarted,
     "store events": lambda session, claimed: runs.store_events(
@@ -175,7 +186,7 @@ WRITES: dict[str, Callable[[Session, runs.Claim], object]] = {
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 @pytest.mark.parametrize("taken_again", [True, False], ids=["taken again", "taken back"])
 def test_an_older_token_writes_nothing(
-    store: Sessions, model: str, write: Callable[[Session, runs.Claim], object], taken_again: bool
+    store: Sessions, model: str, write: Callable[[Session, claims.Claim], object], taken_again: bool
 ) -> None:
     job_id = _job(store, model)
     stale = _claim(store, job_id, "the sleeper")
@@ -292,7 +303,7 @@ def test_uploads_are_leased_alike(store: Sessions) -> None:
             assert inspections.claim(session, ModelRow, model, "b", SECONDS) is None
             session.get_one(ModelRow, model).lease_expires_at = leases.seconds_from_now(-1)
         with store.begin() as session:
-            waiting = upkeep.reap_inspections(session, ModelRow, ATTEMPTS)
+            waiting = reaping.reap_inspections(session, ModelRow, ATTEMPTS)
             assert waiting == ([model] if attempt < ATTEMPTS else [])
         with pytest.raises(LeaseLost), store.begin() as session:
             inspections.reject(session, stale, InternalError("x"))

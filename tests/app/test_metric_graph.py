@@ -3,8 +3,9 @@
 from typing import Any
 
 from app.domain.models import ModelDescription
-from app.store import inspections, runs, turns
+from app.store import claims, inspections, leases, turns
 from app.store.tables import JobRow, ModelRow
+from tests.app.claiming import claim_job
 from tests.app.service import DYNAMIC, MODEL, Service, pointers
 
 AT = "#/evaluate/metric/model"
@@ -53,7 +54,7 @@ def test_a_metric_may_read_outputs_targets_and_the_original_s_outputs(service: S
     assert answer.json()["evaluate"]["metric"] == asked["evaluate"]["metric"]
     assert answer.json()["evaluate"]["higher_is_better"] is False
     with service.store.begin() as session:
-        claimed = runs.claim(session, answer.json()["id"], "a worker", 60)
+        claimed = claim_job(session, answer.json()["id"], "a worker", 60)
         assert claimed is not None
         row = session.get_one(ModelRow, asked["evaluate"]["metric"]["model"])
         assert claimed.metric_sha256 == row.onnx_sha256
@@ -134,17 +135,17 @@ def test_a_job_waits_while_its_metric_is_inspected_and_keeps_it(service: Service
     answer = service.http.delete(f"/v1/models/{unready}")
     assert (answer.status_code, job in answer.json()["detail"]) == (409, True)
     with service.store.begin() as session:
-        assert turns.next_job(session, runs.WorkerOffer("cpu"), {}) is None
+        assert turns.next_job(session, claims.WorkerOffer("cpu"), {}) is None
         claimed = inspections.claim(session, ModelRow, unready, "a worker", 60)
         assert claimed is not None
         misfit = ModelDescription.model_validate({**MODEL, "inputs": [spec("z", "float32", "N")]})
         row = session.get_one(ModelRow, unready)
         row.status, row.description = "ready", misfit.model_dump(mode="json")
         row.onnx_sha256 = row.graph_sha256 = row.sha256
-        inspections.release(row)
+        leases.release(row)
     with service.store.begin() as session:
-        assert turns.next_job(session, runs.WorkerOffer("cpu"), {}) == job
-        assert runs.claim(session, job, "a worker", 60) is None
+        assert turns.next_job(session, claims.WorkerOffer("cpu"), {}) == job
+        assert claim_job(session, job, "a worker", 60) is None
         problem = session.get_one(JobRow, job).problem
     assert problem is not None
     assert problem["type"] == "metric-failed"

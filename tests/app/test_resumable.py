@@ -17,7 +17,7 @@ from tusclient.exceptions import TusCommunicationError
 
 import planish
 from app.settings import Settings
-from app.store import upkeep
+from app.store import retention
 from app.store.tables import UploadPartRow, UploadRow
 from tests.app.service import Service, pointers, sha256
 from tests.cutting import cutting
@@ -316,7 +316,7 @@ def test_an_upload_that_was_abandoned_expires(service: Service) -> None:
     assert service.http.get(place).status_code == 404
     assert send(service, place, 10, CONTENT[10:]).status_code == 404
     with service.store.begin() as session:
-        upkeep.forget(session, 1.0)
+        retention.forget_expired(session, 1.0)
         assert session.query(UploadRow).count() == session.query(UploadPartRow).count() == 0
 
 

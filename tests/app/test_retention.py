@@ -10,8 +10,9 @@ from app.blobs import Blob, Blobs
 from app.domain.models import ModelDescription
 from app.services import tenants
 from app.settings import Retention, Settings
-from app.store import blob_rows, inspections, retention, runs
+from app.store import blob_rows, inspections, retention
 from app.store.tables import DatasetRow, ModelRow, Table
+from tests.app.claiming import claim_job
 from tests.app.service import MODEL, Service, sha256
 
 
@@ -105,7 +106,7 @@ def test_parts_of_old_jobs_go_and_the_job_stays(service: Service) -> None:
     assert graphs == [(None, 0)]
     service.http.post(f"/v1/jobs/{job}/retry").raise_for_status()
     with service.store.begin() as session:
-        claim = runs.claim(session, job, "worker", 60)
+        claim = claim_job(session, job, "worker", 60)
     assert claim is not None
     assert claim.steps == (), "the step is done again"
 

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from app.domain import ids
 from app.domain.problems import QualityBelowRequirement
-from app.store import blob_rows, runs, searches, transitions, turns
+from app.store import blob_rows, claims, searches, transitions, turns
 from app.store.tables import (
     ArtifactRow,
     DeliveryRow,
@@ -20,6 +20,7 @@ from app.store.tables import (
     TrialRow,
     UsageRow,
 )
+from tests.app.claiming import claim_job
 from tests.app.service import EVALUATION, MANIFEST, MEASURES, STEP_REPORT, Service, pointers
 from tests.workers.search.test_strategies import chart
 from workers.search import turn
@@ -28,7 +29,7 @@ Json = dict[str, Any]
 Figures = tuple[float, float]
 """The cost of a trial as a share of the original's, and its loss of quality."""
 
-CPU = runs.WorkerOffer("cpu")
+CPU = claims.WorkerOffer("cpu")
 GOOD: Figures = (0.5, 0.0)
 
 
@@ -55,7 +56,7 @@ def start(service: Service) -> str | None:
         job_id = turns.next_job(session, CPU, {})
         if job_id is None:
             return None
-        assert runs.claim(session, job_id, "w", 60) is not None
+        assert claim_job(session, job_id, "w", 60) is not None
         return job_id
 
 

@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 
 from app.domain import ids
-from app.store import blob_rows, inspections, leases, runs, turns
+from app.store import blob_rows, claims, inspections, leases, turns
 from app.store.session import Sessions
 from app.store.tables import DatasetRow, JobRow, ModelRow
+from tests.app.claiming import claim_job
 from tests.app.service import DYNAMIC, MODEL
 
-CPU = runs.WorkerOffer("cpu")
+CPU = claims.WorkerOffer("cpu")
 SECONDS = 60.0
 SHA256 = "0" * 64
 
@@ -59,14 +60,14 @@ def submit(
 
 
 def start(
-    store: Sessions, offer: runs.WorkerOffer = CPU, weights: turns.Weights | None = None
+    store: Sessions, offer: claims.WorkerOffer = CPU, weights: turns.Weights | None = None
 ) -> tuple[str, str] | None:
     """Let a worker claim what is next; return the tenant and the job."""
     with store.begin() as session:
         job_id = turns.next_job(session, offer, weights or {})
         if job_id is None:
             return None
-        claimed = runs.claim(session, job_id, "w", SECONDS)
+        claimed = claim_job(session, job_id, "w", SECONDS)
         assert claimed is not None
         return session.get_one(JobRow, job_id).tenant, job_id
 
@@ -144,9 +145,9 @@ def test_a_job_waits_for_a_worker_that_has_what_it_requires(store: Sessions, mod
     gpu = submit(store, model, "a", requires_device="cuda")[0]
     arm = submit(store, model, "a", requires_labels=["arm64", "big"])[0]
     assert start(store) is None
-    assert start(store, runs.WorkerOffer("cpu", ("arm64",))) is None
-    assert start(store, runs.WorkerOffer("cpu", ("big", "arm64", "more"))) == ("a", arm)
-    assert start(store, runs.WorkerOffer("cuda")) == ("a", gpu)
+    assert start(store, claims.WorkerOffer("cpu", ("arm64",))) is None
+    assert start(store, claims.WorkerOffer("cpu", ("big", "arm64", "more"))) == ("a", arm)
+    assert start(store, claims.WorkerOffer("cuda")) == ("a", gpu)
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -7,6 +7,7 @@ from sqlalchemy import Engine, event, inspect
 
 import migrations
 from app.settings import Database
+from app.store import schema
 from app.store.session import connect
 
 
@@ -22,6 +23,10 @@ def test_up_down_and_up_again_leaves_the_same_tables(empty_database: str) -> Non
 
 def test_the_tables_have_not_drifted_from_the_migrations(database: str) -> None:
     command.check(migrations.configuration(Database(url=database)))
+
+
+def test_the_program_needs_the_newest_tables_that_it_ships() -> None:
+    assert migrations.head() == schema.NEEDED
 
 
 def test_upgrading_twice_changes_nothing(database: str) -> None:

@@ -17,7 +17,7 @@ from app.domain import ids
 from app.domain.references import DatasetReference, ModelReference
 from app.services import datasets, models
 from app.settings import Settings
-from app.store import fetches, turns, upkeep
+from app.store import fetches, reaping, turns
 from app.store.session import connect, sessions
 from app.store.tables import DatasetRow, FetchRow, ModelRow
 from tests import s3
@@ -291,14 +291,14 @@ def test_a_worker_that_dies_leaves_the_fetch_to_another(worker: Worker, host: Ho
     for _ in range(attempts - 1):
         with worker.sessions.begin() as session:
             assert fetches.claim_next(session, "dead", -1) is not None
-            upkeep.reap_fetches(session, attempts)
+            reaping.reap_fetches(session, attempts)
     assert fetch_next(worker)
     assert row_of(worker, model).sha256 == SHA256
     deadly = refer(worker, f"{host.url}/released/net.onnx")
     for _ in range(attempts):
         with worker.sessions.begin() as session:
             assert fetches.claim_next(session, "dead", -1) is not None
-            upkeep.reap_fetches(session, attempts)
+            reaping.reap_fetches(session, attempts)
     problem = row_of(worker, deadly).problem
     assert problem is not None
     assert problem["type"] == "fetch-failed"

@@ -32,7 +32,7 @@ from tests.workers.hooks import hook
 from workers.runs.attempts import Engine
 from workers.runs.hold import Hold
 from workers.runs.inspection import inspect_next
-from workers.runs.job import run_next
+from workers.runs.taking import run_next
 from workers.worker import Sandboxes, Slots, Worker
 
 PACED = "tests.e2e.engine:main"

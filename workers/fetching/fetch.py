@@ -34,7 +34,7 @@ from workers.runs.hold import (
     Cancelled,
     Hold,
     Stopping,
-    write_last,
+    retry,
 )
 from workers.worker import Worker
 
@@ -85,10 +85,10 @@ class _Fetch:
             except (LeaseLost, Cancelled):
                 log.warning("upload deleted, or somebody else's: nothing is stored")
             except Stopping:
-                write_last(partial(self._give_back, spent=False), GIVE_BACK_SECONDS)
+                retry(partial(self._give_back, spent=False), GIVE_BACK_SECONDS)
             except TEMPORARY as error:
                 log.warning("a store is away", error=str(error).partition("\n")[0])
-                write_last(partial(self._give_back, spent=False, pause=True), LAST_WRITE_SECONDS)
+                retry(partial(self._give_back, spent=False, pause=True), LAST_WRITE_SECONDS)
             except Interrupted as error:
                 return self._try_again(FetchFailed(_said(str(error), "again and again")))
             except RunningLimit:
@@ -170,14 +170,14 @@ class _Fetch:
 
     def _fail(self, problem: Problem) -> Sequence[str]:
         log.info("not fetched", problem=problem.detail)
-        return write_last(partial(self._write, fetches.fail, problem), LAST_WRITE_SECONDS) or ()
+        return retry(partial(self._write, fetches.fail, problem), LAST_WRITE_SECONDS) or ()
 
     def _try_again(self, problem: Problem) -> Sequence[str]:
         """Let it wait; reject it with a problem if its attempts are used up."""
         if self._claimed.attempts >= self._worker.settings.lease.attempts:
             return self._fail(problem)
         log.warning("fetched again later", problem=problem.detail)
-        write_last(partial(self._give_back, spent=True, pause=True), LAST_WRITE_SECONDS)
+        retry(partial(self._give_back, spent=True, pause=True), LAST_WRITE_SECONDS)
         return ()
 
     def _give_back(self, *, spent: bool, pause: bool = False) -> None:

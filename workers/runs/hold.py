@@ -148,8 +148,8 @@ class Hold:
                 log.warning("lease not renewed", error=str(error).partition("\n")[0])
 
 
-def write_last(action: Callable[[], Answer], seconds: float) -> Answer | None:
-    """Do the last write of a run; repeat it for ``seconds`` while the database is unavailable.
+def retry(action: Callable[[], Answer], seconds: float) -> Answer | None:
+    """Write what ends or begins a run; repeat it for ``seconds`` while the database is away.
 
     Returns None if another worker holds the row, or if the time is up; then the lease expires.
     """
@@ -161,7 +161,7 @@ def write_last(action: Callable[[], Answer], seconds: float) -> Answer | None:
             return None
         except AWAY:
             if time.monotonic() > until:
-                log.warning("last write given up: the lease will run out")
+                log.warning("write given up: the lease will run out")
                 return None
             time.sleep(_FIRST_PAUSE_SECONDS)
 

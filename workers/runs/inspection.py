@@ -40,7 +40,7 @@ from workers.runs.hold import (
     Cancelled,
     Hold,
     Stopping,
-    write_last,
+    retry,
 )
 from workers.runs.storing import put
 from workers.sandbox import directories
@@ -128,10 +128,10 @@ class _Inspection:
                 )
                 log.warning("upload deleted, or somebody else's: nothing is stored")
             except Stopping:
-                write_last(self._give_back, GIVE_BACK_SECONDS)
+                retry(self._give_back, GIVE_BACK_SECONDS)
             except Exception:
                 log.exception("a fault of ours")
-                write_last(self._store_fault, LAST_WRITE_SECONDS)
+                retry(self._store_fault, LAST_WRITE_SECONDS)
         return ()
 
     def _verdict(self) -> Sequence[str]:

@@ -1,7 +1,6 @@
-"""Runs a job from claim to result: fetch, launch, relay events, store, finish.
+"""Runs a claimed job: fetch, launch, relay events, store, finish.
 
-A call runs the next job in the order of turns, so any thread may call it at any time. Every
-write is made under the claim's token.
+Every write is made under the claim's token.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import structlog
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
-from structlog.contextvars import bound_contextvars
 
 from app import nudge
 from app.blobs import Blob
-from app.domain.datasets import ImageOptions
 from app.domain.directory import (
     ARTIFACTS,
     DATASET,
@@ -29,9 +25,6 @@ from app.domain.directory import (
     ORIGINAL,
     REPORT,
     SOURCE,
-    Compress,
-    InspectModel,
-    MeasureSensitivity,
     Produced,
     Result,
     model_file,
@@ -39,15 +32,13 @@ from app.domain.directory import (
 )
 from app.domain.events import Progress
 from app.domain.jobs import Usage
-from app.domain.models import ModelHints
 from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
 from app.domain.reports import Report
 from app.domain.sensitivity import Sensitivity
 from app.domain.targets import ToolName
-from app.domain.workers import Confinement
-from app.store import counters, deliveries, leases, runs, turns
+from app.store import claims, counters, leases, runs
 from app.store.leases import LeaseLost
-from app.store.session import AWAY, transaction
+from app.store.session import transaction
 from app.store.tables import JobRow
 from workers.runs import answers, tools
 from workers.runs.answers import Unreadable
@@ -59,21 +50,17 @@ from workers.runs.hold import (
     Cancelled,
     Hold,
     Stopping,
-    write_last,
+    retry,
 )
+from workers.runs.order import order
 from workers.runs.relay import Relay, StoredEvent
 from workers.runs.storing import put
-from workers.sandbox import directories
 from workers.sandbox.directories import Place
-from workers.tools import environments
-from workers.worker import Worker, threads
+from workers.worker import Worker
 
 Answer = TypeVar("Answer")
 
 MAX_ARTIFACTS = 16
-
-_SHARE = 0.8
-"""The share of a job's time after which a measurement takes no further layers."""
 
 log = structlog.get_logger(__name__)
 
@@ -88,51 +75,10 @@ class Outcome:
     problem: Problem | ProblemDetails | None = None
 
 
-def run_next(worker: Worker) -> bool:
-    """Run the job whose turn it is; return False if no waiting job can run here."""
-    job_id, claimed = _claim_next(worker)
-    if job_id is None:
-        return False
-    with bound_contextvars(job=job_id):
-        if claimed is not None:
-            log.info("job claimed", attempt=claimed.attempt)
-            with directories.place(worker.directory) as place:
-                _Job(worker, claimed, place).run()
-        _nudge_deliveries(worker, job_id)
-    return True
-
-
-def _claim_next(worker: Worker) -> tuple[str | None, runs.Claim | None]:
-    """Choose a job and claim it; one that cannot be claimed is postponed."""
-    settings = worker.settings
-    job_id: str | None = None
-    try:
-        with transaction(worker.sessions) as session:
-            job_id = turns.next_job(session, worker.offer, settings.share.weights)
-            if job_id is None:
-                return None, None
-            claimed = runs.claim(session, job_id, worker.id, settings.lease.seconds, worker.maker)
-            if claimed is not None:
-                worker.note_claim(session, "job")
-            return job_id, claimed
-    except ValidationError as error:
-        assert job_id is not None, "only a job's request is validated here"
-        log.warning("job left to a worker of its version", job=job_id, errors=error.error_count())
-    except AWAY:
-        raise
-    except Exception:
-        if job_id is None:
-            raise
-        log.exception("a fault of ours: the job cannot be claimed", job=job_id)
-    with transaction(worker.sessions) as session:
-        runs.put_off(session, job_id, FAULT_PAUSE_SECONDS)
-    return job_id, None
-
-
-class _Job:
+class Job:
     """One claim on a job, and the directory in which it runs."""
 
-    def __init__(self, worker: Worker, claimed: runs.Claim, place: Place) -> None:
+    def __init__(self, worker: Worker, claimed: claims.Claim, place: Place) -> None:
         self._worker = worker
         self._claimed = claimed
         self._place = place
@@ -168,15 +114,15 @@ class _Job:
                 worker.figures.add(counters.LOST_LEASES, "job")
                 log.warning("job lost: nothing is published")
             except Cancelled:
-                write_last(partial(self._write_last_state, runs.cancelled), LAST_WRITE_SECONDS)
+                retry(partial(self._write_last_state, runs.cancelled), LAST_WRITE_SECONDS)
                 log.info("job cancelled")
             except Stopping:
-                write_last(partial(self._write_last_state, runs.give_back), GIVE_BACK_SECONDS)
+                retry(partial(self._write_last_state, runs.give_back), GIVE_BACK_SECONDS)
                 nudge.send(self._worker.settings, "job", self._claimed.id)
                 log.info("job given back")
             except Exception:
                 log.exception("a fault of ours")
-                write_last(self._store_fault, LAST_WRITE_SECONDS)
+                retry(self._store_fault, LAST_WRITE_SECONDS)
 
     def _outcome(self) -> Outcome:
         """Run the engine; store the artifacts and return the outcome."""
@@ -222,10 +168,10 @@ class _Job:
 
     def _write_order(self, failures: Mapping[ToolName, str]) -> None:
         """Write the order into a new file; a link left by an earlier run is not followed."""
-        order = self._place.engine / ORDER
-        order.unlink(missing_ok=True)
-        with order.open("x") as file:
-            file.write(_order(self._worker, self._claimed, failures).model_dump_json())
+        path = self._place.engine / ORDER
+        path.unlink(missing_ok=True)
+        with path.open("x") as file:
+            file.write(order(self._worker, self._claimed, failures).model_dump_json())
 
     def _run_tools(self, requested: Sequence[ToolName]) -> dict[ToolName, str]:
         """Run the tools that the engine requests; return the failures by tool."""
@@ -301,19 +247,9 @@ class _Job:
         log.info("job finished", problem=kind, **self._engine.usage.model_dump())
 
     def _store_fault(self) -> None:
-        last = self._claimed.attempt >= self._worker.settings.lease.attempts
-        problem = InternalError(f"A fault of ours; the log has it under {self._claimed.id}.")
-        with transaction(self._worker.sessions) as session:
-            runs.requeue_after_fault(
-                session,
-                self._claimed,
-                self._engine.usage,
-                problem,
-                last=last,
-                delay=FAULT_PAUSE_SECONDS,
-            )
+        store_fault(self._worker, self._claimed, self._engine.usage)
 
-    def _write_last_state(self, write: Callable[[Session, runs.Claim, Usage], None]) -> None:
+    def _write_last_state(self, write: Callable[[Session, claims.Claim, Usage], None]) -> None:
         self._write(write, self._engine.usage)
 
     def _held(self, session: Session) -> None:
@@ -324,7 +260,7 @@ class _Job:
             return write(session, self._claimed, *values)
 
 
-def _method(claimed: runs.Claim, index: int) -> str:
+def _method(claimed: claims.Claim, index: int) -> str:
     assert claimed.request.steps, "a search is not carried out here"
     return str(claimed.request.steps[index].method)
 
@@ -336,56 +272,11 @@ def _measured(result: Result) -> Outcome:
     return Outcome(sensitivity=result.sensitivity, problem=result.problem)
 
 
-def _order(
-    worker: Worker, claimed: runs.Claim, failures: Mapping[ToolName, str]
-) -> Compress | MeasureSensitivity:
-    request, dataset, judged = claimed.request, claimed.dataset, claimed.evaluate_dataset
-    if request.measure is not None:
-        return MeasureSensitivity(
-            seed=request.seed,
-            images=_images(dataset),
-            threads=threads(worker.settings),
-            seconds=_SHARE * claimed.seconds_left,
-        )
-    return Compress(
-        steps=request.steps or [],
-        evaluate=request.evaluate,
-        require=request.require,
-        deliver=request.deliver,
-        tools=environments.installed(environments.base(worker.settings.worker.tools)),
-        tool_failures=dict(failures),
-        source=_source(worker, claimed.source),
-        seed=request.seed,
-        data=request.data,
-        images=_images(dataset),
-        evaluate_images=_images(judged),
-        seconds=claimed.seconds_left,
-        threads=threads(worker.settings),
-        model_sha256=claimed.model_sha256,
-        model_size_bytes=claimed.model_size_bytes,
-        dataset_sha256=dataset and dataset.sha256,
-        evaluate_dataset_sha256=judged and judged.sha256,
-    )
-
-
-def _source(worker: Worker, source: runs.ClaimedSource | None) -> InspectModel:
-    """Return how an upload is opened again; no code of it runs where confinement is not whole."""
-    if source is None:
-        return InspectModel()
-    with worker.sandboxes.lend() as sandbox:
-        confinement = Confinement.model_validate(sandbox.probe())
-    return InspectModel(
-        hints=ModelHints.model_validate(source.hints), may_run_code=confinement.whole
-    )
-
-
-def _images(dataset: runs.ClaimedDataset | None) -> ImageOptions:
-    return ImageOptions.model_validate(dataset.images if dataset else {})
-
-
-def _nudge_deliveries(worker: Worker, job_id: str) -> None:
-    """Notify workers to send the webhooks of a finished job at once."""
+def store_fault(worker: Worker, taken: claims.Taken, usage: Usage) -> None:
+    """Queue a job again after an error of ours; fail it if its attempts are used up."""
+    is_last = taken.attempt >= worker.settings.lease.attempts
+    problem = InternalError(f"A fault of ours; the log has it under {taken.id}.")
     with transaction(worker.sessions) as session:
-        due = deliveries.due_of(session, job_id)
-    for delivery_id in due:
-        nudge.send(worker.settings, "delivery", delivery_id)
+        runs.requeue_after_fault(
+            session, taken, usage, problem, last=is_last, delay=FAULT_PAUSE_SECONDS
+        )

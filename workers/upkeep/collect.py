@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.blobs import PARTS
 from app.domain.problems import Unavailable
-from app.store import blob_rows, chores, retention, upkeep
+from app.store import blob_rows, chores, retention
 from app.store.session import AWAY, transaction
 from app.store.tables import DatasetRow, ModelRow
 from workers.worker import Worker
@@ -61,7 +61,7 @@ def collect(worker: Worker) -> None:
     minutes = worker.settings.storage.grace_minutes
     grace = timedelta(minutes=minutes)
     with transaction(worker.sessions) as session:
-        upkeep.forget(session, worker.settings.idempotency.hours)
+        retention.forget_expired(session, worker.settings.idempotency.hours)
     _prune(worker)
     _collect_unreferenced(worker, minutes)
     worker.blobs.sweep(grace)

@@ -1,7 +1,7 @@
 """Takes back the work of silent workers, and fails jobs that waited too long."""
 
 from app import nudge
-from app.store import chores, counters, inspections, leases, upkeep
+from app.store import chores, counters, inspections, leases, reaping
 from app.store.session import transaction
 from workers.upkeep.sight import Sight
 from workers.worker import Worker
@@ -21,17 +21,17 @@ def reap(worker: Worker, sight: Sight) -> None:
     waiting: list[tuple[nudge.Subject, str]] = []
     with transaction(worker.sessions) as session:
         seen_for = sight.span(leases.now(session))
-        if not upkeep.try_lock(session):
+        if not reaping.try_lock(session):
             return
-        upkeep.fail_overdue(session)
+        reaping.fail_overdue(session)
         if chores.take(session, "merge counters", worker.id, MERGE_SECONDS):
             counters.compact(session)
             chores.done(session, "merge counters", worker.id)
         if seen_for >= lease.seconds:
-            waiting += [("job", each) for each in upkeep.reap_jobs(session, lease.attempts)]
+            waiting += [("job", each) for each in reaping.reap_jobs(session, lease.attempts)]
             for upload, table in inspections.TABLES.items():
-                upload_ids = upkeep.reap_inspections(session, table, lease.attempts)
+                upload_ids = reaping.reap_inspections(session, table, lease.attempts)
                 waiting += [(upload, each) for each in upload_ids]
-            upkeep.reap_fetches(session, lease.attempts)
+            reaping.reap_fetches(session, lease.attempts)
     for subject, row_id in waiting:
         nudge.send(worker.settings, subject, row_id)

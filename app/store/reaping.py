@@ -1,25 +1,31 @@
-"""Maintains rows over time: expired leases, overdue jobs, old answers.
+"""Takes back the rows of silent workers, and fails jobs that nobody has started in time.
 
 One worker at a time does this for all; locked rows are skipped.
 """
 
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Double, Select, cast, delete, func, select
+from sqlalchemy import ColumnElement, Double, Select, cast, func, select
 from sqlalchemy.orm import Session
 
 from app.domain.jobs import Requires
 from app.domain.problems import EngineCrashed, FetchFailed, PendingLimit
-from app.store import fetches, inspections, transitions, uploads
-from app.store.tables import DatasetRow, FetchRow, IdempotencyRow, JobRow, ModelRow, WorkerRow
+from app.store import fetches, inspections, leases, transitions
+from app.store.tables import (
+    DatasetRow,
+    FetchRow,
+    JobRow,
+    Leased,
+    ModelRow,
+)
 
-Row = TypeVar("Row", bound=JobRow | ModelRow | DatasetRow | FetchRow)
+Row = TypeVar("Row", bound=Leased)
 
 _BATCH = 100
 
 
 def try_lock(session: Session) -> bool:
-    """Try to lock the upkeep until this transaction ends; return whether it was free."""
+    """Try to reap alone until this transaction ends; return False if another worker reaps."""
     lock = func.pg_try_advisory_xact_lock(func.hashtextextended("upkeep", 0))
     return bool(session.scalar(select(lock)))
 
@@ -31,7 +37,7 @@ def reap_jobs(session: Session, attempts: int) -> list[str]:
     reason.
     """
     waiting = []
-    for job in session.scalars(_locked(JobRow, _expired(JobRow))):
+    for job in session.scalars(_locked(JobRow, leases.is_expired(JobRow))):
         if job.cancel_requested:
             transitions.finish(session, job, "cancelled")
         elif job.attempts - job.spent_attempts >= attempts:
@@ -50,9 +56,9 @@ def reap_inspections(
     An upload whose attempts are used up is rejected with the reason.
     """
     waiting = []
-    expired = (table.status == "inspecting") & _expired(table)
+    expired = (table.status == "inspecting") & leases.is_expired(table)
     for row in session.scalars(_locked(table, expired)):
-        inspections.release(row)
+        leases.release(row)
         if row.attempts >= attempts:
             row.status = "rejected"
             row.problem = _used_up(attempts).details().model_dump(mode="json")
@@ -64,13 +70,13 @@ def reap_inspections(
 def reap_fetches(session: Session, attempts: int) -> None:
     """Take back fetches of silent workers; an upload whose attempts are used up is rejected."""
     for fetch_id, kind in session.execute(
-        select(FetchRow.id, FetchRow.kind).where(_expired(FetchRow)).limit(_BATCH)
+        select(FetchRow.id, FetchRow.kind).where(leases.is_expired(FetchRow)).limit(_BATCH)
     ).all():
         upload = fetches.lock_upload(session, kind, fetch_id)
-        row = session.scalars(_locked(FetchRow, (FetchRow.id == fetch_id) & _expired(FetchRow)))
-        for fetch in row:
+        silent = (FetchRow.id == fetch_id) & leases.is_expired(FetchRow)
+        for fetch in session.scalars(_locked(FetchRow, silent)):
             if upload is not None and fetch.attempts < attempts:
-                fetches.release(fetch)
+                leases.release(fetch)
                 continue
             session.delete(fetch)
             if upload is not None:
@@ -93,21 +99,6 @@ def fail_overdue(session: Session) -> None:
             f"{_that_has(job)}; raise limits.pending_minutes, or retry when the queue is shorter."
         )
         transitions.finish(session, job, "failed", problem)
-
-
-def forget(session: Session, idempotency_hours: float) -> None:
-    """Delete answers that are no longer replayed, and rows of workers that stopped long ago."""
-    retention = func.make_interval(0, 0, 0, 0, 0, 0, 3600 * idempotency_hours)
-    session.execute(
-        delete(IdempotencyRow).where(IdempotencyRow.created_at < func.now() - retention)
-    )
-    uploads.forget_expired(session)
-    day = func.make_interval(0, 0, 0, 1)
-    session.execute(delete(WorkerRow).where(WorkerRow.seen_at < func.now() - day))
-
-
-def _expired(table: type[Row]) -> ColumnElement[bool]:
-    return table.lease_expires_at < func.clock_timestamp()
 
 
 def _locked(table: type[Row], condition: ColumnElement[bool]) -> Select[Row]:

@@ -1,0 +1,264 @@
+"""How a worker gets a job: it takes the row, then looks whether the job can start.
+
+The two are transactions of their own. Workers take rows one at a time in a deployment, so that
+transaction is short; what has to be read and checked comes after it, under the lease.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Text, cast, select
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Session
+
+from app.domain import homecoming
+from app.domain.directory import FinishedStep
+from app.domain.jobs import (
+    EVALUATE_DATASET_POINTER,
+    METRIC_GRAPH_POINTER,
+    DeviceKind,
+    JobRequest,
+)
+from app.domain.problems import Problem, ProblemDetails
+from app.store import blob_rows, earlier_steps, leases, named, obstacles, transitions
+from app.store.tables import DatasetRow, JobRow, ModelRow, StepRow
+
+
+@dataclass(frozen=True)
+class WorkerOffer:
+    """The device and labels that a worker offers to jobs."""
+
+    device: DeviceKind
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A job that a worker holds."""
+
+    id: str
+    token: int
+    attempt: int
+    """The number of the attempt, from 1, since the last retry."""
+    request: JobRequest
+
+
+@dataclass(frozen=True)
+class ClaimedDataset:
+    """A dataset that a run reads."""
+
+    sha256: str
+    images: dict[str, object]
+    """The options for its images."""
+
+
+@dataclass(frozen=True)
+class ClaimedSource:
+    """An upload of another framework that a run opens again."""
+
+    sha256: str
+    hints: dict[str, object]
+    """What its user said of it."""
+
+
+@dataclass(frozen=True)
+class Claim(Taken):
+    """A job that a worker holds and can run, with everything that the run needs."""
+
+    model_sha256: str
+    model_size_bytes: int
+    """The size of the upload, or of its ONNX graph if the upload has another format."""
+    onnx_sha256: str
+    graph_sha256: str
+    other_models: dict[str, str]
+    """Other models that steps name: the SHA-256 of the graph in normal form, by id."""
+    source: ClaimedSource | None
+    """The upload whose layers the result has, if the format ``source`` is delivered."""
+    metric_sha256: str | None
+    """The SHA-256 of the uploaded graph that computes the metric, if there is one."""
+    dataset: ClaimedDataset | None
+    evaluate_dataset: ClaimedDataset | None
+    """The dataset for the evaluation, if the request names one."""
+    steps: tuple[tuple[str, FinishedStep], ...]
+    """The finished steps in order: the SHA-256 of the graph, and the report."""
+    step_keys: tuple[str, ...]
+    """The key of each step, by which its result is found again; empty where none is to be."""
+    seconds_left: float
+
+
+def waiting() -> ColumnElement[bool]:
+    """Return the condition of jobs that may start: queued, due, with no inspection pending.
+
+    A search is not started: its trials are.
+    """
+    due = (JobRow.status == "queued") & leases.is_due(JobRow)
+    return due & JobRow.search.is_(None) & named.uploads_inspected()
+
+
+def fits(offer: WorkerOffer) -> ColumnElement[bool]:
+    """Return the condition of jobs whose requirements a worker meets."""
+    device = JobRow.requires_device.is_(None) | (JobRow.requires_device == offer.device)
+    fits: ColumnElement[bool] = device & JobRow.requires_labels.contained_by(
+        cast(offer.labels, ARRAY(Text))
+    )
+    return fits
+
+
+def take(session: Session, job_id: str, owner: str, seconds: float) -> Taken | None:
+    """Lease a waiting job to ``owner`` for ``seconds``; return None if it does not wait any more.
+
+    Raises:
+        ValidationError: a newer version wrote the job, and this version cannot read it.
+    """
+    job = session.scalars(
+        select(JobRow)
+        .where(JobRow.id == job_id, waiting())
+        .with_for_update(skip_locked=True, of=JobRow)
+    ).one_or_none()
+    if job is None:
+        return None
+    request = JobRequest.model_validate(job.request)
+    token = transitions.take(session, job, owner, seconds)
+    return Taken(job.id, token, job.attempts - job.spent_attempts, request)
+
+
+def begin(session: Session, taken: Taken, maker: str | None = None) -> Claim | None:
+    """Start a job that was taken; return None if there is nothing to run.
+
+    A job whose uploads cannot be used together fails here, with the reason. A job with a pending
+    cancellation is cancelled here.
+
+    Args:
+        session: A session in a transaction.
+        taken: What ``take`` returned.
+        maker: What the results of steps follow from on this worker: those that a job has made
+            before in the same way are taken from it. None to make all steps.
+
+    Raises:
+        LeaseLost: another worker holds the job by now, or it was deleted.
+    """
+    job = leases.hold(session, JobRow, taken.id, taken.token)
+    if job.cancel_requested:
+        transitions.finish(session, job, "cancelled")
+        return None
+    uploads = _Uploads.of(session, taken.request)
+    problem = uploads.obstacle()
+    if problem is not None:
+        transitions.finish(session, job, "failed", problem)
+        return None
+    transitions.start(session, job)
+    keys = () if maker is None else earlier_steps.keys(taken.request, uploads.contents(), maker)
+    steps = _finished(session, job.id)
+    if keys:
+        earlier_steps.take(session, job, keys, {step.index for step in steps})
+        steps = _finished(session, job.id)
+    return uploads.claim(session, taken, job, steps, keys)
+
+
+def put_off(session: Session, job_id: str, seconds: float) -> None:
+    """Make a waiting job wait for some more seconds, so that others get their turn."""
+    leases.put_off(session, JobRow, job_id, waiting(), seconds)
+
+
+@dataclass(frozen=True)
+class _Uploads:
+    """What a job reads, as the request names it; None for what was deleted."""
+
+    request: JobRequest
+    model: ModelRow | None
+    others: Mapping[str, ModelRow | None]
+    """The models that steps name, by JSON pointer."""
+    metric: ModelRow | None
+    datasets: Mapping[str, DatasetRow | None]
+    """By JSON pointer."""
+
+    @classmethod
+    def of(cls, session: Session, request: JobRequest) -> "_Uploads":
+        others = {
+            pointer: session.get(ModelRow, model_id)
+            for pointer, model_id in request.other_models.items()
+        }
+        return cls(
+            request=request,
+            model=session.get(ModelRow, request.model),
+            metric=others.pop(METRIC_GRAPH_POINTER, None),
+            others=others,
+            datasets={
+                pointer: session.get(DatasetRow, dataset_id)
+                for pointer, dataset_id in request.datasets.items()
+            },
+        )
+
+    def obstacle(self) -> Problem | ProblemDetails | None:
+        return obstacles.of(self.request, self.model, self.datasets, self.others, self.metric)
+
+    def contents(self) -> list[str]:
+        """Return what a job reads, as hashes, and how it is read."""
+        assert self.model is not None, "an unusable model is an obstacle"
+        models = [*self.others.values(), self.metric]
+        others = [f"{row.id} {row.onnx_sha256} {row.graph_sha256}" if row else "" for row in models]
+        data = [
+            f"{each.sha256} {json.dumps(each.images, sort_keys=True)}" if each else ""
+            for each in (self._dataset("#/dataset"), self._dataset(EVALUATE_DATASET_POINTER))
+        ]
+        return [f"{self.model.onnx_sha256} {self.model.graph_sha256}", *others, *data]
+
+    def claim(
+        self,
+        session: Session,
+        taken: Taken,
+        job: JobRow,
+        steps: Sequence[StepRow],
+        keys: tuple[str, ...],
+    ) -> Claim:
+        model, metric, request = self.model, self.metric, self.request
+        assert model is not None, "an unusable model is an obstacle"
+        assert model.onnx_sha256 is not None, "a ready model has its graphs"
+        assert model.graph_sha256 is not None, "a ready model has its graphs"
+        return Claim(
+            **vars(taken),
+            model_sha256=model.sha256,
+            model_size_bytes=_size_bytes(session, model),
+            onnx_sha256=model.onnx_sha256,
+            graph_sha256=model.graph_sha256,
+            other_models={row.id: str(row.graph_sha256) for row in self.others.values() if row},
+            source=self._source(),
+            metric_sha256=metric.onnx_sha256 if metric else None,
+            dataset=self._dataset("#/dataset"),
+            evaluate_dataset=self._dataset(EVALUATE_DATASET_POINTER),
+            steps=tuple(
+                (step.graph_sha256, FinishedStep.model_validate(step.finished))
+                for index, step in enumerate(steps)
+                if step.index == index and step.graph_sha256 is not None
+            ),
+            step_keys=keys,
+            seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
+        )
+
+    def _dataset(self, pointer: str) -> ClaimedDataset | None:
+        row = self.datasets.get(pointer)
+        return None if row is None else ClaimedDataset(row.sha256, row.images)
+
+    def _source(self) -> ClaimedSource | None:
+        """Return the upload of the model whose layers the result has, if that is asked for."""
+        if "source" not in self.request.deliver:
+            return None
+        home = homecoming.home_of(self.request.steps or ())[0] or self.request.model
+        rows = (self.model, *self.others.values())
+        row = next(row for row in rows if row is not None and row.id == home)
+        return ClaimedSource(row.sha256, row.hints)
+
+
+def _finished(session: Session, job_id: str) -> Sequence[StepRow]:
+    """Return the finished steps of a job, in order."""
+    query = select(StepRow).where(StepRow.job_id == job_id).order_by(StepRow.index)
+    return session.scalars(query).all()
+
+
+def _size_bytes(session: Session, model: ModelRow) -> int:
+    """Return the size of a model as ONNX; other formats may also hold an optimizer's state."""
+    uploaded_as_onnx = not model.description or model.description["format"] == "onnx"
+    if uploaded_as_onnx or model.onnx_sha256 is None:
+        return model.size_bytes
+    return blob_rows.size_of(session, model.onnx_sha256)

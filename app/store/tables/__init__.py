@@ -1,0 +1,43 @@
+"""The tables. Every row that belongs to a tenant has a column for it."""
+
+from app.store.tables.base import Json, Leased, Table
+from app.store.tables.fleet import ChoreRow, CounterRow, TurnRow, WorkerRow
+from app.store.tables.jobs import ArtifactRow, EventRow, JobRow, SensitivityRow, StepRow, TrialRow
+from app.store.tables.tenants import ApiKeyRow, BrowserSessionRow, IdempotencyRow, UsageRow
+from app.store.tables.uploads import (
+    BlobRow,
+    DatasetRow,
+    FetchRow,
+    ModelRow,
+    UploadPartRow,
+    UploadRow,
+)
+from app.store.tables.webhooks import DeliveryRow, WebhookRow
+
+__all__ = [
+    "ApiKeyRow",
+    "ArtifactRow",
+    "BlobRow",
+    "BrowserSessionRow",
+    "ChoreRow",
+    "CounterRow",
+    "DatasetRow",
+    "DeliveryRow",
+    "EventRow",
+    "FetchRow",
+    "IdempotencyRow",
+    "JobRow",
+    "Json",
+    "Leased",
+    "ModelRow",
+    "SensitivityRow",
+    "StepRow",
+    "Table",
+    "TrialRow",
+    "TurnRow",
+    "UploadPartRow",
+    "UploadRow",
+    "UsageRow",
+    "WebhookRow",
+    "WorkerRow",
+]
