@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from app import logs
+from app import logs, tracing
 from app.blobs import Blobs
 from app.settings import Settings
 from app.store.session import connect, sessions
@@ -96,6 +96,7 @@ async def _log_in(_request: Request, first: Exception) -> Response:
 def serve(settings: Settings) -> None:
     """Run the gateway until SIGTERM; open requests may finish for a while."""
     logs.configure(settings.logging)
+    tracing.configure(settings.tracing, "gateway")
     uvicorn.run(
         create_app(settings),
         host=settings.server.host,

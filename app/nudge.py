@@ -11,6 +11,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from app import tracing
 from app.settings import Settings
 
 Subject = Literal["job", "model", "dataset", "delivery", "search"]
@@ -47,9 +48,10 @@ def producer(broker_url: str) -> Celery:
 def send(settings: Settings, subject: Subject, row_id: str) -> bool:
     """Ask a worker to look at a row; return False, and say so in the log, if the broker is away."""
     try:
-        producer(settings.broker.url).send_task(
-            f"planish.{subject}", args=[row_id], queue=QUEUES[subject], retry=False
-        )
+        with tracing.span(f"nudge {subject}", "producer"):
+            producer(settings.broker.url).send_task(
+                f"planish.{subject}", args=[row_id], queue=QUEUES[subject], retry=False
+            )
     except (OperationalError, OSError) as error:
         log.warning("nudge lost", subject=subject, id=row_id, error=str(error))
         return False

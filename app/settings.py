@@ -233,6 +233,14 @@ class Logging(_Group):
     """One JSON object a line, or something for people."""
 
 
+class Tracing(_Group):
+    """Traces of jobs, by OpenTelemetry, for which ``planish[otel]`` has to be installed."""
+
+    enabled: bool = False
+    """Trace requests and jobs. The variables of OpenTelemetry itself say where spans are sent
+    (``OTEL_EXPORTER_OTLP_ENDPOINT``) and how many traces are kept (``OTEL_TRACES_SAMPLER``)."""
+
+
 class Dashboard(_Group):
     """The dashboard."""
 
@@ -310,6 +318,7 @@ class Settings(BaseSettings):
     webhook: Webhook = Webhook()
     fetch: Fetch = Fetch()
     logging: Logging = Logging()
+    tracing: Tracing = Tracing()
     dashboard: Dashboard = Dashboard()
     idempotency: Idempotency = Idempotency()
     retention: Retention = Retention()

@@ -18,7 +18,7 @@ from celery.apps.worker import install_worker_term_handler
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
-from app import logs, nudge
+from app import logs, nudge, tracing
 from app.domain.problems import Unavailable
 from app.settings import Settings
 from workers import tasks, worker
@@ -60,6 +60,7 @@ def application(settings: Settings) -> Celery:
 def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = ENTRY) -> None:
     """Process a queue until SIGTERM; running work is then given back."""
     logs.configure(settings.logging)
+    tracing.configure(settings.tracing, "worker")
     signal.signal(signal.SIGTERM, _exit_early)
     with worker.opened(settings, queue, device, entry=entry) as process:
         announce(process)

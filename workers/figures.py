@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from app import tracing
 from app.store import counters
 
 Amounts = Mapping[str, Mapping[str, float]]
@@ -44,9 +45,10 @@ class Figures:
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the context's seconds to those of a stage, however it ends."""
+        """Add the context's seconds to those of a stage, and trace it, however it ends."""
         began = time.monotonic()
         try:
-            yield
+            with tracing.span(stage):
+                yield
         finally:
             self.add(counters.STAGE_SECONDS, stage, time.monotonic() - began)

@@ -42,6 +42,8 @@ class Taken:
     attempt: int
     """The number of the attempt, from 1, since the last retry."""
     request: JobRequest
+    traceparent: str | None
+    """The span of the request that asked for the job."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def take(session: Session, job_id: str, owner: str, seconds: float) -> Taken | N
         return None
     request = JobRequest.model_validate(job.request)
     token = transitions.take(session, job, owner, seconds)
-    return Taken(job.id, token, job.attempts - job.spent_attempts, request)
+    attempt = job.attempts - job.spent_attempts
+    return Taken(job.id, token, attempt, request, job.traceparent)
 
 
 def begin(session: Session, taken: Taken, maker: str | None = None) -> Claim | None:

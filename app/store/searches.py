@@ -60,6 +60,7 @@ def file(
 ) -> tuple[TrialRow, JobRow]:
     """Queue a trial as a job of the search's tenant."""
     job = jobs.row(search.tenant, request)
+    job.traceparent = search.traceparent
     job.parent_id = search.id
     session.add(job)
     transitions.enter(session, job, "queued", "queued")

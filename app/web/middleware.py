@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import tracing
 from app.domain.problems import (
     HeaderTooLarge,
     InternalError,
@@ -53,7 +54,8 @@ class Observed:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        given = Headers(scope=scope).get("x-request-id", "")
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         status = 0
 
@@ -61,15 +63,19 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(raw=message.setdefault("headers", []))
-                headers["X-Request-ID"] = request_id
+                sent = MutableHeaders(raw=message.setdefault("headers", []))
+                sent["X-Request-ID"] = request_id
                 if (standing := scope.get(STANDING)) is not None:
-                    headers.update(standing.headers())
-                for name, value in _SAFE_HEADERS.items():
-                    headers.setdefault(name, value)
+                    sent.update(standing.headers())
+                for field, value in _SAFE_HEADERS.items():
+                    sent.setdefault(field, value)
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        parent = headers.get("traceparent")
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            tracing.span("request", "server", parent=parent, attributes={"request.id": request_id}),
+        ):
             try:
                 await self._app(scope, receive, sending)
             except Exception:
@@ -82,7 +88,8 @@ class Observed:
                 self._record(scope, status, time.perf_counter() - began)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unknown")
+        route = _route(scope)
+        tracing.rename(f"{scope['method']} {route}")
         self._metrics.requests.labels(scope["method"], route, str(status)).observe(seconds)
         log.info(
             "request",
@@ -91,6 +98,16 @@ class Observed:
             status=status,
             seconds=round(seconds, 4),
         )
+
+
+def _route(scope: Scope) -> str:
+    """Return the template of the path, such as ``/v1/jobs/{job_id}``, once a request is routed.
+
+    The route itself knows its path in its router alone, without the prefix of the router.
+    """
+    included = scope.get("fastapi", {}).get("effective_route_context")
+    path: str = getattr(included or scope.get("route"), "path", "unknown")
+    return path
 
 
 class Guarded:

@@ -78,7 +78,7 @@ def test_metrics_count_jobs_requests_and_steps(service: Service) -> None:
     assert "planish_webhook_backlog 0.0" in text
     age = next(line for line in text.splitlines() if line.startswith("planish_queue_age_seconds "))
     assert 0 < float(age.split()[1]) < 60
-    assert 'route="/jobs/{job_id}",status="200"' in text
+    assert 'route="/v1/jobs/{job_id}",status="200"' in text
 
 
 def test_the_description_s_page_shows_every_call_and_needs_nothing_from_elsewhere(

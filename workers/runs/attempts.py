@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from app import tracing
 from app.domain.directory import RESULT, Result
 from app.domain.jobs import Usage, device_kind
 from app.domain.problems import EngineCrashed, MemoryLimit, Problem, RunningLimit, StorageLimit
@@ -79,7 +80,7 @@ class Engine:
         (self.place.engine / RESULT).unlink(missing_ok=True)
         self._started += 1
         began = time.monotonic()
-        with self.worker.sandboxes.lend() as sandbox:
+        with tracing.span("engine"), self.worker.sandboxes.lend() as sandbox:
             run = sandbox.start(self.place.engine, self.limits(), entry=self.worker.entry)
             try:
                 while (end := run.wait(_TICK_SECONDS)) is None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.orm import Session
 
-from app import nudge
+from app import nudge, tracing
 from app.blobs import Blob
 from app.domain.directory import (
     ARTIFACTS,
@@ -224,6 +224,7 @@ class Job:
         method = _method(self._claimed, index)
         try:
             finished = answers.finished_step(self._place, index, method)
+            tracing.ended(f"step {method}", finished.seconds, {"step.index": index})
             graph = self._put(answers.step_file(index, method, GRAPH))
         except Unreadable as error:
             log.info("no finished step", step=index, reason=str(error))

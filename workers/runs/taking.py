@@ -6,7 +6,7 @@ import structlog
 from pydantic import ValidationError
 from structlog.contextvars import bound_contextvars
 
-from app import nudge
+from app import nudge, tracing
 from app.domain.jobs import Usage
 from app.store import claims, deliveries, turns
 from app.store.session import AWAY, transaction
@@ -24,13 +24,24 @@ def run_next(worker: Worker) -> bool:
     if job_id is None:
         return False
     with bound_contextvars(job=job_id):
-        claimed = None if taken is None else _begin(worker, taken)
-        if claimed is not None:
-            log.info("job claimed", attempt=claimed.attempt)
-            with directories.place(worker.directory) as place:
-                Job(worker, claimed, place).run()
+        if taken is not None:
+            attributes: tracing.Attributes = {
+                "job.id": job_id,
+                "job.attempt": taken.attempt,
+                "worker.id": worker.id,
+            }
+            with tracing.span("job", "consumer", parent=taken.traceparent, attributes=attributes):
+                _run(worker, taken)
         _nudge_deliveries(worker, job_id)
     return True
+
+
+def _run(worker: Worker, taken: claims.Taken) -> None:
+    claimed = _begin(worker, taken)
+    if claimed is not None:
+        log.info("job claimed", attempt=claimed.attempt)
+        with directories.place(worker.directory) as place:
+            Job(worker, claimed, place).run()
 
 
 def _take_next(worker: Worker) -> tuple[str | None, claims.Taken | None]:

@@ -95,6 +95,8 @@ class JobRow(Leased, Table):
     """The number of attempts before the last retry; each retry has its own number of attempts."""
     likeness: Mapped[str | None]
     """The likeness of the job's model, once the job has figures; see ``app/domain/makeup.py``."""
+    traceparent: Mapped[str | None]
+    """The span of the request that asked for the job, in the form of W3C Trace Context."""
     last_event: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
