@@ -19,6 +19,7 @@ from workers.compression.graph.load import load
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.gains import Gains
+from workers.compression.methods.quantize.judging import judging_of
 from workers.compression.methods.quantize.quality_bound import quantize_within_bound
 from workers.compression.methods.quantize.static import calibrate_best
 from workers.compression.samples.context import Context, Samples
@@ -177,7 +178,7 @@ def test_where_the_cheapest_layer_loses_too_much_others_stay_in_integers(tmp_pat
     write = calibrate_best(graph, parameters, context, lambda _: None).writer()
     outcome = quantize_within_bound(
         write, graph, ["fragile", "sound", "steady"], context, lambda _: None,
-        gains=Gains("time", lambda *_: [1e6, 1.0, 1.0]),
+        judging_of(graph, None, context), Gains("time", lambda *_: [1e6, 1.0, 1.0]),
     )  # fmt: skip
     assert [layer.node for layer in outcome.layers] == ["sound", "steady"]
 
@@ -205,8 +206,9 @@ def test_of_layers_that_lose_alike_the_one_that_gains_less_stays_in_float(
         return [1.0, 100.0] if cheap == "left" else [100.0, 1.0]
 
     outcome = quantize_within_bound(
-        write, graph, ["left", "right"], context, lambda _: None, gains=Gains("time", gains)
-    )
+        write, graph, ["left", "right"], context, lambda _: None,
+        judging_of(graph, None, context), Gains("time", gains),
+    )  # fmt: skip
     assert [skipped.node for skipped in outcome.skipped] == [cheap]
     assert {price.node: price.quantized for price in outcome.prices} == (
         {name: name != cheap for name in ("left", "right")} if priced else {}

@@ -156,6 +156,11 @@ class Agreement:
             self._same += _agreeing(expected, actual, axis, _TOLERANCE * self._span)
 
     @property
+    def missed(self) -> int:
+        """The number of answers so far that are not the original's."""
+        return self._counted - self._same
+
+    @property
     def value(self) -> float:
         """The share over all samples so far; 1 before the first answer."""
         return self._same / self._counted if self._counted else 1.0

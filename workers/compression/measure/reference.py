@@ -59,11 +59,15 @@ class Reference:
         self._output, self._profile = output or "", profile
         self._quality = score.quality if score else None
 
-    def drop(self, path: Path) -> float:
+    def drop(self, path: Path, limit: float = np.inf) -> float:
         """Return by how much the quality of a graph is below this one's, as the verdict counts.
+
+        Where answers are counted, a graph is not run to the end once so many are wrong that it
+        drops by more than the limit; the result is then that of the samples that it ran on.
 
         Args:
             path: a graph with the same inputs and outputs.
+            limit: the drop above which it need not be exact.
         """
         session = target.open_session(path, self._threads)
         pairs = zip(rows(session, self.samples), self._outputs, strict=True)
@@ -74,8 +78,12 @@ class Reference:
             return quality_drop(self._quality, score.quality, None)
         if self._profile.axis is not None:
             agreement = Agreement(self._output, self._profile)
+            answers = [outputs[self._output] for outputs in self._outputs]
+            total = sum(each.size // each.shape[self._profile.axis] for each in answers)
             for (_, given), expected in pairs:
                 agreement.add(expected, given)
+                if agreement.missed > limit * total:
+                    break
             return 1 - agreement.value
         nearness = Nearness()
         for (_, given), expected in pairs:

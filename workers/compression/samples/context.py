@@ -112,6 +112,9 @@ class Context:
     """The graph that computes the metric, where the job names a model for that."""
     max_quality_drop: float | None = None
     """The bound that the job sets; a step may change less to keep it."""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """The share of the outputs' variance that is lost if a layer alone computes in int8, by its
+    name, where the model's chart of sensitivity holds it."""
     isolated_run: IsolatedRun | None = None
     """Runs a graph in a process of its own, which it may crash; None where that is not
     possible."""

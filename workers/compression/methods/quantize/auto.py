@@ -3,22 +3,22 @@
 The forms, from the fastest to the most accurate:
 
 1. Integer arithmetic, with ranges from calibration data (``static``) or from the run (``dynamic``).
-   Layers that are slower in integers, or lose too much quality, are excluded; then the better of
-   the two graphs is taken. Without data the quality cannot be measured, and no layer computes in
-   integers.
 2. Float arithmetic, with weights stored in eight bits, or in four bits if size is preferred.
 3. Float arithmetic, with weights stored in float16.
 
-The bound is that of the job, or one percentage point. It is checked on training samples that are
-not used for calibration.
+Candidates are the graphs that have one form throughout, and those in which the layers that are
+slower in integers, or lose too much quality, stay in float. Of those that keep the bound and are
+not slower, the best by time and bytes is taken. So it is never worse than the plain modes that keep
+the bound. Without data the quality cannot be measured, and no layer computes in integers.
+
+The bound is that of the job, with a margin for samples that are not seen here, or one percentage
+point. It is checked on training samples that are not used for calibration.
 """
 
 import math
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import onnx_ir as ir
 
@@ -28,18 +28,20 @@ from app.domain.steps import Quantize
 from workers.compression.graph.narrow import mark_stored, stored_type
 from workers.compression.measure.latency import time_ratio
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize.comparison import split_samples
-from workers.compression.methods.quantize.dynamic import quantize_dynamic
-from workers.compression.methods.quantize.exclusions import file_bytes
+from workers.compression.methods.quantize import dynamic, static
+from workers.compression.methods.quantize.exclusions import file_bytes, is_not_slower
+from workers.compression.methods.quantize.judging import Judging
 from workers.compression.methods.quantize.layers import select
-from workers.compression.methods.quantize.quality_bound import Judging
-from workers.compression.methods.quantize.selection import store_rest
-from workers.compression.methods.quantize.static import quantize_static
-from workers.compression.samples.context import Context, Samples
+from workers.compression.methods.quantize.selection import (
+    Prepared,
+    quantize_profitable,
+    store_rest,
+)
+from workers.compression.samples.context import Context
 
 Advance = Callable[[float], None]
 
-_BOUND = 0.01
+_POINT = 0.01
 """The allowed drop of quality if the job sets no bound: one point, or 1 % of the variance."""
 
 _WORTH = {"balanced": (1.0, 0.5), "size": (0.1, 1.0), "speed": (1.0, 0.1)}
@@ -59,6 +61,9 @@ _UNJUDGED = (
 )
 
 
+_DATA, _RUNS = "integers with ranges from data", "integers with ranges from each run"
+
+
 @dataclass(frozen=True)
 class _Variant:
     """A quantized graph, with its speed-up and its size ratio."""
@@ -68,6 +73,8 @@ class _Variant:
     """The original's latency over that of this graph."""
     smaller: float
     """The original's bytes over those of this graph."""
+    allowed: bool
+    """Whether it keeps the bound, and is neither slower nor larger than the original."""
     point: Choice
     """Its place among the choices of the report."""
 
@@ -88,61 +95,123 @@ def quantize_auto(
         context: the bound, the data, an example for timing.
         advance: called with the fraction done.
     """
-    bound = _BOUND if context.max_quality_drop is None else context.max_quality_drop
-    bounded = replace(context, max_quality_drop=bound)
-    if context.train is None or len(context.train) == 0:
+    samples = static.samples_to_judge(parameters, context)
+    if samples is None or not len(samples):
         outcome = Outcome(model, [], [], [_UNJUDGED])
         return _with_stored_weights(outcome, parameters, context, None)
-    _, judging_samples = split_samples(context.train, parameters, context.seed)
-    measured = list[_Variant]()
-    with tempfile.TemporaryDirectory() as scratch:
-        judging = Judging(model, judging_samples, bounded, Path(scratch))
-        for title, variant in _variants(model, parameters, bounded, advance):
-            if measured and not variant.layers and _surpasses(measured, parameters.prefer):
-                break
-            complete = _with_stored_weights(variant, parameters, bounded, judging_samples)
-            measured.append(_measured(title, model, complete, judging, context))
-    best = max(measured, key=lambda variant: variant.worth(parameters.prefer))
-    considered = [choice for variant in measured for choice in variant.outcome.choices]
-    points = [v.point.model_copy(update={"chosen": v is best}) for v in measured]
-    return replace(best.outcome, choices=[*considered, *points])
+    limit = _POINT if context.max_quality_drop is None else None
+    choosing = _Choosing(model, parameters, context, Judging(model, samples, context, limit))
+    return choosing.run(advance)
 
 
-def _surpasses(measured: Sequence[_Variant], prefer: str) -> bool:
-    """Return whether storing the weights of the float graph in few bits cannot be better."""
-    _, size = _WORTH[prefer]
-    most = float(_SMALLEST[prefer] ** size)
-    return any(variant.worth(prefer) >= most for variant in measured)
+class _Choosing:
+    """The choice among the variants of a graph."""
 
+    def __init__(
+        self, model: ir.Model, parameters: Quantize, context: Context, judging: Judging
+    ) -> None:
+        self._model, self._parameters = model, parameters
+        self._context, self._judging = context, judging
+        self._bytes = file_bytes(model)
+        self._measured = list[_Variant]()
 
-def _variants(
-    model: ir.Model, parameters: Quantize, context: Context, advance: Advance
-) -> Iterator[tuple[str, Outcome]]:
-    """Yield the graph quantized statically, quantized dynamically, and as it is, with titles."""
-    static = parameters.model_copy(update={"mode": "static"})
-    layers = [layer for layer in select(model, static)[0] if layer.integer]
-    if layers:
-        outcome = quantize_static(model.clone(), static, context, lambda f: advance(0.6 * f))
-        yield "integers with ranges from data", outcome
-    products = parameters.model_copy(update={"mode": "dynamic"})
-    share = sum(layer.weights.size for layer in select(model, products)[0])
-    if context.has_time() and share > _PRODUCTS * sum(layer.weights.size for layer in layers):
-        with suppress(StepFailed):  # the opset is too old
-            outcome = quantize_dynamic(
-                model.clone(), products, context, lambda f: advance(0.6 + 0.4 * f)
+    def run(self, advance: Advance) -> Outcome:
+        """Measure the variants, and return the best of those that are allowed."""
+        for title, outcome in self._variants(advance):
+            self._measured.append(self._measure(title, outcome))
+        best = self._best()
+        assert best is not None, "the graph as it is was measured"
+        considered = [choice for variant in self._measured for choice in variant.outcome.choices]
+        points = [v.point.model_copy(update={"chosen": v is best}) for v in self._measured]
+        return replace(best.outcome, choices=[*considered, *points])
+
+    def _best(self) -> _Variant | None:
+        """Return the best variant so far; None before the first one.
+
+        Where none keeps the bound, the graph exceeded it before: then all are considered.
+        """
+        allowed = [variant for variant in self._measured if variant.allowed]
+        prefer = self._parameters.prefer
+        return max(allowed or self._measured, key=lambda v: v.worth(prefer), default=None)
+
+    def _variants(self, advance: Advance) -> Iterator[tuple[str, Outcome]]:
+        """Yield quantized graphs with their titles, as long as they can be the best."""
+        given, context = self._parameters, self._context
+        fixed = given.model_copy(update={"mode": "static"})
+        layers = [layer for layer in select(self._model, fixed)[0] if layer.integer]
+        if layers:
+            prepared = static.prepare(
+                self._model.clone(), fixed, context, lambda f: advance(0.4 * f)
             )
-            yield "integers with ranges from each run", outcome
-    yield "floats with weights in few bits", Outcome(model.clone())
+            yield from self._of(_DATA, prepared, fixed, lambda f: advance(0.4 + 0.3 * f))
+        products = given.model_copy(update={"mode": "dynamic"})
+        share = sum(layer.weights.size for layer in select(self._model, products)[0])
+        worthwhile = share > _PRODUCTS * sum(layer.weights.size for layer in layers)
+        if worthwhile and context.has_time() and not self._computes(len(layers)):
+            with suppress(StepFailed):  # the opset is too old
+                prepared = dynamic.prepare(self._model.clone(), products, context)
+                yield from self._of(_RUNS, prepared, products, lambda f: advance(0.7 + 0.3 * f))
+        if not self._surpasses():
+            yield "floats with weights in few bits", Outcome(self._model.clone())
+
+    def _of(
+        self, title: str, prepared: Prepared, parameters: Quantize, advance: Advance
+    ) -> Iterator[tuple[str, Outcome]]:
+        """Yield a graph with all layers in integers, and one with those that gain from it."""
+        throughout = prepared.write({})
+        if not throughout.layers:
+            return
+        yield f"{title}, throughout", replace(throughout, notes=[*prepared.notes])
+        if self._context.has_time():
+            chosen = quantize_profitable(
+                prepared, self._model, parameters, self._context, advance, self._judging
+            )
+            yield f"{title}, where it pays", chosen
+
+    def _computes(self, count: int) -> bool:
+        """Return whether the best variant so far has so many layers in integers.
+
+        Finding ranges in each run takes time, so that it cannot be faster then.
+        """
+        best = self._best()
+        return best is not None and best.allowed and len(best.outcome.layers) >= count
+
+    def _surpasses(self) -> bool:
+        """Return whether storing the weights of the float graph in few bits cannot be better."""
+        prefer, best = self._parameters.prefer, self._best()
+        _, size = _WORTH[prefer]
+        most = float(_SMALLEST[prefer] ** size)
+        return best is not None and best.allowed and best.worth(prefer) >= most
+
+    def _measure(self, title: str, outcome: Outcome) -> _Variant:
+        """Store what remains in floats in few bits; measure speed-up, size ratio and loss."""
+        context, judging = self._context, self._judging
+        lost, faster, timed = 0.0, 1.0, bool(outcome.layers and context.example)
+        allowed = True
+        if timed:
+            ratio = time_ratio(self._model, outcome.model, context.example, context.threads)
+            faster, allowed = ratio.value, is_not_slower(ratio)
+        if allowed and judging.fits(outcome.model):
+            outcome = _with_stored_weights(outcome, self._parameters, context, judging)
+        size, lost = file_bytes(outcome.model), judging.drop(outcome.model)
+        point = Choice(
+            title=title,
+            size_bytes=size,
+            speedup=faster if timed else None,
+            lost=lost if math.isfinite(lost) else None,
+        )
+        allowed = allowed and lost <= judging.limit and size <= self._bytes
+        return _Variant(outcome, faster, self._bytes / size, allowed, point)
 
 
 def _with_stored_weights(
-    outcome: Outcome, parameters: Quantize, context: Context, judging_samples: Samples | None
+    outcome: Outcome, parameters: Quantize, context: Context, judging: Judging | None
 ) -> Outcome:
     """Store the weights of layers that compute in float in as few bits as the bound allows."""
-    if parameters.prefer == "size" and judging_samples is not None:
+    if parameters.prefer == "size" and judging is not None:
         four_bits = parameters.model_copy(update={"weights": "int4"})
-        outcome = store_rest(outcome, four_bits, None, context, judging_samples)
-    outcome = store_rest(outcome, parameters, None, context, judging_samples)
+        outcome = store_rest(outcome, four_bits, None, context, judging)
+    outcome = store_rest(outcome, parameters, None, context, judging)
     return outcome if parameters.ignore else _in_half(outcome)
 
 
@@ -154,20 +223,3 @@ def _in_half(outcome: Outcome) -> Outcome:
     if stored_type(outcome.model) is not None or file_bytes(halved) >= bytes_before:
         return outcome
     return replace(outcome, model=halved, notes=[*outcome.notes, _HALF])
-
-
-def _measured(
-    title: str, original: ir.Model, outcome: Outcome, judging: Judging, context: Context
-) -> _Variant:
-    """Measure the speed-up, the size ratio and the loss of a quantized graph."""
-    faster, timed = 1.0, bool(outcome.layers and context.example)
-    if timed:
-        faster = time_ratio(original, outcome.model, context.example, context.threads).value
-    size, lost = file_bytes(outcome.model), judging.drop(outcome.model)
-    point = Choice(
-        title=title,
-        size_bytes=size,
-        speedup=faster if timed else None,
-        lost=lost if math.isfinite(lost) else None,
-    )
-    return _Variant(outcome, faster, file_bytes(original) / size, point)

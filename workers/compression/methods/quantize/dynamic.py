@@ -18,8 +18,9 @@ from workers.compression.graph.products import bias_vector
 from workers.compression.looking.calibrate import not_finite_tensors
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import weight_rounding
+from workers.compression.methods.quantize.judging import judging_of
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
-from workers.compression.methods.quantize.selection import quantize_profitable
+from workers.compression.methods.quantize.selection import Prepared, quantize_profitable
 from workers.compression.methods.quantize.smooth import Smoothed, better_graph, smoothing_candidates
 from workers.compression.methods.quantize.writer import Writer, change
 from workers.compression.samples.context import Context
@@ -35,6 +36,17 @@ def quantize_dynamic(
 
     Layers that are slower in integers stay in float. If the job bounds the loss of quality, further
     layers stay in float until the bound is met.
+
+    Raises:
+        StepFailed: the graph's opset is older than DynamicQuantizeLinear.
+    """
+    prepared = prepare(model, parameters, context)
+    judging = judging_of(model, context.train, context)
+    return quantize_profitable(prepared, model, parameters, context, advance, judging)
+
+
+def prepare(model: ir.Model, parameters: Quantize, context: Context) -> Prepared:
+    """Smooth a graph where that is more accurate, and leave out what has no range.
 
     Raises:
         StepFailed: the graph's opset is older than DynamicQuantizeLinear.
@@ -55,7 +67,7 @@ def quantize_dynamic(
     def writer(more_excluded: Mapping[str, str]) -> Outcome:
         return _write(chosen, parameters, {**excluded, **more_excluded})
 
-    return quantize_profitable(writer, model, layers, parameters, context, advance)
+    return Prepared(writer, layers)
 
 
 def _without_range(model: ir.Model, parameters: Quantize, context: Context) -> dict[str, str]:

@@ -77,14 +77,14 @@ def unprofitable(
     groups = _slower_groups(write, excluded, layers, context)
     for index, (gain, names) in enumerate(groups):
         harmful = gain.low > _FASTER
-        if not harmful and _is_not_slower(ratio):
+        if not harmful and is_not_slower(ratio):
             break
         reason = _reason(gain) if harmful else "the whole graph was measured to be faster without"
         excluded |= dict.fromkeys(names, reason)
         is_last = index + 1 == len(groups) or groups[index + 1][0].low <= _FASTER
         if is_last or not harmful:
             ratio = _ratio(original, write(excluded).model, context)
-    if not _is_not_slower(ratio):
+    if not is_not_slower(ratio):
         reason_for_all = (
             f"the graph in integers was measured at {ratio.value:.2f} times the speed of floats"
         )
@@ -116,7 +116,7 @@ def is_slower(original: ir.Model, other: ir.Model, context: Context) -> Ratio | 
     if not context.example:
         return None
     ratio = _ratio(original, other, context)
-    return None if _is_not_slower(ratio) else ratio
+    return None if is_not_slower(ratio) else ratio
 
 
 def is_trivial(model: ir.Model, context: Context) -> bool:
@@ -145,7 +145,8 @@ def _ratio(original: ir.Model, other: ir.Model, context: Context) -> Ratio:
     return time_ratio(original, other, context.example, context.threads)
 
 
-def _is_not_slower(ratio: Ratio) -> bool:
+def is_not_slower(ratio: Ratio) -> bool:
+    """Return whether a graph is as fast as another one, given the noise of a busy machine."""
     return ratio.low >= NOT_SLOWER or ratio.value >= 1
 
 

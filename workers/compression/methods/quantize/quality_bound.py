@@ -8,36 +8,21 @@ Quality is measured on training samples: the held-out samples are for the verdic
 """
 
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from app.domain.reports import Choice, LayerPrice
-from workers.compression.graph.load import load, save
-from workers.compression.measure import quality
+from workers.compression.graph import runtime
 from workers.compression.measure.latency import time_ratio
-from workers.compression.measure.reference import Reference
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize.comparison import affordable
 from workers.compression.methods.quantize.exclusions import Write, file_bytes
 from workers.compression.methods.quantize.gains import BYTES, Gains
-from workers.compression.samples.context import Context, Samples
+from workers.compression.methods.quantize.judging import Judging
+from workers.compression.samples.context import Context
 
-_SHARE = 0.8
-"""The share of the allowed drop that is used on training samples: held-out ones may drop more."""
-
-_WORK = 3e11
-"""Multiply-accumulates that one measurement of quality may take."""
-_FEWEST, _MOST = 16, 512
-"""The least and the greatest number of samples in a measurement, whatever its work."""
-
-_RANKED = 8
-"""The number of samples that layers are ranked on."""
 _PORTIONS = 32
 """The greatest number of portions of neighbouring layers that are priced."""
 
@@ -88,80 +73,29 @@ def quantize_within_bound(
     layers: Sequence[str],
     context: Context,
     advance: Advance,
-    judging_samples: Samples | None = None,
+    judging: Judging | None,
     gains: Gains = BYTES,
 ) -> Outcome:
-    """Quantize as many layers as the job's bound of the loss of quality allows.
+    """Quantize as many layers as the bound of the loss of quality allows.
 
-    All layers are quantized if there is no bound or no data, or if the graph exceeded the bound
-    before.
+    All layers are quantized if there is no bound, or if the graph exceeded the bound before.
 
     Args:
         write: quantizes a copy of ``model``.
         model: the graph in float; not changed.
         layers: names of the nodes that can be quantized, in the graph's order.
-        context: the bound, the data and the original.
+        context: the data and an example for timing.
         advance: called with the fraction done.
-        judging_samples: the samples that quality is measured on; None takes the training split.
+        judging: judges graphs; None quantizes all layers.
         gains: returns what portions of layers gain.
     """
     quantized = write({})
-    samples = judging_samples or context.train
-    if (
-        context.max_quality_drop is None
-        or not quantized.layers
-        or samples is None
-        or not len(samples)
-    ):
+    if judging is None or not quantized.layers:
         return quantized
-    with tempfile.TemporaryDirectory() as scratch:
-        judging = Judging(model, samples, context, Path(scratch))
-        search = _Search(write, model, layers, judging, context, gains)
-        if search.fits(quantized, 0) or judging.drop(model) > judging.bound * _SHARE:
-            return replace(quantized, choices=search.choices)
-        return search.run(advance)
-
-
-class Judging:
-    """Judges the quality of graphs against the original, and against the graph before the step.
-
-    Args:
-        model: the graph before the step.
-        samples: the samples that quality is measured on, or more.
-        context: the original, the metric, and the bound.
-        directory: a directory for graphs.
-    """
-
-    def __init__(
-        self, model: ir.Model, samples: Samples, context: Context, directory: Path
-    ) -> None:
-        self._before = before = directory / "float.onnx"
-        save(model, before)
-        self._path = directory / "candidate.onnx"
-        original = context.original or before
-        graph, threads = load(original), context.threads
-        judge = quality.judge(graph, samples.targets, context.evaluate, context.metric, threads)
-        output = quality.judged_output(graph, context.evaluate)
-        count = affordable(model, samples, _WORK, _FEWEST, _MOST)
-        drawn = samples.draw(count, context.seed)
-        self._bounded = Reference(original, drawn, threads, judge, output)
-        self._few, self._threads = samples.draw(_RANKED, context.seed), threads
-        assert context.max_quality_drop is not None, "without a bound there is nothing to judge"
-        self.bound = context.max_quality_drop
-
-    def drop(self, model: ir.Model) -> float:
-        """Return the drop of a graph's quality below the original's, as the verdict counts it."""
-        save(model, self._path)
-        return self._bounded.drop(self._path)
-
-    def kept(self, model: ir.Model) -> float:
-        """Return the share of the variance that a graph keeps of the one before the step."""
-        save(model, self._path)
-        return self._ranked.explained(self._path)
-
-    @cached_property
-    def _ranked(self) -> Reference:
-        return Reference(self._before, self._few, self._threads)
+    search = _Search(write, model, layers, judging, context, gains)
+    if search.fits(quantized, 0) or not judging.fits(model):
+        return replace(quantized, choices=search.choices)
+    return search.run(advance)
 
 
 @dataclass(frozen=True)
@@ -192,7 +126,7 @@ class _Search:
                 lost=lost if math.isfinite(lost) else None,
             )
         )
-        return lost <= self.judging.bound * _SHARE
+        return lost <= self.judging.limit
 
     def _title(self, in_float: int) -> str:
         """Return what a graph that leaves some layers in float is called in the report."""
@@ -228,20 +162,35 @@ class _Search:
 
         Portions for which there is no time left count with the mean loss of the others.
         """
-        started = self.context.clock()
         gained = self.gains.measured(self.write, self.model, portions, self.context)
-        kept = []
-        for done, names in enumerate(portions):
-            alone = {name: "" for name in self.layers if name not in names}
-            spent = self.context.clock() - started
-            has_time = self.context.has_time() and spent < _PRICING_SECONDS
-            kept.append(self.judging.kept(self.write(alone).model) if has_time else None)
-            advance(0.6 * done / len(portions))
+        kept = self._kept_alone(portions, advance)
         priced = [Portion(*each) for each in zip(portions, kept, gained, strict=True)]
         least = _LEAST_GAIN * max(float(np.mean(np.abs(gained))), 1e-12)
         losses = [1 - share for share in kept if share is not None]
         unknown = float(np.mean(losses)) if losses else 1.0
         return sorted(priced, key=lambda portion: -portion.price(least, unknown))
+
+    def _kept_alone(self, portions: list[list[str]], advance: Advance) -> list[float | None]:
+        """Return the share of the variance that is kept if a portion alone is quantized.
+
+        Where the model's chart holds what layers lose alone, their losses are added up; the other
+        portions are quantized and run.
+        """
+        losses = self.context.losses if self.gains.unit == "time" else {}
+        ranking = self.judging.ranking(self.model)
+        started, kept = self.context.clock(), list[float | None]()
+        for done, names in enumerate(portions):
+            spent = self.context.clock() - started
+            if all(name in losses for name in names):
+                kept.append(max(1 - sum(losses[name] for name in names), 0.0))
+            elif self.context.has_time() and spent < _PRICING_SECONDS:
+                alone = {name: "" for name in self.layers if name not in names}
+                with runtime.in_file(self.write(alone).model) as path:
+                    kept.append(ranking.explained(path))
+            else:
+                kept.append(None)
+            advance(0.6 * done / len(portions))
+        return kept
 
     def _fewest(self, priced: Sequence[Portion]) -> tuple[Sequence[Portion], Outcome]:
         """Find, by bisection, the fewest of the first portions to exclude so that it fits."""

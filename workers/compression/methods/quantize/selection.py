@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import onnx_ir as ir
@@ -21,8 +21,9 @@ from workers.compression.methods.quantize.exclusions import (
     unprofitable,
 )
 from workers.compression.methods.quantize.gains import TIME
+from workers.compression.methods.quantize.judging import Judging
 from workers.compression.methods.quantize.stored import weights_in, write_stored
-from workers.compression.samples.context import Context, Samples
+from workers.compression.samples.context import Context
 
 _AS_ASKED = (
     "The graph is too small for anything to pay: layers were quantized because it was asked for."
@@ -31,57 +32,69 @@ _AS_ASKED = (
 Advance = Callable[[float], None]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A graph that was made ready to compute in integers."""
+
+    write: Write
+    """Quantizes a copy of it."""
+    layers: Sequence[ir.Node]
+    """The nodes that can be quantized."""
+    notes: Sequence[str] = ()
+    """What was done to it to keep quality."""
+
+
 def quantize_profitable(
-    write: Write,
+    prepared: Prepared,
     original: ir.Model,
-    layers: Sequence[ir.Node],
     parameters: Quantize,
     context: Context,
     advance: Advance,
-    judging_samples: Samples | None = None,
+    judging: Judging | None,
 ) -> Outcome:
-    """Quantize the layers that gain from it, within the job's bound of the loss of quality.
+    """Quantize the layers that gain from it, within the bound of the loss of quality.
 
     The weights of layers that are slower in integers are stored in few bits, which costs no time.
     Every layer is quantized that the bound allows if the step has ``force``, if the graph is too
     small to be timed, or if no layer gained and quantizing all costs hardly any time and bytes.
 
     Args:
-        write: quantizes a copy of a graph in float.
+        prepared: the graph to quantize.
         original: the graph that the step was given; not changed.
-        layers: the nodes that can be quantized.
         parameters: the step's parameters.
-        context: the bound, the data, an example for timing.
+        context: the data, and an example for timing.
         advance: called with the fraction done.
-        judging_samples: the samples that quality is measured on; None takes the training split.
+        judging: judges graphs by the bound; None sets no bound.
     """
-    layers_by_name = names_of(layers)
-    if parameters.force or is_trivial(original, context):
-        outcome = quality_bound.quantize_within_bound(
-            write, original, list(layers_by_name), context, advance, judging_samples, TIME
+    write, layers_by_name = prepared.write, names_of(prepared.layers)
+
+    def within_bound(excluded: Mapping[str, str]) -> Outcome:
+        remaining = [name for name in layers_by_name if name not in excluded]
+        return quality_bound.quantize_within_bound(
+            _excluding(write, excluded), original, remaining, context, advance, judging, TIME
         )
-        if not outcome.layers:
-            return replace(outcome, model=original)
-        return outcome
+
+    if parameters.force or is_trivial(original, context):
+        return _noted(within_bound({}), prepared.notes, original)
     exclusions = unprofitable(write, original, layers_by_name, context)
     excluded = exclusions.excluded
-    remaining = [name for name in layers_by_name if name not in excluded]
-    outcome = quality_bound.quantize_within_bound(
-        _excluding(write, excluded), original, remaining, context, advance, judging_samples,
-        TIME,
-    )  # fmt: skip
-    if context.max_quality_drop is not None and outcome.layers:
+    outcome = within_bound(excluded)
+    if judging is not None and outcome.layers:
         outcome = _unless_slower(write, original, outcome, layers_by_name, context)
+    outcome = _noted(outcome, prepared.notes, original)
+    outcome = store_rest(outcome, parameters, excluded, context, judging)
     if not outcome.layers:
-        outcome = replace(outcome, model=original)
-    outcome = store_rest(outcome, parameters, excluded, context, judging_samples)
-    if not outcome.layers:
-        requested = quality_bound.quantize_within_bound(
-            write, original, list(layers_by_name), context, advance, judging_samples, TIME
-        )
+        requested = within_bound({})
         if requested.layers and costs_little(original, requested.model, context):
-            return replace(requested, notes=[*requested.notes, _AS_ASKED])
+            return replace(requested, notes=[*prepared.notes, *requested.notes, _AS_ASKED])
     return replace(outcome, notes=[*exclusions.notes, *_exclusion_notes(excluded), *outcome.notes])
+
+
+def _noted(outcome: Outcome, notes: Sequence[str], original: ir.Model) -> Outcome:
+    """Add notes to an outcome; one without quantized layers is the original graph."""
+    if not outcome.layers:
+        return replace(outcome, model=original)
+    return replace(outcome, notes=[*outcome.notes, *notes])
 
 
 def store_rest(
@@ -89,7 +102,7 @@ def store_rest(
     parameters: Quantize,
     names: Collection[str] | None,
     context: Context,
-    judging_samples: Samples | None,
+    judging: Judging | None,
 ) -> Outcome:
     """Store the remaining float weights of a graph in few bits, where the bound allows it.
 
@@ -97,8 +110,8 @@ def store_rest(
         outcome: the graph.
         parameters: the number of bits, and the ignored nodes.
         names: the nodes to consider; None for all nodes.
-        context: the bound and the data.
-        judging_samples: the samples that quality is measured on; None takes the training split.
+        context: the data.
+        judging: judges graphs by the bound; None sets no bound.
     """
     storage = storing(parameters)
     stored_weights, refused = weights_in(outcome.model, storage)
@@ -111,7 +124,7 @@ def store_rest(
     write = _excluding(partial(write_stored, outcome.model, storage), names_kept)
     layers = list(dict.fromkeys(names_to_store))
     result = quality_bound.quantize_within_bound(
-        write, outcome.model, layers, context, _no_progress, judging_samples
+        write, outcome.model, layers, context, _no_progress, judging
     )
     if not result.layers or file_bytes(result.model) >= file_bytes(outcome.model):
         return outcome

@@ -29,11 +29,12 @@ from workers.compression.methods.quantize.integers import (
     range_grid,
     weight_rounding,
 )
+from workers.compression.methods.quantize.judging import judging_of
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.own_grids import Split, with_own_grids
 from workers.compression.methods.quantize.pairs import Site, runnable, site_of, write_quantized
-from workers.compression.methods.quantize.selection import quantize_profitable
+from workers.compression.methods.quantize.selection import Prepared, quantize_profitable
 from workers.compression.methods.quantize.smooth import MARGIN, smoothing_candidates
 from workers.compression.samples.context import Context, Samples
 
@@ -95,19 +96,36 @@ def quantize_static(
     Raises:
         StepFailed: there is no data to calibrate on, or the opset is too old.
     """
-    share = 1.0 if context.max_quality_drop is None else _CALIBRATION
+    judging = judging_of(model, samples_to_judge(parameters, context), context)
+    share = 1.0 if judging is None else _CALIBRATION
+    prepared = prepare(model, parameters, context, lambda f: advance(share * f))
+
+    def choosing(fraction: float) -> None:
+        advance(share + fraction * (1 - share))
+
+    return quantize_profitable(prepared, model, parameters, context, choosing, judging)
+
+
+def prepare(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Prepared:
+    """Calibrate a graph, with grids and biases that keep its quality.
+
+    Raises:
+        StepFailed: there is no data to calibrate on, or the opset is too old.
+    """
     split = _with_own_grids(lifted(model, parameters), parameters, context)
-    calibrated = calibrate_best(split.model, parameters, context, lambda f: advance(share * f))
+    calibrated = calibrate_best(split.model, parameters, context, advance)
     calibrated = _with_corrected_biases(calibrated, context)
     layers = [site.layer.node for site in calibrated.sites()]
-    judging_samples = (
-        split_samples(context.train, parameters, context.seed)[1] if context.train else None
-    )
-    outcome = quantize_profitable(
-        calibrated.writer(), model, layers, parameters, context,
-        lambda f: advance(share + f * (1 - share)), judging_samples,
-    )  # fmt: skip
-    return replace(outcome, notes=[*outcome.notes, *_notes(split, outcome), *calibrated.notes])
+    return Prepared(calibrated.writer(), layers, [*_notes(split), *calibrated.notes])
+
+
+def samples_to_judge(parameters: Quantize, context: Context) -> Samples | None:
+    """Return the training samples that calibration does not look at; None without data."""
+    if context.train is None:
+        return None
+    return split_samples(context.train, parameters, context.seed)[1]
 
 
 def _with_own_grids(model: ir.Model, parameters: Quantize, context: Context) -> Split:
@@ -119,9 +137,9 @@ def _with_own_grids(model: ir.Model, parameters: Quantize, context: Context) -> 
     return with_own_grids(model, parameters, samples.take(samples.indices[:count]), context.threads)
 
 
-def _notes(split: Split, outcome: Outcome) -> list[str]:
-    """Say which convolutions were split, if the graph has them in integers."""
-    if not split.nodes or not outcome.layers:
+def _notes(split: Split) -> list[str]:
+    """Say which convolutions were split."""
+    if not split.nodes:
         return []
     names = ", ".join(split.nodes)
     return [f"Split, so that channels of unlike range have grids of their own: {names}."]

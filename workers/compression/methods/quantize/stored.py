@@ -23,6 +23,7 @@ from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quality_bound
 from workers.compression.methods.quantize.integers import top_level
+from workers.compression.methods.quantize.judging import judging_of
 from workers.compression.samples.context import Context
 
 Floats = NDArray[np.float32]
@@ -56,7 +57,8 @@ def store_weights(
     uses, _ = weights_in(model, parameters)
     names = list(dict.fromkeys(use.name for use in uses))
     write = partial(write_stored, model, parameters)
-    return quality_bound.quantize_within_bound(write, model, names, context, advance)
+    judging = judging_of(model, context.train, context)
+    return quality_bound.quantize_within_bound(write, model, names, context, advance, judging)
 
 
 def write_stored(model: ir.Model, parameters: Quantize, excluded: Mapping[str, str]) -> Outcome:

@@ -1,0 +1,90 @@
+"""Judges the quality of graphs against the original, and within which loss they are taken."""
+
+from functools import cached_property
+
+import onnx_ir as ir
+
+from workers.compression.graph import runtime
+from workers.compression.graph.load import load
+from workers.compression.measure import quality
+from workers.compression.measure.reference import Reference
+from workers.compression.methods.quantize.comparison import affordable
+from workers.compression.samples.context import Context, Samples
+
+_SHARE = 0.8
+"""The share of the job's bound that is used on training samples: held-out ones may drop more."""
+
+_WORK = 3e11
+"""Multiply-accumulates that one measurement of quality may take."""
+_FEWEST, _MOST = 16, 512
+"""The least and the greatest number of samples in a measurement, whatever its work."""
+
+_RANKED = 8
+"""The number of samples that layers are ranked on."""
+
+
+class Judging:
+    """Judges graphs on samples; the original runs on them once.
+
+    Args:
+        model: the graph before the step.
+        samples: the samples that quality is measured on, or more.
+        context: the original, the metric, and the job's bound.
+        limit: the drop within which a graph is taken; None takes a share of the job's bound.
+    """
+
+    def __init__(
+        self, model: ir.Model, samples: Samples, context: Context, limit: float | None = None
+    ) -> None:
+        bound = context.max_quality_drop if limit is None else limit
+        assert bound is not None, "without a bound there is nothing to judge"
+        self.bound = bound
+        """The drop that the job allows."""
+        self.limit = _SHARE * bound if limit is None else limit
+        """The drop, measured here, within which a graph is taken."""
+        self._model, self._samples, self._context = model, samples, context
+
+    def drop(self, model: ir.Model) -> float:
+        """Return the drop of a graph's quality below the original's, as the verdict counts it.
+
+        A graph that is certain to drop by more than the limit is not run to the end: the drop is
+        then that of the samples that it ran on.
+        """
+        with runtime.in_file(model) as path:
+            return self._bounded.drop(path, self.limit)
+
+    def fits(self, model: ir.Model) -> bool:
+        """Return whether the drop of a graph is within the limit."""
+        return self.drop(model) <= self.limit
+
+    @cached_property
+    def _bounded(self) -> Reference:
+        context, samples = self._context, self._samples
+        with runtime.in_file(self._model) as before:
+            original = context.original or before
+            graph, threads = load(original), context.threads
+            judge = quality.judge(graph, samples.targets, context.evaluate, context.metric, threads)
+            output = quality.judged_output(graph, context.evaluate)
+            count = affordable(self._model, samples, _WORK, _FEWEST, _MOST)
+            drawn = samples.draw(count, context.seed)
+            return Reference(original, drawn, threads, judge, output)
+
+    def ranking(self, model: ir.Model) -> Reference:
+        """Return the outputs of a graph on few samples, by which layers of it are ranked."""
+        few = self._samples.draw(_RANKED, self._context.seed)
+        with runtime.in_file(model) as path:
+            return Reference(path, few, self._context.threads)
+
+
+def judging_of(model: ir.Model, samples: Samples | None, context: Context) -> Judging | None:
+    """Return what judges graphs where the job bounds their loss and there are samples for it.
+
+    Args:
+        model: the graph before the step.
+        samples: the samples that quality is measured on, or more; None takes the training split.
+        context: the original, the metric, and the job's bound.
+    """
+    samples = samples or context.train
+    if context.max_quality_drop is None or samples is None or not len(samples):
+        return None
+    return Judging(model, samples, context)
