@@ -142,6 +142,8 @@ class Compress(_Order):
     """How the upload is opened again, where the format ``source`` is delivered."""
     threads: int | None = None
     """Threads to compute and measure with; None leaves it to the runtime's default."""
+    chart: Sensitivity | None = None
+    """What layers of the model lose and save, where it was measured on the job's dataset."""
     model_sha256: str | None = None
     """The SHA-256 of the upload, for the manifest; None when run by hand."""
     model_size_bytes: int | None = None

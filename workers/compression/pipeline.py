@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -151,11 +152,20 @@ def _run_steps(
             start, words = begin + index * width, f"step {index + 1} of {len(order.steps)}"
             advance = events.span(start, start + width, f"{words}: {step.method}")
             tell = partial(events.metric, index)
-            step_context = replace(context, workspace=step_files, tell=tell)
+            losses = _losses(order) if index == 0 and step.reads_chart else {}
+            step_context = replace(context, workspace=step_files, tell=tell, losses=losses)
             done = steps.run(before, step_files, step, step_context, advance)
         events.step(index)
         reports.append(done)
     return reports
+
+
+def _losses(order: Compress) -> Mapping[str, float]:
+    """Return what layers lose in int8 alone, where a chart of this runtime says it."""
+    runtime = "onnxruntime"
+    if order.chart is None or order.chart.versions.get(runtime) != machine.versions()[runtime]:
+        return {}
+    return order.chart.costs_of("int8")
 
 
 def _problem(

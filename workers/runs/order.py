@@ -4,10 +4,13 @@ from collections.abc import Mapping
 
 from app.domain.datasets import ImageOptions
 from app.domain.directory import Compress, InspectModel, MeasureSensitivity
+from app.domain.jobs import JobRequest
 from app.domain.models import ModelHints
+from app.domain.sensitivity import Sensitivity
 from app.domain.targets import ToolName
 from app.domain.workers import Confinement
-from app.store import claims
+from app.store import claims, sensitivities
+from app.store.session import transaction
 from workers.tools import environments
 from workers.worker import Worker, threads
 
@@ -41,6 +44,7 @@ def order(
         tools=environments.installed(environments.base(worker.settings.worker.tools)),
         tool_failures=dict(failures),
         source=_source(worker, claimed.source),
+        chart=_chart(worker, request),
         seed=request.seed,
         data=request.data,
         images=_images(dataset),
@@ -63,6 +67,18 @@ def _source(worker: Worker, source: claims.ClaimedSource | None) -> InspectModel
     return InspectModel(
         hints=ModelHints.model_validate(source.hints), may_run_code=confinement.whole
     )
+
+
+def _chart(worker: Worker, request: JobRequest) -> Sensitivity | None:
+    """Return the chart of the model's sensitivity on the job's data, where its first step reads it.
+
+    Later steps are given other graphs, which the chart does not hold for.
+    """
+    if request.dataset is None or not (request.steps and request.steps[0].reads_chart):
+        return None
+    with transaction(worker.sessions) as session:
+        row = sensitivities.latest(session, request.model, request.dataset)
+        return None if row is None else Sensitivity.model_validate(row.chart)
 
 
 def _images(dataset: claims.ClaimedDataset | None) -> ImageOptions:

@@ -160,6 +160,11 @@ class Step(BaseModel):
         return False
 
     @property
+    def reads_chart(self) -> bool:
+        """Whether this step uses what the model's chart of sensitivity says of layers."""
+        return False
+
+    @property
     def other_models(self) -> dict[str, str]:
         """The ids of models that this step reads besides the job's, by their place in it."""
         return {}

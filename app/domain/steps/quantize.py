@@ -178,6 +178,12 @@ class Quantize(Step):
         return self.mode in ("dynamic", "weight_only")
 
     @property
+    def reads_chart(self) -> bool:
+        """What layers lose in int8 need not be measured again, where quality is bounded."""
+        eight = self.weights == "int8" and self.activations == "uint8"
+        return eight and self.mode in ("auto", "static")
+
+    @property
     def range_rules(self) -> tuple[RangeRule, ...]:
         """The ways that calibration may turn observed values into ranges; 16 bits clip nothing."""
         if self.activations == "int16":

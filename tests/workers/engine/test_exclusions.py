@@ -207,3 +207,38 @@ def test_what_is_asked_for_is_done_where_a_graph_is_too_small_for_anything_to_pa
     context = context_of(path, {"x": RNG.standard_normal((64, 2)).astype(np.float32)})
     assert step(path, context, mode=mode).layers
     assert step(path, context, mode="auto").layers == []
+
+
+def wide(path: Path) -> Context:
+    """Store a net of large products, which are faster in integers and lose little."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["m0"], "first"),
+        helper.make_node("Relu", ["m0"], ["r0"]),
+        helper.make_node("MatMul", ["r0", "w1"], ["m1"], "second"),
+        helper.make_node("Relu", ["m1"], ["r1"]),
+        helper.make_node("MatMul", ["r1", "w2"], ["y"], "last"),
+    ]
+    shapes = [(64, 768), (768, 768), (768, 24)]
+    weights = [
+        tensor(f"w{i}", (RNG.standard_normal(shape) / shape[0] ** 0.5).astype(np.float32))
+        for i, shape in enumerate(shapes)
+    ]
+    proto = model(nodes, [value("x", "N", 16, 64)], [value("y", "N", 16, 24)], weights)
+    proto.opset_import[0].version, proto.ir_version = OPSET, 10
+    onnx.save(proto, path)
+    return context_of(path, {"x": RNG.standard_normal((64, 16, 64)).astype(np.float32)})
+
+
+def test_the_default_is_no_worse_than_a_plain_mode_that_keeps_the_bound(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    outcome = step(path, wide(path), smooth=False)
+    titles = [choice.title for choice in outcome.choices]
+    assert "integers with ranges from data, throughout" in titles
+    (chosen,) = [choice for choice in outcome.choices if choice.chosen]
+    assert (chosen.lost or 0.0) <= 0.01
+    for other in outcome.choices:
+        allowed = (other.lost or 0.0) <= 0.01 and (other.speedup or 1.0) >= 1
+        better = other.size_bytes < chosen.size_bytes and (other.speedup or 1.0) > (
+            chosen.speedup or 1.0
+        )
+        assert not (allowed and better), other.title

@@ -220,6 +220,25 @@ def test_of_layers_that_lose_alike_the_one_that_gains_less_stays_in_float(
     assert outcome.choices[0].size_bytes < outcome.choices[1].size_bytes
 
 
+@pytest.mark.parametrize("fragile", ["left", "right"])
+def test_what_a_chart_says_is_not_measured_again(tmp_path: Path, fragile: str) -> None:
+    """Both layers are alike, so that the chart alone tells them apart."""
+    path = tmp_path / "model.onnx"
+    context = twins(path)
+    losses = {name: 0.5 if name == fragile else 0.1 for name in ("left", "right")}
+    context = replace(context, losses=losses, evaluate=Evaluate(output="a"))
+    graph = load(path)
+    name_nodes(graph)
+    wish = Quantize(mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False)
+    outcome = quantize_within_bound(
+        calibrate_best(graph, wish, context, lambda _: None).writer(), graph, ["left", "right"],
+        context, lambda _: None, judging_of(graph, None, context),
+        Gains("time", lambda *_: [1.0, 1.0]),
+    )  # fmt: skip
+    assert {price.node: price.lost for price in outcome.prices} == pytest.approx(losses)
+    assert any("chart of sensitivity" in note for note in outcome.notes)
+
+
 def test_no_time_keeps_the_bound_without_a_search(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     context = replace(twins(path), deadline=0.0)

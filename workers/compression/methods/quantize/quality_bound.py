@@ -8,7 +8,7 @@ Quality is measured on training samples: the held-out samples are for the verdic
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -31,6 +31,8 @@ _PRICING_SECONDS = 40.0
 
 _LEAST_GAIN = 0.02
 """The least gain of a portion that counts, as a share of the mean: measured gains are not exact."""
+
+_CHARTED = "What layers lose in integers was taken from the model's chart of sensitivity."
 
 Advance = Callable[[float], None]
 
@@ -114,8 +116,8 @@ class _Search:
     def fits(self, outcome: Outcome, in_float: int) -> bool:
         """Judge a graph that leaves some layers in float; return whether it is within the bound."""
         lost, context = self.judging.drop(outcome.model), self.context
-        speedup = None
-        if self.gains.unit == "time" and context.example and context.has_time():
+        fits, speedup = lost <= self.judging.limit, None
+        if fits and self.gains.unit == "time" and context.example and context.has_time():
             ratio = time_ratio(self.model, outcome.model, context.example, context.threads)
             speedup = ratio.value
         self.choices.append(
@@ -126,7 +128,7 @@ class _Search:
                 lost=lost if math.isfinite(lost) else None,
             )
         )
-        return lost <= self.judging.limit
+        return fits
 
     def _title(self, in_float: int) -> str:
         """Return what a graph that leaves some layers in float is called in the report."""
@@ -155,7 +157,13 @@ class _Search:
             excluded, _ = self._fewest(singles)
         _, best = self._fewest(sorted(excluded, key=_kept))
         advance(1.0)
-        return replace(best, choices=self.choices, prices=self._reported(priced, best))
+        notes = [*best.notes, *([_CHARTED] if self._losses else [])]
+        return replace(best, notes=notes, choices=self.choices, prices=self._reported(priced, best))
+
+    @property
+    def _losses(self) -> Mapping[str, float]:
+        """What layers lose in integers, as the model's chart says."""
+        return self.context.losses if self.gains.unit == "time" else {}
 
     def _priced(self, portions: list[list[str]], advance: Advance) -> list[Portion]:
         """Return portions with their prices, the highest price first.
@@ -176,8 +184,7 @@ class _Search:
         Where the model's chart holds what layers lose alone, their losses are added up; the other
         portions are quantized and run.
         """
-        losses = self.context.losses if self.gains.unit == "time" else {}
-        ranking = self.judging.ranking(self.model)
+        losses, ranking = self._losses, self.judging.ranking(self.model)
         started, kept = self.context.clock(), list[float | None]()
         for done, names in enumerate(portions):
             spent = self.context.clock() - started
