@@ -1,0 +1,86 @@
+"""What the engine is told of a job: the chart of its model goes to a step that reads it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.blobs import Blobs
+from app.domain import ids
+from app.domain.directory import Compress
+from app.domain.jobs import JobRequest
+from app.settings import Settings
+from app.store import blob_rows, claims, sensitivities
+from app.store.session import connect, sessions
+from app.store.tables import JobRow, ModelRow
+from tests.app.test_sensitivity import chart
+from workers.runs.order import order
+from workers.worker import Sandboxes, Slots, Worker
+
+
+@pytest.fixture
+def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> Iterator[Worker]:
+    """A worker that starts no engine."""
+    settings = Settings.model_validate(
+        {
+            "database": {"url": database},
+            "broker": {"url": redis_url},
+            "storage": {"url": storage_url},
+        }
+    )
+    opened, sandboxes = connect(settings.database), Sandboxes(settings, "cpu")
+    yield Worker(
+        id=ids.new("wrk"),
+        queue="jobs",
+        device="cpu",
+        settings=settings,
+        sessions=sessions(opened),
+        blobs=Blobs.open(settings.storage.url),
+        sandboxes=sandboxes,
+        slots=Slots(1),
+        directory=tmp_path,
+    )
+    sandboxes.close()
+    opened.dispose()
+
+
+@pytest.fixture
+def model(worker: Worker) -> str:
+    """A model with a chart on the dataset ``dst_1``."""
+    with worker.sessions.begin() as session:
+        blob_rows.touch(session, "0" * 64, 1)
+        session.flush()
+        row = ModelRow(id=ids.new("mdl"), tenant="t", sha256="0" * 64, size_bytes=1)
+        session.add(row)
+        session.flush()
+        job = JobRow(
+            id=ids.new("job"), tenant="t", tags=[], model_id=row.id, dataset_id="dst_1", request={}
+        )
+        sensitivities.keep(session, job, chart())
+        return row.id
+
+
+@pytest.mark.parametrize(
+    ("steps", "dataset", "given"),
+    [
+        ([{"method": "quantize"}], "dst_1", True),
+        ([{"method": "quantize", "mode": "static"}], "dst_1", True),
+        ([{"method": "quantize"}], "dst_2", False),
+        ([{"method": "quantize", "mode": "static", "weights": "int4"}], "dst_1", False),
+        ([{"method": "prune"}, {"method": "quantize"}], "dst_1", False),
+    ],
+    ids=["auto", "static", "of other data", "in other bits", "after another step"],
+)
+def test_a_first_step_that_reads_the_chart_gets_it(
+    worker: Worker, model: str, steps: list[dict[str, str]], dataset: str, *, given: bool
+) -> None:
+    request = JobRequest.model_validate({"model": model, "dataset": dataset, "steps": steps})
+    claimed = claims.Claim(
+        id=ids.new("job"), token=1, attempt=1, request=request, traceparent=None,
+        model_sha256="0" * 64, model_size_bytes=1, onnx_sha256="0" * 64, graph_sha256="0" * 64,
+        other_models={}, source=None, metric_sha256=None, dataset=None, evaluate_dataset=None,
+        steps=(), step_keys=(), seconds_left=60.0,
+    )  # fmt: skip
+    made = order(worker, claimed, {})
+    assert isinstance(made, Compress)
+    assert made.chart == (chart() if given else None)
