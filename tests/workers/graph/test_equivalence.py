@@ -70,6 +70,15 @@ def test_differences_are_relative_to_the_largest_output_and_named() -> None:
     assert difference({"y": np.array([1])}, {"y": np.array([2])})
 
 
+def test_below_the_normal_numbers_of_half_errors_are_not_relative() -> None:
+    """There, one step of half is a large share of the number."""
+    expected = {"y": np.full(2, 2e-6, np.float16)}
+    near = {"y": np.full(2, 2.2e-6, np.float16)}
+    assert difference(expected, near) is None
+    assert difference(expected, {"y": np.full(2, 8e-6, np.float16)}) is not None
+    assert difference({"y": np.full(2, 2e-3, np.float16)}, {"y": np.full(2, 2.2e-3, np.float16)})
+
+
 def test_infinities_and_nans_must_coincide() -> None:
     y = np.array([np.nan, np.inf, 1], np.float32)
     assert difference({"y": y}, {"y": y.copy()}) is None

@@ -40,6 +40,9 @@ float32."""
 _NARROW = {"float16", "bfloat16"}
 _STRING = ir.DataType.STRING
 
+_SMALLEST = {"float16": 6e-5}
+"""The smallest normal number of a narrow type, about: below it, rounding is no longer relative."""
+
 _NOISE = 2.0
 """The factor of the error of the runtime's optimizer that counts as noise."""
 
@@ -359,6 +362,6 @@ def _relative_error(expected: NDArray[Any], outputs: NDArray[Any]) -> float:
     if not finite.any():
         return 0.0
     reference, actual = reference[finite], actual[finite]
-    scale = max(float(np.abs(reference).max()), 1e-6)
+    scale = max(float(np.abs(reference).max()), _SMALLEST.get(str(expected.dtype), 1e-6))
     error = float(np.abs(reference - actual).max()) / scale
     return error if np.isfinite(error) else float("inf")

@@ -10,6 +10,8 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from workers.compression.graph.schemas import output_type
+
 _READ = 1_000
 """Bytes up to which a constant may be a shape, axes or sizes, and its values are handed over."""
 
@@ -23,10 +25,16 @@ def infer(model: ir.Model) -> None:
     """Infer types and shapes in place, dynamic dimensions kept as symbols.
 
     The types and shapes that the file states for intermediate values are dropped first, as they
-    may be wrong. Declared inputs stay unchanged; outputs gain what was not declared.
+    may be wrong. Declared inputs stay unchanged; outputs gain what was not declared. Where ONNX has
+    no inference for an operator, as for many of other domains, its schema may tell the type.
     """
     proto = inferred(model, {})
     _merge(model.graph, onnx.GraphProto() if proto is None else proto.graph, root=True)
+    for node in model.graph.all_nodes():
+        for slot, value in enumerate(node.outputs):
+            if value.type is None:
+                opset = model.graph.opset_imports.get(node.domain, 1)
+                value.type = output_type(node, slot, opset)
 
 
 def inferred(

@@ -58,6 +58,34 @@ def _of_runtime() -> dict[tuple[str, str], Schema]:
     return {(schema.domain, schema.name): schema for schema in schemas}
 
 
+def output_type(node: ir.Node, slot: int, opset: int) -> ir.TypeProtocol | None:
+    """Return the type of a node's output as far as its schema tells it; None where it does not.
+
+    It is the one type that the schema allows, or that of an input that must have the same.
+
+    Args:
+        node: the node, its inputs typed.
+        slot: the position of the output.
+        opset: the imported version of its domain.
+    """
+    schema = schema_of(node, opset)
+    if schema is None or not schema.outputs:
+        return None
+    output = schema.outputs[min(slot, len(schema.outputs) - 1)]
+    if len(output.types) == 1:
+        return _TENSORS.get(next(iter(output.types)))
+    for index, value in enumerate(node.inputs if schema.inputs else ()):
+        declared = schema.inputs[min(index, len(schema.inputs) - 1)]
+        if value is not None and value.type and _variable(declared) == _variable(output):
+            return value.type
+    return None
+
+
+def _variable(parameter: Parameter) -> str:
+    """Return the name of a parameter's type, which onnx and onnxruntime spell in two ways."""
+    return str(getattr(parameter, "type_str", None) or getattr(parameter, "typeStr", ""))
+
+
 def allows(parameters: Sequence[Parameter], slot: int, kind: ir.TypeProtocol) -> bool:
     """Return whether a schema allows a type at a position of its inputs or outputs."""
     if not parameters:
@@ -75,3 +103,5 @@ def type_name(kind: ir.TypeProtocol) -> str:
 
 
 _NAMES = {ir.DataType.FLOAT: "float", ir.DataType.DOUBLE: "double"}
+
+_TENSORS = {type_name(kind): kind for kind in map(ir.TensorType, ir.DataType)}

@@ -16,12 +16,14 @@ from workers.compression.graph.load import load
 from workers.compression.graph.rewrites.affine import fold_affine
 from workers.compression.graph.rewrites.batchnorm import fold_batchnorm
 from workers.compression.graph.rewrites.branches import inline_branches
+from workers.compression.graph.rewrites.castlike import spell_out_castlike
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.dead import remove_dead
 from workers.compression.graph.rewrites.einsum import spell_out_einsum
 from workers.compression.graph.rewrites.float32 import compute_in_float32
 from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.graph.rewrites.functions import inline_functions
+from workers.compression.graph.rewrites.fused import spell_out_fused
 from workers.compression.graph.rewrites.gelu import recognise_gelu
 from workers.compression.graph.rewrites.hardswish import recognise_hardswish
 from workers.compression.graph.rewrites.hoist import hoist_constants
@@ -40,7 +42,9 @@ PASSES: tuple[Pass, ...] = (
     detach_initializers,
     lift_constants,
     lift_opset,
+    spell_out_castlike,
     compute_in_float32,
+    spell_out_fused,
     inline_branches,
     unroll_loops,
     remove_identities,

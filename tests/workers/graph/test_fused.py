@@ -1,0 +1,114 @@
+"""What onnxruntime's optimizer fused becomes the layers that it was, and computes the same."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+from tests.workers.field.draw import FLOAT, Drawing, end
+from tests.workers.graph.normal import normal, operators
+from workers.compression.graph.inference import infer
+
+MS = {"domain": "com.microsoft"}
+
+
+def unfused(draw: Drawing, x: list[int | str], y: list[int | str], tmp_path: Path) -> ir.Model:
+    raw = draw.model([end("x", FLOAT, *x)], [end("y", FLOAT, *y)], com_microsoft=1)
+    return normal(onnx.load_from_string(raw), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("activation", "numbers"),
+    [("Relu", []), ("LeakyRelu", [0.2]), ("HardSigmoid", [0.3, 0.4]), ("", [])],
+)
+def test_a_convolution_is_parted_from_its_activation(
+    activation: str, numbers: list[float], tmp_path: Path
+) -> None:
+    draw = Drawing(1)
+    said: dict[str, Any] = {"activation": activation} if activation else {}
+    said |= {"activation_params": numbers} if numbers else {}
+    weights = draw.weight(8, 3, 3, 3), draw.weight(8)
+    draw("FusedConv", "x", *weights, strides=[2, 2], pads=[1] * 4, gives=["y"], **said, **MS)
+    graph = unfused(draw, ["n", 3, 8, 8], ["n", 8, 4, 4], tmp_path)
+    assert operators(graph) == {"Conv": 1} | ({activation: 1} if activation else {})
+    assert graph.graph[0].name == "FusedConv_0"
+
+
+@pytest.mark.parametrize("activation", ["Relu", "LeakyRelu"])
+def test_a_product_is_parted_from_its_activation(activation: str, tmp_path: Path) -> None:
+    draw = Drawing(2)
+    slope = {"activation_alpha": 0.3} if activation == "LeakyRelu" else {}
+    weights = draw.weight(4, 16), draw.weight(4)
+    draw(
+        "FusedGemm", "x", *weights, transB=1, alpha=0.5, activation=activation, gives=["y"],
+        **slope, **MS,
+    )  # fmt: skip
+    graph = unfused(draw, ["n", 16], ["n", 4], tmp_path)
+    assert operators(graph) == {"Gemm": 1, activation: 1}
+
+
+@pytest.mark.parametrize("turned", [0, 1])
+def test_a_product_is_parted_from_what_turns_and_scales_it(turned: int, tmp_path: Path) -> None:
+    draw = Drawing(3)
+    weight = draw.weight(*((4, 16) if turned else (16, 4)))
+    draw("FusedMatMul", "x", weight, alpha=0.5, transB=turned, gives=["y"], **MS)
+    graph = unfused(draw, ["n", 3, 16], ["n", 3, 4], tmp_path)
+    assert operators(graph) == {"MatMul": 1, "Mul": 1}
+
+
+def test_a_sum_is_parted_from_its_normalisation_and_its_gelu(tmp_path: Path) -> None:
+    draw = Drawing(4)
+    scale, shift = draw.keep(np.ones(8, np.float32)), draw.weight(8)
+    outputs = ["normal", "", "", "sum"]
+    skip = ["x", "x", scale, shift, draw.weight(8)]
+    draw("SkipLayerNormalization", *skip, gives=outputs, epsilon=1e-5, **MS)
+    draw("BiasGelu", "normal", draw.weight(8), gives=["gelu"], **MS)
+    draw("FastGelu", "sum", draw.weight(8), gives=["fast"], **MS)
+    draw("Add", draw("Gelu", "fast", **MS), "gelu", gives=["y"])
+    graph = unfused(draw, ["n", 8], ["n", 8], tmp_path)
+    assert operators(graph) == {"Add": 5, "LayerNormalization": 1, "Gelu": 3}
+
+
+@pytest.mark.parametrize("form", ["summand", "activation"])
+def test_convolutions_without_plain_parts_stay(form: str, tmp_path: Path) -> None:
+    draw = Drawing(5)
+    inputs = ["x", draw.weight(8, 3, 3, 3), draw.weight(8)]
+    said: dict[str, Any] = {"activation": "Clip", "activation_params": [0.0, 6.0]}
+    if form == "summand":
+        inputs, said = [*inputs, draw.keep(np.ones((1, 8, 6, 6), np.float32))], {}
+    draw("FusedConv", *inputs, gives=["y"], **said, **MS)
+    assert operators(unfused(draw, [1, 3, 8, 8], [1, 8, 6, 6], tmp_path)) == {"FusedConv": 1}
+
+
+def test_a_product_in_a_branch_is_parted_too(tmp_path: Path) -> None:
+    draw, then, other = Drawing(6), Drawing(7, "t_"), Drawing(8, "e_")
+    one = then("FusedGemm", "x", then.weight(8, 8), activation="Relu", **MS)
+    two = other("Neg", "x")
+    branches = {
+        "then_branch": then.body("then", [], [end(one, FLOAT, "n", 8)]),
+        "else_branch": other.body("else", [], [end(two, FLOAT, "n", 8)]),
+    }
+    flag = draw("Cast", draw("ReduceMax", "x", keepdims=0), to=onnx.TensorProto.BOOL)
+    draw("If", flag, gives=["y"], **branches)
+    graph = unfused(draw, ["n", 8], ["n", 8], tmp_path)
+    names = [node.op_type for node in graph.graph.all_nodes()]
+    assert "FusedGemm" not in names
+    assert "Gemm" in names
+
+
+def test_types_that_only_a_schema_tells_are_known() -> None:
+    """ONNX infers nothing for an Imputer; what follows it has a type all the same."""
+
+    node = helper.make_node(
+        "Imputer", ["x"], ["f"], domain="ai.onnx.ml", imputed_value_floats=[0.0]
+    )
+    last = helper.make_node("Relu", ["f"], ["y"])
+    graph = helper.make_graph([node, last], "g", [end("x", FLOAT, "n", 4)], [end("y", FLOAT)])
+    imports = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 3)]
+    model = ir.serde.deserialize_model(helper.make_model(graph, opset_imports=imports))
+    infer(model)
+    assert model.graph[0].outputs[0].dtype == ir.DataType.FLOAT

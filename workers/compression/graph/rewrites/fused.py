@@ -1,0 +1,138 @@
+"""Write operators that onnxruntime's optimizer fused as the nodes that they were.
+
+They are described in onnxruntime's ``docs/ContribOperators.md``. Its optimizer fuses them again
+when the file is opened.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+
+from workers.compression.graph.editor import Editor, graph_of
+from workers.compression.graph.inference import infer
+from workers.compression.graph.rewrites.splice import replace
+
+_DOMAIN = "com.microsoft"
+
+_ACTIVATIONS = {
+    "Relu": (), "Tanh": (), "Sigmoid": (), "LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta")
+}  # fmt: skip
+"""The activations that a fused layer may have, each with its parameters in their order."""
+
+_MEAN, _DEVIATION, _SUM = 1, 2, 3
+"""The outputs of a SkipLayerNormalization after the first."""
+
+
+def spell_out_fused(model: ir.Model) -> int:
+    """Replace FusedConv, FusedGemm, FusedMatMul, SkipLayerNormalization, and Gelus with a bias.
+
+    1. A layer keeps its name: methods know it as a Conv, Gemm or MatMul.
+    2. Left alone: a Conv with a summand or with an activation of another kind, a product that turns
+       axes of the batch or a tensor of unknown rank, a normalisation whose statistics are read.
+    """
+    rewrites: dict[str, Callable[[Editor, ir.Node], list[ir.Value | None] | None]] = {
+        "FusedConv": _conv, "FusedGemm": _gemm, "FusedMatMul": _matmul,
+        "BiasGelu": _gelu, "Gelu": _gelu, "FastGelu": _gelu,
+        "SkipLayerNormalization": _skip_normalization,
+    }  # fmt: skip
+    fused = [n for n in model.graph.all_nodes() if n.domain == _DOMAIN and n.op_type in rewrites]
+    if not fused:
+        return 0
+    infer(model)
+    edit, count = Editor(model), 0
+    for node in fused:
+        outputs = rewrites[node.op_type](edit, node)
+        if outputs is not None:
+            replace(node, outputs)
+            count += 1
+    return count
+
+
+def _conv(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
+    return None if len(node.inputs) > 3 else _with_activation(edit, node, "Conv", "activation")
+
+
+def _gemm(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
+    return _with_activation(edit, node, "Gemm", "activation")
+
+
+def _with_activation(
+    edit: Editor, node: ir.Node, operator: str, prefix: str
+) -> list[ir.Value | None] | None:
+    """Return the output of a layer, followed by its activation."""
+    activation = node.attributes.get_string(prefix, "")
+    if activation and activation not in _ACTIVATIONS:
+        return None
+    fields = {k: v for k, v in node.attributes.items() if not k.startswith(prefix)}
+    layer = _put(edit, node, operator, *node.inputs, attributes=list(fields.values()))
+    if not activation:
+        return [layer]
+    names = _ACTIVATIONS[activation]
+    listed = node.attributes.get("activation_params")
+    values = list(listed.as_floats()) if listed is not None else []
+    values = values or [node.attributes.get_float(f"{prefix}_{name}", 0.0) for name in names]
+    parameters = [ir.AttrFloat32(n, v) for n, v in zip(names, values, strict=False)]
+    return [_put(edit, node, activation, layer, attributes=parameters)]
+
+
+def _matmul(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
+    if any(node.attributes.get_int(f"transBatch{side}", 0) for side in "AB"):
+        return None
+    sides = list[ir.Value | None]()
+    for side, value in zip("AB", node.inputs, strict=True):
+        if not node.attributes.get_int(f"trans{side}", 0):
+            sides.append(value)
+            continue
+        if value is None or value.shape is None:
+            return None
+        order = [*range(len(value.shape))]
+        order[-2:] = reversed(order[-2:])
+        turn = ir.AttrInt64s("perm", order)
+        sides.append(_put(edit, node, "Transpose", value, attributes=[turn]))
+    product = _put(edit, node, "MatMul", *sides)
+    factor = node.attributes.get_float("alpha", 1.0)
+    dtype = node.outputs[0].dtype or ir.DataType.FLOAT
+    if factor == 1:
+        return [product]
+    scale = edit.constant(f"{node.name}_alpha", np.asarray(factor, dtype.numpy()))
+    return [_put(edit, node, "Mul", product, scale)]
+
+
+def _gelu(edit: Editor, node: ir.Node) -> list[ir.Value | None]:
+    x, bias = [*node.inputs, None][:2]
+    total = x if bias is None else _put(edit, node, "Add", x, bias)
+    kind = ir.AttrString("approximate", "tanh" if node.op_type == "FastGelu" else "none")
+    return [_put(edit, node, "Gelu", total, attributes=[kind])]
+
+
+def _skip_normalization(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
+    outputs = [*node.outputs, None, None, None][: _SUM + 1]
+    if any(v is not None and v.uses() for v in (outputs[_MEAN], outputs[_DEVIATION])):
+        return None
+    x, skip, scale, shift, bias = [*node.inputs, None, None][:5]
+    total = _put(edit, node, "Add", x, skip)
+    if bias is not None:
+        total = _put(edit, node, "Add", total, bias)
+    epsilon = ir.AttrFloat32("epsilon", node.attributes.get_float("epsilon", 1e-12))
+    attributes = [ir.AttrInt64("axis", -1), epsilon]
+    parts = (total, scale) if shift is None else (total, scale, shift)
+    normal = _put(edit, node, "LayerNormalization", *parts, attributes=attributes)
+    return [normal, None, None, total][: len(node.outputs)]
+
+
+def _put(
+    edit: Editor,
+    before: ir.Node,
+    operator: str,
+    *inputs: ir.Value | None,
+    attributes: list[ir.Attr] | None = None,
+) -> ir.Value:
+    """Insert a node before a fused one, typed like it; the first layer takes over its name."""
+    named = operator in {"Conv", "Gemm", "MatMul", "LayerNormalization"}
+    name = before.name if named else edit.fresh(f"{before.name}_{operator}")
+    node = ir.Node("", operator, inputs, attributes or [], name=name)
+    node.outputs[0].name = edit.fresh(f"{before.name}_{operator}_output")
+    node.outputs[0].type = before.outputs[0].type
+    graph_of(before).insert_before(before, node)
+    return node.outputs[0]
