@@ -25,8 +25,9 @@ def carry_out(tmp_path: Path) -> CarryOut:
         directory = tmp_path / name
         directory.mkdir()
         (directory / "upload").write_bytes(field.model)
-        with (directory / "dataset").open("wb") as file:
-            np.savez(file, allow_pickle=False, **field.data)
+        if field.data:
+            with (directory / "dataset").open("wb") as file:
+                np.savez(file, allow_pickle=False, **field.data)
         order = {"kind": "compress", "steps": steps, "threads": 1}
         (directory / "job.json").write_text(json.dumps(order))
         assert main(directory) == 0

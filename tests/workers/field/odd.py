@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from tests.workers.field.draw import BOOL, FLOAT, INT64, Drawing, end, normal, pictures
+from tests.workers.field.draw import BOOL, FLOAT, HALF, INT64, Drawing, end, normal, pictures
 from tests.workers.field.graphs import Field
 
-INT32, UINT8 = TensorProto.INT32, TensorProto.UINT8
+INT32, UINT8, STRING = TensorProto.INT32, TensorProto.UINT8, TensorProto.STRING
 ROWS = 60
 
 
@@ -186,3 +186,60 @@ def weight_as_output() -> Field:
         end("y", FLOAT, "n", 8), end("table", FLOAT, 16, 64), end("same", FLOAT, "n", 16)
     ]  # fmt: skip
     return Field(draw.model([end("x", FLOAT, "n", 16)], outputs), {"x": normal(32, ROWS, 16)})
+
+
+def half_loop() -> Field:
+    """A Loop in half that shares its weight with the graph, and whose state nearly vanishes."""
+    draw, body = Drawing(7), Drawing(8, "l_")
+    state = body("Relu", body("MatMul", "l_state", "shared"))
+    body("Identity", "l_go", gives=["l_more"])
+    inputs = [end("l_turn", INT64), end("l_go", BOOL), end("l_state", HALF, "n", 16)]
+    inner = body.body("turn", inputs, [end("l_more", BOOL), end(state, HALF, "n", 16)])
+    draw.weight(16, 16, dtype=np.float16, name="shared")
+    turns = draw("Cast", draw("ReduceMax", "turns", keepdims=0), to=INT64)
+    draw("Loop", turns, draw.keep(np.bool_(True)), "x", gives=["last"], body=inner)
+    draw("MatMul", "last", "shared", gives=["y"])
+    model = draw.model(
+        [end("x", HALF, "n", 16), end("turns", INT64, "n")], [end("y", HALF, "n", 16)]
+    )
+    data: dict[str, NDArray[Any]] = {
+        "x": normal(9, ROWS, 16).astype(np.float16), "turns": np.full(ROWS, 3)
+    }  # fmt: skip
+    return Field(model, data)
+
+
+def words_to_labels() -> Field:
+    """Strings come in and go out, between operators of scikit-learn's exports."""
+    draw = Drawing(9)
+    ids = draw(
+        "LabelEncoder", "words", domain="ai.onnx.ml", keys_strings=["a", "b"],
+        values_floats=[0.0, 1.0], default_float=2.0,
+    )  # fmt: skip
+    filled = draw("Imputer", ids, domain="ai.onnx.ml", imputed_value_floats=[0.0])
+    hidden = draw("Relu", draw("Gemm", filled, draw.weight(4, 64), draw.weight(64)))
+    scores = draw("Gemm", hidden, draw.weight(64, 3), draw.weight(3), gives=["scores"])
+    draw("ArgMax", scores, axis=1, keepdims=0, gives=["place"])
+    names = ["cat", "dog", "emu"]
+    draw(
+        "LabelEncoder", "place", domain="ai.onnx.ml", keys_int64s=[0, 1, 2], values_strings=names,
+        gives=["label"],
+    )  # fmt: skip
+    outputs = [end("scores", FLOAT, "n", 3), end("label", STRING, "n")]
+    return Field(draw.model([end("words", STRING, "n", 4)], outputs, ai_onnx_ml=3), {})
+
+
+def labels_of_numbers() -> Field:
+    """A label in words beside the scores, of a table with missing values."""
+    draw = Drawing(10)
+    filled = draw("Imputer", "x", domain="ai.onnx.ml", imputed_value_floats=[0.0] * 8)
+    hidden = draw("Relu", draw("Gemm", filled, draw.weight(8, 64), draw.weight(64)))
+    scores = draw("Gemm", hidden, draw.weight(64, 3), draw.weight(3), gives=["scores"])
+    draw("ArgMax", scores, axis=1, keepdims=0, gives=["place"])
+    names = ["cat", "dog", "emu"]
+    draw(
+        "LabelEncoder", "place", domain="ai.onnx.ml", keys_int64s=[0, 1, 2], values_strings=names,
+        gives=["label"],
+    )  # fmt: skip
+    outputs = [end("scores", FLOAT, "n", 3), end("label", STRING, "n")]
+    model = draw.model([end("x", FLOAT, "n", 8)], outputs, ai_onnx_ml=3)
+    return Field(model, {"x": normal(11, ROWS, 8)})

@@ -62,7 +62,8 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
 
     Args:
         model: a model in normal form, sorted topologically; not changed.
-        outputs: names of the values to return; None stands for the graph's outputs.
+        outputs: names of the values to return; None stands for the graph's outputs. Strings are
+            left out: torch has none.
 
     Raises:
         ValueError: a name is not a value of the graph.
@@ -71,6 +72,7 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
     """
     graph = model.graph
     returned = graph.outputs if outputs is None else _named(graph, outputs)
+    returned = [value for value in returned if value.dtype != ir.DataType.STRING]
     shared = _Shared(_opset(model))
     compiler = _Compiler(graph, shared, root=True)
     plan = compiler.compile(returned)

@@ -18,7 +18,7 @@ from workers.compression.graph.load import load
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure import latency, quality, size
 from workers.compression.measure.fidelity import Closeness, Nearness, Profile
-from workers.compression.measure.memory import Prober
+from workers.compression.measure.memory import Prober, store_feeds
 from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
@@ -219,7 +219,7 @@ def _peaks(
         return [None for _ in paths]
     with tempfile.TemporaryDirectory() as scratch:
         stored = Path(scratch) / "feeds.npz"
-        np.savez(stored, allow_pickle=False, **feeds)
+        store_feeds(stored, feeds)
         return [prober(path, stored, threads) for path in paths]
 
 

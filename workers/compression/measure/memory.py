@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from workers.compression.samples.context import Feeds
 from workers.compression.targets import onnx as target
 
 _SECONDS = 60
@@ -121,6 +122,12 @@ def _serve(requests: int, answers: int, seconds: int) -> None:
             with suppress(OSError):
                 _write(answers, number, peak=None)
     os._exit(0)
+
+
+def store_feeds(path: Path, feeds: Feeds) -> None:
+    """Write the inputs of a run for ``prober``; strings are written as characters."""
+    plain = {name: a.astype(np.str_) if a.dtype == object else a for name, a in feeds.items()}
+    np.savez(path, allow_pickle=False, **plain)
 
 
 def _peak(graph: str, feeds: str, threads: int) -> int:

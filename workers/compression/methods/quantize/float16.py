@@ -28,6 +28,7 @@ from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.precision import Change, bodies, fits, retype, touches_sequence
 from workers.compression.graph.runtime import Arrays
 from workers.compression.measure.fidelity import sqnr_db
+from workers.compression.measure.memory import store_feeds
 from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.exclusions import (
@@ -279,7 +280,7 @@ class _Trials:
             return False
         with runtime.in_file(model) as path:
             feeds = path.with_name("feeds.npz")
-            np.savez(feeds, allow_pickle=False, **self._context.example)
+            store_feeds(feeds, self._context.example)
             return self._context.isolated_run(path, feeds, self._context.threads) is None
 
 
