@@ -15,6 +15,7 @@
     evaluate-dataset, evaluate-data/*.npy   likewise the dataset that the result is judged on,
                      where ``evaluate.dataset`` names one
     steps/01-quantize/{graph.onnx,report.json,checkpoint/*.npz}
+    steps/01-quantize/delivered.onnx   the step's graph as users get it
     delivery/litert/{task.json,model.pt2,inputs/*.npy}   for a tool: a ToolTask, the graph as an
                      exported torch program, and what each run reads
     delivery/litert/{answer.json,outputs/*.npy}   by the tool: a ToolAnswer, and what each run gave
@@ -64,6 +65,8 @@ RESULT = "result.json"
 
 GRAPH = "graph.onnx"
 """In a step's directory: what it made."""
+DELIVERED = "delivered.onnx"
+"""In a step's directory: its graph without what only steps read."""
 TASK, PROGRAM, INPUTS = "task.json", "model.pt2", "inputs"
 """In a format's directory: what a tool is to do, and with what."""
 ANSWER, OUTPUTS = "answer.json", "outputs"

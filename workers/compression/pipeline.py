@@ -27,6 +27,7 @@ from app.domain.reports import Report
 from workers.compression import delivery, inputs, reporting, steps
 from workers.compression.delivery import artifacts, judging
 from workers.compression.delivery.form import Upload
+from workers.compression.delivery.result import results
 from workers.compression.events import Events
 from workers.compression.graph import stats
 from workers.compression.graph.kept import after_all
@@ -65,9 +66,11 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     finished = _run_steps(directory, order, context, events)
     graphs = reporting.graphs_of(directory, order)
     events.progress(_STEPS_STOP, "writing the artifacts")
+    files_of_steps = results(directory / ORIGINAL, graphs[1:], finished)
     delivered = artifacts.make(
         order.deliver,
         graphs[-1],
+        files_of_steps[-1],
         directory,
         job_inputs.evaluation_set,
         order.tool_failures,
@@ -76,7 +79,12 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     if delivered.waiting:
         return Result(tools=delivered.waiting)
     measured = evaluation.evaluate(
-        directory / ORIGINAL, graphs[1:], job_inputs.evaluation_set, order.evaluate, events, prober
+        directory / ORIGINAL,
+        files_of_steps,
+        job_inputs.evaluation_set,
+        order.evaluate,
+        events,
+        prober,
     )
     figures = judging.judge(
         directory / ORIGINAL,

@@ -43,12 +43,8 @@ def report(
     delivered: Delivered,
 ) -> Report:
     """Return the report: figures, changes and the manifest."""
-    graphs = graphs_of(directory, order)
-    remarks = [
-        changes.notes(*step_and_graphs)
-        for step_and_graphs in zip(finished, graphs, graphs[1:], strict=False)
-    ]
-    elsewhere = {"portability": portability(load(graphs[-1]))}
+    result = graphs_of(directory, order)[-1]
+    elsewhere = {"portability": portability(load(result))}
     measured = replace(measured, evaluation=measured.evaluation.model_copy(update=elsewhere))
     files = {name: made.file for name, made in delivered.made.items()}
     size = order.model_size_bytes or _upload(directory).stat().st_size
@@ -56,7 +52,7 @@ def report(
     final = measured.graphs[-1]
     stages = [baseline, *measured.graphs[:-1], final]
     reports = [
-        _step_report(index, step, done, remarks[index], (stages[index], stages[index + 1]))
+        _step_report(index, step, done, stages[index], stages[index + 1])
         for index, (step, done) in enumerate(zip(order.steps, finished, strict=True))
     ]
     allowed = order.require.max_quality_drop
@@ -73,23 +69,19 @@ def report(
 
 
 def _step_report(
-    index: int,
-    step: Step,
-    done: FinishedStep,
-    notes: list[str],
-    stages: tuple[Measures, Measures],
+    index: int, step: Step, done: FinishedStep, before: Measures, after: Measures
 ) -> StepReport:
     return StepReport(
         index=index,
         method=step.method,
         parameters=step.model_dump(mode="json"),
         seconds=done.seconds,
-        before=stages[0],
-        after=stages[1],
+        before=before,
+        after=after,
         layers=done.layers,
         skipped=done.skipped,
         changed=done.changed,
-        notes=notes,
+        notes=changes.notes(step, done, before, after),
         choices=done.choices,
         prices=done.prices,
     )

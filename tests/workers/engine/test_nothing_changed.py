@@ -74,7 +74,8 @@ def test_what_is_int8_already_stays_and_the_job_says_why(
     [artifact] = result.artifacts
     directory = tmp_path / "job"
     kept = (directory / "artifacts" / artifact.path).read_bytes()
-    assert kept == (directory / "model.onnx").read_bytes()
+    assert kept == (directory / "original.onnx").read_bytes()
+    assert len(kept) <= quantized[form].stat().st_size
 
 
 def test_all_reasons_of_all_steps_are_in_the_problem(

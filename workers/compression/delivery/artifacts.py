@@ -30,6 +30,7 @@ class Delivered:
 def make(
     formats: Sequence[OutputFormat],
     graph: Path,
+    result: Path,
     root: Path,
     evaluation_set: EvaluationSet,
     failures: Mapping[ToolName, str],
@@ -39,7 +40,8 @@ def make(
 
     Args:
         formats: the requested formats, each once.
-        graph: the result, on disk.
+        graph: the result in normal form.
+        result: the result as an ONNX file for users.
         root: the job's directory.
         evaluation_set: the samples that the graph will be judged on.
         failures: for each tool that ran without an answer, the reason.
@@ -52,6 +54,7 @@ def make(
     for name in formats:
         source = Source(
             graph=graph,
+            result=result,
             workspace=delivery_directory(root, name),
             feeds={str(value.name): first[str(value.name)] for value in inputs_of(model)},
             names=[str(value.name) for value in model.graph.outputs],

@@ -30,6 +30,9 @@ class Source:
     """The graph to deliver, and the inputs to run it on."""
 
     graph: Path
+    """The result in normal form: what other formats are made from."""
+    result: Path
+    """The result as an ONNX file for users."""
     workspace: Path
     """A directory for intermediate files of this format."""
     feeds: Feeds

@@ -16,13 +16,13 @@ from workers.compression.targets.runner import Runner
 
 def make_onnx(source: Source, directory: Path) -> Made:
     """Copy the graph: the file itself, or a zip with its external data past 2 GiB."""
-    files = files_of(source.graph)
+    files = files_of(source.result)
     if len(files) > 1:
         file = pack(files, directory / "model.zip")
     else:
         file = directory / "model.onnx"
-        file.write_bytes(source.graph.read_bytes())
-    return Made(file, partial(_open, source.graph, source))
+        file.write_bytes(source.result.read_bytes())
+    return Made(file, partial(_open, source.result, source))
 
 
 def make_ort(source: Source, directory: Path) -> Made:
@@ -33,7 +33,7 @@ def make_ort(source: Source, directory: Path) -> Made:
     Raises:
         DeliveryFailed: the graph has more than 2 GiB of weights.
     """
-    if len(files_of(source.graph)) > 1:
+    if len(files_of(source.result)) > 1:
         raise DeliveryFailed("An .ort file holds less than 2 GiB: deliver 'onnx' instead.")
     file = directory / "model.ort"
     options = SessionOptions()
@@ -43,7 +43,7 @@ def make_ort(source: Source, directory: Path) -> Made:
     options.log_severity_level = 4
     with runtime.empty_working_directory():
         ort.InferenceSession(
-            str(source.graph.absolute()), options, providers=["CPUExecutionProvider"]
+            str(source.result.absolute()), options, providers=["CPUExecutionProvider"]
         )
     return Made(file, partial(_open, file, source))
 

@@ -41,7 +41,8 @@ def _domain(name: str) -> str:
 def _name_standard(graph: onnx.GraphProto) -> None:
     """Give standard operators the short name of the default domain, the only one imported."""
     for node in graph.node:
-        node.domain = _domain(node.domain)
+        if node.domain == _STANDARD:
+            node.ClearField("domain")  # set to nothing, it would take two bytes
         for attribute in node.attribute:
             for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
                 _name_standard(inner)

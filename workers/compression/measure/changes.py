@@ -1,31 +1,32 @@
 """Notes on steps that changed nothing or made the file larger."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from typing import Any
 
 from app.domain.directory import FinishedStep
 from app.domain.models import quantized_operators
 from app.domain.problems import NothingChanged
-from app.domain.reports import StepReport
-from app.domain.steps import Skipped
-from workers.compression.graph.load import files_of
+from app.domain.reports import Measures, StepReport
+from app.domain.steps import Skipped, Step
 
 _REASONS = 3
 _NAME = 80
 """Letters of a node's name that are shown."""
 
 
-def notes(done: FinishedStep, before: Path, after: Path) -> list[str]:
-    """Return notes on a step that changed nothing, or that made the file larger.
+def notes(step: Step, done: FinishedStep, before: Measures, after: Measures) -> list[str]:
+    """Return the notes of a step; the first says that it changed nothing, or made the file larger.
 
     Args:
-        done: the report of the step.
-        before: the graph before the step.
-        after: the graph after the step.
+        step: the step.
+        done: its report.
+        before: the figures before the step; of the first step, of the upload.
+        after: the figures after the step.
     """
     if not done.changed:
-        return [f"It changed nothing: {_reasons(done.skipped)}.", *done.notes]
-    was, now = (sum(file.stat().st_size for file in files_of(graph)) for graph in (before, after))
+        reasons = _reasons(done.skipped, pays=_pays(step.method, step.model_dump()))
+        return [f"It changed nothing: {reasons}.", *done.notes]
+    was, now = before.size_bytes, after.size_bytes
     if now > was:
         return [f"It made the file LARGER: {was:,} → {now:,} bytes.", *done.notes]
     return done.notes
@@ -55,18 +56,27 @@ def nothing_changed(
 
 
 def _does_what_pays(step: StepReport) -> bool:
-    return step.method == "quantize" and step.parameters.get("mode") == "auto"
+    return _pays(step.method, step.parameters)
+
+
+def _pays(method: str, parameters: Mapping[str, Any]) -> bool:
+    """Return whether a step was to do only what makes the model faster or smaller."""
+    return method == "quantize" and parameters.get("mode") == "auto"
 
 
 def why_nothing(steps: Sequence[StepReport]) -> str:
     """Return for each step the reasons why it changed nothing."""
     return " ".join(
-        f"Step {step.index + 1} ({step.method}): {_reasons(step.skipped)}." for step in steps
+        f"Step {step.index + 1} ({step.method}):"
+        f" {_reasons(step.skipped, pays=_does_what_pays(step))}."
+        for step in steps
     )
 
 
-def _reasons(skipped: Sequence[Skipped]) -> str:
+def _reasons(skipped: Sequence[Skipped], *, pays: bool) -> str:
     """Return the most frequent reasons, each with the number of nodes and the first ones."""
+    if not skipped and pays:
+        return "nothing that it tried makes this model faster or smaller within the allowed loss"
     if not skipped:
         return "the model has no layer that it acts on"
     nodes: dict[str, list[str]] = {}
