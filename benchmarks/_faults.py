@@ -12,6 +12,7 @@ from pathlib import Path
 import redis
 
 from app.local.server import Server
+from benchmarks._network import Network
 from tests.disk import filled
 from tests.e2e.service import SETTINGS, Service, eventually
 from tests.e2e.test_faults_stores import TERMINATE
@@ -28,6 +29,8 @@ class Target:
     """By queue; each is to run whenever no fault is at it."""
     disk: Path | None
     """Of the storage, if it can be filled."""
+    networks: Mapping[str, Network]
+    """Between the service and each of its stores, by name."""
     chance: random.Random
 
     def one(self, queue: str) -> Server:
@@ -129,6 +132,27 @@ def wrong_clock(at: Target) -> None:
         at.pause(3)
 
 
+def slow_network(at: Target) -> None:
+    """A store answers late for a while, so that what takes a moment takes seconds."""
+    network = at.networks[at.chance.choice(sorted(at.networks))]
+    network.delay_seconds = at.chance.uniform(0.05, 0.5)
+    time.sleep(at.chance.uniform(1, 3))
+    network.delay_seconds = 0.0
+
+
+def cut_network(at: Target) -> None:
+    """Nothing reaches a store, and nothing says so; then what was held back arrives."""
+    network = at.networks[at.chance.choice(sorted(at.networks))]
+    network.is_cut = True
+    time.sleep(at.chance.uniform(0.5, 2 * _LEASE_SECONDS))
+    network.is_cut = False
+
+
+def reset_network(at: Target) -> None:
+    """Every connection to a store breaks, in the middle of what is sent."""
+    at.networks[at.chance.choice(sorted(at.networks))].reset()
+
+
 FAULTS: dict[str, Callable[[Target], None]] = {
     each.__name__: each
     for each in (
@@ -146,6 +170,9 @@ FAULTS: dict[str, Callable[[Target], None]] = {
         flush_queue,
         fill_disk,
         wrong_clock,
+        slow_network,
+        cut_network,
+        reset_network,
     )
 }
 

@@ -8,27 +8,25 @@ when a fault meets what work is the machine's.
 """
 
 import argparse
+import logging
 import random
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import get_args
 
 import httpx
-import pytest
 
 from app.domain.jobs import FINISHED
 from app.services import keys
 from app.settings import Database
 from app.store.session import connect, sessions
+from benchmarks._disturbed import Storage, disturbed
 from benchmarks._faults import FAULTS, Target, possible
 from benchmarks._report import Bar, conclude
-from tests.disk import small_disk
 from tests.e2e import engine
 from tests.e2e.service import Service, eventually, small_model
 
@@ -36,7 +34,6 @@ TENANTS = ("acme", "globex", "initech")
 ACTIVE = 4
 """Jobs that a tenant has at one time."""
 EPOCHS = (1, 15)
-DISK_MIB = 256
 PATIENCE_SECONDS = 180.0
 """For what was accepted to end, once nothing is at fault any more."""
 
@@ -137,10 +134,12 @@ class Verdict:
     """From submission to the end of the slowest job."""
 
 
-def chaos(seconds: float, seed: int, most_faults: int | None = None) -> Verdict:
+def chaos(
+    seconds: float, seed: int, most_faults: int | None = None, storage: Storage = "disk"
+) -> Verdict:
     """Disturb a service for a while; return what became of the work that it was given."""
     chance = random.Random(seed)
-    with _target(chance) as target, ExitStack() as closing:
+    with disturbed(chance, storage) as target, ExitStack() as closing:
         stopping = threading.Event()
         loads = [
             Load(name, target.service, key, random.Random(f"{seed} {name}"), stopping)
@@ -236,34 +235,15 @@ def _keys(service: Service) -> dict[str, str]:
         engine_.dispose()
 
 
-@contextmanager
-def _target(chance: random.Random) -> Iterator[Target]:
-    """Run a service with two workers of each queue; its storage is on a small disk if it may be."""
-    with TemporaryDirectory(prefix="planish-chaos-") as place, ExitStack() as closing:
-        data = Path(place)
-        disk: Path | None = None
-        try:
-            disk = closing.enter_context(small_disk(data / "storage", DISK_MIB))
-        except pytest.skip.Exception as reason:
-            print(f"the disk is not filled: {reason}")
-        service = Service(data, AUTH_REQUIRED="true", LEASE_ATTEMPTS="1000")
-        closing.callback(service.stop)
-        service.start()
-        more = {queue: service.worker(queue) for queue in ("jobs", "light")}
-        for server in more.values():
-            closing.enter_context(server)
-            service.await_worker(server)
-        workers = {"jobs": [service.jobs, more["jobs"]], "light": [service.light, more["light"]]}
-        yield Target(service, workers, disk, chance)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--faults", type=int, help="end after so many, if that is earlier")
+    parser.add_argument("--storage", choices=get_args(Storage), default="disk")
     options, _ = parser.parse_known_args()
-    verdict = chaos(options.minutes * 60, options.seed, options.faults)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each object of the bucket
+    verdict = chaos(options.minutes * 60, options.seed, options.faults, options.storage)
     bars = [
         Bar("jobs that were lost", "jobs", verdict.lost, 1, "under"),
         Bar("jobs that were doubled", "jobs", verdict.doubled, 1, "under"),
@@ -273,7 +253,13 @@ def main() -> None:
     ]
     print(f"{sum(verdict.faults.values())} faults, {verdict.jobs} jobs", end="; ")
     print(f"the slowest took {verdict.longest_seconds:.1f} s")
-    conclude("chaos", bars, seed=options.seed, minutes=options.minutes, verdict=vars(verdict))
+    conclude(
+        "chaos" if options.storage == "disk" else "chaos_bucket",
+        bars,
+        seed=options.seed,
+        minutes=options.minutes,
+        verdict=vars(verdict),
+    )
 
 
 if __name__ == "__main__":

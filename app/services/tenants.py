@@ -16,7 +16,7 @@ class Deleted(NamedTuple):
     """Blobs that work of others, which goes on, may be about to use; they are collected later."""
 
 
-def delete(sessions: Sessions, blobs: Blobs, tenant: str, grace_minutes: float) -> Deleted:
+def delete(sessions: Sessions, blobs: Blobs, tenant: str) -> Deleted:
     """Delete all rows of a tenant, then the bytes that nobody else refers to.
 
     It may be repeated where it was interrupted: what is unreferenced is collected in any case.
@@ -25,7 +25,6 @@ def delete(sessions: Sessions, blobs: Blobs, tenant: str, grace_minutes: float) 
         sessions: Of the job store.
         blobs: Where the bytes are.
         tenant: Whose rows.
-        grace_minutes: After which unreferenced bytes are collected.
     """
     with transaction(sessions) as session:
         digests = blob_rows.of_tenant(session, tenant)
@@ -40,11 +39,11 @@ def delete(sessions: Sessions, blobs: Blobs, tenant: str, grace_minutes: float) 
     for key in parts:
         blobs.discard(Incoming("", 0, key))
     with transaction(sessions) as session:
-        quiet_since = tenants.quiet_since(session)
+        quiet_since = blob_rows.quiet_since(session)
     deleted = 0
     for sha256 in digests:
         with transaction(sessions) as session:
-            if blob_rows.forget(session, sha256, grace_minutes, quiet_since=quiet_since):
+            if blob_rows.forget(session, sha256, quiet_since):
                 blobs.delete(sha256)
                 deleted += 1
     with transaction(sessions) as session:

@@ -7,10 +7,12 @@ from sqlalchemy import ColumnElement, delete, exists, func, select, union, updat
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.store import leases
 from app.store.tables import (
     ArtifactRow,
     BlobRow,
     DatasetRow,
+    FetchRow,
     JobRow,
     ModelRow,
     StepRow,
@@ -73,11 +75,32 @@ def unknown(session: Session, digests: Collection[str]) -> set[str]:
     return set(digests).difference(existing)
 
 
-def garbage(session: Session, grace_minutes: float, limit: int) -> Sequence[str]:
-    """Return digests of blobs that are unreferenced and untouched for the grace period."""
-    return session.scalars(
-        select(BlobRow.sha256).where(_old(grace_minutes), *_unreferenced()).limit(limit)
-    ).all()
+def quiet_since(session: Session, grace_minutes: float = 0) -> datetime:
+    """Return the time since which all work that goes on was begun, or that of the grace.
+
+    A blob that was last touched before it, and that nothing refers to, will not be referred to by
+    that work, however long that takes to store its files.
+    """
+    begun = [
+        select(func.min(JobRow.claimed_at)).where(leases.is_held(JobRow)),
+        select(func.min(UploadRow.created_at)).where(
+            UploadRow.sha256.is_(None), UploadRow.offset == UploadRow.length
+        ),
+        *(
+            select(func.min(table.created_at)).where(leases.is_held(table))
+            for table in (ModelRow, DatasetRow, FetchRow)
+        ),
+    ]
+    times = (each.scalar_subquery() for each in begun)
+    grace = leases.seconds_from_now(-60 * grace_minutes)
+    found: datetime = session.execute(select(func.least(grace, *times))).scalar_one()
+    return found
+
+
+def garbage(session: Session, untouched_since: datetime, limit: int) -> Sequence[str]:
+    """Return digests of blobs that are unreferenced and untouched since some time."""
+    old = BlobRow.touched_at < untouched_since
+    return session.scalars(select(BlobRow.sha256).where(old, *_unreferenced()).limit(limit)).all()
 
 
 def unreferenced(session: Session, digests: Collection[str]) -> int:
@@ -86,22 +109,15 @@ def unreferenced(session: Session, digests: Collection[str]) -> int:
     return session.execute(query).scalar_one()
 
 
-def forget(
-    session: Session, sha256: str, grace_minutes: float, *, quiet_since: datetime | None = None
-) -> bool:
-    """Delete the row of a blob if it is still unreferenced; return whether it was deleted.
-
-    It must not have been touched for the grace, or since all work that goes on was begun.
+def forget(session: Session, sha256: str, untouched_since: datetime) -> bool:
+    """Delete the row of a blob that is still unreferenced and untouched; return whether it was.
 
     Until commit, callers that are about to reference the blob wait, so the caller deletes the
     bytes before the commit.
     """
-    old = _old(grace_minutes)
-    if quiet_since is not None:
-        old |= BlobRow.touched_at < quiet_since
     locked = (
         select(BlobRow.sha256)
-        .where(BlobRow.sha256 == sha256, old)
+        .where(BlobRow.sha256 == sha256, BlobRow.touched_at < untouched_since)
         .with_for_update(skip_locked=True)
     )
     if session.scalar(locked) is None:
@@ -117,11 +133,6 @@ def forget_unknown(session: Session, sha256: str) -> bool:
         return False
     session.execute(delete(BlobRow).where(BlobRow.sha256 == sha256))
     return True
-
-
-def _old(grace_minutes: float) -> ColumnElement[bool]:
-    grace = func.make_interval(0, 0, 0, 0, 0, 0, 60 * grace_minutes)
-    return BlobRow.touched_at < func.now() - grace
 
 
 def _unreferenced() -> list[ColumnElement[bool]]:

@@ -1,18 +1,15 @@
 """Tenants: lists them, and deletes one with everything that it has."""
 
-from datetime import date, datetime
+from datetime import date
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, delete, func, literal_column, select, union
 from sqlalchemy.orm import Session
 
-from app.store import counters, leases
+from app.store import counters
 from app.store.tables import (
     ApiKeyRow,
-    DatasetRow,
-    FetchRow,
     JobRow,
-    ModelRow,
     Table,
     UploadPartRow,
     UploadRow,
@@ -86,24 +83,3 @@ def part_keys(session: Session, tenant: str) -> list[str]:
     """Return the keys of the objects in which the tenant's unfinished uploads are stored."""
     parts = select(UploadPartRow.key).join(UploadRow, UploadRow.id == UploadPartRow.upload_id)
     return list(session.scalars(parts.where(UploadRow.tenant == tenant)))
-
-
-def quiet_since(session: Session) -> datetime:
-    """Return the time since which all work that goes on was begun.
-
-    A blob that was last touched before it, and that nothing refers to, will not be referred to by
-    that work.
-    """
-    begun = [
-        select(func.min(JobRow.claimed_at)).where(leases.is_held(JobRow)),
-        select(func.min(UploadRow.created_at)).where(UploadRow.sha256.is_(None)),
-        *(
-            select(func.min(table.created_at)).where(leases.is_held(table))
-            for table in (ModelRow, DatasetRow, FetchRow)
-        ),
-    ]
-    times = (each.scalar_subquery() for each in begun)
-    found: datetime = session.execute(
-        select(func.least(func.clock_timestamp(), *times))
-    ).scalar_one()
-    return found

@@ -11,7 +11,6 @@ from planish.cli.deployment import (
     DEFAULT_DATA,
     Data,
     Stop,
-    load_settings,
     reachable_store,
     storage_url,
 )
@@ -77,9 +76,8 @@ def delete(
         if not yes and not typer.confirm(f"Delete all that {tenant} has? Nothing brings it back."):
             raise typer.Exit(1)
         blobs = Blobs.open(storage_url(data))
-        grace = load_settings().storage.grace_minutes
         try:
-            done = services.delete(sessions, blobs, tenant, grace)
+            done = services.delete(sessions, blobs, tenant)
         except Unavailable as fault:
             raise Stop(f"{fault.detail}; repeat the command, or wait for the collector") from None
     print(f"{tenant} is deleted: {done.rows} rows, {done.blobs} files.")

@@ -163,7 +163,7 @@ def test_a_deleted_tenant_leaves_no_row_and_no_blob(service: Service, settings: 
     for content in (shared, theirs):
         service.other.post("/v1/models", content=content).raise_for_status()
     blobs = Blobs.open(settings.storage.url)
-    done = tenants.delete(service.store, blobs, "acme", settings.storage.grace_minutes)
+    done = tenants.delete(service.store, blobs, "acme")
     assert done.rows >= 10
     assert done.left == 0
     for table in Table.metadata.sorted_tables:
@@ -189,7 +189,7 @@ def test_bytes_that_somebody_is_about_to_use_stay(service: Service, settings: Se
     assert claim is not None
     with service.store.begin() as session:
         blob_rows.touch(session, sha256(graph), len(graph))
-    done = tenants.delete(service.store, blobs, "acme", settings.storage.grace_minutes)
+    done = tenants.delete(service.store, blobs, "acme")
     assert done.left == 1
     blob = Blob(sha256(graph), len(graph), "")
     with service.store.begin() as session:

@@ -14,13 +14,14 @@ from app.blobs import Blobs, blob_key
 from app.domain import ids
 from app.domain.problems import NotFound
 from app.settings import Settings
-from app.store import blob_rows, chores
+from app.store import blob_rows, chores, transitions
 from app.store.session import Sessions, connect, sessions
-from app.store.tables import BlobRow, ModelRow
+from app.store.tables import BlobRow, JobRow, ModelRow
 from workers.upkeep.collect import CHORE, EVERY_SECONDS, collect
 from workers.worker import Sandboxes, Slots, Worker
 
 OLD = "2 hours"
+REQUEST = {"model": "mdl", "steps": [{"method": "quantize", "mode": "dynamic"}]}
 
 
 @pytest.fixture
@@ -130,6 +131,40 @@ def test_a_reference_that_is_made_meanwhile_keeps_its_bytes(
     assert there(worker, sha256, tmp_path)
     with worker.sessions() as session:
         assert session.get(BlobRow, sha256) is not None
+
+
+def test_what_a_run_has_stored_stays_while_it_stores_the_rest(
+    worker: Worker, tmp_path: Path
+) -> None:
+    """The first of its files may be older than the grace when the last is stored."""
+    of_run = stored(worker, tmp_path, b"of the run")
+    with worker.sessions.begin() as session:
+        job = JobRow(id=ids.new("job"), tenant="t", tags=[], model_id="mdl", request=REQUEST)
+        session.add(job)
+        session.flush()
+        transitions.take(session, job, "a worker", 60)
+        session.execute(text("UPDATE jobs SET claimed_at = now() - interval '3 hours'"))
+        job_id = job.id
+    before = stored(worker, tmp_path, b"of earlier work")
+    with worker.sessions.begin() as session:
+        session.execute(
+            text("UPDATE blobs SET touched_at = now() - interval '4 hours' WHERE sha256 = :it"),
+            {"it": before},
+        )
+    root = Path(worker.settings.storage.url.removeprefix("file://"))
+    on_its_way = root / "incoming" / "x"
+    on_its_way.parent.mkdir(exist_ok=True)
+    on_its_way.write_bytes(b"half")
+    os.utime(on_its_way, (time.time() - 7200,) * 2)
+    collect(worker)
+    assert there(worker, of_run, tmp_path)
+    assert on_its_way.exists()
+    assert not there(worker, before, tmp_path)
+    with worker.sessions.begin() as session:
+        transitions.finish(session, session.get_one(JobRow, job_id), "failed")
+    collect(worker)
+    assert not there(worker, of_run, tmp_path)
+    assert not on_its_way.exists()
 
 
 def test_one_worker_collects_and_a_silent_one_is_replaced(worker: Worker) -> None:

@@ -24,6 +24,8 @@ FAULT_PAUSE_SECONDS = 5.0
 """The time that a row waits after an internal error."""
 
 _TICK_SECONDS = 0.05
+_RENEWAL_SECONDS = 1.0
+"""The time that a renewal which goes on has when the work is over; longer, it is abandoned."""
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 
@@ -66,9 +68,10 @@ class Hold:
         self._lost = threading.Event()
         self._cancelled = threading.Event()
         self._done = threading.Event()
+        self._renewal = threading.Thread(target=self._renew_until_done, name="renewal", daemon=True)
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._renew_until_done, name="renewal", daemon=True).start()
+        self._renewal.start()
         return self
 
     def __exit__(
@@ -78,6 +81,7 @@ class Hold:
         trace: TracebackType | None,
     ) -> None:
         self._done.set()
+        self._renewal.join(_RENEWAL_SECONDS)
 
     @property
     def seconds_left(self) -> float:

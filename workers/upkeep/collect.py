@@ -1,11 +1,13 @@
 """Deletes old rows and unreferenced blobs: one worker does it for all, once an hour.
 
-A row and its bytes are deleted in one transaction, one blob at a time, so a caller who stores the
-same bytes waits only for that one. Storage may be slow, so this work has a thread of its own.
+Nothing is deleted that was touched since the oldest work began that still goes on, however long it
+has stored its files: it may be about to refer to them. A row and its bytes are deleted in one
+transaction, one blob at a time, so a caller who stores the same bytes waits only for that one.
+Storage may be slow, so this work has a thread of its own.
 """
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import islice
 
 import structlog
@@ -13,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.blobs import PARTS
 from app.domain.problems import Unavailable
-from app.store import blob_rows, chores, retention
+from app.store import blob_rows, chores, leases, retention
 from app.store.session import AWAY, transaction
 from app.store.tables import DatasetRow, ModelRow
 from workers.worker import Worker
@@ -58,15 +60,16 @@ def collect(worker: Worker) -> None:
     Raises:
         Unavailable: The storage does not answer.
     """
-    minutes = worker.settings.storage.grace_minutes
-    grace = timedelta(minutes=minutes)
     with transaction(worker.sessions) as session:
         retention.forget_expired(session, worker.settings.idempotency.hours)
     _prune(worker)
-    _collect_unreferenced(worker, minutes)
-    worker.blobs.sweep(grace)
-    worker.blobs.sweep(timedelta(hours=worker.settings.upload.expire_hours) + grace, PARTS)
-    _collect_unknown(worker, grace)
+    with transaction(worker.sessions) as session:
+        quiet_since = blob_rows.quiet_since(session, worker.settings.storage.grace_minutes)
+        age = leases.now(session) - quiet_since
+    _collect_unreferenced(worker, quiet_since)
+    worker.blobs.sweep(age)
+    worker.blobs.sweep(timedelta(hours=worker.settings.upload.expire_hours) + age, PARTS)
+    _collect_unknown(worker, age)
 
 
 def _prune(worker: Worker) -> None:
@@ -92,15 +95,15 @@ def _prune(worker: Worker) -> None:
                 count = portion(session)
 
 
-def _collect_unreferenced(worker: Worker, minutes: float) -> None:
+def _collect_unreferenced(worker: Worker, quiet_since: datetime) -> None:
     while True:
         _require_chore(worker)
         with transaction(worker.sessions) as session:
-            page = blob_rows.garbage(session, minutes, PAGE)
+            page = blob_rows.garbage(session, quiet_since, PAGE)
         deleted = 0
         for sha256 in page:
             with transaction(worker.sessions) as session:
-                if blob_rows.forget(session, sha256, minutes):
+                if blob_rows.forget(session, sha256, quiet_since):
                     worker.blobs.delete(sha256)
                     deleted += 1
             _require_chore(worker)
@@ -108,9 +111,9 @@ def _collect_unreferenced(worker: Worker, minutes: float) -> None:
             return
 
 
-def _collect_unknown(worker: Worker, grace: timedelta) -> None:
+def _collect_unknown(worker: Worker, age: timedelta) -> None:
     """Delete blobs without a row, which a crash between the two writes leaves."""
-    stale = worker.blobs.stale(grace)
+    stale = worker.blobs.stale(age)
     while page := list(islice(stale, PAGE)):
         _require_chore(worker)
         with transaction(worker.sessions) as session:
@@ -118,7 +121,7 @@ def _collect_unknown(worker: Worker, grace: timedelta) -> None:
         for sha256 in unknown:
             with transaction(worker.sessions) as session:
                 if blob_rows.forget_unknown(session, sha256):
-                    worker.blobs.delete(sha256, unless_younger_than=grace)
+                    worker.blobs.delete(sha256, unless_younger_than=age)
 
 
 def _require_chore(worker: Worker) -> None:
