@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from app.domain.steps.recover import Change
 from benchmarks._cache import CACHE
 from benchmarks._classes import ALPHABET, TASKS, Data
 from benchmarks._networks import Inverted, Residual, conv_norm
-from workers.compression.graph.load import load, save
+from workers.compression.graph.load import save
 from workers.compression.intake.inspect import inspect_model
 from workers.compression.learning.augment import augment
 from workers.compression.samples.context import Context, Samples
@@ -76,12 +76,21 @@ def plain() -> nn.Module:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network, the task that it is trained for, and for how many epochs."""
+    """A network, the task that it is trained for, and how.
+
+    Attributes:
+        task: the name of the task.
+        make: returns the untrained network.
+        epochs: the passes over the samples.
+        peak_rate: the highest learning rate.
+        augmentation: the random changes of pictures.
+    """
 
     task: str
     make: Callable[[], nn.Module]
     epochs: int = 10
     peak_rate: float = PEAK_RATE
+    augmentation: tuple[Change, ...] = ()
 
     @property
     def data(self) -> Data:
@@ -94,24 +103,16 @@ def trained(name: str, subject: Subject, seed: int) -> Path:
     data = subject.data
     torch.manual_seed(seed)
     network = subject.make()
-    training = (
-        [subject.epochs] if subject.peak_rate == PEAK_RATE else [subject.epochs, subject.peak_rate]
-    )
-    facts = json.dumps([str(network), *training, seed, data.train[0].shape, torch.__version__])
+    rate = [] if subject.peak_rate == PEAK_RATE else [subject.peak_rate]
+    training = [subject.epochs, *rate, seed, data.train[0].shape, torch.__version__]
+    facts = json.dumps([str(network), *training, *subject.augmentation])
     digest = hashlib.sha256(facts.encode()).hexdigest()[:12]
     folder = CACHE / f"{digest}-{name.replace(' ', '-').replace(',', '')}"
     if not (folder / "model.onnx").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        train(network, subject.epochs, data, subject.peak_rate)
+        train(network, subject)
         write(network, data, folder)
     return folder / "model.onnx"
-
-
-def exported(network: nn.Module, data: Data) -> ir.Model:
-    """Return a network as a graph in normal form."""
-    with tempfile.TemporaryDirectory() as scratch:
-        write(network, data, Path(scratch))
-        return load(Path(scratch) / "model.onnx")
 
 
 def write(network: nn.Module, data: Data, folder: Path) -> None:
@@ -125,27 +126,14 @@ def write(network: nn.Module, data: Data, folder: Path) -> None:
     inspect_model(folder / "upload", folder)
 
 
-def train(
-    network: nn.Module,
-    epochs: int,
-    data: Data,
-    peak_rate: float = PEAK_RATE,
-    augmentation: Collection[Change] = (),
-) -> None:
-    """Train on labels, with AdamW and one cycle of the learning rate.
-
-    Args:
-        network: changed in place.
-        epochs: the passes over the samples.
-        data: the samples.
-        peak_rate: the highest learning rate.
-        augmentation: the random changes of pictures.
-    """
+def train(network: nn.Module, subject: Subject) -> None:
+    """Train on labels, with AdamW and one cycle of the learning rate."""
+    data, epochs, augmentation = subject.data, subject.epochs, subject.augmentation
     random = np.random.default_rng(0)
     inputs, classes = (torch.from_numpy(array) for array in data.train)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.01)
     steps = len(inputs) // BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak_rate, epochs * steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, subject.peak_rate, epochs * steps)
     network.train()
     for _ in range(epochs):
         for rows in torch.randperm(len(inputs))[: steps * BATCH].view(-1, BATCH):

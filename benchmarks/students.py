@@ -16,16 +16,16 @@ Names of subjects on the command line choose among them.
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import onnx_ir as ir
 import torch
 from torch import nn
 
 from app.domain.steps import Distill
 from app.domain.steps.recover import Change
-from benchmarks._classes import ALPHABET, Data
+from benchmarks._classes import ALPHABET
 from benchmarks._networks import Vit
 from benchmarks._references import REFERENCES, Encoder
 from benchmarks._report import Bar, conclude
@@ -34,17 +34,15 @@ from benchmarks._small import (
     Letters,
     Subject,
     context,
-    exported,
     plain,
     tested,
-    train,
     trained,
 )
 from workers.compression.graph.load import load
 from workers.compression.methods.distill import distill
 
 SEED = 0
-EPOCHS = 12
+EPOCHS = 8
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,12 @@ def main() -> None:
         row["distilled"] = tested(outcome.model, data)
         width = float(row["student"].split()[-1])
         for rate in case.rates:
-            row[f"alone, at {rate}"] = tested(alone(case, width, data, rate), data)
+            subject = replace(
+                case.teacher, make=partial(case.alone, width), epochs=EPOCHS, peak_rate=rate,
+                augmentation=case.augmentation,
+            )  # fmt: skip
+            network = trained(f"{name}, alone", subject, SEED)
+            row[f"alone, at {rate}"] = tested(load(network), data)
         row["alone"] = max(row[f"alone, at {rate}"] for rate in case.rates)
         print(name, row, flush=True)
         rows[name] = row
@@ -120,14 +123,6 @@ def main() -> None:
             )
         )
     conclude("students", bars, seed=SEED, epochs=EPOCHS, rows=rows)
-
-
-def alone(case: Case, width: float, data: Data, rate: float) -> ir.Model:
-    """Return the network, trained on labels alone at a peak rate, as a graph."""
-    torch.manual_seed(SEED)
-    network = case.alone(width)
-    train(network, EPOCHS, data, rate, case.augmentation)
-    return exported(network, data)
 
 
 if __name__ == "__main__":

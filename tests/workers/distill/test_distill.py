@@ -166,6 +166,25 @@ def test_labels_are_learned_where_there_are_classes_and_nothing_else_was_asked(
     assert kinds(labelled=False) == ["soft_targets"]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "asked", "size"), [(1, None, 32), (40, None, 40), (1000, None, 62), (1, 7, 7)]
+)
+def test_a_student_from_nothing_gets_a_thousand_steps_where_batches_may_be_small(
+    teacher: Path, epochs: int, asked: int | None, size: int
+) -> None:
+    """62 of 1,000 samples are what any other training takes at once."""
+    wish = Distill(
+        student=Architecture(architecture="mlp"),
+        recover=Recover(epochs=epochs, batch_size=asked, augment=[]),
+    )
+    assert resolved(wish, load(teacher), context(teacher)).recover.batch_size == size
+
+
+def test_a_student_that_goes_on_from_weights_is_trained_as_others_are(teacher: Path) -> None:
+    recover = resolved(Distill(), load(teacher), context(teacher)).recover
+    assert (recover.batch_size, recover.augment) == (None, None)
+
+
 def test_digits_are_not_mirrored_as_their_teacher_tells_them_from_their_mirror_images(
     teacher: Path,
 ) -> None:

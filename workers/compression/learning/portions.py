@@ -7,6 +7,7 @@ import numpy as np
 
 from app.domain.steps.recover import Recover
 from workers.compression.learning.feed import Feed
+from workers.compression.samples.context import Samples
 from workers.compression.samples.split import split
 
 _CHOOSING_SHARE = 0.1
@@ -48,14 +49,24 @@ def divide(feed: Feed, seed: int) -> Portions:
     return Portions(training, choosing, training[: len(choosing)])
 
 
+def usual_batch(samples: Samples, count: int) -> int:
+    """Return the default batch size: smaller for large samples, and for few.
+
+    Args:
+        samples: the dataset.
+        count: the number of samples to train on.
+    """
+    row = samples.indices[0]
+    nbytes = sum(array[row].nbytes for array in samples.arrays.values())
+    most = 128 if nbytes <= 1 << 14 else 64 if nbytes <= 1 << 17 else 32
+    return min(most, max(8, count // _EPOCH_STEPS))
+
+
 def batch_size(feed: Feed, settings: Recover, samples: int) -> int:
-    """Return the batch size: smaller for large samples, and for a small dataset.
+    """Return the batch size that is asked for, or the usual one.
 
     Where the size of a run is fixed, a batch is made of whole runs.
     """
-    row = feed.samples.indices[0]
-    nbytes = sum(array[row].nbytes for array in feed.samples.arrays.values())
-    most = 128 if nbytes <= 1 << 14 else 64 if nbytes <= 1 << 17 else 32
-    size = settings.batch_size or min(most, max(8, samples // _EPOCH_STEPS))
+    size = settings.batch_size or usual_batch(feed.samples, samples)
     size = max(1, min(size, samples))
     return math.ceil(size / feed.size) * feed.size if feed.fixed else size

@@ -1,4 +1,4 @@
-"""The defaults of distillation: the losses, and the augmentation of images."""
+"""The defaults of distillation: losses, augmentation, batches."""
 
 from dataclasses import replace
 from typing import get_args
@@ -10,24 +10,29 @@ from numpy.typing import NDArray
 
 from app.domain.steps import Distill
 from app.domain.steps.distill import Architecture, DistillLoss
-from app.domain.steps.recover import Change
+from app.domain.steps.recover import Change, Recover
 from workers.compression.executor import build
 from workers.compression.learning.feed import feed_for, is_image
+from workers.compression.learning.portions import usual_batch
 from workers.compression.measure.quality import judged_output
 from workers.compression.samples.context import Context, Samples
 
 _LOOKED_AT = 512
 """The number of samples on which the teacher's answers to augmented images are compared."""
-_ALIKE = 0.5
-"""The least Cohen's kappa at which an augmentation leaves the teacher's answers as they are."""
+_ALIKE = 0.6
+"""The least Cohen's kappa at which an augmentation leaves the teacher's answers as they are: the
+least agreement that Landis & Koch (1977) call substantial."""
+_STEPS = 1000
+"""The steps that random weights should be trained for."""
+_LEAST_BATCH = 32
+"""Fewer samples give coarse batch statistics."""
 
 
 def resolved(parameters: Distill, teacher: ir.Model, context: Context) -> Distill:
-    """Return the parameters, with defaults for missing losses and a missing augmentation.
+    """Return the parameters, with defaults for what is missing.
 
     The losses are soft targets, and labels where the dataset's targets are classes. A student that
-    is built has random weights, so its images are mirrored and shifted where that does not change
-    the teacher's answers.
+    is built has random weights: see ``_from_scratch``.
 
     Args:
         parameters: the step's parameters.
@@ -37,11 +42,27 @@ def resolved(parameters: Distill, teacher: ir.Model, context: Context) -> Distil
     samples = context.train
     losses = parameters.losses or _default_losses(samples)
     recover = parameters.recover
-    if recover.augment is None:
-        built = isinstance(parameters.student, Architecture) and samples is not None
-        changes = harmless(teacher, samples, context) if built and samples else []
-        recover = recover.model_copy(update={"augment": changes})
+    if isinstance(parameters.student, Architecture) and samples:
+        recover = _from_scratch(recover, teacher, samples, context)
     return parameters.model_copy(update={"losses": losses, "recover": recover})
+
+
+def _from_scratch(
+    recover: Recover, teacher: ir.Model, samples: Samples, context: Context
+) -> Recover:
+    """Return how random weights are trained.
+
+    Images are mirrored and shifted where that does not change the teacher's answers. Batches are
+    as small as it takes to get enough steps: few samples, seen a few times, would else end before
+    the weights have come far (Masters & Luschi 2018).
+    """
+    missing: dict[str, object] = {}
+    if recover.augment is None:
+        missing["augment"] = harmless(teacher, samples, context)
+    if recover.batch_size is None:
+        enough = max(_LEAST_BATCH, len(samples) * recover.epochs // _STEPS)
+        missing["batch_size"] = min(enough, usual_batch(samples, len(samples)))
+    return recover.model_copy(update=missing)
 
 
 def _default_losses(samples: Samples | None) -> list[DistillLoss]:
