@@ -36,6 +36,11 @@ class Bar:
         return f"{self.measured:.4g} {self.unit}, {self.bound} {self.wanted:g} wanted: {verdict}"
 
 
+def seeds_asked(usual: Sequence[int]) -> Sequence[int]:
+    """Return the seeds on the command line, the usual ones where it names none."""
+    return [int(word) for word in sys.argv[1:] if word.isdigit()] or usual
+
+
 def conclude(name: str, bars: Sequence[Bar], seed: int | None = None, **samples: Any) -> None:
     """Print the bars, write ``results/<name>.json``, and end the process.
 

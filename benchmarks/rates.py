@@ -21,7 +21,7 @@ import torch
 from app.domain.steps import Prune
 from app.domain.steps.recover import Recover
 from benchmarks._classes import Data
-from benchmarks._report import Bar, conclude
+from benchmarks._report import Bar, conclude, seeds_asked
 from benchmarks._small import (
     BATCH,
     THREADS,
@@ -56,7 +56,7 @@ SUBJECTS: Mapping[str, Subject] = {
 
 def main() -> None:
     torch.set_num_threads(THREADS)
-    seeds = [int(word) for word in sys.argv if word.isdigit()] or SEEDS
+    seeds = seeds_asked(SEEDS)
     table, rows = dict[str, dict[str, list[float]]](), list[Mapping[str, object]]()
     for name in [subject for subject in SUBJECTS if subject in sys.argv] or SUBJECTS:
         subject = SUBJECTS[name]
