@@ -13,7 +13,7 @@ from workers.compression.methods.quantize.integers import dequantize, quantize, 
 
 def histogram(values: np.ndarray) -> Histogram:
     low, high = float(values.min()), float(values.max())
-    return Histogram(low, high, count(values, low, high))
+    return Histogram(low, high, count(values, low, high, values.size))
 
 
 @pytest.fixture

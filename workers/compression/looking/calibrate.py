@@ -17,6 +17,9 @@ from workers.compression.samples.context import Samples
 
 _GROUP_BYTES = 256 << 20
 
+_COUNTED, _COUNTED_AT_LEAST = 1 << 23, 1 << 14
+"""The elements of a tensor that its histogram counts, over all runs, and in one run at least."""
+
 Advance = Callable[[float], None]
 
 
@@ -50,6 +53,7 @@ def observe(
         return {n: Histogram(*extremes[n], np.zeros(0, np.int64)) for n in names}
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     groups = _groups(names, sizes)
+    most = max(_COUNTED * samples.layout.size // len(samples), _COUNTED_AT_LEAST)
     for index, group in enumerate(groups):
 
         def inner(fraction: float, index: int = index) -> None:
@@ -57,7 +61,7 @@ def observe(
 
         for values in runs(model, _values(group), samples, threads, inner):
             for name, value in zip(group, values, strict=True):
-                counts[name] += count(value, *extremes[name])
+                counts[name] += count(value, *extremes[name], most)
     return {name: Histogram(*extremes[name], counts[name]) for name in names}
 
 

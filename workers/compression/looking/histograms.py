@@ -7,8 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 4096
-_COUNTED = 1 << 18
-"""The most elements that one call of ``count`` uses: every n-th element, with n odd."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +33,18 @@ class Histogram:
         return self.low + (np.arange(len(self.counts)) + 0.5) * self.width
 
 
-def count(values: NDArray[Any], low: float, high: float) -> NDArray[np.int64]:
-    """Count finite values in ``BINS`` equal bins between their extremes."""
+def count(values: NDArray[Any], low: float, high: float, most: int) -> NDArray[np.int64]:
+    """Count finite values in ``BINS`` equal bins between their extremes.
+
+    Args:
+        values: an array of any shape.
+        low: the least value.
+        high: the greatest value.
+        most: the number of elements to use, about: every n-th one, with n odd.
+    """
     flat = values.reshape(-1)
-    if flat.size > _COUNTED:
-        flat = flat[:: (flat.size // _COUNTED) | 1]
+    if flat.size > most:
+        flat = flat[:: (flat.size // most) | 1]
     flat = flat[np.isfinite(flat)]
     if not np.isfinite(low) or not np.isfinite(high):
         return np.zeros(BINS, np.int64)

@@ -18,6 +18,11 @@ many in total."""
 _FEWEST, _MOST = 4, 128
 """The least and the greatest number of samples in a comparison, whatever its work."""
 
+_CALIBRATED = 2e11
+"""Multiply-accumulates of one pass over the calibration samples."""
+_FEWEST_CALIBRATED = 32
+"""The least number of calibration samples, whatever their work, where there are so many."""
+
 
 def affordable(model: ir.Model, samples: Samples, work: float, fewest: int, most: int) -> int:
     """Return how many samples can run within a limit of work.
@@ -32,6 +37,18 @@ def affordable(model: ir.Model, samples: Samples, work: float, fewest: int, most
     sizes = sizes_of(model, samples.first_run())
     macs = max(stats.measure(model, sizes, samples=samples.layout.size).macs, 1)
     return int(np.clip(work / macs, fewest, most))
+
+
+def calibrating(model: ir.Model, parameters: Quantize, context: Context) -> Samples:
+    """Return the samples of the training split that calibration runs on, in random order.
+
+    They are as many as the parameters say, but no more than a pass has time for.
+    """
+    assert context.train is not None, "whoever calibrates has data"
+    drawn, _ = split_samples(context.train, parameters, context.seed)
+    fewest = min(_FEWEST_CALIBRATED, len(drawn))
+    count = affordable(model, drawn, _CALIBRATED, fewest, len(drawn))
+    return drawn.take(drawn.indices[:count])
 
 
 def split_samples(samples: Samples, parameters: Quantize, seed: int) -> tuple[Samples, Samples]:

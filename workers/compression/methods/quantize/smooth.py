@@ -27,7 +27,7 @@ from workers.compression.graph.operators import operand
 from workers.compression.graph.products import matrix
 from workers.compression.looking.probe import runs, show
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize.comparison import output_sqnr, split_samples
+from workers.compression.methods.quantize.comparison import calibrating, output_sqnr
 from workers.compression.methods.quantize.integers import BITS, STORED_BITS, range_grid
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
 from workers.compression.samples.context import Context, Samples
@@ -87,7 +87,7 @@ def smoothing_candidates(
     plain = Smoothed(model, frozenset())
     if parameters.smooth is False or context.train is None or not len(context.train):
         return [plain]
-    samples, _ = split_samples(context.train, parameters, context.seed)
+    samples = calibrating(model, parameters, context)
     try:
         smoothed = smooth(model, parameters, rounded, samples, context.threads)
     except DatasetMismatch:  # a value without elements on some sample has no extremes

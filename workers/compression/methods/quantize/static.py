@@ -20,6 +20,7 @@ from workers.compression.methods.quantize import ranges
 from workers.compression.methods.quantize.bias import mean_errors
 from workers.compression.methods.quantize.comparison import (
     affordable,
+    calibrating,
     output_sqnr,
     split_samples,
 )
@@ -118,7 +119,8 @@ def prepare(
     calibrated = calibrate_best(split.model, parameters, context, advance)
     calibrated = _with_corrected_biases(calibrated, context)
     layers = [site.layer.node for site in calibrated.sites()]
-    return Prepared(calibrated.writer(), layers, [*_notes(split), *calibrated.notes])
+    notes = [*_notes(split), *_calibrated(model, parameters, context), *calibrated.notes]
+    return Prepared(calibrated.writer(), layers, notes)
 
 
 def samples_to_judge(parameters: Quantize, context: Context) -> Samples | None:
@@ -132,7 +134,7 @@ def _with_own_grids(model: ir.Model, parameters: Quantize, context: Context) -> 
     """Split convolutions at the end whose channels differ in range, unless it is switched off."""
     if not parameters.own_grids or context.train is None or not len(context.train):
         return Split(model, [])
-    samples = _calibration_samples(parameters, context)
+    samples = calibrating(model, parameters, context)
     count = affordable(model, samples, _CORRECTING, _FEWEST, len(samples))
     return with_own_grids(model, parameters, samples.take(samples.indices[:count]), context.threads)
 
@@ -143,6 +145,17 @@ def _notes(split: Split) -> list[str]:
         return []
     names = ", ".join(split.nodes)
     return [f"Split, so that channels of unlike range have grids of their own: {names}."]
+
+
+def _calibrated(model: ir.Model, parameters: Quantize, context: Context) -> list[str]:
+    """Say how many samples calibration looked at, where it had no time for all."""
+    if context.train is None or not len(context.train) or parameters.activations == "none":
+        return []
+    drawn, _ = split_samples(context.train, parameters, context.seed)
+    count = len(calibrating(model, parameters, context))
+    if count == len(drawn):
+        return []
+    return [f"Calibration looked at {count} of {len(drawn)} samples: all would take too long."]
 
 
 def calibrate_best(
@@ -184,7 +197,7 @@ def _with_corrected_biases(calibrated: Calibrated, context: Context) -> Calibrat
     rounds_activations = bool(calibrated.grids)
     if parameters.correct_bias is False or not rounds_activations or not context.has_time():
         return calibrated
-    samples = _calibration_samples(parameters, context)
+    samples = calibrating(calibrated.model, parameters, context)
     count = affordable(calibrated.model, samples, _CORRECTING, _FEWEST, len(samples))
     shifts = mean_errors(
         calibrated.model,
@@ -221,7 +234,7 @@ def calibrate(
         return {rules[0]: {}}
     sources = {value: _source(value) for value in values}
     names = list(dict.fromkeys(str(source.name) for source in sources.values()))
-    samples = _calibration_samples(parameters, context)
+    samples = _calibration_samples(model, parameters, context)
     needs_histograms = rules != ("minmax",)
     observed = observe(model, names, samples, context.threads, advance, histograms=needs_histograms)
     dtype, symmetric = parameters.activations, parameters.symmetric
@@ -237,14 +250,14 @@ def calibrate(
     return grids
 
 
-def _calibration_samples(parameters: Quantize, context: Context) -> Samples:
+def _calibration_samples(model: ir.Model, parameters: Quantize, context: Context) -> Samples:
     """Draw the calibration samples from the training split."""
     if context.train is None or len(context.train) == 0:
         raise StepFailed(
             "Static quantization calibrates activations on data: name a dataset, or use"
             " mode 'dynamic', or activations 'none'."
         )
-    return split_samples(context.train, parameters, context.seed)[0]
+    return calibrating(model, parameters, context)
 
 
 def _source(value: ir.Value) -> ir.Value:
