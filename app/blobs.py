@@ -3,13 +3,12 @@
 One object store, local files or a cloud's, through ``obstore``::
 
     incoming/<random>        an upload on its way; swept when it is old
-    parts/<random>           a part of an upload that goes on; swept when that has expired
     blobs/aa/bb/<sha256>     complete, never changed
+    parts/<random>           a part of an upload that goes on; swept when that has expired
+    parts/<upload>/<number>  a part of an upload that a client sends to the storage itself
 
 An object appears complete or not at all: an upload goes to ``incoming`` and is renamed when its
-last byte is stored (and on local disks flushed). obstore repeats requests that fail with a
-transient error, with back-off. It is not safe across ``fork``: never fork a process that has opened
-a store.
+last byte is stored (and on local disks flushed).
 """
 
 import asyncio
@@ -22,39 +21,22 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
-from obstore.store import LocalStore, ObjectStore, from_url
 
 from app.arriving import Digest, joined, write
 from app.domain.problems import NotFound, Unavailable
 from app.settings import TRUSTED_MINUTES
-
-if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+from app.storage import Storage, translated
 
 PARTS = "parts"
 """Where the parts of uploads that go on are kept."""
 _INCOMING = "incoming"
 
-_MIB = 1024**2
-_BLOCK_BYTES = 4 * _MIB  # handed on at a time
-_PART_BYTES = 8 * _MIB  # of a multipart upload
+_PART_BYTES = 8 * 1024**2  # of a multipart upload
 _PARTS_AT_ONCE = 3
 _LARGEST_COPY_BYTES = 5 * 1024**3  # S3 copies no larger object by itself
 _FRESH = timedelta(minutes=TRUSTED_MINUTES)
-
-_CLIENT: "ClientConfig" = {"timeout": "60s", "connect_timeout": "5s"}
-_RETRY: "RetryConfig" = {
-    "max_retries": 8,
-    "retry_timeout": timedelta(seconds=90),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=10)},
-}
-_PROBE_CLIENT: "ClientConfig" = {"timeout": "3s", "connect_timeout": "2s"}
-_PROBE_RETRY: "RetryConfig" = {"max_retries": 0}
 
 
 @dataclass(frozen=True)
@@ -75,38 +57,16 @@ class Incoming:
     key: str
 
 
-class Blobs:
-    """One object store.
+@dataclass(frozen=True)
+class Arrived:
+    """A part that a client has sent to the storage itself."""
 
-    Every method raises :class:`Unavailable` when the storage does not answer, is full, or refuses.
-    """
+    size_bytes: int
+    etag: str | None
 
-    def __init__(self, store: ObjectStore, probe: ObjectStore, root: Path | None) -> None:
-        self._store = store
-        self._probe = probe  # gives up quickly
-        self._root = root  # of local files, which we flush and sweep ourselves
 
-    @classmethod
-    def open(cls, url: str) -> Self:
-        """Open ``file:///path``, ``s3://bucket/prefix``, ``gs://…`` or ``az://account/container/…``.
-
-        A query holds obstore's configuration (``?endpoint=http://host:9000&region=…``); credentials
-        come from the environment, as each cloud's own tools read them.
-        """
-        parts = urlsplit(url)
-        if parts.scheme == "file":
-            root = Path(unquote(parts.path))
-            root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            local = LocalStore(root)
-            return cls(local, local, root)
-        config = dict(parse_qsl(parts.query))
-        bare = parts._replace(query="").geturl()
-        http: ClientConfig = {"allow_http": config.get("endpoint", "").startswith("http://")}
-        return cls(
-            _remote(bare, config, {**_CLIENT, **http}, _RETRY),
-            _remote(bare, config, {**_PROBE_CLIENT, **http}, _PROBE_RETRY),
-            None,
-        )
+class Blobs(Storage):
+    """Contents that are stored once, under their SHA-256."""
 
     async def receive(
         self, chunks: AsyncIterator[bytes], *, limit: int, into: str = _INCOMING
@@ -121,7 +81,7 @@ class Blobs:
         key = _new_key(into)
         digest = Digest()
         try:
-            with _translated():
+            with translated():
                 blocks = digest.through(chunks, limit)
                 if self._root is not None:
                     await write(self._root / key, blocks)
@@ -145,7 +105,7 @@ class Blobs:
         that names it, leaves it alone.
         """
         key = blob_key(incoming.sha256)
-        with _translated():
+        with translated():
             try:
                 self._move(incoming, key)
             except FileNotFoundError:
@@ -165,7 +125,7 @@ class Blobs:
             return blob
         incoming = Incoming(sha256, size, _new_key(_INCOMING))
         try:
-            with _translated():
+            with translated():
                 obstore.put(
                     self._store,
                     incoming.key,
@@ -217,7 +177,7 @@ class Blobs:
         if end == 0:
             return b""
         for key in (incoming.key, blob_key(incoming.sha256)):
-            with contextlib.suppress(NotFound), _translated():
+            with contextlib.suppress(NotFound), translated():
                 return bytes(obstore.get_range(self._store, key, start=0, end=end))
         raise NotFound("the content is no longer in the storage")
 
@@ -231,13 +191,19 @@ class Blobs:
             async for block in self._read(part.key, 0, part.size_bytes):
                 yield block
 
-    async def _read(self, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-        for begin in range(start, end, _BLOCK_BYTES):
-            with _translated():
-                block = await obstore.get_range_async(
-                    self._store, key, start=begin, end=min(begin + _BLOCK_BYTES, end)
-                )
-            yield bytes(block)
+    def arrived(self, upload_id: str) -> dict[str, Arrived]:
+        """Return what a client has sent to the storage itself for an upload, by key."""
+        with translated():
+            return {
+                found["path"]: Arrived(found["size"], found["e_tag"])
+                for page in obstore.list(self._store, parts_prefix(upload_id))
+                for found in page
+            }
+
+    def forget_arrived(self, upload_id: str) -> None:
+        """Remove what a client has sent for an upload; what comes later is swept later."""
+        for key in self.arrived(upload_id):
+            self._abandon(key)
 
     def delete(self, sha256: str, *, unless_younger_than: timedelta | None = None) -> None:
         """Delete a blob; one that is gone is fine.
@@ -273,18 +239,10 @@ class Blobs:
 
     def check(self) -> None:
         """Ask the storage for a list, once, and give up after a few seconds."""
-        with _translated():
+        with translated():
             if self._root is not None and not os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
                 raise Unavailable(f"the storage directory {self._root} is gone or not writable")
             obstore.list_with_delimiter(self._probe, _INCOMING)
-
-    def _abandon(self, key: str) -> None:
-        """Remove what there is of an upload, unless the storage does not answer."""
-        with contextlib.suppress(BaseError, OSError):
-            obstore.delete(self._probe, key)
-        if self._root is not None:
-            for unfinished in self._root.glob(f"{key}#*"):
-                unfinished.unlink(missing_ok=True)
 
     def _move(self, incoming: Incoming, key: str) -> None:
         if self._root is None and incoming.size_bytes > _LARGEST_COPY_BYTES:
@@ -297,7 +255,7 @@ class Blobs:
     def _download(self, key: str, to: Path) -> str:
         """Write the object into ``to``; return the digest of what was written."""
         digest = hashlib.sha256()
-        with to.open("wb") as file, _translated():
+        with to.open("wb") as file, translated():
             size = obstore.head(self._store, key)["size"]
             for start in range(0, size, _PART_BYTES):
                 end = min(start + _PART_BYTES, size)
@@ -307,18 +265,9 @@ class Blobs:
             file.flush()
         return digest.hexdigest()
 
-    def _flush(self, key: str) -> None:
-        """On local disks, wait until the file or directory is on the medium."""
-        if self._root is not None:
-            descriptor = os.open(self._root / key, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
     def _is_fresh(self, blob: Blob) -> bool:
         """Whether the blob is there, whole, and too young for any collector."""
-        with _translated():
+        with translated():
             try:
                 found = obstore.head(self._store, blob.key)
             except FileNotFoundError:
@@ -326,54 +275,22 @@ class Blobs:
         young = datetime.now(UTC) - found["last_modified"] < _FRESH
         return young and found["size"] == blob.size_bytes
 
-    def _age(self, key: str) -> timedelta:
-        with _translated():
-            try:
-                return datetime.now(UTC) - obstore.head(self._store, key)["last_modified"]
-            except FileNotFoundError:
-                return timedelta.max
-
-    def _listed(self, prefix: str, older_than: timedelta) -> Iterator[str]:
-        latest = datetime.now(UTC) - older_than
-        with _translated():
-            for page in obstore.list(self._store, prefix):
-                yield from (found["path"] for found in page if found["last_modified"] < latest)
-
-    def _delete(self, key: str) -> None:
-        with _translated(), contextlib.suppress(FileNotFoundError):
-            obstore.delete(self._store, key)
-
 
 def blob_key(sha256: str) -> str:
     """Return the key under which the content with this digest is stored."""
     return f"blobs/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
+def parts_prefix(upload_id: str) -> str:
+    """Return the directory of the parts that a client sends to the storage itself."""
+    return f"{PARTS}/{upload_id}"
+
+
 def _new_key(prefix: str) -> str:
     return f"{prefix}/{uuid.uuid4().hex}"
-
-
-def _remote(
-    url: str, config: dict[str, str], client: "ClientConfig", retry: "RetryConfig"
-) -> ObjectStore:
-    return from_url(url, config=config, client_options=client, retry_config=retry)  # type: ignore[call-overload, no-any-return]
 
 
 def _digest_of(path: Path) -> tuple[str, int]:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return digest.hexdigest(), file.tell()
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the storage's errors into ours; the log has the cause, the caller need not know it."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise NotFound("the content is no longer in the storage") from error
-    except (BaseError, OSError) as error:
-        raise Unavailable(
-            "the storage does not answer or is full; nothing was stored, so try again",
-            headers={"Retry-After": "5"},
-        ) from error

@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 
 from app import logs, tracing
 from app.blobs import Blobs
+from app.presigned import Presigned
 from app.settings import Settings
 from app.store.session import connect, sessions
 from app.web import dashboard, openapi, problems
@@ -49,10 +50,12 @@ def create_app(settings: Settings) -> FastAPI:
         factory = sessions(changing)
         watch = Watch(factory)
         blobs = Blobs.open(settings.storage.url)
+        reached = settings.upload.direct_url
+        presigned = Presigned.open(reached) if reached else None
         rates = Rates(settings.quota.requests_per_minute)
         arrivals = Arrivals(settings.quota.arriving_uploads)
         app.state.gateway = Gateway(
-            settings, factory, reading, blobs, watch, metrics, rates, arrivals
+            settings, factory, reading, blobs, presigned, watch, metrics, rates, arrivals
         )
         watching = asyncio.create_task(watch.run())
         yield

@@ -98,6 +98,18 @@ class Upload(_Group):
     """Hours after which an unfinished upload is deleted."""
     max_json_bytes: Bytes = MIB
     """The largest JSON body."""
+    direct_url: str = ""
+    """The storage as clients reach it, usually `STORAGE_URL` again: large uploads are then sent
+    there directly, at signed addresses. Default: all bytes come to the gateway."""
+    direct_part_bytes: Bytes = 64 * MIB
+    """The bytes of one part that is sent to the storage directly."""
+
+    @field_validator("direct_url")
+    @classmethod
+    def _signs(cls, value: str) -> str:
+        if value and urlsplit(value).scheme not in {"s3", "gs", "az"}:
+            raise ValueError("must begin with s3://, gs:// or az://: a disk signs no addresses")
+        return value
 
 
 class Quota(_Group):

@@ -38,6 +38,30 @@ class Problem(_Answer):
     errors: list[FieldError] | None = None
 
 
+class Upload(_Answer):
+    """Bytes that come in several requests, before a model or a dataset is made of them."""
+
+    id: str
+    length: int
+    offset: int
+    direct: bool = False
+
+
+class Part(_Answer):
+    """A part of an upload that the service's storage takes itself, at an address."""
+
+    start: int
+    size_bytes: int
+    url: str
+
+
+class Parts(_Answer):
+    """The parts of an upload that the storage does not have yet."""
+
+    items: list[Part]
+    headers: dict[str, str]
+
+
 class Tensor(_Answer):
     """An input, an output or an array; a dynamic dimension is a string."""
 

@@ -6,7 +6,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.domain.datasets import Finite, Positive
 from app.domain.models import ARCHITECTURE, InputHints
-from app.domain.sources import Source
 
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
 
@@ -24,11 +23,6 @@ class Reference(BaseModel):
     """What to call it."""
     filename: str | None = Field(default=None, max_length=500)
     """The file's name. Default: the last part of the address."""
-
-    @property
-    def source(self) -> Source:
-        """Where to fetch what."""
-        return Source(url=self.url, sha256=self.sha256)
 
 
 class ModelReference(Reference):

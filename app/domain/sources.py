@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 from pydantic import BaseModel, ConfigDict
 
 _PORTS = {"http": 80, "https": 443}
+_UPLOAD = "upload:"
 _SCHEMES = ("https", "http", "s3")
 _NAME = re.compile(r"[A-Za-z0-9._:\-\[\]]+")
 
@@ -26,6 +27,16 @@ class Source(BaseModel):
     url: str
     sha256: str | None = None
     """What the bytes must have; None: whatever comes is taken."""
+
+    @classmethod
+    def of_upload(cls, upload_id: str, sha256: str | None) -> Self:
+        """Return an upload in our own storage, whose parts nobody has read yet."""
+        return cls(url=_UPLOAD + upload_id, sha256=sha256)
+
+    @property
+    def upload_id(self) -> str | None:
+        """The upload, where the bytes are in our own storage; no request can name one so."""
+        return self.url.removeprefix(_UPLOAD) if self.url.startswith(_UPLOAD) else None
 
 
 class AddressError(ValueError):

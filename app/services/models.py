@@ -3,49 +3,32 @@
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, defer, undefer
 
-from app.blobs import Incoming
 from app.domain import ids
 from app.domain.models import ModelDescription, ModelFormat, ModelHints
-from app.domain.problems import Conflict, NotFound
+from app.domain.problems import Conflict
 from app.domain.references import ModelReference
-from app.services import references, uploads
+from app.services import uploads
 from app.settings import Settings
-from app.store import fetches, jobs, lookup, quotas
+from app.store import jobs, lookup, quotas
 from app.store.tables import ModelRow
 
 
-def add(
-    session: Session,
-    incoming: Incoming,
-    *,
-    tenant: str,
-    name: str | None,
-    filename: str | None,
-    hints: ModelHints,
-) -> ModelRow:
-    """Add a model whose bytes are published, with room reserved; a worker inspects it.
-
-    Raises:
-        Unavailable: The bytes were not used for so long that they were deleted.
-    """
-    row = _new(tenant, name, filename, hints)
-    return uploads.keep(session, row, incoming.sha256, incoming.size_bytes)
+def new(tenant: str, name: str | None, filename: str | None, hints: ModelHints) -> ModelRow:
+    """Return a model that has no bytes yet, and is not stored."""
+    return ModelRow(
+        id=ids.new("mdl"),
+        tenant=tenant,
+        name=name,
+        filename=uploads.clean_filename(filename),
+        status="inspecting",
+        hints=hints.model_dump(mode="json", exclude_none=True),
+    )
 
 
-def add_reference(
-    session: Session, settings: Settings, tenant: str, reference: ModelReference
-) -> ModelRow:
-    """Add a model that a worker fetches from its address, and then inspects.
-
-    Raises:
-        Invalid, NotAvailable: Nothing may be fetched from there.
-        TooManyRequests: The tenant waits for as many files as it may.
-    """
-    address = references.check(settings, tenant, reference.url)
+def referred(tenant: str, reference: ModelReference) -> ModelRow:
+    """Return the model that an address names; it has no bytes yet, and is not stored."""
     hints = ModelHints(architecture=reference.architecture, inputs=reference.inputs)
-    row = _new(tenant, reference.name, reference.filename or address.filename, hints)
-    references.add(session, settings, row, reference.source)
-    return row
+    return new(tenant, reference.name, reference.filename, hints)
 
 
 def read_again(
@@ -63,16 +46,13 @@ def read_again(
         raise Conflict(f"The model is {row.status}: only a rejected one is read again.")
     _require_bytes(row)
     quotas.require_room(session, settings, tenant, row.size_bytes)
-    again = _new(tenant, row.name, row.filename, hints)
+    again = new(tenant, row.name, row.filename, hints)
     return uploads.keep(session, again, row.sha256, row.size_bytes)
 
 
 def find(session: Session, tenant: str, model_id: str, lock: lookup.Lock | None = None) -> ModelRow:
     """Return a model of the tenant, or raise NotFound."""
-    row = lookup.find(session, ModelRow, tenant, model_id, lock)
-    if row is None:
-        raise NotFound(f"There is no model {model_id!r}.")
-    return row
+    return lookup.require(session, ModelRow, tenant, model_id, lock)
 
 
 SUFFIXES: dict[ModelFormat, str] = {
@@ -100,10 +80,7 @@ def delete(session: Session, tenant: str, model_id: str) -> None:
         Conflict: A queued or running job uses it.
     """
     row = find(session, tenant, model_id, "change")
-    if user := jobs.using_model(session, row.id):
-        raise Conflict(f"Job {user} still uses the model: cancel it, or wait until it ends.")
-    fetches.forget(session, row.id)
-    session.delete(row)
+    uploads.remove(session, row, jobs.using_model(session, row.id))
 
 
 def described(row: ModelRow) -> ModelDescription | None:
@@ -127,17 +104,6 @@ def stored(session: Session, tenant: str, model_id: str, form: str) -> tuple[str
     if row.onnx_sha256 is None:
         raise Conflict(f"The model is {row.status}: there is no graph of it to download.")
     return row.onnx_sha256, f"{row.id}.onnx"
-
-
-def _new(tenant: str, name: str | None, filename: str | None, hints: ModelHints) -> ModelRow:
-    return ModelRow(
-        id=ids.new("mdl"),
-        tenant=tenant,
-        name=name,
-        filename=uploads.clean_filename(filename),
-        status="inspecting",
-        hints=hints.model_dump(mode="json", exclude_none=True),
-    )
 
 
 def _require_bytes(row: ModelRow) -> None:

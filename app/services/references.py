@@ -4,10 +4,11 @@ from sqlalchemy.orm import Session
 
 from app.domain.addresses import permitted, spelled_out
 from app.domain.problems import FieldError, Invalid, NotAvailable, TooManyRequests
+from app.domain.references import Reference
 from app.domain.sources import Address, AddressError, Source, place_of
+from app.services.uploads import Row, clean_filename
 from app.settings import Settings
 from app.store import fetches
-from app.store.tables import DatasetRow, ModelRow
 
 
 def check(settings: Settings, tenant: str, url: str) -> Address:
@@ -43,7 +44,19 @@ def check(settings: Settings, tenant: str, url: str) -> Address:
     return address
 
 
-def add(session: Session, settings: Settings, row: ModelRow | DatasetRow, source: Source) -> None:
+def add(session: Session, settings: Settings, row: Row, reference: Reference) -> Row:
+    """Store a model or dataset that a worker fetches from its address, and then inspects.
+
+    Raises:
+        Invalid, NotAvailable: Nothing may be fetched from there.
+        TooManyRequests: The tenant waits for as many files as it may.
+    """
+    address = check(settings, row.tenant, reference.url)
+    row.filename = row.filename or clean_filename(address.filename)
+    return fetch(session, settings, row, Source(url=reference.url, sha256=reference.sha256))
+
+
+def fetch(session: Session, settings: Settings, row: Row, source: Source) -> Row:
     """Store a model or dataset whose bytes a worker fetches, and then inspects.
 
     Raises:
@@ -57,6 +70,7 @@ def add(session: Session, settings: Settings, row: ModelRow | DatasetRow, source
         )
     fetches.add(session, row, source)
     session.refresh(row)
+    return row
 
 
 def _invalid(detail: str) -> Invalid:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.blobs import Incoming
 from app.domain import ids
 from app.domain.problems import Conflict, FieldError, Invalid, NotFound, TooLarge, TooManyRequests
-from app.domain.uploads import Upload
+from app.domain.uploads import Upload, announced_sha256
 from app.services import uploads as whole
 from app.settings import Settings
 from app.store import quotas, uploads
@@ -29,6 +29,10 @@ class Complete:
     """The parts. There is a single one, perhaps published already, if a model or dataset was made
     of the upload before."""
     filename: str | None
+    sha256: str | None
+    """What the whole must have, where the upload's metadata announces it."""
+    direct: bool
+    """Whether a client sent the parts to the storage, and nobody has read them yet."""
 
 
 def begin(
@@ -60,7 +64,7 @@ def begin(
         metadata_=metadata,
         filename=whole.clean_filename(filename),
     )
-    return view(uploads.add(session, row, settings.upload.expire_hours))
+    return view(settings, uploads.add(session, row, settings.upload.expire_hours))
 
 
 def find(session: Session, tenant: str, upload_id: str, *, lock: bool = False) -> UploadRow:
@@ -90,7 +94,9 @@ def require_offset(row: UploadRow, start: int) -> None:
         )
 
 
-def append(session: Session, tenant: str, upload_id: str, start: int, part: Incoming) -> Upload:
+def append(
+    session: Session, settings: Settings, tenant: str, upload_id: str, start: int, part: Incoming
+) -> Upload:
     """Add a part whose bytes have arrived.
 
     Raises:
@@ -112,7 +118,7 @@ def append(session: Session, tenant: str, upload_id: str, start: int, part: Inco
         row.offset = start + part.size_bytes
         row.parts += 1
         session.flush()
-    return view(row)
+    return view(settings, row)
 
 
 def complete(session: Session, tenant: str, upload_id: str) -> Complete:
@@ -134,7 +140,8 @@ def complete(session: Session, tenant: str, upload_id: str) -> Complete:
         parts = [Incoming(row.sha256, row.length, f"parts/{row.id}")]
     else:
         parts = [Incoming(p.sha256, p.size_bytes, p.key) for p in uploads.parts(session, row.id)]
-    return Complete(row.id, parts, row.filename)
+    direct = any(not part.sha256 for part in parts)
+    return Complete(row.id, parts, row.filename, announced_sha256(row.metadata_), direct)
 
 
 def use(
@@ -148,9 +155,7 @@ def use(
     row = find(session, tenant, upload_id, lock=True)
     if row.sha256 is not None:
         quotas.require_room(session, settings, tenant, incoming.size_bytes)
-    row.sha256 = incoming.sha256
-    uploads.forget_parts(session, row.id)
-    session.flush()
+    uploads.use(session, row, incoming.sha256)
 
 
 def drop(session: Session, tenant: str, upload_id: str) -> list[Incoming]:
@@ -165,13 +170,14 @@ def drop(session: Session, tenant: str, upload_id: str) -> list[Incoming]:
     return parts
 
 
-def view(row: UploadRow) -> Upload:
+def view(settings: Settings, row: UploadRow) -> Upload:
     """Return an upload as clients see it."""
     return Upload(
         id=row.id,
         length=row.length,
         offset=row.offset,
         filename=row.filename,
+        direct=bool(settings.upload.direct_url),
         created_at=row.created_at,
         expires_at=row.expires_at,
     )

@@ -7,12 +7,12 @@ from sqlalchemy.orm import Session
 
 from app.blobs import Incoming
 from app.domain import ids
-from app.domain.problems import Unavailable
+from app.domain.problems import Conflict, Unavailable
 from app.settings import Settings
-from app.store import blob_rows, quotas, uploads, usage
+from app.store import blob_rows, fetches, quotas, uploads, usage
 from app.store.tables import DatasetRow, ModelRow, UploadRow
 
-Row = TypeVar("Row", ModelRow, DatasetRow)
+Row = TypeVar("Row", bound=ModelRow | DatasetRow)
 
 _RESERVED_HOURS = 1.0
 """The time in which reserved bytes have to be published and used."""
@@ -57,7 +57,7 @@ def release(session: Session, reservation: str) -> None:
 
 
 def keep(session: Session, row: Row, sha256: str, size_bytes: int) -> Row:
-    """Store the row of bytes that are published, and for which there is room.
+    """Store a model or dataset whose bytes are published, with room reserved; it is then inspected.
 
     Raises:
         Unavailable: The bytes were not used for so long that they were deleted.
@@ -72,3 +72,21 @@ def keep(session: Session, row: Row, sha256: str, size_bytes: int) -> Row:
     session.flush()
     usage.add(session, row.tenant)
     return row
+
+
+def remove(session: Session, row: ModelRow | DatasetRow, user: str | None) -> None:
+    """Delete a model or dataset.
+
+    Args:
+        session: a transaction that has locked the row.
+        row: the model or dataset.
+        user: a queued or running job that uses it.
+
+    Raises:
+        Conflict: There is such a job.
+    """
+    if user is not None:
+        kind = "model" if isinstance(row, ModelRow) else "dataset"
+        raise Conflict(f"Job {user} still uses the {kind}: cancel it, or wait until it ends.")
+    fetches.forget(session, row.id)
+    session.delete(row)

@@ -1,4 +1,6 @@
-"""What a worker does with a model or dataset that is named by an address: claims it, fetches it.
+"""What a worker does with a model or dataset whose bytes it has to fetch: claims it, fetches it.
+
+They come from an address, or from an upload that a client sent to the storage itself.
 
 The row of the model or dataset exists already, without bytes: its digest is that of nothing, and no
 inspection claims it. Whoever locks both rows locks that one first.
@@ -16,9 +18,9 @@ from app.blobs import Incoming
 from app.domain.problems import Problem, Unavailable
 from app.domain.sources import Source
 from app.settings import Settings
-from app.store import blob_rows, inspections, leases, quotas, usage
+from app.store import blob_rows, inspections, leases, quotas, uploads, usage
 from app.store.leases import LeaseLost
-from app.store.tables import DatasetRow, FetchRow, ModelRow
+from app.store.tables import DatasetRow, FetchRow, ModelRow, UploadRow
 
 MOST_OF_A_TENANT = 4
 """Fetches of one tenant at one time: slow addresses leave room for other tenants."""
@@ -94,7 +96,8 @@ def announce(session: Session, settings: Settings, claimed: Claim, incoming: Inc
         TooManyRequests: The tenant's storage quota does not hold them.
     """
     leases.hold(session, FetchRow, claimed.id, claimed.token)
-    quotas.require_room(session, settings, claimed.tenant, incoming.size_bytes)
+    if _reserved(session, claimed) is None:
+        quotas.require_room(session, settings, claimed.tenant, incoming.size_bytes)
     blob_rows.touch(session, incoming.sha256, incoming.size_bytes)
 
 
@@ -106,7 +109,11 @@ def finish(session: Session, settings: Settings, claimed: Claim, incoming: Incom
         Unavailable: The bytes were deleted meanwhile.
     """
     row = _end(session, claimed)
-    quotas.require_room(session, settings, claimed.tenant, incoming.size_bytes)
+    upload = _reserved(session, claimed)
+    if upload is None:
+        quotas.require_room(session, settings, claimed.tenant, incoming.size_bytes)
+    else:
+        uploads.use(session, upload, incoming.sha256)
     if not blob_rows.touch_published(session, incoming.sha256):
         raise Unavailable("The file was stored too slowly, and was deleted meanwhile.")
     row.sha256, row.size_bytes = incoming.sha256, incoming.size_bytes
@@ -140,6 +147,14 @@ def lock_upload(session: Session, kind: str, upload_id: str) -> inspections.Uplo
 def forget(session: Session, upload_id: str) -> None:
     """Fetch no bytes for an upload that is deleted."""
     session.execute(delete(FetchRow).where(FetchRow.id == upload_id))
+
+
+def _reserved(session: Session, claimed: Claim) -> UploadRow | None:
+    """Lock the upload that brought the bytes and reserved room for them, if there is one."""
+    if claimed.source.upload_id is None:
+        return None
+    row = uploads.find(session, claimed.tenant, claimed.source.upload_id, lock=True)
+    return None if row is None or row.sha256 is not None else row
 
 
 def _end(session: Session, claimed: Claim) -> inspections.UploadRow:

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
+from app.domain.problems import NotFound
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, WebhookRow
 
 Row = TypeVar("Row", ModelRow, DatasetRow, JobRow, ArtifactRow, WebhookRow)
@@ -21,6 +22,16 @@ def find(
     row: Row | None = session.scalars(
         _statement(table, lock), {"id": row_id, "tenant": tenant}
     ).one_or_none()
+    return row
+
+
+def require(
+    session: Session, table: type[Row], tenant: str, row_id: str, lock: Lock | None = None
+) -> Row:
+    """Return the tenant's row as ``find`` does, or raise NotFound."""
+    row = find(session, table, tenant, row_id, lock)
+    if row is None:
+        raise NotFound(f"There is no {table.__tablename__.removesuffix('s')} {row_id!r}.")
     return row
 
 

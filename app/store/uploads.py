@@ -37,6 +37,13 @@ def parts(session: Session, upload_id: str) -> Sequence[UploadPartRow]:
     return session.scalars(query.order_by(UploadPartRow.start)).all()
 
 
+def use(session: Session, row: UploadRow, sha256: str) -> None:
+    """Note that something is made of an upload, which gives back the room that it had reserved."""
+    row.sha256 = sha256
+    forget_parts(session, row.id)
+    session.flush()
+
+
 def forget_parts(session: Session, upload_id: str) -> None:
     """Delete the rows of the parts, whose bytes are stored elsewhere now."""
     session.execute(delete(UploadPartRow).where(UploadPartRow.upload_id == upload_id))

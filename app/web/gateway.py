@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
 from app.blobs import Blobs
+from app.presigned import Presigned
 from app.settings import Settings
 from app.store.session import Sessions
 from app.web.arrivals import Arrivals
@@ -26,6 +27,8 @@ class Gateway:
     reads: Engine
     """For what is read most: each statement by itself, and no session around it."""
     blobs: Blobs
+    presigned: Presigned | None
+    """The storage as clients reach it; None where all bytes come to the gateway."""
     watch: Watch
     metrics: Metrics
     rates: Rates

@@ -19,7 +19,7 @@ from app.domain.problems import (
     Problem,
     UnsupportedMedia,
 )
-from app.domain.uploads import Upload
+from app.domain.uploads import Upload, metadata_pairs
 
 VERSION = "1.0.0"
 MEDIA_TYPE = "application/offset+octet-stream"
@@ -47,7 +47,10 @@ _HEADERS: dict[str, tuple[bool, dict[str, Any], dict[str, str]]] = {
     "Upload-Metadata": (
         False,
         {"type": "string", "maxLength": _LONGEST_METADATA},
-        {"description": "`filename` and its value in base64."},
+        {
+            "description": "`filename` and `sha256` (of the whole, in hexadecimal), each followed"
+            " by a blank and its value in base64; comma-separated."
+        },
     ),
     "Upload-Checksum": (
         False,
@@ -156,15 +159,14 @@ def metadata(request: Request) -> tuple[str, str | None]:
         MalformedRequest: It is not pairs of a name and a value in base64, or too long.
     """
     text = request.headers.get("upload-metadata", "")
-    pairs = [pair.strip().partition(" ") for pair in text.split(",") if pair.strip()]
     try:
-        values = {key: base64.b64decode(value, validate=True) for key, _, value in pairs}
+        values = metadata_pairs(text)
     except ValueError:
         values = None
     if values is None or len(text) > _LONGEST_METADATA:
         raise MalformedRequest(
             f"Upload-Metadata is pairs 'name base64', comma-separated, of {_LONGEST_METADATA}"
-            " characters at most."
+            " characters at most; 'sha256' is 64 hexadecimal digits, in base64 too."
         )
     name = values.get("filename", values.get("name"))
     return text, None if name is None else name.decode(errors="replace")

@@ -1,11 +1,11 @@
 """Request bodies that are files: raw bytes, or the field ``file`` of a form; streamed."""
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -16,15 +16,14 @@ from starlette.requests import ClientDisconnect
 
 from app.arriving import HEAD_BYTES, plausible, require_plausible
 from app.blobs import Incoming
-from app.domain.problems import FieldError, Invalid, MalformedRequest
+from app.domain.problems import ChecksumMismatch, FieldError, Invalid, MalformedRequest
 from app.domain.references import Reference
 from app.services import resumable, uploads
 from app.services.uploads import clean_filename
 from app.store import blob_rows
+from app.store.tables import DatasetRow, ModelRow
 from app.web.arrivals import moving
 from app.web.gateway import Call
-
-Made = TypeVar("Made")
 
 _FIELD = "file"
 
@@ -93,14 +92,15 @@ class Received:
                 uploads.release(session, self.reservation)
 
 
-async def stored(received: Received, work: Callable[[Session], Made]) -> Made:
-    """Publish a file, then do ``work``, which makes something of it, in one transaction."""
+async def stored(received: Received, row: ModelRow | DatasetRow) -> str:
+    """Publish a file, then store the model or dataset that is made of it, and return its id."""
 
-    def store() -> Made:
+    def store() -> str:
         received.publish()
         with received.call.transaction() as session:
             received.use(session)
-            return work(session)
+            came = received.incoming
+            return uploads.keep(session, row, came.sha256, came.size_bytes).id
 
     return await moving(store)
 
@@ -124,7 +124,11 @@ async def receive_or_take(
 
 @asynccontextmanager
 async def _take(request: Request, call: Call, kind: str, upload_id: str) -> AsyncIterator[Received]:
-    """Hand out a complete upload: a single part as it is, several put together."""
+    """Hand out a complete upload: a single part as it is, several put together.
+
+    What a client sent to the storage itself is read here too: it may replace a part until its
+    address expires, so the bytes are copied as they are hashed.
+    """
     if request.headers.get("content-length", "0") != "0":
         fault = FieldError(pointer="#/query/upload_id", detail="stands in place of a body")
         raise Invalid("Send either the bytes or upload_id.", errors=[fault])
@@ -135,7 +139,8 @@ async def _take(request: Request, call: Call, kind: str, upload_id: str) -> Asyn
             return resumable.complete(session, call.tenant, upload_id)
 
     found = await run_in_threadpool(find)
-    if len(found.parts) == 1:
+    single = len(found.parts) == 1 and not found.direct
+    if single:
         incoming = found.parts[0]
         head = await moving(blobs.head, incoming, HEAD_BYTES)
         require_plausible(kind, head)
@@ -143,12 +148,22 @@ async def _take(request: Request, call: Call, kind: str, upload_id: str) -> Asyn
         whole = plausible(blobs.join(found.parts), kind)
         incoming = await blobs.receive(whole, limit=call.gateway.settings.upload.max_bytes)
     try:
+        _require_announced(found, incoming)
         yield Received(call, incoming, found.filename, upload_id)
     finally:
-        if len(found.parts) != 1:
+        if not single:
             await moving(blobs.discard, incoming)
     for part in found.parts:
         await moving(blobs.discard, part)
+
+
+def _require_announced(found: resumable.Complete, incoming: Incoming) -> None:
+    """Refuse bytes that have another SHA-256 than the upload's metadata announces."""
+    if found.sha256 not in {None, incoming.sha256}:
+        raise ChecksumMismatch(
+            f"The upload has the SHA-256 {incoming.sha256}, not {found.sha256}, which its metadata"
+            " announces: delete it, and send the file again."
+        )
 
 
 @asynccontextmanager

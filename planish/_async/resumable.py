@@ -1,12 +1,15 @@
-"""Large files, sent by the tus protocol: after a cut the upload goes on where it broke."""
+"""Large files, sent so that after a cut the upload goes on where it broke.
+
+They go to the service's storage itself where it takes them, else by the tus protocol.
+"""
 
 import base64
-from pathlib import Path
 
 from planish._answers import is_passing, pauses
-from planish._async import io
+from planish._async import direct, io
 from planish._async.http import AsyncTransport, FilePart
 from planish.errors import Conflict, PlanishError, Refused, Unreachable
+from planish.types import Upload
 
 _PATH = "/v1/uploads"
 _TUS = {"Tus-Resumable": "1.0.0"}
@@ -20,7 +23,13 @@ async def send(http: AsyncTransport, file: FilePart) -> str:
         TooManyRequests: the quota does not hold it; no byte was sent.
         Unreachable: it breaks off again and again, without a byte between.
     """
-    place = await _begin(http, file)
+    place, may_be_direct = await _begin(http, file)
+    if not (may_be_direct and await direct.send(http, place, file)):
+        await _send_here(http, place, file)
+    return place.rpartition("/")[2]
+
+
+async def _send_here(http: AsyncTransport, place: str, file: FilePart) -> None:
     remaining = list(pauses(http.attempts))
     start = 0
     while start < file.end:
@@ -34,14 +43,15 @@ async def send(http: AsyncTransport, file: FilePart) -> str:
             if arrived > start:
                 remaining = list(pauses(http.attempts))
             start = arrived
-    return place.rpartition("/")[2]
 
 
-async def _begin(http: AsyncTransport, file: FilePart) -> str:
-    name = base64.b64encode(Path(file.path).name.encode()).decode()
-    headers = {**_TUS, "Upload-Length": str(file.end), "Upload-Metadata": f"filename {name}"}
+async def _begin(http: AsyncTransport, file: FilePart) -> tuple[str, bool]:
+    """Return where the upload goes on, and whether the service's storage takes it as well."""
+    said = {"filename": file.path.name, "sha256": await io.call(file.sha256)}
+    pairs = [f"{name} {base64.b64encode(text.encode()).decode()}" for name, text in said.items()]
+    headers = {**_TUS, "Upload-Length": str(file.end), "Upload-Metadata": ",".join(pairs)}
     response = await http.request("POST", _PATH, headers=headers)
-    return response.headers["Location"]
+    return response.headers["Location"], Upload.model_validate_json(response.content).direct
 
 
 async def _send_rest(http: AsyncTransport, place: str, rest: FilePart) -> int:

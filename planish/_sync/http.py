@@ -6,6 +6,7 @@ first of two equal requests is still under way (409 ``request-in-flight``). Each
 ``Idempotency-Key``, so that a repeated one is carried out once.
 """
 
+import hashlib
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +40,11 @@ class FilePart:
         """Return all of a file."""
         return cls(path, 0, path.stat().st_size)
 
+    def sha256(self) -> str:
+        """Return the SHA-256 of the whole file."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes."""
         with io.call(self.path.open, "rb") as file:
@@ -57,6 +63,7 @@ class Transport:
         if key:
             headers["Authorization"] = f"Bearer {key}"
         self.attempts = attempts
+        self.timeout_s = timeout_s
         self._http = io.Http(
             base_url=url, headers=headers, timeout=httpx.Timeout(timeout_s, read=SILENCE_S)
         )

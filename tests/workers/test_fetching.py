@@ -4,7 +4,6 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,17 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.blobs import Blobs
-from app.domain import ids
 from app.domain.references import DatasetReference, ModelReference
-from app.services import datasets, models
+from app.services import datasets, models, references
 from app.settings import Settings
 from app.store import fetches, reaping, turns
-from app.store.session import connect, sessions
 from app.store.tables import DatasetRow, FetchRow, ModelRow
 from tests import s3
 from tests.fileserver import Host, content, endless, files, in_turn, status
+from tests.workers.light import worker_with
 from workers.fetching.dispatch import fetch_due
 from workers.fetching.fetch import fetch_next
-from workers.worker import Sandboxes, Slots, Worker
+from workers.worker import Worker
 
 MODEL = b"a model that nobody has looked at yet" * 100
 SHA256 = hashlib.sha256(MODEL).hexdigest()
@@ -56,23 +53,6 @@ def settings_for(database: str, redis_url: str, storage_url: str, *places: str) 
     )
 
 
-@contextmanager
-def worker_with(settings: Settings, tmp_path: Path) -> Iterator[Worker]:
-    engine = connect(settings.database)
-    yield Worker(
-        id=ids.new("wrk"),
-        queue="light",
-        device="cpu",
-        settings=settings,
-        sessions=sessions(engine),
-        blobs=Blobs.open(settings.storage.url),
-        sandboxes=Sandboxes(settings, "cpu"),
-        slots=Slots(1),
-        directory=tmp_path,
-    )
-    engine.dispose()
-
-
 @pytest.fixture
 def worker(
     database: str, redis_url: str, storage_url: str, host: Host, tmp_path: Path
@@ -86,7 +66,8 @@ def refer(worker: Worker, url: str, tenant: str = "t", **more: Any) -> str:
     """Name a model by its address, as the gateway does."""
     with worker.sessions.begin() as session:
         reference = ModelReference(url=url, **more)
-        return models.add_reference(session, worker.settings, tenant, reference).id
+        row = models.referred(tenant, reference)
+        return references.add(session, worker.settings, row, reference).id
 
 
 def row_of(worker: Worker, model: str) -> ModelRow:
@@ -133,7 +114,8 @@ def test_a_file_is_fetched_and_then_waits_for_its_inspection(
 def test_a_dataset_is_fetched_as_well(worker: Worker, host: Host) -> None:
     with worker.sessions.begin() as session:
         reference = DatasetReference(url=f"{host.url}/released/net.onnx", mean=[0.5])
-        made = datasets.add_reference(session, worker.settings, "t", reference).id
+        row = datasets.referred("t", reference)
+        made = references.add(session, worker.settings, row, reference).id
     assert fetch_next(worker)
     with worker.sessions() as session:
         row = session.get_one(DatasetRow, made)

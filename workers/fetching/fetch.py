@@ -24,7 +24,7 @@ from app.domain.sources import Address, place_of
 from app.store import fetches, quotas
 from app.store.leases import LeaseLost
 from app.store.session import transaction
-from workers.fetching import https, s3
+from workers.fetching import https, s3, sent
 from workers.fetching.files import Interrupted, RemoteFile
 from workers.runs.hold import (
     FAULT_PAUSE_SECONDS,
@@ -125,11 +125,15 @@ class _Fetch:
             if file.size_bytes is not None:
                 if file.size_bytes > limit:
                     raise TooLarge(f"The file has more than the {limit} bytes that it may have.")
-                await asyncio.to_thread(self._require_room, file.size_bytes)
+                if self._claimed.source.upload_id is None:
+                    await asyncio.to_thread(self._require_room, file.size_bytes)
             chunks = plausible(file.chunks, self._claimed.kind)
             return await self._worker.blobs.receive(chunks, limit=limit)
 
     def _opened(self) -> AbstractAsyncContextManager[RemoteFile]:
+        upload_id = self._claimed.source.upload_id
+        if upload_id is not None:
+            return sent.opened(self._worker, self._claimed.tenant, upload_id)
         address = Address.parse(self._claimed.source.url)
         idle = self._fetch.idle_seconds
         place = place_of(self._fetch.places, address, self._claimed.tenant)
@@ -156,6 +160,8 @@ class _Fetch:
             self._hold.do(partial(self._store, fetches.announce, incoming))
             self._hold.do(partial(self._worker.blobs.publish, incoming))
             self._hold.do(partial(self._store, fetches.finish, incoming))
+            if self._claimed.source.upload_id is not None:
+                self._worker.blobs.forget_arrived(self._claimed.source.upload_id)
         finally:
             self._worker.blobs.discard(incoming)
 

@@ -156,4 +156,5 @@ class UploadPartRow(Table):
     start: Mapped[int] = mapped_column(primary_key=True)
     size_bytes: Mapped[int]
     sha256: Mapped[str]
+    """Empty where a client sent the bytes to the storage, and nobody has read them yet."""
     key: Mapped[str]

@@ -3,9 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
-from sqlalchemy.orm import Session
 
 from app.domain.datasets import Dataset, ImageOptions
 from app.domain.problems import (
@@ -21,13 +19,12 @@ from app.domain.problems import (
 from app.domain.references import DatasetReference
 from app.services import datasets
 from app.store.tables import DatasetRow
-from app.web import references
-from app.web.arrivals import moving
-from app.web.idempotency import IdempotencyKey, once
+from app.web.idempotency import IdempotencyKey
+from app.web.intake import DATASET, take_in
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
 from app.web.security import Caller
-from app.web.uploads import Filename, Name, UploadId, file_body, fingerprint, receive_or_take
+from app.web.uploads import Filename, Name, UploadId, file_body
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -42,7 +39,10 @@ Channels = Annotated[
     status_code=201,
     response_model=Dataset,
     responses={
-        202: {"model": Dataset, "description": "The file is named by its address, and fetched."},
+        202: {
+            "model": Dataset,
+            "description": "A worker fetches the file.",
+        },
         **documented(Conflict, RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
     },
     openapi_extra=file_body(DatasetReference),
@@ -62,39 +62,12 @@ async def upload_dataset(
     Arrays are named after the model's inputs; `targets` is optional. It is inspected in the
     background, and matched to a model when a job or a plan names both.
     """
-    if references.names_address(request.headers.get("content-type")):
-        reference = await references.read(request, DatasetReference, upload_id)
-        return await _refer(request, call, reference, key)
     images = _image_options(mean, std)
-    async with receive_or_take(request, call, "dataset", upload_id) as received:
 
-        def keep(session: Session) -> Dataset:
-            received.use(session)
-            row = datasets.add(
-                session,
-                received.incoming,
-                tenant=call.tenant,
-                name=name,
-                filename=filename or received.filename,
-                images=images,
-            )
-            return datasets.view(row)
+    def new(given: str | None) -> DatasetRow:
+        return datasets.new(call.tenant, name, filename or given, images)
 
-        answer = once(request, call, key, fingerprint(request, received))
-        return await moving(answer, 201, keep, first=received.publish, tell="dataset")
-
-
-async def _refer(
-    request: Request, call: Caller, reference: DatasetReference, key: IdempotencyKey
-) -> Response:
-    """Add a dataset by its address."""
-
-    def add(session: Session) -> Dataset:
-        settings = call.gateway.settings
-        return datasets.view(datasets.add_reference(session, settings, call.tenant, reference))
-
-    answer = once(request, call, key, await references.fingerprint(request))
-    return await run_in_threadpool(answer, 202, add, tell="dataset")
+    return await take_in(request, call, DATASET, new, upload_id, key)
 
 
 @router.get("")

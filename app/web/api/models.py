@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.orm import Session
 
 from app.domain.models import Model
 from app.domain.problems import (
@@ -21,14 +20,14 @@ from app.services import models
 from app.store import blob_rows
 from app.store.tables import ModelRow
 from app.store.views import model_view
-from app.web import content, references
-from app.web.arrivals import moving
+from app.web import content
 from app.web.hints import Architecture, Inputs, hints_of
-from app.web.idempotency import IdempotencyKey, once
+from app.web.idempotency import IdempotencyKey
+from app.web.intake import MODEL, take_in
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
 from app.web.security import Caller
-from app.web.uploads import Filename, Name, UploadId, file_body, fingerprint, receive_or_take
+from app.web.uploads import Filename, Name, UploadId, file_body
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -38,7 +37,10 @@ router = APIRouter(prefix="/models", tags=["models"])
     status_code=201,
     response_model=Model,
     responses={
-        202: {"model": Model, "description": "The file is named by its address, and fetched."},
+        202: {
+            "model": Model,
+            "description": "A worker fetches the file.",
+        },
         **documented(Conflict, RequestInFlight, TooLarge, UnsupportedMedia, TooManyRequests),
     },
     openapi_extra=file_body(ModelReference),
@@ -60,39 +62,12 @@ async def upload_model(
     background; `status` tells when the model is `ready`, or why it is `rejected`. The same bytes
     again make a new model, and are stored once.
     """
-    if references.names_address(request.headers.get("content-type")):
-        reference = await references.read(request, ModelReference, upload_id)
-        return await _refer(request, call, reference, key)
     hints = hints_of(architecture, inputs)
-    async with receive_or_take(request, call, "model", upload_id) as received:
 
-        def keep(session: Session) -> Model:
-            received.use(session)
-            row = models.add(
-                session,
-                received.incoming,
-                tenant=call.tenant,
-                name=name,
-                filename=filename or received.filename,
-                hints=hints,
-            )
-            return model_view(row)
+    def new(given: str | None) -> ModelRow:
+        return models.new(call.tenant, name, filename or given, hints)
 
-        answer = once(request, call, key, fingerprint(request, received))
-        return await moving(answer, 201, keep, first=received.publish, tell="model")
-
-
-async def _refer(
-    request: Request, call: Caller, reference: ModelReference, key: IdempotencyKey
-) -> Response:
-    """Add a model by its address."""
-
-    def add(session: Session) -> Model:
-        settings = call.gateway.settings
-        return model_view(models.add_reference(session, settings, call.tenant, reference))
-
-    answer = once(request, call, key, await references.fingerprint(request))
-    return await run_in_threadpool(answer, 202, add, tell="model")
+    return await take_in(request, call, MODEL, new, upload_id, key)
 
 
 @router.get("")

@@ -1,5 +1,7 @@
 """``/v1/uploads``: bytes that come in several requests, by the tus protocol."""
 
+from datetime import UTC, datetime, timedelta
+
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
@@ -8,6 +10,7 @@ from app.blobs import PARTS, Incoming
 from app.domain.problems import (
     ChecksumMismatch,
     Conflict,
+    NotAvailable,
     NotFound,
     PreconditionFailed,
     RequestInFlight,
@@ -15,16 +18,19 @@ from app.domain.problems import (
     TooManyRequests,
     UnsupportedMedia,
 )
-from app.domain.uploads import Upload
-from app.services import resumable
+from app.domain.uploads import Part, Parts, Sent, Upload
+from app.presigned import Presigned
+from app.services import direct, resumable
 from app.web import tus
 from app.web.arrivals import moving
 from app.web.gateway import Call
-from app.web.idempotency import IdempotencyKey, once
+from app.web.idempotency import IdempotencyKey, Posted, once
 from app.web.problems import documented
 from app.web.security import Caller
 
 router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=tus.TusRoute)
+
+_ADDRESS_LIFETIME = timedelta(hours=1)
 
 
 @router.options("", include_in_schema=False)
@@ -84,7 +90,7 @@ def get_upload(request: Request, upload_id: str, call: Caller) -> Response:
     """Show how much of an upload has arrived: `Upload-Offset` is where to go on."""
     with call.transaction() as session:
         row = resumable.find(session, call.tenant, upload_id)
-        upload, metadata = resumable.view(row), row.metadata_
+        upload, metadata = resumable.view(call.gateway.settings, row), row.metadata_
     headers = tus.state(upload)
     if metadata:
         headers["Upload-Metadata"] = metadata
@@ -127,7 +133,61 @@ def delete_upload(upload_id: str, call: Caller) -> Response:
         parts = resumable.drop(session, call.tenant, upload_id)
     for part in parts:
         call.gateway.blobs.discard(part)
+    if call.gateway.presigned is not None:
+        call.gateway.blobs.forget_arrived(upload_id)
     return Response(None, 204)
+
+
+@router.get(
+    "/{upload_id}/parts",
+    responses=documented(NotFound, Conflict, NotAvailable),
+)
+def address_parts(upload_id: str, call: Caller) -> Parts:
+    """List the parts that the storage does not have yet, each with an address that takes it.
+
+    The bytes of each go there with `PUT`, and do not pass the gateway; then
+    `POST /v1/uploads/{upload_id}/complete`. Of a deployment that says `direct` in its uploads.
+    """
+    gateway = call.gateway
+    presigned = _require_presigned(call)
+    with call.transaction() as session:
+        planned = direct.planned(session, gateway.settings, call.tenant, upload_id)
+    missing = direct.missing(planned, gateway.blobs.arrived(upload_id))
+    until = datetime.now(UTC) + _ADDRESS_LIFETIME
+    urls = presigned.addresses([part.key for part in missing], _ADDRESS_LIFETIME)
+    items = [
+        Part(start=part.start, size_bytes=part.size_bytes, url=url)
+        for part, url in zip(missing, urls, strict=True)
+    ]
+    return Parts(items=items, headers=presigned.headers, expires_at=until)
+
+
+@router.post(
+    "/{upload_id}/complete",
+    response_model=Upload,
+    responses=documented(NotFound, Conflict, NotAvailable, RequestInFlight),
+)
+def complete_upload(upload_id: str, call: Caller, once: Posted, body: Sent) -> Response:
+    """Say that the storage has all parts: that they are there, and their sizes, is checked."""
+    _require_presigned(call)
+    settings = call.gateway.settings
+    arrived = call.gateway.blobs.arrived(upload_id)
+    return once(
+        200,
+        lambda session: direct.complete(
+            session, settings, call.tenant, upload_id, arrived, body.parts
+        ),
+    )
+
+
+def _require_presigned(call: Call) -> Presigned:
+    presigned = call.gateway.presigned
+    if presigned is None:
+        raise NotAvailable(
+            "This deployment's storage takes no bytes from clients; the operator can allow it with"
+            " UPLOAD_DIRECT_URL. Send the bytes here with PATCH."
+        )
+    return presigned
 
 
 async def _append(request: Request, call: Call, upload_id: str, start: int) -> Upload:
@@ -146,7 +206,8 @@ async def _append(request: Request, call: Call, upload_id: str, start: int) -> U
 
     def add(part: Incoming) -> Upload:
         with call.transaction() as session:
-            return resumable.append(session, call.tenant, upload_id, start, part)
+            settings = call.gateway.settings
+            return resumable.append(session, settings, call.tenant, upload_id, start, part)
 
     try:
         upload = await run_in_threadpool(add, part)

@@ -3,17 +3,16 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy.orm import Session
 
 from app.domain.datasets import ImageOptions, Picture, Targets, mismatches
 from app.domain.problems import NotFound
-from app.domain.references import DatasetReference
 from app.services import datasets
+from app.store.tables import DatasetRow
 from app.web.dashboard import page
 from app.web.dashboard.arriving import refer, take
 from app.web.dashboard.lists import Cursor, datasets_of, models_of
 from app.web.dashboard.visitor import Form, Looking
-from app.web.uploads import Received
+from app.web.intake import DATASET
 
 router = APIRouter()
 
@@ -34,28 +33,16 @@ async def upload_dataset(
 ) -> Response:
     """Take in the file that a form sends."""
 
-    def add(session: Session, received: Received) -> str:
-        return datasets.add(
-            session,
-            received.incoming,
-            tenant=visitor.tenant,
-            name=None,
-            filename=received.filename,
-            images=ImageOptions(),
-        ).id
+    def new(filename: str | None) -> DatasetRow:
+        return datasets.new(visitor.tenant, None, filename, ImageOptions())
 
-    return await take(request, visitor, form_token, "dataset", add)
+    return await take(request, visitor, form_token, DATASET, new)
 
 
 @router.post("/datasets/fetch")
 def fetch_dataset(visitor: Looking, form: Form) -> Response:
     """Have a dataset fetched from its address."""
-
-    def add(session: Session, reference: DatasetReference) -> str:
-        settings = visitor.gateway.settings
-        return datasets.add_reference(session, settings, visitor.tenant, reference).id
-
-    return refer(visitor, form, "dataset", DatasetReference, add)
+    return refer(visitor, form, DATASET)
 
 
 @router.get("/datasets/{dataset_id}")

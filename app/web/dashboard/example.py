@@ -3,23 +3,22 @@
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.orm import Session
 
 from app import nudge
 from app.domain.datasets import ImageOptions
 from app.domain.models import ModelHints
 from app.domain.problems import NotAvailable
 from app.services import datasets, models
+from app.store.tables import DatasetRow, ModelRow
 from app.web.dashboard import page
 from app.web.dashboard.visitor import Form, Looking, Visitor
-from app.web.uploads import Received, kept_until_used, stored
+from app.web.uploads import kept_until_used, stored
 
 router = APIRouter()
 
@@ -53,31 +52,16 @@ async def _take(visitor: Visitor, file: Path) -> str:
     gateway = visitor.gateway
     incoming = await gateway.blobs.receive(_pieces(file), limit=gateway.settings.upload.max_bytes)
     async with kept_until_used(visitor.call, incoming, file.name) as received:
-        added = await stored(received, partial(_add, received))
+        added = await stored(received, _row(visitor.tenant, file.name))
     kind: nudge.Subject = "model" if file.name == _MODEL else "dataset"
     await run_in_threadpool(nudge.send, gateway.settings, kind, added)
     return added
 
 
-def _add(received: Received, session: Session) -> str:
-    filename, tenant = received.filename, received.call.tenant
+def _row(tenant: str, filename: str) -> ModelRow | DatasetRow:
     if filename == _MODEL:
-        return models.add(
-            session,
-            received.incoming,
-            tenant=tenant,
-            name="Example: a reader of text",
-            filename=filename,
-            hints=ModelHints(),
-        ).id
-    return datasets.add(
-        session,
-        received.incoming,
-        tenant=tenant,
-        name="Example: lines of text",
-        filename=filename,
-        images=ImageOptions(),
-    ).id
+        return models.new(tenant, "Example: a reader of text", filename, ModelHints())
+    return datasets.new(tenant, "Example: lines of text", filename, ImageOptions())
 
 
 async def _pieces(file: Path) -> AsyncIterator[bytes]:

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy.orm import Session
 
 from app import nudge
 from app.domain.models import MAX_NODES, Layer, ModelDescription, ModelHints
 from app.domain.problems import Problem
-from app.domain.references import ModelReference
 from app.domain.steps import METHODS, Outlook
 from app.services import models
+from app.store.tables import ModelRow
 from app.store.views import model_view
 from app.web.api import models as api
 from app.web.dashboard import page, pictures
@@ -20,7 +19,7 @@ from app.web.dashboard.drawing import drawn
 from app.web.dashboard.lists import Cursor, jobs_of, models_of
 from app.web.dashboard.visitor import Form, Looking, Visitor
 from app.web.hints import hints_of
-from app.web.uploads import Received
+from app.web.intake import MODEL
 
 router = APIRouter()
 
@@ -42,28 +41,16 @@ async def upload_model(
 ) -> Response:
     """Take in the file that a form sends."""
 
-    def add(session: Session, received: Received) -> str:
-        return models.add(
-            session,
-            received.incoming,
-            tenant=visitor.tenant,
-            name=None,
-            filename=received.filename,
-            hints=ModelHints(),
-        ).id
+    def new(filename: str | None) -> ModelRow:
+        return models.new(visitor.tenant, None, filename, ModelHints())
 
-    return await take(request, visitor, form_token, "model", add)
+    return await take(request, visitor, form_token, MODEL, new)
 
 
 @router.post("/models/fetch")
 def fetch_model(visitor: Looking, form: Form) -> Response:
     """Have a model fetched from its address."""
-
-    def add(session: Session, reference: ModelReference) -> str:
-        settings = visitor.gateway.settings
-        return models.add_reference(session, settings, visitor.tenant, reference).id
-
-    return refer(visitor, form, "model", ModelReference, add)
+    return refer(visitor, form, MODEL)
 
 
 @router.get("/models/{model_id}")

@@ -1,0 +1,60 @@
+# Made by scripts/unasync.py of planish/_async: change that, and run it again.
+"""Large files, sent to the service's storage itself where it takes them, part by part."""
+
+import httpx
+
+from planish._answers import pauses
+from planish._sync import io
+from planish._sync.http import FilePart, Transport
+from planish.types import Part, Parts, Upload
+
+_WRITE_S = 60.0
+
+
+def send(http: Transport, place: str, file: FilePart) -> bool:
+    """Send the parts of a file that the storage does not have; then the upload is complete.
+
+    Returns:
+        False where the storage cannot be reached from here: the service takes the bytes as well.
+
+    Raises:
+        Refused: the service said no.
+    """
+    remaining = list(pauses(http.attempts))
+    etags: dict[int, str] = {}
+    with io.Http(timeout=httpx.Timeout(http.timeout_s, write=_WRITE_S)) as storage:
+        while (missing := http.get(f"{place}/parts", Parts)).items:
+            sent = _send_parts(storage, missing, file)
+            etags |= sent
+            if len(sent) == len(missing.items):
+                continue
+            if sent:
+                remaining = list(pauses(http.attempts))
+            if not remaining:
+                return False
+            io.sleep(remaining.pop(0))
+    parts = [{"start": start, "etag": etag} for start, etag in sorted(etags.items()) if etag]
+    http.post(f"{place}/complete", Upload, {"parts": parts})
+    return True
+
+
+def _send_parts(storage: io.Http, missing: Parts, file: FilePart) -> dict[int, str]:
+    """Send parts until one does not arrive; return the ETags of those that did."""
+    etags: dict[int, str] = {}
+    for part in missing.items:
+        response = _put(storage, part, missing.headers, file)
+        if response is None or not response.is_success:
+            break
+        etags[part.start] = response.headers.get("ETag", "")
+    return etags
+
+
+def _put(
+    storage: io.Http, part: Part, headers: dict[str, str], file: FilePart
+) -> httpx.Response | None:
+    body = FilePart(file.path, part.start, part.start + part.size_bytes)
+    announced = {**headers, "Content-Length": str(part.size_bytes)}
+    try:
+        return storage.put(part.url, content=body.chunks(), headers=announced)
+    except httpx.TransportError:
+        return None

@@ -1,0 +1,32 @@
+"""A worker for short work, in this process."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from app.blobs import Blobs
+from app.domain import ids
+from app.settings import Settings
+from app.store.session import connect, sessions
+from workers.worker import Sandboxes, Slots, Worker
+
+
+@contextmanager
+def worker_with(settings: Settings, tmp_path: Path) -> Iterator[Worker]:
+    engine = connect(settings.database)
+    yield Worker(
+        id=ids.new("wrk"),
+        queue="light",
+        device="cpu",
+        settings=settings,
+        sessions=sessions(engine),
+        blobs=Blobs.open(settings.storage.url),
+        sandboxes=Sandboxes(settings, "cpu"),
+        slots=Slots(1),
+        directory=tmp_path,
+    )
+    for thread in threading.enumerate():
+        if thread.name == "renewal":  # it may still hold a connection
+            thread.join()
+    engine.dispose()
