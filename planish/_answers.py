@@ -50,6 +50,7 @@ def problem_of(response: httpx.Response) -> Problem:
         return Problem.model_validate_json(response.content)
     except ValidationError:
         return Problem(
+            type="about:blank",
             title=response.reason_phrase or "An error",
             status=response.status_code,
             detail=response.text[:500],

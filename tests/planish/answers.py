@@ -12,6 +12,8 @@ JOB: dict[str, Any] = {
     "name": None,
     "tags": [],
     "steps": [],
+    "priority": 0,
+    "seed": 0,
     "created_at": "2026-01-01T00:00:00Z",
     "started_at": None,
     "finished_at": None,

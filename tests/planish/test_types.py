@@ -1,53 +1,16 @@
-"""The client's types are those of the service, field by field."""
+"""The client's types are made of the service's models, and nothing heavy comes with them."""
 
 import subprocess
 import sys
 
 import pytest
-from pydantic import BaseModel
 
-import app.domain.datasets
-import app.domain.jobs
-import app.domain.models
-import app.domain.plans
-import app.domain.problems
-import app.domain.reports
-import app.domain.searches
-import app.domain.webhooks
-from planish import types
-
-PAIRS: list[tuple[type[BaseModel], type[BaseModel]]] = [
-    (types.Model, app.domain.models.Model),
-    (types.Tensor, app.domain.models.TensorSpec),
-    (types.Dataset, app.domain.datasets.Dataset),
-    (types.Targets, app.domain.datasets.Targets),
-    (types.Job, app.domain.jobs.Job),
-    (types.SearchState, app.domain.searches.SearchState),
-    (types.TrialCounts, app.domain.searches.TrialCounts),
-    (types.SearchPoint, app.domain.searches.SearchPoint),
-    (types.FrontPoint, app.domain.jobs.FrontPoint),
-    (types.Front, app.domain.jobs.Front),
-    (types.Usage, app.domain.jobs.Usage),
-    (types.Artifact, app.domain.jobs.Artifact),
-    (types.Measures, app.domain.reports.Measures),
-    (types.Quality, app.domain.reports.Quality),
-    (types.Fidelity, app.domain.reports.Fidelity),
-    (types.Worst, app.domain.reports.Worst),
-    (types.Plan, app.domain.plans.Plan),
-    (types.Webhook, app.domain.webhooks.Webhook),
-    (types.Delivery, app.domain.webhooks.Delivery),
-    (types.Attempt, app.domain.webhooks.Attempt),
-    (types.Problem, app.domain.problems.ProblemDetails),
-    (types.FieldError, app.domain.problems.FieldError),
-]
+from scripts import client_types
 
 
-@pytest.mark.parametrize(("ours", "theirs"), PAIRS, ids=lambda kind: kind.__qualname__)
-def test_a_type_asks_for_no_field_that_the_service_does_not_send(
-    ours: type[BaseModel], theirs: type[BaseModel]
-) -> None:
-    sent = {*theirs.model_fields, *theirs.model_computed_fields}
-    assert set(ours.model_fields) <= sent
+def test_the_types_are_made_of_the_services_models() -> None:
+    made = client_types.TARGET.read_text()
+    assert made == client_types.text(), "run: python -m scripts.client_types"
 
 
 @pytest.mark.parametrize("module", ["planish", "planish.cli", "planish.demo.receiver"])
