@@ -145,7 +145,8 @@ class Guarded:
         upload = self._settings.upload
         named = names_address(Headers(scope=scope).get("content-type"))
         whole = scope["method"] == "POST" and scope["path"] in _UPLOADS and not named
-        part = scope["method"] in {"POST", "PATCH"} and scope["path"].startswith(_PARTS)
+        begins = scope["method"] == "POST" and scope["path"] in _PARTS
+        part = begins or (scope["method"] == "PATCH" and scope["path"].startswith(_PARTS))
         if whole or part:
             return upload.max_bytes + _ENVELOPE_BYTES
         return upload.max_json_bytes

@@ -203,6 +203,28 @@ def test_the_first_view_is_small(person: httpx.Client, service: Service) -> None
     assert sum(len(answer.content) for answer in [page, *map(person.get, loaded)]) < 200_000
 
 
+def test_a_page_waits_for_no_script_and_its_files_are_kept_and_compressed(
+    person: httpx.Client,
+) -> None:
+    page = person.get("/").text
+    head = page.partition("</head>")[0]
+    scripts = re.findall(r"<script [^>]+>", page)
+    assert scripts
+    assert all(" defer" in tag or 'type="module"' in tag for tag in scripts)
+    assert '<html lang="en">' in head
+    assert re.search(r"<title>\S.* · Planish</title>", head)
+    assert re.search(r'<meta name="description" content="[^"]{50,}">', head)
+    for address in re.findall(r'(?:src|href)="(/static/[^"]+)"', page):
+        plain = person.get(address, headers={"Accept-Encoding": "identity"})
+        packed = person.get(address, headers={"Accept-Encoding": "gzip, br"})
+        assert packed.content == plain.content
+        assert packed.headers["content-encoding"] == "gzip"
+        assert int(packed.headers["content-length"]) < len(plain.content)
+        assert "immutable" in packed.headers["cache-control"]
+        assert packed.headers["vary"] == "Accept-Encoding"
+        assert "content-encoding" not in plain.headers
+
+
 def test_a_page_sends_a_file_in_parts_under_its_session(
     person: httpx.Client, service: Service
 ) -> None:

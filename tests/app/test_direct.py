@@ -188,6 +188,8 @@ def test_a_part_that_was_replaced_is_told(direct: Direct) -> None:
     answer = direct.complete(upload, etags)
     assert answer.status_code == 409
     assert "at byte 300000 was replaced" in answer.json()["detail"]
+    large = direct.complete(upload, dict.fromkeys(range(9_000), "x" * 10))
+    assert large.status_code == 413, "the body is no file"
     unknown = direct.complete(upload, {7: "x"})
     assert (unknown.status_code, pointers(unknown)) == (422, ["#/parts/0/start"])
 

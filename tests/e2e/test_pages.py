@@ -25,6 +25,15 @@ SERIOUS = {"serious", "critical"}
 PICTURES = os.environ.get("PLANISH_PICTURES")
 """A directory where a picture of every page is kept."""
 
+SHIFTED = """() => new Promise(resolve => {
+    let moved = 0;
+    const watch = list => list.getEntries().forEach(shift => { moved += shift.value; });
+    new PerformanceObserver(watch).observe({type: "layout-shift", buffered: true});
+    requestAnimationFrame(() => setTimeout(() => resolve(moved)));
+})"""
+MOST_SHIFTED = 0.1
+"""The cumulative layout shift that web.dev/articles/cls calls good."""
+
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 760}
 
 
@@ -233,6 +242,7 @@ def test_every_page_can_be_read_by_everybody(
                 serious = [each["help"] for each in findings if each["impact"] in SERIOUS]
                 assert serious == [], (name, scheme, size)
                 assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+                assert page.evaluate(SHIFTED) < MOST_SHIFTED, (name, scheme, size)
                 if PICTURES is not None:
                     kind = "narrow" if size is NARROW else scheme
                     page.screenshot(path=Path(PICTURES) / f"{name}-{kind}.png", full_page=True)
