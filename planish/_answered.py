@@ -187,20 +187,9 @@ class SearchPoint(Answer):
     holds: bool
 
 
-class FrontPoint(Answer):
+class FrontPoint(SearchPoint):
     """A point of a search's front, and the file that it stands for."""
 
-    id: str
-    trial: int | None = None
-    steps: list[Any] = []
-    size_bytes: int
-    latency_ms: float | None = None
-    macs: int
-    quality: Quality | None = None
-    fidelity: Fidelity | None = None
-    cost: float
-    drop: float
-    holds: bool
     artifact: Artifact | None = None
 
 

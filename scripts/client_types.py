@@ -28,6 +28,8 @@ NAMES = {
 } | {"ProblemDetails": "Problem", "TensorSpec": "Tensor", "Expected": "Estimate"}  # fmt: skip
 """The schemas that are classes of the client, and their names there; others are dictionaries."""
 
+_EXTENDED = {"FrontPoint": "SearchPoint"}
+"""Classes that have all fields of another one, which the document does not tell."""
 _CLOSED = {"status"}
 """Fields whose words are all in the contract; others may get more."""
 _PLAIN = {"null": "None", "string": "str", "integer": "int", "number": "float", "boolean": "bool"}
@@ -57,6 +59,9 @@ Schema = dict[str, Any]
 def text() -> str:
     """Return the module, formatted."""
     schemas: dict[str, Schema] = create_app(Settings()).openapi()["components"]["schemas"]
+    for name, base in _EXTENDED.items():
+        for field in schemas[base]["properties"]:
+            del schemas[name]["properties"][field]
     classes = [_class(NAMES[name], schemas[name]) for name in _in_order(schemas)]
     return _formatted("\n\n".join([_HEAD, *classes]))
 
@@ -77,7 +82,11 @@ def _in_order(schemas: dict[str, Schema]) -> list[str]:
 
 
 def _class(name: str, schema: Schema) -> str:
-    lines = [f"class {name}(Answer):", _docstring(schema["description"]), ""]
+    lines = [
+        f"class {name}({_EXTENDED.get(name, 'Answer')}):",
+        _docstring(schema["description"]),
+        "",
+    ]
     if schema.get("additionalProperties"):
         lines += ['    model_config = ConfigDict(frozen=True, extra="allow")', ""]
     for field, described in schema["properties"].items():
