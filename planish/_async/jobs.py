@@ -60,7 +60,7 @@ class AsyncJob(types.Job):
         """Return what a search has found so far."""
         return await self._jobs.front(self)
 
-    async def take(self, point: types.SearchPoint | types.FrontPoint | str) -> "AsyncJob":
+    async def take(self, point: types.SearchPoint | str) -> "AsyncJob":
         """Return a job of its own with the result of a point of a search; nothing runs."""
         return await self._jobs.take(self, point)
 
@@ -187,9 +187,7 @@ class AsyncJobs:
         """Return what a search has found so far."""
         return await self._http.get(f"/v1/jobs/{id_of(job)}/front", types.Front)
 
-    async def take(
-        self, job: types.Job | str, point: types.SearchPoint | types.FrontPoint | str
-    ) -> AsyncJob:
+    async def take(self, job: types.Job | str, point: types.SearchPoint | str) -> AsyncJob:
         """Return a job of its own with the result of a point of a search; nothing runs."""
         name = point if isinstance(point, str) else point.id
         path = f"/v1/jobs/{id_of(job)}/front/{name}/take"

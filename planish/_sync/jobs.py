@@ -61,7 +61,7 @@ class Job(types.Job):
         """Return what a search has found so far."""
         return self._jobs.front(self)
 
-    def take(self, point: types.SearchPoint | types.FrontPoint | str) -> "Job":
+    def take(self, point: types.SearchPoint | str) -> "Job":
         """Return a job of its own with the result of a point of a search; nothing runs."""
         return self._jobs.take(self, point)
 
@@ -186,7 +186,7 @@ class Jobs:
         """Return what a search has found so far."""
         return self._http.get(f"/v1/jobs/{id_of(job)}/front", types.Front)
 
-    def take(self, job: types.Job | str, point: types.SearchPoint | types.FrontPoint | str) -> Job:
+    def take(self, job: types.Job | str, point: types.SearchPoint | str) -> Job:
         """Return a job of its own with the result of a point of a search; nothing runs."""
         name = point if isinstance(point, str) else point.id
         path = f"/v1/jobs/{id_of(job)}/front/{name}/take"
