@@ -209,8 +209,15 @@ class Objective(Asked):
     strategy: StrategyName = Field(
         default="guided",
         description="How the next trial is chosen: by what an expert would try next, at random, by"
-        " regularised evolution, or by Optuna's TPE or NSGA-II.",
+        " regularised evolution, by Optuna's TPE or NSGA-II, or with widths or bits of layers that"
+        " reinforcement learns (AMC, HAQ).",
     )
+
+    @model_validator(mode="after")
+    def _strategy_fits(self) -> Self:
+        if self.strategy == "haq" and self.minimize != "size":
+            raise ValueError("'haq' learns in how many bits weights are stored: minimize 'size'")
+        return self
 
 
 def _once(formats: list[OutputFormat]) -> list[OutputFormat]:

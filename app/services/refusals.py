@@ -11,6 +11,7 @@ from app.domain.metric_graphs import misfits
 from app.domain.metrics import Metric, foreign, readers_of, unfit
 from app.domain.models import ModelDescription, TensorSpec
 from app.domain.problems import DatasetMismatch, Invalid, NotAvailable, Problem
+from app.domain.searches import LEARNING
 from app.domain.steps import Step
 from app.domain.steps.quantize import Quantize
 from app.domain.targets import EXPORTED, INSTALLED_BY
@@ -78,6 +79,10 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     yield from _upload_faults(inputs)
     if request.measure is not None and inputs.dataset is None:
         reason = "Sensitivity is measured on samples: name a dataset in 'dataset'."
+        yield Fault(Invalid, "#/dataset", reason)
+    learns = request.objective is not None and request.objective.strategy in LEARNING
+    if learns and inputs.dataset is None and request.data is None:
+        reason = "Strategies that learn layer by layer need samples: name a dataset in 'dataset'."
         yield Fault(Invalid, "#/dataset", reason)
     yield from _step_faults(request, inputs)
     yield from _evaluation_faults(request, inputs)

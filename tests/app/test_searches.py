@@ -360,6 +360,8 @@ def test_trials_do_not_use_up_the_quota(service: Service) -> None:
         ),
         ({"objective": {"minimize": "size", "strategy": "luck"}}, "#/objective/strategy"),
         ({"objective": {"minimize": "size", "steps": 3}}, "#/objective/steps"),
+        ({"objective": {"minimize": "size", "strategy": "haq"}}, "#/dataset"),
+        ({"objective": {"minimize": "macs", "strategy": "haq"}}, "#/objective"),
     ],
 )
 def test_an_objective_that_is_none_is_refused(

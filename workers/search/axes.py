@@ -51,14 +51,41 @@ class Axis:
     """Whether the amount is, by definition, the share that is saved."""
 
 
+def widths_of(facts: Facts) -> Iterator[Axis]:
+    """Yield channels whose shares are learned layer by layer (AMC), and the bits behind them."""
+    of = facts.goal
+    yield _auto(facts)
+    yield _charted(
+        Axis(
+            "learned channels",
+            lambda ratio, recover: Prune(scope="learned", ratio=ratio, of=of, recover=recover),
+            loss=0.02,
+            gain=0.9,
+        ),
+        facts,
+        "channels",
+    )
+
+
+def bits_of(_: Facts) -> Iterator[Axis]:
+    """Yield stored weights whose bits are learned layer by layer (HAQ)."""
+    yield Axis(
+        "learned bits",
+        lambda ratio, _: Quantize(mode="weight_only", unpack="load", ratio=min(ratio, 0.87)),
+        loss=0.0005,
+        gain=0.97,
+        trains=False,
+        sure=True,
+    )
+
+
 def axes_of(facts: Facts) -> Iterator[Axis]:
     """Yield what may be tried of a model, the least risky bits first."""
     size = facts.goal == "size"
     of: Literal["macs", "size"] = "size" if size else "macs"
     by_ratio: dict[str, Any] = {"gain": 0.65 if facts.goal == "latency" else 0.97}
     by_ratio["sure"] = facts.goal != "latency"
-    auto = Quantize(prefer="size" if size else "speed")
-    yield _bits("auto", auto, loss=0.002, gain=0.72 if size else 0.45)
+    yield _auto(facts)
     gain = 0.7 if size else 0.4
     if size:
         stored = Quantize(mode="weight_only", unpack="load")
@@ -83,6 +110,12 @@ def axes_of(facts: Facts) -> Iterator[Axis]:
         yield Axis("narrow", _narrow, loss=0.06, **by_ratio)
     yield Axis("zeros", _zeros, loss=0.005, gain=0.85)
     yield Axis("shared", _shared, loss=0.01, gain=0.8, whole=True, bits=True)
+
+
+def _auto(facts: Facts) -> Axis:
+    size = facts.goal == "size"
+    auto = Quantize(prefer="size" if size else "speed")
+    return _bits("auto", auto, loss=0.002, gain=0.72 if size else 0.45)
 
 
 def _bits(name: str, step: AnyStep, loss: float, gain: float) -> Axis:

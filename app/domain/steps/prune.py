@@ -55,8 +55,10 @@ class Prune(Step):
         " there is data and all go at once, else lamp.",
     )
     norm: Literal["l1", "l2"] = Field(default="l2", description="The norm of 'magnitude'.")
-    scope: Literal["global", "layer"] = Field(
-        default="global", description="Whether layers compete, or each loses the same share."
+    scope: Literal["global", "layer", "learned"] = Field(
+        default="global",
+        description="Whether layers compete, each loses the same share, or the shares of channels"
+        " are learned on data: episodes try what comes nearest to the outputs (AMC, He 2018).",
     )
     ratio: Share = Field(
         default=0.5,
@@ -107,6 +109,10 @@ class Prune(Step):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
+        if self.scope == "learned" and self.granularity != "channel":
+            raise ValueError("scope 'learned' chooses widths: use granularity 'channel'")
+        if self.scope == "learned" and self.schedule != "one_shot":
+            raise ValueError("scope 'learned' chooses once: use schedule 'one_shot'")
         if self.granularity == "n:m" and self.n >= self.m:
             raise ValueError("'n' of 'm' weights are kept, so n must be less than m")
         if reason := self._unfit_criterion():
@@ -164,7 +170,7 @@ class Prune(Step):
             return self.recover.needs
         match CRITERIA[self.criterion].source:
             case "nothing" | "weights":
-                return Needs(data="none")
+                return Needs(data="inputs" if self.scope == "learned" else "none")
             case "activations":
                 return Needs(data="inputs")
             case "gradients":

@@ -11,6 +11,7 @@ from app.domain.steps.base import (
     Needs,
     Outlook,
     Saving,
+    Share,
     Skipped,
     Step,
     matches,
@@ -136,6 +137,12 @@ class Quantize(Step):
         " those of every operator when the session opens, so that a run takes as long as in float.",
         json_schema_extra=searched(choices=["run", "load"], when={"mode": ["weight_only"]}),
     )
+    ratio: Share | None = Field(
+        default=None,
+        description="With 'unpack' 'load': the fraction of the weights' bytes that is to go. Each"
+        " layer then has float, eight or four bits, as episodes on data learn (HAQ, Wang 2019), in"
+        " place of 'weights'.",
+    )
     learn_steps: bool = Field(
         default=True, description="qat trains the distances between levels too (LSQ)."
     )
@@ -159,6 +166,8 @@ class Quantize(Step):
             raise ValueError("mode 'weight_only' stores weights as int4 or int8")
         if self.mode != "weight_only" and self.unpack != "run":
             raise ValueError(f"mode '{self.mode}' unpacks nothing: use 'weight_only'")
+        if self.unpack != "load" and self.ratio is not None:
+            raise ValueError("'ratio' is of weights that are only stored: use 'unpack' 'load'")
         return self
 
     @property
@@ -207,7 +216,7 @@ class Quantize(Step):
         if self.smooth:
             return True
         if self.mode == "weight_only":
-            return self.algorithm == "gptq" and self.unpack == "run"
+            return self.ratio is not None or (self.algorithm == "gptq" and self.unpack == "run")
         return self.mode in ("static", "qat") and self.activations != "none"
 
     def skip(self, layer: str, operator: str) -> Skipped | None:
@@ -242,7 +251,8 @@ class Quantize(Step):
         verdicts = [(layer, self._verdict(layer)) for layer in graph.layers]
         changed = sum(layer.parameters for layer, skipped in verdicts if skipped is None)
         bits = 16 if self.mode == "float16" else 4 if self.weights in PACKED else 8
-        smaller = graph.size_bytes - changed * (32 - bits) // 8
+        saved = changed * (32 - bits) // 8 if self.ratio is None else int(4 * changed * self.ratio)
+        smaller = graph.size_bytes - saved
         reads_samples = self._calibrates or self.mode == "auto"
         calibrated = min(graph.samples, self.calibration_samples) if reads_samples else 0
         recovery = self.recovery if self.mode == "qat" else None

@@ -9,9 +9,9 @@ from workers.compression.charting.changes import Refused
 from workers.compression.charting.subject import Subject
 from workers.compression.graph import runtime
 from workers.compression.measure import quality
+from workers.compression.measure.affordable import affordable
 from workers.compression.measure.evaluation import rows
 from workers.compression.measure.fidelity import Closeness, Profile
-from workers.compression.methods.quantize.comparison import affordable
 from workers.compression.targets import onnx as target
 from workers.compression.targets.runner import Outputs
 

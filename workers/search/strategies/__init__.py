@@ -7,7 +7,7 @@ is stored; so any worker may ask next, and the same history gives the same answe
 
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 
 from app.domain.searches import StrategyName
@@ -15,8 +15,7 @@ from app.domain.steps import AnyStep
 from workers.search.history import Proposal, Trial
 from workers.search.space import Space
 from workers.search.strategies import chance, evolution, guided, optuna
-
-Strategy = Callable[[Space, Sequence[Trial], random.Random], Iterator[Proposal]]
+from workers.search.strategies.guided import Strategy
 
 STRATEGIES: Mapping[StrategyName, Strategy] = {
     "guided": guided.proposals,
@@ -24,6 +23,8 @@ STRATEGIES: Mapping[StrategyName, Strategy] = {
     "evolution": evolution.proposals,
     "tpe": optuna.tpe,
     "nsga2": optuna.nsga2,
+    "amc": guided.amc,
+    "haq": guided.haq,
 }
 
 _LOOKED_AT = 200

@@ -10,16 +10,18 @@ held. Where the best is well known, most is expected of what is not: so the sear
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 
 from app.domain.steps.recover import Recover, training_minutes
-from workers.search.axes import RATIOS, Axis, axes_of
+from workers.search.axes import RATIOS, Axis, axes_of, bits_of, widths_of
 from workers.search.beliefs import Beliefs, Floats, Pipelines, likeness
 from workers.search.history import Proposal, Trial
 from workers.search.space import Facts, Space, in_order
+
+Strategy = Callable[[Space, Sequence[Trial], random.Random], Iterator[Proposal]]
 
 EPOCHS = (2, 6, 18, 54)
 """Of trainings."""
@@ -34,9 +36,21 @@ _OFFERED = 40
 """Candidates that are offered, the most promising first."""
 
 
-def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
+def over(axes_of: Callable[[Facts], Iterator[Axis]]) -> Strategy:
+    """Return the strategy that tries pipelines of some axes alone."""
+
+    def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
+        recover = _recover(space.facts, EPOCHS[0])
+        usable = [each for each in axes_of(space.facts) if space.fits([each.build(0.5, recover)])]
+        yield from _proposals(usable, space, history, rng)
+
+    return proposals
+
+
+def _proposals(
+    axes: Sequence[Axis], space: Space, history: Sequence[Trial], rng: random.Random
+) -> Iterator[Proposal]:
     """Yield pipelines in the order in which they are worth trying."""
-    axes = _usable(space)
     if not axes:
         return
     if axes[0].name == "auto" and not history:
@@ -48,12 +62,6 @@ def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Ite
     for at in islice(np.argsort(-worth, kind="stable"), _OFFERED):
         row, epochs = candidates.amounts[at], float(candidates.epochs[at])
         yield _proposal(space.facts, axes, row, epochs)
-
-
-def _usable(space: Space) -> list[Axis]:
-    """Return the axes whose steps make sense here."""
-    recover = _recover(space.facts, EPOCHS[0])
-    return [axis for axis in axes_of(space.facts) if space.fits([axis.build(0.5, recover)])]
 
 
 def _candidates(
@@ -165,3 +173,13 @@ def _recover(facts: Facts, epochs: float) -> Recover | None:
     if not facts.trains or epochs < 1:
         return None
     return Recover(epochs=int(epochs), minutes=facts.minutes)
+
+
+proposals = over(axes_of)
+"""Over all methods at once."""
+
+amc = over(widths_of)
+"""AMC (He 2018): shares of channels that episodes learn within a step, and bits."""
+
+haq = over(bits_of)
+"""HAQ (Wang 2019): bits of weights that episodes learn within a step."""

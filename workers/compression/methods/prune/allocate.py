@@ -1,5 +1,6 @@
 """Chooses how many units each group keeps, so that the graph's cost meets the target."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, gcd
 from typing import Literal
@@ -91,12 +92,12 @@ def allocate(
     low, high = 0, len(levels) - 1
     while low < high:
         middle = (low + high) // 2
-        if cost(_removed(analysis, groups, widths(levels[middle]))) <= target:
+        if cost(removal(analysis, groups, widths(levels[middle]))) <= target:
             high = middle
         else:
             low = middle + 1
     chosen = _give_back(analysis, groups, widths(levels[low]), scores, cost, target)
-    return _removed(analysis, groups, chosen)
+    return removal(analysis, groups, chosen)
 
 
 def _levels(groups: list[OrderedGroup], scores: Scores, scope: str) -> np.ndarray:
@@ -125,12 +126,13 @@ def _give_back(
         if larger:
             attempt = [*widths]
             attempt[index] = larger[0]
-            if cost(_removed(analysis, groups, attempt)) <= target:
+            if cost(removal(analysis, groups, attempt)) <= target:
                 widths = attempt
     return widths
 
 
-def _removed(analysis: Analysis, groups: list[OrderedGroup], widths: list[int]) -> Removed:
+def removal(analysis: Analysis, groups: Sequence[OrderedGroup], widths: Sequence[int]) -> Removed:
+    """Return the units that go where each group keeps as many as its width, the best ones."""
     removed = analysis.none_removed()
     for group, width in zip(groups, widths, strict=True):
         removed[group.order[: len(group.order) - width]] = True

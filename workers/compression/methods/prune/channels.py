@@ -11,13 +11,13 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.kept import Kept
 from workers.compression.graph.narrow import bytes_in_file
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer
-from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import cost_of
 from workers.compression.methods.prune.criteria import ChannelSources, score_channels
 from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.groups import Analysis, Group, Removed, analyse, kept_indices
 from workers.compression.methods.prune.importance import Scores
 from workers.compression.methods.prune.latency import allocate_time
+from workers.compression.methods.prune.learned import allocate_as
 from workers.compression.methods.prune.masks import difference
 from workers.compression.methods.prune.reconstruct import reconstruct
 from workers.compression.methods.prune.survey import Survey, survey_graph
@@ -101,7 +101,7 @@ def _allocate(
         removed, saved = allocate_time(model, analysis, scores, survey, parameters, context)
     else:
         cost = cost_of(measure, model, analysis, survey.sample)
-        removed = allocate(analysis, scores, cost, ratio, parameters.scope)
+        removed = allocate_as(parameters.scope, model, analysis, scores, context)(cost, ratio)
         saved = 1 - cost(removed) / max(cost(analysis.none_removed()), 1)
     return removed, shortfall(ratio, measure, saved)
 

@@ -13,11 +13,11 @@ import onnx_ir as ir
 from app.domain.steps import Prune
 from workers.compression.graph.operators import is_layer
 from workers.compression.measure.clock import LayerTimes, Shape, alone
-from workers.compression.methods.prune.allocate import allocate
 from workers.compression.methods.prune.costs import shape_left
 from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.groups import Analysis, Removed
 from workers.compression.methods.prune.importance import Scores
+from workers.compression.methods.prune.learned import allocate_as
 from workers.compression.methods.prune.survey import Survey
 from workers.compression.methods.saving import reach
 from workers.compression.samples.context import Context, Feeds
@@ -51,11 +51,13 @@ def allocate_time(
     nodes = [node for node in model.graph if is_layer(node)]
     attempts: list[Removed] = []
 
+    choose = allocate_as(parameters.scope, model, analysis, scores, context)
+
     def cost(removed: Removed) -> float:
         return sum(layer_time(node, removed, analysis, survey.sample, times) for node in nodes)
 
     def attempt(share: float) -> tuple[Removed, ir.Model] | None:
-        removed = allocate(analysis, scores, cost, share, parameters.scope)
+        removed = choose(cost, share)
         if any(np.array_equal(removed, earlier) for earlier in attempts):
             return None
         attempts.append(removed)

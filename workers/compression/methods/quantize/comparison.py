@@ -7,8 +7,8 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.steps import Quantize
-from workers.compression.graph import runtime, stats
-from workers.compression.graph.shapes import sizes_of
+from workers.compression.graph import runtime
+from workers.compression.measure.affordable import affordable
 from workers.compression.measure.reference import Reference
 from workers.compression.samples.context import Context, Samples
 
@@ -22,21 +22,6 @@ _CALIBRATED = 2e11
 """Multiply-accumulates of one pass over the calibration samples."""
 _FEWEST_CALIBRATED = 32
 """The least number of calibration samples, whatever their work, where there are so many."""
-
-
-def affordable(model: ir.Model, samples: Samples, work: float, fewest: int, most: int) -> int:
-    """Return how many samples can run within a limit of work.
-
-    Args:
-        model: the graph that runs.
-        samples: the samples, for their shapes.
-        work: the limit, in multiply-accumulates.
-        fewest: the lower bound of the result.
-        most: the upper bound of the result.
-    """
-    sizes = sizes_of(model, samples.first_run())
-    macs = max(stats.measure(model, sizes, samples=samples.layout.size).macs, 1)
-    return int(np.clip(work / macs, fewest, most))
 
 
 def calibrating(model: ir.Model, parameters: Quantize, context: Context) -> Samples:

@@ -7,8 +7,8 @@ import onnx_ir as ir
 from workers.compression.graph import runtime
 from workers.compression.graph.load import load
 from workers.compression.measure import quality
+from workers.compression.measure.affordable import affordable
 from workers.compression.measure.reference import Reference
-from workers.compression.methods.quantize.comparison import affordable
 from workers.compression.samples.context import Context, Samples
 
 _SHARE = 0.8

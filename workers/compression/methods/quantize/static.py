@@ -15,11 +15,11 @@ import onnx_ir as ir
 from app.domain.problems import StepFailed
 from app.domain.steps import Quantize, RangeRule
 from workers.compression.looking.calibrate import observe
+from workers.compression.measure.affordable import affordable
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges
 from workers.compression.methods.quantize.bias import mean_errors
 from workers.compression.methods.quantize.comparison import (
-    affordable,
     calibrating,
     output_sqnr,
     split_samples,
