@@ -243,3 +243,15 @@ def labels_of_numbers() -> Field:
     outputs = [end("scores", FLOAT, "n", 3), end("label", STRING, "n")]
     model = draw.model([end("x", FLOAT, "n", 8)], outputs, ai_onnx_ml=3)
     return Field(model, {"x": normal(11, ROWS, 8)})
+
+
+def nothing_to_descend() -> Field:
+    """Answers of yes and no, and bytes of a picture: no output has a gradient."""
+    draw = Drawing(12)
+    hidden = draw("Relu", draw("MatMul", "x", draw.weight(16, 32)))
+    scores = draw("MatMul", hidden, draw.weight(32, 3))
+    draw("Greater", scores, draw.keep(np.float32(0)), gives=["yes"])
+    bright = draw("Clip", scores, draw.keep(np.float32(0)), draw.keep(np.float32(255)))
+    draw("Cast", bright, to=UINT8, gives=["bytes"])
+    outputs = [end("yes", BOOL, "n", 3), end("bytes", UINT8, "n", 3)]
+    return Field(draw.model([end("x", FLOAT, "n", 16)], outputs), {"x": normal(13, ROWS, 16)})

@@ -114,3 +114,17 @@ def test_strings_are_no_bar_to_arithmetic_between_them(carry_out: CarryOut, step
     fidelity = result.report.compressed.fidelity
     assert fidelity is not None
     assert (fidelity.explained or 0) > 0.9
+
+
+@pytest.mark.parametrize("criterion", ["auto", "taylor", "hessian"])
+def test_without_a_gradient_weights_are_judged_by_their_size_or_it_is_said(
+    carry_out: CarryOut, criterion: str
+) -> None:
+    step = {"method": "prune", "ratio": 0.3, "criterion": criterion}
+    problem = carry_out(odd.nothing_to_descend(), step).problem
+    if criterion == "auto":
+        assert problem is None
+    else:
+        assert problem is not None
+        assert problem.type == "step-failed"
+        assert "Use 'criterion': 'magnitude'" in problem.detail

@@ -271,3 +271,16 @@ def test_constants_of_the_same_name_in_two_branches_are_folded_apart(tmp_path: P
     ]
     folded = [each[0].inputs[1].const_value.numpy() for each in branches]  # type: ignore[union-attr]
     assert [array.tolist() for array in folded] == [[-2, -2], [-3, -3]]
+
+
+def test_a_table_that_is_read_in_two_ways_is_stored_once(tmp_path: Path) -> None:
+    """However small: a tied embedding is looked up, and turned into the last product's weight."""
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Transpose", ["table"], ["turned"], perm=[1, 0]),
+        helper.make_node("MatMul", ["rows", "turned"], ["y"]),
+    ]
+    inputs = [value("ids", "N", dtype=onnx.TensorProto.INT64)]
+    table = tensor("table", np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32))
+    graph = normal(model(nodes, inputs, [value("y", "N", 9)], [table]), tmp_path)
+    assert list(graph.graph.initializers) == ["table"]

@@ -12,11 +12,11 @@ from workers.compression.graph import runtime
 from workers.compression.graph.inference import infer
 
 _SMALL = dict.fromkeys(
-    ("Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Transpose",
-     "Unsqueeze"), 4 << 10
-)  # fmt: skip
+    ("Cast", "Concat", "Flatten", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"), 4 << 10
+) | {"Transpose": 0}
 """Bytes up to which a result may be larger than the constants that it replaces: sizes and shapes
-that are cast or turned, not weights that are stored in a narrow type, or that others read too."""
+that are cast or picked, not weights that are stored in a narrow type, or that others read too. What
+has axes to turn is a weight."""
 
 _SMALL_ELSE = 1 << 20
 """The same for other operators."""

@@ -38,6 +38,11 @@ _WORK = 1e11
 _RUN = 8
 """The number of samples in one gradient: few, so that gradients do not cancel out."""
 
+_NO_GRADIENT = (
+    "No output of the model has a gradient by its weights: they are integers, or come from a choice"
+    " of the largest. Use 'criterion': 'magnitude', or another one that looks at no gradient."
+)
+
 
 @dataclass(frozen=True)
 class WeightGradient:
@@ -119,7 +124,11 @@ def calibration(context: Context, most: int = SAMPLES) -> Samples:
 def _gradients(
     model: ir.Model, names: list[str], context: Context, advance: Callable[[float], None]
 ) -> Iterator[dict[str, WeightGradient]]:
-    """Yield the gradients of the weights, for one small batch of samples after another."""
+    """Yield the gradients of the weights, for one small batch of samples after another.
+
+    Raises:
+        StepFailed: there is no data, or no output has a gradient.
+    """
     torch.set_num_threads(context.threads)
     samples = calibration(context)
     macs = stats.macs_of_one(model, samples.first_run(), samples.layout.size)
@@ -134,7 +143,10 @@ def _gradients(
     for done, rows in enumerate(parts, start=1):
         executor.zero_grad()
         batch = feed.batch(rows)
-        loss(feed.outputs(executor, batch), batch).backward()  # type: ignore[no-untyped-call]
+        value = loss(feed.outputs(executor, batch), batch)
+        if not value.requires_grad:
+            raise StepFailed(_NO_GRADIENT)
+        value.backward()  # type: ignore[no-untyped-call]
         yield {name: _weight_gradient(executor.weight(name)) for name in trained_names}
         advance(done / len(parts))
 
@@ -156,6 +168,8 @@ def _loss(
         if axis is not None:
             term = objectives.labels(judged, outputs[judged], targets, yardstick=None)
             return lambda outputs, batch: term(outputs, {}, batch.targets)
+    if not any(output.is_floating_point() for output in outputs.values()):
+        raise StepFailed(_NO_GRADIENT)
     projection = project(outputs, context.seed)
     return lambda outputs, _batch: projection(outputs)
 
