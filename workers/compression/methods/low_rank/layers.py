@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from app.domain.steps import LowRank, Skipped, matches
 from app.domain.steps.low_rank import FACTORIZED, LEAST_CHANNELS
 from workers.compression.graph.editor import constant
-from workers.compression.graph.operators import operand
+from workers.compression.graph.operators import is_quantized, operand
 from workers.compression.graph.products import bias_vector, matrix
 from workers.compression.graph.shapes import Shapes
 
@@ -103,6 +103,8 @@ def _layer(node: ir.Node, weight: NDArray[np.float32], shapes: Shapes) -> LowRan
 
 
 def _unfit_weight(value: ir.Value | None) -> str | None:
+    if is_quantized(value):
+        return "its weight is quantized already"
     if value is None or not value.is_initializer():
         return "it multiplies two computed tensors: there is no weight to factorise"
     if value.dtype != ir.DataType.FLOAT:

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from app.domain.steps import Quantize, Skipped
 from app.domain.steps.quantize import MAIN_OPERATORS
 from workers.compression.graph.editor import constant
-from workers.compression.graph.operators import bias_of, channel_axis, operand, operator_of
+from workers.compression.graph.operators import (
+    bias_of,
+    channel_axis,
+    is_quantized,
+    operand,
+    operator_of,
+)
 
 _SUPPORTED = ("Conv", "ConvTranspose", "Gather", "Gemm", "MatMul")
 _INTEGER = ("Conv", "Gemm", "MatMul")
@@ -91,6 +97,8 @@ def _no_weight(weight: ir.Value | None, other: ir.Value | None) -> str:
     """Return the reason why a node without a constant weight cannot be quantized."""
     if other is not None and other.is_initializer():
         return "its weight is the left operand, for which there is no int8 kernel"
+    if is_quantized(weight):
+        return "its weight is quantized already"
     if _is_computed_from_constants(weight):
         return "its weight is computed from one that others read as it is"
     return "it multiplies two computed tensors: there is no weight to store in fewer bits"
