@@ -80,17 +80,9 @@ def test_a_run_may_follow_in_the_same_directory(sandbox: Sandbox, tmp_path: Path
     assert end(sandbox, tmp_path, "write_a_file").code == 7
 
 
-def test_a_run_starts_within_a_tenth_of_a_second(sandbox: Sandbox, tmp_path: Path) -> None:
-    """On a machine that is busy, one of many starts does."""
-
-    def seconds() -> float:
-        began = time.perf_counter()
-        run = start(sandbox, tmp_path, "write_a_file")
-        passed = time.perf_counter() - began
-        run.wait(SOON)
-        return passed
-
-    assert any(seconds() < 0.1 for _ in range(50))
+def test_a_run_starts_with_everything_imported(sandbox: Sandbox, tmp_path: Path) -> None:
+    """To import torch again takes a process two seconds; a fork takes a few hundredths."""
+    assert min(end(sandbox, tmp_path, "write_a_file").cpu_seconds for _ in range(3)) < 0.5
 
 
 def test_the_engines_libraries_compute_with_the_threads_asked_for(
