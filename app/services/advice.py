@@ -97,8 +97,29 @@ def recommend(session: Session, tenant: str, model_id: str, wish: Wish) -> Recom
         offered += _taken_over(past, offered)
     found = [each for each in _candidates(offered, past, inputs, wish) if _helps(each, wish)]
     found.sort(key=lambda each: -each.worth(wish.max_quality_drop))
-    return Recommendations(
-        items=[_recommendation(each, past, inputs, known) for each in found[:_MOST]]
+    items = [_recommendation(each, past, inputs, known) for each in found[:_MOST]]
+    if items and wish.data is not None:
+        items.append(_search(inputs, wish))
+    return Recommendations(items=items)
+
+
+def _search(inputs: Inputs, wish: Wish) -> Recommendation:
+    """Return the advice to let a search choose, which tries what stands before it and more."""
+    body = _about(inputs.model.id, wish)
+    body["objective"] = {"minimize": wish.minimize}
+    if wish.max_quality_drop is not None:
+        body["objective"]["subject_to"] = {"max_quality_drop": wish.max_quality_drop}
+    planned = plans.plan(_request(body), inputs).estimate
+    return Recommendation(
+        id="search",
+        title="Search for the steps",
+        reason="Trials measure what is only expected here: a search tries pipelines over all"
+        " methods, and ends with the best one and the front of what it found.",
+        job=body,
+        estimate=Expected(**planned.model_dump(), latency_ms=None),
+        risk="low",
+        caution="It takes longer than single jobs. Where nothing is better, the original is the"
+        " result.",
     )
 
 
@@ -281,13 +302,18 @@ def _spoken(seen: Experience) -> str:
 
 
 def _body(model_id: str, wish: Wish, steps: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the body of a request; what is not wished is left out."""
+    """Return the body of a request of steps; what is not wished is left out."""
+    body = _about(model_id, wish) | {"steps": steps}
+    if wish.max_quality_drop is not None:
+        body["require"] = {"max_quality_drop": wish.max_quality_drop}
+    return body
+
+
+def _about(model_id: str, wish: Wish) -> dict[str, Any]:
+    """Return what every request names: the model, the data, the target."""
     body: dict[str, Any] = {"model": model_id}
     if wish.data is not None:
         body["data" if wish.data == GENERATED else "dataset"] = wish.data
-    body["steps"] = steps
-    if wish.max_quality_drop is not None:
-        body["require"] = {"max_quality_drop": wish.max_quality_drop}
     if wish.target is not None:
         body["target"] = wish.target
     return body

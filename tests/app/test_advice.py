@@ -224,7 +224,8 @@ def test_the_client_submits_what_it_was_recommended(service: Service) -> None:
 
 def test_generated_data_is_as_good_as_a_dataset_for_what_it_can_do(service: Service) -> None:
     items = _advice(service, service.model(), data="generated")
-    assert any(step.get("recover") for item in items for step in item["job"]["steps"])
+    assert any(step.get("recover") for item in items for step in item["job"].get("steps", []))
+    assert items[-1]["job"]["objective"] == {"minimize": "latency"}, "a search comes last"
     for item in items:
         assert item["job"]["data"] == "generated"
         assert "dataset" not in item["job"]

@@ -54,3 +54,16 @@ def test_what_is_wrong_with_a_search_is_said_where_it_is(
     page = read(answer)
     assert "valid integer" in page
     assert "greater than 0" in page
+
+
+def test_a_search_on_samples_that_are_made_is_asked_for(
+    service: Service, person: httpx.Client
+) -> None:
+    form = {"model": service.model(), "dataset": "generated", "minimize": "size"}
+    page = person.get("/searches/new", params={**form, "max_quality_drop": "0.05"}).text
+    assert '<option value="generated" selected>' in page
+    assert 'value="0.05"' in page
+    answer = send(person, "/searches/new", **form)
+    assert answer.status_code == 303, answer.text
+    job = service.http.get(f"/v1{answer.headers['location']}").json()
+    assert (job["data"], job["dataset"]) == ("generated", None)

@@ -67,7 +67,7 @@ def new_job(
         draft = _like(visitor, like)
     if advice:
         chosen = [each for each in _advised(visitor, draft).items if each.id == advice]
-        draft.steps = [_typed(step) for each in chosen for step in each.job["steps"]]
+        draft.steps = [_typed(step) for each in chosen for step in each.job.get("steps", [])]
     for wish in GOALS:
         if wish.name == goal:
             draft.steps = [_typed(step) for step in wish.steps]

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from app import nudge
+from app.domain.generated import GENERATED
 from app.domain.jobs import Budget, JobRequest, Objective
 from app.domain.problems import Problem
 from app.services import jobs, searches
@@ -36,10 +37,17 @@ Given = Annotated[str, Query(max_length=64)]
 
 @router.get("/searches/new")
 def new_search(
-    visitor: Looking, model: Given = "", dataset: Given = "", minimize: Given = "latency"
+    visitor: Looking,
+    model: Given = "",
+    dataset: Given = "",
+    minimize: Given = "latency",
+    max_quality_drop: Given = "",
 ) -> Response:
     """Show the form."""
-    return _form(visitor, {"model": model, "dataset": dataset, "minimize": minimize})
+    given = {"model": model, "dataset": dataset, "minimize": minimize}
+    return _form(
+        visitor, given | ({"max_quality_drop": max_quality_drop} if max_quality_drop else {})
+    )
 
 
 @router.post("/searches/new")
@@ -93,6 +101,8 @@ def _request(sent: dict[str, str]) -> JobRequest:
     body: dict[str, Any] = {
         name: given[name] for name in ("model", "dataset", "name") if name in given
     }
+    if body.get("dataset") == GENERATED:
+        body["data"] = body.pop("dataset")
     objective: dict[str, Any] = {
         name: given[name] for name in ("minimize", "strategy") if name in given
     }
