@@ -20,7 +20,7 @@ from workers.compression.graph.load import load, save
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
-from workers.compression.methods.quantize.comparison import split_samples
+from workers.compression.methods.quantize.comparison import calibrating, split_samples
 from workers.compression.methods.quantize.integers import weight_rounding
 from workers.compression.methods.quantize.smooth import Smoothed, smooth
 from workers.compression.samples.context import Context, Samples
@@ -185,3 +185,16 @@ def test_no_sample_is_both_calibrated_and_judged_on(rows: int) -> None:
         assert len(seen) == min(rows - (rows // 4 if left_open else 0), 128)
     trained = Quantize(mode="qat", ranges="mse", smooth=False)
     assert len(split_samples(samples, trained, seed=0)[0]) == min(rows, 128)
+
+
+def test_calibration_takes_fewer_samples_where_each_takes_long(tmp_path: Path) -> None:
+    """A pass over 128 samples of 12 billion multiply-accumulates each would take minutes."""
+    side, path = 2304, tmp_path / "model.onnx"
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    ends = [value(name, "N", side, side) for name in ("x", "y")]
+    weight = tensor("w", np.zeros((side, side), np.float32))
+    onnx.save(model([node], ends[:1], ends[1:], [weight]), path)
+    x = np.broadcast_to(np.float32(0), (200, side, side))
+    context = Context(Samples({"x": x}, None, range(200)), seed=0, threads=1)
+    assert len(calibrating(load(path), Quantize(), context)) == 32
+    assert len(calibrating(load(path), Quantize(calibration_samples=20), context)) == 20

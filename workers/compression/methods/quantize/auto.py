@@ -166,7 +166,8 @@ class _Choosing:
             chosen = quantize_profitable(
                 prepared, self._model, parameters, self._context, advance, self._judging
             )
-            yield f"{title}, where it pays", chosen
+            if chosen.layers != throughout.layers:
+                yield f"{title}, where it pays", chosen
 
     def _computes(self, count: int) -> bool:
         """Return whether the best variant so far has so many layers in integers.
