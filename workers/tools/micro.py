@@ -3,9 +3,13 @@
 The interpreter is that of the devices, with reference kernels, built for this machine.
 """
 
+import os
 import re
+import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,9 @@ from workers.tools.work import Arrays
 
 MAX_BYTES = 16 << 20
 """Of a model: about the flash of the largest microcontrollers."""
-_ARENA_STEP, _MAX_ARENA = 1024, 64 << 20
+_ARENA = 64 << 20
+"""Bytes that the interpreter gets here: one that gets too few may crash."""
+_ARENA_STEP = 1024
 _LINE = 12
 _NAMES = {"UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM"}
 """Kernels whose method of the resolver is not their name in camel case."""
@@ -81,7 +87,7 @@ def write(model: bytes, archive: Path) -> None:
         for start in range(0, len(model), _LINE)
     ]
     texts = {
-        "model_data.h": _HEADER.format(arena=_least_arena(model)),
+        "model_data.h": _HEADER.format(arena=_least_arena(model, archive.parent)),
         "model_data.cc": _SOURCE.format(rows="\n".join(rows), size=len(model)),
         "op_resolver.h": _RESOLVER.format(count=len(names), lines="\n".join(methods)),
         "kernels.txt": "".join(f"{name}\n" for name in names),
@@ -97,7 +103,7 @@ def write(model: bytes, archive: Path) -> None:
 def open_file(archive: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
     """Open the model in a zip on the interpreter of microcontrollers."""
     with zipfile.ZipFile(archive) as packed:
-        interpreter = _interpreter(packed.read("model.tflite"), None)
+        interpreter = _interpreter(packed.read("model.tflite"))
     outputs = _count(interpreter.get_output_details)
 
     def run(arrays: Arrays) -> Arrays:
@@ -134,33 +140,46 @@ def _method(kernel: str) -> str:
     return f"Add{_NAMES.get(kernel) or ''.join(words)}"
 
 
-def _least_arena(model: bytes) -> int:
-    """Return the least arena that the interpreter takes, to a kibibyte, by halving."""
-    above = 64 * _ARENA_STEP
-    while not _fits(model, above):
-        above *= 2
-        if above > _MAX_ARENA:
-            _interpreter(model, above)
-            return above
-    below = 0
-    while above - below > _ARENA_STEP:
-        middle = (below + above) // 2
-        below, above = (below, middle) if _fits(model, middle) else (middle, above)
-    return above
+def _least_arena(model: bytes, scratch: Path) -> int:
+    """Return the bytes of an arena that the interpreter uses, rounded up to a kibibyte.
+
+    The interpreter prints what it has allocated.
+
+    Args:
+        model: the ``.tflite`` file.
+        scratch: a directory for the printed text.
+
+    Raises:
+        ValueError: the interpreter does not say what it has allocated.
+    """
+    interpreter = _interpreter(model)
+    with tempfile.TemporaryFile(dir=scratch) as printed, _errors_go_to(printed.fileno()):
+        interpreter.print_allocations()
+        printed.seek(0)
+        text = printed.read().decode(errors="replace")
+    total = re.search(r"Arena allocation total (\d+) bytes", text)
+    if total is None:
+        raise ValueError("the interpreter does not say how much memory the model takes")
+    return -(-int(total[1]) // _ARENA_STEP) * _ARENA_STEP
 
 
-def _fits(model: bytes, arena: int) -> bool:
+@contextmanager
+def _errors_go_to(target: int) -> Iterator[None]:
+    """Write what native code prints to standard error to another open file."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    os.dup2(target, 2)
     try:
-        _interpreter(model, arena)
-    except RuntimeError:
-        return False
-    return True
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
-def _interpreter(model: bytes, arena: int | None) -> Any:
+def _interpreter(model: bytes) -> Any:
     from tflite_micro.python.tflite_micro import runtime
 
-    return runtime.Interpreter.from_bytes(model, arena_size=arena or max(len(model) * 10, 1 << 20))
+    return runtime.Interpreter.from_bytes(model, arena_size=_ARENA)
 
 
 def _count(details: Callable[[int], Any]) -> int:
