@@ -235,7 +235,11 @@ class JobRequest(Asked):
     )
     name: str | None = Field(default=None, max_length=200)
     tags: list[Tag] = Field(default=[], max_length=20)
-    steps: list[AnyStep] | None = Field(default=None, min_length=1, max_length=MAX_STEPS)
+    steps: list[AnyStep] | None = Field(
+        default=None,
+        max_length=MAX_STEPS,
+        description="An empty list delivers the model as it is in other formats.",
+    )
     objective: Objective | None = None
     measure: Literal["sensitivity"] | None = Field(
         default=None,
@@ -280,7 +284,9 @@ class JobRequest(Asked):
     @field_validator("measure")
     @classmethod
     def _alone(cls, measure: str | None, given: ValidationInfo) -> str | None:
-        if measure is not None and (given.data.get("steps") or given.data.get("objective")):
+        if measure is not None and (
+            given.data.get("steps") is not None or given.data.get("objective")
+        ):
             raise ValueError("a job measures in place of 'steps' and 'objective': leave them out")
         return measure
 

@@ -84,6 +84,8 @@ class ModelHints(BaseModel):
     architecture: Annotated[str, Field(max_length=200)] | None = None
     """Of a file that holds weights alone: ``timm/<name>``."""
     inputs: InputHints | None = None
+    cache: bool = False
+    """Of a decoder: whether the keys and values of earlier tokens are inputs and outputs."""
 
 
 class Conversion(BaseModel):

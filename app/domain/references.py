@@ -32,6 +32,8 @@ class ModelReference(Reference):
     """The network that a file of weights belongs to."""
     inputs: InputHints | None = None
     """What the file does not tell of its inputs."""
+    cache: bool = False
+    """Of a decoder: whether the keys and values of earlier tokens are inputs and outputs."""
 
 
 class DatasetReference(Reference):

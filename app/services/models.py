@@ -27,7 +27,9 @@ def new(tenant: str, name: str | None, filename: str | None, hints: ModelHints) 
 
 def referred(tenant: str, reference: ModelReference) -> ModelRow:
     """Return the model that an address names; it has no bytes yet, and is not stored."""
-    hints = ModelHints(architecture=reference.architecture, inputs=reference.inputs)
+    hints = ModelHints(
+        architecture=reference.architecture, inputs=reference.inputs, cache=reference.cache
+    )
     return new(tenant, reference.name, reference.filename, hints)
 
 

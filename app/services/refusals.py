@@ -100,6 +100,12 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
 
 def _delivery_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     """Yield why the target, or a format, cannot be delivered."""
+    if request.steps == [] and set(request.deliver) <= {"onnx"}:
+        reason = (
+            "There is nothing to do: name a step, or another format than 'onnx' in 'deliver' to"
+            " have the model as it is."
+        )
+        yield Fault(Invalid, "#/steps", reason)
     if inputs.target_lacking is not None:
         yield Fault(NotAvailable, "#/target", inputs.target_lacking)
     exported = [name for name in request.deliver if name in EXPORTED]

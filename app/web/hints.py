@@ -27,8 +27,16 @@ Inputs = Annotated[
     ),
 ]
 
+Cache = Annotated[
+    bool,
+    Query(
+        description="Of a decoder in a Hugging Face directory: whether the keys and values of"
+        " earlier tokens are inputs and outputs (`past_key_values.0.key`, `present.0.key`).",
+    ),
+]
 
-def hints_of(architecture: str | None, inputs: str | None) -> ModelHints:
+
+def hints_of(architecture: str | None, inputs: str | None, *, cache: bool = False) -> ModelHints:
     """Return what is said of an upload.
 
     Raises:
@@ -39,7 +47,7 @@ def hints_of(architecture: str | None, inputs: str | None) -> ModelHints:
         faults = [FieldError(pointer="#/architecture", detail=detail)]
         raise Invalid(f"'architecture' {detail}.", errors=faults)
     if inputs is None:
-        return ModelHints(architecture=architecture)
+        return ModelHints(architecture=architecture, cache=cache)
     try:
         named = INPUT_HINTS.validate_json(inputs)
     except ValidationError as error:
@@ -55,4 +63,4 @@ def hints_of(architecture: str | None, inputs: str | None) -> ModelHints:
             ' [{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}].',
             errors=faults,
         ) from None
-    return ModelHints(architecture=architecture, inputs=named)
+    return ModelHints(architecture=architecture, inputs=named, cache=cache)

@@ -25,6 +25,7 @@ class AsyncModels(AsyncUploads[Model]):
         name: str | None = None,
         architecture: str | None = None,
         inputs: Sequence[Mapping[str, Any]] | None = None,
+        cache: bool = False,
         wait: bool = True,
     ) -> Model:
         """Upload an ONNX, Keras or PyTorch file, or a zip (``docs/formats.md`` lists all).
@@ -35,6 +36,8 @@ class AsyncModels(AsyncUploads[Model]):
             architecture: of a file of weights, such as ``timm/mobilenetv3_small_100``.
             inputs: what the file does not tell of its inputs:
                 ``[{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}]``.
+            cache: of a decoder: whether the keys and values of earlier tokens are inputs and
+                outputs.
             wait: return when the model has been inspected; else at once.
 
         Raises:
@@ -42,12 +45,17 @@ class AsyncModels(AsyncUploads[Model]):
         """
         if is_address(file):
             return await self.from_url(
-                str(file), name=name, architecture=architecture, inputs=inputs, wait=wait
+                str(file),
+                name=name,
+                architecture=architecture,
+                inputs=inputs,
+                cache=cache,
+                wait=wait,
             )
-        said = None if inputs is None else json.dumps([dict(each) for each in inputs])
-        return await self._send(
-            Path(file), wait=wait, name=name, architecture=architecture, inputs=said
-        )
+        told = {"name": name, "architecture": architecture}
+        told["inputs"] = None if inputs is None else json.dumps([dict(each) for each in inputs])
+        told["cache"] = "true" if cache else None
+        return await self._send(Path(file), wait=wait, **told)
 
     async def from_url(
         self,
@@ -58,6 +66,7 @@ class AsyncModels(AsyncUploads[Model]):
         filename: str | None = None,
         architecture: str | None = None,
         inputs: Sequence[Mapping[str, Any]] | None = None,
+        cache: bool = False,
         wait: bool = True,
     ) -> Model:
         """Have the service fetch a model, so that its bytes do not pass here.
@@ -69,6 +78,7 @@ class AsyncModels(AsyncUploads[Model]):
             filename: of the file. Default: the last part of the address.
             architecture: as in ``upload``.
             inputs: as in ``upload``.
+            cache: as in ``upload``.
             wait: return when the model has been fetched and inspected; else at once.
 
         Raises:
@@ -77,7 +87,8 @@ class AsyncModels(AsyncUploads[Model]):
         """
         said = None if inputs is None else [dict(each) for each in inputs]
         body = {"url": url, "sha256": sha256, "name": name, "filename": filename}
-        return await self._refer(wait=wait, **body, architecture=architecture, inputs=said)
+        told = {"architecture": architecture, "inputs": said, "cache": cache or None}
+        return await self._refer(wait=wait, **body, **told)
 
     async def download(
         self, model: Model | str, to: str | Path, *, form: Literal["upload", "onnx"] = "upload"

@@ -26,6 +26,7 @@ class Models(Uploads[Model]):
         name: str | None = None,
         architecture: str | None = None,
         inputs: Sequence[Mapping[str, Any]] | None = None,
+        cache: bool = False,
         wait: bool = True,
     ) -> Model:
         """Upload an ONNX, Keras or PyTorch file, or a zip (``docs/formats.md`` lists all).
@@ -36,6 +37,8 @@ class Models(Uploads[Model]):
             architecture: of a file of weights, such as ``timm/mobilenetv3_small_100``.
             inputs: what the file does not tell of its inputs:
                 ``[{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}]``.
+            cache: of a decoder: whether the keys and values of earlier tokens are inputs and
+                outputs.
             wait: return when the model has been inspected; else at once.
 
         Raises:
@@ -43,10 +46,17 @@ class Models(Uploads[Model]):
         """
         if is_address(file):
             return self.from_url(
-                str(file), name=name, architecture=architecture, inputs=inputs, wait=wait
+                str(file),
+                name=name,
+                architecture=architecture,
+                inputs=inputs,
+                cache=cache,
+                wait=wait,
             )
-        said = None if inputs is None else json.dumps([dict(each) for each in inputs])
-        return self._send(Path(file), wait=wait, name=name, architecture=architecture, inputs=said)
+        told = {"name": name, "architecture": architecture}
+        told["inputs"] = None if inputs is None else json.dumps([dict(each) for each in inputs])
+        told["cache"] = "true" if cache else None
+        return self._send(Path(file), wait=wait, **told)
 
     def from_url(
         self,
@@ -57,6 +67,7 @@ class Models(Uploads[Model]):
         filename: str | None = None,
         architecture: str | None = None,
         inputs: Sequence[Mapping[str, Any]] | None = None,
+        cache: bool = False,
         wait: bool = True,
     ) -> Model:
         """Have the service fetch a model, so that its bytes do not pass here.
@@ -68,6 +79,7 @@ class Models(Uploads[Model]):
             filename: of the file. Default: the last part of the address.
             architecture: as in ``upload``.
             inputs: as in ``upload``.
+            cache: as in ``upload``.
             wait: return when the model has been fetched and inspected; else at once.
 
         Raises:
@@ -76,7 +88,8 @@ class Models(Uploads[Model]):
         """
         said = None if inputs is None else [dict(each) for each in inputs]
         body = {"url": url, "sha256": sha256, "name": name, "filename": filename}
-        return self._refer(wait=wait, **body, architecture=architecture, inputs=said)
+        told = {"architecture": architecture, "inputs": said, "cache": cache or None}
+        return self._refer(wait=wait, **body, **told)
 
     def download(
         self, model: Model | str, to: str | Path, *, form: Literal["upload", "onnx"] = "upload"

@@ -72,6 +72,15 @@ def test_a_submitted_job_is_queued_with_every_default_filled_in(service: Service
     assert service.http.get(f"/v1/jobs/{job['id']}").json() == job
 
 
+def test_a_model_is_delivered_in_another_format_without_steps(service: Service) -> None:
+    service.worker("openvino")
+    body = {"model": service.model(), "steps": [], "deliver": ["openvino"]}
+    assert service.http.post("/v1/jobs/plan", json=body).json()["ok"]
+    made = service.http.post("/v1/jobs", json=body)
+    assert made.status_code == 202, made.text
+    assert made.json()["steps"] == []
+
+
 @pytest.mark.parametrize(
     ("change", "pointer"),
     [

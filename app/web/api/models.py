@@ -21,7 +21,7 @@ from app.store import blob_rows
 from app.store.tables import ModelRow
 from app.store.views import model_view
 from app.web import content
-from app.web.hints import Architecture, Inputs, hints_of
+from app.web.hints import Architecture, Cache, Inputs, hints_of
 from app.web.idempotency import IdempotencyKey
 from app.web.intake import MODEL, take_in
 from app.web.pagination import Page, Walked, page
@@ -52,6 +52,7 @@ async def upload_model(
     filename: Filename = None,
     architecture: Architecture = None,
     inputs: Inputs = None,
+    cache: Cache = False,
     upload_id: UploadId = None,
     key: IdempotencyKey = None,
 ) -> Response:
@@ -62,7 +63,7 @@ async def upload_model(
     background; `status` tells when the model is `ready`, or why it is `rejected`. The same bytes
     again make a new model, and are stored once.
     """
-    hints = hints_of(architecture, inputs)
+    hints = hints_of(architecture, inputs, cache=cache)
 
     def new(given: str | None) -> ModelRow:
         return models.new(call.tenant, name, filename or given, hints)

@@ -52,6 +52,20 @@ def test_each_format_is_judged_on_the_held_out_samples_on_its_own_runtime(
     assert str(found["openvino"].runtime).startswith("openvino 20")
 
 
+def test_a_model_is_delivered_as_it_is_where_no_step_is_asked_for(
+    job: Run, exported: dict[str, Path], digits_npz: Path
+) -> None:
+    result = job(exported["mlp"], steps=[], data=digits_npz, deliver=["ort", "openvino"])
+    report = report_of(result)
+    assert report.step_reports == []
+    assert report.compressed.quality == report.baseline.quality
+    assert {name: made.ran for name, made in artifacts_of(result).items()} == {
+        "ort": True,
+        "openvino": True,
+    }
+    assert all((artifact.max_error or 0) < 1e-5 for artifact in result.artifacts)
+
+
 def test_a_float_graph_is_the_same_on_every_runtime(
     job: Run, exported: dict[str, Path], digits_npz: Path, tmp_path: Path
 ) -> None:

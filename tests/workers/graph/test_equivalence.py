@@ -38,6 +38,17 @@ def test_dimensions_of_one_name_get_one_size_and_a_fixed_one_is_found(tmp_path: 
     assert found[0].feeds["x"].shape == found[0].feeds["z"].shape == (1, 7)
 
 
+def test_a_dimension_that_is_a_sum_of_others_gets_their_sum(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Concat", ["past", "x"], ["all"], axis=1),
+        helper.make_node("Mul", ["all", "mask"], ["y"]),
+    ]
+    inputs = [value("x", "N", "T"), value("mask", "N", "P + T"), value("past", "N", "P")]
+    found = trials(model(nodes, inputs, [value("y", "N", "P + T")], []), tmp_path)
+    assert found[0].sizes == {"N": 1, "T": 128, "P + T": 256, "P": 128}
+    assert found[0].feeds["mask"].shape == (1, 256)
+
+
 def test_indices_are_drawn_from_the_range_that_the_model_accepts(tmp_path: Path) -> None:
     nodes = [helper.make_node("Gather", ["table", "x"], ["y"])]
     inputs = [value("x", "N", "T", dtype=TensorProto.INT64)]

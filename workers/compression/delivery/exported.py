@@ -6,11 +6,13 @@ converter uses exactly the quantization parameters of the graph.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
+from torch.export import Dim
 
 from app.domain.problems import DeliveryFailed
 from workers.compression.delivery.grids import Grids, write_grids
@@ -33,20 +35,25 @@ class Plain(nn.Module):
         return tuple(outputs[name] for name in self._outputs)
 
 
-def program(graph: Path, feeds: Feeds, grids: Grids) -> torch.export.ExportedProgram:
-    """Export a graph on disk for the shapes of one run.
+def program(
+    graph: Path, feeds: Feeds, grids: Grids, *, dynamic: bool = False
+) -> torch.export.ExportedProgram:
+    """Export a graph on disk for the shapes of one run, or with its dynamic dimensions.
 
     Args:
         graph: in normal form.
         feeds: the inputs of one run; their shapes are fixed.
         grids: how quantization is written for the converter.
+        dynamic: keep the dynamic dimensions of the inputs.
 
     Raises:
         DeliveryFailed: an operator has no function of torch, or a shape depends on values.
     """
     model = load(graph)
-    for value in model.graph.inputs:
-        value.shape = ir.Shape(feeds[str(value.name)].shape)
+    shapes = _dynamic(model) if dynamic else None
+    if not dynamic:
+        for value in model.graph.inputs:
+            value.shape = ir.Shape(feeds[str(value.name)].shape)
     for value in model.graph.outputs:
         value.shape = None
     fold_constants(model)
@@ -59,10 +66,28 @@ def program(graph: Path, feeds: Feeds, grids: Grids) -> torch.export.ExportedPro
     plain = Plain(executor, names, [str(value.name) for value in model.graph.outputs]).eval()
     plain.requires_grad_(requires_grad=False)
     arrays = tuple(torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in names)
+    if shapes is not None:
+        arrays = tuple(map(_enlarged, arrays, shapes))
     try:
         with torch.no_grad():
-            return torch.export.export(plain, arrays, strict=False)
+            return torch.export.export(plain, arrays, dynamic_shapes=shapes and (shapes,), strict=False)
     except Exception as error:  # torch.export raises errors of any class
         raise DeliveryFailed(
             f"torch cannot export this model: {' '.join(str(error).split())[:300]}"
         ) from error
+
+
+def _dynamic(model: ir.Model) -> tuple[dict[int, Any], ...]:
+    """Return the axes of each input that are dynamic, as torch names them."""
+    return tuple(
+        {axis: Dim.DYNAMIC for axis, size in enumerate(value.shape or ()) if not isinstance(size, int)}
+        for value in model.graph.inputs
+    )
+
+
+def _enlarged(array: Tensor, axes: dict[int, Any]) -> Tensor:
+    """Repeat an example along its dynamic axes of size 1: torch takes a 1 for fixed."""
+    for axis in axes:
+        if array.shape[axis] == 1:
+            array = torch.cat([array, array], axis)
+    return array

@@ -17,13 +17,16 @@ _WORTH = 64 << 20
 def results(original: Path, graphs: Sequence[Path], finished: Sequence[FinishedStep]) -> list[Path]:
     """Return the file of each step as users get it; the last one is the job's result.
 
-    Where no step changed anything, the last one is the upload's graph: the model as it was.
+    Where no step changed anything, or there is none, the last one is the upload's graph: the model
+    as it was.
 
     Args:
         original: the upload's graph.
         graphs: the graphs of the steps.
         finished: the reports of the steps.
     """
+    if not finished:
+        return [original]
     files = [_without_shapes(graph) for graph in graphs]
     if not any(step.changed for step in finished):
         files[-1] = original

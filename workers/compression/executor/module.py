@@ -12,6 +12,7 @@ from app.domain.steps import Skipped
 from workers.compression.executor.compiling import Program, compile_graph
 from workers.compression.executor.dtypes import to_numpy, to_torch
 from workers.compression.executor.plan import run
+from workers.compression.executor.symbolic import Sizes
 
 
 class Executor(nn.Module):
@@ -35,6 +36,7 @@ class Executor(nn.Module):
         self._plan, self._inputs, self._outputs = program.plan, program.inputs, program.outputs
         self._weights, self._constants = list[tuple[int, str]](), list[tuple[int, str]]()
         self._sizes = program.sizes
+        self._symbolic = [(slot, Sizes.of(tensor)) for slot, tensor in program.sizes]
         for value, slot in program.weights.items():
             name = self.names[str(value.name)]
             assert value.const_value is not None
@@ -68,8 +70,8 @@ class Executor(nn.Module):
             values[slot] = self._parameters[name]
         for slot, name in self._constants:
             values[slot] = self._buffers[name]
-        for slot, tensor in self._sizes:
-            values[slot] = tensor
+        for slot, sizes in self._symbolic if torch.compiler.is_exporting() else self._sizes:
+            values[slot] = sizes
         return dict(zip(self._outputs, run(self._plan, values), strict=True))
 
     def weight(self, name: str) -> nn.Parameter:

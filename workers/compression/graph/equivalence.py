@@ -26,6 +26,7 @@ from workers.compression.graph.shapes import (
     sizes_by_weights,
     symbolic,
 )
+from workers.compression.graph.sums import with_sums
 
 _IMAGE_SIZES = (224, 64, 32, 48, 128, 320, 16, 8, 1)
 _OTHER_SIZES = (128, 64, 32, 16, 8, 4, 2, 1, 512, 256, 384, 576, 1024, 77, 100, 50, 20, 10, 7, 5, 3)
@@ -297,9 +298,9 @@ def _assignments(model: ir.Model, batch: int, batches: Collection[str]) -> Itera
     states = dict.fromkeys(_states(model) & set(choices), batch)
     for index in range(max((len(sizes) for sizes in choices.values()), default=1)):
         drawn = fixed | {n: sizes[min(index, len(sizes) - 1)] for n, sizes in choices.items()}
-        yield drawn
+        yield with_sums(drawn)
         if states:
-            yield drawn | states
+            yield with_sums(drawn | states)
 
 
 def _states(model: ir.Model) -> set[str]:

@@ -43,6 +43,7 @@ def nothing_changed(
         steps: the reports of the steps.
         operators: the operators of the original, with their counts.
     """
+    # Without steps, a model was to be converted alone.
     if any(step.changed for step in steps) or all(_does_what_pays(step) for step in steps):
         return None
     words = [why_nothing(steps)]

@@ -96,3 +96,44 @@ def test_what_is_not_a_stock_network_is_refused(
 ) -> None:
     with rejected(words):
         inspected(packed(bert(), tmp_path, change), tmp_path / "job")
+
+
+def decoder(tmp_path: Path) -> tuple[Any, Path]:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SMALL, num_key_value_heads=1)).eval()
+    return model, packed(model, tmp_path)
+
+
+def test_a_decoder_reads_on_from_its_cache(tmp_path: Path) -> None:
+    model, file = decoder(tmp_path)
+    found, conversion = inspected(file, tmp_path / "job", cache=True)
+    assert conversion.max_error < EXACT
+    assert {each.name: each.shape for each in found.inputs} == {
+        "input_ids": ["batch", "length"],
+        "attention_mask": ["batch", "past_length + length"],
+        "position_ids": ["batch", "length"],
+        "past_key_values.0.key": ["batch", 1, "past_length", 8],
+        "past_key_values.0.value": ["batch", 1, "past_length", 8],
+    }
+    assert {each.name: each.shape for each in found.outputs} == {
+        "logits": ["batch", "length", 60],
+        "present.0.key": ["batch", 1, "past_length + length", 8],
+        "present.0.value": ["batch", 1, "past_length + length", 8],
+    }
+    ids = np.arange(2 * 9).reshape(2, 9)
+    cache = [np.zeros((2, 1, 0, 8), np.float32)] * 2
+    logits = []
+    for start, end in ((0, 5), (5, 6), (6, 9)):
+        mask, places = np.ones((2, end), np.int64), np.arange(start, end)[None].repeat(2, 0)
+        ours, *cache = answers(tmp_path / "job", ids[:, start:end], mask, places, *cache)
+        logits.append(ours)
+    whole = model(torch.from_numpy(ids)).logits.detach().numpy()
+    np.testing.assert_allclose(np.concatenate(logits, 1), whole, atol=EXACT)
+
+
+def test_a_network_without_a_cache_is_refused_one(tmp_path: Path) -> None:
+    with rejected("no decoder with a cache.*without '.cache=true'"):
+        inspected(packed(bert(), tmp_path), tmp_path / "job", cache=True)
+    _, file = decoder(tmp_path)
+    with rejected("leave out 'inputs'"):
+        inspected(file, tmp_path / "job2", cache=True, inputs=[{"shape": ["batch", 4]}])

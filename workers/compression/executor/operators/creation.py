@@ -10,6 +10,7 @@ from torch import Tensor
 from workers.compression.executor.dtypes import TORCH, to_torch
 from workers.compression.executor.node import Node, Unsupported
 from workers.compression.executor.plan import Function
+from workers.compression.executor.symbolic import Sizes
 
 
 def constant_of_shape(node: Node) -> Function:
@@ -32,6 +33,8 @@ def range_(node: Node) -> Function:
 
 
 def _range(start: Tensor, limit: Tensor, step: Tensor) -> Tensor:
+    if Sizes in {type(start), type(limit), type(step)}:
+        return torch.arange(start.tolist(), limit.tolist(), step.tolist())
     count = max(0, int(torch.ceil((limit - start).double() / step.double())))
     return start + torch.arange(count, dtype=start.dtype) * step
 

@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from workers.compression.executor.node import Node
 from workers.compression.executor.plan import Function
+from workers.compression.executor.symbolic import Sizes
 
 
 def gather(node: Node) -> Function:
@@ -20,7 +21,9 @@ def gather(node: Node) -> Function:
     return partial(_gather, axis)
 
 
-def _gather(axis: int, x: Tensor, indices: Tensor) -> Tensor:
+def _gather(axis: int, x: Tensor | Sizes, indices: Tensor) -> Tensor | Sizes:
+    if isinstance(x, Sizes):
+        return x.take(axis, indices)
     axis %= x.ndim
     indices = _nonnegative(indices, x.shape[axis])
     if axis == 0 and x.ndim == 2 and x.is_floating_point():

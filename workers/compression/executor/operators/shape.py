@@ -13,6 +13,7 @@ from workers.compression.executor.dtypes import to_torch
 from workers.compression.executor.node import Node, Unsupported, listed
 from workers.compression.executor.operators.windows import interleaved
 from workers.compression.executor.plan import Function
+from workers.compression.executor.symbolic import Sizes, sizes_of
 
 
 def reshape(node: Node) -> Function:
@@ -250,8 +251,8 @@ def shape(node: Node) -> Function:
     return partial(_shape, node.integer("start"), node.integer("end", 1 << 30))
 
 
-def _shape(start: int, end: int, x: Tensor) -> Tensor:
-    return torch.tensor(x.shape[start:end], dtype=torch.int64)
+def _shape(start: int, end: int, x: Tensor) -> Tensor | Sizes:
+    return sizes_of(x.shape[start:end])
 
 
 def size(_node: Node) -> Function:
@@ -259,8 +260,8 @@ def size(_node: Node) -> Function:
     return _size
 
 
-def _size(x: Tensor) -> Tensor:
-    return torch.tensor(x.numel(), dtype=torch.int64)
+def _size(x: Tensor) -> Tensor | Sizes:
+    return sizes_of([x.numel()]).reshape(())
 
 
 def identity(_node: Node) -> Function:

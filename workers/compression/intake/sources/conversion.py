@@ -58,7 +58,7 @@ def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, C
     _require_shapes(program, graph, sizes)
     run = open_graph(target, len(graph.node))
     largest, runs = _compared(program, run, names, (sizes, below))
-    shapes.name_outputs(target, runs, program.symbols)
+    shapes.name_outputs(target, runs, [*program.symbols, *program.sums])
     warnings = list(program.warnings)
     if largest > EXACT:
         warnings.append(
@@ -199,7 +199,8 @@ def _trials(program: Program, sizes: dict[str, int]) -> list[dict[str, int]]:
         for factor in (0.75, 1.5)
         if set(program.symbols) - {BATCH}
     ]
-    return [sizes, *batches, *other_sizes]
+    empty_sizes = [sizes | {name: 0} for name in program.may_be_empty if name in program.symbols]
+    return [sizes, *batches, *other_sizes, *empty_sizes]
 
 
 def _error(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from app.domain.models import InputHint, TensorSpec
 from app.domain.problems import InvalidModel
+from workers.compression.graph.sums import size_of
 
 Shape = list[int | str]
 
@@ -101,7 +102,7 @@ def parameter(inputs: Sequence[TensorSpec], sizes: dict[str, int]) -> str:
         FileInput(
             spec.name,
             spec.dtype,
-            [sizes[size] if isinstance(size, str) else size for size in spec.shape],
+            [size_of(size, sizes) for size in spec.shape],
         )
         for spec in inputs
     ]

@@ -16,6 +16,7 @@ from app.domain.problems import InvalidModel
 from workers.compression import faults
 from workers.compression.intake.archive import unpack
 from workers.compression.intake.limits import ArchiveLimits
+from workers.compression.intake.sources import decoder_cache
 from workers.compression.intake.sources.hints import FileInput, Shape, settle
 from workers.compression.intake.sources.program import BATCH, Program
 from workers.compression.intake.sources.timm_networks import define_torchvision_operators
@@ -46,6 +47,8 @@ def read(upload: Path, hints: ModelHints) -> Program:
                 "The directory is a sentence encoder's: the graph ends with the network's own"
                 " outputs, and pooling is left to the program that reads them."
             )
+    if hints.cache:
+        return _with_cache(model, hints, transformers.__version__, warnings)
     file_inputs, bounds = _file_inputs(model)
     inputs = settle(file_inputs, hints.inputs)
     bounded = {
@@ -60,6 +63,27 @@ def read(upload: Path, hints: ModelHints) -> Program:
         version=transformers.__version__,
         warnings=warnings,
         below=bounded,
+    )
+
+
+def _with_cache(model: Any, hints: ModelHints, version: str, warnings: list[str]) -> Program:
+    """Return a decoder whose inputs and outputs are also its cache."""
+    if hints.inputs is not None:
+        raise InvalidModel(
+            "Names and shapes of a decoder's inputs follow from its cache: leave out 'inputs'."
+        )
+    inputs, bounds = decoder_cache.inputs_of(model)
+    module = decoder_cache.WithCache(model, [spec.name for spec in inputs])
+    decoder_cache.require_same_answers(module, inputs, bounds["input_ids"])
+    return Program(
+        module=module,
+        weights=model.state_dict(),
+        inputs=inputs,
+        source="transformers",
+        version=version,
+        warnings=warnings,
+        below=bounds,
+        may_be_empty=(decoder_cache.PAST,),
     )
 
 

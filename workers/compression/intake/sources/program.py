@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from app.domain.models import TensorSpec
+from workers.compression.graph.sums import size_of, terms
 
 BATCH = "batch"
 """The name of the first dimension where neither the file nor the user gives one."""
@@ -31,6 +32,8 @@ class Program:
     warnings: list[str] = field(default_factory=list)
     below: dict[str, int] = field(default_factory=dict)
     """The exclusive upper bounds of the integers of inputs, where known."""
+    may_be_empty: tuple[str, ...] = ()
+    """The names of dynamic dimensions whose size may be 0."""
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     """The weights by the framework's names. Writing into a tensor changes the network."""
     save: Callable[[Path], Path] | None = None
@@ -42,9 +45,15 @@ class Program:
 
     @property
     def symbols(self) -> list[str]:
-        """The names of the dynamic dimensions, in order, each once."""
-        dimensions = [size for spec in self.inputs for size in spec.shape if isinstance(size, str)]
-        return list(dict.fromkeys(dimensions))
+        """The names of the dynamic dimensions, in order, each once; without sums of others."""
+        names = [size for spec in self.inputs for size in spec.shape if isinstance(size, str)]
+        return [name for name in dict.fromkeys(names) if not terms(name)]
+
+    @property
+    def sums(self) -> list[str]:
+        """The names of dynamic dimensions that are sums of others, such as ``past + length``."""
+        names = [size for spec in self.inputs for size in spec.shape if isinstance(size, str)]
+        return [name for name in dict.fromkeys(names) if terms(name)]
 
     def answer(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """Return the network's outputs by name; outputs without a name are numbered."""
@@ -97,7 +106,7 @@ def torch_dtype(name: str) -> torch.dtype:
 def _draw(
     spec: TensorSpec, sizes: Mapping[str, int], generator: torch.Generator, below: int
 ) -> Tensor:
-    shape = [sizes[size] if isinstance(size, str) else size for size in spec.shape]
+    shape = [size_of(size, sizes) for size in spec.shape]
     dtype = torch_dtype(spec.dtype)
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from workers.compression.graph.sums import size_of
 from workers.compression.graph.writer import write
 
 Run = tuple[Mapping[str, int], Mapping[str, tuple[int, ...]]]
@@ -31,7 +32,9 @@ def name_outputs(path: Path, runs: Sequence[Run], symbols: Sequence[str]) -> Non
             continue
         for axis, dimension in enumerate(stated):
             observed = [shape[axis] for shape in shapes]
-            matching = [name for name in symbols if [sizes[name] for sizes, _ in runs] == observed]
+            matching = [
+                name for name in symbols if [size_of(name, sizes) for sizes, _ in runs] == observed
+            ]
             if matching and len(set(observed)) > 1:
                 dimension.dim_param = matching[0]
             elif len(set(observed)) > 1 and dimension.dim_value:
