@@ -111,6 +111,7 @@ class ArtifactFigures(BaseModel):
     ran: bool = True
     """Whether it was run here; if not, ``reason`` says why, and there are no figures."""
     reason: str | None = Field(default=None, max_length=4000)
+    """Why it was not run or has no error; or what of the model the file does not keep."""
     max_error: float | None = None
     """The largest absolute difference of any output to those of the ONNX graph that it was made
     of, run as it is written, without onnxruntime's optimizations."""

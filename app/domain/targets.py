@@ -28,7 +28,10 @@ TOOL_OF: dict[OutputFormat, ToolName] = {"litert": "litert", "litert_micro": "li
 EXPORTED: frozenset[OutputFormat] = frozenset(
     {"litert", "litert_micro", "executorch", "coreml", "pt2"}
 )
-"""Formats that are made of an exported torch program; its shapes are those of one run."""
+"""Formats that are made of an exported torch program."""
+
+FIXED = EXPORTED - {"pt2"}
+"""Formats whose shapes are those of one run."""
 
 TOOL_NAMES: tuple[ToolName, ...] = tuple(dict.fromkeys(TOOL_OF.values()))
 """The tools that are offered."""

@@ -11,9 +11,7 @@ from app.domain.models import quantized_operators
 from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
 from app.domain.problems import FieldError
 from app.domain.steps import Outlook
-from app.domain.steps.quantize import Quantize
-from app.domain.targets import EXPORTED
-from app.services import refusals
+from app.services import format_warnings, refusals
 from app.services.refusals import Inputs
 
 
@@ -31,7 +29,7 @@ def plan(request: JobRequest, inputs: Inputs) -> Plan:
         skipped=skipped,
         warnings=[
             *_warnings(request, inputs),
-            *_of_formats(request, inputs),
+            *format_warnings.warnings(request, inputs.model.description),
             *_idle(request, inputs, skipped),
         ],
         remarks=remarks,
@@ -81,30 +79,6 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
     if request.require.max_quality_drop is not None and judged is None:
         samples = "random inputs" if request.data is None else "generated samples"
         yield f"Without a dataset 'max_quality_drop' bounds the difference on {samples}."
-
-
-def _of_formats(request: JobRequest, inputs: Inputs) -> Iterator[str]:
-    """Warn of properties of the model that a format does not keep."""
-    exported = [name for name in request.deliver if name in EXPORTED]
-    model = inputs.model.description
-    if not exported:
-        return
-    names = ", ".join(f"'{name}'" for name in exported)
-    dynamic = [
-        f"'{tensor.name}' {list(tensor.shape)}"
-        for tensor in (model.inputs if model else ())
-        if any(isinstance(size, str) for size in tensor.shape)
-    ]
-    if dynamic:
-        yield (
-            f"The shapes of {names} are fixed to those of one sample of the data; dynamic are"
-            f" {', '.join(dynamic[:5])}. 'onnx' and 'openvino' keep them dynamic."
-        )
-    for index, step in enumerate(request.steps or ()):
-        if isinstance(step, Quantize) and step.weights in ("int2", "int3", "int4"):
-            yield (
-                f"Step {index + 1} stores weights in fewer than 8 bits; in {names} each takes 8."
-            )
 
 
 def _idle(request: JobRequest, inputs: Inputs, skipped: Sequence[PlannedSkip]) -> Iterator[str]:

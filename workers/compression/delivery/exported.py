@@ -70,7 +70,8 @@ def program(
         arrays = tuple(map(_enlarged, arrays, shapes))
     try:
         with torch.no_grad():
-            return torch.export.export(plain, arrays, dynamic_shapes=shapes and (shapes,), strict=False)
+            made = (shapes,) if shapes is not None else None
+            return torch.export.export(plain, arrays, dynamic_shapes=made, strict=False)
     except Exception as error:  # torch.export raises errors of any class
         raise DeliveryFailed(
             f"torch cannot export this model: {' '.join(str(error).split())[:300]}"
@@ -78,9 +79,9 @@ def program(
 
 
 def _dynamic(model: ir.Model) -> tuple[dict[int, Any], ...]:
-    """Return the axes of each input that are dynamic, as torch names them."""
+    """Return the axes of each input that may be dynamic; torch fixes those that must be."""
     return tuple(
-        {axis: Dim.DYNAMIC for axis, size in enumerate(value.shape or ()) if not isinstance(size, int)}
+        {axis: Dim.AUTO for axis, size in enumerate(value.shape or ()) if not isinstance(size, int)}
         for value in model.graph.inputs
     )
 

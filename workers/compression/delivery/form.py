@@ -73,7 +73,7 @@ class Made:
     open: Callable[[], Runner] | None
     """Opens the file on its own runtime; None where the runtime is not available here."""
     reason: str | None = None
-    """Why the file cannot be run here."""
+    """Why the file cannot be run here; or what of the graph it does not keep."""
     replay: Replay | None = None
     """Set where ``open`` replays the outputs of a run by a tool."""
 

@@ -83,7 +83,9 @@ def judge(
     for name, runner in runners.items():
         events.progress(0.98, f"evaluating {name} on held-out samples")
         samples_run = replays[name].samples if name in replays else samples
-        figures[name] = judging.of(runner, samples_run, times[name])
+        judged = judging.of(runner, samples_run, times[name])
+        kept_back = judged.reason or delivered.made[name].reason
+        figures[name] = judged.model_copy(update={"reason": kept_back})
     return figures
 
 

@@ -1,4 +1,4 @@
-"""PyTorch's exported program: a ``.pt2`` with the shapes of one run."""
+"""PyTorch's exported program: a ``.pt2`` that keeps the dynamic dimensions that torch can keep."""
 
 from functools import partial
 from pathlib import Path
@@ -7,9 +7,12 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from app.domain.problems import DeliveryFailed
 from workers.compression.delivery.exported import program
 from workers.compression.delivery.form import Form, Made, Source
 from workers.compression.delivery.grids import Grids
+from workers.compression.graph.load import load
+from workers.compression.graph.shapes import inputs_of
 from workers.compression.samples.context import Feeds
 from workers.compression.targets.runner import Runner
 
@@ -21,9 +24,28 @@ def make(source: Source, directory: Path) -> Made:
         DeliveryFailed: torch cannot export it.
     """
     file = directory / "model.pt2"
-    exported = program(source.graph, source.feeds, Grids())
+    try:
+        exported = program(source.graph, source.feeds, Grids(), dynamic=True)
+    except DeliveryFailed:
+        exported = program(source.graph, source.feeds, Grids())
     torch.export.save(exported, file)
-    return Made(file, partial(_open, file, source))
+    return Made(file, partial(_open, file, source), reason=_fixed(exported, source))
+
+
+def _fixed(exported: torch.export.ExportedProgram, source: Source) -> str | None:
+    """Return which dynamic dimensions of the graph are fixed in the program; None for none."""
+    values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
+    fixed = [
+        f"'{value.name}' axis {axis} ({size})"
+        for value, name in zip(
+            inputs_of(load(source.graph)), exported.graph_signature.user_inputs, strict=True
+        )
+        for axis, (size, made) in enumerate(
+            zip(value.shape or (), values[str(name)].shape, strict=True)
+        )
+        if not isinstance(size, int) and isinstance(made, int)
+    ]
+    return f"torch fixed dimensions that were dynamic: {', '.join(fixed[:8])}." if fixed else None
 
 
 def _open(file: Path, source: Source) -> Runner:

@@ -12,7 +12,7 @@ from app.domain.steps import Skipped
 from workers.compression.executor.compiling import Program, compile_graph
 from workers.compression.executor.dtypes import to_numpy, to_torch
 from workers.compression.executor.plan import run
-from workers.compression.executor.symbolic import Sizes
+from workers.compression.executor.symbolic import sizes_or_weight
 
 
 class Executor(nn.Module):
@@ -36,7 +36,7 @@ class Executor(nn.Module):
         self._plan, self._inputs, self._outputs = program.plan, program.inputs, program.outputs
         self._weights, self._constants = list[tuple[int, str]](), list[tuple[int, str]]()
         self._sizes = program.sizes
-        self._symbolic = [(slot, Sizes.of(tensor)) for slot, tensor in program.sizes]
+        self._symbolic = [(slot, sizes_or_weight(tensor)) for slot, tensor in program.sizes]
         for value, slot in program.weights.items():
             name = self.names[str(value.name)]
             assert value.const_value is not None

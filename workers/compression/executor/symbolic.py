@@ -1,9 +1,8 @@
 """Shape arithmetic on the sizes of an export, some of which are symbols of torch.
 
-A tensor of symbols has no values that a shape could be made of. So while a graph is exported with
-dynamic dimensions, Shape gives ``Sizes``, and the operators of shape arithmetic compute with those as
-they do with tensors in host memory: torch hands each call on to ``Sizes`` by its protocol
-``__torch_function__``.
+A tensor of symbols has no values that a shape could be made of. So while a graph is exported, Shape
+gives ``Sizes``, and the operators of shape arithmetic compute with those as they do with tensors in
+host memory: torch hands each call on to ``Sizes`` by its protocol ``__torch_function__``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,9 @@ from torch import Tensor
 from workers.compression.executor.node import Unsupported
 
 _Array = NDArray[np.object_]
+_SIZE_TYPES = {torch.int32, torch.int64, torch.float32, torch.bool}
+_MOST_SIZES = 64
+"""Elements of a constant that may be a part of shape arithmetic."""
 _SYMBOLS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
@@ -28,24 +30,21 @@ class Sizes:
         self.dtype = dtype
 
     @classmethod
-    def of(cls, tensor: Tensor) -> "Sizes":
-        """Return the numbers of a tensor."""
-        return cls(tensor.numpy().astype(object), tensor.dtype)
-
-    @classmethod
     def __torch_function__(
         cls,
         function: Callable[..., Any],
         _types: Sequence[type],
         arguments: Sequence[Any] = (),
         keywords: Mapping[str, Any] | None = None,
-    ) -> "Sizes | tuple[Sizes, ...]":
+    ) -> Any:
         """Compute one of torch's functions.
 
         Raises:
             Unsupported: shapes are not computed with it.
         """
         compute = _FUNCTIONS.get(getattr(function, "__name__", ""))
+        if compute is None and not any(a.is_symbolic for a in _flat(arguments) if _is_sizes(a)):
+            return function(*map(_as_tensor, arguments), **(keywords or {}))
         if compute is None:
             raise Unsupported(f"shapes that {getattr(function, '__name__', function)} computes")
         dtypes = [a.dtype for a in _flat(arguments) if isinstance(a, Sizes | Tensor)]
@@ -54,6 +53,11 @@ class Sizes:
         result = compute(*[_plain(argument) for argument in arguments], **named)
         kind = (floats or dtypes)[0]
         return Sizes(result, kind)
+
+    @property
+    def is_symbolic(self) -> bool:
+        """Whether a number is a symbol."""
+        return any(isinstance(element, _SYMBOLS) for element in self._array.reshape(-1))
 
     @property
     def shape(self) -> torch.Size:
@@ -95,7 +99,8 @@ class Sizes:
 
     def prod(self, axis: int, *, keepdim: bool, dtype: torch.dtype) -> "Sizes":
         """Multiply along an axis."""
-        return Sizes(np.multiply.reduce(self._array, axis=axis, keepdims=keepdim), dtype)
+        array: NDArray[Any] = self._array
+        return Sizes(np.prod(array, axis=axis, keepdims=keepdim), dtype)
 
     def __getitem__(self, key: Any) -> "Sizes":
         """Return a slice."""
@@ -106,14 +111,14 @@ class Sizes:
         del non_blocking
         if isinstance(target, torch.device):
             return self._tensor(target)
-        convert = torch.sym_float if target.is_floating_point else torch.sym_int
-        if target == self.dtype or target == torch.bool:
+        convert: Any = torch.sym_float if target.is_floating_point else torch.sym_int
+        if target in {self.dtype, torch.bool}:
             return Sizes(self._array, target)
         converted = [convert(element) for element in self._array.reshape(-1)]
         return Sizes(_array(converted, self._array.shape), target)
 
     def _tensor(self, device: torch.device) -> Tensor:
-        if not any(isinstance(element, _SYMBOLS) for element in self._array.reshape(-1)):
+        if not self.is_symbolic:
             return torch.tensor(self.tolist(), dtype=self.dtype, device=device)
         elements = [
             torch.full((), element, dtype=self.dtype, device=device)
@@ -127,6 +132,24 @@ def sizes_of(shape: Sequence[Any]) -> "Tensor | Sizes":
     if not torch.compiler.is_exporting():
         return torch.tensor(shape, dtype=torch.int64)
     return Sizes(_array(list(shape), (len(shape),)))
+
+
+def sizes_or_weight(tensor: Tensor) -> "Tensor | Sizes":
+    """Return a constant of shape arithmetic as ``Sizes``; larger ones are data, and stay."""
+    if tensor.dtype not in _SIZE_TYPES or tensor.numel() > _MOST_SIZES:
+        return tensor
+    return Sizes(tensor.numpy().astype(object), tensor.dtype)
+
+
+def _is_sizes(value: Any) -> bool:
+    return isinstance(value, Sizes)
+
+
+def _as_tensor(value: Any) -> Any:
+    """Return numbers as a tensor again."""
+    if isinstance(value, list | tuple):
+        return type(value)(map(_as_tensor, value))
+    return value.to(torch.device("cpu")) if isinstance(value, Sizes) else value
 
 
 def _array(elements: list[Any], shape: Sequence[int]) -> _Array:
@@ -187,7 +210,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "squeeze": _squeeze,
     "reshape": lambda x, shape: x.reshape(shape),
     "flatten": _flatten,
-    "ones_like": lambda x: np.ones_like(x),
-    "zeros_like": lambda x: np.zeros_like(x),
+    "ones_like": np.ones_like,
+    "zeros_like": np.zeros_like,
 }
 """What shapes are computed with, by the names of torch's functions."""

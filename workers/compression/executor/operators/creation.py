@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -33,8 +34,10 @@ def range_(node: Node) -> Function:
 
 
 def _range(start: Tensor, limit: Tensor, step: Tensor) -> Tensor:
-    if Sizes in {type(start), type(limit), type(step)}:
-        return torch.arange(start.tolist(), limit.tolist(), step.tolist())
+    numbers: list[Any] = [start, limit, step]
+    if any(isinstance(number, Sizes) for number in numbers):
+        first, last, by = (number.tolist() for number in numbers)
+        return torch.arange(first, last, by)
     count = max(0, int(torch.ceil((limit - start).double() / step.double())))
     return start + torch.arange(count, dtype=start.dtype) * step
 

@@ -1,0 +1,75 @@
+"""What formats do not keep of a model, or cannot do, as far as descriptions tell."""
+
+from collections.abc import Iterator
+
+from app.domain.jobs import JobRequest
+from app.domain.models import ModelDescription
+from app.domain.steps.quantize import Quantize
+from app.domain.targets import EXPORTED, FIXED, OutputFormat
+
+_BY_VALUE = frozenset({"Loop", "Scan", "NonZero", "NonMaxSuppression", "Unique", "Compress"})
+"""Operators whose shapes depend on values, which an exported program does not hold."""
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
+
+def warnings(request: JobRequest, model: ModelDescription | None) -> Iterator[str]:
+    """Yield what a user should know of the formats before the job runs."""
+    yield from _few_bits(request)
+    yield from _micro(request)
+    if model is not None:
+        yield from _dynamic(request, model)
+        yield from _operators(request, model)
+
+
+def _dynamic(request: JobRequest, model: ModelDescription) -> Iterator[str]:
+    dynamic = [
+        f"'{tensor.name}' {list(tensor.shape)}"
+        for tensor in model.inputs
+        if any(isinstance(size, str) for size in tensor.shape)
+    ]
+    fixed = [name for name in request.deliver if name in FIXED]
+    if dynamic and fixed:
+        yield (
+            f"The shapes of {_named(fixed)} are fixed to those of one sample of the data; dynamic"
+            f" are {', '.join(dynamic[:5])}. 'onnx' and 'openvino' keep them dynamic."
+        )
+
+
+def _few_bits(request: JobRequest) -> Iterator[str]:
+    exported = [name for name in request.deliver if name in EXPORTED]
+    for index, step in enumerate(request.steps or ()):
+        if exported and isinstance(step, Quantize) and step.weights in ("int2", "int3", "int4"):
+            yield (
+                f"Step {index + 1} stores weights in fewer than 8 bits; in {_named(exported)} each"
+                " takes 8."
+            )
+
+
+def _micro(request: JobRequest) -> Iterator[str]:
+    steps = request.steps
+    if "litert_micro" not in request.deliver or steps is None:
+        return
+    if not any(isinstance(step, Quantize) and step.mode in {"static", "qat"} for step in steps):
+        yield (
+            "No step quantizes activations, so 'litert_micro' computes in float, which most"
+            " microcontrollers do slowly: add a step 'quantize' with mode 'static' or 'qat'."
+        )
+
+
+def _operators(request: JobRequest, model: ModelDescription) -> Iterator[str]:
+    exported = [name for name in request.deliver if name in EXPORTED]
+    if exported and (by_value := sorted(_BY_VALUE & set(model.operators))):
+        yield (
+            f"The shapes of {', '.join(by_value)} depend on values, and {_named(exported)} may not"
+            " be had of them: the job then fails with 'delivery-failed' and keeps its other files,"
+            " such as 'onnx'."
+        )
+    if "coreml" in request.deliver and (recurrent := sorted(_RECURRENT & set(model.operators))):
+        yield (
+            f"Core ML's converter does not take {', '.join(recurrent)} as they are exported here:"
+            " 'coreml' may fail; deliver 'onnx' beside it."
+        )
+
+
+def _named(formats: list[OutputFormat]) -> str:
+    return ", ".join(f"'{name}'" for name in formats)
