@@ -149,7 +149,7 @@ def _run_steps(
 ) -> list[FinishedStep]:
     """Run the steps that are not finished; return the reports of all."""
     begin = inputs.READ if order.data is None else inputs.MADE
-    width = (_STEPS_STOP - begin) / len(order.steps)
+    width = (_STEPS_STOP - begin) / max(len(order.steps), 1)
     reports = []
     for index, (step, before) in enumerate(
         zip(order.steps, reporting.graphs_of(directory, order), strict=False)
