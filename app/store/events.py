@@ -33,3 +33,14 @@ def after(session: Session, job_id: str, number: int, limit: int = 500) -> Seque
         .order_by(EventRow.number)
         .limit(limit)
     ).all()
+
+
+def log(session: Session, job_id: str, limit: int) -> Sequence[str]:
+    """Return the last lines of the job's log, oldest first."""
+    newest = session.scalars(
+        select(EventRow.data["message"].astext)
+        .where(EventRow.job_id == job_id, EventRow.kind == "log")
+        .order_by(EventRow.number.desc())
+        .limit(limit)
+    ).all()
+    return newest[::-1]

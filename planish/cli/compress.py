@@ -45,6 +45,10 @@ def compress(
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Pipelines that a search tries.")] = 20,
     minutes: Annotated[float, typer.Option(min=0.1, help="How long a search goes on.")] = 30,
+    target: Annotated[
+        str | None,
+        typer.Option(help="Where it is to run, such as mobile-litert: the file is for that."),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write the report there, as a page.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same one gives the same result.")] = 0,
     url: Annotated[
@@ -64,6 +68,8 @@ def compress(
         raise Stop("Name --data, or --generated-data in its place: not both.")
     steps = [_step(text) for text in step] if step else None
     options: JobOptions = {"seed": seed}
+    if target is not None:
+        options["target"] = target
     if minimize is not None:
         if steps is not None:
             raise Stop("--minimize searches for steps: leave --step out")

@@ -26,7 +26,7 @@ Id = Annotated[str, typer.Argument(help="The dataset's id: dst_…")]
 
 _COLUMNS: Columns[Dataset] = {
     "id": lambda dataset: dataset.id,
-    "name": lambda dataset: dataset.name,
+    "name": lambda dataset: dataset.name or dataset.filename,
     "status": lambda dataset: dataset.status,
     "bytes": lambda dataset: dataset.size_bytes,
     "samples": lambda dataset: dataset.samples,

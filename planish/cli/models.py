@@ -27,7 +27,7 @@ Id = Annotated[str, typer.Argument(help="The model's id: mdl_…")]
 
 _COLUMNS: Columns[Model] = {
     "id": lambda model: model.id,
-    "name": lambda model: model.name,
+    "name": lambda model: model.name or model.filename,
     "status": lambda model: model.status,
     "bytes": lambda model: model.size_bytes,
     "parameters": lambda model: model.parameters,

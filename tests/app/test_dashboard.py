@@ -16,6 +16,7 @@ from app.domain.methods import methods
 from app.domain.models import Node
 from app.services import keys
 from app.settings import Settings
+from app.store import events
 from app.store.session import Sessions
 from app.web.dashboard.drawing import drawn
 from app.web.dashboard.forms import fields
@@ -299,6 +300,40 @@ def test_a_goal_becomes_a_job(person: httpx.Client, service: Service) -> None:
     assert f"{step} --max-drop 0.01 -o smaller.onnx" in copied
     assert 'value="0.01"' in like.text
     assert re.search(r"<option selected>dynamic</option>", like.text)
+
+
+def test_a_wish_for_a_phone_says_where_the_model_is_to_run(
+    person: httpx.Client, service: Service
+) -> None:
+    model, dataset = service.model(), service.dataset()
+    wished = {"model": model, "dataset": dataset, "goal": "phone"}
+    page = person.get("/jobs/new", params=wished)
+    assert '<option value="mobile-litert" selected>' in page.text
+    assert "planish tools install litert" in read(page), "no worker here makes such files"
+    fields = {"steps.0.method": "quantize", "steps.0.mode": "dynamic", "target": "mobile-litert"}
+    refused = send(person, "/jobs/new", do="submit", model=model, dataset=dataset, **fields)
+    assert refused.status_code == 422
+    assert '<option value="mobile-litert" selected>' in refused.text, "nothing chosen is lost"
+
+
+def test_a_finished_job_keeps_its_log_and_stands_beside_the_others_of_its_model(
+    person: httpx.Client, service: Service
+) -> None:
+    ended = [service.job(model := service.model())["id"], service.job(model)["id"]]
+    for job in ended:
+        with service.store.begin() as session:
+            said = {
+                "level": "info",
+                "message": f"<b>said</b> of {job}",
+                "at": "2026-01-01T00:00:00Z",
+            }
+            events.append(session, job, "log", said)
+        service.finish(job)
+    page = person.get(f"/jobs/{ended[0]}")
+    assert f"<b>said</b> of {ended[0]}" in read(page)
+    assert "<b>said" not in page.text
+    assert page.text.count('href="/jobs/' + ended[1]) == 1
+    assert 'InferenceSession("model.onnx")' in read(page)
 
 
 def test_samples_may_be_made_from_the_model(person: httpx.Client, service: Service) -> None:

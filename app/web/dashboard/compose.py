@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from app import nudge
 from app.domain.datasets import Dataset
+from app.domain.deployments import DEPLOYMENTS
 from app.domain.generated import GENERATED
 from app.domain.jobs import MAX_STEPS, JobRequest
 from app.domain.methods import Method, methods
@@ -44,6 +45,8 @@ class Draft:
     """Its id; ``generated`` for samples that are made from the model."""
     name: str = ""
     max_quality_drop: str = ""
+    target: str = ""
+    """Where the model is to run: the name of a deployment; empty: anywhere."""
     minimize: Minimize = "latency"
     """What advice is to make less of."""
     steps: list[dict[str, str]] = field(default_factory=list)
@@ -73,6 +76,7 @@ def new_job(
             draft.steps = [_typed(step) for step in wish.steps]
             limit = wish.max_quality_drop
             draft.max_quality_drop = "" if limit is None else f"{limit:g}"
+            draft.target = wish.target or ""
     return _form(visitor, draft)
 
 
@@ -113,6 +117,7 @@ def _form(visitor: Visitor, draft: Draft, fault: Problem | None = None) -> Respo
         draft=draft,
         advised=None if draft.steps else _advised(visitor, draft),
         goals=GOALS,
+        deployments=DEPLOYMENTS.values(),
         methods=list(known.values()),
         steps=[_shown(step, known) for step in draft.steps],
         models=models,
@@ -165,6 +170,7 @@ def _draft(sent: Mapping[str, str]) -> Draft:
         dataset=sent.get("dataset", ""),
         name=sent.get("name", ""),
         max_quality_drop=sent.get("max_quality_drop", ""),
+        target=sent.get("target", ""),
         minimize=_minimize(sent.get("minimize")),
         steps=[step for _, step in sorted(steps.items()) if step.get("method") in known],
     )
@@ -214,6 +220,8 @@ def _body(draft: Draft) -> dict[str, Any]:
     if draft.name.strip():
         body["name"] = draft.name.strip()
     body["steps"] = steps
+    if draft.target:
+        body["target"] = draft.target
     if draft.max_quality_drop.strip():
         body["require"] = {"max_quality_drop": _number(draft.max_quality_drop)}
     return body
@@ -255,6 +263,7 @@ def _like(visitor: Visitor, job_id: str) -> Draft:
         dataset=job.dataset or job.data or "",
         name=job.name or "",
         max_quality_drop="" if limit is None else f"{limit:g}",
+        target=job.target or "",
         steps=[
             _typed({"method": step.method, **step.model_dump(mode="json", exclude_defaults=True)})
             for step in job.steps or []

@@ -50,4 +50,6 @@ def _command(body: Mapping[str, Any], model: str, dataset: str) -> str:
         words += ["--step", step["method"] if alone else json.dumps(step)]
     if "require" in body:
         words += ["--max-drop", str(body["require"]["max_quality_drop"])]
+    if "target" in body:
+        words += ["--target", body["target"]]
     return shlex.join([*words, "-o", "smaller.onnx"])

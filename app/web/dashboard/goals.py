@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from app.domain.deployments import DeploymentName
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -13,6 +15,7 @@ class Goal:
     description: str
     steps: list[dict[str, Any]]
     max_quality_drop: float | None = None
+    target: DeploymentName | None = None
 
 
 GOALS = [
@@ -40,5 +43,13 @@ GOALS = [
         "Half of the work",
         "Channels that matter least are cut, then the model is trained on your data.",
         [{"method": "prune", "ratio": 0.5, "recover": {"epochs": 10}}],
+    ),
+    Goal(
+        "phone",
+        "For a phone",
+        "Weights and activations in eight bits, as a LiteRT file for phones, beside the ONNX file.",
+        [{"method": "quantize", "mode": "static"}],
+        max_quality_drop=0.01,
+        target="mobile-litert",
     ),
 ]

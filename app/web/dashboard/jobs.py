@@ -8,16 +8,20 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from app import nudge
 from app.domain.jobs import FINISHED, Job
 from app.services import jobs, searches
+from app.store import events as stored
 from app.web import reports
 from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
-from app.web.dashboard import page, pictures
+from app.web.dashboard import page, pictures, running
 from app.web.dashboard.lists import Cursor, jobs_of
-from app.web.dashboard.visitor import Form, Looking
+from app.web.dashboard.visitor import Form, Looking, Visitor
 
 router = APIRouter()
 
 _COMPARED = 8
+_PICTURED = 50
+"""Jobs of the same model, the newest first, that are in one picture."""
+_SHOWN_LINES = 500
 
 
 @router.get("/jobs")
@@ -44,6 +48,8 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         job = jobs.show(session, visitor.tenant, job_id)
         report = jobs.report(session, visitor.tenant, job_id) if job.compressed else None
         front = searches.front_of(session, visitor.tenant, job_id) if job.search else None
+        finished = job.status in FINISHED
+        said = stored.log(session, job.id, _SHOWN_LINES) if finished else []
     figures = list[reports.Figure]()
     if report is not None:
         figures = reports.figures(report.baseline, report.compressed, report.evaluation.latency)
@@ -52,7 +58,10 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         visitor,
         job=job,
         front=front,
-        finished=job.status in FINISHED,
+        finished=finished,
+        said=said,
+        picture=pictures.of_jobs(_of_same_model(visitor, job)) if job.compressed else None,
+        run=running.LINES,
         headline=reports.headline(figures, job.compressed) if job.compressed else [],
         figures=figures,
         changes=_changes(job),
@@ -119,6 +128,12 @@ _ACTIONS: dict[str, Callable[..., Any]] = {
     "retry": jobs.retry,
     "delete": jobs.delete,
 }
+
+
+def _of_same_model(visitor: Visitor, job: Job) -> list[Job]:
+    """Return the newest jobs of the job's model, and the job itself."""
+    others = jobs_of(visitor, limit=_PICTURED, model=job.model).items
+    return [job, *(other for other in others if other.id != job.id)]
 
 
 def _changes(job: Job) -> list[dict[str, Any]]:
