@@ -18,7 +18,7 @@ from app.blobs import Incoming
 from app.domain.problems import Problem, Unavailable
 from app.domain.sources import Source
 from app.settings import Settings
-from app.store import blob_rows, inspections, leases, quotas, uploads, usage
+from app.store import blob_rows, inspections, leases, quotas, turns, uploads, usage
 from app.store.leases import LeaseLost
 from app.store.tables import DatasetRow, FetchRow, ModelRow, UploadRow
 
@@ -62,6 +62,10 @@ def waiting(session: Session, tenant: str) -> int:
 
 def claim_next(session: Session, owner: str, seconds: float) -> Claim | None:
     """Claim the next fetch: of the tenant with the fewest in progress the oldest, or None."""
+    waits = leases.is_due(FetchRow) & ~leases.is_held(FetchRow)
+    if not session.scalar(select(select(FetchRow.id).where(waits).exists())):
+        return None
+    turns.choose_alone(session, "fetch")
     other = aliased(FetchRow)
     running = (
         select(func.count())
@@ -70,7 +74,7 @@ def claim_next(session: Session, owner: str, seconds: float) -> Claim | None:
     )
     row = session.scalars(
         select(FetchRow)
-        .where(leases.is_due(FetchRow), ~leases.is_held(FetchRow), running < MOST_OF_A_TENANT)
+        .where(waits, running < MOST_OF_A_TENANT)
         .order_by(running, FetchRow.created_at, FetchRow.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=FetchRow)

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Double,
     Row,
+    Select,
     Text,
     TextClause,
     and_,
@@ -51,11 +52,8 @@ def next_job(session: Session, offer: claims.WorkerOffer, weights: Weights) -> s
     waits = claims.waiting() & claims.fits(offer)
     if not session.scalar(select(select(JobRow.id).where(waits).exists())):
         return None
-    _choose_alone(session, "job")
-    chosen = _first(
-        session,
+    first = _first(
         "job",
-        weights,
         "jobs WHERE status = 'queued'",
         select(JobRow.id, JobRow.created_at)
         .where(waits, JobRow.tenant == _TENANT)
@@ -66,6 +64,8 @@ def next_job(session: Session, offer: claims.WorkerOffer, weights: Weights) -> s
         .where(JobRow.tenant == _TENANT, JobRow.status == "running", JobRow.search.is_(None))
         .scalar_subquery(),
     )
+    choose_alone(session, "job")
+    chosen = session.execute(first, {"weights": dict(weights)}).one_or_none()
     return None if chosen is None else _count(session, "job", chosen)
 
 
@@ -77,7 +77,6 @@ def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, s
     }
     if not any(session.scalar(select(ids.exists())) for ids in waiting.values()):
         return None
-    _choose_alone(session, "upload")
     held = [
         select(func.count())
         .where(
@@ -88,11 +87,9 @@ def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, s
         .scalar_subquery()
         for table in tables.values()
     ]
-    heads = {
+    firsts = {
         kind: _first(
-            session,
             "upload",
-            weights,
             f"{table.__tablename__} WHERE status = 'inspecting'",
             select(table.id, table.created_at)
             .where(inspections.waiting(table), table.tenant == _TENANT)
@@ -103,6 +100,11 @@ def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, s
         )
         for kind, table in tables.items()
     }
+    choose_alone(session, "upload")
+    heads = {
+        kind: session.execute(first, {"weights": dict(weights)}).one_or_none()
+        for kind, first in firsts.items()
+    }
     candidates = [(tuple(head)[:4], kind, head) for kind, head in heads.items() if head is not None]
     if not candidates:
         return None
@@ -110,24 +112,23 @@ def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, s
     return kind, _count(session, "upload", head)
 
 
-def _choose_alone(session: Session, kind: Kind) -> None:
+def choose_alone(session: Session, kind: Kind | Literal["fetch"]) -> None:
+    """Wait until no other worker chooses of this kind; none does until this transaction ends."""
     session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"turn:{kind}", 0))))
 
 
 def _first(
-    session: Session,
     kind: Kind,
-    weights: Weights,
     rows: str,
     head: LateralFromClause,
     running: ColumnElement[int],
-) -> AnyRow | None:
-    """Return the first in the order of turns, as ``share, start, created_at, id, tenant``.
+) -> Select[Any]:
+    """Select the first in the order of turns, as ``share, start, created_at, id, tenant``.
+
+    Building a statement takes longer than running it, so it is built before the lock is taken.
 
     Args:
-        session: The transaction that holds the lock for this kind.
         kind: The kind of work.
-        weights: The weights of tenants.
         rows: The table of waiting rows, and their condition, which has an index with the tenant.
         head: The first row of a tenant that can run now.
         running: The number of running items of a tenant.
@@ -142,8 +143,8 @@ def _first(
         TurnRow, and_(TurnRow.kind == kind, TurnRow.tenant == _TENANT)
     )
     order = [(running / weight).label("share"), start.label("start"), head.c.created_at, head.c.id]
-    query = select(*order, _TENANT.label("tenant")).select_from(joined).order_by(*order).limit(1)
-    return session.execute(query, {"weights": dict(weights)}).one_or_none()
+    chosen = select(*order, _TENANT.label("tenant")).select_from(joined)
+    return chosen.order_by(*order).limit(1)
 
 
 def _count(session: Session, kind: Kind, chosen: AnyRow) -> str:

@@ -305,13 +305,16 @@ def test_a_model_that_is_deleted_meanwhile_is_fetched_no_further(
 
 
 def test_slow_hosts_of_one_tenant_leave_room_for_another(worker: Worker, host: Host) -> None:
+    patience = {"seconds": 300, "idle_seconds": 60}  # no fetch ends by itself, however slow
+    fetch = worker.settings.fetch.model_copy(update=patience)
+    worker = replace(worker, settings=worker.settings.model_copy(update={"fetch": fetch}))
     host.answers["/released/slow"] = host.drip
     slow = [refer(worker, f"{host.url}/released/slow", "greedy") for _ in range(10)]
     quick = refer(worker, f"{host.url}/released/net.onnx", "modest")
     fetching = threading.Thread(target=fetch_due, args=(worker,))
     fetching.start()
     try:
-        until = time.monotonic() + 4
+        until = time.monotonic() + 60
         while row_of(worker, quick).sha256 != SHA256:
             assert time.monotonic() < until
             time.sleep(0.05)
