@@ -1,6 +1,7 @@
 """Small real models, trained on scikit-learn's digits and exported once a session."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -111,12 +112,19 @@ def digits_npz(
 
 @pytest.fixture
 def job(tmp_path: Path) -> Run:
-    """Run a job directory made of a model, perhaps datasets, and the fields of an order."""
+    """Run a job directory made of a model, perhaps datasets, and the fields of an order.
+
+    The model is a file, or the directory of an upload that was inspected before.
+    """
 
     def run(model: Path, *steps: dict[str, Any], data: Path | None = None, **order: Any) -> Result:
         directory = tmp_path / order.pop("name", "job")
         directory.mkdir(exist_ok=True)
-        (directory / "upload").write_bytes(model.read_bytes())
+        if model.is_dir():
+            shutil.copytree(model, directory, dirs_exist_ok=True)
+            (directory / "result.json").unlink()
+        else:
+            (directory / "upload").write_bytes(model.read_bytes())
         if data is not None:
             (directory / "dataset").write_bytes(data.read_bytes())
         if (judged := order.pop("judged", None)) is not None:

@@ -1,32 +1,31 @@
 """Format ``source``: a result's weights run in the framework that the upload came from."""
 
 import json
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from safetensors.numpy import load as load_weights
 from torch import nn
 
 import planish
-from app.domain.directory import InspectModel, Produced
-from app.domain.models import INPUT_HINTS, ModelHints
+from tests.workers.engine.archives import (
+    CHANNELS,
+    NEAR,
+    ZEROS,
+    delivered,
+    graph_answers,
+    source,
+)
 from tests.workers.engine.conftest import Run, report_of
-
-os.environ["KERAS_BACKEND"] = "torch"
+from workers.compression.__main__ import main
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the frameworks' own deprecations
 
-ZEROS = {"method": "prune", "granularity": "unstructured", "sparsity": 0.5}
 INTEGERS = {"method": "quantize", "mode": "static", "force": True}
-CHANNELS = {"method": "prune", "ratio": 0.5}
 TRAINED = {**CHANNELS, "recover": {"epochs": 1}}
-NEAR = 1e-4
 
 
 def network() -> nn.Module:
@@ -53,30 +52,25 @@ def script_of(module: nn.Module, path: Path) -> Path:
     return path
 
 
-def source(**inputs: Any) -> dict[str, Any]:
-    hints = {"inputs": INPUT_HINTS.validate_python([inputs])} if inputs else {}
-    order = InspectModel(may_run_code=True, hints=ModelHints(**hints))
-    return order.model_dump(mode="json")
-
-
 IMAGE = {"name": "image", "shape": ["batch", 1, 8, 8]}
 
 
-def delivered(tmp_path: Path, artifact: Produced) -> dict[str, bytes]:
-    """Return the files of the archive by name."""
-    with zipfile.ZipFile(tmp_path / "job" / "artifacts" / artifact.path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
+@pytest.fixture(scope="module")
+def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network as an upload that was inspected once, as in a service."""
+    directory = tmp_path_factory.mktemp("scripted")
+    script_of(network(), directory / "upload")
+    order = source(**IMAGE)
+    (directory / "job.json").write_text(json.dumps(order))
+    assert main(directory) == 0
+    return directory
 
 
-def graph_answers(tmp_path: Path, feeds: dict[str, np.ndarray[Any, Any]]) -> Any:
-    session = ort.InferenceSession(tmp_path / "job" / "artifacts" / "model.onnx")
-    return session.run(None, feeds)[0]
-
-
-def test_weights_go_into_the_module_that_they_came_from(job: Run, tmp_path: Path) -> None:
+def test_weights_go_into_the_module_that_they_came_from(
+    job: Run, scripted: Path, tmp_path: Path
+) -> None:
     module = network()
-    file = script_of(module, tmp_path / "model.pt")
-    result = job(file, ZEROS, deliver=["onnx", "source"], source=source(**IMAGE))
+    result = job(scripted, ZEROS, deliver=["onnx", "source"], source=source(**IMAGE))
     report_of(result)
     artifact = result.artifacts[1]
     assert artifact.ran
@@ -95,12 +89,11 @@ def test_weights_go_into_the_module_that_they_came_from(job: Run, tmp_path: Path
 
 
 def test_cut_channels_come_with_the_map_from_wide_to_narrow(
-    job: Run, digits_npz: Path, tmp_path: Path
+    job: Run, scripted: Path, tmp_path: Path
 ) -> None:
     module = network()
     before = {name: tensor.numpy().copy() for name, tensor in module.state_dict().items()}
-    file = script_of(module, tmp_path / "model.pt")
-    result = job(file, CHANNELS, deliver=["onnx", "source"], source=source(**IMAGE))
+    result = job(scripted, CHANNELS, deliver=["onnx", "source"], source=source(**IMAGE))
     report_of(result)
     artifact = result.artifacts[1]
     assert not artifact.ran
@@ -118,11 +111,12 @@ def test_cut_channels_come_with_the_map_from_wide_to_narrow(
 
 
 def test_a_trained_narrower_result_runs_in_the_module_of_the_upload(
-    job: Run, digits_npz: Path, tmp_path: Path
+    job: Run, scripted: Path, digits_npz: Path, tmp_path: Path
 ) -> None:
     """Also where BatchNorm was folded, and where the steps trained after the cut."""
-    file = script_of(network(), tmp_path / "model.pt")
-    result = job(file, TRAINED, data=digits_npz, deliver=["onnx", "source"], source=source(**IMAGE))
+    result = job(
+        scripted, TRAINED, data=digits_npz, deliver=["onnx", "source"], source=source(**IMAGE)
+    )
     report = report_of(result)
     assert report.compressed.macs < report.baseline.macs * 0.6
     archive = tmp_path / "job" / "artifacts" / result.artifacts[1].path
@@ -132,69 +126,12 @@ def test_a_trained_narrower_result_runs_in_the_module_of_the_upload(
     np.testing.assert_allclose(graph_answers(tmp_path, {"image": images}), answers, atol=NEAR)
 
 
-def keras_network() -> Any:
-    import keras
-    from keras import layers
-
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            layers.Input((8, 8, 1), name="image"),
-            layers.Rescaling(1 / 2),
-            layers.Conv2D(16, 3, padding="same", use_bias=False),
-            layers.BatchNormalization(),
-            layers.ReLU(),
-            layers.DepthwiseConv2D(3, padding="same"),
-            layers.Conv2D(24, 1, activation="relu"),
-            layers.GlobalAveragePooling2D(),
-            layers.Dense(10),
-        ]
-    )
-    random = np.random.default_rng(0)
-    for variable in model.weights:
-        low = 0.5 if "variance" in variable.path or "gamma" in variable.path else -0.5
-        variable.assign(random.uniform(low, low + 1, variable.shape))
-    return model
-
-
-def keras_answers(file: bytes, path: Path, images: np.ndarray[Any, Any]) -> Any:
-    import keras
-
-    path.write_bytes(file)
-    return keras.models.load_model(path)(images).detach().numpy()
-
-
-@pytest.mark.parametrize(
-    ("ending", "step"), [("h5", ZEROS), ("keras", CHANNELS)], ids=["zeros", "narrower"]
-)
-def test_keras_gets_a_whole_file(
-    job: Run, tmp_path: Path, ending: str, step: dict[str, Any]
-) -> None:
-    """As long as its layers say how wide they are, also one that is narrower."""
-    model = keras_network()
-    model.save(tmp_path / f"model.{ending}")
-    result = job(tmp_path / f"model.{ending}", step, deliver=["onnx", "source"], source=source())
-    report_of(result)
-    artifact = result.artifacts[1]
-    assert artifact.ran, artifact.reason
-    assert artifact.max_error is not None
-    assert artifact.max_error < NEAR
-    assert str(artifact.runtime).startswith("keras 3")
-    files = delivered(tmp_path, artifact)
-    assert f"model.{ending}" in files
-    assert ("kept.json" in files) == (step == CHANNELS)
-    images = np.random.default_rng(1).random((3, 8, 8, 1), np.float32)
-    answers = keras_answers(files[f"model.{ending}"], tmp_path / f"back.{ending}", images)
-    np.testing.assert_allclose(graph_answers(tmp_path, {"image": images}), answers, atol=NEAR)
-
-
 def test_an_integer_result_goes_back_as_rounded_weights(
-    job: Run, digits_npz: Path, tmp_path: Path
+    job: Run, scripted: Path, digits_npz: Path, tmp_path: Path
 ) -> None:
     module = network()
-    file = script_of(module, tmp_path / "model.pt")
     result = job(
-        file, INTEGERS, data=digits_npz, deliver=["onnx", "source"], source=source(**IMAGE)
+        scripted, INTEGERS, data=digits_npz, deliver=["onnx", "source"], source=source(**IMAGE)
     )
     report_of(result)
     files = delivered(tmp_path, result.artifacts[1])
