@@ -228,7 +228,18 @@ def test_trainings_are_shorter_where_the_budget_has_less_time() -> None:
     assert epochs(0.5) < 0.5 * epochs(60.0)
 
 
-def test_a_trial_without_figures_teaches_nothing_and_stops_nothing() -> None:
+def test_what_cannot_be_done_is_not_asked_for_again() -> None:
+    """Ranks have a limit in some networks: more than that fails."""
+
+    def limited(steps: list[AnyStep]) -> Outcome:
+        beyond = any(step.method == "low_rank" and step.ratio > 0.3 for step in steps)
+        return Outcome(seconds=1, problem="step-failed") if beyond else judged(steps)
+
+    history = run("guided", Space(facts("macs", share=60.0)), 12, judge=limited)
+    assert sum(trial.drop == float("inf") for trial in history) <= 3
+
+
+def test_a_search_in_which_nothing_works_goes_on() -> None:
     def broken(_: list[AnyStep]) -> Outcome:
         return Outcome(seconds=1, problem="step-failed")
 

@@ -32,6 +32,8 @@ _NEAR = 0.4
 _USED = 0.4
 """How likely an axis is in a candidate."""
 _ANY_MINUTES = 7 * 24 * 60.0
+_AS_MUCH, _LEAST, _SURE = 0.9, 1e-9, 0.98
+"""The share of an amount that is as much, an amount at all, and the most that is suspected."""
 _OFFERED = 40
 """Candidates that are offered, the most promising first."""
 
@@ -118,7 +120,24 @@ def _expected_improvement(
     gain = (better * (losses <= beliefs.bound)).mean(axis=0)
     running = _pipelines(axes, [trial for trial in trials if not trial.told])
     fresh = 1 - likeness(running, candidates).max(axis=0, initial=0)
-    return np.asarray(gain * fresh / _price(facts, candidates, trials), np.float64)
+    broken = _pipelines(axes, [trial for trial in trials if trial.told and trial.drop == np.inf])
+    works = _works(tried, broken, candidates)
+    return np.asarray(gain * fresh * works / _price(facts, candidates, trials), np.float64)
+
+
+def _works(tried: Pipelines, broken: Pipelines, candidates: Pipelines) -> Floats:
+    """Return how likely candidates have figures at all, beside trials that had none.
+
+    A method has its limits, such as the least rank of a layer. Of a trial without figures each axis
+    is suspected that was never measured at as much, and all of them alike.
+    """
+    measured = tried.amounts.max(axis=0, initial=0)
+    suspects = (broken.amounts > measured).astype(float)
+    shares = suspects / np.maximum(suspects.sum(axis=1, keepdims=True), 1)
+    as_much = candidates.amounts[:, None] >= np.maximum(_AS_MUCH * broken.amounts, _LEAST)[None]
+    blame = np.minimum((as_much * shares).sum(axis=1), _SURE)
+    alike = likeness(broken, candidates).max(axis=0, initial=0)
+    return np.asarray((1 - alike) * (1 - blame).prod(axis=1), np.float64)
 
 
 def _pipelines(axes: Sequence[Axis], trials: Sequence[Trial]) -> Pipelines:
