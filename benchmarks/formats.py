@@ -1,9 +1,10 @@
 """Every input format, with some steps, in every output format: error, size and latency.
 
-``python -m benchmarks.formats [--only keras] [--out table.md]`` trains small networks on
-scikit-learn's digits, writes each as the files that its framework writes, and has the engine
-convert, compress and deliver them. Each artifact is run on its own runtime. Formats that cannot be
-made here are left out.
+``python -m benchmarks.formats [--only keras] [--network vit] [--out table.md]`` trains small
+networks on scikit-learn's digits, writes each as the files that its framework writes, and has the
+engine convert, compress and deliver them. Each artifact is run on its own runtime, by turns with
+onnxruntime. Formats that cannot be made here are left out. The figures are also written to
+``benchmarks/results/formats.json``.
 """
 
 import argparse
@@ -20,16 +21,18 @@ os.environ["KERAS_BACKEND"] = "torch"
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import nn
 
 from app.domain.directory import DATASET, ORDER, UPLOAD, Result
 from app.domain.targets import OutputFormat, ToolName
+from benchmarks._digits_networks import NETWORKS, digits, example, feeds, trained
 from workers.compression import delivery
 from workers.compression.__main__ import main as run_engine
 from workers.tools import environments
 
+RESULTS = Path(__file__).parent / "results" / "formats.json"
 STEPS: dict[str, list[dict[str, Any]]] = {
+    "float": [],
     "zeros": [{"method": "prune", "granularity": "unstructured", "sparsity": 0.5}],
     "static int8": [{"method": "quantize", "mode": "static", "force": True}],
     "channels": [{"method": "prune", "ratio": 0.4, "recover": {"epochs": 2}}],
@@ -37,7 +40,6 @@ STEPS: dict[str, list[dict[str, Any]]] = {
 FORMATS: list[OutputFormat] = [
     "onnx", "ort", "openvino", "pt2", "coreml", "litert", "litert_micro", "source",
 ]  # fmt: skip
-IMAGE = [{"name": "image", "shape": ["batch", 1, 8, 8]}]
 
 
 @dataclass(frozen=True)
@@ -50,52 +52,43 @@ class File:
     is_onnx: bool = False
 
 
-def cnn() -> nn.Module:
-    """Return a network of ordinary convolutions with normalisation."""
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
-    )  # fmt: skip
+def stated(network: str) -> list[dict[str, Any]]:
+    """Return what a file does not tell of the inputs."""
+    return [
+        {"name": name, "shape": ["batch", *array.shape[1:]]}
+        for name, array in feeds(network).items()
+    ]
 
 
-def depthwise() -> nn.Module:
-    """Return a network of depthwise convolutions, as MobileNet has them."""
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.ReLU6(),
-        nn.Conv2d(32, 32, 3, padding=1, groups=32), nn.BatchNorm2d(32), nn.ReLU6(),
-        nn.Conv2d(32, 64, 1), nn.BatchNorm2d(64), nn.ReLU6(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
-    )  # fmt: skip
-
-
-def torchscript(network: nn.Module, path: Path) -> File:
+def torchscript(module: nn.Module, network: str, path: Path) -> File:
     """Write a TorchScript file."""
     trace: Any = torch.jit.trace
-    torch.jit.save(trace(network, torch.zeros(2, 1, 8, 8)), path)
-    return File(path, IMAGE)
+    torch.jit.save(trace(module, example(network)), path)
+    return File(path, stated(network))
 
 
-def torch_export(network: nn.Module, path: Path) -> File:
+def torch_export(module: nn.Module, network: str, path: Path) -> File:
     """Write a program of torch.export with a dynamic batch."""
-    batch = ({0: torch.export.Dim("batch")},)
-    program = torch.export.export(network, (torch.zeros(2, 1, 8, 8),), dynamic_shapes=batch)
+    arrays = example(network)
+    dynamic = tuple({0: torch.export.Dim("batch")} for _ in arrays)
+    program = torch.export.export(module, arrays, dynamic_shapes=dynamic)
     with path.open("wb") as file:
         torch.export.save(program, file)
-    return File(path, IMAGE)
+    return File(path, stated(network))
 
 
-def onnx(network: nn.Module, path: Path) -> File:
+def onnx(module: nn.Module, network: str, path: Path) -> File:
     """Write an ONNX file."""
+    arrays = example(network)
     made: Any = torch.onnx.export(
-        network, (torch.zeros(2, 1, 8, 8),), dynamo=True, input_names=["image"], verbose=False,
-        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        module, arrays, dynamo=True, input_names=list(feeds(network)), verbose=False,
+        dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in arrays),
     )  # fmt: skip
     made.save(path, external_data=False)
     return File(path, is_onnx=True)
 
 
-def keras(_: nn.Module, path: Path) -> File:
+def keras(_module: nn.Module, _network: str, path: Path) -> File:
     """Train and write a Keras file: the layers of ``cnn``."""
     import keras
     from keras import layers
@@ -118,7 +111,7 @@ def keras(_: nn.Module, path: Path) -> File:
     return File(whole, channels_last=True)
 
 
-WRITERS: dict[str, Callable[[nn.Module, Path], File]] = {
+WRITERS: dict[str, Callable[[nn.Module, str, Path], File]] = {
     "onnx": onnx,
     "torchscript": torchscript,
     "torch_export": torch_export,
@@ -126,34 +119,16 @@ WRITERS: dict[str, Callable[[nn.Module, Path], File]] = {
 }
 
 
-def digits() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the images ``[n, 1, 8, 8]`` in float32, and their classes."""
-    loaded: Any = load_digits()
-    return (loaded.images[:, None] / 16).astype(np.float32), loaded.target.astype(np.int64)
-
-
-def trained(network: nn.Module) -> nn.Module:
-    """Train a network for some epochs, the same each time."""
-    torch.manual_seed(0)
-    images, classes = (torch.from_numpy(array) for array in digits())
-    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
-    for _ in range(6):
-        for rows in torch.tensor_split(torch.randperm(len(images)), 14):
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(network(images[rows]), classes[rows])
-            torch.autograd.backward(loss)
-            optimizer.step()
-    return network.eval()
-
-
-def compressed(file: File, steps: list[dict[str, Any]], directory: Path) -> Result:
+def compressed(file: File, network: str, steps: list[dict[str, Any]], directory: Path) -> Result:
     """Run a job by hand, and its tools where the engine asks for them."""
     directory.mkdir()
     (directory / UPLOAD).write_bytes(file.content.read_bytes())
-    images, classes = digits()
-    rows = images.transpose(0, 2, 3, 1) if file.channels_last else images
+    arrays = {
+        name: array.transpose(0, 2, 3, 1) if file.channels_last else array
+        for name, array in feeds(network).items()
+    }
     with (directory / DATASET).open("wb") as data:
-        np.savez(data, image=rows, targets=classes)
+        np.savez(data, allow_pickle=False, **arrays, targets=digits()[1])
     base = environments.base(None)
     tools = environments.installed(base)
     able = set(FORMATS) - set(delivery.missing(FORMATS, tools))
@@ -191,46 +166,61 @@ def run_tool(base: Path, tool: ToolName, directory: Path) -> None:
     )
 
 
-def rows(only: str | None) -> Iterator[list[str]]:
-    """Yield the lines of the table: a line an artifact."""
+def rows(only: str | None, network: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the figures of each artifact, and the reason where a job has none."""
     with tempfile.TemporaryDirectory() as scratch:
         for kind, write in WRITERS.items():
-            for make in (cnn, depthwise):
-                if only not in (None, kind) or (kind == "keras" and make is depthwise):
+            for net in NETWORKS:
+                if only not in {None, kind} or network not in {None, net}:
                     continue
-                file = write(trained(make()), Path(scratch) / f"{make.__name__}-{kind}")
+                if kind == "keras" and net != "cnn":
+                    continue  # its layers are those of the CNN
+                place = Path(scratch) / f"{kind}-{net}".replace(" ", "-")
+                file = write(trained(net), net, place.with_suffix(".file"))
                 for name, steps in STEPS.items():
-                    place = Path(scratch) / f"{kind}-{make.__name__}-{name}".replace(" ", "-")
-                    result = compressed(file, steps, place)
-                    label = [kind, make.__name__, name]
-                    if result.report is None:
-                        assert result.problem is not None
-                        yield [*label, "–", result.problem.detail[:120], "", "", ""]
-                    for artifact in result.artifacts:
-                        size = (place / "artifacts" / artifact.path).stat().st_size
-                        score = artifact.quality.value if artifact.quality else None
-                        yield [
-                            *label, artifact.format, number(artifact.max_error), str(size),
-                            number(artifact.latency_ms), number(score),
-                        ]  # fmt: skip
+                    job = place.with_name(f"{place.name}-{name}".replace(" ", "-"))
+                    label = {"in": kind, "network": net, "steps": name}
+                    yield from figures(label, compressed(file, net, steps, job), job)
 
 
-def number(value: float | None) -> str:
+def figures(label: dict[str, str], result: Result, directory: Path) -> Iterator[dict[str, Any]]:
+    """Yield what a job delivered, and what it did not."""
+    if result.problem is not None:
+        yield {**label, "out": "–", "reason": result.problem.detail}
+    for artifact in result.artifacts:
+        yield {
+            **label,
+            "out": artifact.format,
+            "error": artifact.max_error,
+            "bytes": (directory / "artifacts" / artifact.path).stat().st_size,
+            "ms": artifact.latency_ms,
+            "accuracy": artifact.quality.value if artifact.quality else None,
+            "reason": artifact.reason,
+        }
+
+
+def cell(value: object) -> str:
     """Return a figure for the table; a dash where it was not measured."""
-    return "–" if value is None else f"{value:.3g}"
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)[:120]
 
 
 def main() -> None:
-    """Print the table, and write it where that is asked for."""
+    """Print the table, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=list(WRITERS))
+    parser.add_argument("--network", choices=list(NETWORKS))
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
-    head = ["in", "network", "steps", "out", "error", "bytes", "ms", "accuracy"]
-    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    for row in rows(chosen.only):
-        lines.append(f"| {' | '.join(row)} |")
+    columns = ["in", "network", "steps", "out", "error", "bytes", "ms", "accuracy", "reason"]
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    measured = []
+    for row in rows(chosen.only, chosen.network):
+        measured.append(row)
+        lines.append(f"| {' | '.join(cell(row.get(name)) for name in columns)} |")
         print(lines[-1], flush=True)
+        RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     if chosen.out is not None:
         chosen.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 

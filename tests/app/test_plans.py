@@ -199,3 +199,21 @@ def test_a_plan_warns_where_no_worker_has_what_is_required(service: Service) -> 
         warned = [warning for warning in plan["warnings"] if "No worker" in warning]
         assert [lacking in warning for warning in warned if lacking] == [True] * bool(lacking)
         assert bool(warned) == bool(lacking)
+
+
+def test_what_a_format_cannot_do_is_said_before_the_job_runs(service: Service) -> None:
+    formats = ["litert_micro", "coreml", "pt2"]
+    for name in formats:
+        service.worker(name)
+
+    def warned(model: str, *steps: dict[str, Any]) -> str:
+        body = {"model": model, "dataset": service.dataset(), "steps": steps, "deliver": formats}
+        return " ".join(service.http.post("/v1/jobs/plan", json=body).json()["warnings"])
+
+    plain = service.model()
+    assert "'litert_micro' computes in float" in warned(plain)
+    assert "'litert_micro' computes in float" not in warned(plain, STATIC)
+    assert "fewer than 8 bits" in warned(plain, {**STATIC, "weights": "int4"})
+    told = warned(service.model(operators={"LSTM": 1, "NonZero": 2}))
+    assert "NonZero depend on values" in told
+    assert "Core ML's converter does not take LSTM" in told
