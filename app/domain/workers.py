@@ -30,7 +30,7 @@ class Confinement(BaseModel):
     landlock_abi: int
     """0 where there is no Landlock."""
     seccomp: bool
-    memory: Literal["cgroup", "watched"]
+    memory: Literal["watched"]
     uid: int
 
     @property

@@ -163,7 +163,7 @@ def confinement(settings: "Settings") -> Check:
     }
     found = f"{state.mode}: "
     found += ", ".join(name for name, there in parts.items() if there) or "nothing"
-    found += f"; memory is {'limited by a cgroup' if state.memory == 'cgroup' else 'watched'}"
+    found += "; memory is watched"
     absent = ", ".join(name for name, there in parts.items() if not there)
     if not (state.landlock_abi and state.seccomp):
         status: Literal["warn", "fail"] = "fail" if settings.engine.require_confinement else "warn"
