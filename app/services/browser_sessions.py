@@ -20,6 +20,7 @@ def log_in(session: Session, key: str, hours: float) -> str:
     key_id = keys.named(session, digest(key))
     if key_id is None:
         raise Unauthenticated("The API key is unknown, expired or revoked.")
+    keys.note_use(session, digest(key))
     token = secrets.token_urlsafe(32)
     browser_sessions.begin(session, _hash(token), key_id, hours)
     return token

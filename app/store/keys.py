@@ -3,21 +3,23 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, func, or_, select
+from sqlalchemy import Connection, bindparam, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from app.store.tables import ApiKeyRow
 
 
 class Valid(NamedTuple):
-    """The tenant and the scopes of a key."""
+    """The tenant and the scopes of a key, and whether its use was noted within the hour."""
 
     tenant: str
     scopes: Sequence[str]
+    noted: bool
 
 
 # Built once: every request needs it, and building a statement costs more than running it.
-_VALID = select(ApiKeyRow.tenant, ApiKeyRow.scopes).where(
+_NOTED = func.coalesce(ApiKeyRow.used_at > func.now() - text("interval '1 hour'"), False)
+_VALID = select(ApiKeyRow.tenant, ApiKeyRow.scopes, _NOTED).where(
     ApiKeyRow.hash == bindparam("hash"),
     ApiKeyRow.revoked_at.is_(None),
     or_(ApiKeyRow.expires_at.is_(None), ApiKeyRow.expires_at > func.now()),
@@ -28,6 +30,12 @@ def valid(connection: Connection, key_hash: bytes) -> Valid | None:
     """Return what the key with this hash allows, unless it is revoked or expired."""
     row = connection.execute(_VALID, {"hash": key_hash}).one_or_none()
     return row and Valid(*row)
+
+
+def note_use(session: Session, key_hash: bytes) -> None:
+    """Note that a key is used, once an hour; requests at the same time note it once."""
+    used = update(ApiKeyRow).where(ApiKeyRow.hash == key_hash, ~_NOTED)
+    session.execute(used.values(used_at=func.now()))
 
 
 def named(session: Session, key_hash: bytes) -> str | None:

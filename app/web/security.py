@@ -118,7 +118,11 @@ def _hostname(host: str) -> str:
 
 def _valid(gateway: Gateway, key: str) -> keys.Valid | None:
     with gateway.reads.connect() as connection:
-        return keys.valid(connection, digest(key))
+        found = keys.valid(connection, digest(key))
+    if found is not None and not found.noted:
+        with gateway.sessions.begin() as session:
+            keys.note_use(session, digest(key))
+    return found
 
 
 def _unauthenticated(detail: str) -> Unauthenticated:

@@ -52,12 +52,13 @@ def show(data: Data = DEFAULT_DATA) -> None:
     """List every key, newest first."""
     from app.store import keys
 
-    table = Table("id", "tenant", "name", "scopes", "made", "state")
+    table = Table("id", "tenant", "name", "scopes", "made", "last used", "state")
     with _session(data) as session:
         for row in keys.every(session):
             made = f"{row.created_at:%Y-%m-%d %H:%M}"
             scopes = ", ".join(row.scopes)
-            table.add_row(row.id, row.tenant, row.name, scopes, made, _state(row))
+            used = f"{row.used_at:%Y-%m-%d %H:%M}" if row.used_at else "never"
+            table.add_row(row.id, row.tenant, row.name, scopes, made, used, _state(row))
     console().print(table)
 
 

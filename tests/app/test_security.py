@@ -46,6 +46,20 @@ def test_a_key_can_do_what_its_scopes_say(service: Service, store: Sessions) -> 
     assert (refused.status_code, refused.json()["type"]) == (403, "forbidden")
 
 
+def test_a_key_says_when_it_was_last_used(service: Service, store: Sessions) -> None:
+    with store.begin() as session:
+        row, key = keys.create(session, "acme", "fresh")
+        made = row.id
+    with store() as session:
+        assert session.get_one(ApiKeyRow, made).used_at is None
+    for _ in range(2):
+        service.http.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
+    with store() as session:
+        used = session.get_one(ApiKeyRow, made)
+        assert used.used_at is not None
+        assert used.used_at >= used.created_at
+
+
 def test_only_the_hash_of_a_key_is_stored(store: Sessions) -> None:
     with store.begin() as session:
         row, key = keys.create(session, "acme", "mine")

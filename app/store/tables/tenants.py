@@ -21,6 +21,8 @@ class ApiKeyRow(Table):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    used_at: Mapped[datetime | None]
+    """When it was last used, to an hour."""
 
 
 class BrowserSessionRow(Table):
