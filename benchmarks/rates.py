@@ -12,7 +12,8 @@ Names of networks, and seeds, on the command line choose among them.
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,10 +55,19 @@ SUBJECTS: Mapping[str, Subject] = {
 }
 
 
+@dataclass(frozen=True)
+class Row:
+    """Accuracies of one network with one seed, in percent."""
+
+    network: str
+    seed: int
+    accuracies: Mapping[str, float]
+
+
 def main() -> None:
     torch.set_num_threads(THREADS)
     seeds = seeds_asked(SEEDS)
-    table, rows = dict[str, dict[str, list[float]]](), list[Mapping[str, object]]()
+    rows = list[Row]()
     for name in [subject for subject in SUBJECTS if subject in sys.argv] or SUBJECTS:
         subject = SUBJECTS[name]
         data = subject.data
@@ -68,20 +78,28 @@ def main() -> None:
                 row = {"original": tested(load(original), data), "cut": tested(load(cut), data)}
                 for label, rate in (*FIXED.items(), (FOUND, None)):
                     row[label] = recovered(original, cut, data, seed, rate)
-            rows.append({"network": name, "seed": seed} | row)
+            rows.append(Row(name, seed, row))
             show(f"{name}, seed {seed}", row)
-            for label, value in row.items():
-                table.setdefault(name, {}).setdefault(label, []).append(value)
-    print("means of the seeds")
+    samples = [asdict(row) for row in rows]
+    conclude("rates", compared(rows), seeds=list(seeds), epochs=EPOCHS, rows=samples)
+
+
+def compared(rows: Sequence[Row]) -> list[Bar]:
+    """Print the means of the seeds for each network, and compare the found rate with the others."""
     bars = list[Bar]()
-    for label, columns in table.items():
-        means = {name: float(np.mean(values)) for name, values in columns.items()}
+    print("means of the seeds")
+    for label in dict.fromkeys(row.network for row in rows):
+        of_network = [row.accuracies for row in rows if row.network == label]
+        means = {
+            name: float(np.mean([accuracies[name] for accuracies in of_network]))
+            for name in of_network[0]
+        }
         show(label, means)
         gap = means[FOUND] - means["10 times"]
         bars.append(Bar(f"{label}: found, above 10 times", "points", gap, -0.3, "at least"))
         gap = means[FOUND] - means["usual"]
         bars.append(Bar(f"{label}: found, above the usual", "points", gap, -0.3, "at least"))
-    conclude("rates", bars, seeds=list(seeds), epochs=EPOCHS, rows=rows)
+    return bars
 
 
 def pruned(original: Path, data: Data, seed: int, folder: Path) -> Path:

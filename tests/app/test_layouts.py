@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from app.domain import layouts
 from app.domain.models import TensorSpec
+from app.domain.steps import Distill
+from app.domain.steps.base import Outlook
 
 
 @pytest.mark.parametrize(
@@ -61,3 +63,13 @@ def test_a_plan_says_what_a_student_will_look_like() -> None:
     assert "4 at a time" in layouts.describe("transformer", 1.0, [spec("n", 1000, 80)])
     assert "meets 'ratio'" in layouts.describe("mlp", None, [spec("n", 64)])
     assert "dataset" in layouts.describe("resnet_cifar", 1.0, [spec("n", 3, "h", "w")])
+
+
+def test_the_forecast_of_a_student_that_is_built_has_that_description() -> None:
+    step = Distill.model_validate({"student": {"architecture": "mobilenet_v2", "ratio": 0.5}})
+    outlook = Outlook(
+        layers=[], size_bytes=100, macs=1000, samples=10, inputs=[spec("batch", 3, 32, 32)]
+    )
+    [remark] = step.forecast(outlook).remarks
+    words = layouts.describe("mobilenet_v2", None, outlook.inputs)
+    assert remark == f"The student is {words}."
