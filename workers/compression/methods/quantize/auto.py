@@ -60,7 +60,6 @@ _UNJUDGED = (
     " weights are stored in eight bits."
 )
 
-
 _DATA, _RUNS = "integers with ranges from data", "integers with ranges from each run"
 
 
@@ -73,8 +72,10 @@ class _Variant:
     """The original's latency over that of this graph."""
     smaller: float
     """The original's bytes over those of this graph."""
+    profitable: bool
+    """Whether it is neither slower nor larger than the original."""
     allowed: bool
-    """Whether it keeps the bound, and is neither slower nor larger than the original."""
+    """Whether it also keeps the bound."""
     point: Choice
     """Its place among the choices of the report."""
 
@@ -128,11 +129,12 @@ class _Choosing:
     def _best(self) -> _Variant | None:
         """Return the best variant so far; None before the first one.
 
-        Where none keeps the bound, the graph exceeded it before: then all are considered.
+        Where none keeps the bound, the graph exceeded it before: then loss does not count.
         """
         allowed = [variant for variant in self._measured if variant.allowed]
-        prefer = self._parameters.prefer
-        return max(allowed or self._measured, key=lambda v: v.worth(prefer), default=None)
+        profitable = [variant for variant in self._measured if variant.profitable]
+        prefer, candidates = self._parameters.prefer, allowed or profitable or self._measured
+        return max(candidates, key=lambda variant: variant.worth(prefer), default=None)
 
     def _variants(self, advance: Advance) -> Iterator[tuple[str, Outcome]]:
         """Yield quantized graphs with their titles, as long as they can be the best."""
@@ -147,7 +149,7 @@ class _Choosing:
         products = given.model_copy(update={"mode": "dynamic"})
         share = sum(layer.weights.size for layer in select(self._model, products)[0])
         worthwhile = share > _PRODUCTS * sum(layer.weights.size for layer in layers)
-        if worthwhile and context.has_time() and not self._computes(len(layers)):
+        if worthwhile and context.has_time() and not self._is_whole():
             with suppress(StepFailed):  # the opset is too old
                 prepared = dynamic.prepare(self._model.clone(), products, context)
                 yield from self._of(_RUNS, prepared, products, lambda f: advance(0.7 + 0.3 * f))
@@ -169,13 +171,13 @@ class _Choosing:
             if chosen.layers != throughout.layers:
                 yield f"{title}, where it pays", chosen
 
-    def _computes(self, count: int) -> bool:
-        """Return whether the best variant so far has so many layers in integers.
+    def _is_whole(self) -> bool:
+        """Return whether the static graph throughout, the first variant, is the best so far.
 
         Finding ranges in each run takes time, so that it cannot be faster then.
         """
         best = self._best()
-        return best is not None and best.allowed and len(best.outcome.layers) >= count
+        return best is not None and best.allowed and best is self._measured[0]
 
     def _surpasses(self) -> bool:
         """Return whether storing the weights of the float graph in few bits cannot be better."""
@@ -187,12 +189,11 @@ class _Choosing:
     def _measure(self, title: str, outcome: Outcome) -> _Variant:
         """Store what remains in floats in few bits; measure speed-up, size ratio and loss."""
         context, judging = self._context, self._judging
-        lost, faster, timed = 0.0, 1.0, bool(outcome.layers and context.example)
-        allowed = True
+        faster, profitable, timed = 1.0, True, bool(outcome.layers and context.example)
         if timed:
             ratio = time_ratio(self._model, outcome.model, context.example, context.threads)
-            faster, allowed = ratio.value, is_not_slower(ratio)
-        if allowed and judging.fits(outcome.model):
+            faster, profitable = ratio.value, is_not_slower(ratio)
+        if profitable and judging.fits(outcome.model):
             outcome = _with_stored_weights(outcome, self._parameters, context, judging)
         size, lost = file_bytes(outcome.model), judging.drop(outcome.model)
         point = Choice(
@@ -201,8 +202,9 @@ class _Choosing:
             speedup=faster if timed else None,
             lost=lost if math.isfinite(lost) else None,
         )
-        allowed = allowed and lost <= judging.limit and size <= self._bytes
-        return _Variant(outcome, faster, self._bytes / size, allowed, point)
+        profitable = profitable and size <= self._bytes
+        allowed = profitable and lost <= judging.limit
+        return _Variant(outcome, faster, self._bytes / size, profitable, allowed, point)
 
 
 def _with_stored_weights(
