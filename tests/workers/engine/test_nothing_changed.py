@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime.quantization as ortq
 import pytest
 from numpy.typing import NDArray
@@ -123,3 +124,13 @@ def test_what_pays_may_be_nothing(job: Run, tmp_path: Path) -> None:
     assert result.problem is None
     assert report_of(result).verdict.startswith("Nothing was changed.")
     assert len(result.artifacts) == 1
+
+
+def test_a_file_for_users_holds_no_shapes_that_only_steps_read(job: Run, tmp_path: Path) -> None:
+    upload = models.write(models.mlp(), tmp_path / "small.onnx")
+    report_of(job(upload, DYNAMIC))
+    step = onnx.load(tmp_path / "job" / "steps" / "01-quantize" / "graph.onnx")
+    file = onnx.load(tmp_path / "job" / "artifacts" / "model.onnx")
+    assert step.graph.value_info
+    assert not file.graph.value_info
+    assert file.graph.node == step.graph.node
