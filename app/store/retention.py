@@ -22,7 +22,6 @@ from sqlalchemy.orm import Session
 
 from app.settings import Retained, Retention
 from app.store import jobs, uploads
-from app.store.leases import seconds_from_now
 from app.store.tables import (
     ArtifactRow,
     DatasetRow,
@@ -121,7 +120,7 @@ def prune_uploads(
 
 def forget_expired(session: Session, idempotency_hours: float) -> None:
     """Delete old answers, uploads that nobody ended, and workers that stopped long ago."""
-    before = seconds_from_now(-3600 * idempotency_hours)
+    before = _before(idempotency_hours / 24)
     session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < before))
     uploads.forget_expired(session)
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < _before(1)))
@@ -211,4 +210,5 @@ def _scopes(
 
 
 def _before(days: float) -> ColumnElement[datetime]:
-    return seconds_from_now(-days * _DAY_SECONDS)
+    """Return the time some days ago, when this transaction began: indexes can be searched by it."""
+    return func.now() - func.make_interval(0, 0, 0, 0, 0, 0, days * _DAY_SECONDS)
