@@ -92,3 +92,21 @@ def test_the_noise_of_weights_is_in_decibels_and_none_is_null() -> None:
     assert sqnr_db(ones, ones.copy()) is None
     assert sqnr_db(ones, ones * np.float32(1.1)) == pytest.approx(20, abs=0.01)
     assert sqnr_db(ones, -ones) == pytest.approx(-6.02, abs=0.01)
+
+
+def test_one_percent_is_of_the_span_and_not_of_the_largest_value() -> None:
+    """Temperatures in kelvin vary by tens about three hundred; far from zero, all else is near."""
+    original = np.linspace(290, 310, 20, dtype=np.float32).reshape(1, 1, 20, 1)
+    closeness = closeness_to(original)
+    closeness.add({"out": original}, {"out": original + np.float32(0.5)})
+    assert closeness.value.agreement == 0
+    closeness.add({"out": original}, {"out": original + np.float32(0.1)})
+    assert closeness.value.agreement == 0.5
+
+
+def test_what_is_finite_on_one_side_alone_agrees_with_nothing() -> None:
+    original = np.array([[[[1.0], [np.inf], [np.nan], [-2.0]]]], np.float32)
+    actual = np.array([[[[np.inf], [1.0], [-2.0], [np.nan]]]], np.float32)
+    closeness = closeness_to(original)
+    closeness.add({"out": original}, {"out": actual})
+    assert closeness.value.agreement == 0
