@@ -19,6 +19,7 @@ from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
 from workers.compression.faults import node_named_by_runtime
 from workers.compression.graph import runtime
+from workers.compression.graph.as_delivered import as_delivered
 from workers.compression.graph.editor import constant
 from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.inference import infer
@@ -281,7 +282,8 @@ class _Trials:
         with runtime.in_file(model) as path:
             feeds = path.with_name("feeds.npz")
             store_feeds(feeds, self._context.example)
-            return self._context.isolated_run(path, feeds, self._context.threads) is None
+            delivered = as_delivered(path, path.with_name("delivered.onnx"))
+            return self._context.isolated_run(delivered, feeds, self._context.threads) is None
 
 
 def _has_new_nonfinite(expected: NDArray[Any], actual: NDArray[Any]) -> bool:
