@@ -282,6 +282,7 @@ def test_advice_is_a_table_and_its_json_holds_requests(
         "job": {"model": "mdl_1", "steps": [{"method": "quantize"}]},
         "estimate": estimate,
         "risk": "low",
+        "caution": "Its quality is measured.",
     }
     wish = ("--url", "", "--minimize", "size", "--max-drop", "0.01", "--data", "dst_1")
     for options in ((), ("--json",)):
