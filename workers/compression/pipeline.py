@@ -64,6 +64,18 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     job_inputs = inputs.read(directory, order, events)
     context = _context(directory, order, job_inputs, prober, deadline)
     finished = _run_steps(directory, order, context, events)
+    return _result(directory, order, job_inputs, finished, events, prober)
+
+
+def _result(
+    directory: Path,
+    order: Compress,
+    job_inputs: Inputs,
+    finished: list[FinishedStep],
+    events: Events,
+    prober: Prober | None,
+) -> Result:
+    """Write the artifacts, measure them, and report; or name the tools that have to run first."""
     graphs = reporting.graphs_of(directory, order)
     events.progress(_STEPS_STOP, "writing the artifacts")
     files_of_steps = results(directory / ORIGINAL, graphs[1:], finished)
@@ -169,11 +181,17 @@ def _run_steps(
 
 
 def _losses(order: Compress) -> Mapping[str, float]:
-    """Return what layers lose in int8 alone, where a chart of this runtime says it."""
-    runtime = "onnxruntime"
-    if order.chart is None or order.chart.versions.get(runtime) != machine.versions()[runtime]:
+    """Return what layers lose in int8 alone, where a chart of this runtime says it.
+
+    A chart of another seed is not read: samples that it was measured on may be held out here,
+    unless the job judges on another dataset.
+    """
+    chart, runtime = order.chart, "onnxruntime"
+    if chart is None or chart.versions.get(runtime) != machine.versions()[runtime]:
         return {}
-    return order.chart.costs_of("int8")
+    if chart.seed != order.seed and order.evaluate.dataset is None:
+        return {}
+    return chart.costs_of("int8")
 
 
 def _problem(

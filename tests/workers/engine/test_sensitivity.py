@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from app.domain.sensitivity import FORMS, Sensitivity
-from tests.workers.engine.conftest import Run
+from tests.workers.engine.conftest import Run, report_of
 from tests.workers.engine.test_quality_bound import net
 
 ORDER: dict[str, Any] = {"kind": "measure_sensitivity"}
@@ -100,3 +100,20 @@ def test_without_samples_nothing_is_measured(job: Run, exported: dict[str, Path]
     result = job(exported["mlp"], **ORDER)
     assert result.problem is not None
     assert result.problem.type == "invalid-dataset"
+
+
+def test_a_step_reads_a_chart_that_was_measured_on_its_own_training_samples(
+    job: Run, tmp_path: Path
+) -> None:
+    """With another seed, what is held out to judge the result may be among the chart's samples."""
+    model, data = _fragile(tmp_path)
+    chart = _chart(job, model, data, name="chart").model_dump(mode="json")
+    step = {
+        "method": "quantize", "mode": "static", "force": True, "ranges": "minmax", "smooth": False,
+    }  # fmt: skip
+    wish: dict[str, Any] = {"chart": chart, "require": {"max_quality_drop": 0.02}}
+    for seed in (0, 1):
+        result = job(model, step, data=data, seed=seed, name=f"seed {seed}", **wish)
+        [done] = report_of(result).step_reports
+        assert [layer.node for layer in done.layers] == ["sound", "steady"]
+        assert any("chart of sensitivity" in note for note in done.notes) == (seed == 0)
