@@ -15,6 +15,7 @@ from app.domain.steps import Quantize
 from tests.workers.intake.models import model, tensor, value
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, store
+from workers.compression.graph.narrow import stored_type
 from workers.compression.graph.operators import OPSET
 from workers.compression.graph.packing import packed
 from workers.compression.measure.evaluation import outputs_explained
@@ -242,3 +243,20 @@ def test_the_default_is_no_worse_than_a_plain_mode_that_keeps_the_bound(tmp_path
             chosen.speedup or 1.0
         )
         assert not (allowed and better), other.title
+
+
+def test_half_precision_is_no_way_around_the_bound(tmp_path: Path) -> None:
+    """Weights that differ by less than a step of half: rounded, they change the answers."""
+    path = tmp_path / "model.onnx"
+    weight = (1000 + RNG.standard_normal((32, 40)) / 20).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "layer")]
+    outputs = [value("y", "N", 40)]
+    proto = model(nodes, [value("x", "N", 32)], outputs, [tensor("w", weight)])
+    proto.opset_import[0].version, proto.ir_version = OPSET, 10
+    onnx.save(proto, path)
+    x = RNG.standard_normal((64, 32)).astype(np.float32)
+    outcome = step(path, context_of(path, {"x": x}), smooth=False)
+    assert outcome.layers == []
+    assert stored_type(outcome.model) is None
+    (chosen,) = [choice for choice in outcome.choices if choice.chosen]
+    assert chosen.lost == 0

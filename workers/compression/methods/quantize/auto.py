@@ -215,14 +215,19 @@ def _with_stored_weights(
         four_bits = parameters.model_copy(update={"weights": "int4"})
         outcome = store_rest(outcome, four_bits, None, context, judging)
     outcome = store_rest(outcome, parameters, None, context, judging)
-    return outcome if parameters.ignore else _in_half(outcome)
+    return outcome if parameters.ignore else _in_half(outcome, judging)
 
 
-def _in_half(outcome: Outcome) -> Outcome:
-    """Store the remaining float weights in float16, if that makes the file smaller."""
+def _in_half(outcome: Outcome, judging: Judging | None) -> Outcome:
+    """Store the remaining float weights in float16, if that makes the file smaller.
+
+    A graph that is within the bound stays within it.
+    """
     bytes_before = file_bytes(outcome.model)
     halved = outcome.model.clone()
     mark_stored(halved, ir.DataType.FLOAT16)
     if stored_type(outcome.model) is not None or file_bytes(halved) >= bytes_before:
+        return outcome
+    if judging is not None and not judging.fits(halved) and judging.fits(outcome.model):
         return outcome
     return replace(outcome, model=halved, notes=[*outcome.notes, _HALF])

@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from workers.compression.graph import runtime
 from workers.compression.graph.load import load
+from workers.compression.graph.narrow import narrowed
 from workers.compression.measure import quality
 from workers.compression.measure.affordable import affordable
 from workers.compression.measure.reference import Reference
@@ -47,10 +48,11 @@ class Judging:
     def drop(self, model: ir.Model) -> float:
         """Return the drop of a graph's quality below the original's, as the verdict counts it.
 
-        A graph that is certain to drop by more than the limit is not run to the end: the drop is
-        then that of the samples that it ran on.
+        The graph runs with its weights as they are stored, in half precision where that is so. One
+        that is certain to drop by more than the limit is not run to the end: the drop is then that
+        of the samples that it ran on.
         """
-        with runtime.in_file(model) as path:
+        with runtime.in_file(narrowed(model)) as path:
             return self._bounded.drop(path, self.limit)
 
     def fits(self, model: ir.Model) -> bool:
