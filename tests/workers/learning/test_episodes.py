@@ -43,7 +43,7 @@ class Table:
 
 def limits(episodes: int, seconds: float = 1e9) -> Limits:
     ticks = iter(range(10**6))
-    return Limits(episodes, seconds, lambda: float(next(ticks)))
+    return Limits(episodes, lambda: next(ticks) < seconds)
 
 
 def test_episodes_learn_more_than_chance_finds_at_equal_cost() -> None:
@@ -78,6 +78,16 @@ def test_the_same_seed_makes_the_same_choices() -> None:
     first, second = (learned(Table(3), [], limits(12), seed=7)[0] for _ in range(2))
     assert first == second
     assert learned(Table(3), [], limits(12), seed=8)[0] != first
+
+
+def test_what_cannot_be_rewarded_is_worst() -> None:
+    class Broken(Table):
+        def reward(self, choices: Sequence[float]) -> float:
+            return np.nan if choices[0] > 0.2 else super().reward(choices)
+
+    task = Broken(0)
+    best, _ = learned(task, [[1.0] * LAYERS, [0.1] * LAYERS], limits(30), 0)
+    assert best[0] <= 0.2
 
 
 @pytest.mark.parametrize("seconds", [0.0, 5.0])

@@ -8,20 +8,16 @@ from app.domain.steps import Prune, Quantize
 from tests.workers.prune.conftest import Trained
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.load import load
+from workers.compression.learning import episodes
 from workers.compression.measure.reference import Reference
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.prune import learned as widths
-from workers.compression.methods.quantize import learned as bits
 from workers.compression.methods.quantize import quantize
 from workers.compression.samples.context import Context
-
-EPISODES = 24
 
 
 @pytest.fixture(autouse=True)
 def few_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (widths, bits):
-        monkeypatch.setattr(module, "EPISODES", EPISODES)
+    monkeypatch.setattr(episodes, "EPISODES", 24)
 
 
 def explained(trained: Trained, outcome: Outcome) -> float:

@@ -8,20 +8,36 @@ they are, as ranks, and no target networks are needed. Every other episode goes 
 far, and actor and critic learn of it as well (self-imitation: Oh 2018): some hundred are few.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-WIDTH = 32
+from workers.compression.graph import runtime
+from workers.compression.measure.affordable import affordable
+from workers.compression.measure.reference import Reference
+from workers.compression.samples.context import Context
+
+EPISODES = 240
+"""The most episodes of a step."""
+_SECONDS = 90.0
+"""The seconds of computing after which no further episode begins."""
+_WORK = 1e9
+"""Multiply-accumulates that a graph may take in one episode."""
+_FEWEST, _MOST = 8, 64
+"""The least and the greatest number of samples of an episode, whatever their work."""
+
+_WIDTH = 32
 """Of the hidden layers, two in each network."""
 
-_LEARNING_RATES = 3e-3, 1e-2
-"""Of the actor and of the critic."""
+_ACTOR_RATE, _CRITIC_RATE = 3e-3, 1e-2
+"""Learning rates."""
 _BATCH = 64
 _MEMORY = 2000
 _UPDATES = 4
@@ -30,8 +46,6 @@ _WARM = 0.15
 """The share of episodes whose choices are even: the critic has to have seen both ends."""
 _SPREAD, _LAST_SPREAD = 0.3, 0.03
 """The deviation of choices from the actor's, after the even ones and in the last episode."""
-
-_LEAST_DEVIATION = 1e-6
 
 
 class Task(Protocol):
@@ -48,7 +62,7 @@ class Task(Protocol):
         """Return the choice next to ``wanted`` after which the budget can still be kept."""
 
     def reward(self, choices: Sequence[float]) -> float:
-        """Return how good the choices are; larger is better."""
+        """Return how good the choices are; larger is better, and NaN is worst."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +70,21 @@ class Limits:
     """When learning ends."""
 
     episodes: int
-    seconds: float
-    clock: Callable[[], float]
+    has_time: Callable[[], bool]
+    """Whether a further episode may begin."""
+
+
+def limits_of(context: Context) -> Limits:
+    """Return the limits of the episodes of one step."""
+    return Limits(EPISODES, context.time_for(_SECONDS))
+
+
+def reference_of(model: ir.Model, context: Context) -> Reference:
+    """Return a graph's outputs on a few training samples, by which episodes are rewarded."""
+    assert context.train is not None, "the step needs inputs"
+    count = affordable(model, context.train, _WORK, _FEWEST, _MOST)
+    with runtime.in_file(model) as path:
+        return Reference(path, context.train.draw(count, context.seed), context.threads)
 
 
 class ActorCritic:
@@ -75,10 +102,8 @@ class ActorCritic:
             self._critic = nn.Sequential(*_layers(size + 1))
         self._random = np.random.default_rng(seed)
         self._memory: deque[tuple[Sequence[float], float, float]] = deque(maxlen=_MEMORY)
-        self._optimizers = [
-            torch.optim.Adam(network.parameters(), rate)
-            for network, rate in zip((self._actor, self._critic), _LEARNING_RATES, strict=True)
-        ]
+        self._actor_optimizer = torch.optim.Adam(self._actor.parameters(), _ACTOR_RATE)
+        self._critic_optimizer = torch.optim.Adam(self._critic.parameters(), _CRITIC_RATE)
 
     def choice(self, state: Sequence[float]) -> float:
         """Return what the actor chooses, 0 to 1."""
@@ -99,22 +124,24 @@ class ActorCritic:
                 torch.tensor(np.array([self._memory[row][part] for row in rows], np.float32))
                 for part in (0, 1)
             )
-            told = torch.tensor(2 * ranks[rows, None] - 1, dtype=torch.float32)
+            rewarded = torch.tensor(2 * ranks[rows, None] - 1, dtype=torch.float32)
             expected = self._critic(torch.cat([states, choices[:, None]], 1))
-            self._step(1, nn.functional.mse_loss(expected, told))
-            chosen = self._critic(torch.cat([states, self._actor(states)], 1))
-            self._step(0, -chosen.mean())
+            _descend(self._critic_optimizer, nn.functional.mse_loss(expected, rewarded))
+            preferred = self._critic(torch.cat([states, self._actor(states)], 1))
+            _descend(self._actor_optimizer, -preferred.mean())
 
-    def _step(self, which: int, loss: Tensor) -> None:
-        optimizer = self._optimizers[which]
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Do one step of an optimizer."""
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
 
 
 def _layers(size: int) -> list[nn.Module]:
     return [
-        nn.Linear(size, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1)
+        nn.Linear(size, _WIDTH), nn.ReLU(), nn.Linear(_WIDTH, _WIDTH), nn.ReLU(),
+        nn.Linear(_WIDTH, 1),
     ]  # fmt: skip
 
 
@@ -134,11 +161,11 @@ def learned(
         seed: of all that is random.
         advance: called with the fraction done.
     """
-    random, start = np.random.default_rng(seed), limits.clock()
+    random = np.random.default_rng(seed)
     agent = ActorCritic(len(task.state(0, [])), seed)
-    best, most = list[float](), -np.inf
+    best, best_reward = list[float](), -math.inf
     for episode in range(limits.episodes):
-        if episode and limits.clock() - start > limits.seconds:
+        if episode and not limits.has_time():
             return best, episode
         done = episode / limits.episodes
         warm = done < _WARM
@@ -156,8 +183,9 @@ def learned(
             states.append(state)
             choices.append(task.allowed(layer, wanted, choices))
         reward = task.reward(choices)
-        if reward > most or not best:
-            best, most = choices, reward
+        reward = -math.inf if math.isnan(reward) else reward
+        if reward > best_reward or not best:
+            best, best_reward = choices, reward
         for state, choice in zip(states, choices, strict=True):
             agent.remember(state, choice, reward)
         agent.learn()

@@ -121,12 +121,24 @@ class Context:
     tell: Tell = _silent
     clock: Callable[[], float] = time.monotonic
     """A monotonic clock, in seconds, for time budgets."""
+    computed: Callable[[], float] = time.thread_time
+    """The seconds in which this thread has computed: those do not pass while other work has the
+    processor."""
     deadline: float = math.inf
     """The clock's reading after which a step looks for nothing better: it keeps its best graph."""
 
     def has_time(self) -> bool:
         """Return whether the deadline is still to come."""
         return self.clock() < self.deadline
+
+    def time_for(self, seconds: float) -> Callable[[], bool]:
+        """Return what tells whether there is time left, of some seconds from now on.
+
+        Only seconds of computing count, so that a search does as much on a machine that is busy
+        with other work; the deadline ends it there.
+        """
+        end = self.computed() + seconds
+        return lambda: self.computed() < end and self.has_time()
 
     def samples_or_example(self, count: int) -> Samples:
         """Return up to ``count`` training samples; without any, the example as the only sample.

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
 
-import numpy as np
 import onnx_ir as ir
 
 from workers.compression.graph import runtime
-from workers.compression.learning.episodes import Limits, learned
-from workers.compression.measure.affordable import affordable
+from workers.compression.learning.episodes import learned, limits_of, reference_of
 from workers.compression.measure.reference import Reference
 from workers.compression.methods.prune.allocate import (
     OrderedGroup,
@@ -28,15 +26,6 @@ from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.groups import Analysis, Removed
 from workers.compression.methods.prune.importance import Scores
 from workers.compression.samples.context import Context
-
-EPISODES = 240
-SECONDS = 90.0
-"""The time after which no further episode begins."""
-
-_WORK = 1e9
-"""Multiply-accumulates that the graph may take in one episode."""
-_FEWEST, _MOST = 8, 64
-"""The least and the greatest number of samples, whatever their work."""
 
 
 def allocate_as(
@@ -67,19 +56,12 @@ def allocate_learned(
         ratio: the share of the cost to save.
         context: samples to judge on, the seed, the clock.
     """
-    assert context.train is not None, "the step needs inputs"
     groups = ordered_groups(analysis, scores)
-    samples = context.train.draw(
-        affordable(model, context.train, _WORK, _FEWEST, _MOST), context.seed
-    )
     known = [_shares(groups, allocate(analysis, scores, cost, ratio, "global"))]
     known.append(_shares(groups, allocate(analysis, scores, cost, ratio, "layer")))
-    with runtime.in_file(model) as path:
-        reference = Reference(path, samples, context.threads)
     target = cost(analysis.none_removed()) * (1 - ratio)
-    task = _Widths(model, analysis, groups, cost, target, reference)
-    limits = Limits(EPISODES, SECONDS, context.clock)
-    choices, _ = learned(task, known, limits, context.seed)
+    task = _Widths(model, analysis, groups, cost, target, reference_of(model, context))
+    choices, _ = learned(task, known, limits_of(context), context.seed)
     return task.removed(choices)
 
 
@@ -106,8 +88,8 @@ class _Widths:
 
     @cached_property
     def _whole(self) -> float:
-        """The cost of the graph as it is."""
-        return self.cost(self.analysis.none_removed())
+        """The cost of the graph as it is; 1 where it has none."""
+        return self.cost(self.analysis.none_removed()) or 1.0
 
     def state(self, layer: int, choices: Sequence[float]) -> list[float]:
         """Return the place, the units, what is saved, what can still be, and the last choice."""
@@ -150,5 +132,4 @@ class _Widths:
     def reward(self, choices: Sequence[float]) -> float:
         """Return the share of the outputs' variance that the cut graph explains."""
         with runtime.in_file(cut(self.model.clone(), self.analysis, self.removed(choices))) as path:
-            explained = self.reference.explained(path)
-        return max(float(np.nan_to_num(explained, nan=-1.0)), -1.0)
+            return self.reference.explained(path)

@@ -35,7 +35,7 @@ _GROUPS = 8
 """The greatest number of groups of layers that are timed."""
 
 _SECONDS = 10.0
-"""The time after which no further group is timed."""
+"""The seconds of computing after which no further group is timed."""
 
 _LITTLE_MS = 0.05
 """The time, in milliseconds, that does not matter: a call from Python into the runtime takes it."""
@@ -166,10 +166,10 @@ def _slower_groups(
 ) -> list[tuple[Ratio, list[str]]]:
     """Return groups of layers with the speed-up of excluding each, in descending order."""
     groups = _groups({name: node for name, node in layers.items() if name not in excluded})
-    quantized, started = write(excluded).model, context.clock()
+    quantized, has_time = write(excluded).model, context.time_for(_SECONDS)
     groups_timed = list[tuple[Ratio, list[str]]]()
     for names in groups:
-        if context.clock() - started > _SECONDS or not context.has_time():
+        if not has_time():
             break
         without = write({**excluded, **dict.fromkeys(names, "")}).model
         groups_timed.append((_ratio(quantized, without, context), names))

@@ -28,7 +28,7 @@ class Gains:
 
 
 _SECONDS = 12.0
-"""The time after which no further portion is timed."""
+"""The seconds of computing after which no further portion is timed."""
 
 
 def _bytes_saved(
@@ -54,14 +54,14 @@ def _time_saved(write: Write, model: ir.Model, portions: Portions, context: Cont
         portions: names of layers.
         context: an example for timing, without which multiply-accumulates count.
     """
-    quantized, started = write({}).model, context.clock()
+    quantized, has_time = write({}).model, context.time_for(_SECONDS)
     shares = _shares_of_work((model, quantized), portions, context)
     if not context.example:
         return shares
     whole = time_ratio(model, quantized, context.example, context.threads).value - 1
     gains = [max(whole, 0.0) * share for share in shares]
     for index in np.argsort(shares)[::-1].tolist():
-        if context.clock() - started > _SECONDS or not context.has_time():
+        if not has_time():
             break
         without = write(dict.fromkeys(portions[index], "")).model
         ratio = time_ratio(without, quantized, context.example, context.threads)

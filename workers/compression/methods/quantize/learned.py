@@ -15,8 +15,7 @@ import onnx_ir as ir
 from app.domain.problems import StepFailed
 from app.domain.steps import Quantize
 from workers.compression.graph import runtime
-from workers.compression.learning.episodes import Limits, learned
-from workers.compression.measure.affordable import affordable
+from workers.compression.learning.episodes import learned, limits_of, reference_of
 from workers.compression.measure.reference import Reference
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.stored import weights_in, write_stored
@@ -25,12 +24,6 @@ from workers.compression.samples.context import Context
 FORMS = ("int4", "int8", None)
 """The types that weights may be stored in, from the smallest; None leaves them as they are."""
 
-EPISODES = 240
-SECONDS = 90.0
-"""The time after which no further episode begins."""
-
-_WORK = 1e9
-_FEWEST, _MOST = 8, 64
 _CHOSEN = "more bits were learned to be worth their bytes here"
 
 
@@ -48,30 +41,24 @@ def store_learned(
     Raises:
         StepFailed: four bits for all weights take more than ``ratio`` leaves.
     """
-    assert context.train is not None, "the step needs inputs"
     assert parameters.ratio is not None, "the caller has looked"
     names = list(dict.fromkeys(use.name for use in weights_in(model, parameters)[0]))
-    samples = context.train.draw(
-        affordable(model, context.train, _WORK, _FEWEST, _MOST), context.seed
-    )
-    with runtime.in_file(model) as path:
-        reference = Reference(path, samples, context.threads)
-    task = _Bits(model, parameters, names, reference)
-    if names and not task.fits([0.0] * len(names)):
+    if not names:
+        return write_stored(model, parameters, {})
+    task = _Bits(model, parameters, names, reference_of(model, context))
+    if not task.fits([0.0] * len(names)):
         least = 1 - task.bytes_of([0.0] * len(names)) / task.whole
         raise StepFailed(
             f"Four bits for all weights save {least:.0%} of their bytes, less than the"
             f" {parameters.ratio:.0%} that 'ratio' asks for."
         )
-    if not names:
-        return write_stored(model, parameters, {})
     known = [[form / (len(FORMS) - 1)] * len(names) for form in range(len(FORMS))]
-    limits = Limits(EPISODES, SECONDS, context.clock)
-    choices, _ = learned(task, known, limits, context.seed, advance)
+    choices, _ = learned(task, known, limits_of(context), context.seed, advance)
     return task.written(choices)
 
 
 def _place(choice: float) -> int:
+    """Return the place among ``FORMS`` that a choice from 0 to 1 stands for."""
     return min(int(choice * len(FORMS)), len(FORMS) - 1)
 
 
@@ -96,7 +83,7 @@ class _Bits:
     @cached_property
     def _sizes(self) -> dict[str | None, list[int]]:
         """The bytes of each layer's weights in each form."""
-        found: dict[str | None, list[int]] = {}
+        sizes: dict[str | None, list[int]] = {}
         for form in FORMS[:-1]:
             outcome = write_stored(self.model, self._stored(form), {})
             after = dict.fromkeys(self.names, 0)
@@ -104,8 +91,8 @@ class _Bits:
             for layer in outcome.layers:
                 after[layer.node] += layer.bytes_after
                 before[layer.node] += layer.bytes_before
-            found[form], found[None] = list(after.values()), list(before.values())
-        return found
+            sizes[form], sizes[None] = list(after.values()), list(before.values())
+        return sizes
 
     def _stored(self, form: str | None) -> Quantize:
         return self.parameters.model_copy(update={"weights": form})
@@ -163,4 +150,4 @@ class _Bits:
     def reward(self, choices: Sequence[float]) -> float:
         """Return the share of the outputs' variance that is left."""
         with runtime.in_file(self.written(choices).model) as path:
-            return float(self.reference.explained(path))
+            return self.reference.explained(path)

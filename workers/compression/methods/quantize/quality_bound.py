@@ -27,7 +27,7 @@ _PORTIONS = 32
 """The greatest number of portions of neighbouring layers that are priced."""
 
 _PRICING_SECONDS = 40.0
-"""The time after which the loss of no further portion is measured."""
+"""The seconds of computing after which the loss of no further portion is measured."""
 
 _LEAST_GAIN = 0.02
 """The least gain of a portion that counts, as a share of the mean: measured gains are not exact."""
@@ -157,7 +157,8 @@ class _Search:
             excluded, _ = self._fewest(singles)
         _, best = self._fewest(sorted(excluded, key=_kept))
         advance(1.0)
-        notes = [*best.notes, *([_CHARTED] if self._losses else [])]
+        charted = any(name in self._losses for name in self.layers)
+        notes = [*best.notes, *([_CHARTED] if charted else [])]
         return replace(best, notes=notes, choices=self.choices, prices=self._reported(priced, best))
 
     @property
@@ -185,12 +186,11 @@ class _Search:
         portions are quantized and run.
         """
         losses, ranking = self._losses, self.judging.ranking(self.model)
-        started, kept = self.context.clock(), list[float | None]()
+        has_time, kept = self.context.time_for(_PRICING_SECONDS), list[float | None]()
         for done, names in enumerate(portions):
-            spent = self.context.clock() - started
             if all(name in losses for name in names):
                 kept.append(max(1 - sum(losses[name] for name in names), 0.0))
-            elif self.context.has_time() and spent < _PRICING_SECONDS:
+            elif has_time():
                 alone = {name: "" for name in self.layers if name not in names}
                 with runtime.in_file(self.write(alone).model) as path:
                     kept.append(ranking.explained(path))
