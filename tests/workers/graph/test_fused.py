@@ -12,6 +12,7 @@ from onnx import helper
 from tests.workers.field.draw import FLOAT, Drawing, end
 from tests.workers.graph.normal import normal, operators
 from workers.compression.graph.inference import infer
+from workers.compression.graph.rewrites.fused import spell_out_fused
 
 MS = {"domain": "com.microsoft"}
 
@@ -102,7 +103,6 @@ def test_a_product_in_a_branch_is_parted_too(tmp_path: Path) -> None:
 
 def test_types_that_only_a_schema_tells_are_known() -> None:
     """ONNX infers nothing for an Imputer; what follows it has a type all the same."""
-
     node = helper.make_node(
         "Imputer", ["x"], ["f"], domain="ai.onnx.ml", imputed_value_floats=[0.0]
     )
@@ -112,3 +112,29 @@ def test_types_that_only_a_schema_tells_are_known() -> None:
     model = ir.serde.deserialize_model(helper.make_model(graph, opset_imports=imports))
     infer(model)
     assert model.graph[0].outputs[0].dtype == ir.DataType.FLOAT
+
+
+@pytest.mark.parametrize("read", [False, True], ids=["nobody reads it", "an output"])
+def test_a_normalisation_whose_mean_is_an_output_stays(read: bool) -> None:
+    draw = Drawing(9)
+    scale, shift = draw.keep(np.ones(8, np.float32)), draw.weight(8)
+    draw("SkipLayerNormalization", "x", "x", scale, shift, gives=["y", "mean"], **MS)
+    outputs = [end("y", FLOAT, "n", 8), *([end("mean", FLOAT, "n", 1)] if read else [])]
+    raw = draw.model([end("x", FLOAT, "n", 8)], outputs, com_microsoft=1)
+    model = ir.serde.deserialize_model(onnx.load_from_string(raw))
+    assert spell_out_fused(model) == (0 if read else 1)
+    parts = {"Add": 1, "LayerNormalization": 1, "Identity": 1}
+    assert operators(model) == ({"SkipLayerNormalization": 1} if read else parts)
+
+
+def test_an_output_that_is_left_out_gets_no_type() -> None:
+    """It has no name, so its type would be that of every input that is left out."""
+    draw = Drawing(10)
+    scale, shift = draw.keep(np.ones(8, np.float32)), draw.weight(8)
+    outputs = ["y", "", "", "total"]
+    draw("SkipLayerNormalization", "x", "x", scale, shift, gives=outputs, **MS)
+    raw = draw.model([end("x", FLOAT, "n", 8)], [end("y", FLOAT, "n", 8)], com_microsoft=1)
+    model = ir.serde.deserialize_model(onnx.load_from_string(raw))
+    infer(model)
+    types = [value.dtype for value in model.graph[0].outputs]
+    assert types == [ir.DataType.FLOAT, None, None, ir.DataType.FLOAT]

@@ -32,7 +32,7 @@ def infer(model: ir.Model) -> None:
     _merge(model.graph, onnx.GraphProto() if proto is None else proto.graph, root=True)
     for node in model.graph.all_nodes():
         for slot, value in enumerate(node.outputs):
-            if value.type is None:
+            if value.type is None and value.name:
                 opset = model.graph.opset_imports.get(node.domain, 1)
                 value.type = output_type(node, slot, opset)
 
@@ -117,10 +117,8 @@ def _add_graph(proto: onnx.GraphProto, graph: ir.Graph, *, root: bool) -> None:
     for node in graph:
         _add_node(proto.node.add(), node)
         for value in node.outputs if node.domain else ():
-            if value.type is not None and not value.is_graph_output():
-                ir.serde.serialize_type_into(
-                    proto.value_info.add(name=value.name or "").type, value.type
-                )
+            if value.name and value.type is not None and not value.is_graph_output():
+                ir.serde.serialize_type_into(proto.value_info.add(name=value.name).type, value.type)
     for value in graph.outputs:
         ir.serde.serialize_value_into(proto.output.add(), value)
         if not root and value.producer() is not None:

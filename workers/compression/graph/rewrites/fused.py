@@ -108,7 +108,8 @@ def _gelu(edit: Editor, node: ir.Node) -> list[ir.Value | None]:
 
 def _skip_normalization(edit: Editor, node: ir.Node) -> list[ir.Value | None] | None:
     outputs = [*node.outputs, None, None, None][: _SUM + 1]
-    if any(v is not None and v.uses() for v in (outputs[_MEAN], outputs[_DEVIATION])):
+    statistics = (outputs[_MEAN], outputs[_DEVIATION])
+    if any(v is not None and (v.uses() or v.is_graph_output()) for v in statistics):
         return None
     x, skip, scale, shift, bias = [*node.inputs, None, None][:5]
     total = _put(edit, node, "Add", x, skip)

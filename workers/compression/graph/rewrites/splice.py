@@ -34,10 +34,15 @@ def splice(body: ir.Graph, before: ir.Node, arguments: Iterable[ir.Value | None]
 
 
 def replace(node: ir.Node, values: Sequence[ir.Value | None]) -> None:
-    """Replace the outputs of a node by ``values``, under the outputs' names, and remove it."""
+    """Replace the outputs of a node by ``values``, under the outputs' names, and remove it.
+
+    None stands for an output that nobody reads.
+    """
     graph = node.graph
     assert isinstance(graph, ir.Graph)
     for output, value in zip(node.outputs, values, strict=True):
+        if value is None:
+            continue
         passed = ir.node("Identity", [value])
         passed.outputs[0].shape, passed.outputs[0].type = output.shape, output.type
         graph.insert_before(node, passed)
