@@ -49,7 +49,24 @@ def places() -> ModelProto:
     return model(nodes, [value("x", "N", "T", 6)], [value("y", "N", "T", 6)], constants)
 
 
-@pytest.mark.parametrize("make", [heads, places])
+def counted() -> ModelProto:
+    """Return a graph that adds a size, picked by a constant condition, to integers."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"]),
+        helper.make_node("Where", ["dynamic", "shape", "asked"], ["target"]),
+        helper.make_node("Gather", ["target", "one"], ["length"]),
+        helper.make_node("ArgMax", ["x"], ["place"], axis=2, keepdims=0),
+        helper.make_node("Add", ["place", "length"], ["y"]),
+    ]
+    constants = [
+        tensor("dynamic", np.array([True, True, False])), tensor("asked", np.array([0, 0, 6])),
+        tensor("one", np.array(1)),
+    ]  # fmt: skip
+    outputs = [value("y", "N", "T", dtype=TensorProto.INT64)]
+    return model(nodes, [value("x", "N", "T", 6)], outputs, constants)
+
+
+@pytest.mark.parametrize("make", [heads, places, counted])
 def test_computed_shapes_keep_dynamic_dimensions(
     tmp_path: Path, make: Callable[[], ModelProto]
 ) -> None:

@@ -55,6 +55,10 @@ def program(
         for value in model.graph.inputs:
             value.shape = ir.Shape(feeds[str(value.name)].shape)
     for value in model.graph.outputs:
+        if value.dtype == ir.DataType.STRING:
+            raise DeliveryFailed(
+                f"output '{value.name}' holds strings, and torch has none: deliver 'onnx'."
+            )
         value.shape = None
     fold_constants(model)
     write_grids(model, grids)

@@ -42,17 +42,17 @@ class Sizes:
         Raises:
             Unsupported: shapes are not computed with it.
         """
-        compute = _FUNCTIONS.get(getattr(function, "__name__", ""))
-        if compute is None and not any(a.is_symbolic for a in _flat(arguments) if _is_sizes(a)):
-            return function(*map(_as_tensor, arguments), **(keywords or {}))
+        name, named = getattr(function, "__name__", str(function)), dict(keywords or {})
+        values = [each for each in _flat([*arguments, *named.values()]) if _has_type(each)]
+        compute = _FUNCTIONS.get(name)
+        if compute is None and not any(isinstance(a, Sizes) and a.is_symbolic for a in values):
+            tensors = {key: _as_tensor(value) for key, value in named.items()}
+            return function(*map(_as_tensor, arguments), **tensors)
         if compute is None:
-            raise Unsupported(f"shapes that {getattr(function, '__name__', function)} computes")
-        dtypes = [a.dtype for a in _flat(arguments) if isinstance(a, Sizes | Tensor)]
-        floats = [dtype for dtype in dtypes if dtype.is_floating_point]
-        named = {_NAMES.get(name, name): _plain(value) for name, value in (keywords or {}).items()}
-        result = compute(*[_plain(argument) for argument in arguments], **named)
-        kind = (floats or dtypes)[0]
-        return Sizes(result, kind)
+            raise Unsupported(f"shapes that {name} computes")
+        plain = {_NAMES.get(key, key): _plain(value) for key, value in named.items()}
+        result = compute(*[_plain(argument) for argument in arguments], **plain)
+        return Sizes(result, _type_of(name, [each.dtype for each in values]))
 
     @property
     def is_symbolic(self) -> bool:
@@ -112,8 +112,10 @@ class Sizes:
         if isinstance(target, torch.device):
             return self._tensor(target)
         convert: Any = torch.sym_float if target.is_floating_point else torch.sym_int
-        if target in {self.dtype, torch.bool}:
-            return Sizes(self._array, target)
+        if target == torch.bool:
+            return Sizes(self._array != 0, target)
+        if target == self.dtype:
+            return self
         converted = [convert(element) for element in self._array.reshape(-1)]
         return Sizes(_array(converted, self._array.shape), target)
 
@@ -141,8 +143,16 @@ def sizes_or_weight(tensor: Tensor) -> "Tensor | Sizes":
     return Sizes(tensor.numpy().astype(object), tensor.dtype)
 
 
-def _is_sizes(value: Any) -> bool:
-    return isinstance(value, Sizes)
+def _has_type(value: Any) -> bool:
+    return isinstance(value, Sizes | Tensor)
+
+
+def _type_of(name: str, types: list[torch.dtype]) -> torch.dtype:
+    """Return the type of what a function of torch computes from values of some types."""
+    if name in _COMPARISONS:
+        return torch.bool
+    chosen = types[1:] if name == "where" and len(types) > 1 else types
+    return next((each for each in chosen if each.is_floating_point), chosen[0])
 
 
 def _as_tensor(value: Any) -> Any:
@@ -189,6 +199,7 @@ def _flatten(x: _Array, start: int = 0) -> _Array:
     return x.reshape(*x.shape[:start], -1)
 
 
+_COMPARISONS = frozenset({"eq", "gt", "lt"})
 _NAMES = {"dim": "axis", "start_dim": "start"}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": lambda x, other: x + other,
