@@ -126,7 +126,7 @@ def test_a_rate_of_zero_leaves_a_weight_alone(mlp: Path) -> None:
     assert not np.array_equal(before["w2"], after["w2"])
 
 
-@pytest.mark.parametrize("fixed", [1, 3])
+@pytest.mark.parametrize("fixed", [1, 3, 38])
 def test_a_graph_with_a_fixed_batch_is_trained_run_by_run(tmp_path: Path, fixed: int) -> None:
     text = nets.MLP.replace("BATCH", str(fixed))
     path = nets.stored(nets.graph(text, nets.MLP_SHAPES), tmp_path / "fixed.onnx")

@@ -103,11 +103,11 @@ class Trials:
 
     def _train(self, steps: int, rate: float) -> None:
         random = np.random.default_rng([self.seed, TRIAL])
-        minutes = self.validation.minutes
+        minutes, training = self.validation.minutes, self.portions.training
         self.stepper.restart()
         for step in range(steps):
             began = minutes.now()
-            rows = random.choice(self.portions.training, self.size, replace=False).tolist()
+            rows = random.choice(training, min(self.size, len(training)), replace=False).tolist()
             part = rate * warm_up_cosine(step / steps, (step + 1) / steps)
             self.stepper.step(rows, part, (TRIAL, step))
             self.stepper.constrain(0.0)
