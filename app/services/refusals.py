@@ -109,6 +109,12 @@ def _delivery_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     if inputs.target_lacking is not None:
         yield Fault(NotAvailable, "#/target", inputs.target_lacking)
     exported = [name for name in request.deliver if name in EXPORTED]
+    if exported and request.objective is not None and request.objective.strategy == "haq":
+        reason = (
+            f"'haq' learns in how many bits weights are stored for onnxruntime, and '{exported[0]}'"
+            " has no kernels for that: use strategy 'guided', or deliver 'onnx'."
+        )
+        yield Fault(Invalid, "#/objective/strategy", reason)
     for index, step in enumerate(request.steps or ()):
         if exported and isinstance(step, Quantize) and step.onnx_alone:
             reason = (

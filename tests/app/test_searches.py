@@ -373,6 +373,21 @@ def test_an_objective_that_is_none_is_refused(
     assert pointers(answer) == [pointer]
 
 
+def test_bits_that_are_learned_are_for_onnxruntime_alone(service: Service) -> None:
+    for target in ("onnx", "pt2"):
+        service.worker(target)
+    body: Json = {
+        "model": service.model(),
+        "data": "generated",
+        "objective": {"minimize": "size", "strategy": "haq"},
+    }
+    assert service.http.post("/v1/jobs/plan", json=body).json()["ok"]
+    answer = service.http.post("/v1/jobs", json={**body, "deliver": ["onnx", "pt2"]})
+    assert answer.status_code == 422
+    assert pointers(answer) == ["#/objective/strategy"]
+    assert "use strategy 'guided'" in answer.text
+
+
 def test_fronts_are_of_searches_and_of_the_tenant(service: Service) -> None:
     made = search(service)
     assert service.http.get(f"/v1/jobs/{service.job()['id']}/front").status_code == 404
