@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from benchmarks._networks import NETWORKS
 from benchmarks._report import Bar, conclude
 from workers.compression.executor import build
-from workers.compression.graph import equivalence
 from workers.compression.graph.load import load
 from workers.compression.graph.rewrites import normalize
+from workers.compression.graph.trials import find_trials
 
 BATCH = 32
 ROUNDS = 15
@@ -56,7 +56,7 @@ def executor(name: str) -> nn.Module:
             verbose=False,
         )  # fmt: skip
         reference = load(path)
-        trials = equivalence.find_trials(reference, path)
+        trials = find_trials(reference, path)
         return build(normalize(path, trials)[0])
 
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
-from workers.compression.graph import equivalence
 from workers.compression.graph.load import load
 from workers.compression.graph.rewrites import normalize
+from workers.compression.graph.trials import find_trials
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ def path(name: str) -> Path:
 @cache
 def _graph(name: str) -> ir.Model:
     reference = load(path(name))
-    trials = equivalence.find_trials(reference, path(name))
+    trials = find_trials(reference, path(name))
     normal, _ = normalize(path(name), trials)
     return normal
 

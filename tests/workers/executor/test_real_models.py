@@ -10,6 +10,7 @@ from workers.compression.executor import build, write_back
 from workers.compression.graph import equivalence, runtime
 from workers.compression.graph.load import load, save
 from workers.compression.graph.rewrites import normalize
+from workers.compression.graph.trials import find_trials
 
 MODELS = Path(rapidocr.__file__).parent / "models"
 
@@ -18,7 +19,7 @@ MODELS = Path(rapidocr.__file__).parent / "models"
 def test_a_real_model_runs_and_trains(name: str, tmp_path: Path) -> None:
     """Outputs to 1e-4 of the largest; a step of training lowers the loss, and is written."""
     reference = load(MODELS / name)
-    trials = equivalence.find_trials(reference, MODELS / name)
+    trials = find_trials(reference, MODELS / name)
     graph, _ = normalize(MODELS / name, trials)
     executor = build(graph)
     assert executor.frozen == []

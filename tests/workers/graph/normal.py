@@ -11,12 +11,13 @@ from workers.compression.graph import equivalence
 from workers.compression.graph.equivalence import Trial
 from workers.compression.graph.load import load, save
 from workers.compression.graph.rewrites import Undone, normalize
+from workers.compression.graph.trials import find_trials
 
 
 def trials_of(proto: onnx.ModelProto, directory: Path) -> tuple[ir.Model, list[Trial]]:
     path = write(proto, directory / "reference.onnx")
     reference = load(path)
-    return reference, equivalence.find_trials(reference, path)
+    return reference, find_trials(reference, path)
 
 
 def normal(proto: onnx.ModelProto, directory: Path) -> ir.Model:

@@ -7,14 +7,14 @@ import onnx
 from onnx import TensorProto, helper
 
 from tests.workers.intake.models import convnet, model, tensor, value, write
-from workers.compression.graph import equivalence
 from workers.compression.graph.equivalence import Trial, difference
 from workers.compression.graph.load import load
+from workers.compression.graph.trials import find_trials
 
 
 def trials(proto: onnx.ModelProto, directory: Path, seed: int = 0) -> list[Trial]:
     path = write(proto, directory / "model.onnx")
-    return equivalence.find_trials(load(path), path, seed)
+    return find_trials(load(path), path, seed)
 
 
 def test_one_sample_in_two_sizes_and_two_samples(tmp_path: Path) -> None:

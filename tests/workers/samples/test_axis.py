@@ -17,8 +17,8 @@ from app.domain.problems import DatasetMismatch
 from tests.workers.field import graphs
 from tests.workers.field.draw import FLOAT, Drawing, end, normal
 from workers.compression.graph import runtime
-from workers.compression.graph.equivalence import find_trials
 from workers.compression.graph.load import load
+from workers.compression.graph.trials import find_trials
 from workers.compression.intake.inspect import inspect_model
 from workers.compression.measure import synthetic
 from workers.compression.samples import axis

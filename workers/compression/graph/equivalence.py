@@ -1,12 +1,6 @@
-"""Compares two graphs by running both on seeded random inputs.
+"""Compares two graphs: a candidate must reproduce the outputs of the reference's trials."""
 
-Only the types and shapes of the inputs are known, so several sizes and kinds of values are tried
-on the reference. Those that it accepts become trials, and a candidate must reproduce their
-outputs.
-"""
-
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,24 +9,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from app.domain.problems import InvalidModel
 from workers.compression import faults
-from workers.compression.graph.pieces import Run, open_graph
+from workers.compression.graph.pieces import open_graph
 from workers.compression.graph.runtime import Arrays
-from workers.compression.graph.shapes import (
-    batch_names,
-    dimension_names,
-    inputs_of,
-    sizes_by_weights,
-    symbolic,
-)
-from workers.compression.graph.sums import with_sums
-
-_IMAGE_SIZES = (224, 64, 32, 48, 128, 320, 16, 8, 1)
-_OTHER_SIZES = (128, 64, 32, 16, 8, 4, 2, 1, 512, 256, 384, 576, 1024, 77, 100, 50, 20, 10, 7, 5, 3)
-"""Sizes to try, powers of two first; the others may match a size that an exporter fixed."""
-
-_IMAGE_RANK = 4
 
 _TOLERANCE = {"float64": 1e-4, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Greatest error, relative to the largest output, by output dtype. What was float64 is computed in
@@ -48,14 +27,6 @@ _NOISE = 2.0
 """The factor of the error of the runtime's optimizer that counts as noise."""
 
 _MOST_NOISE = 1e-2
-
-_MOST_SWITCHES = 4
-
-_LOOP_SECONDS, _RUN_SECONDS = 8, 5
-"""Seconds for finding inputs of a graph with loops, and for one run of it."""
-
-_INTEGER_BOUNDS = (100, 2, 1)
-"""Integers are drawn below these: token ids first, then masks, then zeros."""
 
 
 @dataclass(frozen=True)
@@ -73,103 +44,11 @@ class Trial:
     outputs."""
 
 
-def find_trials(
-    model: ir.Model, path: Path, seed: int = 0, counting: Collection[str] | None = None
-) -> list[Trial]:
-    """Return inputs that a graph runs on, with its outputs; the first has a batch of 1.
-
-    Args:
-        model: the reference graph.
-        path: the file of the reference.
-        seed: seed of the random values.
-        counting: names of the dynamic dimensions that count samples; by default the first
-            dimension of each input.
-
-    Returns:
-        Up to three trials: one sample; two samples; other sizes of the other dynamic dimensions.
-        Empty when the graph accepts none, or answers differently each time.
-    """
-    return trials_of(open_graph(path, len(model.graph)), model, seed, counting)
-
-
-def trials_of(
-    run: Run, model: ir.Model, seed: int = 0, counting: Collection[str] | None = None
-) -> list[Trial]:
-    """Return the trials of a graph that is open already; see ``find_trials``."""
-    trials: list[Trial] = []
-    try:
-        for trial in _accepted(run, model, seed, counting):
-            trials.append(trial)  # noqa: PERF402 (those that were found before time ran out count)
-    except TimeoutError:
-        if not trials:
-            raise InvalidModel(
-                f"The model did not answer within {_LOOP_SECONDS} seconds: a Loop in it goes on for"
-                " too long on the random inputs that were tried. Give the Loop a smaller trip"
-                " count, or a condition that ends it, and upload the model again."
-            ) from None
-    if not trials:
-        return []
-    again = run(trials[0].feeds, None)
-    if difference(trials[0].outputs, again) is not None:
-        return []
-    return [replace(trial, arithmetic=_arithmetic(model)) for trial in trials]
-
-
-def _arithmetic(model: ir.Model) -> float:
+def arithmetic_of(model: ir.Model) -> float:
     """Return the tolerance for the narrowest type among the weights of a graph."""
     values = (value for graph in model.graphs() for value in graph.initializers.values())
     names = {str(v.dtype.numpy()) for v in values if v.dtype is not None and v.dtype != _STRING}
     return max(_TOLERANCE[name] for name in (names & _NARROW) | {"float32"})
-
-
-def _accepted(
-    run: Run, model: ir.Model, seed: int, counting: Collection[str] | None
-) -> Iterator[Trial]:
-    """Yield up to three trials: one sample at two sizes, and two samples.
-
-    Raises:
-        TimeoutError: the graph has loops, and they run for too long.
-    """
-    patience = _Patience() if _loops(model) else None
-    tried: list[Mapping[str, int]] = []
-    counted = batch_names(model) if counting is None else set(counting)
-    for batch in (1, 2):
-        for sizes in _assignments(model, batch, counted):
-            if sizes in tried:
-                continue
-            trial = _try(run, model, sizes, seed + len(tried), patience)
-            if trial is None:
-                continue
-            tried.append(sizes)
-            yield trial
-            if batch == 2 or len(tried) == 2:
-                break
-        if not tried:
-            return
-
-
-class _Patience:
-    """The time left for finding inputs of a graph with loops, which may never end."""
-
-    def __init__(self) -> None:
-        self._end = time.monotonic() + _LOOP_SECONDS
-
-    def seconds(self) -> float:
-        """Return how long the next run may take.
-
-        Raises:
-            TimeoutError: no time is left.
-        """
-        remaining = self._end - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError
-        return min(remaining, _RUN_SECONDS)
-
-
-def _loops(model: ir.Model) -> bool:
-    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
-    nodes = (node for graph in graphs for node in ir.traversal.RecursiveGraphIterator(graph))
-    return any(node.op_type == "Loop" for node in nodes)
 
 
 def check(path: Path, trials: Sequence[Trial], nodes: int = 0) -> str | None:
@@ -223,42 +102,6 @@ def difference(
     return None
 
 
-def random_feeds(
-    model: ir.Model, sizes: Mapping[str, int], seed: int, integers_below: int = 2
-) -> Arrays:
-    """Draw an array for each input: floats from a standard normal, integers from a range.
-
-    Args:
-        model: the graph whose inputs to draw.
-        sizes: sizes of the dynamic dimensions, by the names that ``shapes.dimension_names`` gives.
-        seed: the same seed gives the same arrays.
-        integers_below: exclusive upper bound of integers.
-    """
-    generator = np.random.default_rng(seed)
-    feeds = {}
-    for value in inputs_of(model):
-        shape = [
-            size if isinstance(size, int) else sizes[name]
-            for size, name in zip(value.shape or (), dimension_names(value), strict=True)
-        ]
-        dtype = value.dtype or ir.DataType.FLOAT
-        feeds[str(value.name)] = _draw(generator, dtype, shape, integers_below)
-    return feeds
-
-
-def _draw(
-    generator: np.random.Generator, dtype: ir.DataType, shape: list[int], integers_below: int
-) -> NDArray[Any]:
-    if dtype == ir.DataType.STRING:
-        return np.full(shape, "a", dtype=object)
-    if dtype == ir.DataType.BOOL:
-        return generator.integers(0, 2, shape).astype(np.bool_)
-    if dtype.is_floating_point():
-        return generator.standard_normal(shape, dtype=np.float32).astype(dtype.numpy())
-    bound = 256 if dtype == ir.DataType.UINT8 and integers_below > 2 else integers_below
-    return generator.integers(0, bound, shape).astype(dtype.numpy())
-
-
 def with_noise(path: Path, trials: Sequence[Trial], nodes: int = 0) -> list[Trial]:
     """Measure how much the runtime's optimizer changes the reference's floating-point outputs.
 
@@ -283,73 +126,6 @@ def with_noise(path: Path, trials: Sequence[Trial], nodes: int = 0) -> list[Tria
         )
         for trial, outputs in zip(trials, optimized, strict=True)
     ]
-
-
-def _assignments(model: ir.Model, batch: int, batches: Collection[str]) -> Iterator[dict[str, int]]:
-    """Yield sizes for the dynamic dimensions, likely ones first; equal names get equal sizes."""
-    free_dimensions = [(tensor, name) for tensor, name in symbolic(model) if name not in batches]
-    rank = {str(v.name): len(v.shape or ()) for v in inputs_of(model)}
-    choices = {
-        name: _IMAGE_SIZES if rank[tensor] == _IMAGE_RANK else _OTHER_SIZES
-        for tensor, name in free_dimensions
-    }
-    fixed = sizes_by_weights(model) | dict.fromkeys(batches, batch)
-    choices = {name: sizes for name, sizes in choices.items() if name not in fixed}
-    states = dict.fromkeys(_states(model) & set(choices), batch)
-    for index in range(max((len(sizes) for sizes in choices.values()), default=1)):
-        drawn = fixed | {n: sizes[min(index, len(sizes) - 1)] for n, sizes in choices.items()}
-        yield with_sums(drawn)
-        if states:
-            yield with_sums(drawn | states)
-
-
-def _states(model: ir.Model) -> set[str]:
-    """Return the dimensions that may count samples in states ``[layers, samples, units]``."""
-    return {
-        dimension_names(value)[1]
-        for value in inputs_of(model)
-        if value.shape is not None
-        and [isinstance(size, int) for size in value.shape] == [True, False, True]
-    }
-
-
-def _try(
-    run: Run,
-    model: ir.Model,
-    sizes: Mapping[str, int],
-    seed: int,
-    patience: _Patience | None,
-) -> Trial | None:
-    for feeds in _candidates(model, sizes, seed):
-        seconds = None if patience is None else patience.seconds()
-        try:
-            return Trial(sizes, feeds, run(feeds, seconds))
-        except InvalidModel:
-            raise
-        except Exception:  # noqa: BLE001, S112 (the next values may be accepted)
-            continue
-    return None
-
-
-def _candidates(model: ir.Model, sizes: Mapping[str, int], seed: int) -> Iterator[Arrays]:
-    """Yield inputs to try: random ones, then switches set to constants of Equal nodes."""
-    for bound in _INTEGER_BOUNDS:
-        yield random_feeds(model, sizes, seed, bound)
-    feeds = random_feeds(model, sizes, seed, 1)
-    switches = [name for name, a in feeds.items() if a.size == 1 and a.dtype.kind in "iu"]
-    for answer in _compared(model) if switches else ():
-        yield feeds | {name: np.full_like(feeds[name], answer) for name in switches}
-
-
-def _compared(model: ir.Model) -> list[int]:
-    """Return the integer constants that a graph's Equal nodes compare with, largest first."""
-    constants = set()
-    for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        for value in node.inputs if node.op_type == "Equal" else ():
-            tensor = ir.convenience.get_const_tensor(value) if value is not None else None
-            if tensor is not None and tensor.size == 1 and tensor.dtype.is_integer():
-                constants.add(int(tensor.numpy().reshape(())))
-    return sorted(constants, reverse=True)[:_MOST_SWITCHES]
 
 
 def _relative_error(expected: NDArray[Any], outputs: NDArray[Any]) -> float:

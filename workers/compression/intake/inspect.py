@@ -10,11 +10,13 @@ import onnx_ir as ir
 
 from app.domain.directory import MODEL, ORIGINAL, InspectModel
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
-from workers.compression.graph import equivalence, shapes, stats
+from workers.compression.graph import shapes, stats
+from workers.compression.graph.equivalence import Trial
 from workers.compression.graph.load import load, store
 from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.graph.rewrites import Applied, Undone, normalize
 from workers.compression.graph.rewrites.float32 import compute_in_float32
+from workers.compression.graph.trials import trials_of
 from workers.compression.intake import portrait
 from workers.compression.intake.limits import ModelLimits
 from workers.compression.intake.reading import Accepted, read_model
@@ -108,7 +110,7 @@ class _Findings:
     """The types of the constants."""
 
 
-def _examine(original: Path) -> tuple[list[equivalence.Trial], _Findings]:
+def _examine(original: Path) -> tuple[list[Trial], _Findings]:
     model = load(original)
     trials, layout = _trials(open_graph(original, len(model.graph)), model)
     batches = axis.sample_dimensions(model, layout)
@@ -130,15 +132,15 @@ def _examine(original: Path) -> tuple[list[equivalence.Trial], _Findings]:
     )
 
 
-def _trials(run: Run, model: ir.Model) -> tuple[list[equivalence.Trial], Layout]:
+def _trials(run: Run, model: ir.Model) -> tuple[list[Trial], Layout]:
     """Return inputs that a model runs on, and the layout of samples in them."""
-    trials = equivalence.trials_of(run, model)
+    trials = trials_of(run, model)
     if not trials:
         return [], Layout()
     layout = find_layout(model, lambda feeds: run(feeds, _PATIENCE), trials[0])
     names = axis.sample_dimensions(model, layout)
     if names != shapes.batch_names(model):
-        trials = equivalence.trials_of(run, model, counting=names) or trials
+        trials = trials_of(run, model, counting=names) or trials
     return trials, layout
 
 
@@ -146,7 +148,7 @@ def _describe(
     accepted: Accepted,
     findings: _Findings,
     normal: ir.Model,
-    trials: list[equivalence.Trial],
+    trials: list[Trial],
     notes: list[str],
 ) -> ModelDescription:
     if findings.assumed:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from app.domain.problems import DatasetMismatch
-from workers.compression.graph.equivalence import find_trials
 from workers.compression.graph.load import load
 from workers.compression.graph.pieces import open_graph
+from workers.compression.graph.trials import find_trials
 from workers.compression.samples.context import Samples
 from workers.compression.samples.drawn import draw as draw_samples
 from workers.compression.samples.drawn import find_layout

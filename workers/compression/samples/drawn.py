@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.datasets import sample_axes
-from workers.compression.graph.equivalence import Trial, random_feeds
+from workers.compression.graph.equivalence import Trial
+from workers.compression.graph.trials import random_feeds
 from workers.compression.samples.axis import (
     Dimensions,
     Run,

@@ -126,9 +126,9 @@ def require_same_answers(module: WithCache, specs: list[TensorSpec], vocabulary:
 
 def _read(specs: list[TensorSpec], ids: Tensor, start: int, end: int) -> list[Tensor]:
     """Return ids, mask and positions of the tokens from ``start`` to ``end``."""
-    told = {
+    inputs = {
         "input_ids": ids[:, start:end],
         "attention_mask": torch.ones(len(ids), end, dtype=torch.int64),
         "position_ids": torch.arange(start, end).expand(len(ids), -1),
     }
-    return [told[spec.name] for spec in specs if spec.name in told]
+    return [inputs[spec.name] for spec in specs if spec.name in inputs]

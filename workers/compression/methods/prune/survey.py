@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from app.domain.problems import StepFailed
-from workers.compression.graph import equivalence, runtime
+from workers.compression.graph import runtime
 from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.shapes import Shapes
+from workers.compression.graph.trials import find_trials
 from workers.compression.samples import axis
 from workers.compression.samples.context import Context, Feeds, Samples
 
@@ -50,7 +51,7 @@ def _trials(model: ir.Model, context: Context) -> list[Feeds]:
     """Return random inputs: one sample, two samples if the graph takes them, and other sizes."""
     names = axis.sample_dimensions(model, context.layout)
     with runtime.in_file(model) as path:
-        trials = equivalence.find_trials(model, path, context.seed, names)
+        trials = find_trials(model, path, context.seed, names)
     if not trials:
         raise StepFailed(
             "Pruning proves each cut by running the graph, and it ran on no random input: name a"
