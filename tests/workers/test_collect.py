@@ -10,15 +10,16 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
 
-from app.blobs import Blobs, blob_key
+from app.blobs import blob_key
 from app.domain import ids
 from app.domain.problems import NotFound
 from app.settings import Settings
 from app.store import blob_rows, chores, transitions
-from app.store.session import Sessions, connect, sessions
+from app.store.session import Sessions
 from app.store.tables import BlobRow, JobRow, ModelRow
+from tests.workers.light import worker_with
 from workers.upkeep.collect import CHORE, EVERY_SECONDS, collect
-from workers.worker import Sandboxes, Slots, Worker
+from workers.worker import Worker
 
 OLD = "2 hours"
 REQUEST = {"model": "mdl", "steps": [{"method": "quantize", "mode": "dynamic"}]}
@@ -33,22 +34,10 @@ def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> I
             "storage": {"url": storage_url},
         }
     )
-    engine = connect(settings.database)
-    made = Worker(
-        id=ids.new("wrk"),
-        queue="light",
-        device="cpu",
-        settings=settings,
-        sessions=sessions(engine),
-        blobs=Blobs.open(storage_url),
-        sandboxes=Sandboxes(settings, "cpu"),
-        slots=Slots(1),
-        directory=tmp_path,
-    )
-    with made.sessions.begin() as session:
-        assert chores.take(session, CHORE, made.id, EVERY_SECONDS)
-    yield made
-    engine.dispose()
+    with worker_with(settings, tmp_path) as made:
+        with made.sessions.begin() as session:
+            assert chores.take(session, CHORE, made.id, EVERY_SECONDS)
+        yield made
 
 
 def stored(worker: Worker, tmp_path: Path, content: bytes, *, row: bool = True) -> str:

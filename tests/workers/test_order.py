@@ -5,17 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from app.blobs import Blobs
 from app.domain import ids
 from app.domain.directory import Compress
 from app.domain.jobs import JobRequest
 from app.settings import Settings
 from app.store import blob_rows, claims, sensitivities
-from app.store.session import connect, sessions
 from app.store.tables import JobRow, ModelRow
 from tests.app.test_sensitivity import chart
+from tests.workers.light import worker_with
 from workers.runs.order import order
-from workers.worker import Sandboxes, Slots, Worker
+from workers.worker import Worker
 
 
 @pytest.fixture
@@ -28,20 +27,9 @@ def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> I
             "storage": {"url": storage_url},
         }
     )
-    opened, sandboxes = connect(settings.database), Sandboxes(settings, "cpu")
-    yield Worker(
-        id=ids.new("wrk"),
-        queue="jobs",
-        device="cpu",
-        settings=settings,
-        sessions=sessions(opened),
-        blobs=Blobs.open(settings.storage.url),
-        sandboxes=sandboxes,
-        slots=Slots(1),
-        directory=tmp_path,
-    )
-    sandboxes.close()
-    opened.dispose()
+    with worker_with(settings, tmp_path) as made:
+        yield made
+    made.sandboxes.close()
 
 
 @pytest.fixture

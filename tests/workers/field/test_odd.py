@@ -45,6 +45,8 @@ GRAPHS: dict[Callable[[], Field], int | None] = {
     odd.labels_of_numbers: 2,
 }
 """How many layers are cut; None where no channel can be."""
+LEAST_EXPLAINED = {odd.labels_of_numbers: 0.9}
+"""Of the outputs' variance, where one epoch on integers does not keep 0.95 of it."""
 
 
 @pytest.mark.parametrize("graph", GRAPHS, ids=lambda graph: graph.__name__)
@@ -75,7 +77,7 @@ def test_every_graph_is_trained_through_its_rounding(
     assert result.report.step_reports[0].layers
     fidelity = result.report.compressed.fidelity
     assert fidelity is not None
-    assert (fidelity.explained or 0) > 0.9
+    assert (fidelity.explained or 0) > LEAST_EXPLAINED.get(graph, 0.95)
 
 
 @pytest.mark.parametrize("step", WHAT_HAS_NO_LAYER)
