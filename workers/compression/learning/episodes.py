@@ -43,9 +43,9 @@ _MEMORY = 2000
 _UPDATES = 4
 """Steps of learning after each episode."""
 _WARM = 0.15
-"""The share of episodes whose choices are even: the critic has to have seen both ends."""
+"""The share of episodes whose choices are drawn evenly: the critic has to have seen both ends."""
 _SPREAD, _LAST_SPREAD = 0.3, 0.03
-"""The deviation of choices from the actor's, after the even ones and in the last episode."""
+"""The deviation of choices from the actor's, right after those episodes and in the last one."""
 
 
 class Task(Protocol):
