@@ -13,6 +13,7 @@ from app.domain.steps.recover import Recover
 from tests.workers.learning import nets
 from workers.compression.executor import Executor
 from workers.compression.learning.recovery import Demands, recover
+from workers.compression.samples.layout import Layout
 
 
 def silent(_fraction: float) -> None:
@@ -133,7 +134,10 @@ def test_a_graph_with_a_fixed_batch_is_trained_run_by_run(tmp_path: Path, fixed:
     model, x = nets.damaged(path), nets.inputs(40, 8)
     batches = [x[i : i + fixed] for i in range(0, 36, fixed)]
     before = sum(nets.error(model, path, each) for each in batches)
-    after = recover(model, Recover(epochs=8), nets.context(path, x), silent)
+    context = nets.context(path, x)
+    assert context.train is not None
+    rows = replace(context.train, layout=Layout(size=fixed, free=False))
+    after = recover(model, Recover(epochs=8), replace(context, train=rows), silent)
     assert sum(nets.error(after, path, each) for each in batches) < before / 2
 
 
