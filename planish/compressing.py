@@ -18,7 +18,8 @@ GENERATED: Generated = "generated"
 
 WITH_DATA: Step = {"method": "quantize"}
 WITHOUT_DATA: Step = {"method": "quantize", "mode": "dynamic"}
-"""What is done where nothing is asked for: int8, with ranges from the data if there is any."""
+"""What is done where nothing is asked for: with data each layer gets the form that pays (``auto``);
+without data products get int8."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ def compress(
         data: what to calibrate and measure with; the forms are those of ``datasets.upload``. Or
             ``"generated"``: samples are made from the model itself.
         max_quality_drop: what the result may lose, such as 0.01 for a point of accuracy.
-        steps: what to do. Default: ``quantize``, with ranges from the data; without data, with
-            ranges that are found as the model runs (``dynamic``).
+        steps: what to do. Default: ``quantize``; with data each layer gets the form that pays
+            (``auto``), without data products get int8 (``dynamic``).
         targets: what the model should answer, as in ``datasets.upload``.
         output: where the result goes. Default: beside the model, as ``<name>.small.onnx``.
         client: whose service to use. Default: one of its own, configured by the environment.

@@ -208,9 +208,9 @@ class Objective(Asked):
     budget: Budget = Budget()
     strategy: StrategyName = Field(
         default="guided",
-        description="How the next trial is chosen: by what an expert would try next, at random, by"
-        " regularised evolution, by Optuna's TPE or NSGA-II, or with widths or bits of layers that"
-        " reinforcement learns (AMC, HAQ).",
+        description="How the next trial is chosen: by what is expected of each pipeline, at random,"
+        " by regularised evolution, by Optuna's TPE or NSGA-II, or with widths or bits of layers"
+        " that reinforcement learns (AMC, HAQ).",
     )
 
     @model_validator(mode="after")
@@ -293,7 +293,7 @@ class JobRequest(Asked):
     @model_validator(mode="after")
     def _has_work(self) -> Self:
         if self.steps is None and self.objective is None and self.measure is None:
-            raise ValueError("give either 'steps' or 'objective'")
+            raise ValueError("give 'steps', 'objective' or 'measure'")
         return self
 
     @property
