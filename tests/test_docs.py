@@ -71,8 +71,8 @@ def run(argv: list[str], place: Path) -> str:
     return done.stdout
 
 
-def test_the_shell_example_of_the_readme_runs(url: str, place: Path) -> None:
-    (example,) = examples(ROOT / "README.md", "sh")
+def test_the_shell_example_of_the_api_runs(url: str, place: Path) -> None:
+    (example,) = [text for text in examples(ROOT / "docs/api.md", "sh") if EXAMPLE_URL in text]
     told = run(["bash", "-euc", example.replace(EXAMPLE_URL, url)], place)
     assert '"succeeded"' in told
     assert (place / "smaller.onnx").stat().st_size < (place / "model.onnx").stat().st_size
