@@ -45,9 +45,7 @@ def test_a_search_is_asked_for_and_a_point_of_it_taken(
     assert person.get(f"{job}/report").status_code == 200
 
 
-def test_a_job_without_steps_is_not_called_a_search(
-    service: Service, person: httpx.Client
-) -> None:
+def test_a_job_without_steps_is_not_called_a_search(service: Service, person: httpx.Client) -> None:
     service.worker("openvino")
     body = {"model": service.model(), "steps": [], "deliver": ["openvino"]}
     job = service.http.post("/v1/jobs", json=body).json()
