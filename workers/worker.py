@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.blobs import Blobs
 from app.domain import ids
-from app.domain.jobs import device_kind
+from app.domain.request_parts import device_kind
 from app.domain.workers import Capabilities, Confinement
 from app.settings import Settings
 from app.store import claims, counters, workers

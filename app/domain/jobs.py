@@ -1,17 +1,14 @@
-"""A compression job: what is asked, what is answered, and the states between."""
+"""A compression job as it is asked for, the states that it has, and what it uses."""
 
-from collections.abc import Collection, Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     ValidationInfo,
-    computed_field,
     field_validator,
     model_validator,
 )
@@ -21,19 +18,16 @@ from app.domain.deployments import DeploymentName, with_defaults
 from app.domain.generated import GeneratedData
 from app.domain.metrics import Metric, Parameter
 from app.domain.models import ModelId
-from app.domain.problems import ProblemDetails
-from app.domain.reports import ArtifactFigures, Measures, StepReport
-from app.domain.searches import DEFAULT_DROP, Goal, SearchPoint, SearchState, StrategyName
+from app.domain.request_parts import Asked, Limits, Objective, OneOffWebhook, Require, Requires
+from app.domain.searches import DEFAULT_DROP
 from app.domain.steps import AnyStep
 from app.domain.targets import OUTPUT_FORMATS, OutputFormat
-from app.domain.webhooks import SigningSecret, WebhookUrl
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 FINISHED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 MAX_STEPS = 16
-MINUTES_PER_WEEK = 7 * 24 * 60
 
 EVALUATE_DATASET_POINTER = "#/evaluate/dataset"
 """The JSON pointer to the dataset of its own that a job is judged on."""
@@ -42,19 +36,6 @@ METRIC_GRAPH_POINTER = "#/evaluate/metric/model"
 """The JSON pointer to the model that computes a job's metric."""
 
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
-Label = Annotated[str, Field(min_length=1, max_length=64)]
-DeviceKind = Literal["cpu", "cuda"]
-
-
-def device_kind(device: str) -> DeviceKind:
-    """Return the kind of a worker's device: ``cuda`` of ``cuda:1``."""
-    return "cuda" if device.startswith("cuda") else "cpu"
-
-
-class Asked(BaseModel):
-    """A part of a request: an unknown field is refused, and so is a value of another type."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class MetricGraph(Asked):
@@ -127,97 +108,6 @@ class Evaluate(Asked):
     def parameters(self) -> dict[Parameter, float | None]:
         """The fields that belong to some metrics alone."""
         return {"threshold": self.threshold, "blank": self.blank}
-
-
-class Require(Asked):
-    """What the result must keep; a job that misses it fails and keeps its artifacts."""
-
-    max_quality_drop: float | None = Field(
-        default=None,
-        ge=0,
-        le=1000,
-        allow_inf_nan=False,
-        description="Absolute for scores in 0-1 (0.01 is one point), relative for errors. Without"
-        " targets it bounds what differs from the original: the share of answers that are not the"
-        " same where the output holds class scores, else the share of variance that is lost.",
-    )
-
-
-class Limits(Asked):
-    """How long a job may wait and run, in minutes; fractions are allowed."""
-
-    pending_minutes: float = Field(default=24 * 60, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
-    running_minutes: float = Field(default=120, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
-
-
-class Requires(Asked):
-    """What the worker that runs a job must have."""
-
-    device: DeviceKind | None = Field(
-        default=None, description="The kind of device that it computes on. Default: any."
-    )
-    labels: list[Label] = Field(
-        default=[], max_length=20, description="Its operator's names for what it has: all of them."
-    )
-
-    @property
-    def words(self) -> str:
-        """The requirements, as a part of a sentence."""
-        device = [f"the device '{self.device}'"] if self.device else []
-        return " and ".join([*device, *(f"the label '{label}'" for label in self.labels)])
-
-    def lacking(self, workers: Iterable[tuple[DeviceKind, Collection[str]]]) -> bool:
-        """Return whether something is required that none of these devices with labels has."""
-        return bool(self.words) and not any(
-            self.device in {None, device} and set(self.labels) <= set(labels)
-            for device, labels in workers
-        )
-
-
-class OneOffWebhook(Asked):
-    """An address to tell about this job alone."""
-
-    url: WebhookUrl
-    secret: SigningSecret | None = Field(
-        default=None,
-        description="whsec_… in base64, 24 to 64 bytes. Without one it is made, and returned once.",
-    )
-
-
-class Budget(Asked):
-    """How long a search may go on."""
-
-    trials: int = Field(default=20, ge=1, le=1000, description="Pipelines that are tried.")
-    minutes: float = Field(
-        default=30,
-        gt=0,
-        le=MINUTES_PER_WEEK,
-        allow_inf_nan=False,
-        description="From the start of the first trial; then what runs is ended.",
-    )
-
-
-class Objective(Asked):
-    """What to search for, in place of steps."""
-
-    minimize: Goal = Field(description="Latency is measured, on the runtime of 'deliver'.")
-    subject_to: Require = Field(
-        default=Require(),
-        description="What the result must keep. Default: it may lose a point of quality.",
-    )
-    budget: Budget = Budget()
-    strategy: StrategyName = Field(
-        default="guided",
-        description="How the next trial is chosen: by what is expected of each pipeline, at random,"
-        " by regularised evolution, by Optuna's TPE or NSGA-II, or with widths or bits of layers"
-        " that reinforcement learns (AMC, HAQ).",
-    )
-
-    @model_validator(mode="after")
-    def _strategy_fits(self) -> Self:
-        if self.strategy == "haq" and self.minimize != "size":
-            raise ValueError("'haq' learns in how many bits weights are stored: minimize 'size'")
-        return self
 
 
 def _once(formats: list[OutputFormat]) -> list[OutputFormat]:
@@ -305,6 +195,11 @@ class JobRequest(Asked):
         return min((drop for drop in named if drop is not None), default=DEFAULT_DROP)
 
     @property
+    def samples(self) -> str | None:
+        """What the job's samples are: the id of its dataset, or ``generated``."""
+        return self.dataset or self.data
+
+    @property
     def datasets(self) -> dict[str, str]:
         """The ids of the datasets that the job reads, by the JSON pointer to their place."""
         named = {"#/dataset": self.dataset, EVALUATE_DATASET_POINTER: self.evaluate.dataset}
@@ -330,100 +225,3 @@ class Usage(BaseModel):
     cpu_seconds: float = 0.0
     gpu_seconds: float = 0.0
     peak_memory_bytes: int = 0
-
-
-class Artifact(ArtifactFigures):
-    """A file that the user downloads, and what it does on its own runtime."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: str
-    format: OutputFormat
-    size_bytes: int
-    sha256: str
-
-    @computed_field
-    def href(self) -> str:
-        """The path that it is downloaded from."""
-        return f"/v1/artifacts/{self.id}/content"
-
-
-class Job(BaseModel):
-    """A job as clients see it; in lists and webhooks without its step reports."""
-
-    id: str
-    status: JobStatus
-    stage: str
-    progress: float
-    model: str
-    dataset: str | None
-    data: GeneratedData | None = Field(
-        description="'generated': samples were made from the model, in place of a dataset."
-    )
-    name: str | None
-    tags: list[str]
-    steps: list[AnyStep] | None
-    objective: Objective | None
-    """Of a search, which has it in place of steps."""
-    measure: Literal["sensitivity"] | None
-    """Of a job that measures the model in place of making another."""
-    search: SearchState | None
-    """Of a search: its trials, and the best point so far."""
-    parent: str | None
-    """Of a trial: the search that filed it."""
-    evaluate: Evaluate
-    require: Require
-    target: DeploymentName | None
-    deliver: list[OutputFormat]
-    limits: Limits
-    priority: int
-    requires: Requires
-    seed: int
-    created_at: AwareDatetime
-    started_at: AwareDatetime | None
-    finished_at: AwareDatetime | None
-    attempts: int
-    queue_position: int | None = Field(description="From 1, among your own jobs that are queued.")
-    eta_seconds: float | None
-    usage: Usage
-    baseline: Measures | None
-    compressed: Measures | None
-    verdict: str | None
-    artifacts: list[Artifact]
-    problem: ProblemDetails | None = Field(default=None, exclude_if=lambda value: value is None)
-    step_reports: list[StepReport] | None = Field(
-        default=None,
-        exclude_if=lambda value: value is None,
-        description="Left out in lists and webhooks.",
-    )
-
-
-class FrontPoint(SearchPoint):
-    """A point of a search's front, and the file that it stands for."""
-
-    artifact: Artifact | None
-    """The trial's first file; null for the original, which is the model itself."""
-
-
-class Front(BaseModel):
-    """What a search found: no other trial is at least as good in cost and in quality."""
-
-    goal: Goal
-    points: list[FrontPoint]
-    """The least cost first."""
-    best: str | None
-    """The id of the point that the search's own result is."""
-
-
-class MadeWebhook(BaseModel):
-    """A job's one-off webhook: where its deliveries are read, and a secret that was made for it."""
-
-    id: str
-    secret: str | None = Field(default=None, exclude_if=lambda value: value is None)
-    """Shown this once."""
-
-
-class SubmittedJob(Job):
-    """A job just submitted."""
-
-    webhook: MadeWebhook | None = Field(default=None, exclude_if=lambda value: value is None)

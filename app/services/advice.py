@@ -23,9 +23,10 @@ from app.domain.problems import Conflict, FieldError, Invalid
 from app.domain.recommendations import Expected, Minimize, Recommendation, Recommendations, Risk
 from app.domain.sensitivity import Sensitivity
 from app.services import jobs, models, plans, refusals, targets
+from app.services.inputs import Inputs
 from app.services.precedents import Experience, History, Precedent, history, signature
-from app.services.proposals import Proposal, Situation, proposals
-from app.services.refusals import Inputs
+from app.services.proposals import Proposal, proposals
+from app.services.situation import Situation
 from app.store import sensitivities
 
 _MOST = 8

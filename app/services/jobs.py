@@ -4,19 +4,14 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from app.domain.jobs import (
-    EVALUATE_DATASET_POINTER,
-    FINISHED,
-    Job,
-    JobRequest,
-    MadeWebhook,
-    SubmittedJob,
-)
+from app.domain.job_answers import Job, MadeWebhook, SubmittedJob
+from app.domain.jobs import EVALUATE_DATASET_POINTER, FINISHED, JobRequest
 from app.domain.plans import Plan
 from app.domain.problems import Conflict, FieldError, Invalid, NotFound, TooManyRequests
 from app.domain.reports import JobReport
 from app.domain.searches import begun
-from app.services import datasets, models, plans, refusals, targets, webhooks
+from app.services import datasets, models, plans, targets, webhooks
+from app.services.inputs import Description, Inputs, Upload
 from app.settings import Settings
 from app.store import jobs, lookup, retention, searches, transitions, workers
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow
@@ -212,7 +207,7 @@ def artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:
     return row
 
 
-def inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Inputs:
+def inputs(session: Session, tenant: str, request: JobRequest) -> Inputs:
     """Look up what the request names, and lock it against deletion until commit.
 
     Raises:
@@ -246,7 +241,7 @@ def inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Input
         for pointer, row in dataset_rows.items()
         if row
     }
-    return refusals.Inputs(
+    return Inputs(
         model=other_models.pop("#/model"),
         dataset=data.get("#/dataset"),
         evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
@@ -257,11 +252,9 @@ def inputs(session: Session, tenant: str, request: JobRequest) -> refusals.Input
     )
 
 
-def _upload(
-    row: ModelRow | DatasetRow, description: refusals.Description | None
-) -> refusals.Upload[refusals.Description]:
+def _upload(row: ModelRow | DatasetRow, description: Description | None) -> Upload[Description]:
     sha256 = row.sha256 if row.size_bytes else row.id  # nothing is known of what is not here yet
-    return refusals.Upload(row.id, sha256, row.size_bytes, _rejected(row), description)
+    return Upload(row.id, sha256, row.size_bytes, _rejected(row), description)
 
 
 def _unknown(job_id: str) -> NotFound:

@@ -12,7 +12,7 @@ from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
 from app.domain.problems import FieldError
 from app.domain.steps import Outlook
 from app.services import format_warnings, refusals
-from app.services.refusals import Inputs
+from app.services.inputs import Inputs
 
 
 def plan(request: JobRequest, inputs: Inputs) -> Plan:

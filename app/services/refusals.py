@@ -1,12 +1,11 @@
 """Finds why a job cannot run, as far as the descriptions of its models and datasets tell."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from app.domain import generated, homecoming
 from app.domain.datasets import DatasetDescription, class_mismatch, mismatches
-from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, DeviceKind, JobRequest
+from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobRequest
 from app.domain.metric_graphs import misfits
 from app.domain.metrics import Metric, foreign, readers_of, unfit
 from app.domain.models import ModelDescription, TensorSpec
@@ -15,50 +14,7 @@ from app.domain.searches import LEARNING
 from app.domain.steps import Step
 from app.domain.steps.quantize import Quantize
 from app.domain.targets import EXPORTED, INSTALLED_BY
-
-Description = TypeVar("Description", ModelDescription, DatasetDescription)
-
-
-@dataclass(frozen=True)
-class Upload(Generic[Description]):
-    """The state of a model or dataset at this moment."""
-
-    id: str
-    sha256: str
-    size_bytes: int
-    rejected: str | None
-    """Why the inspection rejected it."""
-    description: Description | None
-    """Its description; None until it is inspected."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The models and datasets of a request, and the abilities of the deployment."""
-
-    model: Upload[ModelDescription]
-    dataset: Upload[DatasetDescription] | None
-    evaluate_dataset: Upload[DatasetDescription] | None
-    """The dataset for the evaluation, if the request names one."""
-    targets: frozenset[str]
-    """The output formats that workers have announced."""
-    target_lacking: str | None = None
-    """Why the deployment cannot measure for the job's ``target``."""
-    workers: Sequence[tuple[DeviceKind, Sequence[str]]] = ()
-    """The kind of device and the labels of each worker that takes jobs."""
-    other_models: Mapping[str, Upload[ModelDescription]] = field(default_factory=dict)
-    """The other models that the request names, by JSON pointer."""
-
-    @property
-    def datasets(self) -> dict[str, Upload[DatasetDescription]]:
-        """The datasets that the request names, by JSON pointer."""
-        named = {"#/dataset": self.dataset, EVALUATE_DATASET_POINTER: self.evaluate_dataset}
-        return {pointer: upload for pointer, upload in named.items() if upload is not None}
-
-    @property
-    def judged(self) -> Upload[DatasetDescription] | None:
-        """The dataset for the evaluation, which uses all or a part of its samples."""
-        return self.evaluate_dataset or self.dataset
+from app.services.inputs import Inputs, Upload
 
 
 @dataclass(frozen=True)
@@ -77,12 +33,13 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
         reason = "A job has a dataset, or generated data in its place: leave one of them out."
         yield Fault(Invalid, "#/data", reason)
     yield from _upload_faults(inputs)
-    if request.measure is not None and inputs.dataset is None:
-        reason = "Sensitivity is measured on samples: name a dataset in 'dataset'."
-        yield Fault(Invalid, "#/dataset", reason)
     learns = request.objective is not None and request.objective.strategy in LEARNING
-    if learns and inputs.dataset is None and request.data is None:
-        reason = "Strategies that learn layer by layer need samples: name a dataset in 'dataset'."
+    if request.samples is None and (learns or request.measure is not None):
+        what = "A strategy learns layer by layer" if learns else "Sensitivity is measured"
+        reason = (
+            f"{what} on samples: name a dataset in 'dataset', or have samples made from the model"
+            " ('data': 'generated')."
+        )
         yield Fault(Invalid, "#/dataset", reason)
     yield from _step_faults(request, inputs)
     yield from _evaluation_faults(request, inputs)

@@ -2,9 +2,11 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.jobs import Artifact, Front, FrontPoint, Job, JobRequest, Objective, Require
+from app.domain.job_answers import Artifact, Front, FrontPoint, Job
+from app.domain.jobs import JobRequest
 from app.domain.problems import Conflict, NotFound
 from app.domain.reports import Measures
+from app.domain.request_parts import Objective, Require
 from app.domain.searches import ORIGINAL, SearchState, front, words
 from app.services.jobs import find, show
 from app.store import jobs, searches, transitions

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from app.domain import ids
 from app.domain.addresses import Network, permitted, spelled_out
-from app.domain.jobs import OneOffWebhook
 from app.domain.problems import Conflict, FieldError, Invalid, NotFound
+from app.domain.request_parts import OneOffWebhook
 from app.domain.webhooks import (
     JOB_ENDED,
     SECRET_PREFIX,

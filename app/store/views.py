@@ -5,7 +5,8 @@ from typing import Any
 
 from sqlalchemy import Row, inspect
 
-from app.domain.jobs import Job, JobRequest, Usage
+from app.domain.job_answers import Job
+from app.domain.jobs import JobRequest, Usage
 from app.domain.models import Model, ModelDescription
 from app.domain.reports import Measures
 from app.domain.searches import Outcome, SearchPoint

@@ -6,7 +6,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.domain.jobs import DeviceKind, device_kind
+from app.domain.request_parts import DeviceKind, device_kind
 from app.domain.workers import Capabilities, Confinement
 from app.store.tables import WorkerRow
 

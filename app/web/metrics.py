@@ -14,7 +14,8 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 from sqlalchemy.orm import Session
 
-from app.domain.jobs import JobStatus, device_kind
+from app.domain.jobs import JobStatus
+from app.domain.request_parts import device_kind
 from app.store import counters, stats, workers
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60)

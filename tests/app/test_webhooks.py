@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import HttpUrl, ValidationError
 from sqlalchemy.orm import Session
 
-from app.domain.jobs import OneOffWebhook
 from app.domain.problems import Conflict, Invalid, NotFound
+from app.domain.request_parts import OneOffWebhook
 from app.domain.webhooks import JOB_ENDED, Webhook, WebhookChange, WebhookRequest
 from app.services import webhooks
 from app.settings import Database

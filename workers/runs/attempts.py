@@ -15,8 +15,9 @@ import structlog
 
 from app import tracing
 from app.domain.directory import RESULT, Result
-from app.domain.jobs import Usage, device_kind
+from app.domain.jobs import Usage
 from app.domain.problems import EngineCrashed, MemoryLimit, Problem, RunningLimit, StorageLimit
+from app.domain.request_parts import device_kind
 from app.store import counters
 from workers.runs import answers
 from workers.runs.hold import Hold

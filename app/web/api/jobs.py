@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.domain.jobs import Artifact, Front, Job, JobRequest, JobStatus, SubmittedJob
+from app.domain.job_answers import Artifact, Front, Job, SubmittedJob
+from app.domain.jobs import JobRequest, JobStatus
 from app.domain.plans import Plan
 from app.domain.problems import (
     Conflict,

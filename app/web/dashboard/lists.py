@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query
 
 from app.domain.datasets import Dataset
-from app.domain.jobs import Job
+from app.domain.job_answers import Job
 from app.domain.models import Model
 from app.services import datasets, jobs, models
 from app.store.jobs import of_tenant

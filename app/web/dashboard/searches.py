@@ -9,8 +9,9 @@ from pydantic import ValidationError
 
 from app import nudge
 from app.domain.generated import GENERATED
-from app.domain.jobs import Budget, JobRequest, Objective
+from app.domain.jobs import JobRequest
 from app.domain.problems import Problem
+from app.domain.request_parts import Budget, Objective
 from app.services import jobs, searches
 from app.web import problems
 from app.web.dashboard import page

@@ -1,0 +1,117 @@
+"""Parts of a job's request: what it may take, what its worker must have, what a search is for."""
+
+from collections.abc import Collection, Iterable
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.domain.searches import Goal, StrategyName
+from app.domain.webhooks import SigningSecret, WebhookUrl
+
+MINUTES_PER_WEEK = 7 * 24 * 60
+
+Label = Annotated[str, Field(min_length=1, max_length=64)]
+
+DeviceKind = Literal["cpu", "cuda"]
+
+
+def device_kind(device: str) -> DeviceKind:
+    """Return the kind of a worker's device: ``cuda`` of ``cuda:1``."""
+    return "cuda" if device.startswith("cuda") else "cpu"
+
+
+class Asked(BaseModel):
+    """A part of a request: an unknown field is refused, and so is a value of another type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Require(Asked):
+    """What the result must keep; a job that misses it fails and keeps its artifacts."""
+
+    max_quality_drop: float | None = Field(
+        default=None,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Absolute for scores in 0-1 (0.01 is one point), relative for errors. Without"
+        " targets it bounds what differs from the original: the share of answers that are not the"
+        " same where the output holds class scores, else the share of variance that is lost.",
+    )
+
+
+class Limits(Asked):
+    """How long a job may wait and run, in minutes; fractions are allowed."""
+
+    pending_minutes: float = Field(default=24 * 60, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
+    running_minutes: float = Field(default=120, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
+
+
+class Requires(Asked):
+    """What the worker that runs a job must have."""
+
+    device: DeviceKind | None = Field(
+        default=None, description="The kind of device that it computes on. Default: any."
+    )
+    labels: list[Label] = Field(
+        default=[], max_length=20, description="Its operator's names for what it has: all of them."
+    )
+
+    @property
+    def words(self) -> str:
+        """The requirements, as a part of a sentence."""
+        device = [f"the device '{self.device}'"] if self.device else []
+        return " and ".join([*device, *(f"the label '{label}'" for label in self.labels)])
+
+    def lacking(self, workers: Iterable[tuple[DeviceKind, Collection[str]]]) -> bool:
+        """Return whether something is required that none of these devices with labels has."""
+        return bool(self.words) and not any(
+            self.device in {None, device} and set(self.labels) <= set(labels)
+            for device, labels in workers
+        )
+
+
+class OneOffWebhook(Asked):
+    """An address to tell about this job alone."""
+
+    url: WebhookUrl
+    secret: SigningSecret | None = Field(
+        default=None,
+        description="whsec_… in base64, 24 to 64 bytes. Without one it is made, and returned once.",
+    )
+
+
+class Budget(Asked):
+    """How long a search may go on."""
+
+    trials: int = Field(default=20, ge=1, le=1000, description="Pipelines that are tried.")
+    minutes: float = Field(
+        default=30,
+        gt=0,
+        le=MINUTES_PER_WEEK,
+        allow_inf_nan=False,
+        description="From the start of the first trial; then what runs is ended.",
+    )
+
+
+class Objective(Asked):
+    """What to search for, in place of steps."""
+
+    minimize: Goal = Field(description="Latency is measured, on the runtime of 'deliver'.")
+    subject_to: Require = Field(
+        default=Require(),
+        description="What the result must keep. Default: it may lose a point of quality.",
+    )
+    budget: Budget = Budget()
+    strategy: StrategyName = Field(
+        default="guided",
+        description="How the next trial is chosen: by what is expected of each pipeline, at random,"
+        " by regularised evolution, by Optuna's TPE or NSGA-II, or with widths or bits of layers"
+        " that reinforcement learns (AMC, HAQ).",
+    )
+
+    @model_validator(mode="after")
+    def _strategy_fits(self) -> Self:
+        if self.strategy == "haq" and self.minimize != "size":
+            raise ValueError("'haq' learns in how many bits weights are stored: minimize 'size'")
+        return self

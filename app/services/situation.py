@@ -1,0 +1,112 @@
+"""What is known of a model before any job runs: shares of it, and how advice says them in words."""
+
+from dataclasses import dataclass
+
+from app.domain.datasets import DatasetDescription
+from app.domain.makeup import Makeup, percent
+from app.domain.recommendations import Minimize
+from app.domain.sensitivity import Sensitivity
+from app.domain.steps.quantize import MAIN_OPERATORS
+
+_STRICT = 0.02
+"""A bound of the loss of quality below which less is taken away."""
+
+_BORNE = 0.01
+"""The share of the outputs' variance that a layer may lose and count as bearing a form."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is known before any job runs."""
+
+    makeup: Makeup
+    minimize: Minimize
+    max_quality_drop: float | None
+    data: DatasetDescription | None
+    """Null without a dataset, and while it is still inspected."""
+    has_data: bool
+    generated: bool
+    """Whether the samples are made from the model."""
+    chart: Sensitivity | None
+    """What each layer loses and saves, where that was measured."""
+    trainable: bool
+    """Whether nothing is known to stand in the way of training."""
+    accelerates: frozenset[str] | None
+    """The number formats that the processors of the target compute faster than float32; None where
+    no worker has announced itself."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether a step may train."""
+        return self.has_data and self.trainable
+
+    @property
+    def strict(self) -> bool:
+        """Whether hardly any quality may be lost."""
+        return self.max_quality_drop is not None and self.max_quality_drop < _STRICT
+
+    @property
+    def in_integers(self) -> tuple[float, float]:
+        """The share of the work that can be done in integers, and a guess of what that gains."""
+        work = self.makeup
+        layers = [
+            layer
+            for layer in work.layers
+            if layer.parameters and layer.operator in MAIN_OPERATORS and layer.groups == 1
+        ]
+        lost = self.chart.costs_of("int8") if self.chart else {}
+        share, borne = (
+            sum(layer.macs for layer in some) / max(work.macs, 1)
+            for some in (layers, [each for each in layers if lost.get(each.name, 0) < _BORNE])
+        )
+        return share, borne * self.integers
+
+    @property
+    def integers(self) -> float:
+        """A guess of how many times int8 halves the latency, where all can compute in it."""
+        return 0.9 if "int8" in (self.accelerates or ()) else 0.2
+
+    @property
+    def hardware(self) -> str:
+        """What the processors have for int8, as the end of a clause; else empty."""
+        if "int8" in (self.accelerates or ()):
+            return ", and the processors here have instructions for it"
+        return ""
+
+    def charted(self, form: str) -> str:
+        """Say what layers lose in a form, where that was measured; empty where it was not."""
+        chart = self.chart
+        if chart is None or not (costs := chart.costs_of(form)):
+            return ""
+        borne = sum(cost < _BORNE for cost in costs.values())
+        worst = max(costs, key=lambda name: costs[name])
+        title = next(each.title for each in chart.forms if each.name == form)
+        return (
+            f" Measured alone ({title.lower()}, not trained), {borne} of {len(costs)} layers lose"
+            f" less than {percent(_BORNE)} of the outputs' variance; '{worst}' loses most,"
+            f" {percent(costs[worst])}."
+        )
+
+    @property
+    def file(self) -> str:
+        """The share of the file that weights take, as a sentence; empty where it is not known."""
+        share = self.makeup.weights_of_file
+        return "" if share is None else f"Weights are {percent(share)} of the file. "
+
+    @property
+    def where(self) -> str:
+        """Where the multiplications are, as a sentence."""
+        parts = [part for part in self.makeup.parts if part.macs >= 0.1][:2]
+        if not parts:
+            return "The model multiplies little."
+        most = f"{percent(parts[0].macs)} of the multiplications are in {parts[0].title}"
+        return f"{most}{''.join(f', {percent(p.macs)} in {p.title}' for p in parts[1:])}."
+
+    @property
+    def samples(self) -> str:
+        """What there is to train on, in words."""
+        if self.generated:
+            return "samples made from the model"
+        if self.data is None:
+            return "a dataset that is still inspected"
+        return f"{self.data.samples:,} samples"
