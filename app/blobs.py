@@ -168,7 +168,7 @@ class Blobs(Storage):
             yield block
 
     def head(self, incoming: Incoming, size: int) -> bytes:
-        """Return the first bytes of what was received, also if it was published since.
+        """Return the first bytes of what was received, also if it was hashed and published since.
 
         Raises:
             NotFound: It is gone.
@@ -176,7 +176,8 @@ class Blobs(Storage):
         end = min(size, incoming.size_bytes)
         if end == 0:
             return b""
-        for key in (incoming.key, blob_key(incoming.sha256)):
+        published = [blob_key(incoming.sha256)] if incoming.sha256 else []
+        for key in (incoming.key, *published):
             with contextlib.suppress(NotFound), translated():
                 return bytes(obstore.get_range(self._store, key, start=0, end=end))
         raise NotFound("the content is no longer in the storage")

@@ -351,7 +351,7 @@ class Upload(Answer):
     length: int
     offset: int
     filename: str | None = None
-    direct: bool
+    direct: bool = False
     created_at: datetime
     expires_at: datetime
 

@@ -17,7 +17,7 @@ class Upload(BaseModel):
     offset: int
     """Bytes that have arrived."""
     filename: str | None
-    direct: bool
+    direct: bool = False
     """Whether the storage takes the bytes as well: `GET /v1/uploads/{id}/parts`."""
     created_at: AwareDatetime
     expires_at: AwareDatetime

@@ -6,6 +6,7 @@ bytes when the upload is complete: a worker does, when a model or dataset is mad
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
@@ -14,9 +15,12 @@ from app.domain.problems import Conflict, FieldError, Invalid
 from app.domain.uploads import SentPart, Upload
 from app.services import resumable
 from app.settings import Settings
+from app.store import leases
 from app.store.tables import UploadPartRow, UploadRow
 
 _MOST_PARTS = 1000
+_ADDRESS_LIFETIME = timedelta(hours=1)
+_LEAST_LIFETIME = timedelta(seconds=1)
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,16 @@ def planned(session: Session, settings: Settings, tenant: str, upload_id: str) -
     row = resumable.find(session, tenant, upload_id)
     resumable.require_offset(row, 0)
     return _parts(settings, row)
+
+
+def lifetime_of_addresses(session: Session, tenant: str, upload_id: str) -> timedelta:
+    """Return how long addresses of parts may be good: an hour, and no longer than the upload.
+
+    Raises:
+        NotFound: It is not the tenant's.
+    """
+    left = resumable.find(session, tenant, upload_id).expires_at - leases.now(session)
+    return max(min(left, _ADDRESS_LIFETIME), _LEAST_LIFETIME)
 
 
 def missing(parts: Sequence[Planned], arrived: Mapping[str, Arrived]) -> list[Planned]:

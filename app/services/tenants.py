@@ -29,6 +29,7 @@ def delete(sessions: Sessions, blobs: Blobs, tenant: str) -> Deleted:
     with transaction(sessions) as session:
         digests = blob_rows.of_tenant(session, tenant)
         parts = tenants.part_keys(session, tenant)
+        uploads = tenants.upload_ids(session, tenant)
     rows = 0
     while True:
         with transaction(sessions) as session:
@@ -38,6 +39,8 @@ def delete(sessions: Sessions, blobs: Blobs, tenant: str) -> Deleted:
         rows += count
     for key in parts:
         blobs.discard(Incoming("", 0, key))
+    for upload_id in uploads:
+        blobs.forget_arrived(upload_id)
     with transaction(sessions) as session:
         quiet_since = blob_rows.quiet_since(session)
     deleted = 0

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, select, union, updat
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.store import leases
+from app.store import leases, uploads
 from app.store.tables import (
     ArtifactRow,
     BlobRow,
@@ -83,9 +83,7 @@ def quiet_since(session: Session, grace_minutes: float = 0) -> datetime:
     """
     begun = [
         select(func.min(JobRow.claimed_at)).where(leases.is_held(JobRow)),
-        select(func.min(UploadRow.created_at)).where(
-            UploadRow.sha256.is_(None), UploadRow.offset == UploadRow.length
-        ),
+        select(func.min(UploadRow.created_at)).where(uploads.is_reservation()),
         *(
             select(func.min(table.created_at)).where(leases.is_held(table))
             for table in (ModelRow, DatasetRow, FetchRow)

@@ -79,6 +79,11 @@ def delete_portion(session: Session, tenant: str) -> int:
     return 0
 
 
+def upload_ids(session: Session, tenant: str) -> list[str]:
+    """Return the tenant's uploads, to which clients may have sent parts that have no row yet."""
+    return list(session.scalars(select(UploadRow.id).where(UploadRow.tenant == tenant)))
+
+
 def part_keys(session: Session, tenant: str) -> list[str]:
     """Return the keys of the objects in which the tenant's unfinished uploads are stored."""
     parts = select(UploadPartRow.key).join(UploadRow, UploadRow.id == UploadPartRow.upload_id)

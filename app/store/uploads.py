@@ -25,6 +25,15 @@ def find(session: Session, tenant: str, upload_id: str, *, lock: bool = False) -
     return session.scalars(query.with_for_update() if lock else query).one_or_none()
 
 
+def is_reservation() -> ColumnElement[bool]:
+    """Return the condition of rows that keep room for bytes that a request is publishing.
+
+    Such a row has all its bytes and no parts. A complete upload that nobody uses has parts.
+    """
+    has_all = (UploadRow.offset == UploadRow.length) & (UploadRow.length > 0)
+    return UploadRow.sha256.is_(None) & has_all & (UploadRow.parts == 0)
+
+
 def unfinished(session: Session, tenant: str) -> int:
     """Count the tenant's uploads of which no model or dataset was made yet."""
     query = select(func.count()).where(UploadRow.tenant == tenant, _waits())

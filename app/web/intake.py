@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.arriving import HEAD_BYTES, require_plausible
+from app.domain.problems import Conflict, NotFound
 from app.domain.references import DatasetReference, ModelReference, Reference
 from app.domain.sources import Source
 from app.services import datasets, models, resumable, uploads
@@ -123,12 +124,19 @@ def _sent_to_storage(call: Call, kind: str, upload_id: str) -> resumable.Complet
     """Return an upload whose parts nobody has read; None where the gateway received its bytes.
 
     Raises:
-        Invalid, Conflict: as ``resumable.complete``.
+        Invalid, Conflict: as ``resumable.complete``; also where the storage has lost a part.
         UnsupportedMedia: Its first bytes show that it is something else.
     """
     with call.transaction() as session:
         upload = resumable.complete(session, call.tenant, upload_id)
     if not upload.direct:
         return None
-    require_plausible(kind, call.gateway.blobs.head(upload.parts[0], HEAD_BYTES))
+    try:
+        head = call.gateway.blobs.head(upload.parts[0], HEAD_BYTES)
+    except NotFound:
+        raise Conflict(
+            "A part of the upload is not in the storage any more: ask once more, as a worker may"
+            " just have read it, else send the file again."
+        ) from None
+    require_plausible(kind, head)
     return upload

@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
 
 from app.domain.problems import Forbidden, TooManyRequests, Unauthenticated
-from app.services.keys import digest
+from app.services.keys import Scope, digest
 from app.settings import Settings
 from app.store import keys
 from app.web.gateway import Call, Gateway, gateway_of
@@ -41,6 +41,29 @@ async def authenticate(
         TooManyRequests: The key has sent more than a minute's requests.
         Forbidden: The key lacks the scope: ``read`` for GET, ``write`` for all else.
     """
+    scope: Scope = "read" if request.method in _READING else "write"
+    return await _allowed(request, credentials, scope)
+
+
+async def authenticate_writer(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Call:
+    """Find out whose request this is, which lets its caller write whatever its method.
+
+    Raises:
+        Unauthenticated, TooManyRequests, Forbidden: as ``authenticate``.
+    """
+    return await _allowed(request, credentials, "write")
+
+
+Caller = Annotated[Call, Depends(authenticate)]
+Writer = Annotated[Call, Depends(authenticate_writer)]
+
+
+async def _allowed(
+    request: Request, credentials: HTTPAuthorizationCredentials | None, scope: Scope
+) -> Call:
     gateway = gateway_of(request)
     if keyless(gateway.settings):
         return Call(LOCAL_TENANT, gateway)
@@ -56,13 +79,9 @@ async def authenticate(
             f"The key may send {standing.quota} requests a minute: wait {standing.seconds} s.",
             headers={"Retry-After": str(standing.seconds)},
         )
-    scope = "read" if request.method in _READING else "write"
     if scope not in key.scopes:
         raise Forbidden(f"The key lacks the scope '{scope}'; it has: {', '.join(key.scopes)}.")
     return Call(key.tenant, gateway)
-
-
-Caller = Annotated[Call, Depends(authenticate)]
 
 
 def keyless(settings: Settings) -> bool:

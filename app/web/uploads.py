@@ -201,8 +201,12 @@ async def kept_until_used(
 
 
 def fingerprint(request: Request, received: Received) -> bytes:
-    """Return what stands for the whole request: the file and the query."""
-    return sha256(f"{received.incoming.sha256}?{request.url.query}".encode()).digest()
+    """Return what stands for the whole request: the file and the query.
+
+    An upload stands for its bytes: the same request has been answered before they were read.
+    """
+    file = received.incoming.sha256 if received.upload_id is None else ""
+    return sha256(f"{file}?{request.url.query}".encode()).digest()
 
 
 class _Form:

@@ -1,5 +1,7 @@
 """Large files, sent to the service's storage itself where it takes them, part by part."""
 
+import math
+
 import httpx
 
 from planish._answers import pauses
@@ -14,24 +16,24 @@ async def send(http: AsyncTransport, place: str, file: FilePart) -> bool:
     """Send the parts of a file that the storage does not have; then the upload is complete.
 
     Returns:
-        False where the storage cannot be reached from here: the service takes the bytes as well.
+        False where the storage cannot be reached from here, or does not keep what it is sent: the
+            service takes the bytes as well.
 
     Raises:
         Refused: the service said no.
     """
-    remaining = list(pauses(http.attempts))
+    remaining: list[float] = []
+    least = math.inf
     etags: dict[int, str] = {}
     async with io.Http(timeout=httpx.Timeout(http.timeout_s, write=_WRITE_S)) as storage:
         while (missing := await http.get(f"{place}/parts", Parts)).items:
-            sent = await _send_parts(storage, missing, file)
-            etags |= sent
-            if len(sent) == len(missing.items):
-                continue
-            if sent:
-                remaining = list(pauses(http.attempts))
-            if not remaining:
+            if len(missing.items) < least:
+                least, remaining = len(missing.items), list(pauses(http.attempts))
+            elif not remaining:
                 return False
-            await io.sleep(remaining.pop(0))
+            else:
+                await io.sleep(remaining.pop(0))
+            etags |= await _send_parts(storage, missing, file)
     parts = [{"start": start, "etag": etag} for start, etag in sorted(etags.items()) if etag]
     await http.post(f"{place}/complete", Upload, {"parts": parts})
     return True

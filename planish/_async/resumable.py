@@ -4,6 +4,7 @@ They go to the service's storage itself where it takes them, else by the tus pro
 """
 
 import base64
+import uuid
 
 from planish._answers import is_passing, pauses
 from planish._async import direct, io
@@ -49,7 +50,12 @@ async def _begin(http: AsyncTransport, file: FilePart) -> tuple[str, bool]:
     """Return where the upload goes on, and whether the service's storage takes it as well."""
     said = {"filename": file.path.name, "sha256": await io.call(file.sha256)}
     pairs = [f"{name} {base64.b64encode(text.encode()).decode()}" for name, text in said.items()]
-    headers = {**_TUS, "Upload-Length": str(file.end), "Upload-Metadata": ",".join(pairs)}
+    headers = {
+        **_TUS,
+        "Idempotency-Key": str(uuid.uuid4()),
+        "Upload-Length": str(file.end),
+        "Upload-Metadata": ",".join(pairs),
+    }
     response = await http.request("POST", _PATH, headers=headers)
     return response.headers["Location"], Upload.model_validate_json(response.content).direct
 

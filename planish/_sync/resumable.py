@@ -5,6 +5,7 @@ They go to the service's storage itself where it takes them, else by the tus pro
 """
 
 import base64
+import uuid
 
 from planish._answers import is_passing, pauses
 from planish._sync import direct, io
@@ -50,7 +51,12 @@ def _begin(http: Transport, file: FilePart) -> tuple[str, bool]:
     """Return where the upload goes on, and whether the service's storage takes it as well."""
     said = {"filename": file.path.name, "sha256": io.call(file.sha256)}
     pairs = [f"{name} {base64.b64encode(text.encode()).decode()}" for name, text in said.items()]
-    headers = {**_TUS, "Upload-Length": str(file.end), "Upload-Metadata": ",".join(pairs)}
+    headers = {
+        **_TUS,
+        "Idempotency-Key": str(uuid.uuid4()),
+        "Upload-Length": str(file.end),
+        "Upload-Metadata": ",".join(pairs),
+    }
     response = http.request("POST", _PATH, headers=headers)
     return response.headers["Location"], Upload.model_validate_json(response.content).direct
 

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import func, update
+from sqlalchemy import func, text, update
 
 import planish
-from app.services import keys
+from app.services import keys, tenants
 from app.settings import Settings
 from app.store.session import Sessions
 from app.store.tables import FetchRow, UploadRow
@@ -144,6 +145,9 @@ def test_a_repeated_request_makes_one_model(direct: Direct) -> None:
     asked = f"/v1/datasets?upload_id={upload}"
     first, again = (direct.service.http.post(asked, headers=headers) for _ in range(2))
     assert (first.status_code, again.json()) == (202, first.json())
+    assert fetch_next(direct.worker)
+    late = direct.service.http.post(asked, headers=headers)
+    assert (late.status_code, late.json()) == (202, first.json()), "its bytes are a blob by now"
 
 
 def test_an_upload_goes_on_with_what_is_missing(direct: Direct) -> None:
@@ -178,6 +182,46 @@ def test_a_part_of_another_size_is_not_in_the_storage(direct: Direct) -> None:
     answer = direct.complete(other)
     assert answer.status_code == 409
     assert "300001 of its 300000 bytes" in answer.json()["detail"]
+
+
+def test_a_part_that_is_shorter_since_the_upload_was_complete_makes_no_model(
+    direct: Direct,
+) -> None:
+    upload = direct.begin()
+    parts = direct.parts(upload)
+    for part in parts:
+        direct.put(part)
+    assert direct.complete(upload).status_code == 200
+    model = direct.model(upload).json()["id"]
+    direct.put(parts[-1], b"x")
+    fetch_next(direct.worker)
+    now = direct.service.http.get(f"/v1/models/{model}").json()
+    assert (now["status"], now["problem"]["type"]) == ("rejected", "fetch-failed")
+    assert "a part was replaced" in now["problem"]["detail"]
+
+
+def test_an_upload_whose_parts_are_gone_makes_nothing(direct: Direct) -> None:
+    upload = direct.whole()
+    direct.worker.blobs.forget_arrived(upload)
+    answer = direct.model(upload)
+    assert (answer.status_code, answer.json()["type"]) == (409, "conflict")
+
+
+def test_an_address_is_good_no_longer_than_its_upload(direct: Direct) -> None:
+    upload = direct.begin()
+    for left, most in (("60 seconds", 60), ("2 hours", 3600)):
+        with direct.service.store.begin() as session:
+            expires = func.now() + text(f"interval '{left}'")
+            session.execute(update(UploadRow).values(expires_at=expires))
+        for part in direct.parts(upload):
+            [seconds] = parse_qs(urlsplit(part["url"]).query)["X-Amz-Expires"]
+            assert most - 30 < int(seconds) <= most
+
+
+def test_an_id_that_is_no_place_of_the_storage_is_not_found(direct: Direct) -> None:
+    for wrong in ("%0A", "%2E%2E%2E", "upl_none"):
+        answer = direct.service.http.post(f"/v1/uploads/{wrong}/complete", json={})
+        assert answer.status_code == 404, answer.text
 
 
 def test_a_part_that_was_replaced_is_told(direct: Direct) -> None:
@@ -228,6 +272,16 @@ def test_a_tenant_has_no_address_of_another_tenants_upload(direct: Direct) -> No
     assert other.post(f"/v1/uploads/{upload}/complete", json={}).status_code == 404
 
 
+def test_a_key_that_may_only_read_gets_no_address_to_write_to(direct: Direct) -> None:
+    upload = direct.begin()
+    with direct.service.store.begin() as session:
+        _, key = keys.create(session, "acme", "reader", ("read",))
+    headers = {"Authorization": f"Bearer {key}"}
+    refused = direct.service.http.get(f"/v1/uploads/{upload}/parts", headers=headers)
+    assert (refused.status_code, refused.json()["type"]) == (403, "forbidden")
+    assert direct.service.http.get(f"/v1/uploads/{upload}", headers=headers).status_code == 200
+
+
 def test_a_deployment_without_such_storage_says_so(service: Service) -> None:
     made = service.http.post("/v1/uploads", headers={**TUS, "Upload-Length": "10"}).json()
     assert made["direct"] is False
@@ -267,6 +321,15 @@ def test_what_was_deleted_or_has_expired_leaves_nothing(direct: Direct) -> None:
         assert session.get(FetchRow, model) is None
 
 
+def test_a_deleted_tenant_leaves_no_part(direct: Direct) -> None:
+    upload = direct.begin()
+    direct.put(direct.parts(upload)[0])
+    direct.whole()
+    assert direct.stored()
+    tenants.delete(direct.service.store, direct.worker.blobs, "acme")
+    assert direct.stored() == []
+
+
 # --- Our client -------------------------------------------------------------------------------
 
 
@@ -284,6 +347,22 @@ def test_our_client_sends_to_the_storage_by_itself(
     assert fetch_next(direct.worker)
     now = direct.service.http.get(f"/v1/models/{model.id}").json()
     assert now["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+
+
+def test_our_client_turns_to_the_gateway_where_the_storage_does_not_show_what_it_took(
+    direct: Direct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator named another place than the storage's own."""
+    monkeypatch.setattr("planish._sync.uploads.LARGE_BYTES", 100_000)
+    monkeypatch.setattr("planish._answers._FIRST_PAUSE_S", 0.001)
+    file = tmp_path / "net.onnx"
+    file.write_bytes(CONTENT)
+    settings = direct.worker.settings
+    elsewhere = s3.url(direct.endpoint, f"{direct.prefix}-elsewhere")
+    upload = {**settings.upload.model_dump(), "direct_url": elsewhere}
+    mistaken = Settings.model_validate({**settings.model_dump(), "upload": upload})
+    with serving(mistaken) as url, planish.Client(url, direct.key) as client:
+        assert client.models.upload(file, wait=False).sha256 == sha256(CONTENT)
 
 
 def test_our_client_goes_on_where_the_storage_turned_it_away(

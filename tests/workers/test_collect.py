@@ -4,11 +4,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from sqlalchemy import text
+from sqlalchemy import func, text
 
 from app.blobs import blob_key
 from app.domain import ids
@@ -16,7 +17,7 @@ from app.domain.problems import NotFound
 from app.settings import Settings
 from app.store import blob_rows, chores, transitions
 from app.store.session import Sessions
-from app.store.tables import BlobRow, JobRow, ModelRow
+from app.store.tables import BlobRow, JobRow, ModelRow, UploadRow
 from tests.workers.light import worker_with
 from workers.upkeep.collect import CHORE, EVERY_SECONDS, collect
 from workers.worker import Worker
@@ -154,6 +155,21 @@ def test_what_a_run_has_stored_stays_while_it_stores_the_rest(
     collect(worker)
     assert not there(worker, of_run, tmp_path)
     assert not on_its_way.exists()
+
+
+@pytest.mark.parametrize("publishing", [True, False])
+def test_a_complete_upload_that_nobody_uses_holds_nothing_up(
+    worker: Worker, tmp_path: Path, publishing: bool
+) -> None:
+    """A request that publishes bytes has reserved their room by a row without parts."""
+    orphan = stored(worker, tmp_path, b"orphan")
+    with worker.sessions.begin() as session:
+        begun, ends = (func.now() + timedelta(hours=hours) for hours in (-3, 1))
+        row = UploadRow(id=ids.new("upl"), tenant="t", length=5, offset=5, metadata_="")
+        row.parts, row.created_at, row.expires_at = 0 if publishing else 1, begun, ends
+        session.add(row)
+    collect(worker)
+    assert there(worker, orphan, tmp_path) is publishing
 
 
 def test_one_worker_collects_and_a_silent_one_is_replaced(worker: Worker) -> None:

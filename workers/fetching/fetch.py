@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from app.domain.problems import (
     Problem,
     RunningLimit,
     TooLarge,
+    Unavailable,
 )
 from app.domain.sources import Address, place_of
 from app.store import fetches, quotas
@@ -161,7 +162,8 @@ class _Fetch:
             self._hold.do(partial(self._worker.blobs.publish, incoming))
             self._hold.do(partial(self._store, fetches.finish, incoming))
             if self._claimed.source.upload_id is not None:
-                self._worker.blobs.forget_arrived(self._claimed.source.upload_id)
+                with suppress(Unavailable):  # what stays is swept
+                    self._worker.blobs.forget_arrived(self._claimed.source.upload_id)
         finally:
             self._worker.blobs.discard(incoming)
 

@@ -16,7 +16,7 @@ async def opened(worker: Worker, tenant: str, upload_id: str) -> AsyncIterator[R
     """Open an upload: its parts, or the blob that was made of them meanwhile.
 
     Raises:
-        FetchFailed: It has expired or was deleted.
+        FetchFailed: It has expired or was deleted, or a part was replaced by a shorter one.
         Interrupted: A part went away, as something else was made of the upload.
     """
     with transaction(worker.sessions) as session:
@@ -27,12 +27,20 @@ async def opened(worker: Worker, tenant: str, upload_id: str) -> AsyncIterator[R
         parts = [Incoming(p.sha256, p.size_bytes, p.key) for p in uploads.parts(session, upload_id)]
     blobs = worker.blobs
     chunks = blobs.join(parts) if sha256 is None else blobs.stream(sha256, 0, size)
-    yield RemoteFile(size, _translated(chunks))
+    yield RemoteFile(size, _whole(chunks, size))
 
 
-async def _translated(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _whole(chunks: AsyncIterator[bytes], size: int) -> AsyncIterator[bytes]:
+    """Yield all bytes: whoever has the address of a part may replace it until that expires."""
+    read = 0
     try:
         async for chunk in chunks:
+            read += len(chunk)
             yield chunk
     except NotFound as error:
         raise Interrupted("a part of the upload is no longer in the storage") from error
+    if read != size:
+        raise FetchFailed(
+            f"The upload has {read} of its {size} bytes: a part was replaced after it was complete."
+            " Send the file again."
+        )

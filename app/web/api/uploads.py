@@ -1,12 +1,12 @@
 """``/v1/uploads``: bytes that come in several requests, by the tus protocol."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 
-from app.blobs import PARTS, Incoming
+from app.blobs import PARTS, Arrived, Incoming
 from app.domain.problems import (
     ChecksumMismatch,
     Conflict,
@@ -26,11 +26,9 @@ from app.web.arrivals import moving
 from app.web.gateway import Call
 from app.web.idempotency import IdempotencyKey, Posted, once
 from app.web.problems import documented
-from app.web.security import Caller
+from app.web.security import Caller, Writer
 
 router = APIRouter(prefix="/uploads", tags=["uploads"], route_class=tus.TusRoute)
-
-_ADDRESS_LIFETIME = timedelta(hours=1)
 
 
 @router.options("", include_in_schema=False)
@@ -142,19 +140,21 @@ def delete_upload(upload_id: str, call: Caller) -> Response:
     "/{upload_id}/parts",
     responses=documented(NotFound, Conflict, NotAvailable),
 )
-def address_parts(upload_id: str, call: Caller) -> Parts:
+def address_parts(upload_id: str, call: Writer) -> Parts:
     """List the parts that the storage does not have yet, each with an address that takes it.
 
     The bytes of each go there with `PUT`, and do not pass the gateway; then
-    `POST /v1/uploads/{upload_id}/complete`. Of a deployment that says `direct` in its uploads.
+    `POST /v1/uploads/{upload_id}/complete`. Of a deployment that says `direct` in its uploads; the
+    key needs the scope `write`.
     """
     gateway = call.gateway
-    presigned = _require_presigned(call)
     with call.transaction() as session:
         planned = direct.planned(session, gateway.settings, call.tenant, upload_id)
+        lifetime = direct.lifetime_of_addresses(session, call.tenant, upload_id)
+    presigned = _require_presigned(call)
     missing = direct.missing(planned, gateway.blobs.arrived(upload_id))
-    until = datetime.now(UTC) + _ADDRESS_LIFETIME
-    urls = presigned.addresses([part.key for part in missing], _ADDRESS_LIFETIME)
+    until = datetime.now(UTC) + lifetime
+    urls = presigned.addresses([part.key for part in missing], lifetime)
     items = [
         Part(start=part.start, size_bytes=part.size_bytes, url=url)
         for part, url in zip(missing, urls, strict=True)
@@ -169,15 +169,19 @@ def address_parts(upload_id: str, call: Caller) -> Parts:
 )
 def complete_upload(upload_id: str, call: Caller, once: Posted, body: Sent) -> Response:
     """Say that the storage has all parts: that they are there, and their sizes, is checked."""
-    _require_presigned(call)
-    settings = call.gateway.settings
-    arrived = call.gateway.blobs.arrived(upload_id)
-    return once(
-        200,
-        lambda session: direct.complete(
-            session, settings, call.tenant, upload_id, arrived, body.parts
-        ),
-    )
+    arrived: dict[str, Arrived] = {}
+
+    def look() -> None:
+        with call.transaction() as session:
+            resumable.find(session, call.tenant, upload_id)
+        _require_presigned(call)
+        arrived.update(call.gateway.blobs.arrived(upload_id))
+
+    def complete(session: Session) -> Upload:
+        settings = call.gateway.settings
+        return direct.complete(session, settings, call.tenant, upload_id, arrived, body.parts)
+
+    return once(200, complete, first=look)
 
 
 def _require_presigned(call: Call) -> Presigned:
