@@ -14,13 +14,9 @@ from sqlalchemy.orm import Session
 
 from app.domain import homecoming
 from app.domain.directory import FinishedStep
-from app.domain.jobs import (
-    EVALUATE_DATASET_POINTER,
-    METRIC_GRAPH_POINTER,
-    DeviceKind,
-    JobRequest,
-)
+from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobRequest
 from app.domain.problems import Problem, ProblemDetails
+from app.domain.request_parts import DeviceKind
 from app.store import blob_rows, earlier_steps, leases, named, obstacles, transitions
 from app.store.tables import DatasetRow, JobRow, ModelRow, StepRow
 
@@ -143,12 +139,12 @@ def begin(session: Session, taken: Taken, maker: str | None = None) -> Claim | N
     """
     job = leases.hold(session, JobRow, taken.id, taken.token)
     if job.cancel_requested:
-        transitions.finish(session, job, "cancelled")
+        transitions.finish_unstarted(session, job, "cancelled")
         return None
     uploads = _Uploads.of(session, taken.request)
     problem = uploads.obstacle()
     if problem is not None:
-        transitions.finish(session, job, "failed", problem)
+        transitions.finish_unstarted(session, job, "failed", problem)
         return None
     transitions.start(session, job)
     keys = () if maker is None else earlier_steps.keys(taken.request, uploads.contents(), maker)

@@ -41,7 +41,7 @@ class Claim:
     source: Source
 
 
-def add(session: Session, row: inspections.UploadRow, source: Source) -> None:
+def add(session: Session, row: inspections.InspectedRow, source: Source) -> None:
     """Store a model or dataset without bytes, and that they are to be fetched."""
     blob_rows.touch(session, _NOTHING, 0)
     row.sha256, row.size_bytes, row.not_before = _NOTHING, 0, _NEVER
@@ -141,7 +141,7 @@ def give_back(session: Session, claimed: Claim, *, spent: bool, delay_seconds: f
     leases.give_back(row, spent=spent, delay_seconds=delay_seconds)
 
 
-def lock_upload(session: Session, kind: str, upload_id: str) -> inspections.UploadRow | None:
+def lock_upload(session: Session, kind: str, upload_id: str) -> inspections.InspectedRow | None:
     """Lock the row of a model or dataset until commit; return None if it was deleted."""
     if kind == "model":
         return session.get(ModelRow, upload_id, with_for_update=True)
@@ -161,7 +161,7 @@ def _reserved(session: Session, claimed: Claim) -> UploadRow | None:
     return None if row is None or row.sha256 is not None else row
 
 
-def _end(session: Session, claimed: Claim) -> inspections.UploadRow:
+def _end(session: Session, claimed: Claim) -> inspections.InspectedRow:
     """Lock the upload's row, and delete the claimed fetch."""
     row = lock_upload(session, claimed.kind, claimed.id)
     if row is None:

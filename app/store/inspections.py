@@ -15,13 +15,13 @@ from app.store import blob_rows, deliveries, leases, named
 from app.store.tables import DatasetRow, JobRow, Json, ModelRow
 from app.store.views import model_view
 
-UploadRow = ModelRow | DatasetRow
-Row = TypeVar("Row", bound=UploadRow)
+InspectedRow = ModelRow | DatasetRow
+Row = TypeVar("Row", bound=InspectedRow)
 
 Kind = Literal["model", "dataset"]
 """The kind of an upload, as in nudges."""
 
-TABLES: dict[Kind, type[UploadRow]] = {
+TABLES: dict[Kind, type[InspectedRow]] = {
     "model": ModelRow,
     "dataset": DatasetRow,
 }
@@ -32,7 +32,7 @@ TABLES: dict[Kind, type[UploadRow]] = {
 class Claim:
     """A claimed upload, with everything that its inspection needs."""
 
-    table: type[UploadRow]
+    table: type[InspectedRow]
     id: str
     token: int
     attempts: int
@@ -43,7 +43,7 @@ class Claim:
 
 
 def claim(
-    session: Session, table: type[UploadRow], row_id: str, owner: str, seconds: float
+    session: Session, table: type[InspectedRow], row_id: str, owner: str, seconds: float
 ) -> Claim | None:
     """Claim an upload that waits for its inspection; return None if there is nothing to do."""
     row = _lock_free(session, table, row_id)
@@ -91,7 +91,7 @@ def reject(session: Session, claimed: Claim, problem: Problem | ProblemDetails) 
 
 
 def reject_row(
-    session: Session, row: UploadRow, problem: Problem | ProblemDetails
+    session: Session, row: InspectedRow, problem: Problem | ProblemDetails
 ) -> Sequence[str]:
     """Reject an upload whose row is locked; see ``reject``."""
     details = problem.details() if isinstance(problem, Problem) else problem
@@ -114,7 +114,7 @@ def requeue_after_fault(
         give_back(session, claimed, spent=True, delay_seconds=delay_seconds)
 
 
-def put_off(session: Session, table: type[UploadRow], row_id: str, seconds: float) -> None:
+def put_off(session: Session, table: type[InspectedRow], row_id: str, seconds: float) -> None:
     """Make an upload that cannot be claimed wait, so that others get their turn."""
     leases.put_off(session, table, row_id, waiting(table), seconds)
 
@@ -131,7 +131,7 @@ def waiting(table: type[Row]) -> ColumnElement[bool]:
 
 def _settle(
     session: Session,
-    row: UploadRow,
+    row: InspectedRow,
     status: str,
     description: ModelDescription | DatasetDescription | None,
 ) -> Sequence[str]:
@@ -148,5 +148,5 @@ def _settle(
     ).all()
 
 
-def _hold(session: Session, claimed: Claim) -> UploadRow:
+def _hold(session: Session, claimed: Claim) -> InspectedRow:
     return leases.hold(session, claimed.table, claimed.id, claimed.token)

@@ -8,8 +8,8 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, Double, Select, cast, func, select
 from sqlalchemy.orm import Session
 
-from app.domain.jobs import Requires
 from app.domain.problems import EngineCrashed, FetchFailed, PendingLimit
+from app.domain.request_parts import Requires
 from app.store import fetches, inspections, leases, transitions
 from app.store.tables import (
     DatasetRow,
@@ -58,11 +58,10 @@ def reap_inspections(
     waiting = []
     expired = (table.status == "inspecting") & leases.is_expired(table)
     for row in session.scalars(_locked(table, expired)):
-        leases.release(row)
         if row.attempts >= attempts:
-            row.status = "rejected"
-            row.problem = _used_up(attempts).details().model_dump(mode="json")
+            inspections.reject_row(session, row, _used_up(attempts))
         else:
+            leases.release(row)
             waiting.append(row.id)
     return waiting
 

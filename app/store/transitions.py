@@ -95,6 +95,17 @@ def finish(
         usage.add(session, job.tenant, jobs=1)
 
 
+def finish_unstarted(
+    session: Session,
+    job: JobRow,
+    status: Literal["failed", "cancelled"],
+    problem: Problem | ProblemDetails | None = None,
+) -> None:
+    """End a job that was taken and cannot start; that counts as no attempt."""
+    job.attempts -= 1
+    finish(session, job, status, problem)
+
+
 def tell(session: Session, job: JobRow, event: str) -> None:
     """Write the webhook deliveries that tell of an event of the job, as it stands now."""
     session.flush()

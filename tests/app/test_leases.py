@@ -28,7 +28,7 @@ from app.store import (
 )
 from app.store.leases import LeaseLost
 from app.store.session import Sessions
-from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow
+from app.store.tables import ArtifactRow, DeliveryRow, JobRow, ModelRow, StepRow, WebhookRow
 from tests.app.claiming import claim_job
 from tests.app.service import DYNAMIC, MODEL
 
@@ -242,6 +242,19 @@ def test_who_renews_learns_of_a_cancellation(store: Sessions, model: str) -> Non
         assert runs.renew(session, claimed, SECONDS) is True
 
 
+def test_a_job_that_cannot_start_has_no_attempt(store: Sessions, model: str) -> None:
+    cancelled, lacking = _job(store, model), _job(store, model)
+    with store.begin() as session:
+        session.get_one(JobRow, cancelled).cancel_requested = True
+        row = session.get_one(JobRow, lacking)
+        row.request = {**row.request, "evaluate": {"metric": {"model": "mdl_deleted"}}}
+    for job_id, status in ((cancelled, "cancelled"), (lacking, "failed")):
+        assert _try_claim(store, job_id) is None
+        row = _row(store, job_id)
+        assert (row.status, row.attempts, row.started_at) == (status, 0, None)
+        assert _states(store, job_id) == [status]
+
+
 def test_what_is_given_back_costs_no_attempt_and_may_be_taken_at_once(
     store: Sessions, model: str
 ) -> None:
@@ -294,6 +307,10 @@ def test_a_silent_workers_job_that_was_to_be_cancelled_is(store: Sessions, model
 
 def test_uploads_are_leased_alike(store: Sessions) -> None:
     model = _model(store, status="inspecting")
+    with store.begin() as session:
+        hook = WebhookRow(id=ids.new("whk"), tenant="t", url="https://x.example", secret="s")
+        hook.events = ["model.rejected"]
+        session.add(hook)
     for attempt in range(1, ATTEMPTS + 1):
         with store.begin() as session:
             stale = inspections.claim(session, ModelRow, model, "a", SECONDS)
@@ -309,3 +326,4 @@ def test_uploads_are_leased_alike(store: Sessions) -> None:
             inspections.reject(session, stale, InternalError("x"))
     with store() as session:
         assert session.get_one(ModelRow, model).status == "rejected"
+        assert session.scalars(select(DeliveryRow.event)).all() == ["model.rejected"]
