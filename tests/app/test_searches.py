@@ -1,6 +1,7 @@
 """Searches: a job that files trials, hears what they came to, and takes the best one's result."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ def end(service: Service, job_id: str, figures: Figures | None) -> None:
                 id=ids.new("art"),
                 tenant=job.tenant,
                 job_id=job_id,
-                format="onnx",
+                format=job.request["deliver"][0],
                 filename="model.onnx",
                 sha256=model.sha256,
                 size_bytes=model.size_bytes,
@@ -216,6 +217,57 @@ def test_nothing_that_pays_is_a_result_too(service: Service) -> None:
     assert front["best"] == "original"
     answer = service.http.post(f"/v1/jobs/{made['id']}/front/original/take")
     assert answer.status_code == 409
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_where_nothing_pays_the_original_is_delivered_in_the_formats_that_were_asked_for(
+    service: Service, delivered: bool
+) -> None:
+    service.worker("openvino")
+    made = search(service, "macs", deliver=["openvino"])
+    trials: list[list[Json] | None] = []
+
+    def judge(_: int) -> Figures | None:
+        newest = service.http.get("/v1/jobs", params={"parent": made["id"]}).json()["items"][0]
+        trials.append(newest["steps"])
+        return (1.0, 0.0) if newest["steps"] or delivered else None
+
+    run(service, made["id"], judge)
+    assert [bool(steps) for steps in trials] == [True] * 4 + [False]
+    job = shown(service, made["id"])
+    assert (job["status"], job["search"]["best"]) == ("succeeded", None)
+    assert job["verdict"].startswith("Nothing was changed")
+    assert ("It broke." in job["verdict"]) is not delivered
+    expected = "openvino" if delivered else "onnx"
+    assert [artifact["format"] for artifact in job["artifacts"]] == [expected]
+    front = service.http.get(f"/v1/jobs/{made['id']}/front").json()
+    assert [point["id"] for point in front["points"]] == ["original"]
+
+
+def test_the_original_is_delivered_when_the_minutes_are_over_unless_it_is_cancelled(
+    service: Service,
+) -> None:
+    service.worker("openvino")
+    for cancelled in (False, True):
+        made = search(service, "macs", deliver=["openvino"], budget={"trials": 1})
+        take_turn(service, made["id"])
+        trial = start(service)
+        assert trial is not None
+        take_turn(service, made["id"])
+        end(service, trial, (1.0, 0.0))
+        with service.store.begin() as session:
+            row = session.get_one(JobRow, made["id"])
+            row.started_at = func.now() - timedelta(hours=1)
+        [original] = take_turn(service, made["id"])
+        assert take_turn(service, made["id"]) == [], "it goes on"
+        if cancelled:
+            assert service.http.post(f"/v1/jobs/{made['id']}/cancel").status_code == 202
+        else:
+            assert start(service) == original
+            end(service, original, (1.0, 0.0))
+        take_turn(service, made["id"])
+        expected = "cancelled" if cancelled else "succeeded"
+        assert shown(service, made["id"])["status"] == expected
 
 
 def test_a_search_without_figures_fails_as_its_trials_did(service: Service) -> None:

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest, Objective
+from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest
 from app.domain.problems import Problem, ProblemDetails
+from app.domain.request_parts import Objective
 from app.domain.searches import SearchPoint
 from app.domain.sensitivity import Sensitivity
 from app.domain.steps import AnyStep
@@ -26,13 +27,23 @@ class Search:
     model: ModelRow
     dataset: DatasetRow | None
     chart: Sensitivity | None
-    """Of the model on the dataset, where it was measured."""
+    """Of the model on the search's samples, where it was measured."""
     trials: Trials
 
     @property
     def active(self) -> int:
         """Trials that wait or run."""
         return sum(job.status in {"queued", "running"} for _, job in self.trials)
+
+    @property
+    def measured(self) -> list[JobRow]:
+        """The jobs of trials that have figures."""
+        return [job for _, job in self.trials if job.compressed is not None]
+
+    @property
+    def original(self) -> JobRow | None:
+        """The trial without steps, which delivers the model as it is; None before it is filed."""
+        return next((job for _, job in self.trials if job.request["steps"] == []), None)
 
     @property
     def points(self) -> list[SearchPoint]:
@@ -70,9 +81,9 @@ def read(session: Session, row: JobRow) -> Search | Problem | ProblemDetails:
 
 def _chart(session: Session, request: JobRequest) -> Sensitivity | None:
     """Return the chart of the model on the search's own data."""
-    if request.dataset is None:
+    if request.samples is None:
         return None
-    found = sensitivities.latest(session, request.model, request.dataset)
+    found = sensitivities.latest(session, request.model, request.samples)
     return None if found is None else Sensitivity.model_validate(found.chart)
 
 

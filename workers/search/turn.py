@@ -6,16 +6,16 @@ store, so any worker may take the next turn, at any time; one that dies within a
 
 from sqlalchemy.orm import Session
 
-from app.domain.problems import EngineCrashed, PendingLimit, Problem, ProblemDetails, RunningLimit
-from app.domain.searches import SearchState, front, words
+from app.domain.problems import PendingLimit
+from app.domain.searches import SearchState, words
 from app.domain.steps import Quantize
 from app.store import events, jobs, leases, searches, transitions, workers
 from app.store.tables import JobRow, TrialRow
 from app.store.views import point_view
-from workers.search import outcomes
+from workers.search import ending, outcomes
 from workers.search.facts import facts_of
 from workers.search.history import Proposal, Trial
-from workers.search.progress import count_usage, show, state_of
+from workers.search.progress import show
 from workers.search.reading import Search, read, steps_of
 from workers.search.space import Space
 from workers.search.strategies import ask
@@ -69,7 +69,8 @@ def _hear(session: Session, search: Search, trial: TrialRow, job: JobRow) -> Non
     row.baseline = row.baseline or job.baseline
     state = SearchState.model_validate(row.search)
     point = point_view(trial, job)
-    title = f"Trial {trial.number} of {objective.budget.trials} ({words(steps_of(job))})"
+    steps, budget = steps_of(job), objective.budget.trials
+    title = f"Trial {trial.number} of {budget} ({words(steps)})" if steps else "The original"
     if point is None:
         _log(session, row, f"{title}: no figures, {outcome.problem}.")
         return
@@ -89,12 +90,13 @@ def _hear(session: Session, search: Search, trial: TrialRow, job: JobRow) -> Non
 
 def _go_on(session: Session, search: Search, seconds_left: float) -> list[str]:
     """File the next trials, or end where there is nothing more to do."""
-    row = search.row
+    row, original = search.row, search.original
+    if original is not None and original.finished_at is None and not row.cancel_requested:
+        return []  # it is the result, whatever is left of the budget
     over = row.cancel_requested or seconds_left <= 0 or _hopeless(search)
     if over:
-        if not searches.end_trials(session, row.id):
-            _end(session, search)
-        return []
+        still_runs = searches.end_trials(session, row.id)
+        return [] if still_runs else _end(session, search)
     filed = list[str]()
     offers = workers.offers(session)
     fitting = sum(not search.request.requires.lacking([offer]) for offer in offers)
@@ -103,14 +105,12 @@ def _go_on(session: Session, search: Search, seconds_left: float) -> list[str]:
         if proposal is None:
             break
         filed.append(_file(session, search, proposal, seconds_left / 60))
-    if not search.active:
-        _end(session, search)
-    return filed
+    return filed if search.active else _end(session, search)
 
 
 def _proposal(search: Search) -> Proposal | None:
     """Return what to try next; None where the budget is spent or nothing is left to try."""
-    if len(search.trials) >= search.objective.budget.trials:
+    if search.original is not None or len(search.trials) >= search.objective.budget.trials:
         return None
     space = Space(facts_of(search.request, search.model, search.dataset, search.chart))
     history = [
@@ -147,49 +147,13 @@ def _seconds_left(session: Session, search: Search) -> float:
     return seconds - ((leases.now(session) - started).total_seconds() if started else 0.0)
 
 
-def _end(session: Session, search: Search) -> None:
-    """End a search none of whose trials runs: with the best point as its result."""
-    row = search.row
-    if row.cancel_requested:
-        transitions.finish(session, row, "cancelled")
-        return
-    measured = [job for _, job in search.trials if job.compressed is not None]
-    if not measured:
-        transitions.finish(session, row, "failed", _nothing_measured(search))
-        return
-    state = SearchState.model_validate(row.search)
-    counts = f"{len(search.points)} of {len(search.trials)} trials were measured."
-    if state.best is None:
-        searches.adopt_original(session, row, search.model, measured[0])
-        row.verdict = (
-            f"Nothing was changed: no pipeline takes less {search.objective.minimize} within the"
-            f" bound of {search.request.bound:g} of quality. {counts}"
-        )
-    else:
-        chosen = next(job for _, job in search.trials if job.id == state.best.id)
-        searches.adopt(session, row, chosen)
-        row.verdict = (
-            f"Trial {state.best.trial} is the best ({words(state.best.steps)})."
-            f" {chosen.verdict or ''} {counts}"
-        )
-    count_usage(search)
-    row.search = state_of(search).model_dump(mode="json")
-    kept = {point.id for point in front(search.points)}
-    searches.forget_files(session, [job.id for _, job in search.trials if job.id not in kept])
-    transitions.finish(session, row, "succeeded")
-
-
-def _nothing_measured(search: Search) -> Problem | ProblemDetails:
-    """Return why a search without any figures failed: as its last trial did."""
-    problems = [job.problem for _, job in search.trials if job.problem is not None]
-    if problems:
-        return ProblemDetails.model_validate(problems[-1])
-    if search.trials:
-        return RunningLimit(
-            f"No trial ended within the budget of {search.objective.budget.minutes:g} minutes:"
-            " allow more, or send a smaller dataset."
-        )
-    return EngineCrashed("No trial was made.")
+def _end(session: Session, search: Search) -> list[str]:
+    """End a search none of whose trials runs; return the trial that has to deliver the original."""
+    if ending.lacks_the_original(search):
+        minutes = search.request.limits.running_minutes
+        return [_file(session, search, Proposal([]), minutes)]
+    ending.end(session, search)
+    return []
 
 
 def _log(session: Session, row: JobRow, message: str) -> None:
