@@ -21,6 +21,9 @@ WITHOUT_DATA: Step = {"method": "quantize", "mode": "dynamic"}
 """What is done where nothing is asked for: with data each layer gets the form that pays (``auto``);
 without data products get int8."""
 
+_SUFFIXES = {"onnx": ".onnx", "ort": ".ort", "litert": ".tflite", "pt2": ".pt2"}
+"""The suffix of a result by its format; all others are zips."""
+
 
 @dataclass(frozen=True)
 class Compressed:
@@ -56,7 +59,8 @@ def compress(
         steps: what to do. Default: ``quantize``; with data each layer gets the form that pays
             (``auto``), without data products get int8 (``dynamic``).
         targets: what the model should answer, as in ``datasets.upload``.
-        output: where the result goes. Default: beside the model, as ``<name>.small.onnx``.
+        output: where the result goes. Default: beside the model, as ``<name>.small.onnx``, or with
+            the suffix of the first format that is delivered.
         client: whose service to use. Default: one of its own, configured by the environment.
         progress: whether to show a bar. Default: where standard error is a terminal.
         options: the other fields of the job's request.
@@ -104,5 +108,11 @@ def compress(
         with contextlib.suppress(Conflict):  # it has just ended
             job.cancel()
         job.wait(progress=False)
-    target = Path(output) if output else source.with_name(f"{source.stem}.small.onnx")
+    target = Path(output) if output else _beside(source, job)
     return Compressed(job.download(target), job, job.report())
+
+
+def _beside(source: Path, job: Job) -> Path:
+    """Return the place for a job's first file, whose format says what it is called."""
+    first = job.artifacts[0].format if job.artifacts else "onnx"
+    return source.with_name(f"{source.stem}.small{_SUFFIXES.get(first, '.zip')}")

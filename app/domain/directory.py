@@ -35,10 +35,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.datasets import DatasetDescription, ImageOptions
 from app.domain.generated import GeneratedData
-from app.domain.jobs import Evaluate, Require
+from app.domain.jobs import Evaluate
 from app.domain.models import ModelDescription, ModelHints
 from app.domain.problems import ProblemDetails
 from app.domain.reports import ArtifactFigures, Choice, LayerChange, LayerPrice, Report
+from app.domain.request_parts import Require
 from app.domain.sensitivity import Sensitivity
 from app.domain.steps import AnyStep, Skipped
 from app.domain.targets import TOOL_NAMES, OutputFormat, ToolName
@@ -160,6 +161,8 @@ class MeasureSensitivity(_Order):
 
     kind: Literal["measure_sensitivity"] = "measure_sensitivity"
     seed: int = 0
+    data: GeneratedData | None = None
+    """As in a job's request: samples are made from the model, in place of a dataset."""
     images: ImageOptions = ImageOptions()
     threads: int | None = None
     """The number of threads; None for the runtime's default."""

@@ -155,6 +155,7 @@ class ModelSensitivity(Sensitivity):
 
     model: str
     dataset: str
+    """The id of the dataset that was run; ``generated`` where samples were made from the model."""
     job: str
     """The job that measured it."""
     measured_at: AwareDatetime

@@ -3,8 +3,11 @@
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from app.domain.jobs import Asked, JobRequest, Limits, Requires, SubmittedJob
+from app.domain.generated import GeneratedData
+from app.domain.job_answers import SubmittedJob
+from app.domain.jobs import JobRequest
 from app.domain.problems import NotFound
+from app.domain.request_parts import Asked, Limits, Requires
 from app.domain.sensitivity import ModelSensitivity
 from app.services import jobs, models
 from app.settings import Settings
@@ -14,8 +17,14 @@ from app.store import sensitivities
 class SensitivityRequest(Asked):
     """The body of ``POST /v1/models/{id}/sensitivity``."""
 
-    dataset: str = Field(
-        max_length=64, description="What is run; a part of it is held out, as in every job."
+    dataset: str | None = Field(
+        default=None,
+        max_length=64,
+        description="What is run; a part of it is held out, as in every job.",
+    )
+    data: GeneratedData | None = Field(
+        default=None,
+        description="'generated': samples are made from the model itself, in place of a dataset.",
     )
     seed: int = Field(default=0, ge=0, lt=2**32)
     limits: Limits = Limits()
@@ -34,7 +43,7 @@ def measure(
 
     Raises:
         NotFound: The model is not the tenant's.
-        Invalid: The dataset is not the tenant's, or of no use for the model.
+        Invalid: There are no samples, or the dataset is not the tenant's, or does not fit.
         TooManyRequests: The tenant has reached its number of active jobs.
     """
     models.find(session, tenant, model_id)
@@ -52,7 +61,7 @@ def show(
     models.find(session, tenant, model_id)
     row = sensitivities.latest(session, model_id, dataset)
     if row is None:
-        on = "" if dataset is None else f" on dataset {dataset}"
+        on = "" if dataset is None else f" on the data {dataset}"
         raise NotFound(
             f"The sensitivity of this model{on} was not measured: 'POST"
             f" /v1/models/{model_id}/sensitivity' with a dataset does it."

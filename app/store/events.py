@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.domain.events import Kind
+from app.domain.events import Kind, MetricValue
 from app.store.tables import EventRow, JobRow, Json
 
 
@@ -33,6 +33,24 @@ def after(session: Session, job_id: str, number: int, limit: int = 500) -> Seque
         .order_by(EventRow.number)
         .limit(limit)
     ).all()
+
+
+def figures(session: Session, job_id: str, limit: int) -> list[MetricValue]:
+    """Return the last figures of the job's trainings, one an epoch and name, oldest first."""
+    newest = session.scalars(
+        select(EventRow.data)
+        .where(
+            EventRow.job_id == job_id,
+            EventRow.kind == "metric",
+            EventRow.data["epoch"].astext.is_not(None),
+        )
+        .order_by(EventRow.number.desc())
+        .limit(limit)
+    ).all()
+    return [
+        MetricValue(step=data["step"], name=data["name"], value=data["value"], epoch=data["epoch"])
+        for data in newest[::-1]
+    ]
 
 
 def log(session: Session, job_id: str, limit: int) -> Sequence[str]:

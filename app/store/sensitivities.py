@@ -11,11 +11,12 @@ from app.store.tables import JobRow, ModelRow, SensitivityRow
 def keep(session: Session, job: JobRow, chart: Sensitivity) -> None:
     """Store what a job measured of its model, in the place of what was measured alike before."""
     job.verdict = chart.summary
-    if job.dataset_id is None or session.get(ModelRow, job.model_id) is None:
+    samples = job.dataset_id or job.request.get("data")
+    if samples is None or session.get(ModelRow, job.model_id) is None:
         return
     row = insert(SensitivityRow).values(
         model_id=job.model_id,
-        dataset_id=job.dataset_id,
+        dataset_id=samples,
         conditions=chart.conditions,
         job_id=job.id,
         chart=chart.model_dump(mode="json"),
@@ -30,7 +31,7 @@ def keep(session: Session, job: JobRow, chart: Sensitivity) -> None:
 
 
 def latest(session: Session, model_id: str, dataset: str | None = None) -> SensitivityRow | None:
-    """Return the latest chart of a model, or of the model on a dataset."""
+    """Return the latest chart of a model, or of the model on a dataset or on generated samples."""
     query = select(SensitivityRow).where(SensitivityRow.model_id == model_id)
     if dataset is not None:
         query = query.where(SensitivityRow.dataset_id == dataset)

@@ -137,14 +137,19 @@ class Models(Uploads[Model]):
         """Queue a job that measures what each layer of a model loses and saves in each form.
 
         ``client.jobs.wait(job)`` waits for it; ``sensitivity`` then has the chart.
+
+        Args:
+            model: or its id.
+            dataset: or its id; ``"generated"`` for samples that are made from the model.
         """
         path = f"/v1/models/{id_of(model)}/sensitivity"
-        return self._http.post(path, Job, {"dataset": id_of(dataset)})
+        name = "data" if dataset == "generated" else "dataset"
+        return self._http.post(path, Job, {name: id_of(dataset)})
 
     def sensitivity(
         self, model: Model | str, *, data: Dataset | str | None = None
     ) -> dict[str, Any]:
-        """Return the chart of a model's layers and forms: the latest, or that on a dataset.
+        """Return the chart of a model's layers and forms: the latest, or that on ``data``.
 
         Raises:
             NotFound: it was not measured.

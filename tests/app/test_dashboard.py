@@ -18,6 +18,7 @@ from app.services import keys
 from app.settings import Settings
 from app.store import events
 from app.store.session import Sessions
+from app.store.tables import ModelRow
 from app.web.dashboard.drawing import drawn
 from app.web.dashboard.forms import fields
 from tests.app.service import Service
@@ -249,8 +250,9 @@ def test_a_page_sends_a_file_in_parts_under_its_session(
         assert stranger.head(place, params=theirs).status_code == 404
         taken = stranger.post("/models", params={**theirs, "upload_id": upload})
         assert taken.status_code == 422
-    made = person.post("/models", params={**token, "upload_id": upload})
+    made = person.post("/models", params={**token, "upload_id": upload, "cache": "true"})
     assert made.status_code == 303
+    assert _hints(service.store, made.headers["location"])["cache"] is True
     assert "a.onnx" in read(person.get(made.headers["location"]))
     with httpx.Client(base_url=service.url) as nobody:
         assert nobody.post("/uploads", headers=length).headers["location"].startswith("/login")
@@ -267,9 +269,10 @@ def test_a_model_is_fetched_from_the_address_that_a_form_names(
     ):
         assert "Fetch it from an address" in read(visitor.get("/datasets"))
         address = {"url": "https://models.example.com/net.onnx", "sha256": ""}
-        made = send(visitor, "/models/fetch", **address)
+        made = send(visitor, "/models/fetch", **address, cache="true")
         assert made.status_code == 303
         assert "net.onnx" in read(visitor.get(made.headers["location"]))
+        assert _hints(store, made.headers["location"])["cache"] is True
         for wrong, words in (
             ({"url": "https://elsewhere.example.com/a"}, "FETCH_ALLOWED"),
             ({"url": "ftp://x"}, "https://"),
@@ -280,6 +283,12 @@ def test_a_model_is_fetched_from_the_address_that_a_form_names(
             assert refused.status_code == 422
             assert words in read(refused)
         assert visitor.post("/models/fetch", data=address).status_code == 403
+
+
+def _hints(store: Sessions, page: str) -> dict[str, Any]:
+    """Return what was said of the file of the model with this page."""
+    with store() as session:
+        return session.get_one(ModelRow, page.rpartition("/")[2]).hints
 
 
 def test_a_goal_becomes_a_job(person: httpx.Client, service: Service) -> None:
@@ -328,8 +337,15 @@ def test_a_finished_job_keeps_its_log_and_stands_beside_the_others_of_its_model(
                 "at": "2026-01-01T00:00:00Z",
             }
             events.append(session, job, "log", said)
+            for epoch, loss in ((0, 0.5), (1, 0.9), (1, 0.25)):  # the last epoch was made again
+                figure = {"step": 0, "name": "<i>loss", "value": loss, "epoch": epoch}
+                events.append(session, job, "metric", figure)
+            events.append(session, job, "metric", {"step": 1, "name": "best", "value": 0.1})
         service.finish(job)
     page = person.get(f"/jobs/{ended[0]}")
+    assert '<polyline class="line0" points="20.0,20.0 620.0,180.0"/>' in page.text
+    assert "How training went <i>loss 0.25" in read(page)
+    assert "<i>loss" not in page.text
     assert f"<b>said</b> of {ended[0]}" in read(page)
     assert "<b>said" not in page.text
     assert page.text.count('href="/jobs/' + ended[1]) == 1
@@ -501,8 +517,9 @@ def test_a_rejected_file_is_read_again_with_what_it_does_not_tell(
     assert 'value="mine"' in wrong.text
     assert send(person, f"/models/{model}/again", inputs="[{}]").status_code == 422
     shape = '[{"name": "x", "dtype": "float32", "shape": ["batch", 3]}]'
-    answer = send(person, f"/models/{model}/again", inputs=shape)
+    answer = send(person, f"/models/{model}/again", inputs=shape, cache="true")
     assert answer.status_code == 303
+    assert _hints(service.store, answer.headers["location"])["cache"] is True
     again = service.http.get(f"/v1{answer.headers['location']}").json()
     assert (again["status"], again["id"] != model) == ("inspecting", True)
     assert again["sha256"] == service.http.get(f"/v1/models/{model}").json()["sha256"]

@@ -40,9 +40,10 @@ def chart(seconds: float = 2.0, **changes: Any) -> Sensitivity:
     )
 
 
-def measured(service: Service, model: str, dataset: str, found: Sensitivity) -> str:
+def measured(service: Service, model: str, samples: str, found: Sensitivity) -> str:
     """Ask for a chart, and let a worker have measured it."""
-    answer = service.http.post(f"/v1/models/{model}/sensitivity", json={"dataset": dataset})
+    field = "data" if samples == "generated" else "dataset"
+    answer = service.http.post(f"/v1/models/{model}/sensitivity", json={field: samples})
     assert answer.status_code == 202, answer.text
     job: str = answer.json()["id"]
     with service.store.begin() as session:
@@ -83,6 +84,25 @@ def test_the_latest_chart_is_shown_or_that_of_a_dataset(service: Service) -> Non
     assert service.http.get(path, params={"data": "dst_none"}).status_code == 404
     for job in service.http.get("/v1/jobs").json()["items"]:
         assert job["status"] in {"succeeded", "queued"}
+
+
+def test_samples_of_a_chart_may_be_made_from_the_model(service: Service) -> None:
+    model = service.model()
+    path = f"/v1/models/{model}/sensitivity"
+    job = measured(service, model, "generated", chart())
+    assert service.http.get(path, params={"data": "generated"}).json()["dataset"] == "generated"
+    asked = service.http.get(f"/v1/jobs/{job}").json()
+    assert (asked["dataset"], asked["data"]) == (None, "generated")
+    with browser(service) as person:
+        address = path.removeprefix("/v1")
+        assert "64 samples that were made from the model" in read(person.get(address))
+        assert f'href="{address}?data=generated"' in person.get(f"/jobs/{job}").text
+        assert send(person, address, dataset="generated").status_code == 303
+    key = service.http.headers["Authorization"].removeprefix("Bearer ")
+    with planish.Client(service.url, key) as client:
+        assert client.models.measure_sensitivity(model, "generated").data == "generated"
+    both = {"dataset": service.dataset(), "data": "generated"}
+    assert pointers(service.http.post(path, json=both)) == ["#/data"]
 
 
 def test_what_cannot_be_measured_is_refused(service: Service) -> None:

@@ -236,6 +236,18 @@ def test_without_data_nothing_is_asked_for_that_needs_data(run: Run, tmp_path: P
     assert (tmp_path / "m.small.onnx").read_bytes() == CONTENT
 
 
+def test_a_file_for_another_runtime_is_called_what_it_is(run: Run, tmp_path: Path) -> None:
+    model = tmp_path / "m.onnx"
+    model.write_bytes(b"x")
+    [artifact] = DONE["artifacts"]
+    done = {**DONE, "artifacts": [{**artifact, "format": "litert"}]}
+    answers = [answer(200, done) if each is JOB_THAT_ENDS[2] else each for each in JOB_THAT_ENDS]
+    with scripted([answer(201, {**MODEL, "status": "ready"}), *answers]) as service:
+        assert run("compress", model, "--target", "mobile-litert", "--url", service.url) == 0
+    assert json.loads(service.requests[1].body)["target"] == "mobile-litert"
+    assert (tmp_path / "m.small.tflite").read_bytes() == CONTENT
+
+
 def test_two_files_are_compared_by_turns(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

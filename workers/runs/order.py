@@ -32,6 +32,7 @@ def order(
     if request.measure is not None:
         return MeasureSensitivity(
             seed=request.seed,
+            data=request.data,
             images=_images(dataset),
             threads=threads(worker.settings),
             seconds=_SHARE * claimed.seconds_left,
@@ -74,10 +75,10 @@ def _chart(worker: Worker, request: JobRequest) -> Sensitivity | None:
 
     Later steps are given other graphs, which the chart does not hold for.
     """
-    if request.dataset is None or not (request.steps and request.steps[0].reads_chart):
+    if request.samples is None or not (request.steps and request.steps[0].reads_chart):
         return None
     with transaction(worker.sessions) as session:
-        row = sensitivities.latest(session, request.model, request.dataset)
+        row = sensitivities.latest(session, request.model, request.samples)
         return None if row is None else Sensitivity.model_validate(row.chart)
 
 

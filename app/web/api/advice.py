@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.domain.deployments import DeploymentName
-from app.domain.jobs import SubmittedJob
+from app.domain.job_answers import SubmittedJob
 from app.domain.problems import (
     Conflict,
     DatasetMismatch,
@@ -86,7 +86,12 @@ def get_sensitivity(
     model_id: str,
     call: Caller,
     data: Annotated[
-        str | None, Query(max_length=64, description="On this dataset. Default: the latest.")
+        str | None,
+        Query(
+            max_length=64,
+            description="On this dataset, or on samples that were made from the model"
+            " ('generated'). Default: the latest.",
+        ),
     ] = None,
 ) -> ModelSensitivity:
     """Show the chart of a model's layers and forms; 404 until it was measured."""

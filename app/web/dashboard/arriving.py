@@ -15,10 +15,14 @@ from app.web.dashboard.visitor import FORM_TOKEN, Form, Visitor
 from app.web.intake import Kind, Named
 from app.web.uploads import receive_or_take, stored
 
+_FIELDS = {"url", "sha256", "cache"}
+"""What a form says of a file at an address."""
+
 
 def refer(visitor: Visitor, form: Form, kind: Kind[Row, Named]) -> Response:
     """Have a file fetched from its address, and show what becomes of it."""
-    given = {name: str(form.get(name, "")).strip() for name in ("url", "sha256")}
+    names = _FIELDS & kind.reference.model_fields.keys()
+    given = {name: str(form.get(name, "")).strip() for name in names}
     try:
         named = kind.reference.model_validate({name: text for name, text in given.items() if text})
         row = kind.referred(visitor.tenant, named)

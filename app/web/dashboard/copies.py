@@ -52,4 +52,6 @@ def _command(body: Mapping[str, Any], model: str, dataset: str) -> str:
         words += ["--max-drop", str(body["require"]["max_quality_drop"])]
     if "target" in body:
         words += ["--target", body["target"]]
-    return shlex.join([*words, "-o", "smaller.onnx"])
+    else:
+        words += ["-o", "smaller.onnx"]
+    return shlex.join(words)

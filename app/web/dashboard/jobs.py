@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from app import nudge
-from app.domain.jobs import FINISHED, Job
+from app.domain.job_answers import Job
+from app.domain.jobs import FINISHED
 from app.services import jobs, searches
 from app.store import events as stored
 from app.web import reports
@@ -22,6 +23,7 @@ _COMPARED = 8
 _PICTURED = 50
 """Jobs of the same model, the newest first, that are in one picture."""
 _SHOWN_LINES = 500
+_SHOWN_FIGURES = 5000
 
 
 @router.get("/jobs")
@@ -50,6 +52,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         front = searches.front_of(session, visitor.tenant, job_id) if job.search else None
         finished = job.status in FINISHED
         said = stored.log(session, job.id, _SHOWN_LINES) if finished else []
+        trained = stored.figures(session, job.id, _SHOWN_FIGURES) if finished else []
     figures = list[reports.Figure]()
     if report is not None:
         figures = reports.figures(report.baseline, report.compressed, report.evaluation.latency)
@@ -60,6 +63,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         front=front,
         finished=finished,
         said=said,
+        trainings=pictures.of_trainings(trained),
         picture=pictures.of_jobs(_of_same_model(visitor, job)) if job.compressed else None,
         run=running.LINES,
         headline=reports.headline(figures, job.compressed) if job.compressed else [],

@@ -18,7 +18,7 @@ from app.web.dashboard.arriving import refer, take
 from app.web.dashboard.drawing import drawn
 from app.web.dashboard.lists import Cursor, jobs_of, models_of
 from app.web.dashboard.visitor import Form, Looking, Visitor
-from app.web.hints import hints_of
+from app.web.hints import Cache, hints_of
 from app.web.intake import MODEL
 
 router = APIRouter()
@@ -37,12 +37,15 @@ def list_models(visitor: Looking, cursor: Cursor = None) -> Response:
 
 @router.post("/models")
 async def upload_model(
-    request: Request, visitor: Looking, form_token: Annotated[str, Query()] = ""
+    request: Request,
+    visitor: Looking,
+    form_token: Annotated[str, Query()] = "",
+    cache: Cache = False,
 ) -> Response:
     """Take in the file that a form sends."""
 
     def new(filename: str | None) -> ModelRow:
-        return models.new(visitor.tenant, None, filename, ModelHints())
+        return models.new(visitor.tenant, None, filename, ModelHints(cache=cache))
 
     return await take(request, visitor, form_token, MODEL, new)
 
@@ -83,7 +86,7 @@ def _shown(
         status=fault.status if fault else 200,
         fault=fault,
         faults=page.faults(fault) if fault else {},
-        told=told or {"architecture": "", "inputs": ""},
+        told=told or {"architecture": "", "inputs": "", "cache": ""},
         model=model,
         known=known,
         layers=layers[:_SHOWN_LAYERS],
@@ -102,9 +105,11 @@ def _shown(
 @router.post("/models/{model_id}/again")
 def read_again(model_id: str, visitor: Looking, form: Form) -> Response:
     """Read a rejected upload once more, with what its file does not tell."""
-    told = {name: str(form.get(name, "")).strip() for name in ("architecture", "inputs")}
+    told = {name: str(form.get(name, "")).strip() for name in ("architecture", "inputs", "cache")}
     try:
-        hints = hints_of(told["architecture"] or None, told["inputs"] or None)
+        hints = hints_of(
+            told["architecture"] or None, told["inputs"] or None, cache=bool(told["cache"])
+        )
         with visitor.call.transaction() as session:
             settings = visitor.gateway.settings
             again = models.read_again(session, settings, visitor.tenant, model_id, hints).id

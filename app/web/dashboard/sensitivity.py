@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
 from app import nudge
+from app.domain.generated import GENERATED
 from app.domain.problems import Invalid, NotFound, Problem
 from app.domain.sensitivity import ModelSensitivity, Saved
 from app.services import models, sensitivities
@@ -49,7 +50,10 @@ def measure_sensitivity(model_id: str, visitor: Looking, form: Form) -> Response
     try:
         if not dataset:
             raise Invalid("Choose data: sensitivity is measured on samples.")
-        request = SensitivityRequest(dataset=dataset)
+        generated = dataset == GENERATED
+        request = SensitivityRequest(
+            dataset=None if generated else dataset, data=GENERATED if generated else None
+        )
         with visitor.call.transaction() as session:
             settings = visitor.gateway.settings
             job = sensitivities.measure(session, visitor.tenant, model_id, request, settings).id

@@ -5,6 +5,7 @@ if (state) {
   const log = document.getElementById("log");
   const curves = document.getElementById("curves");
   const series = new Map();
+  let trained = null; // the step whose curves are shown
   const events = new EventSource(`${state.dataset.follow}/events`);
 
   const refresh = () => document.body.dispatchEvent(new CustomEvent("follow"));
@@ -25,8 +26,10 @@ if (state) {
     }
   });
   events.addEventListener("metric", (event) => {
-    const { name, value, epoch } = JSON.parse(event.data);
+    const { step, name, value, epoch } = JSON.parse(event.data);
     if (epoch === undefined || epoch === null) return;
+    if (step !== trained) series.clear();
+    trained = step;
     series.set(name, [...(series.get(name) ?? []), [epoch, value]]);
     draw(curves, series);
   });

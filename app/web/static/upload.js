@@ -11,6 +11,8 @@ class Refused extends Error {}
 
 for (const form of document.querySelectorAll("form[data-upload]")) {
   const input = form.querySelector("input[type=file]");
+  // What stands in the address besides the file, which a form without scripts cannot send there.
+  form.querySelector("[data-cache]")?.closest("label").removeAttribute("hidden");
 
   form.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -44,7 +46,9 @@ async function send(form, input) {
   };
   button.disabled = true;
   try {
-    const upload = new Upload(input.files[0], form.action);
+    const action = new URL(form.action, location.href);
+    if (form.querySelector("[data-cache]")?.checked) action.searchParams.set("cache", "true");
+    const upload = new Upload(input.files[0], action);
     const id = await upload.sent(shows, waits);
     location.href = await upload.used(id);
   } catch (error) {
@@ -61,7 +65,7 @@ async function send(form, input) {
 class Upload {
   constructor(file, action) {
     this.file = file;
-    this.action = new URL(action, location.href);
+    this.action = action;
     this.key = `upload ${this.action.pathname} ${file.name} ${file.size} ${file.lastModified}`;
   }
 

@@ -96,6 +96,16 @@ def test_the_same_seed_gives_the_same_costs(job: Run, tmp_path: Path) -> None:
     assert first.answers == second.answers
 
 
+def test_samples_may_be_made_from_the_model(job: Run, exported: dict[str, Path]) -> None:
+    result = job(exported["mlp"], **ORDER, generated=True)
+    assert result.problem is None, result.problem
+    assert result.sensitivity is not None
+    assert 0 < result.sensitivity.samples <= 64
+    assert any("made from the model" in note for note in result.sensitivity.notes)
+    costs = [cost for row in result.sensitivity.cost for cost in row if cost is not None]
+    assert costs
+
+
 def test_without_samples_nothing_is_measured(job: Run, exported: dict[str, Path]) -> None:
     result = job(exported["mlp"], **ORDER)
     assert result.problem is not None

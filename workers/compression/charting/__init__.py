@@ -38,6 +38,8 @@ _NOTES = [
     "Times are of layers by themselves; a layer in int8 converts its values at both ends.",
 ]
 
+_GENERATED = "Costs were measured on samples that are made from the model, not on real data."
+
 _Cell = tuple[Cost, Saved] | Refused
 
 
@@ -85,12 +87,14 @@ def chart(directory: Path, order: MeasureSensitivity, events: Events) -> Sensiti
         runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
         machine=machine.machine(subject.context.device),
         versions=machine.versions(),
-        notes=[*_NOTES, *subject.notes],
+        notes=[*_NOTES, *([] if order.data is None else [_GENERATED]), *subject.notes],
     )
 
 
 def _subject(directory: Path, order: MeasureSensitivity, events: Events) -> Subject:
-    as_job = Compress(steps=[], seed=order.seed, images=order.images, threads=order.threads)
+    as_job = Compress(
+        steps=[], seed=order.seed, data=order.data, images=order.images, threads=order.threads
+    )
     job_inputs = inputs.read(directory, as_job, events)
     train = job_inputs.train
     if train is None or not len(train):
