@@ -11,6 +11,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import func, update
 
 from app.domain.methods import methods
 from app.domain.models import Node
@@ -18,7 +19,7 @@ from app.services import keys
 from app.settings import Settings
 from app.store import events
 from app.store.session import Sessions
-from app.store.tables import ModelRow
+from app.store.tables import BrowserSessionRow, ModelRow
 from app.web.dashboard.drawing import drawn
 from app.web.dashboard.forms import fields
 from tests.app.service import Service
@@ -181,6 +182,15 @@ def test_log_out_ends_the_session_and_so_does_a_revoked_key(service: Service) ->
         own = re.findall(r"/keys/(key_\w+)/revoke", person.get("/keys").text)
         send(person, f"/keys/{own[0]}/revoke")
         assert person.get("/").status_code == 303
+
+
+def test_a_session_ends_after_its_hours(service: Service) -> None:
+    with browser(service) as person:
+        assert person.get("/").is_success
+        with service.store.begin() as session:
+            session.execute(update(BrowserSessionRow).values(expires_at=func.now()))
+        ended = person.get("/usage")
+        assert (ended.status_code, ended.headers["location"]) == (303, "/login?back=%2Fusage")
 
 
 def test_a_model_is_uploaded_by_a_form(person: httpx.Client) -> None:

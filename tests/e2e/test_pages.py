@@ -34,6 +34,10 @@ SHIFTED = """() => new Promise(resolve => {
 MOST_SHIFTED = 0.1
 """The cumulative layout shift that web.dev/articles/cls calls good."""
 
+FOCUSED = "document.activeElement.textContent.trim()"
+MOST_STOPS = 150
+"""Of the Tab key on a page."""
+
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 760}
 
 
@@ -203,6 +207,24 @@ def test_a_refused_upload_says_why_beside_the_form(chromium: Browser, service: S
             form.get_by_role("button", name="Upload").click()
         said = form.get_by_role("status")
         eventually(lambda: "document" in (said.text_content() or ""), what="the reason")
+
+
+def test_a_job_is_started_by_the_keyboard_alone(
+    chromium: Browser, service: Service, model: str
+) -> None:
+    with visiting(chromium, service, viewport=WIDE) as page:
+        page.goto(f"/jobs/new?model={model}&goal=smaller")
+        page.keyboard.press("Tab")
+        assert page.evaluate(FOCUSED) == "Skip to the content"
+        page.keyboard.press("Enter")
+        for _ in range(MOST_STOPS):
+            page.keyboard.press("Tab")
+            if page.evaluate(FOCUSED) == "Start the job":
+                break
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+        page.keyboard.press("Enter")
+        page.wait_for_url(re.compile("/jobs/job_"))
+    service.finished(page.url.rpartition("/")[2])
 
 
 def test_every_page_can_be_read_by_everybody(

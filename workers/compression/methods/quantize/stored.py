@@ -115,11 +115,11 @@ def _round(model: ir.Model, use: WeightUse, dtype: str) -> LayerChange:
     stored_dtype = stored_as(model, array)
     use.value.const_value = ir.Tensor(quantized, name=use.value.name)
     axes_text = " and ".join(map(str, axes))
-    per = f"a step for each place along axis {axes_text}" if axes else "one step"
+    per = f"per channel of axis {axes_text}" if axes else "per tensor"
     return LayerChange(
         node=use.name,
         operator=use.node.op_type,
-        change=f"weights {stored_dtype} → {dtype}, {per}, unpacked when the session opens",
+        change=f"weights {stored_dtype} → {dtype} {per}, unpacked when the session opens",
         bytes_before=array.size * stored_dtype.itemsize,
         bytes_after=stored_bytes(quantized),
         sqnr_db=sqnr_db(array, quantized),
