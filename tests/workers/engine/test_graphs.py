@@ -20,6 +20,7 @@ from app.domain.steps import Quantize
 from app.domain.steps.recover import Recover
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import name_nodes
+from workers.compression.graph.inference import infer
 from workers.compression.graph.load import load, save
 from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.methods.outcome import Outcome
@@ -266,11 +267,16 @@ def test_what_onnxruntime_does_not_run_in_float16_stays_in_float32(tmp_path: Pat
     assert sqnr > 40
 
 
+def _typed(model: ir.Model) -> ir.Model:
+    infer(model)
+    return model
+
+
 def _dies_on(before: str, after: str) -> Callable[[Path, Path, int], int | None]:
     """Return what runs graphs apart, and dies on halves that go from one operator to another."""
 
     def run(path: Path, _feeds: Path, _threads: int) -> int | None:
-        nodes = load(path).graph.all_nodes()
+        nodes = _typed(load(path)).graph.all_nodes()
         makers = (v.producer() for n in nodes if n.op_type == after for v in n.inputs if v)
         found = [m for m in makers if m is not None and m.op_type == before]
         return None if any(m.outputs[0].dtype == ir.DataType.FLOAT16 for m in found) else 1
