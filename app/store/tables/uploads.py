@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, column_property, mapped_column
+from sqlalchemy.schema import SchemaItem
 
 from app.store.tables.base import Json, Leased, Table
 
@@ -19,23 +20,8 @@ class BlobRow(Table):
     touched_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class ModelRow(Leased, Table):
-    """An uploaded model."""
-
-    __tablename__ = "models"
-    __table_args__ = (
-        CheckConstraint("status in ('inspecting', 'ready', 'rejected')", "status"),
-        Index("ix_models_list", "tenant", text("created_at DESC"), text("id DESC")),
-        Index("ix_models_waiting", "not_before", postgresql_where=text("status = 'inspecting'")),
-        Index(
-            "ix_models_turn", "tenant", "created_at", postgresql_where=text("status = 'inspecting'")
-        ),
-        Index(
-            "ix_models_leased",
-            "lease_expires_at",
-            postgresql_where=text("lease_expires_at IS NOT NULL"),
-        ),
-    )
+class Inspected(Leased):
+    """What models and datasets share: uploaded bytes, which a worker inspects."""
 
     tenant: Mapped[str]
     name: Mapped[str | None]
@@ -44,6 +30,33 @@ class ModelRow(Leased, Table):
     problem: Mapped[Json | None]
     sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     size_bytes: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    used_at: Mapped[datetime | None]
+    """When a job last used it, to a day."""
+
+
+def _inspected(table: str) -> tuple[SchemaItem, ...]:
+    """Return the constraint and the indexes of a table of what is inspected."""
+    inspecting = text("status = 'inspecting'")
+    return (
+        CheckConstraint("status in ('inspecting', 'ready', 'rejected')", "status"),
+        Index(f"ix_{table}_list", "tenant", text("created_at DESC"), text("id DESC")),
+        Index(f"ix_{table}_waiting", "not_before", postgresql_where=inspecting),
+        Index(f"ix_{table}_turn", "tenant", "created_at", postgresql_where=inspecting),
+        Index(
+            f"ix_{table}_leased",
+            "lease_expires_at",
+            postgresql_where=text("lease_expires_at IS NOT NULL"),
+        ),
+    )
+
+
+class ModelRow(Inspected, Table):
+    """An uploaded model."""
+
+    __tablename__ = "models"
+    __table_args__ = _inspected("models")
+
     onnx_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     graph_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     copies_bytes: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -61,48 +74,20 @@ class ModelRow(Leased, Table):
     """The description without layers and figures to draw, which may be very large."""
     hints: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'::jsonb"))
     """The hints of the user on the upload: a ``ModelHints``."""
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    used_at: Mapped[datetime | None]
-    """When a job last used it, to a day."""
 
 
-class DatasetRow(Leased, Table):
+class DatasetRow(Inspected, Table):
     """An uploaded dataset."""
 
     __tablename__ = "datasets"
-    __table_args__ = (
-        CheckConstraint("status in ('inspecting', 'ready', 'rejected')", "status"),
-        Index("ix_datasets_list", "tenant", text("created_at DESC"), text("id DESC")),
-        Index("ix_datasets_waiting", "not_before", postgresql_where=text("status = 'inspecting'")),
-        Index(
-            "ix_datasets_turn",
-            "tenant",
-            "created_at",
-            postgresql_where=text("status = 'inspecting'"),
-        ),
-        Index(
-            "ix_datasets_leased",
-            "lease_expires_at",
-            postgresql_where=text("lease_expires_at IS NOT NULL"),
-        ),
-    )
+    __table_args__ = _inspected("datasets")
 
-    tenant: Mapped[str]
-    name: Mapped[str | None]
-    filename: Mapped[str | None]
     images: Mapped[Json]
-    status: Mapped[str] = mapped_column(default="inspecting")
-    problem: Mapped[Json | None]
-    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
-    size_bytes: Mapped[int]
     description: Mapped[Json | None] = mapped_column()
     outline: Mapped[Json | None] = column_property(
         description.op("-", return_type=JSONB())(text("'glimpses'")), deferred=True
     )
     """The description without its samples, which are pictures."""
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    used_at: Mapped[datetime | None]
-    """When a job last used it, to a day."""
 
 
 class FetchRow(Leased, Table):
