@@ -4,8 +4,9 @@ from functools import cached_property
 
 import onnx_ir as ir
 
+from workers.compression.files import sha256
 from workers.compression.graph import runtime
-from workers.compression.graph.load import load
+from workers.compression.graph.load import files_of, load
 from workers.compression.graph.narrow import narrowed
 from workers.compression.measure import quality
 from workers.compression.measure.affordable import affordable
@@ -44,16 +45,21 @@ class Judging:
         self.limit = _SHARE * bound if limit is None else limit
         """The drop, measured here, within which a graph is taken."""
         self._model, self._samples, self._context = model, samples, context
+        self._drops = dict[tuple[str, ...], float]()
+        """The drops of the graphs that were judged, by the digests of their files."""
 
     def drop(self, model: ir.Model) -> float:
         """Return the drop of a graph's quality below the original's, as the verdict counts it.
 
         The graph runs with its weights as they are stored, in half precision where that is so. One
         that is certain to drop by more than the limit is not run to the end: the drop is then that
-        of the samples that it ran on.
+        of the samples that it ran on. The same graph is run once.
         """
         with runtime.in_file(narrowed(model)) as path:
-            return self._bounded.drop(path, self.limit)
+            digests = tuple(map(sha256, files_of(path)))
+            if digests not in self._drops:
+                self._drops[digests] = self._bounded.drop(path, self.limit)
+            return self._drops[digests]
 
     def fits(self, model: ir.Model) -> bool:
         """Return whether the drop of a graph is within the limit."""
