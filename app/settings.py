@@ -67,7 +67,7 @@ class Storage(_Group):
 
 
 class Server(_Group):
-    """The gateway."""
+    """Where the gateway listens, and by which names clients reach it."""
 
     host: str = "127.0.0.1"
     """Address to listen on."""

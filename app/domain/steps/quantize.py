@@ -220,7 +220,7 @@ class Quantize(Step):
         return self.mode in ("static", "qat") and self.activations != "none"
 
     def skip(self, layer: str, operator: str) -> Skipped | None:
-        """Say why this node is left alone, or None if it is to be quantized."""
+        """Return the node and why it is left alone; None if it is to be quantized."""
         named = matches(layer, self.ignore)
         reason = "named in 'ignore'" if named else self._unfit(operator)
         return None if reason is None else Skipped(node=layer, reason=reason)
