@@ -7,11 +7,11 @@ import httpx
 import pytest
 import structlog
 
-from app.services import keys
 from app.settings import Settings
 from app.store.session import Sessions
+from tests.app.people import browser
 from tests.app.service import Service
-from tests.gateway import serving
+from tests.app.serving import serving_two
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,12 +42,12 @@ def settings(database: str, redis_url: str, storage_url: str) -> Settings:
 @pytest.fixture
 def service(settings: Settings, store: Sessions) -> Iterator[Service]:
     """A running gateway; ``http`` is the tenant acme's, ``other`` another's."""
-    with store.begin() as session:
-        made = {tenant: keys.create(session, tenant, "all")[1] for tenant in ("acme", "other")}
-    headers = {tenant: {"Authorization": f"Bearer {key}"} for tenant, key in made.items()}
-    with (
-        serving(settings) as url,
-        httpx.Client(base_url=url, headers=headers["acme"], timeout=30) as http,
-        httpx.Client(base_url=url, headers=headers["other"], timeout=30) as other,
-    ):
-        yield Service(url, http, other, store)
+    with serving_two(settings, store) as running:
+        yield running
+
+
+@pytest.fixture
+def person(service: Service) -> Iterator[httpx.Client]:
+    """A person of the tenant acme who is logged in at the dashboard."""
+    with browser(service) as client:
+        yield client

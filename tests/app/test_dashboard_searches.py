@@ -1,19 +1,10 @@
 """The pages of searches: one is asked for, looked at while it goes on, and a point is taken."""
 
-from collections.abc import Iterator
-
 import httpx
-import pytest
 
+from tests.app.people import read, send
 from tests.app.service import Service
-from tests.app.test_dashboard import browser, read, send
 from tests.app.test_searches import end, run, start, take_turn
-
-
-@pytest.fixture
-def person(service: Service) -> Iterator[httpx.Client]:
-    with browser(service) as client:
-        yield client
 
 
 def test_a_search_is_asked_for_and_a_point_of_it_taken(

@@ -20,6 +20,7 @@ from app.store.session import Sessions
 from app.store.tables import FetchRow, UploadRow
 from tests import s3
 from tests.app.service import Service, pointers, sha256
+from tests.app.serving import serving_two
 from tests.app.test_resumable import BYTES, CONTENT, TUS
 from tests.gateway import serving
 from tests.workers.light import worker_with
@@ -93,17 +94,9 @@ def direct(settings: Settings, store: Sessions, endpoint: str, tmp_path: Path) -
     upload = {**settings.upload.model_dump(), "direct_url": place, "direct_part_bytes": 300_000}
     changes = {"storage": {"url": place}, "upload": upload}
     remote = Settings.model_validate({**settings.model_dump(), **changes})
-    with store.begin() as session:
-        made = {tenant: keys.create(session, tenant, "all")[1] for tenant in ("acme", "other")}
-    bearer = {tenant: {"Authorization": f"Bearer {key}"} for tenant, key in made.items()}
-    with (
-        serving(remote) as url,
-        httpx.Client(base_url=url, headers=bearer["acme"], timeout=30) as http,
-        httpx.Client(base_url=url, headers=bearer["other"], timeout=30) as other,
-        worker_with(remote, tmp_path) as worker,
-    ):
-        service = Service(url, http, other, store)
-        yield Direct(service, worker, endpoint, tmp_path.name, made["acme"])
+    with serving_two(remote, store) as service, worker_with(remote, tmp_path) as worker:
+        key = service.http.headers["authorization"].removeprefix("Bearer ")
+        yield Direct(service, worker, endpoint, tmp_path.name, key)
 
 
 # --- What comes of it -------------------------------------------------------------------------

@@ -3,17 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 from pydantic import ValidationError
 
 from app.domain.sources import Address, AddressError
-from app.services import keys
 from app.settings import Settings
 from app.store.session import Sessions
 from app.store.tables import FetchRow, ModelRow
 from tests.app.service import Service, pointers
-from tests.gateway import serving
+from tests.app.serving import serving_two
 
 PLACES = "https://models.example.com/released, s3://bucket/{tenant}?region=eu-west-1"
 URL = "https://models.example.com/released/net.onnx"
@@ -23,15 +21,8 @@ URL = "https://models.example.com/released/net.onnx"
 def fetching(settings: Settings, store: Sessions) -> Iterator[Service]:
     """A gateway that may name places to fetch from; no worker fetches."""
     given = {**settings.model_dump(), "fetch": {"allowed": PLACES}, "quota": {"uploads": 3}}
-    with store.begin() as session:
-        made = {tenant: keys.create(session, tenant, "all")[1] for tenant in ("acme", "other")}
-    bearer = {tenant: {"Authorization": f"Bearer {key}"} for tenant, key in made.items()}
-    with (
-        serving(Settings.model_validate(given)) as url,
-        httpx.Client(base_url=url, headers=bearer["acme"], timeout=30) as http,
-        httpx.Client(base_url=url, headers=bearer["other"], timeout=30) as other,
-    ):
-        yield Service(url, http, other, store)
+    with serving_two(Settings.model_validate(given), store) as running:
+        yield running
 
 
 def test_a_model_is_named_by_its_address(fetching: Service) -> None:

@@ -8,8 +8,8 @@ import planish
 from app.domain.sensitivity import FORMS, Sensitivity
 from app.store import sensitivities
 from app.store.tables import JobRow
+from tests.app.people import browser, read, send
 from tests.app.service import MACHINE, Service, pointers
-from tests.app.test_dashboard import browser, read, send
 
 
 def chart(seconds: float = 2.0, **changes: Any) -> Sensitivity:

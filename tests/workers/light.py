@@ -12,6 +12,12 @@ from app.store.session import connect, sessions
 from workers.worker import Sandboxes, Slots, Worker
 
 
+def settings_of(database: str, redis_url: str, storage_url: str) -> Settings:
+    """Return settings with these stores; all else is as it is by default."""
+    places = {"database": database, "broker": redis_url, "storage": storage_url}
+    return Settings.model_validate({name: {"url": url} for name, url in places.items()})
+
+
 @contextmanager
 def worker_with(settings: Settings, tmp_path: Path) -> Iterator[Worker]:
     engine = connect(settings.database)

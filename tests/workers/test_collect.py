@@ -18,7 +18,7 @@ from app.settings import Settings
 from app.store import blob_rows, chores, transitions
 from app.store.session import Sessions
 from app.store.tables import BlobRow, JobRow, ModelRow, UploadRow
-from tests.workers.light import worker_with
+from tests.workers.light import settings_of, worker_with
 from workers.upkeep.collect import CHORE, EVERY_SECONDS, collect
 from workers.worker import Worker
 
@@ -28,14 +28,7 @@ REQUEST = {"model": "mdl", "steps": [{"method": "quantize", "mode": "dynamic"}]}
 
 @pytest.fixture
 def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> Iterator[Worker]:
-    settings = Settings.model_validate(
-        {
-            "database": {"url": database},
-            "broker": {"url": redis_url},
-            "storage": {"url": storage_url},
-        }
-    )
-    with worker_with(settings, tmp_path) as made:
+    with worker_with(settings_of(database, redis_url, storage_url), tmp_path) as made:
         with made.sessions.begin() as session:
             assert chores.take(session, CHORE, made.id, EVERY_SECONDS)
         yield made

@@ -8,11 +8,10 @@ import pytest
 from app.domain import ids
 from app.domain.directory import Compress
 from app.domain.jobs import JobRequest
-from app.settings import Settings
 from app.store import blob_rows, claims, sensitivities
 from app.store.tables import JobRow, ModelRow
 from tests.app.test_sensitivity import chart
-from tests.workers.light import worker_with
+from tests.workers.light import settings_of, worker_with
 from workers.runs.order import order
 from workers.worker import Worker
 
@@ -20,14 +19,7 @@ from workers.worker import Worker
 @pytest.fixture
 def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> Iterator[Worker]:
     """A worker that starts no engine."""
-    settings = Settings.model_validate(
-        {
-            "database": {"url": database},
-            "broker": {"url": redis_url},
-            "storage": {"url": storage_url},
-        }
-    )
-    with worker_with(settings, tmp_path) as made:
+    with worker_with(settings_of(database, redis_url, storage_url), tmp_path) as made:
         yield made
     made.sandboxes.close()
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, ValueInfoProto, helper
 
 from tests.workers.field.draw import BOOL, FLOAT, HALF, INT64, Drawing, end, normal, pictures
 from tests.workers.field.graphs import Field
@@ -208,6 +208,19 @@ def half_loop() -> Field:
     return Field(model, data)
 
 
+def _scores_and_label(draw: Drawing, table: str, columns: int) -> list[ValueInfoProto]:
+    """Draw a classifier of a table's rows; return its outputs, scores and a label in words."""
+    hidden = draw("Relu", draw("Gemm", table, draw.weight(columns, 64), draw.weight(64)))
+    scores = draw("Gemm", hidden, draw.weight(64, 3), draw.weight(3), gives=["scores"])
+    draw("ArgMax", scores, axis=1, keepdims=0, gives=["place"])
+    names = ["cat", "dog", "emu"]
+    draw(
+        "LabelEncoder", "place", domain="ai.onnx.ml", keys_int64s=[0, 1, 2], values_strings=names,
+        gives=["label"],
+    )  # fmt: skip
+    return [end("scores", FLOAT, "n", 3), end("label", STRING, "n")]
+
+
 def words_to_labels() -> Field:
     """Strings come in and go out, between operators of scikit-learn's exports."""
     draw = Drawing(9)
@@ -216,15 +229,7 @@ def words_to_labels() -> Field:
         values_floats=[0.0, 1.0], default_float=2.0,
     )  # fmt: skip
     filled = draw("Imputer", ids, domain="ai.onnx.ml", imputed_value_floats=[0.0])
-    hidden = draw("Relu", draw("Gemm", filled, draw.weight(4, 64), draw.weight(64)))
-    scores = draw("Gemm", hidden, draw.weight(64, 3), draw.weight(3), gives=["scores"])
-    draw("ArgMax", scores, axis=1, keepdims=0, gives=["place"])
-    names = ["cat", "dog", "emu"]
-    draw(
-        "LabelEncoder", "place", domain="ai.onnx.ml", keys_int64s=[0, 1, 2], values_strings=names,
-        gives=["label"],
-    )  # fmt: skip
-    outputs = [end("scores", FLOAT, "n", 3), end("label", STRING, "n")]
+    outputs = _scores_and_label(draw, filled, 4)
     return Field(draw.model([end("words", STRING, "n", 4)], outputs, ai_onnx_ml=3), {})
 
 
@@ -232,15 +237,7 @@ def labels_of_numbers() -> Field:
     """A label in words beside the scores, of a table with missing values."""
     draw = Drawing(10)
     filled = draw("Imputer", "x", domain="ai.onnx.ml", imputed_value_floats=[0.0] * 8)
-    hidden = draw("Relu", draw("Gemm", filled, draw.weight(8, 64), draw.weight(64)))
-    scores = draw("Gemm", hidden, draw.weight(64, 3), draw.weight(3), gives=["scores"])
-    draw("ArgMax", scores, axis=1, keepdims=0, gives=["place"])
-    names = ["cat", "dog", "emu"]
-    draw(
-        "LabelEncoder", "place", domain="ai.onnx.ml", keys_int64s=[0, 1, 2], values_strings=names,
-        gives=["label"],
-    )  # fmt: skip
-    outputs = [end("scores", FLOAT, "n", 3), end("label", STRING, "n")]
+    outputs = _scores_and_label(draw, filled, 8)
     model = draw.model([end("x", FLOAT, "n", 8)], outputs, ai_onnx_ml=3)
     return Field(model, {"x": normal(11, ROWS, 8)})
 

@@ -1,0 +1,144 @@
+"""The pages of jobs: one is composed, with or without advice, and looked at."""
+
+import re
+from html import unescape
+
+import httpx
+
+from app.domain.methods import methods
+from app.store import events
+from app.web.dashboard.forms import fields
+from tests.app.people import read, send
+from tests.app.service import Service
+
+
+def test_a_goal_becomes_a_job(person: httpx.Client, service: Service) -> None:
+    model, dataset = service.model(), service.dataset()
+    page = person.get("/jobs/new", params={"model": model, "dataset": dataset, "goal": "both"})
+    assert "This will work." in read(page)
+    assert 'value="0.01"' in page.text
+    fields = {"steps.0.method": "quantize", "steps.0.mode": "dynamic", "max_quality_drop": "0.01"}
+    answer = send(person, "/jobs/new", do="submit", model=model, dataset=dataset, **fields)
+    assert answer.status_code == 303
+    job = service.http.get(f"/v1{answer.headers['location']}").json()
+    assert job["require"] == {"max_quality_drop": 0.01}
+    assert [step["mode"] for step in job["steps"]] == ["dynamic"]
+    like = person.get("/jobs/new", params={"like": job["id"]})
+    copied = unescape(like.text)
+    assert "client.jobs.create('" + model in copied
+    step = """--step '{"method": "quantize", "mode": "dynamic"}'"""
+    assert f"{step} --max-drop 0.01 -o smaller.onnx" in copied
+    assert 'value="0.01"' in like.text
+    assert re.search(r"<option selected>dynamic</option>", like.text)
+
+
+def test_a_wish_for_a_phone_says_where_the_model_is_to_run(
+    person: httpx.Client, service: Service
+) -> None:
+    model, dataset = service.model(), service.dataset()
+    wished = {"model": model, "dataset": dataset, "goal": "phone"}
+    page = person.get("/jobs/new", params=wished)
+    assert '<option value="mobile-litert" selected>' in page.text
+    assert "planish tools install litert" in read(page), "no worker here makes such files"
+    fields = {"steps.0.method": "quantize", "steps.0.mode": "dynamic", "target": "mobile-litert"}
+    refused = send(person, "/jobs/new", do="submit", model=model, dataset=dataset, **fields)
+    assert refused.status_code == 422
+    assert '<option value="mobile-litert" selected>' in refused.text, "nothing chosen is lost"
+
+
+def test_a_finished_job_keeps_its_log_and_stands_beside_the_others_of_its_model(
+    person: httpx.Client, service: Service
+) -> None:
+    ended = [service.job(model := service.model())["id"], service.job(model)["id"]]
+    for job in ended:
+        with service.store.begin() as session:
+            said = {
+                "level": "info",
+                "message": f"<b>said</b> of {job}",
+                "at": "2026-01-01T00:00:00Z",
+            }
+            events.append(session, job, "log", said)
+            for epoch, loss in ((0, 0.5), (1, 0.9), (1, 0.25)):  # the last epoch was made again
+                figure = {"step": 0, "name": "<i>loss", "value": loss, "epoch": epoch}
+                events.append(session, job, "metric", figure)
+            events.append(session, job, "metric", {"step": 1, "name": "best", "value": 0.1})
+        service.finish(job)
+    page = person.get(f"/jobs/{ended[0]}")
+    assert '<polyline class="line0" points="20.0,20.0 620.0,180.0"/>' in page.text
+    assert "How training went <i>loss 0.25" in read(page)
+    assert "<i>loss" not in page.text
+    assert f"<b>said</b> of {ended[0]}" in read(page)
+    assert "<b>said" not in page.text
+    assert page.text.count('href="/jobs/' + ended[1]) == 1
+    assert 'InferenceSession("model.onnx")' in read(page)
+
+
+def test_samples_may_be_made_from_the_model(person: httpx.Client, service: Service) -> None:
+    model = service.model()
+    page = read(person.get("/jobs/new", params={"model": model, "dataset": "generated"}))
+    assert "There is no dataset" not in page
+    fields = {"steps.0.method": "quantize", "steps.0.mode": "static"}
+    answer = send(person, "/jobs/new", do="submit", model=model, dataset="generated", **fields)
+    assert answer.status_code == 303, read(answer)
+    job = service.http.get(f"/v1{answer.headers['location']}").json()
+    assert (job["dataset"], job["data"]) == (None, "generated")
+    like = unescape(person.get("/jobs/new", params={"like": job["id"]}).text)
+    assert '<option value="generated" selected>' in like
+    assert "--generated-data" in like
+    assert "data='generated'" in like
+
+
+def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
+    person: httpx.Client, service: Service
+) -> None:
+    model = service.model()
+    typed = {"steps.0.method": "prune", "steps.0.ratio": "seven", "steps.0.recover": "{not json"}
+    answer = send(person, "/jobs/new", do="submit", model=model, name="mine", **typed)
+    assert answer.status_code == 422
+    for text in ("seven", "{not json", "mine"):
+        assert text in answer.text
+    field = re.search(r'name="steps.0.ratio".*?role="alert"><bdi>(.*?)<', answer.text, re.DOTALL)
+    assert field is not None
+    assert "valid number" in unescape(field[1])
+
+
+def test_steps_are_added_moved_and_removed_without_scripts(person: httpx.Client) -> None:
+    two = {"steps.0.method": "prune", "steps.1.method": "quantize", "steps.1.mode": "dynamic"}
+
+    def order(**sent: str) -> list[str]:
+        page = send(person, "/jobs/new", **sent).text
+        return re.findall(r'name="steps\.\d+\.method" value="(\w+)"', page)
+
+    assert order(do="add:cluster", **two) == ["prune", "quantize", "cluster"]
+    assert order(do="up:1", **two) == ["quantize", "prune"]
+    assert order(do="down:0", **two) == ["quantize", "prune"]
+    assert order(do="remove:0", **two) == ["quantize"]
+    assert order(do="remove:9", **two) == ["prune", "quantize"]
+    assert order(do="add:nonsense", **two) == ["prune", "quantize"]
+
+
+def test_every_parameter_of_every_method_has_a_field() -> None:
+    for method in methods():
+        names = {field.name for field in fields(method)}
+        assert names == set(method.json_schema["properties"]) - {"method"}
+        assert any(not field.advanced for field in fields(method))
+
+
+def test_a_new_job_begins_with_advice_which_fills_the_form(
+    person: httpx.Client, service: Service
+) -> None:
+    model, dataset = service.model(), service.dataset()
+    assert "Choose a model" in read(person.get("/jobs/new"))
+    page = person.get("/jobs/new", params={"model": model, "dataset": dataset})
+    assert "80 % of the multiplications are in convolutions" in read(page)
+    used = [
+        unescape(link) for link in re.findall(r'href="(/jobs/new\?[^"]*advice=[^"]*)"', page.text)
+    ]
+    assert used
+    for link in used:
+        assert "This will work." in read(person.get(link)), link
+    sent = {"model": model, "dataset": dataset, "minimize": "size", "max_quality_drop": "0.01"}
+    smaller = send(person, "/jobs/new", do="plan", **sent)
+    assert "minimize=size&max_quality_drop=0.01&advice=" in unescape(smaller.text)
+    inspecting = service.http.post("/v1/models", content=b"new" * 9).json()["id"]
+    assert "Advice needs a model that is ready" in read(send(person, "/jobs/new", model=inspecting))
