@@ -30,9 +30,9 @@ from workers.compression.methods.low_rank import (
     ranks,
     sensitivity,
 )
+from workers.compression.methods.low_rank.algebra import Array
 from workers.compression.methods.low_rank.candidates import candidates
 from workers.compression.methods.low_rank.decompositions import (
-    Array,
     ChannelMoments,
     Decomposition,
     LayerGradient,

@@ -13,7 +13,7 @@ from workers.compression.charting.changes import Change, Refused
 from workers.compression.charting.subject import Subject, reasons_of
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import is_layer
-from workers.compression.graph.stats import weights_of
+from workers.compression.graph.weights import weights_of
 from workers.compression.measure.clock import Shape, alone
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import range_grid

@@ -10,6 +10,7 @@ from app.domain.sensitivity import MAX_LAYERS, ChartLayer, Saved
 from workers.compression.graph import stats
 from workers.compression.graph.operators import is_layer, operator_of
 from workers.compression.graph.shapes import sizes_of
+from workers.compression.graph.weights import weights_of
 from workers.compression.measure.clock import LayerTimes, shortest
 from workers.compression.methods.prune.groups import Analysis, Removed, analyse
 from workers.compression.methods.prune.latency import layer_time
@@ -114,7 +115,7 @@ def _holds_weights(nodes: Mapping[str, ir.Node], layer: stats.LayerStats) -> boo
 
 
 def _row(subject: Subject, layer: stats.LayerStats) -> ChartLayer:
-    weights = stats.weights_of(subject.nodes[layer.name])
+    weights = weights_of(subject.nodes[layer.name])
     return ChartLayer(
         name=layer.name,
         operator=layer.operator,

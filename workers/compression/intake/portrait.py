@@ -7,7 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.models import MAX_DISTRIBUTIONS, MAX_NODES, Distribution, Layer, Node
-from workers.compression.graph import stats
+from workers.compression.graph.weights import weights_of
 
 _BINS = 32
 _LOOKED_AT = 1 << 16
@@ -38,7 +38,7 @@ def distributions(model: ir.Model, layers: Iterable[Layer]) -> dict[str, Distrib
     layer_names = {layer.name for layer in largest if layer.parameters}
     histograms = {}
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        if node.name in layer_names and (weights := stats.weights_of(node)):
+        if node.name in layer_names and (weights := weights_of(node)):
             values = _finite(weights[0].tensor)
             if values.size:
                 histograms[node.name] = _distribution(values)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.domain.reports import Portability
 from workers.compression.graph.operators import channel_axis, operand, operator_of
-from workers.compression.graph.stats import stored
+from workers.compression.graph.weights import stored
 from workers.compression.measure.machine import machine, torch_device
 
 _SAFE_SUM = 128

@@ -7,8 +7,8 @@ import numpy as np
 
 from app.domain.steps import LowRank
 from workers.compression.methods.low_rank import decompositions
+from workers.compression.methods.low_rank.algebra import Array
 from workers.compression.methods.low_rank.decompositions import (
-    Array,
     ChannelMoments,
     Decomposition,
     Ranks,

@@ -11,14 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from workers.compression.methods.low_rank.algebra import (
+    Array,
+    eigen,
+    fit_cp,
+    gram,
+    outer,
+    tail,
+    trace,
+)
+
 Ranks = tuple[int, ...]
 
 _RIDGE = 1e-3
 """The share of white noise that is added to the moments of a layer's inputs, as data that was not
 seen differs."""
-_SWEEPS = 40
-"""Rounds of alternating least squares."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +95,11 @@ def svd(weight: Array, moments: ChannelMoments | None) -> Decomposition:
     covariance = matrix @ matrix.T
     mean: Array | None = None
     if moments is not None and moments.outputs is not None:
-        covariance = moments.outputs / _trace(moments.outputs) + _RIDGE * covariance / _trace(
+        covariance = moments.outputs / trace(moments.outputs) + _RIDGE * covariance / trace(
             covariance
         )
         mean = moments.mean
-    energies, basis = _eigen(covariance)
+    energies, basis = eigen(covariance)
 
     def factors(ranks: Ranks) -> list[Factor]:
         components = basis[:, : ranks[0]]
@@ -110,13 +117,13 @@ def svd(weight: Array, moments: ChannelMoments | None) -> Decomposition:
         return _without(np.einsum("ok,ok->k", basis, projected @ basis))
 
     full = (len(matrix),)
-    return Decomposition("svd", full, lambda r: _tail(energies, r[0]), factors, shift, first_order)
+    return Decomposition("svd", full, lambda r: tail(energies, r[0]), factors, shift, first_order)
 
 
 def _svd_by_inputs(weight: Array, moments: ChannelMoments | None) -> Decomposition:
     whitened, inverse_root = _whiten(weight, moments)
     matrix = whitened.reshape(len(weight), -1)
-    energies, basis = _eigen(matrix.T @ matrix)
+    energies, basis = eigen(matrix.T @ matrix)
 
     def factors(ranks: Ranks) -> list[Factor]:
         components = basis[:, : ranks[0]]
@@ -132,7 +139,7 @@ def _svd_by_inputs(weight: Array, moments: ChannelMoments | None) -> Decompositi
 
     full = (matrix.shape[1],)
     return Decomposition(
-        "svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift, first_order
+        "svd", full, lambda r: tail(energies, r[0]), factors, _no_shift, first_order
     )
 
 
@@ -143,8 +150,8 @@ def tucker2(weight: Array, moments: ChannelMoments | None) -> Decomposition:
     (Kim et al. 2016, "Compression of Deep CNNs for Fast and Low Power Mobile Applications").
     """
     whitened, inverse_root = _whiten(weight, moments)
-    _, inside = _eigen(_gram(whitened, 1))
-    _, outside = _eigen(_gram(whitened, 0))
+    _, inside = eigen(gram(whitened, 1))
+    _, outside = eigen(gram(whitened, 0))
     core = np.einsum("oi...,op,iq->pq...", whitened, outside, inside, optimize=True)
     energy = (core**2).sum(axis=tuple(range(2, core.ndim))).cumsum(0).cumsum(1)
     total = max(float(energy[-1, -1]), np.finfo(np.float64).tiny)
@@ -201,7 +208,7 @@ def spatial_svd(weight: Array, moments: ChannelMoments | None) -> Decomposition:
 
     full = (min(matrix.shape),)
     return Decomposition(
-        "spatial_svd", full, lambda r: _tail(energies, r[0]), factors, _no_shift, first_order
+        "spatial_svd", full, lambda r: tail(energies, r[0]), factors, _no_shift, first_order
     )
 
 
@@ -217,11 +224,11 @@ def cp(weight: Array, moments: ChannelMoments | None) -> Decomposition:
 
     def fit(rank: int) -> list[Array]:
         if rank not in fitted:
-            fitted[rank] = _alternate(whitened, rank)
+            fitted[rank] = fit_cp(whitened, rank)
         return fitted[rank]
 
     def error(ranks: Ranks) -> float:
-        difference = whitened - _outer(fit(ranks[0]))
+        difference = whitened - outer(fit(ranks[0]))
         return min(1.0, float((difference**2).sum()) / total)
 
     def factors(ranks: Ranks) -> list[Factor]:
@@ -236,7 +243,7 @@ def cp(weight: Array, moments: ChannelMoments | None) -> Decomposition:
 
     def first_order(gradient: LayerGradient) -> Callable[[Ranks], float]:
         whitened_gradient = _whitened_gradient(gradient, inverse_root)
-        return lambda ranks: float((whitened_gradient * (_outer(fit(ranks[0])) - whitened)).sum())
+        return lambda ranks: float((whitened_gradient * (outer(fit(ranks[0])) - whitened)).sum())
 
     full = (min(weight.shape[:2]),)
     return Decomposition("cp", full, error, factors, _no_shift, first_order)
@@ -247,8 +254,8 @@ def _whiten(weight: Array, moments: ChannelMoments | None) -> tuple[Array, Array
     inputs = weight.shape[1]
     if moments is None:
         return weight, np.eye(inputs)
-    second = moments.inputs / _trace(moments.inputs) * inputs
-    energies, basis = _eigen(second + _RIDGE * np.eye(inputs))
+    second = moments.inputs / trace(moments.inputs) * inputs
+    energies, basis = eigen(second + _RIDGE * np.eye(inputs))
     root = (basis * np.sqrt(energies)) @ basis.T
     return np.einsum("oi...,ij->oj...", weight, root), (basis / np.sqrt(energies)) @ basis.T
 
@@ -259,72 +266,9 @@ def _whitened_gradient(gradient: LayerGradient, inverse_root: Array) -> Array:
     return whitened
 
 
-def _alternate(tensor: Array, rank: int) -> list[Array]:
-    """Return one factor ``[size, rank]`` for each axis of a tensor."""
-    factors = [_leading(tensor, axis, rank) for axis in range(tensor.ndim)]
-    for _ in range(_SWEEPS):
-        for axis in range(tensor.ndim):
-            other_factors = [factor for index, factor in enumerate(factors) if index != axis]
-            gram = np.ones((rank, rank))
-            for factor in other_factors:
-                gram *= factor.T @ factor
-            khatri_rao = _khatri_rao(other_factors)
-            right = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1) @ khatri_rao
-            jitter = 1e-9 * max(float(np.trace(gram)), 1e-12) * np.eye(rank)
-            factors[axis] = np.linalg.solve(gram + jitter, right.T).T.astype(np.float64)
-    return _balanced(factors)
-
-
-def _leading(tensor: Array, axis: int, rank: int) -> Array:
-    """Return the leading left singular vectors of an unfolding, padded with seeded noise."""
-    _, basis = _eigen(_gram(tensor, axis))
-    start = basis[:, :rank]
-    missing = rank - start.shape[1]
-    noise = np.random.default_rng(0).standard_normal((tensor.shape[axis], max(missing, 0)))
-    return np.concatenate([start, noise / np.sqrt(tensor.shape[axis])], axis=1)
-
-
-def _balanced(factors: list[Array]) -> list[Array]:
-    """Give the factors of each component the same norm, so that no factor over- or underflows."""
-    norms = [np.maximum(np.linalg.norm(factor, axis=0), 1e-30) for factor in factors]
-    mean = np.exp(np.mean([np.log(norm) for norm in norms], axis=0))
-    return [factor / norm * mean for factor, norm in zip(factors, norms, strict=True)]
-
-
-def _khatri_rao(factors: list[Array]) -> Array:
-    product = factors[0]
-    for factor in factors[1:]:
-        product = (product[:, None] * factor[None]).reshape(-1, product.shape[1])
-    return product
-
-
-def _outer(factors: list[Array]) -> Array:
-    return (factors[0] @ _khatri_rao(factors[1:]).T).reshape([len(f) for f in factors])
-
-
-def _gram(tensor: Array, axis: int) -> Array:
-    unfolded = np.moveaxis(tensor, axis, 0).reshape(tensor.shape[axis], -1)
-    product: Array = unfolded @ unfolded.T
-    return product
-
-
-def _eigen(symmetric: Array) -> tuple[Array, Array]:
-    """Return the eigenvalues, in descending order and clipped at zero, and the eigenvectors."""
-    values, vectors = np.linalg.eigh(symmetric)
-    return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
-
-
-def _tail(energies: Array, rank: int) -> float:
-    return float(energies[rank:].sum() / max(energies.sum(), np.finfo(np.float64).tiny))
-
-
 def _without(parts: Array) -> Callable[[Ranks], float]:
     """Return the change of a sum when its parts beyond a rank are dropped."""
     return lambda ranks: -float(parts[ranks[0] :].sum())
-
-
-def _trace(matrix: Array) -> float:
-    return max(float(np.trace(matrix)), float(np.finfo(np.float64).tiny))
 
 
 def _axes(weight: Array) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from workers.compression.graph.operators import operator_of
-from workers.compression.graph.stats import weights_of
+from workers.compression.graph.weights import weights_of
 from workers.compression.methods.prune.groups import Analysis, Removed
 
 Cost = Callable[[Removed], float]
