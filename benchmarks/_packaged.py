@@ -56,7 +56,7 @@ def _subject(model: Callable[[], Path], inputs: Callable[[Random, int], Arrays])
         path = CACHE / f"packaged-{model().stem}-{TRAINED}.npz"
         return path if path.exists() else _stored(inputs(np.random.default_rng(0), TRAINED), path)
 
-    return Subject(model, dataset, lambda path: {"kept": 100 * (1 - reference().drop(path))})
+    return Subject(model, dataset, lambda path: {"kept": 100 * (1 - reference().drop(path).value)})
 
 
 def _stored(arrays: Arrays, path: Path) -> Path:

@@ -145,6 +145,9 @@ class Choice(Frozen):
     """How many times as fast it was as the graph before the step; null where it was not timed."""
     lost: float | None
     """The drop in quality, as ``max_quality_drop`` bounds it; null where it has no bound itself."""
+    lost_error: float | None = None
+    """The standard error of ``lost``, by which other samples may lose more; 0 where targets were
+    compared, null where ``lost`` is."""
     chosen: bool = False
 
 

@@ -131,6 +131,24 @@ def test_the_order_of_samples_does_not_matter(seed: int) -> None:
     assert one.value == pytest.approx(other.value)
 
 
+@given(seed=SEEDS, parts=st.integers(2, 5), ragged=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_parts_together_are_the_whole(seed: int, parts: int, ragged: bool) -> None:
+    """Parts are merged as if their samples had been added to one."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(4, 7, 12) if ragged else [4] * 12
+    pairs = [(rng.standard_normal((1, n, 3)), rng.standard_normal((1, n, 3))) for n in lengths]
+    whole, merged = Nearness(), Nearness()
+    groups = [Nearness() for _ in range(parts)]
+    for index, (wanted, found) in enumerate(pairs):
+        for each in (whole, groups[index % parts]):
+            each.add({"y": wanted}, {"y": found})
+    for group in groups:
+        merged.merge(group)
+    assert merged.explained == pytest.approx(whole.explained, abs=1e-9)
+    assert merged.sqnr_db == whole.sqnr_db
+
+
 @pytest.mark.parametrize(("factor", "kept"), [(1.0, 1.0), (0.0, 0.0), (-1.0, -3.0), (0.5, 0.75)])
 def test_equal_is_1_the_mean_is_0_and_noise_is_below(factor: float, kept: float) -> None:
     wanted = random(50, 3)

@@ -1,5 +1,6 @@
 """Explained variance: the share of the variance of an array that another one keeps."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +10,10 @@ from workers.compression.samples.channels import Array, Moments, by_channel, can
 
 _LEAST = -1e12
 """The lowest share in a report, as reports hold finite numbers."""
+
+
+_SUMS = ("noise", "misses", "strays", "alike")
+"""The attributes of ``Errors`` that are sums."""
 
 
 class Weakest(NamedTuple):
@@ -51,12 +56,18 @@ class Errors:
         self.strays += (~numbers & ~same_not_finite).sum(1)
         self.alike += same_not_finite.sum(1)
 
+    def merge(self, other: "Errors") -> None:
+        """Add the elements of another one with as many channels."""
+        self.moments.merge(other.moments)
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     @property
     def together(self) -> "Errors":
         """The sums of all channels taken as one."""
         merged = Errors(1)
         merged.moments = self.moments.together
-        for name in ("noise", "misses", "strays", "alike"):
+        for name in _SUMS:
             setattr(merged, name, getattr(self, name).sum(keepdims=True))
         return merged
 
@@ -84,8 +95,10 @@ class Explained:
     """
 
     def __init__(self) -> None:
-        self._axes = dict[int | None, Errors]()
-        self._rank: int | None = None
+        self.axes = dict[int | None, Errors]()
+        """The errors of each channel, by the axes that may count channels."""
+        self.rank: int | None = None
+        """The rank of the arrays; None before the first sample."""
 
     def add(self, expected: NDArray[Any], actual: NDArray[Any]) -> None:
         """Add one sample's arrays ``[1, …]``; another shape counts as all mismatches."""
@@ -95,22 +108,38 @@ class Explained:
         else:
             answer = np.full_like(target, np.nan)
             target = np.where(np.isnan(target), np.inf, target)
-        if self._rank is None:
-            self._rank = target.ndim
+        if self.rank is None:
+            self.rank = target.ndim
             axes = candidates(target.shape)
-            self._axes = {axis: Errors(target.shape[axis]) for axis in axes} or {None: Errors(1)}
+            self.axes = {axis: Errors(target.shape[axis]) for axis in axes} or {None: Errors(1)}
         self._keep_constant(target.shape)
-        for axis, errors in self._axes.items():
+        for axis, errors in self.axes.items():
             errors.add(by_channel(target, axis), by_channel(answer, axis))
+
+    def merge(self, other: "Explained") -> None:
+        """Add the samples of another one; axes that one of both has dropped are dropped."""
+        if other.rank is None:
+            return
+        if self.rank is None:
+            self.rank = other.rank
+            self.axes = {axis: Errors(len(errors.noise)) for axis, errors in other.axes.items()}
+        shared = [axis for axis in self.axes if _same_length(self.axes, other.axes, axis)]
+        if shared:
+            self.axes = {axis: self.axes[axis] for axis in shared}
+            for axis in shared:
+                self.axes[axis].merge(other.axes[axis])
+        else:
+            self.axes = {None: self.total}
+            self.axes[None].merge(other.total)
 
     def _keep_constant(self, shape: tuple[int, ...]) -> None:
         """Drop axes whose length changes from sample to sample: they hold no channels."""
         fits = {
             axis: errors
-            for axis, errors in self._axes.items()
-            if axis is None or (len(shape) == self._rank and shape[axis] == len(errors.noise))
+            for axis, errors in self.axes.items()
+            if axis is None or (len(shape) == self.rank and shape[axis] == len(errors.noise))
         }
-        self._axes = fits or {None: next(iter(self._axes.values())).together}
+        self.axes = fits or {None: next(iter(self.axes.values())).together}
 
     @property
     def value(self) -> float | None:
@@ -136,20 +165,27 @@ class Explained:
     @property
     def total(self) -> Errors:
         """The errors of all channels taken as one."""
-        return next(iter(self._axes.values())).together if self._axes else Errors(1)
+        return next(iter(self.axes.values())).together if self.axes else Errors(1)
 
     def _shares(self) -> tuple[NDArray[np.int64] | None, Array]:
         """Return the channels that vary, each with its share; a single channel has no index.
 
         Where each channel has a single value (one sample of ``[1, C]``), all are one channel.
         """
-        if not self._axes:
+        if not self.axes:
             return None, np.zeros(0)
-        along = [errors.moments for errors in self._axes.values()]
-        axis, errors = list(self._axes.items())[clearest(along, self._rank or 0)]
+        along = [errors.moments for errors in self.axes.values()]
+        axis, errors = list(self.axes.items())[clearest(along, self.rank or 0)]
         if axis is None or errors.moments.count.max(initial=0) < 2:
             return None, errors.together.shares()[1]
         return errors.shares()
+
+
+def _same_length(
+    first: Mapping[int | None, Errors], second: Mapping[int | None, Errors], axis: int | None
+) -> bool:
+    """Return whether both have as many channels along an axis."""
+    return axis in second and len(first[axis].noise) == len(second[axis].noise)
 
 
 def finite(share: float) -> float:

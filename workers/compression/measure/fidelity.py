@@ -73,13 +73,19 @@ class Nearness:
     """
 
     def __init__(self) -> None:
-        self._outputs: dict[str, Explained] = {}
+        self.outputs: dict[str, Explained] = {}
+        """The share of the variance of each output, by its name."""
 
     def add(self, original: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Add one sample's outputs of the original and of the graph."""
         for name, expected in original.items():
             if isinstance(expected, np.ndarray) and expected.dtype.kind in _NUMBERS:
-                self._outputs.setdefault(name, Explained()).add(expected, np.asarray(outputs[name]))
+                self.outputs.setdefault(name, Explained()).add(expected, np.asarray(outputs[name]))
+
+    def merge(self, other: "Nearness") -> None:
+        """Add the samples of another one."""
+        for name, output in other.outputs.items():
+            self.outputs.setdefault(name, Explained()).merge(output)
 
     @property
     def explained(self) -> float:
@@ -88,7 +94,7 @@ class Nearness:
         Outputs that do not vary are left out. Where no output varies, it is the share of the power
         of the outputs.
         """
-        return self._mean([output.value for output in self._outputs.values()])
+        return self._mean([output.value for output in self.outputs.values()])
 
     @property
     def choosing(self) -> float:
@@ -96,7 +102,7 @@ class Nearness:
 
         A share has no lower bound, so a channel that hardly varies would outweigh all others.
         """
-        return max(self._mean([output.floored for output in self._outputs.values()]), 0.0)
+        return max(self._mean([output.floored for output in self.outputs.values()]), 0.0)
 
     def _mean(self, shares: Sequence[float | None]) -> float:
         varying = [value for value in shares if value is not None]
@@ -110,7 +116,7 @@ class Nearness:
         """The channel with the smallest share; None where no channel varies."""
         channels = [
             Worst(output=name, channel=output.worst.channel, explained=output.worst.explained)
-            for name, output in self._outputs.items()
+            for name, output in self.outputs.items()
             if output.worst is not None
         ]
         return min(channels, key=lambda channel: channel.explained, default=None)
@@ -127,7 +133,7 @@ class Nearness:
     @property
     def _powers(self) -> tuple[float, float]:
         """Return the sums of squares and of squared errors; a mismatch costs a mean square."""
-        totals = [output.total for output in self._outputs.values()]
+        totals = [output.total for output in self.outputs.values()]
         signal, noise, misses, places = np.sum([_sums(errors) for errors in totals] or [[0] * 4], 0)
         mean = signal / places if places else 0.0
         return float(signal), float(noise + misses * max(mean, _LEAST))
@@ -143,7 +149,9 @@ class Agreement:
 
     def __init__(self, output: str, profile: Profile) -> None:
         self._output, self._span, self._axis = output, profile.span, profile.axis
-        self._same = self._counted = 0
+        self._same = 0
+        self.counted = 0
+        """The number of answers so far."""
 
     def add(self, original: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Add one sample's outputs; NaN and infinity agree where both outputs hold the same."""
@@ -151,19 +159,19 @@ class Agreement:
         if not isinstance(expected, np.ndarray):
             return
         axis = self._axis
-        self._counted += expected.size if axis is None else expected.size // expected.shape[axis]
+        self.counted += expected.size if axis is None else expected.size // expected.shape[axis]
         if expected.shape == np.shape(actual):
             self._same += _agreeing(expected, actual, axis, _TOLERANCE * self._span)
 
     @property
     def missed(self) -> int:
         """The number of answers so far that are not the original's."""
-        return self._counted - self._same
+        return self.counted - self._same
 
     @property
     def value(self) -> float:
         """The share over all samples so far; 1 before the first answer."""
-        return self._same / self._counted if self._counted else 1.0
+        return self._same / self.counted if self.counted else 1.0
 
 
 class Closeness:

@@ -1,7 +1,9 @@
 """The outputs of one graph on some samples, with which those of many others are compared."""
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,27 @@ _LEAST = 1e-30
 
 _FEWEST = 4
 """The least number of samples, whatever the size of their outputs."""
+
+
+Sums = TypeVar("Sums")
+
+_GROUPS = 16
+"""The greatest number of groups of samples that a standard error is estimated from."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """By how much the quality of a graph is below that of another one, on some samples."""
+
+    value: float
+    error: float = 0.0
+    """The standard error of the value; 0 where quality is measured against targets: there answers
+    change for better and for worse, and that they change says nothing of the drop."""
+
+    @property
+    def expected(self) -> float:
+        """The drop that other samples rarely exceed: the value and its standard error."""
+        return self.value + self.error
 
 
 class Reference:
@@ -59,7 +82,7 @@ class Reference:
         self._output, self._profile = output or "", profile
         self._quality = score.quality if score else None
 
-    def drop(self, path: Path, limit: float = np.inf) -> float:
+    def drop(self, path: Path, limit: float = np.inf) -> Drop:
         """Return by how much the quality of a graph is below this one's, as the verdict counts.
 
         Where answers are counted, a graph is not run to the end once so many are wrong that it
@@ -75,20 +98,28 @@ class Reference:
             score = self._judge.score()
             for (row, given), expected in pairs:
                 score.add(given, target_of(self.samples, row), expected)
-            return quality_drop(self._quality, score.quality, None)
+            return Drop(quality_drop(self._quality, score.quality, None))
         if self._profile.axis is not None:
-            agreement = Agreement(self._output, self._profile)
-            answers = [outputs[self._output] for outputs in self._outputs]
-            total = sum(each.size // each.shape[self._profile.axis] for each in answers)
-            for (_, given), expected in pairs:
-                agreement.add(expected, given)
-                if agreement.missed > limit * total:
-                    break
-            return 1 - agreement.value
-        nearness = Nearness()
-        for (_, given), expected in pairs:
-            nearness.add(expected, given)
-        return 1 - nearness.explained
+            return self._disagreement(pairs, self._profile.axis, limit)
+        groups = [Nearness() for _ in range(min(_GROUPS, len(self._outputs)))]
+        for index, ((_, given), expected) in enumerate(pairs):
+            groups[index % len(groups)].add(expected, given)
+        return with_error(groups, _unexplained)
+
+    def _disagreement(
+        self, pairs: Iterable[tuple[tuple[int, Outputs], Outputs]], axis: int, limit: float
+    ) -> Drop:
+        """Return the share of answers that differ; not of all samples once it exceeds the limit."""
+        answers = [outputs[self._output] for outputs in self._outputs]
+        total = sum(each.size // each.shape[axis] for each in answers)
+        groups = [
+            Agreement(self._output, self._profile) for _ in range(min(_GROUPS, len(self._outputs)))
+        ]
+        for index, ((_, given), expected) in enumerate(pairs):
+            groups[index % len(groups)].add(expected, given)
+            if sum(group.missed for group in groups) > limit * total:
+                return Drop(_differing(groups))
+        return with_error(groups, _differing)
 
     def explained(self, path: Path) -> float:
         """Return the share of the outputs' variance that a graph keeps: 0 to 1.
@@ -112,6 +143,35 @@ class Reference:
         shares = [max(1 - noise / max(signal, _LEAST), 0.0) for signal, noise in powers.values()]
         rest = len(outputs) - len(classes)
         return (sum(shares) + (nearness.choosing * rest if rest else 0.0)) / len(outputs)
+
+
+def with_error(groups: Sequence[Sums], value: Callable[[Sequence[Sums]], float]) -> Drop:
+    """Return a figure of groups of samples, with its standard error.
+
+    The error is that of the jackknife that leaves out one group after the other: Quenouille,
+    "Notes on bias in estimation", 1956; Tukey, "Bias and confidence in not-quite large samples",
+    1958. It needs no sample twice. A single group has no error.
+    """
+    count = len(groups)
+    if count < 2:
+        return Drop(value(groups))
+    without = [value([*groups[:left], *groups[left + 1 :]]) for left in range(count)]
+    error = np.sqrt((count - 1) * np.var(without))
+    return Drop(value(groups), float(error))
+
+
+def _unexplained(groups: Sequence[Nearness]) -> float:
+    """Return the share of the variance that is lost on all groups together."""
+    together = Nearness()
+    for group in groups:
+        together.merge(group)
+    return 1 - together.explained
+
+
+def _differing(groups: Sequence[Agreement]) -> float:
+    """Return the share of answers that differ on all groups together."""
+    counted = sum(group.counted for group in groups)
+    return sum(group.missed for group in groups) / counted if counted else 0.0
 
 
 def _are_probabilities(value: Any) -> bool:

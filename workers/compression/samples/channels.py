@@ -101,6 +101,13 @@ class Moments:
             count = counted.sum(1).astype(np.float64)
             mean = np.where(counted, values, 0.0).sum(1) / np.maximum(count, 1)
             squares = np.square(np.where(counted, values - mean[:, None], 0.0)).sum(1)
+        self._merge(count, mean, squares)
+
+    def merge(self, other: "Moments") -> None:
+        """Add the values of another one with as many channels."""
+        self._merge(other.count, other.mean, other.squares)
+
+    def _merge(self, count: Array, mean: Array, squares: Array) -> None:
         total = np.maximum(self.count + count, 1)
         shift = mean - self.mean
         self.squares += squares + np.square(shift) * self.count * count / total

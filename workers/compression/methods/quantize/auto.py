@@ -15,7 +15,6 @@ The bound is that of the job, with a margin for samples that are not seen here, 
 point. It is checked on training samples that are not used for calibration.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from workers.compression.methods.quantize import dynamic, static
 from workers.compression.methods.quantize.exclusions import file_bytes, is_not_slower
 from workers.compression.methods.quantize.judging import Judging
 from workers.compression.methods.quantize.layers import select
+from workers.compression.methods.quantize.quality_bound import choice_of
 from workers.compression.methods.quantize.selection import (
     Prepared,
     quantize_profitable,
@@ -195,15 +195,10 @@ class _Choosing:
             faster, profitable = ratio.value, is_not_slower(ratio)
         if profitable and judging.fits(outcome.model):
             outcome = _with_stored_weights(outcome, self._parameters, context, judging)
-        size, lost = file_bytes(outcome.model), judging.drop(outcome.model)
-        point = Choice(
-            title=title,
-            size_bytes=size,
-            speedup=faster if timed else None,
-            lost=lost if math.isfinite(lost) else None,
-        )
+        size, drop = file_bytes(outcome.model), judging.drop(outcome.model)
+        point = choice_of(title, size, faster if timed else None, drop)
         profitable = profitable and size <= self._bytes
-        allowed = profitable and lost <= judging.limit
+        allowed = profitable and drop.expected <= judging.limit
         return _Variant(outcome, faster, self._bytes / size, profitable, allowed, point)
 
 

@@ -18,6 +18,9 @@ many in total."""
 _FEWEST, _MOST = 4, 128
 """The least and the greatest number of samples in a comparison, whatever its work."""
 
+_ENOUGH = 16
+"""The number of samples that comparisons get, of few: as many as they leave to calibration."""
+
 _CALIBRATED = 2e11
 """Multiply-accumulates of one pass over the calibration samples."""
 _FEWEST_CALIBRATED = 32
@@ -42,9 +45,10 @@ def split_samples(samples: Samples, parameters: Quantize, seed: int) -> tuple[Sa
     Calibration samples are never clipped, so a comparison on them would be biased. If there is
     nothing to compare, or there are too few samples, both results are the same.
     """
+    half = len(samples) // 2
     corrects = parameters.correct_bias is None and parameters.mode in ("auto", "static")
     fixed = parameters.smooth is not None and not corrects and len(parameters.range_rules) == 1
-    judging_count = 0 if fixed else min(_MOST, len(samples) // 4)
+    judging_count = 0 if fixed else min(_MOST, max(len(samples) // 4, min(_ENOUGH, half)))
     calibration = samples.draw(
         min(parameters.calibration_samples, len(samples) - judging_count), seed
     )

@@ -10,7 +10,7 @@ from workers.compression.graph.load import files_of, load
 from workers.compression.graph.narrow import narrowed
 from workers.compression.measure import quality
 from workers.compression.measure.affordable import affordable
-from workers.compression.measure.reference import Reference
+from workers.compression.measure.reference import Drop, Reference
 from workers.compression.samples.context import Context, Samples
 
 _SHARE = 0.8
@@ -45,10 +45,10 @@ class Judging:
         self.limit = _SHARE * bound if limit is None else limit
         """The drop, measured here, within which a graph is taken."""
         self._model, self._samples, self._context = model, samples, context
-        self._drops = dict[tuple[str, ...], float]()
+        self._drops = dict[tuple[str, ...], Drop]()
         """The drops of the graphs that were judged, by the digests of their files."""
 
-    def drop(self, model: ir.Model) -> float:
+    def drop(self, model: ir.Model) -> Drop:
         """Return the drop of a graph's quality below the original's, as the verdict counts it.
 
         The graph runs with its weights as they are stored, in half precision where that is so. One
@@ -62,8 +62,12 @@ class Judging:
             return self._drops[digests]
 
     def fits(self, model: ir.Model) -> bool:
-        """Return whether the drop of a graph is within the limit."""
-        return self.drop(model) <= self.limit
+        """Return whether the drop of a graph is within the limit, its standard error included.
+
+        The best of many graphs is in part the luckiest: without the error, what was chosen would
+        lose more than the limit on other samples half of the time.
+        """
+        return self.drop(model).expected <= self.limit
 
     @cached_property
     def _bounded(self) -> Reference:

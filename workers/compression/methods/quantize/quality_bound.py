@@ -17,6 +17,7 @@ import onnx_ir as ir
 from app.domain.reports import Choice, LayerPrice
 from workers.compression.graph import runtime
 from workers.compression.measure.latency import time_ratio
+from workers.compression.measure.reference import Drop
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.exclusions import Write, file_bytes
 from workers.compression.methods.quantize.gains import BYTES, Gains
@@ -115,18 +116,13 @@ class _Search:
 
     def fits(self, outcome: Outcome, in_float: int) -> bool:
         """Judge a graph that leaves some layers in float; return whether it is within the bound."""
-        lost, context = self.judging.drop(outcome.model), self.context
-        fits, speedup = lost <= self.judging.limit, None
+        drop, context = self.judging.drop(outcome.model), self.context
+        fits, speedup = drop.expected <= self.judging.limit, None
         if fits and self.gains.unit == "time" and context.example and context.has_time():
             ratio = time_ratio(self.model, outcome.model, context.example, context.threads)
             speedup = ratio.value
         self.choices.append(
-            Choice(
-                title=self._title(in_float),
-                size_bytes=file_bytes(outcome.model),
-                speedup=speedup,
-                lost=lost if math.isfinite(lost) else None,
-            )
+            choice_of(self._title(in_float), file_bytes(outcome.model), speedup, drop)
         )
         return fits
 
@@ -239,6 +235,18 @@ class _Search:
             for name in portion.names
         }
         return [prices[name] for name in self.layers if name in prices]
+
+
+def choice_of(title: str, size_bytes: int, speedup: float | None, drop: Drop) -> Choice:
+    """Return what the report says of a graph that was considered."""
+    known = math.isfinite(drop.expected)
+    return Choice(
+        title=title,
+        size_bytes=size_bytes,
+        speedup=speedup,
+        lost=drop.value if known else None,
+        lost_error=drop.error if known else None,
+    )
 
 
 def _kept(portion: Portion) -> float:
