@@ -11,6 +11,7 @@ transaction. A worker that finds nothing waiting does not take the lock.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -49,67 +50,73 @@ def next_job(session: Session, offer: claims.WorkerOffer, weights: Weights) -> s
 
     No other worker chooses a job until this transaction ends, in which the job is to be claimed.
     """
-    waits = claims.waiting() & claims.fits(offer)
-    if not session.scalar(select(select(JobRow.id).where(waits).exists())):
+    any_waits, first = _jobs(offer)
+    if not session.scalar(any_waits):
         return None
-    first = _first(
-        "job",
-        "jobs WHERE status = 'queued'",
-        select(JobRow.id, JobRow.created_at)
-        .where(waits, JobRow.tenant == _TENANT)
-        .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
-        .limit(1)
-        .lateral("head"),
-        select(func.count())
-        .where(JobRow.tenant == _TENANT, JobRow.status == "running", JobRow.search.is_(None))
-        .scalar_subquery(),
-    )
     choose_alone(session, "job")
     chosen = session.execute(first, {"weights": dict(weights)}).one_or_none()
     return None if chosen is None else _count(session, "job", chosen)
 
 
+@cache
+def _jobs(offer: claims.WorkerOffer) -> tuple[Select[bool], Select[Any]]:
+    """Select whether a job waits that a worker can run, and the first of them."""
+    waits = claims.waiting() & claims.fits(offer)
+    head = (
+        select(JobRow.id, JobRow.created_at)
+        .where(waits, JobRow.tenant == _TENANT)
+        .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
+        .limit(1)
+        .lateral("head")
+    )
+    running = (
+        select(func.count())
+        .where(JobRow.tenant == _TENANT, JobRow.status == "running", JobRow.search.is_(None))
+        .scalar_subquery()
+    )
+    any_waits = select(select(JobRow.id).where(waits).exists())
+    return any_waits, _first("job", "jobs WHERE status = 'queued'", head, running)
+
+
 def next_upload(session: Session, weights: Weights) -> tuple[inspections.Kind, str] | None:
     """Return the upload to inspect next, and count the turn for its tenant; see ``next_job``."""
-    tables = inspections.TABLES
-    waiting = {
-        kind: select(table.id).where(inspections.waiting(table)) for kind, table in tables.items()
-    }
-    if not any(session.scalar(select(ids.exists())) for ids in waiting.values()):
+    if not any(session.scalar(any_waits) for any_waits, _ in _uploads().values()):
         return None
-    held = [
-        select(func.count())
-        .where(
-            table.tenant == _TENANT,
-            table.status == "inspecting",
-            leases.is_held(table),
-        )
-        .scalar_subquery()
-        for table in tables.values()
-    ]
-    firsts = {
-        kind: _first(
-            "upload",
-            f"{table.__tablename__} WHERE status = 'inspecting'",
-            select(table.id, table.created_at)
-            .where(inspections.waiting(table), table.tenant == _TENANT)
-            .order_by(table.created_at, table.id)
-            .limit(1)
-            .lateral("head"),
-            held[0] + held[1],
-        )
-        for kind, table in tables.items()
-    }
     choose_alone(session, "upload")
     heads = {
         kind: session.execute(first, {"weights": dict(weights)}).one_or_none()
-        for kind, first in firsts.items()
+        for kind, (_, first) in _uploads().items()
     }
     candidates = [(tuple(head)[:4], kind, head) for kind, head in heads.items() if head is not None]
     if not candidates:
         return None
     _, kind, head = min(candidates, key=lambda candidate: candidate[0])
     return kind, _count(session, "upload", head)
+
+
+@cache
+def _uploads() -> Mapping[inspections.Kind, tuple[Select[bool], Select[Any]]]:
+    """Select whether an upload of each kind waits, and the first of them."""
+    tables = inspections.TABLES
+    held = [
+        select(func.count())
+        .where(table.tenant == _TENANT, table.status == "inspecting", leases.is_held(table))
+        .scalar_subquery()
+        for table in tables.values()
+    ]
+    selects = {}
+    for kind, table in tables.items():
+        head = (
+            select(table.id, table.created_at)
+            .where(inspections.waiting(table), table.tenant == _TENANT)
+            .order_by(table.created_at, table.id)
+            .limit(1)
+            .lateral("head")
+        )
+        any_waits = select(select(table.id).where(inspections.waiting(table)).exists())
+        rows = f"{table.__tablename__} WHERE status = 'inspecting'"
+        selects[kind] = any_waits, _first("upload", rows, head, held[0] + held[1])
+    return selects
 
 
 def choose_alone(session: Session, kind: Kind | Literal["fetch"]) -> None:
@@ -125,7 +132,7 @@ def _first(
 ) -> Select[Any]:
     """Select the first in the order of turns, as ``share, start, created_at, id, tenant``.
 
-    Building a statement takes longer than running it, so it is built before the lock is taken.
+    Building a statement takes longer than running it, so it is built once.
 
     Args:
         kind: The kind of work.
