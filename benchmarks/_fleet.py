@@ -40,8 +40,22 @@ class Fleet:
         queue = redis.Redis(
             unix_socket_path=self.settings.broker.url.removeprefix("redis+socket://")
         )
+        while not self._announce(name):
+            time.sleep(random.uniform(0, lease.scan_seconds))
         look = time.monotonic() + random.uniform(0, lease.scan_seconds)
-        with transaction(self.sessions) as session:
+        while not self.stopping.is_set():
+            left = max(0.05, look - time.monotonic())
+            with suppress(redis.RedisError, *AWAY):
+                if queue.brpop([nudge.QUEUES["job"]], timeout=left) is not None:
+                    self._work_off(name)
+                if time.monotonic() >= look:
+                    look = time.monotonic() + lease.scan_seconds * random.uniform(0.75, 1.25)
+                    self._look(name)
+                    self._work_off(name)
+
+    def _announce(self, name: str) -> bool:
+        """Announce a worker; return False where too many do so at one time."""
+        with suppress(*AWAY), transaction(self.sessions) as session:
             workers.announce(
                 session,
                 name,
@@ -54,15 +68,8 @@ class Fleet:
                 confinement=None,
                 unable=None,
             )
-        while not self.stopping.is_set():
-            left = max(0.05, look - time.monotonic())
-            with suppress(redis.RedisError, *AWAY):
-                if queue.brpop([nudge.QUEUES["job"]], timeout=left) is not None:
-                    self._work_off(name)
-                if time.monotonic() >= look:
-                    look = time.monotonic() + lease.scan_seconds * random.uniform(0.75, 1.25)
-                    self._look(name)
-                    self._work_off(name)
+            return True
+        return False
 
     def _look(self, name: str) -> None:
         with transaction(self.sessions) as session:

@@ -32,8 +32,19 @@ class Planned:
     key: str
 
 
-def planned(session: Session, settings: Settings, tenant: str, upload_id: str) -> list[Planned]:
-    """Return the parts in which the storage takes an upload.
+@dataclass(frozen=True)
+class Plan:
+    """The parts in which the storage takes an upload, and for how long their addresses may be good.
+
+    The time is an hour, and no longer than the upload lasts.
+    """
+
+    parts: list[Planned]
+    lifetime: timedelta
+
+
+def planned(session: Session, settings: Settings, tenant: str, upload_id: str) -> Plan:
+    """Return how the storage takes an upload.
 
     Raises:
         NotFound: It is not the tenant's.
@@ -41,17 +52,8 @@ def planned(session: Session, settings: Settings, tenant: str, upload_id: str) -
     """
     row = resumable.find(session, tenant, upload_id)
     resumable.require_offset(row, 0)
-    return _parts(settings, row)
-
-
-def lifetime_of_addresses(session: Session, tenant: str, upload_id: str) -> timedelta:
-    """Return how long addresses of parts may be good: an hour, and no longer than the upload.
-
-    Raises:
-        NotFound: It is not the tenant's.
-    """
-    left = resumable.find(session, tenant, upload_id).expires_at - leases.now(session)
-    return max(min(left, _ADDRESS_LIFETIME), _LEAST_LIFETIME)
+    left = row.expires_at - leases.now(session)
+    return Plan(_parts(settings, row), max(min(left, _ADDRESS_LIFETIME), _LEAST_LIFETIME))
 
 
 def missing(parts: Sequence[Planned], arrived: Mapping[str, Arrived]) -> list[Planned]:

@@ -149,12 +149,11 @@ def address_parts(upload_id: str, call: Writer) -> Parts:
     """
     gateway = call.gateway
     with call.transaction() as session:
-        planned = direct.planned(session, gateway.settings, call.tenant, upload_id)
-        lifetime = direct.lifetime_of_addresses(session, call.tenant, upload_id)
+        plan = direct.planned(session, gateway.settings, call.tenant, upload_id)
     presigned = _require_presigned(call)
-    missing = direct.missing(planned, gateway.blobs.arrived(upload_id))
-    until = datetime.now(UTC) + lifetime
-    urls = presigned.addresses([part.key for part in missing], lifetime)
+    missing = direct.missing(plan.parts, gateway.blobs.arrived(upload_id))
+    until = datetime.now(UTC) + plan.lifetime
+    urls = presigned.addresses([part.key for part in missing], plan.lifetime)
     items = [
         Part(start=part.start, size_bytes=part.size_bytes, url=url)
         for part, url in zip(missing, urls, strict=True)
