@@ -28,7 +28,7 @@ RUN /opt/planish/bin/pip install --constraint /etc/planish/constraints.txt \
        --extra-index-url https://download.pytorch.org/whl/cpu torch==2.13.0+cpu \
     && /opt/planish/bin/pip install --constraint /etc/planish/constraints.txt \
        "$(echo /wheels/planish-*.whl)[worker,openvino]"
-# Such as `--build-arg TOOLS=litert`: converters with a Python of their own.
+# Such as `--build-arg TOOLS="litert executorch"`: converters with a Python of their own.
 ARG TOOLS=""
 RUN for tool in $TOOLS; do \
         PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu /opt/planish/bin/planish tools install "$tool" \

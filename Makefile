@@ -22,7 +22,7 @@ test: lint  ## everything that CI runs; tests of a converter that cannot be inst
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile  # half of the time, tests wait
 
 tools: $(READY)  ## converters with a Python of their own, and the runtime for browsers, into .venv
-	$(BIN)/planish tools install litert web
+	$(BIN)/planish tools install litert executorch web
 
 lint: $(READY)  ## style, types and layers
 	$(BIN)/ruff check

@@ -21,7 +21,13 @@ WITHOUT_DATA: Step = {"method": "quantize", "mode": "dynamic"}
 """What is done where nothing is asked for: with data each layer gets the form that pays (``auto``);
 without data products get int8."""
 
-_SUFFIXES = {"onnx": ".onnx", "ort": ".ort", "litert": ".tflite", "pt2": ".pt2"}
+_SUFFIXES = {
+    "onnx": ".onnx",
+    "ort": ".ort",
+    "litert": ".tflite",
+    "executorch": ".pte",
+    "pt2": ".pt2",
+}
 """The suffix of a result by its format; all others are zips."""
 
 

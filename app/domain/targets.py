@@ -19,10 +19,15 @@ OutputFormat = Literal[
 
 OUTPUT_FORMATS: tuple[OutputFormat, ...] = get_args(OutputFormat)
 
-ToolName = Literal["litert", "web"]
+ToolName = Literal["litert", "executorch", "web"]
 """What formats need that is installed apart: a converter in its Python environment, or files."""
 
-TOOL_OF: dict[OutputFormat, ToolName] = {"litert": "litert", "litert_micro": "litert", "web": "web"}
+TOOL_OF: dict[OutputFormat, ToolName] = {
+    "litert": "litert",
+    "litert_micro": "litert",
+    "executorch": "executorch",
+    "web": "web",
+}
 """The tool that makes and runs a format; formats that are not here need none."""
 
 EXPORTED: frozenset[OutputFormat] = frozenset(

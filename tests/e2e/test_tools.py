@@ -14,8 +14,8 @@ from workers.tools import environments
 
 TOOLS = environments.base(None)
 PIXELS = np.random.default_rng(0).standard_normal((96, 3, 16, 16)).astype(np.float32)
-USED: tuple[ToolName, ...] = ("litert",)
-MADE = ("litert", "litert_micro")
+USED: tuple[ToolName, ...] = ("litert", "executorch")
+MADE = ("litert", "litert_micro", "executorch")
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ _STAMP = "tool.json"
 _RUNTIME: dict[OutputFormat, str] = {
     "litert": "ai-edge-litert",
     "litert_micro": "tflite-micro",
+    "executorch": "executorch",
     "web": "onnxruntime-web",
 }
 """The package that runs the files of a format."""

@@ -12,6 +12,10 @@ LINES: dict[OutputFormat, str] = {
 outputs = openvino.Core().compile_model("model.xml", "CPU")(inputs)  # inputs: arrays by name""",
     "litert": """from ai_edge_litert.interpreter import Interpreter
 outputs = Interpreter("model.tflite").get_signature_runner()(**inputs)  # inputs: arrays by name""",
+    "executorch": """import executorch.kernels.quantized  # on a phone: the runtime's own library
+from executorch.runtime import Runtime
+program = Runtime.get().load_program("model.pte")
+outputs = program.load_method("forward").execute(inputs)  # inputs: tensors, in order""",
     "pt2": """import torch
 outputs = torch.export.load("model.pt2").module()(*inputs)  # inputs: tensors, in order""",
     "coreml": """import coremltools  # on an Apple system, beside the unpacked .mlpackage

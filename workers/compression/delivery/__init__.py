@@ -23,6 +23,7 @@ FORMS: dict[OutputFormat, Form] = {
     "litert_micro": tools.form(
         tools.ToolFormat("litert_micro", "tflite-micro", "model-micro.zip", _LITERT, most_runs=32)
     ),
+    "executorch": tools.form(tools.ToolFormat("executorch", "executorch", "model.pte", Grids())),
 }
 
 

@@ -1,0 +1,89 @@
+"""ExecuTorch: a ``.pte`` for XNNPACK, run by ExecuTorch's own runtime."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+from app.domain.directory import ToolTask
+from workers.tools.flatbuffer import Schema
+from workers.tools.work import Arrays, Converter, work
+
+_DEQUANTIZE = "dequantize_per_"
+
+
+def main(directory: Path) -> int:
+    """Do the tasks for ExecuTorch in a job's directory."""
+    runtime = f"executorch {metadata.version('executorch')}, XNNPACK"
+    return work(directory, {"executorch": Converter(runtime, convert, open_file)})
+
+
+def convert(program: Any, _task: ToolTask, artifact: Path) -> None:
+    """Lower an exported program: XNNPACK computes what it can, portable kernels the rest.
+
+    XNNPACK computes a layer in integers if both its input and its output are rounded. Another layer
+    with an int8 weight gets that weight in float, so that XNNPACK computes it too.
+    """
+    import executorch.kernels.quantized  # noqa: F401 (registers the kernels of rounding)
+    from executorch.backends.xnnpack import serialization
+    from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize
+
+    schema = Schema(resources.files(serialization).joinpath("schema.fbs").read_text())
+    # The function that this replaces starts a program, which the confinement forbids.
+    xnnpack_graph_serialize.convert_to_flatbuffer = schema.write
+    lowered = _lower(deepcopy(program))
+    if left := _weights_left(lowered.exported_program()):
+        _make_float(program, left)
+        lowered = _lower(program)
+    artifact.write_bytes(lowered.to_executorch().buffer)
+
+
+def open_file(artifact: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
+    """Open a file's one method."""
+    import executorch.kernels.quantized  # noqa: F401 (registers the kernels of rounding)
+    import torch
+    from executorch.runtime import Runtime
+
+    method = Runtime.get().load_program(artifact).load_method("forward")
+
+    def run(arrays: Arrays) -> Arrays:
+        return [each.numpy() for each in method.execute([torch.from_numpy(a) for a in arrays])]
+
+    return run
+
+
+def _lower(program: Any) -> Any:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+
+
+def _weights_left(lowered: Any) -> set[str]:
+    """Return the integer constants that XNNPACK left to portable kernels."""
+    constants = lowered.graph_signature.inputs_to_lifted_tensor_constants
+    return {
+        constants[node.args[0].name]
+        for node in lowered.graph.nodes
+        if _DEQUANTIZE in str(node.target) and node.args[0].name in constants
+    }
+
+
+def _make_float(program: Any, names: set[str]) -> None:
+    """Store constants of a program as the floats that their integers stand for, in place."""
+    constants = program.graph_signature.inputs_to_lifted_tensor_constants
+    for node in list(program.graph.nodes):
+        if _DEQUANTIZE not in str(node.target) or constants.get(node.args[0].name) not in names:
+            continue
+        weight, name = node.args[0], constants[node.args[0].name]
+        if not program.constants[name].is_floating_point():
+            grid = [
+                program.constants[constants[each.name]] if hasattr(each, "name") else each
+                for each in node.args[1:]
+            ]
+            program.constants[name] = node.target(program.constants[name], *grid)
+            weight.meta["val"] = node.meta["val"]
+        node.replace_all_uses_with(weight)
+        program.graph.erase_node(node)
+    program.graph_module.recompile()
