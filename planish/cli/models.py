@@ -1,75 +1,79 @@
 """``planish models``."""
 
+import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from planish._requests import is_address
 from planish.cli.asking import (
     AsJson,
-    Columns,
     FileOrAddress,
-    Limit,
     Sha256,
     Url,
     asking,
     local_file,
-    print_list,
     print_one,
     tell,
 )
-from planish.types import Model
+from planish.cli.uploaded import Name, commands, identifier
 
-cli = typer.Typer(help="Upload, show and delete models.", no_args_is_help=True)
+_ID = identifier("model", "mdl")
 
-Id = Annotated[str, typer.Argument(help="The model's id: mdl_…")]
-
-_COLUMNS: Columns[Model] = {
-    "id": lambda model: model.id,
-    "name": lambda model: model.name or model.filename,
-    "status": lambda model: model.status,
-    "bytes": lambda model: model.size_bytes,
-    "parameters": lambda model: model.parameters,
-    "uploaded": lambda model: f"{model.created_at:%Y-%m-%d %H:%M}",
-}
-
-
-@cli.command("list")
-def show_all(limit: Limit = 50, url: Url = None, as_json: AsJson = False) -> None:
-    """List the models, newest first."""
-    with asking(url) as client:
-        print_list(client.models.list(), _COLUMNS, limit=limit, as_json=as_json)
-
-
-@cli.command()
-def get(model: Id, url: Url = None, as_json: AsJson = False) -> None:
-    """Show a model: what it is, and what inspection found."""
-    with asking(url) as client:
-        print_one(client.models.get(model), as_json=as_json)
+cli = commands(
+    "model",
+    _ID,
+    lambda client: client.models,
+    {
+        "id": lambda model: model.id,
+        "name": lambda model: model.name or model.filename,
+        "status": lambda model: model.status,
+        "bytes": lambda model: model.size_bytes,
+        "parameters": lambda model: model.parameters,
+        "uploaded": lambda model: f"{model.created_at:%Y-%m-%d %H:%M}",
+    },
+)
 
 
 @cli.command()
 def upload(
     file: FileOrAddress,
-    name: Annotated[str | None, typer.Option(help="For people.")] = None,
+    name: Name = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="Of a file of weights, such as timm/mobilenetv3_small_100.")
+    ] = None,
+    inputs: Annotated[
+        str | None,
+        typer.Option(
+            help="What the file does not tell, as JSON:"
+            ' [{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}].'
+        ),
+    ] = None,
+    cache: Annotated[
+        bool, typer.Option("--cache", help="Of a decoder: take and give keys and values.")
+    ] = False,
     sha256: Sha256 = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Upload an .onnx file, or a zip or tar of one with external data, and await its inspection."""
+    """Upload an ONNX, Keras or PyTorch file, or a zip, and await its inspection."""
+    source = file if is_address(file) else local_file(file, sha256)
+    options: dict[str, Any] = {
+        "name": name, "architecture": architecture, "inputs": _parsed(inputs), "cache": cache
+    }  # fmt: skip
     with asking(url) as client:
-        if is_address(file):
-            made = client.models.from_url(file, sha256=sha256, name=name)
+        if isinstance(source, Path):
+            model = client.models.upload(source, **options)
         else:
-            made = client.models.upload(local_file(file, sha256), name=name)
-        print_one(made, as_json=as_json)
+            model = client.models.from_url(source, sha256=sha256, **options)
+        print_one(model, as_json=as_json)
 
 
 @cli.command()
 def download(
-    model: Id,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to.")],
+    model: str = _ID,
     form: Annotated[
         Literal["upload", "onnx"], typer.Option(help="As uploaded, or the self-contained graph.")
     ] = "upload",
@@ -80,9 +84,14 @@ def download(
         tell(f"{client.models.download(model, output, form=form)} is there.")
 
 
-@cli.command()
-def delete(model: Id, url: Url = None) -> None:
-    """Delete a model that no queued or running job uses; jobs and artifacts stay."""
-    with asking(url) as client:
-        client.models.delete(model)
-    tell(f"{model} is deleted.")
+def _parsed(inputs: str | None) -> list[dict[str, Any]] | None:
+    """Read the JSON of ``--inputs``."""
+    if inputs is None:
+        return None
+    try:
+        parsed = json.loads(inputs)
+    except ValueError as error:
+        raise typer.BadParameter(f"--inputs is not JSON: {error}.") from None
+    if not isinstance(parsed, list) or not all(isinstance(one, dict) for one in parsed):
+        raise typer.BadParameter("--inputs is a list with an object for each input.")
+    return parsed

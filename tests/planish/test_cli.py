@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -123,6 +124,23 @@ def test_a_model_is_uploaded_by_its_address(
         assert run("models", "upload", tmp_path / "none", "--url", service.url) != 0
         assert "no file" in capsys.readouterr().err
         assert len(service.requests) == 1
+
+
+def test_what_a_file_of_weights_does_not_tell_is_an_option(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"x")
+    inputs = [{"name": "image", "dtype": "float32", "shape": ["batch", 3, 32, 32]}]
+    with scripted([answer(202, {**MODEL, "status": "ready"})]) as service:
+        options = ["--architecture", "timm/resnet18", "--url", service.url]
+        assert run("models", "upload", weights, *options, "--inputs", json.dumps(inputs)) == 0
+        query = parse_qs(urlsplit(service.requests[0].path).query)
+        assert query["architecture"] == ["timm/resnet18"]
+        assert json.loads(query["inputs"][0]) == inputs
+        capsys.readouterr()
+        assert run("models", "upload", weights, *options, "--inputs", "image") != 0
+        assert "not JSON" in capsys.readouterr().err
 
 
 def test_lists_are_tables_in_which_brackets_are_brackets(

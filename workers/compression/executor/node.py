@@ -133,10 +133,6 @@ class Node:
         """Return an attribute that is a list of texts; an empty one if it is missing."""
         return tuple(self._node.attributes.get_strings(name) or ())
 
-    def reals(self, name: str) -> tuple[float, ...]:
-        """Return an attribute that is a list of floats; an empty one if it is missing."""
-        return tuple(self._node.attributes.get_floats(name) or ())
-
     def tensor(self, name: str) -> Array | None:
         """Return a tensor attribute."""
         value = self._node.attributes.get_tensor(name)
