@@ -1,7 +1,8 @@
-"""Traces of jobs, by OpenTelemetry, where ``TRACING_ENABLED`` is set.
+"""Traces of jobs and uploads, by OpenTelemetry, where ``TRACING_ENABLED`` is set.
 
-A job has one trace, from the request that asks for it to its last step. The request's
-``traceparent`` is where it begins; the job's row keeps it for the worker, as nudges may be lost.
+A job has one trace, from the request that asks for it to its last step and its webhooks; an upload
+has one to its inspection. The request's ``traceparent`` is where it begins; the row keeps it for
+the worker, as nudges may be lost.
 OpenTelemetry is an extra (``planish[otel]``) and is imported by ``configure`` alone: without it, a
 span is an empty context.
 """
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.trace import Tracer
 
-Kind = Literal["internal", "server", "producer", "consumer"]
+Kind = Literal["internal", "server", "producer", "consumer", "client"]
 Attributes = Mapping[str, str | int | float | bool]
 
 _SECOND = 1_000_000_000
@@ -72,7 +73,8 @@ def span(
 
     Args:
         name: What is done.
-        kind: Whether the block serves a request, sends a message, or does what a message asked.
+        kind: Whether the block serves or sends a request, sends a message, or does what a message
+            asked.
         parent: The ``traceparent`` of its parent; by default the span that is open here.
         attributes: What else is to be known of it.
     """
@@ -96,6 +98,14 @@ def rename(name: str) -> None:
         from opentelemetry.trace import get_current_span
 
         get_current_span().update_name(name)
+
+
+def note(attributes: Attributes) -> None:
+    """Add to what is known of the span that is open here."""
+    if _Process.tracer is not None:
+        from opentelemetry.trace import get_current_span
+
+        get_current_span().set_attributes(attributes)
 
 
 def ended(name: str, seconds: float, attributes: Attributes | None = None) -> None:

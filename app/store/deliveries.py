@@ -53,6 +53,9 @@ class Claim:
     secrets: tuple[str, ...] = field(repr=False)
     at: datetime
     """The time of the claim, by the database's clock."""
+    event: str
+    traceparent: str | None
+    """The span in which the event was."""
 
 
 def enqueue(session: Session, tenant: str, event: str, job_id: str | None, about: Json) -> None:
@@ -189,6 +192,8 @@ def claim(
         payload=row.payload,
         secrets=_valid_secrets(hook, now),
         at=now,
+        event=row.event,
+        traceparent=row.traceparent,
     )
 
 

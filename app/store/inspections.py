@@ -40,6 +40,8 @@ class Claim:
     filename: str | None
     hints: Json
     """The hints of the user on a model."""
+    traceparent: str | None
+    """The span of the request that brought the upload."""
 
 
 def claim(
@@ -51,7 +53,9 @@ def claim(
         return None
     token = leases.take(session, row, owner, seconds)
     hints = row.hints if isinstance(row, ModelRow) else {}
-    return Claim(table, row.id, token, row.attempts, row.sha256, row.filename, hints)
+    return Claim(
+        table, row.id, token, row.attempts, row.sha256, row.filename, hints, row.traceparent
+    )
 
 
 def renew(session: Session, claimed: Claim, seconds: float) -> None:

@@ -21,7 +21,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.orm import Session
 
-from app import tracing
 from app.domain import ids
 from app.domain.jobs import JobRequest, JobStatus
 from app.store import named
@@ -83,7 +82,6 @@ def row(tenant: str, request: JobRequest) -> JobRow:
         status="queued",
         stage="queued",
         progress=0.0,
-        traceparent=tracing.here(),
     )
 
 

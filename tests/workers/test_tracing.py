@@ -1,4 +1,4 @@
-"""A job has one trace, from the request that asked for it to its steps; where that is enabled."""
+"""Jobs and uploads have one trace each, from their request to what workers do, where enabled."""
 
 import subprocess
 import sys
@@ -13,14 +13,18 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from app import tracing
 from app.domain.problems import Unavailable
 from app.settings import Settings, Tracing
+from app.store import deliveries
+from app.store.session import transaction
 from tests.e2e.service import small_model
 from tests.gateway import serving
 from tests.workers.test_lifecycle import paced, sandboxes, settings, worker  # noqa: F401
 from workers.runs.inspection import inspect_next
 from workers.runs.taking import run_next
+from workers.webhooks.delivery import deliver
 from workers.worker import Worker
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+UPLOAD_TRACE = "6e0c63257de34c926f9efcd03927272e"
 CALLER = "00f067aa0ba902b7"
 
 
@@ -43,7 +47,11 @@ def test_a_job_has_one_trace_from_its_request_to_its_steps(
     )
     with serving(settings) as url, httpx.Client(base_url=url, trust_env=False) as http:
         binary = {"Content-Type": "application/octet-stream"}
-        model = http.post("/v1/models", content=small_model(), headers=binary).json()["id"]
+        events = ["model.ready", "job.succeeded"]
+        hook = {"url": "https://receiver.invalid/hook", "events": events}
+        http.post("/v1/webhooks", json=hook).raise_for_status()
+        sent = {**binary, "traceparent": f"00-{UPLOAD_TRACE}-{CALLER}-01"}
+        model = http.post("/v1/models", content=small_model(), headers=sent).json()["id"]
         assert inspect_next(paced)
         step = {"method": "quantize", "mode": "float16", "force": True}
         answer = http.post(
@@ -54,6 +62,10 @@ def test_a_job_has_one_trace_from_its_request_to_its_steps(
         job_id = answer.raise_for_status().json()["id"]
         assert run_next(paced)
         assert http.get(f"/v1/jobs/{job_id}").json()["status"] == "succeeded"
+    with transaction(paced.sessions) as session:
+        due = deliveries.due(session, 2)
+    assert all(deliver(paced.sessions, settings, each, paced.id) for each in due)
+    _assert_upload_trace([span for span in spans.get_finished_spans() if _trace(span) != TRACE])
     of_job = [span for span in spans.get_finished_spans() if _trace(span) == TRACE]
     by_name = {span.name: span for span in of_job}
     parents = {span.name: _parent(span, of_job) for span in of_job}
@@ -66,7 +78,12 @@ def test_a_job_has_one_trace_from_its_request_to_its_steps(
         "fetch": "job",
         "engine": "job",
         "publish": "job",
+        "nudge delivery": "job",
+        "webhook job.succeeded": "publish",
     }
+    told = by_name["webhook job.succeeded"].attributes
+    assert told is not None
+    assert told["delivery.error"] == "the host's name does not resolve"
     attributes = by_name["job"].attributes
     assert attributes is not None
     assert (attributes["job.id"], attributes["job.attempt"]) == (job_id, 1)
@@ -89,6 +106,20 @@ def test_tracing_without_opentelemetry_says_what_to_install(
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(Unavailable, match=r"planish\[otel\]"):
         tracing.configure(Tracing(enabled=True), "test")
+
+
+def _assert_upload_trace(spans: list[ReadableSpan]) -> None:
+    of_upload = [span for span in spans if _trace(span) == UPLOAD_TRACE]
+    assert {span.name: _parent(span, of_upload) for span in of_upload} == {
+        "POST /v1/models": CALLER,
+        "nudge model": "POST /v1/models",
+        "inspection": "POST /v1/models",
+        "fetch": "inspection",
+        "engine": "inspection",
+        "store": "inspection",
+        "publish": "inspection",
+        "webhook model.ready": "publish",
+    }
 
 
 def _trace(span: ReadableSpan) -> str:

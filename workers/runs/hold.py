@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextvars import copy_context
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -172,10 +173,11 @@ def retry(action: Callable[[], Answer], seconds: float) -> Answer | None:
 
 def _start(action: Callable[[], Answer]) -> Future[Answer]:
     future: Future[Answer] = Future()
+    here = copy_context()  # its logs and spans belong to the work
 
     def work() -> None:
         try:
-            future.set_result(action())
+            future.set_result(here.run(action))
         except BaseException as error:  # noqa: BLE001 (it is raised where it is waited for)
             future.set_exception(error)
 

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
-from app import nudge
+from app import nudge, tracing
 from app.blobs import Blob
 from app.domain.directory import (
     MODEL,
@@ -61,11 +61,23 @@ def inspect_next(worker: Worker) -> bool:
     if upload_id is None:
         return False
     if claimed is not None:
-        with bound_contextvars(upload=upload_id), directories.place(worker.directory) as place:
+        with bound_contextvars(upload=upload_id):
+            _inspect(worker, claimed)
+    return True
+
+
+def _inspect(worker: Worker, claimed: inspections.Claim) -> None:
+    attributes: tracing.Attributes = {
+        "upload.id": claimed.id,
+        "upload.attempt": claimed.attempts,
+        "worker.id": worker.id,
+    }
+    parent = claimed.traceparent
+    with tracing.span("inspection", "consumer", parent=parent, attributes=attributes):
+        with directories.place(worker.directory) as place:
             waiting = _Inspection(worker, claimed, place).run()
         for job_id in waiting:
             nudge.send(worker.settings, "job", job_id)
-    return True
 
 
 def _claim_next(worker: Worker) -> tuple[str | None, inspections.Claim | None]:
@@ -142,7 +154,8 @@ class _Inspection:
         except Problem as problem:
             accept = partial(self._write, inspections.reject, problem)
         self._hold.lift_deadline()
-        return self._hold.do(accept)
+        with self._worker.figures.timed("publish"):
+            return self._hold.do(accept)
 
     def _prepare(self) -> None:
         root = self._place.engine

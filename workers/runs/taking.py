@@ -32,7 +32,7 @@ def run_next(worker: Worker) -> bool:
             }
             with tracing.span("job", "consumer", parent=taken.traceparent, attributes=attributes):
                 _run(worker, taken)
-        _nudge_deliveries(worker, job_id)
+                _nudge_deliveries(worker, job_id)
     return True
 
 

@@ -11,6 +11,7 @@ from functools import partial
 import httpcore
 import structlog
 
+from app import tracing
 from app.domain.webhooks import Attempt
 from app.settings import Settings, Webhook
 from app.store import deliveries
@@ -45,7 +46,12 @@ def deliver(sessions: Sessions, settings: Settings, delivery_id: str, owner: str
         claim = deliveries.claim(session, delivery_id, owner, seconds, len(RETRY_SECONDS) + 1)
     if claim is None:
         return False
-    attempt = _attempt(claim, settings.webhook)
+    attributes: tracing.Attributes = {"delivery.id": claim.id, "delivery.attempt": claim.attempt}
+    with tracing.span(
+        f"webhook {claim.event}", "client", parent=claim.traceparent, attributes=attributes
+    ):
+        attempt = _attempt(claim, settings.webhook)
+        tracing.note({"delivery.error": attempt.error} if attempt.error else {})
     with transaction(sessions) as session:
         stored = deliveries.record(
             session, claim, attempt, _wait(claim.attempt), settings.webhook.disable_after_hours

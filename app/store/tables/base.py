@@ -10,6 +10,8 @@ from sqlalchemy import BigInteger, DateTime, Double, LargeBinary, MetaData, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from app import tracing
+
 Json = dict[str, Any]
 
 
@@ -50,3 +52,10 @@ class Leased:
     lease_expires_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0, server_default="0")
     not_before: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Traced:
+    """A row that somebody works on later, in the trace of whoever wrote it."""
+
+    traceparent: Mapped[str | None] = mapped_column(default=tracing.here)
+    """The span in which the row was written, in the form of W3C Trace Context."""

@@ -5,10 +5,10 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.store.tables.base import Json, Leased, Table
+from app.store.tables.base import Json, Leased, Table, Traced
 
 
-class JobRow(Leased, Table):
+class JobRow(Leased, Traced, Table):
     """A compression job."""
 
     __tablename__ = "jobs"
@@ -95,8 +95,6 @@ class JobRow(Leased, Table):
     """The number of attempts before the last retry; each retry has its own number of attempts."""
     likeness: Mapped[str | None]
     """The likeness of the job's model, once the job has figures; see ``app/domain/makeup.py``."""
-    traceparent: Mapped[str | None]
-    """The span of the request that asked for the job, in the form of W3C Trace Context."""
     last_event: Mapped[int] = mapped_column(default=0, server_default="0")
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 from sqlalchemy.schema import SchemaItem
 
-from app.store.tables.base import Json, Leased, Table
+from app.store.tables.base import Json, Leased, Table, Traced
 
 
 class BlobRow(Table):
@@ -20,7 +20,7 @@ class BlobRow(Table):
     touched_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class Inspected(Leased):
+class Inspected(Leased, Traced):
     """What models and datasets share: uploaded bytes, which a worker inspects."""
 
     tenant: Mapped[str]

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.store.tables.base import Json, Leased, Table
+from app.store.tables.base import Json, Leased, Table, Traced
 
 
 class WebhookRow(Table):
@@ -33,7 +33,7 @@ class WebhookRow(Table):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class DeliveryRow(Leased, Table):
+class DeliveryRow(Leased, Traced, Table):
     """One message to one webhook, written in the transaction of its event."""
 
     __tablename__ = "deliveries"
