@@ -1,10 +1,10 @@
 """Every input format, with some steps, in every output format: error, size and latency.
 
-``python -m benchmarks.formats [--only keras] [--network vit] [--out table.md]`` trains small
-networks on scikit-learn's digits, writes each as the files that its framework writes, and has the
-engine convert, compress and deliver them. Each artifact is run on its own runtime, by turns with
-onnxruntime. Formats that cannot be made here are left out. The figures are also written to
-``benchmarks/results/formats.json``.
+``python -m benchmarks.formats [--only keras] [--network vit] [--steps zeros] [--deliver litert]``
+trains small networks on scikit-learn's digits, writes each as the files that its framework writes,
+and has the engine convert, compress and deliver them. Each artifact is run on its own runtime, by
+turns with onnxruntime. Formats that cannot be made here are left out. A run of everything writes
+its figures into ``benchmarks/results/formats.json`` and its table into ``docs/formats.md``.
 """
 
 import argparse
@@ -12,8 +12,9 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from workers.compression.__main__ import main as run_engine
 from workers.tools import environments
 
 RESULTS = Path(__file__).parent / "results" / "formats.json"
+PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
+MARKS = "<!-- by make formats -->", "<!-- end -->"
+"""The table stands between these."""
 STEPS: dict[str, list[dict[str, Any]]] = {
     "float": [],
     "zeros": [{"method": "prune", "granularity": "unstructured", "sparsity": 0.5}],
@@ -38,7 +42,7 @@ STEPS: dict[str, list[dict[str, Any]]] = {
     "channels": [{"method": "prune", "ratio": 0.4, "recover": {"epochs": 2}}],
 }
 FORMATS: list[OutputFormat] = [
-    "onnx", "ort", "openvino", "pt2", "coreml", "litert", "litert_micro", "source",
+    "onnx", "ort", "openvino", "pt2", "coreml", "litert", "litert_micro", "executorch", "source",
 ]  # fmt: skip
 
 
@@ -119,7 +123,13 @@ WRITERS: dict[str, Callable[[nn.Module, str, Path], File]] = {
 }
 
 
-def compressed(file: File, network: str, steps: list[dict[str, Any]], directory: Path) -> Result:
+def compressed(
+    file: File,
+    network: str,
+    steps: list[dict[str, Any]],
+    formats: Sequence[OutputFormat],
+    directory: Path,
+) -> Result:
     """Run a job by hand, and its tools where the engine asks for them."""
     directory.mkdir()
     (directory / UPLOAD).write_bytes(file.content.read_bytes())
@@ -131,12 +141,12 @@ def compressed(file: File, network: str, steps: list[dict[str, Any]], directory:
         np.savez(data, allow_pickle=False, **arrays, targets=digits()[1])
     base = environments.base(None)
     tools = environments.installed(base)
-    able = set(FORMATS) - set(delivery.missing(FORMATS, tools))
+    able = set(formats) - set(delivery.missing(formats, tools))
     if file.is_onnx:
         able.discard("source")
     order = {
         "kind": "compress", "steps": steps, "tools": tools, "threads": 1,
-        "deliver": [name for name in FORMATS if name in able],
+        "deliver": [name for name in formats if name in able],
         "source": {"may_run_code": True, "hints": {"inputs": file.inputs}},
     }  # fmt: skip
     (directory / ORDER).write_text(json.dumps(order))
@@ -166,21 +176,21 @@ def run_tool(base: Path, tool: ToolName, directory: Path) -> None:
     )
 
 
-def rows(only: str | None, network: str | None) -> Iterator[dict[str, Any]]:
+def rows(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield the figures of each artifact, and the reason where a job has none."""
+    formats = [chosen.deliver] if chosen.deliver else FORMATS
     with tempfile.TemporaryDirectory() as scratch:
-        for kind, write in WRITERS.items():
-            for net in NETWORKS:
-                if only not in {None, kind} or network not in {None, net}:
-                    continue
-                if kind == "keras" and net != "cnn":
-                    continue  # its layers are those of the CNN
-                place = Path(scratch) / f"{kind}-{net}".replace(" ", "-")
-                file = write(trained(net), net, place.with_suffix(".file"))
-                for name, steps in STEPS.items():
-                    job = place.with_name(f"{place.name}-{name}".replace(" ", "-"))
-                    label = {"in": kind, "network": net, "steps": name}
-                    yield from figures(label, compressed(file, net, steps, job), job)
+        for kind, net in product(WRITERS, NETWORKS):
+            if chosen.only not in {None, kind} or chosen.network not in {None, net}:
+                continue
+            if kind == "keras" and net != "cnn":
+                continue  # its layers are those of the CNN
+            place = Path(scratch) / f"{kind}-{net}".replace(" ", "-")
+            file = WRITERS[kind](trained(net), net, place.with_suffix(".file"))
+            for name in [chosen.steps] if chosen.steps else STEPS:
+                job = place.with_name(f"{place.name}-{name}".replace(" ", "-"))
+                label = {"in": kind, "network": net, "steps": name}
+                yield from figures(label, compressed(file, net, STEPS[name], formats, job), job)
 
 
 def figures(label: dict[str, str], result: Result, directory: Path) -> Iterator[dict[str, Any]]:
@@ -206,23 +216,32 @@ def cell(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)[:120]
 
 
+def write_page(lines: list[str]) -> None:
+    """Put the table into the documentation, in place of the last one."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    table = "\n".join(lines)
+    PAGE.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}", encoding="utf-8")
+
+
 def main() -> None:
-    """Print the table, and write the figures."""
+    """Print the table; a run of everything also writes it and the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=list(WRITERS))
     parser.add_argument("--network", choices=list(NETWORKS))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--steps", choices=list(STEPS))
+    parser.add_argument("--deliver", choices=FORMATS)
     chosen = parser.parse_args()
     columns = ["in", "network", "steps", "out", "error", "bytes", "ms", "accuracy", "reason"]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     measured = []
-    for row in rows(chosen.only, chosen.network):
+    for row in rows(chosen):
         measured.append(row)
         lines.append(f"| {' | '.join(cell(row.get(name)) for name in columns)} |")
         print(lines[-1], flush=True)
+    if not any(vars(chosen).values()):
         RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    if chosen.out is not None:
-        chosen.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_page(lines)
 
 
 if __name__ == "__main__":
