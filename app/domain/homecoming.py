@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from app.domain.steps import Step
 from app.domain.steps.distill import Architecture, Derived, Distill, Uploaded
+from app.domain.steps.elastic import Subnet
 from app.domain.steps.low_rank import LowRank
 from app.domain.steps.quantize import Quantize
 
@@ -38,6 +39,8 @@ def _obstacle(step: Step) -> str | None:
         return "it makes two layers of one, which the upload does not have"
     if isinstance(step, Quantize) and step.mode in _OTHER_OPERATORS:
         return f"mode '{step.mode}' puts other operators in the place of layers"
+    if isinstance(step, Subnet):
+        return "it may leave out whole blocks of the upload"
     if isinstance(step, Distill) and isinstance(step.student, Architecture):
         return "its student is a network that was built here, not the upload"
     if isinstance(step, Distill) and isinstance(step.student, Derived):

@@ -175,6 +175,8 @@ class ModelDescription(BaseModel):
     """Whether the weights can be trained; null where that was not looked at."""
     untrainable: list[Skipped] = Field(default=[], max_length=MAX_UNTRAINABLE)
     """The nodes that stand in the way, and why."""
+    blocks: int | None = None
+    """Residual blocks, each of which could be left out; null where that was not looked at."""
     nodes: list[Node] = Field(default=[], max_length=MAX_NODES)
     """The normal form, to be drawn; empty where it is too large for that."""
     distributions: dict[str, Distribution] = Field(default={}, max_length=MAX_DISTRIBUTIONS)

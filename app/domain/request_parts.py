@@ -106,8 +106,9 @@ class Objective(Asked):
     strategy: StrategyName = Field(
         default="guided",
         description="How the next trial is chosen: by what is expected of each pipeline, at random,"
-        " by regularised evolution, by Optuna's TPE or NSGA-II, or with widths or bits of layers"
-        " that reinforcement learns (AMC, HAQ).",
+        " by regularised evolution, by Optuna's TPE or NSGA-II, with widths or bits of layers that"
+        " reinforcement learns (AMC, HAQ), or by networks that are taken out of one that was"
+        " trained for it (Once-for-all).",
     )
 
     @model_validator(mode="after")

@@ -11,11 +11,13 @@ from app.domain.steps import AnyStep
 Goal = Literal["latency", "size", "macs"]
 """What is minimised."""
 
-StrategyName = Literal["guided", "random", "evolution", "tpe", "nsga2", "amc", "haq"]
+StrategyName = Literal[
+    "guided", "random", "evolution", "tpe", "nsga2", "amc", "haq", "once_for_all"
+]
 """How the next trial is chosen."""
 
-LEARNING: tuple[StrategyName, ...] = ("amc", "haq")
-"""The strategies whose steps learn on samples what each layer bears."""
+LEARNING: tuple[StrategyName, ...] = ("amc", "haq", "once_for_all")
+"""The strategies whose steps learn on samples."""
 
 ORIGINAL = "original"
 """The id of the point that is the model as it was uploaded."""

@@ -11,7 +11,7 @@ from app.domain.metrics import Metric, foreign, readers_of, unfit
 from app.domain.models import ModelDescription, TensorSpec
 from app.domain.problems import DatasetMismatch, Invalid, NotAvailable, Problem
 from app.domain.searches import LEARNING
-from app.domain.steps import Step
+from app.domain.steps import METHODS, Step
 from app.domain.steps.quantize import Quantize
 from app.domain.targets import EXPORTED, INSTALLED_BY
 from app.services.inputs import Inputs, Upload
@@ -35,12 +35,13 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     yield from _upload_faults(inputs)
     learns = request.objective is not None and request.objective.strategy in LEARNING
     if request.samples is None and (learns or request.measure is not None):
-        what = "A strategy learns layer by layer" if learns else "Sensitivity is measured"
+        what = "This strategy learns" if learns else "Sensitivity is measured"
         reason = (
             f"{what} on samples: name a dataset in 'dataset', or have samples made from the model"
             " ('data': 'generated')."
         )
         yield Fault(Invalid, "#/dataset", reason)
+    yield from _strategy_faults(request, inputs)
     yield from _step_faults(request, inputs)
     yield from _evaluation_faults(request, inputs)
     yield from _delivery_faults(request, inputs)
@@ -53,6 +54,22 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
                 f"No worker of this deployment delivers '{target}'; it delivers: {available}.{mend}"
             )
             yield Fault(NotAvailable, f"#/deliver/{place}", reason)
+
+
+def _strategy_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
+    """Yield why no supernet can be made of a model."""
+    model = inputs.model.description
+    if request.objective is None or request.objective.strategy != "once_for_all" or model is None:
+        return
+    pointer = "#/objective/strategy"
+    if model.blocks == 0:
+        reason = (
+            "'once_for_all' is for networks of residual blocks, such as ResNet, MobileNetV2 and"
+            " transformers, and this model has none: use 'guided'."
+        )
+        yield Fault(Invalid, pointer, reason)
+    if (obstacle := _obstacle(model)) is not None:
+        yield Fault(Invalid, pointer, f"'once_for_all' trains, and the model cannot be: {obstacle}")
 
 
 def _delivery_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
@@ -148,6 +165,12 @@ def _step_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
                     f" whose result is {trait}: {advice}."
                 )
                 yield Fault(Invalid, pointer, reason, index)
+        for trait in set(step.follows) - set(provided):
+            makers = " or ".join(f"'{name}'" for name in _providers_of(trait))
+            reason = (
+                f"Step {index + 1} ({step.method}) works on what {makers} makes: add it before."
+            )
+            yield Fault(Invalid, pointer, reason, index)
         if (missing := _missing_data(step, request, inputs.dataset)) is not None:
             reason = f"Step {index + 1} ({step.method}) needs {missing}"
             yield Fault(Invalid, pointer, reason, index)
@@ -161,6 +184,11 @@ def _step_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
                 if unlike is not None:
                     yield Fault(Invalid, named, unlike, index)
         provided |= dict.fromkeys(step.traits, index)
+
+
+def _providers_of(trait: str) -> list[str]:
+    """Return the methods that provide a trait."""
+    return [str(each.model_fields["method"].default) for each in METHODS if trait in each.provides]
 
 
 def _unlike(other: Upload[ModelDescription], model: Upload[ModelDescription]) -> str | None:

@@ -440,6 +440,21 @@ def test_bits_that_are_learned_are_for_onnxruntime_alone(service: Service) -> No
     assert "use strategy 'guided'" in answer.text
 
 
+def test_a_supernet_needs_residual_blocks_samples_and_gradients(service: Service) -> None:
+    objective: Json = {"minimize": "macs", "strategy": "once_for_all"}
+
+    def refused(**changes: Any) -> str:
+        body = {"data": "generated", "model": service.model(blocks=3), "objective": objective}
+        plan = service.http.post("/v1/jobs/plan", json={**body, **changes}).json()
+        return " ".join(each["reason"] for each in plan["refused"])
+
+    assert refused() == ""
+    assert "has none: use 'guided'" in refused(model=service.model(blocks=0))
+    assert "name a dataset" in refused(data=None)
+    frozen = service.model(blocks=3, trainable=False)
+    assert "the model cannot be" in refused(model=frozen)
+
+
 def test_fronts_are_of_searches_and_of_the_tenant(service: Service) -> None:
     made = search(service)
     assert service.http.get(f"/v1/jobs/{service.job()['id']}/front").status_code == 404

@@ -1,6 +1,7 @@
 """A search through the real service: trials run by one worker, and the best one is the result."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -24,6 +25,47 @@ def rows(running_service: Service) -> str:
     np.savez(buffer, allow_pickle=False, x=INPUTS)
     made = running_service.http.post("/v1/datasets?filename=rows.npz", content=buffer.getvalue())
     return str(made.json()["id"])
+
+
+RESIDUAL = """
+<ir_version: 9, opset_import: ["": 20]>
+network (float[N, 16] x) => (float[N, 10] y)
+{
+    a = Gemm<transB=1>(x, w1, b1)
+    h = Relu(a)
+    b = Gemm<transB=1>(h, w2, b2)
+    i = Relu(b)
+    c = Gemm<transB=1>(i, w3, b3)
+    d = Add(c, h)
+    y = Gemm<transB=1>(d, w4, b4)
+}
+"""
+WIDE = {
+    "w1": (64, 16), "b1": (64,), "w2": (64, 64), "b2": (64,), "w3": (64, 64), "b3": (64,),
+    "w4": (10, 64), "b4": (10,),
+}  # fmt: skip
+
+
+def test_a_network_is_taken_out_of_a_supernet(service: Service, rows: str, tmp_path: Path) -> None:
+    """One trial trains the supernet, and takes a network that needs no training."""
+    graph = nets.stored(nets.graph(RESIDUAL, WIDE), tmp_path / "residual.onnx")
+    body = {
+        "model": service.upload(graph.read_bytes()),
+        "dataset": rows,
+        "objective": {
+            "minimize": "macs",
+            "strategy": "once_for_all",
+            "subject_to": {"max_quality_drop": 1},
+            "budget": {"trials": 1, "minutes": 5},
+        },
+    }
+    answer = service.http.post("/v1/jobs", json=body)
+    assert answer.status_code == 202, answer.text
+    job = service.finished(answer.json()["id"], 300)
+    assert job["status"] == "succeeded", job["problem"]
+    assert job["search"]["trials"]["failed"] == 0
+    assert job["compressed"]["macs"] < 0.9 * job["baseline"]["macs"]
+    assert [step["method"] for step in job["search"]["best"]["steps"]] == ["supernet", "subnet"]
 
 
 def test_a_search_finds_a_smaller_model_with_the_only_worker(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from app.domain.searches import Goal
 from app.domain.sensitivity import Kind, Sensitivity
-from app.domain.steps import AnyStep, Cluster, Distill, LowRank, Prune, Quantize
+from app.domain.steps import AnyStep, Cluster, Distill, LowRank, Prune, Quantize, Subnet
 from app.domain.steps.distill import Derived, Scale
 from app.domain.steps.recover import Recover
 from workers.search.chart import expect
@@ -76,6 +76,21 @@ def bits_of(_: Facts) -> Iterator[Axis]:
         gain=0.97,
         trains=False,
         sure=True,
+    )
+
+
+def networks_of(facts: Facts) -> Iterator[Axis]:
+    """Yield networks that are taken out of a supernet (Once-for-all), and the bits behind them."""
+    yield _auto(facts)
+    latency = facts.goal == "latency"
+    of: Literal["macs", "size"] = "size" if facts.goal == "size" else "macs"
+    yield Axis(
+        "sub-network",
+        lambda ratio, _: Subnet(ratio=ratio, of=of),
+        loss=0.02,
+        gain=0.65 if latency else 0.97,
+        trains=False,
+        sure=not latency,
     )
 
 

@@ -97,7 +97,7 @@ class Space:
             name = str(method.model_fields["method"].default)
             parameters = _parameters(method, trains=self.facts.trains)
             drawn = (_drawn(name, parameters, at_random(rng)) for _ in range(_DRAWS))
-            if any(self.suits(step) for step in map(_step, drawn) if step is not None):
+            if any(self.fits([step]) for step in map(_step, drawn) if step is not None):
                 usable[name] = parameters
         return usable
 
@@ -156,8 +156,12 @@ class Space:
         if not 0 < len(steps) <= MAX_STEPS:
             return False
         provided: set[str] = set()
+        wanted = {trait for step in steps for trait in step.follows}
         for step in steps:
-            if not self.suits(step) or provided & set(step.refuses):
+            saves = self.facts.goal in step.saves or bool(wanted & set(step.traits))
+            if not (saves and self.suits(step)) or provided & set(step.refuses):
+                return False
+            if not provided.issuperset(step.follows):
                 return False
             provided |= set(step.traits)
         return not (self.facts.to_source and any(homecoming.obstacles(steps)))
@@ -170,10 +174,8 @@ class Space:
         return step.model_copy(update={"recover": recover})
 
     def suits(self, step: AnyStep) -> bool:
-        """Return whether a step can be done here, changes something, and saves."""
+        """Return whether a step can be done here, and changes something."""
         facts, needs = self.facts, step.needs
-        if facts.goal not in step.saves:
-            return False
         if needs.data == "targets" and facts.data != "targets":
             return False
         if needs.data == "inputs" and facts.data == "none":

@@ -7,14 +7,20 @@ from pydantic import Field
 from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step, matches
 from app.domain.steps.cluster import Cluster
 from app.domain.steps.distill import Distill
+from app.domain.steps.elastic import Subnet, Supernet
 from app.domain.steps.low_rank import LowRank
 from app.domain.steps.prune import Prune
 from app.domain.steps.quantize import Quantize, RangeRule
 
-AnyStep = Annotated[Cluster | Distill | LowRank | Prune | Quantize, Field(discriminator="method")]
+AnyStep = Annotated[
+    Cluster | Distill | LowRank | Prune | Quantize | Subnet | Supernet,
+    Field(discriminator="method"),
+]
 """Any step of a request."""
 
-METHODS: tuple[type[Step], ...] = (Cluster, Distill, LowRank, Prune, Quantize)
+METHODS: tuple[type[Step], ...] = (
+    Cluster, Distill, LowRank, Prune, Quantize, Subnet, Supernet,
+)  # fmt: skip
 
 __all__ = [
     "METHODS",
@@ -30,5 +36,7 @@ __all__ = [
     "RangeRule",
     "Skipped",
     "Step",
+    "Subnet",
+    "Supernet",
     "matches",
 ]

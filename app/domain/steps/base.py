@@ -131,6 +131,8 @@ class Step(BaseModel):
     trained."""
     refuses: ClassVar[tuple[str, ...]] = ()
     """Properties that no earlier step may have provided."""
+    follows: ClassVar[tuple[str, ...]] = ()
+    """Properties that earlier steps must have provided."""
 
     method: Any
 

@@ -16,6 +16,8 @@ _FIRST: Mapping[str, tuple[str, ...]] = {
     "distill": ("student", "losses"),
     "low_rank": ("decomposition", "ratio", "of"),
     "cluster": ("clusters",),
+    "subnet": ("ratio", "of"),
+    "supernet": ("ignore",),
 }
 """What a person decides first; the rest is folded away."""
 _FOLDED_JSON = {"recover"}

@@ -18,7 +18,7 @@ from workers.search.chart import expect
 from workers.search.choices import Choose, Genome, at_random
 from workers.search.history import Trial
 from workers.search.space import MAX_STEPS, Facts, Space
-from workers.search.strategies import STRATEGIES, ask, spelled
+from workers.search.strategies import STRATEGIES, WHOLE, ask, spelled
 
 GOALS: tuple[Goal, ...] = get_args(Goal)
 LAYERS = [
@@ -60,6 +60,9 @@ def judged(steps: list[AnyStep], bound: float = 0.01) -> Outcome:
             case "cluster":
                 cost *= 0.4
                 drop += 0.004
+            case "subnet":
+                cost *= 1 - step.ratio
+                drop += 0.1 * step.ratio**3
             case "distill":
                 cost *= 0.5
                 drop += 0.1 / epochs**0.5
@@ -116,7 +119,29 @@ def test_pipelines_make_sense_are_new_and_the_same_for_the_same_seed(
     assert [spelled(trial.steps) for trial in again] == [spelled(trial.steps) for trial in history]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_networks_are_taken_out_of_one_supernet() -> None:
+    space = Space(facts("macs"))
+    history = run("once_for_all", space, 8)
+    assert len(history) == 8
+    assert len({trial.steps[0].model_dump_json() for trial in history}) == 1, "always the same"
+    assert all([each.method for each in t.steps] == ["supernet", "subnet"] for t in history)
+    training = history[0].steps[0].recover
+    assert training is not None
+    assert training.minutes == 5, "half of the budget"
+
+
+def test_networks_wait_for_their_supernet() -> None:
+    space = Space(facts())
+    history = run("once_for_all", space, 1)
+    assert [step.method for step in history[0].steps] == ["quantize"], "bits alone come first"
+    running = ask("once_for_all", space, history, 0)
+    assert running is not None
+    begun = Trial(running.steps, running.note)
+    assert running.steps[0].method == "supernet"
+    assert ask("once_for_all", space, [*history, begun], 0) is None
+
+
+@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - WHOLE))
 def test_nothing_trains_where_nothing_can(strategy: StrategyName) -> None:
     history = run(strategy, Space(facts(data="none", trainable=False)), 8)
     assert len(history) == 8

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from app.domain.directory import MODEL, ORIGINAL, InspectModel
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
-from workers.compression.graph import shapes, stats
+from workers.compression.graph import residual, shapes, stats
 from workers.compression.graph.equivalence import Trial
 from workers.compression.graph.load import load, store
 from workers.compression.graph.pieces import Run, open_graph
@@ -184,6 +184,7 @@ def _describe(
         notes=notes,
         trainable=not obstacles,
         untrainable=obstacles,
+        blocks=len(residual.blocks(normal)),
         nodes=portrait.nodes(normal),
         distributions=portrait.distributions(normal, layers),
     )

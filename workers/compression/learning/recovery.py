@@ -97,7 +97,7 @@ def recover(
     task = Task(
         parameters=learner.parameters,
         forward=learner.forward,
-        loss=_loss(model, learner, settings, context, minutes),
+        loss=loss_of(model, learner, settings, context, minutes),
         rates={n: factor for n, factor in demands.rates.items() if n in learner.parameters},
         constrain=holding(learner.executor, learner.parameters, demands.constrain),
         settled=demands.settled,
@@ -158,16 +158,16 @@ def _sparse(parameters: Mapping[str, nn.Parameter]) -> list[tuple[nn.Parameter, 
     return sparse
 
 
-def _loss(
+def loss_of(
     model: ir.Model, learner: Learner, settings: Recover, context: Context, minutes: Minutes
 ) -> Callable[[Outputs, Batch], Tensor]:
-    """Return the loss that the training minimises."""
+    """Return the loss that the training minimises: against targets, the original, or both."""
     feed, name = learner.feed, quality.judged_output(model, context.evaluate)
     kind = settings.loss or default_loss(feed.samples)
     terms: list[objectives.Term] = []
     teacher_answers: Answers = lambda _batch: {}  # noqa: E731 (nobody teaches)
     if kind in ("labels", "both"):
-        outputs, targets = probe(learner.executor, feed, context.seed)
+        outputs, targets = probe(learner.forward, feed, context.seed)
         if targets is None:
             raise DatasetMismatch("The dataset has no targets: train with 'loss': 'teacher'.")
         yardstick = quality.yardstick(model, feed.samples.targets, context.evaluate)

@@ -102,14 +102,20 @@ class Renormalised:
         """Write the learned weights of the copy, folded, into the graph; unchanged weights stay.
 
         Args:
-            model: the graph that the copy was made from.
+            model: the graph that the copy was made from; cut where the copy was cut.
         """
         initializers = self.model.graph.initializers
-        changed = {n for n, v in self._before.items() if initializers[n].const_value is not v}
+        changed = {
+            name
+            for name, value in self._before.items()
+            if name in initializers and initializers[name].const_value is not value
+        }
         folded: dict[str, NDArray[np.floating]] = {
             name: constant(initializers[name]) for name in changed
         }
         for norm in self._norms:
+            if norm.graph is None:
+                continue  # it was in a block that was left out
             conv = convolution_before(norm)
             assert conv is not None
             names = [str(value.name) for value in (*conv.inputs[1:], *norm.inputs[1:]) if value]

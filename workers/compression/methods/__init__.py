@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from workers.compression.methods.cluster import cluster
 from workers.compression.methods.distill import distill
+from workers.compression.methods.elastic import subnet, supernet
 from workers.compression.methods.low_rank import low_rank
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import prune
@@ -27,4 +28,6 @@ METHODS: dict[str, Method] = {
     "low_rank": low_rank,
     "prune": prune,
     "quantize": quantize,
+    "subnet": subnet,
+    "supernet": supernet,
 }

@@ -14,7 +14,7 @@ from app.domain.searches import StrategyName
 from app.domain.steps import AnyStep
 from workers.search.history import Proposal, Trial
 from workers.search.space import Space
-from workers.search.strategies import chance, evolution, guided, optuna
+from workers.search.strategies import chance, evolution, guided, once_for_all, optuna
 from workers.search.strategies.guided import Strategy
 
 STRATEGIES: Mapping[StrategyName, Strategy] = {
@@ -25,7 +25,11 @@ STRATEGIES: Mapping[StrategyName, Strategy] = {
     "nsga2": optuna.nsga2,
     "amc": guided.amc,
     "haq": guided.haq,
+    "once_for_all": once_for_all.proposals,
 }
+
+WHOLE: frozenset[StrategyName] = frozenset({"once_for_all"})
+"""Strategies that have nothing beside what they say: no pipelines at random."""
 
 _LOOKED_AT = 200
 """Proposals that were all tried before, after which a strategy has nothing new."""
@@ -36,7 +40,7 @@ def ask(
 ) -> Proposal | None:
     """Return the pipeline to try next, which was not tried before; None where there is none.
 
-    Where the strategy has nothing new, the pipeline is drawn at random.
+    Where the strategy has nothing new, the pipeline is drawn at random, but for those of ``WHOLE``.
 
     Args:
         strategy: who is asked.
@@ -48,7 +52,7 @@ def ask(
     tried = {spelled(trial.steps) for trial in history}
     proposals = (
         islice(source(space, history, rng), _LOOKED_AT)
-        for source in (STRATEGIES[strategy], chance.proposals)
+        for source in (STRATEGIES[strategy], *([] if strategy in WHOLE else [chance.proposals]))
     )
     for proposal in chain.from_iterable(proposals):
         if space.fits(proposal.steps) and spelled(proposal.steps) not in tried:

@@ -11,10 +11,12 @@ held. Where the best is well known, most is expected of what is not: so the sear
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
+from app.domain.steps import AnyStep
 from app.domain.steps.recover import Recover, training_minutes
 from workers.search.axes import RATIOS, Axis, axes_of, bits_of, widths_of
 from workers.search.beliefs import Beliefs, Floats, Pipelines, likeness
@@ -38,13 +40,27 @@ _OFFERED = 40
 """Candidates that are offered, the most promising first."""
 
 
-def over(axes_of: Callable[[Facts], Iterator[Axis]]) -> Strategy:
-    """Return the strategy that tries pipelines of some axes alone."""
+def over(
+    axes_of: Callable[[Facts], Iterator[Axis]],
+    prepared: Callable[[Facts, Sequence[AnyStep]], list[AnyStep]] = lambda _, steps: [*steps],
+) -> Strategy:
+    """Return the strategy that tries pipelines of some axes alone.
+
+    Args:
+        axes_of: returns the axes of a search.
+        prepared: returns a pipeline with what has to come before its steps.
+    """
 
     def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
-        recover = _recover(space.facts, EPOCHS[0])
-        usable = [each for each in axes_of(space.facts) if space.fits([each.build(0.5, recover)])]
-        yield from _proposals(usable, space, history, rng)
+        facts = space.facts
+        recover = _recover(facts, EPOCHS[0])
+        usable = [
+            each
+            for each in axes_of(facts)
+            if space.fits(prepared(facts, [each.build(0.5, recover)]))
+        ]
+        for proposal in _proposals(usable, space, history, rng):
+            yield replace(proposal, steps=prepared(facts, proposal.steps))
 
     return proposals
 

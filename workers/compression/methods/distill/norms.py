@@ -32,18 +32,30 @@ def settle(model: ir.Model, batched: ir.Model, feed: Feed, seed: int) -> None:
     """
     for name, value in model.graph.initializers.items():
         value.const_value = batched.graph.initializers[name].const_value
-    norms = _norms(model)
-    names = [str(norm.outputs[0].name) for norm in norms]
+    measure(model, feed, seed)
+    fold_batchnorm(model)
+    Editor(model).remove_unused()
+
+
+def measure(model: ir.Model, feed: Feed, seed: int) -> None:
+    """Replace the statistics of a graph's normalisations by those of samples, in place.
+
+    Args:
+        model: the graph. Each normalisation sees what those before it make of a run's samples.
+        feed: the samples, of which up to 2048 are drawn.
+        seed: the seed of that draw.
+    """
+    batched, norms = by_batch(model), _norms(model)
     statistic_names = [
-        f"{name}_{statistic_name}" for name in names for statistic_name in ("mean", "variance")
+        f"{norm.outputs[0].name}_{statistic_name}"
+        for norm in norms
+        for statistic_name in ("mean", "variance")
     ]
     for norm, measured in zip(norms, _measured(batched, statistic_names, feed, seed), strict=True):
         for statistic, moment in zip(norm.inputs[3:5], measured, strict=True):
             assert statistic is not None
             array = moment.float().cpu().numpy()
             statistic.const_value = ir.Tensor(array, name=statistic.name)
-    fold_batchnorm(model)
-    Editor(model).remove_unused()
 
 
 @torch.no_grad()
