@@ -20,7 +20,7 @@ from benchmarks import _engine, _ocr, _packaged, _ptq_peers, _task
 from benchmarks._engine import SEED
 from benchmarks._report import Bar, conclude
 from benchmarks._subject import Subject
-from workers.compression.measure import clock, latency
+from workers.compression.measure import clock, turns
 from workers.compression.samples.context import Feeds
 from workers.compression.samples.split import split
 from workers.compression.targets import onnx as target
@@ -137,7 +137,7 @@ def _faster(subject: Subject, result: Path, threads: int) -> tuple[float, float,
         clock.timer(target.open_session(path, threads), feeds, threads)
         for path in (subject.model(), result)
     ]
-    ratio = latency.by_turns(timers).ratio
+    ratio = turns.by_turns(timers).ratio
     return ratio.value, ratio.low, ratio.high
 
 

@@ -9,19 +9,14 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.domain import metrics
+from app.domain.frozen import Frozen
 from app.domain.generated import GeneratedData
+from app.domain.latencies import Latency, TimedRun
 from app.domain.metrics import METRICS, Kind, Metric
 from app.domain.models import ModelId
 from app.domain.problems import ProblemDetails
 from app.domain.steps import Skipped
 from app.domain.targets import OutputFormat
-
-
-class Frozen(BaseModel):
-    """A value: made once, never changed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
 
 Split = Literal["held_out", "synthetic", "generated"]
 """What figures are measured on: samples of a dataset that no step has seen; without a dataset
@@ -179,44 +174,12 @@ class StepReport(Frozen):
     skipped: list[Skipped]
     changed: bool = True
     """Whether the step's graph computes something else than the one that it was given."""
-    notes: list[str] = []
+    notes: list[str] = Field(default=[])
     """What one would not expect: that the step changed nothing, or made the file larger."""
-    choices: list[Choice] = []
+    choices: list[Choice] = Field(default=[])
     """The graphs that the step chose from."""
-    prices: list[LayerPrice] = []
+    prices: list[LayerPrice] = Field(default=[])
     """Of the layers among which the step had to choose, in the graph's order."""
-
-
-class Spread(Frozen):
-    """Latencies of interleaved runs, milliseconds."""
-
-    median: float
-    p10: float
-    p90: float
-    runs: int
-
-
-class Comparison(Frozen):
-    """Original against compressed, in one process, run by turns with the same threads."""
-
-    original: Spread
-    compressed: Spread
-    speedup: float
-    """How many times longer the original takes: the median over the rounds."""
-    speedup_low: float | None = None
-    """The median lies between this and ``speedup_high`` with 99 % confidence (sign test)."""
-    speedup_high: float | None = None
-    certain: bool = True
-    """Whether that interval is within 3 % of ``speedup``; if not, the machine was busy."""
-    left_out: int = 0
-    """Rounds that do not count: other work took the processor away in them."""
-
-
-class Latency(Comparison):
-    """The comparison with the threads that serve, and with one."""
-
-    one_thread: Comparison | None = None
-    """Null where one thread serves, or where it would have taken too long."""
 
 
 class Generated(Frozen):
@@ -258,9 +221,11 @@ class Evaluation(Frozen):
     runtime: str
     """Such as ``onnxruntime 1.32.0, CPUExecutionProvider``."""
     latency: Latency | None
+    run: TimedRun | None = None
+    """What one timed run reads; null in reports that are older than the field."""
     portability: Portability | None = None
     """Null in reports that are older than the figure."""
-    notes: list[str] = []
+    notes: list[str] = Field(default=[])
 
 
 class Machine(Frozen):
@@ -324,6 +289,6 @@ class JobReport(Report):
     status: str
     model: str
     dataset: str | None
-    artifacts: list[Delivered] = []
+    artifacts: list[Delivered] = Field(default=[])
     problem: ProblemDetails | None = Field(default=None, exclude_if=lambda value: value is None)
     finished_at: AwareDatetime | None

@@ -7,11 +7,11 @@ from operator import attrgetter
 from typing import Any, Literal, assert_never
 
 from app.domain import metrics
+from app.domain.latencies import Latency
 from app.domain.reports import (
     Delivered,
     Fidelity,
     JobReport,
-    Latency,
     LayerChange,
     Measures,
     Quality,

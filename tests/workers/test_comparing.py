@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.domain.reports import Comparison, Evaluation, Fidelity, Latency, Measures, Spread
+from app.domain.latencies import Comparison, Latency, Spread
+from app.domain.reports import Evaluation, Fidelity, Measures
 from workers.compression.comparing import Compared
 
 

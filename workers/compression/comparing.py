@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from app.domain.directory import ORIGINAL
+from app.domain.frozen import Frozen
 from app.domain.jobs import Evaluate
 from app.domain.problems import InvalidModel
-from app.domain.reports import Evaluation, Frozen, Measures
+from app.domain.reports import Evaluation, Measures
 from workers.compression import inputs
 from workers.compression.events import Events
 from workers.compression.graph.load import load

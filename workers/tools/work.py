@@ -93,7 +93,7 @@ def _milliseconds(
     original: Path, arrays: Arrays, run: Callable[[Arrays], Arrays], threads: int
 ) -> float:
     """Return the median of one run in milliseconds, by turns with the original's."""
-    from workers.compression.measure import clock, latency
+    from workers.compression.measure import clock, turns
     from workers.compression.targets import onnx
 
     session = onnx.open_session(original, threads)
@@ -101,9 +101,9 @@ def _milliseconds(
     feeds = dict(zip(names, arrays, strict=True))
     timers = [
         clock.timer(session, feeds, threads),
-        clock.timed(lambda: run(arrays), threads),
+        turns.timed(lambda: run(arrays), threads),
     ]
-    return latency.by_turns(timers, _SECONDS).spread(1, 1).median
+    return turns.by_turns(timers, _SECONDS).spread(1, 1).median
 
 
 def _words(error: Exception) -> str:

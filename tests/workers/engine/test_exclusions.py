@@ -18,8 +18,8 @@ from workers.compression.graph.load import load, store
 from workers.compression.graph.narrow import stored_type
 from workers.compression.graph.operators import OPSET
 from workers.compression.graph.packing import packed
-from workers.compression.measure.evaluation import outputs_explained
 from workers.compression.measure.latency import time_ratio
+from workers.compression.measure.passes import outputs_explained
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.exclusions import NOT_SLOWER, file_bytes, unprofitable

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.domain.reports import Latency, LayerChange, Measures, StepReport
+from app.domain.latencies import Latency
+from app.domain.reports import LayerChange, Measures, StepReport
 from tests.workers import zoo
 from workers.compression.measure import clock, verdict
-from workers.compression.measure.clock import Run, Timer
-from workers.compression.measure.latency import by_turns
 from workers.compression.measure.ratio import CLOSE, CONFIDENCE, FEWEST, paired
+from workers.compression.measure.turns import Run, Timer, by_turns
 from workers.compression.targets import onnx as target
 
 SHIFTS = [0.5, 1.0, 1.9]

@@ -4,15 +4,13 @@ import re
 
 import pytest
 
+from app.domain.latencies import Comparison, Latency, Spread
 from app.domain.metrics import Metric
 from app.domain.reports import (
-    Comparison,
     Fidelity,
-    Latency,
     LayerChange,
     Measures,
     Quality,
-    Spread,
     StepReport,
     Worst,
 )

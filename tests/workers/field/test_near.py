@@ -8,7 +8,7 @@ import pytest
 
 from tests.workers.field.conftest import Compress
 from tests.workers.field.graphs import Field, boxes_beside_scores
-from workers.compression.measure.evaluation import outputs_explained
+from workers.compression.measure.passes import outputs_explained
 from workers.compression.samples.context import Samples
 
 STATIC = {"method": "quantize", "mode": "static", "force": True}

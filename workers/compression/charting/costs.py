@@ -10,8 +10,8 @@ from workers.compression.charting.subject import Subject
 from workers.compression.graph import runtime
 from workers.compression.measure import quality
 from workers.compression.measure.affordable import affordable
-from workers.compression.measure.evaluation import rows
 from workers.compression.measure.fidelity import Closeness, Profile
+from workers.compression.measure.passes import rows
 from workers.compression.targets import onnx as target
 from workers.compression.targets.runner import Outputs
 

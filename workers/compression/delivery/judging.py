@@ -17,9 +17,10 @@ from workers.compression.delivery.form import Made
 from workers.compression.events import Events
 from workers.compression.graph import runtime
 from workers.compression.graph.load import load
-from workers.compression.measure import clock, evaluation, latency, quality
-from workers.compression.measure.evaluation import EvaluationSet, Judge, Measured
+from workers.compression.measure import clock, evaluation, passes, quality, turns
+from workers.compression.measure.evaluation import EvaluationSet, Measured
 from workers.compression.measure.fidelity import Closeness, Profile
+from workers.compression.measure.passes import Judge
 from workers.compression.samples.context import Samples
 from workers.compression.targets import onnx as target
 from workers.compression.targets.runner import Outputs, Runner, predict
@@ -115,12 +116,12 @@ def _times(
     feeds = evaluation_set.samples.first_run()
     timers = [clock.timer(session, feeds, evaluation_set.threads)]
     timers += [
-        clock.timed(partial(runner.run, feeds), evaluation_set.threads)
+        turns.timed(partial(runner.run, feeds), evaluation_set.threads)
         for runner in runners.values()
     ]
-    turns = latency.by_turns(timers, _SECONDS)
+    rounds = turns.by_turns(timers, _SECONDS)
     count = evaluation_set.samples.layout.size
-    return {name: turns.spread(index, count).median for index, name in enumerate(runners, start=1)}
+    return {name: rounds.spread(index, count).median for index, name in enumerate(runners, start=1)}
 
 
 class _Judging:
@@ -141,8 +142,8 @@ class _Judging:
         score = self._judge.score() if self._judge else None
         largest_error = 0.0
         triples = zip(
-            evaluation.rows(self._original, samples),
-            evaluation.rows(self._graph, samples),
+            passes.rows(self._original, samples),
+            passes.rows(self._graph, samples),
             _outputs_of(runner, samples),
             strict=True,
         )
@@ -150,7 +151,7 @@ class _Judging:
             closeness.add(expected, outputs)
             largest_error = max(largest_error, max_error(graph_outputs, outputs))
             if score:
-                score.add(outputs, evaluation.target_of(samples, row), expected)
+                score.add(outputs, passes.target_of(samples, row), expected)
         return ArtifactFigures(
             runtime=runner.runtime,
             max_error=largest_error if np.isfinite(largest_error) else None,
@@ -162,7 +163,7 @@ class _Judging:
 
     def _profile(self, samples: Samples) -> Profile:
         profile = Profile()
-        for _, outputs in evaluation.rows(self._original, samples):
+        for _, outputs in passes.rows(self._original, samples):
             profile.add(outputs[self._output])
         return profile
 

@@ -1,15 +1,7 @@
-"""Times runs of graphs and of single layers; tells whether the process was held up.
-
-On a busy machine a thread waits for its processor now and then. A run of one thread shows this
-itself: its CPU time is shorter than its wall time. With more threads that comparison fails, since
-threads that wait for each other may spin; there, involuntary context switches show it.
-"""
+"""Times runs of graphs and of single layers."""
 
 import math
-import resource
-import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,54 +9,20 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from workers.compression.graph import runtime
+from workers.compression.measure.turns import Timer, timed
 from workers.compression.samples.context import Feeds
 from workers.compression.targets import onnx as target
-
-_BUSY = 0.95
-"""The least share of wall time that an undisturbed thread spends on the processor."""
 
 _FEWEST, _ENOUGH, _BRIEFLY = 3, 30, 0.004
 """The least and the most runs of a single graph, and the seconds that are enough."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run of a graph, in seconds."""
-
-    passed: float
-    """Wall time."""
-    computed: float
-    """The estimated time on an idle machine: CPU time with one thread, else wall time."""
-    held_up: bool
-    """Whether other work took the processor away during the run."""
-
-
 Shape = tuple[int, ...]
-
-Timer = Callable[[], Run]
-"""Runs a graph once."""
 
 
 def timer(session: ort.InferenceSession, feeds: Feeds, threads: int) -> Timer:
     """Return a timer for runs of a session that computes with ``threads`` threads."""
     return timed(partial(target.run, session, None, feeds), threads)
-
-
-def timed(run: Callable[[], object], threads: int) -> Timer:
-    """Return a timer for a call that computes with ``threads`` threads of this process."""
-    alone = threads == 1
-    who = resource.RUSAGE_THREAD if alone else resource.RUSAGE_SELF
-
-    def once() -> Run:
-        switches = resource.getrusage(who).ru_nivcsw
-        processor, start = time.thread_time(), time.perf_counter()
-        run()
-        passed, computed = time.perf_counter() - start, time.thread_time() - processor
-        if alone:
-            return Run(passed, min(computed, passed), held_up=computed < _BUSY * passed)
-        return Run(passed, passed, held_up=resource.getrusage(who).ru_nivcsw > switches)
-
-    return once
 
 
 def shortest(model: ir.Model, feeds: Feeds, threads: int) -> float:

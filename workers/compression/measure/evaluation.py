@@ -1,28 +1,25 @@
 """Measures graphs against the original, on samples that no step has used."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
-from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
-from app.domain.reports import Evaluation, Fidelity, Generated, Measures, Quality, Split, Spread
+from app.domain.latencies import Spread
+from app.domain.reports import Evaluation, Fidelity, Generated, Measures, Quality, Split
 from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure import latency, quality, size
-from workers.compression.measure.fidelity import Closeness, Nearness, Profile
 from workers.compression.measure.memory import Prober, store_feeds
 from workers.compression.measure.metrics.graph import GraphMetric
+from workers.compression.measure.passes import Judge, compare, rows, target_of
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
-from workers.compression.targets.runner import Outputs
 
 MOST_SAMPLES = 10_000
 _SECONDS = 600.0
@@ -47,8 +44,6 @@ _GRAPH = (
     "Quality is what model {} computes of the outputs: more is better, and a drop is absolute.",
 )
 """The note on a metric of a graph, by whether more is better."""
-
-Judge = quality.Yardstick | GraphMetric
 
 
 @dataclass(frozen=True)
@@ -142,6 +137,7 @@ def evaluate(
             threads=evaluation_set.threads,
             runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
             latency=compared,
+            run=latency.timed_run(evaluation_set.samples),
             notes=notes,
         ),
         samples=samples,
@@ -180,11 +176,6 @@ def metric_for(model: ir.Model, evaluation_set: EvaluationSet, settings: Evaluat
         evaluation_set.metric,
         evaluation_set.threads,
     )
-
-
-def target_of(samples: Samples, row: int) -> NDArray[Any] | None:
-    """Return the target of a row of the dataset; None where it has none."""
-    return None if samples.targets is None else samples.targets[row]
 
 
 def _sizes(original: Path, evaluation_set: EvaluationSet) -> tuple[dict[str, int], Feeds]:
@@ -236,78 +227,6 @@ def _affordable(
     rows = [all_samples.indices[i] for i in chosen]
     note = f"{fits} of {len(all_samples)} held-out samples were used, to bound the time."
     return all_samples.take(rows), [note]
-
-
-def compare(
-    paths: Sequence[Path],
-    samples: Samples,
-    threads: int,
-    judge: Judge | None,
-    output: str,
-    advance: Callable[[float], None],
-) -> list[tuple[Quality | None, Fidelity | None]]:
-    """Run all samples through the original and through each graph, and compare the outputs.
-
-    Args:
-        paths: the graphs, the original first.
-        samples: the samples to run.
-        threads: number of threads to compute with.
-        judge: the metric to compute; None computes none.
-        output: the name of the output that agreement is computed on.
-        advance: called with the fraction done.
-
-    Returns:
-        Quality and fidelity of each graph; the original has no fidelity.
-    """
-    original = target.open_session(paths[0], threads)
-    score = judge.score() if judge else None
-    profile = Profile()
-    for row, outputs in rows(original, samples):
-        profile.add(outputs[output])
-        if score:
-            score.add(outputs, target_of(samples, row), outputs)
-    values = list[tuple[Quality | None, Fidelity | None]]()
-    values.append((score.quality if score else None, None))
-    for index, path in enumerate(paths[1:], start=1):
-        score = judge.score() if judge else None
-        closeness = Closeness(output, profile)
-        session = target.open_session(path, threads)
-        pairs = zip(rows(original, samples), rows(session, samples), strict=True)
-        for done, ((row, expected), (_, outputs_of_graph)) in enumerate(pairs):
-            closeness.add(expected, outputs_of_graph)
-            if score:
-                score.add(outputs_of_graph, target_of(samples, row), expected)
-            advance((index - 1 + done / len(samples)) / len(paths[1:]))
-        values.append((score.quality if score else None, closeness.value))
-    return values
-
-
-def outputs_explained(reference: Path, path: Path, samples: Samples, threads: int) -> float:
-    """Return the share of the variance of the reference's outputs that a graph's outputs keep.
-
-    Args:
-        reference: the graph whose outputs are right.
-        path: one with the same outputs.
-        samples: the samples to run through both.
-        threads: number of threads to compute with.
-
-    Returns:
-        As ``Fidelity.explained``, but a channel below 0 counts as 0; so between 0 and 1.
-    """
-    sessions = [target.open_session(graph, threads) for graph in (reference, path)]
-    nearness = Nearness()
-    for (_, expected), (_, outputs_of_graph) in zip(
-        *(rows(s, samples) for s in sessions), strict=True
-    ):
-        nearness.add(expected, outputs_of_graph)
-    return nearness.choosing
-
-
-def rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int, Outputs]]:
-    """Yield each sample's row in the dataset and its outputs."""
-    indices = iter(samples.indices)
-    for outputs in target.predict(session, samples):
-        yield from ((next(indices), sample_outputs) for sample_outputs in outputs)
 
 
 def _explain(

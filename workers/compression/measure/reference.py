@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.reports import quality_drop
-from workers.compression.measure.evaluation import Judge, rows, target_of
 from workers.compression.measure.fidelity import Agreement, Nearness, Profile
+from workers.compression.measure.passes import Judge, rows, target_of
 from workers.compression.samples.context import Samples
 from workers.compression.samples.probabilities import probabilities_axis
 from workers.compression.targets import onnx as target

@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 
 from app.domain import metrics
+from app.domain.latencies import Comparison, Latency
 from app.domain.metrics import Kind
 from app.domain.problems import QualityBelowRequirement
 from app.domain.reports import (
-    Comparison,
     Fidelity,
-    Latency,
     Measures,
     Split,
     StepReport,

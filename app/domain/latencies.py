@@ -1,0 +1,55 @@
+"""Latencies: how times of two files are compared, and what a run reads that is timed."""
+
+from app.domain.frozen import Frozen
+
+
+class Spread(Frozen):
+    """Latencies of interleaved runs, milliseconds."""
+
+    median: float
+    p10: float
+    p90: float
+    runs: int
+
+
+class Comparison(Frozen):
+    """Original against compressed, in one process, run by turns with the same threads."""
+
+    original: Spread
+    compressed: Spread
+    speedup: float
+    """How many times longer the original takes: the median over the rounds."""
+    speedup_low: float | None = None
+    """The median lies between this and ``speedup_high`` with 99 % confidence (sign test)."""
+    speedup_high: float | None = None
+    certain: bool = True
+    """Whether that interval is within 3 % of ``speedup``; if not, the machine was busy."""
+    left_out: int = 0
+    """Rounds that do not count: other work took the processor away in them."""
+
+
+class Latency(Comparison):
+    """The comparison with the threads that serve, and with one."""
+
+    one_thread: Comparison | None = None
+    """Null where one thread serves, or where it would have taken too long."""
+
+
+class RunInput(Frozen):
+    """One array that a timed run reads."""
+
+    name: str
+    dtype: str
+    """numpy's name, such as ``float32``."""
+    shape: list[int]
+    below: int | None = None
+    """Integers of this input were less than that and not negative, such as ids of tokens; null for
+    other types, and where one was negative."""
+
+
+class TimedRun(Frozen):
+    """What one timed run reads, so that it can be timed again elsewhere."""
+
+    inputs: list[RunInput]
+    samples: int
+    """How many samples a run takes; latencies are those of one."""
