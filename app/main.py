@@ -18,6 +18,7 @@ from app.web.api import (
     artifacts,
     catalog,
     datasets,
+    devices,
     events,
     health,
     jobs,
@@ -76,7 +77,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     of_api = (
         models, advice, datasets, uploads, catalog, jobs, events, reports, artifacts, webhooks,
-        usage,
+        devices, usage,
     )  # fmt: skip
     for part in of_api:
         app.include_router(part.router, prefix="/v1")

@@ -125,6 +125,8 @@ class Quota(_Group):
     """Requests that send a file at one time, counted by each gateway separately; more get 429."""
     requests_per_minute: int = Field(default=60_000, gt=0)
     """Requests of one API key, counted by each gateway separately; more are answered with 429."""
+    devices: int = Field(default=20, gt=0)
+    """Devices that agents have registered."""
 
 
 class Share(_Group):
@@ -145,6 +147,19 @@ class Lease(_Group):
     """How often workers scan the table for waiting work."""
     attempts: int = Field(default=3, gt=0)
     """How often a run is started before it fails for good."""
+
+
+class Device(_Group):
+    """Devices that time files, and searches that wait for them."""
+
+    lease_seconds: Seconds = 30
+    """A measurement is given out again when its agent has not renewed it for this time."""
+    attempts: int = Field(default=3, gt=0)
+    """How often a measurement is given out before it fails for good."""
+    silent_seconds: Seconds = 60
+    """A search does not wait for a device whose agent was silent for this time."""
+    wait_seconds: Seconds = 900
+    """A search waits this long for one measurement, and then goes on without it."""
 
 
 class Engine(_Group):
@@ -325,6 +340,7 @@ class Settings(BaseSettings):
     quota: Quota = Quota()
     share: Share = Share()
     lease: Lease = Lease()
+    device: Device = Device()
     engine: Engine = Engine()
     worker: Worker = Worker()
     webhook: Webhook = Webhook()

@@ -185,6 +185,7 @@ class SearchPoint(Answer):
     cost: float
     drop: float
     holds: bool
+    device: str | None = None
 
 
 class FrontPoint(SearchPoint):
@@ -374,3 +375,105 @@ class Parts(Answer):
     """What each `PUT` has to say."""
     expires_at: datetime
     """The addresses are good until then; ask again for new ones."""
+
+
+class Spread(Answer):
+    """Latencies of interleaved runs, milliseconds."""
+
+    median: float
+    p10: float
+    p90: float
+    runs: int
+
+
+class Comparison(Answer):
+    """Original against compressed, in one process, run by turns with the same threads."""
+
+    original: Spread
+    compressed: Spread
+    speedup: float
+    speedup_low: float | None = None
+    speedup_high: float | None = None
+    certain: bool = True
+    left_out: int = 0
+
+
+class RunInput(Answer):
+    """One array that a timed run reads."""
+
+    name: str
+    dtype: str
+    shape: list[int] = []
+    below: int | None = None
+
+
+class TimedRun(Answer):
+    """What one timed run reads, so that it can be timed again elsewhere."""
+
+    inputs: list[RunInput] = []
+    samples: int
+
+
+class TimedFile(Answer):
+    """A file to time, and where to download it."""
+
+    href: str
+    sha256: str
+    size_bytes: int
+
+
+class Task(Answer):
+    """A measurement that an agent has claimed."""
+
+    id: str
+    token: int
+    job: str
+    format: str
+    original: TimedFile
+    candidate: TimedFile
+    run: TimedRun
+    expires_at: datetime
+
+
+class Claimed(Answer):
+    """What an agent is to time next."""
+
+    task: Task | None = None
+
+
+class Measurement(Answer):
+    """A file of a job, and how fast it is on a device."""
+
+    id: str
+    job: str
+    device: str
+    artifact: str | None = None
+    format: str
+    sha256: str
+    state: str
+    latency: Comparison | None = None
+    runtime: str | None = None
+    machine: str | None = None
+    threads: int | None = None
+    problem: str | None = None
+    created_at: datetime
+    finished_at: datetime | None = None
+
+
+class Device(Answer):
+    """A device that times files."""
+
+    id: str
+    name: str
+    formats: list[str] = []
+    runtime: str
+    machine: str
+    threads: int
+    created_at: datetime
+    seen_at: datetime
+
+
+class RegisteredDevice(Device):
+    """A device whose agent has just registered."""
+
+    token: str

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from planish.types import Dataset, Job, Model, Webhook
+from planish.types import Dataset, Device, Job, Model, Webhook
 
 Step = Mapping[str, Any]
 """``{"method": "quantize", "mode": "static"}``; what is left out has a default."""
@@ -46,7 +46,7 @@ def job_body(
     return body
 
 
-def id_of(resource: Model | Dataset | Job | Webhook | str) -> str:
+def id_of(resource: Model | Dataset | Job | Webhook | Device | str) -> str:
     """Return the id of a resource that is given as itself or as its id."""
     return resource if isinstance(resource, str) else resource.id
 

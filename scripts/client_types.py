@@ -23,12 +23,19 @@ NAMES = {
         "FieldError", "Conversion", "Model", "Targets", "Dataset", "Quality", "Worst", "Fidelity",
         "Measures", "Artifact", "Usage", "SearchPoint", "FrontPoint", "Front", "TrialCounts",
         "SearchState", "Job", "Plan", "Webhook", "Attempt", "Delivery", "UsageDay",
-        "Recommendation", "Upload", "Part", "Parts",
+        "Recommendation", "Upload", "Part", "Parts", "Spread", "Comparison", "RunInput", "TimedRun",
+        "TimedFile", "Task", "Claimed", "Measurement",
     )
-} | {"ProblemDetails": "Problem", "TensorSpec": "Tensor", "Expected": "Estimate"}  # fmt: skip
+} | {
+    "ProblemDetails": "Problem",
+    "TensorSpec": "Tensor",
+    "Expected": "Estimate",
+    "TenantDevice": "Device",
+    "RegisteredDevice": "RegisteredDevice",
+}  # fmt: skip
 """The schemas that are classes of the client, and their names there; others are dictionaries."""
 
-_EXTENDED = {"FrontPoint": "SearchPoint"}
+_EXTENDED = {"FrontPoint": "SearchPoint", "RegisteredDevice": "TenantDevice"}
 """Classes that have all fields of another one, which the document does not tell."""
 _CLOSED = {"status"}
 """Fields whose words are all in the contract; others may get more."""
@@ -83,7 +90,7 @@ def _in_order(schemas: dict[str, Schema]) -> list[str]:
 
 def _class(name: str, schema: Schema) -> str:
     lines = [
-        f"class {name}({_EXTENDED.get(name, 'Answer')}):",
+        f"class {name}({NAMES.get(_EXTENDED.get(name, ''), 'Answer')}):",
         _docstring(schema["description"]),
         "",
     ]

@@ -92,7 +92,7 @@ def store_announcement(worker: Worker) -> None:
             pid=os.getpid(),
             queue=worker.queue,
             device=worker.device,
-            labels=worker.settings.worker.labels,
+            labels=worker.labels,
             capabilities=worker.ability.capabilities,
             confinement=worker.ability.confinement,
             unable=worker.ability.lacking,

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.blobs import Blobs
 from app.domain import ids
-from app.domain.request_parts import device_kind
+from app.domain.deployments import DEPLOYMENTS, lacking
+from app.domain.request_parts import DeviceKind, device_kind
 from app.domain.workers import Capabilities, Confinement
 from app.settings import Settings
 from app.store import claims, counters, workers
@@ -120,7 +121,13 @@ class Worker:
     @property
     def offer(self) -> claims.WorkerOffer:
         """The device and labels that it offers to jobs."""
-        return claims.WorkerOffer(device_kind(self.device), tuple(self.settings.worker.labels))
+        return claims.WorkerOffer(device_kind(self.device), tuple(self.labels))
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of its operator, and the deployments that it can measure for."""
+        offered = self.ability.capabilities
+        return [*self.settings.worker.labels, *served(offered, device_kind(self.device))]
 
     @property
     def maker(self) -> str | None:
@@ -163,6 +170,17 @@ def opened(
             directory=directory,
             entry=entry,
         )
+
+
+def served(offered: Capabilities | None, device: DeviceKind) -> list[str]:
+    """Return the deployments whose figures a worker on such a device can measure."""
+    return [
+        name
+        for name, deployment in DEPLOYMENTS.items()
+        if offered is not None
+        and lacking(name, offered.targets) is None
+        and deployment.device in {"cpu", device}
+    ]
 
 
 def threads(settings: Settings) -> int:

@@ -111,7 +111,7 @@ def with_defaults(body: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def lacking(name: DeploymentName, offered: Sequence[Target]) -> str | None:
+def lacking(name: str, offered: Sequence[Target]) -> str | None:
     """Return why the workers cannot measure for a target; None if they can.
 
     Args:

@@ -3,7 +3,7 @@
 import secrets
 from typing import Literal
 
-Prefix = Literal["mdl", "dst", "job", "art", "whk", "dlv", "msg", "key", "wrk", "upl"]
+Prefix = Literal["mdl", "dst", "job", "art", "whk", "dlv", "msg", "key", "wrk", "upl", "dev", "mea"]
 
 
 def new(prefix: Prefix) -> str:

@@ -4,7 +4,6 @@ from typing import Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, computed_field
 
-from app.domain.deployments import DeploymentName
 from app.domain.generated import GeneratedData
 from app.domain.jobs import Evaluate, JobStatus, Usage
 from app.domain.problems import ProblemDetails
@@ -56,7 +55,7 @@ class Job(BaseModel):
     """Of a trial: the search that filed it."""
     evaluate: Evaluate
     require: Require
-    target: DeploymentName | None
+    target: str | None
     deliver: list[OutputFormat]
     limits: Limits
     priority: int

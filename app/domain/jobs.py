@@ -14,7 +14,8 @@ from pydantic import (
 )
 from pydantic import Tag as PydanticTag
 
-from app.domain.deployments import DeploymentName, with_defaults
+from app.domain.deployments import DEPLOYMENTS, with_defaults
+from app.domain.devices import TargetName
 from app.domain.generated import GeneratedData
 from app.domain.metrics import Metric, Parameter
 from app.domain.models import ModelId
@@ -138,10 +139,13 @@ class JobRequest(Asked):
     )
     evaluate: Evaluate = Evaluate()
     require: Require = Require()
-    target: DeploymentName | None = Field(
+    target: TargetName | None = Field(
         default=None,
-        description="Where the model is to run, of 'GET /v1/targets': what is delivered and how"
-        " steps quantize, wherever the request does not say. It is checked before anything runs.",
+        examples=[*DEPLOYMENTS],
+        description="Where the model is to run: a deployment of 'GET /v1/targets', which says what"
+        " is delivered and how steps quantize wherever the request does not; a device of 'GET"
+        " /v1/devices', which times the result; or a label that workers announce. Only workers that"
+        " have it run the job. It is checked before anything runs.",
     )
     deliver: Annotated[list[OutputFormat], AfterValidator(_once)] = Field(
         default=["onnx"],

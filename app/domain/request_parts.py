@@ -54,7 +54,7 @@ class Requires(Asked):
         default=None, description="The kind of device that it computes on. Default: any."
     )
     labels: list[Label] = Field(
-        default=[], max_length=20, description="Its operator's names for what it has: all of them."
+        default=[], max_length=21, description="Its operator's names for what it has: all of them."
     )
 
     @property

@@ -39,6 +39,12 @@ class Outcome(BaseModel):
     """What is minimised, as a share of the original's: 0.5 is half. Null without figures."""
     drop: float | None = None
     """The loss of quality, as ``max_quality_drop`` bounds it."""
+    latency_ms: float | None = None
+    """On the device that is the search's target; null where no device timed it."""
+    original_ms: float | None = None
+    """The original's, beside it."""
+    device: str | None = None
+    """The device whose times the cost is of; null where they are the worker's."""
     holds: bool = False
     """Whether the loss is within the bound."""
     pays: bool = False
@@ -56,6 +62,7 @@ class SearchPoint(BaseModel):
     steps: list[AnyStep]
     size_bytes: int
     latency_ms: float | None
+    """On the device where ``device`` names one, else on the worker."""
     macs: int
     quality: Quality | None
     fidelity: Fidelity | None
@@ -67,6 +74,13 @@ class SearchPoint(BaseModel):
     """The loss of quality, as ``max_quality_drop`` bounds it; negative where quality rose."""
     holds: bool
     """Whether the loss is within the bound."""
+    device: str | None = None
+    """The device of the tenant whose times count; null where they are the worker's."""
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What the best point has the least of: times of a search's device beat a worker's."""
+        return self.device is None, self.cost
 
 
 class TrialCounts(BaseModel):

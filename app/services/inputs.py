@@ -7,6 +7,7 @@ from typing import Generic, TypeVar
 from app.domain.datasets import DatasetDescription
 from app.domain.jobs import EVALUATE_DATASET_POINTER
 from app.domain.models import ModelDescription
+from app.domain.problems import Problem
 from app.domain.request_parts import DeviceKind
 
 Description = TypeVar("Description", ModelDescription, DatasetDescription)
@@ -35,8 +36,8 @@ class Inputs:
     """The dataset for the evaluation, if the request names one."""
     targets: frozenset[str]
     """The output formats that workers have announced."""
-    target_lacking: str | None = None
-    """Why the deployment cannot measure for the job's ``target``."""
+    target_fault: tuple[type[Problem], str] | None = None
+    """Why nothing can be measured for the job's ``target``, and the kind of problem that it is."""
     workers: Sequence[tuple[DeviceKind, Sequence[str]]] = ()
     """The kind of device and the labels of each worker that takes jobs."""
     other_models: Mapping[str, Upload[ModelDescription]] = field(default_factory=dict)

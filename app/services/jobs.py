@@ -26,6 +26,7 @@ def plan(session: Session, tenant: str, request: JobRequest) -> Plan:
     Raises:
         Invalid: The request names a model or dataset that is not the tenant's.
     """
+    request = targets.placed(session, tenant, request)
     return plans.plan(request, inputs(session, tenant, request))
 
 
@@ -36,6 +37,7 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
         Invalid: A model or dataset that it names does not exist, or the plan refuses it.
         TooManyRequests: The tenant has reached its number of active jobs.
     """
+    request = targets.placed(session, tenant, request)
     plans.require_possible(request, inputs(session, tenant, request))
     if jobs.active(session, tenant) >= settings.quota.active_jobs:
         raise TooManyRequests(
@@ -246,7 +248,7 @@ def inputs(session: Session, tenant: str, request: JobRequest) -> Inputs:
         dataset=data.get("#/dataset"),
         evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
         targets=targets.deliverable(session),
-        target_lacking=targets.shortcoming(session, request.target),
+        target_fault=targets.fault(session, tenant, request),
         workers=workers.offers(session),
         other_models=other_models,
     )

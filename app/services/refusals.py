@@ -80,8 +80,9 @@ def _delivery_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
             " have the model as it is."
         )
         yield Fault(Invalid, "#/steps", reason)
-    if inputs.target_lacking is not None:
-        yield Fault(NotAvailable, "#/target", inputs.target_lacking)
+    if inputs.target_fault is not None:
+        kind, reason = inputs.target_fault
+        yield Fault(kind, "#/target", reason)
     exported = [name for name in request.deliver if name in EXPORTED]
     if exported and request.objective is not None and request.objective.strategy == "haq":
         reason = (

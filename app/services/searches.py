@@ -1,5 +1,7 @@
 """The front of a search, and a point of it as a job of its own, in the caller's transaction."""
 
+from collections.abc import Iterable
+
 from sqlalchemy.orm import Session
 
 from app.domain.job_answers import Artifact, Front, FrontPoint, Job
@@ -7,10 +9,10 @@ from app.domain.jobs import JobRequest
 from app.domain.problems import Conflict, NotFound
 from app.domain.reports import Measures
 from app.domain.request_parts import Objective, Require
-from app.domain.searches import ORIGINAL, SearchState, front, words
+from app.domain.searches import ORIGINAL, Outcome, SearchState, front, words
 from app.services.jobs import find, show
 from app.store import jobs, searches, transitions
-from app.store.tables import JobRow
+from app.store.tables import JobRow, TrialRow
 from app.store.views import point_view
 
 
@@ -67,7 +69,7 @@ def _points(session: Session, row: JobRow) -> list[FrontPoint]:
     """Return the front of a search, the least cost first."""
     trials = searches.trials(session, row.id)
     files = jobs.artifacts(session, [job.id for _, job in trials])
-    points = _original(row)
+    points = _original(row, trials)
     for trial, job in trials:
         point = point_view(trial, job)
         if point is not None:
@@ -77,24 +79,27 @@ def _points(session: Session, row: JobRow) -> list[FrontPoint]:
     return front(points)
 
 
-def _original(row: JobRow) -> list[FrontPoint]:
+def _original(row: JobRow, trials: Iterable[tuple[TrialRow, JobRow]]) -> list[FrontPoint]:
     """Return the original as a point, once a trial has measured it."""
     if row.baseline is None:
         return []
     figures = Measures.model_validate(row.baseline)
+    outcomes = (Outcome.model_validate(trial.outcome) for trial, _ in trials if trial.outcome)
+    timed = next((each for each in outcomes if each.device is not None), None)
     return [
         FrontPoint(
             id=ORIGINAL,
             trial=None,
             steps=[],
             size_bytes=figures.size_bytes,
-            latency_ms=figures.latency_ms,
+            latency_ms=timed.original_ms if timed else figures.latency_ms,
             macs=figures.macs,
             quality=figures.quality,
             fidelity=None,
             cost=1.0,
             drop=0.0,
             holds=True,
+            device=timed.device if timed else None,
             artifact=None,
         )
     ]

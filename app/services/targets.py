@@ -2,10 +2,12 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.deployments import DEPLOYMENTS, Deployment, DeploymentName, lacking
+from app.domain.deployments import DEPLOYMENTS, Deployment, lacking
+from app.domain.jobs import JobRequest
+from app.domain.problems import Invalid, NotAvailable, Problem
 from app.domain.targets import Target
 from app.domain.workers import Capabilities
-from app.store import workers
+from app.store import devices, workers
 
 
 class Offer(Deployment):
@@ -35,9 +37,40 @@ def deployments(session: Session) -> list[Offer]:
     ]
 
 
-def shortcoming(session: Session, name: DeploymentName | None) -> str | None:
-    """Return why this deployment cannot measure for a job's target; None where it can."""
-    return None if name is None else lacking(name, announced(session))
+def placed(session: Session, tenant: str, request: JobRequest) -> JobRequest:
+    """Return a request whose worker must have the job's target, where that is one of workers.
+
+    Workers announce the deployments that they serve as labels, beside those of their operator. A
+    device of the tenant is no worker's: any worker may run the job, and the device times it.
+    """
+    name = request.target
+    if name is None or devices.named(session, tenant, name) is not None:
+        return request
+    labels = [*request.requires.labels, name]
+    requires = request.requires.model_copy(update={"labels": list(dict.fromkeys(labels))})
+    return request.model_copy(update={"requires": requires})
+
+
+def fault(session: Session, tenant: str, request: JobRequest) -> tuple[type[Problem], str] | None:
+    """Return why nothing can be measured for a job's target, and the kind of problem that it is."""
+    name = request.target
+    if name is None:
+        return None
+    if name in DEPLOYMENTS:
+        reason = lacking(name, announced(session))
+        return None if reason is None else (NotAvailable, reason)
+    device = devices.named(session, tenant, name)
+    if device is None and not any(name in labels for _, labels in workers.offers(session)):
+        return Invalid, (
+            f"There is no target '{name}': it is none of {', '.join(DEPLOYMENTS)}, no device that"
+            f" is registered ('planish agent --target {name}' does that), and no label of a worker."
+        )
+    if device is not None and not set(device.formats) & set(request.deliver):
+        return Invalid, (
+            f"The device '{name}' runs {', '.join(device.formats)} and none of the formats in"
+            " 'deliver': add one."
+        )
+    return None
 
 
 def deliverable(session: Session) -> frozenset[str]:

@@ -8,9 +8,28 @@ from typing import Any, TypeVar
 from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import Session
 
-from app.store.tables import ArtifactRow, DatasetRow, DeliveryRow, JobRow, ModelRow, WebhookRow
+from app.store.tables import (
+    ArtifactRow,
+    DatasetRow,
+    DeliveryRow,
+    DeviceRow,
+    JobRow,
+    MeasurementRow,
+    ModelRow,
+    WebhookRow,
+)
 
-Row = TypeVar("Row", ModelRow, DatasetRow, JobRow, ArtifactRow, WebhookRow, DeliveryRow)
+Row = TypeVar(
+    "Row",
+    ModelRow,
+    DatasetRow,
+    JobRow,
+    ArtifactRow,
+    WebhookRow,
+    DeliveryRow,
+    DeviceRow,
+    MeasurementRow,
+)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,19 @@ from sqlalchemy import Select, bindparam, select
 from sqlalchemy.orm import Session
 
 from app.domain.problems import NotFound
-from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow, WebhookRow
+from app.store.tables import (
+    ArtifactRow,
+    DatasetRow,
+    DeviceRow,
+    JobRow,
+    MeasurementRow,
+    ModelRow,
+    WebhookRow,
+)
 
-Row = TypeVar("Row", ModelRow, DatasetRow, JobRow, ArtifactRow, WebhookRow)
+Row = TypeVar(
+    "Row", ModelRow, DatasetRow, JobRow, ArtifactRow, WebhookRow, DeviceRow, MeasurementRow
+)
 
 Lock = Literal["change", "keep"]
 """``change`` locks the row against changes until commit, ``keep`` against deletion."""

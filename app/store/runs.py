@@ -15,7 +15,15 @@ from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Report
 from app.domain.sensitivity import Sensitivity
-from app.store import blob_rows, counters, events, leases, sensitivities, transitions
+from app.store import (
+    blob_rows,
+    counters,
+    events,
+    leases,
+    measurements,
+    sensitivities,
+    transitions,
+)
 from app.store import usage as usage_days
 from app.store.claims import Claim, Taken
 from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow
@@ -90,6 +98,7 @@ def publish(
         _keep_report(session, job, report)
     if sensitivity is not None:
         sensitivities.keep(session, job, sensitivity)
+    measurements.forget(session, job.id)
     session.execute(delete(ArtifactRow).where(ArtifactRow.job_id == job.id))
     names = sorted(ids.new("art") for _ in artifacts)  # rows of the same time are listed by id
     for name, (produced, filename, blob) in zip(names, artifacts, strict=True):

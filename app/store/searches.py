@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.domain import ids
 from app.domain.jobs import JobRequest
 from app.domain.searches import Outcome
-from app.store import blob_rows, jobs, named, transitions
+from app.store import blob_rows, jobs, measurements, named, transitions
 from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow, TrialRow
 
 _ORIGINAL_FILE = "model.onnx"
@@ -124,6 +124,9 @@ def adopt(session: Session, job: JobRow, source: JobRow) -> None:
         blob_rows.touch(session, original.sha256, original.size_bytes)
         kept = _columns(original, {"id", "job_id", "created_at"})
         session.add(ArtifactRow(id=name, job_id=job.id, **kept))
+    session.flush()
+    copies = {original.id: name for name, original in zip(names, files, strict=True)}
+    measurements.adopt(session, job, source, copies)
 
 
 def _columns(row: StepRow | ArtifactRow, but: set[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.jobs import FINISHED, JobStatus
 from app.domain.problems import Problem, ProblemDetails
-from app.store import deliveries, events, leases, usage
+from app.store import deliveries, events, leases, measurements, usage
 from app.store.tables import ArtifactRow, JobRow
 from app.store.views import job_view
 
@@ -90,6 +90,7 @@ def finish(
     job.progress = 1.0 if status == "succeeded" else job.progress
     job.cancel_requested = False
     enter(session, job, status, status)
+    measurements.file(session, job)
     if job.parent_id is None:
         tell(session, job, f"job.{status}")
         usage.add(session, job.tenant, jobs=1)

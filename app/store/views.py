@@ -78,13 +78,14 @@ def point_view(trial: TrialRow, job: JobRow) -> SearchPoint | None:
         trial=trial.number,
         steps=JobRequest.model_validate(job.request).steps or [],
         size_bytes=after.size_bytes,
-        latency_ms=after.latency_ms,
+        latency_ms=outcome.latency_ms or after.latency_ms,
         macs=after.macs,
         quality=after.quality,
         fidelity=after.fidelity,
         cost=outcome.cost,
         drop=outcome.drop,
         holds=outcome.holds,
+        device=outcome.device,
     )
 
 

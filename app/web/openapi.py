@@ -46,6 +46,7 @@ TAGS = [
     {"name": "jobs", "description": "What is done to a model."},
     {"name": "artifacts", "description": "What comes out."},
     {"name": "webhooks", "description": "Who is told."},
+    {"name": "devices", "description": "Boards and phones that time files."},
     {"name": "usage", "description": "What was used, day by day."},
     {"name": "catalog", "description": "What can be asked for."},
     {"name": "operations", "description": "For those who run the service; no key is needed."},

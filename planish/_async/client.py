@@ -4,6 +4,7 @@ from datetime import date
 from typing import Any, Self
 
 from planish._async.datasets import AsyncDatasets
+from planish._async.devices import AsyncDevices
 from planish._async.http import AsyncTransport
 from planish._async.jobs import AsyncJobs
 from planish._async.models import AsyncModels
@@ -40,6 +41,7 @@ class AsyncClient:
         self.models = AsyncModels(self._http)
         self.datasets = AsyncDatasets(self._http)
         self.jobs = AsyncJobs(self._http)
+        self.devices = AsyncDevices(self._http)
         self.webhooks = AsyncWebhooks(self._http)
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from planish._async.stream import follow
 from planish._requests import JobOptions, Step, id_of, job_body
 from planish.errors import JobFailed, PlanishError
 from planish.progress import bar
-from planish.types import Artifact, Dataset, Event, Model, Plan
+from planish.types import Artifact, Dataset, Event, Measurement, Model, Plan
 
 OnEvent = Callable[[Event], None]
 
@@ -63,6 +63,10 @@ class AsyncJob(types.Job):
     async def take(self, point: types.SearchPoint | str) -> "AsyncJob":
         """Return a job of its own with the result of a point of a search; nothing runs."""
         return await self._jobs.take(self, point)
+
+    def measurements(self) -> AsyncIterator[Measurement]:
+        """Yield what devices measured of the job's files, or are to measure, newest first."""
+        return self._jobs.measurements(self)
 
     async def report(self) -> dict[str, Any]:
         """Return what was measured, on what, and how."""
@@ -192,6 +196,11 @@ class AsyncJobs:
         name = point if isinstance(point, str) else point.id
         path = f"/v1/jobs/{id_of(job)}/front/{name}/take"
         return self._handle(await self._http.post(path, AsyncJob))
+
+    async def measurements(self, job: types.Job | str) -> AsyncIterator[Measurement]:
+        """Yield what devices measured of a job's files, or are to measure, newest first."""
+        async for item in self._http.items(f"/v1/jobs/{id_of(job)}/measurements"):
+            yield Measurement.model_validate(item)
 
     async def get(self, job: types.Job | str) -> AsyncJob:
         """Return a job as it is now."""

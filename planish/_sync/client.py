@@ -5,6 +5,7 @@ from datetime import date
 from typing import Any, Self
 
 from planish._sync.datasets import Datasets
+from planish._sync.devices import Devices
 from planish._sync.http import Transport
 from planish._sync.jobs import Jobs
 from planish._sync.models import Models
@@ -41,6 +42,7 @@ class Client:
         self.models = Models(self._http)
         self.datasets = Datasets(self._http)
         self.jobs = Jobs(self._http)
+        self.devices = Devices(self._http)
         self.webhooks = Webhooks(self._http)
 
     def close(self) -> None:

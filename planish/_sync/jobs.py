@@ -14,7 +14,7 @@ from planish._sync.http import Transport
 from planish._sync.stream import follow
 from planish.errors import JobFailed, PlanishError
 from planish.progress import bar
-from planish.types import Artifact, Dataset, Event, Model, Plan
+from planish.types import Artifact, Dataset, Event, Measurement, Model, Plan
 
 OnEvent = Callable[[Event], None]
 
@@ -64,6 +64,10 @@ class Job(types.Job):
     def take(self, point: types.SearchPoint | str) -> "Job":
         """Return a job of its own with the result of a point of a search; nothing runs."""
         return self._jobs.take(self, point)
+
+    def measurements(self) -> Iterator[Measurement]:
+        """Yield what devices measured of the job's files, or are to measure, newest first."""
+        return self._jobs.measurements(self)
 
     def report(self) -> dict[str, Any]:
         """Return what was measured, on what, and how."""
@@ -191,6 +195,11 @@ class Jobs:
         name = point if isinstance(point, str) else point.id
         path = f"/v1/jobs/{id_of(job)}/front/{name}/take"
         return self._handle(self._http.post(path, Job))
+
+    def measurements(self, job: types.Job | str) -> Iterator[Measurement]:
+        """Yield what devices measured of a job's files, or are to measure, newest first."""
+        for item in self._http.items(f"/v1/jobs/{id_of(job)}/measurements"):
+            yield Measurement.model_validate(item)
 
     def get(self, job: types.Job | str) -> Job:
         """Return a job as it is now."""

@@ -11,10 +11,12 @@ from planish.errors import JobFailed, PlanishError, Unauthenticated
 
 from . import (
     advise,
+    agent,
     compare,
     compress,
     datasets,
     demo,
+    devices,
     doctor,
     jobs,
     keys,
@@ -43,11 +45,13 @@ cli.command()(advise.advise)
 cli.add_typer(models.cli, name="models")
 cli.add_typer(datasets.cli, name="datasets")
 cli.add_typer(jobs.cli, name="jobs")
+cli.add_typer(devices.cli, name="devices")
 cli.add_typer(webhooks.cli, name="webhooks")
 cli.command()(usage.usage)
 cli.command()(login.login)
 cli.command()(serve.serve)
 cli.command()(worker.worker)
+cli.command()(agent.agent)
 cli.command()(demo.demo)
 cli.command()(migrate.migrate)
 cli.command()(doctor.doctor)

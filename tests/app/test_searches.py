@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 
 from app.domain import ids
 from app.domain.problems import QualityBelowRequirement
+from app.settings import Device as DeviceSettings
 from app.store import blob_rows, claims, searches, transitions, turns
 from app.store.tables import (
     ArtifactRow,
@@ -32,6 +33,7 @@ Figures = tuple[float, float]
 
 CPU = claims.WorkerOffer("cpu")
 GOOD: Figures = (0.5, 0.0)
+PATIENCE = DeviceSettings()
 
 
 def search(service: Service, minimize: str = "size", **more: Any) -> Json:
@@ -45,10 +47,10 @@ def search(service: Service, minimize: str = "size", **more: Any) -> Json:
     return made
 
 
-def take_turn(service: Service, search_id: str) -> list[str]:
+def take_turn(service: Service, search_id: str, patience: DeviceSettings = PATIENCE) -> list[str]:
     with service.store.begin() as session:
         row = searches.hold(session, search_id)
-        return [] if row is None else turn.take(session, row)
+        return [] if row is None else turn.take(session, row, patience)
 
 
 def start(service: Service) -> str | None:

@@ -28,7 +28,7 @@ def _take_turn(worker: Worker, search_id: str) -> None:
     try:
         with transaction(worker.sessions) as session:
             row = searches.hold(session, search_id)
-            filed = turn.take(session, row) if row is not None else []
+            filed = turn.take(session, row, worker.settings.device) if row is not None else []
     except ValidationError as error:
         log.warning("search left to a worker of its version", errors=error.error_count())
         return

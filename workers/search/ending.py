@@ -29,7 +29,7 @@ def end(session: Session, search: Search) -> None:
         transitions.finish(session, row, "failed", _nothing_measured(search))
         return
     best = _state(search).best
-    counts = f"{len(search.points)} of {len(search.trials)} trials were measured."
+    counts = f"{len(search.points)} of {len(search.trials)} trials were measured.{_timed(search)}"
     if best is None:
         row.verdict = f"{_adopt_original(session, search)} {counts}"
     else:
@@ -43,6 +43,16 @@ def end(session: Session, search: Search) -> None:
     kept = {point.id for point in front(search.points)}
     searches.forget_files(session, [job.id for _, job in search.trials if job.id not in kept])
     transitions.finish(session, row, "succeeded")
+
+
+def _timed(search: Search) -> str:
+    """Say how many trials were timed by the device that is the search's target, if one is."""
+    points, device = search.points, next((p.device for p in search.points if p.device), None)
+    if device is None:
+        return ""
+    timed = sum(point.device is not None for point in points)
+    others = "" if timed == len(points) else " The times of the others are the workers'."
+    return f" {timed} of {len(points)} trials were timed on '{device}'.{others}"
 
 
 def _adopt_original(session: Session, search: Search) -> str:

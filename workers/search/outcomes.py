@@ -4,16 +4,23 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from app.domain.jobs import JobRequest
+from app.domain.latencies import Comparison
 from app.domain.reports import Evaluation, Measures, quality_drop
 from app.domain.searches import Goal, Outcome
 from app.domain.steps import AnyStep
-from app.store.tables import ArtifactRow, JobRow, Json
+from app.store.tables import ArtifactRow, JobRow, Json, MeasurementRow
 
 _SAME = 0.995
 """Of the original's size or MACs: what is not smaller than this is the same."""
 
 
-def of_job(job: JobRow, artifacts: Sequence[ArtifactRow], goal: Goal, bound: float) -> Outcome:
+def of_job(
+    job: JobRow,
+    artifacts: Sequence[ArtifactRow],
+    goal: Goal,
+    bound: float,
+    timed: MeasurementRow | None = None,
+) -> Outcome:
     """Return what a trial came to.
 
     Args:
@@ -21,6 +28,7 @@ def of_job(job: JobRow, artifacts: Sequence[ArtifactRow], goal: Goal, bound: flo
         artifacts: its files, in the order of ``deliver``. The first one counts, on its own runtime.
         goal: what is minimised.
         bound: of the loss of quality.
+        timed: what a device measured of the first file, where its times are what counts.
     """
     ran = (job.finished_at - job.started_at) if job.finished_at and job.started_at else timedelta()
     seconds = round(ran.total_seconds(), 3)
@@ -28,12 +36,20 @@ def of_job(job: JobRow, artifacts: Sequence[ArtifactRow], goal: Goal, bound: flo
         return Outcome(seconds=seconds, problem=(job.problem or {}).get("type") or job.status)
     before, after = (Measures.model_validate(each) for each in (job.baseline, job.compressed))
     first = artifacts[0]
-    cost, sure = _cost(job, before, after, first, goal)
+    on_device = Comparison.model_validate(timed.latency) if timed and timed.latency else None
+    if on_device is None:
+        cost, sure = _cost(job, before, after, first, goal)
+    else:
+        cost, sure = _cost_of(on_device)
     if cost is None:
         return Outcome(seconds=seconds, problem="not-measured")
     drop = quality_drop(before.quality, after.quality, after.fidelity)
     holds = drop <= bound + 1e-12
-    return Outcome(seconds=seconds, cost=cost, drop=drop, holds=holds, pays=holds and sure)
+    outcome = Outcome(seconds=seconds, cost=cost, drop=drop, holds=holds, pays=holds and sure)
+    if timed is None or on_device is None:
+        return outcome
+    times = {"latency_ms": on_device.compressed.median, "original_ms": on_device.original.median}
+    return outcome.model_copy(update={**times, "device": timed.device})
 
 
 def _cost(
@@ -55,6 +71,11 @@ def _cost(
     latency = Evaluation.model_validate(job.evaluation).latency if job.evaluation else None
     if latency is None or latency.speedup <= 0:
         return None, False
+    return _cost_of(latency)
+
+
+def _cost_of(latency: Comparison) -> tuple[float, bool]:
+    """Return a file's time as a share of the original's, and whether it is less beyond doubt."""
     least = latency.speedup if latency.speedup_low is None else latency.speedup_low
     return 1 / latency.speedup, least > 1
 

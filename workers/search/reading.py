@@ -32,8 +32,8 @@ class Search:
 
     @property
     def active(self) -> int:
-        """Trials that wait or run."""
-        return sum(job.status in {"queued", "running"} for _, job in self.trials)
+        """Trials that wait, run, or are still to be timed by a device."""
+        return sum(trial.outcome is None for trial, _ in self.trials)
 
     @property
     def measured(self) -> list[JobRow]:

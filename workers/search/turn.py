@@ -9,10 +9,11 @@ from sqlalchemy.orm import Session
 from app.domain.problems import PendingLimit
 from app.domain.searches import SearchState, words
 from app.domain.steps import Quantize
+from app.settings import Device as DeviceSettings
 from app.store import events, jobs, leases, searches, transitions, workers
 from app.store.tables import JobRow, TrialRow
 from app.store.views import point_view
-from workers.search import ending, outcomes
+from workers.search import ending, outcomes, timing
 from workers.search.facts import facts_of
 from workers.search.history import Proposal, Trial
 from workers.search.progress import show
@@ -27,18 +28,24 @@ _LEAST_MINUTES = 0.05
 """That a trial may run: what is left of the budget is less than this for a moment only."""
 
 
-def take(session: Session, row: JobRow) -> list[str]:
-    """Take a turn of a search whose row is locked; return the trials that now wait for a worker."""
+def take(session: Session, row: JobRow, patience: DeviceSettings) -> list[str]:
+    """Take a turn of a search whose row is locked; return the trials that now wait for a worker.
+
+    ``patience`` says how long a trial waits for the device that is to time it.
+    """
     search = read(session, row)
     if not isinstance(search, Search):
         searches.end_trials(session, row.id)
         transitions.finish(session, row, "failed", search)
         return []
     _begin(session, search)
-    for trial, job in search.trials:
-        if trial.outcome is None and job.finished_at is not None:
-            _hear(session, search, trial, job)
     left = _seconds_left(session, search)
+    over = row.cancel_requested or left <= 0
+    for trial, job in search.trials:
+        if trial.outcome is not None or job.finished_at is None:
+            continue
+        if not timing.is_awaited(session, search, job, patience, over=over):
+            _hear(session, search, trial, job)
     filed = _go_on(session, search, left)
     if row.finished_at is None:
         show(session, search, left)
@@ -64,7 +71,8 @@ def _hear(session: Session, search: Search, trial: TrialRow, job: JobRow) -> Non
     """Store what a trial came to, and tell of a new best one."""
     row, objective = search.row, search.objective
     files = jobs.artifacts(session, [job.id])[job.id]
-    outcome = outcomes.of_job(job, files, objective.minimize, search.request.bound)
+    timed = timing.of(session, search, job)
+    outcome = outcomes.of_job(job, files, objective.minimize, search.request.bound, timed)
     searches.tell(trial, outcome)
     row.baseline = row.baseline or job.baseline
     state = SearchState.model_validate(row.search)
@@ -75,8 +83,9 @@ def _hear(session: Session, search: Search, trial: TrialRow, job: JobRow) -> Non
         _log(session, row, f"{title}: no figures, {outcome.problem}.")
         return
     said = f"{title}: {point.cost:.1%} of the original's {objective.minimize}"
+    said += f" on '{point.device}'" if point.device else ""
     said += f", quality falls by {point.drop:.4g}" if point.drop > 0 else ", no quality is lost"
-    better = outcome.pays and (state.best is None or point.cost < state.best.cost)
+    better = outcome.pays and (state.best is None or point.rank < state.best.rank)
     if not better:
         _log(session, row, f"{said}{'' if point.holds else '; that is out of bounds'}.")
         return

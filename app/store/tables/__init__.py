@@ -1,6 +1,7 @@
 """The tables. Every row that belongs to a tenant has a column for it."""
 
 from app.store.tables.base import Json, Leased, Table
+from app.store.tables.devices import DeviceRow, MeasurementRow
 from app.store.tables.fleet import ChoreRow, CounterRow, TurnRow, WorkerRow
 from app.store.tables.jobs import ArtifactRow, EventRow, JobRow, SensitivityRow, StepRow, TrialRow
 from app.store.tables.tenants import ApiKeyRow, BrowserSessionRow, IdempotencyRow, UsageRow
@@ -23,12 +24,14 @@ __all__ = [
     "CounterRow",
     "DatasetRow",
     "DeliveryRow",
+    "DeviceRow",
     "EventRow",
     "FetchRow",
     "IdempotencyRow",
     "JobRow",
     "Json",
     "Leased",
+    "MeasurementRow",
     "ModelRow",
     "SensitivityRow",
     "StepRow",

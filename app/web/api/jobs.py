@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from app.domain.devices import Measurement
 from app.domain.job_answers import Artifact, Front, Job, SubmittedJob
 from app.domain.jobs import JobRequest, JobStatus
 from app.domain.plans import Plan
@@ -17,9 +18,10 @@ from app.domain.problems import (
     RequestInFlight,
     TooManyRequests,
 )
-from app.services import jobs, searches
+from app.services import devices, jobs, searches
+from app.store import measurements
 from app.store.jobs import artifacts_of, of_tenant
-from app.store.tables import ArtifactRow, JobRow
+from app.store.tables import ArtifactRow, JobRow, MeasurementRow
 from app.web.answers import written
 from app.web.idempotency import Posted
 from app.web.pagination import Page, Walked, page
@@ -134,6 +136,14 @@ def list_artifacts(job_id: str, call: Caller, walk: Walked) -> Page[Artifact]:
     with call.transaction() as session:
         query = artifacts_of(jobs.find(session, call.tenant, job_id).id)
         return page(session, walk, query, ArtifactRow, _artifacts)
+
+
+@router.get("/{job_id}/measurements", responses=documented(NotFound))
+def list_measurements(job_id: str, call: Caller, walk: Walked) -> Page[Measurement]:
+    """List what devices measure of a job's files: what waits, what was measured, what failed."""
+    with call.transaction() as session:
+        query = measurements.of_job(jobs.find(session, call.tenant, job_id).id)
+        return page(session, walk, query, MeasurementRow, devices.views)
 
 
 def _artifacts(rows: Iterable[ArtifactRow]) -> list[Artifact]:

@@ -1,0 +1,375 @@
+"""Devices that time files: registered, given work, believed within bounds, replaced, waited for."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx_ir as ir
+import pytest
+from sqlalchemy import update
+
+from app.settings import Device as DeviceSettings
+from app.settings import Settings
+from app.store import devices, measurements
+from app.store.tables import DeviceRow, JobRow, MeasurementRow
+from tests.app.service import EVALUATION, Service, pointers
+from tests.app.test_searches import end, search, shown, start, take_turn
+
+Json = dict[str, Any]
+
+BOARD = {
+    "name": "my-board",
+    "formats": ["onnx"],
+    "runtime": "onnxruntime 1.32.0, CPUExecutionProvider",
+    "machine": "a board",
+    "threads": 4,
+}
+RUN = {
+    "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 16], "below": None}],
+    "samples": 1,
+}
+SPREAD = {"median": 4.0, "p10": 3.9, "p90": 4.2, "runs": 50}
+TIMES: Json = {
+    "original": SPREAD,
+    "compressed": {"median": 1.0, "p10": 0.9, "p90": 1.1, "runs": 50},
+    "speedup": 4.0,
+    "speedup_low": 3.95,
+    "speedup_high": 4.05,
+    "certain": True,
+    "left_out": 2,
+}
+
+
+@pytest.fixture(autouse=True)
+def _timed_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reports say what a timed run reads, as those of this version do."""
+    monkeypatch.setitem(EVALUATION, "run", RUN)
+
+
+def register(http: httpx.Client, **changes: Any) -> Json:
+    answer = http.post("/v1/devices", json={**BOARD, **changes})
+    assert answer.status_code == 201, answer.text
+    made: Json = answer.json()
+    return made
+
+
+def ask(http: httpx.Client, device: Json, path: str, body: Json | None = None) -> httpx.Response:
+    """Call as the device's agent does."""
+    headers = {"Planish-Device-Token": device["token"]}
+    return http.post(f"/v1/devices/{device['id']}/measurements/{path}", json=body, headers=headers)
+
+
+def claim(http: httpx.Client, device: Json) -> Json | None:
+    answer = ask(http, device, "claim")
+    assert answer.status_code == 200, answer.text
+    task: Json | None = answer.json()["task"]
+    return task
+
+
+def claimed(service: Service, device: Json) -> Json:
+    task = claim(service.http, device)
+    assert task is not None
+    return task
+
+
+def finding(task: Json, **changes: Any) -> Json:
+    body = {"token": task["token"], "sha256": task["candidate"]["sha256"], "latency": TIMES}
+    return {**body, **changes}
+
+
+def report(service: Service, device: Json, task: Json, **changes: Any) -> httpx.Response:
+    return ask(service.http, device, f"{task['id']}/report", finding(task, **changes))
+
+
+def filed(service: Service, **more: Any) -> str:
+    """Let a job for the board end; return its id."""
+    job: str = service.job(target="my-board", **more)["id"]
+    service.start(job)
+    service.finish(job)
+    return job
+
+
+def measured(service: Service, job: str) -> list[Json]:
+    answer = service.http.get(f"/v1/jobs/{job}/measurements")
+    assert answer.status_code == 200, answer.text
+    items: list[Json] = answer.json()["items"]
+    return items
+
+
+def test_a_board_times_the_result_of_a_job(service: Service) -> None:
+    device = register(service.http)
+    assert "token" not in service.http.get(f"/v1/devices/{device['id']}").json()
+    assert claim(service.http, device) is None
+    job = filed(service)
+    [waiting] = measured(service, job)
+    assert (waiting["state"], waiting["device"], waiting["latency"]) == ("queued", "my-board", None)
+    task = claimed(service, device)
+    assert (task["job"], task["run"]) == (job, RUN)
+    artifact = shown(service, job)["artifacts"][0]
+    assert task["candidate"]["sha256"] == artifact["sha256"]
+    for file in (task["original"], task["candidate"]):
+        assert service.http.get(file["href"]).status_code == 200
+    assert claim(service.http, device) is None, "it is leased"
+    assert report(service, device, task).json()["state"] == "measured"
+    [done] = measured(service, job)
+    assert done["artifact"] == artifact["id"]
+    assert done["latency"]["speedup"] == 4.0
+    assert (done["machine"], done["threads"]) == ("a board", 4)
+    assert service.http.delete(f"/v1/devices/{device['id']}").status_code == 204
+    assert measured(service, job)[0]["latency"]["speedup"] == 4.0, "what was measured stays"
+
+
+def test_another_tenant_sees_and_does_nothing(service: Service) -> None:
+    device = register(service.http)
+    job = filed(service)
+    task = claimed(service, device)
+    path = f"/v1/devices/{device['id']}"
+    assert service.other.get(path).status_code == 404
+    assert service.other.delete(path).status_code == 404
+    assert service.other.get("/v1/devices").json()["items"] == []
+    assert service.other.get(f"/v1/jobs/{job}/measurements").status_code == 404
+    for call in ("claim", f"{task['id']}/renew", f"{task['id']}/report"):
+        body = None if call == "claim" else finding(task)
+        if call.endswith("renew"):
+            body = {"token": task["token"]}
+        assert ask(service.other, device, call, body).status_code == 404
+    theirs = register(service.other)
+    assert theirs["id"] != device["id"], "names are a tenant's own"
+    assert claim(service.other, theirs) is None
+    assert ask(service.other, theirs, f"{task['id']}/report", finding(task)).status_code == 404
+
+
+def test_only_the_devices_own_agent_calls(service: Service) -> None:
+    first = register(service.http)
+    filed(service)
+    task = claimed(service, first)
+    forged = {**first, "token": "pld_guessed"}
+    assert ask(service.http, forged, "claim").json()["type"] == "forbidden"
+    second = register(service.http, threads=2)
+    assert second["id"] == first["id"]
+    assert report(service, first, task).status_code == 403, "a newer agent has its place"
+    again = claimed(service, second)
+    assert again["id"] == task["id"], "what the earlier one had claimed waits again"
+    assert report(service, second, task).status_code == 409, "that was an earlier claim"
+    assert report(service, second, again).status_code == 200
+
+
+IMPOSSIBLE: list[tuple[Json, str]] = [
+    ({"sha256": "0" * 64}, "#/sha256"),
+    ({"sha256": "x"}, "#/sha256"),
+    ({"latency": {**TIMES, "speedup": 40.0, "speedup_high": 41.0}}, "#/latency/speedup"),
+    ({"latency": {**TIMES, "speedup_low": 5.0}}, "#/latency"),
+    ({"latency": {**TIMES, "original": {**SPREAD, "median": -1}}}, "#/latency/original/median"),
+    ({"latency": {**TIMES, "original": {**SPREAD, "p90": 1}}}, "#/latency/original"),
+    ({"latency": {**TIMES, "more": "x"}}, "#/latency/more"),
+    ({"latency": None, "problem": "x" * 501}, "#/problem"),
+    ({"latency": None}, "#"),
+    ({"token": "x"}, "#/token"),
+]
+
+
+def test_a_report_that_cannot_be_is_refused(service: Service) -> None:
+    device = register(service.http)
+    job = filed(service)
+    task = claimed(service, device)
+    for changes, pointer in IMPOSSIBLE:
+        answer = report(service, device, task, **changes)
+        assert (answer.status_code, pointers(answer)) == (422, [pointer]), answer.text
+    assert measured(service, job)[0]["state"] == "running"
+
+
+def test_what_a_dead_agent_claimed_is_given_out_again_and_not_for_ever(
+    service: Service, settings: Settings
+) -> None:
+    device = register(service.http)
+    job = filed(service)
+    expired = update(MeasurementRow).values(lease_expires_at=MeasurementRow.created_at)
+    for attempt in range(settings.device.attempts):
+        task = claimed(service, device)
+        assert ask(service.http, device, f"{task['id']}/renew", {"token": task["token"]}).is_success
+        with service.store.begin() as session:
+            session.execute(expired)
+        if attempt:
+            assert report(service, device, {**task, "token": task["token"] - 1}).status_code == 409
+    assert claim(service.http, device) is None
+    [given_up] = measured(service, job)
+    assert given_up["state"] == "failed"
+    assert "never reported" in given_up["problem"]
+
+
+def test_devices_and_their_names_are_bounded(service: Service, settings: Settings) -> None:
+    for name in ("cuda", "a b", "", "x" * 65):
+        answer = service.http.post("/v1/devices", json={**BOARD, "name": name})
+        assert (answer.status_code, pointers(answer)) == (422, ["#/name"])
+    for number in range(settings.quota.devices):
+        register(service.http, name=f"board-{number}")
+    assert service.http.post("/v1/devices", json=BOARD).status_code == 429
+    register(service.http, name="board-3")
+    filled = {"model": service.model(), "steps": [{"method": "quantize"}], "target": "nowhere"}
+    answer = service.http.post("/v1/jobs", json=filled)
+    assert (answer.status_code, pointers(answer)) == (422, ["#/target"])
+    assert "planish agent --target nowhere" in answer.json()["detail"]
+
+
+def test_a_target_of_workers_is_required_of_them(service: Service) -> None:
+    service.worker("onnx")
+    service.worker("openvino")
+    assert service.job()["requires"]["labels"] == []
+    made = service.job(target="openvino-cpu", requires={"labels": ["rack-2"]})
+    assert made["requires"]["labels"] == ["rack-2", "openvino-cpu"]
+    assert shown(service, made["id"])["target"] == "openvino-cpu"
+
+
+def trial_ends(service: Service, search_id: str) -> str:
+    """Let the next trial of a search end on its worker."""
+    take_turn(service, search_id)
+    trial = start(service)
+    assert trial is not None
+    end(service, trial, (0.5, 0.005))
+    return trial
+
+
+def test_a_search_counts_the_boards_times(service: Service) -> None:
+    device = register(service.http)
+    made = search(service, "latency", target="my-board", budget={"trials": 2})
+    first = trial_ends(service, made["id"])
+    assert take_turn(service, made["id"]) == [], "it waits for the board"
+    assert shown(service, made["id"])["search"]["trials"]["running"] == 1
+    assert report(service, device, claimed(service, device)).is_success
+    take_turn(service, made["id"])
+    best = shown(service, made["id"])["search"]["best"]
+    assert (best["id"], best["cost"], best["device"]) == (first, 0.25, "my-board")
+    assert best["latency_ms"] == 1.0
+    trial_ends(service, made["id"])
+    slower = {**TIMES, "speedup": 3.8, "speedup_low": 3.7, "speedup_high": 3.9}
+    assert report(service, device, claimed(service, device), latency=slower).is_success
+    take_turn(service, made["id"])
+    job = shown(service, made["id"])
+    assert (job["status"], job["search"]["best"]["id"]) == ("succeeded", first)
+    assert "2 of 2 trials were timed on 'my-board'" in job["verdict"]
+    points = service.http.get(f"/v1/jobs/{made['id']}/front").json()["points"]
+    assert points[-1]["latency_ms"] == 4.0, "the original's, on the board"
+    [adopted] = measured(service, made["id"])
+    assert adopted["artifact"] == job["artifacts"][0]["id"]
+    taken = service.http.post(f"/v1/jobs/{made['id']}/front/{first}/take").json()
+    assert measured(service, taken["id"])[0]["latency"]["speedup"] == 4.0
+    assert claim(service.http, device) is None, "nothing is timed twice"
+
+
+def test_a_search_goes_on_without_a_board_that_is_silent(service: Service) -> None:
+    device = register(service.http)
+    made = search(service, "latency", target="my-board", budget={"trials": 2})
+    first = trial_ends(service, made["id"])
+    task = claimed(service, device)
+    impatient = DeviceSettings(silent_seconds=0.01)
+    assert take_turn(service, made["id"], impatient) == [], "a claim that is renewed is no silence"
+    with service.store.begin() as session:
+        session.execute(update(MeasurementRow).values(lease_expires_at=MeasurementRow.created_at))
+    [second] = take_turn(service, made["id"], impatient)
+    assert report(service, device, task).status_code == 409, "it came too late"
+    best = shown(service, made["id"])["search"]["best"]
+    assert (best["id"], best["device"]) == (first, None)
+    assert round(best["cost"], 3) == 0.333, "the worker's times"
+    log = service.http.get(f"/v1/jobs/{made['id']}/measurements").json()["items"]
+    assert log == []
+    with service.store() as session:
+        [told] = [
+            row.problem for row in measurements.listed(session, first) if row.state == "failed"
+        ]
+    assert told is not None
+    assert "silent" in told
+    assert start(service) == second
+    end(service, second, (0.5, 0.0))
+    assert report(service, device, claimed(service, device), latency={
+        **TIMES, "speedup": 3.8, "speedup_low": 3.7, "speedup_high": 3.9,
+    }).is_success  # fmt: skip
+    take_turn(service, made["id"])
+    job = shown(service, made["id"])
+    assert job["search"]["best"]["device"] == "my-board", "its times go before a worker's"
+    assert "1 of 2 trials were timed on 'my-board'" in job["verdict"]
+
+
+def test_deleting_a_device_ends_what_waits_for_it(service: Service) -> None:
+    device = register(service.http)
+    job = filed(service)
+    service.http.delete(f"/v1/devices/{device['id']}")
+    [ended] = measured(service, job)
+    assert (ended["state"], ended["device"]) == ("failed", "my-board")
+    with service.store() as session:
+        assert devices.named(session, "acme", "my-board") is None
+        assert session.get_one(JobRow, job).status == "succeeded"
+        assert session.query(DeviceRow).count() == 0
+
+
+def network(width: int) -> bytes:
+    """A network of one product, wide enough to be timed."""
+    weight = np.ones((16, width), np.float32)
+    value = ir.Value(name="w", const_value=ir.Tensor(weight, name="w"))
+    x = ir.Value(name="x", shape=ir.Shape(["N", 16]), type=ir.TensorType(ir.DataType.FLOAT))
+    node = ir.Node("", "MatMul", [x, value], num_outputs=1)
+    y = node.outputs[0]
+    y.name, y.type = "y", ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([x], [y], nodes=[node], initializers=[value], opset_imports={"": 20}, name="n")
+    content: bytes = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
+    return content
+
+
+def agent(service: Service, *options: str) -> "subprocess.Popen[str]":
+    """Start ``planish agent`` as a board does."""
+    key = service.http.headers["Authorization"].removeprefix("Bearer ")
+    environment = {**os.environ, "PLANISH_API_KEY": key, "PLANISH_URL": service.url}
+    command = [
+        sys.executable,
+        "-m",
+        "planish",
+        "agent",
+        "--target",
+        "my-board",
+        "--threads",
+        "1",
+        "--seconds",
+        "1",
+    ]
+    return subprocess.Popen(
+        [*command, *options], env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def eventually(found: Callable[[], object], what: str, seconds: float = 60) -> None:
+    end_at = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end_at, f"waited in vain for {what}"
+        time.sleep(0.1)
+
+
+def test_a_real_agent_times_real_files_and_another_goes_on_where_it_was_killed(
+    service: Service,
+) -> None:
+    with agent(service) as first:
+        listed = lambda: service.http.get("/v1/devices").json()["items"]  # noqa: E731
+        eventually(listed, "the device")
+        model = service.model(network(4096))
+        job = filed(service, model=model)
+        eventually(lambda: measured(service, job)[0]["state"] != "queued", "the claim")
+        first.send_signal(signal.SIGKILL)
+    assert measured(service, job)[0]["state"] in {"running", "measured"}
+    with agent(service, "--tasks", "2") as second:
+        broken = filed(service, model=service.model(b"no graph at all" * 10))
+        if measured(service, job)[0]["state"] == "measured":
+            filed(service, model=service.model(network(2048)))
+        _, said = second.communicate(timeout=120)
+    assert second.returncode == 0, said
+    [times] = measured(service, job)
+    assert times["state"] == "measured"
+    assert times["latency"]["original"]["runs"] >= 8
+    assert times["threads"] == 1
+    assert times["runtime"].startswith("onnxruntime ")
+    [failed] = measured(service, broken)
+    assert failed["state"] == "failed"
+    assert "does not run on this device" in failed["problem"]
