@@ -107,7 +107,8 @@ class Objective(Asked):
         default="guided",
         description="How the next trial is chosen: by what is expected of each pipeline, at random,"
         " by regularised evolution, by Optuna's TPE or NSGA-II, with widths or bits of layers that"
-        " reinforcement learns (AMC, HAQ), or by networks that are taken out of one that was"
+        " reinforcement learns (AMC, HAQ), with longer trainings for the best of many short ones"
+        " (successive halving), or by networks that are taken out of one that was"
         " trained for it (Once-for-all).",
     )
 

@@ -12,7 +12,7 @@ Goal = Literal["latency", "size", "macs"]
 """What is minimised."""
 
 StrategyName = Literal[
-    "guided", "random", "evolution", "tpe", "nsga2", "amc", "haq", "once_for_all"
+    "guided", "random", "evolution", "tpe", "nsga2", "amc", "haq", "halving", "once_for_all"
 ]
 """How the next trial is chosen."""
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from typing import get_args
 
 import pytest
@@ -16,9 +17,9 @@ from app.domain.steps import METHODS, AnyStep, Outlook, Quantize
 from tests.workers.search.landscapes import landscape
 from workers.search.chart import expect
 from workers.search.choices import Choose, Genome, at_random
-from workers.search.history import Trial
+from workers.search.history import Trial, merit
 from workers.search.space import MAX_STEPS, Facts, Space
-from workers.search.strategies import STRATEGIES, WHOLE, ask, spelled
+from workers.search.strategies import STRATEGIES, WHOLE, ask, halving, spelled
 
 GOALS: tuple[Goal, ...] = get_args(Goal)
 LAYERS = [
@@ -128,6 +129,24 @@ def test_networks_are_taken_out_of_one_supernet() -> None:
     training = history[0].steps[0].recover
     assert training is not None
     assert training.minutes == 5, "half of the budget"
+
+
+def epochs(trial: Trial) -> int:
+    return max(step.recover.epochs for step in trial.steps if step.recover is not None)
+
+
+def test_longer_trainings_are_for_the_best_of_shorter_ones() -> None:
+    space = Space(facts("size", share=1.0))
+    history = run("halving", space, 60)
+    rounds = [[t for t in history if t.note["round"] == place] for place in range(4)]
+    assert [len(each) > 0 for each in rounds] == [True] * 4
+    assert all(len(more) >= 2 * len(fewer) for more, fewer in pairwise(rounds))
+    for place, each in enumerate(rounds[1:], 1):
+        assert {epochs(trial) for trial in each} == {halving.EPOCHS[place]}
+        before = sorted(merit(trial, 0.01) for trial in rounds[place - 1])
+        chosen = [t.note["genome"] for t in each]
+        worst = max(merit(t, 0.01) for t in rounds[place - 1] if t.note["genome"] in chosen)
+        assert worst <= before[2 * len(before) // 3], "none of the worst third goes on"
 
 
 def test_networks_wait_for_their_supernet() -> None:

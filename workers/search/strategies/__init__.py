@@ -14,7 +14,7 @@ from app.domain.searches import StrategyName
 from app.domain.steps import AnyStep
 from workers.search.history import Proposal, Trial
 from workers.search.space import Space
-from workers.search.strategies import chance, evolution, guided, once_for_all, optuna
+from workers.search.strategies import chance, evolution, guided, halving, once_for_all, optuna
 from workers.search.strategies.guided import Strategy
 
 STRATEGIES: Mapping[StrategyName, Strategy] = {
@@ -25,6 +25,7 @@ STRATEGIES: Mapping[StrategyName, Strategy] = {
     "nsga2": optuna.nsga2,
     "amc": guided.amc,
     "haq": guided.haq,
+    "halving": halving.proposals,
     "once_for_all": once_for_all.proposals,
 }
 

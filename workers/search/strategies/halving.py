@@ -1,0 +1,56 @@
+"""Recovery in rounds: many short trainings, few long ones (successive halving).
+
+In its asynchronous form (ASHA, Li et al. 2018): of the trials of a round that have ended, the best
+third is tried again with training three times as long, as soon as it is the best third. What is new
+begins in the first round. Nothing waits for a round to be full, so workers are never idle.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+
+from app.domain.steps import AnyStep
+from workers.search.choices import at_random
+from workers.search.history import Proposal, Trial, merit
+from workers.search.space import Facts, Space
+
+EPOCHS = (2, 6, 18, 54)
+"""Of the trainings of each round."""
+BEST = 3
+"""One of so many trials goes on to the next round, whose trainings are as many times as long."""
+_FIRST_SHARE = 0.4
+"""Of a trial's part of the budget's minutes that a training of the first round may take. All rounds
+together then take as much as the budget has."""
+_LEAST_MINUTES = 0.05
+
+
+def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
+    """Yield what has earned a longer training, the longest first; then pipelines at random."""
+    for place in range(len(EPOCHS) - 2, -1, -1):
+        ended = [each for each in _round(history, place) if each.told]
+        ended.sort(key=lambda trial: merit(trial, space.facts.bound))
+        further = [each.note["genome"] for each in _round(history, place + 1)]
+        for trial in ended[: len(ended) // BEST]:
+            if trial.note["genome"] not in further and _trains(trial.steps):
+                yield _proposal(space.facts, trial.steps, trial.note["genome"], place + 1)
+    for steps, genome in space.draws(lambda: at_random(rng)):
+        yield _proposal(space.facts, steps, genome, 0)
+
+
+def _round(history: Sequence[Trial], place: int) -> list[Trial]:
+    return [trial for trial in history if trial.note.get("round") == place]
+
+
+def _trains(steps: Sequence[AnyStep]) -> bool:
+    return any(step.recover is not None for step in steps)
+
+
+def _proposal(facts: Facts, steps: Sequence[AnyStep], genome: object, place: int) -> Proposal:
+    minutes = max(_LEAST_MINUTES, _FIRST_SHARE * facts.share * BEST**place)
+    training = {"epochs": EPOCHS[place], "minutes": round(minutes, 3)}
+    longer = [
+        step
+        if step.recover is None
+        else step.model_copy(update={"recover": step.recover.model_copy(update=training)})
+        for step in steps
+    ]
+    return Proposal(longer, {"genome": genome, "round": place})
