@@ -37,9 +37,9 @@ fix: $(READY)  ## what can be put right by itself
 docs: $(READY)  ## the documentation as a site, in ./site
 	$(BIN)/zensical build --strict
 
-chaos: $(READY)  ## fifty random faults in a service under load: nothing is lost, doubled or different
-	$(BIN)/python -m benchmarks.chaos --faults 25 --minutes 30 --strict
-	$(BIN)/python -m benchmarks.chaos --faults 25 --minutes 30 --strict --storage bucket
+chaos: $(READY)  ## a thousand random faults in a service under load: nothing is lost, doubled or different
+	$(BIN)/python -m benchmarks.chaos --faults 500 --minutes 60 --strict
+	$(BIN)/python -m benchmarks.chaos --faults 500 --minutes 60 --strict --storage bucket
 
 conformance: $(READY)  ## the ONNX backend node tests through the executor, by operator
 	$(BIN)/python -W ignore -m tests.workers.executor.conformance

@@ -127,9 +127,11 @@ def fill_disk(at: Target) -> None:
 
 
 def wrong_clock(at: Target) -> None:
-    """A worker comes and goes whose clock is five minutes off."""
-    with at.service.wrong_clock(at.chance.choice((5, -5))):
-        at.pause(3)
+    """SIGKILL of a worker, which comes back with a clock that is right, or five minutes off."""
+    worker = at.one("jobs")
+    at.service.end(worker)
+    at.service.set_clock(worker, at.chance.choice((5, 0, -5)))
+    worker.start()
 
 
 def slow_network(at: Target) -> None:
@@ -153,33 +155,36 @@ def reset_network(at: Target) -> None:
     at.networks[at.chance.choice(sorted(at.networks))].reset()
 
 
-FAULTS: dict[str, Callable[[Target], None]] = {
-    each.__name__: each
-    for each in (
-        kill_worker,
-        kill_light_worker,
-        kill_two,
-        kill_engine,
-        deploy_worker,
-        stop_worker,
-        kill_gateway,
-        restart_database,
-        crash_database,
-        cut_connections,
-        kill_queue,
-        flush_queue,
-        fill_disk,
-        wrong_clock,
-        slow_network,
-        cut_network,
-        reset_network,
-    )
-}
+Fault = Callable[[Target], None]
+
+OF_PROCESSES: tuple[Fault, ...] = (
+    kill_worker,
+    kill_light_worker,
+    kill_two,
+    kill_engine,
+    deploy_worker,
+    stop_worker,
+    wrong_clock,
+    kill_gateway,
+)
+OF_STORES: tuple[Fault, ...] = (
+    restart_database,
+    crash_database,
+    cut_connections,
+    kill_queue,
+    flush_queue,
+    fill_disk,
+)
+OF_NETWORKS: tuple[Fault, ...] = (slow_network, cut_network, reset_network)
+
+GROUPS = (OF_PROCESSES, OF_STORES, OF_NETWORKS)
+"""Faults of one group happen one after the other, those of different groups at the same time."""
 
 
-def possible(at: Target) -> list[str]:
+def possible(at: Target) -> list[Fault]:
     """Return the faults that this machine allows."""
-    return [name for name in FAULTS if at.disk is not None or name != fill_disk.__name__]
+    faults = [fault for group in GROUPS for fault in group]
+    return [fault for fault in faults if at.disk is not None or fault is not fill_disk]
 
 
 def _killed(at: Target, victims: list[Server]) -> None:

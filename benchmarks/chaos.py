@@ -1,10 +1,11 @@
 """``python -m benchmarks.chaos --minutes N --seed S``: nothing is lost or doubled under faults.
 
-Three tenants keep a whole service of real processes busy while faults happen to it at random. At
-the end every job that was accepted is there once, has succeeded once, and its artifact is, byte for
-byte, that of a run that nothing disturbed; nothing of a run is left over. The engine is that of the
-tests, whose artifact depends on model, seed and epochs alone. What is random comes from the seed;
-when a fault meets what work is the machine's.
+Three tenants keep a whole service of real processes busy while faults happen to it at random, to
+processes, stores and networks at the same time. At the end every job that was accepted is there
+once, has succeeded once, and its artifact is, byte for byte, that of a run that nothing disturbed;
+nothing of a run is left over. The engine is that of the tests, whose artifact depends on model,
+seed and epochs alone. What is random comes from the seed; when a fault meets what work is the
+machine's.
 """
 
 import argparse
@@ -14,8 +15,10 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
 import httpx
@@ -25,7 +28,7 @@ from app.services import keys
 from app.settings import Database
 from app.store.session import connect, sessions
 from benchmarks._disturbed import Storage, disturbed
-from benchmarks._faults import FAULTS, Target, possible
+from benchmarks._faults import GROUPS, Fault, Target, possible
 from benchmarks._report import Bar, conclude
 from tests.e2e import engine
 from tests.e2e.service import Service, eventually, small_model
@@ -34,6 +37,8 @@ TENANTS = ("acme", "globex", "initech")
 ACTIVE = 4
 """Jobs that a tenant has at one time."""
 EPOCHS = (1, 15)
+PAUSE_SECONDS = 0.5
+"""The longest that passes between two faults of a group."""
 PATIENCE_SECONDS = 180.0
 """For what was accepted to end, once nothing is at fault any more."""
 
@@ -151,23 +156,47 @@ def chaos(
         closing.callback(stopping.set)
         for thread in threads:
             thread.start()
-        faults = _disturb(target, time.monotonic() + seconds, most_faults)
+        # The threads live on until the end: the processes that they start end with them.
+        pool = closing.enter_context(ThreadPoolExecutor(len(GROUPS)))
+        planned = most_faults or int(seconds * len(GROUPS) / (PAUSE_SECONDS / 2))
+        plan = chance.choices(possible(target), k=planned)
+        faults = _disturb(target, pool, plan, time.monotonic() + seconds)
         stopping.set()
         for thread, load in zip(threads, loads, strict=True):
             thread.join()
             if load.failure is not None:
+                print(*target.service.complaints())
                 raise load.failure
         return _judge(target, loads, faults)
 
 
-def _disturb(target: Target, until: float, most: int | None) -> Counter[str]:
-    names, done = possible(target), Counter[str]()
-    while time.monotonic() < until and (most is None or done.total() < most):
-        target.pause(2)
-        name = target.chance.choice(names)
-        print(f"{done.total() + 1:5} {name}", flush=True)
-        FAULTS[name](target)
-        done[name] += 1
+def _disturb(
+    target: Target, pool: ThreadPoolExecutor, plan: Sequence[Fault], until: float
+) -> Counter[str]:
+    """Carry out a plan, as far as the time allows; return the names of what happened."""
+    seeds = [target.chance.random() for _ in GROUPS]
+    groups = [
+        pool.submit(
+            _one_by_one,
+            replace(target, chance=random.Random(seed)),
+            [fault for fault in plan if fault in group],
+            until,
+        )
+        for seed, group in zip(seeds, GROUPS, strict=True)
+    ]
+    return sum((each.result() for each in groups), Counter[str]())
+
+
+def _one_by_one(target: Target, faults: Sequence[Fault], until: float) -> Counter[str]:
+    done = Counter[str]()
+    for fault in faults:
+        target.pause(PAUSE_SECONDS)
+        if time.monotonic() > until:
+            break
+        began = time.monotonic()
+        fault(target)
+        print(f"{fault.__name__} {time.monotonic() - began:.1f} s", flush=True)
+        done[fault.__name__] += 1
     return done
 
 

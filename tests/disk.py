@@ -1,5 +1,6 @@
 """A real disk that is small enough to be filled."""
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -33,11 +34,24 @@ def small_disk(place: Path, mebibytes: int) -> Iterator[Path]:
 @contextmanager
 def filled(disk: Path, *, but: int = 0) -> Iterator[None]:
     """Leave no byte of the disk free, or ``but`` so many."""
-    status = os.statvfs(disk)
     filler = disk / "filler"
     with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - but)
+        while not _fills(file.fileno(), disk, but):
+            pass
     try:
         yield
     finally:
         filler.unlink()
+
+
+def _fills(file: int, disk: Path, but: int) -> bool:
+    """Take what is free; return False if somebody else took some of it meanwhile."""
+    status = os.statvfs(disk)
+    try:
+        os.posix_fallocate(file, 0, status.f_bavail * status.f_frsize - but)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.ftruncate(file, 0)
+        return False
+    return True

@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.settings import Database
 
@@ -69,11 +70,17 @@ def _bound(connection: Connection, *, bounds: Mapping[str, str]) -> None:
     connection.execute(select(*settings))
 
 
-def _require_open(connection: psycopg.Connection, *_: object) -> None:
-    """Refuse a connection with unread data: the server has closed it.
+def _require_open(connection: psycopg.Connection, record: ConnectionPoolEntry, *_: object) -> None:
+    """Refuse a connection of the pool with unread data: the server has closed it.
 
-    A ping of the server (``pool_pre_ping``) would be one more round trip each time.
+    A ping of the server (``pool_pre_ping``) would be one more round trip each time. A connection
+    that was just made is not refused: after the second one SQLAlchemy would raise what is no error
+    of the database, and if it is closed already, its first statement says so.
     """
+    is_new = "used" not in record.info  # which is emptied with each new connection
+    record.info["used"] = True
+    if is_new:
+        return
     goodbye = poll()
     goodbye.register(connection.fileno(), POLLIN)
     if goodbye.poll(0):

@@ -122,9 +122,14 @@ class Service:
     def wrong_clock(self, minutes: int) -> Iterator[Server]:
         """Run another worker for a while whose clock is wrong."""
         server = self.worker("jobs")
-        server.argv = [*server.argv, str(minutes * 60)]
+        self.set_clock(server, minutes)
         with self._running(server):
             yield server
+
+    def set_clock(self, server: Server, minutes: int) -> None:
+        """Have a worker of the queue ``jobs`` start with a clock that is off by so much."""
+        words = list(server.argv)
+        server.argv = [*words[: words.index("jobs") + 1], str(minutes * 60)]
 
     @contextmanager
     def _running(self, server: Server) -> Iterator[Server]:
@@ -334,6 +339,11 @@ class Service:
         signing = [secret for (secret,) in self.rows("SELECT secret FROM webhooks")]
         assert secrecy.leaks(written, *signing) == []
         assert secrecy.plain(written) == []
+
+    def complaints(self) -> list[str]:
+        """Return what was logged as a fault of ours."""
+        with self._log.open(errors="replace") as log:
+            return [line for line in log if '"level": "error"' in line]
 
     def _places(self) -> list[Path]:
         return [place for root in self.directory.glob("wrk_*/") for place in root.glob("*/")]
