@@ -22,6 +22,9 @@ Build = Callable[[float, Recover | None], AnyStep]
 RATIOS = (0.1, 0.97)
 """The least and the greatest amount of an axis that has one."""
 
+_MOST_IN_BITS = 0.87
+"""The share of the bytes of weights that four bits save, in place of 32, with their scales."""
+
 _OF_VARIANCE = 0.3
 """Quality that is lost for each share of the outputs' variance that a chart says is lost."""
 
@@ -49,6 +52,8 @@ class Axis:
     """Whether the step may be followed by training."""
     sure: bool = False
     """Whether the amount is, by definition, the share that is saved."""
+    most: float = RATIOS[1]
+    """The greatest amount."""
 
 
 def widths_of(facts: Facts) -> Iterator[Axis]:
@@ -67,16 +72,22 @@ def widths_of(facts: Facts) -> Iterator[Axis]:
     )
 
 
-def bits_of(_: Facts) -> Iterator[Axis]:
-    """Yield stored weights whose bits are learned layer by layer (HAQ)."""
+def bits_of(facts: Facts) -> Iterator[Axis]:
+    """Yield stored weights whose bits are learned layer by layer (HAQ), and channels before them.
+
+    Four bits are the fewest, so bits alone end at an eighth of the file and what scales take.
+    """
     yield Axis(
         "learned bits",
-        lambda ratio, _: Quantize(mode="weight_only", unpack="load", ratio=min(ratio, 0.87)),
+        lambda ratio, _: Quantize(mode="weight_only", unpack="load", ratio=ratio),
         loss=0.0005,
         gain=0.97,
+        bits=True,
         trains=False,
         sure=True,
+        most=_MOST_IN_BITS,
     )
+    yield _channels(facts)
 
 
 def networks_of(facts: Facts) -> Iterator[Axis]:
@@ -111,11 +122,7 @@ def axes_of(facts: Facts) -> Iterator[Axis]:
         )
     if facts.trains:
         yield Axis("qat", _qat, 0.01, gain, whole=True, bits=True)
-    yield _charted(
-        Axis("channels", lambda r, t: Prune(ratio=r, of=of, recover=t), 0.03, **by_ratio),
-        facts,
-        "channels",
-    )
+    yield _channels(facts)
     yield _charted(
         Axis("ranks", lambda r, t: LowRank(ratio=r, of=of, recover=t), 0.03, **by_ratio),
         facts,
@@ -125,6 +132,19 @@ def axes_of(facts: Facts) -> Iterator[Axis]:
         yield Axis("narrow", _narrow, loss=0.06, **by_ratio)
     yield Axis("zeros", _zeros, loss=0.005, gain=0.85)
     yield Axis("shared", _shared, loss=0.01, gain=0.8, whole=True, bits=True)
+
+
+def _channels(facts: Facts) -> Axis:
+    latency = facts.goal == "latency"
+    of: Literal["macs", "size"] = "size" if facts.goal == "size" else "macs"
+    axis = Axis(
+        "channels",
+        lambda ratio, recover: Prune(ratio=ratio, of=of, recover=recover),
+        loss=0.03,
+        gain=0.65 if latency else 0.97,
+        sure=not latency,
+    )
+    return _charted(axis, facts, "channels")
 
 
 def _auto(facts: Facts) -> Axis:

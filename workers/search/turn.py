@@ -19,7 +19,7 @@ from workers.search.history import Proposal, Trial
 from workers.search.progress import show
 from workers.search.reading import Search, read, steps_of
 from workers.search.space import Space
-from workers.search.strategies import ask
+from workers.search.strategies import STAND_IN, ask
 
 HOPELESS = 3
 """Trials without figures, after which a search in which no trial had any ends."""
@@ -134,6 +134,9 @@ def _proposal(search: Search) -> Proposal | None:
 
 def _file(session: Session, search: Search, proposal: Proposal, minutes: float) -> str:
     """File a trial, and count it among those of this turn."""
+    if STAND_IN in proposal.note:
+        strategy = search.objective.strategy
+        _log(session, search.row, f"'{strategy}' has nothing new: the next trial is at random.")
     number = max((trial.number for trial, _ in search.trials), default=0) + 1
     asked = outcomes.trial_request(search.request, proposal.steps, max(minutes, _LEAST_MINUTES))
     trial, job = searches.file(session, search.row, number, asked, proposal.note)

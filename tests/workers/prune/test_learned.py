@@ -11,6 +11,7 @@ from workers.compression.graph.load import load
 from workers.compression.learning import episodes
 from workers.compression.measure.reference import Reference
 from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.prune import learned
 from workers.compression.methods.quantize import quantize
 from workers.compression.samples.context import Context
 
@@ -35,6 +36,16 @@ def test_learned_widths_meet_the_ratio_and_are_no_further_away(trained: Trained)
         assert stats.measure(outcome.model, {"batch": 1}).macs <= 0.4 * macs
         near[scope] = explained(trained, outcome)
     assert near["learned"] >= near["global"]
+
+
+def test_learning_widths_shows_its_progress_in_each_attempt_at_a_time() -> None:
+    said: list[float] = []
+    spans = learned.halves(said.append)
+    for _ in range(3):
+        advance = next(spans)
+        advance(0.0)
+        advance(1.0)
+    assert said == [0.0, 0.5, 0.5, 0.75, 0.75, 0.875], "it goes on, and never back"
 
 
 def stored(trained: Trained, **parameters: object) -> Outcome:

@@ -28,6 +28,7 @@ def landscape(goal: Goal, seed: int, bound: float = 0.01) -> Judge:
     auto = rng.uniform(0.4, 1.0) if goal == "latency" else rng.uniform(0.2, 0.35)
     heals, together = rng.uniform(0.2, 1.0), rng.uniform(0.8, 1.6)
     offset = rng.uniform(-0.004, 0.002)
+    fewest, steep = rng.uniform(0.6, 0.9), rng.uniform(1.5, 6.0)
 
     def judge(steps: Sequence[AnyStep]) -> Outcome:
         cost, drop = 1.0, 0.0
@@ -37,6 +38,10 @@ def landscape(goal: Goal, seed: int, bound: float = 0.01) -> Judge:
             if step.method == "quantize":
                 if step.mode == "auto":
                     cost, drop = cost * auto, drop + bound * 0.3 * (auto < 0.9)
+                    continue
+                if step.ratio is not None:
+                    cost *= 1 - step.ratio
+                    drop += bound * (step.ratio / fewest) ** steep
                     continue
                 cost *= bits[step.mode] if goal == "size" else slower[step.mode]
                 drop += lost[step.mode] / (1 + epochs) ** heals

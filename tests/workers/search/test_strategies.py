@@ -19,7 +19,7 @@ from workers.search.chart import expect
 from workers.search.choices import Choose, Genome, at_random
 from workers.search.history import Trial, merit
 from workers.search.space import MAX_STEPS, Facts, Space
-from workers.search.strategies import STRATEGIES, WHOLE, ask, halving, spelled
+from workers.search.strategies import STAND_IN, STRATEGIES, WHOLE, ask, halving, spelled
 
 GOALS: tuple[Goal, ...] = get_args(Goal)
 LAYERS = [
@@ -247,6 +247,19 @@ def test_the_guided_search_reaches_most_of_its_gain_in_half_of_its_trials() -> N
     for seed in range(5):
         history = run("guided", space, 20, seed, landscape("macs", seed))
         assert 1 - best_cost(history[:10]) >= 0.9 * (1 - best_cost(history))
+
+
+def test_learned_bits_are_as_good_as_chance_and_go_on_by_themselves() -> None:
+    """Bits end at an eighth of a file; beyond it channels go, as chance may take them too."""
+    space = Space(facts("size", share=60.0))
+    learned, chance = (
+        [run(name, space, BUDGETS[-1], seed, landscape("size", seed)) for seed in range(TABLES)]
+        for name in ("haq", "random")
+    )
+    for trials in BUDGETS:
+        costs = [[best_cost(each[:trials]) for each in found] for found in (learned, chance)]
+        assert sum(costs[0]) <= sum(costs[1])
+    assert not any(STAND_IN in trial.note for each in learned for trial in each)
 
 
 def test_what_bears_nothing_is_left_as_it_is() -> None:

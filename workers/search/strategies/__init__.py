@@ -7,7 +7,8 @@ is stored; so any worker may ask next, and the same history gives the same answe
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 
 from app.domain.searches import StrategyName
@@ -28,6 +29,9 @@ STRATEGIES: Mapping[StrategyName, Strategy] = {
     "halving": halving.proposals,
     "once_for_all": once_for_all.proposals,
 }
+
+STAND_IN = "stand_in"
+"""What the note of a trial has that was drawn at random because its strategy had nothing new."""
 
 WHOLE: frozenset[StrategyName] = frozenset({"once_for_all"})
 """Strategies that have nothing beside what they say: no pipelines at random."""
@@ -51,14 +55,21 @@ def ask(
     """
     rng = random.Random(f"{seed} {len(history)}")  # noqa: S311 (a choice of pipelines)
     tried = {spelled(trial.steps) for trial in history}
+    fallback: tuple[Strategy, ...] = () if strategy in WHOLE else (_by_chance,)
     proposals = (
         islice(source(space, history, rng), _LOOKED_AT)
-        for source in (STRATEGIES[strategy], *([] if strategy in WHOLE else [chance.proposals]))
+        for source in (STRATEGIES[strategy], *fallback)
     )
     for proposal in chain.from_iterable(proposals):
         if space.fits(proposal.steps) and spelled(proposal.steps) not in tried:
             return proposal
     return None
+
+
+def _by_chance(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
+    """Yield pipelines at random, marked as what stands in for a strategy."""
+    for proposal in chance.proposals(space, history, rng):
+        yield replace(proposal, note={**proposal.note, STAND_IN: True})
 
 
 def spelled(steps: Sequence[AnyStep]) -> str:

@@ -88,7 +88,8 @@ def _candidates(
     """Draw pipelines: some anywhere, some near the best so far."""
     shape = (_CANDIDATES, len(axes))
     whole, bits = (np.array([getattr(axis, of) for axis in axes]) for of in ("whole", "bits"))
-    amounts = np.where(whole, 1.0, rng.uniform(*RATIOS, shape))
+    most = np.array([axis.most for axis in axes])
+    amounts = np.where(whole, 1.0, rng.uniform(RATIOS[0], most, shape))
     used = rng.random(shape) < _USED
     epochs = rng.choice(np.array(EPOCHS, np.float64), _CANDIDATES)
     best = min(
@@ -98,7 +99,7 @@ def _candidates(
         near = rng.random(_CANDIDATES) < _NEAR
         row = _row(axes, best)
         kept = rng.random(shape) < 1 - 1 / len(axes)
-        moved = np.clip(1 - (1 - row) * np.exp(0.3 * rng.standard_normal(shape)), *RATIOS)
+        moved = np.clip(1 - (1 - row) * np.exp(0.3 * rng.standard_normal(shape)), RATIOS[0], most)
         amounts = np.where(near[:, None] & (row > 0) & ~whole, moved, amounts)
         used = np.where(near[:, None] & kept, row > 0, used)
     one = np.argmax(np.where(bits & used, rng.random(shape), 0), axis=1)
@@ -217,4 +218,4 @@ amc = over(widths_of)
 """AMC (He 2018): shares of channels that episodes learn within a step, and bits."""
 
 haq = over(bits_of)
-"""HAQ (Wang 2019): bits of weights that episodes learn within a step."""
+"""HAQ (Wang 2019): bits of weights that episodes learn within a step, and channels before them."""

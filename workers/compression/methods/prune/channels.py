@@ -1,6 +1,7 @@
 """Channel pruning: removes whole channels, neurons and heads, and adapts all shapes."""
 
 from collections.abc import Callable
+from functools import partial
 
 import onnx_ir as ir
 
@@ -26,6 +27,9 @@ from workers.compression.samples.context import Context
 
 _SCORING = 0.5
 """The share of the progress that is scoring; the rest is reconstruction."""
+
+_SCORED_FIRST = 0.2
+"""The share of scoring before widths are learned, which takes longer."""
 
 
 def prune_channels(
@@ -75,9 +79,14 @@ def choose(
     if not analysis.groups:
         refusal = Skipped(node=WHOLE, reason="no channel of it can be removed: see its layers")
         return analysis.none_removed(), [refusal]
-    scores = score_channels(ChannelSources(model, analysis, parameters, context, advance))
+    scored = _SCORED_FIRST if parameters.scope == "learned" else 1.0
+    scoring = partial(_advance, advance, 0.0, scored)
+    scores = score_channels(ChannelSources(model, analysis, parameters, context, scoring))
+    choosing = partial(_advance, advance, scored, 1.0)
     while True:
-        removed, shortfalls = _allocate(model, analysis, survey, parameters, scores, context)
+        removed, shortfalls = _allocate(
+            model, analysis, survey, parameters, scores, context, choosing
+        )
         unproved = unsound_groups(model, analysis, removed, survey)
         if not unproved:
             return removed, refused + shortfalls
@@ -94,16 +103,24 @@ def _allocate(
     parameters: Prune,
     scores: Scores,
     context: Context,
+    advance: Callable[[float], None],
 ) -> tuple[Removed, list[Skipped]]:
     """Choose units; return a refusal where fewer can be removed than was asked for."""
     ratio, measure = parameters.ratio, parameters.of
     if measure == "latency":
-        removed, saved = allocate_time(model, analysis, scores, survey, parameters, context)
+        removed, saved = allocate_time(
+            model, analysis, scores, survey, parameters, context, advance
+        )
     else:
         cost = cost_of(measure, model, analysis, survey.sample)
-        removed = allocate_as(parameters.scope, model, analysis, scores, context)(cost, ratio)
+        choose_units = allocate_as(parameters.scope, model, analysis, scores, context, advance)
+        removed = choose_units(cost, ratio)
         saved = 1 - cost(removed) / max(cost(analysis.none_removed()), 1)
     return removed, shortfall(ratio, measure, saved)
+
+
+def _advance(advance: Callable[[float], None], start: float, stop: float, done: float) -> None:
+    advance(start + (stop - start) * done)
 
 
 def unsound_groups(

@@ -5,7 +5,7 @@ is timed alone, as a graph of one node, once for every pair of widths that the a
 The saving that the allocation estimates is then measured, and corrected, on the whole graph.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -30,6 +30,7 @@ def allocate_time(
     survey: Survey,
     parameters: Prune,
     context: Context,
+    advance: Callable[[float], None],
 ) -> tuple[Removed, float]:
     """Choose the least important units to remove, so that the graph takes less time.
 
@@ -43,6 +44,7 @@ def allocate_time(
         survey: one sample and its shapes.
         parameters: the ratio and the scope.
         context: threads, and the events of the saved latency.
+        advance: called with the fraction done, where choosing takes long.
 
     Returns:
         The removed units, and the share of the whole graph's time that was saved.
@@ -51,7 +53,7 @@ def allocate_time(
     nodes = [node for node in model.graph if is_layer(node)]
     attempts: list[Removed] = []
 
-    choose = allocate_as(parameters.scope, model, analysis, scores, context)
+    choose = allocate_as(parameters.scope, model, analysis, scores, context, advance)
 
     def cost(removed: Removed) -> float:
         return sum(layer_time(node, removed, analysis, survey.sample, times) for node in nodes)

@@ -5,7 +5,7 @@ the target could no longer be met, and is judged by the outputs of the cut graph
 training (He 2018). With ``of: latency`` the cost is the measured time of the layers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
@@ -34,15 +34,40 @@ def allocate_as(
     analysis: Analysis,
     scores: Scores,
     context: Context,
+    advance: Callable[[float], None],
 ) -> Callable[[Cost, float], Removed]:
-    """Return what chooses units, from the cost of a graph without some and the share to save."""
+    """Return what chooses units, from the cost of a graph without some and the share to save.
+
+    It may be called again and again; each call advances by half of what is left.
+    """
     if scope == "learned":
-        return partial(allocate_learned, model, analysis, scores, context=context)
+        spans = halves(advance)
+        return lambda cost, ratio: allocate_learned(
+            model, analysis, scores, cost, ratio, context, next(spans)
+        )
     return partial(allocate, analysis, scores, scope=scope)
 
 
+def halves(advance: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
+    """Yield what advances from 0 to a half, then from there to three quarters, and so on."""
+    start = 0.0
+    while True:
+        yield partial(_within, advance, start)
+        start = (1 + start) / 2
+
+
+def _within(advance: Callable[[float], None], start: float, done: float) -> None:
+    advance(start + (1 - start) / 2 * done)
+
+
 def allocate_learned(
-    model: ir.Model, analysis: Analysis, scores: Scores, cost: Cost, ratio: float, context: Context
+    model: ir.Model,
+    analysis: Analysis,
+    scores: Scores,
+    cost: Cost,
+    ratio: float,
+    context: Context,
+    advance: Callable[[float], None],
 ) -> Removed:
     """Choose the units to remove, so that ``ratio`` of the cost is saved and the outputs stay near.
 
@@ -55,13 +80,14 @@ def allocate_learned(
         cost: the cost of the graph as a function of the removed units.
         ratio: the share of the cost to save.
         context: samples to judge on, the seed, the clock.
+        advance: called with the fraction of the episodes that were made.
     """
     groups = ordered_groups(analysis, scores)
     known = [_shares(groups, allocate(analysis, scores, cost, ratio, "global"))]
     known.append(_shares(groups, allocate(analysis, scores, cost, ratio, "layer")))
     target = cost(analysis.none_removed()) * (1 - ratio)
     task = _Widths(model, analysis, groups, cost, target, reference_of(model, context))
-    choices, _ = learned(task, known, limits_of(context), context.seed)
+    choices, _ = learned(task, known, limits_of(context), context.seed, advance)
     return task.removed(choices)
 
 
