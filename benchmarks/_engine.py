@@ -31,6 +31,9 @@ def run(
     keep: Path | None = None,
     seed: int = SEED,
     bound: float | None = None,
+    threads: int = THREADS,
+    environment: Mapping[str, str] | None = None,
+    engine: Sequence[str] = ("-m", "workers.compression"),
 ) -> Result:
     """Run a job and return how it ended.
 
@@ -41,6 +44,9 @@ def run(
         keep: where the compressed model is put, if there is one.
         seed: of the job.
         bound: the greatest loss that the job allows.
+        threads: of the processor.
+        environment: of the process; None for that of this one.
+        engine: the arguments with which Python runs a job directory.
 
     Raises:
         SystemExit: the engine failed, which no order may make it do.
@@ -49,9 +55,12 @@ def run(
         directory = Path(name)
         (directory / UPLOAD).symlink_to(model)
         (directory / DATASET).symlink_to(dataset)
-        (directory / ORDER).write_text(json.dumps(order_of(steps, seed, bound)))
-        command = [sys.executable, "-m", "workers.compression", name]
-        ran = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+        order = {**order_of(steps, seed, bound), "threads": threads}
+        (directory / ORDER).write_text(json.dumps(order))
+        command = [sys.executable, *engine, name]
+        ran = subprocess.run(
+            command, env=environment, check=False, stderr=subprocess.PIPE, text=True
+        )
         if ran.returncode:
             sys.exit(f"{steps}: {ran.stderr}")
         result = Result.model_validate_json((directory / RESULT).read_bytes())

@@ -148,3 +148,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mobilenet_v2": mobilenet_v2,
     "vit": Vit,
 }
+
+LARGE: dict[str, Callable[[], nn.Module]] = {"large_vit": lambda: Vit(width=768, layers=12)}
+"""As large as people train on a GPU: 85 million parameters."""

@@ -20,7 +20,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from benchmarks._networks import NETWORKS
+from benchmarks._networks import LARGE, NETWORKS
 from benchmarks._report import Bar, conclude
 from workers.compression.executor import build
 from workers.compression.graph.load import load
@@ -42,7 +42,7 @@ def images(count: int = BATCH) -> tuple[Tensor, Tensor]:
 
 def plain(name: str) -> nn.Module:
     torch.manual_seed(SEED)
-    return NETWORKS[name]().eval()
+    return (NETWORKS | LARGE)[name]().eval()
 
 
 def executor(name: str) -> nn.Module:

@@ -1,79 +1,161 @@
-"""A GPU beside the CPU of the same machine: one training step, and whole jobs.
+"""A GPU beside the CPU of the same machine: one training step, whole jobs, and mixed precision.
 
-A step is forward, backward and SGD through the executor on one batch, by turns. A job is the engine
-as a worker starts it, with and without a visible GPU: training dominates it, delivery and timing
-are the CPU's in both. Data are drawn, and labelled by the network itself; nothing is downloaded.
+A step is forward, backward and SGD through the executor on one batch. A job is the engine as a
+worker starts it, with and without a visible GPU, on Fashion-MNIST and the network of the other
+benchmarks: training dominates it, delivery and timing are the CPU's in both. Mixed precision
+(bfloat16) is compared with TF32 in trainings from several seeds. Accuracies are those on the
+10,000 test images.
+
+``python -m benchmarks.gpu [steps] [jobs] [precision]``; all three by default.
 """
 
-import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from app.domain.directory import DATASET, ORDER, RESULT, UPLOAD, Result
-from benchmarks._engine import order_of
-from benchmarks._networks import NETWORKS
+from benchmarks import _engine, _task
+from benchmarks._networks import LARGE, NETWORKS
 from benchmarks._report import Bar, conclude
-from benchmarks.executor import executor, plain
+from benchmarks.executor import executor
 
-BATCH, ROUNDS, SAMPLES = 256, 10, 2_000
-JOBS: dict[str, dict[str, object]] = {
+BATCH, ROUNDS, WARM_UP = 128, 8, 2
+ENOUGH_SECONDS = 10.0
+SEEDS = (0, 1, 2)
+NETWORK = "resnet20"
+JOBS: Mapping[str, Mapping[str, Any]] = {
     "prune": {"method": "prune", "ratio": 0.5, "recover": {"epochs": 5}},
-    "distill": {"method": "distill", "student": {"derive": {"width": 0.5}}},
+    "distill": {
+        "method": "distill",
+        "student": {"derive": {"width": 0.5}},
+        "recover": {"epochs": 6},
+    },
     "qat": {"method": "quantize", "mode": "qat"},
 }
-DEVICES = ("cpu", "cuda")
+ENGINE = ("-m", "workers.compression")
+WITH_BFLOAT16 = """
+import sys
+from pathlib import Path
+from workers.compression.__main__ import main
+from workers.compression.learning import stepping
+stepping.MIXED_FROM = 0
+sys.exit(main(Path(sys.argv[1])))
+"""
+"""Runs the engine so that small networks are trained in mixed precision too."""
+
+Rows = dict[str, Any]
 
 
-def step_seconds(name: str, device: str) -> float:
-    """Return the median time of a training step."""
+def step_seconds(name: str, way: str) -> float:
+    """Return the median time of a training step.
+
+    Args:
+        name: of the network.
+        way: ``cpu``, or ``cuda`` with how products are computed: ``float32``, ``tf32`` or
+            ``bfloat16``.
+    """
+    device, _, numbers = way.partition(" ")
+    torch.set_float32_matmul_precision("highest" if numbers == "float32" else "high")
+    torch.backends.cudnn.allow_tf32 = numbers != "float32"
     module = executor(name).to(device)
-    x = torch.randn(BATCH, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(BATCH, 3, 32, 32, generator=generator).to(device)
     classes = (torch.arange(BATCH) % 10).to(device)
-    optimizer = torch.optim.SGD(module.parameters(), 1e-3)
-    taken = []
-    for _ in range(ROUNDS):
+    optimizer = torch.optim.SGD(module.parameters(), 1e-3, fused=True)
+    seconds = list[float]()
+    while len(seconds) < ROUNDS and (len(seconds) <= WARM_UP or sum(seconds) < ENOUGH_SECONDS):
         began = time.perf_counter()
         optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(module({"image": x})["logits"], classes)
+        with torch.autocast("cuda", torch.bfloat16) if numbers == "bfloat16" else nullcontext():
+            loss = nn.functional.cross_entropy(module({"image": x})["logits"].float(), classes)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        float(loss.detach())  # waits for the GPU
-        taken.append(time.perf_counter() - began)
-    return statistics.median(taken[2:])
+        float(loss.detach())
+        if device != "cpu":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[WARM_UP:])
 
 
-def job(directory: Path, step: dict[str, object], device: str) -> Result:
-    """Run the engine on a job directory."""
-    order = {**order_of([step]), "threads": os.cpu_count()}
-    (directory / ORDER).write_text(json.dumps(order))
-    env = dict(os.environ) if device == "cuda" else {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    argv = [sys.executable, "-m", "workers.compression", str(directory)]
-    subprocess.run(argv, env=env, check=True)
-    return Result.model_validate_json((directory / RESULT).read_bytes())
+def steps() -> tuple[list[Bar], Rows]:
+    """Time a training step of each network on the CPU, and on the GPU in each precision."""
+    bars, rows = list[Bar](), Rows()
+    ways = ("cpu", "cuda float32", "cuda tf32", "cuda bfloat16")
+    asked = [name for name in (*NETWORKS, *LARGE) if name in sys.argv]
+    for name in asked or (*NETWORKS, *LARGE):
+        times = {way: step_seconds(name, way) for way in ways}
+        rows[name] = times
+        print(name, times, flush=True)
+        gain = times["cpu"] / times["cuda tf32"]
+        bars.append(Bar(f"{name}: a training step, GPU over CPU", "x", gain, 1, "at least"))
+    return bars, rows
 
 
-def prepared(directory: Path, name: str) -> None:
-    """Put a network and data that it has labelled into a job directory."""
-    network = plain(name)
-    images = np.random.default_rng(0).normal(size=(SAMPLES, 3, 32, 32)).astype(np.float32)
-    with torch.no_grad():
-        targets = network(torch.from_numpy(images)).argmax(-1).numpy()
-    np.savez(directory / "data.npz", allow_pickle=False, image=images, targets=targets)
-    (directory / "data.npz").rename(directory / DATASET)
-    torch.onnx.export(
-        network, (torch.from_numpy(images[:2]),), directory / UPLOAD, input_names=["image"],
-        output_names=["logits"], dynamic_axes={"image": {0: "batch"}}, dynamo=False,
-        opset_version=20,
-    )  # fmt: skip
+def finished(
+    step: Mapping[str, Any],
+    environment: Mapping[str, str],
+    seed: int,
+    engine: Sequence[str] = ENGINE,
+) -> Rows:
+    """Run a job; return its seconds, its step's seconds, and the accuracy on the test images."""
+    model, data = _task.trained(NETWORK), _task.dataset()
+    with tempfile.TemporaryDirectory(prefix="planish-gpu-") as place:
+        result_path = Path(place) / "model.onnx"
+        began = time.perf_counter()
+        result = _engine.run(
+            model, data, [step], result_path, seed,
+            threads=os.cpu_count() or 1, environment={**os.environ, **environment}, engine=engine,
+        )  # fmt: skip
+        seconds = time.perf_counter() - began
+        assert result.report is not None, result.problem
+        in_steps = sum(report.seconds for report in result.report.step_reports)
+        accuracy = _task.tested(result_path)
+    return {"seconds": seconds, "step_seconds": in_steps, "accuracy": accuracy}
+
+
+def jobs() -> tuple[list[Bar], Rows]:
+    """Run whole jobs on either device."""
+    bars, rows = list[Bar](), Rows()
+    devices: Mapping[str, Mapping[str, str]] = {"cpu": {"CUDA_VISIBLE_DEVICES": ""}, "cuda": {}}
+    for method, step in JOBS.items():
+        row = {device: finished(step, given, SEEDS[0]) for device, given in devices.items()}
+        rows[method] = row
+        print(method, row, flush=True)
+        gain = row["cpu"]["seconds"] / row["cuda"]["seconds"]
+        apart = abs(row["cpu"]["accuracy"] - row["cuda"]["accuracy"])
+        bars.append(Bar(f"{method}: a job, GPU over CPU", "x", gain, 1, "at least"))
+        bars.append(Bar(f"{method}: difference of accuracy", "points", apart, 1.5, "under"))
+    return bars, rows
+
+
+def precision() -> tuple[list[Bar], Rows]:
+    """Run trainings from several seeds with bfloat16 and with TF32, side by side."""
+    ways = {"bfloat16": ("-c", WITH_BFLOAT16), "tf32": ENGINE}
+    bars, rows = list[Bar](), Rows()
+    for method in ("prune", "distill"):
+        with ThreadPoolExecutor(len(ways) * len(SEEDS)) as pool:
+            running = {
+                way: [pool.submit(finished, JOBS[method], {}, seed, engine) for seed in SEEDS]
+                for way, engine in ways.items()
+            }
+            row = {
+                way: [future.result()["accuracy"] for future in futures]
+                for way, futures in running.items()
+            }
+        rows[method] = row
+        print(method, row, flush=True)
+        gain = statistics.mean(row["bfloat16"]) - statistics.mean(row["tf32"])
+        bars.append(Bar(f"{method}: bfloat16 above tf32", "points", gain, -0.3, "at least"))
+    return bars, rows
 
 
 def main() -> None:
@@ -81,29 +163,12 @@ def main() -> None:
     if not torch.cuda.is_available():
         print("There is no GPU here: nothing was measured.")
         return
-    bars: list[Bar] = []
-    samples: dict[str, object] = {}
-    for name in NETWORKS:
-        times = {device: step_seconds(name, device) for device in DEVICES}
-        samples[f"{name}: a step"] = times
-        gain = times["cpu"] / times["cuda"]
-        bars.append(Bar(f"{name}: a training step, GPU over CPU", "x", gain, 1, "at least"))
-    for method, step in JOBS.items():
-        seconds, kept = {}, {}
-        for device in DEVICES:
-            with tempfile.TemporaryDirectory(prefix="planish-gpu-") as place:
-                prepared(Path(place), "resnet20")
-                began = time.perf_counter()
-                report = job(Path(place), step, device).report
-                seconds[device] = time.perf_counter() - began
-                assert report is not None
-                assert report.compressed.quality is not None
-                kept[device] = report.compressed.quality.value
-        samples[f"{method}: a job"] = {"seconds": seconds, "quality": kept}
-        gain, far = seconds["cpu"] / seconds["cuda"], abs(kept["cpu"] - kept["cuda"])
-        bars.append(Bar(f"{method}: a job, GPU over CPU", "x", gain, 1, "at least"))
-        bars.append(Bar(f"{method}: difference of quality", "", far, 0.03, "under"))
-    conclude("gpu", bars, seed=0, samples=samples)
+    parts = {part.__name__: part for part in (steps, jobs, precision)}
+    bars, rows = list[Bar](), Rows(device=torch.cuda.get_device_name())
+    for name in [part for part in parts if part in sys.argv] or parts:
+        part_bars, rows[name] = parts[name]()
+        bars += part_bars
+    conclude("gpu", bars, seed=SEEDS[0], samples=rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Run every attack in a sandbox, as whoever starts this: ``python -m tests.workers.circumstances``.
+"""Run every attack in a sandbox, as whoever starts this.
+
+``python -m tests.workers.circumstances [DEVICE]``; the device is ``cpu`` by default.
 
 Prints the confinement in force and the outcomes as JSON.
 """
@@ -6,6 +8,7 @@ Prints the confinement in force and the outcomes as JSON.
 import json
 import os
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -37,7 +40,7 @@ def main() -> None:
             socket.socket(socket.AF_UNIX) as by_path,
             socket.socket(socket.AF_UNIX) as by_name,
             socket.create_server(("127.0.0.1", 0)) as by_port,
-            Sandbox(preload=False) as sandbox,
+            Sandbox(device=[*sys.argv, "cpu"][1], preload=False) as sandbox,
         ):
             by_path.bind(str(base / "socket"))
             by_path.listen()

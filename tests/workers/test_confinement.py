@@ -37,6 +37,7 @@ ORDINARY_USER = (
     "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all",
     "--bounding-set=-all",
 )  # fmt: skip
+NEEDED_FOR_CUDA = {"hide_memory_in_a_file"}
 WITHOUT_NAMESPACES = ("setpriv", "--inh-caps=-sys_admin", "--bounding-set=-sys_admin")
 
 
@@ -51,7 +52,7 @@ def command(circumstance: str | Circumstance) -> list[str]:
         scratch = Path(tempfile.mkdtemp(dir="/tmp"))
         scratch.chmod(0o755)
         return circumstance.words(scratch)
-    if circumstance == "as started":
+    if circumstance in {"as started", "for a GPU"}:
         return []
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can change who it is")
@@ -78,11 +79,12 @@ def python(circumstance: str | Circumstance, *arguments: str) -> subprocess.Comp
 
 @pytest.fixture(
     scope="module",
-    params=["as started", "ordinary user", "without namespaces", containers.OURS],
+    params=["as started", "ordinary user", "without namespaces", "for a GPU", containers.OURS],
     ids=str,
 )
 def attacked(request: pytest.FixtureRequest) -> dict[str, Any]:
-    done = python(request.param, "-m", "tests.workers.circumstances")
+    device = "cuda:0" if request.param == "for a GPU" else "cpu"
+    done = python(request.param, "-m", "tests.workers.circumstances", device)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found | {"circumstance": request.param}
@@ -90,6 +92,8 @@ def attacked(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_is_refused(attacked: dict[str, Any], attack: str) -> None:
+    if attacked["circumstance"] == "for a GPU" and attack in NEEDED_FOR_CUDA:
+        pytest.skip("the driver needs that")
     assert attacked["outcomes"][attack].startswith("refused: ")
 
 
@@ -111,19 +115,31 @@ import sys, tempfile
 from pathlib import Path
 from tests.workers.circumstances import LIMITS
 from workers.sandbox.server import Sandbox
-with Sandbox(preload=False, require=frozenset(sys.argv[2:])) as sandbox:
+device, *required = sys.argv[2:]
+with Sandbox(device=device, preload=False, require=frozenset(required)) as sandbox:
     directory = Path(tempfile.mkdtemp())
     sys.exit(sandbox.start(directory, LIMITS, entry=sys.argv[1]).wait(30).code)
 """
 
 
 def test_what_is_required_and_missing_starts_nothing() -> None:
-    done = python("without namespaces", "-c", RUN, "tests.workers.runs:fork_once", "namespaces")
+    done = python(
+        "without namespaces", "-c", RUN, "tests.workers.runs:fork_once", "cpu", "namespaces"
+    )
     assert done.returncode != 0
     assert "cannot confine runs by namespaces" in done.stderr
 
 
 def test_nothing_is_forked_where_no_namespace_would_hold_it() -> None:
-    done = python("without namespaces", "-c", RUN, "tests.workers.runs:fork_once", "seccomp")
+    done = python("without namespaces", "-c", RUN, "tests.workers.runs:fork_once", "cpu", "seccomp")
     assert done.returncode == 0, done.stderr
     assert "not all confinement is in force: namespaces" in done.stderr
+
+
+@pytest.mark.parametrize("circumstance", ["as started", "without namespaces"])
+def test_a_run_for_a_gpu_may_do_what_cudas_driver_does_as_it_starts(circumstance: str) -> None:
+    entry = "tests.workers.runs:start_as_cuda_does"
+    done = python(circumstance, "-c", RUN, entry, "cuda:0", "seccomp")
+    assert done.returncode == 0, done.stderr
+    done = python(circumstance, "-c", RUN, entry, "cpu", "seccomp")
+    assert done.returncode != 0

@@ -162,7 +162,7 @@ def _generated(
 ) -> tuple[Samples, EvaluationSet]:
     """Make samples from the model: a part is held out, where no dataset is named to judge on."""
     context = Context(
-        None, order.seed, threads, device=machine.torch_device(), evaluate=order.evaluate
+        None, order.seed, threads, device=machine.compute_device(), evaluate=order.evaluate
     )
     made = generation.made_once(
         directory,

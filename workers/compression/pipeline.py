@@ -134,7 +134,7 @@ def _context(
         layout=example_samples.layout,
         original=directory / MODEL,
         models=directory,
-        device=machine.torch_device(),
+        device=machine.compute_device(),
         evaluate=_evaluation_for_steps(order, job_inputs),
         metric=evaluation_set.metric,
         max_quality_drop=order.require.max_quality_drop,

@@ -59,20 +59,21 @@ def cases() -> list[TestCase]:
     return [case for case in found if _counts(case.model)]
 
 
-def run(case: TestCase) -> Verdict:
-    """Run one case, all of its data."""
+def run(case: TestCase, device: str = "cpu") -> Verdict:
+    """Run one case, all of its data, on a device as torch names it."""
     operator = _operator(case)
     referenced = False
     try:
         model = ir.serde.deserialize_model(case.model)
         if model.opset_imports.get("", OPSET) < OPSET:
             lift_opset(model)
-        executor = build(model)
+        executor = build(model).to(device)
         referenced = bool(executor.frozen)
         kinds = [value.dtype for value in model.graph.outputs]
         for inputs, outputs in case.data_sets:
             names = [value.name for value in model.graph.inputs]
-            feeds = {str(n): to_torch(_array(x)) for n, x in zip(names, inputs, strict=True)}
+            arrays = {str(name): _array(x) for name, x in zip(names, inputs, strict=True)}
+            feeds = {name: to_torch(array).to(device) for name, array in arrays.items()}
             with torch.no_grad():
                 found = list(executor(feeds).values())
             for wanted, tensor, kind in zip(outputs, found, kinds, strict=True):

@@ -108,7 +108,7 @@ def _subject(directory: Path, order: MeasureSensitivity, events: Events) -> Subj
         example=train.first_run(),
         layout=train.layout,
         original=directory / MODEL,
-        device=machine.torch_device(),
+        device=machine.compute_device(),
     )
     events.progress(0.05, "looking at the layers")
     subject = subject_of(model, context)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from app.domain.steps.recover import Optimizer
 from workers.compression.learning.task import Task
@@ -18,11 +18,14 @@ without decay it grows, and effective steps get smaller (Loshchilov & Hutter 201
 
 
 def make(name: Optimizer, task: Task) -> torch.optim.Optimizer:
-    """Return an optimizer with one group per parameter, each with the factor of its rate."""
-    groups = [
-        {"params": [parameter], "factor": task.rates.get(key, 1.0)}
-        for key, parameter in task.parameters.items()
-    ]
+    """Return an optimizer with one group of parameters for each factor of the rate.
+
+    A step costs a GPU as many launches as there are groups.
+    """
+    parameters: dict[float, list[nn.Parameter]] = {}
+    for key, parameter in task.parameters.items():
+        parameters.setdefault(task.rates.get(key, 1.0), []).append(parameter)
+    groups = [{"params": group, "factor": factor} for factor, group in parameters.items()]
     match name:
         case "sgd":
             return torch.optim.SGD(groups, lr=1.0, momentum=0.9, fused=True)

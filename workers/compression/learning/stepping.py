@@ -16,6 +16,9 @@ from workers.compression.learning.feed import Feed
 from workers.compression.learning.task import Task
 
 _GRADIENT_NORM = 1.0
+MIXED_FROM = 10_000_000
+"""The weights from which a GPU trains in mixed precision. A smaller network waits for its kernels
+to be launched, and the casts are launches too: a step takes an H100 longer with them."""
 
 Weights = dict[str, Tensor]
 
@@ -39,6 +42,7 @@ class Stepper:
         self._task, self._feed, self._name, self._seed = task, feed, name, seed
         for parameter in task.parameters.values():
             parameter.data = parameter.data.clone()  # its alignment in memory is always the same
+        self._mixed = self._trains_mixed()
         self.restart()
 
     def restart(self) -> None:
@@ -106,6 +110,11 @@ class Stepper:
         return total
 
     def _precision(self) -> AbstractContextManager[Any]:
-        if self._feed.device == "cpu" or self._task.exact or not torch.cuda.is_bf16_supported():
-            return nullcontext()
-        return torch.autocast("cuda", torch.bfloat16)
+        return torch.autocast("cuda", torch.bfloat16) if self._mixed else nullcontext()
+
+    def _trains_mixed(self) -> bool:
+        """Return whether products are computed in bfloat16: on a GPU, for a large network."""
+        if self._feed.device == "cpu" or self._task.exact:
+            return False
+        weights = sum(parameter.numel() for parameter in self._task.parameters.values())
+        return weights >= MIXED_FROM and torch.cuda.is_bf16_supported()

@@ -32,6 +32,24 @@ def torch_device() -> str:
     return "cuda" if _cuda() else "cpu"
 
 
+def compute_device() -> str:
+    """Return the torch device to compute on, after making a GPU compute fast and repeatably.
+
+    Products of matrices use TF32 as convolutions do: float32 whose factors are rounded to ten bits.
+    By default a GPU adds numbers up in any order. Where torch has an operator in one fixed order
+    only for the CPU, it warns in the log, and the last bits of a training may vary.
+    """
+    device = torch_device()
+    if device != "cpu":
+        import torch
+
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # torch hides it
+        torch.set_float32_matmul_precision("high")
+    return device
+
+
 def machine(device: str = "cpu") -> Machine:
     """Describe the machine that the engine runs on."""
     fields = _cpuinfo()

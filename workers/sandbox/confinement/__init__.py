@@ -38,7 +38,11 @@ from workers.sandbox.confinement.kernel import (
 from workers.sandbox.server import Limits
 
 _SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system")
-_OWN_PROCESS = ("/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/driver/nvidia")
+_OWN_PROCESS = (
+    "/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/devices",
+    "/proc/driver/nvidia", "/proc/driver/nvidia-uvm", "/proc/sys/vm/mmap_min_addr",
+)  # fmt: skip
+"""What is seen of /proc without a mount of its own; CUDA's driver reads the last four."""
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _OPEN_FILES = 1024
 _STACK_BYTES = 8 << 20
@@ -59,14 +63,16 @@ def confine(plan: Confinement, directory: Path, limits: Limits, *, cuda: bool) -
     """
     readable, devices = _readable(cuda=cuda), _devices(cuda=cuda)
     if plan.pid_namespace:
-        _enter(directory, readable, devices, mount_proc=plan.mode == "namespaces")
+        mount_proc = plan.mode == "namespaces"
+        bound = devices if mount_proc else [*devices, *_threads(cuda=cuda)]
+        _enter(directory, readable, bound, mount_proc=mount_proc)
     drop_capabilities()
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if plan.landlock_abi:
         processes = ("/proc",) if plan.pid_namespace else _OWN_PROCESS
         readable += [Path(name) for name in processes]
-        landlock.restrict(plan.landlock_abi, directory, readable, devices)
+        landlock.restrict(plan.landlock_abi, directory, readable, [*devices, *_threads(cuda=cuda)])
     _limit(limits, count_processes=plan.user_namespace, count_memory=not cuda)
     if plan.seccomp:
         seccomp.install(may_fork=plan.pid_namespace, cuda=cuda)
@@ -175,6 +181,11 @@ def _readable(*, cuda: bool) -> list[Path]:
     named = [Path(name).absolute() for name in names]
     existing = {path for path in [*named, *(path.resolve() for path in named)] if path.exists()}
     return sorted(path for path in existing if existing.isdisjoint(path.parents))
+
+
+def _threads(*, cuda: bool) -> list[Path]:
+    """Return the files of this process's threads: CUDA's driver writes names of its threads."""
+    return [Path("/proc/self/task")] if cuda else []
 
 
 def _devices(*, cuda: bool) -> list[Path]:

@@ -15,6 +15,7 @@ from workers.sandbox.confinement.kernel import PR_SET_SECCOMP, prctl
 
 _MODE_FILTER = 2
 _LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_AND = 0x54
 _ALLOW, _REFUSE, _KILL_PROCESS = 0x7FFF_0000, 0x0005_0000, 0x8000_0000
 _NUMBER, _ARCHITECTURE, _ARGUMENTS, _ARGUMENT_BYTES = 0, 4, 16, 8
 
@@ -93,8 +94,13 @@ _ON_A_USER = {
 _CLONE_ANY_NAMESPACE = 0x7E02_0000
 _CLONE_THREAD = 0x0001_0000
 
-# CUDA's driver shares memory through memfd_create.
-_NEEDED_FOR_CUDA = frozenset({"memfd_create"})
+# CUDA's driver shares memory through memfd_create. It fails to start (error 304) unless it may
+# listen on an abstract socket (@cuda-uvmfd-...), on which other processes could ask for memory.
+_NEEDED_FOR_CUDA = frozenset({"memfd_create", "socket"})
+_AF_UNIX, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 5, 0xF
+_SOCKET = {"x86_64": 41, "aarch64": 198}
+_CONVERSATIONS = {"x86_64": (42, 43, 288), "aarch64": (203, 202, 242)}
+"""The calls connect, accept and accept4."""
 
 
 class _Program(ctypes.Structure):
@@ -134,6 +140,23 @@ def _unless_second_argument(values: Iterable[int], refused: int) -> bytes:
     return code + _instruction(_RETURN, _ALLOW)
 
 
+def _listening(machine: str) -> bytes:
+    """Allow sockets of the kind that CUDA listens on, and refuse to connect one to another."""
+    refused = _REFUSE | errno.EPERM
+    kind = (
+        _instruction(_LOAD, _ARGUMENTS)
+        + _instruction(_JUMP_EQUAL, _AF_UNIX, 1, 0)
+        + _instruction(_RETURN, refused)
+        + _instruction(_LOAD, _ARGUMENTS + _ARGUMENT_BYTES)
+        + _instruction(_AND, _SOCK_TYPE_MASK)
+        + _instruction(_JUMP_EQUAL, _SOCK_SEQPACKET, 0, 1)
+        + _instruction(_RETURN, _ALLOW)
+        + _instruction(_RETURN, refused)
+    )
+    conversations = [_when(number, _refuse(errno.EPERM)) for number in _CONVERSATIONS[machine]]
+    return _when(_SOCKET[machine], kind) + b"".join(conversations)
+
+
 def install(*, may_fork: bool, cuda: bool = False) -> None:
     """Install the filter in this process and its future children; it cannot be removed.
 
@@ -165,6 +188,7 @@ def _filter(machine: str, *, may_fork: bool, cuda: bool) -> bytes:
     # clone.
     code += _when(_CLONE3, _refuse(errno.ENOSYS))
     refused = _REFUSE | errno.EPERM
+    code += _listening(machine) if cuda else b""
     for name, number in _OWNERS[machine].items():
         code += _when(number, _unless_second_argument(_SET_OWNER[name].values(), refused))
     if may_fork:

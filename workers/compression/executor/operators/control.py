@@ -1,4 +1,8 @@
-"""Branches and loops: their subgraphs are plans, run like the plan of the main graph."""
+"""Branches and loops: their subgraphs are plans, run like the plan of the main graph.
+
+What a subgraph computes from constants alone lies in host memory. Its results are brought to the
+device of its data, as the graph around it expects.
+"""
 
 from functools import partial
 from typing import Any
@@ -6,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workers.compression.executor.devices import bring, device_of
 from workers.compression.executor.node import Node
 from workers.compression.executor.plan import Function, Plan, call
 
@@ -21,7 +26,7 @@ def _if(then: Plan, otherwise: Plan, count: int, condition: Tensor, *captured: A
     branch, arguments = (
         (then, captured[:count]) if condition.item() else (otherwise, captured[count:])
     )
-    return tuple(call(branch, arguments))
+    return bring(call(branch, arguments), device_of(captured))
 
 
 def loop(node: Node) -> Function:
@@ -37,15 +42,16 @@ def _loop(
     state, captured = list(values[:carried]), values[carried:]
     stacked_outputs: list[list[Tensor]] = [[] for _ in range(len(body.outputs) - 1 - carried)]
     limit = None if count is None else int(count)
-    running, step = condition is None or bool(condition), 0
+    running, step, device = condition is None or bool(condition), 0, device_of(values)
     while running and (limit is None or step < limit):
-        arguments = [torch.tensor(step), torch.tensor(True), *state, *captured]
+        counters = torch.tensor(step, device=device), torch.tensor(True, device=device)
+        arguments = [*counters, *state, *captured]
         running, *results = call(body, arguments)
         state = results[:carried]
         for outputs, output in zip(stacked_outputs, results[carried:], strict=True):
             outputs.append(output)
         step += 1
-    return (*state, *(_stacked(outputs) for outputs in stacked_outputs))
+    return bring([*state, *(_stacked(outputs) for outputs in stacked_outputs)], device)
 
 
 def _stacked(outputs: list[Tensor]) -> Tensor:
@@ -93,4 +99,4 @@ def _scan(
         torch.stack(outputs[:: -1 if backward else 1], axis)
         for outputs, axis, backward in zip(stacked_outputs, out_axes, out_directions, strict=True)
     ]
-    return (*state, *stacked)
+    return bring([*state, *stacked], device_of(values))

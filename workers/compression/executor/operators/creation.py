@@ -1,5 +1,6 @@
 """Operators that create tensors from sizes alone."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from workers.compression.executor.devices import device_of
 from workers.compression.executor.dtypes import TORCH, to_torch
 from workers.compression.executor.node import Node, Unsupported
 from workers.compression.executor.plan import Function
@@ -24,7 +26,7 @@ def constant_of_shape(node: Node) -> Function:
 
 def _filled(fill: Tensor, shape: Tensor) -> Tensor:
     sizes: Sequence[int] = shape.tolist()
-    return fill.expand(tuple(sizes)).contiguous()
+    return fill.to(device_of([shape])).expand(tuple(sizes)).contiguous()
 
 
 def range_(node: Node) -> Function:
@@ -38,8 +40,10 @@ def _range(start: Tensor, limit: Tensor, step: Tensor) -> Tensor:
     if any(isinstance(number, Sizes) for number in numbers):
         first, last, by = (number.tolist() for number in numbers)
         return torch.arange(first, last, by)
-    count = max(0, int(torch.ceil((limit - start).double() / step.double())))
-    return start + torch.arange(count, dtype=start.dtype) * step
+    count = max(0, math.ceil((float(limit) - float(start)) / float(step)))
+    device = device_of(numbers)
+    steps = torch.arange(count, dtype=start.dtype, device=device)
+    return start.to(device) + steps * step.to(device)
 
 
 def eye_like(node: Node) -> Function:

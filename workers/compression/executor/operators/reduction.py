@@ -6,7 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from workers.compression.executor.node import Node, listed
+from workers.compression.executor.dtypes import WIDE_UNSIGNED
+from workers.compression.executor.node import Node, Unsupported, listed
 from workers.compression.executor.plan import Function
 
 
@@ -164,6 +165,8 @@ def _cumulative(
 
 def top_k(node: Node) -> Function:
     """TopK: values and indices."""
+    if node.dtype(0) in WIDE_UNSIGNED:
+        raise Unsupported(f"torch does not sort {node.dtype(0)} on every device")
     node.sizes.add(1)
     return partial(
         _top_k,
