@@ -11,6 +11,7 @@ import torch
 from app.domain.problems import StepFailed
 from app.domain.steps import Subnet, Supernet
 from app.domain.steps.recover import Recover
+from tests.workers import zoo
 from tests.workers.prune.conftest import Trained, trained
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.editor import name_nodes
@@ -21,7 +22,7 @@ from workers.compression.methods.elastic import subnet, supernet
 from workers.compression.methods.elastic.networks import Network
 from workers.compression.methods.elastic.order import in_order
 from workers.compression.methods.elastic.shared import Shared, share
-from workers.compression.samples.context import Context
+from workers.compression.samples.context import Context, Samples
 
 __all__ = ["trained"]
 
@@ -79,6 +80,41 @@ def test_a_network_that_is_taken_out_answers_as_the_masked_graph(
     taken = networks.take(graph_of(trained), network)
     expected = masked_answers(shared, network, trained)
     np.testing.assert_allclose(answers(taken, trained), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("residual", [1, 1]),
+        ("inverted_residual", [1, 1]),
+        ("convnext", [2, 1]),
+        ("vit", [4]),
+        ("bert", [2]),
+        ("dense_concat", []),
+    ],
+)
+def test_networks_of_any_graph_answer_as_the_masked_graph(name: str, stages: list[int]) -> None:
+    model = zoo.graph(name)
+    name_nodes(model)
+    feeds = {key: each.numpy() for key, each in zoo.feeds(name, 8).items()}
+    samples = Samples(feeds, None, range(8))
+    context = Context(samples, 0, 1, example=samples.first_run(), layout=samples.layout)
+    shared = share(model, context)
+    networks = shared.masked.networks
+    assert [len(each) for each in networks.stages] == stages
+    assert len(networks.groups) > 1
+    tensors = {key: torch.from_numpy(each) for key, each in feeds.items()}
+    for network in (
+        networks.largest,
+        networks.smallest,
+        networks.any(np.random.default_rng(0)),
+        networks.any(np.random.default_rng(1)),
+    ):
+        taken = networks.take(model.clone(), network)
+        with torch.no_grad():
+            expected = shared.masked.run(network, tensors)["output"].numpy()
+        given = runtime.run(runtime.session_of(taken), feeds)["output"]
+        np.testing.assert_allclose(given, expected, atol=1e-4)
 
 
 def test_a_block_that_is_left_out_is_gone(trained: Trained) -> None:
