@@ -18,9 +18,10 @@ from app import nudge
 from app.domain import ids
 from app.domain.jobs import Usage
 from app.settings import Settings
-from app.store import claims, reaping, runs, turns, workers
+from app.store import chores, claims, reaping, runs, turns, workers
 from app.store.leases import LeaseLost
 from app.store.session import AWAY, Sessions, connect, sessions, transaction
+from workers.upkeep.reap import OVERDUE_SECONDS
 
 OFFER = claims.WorkerOffer("cpu")
 
@@ -76,7 +77,9 @@ class Fleet:
             workers.note_alive(session, name)
         with transaction(self.sessions) as session:
             if reaping.try_lock(session):
-                reaping.fail_overdue(session)
+                if chores.take(session, "fail overdue", name, OVERDUE_SECONDS):
+                    reaping.fail_overdue(session)
+                    chores.done(session, "fail overdue", name)
                 reaping.reap_jobs(session, self.settings.lease.attempts)
 
     def _work_off(self, name: str) -> None:

@@ -109,8 +109,8 @@ def due(session: Session, limit: int, weights: Mapping[str, float] = _ALIKE) -> 
         limit: The largest number of deliveries.
         weights: The weights of tenants; 1 by default.
     """
-    free = _waiting()
-    held = and_(DeliveryRow.status == "pending", ~leases.is_available(DeliveryRow))
+    due_or_held = and_(DeliveryRow.status == "pending", leases.is_due(DeliveryRow))
+    free = leases.is_available(DeliveryRow)
     oldest = (free.asc(), DeliveryRow.not_before)
     of_webhook = func.row_number().over(partition_by=DeliveryRow.webhook_id, order_by=oldest)
     by_webhook = (
@@ -121,7 +121,7 @@ def due(session: Session, limit: int, weights: Mapping[str, float] = _ALIKE) -> 
             free.label("free"),
             of_webhook.label("rank"),
         )
-        .where(or_(free, held))
+        .where(due_or_held)
         .subquery()
     )
     of_tenant = func.row_number().over(

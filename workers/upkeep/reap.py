@@ -9,6 +9,9 @@ from workers.worker import Worker
 MERGE_SECONDS = 60.0
 """How often the rows of counters are merged."""
 
+OVERDUE_SECONDS = 5.0
+"""How often, in the whole deployment, all waiting jobs are read for those that waited too long."""
+
 
 def reap(worker: Worker, sight: Sight) -> None:
     """Fail jobs that waited too long, and take back the work of silent workers.
@@ -23,7 +26,9 @@ def reap(worker: Worker, sight: Sight) -> None:
         seen_for = sight.span(leases.now(session))
         if not reaping.try_lock(session):
             return
-        reaping.fail_overdue(session)
+        if chores.take(session, "fail overdue", worker.id, OVERDUE_SECONDS):
+            reaping.fail_overdue(session)
+            chores.done(session, "fail overdue", worker.id)
         if chores.take(session, "merge counters", worker.id, MERGE_SECONDS):
             counters.compact(session)
             chores.done(session, "merge counters", worker.id)
