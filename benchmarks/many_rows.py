@@ -1,5 +1,7 @@
 """How long what happens all the time takes in a job store of a million jobs, beside a small one.
 
+In the large one a thousand tenants have jobs that wait.
+
 Statements of workers and gateways as they are, each in a transaction that is rolled back: a turn
 and its claim, one page of a list, what is reaped, deliveries that are due, events, figures for
 ``/metrics``, and a portion of what is too old. The rows are made by the database itself.
@@ -37,6 +39,8 @@ from benchmarks.fleet import Database
 ROUNDS = 25
 QUEUED = 1000
 """In the small store already: they are what a claim chooses from."""
+WAITING_SHARE = 50
+"""In the large store: a waiting job for so many that have ended."""
 RUNNING = 64
 OFFER = claims.WorkerOffer("cpu")
 TENANT = "tenant 1"
@@ -50,6 +54,13 @@ _JOBS = """
         'created_at', now() - number * interval '30 seconds',
         'finished_at', now() - number * interval '30 seconds',
         'last_event', 10
+    )) AS copy WHERE pattern.id = '{pattern}'"""
+_WAITING = """
+    INSERT INTO jobs SELECT copy.* FROM jobs AS pattern, generate_series(1, {count}) AS number,
+    jsonb_populate_record(pattern, jsonb_build_object(
+        'id', 'job_w' || number,
+        'tenant', 'waiting ' || mod(number, 1000),
+        'created_at', now() - number * interval '1 second'
     )) AS copy WHERE pattern.id = '{pattern}'"""
 _EVENTS = """
     INSERT INTO events (job_id, number, kind, data, at)
@@ -128,11 +139,12 @@ def measured(database: Database) -> dict[str, float]:
 
 
 def fill(database: Database, count: int, each: int) -> None:
-    """Add ended jobs with their events and deliveries."""
+    """Add ended jobs with their events and deliveries, and jobs of a thousand tenants that wait."""
     [pattern] = database.submit(1)
     database.store.rows(_WEBHOOKS)
     for statement in (
         _JOBS.format(pattern=pattern, count=count),
+        _WAITING.format(pattern=pattern, count=count // WAITING_SHARE),
         _EVENTS.format(jobs=count, each=each),
         _DELIVERIES.format(count=count),
     ):
