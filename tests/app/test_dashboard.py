@@ -23,6 +23,7 @@ PAGES = (
     "/jobs",
     "/jobs/new",
     "/searches/new",
+    "/devices",
     "/webhooks",
     "/keys",
     "/usage",

@@ -18,6 +18,7 @@ from app.settings import Device as DeviceSettings
 from app.settings import Settings
 from app.store import devices, measurements
 from app.store.tables import DeviceRow, JobRow, MeasurementRow
+from tests.app.people import browser, read, send
 from tests.app.service import EVALUATION, Service, pointers
 from tests.app.test_searches import end, search, shown, start, take_turn
 
@@ -123,6 +124,20 @@ def test_a_board_times_the_result_of_a_job(service: Service) -> None:
     assert (done["machine"], done["threads"]) == ("a board", 4)
     assert service.http.delete(f"/v1/devices/{device['id']}").status_code == 204
     assert measured(service, job)[0]["latency"]["speedup"] == 4.0, "what was measured stays"
+
+
+def test_pages_show_devices_and_what_they_measured(service: Service) -> None:
+    device = register(service.http, machine="<script>")
+    job = filed(service)
+    with browser(service) as person:
+        assert "queued" in read(person.get(f"/jobs/{job}"))
+        report(service, device, claimed(service, device))
+        assert "4.00" in read(person.get(f"/jobs/{job}"))
+        shown_page = person.get("/devices").text
+        assert "my-board" in shown_page
+        assert "<script>" not in shown_page.split("<table>")[1].split("</table>")[0]
+        assert send(person, f"/devices/{device['id']}/delete").status_code == 303
+    assert service.http.get(f"/v1/devices/{device['id']}").status_code == 404
 
 
 def test_another_tenant_sees_and_does_nothing(service: Service) -> None:

@@ -251,6 +251,7 @@ def test_every_page_can_be_read_by_everybody(
         "new-job": f"/jobs/new?model={model}&dataset={made['id']}&goal=both",
         "job": f"/jobs/{job}",
         "compare": f"/jobs/compare?job={job}",
+        "devices": "/devices",
         "webhooks": "/webhooks",
         "keys": "/keys",
         "usage": "/usage",

@@ -1,6 +1,8 @@
 """A search through the real service: trials run by one worker, and the best one is the result."""
 
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +104,30 @@ def test_a_search_finds_a_smaller_model_with_the_only_worker(
     taken = service.http.post(f"/v1/jobs/{search_id}/front/{front['points'][0]['id']}/take").json()
     assert taken["status"] == "succeeded"
     assert service.http.get(taken["artifacts"][0]["href"]).status_code == 200
+
+
+def test_a_board_times_what_a_job_made_and_says_how_fast_it_is_there(
+    service: Service, network: str, rows: str
+) -> None:
+    """The job's report says what a timed run reads, and the agent needs nothing else."""
+    command = [sys.executable, "-m", "planish", "agent", "--target", "my-board"]
+    options = ["--threads", "1", "--seconds", "1", "--tasks", "1", "--url", service.gateway.url]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as agent:
+        eventually(lambda: service.http.get("/v1/devices").json()["items"], 60, "the device")
+        body = {
+            "model": network,
+            "dataset": rows,
+            "steps": [{"method": "quantize", "mode": "dynamic"}],
+            "target": "my-board",
+        }
+        job = service.finished(service.http.post("/v1/jobs", json=body).json()["id"], 60)
+        assert job["status"] == "succeeded", job["problem"]
+        _, said = agent.communicate(timeout=60)
+    assert agent.returncode == 0, said
+    [times] = service.http.get(f"/v1/jobs/{job['id']}/measurements").json()["items"]
+    assert times["state"] == "measured", times["problem"]
+    assert times["sha256"] == job["artifacts"][0]["sha256"]
+    assert times["latency"]["original"]["median"] > 0
+    run = service.http.get(f"/v1/jobs/{job['id']}/report").json()["evaluation"]["run"]
+    [read] = run["inputs"]
+    assert (read["name"], read["dtype"], read["shape"][0]) == ("x", "float32", 1)

@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from app.web.dashboard import (
     compose,
     datasets,
+    devices,
     example,
     jobs,
     login,
@@ -30,6 +31,7 @@ for part in (
     compose,
     searches,
     jobs,
+    devices,
     settings,
 ):
     router.include_router(part.router)

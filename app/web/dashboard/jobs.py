@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from app import nudge
 from app.domain.job_answers import Job
 from app.domain.jobs import FINISHED
-from app.services import jobs, searches
+from app.services import devices, jobs, searches
 from app.store import events as stored
 from app.web import reports
 from app.web.api import artifacts, events
@@ -50,6 +50,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         job = jobs.show(session, visitor.tenant, job_id)
         report = jobs.report(session, visitor.tenant, job_id) if job.compressed else None
         front = searches.front_of(session, visitor.tenant, job_id) if job.search else None
+        on_devices = devices.of_job(session, job.id)
         finished = job.status in FINISHED
         said = stored.log(session, job.id, _SHOWN_LINES) if finished else []
         trained = stored.figures(session, job.id, _SHOWN_FIGURES) if finished else []
@@ -61,6 +62,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         visitor,
         job=job,
         front=front,
+        on_devices=on_devices,
         finished=finished,
         said=said,
         trainings=pictures.of_trainings(trained),
