@@ -96,6 +96,12 @@ class Quantize(Step):
         description="Move outlier channels of what products read into their weights (SmoothQuant)."
         " Default: where data shows that it brings the outputs nearer.",
     )
+    equalize: bool | None = Field(
+        default=None,
+        description="Give channels between two static convolutions like ranges, by factors that"
+        " move from one to the other (Nagel et al. 2019). Default: where data shows that it brings"
+        " the outputs nearer.",
+    )
     correct_bias: bool | None = Field(
         default=None,
         description="Move the biases of static layers by their mean error on data (Nagel et al."
@@ -162,6 +168,8 @@ class Quantize(Step):
             raise ValueError(f"mode '{self.mode}' keeps activations in float: leave out 'smooth'")
         if self.mode not in ("auto", "static") and self.correct_bias:
             raise ValueError(f"mode '{self.mode}' corrects no biases: leave out 'correct_bias'")
+        if self.mode not in ("auto", "static", "qat") and self.equalize:
+            raise ValueError(f"mode '{self.mode}' equalizes no channels: leave out 'equalize'")
         if self.mode == "weight_only" and self.weights not in ("int4", "int8"):
             raise ValueError("mode 'weight_only' stores weights as int4 or int8")
         if self.mode != "weight_only" and self.unpack != "run":
@@ -213,7 +221,7 @@ class Quantize(Step):
 
     @property
     def _calibrates(self) -> bool:
-        if self.smooth:
+        if self.smooth or self.equalize:
             return True
         if self.mode == "weight_only":
             return self.ratio is not None or (self.algorithm == "gptq" and self.unpack == "run")

@@ -129,7 +129,7 @@ def gated(tmp_path: Path) -> tuple[ir.Model, Samples]:
 def test_matrices_take_it_in_through_a_gate_and_a_relu(tmp_path: Path) -> None:
     graph, samples = gated(tmp_path)
     found = smoothed(graph, samples)
-    assert found.layers >= {"mixed", "last"}
+    assert set(found.layers) >= {"mixed", "last"}
     assert [node.op_type for node in found.model.graph] == [n.op_type for n in graph.graph]
     before, after = (outputs(g, samples.arrays, tmp_path) for g in (graph, found.model))
     assert np.abs(before - after).max() <= 1e-5 * np.abs(before).max()
@@ -178,13 +178,13 @@ def test_no_sample_is_both_calibrated_and_judged_on(rows: int) -> None:
     assert 0 < len(seen) <= 128
     assert len(judged) > 0
     assert set(seen.indices).isdisjoint(judged.indices) == (rows > 1)
-    wishes = {"ranges": "mse", "smooth": False, "correct_bias": False}
+    wishes = {"ranges": "mse", "smooth": False, "equalize": False, "correct_bias": False}
     for left_open in (*wishes, None):
         wish = Quantize.model_validate({**wishes, **({left_open: None} if left_open else {})})
         seen, _ = split_samples(samples, wish, seed=0)
         kept = max(rows // 4, min(16, rows // 2)) if left_open else 0
         assert len(seen) == min(rows - kept, 128)
-    trained = Quantize(mode="qat", ranges="mse", smooth=False)
+    trained = Quantize(mode="qat", ranges="mse", smooth=False, equalize=False)
     assert len(split_samples(samples, trained, seed=0)[0]) == min(rows, 128)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx_ir as ir
+import onnxruntime as ort
 
 from app.domain.latencies import Latency, RunInput, Spread, TimedRun
 from workers.compression.graph import runtime
@@ -45,20 +46,31 @@ def measure(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list
     return spreads, Latency(**dict(served), one_thread=alone)
 
 
-def time_ratio(first: ir.Model, second: ir.Model, feeds: Feeds, threads: int) -> Ratio:
+def opened(graph: ir.Model | ort.InferenceSession, threads: int) -> ort.InferenceSession:
+    """Return a session of a graph as users run it; a session is returned as it is.
+
+    Whoever times a graph beside many others opens it once.
+    """
+    if isinstance(graph, ort.InferenceSession):
+        return graph
+    return runtime.session_of(graph, optimize=True, threads=threads)
+
+
+def time_ratio(
+    first: ir.Model | ort.InferenceSession,
+    second: ir.Model | ort.InferenceSession,
+    feeds: Feeds,
+    threads: int,
+) -> Ratio:
     """Return how many times longer one graph takes than another one with the same inputs."""
-    sessions = [
-        runtime.session_of(graph, optimize=True, threads=threads) for graph in (first, second)
-    ]
-    return by_turns([clock.timer(graph, feeds, threads) for graph in sessions], _CHOOSING).ratio
+    timers = [clock.timer(opened(graph, threads), feeds, threads) for graph in (first, second)]
+    return by_turns(timers, _CHOOSING).ratio
 
 
 def time_saved(first: ir.Model, second: ir.Model, feeds: Feeds, threads: int) -> float:
     """Return the share of a graph's time that another one with the same inputs saves."""
-    sessions = [
-        runtime.session_of(graph, optimize=True, threads=threads) for graph in (first, second)
-    ]
-    turns = by_turns([clock.timer(graph, feeds, threads) for graph in sessions], SECONDS / 4)
+    timers = [clock.timer(opened(graph, threads), feeds, threads) for graph in (first, second)]
+    turns = by_turns(timers, SECONDS / 4)
     return 1 - 1 / turns.ratio.value
 
 

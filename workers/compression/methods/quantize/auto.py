@@ -153,7 +153,7 @@ class _Choosing:
             with suppress(StepFailed):  # the opset is too old
                 prepared = dynamic.prepare(self._model.clone(), products, context)
                 yield from self._of(_RUNS, prepared, products, lambda f: advance(0.7 + 0.3 * f))
-        if not self._surpasses():
+        if not self._surpasses(faster=1.0):
             yield "floats with weights in few bits", Outcome(self._model.clone())
 
     def _of(
@@ -179,21 +179,24 @@ class _Choosing:
         best = self._best()
         return best is not None and best.allowed and best is self._measured[0]
 
-    def _surpasses(self) -> bool:
-        """Return whether storing the weights of the float graph in few bits cannot be better."""
+    def _surpasses(self, faster: float) -> bool:
+        """Return whether no graph of this speed-up, however small, is better than the best."""
         prefer, best = self._parameters.prefer, self._best()
-        _, size = _WORTH[prefer]
-        most = float(_SMALLEST[prefer] ** size)
+        time, size = _WORTH[prefer]
+        most = float(faster**time * _SMALLEST[prefer] ** size)
         return best is not None and best.allowed and best.worth(prefer) >= most
 
     def _measure(self, title: str, outcome: Outcome) -> _Variant:
-        """Store what remains in floats in few bits; measure speed-up, size ratio and loss."""
+        """Store what remains in floats in few bits; measure speed-up, size ratio and loss.
+
+        What cannot be the best, however few bits its weights are stored in, stays as it is.
+        """
         context, judging = self._context, self._judging
         faster, profitable, timed = 1.0, True, bool(outcome.layers and context.example)
         if timed:
             ratio = time_ratio(self._model, outcome.model, context.example, context.threads)
             faster, profitable = ratio.value, is_not_slower(ratio)
-        if profitable and judging.fits(outcome.model):
+        if profitable and not self._surpasses(faster) and judging.fits(outcome.model):
             outcome = _with_stored_weights(outcome, self._parameters, context, judging)
         size, drop = file_bytes(outcome.model), judging.drop(outcome.model)
         point = choice_of(title, size, faster if timed else None, drop)
@@ -205,12 +208,16 @@ class _Choosing:
 def _with_stored_weights(
     outcome: Outcome, parameters: Quantize, context: Context, judging: Judging | None
 ) -> Outcome:
-    """Store the weights of layers that compute in float in as few bits as the bound allows."""
+    """Store the weights of layers that compute in float in as few bits as the bound allows.
+
+    First all of them in half, which loses least: few bits would use up what is left of the bound.
+    """
+    if not parameters.ignore:
+        outcome = _in_half(outcome, judging)
     if parameters.prefer == "size" and judging is not None:
         four_bits = parameters.model_copy(update={"weights": "int4"})
         outcome = store_rest(outcome, four_bits, None, context, judging)
-    outcome = store_rest(outcome, parameters, None, context, judging)
-    return outcome if parameters.ignore else _in_half(outcome, judging)
+    return store_rest(outcome, parameters, None, context, judging)
 
 
 def _in_half(outcome: Outcome, judging: Judging | None) -> Outcome:

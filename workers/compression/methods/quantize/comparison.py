@@ -47,7 +47,11 @@ def split_samples(samples: Samples, parameters: Quantize, seed: int) -> tuple[Sa
     """
     half = len(samples) // 2
     corrects = parameters.correct_bias is None and parameters.mode in ("auto", "static")
-    fixed = parameters.smooth is not None and not corrects and len(parameters.range_rules) == 1
+    fixed = (
+        None not in (parameters.smooth, parameters.equalize)
+        and not corrects
+        and len(parameters.range_rules) == 1
+    )
     judging_count = 0 if fixed else min(_MOST, max(len(samples) // 4, min(_ENOUGH, half)))
     calibration = samples.draw(
         min(parameters.calibration_samples, len(samples) - judging_count), seed

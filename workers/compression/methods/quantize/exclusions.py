@@ -12,12 +12,13 @@ from math import log2, prod
 from pathlib import Path
 
 import onnx_ir as ir
+import onnxruntime as ort
 
 from workers.compression.graph.load import files_of, store
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.packing import packed
 from workers.compression.measure.clock import shortest
-from workers.compression.measure.latency import time_ratio
+from workers.compression.measure.latency import opened, time_ratio
 from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.outcome import Outcome
 from workers.compression.samples.context import Context
@@ -141,7 +142,7 @@ def costs_little(original: ir.Model, other: ir.Model, context: Context) -> bool:
     return other_ms - original_ms <= _LITTLE_MS
 
 
-def _ratio(original: ir.Model, other: ir.Model, context: Context) -> Ratio:
+def _ratio(original: ir.Model | ort.InferenceSession, other: ir.Model, context: Context) -> Ratio:
     return time_ratio(original, other, context.example, context.threads)
 
 
@@ -166,7 +167,8 @@ def _slower_groups(
 ) -> list[tuple[Ratio, list[str]]]:
     """Return groups of layers with the speed-up of excluding each, in descending order."""
     groups = _groups({name: node for name, node in layers.items() if name not in excluded})
-    quantized, has_time = write(excluded).model, context.time_for(_SECONDS)
+    quantized = opened(write(excluded).model, context.threads)
+    has_time = context.time_for(_SECONDS)
     groups_timed = list[tuple[Ratio, list[str]]]()
     for names in groups:
         if not has_time():

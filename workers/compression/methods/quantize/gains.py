@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from workers.compression.graph import stats
 from workers.compression.graph.shapes import sizes_of
-from workers.compression.measure.latency import time_ratio
+from workers.compression.measure.latency import opened, time_ratio
 from workers.compression.methods.quantize.exclusions import Write
 from workers.compression.samples.context import Context
 
@@ -58,13 +58,14 @@ def _time_saved(write: Write, model: ir.Model, portions: Portions, context: Cont
     shares = _shares_of_work((model, quantized), portions, context)
     if not context.example:
         return shares
-    whole = time_ratio(model, quantized, context.example, context.threads).value - 1
+    session = opened(quantized, context.threads)
+    whole = time_ratio(model, session, context.example, context.threads).value - 1
     gains = [max(whole, 0.0) * share for share in shares]
     for index in np.argsort(shares)[::-1].tolist():
         if not has_time():
             break
         without = write(dict.fromkeys(portions[index], "")).model
-        ratio = time_ratio(without, quantized, context.example, context.threads)
+        ratio = time_ratio(without, session, context.example, context.threads)
         gains[index] = float(np.clip(gains[index], ratio.low - 1, ratio.high - 1))
     return gains
 

@@ -19,7 +19,7 @@ onnxruntime fuses the pairs into its int8 kernels. The kernels determine the pla
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -72,7 +72,7 @@ def write_quantized(
     excluded: Mapping[str, str],
     *,
     weights: Mapping[str, Grid] | None = None,
-    smoothed: Collection[str] = (),
+    smoothed: Mapping[str, str] = MappingProxyType({}),
     shifts: Mapping[str, Floats] = MappingProxyType({}),
     standard: bool = True,
 ) -> Outcome:
@@ -84,7 +84,7 @@ def write_quantized(
         grids: the grids of the values to quantize, by name.
         excluded: nodes that stay in float, by name, each with the reason.
         weights: the grids of weights, by name; other weights get new grids.
-        smoothed: names of the nodes that are reported as smoothed.
+        smoothed: what was done to the input of layers, by name, for the report.
         shifts: what is added to biases, ``[channels]``, by the layer's name.
         standard: whether to write the standard's QuantizeLinear, or that of com.microsoft.
     """
@@ -221,12 +221,13 @@ def _write_weight(
     return stored
 
 
-def _described(site: Site, parameters: Quantize, smoothed: Collection[str]) -> str:
+def _described(site: Site, parameters: Quantize, smoothed: Mapping[str, str]) -> str:
     """Describe how a layer computes, for the report."""
     words = ["computed in float"]
     if site.data is not None:
         words = [f"activations {parameters.activations}", f"ranges {parameters.range_rules[0]}"]
-    return ", ".join([*words, *["smoothed"] * (site.layer.node.name in smoothed)])
+    name = str(site.layer.node.name)
+    return ", ".join([*words, *([smoothed[name]] if name in smoothed else [])])
 
 
 def smallest_scale(layer: QuantizableLayer, scale: Floats | None) -> Floats | float:

@@ -95,7 +95,8 @@ def quantize_within_bound(
     quantized = write({})
     if judging is None or not quantized.layers:
         return quantized
-    search = _Search(write, model, layers, judging, context, gains)
+    has_time = context.time_for(_PRICING_SECONDS)
+    search = _Search(write, model, layers, judging, context, gains, has_time)
     if search.fits(quantized, 0) or not judging.fits(model):
         return replace(quantized, choices=search.choices)
     return search.run(advance)
@@ -111,6 +112,8 @@ class _Search:
     judging: Judging
     context: Context
     gains: Gains
+    time_to_price: Callable[[], bool]
+    """Whether there is time to measure the loss of another portion."""
     choices: list[Choice] = field(default_factory=list)
     """The graphs that were judged."""
 
@@ -136,6 +139,7 @@ class _Search:
     def run(self, advance: Advance) -> Outcome:
         """Exclude the portions of the highest prices, then put layers of them back that fit.
 
+        Where weights are only stored, portions are enough: a layer more or less gains few bytes.
         The last layers to be put back are those that lose the least, whatever they gain: the
         layer of the lowest price may lose too much where others would fit.
         """
@@ -143,19 +147,27 @@ class _Search:
         portions = self._priced(
             [[str(name) for name in part] for part in np.array_split(self.layers, count)], advance
         )
-        excluded, _ = self._fewest(portions)
+        excluded, best = self._fewest(portions)
+        priced: Sequence[Portion] = portions
+        if self.gains.unit == "time":
+            priced, best = self._refined(portions, excluded, advance)
+        advance(1.0)
+        charted = any(name in self._losses for name in self.layers)
+        notes = [*best.notes, *([_CHARTED] if charted else [])]
+        return replace(best, notes=notes, choices=self.choices, prices=self._reported(priced, best))
+
+    def _refined(
+        self, portions: Sequence[Portion], excluded: Sequence[Portion], advance: Advance
+    ) -> tuple[Sequence[Portion], Outcome]:
+        """Put single layers of the excluded portions back; return what is priced, and the best."""
         advance(0.7)
-        names = [name for portion in excluded for name in portion.names]
-        priced = portions
+        names, priced = [name for portion in excluded for name in portion.names], portions
         if len(names) > len(excluded) and self.context.has_time():
             singles = self._priced([[name] for name in names], advance)
             priced = [*[each for each in portions if each not in excluded], *singles]
             excluded, _ = self._fewest(singles)
         _, best = self._fewest(sorted(excluded, key=_kept))
-        advance(1.0)
-        charted = any(name in self._losses for name in self.layers)
-        notes = [*best.notes, *([_CHARTED] if charted else [])]
-        return replace(best, notes=notes, choices=self.choices, prices=self._reported(priced, best))
+        return priced, best
 
     @property
     def _losses(self) -> Mapping[str, float]:
@@ -182,7 +194,7 @@ class _Search:
         portions are quantized and run.
         """
         losses, ranking = self._losses, self.judging.ranking(self.model)
-        has_time, kept = self.context.time_for(_PRICING_SECONDS), list[float | None]()
+        kept, has_time = list[float | None](), self.time_to_price
         for done, names in enumerate(portions):
             if all(name in losses for name in names):
                 kept.append(max(1 - sum(losses[name] for name in names), 0.0))

@@ -11,18 +11,22 @@ The division is folded into the constants that produce the value (see ``folding`
 impossible, a Mul is added, which must gain more.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from app.domain.problems import DatasetMismatch
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.products import matrix
-from workers.compression.looking.probe import runs, show
+from workers.compression.looking.channels import (
+    AXES_AS_INPUT,
+    Array,
+    ChannelStatistics,
+    channel_statistics,
+)
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.comparison import calibrating, output_sqnr
 from workers.compression.methods.quantize.folding import divide, folding, scale
@@ -30,7 +34,6 @@ from workers.compression.methods.quantize.integers import BITS, STORED_BITS, ran
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
 from workers.compression.samples.context import Context, Samples
 
-Array = NDArray[np.float64]
 Round = Callable[[Array], Array]
 """Quantizes and dequantizes a matrix ``[outputs, inputs]``."""
 
@@ -38,27 +41,14 @@ _STRENGTHS = (0.25, 0.5, 0.75)
 """Exponents of the channel magnitudes that are tried as factors; 1 would equalize all channels."""
 _CUTS = (2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Divisors of the greatest magnitude: channels above the quotient are scaled down to it."""
-_LEAST = 0.01
+LEAST = 0.01
 """The least magnitude of a channel, relative to the greatest, so that rare values fit."""
 
 MARGIN = 0.5
 """The improvement in dB of the outputs for which a graph is smoothed."""
 
-_FOLDED, _MULTIPLIED = 0.9, 0.5
+FOLDED, _MULTIPLIED = 0.9, 0.5
 """The greatest share of the error that may remain: with a folded division, and with a Mul."""
-
-_AXES_AS_INPUT = 18
-"""The first opset whose ReduceMin reads its axes."""
-
-
-@dataclass(frozen=True)
-class ChannelStatistics:
-    """Statistics of a value's channels on data, ``[C]`` each."""
-
-    low: Array
-    high: Array
-    power: Array
-    """The mean of the squares."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +56,15 @@ class Smoothed:
     """A graph with the same outputs as before, and with activations that are easier to quantize."""
 
     model: ir.Model
-    layers: frozenset[str]
-    """Names of the products whose input was smoothed."""
+    layers: Mapping[str, str]
+    """What was done to the input of a layer: ``smoothed`` or ``equalized``, by the layer's name."""
 
 
 def smoothing_candidates(
     model: ir.Model, parameters: Quantize, rounded: Round, context: Context
 ) -> list[Smoothed]:
     """Return the graph as it is, the smoothed graph, or both, as parameters and data allow."""
-    plain = Smoothed(model, frozenset())
+    plain = Smoothed(model, {})
     if parameters.smooth is False or context.train is None or not len(context.train):
         return [plain]
     samples = calibrating(model, parameters, context)
@@ -131,26 +121,26 @@ def smooth(
     """
     copy = model.clone()
     sites = _sites(copy, parameters)
-    if not sites or model.graph.opset_imports.get("", 0) < _AXES_AS_INPUT:
-        return Smoothed(model, frozenset())
-    statistics = _observe(copy, list(sites), samples, threads)
-    edit, smoothed = Editor(copy), set()
+    if not sites or model.graph.opset_imports.get("", 0) < AXES_AS_INPUT:
+        return Smoothed(model, {})
+    statistics = channel_statistics(copy, dict.fromkeys(sites), samples, threads)
+    edit, smoothed = Editor(copy), dict[str, str]()
     for value, layers in sites.items():
         channels = statistics[value]
-        if not np.isfinite([channels.low, channels.high, channels.power]).all():
+        if not channels.finite:
             continue
         slots = folding(value, {layer.node for layer in layers})
         weights = np.concatenate([matrix(x.node, x.weights.astype(np.float64)) for x in layers])
-        allowed = _MULTIPLIED if slots is None else _FOLDED
+        allowed = _MULTIPLIED if slots is None else FOLDED
         scales = search(channels, weights, rounded, parameters, allowed)
         if scales is None:
             continue
         divide(edit, value, scales, layers, slots)
         for layer in layers:
             scale(edit, (layer.node, 1), scales, rows=True)
-            smoothed.add(str(layer.node.name))
+            smoothed[str(layer.node.name)] = "smoothed"
     edit.remove_unused()
-    return Smoothed(copy, frozenset(smoothed)) if smoothed else Smoothed(model, frozenset())
+    return Smoothed(copy, smoothed) if smoothed else Smoothed(model, {})
 
 
 def search(
@@ -172,13 +162,13 @@ def search(
     Returns:
         Positive divisors; None if the error stays greater than allowed.
     """
-    magnitude = np.maximum(-channels.low, channels.high)
+    magnitude = channels.magnitude
     largest = float(magnitude.max(initial=0.0))
     if largest == 0:
         return None
     least = allowed * _error(channels, weights, rounded, parameters, np.ones(len(magnitude)))
     best = None
-    for scales in _candidates(np.maximum(magnitude / largest, _LEAST)):
+    for scales in _candidates(np.maximum(magnitude / largest, LEAST)):
         error = _error(channels, weights, rounded, parameters, scales)
         if error < least:
             best, least = scales, error
@@ -225,42 +215,3 @@ def _sites(model: ir.Model, parameters: Quantize) -> dict[ir.Value, list[Quantiz
         if is_product and in_main_graph and len(layer.weight.uses()) == 1 and data is not None:
             sites.setdefault(data, []).append(layer)
     return {value: layers for value, layers in sites.items() if not value.is_initializer()}
-
-
-def _observe(
-    model: ir.Model,
-    values: Sequence[ir.Value],
-    samples: Samples,
-    threads: int,
-) -> dict[ir.Value, ChannelStatistics]:
-    """Run a graph on samples and return the statistics of the values' channels."""
-    names = [str(value.name) for value in values]
-
-    def probe(edit: Editor) -> list[str]:
-        values_by_name = ir.convenience.create_value_mapping(edit.graph)
-        axes = edit.constant("channel_axes", np.array([0]))
-        outputs = []
-        for name in names:
-            flat = edit.node("Flatten", [values_by_name[name]], f"{name}_flat", axis=-1)
-            edit.graph.append(flat)
-            rows = [flat.outputs[0], axes]
-            for operator in ("ReduceMin", "ReduceMax", "ReduceSumSquare"):
-                reduced = edit.node(operator, rows, f"{name}_{operator}", keepdims=0)
-                outputs.append(show(edit, reduced))
-            size = edit.node("Size", [flat.outputs[0]], f"{name}_size")
-            outputs.append(show(edit, size, ir.DataType.INT64))
-        return outputs
-
-    low, high, squares, sizes = ({name: np.array(start) for name in names} for start in
-                                 (np.inf, -np.inf, 0.0, 0.0))  # fmt: skip
-    for batch in runs(model, probe, samples, threads, lambda _: None):
-        for index, name in enumerate(names):
-            least, most, square, size = (a.astype(np.float64) for a in batch[4 * index :][:4])
-            low[name], high[name] = np.minimum(low[name], least), np.maximum(high[name], most)
-            squares[name], sizes[name] = squares[name] + square, sizes[name] + size
-    return {
-        value: ChannelStatistics(
-            low[name], high[name], squares[name] * low[name].size / max(sizes[name], 1)
-        )
-        for value, name in zip(values, names, strict=True)
-    }

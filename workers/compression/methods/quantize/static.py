@@ -5,6 +5,7 @@ unless the parameters set them. All variants are quantized and run on a few trai
 the one whose outputs are closest to those of the float graph is taken.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +25,7 @@ from workers.compression.methods.quantize.comparison import (
     output_sqnr,
     split_samples,
 )
+from workers.compression.methods.quantize.equalize import candidates
 from workers.compression.methods.quantize.integers import (
     Floats,
     Grid,
@@ -36,7 +38,7 @@ from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.own_grids import Split, with_own_grids
 from workers.compression.methods.quantize.pairs import Site, runnable, site_of, write_quantized
 from workers.compression.methods.quantize.selection import Prepared, quantize_profitable
-from workers.compression.methods.quantize.smooth import MARGIN, smoothing_candidates
+from workers.compression.methods.quantize.smooth import MARGIN
 from workers.compression.samples.context import Context, Samples
 
 _KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -61,8 +63,8 @@ class Calibrated:
     """The step's parameters, with the rule that chose the ranges."""
     grids: Mapping[str, Grid]
     """The grid of every value that is quantized and was finite on the data, by name."""
-    smoothed: frozenset[str]
-    """Names of the products whose input was smoothed."""
+    smoothed: Mapping[str, str]
+    """What was done to the input of layers; see ``Smoothed``."""
     shifts: Mapping[str, Floats] = field(default_factory=dict)
     """What is added to biases, ``[channels]``, by the layer's name."""
     notes: tuple[str, ...] = ()
@@ -167,7 +169,7 @@ def calibrate_best(
         StepFailed: there is no data to calibrate on, or the opset is too old.
     """
     model = lifted(model, parameters)
-    graphs = smoothing_candidates(model, parameters, weight_rounding(parameters), context)
+    graphs = candidates(model, parameters, weight_rounding(parameters), context)
     variants = []
     for done, graph in enumerate(graphs):
 
@@ -188,7 +190,33 @@ def calibrate_best(
 
     ratios = output_sqnr(model, written(), parameters, context)
     costs = [MARGIN * bool(variant.smoothed) for variant in variants]
-    return variants[int(np.argmax(np.subtract(ratios, costs)))]
+    best = int(np.argmax(np.subtract(ratios, costs)))
+    plain = [ratio for ratio, each in zip(ratios, variants, strict=True) if not each.smoothed]
+    note = _smoothing_note(variants[best].smoothed, max(plain, default=None), ratios[best])
+    return replace(variants[best], notes=note)
+
+
+def _smoothing_note(
+    smoothed: Mapping[str, str], before: float | None, after: float
+) -> tuple[str, ...]:
+    """Say what was done to channels, and what it brought where that was measured.
+
+    Args:
+        smoothed: what was done to the input of each layer.
+        before: the signal-to-noise ratio of the outputs without it, in dB, if it was measured.
+        after: that with it.
+    """
+    if not smoothed:
+        return ()
+    counts = Counter(smoothed.values()).items()
+    done = " and ".join(f"{word} before {count} layers" for word, count in counts)
+    if before is None:
+        return (f"Channels were {done}.",)
+    note = (
+        f"Channels were {done}: the outputs' signal-to-noise ratio went from {before:.1f} to"
+        f" {after:.1f} dB on training samples."
+    )
+    return (note,)
 
 
 def _with_corrected_biases(calibrated: Calibrated, context: Context) -> Calibrated:
@@ -211,7 +239,8 @@ def _with_corrected_biases(calibrated: Calibrated, context: Context) -> Calibrat
         return calibrated
     corrected = replace(calibrated, shifts={name: -error for name, error in shifts.items()})
     if parameters.correct_bias:
-        return replace(corrected, notes=(f"Biases corrected: {len(shifts)}.",))
+        note = f"Biases corrected: {len(shifts)}."
+        return replace(corrected, notes=(*calibrated.notes, note))
     graphs = (each.writer()({}).model for each in (calibrated, corrected))
     before, after = output_sqnr(calibrated.model, graphs, parameters, context)
     if after < before + _NEARER:
@@ -220,7 +249,7 @@ def _with_corrected_biases(calibrated: Calibrated, context: Context) -> Calibrat
         f"Biases corrected by the mean errors of {len(shifts)} layers: the outputs' signal-to-noise"
         f" ratio went from {before:.1f} to {after:.1f} dB on training samples."
     )
-    return replace(corrected, notes=(note,))
+    return replace(corrected, notes=(*calibrated.notes, note))
 
 
 def calibrate(
