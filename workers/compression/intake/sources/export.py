@@ -73,6 +73,7 @@ def _module(program: Program, example: Sequence[Tensor], outputs: list[str], pat
             **options,
         )
     assert made is not None, "it was not asked to write a file"
+    _separate_names(made.model)
     _name_dimensions(made.model, program)
     made.save(path)
 
@@ -86,6 +87,19 @@ class _Positional(nn.Module):
 
     def forward(self, *tensors: Tensor) -> Any:
         return self.module(*tensors)
+
+
+def _separate_names(model: ir.Model) -> None:
+    """Rename values within the graph that have the name of an input or output.
+
+    The exporter gives outputs their names without looking whether another value has one already.
+    """
+    border = {*model.graph.inputs, *model.graph.outputs}
+    taken = {value.name for value in border}
+    for node in model.graph:
+        for value in node.outputs:
+            while value not in border and value.name in taken:
+                value.name = f"{value.name}_within"
 
 
 def _name_dimensions(model: ir.Model, program: Program) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,13 @@ from app.domain.problems import InvalidModel, Problem
 from workers.compression import faults
 from workers.compression.intake.archive import unpack
 from workers.compression.intake.limits import MIB, ArchiveLimits
-from workers.compression.intake.sources import hdf5, keras_config, keras_files, keras_recurrent
+from workers.compression.intake.sources import (
+    hdf5,
+    keras_config,
+    keras_files,
+    keras_legacy,
+    keras_recurrent,
+)
 from workers.compression.intake.sources.hints import FileInput, Shape, settle
 from workers.compression.intake.sources.program import BATCH, Program
 
@@ -66,14 +73,25 @@ def read_hdf5(upload: Path, hints: ModelHints) -> Program:
             if stored is None:
                 raise InvalidModel(_no_config(file))
             text = stored if isinstance(stored, str | bytes) else bytes(stored)
-            config = keras_config.checked(_config(text), legacy=True)
+            config, version = _config(text), keras_legacy.version(file)
+            if version < 3:
+                keras_legacy.translate(config, version)
+            config = keras_config.checked(config, legacy=True)
+            rearranged = version == 1 and keras_legacy.convert_weights(file, config)
             file.attrs["model_config"] = json.dumps(config)
 
         def load(keras: Any) -> Any:
             return keras.saving.load_model(copy, compile=False, safe_mode=True)
 
         model = _loaded(load)
-    return _program(model, hints, partial(keras_files.save_hdf5, model, upload))
+    other_sigmoid = version < 3 and keras_legacy.restore_activations(model)
+    program = _program(model, hints, partial(keras_files.save_hdf5, model, upload))
+    # Keras 3 would write, and build, layers with its own hard sigmoid.
+    if other_sigmoid:
+        return replace(program, save=None if rearranged else program.save, narrowed=None)
+    return (
+        replace(program, save=partial(keras_files.save_archive, model)) if rearranged else program
+    )
 
 
 def _no_config(file: Any) -> str:
@@ -134,6 +152,9 @@ def _program(model: Any, hints: ModelHints, save: Callable[[Path], Path]) -> Pro
         return _program(smaller, hints, partial(keras_files.save_archive, smaller))
 
     inputs = _built(model, hints)
+    for layer in model._flatten_layers():  # noqa: SLF001
+        if type(layer).__name__ in keras_config.AUGMENTATIONS:
+            layer.call = _same
     flat = keras.Model(model.inputs, model.outputs)
     keras_recurrent.fuse(flat)
     names = [tensor._keras_history.operation.name for tensor in model.outputs]  # noqa: SLF001
@@ -147,6 +168,10 @@ def _program(model: Any, hints: ModelHints, save: Callable[[Path], Path]) -> Pro
         source="keras",
         version=keras.__version__,
     )
+
+
+def _same(images: Any, **_training: bool) -> Any:
+    return images
 
 
 def _built(model: Any, hints: ModelHints) -> list[TensorSpec]:

@@ -32,6 +32,11 @@ Rescaling Normalization Resizing CenterCrop CategoryEncoding
 RandomFlip RandomRotation RandomZoom RandomTranslation RandomContrast RandomBrightness RandomCrop
 Functional Sequential Model
 """
+_AUGMENTATIONS = """
+RandomColorDegeneration RandomColorJitter RandomElasticTransform RandomErasing RandomGaussianBlur
+RandomGrayscale RandomHue RandomInvert RandomPerspective RandomPosterization RandomSaturation
+RandomSharpness RandomShear AugMix CutMix MixUp RandAugment
+"""
 _VALUES = """
 Zeros Ones Constant Identity IdentityInitializer RandomNormal RandomUniform TruncatedNormal
 VarianceScaling GlorotNormal GlorotUniform HeNormal HeUniform LecunNormal LecunUniform Orthogonal
@@ -43,7 +48,9 @@ relu relu6 leaky_relu elu selu celu gelu silu swish softmax softplus softsign si
 hard_silu hard_swish hard_tanh hard_shrink soft_shrink tanh tanh_shrink threshold log_sigmoid
 log_softmax exponential linear mish glu sparse_plus sparse_sigmoid sparsemax squareplus
 """
-LAYERS = frozenset(_LAYERS.split())
+AUGMENTATIONS = frozenset(_AUGMENTATIONS.split())
+"""Layers that give at inference what they get, of which not all can be exported."""
+LAYERS = frozenset(_LAYERS.split()) | AUGMENTATIONS
 NAMES = LAYERS | frozenset(_VALUES.split())
 ACTIVATIONS = frozenset(_ACTIVATIONS.split())
 

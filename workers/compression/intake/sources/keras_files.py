@@ -41,10 +41,11 @@ def save_hdf5(model: Any, upload: Path, directory: Path) -> Path:
     shutil.copyfile(upload, path)
     with h5py.File(path, "r+") as file:
         groups = file.get("model_weights", file)
-        stored = [name for name in _texts(groups.attrs, "layer_names") if _names(groups[name])]
+        names = _texts(groups.attrs, "layer_names")
+        stored = [name for name in names if weight_names(groups[name])]
         layers = [layer for layer in model.layers if _variables(layer)]
         for name, layer in zip(stored, layers, strict=True):
-            for place, variable in zip(_names(groups[name]), _variables(layer), strict=True):
+            for place, variable in zip(weight_names(groups[name]), _variables(layer), strict=True):
                 groups[name][place][...] = variable.numpy()
     return path
 
@@ -54,7 +55,8 @@ def _variables(layer: Any) -> list[Any]:
     return [*layer.trainable_weights, *layer.non_trainable_weights]
 
 
-def _names(group: Any) -> list[str]:
+def weight_names(group: Any) -> list[str]:
+    """Return the names of a layer's arrays in HDF5, in the layer's order."""
     return list(_texts(group.attrs, "weight_names"))
 
 

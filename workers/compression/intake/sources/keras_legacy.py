@@ -1,0 +1,229 @@
+"""Files of Keras 1 and 2: what Keras 3 has otherwise, in names, layouts of weights and activations.
+
+The renamed arguments are those of Keras 2's ``legacy/interfaces.py``, the layouts those of its
+``preprocess_weights_for_loading``.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from workers.compression.intake.sources.keras_files import weight_names
+
+_Arrays = list[NDArray[Any]]
+
+_CLASSES = {
+    "Convolution1D": "Conv1D",
+    "Convolution2D": "Conv2D",
+    "Convolution3D": "Conv3D",
+    "AtrousConvolution1D": "Conv1D",
+    "AtrousConvolution2D": "Conv2D",
+    "SeparableConvolution2D": "SeparableConv2D",
+    "Deconvolution2D": "Conv2DTranspose",
+}
+_MERGES = {
+    "sum": "Add",
+    "mul": "Multiply",
+    "ave": "Average",
+    "max": "Maximum",
+    "concat": "Concatenate",
+}
+_ARGUMENTS = {
+    "nb_filter": "filters",
+    "output_dim": "units",
+    "filter_length": "kernel_size",
+    "border_mode": "padding",
+    "subsample": "strides",
+    "subsample_length": "strides",
+    "stride": "strides",
+    "atrous_rate": "dilation_rate",
+    "pool_length": "pool_size",
+    "dim_ordering": "data_format",
+    "bias": "use_bias",
+    "inner_activation": "recurrent_activation",
+    "dropout_W": "dropout",
+    "dropout_U": "recurrent_dropout",
+    "p": "rate",
+    "sigma": "stddev",
+}
+_SIZES = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))
+_ORDERS = {"tf": "channels_last", "th": "channels_first"}
+_TRAINING = ("init", "_regularizer", "_constraint")
+"""The ends of arguments that do nothing after training."""
+_UNUSED = frozenset(
+    {"consume_less", "input_dim", "input_dtype", "input_length", "weights", "output_shape"}
+)
+
+
+def version(file: Any) -> int:
+    """Return which Keras wrote an HDF5 file: 1, 2 or 3; the first ones did not say."""
+    stored = file.attrs.get("keras_version", b"1")
+    text = stored.decode() if isinstance(stored, bytes) else str(stored)
+    return int(text[0]) if text[:1] in {"2", "3"} else 1
+
+
+def translate(config: Any, version: int) -> None:
+    """Bring a model's configuration of Keras 1 or 2 into the form of Keras 3, in place.
+
+    In both a Sequential may be a list, whose first layer says the shape of the input. Keras 1 has
+    other names.
+    """
+    for layer in _layers(config):
+        name, arguments = str(layer["class_name"]), layer["config"]
+        if name == "Sequential":
+            layer["config"] = _sequential(arguments)
+            continue
+        if name != "InputLayer":
+            arguments.pop("batch_input_shape", None)
+        if version > 1:
+            continue
+        if name == "Merge" and arguments.get("mode") in _MERGES:
+            layer["class_name"] = _MERGES[arguments["mode"]]
+            axis = (
+                {"axis": arguments.get("concat_axis", -1)} if arguments["mode"] == "concat" else {}
+            )
+            layer["config"] = {"name": arguments.get("name"), **axis}
+            continue
+        layer["class_name"] = _CLASSES.get(name, name)
+        if name != "Model":
+            layer["config"] = dict(_arguments(name, arguments))
+
+
+def convert_weights(file: Any, config: Any) -> bool:
+    """Bring the weights of a file of Keras 1 into the layouts of Keras 3, in place.
+
+    Args:
+        file: HDF5, open for writing.
+        config: the translated configuration.
+
+    Returns:
+        Whether a weight has changed.
+    """
+    groups = file.get("model_weights", file)
+    changed = False
+    for layer in _layers(config):
+        group = groups.get(str(layer["config"].get("name")))
+        if group is None:
+            continue
+        names = weight_names(group)
+        before = [group[name][()] for name in names]
+        after = _arranged(layer, before)
+        if all(old is new for old, new in zip(before, after, strict=False)):
+            continue
+        changed = True
+        for name in names:
+            del group[name]
+        for name, array in zip(names, after, strict=False):
+            group[name] = array
+        group.attrs["weight_names"] = [name.encode() for name in names[: len(after)]]
+    return changed
+
+
+def restore_activations(model: Any) -> bool:
+    """Give a model of Keras 1 or 2 the hard sigmoid of its time; return whether it has one."""
+    import keras
+
+    pending, seen, found = [model], set(), False
+    while pending:
+        layer = pending.pop()
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        for name in ("activation", "recurrent_activation"):
+            if vars(layer).get(name) is keras.activations.hard_sigmoid:
+                setattr(layer, name, _hard_sigmoid)
+                found = True
+        pending += layer._flatten_layers(include_self=False, recursive=False)  # noqa: SLF001
+    return found
+
+
+def _hard_sigmoid(x: torch.Tensor) -> torch.Tensor:
+    """Return ``0.2 x + 0.5`` within 0 and 1; in Keras 3 the slope is 1/6."""
+    return torch.clamp(0.2 * x + 0.5, 0.0, 1.0)
+
+
+def _layers(config: Any) -> Iterator[dict[str, Any]]:
+    """Yield every layer of a configuration, outer ones first."""
+    pending = [config]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            if "class_name" in item and isinstance(item.get("config"), dict | list):
+                yield item
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item
+
+
+def _sequential(config: Any) -> dict[str, Any]:
+    """Return a Sequential's configuration that starts with its input."""
+    whole: dict[str, Any] = config if isinstance(config, dict) else {"layers": config}
+    whole = {"name": "sequential", **whole}
+    layers = whole.get("layers")
+    first = layers[0] if isinstance(layers, list) and layers else None
+    arguments = first.get("config") if isinstance(first, dict) else None
+    if not isinstance(first, dict) or not isinstance(arguments, dict):
+        return whole
+    shape = arguments.get("batch_input_shape")
+    if shape is None or first.get("class_name") == "InputLayer":
+        return whole
+    entry = {
+        "batch_shape": shape,
+        "dtype": arguments.get("input_dtype", arguments.get("dtype", "float32")),
+        "name": f"{arguments.get('name')}_input",
+    }
+    return {**whole, "layers": [{"class_name": "InputLayer", "config": entry}, *whole["layers"]]}
+
+
+def _arguments(layer: str, config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield a layer's arguments under the names of Keras 3."""
+    for sizes in _SIZES:
+        if all(name in config for name in sizes):
+            yield "kernel_size", [config[name] for name in sizes]
+    names, unused = dict(_ARGUMENTS), set(_UNUSED).union(*_SIZES)
+    if layer == "Embedding":
+        names, unused = {}, {"input_length", "input_dtype", "dropout", "weights"}
+    elif layer == "UpSampling1D":
+        names["length"] = "size"
+    elif layer == "InputLayer":
+        names["input_dtype"], unused = "dtype", set()
+    for name, value in config.items():
+        if name == "dim_ordering":
+            if value in _ORDERS:
+                yield "data_format", _ORDERS[value]
+        elif name not in unused and not name.endswith(_TRAINING):
+            yield names.get(name, name), value
+
+
+def _arranged(layer: dict[str, Any], arrays: _Arrays) -> _Arrays:
+    """Return a layer's weights in the layout of Keras 3."""
+    name, config = layer["class_name"], layer["config"]
+    inner = config.get("layer")
+    if name == "TimeDistributed" and isinstance(inner, dict):
+        return _arranged(inner, arrays)
+    if name == "Bidirectional" and isinstance(inner, dict):
+        half = len(arrays) // 2
+        return _arranged(inner, arrays[:half]) + _arranged(inner, arrays[half:])
+    if name == "LSTM" and len(arrays) == 12:  # input, cell, forget, output; now forget comes second
+        return [_joined(arrays[first::3], (0, 2, 1, 3)) for first in range(3)]
+    if name == "GRU" and len(arrays) == 9:
+        return [_joined(arrays[first::3], (0, 1, 2)) for first in range(3)]
+    if not arrays or "Conv" not in name:
+        return arrays
+    kernel, first = arrays[0], config.get("data_format") == "channels_first"
+    if name == "Conv1D" and kernel.ndim == 4:
+        if kernel.shape[1] != 1 or kernel.shape[3] != config.get("filters"):
+            kernel = kernel.transpose(2, 3, 1, 0)
+        kernel = kernel[:, 0]
+    elif name == "Conv2DTranspose":
+        kernel = kernel.transpose((2, 3, 0, 1) if first else (0, 1, 3, 2))
+    elif first and name in {"Conv2D", "Conv3D"}:
+        kernel = kernel.transpose(*range(2, kernel.ndim), 1, 0)
+    return [kernel, *arrays[1:]]
+
+
+def _joined(gates: _Arrays, order: tuple[int, ...]) -> NDArray[Any]:
+    return np.concatenate([gates[index] for index in order], axis=-1)
