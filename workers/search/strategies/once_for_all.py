@@ -1,9 +1,9 @@
 """Networks out of one that was trained for it (Once-for-all, Cai et al. 2020).
 
 The first trial that takes a network trains the supernet, with half of the budget's minutes. The
-others take the result of that step, as any job takes what was made before, and only measure: so a
-trial takes seconds. Which shares are worth a trial is chosen as ``guided`` does, and so is whether
-bits stand behind the network.
+others take the result of that step, as any job takes what was made before, and train nothing: they
+choose a network within the share, for 90 seconds of computing at most, and measure it. Which shares
+are worth a trial is chosen as ``guided`` does, and so is whether bits stand behind the network.
 """
 
 import random

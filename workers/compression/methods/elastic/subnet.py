@@ -23,7 +23,7 @@ from workers.compression.methods.prune.groups import kept_indices
 from workers.compression.methods.saving import shortfall
 from workers.compression.samples.context import Context
 
-_WORK = 4e9
+_WORK = 1e9
 """Multiply-accumulates that a graph may take in one episode."""
 _FEWEST, _MOST = 32, 256
 """The least and the greatest number of samples of an episode; statistics are measured on them."""
