@@ -10,6 +10,9 @@ from app.domain.webhooks import SigningSecret, WebhookUrl
 
 MINUTES_PER_WEEK = 7 * 24 * 60
 
+MOST_LABELS = 21
+"""Labels that a job may require, a target of workers among them."""
+
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 
 DeviceKind = Literal["cpu", "cuda"]
@@ -54,7 +57,9 @@ class Requires(Asked):
         default=None, description="The kind of device that it computes on. Default: any."
     )
     labels: list[Label] = Field(
-        default=[], max_length=21, description="Its operator's names for what it has: all of them."
+        default=[],
+        max_length=MOST_LABELS,
+        description="Its operator's names for what it has: all of them.",
     )
 
     @property

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 from app.domain.deployments import DEPLOYMENTS, Deployment, lacking
 from app.domain.jobs import JobRequest
 from app.domain.problems import Invalid, NotAvailable, Problem
+from app.domain.request_parts import MOST_LABELS
 from app.domain.targets import Target
 from app.domain.workers import Capabilities
 from app.store import devices, workers
@@ -56,6 +57,8 @@ def fault(session: Session, tenant: str, request: JobRequest) -> tuple[type[Prob
     name = request.target
     if name is None:
         return None
+    if len(request.requires.labels) > MOST_LABELS:
+        return Invalid, f"A target is a label too: require {MOST_LABELS - 1} others at most."
     if name in DEPLOYMENTS:
         reason = lacking(name, announced(session))
         return None if reason is None else (NotAvailable, reason)

@@ -239,6 +239,10 @@ def test_a_target_of_workers_is_required_of_them(service: Service) -> None:
     made = service.job(target="openvino-cpu", requires={"labels": ["rack-2"]})
     assert made["requires"]["labels"] == ["rack-2", "openvino-cpu"]
     assert shown(service, made["id"])["target"] == "openvino-cpu"
+    labels = [f"label-{number}" for number in range(21)]
+    body = {"model": made["model"], "steps": [{"method": "quantize"}], "target": "openvino-cpu"}
+    answer = service.http.post("/v1/jobs", json={**body, "requires": {"labels": labels}})
+    assert (answer.status_code, pointers(answer)) == (422, ["#/target"])
 
 
 def trial_ends(service: Service, search_id: str) -> str:
