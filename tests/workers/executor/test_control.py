@@ -86,3 +86,20 @@ def test_a_graph_is_never_changed() -> None:
     executor({"x": torch.ones(2), "c": torch.tensor(True)})["y"].sum().backward()
     write_back(executor, model)
     assert ir.serde.serialize_model(model).SerializeToString(deterministic=True) == before
+
+
+def test_what_a_branch_computes_from_constants_lies_with_its_data() -> None:
+    """The device "meta" stands in for a GPU: a value in host memory would not fit to one there."""
+    executor = executor_of(
+        """g (float[2] x) => (float[2] y) <int64 two = {2}> {
+        n = Size(x)  c = Equal(n, two)
+        z = If (c) <
+            then_branch = t () => (float[2] a) {
+                k = Constant <value = int64[1] {2}> ()  a = ConstantOfShape(k)
+            },
+            else_branch = e () => (float[2] b) { b = Neg(x) }
+        >
+        y = Add(z, x)
+    }"""
+    ).to("meta")
+    assert executor({"x": torch.ones(2, device="meta")})["y"].device.type == "meta"

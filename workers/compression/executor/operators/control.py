@@ -19,6 +19,7 @@ def if_(node: Node) -> Function:
     """If."""
     then, count = node.plan("then_branch")
     otherwise, _ = node.plan("else_branch")
+    node.sizes.add(0)  # a condition in host memory is read there
     return partial(_if, then, otherwise, count)
 
 
