@@ -12,6 +12,10 @@ class Spread(Frozen):
     runs: int
 
 
+_WIDEST = 4.0
+"""An interval whose ends are further apart than this ratio says nothing."""
+
+
 class Comparison(Frozen):
     """Original against compressed, in one process, run by turns with the same threads."""
 
@@ -26,6 +30,14 @@ class Comparison(Frozen):
     """Whether that interval is within 3 % of ``speedup``; if not, the machine was busy."""
     left_out: int = 0
     """Rounds that do not count: other work took the processor away in them."""
+
+    @property
+    def interval(self) -> str | None:
+        """Between which speed-ups the true one lies; None where that is not known or too wide."""
+        low, high = self.speedup_low, self.speedup_high
+        if low is None or high is None or high > _WIDEST * low:
+            return None
+        return f"{low:.2f} to {high:.2f}"
 
 
 class Latency(Comparison):

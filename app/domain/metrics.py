@@ -100,13 +100,25 @@ def amount(kind: Kind, value: float) -> str:
     """Return a drop in words, in the unit that drops of such figures have."""
     match kind:
         case "error":
-            return f"{value:.2%} of its value"
+            return f"{100 * value:.2f} % of its value"
         case "gain":
             return f"{value:.4g}"
         case "share" | "score" | "rate":
-            return f"{value * 100:.4g} points"
+            points = f"{value * 100:.4g}"
+            return f"{points} point" if points == "1" else f"{points} points"
         case _:
             assert_never(kind)
+
+
+def percent_kept(share: float, digits: int = 1) -> str:
+    """Return a share in percent: less than all is never rounded to 100, a negative share is 0.
+
+    Args:
+        share: 1 is all.
+        digits: after the point; more, where fewer would say 100.
+    """
+    enough = (n for n in range(digits, 7) if share == 1 or round(100 * share, n) < 100)
+    return f"{100 * max(share, 0):.{next(enough, 7)}f} %"
 
 
 def unfit(metric: Metric, dtype: str, shape: Sequence[int | str]) -> str | None:

@@ -130,13 +130,14 @@ class Sensitivity(BaseModel):
         """What was measured, and the layer that loses most in int8, in a sentence or two."""
         count = len(self.layers)
         layers = "1 layer was" if count == 1 else f"{count} layers were"
-        measured = f"{layers} measured in {len(self.forms)} forms, alone."
+        measured = f"{layers} compressed in {len(self.forms)} ways, each alone."
         losses = self.costs_of("int8")
         if not losses:
             return measured
         name = max(losses, key=lambda layer: losses[layer])
         return (
-            f"{measured} In int8 '{name}' loses most: {losses[name]:.2%} of the outputs' variance."
+            f"{measured} In int8 '{name}' costs most: {100 * losses[name]:.2f} % of the outputs'"
+            " variance is lost."
         )
 
     def costs_of(self, form: str) -> dict[str, float]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.domain.reports import Choice, LayerPrice
-from app.web.figures import scaled
+from app.web.figures import isolated, scaled
 
 WIDTH, HEIGHT, MARGIN = 640, 280, 48
 
@@ -67,7 +67,7 @@ def bars(prices: Sequence[LayerPrice]) -> list[Bar]:
             y=round(HEIGHT - MARGIN - _height(price.lost / most), 1),
             width=round(0.8 * step, 1),
             height=round(_height(price.lost / most), 1),
-            label=f"{price.node}: {price.lost:.2%} lost, {gain(price)} saved,"
+            label=f"{isolated(price.node)}: {_points(price.lost)} lost, {gain(price)} saved,"
             f" {'quantized' if price.quantized else 'in float'}",
             quantized=price.quantized,
         )
@@ -79,7 +79,7 @@ def gain(price: LayerPrice) -> str:
     """Return what a layer saves, in words."""
     if price.unit == "bytes":
         return scaled(int(price.gain), "B").text
-    return f"{price.gain:.1%} of the time"
+    return f"{100 * price.gain:.1f} % of the time"
 
 
 def _height(share: float) -> float:
@@ -103,8 +103,8 @@ def _curve(
     points = [
         Point(
             *place(choice),
-            label=f"{choice.title}: {words(across(choice))}, {choice.lost or 0.0:.2%} lost"
-            + ", chosen" * choice.chosen,
+            label=f"{isolated(choice.title)}: {words(across(choice))},"
+            f" {_points(choice.lost or 0.0)} lost" + ", chosen" * choice.chosen,
             chosen=choice.chosen,
         )
         for choice in choices
@@ -115,7 +115,11 @@ def _curve(
             front.append(f"{point.x},{point.y}")
             lowest = point.y
     return Curve(
-        name, f"{name}, up to {words(right)}", f"loss, up to {top:.2%}", points, " ".join(front)
+        name,
+        f"{name}, up to {words(right)}",
+        f"loss, up to {_points(top)}",
+        points,
+        " ".join(front),
     )
 
 
@@ -124,4 +128,8 @@ def _bytes(size: float) -> str:
 
 
 def _share_of_time(share: float) -> str:
-    return f"{share:.0%} of the time"
+    return f"{100 * share:.0f} % of the time"
+
+
+def _points(lost: float) -> str:
+    return f"{100 * lost:.2f} %"

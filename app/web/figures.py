@@ -5,6 +5,14 @@ from dataclasses import dataclass
 _PREFIXES = ("", "k", "M", "G", "T")
 
 
+def isolated(name: str) -> str:
+    """Return a name that cannot turn the direction of the text around it, where HTML has no tags.
+
+    It stands between U+2068 and U+2069, as in <https://www.unicode.org/reports/tr9/>.
+    """
+    return f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}"
+
+
 @dataclass(frozen=True)
 class Number:
     """A number for reading, and all its digits where those differ."""

@@ -69,7 +69,7 @@ def test_a_finished_job_keeps_its_log_and_stands_beside_the_others_of_its_model(
     assert "<i>loss" not in page.text
     assert f"<b>said</b> of {ended[0]}" in read(page)
     assert "<b>said" not in page.text
-    assert page.text.count('href="/jobs/' + ended[1]) == 1
+    assert page.text.count('href="/jobs/' + ended[1]) == 2  # a dot of the picture, and its words
     assert 'InferenceSession("model.onnx")' in read(page)
 
 

@@ -225,7 +225,7 @@ def test_hostile_names_are_text_and_nothing_else(service: Service) -> None:
     text = page(service, hostile(service))
     shown = Parsed(text)
     assert {name for name, _ in shown.elements} == {name for name, _ in plain.elements}
-    assert not {"script", "img", "iframe", "a", "link"} & {name for name, _ in shown.elements}
+    assert not {"script", "img", "iframe", "link"} & {name for name, _ in shown.elements}
     for name in HOSTILE:
         assert name in shown.text("main")
     assert HOSTILE[0] in shown.text("title")
@@ -237,7 +237,8 @@ def test_names_of_the_user_cannot_turn_the_direction_of_the_text_around_them(
     shown = Parsed(page(service, hostile(service)))
     everywhere = shown.text("main").count("\u202e")
     assert everywhere > 0
-    isolated = "".join(shown.texts["bdi"] + shown.texts["code"] + shown.texts["pre"])
+    inside = re.findall("\u2068(.*?)\u2069", shown.text("main"), re.DOTALL)
+    isolated = "".join([*shown.texts["bdi"], *shown.texts["code"], *shown.texts["pre"], *inside])
     assert isolated.count("\u202e") == everywhere
 
 
@@ -247,7 +248,8 @@ def test_the_page_needs_nothing_from_elsewhere_and_lets_nothing_run(
     answer = service.http.get(path(job), headers={"Accept": BROWSER})
     shown = Parsed(answer.text)
     for _, attributes in shown.elements:
-        assert not {"src", "href", "action", "srcset", "style"} & set(attributes)
+        assert not {"src", "action", "srcset", "style"} & set(attributes)
+        assert (attributes.get("href") or "#").startswith("#")
         assert not [name for name in attributes if name.startswith("on")]
     assert "url(" not in shown.text("style")
     assert "@import" not in shown.text("style")
@@ -273,7 +275,7 @@ def test_tables_have_headings_and_headings_have_an_order(service: Service, job: 
         attributes["scope"] in {"col", "row"} for name, attributes in shown.elements if name == "th"
     )
     regions = [attributes for _, attributes in shown.elements if attributes.get("role") == "region"]
-    assert len(regions) == names.count("table")
+    assert len(regions) == names.count("table") + shown.text("main").count("Click a bar")
     assert all(region.get("aria-label") or region.get("aria-labelledby") for region in regions)
     assert ("html", {"lang": "en"}) in shown.elements
 
@@ -283,7 +285,7 @@ def test_the_page_shows_each_figure_and_how_it_came(service: Service, job: str) 
     for said in (
         "3 times faster",
         "3.33× smaller",
-        "98.00%",
+        "98.00 %",
         "31.0 dB",
         "3 held-out samples that no step has seen, as top1",
         "onnxruntime 1.32.0, CPUExecutionProvider, 2 threads",
@@ -293,6 +295,14 @@ def test_the_page_shows_each_figure_and_how_it_came(service: Service, job: str) 
         "40.0",
     ):
         assert said in text, said
+
+
+def test_a_bar_leads_to_the_row_of_its_layer(service: Service, job: str) -> None:
+    reported(service, job, STEP_REPORT)
+    shown = Parsed(page(service, job))
+    links = [attributes["href"] for name, attributes in shown.elements if name == "a"]
+    rows = [attributes["id"] for name, attributes in shown.elements if name == "tr" and attributes]
+    assert links == [f"#{row}" for row in rows] == ["#layer-1"]
 
 
 def test_five_hundred_layers_come_to_a_row_for_each_operator(service: Service, job: str) -> None:
@@ -327,7 +337,7 @@ def test_a_job_without_data_says_that_quality_is_unknown(service: Service, job: 
     [
         ("top1", 0.9, 0.875, "−2.50 points"),
         ("f1", 0.5, 0.51, "+1.00 points"),
-        ("mse", 0.1, 0.12, "+20.0%"),
+        ("mse", 0.1, 0.12, "+20.0 %"),
         ("mae", 0.1, 0.1, "unchanged"),
         ("cer", 0.1, 0.12, "+2.00 points"),
         ("r2", 0.9, 0.88, "−2.00 points"),
@@ -357,7 +367,7 @@ def test_the_request_on_the_page_asks_for_the_same_job_again(service: Service, j
     assert json.loads(shown.text("manifest")) == manifest
 
 
-@pytest.mark.parametrize(("bounded", "first"), [("agreement", "98.00%"), ("explained", "97.00%")])
+@pytest.mark.parametrize(("bounded", "first"), [("agreement", "98.00 %"), ("explained", "97.00 %")])
 def test_what_is_bounded_stands_first_and_the_worst_channel_is_named(
     service: Service, job: str, bounded: str, first: str
 ) -> None:
@@ -367,7 +377,7 @@ def test_what_is_bounded_stands_first_and_the_worst_channel_is_named(
     assert "least in channel 3 of '<b>y</b>': nothing" in text
     headline = text[: text.index("Before and after")]
     assert first in headline
-    assert ("Agreement" in headline, "Explained" in headline) == (
+    assert ("Same answers" in headline, "Variance kept" in headline) == (
         bounded == "agreement",
         bounded == "explained",
     )
@@ -380,8 +390,8 @@ def test_scores_that_are_rounded_away_are_not_called_nothing(service: Service, j
         after = {**MEASURES, "quality": None, "fidelity": {**scores, "bounded": bounded}}
         reported(service, job, STEP_REPORT, compressed=after)
         text = Parsed(page(service, job)).text("main")
-        assert ("Explained" in text) == shown
-        assert "100.00%" in text
+        assert ("Variance kept" in text) == shown
+        assert "100.00 %" in text
 
 
 def test_a_report_from_before_the_figure_is_still_read(service: Service, job: str) -> None:
@@ -389,7 +399,7 @@ def test_a_report_from_before_the_figure_is_still_read(service: Service, job: st
     reported(service, job, STEP_REPORT, compressed={**MEASURES, "fidelity": old})
     found = service.http.get(path(job)).json()["compressed"]["fidelity"]
     assert found == {**old, "explained": None, "worst": None, "bounded": "agreement"}
-    assert "98.00%" in Parsed(page(service, job)).text("main")
+    assert "98.00 %" in Parsed(page(service, job)).text("main")
 
 
 def test_a_page_draws_what_a_step_chose_from(service: Service, job: str) -> None:
@@ -405,6 +415,6 @@ def test_a_page_draws_what_a_step_chose_from(service: Service, job: str) -> None
     shown = Parsed(page(service, job))
     drawn = [element for element, _ in shown.elements]
     assert drawn.count("circle") == 2 * len(choices)
-    assert "10.0% of the time" in shown.text("main")
+    assert "10.0 % of the time" in shown.text("main")
     assert HOSTILE[0] in shown.text("main")
     assert all(attributes.get("src") is None for _, attributes in shown.elements)

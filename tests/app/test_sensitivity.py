@@ -67,7 +67,7 @@ def test_a_chart_is_asked_for_as_a_job_and_shown_with_what_it_holds_for(service:
     assert shown["saved"][0][0]["latency_from"] == "measured"
     row = service.http.get(f"/v1/jobs/{job}").json()
     assert (row["measure"], row["steps"], row["dataset"]) == ("sensitivity", None, dataset)
-    assert "'conv' loses most: 30.00%" in row["verdict"]
+    assert "'conv' costs most: 30.00 %" in row["verdict"]
     report = service.http.get(f"/v1/jobs/{job}/report")
     assert report.status_code == 409
     assert path in report.json()["detail"]

@@ -247,18 +247,24 @@ def test_every_page_can_be_read_by_everybody(
         "dataset": f"/datasets/{made['id']}",
         "jobs": "/jobs",
         "sensitivity": f"/models/{model}/sensitivity",
+        "graph": f"/models/{model}/graph",
         "advice": f"/jobs/new?model={model}",
         "new-job": f"/jobs/new?model={model}&dataset={made['id']}&goal=both",
         "job": f"/jobs/{job}",
+        "report": f"/jobs/{job}/report",
         "compare": f"/jobs/compare?job={job}",
         "devices": "/devices",
+        "search": f"/searches/new?model={model}",
         "webhooks": "/webhooks",
         "keys": "/keys",
         "usage": "/usage",
         "api": "/docs",
+        "not-found": "/jobs/job_0",
     }
     for scheme, size in (("light", WIDE), ("dark", WIDE), ("light", NARROW)):
-        with visiting(chromium, service, viewport=size, color_scheme=scheme) as page:
+        with visiting(
+            chromium, service, ("404 (Not Found)",), viewport=size, color_scheme=scheme
+        ) as page:
             for name, path in pages.items():
                 page.goto(path)
                 findings = Axe().run(page).response["violations"]

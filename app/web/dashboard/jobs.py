@@ -10,7 +10,7 @@ from app.domain.job_answers import Job
 from app.domain.jobs import FINISHED
 from app.services import devices, jobs, searches
 from app.store import events as stored
-from app.web import reports
+from app.web import comparison, layers
 from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
 from app.web.dashboard import page, pictures, running
@@ -54,9 +54,10 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         finished = job.status in FINISHED
         said = stored.log(session, job.id, _SHOWN_LINES) if finished else []
         trained = stored.figures(session, job.id, _SHOWN_FIGURES) if finished else []
-    figures = list[reports.Figure]()
+    figures = list[comparison.Figure]()
     if report is not None:
-        figures = reports.figures(report.baseline, report.compressed, report.evaluation.latency)
+        figures = comparison.figures(report.baseline, report.compressed, report.evaluation.latency)
+    changed = layers.changed(job.step_reports or [])
     return page.show(
         "job.html",
         visitor,
@@ -68,9 +69,10 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         trainings=pictures.of_trainings(trained),
         picture=pictures.of_jobs(_of_same_model(visitor, job)) if job.compressed else None,
         run=running.LINES,
-        headline=reports.headline(figures, job.compressed) if job.compressed else [],
+        headline=comparison.headline(figures, job.compressed) if job.compressed else [],
         figures=figures,
-        changes=_changes(job),
+        layers=changed,
+        layer_picture=layers.picture(changed),
         measured=bool(figures),
     )
 
@@ -140,17 +142,3 @@ def _of_same_model(visitor: Visitor, job: Job) -> list[Job]:
     """Return the newest jobs of the job's model, and the job itself."""
     others = jobs_of(visitor, limit=_PICTURED, model=job.model).items
     return [job, *(other for other in others if other.id != job.id)]
-
-
-def _changes(job: Job) -> list[dict[str, Any]]:
-    """Return the layers that steps changed, in graph order, with bars of their bytes."""
-    layers = [layer for report in job.step_reports or [] for layer in report.layers]
-    most = max((max(layer.bytes_before, layer.bytes_after) for layer in layers), default=0) or 1
-    return [
-        {
-            "layer": layer,
-            "before": round(100 * layer.bytes_before / most, 1),
-            "after": round(100 * layer.bytes_after / most, 1),
-        }
-        for layer in layers
-    ]

@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment
 
 from app.domain.problems import Problem
-from app.web import pages
+from app.web import comparison, pages
 from app.web.dashboard.visitor import Visitor
 from app.web.figures import scaled
 
@@ -88,6 +88,8 @@ def _environment() -> Environment:
         "signed": lambda value: (
             f"\N{MINUS SIGN}{_amount(-value, 'B')}" if value < 0 else _amount(value, "B")
         ),
+        "milliseconds": lambda value: comparison.milliseconds(value).text,
+        "quality": comparison.quality,
         "when": _when,
         "duration": _duration,
         "shape": lambda shape: " × ".join(str(size) for size in shape) or "one number",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from app.domain.events import MetricValue
 from app.domain.job_answers import Job
+from app.domain.reports import Measures
+from app.web.comparison import milliseconds, quality
 from app.web.figures import scaled
 
 _WIDTH, _HEIGHT, _MARGIN = 640, 320, 56
@@ -19,11 +21,14 @@ _CURVES = 3
 class Mark:
     """A point of a scatter plot."""
 
+    number: int
+    """As it is named in the picture; 0 is the original."""
     x: float
     y: float
     label: str
+    figures: str
+    """Its size, latency and quality, in words."""
     href: str
-    original: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,34 +101,28 @@ def of_jobs(jobs: Sequence[Job]) -> Scatter | None:
         return None
     first = measured[-1].baseline
     assert first is not None
-    points = [("original", "", first.size_bytes, first.latency_ms or 0.0, True)]
-    for job in measured:
-        assert job.compressed is not None
-        figures = job.compressed
-        label = f"{job.name or job.id}: {_quality(job)}"
-        latency = figures.latency_ms or 0.0
-        points.append((label, f"/jobs/{job.id}", figures.size_bytes, latency, False))
-    most_bytes = max(size for _, _, size, _, _ in points)
-    most_ms = max(latency for _, _, _, latency, _ in points) or 1.0
-    marks = [
-        Mark(
-            x=round(_MARGIN + size / most_bytes * (_WIDTH - 2 * _MARGIN), 1),
-            y=round(_HEIGHT - _MARGIN - latency / most_ms * (_HEIGHT - 2 * _MARGIN), 1),
-            label=f"{label}, {scaled(size, 'B').text}, {latency:.2f} ms",
-            href=href,
-            original=original,
-        )
-        for label, href, size, latency, original in points
+    points = [("The original", "", first)]
+    points += [
+        (job.name or job.id, f"/jobs/{job.id}", job.compressed)
+        for job in measured
+        if job.compressed
     ]
-    return Scatter(
-        marks, _WIDTH, _HEIGHT, _MARGIN, scaled(most_bytes, "B").text, f"{most_ms:.2f} ms"
-    )
+    most_bytes = max(figures.size_bytes for _, _, figures in points)
+    most_ms = max(figures.latency_ms or 0.0 for _, _, figures in points) or 1.0
 
+    def mark(number: int, label: str, href: str, figures: Measures) -> Mark:
+        latency = figures.latency_ms or 0.0
+        return Mark(
+            number=number,
+            x=round(_MARGIN + figures.size_bytes / most_bytes * (_WIDTH - 2 * _MARGIN), 1),
+            y=round(_HEIGHT - _MARGIN - latency / most_ms * (_HEIGHT - 2 * _MARGIN), 1),
+            label=label,
+            figures=", ".join(
+                (scaled(figures.size_bytes, "B").text, milliseconds(latency).text, quality(figures))
+            ),
+            href=href,
+        )
 
-def _quality(job: Job) -> str:
-    assert job.compressed is not None
-    if job.compressed.quality is not None:
-        return f"{job.compressed.quality.metric} {job.compressed.quality.value:.4f}"
-    if job.compressed.fidelity is not None:
-        return f"{job.compressed.fidelity.agreement:.1%} of answers the same"
-    return "not compared"
+    marks = [mark(number, *point) for number, point in enumerate(points)]
+    largest, slowest = scaled(most_bytes, "B").text, milliseconds(most_ms).text
+    return Scatter(marks, _WIDTH, _HEIGHT, _MARGIN, largest, slowest)

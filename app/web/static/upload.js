@@ -12,7 +12,13 @@ class Refused extends Error {}
 for (const form of document.querySelectorAll("form[data-upload]")) {
   const input = form.querySelector("input[type=file]");
   // What stands in the address besides the file, which a form without scripts cannot send there.
-  form.querySelector("[data-cache]")?.closest("label").removeAttribute("hidden");
+  // Only archives hold such models.
+  const cache = form.querySelector("[data-cache]")?.closest("label");
+  const offer = () => {
+    if (cache) cache.hidden = !/\.(zip|tar|gz)$/i.test(input.files[0]?.name ?? "");
+  };
+  input.addEventListener("change", offer);
+  offer();
 
   form.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -23,7 +29,9 @@ for (const form of document.querySelectorAll("form[data-upload]")) {
     event.preventDefault();
     form.classList.remove("over");
     input.files = event.dataTransfer.files;
-    send(form, input);
+    offer();
+    if (cache && !cache.hidden) form.querySelector("[role=status]").textContent = "Press Upload.";
+    else send(form, input);
   });
   form.addEventListener("submit", (event) => {
     event.preventDefault();

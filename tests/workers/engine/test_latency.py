@@ -175,11 +175,11 @@ def compared(low: float, value: float, high: float, *, certain: bool = True) -> 
         (compared(0.99, 1.01, 1.02), "the same speed (0.99 to 1.02)"),
         (
             compared(0.6, 1.2, 2.0, certain=False),
-            "how much faster could not be told: the machine was busy (0.60 to 2.00 times the",
+            "the speed well: it is 0.60 to 2.00 times the original's (run the job again when the",
         ),
         (
             compared(0.6, 1.2, 2.0, certain=False) | {"one_thread": compared(1.85, 1.9, 1.95)},
-            "the speed); with one thread 1.90× faster (1.85 to 1.95)",
+            "times the original's; with one thread 1.90× faster (1.85 to 1.95)",
         ),
     ],
 )

@@ -128,24 +128,24 @@ def test_equal_answers_are_said_plainly() -> None:
 @pytest.mark.parametrize(
     ("explained", "worst", "said"),
     [
-        (0.25, None, "25.0 % of what its outputs vary by is kept."),
-        (1.0, None, "100.0 % of what its outputs vary by is kept."),
-        (0.99996, None, "99.996 % of what its outputs vary by is kept."),
-        (-3.0, None, "0.0 % of what its outputs vary by is kept."),
+        (0.25, None, "its outputs keep 25.0 % of the original's variance."),
+        (1.0, None, "its outputs keep 100.0 % of the original's variance."),
+        (0.99996, None, "its outputs keep 99.996 % of the original's variance."),
+        (-3.0, None, "its outputs keep 0.0 % of the original's variance."),
         (
             0.5,
             Worst(output="y", channel=7, explained=-2.0),
-            "50.0 % of what its outputs vary by is kept, least in channel 7 of output 'y': 0.0 %.",
+            "50.0 % of the original's variance, least in channel 7 of output 'y': 0.0 %.",
         ),
         (
             0.5,
             Worst(output="y", channel=None, explained=0.25),
-            "50.0 % of what its outputs vary by is kept, least in output 'y': 25.0 %.",
+            "its outputs keep 50.0 % of the original's variance, least in output 'y': 25.0 %.",
         ),
         (
             0.5,
             Worst(output="y", channel=0, explained=0.5),
-            "50.0 % of what its outputs vary by is kept.",
+            "its outputs keep 50.0 % of the original's variance.",
         ),
     ],
 )
@@ -171,8 +171,8 @@ def test_a_report_from_before_the_figure_is_judged_by_agreement() -> None:
         ("top1", 0.95, 0.93, "top1 0.95 → 0.93 (a drop of 2 points)"),
         ("r2", 0.5, 0.75, "r2 0.5 → 0.75 (a gain of 25 points)"),
         ("cer", 0.02, 0.05, "cer 0.02 → 0.05 (a drop of 3 points)"),
-        ("mse", 2.0, 2.5, "mse 2 → 2.5 (a drop of 25.00% of its value)"),
-        ("mae", 2.0, 1.0, "mae 2 → 1 (a gain of 50.00% of its value)"),
+        ("mse", 2.0, 2.5, "mse 2 → 2.5 (a drop of 25.00 % of its value)"),
+        ("mae", 2.0, 1.0, "mae 2 → 1 (a gain of 50.00 % of its value)"),
         ("iou", 0.25, 0.25, "iou 0.25 → 0.25 (unchanged)"),
     ],
 )
@@ -223,6 +223,11 @@ def test_an_error_that_rose_from_nothing_is_a_drop_without_a_number() -> None:
     assert missed.details().model_dump()["drop"] is None
 
 
+TOO_BUSY = (
+    "the machine was too busy to measure the speed (run the job again when the machine is idle)"
+)
+
+
 def compared(
     speedup: float, low: float | None, high: float | None, *, certain: bool = True
 ) -> Comparison:
@@ -241,18 +246,24 @@ def compared(
         (compared(1.02, 1.01, 1.03), None, "the same speed (1.01 to 1.03)"),
         (compared(2.0, None, None), None, "2.00× faster"),
         (compared(2.0, None, 2.05), None, "2.00× faster"),
+        (compared(2.0, 1.999, 2.001), None, "2.00× faster"),
+        (
+            compared(2.0, 0.03, 23.4, certain=False),
+            None,
+            TOO_BUSY,
+        ),
         (
             compared(2.0, 1.5, 2.5, certain=False),
             compared(3.0, 2.9, 3.1),
             (
-                "how much faster could not be told: the machine was busy (1.50 to 2.50 times the"
-                " speed); with one thread 3.00× faster (2.90 to 3.10)"
+                "the machine was too busy to measure the speed well: it is 1.50 to 2.50 times the"
+                " original's; with one thread 3.00× faster (2.90 to 3.10)"
             ),
         ),
         (
             compared(2.0, None, None, certain=False),
             compared(3.0, 1.0, 5.0, certain=False),
-            "how much faster could not be told: the machine was busy",
+            TOO_BUSY,
         ),
     ],
 )

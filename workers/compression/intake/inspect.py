@@ -11,6 +11,7 @@ import onnx_ir as ir
 from app.domain.directory import MODEL, ORIGINAL, InspectModel
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
 from workers.compression.graph import residual, shapes, stats
+from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.equivalence import Trial
 from workers.compression.graph.load import load, store
 from workers.compression.graph.pieces import Run, open_graph
@@ -153,9 +154,11 @@ def _describe(
 ) -> ModelDescription:
     if findings.assumed:
         sizes = ", ".join(f"{name} = {size}" for name, size in findings.assumed.items())
-        notes.append(f"MACs are for one sample with {sizes}.")
+        notes.append(f"Multiply–accumulates (MACs) are those of one sample with {sizes}.")
     if findings.figures.unknown:
-        notes.append(f"MACs of {len(findings.figures.unknown)} nodes are unknown and not counted.")
+        count = len(findings.figures.unknown)
+        notes.append(f"The MACs of {count} nodes could not be counted, and are left out.")
+    name_nodes(normal)
     obstacles = trainable.obstacles(normal)
     feeds = trials[0].feeds if trials else None
     listed = stats.measure(normal, findings.sizes, feeds, findings.samples).layers[:MAX_LAYERS]

@@ -27,8 +27,8 @@ _SECONDS = 600.0
 _LEAST_SAMPLES = 32
 
 _EXPLAINED = (
-    "Explained is the share of the original's variance that is kept: of each channel of each output"
-    " in its own units, a mean over the channels that vary, then over outputs."
+    "'Variance kept' (explained) is the share of the original's variance that the errors leave: of"
+    " each channel in its own units, a mean over the channels that vary, then over outputs."
 )
 
 _GENERATED = "There is no dataset: {} samples were made from the model for the steps."
@@ -120,7 +120,9 @@ def evaluate(
     notes += _explain(judge, output, values[-1][1], evaluation_set)
     notes.append(_MEMORY if prober is not None else _NO_MEMORY)
     if unknown := max(figure.unknown for figure in figures):
-        notes.append(f"MACs of {unknown} nodes are unknown and not counted.")
+        notes.append(
+            f"The multiply–accumulates of {unknown} nodes could not be counted, and are left out."
+        )
     measures = [
         _measures(*figures_of_graph)
         for figures_of_graph in zip(figures, spreads, values, peaks, strict=True)
@@ -234,9 +236,10 @@ def _explain(
 ) -> list[str]:
     """Return notes on how to read the figures."""
     scored = fidelity is not None and fidelity.bounded == "agreement"
-    count = "the same arg-max" if scored else "elements within 1 % of the original's range"
+    kept = "'Same answers'" if scored else "'Near values'"
+    count = "equal highest scores" if scored else "values within 1 % of the original's range"
     notes = [
-        f"Agreement counts {count} of output '{output}'.",
+        f"{kept} (agreement) counts {count} in output '{output}'.",
         _EXPLAINED,
     ]
     if evaluation_set.generated is not None:

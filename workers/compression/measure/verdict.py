@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from app.domain import metrics
 from app.domain.latencies import Comparison, Latency
-from app.domain.metrics import Kind
+from app.domain.metrics import Kind, percent_kept
 from app.domain.problems import QualityBelowRequirement
 from app.domain.reports import (
     Fidelity,
@@ -26,6 +26,12 @@ _UNLABELLED: Mapping[Split, str] = {
 }
 """The words for a comparison without labels, by what the samples are."""
 
+_SAID: Mapping[str, str] = {
+    "agreement": "The share of answers that are the original's",
+    "explained": "The share of the original's variance that the outputs keep",
+}
+"""The figures of a comparison without labels, in words."""
+
 
 def drop(baseline: Measures, compressed: Measures) -> float:
     """Return the drop in quality; see ``quality_drop``."""
@@ -41,9 +47,10 @@ def shortfall(
         return None
     metric, kind, before, after = _figures(baseline, compressed)
     return QualityBelowRequirement(
-        f"{metric} went from {before:.4g} to {after:.4g}, a drop of {metrics.amount(kind, lost)};"
-        f" {metrics.amount(kind, allowed)} is allowed. The artifacts are kept. Quantize fewer"
-        " layers ('ignore'), try other ranges or int16 activations, or allow a larger drop.",
+        f"{_SAID.get(metric, metric)} went from {before:.4g} to {after:.4g}, a drop of"
+        f" {metrics.amount(kind, lost)}; {metrics.amount(kind, allowed)} is allowed. The artifacts"
+        " are kept. Quantize fewer layers ('ignore'), try other ranges or int16 activations, or"
+        " allow a larger drop.",
         metric=metric,
         baseline=before,
         compressed=after,
@@ -87,18 +94,21 @@ def _speed(latency: Latency) -> str:
     """Return the speed-up in words, with its interval; or that the machine was too busy."""
     if latency.certain:
         return _faster(latency)
-    words = "how much faster could not be told: the machine was busy"
-    if latency.speedup_low is not None and latency.speedup_high is not None:
-        words += f" ({latency.speedup_low:.2f} to {latency.speedup_high:.2f} times the speed)"
+    words = "the machine was too busy to measure the speed"
+    interval = latency.interval
+    if interval is not None:
+        words += f" well: it is {interval} times the original's"
     alone = latency.one_thread
-    return f"{words}; with one thread {_faster(alone)}" if alone and alone.certain else words
+    if alone and alone.certain:
+        return f"{words}; with one thread {_faster(alone)}"
+    return f"{words} (run the job again when the machine is idle)"
 
 
 def _faster(times: Comparison) -> str:
     words, low, high = (
         _ratio(times.speedup, "faster", "SLOWER", _SAME), times.speedup_low, times.speedup_high
     )  # fmt: skip
-    if low is None or high is None:
+    if low is None or high is None or f"{low:.2f}" == f"{high:.2f}":
         return words
     if "SLOWER" in words:
         low, high = 1 / high, 1 / low
@@ -126,21 +136,15 @@ def _quality(baseline: Measures, compressed: Measures, split: Split) -> str:
 def _likeness(fidelity: Fidelity | None) -> str:
     """Return the fidelity in words, by the figure that the requirement bounds."""
     if fidelity is None or fidelity.explained is None or fidelity.bounded == "agreement":
-        return f"{_percent(fidelity.agreement if fidelity else 1.0)} of answers are the same"
-    sentence = f"{_percent(fidelity.explained)} of what its outputs vary by is kept"
+        return f"{percent_kept(fidelity.agreement if fidelity else 1.0)} of answers are the same"
+    sentence = f"its outputs keep {percent_kept(fidelity.explained)} of the original's variance"
     worst = fidelity.worst
     if worst is None or worst.explained >= fidelity.explained:
         return sentence
     where = f"output '{worst.output}'"
     if worst.channel is not None:
         where = f"channel {worst.channel} of {where}"
-    return f"{sentence}, least in {where}: {_percent(worst.explained)}"
-
-
-def _percent(share: float) -> str:
-    """Return a share in percent: less than all is never rounded to 100, a negative share is 0."""
-    digits = next((n for n in range(1, 7) if share == 1 or round(100 * share, n) < 100), 7)
-    return f"{max(share, 0):.{digits}%}".replace("%", " %")
+    return f"{sentence}, least in {where}: {percent_kept(worst.explained)}"
 
 
 def _figures(baseline: Measures, compressed: Measures) -> tuple[str, Kind, float, float]:

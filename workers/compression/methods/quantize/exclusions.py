@@ -80,20 +80,20 @@ def unprofitable(
         harmful = gain.low > _FASTER
         if not harmful and is_not_slower(ratio):
             break
-        reason = _reason(gain) if harmful else "the whole graph was measured to be faster without"
+        reason = _reason(gain) if harmful else "the whole model was faster with this layer in float"
         excluded |= dict.fromkeys(names, reason)
         is_last = index + 1 == len(groups) or groups[index + 1][0].low <= _FASTER
         if is_last or not harmful:
             ratio = _ratio(original, write(excluded).model, context)
     if not is_not_slower(ratio):
         reason_for_all = (
-            f"the graph in integers was measured at {ratio.value:.2f} times the speed of floats"
+            f"in integers the model was slower: {ratio.value:.2f} times its speed in float"
         )
         excluded |= {name: reason_for_all for name in layers if name not in excluded}
     elif ratio.low < NOT_SLOWER:
         notes.append(
-            f"The machine was busy: the graph in integers is {ratio.low:.2f} to {ratio.high:.2f}"
-            " times as fast as in float."
+            "The machine was too busy to measure whether integers make this model faster: run the"
+            " job again when the machine is idle."
         )
     return Exclusions(excluded, notes)
 
@@ -202,8 +202,8 @@ def _form(node: ir.Node) -> tuple[object, ...]:
 
 def _reason(gain: Ratio) -> str:
     return (
-        f"in integers it was measured to be slower: without it and others of its form the graph is"
-        f" {gain.value:.2f} times as fast"
+        "integers make it slower: with it and layers like it in float the model runs"
+        f" {gain.value:.2f} times faster"
     )
 
 

@@ -92,8 +92,8 @@ def _stored_in_half(model: ir.Model, parameters: Quantize, slower: Ratio) -> Out
     """Return the graph with weights stored in float16; it computes in float32 as before."""
     ignored = _ignored(model, parameters)
     note = (
-        f"In half the graph was measured at {slower.value:.2f} times the speed of float32: its"
-        " weights are stored in half, and are float32 once a session is open."
+        f"In float16 the model was slower here: {slower.value:.2f} times its speed in float32. Its"
+        " weights are stored in float16, and become float32 when the model is loaded."
     )
     changes = _changes(model, {refusal.node for refusal in ignored}, _STORED)
     mark_stored(model, ir.DataType.FLOAT16)

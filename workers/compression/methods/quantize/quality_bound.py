@@ -63,10 +63,10 @@ class Portion:
         """Return why the layers stay in float."""
         if self.kept is None:
             return f"left in float to keep the drop within {bound:g}: there was no time to price it"
-        words = "it leaves" if len(self.names) == 1 else "it and its neighbours leave"
+        words = "it loses" if len(self.names) == 1 else "it and its neighbours lose"
         return (
             f"left in float to keep the drop within {bound:g}: quantized alone, {words}"
-            f" {self.kept:.2%} of the outputs' variance"
+            f" {100 * (1 - self.kept):.2f} % of the outputs' variance"
         )
 
 

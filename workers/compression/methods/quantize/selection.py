@@ -165,8 +165,8 @@ def _unless_slower(
     if slower is None:
         return outcome
     reason = (
-        f"with the layers in integers that the bound allows the graph was measured at"
-        f" {slower.value:.2f} times the speed of floats"
+        "with as many layers in integers as the allowed loss permits, the model was slower:"
+        f" {slower.value:.2f} times its speed in float"
     )
     floats = write(dict.fromkeys(layers_by_name, reason))
     return replace(floats, choices=outcome.choices, prices=outcome.prices)

@@ -1,0 +1,200 @@
+"""Two graphs side by side: a row of words for each figure."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from app.domain import metrics
+from app.domain.latencies import Latency
+from app.domain.metrics import percent_kept
+from app.domain.reports import Fidelity, Measures, Quality
+from app.web.figures import Number, scaled
+
+Tone = Literal["good", "bad", "warn", ""]
+
+_HEADLINE = ("Size", "Latency", "Quality")
+KEPT = {"agreement": "Same answers", "explained": "Variance kept"}
+"""The figure of a comparison with the original that is bounded, in the words of a page."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the comparison."""
+
+    name: str
+    note: str
+    before: Number | None
+    after: Number
+    change: str = ""
+    tone: Tone = ""
+    share: float | None = None
+    """What is left of the original, in percent."""
+    interval: str = ""
+    """Between what the change lies, in words; empty where it is exact."""
+
+
+def headline(rows: Iterable[Figure], after: Measures) -> list[Figure]:
+    """Return the figures that stand first; of those of fidelity it is the one that is bounded."""
+    first = (*_HEADLINE, *([KEPT[after.fidelity.bounded]] if after.fidelity else []))
+    return [figure for figure in rows if figure.name in first]
+
+
+def figures(before: Measures, after: Measures, latency: Latency | None = None) -> list[Figure]:
+    """Return the rows of the comparison of two graphs."""
+    return list(_figures(before, after, latency))
+
+
+def _figures(before: Measures, after: Measures, latency: Latency | None) -> Iterator[Figure]:
+    yield _amount("Size", "of the file", before.size_bytes, after.size_bytes, "B", "smaller/larger")
+    if before.latency_ms and after.latency_ms:
+        yield Figure(
+            "Latency",
+            "of one sample",
+            milliseconds(before.latency_ms),
+            milliseconds(after.latency_ms),
+            *_speed(before.latency_ms, after.latency_ms, latency),
+        )
+    yield from _quality(before, after)
+    yield _amount("Parameters", "", before.parameters, after.parameters, "", "fewer/more")
+    yield _amount(
+        "Nonzero parameters", "",
+        before.nonzero_parameters, after.nonzero_parameters, "", "fewer/more",
+    )  # fmt: skip
+    yield _amount(
+        "Multiply–accumulates", "for one sample", before.macs, after.macs, "", "fewer/more"
+    )
+    if before.peak_memory_bytes and after.peak_memory_bytes:
+        yield _amount(
+            "Peak memory", "of a run in a fresh process",
+            before.peak_memory_bytes, after.peak_memory_bytes, "B", "less/more",
+        )  # fmt: skip
+
+
+def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
+    if before.quality and after.quality:
+        was, now = before.quality.value, after.quality.value
+        yield Figure(
+            "Quality",
+            f"{after.quality.metric} on {after.quality.samples} held-out samples",
+            Number(f"{was:.4f}"),
+            Number(f"{now:.4f}"),
+            _change_of_quality(before.quality, after.quality),
+            "warn" if metrics.fall(after.quality.kind, was, now) > 0 else "good",
+        )
+    if after.fidelity:
+        yield _same(after.fidelity)
+        yield from _explained(after.fidelity)
+        yield Figure(
+            "Signal to error",
+            "SQNR of the outputs: at 20 dB errors are a tenth as large, at 40 dB a hundredth",
+            None,
+            Number(_decibels(after.fidelity.sqnr_db)),
+        )
+
+
+def _same(fidelity: Fidelity) -> Figure:
+    """Show the agreement: of answers where outputs are class scores, else of single values."""
+    same = Number(percent_kept(fidelity.agreement, 2))
+    if fidelity.bounded == "agreement":
+        return Figure(KEPT["agreement"], "as the original gives", None, same)
+    return Figure("Near values", "within 1 % of the original's range", None, same)
+
+
+def _explained(fidelity: Fidelity) -> Iterator[Figure]:
+    """Show the explained variance; of class scores only where it is a share of them.
+
+    The scores of unlikely classes count as much there as those of likely ones: rounding alone may
+    leave nothing of thousands that are near zero, while each answer is the same.
+    """
+    answers = fidelity.bounded == "agreement"
+    if fidelity.explained is None or (answers and fidelity.explained < 0):
+        return
+    note, worst = "of the original's outputs; 100 % is equal", fidelity.worst
+    if answers:
+        note = f"{note}, the scores of unlikely classes included"
+    if worst is not None:
+        where = f"'{worst.output}'"
+        if worst.channel is not None:
+            where = f"channel {worst.channel} of {where}"
+        note = f"{note}; least in {where}: {_share(worst.explained)}"
+    yield Figure(KEPT["explained"], note, None, Number(_share(fidelity.explained)))
+
+
+def _share(value: float) -> str:
+    """Return a share in percent; one that is noise has no percentage."""
+    return percent_kept(value, 2) if value >= 0 else "nothing"
+
+
+def _change_of_quality(before: Quality, after: Quality) -> str:
+    """Say by how much a figure changed: of itself for errors, in points or in its own unit."""
+    was, now = before.value, after.value
+    if was == now:
+        return "unchanged"
+    match after.kind:
+        case "error":
+            change = f"{100 * (now - was) / was:+.1f} %" if was else ""
+        case "gain":
+            change = f"{now - was:+.4g}"
+        case "share" | "score" | "rate":
+            change = f"{100 * (now - was):+.2f} points"
+        case _:
+            assert_never(after.kind)
+    return change.replace("-", "−")
+
+
+def quality(measures: Measures) -> str:
+    """Return how good a graph is, in words: by the metric, else by comparison with the original."""
+    if measures.quality is not None:
+        return f"{measures.quality.metric} {measures.quality.value:.4f}"
+    fidelity = measures.fidelity
+    if fidelity is None:
+        return "not compared"
+    return f"{KEPT[fidelity.bounded].lower()} {_share(fidelity.kept)}"
+
+
+def milliseconds(value: float) -> Number:
+    """Return a time for reading."""
+    return Number(f"{value:.{2 if value >= 1 else 3}f} ms")
+
+
+def _decibels(sqnr: float | None) -> str:
+    return "equal" if sqnr is None else f"{sqnr:.1f} dB"
+
+
+def _amount(name: str, note: str, before: int, after: int, unit: str, words: str) -> Figure:
+    return Figure(
+        name, note, scaled(before, unit), scaled(after, unit), *change(before, after, words)
+    )
+
+
+def change(before: float, after: float, words: str) -> tuple[str, Tone, float | None]:
+    """Say how many times less, in the words for less and more; also its tone and what is left."""
+    less, more = words.split("/")
+    if not before or not after:
+        return "", "", None
+    share = round(min(100 * after / before, 100.0), 1)
+    if round(max(before, after) / min(before, after), 2) == 1:
+        return "unchanged", "", share
+    if after < before:
+        return f"{before / after:.2f}× {less}", "good", share
+    return f"{after / before:.2f}× {more}", "bad", share
+
+
+def _speed(
+    before: float, after: float, latency: Latency | None
+) -> tuple[str, Tone, float | None, str]:
+    """Say how many times faster a model is, and between what; or that it is not certain."""
+    if latency is None:
+        return *change(before, after, "faster/slower"), ""
+    words, tone, share = change(latency.speedup, 1.0, "faster/slower")
+    if not latency.certain:
+        interval = latency.interval
+        between = f": {interval} times the speed" if interval else ""
+        return "not certain", "warn", share, f"the machine was busy{between}"
+    if latency.speedup_low is None or latency.speedup_high is None:
+        return words, tone, share, ""
+    low, high = latency.speedup_low, latency.speedup_high
+    if tone == "bad":
+        low, high = 1 / high, 1 / low
+    exact = f"{low:.2f}" == f"{high:.2f}"
+    return words, tone, share, "" if exact else f"between {low:.2f} and {high:.2f}"
