@@ -22,8 +22,8 @@ from app.domain.plans import Plan
 from app.domain.problems import Conflict, FieldError, Invalid
 from app.domain.recommendations import Expected, Minimize, Recommendation, Recommendations, Risk
 from app.domain.sensitivity import Sensitivity
-from app.services import jobs, models, plans, refusals, targets
-from app.services.inputs import Inputs
+from app.services import models, plans, refusals, targets
+from app.services.inputs import Inputs, look_up
 from app.services.precedents import Experience, History, Precedent, history, signature
 from app.services.proposals import Proposal, proposals
 from app.services.situation import Situation
@@ -135,7 +135,7 @@ def _inputs(session: Session, tenant: str, model_id: str, wish: Wish) -> Inputs:
     places = dict.fromkeys(("#/dataset", "#/data"), "#/query/data")
     places["#/target"] = "#/query/target"
     try:
-        inputs = jobs.inputs(session, tenant, request)
+        inputs = look_up(session, tenant, request)
     except Invalid as fault:
         raise Invalid(
             str(fault),

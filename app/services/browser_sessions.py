@@ -10,6 +10,8 @@ from app.domain.problems import Unauthenticated
 from app.services.keys import digest
 from app.store import browser_sessions, keys
 
+SessionRights = browser_sessions.SessionRights
+
 
 def log_in(session: Session, key: str, hours: float) -> str:
     """Return a token for the holder of a key; only the hash of the token is stored.
@@ -31,7 +33,7 @@ def log_out(session: Session, token: str) -> None:
     browser_sessions.end(session, _hash(token))
 
 
-def rights_of(session: Session, token: str) -> browser_sessions.SessionRights | None:
+def rights_of(session: Session, token: str) -> SessionRights | None:
     """Return the tenant and scopes of a token, unless it or its key has expired."""
     return browser_sessions.rights_of(session, _hash(token))
 

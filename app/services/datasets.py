@@ -7,6 +7,7 @@ from app.domain import ids
 from app.domain.datasets import Dataset, DatasetDescription, ImageOptions
 from app.domain.references import DatasetReference
 from app.services import uploads
+from app.services.listing import Part, Walk, part
 from app.store import jobs, lookup
 from app.store.tables import DatasetRow
 
@@ -40,6 +41,11 @@ def of_tenant(tenant: str) -> Select[DatasetRow]:
     """Select the tenant's datasets, with the outline of each in place of its description."""
     outlined = (defer(DatasetRow.description), undefer(DatasetRow.outline))
     return select(DatasetRow).where(DatasetRow.tenant == tenant).options(*outlined)
+
+
+def listed(session: Session, tenant: str, walk: Walk) -> Part[Dataset]:
+    """Return a part of the tenant's datasets."""
+    return part(session, walk, of_tenant(tenant), DatasetRow, lambda rows: [*map(view, rows)])
 
 
 def delete(session: Session, tenant: str, dataset_id: str) -> None:

@@ -27,7 +27,9 @@ from app.domain.problems import (
     NotFound,
     TooManyRequests,
 )
+from app.services import jobs
 from app.services.keys import digest
+from app.services.listing import Part, Walk, part
 from app.settings import Settings
 from app.store import devices, leases, lookup, measurements
 from app.store.tables import DeviceRow, MeasurementRow, ModelRow
@@ -164,6 +166,23 @@ def renew(
 def of_job(session: Session, job_id: str) -> list[Measurement]:
     """Return the measurements of a job."""
     return views(measurements.listed(session, job_id))
+
+
+def listed(session: Session, tenant: str, walk: Walk) -> Part[TenantDevice]:
+    """Return a part of the tenant's devices."""
+    return part(
+        session,
+        walk,
+        devices.of_tenant(tenant),
+        DeviceRow,
+        lambda rows: [TenantDevice.model_validate(row) for row in rows],
+    )
+
+
+def measured(session: Session, tenant: str, job_id: str, walk: Walk) -> Part[Measurement]:
+    """Return a part of what devices measure of a job's files, or raise NotFound."""
+    query = measurements.of_job(jobs.find(session, tenant, job_id).id)
+    return part(session, walk, query, MeasurementRow, views)
 
 
 def views(rows: Iterable[MeasurementRow]) -> list[Measurement]:

@@ -4,11 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from sqlalchemy.orm import Session
+
 from app.domain.datasets import DatasetDescription
-from app.domain.jobs import EVALUATE_DATASET_POINTER
+from app.domain.jobs import EVALUATE_DATASET_POINTER, JobRequest
 from app.domain.models import ModelDescription
-from app.domain.problems import Problem
+from app.domain.problems import FieldError, Invalid, Problem
 from app.domain.request_parts import DeviceKind
+from app.services import datasets, models, targets
+from app.store import lookup, workers
+from app.store.tables import DatasetRow, ModelRow
 
 Description = TypeVar("Description", ModelDescription, DatasetDescription)
 
@@ -53,3 +58,57 @@ class Inputs:
     def judged(self) -> Upload[DatasetDescription] | None:
         """The dataset for the evaluation, which uses all or a part of its samples."""
         return self.evaluate_dataset or self.dataset
+
+
+def look_up(session: Session, tenant: str, request: JobRequest) -> Inputs:
+    """Look up what the request names, and lock it against deletion until commit.
+
+    Raises:
+        Invalid: The request names a model or dataset that is not the tenant's.
+    """
+    named_models = {"#/model": request.model, **request.other_models}
+    model_rows = {
+        pointer: lookup.find(session, ModelRow, tenant, named, "keep")
+        for pointer, named in named_models.items()
+    }
+    dataset_rows = {
+        pointer: lookup.find(session, DatasetRow, tenant, named, "keep")
+        for pointer, named in request.datasets.items()
+    }
+    unknown = [
+        FieldError(pointer=pointer, detail=f"There is no {kind} {named[pointer]!r}.")
+        for kind, named, rows in (
+            ("model", named_models, model_rows),
+            ("dataset", request.datasets, dataset_rows),
+        )
+        for pointer, row in rows.items()
+        if row is None
+    ]
+    if unknown:
+        raise Invalid(" ".join(fault.detail for fault in unknown), errors=unknown)
+    other_models = {
+        pointer: _upload(row, models.described(row)) for pointer, row in model_rows.items() if row
+    }
+    data = {
+        pointer: _upload(row, datasets.described(row))
+        for pointer, row in dataset_rows.items()
+        if row
+    }
+    return Inputs(
+        model=other_models.pop("#/model"),
+        dataset=data.get("#/dataset"),
+        evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
+        targets=targets.deliverable(session),
+        target_fault=targets.fault(session, tenant, request),
+        workers=workers.offers(session),
+        other_models=other_models,
+    )
+
+
+def _upload(row: ModelRow | DatasetRow, description: Description | None) -> Upload[Description]:
+    sha256 = row.sha256 if row.size_bytes else row.id  # nothing is known of what is not here yet
+    return Upload(row.id, sha256, row.size_bytes, _rejected(row), description)
+
+
+def _rejected(row: ModelRow | DatasetRow) -> str | None:
+    return None if row.status != "rejected" else str((row.problem or {}).get("detail"))

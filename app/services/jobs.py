@@ -4,16 +4,17 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from app.domain.job_answers import Job, MadeWebhook, SubmittedJob
-from app.domain.jobs import EVALUATE_DATASET_POINTER, FINISHED, JobRequest
+from app.domain.job_answers import Artifact, Job, MadeWebhook, SubmittedJob
+from app.domain.jobs import FINISHED, JobRequest, JobStatus
 from app.domain.plans import Plan
-from app.domain.problems import Conflict, FieldError, Invalid, NotFound, TooManyRequests
+from app.domain.problems import Conflict, NotFound, TooManyRequests
 from app.domain.reports import JobReport
 from app.domain.searches import begun
-from app.services import datasets, models, plans, targets, webhooks
-from app.services.inputs import Description, Inputs, Upload
+from app.services import plans, webhooks
+from app.services.inputs import look_up
+from app.services.listing import Part, Walk, part
 from app.settings import Settings
-from app.store import jobs, lookup, retention, searches, transitions, workers
+from app.store import jobs, lookup, retention, searches, transitions
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow
 from app.store.views import job_view
 
@@ -27,7 +28,7 @@ def plan(session: Session, tenant: str, request: JobRequest) -> Plan:
         Invalid: The request names a model or dataset that is not the tenant's.
     """
     request = targets.placed(session, tenant, request)
-    return plans.plan(request, inputs(session, tenant, request))
+    return plans.plan(request, look_up(session, tenant, request))
 
 
 def submit(session: Session, tenant: str, request: JobRequest, settings: Settings) -> SubmittedJob:
@@ -38,7 +39,7 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
         TooManyRequests: The tenant has reached its number of active jobs.
     """
     request = targets.placed(session, tenant, request)
-    plans.require_possible(request, inputs(session, tenant, request))
+    plans.require_possible(request, look_up(session, tenant, request))
     if jobs.active(session, tenant) >= settings.quota.active_jobs:
         raise TooManyRequests(
             f"You have {settings.quota.active_jobs} queued and running jobs, as many as you may:"
@@ -163,6 +164,41 @@ def views(session: Session, rows: Iterable[JobRow]) -> list[Job]:
     ]
 
 
+def listed(
+    session: Session,
+    tenant: str,
+    walk: Walk,
+    *,
+    status: JobStatus | None = None,
+    model: str | None = None,
+    tag: str | None = None,
+    parent: str | None = None,
+) -> Part[Job]:
+    """Return a part of the tenant's jobs that match all given filters; see ``of_tenant``."""
+    query = jobs.of_tenant(tenant, status=status, model=model, tag=tag, parent=parent)
+    return part(session, walk, query, JobRow, lambda rows: views(session, rows))
+
+
+def artifacts(session: Session, tenant: str, job_id: str, walk: Walk) -> Part[Artifact]:
+    """Return a part of the files that a job made, or raise NotFound."""
+    query = jobs.artifacts_of(find(session, tenant, job_id).id)
+    return part(
+        session,
+        walk,
+        query,
+        ArtifactRow,
+        lambda rows: [Artifact.model_validate(row) for row in rows],
+    )
+
+
+def counts(session: Session, tenant: str) -> dict[str, str]:
+    """Return how many jobs the tenant has, by their status, in words where they are very many."""
+    return {
+        status: f"{number:,} or more" if number == jobs.MOST_COUNTED else str(number)
+        for status, number in jobs.counts(session, tenant).items()
+    }
+
+
 def report(session: Session, tenant: str, job_id: str) -> JobReport:
     """Return the report of a job.
 
@@ -209,56 +245,6 @@ def artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:
     return row
 
 
-def inputs(session: Session, tenant: str, request: JobRequest) -> Inputs:
-    """Look up what the request names, and lock it against deletion until commit.
-
-    Raises:
-        Invalid: The request names a model or dataset that is not the tenant's.
-    """
-    named_models = {"#/model": request.model, **request.other_models}
-    model_rows = {
-        pointer: lookup.find(session, ModelRow, tenant, named, "keep")
-        for pointer, named in named_models.items()
-    }
-    dataset_rows = {
-        pointer: lookup.find(session, DatasetRow, tenant, named, "keep")
-        for pointer, named in request.datasets.items()
-    }
-    unknown = [
-        FieldError(pointer=pointer, detail=f"There is no {kind} {named[pointer]!r}.")
-        for kind, named, rows in (
-            ("model", named_models, model_rows),
-            ("dataset", request.datasets, dataset_rows),
-        )
-        for pointer, row in rows.items()
-        if row is None
-    ]
-    if unknown:
-        raise Invalid(" ".join(fault.detail for fault in unknown), errors=unknown)
-    other_models = {
-        pointer: _upload(row, models.described(row)) for pointer, row in model_rows.items() if row
-    }
-    data = {
-        pointer: _upload(row, datasets.described(row))
-        for pointer, row in dataset_rows.items()
-        if row
-    }
-    return Inputs(
-        model=other_models.pop("#/model"),
-        dataset=data.get("#/dataset"),
-        evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
-        targets=targets.deliverable(session),
-        target_fault=targets.fault(session, tenant, request),
-        workers=workers.offers(session),
-        other_models=other_models,
-    )
-
-
-def _upload(row: ModelRow | DatasetRow, description: Description | None) -> Upload[Description]:
-    sha256 = row.sha256 if row.size_bytes else row.id  # nothing is known of what is not here yet
-    return Upload(row.id, sha256, row.size_bytes, _rejected(row), description)
-
-
 def _unknown(job_id: str) -> NotFound:
     return NotFound(f"There is no job {job_id!r}.")
 
@@ -267,7 +253,3 @@ def _refuse_trial(row: JobRow) -> None:
     """Raise Conflict where a job is a trial: it stays as it is while its search is there."""
     if row.parent_id is not None:
         raise Conflict(f"The job is a trial of the search {row.parent_id}: retry or delete that.")
-
-
-def _rejected(row: ModelRow | DatasetRow) -> str | None:
-    return None if row.status != "rejected" else str((row.problem or {}).get("detail"))

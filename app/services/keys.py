@@ -8,6 +8,8 @@ from typing import Literal
 from sqlalchemy.orm import Session
 
 from app.domain import ids
+from app.domain.problems import NotFound
+from app.store import keys
 from app.store.tables import ApiKeyRow
 
 Scope = Literal["read", "write"]
@@ -41,6 +43,18 @@ def create(
     session.add(row)
     session.flush()
     return row, key
+
+
+def listed(session: Session, tenant: str) -> list[ApiKeyRow]:
+    """Return the tenant's keys."""
+    return list(keys.of_tenant(session, tenant))
+
+
+def revoke(session: Session, tenant: str, key_id: str) -> None:
+    """Make a key of the tenant worthless, or raise NotFound."""
+    if key_id not in {row.id for row in keys.of_tenant(session, tenant)}:
+        raise NotFound(f"There is no key {key_id!r}.")
+    keys.revoke(session, key_id)
 
 
 def digest(key: str) -> bytes:

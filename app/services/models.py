@@ -4,13 +4,15 @@ from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, defer, undefer
 
 from app.domain import ids
-from app.domain.models import ModelDescription, ModelFormat, ModelHints
+from app.domain.models import Model, ModelDescription, ModelFormat, ModelHints
 from app.domain.problems import Conflict
 from app.domain.references import ModelReference
 from app.services import uploads
+from app.services.listing import Part, Walk, part
 from app.settings import Settings
-from app.store import jobs, lookup, quotas
+from app.store import blob_rows, jobs, lookup, quotas
 from app.store.tables import ModelRow
+from app.store.views import model_view
 
 
 def new(tenant: str, name: str | None, filename: str | None, hints: ModelHints) -> ModelRow:
@@ -74,6 +76,22 @@ def of_tenant(tenant: str) -> Select[ModelRow]:
     return select(ModelRow).where(ModelRow.tenant == tenant).options(*outlined)
 
 
+def show(session: Session, tenant: str, model_id: str) -> Model:
+    """Return a model as clients see it, or raise NotFound."""
+    return model_view(find(session, tenant, model_id))
+
+
+def look(session: Session, tenant: str, model_id: str) -> tuple[Model, ModelDescription | None]:
+    """Return a model and its whole description, None before the inspection."""
+    row = find(session, tenant, model_id)
+    return model_view(row), described(row)
+
+
+def listed(session: Session, tenant: str, walk: Walk) -> Part[Model]:
+    """Return a part of the tenant's models."""
+    return part(session, walk, of_tenant(tenant), ModelRow, lambda rows: [*map(model_view, rows)])
+
+
 def delete(session: Session, tenant: str, model_id: str) -> None:
     """Delete a model; its jobs and their artifacts stay.
 
@@ -90,8 +108,8 @@ def described(row: ModelRow) -> ModelDescription | None:
     return None if row.description is None else ModelDescription.model_validate(row.description)
 
 
-def stored(session: Session, tenant: str, model_id: str, form: str) -> tuple[str, str]:
-    """Return the digest and a file name of the uploaded bytes, or of the self-contained graph.
+def stored(session: Session, tenant: str, model_id: str, form: str) -> tuple[str, int, str]:
+    """Return digest, size and a file name of the uploaded bytes, or of the self-contained graph.
 
     Raises:
         NotFound: It is not the tenant's.
@@ -102,10 +120,11 @@ def stored(session: Session, tenant: str, model_id: str, form: str) -> tuple[str
         _require_bytes(row)
         description = described(row)
         suffix = SUFFIXES[description.format] if description else ""
-        return row.sha256, row.filename or row.id + suffix
+        return row.sha256, row.size_bytes, row.filename or row.id + suffix
     if row.onnx_sha256 is None:
         raise Conflict(f"The model is {row.status}: there is no graph of it to download.")
-    return row.onnx_sha256, f"{row.id}.onnx"
+    size_bytes = blob_rows.size_of(session, row.onnx_sha256)
+    return row.onnx_sha256, size_bytes, f"{row.id}.onnx"
 
 
 def _require_bytes(row: ModelRow) -> None:

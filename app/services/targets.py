@@ -18,6 +18,11 @@ class Offer(Deployment):
     """Why not, and what to do; null where it can."""
 
 
+def devices(session: Session) -> list[str]:
+    """Return the device of each living worker that runs jobs."""
+    return [worker.device for worker in workers.alive(session) if worker.queue == "jobs"]
+
+
 def announced(session: Session) -> list[Target]:
     """Merge the announcements of workers: each runtime once, with the devices of all workers."""
     merged: dict[tuple[str, str, str], Target] = {}

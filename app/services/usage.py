@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app.domain.problems import FieldError, Invalid
-from app.store import usage
+from app.store import stats, usage
 
 DEFAULT_DAYS, MOST_DAYS = 30, 366
 
@@ -21,6 +21,11 @@ class UsageDay(BaseModel):
     """Jobs that ended."""
     stored_bytes: int
     """The most that was stored."""
+
+
+def stored(session: Session, tenant: str) -> int:
+    """Return how many bytes of the tenant are stored now."""
+    return stats.stored_bytes(session, tenant)
 
 
 def days(session: Session, tenant: str, first: date | None, last: date) -> list[UsageDay]:
@@ -41,19 +46,19 @@ def days(session: Session, tenant: str, first: date | None, last: date) -> list[
         detail = f"'from' has to be at most {MOST_DAYS - 1} days before 'to', and not after it"
         raise Invalid(f"{detail}.", errors=[FieldError(pointer="#/from", detail=detail)])
     rows = {row.day: row for row in usage.between(session, tenant, begin, last)}
-    stored = usage.stored_before(session, tenant, begin)
+    most = usage.stored_before(session, tenant, begin)
     entries = []
     for offset in range(count):
         day = begin + timedelta(days=offset)
         row = rows.get(day)
-        stored = row.stored_bytes if row else stored
+        most = row.stored_bytes if row else most
         entries.append(
             UsageDay(
                 day=day,
                 cpu_seconds=row.cpu_seconds if row else 0.0,
                 gpu_seconds=row.gpu_seconds if row else 0.0,
                 jobs=row.jobs if row else 0,
-                stored_bytes=stored,
+                stored_bytes=most,
             )
         )
     return entries

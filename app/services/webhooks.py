@@ -26,6 +26,7 @@ from app.domain.webhooks import (
     WebhookChange,
     WebhookRequest,
 )
+from app.services.listing import Part, Walk, part
 from app.store import deliveries, lookup, webhooks
 from app.store.tables import DeliveryRow, WebhookRow
 
@@ -129,6 +130,18 @@ def change(
         row.disabled_reason = None if request.enabled else "disabled on request"
         row.failing_since = None
     return view(row)
+
+
+def listed(session: Session, tenant: str, walk: Walk) -> Part[Webhook]:
+    """Return a part of the tenant's webhooks, without those of one job alone."""
+    query = webhooks.standing(tenant)
+    return part(session, walk, query, WebhookRow, lambda rows: [*map(view, rows)])
+
+
+def sent(session: Session, tenant: str, webhook_id: str, walk: Walk) -> Part[Delivery]:
+    """Return a part of what was sent to a webhook, or raise NotFound."""
+    query = webhooks.sent_to(find(session, tenant, webhook_id))
+    return part(session, walk, query, DeliveryRow, lambda rows: [*map(delivery_view, rows)])
 
 
 def delete(session: Session, tenant: str, webhook_id: str) -> None:

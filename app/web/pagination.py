@@ -3,17 +3,14 @@
 import base64
 import binascii
 import json
-from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends, Query
 from pydantic import BaseModel
-from sqlalchemy import Select
-from sqlalchemy.orm import Session
 
 from app.domain.problems import FieldError, Invalid
-from app.store import listing
+from app.services.listing import Part, Position, Walk
 
 Item = TypeVar("Item", bound=BaseModel)
 
@@ -25,13 +22,6 @@ class Page(BaseModel, Generic[Item]):
 
     items: list[Item]
     next_cursor: str | None
-
-
-class Walk(BaseModel):
-    """Where a list is read from, and how far."""
-
-    limit: int
-    after: listing.Position | None
 
 
 def _walk(
@@ -46,25 +36,18 @@ def _walk(
 Walked = Annotated[Walk, Depends(_walk)]
 
 
-def page(
-    session: Session,
-    walk: Walk,
-    query: Select[Any],
-    table: type[listing.Row],
-    views: Callable[[Sequence[listing.Row]], list[Item]],
-) -> Page[Item]:
-    """Return the part of ``query`` that ``walk`` asks for, as clients see it."""
-    rows, last = listing.page(session, query, table, walk.after, walk.limit)
-    return Page(items=views(rows), next_cursor=None if last is None else encode(last))
+def page(part: Part[Item]) -> Page[Item]:
+    """Return a part of a list with the cursor of the next one."""
+    return Page(items=part.items, next_cursor=None if part.last is None else encode(part.last))
 
 
-def encode(position: listing.Position) -> str:
+def encode(position: Position) -> str:
     """Return a cursor that goes on after ``position``."""
     text = json.dumps([_VERSION, position.created_at.isoformat(), position.id])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def decode(cursor: str) -> listing.Position:
+def decode(cursor: str) -> Position:
     """Return where a cursor goes on.
 
     Raises:
@@ -73,7 +56,7 @@ def decode(cursor: str) -> listing.Position:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         version, at, last = json.loads(base64.b64decode(padded, b"-_", validate=True))
-        position = listing.Position(datetime.fromisoformat(at), str(last))
+        position = Position(datetime.fromisoformat(at), str(last))
         sound = version == _VERSION and position.created_at.tzinfo is not None
     except (binascii.Error, ValueError, TypeError):
         sound = False

@@ -18,7 +18,6 @@ from app.domain.problems import (
 )
 from app.domain.references import DatasetReference
 from app.services import datasets
-from app.store.tables import DatasetRow
 from app.web.idempotency import IdempotencyKey
 from app.web.intake import DATASET, take_in
 from app.web.pagination import Page, Walked, page
@@ -63,19 +62,21 @@ async def upload_dataset(
     background, and matched to a model when a job or a plan names both.
     """
     images = _image_options(mean, std)
-
-    def new(given: str | None) -> DatasetRow:
-        return datasets.new(call.tenant, name, filename or given, images)
-
-    return await take_in(request, call, DATASET, new, upload_id, key)
+    return await take_in(
+        request,
+        call,
+        DATASET,
+        lambda given: datasets.new(call.tenant, name, filename or given, images),
+        upload_id,
+        key,
+    )
 
 
 @router.get("")
 def list_datasets(call: Caller, walk: Walked) -> Page[Dataset]:
     """List the datasets, newest first."""
     with call.transaction() as session:
-        query = datasets.of_tenant(call.tenant)
-        return page(session, walk, query, DatasetRow, lambda rows: list(map(datasets.view, rows)))
+        return page(datasets.listed(session, call.tenant, walk))
 
 
 @router.get("/{dataset_id}", responses=documented(NotFound))

@@ -1,6 +1,5 @@
 """``/v1/devices``: boards and phones that time files, and the calls of their agents."""
 
-from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
@@ -16,8 +15,6 @@ from app.domain.devices import (
 )
 from app.domain.problems import Conflict, NotFound, RequestInFlight, TooManyRequests
 from app.services import devices
-from app.store import devices as device_rows
-from app.store.tables import DeviceRow
 from app.web.idempotency import Posted
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
@@ -55,7 +52,7 @@ def register_device(body: DeviceRequest, call: Caller, once: Posted) -> Response
 def list_devices(call: Caller, walk: Walked) -> Page[TenantDevice]:
     """List the devices, newest first."""
     with call.transaction() as session:
-        return page(session, walk, device_rows.of_tenant(call.tenant), DeviceRow, _views)
+        return page(devices.listed(session, call.tenant, walk))
 
 
 @router.get("/{device_id}", responses=documented(NotFound))
@@ -130,7 +127,3 @@ def report_measurement(
             session, call.tenant, device_id, measurement_id, token, body
         ),
     )
-
-
-def _views(rows: Iterable[DeviceRow]) -> list[TenantDevice]:
-    return [TenantDevice.model_validate(row) for row in rows]

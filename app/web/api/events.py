@@ -1,18 +1,15 @@
 """``/v1/jobs/{id}/events``: what happens in a job, as server-sent events."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Header
 from fastapi.concurrency import run_in_threadpool
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from app.domain.jobs import FINISHED
 from app.domain.problems import NotFound
-from app.services import jobs
-from app.store import events
-from app.store.tables import EventRow
+from app.services import events
 from app.web.gateway import Call
 from app.web.problems import documented
 from app.web.security import Caller
@@ -58,12 +55,10 @@ async def stream(call: Call, job_id: str, last_event_id: str | None) -> EventSou
 
 def _seen(call: Call, job_id: str, last_event_id: str) -> int:
     """Return the number that the client has seen; 0 if it names none that exists."""
+    is_number = last_event_id.isascii() and last_event_id.isdecimal()
+    number = int(last_event_id[:_LONGEST_NUMBER]) if is_number else 0
     with call.transaction() as session:
-        last = jobs.find(session, call.tenant, job_id).last_event
-    if not (last_event_id.isascii() and last_event_id.isdecimal()):
-        return 0
-    number = int(last_event_id[:_LONGEST_NUMBER])
-    return number if number <= last else 0
+        return events.seen(session, call.tenant, job_id, number)
 
 
 async def _stream(call: Call, job_id: str, seen: int) -> AsyncIterator[ServerSentEvent]:
@@ -71,31 +66,15 @@ async def _stream(call: Call, job_id: str, seen: int) -> AsyncIterator[ServerSen
     watch = call.gateway.watch
     async with watch.listening(job_id):
         while True:
-            rows, ended = await run_in_threadpool(_read, call, job_id, seen)
-            for row in rows:
-                seen = row.number
-                yield _event(row)
+            found, ended = await run_in_threadpool(_read, call, job_id, seen)
+            for event in found:
+                seen = event.number
+                yield ServerSentEvent(json.dumps(event.data), event=event.kind, id=str(seen))
             if ended:
                 return
             await watch.wait(job_id, seen)
 
 
-def _read(call: Call, job_id: str, seen: int) -> tuple[Sequence[EventRow], bool]:
-    """Return what follows ``seen``, and whether that is all for now: a retry may go on later.
-
-    The job is read after its events: were it the other way round, a last event stored in between
-    would be told, and the stream would wait for one more.
-    """
+def _read(call: Call, job_id: str, seen: int) -> tuple[list[events.Event], bool]:
     with call.transaction() as session:
-        rows = events.after(session, job_id, seen)
-        try:
-            job = jobs.find(session, call.tenant, job_id)
-        except NotFound:
-            return [], True
-        last = rows[-1].number if rows else seen
-        return rows, job.status in FINISHED and last >= job.last_event
-
-
-def _event(row: EventRow) -> ServerSentEvent:
-    data = {**row.data, "at": row.at.isoformat().replace("+00:00", "Z")}
-    return ServerSentEvent(json.dumps(data), event=row.kind, id=str(row.number))
+        return events.following(session, call.tenant, job_id, seen)

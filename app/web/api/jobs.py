@@ -1,6 +1,5 @@
 """``/v1/jobs``: plan, submit, follow, cancel, retry, delete."""
 
-from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -19,9 +18,6 @@ from app.domain.problems import (
     TooManyRequests,
 )
 from app.services import devices, jobs, searches
-from app.store import measurements
-from app.store.jobs import artifacts_of, of_tenant
-from app.store.tables import ArtifactRow, JobRow, MeasurementRow
 from app.web.answers import written
 from app.web.idempotency import Posted
 from app.web.pagination import Page, Walked, page
@@ -71,9 +67,11 @@ def list_jobs(
     ] = None,
 ) -> Response:
     """List the jobs, newest first, without their step reports; trials only of a ``parent``."""
-    query = of_tenant(call.tenant, status=status, model=model, tag=tag, parent=parent)
     with call.transaction() as session:
-        return written(page(session, walk, query, JobRow, lambda rows: jobs.views(session, rows)))
+        found = jobs.listed(
+            session, call.tenant, walk, status=status, model=model, tag=tag, parent=parent
+        )
+    return written(page(found))
 
 
 @router.get("/{job_id}", response_model=Job, responses=documented(NotFound))
@@ -134,17 +132,11 @@ def take_point(job_id: str, point: str, call: Caller, once: Posted) -> Response:
 def list_artifacts(job_id: str, call: Caller, walk: Walked) -> Page[Artifact]:
     """List the files that a job made."""
     with call.transaction() as session:
-        query = artifacts_of(jobs.find(session, call.tenant, job_id).id)
-        return page(session, walk, query, ArtifactRow, _artifacts)
+        return page(jobs.artifacts(session, call.tenant, job_id, walk))
 
 
 @router.get("/{job_id}/measurements", responses=documented(NotFound))
 def list_measurements(job_id: str, call: Caller, walk: Walked) -> Page[Measurement]:
     """List what devices measure of a job's files: what waits, what was measured, what failed."""
     with call.transaction() as session:
-        query = measurements.of_job(jobs.find(session, call.tenant, job_id).id)
-        return page(session, walk, query, MeasurementRow, devices.views)
-
-
-def _artifacts(rows: Iterable[ArtifactRow]) -> list[Artifact]:
-    return [Artifact.model_validate(row) for row in rows]
+        return page(devices.measured(session, call.tenant, job_id, walk))

@@ -17,9 +17,6 @@ from app.domain.problems import (
 )
 from app.domain.references import ModelReference
 from app.services import models
-from app.store import blob_rows
-from app.store.tables import ModelRow
-from app.store.views import model_view
 from app.web import content
 from app.web.hints import Architecture, Cache, Inputs, hints_of
 from app.web.idempotency import IdempotencyKey
@@ -64,26 +61,28 @@ async def upload_model(
     again make a new model, and are stored once.
     """
     hints = hints_of(architecture, inputs, cache=cache)
-
-    def new(given: str | None) -> ModelRow:
-        return models.new(call.tenant, name, filename or given, hints)
-
-    return await take_in(request, call, MODEL, new, upload_id, key)
+    return await take_in(
+        request,
+        call,
+        MODEL,
+        lambda given: models.new(call.tenant, name, filename or given, hints),
+        upload_id,
+        key,
+    )
 
 
 @router.get("")
 def list_models(call: Caller, walk: Walked) -> Page[Model]:
     """List the models, newest first."""
     with call.transaction() as session:
-        query = models.of_tenant(call.tenant)
-        return page(session, walk, query, ModelRow, lambda rows: list(map(model_view, rows)))
+        return page(models.listed(session, call.tenant, walk))
 
 
 @router.get("/{model_id}", responses=documented(NotFound))
 def get_model(model_id: str, call: Caller) -> Model:
     """Show a model: what it is, and what inspection found."""
     with call.transaction() as session:
-        return model_view(models.find(session, call.tenant, model_id))
+        return models.show(session, call.tenant, model_id)
 
 
 @router.head("/{model_id}/content", include_in_schema=False)
@@ -105,9 +104,7 @@ async def download_model(
 
     def find() -> content.Content:
         with call.transaction() as session:
-            sha256, filename = models.stored(session, call.tenant, model_id, form)
-            size_bytes = blob_rows.size_of(session, sha256)
-        return content.Content(sha256, size_bytes, filename)
+            return content.Content(*models.stored(session, call.tenant, model_id, form))
 
     found = await run_in_threadpool(find)
     return await content.respond(request, call.gateway.blobs, found)

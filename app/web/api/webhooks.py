@@ -6,8 +6,6 @@ from sqlalchemy.orm import Session
 from app.domain.problems import Conflict, Invalid, NotFound, RequestInFlight
 from app.domain.webhooks import Delivery, Webhook, WebhookChange, WebhookRequest
 from app.services import webhooks
-from app.store import webhooks as webhook_rows
-from app.store.tables import DeliveryRow, WebhookRow
 from app.web.idempotency import Posted
 from app.web.pagination import Page, Walked, page
 from app.web.problems import documented
@@ -29,8 +27,7 @@ def create_webhook(body: WebhookRequest, call: Caller, once: Posted) -> Response
 def list_webhooks(call: Caller, walk: Walked) -> Page[Webhook]:
     """List the webhooks, newest first; those named for one job alone are not among them."""
     with call.transaction() as session:
-        query = webhook_rows.standing(call.tenant)
-        return page(session, walk, query, WebhookRow, lambda rows: list(map(webhooks.view, rows)))
+        return page(webhooks.listed(session, call.tenant, walk))
 
 
 @router.get("/{webhook_id}", responses=documented(NotFound))
@@ -84,10 +81,7 @@ def send_test(webhook_id: str, call: Caller, once: Posted) -> Response:
 def list_deliveries(webhook_id: str, call: Caller, walk: Walked) -> Page[Delivery]:
     """List what was sent to a webhook, newest first, with every attempt."""
     with call.transaction() as session:
-        query = webhook_rows.sent_to(webhooks.find(session, call.tenant, webhook_id))
-        return page(
-            session, walk, query, DeliveryRow, lambda rows: list(map(webhooks.delivery_view, rows))
-        )
+        return page(webhooks.sent(session, call.tenant, webhook_id, walk))
 
 
 @router.post(

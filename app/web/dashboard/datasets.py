@@ -7,7 +7,6 @@ from fastapi import APIRouter, Query, Request, Response
 from app.domain.datasets import ImageOptions, Picture, Targets, mismatches
 from app.domain.problems import NotFound
 from app.services import datasets
-from app.store.tables import DatasetRow
 from app.web.dashboard import page
 from app.web.dashboard.arriving import refer, take
 from app.web.dashboard.lists import Cursor, datasets_of, models_of
@@ -32,11 +31,13 @@ async def upload_dataset(
     request: Request, visitor: Looking, form_token: Annotated[str, Query()] = ""
 ) -> Response:
     """Take in the file that a form sends."""
-
-    def new(filename: str | None) -> DatasetRow:
-        return datasets.new(visitor.tenant, None, filename, ImageOptions())
-
-    return await take(request, visitor, form_token, DATASET, new)
+    return await take(
+        request,
+        visitor,
+        form_token,
+        DATASET,
+        lambda filename: datasets.new(visitor.tenant, None, filename, ImageOptions()),
+    )
 
 
 @router.post("/datasets/fetch")

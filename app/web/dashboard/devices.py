@@ -2,11 +2,8 @@
 
 from fastapi import APIRouter, Response
 
-from app.domain.devices import TenantDevice
 from app.services import devices
-from app.store import devices as device_rows
-from app.store.listing import page as rows_of
-from app.store.tables import DeviceRow
+from app.services.listing import Walk
 from app.web.dashboard import page
 from app.web.dashboard.visitor import Form, Looking
 
@@ -19,9 +16,7 @@ _SHOWN = 200
 def list_devices(visitor: Looking) -> Response:
     """Show the devices, and how one is added."""
     with visitor.call.transaction() as session:
-        query = device_rows.of_tenant(visitor.tenant)
-        rows, _ = rows_of(session, query, DeviceRow, None, _SHOWN)
-        found = [TenantDevice.model_validate(row) for row in rows]
+        found = devices.listed(session, visitor.tenant, Walk(_SHOWN)).items
     return page.show("devices.html", visitor, found=found)
 
 

@@ -15,7 +15,6 @@ from app.domain.datasets import ImageOptions
 from app.domain.models import ModelHints
 from app.domain.problems import NotAvailable
 from app.services import datasets, models
-from app.store.tables import DatasetRow, ModelRow
 from app.web.dashboard import page
 from app.web.dashboard.visitor import Form, Looking, Visitor
 from app.web.uploads import kept_until_used, stored
@@ -52,16 +51,17 @@ async def _take(visitor: Visitor, file: Path) -> str:
     gateway = visitor.gateway
     incoming = await gateway.blobs.receive(_pieces(file), limit=gateway.settings.upload.max_bytes)
     async with kept_until_used(visitor.call, incoming, file.name) as received:
-        added = await stored(received, _row(visitor.tenant, file.name))
+        if file.name == _MODEL:
+            hints = ModelHints()
+            row = models.new(visitor.tenant, "Example: a reader of text", file.name, hints)
+            added = await stored(received, row)
+        else:
+            images = ImageOptions()
+            data = datasets.new(visitor.tenant, "Example: lines of text", file.name, images)
+            added = await stored(received, data)
     kind: nudge.Subject = "model" if file.name == _MODEL else "dataset"
     await run_in_threadpool(nudge.send, gateway.settings, kind, added)
     return added
-
-
-def _row(tenant: str, filename: str) -> ModelRow | DatasetRow:
-    if filename == _MODEL:
-        return models.new(tenant, "Example: a reader of text", filename, ModelHints())
-    return datasets.new(tenant, "Example: lines of text", filename, ImageOptions())
 
 
 async def _pieces(file: Path) -> AsyncIterator[bytes]:

@@ -8,11 +8,9 @@ from app.domain.datasets import Dataset
 from app.domain.job_answers import Job
 from app.domain.models import Model
 from app.services import datasets, jobs, models
-from app.store.jobs import of_tenant
-from app.store.tables import DatasetRow, JobRow, ModelRow
-from app.store.views import model_view
+from app.services.listing import Walk
 from app.web.dashboard.visitor import Visitor
-from app.web.pagination import Page, Walk, decode, page
+from app.web.pagination import Page, decode, page
 
 _ROWS = 25
 
@@ -22,23 +20,13 @@ Cursor = Annotated[str | None, Query(max_length=200)]
 def models_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS) -> Page[Model]:
     """Return a part of the visitor's models, newest first."""
     with visitor.call.transaction() as session:
-        query = models.of_tenant(visitor.tenant)
-        return page(
-            session, _walk(cursor, limit), query, ModelRow, lambda rows: [*map(model_view, rows)]
-        )
+        return page(models.listed(session, visitor.tenant, _walk(cursor, limit)))
 
 
 def datasets_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS) -> Page[Dataset]:
     """Return a part of the visitor's datasets, newest first."""
     with visitor.call.transaction() as session:
-        query = datasets.of_tenant(visitor.tenant)
-        return page(
-            session,
-            _walk(cursor, limit),
-            query,
-            DatasetRow,
-            lambda rows: [*map(datasets.view, rows)],
-        )
+        return page(datasets.listed(session, visitor.tenant, _walk(cursor, limit)))
 
 
 def jobs_of(
@@ -46,10 +34,7 @@ def jobs_of(
 ) -> Page[Job]:
     """Return a part of the visitor's jobs, or of those of one model, newest first."""
     with visitor.call.transaction() as session:
-        query = of_tenant(visitor.tenant, model=model)
-        return page(
-            session, _walk(cursor, limit), query, JobRow, lambda rows: jobs.views(session, rows)
-        )
+        return page(jobs.listed(session, visitor.tenant, _walk(cursor, limit), model=model))
 
 
 def _walk(cursor: str | None, limit: int) -> Walk:

@@ -10,8 +10,6 @@ from app.domain.models import MAX_NODES, Layer, ModelDescription, ModelHints
 from app.domain.problems import Problem
 from app.domain.steps import METHODS, Outlook
 from app.services import models
-from app.store.tables import ModelRow
-from app.store.views import model_view
 from app.web.api import models as api
 from app.web.dashboard import page, pictures
 from app.web.dashboard.arriving import refer, take
@@ -43,11 +41,14 @@ async def upload_model(
     cache: Cache = False,
 ) -> Response:
     """Take in the file that a form sends."""
-
-    def new(filename: str | None) -> ModelRow:
-        return models.new(visitor.tenant, None, filename, ModelHints(cache=cache))
-
-    return await take(request, visitor, form_token, MODEL, new)
+    hints = ModelHints(cache=cache)
+    return await take(
+        request,
+        visitor,
+        form_token,
+        MODEL,
+        lambda filename: models.new(visitor.tenant, None, filename, hints),
+    )
 
 
 @router.post("/models/fetch")
@@ -76,8 +77,7 @@ def _shown(
     told: Mapping[str, str] | None = None,
 ) -> Response:
     with visitor.call.transaction() as session:
-        row = models.find(session, visitor.tenant, model_id)
-        model, known = model_view(row), models.described(row)
+        model, known = models.look(session, visitor.tenant, model_id)
     jobs = jobs_of(visitor, limit=_JOBS, model=model_id)
     layers = _sorted(known, sort, operator) if known else []
     return page.show(
@@ -123,8 +123,7 @@ def read_again(model_id: str, visitor: Looking, form: Form) -> Response:
 def show_graph(model_id: str, visitor: Looking) -> Response:
     """Show the graph as nodes and what they read."""
     with visitor.call.transaction() as session:
-        row = models.find(session, visitor.tenant, model_id)
-        model, known = model_view(row), models.described(row)
+        model, known = models.look(session, visitor.tenant, model_id)
     return page.show(
         "graph.html",
         visitor,

@@ -12,7 +12,6 @@ from app.domain.problems import Invalid, NotFound, Problem
 from app.domain.sensitivity import ModelSensitivity, Saved
 from app.services import models, sensitivities
 from app.services.sensitivities import SensitivityRequest
-from app.store.views import model_view
 from app.web.dashboard import page
 from app.web.dashboard.lists import datasets_of
 from app.web.dashboard.visitor import Form, Looking, Visitor
@@ -71,7 +70,7 @@ def _shown(
     visitor: Visitor, model_id: str, data: str = "", fault: Problem | None = None
 ) -> Response:
     with visitor.call.transaction() as session:
-        model = model_view(models.find(session, visitor.tenant, model_id))
+        model = models.show(session, visitor.tenant, model_id)
         try:
             chart = sensitivities.show(session, visitor.tenant, model_id, data or None)
         except NotFound:

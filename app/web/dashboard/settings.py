@@ -9,14 +9,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from app import nudge
-from app.domain.problems import NotFound, Problem
+from app.domain.problems import Problem
 from app.domain.webhooks import EVENTS, JOB_ENDED, WebhookChange, WebhookRequest
 from app.services import keys, usage, webhooks
-from app.store import keys as key_rows
-from app.store import stats
-from app.store import webhooks as webhook_rows
-from app.store.listing import page as rows_of
-from app.store.tables import DeliveryRow, WebhookRow
+from app.services.listing import Walk
 from app.web import problems
 from app.web.dashboard import page
 from app.web.dashboard.visitor import Form, Looking, Visitor
@@ -97,9 +93,7 @@ def create_key(visitor: Looking, form: Form) -> Response:
 def revoke_key(key_id: str, visitor: Looking, form: Form) -> Response:  # noqa: ARG001
     """Make a key of the tenant worthless."""
     with visitor.call.transaction() as session:
-        if key_id not in {row.id for row in key_rows.of_tenant(session, visitor.tenant)}:
-            raise NotFound(f"There is no key {key_id!r}.")
-        key_rows.revoke(session, key_id)
+        keys.revoke(session, visitor.tenant, key_id)
     return page.see("/keys")
 
 
@@ -107,7 +101,7 @@ def revoke_key(key_id: str, visitor: Looking, form: Form) -> Response:  # noqa: 
 def show_usage(visitor: Looking) -> Response:
     """Show what the tenant has stored and computed."""
     with visitor.call.transaction() as session:
-        stored = stats.stored_bytes(session, visitor.tenant)
+        stored = usage.stored(session, visitor.tenant)
         days = usage.days(session, visitor.tenant, None, datetime.now(UTC).date())
     return page.show(
         "usage.html",
@@ -122,20 +116,9 @@ def _webhooks(
     visitor: Visitor, *, secret: str | None = None, fault: Problem | None = None, url: str = ""
 ) -> Response:
     with visitor.call.transaction() as session:
-        rows, _ = rows_of(
-            session, webhook_rows.standing(visitor.tenant), WebhookRow, None, _WEBHOOKS
-        )
         found = [
-            (
-                webhooks.view(row),
-                [
-                    webhooks.delivery_view(delivery)
-                    for delivery in rows_of(
-                        session, webhook_rows.sent_to(row), DeliveryRow, None, _DELIVERIES
-                    )[0]
-                ],
-            )
-            for row in rows
+            (hook, webhooks.sent(session, visitor.tenant, hook.id, Walk(_DELIVERIES)).items)
+            for hook in webhooks.listed(session, visitor.tenant, Walk(_WEBHOOKS)).items
         ]
     return page.show(
         "webhooks.html",
@@ -161,7 +144,7 @@ def _webhook_request(url: object, events: list[Any]) -> WebhookRequest:
 
 def _keys(visitor: Visitor, made: str | None = None) -> Response:
     with visitor.call.transaction() as session:
-        rows = list(key_rows.of_tenant(session, visitor.tenant))
+        rows = keys.listed(session, visitor.tenant)
     return page.show("keys.html", visitor, keys=rows, made=made)
 
 

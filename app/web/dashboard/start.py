@@ -2,8 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from app.services import targets
-from app.store import jobs, stats, workers
+from app.services import jobs, targets, usage
 from app.web.dashboard import example, page
 from app.web.dashboard.lists import datasets_of, jobs_of, models_of
 from app.web.dashboard.visitor import Looking
@@ -17,12 +16,9 @@ _NEWEST = 6
 def start(visitor: Looking) -> Response:
     """Show what the tenant has, and what the deployment can do."""
     with visitor.call.transaction() as session:
-        counts = {
-            status: f"{number:,} or more" if number == jobs.MOST_COUNTED else str(number)
-            for status, number in jobs.counts(session, visitor.tenant).items()
-        }
-        stored = stats.stored_bytes(session, visitor.tenant)
-        alive = list(workers.alive(session))
+        counts = jobs.counts(session, visitor.tenant)
+        stored = usage.stored(session, visitor.tenant)
+        devices = targets.devices(session)
         offered = targets.announced(session)
     return page.show(
         "start.html",
@@ -33,7 +29,7 @@ def start(visitor: Looking) -> Response:
         counts=counts,
         stored=stored,
         quota=visitor.gateway.settings.quota.stored_bytes,
-        workers=[worker for worker in alive if worker.queue == "jobs"],
+        devices=devices,
         targets=offered,
         example=example.offered(),
     )

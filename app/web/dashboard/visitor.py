@@ -12,7 +12,6 @@ from starlette.datastructures import FormData
 
 from app.domain.problems import Forbidden
 from app.services import browser_sessions
-from app.store.browser_sessions import SessionRights
 from app.web.gateway import Call, Gateway, gateway_of
 from app.web.security import LOCAL_TENANT, keyless
 
@@ -105,6 +104,6 @@ Form = Annotated[FormData, Depends(own_form)]
 """The fields of a form of ours; ``Looking`` says who sent it."""
 
 
-def _rights_of(gateway: Gateway, token: str) -> SessionRights | None:
+def _rights_of(gateway: Gateway, token: str) -> browser_sessions.SessionRights | None:
     with gateway.sessions.begin() as session:
         return browser_sessions.rights_of(session, token)
