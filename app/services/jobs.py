@@ -10,7 +10,7 @@ from app.domain.plans import Plan
 from app.domain.problems import Conflict, NotFound, TooManyRequests
 from app.domain.reports import JobReport
 from app.domain.searches import begun
-from app.services import plans, webhooks
+from app.services import plans, targets, webhooks
 from app.services.inputs import look_up
 from app.services.listing import Part, Walk, part
 from app.settings import Settings

@@ -18,7 +18,7 @@ class Offer(Deployment):
     """Why not, and what to do; null where it can."""
 
 
-def devices(session: Session) -> list[str]:
+def worker_devices(session: Session) -> list[str]:
     """Return the device of each living worker that runs jobs."""
     return [worker.device for worker in workers.alive(session) if worker.queue == "jobs"]
 

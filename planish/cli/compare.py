@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from planish.cli.asking import AsJson, print_json, tell
-from planish.cli.consoles import console
+from planish.cli.consoles import console, nearness
 from planish.cli.deployment import Stop
 
 if TYPE_CHECKING:
@@ -72,5 +72,5 @@ def _table(found: "Compared", first: Path, second: Path) -> Table:
         quality = (found.first.quality.value, found.second.quality.value)
         table.add_row(str(found.second.quality.metric), *(f"{value:.4g}" for value in quality))
     if found.second.fidelity:
-        table.add_row("same answers as the first", "", f"{found.second.fidelity.agreement:.1%}")
+        table.add_row(*nearness(found.second.fidelity))
     return table

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from planish._requests import JobOptions
 from planish.cli.asking import AsJson, print_json, tell
-from planish.cli.consoles import console
+from planish.cli.consoles import console, nearness
 from planish.cli.deployment import Stop
 from planish.client import Client
 from planish.compressing import GENERATED, Compressed
@@ -136,7 +136,7 @@ def _table(made: Compressed) -> Table:
         name = f"{after.quality.metric}, {after.quality.samples} unseen samples"
         table.add_row(name, f"{before.quality.value:.4g}", f"{after.quality.value:.4g}")
     if after.fidelity:
-        table.add_row("same answers as the original", "", f"{after.fidelity.agreement:.1%}")
+        table.add_row(*nearness(after.fidelity))
     return table
 
 

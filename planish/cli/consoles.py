@@ -1,6 +1,7 @@
 """Where the commands print: wrapped for a person's terminal, unwrapped for a program."""
 
 import sys
+from typing import Protocol
 
 from rich.console import Console
 
@@ -16,3 +17,26 @@ def console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _UNWRAPPED
     return Console(stderr=stderr, highlight=False, width=width)
+
+
+class Fidelity(Protocol):
+    """How near outputs are to the original's, as the service and ``compare`` say it."""
+
+    @property
+    def agreement(self) -> float:
+        """The share of answers that are the same."""
+
+    @property
+    def explained(self) -> float | None:
+        """The share of the original's variance that is kept."""
+
+    @property
+    def bounded(self) -> str:
+        """Which of them counts."""
+
+
+def nearness(fidelity: Fidelity) -> tuple[str, str, str]:
+    """Return the row of a table that says how near a model is to the first one."""
+    if fidelity.bounded == "agreement" or fidelity.explained is None:
+        return "same answers as the first", "", f"{100 * fidelity.agreement:.1f} %"
+    return "variance of the first that is kept", "", f"{100 * max(fidelity.explained, 0):.1f} %"

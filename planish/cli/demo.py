@@ -141,11 +141,12 @@ def _table(job: Job, report: dict[str, Any], lines: "Lines", artifact: Path) -> 
         )
     table.add_row(
         f"characters read right, {len(written)} held-out lines",
-        f"{was:.2%}",
-        f"{now:.2%}",
+        f"{100 * was:.2f} %",
+        f"{100 * now:.2f} %",
         f"{100 * (now - was):+.2f} points",
     )
     if after.fidelity:
         sqnr = after.fidelity.sqnr_db
-        table.add_row("outputs against the original's", "", f"{sqnr} dB SQNR" if sqnr else "equal")
+        said = f"{sqnr:.1f} dB (SQNR)" if sqnr else "equal"
+        table.add_row("the outputs' signal to error", "", said)
     return table

@@ -18,7 +18,7 @@ def start(visitor: Looking) -> Response:
     with visitor.call.transaction() as session:
         counts = jobs.counts(session, visitor.tenant)
         stored = usage.stored(session, visitor.tenant)
-        devices = targets.devices(session)
+        devices = targets.worker_devices(session)
         offered = targets.announced(session)
     return page.show(
         "start.html",
