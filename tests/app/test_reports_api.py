@@ -138,7 +138,7 @@ def test_the_json_holds_what_was_measured_and_how(service: Service, job: str) ->
     report = service.http.get(path(job)).json()
     assert report["baseline"]["size_bytes"] == MEASURES["size_bytes"]
     assert report["compressed"]["fidelity"] == FIDELITY
-    assert report["evaluation"] == EVALUATION
+    assert report["evaluation"] == {**EVALUATION, "run": None}
     assert report["manifest"] == MANIFEST
     assert report["verdict"] == "3 times faster"
     assert [step["skipped"] for step in report["step_reports"]] == [STEP_REPORT["skipped"]]
@@ -411,7 +411,7 @@ def test_a_page_draws_what_a_step_chose_from(service: Service, job: str) -> None
     prices = [{**price, "quantized": quantized} for quantized in (True, False)]
     reported(service, job, {**STEP_REPORT, "choices": choices, "prices": prices})
     report = service.http.get(path(job)).json()["step_reports"][0]
-    assert (report["choices"][1], report["prices"]) == (choices[1], prices)
+    assert (report["choices"][1], report["prices"]) == ({**choices[1], "lost_error": None}, prices)
     shown = Parsed(page(service, job))
     drawn = [element for element, _ in shown.elements]
     assert drawn.count("circle") == 2 * len(choices)
