@@ -24,7 +24,7 @@ def test_the_front_holds_what_nothing_surpasses() -> None:
 def test_time_is_drawn_of_graphs_that_were_timed() -> None:
     size, time = curves([choice(4, 1.0, 0.0), choice(2, 2.0, 0.1), choice(3, None, 0.05)])
     assert (len(size.points), len(time.points)) == (3, 2)
-    assert time.points[1].label == "a graph: 50% of the time, 10.00% lost"
+    assert time.points[1].label == "\u2068a graph\u2069: 50 % of the time, 10.00 % lost"
 
 
 def test_one_graph_is_no_curve() -> None:
@@ -63,6 +63,6 @@ def test_bars_stand_side_by_side_in_order(losses: list[float]) -> None:
     assert all(MARGIN <= bar.y <= HEIGHT - MARGIN for bar in found)
 
 
-@pytest.mark.parametrize(("unit", "words"), [("time", "25.0% of the time"), ("bytes", "2.05 kB")])
+@pytest.mark.parametrize(("unit", "words"), [("time", "25.0 % of the time"), ("bytes", "2.05 kB")])
 def test_what_is_saved_is_told_in_its_unit(unit: str, words: str) -> None:
     assert gain(price(0.1, unit=unit)) == words

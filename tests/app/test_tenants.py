@@ -17,7 +17,8 @@ from sqlalchemy import select
 from app.main import create_app
 from app.settings import Settings
 from app.store.tables import Table
-from tests.app.service import DYNAMIC, Service, pointers
+from tests.app.service import DYNAMIC, EVALUATION, Service, pointers
+from tests.app.test_devices import RUN
 
 WITH_AN_ID: dict[tuple[str, str], dict[str, Any]] = {
     ("get", "/v1/models/{model_id}"): {},
@@ -43,8 +44,16 @@ WITH_AN_ID: dict[tuple[str, str], dict[str, Any]] = {
     ("get", "/v1/jobs/{job_id}/artifacts"): {},
     ("get", "/v1/jobs/{job_id}/events"): {"headers": {"Last-Event-ID": "1"}},
     ("get", "/v1/jobs/{job_id}/report"): {},
+    ("get", "/v1/jobs/{job_id}/measurements"): {},
     ("get", "/v1/jobs/{job_id}/front"): {},
     ("post", "/v1/jobs/{job_id}/front/{point}/take"): {},
+    ("get", "/v1/devices/{device_id}"): {},
+    ("delete", "/v1/devices/{device_id}"): {},
+    ("post", "/v1/devices/{device_id}/measurements/claim"): {},
+    ("post", "/v1/devices/{device_id}/measurements/{measurement_id}/renew"): {"json": {"token": 1}},
+    ("post", "/v1/devices/{device_id}/measurements/{measurement_id}/report"): {
+        "json": {"token": 1, "sha256": "0" * 64, "problem": "it crashed"}
+    },
     ("get", "/v1/artifacts/{artifact_id}/content"): {"headers": {"Range": "bytes=0-1"}},
     ("get", "/v1/webhooks/{webhook_id}"): {},
     ("patch", "/v1/webhooks/{webhook_id}"): {"json": {"enabled": False}},
@@ -61,6 +70,10 @@ NOT_HERE = {"/v1/uploads/{upload_id}/parts"}
 
 NOT_YET = {"/v1/models/{model_id}/sensitivity", "/v1/jobs/{job_id}/front"}
 """What its owner has not measured or asked for here: 404 for the owner too."""
+
+
+BOARD = {"runtime": "onnxruntime 1.32.0", "machine": "a board", "threads": 1}
+"""What an agent says of where it runs."""
 
 
 def _distilled(**parameters: Any) -> dict[str, Any]:
@@ -99,12 +112,14 @@ IN_A_QUERY = {("get", "/v1/jobs", "model")}
 TAKEN = {("post", "/v1/models", "upload_id"), ("post", "/v1/datasets", "upload_id")}
 """Every parameter that names an upload, to make something of it."""
 
-LISTS = {"/v1/models", "/v1/datasets", "/v1/jobs", "/v1/webhooks"}
+LISTS = {"/v1/models", "/v1/datasets", "/v1/jobs", "/v1/webhooks", "/v1/devices"}
 """Every list of all that a tenant has."""
 
 _ID, _NEVER = re.compile(r"([a-z]{3})_[0-9a-f]{24}"), rf"\1_{'0' * 24}"
-_NAMES = ("model", "dataset", "job", "artifact", "webhook", "delivery", "upload")
-_PREFIXES = ("^mdl_", "^dst_", "^job_", "^art_", "^whk_")
+_NAMES = (
+    "model", "dataset", "job", "artifact", "webhook", "delivery", "upload", "measurement",
+)  # fmt: skip
+_PREFIXES = ("^mdl_", "^dst_", "^job_", "^art_", "^whk_", "^dev_")
 
 
 @pytest.fixture
@@ -127,14 +142,25 @@ class Acme:
 
 
 @pytest.fixture
-def acme(service: Service) -> Acme:
+def acme(service: Service, monkeypatch: pytest.MonkeyPatch) -> Acme:
+    monkeypatch.setitem(EVALUATION, "run", RUN)  # without which no device can time a file
     model, dataset = service.model(), service.dataset()
+    board, _ = (
+        service.http.post("/v1/devices", json={"name": name, **BOARD}).json()["id"]
+        for name in ("board", "another")
+    )
     jobs = {
-        state: service.job(model, dataset=dataset)["id"]
-        for state in ("queued", "running", "failed", "succeeded")
+        state: service.job(model, dataset=dataset, **more)["id"]
+        for state, more in (
+            ("queued", {}),
+            ("running", {}),
+            ("failed", {}),
+            ("succeeded", {"target": "board"}),
+        )
     }
     service.start(jobs["running"])
     artifacts = [service.finish(jobs["failed"], failed=True), service.finish(jobs["succeeded"])]
+    measurements = service.http.get(f"/v1/jobs/{jobs['succeeded']}/measurements").json()["items"]
     hooks = [
         service.http.post("/v1/webhooks", json={"url": "https://example.com/"}).json()["id"]
         for _ in range(2)
@@ -152,6 +178,8 @@ def acme(service: Service) -> Acme:
             "delivery_id": [delivery],
             "upload_id": [upload],
             "point": [jobs["succeeded"]],
+            "device_id": [board],
+            "measurement_id": [each["id"] for each in measurements],
         }
     )
 

@@ -52,7 +52,7 @@ SETTINGS = {
 RECLAIMED_SECONDS = 10.0
 """Within which a killed worker's job runs again, here and with the default settings."""
 
-_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
 def eventually(look: Callable[[], Answer | None], seconds: float = 30, what: str = "it") -> Answer:

@@ -31,7 +31,9 @@ def test_a_description_says_what_the_contract_promises(tmp_path: Path) -> None:
     assert found.operators["Conv"] == 1
     assert found.parameters == 6 * 3 * 9 + 6 + 6 + 6 * 5 + 5
     assert found.macs == 6 * 3 * 9 * 224 * 224 + 6 * 5
-    assert found.notes == ["MACs are for one sample with H = 224, W = 224."]
+    assert found.notes == [
+        "Multiply–accumulates (MACs) are those of one sample with H = 224, W = 224."
+    ]
     assert {layer.name for layer in found.layers} >= {"conv", "classifier"}
 
 
