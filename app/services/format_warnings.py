@@ -60,9 +60,9 @@ def _operators(request: JobRequest, model: ModelDescription) -> Iterator[str]:
     exported = [name for name in request.deliver if name in EXPORTED]
     if exported and (by_value := sorted(_BY_VALUE & set(model.operators))):
         yield (
-            f"The shapes of {', '.join(by_value)} depend on values, and {_named(exported)} may not"
-            " be had of them: the job then fails with 'delivery-failed' and keeps its other files,"
-            " such as 'onnx'."
+            f"The shapes of {', '.join(by_value)} depend on values, so that {_named(exported)} may"
+            " be impossible to write: the job then fails with 'delivery-failed' and keeps its other"
+            " files, such as 'onnx'."
         )
     if "coreml" in request.deliver and (recurrent := sorted(_RECURRENT & set(model.operators))):
         yield (

@@ -21,7 +21,7 @@ from planish.types import Measures
 
 
 def compress(
-    model: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The .onnx file.")],
+    model: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The model's file.")],
     data: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="What to calibrate and measure with."),

@@ -29,7 +29,7 @@ def list_tools() -> None:
 
 @cli.command()
 def install(
-    names: Annotated[list[str], typer.Argument(help="Such as litert.")],
+    names: Annotated[list[str], typer.Argument(help="Such as litert, executorch, web.")],
 ) -> None:
     """Make the environment of each tool, with the versions that this release was tested with.
 

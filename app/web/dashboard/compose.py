@@ -20,8 +20,9 @@ from app.domain.models import Model
 from app.domain.plans import Plan
 from app.domain.problems import Problem
 from app.domain.recommendations import Minimize
-from app.services import jobs
+from app.services import devices, jobs
 from app.services.advice import Wish
+from app.services.listing import Walk
 from app.web import problems
 from app.web.dashboard import copies, page
 from app.web.dashboard.advised import Advised, advised
@@ -46,7 +47,7 @@ class Draft:
     name: str = ""
     max_quality_drop: str = ""
     target: str = ""
-    """Where the model is to run: the name of a deployment; empty: anywhere."""
+    """Where the model is to run: a deployment, a device, or a label of workers; empty: anywhere."""
     minimize: Minimize = "latency"
     """What advice is to make less of."""
     steps: list[dict[str, str]] = field(default_factory=list)
@@ -118,6 +119,7 @@ def _form(visitor: Visitor, draft: Draft, fault: Problem | None = None) -> Respo
         advised=None if draft.steps else _advised(visitor, draft),
         goals=GOALS,
         deployments=DEPLOYMENTS.values(),
+        elsewhere=_elsewhere(visitor, draft.target),
         methods=list(known.values()),
         steps=[_shown(step, known) for step in draft.steps],
         models=models,
@@ -129,6 +131,15 @@ def _form(visitor: Visitor, draft: Draft, fault: Problem | None = None) -> Respo
         most_steps=MAX_STEPS,
         copies=copies.of(body, _filename(models, draft.model), _filename(datasets, draft.dataset)),
     )
+
+
+def _elsewhere(visitor: Visitor, chosen: str) -> list[str]:
+    """Return the targets beside deployments: the tenant's devices, and a label that was chosen."""
+    with visitor.call.transaction() as session:
+        found = devices.listed(session, visitor.tenant, Walk(_OFFERED)).items
+    names = [device.name for device in found]
+    label = [] if chosen in {"", *names, *DEPLOYMENTS} else [chosen]
+    return [*names, *label]
 
 
 def _advised(visitor: Visitor, draft: Draft) -> Advised:
