@@ -39,6 +39,14 @@ def headline(rows: Iterable[Figure], after: Measures) -> list[Figure]:
     return [figure for figure in rows if figure.name in first]
 
 
+def tone(status: str, rows: Iterable[Figure]) -> Tone:
+    """Return the colour of a verdict: a success may be larger or slower."""
+    if status != "succeeded":
+        return "bad"
+    worse = any(row.tone == "bad" for row in rows if row.name in {"Size", "Latency"})
+    return "warn" if worse else "good"
+
+
 def figures(before: Measures, after: Measures, latency: Latency | None = None) -> list[Figure]:
     """Return the rows of the comparison of two graphs."""
     return list(_figures(before, after, latency))

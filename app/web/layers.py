@@ -7,8 +7,8 @@ from app.domain.reports import LayerChange, StepReport
 from app.web.figures import Number, isolated, scaled
 
 _HEIGHT = 160
-_COLUMN, _LEAST_WIDTH = 8, 640
-"""The narrowest column of a picture, and the narrowest picture."""
+_COLUMN, _WIDEST_COLUMN, _LEAST_WIDTH = 8, 64, 640
+"""The narrowest and the widest column of a picture, and the narrowest picture."""
 _DRAWN = 2000
 """As many layers, the first of them, have bars."""
 
@@ -103,7 +103,7 @@ def picture(layers: Sequence[Layer]) -> Picture | None:
         return None
     most = max(max(layer.bytes_before, layer.bytes_after) for layer in drawn) or 1
     width = max(_LEAST_WIDTH, _COLUMN * len(drawn))
-    column = width / len(drawn)
+    column = min(width / len(drawn), _WIDEST_COLUMN)
 
     def height(size: int) -> float:
         return round(max(size / most * _HEIGHT, 1.0), 1)

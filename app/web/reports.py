@@ -10,7 +10,7 @@ from app.domain.metrics import percent_kept
 from app.domain.reports import Delivered, JobReport, LayerChange, StepReport
 from app.web import layers, pages
 from app.web.choices import Bar, Curve, bars, curves, gain
-from app.web.comparison import KEPT, Figure, Tone, change, figures, headline, milliseconds
+from app.web.comparison import KEPT, change, figures, headline, milliseconds, tone
 from app.web.figures import Number, scaled
 
 
@@ -45,7 +45,7 @@ def render(report: JobReport) -> str:
     return pages.render(
         "report.html",
         report=report,
-        tone=_tone(report, rows),
+        tone=tone(report.status, rows),
         figures=rows,
         headline=headline(rows, report.compressed),
         steps=[_step(step) for step in report.step_reports],
@@ -62,13 +62,6 @@ def render(report: JobReport) -> str:
 def artifacts(delivered: Sequence[Delivered]) -> list[tuple[str, list[str]]]:
     """Return what artifacts do side by side: rows of a name and a text for each of them."""
     return [(name, [say(artifact) for artifact in delivered]) for name, say in _SAID_OF_ARTIFACTS]
-
-
-def _tone(report: JobReport, figures: Iterable[Figure]) -> Tone:
-    if report.status != "succeeded":
-        return "bad"
-    worse = any(figure.tone == "bad" for figure in figures if figure.name in {"Size", "Latency"})
-    return "warn" if worse else "good"
 
 
 def _latency_of(artifact: Delivered) -> str:

@@ -71,6 +71,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         run=running.LINES,
         headline=comparison.headline(figures, job.compressed) if job.compressed else [],
         figures=figures,
+        tone=comparison.tone(job.status, figures),
         layers=changed,
         layer_picture=layers.picture(changed),
         measured=bool(figures),

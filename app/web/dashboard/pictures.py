@@ -112,14 +112,16 @@ def of_jobs(jobs: Sequence[Job]) -> Scatter | None:
 
     def mark(number: int, label: str, href: str, figures: Measures) -> Mark:
         latency = figures.latency_ms or 0.0
+        said = [scaled(figures.size_bytes, "B").text]
+        said.append(milliseconds(latency).text if latency else "not timed")
+        if number or figures.quality:
+            said.append(quality(figures))
         return Mark(
             number=number,
             x=round(_MARGIN + figures.size_bytes / most_bytes * (_WIDTH - 2 * _MARGIN), 1),
             y=round(_HEIGHT - _MARGIN - latency / most_ms * (_HEIGHT - 2 * _MARGIN), 1),
             label=label,
-            figures=", ".join(
-                (scaled(figures.size_bytes, "B").text, milliseconds(latency).text, quality(figures))
-            ),
+            figures=", ".join(said),
             href=href,
         )
 
