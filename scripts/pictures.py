@@ -1,8 +1,8 @@
 """Retake the tutorial's pictures: a private service, a real browser, and a real job.
 
-``python -m scripts.pictures`` writes ``docs/pictures`` anew, which takes a few minutes; look at each
-one before you commit it. ``python -m scripts.pictures dark DIRECTORY`` takes the same pages in dark.
-It needs a Chromium, as the tests of pages do.
+``python -m scripts.pictures`` writes ``docs/pictures`` anew, which takes a few minutes; look at
+each one before you commit it. ``python -m scripts.pictures dark DIRECTORY`` takes the same pages
+in dark. It needs a Chromium, as the tests of pages do.
 """
 
 import re
