@@ -55,7 +55,9 @@ def _tour(page: Page, directory: Path) -> None:
 
     page.goto(f"/jobs/new?model={model}&dataset={dataset}&goal=faster")
     page.get_by_label("Name", exact=True).fill("Eight bits, calibrated")
+    page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     page.get_by_text("This will work.").wait_for()
+    page.wait_for_load_state("networkidle")
     keep("new-job", 980)
     page.get_by_role("button", name="Start the job").click()
     page.wait_for_url(re.compile(r"/jobs/job_\w+$"))

@@ -8,7 +8,7 @@ import httpx
 from app.domain.methods import methods
 from app.store import events
 from app.web.dashboard.forms import fields
-from tests.app.people import read, send
+from tests.app.people import form_token, read, send
 from tests.app.service import Service
 
 
@@ -142,3 +142,16 @@ def test_a_new_job_begins_with_advice_which_fills_the_form(
     assert "minimize=size&max_quality_drop=0.01&advice=" in unescape(smaller.text)
     inspecting = service.http.post("/v1/models", content=b"new" * 9).json()["id"]
     assert "Advice needs a model that is ready" in read(send(person, "/jobs/new", model=inspecting))
+
+
+def test_a_plan_that_htmx_asks_for_starts_no_job_whatever_button_was_pressed(
+    person: httpx.Client, service: Service
+) -> None:
+    """A field that has changed is planned after "Start the job" was pressed, with its value."""
+    model, dataset = service.model(), service.dataset()
+    filled = {"model": model, "dataset": dataset, "steps.0.method": "quantize", "do": "submit"}
+    form = {**filled, "form_token": form_token(person)}
+    planned = person.post("/jobs/new", data=form, headers={"HX-Request": "true"})
+    assert planned.status_code == 200
+    assert "This will work." in read(planned)
+    assert service.http.get("/v1/jobs", params={"model": model}).json()["items"] == []

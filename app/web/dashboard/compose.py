@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
@@ -82,11 +82,18 @@ def new_job(
 
 
 @router.post("/jobs/new")
-def take_job(visitor: Looking, form: Form) -> Response:
-    """Change the form as its buttons ask, plan it, or submit it."""
+def take_job(
+    visitor: Looking, form: Form, hx_request: Annotated[str | None, Header()] = None
+) -> Response:
+    """Change the form as its buttons ask, plan it, or submit it.
+
+    What htmx sends is a plan alone, whenever a field has changed. It names the button that was
+    pressed last: who fills in a field and presses "Start the job" would start two.
+    """
     sent = {name: str(value) for name, value in form.multi_items()}
     draft = _draft(sent)
-    action, _, where = sent.get("do", "plan").partition(":")
+    pressed = "plan" if hx_request else sent.get("do", "plan")
+    action, _, where = pressed.partition(":")
     _rearrange(draft, action, where)
     if action != "submit":
         return _form(visitor, draft)
