@@ -14,13 +14,13 @@ from onnx import helper
 from app.domain.steps import Quantize
 from tests.workers.intake.models import model, tensor, value
 from workers.compression.graph import runtime
-from workers.compression.graph.editor import name_nodes
+from workers.compression.graph.editor import constant, name_nodes
 from workers.compression.graph.load import load
 from workers.compression.graph.operators import OPSET
 from workers.compression.looking.channels import channel_statistics
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
-from workers.compression.methods.quantize.equalize import equalize
+from workers.compression.methods.quantize.equalize import candidates, equalize
 from workers.compression.methods.quantize.integers import weight_rounding
 from workers.compression.samples.context import Context, Samples
 
@@ -141,6 +141,48 @@ def test_a_clip_and_other_readers_are_left_alone(tmp_path: Path) -> None:
     onnx.save(proto, path)
     shown = equalize(named(path), wish, weight_rounding(wish), samples(), threads=1)
     assert "middle" not in shown.layers
+
+
+def test_a_channel_that_no_sample_touches_keeps_its_room(tmp_path: Path) -> None:
+    """Others may touch it, and a range that was made for nothing would cut them off."""
+    proto = onnx.load(net(tmp_path / "net.onnx", "Relu", depthwise=True))
+    for initializer in proto.graph.initializer:
+        if initializer.name in {"w1", "b1"}:
+            array = onnx.numpy_helper.to_array(initializer).copy()
+            array[0] = 0.0 if initializer.name == "w1" else -1.0
+            initializer.CopyFrom(tensor(initializer.name, array))
+    onnx.save(proto, tmp_path / "net.onnx")
+    graph, wish = named(tmp_path / "net.onnx"), Quantize(mode="static")
+    changed = equalize(graph, wish, weight_rounding(wish), samples(), threads=1)
+    assert changed.layers["middle"] == "equalized"
+    first = next(node for node in changed.model.graph if node.name == "first")
+    assert first.inputs[2] is not None
+    biases = constant(first.inputs[2])
+    assert biases[0] == -1
+    assert np.abs(biases[1:]).max() > 1
+
+
+@pytest.mark.parametrize(("wish", "done"), [("equalize", "equalized"), ("smooth", "smoothed")])
+def test_what_is_asked_for_is_in_every_graph_to_choose_from(
+    tmp_path: Path, wish: str, done: str
+) -> None:
+    """What is left open, equalizing or smoothing, must not take the other with it."""
+    proto = onnx.load(net(tmp_path / "net.onnx", "Relu", depthwise=True))
+    proto.graph.node.append(helper.make_node("MatMul", ["z", "w4"], ["p"], "product"))
+    proto.graph.input.append(value("z", "N", 8))
+    proto.graph.output.append(value("p", "N", 6))
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((8, 6)).astype(np.float32)
+    proto.graph.initializer.append(tensor("w4", weight))
+    onnx.save(proto, tmp_path / "net.onnx")
+    rows = (rng.standard_normal((64, 8)) * ([100.0] + [1.0] * 7)).astype(np.float32)
+    data = Samples({"x": samples().arrays["x"], "z": rows}, None, range(48))
+    parameters = Quantize.model_validate({"mode": "static", wish: True})
+    rounding = weight_rounding(parameters)
+    graphs = candidates(named(tmp_path / "net.onnx"), parameters, rounding, Context(data, 0, 1))
+    assert [done in graph.layers.values() for graph in graphs] == [True, True]
+    assert set(graphs[-1].layers.values()) == {"equalized", "smoothed"}
+    assert set(graphs[0].layers.values()) == {done}
 
 
 def test_other_modes_say_that_they_equalize_nothing() -> None:

@@ -25,7 +25,7 @@ import onnx_ir as ir
 from app.domain.problems import DatasetMismatch
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import Editor, constant
-from workers.compression.graph.operators import operand
+from workers.compression.graph.operators import key_of, operand
 from workers.compression.looking.channels import (
     AXES_AS_INPUT,
     Array,
@@ -44,7 +44,7 @@ from workers.compression.methods.quantize.smooth import (
 )
 from workers.compression.samples.context import Context, Samples
 
-_POSITIVE = ("Identity", "LeakyRelu", "MaxPool", "Relu")
+_POSITIVE = {("", name) for name in ("Identity", "LeakyRelu", "MaxPool", "Relu")}
 """Operators ``f`` with ``f(s · x) = s · f(x)`` for a positive ``s`` for each channel."""
 
 _UNEVEN = 2.0
@@ -54,21 +54,25 @@ _UNEVEN = 2.0
 def candidates(
     model: ir.Model, parameters: Quantize, rounded: Round, context: Context
 ) -> list[Smoothed]:
-    """Return the graphs to choose from: as it is, and with its channels equalized and smoothed."""
-    plain = Smoothed(model, {})
+    """Return the graphs to choose from: with what was asked for, and with channels equalized too.
+
+    Whatever the parameters force, each of the graphs has; the last one also has what they leave to
+    the choice.
+    """
     if parameters.equalize is False or context.train is None or not len(context.train):
         return smoothing_candidates(model, parameters, rounded, context)
     samples = calibrating(model, parameters, context)
     try:
         equalized = equalize(model, parameters, rounded, samples, context.threads)
     except DatasetMismatch:  # a value without elements on some sample has no extremes
-        equalized = plain
-    best = smoothing_candidates(equalized.model, parameters, rounded, context)[-1]
-    done = Smoothed(best.model, {**equalized.layers, **best.layers})
-    forced = (parameters.equalize or not equalized.layers) and (
-        parameters.smooth or not best.layers
-    )
-    return [done] if forced else [plain, done]
+        equalized = Smoothed(model, {})
+    after = smoothing_candidates(equalized.model, parameters, rounded, context)
+    graphs = [Smoothed(each.model, {**equalized.layers, **each.layers}) for each in after]
+    if parameters.equalize or not equalized.layers:
+        return graphs
+    forced = parameters.smooth is True
+    before = smoothing_candidates(model, parameters, rounded, context) if forced else []
+    return [*(before or [Smoothed(model, {})]), graphs[-1]]
 
 
 def equalize(
@@ -124,19 +128,25 @@ def _places(
 
 def _maker(value: ir.Value, readers: Sequence[ir.Node]) -> ir.Node | None:
     """Return the convolution that makes a value, if all that lies between bears factors."""
-    alone = not value.is_graph_output() and all(user in readers for user in value.consumers())
-    node = value.producer()
-    if not alone or node is None or len(node.outputs) > 1:
-        return None
-    if node.op_type in _POSITIVE:
+    node = _only_maker(value, readers)
+    while node is not None and key_of(node) in _POSITIVE:
         data = node.inputs[0]
-        return None if data is None else _maker(data, [node])
+        node = None if data is None else _only_maker(data, [node])
+    if node is None or key_of(node) != ("", "Conv"):
+        return None
     constants = [v for slot in (1, 2) if (v := operand(node, slot)) is not None]
     fixed = all(
         v.is_initializer() and not v.is_graph_input() and v.dtype == ir.DataType.FLOAT
         for v in constants
     )
-    return node if node.op_type == "Conv" and constants and fixed else None
+    return node if constants and fixed else None
+
+
+def _only_maker(value: ir.Value, readers: Sequence[ir.Node]) -> ir.Node | None:
+    """Return the node that makes a value alone; None if others than the readers see the value."""
+    alone = not value.is_graph_output() and all(user in readers for user in value.consumers())
+    node = value.producer()
+    return node if alone and node is not None and len(node.outputs) == 1 else None
 
 
 def _takes_factors(layer: QuantizableLayer) -> bool:
@@ -162,7 +172,9 @@ def _factors(
     largest = float(channels.magnitude.max(initial=0.0)) if channels.finite else 0.0
     if largest == 0:
         return None
-    share = np.maximum(channels.magnitude / largest, LEAST)
+    # A channel that these samples never touch costs nothing, and others may: it keeps its room.
+    dead = channels.magnitude == 0
+    share = np.where(dead, 1.0, np.maximum(channels.magnitude / largest, LEAST))
     if share.min() * _UNEVEN > 1:
         return None
     mixing = [layer.weights for layer in layers if not _is_depthwise(layer)]
