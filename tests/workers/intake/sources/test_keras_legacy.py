@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 from numpy.typing import NDArray
 
-from tests.workers.intake.sources.reading import EXACT, answers, inspected
+from tests.workers.intake.sources.reading import EXACT, answers, inspected, rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras's own deprecations
 
@@ -166,6 +166,36 @@ def test_a_merge_of_keras_1_is_its_layer(tmp_path: Path) -> None:
     one, two = random(4, 3), random(4, 3)
     expected = np.concatenate([one, two], 1) @ weight
     np.testing.assert_allclose(answers(tmp_path / "job", one, two)[0], expected, atol=1e-5)
+
+
+def test_kernels_that_theano_turned_around_are_turned_back(tmp_path: Path) -> None:
+    kernel, bias = random(3, 2, 2, 4), random(4)
+    form = {"filters": 4, "kernel_size": [3, 2], "padding": "same", "activation": "relu"}
+    entry = {"batch_input_shape": [None, 6, 6, 2], "dtype": "float32"}
+    config = {"class_name": "Sequential", "config": [layer("Conv2D", "conv", **form, **entry)]}
+    weights = {"conv": [kernel[::-1, ::-1], bias]}
+    path = old_file(tmp_path / "model.h5", config, weights, "2.1.0")
+    with h5py.File(path, "r+") as file:
+        file.attrs["backend"] = b"theano"
+    inspected(path, tmp_path / "job")
+    same = keras.Sequential([layers.Input((6, 6, 2)), layers.Conv2D(**form)])
+    same.set_weights([kernel, bias])
+    image = random(3, 6, 6, 2)
+    expected = same.predict(image, verbose=0)
+    np.testing.assert_allclose(answers(tmp_path / "job", image)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [layer("Merge", "both", mode=["sum"]), {"class_name": "Dense", "config": [1]}],
+    ids=["a mode that is a list", "arguments without names"],
+)
+def test_a_configuration_that_no_keras_wrote_is_refused(
+    tmp_path: Path, broken: dict[str, Any]
+) -> None:
+    config = {"class_name": "Sequential", "config": [broken]}
+    with rejected("cannot open the model"):
+        inspected(old_file(tmp_path / "model.h5", config, {}), tmp_path / "job")
 
 
 def test_augmentations_do_nothing_at_inference(tmp_path: Path) -> None:

@@ -63,27 +63,10 @@ def read_hdf5(upload: Path, hints: ModelHints) -> Program:
     Raises:
         InvalidModel: the file is broken, holds only weights, or layers that are not Keras's own.
     """
-    import h5py
-
     hdf5.check(upload)
     with tempfile.TemporaryDirectory(dir=upload.parent, prefix="keras-") as scratch:
         copy = Path(shutil.copyfile(upload, Path(scratch) / "model.h5"))
-        with h5py.File(copy, "r+") as file:
-            stored = file.attrs.get("model_config")
-            if stored is None:
-                raise InvalidModel(_no_config(file))
-            text = stored if isinstance(stored, str | bytes) else bytes(stored)
-            config, version = _config(text), keras_legacy.version(file)
-            if version < 3:
-                keras_legacy.translate(config, version)
-            config = keras_config.checked(config, legacy=True)
-            rearranged = version == 1 and keras_legacy.convert_weights(file, config)
-            file.attrs["model_config"] = json.dumps(config)
-
-        def load(keras: Any) -> Any:
-            return keras.saving.load_model(copy, compile=False, safe_mode=True)
-
-        model = _loaded(load)
+        model, version, rearranged = _loaded(partial(_open_hdf5, copy))
     other_sigmoid = version < 3 and keras_legacy.restore_activations(model)
     program = _program(model, hints, partial(keras_files.save_hdf5, model, upload))
     # Keras 3 would write, and build, layers with its own hard sigmoid.
@@ -92,6 +75,28 @@ def read_hdf5(upload: Path, hints: ModelHints) -> Program:
     return (
         replace(program, save=partial(keras_files.save_archive, model)) if rearranged else program
     )
+
+
+def _open_hdf5(path: Path, keras: Any) -> tuple[Any, int, bool]:
+    """Bring a file into the form of Keras 3, in place, and open it.
+
+    Returns:
+        The model, the version of Keras that wrote it, and whether weights were rearranged.
+    """
+    import h5py
+
+    with h5py.File(path, "r+") as file:
+        stored = file.attrs.get("model_config")
+        if stored is None:
+            raise InvalidModel(_no_config(file))
+        text = stored if isinstance(stored, str | bytes) else bytes(stored)
+        config, version = _config(text), keras_legacy.version(file)
+        if version < 3:
+            keras_legacy.translate(config, version)
+        config = keras_config.checked(config, legacy=True)
+        rearranged = version < 3 and keras_legacy.convert_weights(file, config, version)
+        file.attrs["model_config"] = json.dumps(config)
+    return keras.saving.load_model(path, compile=False, safe_mode=True), version, rearranged
 
 
 def _no_config(file: Any) -> str:

@@ -1,7 +1,8 @@
 """Files of Keras 1 and 2: what Keras 3 has otherwise, in names, layouts of weights and activations.
 
 The renamed arguments are those of Keras 2's ``legacy/interfaces.py``, the layouts those of its
-``preprocess_weights_for_loading``.
+``preprocess_weights_for_loading``. A Keras that ran on Theano turned kernels around as it
+convolved; its files say so from Keras 2 on.
 """
 
 from collections.abc import Iterator
@@ -49,6 +50,8 @@ _ARGUMENTS = {
     "p": "rate",
     "sigma": "stddev",
 }
+_TURNED = {"Conv1D": 1, "Conv2D": 1, "Conv3D": 1, "Conv2DTranspose": 1, "ConvLSTM2D": 2}
+"""How many weights, the first ones, Theano turned around."""
 _SIZES = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))
 _ORDERS = {"tf": "channels_last", "th": "channels_first"}
 _TRAINING = ("init", "_regularizer", "_constraint")
@@ -60,9 +63,14 @@ _UNUSED = frozenset(
 
 def version(file: Any) -> int:
     """Return which Keras wrote an HDF5 file: 1, 2 or 3; the first ones did not say."""
-    stored = file.attrs.get("keras_version", b"1")
-    text = stored.decode() if isinstance(stored, bytes) else str(stored)
+    text = _attribute(file, "keras_version")
     return int(text[0]) if text[:1] in {"2", "3"} else 1
+
+
+def _attribute(file: Any, name: str) -> str:
+    """Return a text that an HDF5 file states of itself; empty where it does not."""
+    stored = file.attrs.get(name, b"")
+    return stored.decode() if isinstance(stored, bytes) else str(stored)
 
 
 def translate(config: Any, version: int) -> None:
@@ -75,6 +83,8 @@ def translate(config: Any, version: int) -> None:
         name, arguments = str(layer["class_name"]), layer["config"]
         if name == "Sequential":
             layer["config"] = _sequential(arguments)
+            continue
+        if not isinstance(arguments, dict):
             continue
         if name != "InputLayer":
             arguments.pop("batch_input_shape", None)
@@ -92,25 +102,27 @@ def translate(config: Any, version: int) -> None:
             layer["config"] = dict(_arguments(name, arguments))
 
 
-def convert_weights(file: Any, config: Any) -> bool:
-    """Bring the weights of a file of Keras 1 into the layouts of Keras 3, in place.
+def convert_weights(file: Any, config: Any, version: int) -> bool:
+    """Bring the weights of a file of Keras 1 or 2 into the layouts of Keras 3, in place.
 
     Args:
         file: HDF5, open for writing.
         config: the translated configuration.
+        version: which Keras wrote the file.
 
     Returns:
         Whether a weight has changed.
     """
     groups = file.get("model_weights", file)
-    changed = False
+    changed, turned = False, _attribute(file, "backend") == "theano"
     for layer in _layers(config):
         group = groups.get(str(layer["config"].get("name")))
         if group is None:
             continue
         names = weight_names(group)
         before = [group[name][()] for name in names]
-        after = _arranged(layer, before)
+        after = _arranged(layer, before) if version == 1 else before
+        after = _turned(layer, after) if turned else after
         if all(old is new for old, new in zip(before, after, strict=False)):
             continue
         changed = True
@@ -223,6 +235,16 @@ def _arranged(layer: dict[str, Any], arrays: _Arrays) -> _Arrays:
     elif first and name in {"Conv2D", "Conv3D"}:
         kernel = kernel.transpose(*range(2, kernel.ndim), 1, 0)
     return [kernel, *arrays[1:]]
+
+
+def _turned(layer: dict[str, Any], arrays: _Arrays) -> _Arrays:
+    """Return a layer's weights with kernels turned around, ``[*space, inputs, outputs]``."""
+    inner = layer["config"].get("layer")
+    if layer["class_name"] == "TimeDistributed" and isinstance(inner, dict):
+        return _turned(inner, arrays)
+    count = _TURNED.get(layer["class_name"], 0)
+    around = [np.flip(array, tuple(range(array.ndim - 2))) for array in arrays[:count]]
+    return [*around, *arrays[count:]]
 
 
 def _joined(gates: _Arrays, order: tuple[int, ...]) -> NDArray[Any]:
