@@ -27,7 +27,8 @@ from workers.compression.intake.datasets import Data, fit_dataset
 from workers.compression.intake.inspect import inspect_model, spec
 from workers.compression.learning import generation
 from workers.compression.measure import machine, synthetic
-from workers.compression.measure.evaluation import EvaluationSet, require_metric
+from workers.compression.measure.evaluation import require_metric
+from workers.compression.measure.evaluation_set import EvaluationSet
 from workers.compression.samples import axis
 from workers.compression.samples.context import Context, Feeds, Samples
 from workers.compression.samples.overlap import rows_not_in

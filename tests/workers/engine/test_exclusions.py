@@ -13,13 +13,13 @@ from onnx import helper
 
 from app.domain.steps import Quantize
 from tests.workers.intake.models import model, tensor, value
+from tests.workers.nearness import outputs_explained
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, store
 from workers.compression.graph.narrow import stored_type
 from workers.compression.graph.operators import OPSET
 from workers.compression.graph.packing import packed
 from workers.compression.measure.latency import time_ratio
-from workers.compression.measure.passes import outputs_explained
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.exclusions import NOT_SLOWER, file_bytes, unprofitable
@@ -180,7 +180,7 @@ def test_the_default_keeps_the_bound_in_a_smaller_file(
     store(packed(outcome.model), out)
     assert path.stat().st_size > smaller * out.stat().st_size
     others = context.train.take(range(72, 96))
-    assert outputs_explained(path, out, others, 1) > 1 - 1.5 * bound
+    assert outputs_explained(path, out, others) > 1 - 1.5 * bound
 
 
 def test_what_is_ignored_stays_as_it_is(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.workers.field.conftest import Compress
 from tests.workers.field.graphs import Field, boxes_beside_scores
-from workers.compression.measure.passes import outputs_explained
+from tests.workers.nearness import outputs_explained
 from workers.compression.samples.context import Samples
 
 STATIC = {"method": "quantize", "mode": "static", "force": True}
@@ -36,8 +36,8 @@ def test_destroyed_scores_are_farther_than_boxes_off_by_two_pixels(
     original = written(tmp_path, "original", field)
     off = written(tmp_path, "off", boxes_beside_scores(outputs=outputs, shift=2))
     broken = written(tmp_path, "broken", boxes_beside_scores(outputs=outputs, turned=True))
-    assert outputs_explained(original, off, samples, 1) > 0.99
-    assert outputs_explained(original, broken, samples, 1) < 0.7
+    assert outputs_explained(original, off, samples) > 0.99
+    assert outputs_explained(original, broken, samples) < 0.7
 
 
 @pytest.mark.parametrize("outputs", [1, 2])

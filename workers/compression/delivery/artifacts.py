@@ -13,7 +13,7 @@ from workers.compression.delivery import FORMS
 from workers.compression.delivery.form import Made, Source, Upload, Waiting
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import inputs_of
-from workers.compression.measure.evaluation import EvaluationSet
+from workers.compression.measure.evaluation_set import EvaluationSet
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from workers.compression.events import Events
 from workers.compression.graph import runtime
 from workers.compression.graph.load import load
 from workers.compression.measure import clock, evaluation, passes, quality, turns
-from workers.compression.measure.evaluation import EvaluationSet, Measured
+from workers.compression.measure.evaluation import Measured
+from workers.compression.measure.evaluation_set import EvaluationSet
 from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.measure.passes import Judge
 from workers.compression.samples.context import Samples

@@ -10,13 +10,15 @@ import onnx_ir as ir
 
 from app.domain.jobs import Evaluate
 from app.domain.latencies import Spread
-from app.domain.reports import Evaluation, Fidelity, Generated, Measures, Quality, Split
+from app.domain.reports import Evaluation, Fidelity, Measures, Quality
 from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure import latency, quality, size
+from workers.compression.measure.evaluation_set import EvaluationSet
 from workers.compression.measure.memory import Prober, store_feeds
 from workers.compression.measure.metrics.graph import GraphMetric
+from workers.compression.measure.notes import notes_on_figures
 from workers.compression.measure.passes import Judge, compare, rows, target_of
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
@@ -25,51 +27,6 @@ MOST_SAMPLES = 10_000
 _SECONDS = 600.0
 """The approximate time limit, in seconds, of all passes over the held-out samples together."""
 _LEAST_SAMPLES = 32
-
-_EXPLAINED = (
-    "'Variance kept' (explained) is the share of the original's variance that the errors leave: of"
-    " each channel in its own units, a mean over the channels that vary, then over outputs."
-)
-
-_GENERATED = "There is no dataset: {} samples were made from the model for the steps."
-
-_MEMORY = (
-    "Peak memory: growth of a fresh process's resident memory over loading the graph and one run."
-)
-_NO_MEMORY = "Peak memory is not measured: it takes a process, which may not be started here."
-
-
-_GRAPH = (
-    "Quality is what model {} computes of the outputs: less is better, and a drop is relative.",
-    "Quality is what model {} computes of the outputs: more is better, and a drop is absolute.",
-)
-"""The note on a metric of a graph, by whether more is better."""
-
-
-@dataclass(frozen=True)
-class EvaluationSet:
-    """The samples that graphs are judged on, and how they are measured."""
-
-    samples: Samples
-    """Held-out samples, or synthetic ones without targets."""
-    synthetic: bool
-    """Whether they are no real data: random inputs, or made from the model."""
-    threads: int
-    dataset: str | None = None
-    """The id of the dataset of the samples; None where they are a part of the job's dataset."""
-    shared: int = 0
-    """How many samples of that dataset are left out because the job's dataset holds them too."""
-    metric: Path | None = None
-    """The graph that computes the metric, where ``evaluate.metric`` names a model."""
-    generated: Generated | None = None
-    """The samples that steps use, where they are made from the model."""
-
-    @property
-    def split(self) -> Split:
-        """The kind of the samples."""
-        if not self.synthetic:
-            return "held_out"
-        return "synthetic" if self.generated is None else "generated"
 
 
 @dataclass(frozen=True)
@@ -117,12 +74,14 @@ def evaluate(
     output = quality.judged_output(model, settings)
     advance = events.span(0.7, 0.98, "evaluating on held-out samples")
     values = compare(paths, samples, evaluation_set.threads, judge, output, advance)
-    notes += _explain(judge, output, values[-1][1], evaluation_set)
-    notes.append(_MEMORY if prober is not None else _NO_MEMORY)
-    if unknown := max(figure.unknown for figure in figures):
-        notes.append(
-            f"The multiply–accumulates of {unknown} nodes could not be counted, and are left out."
-        )
+    notes += notes_on_figures(
+        judge,
+        output,
+        values[-1][1],
+        evaluation_set,
+        has_memory=prober is not None,
+        uncounted=max(figure.unknown for figure in figures),
+    )
     measures = [
         _measures(*figures_of_graph)
         for figures_of_graph in zip(figures, spreads, values, peaks, strict=True)
@@ -229,47 +188,3 @@ def _affordable(
     rows = [all_samples.indices[i] for i in chosen]
     note = f"{fits} of {len(all_samples)} held-out samples were used, to bound the time."
     return all_samples.take(rows), [note]
-
-
-def _explain(
-    judge: Judge | None, output: str, fidelity: Fidelity | None, evaluation_set: EvaluationSet
-) -> list[str]:
-    """Return notes on how to read the figures."""
-    scored = fidelity is not None and fidelity.bounded == "agreement"
-    kept = "'Same answers'" if scored else "'Near values'"
-    count = "equal highest scores" if scored else "values within 1 % of the original's range"
-    notes = [
-        f"{kept} (agreement) counts {count} in output '{output}'.",
-        _EXPLAINED,
-    ]
-    if evaluation_set.generated is not None:
-        notes.append(_GENERATED.format(evaluation_set.generated.samples))
-        notes.append(evaluation_set.generated.note)
-    if evaluation_set.split == "generated":
-        notes.append(
-            "Quality was not measured on real data: the samples to judge on were made from the"
-            " model too, and held out. Name real ones in 'evaluate.dataset' to be sure."
-        )
-    elif evaluation_set.synthetic:
-        notes.append("There is no dataset: we compared with the original on random inputs.")
-    elif evaluation_set.dataset is not None:
-        notes.append(
-            f"All figures are on dataset {evaluation_set.dataset}, which no step has seen."
-        )
-        if evaluation_set.shared:
-            notes.append(f"{evaluation_set.shared} of its samples are also in the job's: left out.")
-    else:
-        notes.append(
-            "The held-out samples are a part of the job's own dataset. If the original was trained"
-            " on them, its quality, and the result's, look better here than they are on new data:"
-            " to be sure, name a dataset of new samples in 'evaluate.dataset'."
-        )
-    if isinstance(judge, GraphMetric):
-        notes.append(_GRAPH[judge.kind == "gain"].format(judge.metric))
-    elif judge is None and not evaluation_set.synthetic:
-        notes.append("The dataset has no targets: we compared with the original's answers.")
-    notes.append(
-        "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"
-        " warm-up; rounds in which other work took the processor away do not count."
-    )
-    return notes

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.domain.reports import Fidelity, Quality
 from workers.compression.measure import quality
-from workers.compression.measure.fidelity import Closeness, Nearness, Profile
+from workers.compression.measure.fidelity import Closeness, Profile
 from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.samples.context import Samples
 from workers.compression.targets import onnx as target
@@ -65,27 +65,6 @@ def compare(
             advance((index - 1 + done / len(samples)) / len(paths[1:]))
         values.append((score.quality if score else None, closeness.value))
     return values
-
-
-def outputs_explained(reference: Path, path: Path, samples: Samples, threads: int) -> float:
-    """Return the share of the variance of the reference's outputs that a graph's outputs keep.
-
-    Args:
-        reference: the graph whose outputs are right.
-        path: one with the same outputs.
-        samples: the samples to run through both.
-        threads: number of threads to compute with.
-
-    Returns:
-        As ``Fidelity.explained``, but a channel below 0 counts as 0; so between 0 and 1.
-    """
-    sessions = [target.open_session(graph, threads) for graph in (reference, path)]
-    nearness = Nearness()
-    for (_, expected), (_, outputs_of_graph) in zip(
-        *(rows(s, samples) for s in sessions), strict=True
-    ):
-        nearness.add(expected, outputs_of_graph)
-    return nearness.choosing
 
 
 def rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int, Outputs]]:
