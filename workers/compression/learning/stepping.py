@@ -17,8 +17,11 @@ from workers.compression.learning.task import Task
 
 _GRADIENT_NORM = 1.0
 MIXED_FROM = 10_000_000
-"""The weights from which a GPU trains in mixed precision. A smaller network waits for its kernels
-to be launched, and the casts are launches too: a step takes an H100 longer with them."""
+"""The weights from which a GPU trains in mixed precision.
+
+A smaller network waits for its kernels to be launched, and the casts are launches too. On an H100
+a step of MobileNetV2 and of a small ViT took longer with them; one of ResNet-20 took less.
+"""
 
 Weights = dict[str, Tensor]
 
