@@ -51,7 +51,7 @@ class Schema:
     None, or missing, is left out.
 
     Raises:
-        ValueError: the text has no root, or a default other than zero, which is not read here.
+        ValueError: the text has no root, or states a default, which is not read here.
     """
 
     def __init__(self, text: str) -> None:
