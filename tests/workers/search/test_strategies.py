@@ -149,6 +149,13 @@ def test_longer_trainings_are_for_the_best_of_shorter_ones() -> None:
         assert worst <= before[2 * len(before) // 3], "none of the worst third goes on"
 
 
+def test_what_has_no_figures_is_not_trained_for_longer() -> None:
+    history = run(
+        "halving", Space(facts()), 12, judge=lambda _: Outcome(seconds=1, problem="step-failed")
+    )
+    assert {trial.note["round"] for trial in history} == {0}
+
+
 def test_networks_wait_for_their_supernet() -> None:
     space = Space(facts())
     history = run("once_for_all", space, 1)
@@ -286,7 +293,7 @@ def test_trainings_are_shorter_where_the_budget_has_less_time() -> None:
 
 
 def test_what_cannot_be_done_is_not_asked_for_again() -> None:
-    """Ranks have a limit in some networks: more than that fails."""
+    """Some networks set a method a limit: what is beyond it fails."""
 
     def limited(steps: list[AnyStep]) -> Outcome:
         beyond = any(step.method == "low_rank" and step.ratio > 0.3 for step in steps)

@@ -145,8 +145,8 @@ def _expected_improvement(
 def _works(tried: Pipelines, broken: Pipelines, candidates: Pipelines) -> Floats:
     """Return how likely candidates have figures at all, beside trials that had none.
 
-    A method has its limits, such as the least rank of a layer. Of a trial without figures each axis
-    is suspected that was never measured at as much, and all of them alike.
+    A method has its limits. Of a trial without figures each axis is suspected that was never
+    measured at as much, and all of them alike.
     """
     measured = tried.amounts.max(axis=0, initial=0)
     suspects = (broken.amounts > measured).astype(float)

@@ -32,11 +32,11 @@ def low_rank(
     """Factorise the layers of a graph where that saves MACs.
 
     Returns:
-        The graph as it is, and not trained, where no layer can be replaced.
+        As much as layers can give, where that is less than the ratio. The graph as it is, and not
+        trained, where no layer can be replaced.
 
     Raises:
-        StepFailed: the budget cannot be met, the sensitivities that the step asks for cannot be
-            computed, or training fails.
+        StepFailed: the sensitivities that the step asks for cannot be computed, or training fails.
     """
     shapes = graph_shapes.of_run(model, context.example)
     layers, skipped = select(model, parameters, shapes, context.layout.size)
@@ -56,6 +56,8 @@ def low_rank(
     skipped += [
         Skipped(node=layer.name, reason=_USELESS) for layer, candidate in pairs if candidate is None
     ]
+    if not any(chosen):
+        return Outcome(model, skipped=skipped)
     written = budget.write(model, layers, chosen)
     changes = [
         _change(model, layer, candidate, written[layer.name])

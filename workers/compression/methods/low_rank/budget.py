@@ -1,13 +1,11 @@
 """Chooses the layers to replace, and their ranks, within a budget of MACs, parameters or time."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace as with_changes
 from typing import assert_never
 
 import onnx_ir as ir
 
-from app.domain.problems import StepFailed
 from app.domain.steps import LowRank, Skipped
 from workers.compression.graph import stats
 from workers.compression.graph.editor import Editor
@@ -32,13 +30,10 @@ def choose(
     parameters: LowRank,
     context: Context,
 ) -> tuple[Chosen, list[Skipped]]:
-    """Choose the candidates with the least loss within the budget.
+    """Choose the candidates with the least loss within the budget; beyond it, the cheapest.
 
     Returns:
-        The chosen candidates, and a refusal where less time is saved than was asked for.
-
-    Raises:
-        StepFailed: the budget cannot be met.
+        The chosen candidates, and a refusal where less is saved than was asked for.
     """
     if not parameters.has_budget:
         return [
@@ -64,7 +59,8 @@ def choose(
             total = figures.parameters
         case of:
             assert_never(of)
-    return _within(costs, candidates_of_layers, total, parameters.ratio, parameters), []
+    chosen, saved = _within(costs, candidates_of_layers, total, parameters.ratio)
+    return chosen, shortfall(parameters.ratio, parameters.of, saved)
 
 
 def write(
@@ -102,37 +98,32 @@ def _within(
     candidates_of_layers: CandidatesOfLayers,
     total: float,
     ratio: float,
-    parameters: LowRank,
-) -> Chosen:
-    """Choose candidates within a budget.
+) -> tuple[Chosen, float]:
+    """Choose candidates within a budget; the cheapest of each layer where that is exceeded.
 
     Args:
         costs: for each layer, the cost of the layer itself, then the cost of each candidate.
         candidates_of_layers: the candidates of each layer.
         total: the cost of the whole graph.
         ratio: the share of that cost to save.
-        parameters: the step's parameters, for the message of an error.
 
-    Raises:
-        StepFailed: no choice saves so much.
+    Returns:
+        The chosen candidates, and the share of the cost that they save.
     """
     options = [
         [Option(own, 0.0), *(Option(c, w.loss) for c, w in zip(rest, candidates, strict=True))]
         for (own, *rest), candidates in zip(costs, candidates_of_layers, strict=True)
     ]
-    fixed = total - sum(layer_options[0].cost for layer_options in options)
+    fixed = total - sum(own for own, *_ in costs)
     picks = distribute(options, (1 - ratio) * total - fixed)
     if picks is None:
-        least = fixed + sum(min(o.cost for o in layer_options) for layer_options in options)
-        most = math.floor(1000 * (1 - least / total)) / 1000 if total else 0.0
-        raise StepFailed(
-            f"Low rank removes at most {most:.1%} of the {parameters.of} here, not"
-            f" {parameters.ratio:.1%}: ask for a lower 'ratio', or prune as well."
-        )
-    return [
+        picks = [min(range(len(each)), key=each.__getitem__) for each in costs]
+    saved = sum(each[0] - each[pick] for each, pick in zip(costs, picks, strict=True))
+    chosen = [
         None if pick == 0 else candidates[pick - 1]
         for pick, candidates in zip(picks, candidates_of_layers, strict=True)
     ]
+    return chosen, saved / total if total else 0.0
 
 
 def _by_time(
@@ -163,16 +154,13 @@ def _by_time(
         for layer_time, candidates in zip(layer_times, faster, strict=True)
     ]
     faster_candidates = [[candidate for candidate, _ in candidates] for candidates in faster]
+    if not any(faster_candidates):
+        return [None] * len(layers), shortfall(parameters.ratio, "latency", 0.0)
     total = max(shortest(model, context.example, context.threads), sum(layer_times))
     attempts: list[Chosen] = []
 
     def attempt(share: float) -> tuple[Chosen, ir.Model] | None:
-        try:
-            choice = _within(costs, faster_candidates, total, share, parameters)
-        except StepFailed:
-            if not attempts:
-                raise
-            return None
+        choice, _ = _within(costs, faster_candidates, total, share)
         if any(all(a is b for a, b in zip(choice, earlier, strict=True)) for earlier in attempts):
             return None
         attempts.append(choice)
