@@ -5,6 +5,7 @@ third is tried again with training three times as long, as soon as it is the bes
 begins in the first round. Nothing waits for a round to be full, so workers are never idle.
 """
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 
@@ -30,7 +31,8 @@ def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Ite
         ended.sort(key=lambda trial: merit(trial, space.facts.bound))
         further = [each.note["genome"] for each in _round(history, place + 1)]
         for trial in ended[: len(ended) // BEST]:
-            if trial.note["genome"] not in further and _trains(trial.steps):
+            has_figures = trial.cost < math.inf
+            if has_figures and trial.note["genome"] not in further and _trains(trial.steps):
                 yield _proposal(space.facts, trial.steps, trial.note["genome"], place + 1)
     for steps, genome in space.draws(lambda: at_random(rng)):
         yield _proposal(space.facts, steps, genome, 0)
