@@ -67,7 +67,7 @@ def _block(node: ir.Node, shapes: Mapping[str, Any]) -> Block | None:
     if node.op_type != "Add" or len(node.inputs) != 2 or node.outputs[0].is_graph_output():
         return None
     one, other = node.inputs
-    if one is None or other is None or one.const_value or other.const_value:
+    if one is None or other is None or one is other or one.const_value or other.const_value:
         return None
     if shapes.get(str(one.name)) != shapes.get(str(other.name)):
         return None
@@ -78,15 +78,17 @@ def _block(node: ir.Node, shapes: Mapping[str, Any]) -> Block | None:
 
 
 def _comes_from(branch: ir.Value, start: ir.Value) -> bool:
-    """Return whether every path from a graph input to ``branch`` passes through ``start``."""
-    pending, visited = [branch], {start}
+    """Return whether ``branch`` is computed from ``start``, and from no graph input beside it."""
+    pending, visited = [branch], set[ir.Value]()
     while pending:
         value = pending.pop()
         if value in visited or value.const_value is not None:
             continue
         visited.add(value)
+        if value is start:
+            continue
         node = value.producer()
         if node is None or len(visited) > _LONGEST:
             return False
         pending += [operand for operand in node.inputs if operand is not None]
-    return True
+    return start in visited
