@@ -10,10 +10,21 @@ from pathlib import Path
 from planish.agent import timing
 from planish.agent.heartbeat import Heartbeat
 from planish.client import Client
-from planish.errors import Conflict, PlanishError
+from planish.errors import (
+    Conflict,
+    Invalid,
+    NotFound,
+    PlanishError,
+    TooManyRequests,
+    Unavailable,
+    Unreachable,
+)
 from planish.types import RegisteredDevice, Task
 
 POLL_SECONDS = 2.0
+
+_AWAY = (Unreachable, Unavailable, TooManyRequests)
+"""What the service answers while it is started again, and what passes."""
 
 Tell = Callable[[str], None]
 
@@ -27,7 +38,7 @@ def serve(
     seconds: float = timing.SECONDS,
     most: int | None = None,
 ) -> None:
-    """Time files for a device until the process ends.
+    """Time files for a device until the process ends; a service that is away is waited for.
 
     Args:
         client: of the service.
@@ -39,17 +50,22 @@ def serve(
 
     Raises:
         Forbidden: another agent has registered under the device's name.
+        NotFound: the device was deleted.
     """
     done = 0
     while most is None or done < most:
-        task = client.devices.claim(device)
+        try:
+            task = client.devices.claim(device)
+        except _AWAY as away:
+            tell(str(away))
+            task = None
         if task is None:
             time.sleep(POLL_SECONDS)
             continue
         done += 1
         try:
             _work_on(client, device, task, directory, tell, seconds)
-        except Conflict as lost:
+        except (Conflict, NotFound, *_AWAY) as lost:
             tell(f"{task.id}: {lost}")
 
 
@@ -61,7 +77,10 @@ def _work_on(
     tell: Tell,
     seconds: float,
 ) -> None:
-    """Download, time and report; what fails here is reported as the task's problem."""
+    """Download, time and report; what fails here is reported as the task's problem.
+
+    A task is left to its next claim where the service is away.
+    """
     original, candidate = directory / "original", directory / "candidate"
     latency, problem = None, None
     try:
@@ -76,16 +95,22 @@ def _work_on(
                 seconds=seconds,
             )
             latency = timing.apart(order, heartbeat)
-    except Conflict:
+    except _AWAY:
         raise
-    except (PlanishError, timing.NotTimed) as error:
-        problem = str(error)[:500]
+    except (PlanishError, timing.NotTimed, OSError) as error:
+        problem = str(error)
     finally:
         original.unlink(missing_ok=True)
         candidate.unlink(missing_ok=True)
-    client.devices.report(device, task, latency, problem)
+    if latency is not None:
+        try:
+            client.devices.report(device, task, latency)
+        except Invalid as refused:
+            latency, problem = None, f"The times were refused: {refused}"
     if latency is None:
-        tell(f"{task.id}: not timed. {problem}")
+        problem = (problem or "It was not timed.")[:500]
+        client.devices.report(device, task, None, problem)
+        tell(f"{task.id}: {problem}")
         return
     tell(
         f"{task.id} of {task.job}: {latency.compressed.median:.3g} ms, the original"

@@ -5,14 +5,14 @@ from types import TracebackType
 from typing import Self
 
 from planish.client import Client
-from planish.errors import Conflict, PlanishError
+from planish.errors import Conflict, Forbidden, NotFound, PlanishError
 from planish.types import RegisteredDevice, Task
 
 _EVERY_SECONDS = 5.0
 
 
 class Heartbeat:
-    """Renews a task until the block ends; ``lost`` is set where it was given to another agent."""
+    """Renews a task until the block ends; ``lost`` is set where it is not this agent's any more."""
 
     def __init__(self, client: Client, device: RegisteredDevice, task: Task) -> None:
         self._client, self._device, self._task = client, device, task
@@ -37,7 +37,7 @@ class Heartbeat:
         while not self._ended.wait(_EVERY_SECONDS):
             try:
                 self._client.devices.renew(self._device, self._task)
-            except Conflict:
+            except (Conflict, Forbidden, NotFound):
                 self.lost.set()
                 return
             except PlanishError:  # the service is away: the next beat, or the report, says more

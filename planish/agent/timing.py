@@ -26,6 +26,9 @@ SECONDS = 12.0
 MOST_SECONDS = 600.0
 """After which a file counts as one that the device cannot time."""
 
+LONGEST_SECONDS = MOST_SECONDS / 2
+"""The most that ``seconds`` may be: loading and warming up take time too."""
+
 _LOOK_SECONDS = 0.2
 _SAID = 300
 
@@ -53,7 +56,9 @@ def apart(order: Order, heartbeat: Heartbeat) -> Comparison:
     """
     command = [sys.executable, "-m", "planish.agent.timing"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=pipe, encoding="utf-8", errors="replace"
+    ) as process:
         try:
             printed, said = _talk(process, order.model_dump_json(), heartbeat)
         finally:
@@ -77,7 +82,7 @@ def _talk(process: "subprocess.Popen[str]", order: str, heartbeat: Heartbeat) ->
         except subprocess.TimeoutExpired:
             given = None
         if heartbeat.lost.is_set():
-            raise NotTimed("The measurement was given to another agent.")
+            raise NotTimed("The measurement was deleted, or given to another agent.")
         if time.monotonic() > end:
             raise NotTimed(f"Timing took more than {MOST_SECONDS:g} seconds.")
 

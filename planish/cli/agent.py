@@ -18,7 +18,12 @@ def agent(
         int, typer.Option(min=1, help="Threads that files are timed with. Default: the cores.")
     ] = os.cpu_count() or 1,
     seconds: Annotated[
-        float, typer.Option(min=0.1, help="The most that one file is run for, by turns.")
+        float,
+        typer.Option(
+            min=0.1,
+            max=timing.LONGEST_SECONDS,
+            help="The most that one file is run for, by turns.",
+        ),
     ] = timing.SECONDS,
     tasks: Annotated[
         int | None, typer.Option(min=1, help="End after so many files. Default: never.")

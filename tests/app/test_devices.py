@@ -1,16 +1,5 @@
 """Devices that time files: registered, given work, believed within bounds, replaced, waited for."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from typing import Any
-
-import httpx
-import numpy as np
-import onnx_ir as ir
 import pytest
 from sqlalchemy import update
 
@@ -18,89 +7,29 @@ from app.settings import Device as DeviceSettings
 from app.settings import Settings
 from app.store import devices, measurements
 from app.store.tables import DeviceRow, JobRow, MeasurementRow
+from tests.app.boards import (
+    BOARD,
+    RUN,
+    SPREAD,
+    TIMES,
+    Json,
+    ask,
+    claim,
+    claimed,
+    filed,
+    finding,
+    measured,
+    register,
+    report,
+    timed_runs,
+)
 from tests.app.people import browser, read, send
-from tests.app.service import EVALUATION, Service, pointers
+from tests.app.service import Service, pointers
 from tests.app.test_searches import end, search, shown, start, take_turn
 
-Json = dict[str, Any]
+__all__ = ["timed_runs"]
 
-BOARD = {
-    "name": "my-board",
-    "formats": ["onnx"],
-    "runtime": "onnxruntime 1.32.0, CPUExecutionProvider",
-    "machine": "a board",
-    "threads": 4,
-}
-RUN = {
-    "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 16], "below": None}],
-    "samples": 1,
-}
-SPREAD = {"median": 4.0, "p10": 3.9, "p90": 4.2, "runs": 50}
-TIMES: Json = {
-    "original": SPREAD,
-    "compressed": {"median": 1.0, "p10": 0.9, "p90": 1.1, "runs": 50},
-    "speedup": 4.0,
-    "speedup_low": 3.95,
-    "speedup_high": 4.05,
-    "certain": True,
-    "left_out": 2,
-}
-
-
-@pytest.fixture(autouse=True)
-def _timed_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let reports say what a timed run reads, as those of this version do."""
-    monkeypatch.setitem(EVALUATION, "run", RUN)
-
-
-def register(http: httpx.Client, **changes: Any) -> Json:
-    answer = http.post("/v1/devices", json={**BOARD, **changes})
-    assert answer.status_code == 201, answer.text
-    made: Json = answer.json()
-    return made
-
-
-def ask(http: httpx.Client, device: Json, path: str, body: Json | None = None) -> httpx.Response:
-    """Call as the device's agent does."""
-    headers = {"Planish-Device-Token": device["token"]}
-    return http.post(f"/v1/devices/{device['id']}/measurements/{path}", json=body, headers=headers)
-
-
-def claim(http: httpx.Client, device: Json) -> Json | None:
-    answer = ask(http, device, "claim")
-    assert answer.status_code == 200, answer.text
-    task: Json | None = answer.json()["task"]
-    return task
-
-
-def claimed(service: Service, device: Json) -> Json:
-    task = claim(service.http, device)
-    assert task is not None
-    return task
-
-
-def finding(task: Json, **changes: Any) -> Json:
-    body = {"token": task["token"], "sha256": task["candidate"]["sha256"], "latency": TIMES}
-    return {**body, **changes}
-
-
-def report(service: Service, device: Json, task: Json, **changes: Any) -> httpx.Response:
-    return ask(service.http, device, f"{task['id']}/report", finding(task, **changes))
-
-
-def filed(service: Service, **more: Any) -> str:
-    """Let a job for the board end; return its id."""
-    job: str = service.job(target="my-board", **more)["id"]
-    service.start(job)
-    service.finish(job)
-    return job
-
-
-def measured(service: Service, job: str) -> list[Json]:
-    answer = service.http.get(f"/v1/jobs/{job}/measurements")
-    assert answer.status_code == 200, answer.text
-    items: list[Json] = answer.json()["items"]
-    return items
+pytestmark = pytest.mark.usefixtures("timed_runs")
 
 
 def test_a_board_times_the_result_of_a_job(service: Service) -> None:
@@ -124,6 +53,18 @@ def test_a_board_times_the_result_of_a_job(service: Service) -> None:
     assert (done["machine"], done["threads"]) == ("a board", 4)
     assert service.http.delete(f"/v1/devices/{device['id']}").status_code == 204
     assert measured(service, job)[0]["latency"]["speedup"] == 4.0, "what was measured stays"
+
+
+def test_a_claim_that_found_nothing_is_asked_again_with_its_key(service: Service) -> None:
+    device = register(service.http)
+    path = f"/v1/devices/{device['id']}/measurements/claim"
+    headers = {"Planish-Device-Token": device["token"], "Idempotency-Key": "one"}
+    assert service.http.post(path, headers=headers).json() == {"task": None}
+    filed(service)
+    task = service.http.post(path, headers=headers).json()["task"]
+    assert task is not None
+    again = service.http.post(path, headers=headers)
+    assert (again.json()["task"], again.headers["Idempotent-Replay"]) == (task, "true")
 
 
 def test_pages_show_devices_and_what_they_measured(service: Service) -> None:
@@ -326,71 +267,3 @@ def test_deleting_a_device_ends_what_waits_for_it(service: Service) -> None:
         assert devices.named(session, "acme", "my-board") is None
         assert session.get_one(JobRow, job).status == "succeeded"
         assert session.query(DeviceRow).count() == 0
-
-
-def network(width: int) -> bytes:
-    """A network of one product, wide enough to be timed."""
-    weight = np.ones((16, width), np.float32)
-    value = ir.Value(name="w", const_value=ir.Tensor(weight, name="w"))
-    x = ir.Value(name="x", shape=ir.Shape(["N", 16]), type=ir.TensorType(ir.DataType.FLOAT))
-    node = ir.Node("", "MatMul", [x, value], num_outputs=1)
-    y = node.outputs[0]
-    y.name, y.type = "y", ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph([x], [y], nodes=[node], initializers=[value], opset_imports={"": 20}, name="n")
-    content: bytes = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
-    return content
-
-
-def agent(service: Service, *options: str) -> "subprocess.Popen[str]":
-    """Start ``planish agent`` as a board does."""
-    key = service.http.headers["Authorization"].removeprefix("Bearer ")
-    environment = {**os.environ, "PLANISH_API_KEY": key, "PLANISH_URL": service.url}
-    command = [
-        sys.executable,
-        "-m",
-        "planish",
-        "agent",
-        "--target",
-        "my-board",
-        "--threads",
-        "1",
-        "--seconds",
-        "1",
-    ]
-    return subprocess.Popen(
-        [*command, *options], env=environment, stderr=subprocess.PIPE, text=True
-    )
-
-
-def eventually(found: Callable[[], object], what: str, seconds: float = 60) -> None:
-    end_at = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end_at, f"waited in vain for {what}"
-        time.sleep(0.1)
-
-
-def test_a_real_agent_times_real_files_and_another_goes_on_where_it_was_killed(
-    service: Service,
-) -> None:
-    with agent(service) as first:
-        listed = lambda: service.http.get("/v1/devices").json()["items"]  # noqa: E731
-        eventually(listed, "the device")
-        model = service.model(network(4096))
-        job = filed(service, model=model)
-        eventually(lambda: measured(service, job)[0]["state"] != "queued", "the claim")
-        first.send_signal(signal.SIGKILL)
-    assert measured(service, job)[0]["state"] in {"running", "measured"}
-    with agent(service, "--tasks", "2") as second:
-        broken = filed(service, model=service.model(b"no graph at all" * 10))
-        if measured(service, job)[0]["state"] == "measured":
-            filed(service, model=service.model(network(2048)))
-        _, said = second.communicate(timeout=120)
-    assert second.returncode == 0, said
-    [times] = measured(service, job)
-    assert times["state"] == "measured"
-    assert times["latency"]["original"]["runs"] >= 8
-    assert times["threads"] == 1
-    assert times["runtime"].startswith("onnxruntime ")
-    [failed] = measured(service, broken)
-    assert failed["state"] == "failed"
-    assert "does not run on this device" in failed["problem"]
