@@ -31,7 +31,7 @@ from app.services import jobs
 from app.services.keys import digest
 from app.services.listing import Part, Walk, part
 from app.settings import Settings
-from app.store import devices, leases, lookup, measurements
+from app.store import blob_rows, devices, leases, lookup, measurements
 from app.store.tables import DeviceRow, MeasurementRow, ModelRow
 
 _PREFIX = "pld_"
@@ -91,7 +91,7 @@ def claim(
         original = TimedFile(
             href=f"/v1/models/{model.id}/content?form=onnx",
             sha256=model.onnx_sha256,
-            size_bytes=model.size_bytes,
+            size_bytes=blob_rows.size_of(session, model.onnx_sha256),
         )
         candidate = TimedFile(
             href=f"/v1/artifacts/{artifact.id}/content",

@@ -46,9 +46,12 @@ def of_tenant(tenant: str) -> Select[DeviceRow]:
     return select(DeviceRow).where(DeviceRow.tenant == tenant)
 
 
-def named(session: Session, tenant: str, name: str) -> DeviceRow | None:
-    """Return a tenant's device by its name."""
-    return session.scalars(of_tenant(tenant).where(DeviceRow.name == name)).one_or_none()
+def named(session: Session, tenant: str, name: str, *, keep: bool = False) -> DeviceRow | None:
+    """Return a tenant's device by its name; ``keep`` holds off its deletion until commit."""
+    query = of_tenant(tenant).where(DeviceRow.name == name)
+    if keep:
+        query = query.with_for_update(read=True, key_share=True)
+    return session.scalars(query).one_or_none()
 
 
 def note_seen(session: Session, row: DeviceRow) -> None:

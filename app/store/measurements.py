@@ -28,8 +28,10 @@ def file(session: Session, job: JobRow) -> None:
     target = job.request.get("target")
     if target is None or target in DEPLOYMENTS or job.search is not None:
         return
-    device = devices.named(session, job.tenant, target)
-    if device is None or (job.evaluation or {}).get("run") is None:
+    if (job.evaluation or {}).get("run") is None:
+        return
+    device = devices.named(session, job.tenant, target, keep=True)
+    if device is None:
         return
     timed = select(MeasurementRow.artifact_id).where(MeasurementRow.job_id == job.id)
     files = session.scalars(
@@ -41,11 +43,12 @@ def file(session: Session, job: JobRow) -> None:
             ArtifactRow.id.not_in(timed.where(MeasurementRow.artifact_id.is_not(None))),
         )
         .order_by(ArtifactRow.created_at, ArtifactRow.id)
-    )
-    for artifact in files:
+    ).all()
+    names = sorted(ids.new("mea") for _ in files)  # rows of one moment are listed by their id
+    for name, artifact in zip(names, files, strict=True):
         session.add(
             MeasurementRow(
-                id=ids.new("mea"),
+                id=name,
                 tenant=job.tenant,
                 device_id=device.id,
                 device=device.name,
@@ -149,7 +152,7 @@ def overdue(session: Session, row: MeasurementRow, settings: DeviceSettings) -> 
 
 
 def adopt(session: Session, job: JobRow, source: JobRow, files: dict[str, str]) -> None:
-    """Give a job what was measured of another job's artifacts.
+    """Give a job what was measured of another job's artifacts; no device has to hear of it.
 
     Args:
         session: in which the job adopts them.
@@ -162,8 +165,8 @@ def adopt(session: Session, job: JobRow, source: JobRow, files: dict[str, str]) 
         copied = {
             name: getattr(row, name)
             for name in (
-                "tenant", "device_id", "device", "format", "sha256", "state", "latency",
-                "conditions", "created_at", "finished_at",
+                "tenant", "device", "format", "sha256", "state", "latency", "conditions",
+                "created_at", "finished_at",
             )
         }  # fmt: skip
         artifact = files.get(row.artifact_id or "")

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Request, Response
 from pydantic import BaseModel
@@ -15,6 +15,8 @@ from app.domain.problems import IdempotencyMismatch, RequestInFlight
 from app.store import idempotency
 from app.web.gateway import Call
 from app.web.security import Caller
+
+Answer = TypeVar("Answer", bound=BaseModel)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -38,10 +40,11 @@ class Once:
     def __call__(
         self,
         status: int,
-        work: Callable[[Session], BaseModel],
+        work: Callable[[Session], Answer],
         *,
         first: Callable[[], None] | None = None,
         tell: nudge.Subject | None = None,
+        done: Callable[[Answer], bool] = lambda _: True,
     ) -> Response:
         """Do ``work`` and store its answer in one transaction, or give the stored answer again.
 
@@ -51,6 +54,7 @@ class Once:
             first: Is done before the transaction, unless there is a stored answer: bytes move, and
                 no row is locked meanwhile.
             tell: After commit, workers are told to look at the answer's ``id``, as this.
+            done: Whether anything was done, by the answer: if not, the answer is not stored.
 
         Raises:
             RequestInFlight: The first request with this key has not finished.
@@ -68,7 +72,7 @@ class Once:
                 return stored
             answer = work(session)
             body = answer.model_dump_json().encode()
-            if self.key is not None:
+            if self.key is not None and done(answer):
                 idempotency.store(session, self.key, self.body_sha256, status, body)
         if tell is not None:
             nudge.send(self.call.gateway.settings, tell, json.loads(body)["id"])

@@ -44,7 +44,7 @@ class MeasurementRow(Leased, Table):
 
     tenant: Mapped[str]
     device_id: Mapped[str | None] = mapped_column(ForeignKey("devices.id", ondelete="SET NULL"))
-    """None once the device was deleted; what it measured stays."""
+    """None once the device was deleted, what it measured stays; and for a copy of its figures."""
     device: Mapped[str]
     """The device's name."""
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)

@@ -80,7 +80,9 @@ def claim_measurement(
     """Claim what the device is to time next; its agent does so, again and again."""
     settings = call.gateway.settings
     return once(
-        200, lambda session: devices.claim(session, call.tenant, device_id, token, settings)
+        200,
+        lambda session: devices.claim(session, call.tenant, device_id, token, settings),
+        done=lambda claimed: claimed.task is not None,
     )
 
 
