@@ -23,6 +23,8 @@ _TELLING: dict[str, tuple[str, ...]] = {
     "low_rank": ("ratio", "of", "energy", "rank"),
     "cluster": ("clusters",),
     "distill": ("student",),
+    "supernet": (),
+    "subnet": ("ratio", "of"),
 }
 """The parameters that decide what comes of a step; the others make it a little better or worse."""
 

@@ -9,6 +9,8 @@ import pytest
 import planish
 from app.domain.makeup import alike, likeness
 from app.domain.models import ModelDescription
+from app.domain.steps import METHODS, AnyStep
+from app.services.precedents import signature
 from app.store.tables import JobRow, ModelRow
 from tests.app.service import STEP_REPORT, Service, pointers
 from tests.app.test_sensitivity import chart, measured
@@ -107,6 +109,11 @@ def _measured(service: Service, model: str, steps: list[dict[str, Any]], **after
         row.likeness = likeness(ModelDescription.model_validate(description))
         row.compressed = {**STEP_REPORT["after"], **after}
     return job
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
+def test_jobs_of_every_method_can_be_compared(method: type[AnyStep]) -> None:
+    assert signature([method()]) == signature([method()])
 
 
 def test_what_finished_jobs_measured_is_told_and_ranks_first(service: Service) -> None:
