@@ -17,8 +17,8 @@ from app.domain.problems import (
 from app.domain.recommendations import Minimize, Recommendations
 from app.domain.sensitivity import ModelSensitivity
 from app.services import advice, sensitivities
-from app.services.advice import Wish
 from app.services.sensitivities import SensitivityRequest
+from app.services.wishes import Wish
 from app.web.idempotency import Posted
 from app.web.problems import documented
 from app.web.security import Caller

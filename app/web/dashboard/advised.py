@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from app.domain.problems import Problem
 from app.domain.recommendations import Recommendation
 from app.services import advice
-from app.services.advice import Wish
+from app.services.wishes import Wish
 from app.web.dashboard.visitor import Visitor
 
 

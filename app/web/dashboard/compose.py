@@ -21,8 +21,8 @@ from app.domain.plans import Plan
 from app.domain.problems import Problem
 from app.domain.recommendations import Minimize
 from app.services import devices, jobs
-from app.services.advice import Wish
 from app.services.listing import Walk
+from app.services.wishes import Wish
 from app.web import problems
 from app.web.dashboard import copies, page
 from app.web.dashboard.advised import Advised, advised

@@ -1,0 +1,121 @@
+"""The candidates of advice: proposals that a plan accepts, with what is known of their gain."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from math import log2
+from typing import Any
+
+from app.domain.plans import Plan
+from app.domain.recommendations import Minimize, Risk
+from app.services import plans
+from app.services.inputs import Inputs
+from app.services.precedents import Experience, History, Precedent, signature
+from app.services.proposals import Proposal
+from app.services.wishes import Wish, body_of, request_of
+
+_TRUST: dict[Risk, float] = {"low": 1.0, "medium": 0.85, "high": 0.5}
+"""The share of a gain that counts where nothing was measured; its square where quality is bound."""
+
+_MISSED = 4.0
+"""By how many halvings steps are put behind that lost more than is allowed, here or on a like
+model."""
+
+_TAKEN_OVER = 3
+"""Pipelines of finished jobs that are proposed."""
+
+_WORTH = 0.03
+"""Halvings below which nothing is gained."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proposal as a request, its plan, and what jobs of the same steps came to."""
+
+    proposal: Proposal
+    body: dict[str, Any]
+    plan: Plan
+    experience: Experience | None
+    gain: float
+    """How many times what is to become less is halved: as measured, else as far as is known."""
+
+    def worth(self, allowed: float | None) -> float:
+        """Return the figure by which candidates are ranked: larger is better."""
+        measured = self.experience
+        if measured is None:
+            return self.gain * _TRUST[self.proposal.risk] ** (1 if allowed is None else 2)
+        return self.gain - (_MISSED if allowed is not None and measured.drop > allowed else 0.0)
+
+
+def taken_over(past: History, offered: Iterable[Proposal]) -> Iterator[Proposal]:
+    """Yield pipelines that nobody proposed and that finished jobs show to be of use."""
+    seen = {
+        signature(request_of({"model": "", "steps": each.steps}).steps or []) for each in offered
+    }
+    taken = 0
+    for job in sorted(past.precedents, key=lambda job: -(job.faster or 1.0) * job.smaller):
+        key = job.signature
+        if taken == _TAKEN_OVER or key in seen or not _portable(job, past):
+            continue
+        seen.add(key)
+        taken += 1
+        yield Proposal(
+            f"as-{job.job}",
+            f"As in job '{job.name or job.job}'",
+            [
+                {"method": step.method, **step.model_dump(mode="json", exclude_defaults=True)}
+                for step in job.steps
+            ],
+            "These are the steps of a job that ended here.",
+            "medium",
+            "What suits a model of like shape need not suit this one."
+            if job.model != past.model
+            else "It was measured on this model, with the data of that job.",
+        )
+
+
+def _portable(job: Precedent, past: History) -> bool:
+    """Return whether steps name nothing that another model, or later advice, may lack."""
+    of_this = job.model == past.model
+    named = any(getattr(step, "ignore", None) for step in job.steps)
+    return not any(step.other_models for step in job.steps) and (of_this or not named)
+
+
+def candidates(
+    offered: Iterable[Proposal], past: History, inputs: Inputs, wish: Wish
+) -> Iterator[Candidate]:
+    """Yield the proposals that a plan accepts."""
+    for proposal in offered:
+        body = body_of(inputs.model.id, wish, proposal.steps)
+        request = request_of(body)
+        plan = plans.plan(request, inputs)
+        if plan.ok:
+            experience = past.of(request.steps or [])
+            gain = _gain(proposal, plan, experience, inputs, wish.minimize)
+            yield Candidate(proposal, body, plan, experience, gain)
+
+
+def _gain(
+    proposal: Proposal,
+    plan: Plan,
+    experience: Experience | None,
+    inputs: Inputs,
+    minimize: Minimize,
+) -> float:
+    """Return how many times what is to become less is halved."""
+    model = inputs.model
+    macs = model.description.macs if model.description else 0
+    match minimize:
+        case "latency":
+            faster = experience.faster if experience else None
+            return proposal.gain if faster is None else log2(faster)
+        case "size":
+            expected = plan.estimate.size_bytes or model.size_bytes
+            return log2(experience.smaller if experience else model.size_bytes / max(expected, 1))
+        case "macs":
+            expected = plan.estimate.macs or macs
+            return log2(experience.lighter if experience else max(macs, 1) / max(expected, 1))
+
+
+def helps(candidate: Candidate, wish: Wish) -> bool:
+    """Return whether a candidate gains what is asked for; for latency, the same speed is enough."""
+    return candidate.gain > _WORTH or (wish.minimize == "latency" and candidate.gain >= -_WORTH)
