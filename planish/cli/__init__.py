@@ -3,7 +3,7 @@
 import sys
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from planish.cli.consoles import console
 from planish.cli.deployment import Stop
@@ -65,7 +65,7 @@ def main() -> None:
     try:
         cli()
     except (Stop, PlanishError) as stop:
-        console(stderr=True).print(f"[bold red]planish:[/] {escape(str(stop))}")
+        console(stderr=True).print(Text.assemble(("planish:", "bold red"), f" {stop}"))
         sys.exit(_code(stop))
     except SystemExit as end:
         unread = end.code == typer.BadParameter.exit_code

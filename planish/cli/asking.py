@@ -97,9 +97,6 @@ def _plain(value: object) -> Any:
 
 
 def _cell(value: object) -> str:
-    """Return text in which brackets are brackets."""
-    from rich.markup import escape
-
     if value is None:
         return ""
-    return escape(f"{value:,}" if isinstance(value, int) else str(value))
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from planish.cli import checkup
 from planish.cli.checkup import Check
@@ -27,8 +28,8 @@ def doctor(data: Data = DEFAULT_DATA) -> None:
     table = Table("", "", "found", "what to do", title="planish doctor", title_justify="left")
     failed = False
     for check in _checks(data, load_settings()):
-        colour = _COLOURS[check.status]
-        table.add_row(f"[{colour}]{check.status}[/]", check.name, check.found, check.advice)
+        status = Text(check.status, _COLOURS[check.status])
+        table.add_row(status, check.name, check.found, check.advice)
         failed |= check.status == "fail"
     console().print(table)
     if failed:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from planish.cli import processes
 from planish.cli.consoles import console
@@ -134,7 +135,8 @@ def _require_tables(settings: "Settings") -> None:
 
 def _welcome(url: str, parts: _Parts) -> None:
     out = console()
-    out.print(f"[bold green]Planish[/] is at [bold]{url}[/] ({parts.where})")
+    named, at = ("Planish", "bold green"), (url, "bold")
+    out.print(Text.assemble(named, " is at ", at, f" ({parts.where})"))
     out.print(f"API and its pages: {url}/docs. Stop with Ctrl-C.")
 
 

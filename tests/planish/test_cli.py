@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from planish import cli
+from planish.cli.asking import tell
 from planish.demo import text_lines
 from tests.e2e.service import small_model
 from tests.planish.answers import DATASET, JOB, MODEL
@@ -141,6 +142,12 @@ def test_what_a_file_of_weights_does_not_tell_is_an_option(
         capsys.readouterr()
         assert run("models", "upload", weights, *options, "--inputs", "image") != 0
         assert "not JSON" in capsys.readouterr().err
+
+
+def test_what_is_told_keeps_its_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "Not timed: [/conv/1] is no layer. Install planish[worker]."
+    tell(words)
+    assert capsys.readouterr().err == f"{words}\n"
 
 
 def test_lists_are_tables_in_which_brackets_are_brackets(
