@@ -26,6 +26,7 @@ from tests.app.boards import (
 from tests.app.people import browser, read, send
 from tests.app.service import Service, pointers
 from tests.app.test_searches import end, search, shown, start, take_turn
+from workers.search import turn
 
 __all__ = ["timed_runs"]
 
@@ -255,6 +256,24 @@ def test_a_search_goes_on_without_a_board_that_is_silent(service: Service) -> No
     job = shown(service, made["id"])
     assert job["search"]["best"]["device"] == "my-board", "its times go before a worker's"
     assert "1 of 2 trials were timed on 'my-board'" in job["verdict"]
+
+
+def test_a_search_has_hope_while_the_board_is_to_time_a_trial(service: Service) -> None:
+    device = register(service.http)
+    service.worker("onnx")
+    service.worker("onnx")
+    made = search(service, "latency", target="my-board", budget={"trials": 5})
+    first = trial_ends(service, made["id"])
+    for _ in range(turn.HOPELESS):
+        take_turn(service, made["id"])
+        broken = start(service)
+        assert broken is not None
+        end(service, broken, None)
+    take_turn(service, made["id"])
+    assert shown(service, made["id"])["status"] == "running"
+    assert report(service, device, claimed(service, device)).is_success
+    take_turn(service, made["id"])
+    assert shown(service, made["id"])["search"]["best"]["id"] == first
 
 
 def test_deleting_a_device_ends_what_waits_for_it(service: Service) -> None:

@@ -145,10 +145,14 @@ def _file(session: Session, search: Search, proposal: Proposal, minutes: float) 
 
 
 def _hopeless(search: Search) -> bool:
-    """Return whether trials ended, none could be measured, and more would fare alike."""
+    """Return whether trials ended, none could be measured, and more would fare alike.
+
+    One that a device is still to time was measured.
+    """
     ended = [job for trial, job in search.trials if trial.outcome is not None]
+    timed = any(job.compressed for trial, job in search.trials if trial.outcome is None)
     waited = any((job.problem or {}).get("type") == PendingLimit.type for job in ended)
-    return (waited or len(ended) >= HOPELESS) and not search.points
+    return (waited or len(ended) >= HOPELESS) and not (timed or search.points)
 
 
 def _seconds_left(session: Session, search: Search) -> float:
