@@ -113,7 +113,7 @@ def _measured(service: Service, model: str, steps: list[dict[str, Any]], **after
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: method.__name__)
 def test_jobs_of_every_method_can_be_compared(method: type[AnyStep]) -> None:
-    assert signature([method()]) == signature([method()])
+    assert method.model_fields["method"].default in signature([method()])
 
 
 def test_what_finished_jobs_measured_is_told_and_ranks_first(service: Service) -> None:
