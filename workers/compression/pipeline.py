@@ -173,7 +173,10 @@ def _run_steps(
             advance = events.span(start, start + width, f"{words}: {step.method}")
             tell = partial(events.metric, index)
             losses = _losses(order) if index == 0 and step.reads_chart else {}
-            step_context = replace(context, workspace=step_files, tell=tell, losses=losses)
+            earlier = order.steps[:index]
+            step_context = replace(
+                context, earlier=earlier, workspace=step_files, tell=tell, losses=losses
+            )
             done = steps.run(before, step_files, step, step_context, advance)
         events.step(index)
         reports.append(done)

@@ -160,6 +160,26 @@ def test_a_network_from_a_trained_supernet_needs_no_training(
     assert trained.accuracy(smaller, tmp_path) > trained.accuracy(untrained.model, tmp_path) + 0.1
 
 
+def test_what_the_supernet_left_alone_keeps_its_channels(trained: Trained) -> None:
+    model = graph_of(trained)
+    name = next(str(node.name) for node in model.graph if node.op_type == "Conv")
+
+    def channels(graph: ir.Model) -> int:
+        weight = next(node.inputs[1] for node in graph.graph if node.name == name)
+        assert weight is not None
+        assert weight.shape is not None
+        return int(weight.shape[0])
+
+    context = context_of(trained, 8)
+    alone = replace(context, earlier=[Supernet(ignore=[name])])
+    narrow, kept = (
+        subnet(graph_of(trained), Subnet(ratio=0.65), each, lambda _: None).model
+        for each in (context, alone)
+    )
+    assert channels(narrow) < channels(model)
+    assert channels(kept) == channels(model)
+
+
 def test_the_same_seed_makes_the_same(trained: Trained) -> None:
     first, second = ([fingerprint(each) for each in made(trained, 1, 128)] for _ in range(2))
     assert first == second

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
+from app.domain.steps import Step
 from workers.compression.samples.layout import FIRST, Layout, whole
 
 Feeds = dict[str, NDArray[Any]]
@@ -101,6 +102,8 @@ class Context:
     """The upload in normal form: the default teacher."""
     models: Path | None = None
     """The job's directory, which holds the other models that the step names."""
+    earlier: Sequence[Step] = ()
+    """The steps of the job that made the graph, in order."""
     workspace: Path | None = None
     """The directory of the step; its files survive when the process is killed. None: no files are
     kept."""

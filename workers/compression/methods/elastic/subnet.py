@@ -7,7 +7,7 @@ from functools import cached_property
 import onnx_ir as ir
 import torch
 
-from app.domain.steps import Subnet
+from app.domain.steps import Subnet, Supernet
 from app.domain.steps.recover import Recover
 from workers.compression.learning.episodes import learned, limits_of
 from workers.compression.learning.feed import Batch
@@ -34,10 +34,12 @@ def subnet(
 ) -> Outcome:
     """Take the network that answers best on samples for the share that is to be saved.
 
+    What the supernet was to leave alone keeps its channels: no narrower one was trained.
+
     Args:
         model: a supernet: the channels of its layers are in order; not changed.
         parameters: the share to save, and of what.
-        context: samples, the original, seed, the clock.
+        context: samples, the original, seed, the clock, the supernet among the earlier steps.
         advance: called with the fraction done.
 
     Returns:
@@ -46,7 +48,10 @@ def subnet(
     Raises:
         StepFailed: there are no samples, or nothing can be left out.
     """
-    shared = share(model, context)
+    ignored = [
+        name for step in context.earlier if isinstance(step, Supernet) for name in step.ignore
+    ]
+    shared = share(model, context, ignored)
     networks = shared.masked.networks
     judging = 1.0 if parameters.recover is None else 0.5
     network, saved = _best(model, shared, parameters, context, lambda done: advance(judging * done))
