@@ -17,8 +17,8 @@ from sqlalchemy import select
 from app.main import create_app
 from app.settings import Settings
 from app.store.tables import Table
+from tests.app.boards import RUN
 from tests.app.service import DYNAMIC, EVALUATION, Service, pointers
-from tests.app.test_devices import RUN
 
 WITH_AN_ID: dict[tuple[str, str], dict[str, Any]] = {
     ("get", "/v1/models/{model_id}"): {},
