@@ -1,4 +1,4 @@
-"""Deployment targets: the formats and the quantization that jobs use by default."""
+"""Deployment targets: the formats and the parameters of steps that jobs use by default."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -30,6 +30,8 @@ class Deployment(BaseModel):
     """What is delivered where the request does not say."""
     quantize: dict[str, Any]
     """Parameters of ``quantize`` that the request leaves out."""
+    prune: dict[str, Any] = {}
+    """Parameters of ``prune`` that the request leaves out."""
     instruction_sets: list[str] = []
     """One of these must be on a worker, so that latencies are those of the target."""
     device: Literal["cpu", "cuda"] = "cpu"
@@ -39,6 +41,14 @@ _UNSIGNED = {"activations": "uint8", "symmetric": False, "per_channel": True}
 _SIGNED = {"activations": "int8", "symmetric": False, "per_channel": True}
 _CENTRED = {"activations": "int8", "symmetric": True, "per_channel": True}
 
+_SIXTEENS = {"multiple": 16}
+"""Channels in sixteens.
+
+NVIDIA's Deep Learning Performance Guide names multiples of 16 for int8 on tensor cores, of 8 for
+float16. An AVX-512 register holds 16 sums of 32 bits, to which VNNI adds. There oneDNN
+keeps channels in blocks of 16 ("Understanding Memory Formats"), and OpenVINO computes with it.
+"""
+
 DEPLOYMENTS: dict[str, Deployment] = {
     each.target: each
     for each in (
@@ -47,6 +57,7 @@ DEPLOYMENTS: dict[str, Deployment] = {
             title="Servers with x86 processors that have VNNI",
             formats=["onnx"],
             quantize=_UNSIGNED,
+            prune=_SIXTEENS,
             instruction_sets=["avx512_vnni", "avx_vnni"],
         ),
         Deployment(
@@ -54,6 +65,7 @@ DEPLOYMENTS: dict[str, Deployment] = {
             title="OpenVINO on processors",
             formats=["openvino", "onnx"],
             quantize=_UNSIGNED,
+            prune=_SIXTEENS,
         ),
         Deployment(
             target="mobile-litert",
@@ -85,6 +97,7 @@ DEPLOYMENTS: dict[str, Deployment] = {
             title="NVIDIA's processors",
             formats=["onnx"],
             quantize=_CENTRED,
+            prune=_SIXTEENS,
             device="cuda",
         ),
     )
@@ -100,11 +113,12 @@ def with_defaults(body: Mapping[str, Any]) -> dict[str, Any]:
     if deployment is None:
         return dict(body)
     filled = {"deliver": deployment.formats, **body}
+    of_methods = {"quantize": deployment.quantize, "prune": deployment.prune}
     steps = body.get("steps")
     if isinstance(steps, list):
         filled["steps"] = [
-            {**deployment.quantize, **step}
-            if isinstance(step, dict) and step.get("method") == "quantize"
+            {**of_methods.get(str(step.get("method")), {}), **step}
+            if isinstance(step, dict)
             else step
             for step in steps
         ]

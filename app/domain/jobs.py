@@ -143,7 +143,7 @@ class JobRequest(Asked):
         default=None,
         examples=[*DEPLOYMENTS],
         description="Where the model is to run: a deployment of 'GET /v1/targets', which says what"
-        " is delivered and how steps quantize wherever the request does not; a device of 'GET"
+        " is delivered and how steps quantize and cut where the request does not; a device of 'GET"
         " /v1/devices', which times the result; or a label that workers announce. Only workers that"
         " have it run the job. It is checked before anything runs.",
     )

@@ -158,6 +158,13 @@ def test_a_target_sets_what_the_request_leaves_open(service: Service) -> None:
     asked = {**body, "steps": [own], "deliver": ["onnx"]}
     job = service.http.post("/v1/jobs", json=asked).json()
     assert (job["steps"][0]["activations"], job["deliver"]) == ("int16", ["onnx"])
+    cuts = [{"method": "prune"}, {"method": "prune", "multiple": 4}]
+    plans = [
+        service.http.post("/v1/jobs/plan", json={**body, "target": target, "steps": [step]}).json()
+        for step in cuts
+        for target in ("cuda", "mobile-litert")
+    ]
+    assert [plan["steps"][0]["multiple"] for plan in plans] == [16, None, 4, 4]
     offers = service.http.get("/v1/targets").json()["deployments"]
     lacking = {offer["target"]: offer["lacking"] for offer in offers}
     assert lacking["mobile-litert"] is None

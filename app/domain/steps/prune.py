@@ -68,6 +68,14 @@ class Prune(Step):
     of: Literal["macs", "parameters", "size", "latency", "channels"] = Field(
         default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
     )
+    multiple: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="For 'channel': each layer that is cut keeps a multiple of so many channels,"
+        " for which kernels are fast. A layer with less than twice as many keeps a multiple of 8,"
+        " or any number below 16. Default: what the job's 'target' asks for, or 8.",
+    )
     sparsity: Share = Field(
         default=0.5,
         description="The fraction of weights set to zero by 'unstructured' and 'block'.",

@@ -42,6 +42,19 @@ def test_the_asked_share_is_removed_and_little_more(name: str, of: str, scope: s
     assert all("channels" in layer.change or "reads" in layer.change for layer in outcome.layers)
 
 
+@pytest.mark.parametrize("multiple", [None, 4, 16])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_layers_keep_a_multiple_of_channels(multiple: int | None, scope: str) -> None:
+    """Layers of 16 channels are too narrow for two times 16: they keep a multiple of 8."""
+    weights = zoo.graph("residual").graph.initializers
+    _, _, outcome = _without_data("residual", ratio=0.5, scope=scope, multiple=multiple)
+    assert outcome.kept
+    for name, axes in outcome.kept.items():
+        for axis, indices in axes.items():
+            narrow = multiple == 16 and weights[name].shape[axis] < 32
+            assert len(indices) % (8 if narrow else multiple or 8) == 0, name
+
+
 @pytest.mark.parametrize("criterion", ["magnitude", "lamp", "bn_scale", "fpgm", "random"])
 def test_criteria_of_weights_need_no_data(criterion: str) -> None:
     before, after, _ = _without_data("residual", ratio=0.4, criterion=criterion)

@@ -11,8 +11,8 @@ from workers.compression.methods.prune.costs import Cost
 from workers.compression.methods.prune.groups import Analysis, Group, Removed
 from workers.compression.methods.prune.importance import Scores
 
-STEP = 8
-"""The runtime's kernels are fast for widths that are multiples of this (vectors of 8 or 16)."""
+MULTIPLE = 8
+"""Kernels are fast for numbers of channels that are multiples of this (vectors of 8 or 16)."""
 
 _LEAST = 0.1
 """The least share of its units that a group keeps."""
@@ -39,26 +39,35 @@ class OrderedGroup:
         return min(self.widths(), key=lambda width: (abs(width - target), width))
 
 
-def ordered_groups(analysis: Analysis, scores: Scores) -> list[OrderedGroup]:
-    """Return every group with its units in order of importance."""
-    return [_ordered(group, analysis, scores) for group in analysis.groups]
+def ordered_groups(
+    analysis: Analysis, scores: Scores, multiple: int = MULTIPLE
+) -> list[OrderedGroup]:
+    """Return every group with its units in order of importance.
+
+    Args:
+        analysis: the coupled units of the graph.
+        scores: the importance of each unit.
+        multiple: a group that is cut keeps a multiple of so many channels. Where it has less than
+            twice as many, it keeps a multiple of ``MULTIPLE``, or else any number.
+    """
+    return [_ordered(group, analysis, scores, multiple) for group in analysis.groups]
 
 
-def _ordered(group: Group, analysis: Analysis, scores: Scores) -> OrderedGroup:
+def _ordered(group: Group, analysis: Analysis, scores: Scores, multiple: int) -> OrderedGroup:
     count = len(group.units)
-    step = _step(group, analysis)
+    step = _step(group, analysis, multiple)
     least = max(1, ceil(ceil(_LEAST * count) / step) * step)
     order = group.units[np.argsort(scores[group.units], kind="stable")]
     return OrderedGroup(group, order, step, min(least, count))
 
 
-def _step(group: Group, analysis: Analysis) -> int:
-    """Return how many units make a multiple of ``STEP`` channels; 1 in layers that are narrow."""
+def _step(group: Group, analysis: Analysis, multiple: int) -> int:
+    """Return how many units make a multiple of so many channels, or of fewer in a narrow layer."""
     count = len(group.units)
     place = group.places[0]
     channels = max(1, analysis.shapes[place.value][place.axis] // count)
-    step = STEP // gcd(STEP, channels)
-    return step if count >= 2 * step else 1
+    steps = [wanted // gcd(wanted, channels) for wanted in (multiple, MULTIPLE)]
+    return next((step for step in steps if count >= 2 * step), 1)
 
 
 def allocate(
@@ -67,6 +76,7 @@ def allocate(
     cost: Cost,
     ratio: float,
     scope: Literal["global", "layer"],
+    multiple: int = MULTIPLE,
 ) -> Removed:
     """Choose the units to remove, so that at least ``ratio`` of the cost is saved, and little more.
 
@@ -76,11 +86,12 @@ def allocate(
         cost: the cost of the graph as a function of the removed units.
         ratio: the share of the cost to save.
         scope: ``global`` compares units of all groups; ``layer`` removes the same share of each.
+        multiple: of how many channels the layers keep a multiple; see ``ordered_groups``.
 
     Returns:
         The removed units. If the ratio cannot be met: as many units as may be removed.
     """
-    groups = ordered_groups(analysis, scores)
+    groups = ordered_groups(analysis, scores, multiple)
     target = cost(analysis.none_removed()) * (1 - ratio)
     levels = _levels(groups, scores, scope)
 

@@ -113,7 +113,7 @@ def _allocate(
         )
     else:
         cost = cost_of(measure, model, analysis, survey.sample)
-        choose_units = allocate_as(parameters.scope, model, analysis, scores, context, advance)
+        choose_units = allocate_as(parameters, model, analysis, scores, context, advance)
         removed = choose_units(cost, ratio)
         saved = 1 - cost(removed) / max(cost(analysis.none_removed()), 1)
     return removed, shortfall(ratio, measure, saved)

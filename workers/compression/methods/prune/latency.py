@@ -42,7 +42,7 @@ def allocate_time(
         analysis: the coupled units of the graph.
         scores: the importance of each unit.
         survey: one sample and its shapes.
-        parameters: the ratio and the scope.
+        parameters: the ratio, the scope, and the multiple of channels to keep.
         context: threads, and the events of the saved latency.
         advance: called with the fraction done, where choosing takes long.
 
@@ -53,7 +53,7 @@ def allocate_time(
     nodes = [node for node in model.graph if is_layer(node)]
     attempts: list[Removed] = []
 
-    choose = allocate_as(parameters.scope, model, analysis, scores, context, advance)
+    choose = allocate_as(parameters, model, analysis, scores, context, advance)
 
     def cost(removed: Removed) -> float:
         return sum(layer_time(node, removed, analysis, survey.sample, times) for node in nodes)

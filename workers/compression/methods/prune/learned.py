@@ -8,14 +8,15 @@ training (He 2018). With ``of: latency`` the cost is the measured time of the la
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Literal
 
 import onnx_ir as ir
 
+from app.domain.steps import Prune
 from workers.compression.graph import runtime
 from workers.compression.learning.episodes import learned, limits_of, reference_of
 from workers.compression.measure.reference import Reference
 from workers.compression.methods.prune.allocate import (
+    MULTIPLE,
     OrderedGroup,
     allocate,
     ordered_groups,
@@ -29,7 +30,7 @@ from workers.compression.samples.context import Context
 
 
 def allocate_as(
-    scope: Literal["global", "layer", "learned"],
+    parameters: Prune,
     model: ir.Model,
     analysis: Analysis,
     scores: Scores,
@@ -38,14 +39,16 @@ def allocate_as(
 ) -> Callable[[Cost, float], Removed]:
     """Return what chooses units, from the cost of a graph without some and the share to save.
 
+    It keeps to the scope and the multiple of channels that the parameters name.
     It may be called again and again; each call advances by half of what is left.
     """
+    scope, multiple = parameters.scope, parameters.multiple or MULTIPLE
     if scope == "learned":
         spans = halves(advance)
         return lambda cost, ratio: allocate_learned(
-            model, analysis, scores, cost, ratio, context, next(spans)
+            model, analysis, scores, cost, ratio, multiple, context, next(spans)
         )
-    return partial(allocate, analysis, scores, scope=scope)
+    return partial(allocate, analysis, scores, scope=scope, multiple=multiple)
 
 
 def halves(advance: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
@@ -66,6 +69,7 @@ def allocate_learned(
     scores: Scores,
     cost: Cost,
     ratio: float,
+    multiple: int,
     context: Context,
     advance: Callable[[float], None],
 ) -> Removed:
@@ -79,12 +83,13 @@ def allocate_learned(
         scores: the importance of each unit: which of a layer go first.
         cost: the cost of the graph as a function of the removed units.
         ratio: the share of the cost to save.
+        multiple: of how many channels the layers keep a multiple; see ``ordered_groups``.
         context: samples to judge on, the seed, the clock.
         advance: called with the fraction of the episodes that were made.
     """
-    groups = ordered_groups(analysis, scores)
-    known = [_shares(groups, allocate(analysis, scores, cost, ratio, "global"))]
-    known.append(_shares(groups, allocate(analysis, scores, cost, ratio, "layer")))
+    groups = ordered_groups(analysis, scores, multiple)
+    known = [_shares(groups, allocate(analysis, scores, cost, ratio, "global", multiple))]
+    known.append(_shares(groups, allocate(analysis, scores, cost, ratio, "layer", multiple)))
     target = cost(analysis.none_removed()) * (1 - ratio)
     task = _Widths(model, analysis, groups, cost, target, reference_of(model, context))
     choices, _ = learned(task, known, limits_of(context), context.seed, advance)
