@@ -46,12 +46,13 @@ def test_the_asked_share_is_removed_and_little_more(name: str, of: str, scope: s
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_layers_keep_a_multiple_of_channels(multiple: int | None, scope: str) -> None:
     """Layers of 16 channels are too narrow for two times 16: they keep a multiple of 8."""
-    weights = zoo.graph("residual").graph.initializers
+    weights = zoo.graph("residual").graph.initializers.items()
+    shapes = {name: value.shape.numpy() for name, value in weights if value.shape is not None}
     _, _, outcome = _without_data("residual", ratio=0.5, scope=scope, multiple=multiple)
     assert outcome.kept
     for name, axes in outcome.kept.items():
         for axis, indices in axes.items():
-            narrow = multiple == 16 and weights[name].shape[axis] < 32
+            narrow = multiple == 16 and shapes[name][axis] < 32
             assert len(indices) % (8 if narrow else multiple or 8) == 0, name
 
 
