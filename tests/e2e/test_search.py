@@ -79,7 +79,7 @@ def test_a_search_finds_a_smaller_model_with_the_only_worker(
         "dataset": rows,
         "objective": {
             "minimize": "size",
-            "subject_to": {"max_quality_drop": 0.1},
+            "subject_to": {"max_quality_drop": 0.2},
             "budget": {"trials": 3, "minutes": 5},
         },
     }

@@ -25,7 +25,7 @@ from workers.compression.intake.limits import ModelLimits
 from workers.compression.intake.reading import read_model
 
 SEED = 20_26
-MUTATIONS = 4_000
+MUTATIONS = 2_000
 BATCH = 200
 MEMORY = 6 << 30
 """Address space of a child."""
