@@ -149,7 +149,7 @@ def test_the_page_shows_numbers_colours_and_reasons(service: Service) -> None:
     assert 'class="n heat4"><b>30 %</b>' in page.text
     assert 'class="n heat1"><b>0.4 %</b>' in page.text
     assert "< 0.01 %" in text
-    assert "-0.02 ms" in text
+    assert "\u22120.02 ms" in text
     assert "it has too few" in text
     assert "<script>" not in page.text.split("<main")[1]
 
