@@ -68,13 +68,15 @@ def read_hdf5(upload: Path, hints: ModelHints) -> Program:
         copy = Path(shutil.copyfile(upload, Path(scratch) / "model.h5"))
         model, version, rearranged = _loaded(partial(_open_hdf5, copy))
     other_sigmoid = version < 3 and keras_legacy.restore_activations(model)
-    program = _program(model, hints, partial(keras_files.save_hdf5, model, upload))
-    # Keras 3 would write, and build, layers with its own hard sigmoid.
-    if other_sigmoid:
-        return replace(program, save=None if rearranged else program.save, narrowed=None)
-    return (
-        replace(program, save=partial(keras_files.save_archive, model)) if rearranged else program
+    save = (
+        partial(keras_files.save_archive, model)
+        if rearranged
+        else partial(keras_files.save_hdf5, model, upload)
     )
+    program = _program(model, hints, save)
+    if other_sigmoid:  # Keras 3 would write, and build, layers with its own hard sigmoid
+        return replace(program, save=None if rearranged else save, narrowed=None)
+    return program
 
 
 def _open_hdf5(path: Path, keras: Any) -> tuple[Any, int, bool]:
@@ -157,7 +159,7 @@ def _program(model: Any, hints: ModelHints, save: Callable[[Path], Path]) -> Pro
         return _program(smaller, hints, partial(keras_files.save_archive, smaller))
 
     inputs = _built(model, hints)
-    for layer in model._flatten_layers():  # noqa: SLF001
+    for layer in keras_files.layers_of(model):
         if type(layer).__name__ in keras_config.AUGMENTATIONS:
             layer.call = _same
     flat = keras.Model(model.inputs, model.outputs)

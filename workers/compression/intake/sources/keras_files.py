@@ -55,6 +55,11 @@ def _variables(layer: Any) -> list[Any]:
     return [*layer.trainable_weights, *layer.non_trainable_weights]
 
 
+def layers_of(model: Any) -> list[Any]:
+    """Return a model and all layers in it, those of inner models and wrappers too."""
+    return list(model._flatten_layers())  # noqa: SLF001 (it has no public name)
+
+
 def weight_names(group: Any) -> list[str]:
     """Return the names of a layer's arrays in HDF5, in the layer's order."""
     return list(_texts(group.attrs, "weight_names"))

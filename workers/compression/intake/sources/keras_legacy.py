@@ -1,4 +1,4 @@
-"""Files of Keras 1 and 2: what Keras 3 has otherwise, in names, layouts of weights and activations.
+"""Brings files of Keras 1 and 2 into the form of Keras 3: names, layouts of weights, activations.
 
 The renamed arguments are those of Keras 2's ``legacy/interfaces.py``, the layouts those of its
 ``preprocess_weights_for_loading``. A Keras that ran on Theano turned kernels around as it
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workers.compression.intake.sources.keras_files import weight_names
+from workers.compression.intake.sources.keras_files import layers_of, weight_names
 
 _Arrays = list[NDArray[Any]]
 
@@ -62,7 +62,7 @@ _UNUSED = frozenset(
 
 
 def version(file: Any) -> int:
-    """Return which Keras wrote an HDF5 file: 1, 2 or 3; the first ones did not say."""
+    """Return which Keras wrote an HDF5 file: 1, 2 or 3; the first files of Keras 1 do not say."""
     text = _attribute(file, "keras_version")
     return int(text[0]) if text[:1] in {"2", "3"} else 1
 
@@ -138,17 +138,12 @@ def restore_activations(model: Any) -> bool:
     """Give a model of Keras 1 or 2 the hard sigmoid of its time; return whether it has one."""
     import keras
 
-    pending, seen, found = [model], set(), False
-    while pending:
-        layer = pending.pop()
-        if id(layer) in seen:
-            continue
-        seen.add(id(layer))
+    found = False
+    for layer in layers_of(model):
         for name in ("activation", "recurrent_activation"):
             if vars(layer).get(name) is keras.activations.hard_sigmoid:
                 setattr(layer, name, _hard_sigmoid)
                 found = True
-        pending += layer._flatten_layers(include_self=False, recursive=False)  # noqa: SLF001
     return found
 
 

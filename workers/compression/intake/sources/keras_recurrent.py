@@ -11,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workers.compression.intake.sources.keras_files import layers_of
+
 _Loop = Callable[..., Any]
 
 
 def fuse(model: Any) -> None:
     """Make every layer with the standard equations export as one operator."""
     loops: dict[str, Callable[[Any, Tensor, Any], Any]] = {"LSTM": _lstm, "GRU": _gru}
-    for layer in model._flatten_layers():  # noqa: SLF001 (it has no public name)
+    for layer in layers_of(model):
         fused = loops.get(type(layer).__name__)
         if fused is not None and _is_standard(layer):
             layer.inner_loop = _while_exporting(layer, fused)
