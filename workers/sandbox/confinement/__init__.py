@@ -8,7 +8,8 @@ A single-threaded process that has just been forked applies to itself, in this o
 3. Landlock: the same files again, by another mechanism; devices, pipes and links cannot be
 created;
 4. limits on file size, open files, processes, processor time, memory;
-5. a filter of system calls: no sockets, no programs, no access to other processes.
+5. a filter of system calls: no sockets (with a GPU, none that connects), no programs, no access to
+   other processes.
 
 Where ``/proc`` cannot be mounted, as in containers, the process sees only its own directory of it.
 Where the kernel does not allow namespaces, the filter forbids forks instead. `probe` tries out
@@ -62,17 +63,17 @@ def confine(plan: Confinement, directory: Path, limits: Limits, *, cuda: bool) -
         OSError: the kernel refused a part of the plan; the process must end.
     """
     readable, devices = _readable(cuda=cuda), _devices(cuda=cuda)
+    writable = [*devices, *_threads(cuda=cuda)]
     if plan.pid_namespace:
         mount_proc = plan.mode == "namespaces"
-        bound = devices if mount_proc else [*devices, *_threads(cuda=cuda)]
-        _enter(directory, readable, bound, mount_proc=mount_proc)
+        _enter(directory, readable, devices if mount_proc else writable, mount_proc=mount_proc)
     drop_capabilities()
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if plan.landlock_abi:
         processes = ("/proc",) if plan.pid_namespace else _OWN_PROCESS
         readable += [Path(name) for name in processes]
-        landlock.restrict(plan.landlock_abi, directory, readable, [*devices, *_threads(cuda=cuda)])
+        landlock.restrict(plan.landlock_abi, directory, readable, writable)
     _limit(limits, count_processes=plan.user_namespace, count_memory=not cuda)
     if plan.seccomp:
         seccomp.install(may_fork=plan.pid_namespace, cuda=cuda)

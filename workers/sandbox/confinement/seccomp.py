@@ -98,7 +98,6 @@ _CLONE_THREAD = 0x0001_0000
 # listen on an abstract socket (@cuda-uvmfd-...), on which other processes could ask for memory.
 _NEEDED_FOR_CUDA = frozenset({"memfd_create", "socket"})
 _AF_UNIX, _SOCK_SEQPACKET, _SOCK_TYPE_MASK = 1, 5, 0xF
-_SOCKET = {"x86_64": 41, "aarch64": 198}
 _CONVERSATIONS = {"x86_64": (42, 43, 288), "aarch64": (203, 202, 242)}
 """The calls connect, accept and accept4."""
 
@@ -142,19 +141,19 @@ def _unless_second_argument(values: Iterable[int], refused: int) -> bytes:
 
 def _listening(machine: str) -> bytes:
     """Allow sockets of the kind that CUDA listens on, and refuse to connect one to another."""
-    refused = _REFUSE | errno.EPERM
+    denied = _refuse(errno.EPERM)
     kind = (
         _instruction(_LOAD, _ARGUMENTS)
         + _instruction(_JUMP_EQUAL, _AF_UNIX, 1, 0)
-        + _instruction(_RETURN, refused)
+        + denied
         + _instruction(_LOAD, _ARGUMENTS + _ARGUMENT_BYTES)
         + _instruction(_AND, _SOCK_TYPE_MASK)
         + _instruction(_JUMP_EQUAL, _SOCK_SEQPACKET, 0, 1)
         + _instruction(_RETURN, _ALLOW)
-        + _instruction(_RETURN, refused)
+        + denied
     )
-    conversations = [_when(number, _refuse(errno.EPERM)) for number in _CONVERSATIONS[machine]]
-    return _when(_SOCKET[machine], kind) + b"".join(conversations)
+    conversations = [_when(number, denied) for number in _CONVERSATIONS[machine]]
+    return _when(_REFUSED[machine]["socket"], kind) + b"".join(conversations)
 
 
 def install(*, may_fork: bool, cuda: bool = False) -> None:
