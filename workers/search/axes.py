@@ -7,7 +7,7 @@ of common networks; they are only where a search begins, and its trials put them
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from app.domain.searches import Goal
 from app.domain.sensitivity import Kind, Sensitivity
@@ -93,24 +93,15 @@ def bits_of(facts: Facts) -> Iterator[Axis]:
 def networks_of(facts: Facts) -> Iterator[Axis]:
     """Yield networks that are taken out of a supernet (Once-for-all), and the bits behind them."""
     yield _auto(facts)
-    latency = facts.goal == "latency"
-    of: Literal["macs", "size"] = "size" if facts.goal == "size" else "macs"
-    yield Axis(
-        "sub-network",
-        lambda ratio, _: Subnet(ratio=ratio, of=of),
-        loss=0.02,
-        gain=0.65 if latency else 0.97,
-        trains=False,
-        sure=not latency,
+    of = _counted(facts)
+    yield _by_ratio(
+        facts, "sub-network", lambda r, _: Subnet(ratio=r, of=of), loss=0.02, trains=False
     )
 
 
 def axes_of(facts: Facts) -> Iterator[Axis]:
     """Yield what may be tried of a model, the least risky bits first."""
-    size = facts.goal == "size"
-    of: Literal["macs", "size"] = "size" if size else "macs"
-    by_ratio: dict[str, Any] = {"gain": 0.65 if facts.goal == "latency" else 0.97}
-    by_ratio["sure"] = facts.goal != "latency"
+    size, of = facts.goal == "size", _counted(facts)
     yield _auto(facts)
     gain = 0.7 if size else 0.4
     if size:
@@ -123,28 +114,30 @@ def axes_of(facts: Facts) -> Iterator[Axis]:
     if facts.trains:
         yield Axis("qat", _qat, 0.01, gain, whole=True, bits=True)
     yield _channels(facts)
-    yield _charted(
-        Axis("ranks", lambda r, t: LowRank(ratio=r, of=of, recover=t), 0.03, **by_ratio),
-        facts,
-        "rank",
-    )
+    ranks = _by_ratio(facts, "ranks", lambda r, t: LowRank(ratio=r, of=of, recover=t), loss=0.03)
+    yield _charted(ranks, facts, "rank")
     if facts.trains:
-        yield Axis("narrow", _narrow, loss=0.06, **by_ratio)
+        yield _by_ratio(facts, "narrow", _narrow, loss=0.06)
     yield Axis("zeros", _zeros, loss=0.005, gain=0.85)
     yield Axis("shared", _shared, loss=0.01, gain=0.8, whole=True, bits=True)
 
 
 def _channels(facts: Facts) -> Axis:
-    latency = facts.goal == "latency"
-    of: Literal["macs", "size"] = "size" if facts.goal == "size" else "macs"
-    axis = Axis(
-        "channels",
-        lambda ratio, recover: Prune(ratio=ratio, of=of, recover=recover),
-        loss=0.03,
-        gain=0.65 if latency else 0.97,
-        sure=not latency,
-    )
+    of = _counted(facts)
+    axis = _by_ratio(facts, "channels", lambda r, t: Prune(ratio=r, of=of, recover=t), loss=0.03)
     return _charted(axis, facts, "channels")
+
+
+def _counted(facts: Facts) -> Literal["macs", "size"]:
+    """Return what ratios count, MACs or bytes: MACs stand in for latency."""
+    return "size" if facts.goal == "size" else "macs"
+
+
+def _by_ratio(facts: Facts, name: str, build: Build, loss: float, *, trains: bool = True) -> Axis:
+    """Return an axis whose amount is a ratio; of latency, less than the ratio is saved."""
+    latency = facts.goal == "latency"
+    gain = 0.65 if latency else 0.97
+    return Axis(name, build, loss, gain, trains=trains, sure=not latency)
 
 
 def _auto(facts: Facts) -> Axis:

@@ -33,11 +33,24 @@ from workers.search.choices import (
 )
 
 MAX_STEPS = 5
+LEAST_MINUTES = 0.05
+"""The least that a trial may run, or a step train: less is left of a budget for a moment only."""
 _SHARES = 2.0
 """Of a trial's part of the budget's minutes that one training may take."""
-_LEAST_MINUTES = 0.05
 _DRAWS = 200
 """Tries to draw a pipeline that makes sense."""
+
+
+def allowed(minutes: float) -> float:
+    """Return minutes of the budget as what a step may train for: rounded, and not too few."""
+    return round(max(LEAST_MINUTES, minutes), 3)
+
+
+def trained(step: AnyStep, **settings: float) -> AnyStep:
+    """Return a step with other settings of its training; one that does not train stays as it is."""
+    if step.recover is None:
+        return step
+    return step.model_copy(update={"recover": step.recover.model_copy(update=settings)})
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ class Facts:
     @property
     def minutes(self) -> float:
         """That a step of one trial may train for: two shares, as not all trials train."""
-        return round(max(_LEAST_MINUTES, min(_SHARES, self.trials) * self.share), 3)
+        return allowed(min(_SHARES, self.trials) * self.share)
 
     @property
     def trains(self) -> bool:
@@ -121,10 +134,10 @@ class Space:
         steps = []
         for method, parameters in self.methods.items():
             if noted(method, USED) == USE:
-                step = self._bounded(_step(_drawn(method, parameters, noted)))
+                step = _step(_drawn(method, parameters, noted))
                 if step is None:
                     return None
-                steps.append(step)
+                steps.append(trained(step, minutes=self.facts.minutes))
         ordered = in_order(steps)
         return (ordered, genome) if self.fits(ordered) else None
 
@@ -165,13 +178,6 @@ class Space:
                 return False
             provided |= set(step.traits)
         return not (self.facts.to_source and any(homecoming.obstacles(steps)))
-
-    def _bounded(self, step: AnyStep | None) -> AnyStep | None:
-        """Return a step whose training ends with the trial's share of the budget."""
-        if step is None or step.recover is None:
-            return step
-        recover = step.recover.model_copy(update={"minutes": self.facts.minutes})
-        return step.model_copy(update={"recover": recover})
 
     def suits(self, step: AnyStep) -> bool:
         """Return whether a step can be done here, and changes something."""

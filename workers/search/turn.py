@@ -18,14 +18,11 @@ from workers.search.facts import facts_of
 from workers.search.history import Proposal, Trial
 from workers.search.progress import show
 from workers.search.reading import Search, read, steps_of
-from workers.search.space import Space
+from workers.search.space import LEAST_MINUTES, Space
 from workers.search.strategies import STAND_IN, ask
 
 HOPELESS = 3
 """Trials without figures, after which a search in which no trial had any ends."""
-
-_LEAST_MINUTES = 0.05
-"""That a trial may run: what is left of the budget is less than this for a moment only."""
 
 
 def take(session: Session, row: JobRow, patience: DeviceSettings) -> list[str]:
@@ -138,7 +135,7 @@ def _file(session: Session, search: Search, proposal: Proposal, minutes: float) 
         strategy = search.objective.strategy
         _log(session, search.row, f"'{strategy}' has nothing new: the next trial is at random.")
     number = max((trial.number for trial, _ in search.trials), default=0) + 1
-    asked = outcomes.trial_request(search.request, proposal.steps, max(minutes, _LEAST_MINUTES))
+    asked = outcomes.trial_request(search.request, proposal.steps, max(minutes, LEAST_MINUTES))
     trial, job = searches.file(session, search.row, number, asked, proposal.note)
     search.trials.append((trial, job))
     return job.id

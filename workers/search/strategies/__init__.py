@@ -31,10 +31,10 @@ STRATEGIES: Mapping[StrategyName, Strategy] = {
 }
 
 STAND_IN = "stand_in"
-"""What the note of a trial has that was drawn at random because its strategy had nothing new."""
+"""The key in the note of a trial that is drawn at random: its strategy had nothing new."""
 
 WHOLE: frozenset[StrategyName] = frozenset({"once_for_all"})
-"""Strategies that have nothing beside what they say: no pipelines at random."""
+"""Strategies for which no pipeline at random stands in: a search ends where they have nothing."""
 
 _LOOKED_AT = 200
 """Proposals that were all tried before, after which a strategy has nothing new."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from app.domain.steps import AnyStep
 from workers.search.choices import at_random
 from workers.search.history import Proposal, Trial, merit
-from workers.search.space import Facts, Space
+from workers.search.space import Facts, Space, allowed, trained
 
 EPOCHS = (2, 6, 18, 54)
 """Of the trainings of each round."""
@@ -21,7 +21,6 @@ BEST = 3
 _FIRST_SHARE = 0.4
 """Of a trial's part of the budget's minutes that a training of the first round may take. All rounds
 together then take as much as the budget has."""
-_LEAST_MINUTES = 0.05
 
 
 def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
@@ -47,12 +46,6 @@ def _trains(steps: Sequence[AnyStep]) -> bool:
 
 
 def _proposal(facts: Facts, steps: Sequence[AnyStep], genome: object, place: int) -> Proposal:
-    minutes = max(_LEAST_MINUTES, _FIRST_SHARE * facts.share * BEST**place)
-    training = {"epochs": EPOCHS[place], "minutes": round(minutes, 3)}
-    longer = [
-        step
-        if step.recover is None
-        else step.model_copy(update={"recover": step.recover.model_copy(update=training)})
-        for step in steps
-    ]
+    minutes = allowed(_FIRST_SHARE * facts.share * BEST**place)
+    longer = [trained(step, epochs=EPOCHS[place], minutes=minutes) for step in steps]
     return Proposal(longer, {"genome": genome, "round": place})

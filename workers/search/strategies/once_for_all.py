@@ -13,13 +13,12 @@ from app.domain.steps import AnyStep, Supernet
 from app.domain.steps.recover import Recover
 from workers.search.axes import networks_of
 from workers.search.history import Proposal, Trial
-from workers.search.space import Facts, Space
+from workers.search.space import Facts, Space, allowed
 from workers.search.strategies.guided import over
 
 _EPOCHS = 60
 _SHARE = 0.5
 """Of the budget's minutes that the training of the supernet may take."""
-_LEAST_MINUTES = 0.05
 
 
 def proposals(space: Space, history: Sequence[Trial], rng: random.Random) -> Iterator[Proposal]:
@@ -39,5 +38,5 @@ def _prepared(facts: Facts, steps: Sequence[AnyStep]) -> list[AnyStep]:
     """Return a pipeline with the supernet before the network: always the same."""
     if not _takes_a_network(steps):
         return [*steps]
-    minutes = max(_LEAST_MINUTES, _SHARE * facts.share * facts.trials)
-    return [Supernet(recover=Recover(epochs=_EPOCHS, minutes=round(minutes, 3))), *steps]
+    minutes = allowed(_SHARE * facts.share * facts.trials)
+    return [Supernet(recover=Recover(epochs=_EPOCHS, minutes=minutes)), *steps]
