@@ -77,9 +77,7 @@ class Fleet:
             workers.note_alive(session, name)
         with transaction(self.sessions) as session:
             if reaping.try_lock(session):
-                if chores.take(session, "fail overdue", name, OVERDUE_SECONDS):
-                    reaping.fail_overdue(session)
-                    chores.done(session, "fail overdue", name)
+                chores.do(session, "fail overdue", name, OVERDUE_SECONDS, reaping.fail_overdue)
                 reaping.reap_jobs(session, self.settings.lease.attempts)
 
     def _work_off(self, name: str) -> None:

@@ -3,6 +3,8 @@
 All times are the database's.
 """
 
+from collections.abc import Callable
+
 from sqlalchemy import func, or_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -24,6 +26,19 @@ def take(session: Session, name: str, owner: str, every_seconds: float) -> bool:
         index_elements=[ChoreRow.name], set_=ownership, where=due & free
     ).returning(ChoreRow.name)
     return session.scalar(statement) is not None
+
+
+def do(
+    session: Session,
+    name: str,
+    owner: str,
+    every_seconds: float,
+    action: Callable[[Session], object],
+) -> None:
+    """Do a chore within this transaction, if it is due and free."""
+    if take(session, name, owner, every_seconds):
+        action(session)
+        done(session, name, owner)
 
 
 def keep(session: Session, name: str, owner: str) -> bool:

@@ -26,12 +26,8 @@ def reap(worker: Worker, sight: Sight) -> None:
         seen_for = sight.span(leases.now(session))
         if not reaping.try_lock(session):
             return
-        if chores.take(session, "fail overdue", worker.id, OVERDUE_SECONDS):
-            reaping.fail_overdue(session)
-            chores.done(session, "fail overdue", worker.id)
-        if chores.take(session, "merge counters", worker.id, MERGE_SECONDS):
-            counters.compact(session)
-            chores.done(session, "merge counters", worker.id)
+        chores.do(session, "fail overdue", worker.id, OVERDUE_SECONDS, reaping.fail_overdue)
+        chores.do(session, "merge counters", worker.id, MERGE_SECONDS, counters.compact)
         if seen_for >= lease.seconds:
             waiting += [("job", each) for each in reaping.reap_jobs(session, lease.attempts)]
             for upload, table in inspections.TABLES.items():
