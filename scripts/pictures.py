@@ -5,18 +5,17 @@ each one before you commit it. ``python -m scripts.pictures dark DIRECTORY`` tak
 in dark. It needs a Chromium, as the tests of pages do.
 """
 
+import argparse
 import io
 import re
-import shutil
 import sys
 from pathlib import Path
-from typing import Literal
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from planish import embedded
-from tests.e2e.browser import NAMES
+from tests.e2e.browser import NAMES, found
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 WIDTH = 1100
@@ -25,18 +24,22 @@ _COLOURS = 128
 _INSPECTED_MS, _FINISHED_MS = 180_000, 600_000
 
 
-def main(scheme: Literal["light", "dark"] = "light", directory: str | Path = PICTURES) -> None:
+def main() -> None:
     """Go through the tutorial, and keep a picture of each of its pages."""
-    program = next(filter(None, map(shutil.which, NAMES)), None)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scheme", nargs="?", choices=["light", "dark"], default="light")
+    parser.add_argument("directory", nargs="?", type=Path, default=PICTURES)
+    chosen = parser.parse_args()
+    program = found()
     if program is None:
         sys.exit(f"None of {', '.join(NAMES)} is on this machine: install one of them.")
-    Path(directory).mkdir(parents=True, exist_ok=True)
+    chosen.directory.mkdir(parents=True, exist_ok=True)
     with embedded.running() as url, sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page(base_url=url, color_scheme=scheme)
-        _tour(page, Path(directory))
+        page = browser.new_page(base_url=url, color_scheme=chosen.scheme)
+        _tour(page, chosen.directory)
         browser.close()
 
 
@@ -73,4 +76,4 @@ def _tour(page: Page, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])  # type: ignore[arg-type]
+    main()

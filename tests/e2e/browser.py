@@ -28,6 +28,19 @@ _QUIET = (
 )
 
 
+def found() -> str | None:
+    """Return the path of a Chromium; None where this machine has none."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def needed() -> str:
+    """Return the path of a Chromium; skip the test where this machine has none."""
+    program = found()
+    if program is None:
+        pytest.skip(f"there is none of {', '.join(NAMES)} on this machine")
+    return program
+
+
 class Browser:
     """Chromium; every address but a file's is behind the proxy."""
 
@@ -59,9 +72,7 @@ class Browser:
 @contextmanager
 def opened(profile: Path) -> Iterator[Browser]:
     """Find a Chromium and hand it out, or skip the test."""
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"there is none of {', '.join(NAMES)} on this machine")
+    program = needed()
     asked: list[str] = []
 
     class Refusing(socketserver.StreamRequestHandler):

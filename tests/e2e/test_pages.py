@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from tests.cutting import cutting
-from tests.e2e.browser import NAMES
+from tests.e2e.browser import needed
 from tests.e2e.service import Service, eventually, small_model
 
 SERIOUS = {"serious", "critical"}
@@ -43,9 +42,7 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 760}
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"there is none of {', '.join(NAMES)} on this machine")
+    program = needed()
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--disable-gpu"]

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from app.domain.directory import RUNTIME, delivery_directory
-from tests.e2e.browser import NAMES
+from tests.e2e.browser import needed
 from tests.workers import zoo
 from tests.workers.engine.conftest import Run, report_of
 from workers.tools import environments
@@ -66,9 +66,7 @@ def test_the_page_answers_as_onnxruntime_does(
     unpacked: Path,
     address: str,
 ) -> None:
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"there is none of {', '.join(NAMES)} on this machine")
+    program = needed()
     rows = tmp_path / "rows.npz"
     np.savez(rows, image=np.random.default_rng(0).random((64, 3, 16, 16), np.float32))
     result = job(zoo.path("residual"), INTEGERS, data=rows, deliver=["onnx", "web"], tools=["web"])
