@@ -92,7 +92,7 @@ class Hold:
     def lift_deadline(self) -> None:
         """Let the work take as long as it needs from now on: the engine has answered, or is dead.
 
-        What is left is ours to do, and a store that is slow or away is no fault of the run.
+        The worker does what is left, and a store that is slow or away is no fault of the run.
         """
         self._deadline = math.inf
 
@@ -173,7 +173,7 @@ def retry(action: Callable[[], Answer], seconds: float) -> Answer | None:
 
 def _start(action: Callable[[], Answer]) -> Future[Answer]:
     future: Future[Answer] = Future()
-    here = copy_context()  # its logs and spans belong to the work
+    here = copy_context()  # what the action logs and traces belongs to the run
 
     def work() -> None:
         try:

@@ -99,15 +99,12 @@ class Schema:
 
     def _write_table(self, builder: Builder, table: str, value: object) -> int:
         """Write a table after all that it refers to; return its offset."""
-        present = [
-            (field, data)
-            for field in self._tables[table]
+        fields = self._tables[table]
+        written = [
+            (field, data, self._write_child(builder, field, data))
+            for field in fields
             if (data := getattr(value, field.name, None)) is not None
         ]
-        written = [
-            (field, data, self._write_child(builder, field, data)) for field, data in present
-        ]
-        fields = self._tables[table]
         builder.StartObject(fields[-1].slot + 1 if fields else 0)
         for field, data, offset in written:
             if offset is None:

@@ -51,7 +51,8 @@ def deliver(sessions: Sessions, settings: Settings, delivery_id: str, owner: str
         f"webhook {claim.event}", "client", parent=claim.traceparent, attributes=attributes
     ):
         attempt = _attempt(claim, settings.webhook)
-        tracing.note({"delivery.error": attempt.error} if attempt.error else {})
+        if attempt.error:
+            tracing.note({"delivery.error": attempt.error})
     with transaction(sessions) as session:
         stored = deliveries.record(
             session, claim, attempt, _wait(claim.attempt), settings.webhook.disable_after_hours
