@@ -17,10 +17,13 @@ THREADS = 1
 
 
 def order_of(
-    steps: Sequence[Mapping[str, Any]], seed: int = SEED, bound: float | None = None
+    steps: Sequence[Mapping[str, Any]],
+    seed: int = SEED,
+    bound: float | None = None,
+    threads: int = THREADS,
 ) -> dict[str, Any]:
     """Return what a job directory says is to be done; ``bound`` is the loss that is allowed."""
-    order = {"kind": "compress", "steps": steps, "seed": seed, "threads": THREADS}
+    order = {"kind": "compress", "steps": steps, "seed": seed, "threads": threads}
     return order if bound is None else order | {"require": {"max_quality_drop": bound}}
 
 
@@ -55,8 +58,7 @@ def run(
         directory = Path(name)
         (directory / UPLOAD).symlink_to(model)
         (directory / DATASET).symlink_to(dataset)
-        order = {**order_of(steps, seed, bound), "threads": threads}
-        (directory / ORDER).write_text(json.dumps(order))
+        (directory / ORDER).write_text(json.dumps(order_of(steps, seed, bound, threads)))
         command = [sys.executable, *engine, name]
         ran = subprocess.run(
             command, env=environment, check=False, stderr=subprocess.PIPE, text=True

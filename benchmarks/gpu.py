@@ -6,7 +6,8 @@ benchmarks: training dominates it, delivery and timing are the CPU's in both. Mi
 (bfloat16) is compared with TF32 in trainings from several seeds. Accuracies are those on the
 10,000 test images.
 
-``python -m benchmarks.gpu [steps] [jobs] [precision]``; all three by default.
+``python -m benchmarks.gpu [steps] [jobs] [precision]``; all three by default. The names of networks
+say of which ones steps are timed.
 """
 
 import os
