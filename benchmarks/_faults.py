@@ -14,8 +14,9 @@ import redis
 from app.local.server import Server
 from benchmarks._network import Network
 from tests.disk import filled
-from tests.e2e.service import SETTINGS, Service, eventually
+from tests.e2e.service import SETTINGS, Service
 from tests.e2e.test_faults_stores import TERMINATE
+from tests.waiting import eventually
 
 _LEASE_SECONDS = float(SETTINGS["LEASE_SECONDS"])
 

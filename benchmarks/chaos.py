@@ -31,7 +31,8 @@ from benchmarks._disturbed import Storage, disturbed
 from benchmarks._faults import GROUPS, Fault, Target, possible
 from benchmarks._report import Bar, conclude
 from tests.e2e import engine
-from tests.e2e.service import Service, eventually, small_model
+from tests.e2e.service import Service, small_model
+from tests.waiting import eventually
 
 TENANTS = ("acme", "globex", "initech")
 ACTIVE = 4

@@ -6,7 +6,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,7 @@ from app.blobs import Blobs, Incoming, blob_key
 from app.domain.problems import NotFound, TooLarge, Unavailable
 from tests.disk import MIB, small_disk
 from tests.s3 import BUCKET, server, turning_away, url
+from tests.waiting import eventually
 
 NOW = timedelta(0)
 
@@ -195,7 +196,7 @@ def test_streaming_what_is_gone_is_a_problem(blobs: Blobs) -> None:
 def test_old_blobs_are_found_and_young_ones_are_not(blobs: Blobs) -> None:
     sha256 = stored(blobs, b"abc")
     assert list(blobs.stale(timedelta(minutes=1))) == []
-    until(lambda: list(blobs.stale(NOW)) == [sha256])
+    eventually(lambda: list(blobs.stale(NOW)) == [sha256], 10)
 
 
 def test_a_collector_spares_what_was_published_again(blobs: Blobs) -> None:
@@ -218,7 +219,7 @@ def test_old_uploads_are_swept_and_young_ones_are_not(blobs: Blobs) -> None:
         blobs.sweep(NOW)
         return keys(blobs) == [blob_key(sha256)]
 
-    until(swept)
+    eventually(swept, 10)
 
 
 UPLOAD = """
@@ -355,10 +356,3 @@ def test_a_local_storage_is_private(storage_url: str) -> None:
 
 
 # --- Helpers ---------------------------------------------------------------------------------
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)

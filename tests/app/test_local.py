@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import indent
@@ -20,15 +19,9 @@ import redis as redis_client
 
 from app.local import postgres, redis
 from app.local.server import AlreadyRunning, DidNotStart, bound_to_us, wheel
+from tests.waiting import eventually
 
 PYTHON = sys.executable
-
-
-def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def living_in(directory: Path) -> list[psutil.Process]:
@@ -126,7 +119,7 @@ def test_servers_end_when_their_owner_is_killed(
     assert process.stdout is not None
     process.stdout.readline()
     process.kill()
-    until(lambda: not living_in(tmp_path))
+    eventually(lambda: not living_in(tmp_path), 60)
 
 
 def test_a_start_after_kill_9_of_everything_finds_the_data(
@@ -152,7 +145,7 @@ def test_a_server_that_outlived_its_owner_does_not_block_the_next(tmp_path: Path
     orphan._lock.close()  # as the kernel does for a dead owner
     with postgres.server(tmp_path) as server:
         assert ask(server.url, "SELECT answer FROM kept") == [(42,)]
-        until(lambda: orphan.pid is None)
+        eventually(lambda: orphan.pid is None, 60)
     orphan.stop()
 
 
@@ -269,7 +262,7 @@ def test_a_signal_stops_everything(tmp_path: Path, sent: signal.Signals) -> None
     note += "def bye(*_): pathlib.Path('bye').touch(); sys.exit()\n"
     note += "signal.signal(signal.SIGTERM, bye); pathlib.Path('up').touch(); time.sleep(600)"
     supervisor = supervised(tmp_path, note, STAY)
-    until((tmp_path / "up").exists)
+    eventually((tmp_path / "up").exists, 60)
     supervisor.send_signal(sent)
     assert supervisor.wait(10) == 0
     assert (tmp_path / "bye").exists()
@@ -297,7 +290,7 @@ def test_a_server_that_dies_is_started_again_with_its_data(
         except psycopg.OperationalError:
             return False
 
-    until(answers)
+    eventually(answers, 60)
     process.terminate()
     assert process.wait(10) == 0
     assert not living_in(tmp_path)
@@ -307,7 +300,7 @@ def test_a_program_that_ignores_the_signal_is_killed_after_the_grace(tmp_path: P
     deaf = "import signal, pathlib, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     deaf += "pathlib.Path('up').touch(); time.sleep(600)"
     supervisor = supervised(tmp_path, deaf, grace_s=0.5)
-    until((tmp_path / "up").exists)
+    eventually((tmp_path / "up").exists, 60)
     supervisor.terminate()
     assert supervisor.wait(10) == 0
     assert not living_in(tmp_path)
@@ -315,10 +308,10 @@ def test_a_program_that_ignores_the_signal_is_killed_after_the_grace(tmp_path: P
 
 def test_programs_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
     supervisor = supervised(tmp_path, STAY, STAY)
-    until(lambda: len(living_in(tmp_path)) == 3)
+    eventually(lambda: len(living_in(tmp_path)) == 3, 60)
     supervisor.kill()
     supervisor.wait()
-    until(lambda: not living_in(tmp_path))
+    eventually(lambda: not living_in(tmp_path), 60)
 
 
 def test_a_program_that_cannot_start_ends_everything(tmp_path: Path) -> None:
@@ -334,9 +327,9 @@ def test_a_settled_program_that_dies_is_started_again(tmp_path: Path) -> None:
     def pids() -> list[int]:
         return [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
 
-    until(lambda: "has settled" in (tmp_path / "log").read_text())
+    eventually(lambda: "has settled" in (tmp_path / "log").read_text(), 60)
     os.kill(pids()[0], signal.SIGKILL)
-    until(lambda: len(pids()) == 2)
+    eventually(lambda: len(pids()) == 2, 60)
     supervisor.terminate()
     assert supervisor.wait(10) == 0
     assert not living_in(tmp_path)

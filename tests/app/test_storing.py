@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from app.store import counters, inspections, stats
 from app.store.tables import UploadRow
 from tests.app.service import MODEL, Service, sha256
 from tests.gateway import serving
+from tests.waiting import eventually
 
 MB = 1024**2
 MIXED = random.Random(0)
@@ -106,10 +106,7 @@ def test_what_is_sent_at_one_time_is_bounded_by_tenant(
     with limited(settings, service, arriving_uploads=2) as http, ThreadPoolExecutor(2) as pool:
         sent = [pool.submit(http.post, "/v1/models", content=body()) for _ in range(2)]
         try:
-            until = time.monotonic() + 60
-            while len(list(incoming.glob("*"))) < len(sent):
-                assert time.monotonic() < until, "the uploads do not arrive"
-                time.sleep(0.01)
+            eventually(lambda: len(list(incoming.glob("*"))) >= len(sent), 60, "their arrival")
             for path in ("/v1/models", "/v1/datasets"):
                 refused = http.post(path, content=b"more")
                 assert (refused.status_code, refused.json()["type"]) == (429, "too-many-requests")

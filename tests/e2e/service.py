@@ -6,12 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import onnx
@@ -28,11 +27,11 @@ from app.settings import Database
 from planish.cli import processes
 from tests import secrecy
 from tests.e2e import engine
+from tests.waiting import eventually
 
 GIB = 1024**3
 
 Json = dict[str, Any]
-Answer = TypeVar("Answer")
 
 SETTINGS = {
     "LEASE_SECONDS": "2",
@@ -53,17 +52,6 @@ RECLAIMED_SECONDS = 10.0
 """Within which a killed worker's job runs again, here and with the default settings."""
 
 _FAST = {"fsync": "off", "full_page_writes": "off"}
-
-
-def eventually(look: Callable[[], Answer | None], seconds: float = 30, what: str = "it") -> Answer:
-    """Look again and again until the answer is something; fail after ``seconds``."""
-    until = time.monotonic() + seconds
-    while True:
-        answer = look()
-        if answer:
-            return answer
-        assert time.monotonic() < until, f"{what} did not happen within {seconds:g} s"
-        time.sleep(0.02)
 
 
 class Service:

@@ -25,7 +25,7 @@ from app.settings import Database
 from planish.cli import processes
 from tests import containers, secrecy
 from tests.containers import Circumstance
-from tests.e2e.service import eventually
+from tests.waiting import eventually
 from tests.workers import zoo
 
 STEPS = [

@@ -9,7 +9,8 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from tests.e2e.service import Json, Service, eventually
+from tests.e2e.service import Json, Service
+from tests.waiting import eventually
 from tests.workers.learning import nets
 
 NETWORK = """

@@ -16,8 +16,9 @@ from sqlalchemy.engine import make_url
 
 import migrations
 from app.settings import Database
-from tests.e2e.service import Service, eventually
+from tests.e2e.service import Service
 from tests.planish.test_serve import planish
+from tests.waiting import eventually
 
 NEXT = """
 import sqlalchemy as sa

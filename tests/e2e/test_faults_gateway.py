@@ -10,7 +10,8 @@ import httpx
 import psycopg
 import pytest
 
-from tests.e2e.service import Service, eventually
+from tests.e2e.service import Service
+from tests.waiting import eventually
 
 RETRIES = 50
 

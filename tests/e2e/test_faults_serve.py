@@ -19,8 +19,9 @@ import pytest
 from app.blobs import Blobs
 from app.domain.jobs import FINISHED
 from app.local import postgres
-from tests.e2e.service import Json, eventually
+from tests.e2e.service import Json
 from tests.planish.test_serve import serving
+from tests.waiting import eventually
 from tests.workers.test_confinement import command
 
 WIDTH = 1024

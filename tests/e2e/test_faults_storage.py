@@ -14,7 +14,8 @@ import pytest
 
 from tests import s3
 from tests.disk import MIB, filled, small_disk
-from tests.e2e.service import Service, eventually, small_model
+from tests.e2e.service import Service, small_model
+from tests.waiting import eventually
 
 COPIES = 300_000
 """Of 32 bytes: 9.6 MB in a step's graph and again in the artifact, two parts of an S3 upload."""

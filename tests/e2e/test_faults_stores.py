@@ -12,8 +12,9 @@ import pytest
 import redis
 from sqlalchemy.engine import make_url
 
-from tests.e2e.service import SETTINGS, Service, eventually, small_model
+from tests.e2e.service import SETTINGS, Service, small_model
 from tests.receiver import receiver
+from tests.waiting import eventually
 
 TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
 

@@ -8,7 +8,8 @@ import pytest
 
 from planish import Client
 from planish.types import Event
-from tests.e2e.service import Service, eventually
+from tests.e2e.service import Service
+from tests.waiting import eventually
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.e2e.service import Service, eventually
+from tests.e2e.service import Service
+from tests.waiting import eventually
 from tests.workers.learning import nets
 
 STEP = {

@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.service import Json, Service, eventually
+from tests.e2e.service import Json, Service
 from tests.receiver import Answer, Receiver, receiver, status
+from tests.waiting import eventually
 
 FIRST_WAITS = (5, 30, 120, 600, 3600)
 """Seconds after the first failure, the second and so on; more than an hour in all."""

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.service import RECLAIMED_SECONDS, Service, eventually
+from tests.e2e.service import RECLAIMED_SECONDS, Service
+from tests.waiting import eventually
 
 
 @pytest.fixture(autouse=True)

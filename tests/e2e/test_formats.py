@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.e2e.service import Service, eventually
+from tests.e2e.service import Service
+from tests.waiting import eventually
 
 os.environ["KERAS_BACKEND"] = "torch"
 

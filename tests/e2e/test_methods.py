@@ -9,7 +9,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from tests.e2e.service import Service, eventually
+from tests.e2e.service import Service
+from tests.waiting import eventually
 from tests.workers.learning import nets
 
 TRAINING: dict[str, Any] = {"epochs": 2, "batch_size": 32, "learning_rate": 1e-3}

@@ -18,7 +18,8 @@ from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from tests.cutting import cutting
 from tests.e2e.browser import needed
-from tests.e2e.service import Service, eventually, small_model
+from tests.e2e.service import Service, small_model
+from tests.waiting import eventually
 
 SERIOUS = {"serious", "critical"}
 PICTURES = os.environ.get("PLANISH_PICTURES")

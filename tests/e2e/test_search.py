@@ -9,8 +9,9 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from tests.e2e.service import Service, eventually
+from tests.e2e.service import Service
 from tests.e2e.test_methods import INPUTS, NETWORK, SHAPES
+from tests.waiting import eventually
 from tests.workers.learning import nets
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from app.domain.targets import ToolName
-from tests.e2e.service import GIB, Service, eventually
+from tests.e2e.service import GIB, Service
+from tests.waiting import eventually
 from tests.workers import zoo
 from workers.tools import environments
 

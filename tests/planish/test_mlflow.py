@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from planish import embedded
-from tests.e2e.service import eventually, small_model
+from tests.e2e.service import small_model
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 PYTHON = os.environ.get("PLANISH_MLFLOW_PYTHON", "")

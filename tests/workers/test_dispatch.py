@@ -4,8 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -15,6 +14,7 @@ from app.store import deliveries
 from app.store.session import Sessions
 from app.store.tables import DeliveryRow
 from tests.receiver import Receiver, receiver
+from tests.waiting import eventually
 from tests.workers.hooks import LOOPBACK, configured, hook, pending, read
 from workers.webhooks.dispatch import dispatch
 
@@ -46,18 +46,11 @@ def dispatching(store: Sessions, settings: Settings) -> Iterator[threading.Event
         thread.join()
 
 
-def until(promise: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not promise():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_a_backlog_is_worked_off_without_being_woken(store: Sessions, target: Receiver) -> None:
     webhook_id = hook(store, target.url)
     sent = [pending(store, webhook_id) for _ in range(50)]
     with dispatching(store, configured()):
-        until(lambda: all(read(store, each).status == "delivered" for each in sent))
+        eventually(lambda: all(read(store, each).status == "delivered" for each in sent), 20)
     assert len(target.calls) == len(sent)
 
 
@@ -66,7 +59,7 @@ def test_a_nudge_is_followed_at_once(store: Sessions, target: Receiver) -> None:
     with dispatching(store, configured(scan=60)) as wake:
         first = pending(store, webhook_id)
         wake.set()
-        until(lambda: read(store, first).status == "delivered")
+        eventually(lambda: read(store, first).status == "delivered", 20)
 
 
 def test_receivers_that_hang_hold_up_nobody_else(
@@ -81,7 +74,8 @@ def test_receivers_that_hang_hold_up_nobody_else(
             assert hanging.arrived.acquire(timeout=20)
         last = pending(store, hook(store, target.url))
         wake.set()
-        until(lambda: read(store, last).status == "delivered")  # long before the others time out
+        # long before the others time out
+        eventually(lambda: read(store, last).status == "delivered", 20)
         assert len(hanging.calls) == deliveries.DUE_PER_WEBHOOK
         hanging.closing.set()
 
@@ -135,7 +129,7 @@ def test_a_worker_process_delivers_what_it_finds_and_ends_on_sigterm(
     worker = subprocess.Popen(words, env=environment)
     try:
         sent = pending(store, hook(store, target.url))
-        until(lambda: read(store, sent).status == "delivered", 60)
+        eventually(lambda: read(store, sent).status == "delivered", 60)
         worker.terminate()
         assert worker.wait(timeout=20) == 0
     finally:

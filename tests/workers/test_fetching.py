@@ -18,6 +18,7 @@ from app.store import fetches, reaping, turns
 from app.store.tables import DatasetRow, FetchRow, ModelRow
 from tests import s3
 from tests.fileserver import Host, content, endless, files, in_turn, status
+from tests.waiting import eventually
 from tests.workers.light import worker_with
 from workers.fetching.dispatch import fetch_due
 from workers.fetching.fetch import fetch_next
@@ -293,8 +294,7 @@ def test_a_model_that_is_deleted_meanwhile_is_fetched_no_further(
     model = refer(worker, f"{host.url}/released/net.onnx")
     fetching = threading.Thread(target=fetch_next, args=(worker,))
     fetching.start()
-    while not host.asked:
-        time.sleep(0.01)
+    eventually(lambda: host.asked, what="the first byte")
     with worker.sessions.begin() as session:
         models.delete(session, "t", model)
     began = time.monotonic()
@@ -314,10 +314,7 @@ def test_slow_hosts_of_one_tenant_leave_room_for_another(worker: Worker, host: H
     fetching = threading.Thread(target=fetch_due, args=(worker,))
     fetching.start()
     try:
-        until = time.monotonic() + 60
-        while row_of(worker, quick).sha256 != SHA256:
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        eventually(lambda: row_of(worker, quick).sha256 == SHA256, 60)
     finally:
         worker.stopping.set()
         worker.fetch_due.set()

@@ -27,6 +27,7 @@ from app.store.session import connect, sessions
 from app.store.tables import ArtifactRow, DeliveryRow, JobRow, ModelRow, StepRow
 from tests.e2e import engine
 from tests.e2e.service import small_model
+from tests.waiting import eventually
 from tests.workers import liars
 from tests.workers.hooks import hook
 from workers.runs.attempts import Engine
@@ -153,20 +154,13 @@ def _expected(worker: Worker, model: str, epochs: list[int], tmp_path: Path) -> 
     return engine.expected((tmp_path / "graph").read_bytes(), epochs)
 
 
-def _until(look: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @contextmanager
 def _during(worker: Worker, job_id: str) -> Iterator[None]:
     """Run a job; the block happens when it has got somewhere, and has to end it within seconds."""
     running = threading.Thread(target=run_next, args=(worker,))
     running.start()
     try:
-        _until(lambda: _row(worker, job_id).progress > 0)
+        eventually(lambda: _row(worker, job_id).progress > 0, 20)
         yield
     finally:
         running.join(10)
@@ -260,7 +254,7 @@ def test_a_worker_that_stops_gives_back_what_is_finished_stays_so(
 ) -> None:
     job_id = _submit(paced, model, "epochs=20", steps=2)
     with _during(paced, job_id):
-        _until(lambda: _row(paced, job_id).progress > 0.5)
+        eventually(lambda: _row(paced, job_id).progress > 0.5, 20)
         paced.stopping.set()
     row = _row(paced, job_id)
     assert (row.status, row.attempts, row.lease_owner) == ("queued", 0, None)

@@ -1,7 +1,6 @@
 """What a worker does for all goes on while its slots are taken."""
 
 import threading
-import time
 from pathlib import Path
 
 from sqlalchemy import func
@@ -11,11 +10,11 @@ from app.settings import Settings
 from app.store import blob_rows
 from app.store.session import Sessions, transaction
 from app.store.tables import ModelRow
+from tests.waiting import eventually
 from tests.workers.light import settings_of, worker_with
 from workers.upkeep.look import look
 
 SHA256 = "0" * 64
-PATIENCE_SECONDS = 30.0
 
 
 def test_a_slow_inspection_delays_nobody_whose_worker_went_silent(
@@ -34,10 +33,7 @@ def test_a_slow_inspection_delays_nobody_whose_worker_went_silent(
         looking = threading.Thread(target=look, args=(worker,))
         looking.start()
         try:
-            until = time.monotonic() + PATIENCE_SECONDS
-            while (owner := _owner(worker.sessions, row.id)) and time.monotonic() < until:
-                time.sleep(0.05)
-            assert owner is None
+            eventually(lambda: _owner(worker.sessions, row.id) is None, what="taking it back")
         finally:
             worker.stopping.set()
             looking.join()

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.waiting import eventually
 from workers.sandbox.server import Exit, Limits, Run, Sandbox, SandboxError
 
 MEBIBYTE = 1 << 20
@@ -47,13 +47,6 @@ def end(sandbox: Sandbox, directory: Path, entry: str, limits: Limits = LIMITS) 
     ended = start(sandbox, directory, entry, limits).wait(SOON)
     assert ended is not None
     return ended
-
-
-def await_file(path: Path) -> None:
-    until = time.monotonic() + SOON
-    while not path.exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def tree(pid: int) -> list[psutil.Process]:
@@ -174,7 +167,7 @@ def test_poll_does_not_wait(sandbox: Sandbox, tmp_path: Path) -> None:
 
 def test_kill_ends_every_generation(sandbox: Sandbox, tmp_path: Path) -> None:
     run = start(sandbox, tmp_path, "sleep_in_three_generations")
-    await_file(tmp_path / "ready")
+    eventually((tmp_path / "ready").exists, SOON)
     processes = tree(run.pid)
     ended = run.kill()
     assert (ended.signal, ended.reason) == (signal.SIGKILL, "killed")
@@ -196,7 +189,7 @@ def test_runs_beside_each_other_end_on_their_own(sandbox: Sandbox, tmp_path: Pat
 def test_a_dead_fork_server_ends_its_runs_and_is_replaced(tmp_path: Path) -> None:
     with Sandbox(preload=False) as sandbox:
         run = start(sandbox, tmp_path, "sleep_in_three_generations")
-        await_file(tmp_path / "ready")
+        eventually((tmp_path / "ready").exists, SOON)
         processes = tree(run.pid)
         keeper = processes[0].parent()
         assert keeper is not None
@@ -228,7 +221,7 @@ def test_a_killed_worker_leaves_nothing_running(tmp_path: Path) -> None:
         assert worker.stdout is not None
         try:
             assert worker.stdout.readline()
-            await_file(tmp_path / "ready")
+            eventually((tmp_path / "ready").exists, SOON)
             processes = tree(worker.pid)[1:]
         finally:
             worker.kill()
@@ -239,7 +232,7 @@ def test_a_killed_worker_leaves_nothing_running(tmp_path: Path) -> None:
 def test_a_closed_sandbox_leaves_nothing_running(tmp_path: Path) -> None:
     with Sandbox(preload=False) as sandbox:
         run = start(sandbox, tmp_path, "sleep_in_three_generations")
-        await_file(tmp_path / "ready")
+        eventually((tmp_path / "ready").exists, SOON)
         processes = tree(run.pid)
     assert_all_gone(processes)
     ended = run.poll()
