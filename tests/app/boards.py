@@ -1,11 +1,13 @@
 """What tests of devices share: a board, what its agent calls, and jobs that it times."""
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import httpx
-import pytest
 
-from tests.app.service import EVALUATION, Service
+from tests.app.service import Service
 
 Json = dict[str, Any]
 
@@ -32,10 +34,13 @@ TIMES: Json = {
 }
 
 
-@pytest.fixture
-def timed_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let reports say what a timed run reads, as those of this version do."""
-    monkeypatch.setitem(EVALUATION, "run", RUN)
+def agent(url: str, *options: str, **environment: str) -> "subprocess.Popen[str]":
+    """Start ``planish agent`` as the board does; what it says is in ``stderr``."""
+    command = [sys.executable, "-m", "planish", "agent", "--target", "my-board"]
+    command += ["--threads", "1", "--seconds", "1", "--url", url, *options]
+    return subprocess.Popen(
+        command, env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True
+    )
 
 
 def register(http: httpx.Client, **changes: Any) -> Json:

@@ -9,8 +9,9 @@ import structlog
 
 from app.settings import Settings
 from app.store.session import Sessions
+from tests.app.boards import RUN
 from tests.app.people import browser
-from tests.app.service import Service
+from tests.app.service import EVALUATION, Service
 from tests.app.serving import serving_two
 
 
@@ -44,6 +45,12 @@ def service(settings: Settings, store: Sessions) -> Iterator[Service]:
     """A running gateway; ``http`` is the tenant acme's, ``other`` another's."""
     with serving_two(settings, store) as running:
         yield running
+
+
+@pytest.fixture
+def timed_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reports say what a timed run reads, without which no device can time a file."""
+    monkeypatch.setitem(EVALUATION, "run", RUN)
 
 
 @pytest.fixture

@@ -1,25 +1,18 @@
 """The agent of a board: it times real files, and goes on whatever happens to them."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import onnx_ir as ir
+import onnx
 import pytest
 
 from planish.agent import serve, timing
 from planish.agent.heartbeat import Heartbeat
 from planish.client import Client
 from planish.types import Comparison, RegisteredDevice
-from tests.app.boards import BOARD, TIMES, Json, filed, measured, timed_runs
+from tests.app.boards import BOARD, TIMES, Json, agent, filed, measured
 from tests.app.service import Service
-
-__all__ = ["timed_runs"]
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("timed_runs")
 
@@ -29,14 +22,14 @@ NOON = "2026-01-01T12:00:00Z"
 
 def network(width: int) -> bytes:
     """A network of one product, wide enough to be timed."""
-    weight = np.ones((16, width), np.float32)
-    value = ir.Value(name="w", const_value=ir.Tensor(weight, name="w"))
-    x = ir.Value(name="x", shape=ir.Shape(["N", 16]), type=ir.TensorType(ir.DataType.FLOAT))
-    node = ir.Node("", "MatMul", [x, value], num_outputs=1)
-    y = node.outputs[0]
-    y.name, y.type = "y", ir.TensorType(ir.DataType.FLOAT)
-    graph = ir.Graph([x], [y], nodes=[node], initializers=[value], opset_imports={"": 20}, name="n")
-    content: bytes = ir.to_proto(ir.Model(graph, ir_version=10)).SerializeToString()
+    model = onnx.parser.parse_model(f"""
+        <ir_version: 10, opset_import: ["": 20]>
+        product (float[N, 16] x) => (float[N, M] y) <int64[2] shape = {{16, {width}}}> {{
+            w = ConstantOfShape <value = float[1] {{1.0}}> (shape)
+            y = MatMul (x, w)
+        }}
+    """)
+    content: bytes = model.SerializeToString()
     return content
 
 
@@ -44,33 +37,6 @@ def key_of(service: Service) -> str:
     """The API key of the tenant."""
     key: str = service.http.headers["Authorization"].removeprefix("Bearer ")
     return key
-
-
-def agent(service: Service, *options: str) -> "subprocess.Popen[str]":
-    """Start ``planish agent`` as a board does."""
-    environment = {**os.environ, "PLANISH_API_KEY": key_of(service), "PLANISH_URL": service.url}
-    command = [
-        sys.executable,
-        "-m",
-        "planish",
-        "agent",
-        "--target",
-        "my-board",
-        "--threads",
-        "1",
-        "--seconds",
-        "1",
-    ]
-    return subprocess.Popen(
-        [*command, *options], env=environment, stderr=subprocess.PIPE, text=True
-    )
-
-
-def eventually(found: Callable[[], object], what: str, seconds: float = 60) -> None:
-    end_at = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end_at, f"waited in vain for {what}"
-        time.sleep(0.1)
 
 
 def test_an_agent_goes_on_after_what_it_times_was_deleted(
@@ -107,22 +73,19 @@ def test_times_that_the_service_refuses_are_reported_as_a_problem(
 def test_an_agent_waits_for_a_service_that_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Enough(Exception):  # noqa: N818
-        """The agent has asked a second time."""
-
     said: list[str] = []
 
     def tell(words: str) -> None:
         said.append(words)
         if len(said) == 2:
-            raise Enough
+            raise KeyboardInterrupt
 
     monkeypatch.setattr("planish.agent.POLL_SECONDS", 0.0)
     known = {"id": "dev_1", "token": "pld_1", "created_at": NOON, "seen_at": NOON, **BOARD}
     device = RegisteredDevice.model_validate(known)
     with (
         Client("http://127.0.0.1:9", "plk_1", attempts=1) as client,
-        pytest.raises(Enough),
+        pytest.raises(KeyboardInterrupt),
     ):
         serve(client, device, tmp_path, tell)
     assert all("does not answer" in words for words in said)
@@ -131,15 +94,15 @@ def test_an_agent_waits_for_a_service_that_is_away(
 def test_a_real_agent_times_real_files_and_another_goes_on_where_it_was_killed(
     service: Service,
 ) -> None:
-    with agent(service) as first:
-        listed = lambda: service.http.get("/v1/devices").json()["items"]  # noqa: E731
-        eventually(listed, "the device")
+    key = key_of(service)
+    with agent(service.url, PLANISH_API_KEY=key) as first:
+        eventually(lambda: service.http.get("/v1/devices").json()["items"], 60, "the device")
         model = service.model(network(4096))
         job = filed(service, model=model)
-        eventually(lambda: measured(service, job)[0]["state"] != "queued", "the claim")
+        eventually(lambda: measured(service, job)[0]["state"] != "queued", 60, "the claim")
         first.send_signal(signal.SIGKILL)
     assert measured(service, job)[0]["state"] in {"running", "measured"}
-    with agent(service, "--tasks", "2") as second:
+    with agent(service.url, "--tasks", "2", PLANISH_API_KEY=key) as second:
         broken = filed(service, model=service.model(b"no graph at all" * 10))
         if measured(service, job)[0]["state"] == "measured":
             filed(service, model=service.model(network(2048)))

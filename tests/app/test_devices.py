@@ -21,14 +21,11 @@ from tests.app.boards import (
     measured,
     register,
     report,
-    timed_runs,
 )
 from tests.app.people import browser, read, send
 from tests.app.service import Service, pointers
 from tests.app.test_searches import end, search, shown, start, take_turn
 from workers.search import turn
-
-__all__ = ["timed_runs"]
 
 pytestmark = pytest.mark.usefixtures("timed_runs")
 

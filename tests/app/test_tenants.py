@@ -17,8 +17,8 @@ from sqlalchemy import select
 from app.main import create_app
 from app.settings import Settings
 from app.store.tables import Table
-from tests.app.boards import RUN
-from tests.app.service import DYNAMIC, EVALUATION, Service, pointers
+from tests.app.boards import register
+from tests.app.service import DYNAMIC, Service, pointers
 
 WITH_AN_ID: dict[tuple[str, str], dict[str, Any]] = {
     ("get", "/v1/models/{model_id}"): {},
@@ -70,10 +70,6 @@ NOT_HERE = {"/v1/uploads/{upload_id}/parts"}
 
 NOT_YET = {"/v1/models/{model_id}/sensitivity", "/v1/jobs/{job_id}/front"}
 """What its owner has not measured or asked for here: 404 for the owner too."""
-
-
-BOARD = {"runtime": "onnxruntime 1.32.0", "machine": "a board", "threads": 1}
-"""What an agent says of where it runs."""
 
 
 def _distilled(**parameters: Any) -> dict[str, Any]:
@@ -142,13 +138,9 @@ class Acme:
 
 
 @pytest.fixture
-def acme(service: Service, monkeypatch: pytest.MonkeyPatch) -> Acme:
-    monkeypatch.setitem(EVALUATION, "run", RUN)  # without which no device can time a file
+def acme(service: Service, timed_runs: None) -> Acme:
     model, dataset = service.model(), service.dataset()
-    board, _ = (
-        service.http.post("/v1/devices", json={"name": name, **BOARD}).json()["id"]
-        for name in ("board", "another")
-    )
+    board, _ = (register(service.http, name=name)["id"] for name in ("board", "another"))
     jobs = {
         state: service.job(model, dataset=dataset, **more)["id"]
         for state, more in (

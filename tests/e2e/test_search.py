@@ -1,14 +1,13 @@
 """A search through the real service: trials run by one worker, and the best one is the result."""
 
 import io
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
+from tests.app.boards import agent
 from tests.e2e.service import Service
 from tests.e2e.test_methods import INPUTS, NETWORK, SHAPES
 from tests.waiting import eventually
@@ -111,9 +110,7 @@ def test_a_board_times_what_a_job_made_and_says_how_fast_it_is_there(
     service: Service, network: str, rows: str
 ) -> None:
     """The job's report says what a timed run reads, and the agent needs nothing else."""
-    command = [sys.executable, "-m", "planish", "agent", "--target", "my-board"]
-    options = ["--threads", "1", "--seconds", "1", "--tasks", "1", "--url", service.gateway.url]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as agent:
+    with agent(service.gateway.url, "--tasks", "1") as board:
         eventually(lambda: service.http.get("/v1/devices").json()["items"], 60, "the device")
         body = {
             "model": network,
@@ -123,8 +120,8 @@ def test_a_board_times_what_a_job_made_and_says_how_fast_it_is_there(
         }
         job = service.finished(service.http.post("/v1/jobs", json=body).json()["id"], 60)
         assert job["status"] == "succeeded", job["problem"]
-        _, said = agent.communicate(timeout=60)
-    assert agent.returncode == 0, said
+        _, said = board.communicate(timeout=60)
+    assert board.returncode == 0, said
     [times] = service.http.get(f"/v1/jobs/{job['id']}/measurements").json()["items"]
     assert times["state"] == "measured", times["problem"]
     assert times["sha256"] == job["artifacts"][0]["sha256"]
