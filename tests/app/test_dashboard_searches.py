@@ -3,8 +3,8 @@
 import httpx
 
 from tests.app.people import read, send
+from tests.app.searching import end, run, start, take_turn
 from tests.app.service import Service
-from tests.app.test_searches import end, run, start, take_turn
 
 
 def test_a_search_is_asked_for_and_a_point_of_it_taken(

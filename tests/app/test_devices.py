@@ -23,8 +23,8 @@ from tests.app.boards import (
     report,
 )
 from tests.app.people import browser, read, send
+from tests.app.searching import end, search, shown, start, take_turn
 from tests.app.service import Service, pointers
-from tests.app.test_searches import end, search, shown, start, take_turn
 from workers.search import turn
 
 pytestmark = pytest.mark.usefixtures("timed_runs")

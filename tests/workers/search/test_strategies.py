@@ -10,12 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.domain.models import Layer
-from app.domain.reports import Machine
-from app.domain.searches import Goal, Outcome, SearchPoint, StrategyName, front
-from app.domain.sensitivity import FORMS, ChartLayer, Saved, Sensitivity
+from app.domain.searches import Goal, Outcome, StrategyName
 from app.domain.steps import METHODS, AnyStep, Outlook, Quantize
+from tests.workers.search.charts import chart
 from tests.workers.search.landscapes import landscape
-from workers.search.chart import expect
 from workers.search.choices import Choose, Genome, at_random
 from workers.search.history import Trial, merit
 from workers.search.space import MAX_STEPS, Facts, Space
@@ -69,6 +67,11 @@ def judged(steps: list[AnyStep], bound: float = 0.01) -> Outcome:
                 drop += 0.1 / epochs**0.5
     holds = drop <= bound
     return Outcome(seconds=1, cost=cost, drop=drop, holds=holds, pays=holds and cost < 1)
+
+
+def broken(_: list[AnyStep]) -> Outcome:
+    """Say of any pipeline that it could not be done."""
+    return Outcome(seconds=1, problem="step-failed")
 
 
 def run(
@@ -150,9 +153,7 @@ def test_longer_trainings_are_for_the_best_of_shorter_ones() -> None:
 
 
 def test_what_has_no_figures_is_not_trained_for_longer() -> None:
-    history = run(
-        "halving", Space(facts()), 12, judge=lambda _: Outcome(seconds=1, problem="step-failed")
-    )
+    history = run("halving", Space(facts()), 12, judge=broken)
     assert {trial.note["round"] for trial in history} == {0}
 
 
@@ -297,49 +298,14 @@ def test_what_cannot_be_done_is_not_asked_for_again() -> None:
 
     def limited(steps: list[AnyStep]) -> Outcome:
         beyond = any(step.method == "low_rank" and step.ratio > 0.3 for step in steps)
-        return Outcome(seconds=1, problem="step-failed") if beyond else judged(steps)
+        return broken(steps) if beyond else judged(steps)
 
     history = run("guided", Space(facts("macs", share=60.0)), 12, judge=limited)
     assert sum(trial.drop == float("inf") for trial in history) <= 3
 
 
 def test_a_search_in_which_nothing_works_goes_on() -> None:
-    def broken(_: list[AnyStep]) -> Outcome:
-        return Outcome(seconds=1, problem="step-failed")
-
     assert len(run("guided", Space(facts()), 10, judge=broken)) == 10
-
-
-def chart(cost: float) -> Sensitivity:
-    """A chart of one layer that half of its channels can be taken from, at a cost."""
-    form = next(form for form in FORMS if form.name == "channels_50")
-    saved = Saved(size_bytes=500, macs=4000, latency_ms=0.3, latency_from="macs")
-    layer = ChartLayer(
-        name="conv", operator="Conv", parameters=300, macs=10_000, size_bytes=1000, latency_ms=1.0
-    )
-    machine = Machine(
-        system="Linux",
-        processor="x86",
-        cores=2,
-        memory_bytes=1,
-        instruction_sets=[],
-        device="cpu",
-    )
-    return Sensitivity(
-        layers=[layer],
-        forms=[form],
-        cost=[[cost]],
-        answers=None,
-        saved=[[saved]],
-        reasons=[[None]],
-        samples=8,
-        seed=0,
-        seconds=1,
-        threads=1,
-        runtime="onnxruntime",
-        machine=machine,
-        versions={},
-    )
 
 
 def test_a_chart_tells_how_much_to_begin_with() -> None:
@@ -348,52 +314,6 @@ def test_a_chart_tells_how_much_to_begin_with() -> None:
         return float(sum(run("guided", space, 1)[0].note["amounts"].values()))
 
     assert first(1e-4) > first(0.9)
-
-
-def test_what_a_chart_lets_expect_is_the_cheapest_way_to_save_as_much() -> None:
-    found = expect(chart(0.05), "channels", "latency", 0.3)
-    assert found
-    assert found.lost == 0.05
-    assert found.gain == pytest.approx(0.75), "0.3 of the time for 0.4 of the work"
-    assert expect(chart(0.05), "channels", "size", 0.6) is None
-    assert expect(chart(0.05), "rank", "size", 0.1) is None
-
-
-def point(cost: float, drop: float, name: str = "p") -> SearchPoint:
-    return SearchPoint(
-        id=name,
-        trial=1,
-        steps=[],
-        size_bytes=1,
-        latency_ms=None,
-        macs=1,
-        quality=None,
-        fidelity=None,
-        cost=cost,
-        drop=drop,
-        holds=drop <= 0.01,
-    )
-
-
-FIGURES = st.floats(0, 2, allow_nan=False)
-
-
-@given(st.lists(st.tuples(FIGURES, FIGURES), max_size=30))
-def test_a_front_holds_what_nothing_is_better_than(figures: list[tuple[float, float]]) -> None:
-    points = [point(cost, drop) for cost, drop in figures]
-    kept = front(points)
-    assert [each.cost for each in kept] == sorted(each.cost for each in kept)
-    for one in kept:
-        assert not any(
-            other.cost <= one.cost
-            and other.drop <= one.drop
-            and (other.cost, other.drop) != (one.cost, one.drop)
-            for other in points
-        )
-    for left_out in points:
-        assert any(each.cost <= left_out.cost and each.drop <= left_out.drop for each in kept), (
-            "what is not on the front is no better than something on it"
-        )
 
 
 def repeating(genome: Genome) -> Choose:
