@@ -12,7 +12,7 @@ from app.domain.problems import StepFailed
 from app.domain.steps import Subnet, Supernet
 from app.domain.steps.recover import Recover
 from tests.workers import zoo
-from tests.workers.prune.conftest import Trained, trained
+from tests.workers.digits import Trained
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.editor import constant, name_nodes
 from workers.compression.graph.fingerprint import fingerprint
@@ -23,8 +23,6 @@ from workers.compression.methods.elastic.networks import Network
 from workers.compression.methods.elastic.order import in_order
 from workers.compression.methods.elastic.shared import Shared, share
 from workers.compression.samples.context import Context, Samples
-
-__all__ = ["trained"]
 
 
 @pytest.fixture(autouse=True)

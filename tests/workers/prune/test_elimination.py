@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.domain.steps import Prune
 from tests.workers import zoo
-from tests.workers.prune.conftest import Trained
+from tests.workers.digits import Trained
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load
 from workers.compression.methods.prune import obc

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from app.domain.problems import StepFailed
 from app.domain.steps import Prune, Quantize
-from tests.workers.prune.conftest import Trained
+from tests.workers.digits import Trained
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.load import load
 from workers.compression.learning import episodes

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from app.domain.steps import Prune, Quantize
 from tests.workers import zoo
+from tests.workers.digits import Trained
 from tests.workers.intake import models
-from tests.workers.prune.conftest import Trained
 from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load

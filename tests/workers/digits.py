@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
@@ -61,8 +60,8 @@ class Trained:
         return float((answers.argmax(1) == self.held_out.targets[rows]).mean())
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def train(directory: Path) -> Trained:
+    """Train the network and store its graph in a directory."""
     digits = load_digits()
     images = (digits.images[:, None] / 16).astype(np.float32)
     samples = Samples({"image": images}, digits.target.astype(np.int64), list(range(900)))
@@ -76,7 +75,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(x[rows]), y[rows]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    directory = tmp_path_factory.mktemp("trained")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
