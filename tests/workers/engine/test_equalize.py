@@ -92,7 +92,7 @@ def quantized(path: Path, **wish: Any) -> Outcome:
     depthwise=st.booleans(),
     between=st.sampled_from(["Relu", "LeakyRelu", "MaxPool", "Identity"]),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_the_float_graph_computes_what_it_did(
     tmp_path_factory: pytest.TempPathFactory, seed: int, depthwise: bool, between: str
 ) -> None:

@@ -132,7 +132,7 @@ def test_the_order_of_samples_does_not_matter(seed: int) -> None:
 
 
 @given(seed=SEEDS, parts=st.integers(2, 5), ragged=st.booleans())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_parts_together_are_the_whole(seed: int, parts: int, ragged: bool) -> None:
     """Parts are merged as if their samples had been added to one."""
     rng = np.random.default_rng(seed)

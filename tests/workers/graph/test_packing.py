@@ -129,7 +129,7 @@ def single(array: NDArray[np.generic]) -> ir.Model:
     axis=st.sampled_from([None, 0, 1]),
     seed=st.integers(0, 2**20),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_array_comes_back_as_it_was(
     rows: int, columns: int, zeros: float, dtype: str, top: int, axis: int | None, opset: int,
     seed: int,

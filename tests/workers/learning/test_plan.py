@@ -138,7 +138,7 @@ def test_epochs_are_counted_from_one() -> None:
     noise=st.lists(st.floats(0.5, 2), min_size=1, max_size=20),
     judged=st.integers(1, 2),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_minutes_are_used_and_not_overrun(
     step: float, judgement: float, epoch: int, noise: list[float], judged: int
 ) -> None:
@@ -167,7 +167,7 @@ def test_minutes_are_used_and_not_overrun(
 
 
 @given(total=st.integers(1, 5000))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_with_time_enough_the_steps_part_the_training_evenly(total: int) -> None:
     plan = Plan(total, 7)
     for step in range(total):

@@ -196,7 +196,7 @@ def test_a_model_without_layers_leaves_nothing_to_try() -> None:
     assert ask("guided", Space(facts(outlook=empty)), [], 0) is None
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 @given(
     strategy=st.sampled_from(["guided", "random", "evolution", "nsga2"]),
     goal=st.sampled_from(GOALS),
