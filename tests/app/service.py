@@ -123,6 +123,11 @@ class Service:
     other: httpx.Client
     store: Sessions
 
+    @property
+    def key(self) -> str:
+        """The API key of the tenant acme."""
+        return str(self.http.headers["Authorization"]).removeprefix("Bearer ")
+
     def model(self, content: bytes = b"a model" * 20, **changes: Any) -> str:
         """Upload a model and let it be found ready."""
         answer = self.http.post("/v1/models", content=content)

@@ -219,8 +219,7 @@ def test_models_are_alike_by_what_does_the_work_and_how_much(
 
 
 def test_the_client_submits_what_it_was_recommended(service: Service) -> None:
-    key = service.http.headers["Authorization"].removeprefix("Bearer ")
-    with planish.Client(service.url, key) as client:
+    with planish.Client(service.url, service.key) as client:
         [first, *_] = client.models.recommendations(
             service.model(), minimize="size", max_quality_drop=0.02, data=service.dataset()
         )

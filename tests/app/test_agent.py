@@ -33,12 +33,6 @@ def network(width: int) -> bytes:
     return content
 
 
-def key_of(service: Service) -> str:
-    """The API key of the tenant."""
-    key: str = service.http.headers["Authorization"].removeprefix("Bearer ")
-    return key
-
-
 def test_an_agent_goes_on_after_what_it_times_was_deleted(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -49,7 +43,7 @@ def test_an_agent_goes_on_after_what_it_times_was_deleted(
 
     monkeypatch.setattr(timing, "apart", meanwhile)
     said: list[str] = []
-    with Client(service.url, key_of(service)) as client:
+    with Client(service.url, service.key) as client:
         device = client.devices.register("my-board", **OF_AGENT)
         job = filed(service)
         serve(client, device, tmp_path, said.append, most=1)
@@ -61,7 +55,7 @@ def test_times_that_the_service_refuses_are_reported_as_a_problem(
 ) -> None:
     impossible = Comparison.model_validate({**TIMES, "speedup": 40.0, "speedup_high": 41.0})
     monkeypatch.setattr(timing, "apart", lambda *_: impossible)
-    with Client(service.url, key_of(service)) as client:
+    with Client(service.url, service.key) as client:
         device = client.devices.register("my-board", **OF_AGENT)
         job = filed(service)
         serve(client, device, tmp_path, print, most=1)
@@ -94,15 +88,14 @@ def test_an_agent_waits_for_a_service_that_is_away(
 def test_a_real_agent_times_real_files_and_another_goes_on_where_it_was_killed(
     service: Service,
 ) -> None:
-    key = key_of(service)
-    with agent(service.url, PLANISH_API_KEY=key) as first:
+    with agent(service.url, PLANISH_API_KEY=service.key) as first:
         eventually(lambda: service.http.get("/v1/devices").json()["items"], 60, "the device")
         model = service.model(network(4096))
         job = filed(service, model=model)
         eventually(lambda: measured(service, job)[0]["state"] != "queued", 60, "the claim")
         first.send_signal(signal.SIGKILL)
     assert measured(service, job)[0]["state"] in {"running", "measured"}
-    with agent(service.url, "--tasks", "2", PLANISH_API_KEY=key) as second:
+    with agent(service.url, "--tasks", "2", PLANISH_API_KEY=service.key) as second:
         broken = filed(service, model=service.model(b"no graph at all" * 10))
         if measured(service, job)[0]["state"] == "measured":
             filed(service, model=service.model(network(2048)))

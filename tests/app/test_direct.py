@@ -38,7 +38,6 @@ class Direct:
     worker: Worker
     endpoint: str
     prefix: str
-    key: str
 
     def begin(self, **metadata: str) -> str:
         pairs = {"filename": "net.onnx", **metadata}
@@ -95,8 +94,7 @@ def direct(settings: Settings, store: Sessions, endpoint: str, tmp_path: Path) -
     changes = {"storage": {"url": place}, "upload": upload}
     remote = Settings.model_validate({**settings.model_dump(), **changes})
     with serving_two(remote, store) as service, worker_with(remote, tmp_path) as worker:
-        key = service.http.headers["authorization"].removeprefix("Bearer ")
-        yield Direct(service, worker, endpoint, tmp_path.name, key)
+        yield Direct(service, worker, endpoint, tmp_path.name)
 
 
 # --- What comes of it -------------------------------------------------------------------------
@@ -332,7 +330,7 @@ def test_our_client_sends_to_the_storage_by_itself(
     monkeypatch.setattr("planish._sync.uploads.LARGE_BYTES", 100_000)
     file = tmp_path / "net.onnx"
     file.write_bytes(CONTENT)
-    with planish.Client(direct.service.url, direct.key) as client:
+    with planish.Client(direct.service.url, direct.service.key) as client:
         model = client.models.upload(file, wait=False)
     with direct.service.store() as session:
         [upload] = session.query(UploadRow).all()
@@ -354,7 +352,7 @@ def test_our_client_turns_to_the_gateway_where_the_storage_does_not_show_what_it
     elsewhere = s3.url(direct.endpoint, f"{direct.prefix}-elsewhere")
     upload = {**settings.upload.model_dump(), "direct_url": elsewhere}
     mistaken = Settings.model_validate({**settings.model_dump(), "upload": upload})
-    with serving(mistaken) as url, planish.Client(url, direct.key) as client:
+    with serving(mistaken) as url, planish.Client(url, direct.service.key) as client:
         assert client.models.upload(file, wait=False).sha256 == sha256(CONTENT)
 
 
@@ -378,7 +376,7 @@ def test_our_client_goes_on_where_the_storage_turned_it_away(
             settings = direct.worker.settings
             upload = {**settings.upload.model_dump(), "direct_url": place}
             reached = Settings.model_validate({**settings.model_dump(), "upload": upload})
-            with serving(reached) as url, planish.Client(url, direct.key) as client:
+            with serving(reached) as url, planish.Client(url, direct.service.key) as client:
                 model = client.models.upload(file, wait=False)
         with direct.service.store() as session:
             newest = session.query(UploadRow).order_by(UploadRow.created_at.desc()).first()
