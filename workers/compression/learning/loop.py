@@ -6,7 +6,7 @@ the CPU).
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -30,9 +30,8 @@ from workers.compression.learning.stepping import Astray, Stepper
 from workers.compression.learning.task import Task
 from workers.compression.learning.trials import Trials
 from workers.compression.learning.validation import Validation
+from workers.compression.progress import Advance
 from workers.compression.samples.context import Context
-
-Advance = Callable[[float], None]
 
 _CHECKPOINT_SECONDS = 2.0
 _CHECKPOINT_SHARE = 0.05

@@ -5,7 +5,7 @@ One pass over the samples finds extremes, a second one histograms.
 Memory is bounded by one batch's values of one group of tensors, whatever the number of samples.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -13,14 +13,13 @@ import onnx_ir as ir
 from workers.compression.graph.editor import Editor
 from workers.compression.looking.histograms import BINS, Histogram, count
 from workers.compression.looking.probe import Probe, runs, show
+from workers.compression.progress import Advance, span, turn
 from workers.compression.samples.context import Samples
 
 _GROUP_BYTES = 256 << 20
 
 _COUNTED, _COUNTED_AT_LEAST = 1 << 23, 1 << 14
 """The elements of a tensor that its histogram counts, over all runs, and in one run at least."""
-
-Advance = Callable[[float], None]
 
 
 def observe(
@@ -48,18 +47,15 @@ def observe(
     """
     if not names:
         return {}
-    extremes, sizes = _extremes(model, names, samples, threads, lambda f: advance(f / 2))
+    extremes, sizes = _extremes(model, names, samples, threads, span(advance, 0, 0.5))
     if not histograms:
         return {n: Histogram(*extremes[n], np.zeros(0, np.int64)) for n in names}
     counts = {name: np.zeros(BINS, np.int64) for name in names}
     groups = _groups(names, sizes)
     most = max(_COUNTED * samples.layout.size // len(samples), _COUNTED_AT_LEAST)
     for index, group in enumerate(groups):
-
-        def inner(fraction: float, index: int = index) -> None:
-            advance(0.5 + (index + fraction) / len(groups) / 2)
-
-        for values in runs(model, _values(group), samples, threads, inner):
+        counting = turn(span(advance, 0.5, 1), index, len(groups))
+        for values in runs(model, _values(group), samples, threads, counting):
             for name, value in zip(group, values, strict=True):
                 counts[name] += count(value, *extremes[name], most)
     return {name: Histogram(*extremes[name], counts[name]) for name in names}

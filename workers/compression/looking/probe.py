@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import Editor
+from workers.compression.progress import Advance
 from workers.compression.samples.context import Samples
 from workers.compression.targets.onnx import run
 
-Advance = Callable[[float], None]
 Probe = Callable[[Editor], list[str]]
 """Adds outputs to a graph, and returns their names."""
 

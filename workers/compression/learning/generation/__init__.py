@@ -29,11 +29,12 @@ from workers.compression.graph.rewrites.identity import remove_identities
 from workers.compression.graph.rewrites.inputs import detach_initializers
 from workers.compression.learning.feed import feed_for
 from workers.compression.learning.generation import making, objective
-from workers.compression.learning.generation.making import Advance, Teacher
+from workers.compression.learning.generation.making import Teacher
 from workers.compression.learning.generation.moments import Moments, moments_of
 from workers.compression.learning.plan import Minutes
 from workers.compression.measure import synthetic
 from workers.compression.measure.quality import judged_output
+from workers.compression.progress import Advance
 from workers.compression.samples import declared
 from workers.compression.samples.context import Context, Samples
 from workers.compression.samples.declared import Declared, Floats

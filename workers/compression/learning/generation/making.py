@@ -1,6 +1,6 @@
 """Trains a source of samples against a teacher."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +12,9 @@ from workers.compression.learning.feed import Batch, Feed, Forward, Outputs
 from workers.compression.learning.generation.objective import Objective
 from workers.compression.learning.generation.sources import Network, Pixels, Source
 from workers.compression.learning.plan import Minutes
+from workers.compression.progress import Advance
 from workers.compression.samples import declared
 from workers.compression.samples.declared import Floats
-
-Advance = Callable[[float], None]
 
 BATCH, _FIXED = 64, 16
 """Samples that are made together, at most: of a graph that takes any number, and of others."""

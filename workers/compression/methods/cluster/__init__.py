@@ -27,6 +27,7 @@ from workers.compression.learning.recovery import LEAST_ZEROS, Demands, recover
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.cluster.kmeans import codebook, nearest
 from workers.compression.methods.outcome import Outcome
+from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
 _FOUR_BITS = 16
@@ -73,7 +74,7 @@ def cluster(
             model,
             parameters.recover,
             context,
-            lambda fraction: advance(0.25 + 0.75 * fraction),
+            span(advance, 0.25, 1),
             Demands(constrain=_Zeros(model, zeros)),
         )
     return Outcome(model, changes, skipped)

@@ -18,6 +18,7 @@ from workers.compression.methods.distill.derive import derive
 from workers.compression.methods.distill.learn import learn, runs
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune.channels import changes
+from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
 _MAKING = 0.1
@@ -46,13 +47,7 @@ def distill(
         StepFailed: the student cannot have the model's inputs and outputs, there is no data, or
             training diverges.
     """
-
-    def making(done: float) -> None:
-        advance(_MAKING * done)
-
-    def learning(done: float) -> None:
-        advance(_MAKING + (1 - _MAKING) * done)
-
+    making, learning = span(advance, 0, _MAKING), span(advance, _MAKING, 1)
     teacher = _teacher(model, parameters, context)
     parameters = resolved(parameters, teacher, context)
     requested = parameters.student

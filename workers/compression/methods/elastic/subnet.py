@@ -21,6 +21,7 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune.channels import changes
 from workers.compression.methods.prune.groups import kept_indices
 from workers.compression.methods.saving import shortfall
+from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
 _WORK = 1e9
@@ -54,13 +55,11 @@ def subnet(
     shared = share(model, context, ignored)
     networks = shared.masked.networks
     judging = 1.0 if parameters.recover is None else 0.5
-    network, saved = _best(model, shared, parameters, context, lambda done: advance(judging * done))
+    network, saved = _best(model, shared, parameters, context, span(advance, 0, judging))
     smaller = networks.take(model.clone(), network)
     shared.fold(networks.take(shared.graph, network), smaller, context.seed)
     if parameters.recover is not None:
-        smaller = recover(
-            smaller, parameters.recover, context, lambda done: advance(0.5 + done / 2)
-        )
+        smaller = recover(smaller, parameters.recover, context, span(advance, judging, 1))
     missed = shortfall(parameters.ratio, parameters.of, saved)
     return Outcome(
         smaller,

@@ -26,6 +26,7 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune.criteria import ChannelSources, score_channels
 from workers.compression.methods.prune.groups import analyse
 from workers.compression.methods.prune.survey import survey_graph
+from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
 _AT_RANDOM = 2
@@ -51,11 +52,9 @@ def supernet(
     Raises:
         StepFailed: there are no samples, nothing can be left out, or the training diverges.
     """
-    ordered = _ordered(model, parameters, context, lambda done: advance(_SCORING * done))
+    ordered = _ordered(model, parameters, context, span(advance, 0, _SCORING))
     shared = share(ordered, context, parameters.ignore)
-    _learn(
-        ordered, shared, parameters, context, lambda done: advance(_SCORING + (1 - _SCORING) * done)
-    )
+    _learn(ordered, shared, parameters, context, span(advance, _SCORING, 1))
     networks = shared.masked.networks
     note = (
         f"Networks can be taken out of it along {len(networks.groups)} groups of channels and"

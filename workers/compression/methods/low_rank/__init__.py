@@ -21,6 +21,7 @@ from workers.compression.methods.low_rank.decompositions import ChannelMoments, 
 from workers.compression.methods.low_rank.layers import LowRankLayer, select
 from workers.compression.methods.low_rank.moments import collect
 from workers.compression.methods.outcome import Outcome
+from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
 _USELESS = "no ranks save enough for what they lose"
@@ -42,13 +43,13 @@ def low_rank(
     layers, skipped = select(model, parameters, shapes, context.layout.size)
     start = 0.2 if parameters.recover else 1.0
     half = start / 2
-    moments = _moments(model, layers, parameters, context, lambda done: advance(half * done))
+    moments = _moments(model, layers, parameters, context, span(advance, 0, half))
     all_candidates = [candidates(layer, parameters, moments.get(layer.name)) for layer in layers]
     if not any(all_candidates):
         unprofitable = [Skipped(node=layer.name, reason=_USELESS) for layer in layers]
         return Outcome(model, skipped=[*skipped, *unprofitable])
     candidates_of_layers = _weighed(
-        model, layers, all_candidates, parameters, context, lambda done: advance(half + half * done)
+        model, layers, all_candidates, parameters, context, span(advance, half, start)
     )
     chosen, shortfalls = budget.choose(model, layers, candidates_of_layers, parameters, context)
     skipped += shortfalls
@@ -65,9 +66,7 @@ def low_rank(
         if candidate is not None
     ]
     if parameters.recover is not None:
-        model = recover(
-            model, parameters.recover, context, lambda done: advance(start + (1 - start) * done)
-        )
+        model = recover(model, parameters.recover, context, span(advance, start, 1))
     return Outcome(model, changes, skipped)
 
 

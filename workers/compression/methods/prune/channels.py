@@ -1,7 +1,6 @@
 """Channel pruning: removes whole channels, neurons and heads, and adapts all shapes."""
 
 from collections.abc import Callable
-from functools import partial
 
 import onnx_ir as ir
 
@@ -23,6 +22,7 @@ from workers.compression.methods.prune.masks import difference
 from workers.compression.methods.prune.reconstruct import reconstruct
 from workers.compression.methods.prune.survey import Survey, survey_graph
 from workers.compression.methods.saving import WHOLE, shortfall
+from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
 _SCORING = 0.5
@@ -46,13 +46,7 @@ def prune_channels(
     Returns:
         The cut graph, the refusals, and which indices of the graph's constants are left.
     """
-
-    def scoring(done: float) -> None:
-        advance(_SCORING * done)
-
-    def fitting(done: float) -> None:
-        advance(_SCORING + (1 - _SCORING) * done)
-
+    scoring, fitting = span(advance, 0, _SCORING), span(advance, _SCORING, 1)
     survey = survey_graph(model, context)
     analysis = analyse(model, survey.shapes, lambda name: matches(name, parameters.ignore))
     removed, refused = choose(model, analysis, survey, parameters, context, scoring)
@@ -80,9 +74,8 @@ def choose(
         refusal = Skipped(node=WHOLE, reason="no channel of it can be removed: see its layers")
         return analysis.none_removed(), [refusal]
     scored = _SCORED_FIRST if parameters.scope == "learned" else 1.0
-    scoring = partial(_advance, advance, 0.0, scored)
+    scoring, choosing = span(advance, 0, scored), span(advance, scored, 1)
     scores = score_channels(ChannelSources(model, analysis, parameters, context, scoring))
-    choosing = partial(_advance, advance, scored, 1.0)
     while True:
         removed, shortfalls = _allocate(
             model, analysis, survey, parameters, scores, context, choosing
@@ -117,10 +110,6 @@ def _allocate(
         removed = choose_units(cost, ratio)
         saved = 1 - cost(removed) / max(cost(analysis.none_removed()), 1)
     return removed, shortfall(ratio, measure, saved)
-
-
-def _advance(advance: Callable[[float], None], start: float, stop: float, done: float) -> None:
-    advance(start + (stop - start) * done)
 
 
 def unsound_groups(

@@ -23,9 +23,8 @@ from workers.compression.methods.prune.gradients import (
 from workers.compression.methods.prune.groups import Analysis
 from workers.compression.methods.prune.importance import Scores
 from workers.compression.methods.prune.zeros import Array
+from workers.compression.progress import Advance
 from workers.compression.samples.context import Context
-
-Advance = Callable[[float], None]
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from workers.compression.methods.prune.costs import Cost
 from workers.compression.methods.prune.cut import cut
 from workers.compression.methods.prune.groups import Analysis, Removed
 from workers.compression.methods.prune.importance import Scores
+from workers.compression.progress import Advance, span
 from workers.compression.samples.context import Context
 
 
@@ -51,16 +52,13 @@ def allocate_as(
     return partial(allocate, analysis, scores, scope=scope, multiple=multiple)
 
 
-def halves(advance: Callable[[float], None]) -> Iterator[Callable[[float], None]]:
+def halves(advance: Advance) -> Iterator[Advance]:
     """Yield what advances from 0 to a half, then from there to three quarters, and so on."""
     start = 0.0
     while True:
-        yield partial(_within, advance, start)
-        start = (1 + start) / 2
-
-
-def _within(advance: Callable[[float], None], start: float, done: float) -> None:
-    advance(start + (1 - start) / 2 * done)
+        stop = (1 + start) / 2
+        yield span(advance, start, stop)
+        start = stop
 
 
 def allocate_learned(

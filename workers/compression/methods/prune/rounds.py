@@ -1,7 +1,5 @@
 """Channel pruning with training: in one round, or in several rounds of cutting and training."""
 
-from collections.abc import Callable
-
 import onnx_ir as ir
 
 from app.domain.steps import Prune, Skipped
@@ -12,9 +10,8 @@ from workers.compression.learning.recovery import recover
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import schedule
 from workers.compression.methods.prune.channels import changes, prune_channels
+from workers.compression.progress import Advance, span, turn
 from workers.compression.samples.context import Context
-
-Advance = Callable[[float], None]
 
 _CUT = 0.2
 """The share of a round's progress that is cutting; the rest is training."""
@@ -39,7 +36,8 @@ def prune_in_rounds(
     skipped: list[Skipped] = []
     cuts: list[Kept] = []
     for index, (share, training) in enumerate(plan):
-        cutting, learning = _spans(advance, index, len(plan))
+        this_round = turn(advance, index, len(plan))
+        cutting, learning = span(this_round, 0, _CUT), span(this_round, _CUT, 1)
         if share > removed_share:
             ratio = 1 - (1 - share) / (1 - removed_share)
             step = parameters.model_copy(update={"ratio": ratio})
@@ -52,18 +50,6 @@ def prune_in_rounds(
         if training is not None:
             current = recover(current, training, context, learning, name=f"round-{index}")
     return Outcome(current, changes(model, current), skipped, kept=after_all(cuts))
-
-
-def _spans(advance: Advance, index: int, count: int) -> tuple[Advance, Advance]:
-    """Return the progress functions of a round: for its cut, and for its training."""
-
-    def cutting(done: float) -> None:
-        advance((index + _CUT * done) / count)
-
-    def learning(done: float) -> None:
-        advance((index + _CUT + (1 - _CUT) * done) / count)
-
-    return cutting, learning
 
 
 def _plan(parameters: Prune) -> list[tuple[float, Recover | None]]:

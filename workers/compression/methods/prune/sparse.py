@@ -1,6 +1,5 @@
 """Unstructured, n:m and block pruning of a graph: weights become zero, shapes stay."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
@@ -30,9 +29,8 @@ from workers.compression.methods.prune.groups import INSIDE
 from workers.compression.methods.prune.moments import Rows
 from workers.compression.methods.prune.reconstruct import Choose, reconstruct_sparse
 from workers.compression.methods.prune.zeros import Array, Mask, masks
+from workers.compression.progress import Advance, span
 from workers.compression.samples.context import Context
-
-Advance = Callable[[float], None]
 
 _RECURRENT = ("GRU", "LSTM", "RNN")
 
@@ -81,13 +79,9 @@ def prune_weights(
     if not layers:
         return Outcome(model, skipped=skipped)
     shapes = {layer.name: constant(layer.value).shape for layer in layers}
-    sources = WeightSources(model, shapes, context, lambda done: advance(_FIRST * done))
+    sources = WeightSources(model, shapes, context, span(advance, 0, _FIRST))
     factors = factors_of(parameters.criterion, sources)
-    recovery = parameters.recover
-
-    def learning(done: float) -> None:
-        advance(_FIRST + (1 - _FIRST) * done)
-
+    recovery, learning = parameters.recover, span(advance, _FIRST, 1)
     if parameters.schedule == "one_shot":
         _zero(model, layers, factors, parameters, context, advance)
         if recovery is not None:
@@ -115,9 +109,7 @@ def _zero(
         macs = stats.macs_of_one(original, context.train.first_run(), context.train.layout.size)
         eliminates = CRITERIA[parameters.criterion].eliminates
         choose = _by_elimination(layers, parameters) if eliminates else None
-        reconstruct_sparse(
-            original, model, context, macs, lambda done: advance(_FIRST * done), choose
-        )
+        reconstruct_sparse(original, model, context, macs, span(advance, 0, _FIRST), choose)
 
 
 def _by_elimination(layers: list[SparseLayer], parameters: Prune) -> Choose:

@@ -15,7 +15,7 @@ The bound is that of the job, with a margin for samples that are not seen here, 
 point. It is checked on training samples that are not used for calibration.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -37,9 +37,8 @@ from workers.compression.methods.quantize.selection import (
     quantize_profitable,
     store_rest,
 )
+from workers.compression.progress import Advance, span
 from workers.compression.samples.context import Context
-
-Advance = Callable[[float], None]
 
 _POINT = 0.01
 """The allowed drop of quality if the job sets no bound: one point, or 1 % of the variance."""
@@ -142,17 +141,15 @@ class _Choosing:
         fixed = given.model_copy(update={"mode": "static"})
         layers = [layer for layer in select(self._model, fixed)[0] if layer.integer]
         if layers:
-            prepared = static.prepare(
-                self._model.clone(), fixed, context, lambda f: advance(0.4 * f)
-            )
-            yield from self._of(_DATA, prepared, fixed, lambda f: advance(0.4 + 0.3 * f))
+            prepared = static.prepare(self._model.clone(), fixed, context, span(advance, 0, 0.4))
+            yield from self._of(_DATA, prepared, fixed, span(advance, 0.4, 0.7))
         products = given.model_copy(update={"mode": "dynamic"})
         share = sum(layer.weights.size for layer in select(self._model, products)[0])
         worthwhile = share > _PRODUCTS * sum(layer.weights.size for layer in layers)
         if worthwhile and context.has_time() and not self._is_whole():
             with suppress(StepFailed):  # the opset is too old
                 prepared = dynamic.prepare(self._model.clone(), products, context)
-                yield from self._of(_RUNS, prepared, products, lambda f: advance(0.7 + 0.3 * f))
+                yield from self._of(_RUNS, prepared, products, span(advance, 0.7, 1))
         if not self._surpasses(faster=1.0):
             yield "floats with weights in few bits", Outcome(self._model.clone())
 

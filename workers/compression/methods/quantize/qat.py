@@ -34,6 +34,7 @@ from workers.compression.methods.quantize.pairs import (
 )
 from workers.compression.methods.quantize.static import calibrate_best
 from workers.compression.methods.quantize.writer import Writer
+from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
 _CALIBRATION = 0.1
@@ -51,9 +52,7 @@ def quantize_aware(
     Raises:
         StepFailed: there is no data, nothing to train, or the opset is too old.
     """
-    calibrated = calibrate_best(
-        model, parameters, context, lambda fraction: advance(_CALIBRATION * fraction)
-    )
+    calibrated = calibrate_best(model, parameters, context, span(advance, 0, _CALIBRATION))
     model, parameters, grids, sites = (
         calibrated.model,
         calibrated.parameters,
@@ -68,7 +67,7 @@ def quantize_aware(
         trained,
         parameters.recovery,
         context,
-        lambda fraction: advance(_CALIBRATION + (1 - _CALIBRATION) * fraction),
+        span(advance, _CALIBRATION, 1),
         Demands(
             constrain=_Levels(parameters.weights, weights, scales, _ceilings(sites, grids)),
             rates=_rates(trained, scales) if parameters.learn_steps else {},

@@ -22,6 +22,7 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.exclusions import Write, file_bytes
 from workers.compression.methods.quantize.gains import BYTES, Gains
 from workers.compression.methods.quantize.judging import Judging
+from workers.compression.progress import Advance
 from workers.compression.samples.context import Context
 
 _PORTIONS = 32
@@ -34,8 +35,6 @@ _LEAST_GAIN = 0.02
 """The least gain of a portion that counts, as a share of the mean: measured gains are not exact."""
 
 _CHARTED = "What layers lose in integers was taken from the model's chart of sensitivity."
-
-Advance = Callable[[float], None]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Quantizes the layers that gain from it: in time, in bytes, and within the bound of quality."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -23,13 +23,12 @@ from workers.compression.methods.quantize.exclusions import (
 from workers.compression.methods.quantize.gains import TIME
 from workers.compression.methods.quantize.judging import Judging
 from workers.compression.methods.quantize.stored import weights_in, write_stored
+from workers.compression.progress import Advance
 from workers.compression.samples.context import Context
 
 _AS_ASKED = (
     "The graph is too small for anything to pay: layers were quantized because it was asked for."
 )
-
-Advance = Callable[[float], None]
 
 
 @dataclass(frozen=True)

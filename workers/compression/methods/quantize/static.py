@@ -39,6 +39,7 @@ from workers.compression.methods.quantize.own_grids import Split, with_own_grids
 from workers.compression.methods.quantize.pairs import Site, runnable, site_of, write_quantized
 from workers.compression.methods.quantize.selection import Prepared, quantize_profitable
 from workers.compression.methods.quantize.smooth import MARGIN
+from workers.compression.progress import span, turn
 from workers.compression.samples.context import Context, Samples
 
 _KEEPS_VALUES = ("Flatten", "Identity", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
@@ -101,11 +102,8 @@ def quantize_static(
     """
     judging = judging_of(model, samples_to_judge(parameters, context), context)
     share = 1.0 if judging is None else _CALIBRATION
-    prepared = prepare(model, parameters, context, lambda f: advance(share * f))
-
-    def choosing(fraction: float) -> None:
-        advance(share + fraction * (1 - share))
-
+    prepared = prepare(model, parameters, context, span(advance, 0, share))
+    choosing = span(advance, share, 1)
     return quantize_profitable(prepared, model, parameters, context, choosing, judging)
 
 
@@ -172,10 +170,7 @@ def calibrate_best(
     graphs = candidates(model, parameters, weight_rounding(parameters), context)
     variants = []
     for done, graph in enumerate(graphs):
-
-        def observing(fraction: float, done: int = done) -> None:
-            advance(_OBSERVING * (done + fraction) / len(graphs))
-
+        observing = turn(span(advance, 0, _OBSERVING), done, len(graphs))
         grids = calibrate(graph.model, parameters, context, observing)
         for rule, grids_of_rule in grids.items():
             fixed = parameters.model_copy(update={"ranges": rule})

@@ -25,6 +25,7 @@ from workers.compression.methods.quantize import blocks
 from workers.compression.methods.quantize.blocks import Blocks
 from workers.compression.methods.quantize.integers import BITS
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
+from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
 _MICROSOFT = "com.microsoft"
@@ -39,7 +40,7 @@ def quantize_weights(
         StepFailed: the algorithm is GPTQ, and there is no data.
     """
     layers, skipped = select(model, parameters)
-    hessians = _hessians(model, layers, parameters, context, lambda f: advance(0.5 * f))
+    hessians = _hessians(model, layers, parameters, context, span(advance, 0, 0.5))
     edit, changes = Editor(model), []
     written: dict[tuple[Any, ...], _Written] = {}
     for done, layer in enumerate(layers):
