@@ -22,7 +22,6 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from app.domain.problems import DatasetMismatch
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.operators import key_of, operand
@@ -32,7 +31,6 @@ from workers.compression.looking.channels import (
     ChannelStatistics,
     channel_statistics,
 )
-from workers.compression.methods.quantize.comparison import calibrating
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
 from workers.compression.methods.quantize.smooth import (
     FOLDED,
@@ -41,6 +39,7 @@ from workers.compression.methods.quantize.smooth import (
     Smoothed,
     search,
     smoothing_candidates,
+    where_allowed,
 )
 from workers.compression.samples.context import Context, Samples
 
@@ -59,20 +58,15 @@ def candidates(
     Whatever the parameters force, each of the graphs has; the last one also has what they leave to
     the choice.
     """
-    if parameters.equalize is False or context.train is None or not len(context.train):
-        return smoothing_candidates(model, parameters, rounded, context)
-    samples = calibrating(model, parameters, context)
-    try:
-        equalized = equalize(model, parameters, rounded, samples, context.threads)
-    except DatasetMismatch:  # a value without elements on some sample has no extremes
-        equalized = Smoothed(model, {})
+    equalized = where_allowed(equalize, parameters.equalize, model, parameters, rounded, context)
     after = smoothing_candidates(equalized.model, parameters, rounded, context)
     graphs = [Smoothed(each.model, {**equalized.layers, **each.layers}) for each in after]
     if parameters.equalize or not equalized.layers:
         return graphs
-    forced = parameters.smooth is True
-    before = smoothing_candidates(model, parameters, rounded, context) if forced else []
-    return [*(before or [Smoothed(model, {})]), graphs[-1]]
+    before = [Smoothed(model, {})]
+    if parameters.smooth:
+        before = smoothing_candidates(model, parameters, rounded, context)
+    return [*before, graphs[-1]]
 
 
 def equalize(

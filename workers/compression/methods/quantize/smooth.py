@@ -60,21 +60,45 @@ class Smoothed:
     """What was done to the input of a layer: ``smoothed`` or ``equalized``, by the layer's name."""
 
 
+Change = Callable[[ir.Model, Quantize, Round, Samples, int], Smoothed]
+"""Makes the activations of a graph easier to quantize; see ``smooth``."""
+
+
 def smoothing_candidates(
     model: ir.Model, parameters: Quantize, rounded: Round, context: Context
 ) -> list[Smoothed]:
     """Return the graph as it is, the smoothed graph, or both, as parameters and data allow."""
-    plain = Smoothed(model, {})
-    if parameters.smooth is False or context.train is None or not len(context.train):
-        return [plain]
+    smoothed = where_allowed(smooth, parameters.smooth, model, parameters, rounded, context)
+    if parameters.smooth or not smoothed.layers:
+        return [smoothed]
+    return [Smoothed(model, {}), smoothed]
+
+
+def where_allowed(
+    change: Change,
+    wanted: bool | None,
+    model: ir.Model,
+    parameters: Quantize,
+    rounded: Round,
+    context: Context,
+) -> Smoothed:
+    """Return what a change makes of a graph; the graph as it is where it is refused or has no data.
+
+    Args:
+        change: ``smooth``, or another one like it.
+        wanted: what the parameters say of the change.
+        model: the graph; not changed.
+        parameters: what to quantize, and the calibration.
+        rounded: rounds weights to their grid.
+        context: the data.
+    """
+    if wanted is False or context.train is None or not len(context.train):
+        return Smoothed(model, {})
     samples = calibrating(model, parameters, context)
     try:
-        smoothed = smooth(model, parameters, rounded, samples, context.threads)
+        return change(model, parameters, rounded, samples, context.threads)
     except DatasetMismatch:  # a value without elements on some sample has no extremes
-        return [plain]
-    if not smoothed.layers:
-        return [plain]
-    return [smoothed] if parameters.smooth else [plain, smoothed]
+        return Smoothed(model, {})
 
 
 def better_graph(
