@@ -23,14 +23,15 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.steps import Quantize
-from workers.compression.graph.editor import Editor, constant
-from workers.compression.graph.operators import key_of, operand
+from workers.compression.graph.editor import Editor
+from workers.compression.graph.operators import key_of
 from workers.compression.looking.channels import (
     AXES_AS_INPUT,
     Array,
     ChannelStatistics,
     channel_statistics,
 )
+from workers.compression.methods.quantize.folding import Slot, constant_slots, multiply
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
 from workers.compression.methods.quantize.smooth import (
     FOLDED,
@@ -90,14 +91,14 @@ def equalize(
     }
     statistics = channel_statistics(copy, ranks, samples, threads)
     edit, done = Editor(copy), dict[str, str]()
-    for value, (maker, layers) in places.items():
+    for value, (slots, layers) in places.items():
         factors = _factors(statistics[value], layers, rounded, parameters)
         if factors is None:
             continue
-        for slot in (1, 2):
-            _multiply(edit, maker, slot, 1 / factors, axis=0)
+        for slot in slots:
+            multiply(edit, slot, 1 / factors, axis=0)
         for layer in layers:
-            _multiply(edit, layer.node, 1, factors, axis=0 if _is_depthwise(layer) else 1)
+            multiply(edit, (layer.node, 1), factors, axis=0 if _is_depthwise(layer) else 1)
             done[str(layer.node.name)] = "equalized"
     edit.remove_unused()
     return Smoothed(copy, done) if done else Smoothed(model, {})
@@ -105,8 +106,8 @@ def equalize(
 
 def _places(
     model: ir.Model, parameters: Quantize
-) -> dict[ir.Value, tuple[ir.Node, list[QuantizableLayer]]]:
-    """Return the values between convolutions, each with its maker and all that read it."""
+) -> dict[ir.Value, tuple[list[Slot], list[QuantizableLayer]]]:
+    """Return the values between convolutions, with the constants to divide and all the readers."""
     readers: dict[ir.Value, list[QuantizableLayer]] = {}
     for layer in select(model, parameters)[0]:
         data = layer.node.inputs[0]
@@ -114,26 +115,24 @@ def _places(
             readers.setdefault(data, []).append(layer)
     places = {}
     for value, layers in readers.items():
-        maker = _maker(value, [layer.node for layer in layers])
-        if maker is not None and all(_takes_factors(layer) for layer in layers):
-            places[value] = maker, layers
+        slots = _slots(value, [layer.node for layer in layers])
+        if slots is not None and all(_takes_factors(layer) for layer in layers):
+            places[value] = slots, layers
     return places
 
 
-def _maker(value: ir.Value, readers: Sequence[ir.Node]) -> ir.Node | None:
-    """Return the convolution that makes a value, if all that lies between bears factors."""
+def _slots(value: ir.Value, readers: Sequence[ir.Node]) -> list[Slot] | None:
+    """Return weight and bias of the convolution that makes a value; None if they are no constants.
+
+    None as well if anything between convolution and value does not bear factors.
+    """
     node = _only_maker(value, readers)
     while node is not None and key_of(node) in _POSITIVE:
         data = node.inputs[0]
         node = None if data is None else _only_maker(data, [node])
     if node is None or key_of(node) != ("", "Conv"):
         return None
-    constants = [v for slot in (1, 2) if (v := operand(node, slot)) is not None]
-    fixed = all(
-        v.is_initializer() and not v.is_graph_input() and v.dtype == ir.DataType.FLOAT
-        for v in constants
-    )
-    return node if constants and fixed else None
+    return constant_slots(node, (1, 2))
 
 
 def _only_maker(value: ir.Value, readers: Sequence[ir.Node]) -> ir.Node | None:
@@ -184,14 +183,3 @@ def _factors(
     )
     found = search(spread, weights.reshape(outputs, most * inputs), rounded, parameters, FOLDED)
     return None if found is None else found[:inputs]
-
-
-def _multiply(edit: Editor, node: ir.Node, slot: int, factors: Array, *, axis: int) -> None:
-    """Multiply a constant that a node reads by factors along an axis."""
-    value = operand(node, slot)
-    if value is None:
-        return
-    array = constant(value)
-    shape = [-1 if place == axis else 1 for place in range(array.ndim)]
-    scaled = (array * factors.reshape(shape)).astype(np.float32)
-    node.replace_input_with(slot, edit.constant(f"{value.name}_equalized", scaled))

@@ -40,7 +40,7 @@ def folding(value: ir.Value, readers: Collection[ir.Node]) -> list[Slot] | None:
     if node.op_type in _NORMALISATIONS:
         return _normalising(node, value)
     if node.op_type in ("Gemm", "MatMul"):
-        return _constants(node, (1, 2), rank=2)
+        return constant_slots(node, (1, 2), rank=2)
     if node.op_type in ("Add", "Mul"):
         return _elementwise(node)
     return _folding_before(node, 0) if node.op_type in _POSITIVE else None
@@ -48,7 +48,7 @@ def folding(value: ir.Value, readers: Collection[ir.Node]) -> list[Slot] | None:
 
 def _elementwise(node: ir.Node) -> list[Slot] | None:
     """Return the constants to divide for a sum (both operands) or a product (one factor)."""
-    constant_slot = next((slot for slot in (0, 1) if _constants(node, (slot,))), None)
+    constant_slot = next((slot for slot in (0, 1) if constant_slots(node, (slot,))), None)
     if node.op_type == "Mul":
         if constant_slot is not None:
             return [(node, constant_slot)]
@@ -71,10 +71,12 @@ def _normalising(node: ir.Node, value: ir.Value) -> list[Slot] | None:
     """Return the scale and the offset of a normalisation over the last axis."""
     axis = node.attributes.get_int("axis", -1)
     last = axis == -1 or (value.shape is not None and axis == len(value.shape) - 1)
-    return _constants(node, (1, 2), rank=1) if last else None
+    return constant_slots(node, (1, 2), rank=1) if last else None
 
 
-def _constants(node: ir.Node, slots: Sequence[int], rank: int | None = None) -> list[Slot] | None:
+def constant_slots(
+    node: ir.Node, slots: Sequence[int], rank: int | None = None
+) -> list[Slot] | None:
     """Return the present inputs of a node; None unless all of them are float constants.
 
     Args:
@@ -124,15 +126,28 @@ def scale(edit: Editor, slot: Slot, factors: Array, *, rows: bool) -> None:
         rows: whether the channels are a matrix's inputs, or else its outputs.
     """
     node, position = slot
-    value = node.inputs[position]
-    assert value is not None
     transposed = (
         position == 1 and node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
     )
-    scales_rows = rows != transposed
+    multiply(edit, slot, factors, axis=-2 if rows != transposed else -1)
+
+
+def multiply(edit: Editor, slot: Slot, factors: Array, *, axis: int) -> None:
+    """Multiply a constant that a node reads by factors along one of its axes.
+
+    Args:
+        edit: the editor of the graph.
+        slot: the node, and the position of the constant among its inputs.
+        factors: ``[C]``.
+        axis: that of the channels; a negative one counts from the end.
+    """
+    node, position = slot
+    value = node.inputs[position]
+    assert value is not None
     array = constant(value)
-    scaled = (array * (factors[:, None] if scales_rows else factors)).astype(np.float32)
+    behind = -1 - axis if axis < 0 else array.ndim - 1 - axis
+    scaled = (array * factors.reshape(-1, *[1] * behind)).astype(np.float32)
     if len(value.uses()) == 1:
         value.const_value, value.shape = ir.Tensor(scaled, name=value.name), ir.Shape(scaled.shape)
     else:
-        node.replace_input_with(position, edit.constant(f"{value.name}_smoothed", scaled))
+        node.replace_input_with(position, edit.constant(f"{value.name}_scaled", scaled))
