@@ -13,9 +13,6 @@ from workers.compression.samples.context import Samples
 
 Array = NDArray[np.float64]
 
-AXES_AS_INPUT = 18
-"""The first opset whose ReduceMin reads its axes."""
-
 _PARTS = ("ReduceMin", "ReduceMax", "ReduceSumSquare")
 
 
@@ -45,7 +42,7 @@ def channel_statistics(
     """Run a graph on samples and return the statistics of the values' channels.
 
     Args:
-        model: the graph, of opset ``AXES_AS_INPUT`` or newer; not changed.
+        model: the graph, of opset ``probe.AXES_AS_INPUT`` or newer; not changed.
         ranks: the values, each with its rank if channels are its second axis; None if they are the
             last one.
         samples: the samples to run, in one pass.

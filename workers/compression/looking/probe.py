@@ -13,6 +13,9 @@ from workers.compression.progress import Advance
 from workers.compression.samples.context import Samples
 from workers.compression.targets.onnx import run
 
+AXES_AS_INPUT = 18
+"""The first opset whose ReduceMax, ReduceMean and ReduceMin read their axes."""
+
 Probe = Callable[[Editor], list[str]]
 """Adds outputs to a graph, and returns their names."""
 

@@ -13,16 +13,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph.editor import Editor
-from workers.compression.looking.probe import Probe, runs, show
+from workers.compression.looking.probe import AXES_AS_INPUT, Probe, runs, show
 from workers.compression.methods.quantize import integers
 from workers.compression.methods.quantize.integers import Grid, weight_grid
 from workers.compression.methods.quantize.pairs import Site
 from workers.compression.samples.context import Samples
 
 Floats = NDArray[np.float32]
-
-_AXES_AS_INPUT = 18
-"""The first opset whose ReduceMean reads its axes."""
 
 
 def mean_errors(
@@ -47,7 +44,7 @@ def mean_errors(
         For each layer, by its node's name, the error of each channel, ``[channels]``.
     """
     chosen = [site for site in sites if _has_bias(site) and str(_data(site).name) in grids]
-    if not chosen or model.graph.opset_imports.get("", 0) < _AXES_AS_INPUT:
+    if not chosen or model.graph.opset_imports.get("", 0) < AXES_AS_INPUT:
         return {}
     sums, count = [np.zeros(1, np.float32)] * len(chosen), 0
     for errors in runs(model, _errors(chosen, grids, weights), samples, threads, lambda _: None):

@@ -25,12 +25,8 @@ import onnx_ir as ir
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.operators import key_of
-from workers.compression.looking.channels import (
-    AXES_AS_INPUT,
-    Array,
-    ChannelStatistics,
-    channel_statistics,
-)
+from workers.compression.looking.channels import Array, ChannelStatistics, channel_statistics
+from workers.compression.looking.probe import AXES_AS_INPUT
 from workers.compression.methods.quantize.folding import Slot, constant_slots, multiply
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
 from workers.compression.methods.quantize.smooth import (

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.operators import is_layer
-from workers.compression.looking.probe import Probe, runs, show
+from workers.compression.looking.probe import AXES_AS_INPUT, Probe, runs, show
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.pairs import Site, site_of
 from workers.compression.samples.context import Samples
@@ -29,9 +29,6 @@ _BITS = 3
 
 _GROUPS = 3
 """The greatest number of groups: the last one holds all smaller channels."""
-
-_AXES_AS_INPUT = 18
-"""The first opset whose ReduceMax reads its axes."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def with_own_grids(model: ir.Model, parameters: Quantize, samples: Samples, thre
     sites = [site_of(layer, parameters) for layer in select(model, parameters)[0]]
     followed = _followed(model.graph)
     names = [str(s.layer.node.name) for s in sites if _is_last(s, followed)]
-    if not names or model.graph.opset_imports.get("", 0) < _AXES_AS_INPUT:
+    if not names or model.graph.opset_imports.get("", 0) < AXES_AS_INPUT:
         return Split(model, [])
     magnitudes = [np.zeros(1)] * len(names)
     for batch in runs(model, _largest(names), samples, threads, lambda _: None):

@@ -21,12 +21,8 @@ from app.domain.problems import DatasetMismatch
 from app.domain.steps import Quantize
 from workers.compression.graph.editor import Editor
 from workers.compression.graph.products import matrix
-from workers.compression.looking.channels import (
-    AXES_AS_INPUT,
-    Array,
-    ChannelStatistics,
-    channel_statistics,
-)
+from workers.compression.looking.channels import Array, ChannelStatistics, channel_statistics
+from workers.compression.looking.probe import AXES_AS_INPUT
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.comparison import calibrating, output_sqnr
 from workers.compression.methods.quantize.folding import divide, folding, scale
