@@ -53,7 +53,7 @@ def masked_answers(shared: Shared, network: Network, net: Trained) -> np.ndarray
     rows = list(net.held_out.indices[:64])
     feeds = {name: torch.from_numpy(array) for name, array in net.held_out.feeds(rows).items()}
     with torch.no_grad():
-        return shared.masked.run(network, feeds)["logits"].numpy()
+        return shared.masked.runs(network)(feeds)["logits"].numpy()
 
 
 def without_batches(net: Trained) -> Shared:
@@ -110,7 +110,7 @@ def test_networks_of_any_graph_answer_as_the_masked_graph(name: str, stages: lis
     ):
         taken = networks.take(model.clone(), network)
         with torch.no_grad():
-            expected = shared.masked.run(network, tensors)["output"].numpy()
+            expected = shared.masked.runs(network)(tensors)["output"].numpy()
         given = runtime.run(runtime.session_of(taken), feeds)["output"]
         np.testing.assert_allclose(given, expected, atol=1e-4)
 

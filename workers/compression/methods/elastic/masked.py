@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import Editor
-from workers.compression.learning.feed import Outputs
+from workers.compression.learning.feed import Forward, Outputs
 from workers.compression.methods.elastic.networks import Network, Networks
 
 
@@ -73,14 +73,15 @@ class Masked:
     executor: Executor
     device: str
 
-    def values(self, network: Network) -> dict[str, Tensor]:
-        """Return the masks of a network, by the inputs' names."""
-        return {mask.name: self._value(mask, network) for mask in self.masks}
+    def runs(self, network: Network) -> Forward:
+        """Return what runs one network on feeds; its masks are made once."""
+        masks = {mask.name: self._value(mask, network) for mask in self.masks}
 
-    def run(self, network: Network, feeds: Mapping[str, Tensor]) -> Outputs:
-        """Return the outputs of a network, by name."""
-        outputs: Outputs = self.executor({**feeds, **self.values(network)})
-        return outputs
+        def run(feeds: Mapping[str, Tensor]) -> Outputs:
+            outputs: Outputs = self.executor({**feeds, **masks})
+            return outputs
+
+        return run
 
     def _value(self, mask: Mask, network: Network) -> Tensor:
         if mask.axis is None:

@@ -1,19 +1,18 @@
 """A supernet as both of its methods need it: its networks, and how samples run through them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from functools import partial
 
 import onnx_ir as ir
 import torch
 
 from app.domain.problems import StepFailed
 from workers.compression.executor import build
-from workers.compression.learning.feed import Feed, Outputs, feed_for
+from workers.compression.learning.feed import Feed, feed_for
 from workers.compression.learning.renormalise import LEAST_RUN, Renormalised, candidates
 from workers.compression.methods.distill import norms
 from workers.compression.methods.elastic.masked import Masked, masked
-from workers.compression.methods.elastic.networks import Network, networks_of
+from workers.compression.methods.elastic.networks import networks_of
 from workers.compression.samples.context import Context
 
 _AT_ONCE = 4
@@ -40,10 +39,6 @@ class Shared:
     feed: Feed
     unfolded: Renormalised | None
     batches: bool
-
-    def runs(self, network: Network) -> Callable[..., Outputs]:
-        """Return what runs one network on feeds."""
-        return partial(self.masked.run, network)
 
     def fold(self, graph: ir.Model, model: ir.Model, seed: int) -> None:
         """Measure the statistics of a graph's normalisations, and write its weights into a model.

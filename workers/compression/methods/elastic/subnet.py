@@ -94,7 +94,7 @@ def _judge(model: ir.Model, shared: Shared, context: Context) -> Callable[[Netwo
     """Return what judges a network by the loss that the supernet was trained with."""
     assert context.train is not None, "a supernet has samples"
     count = affordable(model, context.train, _WORK, _FEWEST, _MOST)
-    feed, largest = shared.feed, shared.runs(shared.masked.networks.largest)
+    feed, largest = shared.feed, shared.masked.runs(shared.masked.networks.largest)
     learner = Learner(
         shared.masked.executor,
         feed,
@@ -109,8 +109,10 @@ def _judge(model: ir.Model, shared: Shared, context: Context) -> Callable[[Netwo
 
     @torch.no_grad()
     def reward(network: Network) -> float:
+        run = shared.masked.runs(network)
+
         def weighed(batch: Batch) -> float:
-            outputs = feed.outputs(shared.runs(network), batch)
+            outputs = feed.outputs(run, batch)
             return float(loss(outputs, batch)) * len(batch.rows)
 
         return -sum(map(weighed, batches)) / len(rows)

@@ -84,7 +84,7 @@ def _learn(
 ) -> None:
     """Train all networks, and write what was learned into the graph."""
     settings, executor, feed = parameters.recover, shared.masked.executor, shared.feed
-    largest = shared.runs(shared.masked.networks.largest)
+    largest = shared.masked.runs(shared.masked.networks.largest)
     weights = trainable_parameters(model, executor, {})
     minutes = Minutes(settings.minutes, context.clock)
     learner = Learner(
@@ -117,14 +117,15 @@ def _of_several(
     The networks at random follow from the samples of the batch, so that a training that goes on
     from a checkpoint draws the same. Where nothing is trained, the smallest stands for all.
     """
-    networks = shared.masked.networks
+    masked, networks = shared.masked, shared.masked.networks
+    smallest = masked.runs(networks.smallest)
 
     def loss(outputs: Outputs, batch: Batch) -> Tensor:
-        others = [networks.smallest]
+        others = [smallest]
         if torch.is_grad_enabled():
             random = np.random.default_rng([seed, *batch.rows])
-            others += [networks.any(random) for _ in range(_AT_RANDOM)]
-        answers = [outputs, *(shared.feed.outputs(shared.runs(each), batch) for each in others)]
+            others += [masked.runs(networks.any(random)) for _ in range(_AT_RANDOM)]
+        answers = [outputs, *(shared.feed.outputs(run, batch) for run in others)]
         return torch.stack([one(each, batch) for each in answers]).mean()
 
     return loss
