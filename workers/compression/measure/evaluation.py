@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from app.domain.jobs import Evaluate
-from app.domain.latencies import Spread
+from app.domain.latencies import Latency, Spread
 from app.domain.reports import Evaluation, Fidelity, Measures, Quality
 from workers.compression.events import Events
 from workers.compression.graph.load import load
@@ -86,22 +86,29 @@ def evaluate(
         _measures(*figures_of_graph)
         for figures_of_graph in zip(figures, spreads, values, peaks, strict=True)
     ]
-    return Measured(
-        baseline=measures[0],
-        graphs=measures[1:],
-        evaluation=Evaluation(
-            metric=judge.metric if judge else None,
-            split=evaluation_set.split,
-            generated=evaluation_set.generated,
-            dataset=evaluation_set.dataset,
-            indices=[] if evaluation_set.synthetic else [int(i) for i in samples.indices],
-            threads=evaluation_set.threads,
-            runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
-            latency=compared,
-            run=latency.timed_run(evaluation_set.samples),
-            notes=notes,
-        ),
-        samples=samples,
+    evaluation = _evaluation(evaluation_set, samples, judge, compared, notes)
+    return Measured(measures[0], measures[1:], evaluation, samples)
+
+
+def _evaluation(
+    evaluation_set: EvaluationSet,
+    samples: Samples,
+    judge: Judge | None,
+    compared: Latency,
+    notes: list[str],
+) -> Evaluation:
+    """Return what the report says of how the graphs were measured."""
+    return Evaluation(
+        metric=judge.metric if judge else None,
+        split=evaluation_set.split,
+        generated=evaluation_set.generated,
+        dataset=evaluation_set.dataset,
+        indices=[] if evaluation_set.synthetic else [int(i) for i in samples.indices],
+        threads=evaluation_set.threads,
+        runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
+        latency=compared,
+        run=latency.timed_run(evaluation_set.samples),
+        notes=notes,
     )
 
 
