@@ -61,17 +61,24 @@ def time_ratio(
     second: ir.Model | ort.InferenceSession,
     feeds: Feeds,
     threads: int,
+    seconds: float = _CHOOSING,
 ) -> Ratio:
-    """Return how many times longer one graph takes than another one with the same inputs."""
+    """Return how many times longer one graph takes than another one with the same inputs.
+
+    Args:
+        first: a graph, or the session of one.
+        second: another one.
+        feeds: the inputs of a run.
+        threads: number of threads to compute with.
+        seconds: the time limit, for a ratio that does not become certain.
+    """
     timers = [clock.timer(opened(graph, threads), feeds, threads) for graph in (first, second)]
-    return by_turns(timers, _CHOOSING).ratio
+    return by_turns(timers, seconds).ratio
 
 
 def time_saved(first: ir.Model, second: ir.Model, feeds: Feeds, threads: int) -> float:
     """Return the share of a graph's time that another one with the same inputs saves."""
-    timers = [clock.timer(opened(graph, threads), feeds, threads) for graph in (first, second)]
-    turns = by_turns(timers, SECONDS / 4)
-    return 1 - 1 / turns.ratio.value
+    return 1 - 1 / time_ratio(first, second, feeds, threads, SECONDS / 4).value
 
 
 def _timers(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list[Timer], int]:
