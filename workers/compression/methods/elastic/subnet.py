@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import onnx_ir as ir
 import torch
@@ -79,7 +78,8 @@ def _best(
     """Return the best network of all episodes, and the share that it saves."""
     networks, cost = shared.masked.networks, shared.masked.networks.cost(parameters.of)
     whole = cost(networks.largest)
-    task = _Task(networks, cost, whole * (1 - parameters.ratio), _judge(model, shared, context))
+    target = whole * (1 - parameters.ratio)
+    task = _Task(networks, cost, whole, target, _judge(model, shared, context))
     shares = [index / 32 for index in range(32, -1, -1)]
     even = next(
         (s for s in shares if cost(networks.network([s] * networks.dials)) <= task.target), 0.0
@@ -126,6 +126,8 @@ class _Task:
 
     networks: Networks
     cost: Callable[[Network], float]
+    whole: float
+    """The cost of the largest network."""
     target: float
     judge: Callable[[Network], float]
 
@@ -134,16 +136,12 @@ class _Task:
         """The number of choices."""
         return self.networks.dials
 
-    @cached_property
-    def _whole(self) -> float:
-        return self.cost(self.networks.largest) or 1.0
-
     def state(self, layer: int, choices: Sequence[float]) -> list[float]:
         """Return the place, whether it is a depth, what is saved so far, and the last choice."""
         return [
             layer / self.layers,
             float(layer >= len(self.networks.groups)),
-            1 - self.cost(self.networks.network(choices)) / self._whole,
+            1 - self.cost(self.networks.network(choices)) / max(self.whole, 1),
             choices[-1] if choices else 1.0,
         ]
 
