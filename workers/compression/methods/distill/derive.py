@@ -11,6 +11,7 @@ from workers.compression.graph.kept import Kept
 from workers.compression.graph.shapes import Shapes
 from workers.compression.methods.distill.taps import shapes_of
 from workers.compression.methods.prune.channels import prune_channels
+from workers.compression.methods.saving import WHOLE
 from workers.compression.samples.context import Context
 
 
@@ -50,7 +51,7 @@ def _drop_blocks(model: ir.Model, depth: float, shapes: Shapes) -> list[Skipped]
     count = len(names) - max(1, round(depth * len(names)))
     if count < 1:
         reason = f"it has {len(names)} residual blocks, too few to keep {depth:.0%} of them"
-        return [Skipped(node="the whole graph", reason=reason)]
+        return [Skipped(node=WHOLE, reason=reason)]
     dropped = [names[(2 * index + 1) * len(names) // (2 * count)] for index in range(count)]
     residual.drop(model, shapes, dropped)
     return []
