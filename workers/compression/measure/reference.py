@@ -33,7 +33,7 @@ _GROUPS = 16
 
 @dataclass(frozen=True)
 class Drop:
-    """By how much the quality of a graph is below that of another one, on some samples."""
+    """The drop of a graph's quality below that of another one, on some samples."""
 
     value: float
     error: float = 0.0
