@@ -11,11 +11,11 @@ import torch
 from tests.workers.learning import nets
 from workers.compression.executor import build
 from workers.compression.graph.load import load
+from workers.compression.learning import norms
 from workers.compression.learning.feed import Feed, Outputs, feed_for
 from workers.compression.learning.plan import Minutes
 from workers.compression.learning.renormalise import Renormalised
 from workers.compression.learning.teacher import answers, probe
-from workers.compression.methods.distill import norms
 from workers.compression.samples.context import Samples
 
 ROWS, CLASSES = 4096, 4

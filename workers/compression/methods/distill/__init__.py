@@ -11,7 +11,7 @@ from app.domain.steps.distill import Derived, Uploaded
 from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.kept import Kept
 from workers.compression.graph.load import load, weight_bytes
-from workers.compression.methods.distill import norms
+from workers.compression.learning import norms
 from workers.compression.methods.distill.build import build_student
 from workers.compression.methods.distill.defaults import resolved
 from workers.compression.methods.distill.derive import derive

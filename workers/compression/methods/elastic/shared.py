@@ -8,9 +8,9 @@ import torch
 
 from app.domain.problems import StepFailed
 from workers.compression.executor import build
+from workers.compression.learning import norms
 from workers.compression.learning.feed import Feed, feed_for
 from workers.compression.learning.renormalise import LEAST_RUN, Renormalised, candidates
-from workers.compression.methods.distill import norms
 from workers.compression.methods.elastic.masked import Masked, masked
 from workers.compression.methods.elastic.networks import networks_of
 from workers.compression.samples.context import Context
