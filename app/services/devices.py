@@ -59,6 +59,7 @@ def register(
         )
     token = _PREFIX + secrets.token_urlsafe(32)
     row = devices.register(session, tenant, asked, digest(token))
+    measurements.give_back(session, row)
     return RegisteredDevice(**TenantDevice.model_validate(row).model_dump(), token=token)
 
 
@@ -69,7 +70,10 @@ def find(session: Session, tenant: str, device_id: str) -> DeviceRow:
 
 def delete(session: Session, tenant: str, device_id: str) -> None:
     """Delete a device; what it has measured stays with its jobs."""
-    devices.forget(session, lookup.require(session, DeviceRow, tenant, device_id, "change"))
+    device = lookup.require(session, DeviceRow, tenant, device_id, "change")
+    problem = "The device was deleted before it had measured the file."
+    measurements.fail_all(session, device, problem)
+    session.delete(device)
 
 
 def claim(

@@ -1,17 +1,18 @@
 """Devices of tenants: registered by their agents, known by name and by token."""
 
-from sqlalchemy import Select, func, select, update
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from app.domain import ids
 from app.domain.devices import DeviceRequest
-from app.store.tables import DeviceRow, MeasurementRow
+from app.store import locks
+from app.store.tables import DeviceRow
 
 
 def register(session: Session, tenant: str, asked: DeviceRequest, token_hash: bytes) -> DeviceRow:
     """Store a device, or what is new of it; the agent that it had before may not call any more.
 
-    What that agent had claimed waits again. The caller has locked the tenant's devices.
+    The caller has locked the tenant's devices.
     """
     described = {**asked.model_dump(exclude={"name"}), "token_hash": token_hash}
     row = named(session, tenant, asked.name)
@@ -22,12 +23,6 @@ def register(session: Session, tenant: str, asked: DeviceRequest, token_hash: by
         for column, value in described.items():
             setattr(row, column, value)
         row.seen_at = func.clock_timestamp()
-        claimed = (MeasurementRow.device_id == row.id) & (MeasurementRow.state == "running")
-        session.execute(
-            update(MeasurementRow)
-            .where(claimed)
-            .values(state="queued", lease_owner=None, lease_expires_at=None)
-        )
     session.flush()
     session.refresh(row)
     return row
@@ -35,8 +30,7 @@ def register(session: Session, tenant: str, asked: DeviceRequest, token_hash: by
 
 def lock_all(session: Session, tenant: str) -> int:
     """Return how many devices a tenant has; another count waits until this transaction ends."""
-    lock = select(func.pg_advisory_xact_lock(func.hashtextextended(f"devices:{tenant}", 0)))
-    session.execute(lock)
+    locks.take(session, f"devices:{tenant}")
     count = select(func.count()).select_from(DeviceRow).where(DeviceRow.tenant == tenant)
     return session.execute(count).scalar_one()
 
@@ -58,18 +52,3 @@ def note_seen(session: Session, row: DeviceRow) -> None:
     """Note that the device's agent has called."""
     row.seen_at = func.clock_timestamp()
     session.flush()
-
-
-def forget(session: Session, row: DeviceRow) -> None:
-    """Delete a device. What it has measured stays; what it has not will not be."""
-    unmeasured = (MeasurementRow.device_id == row.id) & MeasurementRow.state.in_(
-        ["queued", "running"]
-    )
-    ended = {
-        "state": "failed",
-        "problem": "The device was deleted before it had measured the file.",
-        "finished_at": func.clock_timestamp(),
-        "lease_token": MeasurementRow.lease_token + 1,
-    }
-    session.execute(update(MeasurementRow).where(unmeasured).values(**ended))
-    session.delete(row)

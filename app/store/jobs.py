@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 
 from app.domain import ids
 from app.domain.jobs import JobRequest, JobStatus
-from app.store import named
+from app.store import locks, named
 from app.store.tables import ArtifactRow, JobRow, Json, StepRow
 
 _ACTIVE: ColumnElement[bool] = JobRow.status.in_(["queued", "running"])
@@ -90,8 +90,7 @@ def active(session: Session, tenant: str) -> int:
 
     A search counts as one job, whatever trials it has.
     """
-    lock = select(func.pg_advisory_xact_lock(func.hashtextextended(f"jobs:{tenant}", 0)))
-    session.execute(lock)
+    locks.take(session, f"jobs:{tenant}")
     count = select(func.count()).select_from(JobRow).where(JobRow.tenant == tenant, _ACTIVE, _ASKED)
     return session.execute(count).scalar_one()
 

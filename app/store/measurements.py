@@ -7,7 +7,7 @@ agent that comes too late cannot overwrite what another one has reported.
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import Select, delete, func, or_, select
+from sqlalchemy import Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.domain import ids
@@ -104,6 +104,20 @@ def keep(row: MeasurementRow, device: DeviceRow, report: MeasurementReport) -> N
     row.conditions = {
         "runtime": device.runtime, "machine": device.machine, "threads": device.threads,
     }  # fmt: skip
+
+
+def give_back(session: Session, device: DeviceRow) -> None:
+    """Have what a device's agent has claimed wait for its next one."""
+    claimed = (MeasurementRow.device_id == device.id) & (MeasurementRow.state == "running")
+    waits = {"state": "queued", "lease_owner": None, "lease_expires_at": None}
+    session.execute(update(MeasurementRow).where(claimed).values(**waits))
+
+
+def fail_all(session: Session, device: DeviceRow, problem: str) -> None:
+    """End what a device has not measured; what it has measured stays."""
+    pending = (MeasurementRow.device_id == device.id) & _PENDING
+    for row in session.scalars(select(MeasurementRow).where(pending).with_for_update()):
+        fail(row, problem)
 
 
 def fail(row: MeasurementRow, problem: str) -> None:

@@ -3,7 +3,7 @@
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.store import counters
+from app.store import counters, locks
 from app.store.tables import DeliveryRow, JobRow
 
 
@@ -18,8 +18,7 @@ def stored_bytes(session: Session, tenant: str) -> int:
 
 def lock_stored_bytes(session: Session, tenant: str) -> int:
     """Return the tenant's stored bytes; a caller that locks them next waits for our commit."""
-    lock = select(func.pg_advisory_xact_lock(func.hashtextextended(f"stored:{tenant}", 0)))
-    session.execute(lock)
+    locks.take(session, f"stored:{tenant}")
     return stored_bytes(session, tenant)
 
 

@@ -34,7 +34,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from app.store import claims, inspections, leases
+from app.store import claims, inspections, leases, locks
 from app.store.tables import JobRow, TurnRow
 
 Kind = Literal["job", "upload"]
@@ -121,7 +121,7 @@ def _uploads() -> Mapping[inspections.Kind, tuple[Select[bool], Select[Any]]]:
 
 def choose_alone(session: Session, kind: Kind | Literal["fetch"]) -> None:
     """Wait until no other worker chooses of this kind; none does until this transaction ends."""
-    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"turn:{kind}", 0))))
+    locks.take(session, f"turn:{kind}")
 
 
 def _first(
