@@ -28,12 +28,12 @@ class Layer:
 
     @property
     def before(self) -> Number:
-        """Its bytes before, for reading."""
+        """Return the bytes before, for reading."""
         return scaled(self.bytes_before, "B")
 
     @property
     def after(self) -> Number:
-        """Its bytes after, for reading."""
+        """Return the bytes after, for reading."""
         return scaled(self.bytes_after, "B")
 
 
@@ -49,7 +49,7 @@ class Column:
 
     @property
     def label(self) -> str:
-        """Its figures, in words."""
+        """Return the layer's figures, in words."""
         layer = self.layer
         return f"{isolated(layer.node)}: {layer.before.text} before, {layer.after.text} after"
 
