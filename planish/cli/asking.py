@@ -22,6 +22,7 @@ Url = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print JSON on standard output; messages go to the other.")
 ]
+Name = Annotated[str | None, typer.Option(help="For people.")]
 Limit = Annotated[int, typer.Option(min=1, help="How many to show.")]
 
 FileOrAddress = Annotated[

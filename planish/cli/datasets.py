@@ -5,8 +5,17 @@ from typing import Annotated
 import typer
 
 from planish._requests import is_address
-from planish.cli.asking import AsJson, FileOrAddress, Sha256, Url, asking, local_file, print_one
-from planish.cli.uploaded import Name, commands, identifier
+from planish.cli.asking import (
+    AsJson,
+    FileOrAddress,
+    Name,
+    Sha256,
+    Url,
+    asking,
+    local_file,
+    print_one,
+)
+from planish.cli.resources import commands, identifier
 
 cli = commands(
     "dataset",
@@ -20,6 +29,9 @@ cli = commands(
         "samples": lambda dataset: dataset.samples,
         "uploaded": lambda dataset: f"{dataset.created_at:%Y-%m-%d %H:%M}",
     },
+    about="Upload, show and delete datasets.",
+    shown="Show a dataset: what it is, and what inspection found.",
+    deleted="Delete a dataset that no queued or running job uses; jobs and files stay.",
 )
 
 

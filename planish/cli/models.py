@@ -10,6 +10,7 @@ from planish._requests import is_address
 from planish.cli.asking import (
     AsJson,
     FileOrAddress,
+    Name,
     Sha256,
     Url,
     asking,
@@ -17,9 +18,10 @@ from planish.cli.asking import (
     print_one,
     tell,
 )
-from planish.cli.uploaded import Name, commands, identifier
+from planish.cli.resources import commands, identifier
 
 _ID = identifier("model", "mdl")
+Id = Annotated[str, _ID]
 
 cli = commands(
     "model",
@@ -33,6 +35,9 @@ cli = commands(
         "parameters": lambda model: model.parameters,
         "uploaded": lambda model: f"{model.created_at:%Y-%m-%d %H:%M}",
     },
+    about="Upload, show and delete models.",
+    shown="Show a model: what it is, and what inspection found.",
+    deleted="Delete a model that no queued or running job uses; jobs and files stay.",
 )
 
 
@@ -72,8 +77,8 @@ def upload(
 
 @cli.command()
 def download(
+    model: Id,
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to.")],
-    model: str = _ID,
     form: Annotated[
         Literal["upload", "onnx"], typer.Option(help="As uploaded, or the self-contained graph.")
     ] = "upload",

@@ -4,19 +4,13 @@ from typing import Annotated
 
 import typer
 
-from planish.cli.asking import AsJson, Columns, Limit, Url, asking, print_list, print_one, tell
-from planish.types import Delivery, Webhook
+from planish.cli.asking import AsJson, Columns, Limit, Url, asking, print_list, print_one
+from planish.cli.resources import commands, identifier
+from planish.types import Delivery
 
-cli = typer.Typer(help="Name addresses to tell when jobs end.", no_args_is_help=True)
+_ID = identifier("webhook", "whk")
+Id = Annotated[str, _ID]
 
-Id = Annotated[str, typer.Argument(help="The webhook's id: whk_…")]
-
-_COLUMNS: Columns[Webhook] = {
-    "id": lambda webhook: webhook.id,
-    "address": lambda webhook: webhook.url,
-    "events": lambda webhook: ", ".join(webhook.events),
-    "state": lambda webhook: "enabled" if webhook.enabled else webhook.disabled_reason,
-}
 _DELIVERIES: Columns[Delivery] = {
     "id": lambda delivery: delivery.id,
     "event": lambda delivery: delivery.event,
@@ -26,19 +20,20 @@ _DELIVERIES: Columns[Delivery] = {
     "next": lambda delivery: delivery.next_attempt_at,
 }
 
-
-@cli.command("list")
-def show_all(limit: Limit = 50, url: Url = None, as_json: AsJson = False) -> None:
-    """List the webhooks, newest first."""
-    with asking(url) as client:
-        print_list(client.webhooks.list(), _COLUMNS, limit=limit, as_json=as_json)
-
-
-@cli.command()
-def get(webhook: Id, url: Url = None, as_json: AsJson = False) -> None:
-    """Show a webhook."""
-    with asking(url) as client:
-        print_one(client.webhooks.get(webhook), as_json=as_json)
+cli = commands(
+    "webhook",
+    _ID,
+    lambda client: client.webhooks,
+    {
+        "id": lambda webhook: webhook.id,
+        "address": lambda webhook: webhook.url,
+        "events": lambda webhook: ", ".join(webhook.events),
+        "state": lambda webhook: "enabled" if webhook.enabled else webhook.disabled_reason,
+    },
+    about="Name addresses to tell when jobs end.",
+    shown="Show a webhook.",
+    deleted="Forget a webhook and what was sent to it.",
+)
 
 
 @cli.command()
@@ -55,14 +50,6 @@ def create(
     with asking(url) as client:
         made = client.webhooks.create(address, events=event, description=description)
         print_one(made, as_json=as_json)
-
-
-@cli.command()
-def delete(webhook: Id, url: Url = None) -> None:
-    """Forget a webhook and what was sent to it."""
-    with asking(url) as client:
-        client.webhooks.delete(webhook)
-    tell(f"{webhook} is deleted.")
 
 
 @cli.command("test")
