@@ -123,11 +123,6 @@ def alike(key: str) -> list[str]:
     return [f"{family}:{int(size) + step}" for step in (-1, 0, 1)]
 
 
-def percent(share: float) -> str:
-    """Return a share as a sentence has it."""
-    return f"{100 * share:.0f} %"
-
-
 def _kind(layer: Layer) -> Kind:
     kind = _KINDS.get(layer.operator, "other")
     return "grouped" if kind == "convolution" and layer.groups > 1 else kind

@@ -6,6 +6,8 @@ How a metric is computed stands in ``workers/compression/measure/quality.py``, a
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, assert_never
 
+from app.domain.percentages import percent
+
 Metric = Literal["top1", "top5", "f1", "mse", "mae", "r2", "cosine", "iou", "cer"]
 
 Kind = Literal["share", "score", "rate", "error", "gain"]
@@ -100,7 +102,7 @@ def amount(kind: Kind, value: float) -> str:
     """Return a drop in words, in the unit that drops of such figures have."""
     match kind:
         case "error":
-            return f"{100 * value:.2f} % of its value"
+            return f"{percent(value, 2)} of its value"
         case "gain":
             return f"{value:.4g}"
         case "share" | "score" | "rate":
@@ -108,17 +110,6 @@ def amount(kind: Kind, value: float) -> str:
             return f"{points} point" if points == "1" else f"{points} points"
         case _:
             assert_never(kind)
-
-
-def percent_kept(share: float, digits: int = 1) -> str:
-    """Return a share in percent: less than all is never rounded to 100, a negative share is 0.
-
-    Args:
-        share: 1 is all.
-        digits: after the point; more, where fewer would say 100.
-    """
-    enough = (n for n in range(digits, 7) if share == 1 or round(100 * share, n) < 100)
-    return f"{100 * max(share, 0):.{next(enough, 7)}f} %"
 
 
 def unfit(metric: Metric, dtype: str, shape: Sequence[int | str]) -> str | None:

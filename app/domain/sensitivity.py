@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from app.domain.percentages import percent
 from app.domain.reports import Machine
 
 MAX_LAYERS = 400
@@ -136,7 +137,7 @@ class Sensitivity(BaseModel):
             return measured
         name = max(losses, key=lambda layer: losses[layer])
         return (
-            f"{measured} In int8 '{name}' costs most: {100 * losses[name]:.2f} % of the outputs'"
+            f"{measured} In int8 '{name}' costs most: {percent(losses[name], 2)} of the outputs'"
             " variance is lost."
         )
 

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from app.domain.deployments import DEPLOYMENTS
 from app.domain.generated import GENERATED
-from app.domain.makeup import makeup, percent
+from app.domain.makeup import makeup
 from app.domain.models import ModelDescription, quantized_operators
+from app.domain.percentages import percent
 from app.domain.problems import Conflict, FieldError, Invalid
 from app.domain.recommendations import Expected, Recommendation, Recommendations
 from app.domain.sensitivity import Sensitivity

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any
 
-from app.domain.makeup import percent
+from app.domain.percentages import percent
 from app.domain.recommendations import Minimize, Risk
 from app.services.situation import Situation
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from app.domain.datasets import DatasetDescription
-from app.domain.makeup import Makeup, percent
+from app.domain.makeup import Makeup
+from app.domain.percentages import percent
 from app.domain.recommendations import Minimize
 from app.domain.sensitivity import Sensitivity
 from app.domain.steps.quantize import MAIN_OPERATORS

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from app.domain.percentages import percent
 from app.domain.reports import Choice, LayerPrice
 from app.web.figures import isolated, scaled
 
@@ -67,7 +68,7 @@ def bars(prices: Sequence[LayerPrice]) -> list[Bar]:
             y=round(HEIGHT - MARGIN - _height(price.lost / most), 1),
             width=round(0.8 * step, 1),
             height=round(_height(price.lost / most), 1),
-            label=f"{isolated(price.node)}: {_points(price.lost)} lost, {gain(price)} saved,"
+            label=f"{isolated(price.node)}: {percent(price.lost, 2)} lost, {gain(price)} saved,"
             f" {'quantized' if price.quantized else 'in float'}",
             quantized=price.quantized,
         )
@@ -79,7 +80,7 @@ def gain(price: LayerPrice) -> str:
     """Return what a layer saves, in words."""
     if price.unit == "bytes":
         return scaled(int(price.gain), "B").text
-    return f"{100 * price.gain:.1f} % of the time"
+    return f"{percent(price.gain, 1)} of the time"
 
 
 def _height(share: float) -> float:
@@ -104,7 +105,7 @@ def _curve(
         Point(
             *place(choice),
             label=f"{isolated(choice.title)}: {words(across(choice))},"
-            f" {_points(choice.lost or 0.0)} lost" + ", chosen" * choice.chosen,
+            f" {percent(choice.lost or 0.0, 2)} lost" + ", chosen" * choice.chosen,
             chosen=choice.chosen,
         )
         for choice in choices
@@ -117,7 +118,7 @@ def _curve(
     return Curve(
         name,
         f"{name}, up to {words(right)}",
-        f"loss, up to {_points(top)}",
+        f"loss, up to {percent(top, 2)}",
         points,
         " ".join(front),
     )
@@ -128,8 +129,4 @@ def _bytes(size: float) -> str:
 
 
 def _share_of_time(share: float) -> str:
-    return f"{100 * share:.0f} % of the time"
-
-
-def _points(lost: float) -> str:
-    return f"{100 * lost:.2f} %"
+    return f"{percent(share)} of the time"

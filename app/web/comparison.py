@@ -6,7 +6,7 @@ from typing import Literal, assert_never
 
 from app.domain import metrics
 from app.domain.latencies import Latency
-from app.domain.metrics import percent_kept
+from app.domain.percentages import percent_kept
 from app.domain.reports import Fidelity, Measures, Quality
 from app.web.figures import Number, scaled
 

@@ -6,7 +6,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from app.domain.metrics import percent_kept
+from app.domain.percentages import percent_kept
 from app.domain.reports import Delivered, JobReport, LayerChange, StepReport
 from app.web import layers, pages
 from app.web.choices import Bar, Curve, bars, curves, gain

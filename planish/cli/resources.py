@@ -10,15 +10,16 @@ from planish.cli.asking import AsJson, Columns, Limit, Url, asking, print_list, 
 from planish.client import Client
 
 _Item = TypeVar("_Item", bound=BaseModel)
+_Listed_co = TypeVar("_Listed_co", bound=BaseModel, covariant=True)
 
 
-class Resource(Protocol[_Item]):
+class Resource(Protocol[_Listed_co]):
     """A resource of the client, such as ``client.models``."""
 
-    def list(self) -> Iterator[_Item]:
+    def list(self) -> Iterator[_Listed_co]:
         """Yield all of them, newest first."""
 
-    def get(self, item: str, /) -> _Item:
+    def get(self, item: str, /) -> _Listed_co:
         """Return one by its id."""
 
     def delete(self, item: str, /) -> None:

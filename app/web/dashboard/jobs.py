@@ -9,7 +9,7 @@ from app import nudge
 from app.domain.job_answers import Job
 from app.domain.jobs import FINISHED
 from app.services import devices, jobs, searches
-from app.services import events as told
+from app.services import events as job_events
 from app.web import comparison, layers
 from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
@@ -52,8 +52,8 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         front = searches.front_of(session, visitor.tenant, job_id) if job.search else None
         on_devices = devices.of_job(session, job.id)
         finished = job.status in FINISHED
-        said = told.log(session, job.id, _SHOWN_LINES) if finished else []
-        trained = told.figures(session, job.id, _SHOWN_FIGURES) if finished else []
+        said = job_events.log(session, job.id, _SHOWN_LINES) if finished else []
+        trained = job_events.figures(session, job.id, _SHOWN_FIGURES) if finished else []
     figures = list[comparison.Figure]()
     if report is not None:
         figures = comparison.figures(report.baseline, report.compressed, report.evaluation.latency)

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from app.domain import metrics
 from app.domain.latencies import Comparison, Latency
-from app.domain.metrics import Kind, percent_kept
+from app.domain.metrics import Kind
+from app.domain.percentages import percent_kept
 from app.domain.problems import QualityBelowRequirement
 from app.domain.reports import (
     Fidelity,

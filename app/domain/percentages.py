@@ -1,0 +1,17 @@
+"""Shares in percent, as sentences and tables have them."""
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share in percent; 1 is all."""
+    return f"{100 * share:.{digits}f} %"
+
+
+def percent_kept(share: float, digits: int = 1) -> str:
+    """Return a share in percent: less than all is never rounded to 100, a negative share is 0.
+
+    Args:
+        share: 1 is all.
+        digits: after the point; more, where fewer would say 100.
+    """
+    enough = (n for n in range(digits, 7) if share == 1 or round(100 * share, n) < 100)
+    return f"{100 * max(share, 0):.{next(enough, 7)}f} %"
