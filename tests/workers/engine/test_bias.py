@@ -16,6 +16,7 @@ from workers.compression.graph.load import load
 from workers.compression.graph.operators import OPSET
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
+from workers.compression.methods.quantize.integers import Floats
 from workers.compression.samples.context import Context, Samples
 
 X = np.abs(np.random.default_rng(2).standard_normal((96, 8, 6, 6))).astype(np.float32)
@@ -39,24 +40,39 @@ def net(path: Path) -> None:
     onnx.save(proto, path)
 
 
-def run(path: Path, *, correct_bias: bool | None, weights: str = "int4") -> Outcome:
+def run(
+    path: Path,
+    *,
+    correct_bias: bool | None,
+    equalize: bool | None = False,
+    weights: str = "int4",
+) -> Outcome:
     """Quantize the net by force."""
     context = Context(Samples({"x": X}, None, range(64)), seed=0, threads=1)
     parameters = Quantize.model_validate(
         {"mode": "static", "weights": weights, "force": True, "smooth": False,
-         "ranges": "minmax", "correct_bias": correct_bias}
+         "ranges": "minmax", "equalize": equalize, "correct_bias": correct_bias}
     )  # fmt: skip
     graph = load(path)
     name_nodes(graph)
     return quantize(graph, parameters, context, lambda _: None)
 
 
-def mean_error(path: Path, graph: ir.Model) -> float:
-    """Return the largest error of a channel's mean on samples that no step has seen."""
+def errors(path: Path, graph: ir.Model) -> Floats:
+    """Return the errors of the outputs on samples that no step has seen, ``[32, 6, 2, 2]``."""
     feeds = {"x": X[64:]}
-    expected = runtime.run(runtime.open_session(path), feeds)["y"]
-    found = runtime.run(runtime.session_of(graph), feeds)["y"]
-    return float(np.abs((found - expected).mean((0, 2, 3))).max())
+    expected: Floats = runtime.run(runtime.open_session(path), feeds)["y"]
+    return runtime.run(runtime.session_of(graph), feeds)["y"] - expected
+
+
+def mean_error(path: Path, graph: ir.Model) -> float:
+    """Return the largest error of a channel's mean."""
+    return float(np.abs(errors(path, graph).mean((0, 2, 3))).max())
+
+
+def square_error(path: Path, graph: ir.Model) -> float:
+    """Return the mean square of the errors."""
+    return float(np.square(errors(path, graph)).mean())
 
 
 def test_means_are_right_again(tmp_path: Path) -> None:
@@ -78,6 +94,17 @@ def test_by_itself_it_is_done_where_outputs_come_nearer(tmp_path: Path, weights:
     assert mean_error(path, free.model) == pytest.approx(mean_error(path, forced.model), rel=0.5)
     if weights == "int4":
         assert "the outputs' signal-to-noise ratio went from" in free.notes[0]
+
+
+def test_equalizing_is_chosen_by_outputs_with_corrected_biases(tmp_path: Path) -> None:
+    """Here it brings the outputs nearer with the correction, and farther away without."""
+    path = tmp_path / "model.onnx"
+    net(path)
+    assert run(path, correct_bias=False, equalize=None).notes == []
+    chosen = run(path, correct_bias=True, equalize=None)
+    assert "equalized" in chosen.notes[0]
+    plain = run(path, correct_bias=True, equalize=False)
+    assert square_error(path, chosen.model) < square_error(path, plain.model)
 
 
 def test_other_modes_say_that_they_correct_nothing() -> None:

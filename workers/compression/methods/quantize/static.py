@@ -6,11 +6,10 @@ the one whose outputs are closest to those of the float graph is taken.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-import numpy as np
 import onnx_ir as ir
 
 from app.domain.problems import StepFailed
@@ -70,6 +69,8 @@ class Calibrated:
     """What is added to biases, ``[channels]``, by the layer's name."""
     notes: tuple[str, ...] = ()
     """What was done to keep quality, and what it brought."""
+    nearness: float | None = None
+    """The signal-to-noise ratio of the outputs on training samples in dB, where it was measured."""
 
     def sites(self) -> list[Site]:
         """Return the layers to quantize, with the values around them."""
@@ -116,8 +117,7 @@ def prepare(
         StepFailed: there is no data to calibrate on, or the opset is too old.
     """
     split = _with_own_grids(lifted(model, parameters), parameters, context)
-    calibrated = calibrate_best(split.model, parameters, context, advance)
-    calibrated = _with_corrected_biases(calibrated, context)
+    calibrated = _calibrate_and_correct(split.model, parameters, context, advance)
     layers = [site.layer.node for site in calibrated.sites()]
     notes = [*_notes(split), *_calibrated(model, parameters, context), *calibrated.notes]
     return Prepared(calibrated.writer(), layers, notes)
@@ -166,6 +166,27 @@ def calibrate_best(
     Raises:
         StepFailed: there is no data to calibrate on, or the opset is too old.
     """
+    return _chosen(_finalists(_variants(model, parameters, context, advance)))
+
+
+def _calibrate_and_correct(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Calibrated:
+    """Calibrate as ``calibrate_best`` does, and correct biases before the last choice.
+
+    What brings outputs nearer without the correction may keep them farther away with it.
+    """
+    finalists = _finalists(_variants(model, parameters, context, advance))
+    corrected = [_with_corrected_biases(each, context) for each in finalists]
+    if any(each.shifts for each in corrected):
+        corrected = _measured(model, corrected, context, lambda _: None)
+    return _chosen(corrected)
+
+
+def _variants(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> list[Calibrated]:
+    """Calibrate every graph that the parameters allow, with every rule for its ranges."""
     model = lifted(model, parameters)
     graphs = candidates(model, parameters, weight_rounding(parameters), context)
     variants = []
@@ -175,37 +196,70 @@ def calibrate_best(
         for rule, grids_of_rule in grids.items():
             fixed = parameters.model_copy(update={"ranges": rule})
             variants.append(Calibrated(graph.model, fixed, grids_of_rule, graph.layers))
+    return _measured(model, variants, context, lambda f: advance(_OBSERVING + _CHOOSING * f))
+
+
+def _measured(
+    model: ir.Model,
+    variants: Sequence[Calibrated],
+    context: Context,
+    advance: Callable[[float], None],
+) -> list[Calibrated]:
+    """Measure how near the outputs of variants are to the model's; one alone is not measured."""
     if len(variants) == 1:
-        return variants[0]
+        return [*variants]
 
     def written() -> Iterator[ir.Model]:
         for done, variant in enumerate(variants):
-            advance(_OBSERVING + _CHOOSING * done / len(variants))
+            advance(done / len(variants))
             yield variant.writer()({}).model
 
-    ratios = output_sqnr(model, written(), parameters, context)
-    costs = [MARGIN * bool(variant.smoothed) for variant in variants]
-    best = int(np.argmax(np.subtract(ratios, costs)))
-    plain = [ratio for ratio, each in zip(ratios, variants, strict=True) if not each.smoothed]
-    note = _smoothing_note(variants[best].smoothed, max(plain, default=None), ratios[best])
-    return replace(variants[best], notes=note)
+    ratios = output_sqnr(model, written(), variants[0].parameters, context)
+    return [replace(each, nearness=db) for each, db in zip(variants, ratios, strict=True)]
+
+
+def _finalists(variants: Sequence[Calibrated]) -> list[Calibrated]:
+    """Return the nearest graph whose channels are as they were, and the nearest of the others."""
+    plain = [each for each in variants if not each.smoothed]
+    changed = [each for each in variants if each.smoothed]
+    return [_nearest(each) for each in (plain, changed) if each]
+
+
+def _chosen(finalists: Sequence[Calibrated]) -> Calibrated:
+    """Return the nearest finalist, with a note of what was done to its channels."""
+    best = _nearest(finalists)
+    before = next((each.nearness for each in finalists if not each.smoothed), None)
+    note = _smoothing_note(best.smoothed, before, best.nearness)
+    return replace(best, notes=(*note, *best.notes))
+
+
+def _nearest(variants: Sequence[Calibrated]) -> Calibrated:
+    """Return the nearest variant; changed channels have to be nearer by a margin."""
+    if len(variants) == 1:
+        return variants[0]
+
+    def worth(variant: Calibrated) -> float:
+        assert variant.nearness is not None, "variants are compared once they are measured"
+        return variant.nearness - MARGIN * bool(variant.smoothed)
+
+    return max(variants, key=worth)
 
 
 def _smoothing_note(
-    smoothed: Mapping[str, str], before: float | None, after: float
+    smoothed: Mapping[str, str], before: float | None, after: float | None
 ) -> tuple[str, ...]:
     """Say what was done to channels, and what it brought where that was measured.
 
     Args:
         smoothed: what was done to the input of each layer.
         before: the signal-to-noise ratio of the outputs without it, in dB, if it was measured.
-        after: that with it.
+        after: that with it, likewise.
     """
     if not smoothed:
         return ()
     counts = Counter(smoothed.values()).items()
     done = " and ".join(f"{word} before {count} layers" for word, count in counts)
-    if before is None:
+    if before is None or after is None:
         return (f"Channels were {done}.",)
     note = (
         f"Channels were {done}: the outputs' signal-to-noise ratio went from {before:.1f} to"
