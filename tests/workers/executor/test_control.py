@@ -103,3 +103,14 @@ def test_what_a_branch_computes_from_constants_lies_with_its_data() -> None:
     }"""
     ).to("meta")
     assert executor({"x": torch.ones(2, device="meta")})["y"].device.type == "meta"
+
+
+def test_shape_arithmetic_expanded_to_a_size_from_an_input_is_brought_to_the_data() -> None:
+    executor = executor_of(
+        """g (float[2] x, int64[1] n) => (float[k] y) <int64 one = {1}> {
+        size = Shape(x)  last = Sub(size, one)  row = Expand(last, n)
+        offsets = Cast <to = 1> (row)  y = Add(x, offsets)
+    }"""
+    ).to("meta")
+    feeds = {"x": torch.ones(2, device="meta"), "n": torch.tensor([2])}
+    assert executor(feeds)["y"].device.type == "meta"

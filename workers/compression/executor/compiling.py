@@ -188,15 +188,19 @@ class _Compiler:
     def _on_host(self, keys: list[Key]) -> bool:
         """Return whether a node belongs to shape arithmetic.
 
-        A node does when its data are computed from shapes and constants. A weight that is reshaped
-        to a computed shape, or gathered at computed indices, stays a weight.
+        A node does when its data are computed from shapes and constants, whatever its sizes are
+        computed from. A weight that is reshaped to a computed shape, or gathered at computed
+        indices, stays a weight.
         """
         host = self._shared.host
-        if not all(value in host or _is_constant(value) for value, _ in keys):
-            return False
         data = [value for value, is_size in keys if not is_size]
-        weights = [v for v in data if v not in host and v.dtype in FLOATS]
+        sizes = [value for value, is_size in keys if is_size]
+        if not all(value in host or _is_constant(value) for value in data):
+            return False
         derived = any(value in host for value in data)
+        if not derived and not all(value in host or _is_constant(value) for value in sizes):
+            return False
+        weights = [v for v in data if v not in host and v.dtype in FLOATS]
         return not weights or (derived and all(_is_small(v) for v in weights))
 
     def _bring(self, node: ir.Node, keys: list[Key | None], slots: list[int]) -> None:

@@ -10,6 +10,7 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from app.domain.problems import InvalidModel
+from workers.compression.executor.devices import device_of
 from workers.compression.executor.dtypes import kind_of, to_numpy, to_torch
 
 
@@ -51,8 +52,7 @@ class Reference:
 
     def __call__(self, *values: torch.Tensor | None) -> Any:
         """Return the node's outputs, on the device of its inputs."""
-        present = [value for value in values if value is not None]
-        device = present[0].device if present else torch.device("cpu")
+        device = device_of(values)
         feeds = {
             name: to_numpy(value, kind or kind_of(value))
             for name, kind, value in zip(self.names, self.types, values, strict=False)
