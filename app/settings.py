@@ -144,7 +144,7 @@ class Lease(_Group):
     renew_seconds: Seconds = 1
     """How often a worker renews, and looks for a cancellation."""
     scan_seconds: Seconds = 2
-    """How often workers scan the table for waiting work."""
+    """How often workers look for waiting work, and for directories that killed ones have left."""
     attempts: int = Field(default=3, gt=0)
     """How often a run is started before it fails for good."""
 

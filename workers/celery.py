@@ -27,6 +27,7 @@ from workers.fetching.dispatch import fetch_due
 from workers.sandbox.server import ENTRY, SandboxError
 from workers.upkeep.collect import collect_hourly
 from workers.upkeep.look import look
+from workers.upkeep.sweep import sweep_dead
 from workers.webhooks.dispatch import dispatch
 
 FREE_SLOT_SECONDS = 0.05
@@ -66,7 +67,10 @@ def run(settings: Settings, queue: worker.Queue, device: str, *, entry: str = EN
         announce(process)
         celery = application(settings)
         tasks.register(celery, process)
-        threads = [threading.Thread(target=look, args=(process,), name="look")]
+        threads = [
+            threading.Thread(target=look, args=(process,), name="look"),
+            threading.Thread(target=sweep_dead, args=(process,), name="sweep"),
+        ]
         if queue == "light":
             shared = (
                 process.sessions,

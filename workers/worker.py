@@ -13,7 +13,6 @@ from typing import Literal
 from sqlalchemy.orm import Session
 
 from app.blobs import Blobs
-from app.domain import ids
 from app.domain.deployments import DEPLOYMENTS, lacking
 from app.domain.request_parts import DeviceKind, device_kind
 from app.domain.workers import Capabilities, Confinement
@@ -96,7 +95,8 @@ class Worker:
     """The resources that the tasks of a worker process share."""
 
     id: str
-    """A new id for each process, also after a restart under the same host name and pid."""
+    """A new id for each process, also after a restart under the same host name and pid. The
+    process's directory has the same name."""
     queue: Queue
     device: str
     settings: Settings
@@ -159,7 +159,7 @@ def opened(
         sandboxes = Sandboxes(settings, device)
         closing.callback(sandboxes.close)
         yield Worker(
-            id=ids.new("wrk"),
+            id=directory.name,
             queue=queue,
             device=device,
             settings=settings,

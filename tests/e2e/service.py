@@ -129,6 +129,16 @@ class Service:
             finally:
                 self._more.remove(server)
 
+    @contextmanager
+    def asleep(self, server: Server) -> Iterator[None]:
+        """Stop a process for the context, as if it had no turn."""
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+
     def holder(self, job_id: str) -> Server:
         """Return the worker process that runs a job."""
         ((pid,),) = self.rows(

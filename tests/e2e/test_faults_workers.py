@@ -26,11 +26,14 @@ def _worker_runs_again(service: Service) -> Iterator[None]:
 def test_2_a_killed_worker_takes_its_engine_with_it_and_its_job_is_reclaimed(
     service: Service, model: str
 ) -> None:
-    with service.more():
-        job_id = service.submit_twice_the_step(model, "epochs=20")
+    with service.more() as victim:
+        with service.asleep(service.jobs):
+            job_id = service.submit_twice_the_step(model, "epochs=20")
+            service.running(job_id)
+        assert service.holder(job_id) is victim
         service.running(job_id, 0.55)
-        (holder,) = service.rows("SELECT lease_owner FROM jobs WHERE id = %s", job_id)
-        victim = service.holder(job_id)
+        ((holder,),) = service.rows("SELECT lease_owner FROM jobs WHERE id = %s", job_id)
+        assert service.busy(victim)
         engines = service.engines(victim)
         service.end(victim)
         began = time.monotonic()
@@ -39,12 +42,14 @@ def test_2_a_killed_worker_takes_its_engine_with_it_and_its_job_is_reclaimed(
             lambda: service.rows(
                 "SELECT 1 FROM jobs WHERE id = %s AND status = 'running' AND lease_owner <> %s",
                 job_id,
-                *holder,
+                holder,
             ),
             RECLAIMED_SECONDS,
             "the next claim",
         )
         assert time.monotonic() - began < RECLAIMED_SECONDS
+        left = service.directory / holder
+        eventually(lambda: not left.exists(), what="the removal of its directory by its neighbours")
         job = service.assert_undisturbed(job_id, [20, 20])
         assert job["attempts"] == 2
         assert service.states(job_id) == ["queued", "running", "queued", "running", "succeeded"]

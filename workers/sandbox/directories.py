@@ -1,8 +1,9 @@
 """Private directories of worker processes, removed when their process ends.
 
 Each worker process has a directory and, beside it, a lock file that it holds while it lives. The
-directory of a dead process is recognised by its free lock, and removed by the next process that
-starts. Nothing here follows a link, and ``rm`` can remove whatever an engine has left.
+directory of a dead process is recognised by its free lock. The processes that live remove it, and
+the next one that starts. Nothing here follows a link, and ``rm`` can remove whatever an engine has
+left.
 """
 
 import fcntl
@@ -49,7 +50,7 @@ def base(chosen: Path | None) -> Path:
 @contextmanager
 def process_directory(parent: Path) -> Iterator[Path]:
     """Make a directory for this process, remove those of dead ones, and remove it at the end."""
-    _sweep(parent)
+    sweep(parent)
     lock, root = _locked(parent)
     with lock:
         root.mkdir(mode=0o700)
@@ -82,6 +83,17 @@ def remove(directory: Path) -> None:
         subprocess.run(words, check=False)
 
 
+def sweep(parent: Path) -> None:
+    """Remove the directories of dead processes; what cannot be removed is tried again next time."""
+    for path in parent.glob(f"wrk_*{_LOCK}"):
+        with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            root = path.with_suffix("")
+            remove(root)
+            if not root.exists():
+                path.unlink()
+
+
 def living(parent: Path) -> Iterator[Path]:
     """Yield the directories of living processes."""
     for path in sorted(parent.glob(f"wrk_*{_LOCK}")):
@@ -101,11 +113,3 @@ def _locked(parent: Path) -> tuple[IO[bytes], Path]:
         if os.fstat(lock.fileno()).st_nlink:
             return lock, root
         lock.close()  # another process removed it before it was locked
-
-
-def _sweep(parent: Path) -> None:
-    for path in parent.glob(f"wrk_*{_LOCK}"):
-        with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove(path.with_suffix(""))
-            path.unlink()
