@@ -31,11 +31,20 @@ class Deployment(BaseModel):
     quantize: dict[str, Any]
     """Parameters of ``quantize`` that the request leaves out."""
     prune: dict[str, Any] = {}
-    """Parameters of ``prune`` that the request leaves out."""
+    """Parameters of ``prune`` that the request leaves out; those of ``subnet`` and ``distill`` too,
+    which cut channels as well."""
     instruction_sets: list[str] = []
     """One of these must be on a worker, so that latencies are those of the target."""
     device: Literal["cpu", "cuda"] = "cpu"
 
+    def of_method(self, method: str) -> dict[str, Any]:
+        """Return the parameters of a method that the request leaves out."""
+        if method == "quantize":
+            return self.quantize
+        return self.prune if method in _CUTS_CHANNELS else {}
+
+
+_CUTS_CHANNELS = frozenset({"prune", "subnet", "distill"})
 
 _UNSIGNED = {"activations": "uint8", "symmetric": False, "per_channel": True}
 _SIGNED = {"activations": "int8", "symmetric": False, "per_channel": True}
@@ -113,11 +122,10 @@ def with_defaults(body: Mapping[str, Any]) -> dict[str, Any]:
     if deployment is None:
         return dict(body)
     filled = {"deliver": deployment.formats, **body}
-    of_methods = {"quantize": deployment.quantize, "prune": deployment.prune}
     steps = body.get("steps")
     if isinstance(steps, list):
         filled["steps"] = [
-            {**of_methods.get(str(step.get("method")), {}), **step}
+            {**deployment.of_method(str(step.get("method"))), **step}
             if isinstance(step, dict)
             else step
             for step in steps

@@ -64,6 +64,20 @@ def test_trials_are_jobs_of_their_search_and_nobody_elses(service: Service) -> N
     assert counted == 1, "a search is one job"
 
 
+def test_trials_are_asked_for_as_jobs_of_that_target_are(service: Service) -> None:
+    service.worker("onnx")
+    service.worker("litert")
+    made = search(service, target="mobile-litert")
+    [first] = take_turn(service, made["id"])[:1]
+    trial = shown(service, first)
+    own = service.job(
+        target="mobile-litert", steps=[{"method": "quantize", "prefer": "size"}], dataset=None
+    )
+    for what in ("steps", "deliver", "requires"):
+        assert trial[what] == own[what], what
+    assert trial["steps"][0]["activations"] == "int8"
+
+
 def test_a_front_holds_what_nothing_is_better_than(service: Service) -> None:
     made = search(service)
     figures: list[Figures] = [(0.6, 0.0), (0.4, 0.005), (0.2, 0.5), (0.7, 0.001)]

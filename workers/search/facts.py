@@ -43,6 +43,7 @@ def facts_of(
         trials=objective.budget.trials,
         share=minutes / objective.budget.trials,
         chart=chart,
+        target=request.target,
         to_source="source" in request.deliver,
         onnx_alone=not any(name in EXPORTED for name in request.deliver),
     )

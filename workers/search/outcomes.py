@@ -86,15 +86,9 @@ def stored(outcome: Json | None) -> Outcome | None:
 
 
 def trial_request(request: JobRequest, steps: Sequence[AnyStep], minutes: float) -> JobRequest:
-    """Return what a trial asks for: as its search, with steps in place of the objective.
-
-    What the target asks of steps fills in what they leave at its default.
-    """
+    """Return what a trial asks for: as its search, with steps in place of the objective."""
     body = request.model_dump(mode="json", exclude={"objective", "webhook", "name", "tags"})
-    body["steps"] = [
-        {**step.model_dump(mode="json", exclude_defaults=True), "method": step.method}
-        for step in steps
-    ]
+    body["steps"] = [step.model_dump(mode="json") for step in steps]
     body["require"] = {"max_quality_drop": request.bound}
     body["limits"] = {**body["limits"], "running_minutes": round(minutes, 3)}
     return JobRequest.model_validate(body)

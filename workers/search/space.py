@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from app.domain import homecoming
+from app.domain.deployments import DEPLOYMENTS, Deployment
 from app.domain.searches import Goal
 from app.domain.sensitivity import Sensitivity
 from app.domain.steps import METHODS, AnyStep, Outlook, Step
@@ -69,6 +70,8 @@ class Facts:
     """The minutes of the budget that are one trial's, where all take as many."""
     chart: Sensitivity | None = None
     """What layers lose and save in smaller forms, where that was measured."""
+    target: str | None = None
+    """Of the request: where it is a deployment, it says what steps leave at their defaults."""
     onnx_alone: bool = True
     """Whether onnxruntime alone has to run the result; other runtimes lack some operators."""
 
@@ -179,6 +182,11 @@ class Space:
             provided |= set(step.traits)
         return not (self.facts.to_source and any(homecoming.obstacles(steps)))
 
+    def completed(self, steps: Sequence[AnyStep]) -> list[AnyStep]:
+        """Return steps with what the target asks for in place of defaults, as in any other job."""
+        deployment = DEPLOYMENTS.get(self.facts.target or "")
+        return [step if deployment is None else _as_asked(deployment, step) for step in steps]
+
     def suits(self, step: AnyStep) -> bool:
         """Return whether a step can be done here, and changes something."""
         facts, needs = self.facts, step.needs
@@ -197,6 +205,12 @@ class Space:
 def in_order(steps: Sequence[AnyStep]) -> list[AnyStep]:
     """Return steps in the order that works: depth and width, rank, zeros or shared values, bits."""
     return sorted(steps, key=lambda step: step.place)
+
+
+def _as_asked(deployment: Deployment, step: AnyStep) -> AnyStep:
+    chosen = step.model_dump(exclude_defaults=True)
+    completed: AnyStep = type(step).model_validate({**deployment.of_method(step.method), **chosen})
+    return completed
 
 
 def _parameters(method: type[Step], *, trains: bool) -> dict[str, Parameter]:

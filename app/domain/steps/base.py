@@ -12,6 +12,7 @@ from app.domain.models import Layer, Skipped, TensorSpec
 __all__ = [
     "Forecast",
     "Ignored",
+    "Multiple",
     "Needs",
     "Outlook",
     "Share",
@@ -65,6 +66,9 @@ class Forecast(BaseModel):
     remarks: list[str] = []
     """Sentences on what the step will do, where its parameters leave that open."""
 
+
+Multiple = Annotated[int, Field(ge=1, le=64)]
+"""Of how many channels the layers that are cut keep a multiple."""
 
 Share = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 """A part of something, neither none nor all of it."""

@@ -9,6 +9,7 @@ from app.domain.models import ModelId
 from app.domain.steps.base import (
     ALL_SAVINGS,
     Forecast,
+    Multiple,
     Needs,
     Outlook,
     Saving,
@@ -126,6 +127,11 @@ class Distill(Step):
                 "derive.depth": {"choices": [1.0, 0.75, 0.5]},
             }
         ),
+    )
+    multiple: Multiple | None = Field(
+        default=None,
+        description="For 'derive': each layer that is cut keeps a multiple of so many channels, as"
+        " with 'prune'. Default: what the job's 'target' asks for, or 8.",
     )
     teacher: Literal["original", "previous"] | ModelId = Field(
         default="original",

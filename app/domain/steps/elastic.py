@@ -8,6 +8,7 @@ from app.domain.steps.base import (
     ALL_SAVINGS,
     Forecast,
     Ignored,
+    Multiple,
     Needs,
     Outlook,
     Saving,
@@ -92,6 +93,11 @@ class Subnet(Step):
     )
     of: Literal["macs", "parameters", "size"] = Field(
         default="macs", description="What 'ratio' speaks of."
+    )
+    multiple: Multiple | None = Field(
+        default=None,
+        description="Each layer that is cut keeps a multiple of so many channels, as with 'prune'."
+        " Default: what the job's 'target' asks for, or 8.",
     )
     recover: Recover | None = Field(
         default=None, description="Training afterwards, which it does without as a rule."

@@ -10,6 +10,7 @@ from app.domain.steps.base import (
     ALL_SAVINGS,
     Forecast,
     Ignored,
+    Multiple,
     Needs,
     Outlook,
     Saving,
@@ -68,10 +69,8 @@ class Prune(Step):
     of: Literal["macs", "parameters", "size", "latency", "channels"] = Field(
         default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
     )
-    multiple: int | None = Field(
+    multiple: Multiple | None = Field(
         default=None,
-        ge=1,
-        le=64,
         description="For 'channel': each layer that is cut keeps a multiple of so many channels,"
         " for which kernels are fast. A layer with less than twice as many keeps a multiple of 8,"
         " or any number below 16. Default: what the job's 'target' asks for, or 8.",

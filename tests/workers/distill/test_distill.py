@@ -277,6 +277,23 @@ def test_depth_is_the_share_of_residual_blocks_that_stay(
     assert runtime.run(session, feeds)["output"].shape == (2, 10)
 
 
+@pytest.mark.parametrize("multiple", [None, 16])
+def test_a_narrower_student_keeps_a_multiple_of_channels(multiple: int | None) -> None:
+    context = Context(train=None, seed=0, threads=1)
+    model = zoo.graph("residual")
+    name_nodes(model)
+    _, _, kept = derive(model, Scale(width=0.7), context, silent, multiple)
+    weights = {name: v.shape.numpy() for name, v in model.graph.initializers.items() if v.shape}
+    left = [
+        len(indices)
+        for name, axes in kept.items()
+        for axis, indices in axes.items()
+        if weights[name][axis] >= 32
+    ]
+    assert left
+    assert all(count % (multiple or 8) == 0 for count in left)
+
+
 def test_a_graph_without_blocks_keeps_its_depth() -> None:
     model = nets.graph(nets.MLP, nets.MLP_SHAPES)
     example = {"x": np.zeros((1, 8), np.float32)}

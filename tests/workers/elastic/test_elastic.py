@@ -177,6 +177,15 @@ def test_what_the_supernet_left_alone_keeps_its_channels(trained: Trained) -> No
     assert channels(kept) == channels(model)
 
 
+@pytest.mark.parametrize("multiple", [None, 16])
+def test_a_network_keeps_a_multiple_of_channels(trained: Trained, multiple: int | None) -> None:
+    step = Subnet(ratio=0.45, multiple=multiple)
+    taken = subnet(graph_of(trained), step, context_of(trained, 8), lambda _: None)
+    widths = [len(indices) for axes in taken.kept.values() for indices in axes.values()]
+    assert any(width < 32 for width in widths)
+    assert all(width % (multiple or 8) == 0 for width in widths)
+
+
 def test_the_same_seed_makes_the_same(trained: Trained) -> None:
     first, second = ([fingerprint(each) for each in made(trained, 1, 128)] for _ in range(2))
     assert first == second

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.domain.jobs import JobRequest
 from app.domain.models import Layer
 from app.domain.searches import Goal, Outcome, StrategyName
 from app.domain.steps import METHODS, AnyStep, Outlook, Quantize
@@ -121,6 +122,25 @@ def test_pipelines_make_sense_are_new_and_the_same_for_the_same_seed(
         assert [step.place for step in trial.steps] == sorted(step.place for step in trial.steps)
     again = run(strategy, space, 12)
     assert [spelled(trial.steps) for trial in again] == [spelled(trial.steps) for trial in history]
+
+
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_trials_get_what_the_target_asks_for_as_any_job_does(
+    strategy: StrategyName, goal: Goal
+) -> None:
+    history = run(strategy, Space(facts(goal, target="cuda")), 10)
+    asked = {"activations", "symmetric", "per_channel", "multiple"}
+    for trial in history:
+        steps = [step.model_dump(mode="json", exclude=asked) for step in trial.steps]
+        job = JobRequest.model_validate({"model": "mdl", "target": "cuda", "steps": steps})
+        assert job.steps == trial.steps
+        for step in trial.steps:
+            if step.method == "quantize":
+                assert (step.activations, step.symmetric) == ("int8", True)
+            if step.method in ("prune", "subnet", "distill"):
+                assert step.multiple == 16
+    assert len({spelled(trial.steps) for trial in history}) == len(history)
 
 
 def test_networks_are_taken_out_of_one_supernet() -> None:

@@ -60,7 +60,8 @@ def ask(
         islice(source(space, history, rng), _LOOKED_AT)
         for source in (STRATEGIES[strategy], *fallback)
     )
-    for proposal in chain.from_iterable(proposals):
+    for each in chain.from_iterable(proposals):
+        proposal = replace(each, steps=space.completed(each.steps))
         if space.fits(proposal.steps) and spelled(proposal.steps) not in tried:
             return proposal
     return None

@@ -52,7 +52,7 @@ def distill(
     parameters = resolved(parameters, teacher, context)
     requested = parameters.student
     if isinstance(requested, Derived | Uploaded):
-        student, skipped, kept = _initialized_student(model, requested, context, making)
+        student, skipped, kept = _initialized_student(model, parameters, context, making)
         if isinstance(requested, Derived) and fingerprint(student) == fingerprint(model):
             return Outcome(model, skipped=skipped)
         feed = runs(student, teacher, parameters, context)
@@ -68,13 +68,15 @@ def distill(
 
 def _initialized_student(
     model: ir.Model,
-    requested: Derived | Uploaded,
+    parameters: Distill,
     context: Context,
     advance: Callable[[float], None],
 ) -> tuple[ir.Model, list[Skipped], Kept]:
     """Return a student that starts with weights, and what its derivation refused and kept."""
+    requested = parameters.student
     if isinstance(requested, Derived):
-        return derive(model, requested.derive, context, advance)
+        return derive(model, requested.derive, context, advance, parameters.multiple)
+    assert isinstance(requested, Uploaded), "others are built"
     student = _load_model(requested.model, context)
     model_values = (*model.graph.inputs, *model.graph.outputs)
     student_values = (*student.graph.inputs, *student.graph.outputs)

@@ -16,7 +16,11 @@ from workers.compression.samples.context import Context
 
 
 def derive(
-    model: ir.Model, scale: Scale, context: Context, advance: Callable[[float], None]
+    model: ir.Model,
+    scale: Scale,
+    context: Context,
+    advance: Callable[[float], None],
+    multiple: int | None = None,
 ) -> tuple[ir.Model, list[Skipped], Kept]:
     """Keep a share of the residual blocks, and a share of each layer's channels.
 
@@ -27,6 +31,7 @@ def derive(
         scale: the shares.
         context: data, seed, threads.
         advance: called with the fraction done.
+        multiple: of how many channels the layers keep a multiple; None for that of ``prune``.
 
     Returns:
         The smaller graph, the refusals, and which indices of the graph's constants are left.
@@ -35,7 +40,10 @@ def derive(
     if scale.depth < 1:
         skipped += _drop_blocks(smaller, scale.depth, shapes_of(smaller, context))
     if scale.width < 1:
-        cut = Prune(ratio=1 - scale.width, of="channels", scope="layer", criterion="magnitude")
+        cut = Prune(
+            ratio=1 - scale.width, of="channels", scope="layer", criterion="magnitude",
+            multiple=multiple,
+        )  # fmt: skip
         smaller, refused, kept = prune_channels(smaller, cut, context, advance)
         skipped += refused
     return smaller, skipped, kept

@@ -13,7 +13,12 @@ import onnx_ir as ir
 from app.domain.steps.base import matches
 from workers.compression.graph import residual
 from workers.compression.graph.residual import Block
-from workers.compression.methods.prune.allocate import OrderedGroup, ordered_groups, removal
+from workers.compression.methods.prune.allocate import (
+    MULTIPLE,
+    OrderedGroup,
+    ordered_groups,
+    removal,
+)
 from workers.compression.methods.prune.channels import unsound_groups
 from workers.compression.methods.prune.costs import Cost, cost_of
 from workers.compression.methods.prune.cut import cut
@@ -107,7 +112,9 @@ class Networks:
         return lambda network: without(network.dropped)(network.removed)
 
 
-def networks_of(model: ir.Model, context: Context, ignored: Collection[str] = ()) -> Networks:
+def networks_of(
+    model: ir.Model, context: Context, ignored: Collection[str] = (), multiple: int = MULTIPLE
+) -> Networks:
     """Return the sub-networks of a graph whose channels are in order.
 
     A group whose cut could not be proved on samples is no dial.
@@ -116,24 +123,25 @@ def networks_of(model: ir.Model, context: Context, ignored: Collection[str] = ()
         model: the graph, whose nodes have names; not changed.
         context: data, seed, threads.
         ignored: names and patterns of nodes that keep their channels.
+        multiple: of how many channels the layers keep a multiple; see ``ordered_groups``.
     """
     survey = survey_graph(model, context)
     analysis = analyse(model, survey.shapes, lambda name: matches(name, ignored))
     stages = _stages(residual.blocks(model, survey.shapes), survey.shapes)
     while True:
-        found = Networks(model, survey, analysis, _groups(analysis), stages)
+        found = Networks(model, survey, analysis, _groups(analysis, multiple), stages)
         unproved = unsound_groups(model, analysis, found.smallest.removed, survey)
         if not unproved:
             return found
         analysis = analysis.without([group for group, _ in unproved])
 
 
-def _groups(analysis: Analysis) -> list[OrderedGroup]:
+def _groups(analysis: Analysis, multiple: int) -> list[OrderedGroup]:
     """Return the groups of channels with more than one width, the last channels to go first."""
     scores = np.zeros(analysis.units, np.float64)
     for group in analysis.groups:
         scores[group.units] = -np.arange(len(group.units))
-    narrow = (_wide_enough(group) for group in ordered_groups(analysis, scores))
+    narrow = (_wide_enough(group) for group in ordered_groups(analysis, scores, multiple))
     return [group for group in narrow if len(group.widths()) > 1]
 
 

@@ -13,6 +13,7 @@ from workers.compression.learning.feed import Feed, feed_for
 from workers.compression.learning.renormalise import LEAST_RUN, Renormalised, candidates
 from workers.compression.methods.elastic.masked import Masked, masked
 from workers.compression.methods.elastic.networks import networks_of
+from workers.compression.methods.prune.allocate import MULTIPLE
 from workers.compression.samples.context import Context
 
 _AT_ONCE = 4
@@ -58,13 +59,16 @@ class Shared:
                 model.graph.initializers[name].const_value = value.const_value
 
 
-def share(model: ir.Model, context: Context, ignored: Collection[str] = ()) -> Shared:
+def share(
+    model: ir.Model, context: Context, ignored: Collection[str] = (), multiple: int = MULTIPLE
+) -> Shared:
     """Return what runs the networks of a graph whose channels are in order.
 
     Args:
         model: in normal form; not changed.
         context: the samples, seed, threads, device.
         ignored: names and patterns of nodes that keep their channels.
+        multiple: of how many channels the layers of a network keep a multiple.
 
     Raises:
         StepFailed: there are no samples, or nothing in the graph can be left out.
@@ -78,7 +82,7 @@ def share(model: ir.Model, context: Context, ignored: Collection[str] = ()) -> S
     batches = min(feed.size, len(context.train)) >= LEAST_RUN
     unfolded = Renormalised(model, feed, context.seed) if batches and candidates(model) else None
     graph = model.clone() if unfolded is None else unfolded.model
-    networks = networks_of(graph, context, ignored)
+    networks = networks_of(graph, context, ignored, multiple)
     if not networks.dials:
         raise StepFailed(
             "Nothing of this model can be left out: it has neither channels nor residual blocks"

@@ -17,6 +17,7 @@ from workers.compression.measure.affordable import affordable
 from workers.compression.methods.elastic.networks import Network, Networks
 from workers.compression.methods.elastic.shared import Shared, share
 from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.prune.allocate import MULTIPLE
 from workers.compression.methods.prune.channels import changes
 from workers.compression.methods.prune.groups import kept_indices
 from workers.compression.methods.saving import shortfall
@@ -51,7 +52,7 @@ def subnet(
     ignored = [
         name for step in context.earlier if isinstance(step, Supernet) for name in step.ignore
     ]
-    shared = share(model, context, ignored)
+    shared = share(model, context, ignored, parameters.multiple or MULTIPLE)
     networks = shared.masked.networks
     judging = 1.0 if parameters.recover is None else 0.5
     network, saved = _best(model, shared, parameters, context, span(advance, 0, judging))
