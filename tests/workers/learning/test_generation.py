@@ -1,5 +1,6 @@
 """Samples are made from a model: as far as it tells what it was made for."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,16 @@ def test_a_graph_of_one_sample_a_run_gets_samples_too(tmp_path: Path) -> None:
     assert found.generated.way == "pixels"
     assert found.samples.layout.size == 1
     assert len(found.samples) == 16
+
+
+def test_progress_is_that_of_the_time_where_that_ends_first(tmp_path: Path) -> None:
+    (tmp_path / UPLOAD).write_bytes(normalised_convolutions())
+    inspect_model(tmp_path / UPLOAD, tmp_path)
+    seconds, done = itertools.count(), list[float]()
+    context = Context(None, 0, 1, clock=lambda: float(next(seconds)))
+    generation.made_once(tmp_path, context, done.append, replace(PIXELS, steps=10_000))
+    assert done == sorted(done)
+    assert done[-1] > 0.9
 
 
 def test_ids_come_from_the_table(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ class Minutes:
         """The seconds that remain; negative once the time is up."""
         return self.limit - self.spent
 
+    @property
+    def share(self) -> float:
+        """The share of the budget that is spent, at most 1."""
+        return min(self.spent / self.limit, 1.0)
+
 
 @dataclass
 class Pace:

@@ -125,7 +125,7 @@ def by_pixels(
         steps: of the training of each batch.
         minutes: the budget.
         seed: of the noise.
-        advance: receives the fraction done.
+        advance: receives the fraction done: of the steps, or of the time where that ends first.
     """
     count = len(teacher.feed.samples)
     made = list[dict[str, Tensor]]()
@@ -139,7 +139,7 @@ def by_pixels(
         device = teacher.feed.device
         source = Pixels({name: torch.from_numpy(each).to(device) for name, each in noise.items()})
         for step in _train(source, teacher, steps, minutes, seed + index):
-            advance((index + step / steps) / batches)
+            advance(max((index + step / steps) / batches, minutes.share))
         made.append(_numbers(teacher, source.make(teacher.batch, torch.Generator())))
         if minutes.left <= 0 and len(made) * teacher.batch >= LEAST:
             break
@@ -159,7 +159,7 @@ def by_network(
     size = -(-count // (steps - start))
     made = list[dict[str, Tensor]]()
     for step in _train(source, teacher, steps, minutes, seed):
-        advance(step / steps)
+        advance(max(step / steps, minutes.share))
         if step > start:
             made.append(_numbers(teacher, source.make(teacher.batch, random), size))
     while sum(len(next(iter(part.values()))) for part in made) < count:
