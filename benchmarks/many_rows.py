@@ -21,7 +21,7 @@ from app.store import (
     blob_rows,
     claims,
     counters,
-    deliveries,
+    delivery_turns,
     events,
     jobs,
     leases,
@@ -72,6 +72,13 @@ _DELIVERIES = """
         'job_' || number, 'job.succeeded', 'msg_' || number, '{{}}',
         CASE WHEN mod(number, 10000) = 0 THEN 'pending' ELSE 'delivered' END, '[]'
     FROM generate_series(1, {count}) AS number"""
+_BACKLOG = """
+    INSERT INTO deliveries
+        (id, tenant, webhook_id, job_id, event, message_id, payload, status, log, not_before)
+    SELECT 'dlv_w' || number, 'tenant ' || mod(number, 10), 'hook_' || mod(number, 10),
+        'job_' || number, 'job.succeeded', 'msg_w' || number, '{{}}', 'pending', '[]',
+        now() - number * interval '1 millisecond'
+    FROM generate_series(1, {count}) AS number"""
 _WEBHOOKS = """
     INSERT INTO webhooks (id, tenant, url, events, enabled, secret)
     SELECT 'hook_' || number, 'tenant ' || number, 'http://127.0.0.1:9', '{}', true, 'x'
@@ -112,7 +119,7 @@ STATEMENTS: dict[str, Callable[[Session], object]] = {
     "list 50 that failed": lambda at: listing.page(
         at, jobs.of_tenant(TENANT, status="failed"), JobRow, None, 50
     ),
-    "deliveries that are due": lambda at: deliveries.due(at, 16),
+    "deliveries that are due": lambda at: delivery_turns.due(at, 16),
     "a job's events": lambda at: events.after(at, "job_7", 0),
     "figures of /metrics": _figures,
     "a portion of old jobs": lambda at: retention.prune_jobs(
@@ -138,8 +145,8 @@ def measured(database: Database) -> dict[str, float]:
     return {name: statistics.median(each) for name, each in times.items()}
 
 
-def fill(database: Database, count: int, each: int) -> None:
-    """Add ended jobs with their events and deliveries, and jobs of a thousand tenants that wait."""
+def fill(database: Database, count: int, each: int, backlog: int) -> None:
+    """Add ended jobs with events and deliveries, jobs that wait, and deliveries that are due."""
     [pattern] = database.submit(1)
     database.store.rows(_WEBHOOKS)
     for statement in (
@@ -147,6 +154,7 @@ def fill(database: Database, count: int, each: int) -> None:
         _WAITING.format(pattern=pattern, count=count // WAITING_SHARE),
         _EVENTS.format(jobs=count, each=each),
         _DELIVERIES.format(count=count),
+        _BACKLOG.format(count=backlog),
     ):
         began = time.monotonic()
         database.store.rows(statement)
@@ -170,6 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1_000_000)
     parser.add_argument("--events", type=int, default=10, help="of each job")
+    parser.add_argument("--due", type=int, default=1_000_000, help="deliveries that are due")
     options, _ = parser.parse_known_args()
     # What is measured is reading; filling does not wait for the disk.
     with stores({"fsync": "off", "synchronous_commit": "off", "max_wal_size": "8GB"}) as store:
@@ -177,7 +186,7 @@ def main() -> None:
         database.submit(QUEUED)
         run_some(database)
         small = measured(database)
-        fill(database, options.jobs, options.events)
+        fill(database, options.jobs, options.events, options.due)
         large = measured(database)
     print(f"{'':32} {QUEUED} jobs  and {options.jobs} more")
     for name in STATEMENTS:

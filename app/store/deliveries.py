@@ -5,12 +5,11 @@ expires and the row is due again. So a delivery is made at least once, and never
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import ColumnElement, Double, and_, cast, func, literal, or_, select
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import Session
 
 from app.domain import ids
@@ -21,12 +20,6 @@ from app.store.tables import DeliveryRow, Json, WebhookRow
 MAX_LOG = 50
 """Attempts in the log of a delivery; redeliveries push out the oldest."""
 
-DUE_PER_WEBHOOK = 4
-"""Concurrent deliveries of one webhook, so that a hanging receiver does not delay others."""
-
-DUE_PER_TENANT = 8
-"""Concurrent deliveries of a tenant of weight 1: its hanging receivers delay no other tenant."""
-
 MAX_PAYLOAD = 20_000
 """Bytes of a payload that tells about a job or a model."""
 
@@ -34,8 +27,6 @@ _LONG = frozenset({"steps", "inputs", "outputs", "operators", "notes", "untraina
 """Fields that are left out of a payload that is too long."""
 
 GONE = 410
-
-_ALIKE: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -94,59 +85,6 @@ def delivery(hook: WebhookRow, event: str, job_id: str | None, data: Json) -> De
         message_id=ids.new("msg"),
         payload=_compact(payload),
     )
-
-
-def due(session: Session, limit: int, weights: Mapping[str, float] = _ALIKE) -> Sequence[str]:
-    """Return the deliveries that are due and not held by a worker.
-
-    Tenants take turns: the oldest delivery of each tenant comes before the second oldest of any.
-    Deliveries that a worker holds already count as turns, and turns are divided by the tenant's
-    weight. The webhooks of a tenant take turns in the same way. A webhook with ``DUE_PER_WEBHOOK``
-    held deliveries has to wait, and so has a tenant with ``DUE_PER_TENANT``.
-
-    Args:
-        session: A session of the job store.
-        limit: The largest number of deliveries.
-        weights: The weights of tenants; 1 by default.
-    """
-    due_or_held = and_(DeliveryRow.status == "pending", leases.is_due(DeliveryRow))
-    free = leases.is_available(DeliveryRow)
-    oldest = (free.asc(), DeliveryRow.not_before)
-    of_webhook = func.row_number().over(partition_by=DeliveryRow.webhook_id, order_by=oldest)
-    by_webhook = (
-        select(
-            DeliveryRow.id,
-            DeliveryRow.tenant,
-            DeliveryRow.not_before,
-            free.label("free"),
-            of_webhook.label("rank"),
-        )
-        .where(due_or_held)
-        .subquery()
-    )
-    of_tenant = func.row_number().over(
-        partition_by=by_webhook.c.tenant,
-        order_by=(by_webhook.c.free, by_webhook.c.rank, by_webhook.c.not_before),
-    )
-    weight = func.coalesce(
-        cast(literal(dict(weights), JSONB)[by_webhook.c.tenant].astext, Double), 1.0
-    )
-    ranked = (
-        select(
-            by_webhook.c.id,
-            by_webhook.c.free,
-            by_webhook.c.not_before,
-            (of_tenant / weight).label("share"),
-        )
-        .where(by_webhook.c.rank <= DUE_PER_WEBHOOK)
-        .subquery()
-    )
-    return session.scalars(
-        select(ranked.c.id)
-        .where(ranked.c.free, ranked.c.share <= DUE_PER_TENANT)
-        .order_by(ranked.c.share, ranked.c.not_before)
-        .limit(limit)
-    ).all()
 
 
 def due_of(session: Session, job_id: str) -> Sequence[str]:

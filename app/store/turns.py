@@ -20,7 +20,6 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
-    TextClause,
     and_,
     bindparam,
     cast,
@@ -36,6 +35,7 @@ from sqlalchemy.sql.selectable import LateralFromClause
 
 from app.store import claims, inspections, leases, locks
 from app.store.tables import JobRow, TurnRow
+from app.store.walks import distinct
 
 Kind = Literal["job", "upload"]
 Weights = Mapping[str, float]
@@ -145,7 +145,7 @@ def _first(
         select(func.max(TurnRow.start)).where(TurnRow.kind == kind).scalar_subquery(), 0.0
     )
     start = func.greatest(func.coalesce(TurnRow.start + 1.0 / weight, now), now)
-    tenants = _tenants(rows).columns(column("tenant", Text)).subquery("waiting")
+    tenants = text(distinct("tenant", rows)).columns(column("tenant", Text)).subquery("waiting")
     joined = tenants.join(head, text("true")).outerjoin(
         TurnRow, and_(TurnRow.kind == kind, TurnRow.tenant == _TENANT)
     )
@@ -163,17 +163,3 @@ def _count(session: Session, kind: Kind, chosen: AnyRow) -> str:
         )
     )
     return str(chosen.id)
-
-
-def _tenants(rows: str) -> TextClause:
-    """Select the tenants of ``rows``, skipping from one to the next without reading each row."""
-    return text(f"""
-        WITH RECURSIVE walk AS (
-            (SELECT tenant FROM {rows} ORDER BY tenant LIMIT 1)
-            UNION ALL
-            SELECT (
-                SELECT tenant FROM {rows} AND tenant > walk.tenant ORDER BY tenant LIMIT 1
-            ) FROM walk WHERE walk.tenant IS NOT NULL
-        )
-        SELECT tenant FROM walk WHERE tenant IS NOT NULL
-    """)  # noqa: S608 (the rows are named here)

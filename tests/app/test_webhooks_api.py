@@ -8,7 +8,7 @@ import pytest
 
 from app.services import keys
 from app.settings import Settings
-from app.store import deliveries
+from app.store import delivery_turns
 from app.store.session import Sessions, connect, sessions
 from tests.gateway import serving
 from tests.receiver import Receiver, receiver, status
@@ -28,7 +28,7 @@ class Service:
 
     def deliver(self) -> int:
         with self.store() as session:
-            due = deliveries.due(session, 10)
+            due = delivery_turns.due(session, 10)
         return sum(deliver(self.store, self.settings, each, "worker") for each in due)
 
 

@@ -21,7 +21,7 @@ from standardwebhooks import WebhookVerificationError
 from app.domain.webhooks import Attempt
 from app.services import webhooks
 from app.settings import Settings
-from app.store import deliveries
+from app.store import deliveries, delivery_turns
 from app.store.session import Sessions
 from app.store.tables import DeliveryRow, Json, WebhookRow
 from tests.receiver import Receiver, receiver, status
@@ -324,10 +324,10 @@ def test_a_deliverer_killed_in_the_middle_loses_nothing(
         process.wait()
     assert not deliver(store, settings, delivery_id), "the lease holds"
     with store() as session:
-        assert not deliveries.due(session, 10)
+        assert not delivery_turns.due(session, 10)
     let_pass(store)
     with store() as session:
-        assert deliveries.due(session, 10) == [delivery_id]
+        assert delivery_turns.due(session, 10) == [delivery_id]
     target.answer = status(200)
     assert deliver(store, settings, delivery_id)
     row = read(store, delivery_id)

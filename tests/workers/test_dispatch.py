@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from app.settings import Settings
-from app.store import deliveries
+from app.store import deliveries, delivery_turns
 from app.store.session import Sessions
 from app.store.tables import DeliveryRow
 from tests.receiver import Receiver, receiver
@@ -70,13 +70,13 @@ def test_receivers_that_hang_hold_up_nobody_else(
     for _ in range(40):
         pending(store, stuck)
     with dispatching(store, configured(timeout=60)) as wake:
-        for _ in range(deliveries.DUE_PER_WEBHOOK):
+        for _ in range(delivery_turns.DUE_PER_WEBHOOK):
             assert hanging.arrived.acquire(timeout=20)
         last = pending(store, hook(store, target.url))
         wake.set()
         # long before the others time out
         eventually(lambda: read(store, last).status == "delivered", 20)
-        assert len(hanging.calls) == deliveries.DUE_PER_WEBHOOK
+        assert len(hanging.calls) == delivery_turns.DUE_PER_WEBHOOK
         hanging.closing.set()
 
 
@@ -85,14 +85,14 @@ def test_each_webhook_has_its_turn(store: Sessions) -> None:
     of_busy = [pending(store, busy) for _ in range(20)]
     of_quiet = pending(store, quiet)
     with store() as session:
-        due = deliveries.due(session, 16)
+        due = delivery_turns.due(session, 16)
         assert of_quiet in due[:2]
-        assert len(due) == deliveries.DUE_PER_WEBHOOK + 1
+        assert len(due) == delivery_turns.DUE_PER_WEBHOOK + 1
     with store.begin() as session:
-        for each in of_busy[: deliveries.DUE_PER_WEBHOOK]:
+        for each in of_busy[: delivery_turns.DUE_PER_WEBHOOK]:
             assert deliveries.claim(session, each, "elsewhere", 60, 9)
     with store() as session:
-        assert deliveries.due(session, 16) == [of_quiet]
+        assert delivery_turns.due(session, 16) == [of_quiet]
 
 
 def test_a_tenants_many_webhooks_do_not_hold_up_anothers_one(store: Sessions) -> None:
@@ -100,10 +100,12 @@ def test_a_tenants_many_webhooks_do_not_hold_up_anothers_one(store: Sessions) ->
         pending(store, hook(store, "https://one-off.example/"))
     lonely = pending(store, hook(store, "https://lonely.example/", tenant="other"))
     with store() as session:
-        due = deliveries.due(session, 16)
+        due = delivery_turns.due(session, 16)
         assert lonely in due[:2]
-        assert len(due) == deliveries.DUE_PER_TENANT + 1
-        assert len(deliveries.due(session, 100, {"t": 2})) == 2 * deliveries.DUE_PER_TENANT + 1
+        assert len(due) == delivery_turns.DUE_PER_TENANT + 1
+        assert (
+            len(delivery_turns.due(session, 100, {"t": 2})) == 2 * delivery_turns.DUE_PER_TENANT + 1
+        )
 
 
 def test_a_call_that_goes_on_is_finished_before_the_end(store: Sessions, hanging: Receiver) -> None:

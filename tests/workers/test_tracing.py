@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from app import tracing
 from app.domain.problems import Unavailable
 from app.settings import Settings, Tracing
-from app.store import deliveries
+from app.store import delivery_turns
 from app.store.session import transaction
 from tests.e2e.service import small_model
 from tests.gateway import serving
@@ -63,7 +63,7 @@ def test_a_job_has_one_trace_from_its_request_to_its_steps(
         assert run_next(paced)
         assert http.get(f"/v1/jobs/{job_id}").json()["status"] == "succeeded"
     with transaction(paced.sessions) as session:
-        due = deliveries.due(session, 2)
+        due = delivery_turns.due(session, 2)
     assert all(deliver(paced.sessions, settings, each, paced.id) for each in due)
     _assert_upload_trace([span for span in spans.get_finished_spans() if _trace(span) != TRACE])
     of_job = [span for span in spans.get_finished_spans() if _trace(span) == TRACE]

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import structlog
 
 from app.settings import Settings
-from app.store import deliveries
+from app.store import delivery_turns
 from app.store.session import AWAY, Sessions, transaction
 from workers.webhooks.delivery import deliver
 
@@ -61,7 +61,7 @@ def dispatch(
 def _due(sessions: Sessions, weights: Mapping[str, float]) -> list[str]:
     try:
         with transaction(sessions) as session:
-            return list(deliveries.due(session, CONCURRENCY, weights))
+            return list(delivery_turns.due(session, CONCURRENCY, weights))
     except AWAY as error:
         log.warning("the table cannot be looked at", error=_head(error))
         return []

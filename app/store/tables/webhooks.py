@@ -7,6 +7,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.store.tables.base import Json, Leased, Table, Traced
 
+_PENDING = text("status = 'pending'")
+_HELD = text("status = 'pending' AND lease_expires_at IS NOT NULL")
+
 
 class WebhookRow(Table):
     """A webhook; with a ``job_id`` it is the one-off webhook of that job."""
@@ -41,7 +44,13 @@ class DeliveryRow(Leased, Traced, Table):
         CheckConstraint("status in ('pending', 'delivered', 'failed')", "status"),
         Index("ix_deliveries_list", "webhook_id", text("created_at DESC"), text("id DESC")),
         Index("ix_deliveries_settled", "created_at", postgresql_where=text("status <> 'pending'")),
-        Index("ix_deliveries_due", "not_before", postgresql_where=text("status = 'pending'")),
+        # The index "due" is for the version before this one.
+        Index("ix_deliveries_due", "not_before", postgresql_where=_PENDING),
+        Index("ix_deliveries_oldest", "tenant", "not_before", postgresql_where=_PENDING),
+        Index(
+            "ix_deliveries_turn", "tenant", "webhook_id", "not_before", postgresql_where=_PENDING
+        ),
+        Index("ix_deliveries_held", "tenant", "webhook_id", postgresql_where=_HELD),
     )
 
     tenant: Mapped[str]
