@@ -1,6 +1,7 @@
 """The engine as users get it: a job directory, in a process of its own."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 from app.domain.directory import ARTIFACTS, DATASET, ORDER, RESULT, UPLOAD, Result
 from app.domain.reports import Report
+from workers.sandbox.server import WITHOUT_THREADS
 
 SEED = 0
 THREADS = 1
@@ -61,7 +63,11 @@ def run(
         (directory / ORDER).write_text(json.dumps(order_of(steps, seed, bound, threads)))
         command = [sys.executable, *engine, name]
         ran = subprocess.run(
-            command, env=environment, check=False, stderr=subprocess.PIPE, text=True
+            command,
+            env={**(environment or os.environ), **WITHOUT_THREADS},
+            check=False,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         if ran.returncode:
             sys.exit(f"{steps}: {ran.stderr}")

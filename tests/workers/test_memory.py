@@ -2,15 +2,19 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
+from tests.workers.apart import apart
 from workers.compression.measure import memory
 
 MIB = 1 << 20
+SECONDS = 4
+"""Within which a small graph is measured on a busy machine too."""
 
 
 def graph(path: Path, repeat: int, turns: int = 0) -> Path:
@@ -41,51 +45,68 @@ def feeds(tmp_path: Path) -> Path:
     return path
 
 
+def peaks(paths: list[Path], feeds: Path, seconds: int = 60) -> list[int | None]:
+    """Measure one graph after the other."""
+    with memory.prober(seconds) as peak:
+        assert peak is not None, "no thread runs yet"
+        return [peak(path, feeds, 1) for path in paths]
+
+
+def peaks_under_signals(paths: list[Path], feeds: Path, *signals: int) -> list[int | None]:
+    """Measure graphs, each after a signal to the measuring process."""
+    with memory.prober(SECONDS) as peak:
+        assert peak is not None, "no thread runs yet"
+        child = int(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1])
+        found = []
+        for path, number in zip(paths, signals, strict=True):
+            os.kill(child, number)
+            found.append(peak(path, feeds, 1))
+        return found
+
+
 def test_a_graph_that_needs_more_is_measured_as_more(tmp_path: Path, feeds: Path) -> None:
     small, large = (graph(tmp_path / f"{size}.onnx", size) for size in (1, 200))
-    with memory.prober() as peak:
-        assert peak is not None
-        peaks = [peak(path, feeds, 1) or 0 for path in (small, large, small)]
-    assert peaks[1] - peaks[0] > 150 * MIB
-    assert abs(peaks[2] - peaks[0]) < 50 * MIB
+    first, most, last = (peak or 0 for peak in apart(peaks, [small, large, small], feeds))
+    assert most - first > 150 * MIB
+    assert abs(last - first) < 50 * MIB
 
 
 def test_what_cannot_be_run_has_no_figure_and_the_next_one_has(tmp_path: Path, feeds: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"no graph")
-    with memory.prober() as peak:
-        assert peak is not None
-        assert peak(broken, feeds, 1) is None
-        assert peak(graph(tmp_path / "g.onnx", 1), feeds, 1) is not None
+    none, some = apart(peaks, [broken, graph(tmp_path / "g.onnx", 1)], feeds)
+    assert none is None
+    assert some is not None
 
 
 def test_a_graph_that_takes_too_long_spoils_no_other_s_figure(tmp_path: Path, feeds: Path) -> None:
     slow = graph(tmp_path / "slow.onnx", 64, turns=100_000)
     large = graph(tmp_path / "large.onnx", 200)
-    with memory.prober(seconds=2) as peak:
-        assert peak is not None
-        assert peak(slow, feeds, 1) is None
-        assert (peak(large, feeds, 1) or 0) > 150 * MIB
+    none, most = apart(peaks, [slow, large], feeds, seconds=SECONDS)
+    assert none is None
+    assert (most or 0) > 150 * MIB
 
 
 def test_a_late_answer_is_nobody_s(tmp_path: Path, feeds: Path) -> None:
     """The measuring process is stopped, is given up, and answers when it goes on."""
     small, large = (graph(tmp_path / f"{size}.onnx", size) for size in (1, 200))
-    with memory.prober(seconds=2) as peak:
-        assert peak is not None
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        child = int(children[-1])
-        os.kill(child, signal.SIGSTOP)
-        assert peak(small, feeds, 1) is None
-        os.kill(child, signal.SIGCONT)
-        assert (peak(large, feeds, 1) or 0) > 150 * MIB
+    stop, go_on = signal.SIGSTOP, signal.SIGCONT
+    none, most = apart(peaks_under_signals, [small, large], feeds, stop, go_on)
+    assert none is None
+    assert (most or 0) > 150 * MIB
 
 
 def test_where_the_measuring_process_dies_there_is_no_figure(tmp_path: Path, feeds: Path) -> None:
     path = graph(tmp_path / "g.onnx", 1)
+    kill, nothing = signal.SIGKILL, 0
+    assert apart(peaks_under_signals, [path, path], feeds, kill, nothing) == [None, None]
+
+
+def test_where_other_threads_run_nothing_is_forked() -> None:
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
     with memory.prober() as peak:
-        assert peak is not None
-        child = int(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()[-1])
-        os.kill(child, signal.SIGKILL)
-        assert peak(path, feeds, 1) is None
-        assert peak(path, feeds, 1) is None
+        assert peak is None
+    ended.set()
+    thread.join()

@@ -109,9 +109,10 @@ def _run(directory: Path, events: Events) -> Result:
 
         return Result(sensitivity=chart(directory, order, events))
     from workers.compression.measure.memory import prober
-    from workers.compression.pipeline import compress
 
     with prober() as peak:
+        from workers.compression.pipeline import compress  # a library of it starts a thread
+
         return compress(directory, order, events, peak)
 
 

@@ -22,6 +22,10 @@ from typing import IO, Any, Literal, Self
 
 from app.domain.workers import Confinement
 
+WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+"""Variables that keep libraries from starting a thread as they are imported: a process with threads
+cannot be forked safely."""
+
 ENTRY = "workers.compression.__main__:main"
 REQUIRED = frozenset({"seccomp", "landlock", "network"})
 
@@ -315,7 +319,5 @@ def _environment(device: str) -> dict[str, str]:
         # A fixed hash seed makes the order of sets the same in every run.
         "PYTHONHASHSEED": "0",
         "CUDA_VISIBLE_DEVICES": device.partition(":")[2],
-        # Both would start a thread on import, and a process with threads cannot be forked safely.
-        "OPENBLAS_NUM_THREADS": "1",
-        "ORT_DISABLE_TELEMETRY": "1",
+        **WITHOUT_THREADS,
     }

@@ -1,7 +1,10 @@
 """Small real models, trained on scikit-learn's digits and exported once a session."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +20,7 @@ from torch import nn
 from app.domain.directory import Result
 from app.domain.reports import Report
 from workers.compression.__main__ import main
+from workers.sandbox.server import WITHOUT_THREADS
 
 Run = Callable[..., Result]
 
@@ -110,11 +114,17 @@ def digits_npz(
     return path
 
 
+def _apart(directory: Path) -> int:
+    argv = [sys.executable, "-m", "workers.compression", str(directory)]
+    return subprocess.run(argv, env=os.environ | WITHOUT_THREADS, check=False).returncode
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Run:
     """Run a job directory made of a model, perhaps datasets, and the fields of an order.
 
-    The model is a file, or the directory of an upload that was inspected before.
+    The model is a file, or the directory of an upload that was inspected before. Jobs run in this
+    process, which has threads; with ``apart=True`` in one that is started without, as workers do.
     """
 
     def run(model: Path, *steps: dict[str, Any], data: Path | None = None, **order: Any) -> Result:
@@ -131,11 +141,12 @@ def job(tmp_path: Path) -> Run:
             (directory / "evaluate-dataset").write_bytes(judged.read_bytes())
         if (metric := order.pop("metric", None)) is not None:
             (directory / "metric.onnx").write_bytes(metric.read_bytes())
+        engine = _apart if order.pop("apart", False) else main
         if order.pop("generated", False):
             order["data"] = "generated"
         wish = {"kind": "compress", "threads": 1} | ({"steps": steps} if steps else {}) | order
         (directory / "job.json").write_text(json.dumps(wish))
-        assert main(directory) == 0
+        assert engine(directory) == 0
         return Result.model_validate_json((directory / "result.json").read_bytes())
 
     return run

@@ -268,7 +268,7 @@ def test_progress_never_falls_and_ends_at_one(
 def test_latency_and_memory_are_measured_on_both_and_the_manifest_names_the_bytes(
     job: Run, exported: dict[str, Path], digits_npz: Path
 ) -> None:
-    report = report_of(job(exported["mlp"], STATIC, data=digits_npz))
+    report = report_of(job(exported["mlp"], STATIC, data=digits_npz, apart=True))
     latency = report.evaluation.latency
     assert latency is not None
     for spread in (latency.original, latency.compressed):
