@@ -7,7 +7,7 @@ from app import nudge
 from app.store.session import AWAY
 from workers.runs.inspection import inspect_next
 from workers.runs.taking import run_next
-from workers.search.driver import take_turns
+from workers.search.driver import take_turn_after, take_turns
 from workers.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -53,15 +53,22 @@ def work_off(worker: Worker) -> None:
 
 def _drain(worker: Worker) -> bool:
     """Work until nothing waits; return False if an error or a stop prevented that."""
-    next_one = run_next if worker.queue == "jobs" else inspect_next
+    next_one = _run_next if worker.queue == "jobs" else inspect_next
     try:
         while worker.ability.lacking is None and not worker.stopping.is_set():
             if not next_one(worker):
                 return True
-            if worker.queue == "jobs":
-                take_turns(worker)  # what ended may have been a trial
     except AWAY as error:
         log.warning("put off", error=str(error).partition("\n")[0])
     except Exception:
         log.exception("a fault of ours")
     return False
+
+
+def _run_next(worker: Worker) -> bool:
+    """Run the next job, and go on with its search if it was a trial; return False without a job."""
+    job_id = run_next(worker)
+    if job_id is None:
+        return False
+    take_turn_after(worker, job_id)
+    return True

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.domain import ids
 from app.domain.jobs import JobRequest
 from app.domain.searches import Outcome
-from app.store import blob_rows, jobs, measurements, named, transitions
+from app.store import blob_rows, jobs, leases, measurements, named, transitions
 from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow, TrialRow
 
 _ORIGINAL_FILE = "model.onnx"
@@ -21,10 +21,22 @@ _ORIGINAL_FILE = "model.onnx"
 _ACTIVE = JobRow.status.in_(["queued", "running"])
 
 
-def going(session: Session) -> Sequence[str]:
-    """Return the searches that have not ended, and all whose uploads were inspected."""
-    query = select(JobRow.id).where(JobRow.search.is_not(None), _ACTIVE, named.uploads_inspected())
+def due(session: Session) -> Sequence[str]:
+    """Return the searches that go on and do not rest; all their uploads were inspected."""
+    goes_on = JobRow.search.is_not(None) & _ACTIVE & leases.is_due(JobRow)
+    query = select(JobRow.id).where(goes_on, named.uploads_inspected())
     return session.scalars(query.order_by(JobRow.created_at)).all()
+
+
+def rest(session: Session, search: JobRow, seconds: float) -> None:
+    """Let a search have no turn for a while, unless one of its trials ends."""
+    search.not_before = leases.seconds_from_now(seconds)
+    session.flush()
+
+
+def of_trial(session: Session, job_id: str) -> str | None:
+    """Return the search of a job that is a trial; None for any other job."""
+    return session.scalar(select(JobRow.parent_id).where(JobRow.id == job_id))
 
 
 def hold(session: Session, search_id: str) -> JobRow | None:

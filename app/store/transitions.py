@@ -13,6 +13,7 @@ from typing import Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.domain.events import State
 from app.domain.jobs import FINISHED, JobStatus
 from app.domain.problems import Problem, ProblemDetails
 from app.store import deliveries, events, leases, measurements, usage
@@ -26,7 +27,8 @@ def enter(session: Session, job: JobRow, status: JobStatus, stage: str) -> None:
     job.status = status
     job.stage = stage
     session.flush()
-    events.append(session, job.id, "state", {"status": status, "stage": stage})
+    said = State(status=status, stage=stage)
+    events.append(session, job.id, said.kind, said.model_dump(exclude={"kind"}))
 
 
 def take(session: Session, job: JobRow, owner: str, seconds: float) -> int:

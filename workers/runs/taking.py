@@ -18,11 +18,11 @@ from workers.worker import Worker
 log = structlog.get_logger(__name__)
 
 
-def run_next(worker: Worker) -> bool:
-    """Run the job whose turn it is; return False if no waiting job can run here."""
+def run_next(worker: Worker) -> str | None:
+    """Run the job whose turn it is and return its id; return None if no job can run here."""
     job_id, taken = _take_next(worker)
     if job_id is None:
-        return False
+        return None
     with bound_contextvars(job=job_id):
         if taken is not None:
             attributes: tracing.Attributes = {
@@ -33,7 +33,7 @@ def run_next(worker: Worker) -> bool:
             with tracing.span("job", "consumer", parent=taken.traceparent, attributes=attributes):
                 _run(worker, taken)
                 _nudge_deliveries(worker, job_id)
-    return True
+    return job_id
 
 
 def _run(worker: Worker, taken: claims.Taken) -> None:

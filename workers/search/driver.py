@@ -1,4 +1,4 @@
-"""Who takes the turns of searches: any worker, after each trial and whenever it looks around."""
+"""Who takes the turns of searches: any worker, after a trial that it ran and as it looks around."""
 
 import structlog
 from pydantic import ValidationError
@@ -15,10 +15,22 @@ log = structlog.get_logger(__name__)
 
 
 def take_turns(worker: Worker) -> None:
-    """Take a turn of each search that goes on, but of those whose turn somebody else takes."""
+    """Take a turn of each search that is due, but of those whose turn somebody else takes.
+
+    However many workers look around, a search has a turn for all of them in each interval.
+    """
     with transaction(worker.sessions) as session:
-        going = searches.going(session)
-    for search_id in going:
+        due = searches.due(session)
+    for search_id in due:
+        with bound_contextvars(search=search_id):
+            _take_turn(worker, search_id)
+
+
+def take_turn_after(worker: Worker, job_id: str) -> None:
+    """Take a turn of the search of a job that has run, if the job is a trial."""
+    with transaction(worker.sessions) as session:
+        search_id = searches.of_trial(session, job_id)
+    if search_id is not None:
         with bound_contextvars(search=search_id):
             _take_turn(worker, search_id)
 
@@ -28,7 +40,10 @@ def _take_turn(worker: Worker, search_id: str) -> None:
     try:
         with transaction(worker.sessions) as session:
             row = searches.hold(session, search_id)
-            filed = turn.take(session, row, worker.settings.device) if row is not None else []
+            if row is None:
+                return
+            filed = turn.take(session, row, worker.settings.device)
+            searches.rest(session, row, worker.settings.lease.scan_seconds / 2)
     except ValidationError as error:
         log.warning("search left to a worker of its version", errors=error.error_count())
         return

@@ -21,6 +21,9 @@ from workers.search.reading import Search, read, steps_of
 from workers.search.space import LEAST_MINUTES, Space
 from workers.search.strategies import STAND_IN, ask
 
+FILED_PER_TURN = 8
+"""Trials that a turn files at most: while a strategy is asked, the search is locked."""
+
 HOPELESS = 3
 """Trials without figures, after which a search in which no trial had any ends."""
 
@@ -106,7 +109,7 @@ def _go_on(session: Session, search: Search, seconds_left: float) -> list[str]:
     filed = list[str]()
     offers = workers.offers(session)
     fitting = sum(not search.request.requires.lacking([offer]) for offer in offers)
-    while search.active < max(fitting, 1):
+    while search.active < max(fitting, 1) and len(filed) < FILED_PER_TURN:
         proposal = _proposal(search)
         if proposal is None:
             break

@@ -1,0 +1,51 @@
+"""When a search has its turns, and how much one of them does."""
+
+from app.domain import ids
+from app.store import searches
+from app.store.tables import WorkerRow
+from tests.app.searching import end, search, start, take_turn
+from tests.app.service import Service
+from workers.search.turn import FILED_PER_TURN
+
+
+def test_a_search_has_one_turn_in_an_interval_however_many_workers_look(service: Service) -> None:
+    made = search(service)["id"]
+    with service.store.begin() as session:
+        assert searches.due(session) == [made]
+        row = searches.hold(session, made)
+        assert row is not None
+        searches.rest(session, row, 60)
+    with service.store.begin() as session:
+        assert not searches.due(session)
+        row = searches.hold(session, made)
+        assert row is not None
+        searches.rest(session, row, 0)
+    with service.store() as session:
+        assert searches.due(session) == [made]
+
+
+def test_a_trial_that_ends_gives_its_search_a_turn_and_other_jobs_give_none(
+    service: Service,
+) -> None:
+    made = search(service)["id"]
+    take_turn(service, made)
+    trial = start(service)
+    assert trial is not None
+    end(service, trial, (0.5, 0.0))
+    alone = service.job()["id"]
+    with service.store() as session:
+        assert searches.of_trial(session, trial) == made
+        assert searches.of_trial(session, alone) is None
+
+
+def test_a_large_fleet_is_given_its_trials_over_several_turns(service: Service) -> None:
+    """While a strategy is asked the search is locked, and a cancellation waits for that."""
+    fleet = 2 * FILED_PER_TURN + 1
+    with service.store.begin() as session:
+        for number in range(fleet):
+            worker = ids.new("wrk")
+            session.add(WorkerRow(id=worker, hostname="h", pid=number, queue="jobs", device="cpu"))
+    made = search(service, budget={"trials": 2 * FILED_PER_TURN})["id"]
+    assert len(take_turn(service, made)) == FILED_PER_TURN
+    assert len(take_turn(service, made)) == FILED_PER_TURN
+    assert not take_turn(service, made), "the budget is spent"
