@@ -3,34 +3,41 @@
 ``python -m benchmarks.formats [--only keras] [--network vit] [--steps zeros] [--deliver litert]``
 trains small networks on scikit-learn's digits, writes each as the files that its framework writes,
 and has the engine convert, compress and deliver them. Each artifact is run on its own runtime, by
-turns with onnxruntime. Formats that cannot be made here are left out. A run of everything writes
-its figures into ``benchmarks/results/formats.json`` and its table into ``docs/formats.md``.
+turns with onnxruntime. Formats that cannot be made here are left out.
+
+Finished jobs are kept in the cache, so that a run that was broken off goes on from there;
+``--fresh`` runs them again. Two jobs run at a time (``--processes``), with a thread each. A run of
+everything writes its figures into ``benchmarks/results/formats.json``, its table into
+``docs/formats.md``.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-os.environ["KERAS_BACKEND"] = "torch"
-
 import numpy as np
 import torch
-from torch import nn
 
 from app.domain.directory import DATASET, ORDER, UPLOAD, Result
 from app.domain.targets import OutputFormat, ToolName
-from benchmarks._digits_networks import NETWORKS, digits, example, feeds, trained
+from benchmarks._cache import CACHE
+from benchmarks._digits_networks import NETWORKS, digits, feeds, trained
+from benchmarks._format_files import WRITERS, File
 from workers.compression import delivery
 from workers.compression.__main__ import main as run_engine
 from workers.tools import environments
 
+KEPT = CACHE / "formats"
 RESULTS = Path(__file__).parent / "results" / "formats.json"
 PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
 MARKS = "<!-- by make formats -->", "<!-- end -->"
@@ -41,86 +48,56 @@ STEPS: dict[str, list[dict[str, Any]]] = {
     "static int8": [{"method": "quantize", "mode": "static", "force": True}],
     "channels": [{"method": "prune", "ratio": 0.4, "recover": {"epochs": 2}}],
 }
-FORMATS: list[OutputFormat] = [
+FORMATS: tuple[OutputFormat, ...] = (
     "onnx", "ort", "openvino", "pt2", "coreml", "litert", "litert_micro", "executorch", "source",
-]  # fmt: skip
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class File:
-    """A file to upload."""
+class Job:
+    """A file of a network, some steps, and the formats to deliver."""
 
-    content: Path
-    inputs: list[dict[str, Any]] | None = None
-    channels_last: bool = False
-    is_onnx: bool = False
+    kind: str
+    network: str
+    steps: str
+    formats: tuple[OutputFormat, ...]
 
+    @property
+    def kept(self) -> Path:
+        """Where its figures are once it is finished."""
+        formats = self.formats[0] if len(self.formats) == 1 else "all"
+        name = f"{self.kind}-{self.network}-{self.steps}-{formats}"
+        return KEPT / f"{name.replace(' ', '_')}.json"
 
-def stated(network: str) -> list[dict[str, Any]]:
-    """Return what a file does not tell of the inputs."""
-    return [
-        {"name": name, "shape": ["batch", *array.shape[1:]]}
-        for name, array in feeds(network).items()
-    ]
+    def figures(self) -> list[dict[str, Any]]:
+        """Return a row of figures for each artifact; they are kept."""
+        if not self.kept.exists():
+            torch.set_num_threads(1)
+            with tempfile.TemporaryDirectory() as scratch:
+                made = list(self._run(Path(scratch)))
+            unfinished = self.kept.with_suffix(".part")
+            unfinished.write_text(json.dumps(made), encoding="utf-8")
+            unfinished.rename(self.kept)
+        rows: list[dict[str, Any]] = json.loads(self.kept.read_text(encoding="utf-8"))
+        return rows
 
-
-def torchscript(module: nn.Module, network: str, path: Path) -> File:
-    """Write a TorchScript file."""
-    trace: Any = torch.jit.trace
-    torch.jit.save(trace(module, example(network)), path)
-    return File(path, stated(network))
-
-
-def torch_export(module: nn.Module, network: str, path: Path) -> File:
-    """Write a program of torch.export with a dynamic batch."""
-    arrays = example(network)
-    dynamic = tuple({0: torch.export.Dim("batch")} for _ in arrays)
-    program = torch.export.export(module, arrays, dynamic_shapes=dynamic)
-    with path.open("wb") as file:
-        torch.export.save(program, file)
-    return File(path, stated(network))
-
-
-def onnx(module: nn.Module, network: str, path: Path) -> File:
-    """Write an ONNX file."""
-    arrays = example(network)
-    made: Any = torch.onnx.export(
-        module, arrays, dynamo=True, input_names=list(feeds(network)), verbose=False,
-        dynamic_shapes=tuple({0: torch.export.Dim.DYNAMIC} for _ in arrays),
-    )  # fmt: skip
-    made.save(path, external_data=False)
-    return File(path, is_onnx=True)
+    def _run(self, scratch: Path) -> Iterator[dict[str, Any]]:
+        file = WRITERS[self.kind](trained(self.network), self.network, scratch / "upload.file")
+        directory = scratch / "job"
+        result = compressed(file, self.network, STEPS[self.steps], self.formats, directory)
+        label = {"in": self.kind, "network": self.network, "steps": self.steps}
+        yield from figures(label, result, directory)
 
 
-def keras(_module: nn.Module, _network: str, path: Path) -> File:
-    """Train and write a Keras file: the layers of ``cnn``."""
-    import keras
-    from keras import layers
-
-    images, classes = digits()
-    model = keras.Sequential(
-        [
-            layers.Input((8, 8, 1), name="image"),
-            layers.Conv2D(32, 3, padding="same", use_bias=False), layers.BatchNormalization(),
-            layers.ReLU(), layers.MaxPooling2D(2),
-            layers.Conv2D(64, 3, padding="same", activation="relu"),
-            layers.GlobalAveragePooling2D(), layers.Dense(10),
-        ]
-    )  # fmt: skip
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss)
-    model.fit(images.transpose(0, 2, 3, 1), classes, epochs=4, verbose=0)
-    whole = path.with_suffix(".keras")
-    model.save(whole)
-    return File(whole, channels_last=True)
-
-
-WRITERS: dict[str, Callable[[nn.Module, str, Path], File]] = {
-    "onnx": onnx,
-    "torchscript": torchscript,
-    "torch_export": torch_export,
-    "keras": keras,
-}
+def jobs(chosen: argparse.Namespace) -> Iterator[Job]:
+    """Yield the jobs that the command line asks for."""
+    formats = (chosen.deliver,) if chosen.deliver else FORMATS
+    for kind, network, steps in product(WRITERS, NETWORKS, STEPS):
+        asked = {"only": kind, "network": network, "steps": steps}
+        if any(getattr(chosen, name) not in {None, value} for name, value in asked.items()):
+            continue
+        if kind != "keras" or network == "cnn":  # the layers of the Keras file are the CNN's
+            yield Job(kind, network, steps, formats)
 
 
 def compressed(
@@ -149,48 +126,37 @@ def compressed(
         "deliver": [name for name in formats if name in able],
         "source": {"may_run_code": True, "hints": {"inputs": file.inputs}},
     }  # fmt: skip
+    result = run(order, directory)
+    if not result.tools:
+        return result
+    ends = {tool: run_tool(base, tool, directory) for tool in result.tools}
+    failures = {tool: reason for tool, reason in ends.items() if reason}
+    return run({**order, "tool_failures": failures}, directory)
+
+
+def run(order: dict[str, Any], directory: Path) -> Result:
+    """Have the engine carry out an order, and return its result."""
     (directory / ORDER).write_text(json.dumps(order))
     run_engine(directory)
-    result = read(directory)
-    for tool in result.tools:
-        run_tool(base, tool, directory)
-    if result.tools:
-        run_engine(directory)
-    return read(directory)
-
-
-def read(directory: Path) -> Result:
-    """Return a job's result."""
     return Result.model_validate_json((directory / "result.json").read_bytes())
 
 
-def run_tool(base: Path, tool: ToolName, directory: Path) -> None:
-    """Run a tool in its own Python, without a sandbox: the files are ours."""
+def run_tool(base: Path, tool: ToolName, directory: Path) -> str | None:
+    """Run a tool in its own Python, without a sandbox, as the files are ours.
+
+    Returns:
+        Why it came to no end; None if it did.
+    """
     code = f"import sys; from pathlib import Path; import workers.tools.{tool} as tool\n"
     code += "tool.main(Path(sys.argv[1]))"
-    subprocess.run(
+    ended = subprocess.run(
         [environments.python_of(base, tool), "-c", code, directory],
-        check=True,
+        check=False,
         capture_output=True,
+        text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
-
-
-def rows(chosen: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Yield the figures of each artifact, and the reason where a job has none."""
-    formats = [chosen.deliver] if chosen.deliver else FORMATS
-    with tempfile.TemporaryDirectory() as scratch:
-        for kind, net in product(WRITERS, NETWORKS):
-            if chosen.only not in {None, kind} or chosen.network not in {None, net}:
-                continue
-            if kind == "keras" and net != "cnn":
-                continue  # its layers are those of the CNN
-            place = Path(scratch) / f"{kind}-{net}".replace(" ", "-")
-            file = WRITERS[kind](trained(net), net, place.with_suffix(".file"))
-            for name in [chosen.steps] if chosen.steps else STEPS:
-                job = place.with_name(f"{place.name}-{name}".replace(" ", "-"))
-                label = {"in": kind, "network": net, "steps": name}
-                yield from figures(label, compressed(file, net, STEPS[name], formats, job), job)
+    return f"{tool} failed: {ended.stderr[-300:]}" if ended.returncode else None
 
 
 def figures(label: dict[str, str], result: Result, directory: Path) -> Iterator[dict[str, Any]]:
@@ -213,7 +179,7 @@ def cell(value: object) -> str:
     """Return a figure for the table; a dash where it was not measured."""
     if value is None:
         return "–"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)[:120]
+    return f"{value:.3g}" if isinstance(value, float) else str(value)[:400]
 
 
 def write_page(lines: list[str]) -> None:
@@ -231,15 +197,23 @@ def main() -> None:
     parser.add_argument("--network", choices=list(NETWORKS))
     parser.add_argument("--steps", choices=list(STEPS))
     parser.add_argument("--deliver", choices=FORMATS)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--fresh", action="store_true")
     chosen = parser.parse_args()
+    if chosen.fresh:
+        shutil.rmtree(KEPT, ignore_errors=True)
+    KEPT.mkdir(parents=True, exist_ok=True)
     columns = ["in", "network", "steps", "out", "error", "bytes", "ms", "accuracy", "reason"]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    print("\n".join(lines), flush=True)
     measured = []
-    for row in rows(chosen):
-        measured.append(row)
-        lines.append(f"| {' | '.join(cell(row.get(name)) for name in columns)} |")
-        print(lines[-1], flush=True)
-    if not any(vars(chosen).values()):
+    with ProcessPoolExecutor(chosen.processes, get_context("spawn")) as pool:
+        for rows in pool.map(Job.figures, jobs(chosen)):
+            for row in rows:
+                measured.append(row)
+                lines.append(f"| {' | '.join(cell(row.get(name)) for name in columns)} |")
+                print(lines[-1], flush=True)
+    if not any((chosen.only, chosen.network, chosen.steps, chosen.deliver)):
         RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         write_page(lines)
 

@@ -9,6 +9,8 @@ from app.domain.targets import EXPORTED, FIXED, OutputFormat
 
 _BY_VALUE = frozenset({"Loop", "Scan", "NonZero", "NonMaxSuppression", "Unique", "Compress"})
 """Operators whose shapes depend on values, which an exported program does not hold."""
+_NO_MICRO_KERNEL = frozenset({"Gelu", "Erf"})
+"""Operators that become LiteRT's GELU, which microcontrollers have no kernel for."""
 _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
 
@@ -63,6 +65,13 @@ def _operators(request: JobRequest, model: ModelDescription) -> Iterator[str]:
             f"The shapes of {', '.join(by_value)} depend on values, so that {_named(exported)} may"
             " be impossible to write: the job then fails with 'delivery-failed' and keeps its other"
             " files, such as 'onnx'."
+        )
+    if "litert_micro" in request.deliver and (
+        lacking := sorted(_NO_MICRO_KERNEL & set(model.operators))
+    ):
+        yield (
+            f"Microcontrollers have no kernel for {', '.join(lacking)}, so that 'litert_micro' may"
+            " be impossible to write: 'litert' keeps it, for larger devices."
         )
     if "coreml" in request.deliver and (recurrent := sorted(_RECURRENT & set(model.operators))):
         yield (

@@ -28,6 +28,10 @@ _ARENA_STEP = 1024
 _LINE = 12
 _NAMES = {"UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM"}
 """Kernels whose method of the resolver is not their name in camel case."""
+_UNKNOWN = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
+_FAILED = re.compile(r"Node (\w+) \(number (\d+)f?\) failed to (\w+)")
+"""What the interpreter prints of an operator that it has no kernel for, or that its kernel refuses.
+"""
 
 _HEADER = """\
 // A model for TensorFlow Lite for microcontrollers, as a C array.
@@ -103,7 +107,7 @@ def write(model: bytes, archive: Path) -> None:
 def open_file(archive: Path, _task: ToolTask) -> Callable[[Arrays], Arrays]:
     """Open the model in a zip on the interpreter of microcontrollers."""
     with zipfile.ZipFile(archive) as packed:
-        interpreter = _interpreter(packed.read("model.tflite"))
+        interpreter = _interpreter(packed.read("model.tflite"), archive.parent)
     outputs = _count(interpreter.get_output_details)
 
     def run(arrays: Arrays) -> Arrays:
@@ -143,43 +147,75 @@ def _method(kernel: str) -> str:
 def _least_arena(model: bytes, scratch: Path) -> int:
     """Return the bytes of an arena that the interpreter uses, rounded up to a kibibyte.
 
-    The interpreter prints what it has allocated.
-
     Args:
         model: the ``.tflite`` file.
-        scratch: a directory for the printed text.
+        scratch: a directory for what the interpreter prints.
 
     Raises:
-        ValueError: the interpreter does not say what it has allocated.
+        ValueError: the interpreter refuses the model, or does not say what it has allocated.
     """
-    interpreter = _interpreter(model)
-    with tempfile.TemporaryFile(dir=scratch) as printed, _errors_go_to(printed.fileno()):
+    interpreter = _interpreter(model, scratch)
+    with _printed(scratch) as read:
         interpreter.print_allocations()
-        printed.seek(0)
-        text = printed.read().decode(errors="replace")
+        text = read()
     total = re.search(r"Arena allocation total (\d+) bytes", text)
     if total is None:
         raise ValueError("the interpreter does not say how much memory the model takes")
     return -(-int(total[1]) // _ARENA_STEP) * _ARENA_STEP
 
 
-@contextmanager
-def _errors_go_to(target: int) -> Iterator[None]:
-    """Write what native code prints to standard error to another open file."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    os.dup2(target, 2)
-    try:
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
+def _interpreter(model: bytes, scratch: Path) -> Any:
+    """Open a model on the interpreter of microcontrollers.
 
-
-def _interpreter(model: bytes) -> Any:
+    Raises:
+        ValueError: it refuses the model; the text names the operator.
+    """
     from tflite_micro.python.tflite_micro import runtime
 
-    return runtime.Interpreter.from_bytes(model, arena_size=_ARENA)
+    with _printed(scratch) as read:
+        try:
+            return runtime.Interpreter.from_bytes(model, arena_size=_ARENA)
+        except RuntimeError as error:
+            raise ValueError(refusal(read()) or str(error)) from error
+
+
+def refusal(printed: str) -> str:
+    """Return why the interpreter refuses a model, as its user should read it.
+
+    Args:
+        printed: what it has written to standard error.
+    """
+    if unknown := _UNKNOWN.search(printed):
+        return (
+            f"microcontrollers have no kernel for the operator {unknown[1]}. 'litert' runs it on"
+            " larger devices; or train the model with another layer in its place."
+        )
+    said = " ".join(printed.split())
+    if failed := _FAILED.search(printed):
+        return (
+            f"the kernel of the operator {failed[1]} (number {failed[2]} of the file) refuses it:"
+            f" {said}"
+        )
+    return said
+
+
+@contextmanager
+def _printed(scratch: Path) -> Iterator[Callable[[], str]]:
+    """Collect what native code writes to standard error; yield what reads it so far."""
+    with tempfile.TemporaryFile(dir=scratch) as file:
+
+        def read() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        sys.stderr.flush()
+        before = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield read
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 def _count(details: Callable[[int], Any]) -> int:

@@ -107,5 +107,8 @@ def _milliseconds(
 
 
 def _words(error: Exception) -> str:
+    """Return an error's text as a sentence; the middle of a long one is left out."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _SAID else f"{text[: _SAID // 2]} … {text[-_SAID // 2 :]}"
+    if len(text) > _SAID:
+        text = f"{text[: _SAID // 2]} … {text[-_SAID // 2 :]}"
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -65,7 +65,11 @@ def program(
     executor = build(model)
     if executor.frozen:
         first = executor.frozen[0]
-        raise DeliveryFailed(f"node '{first.node}' has no function of torch ({first.reason}).")
+        operators = {node.name: node.op_type for node in model.graph.all_nodes()}
+        raise DeliveryFailed(
+            f"{operators.get(first.node, 'node')} '{first.node}' has no function of torch"
+            f" ({first.reason}). Deliver 'onnx' instead."
+        )
     names = [str(value.name) for value in model.graph.inputs]
     plain = Plain(executor, names, [str(value.name) for value in model.graph.outputs]).eval()
     plain.requires_grad_(requires_grad=False)
@@ -78,7 +82,8 @@ def program(
             return torch.export.export(plain, arrays, dynamic_shapes=made, strict=False)
     except Exception as error:  # torch.export raises errors of any class
         raise DeliveryFailed(
-            f"torch cannot export this model: {' '.join(str(error).split())[:300]}"
+            f"torch cannot export this model: {' '.join(str(error).split())[:300]} Deliver 'onnx'"
+            " instead."
         ) from error
 
 
