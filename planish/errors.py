@@ -110,7 +110,10 @@ def refusal(problem: Problem) -> Refused:
 
 
 def _in_words(problem: Problem) -> str:
-    fields = "".join(f"\n  {error.pointer}: {error.detail}" for error in problem.errors or [])
+    errors = problem.errors or []
+    if len(errors) == 1 and errors[0].detail in problem.detail:
+        errors = []  # it is said already
+    fields = "".join(f"\n  {error.pointer}: {error.detail}" for error in errors)
     return f"{problem.title}: {problem.detail}{fields}"
 
 

@@ -8,7 +8,7 @@ from app.domain.datasets import DatasetDescription, class_mismatch, mismatches
 from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobRequest
 from app.domain.metric_graphs import misfits
 from app.domain.metrics import Metric, foreign, readers_of, unfit
-from app.domain.models import ModelDescription, TensorSpec
+from app.domain.models import ModelDescription, TensorSpec, quantized_operators
 from app.domain.problems import DatasetMismatch, Invalid, NotAvailable, Problem
 from app.domain.searches import LEARNING
 from app.domain.steps import METHODS, Step
@@ -240,6 +240,11 @@ def _obstacle(model: ModelDescription | None) -> str | None:
     if model is None or model.trainable is not False:
         return None
     named = [f"'{skipped.node}': {skipped.reason}" for skipped in model.untrainable[:3]]
+    if already := quantized_operators(model.operators):
+        named.append(
+            f"it is quantized already (it holds {', '.join(already[:5])}): upload it as it was"
+            " before that"
+        )
     return f"{'; '.join(named)}. Leave 'recover' out, or choose a method that needs no training."
 
 

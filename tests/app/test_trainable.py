@@ -41,3 +41,13 @@ def test_a_model_that_nobody_looked_at_may_be_trained(
     body = {"model": service.model(**known), "dataset": service.dataset(), "steps": [TRAINS]}
     plan = service.http.post("/v1/jobs/plan", json=body).json()
     assert plan["ok"], plan
+
+
+def test_a_model_that_is_quantized_already_is_to_be_uploaded_as_it_was_before(
+    service: Service,
+) -> None:
+    quantized = service.model(trainable=False, untrainable=[OBSTACLE], operators={"QLinearConv": 2})
+    body = {"model": quantized, "dataset": service.dataset(), "steps": [TRAINS]}
+    answer = service.http.post("/v1/jobs", json=body)
+    assert answer.status_code == 422
+    assert "(it holds QLinearConv): upload it as it was before" in answer.json()["detail"]

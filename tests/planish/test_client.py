@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import planish
-from planish.types import Artifact, Model
+from planish.types import Artifact, FieldError, Model, Problem
 from tests.planish.answers import JOB, MODEL
 from tests.planish.scripted import Answer, answer, events, hang_up, problem, scripted
 
@@ -60,6 +60,25 @@ def test_a_refusal_is_raised_at_once_as_its_own_type(
     ):
         client.job("job_1")
     assert raised.value.problem.type == "some-type"
+
+
+@pytest.mark.parametrize(
+    ("errors", "words"),
+    [
+        ([("#/steps/0", "take a ratio")], "Bad: take a ratio"),
+        ([("#/name", "is long")], "Bad: take a ratio\n  #/name: is long"),
+        (
+            [("#/steps/0", "take a ratio"), ("#/steps/1", "take a ratio")],
+            "Bad: take a ratio\n  #/steps/0: take a ratio\n  #/steps/1: take a ratio",
+        ),
+    ],
+)
+def test_the_words_of_a_refusal_name_each_field_and_say_nothing_twice(
+    errors: list[tuple[str, str]], words: str
+) -> None:
+    fields = [FieldError(pointer=pointer, detail=said) for pointer, said in errors]
+    refused = Problem(type="invalid", title="Bad", status=422, detail="take a ratio", errors=fields)
+    assert str(planish.Invalid(refused)) == words
 
 
 def test_nobody_there_is_said_after_the_last_attempt() -> None:

@@ -53,7 +53,7 @@ def nothing_changed(
             " was before that."
         )
     words.append("The artifact is the model as it was. Try other parameters, or another method.")
-    return NothingChanged(f"No step changed anything. {' '.join(words)}")
+    return NothingChanged(" ".join(words))
 
 
 def _does_what_pays(step: StepReport) -> bool:
