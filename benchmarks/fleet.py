@@ -115,8 +115,7 @@ class Database:
         )
         server = psutil.Process(pid).parent()
         assert server is not None
-        times = [each.cpu_times() for each in (server, *server.children())]
-        return float(sum(each.user + each.system for each in times))
+        return sum(_processor_seconds(each) for each in (server, *server.children()))
 
     def waits_ms(self, made: Sequence[str]) -> list[float]:
         """Return for how long jobs were queued, by the database's clock."""
@@ -184,6 +183,15 @@ def _fleet(store: Stores, count: int, seconds: float) -> Iterator[None]:
         for process in running:
             process.wait(timeout=60)
         store.rows("DELETE FROM workers")
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    """Return what a process has computed; 0 for one that has ended, as vacuums do."""
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return float(times.user + times.system)
 
 
 def _settle(database: Database, count: int) -> None:
