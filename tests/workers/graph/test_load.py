@@ -10,9 +10,10 @@ import pytest
 
 from app.domain.problems import InvalidModel
 from tests.workers.intake.models import convnet, externalize, mlp, write
+from workers.compression.delivery.form import pack
 from workers.compression.graph import load as graph_load
 from workers.compression.graph import runtime
-from workers.compression.graph.load import bundle, files_of, load, make_self_contained, save
+from workers.compression.graph.load import files_of, load, make_self_contained, save
 
 
 def answer(path: Path) -> np.ndarray:
@@ -93,7 +94,7 @@ class TestPastTheLimitOfOneFile:
         assert isinstance(again.graph.initializers["k"].const_value, ir.ExternalTensor)
         np.testing.assert_array_equal(answer(tmp_path / "big.onnx"), answer(source))
         for name in ("a.zip", "b.zip"):
-            bundle(tmp_path / "big.onnx", tmp_path / name)
+            pack(files_of(tmp_path / "big.onnx"), tmp_path / name)
         assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
         with zipfile.ZipFile(tmp_path / "a.zip") as packed:
             packed.extractall(tmp_path / "unpacked")

@@ -5,7 +5,6 @@ A graph on disk is self-contained: one ``.onnx`` file, or, past protobuf's limit
 bytes.
 """
 
-import zipfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -111,16 +110,6 @@ def files_of(path: Path) -> list[Path]:
     """Return the files that a graph on disk consists of."""
     data = path.with_name(path.name + ".data")
     return [path, data] if data.exists() else [path]
-
-
-def bundle(path: Path, archive: Path) -> None:
-    """Pack a graph with external weights into a zip, uncompressed, the same bytes each time."""
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, allowZip64=True) as packed:
-        for file in files_of(path):
-            entry = zipfile.ZipInfo(file.name)
-            with file.open("rb") as source, packed.open(entry, "w", force_zip64=True) as target:
-                while piece := source.read(1 << 20):
-                    target.write(piece)
 
 
 def weight_bytes(model: ir.Model) -> int:
