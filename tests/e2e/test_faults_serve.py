@@ -140,8 +140,8 @@ def _assert_goes_on(home: Path, url: str, job_id: str, undisturbed: str) -> Json
     assert [each for each in _states(data, job_id) if each in FINISHED] == ["succeeded"]
     Blobs.open((data / "blobs").as_uri()).sweep(timedelta(0))  # what was cut, after the grace
     assert list((data / "blobs" / "incoming").glob("*")) == []
-    eventually(lambda: not list(workers.glob("wrk_*/*/")), 10, "clearing up")
-    assert len(list(workers.glob("wrk_*/"))) == 2, "one for each worker alive"
+    eventually(lambda: not list(workers.glob("wrk_*/*/")), what="clearing up")
+    eventually(lambda: len(list(workers.glob("wrk_*/"))) == 2, what="one for each worker alive")
     return job
 
 
