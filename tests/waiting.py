@@ -7,7 +7,7 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 
 
-def eventually(look: Callable[[], Answer | None], seconds: float = 30, what: str = "it") -> Answer:
+def eventually(look: Callable[[], Answer | None], seconds: float = 60, what: str = "it") -> Answer:
     """Look again and again until the answer is something; fail after ``seconds``."""
     until = time.monotonic() + seconds
     while True:

@@ -196,7 +196,7 @@ def test_streaming_what_is_gone_is_a_problem(blobs: Blobs) -> None:
 def test_old_blobs_are_found_and_young_ones_are_not(blobs: Blobs) -> None:
     sha256 = stored(blobs, b"abc")
     assert list(blobs.stale(timedelta(minutes=1))) == []
-    eventually(lambda: list(blobs.stale(NOW)) == [sha256], 10)
+    eventually(lambda: list(blobs.stale(NOW)) == [sha256])
 
 
 def test_a_collector_spares_what_was_published_again(blobs: Blobs) -> None:
@@ -219,7 +219,7 @@ def test_old_uploads_are_swept_and_young_ones_are_not(blobs: Blobs) -> None:
         blobs.sweep(NOW)
         return keys(blobs) == [blob_key(sha256)]
 
-    eventually(swept, 10)
+    eventually(swept)
 
 
 UPLOAD = """

@@ -264,7 +264,7 @@ def test_a_signal_stops_everything(tmp_path: Path, sent: signal.Signals) -> None
     supervisor = supervised(tmp_path, note, STAY)
     eventually((tmp_path / "up").exists, 60)
     supervisor.send_signal(sent)
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(60) == 0
     assert (tmp_path / "bye").exists()
     assert not living_in(tmp_path)
 
@@ -292,7 +292,7 @@ def test_a_server_that_dies_is_started_again_with_its_data(
 
     eventually(answers, 60)
     process.terminate()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert not living_in(tmp_path)
 
 
@@ -302,7 +302,7 @@ def test_a_program_that_ignores_the_signal_is_killed_after_the_grace(tmp_path: P
     supervisor = supervised(tmp_path, deaf, grace_s=0.5)
     eventually((tmp_path / "up").exists, 60)
     supervisor.terminate()
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(60) == 0
     assert not living_in(tmp_path)
 
 
@@ -316,7 +316,7 @@ def test_programs_end_when_the_supervisor_is_killed(tmp_path: Path) -> None:
 
 def test_a_program_that_cannot_start_ends_everything(tmp_path: Path) -> None:
     supervisor = supervised(tmp_path, STAY, "raise SystemExit(7)")
-    assert supervisor.wait(20) == 7
+    assert supervisor.wait(60) == 7
     assert not living_in(tmp_path)
 
 
@@ -331,5 +331,5 @@ def test_a_settled_program_that_dies_is_started_again(tmp_path: Path) -> None:
     os.kill(pids()[0], signal.SIGKILL)
     eventually(lambda: len(pids()) == 2, 60)
     supervisor.terminate()
-    assert supervisor.wait(10) == 0
+    assert supervisor.wait(60) == 0
     assert not living_in(tmp_path)

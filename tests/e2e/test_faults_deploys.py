@@ -108,7 +108,7 @@ def test_16_a_migration_waits_for_a_busy_table_without_holding_up_the_service(
     with psycopg.connect(service.postgres.url) as reader:
         reader.execute("SELECT count(*) FROM jobs")
         with _beside(upgrading):
-            eventually(lambda: _waits_for_a_lock(service), 10, "the migration's waiting")
+            eventually(lambda: _waits_for_a_lock(service), what="the migration's waiting")
             running = service.submit(model, "epochs=20")
             _assert_all_is_well(service, model, running)
             assert _revision(service) == migrations.head(), "it still waits"

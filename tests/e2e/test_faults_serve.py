@@ -128,7 +128,7 @@ def _kill_at_once(service: psutil.Process) -> None:
         for each in tree:
             with suppress(psutil.NoSuchProcess):
                 each.send_signal(number)
-    _, alive = psutil.wait_procs(tree, timeout=10)
+    _, alive = psutil.wait_procs(tree, timeout=60)
     assert alive == []
 
 
@@ -170,7 +170,7 @@ def _serving(home: Path, user: Sequence[str] = ()) -> Iterator[tuple[psutil.Proc
         yield service, url
         if service.is_running():
             service.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def test_17_killed_with_everything_under_it_it_goes_on_with_the_same_data(
@@ -199,6 +199,6 @@ def test_17_killed_alone_it_leaves_nothing_that_runs_on_or_is_in_the_way(
         orphans = service.children(recursive=True)
         service.kill()
     with _serving(tmp_path) as (_, url):
-        _, alive = psutil.wait_procs(orphans, timeout=10)
+        _, alive = psutil.wait_procs(orphans, timeout=60)
         assert alive == []
         _assert_goes_on(tmp_path, url, job_id, undisturbed)

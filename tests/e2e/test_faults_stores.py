@@ -76,7 +76,7 @@ def test_8_a_restart_of_postgresql_is_a_503_and_no_attempt(service: Service, mod
     assert answer.json()["type"] == "unavailable"
     time.sleep(3)
     service.postgres.start()
-    eventually(lambda: service.http.get(f"/v1/jobs/{job_id}").is_success, 10, "the recovery")
+    eventually(lambda: service.http.get(f"/v1/jobs/{job_id}").is_success, what="the recovery")
     assert service.assert_undisturbed(job_id, [40])["attempts"] == 1
 
 
@@ -174,7 +174,7 @@ def test_11_a_cancel_that_races_success_leaves_one_terminal_state(
         job_id = service.submit(model, "epochs=2")
         time.sleep(wait)
         answer = service.http.post(f"/v1/jobs/{job_id}/cancel").status_code
-        job = service.finished(job_id, 5)
+        job = service.finished(job_id)
         ends = [each for each in service.states(job_id) if each in {"succeeded", "cancelled"}]
         assert ends == [job["status"]]
         assert answer == 202 or job["status"] == "succeeded"

@@ -160,7 +160,7 @@ def test_a_worker_tells_its_container_of_its_last_claim(service: Service, model:
         claimed = re.search(r"^jobs on cpu: well, last claim \d+ s ago$", done.stdout, re.MULTILINE)
         return done.returncode == 0 and claimed is not None
 
-    eventually(well, 10, "the next look for work")
+    eventually(well, what="the next look for work")
 
 
 def test_8_a_worker_that_starts_while_the_database_is_away_waits_for_it(

@@ -51,7 +51,7 @@ def serving(
         finally:
             if process.poll() is None:
                 process.terminate()
-                process.wait(30)
+                process.wait(60)
 
 
 def below(process: subprocess.Popen[str]) -> list[psutil.Process]:
@@ -66,8 +66,8 @@ def test_a_signal_stops_everything_within_seconds(tmp_path: Path, sent: signal.S
         children = below(process)
         assert {"postgres", "valkey-server"} <= {child.name() for child in children}
         process.send_signal(sent)
-        assert process.wait(30) == 0
-    _, alive = psutil.wait_procs(children, timeout=5)
+        assert process.wait(60) == 0
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
 
 
@@ -78,7 +78,7 @@ def test_after_kill_9_the_next_start_finds_the_data(tmp_path: Path) -> None:
         children = below(process)
         process.kill()
         process.wait()
-    _, alive = psutil.wait_procs(children, timeout=20)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == [], "what a killed service started ends by itself"
     with serving(tmp_path / "data") as (_, url):
         assert httpx.get(f"{url}/v1/webhooks/{made}").json()["id"] == made

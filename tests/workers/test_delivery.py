@@ -318,7 +318,7 @@ def test_a_deliverer_killed_in_the_middle_loses_nothing(
     delivery_id = pending(store, hook(store, target.url))
     process = subprocess.Popen([sys.executable, "-c", _DELIVERER, database, delivery_id, LOOPBACK])
     try:
-        assert target.arrived.acquire(timeout=30)
+        assert target.arrived.acquire(timeout=60)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
