@@ -154,6 +154,11 @@ def show(reader: jobs.Reader, tenant: str, job_id: str) -> Job:
     return job_view(row, row.artifacts or (), step_reports=reports, queue_position=position)
 
 
+def asked(session: Session, tenant: str, job_id: str) -> JobRequest:
+    """Return what a job was asked to do, without its webhook's secret, or raise NotFound."""
+    return JobRequest.model_validate(find(session, tenant, job_id).request)
+
+
 def views(session: Session, rows: Iterable[JobRow]) -> list[Job]:
     """Return jobs as a list shows them."""
     listed = list(rows)

@@ -12,6 +12,7 @@ from app.domain.models import ModelDescription, TensorSpec, quantized_operators
 from app.domain.problems import DatasetMismatch, Invalid, NotAvailable, Problem
 from app.domain.searches import LEARNING
 from app.domain.steps import METHODS, Step
+from app.domain.steps.elastic import NO_BLOCKS
 from app.domain.steps.quantize import Quantize
 from app.domain.targets import EXPORTED, INSTALLED_BY
 from app.services.inputs import Inputs, Upload
@@ -63,11 +64,7 @@ def _strategy_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
         return
     pointer = "#/objective/strategy"
     if model.blocks == 0:
-        reason = (
-            "'once_for_all' is for networks of residual blocks, such as ResNet, MobileNetV2 and"
-            " transformers, and this model has none: use 'guided'."
-        )
-        yield Fault(Invalid, pointer, reason)
+        yield Fault(Invalid, pointer, f"'once_for_all': {NO_BLOCKS}: use 'guided'.")
     if (obstacle := _obstacle(model)) is not None:
         yield Fault(Invalid, pointer, f"'once_for_all' trains, and the model cannot be: {obstacle}")
 

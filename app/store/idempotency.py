@@ -20,10 +20,19 @@ class Key:
     key: str
 
 
-def lock(session: Session, key: Key) -> bool:
-    """Lock the key until the transaction ends; return False if another request holds it."""
+def lock(session: Session, key: Key, *, waits: bool = False) -> bool:
+    """Lock the key until the transaction ends; return False if another request holds it.
+
+    Args:
+        session: of the transaction.
+        key: to lock.
+        waits: until the other request has ended.
+    """
     named = f"{key.tenant}\0{key.method}\0{key.path}\0{key.key}".encode()
     number = int.from_bytes(hashlib.sha256(named).digest()[:8], signed=True)
+    if waits:
+        session.execute(select(func.pg_advisory_xact_lock(number)))
+        return True
     return bool(session.scalar(select(func.pg_try_advisory_xact_lock(number))))
 
 

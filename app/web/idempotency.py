@@ -36,6 +36,8 @@ class Once:
     call: Call
     key: idempotency.Key | None
     body_sha256: bytes
+    waits: bool = False
+    """Whether a request waits until the first one with its key has finished, or is refused."""
 
     def __call__(
         self,
@@ -81,7 +83,7 @@ class Once:
     def _stored(self, session: Session) -> Response | None:
         if self.key is None:
             return None
-        if not idempotency.lock(session, self.key):
+        if not idempotency.lock(session, self.key, waits=self.waits):
             raise RequestInFlight(
                 "The first request with this Idempotency-Key has not finished: try again.",
                 headers={"Retry-After": "1"},
@@ -99,10 +101,12 @@ class Once:
         return Response(answer.body, answer.status, headers, "application/json")
 
 
-def once(request: Request, call: Call, key: str | None, body_sha256: bytes) -> Once:
+def once(
+    request: Request, call: Call, key: str | None, body_sha256: bytes, *, waits: bool = False
+) -> Once:
     """Return how to answer this request once; ``body_sha256`` stands for all that it asks."""
     named = key and idempotency.Key(call.tenant, request.method, request.url.path, key)
-    return Once(call, named or None, body_sha256)
+    return Once(call, named or None, body_sha256, waits)
 
 
 async def _of_body(request: Request, call: Caller, key: IdempotencyKey = None) -> Once:

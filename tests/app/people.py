@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import unescape
+from html.parser import HTMLParser
 from typing import Any
 
 import httpx
@@ -40,3 +41,42 @@ def read(answer: httpx.Response) -> str:
     """Return a page's words."""
     assert answer.headers["content-type"].startswith("text/html")
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", answer.text)).split())
+
+
+def filled(page: httpx.Response) -> dict[str, str]:
+    """Return what a browser would send of a page's last form, if nothing was changed in it."""
+    reader = _Forms()
+    reader.feed(page.text)
+    return reader.fields
+
+
+class _Forms(HTMLParser):
+    """Reads the fields of the last form of a page, buttons aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+        self._choosing = self._typing = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        name = given.get("name", "")
+        if tag == "form":
+            self.fields = {}
+        elif tag == "input":
+            self.fields[name] = given.get("value", "")
+        elif tag == "textarea":
+            self._typing, self.fields[name] = name, ""
+        elif tag == "select":
+            self._choosing, self.fields[name] = name, ""
+        elif tag == "option" and "selected" in given:
+            self.fields[self._choosing] = given.get("value", "")
+            self._typing = "" if "value" in given else self._choosing
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"option", "textarea"}:
+            self._typing = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._typing:
+            self.fields[self._typing] += data

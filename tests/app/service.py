@@ -1,6 +1,7 @@
 """What tests of the API share: clients, and rows as a worker leaves them behind."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,8 +215,8 @@ class Service:
             transitions.finish(session, row, "failed" if failed else "succeeded", problem)
         return artifact
 
-    def worker(self, target: str) -> None:
-        """Let a worker announce that it delivers ``target``."""
+    def worker(self, target: str, labels: Sequence[str] = ()) -> None:
+        """Let a worker announce that it delivers ``target``, and what else it has."""
         device = {"name": "cpu", "kind": "cpu", "instruction_sets": ["avx2"], "threads": 2}
         runtime = {"target": target, "runtime": "it", "version": "1", "accelerates": ["int8"]}
         offers = {"machine": MACHINE, "versions": {}, "targets": [{**runtime, "devices": [device]}]}
@@ -227,6 +228,7 @@ class Service:
                     pid=1,
                     queue="jobs",
                     device="cpu",
+                    labels=[*labels],
                     capabilities=offers,
                 )
             )

@@ -26,6 +26,13 @@ _JUDGING = 1.6
 """The minutes in which networks are judged, at most."""
 
 
+NO_BLOCKS = (
+    "it is for networks of residual blocks, such as ResNet, MobileNetV2 and transformers, and this"
+    " model has none"
+)
+"""Why a model has no sub-networks that another method would not make as well."""
+
+
 class Supernet(Step):
     """Train the model so that networks can be taken out of it.
 

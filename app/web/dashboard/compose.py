@@ -1,19 +1,14 @@
 """``/jobs/new``: a job from a wish or from steps, with the plan beside it."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
-from app import nudge
 from app.domain.datasets import Dataset
 from app.domain.deployments import DEPLOYMENTS
-from app.domain.generated import GENERATED
+from app.domain.job_answers import SubmittedJob
 from app.domain.jobs import MAX_STEPS, JobRequest
 from app.domain.methods import Method, methods
 from app.domain.models import Model
@@ -23,35 +18,19 @@ from app.domain.recommendations import Minimize
 from app.services import devices, jobs
 from app.services.listing import Walk
 from app.services.wishes import Wish
-from app.web import problems
-from app.web.dashboard import copies, page
+from app.web.dashboard import copies, draft, page
 from app.web.dashboard.advised import Advised, advised
-from app.web.dashboard.forms import Field, fields
+from app.web.dashboard.draft import Draft
+from app.web.dashboard.forms import fields
 from app.web.dashboard.goals import GOALS
-from app.web.dashboard.lists import datasets_of, models_of
+from app.web.dashboard.lists import datasets_offered, models_offered
+from app.web.dashboard.sending import Sent
 from app.web.dashboard.visitor import Form, Looking, Visitor
+from app.web.idempotency import Once
 
 router = APIRouter()
 
 _OFFERED = 100
-_STEP = re.compile(r"steps\.(\d{1,2})\.([a-z_]{1,40})")
-
-
-@dataclass
-class Draft:
-    """What a person has filled in so far: text, as it was typed."""
-
-    model: str = ""
-    dataset: str = ""
-    """Its id; ``generated`` for samples that are made from the model."""
-    name: str = ""
-    max_quality_drop: str = ""
-    target: str = ""
-    """Where the model is to run: a deployment, a device, or a label of workers; empty: anywhere."""
-    minimize: Minimize = "latency"
-    """What advice is to make less of."""
-    steps: list[dict[str, str]] = field(default_factory=list)
-    """Of each step its ``method`` and the parameters that were filled in."""
 
 
 @router.get("/jobs/new")
@@ -64,26 +43,35 @@ def new_job(
     minimize: Minimize = "latency",
     max_quality_drop: Annotated[str, Query(max_length=20)] = "",
     advice: Annotated[str, Query(max_length=64)] = "",
+    step: Annotated[str, Query(max_length=20)] = "",
 ) -> Response:
-    """Show the form: empty, for a goal, as advised, or like another job."""
-    draft = Draft(model, dataset, max_quality_drop=max_quality_drop, minimize=minimize)
+    """Show the form: empty, for a goal or a method, as advised, or like another job."""
+    filled = Draft(model, dataset, max_quality_drop=max_quality_drop, minimize=minimize)
     if like:
-        draft = _like(visitor, like)
+        with visitor.call.transaction() as session:
+            asked = jobs.asked(session, visitor.tenant, like)
+        if asked.objective is not None:
+            return page.see(f"/searches/new?like={like}")
+        filled = draft.like(asked)
     if advice:
-        chosen = [each for each in _advised(visitor, draft).items if each.id == advice]
-        draft.steps = [_typed(step) for each in chosen for step in each.job.get("steps", [])]
+        chosen = [each for each in _advised(visitor, filled).items if each.id == advice]
+        filled.steps = [
+            draft.typed_step(step) for each in chosen for step in each.job.get("steps", [])
+        ]
     for wish in GOALS:
         if wish.name == goal:
-            draft.steps = [_typed(step) for step in wish.steps]
+            filled.steps = [draft.typed_step(step) for step in wish.steps]
             limit = wish.max_quality_drop
-            draft.max_quality_drop = "" if limit is None else f"{limit:g}"
-            draft.target = wish.target or ""
-    return _form(visitor, draft)
+            filled.max_quality_drop = "" if limit is None else f"{limit:g}"
+            filled.target = wish.target or ""
+    if step:
+        _rearrange(filled, "add", step)
+    return _form(visitor, filled)
 
 
 @router.post("/jobs/new")
 def take_job(
-    visitor: Looking, form: Form, hx_request: Annotated[str | None, Header()] = None
+    visitor: Looking, form: Form, once: Sent, hx_request: Annotated[str | None, Header()] = None
 ) -> Response:
     """Change the form as its buttons ask, plan it, or submit it.
 
@@ -91,44 +79,57 @@ def take_job(
     pressed last: who fills in a field and presses "Start the job" would start two.
     """
     sent = {name: str(value) for name, value in form.multi_items()}
-    draft = _draft(sent)
+    filled = draft.sent(sent)
     pressed = "plan" if hx_request else sent.get("do", "plan")
     action, _, where = pressed.partition(":")
-    _rearrange(draft, action, where)
+    _rearrange(filled, action, where)
     if action != "submit":
-        return _form(visitor, draft)
+        return _form(visitor, filled)
     try:
-        job = _submit(visitor, _request(draft))
+        return submitted(visitor, once, draft.checked(filled.body()))
     except Problem as fault:
-        return _form(visitor, draft, fault)
-    nudge.send(visitor.gateway.settings, "job", job)
-    return page.see(f"/jobs/{job}")
+        return _form(visitor, filled, fault)
 
 
-def _form(visitor: Visitor, draft: Draft, fault: Problem | None = None) -> Response:
+def submitted(visitor: Visitor, once: Once, request: JobRequest) -> Response:
+    """Submit a job once, and show it; the secret that was made for its webhook is shown first."""
+    settings = visitor.gateway.settings
+    answer = once(
+        202,
+        lambda session: jobs.submit(session, visitor.tenant, request, settings),
+        tell="job" if request.objective is None else "search",
+    )
+    job = SubmittedJob.model_validate_json(bytes(answer.body))
+    if job.webhook is not None and job.webhook.secret is not None:
+        return page.show("submitted.html", visitor, job=job, secret=job.webhook.secret)
+    return page.see(f"/jobs/{job.id}")
+
+
+def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Response:
     """Show what was filled in, what it would do, and what is wrong with it."""
     plan: Plan | None = None
-    if draft.model and draft.steps and fault is None:
+    body = filled.body()
+    if filled.model and (filled.steps or "deliver" in body) and fault is None:
         try:
             with visitor.call.transaction() as session:
-                plan = jobs.plan(session, visitor.tenant, _request(draft))
+                plan = jobs.plan(session, visitor.tenant, draft.checked(body))
         except Problem as error:
             fault = error
     known = {method.method: method for method in methods()}
-    body = _body(draft)
-    models = models_of(visitor, limit=_OFFERED).items
-    datasets = datasets_of(visitor, limit=_OFFERED).items
+    models = models_offered(visitor, filled.model)
+    datasets = datasets_offered(visitor, filled.dataset)
     return page.show(
         "new_job.html",
         visitor,
         status=422 if fault else 200,
-        draft=draft,
-        advised=None if draft.steps else _advised(visitor, draft),
+        draft=filled,
+        advised=None if filled.steps else _advised(visitor, filled),
         goals=GOALS,
         deployments=DEPLOYMENTS.values(),
-        elsewhere=_elsewhere(visitor, draft.target),
+        elsewhere=_elsewhere(visitor, filled.target),
         methods=list(known.values()),
-        steps=[_shown(step, known) for step in draft.steps],
+        steps=[_shown(step, known) for step in filled.steps],
+        more=draft.of_request(draft.MORE).values(),
         models=models,
         datasets=datasets,
         plan=plan,
@@ -136,7 +137,9 @@ def _form(visitor: Visitor, draft: Draft, fault: Problem | None = None) -> Respo
         faults=_faults(fault, plan),
         body=json.dumps(body, indent=2),
         most_steps=MAX_STEPS,
-        copies=copies.of(body, _filename(models, draft.model), _filename(datasets, draft.dataset)),
+        copies=copies.of(
+            body, _filename(models, filled.model), _filename(datasets, filled.dataset)
+        ),
     )
 
 
@@ -149,16 +152,16 @@ def _elsewhere(visitor: Visitor, chosen: str) -> list[str]:
     return [*names, *label]
 
 
-def _advised(visitor: Visitor, draft: Draft) -> Advised:
+def _advised(visitor: Visitor, filled: Draft) -> Advised:
     """Return advice for what was chosen so far."""
-    drop = _number(draft.max_quality_drop) if draft.max_quality_drop.strip() else None
+    drop = draft.number(filled.max_quality_drop) if filled.max_quality_drop.strip() else None
     return advised(
         visitor,
-        draft.model,
+        filled.model,
         Wish(
-            minimize=draft.minimize,
+            minimize=filled.minimize,
             max_quality_drop=drop if isinstance(drop, float) else None,
-            data=draft.dataset or None,
+            data=filled.dataset or None,
         ),
     )
 
@@ -175,35 +178,14 @@ def _shown(step: Mapping[str, str], known: Mapping[str, Method]) -> dict[str, An
     return {"method": method, "fields": fields(method), "given": step}
 
 
-def _draft(sent: Mapping[str, str]) -> Draft:
-    """Return what a form holds; what it does not know is passed over."""
-    known = {method.method for method in methods()}
-    steps: dict[int, dict[str, str]] = {}
-    for name, value in sent.items():
-        match = _STEP.fullmatch(name)
-        if match and int(match[1]) < MAX_STEPS:
-            steps.setdefault(int(match[1]), {})[match[2]] = value
-    return Draft(
-        model=sent.get("model", ""),
-        dataset=sent.get("dataset", ""),
-        name=sent.get("name", ""),
-        max_quality_drop=sent.get("max_quality_drop", ""),
-        target=sent.get("target", ""),
-        minimize=_minimize(sent.get("minimize")),
-        steps=[step for _, step in sorted(steps.items()) if step.get("method") in known],
-    )
-
-
-def _minimize(sent: str | None) -> Minimize:
-    return next((known for known in get_args(Minimize) if known == sent), "latency")
-
-
-def _rearrange(draft: Draft, action: str, where: str) -> None:
+def _rearrange(filled: Draft, action: str, where: str) -> None:
     """Add, move or remove a step."""
-    steps = draft.steps
+    steps = filled.steps
     if action == "add" and len(steps) < MAX_STEPS:
         steps.append({"method": where})
-        draft.steps = [step for step in steps if any(step["method"] == m.method for m in methods())]
+        filled.steps = [
+            step for step in steps if any(step["method"] == m.method for m in methods())
+        ]
         return
     place = int(where) if where.isdecimal() and int(where) < len(steps) else None
     if place is None:
@@ -214,86 +196,6 @@ def _rearrange(draft: Draft, action: str, where: str) -> None:
         other = place - 1 if action == "up" else place + 1
         if 0 <= other < len(steps):
             steps[place], steps[other] = steps[other], steps[place]
-
-
-def _body(draft: Draft) -> dict[str, Any]:
-    """Return the request that a form asks for; what is left blank is left out."""
-    known: dict[str, dict[str, Field]] = {
-        method.method: {each.name: each for each in fields(method)} for method in methods()
-    }
-    steps = []
-    for step in draft.steps:
-        about = known[step["method"]]
-        given = {
-            name: about[name].value(text)
-            for name, text in step.items()
-            if name in about and text.strip()
-        }
-        steps.append({"method": step["method"], **given})
-    body: dict[str, Any] = {"model": draft.model}
-    if draft.dataset == GENERATED:
-        body["data"] = GENERATED
-    elif draft.dataset:
-        body["dataset"] = draft.dataset
-    if draft.name.strip():
-        body["name"] = draft.name.strip()
-    body["steps"] = steps
-    if draft.target:
-        body["target"] = draft.target
-    if draft.max_quality_drop.strip():
-        body["require"] = {"max_quality_drop": _number(draft.max_quality_drop)}
-    return body
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _request(draft: Draft) -> JobRequest:
-    """Return the request.
-
-    Raises:
-        Invalid: It is not one, each fault at its place.
-    """
-    body = _body(draft)
-    try:
-        return JobRequest.model_validate_json(json.dumps(body))
-    except ValidationError as error:
-        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
-        raise problems.invalid(RequestValidationError(found, body=body)) from None
-
-
-def _submit(visitor: Visitor, request: JobRequest) -> str:
-    with visitor.call.transaction() as session:
-        return jobs.submit(session, visitor.tenant, request, visitor.gateway.settings).id
-
-
-def _like(visitor: Visitor, job_id: str) -> Draft:
-    """Return the form that asks for what another job did."""
-    with visitor.call.transaction() as session:
-        job = jobs.show(session, visitor.tenant, job_id)
-    limit = job.require.max_quality_drop
-    return Draft(
-        model=job.model,
-        dataset=job.dataset or job.data or "",
-        name=job.name or "",
-        max_quality_drop="" if limit is None else f"{limit:g}",
-        target=job.target or "",
-        steps=[
-            _typed({"method": step.method, **step.model_dump(mode="json", exclude_defaults=True)})
-            for step in job.steps or []
-        ],
-    )
-
-
-def _typed(step: Mapping[str, Any]) -> dict[str, str]:
-    """Return a step as a person would have typed it."""
-    return {
-        name: value if isinstance(value, str) else json.dumps(value) for name, value in step.items()
-    }
 
 
 def _filename(uploads: Sequence[Model] | Sequence[Dataset], chosen: str) -> str | None:

@@ -5,6 +5,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+_IN_ONE_COMMAND = frozenset(
+    {"model", "dataset", "data", "steps", "require", "seed", "target", "name", "tags"}
+)
+"""The parts of a request that the command line says too, or that change nothing of the result."""
+
 
 def of(body: Mapping[str, Any], model: str | None, dataset: str | None) -> dict[str, str]:
     """Return the same job for other ways to ask, by the way's name.
@@ -50,8 +55,13 @@ def _command(body: Mapping[str, Any], model: str, dataset: str) -> str:
         words += ["--step", step["method"] if alone else json.dumps(step)]
     if "require" in body:
         words += ["--max-drop", str(body["require"]["max_quality_drop"])]
+    if "seed" in body:
+        words += ["--seed", str(body["seed"])]
     if "target" in body:
         words += ["--target", body["target"]]
     else:
         words += ["-o", "smaller.onnx"]
-    return shlex.join(words)
+    beyond = [f"'{name}'" for name in body if name not in _IN_ONE_COMMAND]
+    if not beyond:
+        return shlex.join(words)
+    return f"# The command has no option for {', '.join(beyond)}.\n{shlex.join(words)}"

@@ -1,10 +1,11 @@
-"""Forms of steps, made from the methods' JSON Schemas; nobody writes a field twice."""
+"""Fields of forms, made from the JSON Schemas of methods and requests; none is written twice."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from app.domain.jobs import JobRequest
 from app.domain.methods import Method
 
 Kind = Literal["choice", "flag", "number", "whole", "lines", "text", "json"]
@@ -20,7 +21,6 @@ _FIRST: Mapping[str, tuple[str, ...]] = {
     "supernet": ("ignore",),
 }
 """What a person decides first; the rest is folded away."""
-_FOLDED_JSON = {"recover"}
 
 
 _READ: dict[Kind, Callable[[str], Any]] = {
@@ -36,7 +36,7 @@ _READ: dict[Kind, Callable[[str], Any]] = {
 
 @dataclass(frozen=True)
 class Field:
-    """One parameter of a method, as a form shows it."""
+    """One parameter of a method, or part of a request, as a form shows it."""
 
     name: str
     kind: Kind
@@ -57,33 +57,52 @@ class Field:
         except ValueError:
             return text
 
+    def text(self, value: Any) -> str:
+        """Return a value of the parameter as a person would type it: what ``value`` reads back."""
+        return _written(self.kind, value)
+
 
 def fields(method: Method) -> list[Field]:
     """Return the parameters of a method, those that a person decides first at the top."""
     schema = method.json_schema
+    first = _FIRST.get(method.method, ())
     found = [
-        _field(method.method, name, about, schema.get("$defs", {}))
+        _field(name, about, schema.get("$defs", {}), advanced=name not in first)
         for name, about in schema["properties"].items()
         if name != "method"
     ]
-    first = _FIRST.get(method.method, ())
     return sorted(found, key=lambda field: first.index(field.name) if field.name in first else 99)
 
 
-def _field(method: str, name: str, about: Mapping[str, Any], parts: Mapping[str, Any]) -> Field:
+def parts_of_request(names: Iterable[str]) -> list[Field]:
+    """Return some fields of a job's request, in this order."""
+    schema = JobRequest.model_json_schema()
+    return [
+        _field(name, schema["properties"][name], schema["$defs"], advanced=True) for name in names
+    ]
+
+
+def _field(
+    name: str, about: Mapping[str, Any], parts: Mapping[str, Any], *, advanced: bool
+) -> Field:
     kinds = list(_kinds(about, parts))
-    choices = [str(value) for kind in kinds for value in kind.get("enum", [])]
-    choices += [str(kind["const"]) for kind in kinds if "const" in kind]
+    choices = [
+        str(value)
+        for kind in (*kinds, *(kind.get("items", {}) for kind in kinds))
+        for value in (*kind.get("enum", ()), *([kind["const"]] if "const" in kind else ()))
+    ]
     bounds = next((kind for kind in kinds if kind.get("type") in {"integer", "number"}), {})
+    kind = _kind(kinds, choices)
+    described = (each["description"] for each in (about, *kinds) if "description" in each)
     return Field(
         name=name,
-        kind=_kind(kinds, choices),
-        description=str(about.get("description", "")),
-        default=_spoken(about.get("default")),
+        kind=kind,
+        description=str(next(described, "")),
+        default=_written(kind, about.get("default")),
         choices=choices,
         least=str(bounds.get("minimum", bounds.get("exclusiveMinimum", ""))),
         most=str(bounds.get("maximum", bounds.get("exclusiveMaximum", ""))),
-        advanced=name not in _FIRST.get(method, ()) or name in _FOLDED_JSON,
+        advanced=advanced,
     )
 
 
@@ -111,9 +130,12 @@ def _kind(kinds: list[Mapping[str, Any]], choices: list[str]) -> Kind:
     return "json"
 
 
-def _spoken(default: Any) -> str:
-    if default is None:
+def _written(kind: Kind, value: Any) -> str:
+    """Return a value as a person would type it into a field of this kind."""
+    if value is None:
         return ""
-    if isinstance(default, bool):
-        return "yes" if default else "no"
-    return default if isinstance(default, str) else json.dumps(default)
+    if kind == "flag":
+        return "yes" if value else "no"
+    if kind == "lines":
+        return "\n".join(value)
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,18 +1,23 @@
 """Parts of lists as pages show them."""
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import Query
 
 from app.domain.datasets import Dataset
+from app.domain.generated import GENERATED
 from app.domain.job_answers import Job
 from app.domain.models import Model
+from app.domain.problems import NotFound
 from app.services import datasets, jobs, models
 from app.services.listing import Walk
 from app.web.dashboard.visitor import Visitor
 from app.web.pagination import Page, decode, page
 
 _ROWS = 25
+_OFFERED = 100
+"""What a form lets one choose from, the newest."""
 
 Cursor = Annotated[str | None, Query(max_length=200)]
 
@@ -27,6 +32,25 @@ def datasets_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS)
     """Return a part of the visitor's datasets, newest first."""
     with visitor.call.transaction() as session:
         return page(datasets.listed(session, visitor.tenant, _walk(cursor, limit)))
+
+
+def models_offered(visitor: Visitor, chosen: str) -> list[Model]:
+    """Return the models that a form offers: the newest, and the chosen one however old it is."""
+    found = models_of(visitor, limit=_OFFERED).items
+    if chosen and all(model.id != chosen for model in found):
+        with visitor.call.transaction() as session, suppress(NotFound):
+            found = [*found, models.show(session, visitor.tenant, chosen)]
+    return found
+
+
+def datasets_offered(visitor: Visitor, chosen: str = "") -> list[Dataset]:
+    """Return the datasets that a form offers: the newest, and the chosen one however old it is."""
+    found = datasets_of(visitor, limit=_OFFERED).items
+    if chosen not in {"", GENERATED, *(dataset.id for dataset in found)}:
+        with visitor.call.transaction() as session, suppress(NotFound):
+            row = datasets.find(session, visitor.tenant, chosen)
+            found = [*found, datasets.view(row)]
+    return found
 
 
 def jobs_of(

@@ -9,6 +9,7 @@ from app import nudge
 from app.domain.models import MAX_NODES, Layer, ModelDescription, ModelHints
 from app.domain.problems import Problem
 from app.domain.steps import METHODS, Outlook
+from app.domain.steps.elastic import NO_BLOCKS, Subnet, Supernet
 from app.services import models
 from app.web.api import models as api
 from app.web.dashboard import page, pictures
@@ -169,6 +170,8 @@ def _applicable(known: ModelDescription, size_bytes: int) -> list[dict[str, obje
         skipped = default.forecast(outlook).skipped
         left = sum(parameters.get(skip.node, 0) for skip in skipped)
         obstacle = ""
+        if isinstance(default, Supernet | Subnet) and known.blocks == 0:
+            obstacle = f"{NO_BLOCKS}; 'prune' makes its layers narrower"
         if default.needs.trainable and known.trainable is False:
             first = known.untrainable[0]
             obstacle = f"it trains, and '{first.node}' is in the way: {first.reason}"

@@ -3,8 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
+from secrets import token_hex
 from typing import Any
 
 from fastapi import Response
@@ -24,6 +25,7 @@ POLICY = (
 
 FILES = {
     "dashboard.css": "text/css",
+    "forms.js": "text/javascript",
     "live.js": "text/javascript",
     "upload.js": "text/javascript",
     "htmx.js": "text/javascript",
@@ -81,7 +83,7 @@ def address(name: str) -> str:
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = pages.environment()
-    environment.globals |= {"address": address, "zip": zip}
+    environment.globals |= {"address": address, "zip": zip, "once": partial(token_hex, 16)}
     environment.filters |= {
         "amount": _amount,
         "bytes": lambda value: _amount(value, "B"),

@@ -1,26 +1,24 @@
 """``/searches/new``: a job that searches for its steps; and points of its front as jobs."""
 
-import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 
-from app import nudge
 from app.domain.generated import GENERATED
 from app.domain.jobs import JobRequest
-from app.domain.problems import Problem
+from app.domain.problems import Conflict, Problem
 from app.domain.request_parts import Budget, Objective
 from app.services import jobs, searches
-from app.web import problems
-from app.web.dashboard import page
-from app.web.dashboard.lists import datasets_of, models_of
+from app.web.dashboard import draft, page
+from app.web.dashboard.compose import submitted
+from app.web.dashboard.lists import datasets_offered, models_offered
+from app.web.dashboard.sending import Sent, made_id
 from app.web.dashboard.visitor import Form, Looking, Visitor
 
 router = APIRouter()
 
-_OFFERED = 100
+_MORE = ("target", "require", *draft.MORE)
 _CHOICES = {
     name: Objective.model_json_schema()["properties"][name]["enum"]
     for name in ("minimize", "strategy")
@@ -43,26 +41,26 @@ def new_search(
     dataset: Given = "",
     minimize: Given = "latency",
     max_quality_drop: Given = "",
+    like: Given = "",
 ) -> Response:
-    """Show the form."""
+    """Show the form: empty, or like another search."""
+    if like:
+        with visitor.call.transaction() as session:
+            return _form(visitor, _BEGINNING | _like(jobs.asked(session, visitor.tenant, like)))
     given = {"model": model, "dataset": dataset, "minimize": minimize}
-    return _form(
-        visitor, given | ({"max_quality_drop": max_quality_drop} if max_quality_drop else {})
-    )
+    if max_quality_drop:
+        given["max_quality_drop"] = max_quality_drop
+    return _form(visitor, _BEGINNING | given)
 
 
 @router.post("/searches/new")
-def take_search(visitor: Looking, form: Form) -> Response:
+def take_search(visitor: Looking, form: Form, once: Sent) -> Response:
     """Submit a search, or show what is wrong with it."""
     sent = {name: str(value) for name, value in form.multi_items()}
     try:
-        request = _request(sent)
-        with visitor.call.transaction() as session:
-            job = jobs.submit(session, visitor.tenant, request, visitor.gateway.settings).id
+        return submitted(visitor, once, draft.checked(_body(sent)))
     except Problem as fault:
-        return _form(visitor, sent, fault)
-    nudge.send(visitor.gateway.settings, "search", job)
-    return page.see(f"/jobs/{job}")
+        return _form(visitor, _BEGINNING | sent, fault)
 
 
 @router.post("/jobs/{job_id}/front/{point}/take")
@@ -70,34 +68,51 @@ def take_point(
     job_id: str,
     point: str,
     visitor: Looking,
-    form: Form,  # noqa: ARG001 (it is checked)
+    once: Sent,
 ) -> Response:
     """Make a point of a search a job of its own, and show that."""
-    with visitor.call.transaction() as session:
-        taken = searches.take(session, visitor.tenant, job_id, point)
-    return page.see(f"/jobs/{taken.id}")
+    taken = once(200, lambda session: searches.take(session, visitor.tenant, job_id, point))
+    return page.see(f"/jobs/{made_id(taken)}")
 
 
-def _form(visitor: Visitor, given: dict[str, str], fault: Problem | None = None) -> Response:
+def _form(visitor: Visitor, given: Mapping[str, str], fault: Problem | None = None) -> Response:
     return page.show(
         "new_search.html",
         visitor,
         status=422 if fault else 200,
-        given={**_BEGINNING, **given},
+        given=given,
         choices=_CHOICES,
-        models=models_of(visitor, limit=_OFFERED).items,
-        datasets=datasets_of(visitor, limit=_OFFERED).items,
+        more=draft.of_request(_MORE).values(),
+        filled=draft.sent_more(given),
+        models=models_offered(visitor, given.get("model", "")),
+        datasets=datasets_offered(visitor, given.get("dataset", "")),
         faults=page.faults(fault) if fault else {},
         fault_of_all=fault.detail if fault else None,
     )
 
 
-def _request(sent: dict[str, str]) -> JobRequest:
-    """Return the request that a form asks for; what is left blank has its default.
+def _like(request: JobRequest) -> dict[str, str]:
+    """Return the form that asks for what another search was asked to do."""
+    objective = request.objective
+    if objective is None:
+        raise Conflict("The job is no search: look at it, and choose 'Change and run again'.")
+    drop = objective.subject_to.max_quality_drop
+    more = draft.more_of(request, _MORE)
+    return {
+        "model": request.model,
+        "dataset": request.samples or "",
+        "name": request.name or "",
+        "minimize": objective.minimize,
+        "strategy": objective.strategy,
+        "max_quality_drop": "" if drop is None else repr(drop),
+        "trials": str(objective.budget.trials),
+        "minutes": repr(objective.budget.minutes),
+        **{f"more.{name}": text for name, text in more.items()},
+    }
 
-    Raises:
-        Invalid: It is not one, each fault at its place.
-    """
+
+def _body(sent: Mapping[str, str]) -> dict[str, Any]:
+    """Return the request that a form asks for; what is left blank has its default."""
     given = {name: text.strip() for name, text in sent.items() if text.strip()}
     body: dict[str, Any] = {
         name: given[name] for name in ("model", "dataset", "name") if name in given
@@ -113,11 +128,7 @@ def _request(sent: dict[str, str]) -> JobRequest:
         name: _number(given[name]) for name in ("trials", "minutes") if name in given
     }
     body["objective"] = objective
-    try:
-        return JobRequest.model_validate_json(json.dumps(body))
-    except ValidationError as error:
-        found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
-        raise problems.invalid(RequestValidationError(found, body=body)) from None
+    return body | draft.values(draft.of_request(_MORE), draft.sent_more(sent))
 
 
 def _number(text: str) -> float | int | str:

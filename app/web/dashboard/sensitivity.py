@@ -6,19 +6,17 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from pydantic import ValidationError
 
-from app import nudge
 from app.domain.generated import GENERATED
 from app.domain.problems import Invalid, NotFound, Problem
 from app.domain.sensitivity import ModelSensitivity, Saved
 from app.services import models, sensitivities
 from app.services.sensitivities import SensitivityRequest
 from app.web.dashboard import page
-from app.web.dashboard.lists import datasets_of
+from app.web.dashboard.lists import datasets_offered
+from app.web.dashboard.sending import Sent, made_id
 from app.web.dashboard.visitor import Form, Looking, Visitor
 
 router = APIRouter()
-
-_OFFERED = 100
 
 _HEATS = (0.001, 0.01, 0.05, 0.2)
 """The shares of the outputs' variance from which on a cell is darker."""
@@ -43,7 +41,7 @@ def show_sensitivity(
 
 
 @router.post("/models/{model_id}/sensitivity")
-def measure_sensitivity(model_id: str, visitor: Looking, form: Form) -> Response:
+def measure_sensitivity(model_id: str, visitor: Looking, form: Form, once: Sent) -> Response:
     """Queue the job that measures the model."""
     dataset = str(form.get("dataset", ""))
     try:
@@ -53,17 +51,21 @@ def measure_sensitivity(model_id: str, visitor: Looking, form: Form) -> Response
         request = SensitivityRequest(
             dataset=None if generated else dataset, data=GENERATED if generated else None
         )
-        with visitor.call.transaction() as session:
-            settings = visitor.gateway.settings
-            job = sensitivities.measure(session, visitor.tenant, model_id, request, settings).id
+        settings = visitor.gateway.settings
+        answer = once(
+            202,
+            lambda session: sensitivities.measure(
+                session, visitor.tenant, model_id, request, settings
+            ),
+            tell="job",
+        )
     except ValidationError:
         return _shown(visitor, model_id, "", Invalid("This is not the id of a dataset."))
     except NotFound:
         raise
     except Problem as fault:
         return _shown(visitor, model_id, "", fault)
-    nudge.send(visitor.gateway.settings, "job", job)
-    return page.see(f"/jobs/{job}")
+    return page.see(f"/jobs/{made_id(answer)}")
 
 
 def _shown(
@@ -84,7 +86,7 @@ def _shown(
         chart=chart,
         rows=_rows(chart) if chart else [],
         heats=_HEATS,
-        datasets=datasets_of(visitor, limit=_OFFERED).items,
+        datasets=datasets_offered(visitor),
     )
 
 

@@ -10,11 +10,12 @@ from pydantic import ValidationError
 
 from app import nudge
 from app.domain.problems import Problem
-from app.domain.webhooks import EVENTS, JOB_ENDED, WebhookChange, WebhookRequest
+from app.domain.webhooks import EVENTS, JOB_ENDED, Webhook, WebhookChange, WebhookRequest
 from app.services import keys, usage, webhooks
 from app.services.listing import Walk
 from app.web import problems
 from app.web.dashboard import page
+from app.web.dashboard.sending import Sent
 from app.web.dashboard.visitor import Form, Looking, Visitor
 
 router = APIRouter()
@@ -32,20 +33,17 @@ def list_webhooks(visitor: Looking) -> Response:
 
 
 @router.post("/webhooks")
-def create_webhook(visitor: Looking, form: Form) -> Response:
+def create_webhook(visitor: Looking, form: Form, once: Sent) -> Response:
     """Name an address; its secret is shown this once."""
     try:
         request = _webhook_request(form.get("url"), form.getlist("events"))
-        with visitor.call.transaction() as session:
-            made = webhooks.create(
-                session,
-                visitor.tenant,
-                request,
-                visitor.gateway.settings.webhook.allowed_networks,
-            )
+        admitted = visitor.gateway.settings.webhook.allowed_networks
+        made = once(
+            201, lambda session: webhooks.create(session, visitor.tenant, request, admitted)
+        )
     except Problem as fault:
         return _webhooks(visitor, fault=fault, url=str(form.get("url", "")))
-    return _webhooks(visitor, secret=made.secret)
+    return _webhooks(visitor, secret=Webhook.model_validate_json(bytes(made.body)).secret)
 
 
 @router.post("/webhooks/{webhook_id}/{action}")

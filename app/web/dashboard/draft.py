@@ -1,0 +1,193 @@
+"""A job as a form holds it: as text, which becomes a request, and which is made of one."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, get_args
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from app.domain.deployments import with_defaults
+from app.domain.generated import GENERATED
+from app.domain.jobs import MAX_STEPS, JobRequest
+from app.domain.methods import methods
+from app.domain.recommendations import Minimize
+from app.web import problems
+from app.web.dashboard.forms import Field, fields, parts_of_request
+
+MORE = ("deliver", "evaluate", "requires", "limits", "priority", "seed", "tags", "webhook")
+"""What a job's request has beside what a person decides first."""
+
+_STEP = re.compile(r"steps\.(\d{1,2})\.([a-z_]{1,40})")
+_MORE = re.compile(r"more\.([a-z_]{1,40})")
+
+
+@dataclass
+class Draft:
+    """What a person has filled in so far."""
+
+    model: str = ""
+    dataset: str = ""
+    """Its id; ``generated`` for samples that are made from the model."""
+    name: str = ""
+    max_quality_drop: str = ""
+    target: str = ""
+    """Where the model is to run: a deployment, a device, or a label of workers; empty: anywhere."""
+    minimize: Minimize = "latency"
+    """What advice is to make less of."""
+    steps: list[dict[str, str]] = field(default_factory=list)
+    """Of each step its ``method`` and the parameters that were filled in."""
+    more: dict[str, str] = field(default_factory=dict)
+    """The fields of ``MORE`` that were filled in."""
+
+    def body(self) -> dict[str, Any]:
+        """Return the request that this asks for; what is left blank is left out."""
+        body: dict[str, Any] = {"model": self.model}
+        if self.dataset == GENERATED:
+            body["data"] = GENERATED
+        elif self.dataset:
+            body["dataset"] = self.dataset
+        if self.name.strip():
+            body["name"] = self.name.strip()
+        body["steps"] = [
+            {"method": step["method"], **values(of_method(step["method"]), step)}
+            for step in self.steps
+        ]
+        if self.target:
+            body["target"] = self.target
+        if self.max_quality_drop.strip():
+            body["require"] = {"max_quality_drop": number(self.max_quality_drop)}
+        return body | values(of_request(MORE), self.more)
+
+
+def sent(form: Mapping[str, str]) -> Draft:
+    """Return what a form holds; what it does not know is passed over."""
+    steps: dict[int, dict[str, str]] = {}
+    for name, text in form.items():
+        match = _STEP.fullmatch(name)
+        if match and int(match[1]) < MAX_STEPS:
+            steps.setdefault(int(match[1]), {})[match[2]] = text
+    known = {method.method for method in methods()}
+    return Draft(
+        model=form.get("model", ""),
+        dataset=form.get("dataset", ""),
+        name=form.get("name", ""),
+        max_quality_drop=form.get("max_quality_drop", ""),
+        target=form.get("target", ""),
+        minimize=_minimize(form.get("minimize")),
+        steps=[step for _, step in sorted(steps.items()) if step.get("method") in known],
+        more=sent_more(form),
+    )
+
+
+def sent_more(form: Mapping[str, str]) -> dict[str, str]:
+    """Return the rest of a request that a form holds: its fields are called ``more.<name>``."""
+    return {match[1]: text for name, text in form.items() if (match := _MORE.fullmatch(name))}
+
+
+def like(request: JobRequest) -> Draft:
+    """Return the form that asks for what another job was asked to do."""
+    limit = request.require.max_quality_drop
+    return Draft(
+        model=request.model,
+        dataset=request.samples or "",
+        name=request.name or "",
+        max_quality_drop="" if limit is None else repr(limit),
+        target=request.target or "",
+        steps=[
+            typed_step({"method": step.method, **_changed(step, _usual_step(request, step.method))})
+            for step in request.steps or []
+        ],
+        more=more_of(request, MORE),
+    )
+
+
+def more_of(request: JobRequest, names: tuple[str, ...]) -> dict[str, str]:
+    """Return those of the named fields as text that are not what they are when left blank."""
+    usual = with_defaults({"target": request.target})
+    del usual["target"]
+    changed = _changed(request, usual)
+    return typed(of_request(names), changed)
+
+
+def typed_step(step: Mapping[str, Any]) -> dict[str, str]:
+    """Return a step as a person would have typed it."""
+    method = str(step["method"])
+    return {"method": method, **typed(of_method(method), step)}
+
+
+def typed(known: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of known fields as a person would have typed them."""
+    return {name: known[name].text(value) for name, value in given.items() if name in known}
+
+
+def values(known: Mapping[str, Field], given: Mapping[str, str]) -> dict[str, Any]:
+    """Return what was typed into known fields as values; what is left blank is left out."""
+    return {
+        name: known[name].value(text)
+        for name, text in given.items()
+        if name in known and text.strip()
+    }
+
+
+@lru_cache
+def of_method(method: str) -> Mapping[str, Field]:
+    """Return the fields of a method's form by their names."""
+    return {
+        each.name: each for known in methods() if known.method == method for each in fields(known)
+    }
+
+
+@lru_cache
+def of_request(names: tuple[str, ...]) -> Mapping[str, Field]:
+    """Return fields of a job's request by their names."""
+    return {each.name: each for each in parts_of_request(names)}
+
+
+def checked(body: Mapping[str, Any]) -> JobRequest:
+    """Return the request.
+
+    Raises:
+        Invalid: It is not one, each fault at its place.
+    """
+    try:
+        return JobRequest.model_validate_json(json.dumps(body))
+    except ValidationError as error:
+        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
+        raise problems.invalid(RequestValidationError(found, body=body)) from None
+
+
+def number(text: str) -> float | str:
+    """Return the number that was typed; what is none stays text, and is refused as that."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _changed(part: BaseModel, usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a request, or of a step, that are not as they are when left out.
+
+    Args:
+        part: the request or step.
+        usual: what its target has some fields be in place of their own defaults.
+    """
+    by_default = part.model_dump(mode="json").keys() - part.model_dump(exclude_defaults=True).keys()
+    return {
+        name: value
+        for name, value in part.model_dump(mode="json").items()
+        if (value != usual[name] if name in usual else name not in by_default)
+    }
+
+
+def _usual_step(request: JobRequest, method: str) -> dict[str, Any]:
+    asked = with_defaults({"target": request.target, "steps": [{"method": method}]})
+    usual: dict[str, Any] = asked["steps"][0]
+    return usual
+
+
+def _minimize(text: str | None) -> Minimize:
+    return next((known for known in get_args(Minimize) if known == text), "latency")

@@ -1,0 +1,39 @@
+"""Forms that make something: sent twice, as by a double click, they make it once."""
+
+import hashlib
+import json
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
+
+from app.web.dashboard.visitor import FORM_TOKEN, Form, Looking
+from app.web.idempotency import Once, once
+
+ONCE = "once"
+"""The field with the key that a form gets when its page is made."""
+
+_LONGEST = 64
+
+
+def _sent(request: Request, visitor: Looking, form: Form) -> Once:
+    """Return how to do what a form asks once, however often it is sent as it is.
+
+    What was typed is a part of the key: whoever goes back and changes a field asks for another
+    thing.
+    """
+    typed = sorted(
+        (name, str(value)) for name, value in form.multi_items() if name not in {FORM_TOKEN, ONCE}
+    )
+    asked = hashlib.sha256(json.dumps(typed).encode())
+    made = str(form.get(ONCE, ""))[:_LONGEST]
+    key = f"{made}.{asked.hexdigest()}" if made else None
+    return once(request, visitor.call, key, asked.digest(), waits=True)
+
+
+def made_id(answer: Response) -> str:
+    """Return the id of what was made."""
+    return str(json.loads(bytes(answer.body))["id"])
+
+
+Sent = Annotated[Once, Depends(_sent)]
+"""How to do what a form of ours asks."""

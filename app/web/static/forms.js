@@ -1,0 +1,19 @@
+// A form is sent once: the second click of a double click does nothing.
+const SENT = "sent";
+const PATIENCE_MS = 5000; // then it may be sent again, as when a connection broke
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || form.method !== "post") return;
+  if (SENT in form.dataset) {
+    event.preventDefault();
+    return;
+  }
+  form.dataset[SENT] = "";
+  setTimeout(() => delete form.dataset[SENT], PATIENCE_MS);
+});
+
+// Whoever goes back finds the page as it was left.
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll(`form[data-${SENT}]`)) delete form.dataset[SENT];
+});

@@ -1,0 +1,143 @@
+"""A job is changed and run again, and a form that is sent twice makes one job."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+
+from app.domain.jobs import JobRequest
+from app.domain.methods import methods
+from app.store.tables import JobRow
+from app.web.dashboard.draft import MORE, of_method
+from tests.app.people import filled, read
+from tests.app.service import Service
+
+BESIDE_STEPS: dict[str, Any] = {
+    "name": "mine",
+    "tags": ["a tag", "another"],
+    "evaluate": {"metric": "top5", "output": "y"},
+    "require": {"max_quality_drop": 0.0123456789},
+    "deliver": ["onnx", "openvino"],
+    "webhook": {"url": "https://example.com/hook"},
+    "limits": {"pending_minutes": 5.0, "running_minutes": 7.5},
+    "priority": 3,
+    "requires": {"device": "cpu", "labels": ["here"]},
+    "seed": 17,
+}
+STEPS: list[dict[str, Any]] = [
+    {"method": "prune", "ratio": 0.3, "reconstruct": False, "ignore": ["conv", "*/head"]},
+    {
+        "method": "quantize",
+        "mode": "qat",
+        "per_channel": False,
+        "learn_steps": False,
+        "recover": {"epochs": 2, "loss": "teacher"},
+    },
+]
+OBJECTIVE: dict[str, Any] = {
+    "minimize": "size",
+    "subject_to": {"max_quality_drop": 0.0375},
+    "budget": {"trials": 7, "minutes": 2.5},
+    "strategy": "random",
+}
+
+
+def asked(service: Service, job_id: str) -> dict[str, Any]:
+    """Return what a job was asked to do."""
+    with service.store.begin() as session:
+        return session.get_one(JobRow, job_id).request
+
+
+def test_to_run_again_is_to_ask_for_all_that_was_asked_for(
+    service: Service, person: httpx.Client
+) -> None:
+    for target in ("onnx", "openvino"):
+        service.worker(target, labels=["here"])
+    original = {"model": service.model(), "dataset": service.dataset(), **BESIDE_STEPS}
+    for path, work in (
+        ("/jobs/new", {"steps": STEPS}),
+        ("/jobs/new", {"steps": STEPS, "target": "openvino-cpu"}),
+        ("/jobs/new", {"steps": []}),
+        ("/searches/new", {"steps": None, "objective": OBJECTIVE, "target": "openvino-cpu"}),
+    ):
+        job = service.job(**{**original, **work})["id"]
+        link = f"{path}?like={job}"
+        assert link in person.get(f"/jobs/{job}").text
+        answer = person.post(path, data={**filled(person.get(link)), "do": "submit"})
+        assert answer.status_code == 200, read(answer)
+        assert "whsec_" in read(answer), "the secret of the new job's webhook is shown"
+        again = service.http.get("/v1/jobs").json()["items"][0]["id"]
+        assert again != job
+        assert asked(service, again) == asked(service, job)
+        for each in (job, again):
+            service.http.post(f"/v1/jobs/{each}/cancel").raise_for_status()
+
+
+def test_the_forms_have_a_field_for_every_part_of_a_request() -> None:
+    elsewhere = {"model", "dataset", "data", "name", "steps", "objective", "require", "target"}
+    measured = {"measure"}  # such a job has a page of its own
+    assert {*MORE} | elsewhere | measured == JobRequest.model_fields.keys()
+
+
+def test_every_default_of_every_method_is_typed_and_read_back() -> None:
+    for method in methods():
+        for name, field in of_method(method.method).items():
+            default = method.json_schema["properties"][name].get("default")
+            if default not in (None, []):
+                assert field.value(field.text(default)) == default, (method.method, name)
+
+
+def test_a_fault_inside_a_part_stands_beside_its_field(
+    service: Service, person: httpx.Client
+) -> None:
+    form = filled(person.get("/jobs/new", params={"model": service.model(), "step": "quantize"}))
+    wrong = {"more.limits": '{"running_minutes": -1}', "steps.0.recover": '{"epochs": "many"}'}
+    answer = person.post("/jobs/new", data={**form, **wrong, "do": "submit"})
+    assert answer.status_code == 422
+    page = read(answer)
+    assert "running_minutes: Input should be greater than 0" in page
+    assert "epochs: Input should be a valid integer" in page
+    sent = filled(answer)
+    assert {name: sent[name] for name in wrong} == wrong, "nothing typed is lost"
+
+
+def test_a_form_that_is_sent_twice_makes_one_job_and_one_that_is_changed_another(
+    service: Service, person: httpx.Client
+) -> None:
+    model = service.model()
+    wish = {"model": model, "step": "quantize"}
+    form = {**filled(person.get("/jobs/new", params=wish)), "steps.0.mode": "dynamic"}
+    form["do"] = "submit"
+    with ThreadPoolExecutor(4) as clicks:
+        answers = list(clicks.map(lambda _: person.post("/jobs/new", data=form), range(4)))
+    assert {answer.status_code for answer in answers} == {303}
+    assert len({answer.headers["location"] for answer in answers}) == 1
+    again = person.post("/jobs/new", data={**form, "name": "another"})
+    afresh = {**form, "once": filled(person.get("/jobs/new", params=wish))["once"]}
+    later = person.post("/jobs/new", data=afresh)
+    places = {answers[0].headers["location"], again.headers["location"], later.headers["location"]}
+    assert len(places) == 3
+    listed = service.http.get("/v1/jobs", params={"model": model}).json()["items"]
+    assert {f"/jobs/{job['id']}" for job in listed} == places
+
+
+def test_a_search_and_a_webhook_are_made_once_too(service: Service, person: httpx.Client) -> None:
+    for path, typed in (
+        ("/searches/new", {"model": service.model(), "minimize": "size"}),
+        ("/webhooks", {"url": "https://example.com/hook"}),
+    ):
+        form = {**filled(person.get(path)), **typed}
+        first, second = person.post(path, data=form), person.post(path, data=form)
+        assert first.status_code == second.status_code, read(second)
+        assert first.headers.get("location") == second.headers.get("location")
+    assert len(service.http.get("/v1/jobs").json()["items"]) == 1
+    assert len(service.http.get("/v1/webhooks").json()["items"]) == 1
+
+
+def test_sub_networks_are_said_not_to_suit_a_model_without_residual_blocks(
+    service: Service, person: httpx.Client
+) -> None:
+    words = "it is for networks of residual blocks"
+    page = read(person.get(f"/models/{service.model(blocks=0)}"))
+    assert page.count(words) == 2
+    assert words not in read(person.get(f"/models/{service.model(blocks=4)}"))
