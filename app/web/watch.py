@@ -4,19 +4,22 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 import structlog
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.store.session import Sessions
+from app.store.session import AWAY, Sessions
 from app.store.tables import JobRow
 
 _LOOK_S = 0.2
 _PAUSE_S = 2.0
 """After the database did not answer."""
+
+Read = TypeVar("Read")
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +53,15 @@ class Watch:
         """Return when the job has an event after ``number``, or is gone."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._last.get(job_id, 0) > number)
+
+    async def read(self, reading: Callable[[], Read]) -> Read:
+        """Return what a function reads from the store; ask again for as long as that is away."""
+        while True:
+            try:
+                return await run_in_threadpool(reading)
+            except AWAY as error:
+                log.warning("an event stream waits for the database", error=str(error))
+                await asyncio.sleep(_PAUSE_S)
 
     async def run(self) -> None:
         """Look until cancelled; idle while nobody listens."""

@@ -11,10 +11,14 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from app.settings import Settings
 from app.store import events
+from app.store.session import Sessions
+from app.store.tables import EventRow, JobRow
 from tests.app.service import Service
+from tests.waiting import eventually
 
 
 def stream(
@@ -63,6 +67,29 @@ def test_a_stream_goes_on_after_a_known_event_else_from_the_start(
     service.start(job)
     service.finish(job)
     assert next(stream(service, job, last))["id"] == first
+
+
+def test_an_open_stream_outlives_a_database_that_does_not_answer(service: Service) -> None:
+    """The job is seen to have a new event, and the statement that reads it is cut off."""
+    job = service.job()["id"]
+    listening = stream(service, job)
+    assert next(listening)["status"] == "queued"
+    with service.store.begin() as session:
+        session.execute(text("LOCK TABLE events IN ACCESS EXCLUSIVE MODE"))
+        with service.store.begin() as other:
+            other.get_one(JobRow, job).last_event += 1
+        eventually(lambda: _cut_off(service.store), 20, "the stream's read")
+        row = EventRow(job_id=job, number=2, kind="log", data={"message": "there again"})
+        session.add(row)
+    assert next(listening)["message"] == "there again"
+
+
+def _cut_off(store: Sessions) -> bool:
+    """Cancel a statement that waits for the table of events; return whether there was one."""
+    with store() as session:
+        waits = "SELECT pid FROM pg_locks WHERE relation = 'events'::regclass AND NOT granted"
+        cancelled = f"SELECT count(*) FROM ({waits}) AS waits WHERE pg_cancel_backend(pid)"
+        return bool(session.execute(text(cancelled)).scalar_one())
 
 
 def test_events_arrive_while_they_happen_and_none_is_missed(service: Service) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header
@@ -66,7 +67,7 @@ async def _stream(call: Call, job_id: str, seen: int) -> AsyncIterator[ServerSen
     watch = call.gateway.watch
     async with watch.listening(job_id):
         while True:
-            found, ended = await run_in_threadpool(_read, call, job_id, seen)
+            found, ended = await watch.read(partial(_read, call, job_id, seen))
             for event in found:
                 seen = event.number
                 yield ServerSentEvent(json.dumps(event.data), event=event.kind, id=str(seen))
