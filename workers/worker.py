@@ -139,6 +139,18 @@ class Worker:
         engine = [metadata.version("planish"), self.device, threads(self.settings)]
         return json.dumps([made_by, engine], sort_keys=True)
 
+    @property
+    def conditions(self) -> str | None:
+        """What times of single layers hold for here, in words; None before that is known."""
+        offered = self.ability.capabilities
+        if offered is None:
+            return None
+        machine, count = offered.machine, threads(self.settings)
+        hardware = [machine.processor, *machine.instruction_sets, f"{count} threads"]
+        made_by = {**offered.versions, "planish": metadata.version("planish")}
+        programs = [f"{name} {made_by[name]}" for name in ("onnxruntime", "planish")]
+        return ", ".join([*hardware, machine.system, *programs])
+
     def note_claim(self, session: Session, kind: str) -> None:
         """Note, here and in the store, that this process has claimed a row of one kind."""
         self.figures.add(counters.CLAIMS, kind)

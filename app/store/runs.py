@@ -1,6 +1,6 @@
 """What a worker writes of a job that it runs, up to the result; every write checks the token."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -19,6 +19,7 @@ from app.store import (
     blob_rows,
     counters,
     events,
+    layer_times,
     leases,
     measurements,
     sensitivities,
@@ -77,6 +78,14 @@ def keep_step(
             finished=finished.model_dump(mode="json"),
         )
     )
+
+
+def keep_layer_times(
+    session: Session, claimed: Claim, conditions: str, times: Mapping[str, float]
+) -> None:
+    """Store the times of single layers that a job has measured."""
+    job = leases.hold(session, JobRow, claimed.id, claimed.token)
+    layer_times.keep(session, job.tenant, conditions, times)
 
 
 def publish(

@@ -107,7 +107,7 @@ def _run(directory: Path, events: Events) -> Result:
     if isinstance(order, MeasureSensitivity):
         from workers.compression.charting import chart
 
-        return Result(sensitivity=chart(directory, order, events))
+        return chart(directory, order, events)
     from workers.compression.measure.memory import prober
 
     with prober() as peak:

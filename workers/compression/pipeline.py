@@ -35,6 +35,7 @@ from workers.compression.graph.load import load
 from workers.compression.graph.shapes import inputs_of
 from workers.compression.inputs import Inputs
 from workers.compression.intake.reading import is_converted
+from workers.compression.known import KnownTimes
 from workers.compression.measure import changes, evaluation, machine, verdict
 from workers.compression.measure.memory import Prober
 from workers.compression.samples.context import Context
@@ -64,7 +65,8 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     job_inputs = inputs.read(directory, order, events)
     context = _context(directory, order, job_inputs, prober, deadline)
     finished = _run_steps(directory, order, context, events)
-    return _result(directory, order, job_inputs, finished, events, prober)
+    result = _result(directory, order, job_inputs, finished, events, prober)
+    return result.model_copy(update={"layer_times": context.known_times.handed_on})
 
 
 def _result(
@@ -138,6 +140,7 @@ def _context(
         evaluate=_evaluation_for_steps(order, job_inputs),
         metric=evaluation_set.metric,
         max_quality_drop=order.require.max_quality_drop,
+        known_times=KnownTimes(order.layer_times),
         isolated_run=prober,
         deadline=deadline,
     )

@@ -45,7 +45,7 @@ def run(
     Raises:
         StepFailed: the step cannot be carried out, or its graph is not valid.
     """
-    start = time.monotonic()
+    start, taken = time.monotonic(), len(context.known_times.taken)
     with faults.of_step(step.method):
         model = load(before)
         name_nodes(model)
@@ -67,7 +67,7 @@ def run(
         layers=outcome.layers,
         skipped=outcome.skipped,
         changed=changed,
-        notes=outcome.notes,
+        notes=[*outcome.notes, *context.known_times.note(taken)],
         kept=outcome.kept,
         choices=outcome.choices,
         prices=outcome.prices,

@@ -129,10 +129,10 @@ class Job:
         try:
             with self._worker.figures.timed("fetch"):
                 self._hold.do(self._prepare)
-            result = self._engine.answer()
+            result = self._answer()
             if result.tools:
                 self._write_order(self._run_tools(result.tools))
-                result = self._engine.answer()
+                result = self._answer()
             self._hold.lift_deadline()
             self._relay.flush()
             for index, _ in enumerate(self._claimed.request.steps or ()):
@@ -140,6 +140,14 @@ class Job:
             return self._stored(result)
         except Problem as problem:
             return Outcome(problem=problem)
+
+    def _answer(self) -> Result:
+        """Return the engine's result; the times of layers that it has measured are kept."""
+        result, conditions = self._engine.answer(), self._worker.conditions
+        if result.layer_times and conditions is not None:
+            keep = partial(self._write, runs.keep_layer_times, conditions, result.layer_times)
+            self._hold.do(keep)
+        return result
 
     def _prepare(self) -> None:
         """Fill the engine's directory: inputs, order and finished steps."""

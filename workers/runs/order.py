@@ -9,7 +9,7 @@ from app.domain.models import ModelHints
 from app.domain.sensitivity import Sensitivity
 from app.domain.targets import ToolName
 from app.domain.workers import Confinement
-from app.store import claims, sensitivities
+from app.store import claims, layer_times, sensitivities
 from app.store.session import transaction
 from workers.tools import environments
 from workers.worker import Worker, threads
@@ -36,6 +36,7 @@ def order(
             images=_images(dataset),
             threads=threads(worker.settings),
             seconds=_SHARE * claimed.seconds_left,
+            layer_times=_layer_times(worker, claimed),
         )
     return Compress(
         steps=request.steps or [],
@@ -46,6 +47,7 @@ def order(
         tool_failures=dict(failures),
         source=_source(worker, claimed.source),
         chart=_chart(worker, request),
+        layer_times=_layer_times(worker, claimed),
         seed=request.seed,
         data=request.data,
         images=_images(dataset),
@@ -80,6 +82,16 @@ def _chart(worker: Worker, request: JobRequest) -> Sensitivity | None:
     with transaction(worker.sessions) as session:
         row = sensitivities.latest(session, request.model, request.samples)
         return None if row is None else Sensitivity.model_validate(row.chart)
+
+
+def _layer_times(worker: Worker, claimed: claims.Claim) -> dict[str, float]:
+    """Return what earlier jobs measured of single layers on such a machine, where this one does."""
+    request = claimed.request
+    times = request.measure is not None or any(step.times_layers for step in request.steps or ())
+    if worker.conditions is None or not times:
+        return {}
+    with transaction(worker.sessions) as session:
+        return layer_times.known(session, claimed.id, worker.conditions)
 
 
 def _images(dataset: claims.ClaimedDataset | None) -> ImageOptions:

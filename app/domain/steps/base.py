@@ -171,6 +171,11 @@ class Step(BaseModel):
         return False
 
     @property
+    def times_layers(self) -> bool:
+        """Whether this step times single layers in different forms."""
+        return False
+
+    @property
     def other_models(self) -> dict[str, str]:
         """The ids of models that this step reads besides the job's, by their place in it."""
         return {}

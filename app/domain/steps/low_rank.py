@@ -101,6 +101,11 @@ class LowRank(Step):
         return self.energy is None and self.rank not in ("energy", "vbmf")
 
     @property
+    def times_layers(self) -> bool:
+        """Layers are timed where the ratio is one of time."""
+        return self.has_budget and self.of == "latency"
+
+    @property
     def needs(self) -> Needs:
         """Sensitivity needs inputs and gradients, recovery what it asks for; factors need none."""
         if self.recover is not None:

@@ -171,6 +171,11 @@ class Prune(Step):
         return ("pruned",) if self.granularity == "channel" else ("pruned", "sparse")
 
     @property
+    def times_layers(self) -> bool:
+        """Layers are timed where the ratio is one of time."""
+        return self.granularity == "channel" and self.of == "latency"
+
+    @property
     def needs(self) -> Needs:
         """Criteria that look at activations or gradients need inputs, recovery what it asks for."""
         if self.recover is not None:

@@ -3,7 +3,15 @@
 from app.store.tables.base import Json, Leased, Table
 from app.store.tables.devices import DeviceRow, MeasurementRow
 from app.store.tables.fleet import ChoreRow, CounterRow, TurnRow, WorkerRow
-from app.store.tables.jobs import ArtifactRow, EventRow, JobRow, SensitivityRow, StepRow, TrialRow
+from app.store.tables.jobs import (
+    ArtifactRow,
+    EventRow,
+    JobRow,
+    LayerTimeRow,
+    SensitivityRow,
+    StepRow,
+    TrialRow,
+)
 from app.store.tables.tenants import ApiKeyRow, BrowserSessionRow, IdempotencyRow, UsageRow
 from app.store.tables.uploads import (
     BlobRow,
@@ -30,6 +38,7 @@ __all__ = [
     "IdempotencyRow",
     "JobRow",
     "Json",
+    "LayerTimeRow",
     "Leased",
     "MeasurementRow",
     "ModelRow",

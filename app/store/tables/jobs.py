@@ -194,3 +194,17 @@ class SensitivityRow(Table):
     """The job that measured it; it may be deleted."""
     chart: Mapped[Json]
     measured_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class LayerTimeRow(Table):
+    """The time of one layer by itself, under the conditions that it holds for."""
+
+    __tablename__ = "layer_times"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    conditions: Mapped[str] = mapped_column(primary_key=True)
+    """The hardware, the threads, the runtime and the versions, in words."""
+    form: Mapped[str] = mapped_column(primary_key=True)
+    """A digest of operator, attributes and shapes; see ``app/domain/layer_times.py``."""
+    milliseconds: Mapped[float]
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.domain.directory import MODEL, Compress, MeasureSensitivity
+from app.domain.directory import MODEL, Compress, MeasureSensitivity, Result
 from app.domain.problems import InvalidDataset, InvalidModel
 from app.domain.sensitivity import FORMS, Form, Kind, Saved, Sensitivity
 from workers.compression import inputs
@@ -23,6 +23,7 @@ from workers.compression.charting.subject import Subject, subject_of
 from workers.compression.events import Events
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load
+from workers.compression.known import KnownTimes
 from workers.compression.measure import machine
 from workers.compression.samples.context import Context
 from workers.compression.targets import onnx as target
@@ -43,8 +44,8 @@ _GENERATED = "Costs were measured on samples that are made from the model, not o
 _Cell = tuple[Cost, Saved] | Refused
 
 
-def chart(directory: Path, order: MeasureSensitivity, events: Events) -> Sensitivity:
-    """Measure a model's sensitivity.
+def chart(directory: Path, order: MeasureSensitivity, events: Events) -> Result:
+    """Measure a model's sensitivity, and return the result with the times of layers.
 
     Args:
         directory: the job's directory.
@@ -71,7 +72,8 @@ def chart(directory: Path, order: MeasureSensitivity, events: Events) -> Sensiti
             rows[row].append(Refused(_LATE) if late else _measured(change(form, name), costs))
         advance((done + 1) / len(rows))
     events.progress(1.0, "done")
-    return Sensitivity(
+    known = subject.context.known_times
+    measured = Sensitivity(
         layers=subject.layers,
         forms=[*FORMS],
         cost=[[None if isinstance(c, Refused) else c[0].lost for c in row] for row in rows],
@@ -87,8 +89,14 @@ def chart(directory: Path, order: MeasureSensitivity, events: Events) -> Sensiti
         runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
         machine=machine.machine(subject.context.device),
         versions=machine.versions(),
-        notes=[*_NOTES, *([] if order.data is None else [_GENERATED]), *subject.notes],
+        notes=[
+            *_NOTES,
+            *([] if order.data is None else [_GENERATED]),
+            *subject.notes,
+            *known.note(),
+        ],
     )
+    return Result(sensitivity=measured, layer_times=known.handed_on)
 
 
 def _subject(directory: Path, order: MeasureSensitivity, events: Events) -> Subject:
@@ -109,6 +117,7 @@ def _subject(directory: Path, order: MeasureSensitivity, events: Events) -> Subj
         layout=train.layout,
         original=directory / MODEL,
         device=machine.compute_device(),
+        known_times=KnownTimes(order.layer_times),
     )
     events.progress(0.05, "looking at the layers")
     subject = subject_of(model, context)

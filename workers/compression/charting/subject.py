@@ -101,7 +101,7 @@ def subject_of(model: ir.Model, context: Context) -> Subject:
         analysis=analysis,
         macs=figures.macs,
         latency_ms=shortest(model, context.example, context.threads),
-        times=LayerTimes(context.threads),
+        times=LayerTimes(context.threads, context.known_times),
         notes=notes,
     )
     subject.layers.extend(_row(subject, each) for each in listed if each.name in names)

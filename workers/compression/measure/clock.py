@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from workers.compression.graph import runtime
+from workers.compression.known import KnownTimes
 from workers.compression.measure.turns import Timer, timed
 from workers.compression.samples.context import Feeds
 from workers.compression.targets import onnx as target
@@ -37,16 +39,14 @@ def shortest(model: ir.Model, feeds: Feeds, threads: int) -> float:
     return best * 1000
 
 
+@dataclass(frozen=True)
 class LayerTimes:
-    """The times of single layers; layers of the same form are timed only once.
+    """The times of single layers; layers of the same form are timed only once."""
 
-    Args:
-        threads: number of threads to compute with.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._seen: dict[Hashable, float] = {}
+    threads: int
+    """The number of threads to compute with."""
+    known: KnownTimes
+    """Where times are kept, and those of earlier jobs are."""
 
     def of(self, form: Hashable, make: Callable[[], tuple[ir.Model, Feeds]]) -> float:
         """Return the milliseconds of a layer.
@@ -55,9 +55,7 @@ class LayerTimes:
             form: everything that the time of the layer depends on.
             make: returns a graph of the layer, and its inputs.
         """
-        if form not in self._seen:
-            self._seen[form] = shortest(*make(), self._threads)
-        return self._seen[form]
+        return self.known.of(form, lambda: shortest(*make(), self.threads))
 
 
 def alone(node: ir.Node, shapes: Sequence[Shape | None]) -> tuple[ir.Model, Feeds]:

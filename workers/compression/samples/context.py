@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
 from app.domain.steps import Step
+from workers.compression.known import KnownTimes
 from workers.compression.samples.layout import FIRST, Layout, whole
 
 Feeds = dict[str, NDArray[Any]]
@@ -118,6 +119,8 @@ class Context:
     losses: Mapping[str, float] = field(default_factory=dict)
     """The share of the outputs' variance that is lost if a layer alone computes in int8, by its
     name, where the model's chart of sensitivity holds it."""
+    known_times: KnownTimes = field(default_factory=KnownTimes)
+    """The times of single layers that are known, to which steps add those that they measure."""
     isolated_run: IsolatedRun | None = None
     """Runs a graph in a process of its own, which it may crash; None where that is not
     possible."""

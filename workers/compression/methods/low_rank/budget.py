@@ -137,7 +137,7 @@ def _by_time(
 
     The times of single layers are estimates: the choice is corrected by timing the whole graph.
     """
-    times = LayerTimes(context.threads)
+    times = LayerTimes(context.threads, context.known_times)
     layer_times = [time_of(layer, None, times) for layer in layers]
     faster = [
         [

@@ -49,7 +49,7 @@ def allocate_time(
     Returns:
         The removed units, and the share of the whole graph's time that was saved.
     """
-    times = LayerTimes(context.threads)
+    times = LayerTimes(context.threads, context.known_times)
     nodes = [node for node in model.graph if is_layer(node)]
     attempts: list[Removed] = []
 
@@ -86,6 +86,7 @@ def layer_time(
     if any(0 in shape for shape in shapes_left if shape is not None) or None in shapes_left[:2]:
         return 0.0
     attributes = sorted((a.name, str(a.value)) for a in node.attributes.values())
+    constants = tuple(value is not None and value.is_initializer() for value in node.inputs)
 
     def make() -> tuple[ir.Model, Feeds]:
         model, feeds = alone(node, shapes_left)
@@ -94,6 +95,6 @@ def layer_time(
         return model, feeds
 
     try:
-        return times.of((node.op_type, f"{attributes}{groups}", shapes_left), make)
+        return times.of((node.op_type, f"{attributes}{groups}", shapes_left, constants), make)
     except Exception:  # noqa: BLE001 (a layer that does not run alone is not timed)
         return 0.0

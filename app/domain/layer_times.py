@@ -1,0 +1,25 @@
+"""The times of single layers, by their form: jobs hand them on to later ones on such machines."""
+
+import hashlib
+from collections.abc import Hashable
+from typing import Annotated
+
+from pydantic import Field
+
+MOST = 5_000
+"""Times that a job is given, and hands on."""
+
+Form = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Milliseconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+
+LayerTimes = Annotated[dict[Form, Milliseconds], Field(max_length=MOST)]
+"""The milliseconds of one run of a layer by itself, by its form."""
+
+
+def form_of(what: Hashable) -> str:
+    """Return the name of a form: a digest of all that the layer's time depends on.
+
+    Args:
+        what: operator, attributes and shapes; its ``repr`` counts.
+    """
+    return hashlib.sha256(repr(what).encode()).hexdigest()[:32]

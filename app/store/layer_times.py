@@ -1,0 +1,65 @@
+"""Times of single layers: kept by tenant and conditions, and given to later jobs."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.domain.layer_times import MOST
+from app.store.tables import JobRow, LayerTimeRow
+
+DAYS = 30
+"""Times that are older are measured again: a machine is not the same for ever."""
+
+_AGE = func.now() - timedelta(days=DAYS)
+
+
+def known(session: Session, job_id: str, conditions: str) -> dict[str, float]:
+    """Return what jobs of a job's tenant measured under some conditions, the latest ``MOST``."""
+    tenant = select(JobRow.tenant).where(JobRow.id == job_id).scalar_subquery()
+    query = (
+        select(LayerTimeRow.form, LayerTimeRow.milliseconds)
+        .where(
+            LayerTimeRow.tenant == tenant,
+            LayerTimeRow.conditions == conditions,
+            LayerTimeRow.measured_at > _AGE,
+        )
+        .order_by(LayerTimeRow.measured_at.desc(), LayerTimeRow.form)
+        .limit(MOST)
+    )
+    return {row.form: row.milliseconds for row in session.execute(query)}
+
+
+def keep(session: Session, tenant: str, conditions: str, times: Mapping[str, float]) -> None:
+    """Store what a job measured; of two that measured the same the less disturbed one counts.
+
+    What is too old is deleted, and so are the oldest beyond ``MOST``.
+    """
+    if not times:
+        return
+    row = insert(LayerTimeRow).values(
+        [
+            {"tenant": tenant, "conditions": conditions, "form": form, "milliseconds": each}
+            for form, each in sorted(times.items())  # one order, so that no two wait in a circle
+        ]
+    )
+    least = func.least(LayerTimeRow.milliseconds, row.excluded.milliseconds)
+    key = [LayerTimeRow.tenant, LayerTimeRow.conditions, LayerTimeRow.form]
+    session.execute(row.on_conflict_do_update(index_elements=key, set_={"milliseconds": least}))
+    _forget(session, tenant, conditions)
+
+
+def _forget(session: Session, tenant: str, conditions: str) -> None:
+    """Delete what is too old, and what is too much."""
+    mine = LayerTimeRow.tenant == tenant
+    session.execute(delete(LayerTimeRow).where(mine, LayerTimeRow.measured_at <= _AGE))
+    here = mine & (LayerTimeRow.conditions == conditions)
+    surplus = (
+        select(LayerTimeRow.form)
+        .where(here)
+        .order_by(LayerTimeRow.measured_at.desc(), LayerTimeRow.form)
+        .offset(MOST)
+    )
+    session.execute(delete(LayerTimeRow).where(here, LayerTimeRow.form.in_(surplus)))
