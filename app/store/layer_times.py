@@ -8,6 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.domain.layer_times import MOST
+from app.store import locks
 from app.store.tables import JobRow, LayerTimeRow
 
 DAYS = 30
@@ -39,22 +40,18 @@ def keep(session: Session, tenant: str, conditions: str, times: Mapping[str, flo
     """
     if not times:
         return
+    locks.take(session, f"layer_times:{tenant}")
+    mine = LayerTimeRow.tenant == tenant
+    session.execute(delete(LayerTimeRow).where(mine, LayerTimeRow.measured_at <= _AGE))
     row = insert(LayerTimeRow).values(
         [
             {"tenant": tenant, "conditions": conditions, "form": form, "milliseconds": each}
-            for form, each in sorted(times.items())  # one order, so that no two wait in a circle
+            for form, each in times.items()
         ]
     )
     least = func.least(LayerTimeRow.milliseconds, row.excluded.milliseconds)
     key = [LayerTimeRow.tenant, LayerTimeRow.conditions, LayerTimeRow.form]
     session.execute(row.on_conflict_do_update(index_elements=key, set_={"milliseconds": least}))
-    _forget(session, tenant, conditions)
-
-
-def _forget(session: Session, tenant: str, conditions: str) -> None:
-    """Delete what is too old, and what is too much."""
-    mine = LayerTimeRow.tenant == tenant
-    session.execute(delete(LayerTimeRow).where(mine, LayerTimeRow.measured_at <= _AGE))
     here = mine & (LayerTimeRow.conditions == conditions)
     surplus = (
         select(LayerTimeRow.form)

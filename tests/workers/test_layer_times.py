@@ -1,0 +1,133 @@
+"""Times of single layers: kept with what they hold for, and taken by later jobs of the tenant."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, update
+
+from app.domain import ids
+from app.domain.directory import Compress, MeasureSensitivity
+from app.domain.jobs import JobRequest
+from app.domain.layer_times import form_of
+from app.domain.workers import Capabilities
+from app.store import blob_rows, claims, layer_times
+from app.store.tables import JobRow, LayerTimeRow, ModelRow
+from tests.app.service import MACHINE
+from tests.workers import zoo
+from tests.workers.light import settings_of, worker_with
+from workers.compression.graph.editor import name_nodes
+from workers.compression.graph.operators import is_layer
+from workers.compression.known import KnownTimes
+from workers.compression.measure.clock import LayerTimes
+from workers.compression.methods.prune.groups import analyse
+from workers.compression.methods.prune.latency import layer_time
+from workers.compression.methods.prune.survey import survey_graph
+from workers.compression.samples.context import Context
+from workers.runs.order import order
+from workers.worker import Worker
+
+CONV, GEMM = form_of("a convolution"), form_of("a product")
+
+
+@pytest.fixture
+def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> Iterator[Worker]:
+    """A worker that has announced its machine, and starts no engine."""
+    with worker_with(settings_of(database, redis_url, storage_url), tmp_path) as made:
+        made.ability.capabilities = Capabilities.model_validate(
+            {"machine": MACHINE, "targets": [], "versions": {"onnxruntime": "1.0"}}
+        )
+        yield made
+    made.sandboxes.close()
+
+
+def given(worker: Worker, tenant: str, **asked: object) -> dict[str, float]:
+    """Return the times that the engine is given for a job of a tenant."""
+    with worker.sessions.begin() as session:
+        blob_rows.touch(session, "0" * 64, 1)
+        session.flush()
+        model = ModelRow(id=ids.new("mdl"), tenant=tenant, sha256="0" * 64, size_bytes=1)
+        session.add(model)
+        session.flush()
+        job = JobRow(id=ids.new("job"), tenant=tenant, tags=[], model_id=model.id, request={})
+        session.add(job)
+    request = JobRequest.model_validate({"model": model.id, "dataset": "dst_1", **asked})
+    claimed = claims.Claim(
+        id=job.id, token=1, attempt=1, request=request, traceparent=None,
+        model_sha256="0" * 64, model_size_bytes=1, onnx_sha256="0" * 64, graph_sha256="0" * 64,
+        other_models={}, source=None, metric_sha256=None, dataset=None, evaluate_dataset=None,
+        steps=(), step_keys=(), seconds_left=60.0,
+    )  # fmt: skip
+    told = order(worker, claimed, {})
+    assert isinstance(told, Compress | MeasureSensitivity)
+    return told.layer_times
+
+
+def keep(worker: Worker, times: dict[str, float], conditions: str | None = None) -> None:
+    with worker.sessions.begin() as session:
+        here = conditions or worker.conditions
+        assert here is not None
+        layer_times.keep(session, "t", here, times)
+
+
+def test_a_job_that_times_layers_is_given_what_earlier_ones_measured(worker: Worker) -> None:
+    timed = [{"method": "prune", "of": "latency"}]
+    assert given(worker, "t", steps=timed) == {}
+    keep(worker, {CONV: 1.5, GEMM: 0.5})
+    keep(worker, {CONV: 9.0}, "another machine")
+    assert given(worker, "t", steps=timed) == {CONV: 1.5, GEMM: 0.5}
+    assert given(worker, "t", measure="sensitivity") == {CONV: 1.5, GEMM: 0.5}
+    assert given(worker, "t", steps=[{"method": "prune"}]) == {}, "it times none"
+    assert given(worker, "other", steps=timed) == {}
+
+
+def test_the_less_disturbed_time_counts_and_old_ones_are_measured_again(worker: Worker) -> None:
+    timed = [{"method": "low_rank", "of": "latency"}]
+    keep(worker, {CONV: 1.5, GEMM: 0.5})
+    keep(worker, {CONV: 1.0, GEMM: 0.75})
+    assert given(worker, "t", steps=timed) == {CONV: 1.0, GEMM: 0.5}
+    long_ago = func.now() - timedelta(days=layer_times.DAYS + 1)
+    with worker.sessions.begin() as session:
+        session.execute(update(LayerTimeRow).values(measured_at=long_ago))
+    assert given(worker, "t", steps=timed) == {}
+    keep(worker, {CONV: 2.0})
+    assert given(worker, "t", steps=timed) == {CONV: 2.0}
+
+
+def test_no_more_times_are_kept_than_a_job_is_given(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layer_times, "MOST", 3)
+    keep(worker, {form_of(number): 1.0 for number in range(5)})
+    assert len(given(worker, "t", measure="sensitivity")) == 3
+    with worker.sessions() as session:
+        assert session.query(LayerTimeRow).count() == 3
+
+
+def timed(known: KnownTimes) -> list[float]:
+    """Time the layers of a graph, whole and with all units removed that may be."""
+    model = zoo.graph("residual")
+    name_nodes(model)
+    survey = survey_graph(model, Context(train=None, seed=0, threads=1))
+    analysis = analyse(model, survey.shapes, lambda _: False)
+    times, narrow = LayerTimes(1, known), analysis.none_removed()
+    for group in analysis.groups:
+        narrow[group.units[8:]] = True
+    return [
+        layer_time(node, removed, analysis, survey.sample, times)
+        for node in model.graph
+        if is_layer(node)
+        for removed in (analysis.none_removed(), narrow)
+    ]
+
+
+def test_layers_of_the_same_form_are_known_in_a_later_run() -> None:
+    first = KnownTimes()
+    found = timed(first)
+    assert len(first.handed_on) > 4
+    assert first.note() == []
+    second = KnownTimes(first.handed_on)
+    assert timed(second) == found
+    assert second.measured == {}
+    assert second.note()[0].startswith(f"{len(first.measured)} times of layers were measured by")
