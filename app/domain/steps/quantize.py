@@ -107,6 +107,12 @@ class Quantize(Step):
         description="Move the biases of static layers by their mean error on data (Nagel et al."
         " 2019). Default: where data shows that it brings the outputs nearer.",
     )
+    learn_rounding: bool | None = Field(
+        default=None,
+        description="Round weights up or down so that the errors of their layers' outputs cancel on"
+        " data (AdaRound, Nagel et al. 2020), in static, and in weight_only where they are unpacked"
+        " at load. Default: where data shows that it brings the outputs nearer.",
+    )
     own_grids: bool = Field(
         default=True,
         description="Split static convolutions at the end whose channels differ much in range,"
@@ -168,6 +174,8 @@ class Quantize(Step):
             raise ValueError(f"mode '{self.mode}' keeps activations in float: leave out 'smooth'")
         if self.mode not in ("auto", "static") and self.correct_bias:
             raise ValueError(f"mode '{self.mode}' corrects no biases: leave out 'correct_bias'")
+        if self.learn_rounding and not self.may_learn_rounding:
+            raise ValueError(f"mode '{self.mode}' learns no rounding: leave out 'learn_rounding'")
         if self.mode not in ("auto", "static", "qat") and self.equalize:
             raise ValueError(f"mode '{self.mode}' equalizes no channels: leave out 'equalize'")
         if self.mode == "weight_only" and self.weights not in ("int4", "int8"):
@@ -188,6 +196,12 @@ class Quantize(Step):
         """Integers are computed faster; what is only stored in fewer bits is computed as before."""
         stored = self.mode in ("float16", "weight_only")
         return frozenset({"size"}) if stored else frozenset({"size", "latency"})
+
+    @property
+    def may_learn_rounding(self) -> bool:
+        """Whether weights have levels of their own up and down: blocks have other algorithms."""
+        stored = self.mode == "weight_only" and self.unpack == "load"
+        return self.mode in ("auto", "static") or stored
 
     @property
     def onnx_alone(self) -> bool:
@@ -221,7 +235,7 @@ class Quantize(Step):
 
     @property
     def _calibrates(self) -> bool:
-        if self.smooth or self.equalize:
+        if self.smooth or self.equalize or self.learn_rounding:
             return True
         if self.mode == "weight_only":
             return self.ratio is not None or (self.algorithm == "gptq" and self.unpack == "run")

@@ -51,7 +51,8 @@ def run(
     context = Context(Samples({"x": X}, None, range(64)), seed=0, threads=1)
     parameters = Quantize.model_validate(
         {"mode": "static", "weights": weights, "force": True, "smooth": False,
-         "ranges": "minmax", "equalize": equalize, "correct_bias": correct_bias}
+         "ranges": "minmax", "equalize": equalize, "correct_bias": correct_bias,
+         "learn_rounding": False}
     )  # fmt: skip
     graph = load(path)
     name_nodes(graph)

@@ -18,10 +18,10 @@ from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
+from workers.compression.methods.quantize.calibrated import calibrate_best
 from workers.compression.methods.quantize.gains import Gains
 from workers.compression.methods.quantize.judging import judging_of
 from workers.compression.methods.quantize.quality_bound import quantize_within_bound
-from workers.compression.methods.quantize.static import calibrate_best
 from workers.compression.samples.context import Context, Samples
 
 

@@ -182,6 +182,7 @@ def test_no_sample_is_both_calibrated_and_judged_on(rows: int) -> None:
     assert len(judged) > 0
     assert set(seen.indices).isdisjoint(judged.indices) == (rows > 1)
     wishes = {"ranges": "mse", "smooth": False, "equalize": False, "correct_bias": False}
+    wishes |= {"learn_rounding": False}
     for left_open in (*wishes, None):
         wish = Quantize.model_validate({**wishes, **({left_open: None} if left_open else {})})
         seen, _ = split_samples(samples, wish, seed=0)

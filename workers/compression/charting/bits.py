@@ -16,10 +16,10 @@ from workers.compression.graph.operators import is_layer
 from workers.compression.graph.weights import weights_of
 from workers.compression.measure.clock import Shape, alone
 from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize.calibrated import calibrate_best
 from workers.compression.methods.quantize.integers import range_grid
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.pairs import site_of, write_quantized
-from workers.compression.methods.quantize.static import calibrate_best
 from workers.compression.methods.quantize.stored import weights_in, write_stored
 from workers.compression.samples.context import Feeds
 

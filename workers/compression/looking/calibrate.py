@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from workers.compression.graph.editor import Editor
 from workers.compression.looking.histograms import BINS, Histogram, count
-from workers.compression.looking.probe import Probe, runs, show
+from workers.compression.looking.probe import Probe, runs, show, values_of
 from workers.compression.progress import Advance, span, turn
 from workers.compression.samples.context import Samples
 
@@ -55,7 +55,7 @@ def observe(
     most = max(_COUNTED * samples.layout.size // len(samples), _COUNTED_AT_LEAST)
     for index, group in enumerate(groups):
         counting = turn(span(advance, 0.5, 1), index, len(groups))
-        for values in runs(model, _values(group), samples, threads, counting):
+        for values in runs(model, values_of(group), samples, threads, counting):
             for name, value in zip(group, values, strict=True):
                 counts[name] += count(value, *extremes[name], most)
     return {name: Histogram(*extremes[name], counts[name]) for name in names}
@@ -107,21 +107,6 @@ def _groups(names: Sequence[str], sizes: dict[str, int]) -> list[list[str]]:
         groups[-1].append(name)
         filled += sizes[name]
     return groups
-
-
-def _values(names: Sequence[str]) -> Probe:
-    """Observe whole tensors."""
-
-    def probe(edit: Editor) -> list[str]:
-        values = ir.convenience.create_value_mapping(edit.graph)
-        return [
-            name
-            if values[name].is_graph_output()
-            else show(edit, edit.node("Identity", [values[name]], f"{name}_value"))
-            for name in names
-        ]
-
-    return probe
 
 
 def _reduced(

@@ -1,6 +1,6 @@
 """Runs a graph on samples and returns values from inside it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,21 @@ def show(edit: Editor, node: ir.Node, dtype: ir.DataType = ir.DataType.FLOAT) ->
     edit.graph.append(node)
     edit.graph.outputs.append(value)
     return str(value.name)
+
+
+def values_of(names: Sequence[str]) -> Probe:
+    """Observe whole tensors of the main graph, by name."""
+
+    def probe(edit: Editor) -> list[str]:
+        values = ir.convenience.create_value_mapping(edit.graph)
+        return [
+            name
+            if values[name].is_graph_output()
+            else show(edit, edit.node("Identity", [values[name]], f"{name}_value"))
+            for name in names
+        ]
+
+    return probe
 
 
 def sums_of(edit: Editor, value: ir.Value, images: int | None = None) -> list[str]:

@@ -18,14 +18,10 @@ from numpy.typing import NDArray
 
 from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
+from workers.compression.looking.positions import is_plain, read_at
 from workers.compression.methods.prune.gradients import calibration
 from workers.compression.methods.prune.groups import Analysis, Removed
-from workers.compression.methods.prune.moments import (
-    POSITIONS,
-    LayerMoments,
-    Rows,
-    sample_positions,
-)
+from workers.compression.methods.prune.moments import POSITIONS, LayerMoments, Rows
 from workers.compression.methods.prune.piecewise import PiecewiseRun
 from workers.compression.methods.prune.zeros import Mask
 from workers.compression.samples.context import Context
@@ -156,12 +152,20 @@ def _observe(
     random = np.random.default_rng(seed)
     positions = ceil(POSITIONS / len(inputs))
     pairs = zip(inputs, outputs, strict=False)  # the last runs may have been left out of one
-    sampled = (sample_positions(fit.cut, x, y, positions, random) for x, y in pairs)
+    sampled = (_at_positions(fit.cut, x, y, positions, random) for x, y in pairs)
     rows, targets = next(sampled)
     moments = LayerMoments.of(rows, targets[:, fit.outputs])
     for rows, targets in sampled:
         moments.add(rows, targets[:, fit.outputs])
     return moments
+
+
+def _at_positions(
+    node: ir.Node, x: NDArray[Any], y: NDArray[Any], positions: int, random: np.random.Generator
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Draw positions of a layer's run; return what it reads there, and what it is to answer."""
+    rows, places = read_at(node, x, positions, random)
+    return rows, (np.moveaxis(y, 1, -1) if node.op_type == "Conv" else y)[places]
 
 
 def _name(value: ir.Value | None) -> str:
@@ -202,13 +206,12 @@ def _fittable(node: ir.Node) -> bool:
     shape = constant(weight).shape
     get = node.attributes.get_float
     if node.op_type == "Conv":
-        plain = node.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
         single = node.attributes.get_int("group", 1) == 1
-        return len(shape) == 4 and plain and single and int(np.prod(shape[1:])) <= _WIDEST
+        return is_plain(node) and single and int(np.prod(shape[1:])) <= _WIDEST
     if node.op_type == "Gemm":
         scaled = get("alpha", 1.0) != 1.0 or get("beta", 1.0) != 1.0
         vector = bias is None or constant(bias).ndim == 1
-        return not scaled and not node.attributes.get_int("transA", 0) and vector
+        return not scaled and is_plain(node) and vector
     return node.op_type == "MatMul" and len(shape) == 2 and shape[0] <= _WIDEST
 
 

@@ -13,7 +13,7 @@ from workers.compression.methods.quantize.float16 import convert_to_float16
 from workers.compression.methods.quantize.learned import store_learned
 from workers.compression.methods.quantize.qat import quantize_aware
 from workers.compression.methods.quantize.static import quantize_static
-from workers.compression.methods.quantize.stored import store_weights
+from workers.compression.methods.quantize.storing import store_weights
 from workers.compression.methods.quantize.weight_only import quantize_weights
 from workers.compression.samples.context import Context
 

@@ -27,6 +27,7 @@ def mean_errors(
     sites: Sequence[Site],
     grids: Mapping[str, Grid],
     weights: str,
+    rounded: Mapping[str, Floats],
     samples: Samples,
     threads: int,
 ) -> dict[str, Floats]:
@@ -37,6 +38,7 @@ def mean_errors(
         sites: the layers of this graph.
         grids: the grids of values, by name.
         weights: the type that weights are stored in.
+        rounded: weights that are not rounded to nearest, by the layer's name.
         samples: the samples that means are taken over, in one pass.
         threads: the number of threads.
 
@@ -47,7 +49,9 @@ def mean_errors(
     if not chosen or model.graph.opset_imports.get("", 0) < AXES_AS_INPUT:
         return {}
     sums, count = [np.zeros(1, np.float32)] * len(chosen), 0
-    for errors in runs(model, _errors(chosen, grids, weights), samples, threads, lambda _: None):
+    for errors in runs(
+        model, _errors(chosen, grids, weights, rounded), samples, threads, lambda _: None
+    ):
         sums = [total + error for total, error in zip(sums, errors, strict=True)]
         count += 1
     means = {
@@ -66,25 +70,40 @@ def _data(site: Site) -> ir.Value:
     return site.data
 
 
-def _errors(sites: Sequence[Site], grids: Mapping[str, Grid], weights: str) -> Probe:
+def _errors(
+    sites: Sequence[Site], grids: Mapping[str, Grid], weights: str, rounded: Mapping[str, Floats]
+) -> Probe:
     """Look at the mean error of each channel of each layer, ``[channels]``."""
 
     def probe(edit: Editor) -> list[str]:
         nodes = {str(node.name): node for node in edit.graph}
-        return [_error(edit, nodes[str(s.layer.node.name)], s, grids, weights) for s in sites]
+        return [
+            _error(edit, nodes[name], site, grids, _rounded_weights(site, weights, rounded))
+            for site in sites
+            if (name := str(site.layer.node.name))
+        ]
 
     return probe
 
 
-def _error(edit: Editor, node: ir.Node, site: Site, grids: Mapping[str, Grid], weights: str) -> str:
+def _rounded_weights(site: Site, weights: str, rounded: Mapping[str, Floats]) -> Floats:
+    """Return a layer's weights as they are stored."""
+    layer, name = site.layer, str(site.layer.node.name)
+    if name in rounded:
+        return rounded[name]
+    grid = weight_grid(layer.weights, weights, layer.axis)
+    return integers.dequantize(integers.quantize(layer.weights, grid), grid)
+
+
+def _error(
+    edit: Editor, node: ir.Node, site: Site, grids: Mapping[str, Grid], weights: Floats
+) -> str:
     """Add the layer in integers beside the layer in float; return the name of the mean error."""
     data, layer, name = node.inputs[0], site.layer, str(node.name)
     assert data is not None, "a layer reads data"
-    grid = weight_grid(layer.weights, weights, layer.axis)
-    rounded = integers.dequantize(integers.quantize(layer.weights, grid), grid)
     inputs = [
         _rounded(edit, data, grids[str(_data(site).name)]),
-        edit.constant(f"{name}_rounded", rounded),
+        edit.constant(f"{name}_rounded", weights),
         *node.inputs[2:3],
     ]
     twin = edit.node(node.op_type, [v for v in inputs if v is not None], f"{name}_twin")

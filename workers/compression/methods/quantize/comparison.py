@@ -21,6 +21,11 @@ _FEWEST, _MOST = 4, 128
 _ENOUGH = 16
 """The number of samples that comparisons get, of few: as many as they leave to calibration."""
 
+NEARER = 0.1
+"""The improvement in dB of the outputs for which a graph is corrected."""
+_FEWEST_CORRECTED = 8
+"""The least number of samples that a correction looks at."""
+
 _CALIBRATED = 2e11
 """Multiply-accumulates of one pass over the calibration samples."""
 _FEWEST_CALIBRATED = 32
@@ -39,6 +44,13 @@ def calibrating(model: ir.Model, parameters: Quantize, context: Context) -> Samp
     return drawn.take(drawn.indices[:count])
 
 
+def few_samples(model: ir.Model, parameters: Quantize, context: Context) -> Samples:
+    """Return the calibration samples that there is time to look at once more, for corrections."""
+    samples = calibrating(model, parameters, context)
+    count = affordable(model, samples, _WORK, _FEWEST_CORRECTED, len(samples))
+    return samples.take(samples.indices[:count])
+
+
 def split_samples(samples: Samples, parameters: Quantize, seed: int) -> tuple[Samples, Samples]:
     """Return samples for calibration, and other samples for comparing graphs.
 
@@ -46,10 +58,11 @@ def split_samples(samples: Samples, parameters: Quantize, seed: int) -> tuple[Sa
     nothing to compare, or there are too few samples, both results are the same.
     """
     half = len(samples) // 2
-    corrects = parameters.correct_bias is None and parameters.mode in ("auto", "static")
+    corrects = parameters.mode in ("auto", "static") and parameters.correct_bias is None
     fixed = (
         None not in (parameters.smooth, parameters.equalize)
         and not corrects
+        and (parameters.learn_rounding is not None or not parameters.may_learn_rounding)
         and len(parameters.range_rules) == 1
     )
     judging_count = 0 if fixed else min(_MOST, max(len(samples) // 4, min(_ENOUGH, half)))

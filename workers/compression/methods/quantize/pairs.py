@@ -74,6 +74,7 @@ def write_quantized(
     weights: Mapping[str, Grid] | None = None,
     smoothed: Mapping[str, str] = MappingProxyType({}),
     shifts: Mapping[str, Floats] = MappingProxyType({}),
+    rounded: Mapping[str, Floats] = MappingProxyType({}),
     standard: bool = True,
 ) -> Outcome:
     """Return a quantized copy of a graph.
@@ -86,6 +87,7 @@ def write_quantized(
         weights: the grids of weights, by name; other weights get new grids.
         smoothed: what was done to the input of layers, by name, for the report.
         shifts: what is added to biases, ``[channels]``, by the layer's name.
+        rounded: weights that are not rounded to nearest, by the layer's name.
         standard: whether to write the standard's QuantizeLinear, or that of com.microsoft.
     """
     copy = model.clone()
@@ -111,6 +113,7 @@ def write_quantized(
                 site_grids,
                 weight_grids.get(str(site.layer.weight.name)),
                 shifts.get(str(site.layer.node.name)),
+                rounded.get(str(site.layer.node.name)),
             ),
         )
         for site in sites
@@ -193,6 +196,7 @@ def _write_weight(
     grids: Grids,
     given_grid: Grid | None,
     shift: Floats | None,
+    rounded: Floats | None,
 ) -> IntegerWeight:
     """Store a layer's weight as integers, and its bias if the kernel adds integers."""
     layer, node = site.layer, site.layer.node
@@ -202,7 +206,7 @@ def _write_weight(
     data = site.integers(parameters)
     scale = None if data is None else grids[data].scale
     smallest = smallest_scale(layer, scale)
-    stored = writer.weight(layer, parameters.weights, smallest, grid=given_grid)
+    stored = writer.weight(layer, parameters.weights, smallest, grid=given_grid, rounded=rounded)
     grid = stored.grid
     if node.op_type == "Gather":
         writer.dequantize_after(node, stored.value, grid)

@@ -20,6 +20,7 @@ from workers.compression.graph.editor import constant
 from workers.compression.learning.recovery import Demands, recover
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import integers
+from workers.compression.methods.quantize.calibrated import calibrate_best
 from workers.compression.methods.quantize.integers import SMALLEST_SCALE, Grid
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.pairs import (
@@ -32,7 +33,6 @@ from workers.compression.methods.quantize.pairs import (
     write_pairs,
     write_quantized,
 )
-from workers.compression.methods.quantize.static import calibrate_best
 from workers.compression.methods.quantize.writer import Writer
 from workers.compression.progress import span
 from workers.compression.samples.context import Context

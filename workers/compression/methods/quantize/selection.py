@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import onnx_ir as ir
 
@@ -22,7 +21,8 @@ from workers.compression.methods.quantize.exclusions import (
 )
 from workers.compression.methods.quantize.gains import TIME
 from workers.compression.methods.quantize.judging import Judging
-from workers.compression.methods.quantize.stored import weights_in, write_stored
+from workers.compression.methods.quantize.stored import weights_in
+from workers.compression.methods.quantize.storing import writer
 from workers.compression.progress import Advance
 from workers.compression.samples.context import Context
 
@@ -120,7 +120,9 @@ def store_rest(
     if not names_to_store:
         return outcome
     names_kept = {item.name: "" for item in stored_weights if item.name not in names_to_store}
-    write = _excluding(partial(write_stored, outcome.model, storage), names_kept)
+    chosen_uses = [item for item in stored_weights if item.name not in names_kept]
+    stores, notes = writer(outcome.model, storage, chosen_uses, context)
+    write = _excluding(stores, names_kept)
     layers = list(dict.fromkeys(names_to_store))
     result = quality_bound.quantize_within_bound(
         write, outcome.model, layers, context, _no_progress, judging
@@ -136,6 +138,7 @@ def store_rest(
         model=result.model,
         layers=[*outcome.layers, *result.layers],
         skipped=[item for node, item in skipped.items() if node not in done],
+        notes=[*outcome.notes, *notes],
         choices=[*outcome.choices, *result.choices],
         prices=outcome.prices or result.prices,
     )
@@ -149,6 +152,8 @@ def storing(parameters: Quantize) -> Quantize:
         weights="int4" if parameters.weights in PACKED else "int8",
         ignore=parameters.ignore,
         operators=parameters.operators,
+        calibration_samples=parameters.calibration_samples,
+        learn_rounding=parameters.learn_rounding,
     )
 
 

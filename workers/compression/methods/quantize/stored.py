@@ -5,9 +5,9 @@ any operator can be stored so, such as embedding tables and recurrent layers, an
 long as before.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
@@ -21,10 +21,7 @@ from workers.compression.graph.narrow import stored_as
 from workers.compression.graph.operators import channel_axis, operand, operator_of
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize import quality_bound
 from workers.compression.methods.quantize.integers import top_level
-from workers.compression.methods.quantize.judging import judging_of
-from workers.compression.samples.context import Context
 
 Floats = NDArray[np.float32]
 
@@ -46,34 +43,32 @@ class WeightUse:
         """The node's name."""
         return str(self.node.name)
 
+    @property
+    def weight(self) -> str:
+        """The weight's name."""
+        return str(self.value.name)
 
-def store_weights(
-    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+
+def write_stored(
+    model: ir.Model,
+    parameters: Quantize,
+    excluded: Mapping[str, str],
+    learned: Mapping[str, Floats] = MappingProxyType({}),
 ) -> Outcome:
-    """Round weights to grids that are stored in four or eight bits.
-
-    If the job bounds the loss of quality, weights stay in float until the bound is met.
-    """
-    uses, _ = weights_in(model, parameters)
-    names = list(dict.fromkeys(use.name for use in uses))
-    write = partial(write_stored, model, parameters)
-    judging = judging_of(model, context.train, context)
-    return quality_bound.quantize_within_bound(write, model, names, context, advance, judging)
-
-
-def write_stored(model: ir.Model, parameters: Quantize, excluded: Mapping[str, str]) -> Outcome:
     """Return a copy of a graph whose weights are rounded to grids.
 
     Args:
         model: the graph; not changed.
         parameters: the step's parameters.
         excluded: nodes whose weights stay as they are, by name, each with the reason.
+        learned: weights that are not rounded to nearest, by their names.
     """
     copy = model.clone()
     uses, skipped = weights_in(copy, parameters)
     skipped += [Skipped(node=name, reason=reason) for name, reason in excluded.items()]
     chosen = [use for use in uses if use.name not in excluded]
-    return Outcome(copy, [_round(copy, use, parameters.weights) for use in chosen], skipped)
+    changes = [_round(copy, use, parameters.weights, learned.get(use.weight)) for use in chosen]
+    return Outcome(copy, changes, skipped)
 
 
 def weights_in(model: ir.Model, parameters: Quantize) -> tuple[list[WeightUse], list[Skipped]]:
@@ -108,10 +103,12 @@ def _unfit(value: ir.Value, model: ir.Model) -> str | None:
     return None if np.isfinite(array).all() else "its weights are not all finite"
 
 
-def _round(model: ir.Model, use: WeightUse, dtype: str) -> LayerChange:
+def _round(model: ir.Model, use: WeightUse, dtype: str, learned: Floats | None) -> LayerChange:
     """Round a weight to its grid, in place."""
     array = constant(use.value)
     quantized, axes = rounded(array, dtype, channel_axis(use.node))
+    if learned is not None:
+        quantized = learned
     stored_dtype = stored_as(model, array)
     use.value.const_value = ir.Tensor(quantized, name=use.value.name)
     axes_text = " and ".join(map(str, axes))
@@ -129,9 +126,21 @@ def _round(model: ir.Model, use: WeightUse, dtype: str) -> LayerChange:
 def rounded(
     array: Floats, dtype: str, channel: int | None = None
 ) -> tuple[Floats, tuple[int, ...]]:
-    """Round an array to a symmetric grid.
+    """Round an array to the nearest levels of a symmetric grid; see ``steps_of``.
 
-    The steps of the grid may differ along some axes. These axes are chosen by the bytes of the
+    Returns:
+        The rounded array, and the axes along which the steps differ.
+    """
+    steps, axes = steps_of(array, dtype, channel)
+    return _nearest(array, steps, dtype), axes
+
+
+def steps_of(
+    array: Floats, dtype: str, channel: int | None = None
+) -> tuple[Floats, tuple[int, ...]]:
+    """Return the steps of the symmetric grid that an array is rounded to.
+
+    They may differ along some axes. These axes are chosen by the bytes of the
     steps: another bit for each weight would reduce the error's power to a quarter, and the bytes of
     the steps must do at least as well.
 
@@ -142,22 +151,29 @@ def rounded(
             channel: what follows may multiply small channels. None counts them as they are.
 
     Returns:
-        The rounded array, and the axes along which the steps differ.
+        The steps, which broadcast over the array, and the axes along which they differ.
     """
     top = np.float32(top_level(dtype))
-    best: tuple[Floats, tuple[int, ...]] = (array, ())
+    best: tuple[Floats, tuple[int, ...]] = (np.ones(1, np.float32), ())
     least = np.inf
     power = _power(array, channel)
     for axes in channels(array.shape):
         other_axes = tuple(axis for axis in range(array.ndim) if axis not in axes)
         magnitude = np.abs(array).max(axis=other_axes, keepdims=True)
         steps = np.where(magnitude > 0, magnitude / top, np.float32(1))
-        quantized = np.clip(np.rint(array / steps), -top, top) * steps
+        quantized = _nearest(array, steps, dtype)
         error = float(np.sum(np.square(array - quantized) / power, dtype=np.float64))
         cost = error * 4.0 ** (steps.size * _STEP_BITS / array.size)
         if cost < least:
-            best, least = (quantized, axes), cost
+            best, least = (steps, axes), cost
     return best
+
+
+def _nearest(array: Floats, steps: Floats, dtype: str) -> Floats:
+    """Return an array on the nearest levels of a grid."""
+    top = np.float32(top_level(dtype))
+    nearest: Floats = np.clip(np.rint(array / steps), -top, top) * steps
+    return nearest
 
 
 def _power(array: Floats, channel: int | None) -> Floats:

@@ -76,6 +76,7 @@ class Writer:
         smallest: NDArray[np.float32] | float = 0.0,
         *,
         grid: Grid | None = None,
+        rounded: NDArray[np.float32] | None = None,
         transposed: bool = False,
     ) -> IntegerWeight:
         """Store a layer's weight as integers, once for all layers that share it.
@@ -85,6 +86,7 @@ class Writer:
             dtype: ``int2`` to ``int8``, or ``uint8``.
             smallest: the lower bound of the scales.
             grid: the weight's grid; None computes the best one.
+            rounded: the weight on its grid; None rounds it to nearest.
             transposed: whether to store the transposed matrix.
         """
         key = (layer.weight, layer.axis, transposed)
@@ -93,10 +95,10 @@ class Writer:
             if grid is None:
                 grid = integers.weight_grid(array, dtype, layer.axis, smallest)
             grid = replace(grid, scale=np.maximum(grid.scale, smallest).astype(np.float32))
-            rounded = integers.quantize(array, grid)
+            levels = integers.quantize(array if rounded is None else rounded, grid)
             name = f"{layer.weight.name}_quantized"
-            value = self._store(name, rounded.T if transposed else rounded, dtype)
-            self._weights[key] = IntegerWeight(grid, value, rounded, dtype)
+            value = self._store(name, levels.T if transposed else levels, dtype)
+            self._weights[key] = IntegerWeight(grid, value, levels, dtype)
         return self._weights[key]
 
     def _store(self, name: str, rounded: NDArray[Any], dtype: str) -> ir.Value:

@@ -1,0 +1,107 @@
+"""Keeps the quality of a calibrated graph: biases are corrected, and rounding is learned.
+
+Each is done where the outputs on samples that nothing was calibrated on come nearer to those of the
+float graph, unless the parameters say so beforehand.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from workers.compression.methods.quantize.bias import mean_errors
+from workers.compression.methods.quantize.calibrated import Calibrated
+from workers.compression.methods.quantize.comparison import NEARER, few_samples, output_sqnr
+from workers.compression.methods.quantize.integers import Floats, weight_grid
+from workers.compression.methods.quantize.pairs import Site, smallest_scale
+from workers.compression.methods.quantize.rounding import Rounding, is_learnable, learned_weights
+from workers.compression.samples.context import Context
+
+
+def with_corrected_biases(calibrated: Calibrated, context: Context) -> Calibrated:
+    """Correct biases by the mean errors of the layers, where that brings the outputs nearer."""
+    parameters = calibrated.parameters
+    rounds_activations = bool(calibrated.grids)
+    if parameters.correct_bias is False or not rounds_activations or not context.has_time():
+        return calibrated
+    shifts = _shifts(calibrated, context)
+    if not shifts:
+        return calibrated
+    corrected = replace(calibrated, shifts=shifts)
+    if parameters.correct_bias:
+        return _noted(corrected, f"Biases corrected: {len(shifts)}.")
+    how = f"Biases corrected by the mean errors of {len(shifts)} layers"
+    return _nearer(calibrated, corrected, how, context)
+
+
+def with_learned_rounding(calibrated: Calibrated, context: Context) -> Calibrated:
+    """Learn how weights are rounded, where that brings the outputs nearer.
+
+    Biases that were corrected are corrected anew.
+    """
+    parameters = calibrated.parameters
+    has_data = context.train is not None and len(context.train)
+    if parameters.learn_rounding is False or not has_data or not context.has_time():
+        return calibrated
+    layers = [_rounding(site, calibrated) for site in calibrated.sites() if _fits(site, calibrated)]
+    samples = few_samples(calibrated.model, parameters, context)
+    rounded = learned_weights(
+        calibrated.model, layers, samples, context.threads, context.seed, lambda _done: None
+    )
+    if not rounded:
+        return calibrated
+    learned = replace(calibrated, rounded=rounded)
+    if calibrated.shifts:
+        learned = replace(learned, shifts=_shifts(learned, context))
+    if parameters.learn_rounding:
+        return _noted(learned, f"Layers whose rounding was learned: {len(rounded)}.")
+    how = f"The rounding of {len(rounded)} layers' weights was learned"
+    return _nearer(calibrated, learned, how, context)
+
+
+def _shifts(calibrated: Calibrated, context: Context) -> Mapping[str, Floats]:
+    """Return what makes up for the mean errors of layers, by the layer's name."""
+    errors = mean_errors(
+        calibrated.model,
+        calibrated.sites(),
+        calibrated.grids,
+        calibrated.parameters.weights,
+        calibrated.rounded,
+        few_samples(calibrated.model, calibrated.parameters, context),
+        context.threads,
+    )
+    return {name: -error for name, error in errors.items()}
+
+
+def _fits(site: Site, calibrated: Calibrated) -> bool:
+    """Return whether the rounding of a layer can be learned."""
+    known = site.data is None or str(site.data.name) in calibrated.grids
+    return known and is_learnable(site.layer.node, site.layer.weight, calibrated.model)
+
+
+def _rounding(site: Site, calibrated: Calibrated) -> Rounding:
+    """Return a layer with the grid that its weights are rounded to."""
+    layer, parameters = site.layer, calibrated.parameters
+    data = None if site.data is None else calibrated.grids[str(site.data.name)]
+    kernel = site.integers(parameters)
+    smallest = smallest_scale(layer, None if kernel is None or data is None else data.scale)
+    grid = weight_grid(layer.weights, parameters.weights, layer.axis, smallest)
+    step, zero = grid.reshaped(layer.weights.ndim)
+    least, most = (end - int(zero.flat[0]) for end in grid.limits)
+    centred = str(layer.node.name) in calibrated.shifts
+    return Rounding(layer.node, layer.weights, step, least, most, data, centred)
+
+
+def _nearer(before: Calibrated, after: Calibrated, how: str, context: Context) -> Calibrated:
+    """Return the corrected graph, with a note, if its outputs are nearer; else the one before."""
+    graphs = (each.writer()({}).model for each in (before, after))
+    old, new = output_sqnr(before.model, graphs, before.parameters, context)
+    if new < old + NEARER:
+        return before
+    note = (
+        f"{how}: the outputs' signal-to-noise ratio went from {old:.1f} to {new:.1f} dB on training"
+        " samples."
+    )
+    return _noted(after, note)
+
+
+def _noted(calibrated: Calibrated, note: str) -> Calibrated:
+    return replace(calibrated, notes=(*calibrated.notes, note))

@@ -1,0 +1,97 @@
+"""Stores weights in few bits within the bound of the loss of quality; rounding may be learned."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+import onnx_ir as ir
+
+from app.domain.steps import Quantize
+from app.domain.steps.quantize import PACKED
+from workers.compression.graph.editor import constant
+from workers.compression.graph.operators import channel_axis
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import quality_bound
+from workers.compression.methods.quantize.comparison import NEARER, few_samples, output_sqnr
+from workers.compression.methods.quantize.exclusions import Write
+from workers.compression.methods.quantize.integers import Floats, top_level
+from workers.compression.methods.quantize.judging import judging_of
+from workers.compression.methods.quantize.rounding import Rounding, is_learnable, learned_weights
+from workers.compression.methods.quantize.stored import (
+    WeightUse,
+    steps_of,
+    weights_in,
+    write_stored,
+)
+from workers.compression.samples.context import Context
+
+
+def store_weights(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Outcome:
+    """Round weights to grids that are stored in four or eight bits.
+
+    If the job bounds the loss of quality, weights stay in float until the bound is met.
+    """
+    uses, _ = weights_in(model, parameters)
+    names = list(dict.fromkeys(use.name for use in uses))
+    write, notes = writer(model, parameters, uses, context)
+    judging = judging_of(model, context.train, context)
+    outcome = quality_bound.quantize_within_bound(write, model, names, context, advance, judging)
+    return replace(outcome, notes=[*notes, *outcome.notes])
+
+
+def writer(
+    model: ir.Model, parameters: Quantize, uses: list[WeightUse], context: Context
+) -> tuple[Write, list[str]]:
+    """Return what stores weights of a graph; and notes, where their rounding was learned.
+
+    It is learned where the outputs come nearer. By itself it is not tried with eight bits, which
+    lose next to nothing of weights alone.
+
+    Args:
+        model: the graph; not changed.
+        parameters: the bits, and whether rounding is learned.
+        uses: the weights.
+        context: the data.
+    """
+    nearest = partial(write_stored, model, parameters)
+    wanted = parameters.learn_rounding
+    if wanted is None:
+        wanted = parameters.weights in PACKED
+    if not wanted or context.train is None or not len(context.train) or not context.has_time():
+        return nearest, []
+    weights = _learned(model, parameters, uses, context)
+    learned = partial(write_stored, model, parameters, learned=weights)
+    if not weights:
+        return nearest, []
+    if parameters.learn_rounding:
+        return learned, [f"Layers whose rounding was learned: {len(weights)}."]
+    graphs = (write({}).model for write in (nearest, learned))
+    before, after = output_sqnr(model, graphs, parameters, context)
+    if after < before + NEARER:
+        return nearest, []
+    note = (
+        f"The rounding of {len(weights)} stored weights was learned: with all in few bits, the"
+        f" outputs' signal-to-noise ratio went from {before:.1f} to {after:.1f} dB on training"
+        " samples."
+    )
+    return learned, [note]
+
+
+def _learned(
+    model: ir.Model, parameters: Quantize, uses: list[WeightUse], context: Context
+) -> Mapping[str, Floats]:
+    """Return the weights whose rounding was learned, by the weight's name."""
+    top = top_level(parameters.weights)
+    learnable = {use.name: use for use in uses if is_learnable(use.node, use.value, model)}
+    layers = []
+    for use in learnable.values():
+        array = constant(use.value)
+        steps, _ = steps_of(array, parameters.weights, channel_axis(use.node))
+        layers.append(Rounding(use.node, array, steps, -top, top, data=None, centred=False))
+    samples = few_samples(model, parameters, context)
+    rounded = learned_weights(
+        model, layers, samples, context.threads, context.seed, lambda _done: None
+    )
+    return {learnable[name].weight: array for name, array in rounded.items()}
