@@ -22,7 +22,7 @@ from workers.compression.methods.quantize.integers import Floats, Grid
 from workers.compression.progress import Advance
 from workers.compression.samples.context import Samples
 
-_WORK = 3e11
+_WORK = 1.5e11
 """Multiply-accumulates that all layers together may take; the cheapest layers come first."""
 _POSITIONS = 4096
 """The positions, over all samples, that the sums of a layer are taken over."""
