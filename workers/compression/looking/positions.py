@@ -10,7 +10,7 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import operand
 
 Places = tuple[NDArray[np.intp], ...]
-"""The index of the sample, and that along each axis of the layer's run, of each position."""
+"""The index along each axis of the outputs but their channels; of products, that of the row."""
 
 
 def is_plain(node: ir.Node) -> bool:
@@ -37,8 +37,9 @@ def read_at(
         of them.
     """
     if node.op_type != "Conv":
-        places = _drawn(x.shape[:-1], positions, random)
-        return x[places], places
+        rows = x.reshape(-1, x.shape[-1])
+        places = _drawn(rows.shape[:1], positions, random)
+        return rows[places], places
     windows = _windows(node, x)
     rank = x.ndim - 2
     places = _drawn((len(x), *windows.shape[2 : 2 + rank]), positions, random)

@@ -165,7 +165,8 @@ def _at_positions(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Draw positions of a layer's run; return what it reads there, and what it is to answer."""
     rows, places = read_at(node, x, positions, random)
-    return rows, (np.moveaxis(y, 1, -1) if node.op_type == "Conv" else y)[places]
+    answers = np.moveaxis(y, 1, -1) if node.op_type == "Conv" else y.reshape(-1, y.shape[-1])
+    return rows, answers[places]
 
 
 def _name(value: ir.Value | None) -> str:
