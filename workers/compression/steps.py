@@ -15,7 +15,7 @@ from workers.compression.files import write_whole
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.fingerprint import fingerprint
-from workers.compression.graph.load import load, store
+from workers.compression.graph.load import load, store, users_metadata
 from workers.compression.graph.packing import packed
 from workers.compression.graph.shapes import dimension_names
 from workers.compression.methods import METHODS
@@ -49,11 +49,13 @@ def run(
     with faults.of_step(step.method):
         model = load(before)
         name_nodes(model)
-        interface = _interface(model)
+        interface, metadata = _interface(model), users_metadata(model.metadata_props)
         shapes = [value.shape for value in model.graph.outputs]
         outcome = METHODS[step.method](model, step, context, advance)
         for value, shape in zip(outcome.model.graph.outputs, shapes, strict=False):
             value.shape = shape  # what the user declared, not what a library inferred
+        for key, text in metadata.items():
+            outcome.model.metadata_props.setdefault(key, text)
         directory.mkdir(parents=True, exist_ok=True)
         graph = directory / GRAPH
         store(packed(outcome.model), graph)

@@ -114,3 +114,26 @@ def test_shape_arithmetic_expanded_to_a_size_from_an_input_is_brought_to_the_dat
     ).to("meta")
     feeds = {"x": torch.ones(2, device="meta"), "n": torch.tensor([2])}
     assert executor(feeds)["y"].device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        "ReduceL2(x, a)",
+        "LpPool<kernel_shape = [2]>(x)",
+        "LpNormalization<axis = 2>(x)",
+        "MeanVarianceNormalization<axes = [2]>(x)",
+    ],
+)
+def test_a_norm_of_zeros_has_a_gradient_of_zeros(node: str) -> None:
+    executor = executor_of(
+        f"""g (float[1, 1, 4] data) => (float[N, C, L] y)
+        <float[4] w = {{1, 1, 1, 1}}, int64[1] a = {{2}}> {{
+            x = Mul(data, w)
+            y = {node}
+        }}"""
+    )
+    executor({"data": torch.zeros(1, 1, 4)})["y"].sum().backward()
+    gradient = executor.weight("w").grad
+    assert gradient is not None
+    assert gradient.tolist() == [0, 0, 0, 0]

@@ -29,14 +29,26 @@ def test_the_same_graph_gives_the_same_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(answer(source), answer(tmp_path / "b.onnx"))
 
 
-def test_documentation_and_metadata_stay_out(tmp_path: Path) -> None:
+def test_documentation_and_notes_of_exporters_stay_out(tmp_path: Path) -> None:
     proto = mlp()
     proto.doc_string = proto.graph.doc_string = proto.graph.node[0].doc_string = "/home/secret"
     for holder in (proto, proto.graph, proto.graph.node[0], proto.graph.input[0]):
         entry = holder.metadata_props.add()
-        entry.key, entry.value = "stack", "/home/secret"
+        entry.key, entry.value = "pkg.torch.stack", "/home/secret"
     save(load(write(proto, tmp_path / "model.onnx")), tmp_path / "clean.onnx")
     assert b"secret" not in (tmp_path / "clean.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("limit", [1 << 31, 0], ids=["one file", "external weights"])
+def test_metadata_of_the_model_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(graph_load, "INLINE_LIMIT", limit)
+    proto = mlp()
+    onnx.helper.set_model_props(proto, {"names": "{0: 'cat'}", "planish.stored": "FLOAT16"})
+    save(load(write(proto, tmp_path / "model.onnx")), tmp_path / "kept.onnx")
+    kept = onnx.load(tmp_path / "kept.onnx").metadata_props
+    assert [(entry.key, entry.value) for entry in kept] == [("names", "{0: 'cat'}")]
 
 
 def test_nodes_out_of_order_are_sorted(tmp_path: Path) -> None:

@@ -131,6 +131,34 @@ def test_weights_are_rounded_to_the_upload_s_type_where_it_holds_them_and_scales
     assert [node.op_type for node in again.graph] == ["MatMul", "Mul"]
 
 
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_one_narrow_constant_does_not_round_the_weights_beside_it(
+    tmp_path: Path, dtype: int
+) -> None:
+    random = np.random.default_rng(0)
+    weights = [random.standard_normal((40, width)).astype(np.float32) for width in (40, 10)]
+    narrow = helper.make_tensor("narrow", dtype, [40, 10], weights[1].ravel())
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Cast", ["narrow"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["m", "wide"], ["y"]),
+    ]
+    ends = [value("x", "N", 40)], [value("y", "N", 10)]
+    upload = write(model(nodes, *ends, [tensor("w", weights[0]), narrow]), tmp_path / "upload")
+    inspect_model(upload, tmp_path)
+    graph, stored = load(tmp_path / "model.onnx"), tmp_path / "stored.onnx"
+    store(graph, stored)
+    kinds = {t.name: t.data_type for t in onnx.load(stored).graph.initializer}
+    assert sorted(kinds.values()) == sorted([TensorProto.FLOAT, dtype])
+    assert stored_type(graph) is None, "most of it is float32"
+    np.testing.assert_array_equal(constant(graph.graph.initializers["w"]), weights[0])
+    trained = graph.graph.initializers["wide"]
+    exact = constant(trained) + np.float32(1e-6)
+    trained.const_value = ir.Tensor(exact, name="wide")
+    store(graph, stored)
+    np.testing.assert_array_equal(constant(load(stored).graph.initializers["wide"]), exact)
+
+
 def test_storing_is_repeatable(tmp_path: Path) -> None:
     weight = np.random.default_rng(0).standard_normal((16, 1000)).astype(np.float32)
     store(linear(weight), tmp_path / "first.onnx")

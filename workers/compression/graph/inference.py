@@ -138,6 +138,9 @@ def _add_node(proto: onnx.NodeProto, node: ir.Node) -> None:
             _add_graph(into.g, attribute.as_graph(), root=False)
         else:
             ir.serde.serialize_attribute_into(into, attribute)
+    if node.op_type == "STFT" and "onesided" not in node.attributes:
+        proto.attribute.add(name="onesided", type=onnx.AttributeProto.INT, i=1)  # its default,
+        # which ONNX's inference takes for 0
 
 
 def _declare(value: onnx.ValueInfoProto, elements: int, dims: Dimensions) -> None:

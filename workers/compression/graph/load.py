@@ -27,6 +27,9 @@ INLINE_LIMIT = (1 << 31) - (64 << 20)
 _KEEP_INLINE = 1024
 """Bytes below which a tensor stays in the file even when the weights are external."""
 
+_NOTES = ("planish.", "pkg.")
+"""What keys of metadata begin with that this engine keeps in memory, or an exporter notes."""
+
 
 def load(path: Path) -> ir.Model:
     """Read a graph that was checked at intake, or written by ``save`` or ``store``.
@@ -59,8 +62,9 @@ def store(model: ir.Model, path: Path) -> None:
 
 
 def save(model: ir.Model, path: Path) -> None:
-    """Write a graph, sorted topologically, without documentation and exporters' metadata.
+    """Write a graph, sorted topologically, without documentation and exporters' notes.
 
+    The metadata of the model stay, which runtimes read: names of classes, strides, vocabularies.
     External tensors that lie in another file are copied. The nodes of ``model`` are
     sorted in place.
 
@@ -75,6 +79,9 @@ def save(model: ir.Model, path: Path) -> None:
         return
     data = path.with_name(path.name + ".data")
     stripped = passes.ClearMetadataAndDocStringPass()(model.clone()).model
+    kept = users_metadata(model.metadata_props)
+    stripped.metadata_props.clear()
+    stripped.metadata_props.update(kept)
     ir.save(stripped, path, external_data=data.name, size_threshold_bytes=_KEEP_INLINE)
 
 
@@ -112,6 +119,11 @@ def files_of(path: Path) -> list[Path]:
     return [path, data] if data.exists() else [path]
 
 
+def users_metadata(entries: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata of a model without the notes of exporters, and of this engine."""
+    return {key: text for key, text in entries.items() if not key.startswith(_NOTES)}
+
+
 def weight_bytes(model: ir.Model) -> int:
     """Return the bytes of the main graph's initializers."""
     tensors = (value.const_value for value in model.graph.initializers.values())
@@ -119,7 +131,7 @@ def weight_bytes(model: ir.Model) -> int:
 
 
 def _write(proto: onnx.ModelProto, path: Path, contents: Mapping[int, Content]) -> None:
-    """Write a model without documentation and metadata, the same bytes for the same model."""
+    """Write a model without documentation and notes, the same bytes for the same model."""
     _strip(proto)
     write(proto, path, contents)
 
@@ -215,7 +227,9 @@ def _move_out(
 def _strip(proto: onnx.ModelProto) -> None:
     """Remove the notes of an exporter about its run: documentation, stack traces, paths."""
     proto.ClearField("doc_string")
+    kept = [entry for entry in proto.metadata_props if not entry.key.startswith(_NOTES)]
     del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
     _strip_graph(proto.graph)
     for function in proto.functions:
         function.ClearField("doc_string")

@@ -16,12 +16,17 @@ _NUMBERS = "fiub"
 
 
 def sqnr_db(signal: NDArray[Any], approximation: NDArray[Any]) -> float | None:
-    """Return 10·log10 of signal over error power, None when the error is zero."""
-    error = float(np.sum(np.square(signal - approximation), dtype=np.float64))
+    """Return 10·log10 of signal over error power, None when the error is zero.
+
+    What is not finite in the signal does not count.
+    """
+    counted = np.isfinite(signal)
+    kept = signal[counted]
+    error = float(np.sum(np.square(kept - approximation[counted]), dtype=np.float64))
     if error == 0:
         return None
-    power = float(np.sum(np.square(signal), dtype=np.float64))
-    return round(10 * float(np.log10(max(power, 1e-300) / error)), 2)
+    power = float(np.sum(np.square(kept), dtype=np.float64))
+    return round(10 * float(np.log10(max(power / error, _LEAST))), 2)
 
 
 def scores_axis(output: NDArray[Any]) -> int | None:

@@ -266,10 +266,17 @@ def _axis_of_order(in_order: Any, in_reverse: Any, size: int) -> int | None:
 
 
 def _nearly_equal(first: NDArray[Any], second: NDArray[Any]) -> bool:
-    """Return whether two arrays are equal, up to the rounding that batching changes."""
+    """Return whether two arrays are equal, up to the rounding that batching changes.
+
+    NaN and infinity have to be where they were.
+    """
     if first.dtype.kind not in "biuf":
         return bool((first == second).all())
-    left, right = (np.nan_to_num(array.astype(np.float64)) for array in (first, second))
+    left, right = (array.astype(np.float64) for array in (first, second))
+    finite = np.isfinite(left) & np.isfinite(right)
+    if not np.array_equal(left[~finite], right[~finite], equal_nan=True):
+        return False
+    left, right = left[finite], right[finite]
     if not left.size:
         return True
     return bool(np.abs(left - right).mean() <= _ALIKE * np.abs(left).mean() + _TINY)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from workers.compression.executor.node import Node, Unsupported
+from workers.compression.executor.operators.reduction import root
 from workers.compression.executor.plan import Function
 
 
@@ -146,7 +147,7 @@ def lp_normalization(node: Node) -> Function:
 
 def _lp_normalization(power: int, axis: int, x: Tensor) -> Tensor:
     size = x.norm(power, axis, keepdim=True)
-    return torch.where(size == 0, torch.zeros_like(x), x / size)
+    return x / torch.where(size == 0, torch.ones_like(size), size)
 
 
 def mean_variance(node: Node) -> Function:
@@ -156,4 +157,4 @@ def mean_variance(node: Node) -> Function:
 
 def _mean_variance(axes: Sequence[int], x: Tensor) -> Tensor:
     centred = x - x.mean(tuple(axes), keepdim=True)
-    return centred / ((centred * centred).mean(tuple(axes), keepdim=True).sqrt() + 1e-9)
+    return centred / (root((centred * centred).mean(tuple(axes), keepdim=True)) + 1e-9)

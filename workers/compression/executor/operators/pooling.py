@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 
 from workers.compression.executor.node import Node, Unsupported
+from workers.compression.executor.operators.reduction import root
 from workers.compression.executor.operators.windows import interleaved, same_padding
 from workers.compression.executor.plan import Function
 
@@ -195,7 +196,7 @@ def _lp_pool(window: Window, power: int, x: Tensor) -> Tensor:
     pads, extra = window.padding(x.shape[2:])
     extra_padding = [amount for size in extra for amount in (0, size)]
     powers = F.pad(F.pad(x.abs() ** power, pads), extra_padding)
-    return _window_sum(window, powers) ** (1 / power)
+    return root(_window_sum(window, powers), power)
 
 
 def global_average_pool(node: Node) -> Function:

@@ -99,7 +99,13 @@ def sum_square(x: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
 def norm2(x: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:
     """Euclidean norm."""
     squares = sum_square(x, dim, keepdim)
-    return squares.sqrt() if x.is_floating_point() else squares.double().sqrt().to(x.dtype)
+    return root(squares) if x.is_floating_point() else squares.double().sqrt().to(x.dtype)
+
+
+def root(x: Tensor, power: int = 2) -> Tensor:
+    """Return the root of a sum of powers; where it is 0, so is its gradient, as a norm's is."""
+    nothing = x == 0
+    return torch.where(nothing, x, torch.where(nothing, torch.ones_like(x), x) ** (1 / power))
 
 
 def log_sum(x: Tensor, dim: Sequence[int], keepdim: bool) -> Tensor:

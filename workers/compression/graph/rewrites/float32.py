@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 from workers.compression.graph.inference import infer
-from workers.compression.graph.narrow import mark_stored
+from workers.compression.graph.narrow import bytes_by_type, mark_as_before
 from workers.compression.graph.operators import operator_of
 from workers.compression.graph.precision import Change, fits, retype
 
@@ -32,10 +32,9 @@ def compute_in_float32(model: ir.Model) -> int:
     ]
     if not changed:
         return 0
-    narrow = _largest_type(model)
+    sizes = bytes_by_type(model)
     retype(model, _OTHERS, preparing)
-    if narrow in {ir.DataType.FLOAT16, ir.DataType.BFLOAT16}:
-        mark_stored(model, narrow)
+    mark_as_before(model, sizes)
     return len(changed)
 
 
@@ -69,14 +68,3 @@ def _preparing(model: ir.Model) -> set[ir.Node]:
             preparing.add(node)
             early.update(v for v in node.outputs if v.dtype == ir.DataType.DOUBLE)
     return preparing
-
-
-def _largest_type(model: ir.Model) -> ir.DataType | None:
-    """Return the floating-point type of most bytes of the constants."""
-    sizes: dict[ir.DataType, int] = {}
-    for graph in model.graphs():
-        for value in graph.initializers.values():
-            tensor = value.const_value
-            if tensor is not None and tensor.dtype.is_floating_point():
-                sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.nbytes
-    return max(sizes, key=lambda dtype: sizes[dtype], default=None)

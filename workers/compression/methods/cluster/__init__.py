@@ -21,6 +21,7 @@ from app.domain.steps import Cluster, Skipped, matches
 from app.domain.steps.cluster import LEAST_WEIGHTS
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import Editor, constant
+from workers.compression.graph.forms import FOUR_BIT_OPSET
 from workers.compression.graph.narrow import bytes_in_file, stored_as
 from workers.compression.graph.operators import channel_axis, operand, operator_of
 from workers.compression.learning.recovery import LEAST_ZEROS, Demands, recover
@@ -133,8 +134,8 @@ def _scales(array: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]
 def _write(edit: Editor, clustered: _ClusteredWeight) -> str:
     """Replace the weight by the look-up; return the name of the codebook."""
     name = str(clustered.weight.name)
-    fits_four_bits = len(clustered.centres) <= _FOUR_BITS
-    indices = clustered.indices.astype(ml_dtypes.uint4) if fits_four_bits else clustered.indices
+    narrow = _index_bits(edit.model, clustered) == 4
+    indices = clustered.indices.astype(ml_dtypes.uint4) if narrow else clustered.indices
     codebook = edit.constant(f"{name}_codebook", clustered.centres)
     packed = edit.constant(f"{name}_indices", indices)
     cast = edit.node("Cast", [packed], f"{name}_positions", to=ir.DataType.INT32)
@@ -162,10 +163,16 @@ class _Zeros:
             weight.data[torch.from_numpy(zero).to(weight.device)] = 0.0
 
 
+def _index_bits(model: ir.Model, clustered: _ClusteredWeight) -> int:
+    """Return the bits of an index; graphs that stay at an older opset have no type of four."""
+    newer = model.graph.opset_imports.get("", 0) >= FOUR_BIT_OPSET
+    return 4 if newer and len(clustered.centres) <= _FOUR_BITS else 8
+
+
 def _change(model: ir.Model, clustered: _ClusteredWeight) -> LayerChange:
     array = constant(clustered.weight)
     count = len(clustered.centres)
-    bits = 4 if count <= _FOUR_BITS else 8
+    bits = _index_bits(model, clustered)
     return LayerChange(
         node=str(clustered.node.name),
         operator=clustered.node.op_type,

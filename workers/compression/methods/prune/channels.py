@@ -139,12 +139,11 @@ def changes(original: ir.Model, smaller: ir.Model) -> list[LayerChange]:
     nodes = {node.name: node for node in smaller.graph}
     changes_found = []
     for node in original.graph:
-        if not is_layer(node) or (weight := node.inputs[1]) is None:
-            continue
-        if weight.const_value is None:
+        slot = _weight_slot(node) if is_layer(node) else None
+        if slot is None:
             continue
         new = nodes.get(node.name)
-        change = "dropped" if new is None else _narrowed(node, weight, new.inputs[1])
+        change = "dropped" if new is None else _narrowed(node, new, slot)
         if change:
             changes_found.append(
                 LayerChange(
@@ -158,8 +157,18 @@ def changes(original: ir.Model, smaller: ir.Model) -> list[LayerChange]:
     return changes_found
 
 
-def _narrowed(node: ir.Node, old: ir.Value, new: ir.Value | None) -> str:
-    return "" if new is None else _words(node, _shape(old), _shape(new))
+def _weight_slot(node: ir.Node) -> int | None:
+    """Return the slot of a layer's stored weight, which few products have on their left."""
+    return next((slot for slot in (1, 0) if _shape(node.inputs[slot])), None)
+
+
+def _narrowed(node: ir.Node, new: ir.Node, slot: int) -> str:
+    """Describe the change of a weight's shape; empty where there is none."""
+    shapes = _shape(node.inputs[slot]), _shape(new.inputs[slot])
+    if slot == 1:
+        return _words(node, *shapes)
+    old_size, new_size = ("×".join(map(str, shape)) for shape in shapes)
+    return "" if old_size == new_size else f"weight on the left {old_size} → {new_size}"
 
 
 def _words(node: ir.Node, old_shape: tuple[int, ...], new_shape: tuple[int, ...]) -> str:
@@ -174,8 +183,11 @@ def _words(node: ir.Node, old_shape: tuple[int, ...], new_shape: tuple[int, ...]
     return ", ".join(parts)
 
 
-def _shape(value: ir.Value) -> tuple[int, ...]:
-    return () if value.const_value is None else tuple(value.const_value.shape.numpy())
+def _shape(value: ir.Value | None) -> tuple[int, ...]:
+    """Return the shape of a stored value; empty where it is computed, or missing."""
+    if value is None or value.const_value is None:
+        return ()
+    return tuple(value.const_value.shape.numpy())
 
 
 def _bytes(model: ir.Model, node: ir.Node) -> int:

@@ -74,7 +74,8 @@ def shape_left(
         return shape
     sizes = zip(shape, analysis.shapes[name], range(len(shape)), strict=True)
     return tuple(
-        size * analysis.size(name, axis, removed) // analysed for size, analysed, axis in sizes
+        size * analysis.size(name, axis, removed) // max(analysed, 1)
+        for size, analysed, axis in sizes
     )
 
 

@@ -205,6 +205,8 @@ def _fittable(node: ir.Node) -> bool:
     if not all(v.is_initializer() and len(v.uses()) == 1 for v in constants):
         return False
     shape = constant(weight).shape
+    if 0 in shape:
+        return False
     get = node.attributes.get_float
     if node.op_type == "Conv":
         single = node.attributes.get_int("group", 1) == 1

@@ -37,6 +37,8 @@ _RECURRENT = ("GRU", "LSTM", "RNN")
 _FIRST = 0.2
 """The share of the progress before training."""
 
+_ON_THE_LEFT = "its weight is the left operand, of which single weights are not pruned"
+
 
 @dataclass(frozen=True)
 class SparseLayer:
@@ -169,6 +171,8 @@ def _select(model: ir.Model, parameters: Prune) -> tuple[list[SparseLayer], list
     layers: dict[str, SparseLayer] = {}
     skipped: dict[Skipped, None] = {}
     for node in model.graph.all_nodes():
+        if is_layer(node) and _stored(operand(node, 0)):
+            skipped[Skipped(node=str(node.name), reason=_ON_THE_LEFT)] = None
         for value in _weights(node):
             nested = None if node.graph is model.graph else INSIDE
             if (reason := nested or _unfit(node, value, parameters)) is not None:
@@ -182,7 +186,11 @@ def _weights(node: ir.Node) -> list[ir.Value]:
     """Return a layer's weights; a recurrent node has one for its input and one for its state."""
     slots = (1, 2) if node.op_type in _RECURRENT else (1,) if is_layer(node) else ()
     values = [operand(node, slot) for slot in slots]
-    return [v for v in values if v is not None and v.const_value is not None and v.is_initializer()]
+    return [value for value in values if value is not None and _stored(value)]
+
+
+def _stored(value: ir.Value | None) -> bool:
+    return value is not None and value.const_value is not None and value.is_initializer()
 
 
 def _order(node: ir.Node, value: ir.Value) -> tuple[int, ...]:
@@ -199,7 +207,7 @@ def _unfit(node: ir.Node, value: ir.Value, parameters: Prune) -> str | None:
     if matches(str(node.name), parameters.ignore):
         return "named in 'ignore'"
     array = constant(value)
-    if array.ndim < 2 or array.dtype.kind != "f":
+    if array.ndim < 2 or array.dtype.kind != "f" or not array.size:
         return "its weight is no matrix of floats"
     inputs = array.shape[_order(node, value)[1]]
     if parameters.granularity == "n:m" and inputs < parameters.m:

@@ -116,6 +116,8 @@ def _unfit_weight(weight: ir.Value) -> str | None:
         return f"its weight is {weight.dtype}, not float32"
     if weight.is_graph_output():
         return "its weight is an output of the graph"
+    if not constant(weight).size:
+        return "its weight has no elements"
     return None if np.isfinite(constant(weight)).all() else "its weights are not all finite"
 
 

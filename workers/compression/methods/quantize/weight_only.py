@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
-from app.domain.steps import Quantize
+from app.domain.steps import Quantize, Skipped
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.narrow import stored_as
 from workers.compression.graph.products import bias_vector, matrix
@@ -39,7 +39,7 @@ def quantize_weights(
     Raises:
         StepFailed: the algorithm is GPTQ, and there is no data.
     """
-    layers, skipped = select(model, parameters)
+    layers, skipped = _matrices(*select(model, parameters))
     hessians = _hessians(model, layers, parameters, context, span(advance, 0, 0.5))
     edit, changes = Editor(model), []
     written: dict[tuple[Any, ...], _Written] = {}
@@ -54,6 +54,16 @@ def quantize_weights(
         advance(0.5 + 0.5 * (done + 1) / len(layers))
     edit.remove_unused()
     return Outcome(model, changes, skipped)
+
+
+def _matrices(
+    layers: Sequence[QuantizableLayer], skipped: list[Skipped]
+) -> tuple[list[QuantizableLayer], list[Skipped]]:
+    """Leave out layers whose weight is a vector, or a stack of matrices."""
+    chosen = [layer for layer in layers if layer.weights.ndim == 2]
+    others = [layer for layer in layers if layer not in chosen]
+    reason = "its weight is no matrix: there are no blocks of it"
+    return chosen, [*skipped, *(Skipped(node=str(o.node.name), reason=reason) for o in others)]
 
 
 def _hessians(
@@ -74,6 +84,8 @@ def _hessians(
         for layer in layers
         if (value := layer.node.inputs[0]) is not None and value.graph is model.graph
     }  # what branches and loops hold cannot be seen
+    if not read:
+        return {}
     sources = list(dict.fromkeys(read.values()))
 
     def probe(edit: Editor) -> list[str]:
