@@ -7,7 +7,7 @@ from app import nudge
 from app.store.session import AWAY
 from workers.runs.inspection import inspect_next
 from workers.runs.taking import run_next
-from workers.search.driver import take_turn_after, take_turns
+from workers.search.driver import take_turn_after, try_turns
 from workers.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -24,7 +24,7 @@ def register(application: Celery, worker: Worker) -> None:
             if subject == "delivery":
                 worker.delivery_due.set()
             elif subject == "search":
-                take_turns(worker)
+                try_turns(worker)
             else:
                 worker.fetch_due.set()
                 work_off(worker)

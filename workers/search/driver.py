@@ -26,6 +26,16 @@ def take_turns(worker: Worker) -> None:
             _take_turn(worker, search_id)
 
 
+def try_turns(worker: Worker) -> None:
+    """Take the turns that are due; those that a fault prevents are taken with the next look."""
+    try:
+        take_turns(worker)
+    except AWAY as error:
+        log.warning("turns of searches are put off", error=str(error).partition("\n")[0])
+    except Exception:
+        log.exception("a fault of ours")
+
+
 def take_turn_after(worker: Worker, job_id: str) -> None:
     """Take a turn of the search of a job that has run, if the job is a trial."""
     with transaction(worker.sessions) as session:
