@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Iterator
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from app.domain.targets import ToolName
@@ -63,11 +64,12 @@ def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(
     assert job["status"] == "succeeded", job["problem"]
     found = {artifact["format"]: artifact for artifact in job["artifacts"]}
     assert list(found) == wanted
+    step = step_of(http.get(found["onnx"]["href"]).content)
     for name in MADE:
         artifact = found[name]
         assert artifact["ran"]
         assert artifact["latency_ms"] > 0
-        assert artifact["max_error"] < STEP, name
+        assert artifact["max_error"] <= step, name
         assert artifact["fidelity"]["explained"] > 0.9
     assert found["litert"]["runtime"].startswith("ai-edge-litert 2")
     content = http.get(found["litert"]["href"]).content
@@ -82,6 +84,10 @@ def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(
     assert "ai-edge-litert" in report
 
 
-STEP = 0.02
-"""Of this network's outputs, which reach about 0.8: the last layer adds up in float what was
-rounded before, where a runtime may round the other way."""
+def step_of(graph: bytes) -> float:
+    """Return a step of the int8 grid that spans a graph's outputs.
+
+    The last layer adds up in float what was rounded before, where runtimes may round otherwise.
+    """
+    [outputs] = ort.InferenceSession(graph).run(None, {"image": PIXELS})
+    return float(np.ptp(outputs)) / 255
