@@ -168,6 +168,61 @@ def test_a_merge_of_keras_1_is_its_layer(tmp_path: Path) -> None:
     np.testing.assert_allclose(answers(tmp_path / "job", one, two)[0], expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("outer", ["Sequential", "Model"])
+def test_a_model_of_keras_1_in_another_one(tmp_path: Path, outer: str) -> None:
+    """Kernels of three by three between three channels: a wrong layout has the same shape."""
+    shape = (3, 6, 6)
+    kernel, bias, scale = random(3, 3, 3, 3), random(3), np.abs(random(3)) + 0.5
+    statistics = [random(3), scale]
+    entry = {"batch_input_shape": [None, *shape], "input_dtype": "float32"}
+    inner = [
+        layer("Convolution2D", "conv", nb_filter=3, nb_row=3, nb_col=3, border_mode="same",
+              dim_ordering="th", activation="relu", **entry, **TRAINING),
+        layer("BatchNormalization", "norm", mode=0, axis=1, epsilon=1e-3, **TRAINING),
+    ]  # fmt: skip
+    nested: dict[str, Any] = {"class_name": "Sequential", "config": inner}
+    pool = layer("GlobalAveragePooling2D", "pool", dim_ordering="th")
+    config: dict[str, Any] = {"class_name": "Sequential", "config": [nested, pool]}
+    if outer == "Model":
+        given = layer("InputLayer", "given", **entry) | {"name": "given", "inbound_nodes": []}
+        nested |= {"name": "features", "inbound_nodes": [[["given", 0, 0]]]}
+        pool |= {"name": "pool", "inbound_nodes": [[["features", 1, 0]]]}
+        network = {
+            "name": "model", "layers": [given, nested, pool],
+            "input_layers": [["given", 0, 0]], "output_layers": [["pool", 0, 0]],
+        }  # fmt: skip
+        config = {"class_name": "Model", "config": network}
+    weights = [kernel.transpose(3, 2, 0, 1), bias, scale, bias, *statistics]
+    file = old_file(tmp_path / "model.h5", config, {"features": weights})
+    names = ["conv_W", "conv_b", "norm_gamma", "norm_beta", "norm_mean", "norm_std"]
+    with h5py.File(file, "r+") as stored:
+        group = stored["model_weights"]["features"]
+        for index, name in enumerate(names):
+            group.move(f"features_param_{index}", name)
+        group.attrs["weight_names"] = [name.encode() for name in names]
+    inspected(file, tmp_path / "job")
+    form = "channels_first"
+    same = keras.Sequential(
+        [
+            layers.Input(shape),
+            layers.Conv2D(3, 3, padding="same", activation="relu", data_format=form),
+            layers.BatchNormalization(axis=1),
+            layers.GlobalAveragePooling2D(data_format=form),
+        ]
+    )
+    same.set_weights([kernel, bias, scale, bias, *statistics])
+    image = random(3, *shape)
+    expected = same.predict(image, verbose=0)
+    np.testing.assert_allclose(answers(tmp_path / "job", image)[0], expected, atol=1e-5)
+
+
+def test_models_that_a_merge_of_keras_1_holds_are_refused_by_its_name(tmp_path: Path) -> None:
+    merge = layer("Merge", "both", mode="sum", layers=[layer("Dense", "one", output_dim=2)])
+    config = {"class_name": "Sequential", "config": [merge]}
+    with rejected("'both' \\(Merge\\) of Keras 1 holds models"):
+        inspected(old_file(tmp_path / "model.h5", config, {}), tmp_path / "job")
+
+
 def test_kernels_that_theano_turned_around_are_turned_back(tmp_path: Path) -> None:
     kernel, bias = random(3, 2, 2, 4), random(4)
     form = {"filters": 4, "kernel_size": [3, 2], "padding": "same", "activation": "relu"}

@@ -41,8 +41,7 @@ def save_hdf5(model: Any, upload: Path, directory: Path) -> Path:
     shutil.copyfile(upload, path)
     with h5py.File(path, "r+") as file:
         groups = file.get("model_weights", file)
-        names = _texts(groups.attrs, "layer_names")
-        stored = [name for name in names if weight_names(groups[name])]
+        stored = [name for name in layer_names(groups) if weight_names(groups[name])]
         layers = [layer for layer in model.layers if _variables(layer)]
         for name, layer in zip(stored, layers, strict=True):
             for place, variable in zip(weight_names(groups[name]), _variables(layer), strict=True):
@@ -58,6 +57,11 @@ def _variables(layer: Any) -> list[Any]:
 def layers_of(model: Any) -> list[Any]:
     """Return a model and all layers in it, those of inner models and wrappers too."""
     return list(model._flatten_layers())  # noqa: SLF001 (it has no public name)
+
+
+def layer_names(groups: Any) -> list[str]:
+    """Return the names of the layers that an HDF5 file has groups of, in the model's order."""
+    return list(_texts(groups.attrs, "layer_names"))
 
 
 def weight_names(group: Any) -> list[str]:

@@ -12,7 +12,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from app.domain.problems import InvalidModel
 from workers.compression.intake.sources.keras_files import layers_of, weight_names
+from workers.compression.intake.sources.keras_nested import (
+    MODELS,
+    by_layer,
+    every_layer,
+    renumber_nodes,
+    stored,
+)
 
 _Arrays = list[NDArray[Any]]
 
@@ -79,10 +87,11 @@ def translate(config: Any, version: int) -> None:
     In both a Sequential may be a list, whose first layer says the shape of the input. Keras 1 has
     other names.
     """
-    for layer in _layers(config):
+    renumber_nodes(config)
+    for layer in every_layer(config):
         name, arguments = str(layer["class_name"]), layer["config"]
         if name == "Sequential":
-            layer["config"] = _sequential(arguments)
+            layer["config"] = _sequential(arguments, layer.get("name", "sequential"))
             continue
         if not isinstance(arguments, dict):
             continue
@@ -90,6 +99,12 @@ def translate(config: Any, version: int) -> None:
             arguments.pop("batch_input_shape", None)
         if version > 1:
             continue
+        if name == "Merge" and arguments.get("layers"):
+            raise InvalidModel(
+                f"The layer '{arguments.get('name')!s:.80}' (Merge) of Keras 1 holds models of its"
+                " own. Open the file with Keras 2, save it with model.save('model.h5'), and upload"
+                " that."
+            )
         if name == "Merge" and arguments.get("mode") in _MERGES:
             layer["class_name"] = _MERGES[arguments["mode"]]
             axis = (
@@ -113,16 +128,17 @@ def convert_weights(file: Any, config: Any, version: int) -> bool:
     Returns:
         Whether a weight has changed.
     """
-    groups = file.get("model_weights", file)
-    changed, turned = False, _attribute(file, "backend") == "theano"
-    for layer in _layers(config):
-        group = groups.get(str(layer["config"].get("name")))
-        if group is None:
-            continue
+    turned = _attribute(file, "backend") == "theano"
+    if version > 1 and not turned:
+        return False
+    changed = False
+    for layer, group in stored(file.get("model_weights", file), config):
         names = weight_names(group)
         before = [group[name][()] for name in names]
-        after = _arranged(layer, before) if version == 1 else before
-        after = _turned(layer, after) if turned else after
+        after = []
+        for owner, arrays in by_layer(layer, names, before):
+            arranged = _arranged(owner, arrays) if version == 1 else arrays
+            after += _turned(owner, arranged) if turned else arranged
         if all(old is new for old, new in zip(before, after, strict=False)):
             continue
         changed = True
@@ -152,37 +168,42 @@ def _hard_sigmoid(x: torch.Tensor) -> torch.Tensor:
     return torch.clamp(0.2 * x + 0.5, 0.0, 1.0)
 
 
-def _layers(config: Any) -> Iterator[dict[str, Any]]:
-    """Yield every layer of a configuration, outer ones first."""
-    pending = [config]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict):
-            if "class_name" in item and isinstance(item.get("config"), dict | list):
-                yield item
-            pending += item.values()
-        elif isinstance(item, list):
-            pending += item
+def _sequential(config: Any, name: str) -> dict[str, Any]:
+    """Return a Sequential's configuration that starts with its input.
 
-
-def _sequential(config: Any) -> dict[str, Any]:
-    """Return a Sequential's configuration that starts with its input."""
+    Args:
+        config: its arguments, or the list of its layers.
+        name: what it is called where its configuration does not say.
+    """
     whole: dict[str, Any] = config if isinstance(config, dict) else {"layers": config}
-    whole = {"name": "sequential", **whole}
+    whole = {"name": name, **whole}
     layers = whole.get("layers")
+    for index, layer in enumerate(layers if isinstance(layers, list) else []):
+        if isinstance(layer, dict) and layer.get("class_name") == "Sequential":
+            layer.setdefault("name", f"{name}_{index}")
+    shape, entry = _entry(layers)
+    if shape is None:
+        return whole
+    return {**whole, "layers": [{"class_name": "InputLayer", "config": entry}, *whole["layers"]]}
+
+
+def _entry(layers: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the shape that the first layer says, and the arguments of an input; or None."""
     first = layers[0] if isinstance(layers, list) and layers else None
     arguments = first.get("config") if isinstance(first, dict) else None
+    if isinstance(first, dict) and first.get("class_name") in MODELS:
+        inside = arguments.get("layers") if isinstance(arguments, dict) else arguments
+        return _entry(inside)
     if not isinstance(first, dict) or not isinstance(arguments, dict):
-        return whole
+        return None, {}
     shape = arguments.get("batch_input_shape")
     if shape is None or first.get("class_name") == "InputLayer":
-        return whole
-    entry = {
+        return None, {}
+    return shape, {
         "batch_shape": shape,
         "dtype": arguments.get("input_dtype", arguments.get("dtype", "float32")),
         "name": f"{arguments.get('name')}_input",
     }
-    return {**whole, "layers": [{"class_name": "InputLayer", "config": entry}, *whole["layers"]]}
 
 
 def _arguments(layer: str, config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
