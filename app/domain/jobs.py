@@ -19,7 +19,15 @@ from app.domain.devices import TargetName
 from app.domain.generated import GeneratedData
 from app.domain.metrics import Metric, Parameter
 from app.domain.models import ModelId
-from app.domain.request_parts import Asked, Limits, Objective, OneOffWebhook, Require, Requires
+from app.domain.request_parts import (
+    Asked,
+    Limits,
+    Objective,
+    OneOffWebhook,
+    Require,
+    Requires,
+    Seed,
+)
 from app.domain.searches import DEFAULT_DROP
 from app.domain.steps import AnyStep
 from app.domain.targets import OUTPUT_FORMATS, OutputFormat
@@ -125,7 +133,11 @@ class JobRequest(Asked):
         description="'generated': samples are made from the model itself, in place of a dataset.",
     )
     name: str | None = Field(default=None, max_length=200)
-    tags: list[Tag] = Field(default=[], max_length=20)
+    tags: list[Tag] = Field(
+        default=[],
+        max_length=20,
+        description="Words of yours to find the job by: 'GET /v1/jobs?tag=' lists jobs with one.",
+    )
     steps: list[AnyStep] | None = Field(
         default=None,
         max_length=MAX_STEPS,
@@ -159,7 +171,7 @@ class JobRequest(Asked):
         default=0, ge=-10, le=10, description="Among your own jobs: what is higher starts earlier."
     )
     requires: Requires = Requires()
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: Seed = 0
 
     @model_validator(mode="before")
     @classmethod

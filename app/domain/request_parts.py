@@ -15,6 +15,16 @@ MOST_LABELS = 21
 
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 
+Seed = Annotated[
+    int,
+    Field(
+        ge=0,
+        lt=2**32,
+        description="What is random follows it, such as which samples are held out: the same seed"
+        " repeats a job, but for what is timed.",
+    ),
+]
+
 DeviceKind = Literal["cpu", "cuda"]
 
 

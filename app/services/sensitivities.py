@@ -7,7 +7,7 @@ from app.domain.generated import GeneratedData
 from app.domain.job_answers import SubmittedJob
 from app.domain.jobs import JobRequest
 from app.domain.problems import NotFound
-from app.domain.request_parts import Asked, Limits, Requires
+from app.domain.request_parts import Asked, Limits, Requires, Seed
 from app.domain.sensitivity import ModelSensitivity
 from app.services import jobs, models
 from app.settings import Settings
@@ -26,7 +26,7 @@ class SensitivityRequest(Asked):
         default=None,
         description="'generated': samples are made from the model itself, in place of a dataset.",
     )
-    seed: int = Field(default=0, ge=0, lt=2**32)
+    seed: Seed = 0
     limits: Limits = Limits()
     priority: int = Field(default=0, ge=-10, le=10, description="Among your own jobs.")
     requires: Requires = Requires()

@@ -1,5 +1,6 @@
 """A job is changed and run again, and a form that is sent twice makes one job."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -8,8 +9,8 @@ import httpx
 from app.domain.jobs import JobRequest
 from app.domain.methods import methods
 from app.store.tables import JobRow
-from app.web.dashboard.draft import MORE, of_method
-from tests.app.people import filled, read
+from app.web.dashboard.draft import MORE, of_method, of_request
+from tests.app.people import browser, filled, form_token, read
 from tests.app.service import Service
 
 BESIDE_STEPS: dict[str, Any] = {
@@ -79,6 +80,12 @@ def test_the_forms_have_a_field_for_every_part_of_a_request() -> None:
     assert {*MORE} | elsewhere | measured == JobRequest.model_fields.keys()
 
 
+def test_every_field_of_a_form_has_a_sentence() -> None:
+    of_methods = [of_method(method.method) for method in methods()]
+    for known in (of_request(MORE), of_request(("target", "require")), *of_methods):
+        assert [name for name, field in known.items() if not field.description] == []
+
+
 def test_every_default_of_every_method_is_typed_and_read_back() -> None:
     for method in methods():
         for name, field in of_method(method.method).items():
@@ -97,8 +104,13 @@ def test_a_fault_inside_a_part_stands_beside_its_field(
     page = read(answer)
     assert "running_minutes: Input should be greater than 0" in page
     assert "epochs: Input should be a valid integer" in page
+    assert answer.text.count("<details open>") == 2, "nobody has to look for it"
     sent = filled(answer)
     assert {name: sent[name] for name in wrong} == wrong, "nothing typed is lost"
+    deep = person.post("/jobs/new", data={**form, "more.limits": "[" * 5000, "do": "submit"})
+    assert deep.status_code == 422
+    mended = person.post("/jobs/new", data={**form, "steps.0.mode": "dynamic", "do": "submit"})
+    assert mended.status_code == 303, "what was refused is not held against the page's key"
 
 
 def test_a_form_that_is_sent_twice_makes_one_job_and_one_that_is_changed_another(
@@ -132,6 +144,17 @@ def test_a_search_and_a_webhook_are_made_once_too(service: Service, person: http
         assert first.headers.get("location") == second.headers.get("location")
     assert len(service.http.get("/v1/jobs").json()["items"]) == 1
     assert len(service.http.get("/v1/webhooks").json()["items"]) == 1
+
+
+def test_the_key_of_a_form_holds_for_its_tenant_alone(
+    service: Service, person: httpx.Client
+) -> None:
+    form = {**filled(person.get("/webhooks")), "url": "https://example.com/hook"}
+    with browser(service, "umbrella") as other:
+        theirs = {**form, "form_token": form_token(other)}
+        mine, foreign = person.post("/webhooks", data=form), other.post("/webhooks", data=theirs)
+    secrets = {re.findall(r"whsec_[^<]+", answer.text)[0] for answer in (mine, foreign)}
+    assert len(secrets) == 2
 
 
 def test_sub_networks_are_said_not_to_suit_a_model_without_residual_blocks(

@@ -34,6 +34,18 @@ SHIFTED = """() => new Promise(resolve => {
 MOST_SHIFTED = 0.1
 """The cumulative layout shift that web.dev/articles/cls calls good."""
 
+CLICKED_TWICE = """button => {
+    let sent = 0;
+    addEventListener("submit", event => {
+        sent += event.defaultPrevented ? 0 : 1;
+        event.preventDefault();
+    });
+    button.click();
+    button.click();
+    return sent;
+}"""
+"""How many of two clicks send a form; it is kept here."""
+
 FOCUSED = "document.activeElement.textContent.trim()"
 MOST_STOPS = 150
 """Of the Tab key on a page."""
@@ -223,6 +235,14 @@ def test_a_job_is_started_by_the_keyboard_alone(
         page.keyboard.press("Enter")
         page.wait_for_url(re.compile("/jobs/job_"))
     service.finished(page.url.rpartition("/")[2])
+
+
+def test_the_second_click_of_a_double_click_sends_nothing(
+    chromium: Browser, service: Service, model: str
+) -> None:
+    with visiting(chromium, service, viewport=WIDE) as page:
+        page.goto(f"/jobs/new?model={model}&goal=smaller")
+        assert page.get_by_role("button", name="Start the job").evaluate(CLICKED_TWICE) == 1
 
 
 def test_every_page_can_be_read_by_everybody(

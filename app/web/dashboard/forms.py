@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic_core import from_json
+
 from app.domain.jobs import JobRequest
 from app.domain.methods import Method
 
@@ -29,7 +31,7 @@ _READ: dict[Kind, Callable[[str], Any]] = {
     "flag": lambda text: {"yes": True, "no": False}.get(text, text),
     "whole": int,
     "number": float,
-    "json": json.loads,
+    "json": from_json,  # bounded in depth: json.loads ends deep nesting with a RecursionError
     "lines": lambda text: [line.strip() for line in text.splitlines() if line.strip()],
 }
 

@@ -46,7 +46,8 @@ def new_search(
     """Show the form: empty, or like another search."""
     if like:
         with visitor.call.transaction() as session:
-            return _form(visitor, _BEGINNING | _like(jobs.asked(session, visitor.tenant, like)))
+            asked = jobs.asked(session, visitor.tenant, like)
+        return _form(visitor, _BEGINNING | _like(asked))
     given = {"model": model, "dataset": dataset, "minimize": minimize}
     if max_quality_drop:
         given["max_quality_drop"] = max_quality_drop
@@ -64,12 +65,7 @@ def take_search(visitor: Looking, form: Form, once: Sent) -> Response:
 
 
 @router.post("/jobs/{job_id}/front/{point}/take")
-def take_point(
-    job_id: str,
-    point: str,
-    visitor: Looking,
-    once: Sent,
-) -> Response:
+def take_point(job_id: str, point: str, visitor: Looking, once: Sent) -> Response:
     """Make a point of a search a job of its own, and show that."""
     taken = once(200, lambda session: searches.take(session, visitor.tenant, job_id, point))
     return page.see(f"/jobs/{made_id(taken)}")

@@ -12,21 +12,16 @@ from app.web.idempotency import Once, once
 ONCE = "once"
 """The field with the key that a form gets when its page is made."""
 
-_LONGEST = 64
-
 
 def _sent(request: Request, visitor: Looking, form: Form) -> Once:
     """Return how to do what a form asks once, however often it is sent as it is.
 
-    What was typed is a part of the key: whoever goes back and changes a field asks for another
-    thing.
+    The page's key and what was typed are the key together: whoever goes back and changes a field
+    asks for another thing.
     """
-    typed = sorted(
-        (name, str(value)) for name, value in form.multi_items() if name not in {FORM_TOKEN, ONCE}
-    )
+    typed = sorted((name, str(value)) for name, value in form.multi_items() if name != FORM_TOKEN)
     asked = hashlib.sha256(json.dumps(typed).encode())
-    made = str(form.get(ONCE, ""))[:_LONGEST]
-    key = f"{made}.{asked.hexdigest()}" if made else None
+    key = asked.hexdigest() if form.get(ONCE) else None
     return once(request, visitor.call, key, asked.digest(), waits=True)
 
 
