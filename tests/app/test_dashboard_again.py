@@ -113,6 +113,16 @@ def test_a_fault_inside_a_part_stands_beside_its_field(
     assert mended.status_code == 303, "what was refused is not held against the page's key"
 
 
+def test_a_wish_that_makes_no_request_is_no_fault_of_ours(
+    service: Service, person: httpx.Client
+) -> None:
+    form = filled(person.get("/jobs/new", params={"model": service.model()}))
+    for wrong in ({"max_quality_drop": "-1"}, {"max_quality_drop": "nan"}, {"dataset": "d" * 65}):
+        answer = person.post("/jobs/new", data={**form, **wrong})
+        assert answer.status_code == 200
+        assert f"'{next(iter(wrong))}': " in read(answer)
+
+
 def test_a_form_that_is_sent_twice_makes_one_job_and_one_that_is_changed_another(
     service: Service, person: httpx.Client
 ) -> None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from pydantic import ValidationError
+
 from app.domain.problems import Problem
 from app.domain.recommendations import Recommendation
 from app.services import advice
@@ -26,3 +28,6 @@ def advised(visitor: Visitor, model: str, wish: Wish) -> Advised:
             return Advised(advice.recommend(session, visitor.tenant, model, wish).items)
     except Problem as fault:
         return Advised(obstacle=str(fault))
+    except ValidationError as error:  # what was typed makes no request
+        first = error.errors()[0]
+        return Advised(obstacle=f"'{first['loc'][-1]}': {first['msg']}.")
