@@ -30,4 +30,5 @@ def advised(visitor: Visitor, model: str, wish: Wish) -> Advised:
         return Advised(obstacle=str(fault))
     except ValidationError as error:  # what was typed makes no request
         first = error.errors()[0]
-        return Advised(obstacle=f"'{first['loc'][-1]}': {first['msg']}.")
+        place = "/".join(str(part) for part in first["loc"])
+        return Advised(obstacle=f"'{place}': {first['msg']}.")
