@@ -96,7 +96,13 @@ class Prune(Step):
     iterations: int = Field(
         default=5, ge=2, le=100, description="Parts of the iterative and polynomial schedules."
     )
-    initial_sparsity: float = Field(default=0.0, ge=0, lt=1, allow_inf_nan=False)
+    initial_sparsity: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
+        description="Where the polynomial schedule begins.",
+    )
     final_sparsity: Share | None = Field(
         default=None,
         description="Where the polynomial schedule ends. Default: 'ratio' or 'sparsity'.",
