@@ -1,6 +1,5 @@
-"""Files of Keras 1, in its names and layouts, written by hand: they answer as that Keras did."""
+"""Files of Keras 1 answer as that Keras did."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,52 +8,23 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from numpy.typing import NDArray
 
+from tests.workers.intake.sources.keras_1 import (
+    DRAW,
+    TRAINING,
+    Array,
+    layer,
+    old_file,
+    random,
+)
 from tests.workers.intake.sources.reading import EXACT, answers, inspected, rejected
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Keras's own deprecations
-
-Array = NDArray[Any]
-TRAINING = {
-    "init": "glorot_uniform",
-    "W_regularizer": None,
-    "b_constraint": None,
-    "trainable": True,
-}
-DRAW = np.random.default_rng(0)
-
-
-def random(*shape: int) -> Array:
-    return DRAW.standard_normal(shape).astype(np.float32) / 4
 
 
 def hard_sigmoid(x: Array) -> Array:
     """As Keras 1 and 2 define it."""
     return np.clip(0.2 * x + 0.5, 0, 1)
-
-
-def old_file(
-    path: Path, config: object, weights: dict[str, list[Array]], version: str | None = "1.2.2"
-) -> Path:
-    """Write a file as ``model.save`` of Keras 1 does."""
-    with h5py.File(path, "w") as file:
-        if version is not None:
-            file.attrs["keras_version"] = version.encode()
-        file.attrs["model_config"] = json.dumps(config).encode()
-        group = file.create_group("model_weights")
-        group.attrs["layer_names"] = [name.encode() for name in weights]
-        for name, arrays in weights.items():
-            layer = group.create_group(name)
-            names = [f"{name}_param_{index}" for index in range(len(arrays))]
-            layer.attrs["weight_names"] = [each.encode() for each in names]
-            for each, array in zip(names, arrays, strict=True):
-                layer[each] = array
-    return path
-
-
-def layer(kind: str, name: str, **config: Any) -> dict[str, Any]:
-    return {"class_name": kind, "config": {"name": name, **config}}
 
 
 @pytest.mark.parametrize("order", ["tf", "th"])
@@ -168,62 +138,8 @@ def test_a_merge_of_keras_1_is_its_layer(tmp_path: Path) -> None:
     np.testing.assert_allclose(answers(tmp_path / "job", one, two)[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("outer", ["Sequential", "Model"])
-def test_a_model_of_keras_1_in_another_one(tmp_path: Path, outer: str) -> None:
-    """Kernels of three by three between three channels: a wrong layout has the same shape."""
-    shape = (3, 6, 6)
-    kernel, bias, scale = random(3, 3, 3, 3), random(3), np.abs(random(3)) + 0.5
-    statistics = [random(3), scale]
-    entry = {"batch_input_shape": [None, *shape], "input_dtype": "float32"}
-    inner = [
-        layer("Convolution2D", "conv", nb_filter=3, nb_row=3, nb_col=3, border_mode="same",
-              dim_ordering="th", activation="relu", **entry, **TRAINING),
-        layer("BatchNormalization", "norm", mode=0, axis=1, epsilon=1e-3, **TRAINING),
-    ]  # fmt: skip
-    nested: dict[str, Any] = {"class_name": "Sequential", "config": inner}
-    pool = layer("GlobalAveragePooling2D", "pool", dim_ordering="th")
-    config: dict[str, Any] = {"class_name": "Sequential", "config": [nested, pool]}
-    if outer == "Model":
-        given = layer("InputLayer", "given", **entry) | {"name": "given", "inbound_nodes": []}
-        nested |= {"name": "features", "inbound_nodes": [[["given", 0, 0]]]}
-        pool |= {"name": "pool", "inbound_nodes": [[["features", 1, 0]]]}
-        network = {
-            "name": "model", "layers": [given, nested, pool],
-            "input_layers": [["given", 0, 0]], "output_layers": [["pool", 0, 0]],
-        }  # fmt: skip
-        config = {"class_name": "Model", "config": network}
-    weights = [kernel.transpose(3, 2, 0, 1), bias, scale, bias, *statistics]
-    file = old_file(tmp_path / "model.h5", config, {"features": weights})
-    names = ["conv_W", "conv_b", "norm_gamma", "norm_beta", "norm_mean", "norm_std"]
-    with h5py.File(file, "r+") as stored:
-        group = stored["model_weights"]["features"]
-        for index, name in enumerate(names):
-            group.move(f"features_param_{index}", name)
-        group.attrs["weight_names"] = [name.encode() for name in names]
-    inspected(file, tmp_path / "job")
-    form = "channels_first"
-    same = keras.Sequential(
-        [
-            layers.Input(shape),
-            layers.Conv2D(3, 3, padding="same", activation="relu", data_format=form),
-            layers.BatchNormalization(axis=1),
-            layers.GlobalAveragePooling2D(data_format=form),
-        ]
-    )
-    same.set_weights([kernel, bias, scale, bias, *statistics])
-    image = random(3, *shape)
-    expected = same.predict(image, verbose=0)
-    np.testing.assert_allclose(answers(tmp_path / "job", image)[0], expected, atol=1e-5)
-
-
-def test_models_that_a_merge_of_keras_1_holds_are_refused_by_its_name(tmp_path: Path) -> None:
-    merge = layer("Merge", "both", mode="sum", layers=[layer("Dense", "one", output_dim=2)])
-    config = {"class_name": "Sequential", "config": [merge]}
-    with rejected("'both' \\(Merge\\) of Keras 1 holds models"):
-        inspected(old_file(tmp_path / "model.h5", config, {}), tmp_path / "job")
-
-
-def test_kernels_that_theano_turned_around_are_turned_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["/", "model_weights"])
+def test_kernels_that_theano_turned_around_are_turned_back(tmp_path: Path, place: str) -> None:
     kernel, bias = random(3, 2, 2, 4), random(4)
     form = {"filters": 4, "kernel_size": [3, 2], "padding": "same", "activation": "relu"}
     entry = {"batch_input_shape": [None, 6, 6, 2], "dtype": "float32"}
@@ -231,7 +147,7 @@ def test_kernels_that_theano_turned_around_are_turned_back(tmp_path: Path) -> No
     weights = {"conv": [kernel[::-1, ::-1], bias]}
     path = old_file(tmp_path / "model.h5", config, weights, "2.1.0")
     with h5py.File(path, "r+") as file:
-        file.attrs["backend"] = b"theano"
+        file[place].attrs["backend"] = b"theano"
     inspected(path, tmp_path / "job")
     same = keras.Sequential([layers.Input((6, 6, 2)), layers.Conv2D(**form)])
     same.set_weights([kernel, bias])

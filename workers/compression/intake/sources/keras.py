@@ -23,6 +23,7 @@ from workers.compression.intake.sources import (
     keras_config,
     keras_files,
     keras_legacy,
+    keras_nested,
     keras_recurrent,
 )
 from workers.compression.intake.sources.hints import FileInput, Shape, settle
@@ -94,6 +95,7 @@ def _open_hdf5(path: Path, keras: Any) -> tuple[Any, int, bool]:
         text = stored if isinstance(stored, str | bytes) else bytes(stored)
         config, version = _config(text), keras_legacy.version(file)
         if version < 3:
+            keras_nested.name_sequentials(config, file.get("model_weights", file))
             keras_legacy.translate(config, version)
         config = keras_config.checked(config, legacy=True)
         rearranged = version < 3 and keras_legacy.convert_weights(file, config, version)

@@ -76,7 +76,7 @@ def version(file: Any) -> int:
 
 
 def _attribute(file: Any, name: str) -> str:
-    """Return a text that an HDF5 file states of itself; empty where it does not."""
+    """Return a text that an HDF5 file or group states of itself; empty where it does not."""
     stored = file.attrs.get(name, b"")
     return stored.decode() if isinstance(stored, bytes) else str(stored)
 
@@ -128,11 +128,12 @@ def convert_weights(file: Any, config: Any, version: int) -> bool:
     Returns:
         Whether a weight has changed.
     """
-    turned = _attribute(file, "backend") == "theano"
+    groups = file.get("model_weights", file)
+    turned = "theano" in (_attribute(file, "backend"), _attribute(groups, "backend"))
     if version > 1 and not turned:
         return False
     changed = False
-    for layer, group in stored(file.get("model_weights", file), config):
+    for layer, group in stored(groups, config):
         names = weight_names(group)
         before = [group[name][()] for name in names]
         after = []

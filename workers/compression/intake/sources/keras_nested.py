@@ -1,7 +1,7 @@
 """Models in models of Keras 1 and 2: their layers, their weights, and the nodes that read them."""
 
-import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Container, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -13,6 +13,8 @@ from workers.compression.intake.sources.keras_files import layer_names
 Arrays = list[NDArray[Any]]
 
 MODELS = frozenset({"Sequential", "Model", "Functional"})
+_DIRECTIONS = ("", "forward_", "backward_")
+"""What stands before the names of the two layers that a Bidirectional makes of one."""
 
 
 def every_layer(config: Any) -> Iterator[dict[str, Any]]:
@@ -28,6 +30,32 @@ def every_layer(config: Any) -> Iterator[dict[str, Any]]:
             pending += item
 
 
+def name_sequentials(config: Any, groups: Any) -> None:
+    """Name each Sequential in a Sequential as its group of weights is named, in place.
+
+    Keras 1, and Keras 2 at first, wrote such a one as a list of layers, without its name: the
+    groups that no other layer has are theirs, in order.
+
+    Args:
+        config: a model as its file describes it.
+        groups: the groups of weights in the file.
+    """
+    whole = config.get("config")
+    layers = whole.get("layers") if isinstance(whole, dict) else whole
+    layers = [each for each in layers if isinstance(each, dict)] if isinstance(layers, list) else []
+    named = {str(_name(each)) for each in layers}
+    free = [name for name in layer_names(groups) if name not in named]
+    nameless = [each for each in layers
+                if each.get("class_name") == "Sequential" and _name(each) is None]  # fmt: skip
+    for layer, name in zip(nameless, free, strict=False):
+        layer["name"] = name
+
+
+def _name(layer: dict[str, Any]) -> Any:
+    arguments = layer.get("config")
+    return (arguments.get("name") if isinstance(arguments, dict) else None) or layer.get("name")
+
+
 def renumber_nodes(config: Any) -> None:
     """Count the calls of each Sequential from 0, in place.
 
@@ -40,11 +68,12 @@ def renumber_nodes(config: Any) -> None:
         inner = {str(each.get("name")) for each in layers
                  if isinstance(each, dict) and each.get("class_name") == "Sequential"}  # fmt: skip
         nodes = [each.get("inbound_nodes") for each in layers if isinstance(each, dict)]
-        read = list(_references([nodes, model["config"].get("output_layers")], inner))
-        for name in inner:
-            own = [each for each in read if each[0] == name]
-            if all(each[1] > 0 for each in own):
-                for each in own:
+        read = defaultdict[str, list[list[Any]]](list)
+        for reference in _references([nodes, model["config"].get("output_layers")], inner):
+            read[str(reference[0])].append(reference)
+        for references in read.values():
+            if all(each[1] > 0 for each in references):
+                for each in references:
                     each[1] -= 1
 
 
@@ -60,20 +89,12 @@ def _references(value: Any, names: set[str]) -> Iterator[list[Any]]:
 
 
 def stored(groups: Any, config: Any) -> Iterator[tuple[dict[str, Any], Any]]:
-    """Yield the layers of a model that have a group of weights in the file, each with its group.
-
-    Keras 1 wrote no name for a Sequential in its configuration: such ones have the groups that no
-    other layer has, in order.
-    """
+    """Yield the layers of a model that have a group of weights in the file, each with its group."""
     layers = config["config"].get("layers", []) if isinstance(config.get("config"), dict) else []
-    layers = [layer for layer in layers if isinstance(layer.get("config"), dict)]
-    named = {str(layer["config"].get("name")) for layer in layers}
-    others = [name for name in layer_names(groups) if name not in named]
     for layer in layers:
-        name = str(layer["config"].get("name"))
-        if name not in groups and layer["class_name"] in MODELS and others:
-            name = others.pop(0)
-        if name in groups:
+        arguments = layer.get("config")
+        name = str(arguments.get("name")) if isinstance(arguments, dict) else ""
+        if name and name in groups:
             yield layer, groups[name]
 
 
@@ -83,28 +104,39 @@ def by_layer(
     """Yield the arrays of a layer; those of a model in a model by the layers in it.
 
     A model's arrays are those that are trained, then the others, so that a layer may come twice.
-    Their names begin with their layer's.
+    Their names begin with their layer's. The model may stand in a wrapper.
 
     Raises:
         InvalidModel: an array's name is not of any layer.
     """
-    if layer["class_name"] not in MODELS:
+    if not _holds_model(layer):
         yield layer, arrays
         return
-    inner = {str(each["config"]["name"]): each for each in every_layer(layer["config"]["layers"])
-             if each["class_name"] not in MODELS and "name" in each["config"]}  # fmt: skip
-
-    def owner(pair: tuple[str, NDArray[Any]]) -> tuple[str, str]:
-        side = re.match(r"(forward_|backward_)?", pair[0])
-        direction = side[0] if side else ""
-        for name in sorted(inner, key=len, reverse=True):
-            if re.match(f"({direction})?{re.escape(name)}[_/]", pair[0]):
-                return direction, name
+    inner = {str(each["config"]["name"]): each for each in every_layer(layer["config"])
+             if "name" in each["config"] and not _holds_model(each)}  # fmt: skip
+    owners = [_owner(name, inner) for name in names]
+    if None in owners:
         raise InvalidModel(
-            f"The weight '{pair[0]:.80}' in the model '{layer['config'].get('name')!s:.80}' belongs"
-            " to none of its layers. Open the file with the Keras that wrote it, build one model"
-            " without others in it, and upload that."
+            f"The weight '{names[owners.index(None)]:.80}' in the model"
+            f" '{layer['config'].get('name')!s:.80}' belongs to none of its layers. Open the file"
+            " with the Keras that wrote it, build one model without others in it, and upload that."
         )
+    for owner, pairs in groupby(zip(owners, arrays, strict=True), lambda pair: pair[0]):
+        assert owner is not None
+        yield inner[owner[1]], [array for _, array in pairs]
 
-    for (_, name), pairs in groupby(zip(names, arrays, strict=True), owner):
-        yield inner[name], [array for _, array in pairs]
+
+def _holds_model(layer: dict[str, Any]) -> bool:
+    """Return whether a layer is a model, or wraps one."""
+    return any(each["class_name"] in MODELS for each in every_layer(layer))
+
+
+def _owner(weight: str, layers: Container[str]) -> tuple[str, str] | None:
+    """Return the direction and the name of the layer that a weight belongs to, by its name."""
+    ends = [place for place, letter in enumerate(weight) if letter in "_/"]
+    for end in reversed(ends):
+        for direction in _DIRECTIONS:
+            name = weight[:end].removeprefix(direction)
+            if weight.startswith(direction) and name in layers:
+                return direction, name
+    return None
