@@ -165,6 +165,15 @@ def test_an_answer_that_cannot_be_used_costs_its_format_alone(
     assert "cannot be read" in result.problem.detail
 
 
+def test_until_tools_have_run_no_other_format_is_made(
+    asked: Callable[..., Result], tmp_path: Path
+) -> None:
+    assert asked().tools == ["litert"]
+    assert list((tmp_path / "job" / ARTIFACTS).iterdir()) == []
+    result = asked(tool_failures={"litert": "It is not here."})
+    assert [each.format for each in result.artifacts] == ["onnx"]
+
+
 def test_what_a_converter_raises_is_its_refusal(
     environment: Path, sandbox: Sandbox, hold: Hold, asked: Callable[..., Result], tmp_path: Path
 ) -> None:

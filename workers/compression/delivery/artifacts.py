@@ -36,7 +36,7 @@ def make(
     failures: Mapping[ToolName, str],
     upload: Upload | None = None,
 ) -> Delivered:
-    """Write the graph in each format.
+    """Write the graph in each format; where tools have yet to run, nothing but their tasks.
 
     Args:
         formats: the requested formats, each once.
@@ -47,11 +47,13 @@ def make(
         failures: for each tool that ran without an answer, the reason.
         upload: the upload whose layers the graph has; None if that is ONNX.
     """
-    delivered = Delivered({}, {}, [])
+    outcomes: dict[OutputFormat, Made | Waiting | DeliveryFailed] = {}
     directory = root / ARTIFACTS
     directory.mkdir(exist_ok=True)
     model, first = load(graph), evaluation_set.samples.first_run()
-    for name in formats:
+    for name in sorted(formats, key=lambda each: not FORMS[each].waits):
+        if not FORMS[name].waits and any(isinstance(o, Waiting) for o in outcomes.values()):
+            break  # the engine runs again after the tools, and makes these then
         source = Source(
             graph=graph,
             result=result,
@@ -64,18 +66,32 @@ def make(
             upload=upload,
         )
         source.workspace.mkdir(parents=True, exist_ok=True)
-        try:
-            made = FORMS[name].make(source, directory)
-        except Exception as error:
-            if faults.is_limit(error):
-                raise
-            delivered.failed[name] = _failure(name, error)
-            continue
-        if isinstance(made, Waiting):
-            if made.tool not in delivered.waiting:
-                delivered.waiting.append(made.tool)
-        else:
-            delivered.made[name] = made
+        outcomes[name] = _outcome(name, source, directory)
+    return _delivered({name: outcomes[name] for name in formats if name in outcomes})
+
+
+def _outcome(
+    name: OutputFormat, source: Source, directory: Path
+) -> Made | Waiting | DeliveryFailed:
+    """Write the graph in one format."""
+    try:
+        return FORMS[name].make(source, directory)
+    except Exception as error:
+        if faults.is_limit(error):
+            raise
+        return _failure(name, error)
+
+
+def _delivered(outcomes: Mapping[OutputFormat, Made | Waiting | DeliveryFailed]) -> Delivered:
+    """Sort the outcomes by what they are; each tool is named once."""
+    delivered = Delivered({}, {}, [])
+    for name, outcome in outcomes.items():
+        if isinstance(outcome, Made):
+            delivered.made[name] = outcome
+        elif isinstance(outcome, DeliveryFailed):
+            delivered.failed[name] = outcome
+        elif outcome.tool not in delivered.waiting:
+            delivered.waiting.append(outcome.tool)
     return delivered
 
 
@@ -84,7 +100,7 @@ def _failure(name: OutputFormat, error: Exception) -> DeliveryFailed:
     if isinstance(error, DeliveryFailed):
         return error
     if isinstance(error, Problem):
-        return DeliveryFailed(error.detail)
+        return DeliveryFailed(f"{error.detail} Deliver 'onnx' instead.")
     faults.log(error)
     return DeliveryFailed(
         f"the result could not be written as {name}. This is a fault of ours: please report it with"

@@ -89,7 +89,9 @@ class Form:
     make: Callable[[Source, Path], Made | Waiting]
     """Writes the artifact of a source into a directory."""
     tool: ToolName | None = None
-    """The tool that makes and runs it instead of a distribution."""
+    """The tool that makes and runs it, or whose files it holds, instead of a distribution."""
+    waits: bool = False
+    """Whether that tool has to run before the artifact is written."""
 
 
 def pack(files: Iterable[Path], archive: Path) -> Path:

@@ -52,7 +52,7 @@ class ToolFormat:
 
 def form(made: ToolFormat) -> Form:
     """Return the format of a tool."""
-    return Form(made.runtime, None, partial(_make, made), TOOL_OF[made.name])
+    return Form(made.runtime, None, partial(_make, made), TOOL_OF[made.name], waits=True)
 
 
 def _make(made: ToolFormat, source: Source, directory: Path) -> Made | Waiting:
