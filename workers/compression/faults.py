@@ -58,6 +58,19 @@ def log(error: BaseException) -> None:
     traceback.print_exception(error, file=sys.stderr)
 
 
+def sentence(said: BaseException | str, most: int = 400) -> str:
+    """Return a library's words as a sentence on one line.
+
+    Args:
+        said: an error, or its text; an error without a text is named by its class.
+        most: how many letters are kept; the middle of a longer text is left out.
+    """
+    text = " ".join(str(said).split()) or type(said).__name__
+    if len(text) > most:
+        text = f"{text[: most // 2]} … {text[-most // 2 :]}"
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
 def note_node(error: BaseException, node: str) -> None:
     """Attach to an error the node at which it was raised; the innermost node counts."""
     error.add_note(_NODE_NOTE + node)

@@ -29,7 +29,7 @@ _LINE = 12
 _NAMES = {"UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTM"}
 """Kernels whose method of the resolver is not their name in camel case."""
 _UNKNOWN = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
-_FAILED = re.compile(r"Node (\w+) \(number (\d+)f?\) failed to (\w+)")
+_FAILED = re.compile(r"Node (\w+) \(number (\d+)f?\) failed to ")
 """What the interpreter prints of an operator that it has no kernel for, or that its kernel refuses.
 """
 

@@ -59,7 +59,7 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
     import torch
     import torch.ao.quantization.fx._decomposed  # registers the operators of rounding
 
-    from workers.compression.faults import is_limit
+    from workers.compression.faults import is_limit, sentence
 
     torch.set_num_threads(task.threads)
     artifact = directory / ARTIFACTS / task.file
@@ -73,7 +73,7 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
             raise
         traceback.print_exc()
         artifact.unlink(missing_ok=True)
-        return ToolAnswer(runtime=converter.runtime, refused=_words(error))
+        return ToolAnswer(runtime=converter.runtime, refused=sentence(error, _SAID))
     (own / OUTPUTS).mkdir(exist_ok=True)
     for index in range(task.outputs):
         np.save(own / OUTPUTS / f"{index}.npy", np.stack([each[index] for each in found]))
@@ -104,11 +104,3 @@ def _milliseconds(
         turns.timed(lambda: run(arrays), threads),
     ]
     return turns.by_turns(timers, _SECONDS).spread(1, 1).median
-
-
-def _words(error: Exception) -> str:
-    """Return an error's text as a sentence; the middle of a long one is left out."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if len(text) > _SAID:
-        text = f"{text[: _SAID // 2]} … {text[-_SAID // 2 :]}"
-    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -9,11 +9,12 @@ import onnxruntime as ort
 import openvino as ov
 import pytest
 from numpy.typing import NDArray
+from onnx import helper
 
 from app.domain.directory import Produced, Result
 from app.domain.targets import OUTPUT_FORMATS
 from tests.workers.engine.conftest import Run, report_of
-from tests.workers.intake.models import mlp, write
+from tests.workers.intake.models import mlp, model, tensor, value, write
 from workers.compression import delivery
 from workers.compression.delivery.judging import max_error
 
@@ -123,6 +124,31 @@ def test_what_a_runtime_has_no_operator_for_is_told_and_the_others_are_kept(
     assert result.problem is not None
     assert result.problem.type == "delivery-failed"
     assert "Binarizer" in result.problem.detail
+    assert [artifact.format for artifact in result.artifacts] == ["onnx"]
+
+
+def test_where_torch_cannot_export_it_is_said_at_which_node_and_what_to_deliver(
+    job: Run, tmp_path: Path
+) -> None:
+    """A branch that is taken by the values of an input."""
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node(operator, ["h"], [name])], name, [], [value(name, "n", 8)]
+        )
+        for name, operator in (("then_branch", "Neg"), ("else_branch", "Abs"))
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "limit"], ["large"]),
+        helper.make_node("If", ["large"], ["y"], "turn", **branches),
+    ]
+    weights = [tensor("w", np.eye(8, dtype=np.float32)), tensor("limit", np.array(0.5, np.float32))]
+    graph = model(nodes, [value("x", "n", 8)], [value("y", "n", 8)], weights)
+    result = job(write(graph, tmp_path / "branch.onnx"), steps=[], deliver=["onnx", "pt2"])
+    assert result.problem is not None
+    assert "torch cannot export this model at node 'turn' (If): " in result.problem.detail
+    assert ". Deliver 'onnx' instead. The other" in result.problem.detail
     assert [artifact.format for artifact in result.artifacts] == ["onnx"]
 
 

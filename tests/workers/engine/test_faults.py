@@ -141,3 +141,16 @@ def test_a_model_that_the_runtime_does_not_load_is_refused_by_node(
     assert problem.type == "invalid-model"
     assert "'odd' (Add)" in problem.detail
     assert str(tmp_path) not in problem.detail
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (ValueError("no  kernel\nfor it"), "no kernel for it."),
+        ("Why?", "Why?"),
+        (KeyError(), "KeyError."),
+        ("a" * 300 + "b" * 300, f"{'a' * 200} … {'b' * 200}."),
+    ],
+)
+def test_a_librarys_words_become_a_sentence(said: Exception | str, sentence: str) -> None:
+    assert faults.sentence(said) == sentence

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from app.domain.problems import DeliveryFailed
+from workers.compression import faults
 from workers.compression.delivery.exported import program
 from workers.compression.delivery.form import Form, Made, Source
 from workers.compression.delivery.grids import Grids
 
-_SAID = 300
 _NOT_HERE = "Core ML runs on Apple's systems alone: the file was converted, and not run."
 
 
@@ -47,8 +47,7 @@ def _convert(source: Source) -> Path:
         )
     except Exception as error:  # it raises errors of any class
         raise DeliveryFailed(
-            f"Core ML cannot have this model: {' '.join(str(error).split())[:_SAID]} Deliver 'onnx'"
-            " instead."
+            f"Core ML cannot have this model: {faults.sentence(error)} Deliver 'onnx' instead."
         ) from error
     converted.save(str(package))
     return package

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from app.domain.problems import DeliveryFailed
+from workers.compression import faults
 from workers.compression.delivery.grids import Grids, write_grids
 from workers.compression.executor import Executor, build
 from workers.compression.graph.load import load
@@ -81,8 +82,10 @@ def program(
             made = (shapes,) if shapes is not None else None
             return torch.export.export(plain, arrays, dynamic_shapes=made, strict=False)
     except Exception as error:  # torch.export raises errors of any class
+        node = faults.node_of(error)
+        where = f" at node {node}" if node else ""
         raise DeliveryFailed(
-            f"torch cannot export this model: {' '.join(str(error).split())[:300]} Deliver 'onnx'"
+            f"torch cannot export this model{where}: {faults.sentence(error)} Deliver 'onnx'"
             " instead."
         ) from error
 

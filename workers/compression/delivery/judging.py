@@ -32,7 +32,6 @@ MOST_SAMPLES = 1000
 _SECONDS = 6.0
 """Seconds of timed runs, for all artifacts together."""
 
-_SAID = 400
 _NOT_FINITE = "Its outputs are not finite where those of the ONNX graph are, or have another shape."
 
 
@@ -103,7 +102,7 @@ def _opened(made: Made, evaluation_set: EvaluationSet) -> Runner | str:
         if faults.is_limit(error):
             raise
         faults.log(error)
-        return f"Its runtime does not run it: {' '.join(str(error).split())[:_SAID]}"
+        return f"Its runtime does not run it: {faults.sentence(error)}"
     return runner
 
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.problems import DeliveryFailed
+from workers.compression import faults
 from workers.compression.delivery.form import Form, Made, Source, pack
 from workers.compression.samples.context import Feeds
 from workers.compression.targets.runner import Runner
 
-_SAID = 400
 _MISSING = re.compile(r"No conversion rule found for operations: (.+)")
 _SOURCE = re.compile(r"Check '.*?' failed at \S+ ")
 
@@ -65,7 +65,7 @@ def _words(error: Exception) -> str:
     text = str(error)
     if match := _MISSING.search(text):
         return f"it has no {match[1]}."
-    return _SOURCE.sub("", " ".join(text.split()))[:_SAID]
+    return faults.sentence(_SOURCE.sub("", " ".join(text.split())))
 
 
 OPENVINO = Form("openvino", "openvino", make)
