@@ -1,10 +1,7 @@
 """Small real models, trained on scikit-learn's digits and exported once a session."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +16,8 @@ from torch import nn
 
 from app.domain.directory import Result
 from app.domain.reports import Report
+from tests.workers.apart import apart
 from workers.compression.__main__ import main
-from workers.sandbox.server import WITHOUT_THREADS
 
 Run = Callable[..., Result]
 
@@ -114,11 +111,6 @@ def digits_npz(
     return path
 
 
-def _apart(directory: Path) -> int:
-    argv = [sys.executable, "-m", "workers.compression", str(directory)]
-    return subprocess.run(argv, env=os.environ | WITHOUT_THREADS, check=False).returncode
-
-
 @pytest.fixture
 def job(tmp_path: Path) -> Run:
     """Run a job directory made of a model, perhaps datasets, and the fields of an order.
@@ -141,12 +133,12 @@ def job(tmp_path: Path) -> Run:
             (directory / "evaluate-dataset").write_bytes(judged.read_bytes())
         if (metric := order.pop("metric", None)) is not None:
             (directory / "metric.onnx").write_bytes(metric.read_bytes())
-        engine = _apart if order.pop("apart", False) else main
+        is_apart = order.pop("apart", False)
         if order.pop("generated", False):
             order["data"] = "generated"
         wish = {"kind": "compress", "threads": 1} | ({"steps": steps} if steps else {}) | order
         (directory / "job.json").write_text(json.dumps(wish))
-        assert engine(directory) == 0
+        assert (apart(main, directory) if is_apart else main(directory)) == 0
         return Result.model_validate_json((directory / "result.json").read_bytes())
 
     return run
