@@ -5,10 +5,10 @@ trains small networks on scikit-learn's digits, writes each as the files that it
 and has the engine convert, compress and deliver them. Each artifact is run on its own runtime, by
 turns with onnxruntime. Formats that cannot be made here are left out.
 
-Finished jobs are kept in the cache, so that a run that was broken off goes on from there;
-``--fresh`` runs them again. Two jobs run at a time (``--processes``), with a thread each. A run of
-everything writes its figures into ``benchmarks/results/formats.json``, its table into
-``docs/formats.md``.
+Finished jobs are kept in the cache until a run of everything has ended, so that one that was broken
+off goes on from there; ``--fresh`` runs them again, as it must be where the code has changed. Two
+jobs run at a time (``--processes``), with a thread each. A run of everything writes its figures
+into ``benchmarks/results/formats.json``, its table into ``docs/formats.md``.
 """
 
 import argparse
@@ -216,6 +216,7 @@ def main() -> None:
     if not any((chosen.only, chosen.network, chosen.steps, chosen.deliver)):
         RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         write_page(lines)
+        shutil.rmtree(KEPT)
 
 
 if __name__ == "__main__":
