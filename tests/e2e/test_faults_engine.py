@@ -64,6 +64,7 @@ def test_a_run_over_its_time_fails_and_says_so(service: Service, model: str) -> 
     limits = {"running_minutes": 2 / 60}
     job = service.finished(service.submit(model, "epochs=600", limits=limits))
     assert (job["status"], job["problem"]["type"]) == ("failed", "running-limit")
+    assert job["progress"] < 0.5, "of a minute's work"
     assert job["attempts"] == 1
 
 
