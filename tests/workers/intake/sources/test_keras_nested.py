@@ -111,6 +111,28 @@ def test_a_model_of_keras_1_in_a_wrapper(tmp_path: Path) -> None:
     np.testing.assert_allclose(answers(tmp_path / "job", video)[0], expected, atol=1e-5)
 
 
+def test_a_layer_of_keras_1_in_a_wrapper(tmp_path: Path) -> None:
+    entry = {"batch_input_shape": [None, 4, 5], "input_dtype": "float32"}
+    inner = layer("LSTM", "read", output_dim=3, activation="tanh", inner_activation="sigmoid")
+    wrapper = layer("Bidirectional", "both", layer=inner, merge_mode="concat", **entry)
+    gates = [[random(5, 3), random(3, 3), random(3)] for _ in range(8)]
+    weights = {"both": [array for gate in gates for array in gate]}
+    config = {"class_name": "Sequential", "config": [wrapper]}
+    inspected(old_file(tmp_path / "model.h5", config, weights), tmp_path / "job")
+    same = keras.Sequential([layers.Input((4, 5)), layers.Bidirectional(layers.LSTM(3))])
+    order = (0, 2, 1, 3, 4, 6, 5, 7)  # the cell's gate stands before the one that forgets
+    same.set_weights(
+        [
+            np.concatenate([gates[gate][index] for gate in order[side : side + 4]], axis=-1)
+            for side in (0, 4)
+            for index in range(3)
+        ]
+    )
+    words = random(2, 4, 5)
+    expected = same.predict(words, verbose=0)
+    np.testing.assert_allclose(answers(tmp_path / "job", words)[0], expected, atol=1e-5)
+
+
 def test_models_that_a_merge_of_keras_1_holds_are_refused_by_its_name(tmp_path: Path) -> None:
     merge = layer("Merge", "both", mode="sum", layers=[layer("Dense", "one", output_dim=2)])
     config = {"class_name": "Sequential", "config": [merge]}

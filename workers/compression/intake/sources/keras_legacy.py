@@ -18,6 +18,7 @@ from workers.compression.intake.sources.keras_nested import (
     MODELS,
     by_layer,
     every_layer,
+    name_modules,
     renumber_nodes,
     stored,
 )
@@ -95,6 +96,7 @@ def translate(config: Any, version: int) -> None:
             continue
         if not isinstance(arguments, dict):
             continue
+        name_modules(arguments)
         if name != "InputLayer":
             arguments.pop("batch_input_shape", None)
         if version > 1:

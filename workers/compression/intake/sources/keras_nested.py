@@ -13,6 +13,7 @@ from workers.compression.intake.sources.keras_files import layer_names
 Arrays = list[NDArray[Any]]
 
 MODELS = frozenset({"Sequential", "Model", "Functional"})
+_FUNCTIONAL = "keras.src.models.functional"
 _DIRECTIONS = ("", "forward_", "backward_")
 """What stands before the names of the two layers that a Bidirectional makes of one."""
 
@@ -124,6 +125,19 @@ def by_layer(
     for owner, pairs in groupby(zip(owners, arrays, strict=True), lambda pair: pair[0]):
         assert owner is not None
         yield inner[owner[1]], [array for _, array in pairs]
+
+
+def name_modules(arguments: dict[str, Any]) -> None:
+    """Say where Keras 3 has the layers that a wrapper's arguments hold, in place.
+
+    It looks up layers of models by their names alone, but those of wrappers in their modules.
+    """
+    for name in ("layer", "backward_layer"):
+        inner = arguments.get(name)
+        if isinstance(inner, dict) and "class_name" in inner:
+            kind = str(inner["class_name"])
+            module = "keras" if kind in MODELS else "keras.layers"
+            inner.setdefault("module", _FUNCTIONAL if kind == "Functional" else module)
 
 
 def _holds_model(layer: dict[str, Any]) -> bool:
