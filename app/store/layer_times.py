@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -15,6 +15,7 @@ DAYS = 30
 """Times that are older are measured again: a machine is not the same for ever."""
 
 _AGE = func.now() - timedelta(days=DAYS)
+_KEY = (LayerTimeRow.tenant, LayerTimeRow.conditions, LayerTimeRow.form)
 
 
 def known(session: Session, job_id: str, conditions: str) -> dict[str, float]:
@@ -50,8 +51,7 @@ def keep(session: Session, tenant: str, conditions: str, times: Mapping[str, flo
         ]
     )
     least = func.least(LayerTimeRow.milliseconds, row.excluded.milliseconds)
-    key = [LayerTimeRow.tenant, LayerTimeRow.conditions, LayerTimeRow.form]
-    session.execute(row.on_conflict_do_update(index_elements=key, set_={"milliseconds": least}))
+    session.execute(row.on_conflict_do_update(index_elements=_KEY, set_={"milliseconds": least}))
     here = mine & (LayerTimeRow.conditions == conditions)
     surplus = (
         select(LayerTimeRow.form)
@@ -60,3 +60,13 @@ def keep(session: Session, tenant: str, conditions: str, times: Mapping[str, flo
         .offset(MOST)
     )
     session.execute(delete(LayerTimeRow).where(here, LayerTimeRow.form.in_(surplus)))
+
+
+def forget_old(session: Session) -> None:
+    """Delete what is too old, of all tenants; rows that a job writes stay for the next time."""
+    old = select(*_KEY).where(LayerTimeRow.measured_at <= _AGE).with_for_update(skip_locked=True)
+    session.execute(
+        delete(LayerTimeRow)
+        .where(tuple_(*_KEY).in_(old))
+        .execution_options(synchronize_session=False)
+    )

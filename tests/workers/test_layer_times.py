@@ -5,14 +5,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 
 from app.domain import ids
 from app.domain.directory import Compress, MeasureSensitivity
 from app.domain.jobs import JobRequest
 from app.domain.layer_times import form_of
 from app.domain.workers import Capabilities
-from app.store import blob_rows, claims, layer_times
+from app.store import blob_rows, claims, layer_times, retention
 from app.store.tables import JobRow, LayerTimeRow, ModelRow
 from tests.app.service import MACHINE
 from tests.workers import zoo
@@ -93,6 +93,17 @@ def test_the_less_disturbed_time_counts_and_old_ones_are_measured_again(worker: 
     assert given(worker, "t", steps=timed) == {}
     keep(worker, {CONV: 2.0})
     assert given(worker, "t", steps=timed) == {CONV: 2.0}
+
+
+def test_old_times_go_though_their_tenant_never_comes_back(worker: Worker) -> None:
+    keep(worker, {CONV: 1.5})
+    with worker.sessions.begin() as session:
+        long_ago = func.now() - timedelta(days=layer_times.DAYS + 1)
+        session.execute(update(LayerTimeRow).values(measured_at=long_ago))
+        assert worker.conditions is not None
+        layer_times.keep(session, "other", worker.conditions, {CONV: 1.5})
+        retention.forget_expired(session, idempotency_hours=24)
+        assert session.scalars(select(LayerTimeRow.tenant)).all() == ["other"]
 
 
 def test_no_more_times_are_kept_than_a_job_is_given(

@@ -3,8 +3,8 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,25 @@ import psutil
 import pytest
 import redis
 from sqlalchemy import select, text, update
+from sqlalchemy.exc import OperationalError
 
 from app.blobs import Blob, Blobs
 from app.domain import ids
 from app.domain.directory import Result
 from app.domain.jobs import FINISHED
 from app.domain.webhooks import EVENTS
+from app.domain.workers import Capabilities
 from app.settings import Settings
 from app.store import blob_rows, events, runs, turns
 from app.store.session import connect, sessions
-from app.store.tables import ArtifactRow, DeliveryRow, JobRow, ModelRow, StepRow
+from app.store.tables import ArtifactRow, DeliveryRow, JobRow, LayerTimeRow, ModelRow, StepRow
+from tests.app.service import MACHINE
 from tests.e2e import engine
 from tests.e2e.service import small_model
 from tests.waiting import eventually
 from tests.workers import liars
 from tests.workers.hooks import hook
+from workers.runs import job, tools
 from workers.runs.attempts import Engine
 from workers.runs.hold import Hold
 from workers.runs.inspection import inspect_next
@@ -38,6 +42,9 @@ from workers.worker import Sandboxes, Slots, Worker
 
 PACED = "tests.e2e.engine:main"
 ATTEMPTS = 3
+CAPABILITIES = Capabilities.model_validate(
+    {"machine": MACHINE, "targets": [], "versions": {"onnxruntime": "1.0"}}
+)
 
 
 @pytest.fixture
@@ -127,6 +134,11 @@ def _submit(worker: Worker, model: str, *words: str, steps: int = 1) -> str:
 def _row(worker: Worker, job_id: str) -> JobRow:
     with worker.sessions() as session:
         return session.get_one(JobRow, job_id)
+
+
+def _layer_times(worker: Worker) -> Sequence[float]:
+    with worker.sessions() as session:
+        return session.scalars(select(LayerTimeRow.milliseconds)).all()
 
 
 def _states(worker: Worker, job_id: str) -> list[str]:
@@ -350,14 +362,19 @@ def test_a_deadline_that_passes_while_a_result_is_published_changes_nothing(
 ) -> None:
     """The engine has answered in time; that the store is slow is no fault of the job."""
     job_id = _submit(paced, model, "epochs=1")
+    paced.ability.capabilities = CAPABILITIES
     answer, put_file, publish = Engine.answer, Blobs.put_file, runs.publish
-    left = vars(Hold)["seconds_left"].fget
+    left, keep_times = vars(Hold)["seconds_left"].fget, runs.keep_layer_times
 
     def answered(self: Engine) -> Result:
         result = answer(self)
         day_late = property(lambda hold: left(hold) - 86_400)
         monkeypatch.setattr(Hold, "seconds_left", day_late)
-        return result
+        return result.model_copy(update={"layer_times": {"0" * 32: 1.5}})
+
+    def kept(*words: Any) -> None:
+        time.sleep(0.2)
+        keep_times(*words)
 
     def slowly(self: Blobs, path: Path) -> Blob:
         time.sleep(0.2)
@@ -369,10 +386,47 @@ def test_a_deadline_that_passes_while_a_result_is_published_changes_nothing(
 
     monkeypatch.setattr(Engine, "answer", answered)
     monkeypatch.setattr(Blobs, "put_file", slowly)
+    monkeypatch.setattr(runs, "keep_layer_times", kept)
     monkeypatch.setattr(runs, "publish", published)
     run_next(paced)
     row = _row(paced, job_id)
     assert (row.status, row.attempts, row.problem) == ("succeeded", 1, None)
+    assert _layer_times(paced) == [1.5]
+
+
+def test_a_result_counts_though_the_times_of_its_layers_cannot_be_kept(
+    paced: Worker, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = _submit(paced, model, "epochs=1")
+    paced.ability.capabilities = CAPABILITIES
+    answer, refused = Engine.answer, {"layer_times": {"no text column takes this: \0": 1.5}}
+    monkeypatch.setattr(Engine, "answer", lambda self: answer(self).model_copy(update=refused))
+    run_next(paced)
+    row = _row(paced, job_id)
+    assert (row.status, row.attempts, row.problem) == ("succeeded", 1, None)
+    assert _layer_times(paced) == []
+
+
+def test_a_store_that_is_away_when_a_tool_has_run_is_waited_for(
+    paced: Worker, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = _submit(paced, model, "epochs=1")
+    answer, make_order, answers = Engine.answer, job.order, iter([Result(tools=["litert"])])
+    faults = iter([None, OperationalError("", {}, Exception("away"))])
+
+    def order(*words: Any) -> Any:
+        if fault := next(faults, None):
+            raise fault
+        return make_order(*words)
+
+    monkeypatch.setattr(Engine, "answer", lambda self: next(answers, None) or answer(self))
+    monkeypatch.setattr(tools, "sandbox_of", lambda *_: nullcontext())
+    monkeypatch.setattr(tools, "run", lambda *_: None)
+    monkeypatch.setattr(job, "order", order)
+    run_next(paced)
+    row = _row(paced, job_id)
+    assert (row.status, row.attempts, row.problem) == ("succeeded", 1, None)
+    assert next(faults, None) is None, "the order was written twice"
 
 
 def test_a_job_of_a_newer_version_waits_for_a_newer_worker_and_holds_up_nobody(

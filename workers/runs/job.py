@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app import nudge, tracing
@@ -129,11 +130,15 @@ class Job:
         try:
             with self._worker.figures.timed("fetch"):
                 self._hold.do(self._prepare)
-            result = self._answer()
+            result = self._engine.answer()
+            times = dict(result.layer_times)
             if result.tools:
-                self._write_order(self._run_tools(result.tools))
-                result = self._answer()
+                failures = self._run_tools(result.tools)
+                self._hold.do(partial(self._write_order, failures))
+                result = self._engine.answer()
+                times |= result.layer_times
             self._hold.lift_deadline()
+            self._hold.do(partial(self._keep_times, times))
             self._relay.flush()
             for index, _ in enumerate(self._claimed.request.steps or ()):
                 self._keep_step(index)
@@ -141,13 +146,15 @@ class Job:
         except Problem as problem:
             return Outcome(problem=problem)
 
-    def _answer(self) -> Result:
-        """Return the engine's result; the times of layers that it has measured are kept."""
-        result, conditions = self._engine.answer(), self._worker.conditions
-        if result.layer_times and conditions is not None:
-            keep = partial(self._write, runs.keep_layer_times, conditions, result.layer_times)
-            self._hold.do(keep)
-        return result
+    def _keep_times(self, times: Mapping[str, float]) -> None:
+        """Keep times of layers for later jobs, if the store takes them: the result counts."""
+        conditions = self._worker.conditions
+        if not times or conditions is None:
+            return
+        try:
+            self._write(runs.keep_layer_times, conditions, times)
+        except SQLAlchemyError as error:
+            log.warning("times of layers are not kept", error=str(error).partition("\n")[0])
 
     def _prepare(self) -> None:
         """Fill the engine's directory: inputs, order and finished steps."""
