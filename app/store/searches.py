@@ -39,9 +39,17 @@ def of_trial(session: Session, job_id: str) -> str | None:
     return session.scalar(select(JobRow.parent_id).where(JobRow.id == job_id))
 
 
-def hold(session: Session, search_id: str) -> JobRow | None:
-    """Lock a search that has not ended, for a turn; None where somebody else takes one."""
+def hold(session: Session, search_id: str, *, due: bool = False) -> JobRow | None:
+    """Lock a search that has not ended, for a turn; None where somebody else takes one.
+
+    Args:
+        session: Of the turn.
+        search_id: The search.
+        due: None for a search that rests by now, too: somebody else has just taken its turn.
+    """
     query = select(JobRow).where(JobRow.id == search_id, JobRow.search.is_not(None), _ACTIVE)
+    if due:
+        query = query.where(leases.is_due(JobRow))
     return session.scalars(query.with_for_update(skip_locked=True, of=JobRow)).one_or_none()
 
 

@@ -1,10 +1,20 @@
 """When a search has its turns, and how much one of them does."""
 
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from app.domain import ids
-from app.store import searches
-from app.store.tables import WorkerRow
+from app.settings import Settings
+from app.store import searches, transitions
+from app.store.tables import JobRow, TrialRow, WorkerRow
 from tests.app.searching import end, search, start, take_turn
 from tests.app.service import Service
+from tests.workers.light import worker_with
+from workers.search.driver import take_turns
 from workers.search.turn import FILED_PER_TURN
 
 
@@ -17,11 +27,35 @@ def test_a_search_has_one_turn_in_an_interval_however_many_workers_look(service:
         searches.rest(session, row, 60)
     with service.store.begin() as session:
         assert not searches.due(session)
+        assert searches.hold(session, made, due=True) is None, "whoever saw it due comes too late"
         row = searches.hold(session, made)
         assert row is not None
         searches.rest(session, row, 0)
     with service.store() as session:
         assert searches.due(session) == [made]
+        assert searches.hold(session, made, due=True) is not None
+
+
+def test_a_search_that_can_neither_go_on_nor_end_holds_up_no_other(
+    service: Service, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, sound = search(service)["id"], search(service)["id"]
+    finish = transitions.finish
+
+    def cannot(session: Session, job: JobRow, *words: Any) -> Any:
+        if job.id == broken:
+            raise RuntimeError("broken")
+        return finish(session, job, *words)
+
+    with service.store.begin() as session:  # no objective: an assertion fails within its turn
+        row = session.get_one(JobRow, broken)
+        row.request = {**row.request, "objective": None, "steps": []}
+    monkeypatch.setattr(transitions, "finish", cannot)
+    with worker_with(settings, tmp_path) as worker:
+        take_turns(worker)
+    with service.store() as session:
+        assert session.get_one(JobRow, broken).status == "queued"
+        assert [trial.search_id for trial in session.scalars(select(TrialRow))] == [sound]
 
 
 def test_a_trial_that_ends_gives_its_search_a_turn_and_other_jobs_give_none(

@@ -23,7 +23,7 @@ def take_turns(worker: Worker) -> None:
         due = searches.due(session)
     for search_id in due:
         with bound_contextvars(search=search_id):
-            _take_turn(worker, search_id)
+            _take_turn(worker, search_id, due=True)
 
 
 def try_turns(worker: Worker) -> None:
@@ -42,14 +42,14 @@ def take_turn_after(worker: Worker, job_id: str) -> None:
         search_id = searches.of_trial(session, job_id)
     if search_id is not None:
         with bound_contextvars(search=search_id):
-            _take_turn(worker, search_id)
+            _take_turn(worker, search_id, due=False)
 
 
-def _take_turn(worker: Worker, search_id: str) -> None:
+def _take_turn(worker: Worker, search_id: str, *, due: bool) -> None:
     filed = list[str]()
     try:
         with transaction(worker.sessions) as session:
-            row = searches.hold(session, search_id)
+            row = searches.hold(session, search_id, due=due)
             if row is None:
                 return
             filed = turn.take(session, row, worker.settings.device)
@@ -65,16 +65,21 @@ def _take_turn(worker: Worker, search_id: str) -> None:
     for job_id in filed:
         nudge.send(worker.settings, "job", job_id)
     with transaction(worker.sessions) as session:
-        due = deliveries.due_of(session, search_id)
-    for delivery_id in due:
+        due_deliveries = deliveries.due_of(session, search_id)
+    for delivery_id in due_deliveries:
         nudge.send(worker.settings, "delivery", delivery_id)
 
 
 def _fail(worker: Worker, search_id: str) -> None:
-    """End a search whose turn cannot be taken; its trials end with it."""
-    with transaction(worker.sessions) as session:
-        row = searches.hold(session, search_id)
-        if row is not None:
-            searches.end_trials(session, row.id)
-            problem = InternalError(f"A fault of ours; the log has it under {row.id}.")
-            transitions.finish(session, row, "failed", problem)
+    """End a search whose turn cannot be taken, and its trials; if that fails too, others go on."""
+    try:
+        with transaction(worker.sessions) as session:
+            row = searches.hold(session, search_id)
+            if row is not None:
+                searches.end_trials(session, row.id)
+                problem = InternalError(f"A fault of ours; the log has it under {row.id}.")
+                transitions.finish(session, row, "failed", problem)
+    except AWAY:
+        raise
+    except Exception:
+        log.exception("a fault of ours: the search cannot be ended")
