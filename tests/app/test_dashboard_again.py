@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from app.domain.jobs import JobRequest
 from app.domain.methods import methods
@@ -121,6 +122,18 @@ def test_a_wish_that_makes_no_request_is_no_fault_of_ours(
         answer = person.post("/jobs/new", data={**form, **wrong})
         assert answer.status_code == 200
         assert f"{next(iter(wrong))}': " in read(answer)
+
+
+@pytest.mark.parametrize("depth", [150, 20_000])
+def test_json_that_is_nested_deeply_is_refused_as_any_other_fault(
+    service: Service, person: httpx.Client, depth: int
+) -> None:
+    form = filled(person.get("/jobs/new", params={"model": service.model(), "step": "quantize"}))
+    nested = {"more.limits": "[" * depth + "]" * depth}
+    for do in ("plan", "submit"):
+        answer = person.post("/jobs/new", data={**form, **nested, "do": do})
+        assert answer.status_code == 422
+        assert "limits" in read(answer)
 
 
 def test_a_form_that_is_sent_twice_makes_one_job_and_one_that_is_changed_another(
