@@ -194,7 +194,7 @@ class Worker(_Group):
     light_slots: int = Field(default=2, gt=0)
     """Inspections at one time."""
     directory: Path | None = None
-    """Where job directories are made. Default: the system's temporary directory."""
+    """Where job directories are made, on local disk. Default: the system's temporary directory."""
     tools: Path | None = None
     """Where ``planish tools install`` puts environments. Default: beside the service's packages."""
 

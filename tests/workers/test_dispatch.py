@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,22 @@ def test_a_nudge_is_followed_at_once(store: Sessions, target: Receiver) -> None:
         first = pending(store, webhook_id)
         wake.set()
         eventually(lambda: read(store, first).status == "delivered", 20)
+
+
+def test_a_fault_in_a_look_at_the_table_is_not_the_last_look(
+    store: Sessions, target: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = pending(store, hook(store, target.url))
+    due, faults = delivery_turns.due, iter([RuntimeError("once")])
+
+    def faulty(*words: Any) -> Any:
+        for fault in faults:
+            raise fault
+        return due(*words)
+
+    monkeypatch.setattr(delivery_turns, "due", faulty)
+    with dispatching(store, configured()):
+        eventually(lambda: read(store, sent).status == "delivered", 20)
 
 
 def test_receivers_that_hang_hold_up_nobody_else(

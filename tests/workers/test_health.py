@@ -67,3 +67,17 @@ def test_a_container_is_healthy_while_its_processes_look_for_work_and_can_do_it(
         )
     assert done.returncode == code, done.stdout + done.stderr
     assert words in done.stdout
+
+
+def test_directories_of_the_dead_are_swept_away_and_those_of_the_living_stay(
+    tmp_path: Path,
+) -> None:
+    with directories.process_directory(tmp_path) as living:
+        dead = tmp_path / "wrk_dead"
+        (dead / "deep").mkdir(parents=True)
+        (dead / "deep").chmod(0)
+        for name in ("wrk_dead.lock", "wrk_cut_off_before_its_directory.lock"):
+            (tmp_path / name).touch()
+        directories.sweep(tmp_path)
+        assert sorted(tmp_path.iterdir()) == [living, living.with_suffix(".lock")]
+    assert not list(tmp_path.iterdir())

@@ -64,7 +64,9 @@ def _due(sessions: Sessions, weights: Mapping[str, float]) -> list[str]:
             return list(delivery_turns.due(session, CONCURRENCY, weights))
     except AWAY as error:
         log.warning("the table cannot be looked at", error=_head(error))
-        return []
+    except Exception:
+        log.exception("a fault of ours")
+    return []
 
 
 def _head(error: Exception) -> str:
