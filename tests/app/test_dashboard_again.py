@@ -136,6 +136,23 @@ def test_json_that_is_nested_deeply_is_refused_as_any_other_fault(
         assert "limits" in read(answer)
 
 
+@pytest.mark.parametrize("path", ["/jobs/new", "/searches/new", "/keys", "/webhooks"])
+def test_a_form_with_a_character_that_no_column_takes_is_refused(
+    person: httpx.Client, path: str
+) -> None:
+    form = filled(person.get(path))
+    for field in ("model", "dataset", "name", "url"):
+        assert person.post(path, data={**form, field: "a\0b"}).status_code == 400
+
+
+def test_a_step_that_is_not_there_is_not_moved(service: Service, person: httpx.Client) -> None:
+    form = filled(person.get("/jobs/new", params={"model": service.model(), "step": "quantize"}))
+    for where in ("1", "-1", "one", "9" * 5000):
+        answer = person.post("/jobs/new", data={**form, "do": f"remove:{where}"})
+        assert answer.status_code == 200
+        assert filled(answer)["steps.0.method"] == "quantize"
+
+
 def test_a_form_that_is_sent_twice_makes_one_job_and_one_that_is_changed_another(
     service: Service, person: httpx.Client
 ) -> None:

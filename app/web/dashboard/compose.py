@@ -187,7 +187,7 @@ def _rearrange(filled: Draft, action: str, where: str) -> None:
             step for step in steps if any(step["method"] == m.method for m in methods())
         ]
         return
-    place = int(where) if where.isdecimal() and int(where) < len(steps) else None
+    place = next((index for index in range(len(steps)) if str(index) == where), None)
     if place is None:
         return
     if action == "remove":

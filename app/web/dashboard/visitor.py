@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
-from app.domain.problems import Forbidden
+from app.domain.problems import Forbidden, MalformedRequest
 from app.services import browser_sessions
 from app.web.gateway import Call, Gateway, gateway_of
 from app.web.security import LOCAL_TENANT, keyless
@@ -94,9 +94,16 @@ Looking = Annotated[Visitor, Depends(visitor)]
 
 
 async def own_form(request: Request, visitor: Looking) -> FormData:
-    """Return the fields of a form that one of our pages sent."""
+    """Return the fields of a form that one of our pages sent.
+
+    Raises:
+        Forbidden: It is not of this session's pages.
+        MalformedRequest: A field holds U+0000, which no column of text takes.
+    """
     form = await request.form(max_files=0)
     visitor.require_own_form(form)
+    if any("\0" in name or "\0" in str(value) for name, value in form.multi_items()):
+        raise MalformedRequest("The form must not contain U+0000.")
     return form
 
 
