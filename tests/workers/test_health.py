@@ -81,3 +81,16 @@ def test_directories_of_the_dead_are_swept_away_and_those_of_the_living_stay(
         directories.sweep(tmp_path)
         assert sorted(tmp_path.iterdir()) == [living, living.with_suffix(".lock")]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_cannot_be_removed_is_left_to_a_later_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as in_use:
+        in_use.setattr(directories, "remove", lambda _: None)
+        with directories.process_directory(tmp_path) as root:
+            pass
+        directories.sweep(tmp_path)
+        assert root.is_dir()
+    directories.sweep(tmp_path)
+    assert not list(tmp_path.iterdir())

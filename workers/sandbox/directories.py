@@ -58,7 +58,8 @@ def process_directory(parent: Path) -> Iterator[Path]:
             yield root
         finally:
             remove(root)
-            root.with_suffix(_LOCK).unlink(missing_ok=True)
+            if not root.exists():  # else a sweep finds it by its lock
+                root.with_suffix(_LOCK).unlink(missing_ok=True)
 
 
 @contextmanager
