@@ -10,6 +10,9 @@ from app.domain.reports import Machine
 MAX_LAYERS = 400
 """Layers of a chart: the largest ones of a graph that has more."""
 
+MAX_CONDITIONS = 500
+"""Characters of what the times of a chart hold for."""
+
 Kind = Literal["bits", "channels", "rank"]
 """What a form has less of."""
 
@@ -122,9 +125,9 @@ class Sensitivity(BaseModel):
 
     @property
     def conditions(self) -> str:
-        """What the times hold for, in words."""
+        """What the times hold for, in words; no more than an index of the store takes."""
         threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        return f"{self.machine.processor}, {threads}, {self.runtime}"
+        return f"{self.machine.processor}, {threads}, {self.runtime}"[:MAX_CONDITIONS]
 
     @property
     def summary(self) -> str:

@@ -9,7 +9,7 @@ from app.blobs import Blob
 from app.domain import ids
 from app.domain.directory import FinishedStep, Produced
 from app.domain.events import Log, MetricValue, Progress
-from app.domain.jobs import Usage
+from app.domain.jobs import JobRequest, Usage
 from app.domain.makeup import likeness
 from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
@@ -104,7 +104,7 @@ def publish(
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
     add_usage(session, job, usage)
     if report is not None:
-        _keep_report(session, job, report)
+        _keep_report(session, job, report, claimed.request)
     if sensitivity is not None:
         sensitivities.keep(session, job, sensitivity)
     measurements.forget(session, job.id)
@@ -163,7 +163,11 @@ def add_usage(session: Session, job: JobRow, usage: Usage) -> None:
     )
 
 
-def _keep_report(session: Session, job: JobRow, report: Report) -> None:
+def _keep_report(session: Session, job: JobRow, report: Report, request: JobRequest) -> None:
+    """Store a report, and count each step once, as it was asked for and for no longer than it may.
+
+    The engine may have written anything, and the counters are everybody's.
+    """
     job.baseline = report.baseline.model_dump(mode="json")
     job.compressed = report.compressed.model_dump(mode="json")
     job.evaluation = report.evaluation.model_dump(mode="json")
@@ -172,9 +176,12 @@ def _keep_report(session: Session, job: JobRow, report: Report) -> None:
     model = session.get(ModelRow, job.model_id)
     if model is not None and model.description is not None:
         job.likeness = likeness(ModelDescription.model_validate(model.description))
-    for step_report in report.step_reports:
-        step = session.get(StepRow, (job.id, step_report.index))
-        if step is not None:
+    reports = {each.index: each for each in report.step_reports}
+    most_seconds = 60 * request.limits.running_minutes
+    for index, asked in enumerate(request.steps or ()):
+        step_report, step = reports.get(index), session.get(StepRow, (job.id, index))
+        if step_report is not None and step is not None:
             step.report = step_report.model_dump(mode="json")
-            counters.add(session, counters.STEPS, {step_report.method: 1})
-            counters.add(session, counters.STEP_SECONDS, {step_report.method: step_report.seconds})
+            seconds = min(max(step_report.seconds, 0.0), most_seconds)
+            counters.add(session, counters.STEPS, {asked.method: 1})
+            counters.add(session, counters.STEP_SECONDS, {asked.method: seconds})

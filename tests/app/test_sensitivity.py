@@ -127,6 +127,13 @@ def test_what_cannot_be_measured_is_refused(service: Service) -> None:
         assert pointers(answer) == [pointer], answer.text
 
 
+def test_a_chart_may_say_more_of_its_machine_than_an_index_takes(service: Service) -> None:
+    model, words = service.model(), "".join(map(chr, range(0x4E00, 0x6000)))
+    measured(service, model, "generated", chart(runtime=words))
+    shown = service.http.get(f"/v1/models/{model}/sensitivity").json()
+    assert shown["runtime"] == words
+
+
 def test_a_chart_whose_rows_are_not_whole_is_no_chart() -> None:
     with pytest.raises(ValueError, match="a row for each layer"):
         chart(cost=[[0.1]])

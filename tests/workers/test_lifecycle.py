@@ -21,10 +21,11 @@ from app.blobs import Blob, Blobs
 from app.domain import ids
 from app.domain.directory import Result
 from app.domain.jobs import FINISHED
+from app.domain.request_parts import Limits
 from app.domain.webhooks import EVENTS
 from app.domain.workers import Capabilities
 from app.settings import Settings
-from app.store import blob_rows, events, runs, turns
+from app.store import blob_rows, counters, events, runs, turns
 from app.store.session import connect, sessions
 from app.store.tables import ArtifactRow, DeliveryRow, JobRow, LayerTimeRow, ModelRow, StepRow
 from tests.app.service import MACHINE
@@ -340,6 +341,31 @@ def test_an_engine_is_not_believed(
     assert (row.status, row.problem["type"]) == ("failed", "engine-crashed")
     assert [each for each in _states(worker, job_id) if each in FINISHED] == ["failed"]
     assert _artifacts(worker, job_id, tmp_path) == []
+
+
+def test_steps_are_counted_as_they_were_asked_for_whatever_the_engine_says(
+    worker: Worker, model: str
+) -> None:
+    """The counters are the whole deployment's, and a sum that overflows could not be read."""
+    job_id = _submit(worker, model, "epochs=1")
+    run_next(replace(worker, entry=f"{liars.__name__}:{liars.boasts_of_steps.__name__}"))
+    assert _row(worker, job_id).status == "succeeded"
+    with worker.sessions() as session:
+        assert counters.totals(session, counters.STEPS) == {"quantize": 1}
+        (seconds,) = counters.totals(session, counters.STEP_SECONDS).values()
+    assert seconds == 60 * Limits().running_minutes
+
+
+def test_what_is_too_large_for_the_database_is_not_tried_for_ever(worker: Worker) -> None:
+    def count() -> None:
+        with worker.sessions.begin() as session:
+            counters.add(session, "name", {liars.TOO_LONG: 1})
+
+    with (
+        Hold(lambda: False, every=60, stopping=threading.Event(), seconds=60) as hold,
+        pytest.raises(OperationalError, match="index row"),
+    ):
+        hold.do(count)
 
 
 def test_a_fault_of_ours_is_tried_again_later_and_then_told(worker: Worker, model: str) -> None:

@@ -33,6 +33,9 @@ _LONGEST_PAUSE_SECONDS = 2.0
 TEMPORARY = (*AWAY, Unavailable, IntegrityError)
 """Temporary errors: a store is down, or a blob was deleted before it was referenced."""
 
+_BEYOND_LIMITS = "54"
+"""The class of PostgreSQL's errors about what is too large for it, which pass as its absence."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -122,6 +125,7 @@ class Hold:
 
         Raises:
             LeaseLost, Cancelled, Stopping, RunningLimit: as ``check``.
+            OperationalError: what was written exceeds a limit of PostgreSQL.
         """
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -131,6 +135,8 @@ class Hold:
             try:
                 return future.result()
             except TEMPORARY as error:
+                if _is_refused(error):
+                    raise
                 log.warning("a store is away", error=str(error).partition("\n")[0])
             self._pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
@@ -169,6 +175,12 @@ def retry(action: Callable[[], Answer], seconds: float) -> Answer | None:
                 log.warning("write given up: the lease will run out")
                 return None
             time.sleep(_FIRST_PAUSE_SECONDS)
+
+
+def _is_refused(error: Exception) -> bool:
+    """Return whether the database is there, and will never take what was written."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    return state.startswith(_BEYOND_LIMITS)
 
 
 def _start(action: Callable[[], Answer]) -> Future[Answer]:
