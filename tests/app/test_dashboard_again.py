@@ -124,14 +124,13 @@ def test_a_wish_that_makes_no_request_is_no_fault_of_ours(
         assert f"{next(iter(wrong))}': " in read(answer)
 
 
-@pytest.mark.parametrize("depth", [150, 20_000])
+@pytest.mark.parametrize("limits", ["[" * 150 + "]" * 150, "[" * 15_000], ids=["deep", "endless"])
 def test_json_that_is_nested_deeply_is_refused_as_any_other_fault(
-    service: Service, person: httpx.Client, depth: int
+    service: Service, person: httpx.Client, limits: str
 ) -> None:
     form = filled(person.get("/jobs/new", params={"model": service.model(), "step": "quantize"}))
-    nested = {"more.limits": "[" * depth + "]" * depth}
     for do in ("plan", "submit"):
-        answer = person.post("/jobs/new", data={**form, **nested, "do": do})
+        answer = person.post("/jobs/new", data={**form, "more.limits": limits, "do": do})
         assert answer.status_code == 422
         assert "limits" in read(answer)
 
