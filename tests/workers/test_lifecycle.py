@@ -34,10 +34,11 @@ from tests.e2e.service import small_model
 from tests.waiting import eventually
 from tests.workers import liars
 from tests.workers.hooks import hook
-from workers.runs import job, tools
+from workers.runs import tools
 from workers.runs.attempts import Engine
 from workers.runs.hold import Hold
 from workers.runs.inspection import inspect_next
+from workers.runs.order import order
 from workers.runs.taking import run_next
 from workers.worker import Sandboxes, Slots, Worker
 
@@ -437,18 +438,18 @@ def test_a_store_that_is_away_when_a_tool_has_run_is_waited_for(
     paced: Worker, model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = _submit(paced, model, "epochs=1")
-    answer, make_order, answers = Engine.answer, job.order, iter([Result(tools=["litert"])])
+    answer, answers = Engine.answer, iter([Result(tools=["litert"])])
     faults = iter([None, OperationalError("", {}, Exception("away"))])
 
-    def order(*words: Any) -> Any:
+    def away_once(*words: Any) -> Any:
         if fault := next(faults, None):
             raise fault
-        return make_order(*words)
+        return order(*words)
 
     monkeypatch.setattr(Engine, "answer", lambda self: next(answers, None) or answer(self))
     monkeypatch.setattr(tools, "sandbox_of", lambda *_: nullcontext())
     monkeypatch.setattr(tools, "run", lambda *_: None)
-    monkeypatch.setattr(job, "order", order)
+    monkeypatch.setattr("workers.runs.job.order", away_once)
     run_next(paced)
     row = _row(paced, job_id)
     assert (row.status, row.attempts, row.problem) == ("succeeded", 1, None)
