@@ -124,17 +124,6 @@ def test_a_wish_that_makes_no_request_is_no_fault_of_ours(
         assert f"{next(iter(wrong))}': " in read(answer)
 
 
-@pytest.mark.parametrize("limits", ["[" * 150 + "]" * 150, "[" * 15_000], ids=["deep", "endless"])
-def test_json_that_is_nested_deeply_is_refused_as_any_other_fault(
-    service: Service, person: httpx.Client, limits: str
-) -> None:
-    form = filled(person.get("/jobs/new", params={"model": service.model(), "step": "quantize"}))
-    for do in ("plan", "submit"):
-        answer = person.post("/jobs/new", data={**form, "more.limits": limits, "do": do})
-        assert answer.status_code == 422
-        assert "limits" in read(answer)
-
-
 @pytest.mark.parametrize("path", ["/jobs/new", "/searches/new", "/keys", "/webhooks"])
 def test_a_form_with_a_character_that_no_column_takes_is_refused(
     person: httpx.Client, path: str
