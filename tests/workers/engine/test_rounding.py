@@ -1,5 +1,6 @@
 """Weights are rounded so that the errors of a layer's outputs cancel."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from onnx import helper
 from app.domain.steps import Quantize
 from tests.workers.intake.models import model, tensor, value
 from workers.compression.graph import runtime
-from workers.compression.graph.editor import name_nodes
+from workers.compression.graph.editor import constant, name_nodes
 from workers.compression.graph.load import load
 from workers.compression.graph.operators import OPSET
 from workers.compression.looking.positions import read_at
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize import quantize
+from workers.compression.methods.quantize import quantize, rounding
 from workers.compression.methods.quantize.descent import Levels, descend
+from workers.compression.methods.quantize.rounding import Rounding
 from workers.compression.samples.context import Context, Samples
 
 SEEN = 64
@@ -117,14 +119,23 @@ def net(path: Path, kind: str) -> dict[str, np.ndarray[Any, Any]]:
     return {"x": x.astype(np.float32)}
 
 
-def run(path: Path, arrays: dict[str, np.ndarray[Any, Any]], **fields: Any) -> Outcome:
+def context_of(arrays: dict[str, np.ndarray[Any, Any]], **fields: Any) -> Context:
+    """Return the context of a step on the first samples."""
+    return Context(Samples(arrays, None, range(SEEN)), seed=0, threads=1, **fields)
+
+
+def run(
+    path: Path,
+    arrays: dict[str, np.ndarray[Any, Any]],
+    context: Context | None = None,
+    **fields: Any,
+) -> Outcome:
     """Quantize the net by force."""
-    context = Context(Samples(arrays, None, range(SEEN)), seed=0, threads=1)
     wish = {"mode": "static", "weights": "int4", "force": True, "smooth": False, "equalize": False}
     parameters = Quantize.model_validate({**wish, "ranges": "minmax", **fields})
     graph = load(path)
     name_nodes(graph)
-    return quantize(graph, parameters, context, lambda _: None)
+    return quantize(graph, parameters, context or context_of(arrays), lambda _: None)
 
 
 def error(path: Path, arrays: dict[str, np.ndarray[Any, Any]], graph: ir.Model) -> float:
@@ -177,6 +188,53 @@ def test_what_stays_in_float_keeps_its_weights(tmp_path: Path) -> None:
     assert weights is not None
     assert original is not None
     assert np.array_equal(weights.numpy(), original.numpy())
+
+
+def test_layers_are_learned_in_parts_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounding, "_MEMORY", 1)
+    path = tmp_path / "model.onnx"
+    arrays = net(path, "products")
+    learned = run(path, arrays, learn_rounding=True, correct_bias=False)
+    nearest = run(path, arrays, learn_rounding=False, correct_bias=False)
+    assert "Layers whose rounding was learned: 2." in learned.notes
+    assert error(path, arrays, learned.model) < 0.7 * error(path, arrays, nearest.model)
+
+
+def test_no_further_layer_is_learned_after_the_deadline(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    arrays = net(path, "products")
+    graph = load(path)
+    name_nodes(graph)
+    weights, step = {"first": "w3", "second": "w4"}, np.full(1, 0.1, np.float32)
+    layers = [
+        Rounding(node, constant(graph.graph.initializers[weights[str(node.name)]]), step, -7, 7,
+                 data=None, centred=False)
+        for node in graph.graph if node.name in weights
+    ]  # fmt: skip
+    clock = itertools.count(1)  # it is looked at before the pass, and before each layer
+    context = context_of(arrays, clock=lambda: next(clock), deadline=3)
+    assert context.train is not None
+    assert len(rounding.learned_weights(graph, layers, context.train, context)) == 1
+
+
+def test_layers_that_read_what_is_not_finite_keep_to_the_nearest_levels(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    arrays = net(path, "products")
+    arrays["x"][3, 3] = np.inf
+    learned = run(path, arrays, learn_rounding=True, correct_bias=False)
+    assert not any("learned" in note for note in learned.notes)
+
+
+def test_of_weights_that_stay_as_they_were_nothing_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    arrays = net(path, "plain")
+    context = context_of(arrays, max_quality_drop=1e-9)
+    stored = {"mode": "weight_only", "unpack": "load", "force": False}
+    left = run(path, arrays, context, **stored, learn_rounding=True)
+    assert not left.layers
+    assert not any("learned" in note for note in left.notes)
 
 
 def test_other_modes_say_that_they_learn_nothing() -> None:

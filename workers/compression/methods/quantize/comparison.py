@@ -21,7 +21,7 @@ _FEWEST, _MOST = 4, 128
 _ENOUGH = 16
 """The number of samples that comparisons get, of few: as many as they leave to calibration."""
 
-NEARER = 0.1
+_NEARER = 0.1
 """The improvement in dB of the outputs for which a graph is corrected."""
 _FEWEST_CORRECTED = 8
 """The least number of samples that a correction looks at."""
@@ -99,6 +99,14 @@ def output_sqnr(
         with runtime.in_file(candidate) as path:
             ratios.append(_ratio(reference, path))
     return ratios
+
+
+def is_nearer(before: float, after: float) -> bool:
+    """Return whether a correction is worth keeping, by the outputs' ratios without and with it.
+
+    It is not where both are infinite: both graphs are exact, or neither runs.
+    """
+    return after - before >= _NEARER
 
 
 def _ratio(reference: Reference, path: Path) -> float:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from workers.compression.methods.quantize.bias import mean_errors
 from workers.compression.methods.quantize.calibrated import Calibrated
-from workers.compression.methods.quantize.comparison import NEARER, few_samples, output_sqnr
+from workers.compression.methods.quantize.comparison import few_samples, is_nearer, output_sqnr
 from workers.compression.methods.quantize.integers import Floats, weight_grid
 from workers.compression.methods.quantize.pairs import Site, smallest_scale
 from workers.compression.methods.quantize.rounding import Rounding, is_learnable, learned_weights
@@ -43,9 +43,7 @@ def with_learned_rounding(calibrated: Calibrated, context: Context) -> Calibrate
         return calibrated
     layers = [_rounding(site, calibrated) for site in calibrated.sites() if _fits(site, calibrated)]
     samples = few_samples(calibrated.model, parameters, context)
-    rounded = learned_weights(
-        calibrated.model, layers, samples, context.threads, context.seed, lambda _done: None
-    )
+    rounded = learned_weights(calibrated.model, layers, samples, context)
     if not rounded:
         return calibrated
     learned = replace(calibrated, rounded=rounded)
@@ -94,7 +92,7 @@ def _nearer(before: Calibrated, after: Calibrated, how: str, context: Context) -
     """Return the corrected graph, with a note, if its outputs are nearer; else the one before."""
     graphs = (each.writer()({}).model for each in (before, after))
     old, new = output_sqnr(before.model, graphs, before.parameters, context)
-    if new < old + NEARER:
+    if not is_nearer(old, new):
         return before
     note = (
         f"{how}: the outputs' signal-to-noise ratio went from {old:.1f} to {new:.1f} dB on training"

@@ -2,32 +2,34 @@
 
 Each layer is given the values of the float graph, rounded to their grids where they are quantized,
 so that its own error alone is made small; see ``descent``. Of values only sums are kept: the graph
-runs on the samples once for each part of its layers whose sums fit into memory together. Where
-biases are corrected afterwards, errors count about their mean.
+runs on the samples once for each part of its layers that fit into memory together, with their sums
+and with what they read in one run. Where biases are corrected afterwards, errors count about their
+mean.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph.operators import input_axis
+from workers.compression.graph.shapes import concrete, sizes_of
 from workers.compression.looking.positions import is_plain, read_at
 from workers.compression.looking.probe import runs, values_of
 from workers.compression.methods.quantize import descent, integers
 from workers.compression.methods.quantize.descent import Levels
 from workers.compression.methods.quantize.integers import Floats, Grid
-from workers.compression.progress import Advance
-from workers.compression.samples.context import Samples
+from workers.compression.samples.context import Context, Samples
 
 _WORK = 1.5e11
 """Multiply-accumulates that all layers together may take; the cheapest layers come first."""
 _POSITIONS = 4096
 """The positions, over all samples, that the sums of a layer are taken over."""
 _MEMORY = 1 << 28
-"""The bytes of the sums that are taken in one pass over the samples."""
+"""The bytes, in one pass over the samples, of sums and of what layers read in one run."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,13 @@ class Rounding:
     def name(self) -> str:
         """The node's name."""
         return str(self.node.name)
+
+    @property
+    def read(self) -> str:
+        """The name of the value that the layer reads."""
+        value = self.node.inputs[0]
+        assert value is not None, "a layer reads data"
+        return str(value.name)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -94,48 +103,52 @@ def is_learnable(node: ir.Node, weight: ir.Value, model: ir.Model) -> bool:
         and node.inputs[1] is weight
         and data is not None
         and not data.is_initializer()
-        and len(weight.shape or ()) >= 2
+        and (node.op_type == "Conv" or len(weight.shape or ()) == 2)
         and is_plain(node)
     )
 
 
 def learned_weights(
-    model: ir.Model,
-    layers: Sequence[Rounding],
-    samples: Samples,
-    threads: int,
-    seed: int,
-    advance: Advance,
+    model: ir.Model, layers: Sequence[Rounding], samples: Samples, context: Context
 ) -> dict[str, Floats]:
     """Return the rounded weights of layers, by the node's name, in the node's layout.
 
-    Layers that read values that are not finite, or for which there is too much to compute, have
-    none.
+    Layers that read values that are not finite, or for which there is too much to compute or no
+    time, have none.
 
     Args:
         model: the graph in float, whose nodes the layers are; not changed.
         layers: the layers.
         samples: what the graph runs on.
-        threads: the number of threads that the graph runs with.
-        seed: draws the positions at which layers are looked at.
-        advance: called with the fraction done.
+        context: threads, the deadline, and the seed that draws the positions that are looked at.
     """
     learned = dict[str, Floats]()
-    parts = list(_parts(layers))
-    for done, part in enumerate(parts):
-        for layer, sums in zip(part, _observed(model, part, samples, threads, seed), strict=True):
-            if sums.finite():
+    if not layers:
+        return learned
+    shapes = concrete(model, sizes_of(model, samples.first_run()))
+    for part in _parts(layers, shapes):
+        if not context.has_time():
+            break
+        for layer, sums in zip(part, _observed(model, part, samples, context), strict=True):
+            if sums.finite() and context.has_time():
                 learned[layer.name] = layer.learned(sums)
-        advance((done + 1) / len(parts))
     return learned
 
 
-def _parts(layers: Sequence[Rounding]) -> Iterator[list[Rounding]]:
-    """Yield the layers that there is work for, in parts whose sums fit into memory."""
+def _parts(
+    layers: Sequence[Rounding], shapes: Mapping[str, Sequence[int]]
+) -> Iterator[list[Rounding]]:
+    """Yield the layers that there is work for, in parts that fit into memory.
+
+    Args:
+        layers: the layers.
+        shapes: the shapes of values in one run, by name, as far as they are known.
+    """
     part, taken, work = list[Rounding](), 0, 0.0
     for layer in sorted(layers, key=lambda each: each.work):
         groups, _, inputs = layer.shape
-        size, work = 8 * groups * inputs**2, work + layer.work
+        size = 8 * groups * inputs**2 + 4 * prod(shapes.get(layer.read, (0,)))
+        work += layer.work
         if work > _WORK:
             break
         if part and taken + size > _MEMORY:
@@ -151,13 +164,17 @@ class _Sums:
     """Sums over positions of what a layer reads, in float ``x`` and rounded ``r``."""
 
     def __init__(self, groups: int, inputs: int) -> None:
-        self._count = 0
+        self._count, self._finite = 0, True
         self._means = np.zeros((2, groups, inputs))
         self._second = np.zeros((groups, inputs, inputs), np.float32)
         self._cross = np.zeros((groups, inputs, inputs), np.float32)
 
-    def add(self, x: Floats, rounded: Floats) -> None:
-        """Add rows ``[positions, groups, inputs]``."""
+    def add(self, x: Floats, grid: Grid | None) -> None:
+        """Add rows ``[positions, groups, inputs]``, as they are and rounded to a grid."""
+        self._finite = self._finite and bool(np.isfinite(x).all())
+        if not self._finite:
+            return
+        rounded = x if grid is None else integers.dequantize(integers.quantize(x, grid), grid)
         self._count += len(x)
         self._means += [rounded.sum(0), x.sum(0)]
         front = np.ascontiguousarray(rounded.transpose(1, 2, 0))
@@ -166,7 +183,7 @@ class _Sums:
 
     def finite(self) -> bool:
         """Return whether there were positions, and all that was added is finite."""
-        return self._count > 0 and bool(np.isfinite(self._second).all())
+        return self._count > 0 and self._finite and bool(np.isfinite(self._second).all())
 
     def moments(self, *, centred: bool) -> tuple[Floats, Floats]:
         """Return the means of ``r·rᵀ`` and ``r·xᵀ``, ``[groups, inputs, inputs]``.
@@ -184,24 +201,17 @@ class _Sums:
 
 
 def _observed(
-    model: ir.Model, layers: Sequence[Rounding], samples: Samples, threads: int, seed: int
+    model: ir.Model, layers: Sequence[Rounding], samples: Samples, context: Context
 ) -> list[_Sums]:
     """Run the graph on samples, and sum up what layers read."""
-    random = np.random.default_rng(seed)
-    names = [_name(layer.node.inputs[0]) for layer in layers]
+    random = np.random.default_rng(context.seed)
+    names = list(dict.fromkeys(layer.read for layer in layers))
     shapes = [(groups, inputs) for groups, _, inputs in (layer.shape for layer in layers)]
     all_sums = [_Sums(*shape) for shape in shapes]
-    positions = max(_POSITIONS // max(len(samples), 1), 1) * max(samples.layout.size or 1, 1)
-    for values in runs(model, values_of(names), samples, threads, lambda _done: None):
-        for layer, value, shape, sums in zip(layers, values, shapes, all_sums, strict=True):
-            rows, _ = read_at(layer.node, value, positions, random)
-            rounded = rows
-            if layer.data is not None:
-                rounded = integers.dequantize(integers.quantize(rows, layer.data), layer.data)
-            sums.add(rows.reshape(-1, *shape), rounded.reshape(-1, *shape))
+    positions = max(_POSITIONS // len(samples), 1) * samples.layout.size
+    for values in runs(model, values_of(names), samples, context.threads, lambda _done: None):
+        by_name = dict(zip(names, values, strict=True))
+        for layer, shape, sums in zip(layers, shapes, all_sums, strict=True):
+            rows, _ = read_at(layer.node, by_name[layer.read], positions, random)
+            sums.add(rows.reshape(-1, *shape), layer.data)
     return all_sums
-
-
-def _name(value: ir.Value | None) -> str:
-    assert value is not None, "a layer reads data"
-    return str(value.name)

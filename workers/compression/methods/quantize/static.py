@@ -1,9 +1,4 @@
-"""Static quantization: the ranges of activations are calibrated on data and written into the graph.
-
-The rule that chooses ranges, and whether channels are smoothed first, are found by measuring,
-unless the parameters set them. All variants are quantized and run on a few training samples, and
-the one whose outputs are closest to those of the float graph is taken.
-"""
+"""Static quantization: the ranges of activations are calibrated on data, see ``calibrated``."""
 
 from collections.abc import Callable
 

@@ -12,7 +12,7 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quality_bound
-from workers.compression.methods.quantize.comparison import NEARER, few_samples, output_sqnr
+from workers.compression.methods.quantize.comparison import few_samples, is_nearer, output_sqnr
 from workers.compression.methods.quantize.exclusions import Write
 from workers.compression.methods.quantize.integers import Floats, top_level
 from workers.compression.methods.quantize.judging import judging_of
@@ -38,6 +38,8 @@ def store_weights(
     write, notes = writer(model, parameters, uses, context)
     judging = judging_of(model, context.train, context)
     outcome = quality_bound.quantize_within_bound(write, model, names, context, advance, judging)
+    if not outcome.layers:
+        return outcome  # notes would tell of weights that stayed as they were
     return replace(outcome, notes=[*notes, *outcome.notes])
 
 
@@ -62,14 +64,14 @@ def writer(
     if not wanted or context.train is None or not len(context.train) or not context.has_time():
         return nearest, []
     weights = _learned(model, parameters, uses, context)
-    learned = partial(write_stored, model, parameters, learned=weights)
     if not weights:
         return nearest, []
+    learned = partial(write_stored, model, parameters, learned=weights)
     if parameters.learn_rounding:
         return learned, [f"Layers whose rounding was learned: {len(weights)}."]
     graphs = (write({}).model for write in (nearest, learned))
     before, after = output_sqnr(model, graphs, parameters, context)
-    if after < before + NEARER:
+    if not is_nearer(before, after):
         return nearest, []
     note = (
         f"The rounding of {len(weights)} stored weights was learned: with all in few bits, the"
@@ -91,7 +93,5 @@ def _learned(
         steps, _ = steps_of(array, parameters.weights, channel_axis(use.node))
         layers.append(Rounding(use.node, array, steps, -top, top, data=None, centred=False))
     samples = few_samples(model, parameters, context)
-    rounded = learned_weights(
-        model, layers, samples, context.threads, context.seed, lambda _done: None
-    )
+    rounded = learned_weights(model, layers, samples, context)
     return {learnable[name].weight: array for name, array in rounded.items()}
