@@ -175,18 +175,18 @@ def _by_time(
 def time_of(layer: LowRankLayer, candidate: Candidate | None, times: LayerTimes) -> float:
     """Return the milliseconds that a layer takes by itself, as it is or factorised."""
     factors = None if candidate is None else candidate.decomposition.factors(candidate.ranks)
-    shapes = None if factors is None else tuple((f.weight.shape, f.axes) for f in factors)
+    thinner = tuple((f.weight.shape, f.groups, f.axes) for f in factors or ())
     attributes = tuple(sorted(str(a) for a in layer.node.attributes.values()))
+    shapes = _shapes(layer)
 
     def make() -> tuple[ir.Model, Feeds]:
-        model, feeds = alone(layer.node, _shapes(layer))
+        model, feeds = alone(layer.node, shapes)
         if factors is not None:
             node = model.graph[0]
             replace(Editor(model), with_changes(layer, node=node), factors, None)
         return model, feeds
 
-    form = (layer.node.op_type, attributes, layer.input_sizes, layer.weight.shape, shapes)
-    return times.of(form, make)
+    return times.of((layer.node.op_type, attributes, tuple(shapes), thinner), make)
 
 
 def _shapes(layer: LowRankLayer) -> list[Shape | None]:
