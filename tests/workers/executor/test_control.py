@@ -64,9 +64,11 @@ def test_what_has_no_function_runs_without_gradient_and_is_named() -> None:
         y = Mul(u, w)
     }"""
     )
-    assert [each.reason for each in executor.frozen] == [
-        "it runs without gradient: the executor has no ai.onnx.Unique"
-    ]
+    [frozen] = executor.frozen
+    assert frozen.reason == (
+        "it runs without gradient: the executor has no ai.onnx.Unique, so nothing before it can be"
+        " trained"
+    )
     assert executor({"x": torch.tensor([3.0, 3.0])})["y"].tolist() == [8.0]
 
 
@@ -76,6 +78,17 @@ def test_an_operator_that_nothing_runs_is_refused_by_name() -> None:
     graph = ir.Graph(node.inputs, node.outputs, nodes=[node], opset_imports={"": 21, "com.acme": 1})  # type: ignore[arg-type]
     with pytest.raises(InvalidModel, match=r"com\.acme\.Warp"):
         build(ir.Model(graph, ir_version=10))
+
+
+def test_a_form_that_nothing_runs_is_refused_with_what_it_is() -> None:
+    with pytest.raises(InvalidModel, match=r"no RNN with other activations .*\('y'\)"):
+        executor_of(
+            """g (float[T, N, 4] x) => (float[T, D, N, 3] y)
+            <float[1, 3, 4] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12},
+             float[1, 3, 3] r = {1, 2, 3, 4, 5, 6, 7, 8, 9}> {
+            y = RNN <hidden_size = 3, activations = ["Softsign"]> (x, w, r)
+        }"""
+        )
 
 
 def test_a_graph_is_never_changed() -> None:

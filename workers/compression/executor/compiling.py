@@ -173,17 +173,24 @@ class _Compiler:
         self, node: ir.Node, executor_node: Node, fusion: fusions.Fusion | None
     ) -> Function:
         build = OPERATORS.get(key_of(node)) if fusion is None else fusion.build
-        executor_node.no_gradient_reason = (
-            f"the executor has no {node.domain or 'ai.onnx'}.{node.op_type}"
-        )
+        lacking = f"{node.domain or 'ai.onnx'}.{node.op_type}"
         if build is not None:
-            executor_node.no_gradient_reason = None
             try:
                 return build(executor_node)
             except Unsupported as error:
                 executor_node.forget()
-                executor_node.no_gradient_reason = str(error)
-        return Reference.of(node, self._shared.opset)
+                lacking = str(error)
+        executor_node.no_gradient_reason = (
+            f"the executor has no {lacking}, so nothing before it can be trained"
+        )
+        try:
+            return Reference.of(node, self._shared.opset)
+        except (NotImplementedError, RuntimeError) as error:
+            name = node.name or node.outputs[0].name
+            raise InvalidModel(
+                f"The executor has no {lacking} ('{name}'), so this graph can neither be trained"
+                " nor exported through torch."
+            ) from error
 
     def _on_host(self, keys: list[Key]) -> bool:
         """Return whether a node belongs to shape arithmetic.

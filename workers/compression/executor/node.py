@@ -17,7 +17,7 @@ Key = tuple[ir.Value, bool]
 
 
 class Unsupported(Exception):  # noqa: N818 (a refusal, not an error)
-    """The executor does not support a node; the text says which form of the operator it has."""
+    """The executor does not support a node; the text names the operator, and the form it has."""
 
 
 class Node:

@@ -33,7 +33,8 @@ def obstacles(model: ir.Model) -> list[Skipped]:
     try:
         program = compile_graph(model, None)
     except InvalidModel as problem:
-        return [Skipped(node=model.graph.name or "graph", reason=problem.detail[:500])]
+        reason = problem.detail[:500].removesuffix(".")  # a sentence goes on after it
+        return [Skipped(node=model.graph.name or "graph", reason=reason)]
     except Exception as error:  # noqa: BLE001 (what cannot be trained can still be compressed)
         faults.log(error)
         node = faults.node_of(error) or model.graph.name or "graph"

@@ -28,7 +28,7 @@ def attention(node: Node) -> Function:
     """Attention, with grouped queries, a cache, masks and capped scores."""
     windows = (node.integer("left_window_size", -1), node.integer("right_window_size", -1))
     if node.has(6) or windows != (-1, -1):
-        raise Unsupported("an Attention over padded keys or a sliding window")
+        raise Unsupported("Attention over padded keys or a sliding window")
     attributes = AttentionAttributes(
         node.integer("q_num_heads"),
         node.integer("kv_num_heads"),

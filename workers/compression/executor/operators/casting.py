@@ -45,7 +45,7 @@ def _cast_like(x: Tensor, like: Tensor) -> Tensor:
 def _to(kind: ir.DataType, node: Node) -> Function:
     source = node.dtype(0)
     if kind not in _PLAIN or (source is not None and source not in _PLAIN):
-        raise Unsupported(f"a {node.op_type} from {source} to {kind}")
+        raise Unsupported(f"{node.op_type} from {source} to {kind}")
     return partial(_cast, TORCH[kind])
 
 

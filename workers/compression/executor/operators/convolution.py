@@ -56,7 +56,7 @@ def _spatial(node: Node) -> int:
     kernel = node.integers("kernel_shape")
     spatial_rank = len(kernel) if kernel else None if rank is None else rank - 2
     if spatial_rank not in _CONV:
-        raise Unsupported(f"a {node.op_type} over {spatial_rank} dimensions")
+        raise Unsupported(f"{node.op_type} over {spatial_rank} dimensions")
     return spatial_rank
 
 

@@ -50,7 +50,7 @@ def eye_like(node: Node) -> Function:
     """EyeLike."""
     kind = node.integer("dtype")
     if kind and ir.DataType(kind) not in TORCH:
-        raise Unsupported(f"an EyeLike of {ir.DataType(kind)}")
+        raise Unsupported(f"EyeLike of {ir.DataType(kind)}")
     return partial(_eye_like, node.integer("k"), TORCH[ir.DataType(kind)] if kind else None)
 
 

@@ -14,7 +14,7 @@ from workers.compression.executor.plan import Function
 def _refuse_unsigned(node: Node) -> None:
     for slot in range(len(node.inputs)):
         if (kind := node.dtype(slot)) in WIDE_UNSIGNED:
-            raise Unsupported(f"torch does not compute {node.op_type} in {kind}")
+            raise Unsupported(f"{node.op_type} in {kind}")
 
 
 Binary = Callable[[Tensor, Tensor], Tensor]

@@ -51,7 +51,7 @@ def _grid(node: Node) -> tuple[tuple[Any, ...], bool]:
     """
     scale, zero, kind = node.constant(1), node.constant(2), node.dtype(2)
     if scale is None or zero is None or kind not in RANGES:
-        raise Unsupported(f"a {node.op_type} with computed or missing parameters")
+        raise Unsupported(f"{node.op_type} with computed or missing parameters")
     node.bound |= {1, 2}
     low, high = RANGES[kind]
     dtype = TORCH[kind]

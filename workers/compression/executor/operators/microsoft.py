@@ -43,7 +43,7 @@ def _quick_gelu(alpha: float, x: Tensor) -> Tensor:
 def fused_matmul(node: Node) -> Function:
     """FusedMatMul: a product of matrices, each transposed or not, times a number."""
     if node.integer("transBatchA") or node.integer("transBatchB"):
-        raise Unsupported("a FusedMatMul that turns axes of the batch")
+        raise Unsupported("FusedMatMul that turns axes of the batch")
     transpose_a, transpose_b = bool(node.integer("transA")), bool(node.integer("transB"))
     return partial(_fused_matmul, node.real("alpha", 1.0), transpose_a, transpose_b)
 
@@ -95,4 +95,4 @@ def _total(x: Tensor, skip: Tensor, bias: Tensor | None) -> Tensor:
 
 def _refuse_statistics(node: Node) -> None:
     if node.is_read(1) or node.is_read(2):
-        raise Unsupported(f"a {node.op_type} that gives mean or deviation")
+        raise Unsupported(f"{node.op_type} that gives mean or deviation")

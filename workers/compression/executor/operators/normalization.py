@@ -19,7 +19,7 @@ def batch_normalization(node: Node) -> Function:
     if node.integer("training_mode"):
         return partial(_batch_normalization_by_batch, epsilon, momentum)
     if node.is_read(1):
-        raise Unsupported("a BatchNormalization that gives the statistics it is given")
+        raise Unsupported("BatchNormalization that gives the statistics it is given")
     return partial(_batch_normalization, epsilon)
 
 
@@ -113,7 +113,7 @@ def _layer_normalization_with_statistics(
 def rms_normalization(node: Node) -> Function:
     """RMSNormalization, or onnxruntime's SimplifiedLayerNormalization, over ``axis`` and later."""
     if node.is_read(1):
-        raise Unsupported(f"a {node.op_type} that gives the inverse deviation")
+        raise Unsupported(f"{node.op_type} that gives the inverse deviation")
     return partial(_rms_normalization, node.integer("axis", -1), node.real("epsilon", 1e-5))
 
 

@@ -42,7 +42,7 @@ class Window:
         """Read a pool's attributes."""
         kernel = node.integers("kernel_shape") or ()
         if len(kernel) not in _MAX:
-            raise Unsupported(f"a pool over {len(kernel)} dimensions")
+            raise Unsupported(f"{node.op_type} over {len(kernel)} dimensions")
         ones = (1,) * len(kernel)
         return cls(
             kernel,

@@ -57,7 +57,7 @@ def dequantize(node: Node) -> Function:
     """DequantizeLinear of integers: ``(q - zero) scale``; differentiable in the scale."""
     kind = node.dtype(0) or node.dtype(2)
     if kind not in RANGES and kind != ir.DataType.INT32:
-        raise Unsupported(f"a DequantizeLinear of {kind}")
+        raise Unsupported(f"DequantizeLinear of {kind}")
     return partial(_dequantize, node.integer("axis", 1), node.integer("block_size"))
 
 
@@ -157,5 +157,5 @@ def _target(node: Node) -> ir.DataType:
     else:
         kind = ir.DataType(node.integer("output_dtype") or ir.DataType.UINT8)
     if kind not in RANGES:
-        raise Unsupported(f"a {node.op_type} to {kind}")
+        raise Unsupported(f"{node.op_type} to {kind}")
     return kind

@@ -33,11 +33,11 @@ class RecurrentAttributes:
         direction = node.text("direction", "forward")
         count = 2 if direction == "bidirectional" else 1
         if (node.texts("activations") or tuple(activations) * count) != tuple(activations) * count:
-            raise Unsupported(f"a {node.op_type} with other activations than its own")
+            raise Unsupported(f"{node.op_type} with other activations than its own")
         if node.real("clip") or node.integer("input_forget") or node.has(7):
-            raise Unsupported(f"a {node.op_type} with clipping, coupled gates or peepholes")
+            raise Unsupported(f"{node.op_type} with clipping, coupled gates or peepholes")
         if node.has(4):
-            raise Unsupported(f"a {node.op_type} with a length for each sequence")
+            raise Unsupported(f"{node.op_type} with a length for each sequence")
         return cls(direction, bool(node.integer("layout")), order)
 
 

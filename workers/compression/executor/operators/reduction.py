@@ -172,7 +172,7 @@ def _cumulative(
 def top_k(node: Node) -> Function:
     """TopK: values and indices."""
     if node.dtype(0) in WIDE_UNSIGNED:
-        raise Unsupported(f"torch does not sort {node.dtype(0)} on every device")
+        raise Unsupported(f"{node.op_type} of {node.dtype(0)}")
     node.sizes.add(1)
     return partial(
         _top_k,

@@ -137,7 +137,7 @@ def identity(_node: Node) -> Function:
 def optional(node: Node) -> Function:
     """Optional with a value."""
     if not node.has(0):
-        raise Unsupported("an Optional without a value")
+        raise Unsupported("Optional without a value")
     return _identity
 
 
@@ -149,7 +149,7 @@ def dropout(node: Node) -> Function:
     """Dropout in inference mode: nothing is dropped."""
     training = node.constant(2)
     if node.has(2) and (training is None or training.any()):
-        raise Unsupported("a Dropout in training mode")
+        raise Unsupported("Dropout in training mode")
     node.bound |= {1, 2}
     return _dropout if node.is_read(1) else _identity
 
@@ -191,7 +191,7 @@ def reverse_sequence(node: Node) -> Function:
 
 def _reverse_sequence(batch_axis: int, time_axis: int, x: Tensor, lengths: Tensor) -> Tensor:
     if {batch_axis, time_axis} != {0, 1}:
-        raise Unsupported("a ReverseSequence of other axes than the first two")
+        raise Unsupported("ReverseSequence of other axes than the first two")
     steps = torch.arange(x.shape[time_axis], device=x.device)
     lengths = lengths.to(x.device)
     if time_axis == 0:

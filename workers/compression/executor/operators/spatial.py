@@ -22,7 +22,7 @@ def grid_sample(node: Node) -> Function:
     """GridSample of images or volumes."""
     mode = _MODES[node.text("mode", "linear")]
     if node.rank(0) not in {4, 5} or (node.rank(0) == 5 and mode == "bicubic"):
-        raise Unsupported(f"a {mode} GridSample of {node.rank(0)} axes")
+        raise Unsupported(f"{mode} GridSample of {node.rank(0)} axes")
     padding = node.text("padding_mode", "zeros")
     return partial(_grid_sample, mode, padding, bool(node.integer("align_corners")))
 
@@ -46,7 +46,7 @@ def col2im(node: Node) -> Function:
     constants = node.bind(1, 2)
     pads = node.integers("pads") or (0, 0, 0, 0)
     if constants is None or pads[:2] != pads[2:] or len(listed(constants[0]) or ()) != 2:
-        raise Unsupported("a Col2Im with computed or uneven sizes, or not of images")
+        raise Unsupported("Col2Im with computed or uneven sizes, or not of images")
     return partial(
         F.fold,
         output_size=listed(constants[0]) or (),
@@ -61,7 +61,7 @@ def max_unpool(node: Node) -> Function:
     """MaxUnpool of images: each value goes to its index, all other elements are zero."""
     constants = node.bind(2)
     if constants is None:
-        raise Unsupported("a MaxUnpool to a computed shape")
+        raise Unsupported("MaxUnpool to a computed shape")
     kernel = node.integers("kernel_shape") or ()
     strides, pads = node.integers("strides") or (1,) * len(kernel), node.integers("pads")
     return partial(

@@ -14,14 +14,14 @@ def stft(node: Node) -> Function:
     window = node.constant(2)
     sizes = node.bind(1, 3)
     if sizes is None:
-        raise Unsupported("an STFT whose frames have a computed size")
+        raise Unsupported("STFT whose frames have a computed size")
     (step,), lengths = listed(sizes[0]) or (1,), listed(sizes[1])
     if lengths is not None:
         (length,) = lengths
     elif window is not None:
         length = window.size
     else:
-        raise Unsupported("an STFT without a known frame length")
+        raise Unsupported("STFT without a known frame length")
     return partial(_stft, step, length, bool(node.integer("onesided", 1)))
 
 
