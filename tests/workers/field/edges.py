@@ -109,3 +109,15 @@ def other_ranks() -> Field:
     draw("MatMul", flat, draw.keep(normal(20, 64)), gives=["y"])
     model = draw.model([end("x", FLOAT, "n", 32)], [end("y", FLOAT, "n")])
     return Field(model, {"x": normal(21, ROWS, 32)})
+
+
+def masked_attention() -> Field:
+    """Attention of onnxruntime with a mask, whose projections no method knows."""
+    draw = Drawing(22)
+    mask, zeros = draw.keep(np.ones((1, 6), np.int32)), draw.keep(np.zeros(96, np.float32))
+    fused = {"domain": "com.microsoft", "num_heads": 4}
+    mixed = draw("Attention", "x", draw.weight(32, 96), zeros, mask, **fused)
+    wide = draw("Relu", draw("MatMul", mixed, draw.weight(32, 64)))
+    draw("MatMul", wide, draw.weight(64, 4), gives=["y"])
+    ends = [end("x", FLOAT, 1, 6, 32)], [end("y", FLOAT, 1, 6, 4)]
+    return Field(draw.model(*ends, com_microsoft=1), {"x": normal(23, ROWS, 6, 32)})

@@ -17,6 +17,9 @@ ZEROS: dict[str, Any] = {"method": "prune", "granularity": "unstructured"}
 HALF: dict[str, Any] = {"method": "quantize", "mode": "float16", "force": True}
 BLOCKS: dict[str, Any] = {"method": "quantize", "mode": "weight_only", "algorithm": "gptq"}
 FEW_BITS: dict[str, Any] = {"method": "quantize", "mode": "static", "weights": "int4"}
+STORED: dict[str, Any] = {"method": "quantize", "mode": "weight_only", "weights": "int4"}
+CODES: dict[str, Any] = {"method": "cluster", "clusters": 16}
+FACTORS: dict[str, Any] = {"method": "low_rank", "ratio": 0.2, "rank": "ratio"}
 STUDENT: dict[str, Any] = {"method": "distill", "student": {"derive": {}}, "recover": ONCE}
 
 
@@ -34,7 +37,9 @@ def test_a_weight_without_elements_is_no_obstacle(compress: Compress, step: dict
         (edges.layer_in_a_loop, BLOCKS),
         (edges.spoilt_weight, HALF),
         (edges.other_ranks, BLOCKS),
-        (edges.drawn_anew, {"method": "cluster", "clusters": 16}),
+        (edges.other_ranks, {**FEW_BITS, "force": True, "learn_rounding": True}),
+        (edges.other_ranks, {**STORED, "unpack": "load", "learn_rounding": True}),
+        (edges.drawn_anew, CODES),
         (edges.drawn_anew, FEW_BITS),
     ],
     ids=lambda each: getattr(each, "__name__", ""),
@@ -60,6 +65,15 @@ def test_a_weight_on_the_left_is_cut_and_reported_and_its_zeros_are_refused(
     assert zeros.problem is not None
     assert zeros.problem.type == "nothing-changed"
     assert "its weight is the left operand" in zeros.problem.detail
+
+
+@pytest.mark.parametrize("step", [ZEROS, STORED, FEW_BITS, CODES, FACTORS], ids=str)
+def test_weights_of_an_operator_that_no_method_knows_are_named(
+    compress: Compress, step: dict[str, Any]
+) -> None:
+    [report] = compress(edges.masked_attention(), step).step_reports
+    reasons = {each.node: each.reason for each in report.skipped}
+    assert "Attention" in reasons["Attention_0"]
 
 
 @pytest.mark.parametrize("step", [HALF, STUDENT], ids=str)

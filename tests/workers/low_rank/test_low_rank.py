@@ -335,6 +335,12 @@ def test_asked_for_time_a_layer_that_gets_slower_stays(
     ]
 
 
+def test_a_transposed_convolution_is_left_alone_by_name() -> None:
+    context = _context("encoder_decoder")
+    outcome = low_rank(zoo.graph("encoder_decoder"), LowRank(ratio=0.05), context, lambda _: None)
+    assert "ConvTranspose is not factorised" in {skip.reason for skip in outcome.skipped}
+
+
 def test_what_is_left_alone_is_named_with_the_reason() -> None:
     context = _context("inverted_residual")
     model = zoo.graph("inverted_residual")

@@ -85,6 +85,20 @@ def is_layer(node: ir.Node) -> bool:
     return operator is not None and operator.is_layer
 
 
+def holds_unknown_weights(node: ir.Node) -> bool:
+    """Return whether an operator of another domain, which the table lacks, reads stored matrices.
+
+    No method knows what such matrices multiply: all leave them as they are, and say so.
+    """
+    if operator_of(node) is not None or key_of(node)[0] == "":
+        return False
+    constants = (v for v in node.inputs if v is not None and v.is_initializer())
+    return any(
+        v.dtype is not None and v.dtype.is_floating_point() and len(v.shape or ()) > 1
+        for v in constants
+    )
+
+
 def is_quantized(value: ir.Value | None) -> bool:
     """Return whether a value is dequantized, as the weights of integer uploads are."""
     maker = value.producer() if value is not None else None

@@ -23,7 +23,12 @@ from workers.compression.executor import Executor
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.forms import FOUR_BIT_OPSET
 from workers.compression.graph.narrow import bytes_in_file, stored_as
-from workers.compression.graph.operators import channel_axis, operand, operator_of
+from workers.compression.graph.operators import (
+    channel_axis,
+    holds_unknown_weights,
+    operand,
+    operator_of,
+)
 from workers.compression.learning.recovery import LEAST_ZEROS, Demands, recover
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.cluster.kmeans import codebook, nearest
@@ -88,6 +93,9 @@ def _select(
     chosen: dict[ir.Value, ir.Node] = {}
     skipped = []
     for node in model.graph.all_nodes():
+        if holds_unknown_weights(node):
+            reason = f"weights of {node.op_type} are not clustered"
+            skipped.append(Skipped(node=str(node.name), reason=reason))
         operator = operator_of(node)
         slots = operator.weights if operator else ()
         for value in (operand(node, slot) for slot in slots):

@@ -9,7 +9,13 @@ from numpy.typing import NDArray
 from app.domain.steps import LowRank, Skipped, matches
 from app.domain.steps.low_rank import FACTORIZED, LEAST_CHANNELS
 from workers.compression.graph.editor import constant
-from workers.compression.graph.operators import is_quantized, operand
+from workers.compression.graph.operators import (
+    holds_unknown_weights,
+    is_layer,
+    is_quantized,
+    key_of,
+    operand,
+)
 from workers.compression.graph.products import bias_vector, matrix
 from workers.compression.graph.shapes import Shapes
 
@@ -60,9 +66,15 @@ def select(
     """
     layers, skipped = list[LowRankLayer](), list[Skipped]()
     for node in model.graph.all_nodes():
-        if node.op_type not in FACTORIZED or node.domain not in {"", "ai.onnx"}:
+        domain, operator = key_of(node)
+        factorized = domain == "" and operator in FACTORIZED
+        if not factorized and not is_layer(node) and not holds_unknown_weights(node):
             continue
-        verdict = _judge(node, model, parameters, shapes)
+        verdict = (
+            _judge(node, model, parameters, shapes)
+            if factorized
+            else f"{operator} is not factorised"
+        )
         if isinstance(verdict, LowRankLayer):
             product = node.op_type != "Conv"
             layers.append(replace(verdict, samples=samples) if product else verdict)

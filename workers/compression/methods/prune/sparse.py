@@ -15,7 +15,13 @@ from workers.compression.graph import stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.forms import stored_bytes
 from workers.compression.graph.narrow import stored_as
-from workers.compression.graph.operators import channel_axis, input_axis, is_layer, operand
+from workers.compression.graph.operators import (
+    channel_axis,
+    holds_unknown_weights,
+    input_axis,
+    is_layer,
+    operand,
+)
 from workers.compression.learning.recovery import Demands, recover
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.prune import obc, schedule
@@ -173,6 +179,9 @@ def _select(model: ir.Model, parameters: Prune) -> tuple[list[SparseLayer], list
     for node in model.graph.all_nodes():
         if is_layer(node) and _stored(operand(node, 0)):
             skipped[Skipped(node=str(node.name), reason=_ON_THE_LEFT)] = None
+        if holds_unknown_weights(node):
+            reason = f"single weights of {node.op_type} are not pruned"
+            skipped[Skipped(node=str(node.name), reason=reason)] = None
         for value in _weights(node):
             nested = None if node.graph is model.graph else INSIDE
             if (reason := nested or _unfit(node, value, parameters)) is not None:

@@ -15,6 +15,7 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import (
     bias_of,
     channel_axis,
+    holds_unknown_weights,
     is_quantized,
     operand,
     operator_of,
@@ -73,9 +74,13 @@ def select(
 
 def _concerned(node: ir.Node, parameters: Quantize) -> bool:
     operator = operator_of(node)
-    return node.op_type in (parameters.operators or MAIN_OPERATORS) or (
-        operator is not None
-        and any(_float_initializer(operand(node, slot)) for slot in operator.weights)
+    return (
+        node.op_type in (parameters.operators or MAIN_OPERATORS)
+        or holds_unknown_weights(node)
+        or (
+            operator is not None
+            and any(_float_initializer(operand(node, slot)) for slot in operator.weights)
+        )
     )
 
 

@@ -18,7 +18,12 @@ from app.domain.steps import Quantize, Skipped
 from workers.compression.graph.editor import constant
 from workers.compression.graph.forms import channels, stored_bytes
 from workers.compression.graph.narrow import stored_as
-from workers.compression.graph.operators import channel_axis, operand, operator_of
+from workers.compression.graph.operators import (
+    channel_axis,
+    holds_unknown_weights,
+    operand,
+    operator_of,
+)
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import top_level
@@ -76,6 +81,9 @@ def weights_in(model: ir.Model, parameters: Quantize) -> tuple[list[WeightUse], 
     weights: dict[ir.Value, ir.Node] = {}
     skipped = []
     for node in model.graph.all_nodes():
+        if holds_unknown_weights(node):
+            reason = f"weights of {node.op_type} are not stored in few bits"
+            skipped.append(Skipped(node=str(node.name), reason=reason))
         operator = operator_of(node)
         slots = operator.weights if operator is not None else ()
         for value in (operand(node, slot) for slot in slots):
