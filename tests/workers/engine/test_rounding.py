@@ -170,7 +170,7 @@ def test_by_itself_it_is_done_where_outputs_come_nearer(tmp_path: Path) -> None:
 def test_weights_that_are_only_stored_learn_too(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     arrays = net(path, "plain")
-    stored = {"mode": "weight_only", "unpack": "load", "force": False}
+    stored: dict[str, Any] = {"mode": "weight_only", "unpack": "load", "force": False}
     nearest = run(path, arrays, **stored, learn_rounding=False)
     free = run(path, arrays, **stored)
     assert error(path, arrays, free.model) < 0.7 * error(path, arrays, nearest.model)
@@ -231,7 +231,7 @@ def test_of_weights_that_stay_as_they_were_nothing_is_told(tmp_path: Path) -> No
     path = tmp_path / "model.onnx"
     arrays = net(path, "plain")
     context = context_of(arrays, max_quality_drop=1e-9)
-    stored = {"mode": "weight_only", "unpack": "load", "force": False}
+    stored: dict[str, Any] = {"mode": "weight_only", "unpack": "load", "force": False}
     left = run(path, arrays, context, **stored, learn_rounding=True)
     assert not left.layers
     assert not any("learned" in note for note in left.notes)

@@ -115,8 +115,8 @@ def masked_attention() -> Field:
     """Attention of onnxruntime with a mask, whose projections no method knows."""
     draw = Drawing(22)
     mask, zeros = draw.keep(np.ones((1, 6), np.int32)), draw.keep(np.zeros(96, np.float32))
-    fused = {"domain": "com.microsoft", "num_heads": 4}
-    mixed = draw("Attention", "x", draw.weight(32, 96), zeros, mask, **fused)
+    inputs = ("x", draw.weight(32, 96), zeros, mask)
+    mixed = draw("Attention", *inputs, domain="com.microsoft", num_heads=4)
     wide = draw("Relu", draw("MatMul", mixed, draw.weight(32, 64)))
     draw("MatMul", wide, draw.weight(64, 4), gives=["y"])
     ends = [end("x", FLOAT, 1, 6, 32)], [end("y", FLOAT, 1, 6, 4)]

@@ -94,8 +94,8 @@ def _select(
     skipped = []
     for node in model.graph.all_nodes():
         if holds_unknown_weights(node):
-            reason = f"weights of {node.op_type} are not clustered"
-            skipped.append(Skipped(node=str(node.name), reason=reason))
+            left = f"weights of {node.op_type} are not clustered"
+            skipped.append(Skipped(node=str(node.name), reason=left))
         operator = operator_of(node)
         slots = operator.weights if operator else ()
         for value in (operand(node, slot) for slot in slots):

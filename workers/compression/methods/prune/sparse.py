@@ -180,8 +180,8 @@ def _select(model: ir.Model, parameters: Prune) -> tuple[list[SparseLayer], list
         if is_layer(node) and _stored(operand(node, 0)):
             skipped[Skipped(node=str(node.name), reason=_ON_THE_LEFT)] = None
         if holds_unknown_weights(node):
-            reason = f"single weights of {node.op_type} are not pruned"
-            skipped[Skipped(node=str(node.name), reason=reason)] = None
+            left = f"single weights of {node.op_type} are not pruned"
+            skipped[Skipped(node=str(node.name), reason=left)] = None
         for value in _weights(node):
             nested = None if node.graph is model.graph else INSIDE
             if (reason := nested or _unfit(node, value, parameters)) is not None:

@@ -82,8 +82,8 @@ def weights_in(model: ir.Model, parameters: Quantize) -> tuple[list[WeightUse], 
     skipped = []
     for node in model.graph.all_nodes():
         if holds_unknown_weights(node):
-            reason = f"weights of {node.op_type} are not stored in few bits"
-            skipped.append(Skipped(node=str(node.name), reason=reason))
+            left = f"weights of {node.op_type} are not stored in few bits"
+            skipped.append(Skipped(node=str(node.name), reason=left))
         operator = operator_of(node)
         slots = operator.weights if operator is not None else ()
         for value in (operand(node, slot) for slot in slots):
