@@ -175,7 +175,8 @@ class Quantize(Step):
         if self.mode not in ("auto", "static") and self.correct_bias:
             raise ValueError(f"mode '{self.mode}' corrects no biases: leave out 'correct_bias'")
         if self.learn_rounding and not self.may_learn_rounding:
-            raise ValueError(f"mode '{self.mode}' learns no rounding: leave out 'learn_rounding'")
+            chooser = f"mode '{self.mode}'" if self.ratio is None else "'ratio'"
+            raise ValueError(f"{chooser} learns no rounding: leave out 'learn_rounding'")
         if self.mode not in ("auto", "static", "qat") and self.equalize:
             raise ValueError(f"mode '{self.mode}' equalizes no channels: leave out 'equalize'")
         if self.mode == "weight_only" and self.weights not in ("int4", "int8"):
@@ -199,8 +200,11 @@ class Quantize(Step):
 
     @property
     def may_learn_rounding(self) -> bool:
-        """Whether weights have levels of their own up and down: blocks have other algorithms."""
-        stored = self.mode == "weight_only" and self.unpack == "load"
+        """Whether weights have levels of their own up and down: blocks have other algorithms.
+
+        Where ``ratio`` is given, episodes learn bits of weights that are rounded to nearest.
+        """
+        stored = self.mode == "weight_only" and self.unpack == "load" and self.ratio is None
         return self.mode in ("auto", "static") or stored
 
     @property

@@ -45,7 +45,7 @@ def test_the_whole_dataset_of_the_job_calibrates_then(
     images, classes = (array[:20].copy() for array in digits)
     judged = _stored(tmp_path / "judged.npz", digits, slice(100, 150))
     step = {**STATIC, "ranges": "minmax"}
-    step |= dict.fromkeys(("smooth", "equalize", "correct_bias"), False)
+    step |= dict.fromkeys(("smooth", "equalize", "correct_bias", "learn_rounding"), False)
     fidelity = []
     for scale in (1, 1000):
         images[-1] *= scale

@@ -1,5 +1,6 @@
 """Quantization leaves alone what would be slower or larger, and by itself finds what pays."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -105,7 +106,7 @@ def test_products_that_are_slower_in_integers_stay_in_float(tmp_path: Path) -> N
     free = step(path, context, mode="dynamic", smooth=False)
     assert operators(free.model)["MatMulInteger"] == 0
     assert free.skipped
-    assert all("slower" in s.reason or "larger" in s.reason for s in free.skipped)
+    assert all(re.search("slower|faster|larger", skipped.reason) for skipped in free.skipped)
     assert file_bytes(free.model) <= file_bytes(named(path))
 
 

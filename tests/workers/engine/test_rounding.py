@@ -240,3 +240,5 @@ def test_of_weights_that_stay_as_they_were_nothing_is_told(tmp_path: Path) -> No
 def test_other_modes_say_that_they_learn_nothing() -> None:
     with pytest.raises(ValueError, match="learns no rounding"):
         Quantize(mode="dynamic", learn_rounding=True)
+    with pytest.raises(ValueError, match="'ratio' learns no rounding"):
+        Quantize(mode="weight_only", unpack="load", ratio=0.8, learn_rounding=True)
