@@ -95,7 +95,7 @@ def _open_hdf5(path: Path, keras: Any) -> tuple[Any, int, bool]:
         text = stored if isinstance(stored, str | bytes) else bytes(stored)
         config, version = _config(text), keras_legacy.version(file)
         if version < 3:
-            keras_nested.name_sequentials(config, file.get("model_weights", file))
+            keras_nested.name_sequentials(config, keras_files.weight_groups(file))
             keras_legacy.translate(config, version)
         config = keras_config.checked(config, legacy=True)
         rearranged = version < 3 and keras_legacy.convert_weights(file, config, version)

@@ -40,7 +40,7 @@ def save_hdf5(model: Any, upload: Path, directory: Path) -> Path:
     path = directory / "model.h5"
     shutil.copyfile(upload, path)
     with h5py.File(path, "r+") as file:
-        groups = file.get("model_weights", file)
+        groups = weight_groups(file)
         stored = [name for name in layer_names(groups) if weight_names(groups[name])]
         layers = [layer for layer in model.layers if _variables(layer)]
         for name, layer in zip(stored, layers, strict=True):
@@ -57,6 +57,11 @@ def _variables(layer: Any) -> list[Any]:
 def layers_of(model: Any) -> list[Any]:
     """Return a model and all layers in it, those of inner models and wrappers too."""
     return list(model._flatten_layers())  # noqa: SLF001 (it has no public name)
+
+
+def weight_groups(file: Any) -> Any:
+    """Return where an HDF5 file has the groups of weights; one of weights alone has them itself."""
+    return file.get("model_weights", file)
 
 
 def layer_names(groups: Any) -> list[str]:

@@ -13,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from app.domain.problems import InvalidModel
-from workers.compression.intake.sources.keras_files import layers_of, weight_names
+from workers.compression.intake.sources.keras_files import layers_of, weight_groups, weight_names
 from workers.compression.intake.sources.keras_nested import (
     MODELS,
     by_layer,
     every_layer,
+    layers_in,
     name_modules,
     renumber_nodes,
     stored,
@@ -92,7 +93,7 @@ def translate(config: Any, version: int) -> None:
     for layer in every_layer(config):
         name, arguments = str(layer["class_name"]), layer["config"]
         if name == "Sequential":
-            layer["config"] = _sequential(arguments, layer.get("name", "sequential"))
+            layer["config"] = _sequential(layer)
             continue
         if not isinstance(arguments, dict):
             continue
@@ -130,7 +131,7 @@ def convert_weights(file: Any, config: Any, version: int) -> bool:
     Returns:
         Whether a weight has changed.
     """
-    groups = file.get("model_weights", file)
+    groups = weight_groups(file)
     turned = "theano" in (_attribute(file, "backend"), _attribute(groups, "backend"))
     if version > 1 and not turned:
         return False
@@ -171,38 +172,34 @@ def _hard_sigmoid(x: torch.Tensor) -> torch.Tensor:
     return torch.clamp(0.2 * x + 0.5, 0.0, 1.0)
 
 
-def _sequential(config: Any, name: str) -> dict[str, Any]:
-    """Return a Sequential's configuration that starts with its input.
+def _sequential(model: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a Sequential, with its input as the first layer.
 
-    Args:
-        config: its arguments, or the list of its layers.
-        name: what it is called where its configuration does not say.
+    Every Sequential in it has a name then.
     """
-    whole: dict[str, Any] = config if isinstance(config, dict) else {"layers": config}
-    whole = {"name": name, **whole}
-    layers = whole.get("layers")
-    for index, layer in enumerate(layers if isinstance(layers, list) else []):
-        if isinstance(layer, dict) and layer.get("class_name") == "Sequential":
+    config, name, layers = model["config"], model.get("name", "sequential"), layers_in(model)
+    whole = {"name": name, **(config if isinstance(config, dict) else {"layers": config})}
+    for index, layer in enumerate(layers):
+        if layer.get("class_name") == "Sequential":
             layer.setdefault("name", f"{name}_{index}")
-    shape, entry = _entry(layers)
-    if shape is None:
+    entry = _entry(layers)
+    if entry is None:
         return whole
     return {**whole, "layers": [{"class_name": "InputLayer", "config": entry}, *whole["layers"]]}
 
 
-def _entry(layers: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the shape that the first layer says, and the arguments of an input; or None."""
-    first = layers[0] if isinstance(layers, list) and layers else None
-    arguments = first.get("config") if isinstance(first, dict) else None
-    if isinstance(first, dict) and first.get("class_name") in MODELS:
-        inside = arguments.get("layers") if isinstance(arguments, dict) else arguments
-        return _entry(inside)
-    if not isinstance(first, dict) or not isinstance(arguments, dict):
-        return None, {}
+def _entry(layers: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the arguments of the input whose shape the first layer says; None if it says none."""
+    first = layers[0] if layers else {}
+    if first.get("class_name") in MODELS:
+        return _entry(layers_in(first))
+    arguments = first.get("config")
+    if not isinstance(arguments, dict) or first.get("class_name") == "InputLayer":
+        return None
     shape = arguments.get("batch_input_shape")
-    if shape is None or first.get("class_name") == "InputLayer":
-        return None, {}
-    return shape, {
+    if shape is None:
+        return None
+    return {
         "batch_shape": shape,
         "dtype": arguments.get("input_dtype", arguments.get("dtype", "float32")),
         "name": f"{arguments.get('name')}_input",

@@ -31,6 +31,13 @@ def every_layer(config: Any) -> Iterator[dict[str, Any]]:
             pending += item
 
 
+def layers_in(model: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the layers of a model; the configuration of a Sequential may be a list of them."""
+    config = model.get("config")
+    layers = config.get("layers") if isinstance(config, dict) else config
+    return [each for each in layers if isinstance(each, dict)] if isinstance(layers, list) else []
+
+
 def name_sequentials(config: Any, groups: Any) -> None:
     """Name each Sequential in a Sequential as its group of weights is named, in place.
 
@@ -41,9 +48,7 @@ def name_sequentials(config: Any, groups: Any) -> None:
         config: a model as its file describes it.
         groups: the groups of weights in the file.
     """
-    whole = config.get("config")
-    layers = whole.get("layers") if isinstance(whole, dict) else whole
-    layers = [each for each in layers if isinstance(each, dict)] if isinstance(layers, list) else []
+    layers = layers_in(config)
     named = {str(_name(each)) for each in layers}
     free = [name for name in layer_names(groups) if name not in named]
     nameless = [each for each in layers
@@ -63,12 +68,12 @@ def renumber_nodes(config: Any) -> None:
     Until Keras 3 the first call was the making of the Sequential itself.
     """
     for model in list(every_layer(config)):
-        layers = model["config"].get("layers") if isinstance(model["config"], dict) else None
-        if model["class_name"] == "Sequential" or not isinstance(layers, list):
+        if model["class_name"] == "Sequential" or not isinstance(model["config"], dict):
             continue
+        layers = layers_in(model)
         inner = {str(each.get("name")) for each in layers
-                 if isinstance(each, dict) and each.get("class_name") == "Sequential"}  # fmt: skip
-        nodes = [each.get("inbound_nodes") for each in layers if isinstance(each, dict)]
+                 if each.get("class_name") == "Sequential"}  # fmt: skip
+        nodes = [each.get("inbound_nodes") for each in layers]
         read = defaultdict[str, list[list[Any]]](list)
         for reference in _references([nodes, model["config"].get("output_layers")], inner):
             read[str(reference[0])].append(reference)
@@ -91,8 +96,7 @@ def _references(value: Any, names: set[str]) -> Iterator[list[Any]]:
 
 def stored(groups: Any, config: Any) -> Iterator[tuple[dict[str, Any], Any]]:
     """Yield the layers of a model that have a group of weights in the file, each with its group."""
-    layers = config["config"].get("layers", []) if isinstance(config.get("config"), dict) else []
-    for layer in layers:
+    for layer in layers_in(config):
         arguments = layer.get("config")
         name = str(arguments.get("name")) if isinstance(arguments, dict) else ""
         if name and name in groups:
