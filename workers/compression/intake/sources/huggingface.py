@@ -148,8 +148,9 @@ def _loaded(transformers: Any, directory: Path, config: dict[str, Any]) -> tuple
         if faults.is_limit(error):
             raise
         faults.log(error)
-        words = " ".join(str(error).split())[:300]
-        raise InvalidModel(f"transformers cannot open the directory: {words} {_EXPORT}") from error
+        raise InvalidModel(
+            f"transformers cannot open the directory: {faults.sentence(error)} {_EXPORT}"
+        ) from error
     missing = sorted(loading.get("missing_keys", ()))
     if missing:
         raise InvalidModel(

@@ -146,10 +146,9 @@ def _loaded(load: Callable[[Any], Any]) -> Any:
     except Exception as error:
         if faults.is_limit(error):
             raise
-        words = " ".join(str(error).split())[:400]
         raise InvalidModel(
-            f"Keras {keras.__version__} cannot open the model: {words} Save it again with a newer"
-            " Keras, or upload its ONNX export."
+            f"Keras {keras.__version__} cannot open the model: {faults.sentence(error)} Save it"
+            " again with a newer Keras, or upload its ONNX export."
         ) from error
 
 
