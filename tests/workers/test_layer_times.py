@@ -12,10 +12,11 @@ from app.domain.directory import Compress, MeasureSensitivity
 from app.domain.jobs import JobRequest
 from app.domain.layer_times import form_of
 from app.domain.workers import Capabilities
-from app.store import blob_rows, claims, layer_times, retention
-from app.store.tables import JobRow, LayerTimeRow, ModelRow
+from app.store import layer_times, retention
+from app.store.tables import JobRow, LayerTimeRow
 from tests.app.service import MACHINE
 from tests.workers import zoo
+from tests.workers.claimed import claim_of, store_model
 from tests.workers.light import settings_of, worker_with
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.operators import is_layer
@@ -45,21 +46,11 @@ def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> I
 def given(worker: Worker, tenant: str, **asked: object) -> dict[str, float]:
     """Return the times that the engine is given for a job of a tenant."""
     with worker.sessions.begin() as session:
-        blob_rows.touch(session, "0" * 64, 1)
-        session.flush()
-        model = ModelRow(id=ids.new("mdl"), tenant=tenant, sha256="0" * 64, size_bytes=1)
-        session.add(model)
-        session.flush()
-        job = JobRow(id=ids.new("job"), tenant=tenant, tags=[], model_id=model.id, request={})
+        model = store_model(session, tenant)
+        job = JobRow(id=ids.new("job"), tenant=tenant, tags=[], model_id=model, request={})
         session.add(job)
-    request = JobRequest.model_validate({"model": model.id, "dataset": "dst_1", **asked})
-    claimed = claims.Claim(
-        id=job.id, token=1, attempt=1, request=request, traceparent=None,
-        model_sha256="0" * 64, model_size_bytes=1, onnx_sha256="0" * 64, graph_sha256="0" * 64,
-        other_models={}, source=None, metric_sha256=None, dataset=None, evaluate_dataset=None,
-        steps=(), step_keys=(), seconds_left=60.0,
-    )  # fmt: skip
-    told = order(worker, claimed, {})
+    request = JobRequest.model_validate({"model": model, "dataset": "dst_1", **asked})
+    told = order(worker, claim_of(job.id, request), {})
     assert isinstance(told, Compress | MeasureSensitivity)
     return told.layer_times
 

@@ -8,9 +8,10 @@ import pytest
 from app.domain import ids
 from app.domain.directory import Compress
 from app.domain.jobs import JobRequest
-from app.store import blob_rows, claims, sensitivities
-from app.store.tables import JobRow, ModelRow
+from app.store import sensitivities
+from app.store.tables import JobRow
 from tests.app.test_sensitivity import chart
+from tests.workers.claimed import claim_of, store_model
 from tests.workers.light import settings_of, worker_with
 from workers.runs.order import order
 from workers.worker import Worker
@@ -28,16 +29,12 @@ def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> I
 def model(worker: Worker) -> str:
     """A model with a chart on the dataset ``dst_1``."""
     with worker.sessions.begin() as session:
-        blob_rows.touch(session, "0" * 64, 1)
-        session.flush()
-        row = ModelRow(id=ids.new("mdl"), tenant="t", sha256="0" * 64, size_bytes=1)
-        session.add(row)
-        session.flush()
+        made = store_model(session, "t")
         job = JobRow(
-            id=ids.new("job"), tenant="t", tags=[], model_id=row.id, dataset_id="dst_1", request={}
+            id=ids.new("job"), tenant="t", tags=[], model_id=made, dataset_id="dst_1", request={}
         )
         sensitivities.keep(session, job, chart())
-        return row.id
+        return made
 
 
 @pytest.mark.parametrize(
@@ -55,12 +52,6 @@ def test_a_first_step_that_reads_the_chart_gets_it(
     worker: Worker, model: str, steps: list[dict[str, str]], dataset: str, *, given: bool
 ) -> None:
     request = JobRequest.model_validate({"model": model, "dataset": dataset, "steps": steps})
-    claimed = claims.Claim(
-        id=ids.new("job"), token=1, attempt=1, request=request, traceparent=None,
-        model_sha256="0" * 64, model_size_bytes=1, onnx_sha256="0" * 64, graph_sha256="0" * 64,
-        other_models={}, source=None, metric_sha256=None, dataset=None, evaluate_dataset=None,
-        steps=(), step_keys=(), seconds_left=60.0,
-    )  # fmt: skip
-    made = order(worker, claimed, {})
+    made = order(worker, claim_of(ids.new("job"), request), {})
     assert isinstance(made, Compress)
     assert made.chart == (chart() if given else None)
