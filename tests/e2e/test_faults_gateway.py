@@ -1,7 +1,5 @@
 """Faults of the gateway under retried requests, numbered as in the list of faults."""
 
-import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -120,15 +118,11 @@ def test_12_a_gateway_killed_after_commit_replays_the_same_job(
     service: Service, model: str, asking: ThreadPoolExecutor
 ) -> None:
     """It is held up between commit and answer: the nudge goes to a Redis that stands still."""
-    assert service.redis.pid is not None
-    os.kill(service.redis.pid, signal.SIGSTOP)
-    try:
+    with service.asleep(service.redis):
         lost = asking.submit(_submit, service, model, "after")
         made = "SELECT 1 FROM jobs WHERE name = 'after'"
         eventually(lambda: service.rows(made), what="the commit")
         service.end(service.gateway)
-    finally:
-        os.kill(service.redis.pid, signal.SIGCONT)
     _fails_to_answer(lost)
     service.gateway.start()
     answer = _submit(service, model, "after")
