@@ -9,6 +9,12 @@ from tests.workers.field.graphs import Field
 ROWS = 60
 
 
+def _two_layers(draw: Drawing, read: str, inputs: int, hidden: int) -> None:
+    """Draw two products with a Relu between, which give ``y`` of four features."""
+    wide = draw("Relu", draw("MatMul", read, draw.weight(inputs, hidden)))
+    draw("MatMul", wide, draw.weight(hidden, 4), gives=["y"])
+
+
 def empty_weight() -> Field:
     """A product over nothing, as exporters leave where a network has no extra features."""
     draw = Drawing(1)
@@ -64,12 +70,7 @@ def spoilt_weight() -> Field:
     weight = normal(12, 16, 32)
     weight[3, 3], weight[0, 1] = np.nan, np.inf
     draw("MatMul", "x", draw.keep(weight), gives=["spoilt"])
-    draw(
-        "MatMul",
-        draw("Relu", draw("MatMul", "x", draw.weight(16, 32))),
-        draw.weight(32, 4),
-        gives=["y"],
-    )
+    _two_layers(draw, "x", 16, 32)
     model = draw.model(
         [end("x", FLOAT, "n", 16)], [end("y", FLOAT, "n", 4), end("spoilt", FLOAT, "n", 32)]
     )
@@ -79,12 +80,7 @@ def spoilt_weight() -> Field:
 def with_metadata() -> Field:
     """A classifier that names its classes in the file, for the program that runs it."""
     draw = Drawing(14)
-    draw(
-        "MatMul",
-        draw("Relu", draw("MatMul", "x", draw.weight(16, 32))),
-        draw.weight(32, 4),
-        gives=["y"],
-    )
+    _two_layers(draw, "x", 16, 32)
     model = onnx.load_from_string(draw.model([end("x", FLOAT, "n", 16)], [end("y", FLOAT, "n", 4)]))
     onnx.helper.set_model_props(model, {"names": "cat, dog, owl, bee", "stride": "32"})
     return Field(model.SerializeToString(), {"x": normal(15, ROWS, 16)})
@@ -94,8 +90,7 @@ def drawn_anew() -> Field:
     """Noise that differs each time, so that no pass is proved and the opset stays."""
     draw = Drawing(16)
     noise = draw("RandomNormalLike", "x", scale=0.01)
-    wide = draw("MatMul", draw("Add", "x", noise), draw.weight(48, 64))
-    draw("MatMul", draw("Relu", wide), draw.weight(64, 4), gives=["y"])
+    _two_layers(draw, draw("Add", "x", noise), 48, 64)
     model = draw.model([end("x", FLOAT, "n", 48)], [end("y", FLOAT, "n", 4)])
     return Field(model, {"x": normal(17, ROWS, 48)})
 
@@ -117,7 +112,6 @@ def masked_attention() -> Field:
     mask, zeros = draw.keep(np.ones((1, 6), np.int32)), draw.keep(np.zeros(96, np.float32))
     inputs = ("x", draw.weight(32, 96), zeros, mask)
     mixed = draw("Attention", *inputs, domain="com.microsoft", num_heads=4)
-    wide = draw("Relu", draw("MatMul", mixed, draw.weight(32, 64)))
-    draw("MatMul", wide, draw.weight(64, 4), gives=["y"])
+    _two_layers(draw, mixed, 32, 64)
     ends = [end("x", FLOAT, 1, 6, 32)], [end("y", FLOAT, 1, 6, 4)]
     return Field(draw.model(*ends, com_microsoft=1), {"x": normal(23, ROWS, 6, 32)})
