@@ -5,10 +5,10 @@ trains small networks on scikit-learn's digits, writes each as the files that it
 and has the engine convert, compress and deliver them. Each artifact is run on its own runtime, by
 turns with onnxruntime. Formats that cannot be made here are left out.
 
-Finished jobs are kept in the cache until a run of everything has ended, so that one that was broken
-off goes on from there; ``--fresh`` runs them again, as it must be where the code has changed. Two
-jobs run at a time (``--processes``), with a thread each. A run of everything writes its figures
-into ``benchmarks/results/formats.json``, its table into ``docs/formats.md``.
+Finished jobs are kept in the cache until a run of everything has ended: a run that was broken off
+goes on from there. ``--fresh`` runs them again, as is needed after a change of the code. Two jobs
+run at a time (``--processes``), with a thread each. A run of everything writes its figures into
+``benchmarks/results/formats.json``, its table into ``docs/formats.md``.
 """
 
 import argparse
@@ -74,19 +74,19 @@ class Job:
         if not self.kept.exists():
             torch.set_num_threads(1)
             with tempfile.TemporaryDirectory() as scratch:
-                made = list(self._run(Path(scratch)))
+                made = self._run(Path(scratch))
             unfinished = self.kept.with_suffix(".part")
             unfinished.write_text(json.dumps(made), encoding="utf-8")
             unfinished.rename(self.kept)
         rows: list[dict[str, Any]] = json.loads(self.kept.read_text(encoding="utf-8"))
         return rows
 
-    def _run(self, scratch: Path) -> Iterator[dict[str, Any]]:
+    def _run(self, scratch: Path) -> list[dict[str, Any]]:
         file = WRITERS[self.kind](trained(self.network), self.network, scratch / "upload.file")
         directory = scratch / "job"
         result = compressed(file, self.network, STEPS[self.steps], self.formats, directory)
         label = {"in": self.kind, "network": self.network, "steps": self.steps}
-        yield from figures(label, result, directory)
+        return list(figures(label, result, directory))
 
 
 def jobs(chosen: argparse.Namespace) -> Iterator[Job]:
