@@ -36,7 +36,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.domain.datasets import DatasetDescription, ImageOptions
 from app.domain.generated import GeneratedData
 from app.domain.jobs import Evaluate
-from app.domain.layer_times import LayerTimes
+from app.domain.layer_times import MillisecondsByForm
 from app.domain.models import ModelDescription, ModelHints
 from app.domain.problems import ProblemDetails
 from app.domain.reports import ArtifactFigures, Choice, LayerChange, LayerPrice, Report
@@ -149,7 +149,7 @@ class Compress(_Order):
     """Threads to compute and measure with; None leaves it to the runtime's default."""
     chart: Sensitivity | None = None
     """What layers of the model lose and save, where it was measured on the job's dataset."""
-    layer_times: LayerTimes = {}
+    layer_times: MillisecondsByForm = {}
     """What earlier jobs measured of single layers, on a machine of this kind."""
     model_sha256: str | None = None
     """The SHA-256 of the upload, for the manifest; None when run by hand."""
@@ -171,7 +171,7 @@ class MeasureSensitivity(_Order):
     """The number of threads; None for the runtime's default."""
     seconds: float | None = None
     """The time after which layers are left out; None for the engine's own."""
-    layer_times: LayerTimes = {}
+    layer_times: MillisecondsByForm = {}
     """As in ``Compress``."""
 
 
@@ -254,7 +254,7 @@ class Result(BaseModel):
     dataset: DatasetDescription | None = None
     report: Report | None = None
     sensitivity: Sensitivity | None = None
-    layer_times: LayerTimes = {}
+    layer_times: MillisecondsByForm = {}
     """What the run has timed of single layers, for later jobs."""
     artifacts: list[Produced] = []
     capabilities: Capabilities | None = None

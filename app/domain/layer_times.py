@@ -1,4 +1,4 @@
-"""The times of single layers, by their form: jobs hand them on to later ones on such machines."""
+"""The times of single layers: a job hands them on to later jobs on machines of the same kind."""
 
 import hashlib
 from collections.abc import Hashable
@@ -7,13 +7,13 @@ from typing import Annotated
 from pydantic import Field
 
 MOST = 5_000
-"""Times that a job is given, and hands on."""
+"""How many times a job is given, and hands on, at most."""
 
 Form = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Milliseconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
 
-LayerTimes = Annotated[dict[Form, Milliseconds], Field(max_length=MOST)]
-"""The milliseconds of one run of a layer by itself, by its form."""
+MillisecondsByForm = Annotated[dict[Form, Milliseconds], Field(max_length=MOST)]
+"""The milliseconds of one run of a layer by itself, by the name of its form; see ``form_of``."""
 
 
 def form_of(what: Hashable) -> str:
