@@ -9,8 +9,11 @@ from pydantic import Field
 MOST = 5_000
 """How many times a job is given, and hands on, at most."""
 
+MOST_MILLISECONDS = 1e9
+"""A longer time is not handed on."""
+
 Form = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-Milliseconds = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(gt=0, le=MOST_MILLISECONDS, allow_inf_nan=False)]
 
 MillisecondsByForm = Annotated[dict[Form, Milliseconds], Field(max_length=MOST)]
 """The milliseconds of one run of a layer by itself, by the name of its form; see ``form_of``."""

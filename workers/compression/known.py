@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
-from app.domain.layer_times import MOST, form_of
+from app.domain.layer_times import MOST, MOST_MILLISECONDS, form_of
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class KnownTimes:
     @property
     def handed_on(self) -> dict[str, float]:
         """The times for later jobs: what this run has measured, up to a bound."""
-        new = ((form, each) for form, each in self.measured.items() if 0 < each <= 1e9)
-        return dict(list(new)[:MOST])
+        new = (item for item in self.measured.items() if 0 < item[1] <= MOST_MILLISECONDS)
+        return dict(islice(new, MOST))
 
     def note(self, before: int = 0) -> list[str]:
         """Say how many forms were taken after the first ``before``; nothing where none was."""
