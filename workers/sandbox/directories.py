@@ -57,9 +57,7 @@ def process_directory(parent: Path) -> Iterator[Path]:
         try:
             yield root
         finally:
-            remove(root)
-            if not root.exists():  # else a sweep finds it by its lock
-                root.with_suffix(_LOCK).unlink(missing_ok=True)
+            _remove_with_lock(root)
 
 
 @contextmanager
@@ -89,10 +87,7 @@ def sweep(parent: Path) -> None:
     for path in parent.glob(f"wrk_*{_LOCK}"):
         with suppress(FileNotFoundError, BlockingIOError), path.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            root = path.with_suffix("")
-            remove(root)
-            if not root.exists():
-                path.unlink()
+            _remove_with_lock(path.with_suffix(""))
 
 
 def living(parent: Path) -> Iterator[Path]:
@@ -103,6 +98,13 @@ def living(parent: Path) -> Iterator[Path]:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 yield path.with_suffix("")
+
+
+def _remove_with_lock(root: Path) -> None:
+    """Remove a process's directory, then its lock file; what is left is found by its lock later."""
+    remove(root)
+    if not root.exists():
+        root.with_suffix(_LOCK).unlink(missing_ok=True)
 
 
 def _locked(parent: Path) -> tuple[IO[bytes], Path]:
