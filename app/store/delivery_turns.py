@@ -5,13 +5,13 @@ oldest deliveries, then their webhooks, and of each webhook its oldest deliverie
 read, however long it is.
 """
 
-import secrets
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
+from app.domain import ids
 from app.store.walks import distinct
 
 DUE_PER_WEBHOOK = 4
@@ -98,6 +98,6 @@ def due(session: Session, limit: int, weights: Mapping[str, float] = _ALIKE) -> 
         "tenants": limit * _TENANTS_PER_DELIVERY,
         "per_tenant": DUE_PER_TENANT,
         "per_webhook": DUE_PER_WEBHOOK,
-        "start": f"whk_{secrets.token_hex(4)}",
+        "start": ids.new("whk"),
     }
     return session.scalars(_DUE, values).all()
