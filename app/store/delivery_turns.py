@@ -24,8 +24,8 @@ _TENANTS_PER_DELIVERY = 4
 """Tenants that are looked at for each delivery that is asked for: some can have no more calls."""
 
 _WEBHOOKS = 64
-"""Webhooks of a tenant that are looked at; if more have deliveries that wait, these are those of
-the oldest deliveries, and some that are chosen at random."""
+"""Webhooks of a tenant with pending deliveries that are looked at: so many from a random id on, and
+so many from the first id on. Those of the oldest deliveries are always looked at."""
 
 _ALIKE: Mapping[str, float] = {}
 
@@ -84,8 +84,8 @@ def due(session: Session, limit: int, weights: Mapping[str, float] = _ALIKE) -> 
     Tenants take turns: the oldest delivery of each tenant comes before the second oldest of any.
     Deliveries that a worker holds already count as turns, and turns are divided by the tenant's
     weight. The webhooks of a tenant take turns in the same way. A webhook with ``DUE_PER_WEBHOOK``
-    held deliveries has to wait, and so has a tenant with ``DUE_PER_TENANT`` times its weight, but
-    for the first one.
+    held deliveries has to wait, and so has a tenant with ``DUE_PER_TENANT`` times its weight; but
+    every tenant may have one.
 
     Args:
         session: A session of the job store.

@@ -26,7 +26,7 @@ def lock(session: Session, key: Key, *, waits: bool = False) -> bool:
     Args:
         session: of the transaction.
         key: to lock.
-        waits: until the other request has ended.
+        waits: whether to wait until the other request has ended, in place of returning False.
     """
     named = f"{key.tenant}\0{key.method}\0{key.path}\0{key.key}".encode()
     number = int.from_bytes(hashlib.sha256(named).digest()[:8], signed=True)

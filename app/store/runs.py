@@ -164,9 +164,10 @@ def add_usage(session: Session, job: JobRow, usage: Usage) -> None:
 
 
 def _keep_report(session: Session, job: JobRow, report: Report, request: JobRequest) -> None:
-    """Store a report, and count each step once, as it was asked for and for no longer than it may.
+    """Store a report, and count the steps of the request that it reports on.
 
-    The engine may have written anything, and the counters are everybody's.
+    The engine may have written anything, and all tenants share the counters. So each step counts
+    once, under the method of the request, with no more seconds than the job may run.
     """
     job.baseline = report.baseline.model_dump(mode="json")
     job.compressed = report.compressed.model_dump(mode="json")

@@ -45,7 +45,7 @@ def hold(session: Session, search_id: str, *, due: bool = False) -> JobRow | Non
     Args:
         session: Of the turn.
         search_id: The search.
-        due: None for a search that rests by now, too: somebody else has just taken its turn.
+        due: Whether a search that rests is refused too: somebody else has just taken its turn.
     """
     query = select(JobRow).where(JobRow.id == search_id, JobRow.search.is_not(None), _ACTIVE)
     if due:

@@ -7,8 +7,8 @@ def distinct(column: str, rows: str, above: str | None = None, limit: int | None
     Args:
         column: The column.
         rows: The table and the condition of the rows, which have an index that leads to the column.
-        above: An SQL expression: smaller values are left out, and the value itself.
-        limit: The most values.
+        above: An SQL expression: only values above it are returned.
+        limit: The largest number of values.
     """
     first = rows if above is None else f"{rows} AND {column} > {above}"
     bound = "" if limit is None else f" LIMIT {limit}"

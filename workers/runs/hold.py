@@ -34,7 +34,8 @@ TEMPORARY = (*AWAY, Unavailable, IntegrityError)
 """Temporary errors: a store is down, or a blob was deleted before it was referenced."""
 
 _BEYOND_LIMITS = "54"
-"""The class of PostgreSQL's errors about what is too large for it, which pass as its absence."""
+"""PostgreSQL's class of errors about what is too large for it. SQLAlchemy raises OperationalError
+for them, as it does when the database is away."""
 
 log = structlog.get_logger(__name__)
 

@@ -147,7 +147,7 @@ class Job:
             return Outcome(problem=problem)
 
     def _keep_times(self, times: Mapping[str, float]) -> None:
-        """Keep times of layers for later jobs, if the store takes them: the result counts."""
+        """Keep times of layers for later jobs; if that fails, the job still has its result."""
         conditions = self._worker.conditions
         if not times or conditions is None:
             return

@@ -85,7 +85,7 @@ def _chart(worker: Worker, request: JobRequest) -> Sensitivity | None:
 
 
 def _layer_times(worker: Worker, claimed: claims.Claim) -> dict[str, float]:
-    """Return what earlier jobs measured of single layers on such a machine, where this one does."""
+    """Return the times that earlier jobs measured on such a machine, if this job times layers."""
     request = claimed.request
     times = request.measure is not None or any(step.times_layers for step in request.steps or ())
     if worker.conditions is None or not times:

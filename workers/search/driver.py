@@ -1,4 +1,4 @@
-"""Who takes the turns of searches: any worker, after a trial that it ran and as it looks around."""
+"""Takes the turns of searches: any worker does, after a trial that it ran and when it looks."""
 
 import structlog
 from pydantic import ValidationError
@@ -15,9 +15,9 @@ log = structlog.get_logger(__name__)
 
 
 def take_turns(worker: Worker) -> None:
-    """Take a turn of each search that is due, but of those whose turn somebody else takes.
+    """Take a turn of each search that is due, unless somebody else is taking it.
 
-    However many workers look around, a search has a turn for all of them in each interval.
+    After a turn a search rests: however many workers look around, they do not add turns.
     """
     with transaction(worker.sessions) as session:
         due = searches.due(session)
@@ -27,7 +27,7 @@ def take_turns(worker: Worker) -> None:
 
 
 def try_turns(worker: Worker) -> None:
-    """Take the turns that are due; those that a fault prevents are taken with the next look."""
+    """Take the turns that are due and raise nothing: after a fault, the next look takes them."""
     try:
         take_turns(worker)
     except AWAY as error:

@@ -128,9 +128,8 @@ def _proposal(search: Search) -> Proposal | None:
     ]
     found = ask(search.objective.strategy, space, history, search.request.seed)
     if found is None and not history:
-        return Proposal(
-            space.completed([Quantize()])
-        )  # it measures the original, and says why nothing can be done
+        # It measures the original, and says why nothing can be done.
+        return Proposal(space.completed([Quantize()]))
     return found
 
 

@@ -1,8 +1,8 @@
 """Removes what killed processes of this machine have left on its disk.
 
-A killed worker leaves the directory of its run, which may hold gigabytes. Every process that lives
-looks for that, as nobody may start another one here. Removing them may be slow, so this work has a
-thread of its own.
+A killed worker leaves the directory of its run, which may hold gigabytes. It may be long until
+another process starts here, so every living process looks for such directories. Removing them may
+be slow, so this work has a thread of its own.
 """
 
 import structlog

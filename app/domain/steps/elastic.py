@@ -30,7 +30,7 @@ NO_BLOCKS = (
     "it is for networks of residual blocks, such as ResNet, MobileNetV2 and transformers, and this"
     " model has none"
 )
-"""Why a model has no sub-networks that another method would not make as well."""
+"""Why a model has no use for sub-networks: without blocks, 'prune' makes the same networks."""
 
 
 class Supernet(Step):

@@ -200,9 +200,10 @@ class Quantize(Step):
 
     @property
     def may_learn_rounding(self) -> bool:
-        """Whether weights have levels of their own up and down: blocks have other algorithms.
+        """Whether each weight may be rounded up or down by what data shows.
 
-        Where ``ratio`` is given, episodes learn bits of weights that are rounded to nearest.
+        Weights that are stored in blocks have other algorithms. Where ``ratio`` is given, bits are
+        learned for weights that are rounded to nearest.
         """
         stored = self.mode == "weight_only" and self.unpack == "load" and self.ratio is None
         return self.mode in ("auto", "static") or stored
