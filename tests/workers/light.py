@@ -7,9 +7,16 @@ from pathlib import Path
 
 from app.blobs import Blobs
 from app.domain import ids
+from app.domain.workers import Capabilities
 from app.settings import Settings
 from app.store.session import connect, sessions
+from tests.app.service import MACHINE
 from workers.worker import Sandboxes, Slots, Worker
+
+CAPABILITIES = Capabilities.model_validate(
+    {"machine": MACHINE, "targets": [], "versions": {"onnxruntime": "1.0"}}
+)
+"""Of a worker that has announced its machine, and delivers nothing."""
 
 
 def settings_of(database: str, redis_url: str, storage_url: str) -> Settings:

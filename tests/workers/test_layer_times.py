@@ -11,13 +11,11 @@ from app.domain import ids
 from app.domain.directory import Compress, MeasureSensitivity
 from app.domain.jobs import JobRequest
 from app.domain.layer_times import form_of
-from app.domain.workers import Capabilities
 from app.store import layer_times, retention
 from app.store.tables import JobRow, LayerTimeRow
-from tests.app.service import MACHINE
 from tests.workers import zoo
 from tests.workers.claimed import claim_of, store_model
-from tests.workers.light import settings_of, worker_with
+from tests.workers.light import CAPABILITIES, settings_of, worker_with
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.operators import is_layer
 from workers.compression.known import KnownTimes
@@ -36,9 +34,7 @@ CONV, GEMM = form_of("a convolution"), form_of("a product")
 def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> Iterator[Worker]:
     """A worker that has announced its machine, and starts no engine."""
     with worker_with(settings_of(database, redis_url, storage_url), tmp_path) as made:
-        made.ability.capabilities = Capabilities.model_validate(
-            {"machine": MACHINE, "targets": [], "versions": {"onnxruntime": "1.0"}}
-        )
+        made.ability.capabilities = CAPABILITIES
         yield made
     made.sandboxes.close()
 
@@ -62,6 +58,13 @@ def keep(worker: Worker, times: dict[str, float], conditions: str | None = None)
         layer_times.keep(session, "t", here, times)
 
 
+def grow_old(worker: Worker) -> None:
+    """Let all times have been measured longer ago than they count."""
+    long_ago = func.now() - timedelta(days=layer_times.DAYS + 1)
+    with worker.sessions.begin() as session:
+        session.execute(update(LayerTimeRow).values(measured_at=long_ago))
+
+
 def test_a_job_that_times_layers_is_given_what_earlier_ones_measured(worker: Worker) -> None:
     timed = [{"method": "prune", "of": "latency"}]
     assert given(worker, "t", steps=timed) == {}
@@ -78,9 +81,7 @@ def test_the_less_disturbed_time_counts_and_old_ones_are_measured_again(worker: 
     keep(worker, {CONV: 1.5, GEMM: 0.5})
     keep(worker, {CONV: 1.0, GEMM: 0.75})
     assert given(worker, "t", steps=timed) == {CONV: 1.0, GEMM: 0.5}
-    long_ago = func.now() - timedelta(days=layer_times.DAYS + 1)
-    with worker.sessions.begin() as session:
-        session.execute(update(LayerTimeRow).values(measured_at=long_ago))
+    grow_old(worker)
     assert given(worker, "t", steps=timed) == {}
     keep(worker, {CONV: 2.0})
     assert given(worker, "t", steps=timed) == {CONV: 2.0}
@@ -88,9 +89,8 @@ def test_the_less_disturbed_time_counts_and_old_ones_are_measured_again(worker: 
 
 def test_old_times_go_though_their_tenant_never_comes_back(worker: Worker) -> None:
     keep(worker, {CONV: 1.5})
+    grow_old(worker)
     with worker.sessions.begin() as session:
-        long_ago = func.now() - timedelta(days=layer_times.DAYS + 1)
-        session.execute(update(LayerTimeRow).values(measured_at=long_ago))
         assert worker.conditions is not None
         layer_times.keep(session, "other", worker.conditions, {CONV: 1.5})
         retention.forget_expired(session, idempotency_hours=24)

@@ -23,17 +23,16 @@ from app.domain.directory import Result
 from app.domain.jobs import FINISHED
 from app.domain.request_parts import Limits
 from app.domain.webhooks import EVENTS
-from app.domain.workers import Capabilities
 from app.settings import Settings
 from app.store import blob_rows, counters, events, runs, turns
 from app.store.session import connect, sessions
 from app.store.tables import ArtifactRow, DeliveryRow, JobRow, LayerTimeRow, ModelRow, StepRow
-from tests.app.service import MACHINE
 from tests.e2e import engine
 from tests.e2e.service import small_model
 from tests.waiting import eventually
 from tests.workers import liars
 from tests.workers.hooks import hook
+from tests.workers.light import CAPABILITIES
 from workers.runs import tools
 from workers.runs.attempts import Engine
 from workers.runs.hold import Hold
@@ -44,9 +43,6 @@ from workers.worker import Sandboxes, Slots, Worker
 
 PACED = "tests.e2e.engine:main"
 ATTEMPTS = 3
-CAPABILITIES = Capabilities.model_validate(
-    {"machine": MACHINE, "targets": [], "versions": {"onnxruntime": "1.0"}}
-)
 
 
 @pytest.fixture
