@@ -3,17 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import pytest
 from onnx import helper
 
 from app.domain.steps import Quantize
-from tests.workers.intake.models import model, tensor, value
+from tests.workers.engine.stored import named, store_graph
+from tests.workers.intake.models import tensor, value
 from workers.compression.graph import runtime
-from workers.compression.graph.editor import name_nodes
-from workers.compression.graph.load import load
-from workers.compression.graph.operators import OPSET
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.integers import Floats
@@ -35,9 +32,7 @@ def net(path: Path) -> None:
         helper.make_node("Conv", ["r", "w2", "b2"], ["y"], "second"),
     ]
     inits = [tensor(name, array.astype(np.float32)) for name, array in arrays.items()]
-    proto = model(nodes, [value("x", "N", 8, 6, 6)], [value("y", "N", 6, 2, 2)], inits)
-    proto.opset_import[0].version, proto.ir_version = OPSET, 10
-    onnx.save(proto, path)
+    store_graph(path, nodes, [value("x", "N", 8, 6, 6)], [value("y", "N", 6, 2, 2)], inits)
 
 
 def run(
@@ -54,8 +49,7 @@ def run(
          "ranges": "minmax", "equalize": equalize, "correct_bias": correct_bias,
          "learn_rounding": False}
     )  # fmt: skip
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     return quantize(graph, parameters, context, lambda _: None)
 
 

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from app.domain.steps import Quantize
-from tests.workers.intake.models import model, tensor, value
+from tests.workers.engine.stored import named, store_graph
+from tests.workers.intake.models import tensor, value
 from workers.compression.graph import runtime
-from workers.compression.graph.editor import constant, name_nodes
-from workers.compression.graph.load import load
-from workers.compression.graph.operators import OPSET
+from workers.compression.graph.editor import constant
 from workers.compression.looking.channels import channel_statistics
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
@@ -52,21 +51,13 @@ def net(path: Path, between: str, *, depthwise: bool, seed: int = 0) -> Path:
         helper.make_node("Relu", ["c"], ["s"], "after"),
         helper.make_node("Conv", ["s", "w3"], ["y"], "last"),
     ]
-    proto = model(nodes, [value("x", "N", 3, 9, 9)], [value("y", "N", 5, "h", "w")], inits)
-    proto.opset_import[0].version, proto.ir_version = OPSET, 10
-    onnx.save(proto, path)
+    store_graph(path, nodes, [value("x", "N", 3, 9, 9)], [value("y", "N", 5, "h", "w")], inits)
     return path
 
 
 def samples(seed: int = 0) -> Samples:
     x = np.random.default_rng(seed).standard_normal((64, 3, 9, 9)).astype(np.float32)
     return Samples({"x": x}, None, range(48))
-
-
-def named(path: Path) -> ir.Model:
-    graph = load(path)
-    name_nodes(graph)
-    return graph
 
 
 def biases(graph: ir.Model, name: str) -> Any:

@@ -13,12 +13,11 @@ import pytest
 from onnx import helper
 
 from app.domain.steps import Quantize
+from tests.workers.engine.stored import named, store_graph
 from tests.workers.intake.models import model, tensor, value
 from tests.workers.nearness import outputs_explained
-from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load, store
 from workers.compression.graph.narrow import stored_type
-from workers.compression.graph.operators import OPSET
 from workers.compression.graph.packing import packed
 from workers.compression.measure.latency import time_ratio
 from workers.compression.methods.outcome import Outcome
@@ -67,9 +66,7 @@ def tagger(path: Path) -> Context:
     ]
     ids = helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["N", 20])
     outputs = [value("scores", "N", 20, 12)]
-    proto = model(nodes, [ids], outputs, [*weights, axes])
-    proto.opset_import[0].version, proto.ir_version = OPSET, 10
-    onnx.save(proto, path)
+    store_graph(path, nodes, [ids], outputs, [*weights, axes])
     return context_of(path, {"ids": RNG.integers(0, 3000, (96, 20))})
 
 
@@ -83,13 +80,6 @@ def context_of(path: Path, arrays: dict[str, Any]) -> Context:
 def step(path: Path, context: Context, **parameters: Any) -> Outcome:
     """Quantize a graph on disk."""
     return quantize(named(path), Quantize(**parameters), context, lambda _: None)
-
-
-def named(path: Path) -> ir.Model:
-    """Return a graph on disk as a step is given it: all nodes have names."""
-    graph = load(path)
-    name_nodes(graph)
-    return graph
 
 
 def operators(graph: ir.Model) -> Counter[str]:
@@ -225,9 +215,7 @@ def wide(path: Path) -> Context:
         tensor(f"w{i}", (RNG.standard_normal(shape) / shape[0] ** 0.5).astype(np.float32))
         for i, shape in enumerate(shapes)
     ]
-    proto = model(nodes, [value("x", "N", 16, 64)], [value("y", "N", 16, 24)], weights)
-    proto.opset_import[0].version, proto.ir_version = OPSET, 10
-    onnx.save(proto, path)
+    store_graph(path, nodes, [value("x", "N", 16, 64)], [value("y", "N", 16, 24)], weights)
     return context_of(path, {"x": RNG.standard_normal((64, 16, 64)).astype(np.float32)})
 
 
@@ -252,9 +240,7 @@ def test_half_precision_is_no_way_around_the_bound(tmp_path: Path) -> None:
     weight = (1000 + RNG.standard_normal((32, 40)) / 20).astype(np.float32)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "layer")]
     outputs = [value("y", "N", 40)]
-    proto = model(nodes, [value("x", "N", 32)], outputs, [tensor("w", weight)])
-    proto.opset_import[0].version, proto.ir_version = OPSET, 10
-    onnx.save(proto, path)
+    store_graph(path, nodes, [value("x", "N", 32)], outputs, [tensor("w", weight)])
     x = RNG.standard_normal((64, 32)).astype(np.float32)
     outcome = step(path, context_of(path, {"x": x}), smooth=False)
     assert outcome.layers == []

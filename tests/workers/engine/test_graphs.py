@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from app.domain.problems import StepFailed
 from app.domain.steps import Quantize
 from app.domain.steps.recover import Recover
+from tests.workers.engine.stored import named
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.inference import infer
@@ -60,8 +61,7 @@ def graph(directory: Path, text: str, weights: Shapes, opset: int = 17) -> Path:
 def apply(path: Path, parameters: Quantize, **inputs: NDArray[Any]) -> tuple[Outcome, float]:
     """Quantize a graph on its inputs; return the outcome and its SQNR in dB (inf if equal)."""
     count = len(next(iter(inputs.values())))
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     run = partial(runtime.run, runtime.open_session(path))
     samples = Samples(inputs, None, range(count))
     samples = replace(samples, layout=axis.find(graph, run, samples))

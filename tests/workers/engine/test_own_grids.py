@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,11 +12,10 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from app.domain.steps import Quantize
-from tests.workers.intake.models import model, tensor, value
+from tests.workers.engine.stored import named, store_graph
+from tests.workers.intake.models import tensor, value
 from workers.compression.graph import runtime
-from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load
-from workers.compression.graph.operators import OPSET
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.own_grids import groups_of, with_own_grids
@@ -75,9 +73,7 @@ def detector(path: Path, *, then: Sequence[str] = ()) -> None:
         size -= operator == "MaxPool"
     outputs = [value("y", "N", channels, size, size)]
     inits = [tensor(name, array.astype(np.float32)) for name, array in arrays.items()]
-    proto = model(nodes, [value("x", "N", 8, 6, 6)], outputs, inits)
-    proto.opset_import[0].version, proto.ir_version = OPSET, 10
-    onnx.save(proto, path)
+    store_graph(path, nodes, [value("x", "N", 8, 6, 6)], outputs, inits)
 
 
 def run(path: Path, *, own_grids: bool) -> Outcome:
@@ -86,8 +82,7 @@ def run(path: Path, *, own_grids: bool) -> Outcome:
     parameters = Quantize(
         mode="static", force=True, smooth=False, ranges="minmax", own_grids=own_grids
     )
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     return quantize(graph, parameters, context, lambda _: None)
 
 

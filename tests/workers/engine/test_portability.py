@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from app.domain.steps import Quantize
+from tests.workers.engine.stored import named
 from tests.workers.intake.models import model, tensor, value
-from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load
 from workers.compression.measure.machine import machine, torch_device
 from workers.compression.measure.portability import may_saturate, portability
@@ -48,8 +48,7 @@ def test_the_layers_that_may_saturate_are_named(
     onnx.save(model(nodes, [value("x", "N", 24)], [value("y", "N", 24)], inits), path)
     x = RNG.standard_normal((16, 24)).astype(np.float32)
     context = Context(Samples({"x": x}, None, range(16)), seed=0, threads=1)
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     parameters = Quantize(
         mode="static" if mode == "static" else "dynamic",
         weights="int8" if weights == "int8" else "int7",

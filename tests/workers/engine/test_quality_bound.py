@@ -13,9 +13,8 @@ from onnx import helper
 
 from app.domain.jobs import Evaluate
 from app.domain.steps import Quantize
+from tests.workers.engine.stored import named
 from tests.workers.intake.models import model, tensor, value
-from workers.compression.graph.editor import name_nodes
-from workers.compression.graph.load import load
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
 from workers.compression.methods.quantize.calibrated import calibrate_best
@@ -72,8 +71,7 @@ def run(
     parameters = Quantize(
         mode="static", force=True, ranges="minmax", smooth=False, calibration_samples=64
     )
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     return quantize(graph, parameters, context, lambda _: None)
 
 
@@ -136,8 +134,7 @@ def test_a_small_output_beside_a_large_one_is_kept_too(tmp_path: Path) -> None:
     x = np.random.default_rng(1).standard_normal((200, 16)).astype(np.float32)
     x[:, 0] *= 500
     context = Context(Samples({"x": x}, None, range(160)), seed=0, threads=1, max_quality_drop=0.02)
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     wish = Quantize(
         mode="static", force=True, ranges="minmax", smooth=False, calibration_samples=64
     )
@@ -170,8 +167,7 @@ def test_where_the_cheapest_layer_loses_too_much_others_stay_in_integers(tmp_pat
     x = np.random.default_rng(1).standard_normal((200, 16)).astype(np.float32)
     x[:, 0] *= 12
     context = Context(Samples({"x": x}, None, range(160)), seed=0, threads=1, max_quality_drop=0.02)
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     parameters = Quantize(
         mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False
     )
@@ -195,8 +191,7 @@ def test_of_layers_that_lose_alike_the_one_that_gains_less_stays_in_float(
     context = replace(
         twins(path), evaluate=Evaluate(output="a" if cheap == "left" else "b"), computed=computed
     )
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     parameters = Quantize(
         mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False
     )
@@ -227,8 +222,7 @@ def test_what_a_chart_says_is_not_measured_again(tmp_path: Path, fragile: str) -
     context = twins(path)
     losses = {name: 0.5 if name == fragile else 0.1 for name in ("left", "right")}
     context = replace(context, losses=losses, evaluate=Evaluate(output="a"))
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     wish = Quantize(mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False)
     outcome = quantize_within_bound(
         calibrate_best(graph, wish, context, lambda _: None).writer(), graph, ["left", "right"],
@@ -242,8 +236,7 @@ def test_what_a_chart_says_is_not_measured_again(tmp_path: Path, fragile: str) -
 def test_no_time_keeps_the_bound_without_a_search(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     context = replace(twins(path), deadline=0.0)
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     parameters = Quantize(
         mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False
     )

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from app.domain.steps import Quantize
+from tests.workers.engine.stored import named, store_graph
 from tests.workers.intake.models import model, tensor, value
 from workers.compression.graph import runtime
-from workers.compression.graph.editor import constant, name_nodes
+from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load
-from workers.compression.graph.operators import OPSET
 from workers.compression.looking.positions import read_at
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize, rounding
@@ -113,9 +113,7 @@ def net(path: Path, kind: str) -> dict[str, np.ndarray[Any, Any]]:
         ]
     read = {name for node in nodes for name in node.input}
     inits = [tensor(n, a.astype(np.float32)) for n, a in arrays.items() if n in read]
-    proto = model(nodes, *ends, inits)
-    proto.opset_import[0].version, proto.ir_version = OPSET, 10
-    onnx.save(proto, path)
+    store_graph(path, nodes, *ends, inits)
     return {"x": x.astype(np.float32)}
 
 
@@ -133,8 +131,7 @@ def run(
     """Quantize the net by force."""
     wish = {"mode": "static", "weights": "int4", "force": True, "smooth": False, "equalize": False}
     parameters = Quantize.model_validate({**wish, "ranges": "minmax", **fields})
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     return quantize(graph, parameters, context or context_of(arrays), lambda _: None)
 
 
@@ -205,8 +202,7 @@ def test_layers_are_learned_in_parts_where_memory_is_short(
 def test_no_further_layer_is_learned_after_the_deadline(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     arrays = net(path, "products")
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     weights, step = {"first": "w3", "second": "w4"}, np.full(1, 0.1, np.float32)
     layers = [
         Rounding(node, constant(graph.graph.initializers[weights[str(node.name)]]), step, -7, 7,

@@ -13,6 +13,7 @@ from onnx import helper
 
 from app.domain.steps import Quantize
 from tests.workers import zoo
+from tests.workers.engine.stored import named
 from tests.workers.intake.models import model, tensor, value
 from workers.compression.graph import runtime
 from workers.compression.graph.editor import constant, name_nodes
@@ -120,8 +121,7 @@ def gated(tmp_path: Path) -> tuple[ir.Model, Samples]:
     weights = [tensor(name, array) for name, array in inits.items()]
     interface = [value("x", "N", 16)], [value("y", "N", 5)]
     onnx.save(model(nodes, *interface, weights, opset=18), path)
-    graph = load(path)
-    name_nodes(graph)
+    graph = named(path)
     x = generator.standard_normal((64, 16)).astype(np.float32)
     return graph, Samples({"x": x}, None, range(64))
 

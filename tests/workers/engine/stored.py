@@ -1,0 +1,32 @@
+"""Graphs on disk in the form in which steps are given them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from tests.workers.intake.models import model
+from workers.compression.graph.editor import name_nodes
+from workers.compression.graph.load import load
+from workers.compression.graph.operators import OPSET
+
+
+def store_graph(
+    path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    weights: Sequence[onnx.TensorProto],
+) -> None:
+    """Write a graph in the opset of the normal form."""
+    proto = model(nodes, inputs, outputs, weights, opset=OPSET)
+    proto.ir_version = 10
+    onnx.save(proto, path)
+
+
+def named(path: Path) -> ir.Model:
+    """Return a graph on disk whose nodes all have names."""
+    graph = load(path)
+    name_nodes(graph)
+    return graph
