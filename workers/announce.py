@@ -13,7 +13,7 @@ from app.domain.directory import ORDER, Describe
 from app.domain.targets import TOOL_OF, Target
 from app.domain.workers import Capabilities, Confinement
 from app.store import schema, workers
-from app.store.session import AWAY, transaction
+from app.store.session import AWAY, first_line, transaction
 from workers import trial
 from workers.runs import answers, tools
 from workers.sandbox import directories
@@ -70,7 +70,7 @@ def announce(worker: Worker) -> None:
         try:
             store_announcement(worker)
         except AWAY as error:
-            log.warning("the database does not answer", error=str(error).partition("\n")[0])
+            log.warning("the database does not answer", error=first_line(error))
             worker.stopping.wait(AWAY_SECONDS)
         else:
             break

@@ -4,7 +4,7 @@ import structlog
 from celery import Celery
 
 from app import nudge
-from app.store.session import AWAY
+from app.store.session import AWAY, first_line
 from workers.runs.inspection import inspect_next
 from workers.runs.taking import run_next
 from workers.search.driver import take_turn_after, try_turns
@@ -59,7 +59,7 @@ def _drain(worker: Worker) -> bool:
             if not next_one(worker):
                 return True
     except AWAY as error:
-        log.warning("put off", error=str(error).partition("\n")[0])
+        log.warning("put off", error=first_line(error))
     except Exception:
         log.exception("a fault of ours")
     return False

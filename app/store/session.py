@@ -97,3 +97,8 @@ def transaction(factory: Sessions) -> Iterator[Session]:
     """Run a block in a transaction: commit it, or roll it back after an exception."""
     with factory.begin() as session:
         yield session
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, for the log; SQLAlchemy adds lines about the statement."""
+    return str(error).partition("\n")[0]

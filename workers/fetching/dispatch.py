@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
-from app.store.session import AWAY
+from app.store.session import AWAY, first_line
 from workers.fetching.fetch import fetch_next
 from workers.worker import Slots, Worker
 
@@ -36,6 +36,6 @@ def _drain(worker: Worker, slots: Slots) -> None:
             while has_slot and not worker.stopping.is_set() and fetch_next(worker):
                 pass
         except AWAY as error:
-            log.warning("fetches put off", error=str(error).partition("\n")[0])
+            log.warning("fetches put off", error=first_line(error))
         except Exception:
             log.exception("a fault of ours")

@@ -24,7 +24,7 @@ from app.domain.problems import (
 from app.domain.sources import Address, place_of
 from app.store import fetches, quotas
 from app.store.leases import LeaseLost
-from app.store.session import transaction
+from app.store.session import first_line, transaction
 from workers.fetching import https, s3, sent
 from workers.fetching.files import Interrupted, RemoteFile
 from workers.runs.hold import (
@@ -88,7 +88,7 @@ class _Fetch:
             except Stopping:
                 retry(partial(self._give_back, spent=False), GIVE_BACK_SECONDS)
             except TEMPORARY as error:
-                log.warning("a store is away", error=str(error).partition("\n")[0])
+                log.warning("a store is away", error=first_line(error))
                 retry(partial(self._give_back, spent=False, pause=True), LAST_WRITE_SECONDS)
             except Interrupted as error:
                 return self._try_again(FetchFailed(_said(str(error), "again and again")))

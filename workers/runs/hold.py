@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from app.domain.problems import RunningLimit, Unavailable
 from app.store.leases import LeaseLost
-from app.store.session import AWAY
+from app.store.session import AWAY, first_line
 
 Answer = TypeVar("Answer")
 
@@ -138,7 +138,7 @@ class Hold:
             except TEMPORARY as error:
                 if _is_refused(error):
                     raise
-                log.warning("a store is away", error=str(error).partition("\n")[0])
+                log.warning("a store is away", error=first_line(error))
             self._pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
@@ -157,7 +157,7 @@ class Hold:
                 self._lost.set()
                 return
             except AWAY as error:
-                log.warning("lease not renewed", error=str(error).partition("\n")[0])
+                log.warning("lease not renewed", error=first_line(error))
 
 
 def retry(action: Callable[[], Answer], seconds: float) -> Answer | None:

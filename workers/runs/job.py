@@ -39,7 +39,7 @@ from app.domain.sensitivity import Sensitivity
 from app.domain.targets import ToolName
 from app.store import claims, counters, leases, runs
 from app.store.leases import LeaseLost
-from app.store.session import transaction
+from app.store.session import first_line, transaction
 from app.store.tables import JobRow
 from workers.runs import answers, tools
 from workers.runs.answers import Unreadable
@@ -154,7 +154,7 @@ class Job:
         try:
             self._write(runs.keep_layer_times, conditions, times)
         except SQLAlchemyError as error:
-            log.warning("times of layers are not kept", error=str(error).partition("\n")[0])
+            log.warning("times of layers are not kept", error=first_line(error))
 
     def _prepare(self) -> None:
         """Fill the engine's directory: inputs, order and finished steps."""

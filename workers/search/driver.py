@@ -7,7 +7,7 @@ from structlog.contextvars import bound_contextvars
 from app import nudge
 from app.domain.problems import InternalError
 from app.store import deliveries, searches, transitions
-from app.store.session import AWAY, transaction
+from app.store.session import AWAY, first_line, transaction
 from workers.search import turn
 from workers.worker import Worker
 
@@ -31,7 +31,7 @@ def try_turns(worker: Worker) -> None:
     try:
         take_turns(worker)
     except AWAY as error:
-        log.warning("turns of searches are put off", error=str(error).partition("\n")[0])
+        log.warning("turns of searches are put off", error=first_line(error))
     except Exception:
         log.exception("a fault of ours")
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.blobs import PARTS
 from app.domain.problems import Unavailable
 from app.store import blob_rows, chores, leases, retention
-from app.store.session import AWAY, transaction
+from app.store.session import AWAY, first_line, transaction
 from app.store.tables import DatasetRow, ModelRow
 from workers.worker import Worker
 
@@ -49,7 +49,7 @@ def collect_hourly(worker: Worker) -> None:
         except _ChoreLost:
             log.info("collecting ends before its end")
         except (*AWAY, Unavailable) as error:
-            log.warning("collecting is put off", error=str(error).partition("\n")[0])
+            log.warning("collecting is put off", error=first_line(error))
         except Exception:
             log.exception("a fault of ours")
 

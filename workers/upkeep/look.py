@@ -11,7 +11,7 @@ from contextlib import suppress
 import structlog
 
 from app.store import counters, workers
-from app.store.session import AWAY, transaction
+from app.store.session import AWAY, first_line, transaction
 from workers import health
 from workers.announce import store_announcement
 from workers.search.driver import take_turns
@@ -40,7 +40,7 @@ def look(worker: Worker) -> None:
                 take_turns(worker)
             except AWAY as error:
                 sight.lose()
-                log.warning("the table cannot be looked at", error=str(error).partition("\n")[0])
+                log.warning("the table cannot be looked at", error=first_line(error))
             except Exception:
                 log.exception("a fault of ours")
             with suppress(

@@ -12,7 +12,7 @@ import structlog
 
 from app.settings import Settings
 from app.store import delivery_turns
-from app.store.session import AWAY, Sessions, transaction
+from app.store.session import AWAY, Sessions, first_line, transaction
 from workers.webhooks.delivery import deliver
 
 CONCURRENCY = 16
@@ -43,7 +43,7 @@ def dispatch(
         try:
             deliver(sessions, settings, delivery_id, owner)
         except AWAY as error:
-            log.warning("delivery put off", id=delivery_id, error=_head(error))
+            log.warning("delivery put off", id=delivery_id, error=first_line(error))
         except Exception:
             log.exception("a fault of ours", delivery=delivery_id)
 
@@ -63,11 +63,7 @@ def _due(sessions: Sessions, weights: Mapping[str, float]) -> list[str]:
         with transaction(sessions) as session:
             return list(delivery_turns.due(session, CONCURRENCY, weights))
     except AWAY as error:
-        log.warning("the table cannot be looked at", error=_head(error))
+        log.warning("the table cannot be looked at", error=first_line(error))
     except Exception:
         log.exception("a fault of ours")
     return []
-
-
-def _head(error: Exception) -> str:
-    return str(error).partition("\n")[0]
