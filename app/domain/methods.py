@@ -1,6 +1,7 @@
 """Descriptions of the methods, for the API."""
 
 import inspect
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,9 +24,10 @@ class Method(BaseModel):
     provides: list[str]
 
 
-def methods() -> list[Method]:
+@lru_cache
+def methods() -> tuple[Method, ...]:
     """Describe every method with the JSON Schema of its parameters."""
-    return [_describe(step) for step in METHODS]
+    return tuple(_describe(step) for step in METHODS)
 
 
 def _describe(step: type[Step]) -> Method:

@@ -28,7 +28,7 @@ class TargetList(BaseModel):
 @router.get("/methods")
 def list_methods(call: Caller) -> Methods:  # noqa: ARG001 (a key is needed here too)
     """List the steps, each with the JSON Schema of its parameters and what data it needs."""
-    return Methods(items=methods())
+    return Methods(items=[*methods()])
 
 
 @router.get("/targets")

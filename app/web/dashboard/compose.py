@@ -21,7 +21,6 @@ from app.services.wishes import Wish
 from app.web.dashboard import copies, draft, page
 from app.web.dashboard.advised import Advised, advised
 from app.web.dashboard.draft import Draft
-from app.web.dashboard.forms import fields
 from app.web.dashboard.goals import GOALS
 from app.web.dashboard.lists import datasets_offered, models_offered
 from app.web.dashboard.sending import Sent
@@ -127,7 +126,7 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
         goals=GOALS,
         deployments=DEPLOYMENTS.values(),
         elsewhere=_elsewhere(visitor, filled.target),
-        methods=list(known.values()),
+        methods=methods(),
         steps=[_shown(step, known) for step in filled.steps],
         more=draft.of_request(draft.MORE).values(),
         models=models,
@@ -175,17 +174,15 @@ def _faults(fault: Problem | None, plan: Plan | None) -> Mapping[str, str]:
 
 def _shown(step: Mapping[str, str], known: Mapping[str, Method]) -> dict[str, Any]:
     method = known[step["method"]]
-    return {"method": method, "fields": fields(method), "given": step}
+    return {"method": method, "fields": draft.of_method(method.method).values(), "given": step}
 
 
 def _rearrange(filled: Draft, action: str, where: str) -> None:
     """Add, move or remove a step."""
     steps = filled.steps
-    if action == "add" and len(steps) < MAX_STEPS:
-        steps.append({"method": where})
-        filled.steps = [
-            step for step in steps if any(step["method"] == m.method for m in methods())
-        ]
+    if action == "add":
+        if len(steps) < MAX_STEPS and any(where == method.method for method in methods()):
+            steps.append({"method": where})
         return
     place = next((index for index in range(len(steps)) if str(index) == where), None)
     if place is None:
