@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -161,6 +162,12 @@ def invalid(error: RequestValidationError) -> Problem:
     ]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return Invalid(f"{errors[0].pointer}: {errors[0].detail}{more}", errors=errors)
+
+
+def unfit(error: ValidationError, body: Any) -> Problem:
+    """Return what is wrong with a body that we read ourselves, as if FastAPI had read it."""
+    placed = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
+    return invalid(RequestValidationError(placed, body=body))
 
 
 def _words(fault: dict[str, Any]) -> str:

@@ -5,11 +5,11 @@ from hashlib import sha256
 from typing import TypeVar
 
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from app.domain.problems import FieldError, Invalid, MalformedRequest
 from app.domain.references import Reference
+from app.web import problems
 
 JSON = "application/json"
 
@@ -26,8 +26,7 @@ async def read(request: Request, kind: type[Kind], upload_id: str | None) -> Kin
 
     Raises:
         MalformedRequest: It is not JSON.
-        RequestValidationError: Fields of it are wrong.
-        Invalid: The request names an upload as well.
+        Invalid: Fields of it are wrong, or the request names an upload as well.
     """
     if upload_id is not None:
         fault = FieldError(pointer="#/query/upload_id", detail="stands in place of a body")
@@ -39,9 +38,7 @@ async def read(request: Request, kind: type[Kind], upload_id: str | None) -> Kin
     try:
         return kind.model_validate(body)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_context=False)
-        placed = [{**fault, "loc": ("body", *fault["loc"])} for fault in faults]
-        raise RequestValidationError(placed, body=body) from None
+        raise problems.unfit(error, body) from None
 
 
 async def fingerprint(request: Request) -> bytes:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, get_args
 
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from app.domain.deployments import with_defaults
@@ -156,8 +155,7 @@ def checked(body: Mapping[str, Any]) -> JobRequest:
     try:
         return JobRequest.model_validate_json(json.dumps(body))
     except ValidationError as error:
-        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
-        raise problems.invalid(RequestValidationError(found, body=body)) from None
+        raise problems.unfit(error, body) from None
 
 
 def number(text: str) -> float | str:

@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from fastapi import APIRouter, Response
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from app import nudge
@@ -136,8 +135,7 @@ def _webhook_request(url: object, events: list[Any]) -> WebhookRequest:
     try:
         return WebhookRequest.model_validate(body, strict=False)
     except ValidationError as error:
-        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
-        raise problems.invalid(RequestValidationError(found, body=body)) from None
+        raise problems.unfit(error, body) from None
 
 
 def _keys(visitor: Visitor, made: str | None = None) -> Response:
