@@ -159,7 +159,7 @@ def _advised(visitor: Visitor, filled: Draft) -> Advised:
         filled.model,
         Wish(
             minimize=filled.minimize,
-            max_quality_drop=drop if isinstance(drop, float) else None,
+            max_quality_drop=None if isinstance(drop, str) else drop,
             data=filled.dataset or None,
         ),
     )

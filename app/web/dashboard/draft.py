@@ -45,10 +45,8 @@ class Draft:
     def body(self) -> dict[str, Any]:
         """Return the request that this asks for; what is left blank is left out."""
         body: dict[str, Any] = {"model": self.model}
-        if self.dataset == GENERATED:
-            body["data"] = GENERATED
-        elif self.dataset:
-            body["dataset"] = self.dataset
+        if self.dataset:
+            body["data" if self.dataset == GENERATED else "dataset"] = self.dataset
         if self.name.strip():
             body["name"] = self.name.strip()
         body["steps"] = [
@@ -108,8 +106,7 @@ def more_of(request: JobRequest, names: tuple[str, ...]) -> dict[str, str]:
     """Return those of the named fields as text that are not what they are when left blank."""
     usual = with_defaults({"target": request.target})
     del usual["target"]
-    changed = _changed(request, usual)
-    return typed(of_request(names), changed)
+    return typed(of_request(names), _changed(request, usual))
 
 
 def typed_step(step: Mapping[str, Any]) -> dict[str, str]:
@@ -161,7 +158,7 @@ def checked(body: Mapping[str, Any]) -> JobRequest:
 def number(text: str) -> float | str:
     """Return the number that was typed; what is none stays text, and is refused as that."""
     try:
-        return float(text)
+        return int(text) if text.isdecimal() else float(text)
     except ValueError:
         return text
 
@@ -173,11 +170,11 @@ def _changed(part: BaseModel, usual: Mapping[str, Any]) -> dict[str, Any]:
         part: the request or step.
         usual: what its target has some fields be in place of their own defaults.
     """
-    by_default = part.model_dump(mode="json").keys() - part.model_dump(exclude_defaults=True).keys()
+    not_default = part.model_dump(exclude_defaults=True).keys()
     return {
         name: value
         for name, value in part.model_dump(mode="json").items()
-        if (value != usual[name] if name in usual else name not in by_default)
+        if (value != usual[name] if name in usual else name in not_default)
     }
 
 

@@ -119,16 +119,9 @@ def _body(sent: Mapping[str, str]) -> dict[str, Any]:
         name: given[name] for name in ("minimize", "strategy") if name in given
     }
     if "max_quality_drop" in given:
-        objective["subject_to"] = {"max_quality_drop": _number(given["max_quality_drop"])}
+        objective["subject_to"] = {"max_quality_drop": draft.number(given["max_quality_drop"])}
     objective["budget"] = {
-        name: _number(given[name]) for name in ("trials", "minutes") if name in given
+        name: draft.number(given[name]) for name in ("trials", "minutes") if name in given
     }
     body["objective"] = objective
     return body | draft.values(draft.of_request(_MORE), draft.sent_more(sent))
-
-
-def _number(text: str) -> float | int | str:
-    try:
-        return int(text) if text.isdecimal() else float(text)
-    except ValueError:
-        return text
