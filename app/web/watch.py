@@ -36,7 +36,7 @@ class Watch:
 
     @contextlib.asynccontextmanager
     async def listening(self, job_id: str) -> AsyncIterator[None]:
-        """Have the job looked at while the block runs."""
+        """Count a listener of the job while the block runs: ``run`` looks at jobs that have one."""
         self._listeners[job_id] += 1
         self._somebody.set()
         try:

@@ -27,7 +27,12 @@ class Resource(Protocol[_Listed_co]):
 
 
 def identifier(noun: str, prefix: str) -> Any:
-    """Return the argument of a command that is about one item."""
+    """Return the argument that takes an item's id, for commands such as ``get`` and ``delete``.
+
+    Args:
+        noun: what an item is called.
+        prefix: what its ids begin with, such as ``mdl``.
+    """
     return typer.Argument(metavar=noun, help=f"The {noun}'s id: {prefix}_…")
 
 
@@ -45,7 +50,7 @@ def commands(
 
     Args:
         noun: what one item is called.
-        argument: of a command that is about one, as ``identifier`` returns it.
+        argument: that takes an item's id, as ``identifier`` returns it.
         resource: of a client.
         columns: of the list.
         about: the help of the group.
