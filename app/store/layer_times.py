@@ -37,7 +37,8 @@ def known(session: Session, job_id: str, conditions: str) -> dict[str, float]:
 def keep(session: Session, tenant: str, conditions: str, times: Mapping[str, float]) -> None:
     """Store what a job measured; of two that measured the same the less disturbed one counts.
 
-    What is too old is deleted, and so are the oldest beyond ``MOST``.
+    The tenant's times that are too old are deleted, and of these conditions the oldest beyond
+    ``MOST``.
     """
     if not times:
         return
