@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import onnx_ir as ir
 import pytest
 from sqlalchemy import func, select, update
 
@@ -11,6 +12,7 @@ from app.domain import ids
 from app.domain.directory import Compress, MeasureSensitivity
 from app.domain.jobs import JobRequest
 from app.domain.layer_times import form_of
+from app.domain.steps import LowRank
 from app.store import layer_times, retention
 from app.store.tables import JobRow, LayerTimeRow
 from tests.workers import zoo
@@ -18,11 +20,13 @@ from tests.workers.claimed import claim_of, store_model
 from tests.workers.light import CAPABILITIES, settings_of, worker_with
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.operators import is_layer
-from workers.compression.known import KnownTimes
+from workers.compression.known_times import KnownTimes
 from workers.compression.measure.clock import LayerTimes
+from workers.compression.methods.low_rank.budget import time_of
+from workers.compression.methods.low_rank.layers import select as factorizable
 from workers.compression.methods.prune.groups import analyse
 from workers.compression.methods.prune.latency import layer_time
-from workers.compression.methods.prune.survey import survey_graph
+from workers.compression.methods.prune.survey import Survey, survey_graph
 from workers.compression.samples.context import Context
 from workers.runs.order import order
 from workers.worker import Worker
@@ -107,11 +111,15 @@ def test_no_more_times_are_kept_than_a_job_is_given(
         assert session.query(LayerTimeRow).count() == 3
 
 
-def timed(known: KnownTimes) -> list[float]:
-    """Time the layers of a graph, whole and with all units removed that may be."""
+def surveyed() -> tuple[ir.Model, Survey]:
     model = zoo.graph("residual")
     name_nodes(model)
-    survey = survey_graph(model, Context(train=None, seed=0, threads=1))
+    return model, survey_graph(model, Context(train=None, seed=0, threads=1))
+
+
+def timed(known: KnownTimes) -> list[float]:
+    """Time the layers of a graph, whole and with all units removed that may be."""
+    model, survey = surveyed()
     analysis = analyse(model, survey.shapes, lambda _: False)
     times, narrow = LayerTimes(1, known), analysis.none_removed()
     for group in analysis.groups:
@@ -133,3 +141,14 @@ def test_layers_of_the_same_form_are_known_in_a_later_run() -> None:
     assert timed(second) == found
     assert second.measured == {}
     assert second.note()[0].startswith(f"{len(first.measured)} times of layers were measured by")
+
+
+def test_what_one_method_timed_another_one_knows() -> None:
+    known = KnownTimes()
+    timed(known)
+    before, (model, survey) = dict(known.measured), surveyed()
+    layers, _ = factorizable(model, LowRank(), survey.sample, 1)
+    assert layers
+    for layer in layers:
+        assert time_of(layer, None, LayerTimes(1, known)) in before.values()
+    assert known.measured == before

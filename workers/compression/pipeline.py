@@ -35,7 +35,7 @@ from workers.compression.graph.load import load
 from workers.compression.graph.shapes import inputs_of
 from workers.compression.inputs import Inputs
 from workers.compression.intake.reading import is_converted
-from workers.compression.known import KnownTimes
+from workers.compression.known_times import KnownTimes
 from workers.compression.measure import changes, evaluation, machine, verdict
 from workers.compression.measure.memory import Prober
 from workers.compression.samples.context import Context

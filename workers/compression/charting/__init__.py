@@ -23,7 +23,7 @@ from workers.compression.charting.subject import Subject, subject_of
 from workers.compression.events import Events
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.load import load
-from workers.compression.known import KnownTimes
+from workers.compression.known_times import KnownTimes
 from workers.compression.measure import machine
 from workers.compression.samples.context import Context
 from workers.compression.targets import onnx as target

@@ -90,11 +90,8 @@ class Bits:
         shapes = _shapes(node, subject)
         if shapes is None:
             return None
-        attributes = tuple(sorted(str(attribute) for attribute in node.attributes.values()))
         try:
-            return subject.times.of(
-                ("int8", node.op_type, attributes, shapes), lambda: _integer_piece(node, shapes)
-            )
+            return subject.times.of(node, shapes, lambda: _integer_piece(node, shapes), "int8")
         except Exception:  # noqa: BLE001 (a layer that does not run alone is not timed)
             return None
 

@@ -10,7 +10,8 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from workers.compression.graph import runtime
-from workers.compression.known import KnownTimes
+from workers.compression.graph.operators import key_of
+from workers.compression.known_times import KnownTimes
 from workers.compression.measure.turns import Timer, timed
 from workers.compression.samples.context import Feeds
 from workers.compression.targets import onnx as target
@@ -41,21 +42,38 @@ def shortest(model: ir.Model, feeds: Feeds, threads: int) -> float:
 
 @dataclass(frozen=True)
 class LayerTimes:
-    """The times of single layers; layers of the same form are timed only once."""
+    """The times of layers by themselves; layers of the same form are timed only once."""
 
     threads: int
     """The number of threads to compute with."""
     known: KnownTimes
     """Where times are kept, and those of earlier jobs are."""
 
-    def of(self, form: Hashable, make: Callable[[], tuple[ir.Model, Feeds]]) -> float:
+    def of(
+        self,
+        node: ir.Node,
+        shapes: Sequence[Shape | None],
+        make: Callable[[], tuple[ir.Model, Feeds]],
+        change: Hashable = (),
+    ) -> float:
         """Return the milliseconds of a layer.
 
         Args:
-            form: everything that the time of the layer depends on.
-            make: returns a graph of the layer, and its inputs.
+            node: the layer.
+            shapes: the shapes of its inputs.
+            make: returns a graph of the layer, and its inputs; see ``alone``.
+            change: what is different from ``alone`` in that graph; empty where nothing is.
         """
+        form = (*_form(node, shapes), change)
         return self.known.of(form, lambda: shortest(*make(), self.threads))
+
+
+def _form(node: ir.Node, shapes: Sequence[Shape | None]) -> tuple[Hashable, ...]:
+    """Return everything that the time of a node by itself depends on; see ``alone``."""
+    attributes = sorted((each.name, str(each.value)) for each in node.attributes.values())
+    sizes = tuple(None if shape is None else tuple(map(int, shape)) for shape in shapes)
+    constants = tuple(value is not None and value.is_initializer() for value in node.inputs)
+    return key_of(node), tuple(attributes), sizes, constants
 
 
 def alone(node: ir.Node, shapes: Sequence[Shape | None]) -> tuple[ir.Model, Feeds]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
 from app.domain.steps import Step
-from workers.compression.known import KnownTimes
+from workers.compression.known_times import KnownTimes
 from workers.compression.samples.layout import FIRST, Layout, whole
 
 Feeds = dict[str, NDArray[Any]]

@@ -176,7 +176,6 @@ def time_of(layer: LowRankLayer, candidate: Candidate | None, times: LayerTimes)
     """Return the milliseconds that a layer takes by itself, as it is or factorised."""
     factors = None if candidate is None else candidate.decomposition.factors(candidate.ranks)
     thinner = tuple((f.weight.shape, f.groups, f.axes) for f in factors or ())
-    attributes = tuple(sorted(str(a) for a in layer.node.attributes.values()))
     shapes = _shapes(layer)
 
     def make() -> tuple[ir.Model, Feeds]:
@@ -186,7 +185,7 @@ def time_of(layer: LowRankLayer, candidate: Candidate | None, times: LayerTimes)
             replace(Editor(model), with_changes(layer, node=node), factors, None)
         return model, feeds
 
-    return times.of((layer.node.op_type, attributes, tuple(shapes), thinner), make)
+    return times.of(layer.node, shapes, make, thinner)
 
 
 def _shapes(layer: LowRankLayer) -> list[Shape | None]:

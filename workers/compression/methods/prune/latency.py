@@ -78,23 +78,22 @@ def layer_time(
     """Return the milliseconds that a node takes once units are removed; 0 if that is unknown."""
     shapes_left = tuple(shape_left(value, analysis, shapes, removed) for value in node.inputs)
     data, weight = shapes_left[0], shapes_left[1]
-    groups = node.attributes.get_int("group", 1)
+    groups_before = groups = node.attributes.get_int("group", 1)
     if groups > 1:
         if node.op_type != "Conv" or data is None or weight is None:
             return 0.0
         groups = data[1] // weight[1]
     if any(0 in shape for shape in shapes_left if shape is not None) or None in shapes_left[:2]:
         return 0.0
-    attributes = sorted((a.name, str(a.value)) for a in node.attributes.values())
-    constants = tuple(value is not None and value.is_initializer() for value in node.inputs)
+    change = () if groups == groups_before else ("group", groups)
 
     def make() -> tuple[ir.Model, Feeds]:
         model, feeds = alone(node, shapes_left)
-        if groups > 1:
+        if change:
             model.graph[0].attributes["group"] = ir.AttrInt64("group", groups)
         return model, feeds
 
     try:
-        return times.of((node.op_type, f"{attributes}{groups}", shapes_left, constants), make)
+        return times.of(node, shapes_left, make, change)
     except Exception:  # noqa: BLE001 (a layer that does not run alone is not timed)
         return 0.0

@@ -1,4 +1,4 @@
-"""What a run knows of the times of single layers: from earlier jobs, and from what it timed."""
+"""The times of single layers that are known: from earlier jobs, and from this run."""
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
