@@ -17,7 +17,7 @@ from app.domain.steps import Quantize, RangeRule
 from workers.compression.looking.calibrate import observe
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import ranges
-from workers.compression.methods.quantize.comparison import calibrating, output_sqnr
+from workers.compression.methods.quantize.comparison import calibrating, output_sqnr, went
 from workers.compression.methods.quantize.equalize import candidates
 from workers.compression.methods.quantize.integers import (
     Floats,
@@ -55,7 +55,7 @@ class Calibrated:
     notes: tuple[str, ...] = ()
     """What was done to keep quality, and what it brought."""
     nearness: float | None = None
-    """The signal-to-noise ratio of the outputs on training samples in dB, where it was measured."""
+    """The signal-to-noise ratio of the outputs on training samples in dB; None if not measured."""
 
     def sites(self) -> list[Site]:
         """Return the layers to quantize, with the values around them."""
@@ -109,17 +109,23 @@ def measured(
     context: Context,
     advance: Callable[[float], None],
 ) -> list[Calibrated]:
-    """Measure how near the outputs of variants are to the model's; one alone is not measured."""
-    if len(compared) == 1:
+    """Measure how near the outputs of variants are to the model's, where that is not known yet.
+
+    One variant alone is not measured.
+    """
+    unknown = [each for each in compared if each.nearness is None]
+    if len(compared) == 1 or not unknown:
         return [*compared]
 
     def written() -> Iterator[ir.Model]:
-        for done, variant in enumerate(compared):
-            advance(done / len(compared))
+        for done, variant in enumerate(unknown):
+            advance(done / len(unknown))
             yield variant.writer()({}).model
 
-    ratios = output_sqnr(model, written(), compared[0].parameters, context)
-    return [replace(each, nearness=db) for each, db in zip(compared, ratios, strict=True)]
+    ratios = iter(output_sqnr(model, written(), compared[0].parameters, context))
+    return [
+        replace(each, nearness=next(ratios)) if each.nearness is None else each for each in compared
+    ]
 
 
 def finalists(compared: Sequence[Calibrated]) -> list[Calibrated]:
@@ -165,11 +171,7 @@ def _smoothing_note(
     done = " and ".join(f"{word} before {count} layers" for word, count in counts)
     if before is None or after is None:
         return (f"Channels were {done}.",)
-    note = (
-        f"Channels were {done}: the outputs' signal-to-noise ratio went from {before:.1f} to"
-        f" {after:.1f} dB on training samples."
-    )
-    return (note,)
+    return (f"Channels were {done}: {went(before, after)}",)
 
 
 def calibrate(

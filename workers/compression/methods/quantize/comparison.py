@@ -109,6 +109,14 @@ def is_nearer(before: float, after: float) -> bool:
     return after - before >= _NEARER
 
 
+def went(before: float, after: float) -> str:
+    """Say how a change moved the ratio of the outputs, in dB, as the end of a sentence."""
+    return (
+        f"the outputs' signal-to-noise ratio went from {before:.1f} to {after:.1f} dB on training"
+        " samples."
+    )
+
+
 def _ratio(reference: Reference, path: Path) -> float:
     try:
         unexplained = 1 - reference.explained(path)

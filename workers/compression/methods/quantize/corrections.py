@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from workers.compression.methods.quantize.bias import mean_errors
-from workers.compression.methods.quantize.calibrated import Calibrated
-from workers.compression.methods.quantize.comparison import few_samples, is_nearer, output_sqnr
+from workers.compression.methods.quantize.calibrated import Calibrated, measured
+from workers.compression.methods.quantize.comparison import few_samples, is_nearer, went
 from workers.compression.methods.quantize.integers import Floats, weight_grid
 from workers.compression.methods.quantize.pairs import Site, smallest_scale
 from workers.compression.methods.quantize.rounding import Rounding, is_learnable, learned_weights
@@ -25,7 +25,7 @@ def with_corrected_biases(calibrated: Calibrated, context: Context) -> Calibrate
     shifts = _shifts(calibrated, context)
     if not shifts:
         return calibrated
-    corrected = replace(calibrated, shifts=shifts)
+    corrected = replace(calibrated, shifts=shifts, nearness=None)
     if parameters.correct_bias:
         return _noted(corrected, f"Biases corrected: {len(shifts)}.")
     how = f"Biases corrected by the mean errors of {len(shifts)} layers"
@@ -46,7 +46,7 @@ def with_learned_rounding(calibrated: Calibrated, context: Context) -> Calibrate
     rounded = learned_weights(calibrated.model, layers, samples, context)
     if not rounded:
         return calibrated
-    learned = replace(calibrated, rounded=rounded)
+    learned = replace(calibrated, rounded=rounded, nearness=None)
     if calibrated.shifts:
         learned = replace(learned, shifts=_shifts(learned, context))
     if parameters.learn_rounding:
@@ -90,15 +90,11 @@ def _rounding(site: Site, calibrated: Calibrated) -> Rounding:
 
 def _nearer(before: Calibrated, after: Calibrated, how: str, context: Context) -> Calibrated:
     """Return the corrected graph, with a note, if its outputs are nearer; else the one before."""
-    graphs = (each.writer()({}).model for each in (before, after))
-    old, new = output_sqnr(before.model, graphs, before.parameters, context)
-    if not is_nearer(old, new):
-        return before
-    note = (
-        f"{how}: the outputs' signal-to-noise ratio went from {old:.1f} to {new:.1f} dB on training"
-        " samples."
-    )
-    return _noted(after, note)
+    before, after = measured(before.model, [before, after], context, lambda _: None)
+    old, new = before.nearness, after.nearness
+    assert old is not None
+    assert new is not None, "each of two is measured"
+    return _noted(after, f"{how}: {went(old, new)}") if is_nearer(old, new) else before
 
 
 def _noted(calibrated: Calibrated, note: str) -> Calibrated:

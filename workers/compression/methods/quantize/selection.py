@@ -120,8 +120,8 @@ def store_rest(
     if not names_to_store:
         return outcome
     names_kept = {item.name: "" for item in stored_weights if item.name not in names_to_store}
-    chosen_uses = [item for item in stored_weights if item.name not in names_kept]
-    stores, notes = writer(outcome.model, storage, chosen_uses, context)
+    uses_to_store = [item for item in stored_weights if item.name in names_to_store]
+    stores, notes = writer(outcome.model, storage, uses_to_store, context)
     write = _excluding(stores, names_kept)
     layers = list(dict.fromkeys(names_to_store))
     result = quality_bound.quantize_within_bound(

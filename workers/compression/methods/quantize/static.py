@@ -62,7 +62,7 @@ def prepare(
     split = _with_own_grids(lifted(model, parameters), parameters, context)
     calibrated = _calibrate_and_correct(split.model, parameters, context, advance)
     layers = [site.layer.node for site in calibrated.sites()]
-    notes = [*_notes(split), *_calibrated(model, parameters, context), *calibrated.notes]
+    notes = [*_splits(split), *_left_out(model, parameters, context), *calibrated.notes]
     return Prepared(calibrated.writer(), layers, notes)
 
 
@@ -81,7 +81,7 @@ def _with_own_grids(model: ir.Model, parameters: Quantize, context: Context) -> 
     return with_own_grids(model, parameters, samples, context.threads)
 
 
-def _notes(split: Split) -> list[str]:
+def _splits(split: Split) -> list[str]:
     """Say which convolutions were split."""
     if not split.nodes:
         return []
@@ -89,7 +89,7 @@ def _notes(split: Split) -> list[str]:
     return [f"Split, so that channels of unlike range have grids of their own: {names}."]
 
 
-def _calibrated(model: ir.Model, parameters: Quantize, context: Context) -> list[str]:
+def _left_out(model: ir.Model, parameters: Quantize, context: Context) -> list[str]:
     """Say how many samples calibration looked at, where it had no time for all."""
     if context.train is None or not len(context.train) or parameters.activations == "none":
         return []
@@ -110,6 +110,5 @@ def _calibrate_and_correct(
     """
     compared = finalists(variants(model, parameters, context, advance))
     corrected = [with_corrected_biases(each, context) for each in compared]
-    if any(each.shifts for each in corrected):
-        corrected = measured(model, corrected, context, lambda _: None)
-    return with_learned_rounding(chosen(corrected), context)
+    best = chosen(measured(model, corrected, context, lambda _: None))
+    return with_learned_rounding(best, context)

@@ -12,7 +12,12 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import channel_axis
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quality_bound
-from workers.compression.methods.quantize.comparison import few_samples, is_nearer, output_sqnr
+from workers.compression.methods.quantize.comparison import (
+    few_samples,
+    is_nearer,
+    output_sqnr,
+    went,
+)
 from workers.compression.methods.quantize.exclusions import Write
 from workers.compression.methods.quantize.integers import Floats, top_level
 from workers.compression.methods.quantize.judging import judging_of
@@ -73,12 +78,8 @@ def writer(
     before, after = output_sqnr(model, graphs, parameters, context)
     if not is_nearer(before, after):
         return nearest, []
-    note = (
-        f"The rounding of {len(weights)} stored weights was learned: with all in few bits, the"
-        f" outputs' signal-to-noise ratio went from {before:.1f} to {after:.1f} dB on training"
-        " samples."
-    )
-    return learned, [note]
+    how = f"The rounding of {len(weights)} stored weights was learned: with all in few bits"
+    return learned, [f"{how}, {went(before, after)}"]
 
 
 def _learned(
