@@ -37,7 +37,7 @@ _Write = Callable[[Mapping[str, str]], Outcome]
 
 
 class Bits:
-    """Layers in few bits; the graph is calibrated once, when the first one is asked for.
+    """Makes graphs with one layer in few bits; int8 is calibrated once, when it is first needed.
 
     Args:
         subject: the graph.
@@ -47,7 +47,12 @@ class Bits:
         self._subject = subject
 
     def change(self, form: Form, name: str) -> Change | Refused:
-        """Return the graph in which a layer, by its name, has a form of few bits."""
+        """Return the graph with one layer in few bits, or the reason why there is none.
+
+        Args:
+            form: the few bits: int8, or weights that are stored in float16, int8 or int4.
+            name: the layer.
+        """
         match form.name:
             case "int8":
                 return self._in_integers(name)

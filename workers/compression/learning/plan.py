@@ -11,7 +11,7 @@ _MOST_RESERVED = 0.1
 
 
 class Minutes:
-    """The time budget of a training; the time runs from the request on."""
+    """The time budget of a training; it runs from the moment this object is made."""
 
     def __init__(self, minutes: float, clock: Callable[[], float]) -> None:
         """Start the clock.
@@ -26,7 +26,7 @@ class Minutes:
         """Seconds that were spent by a process that was killed."""
 
     def now(self) -> float:
-        """Return the reading of the clock, in seconds."""
+        """Return the time on the clock, in seconds; only differences mean anything."""
         return self._clock()
 
     @property

@@ -145,7 +145,7 @@ class Nearness:
 
 
 class Agreement:
-    """The share of answers of a graph that are the original's.
+    """The share of a graph's answers that are the same as the original's.
 
     Args:
         output: the name of the output that holds the answers.

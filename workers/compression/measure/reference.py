@@ -47,11 +47,12 @@ class Drop:
 
 
 class Reference:
-    """A graph's outputs on samples. The graph runs once, however many others are compared.
+    """A graph with which other graphs are compared: it runs once, and its outputs are kept.
 
     Args:
-        path: the graph whose outputs are right.
-        samples: the samples to run; the first ones are used if their outputs are too large.
+        path: the graph.
+        samples: the samples that graphs are compared on; if the outputs are too large to keep, only
+            the first ones are used.
         threads: the number of threads to compute with.
         judge: the metric against targets; None compares with the graph's own answers.
         output: the output whose answers are counted; None takes the first one.
@@ -83,14 +84,15 @@ class Reference:
         self._quality = score.quality if score else None
 
     def drop(self, path: Path, limit: float = np.inf) -> Drop:
-        """Return by how much the quality of a graph is below this one's, as the verdict counts.
+        """Return how far the quality of another graph is below this one's.
 
-        Where answers are counted, a graph is not run to the end once so many are wrong that it
-        drops by more than the limit; the result is then that of the samples that it ran on.
+        It is measured as the verdict on a job measures it. Where answers are counted, the other
+        graph is stopped once its drop exceeds the limit; the result then counts the samples that it
+        ran on.
 
         Args:
-            path: a graph with the same inputs and outputs.
-            limit: the drop above which it need not be exact.
+            path: the other graph, with the same inputs and outputs.
+            limit: the drop above which the result need not be exact.
         """
         session = target.open_session(path, self._threads)
         pairs = zip(rows(session, self.samples), self._outputs, strict=True)
@@ -122,13 +124,14 @@ class Reference:
         return with_error(groups, _differing)
 
     def explained(self, path: Path) -> float:
-        """Return the share of the outputs' variance that a graph keeps: 0 to 1.
+        """Return the share of the outputs' variance that another graph keeps: 0 to 1.
 
-        A channel that is noise counts as 0. Probabilities of classes are in one unit, and most of
-        them are next to nothing: of those it is the share of the power of all classes together.
+        It is a mean over channels, then over outputs; a channel that is noise counts as 0. Of an
+        output that is probabilities of classes, it is the share of the power of all classes
+        together: they have one unit, and most of them are next to nothing.
 
         Args:
-            path: a graph with the same inputs and outputs.
+            path: the other graph, with the same inputs and outputs.
         """
         session = target.open_session(path, self._threads)
         outputs = self._outputs[0]

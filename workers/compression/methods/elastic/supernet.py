@@ -82,7 +82,7 @@ def _learn(
     context: Context,
     advance: Callable[[float], None],
 ) -> None:
-    """Train all networks, and write what was learned into the graph."""
+    """Train all networks together, and write the trained weights into ``model``."""
     settings, executor, feed = parameters.recover, shared.masked.executor, shared.feed
     largest = shared.masked.runs(shared.masked.networks.largest)
     weights = trainable_parameters(model, executor, {})
@@ -112,10 +112,15 @@ def _values(weights: Mapping[str, torch.nn.Parameter]) -> dict[str, Tensor]:
 def _of_several(
     shared: Shared, one: Callable[[Outputs, Batch], Tensor], seed: int
 ) -> Callable[[Outputs, Batch], Tensor]:
-    """Return the mean loss of a step's networks, given the outputs of the largest.
+    """Return the loss of a step: the mean over the largest network, the smallest and some others.
 
-    The networks at random follow from the samples of the batch, so that a training that goes on
-    from a checkpoint draws the same. Where nothing is trained, the smallest stands for all.
+    The others are drawn at random. The draw follows from the samples of the batch, so that a
+    training that goes on from a checkpoint draws the same. In validation none are drawn.
+
+    Args:
+        shared: runs the networks.
+        one: the loss of one network, from its outputs.
+        seed: the seed of the draws.
     """
     masked, networks = shared.masked, shared.masked.networks
     smallest = masked.runs(networks.smallest)
