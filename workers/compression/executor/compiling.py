@@ -196,19 +196,18 @@ class _Compiler:
         """Return whether a node belongs to shape arithmetic.
 
         A node does when its data are computed from shapes and constants, whatever its sizes are
-        computed from. A weight that is reshaped to a computed shape, or gathered at computed
-        indices, stays a weight.
+        computed from; a node whose data are constants alone, when its sizes are known too. A weight
+        that is reshaped to a computed shape, or gathered at computed indices, stays a weight.
         """
         host = self._shared.host
         data = [value for value, is_size in keys if not is_size]
         sizes = [value for value, is_size in keys if is_size]
         if not all(value in host or _is_constant(value) for value in data):
             return False
-        derived = any(value in host for value in data)
-        if not derived and not all(value in host or _is_constant(value) for value in sizes):
-            return False
-        weights = [v for v in data if v not in host and v.dtype in FLOATS]
-        return not weights or (derived and all(_is_small(v) for v in weights))
+        weights = [value for value in data if value not in host and value.dtype in FLOATS]
+        if any(value in host for value in data):
+            return all(map(_is_small, weights))
+        return not weights and all(value in host or _is_constant(value) for value in sizes)
 
     def _bring(self, node: ir.Node, keys: list[Key | None], slots: list[int]) -> None:
         """Copy inputs in host memory to the device of the node's data."""

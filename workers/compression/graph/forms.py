@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
@@ -59,6 +60,11 @@ class Sparse:
     def nbytes(self, *, four: bool) -> int:
         """The bytes that it takes in a file; with ``four``, its values take four bits."""
         return _bytes(self.gaps, four=self.four) + _bytes(self.values, four=four)
+
+
+def has_four_bits(model: ir.Model) -> bool:
+    """Return whether the opset of a graph has integers of four bits."""
+    return model.graph.opset_imports.get("", 0) >= FOUR_BIT_OPSET
 
 
 def stored_bytes(array: Array) -> int:

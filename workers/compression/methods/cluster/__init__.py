@@ -21,7 +21,7 @@ from app.domain.steps import Cluster, Skipped, matches
 from app.domain.steps.cluster import LEAST_WEIGHTS
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import Editor, constant
-from workers.compression.graph.forms import FOUR_BIT_OPSET
+from workers.compression.graph.forms import has_four_bits
 from workers.compression.graph.narrow import bytes_in_file, stored_as
 from workers.compression.graph.operators import (
     channel_axis,
@@ -173,8 +173,7 @@ class _Zeros:
 
 def _index_bits(model: ir.Model, clustered: _ClusteredWeight) -> int:
     """Return the bits of an index; graphs that stay at an older opset have no type of four."""
-    newer = model.graph.opset_imports.get("", 0) >= FOUR_BIT_OPSET
-    return 4 if newer and len(clustered.centres) <= _FOUR_BITS else 8
+    return 4 if has_four_bits(model) and len(clustered.centres) <= _FOUR_BITS else 8
 
 
 def _change(model: ir.Model, clustered: _ClusteredWeight) -> LayerChange:

@@ -10,16 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from workers.compression.graph.editor import Editor
 from workers.compression.looking.probe import AXES_AS_INPUT, Probe, runs, show
 from workers.compression.methods.quantize import integers
-from workers.compression.methods.quantize.integers import Grid, weight_grid
+from workers.compression.methods.quantize.integers import Floats, Grid, weight_grid
 from workers.compression.methods.quantize.pairs import Site
 from workers.compression.samples.context import Samples
-
-Floats = NDArray[np.float32]
 
 
 def mean_errors(

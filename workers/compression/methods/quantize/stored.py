@@ -11,7 +11,6 @@ from types import MappingProxyType
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize, Skipped
@@ -26,9 +25,7 @@ from workers.compression.graph.operators import (
 )
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize.integers import top_level
-
-Floats = NDArray[np.float32]
+from workers.compression.methods.quantize.integers import Floats, top_level
 
 _LEAST_ELEMENTS = 1024
 """The least number of elements of a weight: for fewer, unpacking takes the bytes that are saved."""
@@ -148,9 +145,9 @@ def steps_of(
 ) -> tuple[Floats, tuple[int, ...]]:
     """Return the steps of the symmetric grid that an array is rounded to.
 
-    They may differ along some axes. These axes are chosen by the bytes of the
-    steps: another bit for each weight would reduce the error's power to a quarter, and the bytes of
-    the steps must do at least as well.
+    They may differ along some axes. These axes are chosen by the bytes of the steps: another bit
+    for each weight would reduce the error's power to a quarter, and the bytes of the steps must do
+    at least as well.
 
     Args:
         array: a finite array of any shape.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from app.domain.reports import LayerChange
 from workers.compression.graph.editor import Editor
-from workers.compression.graph.forms import FOUR_BIT_OPSET
+from workers.compression.graph.forms import has_four_bits
 from workers.compression.graph.narrow import bytes_in_file, stored_as
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.quantize import integers
@@ -108,8 +108,7 @@ class Writer:
         Graphs that stay at an older opset have no such types. onnxruntime computes the cast once,
         when it loads the graph, so its int8 kernels apply.
         """
-        newer = self.edit.model.graph.opset_imports.get("", 0) >= FOUR_BIT_OPSET
-        if integers.BITS[dtype] > 4 or not newer:
+        if integers.BITS[dtype] > 4 or not has_four_bits(self.edit.model):
             return self.edit.constant(name, rounded)
         packed = self.edit.constant(f"{name}_packed", rounded.astype(ml_dtypes.int4))
         cast = self.edit.node("Cast", [packed], name, to=ir.DataType.INT8)
