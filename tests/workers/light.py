@@ -28,6 +28,7 @@ def settings_of(database: str, redis_url: str, storage_url: str) -> Settings:
 @contextmanager
 def worker_with(settings: Settings, tmp_path: Path) -> Iterator[Worker]:
     engine = connect(settings.database)
+    sandboxes = Sandboxes(settings, "cpu")
     yield Worker(
         id=ids.new("wrk"),
         queue="light",
@@ -35,10 +36,11 @@ def worker_with(settings: Settings, tmp_path: Path) -> Iterator[Worker]:
         settings=settings,
         sessions=sessions(engine),
         blobs=Blobs.open(settings.storage.url),
-        sandboxes=Sandboxes(settings, "cpu"),
+        sandboxes=sandboxes,
         slots=Slots(1),
         directory=tmp_path,
     )
+    sandboxes.close()
     for thread in threading.enumerate():
         if thread.name == "renewal":  # it may still hold a connection
             thread.join()

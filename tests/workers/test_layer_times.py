@@ -40,7 +40,6 @@ def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> I
     with worker_with(settings_of(database, redis_url, storage_url), tmp_path) as made:
         made.ability.capabilities = CAPABILITIES
         yield made
-    made.sandboxes.close()
 
 
 def given(worker: Worker, tenant: str, **asked: object) -> dict[str, float]:

@@ -22,7 +22,6 @@ def worker(database: str, redis_url: str, storage_url: str, tmp_path: Path) -> I
     """A worker that starts no engine."""
     with worker_with(settings_of(database, redis_url, storage_url), tmp_path) as made:
         yield made
-    made.sandboxes.close()
 
 
 @pytest.fixture
