@@ -84,7 +84,7 @@ def renumber_nodes(config: Any) -> None:
 
 
 def _references(value: Any, names: set[str]) -> Iterator[list[Any]]:
-    """Yield what says that a layer of these names is read: its name, its call, its output."""
+    """Yield each reference to a layer of these names: a list of its name, call and output."""
     if not isinstance(value, list):
         return
     if len(value) > 2 and str(value[0]) in names and isinstance(value[1], int):
