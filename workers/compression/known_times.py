@@ -23,7 +23,7 @@ class KnownTimes:
 
         Args:
             what: everything that the time of the layer depends on, the threads apart.
-            measure: times the layer, where nobody did.
+            measure: times the layer; called if its time is not known.
         """
         form = form_of(what)
         if form in self.earlier:
@@ -40,7 +40,11 @@ class KnownTimes:
         return dict(islice(new, MOST))
 
     def note(self, before: int = 0) -> list[str]:
-        """Say how many forms were taken after the first ``before``; nothing where none was."""
+        """Return a note on how many times of earlier jobs were used; none if there were none.
+
+        Args:
+            before: the number of those that do not count, as they were used earlier.
+        """
         count = len(self.taken) - before
         if not count:
             return []

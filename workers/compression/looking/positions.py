@@ -10,7 +10,7 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.operators import operand
 
 Places = tuple[NDArray[np.intp], ...]
-"""The index along each axis of the outputs but their channels; of products, that of the row."""
+"""Positions of outputs: the indices along each axis but the channels'; for products, the rows."""
 
 
 def is_plain(node: ir.Node) -> bool:

@@ -31,7 +31,7 @@ def derive(
         scale: the shares.
         context: data, seed, threads.
         advance: called with the fraction done.
-        multiple: of how many channels the layers keep a multiple; None for that of ``prune``.
+        multiple: layers keep a multiple of this many channels; None takes that of ``prune``.
 
     Returns:
         The smaller graph, the refusals, and which indices of the graph's constants are left.

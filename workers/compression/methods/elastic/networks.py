@@ -123,7 +123,7 @@ def networks_of(
         model: the graph, whose nodes have names; not changed.
         context: data, seed, threads.
         ignored: names and patterns of nodes that keep their channels.
-        multiple: of how many channels the layers keep a multiple; see ``ordered_groups``.
+        multiple: layers keep a multiple of this many channels; see ``ordered_groups``.
     """
     survey = survey_graph(model, context)
     analysis = analyse(model, survey.shapes, lambda name: matches(name, ignored))

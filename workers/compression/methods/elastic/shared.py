@@ -31,7 +31,7 @@ class Shared:
         graph: the graph with its normalisations.
         masked: its networks in torch.
         feed: the samples.
-        unfolded: what puts normalisations back and folds them; None where there are none to.
+        unfolded: puts normalisations back, and folds them again; None if there are none.
         batches: whether networks are normalised by their batches.
     """
 
@@ -68,7 +68,7 @@ def share(
         model: in normal form; not changed.
         context: the samples, seed, threads, device.
         ignored: names and patterns of nodes that keep their channels.
-        multiple: of how many channels the layers of a network keep a multiple.
+        multiple: the layers of a network keep a multiple of this many channels.
 
     Raises:
         StepFailed: there are no samples, or nothing in the graph can be left out.

@@ -86,7 +86,7 @@ def allocate(
         cost: the cost of the graph as a function of the removed units.
         ratio: the share of the cost to save.
         scope: ``global`` compares units of all groups; ``layer`` removes the same share of each.
-        multiple: of how many channels the layers keep a multiple; see ``ordered_groups``.
+        multiple: layers keep a multiple of this many channels; see ``ordered_groups``.
 
     Returns:
         The removed units. If the ratio cannot be met: as many units as may be removed.

@@ -81,7 +81,7 @@ def allocate_learned(
         scores: the importance of each unit: which of a layer go first.
         cost: the cost of the graph as a function of the removed units.
         ratio: the share of the cost to save.
-        multiple: of how many channels the layers keep a multiple; see ``ordered_groups``.
+        multiple: layers keep a multiple of this many channels; see ``ordered_groups``.
         context: samples to judge on, the seed, the clock.
         advance: called with the fraction of the episodes that were made.
     """

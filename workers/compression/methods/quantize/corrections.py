@@ -1,7 +1,7 @@
 """Keeps the quality of a calibrated graph: biases are corrected, and rounding is learned.
 
-Each is done where the outputs on samples that nothing was calibrated on come nearer to those of the
-float graph, unless the parameters say so beforehand.
+Each is kept if it brings the outputs nearer to those of the float graph, on samples that were not
+used for calibration. Parameters may also ask for it, or refuse it; then nothing is compared.
 """
 
 from collections.abc import Mapping

@@ -78,11 +78,11 @@ def where_allowed(
     rounded: Round,
     context: Context,
 ) -> Smoothed:
-    """Return what a change makes of a graph; the graph as it is where it is refused or has no data.
+    """Return the changed graph; the graph as it is if the change is refused, or there is no data.
 
     Args:
         change: ``smooth``, or another one like it.
-        wanted: what the parameters say of the change.
+        wanted: False refuses the change.
         model: the graph; not changed.
         parameters: what to quantize, and the calibration.
         rounded: rounds weights to their grid.

@@ -51,10 +51,10 @@ def store_weights(
 def writer(
     model: ir.Model, parameters: Quantize, uses: list[WeightUse], context: Context
 ) -> tuple[Write, list[str]]:
-    """Return what stores weights of a graph; and notes, where their rounding was learned.
+    """Return the function that stores weights of a graph, and notes on how they are rounded.
 
-    It is learned where the outputs come nearer. By itself it is not tried with eight bits, which
-    lose next to nothing of weights alone.
+    Rounding is learned, and kept if the outputs come nearer. Unless the parameters ask for it, it
+    is not tried with eight bits: weights alone lose next to nothing in them.
 
     Args:
         model: the graph; not changed.
