@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from app.domain.searches import Goal
 from app.domain.sensitivity import Kind, Saved, Sensitivity
 
+_LEAST = 1e-9
+"""Of what all layers take together: a chart may know no time."""
+
 _GAINS = (0.02, 0.97)
 """The least and the greatest gain that is expected: a chart is no proof."""
 
@@ -16,10 +19,12 @@ class Expectation:
     lost: float
     """The share of the outputs' variance, each layer's loss added up."""
     gain: float
-    """The share of what is minimised that is saved, for each share of the work or the weights."""
+    """The share of what is minimised that is saved, for each share of what is counted."""
 
 
-def expect(chart: Sensitivity, kind: Kind, goal: Goal, amount: float) -> Expectation | None:
+def expect(
+    chart: Sensitivity, kind: Kind, goal: Goal, amount: float, of: Goal
+) -> Expectation | None:
     """Return what it takes to save an amount by forms of one kind; None where they save less.
 
     Layers take the forms that cost least for what they save, one after the other, over all layers
@@ -28,11 +33,11 @@ def expect(chart: Sensitivity, kind: Kind, goal: Goal, amount: float) -> Expecta
     Args:
         chart: of the model.
         kind: of forms, ``channels`` say.
-        goal: what is minimised: the amount is of the weights for ``size``, else of the work.
+        goal: what is minimised.
         amount: the share to save.
+        of: what the amount is a share of.
     """
-    of: Goal = "size" if goal == "size" else "macs"
-    whole = sum(_of_layers(chart, of))
+    whole = max(sum(_of_layers(chart, of)), _LEAST)
     columns = [at for at, form in enumerate(chart.forms) if form.kind == kind]
     cells = []
     for layer, (costs, saved) in enumerate(zip(chart.cost, chart.saved, strict=True)):
@@ -49,7 +54,7 @@ def expect(chart: Sensitivity, kind: Kind, goal: Goal, amount: float) -> Expecta
             gained = sum(
                 _saved(chart.saved[at][column], goal) for at, (column, _, _) in taken.items()
             )
-            gain = gained / max(sum(_of_layers(chart, goal)), 1e-9) / share
+            gain = gained / max(sum(_of_layers(chart, goal)), _LEAST) / share
             lost = sum(cost for _, cost, _ in taken.values())
             return Expectation(lost, min(max(gain, _GAINS[0]), _GAINS[1]))
     return None

@@ -1,6 +1,7 @@
 """What is known of a search before its first trial, from what inspection found."""
 
 from app.domain.datasets import DatasetDescription
+from app.domain.deployments import DEPLOYMENTS
 from app.domain.generated import TRAIN
 from app.domain.jobs import JobRequest
 from app.domain.models import ModelDescription
@@ -45,5 +46,7 @@ def facts_of(
         chart=chart,
         target=request.target,
         to_source="source" in request.deliver,
+        timed_here=request.deliver[0] == "onnx"
+        and (request.target is None or request.target in DEPLOYMENTS),
         onnx_alone=not any(name in EXPORTED for name in request.deliver),
     )

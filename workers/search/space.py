@@ -74,6 +74,9 @@ class Facts:
     """Of the request: where it is a deployment, it says what steps leave at their defaults."""
     onnx_alone: bool = True
     """Whether onnxruntime alone has to run the result; other runtimes lack some operators."""
+    timed_here: bool = True
+    """Whether the latency that counts is that of onnxruntime on the worker, as layers' times are:
+    not of another runtime, and not of a device."""
 
     to_source: bool = False
     """Whether the weights are to go back to the upload's own layers, so that these must stay."""

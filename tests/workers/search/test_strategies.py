@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 from itertools import pairwise
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -249,6 +249,30 @@ def test_no_pipeline_is_tried_twice_whatever_trials_come_to(
 def test_the_guided_search_begins_with_the_bits_that_layers_bear() -> None:
     history = run("guided", Space(facts()), 2)
     assert history[0].steps == [Quantize(prefer="speed")]
+
+
+@pytest.mark.parametrize("strategy", ["guided", "amc"])
+@pytest.mark.parametrize(
+    ("known", "counted"),
+    [
+        ({"goal": "latency"}, "latency"),
+        ({"goal": "latency", "timed_here": False}, "macs"),
+        ({"goal": "size"}, "size"),
+    ],
+    ids=["the worker's times", "another runtime's times", "bytes"],
+)
+def test_shares_are_of_what_is_minimised(
+    strategy: StrategyName, known: dict[str, Any], counted: str
+) -> None:
+    """Of times the measured ones of layers count; they say nothing of a device's."""
+    steps = [
+        step
+        for trial in run(strategy, Space(facts(**known)), 10)
+        for step in trial.steps
+        if step.method == "low_rank" or (step.method == "prune" and step.granularity == "channel")
+    ]
+    assert steps
+    assert {step.of for step in steps} == {counted}
 
 
 BUDGETS = (6, 12)
