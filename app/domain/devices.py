@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from app.domain.frozen import Asked
 from app.domain.latencies import Comparison, TimedRun
-from app.domain.request_parts import Asked
 from app.domain.targets import OutputFormat
 
 TargetName = Annotated[

@@ -16,11 +16,11 @@ from pydantic import Tag as PydanticTag
 
 from app.domain.deployments import DEPLOYMENTS, with_defaults
 from app.domain.devices import TargetName
+from app.domain.frozen import Asked
 from app.domain.generated import GeneratedData
 from app.domain.metrics import Metric, Parameter
 from app.domain.models import ModelId
 from app.domain.request_parts import (
-    Asked,
     Limits,
     Objective,
     OneOffWebhook,
@@ -75,27 +75,32 @@ class Evaluate(Asked):
         " Default: top1 where targets are classes, mse where they are numbers.",
     )
     higher_is_better: bool = Field(
+        title="More is better",
         default=True,
         description="Of a metric that a model computes; a drop of one where less is better is"
         " relative.",
     )
     output: str | None = Field(
+        title="Output that is judged",
         default=None,
         max_length=512,
         description="The output that targets speak of. Default: the first.",
     )
     dataset: str | None = Field(
+        title="Data to judge on",
         default=None,
         max_length=64,
         description="A dataset of its own to judge on; the job's dataset then trains and calibrates"
         " as a whole. Default: a part of the job's dataset is held out.",
     )
     threshold: float | None = Field(
+        title="Threshold of a mask",
         default=None,
         allow_inf_nan=False,
         description="Of 'iou': what lies above it belongs to a mask. Default: 0.5.",
     )
     blank: int | None = Field(
+        title="Class of no answer",
         default=None,
         ge=0,
         lt=1_000_000,
@@ -149,9 +154,10 @@ class JobRequest(Asked):
         description="In place of steps: what to measure of the model. 'sensitivity' is what each"
         " layer loses and saves in each form; see 'POST /v1/models/{model_id}/sensitivity'.",
     )
-    evaluate: Evaluate = Evaluate()
-    require: Require = Require()
+    evaluate: Evaluate = Field(title="How quality is measured", default=Evaluate())
+    require: Require = Field(title="What must be kept", default=Require())
     target: TargetName | None = Field(
+        title="Where it is to run",
         default=None,
         examples=[*DEPLOYMENTS],
         description="Where the model is to run: a deployment of 'GET /v1/targets', which says what"
@@ -160,17 +166,18 @@ class JobRequest(Asked):
         " have it run the job. It is checked before anything runs.",
     )
     deliver: Annotated[list[OutputFormat], AfterValidator(_once)] = Field(
+        title="Formats to download",
         default=["onnx"],
         min_length=1,
         max_length=2 * len(OUTPUT_FORMATS),
         description="The formats to download; each file is run on its own runtime and compared.",
     )
-    webhook: OneOffWebhook | None = None
-    limits: Limits = Limits()
+    webhook: OneOffWebhook | None = Field(title="Tell an address", default=None)
+    limits: Limits = Field(title="Time limits", default=Limits())
     priority: int = Field(
         default=0, ge=-10, le=10, description="Among your own jobs: what is higher starts earlier."
     )
-    requires: Requires = Requires()
+    requires: Requires = Field(title="What the worker must have", default=Requires())
     seed: Seed = 0
 
     @model_validator(mode="before")

@@ -3,8 +3,9 @@
 from collections.abc import Collection, Iterable
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from app.domain.frozen import Asked
 from app.domain.searches import Goal, StrategyName
 from app.domain.webhooks import SigningSecret, WebhookUrl
 
@@ -33,16 +34,11 @@ def device_kind(device: str) -> DeviceKind:
     return "cuda" if device.startswith("cuda") else "cpu"
 
 
-class Asked(BaseModel):
-    """A part of a request: an unknown field is refused, and so is a value of another type."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
 class Require(Asked):
     """What the result must keep; a job that misses it fails and keeps its artifacts."""
 
     max_quality_drop: float | None = Field(
+        title="Quality may drop by",
         default=None,
         ge=0,
         le=1000,
@@ -56,17 +52,34 @@ class Require(Asked):
 class Limits(Asked):
     """How long a job may wait and run, in minutes; fractions are allowed."""
 
-    pending_minutes: float = Field(default=24 * 60, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
-    running_minutes: float = Field(default=120, gt=0, le=MINUTES_PER_WEEK, allow_inf_nan=False)
+    pending_minutes: float = Field(
+        title="Minutes to wait at most",
+        description="Then the job fails.",
+        default=24 * 60,
+        gt=0,
+        le=MINUTES_PER_WEEK,
+        allow_inf_nan=False,
+    )
+    running_minutes: float = Field(
+        description="Then it is stopped, and fails.",
+        title="Minutes to run at most",
+        default=120,
+        gt=0,
+        le=MINUTES_PER_WEEK,
+        allow_inf_nan=False,
+    )
 
 
 class Requires(Asked):
     """What the worker that runs a job must have."""
 
     device: DeviceKind | None = Field(
-        default=None, description="The kind of device that it computes on. Default: any."
+        title="Kind of device",
+        default=None,
+        description="The kind of device that it computes on. Default: any.",
     )
     labels: list[Label] = Field(
+        title="Labels of the worker",
         default=[],
         max_length=MOST_LABELS,
         description="Its operator's names for what it has: all of them.",
@@ -89,8 +102,9 @@ class Requires(Asked):
 class OneOffWebhook(Asked):
     """An address to tell about this job alone."""
 
-    url: WebhookUrl
+    url: WebhookUrl = Field(title="Address", description="It is called when the job ends.")
     secret: SigningSecret | None = Field(
+        title="Signing secret",
         default=None,
         description="whsec_… in base64, 24 to 64 bytes. Without one it is made, and returned once.",
     )

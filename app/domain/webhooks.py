@@ -8,11 +8,12 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
-    ConfigDict,
     Field,
     HttpUrl,
     SecretStr,
 )
+
+from app.domain.frozen import Asked
 
 WebhookEvent = Literal[
     "job.succeeded",
@@ -58,11 +59,7 @@ Events = Annotated[list[WebhookEvent], Field(min_length=1, max_length=len(EVENTS
 Description = Annotated[str, Field(max_length=500)]
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class WebhookRequest(_Asked):
+class WebhookRequest(Asked):
     """The body of ``POST /v1/webhooks``."""
 
     url: WebhookUrl
@@ -70,7 +67,7 @@ class WebhookRequest(_Asked):
     description: Description | None = None
 
 
-class WebhookChange(_Asked):
+class WebhookChange(Asked):
     """The body of ``PATCH /v1/webhooks/{id}``: what is left out, or null, stays as it is."""
 
     url: WebhookUrl | None = None

@@ -3,11 +3,12 @@
 from pydantic import Field
 from sqlalchemy.orm import Session
 
+from app.domain.frozen import Asked
 from app.domain.generated import GeneratedData
 from app.domain.job_answers import SubmittedJob
 from app.domain.jobs import JobRequest
 from app.domain.problems import NotFound
-from app.domain.request_parts import Asked, Limits, Requires, Seed
+from app.domain.request_parts import Limits, Requires, Seed
 from app.domain.sensitivity import ModelSensitivity
 from app.services import jobs, models
 from app.settings import Settings

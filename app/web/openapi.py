@@ -82,6 +82,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         schemas.pop(name, None)
     for described in schemas.values():
         _say_objects_in_words(described)
+        _title_fields_by_name(described)
     for path, operations in schema["paths"].items():
         if path.startswith("/v1/"):
             for operation in operations.values():
@@ -95,6 +96,18 @@ def _say_objects_in_words(described: dict[str, Any]) -> None:
         if isinstance(field.get("default"), dict):
             default = json.dumps(field.pop("default"))
             field["description"] = f"{field.get('description', '')} Default: `{default}`.".strip()
+
+
+def _title_fields_by_name(described: dict[str, Any]) -> None:
+    """Title fields by their names: generators of clients name classes after titles.
+
+    The titles that forms show are in the schemas of ``GET /v1/methods``.
+    """
+    for name, field in described.get("properties", {}).items():
+        if "$ref" in field:
+            field.pop("title", None)
+        elif "title" in field:
+            field["title"] = name.title().replace("_", " ")
 
 
 def _problem_types() -> str:

@@ -1,6 +1,7 @@
 """A job is changed and run again, and a form that is sent twice makes one job."""
 
 import re
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 
 from app.domain.jobs import JobRequest
 from app.domain.methods import methods
+from app.domain.steps import METHODS
 from app.store.tables import JobRow
-from app.web.dashboard.draft import MORE, of_method, of_request
+from app.web.dashboard.draft import MORE, of_method, of_request, typed, values
+from app.web.dashboard.forms import Field
 from tests.app.people import browser, filled, form_token, read
 from tests.app.service import Service
 
@@ -81,34 +84,51 @@ def test_the_forms_have_a_field_for_every_part_of_a_request() -> None:
     assert {*MORE} | elsewhere | measured == JobRequest.model_fields.keys()
 
 
-def test_every_field_of_a_form_has_a_sentence() -> None:
+def with_parts(known: Mapping[str, Field]) -> Iterator[Field]:
+    """Yield fields, and those inside of them."""
+    for each in known.values():
+        yield each
+        yield from with_parts(each.parts)
+
+
+def test_every_field_of_a_form_has_a_title_of_words_and_a_sentence() -> None:
     of_methods = [of_method(method.method) for method in methods()]
     for known in (of_request(MORE), of_request(("target", "require")), *of_methods):
-        assert [name for name, field in known.items() if not field.description] == []
+        for field in with_parts(known):
+            assert field.description, field
+            assert re.fullmatch(r"[A-Z][a-z0-9 ,]+", field.title), field
 
 
 def test_every_default_of_every_method_is_typed_and_read_back() -> None:
     for method in methods():
-        for name, field in of_method(method.method).items():
-            default = method.json_schema["properties"][name].get("default")
-            if default not in (None, []):
-                assert field.value(field.text(default)) == default, (method.method, name)
+        defaults = {
+            name: about["default"]
+            for name, about in method.json_schema["properties"].items()
+            if name != "method" and about.get("default") not in (None, [])
+        }
+        known = of_method(method.method)
+        read = values(known, typed(known, defaults))
+        step = next(each for each in METHODS if each.title == method.title)
+        assert step.model_validate(read) == step.model_validate({"method": method.method})
 
 
 def test_a_fault_inside_a_part_stands_beside_its_field(
     service: Service, person: httpx.Client
 ) -> None:
     form = filled(person.get("/jobs/new", params={"model": service.model(), "step": "quantize"}))
-    wrong = {"more.limits": '{"running_minutes": -1}', "steps.0.recover": '{"epochs": "many"}'}
+    wrong = {"more.limits.running_minutes": "-1", "steps.0.recover.epochs": "many"}
     answer = person.post("/jobs/new", data={**form, **wrong, "do": "submit"})
     assert answer.status_code == 422
-    page = read(answer)
-    assert "running_minutes: Input should be greater than 0" in page
-    assert "epochs: Input should be a valid integer" in page
-    assert answer.text.count("<details open>") == 2, "nobody has to look for it"
+    for name, words in zip(wrong, ("greater than 0", "a valid integer"), strict=True):
+        field = re.search(rf'name="{name}".*?role="alert"><bdi>(.*?)<', answer.text, re.DOTALL)
+        assert field is not None
+        assert words in field[1]
+    assert answer.text.count("<details open>") == 4, "nobody has to look for it"
     sent = filled(answer)
     assert {name: sent[name] for name in wrong} == wrong, "nothing typed is lost"
-    deep = person.post("/jobs/new", data={**form, "more.limits": "[" * 5000, "do": "submit"})
+    deep = person.post(
+        "/jobs/new", data={**form, "more.evaluate.metric": "[" * 5000, "do": "submit"}
+    )
     assert deep.status_code == 422
     mended = person.post("/jobs/new", data={**form, "steps.0.mode": "dynamic", "do": "submit"})
     assert mended.status_code == 303, "what was refused is not held against the page's key"
@@ -162,11 +182,11 @@ def test_a_form_that_is_sent_twice_makes_one_job_and_one_that_is_changed_another
 
 
 def test_a_search_and_a_webhook_are_made_once_too(service: Service, person: httpx.Client) -> None:
-    for path, typed in (
+    for path, wish in (
         ("/searches/new", {"model": service.model(), "minimize": "size"}),
         ("/webhooks", {"url": "https://example.com/hook"}),
     ):
-        form = {**filled(person.get(path)), **typed}
+        form = {**filled(person.get(path)), **wish}
         first, second = person.post(path, data=form), person.post(path, data=form)
         assert first.status_code == second.status_code, read(second)
         assert first.headers.get("location") == second.headers.get("location")

@@ -92,7 +92,7 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
     person: httpx.Client, service: Service
 ) -> None:
     model = service.model()
-    typed = {"steps.0.method": "prune", "steps.0.ratio": "seven", "steps.0.recover": "{not json"}
+    typed = {"steps.0.method": "prune", "steps.0.ratio": "seven", "steps.0.block": "{not json"}
     answer = send(person, "/jobs/new", do="submit", model=model, name="mine", **typed)
     assert answer.status_code == 422
     for text in ("seven", "{not json", "mine"):

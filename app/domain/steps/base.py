@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.domain.frozen import Asked
 from app.domain.models import Layer, Skipped, TensorSpec
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
 Ignored = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=512)]],
     Field(
+        title="Layers to leave alone",
         max_length=1000,
         description="Nodes to leave alone: names or patterns such as '/encoder/*'.",
     ),
@@ -124,10 +126,8 @@ Saving = Literal["latency", "size", "macs"]
 ALL_SAVINGS: frozenset[Saving] = frozenset({"latency", "size", "macs"})
 
 
-class Step(BaseModel):
+class Step(Asked):
     """One entry of a request: a method and its parameters, every default filled in."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     title: ClassVar[str]
     provides: ClassVar[tuple[str, ...]]

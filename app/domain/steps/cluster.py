@@ -40,6 +40,7 @@ class Cluster(Step):
 
     method: Literal["cluster"] = "cluster"
     clusters: int = Field(
+        title="Values of each tensor",
         default=16,
         ge=2,
         le=256,
@@ -48,6 +49,7 @@ class Cluster(Step):
     )
     ignore: Ignored = Field(default=[])
     recover: Recover | None = Field(
+        title="Train afterwards",
         default=None,
         description="Training of the codebooks afterwards; indices stay.",
         json_schema_extra=searched(within=EPOCHS),

@@ -2,9 +2,10 @@
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from app.domain import layouts
+from app.domain.frozen import Asked
 from app.domain.models import ModelId
 from app.domain.steps.base import (
     ALL_SAVINGS,
@@ -20,17 +21,14 @@ from app.domain.steps.base import (
 from app.domain.steps.recover import EPOCHS, Recover, training_minutes
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Architecture(_Part):
+class Architecture(Asked):
     """A compact network that is built for the task: its layout follows what the model reads."""
 
     architecture: Literal[
         "mobilenet_v2", "mobilenet_v3", "shufflenet_v2", "resnet_cifar", "mlp", "transformer"
-    ]
+    ] = Field(title="A network of this kind", description="It is built from nothing.")
     width: float | None = Field(
+        title="Times as many channels",
         default=None,
         gt=0,
         le=4,
@@ -38,12 +36,15 @@ class Architecture(_Part):
         description="Multiplies every channel count. Default: 1, or what meets 'ratio'.",
     )
     ratio: Share | None = Field(
+        title="Share to do without",
         default=None,
         description="The fraction of the teacher that the student does without; the largest width"
         " that meets it is found.",
     )
     of: Literal["macs", "parameters", "size", "latency"] = Field(
-        default="macs", description="What 'ratio' is a fraction of; latency is measured."
+        title="Share of what",
+        default="macs",
+        description="What 'ratio' is a fraction of; latency is measured.",
     )
 
     @model_validator(mode="after")
@@ -58,16 +59,17 @@ class Architecture(_Part):
         return 1.0 if self.width is None and self.ratio is None else self.width
 
 
-class Uploaded(_Part):
+class Uploaded(Asked):
     """Another model of the tenant, with the same inputs and outputs."""
 
-    model: ModelId
+    model: ModelId = Field(title="Or another model of yours", description="Its id.")
 
 
-class Scale(_Part):
+class Scale(Asked):
     """What is kept: of each layer's channels, and of the residual blocks."""
 
     width: float = Field(
+        title="Share of the channels to keep",
         default=0.5,
         gt=0,
         le=1,
@@ -75,7 +77,12 @@ class Scale(_Part):
         description="Of each layer's channels. Default: all where 'depth' is given, else half.",
     )
     depth: float = Field(
-        default=1.0, gt=0, le=1, allow_inf_nan=False, description="Of the residual blocks."
+        title="Share of the blocks to keep",
+        default=1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Of the residual blocks.",
     )
 
     @model_validator(mode="before")
@@ -86,16 +93,20 @@ class Scale(_Part):
         return values
 
 
-class Derived(_Part):
+class Derived(Asked):
     """The graph that the step is given, narrower and shallower; weights are inherited."""
 
-    derive: Scale = Scale()
+    derive: Scale = Field(
+        title="Or this model, narrower",
+        default=Scale(),
+        description="Its weights are inherited.",
+    )
 
 
 Student = Architecture | Uploaded | Derived
 
 
-class DistillLoss(_Part):
+class DistillLoss(Asked):
     """One term of the sum that the student minimises."""
 
     kind: Literal["soft_targets", "labels", "features", "attention", "relational"]
@@ -119,6 +130,7 @@ class Distill(Step):
 
     method: Literal["distill"] = "distill"
     student: Student = Field(
+        title="The student",
         default=Derived(),
         description="The network that learns.",
         json_schema_extra=searched(
@@ -129,15 +141,18 @@ class Distill(Step):
         ),
     )
     multiple: Multiple | None = Field(
+        title="Channels in multiples of",
         default=None,
         description="For 'derive': each layer that is cut keeps a multiple of so many channels, as"
         " with 'prune'. Default: what the job's 'target' asks for, or 8.",
     )
     teacher: Literal["original", "previous"] | ModelId = Field(
+        title="The teacher",
         default="original",
         description="The job's model, the previous step's result, or another model's id.",
     )
     losses: list[DistillLoss] | None = Field(
+        title="What it learns from",
         default=None,
         min_length=1,
         max_length=5,
@@ -145,6 +160,7 @@ class Distill(Step):
         " has classes as targets.",
     )
     recover: Recover = Field(
+        title="How it is trained",
         default=Recover(),
         description="How the student is trained.",
         json_schema_extra=searched(within=EPOCHS),

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from app.domain.steps.base import (
     ALL_SAVINGS,
@@ -33,6 +33,10 @@ NO_BLOCKS = (
 """Why a model has no use for sub-networks: without blocks, 'prune' makes the same networks."""
 
 
+_TRAINING = Recover(epochs=40)
+"""Many networks that are trained at one time take more epochs than one does."""
+
+
 class Supernet(Step):
     """Train the model so that networks can be taken out of it.
 
@@ -48,11 +52,19 @@ class Supernet(Step):
     method: Literal["supernet"] = "supernet"
     ignore: Ignored = Field(default=[])
     recover: Recover = Field(
-        default=Recover(epochs=40),
+        title="How it is trained",
+        default=_TRAINING,
         description="How it is trained. An epoch takes about four times as long as another"
         " training's.",
         json_schema_extra=searched(within=EPOCHS),
     )
+
+    @field_validator("recover", mode="before")
+    @classmethod
+    def _in_more_epochs(cls, training: object) -> object:
+        if isinstance(training, dict):
+            return {"epochs": _TRAINING.epochs, **training}
+        return training
 
     @property
     def place(self) -> int:
@@ -94,20 +106,24 @@ class Subnet(Step):
 
     method: Literal["subnet"] = "subnet"
     ratio: Share = Field(
+        title="Share to do without",
         default=0.5,
         description="The fraction of 'of' that the network does without.",
         json_schema_extra=searched(low=0.1, high=0.9),
     )
     of: Literal["macs", "parameters", "size"] = Field(
-        default="macs", description="What 'ratio' speaks of."
+        title="Share of what", default="macs", description="What 'ratio' speaks of."
     )
     multiple: Multiple | None = Field(
+        title="Channels in multiples of",
         default=None,
         description="Each layer that is cut keeps a multiple of so many channels, as with 'prune'."
         " Default: what the job's 'target' asks for, or 8.",
     )
     recover: Recover | None = Field(
-        default=None, description="Training afterwards, which it does without as a rule."
+        title="Train afterwards",
+        default=None,
+        description="Training afterwards, which it does without as a rule.",
     )
 
     @property

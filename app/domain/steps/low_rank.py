@@ -47,18 +47,23 @@ class LowRank(Step):
 
     method: Literal["low_rank"] = "low_rank"
     decomposition: Literal["auto", "svd", "tucker2", "cp", "spatial_svd"] = Field(
+        title="Kind of factors",
         default="auto",
         description="'auto' takes svd for products and the best that fits for convolutions.",
     )
     ratio: Share = Field(
+        title="Share to remove",
         default=0.5,
         description="The fraction of 'of' that is removed, over the whole model.",
         json_schema_extra=searched(low=0.1, high=0.9),
     )
     of: Literal["macs", "parameters", "size", "latency"] = Field(
-        default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
+        title="Share of what",
+        default="macs",
+        description="What 'ratio' speaks of; latency is measured on the worker.",
     )
     rank: Literal["auto", "sensitivity", "ratio", "energy", "vbmf"] = Field(
+        title="How ranks are chosen",
         default="auto",
         description="'sensitivity' and 'ratio' spread the budget that 'ratio' leaves: by what each"
         " layer's replacement does to the model's outputs on data, or by the layers' own errors."
@@ -66,15 +71,18 @@ class LowRank(Step):
         " by the share of energy kept, or by variational Bayes (Nakajima 2013).",
     )
     energy: Share | None = Field(
+        title="Share of the energy to keep",
         default=None,
         description="The share of squared singular values kept in each layer; sets 'rank'."
         " Default with rank 'energy': 0.9.",
     )
     whiten: bool = Field(
+        title="Weigh errors by activations",
         default=True,
         description="Weigh errors by the activations seen on data, where there is a dataset.",
     )
     calibration_samples: int = Field(
+        title="Samples to look at",
         default=128,
         ge=1,
         le=10_000,
@@ -82,7 +90,10 @@ class LowRank(Step):
     )
     ignore: Ignored = Field(default=[])
     recover: Recover | None = Field(
-        default=None, description="Training afterwards.", json_schema_extra=searched(within=EPOCHS)
+        title="Train afterwards",
+        default=None,
+        description="Training afterwards.",
+        json_schema_extra=searched(within=EPOCHS),
     )
 
     @property

@@ -42,11 +42,13 @@ class Prune(Step):
 
     method: Literal["prune"] = "prune"
     granularity: Granularity = Field(
+        title="What is removed as a whole",
         default="channel",
         description="What is removed as a whole.",
         json_schema_extra=searched(choices=["channel", "unstructured"]),
     )
     criterion: Criterion = Field(
+        title="What counts as unimportant",
         default="auto",
         json_schema_extra=searched(
             choices=["auto", "magnitude"], when={"granularity": ["channel"]}
@@ -55,48 +57,75 @@ class Prune(Step):
         " where there is data and the graph has gradients, else magnitude; for weights obc where"
         " there is data and all go at once, else lamp.",
     )
-    norm: Literal["l1", "l2"] = Field(default="l2", description="The norm of 'magnitude'.")
+    norm: Literal["l1", "l2"] = Field(
+        title="Norm of weights", default="l2", description="The norm of 'magnitude'."
+    )
     scope: Literal["global", "layer", "learned"] = Field(
+        title="How layers share the cut",
         default="global",
         description="Whether layers compete, each loses the same share, or the shares of channels"
         " are learned on data: episodes try what comes nearest to the outputs (AMC, He 2018).",
     )
     ratio: Share = Field(
+        title="Share to remove",
         default=0.5,
         description="The fraction of 'of' that channel pruning removes.",
         json_schema_extra=searched(low=0.1, high=0.9, when={"granularity": ["channel"]}),
     )
     of: Literal["macs", "parameters", "size", "latency", "channels"] = Field(
-        default="macs", description="What 'ratio' speaks of; latency is measured on the worker."
+        title="Share of what",
+        default="macs",
+        description="What 'ratio' speaks of; latency is measured on the worker.",
     )
     multiple: Multiple | None = Field(
+        title="Channels in multiples of",
         default=None,
         description="For 'channel': each layer that is cut keeps a multiple of so many channels,"
         " for which kernels are fast. A layer with less than twice as many keeps a multiple of 8,"
         " or any number below 16. Default: what the job's 'target' asks for, or 8.",
     )
     sparsity: Share = Field(
+        title="Share of weights to zero",
         default=0.5,
         description="The fraction of weights set to zero by 'unstructured' and 'block'.",
         json_schema_extra=searched(low=0.3, high=0.95, when={"granularity": ["unstructured"]}),
     )
-    n: int = Field(default=2, ge=1, le=64, description="Weights kept of each m, for 'n:m'.")
-    m: int = Field(default=4, ge=2, le=128, description="Neighbours in a group, for 'n:m'.")
+    n: int = Field(
+        title="Weights kept in a group",
+        default=2,
+        ge=1,
+        le=64,
+        description="Weights kept of each m, for 'n:m'.",
+    )
+    m: int = Field(
+        title="Weights in a group",
+        default=4,
+        ge=2,
+        le=128,
+        description="Neighbours in a group, for 'n:m'.",
+    )
     block: list[Annotated[int, Field(ge=1, le=256)]] = Field(
+        title="Size of a block",
         default=[16, 1],
         min_length=2,
         max_length=2,
         description="Output and input channels of a block, for 'block'.",
     )
     schedule: Literal["one_shot", "iterative", "polynomial"] = Field(
+        title="How it is spread over the training",
         default="one_shot",
         description="All at once, in equal parts, or along a cubic curve (Zhu & Gupta 2017); the"
         " last two train in between and so need 'recover'.",
     )
     iterations: int = Field(
-        default=5, ge=2, le=100, description="Parts of the iterative and polynomial schedules."
+        title="Parts of the schedule",
+        default=5,
+        ge=2,
+        le=100,
+        description="Parts of the iterative and polynomial schedules.",
     )
     initial_sparsity: float = Field(
+        title="Share at the beginning",
         default=0.0,
         ge=0,
         lt=1,
@@ -104,20 +133,35 @@ class Prune(Step):
         description="Where the polynomial schedule begins.",
     )
     final_sparsity: Share | None = Field(
+        title="Share at the end",
         default=None,
         description="Where the polynomial schedule ends. Default: 'ratio' or 'sparsity'.",
     )
     begin: float = Field(
-        default=0.0, ge=0, le=1, description="Share of training before the schedule starts."
+        title="Begin after this share of the training",
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of training before the schedule starts.",
     )
-    end: float = Field(default=0.5, ge=0, le=1, description="Share of training when it is done.")
+    end: float = Field(
+        title="End after this share of the training",
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of training when it is done.",
+    )
     reconstruct: bool = Field(
+        title="Fit what is left",
         default=True,
         description="Fit the layers to what is left by least squares, where there is data.",
     )
     ignore: Ignored = Field(default=[])
     recover: Recover | None = Field(
-        default=None, description="Training afterwards.", json_schema_extra=searched(within=EPOCHS)
+        title="Train afterwards",
+        default=None,
+        description="Training afterwards.",
+        json_schema_extra=searched(within=EPOCHS),
     )
 
     @model_validator(mode="after")

@@ -51,6 +51,7 @@ class Quantize(Step):
 
     method: Literal["quantize"] = "quantize"
     mode: Literal["auto", "static", "dynamic", "float16", "weight_only", "qat"] = Field(
+        title="Kind of quantization",
         default="auto",
         description="How activations get their ranges, or half precision. 'auto' chooses for each"
         " layer what is measured to pay.",
@@ -59,69 +60,88 @@ class Quantize(Step):
         ),
     )
     prefer: Literal["balanced", "speed", "size"] = Field(
+        title="What to seek",
         default="balanced",
         description="What auto seeks within the bound of the loss of quality.",
         json_schema_extra=searched(choices=["speed", "size"], when={"mode": ["auto"]}),
     )
     weights: Literal["int2", "int3", "int4", "int5", "int6", "int7", "int8", "uint8"] = Field(
+        title="Type of weights",
         default="int8",
         description="The type that weights are stored in (not for float16).",
         json_schema_extra=searched(choices=["int4", "int8"], when={"mode": ["weight_only"]}),
     )
     activations: Literal["uint4", "uint5", "uint6", "uint7", "uint8", "int8", "int16", "none"] = (
         Field(
+            title="Type of activations",
             default="uint8",
             description="Of activations in static and qat; 'none' quantizes weights alone.",
         )
     )
     symmetric: bool = Field(
-        default=False, description="Ranges of activations are centred on zero (zero point 0)."
+        title="Ranges centred on zero",
+        default=False,
+        description="Ranges of activations are centred on zero (zero point 0).",
     )
     per_channel: bool = Field(
-        default=True, description="One scale for each output channel of a weight."
+        title="One scale for each channel",
+        default=True,
+        description="One scale for each output channel of a weight.",
     )
     ranges: RangeRule | None = Field(
+        title="How ranges are set",
         default=None,
         description="How calibration turns observed values into a range."
         " Default: percentile, minmax or mse, whichever brings the outputs nearest on data.",
     )
     percentile: float = Field(
+        title="Percentile",
         default=99.99,
         gt=50,
         le=100,
         description="The share of observed magnitudes that 'percentile' ranges keep, in percent.",
     )
     smooth: bool | None = Field(
+        title="Smooth outlier channels",
         default=None,
         description="Move outlier channels of what products read into their weights (SmoothQuant)."
         " Default: where data shows that it brings the outputs nearer.",
     )
     equalize: bool | None = Field(
+        title="Equalize channels",
         default=None,
         description="Give channels between two static convolutions like ranges, by factors that"
         " move from one to the other (Nagel et al. 2019). Default: where data shows that it brings"
         " the outputs nearer.",
     )
     correct_bias: bool | None = Field(
+        title="Correct biases",
         default=None,
         description="Move the biases of static layers by their mean error on data (Nagel et al."
         " 2019). Default: where data shows that it brings the outputs nearer.",
     )
     learn_rounding: bool | None = Field(
+        title="Learn the rounding",
         default=None,
         description="Round weights up or down so that the errors of their layers' outputs cancel on"
         " data (AdaRound, Nagel et al. 2020), in static, and in weight_only where they are unpacked"
         " at load. Default: where data shows that it brings the outputs nearer.",
     )
     own_grids: bool = Field(
+        title="Split outputs of unlike range",
         default=True,
         description="Split static convolutions at the end whose channels differ much in range,"
         " such as boxes beside scores, so that each part has a grid of its own.",
     )
     calibration_samples: int = Field(
-        default=128, ge=1, le=10_000, description="Training samples that calibration looks at."
+        title="Samples to calibrate on",
+        default=128,
+        ge=1,
+        le=10_000,
+        description="Training samples that calibration looks at.",
     )
     operators: list[Annotated[str, Field(max_length=64)]] | None = Field(
+        title="Operators to quantize",
         default=None,
         min_length=1,
         max_length=64,
@@ -130,35 +150,44 @@ class Quantize(Step):
     )
     ignore: Ignored = Field(default=[])
     force: bool = Field(
+        title="Also where it is slower",
         default=False,
         description="In static, dynamic and float16: also where it is measured to be slower, or"
         " makes the file larger.",
     )
 
     algorithm: Literal["rtn", "hqq", "gptq"] = Field(
+        title="How weights are rounded",
         default="hqq",
         description="How weight_only rounds: to nearest, with zero points that bear outliers, or"
         " column by column so that errors cancel on data (GPTQ).",
     )
     block_size: Literal[16, 32, 64, 128, 256] = Field(
-        default=32, description="Weights of weight_only that share a scale."
+        title="Weights that share a scale",
+        default=32,
+        description="Weights of weight_only that share a scale.",
     )
     unpack: Literal["run", "load"] = Field(
+        title="When weights are unpacked",
         default="run",
         description="When weights of weight_only become floats: blocks of products as they run, or"
         " those of every operator when the session opens, so that a run takes as long as in float.",
         json_schema_extra=searched(choices=["run", "load"], when={"mode": ["weight_only"]}),
     )
     ratio: Share | None = Field(
+        title="Share of the bytes to remove",
         default=None,
         description="With 'unpack' 'load': the fraction of the weights' bytes that is to go. Each"
         " layer then has float, eight or four bits, as episodes on data learn (HAQ, Wang 2019), in"
         " place of 'weights'.",
     )
     learn_steps: bool = Field(
-        default=True, description="qat trains the distances between levels too (LSQ)."
+        title="Learn the distances between levels",
+        default=True,
+        description="qat trains the distances between levels too (LSQ).",
     )
     recover: Recover | None = Field(
+        title="How it is trained",
         default=None,
         description="How qat trains. Default: five epochs of recovery.",
         json_schema_extra=searched(within=EPOCHS, when={"mode": ["qat"]}),

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from app.domain.frozen import Asked
 from app.domain.steps.base import Needs
 
 Loss = Literal["labels", "teacher", "both"]
@@ -14,15 +15,14 @@ Change = Literal["flip", "shift"]
 """How a picture is changed that keeps what it shows."""
 
 
-class Recover(BaseModel):
+class Recover(Asked):
     """Train the compressed graph until quality is back, or time is up."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     epochs: int = Field(
         default=10, ge=1, le=1000, description="Passes over the training split, at most."
     )
     minutes: float = Field(
+        title="Minutes at most",
         default=30,
         gt=0,
         le=7 * 24 * 60,
@@ -30,6 +30,7 @@ class Recover(BaseModel):
         description="Training stops after this time, and the best state so far is kept.",
     )
     learning_rate: float | None = Field(
+        title="Learning rate",
         default=None,
         gt=0,
         le=10,
@@ -37,18 +38,21 @@ class Recover(BaseModel):
         description="Its peak. Default: found for the model and the optimizer.",
     )
     loss: Loss | None = Field(
+        title="What it learns from",
         default=None,
         description="Against the targets, the original model's outputs, or both. Default: both"
         " where the dataset has classes as targets, else the teacher.",
     )
     optimizer: Optimizer = Field(default="adamw", description="AdamW, or SGD with momentum 0.9.")
     batch_size: int | None = Field(
+        title="Samples in a batch",
         default=None,
         ge=1,
         le=65_536,
         description="Samples of one step. Default: up to 128, fewer of large ones or few.",
     )
     augment: list[Change] | None = Field(
+        title="Changes of images",
         default=None,
         max_length=2,
         description="Images are mirrored, or moved by up to an eighth, at random. Default: what"

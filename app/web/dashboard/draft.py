@@ -20,8 +20,9 @@ from app.web.dashboard.forms import Field, fields, parts_of_request
 MORE = ("deliver", "evaluate", "requires", "limits", "priority", "seed", "tags", "webhook")
 """What a job's request has beside what a person decides first."""
 
-_STEP = re.compile(r"steps\.(\d{1,2})\.([a-z_]{1,40})")
-_MORE = re.compile(r"more\.([a-z_]{1,40})")
+_NAME = r"([a-z_]{1,40}(?:\.[a-z_]{1,40}){0,2})"
+_STEP = re.compile(rf"steps\.(\d{{1,2}})\.{_NAME}")
+_MORE = re.compile(rf"more\.{_NAME}")
 
 
 @dataclass
@@ -38,7 +39,10 @@ class Draft:
     minimize: Minimize = "latency"
     """What advice is to make less of."""
     steps: list[dict[str, str]] = field(default_factory=list)
-    """Of each step its ``method`` and the parameters that were filled in."""
+    """Of each step its ``method`` and the parameters that were filled in.
+
+    A part of a parameter has the path of its names, such as ``recover.epochs``.
+    """
     more: dict[str, str] = field(default_factory=dict)
     """The fields of ``MORE`` that were filled in."""
 
@@ -115,18 +119,33 @@ def typed_step(step: Mapping[str, Any]) -> dict[str, str]:
     return {"method": method, **typed(of_method(method), step)}
 
 
-def typed(known: Mapping[str, Field], given: Mapping[str, Any]) -> dict[str, str]:
-    """Return the values of known fields as a person would have typed them."""
-    return {name: known[name].text(value) for name, value in given.items() if name in known}
+def typed(known: Mapping[str, Field], given: Mapping[str, Any], within: str = "") -> dict[str, str]:
+    """Return the values of known fields as a person would have typed them, by their paths."""
+    texts: dict[str, str] = {}
+    for name, value in given.items():
+        if name in known:
+            texts[within + name] = known[name].text(value)
+            if isinstance(value, dict):
+                texts |= typed(known[name].parts, value, f"{within}{name}.")
+    return texts
 
 
-def values(known: Mapping[str, Field], given: Mapping[str, str]) -> dict[str, Any]:
-    """Return what was typed into known fields as values; what is left blank is left out."""
-    return {
-        name: known[name].value(text)
-        for name, text in given.items()
-        if name in known and text.strip()
-    }
+def values(
+    known: Mapping[str, Field], given: Mapping[str, str], within: str = ""
+) -> dict[str, Any]:
+    """Return what was typed into known fields as values; what is left blank is left out.
+
+    A group is there where its switch says so, or one of its parts was filled in.
+    """
+    found: dict[str, Any] = {}
+    for name, each in known.items():
+        inside = values(each.parts, given, f"{within}{name}.")
+        text = given.get(within + name, "").strip()
+        if inside or (each.parts and text == "yes"):
+            found[name] = inside
+        elif text:
+            found[name] = each.value(text)
+    return found
 
 
 @lru_cache

@@ -2,25 +2,26 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic_core import from_json
 
+from app.domain.frozen import words
 from app.domain.jobs import JobRequest
 from app.domain.methods import Method
 
-Kind = Literal["choice", "flag", "number", "whole", "lines", "text", "json"]
+Kind = Literal["choice", "flag", "number", "whole", "lines", "text", "json", "group"]
 
 _PLAIN = {"boolean": "flag", "integer": "whole", "number": "number", "string": "text"}
 _FIRST: Mapping[str, tuple[str, ...]] = {
-    "prune": ("granularity", "ratio", "of", "sparsity", "criterion"),
+    "prune": ("granularity", "ratio", "of", "sparsity", "criterion", "recover"),
     "quantize": ("mode", "weights", "activations", "ranges"),
-    "distill": ("student", "losses"),
-    "low_rank": ("decomposition", "ratio", "of"),
+    "distill": ("student", "recover"),
+    "low_rank": ("decomposition", "ratio", "of", "recover"),
     "cluster": ("clusters",),
     "subnet": ("ratio", "of"),
-    "supernet": ("ignore",),
+    "supernet": ("recover",),
 }
 """What a person decides first; the rest is folded away."""
 
@@ -28,6 +29,7 @@ _FIRST: Mapping[str, tuple[str, ...]] = {
 _READ: dict[Kind, Callable[[str], Any]] = {
     "choice": str,
     "text": str,
+    "group": str,
     "flag": lambda text: {"yes": True, "no": False}.get(text, text),
     "whole": int,
     "number": float,
@@ -41,6 +43,7 @@ class Field:
     """One parameter of a method, or part of a request, as a form shows it."""
 
     name: str
+    title: str
     kind: Kind
     description: str
     default: str
@@ -48,6 +51,8 @@ class Field:
     least: str
     most: str
     advanced: bool
+    parts: Mapping[str, "Field"] = field(default_factory=dict)
+    """The fields of a group, by their names."""
 
     def value(self, text: str) -> Any:
         """Return what a person typed as the parameter's value; text that does not fit stays text.
@@ -88,6 +93,7 @@ def _field(
     name: str, about: Mapping[str, Any], parts: Mapping[str, Any], *, advanced: bool
 ) -> Field:
     kinds = list(_kinds(about, parts))
+    default = about.get("default")
     choices = [
         str(value)
         for kind in (*kinds, *(kind.get("items", {}) for kind in kinds))
@@ -96,16 +102,33 @@ def _field(
     bounds = next((kind for kind in kinds if kind.get("type") in {"integer", "number"}), {})
     kind = _kind(kinds, choices)
     described = (each["description"] for each in (about, *kinds) if "description" in each)
+    inside = _inside(kinds, default or {}) if kind == "group" else {}
     return Field(
         name=name,
+        title=about.get("title") or words(name),
         kind=kind,
         description=str(next(described, "")),
-        default=_written(kind, about.get("default")),
+        default=_written(kind, default),
         choices=choices,
         least=str(bounds.get("minimum", bounds.get("exclusiveMinimum", ""))),
         most=str(bounds.get("maximum", bounds.get("exclusiveMaximum", ""))),
         advanced=advanced,
+        parts={
+            part: _field(part, about_part, parts, advanced=True)
+            for part, about_part in inside.items()
+        },
     )
+
+
+def _inside(
+    kinds: Iterable[Mapping[str, Any]], default: Mapping[str, Any]
+) -> dict[str, Mapping[str, Any]]:
+    """Return the schemas of all fields that an object may have, with the object's defaults."""
+    return {
+        name: {**about, "default": default.get(name, about.get("default"))}
+        for kind in kinds
+        for name, about in kind["properties"].items()
+    }
 
 
 def _kinds(about: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
@@ -125,6 +148,8 @@ def _kind(kinds: list[Mapping[str, Any]], choices: list[str]) -> Kind:
     types = {str(kind.get("type", "string")) for kind in kinds}
     if choices and types <= {"string"}:
         return "choice"
+    if kinds and all("properties" in kind for kind in kinds):
+        return "group"
     if types == {"array"} and kinds[0].get("items", {}).get("type") == "string":
         return "lines"
     if len(types) == 1 and (plain := _PLAIN.get(next(iter(types)))) is not None:
@@ -136,6 +161,8 @@ def _written(kind: Kind, value: Any) -> str:
     """Return a value as a person would type it into a field of this kind."""
     if value is None:
         return ""
+    if kind == "group":
+        return "yes"
     if kind == "flag":
         return "yes" if value else "no"
     if kind == "lines":
