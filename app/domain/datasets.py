@@ -137,7 +137,7 @@ def mismatches(dataset: DatasetDescription, inputs: list[TensorSpec]) -> list[st
             reasons.append(
                 f"Array '{array.name}' has shape {_show(array.shape)}, but the model's input"
                 f" is {_show(tensor.shape)} (the first dimension of an array is the sample; the"
-                " others are what the input holds of one)."
+                " others are what the input holds of one, or the whole input)."
             )
     return reasons
 
@@ -207,13 +207,12 @@ def sample_axes(row: Sequence[int | str], input_shape: Sequence[int | str]) -> l
         input_shape: the shape of the input.
 
     Returns:
-        The axes without which the input has the row's shape. None in the list means no axis: the
-        input has only fixed dimensions, and a row fills them all. The list is empty if the row
-        does not fit.
+        The axes without which the input has the row's shape. None in the list means no axis: a
+        row is the whole input, such as all nodes of one graph. The list is empty if the row does
+        not fit.
     """
     if len(row) == len(input_shape):
-        fills_input = all(isinstance(size, int) for size in input_shape) and _fits(row, input_shape)
-        return [None] if fills_input else []
+        return [None] if _fits(row, input_shape) else []
     axes = [
         (isinstance(size, int), axis)
         for axis, size in enumerate(input_shape)

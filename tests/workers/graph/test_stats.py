@@ -204,3 +204,19 @@ def test_weights_that_are_put_together_from_constants_count() -> None:
     found = stats.measure(read(proto), SIZES)
     assert found.parameters == 24
     assert found.macs == 24
+
+
+def test_layers_within_local_functions_count_for_each_call() -> None:
+    nodes = [helper.make_node("MatMul", ["a", "b"], ["p"]), helper.make_node("Relu", ["p"], ["c"])]
+    imports = [helper.make_opsetid("", 17)]
+    dense = helper.make_function("own", "Dense", ["a", "b"], ["c"], nodes, imports)
+    calls = [
+        helper.make_node("Dense", ["x", "first"], ["hidden"], domain="own"),
+        helper.make_node("Dense", ["hidden", "second"], ["y"], domain="own"),
+    ]
+    weights = [tensor("first", np.ones((4, 6))), tensor("second", np.ones((6, 3)))]
+    proto = model(calls, [value("x", "N", 4)], [value("y", "N", 3)], weights)
+    proto.functions.append(dense)
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    found = stats.measure(read(proto), {"N": 1})
+    assert (found.parameters, found.macs) == (4 * 6 + 6 * 3, 4 * 6 + 6 * 3)

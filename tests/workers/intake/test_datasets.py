@@ -87,6 +87,17 @@ class TestNpz:
         with pytest.raises(DatasetMismatch, match="1099511627776, which does not fit"):
             fit_dataset(upload, [ids], tmp_path)
 
+    def test_floats_are_narrowed_only_when_they_fit(self, tmp_path: Path) -> None:
+        x = np.full((2, 3, 4), 1e30)
+        x[1, 0, 0] = np.inf
+        upload = npz(tmp_path / "upload", x=x)
+        assert fit_dataset(upload, [X], tmp_path).inputs["x"].dtype == np.float32
+        upload = npz(tmp_path / "upload.npz", x=1e10 * x)
+        with pytest.raises(
+            DatasetMismatch, match=r"1e\+40, which does not fit the model's float32"
+        ):
+            fit_dataset(upload, [X], tmp_path)
+
     @pytest.mark.parametrize(
         ("arrays", "words"),
         [
@@ -130,6 +141,22 @@ class TestNpz:
     ) -> None:
         with pytest.raises(InvalidDataset):
             inspect_dataset(raw_npz(tmp_path / "upload", x=member))
+
+    @pytest.mark.parametrize("dtype", [np.int64, np.float32])
+    def test_no_samples_are_refused(self, tmp_path: Path, dtype: type) -> None:
+        upload = npz(tmp_path / "upload", x=np.zeros((0, 3)), targets=np.zeros(0, dtype))
+        with pytest.raises(InvalidDataset, match="no samples"):
+            inspect_dataset(upload)
+
+    @pytest.mark.parametrize("spoilt", [np.nan, np.inf])
+    def test_targets_that_are_not_finite_are_refused_and_counted(
+        self, tmp_path: Path, spoilt: float
+    ) -> None:
+        targets = np.zeros((4, 2), np.float32)
+        targets[[1, 3], 1] = spoilt
+        upload = npz(tmp_path / "upload", x=np.zeros((4, 3)), targets=targets)
+        with pytest.raises(InvalidDataset, match="infinity in 2 samples, 1 first"):
+            inspect_dataset(upload)
 
     def test_negative_classes_are_refused(self, tmp_path: Path) -> None:
         upload = npz(tmp_path / "upload", x=np.zeros((2, 3)), targets=np.array([-1, 0]))
@@ -221,6 +248,20 @@ class TestParquet:
 
 
 class TestImages:
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_grey_of_16_bits_keeps_its_shades(self, tmp_path: Path, channels: int) -> None:
+        shades = np.array([[0, 0x4000], [0x8000, 0xFFFF]], np.uint16)
+        with zipfile.ZipFile(tmp_path / "upload", "w") as archive:
+            for name in ("cat/1.png", "dog/1.png"):
+                with archive.open(name, "w") as file:
+                    Image.fromarray(shades).save(file, "PNG")
+        data = fit_dataset(
+            tmp_path / "upload", [spec("x", "float32", "N", channels, 2, 2)], tmp_path
+        )
+        wanted = np.array([[0, 64], [128, 255]], np.float32) / 255
+        for channel in range(channels):
+            np.testing.assert_allclose(data.inputs["x"][1, channel], wanted, atol=1e-6)
+
     def test_resized_scaled_and_laid_out_as_the_input_says(self, tmp_path: Path) -> None:
         upload = images(tmp_path / "upload", {"dog": [(8, 6)], "cat": [(5, 5), (7, 9)]}, "set/")
         found = inspect_dataset(upload)

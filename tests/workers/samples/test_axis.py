@@ -237,7 +237,9 @@ def test_macs_are_of_one_sample_wherever_samples_stand(tmp_path: Path) -> None:
         ([64], ["batch", 1], []),
         ([], [], [None]),
         ([8, 16], [8, 16], [None]),
-        ([8, 16], ["n", 16], []),
+        ([8, 16], ["n", 16], [None]),
+        ([2, 9], [2, "edges"], [None]),
+        ([8, 16], ["n", 17], []),
         ([16], [8, 16], [0]),
     ],
 )

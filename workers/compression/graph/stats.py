@@ -21,6 +21,7 @@ from workers.compression.graph import shapes as graph_shapes
 from workers.compression.graph.operators import Operator, operand, operator_of
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.fold import fold_constants, foldable
+from workers.compression.graph.rewrites.functions import inline_functions
 from workers.compression.graph.shapes import Shapes
 from workers.compression.graph.weights import (
     SUMS,
@@ -123,10 +124,11 @@ def macs_of_one(model: ir.Model, feeds: Mapping[str, NDArray[Any]], samples: int
 
 
 def _computed_ahead(model: ir.Model) -> ir.Model:
-    """Return a graph in which constant subgraphs before operators are folded into weights."""
-    if not foldable(model):
+    """Return a graph without local functions, constants before operators folded into weights."""
+    if not (model.functions or foldable(model)):
         return model
     copy = model.clone()
+    inline_functions(copy)
     lift_constants(copy)
     fold_constants(copy)
     return copy

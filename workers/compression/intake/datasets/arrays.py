@@ -102,7 +102,16 @@ def check_samples(counts: dict[str, int], limits: DatasetLimits) -> int:
 
 
 def describe_targets(array: NDArray[Any], limits: DatasetLimits) -> Targets:
-    """Describe targets; whole numbers in one dimension are classes, counted from 0."""
+    """Describe targets; whole numbers in one dimension are classes, counted from 0.
+
+    Raises:
+        InvalidDataset: there are none, class numbers are negative or too large, or values are not
+            finite.
+    """
+    if not len(array):
+        raise InvalidDataset("'targets' holds no samples.")
+    if array.dtype.kind == "f":
+        _check_finite(array)
     classes = None
     if array.dtype.kind in "iub" and array.ndim == 1:
         low, high = int(array.min()), int(array.max())
@@ -120,6 +129,22 @@ def describe_targets(array: NDArray[Any], limits: DatasetLimits) -> Targets:
     )
 
 
+def _check_finite(targets: NDArray[Any]) -> None:
+    """Refuse targets that no error can be measured against."""
+    spoilt = [
+        rows.start + int(row)
+        for rows in chunks(targets)
+        for row in np.flatnonzero(
+            ~np.isfinite(targets[rows]).reshape(len(targets[rows]), -1).all(1)
+        )
+    ]
+    if spoilt:
+        raise InvalidDataset(
+            f"'targets' holds NaN or infinity in {len(spoilt)} samples, {spoilt[0]} first: take"
+            " these samples out of the dataset, or fill in their targets."
+        )
+
+
 def counts(numbers: NDArray[Any], classes: int) -> list[int] | None:
     """Return how many samples each class has; None where there are too many classes to list."""
     if classes > MAX_COUNTED:
@@ -131,14 +156,14 @@ def cast(array: NDArray[Any], dtype: np.dtype[Any], name: str, path: Path) -> ND
     """Return ``array`` as ``dtype``: the array itself, or a copy in ``path``, written in chunks.
 
     Raises:
-        DatasetMismatch: an integer does not fit.
+        DatasetMismatch: a number does not fit.
     """
     if array.dtype == dtype and array.flags.c_contiguous:
         return array
     copy = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=array.shape)
     for rows in chunks(array):
         piece = array[rows]
-        if dtype.kind in "iu" and piece.size:
+        if piece.size:
             _check_range(piece, dtype, name)
         copy[rows] = piece.astype(dtype)
     copy.flush()
@@ -153,10 +178,16 @@ def chunks(array: NDArray[Any]) -> Iterator[slice]:
 
 
 def _check_range(piece: NDArray[Any], dtype: np.dtype[Any], name: str) -> None:
-    info = np.iinfo(dtype)
-    low, high = int(piece.min()), int(piece.max())
-    if low < info.min or high > info.max:
+    numbers = piece[np.isfinite(piece)]
+    if not numbers.size:
+        return
+    low, high = numbers.min().item(), numbers.max().item()
+    info = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    least, most = (
+        end.item() if isinstance(end, np.floating) else end for end in (info.min, info.max)
+    )
+    if low < least or high > most:
         raise DatasetMismatch(
-            f"Array '{name}' holds {low if low < info.min else high}, which does not fit the"
+            f"Array '{name}' holds {low if low < least else high}, which does not fit the"
             f" model's {dtype}."
         )

@@ -215,11 +215,18 @@ def _decoded(
 ) -> NDArray[np.uint8]:
     """Return an image as ``[height, width, channels]``, resized to ``size`` (width, height)."""
     try:
-        plain = image.convert(_MODES[channels])
+        plain = _eight_bits(image).convert(_MODES[channels])
     except (OSError, ValueError, SyntaxError) as error:
         raise InvalidDataset(f"Image '{name}' is broken ({error}).") from None
     pixels = np.asarray(plain.resize(size, Image.Resampling.BILINEAR), dtype=np.uint8)
     return pixels.reshape(size[1], size[0], channels)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return a grey image of 16 bits in eight: Pillow makes white of all that is above 255."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).clip(0, 0xFFFF) >> 8).astype(np.uint8))
 
 
 def _normalised(pixels: NDArray[np.uint8], options: ImageOptions) -> NDArray[np.float32]:
