@@ -78,7 +78,7 @@ def chart(directory: Path, order: MeasureSensitivity, events: Events) -> Result:
         forms=[*FORMS],
         cost=[[None if isinstance(c, Refused) else c[0].lost for c in row] for row in rows],
         answers=[[None if isinstance(c, Refused) else c[0].changed for c in row] for row in rows]
-        if costs.has_classes
+        if costs.has_answers
         else None,
         saved=[[None if isinstance(c, Refused) else c[1] for c in row] for row in rows],
         reasons=[[c.reason if isinstance(c, Refused) else None for c in row] for row in rows],
@@ -105,7 +105,7 @@ def _subject(directory: Path, order: MeasureSensitivity, events: Events) -> Subj
     )
     job_inputs = inputs.read(directory, as_job, events)
     train = job_inputs.train
-    if train is None or not len(train):
+    if not train:
         raise InvalidDataset("Sensitivity is measured on samples, and there are none.")
     model = load(directory / MODEL)
     name_nodes(model)

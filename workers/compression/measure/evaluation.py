@@ -63,11 +63,11 @@ def evaluate(
     """
     paths = [original, *graphs]
     events.progress(0.6, "measuring size and latency")
-    sizes = _sizes(original, evaluation_set)
-    figures = [size.measure(path, *sizes, evaluation_set.samples.layout.size) for path in paths]
+    model, feeds = load(original), evaluation_set.samples.first_run()
+    dimensions, count = sizes_of(model, feeds), evaluation_set.samples.layout.size
+    figures = [size.measure(path, dimensions, feeds, count) for path in paths]
     spreads, compared = latency.measure(paths, evaluation_set.samples, evaluation_set.threads)
-    peaks = _peaks(paths, sizes[1], evaluation_set.threads, prober)
-    model = load(original)
+    peaks = _peaks(paths, feeds, evaluation_set.threads, prober)
     judge = metric_for(model, evaluation_set, settings)
     seconds = _seconds_of_metric(original, evaluation_set, judge) * len(paths)
     samples, notes = _affordable(evaluation_set, spreads, seconds)
@@ -144,12 +144,6 @@ def metric_for(model: ir.Model, evaluation_set: EvaluationSet, settings: Evaluat
         evaluation_set.metric,
         evaluation_set.threads,
     )
-
-
-def _sizes(original: Path, evaluation_set: EvaluationSet) -> tuple[dict[str, int], Feeds]:
-    """Return the sizes of the dynamic dimensions in the first run, and its inputs."""
-    feeds = evaluation_set.samples.first_run()
-    return sizes_of(load(original), feeds), feeds
 
 
 def _measures(

@@ -21,7 +21,7 @@ Feeds = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples that feed a graph: rows of arrays, which may lie on disk."""
+    """Samples that feed a graph: rows of arrays, which may lie on disk; false where it has none."""
 
     arrays: Mapping[str, NDArray[Any]]
     """One array for each input, ``[samples, …]``."""
@@ -151,7 +151,7 @@ class Context:
 
         The result is empty where there is no example either.
         """
-        if self.train is not None and len(self.train):
+        if self.train:
             return self.train.draw(count, self.seed)
         arrays = {name: array[np.newaxis] for name, array in self.example.items()}
         return Samples(arrays, None, range(1 if arrays else 0), whole(arrays))

@@ -115,7 +115,7 @@ def runs(student: ir.Model, teacher: ir.Model, parameters: Distill, context: Con
         StepFailed: there is no data.
     """
     samples = context.train
-    if samples is None or not len(samples):
+    if not samples:
         raise StepFailed("Distillation needs a dataset: name one; it needs no targets.")
     feeds = [
         feed_for(

@@ -73,7 +73,7 @@ def share(
     Raises:
         StepFailed: there are no samples, or nothing in the graph can be left out.
     """
-    if context.train is None or not len(context.train):
+    if not context.train:
         raise StepFailed("A supernet needs a dataset: name one; it needs no targets.")
     torch.set_num_threads(context.threads)
     feed = feed_for(build(model).to(context.device), context.train, context.device)

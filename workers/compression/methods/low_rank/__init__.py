@@ -77,7 +77,7 @@ def _moments(
     context: Context,
     advance: Callable[[float], None],
 ) -> dict[str, ChannelMoments]:
-    if not parameters.whiten or context.train is None or not layers:
+    if not parameters.whiten or not context.train or not layers:
         return {}
     samples = context.train.draw(parameters.calibration_samples, context.seed)
     return collect(model, layers, samples, context.threads, advance)
@@ -102,7 +102,7 @@ def _weighed(
     if not parameters.has_budget or parameters.rank == "ratio" or not any(candidates_of_layers):
         return candidates_of_layers
     required = parameters.rank == "sensitivity"
-    if context.train is None or not len(context.train):
+    if not context.train:
         if required:
             raise StepFailed(
                 "Sensitivity looks at data: name a dataset, or choose 'rank': 'ratio'."

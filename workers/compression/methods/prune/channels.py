@@ -51,7 +51,7 @@ def prune_channels(
     analysis = analyse(model, survey.shapes, lambda name: matches(name, parameters.ignore))
     removed, refused = choose(model, analysis, survey, parameters, context, scoring)
     smaller = cut(model.clone(), analysis, removed)
-    if parameters.reconstruct and context.train is not None and len(context.train):
+    if parameters.reconstruct and context.train:
         macs = cost_of("macs", model, analysis, survey.sample)(removed)
         reconstruct(model, smaller, analysis, removed, context, macs, fitting)
     return smaller, [*analysis.skipped, *refused], kept_indices(model, analysis, removed)

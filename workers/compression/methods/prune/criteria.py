@@ -79,7 +79,7 @@ class Scoring:
 
 def _hessian_or_magnitude(sources: ChannelSources) -> Scores:
     """Score by gradients if there is data and a gradient, else by the magnitude of weights."""
-    if sources.context.train is not None and len(sources.context.train):
+    if sources.context.train:
         try:
             return _hessian(sources)
         except (StepFailed, InvalidModel):

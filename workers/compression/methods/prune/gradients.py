@@ -114,7 +114,7 @@ def calibration(context: Context, most: int = SAMPLES) -> Samples:
     Raises:
         StepFailed: there are none.
     """
-    if context.train is None or len(context.train) == 0:
+    if not context.train:
         raise StepFailed(
             "This criterion looks at data: name a dataset, or choose 'criterion': 'magnitude'."
         )

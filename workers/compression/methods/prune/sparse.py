@@ -113,7 +113,7 @@ def _zero(
     share = schedule.target(parameters)
     original = model.clone()
     _write(layers, _choose(layers, weights, factors, parameters, share))
-    if parameters.reconstruct and context.train is not None and len(context.train):
+    if parameters.reconstruct and context.train:
         macs = stats.macs_of_one(original, context.train.first_run(), context.train.layout.size)
         eliminates = CRITERIA[parameters.criterion].eliminates
         choose = _by_elimination(layers, parameters) if eliminates else None

@@ -34,7 +34,7 @@ def survey_graph(model: ir.Model, context: Context) -> Survey:
     Raises:
         StepFailed: the graph runs on none of the random inputs.
     """
-    if context.train is not None and len(context.train):
+    if context.train:
         one = context.train.first_run()
         trials = [_two_samples(context.train)]
     else:

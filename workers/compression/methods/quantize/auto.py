@@ -96,7 +96,7 @@ def quantize_auto(
         advance: called with the fraction done.
     """
     samples = static.samples_to_judge(parameters, context)
-    if samples is None or not len(samples):
+    if not samples:
         outcome = Outcome(model, [], [], [_UNJUDGED])
         return _with_stored_weights(outcome, parameters, context, None)
     limit = _POINT if context.max_quality_drop is None else None

@@ -203,7 +203,7 @@ def calibrate(
 
 def _calibration_samples(model: ir.Model, parameters: Quantize, context: Context) -> Samples:
     """Draw the calibration samples from the training split."""
-    if context.train is None or len(context.train) == 0:
+    if not context.train:
         raise StepFailed(
             "Static quantization calibrates activations on data: name a dataset, or use"
             " mode 'dynamic', or activations 'none'."

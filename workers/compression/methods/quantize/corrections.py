@@ -38,8 +38,7 @@ def with_learned_rounding(calibrated: Calibrated, context: Context) -> Calibrate
     Biases that were corrected are corrected anew.
     """
     parameters = calibrated.parameters
-    has_data = context.train is not None and len(context.train)
-    if parameters.learn_rounding is False or not has_data or not context.has_time():
+    if parameters.learn_rounding is False or not context.train or not context.has_time():
         return calibrated
     layers = [_rounding(site, calibrated) for site in calibrated.sites() if _fits(site, calibrated)]
     samples = few_samples(calibrated.model, parameters, context)

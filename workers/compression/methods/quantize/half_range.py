@@ -54,7 +54,7 @@ def out_of_range(model: ir.Model, context: Context) -> dict[str, str]:
 def _by_data(model: ir.Model, context: Context) -> dict[str, str]:
     """Check the range of the main graph's values on samples."""
     samples = context.samples_or_example(_LOOKED_AT)
-    if not len(samples):
+    if not samples:
         return {}
     values = [value for value in _values(model) if value.dtype == ir.DataType.FLOAT]
     names = [str(value.name) for value in values]

@@ -97,6 +97,6 @@ def judging_of(model: ir.Model, samples: Samples | None, context: Context) -> Ju
         context: the original, the metric, and the job's bound.
     """
     samples = samples or context.train
-    if context.max_quality_drop is None or samples is None or not len(samples):
+    if context.max_quality_drop is None or not samples:
         return None
     return Judging(model, samples, context)

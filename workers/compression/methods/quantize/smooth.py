@@ -88,7 +88,7 @@ def where_allowed(
         rounded: rounds weights to their grid.
         context: the data.
     """
-    if wanted is False or context.train is None or not len(context.train):
+    if wanted is False or not context.train:
         return Smoothed(model, {})
     samples = calibrating(model, parameters, context)
     try:

@@ -68,14 +68,14 @@ def prepare(
 
 def samples_to_judge(parameters: Quantize, context: Context) -> Samples | None:
     """Return the training samples that calibration does not look at; None without data."""
-    if context.train is None:
+    if not context.train:
         return None
     return split_samples(context.train, parameters, context.seed)[1]
 
 
 def _with_own_grids(model: ir.Model, parameters: Quantize, context: Context) -> Split:
     """Split convolutions at the end whose channels differ in range, unless it is switched off."""
-    if not parameters.own_grids or context.train is None or not len(context.train):
+    if not parameters.own_grids or not context.train:
         return Split(model, [])
     samples = few_samples(model, parameters, context)
     return with_own_grids(model, parameters, samples, context.threads)
@@ -91,7 +91,7 @@ def _splits(split: Split) -> list[str]:
 
 def _left_out(model: ir.Model, parameters: Quantize, context: Context) -> list[str]:
     """Say how many samples calibration looked at, where it had no time for all."""
-    if context.train is None or not len(context.train) or parameters.activations == "none":
+    if not context.train or parameters.activations == "none":
         return []
     drawn, _ = split_samples(context.train, parameters, context.seed)
     count = len(calibrating(model, parameters, context))

@@ -66,7 +66,7 @@ def writer(
     wanted = parameters.learn_rounding
     if wanted is None:
         wanted = parameters.weights in PACKED
-    if not wanted or context.train is None or not len(context.train) or not context.has_time():
+    if not wanted or not context.train or not context.has_time():
         return nearest, []
     weights = _learned(model, parameters, uses, context)
     if not weights:

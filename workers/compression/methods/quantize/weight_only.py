@@ -76,7 +76,7 @@ def _hessians(
     """Return the second moments of each layer's inputs, by node; nothing without GPTQ."""
     if parameters.algorithm != "gptq" or not layers:
         return {}
-    if context.train is None or len(context.train) == 0:
+    if not context.train:
         raise StepFailed("GPTQ looks at data: name a dataset, or use 'algorithm': 'hqq'.")
     samples = context.train.draw(parameters.calibration_samples, context.seed)
     read = {
