@@ -51,15 +51,17 @@ class Fidelity(Frozen):
     sqnr_db: float | None
     """10·log10 of signal over error power, over all outputs; null when the error is zero."""
     agreement: float
-    """Share of samples or positions of equal arg-max, or of elements within 1 % of the range."""
+    """Share of samples or positions of equal arg-max, of equal labels, or of elements within 1 % of
+    the range."""
     explained: float | None = None
     """Share of the variance that is kept, a mean over channels in their own units, then over
-    outputs: 1 is equal, below 0 is noise. Null in reports that are older than the figure."""
+    outputs: 1 is equal, below 0 is noise. Of labels it is the share of equal ones. Null in reports
+    that are older than the figure."""
     worst: Worst | None = None
     """The channel that keeps the least; null where none varies."""
     bounded: Literal["agreement", "explained"] = "agreement"
     """The one that ``max_quality_drop`` bounds where there are no targets: ``agreement`` of class
-    scores, else ``explained``."""
+    scores and labels, else ``explained``."""
 
     @property
     def kept(self) -> float:
@@ -88,8 +90,8 @@ def quality_drop(before: Quality | None, after: Quality | None, fidelity: Fideli
     """Return the drop in quality, from the metric if there is one, else from the fidelity.
 
     The drop is negative when quality rose. It is absolute, except for errors, where it is relative.
-    Without targets it is 1 minus the agreement with the original for class scores, and 1 minus the
-    explained variance for other outputs.
+    Without targets it is 1 minus the agreement with the original for class scores and labels, and 1
+    minus the explained variance for other outputs.
     """
     if before is None or after is None:
         return 1 - fidelity.kept if fidelity else 0.0

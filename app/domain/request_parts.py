@@ -45,7 +45,8 @@ class Require(Asked):
         allow_inf_nan=False,
         description="Absolute for scores in 0-1 (0.01 is one point), relative for errors. Without"
         " targets it bounds what differs from the original: the share of answers that are not the"
-        " same where the output holds class scores, else the share of variance that is lost.",
+        " same where the output holds class scores or labels, else the share of variance that is"
+        " lost.",
     )
 
 

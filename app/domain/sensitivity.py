@@ -98,7 +98,8 @@ class Sensitivity(BaseModel):
     """The share of the variance of the model's outputs that is lost where this layer alone takes
     the form: 0 is nothing, 1 is all. See ``fidelity.explained``."""
     answers: list[list[Cost | None]] | None
-    """The share of samples whose class changes; null where the output holds no class scores."""
+    """The share of samples whose class changes; null where the output holds neither class
+    scores nor labels."""
     saved: list[list[Saved | None]]
     reasons: list[list[Words | None]]
     samples: int

@@ -101,7 +101,7 @@ def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
 
 
 def _same(fidelity: Fidelity) -> Figure:
-    """Show the agreement: of answers where outputs are class scores, else of single values."""
+    """Show the agreement: of answers where outputs are scores or labels, else of single values."""
     same = Number(percent_kept(fidelity.agreement, 2))
     if fidelity.bounded == "agreement":
         return Figure(KEPT["agreement"], "as the original gives", None, same)

@@ -17,12 +17,18 @@ from workers.compression.samples.context import Context, Samples
 RNG = np.random.default_rng(0)
 
 
-def scaled(path: Path, *, bias: float, classes: bool) -> Path:
-    """Store ``y = x + bias``, where the first number counts: as class scores or as they are."""
+def scaled(path: Path, *, bias: float, classes: bool, label: bool = False) -> Path:
+    """Store ``y = x + bias``, where the first number counts: as class scores or as they are.
+
+    With a label, the output is the class instead of its scores.
+    """
     names = ("N", 2) if classes else ("N", 2, 1)
-    nodes = [helper.make_node("Add", ["x", "b"], ["y"])]
+    nodes = [helper.make_node("Add", ["x", "b"], ["scores" if label else "y"])]
     shift = np.array([bias, 0], np.float32).reshape(2 if classes else (2, 1))
     inputs, outputs = [value("x", *names)], [value("y", *names)]
+    if label:
+        nodes.append(helper.make_node("ArgMax", ["scores"], ["y"], axis=1, keepdims=0))
+        outputs = [helper.make_tensor_value_info("y", onnx.TensorProto.INT64, ["N"])]
     onnx.save(model(nodes, inputs, outputs, [tensor("b", shift)]), path)
     return path
 
@@ -52,6 +58,21 @@ def test_other_samples_rarely_exceed_the_value_and_its_error(tmp_path: Path, cla
     ]
     assert np.mean([drop.expected < truth for drop in drops]) < 0.3
     assert all((drop.error > 0) == (drop.value > 0) for drop in drops)
+
+
+def test_labels_drop_as_the_scores_that_they_are_taken_from(tmp_path: Path) -> None:
+    samples = Samples({"x": RNG.standard_normal((64, 2)).astype(np.float32)}, None, range(64))
+    drops = list[Drop]()
+    for label in (False, True):
+        original, other = (
+            scaled(tmp_path / f"{label}{bias}.onnx", bias=bias, classes=True, label=label)
+            for bias in (0, 0.5)
+        )
+        reference = Reference(original, samples, threads=1)
+        drops.append(reference.drop(other))
+    assert 0 < drops[0].value < 0.5
+    assert drops[1] == drops[0]
+    assert reference.explained(other) == pytest.approx(1 - drops[0].value)
 
 
 def test_what_changes_nothing_has_no_error(tmp_path: Path) -> None:

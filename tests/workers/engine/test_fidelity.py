@@ -78,13 +78,40 @@ def agreement(original: np.ndarray, given_: np.ndarray) -> float:
     return closeness.value.agreement
 
 
-def test_whole_numbers_and_words_agree_one_by_one() -> None:
-    """A class for each position is no score of classes."""
+def test_labels_and_words_agree_where_they_are_equal() -> None:
+    """The class 5 is no nearer to the class 2 than any other is."""
     classes = np.array([[3, 1, 2, 900]])
-    assert agreement(classes, np.array([[3, 1, 5, 700]])) == 0.75, "2 and 5 are within 1 %"
+    assert agreement(classes, np.array([[3, 1, 5, 700]])) == 0.5
+    assert agreement(classes.astype(np.int32), np.array([[3, 1, 2, 901]], np.int32)) == 0.75
     assert agreement(np.array([["a", "b"]], object), np.array([["a", "c"]], object)) == 0.5
     flags = np.array([[True, False, True, True]])
     assert agreement(flags, ~flags) == 0.0
+
+
+def test_small_integers_are_pixels_that_agree_within_one_percent() -> None:
+    picture = np.arange(200, dtype=np.uint8).reshape(1, 10, 20, 1)
+    assert agreement(picture, picture + np.uint8(1)) == 1.0
+    assert agreement(picture, picture + np.uint8(2)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("output", "bounded"),
+    [
+        (np.array([[0.1, 0.9]], np.float32), "agreement"),
+        (np.array([7]), "agreement"),
+        (np.array([[7, 3]], np.int32), "agreement"),
+        (np.array([["yes"]], object), "agreement"),
+        (np.array([[True]]), "agreement"),
+        (np.zeros((1, 8, 8, 3), np.uint8), "explained"),
+        (np.zeros((1, 1), np.float32), "explained"),
+    ],
+)
+def test_answers_are_bounded_by_their_agreement_and_numbers_by_their_variance(
+    output: np.ndarray, bounded: str
+) -> None:
+    closeness = closeness_to(output)
+    closeness.add({"out": output}, {"out": output})
+    assert closeness.value.bounded == bounded
 
 
 def test_the_noise_of_weights_is_in_decibels_and_none_is_null() -> None:

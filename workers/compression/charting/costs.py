@@ -41,11 +41,11 @@ class Costs:
 
     Attributes:
         samples: how many samples each graph runs on.
-        has_classes: whether the judged output holds class scores.
+        has_answers: whether the judged output holds class scores or labels.
     """
 
     samples: int
-    has_classes: bool
+    has_answers: bool
 
     def __init__(self, subject: Subject) -> None:
         self._threads = subject.context.threads
@@ -63,7 +63,7 @@ class Costs:
             if kept > _BYTES:
                 break
         self._samples = drawn.take(drawn.indices[: len(self._expected)])
-        self.samples, self.has_classes = len(self._expected), self._profile.axis is not None
+        self.samples, self.has_answers = len(self._expected), self._profile.has_answers
         self._seen: dict[Hashable, Cost | Refused] = {}
 
     def of(self, model: ir.Model, key: Hashable) -> Cost | Refused:

@@ -1,5 +1,9 @@
-"""Explained variance: the share of the variance of an array that another one keeps."""
+"""Explained variance: the share of the variance of an array that another one keeps.
 
+Of labels, which have no distance, it is the share of equal ones.
+"""
+
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,8 +16,24 @@ _LEAST = -1e12
 """The lowest share in a report, as reports hold finite numbers."""
 
 
+_LABEL_BYTES = 4
+"""The least size of an integer that is a label: smaller ones are pixels, or quantized values."""
+
+_WORDS = "OSU"
+"""The kinds of arrays of words, as numpy names them."""
+
 _SUMS = ("noise", "misses", "strays", "alike")
 """The attributes of ``Errors`` that are sums."""
+
+
+def are_labels(values: NDArray[Any]) -> bool:
+    """Return whether an output holds labels: values that are equal or not, and have no distance.
+
+    Integers of 32 or 64 bits, as ArgMax and TopK give them, truth values and words are labels.
+    """
+    kind = values.dtype.kind
+    whole = kind in "iu" and values.dtype.itemsize >= _LABEL_BYTES
+    return whole or kind == "b" or kind in _WORDS
 
 
 class Weakest(NamedTuple):
@@ -91,7 +111,8 @@ class Explained:
     the mean, below 0 worse than the mean. Which axis counts channels is said in
     ``samples/channels.py``; memory grows with its length alone. Where the expected value is NaN or
     infinity, the actual value must be the same. A mismatch there, or NaN or infinity where a
-    finite value is expected, costs as much as the mean would cost.
+    finite value is expected, costs as much as the mean would cost. So does a label that differs:
+    1 means that all are equal, 0 that none is.
     """
 
     def __init__(self) -> None:
@@ -102,12 +123,14 @@ class Explained:
 
     def add(self, expected: NDArray[Any], actual: NDArray[Any]) -> None:
         """Add one sample's arrays ``[1, …]``; another shape counts as all mismatches."""
-        target = expected.astype(np.float64)
-        if actual.shape == expected.shape:
-            answer = actual.astype(np.float64)
-        else:
+        target = _as_numbers(expected)
+        if actual.shape != expected.shape:
             answer = np.full_like(target, np.nan)
             target = np.where(np.isnan(target), np.inf, target)
+        elif are_labels(expected):
+            answer = np.where(actual == expected, target, np.nan)
+        else:
+            answer = actual.astype(np.float64)
         if self.rank is None:
             self.rank = target.ndim
             axes = candidates(target.shape)
@@ -179,6 +202,14 @@ class Explained:
         if axis is None or errors.moments.count.max(initial=0) < 2:
             return None, errors.together.shares()[1]
         return errors.shares()
+
+
+def _as_numbers(values: NDArray[Any]) -> Array:
+    """Return values as numbers; words as numbers from -1 to 1, equal where the words are."""
+    if values.dtype.kind not in _WORDS:
+        return values.astype(np.float64)
+    sums = [zlib.crc32(str(word).encode()) for word in values.flat]
+    return np.array(sums, np.float64).reshape(values.shape) / 2**31 - 1
 
 
 def _same_length(

@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.reports import Fidelity, Worst
-from workers.compression.measure.explained import Errors, Explained, finite
+from workers.compression.measure.explained import Errors, Explained, are_labels, finite
 from workers.compression.samples.probabilities import probabilities_axis
 
 _TOLERANCE = 0.01
 _LEAST = 1e-30
-_NUMBERS = "fiub"
 
 
 def sqnr_db(signal: NDArray[Any], approximation: NDArray[Any]) -> float | None:
@@ -44,14 +43,16 @@ def scores_axis(output: NDArray[Any]) -> int | None:
 
 
 class Profile:
-    """An output's range of values and its axis of class scores."""
+    """An output's range of values, its axis of class scores, and whether it holds labels."""
 
     def __init__(self) -> None:
         self._low, self._high = np.inf, -np.inf
         self._axes = set[int | None]()
+        self._labels = False
 
     def add(self, output: NDArray[Any]) -> None:
         """Add one sample's output; NaN and infinity are not part of the range."""
+        self._labels = are_labels(output)
         if not output.size:
             return
         self._axes.add(scores_axis(output))
@@ -70,11 +71,16 @@ class Profile:
         """The axis of class scores, if it is the same in all samples; else None."""
         return next(iter(self._axes)) if len(self._axes) == 1 else None
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether the output holds answers, that are the same or not: class scores or labels."""
+        return self._labels or self.axis is not None
+
 
 class Nearness:
     """How near all outputs are to the original's, sample by sample.
 
-    Outputs of strings or of sequences are left out.
+    Outputs that are sequences are left out.
     """
 
     def __init__(self) -> None:
@@ -84,7 +90,7 @@ class Nearness:
     def add(self, original: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Add one sample's outputs of the original and of the graph."""
         for name, expected in original.items():
-            if isinstance(expected, np.ndarray) and expected.dtype.kind in _NUMBERS:
+            if isinstance(expected, np.ndarray):
                 self.outputs.setdefault(name, Explained()).add(expected, np.asarray(outputs[name]))
 
     def merge(self, other: "Nearness") -> None:
@@ -188,7 +194,7 @@ class Closeness:
     """
 
     def __init__(self, output: str, profile: Profile) -> None:
-        self._has_classes = profile.axis is not None
+        self._has_answers = profile.has_answers
         self._agreement = Agreement(output, profile)
         self._nearness = Nearness()
 
@@ -210,15 +216,15 @@ class Closeness:
             agreement=self._agreement.value,
             explained=self._nearness.explained,
             worst=self._nearness.worst,
-            bounded="agreement" if self._has_classes else "explained",
+            bounded="agreement" if self._has_answers else "explained",
         )
 
 
 def _agreeing(
     expected: NDArray[Any], actual: NDArray[Any], axis: int | None, tolerance: float
 ) -> int:
-    """Return how many positions (of class scores) or elements agree."""
-    if expected.dtype.kind not in _NUMBERS:
+    """Return how many positions (of class scores) or elements agree; labels agree if equal."""
+    if are_labels(expected):
         return int(np.sum(expected == actual))
     if axis is not None:
         unknown = np.isnan(expected).any(axis) != np.isnan(actual).any(axis)

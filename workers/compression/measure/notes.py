@@ -52,7 +52,11 @@ def notes_on_figures(
     """
     scored = fidelity is not None and fidelity.bounded == "agreement"
     kept = "'Same answers'" if scored else "'Near values'"
-    count = "equal highest scores" if scored else "values within 1 % of the original's range"
+    count = (
+        "equal highest scores, or equal labels,"
+        if scored
+        else "values within 1 % of the original's range"
+    )
     notes = [
         f"{kept} (agreement) counts {count} in output '{output}'.",
         _EXPLAINED,

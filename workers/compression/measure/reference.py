@@ -101,19 +101,22 @@ class Reference:
             for (row, given), expected in pairs:
                 score.add(given, target_of(self.samples, row), expected)
             return Drop(quality_drop(self._quality, score.quality, None))
-        if self._profile.axis is not None:
-            return self._disagreement(pairs, self._profile.axis, limit)
+        if self._profile.has_answers:
+            return self._disagreement(pairs, limit)
         groups = [Nearness() for _ in range(min(_GROUPS, len(self._outputs)))]
         for index, ((_, given), expected) in enumerate(pairs):
             groups[index % len(groups)].add(expected, given)
         return with_error(groups, _unexplained)
 
     def _disagreement(
-        self, pairs: Iterable[tuple[tuple[int, Outputs], Outputs]], axis: int, limit: float
+        self, pairs: Iterable[tuple[tuple[int, Outputs], Outputs]], limit: float
     ) -> Drop:
         """Return the share of answers that differ; not of all samples once it exceeds the limit."""
         answers = [outputs[self._output] for outputs in self._outputs]
-        total = sum(each.size // each.shape[axis] for each in answers)
+        axis = self._profile.axis
+        total = sum(
+            each.size if axis is None else each.size // each.shape[axis] for each in answers
+        )
         groups = [
             Agreement(self._output, self._profile) for _ in range(min(_GROUPS, len(self._outputs)))
         ]
