@@ -101,6 +101,20 @@ def nothing_answered() -> Field:
     return Field(draw.model([end("x", FLOAT, "n", 16)], outputs), {"x": normal(13, ROWS, 16)})
 
 
+def sequence_of_parts() -> Field:
+    """The parts of a layer's result, each of which goes through the body of SequenceMap."""
+    draw, body = Drawing(3), Drawing(4, scope="body_")
+    hidden = draw("Relu", draw("MatMul", "x", draw.weight(16, 32)))
+    parts = draw("SplitToSequence", hidden, draw.keep(np.int64(8)), axis=1)
+    body("Relu", body("MatMul", "part", body.weight(8, 8)), gives=["mapped"])
+    ends = [end("part", FLOAT, "n", 8)], [end("mapped", FLOAT, "n", 8)]
+    mapped = draw("SequenceMap", parts, body=body.body("each", *ends))
+    joined = draw("ConcatFromSequence", mapped, axis=1)
+    draw("MatMul", joined, draw.weight(32, 3), gives=["y"])
+    model = draw.model([end("x", FLOAT, "n", 16)], [end("y", FLOAT, "n", 3)])
+    return Field(model, {"x": normal(5, ROWS, 16)})
+
+
 def optional_value() -> Field:
     """A value that is put into an optional one, and taken out again."""
     draw = Drawing(18)

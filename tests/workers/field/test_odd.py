@@ -37,6 +37,7 @@ GRAPHS: dict[Callable[[], Field], int | None] = {
     odd.narrow_integers: 3,
     odd.nothing_answered: 2,
     odd.optional_value: None,
+    odd.sequence_of_parts: None,
     odd.names_of_any_kind: 3,
     odd.all_dynamic: 2,
     odd.single_numbers: 2,

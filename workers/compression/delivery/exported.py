@@ -18,6 +18,7 @@ from app.domain.problems import DeliveryFailed
 from workers.compression import faults
 from workers.compression.delivery.grids import Grids, write_grids
 from workers.compression.executor import Executor, build
+from workers.compression.executor.compiling import is_tensor
 from workers.compression.graph.load import load
 from workers.compression.graph.rewrites.fold import fold_constants
 from workers.compression.samples.context import Feeds
@@ -56,9 +57,10 @@ def program(
         for value in model.graph.inputs:
             value.shape = ir.Shape(feeds[str(value.name)].shape)
     for value in model.graph.outputs:
-        if value.dtype == ir.DataType.STRING:
+        if not is_tensor(value):
             raise DeliveryFailed(
-                f"output '{value.name}' holds strings, and torch has none: deliver 'onnx'."
+                f"output '{value.name}' holds strings or a sequence, which are no tensors of torch:"
+                " deliver 'onnx'."
             )
         value.shape = None
     fold_constants(model)

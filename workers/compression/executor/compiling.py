@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import onnx_ir as ir
 import torch
@@ -10,6 +11,7 @@ from app.domain.problems import InvalidModel
 from app.domain.steps import Skipped
 from workers.compression.executor import fusions
 from workers.compression.executor.constants import Constants, tensor_of
+from workers.compression.executor.devices import bring, device_of
 from workers.compression.executor.drafts import Draft, steps_of
 from workers.compression.executor.dtypes import FLOATS, to_torch
 from workers.compression.executor.inplace import overwriting
@@ -62,8 +64,8 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
 
     Args:
         model: a model in normal form, sorted topologically; not changed.
-        outputs: names of the values to return; None stands for the graph's outputs. Strings are
-            left out: torch has none.
+        outputs: names of the values to return; None stands for the graph's outputs. Strings and
+            sequences are left out: they are no tensors of torch.
 
     Raises:
         ValueError: a name is not a value of the graph.
@@ -72,7 +74,7 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
     """
     graph = model.graph
     returned = graph.outputs if outputs is None else _named(graph, outputs)
-    returned = [value for value in returned if value.dtype != ir.DataType.STRING]
+    returned = [value for value in returned if is_tensor(value)]
     shared = _Shared(_opset(model))
     compiler = _Compiler(graph, shared, root=True)
     plan = compiler.compile(returned)
@@ -250,6 +252,11 @@ class _Compiler:
         return plan, list(compiler.captured)
 
 
+def is_tensor(value: ir.Value) -> bool:
+    """Return whether torch has tensors of what a value is: neither strings nor a sequence."""
+    return value.dtype != ir.DataType.STRING and not isinstance(value.type, ir.SequenceType)
+
+
 def _is_constant(value: ir.Value) -> bool:
     return tensor_of(value) is not None
 
@@ -259,5 +266,8 @@ def _is_small(value: ir.Value) -> bool:
     return tensor is None or tensor.size <= _FEW
 
 
-def _to_device_of(value: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
-    return value.to(data.device, non_blocking=True)
+def _to_device_of(value: Any, data: Any) -> Any:
+    device = device_of([data])
+    if isinstance(value, list):
+        return bring([value], device)[0]
+    return value.to(device, non_blocking=True)

@@ -91,7 +91,7 @@ def build(model: ir.Model, *, outputs: Sequence[str] | None = None) -> Executor:
     Args:
         model: a model in normal form; not changed.
         outputs: names of the values to return: outputs or any other values of the main graph. The
-            graph's outputs by default. Strings are left out: torch has none.
+            graph's outputs by default. Strings and sequences are left out: they are no tensors.
 
     Returns:
         A module on the CPU, whose parameters have the initializers' types. All of them have
