@@ -6,18 +6,18 @@ benchmarks: training dominates it, delivery and timing are the CPU's in both. Mi
 (bfloat16) is compared with TF32 in trainings from several seeds. Accuracies are those on the
 10,000 test images.
 
-``python -m benchmarks.gpu [steps] [jobs] [precision]``; all three by default. The names of networks
-say of which ones steps are timed.
+``python -m benchmarks.gpu [steps] [jobs] [precision] [--networks …]``
 """
 
+import argparse
 import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from benchmarks.executor import executor
 BATCH, ROUNDS, WARM_UP = 128, 8, 2
 ENOUGH_SECONDS = 10.0
 SEEDS = (0, 1, 2)
+PARTS = ("steps", "jobs", "precision")
 NETWORK = "resnet20"
 JOBS: Mapping[str, Mapping[str, Any]] = {
     "prune": {"method": "prune", "ratio": 0.5, "recover": {"epochs": 5}},
@@ -87,12 +88,11 @@ def step_seconds(name: str, way: str) -> float:
     return statistics.median(seconds[WARM_UP:])
 
 
-def steps() -> tuple[list[Bar], Rows]:
+def steps(networks: Sequence[str]) -> tuple[list[Bar], Rows]:
     """Time a training step of each network on the CPU, and on the GPU in each precision."""
     bars, rows = list[Bar](), Rows()
     ways = ("cpu", "cuda float32", "cuda tf32", "cuda bfloat16")
-    asked = [name for name in (*NETWORKS, *LARGE) if name in sys.argv]
-    for name in asked or (*NETWORKS, *LARGE):
+    for name in networks:
         times = {way: step_seconds(name, way) for way in ways}
         rows[name] = times
         print(name, times, flush=True)
@@ -161,12 +161,25 @@ def precision() -> tuple[list[Bar], Rows]:
 
 def main() -> None:
     """Print how many times as fast the GPU is, and how near its results are."""
+    networks = (*NETWORKS, *LARGE)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument(
+        "--networks", nargs="+", choices=networks, default=networks, help="whose steps are timed"
+    )
+    options, _ = parser.parse_known_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"there is no part {', '.join(unknown)}: choose from {', '.join(PARTS)}")
     if not torch.cuda.is_available():
         print("There is no GPU here: nothing was measured.")
         return
-    parts = {part.__name__: part for part in (steps, jobs, precision)}
+    parts: Mapping[str, Callable[[], tuple[list[Bar], Rows]]] = {
+        "steps": partial(steps, options.networks),
+        "jobs": jobs,
+        "precision": precision,
+    }
     bars, rows = list[Bar](), Rows(device=torch.cuda.get_device_name())
-    for name in [part for part in parts if part in sys.argv] or parts:
+    for name in options.parts or PARTS:
         part_bars, rows[name] = parts[name]()
         bars += part_bars
     conclude("gpu", bars, seed=SEEDS[0], samples=rows)
