@@ -1,15 +1,19 @@
 """The gateway: FastAPI over the job store and the blobs."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from app import logs, tracing
 from app.blobs import Blobs
+from app.domain import ids
 from app.presigned import Presigned
+from app.reap import Reaper
 from app.settings import Settings
 from app.store.session import connect, sessions
 from app.web import dashboard, openapi, problems
@@ -59,10 +63,16 @@ def create_app(settings: Settings) -> FastAPI:
             settings, factory, reading, blobs, presigned, watch, metrics, rates, arrivals
         )
         watching = asyncio.create_task(watch.run())
+        stopping = threading.Event()
+        reaper = Reaper(factory, settings, ids.new("gtw"))
+        reaping = threading.Thread(target=reaper.run, args=(stopping,), name="reap")
+        reaping.start()
         yield
+        stopping.set()
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
+        await run_in_threadpool(reaping.join)
         changing.dispose()
         reading.dispose()
 

@@ -17,11 +17,11 @@ import redis
 from app import nudge
 from app.domain import ids
 from app.domain.jobs import Usage
+from app.reap import OVERDUE_SECONDS
 from app.settings import Settings
 from app.store import chores, claims, reaping, runs, turns, workers
 from app.store.leases import LeaseLost
 from app.store.session import AWAY, Sessions, connect, sessions, transaction
-from workers.upkeep.reap import OVERDUE_SECONDS
 
 OFFER = claims.WorkerOffer("cpu")
 

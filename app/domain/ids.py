@@ -3,7 +3,9 @@
 import secrets
 from typing import Literal
 
-Prefix = Literal["mdl", "dst", "job", "art", "whk", "dlv", "msg", "key", "wrk", "upl", "dev", "mea"]
+Prefix = Literal[
+    "mdl", "dst", "job", "art", "whk", "dlv", "msg", "key", "wrk", "gtw", "upl", "dev", "mea"
+]  # fmt: skip
 
 
 def new(prefix: Prefix) -> str:

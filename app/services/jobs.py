@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
+from app import nudge
 from app.domain.job_answers import Artifact, Job, MadeWebhook, SubmittedJob
 from app.domain.jobs import FINISHED, JobRequest, JobStatus
 from app.domain.plans import Plan
@@ -40,12 +41,7 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
     """
     request = targets.placed(session, tenant, request)
     plans.require_possible(request, look_up(session, tenant, request))
-    if jobs.active(session, tenant) >= settings.quota.active_jobs:
-        raise TooManyRequests(
-            f"You have {settings.quota.active_jobs} queued and running jobs, as many as you may:"
-            " wait until one ends, or cancel one.",
-            headers={"Retry-After": str(_RETRY_AFTER_S)},
-        )
+    _require_turn(session, tenant, settings)
     row = jobs.row(tenant, request)
     if request.objective is not None:
         row.search = begun(request.objective.strategy, request.objective.budget.trials).model_dump(
@@ -68,6 +64,11 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
             "webhook": made,
         }
     )
+
+
+def subject(job: JobRequest | Job) -> nudge.Subject:
+    """Return whom a nudge about a job is for: any worker takes turns of searches."""
+    return "job" if job.objective is None else "search"
 
 
 def find(session: Session, tenant: str, job_id: str, lock: lookup.Lock | None = None) -> JobRow:
@@ -100,17 +101,19 @@ def cancel(session: Session, tenant: str, job_id: str) -> Job:
     return show(session, tenant, row.id)
 
 
-def retry(session: Session, tenant: str, job_id: str) -> Job:
+def retry(session: Session, tenant: str, job_id: str, settings: Settings) -> Job:
     """Queue a failed or cancelled job again; its finished steps are not repeated.
 
     Raises:
         NotFound: It is not the tenant's.
         Conflict: It is neither failed nor cancelled, or its model or dataset was deleted.
+        TooManyRequests: The tenant has reached its number of active jobs.
     """
     row = find(session, tenant, job_id, "change")
     if row.status not in {"failed", "cancelled"}:
         raise Conflict(f"The job is {row.status}: only a failed or cancelled one can be retried.")
     _refuse_trial(row)
+    _require_turn(session, tenant, settings)
     if row.search is not None:
         searches.forget_unmeasured(session, row.id)
     if lookup.find(session, ModelRow, tenant, row.model_id, "keep") is None:
@@ -248,6 +251,16 @@ def artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:
     if row is None:
         raise NotFound(f"There is no artifact {artifact_id!r}.")
     return row
+
+
+def _require_turn(session: Session, tenant: str, settings: Settings) -> None:
+    """Refuse one more active job than the tenant may have; others that ask wait until commit."""
+    if jobs.active(session, tenant) >= settings.quota.active_jobs:
+        raise TooManyRequests(
+            f"You have {settings.quota.active_jobs} queued and running jobs, as many as you may:"
+            " wait until one ends, or cancel one.",
+            headers={"Retry-After": str(_RETRY_AFTER_S)},
+        )
 
 
 def _unknown(job_id: str) -> NotFound:

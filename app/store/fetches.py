@@ -18,7 +18,7 @@ from app.blobs import Incoming
 from app.domain.problems import Problem, Unavailable
 from app.domain.sources import Source
 from app.settings import Settings
-from app.store import blob_rows, inspections, leases, quotas, turns, uploads, usage
+from app.store import blob_rows, inspections, leases, locks, quotas, turns, uploads, usage
 from app.store.leases import LeaseLost
 from app.store.tables import DatasetRow, FetchRow, ModelRow, UploadRow
 
@@ -55,7 +55,8 @@ def add(session: Session, row: inspections.InspectedRow, source: Source) -> None
 
 
 def waiting(session: Session, tenant: str) -> int:
-    """Count the tenant's fetches that have not ended."""
+    """Count the tenant's fetches that have not ended; another count waits until this commits."""
+    locks.take(session, f"fetches:{tenant}")
     query = select(func.count()).where(FetchRow.tenant == tenant)
     return session.execute(query).scalar_one()
 

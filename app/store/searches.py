@@ -7,7 +7,7 @@ the trial alone. So neither waits for the other in a circle.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.domain import ids
@@ -21,11 +21,18 @@ _ORIGINAL_FILE = "model.onnx"
 _ACTIVE = JobRow.status.in_(["queued", "running"])
 
 
-def due(session: Session) -> Sequence[str]:
-    """Return the searches that go on and do not rest; all their uploads were inspected."""
+def due(session: Session, most: int) -> Sequence[str]:
+    """Return searches that go on and do not rest; all their uploads were inspected.
+
+    They are those that have rested longest, as many of each tenant as far as there are, and no
+    more than ``most``.
+    """
     goes_on = JobRow.search.is_not(None) & _ACTIVE & leases.is_due(JobRow)
+    place = func.row_number().over(
+        partition_by=JobRow.tenant, order_by=(JobRow.not_before, JobRow.id)
+    )
     query = select(JobRow.id).where(goes_on, named.uploads_inspected())
-    return session.scalars(query.order_by(JobRow.created_at)).all()
+    return session.scalars(query.order_by(place, JobRow.not_before).limit(most)).all()
 
 
 def rest(session: Session, search: JobRow, seconds: float) -> None:

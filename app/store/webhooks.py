@@ -3,6 +3,7 @@
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from app.store import locks
 from app.store.tables import DeliveryRow, WebhookRow
 
 
@@ -21,7 +22,11 @@ def standing(tenant: str) -> Select[WebhookRow]:
 
 
 def count(session: Session, tenant: str) -> int:
-    """Return the number of webhooks of the tenant, without one-off webhooks of jobs."""
+    """Count the webhooks of the tenant, without those of one job alone.
+
+    Another count waits until this commits.
+    """
+    locks.take(session, f"webhooks:{tenant}")
     return session.scalars(select(func.count()).select_from(standing(tenant).subquery())).one()
 
 

@@ -45,7 +45,7 @@ class Once:
         work: Callable[[Session], Answer],
         *,
         first: Callable[[], None] | None = None,
-        tell: nudge.Subject | None = None,
+        tell: nudge.Subject | Callable[[Answer], nudge.Subject] | None = None,
         done: Callable[[Answer], bool] = lambda _: True,
     ) -> Response:
         """Do ``work`` and store its answer in one transaction, or give the stored answer again.
@@ -55,7 +55,8 @@ class Once:
             work: What raises is neither done nor stored.
             first: Is done before the transaction, unless there is a stored answer: bytes move, and
                 no row is locked meanwhile.
-            tell: After commit, workers are told to look at the answer's ``id``, as this.
+            tell: After commit, workers are told to look at the answer's ``id``, as this, or as
+                what this says of the answer.
             done: Whether anything was done, by the answer: if not, the answer is not stored.
 
         Raises:
@@ -77,6 +78,7 @@ class Once:
             if self.key is not None and done(answer):
                 idempotency.store(session, self.key, self.body_sha256, status, body)
         if tell is not None:
+            tell = tell(answer) if callable(tell) else tell
             nudge.send(self.call.gateway.settings, tell, json.loads(body)["id"])
         return Response(body, status, media_type="application/json")
 

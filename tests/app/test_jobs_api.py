@@ -290,6 +290,7 @@ def test_a_quota_bounds_the_active_jobs(service: Service) -> None:
     assert int(answer.headers["retry-after"]) > 0
     service.http.post(f"/v1/jobs/{first}/cancel")
     assert service.http.post("/v1/jobs", json=body).status_code == 202
+    assert service.http.post(f"/v1/jobs/{first}/retry").status_code == 429, "it would be one more"
 
 
 def test_queue_positions_count_the_tenants_own_jobs(service: Service) -> None:

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+import redis
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -11,6 +13,7 @@ from app.domain import ids
 from app.settings import Settings
 from app.store import searches, transitions
 from app.store.tables import JobRow, TrialRow, WorkerRow
+from tests.app.people import send
 from tests.app.searching import end, search, start, take_turn
 from tests.app.service import Service
 from tests.workers.light import worker_with
@@ -21,18 +24,18 @@ from workers.search.turn import FILED_PER_TURN
 def test_a_search_has_one_turn_in_an_interval_however_many_workers_look(service: Service) -> None:
     made = search(service)["id"]
     with service.store.begin() as session:
-        assert searches.due(session) == [made]
+        assert searches.due(session, 9) == [made]
         row = searches.hold(session, made)
         assert row is not None
         searches.rest(session, row, 60)
     with service.store.begin() as session:
-        assert not searches.due(session)
+        assert not searches.due(session, 9)
         assert searches.hold(session, made, due=True) is None, "whoever saw it due comes too late"
         row = searches.hold(session, made)
         assert row is not None
         searches.rest(session, row, 0)
     with service.store() as session:
-        assert searches.due(session) == [made]
+        assert searches.due(session, 9) == [made]
         assert searches.hold(session, made, due=True) is not None
 
 
@@ -56,6 +59,62 @@ def test_a_search_that_can_neither_go_on_nor_end_holds_up_no_other(
     with service.store() as session:
         assert session.get_one(JobRow, broken).status == "queued"
         assert [trial.search_id for trial in session.scalars(select(TrialRow))] == [sound]
+
+
+def test_a_search_of_another_version_is_left_to_it_and_holds_up_no_other(
+    service: Service, settings: Settings, tmp_path: Path
+) -> None:
+    newer, sound = search(service)["id"], search(service)["id"]
+    with service.store.begin() as session:
+        row = session.get_one(JobRow, newer)
+        row.request = {**row.request, "objective": {"minimize": "noise"}}
+    with worker_with(settings, tmp_path) as worker:
+        take_turns(worker)
+    with service.store() as session:
+        assert session.get_one(JobRow, newer).status == "queued", "it waits"
+        assert newer not in searches.due(session, 9), "and rests"
+        assert [trial.search_id for trial in session.scalars(select(TrialRow))] == [sound]
+
+
+def test_a_search_whose_figures_cannot_be_read_fails(
+    service: Service, settings: Settings, tmp_path: Path
+) -> None:
+    """No worker of any version can go on with it: it must not wait for one for ever."""
+    made = search(service)["id"]
+    take_turn(service, made)
+    trial = start(service)
+    assert trial is not None
+    end(service, trial, (0.5, 0.0))
+    with service.store.begin() as session:
+        session.get_one(JobRow, trial).compressed = {"size_bytes": "many"}
+    with worker_with(settings, tmp_path) as worker:
+        take_turns(worker)
+    with service.store() as session:
+        row = session.get_one(JobRow, made)
+        assert (row.status, (row.problem or {})["type"]) == ("failed", "internal-error")
+
+
+def test_a_tenants_many_searches_leave_turns_for_others(service: Service) -> None:
+    *many, other = (search(service)["id"] for _ in range(4))
+    with service.store.begin() as session:
+        session.get_one(JobRow, other).tenant = "another"
+    with service.store() as session:
+        assert searches.due(session, 3) == [many[0], other, many[1]]
+
+
+@pytest.mark.parametrize("page", [False, True], ids=["API", "page"])
+def test_a_retry_of_a_search_nudges_those_who_take_its_turns(
+    service: Service, person: httpx.Client, redis_url: str, page: bool
+) -> None:
+    made = search(service)["id"]
+    service.http.post(f"/v1/jobs/{made}/cancel").raise_for_status()
+    with redis.Redis(unix_socket_path=redis_url.removeprefix("redis+socket://")) as broker:
+        broker.delete("jobs", "light")
+        if page:
+            assert send(person, f"/jobs/{made}/retry").status_code == 303
+        else:
+            service.http.post(f"/v1/jobs/{made}/retry").raise_for_status()
+        assert (broker.llen("light"), broker.llen("jobs")) == (1, 0)
 
 
 def test_a_trial_that_ends_gives_its_search_a_turn_and_other_jobs_give_none(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.local.server import Server
 from tests.e2e.service import RECLAIMED_SECONDS, Service
 from tests.waiting import eventually
 
@@ -59,6 +60,33 @@ def test_2_a_killed_worker_takes_its_engine_with_it_and_its_job_is_reclaimed(
             "step 0, epoch 20",
         )
         assert firsts[0][0] <= 1, "the finished step is not done again"
+
+
+@pytest.mark.parametrize("other", ["light", "gateway"])
+def test_20_whoever_is_left_takes_back_what_two_killed_processes_held(
+    service: Service, model: str, other: str
+) -> None:
+    """Both workers of the default set-up, or the worker and the gateway."""
+    second: Server = getattr(service, other)
+    job_id = service.submit(model, "epochs=8")
+    service.running(job_id)
+    service.end(service.jobs)
+    service.end(second)
+    try:
+        eventually(
+            lambda: service.rows(
+                "SELECT 1 FROM jobs WHERE id = %s AND status = 'queued' AND lease_owner IS NULL",
+                job_id,
+            ),
+            RECLAIMED_SECONDS,
+            "taking the job back",
+        )
+    finally:
+        second.start()
+    service.jobs.start()
+    for server in (service.light, service.jobs):
+        service.await_worker(server)
+    assert service.assert_undisturbed(job_id, [8])["attempts"] == 2
 
 
 def test_3_a_stopped_worker_that_wakes_up_publishes_nothing(service: Service, model: str) -> None:

@@ -1,7 +1,6 @@
 """Takes the turns of searches: any worker does, after a trial that it ran and when it looks."""
 
 import structlog
-from pydantic import ValidationError
 from structlog.contextvars import bound_contextvars
 
 from app import nudge
@@ -9,7 +8,11 @@ from app.domain.problems import InternalError
 from app.store import deliveries, searches, transitions
 from app.store.session import AWAY, first_line, transaction
 from workers.search import turn
+from workers.search.reading import OtherVersion
 from workers.worker import Worker
+
+TURNS = 16
+"""Turns that a look takes at most: whoever looks also reports that its worker is alive."""
 
 log = structlog.get_logger(__name__)
 
@@ -20,7 +23,7 @@ def take_turns(worker: Worker) -> None:
     After a turn a search rests: however many workers look around, they do not add turns.
     """
     with transaction(worker.sessions) as session:
-        due = searches.due(session)
+        due = searches.due(session, TURNS)
     for search_id in due:
         with bound_contextvars(search=search_id):
             _take_turn(worker, search_id, due=True)
@@ -53,9 +56,10 @@ def _take_turn(worker: Worker, search_id: str, *, due: bool) -> None:
             if row is None:
                 return
             filed = turn.take(session, row, worker.settings.device)
-            searches.rest(session, row, worker.settings.lease.scan_seconds / 2)
-    except ValidationError as error:
-        log.warning("search left to a worker of its version", errors=error.error_count())
+            searches.rest(session, row, _rest_seconds(worker))
+    except OtherVersion as error:
+        log.warning("search left to a worker of its version", reason=str(error))
+        _put_off(worker, search_id)
         return
     except AWAY:
         raise
@@ -83,3 +87,16 @@ def _fail(worker: Worker, search_id: str) -> None:
         raise
     except Exception:
         log.exception("a fault of ours: the search cannot be ended")
+        _put_off(worker, search_id)
+
+
+def _put_off(worker: Worker, search_id: str) -> None:
+    """Let others have their turns before a search that cannot have one here."""
+    with transaction(worker.sessions) as session:
+        row = searches.hold(session, search_id)
+        if row is not None:
+            searches.rest(session, row, _rest_seconds(worker))
+
+
+def _rest_seconds(worker: Worker) -> float:
+    return worker.settings.lease.scan_seconds / 2

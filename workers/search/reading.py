@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest
@@ -15,6 +16,10 @@ from app.store.tables import DatasetRow, JobRow, ModelRow, TrialRow
 from app.store.views import point_view
 
 Trials = list[tuple[TrialRow, JobRow]]
+
+
+class OtherVersion(Exception):  # noqa: N818 (it says what is the case)
+    """The search, or a trial of it, asks for what only another version of the program knows."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,15 @@ class Search:
 
 
 def read(session: Session, row: JobRow) -> Search | Problem | ProblemDetails:
-    """Return what a turn reads, or why the search cannot go on."""
-    request = JobRequest.model_validate(row.request)
+    """Return what a turn reads, or why the search cannot go on.
+
+    Raises:
+        OtherVersion: A request cannot be read here.
+    """
+    request = _request_of(row)
+    trials = searches.trials(session, row.id)
+    for _, job in trials:
+        _request_of(job)
     assert request.objective is not None, "only searches have turns"
     model = session.get(ModelRow, row.model_id)
     datasets = {
@@ -75,8 +87,16 @@ def read(session: Session, row: JobRow) -> Search | Problem | ProblemDetails:
         model,
         datasets.get("#/dataset"),
         _chart(session, request),
-        searches.trials(session, row.id),
+        trials,
     )
+
+
+def _request_of(job: JobRow) -> JobRequest:
+    try:
+        return JobRequest.model_validate(job.request)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise OtherVersion(f"{job.id}: {first['msg']}") from error
 
 
 def _chart(session: Session, request: JobRequest) -> Sensitivity | None:

@@ -4,20 +4,18 @@ Nudges may be lost, workers may die, Redis may be down: the table has everything
 free slot takes waiting work by itself, and every process takes back the work of silent workers.
 """
 
-import random
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import structlog
 
+from app.reap import Reaper, pause
 from app.store import counters, workers
 from app.store.session import AWAY, first_line, transaction
 from workers import health
 from workers.announce import store_announcement
 from workers.search.driver import take_turns
 from workers.tasks import work_off
-from workers.upkeep.reap import reap
-from workers.upkeep.sight import Sight
 from workers.worker import Worker
 
 log = structlog.get_logger(__name__)
@@ -28,18 +26,17 @@ def look(worker: Worker) -> None:
 
     Runs that were started here have ended when the function returns.
     """
-    every = worker.settings.lease.scan_seconds
-    sight = Sight(max(worker.settings.lease.seconds, 2 * every))
+    reaper = Reaper(worker.sessions, worker.settings, worker.id)
     with ThreadPoolExecutor(worker.slots.total, thread_name_prefix="run") as pool:
-        while not worker.stopping.wait(every * random.uniform(0.75, 1.25)):  # noqa: S311 (spreads)
+        while not worker.stopping.wait(pause(worker.settings)):
             try:
                 _report_alive(worker)
                 for _ in range(worker.slots.free):
                     pool.submit(work_off, worker)
-                reap(worker, sight)
+                reaper.reap()
                 take_turns(worker)
             except AWAY as error:
-                sight.lose()
+                reaper.lose_sight()
                 log.warning("the table cannot be looked at", error=first_line(error))
             except Exception:
                 log.exception("a fault of ours")

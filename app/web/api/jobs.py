@@ -51,7 +51,7 @@ def submit_job(request: JobRequest, call: Caller, once: Posted) -> Response:
     return once(
         202,
         lambda session: jobs.submit(session, call.tenant, request, settings),
-        tell="search" if request.objective is not None else "job",
+        tell=jobs.subject,
     )
 
 
@@ -96,11 +96,16 @@ def cancel_job(job_id: str, call: Caller, once: Posted) -> Response:
     "/{job_id}/retry",
     status_code=202,
     response_model=Job,
-    responses=documented(NotFound, Conflict, RequestInFlight, IdempotencyMismatch),
+    responses=documented(NotFound, Conflict, RequestInFlight, IdempotencyMismatch, TooManyRequests),
 )
 def retry_job(job_id: str, call: Caller, once: Posted) -> Response:
     """Run a failed or cancelled job again from its last finished step."""
-    return once(202, lambda session: jobs.retry(session, call.tenant, job_id), tell="job")
+    settings = call.gateway.settings
+    return once(
+        202,
+        lambda session: jobs.retry(session, call.tenant, job_id, settings),
+        tell=jobs.subject,
+    )
 
 
 @router.delete("/{job_id}", status_code=204, responses=documented(NotFound, Conflict))

@@ -96,7 +96,7 @@ def submitted(visitor: Visitor, once: Once, request: JobRequest) -> Response:
     answer = once(
         202,
         lambda session: jobs.submit(session, visitor.tenant, request, settings),
-        tell="job" if request.objective is None else "search",
+        tell=jobs.subject,
     )
     job = SubmittedJob.model_validate_json(bytes(answer.body))
     if job.webhook is not None and job.webhook.secret is not None:

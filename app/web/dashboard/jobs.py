@@ -1,7 +1,6 @@
 """``/jobs``: what runs, how it goes, what came of it."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
@@ -117,26 +116,42 @@ async def download_artifact(request: Request, artifact_id: str, visitor: Looking
     return await artifacts.download_artifact(request, artifact_id, visitor.call)
 
 
-@router.post("/jobs/{job_id}/{action}")
-def act(
+@router.post("/jobs/{job_id}/retry")
+def retry(
     job_id: str,
-    action: Literal["cancel", "retry", "delete"],
     visitor: Looking,
     form: Form,  # noqa: ARG001 (it is checked)
 ) -> Response:
-    """Cancel, retry or delete a job."""
+    """Queue a failed or cancelled job again."""
+    settings = visitor.gateway.settings
     with visitor.call.transaction() as session:
-        _ACTIONS[action](session, visitor.tenant, job_id)
-    if action == "retry":
-        nudge.send(visitor.gateway.settings, "job", job_id)
-    return page.see("/jobs" if action == "delete" else f"/jobs/{job_id}")
+        job = jobs.retry(session, visitor.tenant, job_id, settings)
+    nudge.send(settings, jobs.subject(job), job.id)
+    return page.see(f"/jobs/{job.id}")
 
 
-_ACTIONS: dict[str, Callable[..., Any]] = {
-    "cancel": jobs.cancel,
-    "retry": jobs.retry,
-    "delete": jobs.delete,
-}
+@router.post("/jobs/{job_id}/cancel")
+def cancel(
+    job_id: str,
+    visitor: Looking,
+    form: Form,  # noqa: ARG001 (it is checked)
+) -> Response:
+    """End a queued job, or ask the worker of a running one to stop."""
+    with visitor.call.transaction() as session:
+        jobs.cancel(session, visitor.tenant, job_id)
+    return page.see(f"/jobs/{job_id}")
+
+
+@router.post("/jobs/{job_id}/delete")
+def delete(
+    job_id: str,
+    visitor: Looking,
+    form: Form,  # noqa: ARG001 (it is checked)
+) -> Response:
+    """Delete a finished job with its files."""
+    with visitor.call.transaction() as session:
+        jobs.delete(session, visitor.tenant, job_id)
+    return page.see("/jobs")
 
 
 def _of_same_model(visitor: Visitor, job: Job) -> list[Job]:

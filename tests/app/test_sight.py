@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from workers.upkeep.sight import Sight
+from app.sight import Sight
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -1,0 +1,89 @@
+"""Takes back the work of silent workers, and fails jobs that waited too long.
+
+Every worker and every gateway does this, so the work of killed workers is taken back as long as one
+process is left, and a job that no worker takes fails in time where there is none.
+"""
+
+import random
+import threading
+
+import structlog
+
+from app import nudge
+from app.domain.problems import Unavailable
+from app.settings import Settings
+from app.sight import Sight
+from app.store import chores, counters, inspections, leases, reaping, schema
+from app.store.session import AWAY, Sessions, first_line, transaction
+
+MERGE_SECONDS = 60.0
+"""How often the rows of counters are merged."""
+
+OVERDUE_SECONDS = 5.0
+"""How often, in the whole deployment, all waiting jobs are read for those that waited too long."""
+
+log = structlog.get_logger(__name__)
+
+
+class Reaper:
+    """What one process takes back, and for how long it has seen the database.
+
+    Args:
+        sessions: of the job store.
+        settings: of the deployment.
+        owner: the id of this process.
+    """
+
+    def __init__(self, sessions: Sessions, settings: Settings, owner: str) -> None:
+        self._sessions = sessions
+        self._settings = settings
+        self._owner = owner
+        lease = settings.lease
+        self._sight = Sight(max(lease.seconds, 2 * lease.scan_seconds))
+
+    def reap(self) -> None:
+        """Fail jobs that waited too long, and take back the work of silent workers.
+
+        A worker is silent only if it could have renewed its lease: the database must have been
+        available for the duration of a lease. If another process is reaping at this moment,
+        nothing is done.
+        """
+        lease = self._settings.lease
+        waiting: list[tuple[nudge.Subject, str]] = []
+        with transaction(self._sessions) as session:
+            seen_for = self._sight.span(leases.now(session))
+            if not reaping.try_lock(session):
+                return
+            owner = self._owner
+            chores.do(session, "fail overdue", owner, OVERDUE_SECONDS, reaping.fail_overdue)
+            chores.do(session, "merge counters", owner, MERGE_SECONDS, counters.compact)
+            if seen_for >= lease.seconds:
+                waiting += [("job", each) for each in reaping.reap_jobs(session, lease.attempts)]
+                for upload, table in inspections.TABLES.items():
+                    upload_ids = reaping.reap_inspections(session, table, lease.attempts)
+                    waiting += [(upload, each) for each in upload_ids]
+                reaping.reap_fetches(session, lease.attempts)
+        for subject, row_id in waiting:
+            nudge.send(self._settings, subject, row_id)
+
+    def lose_sight(self) -> None:
+        """Note that the database did not answer: the next lease's time counts from now."""
+        self._sight.lose()
+
+    def run(self, stopping: threading.Event) -> None:
+        """Reap every few seconds, until the process stops."""
+        while not stopping.wait(pause(self._settings)):
+            try:
+                with transaction(self._sessions) as session:
+                    schema.require(session)
+                self.reap()
+            except (*AWAY, Unavailable) as error:
+                self.lose_sight()
+                log.warning("nothing can be taken back", error=first_line(error))
+            except Exception:
+                log.exception("a fault of ours")
+
+
+def pause(settings: Settings) -> float:
+    """Return the seconds until the next look at the table, spread so that processes alternate."""
+    return settings.lease.scan_seconds * random.uniform(0.75, 1.25)  # noqa: S311 (spreads)
