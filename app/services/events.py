@@ -1,6 +1,6 @@
 """The events of a job: those that follow, its log, the figures of its trainings."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,11 @@ def seen(session: Session, tenant: str, job_id: str, number: int) -> int:
         NotFound: The job is not the tenant's.
     """
     return number if number <= jobs.find(session, tenant, job_id).last_event else 0
+
+
+def last(session: Session, job_ids: Collection[str]) -> dict[str, int]:
+    """Return the number of the last event of each job that is there."""
+    return events.last(session, job_ids)
 
 
 def following(session: Session, tenant: str, job_id: str, number: int) -> tuple[list[Event], bool]:

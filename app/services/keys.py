@@ -5,11 +5,14 @@ import secrets
 from datetime import datetime
 from typing import Literal
 
+from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from app.domain import ids
 from app.domain.problems import NotFound
 from app.store import keys
+from app.store.keys import Valid
+from app.store.session import Sessions, transaction
 from app.store.tables import ApiKeyRow
 
 Scope = Literal["read", "write"]
@@ -55,6 +58,22 @@ def revoke(session: Session, tenant: str, key_id: str) -> None:
     if key_id not in {row.id for row in keys.of_tenant(session, tenant)}:
         raise NotFound(f"There is no key {key_id!r}.")
     keys.revoke(session, key_id)
+
+
+def valid(reads: Engine, sessions: Sessions, key: str) -> Valid | None:
+    """Return what a key allows, and note its use; None where it is unknown, expired or revoked.
+
+    Args:
+        reads: for the look-up, which every request needs.
+        sessions: for the note, which is written once an hour.
+        key: as the caller sent it.
+    """
+    with reads.connect() as connection:
+        found = keys.valid(connection, digest(key))
+    if found is not None and not found.noted:
+        with transaction(sessions) as session:
+            keys.note_use(session, digest(key))
+    return found
 
 
 def digest(key: str) -> bytes:

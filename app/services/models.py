@@ -78,18 +78,23 @@ def of_tenant(tenant: str) -> Select[ModelRow]:
 
 def show(session: Session, tenant: str, model_id: str) -> Model:
     """Return a model as clients see it, or raise NotFound."""
-    return model_view(find(session, tenant, model_id))
+    return view(find(session, tenant, model_id))
+
+
+def view(row: ModelRow) -> Model:
+    """Return a model as clients see it."""
+    return model_view(row)
 
 
 def look(session: Session, tenant: str, model_id: str) -> tuple[Model, ModelDescription | None]:
     """Return a model and its whole description, None before the inspection."""
     row = find(session, tenant, model_id)
-    return model_view(row), described(row)
+    return view(row), described(row)
 
 
 def listed(session: Session, tenant: str, walk: Walk) -> Part[Model]:
     """Return a part of the tenant's models."""
-    return part(session, walk, of_tenant(tenant), ModelRow, lambda rows: [*map(model_view, rows)])
+    return part(session, walk, of_tenant(tenant), ModelRow, lambda rows: [*map(view, rows)])
 
 
 def delete(session: Session, tenant: str, model_id: str) -> None:

@@ -12,7 +12,8 @@ from app.settings import Settings
 from app.store import blob_rows, fetches, quotas, uploads, usage
 from app.store.tables import DatasetRow, ModelRow, UploadRow
 
-Row = TypeVar("Row", bound=ModelRow | DatasetRow)
+AnyRow = ModelRow | DatasetRow
+Row = TypeVar("Row", bound=AnyRow)
 
 _RESERVED_HOURS = 1.0
 """The time in which reserved bytes have to be published and used."""
@@ -51,6 +52,11 @@ def reserve(session: Session, settings: Settings, tenant: str, incoming: Incomin
     return uploads.add(session, row, _RESERVED_HOURS).id
 
 
+def announce(session: Session, incoming: Incoming) -> None:
+    """Keep collectors from bytes that are published next, whose room was reserved before."""
+    blob_rows.touch(session, incoming.sha256, incoming.size_bytes)
+
+
 def release(session: Session, reservation: str) -> None:
     """Give the reserved room back."""
     uploads.forget(session, reservation)
@@ -74,7 +80,7 @@ def keep(session: Session, row: Row, sha256: str, size_bytes: int) -> Row:
     return row
 
 
-def remove(session: Session, row: ModelRow | DatasetRow, user: str | None) -> None:
+def remove(session: Session, row: AnyRow, user: str | None) -> None:
     """Delete a model or dataset.
 
     Args:

@@ -1,6 +1,6 @@
 """The event stream of a job: appended in the transaction of the change, read from a number on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -23,6 +23,12 @@ def append(session: Session, job_id: str, kind: Kind, data: Json) -> int:
     ).scalar_one()
     session.add(EventRow(job_id=job_id, number=number, kind=kind, data=data))
     return number
+
+
+def last(session: Session, job_ids: Collection[str]) -> dict[str, int]:
+    """Return the number of the last event of each of these jobs that is there."""
+    query = select(JobRow.id, JobRow.last_event).where(JobRow.id.in_(job_ids))
+    return dict(session.execute(query).tuples().all())
 
 
 def after(session: Session, job_id: str, number: int, limit: int = 500) -> Sequence[EventRow]:

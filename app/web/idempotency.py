@@ -11,8 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
 from app import nudge
-from app.domain.problems import IdempotencyMismatch, RequestInFlight
-from app.store import idempotency
+from app.services import once as answers
 from app.web.gateway import Call
 from app.web.security import Caller
 
@@ -34,7 +33,7 @@ class Once:
     """A POST whose work is done at most once for its key."""
 
     call: Call
-    key: idempotency.Key | None
+    key: answers.Key | None
     body_sha256: bytes
     waits: bool = False
     """Whether a request waits until the first one with its key has finished, or is refused."""
@@ -76,7 +75,7 @@ class Once:
             answer = work(session)
             body = answer.model_dump_json().encode()
             if self.key is not None and done(answer):
-                idempotency.store(session, self.key, self.body_sha256, status, body)
+                answers.keep(session, self.key, self.body_sha256, status, body)
         if tell is not None:
             tell = tell(answer) if callable(tell) else tell
             nudge.send(self.call.gateway.settings, tell, json.loads(body)["id"])
@@ -85,20 +84,10 @@ class Once:
     def _stored(self, session: Session) -> Response | None:
         if self.key is None:
             return None
-        if not idempotency.lock(session, self.key, waits=self.waits):
-            raise RequestInFlight(
-                "The first request with this Idempotency-Key has not finished: try again.",
-                headers={"Retry-After": "1"},
-            )
         hours = self.call.gateway.settings.idempotency.hours
-        answer = idempotency.answer(session, self.key, hours)
+        answer = answers.given(session, self.key, self.body_sha256, hours, waits=self.waits)
         if answer is None:
             return None
-        if answer.body_sha256 != self.body_sha256:
-            raise IdempotencyMismatch(
-                "This Idempotency-Key came with another body before: use a new key for a new"
-                " request."
-            )
         headers = {"Idempotent-Replay": "true"}
         return Response(answer.body, answer.status, headers, "application/json")
 
@@ -107,7 +96,7 @@ def once(
     request: Request, call: Call, key: str | None, body_sha256: bytes, *, waits: bool = False
 ) -> Once:
     """Return how to answer this request once; ``body_sha256`` stands for all that it asks."""
-    named = key and idempotency.Key(call.tenant, request.method, request.url.path, key)
+    named = key and answers.Key(call.tenant, request.method, request.url.path, key)
     return Once(call, named or None, body_sha256, waits)
 
 

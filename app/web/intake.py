@@ -16,8 +16,6 @@ from app.domain.sources import Source
 from app.services import datasets, models, resumable, uploads
 from app.services import references as referring
 from app.services.uploads import Row
-from app.store.tables import DatasetRow, ModelRow
-from app.store.views import model_view
 from app.web import references
 from app.web.arrivals import moving
 from app.web.gateway import Call
@@ -39,10 +37,8 @@ class Kind(Generic[Row, Named]):
     view: Callable[[Row], BaseModel]
 
 
-MODEL: Kind[ModelRow, ModelReference] = Kind("model", ModelReference, models.referred, model_view)
-DATASET: Kind[DatasetRow, DatasetReference] = Kind(
-    "dataset", DatasetReference, datasets.referred, datasets.view
-)
+MODEL = Kind("model", ModelReference, models.referred, models.view)
+DATASET = Kind("dataset", DatasetReference, datasets.referred, datasets.view)
 
 
 async def take_in(

@@ -10,10 +10,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
 
 from app.domain.problems import Forbidden, TooManyRequests, Unauthenticated
-from app.services.keys import Scope, digest
+from app.services import keys
+from app.services.keys import Scope
 from app.settings import Settings
-from app.store import keys
-from app.web.gateway import Call, Gateway, gateway_of
+from app.web.gateway import Call, gateway_of
 
 LOCAL_TENANT = "local"
 """Whose everything is where no key is needed."""
@@ -69,10 +69,12 @@ async def _allowed(
         return Call(LOCAL_TENANT, gateway)
     if credentials is None:
         raise _unauthenticated("Send an API key: 'Authorization: Bearer plk_…'.")
-    key = await run_in_threadpool(_valid, gateway, credentials.credentials)
+    key = await run_in_threadpool(
+        keys.valid, gateway.reads, gateway.sessions, credentials.credentials
+    )
     if key is None:
         raise _unauthenticated("The API key is unknown, expired or revoked.")
-    standing = gateway.rates.take(digest(credentials.credentials).hex())
+    standing = gateway.rates.take(keys.digest(credentials.credentials).hex())
     request.scope[STANDING] = standing
     if standing.left < 0:
         raise TooManyRequests(
@@ -133,15 +135,6 @@ def _hostname(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def _valid(gateway: Gateway, key: str) -> keys.Valid | None:
-    with gateway.reads.connect() as connection:
-        found = keys.valid(connection, digest(key))
-    if found is not None and not found.noted:
-        with gateway.sessions.begin() as session:
-            keys.note_use(session, digest(key))
-    return found
 
 
 def _unauthenticated(detail: str) -> Unauthenticated:

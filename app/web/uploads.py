@@ -19,9 +19,7 @@ from app.blobs import Incoming
 from app.domain.problems import ChecksumMismatch, FieldError, Invalid, MalformedRequest
 from app.domain.references import Reference
 from app.services import resumable, uploads
-from app.services.uploads import clean_filename
-from app.store import blob_rows
-from app.store.tables import DatasetRow, ModelRow
+from app.services.uploads import AnyRow, clean_filename
 from app.web.arrivals import moving
 from app.web.gateway import Call
 
@@ -73,7 +71,7 @@ class Received:
                 settings, tenant = self.call.gateway.settings, self.call.tenant
                 self.reservation = uploads.reserve(session, settings, tenant, self.incoming)
             else:
-                blob_rows.touch(session, self.incoming.sha256, self.incoming.size_bytes)
+                uploads.announce(session, self.incoming)
         self.call.gateway.blobs.publish(self.incoming)
 
     def use(self, session: Session) -> None:
@@ -92,7 +90,7 @@ class Received:
                 uploads.release(session, self.reservation)
 
 
-async def stored(received: Received, row: ModelRow | DatasetRow) -> str:
+async def stored(received: Received, row: AnyRow) -> str:
     """Publish a file, then store the model or dataset that is made of it, and return its id."""
 
     def store() -> str:

@@ -9,11 +9,10 @@ from typing import TypeVar
 
 import structlog
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.services import events
 from app.store.session import AWAY, Sessions
-from app.store.tables import JobRow
 
 _LOOK_S = 0.2
 _PAUSE_S = 2.0
@@ -79,7 +78,6 @@ class Watch:
             await asyncio.sleep(_LOOK_S)
 
     def _look(self, job_ids: list[str]) -> dict[str, float]:
-        query = select(JobRow.id, JobRow.last_event).where(JobRow.id.in_(job_ids))
         with self._sessions() as session:
-            found = dict(session.execute(query).all())
+            found = events.last(session, job_ids)
         return {job_id: found.get(job_id, math.inf) for job_id in job_ids}

@@ -1,0 +1,74 @@
+"""Why the target, or a format, cannot be delivered."""
+
+from collections.abc import Iterator
+
+from app.domain import homecoming
+from app.domain.jobs import JobRequest
+from app.domain.problems import Invalid, NotAvailable
+from app.domain.steps.quantize import Quantize
+from app.domain.targets import EXPORTED, INSTALLED_BY
+from app.services.inputs import Inputs
+from app.services.refusals.fault import Fault
+
+
+def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
+    """Yield why the target, or a format, cannot be delivered."""
+    if request.steps == [] and set(request.deliver) <= {"onnx"}:
+        reason = (
+            "There is nothing to do: name a step, or another format than 'onnx' in 'deliver' to"
+            " have the model as it is."
+        )
+        yield Fault(Invalid, "#/steps", reason)
+    if inputs.target_fault is not None:
+        kind, reason = inputs.target_fault
+        yield Fault(kind, "#/target", reason)
+    exported = [name for name in request.deliver if name in EXPORTED]
+    if exported and request.objective is not None and request.objective.strategy == "haq":
+        reason = (
+            f"'haq' learns in how many bits weights are stored for onnxruntime, and '{exported[0]}'"
+            " has no kernels for that: use strategy 'guided', or deliver 'onnx'."
+        )
+        yield Fault(Invalid, "#/objective/strategy", reason)
+    for index, step in enumerate(request.steps or ()):
+        if exported and isinstance(step, Quantize) and step.onnx_alone:
+            reason = (
+                f"'{exported[0]}' has no kernels for what mode '{step.mode}' writes: use mode"
+                " 'static', or deliver 'onnx'."
+            )
+            yield Fault(Invalid, f"#/steps/{index}/mode", reason, index)
+    if "source" in request.deliver:
+        yield from _source_faults(request, inputs)
+    yield from _format_faults(request, inputs)
+
+
+def _format_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
+    """Yield which formats no worker delivers."""
+    for place, target in enumerate(request.deliver):
+        if target not in inputs.targets:
+            available = ", ".join(sorted(inputs.targets))
+            command = INSTALLED_BY.get(target)
+            mend = f" Where a worker runs, '{command}' adds it." if command else ""
+            reason = (
+                f"No worker of this deployment delivers '{target}'; it delivers: {available}.{mend}"
+            )
+            yield Fault(NotAvailable, f"#/deliver/{place}", reason)
+
+
+def _source_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
+    """Say why a result has no framework to go back to."""
+    pointer = f"#/deliver/{request.deliver.index('source')}"
+    steps = request.steps or []
+    _, first = homecoming.home_of(steps)
+    model = inputs.other_models.get(f"#/steps/{first - 1}/student/model", inputs.model)
+    if model.description is not None and model.description.format == "onnx":
+        reason = (
+            f"Model {model.id} was uploaded as ONNX, so that 'source' would be the same as 'onnx':"
+            " deliver that, or upload the file of Keras or PyTorch."
+        )
+        yield Fault(Invalid, pointer, reason)
+    for index, why in homecoming.obstacles(steps):
+        reason = (
+            f"'source' gives back the weights of the upload's own layers, and step {index + 1}"
+            f" leaves none: {why}. Leave out one of them."
+        )
+        yield Fault(Invalid, pointer, reason, index)
