@@ -51,6 +51,24 @@ def load_settings() -> "Settings":
         raise Stop(f"a setting is wrong ({wrong})") from None
 
 
+@contextlib.contextmanager
+def stops_logged() -> Iterator[None]:
+    """Log why a process of a fleet does not start, in JSON as all that such processes say."""
+    try:
+        yield
+    except Stop as stop:
+        if not is_fleet() or os.environ.get("LOGGING_FORMAT", "json") != "json":
+            raise
+        import structlog
+
+        from app import logs
+        from app.settings import Logging
+
+        logs.configure(Logging())
+        structlog.get_logger(__name__).critical("this does not start", reason=str(stop))
+        raise typer.Exit(1) from None
+
+
 def is_fleet() -> bool:
     """Whether any part of a fleet is configured."""
     return any(os.environ.get(part) for part in PARTS)

@@ -21,6 +21,7 @@ from planish.cli.deployment import (
     is_fleet,
     load_settings,
     require_fleet,
+    stops_logged,
 )
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ def serve(
     gateway and the workers, and keeps everything in one directory. With them it is the gateway of a
     fleet.
     """
+    with stops_logged():
+        _serve(data, host, port, with_worker=with_worker)
+
+
+def _serve(data: Path, host: str | None, port: int | None, *, with_worker: bool) -> None:
     from app import logs
     from app.local.server import AlreadyRunning, DidNotStart
     from app.local.supervisor import Supervisor

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from planish.cli import processes
-from planish.cli.deployment import Stop, load_settings, require_fleet
+from planish.cli.deployment import Stop, load_settings, require_fleet, stops_logged
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -24,7 +24,8 @@ def worker(
     """
     if health:
         raise typer.Exit(_health(load_settings()))
-    _run()
+    with stops_logged():
+        _run()
 
 
 def _health(settings: "Settings") -> int:

@@ -24,7 +24,7 @@ from app.domain.jobs import FINISHED
 from app.domain.request_parts import Limits
 from app.domain.webhooks import EVENTS
 from app.settings import Settings
-from app.store import blob_rows, counters, events, runs, turns
+from app.store import blob_rows, counters, events, leases, runs, turns
 from app.store.session import connect, sessions
 from app.store.tables import ArtifactRow, DeliveryRow, JobRow, LayerTimeRow, ModelRow, StepRow
 from tests.e2e import engine
@@ -378,6 +378,23 @@ def test_a_fault_of_ours_is_tried_again_later_and_then_told(worker: Worker, mode
     assert row.problem is not None
     assert row.problem["type"] == "internal-error"
     assert "nobody" not in row.problem["detail"]
+
+
+def test_an_inspection_that_meets_a_fault_of_ours_is_tried_as_often_as_a_job(
+    worker: Worker, tmp_path: Path
+) -> None:
+    model_id = _upload(worker, tmp_path, small_model())
+    for attempt in range(1, ATTEMPTS + 1):
+        assert inspect_next(replace(worker, entry=f"{liars.__name__}:nobody"))
+        with worker.sessions.begin() as session:
+            row = session.get_one(ModelRow, model_id)
+            expected = "inspecting" if attempt < ATTEMPTS else "rejected"
+            assert (row.status, row.attempts) == (expected, attempt)
+            assert row.not_before > leases.now(session) or row.status == "rejected", "not at once"
+            row.not_before = leases.now(session)
+    assert row.problem is not None
+    assert row.problem["type"] == "internal-error"
+    assert not inspect_next(worker), "nothing is tried again"
 
 
 def test_a_deadline_that_passes_while_a_result_is_published_changes_nothing(
