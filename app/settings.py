@@ -290,7 +290,8 @@ class Retained(_Group):
     events_days: Days | None = None
     """Days after a job's end until its events are deleted."""
     steps_days: Days | None = None
-    """Days after a job's end until the graphs of its steps are deleted; a retry makes them anew."""
+    """Days after a job's end until its steps' graphs, and samples that were made for it, are
+    deleted; a retry makes them anew."""
     artifacts_days: Days | None = None
     """Days after a job's end until its artifacts are deleted."""
     deliveries_days: Days | None = None

@@ -23,7 +23,7 @@ from torch.nn import functional as F  # noqa: N812 (torch's own convention)
 from app.domain.reports import Measures, Report
 from benchmarks import _clothes, _engine
 from benchmarks._cache import CACHE
-from benchmarks._networks import resnet, small_mobilenet_v2
+from benchmarks._networks import Vit, resnet, small_mobilenet_v2
 from workers.compression.learning.augment import augment
 from workers.compression.samples.context import Samples
 from workers.compression.samples.layout import Layout
@@ -35,11 +35,14 @@ SAMPLES = 6_000
 BATCH = 64
 AUGMENT = ("flip",)
 PEAK_RATE, _WEIGHT_DECAY = 0.01, 0.01
+_PEAK_RATES = {"vit": 0.001}
+"""Of networks that do not learn at ``PEAK_RATE``."""
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "resnet8": lambda: resnet(1, channels=1),
     "resnet20": lambda: resnet(3, channels=1),
     "mobilenet_v2": lambda: small_mobilenet_v2(channels=1),
+    "vit": lambda: Vit(width=96, layers=4, channels=1),
 }
 """Small enough to be trained in minutes on one core."""
 
@@ -169,7 +172,7 @@ def trained(name: str, training: Training = ALIKE) -> Path:
         f"{name}.onnx",
         lambda path: export(module(name, training), path),
         network=NETWORKS[name](),
-        training=_facts(training),
+        training=_facts(name, training),
     )
 
 
@@ -179,17 +182,18 @@ def module(name: str, training: Training = ALIKE) -> nn.Module:
     network = NETWORKS[name]()
 
     def make(path: Path) -> None:
-        train(network, training.epochs, PEAK_RATE, training.images)
+        train(network, training.epochs, _PEAK_RATES.get(name, PEAK_RATE), training.images)
         np.savez(path, **{key: each.numpy() for key, each in network.state_dict().items()})
 
-    state = kept(f"{name}.npz", make, network=network, training=_facts(training))
+    state = kept(f"{name}.npz", make, network=network, training=_facts(name, training))
     with np.load(state) as arrays:
         network.load_state_dict({key: torch.from_numpy(arrays[key]) for key in arrays.files})
     return network
 
 
-def _facts(training: Training) -> Sequence[Any]:
-    own = (training.epochs, PEAK_RATE, _WEIGHT_DECAY, BATCH, AUGMENT)
+def _facts(name: str, training: Training) -> Sequence[Any]:
+    rate = _PEAK_RATES.get(name, PEAK_RATE)
+    own = (training.epochs, rate, _WEIGHT_DECAY, BATCH, AUGMENT)
     return own if training.images is None else (*own, training.images)
 
 

@@ -65,6 +65,8 @@ EVENTS = "events.jsonl"
 LOG = "engine.log"
 RESULT = "result.json"
 
+MADE_SAMPLES, MADE_ORIGIN = "samples.npz", "origin.json"
+"""In ``generated``: the arrays, and a Generated that says how they were made."""
 GRAPH = "graph.onnx"
 """In a step's directory: what it made."""
 DELIVERED = "delivered.onnx"
@@ -135,6 +137,8 @@ class Compress(_Order):
     images: ImageOptions = ImageOptions()
     data: GeneratedData | None = None
     """Samples are made from the model where there is no dataset."""
+    of_trial: bool = False
+    """Whether the job is a trial of a search: the samples that it makes are for all trials."""
     evaluate_images: ImageOptions = ImageOptions()
     """Options for the images of the dataset that ``evaluate.dataset`` names."""
     tools: list[ToolName] = []

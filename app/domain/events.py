@@ -50,6 +50,12 @@ class StepFinished(_Event):
     index: int = Field(ge=0)
 
 
+class SamplesMade(_Event):
+    """The samples that were made from the model are complete on disk; never shown to clients."""
+
+    kind: Literal["samples"] = "samples"
+
+
 class State(_Event):
     """The job changed its status; the last one is terminal."""
 
@@ -58,5 +64,7 @@ class State(_Event):
     stage: str
 
 
-EngineEvent = Annotated[Progress | MetricValue | Log | StepFinished, Field(discriminator="kind")]
+EngineEvent = Annotated[
+    Progress | MetricValue | Log | StepFinished | SamplesMade, Field(discriminator="kind")
+]
 """One line of ``events.jsonl``."""

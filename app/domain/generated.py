@@ -46,6 +46,10 @@ LABELS_MISSING = (
 )
 
 
-def effort_for(steps: Iterable[Step]) -> Effort:
-    """Return what is done for the steps: training takes more samples, and better ones."""
-    return TRAIN if any(step.needs.trainable for step in steps) else CALIBRATE
+def effort_for(steps: Iterable[Step], *, of_trial: bool = False) -> Effort:
+    """Return what is done for the steps: training takes more samples, and better ones.
+
+    All trials of a search have the same samples, and some of them train.
+    """
+    trains = of_trial or any(step.needs.trainable for step in steps)
+    return TRAIN if trains else CALIBRATE

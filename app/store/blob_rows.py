@@ -14,6 +14,7 @@ from app.store.tables import (
     DatasetRow,
     FetchRow,
     JobRow,
+    MadeSamplesRow,
     ModelRow,
     StepRow,
     UploadRow,
@@ -26,6 +27,7 @@ _REFERENCES = (
     DatasetRow.sha256,
     StepRow.graph_sha256,
     ArtifactRow.sha256,
+    MadeSamplesRow.sha256,
     UploadRow.sha256,
 )
 

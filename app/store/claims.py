@@ -17,8 +17,9 @@ from app.domain import homecoming
 from app.domain.directory import FinishedStep
 from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobRequest
 from app.domain.problems import Problem, ProblemDetails
+from app.domain.reports import Generated
 from app.domain.request_parts import DeviceKind
-from app.store import blob_rows, earlier_steps, leases, named, obstacles, transitions
+from app.store import blob_rows, earlier_steps, leases, made_samples, named, obstacles, transitions
 from app.store.tables import DatasetRow, JobRow, ModelRow, StepRow
 
 
@@ -53,6 +54,14 @@ class ClaimedDataset:
 
 
 @dataclass(frozen=True)
+class ClaimedSamples:
+    """Samples that were made from a model."""
+
+    sha256: str
+    generated: Generated
+
+
+@dataclass(frozen=True)
 class ClaimedSource:
     """An upload of another framework that a run opens again."""
 
@@ -84,6 +93,11 @@ class Claim(Taken):
     step_keys: tuple[str, ...]
     """The key of each step, by which its result is found again; empty where none is to be."""
     seconds_left: float
+    of_trial: bool
+    """Whether it is a trial of a search."""
+    made_samples: ClaimedSamples | None
+    """Samples that were made from the model for this job, or for its search; None where none were
+    made yet."""
 
 
 @cache
@@ -152,7 +166,8 @@ def begin(session: Session, taken: Taken, maker: str | None = None) -> Claim | N
         transitions.finish_unstarted(session, job, "failed", problem)
         return None
     transitions.start(session, job)
-    keys = () if maker is None else earlier_steps.keys(taken.request, uploads.contents(), maker)
+    contents = uploads.contents(job)
+    keys = () if maker is None else earlier_steps.keys(taken.request, contents, maker)
     steps = _finished(session, job.id)
     if keys:
         earlier_steps.take(session, job, keys, {step.index for step in steps})
@@ -197,8 +212,12 @@ class _Uploads:
     def obstacle(self) -> Problem | ProblemDetails | None:
         return obstacles.of(self.request, self.model, self.datasets, self.others, self.metric)
 
-    def contents(self) -> list[str]:
-        """Return what a job reads, as hashes, and how it is read."""
+    def contents(self, job: JobRow) -> list[str]:
+        """Return what a job reads, as hashes, and how it is read.
+
+        Samples that are made from the model are the same within a job or a search alone: time may
+        end their making, and what one job trains on another one may judge by.
+        """
         assert self.model is not None, "an unusable model is an obstacle"
         models = [*self.others.values(), self.metric]
         others = [f"{row.id} {row.onnx_sha256} {row.graph_sha256}" if row else "" for row in models]
@@ -206,7 +225,8 @@ class _Uploads:
             f"{each.sha256} {json.dumps(each.images, sort_keys=True)}" if each else ""
             for each in (self._dataset("#/dataset"), self._dataset(EVALUATE_DATASET_POINTER))
         ]
-        return [f"{self.model.onnx_sha256} {self.model.graph_sha256}", *others, *data]
+        made = [] if self.request.data is None else [made_samples.owner_of(job)]
+        return [f"{self.model.onnx_sha256} {self.model.graph_sha256}", *others, *data, *made]
 
     def claim(
         self,
@@ -238,6 +258,8 @@ class _Uploads:
             ),
             step_keys=keys,
             seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
+            of_trial=job.parent_id is not None,
+            made_samples=_made_samples(session, job),
         )
 
     def _dataset(self, pointer: str) -> ClaimedDataset | None:
@@ -252,6 +274,13 @@ class _Uploads:
         rows = (self.model, *self.others.values())
         row = next(row for row in rows if row is not None and row.id == home)
         return ClaimedSource(row.sha256, row.hints)
+
+
+def _made_samples(session: Session, job: JobRow) -> ClaimedSamples | None:
+    row = made_samples.of_job(session, job)
+    if row is None:
+        return None
+    return ClaimedSamples(row.sha256, Generated.model_validate(row.generated))
 
 
 def _finished(session: Session, job_id: str) -> Sequence[StepRow]:

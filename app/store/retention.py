@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.settings import Retained, Retention
-from app.store import jobs, layer_times, uploads
+from app.store import jobs, layer_times, made_samples, uploads
 from app.store.tables import (
     ArtifactRow,
     DatasetRow,
@@ -168,6 +168,7 @@ def _delete_events(session: Session, ids: list[str]) -> None:
 def _forget_graphs(session: Session, ids: list[str]) -> None:
     graphs = StepRow.job_id.in_(ids) & StepRow.graph_sha256.is_not(None)
     session.execute(update(StepRow).where(graphs).values(graph_sha256=None, size_bytes=0))
+    made_samples.forget(session, ids)
 
 
 def _delete_artifacts(session: Session, ids: list[str]) -> None:

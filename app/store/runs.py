@@ -13,7 +13,7 @@ from app.domain.jobs import JobRequest, Usage
 from app.domain.makeup import likeness
 from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
-from app.domain.reports import Report
+from app.domain.reports import Generated, Report
 from app.domain.sensitivity import Sensitivity
 from app.store import (
     blob_rows,
@@ -21,6 +21,7 @@ from app.store import (
     events,
     layer_times,
     leases,
+    made_samples,
     measurements,
     sensitivities,
     transitions,
@@ -78,6 +79,12 @@ def keep_step(
             finished=finished.model_dump(mode="json"),
         )
     )
+
+
+def keep_samples(session: Session, claimed: Claim, arrays: Blob, generated: Generated) -> None:
+    """Store samples that the run has made from the model: none are made again for the job."""
+    job = leases.hold(session, JobRow, claimed.id, claimed.token)
+    made_samples.keep(session, job, arrays, generated)
 
 
 def keep_layer_times(

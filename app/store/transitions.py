@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.domain.events import State
 from app.domain.jobs import FINISHED, JobStatus
 from app.domain.problems import Problem, ProblemDetails
-from app.store import deliveries, events, leases, measurements, usage
+from app.store import deliveries, events, leases, made_samples, measurements, usage
 from app.store.tables import ArtifactRow, JobRow
 from app.store.views import job_view
 
@@ -93,6 +93,8 @@ def finish(
     job.cancel_requested = False
     enter(session, job, status, status)
     measurements.file(session, job)
+    if status == "succeeded":
+        made_samples.forget(session, [job.id])
     if job.parent_id is None:
         tell(session, job, f"job.{status}")
         usage.add(session, job.tenant, jobs=1)

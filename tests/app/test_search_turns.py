@@ -9,9 +9,11 @@ import redis
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.blobs import Blob
 from app.domain import ids
+from app.domain.reports import Generated
 from app.settings import Settings
-from app.store import searches, transitions
+from app.store import made_samples, searches, transitions
 from app.store.tables import JobRow, TrialRow, WorkerRow
 from tests.app.people import send
 from tests.app.searching import end, search, start, take_turn
@@ -142,3 +144,16 @@ def test_a_large_fleet_is_given_its_trials_over_several_turns(service: Service) 
     assert len(take_turn(service, made)) == FILED_PER_TURN
     assert len(take_turn(service, made)) == FILED_PER_TURN
     assert not take_turn(service, made), "the budget is spent"
+
+
+def test_samples_are_made_by_one_trial_before_others_begin(service: Service) -> None:
+    service.worker("onnx")
+    service.worker("onnx")
+    made = search(service, dataset=None, data="generated")["id"]
+    assert len(take_turn(service, made)) == 1
+    assert not take_turn(service, made), "it makes the samples of all"
+    blob = Blob("a" * 64, 10, key="")
+    with service.store.begin() as session:
+        generated = Generated(way="declared", samples=40, note="")
+        made_samples.keep(session, session.get_one(JobRow, made), blob, generated)
+    assert len(take_turn(service, made)) == 1

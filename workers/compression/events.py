@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.domain.events import EngineEvent, Log, MetricValue, Progress, StepFinished
+from app.domain.events import EngineEvent, Log, MetricValue, Progress, SamplesMade, StepFinished
 
 _PAUSE = 0.25
 """Seconds between two events of progress within a part."""
@@ -71,6 +71,10 @@ class Events:
     def step(self, index: int) -> None:
         """Write that a step's graph and report are complete on disk."""
         self._write(StepFinished(index=index))
+
+    def samples_made(self) -> None:
+        """Write that the samples that were made from the model are complete on disk."""
+        self._write(SamplesMade())
 
     def _write(self, event: EngineEvent) -> None:
         with self._path.open("a", encoding="utf-8") as file:

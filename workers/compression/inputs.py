@@ -39,6 +39,10 @@ from workers.compression.targets.runner import Outputs
 READ, MADE = 0.05, 0.3
 """The progress at which inputs are read, and at which samples are made from the model."""
 
+_SAMPLES = {False: "making samples from the model", True: "reading the samples that were made"}
+_MAKING = 0.25
+"""The most of a job's time that samples take to be made."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -168,9 +172,10 @@ def _generated(
     made = generation.made_once(
         directory,
         context,
-        events.span(0.03, MADE, "making samples from the model"),
-        generated.effort_for(order.steps),
+        events.span(0.03, MADE, _SAMPLES[generation.are_made(directory)]),
+        _effort(order),
     )
+    events.samples_made()
     if judged is not None:
         _, evaluation_set = _separate(None, judged, order, threads)
         return made.samples, replace(evaluation_set, generated=made.generated)
@@ -179,6 +184,14 @@ def _generated(
     return made.samples.take(parts.train.tolist()), EvaluationSet(
         held_out, synthetic=True, threads=threads, generated=made.generated
     )
+
+
+def _effort(order: Compress) -> generated.Effort:
+    """Return what is done to make samples, within a share of the job's time."""
+    effort = generated.effort_for(order.steps, of_trial=order.of_trial)
+    if order.seconds is None:
+        return effort
+    return replace(effort, minutes=min(effort.minutes, _MAKING * order.seconds / 60))
 
 
 def _separate(

@@ -17,9 +17,20 @@ from typing import Any, BinaryIO, TypeVar
 import structlog
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from app.domain.directory import EVENTS, LOG, REPORT, RESULT, FinishedStep, Result, step_directory
+from app.domain.directory import (
+    EVENTS,
+    GENERATED,
+    LOG,
+    MADE_ORIGIN,
+    REPORT,
+    RESULT,
+    FinishedStep,
+    Result,
+    step_directory,
+)
 from app.domain.events import EngineEvent, Progress
 from app.domain.problems import Failed, InternalError, NotAvailable, Problem, ProblemDetails, kinds
+from app.domain.reports import Generated
 from workers.sandbox.directories import Place
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -107,6 +118,20 @@ def finished_step(place: Place, index: int, method: str) -> FinishedStep:
         Unreadable: the step is not finished, or its report is malformed.
     """
     return _document(place.engine, step_file(index, method, REPORT), FinishedStep)
+
+
+def generated(place: Place) -> Generated:
+    """Return how the samples that the engine has made from the model were made.
+
+    Raises:
+        Unreadable: there are none, or the report on them is malformed.
+    """
+    return _document(place.engine, samples_file(MADE_ORIGIN), Generated)
+
+
+def samples_file(name: str) -> PurePosixPath:
+    """Return the path of a file of made samples, relative to the engine's directory."""
+    return PurePosixPath(GENERATED, name)
 
 
 def step_file(index: int, method: str, name: str) -> PurePosixPath:

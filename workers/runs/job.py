@@ -15,22 +15,7 @@ from sqlalchemy.orm import Session
 
 from app import nudge, tracing
 from app.blobs import Blob
-from app.domain.directory import (
-    ARTIFACTS,
-    DATASET,
-    EVALUATE_DATASET,
-    GRAPH,
-    METRIC,
-    MODEL,
-    ORDER,
-    ORIGINAL,
-    REPORT,
-    SOURCE,
-    Produced,
-    Result,
-    model_file,
-    step_directory,
-)
+from app.domain.directory import ARTIFACTS, GRAPH, MADE_SAMPLES, ORDER, Produced, Result
 from app.domain.events import Progress
 from app.domain.jobs import Usage
 from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
@@ -53,6 +38,7 @@ from workers.runs.hold import (
     Stopping,
     retry,
 )
+from workers.runs.layout import lay_out, method_of
 from workers.runs.order import order
 from workers.runs.relay import Relay, StoredEvent
 from workers.runs.storing import put
@@ -91,7 +77,8 @@ class Job:
             stopping=worker.stopping,
             seconds=claimed.seconds_left,
         )
-        self._relay = Relay(place, self._store_events, self._keep_step)
+        self._has_samples = claimed.made_samples is not None
+        self._relay = Relay(place, self._store_events, self._keep_step, self._keep_samples)
         self._engine = Engine(
             worker,
             self._hold,
@@ -157,28 +144,8 @@ class Job:
             log.warning("times of layers are not kept", error=first_line(error))
 
     def _prepare(self) -> None:
-        """Fill the engine's directory: inputs, order and finished steps."""
-        claimed, root, fetch = self._claimed, self._place.engine, self._worker.blobs.fetch
-        fetch(claimed.onnx_sha256, root / ORIGINAL)
-        fetch(claimed.graph_sha256, root / MODEL)
-        for model_id, sha256 in claimed.other_models.items():
-            path = model_file(root, model_id)
-            path.parent.mkdir(exist_ok=True)
-            fetch(sha256, path)
-        if claimed.source is not None:
-            fetch(claimed.source.sha256, root / SOURCE)
-        if claimed.metric_sha256 is not None:
-            fetch(claimed.metric_sha256, root / METRIC)
-        if claimed.dataset is not None:
-            fetch(claimed.dataset.sha256, root / DATASET)
-        if claimed.evaluate_dataset is not None:
-            fetch(claimed.evaluate_dataset.sha256, root / EVALUATE_DATASET)
-        for index, (sha256, finished) in enumerate(claimed.steps):
-            step = step_directory(root, index, _method(claimed, index))
-            step.mkdir(parents=True, exist_ok=True)
-            fetch(sha256, step / GRAPH)
-            (step / REPORT).write_text(finished.model_dump_json())
-        tools.lay_out_files(self._worker.settings, claimed.request.deliver, root)
+        """Fill the engine's directory, the order last."""
+        lay_out(self._worker, self._claimed, self._place.engine)
         self._write_order({})
 
     def _write_order(self, failures: Mapping[ToolName, str]) -> None:
@@ -236,7 +203,7 @@ class Job:
         """Store a finished step, once; a step with malformed files will be repeated."""
         if index in self._kept or index >= len(self._claimed.request.steps or ()):
             return
-        method = _method(self._claimed, index)
+        method = method_of(self._claimed, index)
         try:
             finished = answers.finished_step(self._place, index, method)
             tracing.ended(f"step {method}", finished.seconds, {"step.index": index})
@@ -246,6 +213,19 @@ class Job:
             return
         self._hold.do(partial(self._write, runs.keep_step, index, graph, finished))
         self._kept.add(index)
+
+    def _keep_samples(self) -> None:
+        """Store the samples that were made from the model, once; malformed ones are made again."""
+        if self._has_samples or self._claimed.request.data is None:
+            return
+        self._has_samples = True
+        try:
+            origin = answers.generated(self._place)
+            arrays = self._put(answers.samples_file(MADE_SAMPLES))
+        except Unreadable as error:
+            log.info("no samples are kept", reason=str(error))
+            return
+        self._hold.do(partial(self._write, runs.keep_samples, arrays, origin))
 
     def _store_events(self, engine_events: Sequence[StoredEvent]) -> None:
         self._hold.do(partial(self._write, runs.store_events, engine_events))
@@ -274,11 +254,6 @@ class Job:
     def _write(self, write: Callable[..., Answer], *values: object) -> Answer:
         with transaction(self._worker.sessions) as session:
             return write(session, self._claimed, *values)
-
-
-def _method(claimed: claims.Claim, index: int) -> str:
-    assert claimed.request.steps, "a search is not carried out here"
-    return str(claimed.request.steps[index].method)
 
 
 def _measured(result: Result) -> Outcome:

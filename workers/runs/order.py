@@ -50,6 +50,7 @@ def order(
         layer_times=_layer_times(worker, claimed),
         seed=request.seed,
         data=request.data,
+        of_trial=claimed.of_trial,
         images=_images(dataset),
         evaluate_images=_images(judged),
         seconds=claimed.seconds_left,

@@ -7,7 +7,7 @@ progress and a bounded number of metrics and log lines.
 import time
 from collections.abc import Callable, Sequence
 
-from app.domain.events import Log, MetricValue, Progress, StepFinished
+from app.domain.events import Log, MetricValue, Progress, SamplesMade, StepFinished
 from workers.runs import answers
 from workers.sandbox.directories import Place
 
@@ -28,6 +28,7 @@ class Relay:
         place: the directories of the run.
         store: stores progress, metrics and log lines.
         keep: stores the finished step with an index, from 0.
+        keep_samples: stores the samples that were made from the model.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Relay:
         place: Place,
         store: Callable[[Sequence[StoredEvent]], None],
         keep: Callable[[int], None],
+        keep_samples: Callable[[], None],
     ) -> None:
         self._events = answers.EventReader(place)
         self._store = store
         self._keep = keep
+        self._keep_samples = keep_samples
         self._pending: list[MetricValue | Log] = []
         self._remaining = _MAX_STORED
         self._progress: Progress | None = None
@@ -52,6 +55,8 @@ class Relay:
         for event in self._events.new():
             if isinstance(event, StepFinished):
                 steps.append(event.index)
+            elif isinstance(event, SamplesMade):
+                self._keep_samples()
             elif isinstance(event, Progress):
                 self._progress = event
             elif self._remaining > 0:

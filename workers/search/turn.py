@@ -10,7 +10,7 @@ from app.domain.problems import PendingLimit
 from app.domain.searches import SearchState, words
 from app.domain.steps import Quantize
 from app.settings import Device as DeviceSettings
-from app.store import events, jobs, leases, searches, transitions, workers
+from app.store import events, jobs, leases, made_samples, searches, transitions, workers
 from app.store.tables import JobRow, TrialRow
 from app.store.views import point_view
 from workers.search import ending, outcomes, timing
@@ -107,14 +107,24 @@ def _go_on(session: Session, search: Search, seconds_left: float) -> list[str]:
         still_runs = searches.end_trials(session, row.id)
         return [] if still_runs else _end(session, search)
     filed = list[str]()
-    offers = workers.offers(session)
-    fitting = sum(not search.request.requires.lacking([offer]) for offer in offers)
-    while search.active < max(fitting, 1) and len(filed) < FILED_PER_TURN:
+    at_once = _at_once(session, search)
+    while search.active < at_once and len(filed) < FILED_PER_TURN:
         proposal = _proposal(search)
         if proposal is None:
             break
         filed.append(_file(session, search, proposal, seconds_left / 60))
     return filed if search.active else _end(session, search)
+
+
+def _at_once(session: Session, search: Search) -> int:
+    """Return how many trials may be active: one a worker that fits.
+
+    Samples that are made from the model are made by one trial, for all.
+    """
+    if search.request.data is not None and made_samples.of_job(session, search.row) is None:
+        return 1
+    offers = workers.offers(session)
+    return max(sum(not search.request.requires.lacking([offer]) for offer in offers), 1)
 
 
 def _proposal(search: Search) -> Proposal | None:

@@ -128,6 +128,20 @@ class StepRow(Table):
     """The report for users, measured when all steps are done."""
 
 
+class MadeSamplesRow(Table):
+    """Samples that were made from a model once, for all runs of a job or trials of a search."""
+
+    __tablename__ = "made_samples"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    """The job that they belong to: of trials, their search."""
+    tenant: Mapped[str]
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    size_bytes: Mapped[int]
+    generated: Mapped[Json]
+    """A ``Generated``: how they were made."""
+
+
 class EventRow(Table):
     """One event of a job's stream; ``number`` counts up within the job."""
 

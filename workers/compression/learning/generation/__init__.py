@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from app.domain.directory import GENERATED, MODEL, ORIGINAL
+from app.domain.directory import GENERATED, MADE_ORIGIN, MADE_SAMPLES, MODEL, ORIGINAL
 from app.domain.generated import Effort
 from app.domain.reports import Generated
 from workers.compression import faults
@@ -54,6 +54,11 @@ class Made:
     generated: Generated
 
 
+def are_made(directory: Path) -> bool:
+    """Return whether a job directory has its samples."""
+    return (directory / GENERATED / MADE_ORIGIN).exists()
+
+
 def made_once(directory: Path, context: Context, advance: Advance, effort: Effort) -> Made:
     """Return the samples of a job directory; they are made where they are not there yet.
 
@@ -64,8 +69,8 @@ def made_once(directory: Path, context: Context, advance: Advance, effort: Effor
         effort: as in ``make``.
     """
     folder = directory / GENERATED
-    arrays, origin = folder / "samples.npz", folder / "origin.json"
-    if origin.exists():
+    arrays, origin = folder / MADE_SAMPLES, folder / MADE_ORIGIN
+    if are_made(directory):
         found = Generated.model_validate_json(origin.read_bytes())
         with np.load(arrays) as stored:
             samples = {name: stored[name] for name in stored.files}

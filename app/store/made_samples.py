@@ -1,0 +1,44 @@
+"""Samples that are made from a model: kept for all runs of their job, or all trials of a search.
+
+They belong to a job that others may read them through: a search, of its trials; any other job, of
+itself. They go when it succeeds, when it is deleted, and when the graphs of its steps are.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.blobs import Blob
+from app.domain.reports import Generated
+from app.store import blob_rows
+from app.store.tables import JobRow, MadeSamplesRow
+
+
+def owner_of(job: JobRow) -> str:
+    """Return the job that made samples belong to: of a trial, its search."""
+    return job.parent_id or job.id
+
+
+def of_job(session: Session, job: JobRow) -> MadeSamplesRow | None:
+    """Return the samples that a job reads; None where none were made yet."""
+    return session.get(MadeSamplesRow, owner_of(job))
+
+
+def keep(session: Session, job: JobRow, arrays: Blob, generated: Generated) -> None:
+    """Keep the samples that a job has made; those that were kept first stay."""
+    blob_rows.touch(session, arrays.sha256, arrays.size_bytes)
+    row = insert(MadeSamplesRow).values(
+        job_id=owner_of(job),
+        tenant=job.tenant,
+        sha256=arrays.sha256,
+        size_bytes=arrays.size_bytes,
+        generated=generated.model_dump(mode="json"),
+    )
+    session.execute(row.on_conflict_do_nothing())
+
+
+def forget(session: Session, job_ids: Sequence[str]) -> None:
+    """Delete the samples of jobs that do not run again."""
+    session.execute(delete(MadeSamplesRow).where(MadeSamplesRow.job_id.in_(job_ids)))

@@ -1,0 +1,67 @@
+"""The files of a job's directory before its engine starts: what it reads, and what is finished."""
+
+from pathlib import Path
+
+from app.domain.directory import (
+    DATASET,
+    EVALUATE_DATASET,
+    GENERATED,
+    GRAPH,
+    MADE_ORIGIN,
+    MADE_SAMPLES,
+    METRIC,
+    MODEL,
+    ORIGINAL,
+    REPORT,
+    SOURCE,
+    model_file,
+    step_directory,
+)
+from app.store import claims
+from workers.runs import tools
+from workers.worker import Worker
+
+
+def lay_out(worker: Worker, claimed: claims.Claim, root: Path) -> None:
+    """Fill the engine's directory, all but the order.
+
+    Args:
+        worker: where the engine runs.
+        claimed: the job.
+        root: the directory.
+    """
+    for path, sha256 in _inputs(claimed, root).items():
+        path.parent.mkdir(exist_ok=True)
+        worker.blobs.fetch(sha256, path)
+    if claimed.made_samples is not None:
+        folder = root / GENERATED
+        folder.mkdir(exist_ok=True)
+        worker.blobs.fetch(claimed.made_samples.sha256, folder / MADE_SAMPLES)
+        (folder / MADE_ORIGIN).write_text(claimed.made_samples.generated.model_dump_json())
+    for index, (sha256, finished) in enumerate(claimed.steps):
+        step = step_directory(root, index, method_of(claimed, index))
+        step.mkdir(parents=True, exist_ok=True)
+        worker.blobs.fetch(sha256, step / GRAPH)
+        (step / REPORT).write_text(finished.model_dump_json())
+    tools.lay_out_files(worker.settings, claimed.request.deliver, root)
+
+
+def _inputs(claimed: claims.Claim, root: Path) -> dict[Path, str]:
+    """Return the SHA-256 of each file that the user uploaded, or that was made of it."""
+    files = {root / ORIGINAL: claimed.onnx_sha256, root / MODEL: claimed.graph_sha256}
+    files |= {model_file(root, name): sha256 for name, sha256 in claimed.other_models.items()}
+    if claimed.source is not None:
+        files[root / SOURCE] = claimed.source.sha256
+    if claimed.metric_sha256 is not None:
+        files[root / METRIC] = claimed.metric_sha256
+    if claimed.dataset is not None:
+        files[root / DATASET] = claimed.dataset.sha256
+    if claimed.evaluate_dataset is not None:
+        files[root / EVALUATE_DATASET] = claimed.evaluate_dataset.sha256
+    return files
+
+
+def method_of(claimed: claims.Claim, index: int) -> str:
+    """Return the method of a step of a job."""
+    assert claimed.request.steps, "a search is not carried out here"
+    return str(claimed.request.steps[index].method)
