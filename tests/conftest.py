@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -64,14 +65,28 @@ def _template(postgres_url: str) -> str:
     return _TEMPLATE
 
 
+@contextmanager
+def _migrated(postgres_url: str, template: str) -> Iterator[str]:
+    """Make a migrated, empty database for as long as the block runs."""
+    name = f"test_{uuid.uuid4().hex}"
+    copy = "CREATE DATABASE {database} TEMPLATE {template} STRATEGY file_copy"
+    _run(postgres_url, copy, name, template=sql.Identifier(template))
+    yield _named(postgres_url, name)
+    _run(postgres_url, "DROP DATABASE {database} WITH (FORCE)", name)
+
+
 @pytest.fixture
 def database(postgres_url: str, _template: str) -> Iterator[str]:
     """The URL of a migrated, empty database, for this test alone."""
-    name = f"test_{uuid.uuid4().hex}"
-    copy = "CREATE DATABASE {database} TEMPLATE {template} STRATEGY file_copy"
-    _run(postgres_url, copy, name, template=sql.Identifier(_template))
-    yield _named(postgres_url, name)
-    _run(postgres_url, "DROP DATABASE {database} WITH (FORCE)", name)
+    with _migrated(postgres_url, _template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_database(postgres_url: str, _template: str) -> Iterator[str]:
+    """The URL of a migrated database for a module whose tests leave it empty."""
+    with _migrated(postgres_url, _template) as url:
+        yield url
 
 
 @pytest.fixture

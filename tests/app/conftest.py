@@ -12,7 +12,7 @@ from app.store.session import Sessions
 from tests.app.boards import RUN
 from tests.app.people import browser
 from tests.app.service import EVALUATION, Service
-from tests.app.serving import serving_two
+from tests.app.serving import serving_two, settings_with
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,17 +27,7 @@ def _plain_log() -> None:
 @pytest.fixture
 def settings(database: str, redis_url: str, storage_url: str) -> Settings:
     """Keys are needed; limits are small enough to be reached."""
-    return Settings.model_validate(
-        {
-            "database": {"url": database},
-            "broker": {"url": redis_url},
-            "storage": {"url": storage_url},
-            "auth": {"required": True},
-            "upload": {"max_bytes": 4 * 1024**2, "max_json_bytes": 64 * 1024},
-            "quota": {"active_jobs": 5, "stored_bytes": 16 * 1024**2},
-            "webhook": {"allowed_networks": "127.0.0.0/8"},
-        }
-    )
+    return settings_with(database, redis_url, storage_url)
 
 
 @pytest.fixture

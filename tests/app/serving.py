@@ -4,12 +4,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+from sqlalchemy import text
 
 from app.services import keys
 from app.settings import Settings
 from app.store.session import Sessions
+from app.store.tables import ApiKeyRow, Table
 from tests.app.service import Service
 from tests.gateway import serving
+
+
+def settings_with(database: str, redis_url: str, storage_url: str) -> Settings:
+    """Return settings under which keys are needed, and limits small enough to be reached."""
+    return Settings.model_validate(
+        {
+            "database": {"url": database},
+            "broker": {"url": redis_url},
+            "storage": {"url": storage_url},
+            "auth": {"required": True},
+            "upload": {"max_bytes": 4 * 1024**2, "max_json_bytes": 64 * 1024},
+            "quota": {"active_jobs": 5, "stored_bytes": 16 * 1024**2},
+            "webhook": {"allowed_networks": "127.0.0.0/8"},
+        }
+    )
 
 
 @contextmanager
@@ -24,3 +41,11 @@ def serving_two(settings: Settings, store: Sessions) -> Iterator[Service]:
         httpx.Client(base_url=url, headers=bearer["other"], timeout=30) as other,
     ):
         yield Service(url, http, other, store)
+
+
+def emptied(store: Sessions) -> None:
+    """Delete every row but the keys of tenants: what tests leave, where they share a gateway."""
+    kept = {ApiKeyRow.__tablename__}
+    tables = [name for name in Table.metadata.tables if name not in kept]
+    with store.begin() as session:
+        session.execute(text(f"TRUNCATE {', '.join(tables)}"))

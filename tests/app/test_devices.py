@@ -1,11 +1,14 @@
 """Devices that time files: registered, given work, believed within bounds, replaced, waited for."""
 
+from collections.abc import Iterator
+
 import pytest
 from sqlalchemy import update
 
 from app.settings import Device as DeviceSettings
 from app.settings import Settings
 from app.store import devices, measurements
+from app.store.session import connect, sessions
 from app.store.tables import DeviceRow, JobRow, MeasurementRow
 from tests.app.boards import (
     BOARD,
@@ -25,9 +28,32 @@ from tests.app.boards import (
 from tests.app.people import browser, read, send
 from tests.app.searching import end, search, shown, start, take_turn
 from tests.app.service import Service, pointers
+from tests.app.serving import emptied, serving_two, settings_with
 from workers.search import turn
 
 pytestmark = pytest.mark.usefixtures("timed_runs")
+
+
+@pytest.fixture(scope="module")
+def settings(
+    shared_database: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    return settings_with(shared_database, redis_url, tmp_path_factory.mktemp("storage").as_uri())
+
+
+@pytest.fixture(scope="module")
+def gateway(settings: Settings) -> Iterator[Service]:
+    """A gateway for all tests of this module: none changes what it is started with."""
+    engine = connect(settings.database)
+    with serving_two(settings, sessions(engine)) as running:
+        yield running
+    engine.dispose()
+
+
+@pytest.fixture
+def service(gateway: Service) -> Iterator[Service]:
+    yield gateway
+    emptied(gateway.store)
 
 
 def test_a_board_times_the_result_of_a_job(service: Service) -> None:
