@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from base64 import urlsafe_b64encode
 from datetime import datetime
 from typing import Literal
 
@@ -28,13 +29,25 @@ def create(
     name: str,
     scopes: tuple[Scope, ...] = SCOPES,
     expires_at: datetime | None = None,
+    secret: bytes | None = None,
 ) -> tuple[ApiKeyRow, str]:
     """Make a key for a tenant.
+
+    Args:
+        session: of the transaction that stores it.
+        tenant: whose it is.
+        name: of the program or person that uses it.
+        scopes: what it may do.
+        expires_at: until when it is valid; None: until it is revoked.
+        secret: 256 bits that the key is made of: the same make the same key, which is stored once.
+            Without them the key is random.
 
     Returns:
         Its row, and the key itself, which cannot be recovered later.
     """
-    key = _PREFIX + secrets.token_urlsafe(32)
+    key = of_secret(secret or secrets.token_bytes(32))
+    if (known := keys.with_hash(session, tenant, digest(key))) is not None:
+        return known, key
     row = ApiKeyRow(
         id=ids.new("key"),
         tenant=tenant,
@@ -46,6 +59,11 @@ def create(
     session.add(row)
     session.flush()
     return row, key
+
+
+def of_secret(secret: bytes) -> str:
+    """Return the key that is made of 256 bits."""
+    return _PREFIX + urlsafe_b64encode(secret).decode().rstrip("=")
 
 
 def listed(session: Session, tenant: str) -> list[ApiKeyRow]:

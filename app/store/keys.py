@@ -48,6 +48,12 @@ def named(session: Session, key_hash: bytes) -> str | None:
     return session.scalars(query).one_or_none()
 
 
+def with_hash(session: Session, tenant: str, key_hash: bytes) -> ApiKeyRow | None:
+    """Return the tenant's key with this hash, whatever its state."""
+    query = select(ApiKeyRow).where(ApiKeyRow.hash == key_hash, ApiKeyRow.tenant == tenant)
+    return session.scalars(query).one_or_none()
+
+
 def of_tenant(session: Session, tenant: str) -> Sequence[ApiKeyRow]:
     """Return the keys of a tenant, newest first."""
     query = select(ApiKeyRow).where(ApiKeyRow.tenant == tenant)

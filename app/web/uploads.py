@@ -82,6 +82,11 @@ class Received:
         if self.reservation is not None:
             uploads.release(session, self.reservation)
 
+    def kept(self, session: Session, row: AnyRow) -> str:
+        """Store the model or dataset that is made of the published bytes, and return its id."""
+        self.use(session)
+        return uploads.keep(session, row, self.incoming.sha256, self.incoming.size_bytes).id
+
     def discard(self) -> None:
         """Remove the bytes unless they are published, and give unused room back."""
         self.call.gateway.blobs.discard(self.incoming)
@@ -96,9 +101,7 @@ async def stored(received: Received, row: AnyRow) -> str:
     def store() -> str:
         received.publish()
         with received.call.transaction() as session:
-            received.use(session)
-            came = received.incoming
-            return uploads.keep(session, row, came.sha256, came.size_bytes).id
+            return received.kept(session, row)
 
     return await moving(store)
 

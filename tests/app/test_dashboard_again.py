@@ -194,6 +194,23 @@ def test_a_search_and_a_webhook_are_made_once_too(service: Service, person: http
     assert len(service.http.get("/v1/webhooks").json()["items"]) == 1
 
 
+def test_a_key_is_made_once_and_shown_to_both_clicks(
+    service: Service, person: httpx.Client
+) -> None:
+    form = {"form_token": form_token(person), "once": "o" * 32, "name": "mine", "scopes": "read"}
+    assert 'name="once"' in person.get("/keys").text
+    with ThreadPoolExecutor(2) as clicks:
+        answers = list(clicks.map(lambda _: person.post("/keys", data=form), range(2)))
+    made = {re.findall(r"<code>(plk_[^<]+)", answer.text)[0] for answer in answers}
+    assert len(made) == 1
+    assert read(person.get("/keys")).count("mine") == 1
+    headers = {"Authorization": f"Bearer {made.pop()}"}
+    assert httpx.get(f"{service.url}/v1/models", headers=headers).status_code == 200
+    assert httpx.post(f"{service.url}/v1/models", headers=headers).status_code == 403
+    del form["scopes"]
+    assert "Choose what the key may do" in read(person.post("/keys", data=form))
+
+
 def test_the_key_of_a_form_holds_for_its_tenant_alone(
     service: Service, person: httpx.Client
 ) -> None:

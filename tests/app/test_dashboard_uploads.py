@@ -79,7 +79,11 @@ def test_a_model_is_fetched_from_the_address_that_a_form_names(
             refused = send(visitor, "/models/fetch", **wrong)
             assert refused.status_code == 422
             assert words in read(refused)
+            assert all(f'value="{typed}"' in refused.text for typed in wrong.values())
         assert visitor.post("/models/fetch", data=address).status_code == 403
+        form = {**address, "form_token": form_token(visitor), "once": "o" * 32}
+        clicks = [visitor.post("/models/fetch", data=form) for _ in range(2)]
+        assert clicks[0].headers["location"] == clicks[1].headers["location"]
 
 
 def _hints(store: Sessions, page: str) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Prune(Step):
 
     method: Literal["prune"] = "prune"
     granularity: Granularity = Field(
-        title="What is removed as a whole",
+        title="What is removed",
         default="channel",
         description="What is removed as a whole.",
         json_schema_extra=searched(choices=["channel", "unstructured"]),

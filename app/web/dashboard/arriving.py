@@ -1,17 +1,20 @@
 """Files that forms send."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 
 from app import nudge
-from app.domain.problems import Invalid, Problem
+from app.domain.problems import Problem
 from app.services import references
 from app.services.uploads import Row
+from app.web import problems
 from app.web.dashboard import page
-from app.web.dashboard.visitor import FORM_TOKEN, Form, Visitor
+from app.web.dashboard.sending import Made, made_id
+from app.web.dashboard.visitor import FORM_TOKEN, Visitor
+from app.web.idempotency import Once
 from app.web.intake import Kind, Named
 from app.web.uploads import receive_or_take, stored
 
@@ -19,23 +22,30 @@ _FIELDS = {"url", "sha256", "cache"}
 """What a form says of a file at an address."""
 
 
-def refer(visitor: Visitor, form: Form, kind: Kind[Row, Named]) -> Response:
-    """Have a file fetched from its address, and show what becomes of it."""
+def refer(
+    visitor: Visitor, form: Mapping[str, object], kind: Kind[Row, Named], once: Once
+) -> Response:
+    """Have a file fetched from its address, once, and show what becomes of it.
+
+    Raises:
+        Invalid: A field is wrong.
+        NotAvailable: Nothing may be fetched from there.
+        TooManyRequests: The tenant waits for as many files as it may.
+    """
     names = _FIELDS & kind.reference.model_fields.keys()
-    given = {name: str(form.get(name, "")).strip() for name in names}
+    given = {name: text for name in names if (text := str(form.get(name, "")).strip())}
     try:
-        named = kind.reference.model_validate({name: text for name, text in given.items() if text})
-        row = kind.referred(visitor.tenant, named)
-        with visitor.call.transaction() as session:
-            added = references.add(session, visitor.gateway.settings, row, named).id
+        named = kind.reference.model_validate(given)
     except ValidationError as error:
-        faults = error.errors()
-        detail = f"{faults[0]['loc'][0]}: {faults[0]['msg']}"
-        return page.problem(Invalid(detail), visitor)
-    except Problem as fault:
-        return page.problem(fault, visitor)
-    nudge.send(visitor.gateway.settings, kind.name, added)
-    return page.see(f"/{kind.name}s/{added}")
+        raise problems.unfit(error, given) from None
+    row = kind.referred(visitor.tenant, named)
+    settings = visitor.gateway.settings
+    answer = once(
+        202,
+        lambda session: Made(id=references.add(session, settings, row, named).id),
+        tell=kind.name,
+    )
+    return page.see(f"/{kind.name}s/{made_id(answer)}")
 
 
 async def take(

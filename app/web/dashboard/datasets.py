@@ -5,11 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from app.domain.datasets import ImageOptions, Picture, Targets, mismatches
-from app.domain.problems import NotFound
+from app.domain.problems import NotFound, Problem
 from app.services import datasets
 from app.web.dashboard import page
 from app.web.dashboard.arriving import refer, take
 from app.web.dashboard.lists import Cursor, datasets_of, models_of
+from app.web.dashboard.sending import Sent
 from app.web.dashboard.visitor import Form, Looking
 from app.web.intake import DATASET
 
@@ -23,7 +24,7 @@ _SHOWN_CLASSES = 50
 @router.get("/datasets")
 def list_datasets(visitor: Looking, cursor: Cursor = None) -> Response:
     """List the datasets."""
-    return page.show("datasets.html", visitor, found=datasets_of(visitor, cursor))
+    return page.of_uploads("datasets.html", visitor, datasets_of(visitor, cursor))
 
 
 @router.post("/datasets")
@@ -41,9 +42,12 @@ async def upload_dataset(
 
 
 @router.post("/datasets/fetch")
-def fetch_dataset(visitor: Looking, form: Form) -> Response:
-    """Have a dataset fetched from its address."""
-    return refer(visitor, form, DATASET)
+def fetch_dataset(visitor: Looking, form: Form, once: Sent) -> Response:
+    """Have a dataset fetched from its address, or show what is wrong with that."""
+    try:
+        return refer(visitor, form, DATASET, once)
+    except Problem as fault:
+        return page.of_uploads("datasets.html", visitor, datasets_of(visitor), fault, form)
 
 
 @router.get("/datasets/{dataset_id}")

@@ -3,21 +3,27 @@
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
 
 from app import nudge
 from app.domain.datasets import ImageOptions
 from app.domain.models import ModelHints
 from app.domain.problems import NotAvailable
 from app.services import datasets, models
+from app.web.arrivals import moving
 from app.web.dashboard import page
-from app.web.dashboard.visitor import Form, Looking, Visitor
-from app.web.uploads import kept_until_used, stored
+from app.web.dashboard.sending import Sent
+from app.web.dashboard.visitor import Looking, Visitor
+from app.web.idempotency import Once
+from app.web.uploads import Received, kept_until_used
 
 router = APIRouter()
 
@@ -31,37 +37,53 @@ def offered() -> bool:
     return find_spec("rapidocr") is not None
 
 
+class Example(BaseModel):
+    """The ids of the example's model and data."""
+
+    model: str
+    dataset: str
+
+
 @router.post("/example")
-async def take_example(visitor: Looking, form: Form) -> Response:  # noqa: ARG001 (it is checked)
-    """Take in the demo's text reader with lines of text, and go on to a job."""
+async def take_example(visitor: Looking, once: Sent) -> Response:
+    """Take in the demo's text reader with lines of text, once, and go on to a job."""
     if not offered():
         raise NotAvailable("The example is not installed: pip install 'planish[demo]'.")
     with TemporaryDirectory(prefix="planish-example-") as folder:
         # Drawing needs numpy and Pillow, which have no place in the gateway.
-        files = [str(Path(folder) / name) for name in (_MODEL, _DATA)]
-        argv = [sys.executable, "-m", "planish.demo.example", *files]
+        files = [Path(folder) / name for name in (_MODEL, _DATA)]
+        argv = [sys.executable, "-m", "planish.demo.example", *map(str, files)]
         await run_in_threadpool(subprocess.run, argv, check=True, timeout=_SECONDS)
-        model = await _take(visitor, Path(folder) / _MODEL)
-        dataset = await _take(visitor, Path(folder) / _DATA)
-    return page.see(f"/jobs/new?model={model}&dataset={dataset}&goal=both")
+        async with _received(visitor, files[0]) as model, _received(visitor, files[1]) as data:
+            made = await moving(_stored, visitor, once, model, data)
+    await run_in_threadpool(nudge.send, visitor.gateway.settings, "model", made.model)
+    await run_in_threadpool(nudge.send, visitor.gateway.settings, "dataset", made.dataset)
+    return page.see(f"/jobs/new?model={made.model}&dataset={made.dataset}&goal=both")
 
 
-async def _take(visitor: Visitor, file: Path) -> str:
-    """Store a file as an upload, have it inspected, and return its id."""
+@asynccontextmanager
+async def _received(visitor: Visitor, file: Path) -> AsyncIterator[Received]:
+    """Bring a file into the storage, as if it had been uploaded."""
     gateway = visitor.gateway
     incoming = await gateway.blobs.receive(_pieces(file), limit=gateway.settings.upload.max_bytes)
     async with kept_until_used(visitor.call, incoming, file.name) as received:
-        if file.name == _MODEL:
-            hints = ModelHints()
-            row = models.new(visitor.tenant, "Example: a reader of text", file.name, hints)
-            added = await stored(received, row)
-        else:
-            images = ImageOptions()
-            data = datasets.new(visitor.tenant, "Example: lines of text", file.name, images)
-            added = await stored(received, data)
-    kind: nudge.Subject = "model" if file.name == _MODEL else "dataset"
-    await run_in_threadpool(nudge.send, gateway.settings, kind, added)
-    return added
+        yield received
+
+
+def _stored(visitor: Visitor, once: Once, model: Received, data: Received) -> Example:
+    """Publish both files, and store what they are."""
+
+    def publish() -> None:
+        model.publish()
+        data.publish()
+
+    def store(session: Session) -> Example:
+        tenant = visitor.tenant
+        reader = models.new(tenant, "Example: a reader of text", model.filename, ModelHints())
+        lines = datasets.new(tenant, "Example: lines of text", data.filename, ImageOptions())
+        return Example(model=model.kept(session, reader), dataset=data.kept(session, lines))
+
+    return Example.model_validate_json(bytes(once(201, store, first=publish).body))
 
 
 async def _pieces(file: Path) -> AsyncIterator[bytes]:

@@ -16,6 +16,7 @@ from app.web.dashboard import page, pictures
 from app.web.dashboard.arriving import refer, take
 from app.web.dashboard.drawing import drawn
 from app.web.dashboard.lists import Cursor, jobs_of, models_of
+from app.web.dashboard.sending import Sent
 from app.web.dashboard.visitor import Form, Looking, Visitor
 from app.web.hints import Cache, hints_of
 from app.web.intake import MODEL
@@ -31,7 +32,7 @@ _JOBS = 50
 @router.get("/models")
 def list_models(visitor: Looking, cursor: Cursor = None) -> Response:
     """List the models."""
-    return page.show("models.html", visitor, found=models_of(visitor, cursor))
+    return page.of_uploads("models.html", visitor, models_of(visitor, cursor))
 
 
 @router.post("/models")
@@ -53,9 +54,12 @@ async def upload_model(
 
 
 @router.post("/models/fetch")
-def fetch_model(visitor: Looking, form: Form) -> Response:
-    """Have a model fetched from its address."""
-    return refer(visitor, form, MODEL)
+def fetch_model(visitor: Looking, form: Form, once: Sent) -> Response:
+    """Have a model fetched from its address, or show what is wrong with that."""
+    try:
+        return refer(visitor, form, MODEL, once)
+    except Problem as fault:
+        return page.of_uploads("models.html", visitor, models_of(visitor), fault, form)
 
 
 @router.get("/models/{model_id}")

@@ -52,6 +52,26 @@ def show(
     return HTMLResponse(body, status, headers)
 
 
+def of_uploads(
+    template: str,
+    visitor: Visitor,
+    found: object,
+    fault: Problem | None = None,
+    given: Mapping[str, object] | None = None,
+) -> Response:
+    """Return the list of models or of data, with the form that names a file by its address.
+
+    Args:
+        template: below ``templates/dashboard``.
+        visitor: who looks.
+        found: the part of the list that is shown.
+        fault: what is wrong with the form.
+        given: what was filled in.
+    """
+    status = fault.status if fault else 200
+    return show(template, visitor, status=status, found=found, fault=fault, given=given or {})
+
+
 def problem(fault: Problem, visitor: Visitor | None = None) -> Response:
     """Return a page that says what went wrong and what to do."""
     answer = show("problem.html", visitor, status=fault.status, problem=fault.details())
@@ -83,7 +103,12 @@ def address(name: str) -> str:
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = pages.environment()
-    environment.globals |= {"address": address, "zip": zip, "once": partial(token_hex, 16)}
+    environment.globals |= {
+        "address": address,
+        "zip": zip,
+        "once": partial(token_hex, 16),
+        "faults_of": faults,
+    }
     environment.filters |= {
         "amount": _amount,
         "bytes": lambda value: _amount(value, "B"),

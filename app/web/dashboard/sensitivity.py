@@ -86,7 +86,8 @@ def _shown(
         chart=chart,
         rows=_rows(chart) if chart else [],
         heats=_HEATS,
-        datasets=datasets_offered(visitor),
+        chosen=data or (chart.dataset if chart else ""),
+        datasets=datasets_offered(visitor, data or (chart.dataset if chart else "")),
     )
 
 

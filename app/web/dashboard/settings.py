@@ -1,11 +1,13 @@
 """``/webhooks``, ``/keys``, ``/usage``: who is told, who may call, how much was used."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from secrets import token_bytes
 from typing import Any, Literal, get_args
 
 from fastapi import APIRouter, Response
 from pydantic import ValidationError
+from sqlalchemy.orm import Session
 
 from app import nudge
 from app.domain.problems import Problem
@@ -14,7 +16,7 @@ from app.services import keys, usage, webhooks
 from app.services.listing import Walk
 from app.web import problems
 from app.web.dashboard import page
-from app.web.dashboard.sending import Sent
+from app.web.dashboard.sending import Made, Sent, secret_of
 from app.web.dashboard.visitor import Form, Looking, Visitor
 
 router = APIRouter()
@@ -41,7 +43,8 @@ def create_webhook(visitor: Looking, form: Form, once: Sent) -> Response:
             201, lambda session: webhooks.create(session, visitor.tenant, request, admitted)
         )
     except Problem as fault:
-        return _webhooks(visitor, fault=fault, url=str(form.get("url", "")))
+        given = {"url": str(form.get("url", "")), "events": form.getlist("events")}
+        return _webhooks(visitor, fault=fault, given=given)
     return _webhooks(visitor, secret=Webhook.model_validate_json(bytes(made.body)).secret)
 
 
@@ -76,14 +79,24 @@ def list_keys(visitor: Looking) -> Response:
 
 
 @router.post("/keys")
-def create_key(visitor: Looking, form: Form) -> Response:
-    """Make a key for the tenant, shown this once; it may do no more than the visitor's own."""
+def create_key(visitor: Looking, form: Form, once: Sent) -> Response:
+    """Make a key for the tenant, shown this once; it may do no more than the visitor's own.
+
+    Only its hash is stored, so a form that is sent twice makes the same key again.
+    """
     name = str(form.get("name", "")).strip()[:200] or "unnamed"
     wanted = [scope for scope in keys.SCOPES if scope in form.getlist("scopes")]
-    scopes = tuple(scope for scope in wanted or keys.SCOPES if scope in visitor.scopes)
-    with visitor.call.transaction() as session:
-        _, key = keys.create(session, visitor.tenant, name, scopes)
-    return _keys(visitor, made=key)
+    scopes = tuple(scope for scope in wanted if scope in visitor.scopes)
+    if not scopes:
+        return _keys(visitor, name=name, fault="Choose what the key may do: read, write or both.")
+    secret = secret_of(form) or token_bytes(32)
+
+    def create(session: Session) -> Made:
+        row, _ = keys.create(session, visitor.tenant, name, scopes, secret=secret)
+        return Made(id=row.id)
+
+    once(201, create)
+    return _keys(visitor, made=keys.of_secret(secret))
 
 
 @router.post("/keys/{key_id}/revoke")
@@ -110,7 +123,11 @@ def show_usage(visitor: Looking) -> Response:
 
 
 def _webhooks(
-    visitor: Visitor, *, secret: str | None = None, fault: Problem | None = None, url: str = ""
+    visitor: Visitor,
+    *,
+    secret: str | None = None,
+    fault: Problem | None = None,
+    given: Mapping[str, Any] | None = None,
 ) -> Response:
     with visitor.call.transaction() as session:
         found = [
@@ -124,24 +141,28 @@ def _webhooks(
         found=found,
         secret=secret,
         events=list(EVENTS),
-        usual=JOB_ENDED,
         fault=fault,
-        url=url,
+        given=given or {"url": "", "events": JOB_ENDED},
     )
 
 
 def _webhook_request(url: object, events: list[Any]) -> WebhookRequest:
-    body = {"url": str(url or ""), "events": [str(event) for event in events] or list(JOB_ENDED)}
+    body = {"url": str(url or ""), "events": [str(event) for event in events]}
     try:
         return WebhookRequest.model_validate(body, strict=False)
     except ValidationError as error:
         raise problems.unfit(error, body) from None
 
 
-def _keys(visitor: Visitor, made: str | None = None) -> Response:
+def _keys(
+    visitor: Visitor, made: str | None = None, name: str = "", fault: str | None = None
+) -> Response:
     with visitor.call.transaction() as session:
         rows = keys.listed(session, visitor.tenant)
-    return page.show("keys.html", visitor, keys=rows, made=made)
+    status = 422 if fault else 200
+    return page.show(
+        "keys.html", visitor, status=status, keys=rows, made=made, name=name, fault=fault
+    )
 
 
 def _enable(session: Any, visitor: Visitor, webhook_id: str) -> Any:
