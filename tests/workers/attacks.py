@@ -5,6 +5,7 @@ the circumstances of `tests.workers.circumstances`.
 """
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -17,6 +18,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from workers.sandbox.confinement import calls
 
 PLAN = "plan.json"
 OUTCOMES = "outcomes.json"
@@ -234,6 +237,32 @@ def slow_the_worker_down(plan: Plan) -> None:
 
 def move_the_workers_memory(plan: Plan) -> object:
     return _by_number(256, 238, plan["worker"], 1, ctypes.byref(ctypes.c_ulong(1)), None)
+
+
+def have_a_socket_that_needs_no_connection(plan: Plan) -> object:
+    """It could send to every socket for datagrams whose path is known."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+_DEADLY = (335, 336)
+"""On x86-64 uretprobe and uprobe: the kernel asks no filter, and kills who calls them."""
+
+
+def call_what_is_not_on_the_list(plan: Plan) -> object:
+    """Each other call is refused before the kernel looks at what it was given."""
+    machine = platform.machine()
+    named = calls.ALLOWED[machine] | calls.FOR_CUDA[machine]
+    others = set(range(calls.NEWEST + 50)) - {*named.values(), calls.SOCKET[machine], *_DEADLY}
+    reached = [number for number in others if _reaches(number)]
+    if not reached:
+        raise PermissionError(f"{len(others)} calls")
+    return reached
+
+
+def _reaches(number: int) -> bool:
+    ctypes.set_errno(0)
+    failed = _libc.syscall(number, 0, 0, 0, 0, 0, 0) == -1
+    return not failed or ctypes.get_errno() not in {errno.EPERM, errno.ENOSYS}
 
 
 def hide_a_file_in_a_socket(plan: Plan) -> object:
