@@ -1,8 +1,12 @@
 """Every metric equals scikit-learn's; what cannot be compared is said by name."""
 
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +17,7 @@ from app.domain.jobs import Evaluate
 from app.domain.metrics import METRICS, Metric
 from app.domain.problems import DatasetMismatch
 from workers.compression.measure import quality
+from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.measure.quality import METERS, Yardstick
 
 
@@ -240,3 +245,53 @@ def test_a_blank_that_is_no_class_is_refused() -> None:
 def test_targets_of_another_form_are_refused(metric: Metric, targets: np.ndarray) -> None:
     with pytest.raises(DatasetMismatch, match=f"'{metric}' needs"):
         quality.infer(targets, Evaluate(metric=metric))
+
+
+def two_outputs() -> ir.Model:
+    proto = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["": 21]>
+        g (float[n, 3] x) => (float[n, 3] scores, float[n, 3] boxes) {
+            scores = Relu (x)  boxes = Neg (x)
+        }"""
+    )
+    return ir.serde.deserialize_model(proto)
+
+
+def test_the_first_output_is_judged_or_the_one_that_is_named() -> None:
+    assert quality.judged_output(two_outputs(), Evaluate()) == "scores"
+    assert quality.judged_output(two_outputs(), Evaluate(output="boxes")) == "boxes"
+    with pytest.raises(DatasetMismatch, match="no output 'box' to evaluate; it has: scores, boxes"):
+        quality.judged_output(two_outputs(), Evaluate(output="box"))
+
+
+def test_a_yardstick_is_of_the_judged_output_and_there_is_none_without_targets() -> None:
+    wish = Evaluate(output="boxes")
+    found = quality.yardstick(two_outputs(), np.array([0.5]), wish)
+    assert found == Yardstick("mse", "boxes", wish)
+    assert quality.yardstick(two_outputs(), None, wish) is None
+    assert quality.judge(two_outputs(), np.array([0.5]), wish, None, threads=1) == found
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_a_graph_of_ones_own_judges_where_it_is_there(tmp_path: Path, higher: bool) -> None:
+    graph = tmp_path / "metric.onnx"
+    onnx.save(
+        onnx.parser.parse_model(
+            """<ir_version: 10, opset_import: ["": 21]>
+            m (float[n, 3] scores) => (float[n] y) <int64[1] axes = {1}> {
+                y = ReduceSum <keepdims = 0> (scores, axes)
+            }"""
+        ),
+        graph,
+    )
+    metric = {"model": "mdl_" + "0" * 24}
+    wish = Evaluate.model_validate({"metric": metric, "higher_is_better": higher})
+    found = quality.judge(two_outputs(), None, wish, graph, threads=1)
+    assert isinstance(found, GraphMetric)
+    assert found.kind == ("gain" if higher else "error")
+    assert found.metric == metric["model"]
+    assert quality.judge(two_outputs(), None, wish, None, threads=1) is None
+    named = Evaluate(metric="mse")
+    assert quality.judge(two_outputs(), np.array([0.5]), named, graph, threads=1) == Yardstick(
+        "mse", "scores", named
+    )
