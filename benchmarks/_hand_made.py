@@ -10,8 +10,8 @@ from benchmarks import _ocr, _task
 
 Steps = Sequence[Mapping[str, Any]]
 
-_LABELLED = {"epochs": 10, "augment": ["flip"]}
-_UNLABELLED = {"epochs": 4, "loss": "teacher"}
+_LABELLED = {"augment": ["flip"]}
+_UNLABELLED = {"loss": "teacher"}
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Subject:
         model: the trained network, as ONNX.
         dataset: as users upload it.
         bound: of the loss of quality.
-        recover: how a step trains.
+        recover: how a step trains, besides for how long.
     """
 
     model: Callable[[], Path]
@@ -30,12 +30,16 @@ class Subject:
     bound: float
     recover: Mapping[str, Any]
 
-    @property
-    def hand_made(self) -> dict[str, Steps]:
-        """What is tried by somebody who knows the methods, and not the network."""
-        channels = {"method": "prune", "ratio": 0.5, "recover": self.recover}
-        few = {"method": "prune", "ratio": 0.3, "recover": self.recover}
-        ranks = {"method": "low_rank", "ratio": 0.5, "recover": self.recover}
+    def hand_made(self, epochs: int) -> dict[str, Steps]:
+        """Return what somebody tries who knows the methods, and not the network.
+
+        Args:
+            epochs: of each training.
+        """
+        recover = {**self.recover, "epochs": epochs}
+        channels = {"method": "prune", "ratio": 0.5, "recover": recover}
+        few = {"method": "prune", "ratio": 0.3, "recover": recover}
+        ranks = {"method": "low_rank", "ratio": 0.5, "recover": recover}
         bits = {"method": "quantize"}
         return {
             "bits": [bits],

@@ -65,7 +65,7 @@ def main() -> None:
             data = client.datasets.upload(subject.dataset(), model=model)
             for seed in options.seeds:
                 task = Task(client, subject, model.id, data.id, seed, options.minimize)
-                hand_made[_key(network, seed)] = by_hand = task.hand_made()
+                hand_made[_key(network, seed)] = by_hand = task.hand_made(options.epochs)
                 print(f"{network} {seed}, by hand: {by_hand}", flush=True)
                 for strategy in options.strategies:
                     found = task.search(strategy, options.trials, options.minutes)
@@ -96,6 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minimize", choices=["latency", "size", "macs"], default="macs")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--epochs", type=int, default=10, help="of trainings by hand")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--strategies", nargs="+", default=["guided", "random"])
     parser.add_argument("--strict", action="store_true", help="fail where a bar is missed")
@@ -113,9 +114,10 @@ class Task:
     seed: int
     minimize: str
 
-    def hand_made(self) -> dict[str, Point]:
+    def hand_made(self, epochs: int) -> dict[str, Point]:
         """Run the hand-made pipelines; those that cannot be done are left out."""
-        tried = {name: self._carried_out(steps) for name, steps in self.subject.hand_made.items()}
+        asked = self.subject.hand_made(epochs)
+        tried = {name: self._carried_out(steps) for name, steps in asked.items()}
         return {name: point for name, point in tried.items() if point is not None}
 
     def _carried_out(self, steps: Steps) -> Point | None:
