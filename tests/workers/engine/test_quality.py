@@ -1,7 +1,7 @@
 """Every metric equals scikit-learn's; what cannot be compared is said by name."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import onnx
@@ -72,6 +72,29 @@ def test_the_metric_follows_from_the_targets() -> None:
     assert quality.infer(np.array([1, 2]), Evaluate()) == "top1"
     assert quality.infer(np.array([1.0]), Evaluate()) == "mse"
     assert quality.infer(None, Evaluate()) is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "targets", "metric"),
+    [
+        ((1,), [0, 1, 1], "top1"),
+        ((1,), [0, 7, 30], "mse"),
+        ((2,), [[0, 1], [1, 1], [0, 0]], "top1"),
+        ((2,), [[0, 4], [1, 1], [0, 0]], "mse"),
+        ((5,), [0, 1, 4], "top1"),
+        (("c",), [0, 1, 4], "top1"),
+    ],
+)
+def test_integers_are_numbers_where_the_output_has_one_number_for_each(
+    sizes: tuple[int | str, ...], targets: Any, metric: Metric
+) -> None:
+    output = ir.Value(
+        name="y", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape(["n", *sizes])
+    )
+    model = ir.Model(ir.Graph([], [output], nodes=[]), ir_version=10)
+    found = quality.yardstick(model, np.array(targets), Evaluate())
+    assert found is not None
+    assert found.metric == metric
 
 
 def test_a_metric_without_its_targets_is_refused_with_what_to_do() -> None:

@@ -24,3 +24,17 @@ def message_passing() -> Field:
         [end("x", FLOAT, "n", 8), end("edges", INT64, 2, "e")], [end("y", FLOAT, "n", 3)]
     )
     return Field(model, {"x": normal(3, ROWS, 6, 8), "edges": random.integers(0, 6, (ROWS, 2, 9))})
+
+
+def one_score(*, probability: bool) -> Field:
+    """A score for yes, as a probability or a logit, and the answers as integers."""
+    draw, x = Drawing(4), normal(5, ROWS, 16)
+    direction = normal(6, 16, 1)
+    hidden = draw("MatMul", "x", draw.keep(np.hstack([direction, -direction])))
+    sides = draw.keep(np.array([[1], [-1]], np.float32))
+    if probability:
+        draw("Sigmoid", draw("MatMul", draw("Relu", hidden), sides), gives=["y"])
+    else:
+        draw("MatMul", draw("Relu", hidden), sides, gives=["y"])
+    model = draw.model([end("x", FLOAT, "n", 16)], [end("y", FLOAT, "n", 1)])
+    return Field(model, {"x": x, "targets": (x @ direction > 0)[:, 0].astype(np.int64)})

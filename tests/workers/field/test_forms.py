@@ -22,3 +22,15 @@ def test_a_sample_may_be_a_whole_input_of_any_size(
     fidelity = report.compressed.fidelity
     assert fidelity is not None
     assert (fidelity.explained or 0) > 0.95
+
+
+@pytest.mark.parametrize("probability", [True, False])
+def test_one_score_answers_yes_or_no(compress: Compress, *, probability: bool) -> None:
+    """The score is right for every sample: it is above 0.5 as a probability, above 0 as a logit."""
+    report = compress(forms.one_score(probability=probability), TRAINED)
+    quality = report.baseline.quality
+    assert quality is not None
+    assert (quality.metric, quality.value) == ("top1", 1.0)
+    compressed = report.compressed.quality
+    assert compressed is not None
+    assert compressed.value > 0.8

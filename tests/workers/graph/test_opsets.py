@@ -124,6 +124,20 @@ def test_branches_are_lifted_too(tmp_path: Path, opset: int) -> None:
     assert operators(graph)["If"] == 1
 
 
+@pytest.mark.parametrize(("opset", "operator"), [(9, "Upsample"), (10, "Resize")])
+def test_pixels_within_a_graph_are_counted_from_their_corner(
+    tmp_path: Path, opset: int, operator: str
+) -> None:
+    """The converter gives another name to what it makes, unless that is an output."""
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node(operator, ["r", "k"], ["u"], mode="linear"),
+        helper.make_node("Relu", ["u"], ["y"]),
+    ]
+    graph = normal(image(opset, nodes, DOUBLE, "N", 4, 16, 16), tmp_path)
+    assert graph.graph.opset_imports[""] == OPSET
+
+
 def test_attention_of_opset_23_is_written_out(tmp_path: Path) -> None:
     attention = helper.make_node("Attention", ["x", "x", "x"], ["y"], q_num_heads=2, kv_num_heads=2)
     proto = model([attention], [value("x", "N", 5, 8)], [value("y", "N", 5, 8)], opset=23)

@@ -16,14 +16,19 @@ from app.domain.jobs import Evaluate
 from app.domain.metrics import METRICS, Kind, Metric, unfit
 from app.domain.problems import DatasetMismatch
 from app.domain.reports import Quality
+from workers.compression.measure import single_scores
 from workers.compression.measure.metrics import classes, masks, numbers, sequences
 from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.measure.metrics.meter import Meter, Summed, Unfit, mean
 
 METERS: Mapping[Metric, Callable[[Evaluate], Meter]] = {
-    "top1": lambda _: Summed(lambda o, t: classes.top(o, t, count=1), mean),
+    "top1": lambda settings: Summed(
+        lambda o, t: classes.top(o, t, count=1, threshold=settings.threshold), mean
+    ),
     "top5": lambda _: Summed(lambda o, t: classes.top(o, t, count=5), mean),
-    "f1": lambda _: Summed(classes.confusion, classes.macro_f1),
+    "f1": lambda settings: Summed(
+        lambda o, t: classes.confusion(o, t, threshold=settings.threshold), classes.macro_f1
+    ),
     "mse": lambda _: Summed(lambda o, t: numbers.error(o, t, power=2), mean),
     "mae": lambda _: Summed(lambda o, t: numbers.error(o, t, power=1), mean),
     "r2": lambda _: numbers.Determination(),
@@ -154,11 +159,22 @@ def yardstick(
         DatasetMismatch: the metric needs other targets, or there is no such output.
     """
     metric = infer(targets, settings)
-    return None if metric is None else Yardstick(metric, judged_output(model, settings), settings)
+    if metric is None or targets is None:
+        return None
+    name = judged_output(model, settings)
+    output = next(value for value in model.graph.outputs if value.name == name)
+    if metric in {"top1", "f1"} and single_scores.has_one_for_each(output, targets.shape):
+        if targets.min() >= 0 and targets.max() <= 1:
+            settings = settings.model_copy(update={"threshold": single_scores.threshold(output)})
+        elif settings.named_metric is None:
+            metric = "mse"
+    return Yardstick(metric, name, settings)
 
 
 def infer(targets: NDArray[Any] | None, settings: Evaluate) -> Metric | None:
     """Return the named metric that is requested, or the one that the targets suggest, if any.
+
+    Integers suggest classes; ``yardstick`` looks at the output too.
 
     Raises:
         DatasetMismatch: the metric needs other targets.

@@ -58,14 +58,13 @@ def lift_opset(model: ir.Model) -> int:
     if before is None or before == OPSET:
         return 0
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
-    corners = _resized(model) if before <= _CORNERS else set()
     if before > OPSET:
         _write_out(model)
     _convert(model, before)
     if model.graph.opset_imports.get("") != OPSET:
         raise ValueError(f"no converter brings opset {before} to {OPSET}")
     for node in ir.traversal.RecursiveGraphIterator(model.graph):
-        if node.op_type == "Resize" and node.outputs[0].name in corners:
+        if node.op_type == "Resize" and before <= _CORNERS:
             _count_from_corner(node)
     lift_constants(model)
     if before < _ANY_AXIS:
@@ -107,11 +106,6 @@ def _convert(model: ir.Model, before: int) -> None:
     del graph, listed, large
     if many:
         gc.collect()  # the old graph, whose nodes and values know each other
-
-
-def _resized(model: ir.Model) -> set[str | None]:
-    nodes = ir.traversal.RecursiveGraphIterator(model.graph)
-    return {node.outputs[0].name for node in nodes if node.op_type in {"Resize", "Upsample"}}
 
 
 def _count_from_corner(resize: ir.Node) -> None:

@@ -1,7 +1,8 @@
 """Metrics of classes: ``top1``, ``top5``, ``f1``.
 
 Scores ``[1, C]`` predict one class; ``[1, C, …]`` and ``[1, …, C]`` predict a class for each
-position, and each position counts. Integer outputs are predicted classes already.
+position, and each position counts. Integer outputs are predicted classes already. With a threshold,
+one score for each target is the answer to yes (1) or no (0).
 """
 
 from typing import Any
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from workers.compression.measure.metrics.meter import MAX_CLASSES, Sums, Unfit
 
 
-def top(output: NDArray[Any], target: NDArray[Any], *, count: int) -> Sums:
+def top(
+    output: NDArray[Any], target: NDArray[Any], *, count: int, threshold: float | None = None
+) -> Sums:
     """Return the number of targets among the ``count`` highest scores, and of all targets."""
-    scores, classes = aligned(output, target)
+    scores, classes = aligned(_answers(output, target, threshold), target)
     if scores.ndim == classes.ndim:
         return np.array([np.sum(scores == classes), classes.size], np.float64)
     if classes.min() < 0 or classes.max() >= scores.shape[-1]:
@@ -27,9 +30,11 @@ def top(output: NDArray[Any], target: NDArray[Any], *, count: int) -> Sums:
     return np.array([np.sum(hits), classes.size], np.float64)
 
 
-def confusion(output: NDArray[Any], target: NDArray[Any]) -> Sums:
+def confusion(
+    output: NDArray[Any], target: NDArray[Any], *, threshold: float | None = None
+) -> Sums:
     """Return hits, predictions and targets of each class, ``[classes, 3]``."""
-    scores, classes = aligned(output, target)
+    scores, classes = aligned(_answers(output, target, threshold), target)
     predictions = scores if scores.ndim == classes.ndim else np.argmax(scores, axis=1)
     return counts(predictions.astype(np.int64), classes)
 
@@ -51,6 +56,12 @@ def macro_f1(sums: Sums) -> float:
     hits, predictions, targets = sums.T
     total = predictions + targets
     return float(np.mean(2 * hits[total > 0] / total[total > 0]))
+
+
+def _answers(output: NDArray[Any], target: NDArray[Any], threshold: float | None) -> NDArray[Any]:
+    """Return 1 for scores above a threshold, and 0; other outputs as they are."""
+    single = threshold is not None and output.size == target.size and output.dtype.kind == "f"
+    return (output > threshold).astype(np.int64) if single else output
 
 
 def aligned(output: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
