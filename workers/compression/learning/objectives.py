@@ -94,7 +94,11 @@ def imitation(
             checked = with_labels and name == judged and axis == class_axis
             terms.append(_softened(name, axis, temperature, sums_to_one, checked=checked))
     if not terms:
-        raise StepFailed("The model has no output of floats that could be imitated.")
+        raise StepFailed(
+            "The model has no output of floats that could be imitated, and integers pass no"
+            " gradient. Export it with its scores as an output, before the ArgMax or Cast, or use a"
+            " step that does not train."
+        )
     return terms
 
 
