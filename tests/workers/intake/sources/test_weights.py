@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from app.domain.models import TensorSpec
+from app.domain.models import ModelHints, TensorSpec
 from tests.workers.intake.sources.reading import EXACT, answers, inspected, rejected
+from workers.compression.intake.sources import checkpoint
+from workers.compression.intake.sources.program import Program
 
 NETWORK = "timm/test_resnet"
 CLASSES = 7
@@ -43,7 +45,15 @@ def as_old_checkpoint(network: nn.Module, path: Path) -> None:
     torch.save(network.state_dict(), path, _use_new_zipfile_serialization=False)
 
 
-@pytest.mark.parametrize("save", [as_safetensors, as_checkpoint, as_old_checkpoint])
+def as_a_compiled_part(network: nn.Module, path: Path) -> None:
+    """Within another module, and of torch.compile, as trainers write safetensors."""
+    weights = {f"model._orig_mod.{name}": each for name, each in network.state_dict().items()}
+    save_file(weights, path)
+
+
+@pytest.mark.parametrize(
+    "save", [as_safetensors, as_checkpoint, as_old_checkpoint, as_a_compiled_part]
+)
 def test_classes_are_told_from_the_weights(
     network: nn.Module, tmp_path: Path, save: Callable[[nn.Module, Path], None]
 ) -> None:
@@ -70,6 +80,60 @@ def test_weights_of_another_program_are_assigned_in_order(
     images = torch.randn(3, *found.inputs[0].shape[1:], generator=torch.Generator().manual_seed(1))  # type: ignore[arg-type]
     (ours,) = answers(tmp_path / "job", images.numpy())
     torch.testing.assert_close(torch.from_numpy(ours), network(images).detach(), rtol=0, atol=EXACT)
+
+
+def read(weights: dict[str, Any], path: Path) -> Program:
+    """Read a checkpoint, and convert nothing."""
+    torch.save(weights, path)
+    return checkpoint.read_checkpoint(path, ModelHints(architecture=NETWORK))
+
+
+def test_what_is_outside_of_the_network_is_left_out_and_named(
+    network: nn.Module, tmp_path: Path
+) -> None:
+    inside = {f"model.backbone.{name}": each for name, each in network.state_dict().items()}
+    program = read({"state_dict": {"loss.weight": torch.ones(3), **inside}}, tmp_path / "w")
+    assert program.warnings == [
+        "1 values of the file are outside of the network ('model.backbone.') and were left out,"
+        " such as 'loss.weight'."
+    ]
+    assert set(inside) == set(program.weights), "they go back under the names of the file"
+    x = torch.ones(1, 3, 64, 64)
+    torch.testing.assert_close(program.run([x])[0], network(x).detach())
+
+
+def test_of_a_network_and_its_averages_the_averages_are_taken(
+    network: nn.Module, tmp_path: Path
+) -> None:
+    weights = network.state_dict()
+    other = {name: torch.zeros_like(each) for name, each in weights.items()}
+    apart = read({"state_dict": other, "state_dict_ema": weights}, tmp_path / "w")
+    assert "averaged weights ('state_dict_ema')" in apart.warnings[0]
+    assert apart.weights["fc.weight"].any()
+    averaged = {f"module.{name}": each for name, each in weights.items()}
+    swa = read({"n_averaged": torch.tensor(3), **averaged}, tmp_path / "w")
+    assert swa.weights["module.fc.weight"].any()
+    copies = averaged | {f"teacher.{name}": each for name, each in other.items()}
+    both = read(copies, tmp_path / "w")
+    assert "2 times ('module.', 'teacher.')" in both.warnings[0]
+    assert both.weights["module.fc.weight"].any()
+
+
+def test_the_size_of_images_is_told_from_the_positions_of_patches(tmp_path: Path) -> None:
+    import timm
+
+    network = timm.create_model("test_vit", num_classes=CLASSES, img_size=96)
+    torch.save(network.state_dict(), tmp_path / "w")
+    hints = ModelHints(architecture="timm/test_vit")
+    program = checkpoint.read_checkpoint(tmp_path / "w", hints)
+    assert program.inputs[0].shape == ["batch", 3, 96, 96]
+
+
+def test_weights_of_another_width_are_told_apart(network: nn.Module, tmp_path: Path) -> None:
+    weights = network.state_dict()
+    name = next(iter(weights))
+    with rejected(rf"'{name}' has the shape \[2, 3\], and the network's \["):
+        read({**weights, name: torch.ones(2, 3)}, tmp_path / "w")
 
 
 def test_weights_without_a_name_of_their_network_ask_for_it(

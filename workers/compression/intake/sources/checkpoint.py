@@ -4,6 +4,7 @@ import io
 import pickletools
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -22,15 +23,22 @@ _MAX_PICKLE = 64 * MIB
 _LEGACY_PICKLES = 5
 _PLAIN = ("torch", "collections", "numpy", "builtins", "__builtin__", "_codecs", "copyreg")
 """Packages whose objects stand in checkpoints that hold weights."""
-_INSIDE = ("state_dict", "model_state_dict", "model", "net", "weights", "state_dict_ema", "ema")
-"""Keys under which training programs store the weights."""
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-"""Prefixes that wrappers add to every name."""
+_AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema")
+"""Keys under which training programs store the averages of the weights."""
+_INSIDE = (
+    *_AVERAGED, "state_dict", "model_state_dict", "model_state", "model", "module", "net", "params",
+    "weights",
+)  # fmt: skip
+"""Keys under which training programs store weights: averages first, which timm also takes."""
 
 UPLOADABLE = (
     "Where its code is, write a file that can be uploaded:"
     " torch.jit.save(torch.jit.trace(model.eval(), example), 'model.pt'), or with the Python client"
     " planish.from_torch(model, example)."
+)
+_ALONE = (
+    "If it is a checkpoint with settings beside the weights, save the weights alone where it was"
+    " made: torch.save(model.state_dict(), 'model.pt')."
 )
 
 
@@ -61,7 +69,7 @@ def read_checkpoint(upload: Path, hints: ModelHints) -> Program:
     if strange:
         raise InvalidModel(
             f"The file is a pickle of whole objects ({', '.join(strange[:3])}): opening it would"
-            f" run their code, which is not in the file. {UPLOADABLE}"
+            f" run their code, which is not in the file. {_ALONE} {UPLOADABLE}"
         )
     try:
         loaded = torch.load(upload, map_location="cpu", weights_only=True)  # noqa: TID251
@@ -69,9 +77,11 @@ def read_checkpoint(upload: Path, hints: ModelHints) -> Program:
         if faults.is_limit(error):
             raise
         raise InvalidModel(
-            f"The checkpoint cannot be read as weights alone. {UPLOADABLE}"
+            f"The checkpoint cannot be read as weights alone. {_ALONE} {UPLOADABLE}"
         ) from error
-    return timm_networks.program(_weights(loaded), hints)
+    weights, warnings = _weights(loaded)
+    program = timm_networks.program(weights, hints)
+    return replace(program, warnings=[*warnings, *program.warnings])
 
 
 def _named(upload: Path) -> Iterator[str]:
@@ -111,18 +121,19 @@ def _pickles(upload: Path) -> Iterator[IO[bytes]]:
     yield io.BytesIO(data)
 
 
-def _weights(loaded: Any) -> dict[str, Tensor]:
-    """Return the weights by name, without the rest of a training checkpoint.
+def _weights(loaded: Any) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the weights by name, without the rest of a training checkpoint, and warnings.
 
     Raises:
         InvalidModel: the file holds no weights.
     """
-    content = loaded
+    content, keys = loaded, list[str]()
     for _ in range(3):
-        inside = next((n for n in _INSIDE if isinstance(content, Mapping) and n in content), None)
-        if inside is None or not isinstance(content[inside], Mapping):
+        inside = next((key for key in _INSIDE if _has_weights(content, key)), None)
+        if inside is None:
             break
         content = content[inside]
+        keys.append(inside)
     tensors = isinstance(content, Mapping) and {
         str(name): value for name, value in content.items() if isinstance(value, Tensor)
     }
@@ -131,7 +142,16 @@ def _weights(loaded: Any) -> dict[str, Tensor]:
             "The checkpoint holds no weights by name. Save them with"
             " torch.save(model.state_dict(), 'model.pt')."
         )
-    for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-    return tensors
+    averaged = [
+        f"The checkpoint's averaged weights ('{key}') were taken; for others, save them alone."
+        for key in keys
+        if key in _AVERAGED
+    ]
+    return tensors, averaged
+
+
+def _has_weights(content: Any, key: str) -> bool:
+    inside = content.get(key) if isinstance(content, Mapping) else None
+    return isinstance(inside, Mapping) and any(
+        isinstance(value, Tensor | Mapping) for value in inside.values()
+    )

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping
+from math import isqrt
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from app.domain.models import ModelHints
 from app.domain.problems import InvalidModel
 from workers.compression import faults
+from workers.compression.intake.sources import weight_names
 from workers.compression.intake.sources.hints import FileInput, settle
 from workers.compression.intake.sources.program import BATCH, Program
 
@@ -19,6 +21,8 @@ _IN_ORDER = (
     "The names of the weights are not timm's: they were assigned in their order, as all shapes are"
     " the same. Compare the answers with those of your own program: it may pad otherwise."
 )
+_OTHER_TOKENS = 6
+"""More than any network of timm has positions besides those of patches."""
 _DEFINED: list[Any] = []
 """The library of these operators; they are gone when it is."""
 
@@ -48,19 +52,25 @@ def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
             else ""
         )
         raise InvalidModel(f"timm {timm.__version__} has no network '{name}'.{instead}")
+    found = weight_names.find(weights, _layers(config))
+    weights = {name: weights[stored] for name, stored in found.names.items()}
     renamed = _renamed(timm, name, config, weights)
-    weights = renamed or weights
-    channels, classes = _channels(config, weights), _classes(config, weights)
-    module = _filled(timm, name, weights, {"in_chans": channels, "num_classes": classes})
-    usual = [BATCH, channels, *config.input_size[1:]]
+    names = found.names
+    if renamed:
+        stored = [names[name] for name in _learned(weights)]
+        names, weights = dict(zip(renamed, stored, strict=True)), renamed
+    classes = _classes(config, weights)
+    module = _filled(timm, name, config, weights, classes)
+    size = _image_size(config, weights) or config.input_size[1:]
+    usual = [BATCH, _channels(config, weights), *size]
     return Program(
         module=module,
-        weights=module.state_dict(),
+        weights={names.get(own, own): tensor for own, tensor in module.state_dict().items()},
         inputs=settle([FileInput("image", "float32", usual=usual)], hints.inputs),
         outputs=["logits" if classes else "features"],
         source="timm",
         version=timm.__version__,
-        warnings=[_IN_ORDER] if renamed else [],
+        warnings=[*found.notes, *([_IN_ORDER] if renamed else [])],
     )
 
 
@@ -76,6 +86,12 @@ def define_torchvision_operators() -> None:
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _DEFINED.append(library)
+
+
+def _layers(config: Any) -> list[str]:
+    """Return timm's names of the first convolutions, else of the classifiers."""
+    named = config.first_conv or config.classifier or ()
+    return [named] if isinstance(named, str) else list(named)
 
 
 def _classes(config: Any, weights: Mapping[str, Tensor]) -> int:
@@ -94,6 +110,21 @@ def _channels(config: Any, weights: Mapping[str, Tensor]) -> int:
     name = named if isinstance(named, str) else next(iter(named), "")
     weight = weights.get(f"{name}.weight")
     return int(config.input_size[0] if weight is None or weight.dim() != 4 else weight.shape[1])
+
+
+def _image_size(config: Any, weights: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """Return the size of the square images that learned positions of patches were trained on.
+
+    None if the weights have no positions, or those of timm's usual size. Besides a position for
+    each patch there may be a few for other tokens.
+    """
+    positions, patch = weights.get("pos_embed"), weights.get("patch_embed.proj.weight")
+    if positions is None or patch is None or positions.dim() != 3 or patch.dim() != 4:
+        return None
+    count, (height, width) = positions.shape[1], patch.shape[2:]
+    side = next((r for n in range(_OTHER_TOKENS) if (r := isqrt(count - n)) ** 2 == count - n), 0)
+    size = (side * int(height), side * int(width))
+    return None if not side or size == tuple(config.input_size[1:]) else size
 
 
 def _renamed(
@@ -126,23 +157,40 @@ def _learned(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _filled(
-    timm: Any, name: str, weights: Mapping[str, Tensor], options: dict[str, int]
+    timm: Any, name: str, config: Any, weights: Mapping[str, Tensor], classes: int
 ) -> torch.nn.Module:
+    """Return the network with these weights.
+
+    Raises:
+        InvalidModel: names or shapes are others than the network's.
+    """
+    options: dict[str, Any] = {"in_chans": _channels(config, weights), "num_classes": classes}
+    if (size := _image_size(config, weights)) is not None:
+        options["img_size"] = size
     try:
         module: torch.nn.Module = timm.create_model(name, exportable=True, **options)
-        missing, unexpected = module.load_state_dict(dict(weights), strict=False)
     except Exception as error:
         if faults.is_limit(error):
             raise
-        words = "; ".join(line.strip() for line in str(error).splitlines()[1:4]) or str(error)
+        faults.log(error)
+        sizes = ", ".join(f"{option} {value}" for option, value in options.items())
         raise InvalidModel(
-            f"The weights are not those of timm/{name}: {words[:400]}. Name the network that they"
-            " were trained in, width and variant included."
+            f"timm cannot build timm/{name} as the weights ask for it ({sizes}). Name the network"
+            " that they were trained in, width and variant included."
         ) from error
+    own = module.state_dict()
+    for key, tensor in own.items():
+        if key in weights and weights[key].shape != tensor.shape:
+            raise InvalidModel(
+                f"The weights are not those of timm/{name}: '{key}' has the shape"
+                f" {list(weights[key].shape)}, and the network's {list(tensor.shape)}. Name the"
+                " network that they were trained in, width and variant included."
+            )
+    missing, unexpected = module.load_state_dict(dict(weights), strict=False)
     if missing or unexpected:
         raise InvalidModel(
             f"The weights are not those of timm/{name}: {_few(missing, 'missing')}"
-            f"{_few(unexpected, 'not of it')} Name the network that they were trained in."
+            f"{_few(unexpected, 'not of it')}Name the network that they were trained in."
         )
     return module.eval()
 
