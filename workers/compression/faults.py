@@ -40,6 +40,14 @@ _CLUTTER = re.compile(
     r"|Load model from \S+ failed:"
 )
 _NODE_NOTE = "at node "
+_REFUSED_OPERATOR = re.compile(
+    r"(?:convert function for op '|Unsupported fx node |conversion rule found for operations: )"
+    r"(?P<op>[\w.:]+)"
+    r"|(?P<torch>\b(?:aten|prim|prims|transformers|quantized_decomposed)(?:\.|::)\w+)"
+)
+"""How torch and converters name an operator that they do not take."""
+_VALUE_DEPENDENT = ("data-dependent", "DataDependent", "DynamicOutputShape", "is_nonzero")
+_FIXED_DIMENSION = ("onstraint", "user-specified ranges", "specialized it to be a constant")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -69,6 +77,27 @@ def sentence(said: BaseException | str, most: int = 400) -> str:
     if len(text) > most:
         text = f"{text[: most // 2]} … {text[-most // 2 :]}"
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def refusal(error: BaseException) -> str:
+    """Return why torch or a converter does not take a network: its operator, its node.
+
+    Their own messages are for those who develop them; they go to standard error.
+
+    Returns:
+        A clause whose subject is the converter, such as "it does not take the operator X".
+    """
+    log(error)
+    node = node_of(error)
+    where = f" at node {node}" if node else ""
+    text = " ".join(f"{type(cause).__name__} {cause}" for cause in _causes(error))
+    if any(word in text for word in _VALUE_DEPENDENT):
+        return f"a branch or a shape depends on values{where}, and it needs the same for all inputs"
+    if found := _REFUSED_OPERATOR.search(text):
+        return f"it does not take the operator {found['op'] or found['torch']}{where}"
+    if any(word in text for word in _FIXED_DIMENSION):
+        return f"a dimension that should be dynamic is fixed by what the network computes{where}"
+    return f"it fails{where}; its own message is in the log of the engine"
 
 
 def note_node(error: BaseException, node: str) -> None:

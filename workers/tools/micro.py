@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from app.domain.directory import ToolTask
 from workers.tools.rounding import real_values, rounded_values
-from workers.tools.work import Arrays
+from workers.tools.work import Arrays, Refused
 
 MAX_BYTES = 16 << 20
 """Of a model: about the flash of the largest microcontrollers."""
@@ -77,10 +77,10 @@ def write(model: bytes, archive: Path) -> None:
     """Write a model as a zip: the ``.tflite``, the C array, and the resolver with its kernels.
 
     Raises:
-        ValueError: it is too large, or the interpreter has no kernel for an operator of it.
+        Refused: it is too large, or the interpreter has no kernel for an operator of it.
     """
     if len(model) > MAX_BYTES:
-        raise ValueError(
+        raise Refused(
             f"the model has {len(model)} bytes, and {MAX_BYTES} are what microcontrollers hold at"
             " most: prune and quantize it"
         )
@@ -152,7 +152,7 @@ def _least_arena(model: bytes, scratch: Path) -> int:
         scratch: a directory for what the interpreter prints.
 
     Raises:
-        ValueError: the interpreter refuses the model, or does not say what it has allocated.
+        Refused: the interpreter refuses the model, or does not say what it has allocated.
     """
     interpreter = _interpreter(model, scratch)
     with _printed(scratch) as read:
@@ -160,7 +160,7 @@ def _least_arena(model: bytes, scratch: Path) -> int:
         text = read()
     total = re.search(r"Arena allocation total (\d+) bytes", text)
     if total is None:
-        raise ValueError("the interpreter does not say how much memory the model takes")
+        raise Refused("the interpreter does not say how much memory the model takes")
     return -(-int(total[1]) // _ARENA_STEP) * _ARENA_STEP
 
 
@@ -168,7 +168,7 @@ def _interpreter(model: bytes, scratch: Path) -> Any:
     """Open a model on the interpreter of microcontrollers.
 
     Raises:
-        ValueError: it refuses the model; the text names the operator.
+        Refused: it refuses the model; the text names the operator.
     """
     from tflite_micro.python.tflite_micro import runtime
 
@@ -176,7 +176,7 @@ def _interpreter(model: bytes, scratch: Path) -> Any:
         try:
             return runtime.Interpreter.from_bytes(model, arena_size=_ARENA)
         except RuntimeError as error:
-            raise ValueError(refusal(read()) or str(error)) from error
+            raise Refused(refusal(read()) or str(error)) from error
 
 
 def refusal(printed: str) -> str:

@@ -3,7 +3,6 @@
 Only the conversion and the runtime differ; see ``litert``.
 """
 
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +32,10 @@ _SECONDS = 4.0
 _SAID = 600
 
 
+class Refused(Exception):  # noqa: N818 (as the problems of app.domain are named)
+    """A converter does not take the model; the text says why, to users."""
+
+
 @dataclass(frozen=True)
 class Converter:
     """How a tool makes and runs one format."""
@@ -59,7 +62,7 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
     import torch
     import torch.ao.quantization.fx._decomposed  # registers the operators of rounding
 
-    from workers.compression.faults import is_limit, sentence
+    from workers.compression.faults import is_limit, refusal, sentence
 
     torch.set_num_threads(task.threads)
     artifact = directory / ARTIFACTS / task.file
@@ -71,9 +74,9 @@ def _do(directory: Path, own: Path, task: ToolTask, converter: Converter) -> Too
     except Exception as error:  # whatever a converter raises is its refusal
         if is_limit(error):
             raise
-        traceback.print_exc()
         artifact.unlink(missing_ok=True)
-        return ToolAnswer(runtime=converter.runtime, refused=sentence(error, _SAID))
+        said = error if isinstance(error, Refused) else f"the converter refuses: {refusal(error)}"
+        return ToolAnswer(runtime=converter.runtime, refused=sentence(said, _SAID))
     (own / OUTPUTS).mkdir(exist_ok=True)
     for index in range(task.outputs):
         np.save(own / OUTPUTS / f"{index}.npy", np.stack([each[index] for each in found]))

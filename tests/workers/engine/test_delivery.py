@@ -147,9 +147,61 @@ def test_where_torch_cannot_export_it_is_said_at_which_node_and_what_to_deliver(
     graph = model(nodes, [value("x", "n", 8)], [value("y", "n", 8)], weights)
     result = job(write(graph, tmp_path / "branch.onnx"), steps=[], deliver=["onnx", "pt2"])
     assert result.problem is not None
-    assert "torch cannot export this model at node 'turn' (If): " in result.problem.detail
-    assert ". Deliver 'onnx' instead. The other" in result.problem.detail
+    words = "torch refuses this model: a branch or a shape depends on values at node 'turn' (If)"
+    assert words in result.problem.detail
+    assert result.problem.detail.endswith("for all inputs. The other artifacts are there.")
     assert [artifact.format for artifact in result.artifacts] == ["onnx"]
+
+
+def classifier(path: Path) -> Path:
+    """Write a network that ends with a Softmax, as Keras' do."""
+    text = """
+    <ir_version: 9, opset_import: ["": 21]>
+    net (float[N, 8] x) => (float[N, 4] y) {
+        h = MatMul(x, w)
+        y = Softmax(h)
+    }
+    """
+    weights = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    model = ir.from_onnx_text(text, initializers=[ir.tensor(weights, name="w")])
+    ir.save(model, path)
+    return path
+
+
+def test_a_network_that_ends_with_shares_is_a_torch_program(job: Run, tmp_path: Path) -> None:
+    result = job(classifier(tmp_path / "m.onnx"), steps=[], deliver=["pt2", "coreml"])
+    found = artifacts_of(result)
+    assert found["pt2"].max_error is not None
+    assert found["pt2"].max_error < 1e-6
+
+
+def test_a_dynamically_quantized_network_is_a_torch_program(job: Run, tmp_path: Path) -> None:
+    dynamic = {"method": "quantize", "mode": "dynamic", "force": True}
+    found = artifacts_of(job(classifier(tmp_path / "m.onnx"), dynamic, deliver=["pt2"]))
+    assert found["pt2"].max_error is not None
+    assert found["pt2"].max_error < 0.02
+
+
+def test_openvino_runs_a_recurrent_network_whose_zeros_are_packed(job: Run, tmp_path: Path) -> None:
+    text = """
+    <ir_version: 9, opset_import: ["": 21]>
+    net (float[5, N, 16] x) => (float[5, N, 32] y) {
+        h, last = GRU<hidden_size = 32, linear_before_reset = 1>(x, w, r)
+        zero = Constant<value_ints = [1]>()
+        y = Squeeze(h, zero)
+    }
+    """
+    draw = np.random.default_rng(0)
+    weights = [
+        ir.tensor(draw.standard_normal((1, 96, width)).astype(np.float32), name=name)
+        for name, width in (("w", 16), ("r", 32))
+    ]
+    ir.save(ir.from_onnx_text(text, initializers=weights), tmp_path / "gru.onnx")
+    sparse = {"method": "prune", "granularity": "unstructured", "sparsity": 0.8}
+    found = artifacts_of(job(tmp_path / "gru.onnx", sparse, deliver=["openvino"]))
+    assert found["openvino"].ran, found["openvino"].reason
+    assert found["openvino"].max_error is not None
+    assert found["openvino"].max_error < 1e-5
 
 
 def test_formats_and_their_rows_are_the_same() -> None:

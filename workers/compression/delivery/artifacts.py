@@ -100,11 +100,11 @@ def _failure(name: OutputFormat, error: Exception) -> DeliveryFailed:
     if isinstance(error, DeliveryFailed):
         return error
     if isinstance(error, Problem):
-        return DeliveryFailed(f"{error.detail} Deliver 'onnx' instead.")
+        return DeliveryFailed(error.detail)
     faults.log(error)
     return DeliveryFailed(
         f"the result could not be written as {name}. This is a fault of ours: please report it with"
-        " this job's id, and deliver 'onnx' until it is mended."
+        " this job's id."
     )
 
 
@@ -127,4 +127,5 @@ def shortfall(delivered: Delivered) -> DeliveryFailed | None:
     if not delivered.failed:
         return None
     words = " ".join(f"'{name}': {problem.detail}" for name, problem in delivered.failed.items())
-    return DeliveryFailed(f"{words} The other artifacts are there.")
+    instead = "" if "onnx" in delivered.made else "Deliver 'onnx', which takes every result. "
+    return DeliveryFailed(f"{words} {instead}The other artifacts are there.")

@@ -47,7 +47,7 @@ def _convert(source: Source) -> Path:
         )
     except Exception as error:  # it raises errors of any class
         raise DeliveryFailed(
-            f"Core ML cannot have this model: {faults.sentence(error)} Deliver 'onnx' instead."
+            f"Core ML's converter refuses this model: {faults.refusal(error)}."
         ) from error
     converted.save(str(package))
     return package

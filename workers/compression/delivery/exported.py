@@ -59,20 +59,14 @@ def program(
     for value in model.graph.outputs:
         if not is_tensor(value):
             raise DeliveryFailed(
-                f"output '{value.name}' holds strings or a sequence, which are no tensors of torch:"
-                " deliver 'onnx'."
+                f"output '{value.name}' holds strings or a sequence, which are no tensors of torch."
             )
         value.shape = None
     fold_constants(model)
     write_grids(model, grids)
     executor = build(model)
-    if executor.frozen:
-        first = executor.frozen[0]
-        operators = {node.name: node.op_type for node in model.graph.all_nodes()}
-        raise DeliveryFailed(
-            f"{operators.get(first.node, 'node')} '{first.node}' has no function of torch"
-            f" ({first.reason}). Deliver 'onnx' instead."
-        )
+    if executor.untranslated:
+        raise DeliveryFailed(f"torch has nothing like the operator {executor.untranslated[0]}.")
     names = [str(value.name) for value in model.graph.inputs]
     plain = Plain(executor, names, [str(value.name) for value in model.graph.outputs]).eval()
     plain.requires_grad_(requires_grad=False)
@@ -84,12 +78,7 @@ def program(
             made = (shapes,) if shapes is not None else None
             return torch.export.export(plain, arrays, dynamic_shapes=made, strict=False)
     except Exception as error:  # torch.export raises errors of any class
-        node = faults.node_of(error)
-        where = f" at node {node}" if node else ""
-        raise DeliveryFailed(
-            f"torch cannot export this model{where}: {faults.sentence(error)} Deliver 'onnx'"
-            " instead."
-        ) from error
+        raise DeliveryFailed(f"torch refuses this model: {faults.refusal(error)}.") from error
 
 
 def _dynamic(model: ir.Model) -> tuple[dict[int, Any], ...]:

@@ -129,13 +129,10 @@ def _raw_grid(node: ir.Node) -> _Grid:
     kind = node.inputs[0].dtype if node.op_type == "DequantizeLinear" and node.inputs[0] else None
     if node.attributes.get_int("block_size", 0):
         raise DeliveryFailed(
-            f"{node.op_type} '{node.name}' has a scale for each block of a weight. Deliver 'onnx'"
-            " instead."
+            f"{node.op_type} '{node.name}' has a scale for each block of a weight."
         )
     if scale is None or scale.const_value is None or (zero and zero.const_value is None):
-        raise DeliveryFailed(
-            f"{node.op_type} '{node.name}' computes its scale. Deliver 'onnx' instead."
-        )
+        raise DeliveryFailed(f"{node.op_type} '{node.name}' computes its scale.")
     array = scale.const_value.numpy()
     if zero is None or zero.const_value is None:
         named = ir.DataType(node.attributes.get_int("output_dtype", 0) or ir.DataType.UINT8)

@@ -101,8 +101,7 @@ def _opened(made: Made, evaluation_set: EvaluationSet) -> Runner | str:
     except Exception as error:
         if faults.is_limit(error):
             raise
-        faults.log(error)
-        return f"Its runtime does not run it: {faults.sentence(error)}"
+        return f"Its runtime does not run it: {faults.refusal(error)}."
     return runner
 
 

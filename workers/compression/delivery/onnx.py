@@ -34,7 +34,7 @@ def make_ort(source: Source, directory: Path) -> Made:
         DeliveryFailed: the graph has more than 2 GiB of weights.
     """
     if len(files_of(source.result)) > 1:
-        raise DeliveryFailed("An .ort file holds less than 2 GiB: deliver 'onnx' instead.")
+        raise DeliveryFailed("An .ort file holds less than 2 GiB.")
     file = directory / "model.ort"
     options = SessionOptions()
     options.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_EXTENDED

@@ -1,21 +1,21 @@
 """OpenVINO's intermediate representation: two files, packed into a zip."""
 
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.problems import DeliveryFailed
 from workers.compression import faults
 from workers.compression.delivery.form import Form, Made, Source, pack
+from workers.compression.graph.load import load
 from workers.compression.samples.context import Feeds
 from workers.compression.targets.runner import Runner
 
-_MISSING = re.compile(r"No conversion rule found for operations: (.+)")
-_SOURCE = re.compile(r"Check '.*?' failed at \S+ ")
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
 
 def make(source: Source, directory: Path) -> Made:
@@ -30,14 +30,25 @@ def make(source: Source, directory: Path) -> Made:
     graph = source.workspace / "model.xml"
     try:
         reader = FrontEndManager().load_by_framework("onnx")
-        model = reader.convert(reader.load(str(source.graph.absolute())))
+        model = reader.convert(reader.load(str(_readable(source).absolute())))
         ov.save_model(model, graph, compress_to_fp16=False)
     except Exception as error:  # OpenVINO has a class of errors for each of its parts
-        raise DeliveryFailed(
-            f"OpenVINO does not convert this model: {_words(error)} Deliver 'onnx' instead."
-        ) from error
+        raise DeliveryFailed(f"OpenVINO refuses this model: {faults.refusal(error)}.") from error
     archive = pack([graph, graph.with_suffix(".bin")], directory / "model-openvino.zip")
     return Made(archive, partial(_open, graph, source))
+
+
+def _readable(source: Source) -> Path:
+    """Return the graph with weights as OpenVINO's kernels take them.
+
+    Recurrent layers take constants alone, so of a graph with such layers all weights are unpacked.
+    """
+    model = load(source.graph)
+    if not any(node.op_type in _RECURRENT for node in model.graph.all_nodes()):
+        return source.graph
+    unpacked = source.workspace / "unpacked.onnx"
+    ir.save(model, unpacked, external_data="unpacked.data")
+    return unpacked
 
 
 def _open(graph: Path, source: Source) -> Runner:
@@ -58,14 +69,6 @@ def _open(graph: Path, source: Source) -> Runner:
 
     version = ov.__version__.partition("-")[0]
     return Runner(f"openvino {version}", source.names, run)
-
-
-def _words(error: Exception) -> str:
-    """Return an error's text without OpenVINO's source files; of operators, only the names."""
-    text = str(error)
-    if match := _MISSING.search(text):
-        return f"it has no {match[1]}."
-    return faults.sentence(_SOURCE.sub("", " ".join(text.split())))
 
 
 OPENVINO = Form("openvino", "openvino", make)

@@ -31,7 +31,7 @@ from workers.compression.targets.runner import Runner
 
 _MOST_BYTES = 256 << 20
 """The most bytes of the inputs of all runs."""
-_GARBLED = "The tool gave an answer that cannot be read. Deliver 'onnx' instead."
+_GARBLED = "The tool gave an answer that cannot be read."
 _INTEGERS = "quantized_decomposed"
 
 
@@ -58,18 +58,18 @@ def form(made: ToolFormat) -> Form:
 def _make(made: ToolFormat, source: Source, directory: Path) -> Made | Waiting:
     tool, file = TOOL_OF[made.name], made.file
     if (failure := source.failures.get(tool)) is not None:
-        raise DeliveryFailed(f"{failure} Deliver 'onnx' instead.")
+        raise DeliveryFailed(failure)
     answer = source.workspace / ANSWER
     if not answer.exists():
         _write_task(made, source)
         return Waiting(tool)
     reply = _read_answer(source)
     if reply.refused is not None:
-        raise DeliveryFailed(f"{reply.runtime}: {reply.refused} Deliver 'onnx' instead.")
+        raise DeliveryFailed(f"{reply.runtime}: {reply.refused}")
     samples = _runs(made, source)
     artifact, outputs = directory / file, _outputs(source, samples)
     if reply.milliseconds is None or not artifact.is_file():
-        raise DeliveryFailed(f"{reply.runtime} left no artifact. Deliver 'onnx' instead.")
+        raise DeliveryFailed(f"{reply.runtime} left no artifact.")
     runs = map(list, zip(*outputs, strict=True))
     replayed = Runner(reply.runtime, source.names, lambda _feeds: next(runs))
     latency_ms = reply.milliseconds / samples.layout.size
@@ -102,7 +102,7 @@ def _outputs(source: Source, samples: Samples) -> list[NDArray[Any]]:
         if array.shape != (count, *np.shape(example)):
             raise DeliveryFailed(
                 f"its output '{source.names[index]}' has the shape {list(array.shape[1:])}, not"
-                f" {list(np.shape(example))}. Deliver 'onnx' instead."
+                f" {list(np.shape(example))}."
             )
         arrays.append(array)
     return arrays

@@ -45,6 +45,8 @@ class Program:
     statistics: set[ir.Value]
     """The ``weights`` that hold measured statistics and are not trained."""
     frozen: list[Skipped]
+    untranslated: list[str]
+    """The operators that torch has no function for, each with its node's name."""
 
 
 @dataclass
@@ -55,6 +57,7 @@ class _Shared:
     host: set[ir.Value] = field(default_factory=set)
     """Values that are computed from shapes and constants alone: they stay in host memory."""
     frozen: list[Skipped] = field(default_factory=list)
+    untranslated: list[str] = field(default_factory=list)
     constants: Constants = field(default_factory=Constants)
     statistics: set[ir.Value] = field(default_factory=set)
 
@@ -90,7 +93,10 @@ def compile_graph(model: ir.Model, outputs: Sequence[str] | None) -> Program:
         (sizes if host else constants).append((slot, to_torch(array)))
     inputs = {str(v.name): slot for v, slot in zip(graph.inputs, plan.inputs, strict=True)}
     slots = {str(v.name): slot for v, slot in zip(returned, plan.outputs, strict=True)}
-    return Program(plan, inputs, slots, weights, constants, sizes, shared.statistics, shared.frozen)
+    return Program(
+        plan, inputs, slots, weights, constants, sizes, shared.statistics, shared.frozen,
+        shared.untranslated,
+    )  # fmt: skip
 
 
 def _opset(model: ir.Model) -> int:
@@ -185,10 +191,11 @@ class _Compiler:
         executor_node.no_gradient_reason = (
             f"the executor has no {lacking}, so nothing before it can be trained"
         )
+        name = node.name or node.outputs[0].name
+        self._shared.untranslated.append(f"{node.op_type} ('{name}')")
         try:
             return Reference.of(node, self._shared.opset)
         except (NotImplementedError, RuntimeError) as error:
-            name = node.name or node.outputs[0].name
             raise InvalidModel(
                 f"The executor has no {lacking} ('{name}'), so this graph can neither be trained"
                 " nor exported through torch."

@@ -24,14 +24,16 @@ class Executor(nn.Module):
             GELU) have no parameter: they are bound to the functions that use them.
         frozen: the nodes that no gradient passes through, each with the reason. Most of them run
             through ``onnx.reference``.
+        untranslated: the operators that do, each with its node's name: torch cannot export them.
     """
 
     names: dict[str, str]
     frozen: list[Skipped]
+    untranslated: list[str]
 
     def __init__(self, program: Program) -> None:
         super().__init__()
-        self.frozen = program.frozen
+        self.frozen, self.untranslated = program.frozen, program.untranslated
         self.names = _torch_names([str(value.name) for value in program.weights])
         self._plan, self._inputs, self._outputs = program.plan, program.inputs, program.outputs
         self._weights, self._constants = list[tuple[int, str]](), list[tuple[int, str]]()

@@ -93,10 +93,9 @@ def test_what_is_outside_of_the_network_is_left_out_and_named(
 ) -> None:
     inside = {f"model.backbone.{name}": each for name, each in network.state_dict().items()}
     program = read({"state_dict": {"loss.weight": torch.ones(3), **inside}}, tmp_path / "w")
-    assert program.warnings == [
-        "1 values of the file are outside of the network ('model.backbone.') and were left out,"
-        " such as 'loss.weight'."
-    ]
+    [warning] = program.warnings
+    assert "1 values of the file are outside of the network ('model.backbone.')" in warning
+    assert "'loss.weight'" in warning
     assert set(inside) == set(program.weights), "they go back under the names of the file"
     x = torch.ones(1, 3, 64, 64)
     torch.testing.assert_close(program.run([x])[0], network(x).detach())

@@ -40,7 +40,7 @@ def make(source: Source, directory: Path) -> Made:
     """
     upload = source.upload
     if upload is None:
-        raise DeliveryFailed("the model was uploaded as ONNX: it has no other source. Use 'onnx'.")
+        raise DeliveryFailed("the model was uploaded as ONNX: it has no other source.")
     program = open_program(upload.file, upload.order)
     weights = {name: _array(tensor) for name, tensor in program.weights.items()}
     result = load(source.graph)

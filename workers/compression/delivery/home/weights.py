@@ -101,7 +101,6 @@ def _require_homes(
             listed = ", ".join(f"'{name}'" for name in names[:_NAMED])
             raise DeliveryFailed(
                 f"{len(names)} constants cannot be brought back to the upload: {listed} {what}."
-                " Deliver 'onnx' instead."
             )
 
 
@@ -125,7 +124,7 @@ def _weight(
     if np.count_nonzero(places >= 0) != array.size:
         raise DeliveryFailed(
             f"which channels of '{origin.weight}' are left is not known: its constant in the graph"
-            f" has the shape {list(array.shape)}. Deliver 'onnx' instead."
+            f" has the shape {list(array.shape)}."
         )
     positions = origin.positions.reshape(-1)
     left = places[positions] >= 0
@@ -158,8 +157,7 @@ def _placed(
     sizes = [len(indices) for indices in left]
     if int(np.prod(sizes)) != len(elements):
         raise DeliveryFailed(
-            f"what is left of the weight '{name}' is no whole array of its layout. Deliver 'onnx'"
-            " instead."
+            f"what is left of the weight '{name}' is no whole array of its layout."
         )
     narrow = np.empty(sizes, weight.dtype)
     narrow[tuple(np.searchsorted(a, c) for a, c in zip(left, coordinates, strict=True))] = values

@@ -44,7 +44,7 @@ def make(source: Source, directory: Path) -> Made:
             that browsers have no arrays of.
     """
     if len(files_of(source.graph)) > 1:
-        raise DeliveryFailed("a browser loads less than 2 GiB: deliver 'onnx' instead.")
+        raise DeliveryFailed("a browser loads less than 2 GiB.")
     runtime_files = [source.workspace / RUNTIME / name for name in _RUNTIME]
     if not all(file.is_file() for file in runtime_files):
         raise DeliveryFailed("onnxruntime-web is not here: run 'planish tools install web'.")
@@ -72,9 +72,7 @@ def _runs(source: Source) -> Iterator[dict[str, Any]]:
 def _written(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.name not in _TYPES:
-            raise DeliveryFailed(
-                f"'{name}' has a type that browsers have no arrays of. Deliver 'onnx' instead."
-            )
+            raise DeliveryFailed(f"'{name}' has a type that browsers have no arrays of.")
     return {
         name: {
             "dtype": array.dtype.name,

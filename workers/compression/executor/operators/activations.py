@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (torch's own convention)
@@ -127,19 +128,38 @@ def _softplus(x: Tensor) -> Tensor:
 
 def softmax(node: Node) -> Function:
     """Softmax and LogSoftmax along an axis."""
-    function = _softmax if node.op_type == "Softmax" else torch.log_softmax
-    return partial(function, dim=node.integer("axis", -1))
+    axis = node.integer("axis", -1)
+    if node.op_type == "LogSoftmax":
+        return partial(torch.log_softmax, dim=axis)
+    return partial(_softmax, axis, _may_be_masked(node))
 
 
-def _softmax(x: Tensor, dim: int) -> Tensor:
+def _may_be_masked(node: Node) -> bool:
+    """Return whether a mask of minus infinity may have been put on what a node reads.
+
+    A mask is chosen by a Where, or added; what a layer adds is a finite constant.
+    """
+    value = node.inputs[0]
+    producer = None if value is None else value.producer()
+    if producer is None or producer.op_type == "Where":
+        return True
+    constants = [v.const_value for v in producer.inputs if v is not None and v.const_value]
+    finite = any(np.isfinite(constant.numpy()).all() for constant in constants)
+    return producer.op_type == "Add" and not finite
+
+
+def _softmax(dim: int, may_be_masked: bool, x: Tensor) -> Tensor:
     """Return the softmax; a row that is all minus infinity, which is padding, becomes zeros.
 
     By the standard such a row is NaN, and a later node masks it. In the backward pass, zero times
-    NaN would make the gradient of every weight NaN.
+    NaN would make the gradient of every weight NaN. An exported program cannot look at values, so
+    what it does depends on the graph.
     """
-    shares = torch.softmax(x, dim)
-    if not shares.detach().sum().isnan():
-        return shares
+    exporting = torch.compiler.is_exporting()
+    if not exporting or not may_be_masked:
+        shares = torch.softmax(x, dim)
+        if exporting or not shares.detach().sum().isnan():
+            return shares
     all_masked = (x == -torch.inf).all(dim, keepdim=True)
     return torch.softmax(x.masked_fill(all_masked, 0), dim).masked_fill(all_masked, 0)
 

@@ -104,17 +104,15 @@ def _sizes(program: Program, batch: int, size: int) -> dict[str, int]:
 def _not_exported(program: Program, sizes: dict[str, int], error: Exception) -> Exception:
     if faults.is_limit(error) or isinstance(error, InvalidModel):
         return error
-    faults.log(error)
-    cause = error
-    while cause.__cause__ is not None and isinstance(cause.__cause__, Exception):
-        cause = cause.__cause__
     dynamic = (
         f" Its dynamic dimensions may be in the way: upload it again with fixed sizes,"
         f" {hints.parameter(program.inputs, sizes | {BATCH: 1})}."
         if program.symbols
         else " Export it to ONNX where it was trained, and upload that."
     )
-    return InvalidModel(f"torch cannot export the network to ONNX: {_line(cause)}{dynamic}")
+    return InvalidModel(
+        f"torch refuses to export the network to ONNX: {faults.refusal(error)}.{dynamic}"
+    )
 
 
 def _require_shapes(program: Program, graph: onnx.GraphProto, sizes: dict[str, int]) -> None:
