@@ -44,7 +44,7 @@ class Sizes:
         """
         name, named = getattr(function, "__name__", str(function)), dict(keywords or {})
         values = [each for each in _flat([*arguments, *named.values()]) if _has_type(each)]
-        compute = _FUNCTIONS.get(name)
+        compute = None if any(map(_is_data, values)) else _FUNCTIONS.get(name)
         if compute is None and not any(isinstance(a, Sizes) and a.is_symbolic for a in values):
             tensors = {key: _as_tensor(value) for key, value in named.items()}
             return function(*map(_as_tensor, arguments), **tensors)
@@ -145,6 +145,11 @@ def sizes_or_weight(tensor: Tensor) -> "Tensor | Sizes":
 
 def _has_type(value: Any) -> bool:
     return isinstance(value, Sizes | Tensor)
+
+
+def _is_data(value: Any) -> bool:
+    """Return whether a value is what the export traces, and no number that is known."""
+    return isinstance(value, Tensor) and type(value) not in {Tensor, torch.nn.Parameter}
 
 
 def _type_of(name: str, types: list[torch.dtype]) -> torch.dtype:

@@ -11,7 +11,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
+from app.domain.models import ModelHints
 from tests.workers.intake.sources.reading import EXACT, answers, inspected, rejected
+from workers.compression.intake.sources import huggingface
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of transformers' own deprecations
 
@@ -102,6 +104,56 @@ def decoder(tmp_path: Path) -> tuple[Any, Path]:
     torch.manual_seed(0)
     model = LlamaForCausalLM(LlamaConfig(**SMALL, num_key_value_heads=1)).eval()
     return model, packed(model, tmp_path)
+
+
+def timm_directory(directory: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    network = timm.create_model("test_resnet", num_classes=4)
+    save_file(network.state_dict(), directory / "model.safetensors")
+    (directory / "config.json").write_text('{"architecture": "test_resnet", "num_classes": 4}')
+
+
+def zipped(path: Path) -> Path:
+    """Write a zip of the files below a directory."""
+    with zipfile.ZipFile(path.with_suffix(".zip"), "w") as archive:
+        for file in sorted(path.rglob("*.*")):
+            archive.write(file, file.relative_to(path))
+    return path.with_suffix(".zip")
+
+
+def test_a_directory_of_timm_names_its_network_itself(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    timm_directory(tmp_path / "d")
+    program = huggingface.read(zipped(tmp_path / "d"), ModelHints())
+    assert (program.source, program.inputs[0].shape) == ("timm", ["batch", 3, 160, 160])
+
+
+def test_the_network_may_lie_beside_directories_without_weights(tmp_path: Path) -> None:
+    """As sentence encoders were saved: the pooling has a configuration too."""
+    for name in ("0_Transformer", "1_Pooling"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+    bert().save_pretrained(tmp_path / "d" / "0_Transformer")
+    (tmp_path / "d" / "1_Pooling" / "config.json").write_text("{}")
+    program = huggingface.read(zipped(tmp_path / "d"), ModelHints())
+    assert program.source == "transformers"
+
+
+def test_several_networks_in_one_archive_are_refused_by_their_names(tmp_path: Path) -> None:
+    for name in ("unet", "vae"):
+        (tmp_path / "d" / name).mkdir(parents=True)
+        timm_directory(tmp_path / "d" / name)
+    with rejected(r"2 networks \('unet', 'vae'\): upload each"):
+        huggingface.read(zipped(tmp_path / "d"), ModelHints())
+
+
+def test_an_adapter_is_told_to_be_merged(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "adapter_config.json").write_text("{}")
+    (tmp_path / "d" / "adapter_model.safetensors").write_bytes(b"")
+    with rejected("merge_and_unload"):
+        inspected(zipped(tmp_path / "d"), tmp_path / "job")
 
 
 def test_a_decoder_reads_on_from_its_cache(tmp_path: Path) -> None:

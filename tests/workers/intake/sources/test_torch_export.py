@@ -1,6 +1,7 @@
 """Programs of torch.export keep their inputs and dynamic dimensions."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,58 @@ def test_a_program_answers_as_in_torch(tmp_path: Path) -> None:
     theirs = module(*map(torch.from_numpy, inputs))
     for ours, expected in zip(answers(tmp_path / "job", *inputs), theirs, strict=True):
         np.testing.assert_allclose(ours, expected.detach().numpy(), atol=EXACT)
+
+
+class Scaled(nn.Module):
+    """Takes a dict and a keyword, and gives more than tensors."""
+
+    def forward(self, given: dict[str, Tensor], *, scale: Tensor) -> tuple[Tensor, None, int]:
+        return given["x"] * scale + given["y"], None, 3
+
+
+def saved(module: nn.Module, path: Path, arguments: tuple[Any, ...], **options: Any) -> Path:
+    torch.export.save(torch.export.export(module, arguments, **options), path / "model.pt2")
+    return path / "model.pt2"
+
+
+def test_dicts_and_keywords_of_tensors_are_inputs(tmp_path: Path) -> None:
+    given = {"x": torch.ones(2, 3), "y": torch.ones(2, 3)}
+    file = saved(Scaled(), tmp_path, (given,), kwargs={"scale": torch.ones(2, 1)})
+    found, _ = inspected(file, tmp_path / "job")
+    assert [(each.name, each.shape) for each in found.inputs] == [
+        ("given_x", [2, 3]), ("given_y", [2, 3]), ("scale", [2, 1]),
+    ]  # fmt: skip
+    x, y, scale = np.full((2, 3), 5, np.float32), np.ones((2, 3), np.float32), [[2], [3]]
+    (ours,) = answers(tmp_path / "job", x, y, np.array(scale, np.float32))
+    np.testing.assert_array_equal(ours, [[11] * 3, [16] * 3])
+
+
+def test_sizes_that_the_program_leaves_open_can_be_stated(tmp_path: Path) -> None:
+    file = saved(nn.Linear(5, 4), tmp_path, (torch.zeros(2, 5),), dynamic_shapes=({0: Dim("n")},))
+    found, _ = inspected(file, tmp_path / "job", inputs=[{"shape": [3, 5]}])
+    assert found.inputs[0].shape == [3, 5]
+
+
+class Counting(nn.Module):
+    """Answers otherwise in each run."""
+
+    runs: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("runs", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs.add_(1)
+        return x * self.runs
+
+
+@pytest.mark.parametrize("module", [Counting(), nn.Dropout(0.5)])
+def test_a_program_that_answers_otherwise_each_time_is_told_what_to_do(
+    tmp_path: Path, module: nn.Module
+) -> None:
+    with rejected(r"each time.*model\.eval\(\)"):
+        inspected(saved(module, tmp_path, (torch.ones(2, 50),)), tmp_path / "job")
 
 
 def test_a_broken_program_is_refused(tmp_path: Path) -> None:

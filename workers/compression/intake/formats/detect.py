@@ -87,6 +87,6 @@ def _inside_archive(path: Path) -> Format:
         Format.CHECKPOINT: "data.pkl" in names,
         Format.KERAS: {"config.json", "model.weights.h5"} <= names,
         Format.SAVED_MODEL: "saved_model.pb" in names,
-        Format.HUGGINGFACE: "config.json" in names and weights,
+        Format.HUGGINGFACE: bool({"config.json", "adapter_config.json"} & names) and weights,
     }
     return next((kind for kind, matches in kinds.items() if matches), Format.ARCHIVE)

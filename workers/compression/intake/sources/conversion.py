@@ -5,10 +5,12 @@ error.
 """
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -48,6 +50,7 @@ def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, C
     sizes, below = _accepted(program)
     example = program.draw(sizes, 0, below)
     names = list(program.answer(example))
+    _require_same_answers(program, example)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="converted-") as scratch:
         try:
             export(program, example, names, Path(scratch) / "model.onnx")
@@ -68,6 +71,28 @@ def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, C
     return opset, Conversion(
         source=program.source, version=program.version, max_error=largest, warnings=warnings
     )
+
+
+def _require_same_answers(program: Program, example: Sequence[Tensor]) -> None:
+    """Require that a program answers the same inputs in the same way.
+
+    Raises:
+        InvalidModel: it does not; most often it was saved as in training, with dropout.
+    """
+    first, second = program.run(example), program.run(example)
+    if all(_is_near(a, b) for a, b in zip(first, second, strict=True)):
+        return
+    raise InvalidModel(
+        "The network answers the same inputs in another way each time: it draws random numbers, or"
+        " changes its own values in each run. Save it as for inference: call model.eval() before it"
+        " is traced or exported, and leave out what counts its runs."
+    )
+
+
+def _is_near(first: Tensor, second: Tensor) -> bool:
+    if first.shape == second.shape and first.is_floating_point():
+        return torch.allclose(first, second, rtol=1e-3, atol=1e-3, equal_nan=True)
+    return torch.equal(first, second)
 
 
 def _accepted(program: Program) -> tuple[dict[str, int], int]:

@@ -16,13 +16,15 @@ from app.domain.problems import InvalidModel
 from workers.compression import faults
 from workers.compression.intake.archive import unpack
 from workers.compression.intake.limits import ArchiveLimits
-from workers.compression.intake.sources import decoder_cache
+from workers.compression.intake.sources import checkpoint, decoder_cache
 from workers.compression.intake.sources.hints import FileInput, Shape, settle
 from workers.compression.intake.sources.program import BATCH, Program
 from workers.compression.intake.sources.timm_networks import define_torchvision_operators
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 _EXPORT = "Export it with optimum-cli export onnx where it is, and upload the .onnx file."
+_CLASSES = "architectures"
+"""The key of the configuration that names the class of the network."""
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -37,12 +39,15 @@ def read(upload: Path, hints: ModelHints) -> Program:
         unpack(upload, Path(scratch), ArchiveLimits())
         directory = _directory(Path(scratch))
         config = _config(directory)
+        if isinstance(network := config.get("architecture"), str) and not config.get(_CLASSES):
+            named = hints.model_copy(update={"architecture": f"timm/{network}"})
+            return checkpoint.read_safetensors(next(directory.glob("*.safetensors")), named)
         os.environ.update(_OFFLINE)
         define_torchvision_operators()
         import transformers
 
         model, warnings = _loaded(transformers, directory, config)
-        if (directory / "modules.json").exists():
+        if any(Path(scratch).rglob("modules.json")):
             warnings.append(
                 "The directory is a sentence encoder's: the graph ends with the network's own"
                 " outputs, and pooling is left to the program that reads them."
@@ -88,17 +93,30 @@ def _with_cache(model: Any, hints: ModelHints, version: str, warnings: list[str]
 
 
 def _directory(root: Path) -> Path:
-    """Return the directory of the configuration: the root, or the only directory in it."""
-    configs = sorted(root.rglob("config.json"), key=lambda path: len(path.parts))
-    if not configs:
-        raise InvalidModel("The archive has no config.json.")
-    directory = configs[0].parent
-    if not any(directory.glob("*.safetensors")):
+    """Return the directory of the network: the highest one with a configuration and weights.
+
+    Raises:
+        InvalidModel: there is none, or there are several.
+    """
+    if any(root.rglob("adapter_config.json")) and not any(root.rglob("config.json")):
+        raise InvalidModel(
+            "The directory holds an adapter (LoRA) without its network. Merge them where both are:"
+            " model.merge_and_unload().save_pretrained(new_directory), and upload that."
+        )
+    configs = sorted(root.rglob("config.json"), key=lambda path: (len(path.parts), path))
+    networks = [path.parent for path in configs if any(path.parent.glob("*.safetensors"))]
+    highest = [path for path in networks if len(path.parts) == len(networks[0].parts)]
+    if len(highest) > 1:
+        names = ", ".join(f"'{path.name[:80]}'" for path in highest[:8])
+        raise InvalidModel(
+            f"The archive holds {len(highest)} networks ({names}): upload each in a zip of its own."
+        )
+    if not highest:
         raise InvalidModel(
             "The directory has no weights in safetensors; pickles are not opened. Write them where"
             " the model is: AutoModel.from_pretrained(directory).save_pretrained(new_directory)."
         )
-    return directory
+    return highest[0]
 
 
 def _config(directory: Path) -> dict[str, Any]:
@@ -123,7 +141,7 @@ def _config(directory: Path) -> dict[str, Any]:
 
 def _loaded(transformers: Any, directory: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
     """Return the network in float32, with every weight from the file, and warnings."""
-    named = config.get("architectures")
+    named = config.get(_CLASSES)
     name = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
     kind: Any = getattr(transformers, name, None) if name.isidentifier() else None
     is_transformers_class = isinstance(kind, type) and issubclass(
@@ -167,6 +185,11 @@ def _file_inputs(model: Any) -> tuple[list[FileInput], dict[str, int]]:
     if getattr(config, "is_encoder_decoder", False):
         raise InvalidModel(f"An encoder with a decoder is two graphs, not one. {_EXPORT}")
     parameters = inspect.signature(model.forward).parameters
+    if main == "input_ids" and "pixel_values" in parameters:
+        raise InvalidModel(
+            f"{type(model).__name__} reads texts and images. Save the network of one of them, such"
+            " as model.vision_model.save_pretrained(new_directory), and upload that."
+        )
     if main == "input_ids":
         kinds = int(getattr(config, "type_vocab_size", 0) or 0)
         bounds = {"input_ids": int(config.vocab_size), "attention_mask": 2, "token_type_ids": kinds}
@@ -175,8 +198,15 @@ def _file_inputs(model: Any) -> tuple[list[FileInput], dict[str, int]]:
     if main == "pixel_values":
         return [FileInput(main, "float32", usual=_image(config))], {}
     if main == "input_values":
-        return [FileInput(main, "float32", usual=[BATCH, "samples"])], {}
+        return [FileInput(main, "float32", usual=_spectrogram(config) or [BATCH, "samples"])], {}
     return [FileInput(main)], {}
+
+
+def _spectrogram(config: Any) -> Shape | None:
+    """Return the shape of spectrograms of a fixed length; None where sounds are read instead."""
+    sizes = [getattr(config, name, None) for name in ("max_length", "num_mel_bins")]
+    numbers = [size for size in sizes if isinstance(size, int)]
+    return [BATCH, *numbers] if len(numbers) == len(sizes) else None
 
 
 def _image(config: Any) -> Shape | None:

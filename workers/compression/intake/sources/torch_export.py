@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export.graph_signature import TensorArgument
+from torch.utils import _pytree as pytree
 
 from app.domain.models import ModelHints
 from app.domain.problems import InvalidModel
 from workers.compression import faults
 from workers.compression.intake.sources.hints import FileInput, Shape, settle
-from workers.compression.intake.sources.program import BATCH, Program
+from workers.compression.intake.sources.program import BATCH, Program, flat
 
 
 def read(upload: Path, hints: ModelHints) -> Program:
@@ -34,14 +36,41 @@ def read(upload: Path, hints: ModelHints) -> Program:
             f" torch.export.save(torch.export.export(model, (example,)), 'model.pt2') and a torch"
             f" of {torch.__version__.partition('+')[0]} or older."
         ) from error
+    stated = _file_inputs(exported)
+    inputs = settle(stated, hints.inputs)
+    as_it_is = _gives_tensors(exported) and not any(
+        isinstance(size, int) and not isinstance(own, int)
+        for spec, of_file in zip(inputs, stated, strict=True)
+        for size, own in zip(spec.shape, of_file.shape or (), strict=True)
+    )
     return Program(
-        module=module,
+        module=_Flat(module, exported.call_spec.in_spec),
         weights=module.state_dict(),
-        inputs=settle(_file_inputs(exported), hints.inputs),
+        inputs=inputs,
         source="torch_export",
         version=torch.__version__,
-        exported=exported,
+        exported=exported if as_it_is else None,
     )
+
+
+class _Flat(nn.Module):
+    """A program that takes its tensors by position, also where it has dicts of them or keywords."""
+
+    def __init__(self, module: nn.Module, structure: Any) -> None:
+        super().__init__()
+        self.module, self._structure = module, structure
+
+    def forward(self, *tensors: Tensor) -> Any:
+        """Return the program's output; of several, those that are tensors."""
+        arguments, keywords = pytree.tree_unflatten(list(tensors), self._structure)
+        outputs = self.module(*arguments, **keywords)
+        found = flat(outputs)
+        return outputs if len(found) == len(pytree.tree_leaves(outputs)) else found
+
+
+def _gives_tensors(exported: torch.export.ExportedProgram) -> bool:
+    kinds = [spec.arg for spec in exported.graph_signature.output_specs]
+    return all(isinstance(kind, TensorArgument) for kind in kinds)
 
 
 def _file_inputs(exported: torch.export.ExportedProgram) -> list[FileInput]:
