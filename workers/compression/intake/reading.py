@@ -12,6 +12,7 @@ from app.domain.problems import InvalidModel, NotAvailable
 from workers.compression.intake.archive import unpack
 from workers.compression.intake.formats.detect import Format, detect
 from workers.compression.intake.formats.onnx import read_bundle, read_file
+from workers.compression.intake.formats.stated import state_inputs
 from workers.compression.intake.limits import ArchiveLimits, ModelLimits
 from workers.compression.intake.sources.program import Program
 
@@ -37,7 +38,10 @@ def read_model(upload: Path, target: Path, limits: ModelLimits, order: InspectMo
     """
     file_format = detect(upload)
     if file_format in READERS:
-        return Accepted(READERS[file_format](upload, target, limits))
+        opset = READERS[file_format](upload, target, limits)
+        if order.hints.inputs is not None:
+            state_inputs(target, order.hints.inputs)
+        return Accepted(opset)
     if file_format in SOURCES:
         return _convert(SOURCES[file_format], upload, target, limits, order)
     raise InvalidModel(f"{file_format.value} is not read here. {INSTEAD[file_format]}")
