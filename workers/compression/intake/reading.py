@@ -12,9 +12,9 @@ from app.domain.problems import InvalidModel, NotAvailable
 from workers.compression.intake.archive import unpack
 from workers.compression.intake.formats.detect import Format, detect
 from workers.compression.intake.formats.onnx import read_bundle, read_file
-from workers.compression.intake.formats.stated import state_inputs
 from workers.compression.intake.limits import ArchiveLimits, ModelLimits
 from workers.compression.intake.sources.program import Program
+from workers.compression.intake.stated import state_inputs
 
 
 @dataclass(frozen=True)
