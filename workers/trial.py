@@ -14,7 +14,8 @@ from app.domain.steps.quantize import Quantize
 from app.settings import Engine
 from workers.runs import answers
 from workers.sandbox import directories
-from workers.sandbox.server import Exit, Limits, Sandbox, SandboxError
+from workers.sandbox.limits import Exit, Limits
+from workers.sandbox.server import Sandbox, SandboxError
 
 SECONDS = 120.0
 """The time limit of the test job; on an idle machine it takes less than a second."""

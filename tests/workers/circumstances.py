@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 from tests.workers import attacks
-from workers.sandbox.server import Limits, Sandbox
+from workers.sandbox.limits import Limits
+from workers.sandbox.server import Sandbox
 
 LIMITS = Limits(
     memory_bytes=2 << 30,

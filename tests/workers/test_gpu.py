@@ -22,7 +22,8 @@ from app.domain.directory import Result
 from tests.workers import zoo
 from tests.workers.executor import conformance
 from workers.compression.executor import build
-from workers.sandbox.server import Limits, Sandbox
+from workers.sandbox.limits import Limits
+from workers.sandbox.server import Sandbox
 
 pytestmark = [
     pytest.mark.gpu,

@@ -21,7 +21,8 @@ from app.domain.models import INPUT_HINTS, ModelHints
 from app.domain.problems import ProblemDetails
 from app.domain.workers import Confinement
 from tests.workers.intake.sources import test_keras
-from workers.sandbox.server import Limits, Sandbox
+from workers.sandbox.limits import Limits
+from workers.sandbox.server import Sandbox
 
 GIB = 1 << 30
 LIMITS = Limits(

@@ -12,7 +12,8 @@ import psutil
 import pytest
 
 from tests.waiting import eventually
-from workers.sandbox.server import Exit, Limits, Run, Sandbox, SandboxError
+from workers.sandbox.limits import Exit, Limits
+from workers.sandbox.server import Run, Sandbox, SandboxError
 
 MEBIBYTE = 1 << 20
 LIMITS = Limits(

@@ -22,7 +22,7 @@ from app.store import counters
 from workers.runs import answers
 from workers.runs.hold import Hold
 from workers.sandbox.directories import Place
-from workers.sandbox.server import Exit, Limits
+from workers.sandbox.limits import Exit, Limits
 from workers.worker import Worker
 
 _TICK_SECONDS = 0.05

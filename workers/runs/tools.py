@@ -13,7 +13,8 @@ from app.settings import Settings
 from workers.runs import answers
 from workers.runs.hold import Hold
 from workers.sandbox.directories import Place
-from workers.sandbox.server import REQUIRED, Exit, Limits, Sandbox, SandboxError
+from workers.sandbox.limits import Exit, Limits
+from workers.sandbox.server import REQUIRED, Sandbox, SandboxError
 from workers.tools import environments
 
 SECONDS = 15 * 60.0

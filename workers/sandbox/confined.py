@@ -19,7 +19,7 @@ from app.domain.workers import Confinement
 from workers.sandbox import confinement
 from workers.sandbox.confinement import namespaces
 from workers.sandbox.confinement.kernel import PR_SET_PDEATHSIG, prctl
-from workers.sandbox.server import Limits
+from workers.sandbox.limits import Limits
 
 MEMORY_EXIT = 250
 STORAGE_EXIT = 251

@@ -25,7 +25,7 @@ from typing import Any
 from app.domain.workers import Confinement
 from workers.sandbox import confinement, usage
 from workers.sandbox.confined import MEMORY_EXIT, STORAGE_EXIT, Launch, keep
-from workers.sandbox.server import Exit, Limits
+from workers.sandbox.limits import Exit, Limits
 
 _PRELOADED = (
     "numpy",

@@ -14,13 +14,14 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from threading import Thread
 from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import IO, Any, Self
 
 from app.domain.workers import Confinement
+from workers.sandbox.limits import Exit, Limits
 
 WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
 """Variables that keep libraries from starting a thread as they are imported: a process with threads
@@ -39,36 +40,6 @@ logger = logging.getLogger(__name__)
 
 class SandboxError(RuntimeError):
     """A process could not be confined as required, or its fork server does not answer."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The limits of a run."""
-
-    memory_bytes: int
-    """Memory of all its processes together that no file backs."""
-    cpu_seconds: int | None
-    """CPU seconds of one process."""
-    file_bytes: int
-    """Bytes of one file."""
-    directory_bytes: int
-    processes: int
-    """Processes and threads at one time."""
-    wall_seconds: float | None
-
-
-@dataclass(frozen=True)
-class Exit:
-    """How a run ended."""
-
-    code: int | None
-    """The exit code of the entry; None if a signal ended it."""
-    signal: int | None
-    cpu_seconds: float
-    """User and system time of all its processes."""
-    peak_memory_bytes: int
-    reason: Literal["exited", "killed", "memory", "storage", "deadline"]
-    """Which limit was passed; "killed" is any signal that no limit explains."""
 
 
 class Sandbox:

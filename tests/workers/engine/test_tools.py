@@ -20,7 +20,8 @@ from tests.workers.engine.conftest import Run
 from workers.runs import tools
 from workers.runs.hold import Cancelled, Hold
 from workers.sandbox.directories import Place
-from workers.sandbox.server import Exit, Limits, Sandbox
+from workers.sandbox.limits import Exit, Limits
+from workers.sandbox.server import Sandbox
 from workers.tools import environments
 
 MIB = 1024**2

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 from app.domain.directory import ORDER, RESULT, UPLOAD, InspectModel, Result
 from tests.workers.intake.models import model, tensor, value, write
 from workers.compression.intake.inspect import inspect_model
-from workers.sandbox.server import Limits, Sandbox
+from workers.sandbox.limits import Limits
+from workers.sandbox.server import Sandbox
 
 LIMITS = Limits(
     memory_bytes=2 << 30,

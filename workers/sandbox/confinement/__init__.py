@@ -36,7 +36,7 @@ from workers.sandbox.confinement.kernel import (
     drop_capabilities,
     prctl,
 )
-from workers.sandbox.server import Limits
+from workers.sandbox.limits import Limits
 
 _SYSTEM = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/sys/devices/system")
 _OWN_PROCESS = (
