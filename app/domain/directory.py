@@ -16,6 +16,8 @@
                      where ``evaluate.dataset`` names one
     steps/01-quantize/{graph.onnx,report.json,checkpoint/*.npz}
     steps/01-quantize/delivered.onnx   the step's graph as users get it
+    steps/01-quantize/prices.npz   what the step measured of its graph: by the worker where an
+                     earlier job has, and then by the engine
     delivery/litert/{task.json,model.pt2,inputs/*.npy}   for a tool: a ToolTask, the graph as an
                      exported torch program, and what each run reads
     delivery/litert/{answer.json,outputs/*.npy}   by the tool: a ToolAnswer, and what each run gave
@@ -77,6 +79,10 @@ ANSWER, OUTPUTS = "answer.json", "outputs"
 """In a format's directory: what a tool said, and what its runs gave."""
 RUNTIME = "runtime"
 """In a format's directory: files of a tool that go into the artifact."""
+PRICES = "prices.npz"
+"""In a step's directory: the price list of the graph that it was given."""
+MOST_PRICE_BYTES = 1 << 30
+"""A larger price list is not kept."""
 REPORT = "report.json"
 """In a step's directory: a FinishedStep; the step is finished once it is there."""
 CHECKPOINT = "checkpoint"

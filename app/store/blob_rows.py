@@ -16,6 +16,7 @@ from app.store.tables import (
     JobRow,
     MadeSamplesRow,
     ModelRow,
+    PriceListRow,
     StepRow,
     UploadRow,
 )
@@ -26,6 +27,7 @@ _REFERENCES = (
     ModelRow.graph_sha256,
     DatasetRow.sha256,
     StepRow.graph_sha256,
+    PriceListRow.sha256,
     ArtifactRow.sha256,
     MadeSamplesRow.sha256,
     UploadRow.sha256,

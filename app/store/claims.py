@@ -19,7 +19,16 @@ from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobR
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Generated
 from app.domain.request_parts import DeviceKind
-from app.store import blob_rows, earlier_steps, leases, made_samples, named, obstacles, transitions
+from app.store import (
+    blob_rows,
+    earlier_steps,
+    leases,
+    made_samples,
+    named,
+    obstacles,
+    price_lists,
+    transitions,
+)
 from app.store.tables import DatasetRow, JobRow, ModelRow, StepRow
 
 
@@ -92,6 +101,8 @@ class Claim(Taken):
     """The finished steps in order: the SHA-256 of the graph, and the report."""
     step_keys: tuple[str, ...]
     """The key of each step, by which its result is found again; empty where none is to be."""
+    price_lists: Mapping[int, price_lists.PriceList]
+    """The price lists that steps read and make, by the index of the step."""
     seconds_left: float
     of_trial: bool
     """Whether it is a trial of a search."""
@@ -166,13 +177,15 @@ def begin(session: Session, taken: Taken, maker: str | None = None) -> Claim | N
         transitions.finish_unstarted(session, job, "failed", problem)
         return None
     transitions.start(session, job)
-    contents = uploads.contents(job)
-    keys = () if maker is None else earlier_steps.keys(taken.request, contents, maker)
     steps = _finished(session, job.id)
-    if keys:
-        earlier_steps.take(session, job, keys, {step.index for step in steps})
-        steps = _finished(session, job.id)
-    return uploads.claim(session, taken, job, steps, keys)
+    if maker is None:
+        return uploads.claim(session, taken, job, steps, (), {})
+    contents = uploads.contents(job)
+    keys = earlier_steps.keys(taken.request, contents, maker)
+    earlier_steps.take(session, job, keys, {step.index for step in steps})
+    steps = _finished(session, job.id)
+    lists = price_lists.known(session, job, price_lists.keys(taken.request, contents, maker))
+    return uploads.claim(session, taken, job, steps, keys, lists)
 
 
 def put_off(session: Session, job_id: str, seconds: float) -> None:
@@ -235,6 +248,7 @@ class _Uploads:
         job: JobRow,
         steps: Sequence[StepRow],
         keys: tuple[str, ...],
+        lists: Mapping[int, price_lists.PriceList],
     ) -> Claim:
         model, metric, request = self.model, self.metric, self.request
         assert model is not None, "an unusable model is an obstacle"
@@ -257,6 +271,7 @@ class _Uploads:
                 if step.index == index and step.graph_sha256 is not None
             ),
             step_keys=keys,
+            price_lists=lists,
             seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
             of_trial=job.parent_id is not None,
             made_samples=_made_samples(session, job),

@@ -14,7 +14,8 @@ from app.store.tables import JobRow, LayerTimeRow
 DAYS = 30
 """Times that are older are measured again: a machine is not the same for ever."""
 
-_AGE = func.now() - timedelta(days=DAYS)
+AGE = func.now() - timedelta(days=DAYS)
+"""The time before which times are too old."""
 _KEY = (LayerTimeRow.tenant, LayerTimeRow.conditions, LayerTimeRow.form)
 
 
@@ -26,7 +27,7 @@ def known(session: Session, job_id: str, conditions: str) -> dict[str, float]:
         .where(
             LayerTimeRow.tenant == tenant,
             LayerTimeRow.conditions == conditions,
-            LayerTimeRow.measured_at > _AGE,
+            LayerTimeRow.measured_at > AGE,
         )
         .order_by(LayerTimeRow.measured_at.desc(), LayerTimeRow.form)
         .limit(MOST)
@@ -44,7 +45,7 @@ def keep(session: Session, tenant: str, conditions: str, times: Mapping[str, flo
         return
     locks.take(session, f"layer_times:{tenant}")
     mine = LayerTimeRow.tenant == tenant
-    session.execute(delete(LayerTimeRow).where(mine, LayerTimeRow.measured_at <= _AGE))
+    session.execute(delete(LayerTimeRow).where(mine, LayerTimeRow.measured_at <= AGE))
     row = insert(LayerTimeRow).values(
         [
             {"tenant": tenant, "conditions": conditions, "form": form, "milliseconds": each}
@@ -65,7 +66,7 @@ def keep(session: Session, tenant: str, conditions: str, times: Mapping[str, flo
 
 def forget_old(session: Session) -> None:
     """Delete what is too old, of all tenants; rows that a job writes stay for the next time."""
-    old = select(*_KEY).where(LayerTimeRow.measured_at <= _AGE).with_for_update(skip_locked=True)
+    old = select(*_KEY).where(LayerTimeRow.measured_at <= AGE).with_for_update(skip_locked=True)
     session.execute(
         delete(LayerTimeRow)
         .where(tuple_(*_KEY).in_(old))

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.settings import Retained, Retention
-from app.store import jobs, layer_times, made_samples, uploads
+from app.store import jobs, layer_times, made_samples, price_lists, uploads
 from app.store.tables import (
     ArtifactRow,
     DatasetRow,
@@ -119,11 +119,12 @@ def prune_uploads(
 
 
 def forget_expired(session: Session, idempotency_hours: float) -> None:
-    """Delete old answers and times of layers, uploads that nobody ended, workers that stopped."""
+    """Delete old answers, times and prices, uploads that nobody ended, workers that stopped."""
     before = _before(idempotency_hours / 24)
     session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < before))
     uploads.forget_expired(session)
     layer_times.forget_old(session)
+    price_lists.forget_old(session)
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < _before(1)))
 
 

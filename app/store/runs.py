@@ -23,6 +23,7 @@ from app.store import (
     leases,
     made_samples,
     measurements,
+    price_lists,
     sensitivities,
     transitions,
 )
@@ -85,6 +86,14 @@ def keep_samples(session: Session, claimed: Claim, arrays: Blob, generated: Gene
     """Store samples that the run has made from the model: none are made again for the job."""
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
     made_samples.keep(session, job, arrays, generated)
+
+
+def keep_price_list(
+    session: Session, claimed: Claim, key: str, blob: Blob, quota_bytes: int
+) -> None:
+    """Store what a step has measured of its graph, for later jobs."""
+    job = leases.hold(session, JobRow, claimed.id, claimed.token)
+    price_lists.keep(session, job, key, blob, quota_bytes)
 
 
 def keep_layer_times(

@@ -102,6 +102,32 @@ def test_a_method_makes_a_model_that_runs_and_says_what_it_changed(
     assert (told.count("metric") >= TRAINING["epochs"]) == ("recover" in step)
 
 
+def test_another_choice_takes_the_prices_that_an_earlier_job_measured(
+    service: Service, network: str, rows: str
+) -> None:
+    """A worker of its own runs the jobs: the others take nothing over."""
+    common = {"model": network, "dataset": rows, "requires": {"labels": ["thrifty"]}}
+    choices: list[dict[str, Any]] = [
+        {"steps": [{"method": "quantize"}]},
+        {
+            "steps": [{"method": "quantize", "prefer": "speed"}],
+            "require": {"max_quality_drop": 0.5},
+        },
+    ]
+    notes = []
+    with service.more(ENGINE_REUSE_STEPS="true", WORKER_LABELS="thrifty"):
+        for choice in choices:
+            answer = service.http.post("/v1/jobs", json={**common, **choice})
+            assert answer.status_code == 202, answer.text
+            job = service.finished(answer.json()["id"], 120)
+            [report] = job["step_reports"]
+            notes.append([note for note in report["notes"] if "price list" in note])
+            service.http.delete(f"/v1/jobs/{job['id']}").raise_for_status()
+    assert notes[0] == []
+    assert len(notes[1]) == 1
+    assert "which an earlier job made" in notes[1][0]
+
+
 def test_what_each_layer_bears_is_measured_by_a_job_that_makes_no_file(
     service: Service, network: str, rows: str
 ) -> None:

@@ -3,12 +3,13 @@
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
-from app.domain.directory import CHECKPOINT, GRAPH, REPORT, FinishedStep
+from app.domain.directory import CHECKPOINT, GRAPH, PRICES, REPORT, FinishedStep
 from app.domain.steps import Step
 from workers.compression import faults
 from workers.compression.files import write_whole
@@ -19,6 +20,7 @@ from workers.compression.graph.load import load, store, users_metadata
 from workers.compression.graph.packing import packed
 from workers.compression.graph.shapes import dimension_names
 from workers.compression.methods import METHODS
+from workers.compression.price_list import PriceList
 from workers.compression.samples.context import Context, Feeds
 
 
@@ -51,12 +53,15 @@ def run(
         name_nodes(model)
         interface, metadata = _interface(model), users_metadata(model.metadata_props)
         shapes = [value.shape for value in model.graph.outputs]
-        outcome = METHODS[step.method](model, step, context, advance)
+        prices = _price_list(directory, step, model)
+        outcome = METHODS[step.method](model, step, replace(context, prices=prices), advance)
         for value, shape in zip(outcome.model.graph.outputs, shapes, strict=False):
             value.shape = shape  # what the user declared, not what a library inferred
         for key, text in metadata.items():
             outcome.model.metadata_props.setdefault(key, text)
         directory.mkdir(parents=True, exist_ok=True)
+        if step.priced is not None and context.has_time():  # in a hurry too little is measured
+            prices.write(directory / PRICES)
         graph = directory / GRAPH
         store(packed(outcome.model), graph)
         model_before, model_after = load(before), load(graph)
@@ -69,7 +74,7 @@ def run(
         layers=outcome.layers,
         skipped=outcome.skipped,
         changed=changed,
-        notes=[*outcome.notes, *context.known_times.note(taken)],
+        notes=[*outcome.notes, *context.known_times.note(taken), *prices.note()],
         kept=outcome.kept,
         choices=outcome.choices,
         prices=outcome.prices,
@@ -77,6 +82,13 @@ def run(
     write_whole(directory / REPORT, done.model_dump_json())
     shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)
     return done
+
+
+def _price_list(directory: Path, step: Step, model: ir.Model) -> PriceList:
+    """Return the price list of the graph that a step is given; an empty one if it makes none."""
+    if step.priced is None:
+        return PriceList()
+    return PriceList.read(directory / PRICES, fingerprint(model).hex())
 
 
 def _check(graph: Path, interface: list[tuple[str, str, list[str]]], example: Feeds) -> None:

@@ -6,7 +6,7 @@ Every write is made under the claim's token.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TypeVar
 
 import structlog
@@ -15,7 +15,16 @@ from sqlalchemy.orm import Session
 
 from app import nudge, tracing
 from app.blobs import Blob
-from app.domain.directory import ARTIFACTS, GRAPH, MADE_SAMPLES, ORDER, Produced, Result
+from app.domain.directory import (
+    ARTIFACTS,
+    GRAPH,
+    MADE_SAMPLES,
+    MOST_PRICE_BYTES,
+    ORDER,
+    PRICES,
+    Produced,
+    Result,
+)
 from app.domain.events import Progress
 from app.domain.jobs import Usage
 from app.domain.problems import EngineCrashed, InternalError, Problem, ProblemDetails
@@ -188,16 +197,19 @@ class Job:
         path = PurePosixPath(ARTIFACTS, produced.path)
         return produced, path.name[-255:], self._put(path)
 
-    def _put(self, path: PurePosixPath) -> Blob:
-        copy = self._copy_of(path)
+    def _put(self, path: PurePosixPath, most_bytes: int | None = None) -> Blob:
+        """Store a file of the engine.
+
+        Raises:
+            Unreadable: it is missing, or too large.
+        """
+        limit = most_bytes or self._worker.settings.engine.directory_bytes
+        copy = answers.copy_of(self._place, path, limit)
         try:
             with self._worker.figures.timed("store"):
                 return self._hold.do(partial(put, self._worker, copy, self._held))
         finally:
             copy.unlink(missing_ok=True)
-
-    def _copy_of(self, path: PurePosixPath) -> Path:
-        return answers.copy_of(self._place, path, self._worker.settings.engine.directory_bytes)
 
     def _keep_step(self, index: int) -> None:
         """Store a finished step, once; a step with malformed files will be repeated."""
@@ -213,6 +225,20 @@ class Job:
             return
         self._hold.do(partial(self._write, runs.keep_step, index, graph, finished))
         self._kept.add(index)
+        self._keep_prices(index, answers.step_file(index, method, PRICES))
+
+    def _keep_prices(self, index: int, path: PurePosixPath) -> None:
+        """Keep the price list of a step; without one, the job still has its result."""
+        known = self._claimed.price_lists.get(index)
+        if known is None:
+            return
+        try:
+            prices = self._put(path, MOST_PRICE_BYTES)
+        except Unreadable as error:
+            log.info("no price list", step=index, reason=str(error))
+            return
+        quota = self._worker.settings.quota.stored_bytes
+        self._hold.do(partial(self._write, runs.keep_price_list, known.key, prices, quota))
 
     def _keep_samples(self) -> None:
         """Store the samples that were made from the model, once; malformed ones are made again."""

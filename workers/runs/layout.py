@@ -12,6 +12,7 @@ from app.domain.directory import (
     METRIC,
     MODEL,
     ORIGINAL,
+    PRICES,
     REPORT,
     SOURCE,
     model_file,
@@ -43,6 +44,11 @@ def lay_out(worker: Worker, claimed: claims.Claim, root: Path) -> None:
         step.mkdir(parents=True, exist_ok=True)
         worker.blobs.fetch(sha256, step / GRAPH)
         (step / REPORT).write_text(finished.model_dump_json())
+    for index, prices in claimed.price_lists.items():
+        if index >= len(claimed.steps) and prices.sha256 is not None:
+            step = step_directory(root, index, method_of(claimed, index))
+            step.mkdir(parents=True, exist_ok=True)
+            worker.blobs.fetch(prices.sha256, step / PRICES)
     tools.lay_out_files(worker.settings, claimed.request.deliver, root)
 
 

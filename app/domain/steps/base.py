@@ -171,6 +171,14 @@ class Step(Asked):
         return False
 
     @property
+    def priced(self) -> "Step | None":
+        """The step whose price list holds for this one too: this one without what it prefers.
+
+        None for a step that makes no price list.
+        """
+        return None
+
+    @property
     def times_layers(self) -> bool:
         """Whether this step times single layers in different forms."""
         return False

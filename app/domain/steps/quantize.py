@@ -249,6 +249,13 @@ class Quantize(Step):
         return eight and self.mode in ("auto", "static")
 
     @property
+    def priced(self) -> "Quantize | None":
+        """What layers cost and save is the same whatever is preferred."""
+        if self.mode != "auto":
+            return None
+        return self.model_copy(update={"prefer": "balanced"})
+
+    @property
     def range_rules(self) -> tuple[RangeRule, ...]:
         """The ways that calibration may turn observed values into ranges; 16 bits clip nothing."""
         if self.activations == "int16":

@@ -210,6 +210,21 @@ class SensitivityRow(Table):
     measured_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
+class PriceListRow(Table):
+    """What steps that choose among forms have measured of a model's graph."""
+
+    __tablename__ = "price_lists"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    """A hash of all that the prices follow from; see ``price_lists``."""
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"), index=True)
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    size_bytes: Mapped[int]
+    measured_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When the first prices were measured; later ones are added to them."""
+
+
 class LayerTimeRow(Table):
     """The time of one layer by itself, under the conditions that it holds for."""
 

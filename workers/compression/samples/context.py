@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from app.domain.jobs import Evaluate
 from app.domain.steps import Step
 from workers.compression.known_times import KnownTimes
+from workers.compression.price_list import PriceList
 from workers.compression.samples.layout import FIRST, Layout, whole
 
 Feeds = dict[str, NDArray[Any]]
@@ -121,6 +122,8 @@ class Context:
     name, where the model's chart of sensitivity holds it."""
     known_times: KnownTimes = field(default_factory=KnownTimes)
     """The times of single layers that are known, to which steps add those that they measure."""
+    prices: PriceList = field(default_factory=PriceList)
+    """What is known of the step's graph, to which the step adds what it measures."""
     isolated_run: IsolatedRun | None = None
     """Runs a graph in a process of its own, which it may crash; None where that is not
     possible."""

@@ -25,10 +25,9 @@ from app.domain.problems import StepFailed
 from app.domain.reports import Choice
 from app.domain.steps import Quantize
 from workers.compression.graph.narrow import mark_stored, stored_type
-from workers.compression.measure.latency import time_ratio
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import dynamic, static
-from workers.compression.methods.quantize.exclusions import file_bytes, is_not_slower
+from workers.compression.methods.quantize.exclusions import file_bytes, is_not_slower, speed_ratio
 from workers.compression.methods.quantize.judging import Judging
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.quality_bound import choice_of
@@ -191,7 +190,7 @@ class _Choosing:
         context, judging = self._context, self._judging
         faster, profitable, timed = 1.0, True, bool(outcome.layers and context.example)
         if timed:
-            ratio = time_ratio(self._model, outcome.model, context.example, context.threads)
+            ratio = speed_ratio(self._model, outcome.model, context, round_=1)
             faster, profitable = ratio.value, is_not_slower(ratio)
         if profitable and not self._surpasses(faster) and judging.fits(outcome.model):
             outcome = _with_stored_weights(outcome, self._parameters, context, judging)

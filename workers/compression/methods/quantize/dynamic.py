@@ -19,6 +19,7 @@ from workers.compression.looking.calibrate import not_finite_tensors
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import weight_rounding
 from workers.compression.methods.quantize.judging import judging_of
+from workers.compression.methods.quantize.kept import alike, kept_smoothing
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
 from workers.compression.methods.quantize.selection import Prepared, quantize_profitable
 from workers.compression.methods.quantize.smooth import Smoothed, better_graph, smoothing_candidates
@@ -58,10 +59,19 @@ def prepare(model: ir.Model, parameters: Quantize, context: Context) -> Prepared
             " Export it with a newer opset."
         )
     run_parameters = parameters.model_copy(update={"activations": "uint8", "symmetric": False})
-    graphs = smoothing_candidates(model, run_parameters, weight_rounding(parameters), context)
-    excluded = _without_range(model, parameters, context)
+    excluded = context.prices.figures(
+        ("without range", alike(parameters)),
+        dict[str, str],
+        lambda: _without_range(model, parameters, context),
+    )
     write = partial(_write, parameters=parameters, excluded=excluded)
-    chosen = better_graph(model, graphs, write, run_parameters, context)
+
+    def smoothed() -> Smoothed:
+        rounded = weight_rounding(parameters)
+        graphs = smoothing_candidates(model, run_parameters, rounded, context)
+        return better_graph(model, graphs, write, run_parameters, context)
+
+    chosen = kept_smoothing(smoothed, model, parameters, context)
     layers = [layer.node for layer in select(chosen.model, parameters)[0]]
 
     def writer(more_excluded: Mapping[str, str]) -> Outcome:

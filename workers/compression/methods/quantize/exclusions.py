@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime as ort
 
+from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.load import files_of, store
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.packing import packed
@@ -70,11 +71,26 @@ def unprofitable(
     quantized = write({})
     if not quantized.layers:
         return Exclusions({}, [])
+    return context.prices.figures(
+        ("unprofitable", fingerprint(quantized.model).hex()),
+        Exclusions,
+        lambda: _unprofitable(write, original, quantized, layers, context),
+    )
+
+
+def _unprofitable(
+    write: Write,
+    original: ir.Model,
+    quantized: Outcome,
+    layers: Mapping[str, ir.Node],
+    context: Context,
+) -> Exclusions:
+    """Measure which layers would make the graph slower or larger; see ``unprofitable``."""
     excluded = _too_small(write, original, quantized)
     if not context.example:
         return Exclusions(excluded, [])
     notes = list[str]()
-    ratio = _ratio(original, write(excluded).model, context)
+    ratio = speed_ratio(original, write(excluded).model, context)
     groups = _slower_groups(write, excluded, layers, context)
     for index, (gain, names) in enumerate(groups):
         harmful = gain.low > _FASTER
@@ -84,7 +100,7 @@ def unprofitable(
         excluded |= dict.fromkeys(names, reason)
         is_last = index + 1 == len(groups) or groups[index + 1][0].low <= _FASTER
         if is_last or not harmful:
-            ratio = _ratio(original, write(excluded).model, context)
+            ratio = speed_ratio(original, write(excluded).model, context)
     if not is_not_slower(ratio):
         reason_for_all = (
             f"in integers the model was slower: {ratio.value:.2f} times its speed in float"
@@ -116,7 +132,7 @@ def is_slower(original: ir.Model, other: ir.Model, context: Context) -> Ratio | 
     """
     if not context.example:
         return None
-    ratio = _ratio(original, other, context)
+    ratio = speed_ratio(original, other, context)
     return None if is_not_slower(ratio) else ratio
 
 
@@ -125,9 +141,7 @@ def is_trivial(model: ir.Model, context: Context) -> bool:
 
     Its times would depend on the machine more than on the graph, and differ from run to run.
     """
-    return bool(context.example) and (
-        shortest(model, context.example, context.threads) <= _LITTLE_MS
-    )
+    return bool(context.example) and _shortest_ms(model, context) <= _LITTLE_MS
 
 
 def costs_little(original: ir.Model, other: ir.Model, context: Context) -> bool:
@@ -136,10 +150,32 @@ def costs_little(original: ir.Model, other: ir.Model, context: Context) -> bool:
         return False
     if not context.example:
         return True
-    original_ms, other_ms = (
-        shortest(model, context.example, context.threads) for model in (original, other)
+    return _shortest_ms(other, context) - _shortest_ms(original, context) <= _LITTLE_MS
+
+
+def _shortest_ms(model: ir.Model, context: Context) -> float:
+    """Return the shortest time of a run in milliseconds."""
+    return context.prices.figures(
+        ("shortest", fingerprint(model).hex()),
+        float,
+        lambda: float(shortest(model, context.example, context.threads)),
     )
-    return other_ms - original_ms <= _LITTLE_MS
+
+
+def speed_ratio(original: ir.Model, other: ir.Model, context: Context, round_: int = 0) -> Ratio:
+    """Return how many times longer the original takes: timed once in each round.
+
+    Args:
+        original: the graph that the step was given.
+        other: a graph with the same inputs.
+        context: an example, and threads.
+        round_: a number; with another one the same graph is timed anew.
+    """
+    return context.prices.figures(
+        ("speed", fingerprint(other).hex(), round_),
+        Ratio,
+        lambda: _ratio(original, other, context),
+    )
 
 
 def _ratio(original: ir.Model | ort.InferenceSession, other: ir.Model, context: Context) -> Ratio:

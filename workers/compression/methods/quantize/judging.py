@@ -1,5 +1,6 @@
 """Judges the quality of graphs against the original, and within which loss they are taken."""
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import onnx_ir as ir
@@ -23,6 +24,18 @@ _FEWEST, _MOST = 16, 512
 
 _RANKED = 8
 """The number of samples that layers are ranked on."""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The drop of a graph, and the limit up to which it had to be exact."""
+
+    drop: Drop
+    limit: float
+
+    def holds_for(self, limit: float) -> bool:
+        """Return whether it also tells whether the drop is within another limit."""
+        return self.drop.value <= self.limit or limit <= self.limit
 
 
 class Judging:
@@ -58,7 +71,13 @@ class Judging:
         with runtime.in_file(narrowed(model)) as path:
             digests = tuple(map(sha256, files_of(path)))
             if digests not in self._drops:
-                self._drops[digests] = self._bounded.drop(path, self.limit)
+                judged = self._context.prices.figures(
+                    ("drop", digests),
+                    _Judged,
+                    lambda: _Judged(self._bounded.drop(path, self.limit), self.limit),
+                    lambda judged: judged.holds_for(self.limit),
+                )
+                self._drops[digests] = judged.drop
             return self._drops[digests]
 
     def fits(self, model: ir.Model) -> bool:

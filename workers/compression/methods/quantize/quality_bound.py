@@ -10,16 +10,17 @@ Quality is measured on training samples: the held-out samples are for the verdic
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
 import numpy as np
 import onnx_ir as ir
 
 from app.domain.reports import Choice, LayerPrice
 from workers.compression.graph import runtime
-from workers.compression.measure.latency import time_ratio
-from workers.compression.measure.reference import Drop
+from workers.compression.graph.fingerprint import fingerprint
+from workers.compression.measure.reference import Drop, Reference
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize.exclusions import Write, file_bytes
+from workers.compression.methods.quantize.exclusions import Write, file_bytes, speed_ratio
 from workers.compression.methods.quantize.gains import BYTES, Gains
 from workers.compression.methods.quantize.judging import Judging
 from workers.compression.progress import Advance
@@ -95,7 +96,8 @@ def quantize_within_bound(
     if judging is None or not quantized.layers:
         return quantized
     has_time = context.time_for(_PRICING_SECONDS)
-    search = _Search(write, model, layers, judging, context, gains, has_time)
+    writer = fingerprint(quantized.model).hex()
+    search = _Search(write, writer, model, layers, judging, context, gains, has_time)
     if search.fits(quantized, 0) or not judging.fits(model):
         return replace(quantized, choices=search.choices)
     return search.run(advance)
@@ -106,6 +108,8 @@ class _Search:
     """The search for the layers to exclude."""
 
     write: Write
+    writer: str
+    """The fingerprint of the graph that it writes without exclusions."""
     model: ir.Model
     layers: Sequence[str]
     judging: Judging
@@ -121,8 +125,7 @@ class _Search:
         drop, context = self.judging.drop(outcome.model), self.context
         fits, speedup = drop.expected <= self.judging.limit, None
         if fits and self.gains.unit == "time" and context.example and context.has_time():
-            ratio = time_ratio(self.model, outcome.model, context.example, context.threads)
-            speedup = ratio.value
+            speedup = speed_ratio(self.model, outcome.model, context).value
         self.choices.append(
             choice_of(self._title(in_float), file_bytes(outcome.model), speedup, drop)
         )
@@ -178,7 +181,11 @@ class _Search:
 
         Portions for which there is no time left count with the mean loss of the others.
         """
-        gained = self.gains.measured(self.write, self.model, portions, self.context)
+        gained = self.context.prices.figures(
+            ("gains", self.gains.unit, self.writer, portions),
+            list[float],
+            lambda: self.gains.measured(self.write, self.model, portions, self.context),
+        )
         kept = self._kept_alone(portions, advance)
         priced = [Portion(*each) for each in zip(portions, kept, gained, strict=True)]
         least = _LEAST_GAIN * max(float(np.mean(np.abs(gained))), 1e-12)
@@ -192,19 +199,25 @@ class _Search:
         Where the model's chart holds what layers lose alone, their losses are added up; the other
         portions are quantized and run.
         """
-        losses, ranking = self._losses, self.judging.ranking(self.model)
+        losses, ranking = self._losses, cache(lambda: self.judging.ranking(self.model))
         kept, has_time = list[float | None](), self.time_to_price
         for done, names in enumerate(portions):
             if all(name in losses for name in names):
                 kept.append(max(1 - sum(losses[name] for name in names), 0.0))
             elif has_time():
-                alone = {name: "" for name in self.layers if name not in names}
-                with runtime.in_file(self.write(alone).model) as path:
-                    kept.append(ranking.explained(path))
+                explained = partial(self._explained_alone, names, ranking)
+                what = ("kept", self.writer, names, self.layers)
+                kept.append(self.context.prices.figures(what, float, explained))
             else:
                 kept.append(None)
             advance(0.6 * done / len(portions))
         return kept
+
+    def _explained_alone(self, names: list[str], ranking: Callable[[], Reference]) -> float:
+        """Return the share of the variance that is kept if these layers alone are quantized."""
+        alone = {name: "" for name in self.layers if name not in names}
+        with runtime.in_file(self.write(alone).model) as path:
+            return float(ranking().explained(path))
 
     def _fewest(self, priced: Sequence[Portion]) -> tuple[Sequence[Portion], Outcome]:
         """Find, by bisection, the fewest of the first portions to exclude so that it fits."""

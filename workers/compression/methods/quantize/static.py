@@ -1,6 +1,8 @@
 """Static quantization: the ranges of activations are calibrated on data, see ``calibrated``."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 
 import onnx_ir as ir
 
@@ -23,6 +25,7 @@ from workers.compression.methods.quantize.corrections import (
     with_learned_rounding,
 )
 from workers.compression.methods.quantize.judging import judging_of
+from workers.compression.methods.quantize.kept import kept_calibration
 from workers.compression.methods.quantize.opset import lifted
 from workers.compression.methods.quantize.own_grids import Split, with_own_grids
 from workers.compression.methods.quantize.selection import Prepared, quantize_profitable
@@ -59,11 +62,21 @@ def prepare(
     Raises:
         StepFailed: there is no data to calibrate on, or the opset is too old.
     """
-    split = _with_own_grids(lifted(model, parameters), parameters, context)
-    calibrated = _calibrate_and_correct(split.model, parameters, context, advance)
+    given = lifted(model, parameters)
+    calibrate = partial(_calibrated, given, parameters, context, advance)
+    calibrated = kept_calibration(calibrate, given, parameters, context)
     layers = [site.layer.node for site in calibrated.sites()]
-    notes = [*_splits(split), *_left_out(model, parameters, context), *calibrated.notes]
-    return Prepared(calibrated.writer(), layers, notes)
+    return Prepared(calibrated.writer(), layers, calibrated.notes)
+
+
+def _calibrated(
+    model: ir.Model, parameters: Quantize, context: Context, advance: Callable[[float], None]
+) -> Calibrated:
+    """Return the graph calibrated, with notes on all that was done to it."""
+    split = _with_own_grids(model, parameters, context)
+    calibrated = _calibrate_and_correct(split.model, parameters, context, advance)
+    notes = (*_splits(split), *_left_out(model, parameters, context), *calibrated.notes)
+    return replace(calibrated, notes=notes)
 
 
 def samples_to_judge(parameters: Quantize, context: Context) -> Samples | None:

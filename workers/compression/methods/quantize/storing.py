@@ -9,6 +9,7 @@ import onnx_ir as ir
 from app.domain.steps import Quantize
 from app.domain.steps.quantize import PACKED
 from workers.compression.graph.editor import constant
+from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.operators import channel_axis
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quality_bound
@@ -21,6 +22,7 @@ from workers.compression.methods.quantize.comparison import (
 from workers.compression.methods.quantize.exclusions import Write
 from workers.compression.methods.quantize.integers import Floats, top_level
 from workers.compression.methods.quantize.judging import judging_of
+from workers.compression.methods.quantize.kept import alike, kept_weights
 from workers.compression.methods.quantize.rounding import Rounding, is_learnable, learned_weights
 from workers.compression.methods.quantize.stored import (
     WeightUse,
@@ -68,14 +70,17 @@ def writer(
         wanted = parameters.weights in PACKED
     if not wanted or not context.train or not context.has_time():
         return nearest, []
-    weights = _learned(model, parameters, uses, context)
+    what = ("learned", fingerprint(model).hex(), alike(parameters))
+    weights = kept_weights(lambda: _learned(model, parameters, uses, context), model, what, context)
     if not weights:
         return nearest, []
     learned = partial(write_stored, model, parameters, learned=weights)
     if parameters.learn_rounding:
         return learned, [f"Layers whose rounding was learned: {len(weights)}."]
     graphs = (write({}).model for write in (nearest, learned))
-    before, after = output_sqnr(model, graphs, parameters, context)
+    before, after = context.prices.figures(
+        (*what, "ratios"), list[float], lambda: output_sqnr(model, graphs, parameters, context)
+    )
     if not is_nearer(before, after):
         return nearest, []
     how = f"The rounding of {len(weights)} stored weights was learned: with all in few bits"

@@ -1,0 +1,78 @@
+"""Price lists: what steps that choose among forms have measured, for later jobs of the same model.
+
+A list holds for the same as an earlier step does, but for what is chosen in the end: the
+preference of the step, and the loss that the job allows. One list is kept for each key.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.blobs import Blob
+from app.domain.jobs import JobRequest
+from app.domain.request_parts import Require
+from app.store import blob_rows, earlier_steps, stats
+from app.store.layer_times import AGE
+from app.store.tables import JobRow, ModelRow, PriceListRow
+
+MOST = 64
+"""The greatest number of lists of a tenant; the oldest ones are deleted."""
+
+
+@dataclass(frozen=True)
+class PriceList:
+    """The price list of a step."""
+
+    key: str
+    sha256: str | None
+    """Of the file; None where no job has made one."""
+
+
+def keys(request: JobRequest, contents: Sequence[str], maker: str) -> dict[int, str]:
+    """Return the key of the price list of each step that makes one; see ``earlier_steps.keys``."""
+    steps = request.steps or []
+    found = {}
+    for index, step in enumerate(steps):
+        if step.priced is not None:
+            alike = {"steps": [*steps[:index], step.priced], "require": Require()}
+            priced = request.model_copy(update=alike)
+            found[index] = earlier_steps.keys(priced, contents, maker)[index]
+    return found
+
+
+def known(session: Session, job: JobRow, keys: Mapping[int, str]) -> dict[int, PriceList]:
+    """Return the price lists of a job's steps; those that exist stay while the job is held."""
+    lists = {}
+    for index, key in keys.items():
+        row = session.get(PriceListRow, (job.tenant, key))
+        if row is not None:
+            blob_rows.touch(session, row.sha256, row.size_bytes)
+        lists[index] = PriceList(key, None if row is None else row.sha256)
+    return lists
+
+
+def keep(session: Session, job: JobRow, key: str, blob: Blob, quota_bytes: int) -> None:
+    """Store a list in the place of the one before, unless it exceeds the tenant's quota."""
+    if session.get(ModelRow, job.model_id) is None:
+        return
+    stored = stats.lock_stored_bytes(session, job.tenant)
+    before = session.get(PriceListRow, (job.tenant, key))
+    if stored + blob.size_bytes - (before.size_bytes if before else 0) > quota_bytes:
+        return
+    blob_rows.touch(session, blob.sha256, blob.size_bytes)
+    fresh = {"sha256": blob.sha256, "size_bytes": blob.size_bytes}
+    row = insert(PriceListRow).values(tenant=job.tenant, key=key, model_id=job.model_id, **fresh)
+    index = [PriceListRow.tenant, PriceListRow.key]
+    session.execute(row.on_conflict_do_update(index_elements=index, set_=fresh))
+    mine = PriceListRow.tenant == job.tenant
+    newest = select(PriceListRow.key).where(mine).order_by(PriceListRow.measured_at.desc())
+    surplus = newest.offset(MOST)
+    session.execute(delete(PriceListRow).where(mine, PriceListRow.key.in_(surplus)))
+
+
+def forget_old(session: Session) -> None:
+    """Delete the lists that are too old, of all tenants: their times are measured again."""
+    session.execute(delete(PriceListRow).where(PriceListRow.measured_at <= AGE))

@@ -1,0 +1,165 @@
+"""What a price list keeps of calibrations, and how they are made of it again."""
+
+import tempfile
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from app.domain.directory import MOST_PRICE_BYTES
+from app.domain.steps import Quantize
+from workers.compression.graph.load import load, save, weight_bytes
+from workers.compression.methods.quantize.calibrated import Calibrated
+from workers.compression.methods.quantize.integers import Floats, Grid
+from workers.compression.methods.quantize.smooth import Smoothed
+from workers.compression.price_list import Entry
+from workers.compression.samples.context import Context
+
+
+def kept_calibration(
+    make: Callable[[], Calibrated], given: ir.Model, parameters: Quantize, context: Context
+) -> Calibrated:
+    """Return the calibrated graph: from the price list, or made and kept there.
+
+    Args:
+        make: calibrates the graph.
+        given: the graph before that.
+        parameters: of the step.
+        context: with the price list.
+    """
+    if not _is_keepable(given):
+        return make()
+    return context.prices.value(
+        ("calibrated", alike(parameters)),
+        make,
+        lambda calibrated: _calibrated_entry(calibrated, given),
+        lambda entry: _calibrated(entry, given),
+    )
+
+
+def kept_smoothing(
+    make: Callable[[], Smoothed], given: ir.Model, parameters: Quantize, context: Context
+) -> Smoothed:
+    """Return the smoothed graph, as ``kept_calibration`` does."""
+    if not _is_keepable(given):
+        return make()
+    return context.prices.value(
+        ("smoothed", alike(parameters)),
+        make,
+        lambda graph: _smoothed_entry(graph, given),
+        lambda entry: _smoothed(entry, given),
+    )
+
+
+def kept_weights(
+    make: Callable[[], Mapping[str, Floats]], given: ir.Model, what: Hashable, context: Context
+) -> Mapping[str, Floats]:
+    """Return weights by name, as ``kept_calibration`` does; ``what`` is all they depend on."""
+    if not _is_keepable(given):
+        return make()
+
+    def pack(weights: Mapping[str, Floats]) -> Entry:
+        return Entry([*weights], [*weights.values()])
+
+    def unpack(entry: Entry) -> Mapping[str, Floats]:
+        return dict(zip(entry.figures, entry.arrays, strict=True))
+
+    return context.prices.value(what, make, pack, unpack)
+
+
+def alike(parameters: Quantize) -> str:
+    """Return parameters without what is preferred, on which no measurement depends."""
+    return parameters.model_copy(update={"prefer": "balanced"}).model_dump_json()
+
+
+def _calibrated_entry(calibrated: Calibrated, given: ir.Model) -> Entry:
+    """Return what is kept of a calibrated graph.
+
+    Args:
+        calibrated: whose grids have one scale each.
+        given: the graph before the calibration, which is not kept if it is as it was.
+    """
+    figures = {
+        "parameters": calibrated.parameters.model_dump(mode="json"),
+        "grids": {name: _grid_figures(grid) for name, grid in calibrated.grids.items()},
+        "smoothed": dict(calibrated.smoothed),
+        "notes": list(calibrated.notes),
+        "shifts": list(calibrated.shifts),
+        "rounded": list(calibrated.rounded),
+    }
+    arrays = [*calibrated.shifts.values(), *calibrated.rounded.values()]
+    return Entry(figures, [*arrays, *_graph_arrays(calibrated.model, given)])
+
+
+def _calibrated(entry: Entry, given: ir.Model) -> Calibrated:
+    """Return the calibrated graph of an entry; the arguments are as in ``_calibrated_entry``."""
+    figures, arrays = entry.figures, iter(entry.arrays)
+    shifts: Mapping[str, Floats] = {name: next(arrays) for name in figures["shifts"]}
+    rounded: Mapping[str, Floats] = {name: next(arrays) for name in figures["rounded"]}
+    return Calibrated(
+        _graph_of([*arrays], given),
+        Quantize.model_validate(figures["parameters"]),
+        {name: _grid(grid) for name, grid in figures["grids"].items()},
+        figures["smoothed"],
+        shifts,
+        rounded,
+        tuple(figures["notes"]),
+    )
+
+
+def _smoothed_entry(graph: Smoothed, given: ir.Model) -> Entry:
+    """Return what is kept of a smoothed graph; ``given`` is the graph before it was smoothed."""
+    return Entry(dict(graph.layers), _graph_arrays(graph.model, given))
+
+
+def _smoothed(entry: Entry, given: ir.Model) -> Smoothed:
+    """Return the smoothed graph of an entry; the arguments are as in ``_smoothed_entry``."""
+    return Smoothed(_graph_of(entry.arrays, given), entry.figures)
+
+
+def _is_keepable(model: ir.Model) -> bool:
+    """Return whether calibrations of a graph fit into a price list: with the graph, and rounded."""
+    return weight_bytes(model) <= MOST_PRICE_BYTES // 4
+
+
+def _grid_figures(grid: Grid) -> dict[str, Any]:
+    return {
+        "scale": float(grid.scale),
+        "zero_point": int(grid.zero_point),
+        "dtype": str(grid.zero_point.dtype),
+        "ends": grid.ends,
+    }
+
+
+def _grid(figures: Mapping[str, Any]) -> Grid:
+    ends = figures["ends"]
+    return Grid(
+        np.array(figures["scale"], np.float32),
+        np.array(figures["zero_point"], figures["dtype"]),
+        ends=None if ends is None else (int(ends[0]), int(ends[1])),
+    )
+
+
+def _graph_arrays(model: ir.Model, given: ir.Model) -> list[NDArray[np.uint8]]:
+    """Return the bytes of a graph's file, ``[bytes]``; nothing if it is the given graph."""
+    if model is given:
+        return []
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "graph.onnx"
+        save(model, path)
+        return [np.frombuffer(path.read_bytes(), np.uint8)]
+
+
+def _graph_of(arrays: Any, given: ir.Model) -> ir.Model:
+    """Return the graph in arrays; the given graph if there is none."""
+    if not arrays:
+        return given
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "graph.onnx"
+        path.write_bytes(arrays[0].tobytes())
+        model = load(path)
+    model.metadata_props.update(given.metadata_props)
+    return model
