@@ -13,7 +13,11 @@ from tests.workers.intake.models import tensor, value
 from workers.compression.graph import runtime
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize
-from workers.compression.methods.quantize.integers import Floats
+from workers.compression.methods.quantize.bias import mean_errors
+from workers.compression.methods.quantize.integers import Floats, dequantize, range_grid
+from workers.compression.methods.quantize.integers import quantize as quantize_array
+from workers.compression.methods.quantize.layers import select
+from workers.compression.methods.quantize.pairs import site_of, stored_grid
 from workers.compression.samples.context import Context, Samples
 
 X = np.abs(np.random.default_rng(2).standard_normal((96, 8, 6, 6))).astype(np.float32)
@@ -105,3 +109,26 @@ def test_equalizing_is_chosen_by_outputs_with_corrected_biases(tmp_path: Path) -
 def test_other_modes_say_that_they_correct_nothing() -> None:
     with pytest.raises(ValueError, match="corrects no biases"):
         Quantize(mode="dynamic", correct_bias=True)
+
+
+def test_weights_are_rounded_as_they_are_stored(tmp_path: Path) -> None:
+    """A large bias has a coarse grid of weights: in units of a finer one it does not fit int32."""
+    rng, path = np.random.default_rng(4), tmp_path / "model.onnx"
+    weights = rng.random((256, 4), np.float32) / 16
+    bias = np.array([3e6, 1, 0, -2e6], np.float32)
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"], "only")
+    arrays = [tensor("w", weights), tensor("b", bias)]
+    store_graph(path, [node], [value("x", "N", 256)], [value("y", "N", 4)], arrays)
+    model, parameters = named(path), Quantize(mode="static")
+    x = rng.random((32, 256), np.float32)
+    grids = {"x": range_grid(0.0, float(x.max()), "uint8", symmetric=False)}
+    sites = [site_of(layer, parameters) for layer in select(model, parameters)[0]]
+    samples = Samples({"x": x}, None, range(32))
+    errors = mean_errors(model, sites, grids, parameters, {}, samples, 1)["only"]
+    stored = stored_grid(sites[0], parameters, grids)
+    assert np.all(stored.scale[[0, 3]] > 10 * stored.scale[[1, 2]])
+    rounded = dequantize(quantize_array(weights, stored), stored)
+    x_rounded = dequantize(quantize_array(x, grids["x"]), grids["x"])
+    expected = (x_rounded @ rounded - x @ weights).mean(0)
+    assert errors == pytest.approx(expected, abs=0.3)  # sums of millions are so exact in float32
+    assert np.abs(expected[[0, 3]]).min() > 1

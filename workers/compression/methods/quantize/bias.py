@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from app.domain.steps import Quantize
 from workers.compression.graph.editor import Editor
 from workers.compression.looking.probe import AXES_AS_INPUT, Probe, runs, show
 from workers.compression.methods.quantize import integers
-from workers.compression.methods.quantize.integers import Floats, Grid, weight_grid
-from workers.compression.methods.quantize.pairs import Site
+from workers.compression.methods.quantize.integers import Floats, Grid
+from workers.compression.methods.quantize.pairs import Site, stored_grid
 from workers.compression.samples.context import Samples
 
 
@@ -23,7 +24,7 @@ def mean_errors(
     model: ir.Model,
     sites: Sequence[Site],
     grids: Mapping[str, Grid],
-    weights: str,
+    parameters: Quantize,
     rounded: Mapping[str, Floats],
     samples: Samples,
     threads: int,
@@ -34,7 +35,7 @@ def mean_errors(
         model: the graph in float; not changed.
         sites: the layers of this graph.
         grids: the grids of values, by name.
-        weights: the type that weights are stored in.
+        parameters: the types of weights and activations.
         rounded: weights that are not rounded to nearest, by the layer's name.
         samples: the samples that means are taken over, in one pass.
         threads: the number of threads.
@@ -47,7 +48,7 @@ def mean_errors(
         return {}
     sums, count = [np.zeros(1, np.float32)] * len(chosen), 0
     for errors in runs(
-        model, _errors(chosen, grids, weights, rounded), samples, threads, lambda _: None
+        model, _errors(chosen, grids, parameters, rounded), samples, threads, lambda _: None
     ):
         sums = [total + error for total, error in zip(sums, errors, strict=True)]
         count += 1
@@ -68,28 +69,31 @@ def _data(site: Site) -> ir.Value:
 
 
 def _errors(
-    sites: Sequence[Site], grids: Mapping[str, Grid], weights: str, rounded: Mapping[str, Floats]
+    sites: Sequence[Site],
+    grids: Mapping[str, Grid],
+    parameters: Quantize,
+    rounded: Mapping[str, Floats],
 ) -> Probe:
     """Look at the mean error of each channel of each layer, ``[channels]``."""
 
     def probe(edit: Editor) -> list[str]:
         nodes = {str(node.name): node for node in edit.graph}
-        return [
-            _error(edit, nodes[name], site, grids, _rounded_weights(site, weights, rounded))
-            for site in sites
-            if (name := str(site.layer.node.name))
-        ]
+        outputs = []
+        for site in sites:
+            name = str(site.layer.node.name)
+            weights = rounded.get(name)
+            if weights is None:
+                weights = _nearest_weights(site, parameters, grids)
+            outputs.append(_error(edit, nodes[name], site, grids, weights))
+        return outputs
 
     return probe
 
 
-def _rounded_weights(site: Site, weights: str, rounded: Mapping[str, Floats]) -> Floats:
-    """Return a layer's weights as they are stored."""
-    layer, name = site.layer, str(site.layer.node.name)
-    if name in rounded:
-        return rounded[name]
-    grid = weight_grid(layer.weights, weights, layer.axis)
-    return integers.dequantize(integers.quantize(layer.weights, grid), grid)
+def _nearest_weights(site: Site, parameters: Quantize, grids: Mapping[str, Grid]) -> Floats:
+    """Return a layer's weights as they are stored where each is rounded to nearest."""
+    grid = stored_grid(site, parameters, grids)
+    return integers.dequantize(integers.quantize(site.layer.weights, grid), grid)
 
 
 def _error(

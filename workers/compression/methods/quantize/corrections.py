@@ -10,8 +10,8 @@ from dataclasses import replace
 from workers.compression.methods.quantize.bias import mean_errors
 from workers.compression.methods.quantize.calibrated import Calibrated, measured
 from workers.compression.methods.quantize.comparison import few_samples, is_nearer, went
-from workers.compression.methods.quantize.integers import Floats, weight_grid
-from workers.compression.methods.quantize.pairs import Site, smallest_scale
+from workers.compression.methods.quantize.integers import Floats
+from workers.compression.methods.quantize.pairs import Site, stored_grid
 from workers.compression.methods.quantize.rounding import Rounding, is_learnable, learned_weights
 from workers.compression.samples.context import Context
 
@@ -60,7 +60,7 @@ def _shifts(calibrated: Calibrated, context: Context) -> Mapping[str, Floats]:
         calibrated.model,
         calibrated.sites(),
         calibrated.grids,
-        calibrated.parameters.weights,
+        calibrated.parameters,
         calibrated.rounded,
         few_samples(calibrated.model, calibrated.parameters, context),
         context.threads,
@@ -78,9 +78,7 @@ def _rounding(site: Site, calibrated: Calibrated) -> Rounding:
     """Return a layer with the grid that its weights are rounded to."""
     layer, parameters = site.layer, calibrated.parameters
     data = None if site.data is None else calibrated.grids[str(site.data.name)]
-    kernel = site.integers(parameters)
-    smallest = smallest_scale(layer, None if kernel is None or data is None else data.scale)
-    grid = weight_grid(layer.weights, parameters.weights, layer.axis, smallest)
+    grid = stored_grid(site, parameters, calibrated.grids)
     step, zero = grid.reshaped(layer.weights.ndim)
     least, most = (end - int(zero.flat[0]) for end in grid.limits)
     centred = str(layer.node.name) in calibrated.shifts

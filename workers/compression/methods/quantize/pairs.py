@@ -37,6 +37,7 @@ from workers.compression.methods.quantize.integers import (
     Grid,
     quantize_bias,
     rounded_down,
+    weight_grid,
 )
 from workers.compression.methods.quantize.layers import QuantizableLayer, select
 from workers.compression.methods.quantize.writer import IntegerWeight, Writer, change
@@ -232,6 +233,20 @@ def _described(site: Site, parameters: Quantize, smoothed: Mapping[str, str]) ->
         words = [f"activations {parameters.activations}", f"ranges {parameters.range_rules[0]}"]
     name = str(site.layer.node.name)
     return ", ".join([*words, *([smoothed[name]] if name in smoothed else [])])
+
+
+def stored_grid(site: Site, parameters: Quantize, grids: Mapping[str, Grid]) -> Grid:
+    """Return the grid that the weights of a layer are rounded to.
+
+    Args:
+        site: the layer, with the values around it.
+        parameters: the types of weights and activations.
+        grids: the grids of values, by name.
+    """
+    layer, data = site.layer, site.integers(parameters)
+    data_grid = grids.get(str(data.name)) if data is not None else None
+    smallest = smallest_scale(layer, None if data_grid is None else data_grid.scale)
+    return weight_grid(layer.weights, parameters.weights, layer.axis, smallest)
 
 
 def smallest_scale(layer: QuantizableLayer, scale: Floats | None) -> Floats | float:

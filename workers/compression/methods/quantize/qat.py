@@ -29,7 +29,7 @@ from workers.compression.methods.quantize.pairs import (
     covers,
     runnable,
     site_of,
-    smallest_scale,
+    stored_grid,
     write_pairs,
     write_quantized,
 )
@@ -61,7 +61,7 @@ def quantize_aware(
     )
     if not any(_is_ready(site, grids) for site in sites):
         return calibrated.writer()({})
-    weights = {str(s.layer.weight.name): _weight_grid(s, parameters, grids) for s in sites}
+    weights = {str(s.layer.weight.name): stored_grid(s, parameters, grids) for s in sites}
     trained, scales = _trainable(model, parameters, grids, weights)
     recover(
         trained,
@@ -93,14 +93,6 @@ def quantize_aware(
         smoothed=calibrated.smoothed,
     )
     return runnable(write, parameters)({})
-
-
-def _weight_grid(site: Site, parameters: Quantize, grids: Mapping[str, Grid]) -> Grid:
-    """Return the initial grid of a weight, which is that of static quantization."""
-    data = site.integers(parameters)
-    data_grid = grids.get(str(data.name)) if data is not None else None
-    smallest = smallest_scale(site.layer, None if data_grid is None else data_grid.scale)
-    return integers.weight_grid(site.layer.weights, parameters.weights, site.layer.axis, smallest)
 
 
 def _trainable(
