@@ -10,7 +10,7 @@ from app.store.tables import DeliveryRow, JobRow
 def stored_bytes(session: Session, tenant: str) -> int:
     """Return the bytes that count against the tenant's quota.
 
-    They are those of models, of our graphs and price lists of them, of datasets, artifacts, finished
+    They are those of models, of our graphs and price lists of them, datasets, artifacts, finished
     steps, made samples and unfinished uploads.
     """
     return int(counters.total(session, counters.STORED_BYTES, tenant))
