@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import onnxruntime as ort
 import pytest
+import yaml
 
 from app.domain.steps import METHODS
 from planish import Client, embedded
@@ -100,6 +101,25 @@ def test_the_notebook_runs_from_its_first_cell_to_its_last(url: str, place: Path
     told = run(["env", f"PLANISH_URL={url}", sys.executable, "-c", "\n".join(code)], place)
     assert "same answers" in told
     assert (place / "smaller.onnx").stat().st_size < (place / "model.onnx").stat().st_size
+
+
+def test_the_workflow_compares_the_models_of_a_pull_request(place: Path) -> None:
+    """It is what GitHub reads, and its own command runs."""
+    (example,) = examples(ROOT / "docs/integrations.md", "yaml")
+    workflow = yaml.safe_load(example)
+    (trigger,) = workflow[True].values()  # YAML 1.1 reads "on" as a truth, and GitHub does not
+    assert trigger == {"paths": ["models/**"]}
+    (job,) = workflow["jobs"].values()
+    assert all(("uses" in step) != ("run" in step) for step in job["steps"])
+    (command,) = [step["run"] for step in job["steps"] if "compare" in step.get("run", "")]
+    for models in (place / "models", place / "base/models"):
+        models.mkdir(parents=True)
+        shutil.copy(place / "model.onnx", models / "net.onnx")
+    shutil.copy(place / "data.npz", place / "models/calib.npz")
+    # The same file twice: neither the runner's load nor chance may make it slower here.
+    run(["bash", "-euc", command.replace("--max-slowdown 0.1", "--max-slowdown 100")], place)
+    report = json.loads((place / "report.json").read_text())
+    assert report["first"]["size_bytes"] == report["second"]["size_bytes"]
 
 
 def test_the_metric_that_the_guide_writes_counts_right_answers(tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ def compare(
     """Show the results of some jobs side by side."""
     with visitor.call.reading() as connection:
         found = [jobs.show(connection, visitor.tenant, job_id) for job_id in job]
-    return page.show("compare.html", visitor, jobs=found, picture=pictures.of_jobs(found))
+    original = next((each.baseline for each in reversed(found) if each.baseline), None)
+    picture = pictures.of_jobs(found)
+    return page.show("compare.html", visitor, jobs=found, original=original, picture=picture)
 
 
 @router.get("/jobs/{job_id}")
