@@ -28,7 +28,7 @@ def append(session: Session, job_id: str, kind: Kind, data: Json) -> int:
 def last(session: Session, job_ids: Collection[str]) -> dict[str, int]:
     """Return the number of the last event of each of these jobs that is there."""
     query = select(JobRow.id, JobRow.last_event).where(JobRow.id.in_(job_ids))
-    return dict(session.execute(query).tuples().all())
+    return dict(session.execute(query).all())
 
 
 def after(session: Session, job_id: str, number: int, limit: int = 500) -> Sequence[EventRow]:
