@@ -6,7 +6,7 @@ itself. They go when it succeeds, when it is deleted, and when the graphs of its
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -24,6 +24,17 @@ def owner_of(job: JobRow) -> str:
 def of_job(session: Session, job: JobRow) -> MadeSamplesRow | None:
     """Return the samples that a job reads; None where none were made yet."""
     return session.get(MadeSamplesRow, owner_of(job))
+
+
+def hold_search(session: Session, job_id: str) -> None:
+    """Lock the search of a trial against deletion until commit; for any other job do nothing.
+
+    To be called before the trial is locked. The row of its samples refers to the search, which
+    locks that anyway, and ``searches`` says in which order both are locked.
+    """
+    search = select(JobRow.parent_id).where(JobRow.id == job_id).scalar_subquery()
+    locked = select(JobRow.id).where(JobRow.id == search)
+    session.execute(locked.with_for_update(read=True, key_share=True))
 
 
 def keep(session: Session, job: JobRow, arrays: Blob, generated: Generated) -> None:

@@ -84,6 +84,7 @@ def keep_step(
 
 def keep_samples(session: Session, claimed: Claim, arrays: Blob, generated: Generated) -> None:
     """Store samples that the run has made from the model: none are made again for the job."""
+    made_samples.hold_search(session, claimed.id)
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
     made_samples.keep(session, job, arrays, generated)
 

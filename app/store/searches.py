@@ -1,7 +1,7 @@
 """Searches and their trials: what a turn of a search reads and writes, in the caller's transaction.
 
 A turn locks the search first and its trials after it, all at once; whoever works on a trial locks
-the trial alone. So neither waits for the other in a circle.
+the trial alone, or the search first as well. So neither waits for the other in a circle.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,17 +1,19 @@
 """Samples that are made from a model: once for a job, and once for all trials of a search."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 
 from app.blobs import Blob
 from app.domain import ids
 from app.domain.reports import Generated
 from app.domain.searches import begun
-from app.store import made_samples, retention, runs, stats, transitions, turns
+from app.store import made_samples, retention, runs, searches, stats, transitions, turns
 from app.store.tables import JobRow, MadeSamplesRow
 from tests.app.claiming import claim_job
+from tests.waiting import eventually
 from tests.workers.test_lifecycle import model, sandboxes, settings, worker  # noqa: F401
 from workers.runs.taking import run_next
 from workers.worker import Worker
@@ -87,6 +89,36 @@ def test_one_trial_makes_the_samples_and_the_others_read_them(
     with worker.sessions.begin() as session:
         transitions.finish(session, session.get_one(JobRow, search), "succeeded")
     assert kept(worker) == {}, "no trial follows"
+
+
+def test_a_search_may_end_while_a_trial_keeps_its_samples(
+    worker: Worker,  # noqa: F811
+    model: str,  # noqa: F811
+    search: str,
+) -> None:
+    """Both lock the search first: otherwise each would wait for what the other has locked."""
+    trial = submit(worker, model, parent=search)
+    with worker.sessions.begin() as session:
+        claimed = claim_job(session, trial, "w", 60, MAKER)
+        assert claimed is not None
+
+    def keep() -> None:
+        with worker.sessions.begin() as session:
+            runs.keep_samples(session, claimed, BLOB, MADE)
+
+    waiting = text(
+        "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+        " AND wait_event_type = 'Lock'"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with worker.sessions.begin() as turn:
+            assert searches.hold(turn, search) is not None
+            kept_later = pool.submit(keep)
+            with worker.sessions() as looking:
+                eventually(lambda: looking.execute(waiting).first(), what="waiting for the turn")
+            assert searches.end_trials(turn, search), "the trial's worker is asked to stop"
+        kept_later.result()
+    assert set(kept(worker)) == {search}
 
 
 def test_a_job_that_runs_again_reads_the_samples_that_it_has_made(
