@@ -76,7 +76,8 @@ def take(session: Session, job: JobRow, keys: Sequence[str], finished: Collectio
         ).first()
         if earlier is None or earlier.graph_sha256 is None:
             return
-        blob_rows.touch(session, earlier.graph_sha256, earlier.size_bytes)
+        if not blob_rows.touch_published(session, earlier.graph_sha256):
+            return  # it was deleted at this moment
         notes = [each for each in earlier.finished["notes"] if not each.startswith(_TAKEN)]
         source = f"{_TAKEN} {earlier.job_id}, which made it of the same graph, data and parameters."
         session.add(

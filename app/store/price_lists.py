@@ -7,7 +7,7 @@ preference of the step, and the loss that the job allows. One list is kept for e
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -17,6 +17,8 @@ from app.domain.request_parts import Require
 from app.store import blob_rows, earlier_steps, stats
 from app.store.layer_times import AGE
 from app.store.tables import JobRow, ModelRow, PriceListRow
+
+_KEY = (PriceListRow.tenant, PriceListRow.key)
 
 MOST = 64
 """The greatest number of lists of a tenant; the oldest ones are deleted."""
@@ -48,8 +50,8 @@ def known(session: Session, job: JobRow, keys: Mapping[int, str]) -> dict[int, P
     lists = {}
     for index, key in keys.items():
         row = session.get(PriceListRow, (job.tenant, key))
-        if row is not None:
-            blob_rows.touch(session, row.sha256, row.size_bytes)
+        if row is not None and not blob_rows.touch_published(session, row.sha256):
+            row = None  # it was deleted at this moment
         lists[index] = PriceList(key, None if row is None else row.sha256)
     return lists
 
@@ -65,8 +67,7 @@ def keep(session: Session, job: JobRow, key: str, blob: Blob, quota_bytes: int) 
     blob_rows.touch(session, blob.sha256, blob.size_bytes)
     fresh = {"sha256": blob.sha256, "size_bytes": blob.size_bytes}
     row = insert(PriceListRow).values(tenant=job.tenant, key=key, model_id=job.model_id, **fresh)
-    index = [PriceListRow.tenant, PriceListRow.key]
-    session.execute(row.on_conflict_do_update(index_elements=index, set_=fresh))
+    session.execute(row.on_conflict_do_update(index_elements=_KEY, set_=fresh))
     mine = PriceListRow.tenant == job.tenant
     newest = select(PriceListRow.key).where(mine).order_by(PriceListRow.measured_at.desc())
     surplus = newest.offset(MOST)
@@ -74,5 +75,13 @@ def keep(session: Session, job: JobRow, key: str, blob: Blob, quota_bytes: int) 
 
 
 def forget_old(session: Session) -> None:
-    """Delete the lists that are too old, of all tenants: their times are measured again."""
-    session.execute(delete(PriceListRow).where(PriceListRow.measured_at <= AGE))
+    """Delete the lists that are too old, of all tenants: their times are measured again.
+
+    Those that a job writes stay for the next time.
+    """
+    old = select(*_KEY).where(PriceListRow.measured_at <= AGE).with_for_update(skip_locked=True)
+    session.execute(
+        delete(PriceListRow)
+        .where(tuple_(*_KEY).in_(old))
+        .execution_options(synchronize_session=False)
+    )

@@ -29,6 +29,7 @@ from app.store import (
 )
 from app.store import usage as usage_days
 from app.store.claims import Claim, Taken
+from app.store.price_lists import PriceList
 from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow
 
 
@@ -92,7 +93,13 @@ def keep_samples(session: Session, claimed: Claim, arrays: Blob, generated: Gene
 def keep_price_list(
     session: Session, claimed: Claim, key: str, blob: Blob, quota_bytes: int
 ) -> None:
-    """Store what a step has measured of its graph, for later jobs."""
+    """Store what a step has measured of its graph, for later jobs.
+
+    A list to which the job has added nothing is not stored again: another job may have added to it
+    meanwhile.
+    """
+    if PriceList(key, blob.sha256) in claimed.price_lists.values():
+        return
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
     price_lists.keep(session, job, key, blob, quota_bytes)
 

@@ -111,6 +111,15 @@ def test_a_list_is_replaced_and_goes_with_its_model_and_with_time(service: Servi
         assert session.query(PriceListRow).count() == 0
 
 
+def test_a_job_that_adds_nothing_takes_nothing_from_the_list(service: Service) -> None:
+    asked = asked_of(service)
+    keep(service, claim(service, **asked))
+    idle, busy = (claim(service, **{**asked, "tags": [tag]}) for tag in ("idle", "busy"))
+    longer = keep(service, busy, b"prices and more")
+    keep(service, idle, b"prices")
+    assert given(claim(service, **{**asked, "tags": ["later"]})) == [longer]
+
+
 def test_old_lists_are_deleted_and_measured_again(service: Service) -> None:
     asked = asked_of(service)
     keep(service, claim(service, **asked))
