@@ -44,6 +44,9 @@ from app.web.watch import Watch
 
 VERSION = "0.1.0"
 
+_LAST_LOOK_SECONDS = 5.0
+"""How long a stopping gateway waits for its reaper, whose database may not answer."""
+
 
 def create_app(settings: Settings) -> FastAPI:
     """Return the gateway; it opens its stores when it starts, and closes them when it stops."""
@@ -65,14 +68,16 @@ def create_app(settings: Settings) -> FastAPI:
         watching = asyncio.create_task(watch.run())
         stopping = threading.Event()
         reaper = Reaper(factory, settings, ids.new("gtw"))
-        reaping = threading.Thread(target=reaper.run, args=(stopping,), name="reap")
+        reaping = threading.Thread(target=reaper.run, args=(stopping,), name="reap", daemon=True)
         reaping.start()
-        yield
-        stopping.set()
+        try:
+            yield
+        finally:  # also where a second Ctrl+C ends all at once
+            stopping.set()
         watching.cancel()
         with suppress(asyncio.CancelledError):
             await watching
-        await run_in_threadpool(reaping.join)
+        await run_in_threadpool(reaping.join, _LAST_LOOK_SECONDS)
         changing.dispose()
         reading.dispose()
 
