@@ -48,6 +48,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DELETE FROM made_samples")  # so that they are counted no more
     op.execute("DROP TRIGGER count_made_samples ON made_samples")
     op.execute("DROP FUNCTION count_made_samples")
     op.drop_table("made_samples")

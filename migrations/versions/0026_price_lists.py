@@ -59,6 +59,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute("DELETE FROM price_lists")  # so that they are counted no more
     op.execute("DROP TRIGGER count_price_lists ON price_lists")
     op.execute("DROP FUNCTION count_price_lists")
     op.drop_table("price_lists")
