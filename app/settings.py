@@ -118,7 +118,7 @@ class Quota(_Group):
     active_jobs: int = Field(default=1000, gt=0)
     """Jobs queued or running at one time."""
     stored_bytes: Bytes = 200 * GIB
-    """Bytes of models, datasets, artifacts and unfinished uploads."""
+    """Bytes of models, datasets, unfinished uploads, and all that jobs keep."""
     uploads: int = Field(default=100, gt=0)
     """Resumable uploads that were begun and not used yet."""
     arriving_uploads: int = Field(default=64, gt=0)
@@ -144,7 +144,7 @@ class Lease(_Group):
     renew_seconds: Seconds = 1
     """How often a worker renews, and looks for a cancellation."""
     scan_seconds: Seconds = 2
-    """How often workers look for waiting work, and for directories that killed ones have left."""
+    """How often workers look for waiting work, gateways and workers for what killed ones held."""
     attempts: int = Field(default=3, gt=0)
     """How often a run is started before it fails for good."""
 

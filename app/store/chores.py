@@ -1,4 +1,4 @@
-"""Periodic work that one worker does for all; a row has its owner and when it was done.
+"""Periodic work that one process does for all; a row has its owner and when it was done.
 
 All times are the database's.
 """
@@ -13,7 +13,7 @@ from app.store.leases import seconds_from_now
 from app.store.tables import ChoreRow
 
 HELD_SECONDS = 120.0
-"""The time after which a silent owner loses the chore to another worker."""
+"""The time after which a silent owner loses the chore to another process."""
 
 
 def take(session: Session, name: str, owner: str, every_seconds: float) -> bool:

@@ -1,6 +1,6 @@
 """Takes back the rows of silent workers, and fails jobs that nobody has started in time.
 
-One worker at a time does this for all; locked rows are skipped.
+One process at a time does this for all; locked rows are skipped.
 """
 
 from typing import TypeVar
@@ -25,7 +25,7 @@ _BATCH = 100
 
 
 def try_lock(session: Session) -> bool:
-    """Try to reap alone until this transaction ends; return False if another worker reaps."""
+    """Try to reap alone until this transaction ends; return False if another process reaps."""
     lock = func.pg_try_advisory_xact_lock(func.hashtextextended("upkeep", 0))
     return bool(session.scalar(select(lock)))
 

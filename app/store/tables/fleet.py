@@ -40,14 +40,14 @@ class TurnRow(Table):
 
 
 class ChoreRow(Table):
-    """Periodic work that one worker does for all."""
+    """Periodic work that one process does for all."""
 
     __tablename__ = "chores"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
     until: Mapped[datetime]
-    """When another worker may take it over, if the owner has not renewed its hold."""
+    """When another process may take it over, if the owner has not renewed its hold."""
     done_at: Mapped[datetime | None]
 
 
