@@ -106,7 +106,7 @@ def _environment() -> Environment:
     environment.globals |= {
         "address": address,
         "zip": zip,
-        "once": partial(token_hex, 16),
+        "once": partial(token_hex, 32),
         "faults_of": faults,
     }
     environment.filters |= {

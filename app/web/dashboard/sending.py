@@ -13,7 +13,7 @@ from app.web.dashboard.visitor import FORM_TOKEN, Form, Looking
 from app.web.idempotency import Once, once
 
 ONCE = "once"
-"""The field with the key that a form gets when its page is made."""
+"""The field with 256 random bits that a form gets when its page is made."""
 
 
 class Made(BaseModel):
