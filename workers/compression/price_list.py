@@ -22,7 +22,7 @@ from app.domain.layer_times import form_of
 
 Value = TypeVar("Value")
 
-_FORM = 1
+_FORM = 2
 """The form of the file; a file of another form is not read."""
 
 _MOST = 10_000
@@ -145,5 +145,7 @@ class PriceList:
         """Return a note on what was taken from earlier jobs; none if nothing was."""
         if not self.taken:
             return []
-        taken = f"{len(self.taken)} entries of the model's price list were taken"
+        count = len(self.taken)
+        entries = "One entry" if count == 1 else f"{count} entries"
+        taken = f"{entries} of the model's price list {'was' if count == 1 else 'were'} taken"
         return [f"{taken}, which an earlier job made; {len(self.made)} were added."]

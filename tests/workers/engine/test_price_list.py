@@ -116,16 +116,23 @@ def changed(model: ir.Model) -> ir.Model:
     return copy
 
 
-@pytest.mark.parametrize("is_changed", [True, False])
-def test_a_calibration_comes_back_as_it_was(
-    earlier: Earlier, tmp_path: Path, *, is_changed: bool
+def static(prefer: str, ranges: str | None = None) -> Quantize:
+    """Return the parameters that ``auto`` calibrates with."""
+    return Quantize().model_copy(update={"mode": "static", "prefer": prefer, "ranges": ranges})
+
+
+@pytest.mark.parametrize(
+    ("is_changed", "prefers", "later_prefers"),
+    [(True, "balanced", "size"), (False, "size", "balanced")],
+)
+def test_a_calibration_comes_back_as_it_was_whatever_is_preferred(
+    earlier: Earlier, tmp_path: Path, *, is_changed: bool, prefers: str, later_prefers: str
 ) -> None:
     assert earlier.context.original is not None
     given = named(earlier.context.original)
-    parameters = Quantize(mode="static", ranges="mse")
     made = Calibrated(
         changed(given) if is_changed else given,
-        parameters,
+        static(prefers, ranges="mse"),
         {"x": range_grid(-1.3, 7, "uint8", symmetric=False),
          "a": range_grid(-1, 2, "uint4", symmetric=True)},
         {"n": "smoothed"},
@@ -134,13 +141,15 @@ def test_a_calibration_comes_back_as_it_was(
         ("A note.",),
     )  # fmt: skip
     prices = PriceList("g")
-    kept_calibration(lambda: made, given, parameters, replace(earlier.context, prices=prices))
+    first = replace(earlier.context, prices=prices)
+    kept_calibration(lambda: made, given, static(prefers), first)
     prices.write(tmp_path / PRICES)
     later = replace(earlier.context, prices=PriceList.read(tmp_path / PRICES, "g"))
-    back = kept_calibration(lambda: pytest.fail("it is known"), given, parameters, later)
+    back = kept_calibration(lambda: pytest.fail("it is known"), given, static(later_prefers), later)
     assert fingerprint(back.model) == fingerprint(made.model)
     assert (back.model is given) != is_changed
-    assert (back.parameters, back.smoothed, back.notes) == (parameters, made.smoothed, made.notes)
+    assert back.parameters == static(later_prefers, ranges="mse")
+    assert (back.smoothed, back.notes) == (made.smoothed, made.notes)
     for ours, theirs in ((back.shifts, made.shifts), (back.rounded, made.rounded)):
         assert list(ours) == list(theirs)
         assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
@@ -167,7 +176,7 @@ def test_what_is_known_is_not_measured_again_unless_it_does_not_hold(tmp_path: P
     later = PriceList.read(tmp_path / PRICES, "g")
     assert later.figures("a", list[float], lambda: measured(3.0)) == [1.0]
     assert later.note() == [
-        "1 entries of the model's price list were taken, which an earlier job made; 0 were added."
+        "One entry of the model's price list was taken, which an earlier job made; 0 were added."
     ]
     above = later.figures("a", list[float], lambda: measured(4.0), lambda known: known[0] > 2)
     assert above == [4.0]

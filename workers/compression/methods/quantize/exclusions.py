@@ -109,7 +109,7 @@ def _unprofitable(
     elif ratio.low < NOT_SLOWER:
         notes.append(
             "The machine was too busy to measure whether integers make this model faster: run the"
-            " job again when the machine is idle."
+            " job again when the machine is idle, with another 'seed', as times are kept."
         )
     return Exclusions(excluded, notes)
 

@@ -36,7 +36,7 @@ def kept_calibration(
         ("calibrated", alike(parameters)),
         make,
         lambda calibrated: _calibrated_entry(calibrated, given),
-        lambda entry: _calibrated(entry, given),
+        lambda entry: _calibrated(entry, given, parameters),
     )
 
 
@@ -83,7 +83,7 @@ def _calibrated_entry(calibrated: Calibrated, given: ir.Model) -> Entry:
         given: the graph before the calibration, which is not kept if it is as it was.
     """
     figures = {
-        "parameters": calibrated.parameters.model_dump(mode="json"),
+        "ranges": calibrated.parameters.ranges,
         "grids": {name: _grid_figures(grid) for name, grid in calibrated.grids.items()},
         "smoothed": dict(calibrated.smoothed),
         "notes": list(calibrated.notes),
@@ -94,14 +94,20 @@ def _calibrated_entry(calibrated: Calibrated, given: ir.Model) -> Entry:
     return Entry(figures, [*arrays, *_graph_arrays(calibrated.model, given)])
 
 
-def _calibrated(entry: Entry, given: ir.Model) -> Calibrated:
-    """Return the calibrated graph of an entry; the arguments are as in ``_calibrated_entry``."""
+def _calibrated(entry: Entry, given: ir.Model, parameters: Quantize) -> Calibrated:
+    """Return the calibrated graph of an entry.
+
+    Args:
+        entry: what ``_calibrated_entry`` returned.
+        given: the graph before the calibration.
+        parameters: of the step, which may prefer something else than the one that calibrated.
+    """
     figures, arrays = entry.figures, iter(entry.arrays)
     shifts: Mapping[str, Floats] = {name: next(arrays) for name in figures["shifts"]}
     rounded: Mapping[str, Floats] = {name: next(arrays) for name in figures["rounded"]}
     return Calibrated(
         _graph_of([*arrays], given),
-        Quantize.model_validate(figures["parameters"]),
+        parameters.model_copy(update={"ranges": figures["ranges"]}),
         {name: _grid(grid) for name, grid in figures["grids"].items()},
         figures["smoothed"],
         shifts,

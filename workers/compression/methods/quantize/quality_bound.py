@@ -18,6 +18,7 @@ import onnx_ir as ir
 from app.domain.reports import Choice, LayerPrice
 from workers.compression.graph import runtime
 from workers.compression.graph.fingerprint import fingerprint
+from workers.compression.graph.narrow import stored_type
 from workers.compression.measure.reference import Drop, Reference
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.exclusions import Write, file_bytes, speed_ratio
@@ -96,7 +97,7 @@ def quantize_within_bound(
     if judging is None or not quantized.layers:
         return quantized
     has_time = context.time_for(_PRICING_SECONDS)
-    writer = fingerprint(quantized.model).hex()
+    writer = f"{fingerprint(quantized.model).hex()} {stored_type(quantized.model)}"
     search = _Search(write, writer, model, layers, judging, context, gains, has_time)
     if search.fits(quantized, 0) or not judging.fits(model):
         return replace(quantized, choices=search.choices)
@@ -109,7 +110,8 @@ class _Search:
 
     write: Write
     writer: str
-    """The fingerprint of the graph that it writes without exclusions."""
+    """What it writes without exclusions: the graph's fingerprint, and the type of its floats in the
+    file, on which the bytes that are saved depend."""
     model: ir.Model
     layers: Sequence[str]
     judging: Judging
