@@ -25,6 +25,9 @@ STORED_BITS = 8
 
 _SHRINKS = np.linspace(0.35, 1.0, 27)
 """The shares of the greatest magnitude that are tried as the range of a type with few levels."""
+_SMALLER = 0.35 * 0.93 ** np.arange(1, 40)
+"""Shares that are tried after those, the largest first, as long as a channel errs less: few levels
+serve most weights of a channel better than its few largest ones."""
 
 SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
 
@@ -164,11 +167,13 @@ def _least_error(
     if axis is not None:
         shape[axis] = -1
     best, least = magnitude, np.full(magnitude.shape, np.inf)
-    for shrink in _SHRINKS:
+    for shrink in (*_SHRINKS, *_SMALLER):
         covered = magnitude * np.float32(shrink)
         scale = np.maximum(covered / top, SMALLEST_SCALE).reshape(shape)
         quantized = np.clip(np.rint(weights / scale), -top, top) * scale
         error = np.sum((weights - quantized) ** 2, axis=other_axes)
+        if shrink < _SHRINKS[0] and not np.any(error < least):
+            break
         best = np.where(error < least, covered, best)
         least = np.minimum(error, least)
     return best.astype(np.float32)
