@@ -191,6 +191,23 @@ def test_a_channel_that_does_not_vary_has_no_part_in_it() -> None:
     assert compared(wanted, noisy).value == pytest.approx(np.mean(shares))
 
 
+@given(SEEDS, st.integers(4, 12))
+@settings(max_examples=20)
+def test_what_rounding_alone_changes_does_not_vary(seed: int, samples: int) -> None:
+    """Sums of the same numbers, added in another order for each sample."""
+    generator = np.random.default_rng(seed)
+    terms = generator.exponential(size=(2, 8192)).astype(np.float32)
+    sums = [generator.permuted(terms, axis=1).cumsum(1)[:, -1] for _ in range(samples)]
+    wanted = np.stack(sums) * np.array([1, -1e-3], np.float32)
+    noisy = wanted * np.float32(1.003)
+    assert compared(wanted, noisy).value is None
+    found = nearness({"y": wanted}, {"y": noisy})
+    assert found.explained == pytest.approx(1 - 0.003**2, abs=1e-6)
+    varying = wanted + np.abs(wanted) * 2e-5 * random(samples, 2, seed=seed)
+    assume((varying.std(0) > 5e-6 * np.abs(wanted).max(0)).all())
+    assert compared(varying, noisy).value is not None
+
+
 def test_no_digits_are_lost_far_from_zero() -> None:
     wanted = random(40, 2) + 1e5
     noisy = wanted + 0.1 * random(40, 2, seed=1)

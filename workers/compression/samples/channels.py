@@ -39,9 +39,10 @@ _LEAST = 1e-4
 """The least variance of a channel that errors are divided by, as a share of the 10th
 percentile."""
 
-_CONSTANT = 1e-6
+_CONSTANT = 2.0**-18
 """A channel varies if its standard deviation is more than this share of its magnitude: below it
-there is nothing but the rounding of float32."""
+there is nothing but rounding. A float32 is rounded by up to 2⁻²⁴ of its magnitude, and the sum of
+some thousand numbers, or one that is much smaller than its terms, by several times that."""
 
 
 def candidates(shape: Sequence[int]) -> tuple[int, ...]:
