@@ -97,6 +97,33 @@ def test_integers_are_numbers_where_the_output_has_one_number_for_each(
     assert found.metric == metric
 
 
+@pytest.mark.parametrize(
+    ("makes_y", "threshold"),
+    [
+        ("y = Neg (x)", 0.0),
+        ("y = Sigmoid (x)", 0.5),
+        ("p = Sigmoid (x)  s = Squeeze (p)  y = Reshape (s, shape)", 0.5),
+        ("y = ours.chance (x)", 0.5),
+        ("y = ours.score (x)", 0.0),
+    ],
+)
+def test_yes_is_more_than_half_of_a_probability_and_more_than_zero_of_a_logit(
+    makes_y: str, threshold: float
+) -> None:
+    """A local function may hold the operator that makes a probability."""
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["": 21, "ours": 1]>
+        g (float[n, 1] x) => (float[n, 1] y) <int64[2] shape = {{-1, 1}}> {{ {makes_y} }}
+        <domain: "ours", opset_import: ["": 21]> chance (a) => (b) {{ b = Sigmoid (a) }}
+        <domain: "ours", opset_import: ["": 21]> score (a) => (b) {{ b = Neg (a) }}"""
+    )
+    model = ir.serde.deserialize_model(proto)
+    found = quality.yardstick(model, np.array([0, 1, 1]), Evaluate())
+    assert found is not None
+    assert found.settings.threshold == threshold
+    assert model.functions, "the graph is not changed"
+
+
 def test_a_metric_without_its_targets_is_refused_with_what_to_do() -> None:
     with pytest.raises(DatasetMismatch, match="needs targets"):
         quality.infer(None, Evaluate(metric="top1"))

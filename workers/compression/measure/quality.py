@@ -165,7 +165,8 @@ def yardstick(
     output = next(value for value in model.graph.outputs if value.name == name)
     if metric in {"top1", "f1"} and single_scores.has_one_for_each(output, targets.shape):
         if targets.min() >= 0 and targets.max() <= 1:
-            settings = settings.model_copy(update={"threshold": single_scores.threshold(output)})
+            threshold = single_scores.threshold(model, name)
+            settings = settings.model_copy(update={"threshold": threshold})
         elif settings.named_metric is None:
             metric = "mse"
     return Yardstick(metric, name, settings)

@@ -9,6 +9,8 @@ from math import prod
 
 import onnx_ir as ir
 
+from workers.compression.graph.rewrites.functions import inline_functions
+
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 
 _CARRIES = frozenset(
@@ -33,8 +35,17 @@ def has_one_for_each(output: ir.Value, targets: Sequence[int]) -> bool:
     return all(isinstance(size, int) for size in sizes) and prod(sizes) == prod(targets[1:])
 
 
-def threshold(output: ir.Value) -> float:
-    """Return the score above which the answer is yes: 0.5 for probabilities, 0 for logits."""
+def threshold(model: ir.Model, name: str) -> float:
+    """Return the score above which the answer is yes: 0.5 for probabilities, 0 for logits.
+
+    Args:
+        model: the judged graph; not changed.
+        name: the judged output.
+    """
+    if model.functions:
+        model = model.clone()
+        inline_functions(model)
+    output = next(value for value in model.graph.outputs if value.name == name)
     node = output.producer()
     while node is not None and node.op_type in _CARRIES and node.inputs[0] is not None:
         node = node.inputs[0].producer()
