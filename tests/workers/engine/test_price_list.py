@@ -56,7 +56,8 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Earlier:
     x = RNG.standard_normal((64, 3, 8, 8)).astype(np.float32)
     samples = Samples({"x": x}, None, range(48))
     context = Context(samples, seed=0, threads=1, example=samples.first_run(), original=path)
-    return Earlier(context, directory / "first", run(context, directory / "first"))
+    first = directory / "first"
+    return Earlier(context, first, run(context, first, prefer="size"))
 
 
 def run(context: Context, directory: Path, **parameters: object) -> FinishedStep:
@@ -77,7 +78,7 @@ def test_the_same_graph_is_made_again_without_a_measurement(
     earlier: Earlier, tmp_path: Path
 ) -> None:
     first, directory = earlier.finished, with_prices(earlier, tmp_path / "again")
-    again = run(earlier.context, directory)
+    again = run(earlier.context, directory, prefer="size")
     assert not [note for note in first.notes if "price list" in note]
     assert "entries of the model's price list were taken" in again.notes[-1]
     assert again.notes[-1].endswith("; 0 were added.")
