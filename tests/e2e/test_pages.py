@@ -107,13 +107,13 @@ def test_from_an_upload_to_the_downloaded_file(chromium: Browser, service: Servi
         upload(page, "datasets", "data.npz", labelled_images())
         shown = page.locator(".samples img")
         assert shown.count() == 12
-        assert shown.first.evaluate("image => image.naturalWidth") > 0
+        assert shown.first.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
         assert page.locator(".samples .wave").count() == 12
         assert page.get_by_role("row", name="1 15").is_visible()
         upload(page, "models", "small.onnx", small_model())
         page.get_by_role("link", name="Compress it").click()
-        page.get_by_label("Data").select_option(label="data.npz")
-        page.get_by_label("Quality may drop by").fill("")
+        page.locator("select[name=dataset]").select_option(label="data.npz")
+        page.locator("input[name=max_quality_drop]").fill("")
         page.get_by_role("button", name="Start the job").click()
         page.wait_for_url(re.compile(r"/jobs/job_\w+$"))
         page.locator(".badge", has_text="succeeded").wait_for(timeout=120_000)
