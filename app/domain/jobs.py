@@ -50,7 +50,9 @@ Tag = Annotated[str, Field(min_length=1, max_length=64)]
 class MetricGraph(Asked):
     """A metric of the user's own: an uploaded ONNX model whose inputs are named after outputs."""
 
-    model: ModelId
+    model: ModelId = Field(
+        title="Or a model of yours that computes it", description="The id of an upload."
+    )
 
 
 def _form(metric: object) -> str:

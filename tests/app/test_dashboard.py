@@ -182,25 +182,6 @@ def test_a_page_waits_for_no_script_and_its_files_are_kept_and_compressed(
         assert "content-encoding" not in plain.headers
 
 
-def test_webhooks_and_keys_are_made_here_and_their_secrets_shown_once(
-    person: httpx.Client,
-) -> None:
-    made = send(person, "/webhooks", url="https://example.com/hook", events="job.failed")
-    assert "whsec_" in made.text
-    assert "whsec_" not in person.get("/webhooks").text
-    hook = re.search(r"/webhooks/(whk_\w+)/rotate", made.text)
-    assert hook is not None
-    assert "whsec_" in send(person, f"/webhooks/{hook[1]}/rotate").text
-    assert send(person, f"/webhooks/{hook[1]}/test").is_success
-    private = send(person, "/webhooks", url="http://10.0.0.1/", events="model.ready")
-    assert private.status_code == 422
-    assert "not a public address" in read(private)
-    assert "whk_" not in send(person, f"/webhooks/{hook[1]}/delete").text
-    key = send(person, "/keys", name="ci", scopes="read")
-    assert "plk_" in key.text
-    assert "ci" in read(person.get("/keys"))
-
-
 def test_programs_still_get_problems_where_people_get_pages(service: Service) -> None:
     answer = service.http.get("/nowhere")
     assert answer.headers["content-type"] == "application/problem+json"

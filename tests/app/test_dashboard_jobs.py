@@ -100,6 +100,22 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
     field = re.search(r'name="steps.0.ratio".*?role="alert"><bdi>(.*?)<', answer.text, re.DOTALL)
     assert field is not None
     assert "valid number" in unescape(field[1])
+    assert "Step 1, Share to remove: Input should be a valid number" in read(answer)
+    assert "#/" not in read(answer), "no page shows a JSON pointer"
+
+
+def test_a_job_without_a_name_is_called_by_what_it_does(
+    person: httpx.Client, service: Service
+) -> None:
+    model = service.model()
+    job, named = service.job(model)["id"], service.job(model, name="mine")["id"]
+    for path in ("/", "/jobs", f"/models/{model}", f"/jobs/compare?job={job}&job={named}"):
+        page = person.get(path).text
+        assert f">Quantization</bdi></a><small><code>{job}</code></small>" in page, path
+        assert ">mine</bdi></a><small>Quantization</small>" in page, path
+    assert "<h1><bdi>Quantization</bdi></h1>" in person.get(f"/jobs/{job}").text
+    search = service.job(model, steps=None, objective={"minimize": "size"})["id"]
+    assert "<h1><bdi>Search</bdi></h1>" in person.get(f"/jobs/{search}").text
 
 
 def test_steps_are_added_moved_and_removed_without_scripts(person: httpx.Client) -> None:

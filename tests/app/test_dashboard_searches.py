@@ -40,8 +40,8 @@ def test_a_job_without_steps_is_not_called_a_search(service: Service, person: ht
     service.worker("openvino")
     body = {"model": service.model(), "steps": [], "deliver": ["openvino"]}
     job = service.http.post("/v1/jobs", json=body).json()
-    assert "other formats alone" in read(person.get(f"/jobs/{job['id']}"))
-    assert "other formats" in read(person.get("/jobs"))
+    assert "Other formats" in read(person.get(f"/jobs/{job['id']}"))
+    assert "Other formats" in read(person.get("/jobs"))
 
 
 def test_what_is_wrong_with_a_search_is_said_where_it_is(

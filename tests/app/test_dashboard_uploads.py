@@ -73,8 +73,8 @@ def test_a_model_is_fetched_from_the_address_that_a_form_names(
         for wrong, words in (
             ({"url": "https://elsewhere.example.com/a"}, "FETCH_ALLOWED"),
             ({"url": "ftp://x"}, "https://"),
-            ({**address, "sha256": "abc"}, "sha256"),
-            ({}, "url"),
+            ({**address, "sha256": "abc"}, "SHA-256: String should match"),
+            ({}, "Address: is required"),
         ):
             refused = send(visitor, "/models/fetch", **wrong)
             assert refused.status_code == 422

@@ -148,7 +148,7 @@ def test_the_page_shows_numbers_colours_and_reasons(service: Service) -> None:
         assert refused.status_code == 422
         sent = send(person, f"/models/{model}/sensitivity", dataset=dataset)
         assert sent.status_code == 303
-        assert "a measurement of its layers" in read(person.get(sent.headers["location"]))
+        assert "Measurement of layers" in read(person.get(sent.headers["location"]))
         measured(service, model, dataset, chart())
         page = person.get(f"/models/{model}/sensitivity")
     text = read(page)

@@ -220,6 +220,25 @@ def test_a_step_that_is_no_json_is_said(
     assert "is no JSON" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("mod", {"models"}), ("jobs ca", {"cancel"}), ("compress --max-dr", {"--max-drop"})],
+)
+def test_a_shell_completes_what_was_begun(typed: str, offered: set[str]) -> None:
+    """As bash asks: https://click.palletsprojects.com/en/stable/shell-completion/."""
+    words = ["planish", *typed.split()]
+    asks = {
+        "_PLANISH_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    program = Path(sys.executable).with_name("planish")
+    done = subprocess.run(
+        [program], env={**os.environ, **asks}, capture_output=True, text=True, check=True
+    )
+    assert set(done.stdout.split()) == offered
+
+
 def test_a_model_is_compressed_by_a_service_of_its_own_that_is_gone_afterwards(
     tmp_path: Path,
 ) -> None:

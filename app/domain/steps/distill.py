@@ -109,8 +109,18 @@ Student = Architecture | Uploaded | Derived
 class DistillLoss(Asked):
     """One term of the sum that the student minimises."""
 
-    kind: Literal["soft_targets", "labels", "features", "attention", "relational"]
-    weight: float = Field(default=1.0, gt=0, le=1e6, allow_inf_nan=False)
+    kind: Literal["soft_targets", "labels", "features", "attention", "relational"] = Field(
+        title="What is compared",
+        description="Softened outputs, labels, inner layers, where layers look, or the distances"
+        " between samples.",
+    )
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="How much the term counts in the sum.",
+    )
     temperature: float = Field(
         default=4.0, gt=0, le=100, allow_inf_nan=False, description="Of soft targets."
     )

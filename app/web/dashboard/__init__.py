@@ -16,6 +16,7 @@ from app.web.dashboard import (
     start,
     static,
     uploads,
+    webhooks,
 )
 
 router = APIRouter(include_in_schema=False)
@@ -32,6 +33,7 @@ for part in (
     searches,
     jobs,
     devices,
+    webhooks,
     settings,
 ):
     router.include_router(part.router)

@@ -8,6 +8,7 @@ from app.domain.problems import Problem
 from app.domain.recommendations import Recommendation
 from app.services import advice
 from app.services.wishes import Wish
+from app.web.dashboard import places
 from app.web.dashboard.visitor import Visitor
 
 
@@ -27,8 +28,8 @@ def advised(visitor: Visitor, model: str, wish: Wish) -> Advised:
         with visitor.call.transaction() as session:
             return Advised(advice.recommend(session, visitor.tenant, model, wish).items)
     except Problem as fault:
-        return Advised(obstacle=str(fault))
+        return Advised(obstacle=" ".join(places.sentences(fault)))
     except ValidationError as error:  # what was typed makes no request
         first = error.errors()[0]
-        place = "/".join(str(part) for part in first["loc"])
-        return Advised(obstacle=f"'{place}': {first['msg']}.")
+        pointer = "#/" + "/".join(str(part) for part in first["loc"])
+        return Advised(obstacle=f"{places.named(pointer)}: {first['msg']}.")

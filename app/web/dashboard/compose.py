@@ -18,7 +18,7 @@ from app.domain.recommendations import Minimize
 from app.services import devices, jobs
 from app.services.listing import Walk
 from app.services.wishes import Wish
-from app.web.dashboard import copies, draft, page
+from app.web.dashboard import copies, draft, page, places
 from app.web.dashboard.advised import Advised, advised
 from app.web.dashboard.draft import Draft
 from app.web.dashboard.goals import GOALS
@@ -132,7 +132,7 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
         models=models,
         datasets=datasets,
         plan=plan,
-        plan_fault=fault.detail if fault else None,
+        wrong=places.sentences(fault, body) if fault else [],
         faults=_faults(fault, plan),
         body=json.dumps(body, indent=2),
         most_steps=MAX_STEPS,

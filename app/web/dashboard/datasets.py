@@ -10,7 +10,7 @@ from app.services import datasets
 from app.web.dashboard import page
 from app.web.dashboard.arriving import refer, take
 from app.web.dashboard.lists import Cursor, datasets_of, models_of
-from app.web.dashboard.sending import Sent
+from app.web.dashboard.sending import Sent, change
 from app.web.dashboard.visitor import Form, Looking
 from app.web.intake import DATASET
 
@@ -85,10 +85,9 @@ def show_picture(dataset_id: str, number: int, visitor: Looking) -> Response:
 
 
 @router.post("/datasets/{dataset_id}/delete")
-def delete_dataset(dataset_id: str, visitor: Looking, form: Form) -> Response:  # noqa: ARG001
+def delete_dataset(dataset_id: str, once: Sent) -> Response:
     """Forget a dataset that no job uses."""
-    with visitor.call.transaction() as session:
-        datasets.delete(session, visitor.tenant, dataset_id)
+    change(once, datasets.delete, dataset_id)
     return page.see("/datasets")
 
 

@@ -5,7 +5,8 @@ from fastapi import APIRouter, Response
 from app.services import devices
 from app.services.listing import Walk
 from app.web.dashboard import page
-from app.web.dashboard.visitor import Form, Looking
+from app.web.dashboard.sending import Sent, change
+from app.web.dashboard.visitor import Looking
 
 router = APIRouter()
 
@@ -21,8 +22,7 @@ def list_devices(visitor: Looking) -> Response:
 
 
 @router.post("/devices/{device_id}/delete")
-def delete_device(device_id: str, visitor: Looking, form: Form) -> Response:  # noqa: ARG001
+def delete_device(device_id: str, once: Sent) -> Response:
     """Forget a device; what it has measured stays."""
-    with visitor.call.transaction() as session:
-        devices.delete(session, visitor.tenant, device_id)
+    change(once, devices.delete, device_id)
     return page.see("/devices")

@@ -20,7 +20,7 @@ from app.web.dashboard.forms import Field, fields, parts_of_request
 MORE = ("deliver", "evaluate", "requires", "limits", "priority", "seed", "tags", "webhook")
 """What a job's request has beside what a person decides first."""
 
-_NAME = r"([a-z_]{1,40}(?:\.[a-z_]{1,40}){0,2})"
+_NAME = r"([a-z_]{1,40}(?:\.[a-z_0-9]{1,40}){0,2})"
 _STEP = re.compile(rf"steps\.(\d{{1,2}})\.{_NAME}")
 _MORE = re.compile(rf"more\.{_NAME}")
 
@@ -41,7 +41,8 @@ class Draft:
     steps: list[dict[str, str]] = field(default_factory=list)
     """Of each step its ``method`` and the parameters that were filled in.
 
-    A part of a parameter has the path of its names, such as ``recover.epochs``.
+    A part of a parameter has the path of its names, such as ``recover.epochs`` or
+    ``losses.0.kind``.
     """
     more: dict[str, str] = field(default_factory=dict)
     """The fields of ``MORE`` that were filled in."""
@@ -125,8 +126,11 @@ def typed(known: Mapping[str, Field], given: Mapping[str, Any], within: str = ""
     for name, value in given.items():
         if name in known:
             texts[within + name] = known[name].text(value)
-            if isinstance(value, dict):
-                texts |= typed(known[name].parts, value, f"{within}{name}.")
+            inside = value
+            if known[name].kind == "rows" and value is not None:
+                inside = {str(row): each for row, each in enumerate(value)}
+            if isinstance(inside, dict):
+                texts |= typed(known[name].parts, inside, f"{within}{name}.")
     return texts
 
 
@@ -135,13 +139,16 @@ def values(
 ) -> dict[str, Any]:
     """Return what was typed into known fields as values; what is left blank is left out.
 
-    A group is there where its switch says so, or one of its parts was filled in.
+    A group is there where its switch says so, or one of its parts was filled in. A list of rows
+    goes to the last one that was filled in; an empty one before it is refused at its place.
     """
     found: dict[str, Any] = {}
     for name, each in known.items():
         inside = values(each.parts, given, f"{within}{name}.")
         text = given.get(within + name, "").strip()
-        if inside or (each.parts and text == "yes"):
+        if inside and each.kind == "rows":
+            found[name] = [inside.get(str(row), {}) for row in range(max(map(int, inside)) + 1)]
+        elif inside or (each.kind == "group" and text == "yes"):
             found[name] = inside
         elif text:
             found[name] = each.value(text)

@@ -5,15 +5,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic_core import from_json
-
 from app.domain.frozen import words
 from app.domain.jobs import JobRequest
 from app.domain.methods import Method
 
-Kind = Literal["choice", "flag", "number", "whole", "lines", "text", "json", "group"]
+Kind = Literal["choice", "flag", "number", "whole", "wholes", "lines", "text", "group", "rows"]
+"""What a person types: a choice, a number, some whole numbers (``wholes``), text; or fields within
+the field, as an object (``group``) or a list of objects (``rows``) has them.
+"""
 
-_PLAIN = {"boolean": "flag", "integer": "whole", "number": "number", "string": "text"}
+_PLAIN: Mapping[str, Kind] = {
+    "boolean": "flag",
+    "integer": "whole",
+    "number": "number",
+    "string": "text",
+}
+_LISTED: Mapping[str, Kind] = {"integer": "wholes", "string": "lines"}
 _FIRST: Mapping[str, tuple[str, ...]] = {
     "prune": ("granularity", "ratio", "of", "sparsity", "criterion", "recover"),
     "quantize": ("mode", "weights", "activations", "ranges"),
@@ -30,11 +37,20 @@ _READ: dict[Kind, Callable[[str], Any]] = {
     "choice": str,
     "text": str,
     "group": str,
+    "rows": str,
     "flag": lambda text: {"yes": True, "no": False}.get(text, text),
     "whole": int,
     "number": float,
-    "json": from_json,  # bounded in depth: json.loads ends deep nesting with a RecursionError
+    "wholes": lambda text: [int(part) for part in text.replace(",", " ").split()],
     "lines": lambda text: [line.strip() for line in text.splitlines() if line.strip()],
+}
+
+_WRITTEN: dict[Kind, Callable[[Any], str]] = {
+    "group": lambda _: "yes",
+    "rows": lambda _: "",
+    "flag": lambda value: "yes" if value else "no",
+    "wholes": lambda value: ", ".join(map(str, value)),
+    "lines": "\n".join,
 }
 
 
@@ -48,11 +64,12 @@ class Field:
     description: str
     default: str
     choices: list[str]
+    """What may be chosen; of a text, what is offered beside others."""
     least: str
     most: str
     advanced: bool
     parts: Mapping[str, "Field"] = field(default_factory=dict)
-    """The fields of a group, by their names."""
+    """The fields within it, by their names: of a group, of each row, or in place of a choice."""
 
     def value(self, text: str) -> Any:
         """Return what a person typed as the parameter's value; text that does not fit stays text.
@@ -100,9 +117,8 @@ def _field(
         for value in (*kind.get("enum", ()), *([kind["const"]] if "const" in kind else ()))
     ]
     bounds = next((kind for kind in kinds if kind.get("type") in {"integer", "number"}), {})
-    kind = _kind(kinds, choices)
+    kind = _kind(kinds, choices, parts)
     described = (each["description"] for each in (about, *kinds) if "description" in each)
-    inside = _inside(kinds, default or {}) if kind == "group" else {}
     return Field(
         name=name,
         title=about.get("title") or words(name),
@@ -115,19 +131,29 @@ def _field(
         advanced=advanced,
         parts={
             part: _field(part, about_part, parts, advanced=True)
-            for part, about_part in inside.items()
+            for part, about_part in _inside(kinds, default, rows=kind == "rows").items()
         },
     )
 
 
 def _inside(
-    kinds: Iterable[Mapping[str, Any]], default: Mapping[str, Any]
+    kinds: Iterable[Mapping[str, Any]], default: Any, *, rows: bool
 ) -> dict[str, Mapping[str, Any]]:
-    """Return the schemas of all fields that an object may have, with the object's defaults."""
+    """Return the schemas of the fields that a value may have, by their names.
+
+    Those of an object have the object's defaults; those of a list are its rows, counted from 0.
+    """
+    if rows:
+        (array,) = kinds
+        return {
+            str(row): {**array["items"], "title": f"Entry {row + 1}"}
+            for row in range(array["maxItems"])
+        }
+    given = default if isinstance(default, dict) else {}
     return {
-        name: {**about, "default": default.get(name, about.get("default"))}
+        name: {**about, "default": given.get(name, about.get("default"))}
         for kind in kinds
-        for name, about in kind["properties"].items()
+        for name, about in kind.get("properties", {}).items()
     }
 
 
@@ -144,27 +170,33 @@ def _kinds(about: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[Mappi
             yield each
 
 
-def _kind(kinds: list[Mapping[str, Any]], choices: list[str]) -> Kind:
-    types = {str(kind.get("type", "string")) for kind in kinds}
-    if choices and types <= {"string"}:
-        return "choice"
-    if kinds and all("properties" in kind for kind in kinds):
+def _kind(kinds: list[Mapping[str, Any]], choices: list[str], parts: Mapping[str, Any]) -> Kind:
+    """Return how a value of one of these schemas is typed.
+
+    Raises:
+        TypeError: No kind of field has room for them; a test asks this of all parameters.
+    """
+    plain = [kind for kind in kinds if "properties" not in kind]
+    if not plain:
         return "group"
-    if types == {"array"} and kinds[0].get("items", {}).get("type") == "string":
-        return "lines"
-    if len(types) == 1 and (plain := _PLAIN.get(next(iter(types)))) is not None:
-        return plain  # type: ignore[return-value]
-    return "json"
+    types = {str(kind.get("type", "string")) for kind in plain}
+    if types == {"array"}:
+        (items,) = _kinds(plain[0]["items"], parts)
+        return "rows" if "properties" in items else _LISTED[items.get("type", "string")]
+    if choices and types == {"string"}:
+        return "choice" if all("enum" in kind or "const" in kind for kind in plain) else "text"
+    if len(types) == 1 and (one := _PLAIN.get(next(iter(types)))) is not None:
+        return one
+    raise TypeError(f"no field of a form has room for {kinds}")
 
 
 def _written(kind: Kind, value: Any) -> str:
     """Return a value as a person would type it into a field of this kind."""
-    if value is None:
+    return "" if value is None else _WRITTEN.get(kind, _plainly)(value)
+
+
+def _plainly(value: Any) -> str:
+    """Return a value of one line as text; an object in place of a choice has fields of its own."""
+    if isinstance(value, dict):
         return ""
-    if kind == "group":
-        return "yes"
-    if kind == "flag":
-        return "yes" if value else "no"
-    if kind == "lines":
-        return "\n".join(value)
     return value if isinstance(value, str) else json.dumps(value)

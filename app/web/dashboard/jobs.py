@@ -4,7 +4,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from app import nudge
 from app.domain.job_answers import Job
 from app.domain.jobs import FINISHED
 from app.services import devices, jobs, searches
@@ -14,7 +13,8 @@ from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
 from app.web.dashboard import page, pictures, running
 from app.web.dashboard.lists import Cursor, jobs_of
-from app.web.dashboard.visitor import Form, Looking, Visitor
+from app.web.dashboard.sending import Sent, change
+from app.web.dashboard.visitor import Looking, Visitor
 
 router = APIRouter()
 
@@ -119,40 +119,28 @@ async def download_artifact(request: Request, artifact_id: str, visitor: Looking
 
 
 @router.post("/jobs/{job_id}/retry")
-def retry(
-    job_id: str,
-    visitor: Looking,
-    form: Form,  # noqa: ARG001 (it is checked)
-) -> Response:
+def retry(job_id: str, visitor: Looking, once: Sent) -> Response:
     """Queue a failed or cancelled job again."""
     settings = visitor.gateway.settings
-    with visitor.call.transaction() as session:
-        job = jobs.retry(session, visitor.tenant, job_id, settings)
-    nudge.send(settings, jobs.subject(job), job.id)
-    return page.see(f"/jobs/{job.id}")
+    once(
+        202,
+        lambda session: jobs.retry(session, visitor.tenant, job_id, settings),
+        tell=jobs.subject,
+    )
+    return page.see(f"/jobs/{job_id}")
 
 
 @router.post("/jobs/{job_id}/cancel")
-def cancel(
-    job_id: str,
-    visitor: Looking,
-    form: Form,  # noqa: ARG001 (it is checked)
-) -> Response:
+def cancel(job_id: str, once: Sent) -> Response:
     """End a queued job, or ask the worker of a running one to stop."""
-    with visitor.call.transaction() as session:
-        jobs.cancel(session, visitor.tenant, job_id)
+    change(once, jobs.cancel, job_id)
     return page.see(f"/jobs/{job_id}")
 
 
 @router.post("/jobs/{job_id}/delete")
-def delete(
-    job_id: str,
-    visitor: Looking,
-    form: Form,  # noqa: ARG001 (it is checked)
-) -> Response:
+def delete(job_id: str, once: Sent) -> Response:
     """Delete a finished job with its files."""
-    with visitor.call.transaction() as session:
-        jobs.delete(session, visitor.tenant, job_id)
+    change(once, jobs.delete, job_id)
     return page.see("/jobs")
 
 

@@ -25,13 +25,13 @@ Cursor = Annotated[str | None, Query(max_length=200)]
 def models_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS) -> Page[Model]:
     """Return a part of the visitor's models, newest first."""
     with visitor.call.transaction() as session:
-        return page(models.listed(session, visitor.tenant, _walk(cursor, limit)))
+        return page(models.listed(session, visitor.tenant, walk(cursor, limit)))
 
 
 def datasets_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS) -> Page[Dataset]:
     """Return a part of the visitor's datasets, newest first."""
     with visitor.call.transaction() as session:
-        return page(datasets.listed(session, visitor.tenant, _walk(cursor, limit)))
+        return page(datasets.listed(session, visitor.tenant, walk(cursor, limit)))
 
 
 def models_offered(visitor: Visitor, chosen: str) -> list[Model]:
@@ -58,8 +58,17 @@ def jobs_of(
 ) -> Page[Job]:
     """Return a part of the visitor's jobs, or of those of one model, newest first."""
     with visitor.call.transaction() as session:
-        return page(jobs.listed(session, visitor.tenant, _walk(cursor, limit), model=model))
+        return page(jobs.listed(session, visitor.tenant, walk(cursor, limit), model=model))
 
 
-def _walk(cursor: str | None, limit: int) -> Walk:
+def walk(cursor: str | None, limit: int) -> Walk:
+    """Return where a list goes on.
+
+    Args:
+        cursor: from the address of a page; None begins with the newest.
+        limit: how many items are shown.
+
+    Raises:
+        Invalid: The cursor was not made here.
+    """
     return Walk(limit=limit, after=None if cursor is None else decode(cursor))

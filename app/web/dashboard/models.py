@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app import nudge
 from app.domain.models import MAX_NODES, Layer, ModelDescription, ModelHints
 from app.domain.problems import Problem
 from app.domain.steps import METHODS, Outlook
@@ -16,7 +15,7 @@ from app.web.dashboard import page, pictures
 from app.web.dashboard.arriving import refer, take
 from app.web.dashboard.drawing import drawn
 from app.web.dashboard.lists import Cursor, jobs_of, models_of
-from app.web.dashboard.sending import Sent
+from app.web.dashboard.sending import Made, Sent, change, made_id
 from app.web.dashboard.visitor import Form, Looking, Visitor
 from app.web.hints import Cache, hints_of
 from app.web.intake import MODEL
@@ -108,20 +107,24 @@ def _shown(
 
 
 @router.post("/models/{model_id}/again")
-def read_again(model_id: str, visitor: Looking, form: Form) -> Response:
+def read_again(model_id: str, visitor: Looking, form: Form, once: Sent) -> Response:
     """Read a rejected upload once more, with what its file does not tell."""
     told = {name: str(form.get(name, "")).strip() for name in ("architecture", "inputs", "cache")}
+    settings = visitor.gateway.settings
     try:
         hints = hints_of(
             told["architecture"] or None, told["inputs"] or None, cache=bool(told["cache"])
         )
-        with visitor.call.transaction() as session:
-            settings = visitor.gateway.settings
-            again = models.read_again(session, settings, visitor.tenant, model_id, hints).id
+        answer = once(
+            202,
+            lambda session: Made(
+                id=models.read_again(session, settings, visitor.tenant, model_id, hints).id
+            ),
+            tell="model",
+        )
     except Problem as fault:
         return _shown(visitor, model_id, fault=fault, told=told)
-    nudge.send(visitor.gateway.settings, "model", again)
-    return page.see(f"/models/{again}")
+    return page.see(f"/models/{made_id(answer)}")
 
 
 @router.get("/models/{model_id}/graph")
@@ -146,10 +149,9 @@ async def download_model(request: Request, model_id: str, visitor: Looking) -> R
 
 
 @router.post("/models/{model_id}/delete")
-def delete_model(model_id: str, visitor: Looking, form: Form) -> Response:  # noqa: ARG001
+def delete_model(model_id: str, once: Sent) -> Response:
     """Forget a model that no job uses."""
-    with visitor.call.transaction() as session:
-        models.delete(session, visitor.tenant, model_id)
+    change(once, models.delete, model_id)
     return page.see("/models")
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment
 
 from app.domain.problems import Problem
 from app.web import comparison, pages
+from app.web.dashboard import names, places
 from app.web.dashboard.visitor import Visitor
 from app.web.figures import scaled
 
@@ -74,7 +75,7 @@ def of_uploads(
 
 def problem(fault: Problem, visitor: Visitor | None = None) -> Response:
     """Return a page that says what went wrong and what to do."""
-    answer = show("problem.html", visitor, status=fault.status, problem=fault.details())
+    answer = show("problem.html", visitor, status=fault.status, problem=fault)
     answer.headers.update(dict(fault.headers or {}))
     return answer
 
@@ -108,6 +109,7 @@ def _environment() -> Environment:
         "zip": zip,
         "once": partial(token_hex, 32),
         "faults_of": faults,
+        "sentences": places.sentences,
     }
     environment.filters |= {
         "amount": _amount,
@@ -117,6 +119,10 @@ def _environment() -> Environment:
         ),
         "milliseconds": lambda value: comparison.milliseconds(value).text,
         "quality": comparison.quality,
+        "place": places.named,
+        "methods": names.methods_of,
+        "job_name": names.of_job,
+        "job_work": names.work_of,
         "when": _when,
         "duration": _duration,
         "shape": lambda shape: " × ".join(str(size) for size in shape) or "one number",

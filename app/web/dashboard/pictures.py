@@ -8,6 +8,7 @@ from app.domain.events import MetricValue
 from app.domain.job_answers import Job
 from app.domain.reports import Measures
 from app.web.comparison import milliseconds, quality
+from app.web.dashboard import names
 from app.web.figures import scaled
 
 _WIDTH, _HEIGHT, _MARGIN = 640, 320, 56
@@ -103,9 +104,7 @@ def of_jobs(jobs: Sequence[Job]) -> Scatter | None:
     assert first is not None
     points = [("The original", "", first)]
     points += [
-        (job.name or job.id, f"/jobs/{job.id}", job.compressed)
-        for job in measured
-        if job.compressed
+        (names.of_job(job), f"/jobs/{job.id}", job.compressed) for job in measured if job.compressed
     ]
     most_bytes = max(figures.size_bytes for _, _, figures in points)
     most_ms = max(figures.latency_ms or 0.0 for _, _, figures in points) or 1.0

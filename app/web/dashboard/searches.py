@@ -10,7 +10,7 @@ from app.domain.jobs import JobRequest
 from app.domain.problems import Conflict, Problem
 from app.domain.request_parts import Budget, Objective
 from app.services import jobs, searches
-from app.web.dashboard import draft, page
+from app.web.dashboard import draft, page, places
 from app.web.dashboard.compose import submitted
 from app.web.dashboard.lists import datasets_offered, models_offered
 from app.web.dashboard.sending import Sent, made_id
@@ -83,7 +83,7 @@ def _form(visitor: Visitor, given: Mapping[str, str], fault: Problem | None = No
         models=models_offered(visitor, given.get("model", "")),
         datasets=datasets_offered(visitor, given.get("dataset", "")),
         faults=page.faults(fault) if fault else {},
-        fault_of_all=fault.detail if fault else None,
+        wrong=places.sentences(fault) if fault else [],
     )
 
 

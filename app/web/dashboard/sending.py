@@ -1,12 +1,14 @@
-"""Forms that make something: sent twice, as by a double click, they make it once."""
+"""Forms that make or change something: sent twice, as by a double click, they do it once."""
 
 import hashlib
 import hmac
 import json
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request, Response
 from pydantic import BaseModel
+from sqlalchemy.orm import Session
 from starlette.datastructures import FormData
 
 from app.web.dashboard.visitor import FORM_TOKEN, Form, Looking
@@ -17,7 +19,7 @@ ONCE = "once"
 
 
 class Made(BaseModel):
-    """The id of what a form made."""
+    """The id of what a form made or changed."""
 
     id: str
 
@@ -47,6 +49,22 @@ def _typed(form: FormData) -> bytes:
     return json.dumps(
         sorted((name, str(value)) for name, value in fields if name != FORM_TOKEN)
     ).encode()
+
+
+def change(once: Once, verb: Callable[[Session, str, str], object], thing: str) -> None:
+    """Change or delete one of the visitor's things, once: a second click finds it done.
+
+    Args:
+        once: how to do what the form asks.
+        verb: does it, in a transaction, to a tenant's thing with this id.
+        thing: the id.
+    """
+
+    def work(session: Session) -> Made:
+        verb(session, once.call.tenant, thing)
+        return Made(id=thing)
+
+    once(200, work)
 
 
 def made_id(answer: Response) -> str:

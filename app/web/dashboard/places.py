@@ -1,0 +1,63 @@
+"""Places of a request in words, as forms name them: pages show no JSON pointers."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from app.domain.frozen import words
+from app.domain.problems import Problem
+from app.web.dashboard.draft import MORE, of_method, of_request
+from app.web.dashboard.forms import Field
+
+_TOP = ("require", "target", *MORE)
+_CALLED = {
+    "data": "Data",
+    "dataset": "Data",
+    "max_quality_drop": "Quality may drop by",
+    "minimize": "Make less of",
+    "sha256": "SHA-256",
+    "url": "Address",
+}
+"""Fields that are not called by their names, where no schema has a title that a form shows."""
+_UNSEEN = {"objective", "subject_to", "budget", "query", "path"}
+"""Parts of a request that no form shows as such."""
+
+
+def sentences(fault: Problem, body: Mapping[str, Any] | None = None) -> list[str]:
+    """Return what is wrong, in words.
+
+    Args:
+        fault: its own words, which are for people unless they begin with a JSON pointer.
+        body: the request, whose steps say what their parameters are called.
+    """
+    if not fault.detail.startswith("#"):
+        return [fault.detail]
+    return [
+        ": ".join(filter(None, (named(error.pointer, body), error.detail)))
+        for error in fault.details().errors or []
+    ]
+
+
+def named(pointer: str, body: Mapping[str, Any] | None = None) -> str:
+    """Return the place of a JSON pointer in words, such as ``Step 1, Share to remove``.
+
+    Args:
+        pointer: into the body; ``#`` is the whole, which has no name.
+        body: as with ``sentences``.
+    """
+    return ", ".join(_walked(pointer.removeprefix("#").split("/")[1:], body or {}))
+
+
+def _walked(parts: list[str], body: Mapping[str, Any]) -> Iterator[str]:
+    known: Mapping[str, Field] = of_request(_TOP)
+    if parts[:1] == ["steps"] and len(parts) > 1:
+        index = int(parts[1])
+        yield f"Step {index + 1}"
+        known = of_method(body["steps"][index]["method"]) if body else {}
+        parts = parts[2:]
+    for part in parts:
+        field = known.get(part)
+        if field is not None:
+            yield field.title
+        elif part not in _UNSEEN:
+            yield str(int(part) + 1) if part.isdecimal() else _CALLED.get(part) or words(part)
+        known = field.parts if field else {}
