@@ -6,10 +6,10 @@ A single-threaded process that has just been forked applies to itself, in this o
    holds only the directory, the Python installation and a few system files;
 2. no capabilities, and no new privileges ever;
 3. Landlock: the same files again, by another mechanism; devices, pipes and links cannot be
-created;
+   created;
 4. limits on file size, open files, processes, processor time, memory;
-5. a filter of system calls: no sockets (with a GPU, none that connects), no programs, no access to
-   other processes.
+5. a filter of system calls, the list of those that an engine needs: no socket that reaches
+   another process, no programs, no access to other processes.
 
 Where ``/proc`` cannot be mounted, as in containers, the process sees only its own directory of it.
 Where the kernel does not allow namespaces, the filter forbids forks instead. `probe` tries out

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from workers.sandbox.confinement import calls
-from workers.sandbox.confinement.kernel import PR_SET_SECCOMP, prctl
+from workers.sandbox.confinement.kernel import PR_SET_PDEATHSIG, PR_SET_SECCOMP, prctl
 
 _MODE_FILTER = 2
 _LOAD, _AND, _RETURN = 0x20, 0x54, 0x06
@@ -23,11 +23,13 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS, _ARGUMENT_BYTES = 0, 4, 16, 8
 _AUDIT_ARCHITECTURE = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 _X32_BIT = 0x4000_0000
 
-_SET_OWNER = {
-    "fcntl": {"F_SETOWN": 8, "F_SETSIG": 10, "F_SETOWN_EX": 15},
-    "ioctl": {"FIOSETOWN": 0x8901, "SIOCSPGRP": 0x8902},
+_REFUSED_COMMANDS = {
+    "fcntl": (1, {"F_SETOWN": 8, "F_SETSIG": 10, "F_SETOWN_EX": 15}),
+    "ioctl": (1, {"FIOSETOWN": 0x8901, "SIOCSPGRP": 0x8902}),
+    "prctl": (0, {"PR_SET_PDEATHSIG": PR_SET_PDEATHSIG}),
 }
-"""Commands (the second argument) that choose which process gets the signals of a descriptor."""
+"""Commands that are refused, and the place of the argument that names them. They choose which
+process gets the signals of a descriptor, and whether a process outlives its parent."""
 
 _CLONE_ANY_NAMESPACE = 0x7E02_0000
 _CLONE_THREAD = 0x0001_0000
@@ -52,23 +54,26 @@ def _when(number: int, body: bytes) -> bytes:
     return _instruction(_JUMP_EQUAL, number, 0, len(body) // 8) + body
 
 
-def _argument_test(
-    jump: int, value: int, if_true: int, if_false: int, *, argument: int = 0
-) -> bytes:
-    """Return ``if_true`` if the lower half of an argument passes a test, else ``if_false``."""
+def _load(argument: int) -> bytes:
+    """Load the lower half of an argument; the first one is 0."""
+    return _instruction(_LOAD, _ARGUMENTS + _ARGUMENT_BYTES * argument)
+
+
+def _first_argument_test(jump: int, value: int, if_true: int, if_false: int) -> bytes:
+    """Return ``if_true`` if the first argument passes a test, else ``if_false``."""
     return (
-        _instruction(_LOAD, _ARGUMENTS + _ARGUMENT_BYTES * argument)
+        _load(0)
         + _instruction(jump, value, 0, 1)
         + _instruction(_RETURN, if_true)
         + _instruction(_RETURN, if_false)
     )
 
 
-def _unless_second_argument(values: Iterable[int], refused: int) -> bytes:
-    """Allow the call unless its second argument is one of ``values``."""
-    code = _instruction(_LOAD, _ARGUMENTS + _ARGUMENT_BYTES)
+def _unless_argument(argument: int, values: Iterable[int]) -> bytes:
+    """Allow the call unless an argument is one of ``values``."""
+    code = _load(argument)
     for value in values:
-        code += _instruction(_JUMP_EQUAL, value, 0, 1) + _instruction(_RETURN, refused)
+        code += _instruction(_JUMP_EQUAL, value, 0, 1) + _refuse(errno.EPERM)
     return code + _instruction(_RETURN, _ALLOW)
 
 
@@ -80,10 +85,10 @@ def _only_sockets(kind: int) -> bytes:
     """
     denied = _refuse(errno.EPERM)
     return (
-        _instruction(_LOAD, _ARGUMENTS)
+        _load(0)
         + _instruction(_JUMP_EQUAL, _AF_UNIX, 1, 0)
         + denied
-        + _instruction(_LOAD, _ARGUMENTS + _ARGUMENT_BYTES)
+        + _load(1)
         + _instruction(_AND, _SOCK_TYPE_MASK)
         + _instruction(_JUMP_EQUAL, kind, 0, 1)
         + _instruction(_RETURN, _ALLOW)
@@ -103,12 +108,22 @@ def install(*, may_fork: bool, cuda: bool = False) -> None:
         OSError: the kernel refused.
         KeyError: this architecture has no table here.
     """
-    code = _filter(platform.machine(), may_fork=may_fork, cuda=cuda)
+    code = compiled(platform.machine(), may_fork=may_fork, cuda=cuda)
     program = _Program(len(code) // 8, code)
     prctl(PR_SET_SECCOMP, _MODE_FILTER, ctypes.string_at(ctypes.byref(program), 16))
 
 
-def _filter(machine: str, *, may_fork: bool, cuda: bool) -> bytes:
+def compiled(machine: str, *, may_fork: bool, cuda: bool = False) -> bytes:
+    """Return the filter as instructions of the BPF machine, eight bytes each.
+
+    Args:
+        machine: the architecture, ``x86_64`` or ``aarch64``.
+        may_fork: as in ``install``.
+        cuda: as in ``install``.
+
+    Raises:
+        KeyError: the architecture has no table here.
+    """
     denied = _refuse(errno.EPERM)
     code = _instruction(_LOAD, _ARCHITECTURE)
     code += _instruction(_JUMP_EQUAL, _AUDIT_ARCHITECTURE[machine], 1, 0)
@@ -135,16 +150,19 @@ def _in_part(machine: str, *, may_fork: bool, cuda: bool) -> Iterator[tuple[int,
     yield allowed["socketpair"], _only_sockets(_SOCK_STREAM)
     if cuda:
         yield calls.SOCKET[machine], _only_sockets(_SOCK_SEQPACKET)
-    for name, commands in _SET_OWNER.items():
-        yield allowed[name], _unless_second_argument(commands.values(), refused)
+    for name, (argument, commands) in _REFUSED_COMMANDS.items():
+        yield allowed[name], _unless_argument(argument, commands.values())
     if may_fork:
-        yield allowed["clone"], _argument_test(_JUMP_ANY_BIT, _CLONE_ANY_NAMESPACE, refused, _ALLOW)
+        yield (
+            allowed["clone"],
+            _first_argument_test(_JUMP_ANY_BIT, _CLONE_ANY_NAMESPACE, refused, _ALLOW),
+        )
         return
-    yield allowed["clone"], _argument_test(_JUMP_ANY_BIT, _CLONE_THREAD, _ALLOW, refused)
+    yield allowed["clone"], _first_argument_test(_JUMP_ANY_BIT, _CLONE_THREAD, _ALLOW, refused)
     for name in calls.SIGNALS:
-        yield allowed[name], _argument_test(_JUMP_EQUAL, os.getpid(), _ALLOW, refused)
+        yield allowed[name], _first_argument_test(_JUMP_EQUAL, os.getpid(), _ALLOW, refused)
     for name in calls.ON_A_PROCESS:
-        yield allowed[name], _argument_test(_JUMP_EQUAL, 0, _ALLOW, refused)
+        yield allowed[name], _first_argument_test(_JUMP_EQUAL, 0, _ALLOW, refused)
     for name in (*calls.ON_A_USER, *calls.FORKS):
         if name in allowed:
             yield allowed[name], _refuse(errno.EPERM)
