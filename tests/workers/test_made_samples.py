@@ -1,6 +1,7 @@
 """Samples that are made from a model: once for a job, and once for all trials of a search."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from sqlalchemy import func, select, text, update
 
 from app.blobs import Blob
 from app.domain import ids
+from app.domain.directory import GENERATED, MADE_ORIGIN
 from app.domain.reports import Generated
 from app.domain.searches import begun
 from app.store import made_samples, retention, runs, searches, stats, transitions, turns
@@ -15,7 +17,9 @@ from app.store.tables import JobRow, MadeSamplesRow
 from tests.app.claiming import claim_job
 from tests.waiting import eventually
 from tests.workers.test_lifecycle import model, sandboxes, settings, worker  # noqa: F401
+from workers.runs import answers
 from workers.runs.taking import run_next
+from workers.sandbox.directories import Place
 from workers.worker import Worker
 
 BLOB = Blob("a" * 64, 1000, key="")
@@ -180,3 +184,28 @@ def test_samples_go_with_their_search_and_with_its_graphs(
     assert kept(worker) == {}
     with worker.sessions() as session:
         assert stats.stored_bytes(session, "t") == before
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        b"",
+        b"[]",
+        b'{"way": "stolen", "samples": 40, "note": ""}',
+        MADE.model_copy(update={"note": "x" * answers.MAX_ORIGIN_BYTES}).model_dump_json().encode(),
+    ],
+    ids=["empty", "a list", "another way", "too long"],
+)
+def test_a_report_that_an_engine_would_not_write_is_not_read(tmp_path: Path, origin: bytes) -> None:
+    place = Place(tmp_path, tmp_path)
+    (tmp_path / GENERATED).mkdir()
+    path = tmp_path / GENERATED / MADE_ORIGIN
+    path.write_text(MADE.model_dump_json())
+    assert answers.generated(place) == MADE
+    path.write_bytes(origin)
+    with pytest.raises(answers.Unreadable):
+        answers.generated(place)
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(answers.Unreadable):
+        answers.generated(place)

@@ -37,6 +37,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MAX_JSON_BYTES = 64 * 1024**2
 MAX_LINE_BYTES = 16 * 1024
+MAX_ORIGIN_BYTES = 16 * 1024
+"""Of the report on made samples: a few sentences, which are stored with the job."""
 MAX_READ_BYTES = 256 * 1024
 """The most bytes of events that are read at a time."""
 MAX_DETAIL = 4000
@@ -124,9 +126,9 @@ def generated(place: Place) -> Generated:
     """Return how the samples that the engine has made from the model were made.
 
     Raises:
-        Unreadable: there are none, or the report on them is malformed.
+        Unreadable: there are none, or the report on them is malformed or too long.
     """
-    return _document(place.engine, samples_file(MADE_ORIGIN), Generated)
+    return _document(place.engine, samples_file(MADE_ORIGIN), Generated, MAX_ORIGIN_BYTES)
 
 
 def samples_file(name: str) -> PurePosixPath:
@@ -210,11 +212,13 @@ def _event(line: bytes) -> EngineEvent | None:
     return event if _finite(event.model_dump()) else None
 
 
-def _document(root: Path, relative: PurePosixPath, kind: type[Model]) -> Model:
+def _document(
+    root: Path, relative: PurePosixPath, kind: type[Model], most_bytes: int = MAX_JSON_BYTES
+) -> Model:
     with regular(root, relative) as file:
-        data = file.read(MAX_JSON_BYTES + 1)
-    if len(data) > MAX_JSON_BYTES:
-        raise Unreadable(f"{relative} is larger than {MAX_JSON_BYTES} bytes")
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise Unreadable(f"{relative} is larger than {most_bytes} bytes")
     try:
         document = kind.model_validate_json(_storable(data))
     except ValidationError as error:

@@ -21,6 +21,7 @@ from app.domain.generated import Effort
 from app.domain.reports import Generated
 from workers.compression import faults
 from workers.compression.executor import build
+from workers.compression.files import write_whole
 from workers.compression.graph.load import load
 from workers.compression.graph.pieces import open_graph
 from workers.compression.graph.rewrites.constants import lift_constants
@@ -79,7 +80,7 @@ def made_once(directory: Path, context: Context, advance: Advance, effort: Effor
     made = make(directory / ORIGINAL, directory / MODEL, context, advance, effort)
     folder.mkdir(exist_ok=True)
     np.savez(arrays, allow_pickle=False, **made.samples.arrays)
-    origin.write_text(made.generated.model_dump_json())  # last: then the samples are there
+    write_whole(origin, made.generated.model_dump_json())  # last: then the samples are there
     return made
 
 
