@@ -78,22 +78,30 @@ def test_a_search_of_another_version_is_left_to_it_and_holds_up_no_other(
         assert [trial.search_id for trial in session.scalars(select(TrialRow))] == [sound]
 
 
-def test_a_search_whose_figures_cannot_be_read_fails(
-    service: Service, settings: Settings, tmp_path: Path
+@pytest.mark.parametrize(
+    ("figures", "status"),
+    [({"size_bytes": "many"}, "failed"), ({"noise": 0.5}, "queued")],
+    ids=["nonsense", "of a newer version"],
+)
+def test_a_search_whose_figures_cannot_be_read_fails_or_is_left_to_their_version(
+    service: Service, settings: Settings, tmp_path: Path, figures: dict[str, Any], status: str
 ) -> None:
-    """No worker of any version can go on with it: it must not wait for one for ever."""
+    """No worker of any version can go on with nonsense: it must not wait for one for ever."""
     made = search(service)["id"]
     take_turn(service, made)
     trial = start(service)
     assert trial is not None
     end(service, trial, (0.5, 0.0))
     with service.store.begin() as session:
-        session.get_one(JobRow, trial).compressed = {"size_bytes": "many"}
+        job = session.get_one(JobRow, trial)
+        job.compressed = {**(job.compressed or {}), **figures}
     with worker_with(settings, tmp_path) as worker:
         take_turns(worker)
     with service.store() as session:
         row = session.get_one(JobRow, made)
-        assert (row.status, (row.problem or {})["type"]) == ("failed", "internal-error")
+        problem = row.problem["type"] if row.problem else None
+        assert (row.status, problem) == (status, "internal-error" if status == "failed" else None)
+        assert made not in searches.due(session, 9)
 
 
 def test_a_tenants_many_searches_leave_turns_for_others(service: Service) -> None:

@@ -8,7 +8,7 @@ from app.domain.problems import InternalError
 from app.store import deliveries, searches, transitions
 from app.store.session import AWAY, first_line, transaction
 from workers.search import turn
-from workers.search.reading import OtherVersion
+from workers.search.reading import OtherVersion, of_this_version
 from workers.worker import Worker
 
 TURNS = 16
@@ -55,7 +55,8 @@ def _take_turn(worker: Worker, search_id: str, *, due: bool) -> None:
             row = searches.hold(session, search_id, due=due)
             if row is None:
                 return
-            filed = turn.take(session, row, worker.settings.device)
+            with of_this_version():
+                filed = turn.take(session, row, worker.settings.device)
             searches.rest(session, row, _rest_seconds(worker))
     except OtherVersion as error:
         log.warning("search left to a worker of its version", reason=str(error))

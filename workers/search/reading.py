@@ -1,5 +1,7 @@
 """What a turn of a search reads from the store."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -19,7 +21,7 @@ Trials = list[tuple[TrialRow, JobRow]]
 
 
 class OtherVersion(Exception):  # noqa: N818 (it says what is the case)
-    """The search, or a trial of it, asks for what only another version of the program knows."""
+    """The search, or a trial of it, has what only another version of the program knows."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,27 @@ def _request_of(job: JobRow) -> JobRequest:
     try:
         return JobRequest.model_validate(job.request)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        raise OtherVersion(f"{job.id}: {first['msg']}") from error
+        raise OtherVersion(f"{job.id}: {_first_fault(error)}") from error
+
+
+@contextmanager
+def of_this_version() -> Iterator[None]:
+    """Leave figures to a newer version that has written fields of them that this one lacks.
+
+    Raises:
+        OtherVersion: Unknown fields are all that is wrong with what was read.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        if any(each["type"] != "extra_forbidden" for each in error.errors()):
+            raise
+        raise OtherVersion(f"{error.title}: {_first_fault(error)}") from error
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def _chart(session: Session, request: JobRequest) -> Sensitivity | None:
