@@ -14,6 +14,9 @@ MAX_COUNTED = 1000
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
+_FLOATS = frozenset({"float16", "float32", "float64"})
+_INTEGERS = frozenset({"int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"})
+
 
 class ImageOptions(BaseModel):
     """How the images of a dataset become a model's input: ``(pixel / 255 - mean) / std``."""
@@ -131,7 +134,8 @@ def mismatches(dataset: DatasetDescription, inputs: list[TensorSpec]) -> list[st
             continue
         if not _castable(array.dtype, tensor.dtype):
             reasons.append(
-                f"Array '{array.name}' is {array.dtype}, but the model's input is {tensor.dtype}."
+                f"Array '{array.name}' is {array.dtype}, but the model's input is"
+                f" {tensor.dtype}{_how_to_store(array.dtype, tensor.dtype)}."
             )
         if dataset.format != "parquet" and not sample_axes(array.shape[1:], tensor.shape):
             reasons.append(
@@ -188,12 +192,19 @@ def _image_mismatches(inputs: list[TensorSpec]) -> list[str]:
     return []
 
 
+def _how_to_store(dtype: str, target: str) -> str:
+    """Return how an array of one type is stored in another; nothing where datasets have it not."""
+    if target not in {"bool", *_FLOATS, *_INTEGERS}:
+        return ""
+    pixels = dtype == "uint8" and target in _FLOATS
+    scaled = ", scaled as in training (pixels are often divided by 255)" if pixels else ""
+    return f": store it with numpy's astype('{target}'){scaled}"
+
+
 def _castable(dtype: str, target: str) -> bool:
     if dtype == target:
         return True
-    floats = ("float16", "float32", "float64")
-    integers = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
-    return (dtype in floats and target in floats) or (dtype in integers and target in integers)
+    return any(dtype in kind and target in kind for kind in (_FLOATS, _INTEGERS))
 
 
 def sample_axes(row: Sequence[int | str], input_shape: Sequence[int | str]) -> list[int | None]:

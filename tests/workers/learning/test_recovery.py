@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 
 from app.domain.problems import DatasetMismatch, StepFailed
 from app.domain.steps.recover import Recover
 from tests.workers.learning import nets
 from workers.compression.executor import Executor
+from workers.compression.learning import objectives
 from workers.compression.learning.recovery import Demands, recover
 from workers.compression.samples.layout import Layout
 
@@ -198,6 +200,19 @@ def test_classes_beyond_the_scores_are_named(mlp: Path) -> None:
     targets = np.full(256, 4, np.int64)
     with pytest.raises(DatasetMismatch, match="classes"):
         recover(nets.damaged(mlp), Recover(loss="labels"), nets.context(mlp, X, targets), silent)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        (torch.tensor([1, -100]), "from -100 to 1.*'iou', targets below 0 are left out"),
+        (torch.tensor([1.0, 2.0]), "3 numbers for each of the targets.*store them as integers"),
+    ],
+)
+def test_targets_that_are_stored_otherwise_are_told_how(target: torch.Tensor, words: str) -> None:
+    scores = torch.zeros(2, 3)
+    with pytest.raises(DatasetMismatch, match=words):
+        objectives.labels("y", scores, target, None)({"y": scores}, {}, target)
 
 
 def test_figures_of_every_epoch_are_told(mlp: Path) -> None:

@@ -51,8 +51,11 @@ def labels(name: str, output: Tensor, targets: Tensor, yardstick: Yardstick | No
         return _classes(name, axis, losses.are_probabilities(output, axis))
     if integers and bool(((targets == 0) | (targets == 1)).all()):
         return _yes_or_no(name, bool(((output >= 0) & (output <= 1)).all()))
-    if output.numel() != targets.numel():
-        raise DatasetMismatch(f"Output '{name}' has not one number for each of the targets.")
+    if axis is not None:
+        raise DatasetMismatch(
+            f"Output '{name}' has {output.shape[axis]} numbers for each of the targets, which are"
+            " floats: if they are class numbers, store them as integers."
+        )
     return _numbers(name, losses.variance(targets.float()))
 
 
@@ -118,9 +121,10 @@ def _classes(name: str, axis: int, probabilities: bool) -> Term:
         classes = targets.reshape(-1).long()
         low, high = int(classes.min()), int(classes.max())
         if low < 0 or high >= scores.shape[1]:
+            advice = " With the metric 'iou', targets below 0 are left out." if low < 0 else ""
             raise DatasetMismatch(
                 f"Targets name classes from {low} to {high}, and output '{name}' has"
-                f" {scores.shape[1]} classes, from 0 on."
+                f" {scores.shape[1]} classes, from 0 on.{advice}"
             )
         return losses.cross_entropy(scores, classes)
 

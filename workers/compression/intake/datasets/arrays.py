@@ -118,7 +118,8 @@ def describe_targets(array: NDArray[Any], limits: DatasetLimits) -> Targets:
         if low < 0 or high >= limits.classes:
             raise InvalidDataset(
                 f"'targets' holds class numbers from {low} to {high}; they count from 0 and stay"
-                f" below {limits.classes}. For values, store floats."
+                f" below {limits.classes}. Leave out samples without a class; store values as"
+                " floats."
             )
         classes = high + 1
     return Targets(
@@ -163,7 +164,7 @@ def cast(array: NDArray[Any], dtype: np.dtype[Any], name: str, path: Path) -> ND
     copy = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=array.shape)
     for rows in chunks(array):
         piece = array[rows]
-        if piece.size:
+        if piece.dtype.kind != "b":
             _check_range(piece, dtype, name)
         copy[rows] = piece.astype(dtype)
     copy.flush()

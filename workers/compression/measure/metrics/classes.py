@@ -20,7 +20,8 @@ def top(
     scores, classes = aligned(_answers(output, target, threshold), target)
     if scores.ndim == classes.ndim:
         return np.array([np.sum(scores == classes), classes.size], np.float64)
-    if classes.min() < 0 or classes.max() >= scores.shape[-1]:
+    _require_classes(classes)
+    if classes.max() >= scores.shape[-1]:
         raise Unfit(f"a target lies outside of its {scores.shape[-1]} classes")
     target_scores = np.take_along_axis(scores, classes[:, None], axis=1)
     better = np.sum(scores > target_scores, axis=1)
@@ -35,6 +36,7 @@ def confusion(
 ) -> Sums:
     """Return hits, predictions and targets of each class, ``[classes, 3]``."""
     scores, classes = aligned(_answers(output, target, threshold), target)
+    _require_classes(classes)
     predictions = scores if scores.ndim == classes.ndim else np.argmax(scores, axis=1)
     return counts(predictions.astype(np.int64), classes)
 
@@ -56,6 +58,15 @@ def macro_f1(sums: Sums) -> float:
     hits, predictions, targets = sums.T
     total = predictions + targets
     return float(np.mean(2 * hits[total > 0] / total[total > 0]))
+
+
+def _require_classes(targets: NDArray[np.int64]) -> None:
+    """Refuse targets that stand for no class, such as the -100 of tokens that are ignored."""
+    if (lowest := targets.min(initial=0)) < 0:
+        raise Unfit(
+            f"a target is {lowest}, and classes count from 0 (the metric 'iou' leaves out targets"
+            " below 0)"
+        )
 
 
 def _answers(output: NDArray[Any], target: NDArray[Any], threshold: float | None) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.compression.measure.metrics.classes import aligned, counts
-from workers.compression.measure.metrics.meter import Sums, Unfit
+from workers.compression.measure.metrics.meter import Sums, Unfit, other_size
 from workers.compression.samples.channels import by_channel, candidates
 
 THRESHOLD = 0.5
@@ -26,7 +26,7 @@ def overlaps(output: NDArray[Any], target: NDArray[Any], *, threshold: float | N
     if output.size == target.size and (threshold is not None or not both_integers):
         return _masks(output, target, THRESHOLD if threshold is None else threshold)
     if target.dtype.kind not in "iub":
-        raise Unfit(f"{output.size} numbers against {target.size}")
+        raise other_size(output, target)
     scores, classes = aligned(output, target)
     if scores.ndim > 1:
         predictions, size = scores.argmax(axis=1).astype(np.int64), scores.shape[1]

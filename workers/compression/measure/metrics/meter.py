@@ -15,6 +15,14 @@ class Unfit(Exception):  # noqa: N818 (it says what it is)
     """A metric cannot compare an output with a target; the text of the error says why."""
 
 
+def other_size(output: NDArray[Any], target: NDArray[Any]) -> Unfit:
+    """Return the error for an output that has not one number for each target."""
+    words = f"{output.size} numbers against {target.size}"
+    if target.dtype.kind == "f" and np.array_equal(target, np.rint(target)):
+        words += "; if the targets are class numbers, store them as integers"
+    return Unfit(words)
+
+
 class Meter(Protocol):
     """The running value of a metric."""
 

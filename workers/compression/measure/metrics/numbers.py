@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workers.compression.measure.explained import Explained
-from workers.compression.measure.metrics.meter import Sums, Unfit
+from workers.compression.measure.metrics.meter import Sums, Unfit, other_size
 from workers.compression.samples.channels import by_channel, candidates
 
 
@@ -69,5 +69,5 @@ def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 def _reshaped(output: NDArray[Any], target: NDArray[Any]) -> NDArray[Any]:
     """Return the targets in the shape of the output."""
     if output.size != target.size or output.dtype.kind not in "fiub":
-        raise Unfit(f"{output.size} numbers against {target.size}")
+        raise other_size(output, target)
     return target.reshape(output.shape)
