@@ -20,7 +20,10 @@ def shapes(path: Path, inputs: list[dict[str, Any]]) -> dict[str, list[int | str
     """Read a graph of two inputs with stated shapes; return those of inputs and outputs."""
     nodes = [helper.make_node("Add", ["x", "y"], ["z"])]
     borders = [value("x", "N", 3, "W"), value("y", "N", 3, "W")], [value("z", "N", 3, "W")]
-    upload = write(model(nodes, *borders, []), path / "upload")
+    return stated(write(model(nodes, *borders, []), path / "upload"), path, inputs)
+
+
+def stated(upload: Path, path: Path, inputs: list[dict[str, Any]]) -> dict[str, list[int | str]]:
     hints = ModelHints(inputs=INPUT_HINTS.validate_python(inputs))
     order = InspectModel(hints=hints)
     read_model(upload, path / "model.onnx", ModelLimits(), order)
@@ -37,6 +40,17 @@ def test_a_size_holds_for_every_dimension_of_its_name(tmp_path: Path) -> None:
     run = onnx.reference.ReferenceEvaluator(str(tmp_path / "model.onnx"))
     ones = np.ones((2, 3, 160), np.float32)
     np.testing.assert_array_equal(run.run(None, {"x": ones, "y": ones})[0], ones + ones)
+
+
+def test_a_sum_of_dimensions_follows_them(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Concat", ["past", "x"], ["z"], axis=1)]
+    borders = [value("x", "N", "T"), value("past", "N", "P")], [value("z", "N", "P + T")]
+    upload = write(model(nodes, *borders, []), tmp_path / "upload")
+    for hints, wanted in (
+        ([{"name": "x", "shape": ["N", 5]}], "P + 5"),
+        ([{"name": "x", "shape": ["N", 5]}, {"name": "past", "shape": ["N", 7]}], 12),
+    ):
+        assert stated(upload, tmp_path, hints)["z"] == ["N", wanted]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,14 @@ def size_of(size: int | str, sizes: Mapping[str, int]) -> int:
     return sum(int(part) if part.isdecimal() else sizes[part] for part in parts)
 
 
+def substituted(name: str, sizes: Mapping[str, int | str]) -> int | str:
+    """Return a sum whose terms get other names, or sizes; any other dimension stays as it is."""
+    parts = [str(sizes.get(part, part)) for part in terms(name)]
+    if not parts:
+        return name
+    return sum(map(int, parts)) if all(map(str.isdecimal, parts)) else _PLUS.join(parts)
+
+
 def with_sums(sizes: Mapping[str, int]) -> dict[str, int]:
     """Return sizes in which each sum has the size of its terms, where those have sizes."""
     settled = dict(sizes)

@@ -8,6 +8,7 @@ from onnx import helper
 
 from app.domain.models import InputHint
 from app.domain.problems import InvalidModel
+from workers.compression.graph.sums import substituted
 from workers.compression.graph.writer import write
 from workers.compression.intake.sources.hints import FileInput, Shape, settle
 
@@ -66,8 +67,13 @@ def _name(value: onnx.ValueInfoProto, axis: int) -> int | str:
 
 def _rename(value: onnx.ValueInfoProto, sizes: Mapping[str, int | str]) -> None:
     for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-        size = sizes.get(str(_name(value, axis)))
+        name = _name(value, axis)
+        if isinstance(name, int):
+            continue
+        size = sizes.get(name, name)
+        if size == name:
+            size = substituted(name, sizes)
         if isinstance(size, int):
             dim.dim_value = size
-        elif size is not None:
+        elif size != name:
             dim.dim_param = size

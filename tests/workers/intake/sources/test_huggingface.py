@@ -126,6 +126,7 @@ def zipped(path: Path) -> Path:
 def test_a_directory_of_timm_names_its_network_itself(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     timm_directory(tmp_path / "d")
+    (tmp_path / "d" / "model_old.safetensors").write_bytes(b"")
     program = huggingface.read(zipped(tmp_path / "d"), ModelHints())
     assert (program.source, program.inputs[0].shape) == ("timm", ["batch", 3, 160, 160])
 

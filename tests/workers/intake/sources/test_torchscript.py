@@ -93,7 +93,13 @@ def test_shapes_that_the_file_does_not_tell_are_asked_for(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("shape", "words"),
-    [(["batch", 4, 9, 9], "does not run on random inputs"), (["batch", 3], "does not run")],
+    [
+        (
+            ["batch", 4, 9, 9],
+            r"does not run on random inputs of the shapes image \['batch', 4, 9, 9\]",
+        ),
+        (["batch", 3], r"it fails; its own message is in the log.* State shapes and types"),
+    ],
 )
 def test_shapes_that_the_network_does_not_take_are_told(
     tmp_path: Path, shape: list[Any], words: str

@@ -82,6 +82,29 @@ def test_weights_of_another_program_are_assigned_in_order(
     torch.testing.assert_close(torch.from_numpy(ours), network(images).detach(), rtol=0, atol=EXACT)
 
 
+def test_blocks_of_another_program_may_name_layers_as_the_network_names_its_first(
+    network: nn.Module, tmp_path: Path
+) -> None:
+    """``part0.conv1`` is a first layer to look at, and what is in ``part0`` no network."""
+    weights = network.state_dict()
+    program = read(
+        {f"part{n}.{name}": weights[name] for n, name in enumerate(weights)}, tmp_path / "w"
+    )
+    [warning] = program.warnings
+    assert "assigned in their order" in warning
+    x = torch.ones(1, 3, 64, 64)
+    torch.testing.assert_close(program.run([x])[0], network(x).detach())
+
+
+def test_averages_that_hold_no_weights_by_name_are_passed_over(
+    network: nn.Module, tmp_path: Path
+) -> None:
+    shadow = {"decay": 0.99, "shadow": {"0": torch.zeros(3)}}
+    program = read({"ema": shadow, "state_dict": network.state_dict()}, tmp_path / "w")
+    assert program.warnings == []
+    assert program.weights["fc.weight"].any()
+
+
 def read(weights: dict[str, Any], path: Path) -> Program:
     """Read a checkpoint, and convert nothing."""
     torch.save(weights, path)

@@ -30,6 +30,8 @@ _INSIDE = (
     "weights",
 )  # fmt: skip
 """Keys under which training programs store weights: averages first, which timm also takes."""
+_LEVELS = 3
+"""Of such keys within each other, at most."""
 
 UPLOADABLE = (
     "Where its code is, write a file that can be uploaded:"
@@ -128,8 +130,8 @@ def _weights(loaded: Any) -> tuple[dict[str, Tensor], list[str]]:
         InvalidModel: the file holds no weights.
     """
     content, keys = loaded, list[str]()
-    for _ in range(3):
-        inside = next((key for key in _INSIDE if _has_weights(content, key)), None)
+    for level in range(_LEVELS):
+        inside = next((key for key in _INSIDE if _has_weights(content, key, _LEVELS - level)), None)
         if inside is None:
             break
         content = content[inside]
@@ -150,8 +152,11 @@ def _weights(loaded: Any) -> tuple[dict[str, Tensor], list[str]]:
     return tensors, averaged
 
 
-def _has_weights(content: Any, key: str) -> bool:
-    inside = content.get(key) if isinstance(content, Mapping) else None
-    return isinstance(inside, Mapping) and any(
-        isinstance(value, Tensor | Mapping) for value in inside.values()
+def _has_weights(content: Any, key: str, levels: int) -> bool:
+    """Return whether weights are under a key, or under such keys within, so many levels deep."""
+    inside = content.get(key) if isinstance(content, Mapping) and levels else None
+    if not isinstance(inside, Mapping):
+        return False
+    return any(isinstance(value, Tensor) for value in inside.values()) or any(
+        _has_weights(inside, within, levels - 1) for within in _INSIDE
     )

@@ -111,10 +111,12 @@ def _accepted(program: Program) -> tuple[dict[str, int], int]:
                 return sizes, below
         if not set(program.symbols) - {BATCH}:
             break
+    assert failure is not None, "no size was tried"
     raise InvalidModel(
         f"The network does not run on random inputs of the shapes"
-        f" {', '.join(f'{spec.name} {spec.shape}' for spec in program.inputs)}: {_line(failure)}"
-        f" State shapes and types that it takes: {hints.parameter(program.inputs, sizes)}."
+        f" {', '.join(f'{spec.name} {spec.shape}' for spec in program.inputs)}:"
+        f" {faults.refusal(failure)}. State shapes and types that it takes:"
+        f" {hints.parameter(program.inputs, sizes)}."
     )
 
 
@@ -186,8 +188,8 @@ def _compared(
             if tried[BATCH] == sizes[BATCH]:
                 continue
             raise InvalidModel(
-                f"The network itself takes no batch of {tried[BATCH]}: {_line(error)} Upload it"
-                f" again with fixed sizes, {hints.parameter(program.inputs, sizes)}."
+                f"The network itself takes no batch of {tried[BATCH]}: {faults.refusal(error)}."
+                f" Upload it again with fixed sizes, {hints.parameter(program.inputs, sizes)}."
             ) from error
         feeds = {
             spec.name: tensor.numpy() for spec, tensor in zip(program.inputs, inputs, strict=True)
@@ -261,10 +263,3 @@ def _error(
             " trained, and upload that."
         )
     return largest
-
-
-def _line(error: Exception | None) -> str:
-    """Return the first useful line of a library's message."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text[:300].rstrip(".") + "."

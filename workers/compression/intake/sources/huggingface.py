@@ -41,7 +41,7 @@ def read(upload: Path, hints: ModelHints) -> Program:
         config = _config(directory)
         if isinstance(network := config.get("architecture"), str) and not config.get(_CLASSES):
             named = hints.model_copy(update={"architecture": f"timm/{network}"})
-            return checkpoint.read_safetensors(next(directory.glob("*.safetensors")), named)
+            return checkpoint.read_safetensors(min(directory.glob("*.safetensors")), named)
         os.environ.update(_OFFLINE)
         define_torchvision_operators()
         import transformers

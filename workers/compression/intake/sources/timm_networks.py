@@ -21,6 +21,8 @@ _IN_ORDER = (
     "The names of the weights are not timm's: they were assigned in their order, as all shapes are"
     " the same. Compare the answers with those of your own program: it may pad otherwise."
 )
+_LONGEST_NAME = 120
+"""Letters; the file of a directory may hold any name."""
 _OTHER_TOKENS = 6
 """More than any network of timm has positions besides those of patches."""
 _DEFINED: list[Any] = []
@@ -42,7 +44,7 @@ def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
     define_torchvision_operators()
     import timm
 
-    name = hints.architecture.removeprefix(_PREFIX)
+    name = hints.architecture.removeprefix(_PREFIX)[:_LONGEST_NAME]
     config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     if config is None:
         similar = difflib.get_close_matches(name, timm.list_models(), 3, 0.5)
@@ -53,12 +55,13 @@ def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
         )
         raise InvalidModel(f"timm {timm.__version__} has no network '{name}'.{instead}")
     found = weight_names.find(weights, _layers(config))
-    weights = {name: weights[stored] for name, stored in found.names.items()}
-    renamed = _renamed(timm, name, config, weights)
-    names = found.names
+    whole = {stored: stored for stored in weights} if found.notes else found.names
+    renamed = _renamed(timm, name, config, {own: weights[at] for own, at in whole.items()})
+    names, notes = found.names, found.notes
     if renamed:
-        stored = [names[name] for name in _learned(weights)]
-        names, weights = dict(zip(renamed, stored, strict=True)), renamed
+        order = [stored for own, stored in whole.items() if not own.endswith(_COUNTER)]
+        names, notes = dict(zip(renamed, order, strict=True)), [_IN_ORDER]
+    weights = {own: weights[stored] for own, stored in names.items()}
     classes = _classes(config, weights)
     module = _filled(timm, name, config, weights, classes)
     size = _image_size(config, weights) or config.input_size[1:]
@@ -70,7 +73,7 @@ def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
         outputs=["logits" if classes else "features"],
         source="timm",
         version=timm.__version__,
-        warnings=[*found.notes, *([_IN_ORDER] if renamed else [])],
+        warnings=notes,
     )
 
 

@@ -38,11 +38,7 @@ def find(names: Iterable[str], layers: Sequence[str]) -> Found:
         for layer in wanted
         if name == layer or name.endswith(f".{layer}")
     ]
-    outermost = [
-        prefix
-        for prefix in dict.fromkeys(prefixes)
-        if not any(prefix != other and prefix.startswith(other) for other in prefixes)
-    ]
+    outermost = _outermost(prefixes)
     if not outermost or outermost == [""]:
         return Found(plain, [])
     prefix = outermost[0]
@@ -53,6 +49,16 @@ def find(names: Iterable[str], layers: Sequence[str]) -> Found:
     }
     others = [stored for name, stored in plain.items() if not name.startswith(prefix)]
     return Found(network, _notes(outermost, others))
+
+
+def _outermost(prefixes: Iterable[str]) -> list[str]:
+    """Return the prefixes that begin with none of the others, once each and in their order."""
+    places = {prefix: place for place, prefix in enumerate(dict.fromkeys(prefixes))}
+    kept: list[str] = []
+    for prefix in sorted(places):  # those that begin with it come right after it
+        if not kept or not prefix.startswith(kept[-1]):
+            kept.append(prefix)
+    return sorted(kept, key=places.__getitem__)
 
 
 def _unwrapped(name: str) -> str:
