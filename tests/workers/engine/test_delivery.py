@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from app.domain.directory import Produced, Result
+from app.domain.problems import DeliveryFailed
 from app.domain.targets import OUTPUT_FORMATS
 from tests.workers.engine.conftest import Run, report_of
 from tests.workers.intake.models import mlp, model, tensor, value, write
 from workers.compression import delivery
+from workers.compression.delivery.artifacts import Delivered, shortfall
 from workers.compression.delivery.judging import max_error
 
 STATIC = {"method": "quantize", "mode": "static", "force": True}
@@ -151,6 +153,14 @@ def test_where_torch_cannot_export_it_is_said_at_which_node_and_what_to_deliver(
     assert words in result.problem.detail
     assert result.problem.detail.endswith("for all inputs. The other artifacts are there.")
     assert [artifact.format for artifact in result.artifacts] == ["onnx"]
+
+
+def test_a_job_that_could_write_no_format_names_no_other_artifacts() -> None:
+    refused = DeliveryFailed("torch refuses this model.")
+    problem = shortfall(Delivered({}, {"pt2": refused}, []))
+    assert problem is not None
+    words = "'pt2': torch refuses this model. Deliver 'onnx', which takes every result."
+    assert problem.detail == words
 
 
 def classifier(path: Path) -> Path:

@@ -134,3 +134,16 @@ def test_a_file_for_users_holds_no_shapes_that_only_steps_read(job: Run, tmp_pat
     assert step.graph.value_info
     assert not file.graph.value_info
     assert file.graph.node == step.graph.node
+
+
+def test_a_report_names_inputs_with_a_default_that_became_constants(
+    job: Run, tmp_path: Path
+) -> None:
+    """Where nothing is changed, the artifact is the upload's graph, and they are inputs still."""
+    proto = models.mlp()
+    proto.graph.input.append(models.value("b2", 3))
+    upload = models.write(proto, tmp_path / "upload.onnx")
+    changed = report_of(job(upload, DYNAMIC, name="changed")).evaluation.notes
+    kept = report_of(job(upload, steps=[], name="kept")).evaluation.notes
+    words = "default value became constants of that value: 'b2'"
+    assert [words in " ".join(notes) for notes in (changed, kept)] == [True, False]

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from app.domain.directory import MODEL, ORIGINAL
 from app.domain.models import TensorSpec
 from app.domain.problems import InvalidModel
-from tests.workers.intake.models import branch, convnet, externalize, mlp, tensor, write
+from tests.workers.intake.models import branch, convnet, externalize, mlp, tensor, value, write
 from workers.compression.graph import equivalence, runtime, shapes
 from workers.compression.graph.load import load
 from workers.compression.graph.trials import find_trials
@@ -134,6 +134,35 @@ def test_a_sparse_weight_becomes_dense(tmp_path: Path) -> None:
     inspect_model(write(proto, tmp_path / "upload"), tmp_path)
     stored = load(tmp_path / MODEL).graph.initializers["w1"].const_value
     np.testing.assert_array_equal(stored.numpy(), dense)  # type: ignore[union-attr]
+
+
+def with_default(name: str) -> onnx.ModelProto:
+    """Return the MLP with a bias that a run may give, and may leave out."""
+    proto = mlp()
+    proto.graph.input.append(value(name, 3))
+    return proto
+
+
+def test_an_input_with_a_default_becomes_a_constant_and_is_named(tmp_path: Path) -> None:
+    found = inspect_model(write(with_default("b2"), tmp_path / "upload"), tmp_path)
+    assert [each.name for each in found.inputs] == ["x"]
+    assert "default value became constants of that value: 'b2'. If" in found.notes[0]
+    session = runtime.open_session(tmp_path / MODEL)
+    assert runtime.run(session, {"x": np.zeros((1, 4), np.float32)})["y"].tolist() == [[1, 1, 1]]
+
+
+def test_weights_that_old_exporters_list_as_inputs_have_no_note(tmp_path: Path) -> None:
+    proto = mlp()
+    for weight in proto.graph.initializer:
+        proto.graph.input.append(value(weight.name, *weight.dims))
+    assert inspect_model(write(proto, tmp_path / "upload"), tmp_path).notes == []
+
+
+def test_a_model_that_draws_random_numbers_is_named_with_its_node(tmp_path: Path) -> None:
+    proto = mlp()
+    proto.graph.node[1].op_type = "RandomNormalLike"
+    found = inspect_model(write(proto, tmp_path / "upload"), tmp_path)
+    assert found.notes[0].startswith("Node 'relu' (RandomNormalLike) draws random numbers")
 
 
 def test_a_classifier_that_answers_in_maps_is_told_how_to_answer_in_tensors(tmp_path: Path) -> None:

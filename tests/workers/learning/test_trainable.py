@@ -88,3 +88,25 @@ def test_a_graph_of_an_older_opset_does_not_reach_the_executor() -> None:
     [skipped] = obstacles(model)
     assert "opset 10" in skipped.reason
     assert "newer opset" in skipped.reason
+
+
+@pytest.mark.parametrize(
+    "noise", ["n = RandomNormalLike(h)", "t = Constant<value_int=1>()\n n = Dropout(h, , t)"]
+)
+def test_a_graph_that_draws_random_numbers_is_not_told_to_take_a_newer_opset(noise: str) -> None:
+    """It stays as uploaded, since no answer shows that a converter has kept its meaning."""
+    model = graph(
+        f"""
+        <ir_version: 8, opset_import: ["": 17]>
+        noisy (float[N, 8] x) => (float[N, 32] y)
+        {{
+            h = Gemm<transB=1>(x, w1, b1)
+            {noise}
+            y = Add(h, n)
+        }}
+        """
+    )
+    [skipped] = obstacles(model)
+    assert "draws random numbers" in skipped.reason
+    assert "model.eval()" in skipped.reason
+    assert "newer opset" not in skipped.reason

@@ -127,5 +127,7 @@ def shortfall(delivered: Delivered) -> DeliveryFailed | None:
     if not delivered.failed:
         return None
     words = " ".join(f"'{name}': {problem.detail}" for name, problem in delivered.failed.items())
-    instead = "" if "onnx" in delivered.made else "Deliver 'onnx', which takes every result. "
-    return DeliveryFailed(f"{words} {instead}The other artifacts are there.")
+    asked = {*delivered.made, *delivered.failed}
+    instead = "" if "onnx" in asked else "Deliver 'onnx', which takes every result. "
+    others = "The other artifacts are there." if delivered.made else ""
+    return DeliveryFailed(f"{words} {instead}{others}".rstrip())

@@ -10,8 +10,8 @@ from workers.compression.graph.as_delivered import as_delivered
 def results(original: Path, graphs: Sequence[Path], finished: Sequence[FinishedStep]) -> list[Path]:
     """Return the file of each step as users get it; the last one is the job's result.
 
-    Where no step changed anything, or there is none, the last one is the upload's graph: the model
-    as it was.
+    Where no step changed anything, or there is none, the last one is the upload's graph. Its bytes
+    may be others than the upload's: external data is in it, and exporters' notes are not.
 
     Args:
         original: the upload's graph.

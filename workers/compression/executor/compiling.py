@@ -20,6 +20,7 @@ from workers.compression.executor.operators import OPERATORS
 from workers.compression.executor.plan import Function, Plan
 from workers.compression.executor.reach import needed
 from workers.compression.executor.reference import Reference
+from workers.compression.graph.chance import way_to_newer_opset
 from workers.compression.graph.operators import OPSET, key_of
 
 _FEW = 8
@@ -109,7 +110,7 @@ def _opset(model: ir.Model) -> int:
     if opset < OPSET:
         raise InvalidModel(
             f"The graph has opset {opset} and could not be brought to opset {OPSET}, which training"
-            " needs. Export it with a newer opset."
+            f" needs. {way_to_newer_opset(model)}"
         )
     return opset
 

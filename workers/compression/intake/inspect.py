@@ -11,12 +11,14 @@ import onnx_ir as ir
 from app.domain.directory import MODEL, ORIGINAL, InspectModel
 from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
 from workers.compression.graph import residual, shapes, stats
+from workers.compression.graph.chance import cause_of_chance
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.equivalence import Trial
 from workers.compression.graph.load import load, store
 from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.graph.rewrites import Applied, Undone, normalize
 from workers.compression.graph.rewrites.float32 import compute_in_float32
+from workers.compression.graph.rewrites.inputs import defaults_taken, inputs_with_default
 from workers.compression.graph.trials import trials_of
 from workers.compression.intake import portrait
 from workers.compression.intake.limits import ModelLimits
@@ -62,12 +64,19 @@ def inspect_model(
             notes += _precision(findings.types, passes)
         else:
             normal = load(original)
-            notes.append(
-                "The model accepted none of the random inputs that were tried, or answers"
-                " differently each time; it is used as uploaded, without simplification."
-            )
+            notes.append(_unsimplified(normal))
+        notes += defaults_taken(findings.with_default, normal)
         store(normal, directory / MODEL)
         return _describe(accepted, findings, normal, trials[:1], notes)
+
+
+def _unsimplified(model: ir.Model) -> str:
+    """Return the note on a graph without inputs that show whether a rewrite keeps its answers."""
+    cause = cause_of_chance(model) or (
+        "The model accepted none of the random inputs that were tried, or answers differently each"
+        " time."
+    )
+    return f"{cause} It is used as uploaded, without simplification."
 
 
 def _precision(types: set[ir.DataType], passes: list[Applied | Undone]) -> list[str]:
@@ -109,6 +118,8 @@ class _Findings:
     figures: stats.Stats
     types: set[ir.DataType]
     """The types of the constants."""
+    with_default: list[str]
+    """The inputs that a run may leave out."""
 
 
 def _examine(original: Path) -> tuple[list[Trial], _Findings]:
@@ -130,6 +141,7 @@ def _examine(original: Path) -> tuple[list[Trial], _Findings]:
             for value in graph.initializers.values()
             if value.dtype is not None
         },
+        with_default=inputs_with_default(model),
     )
 
 

@@ -52,7 +52,10 @@ def nothing_changed(
             f"The model is quantized already (it holds {', '.join(already[:5])}): upload it as it"
             " was before that."
         )
-    words.append("The artifact is the model as it was. Try other parameters, or another method.")
+    words.append(
+        "The artifact is the upload's graph, with the same nodes and weights. Try other parameters,"
+        " or another method."
+    )
     return NothingChanged(" ".join(words))
 
 

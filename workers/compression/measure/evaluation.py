@@ -13,6 +13,7 @@ from app.domain.latencies import Latency, Spread
 from app.domain.reports import Evaluation, Fidelity, Measures, Quality
 from workers.compression.events import Events
 from workers.compression.graph.load import load
+from workers.compression.graph.rewrites.inputs import defaults_taken, inputs_with_default
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure import latency, quality, size
 from workers.compression.measure.evaluation_set import EvaluationSet
@@ -82,6 +83,8 @@ def evaluate(
         has_memory=prober is not None,
         uncounted=max(figure.unknown for figure in figures),
     )
+    if with_default := inputs_with_default(model):
+        notes += defaults_taken(with_default, load(paths[-1]))
     measures = [
         _measures(*figures_of_graph)
         for figures_of_graph in zip(figures, spreads, values, peaks, strict=True)

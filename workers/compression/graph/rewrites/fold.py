@@ -9,6 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph import runtime
+from workers.compression.graph.chance import RANDOM
 from workers.compression.graph.inference import infer
 
 _SMALL = dict.fromkeys(
@@ -34,11 +35,10 @@ grows with the square of the constants."""
 _CONSTANTS = 4
 """The IR version from which on initializers need not be inputs."""
 
-_KEPT = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant", "Dropout",
-     "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial",
-     "Bernoulli", "If", "Loop", "Scan"}
-)  # fmt: skip
+_KEPT = RANDOM | {
+    "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Constant", "Dropout", "If",
+    "Loop", "Scan",
+}  # fmt: skip
 
 _Array = NDArray[Any]
 

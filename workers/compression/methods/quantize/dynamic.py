@@ -13,6 +13,7 @@ import onnx_ir as ir
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
+from workers.compression.graph.chance import way_to_newer_opset
 from workers.compression.graph.editor import constant
 from workers.compression.graph.products import bias_vector
 from workers.compression.looking.calibrate import not_finite_tensors
@@ -56,7 +57,7 @@ def prepare(model: ir.Model, parameters: Quantize, context: Context) -> Prepared
     if opset < _OPSET:
         raise StepFailed(
             f"Dynamic quantization needs opset {_OPSET}; this model has {opset}."
-            " Export it with a newer opset."
+            f" {way_to_newer_opset(model)}"
         )
     run_parameters = parameters.model_copy(update={"activations": "uint8", "symmetric": False})
     excluded = context.prices.figures(

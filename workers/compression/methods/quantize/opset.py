@@ -4,6 +4,7 @@ import onnx_ir as ir
 
 from app.domain.problems import StepFailed
 from app.domain.steps import Quantize
+from workers.compression.graph.chance import way_to_newer_opset
 from workers.compression.graph.rewrites.opset import lift_opset
 from workers.compression.methods.quantize.integers import BITS, STORED_BITS
 
@@ -30,7 +31,7 @@ def lifted(model: ir.Model, parameters: Quantize) -> ir.Model:
         if opset < _INTEGER_CLIP and BITS.get(parameters.activations, STORED_BITS) < STORED_BITS:
             raise StepFailed(
                 f"Activations of fewer than eight bits need opset {_INTEGER_CLIP}; this model has"
-                f" {opset}. Export it with a newer opset."
+                f" {opset}. {way_to_newer_opset(model)}"
             ) from error
         return model
     return copy

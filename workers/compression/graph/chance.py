@@ -1,0 +1,58 @@
+"""Finds nodes that draw random numbers: such a graph answers differently in each run."""
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from workers.compression import faults
+from workers.compression.graph.operators import operand
+
+RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+     "RandomUniformLike"}
+)  # fmt: skip
+"""The standard's operators whose outputs are random."""
+
+_TRAINING = 2
+"""The input of a Dropout that says whether it drops."""
+
+
+def cause_of_chance(model: ir.Model) -> str | None:
+    """Return why a graph answers differently each time, and what to do; None if nothing says so.
+
+    Returns:
+        Two sentences, of which the first names a node that draws random numbers.
+    """
+    node = next((node for node in _nodes(model) if _draws(node)), None)
+    if node is None:
+        return None
+    return (
+        f"Node {faults.label(node)} draws random numbers, so that the model answers differently"
+        " each time. Export it as for inference (of torch, call model.eval() first), and give it"
+        " its noise as an input if it needs any."
+    )
+
+
+def way_to_newer_opset(model: ir.Model) -> str:
+    """Return what to do about a graph that was not brought to a newer opset.
+
+    A graph that answers differently each time is left as it is: no answer shows that a converter
+    has kept its meaning.
+    """
+    return cause_of_chance(model) or "Export it with a newer opset."
+
+
+def _nodes(model: ir.Model) -> Iterator[ir.Node]:
+    graphs: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for graph in graphs:
+        yield from ir.traversal.RecursiveGraphIterator(graph)
+
+
+def _draws(node: ir.Node) -> bool:
+    if node.domain not in {"", "ai.onnx"}:
+        return False
+    training = operand(node, _TRAINING) if node.op_type == "Dropout" else None
+    if training is None:
+        return node.op_type in RANDOM
+    constant = ir.convenience.get_const_tensor(training)
+    return constant is None or bool(constant.numpy().any())
