@@ -146,9 +146,7 @@ class TestNpz:
 
     def test_negative_classes_are_refused(self, tmp_path: Path) -> None:
         upload = npz(tmp_path / "upload", x=np.zeros((2, 3)), targets=np.array([-1, 0]))
-        with pytest.raises(
-            InvalidDataset, match=r"from -1 to 0.*Leave out samples"
-        ):
+        with pytest.raises(InvalidDataset, match=r"from -1 to 0.*Leave out samples"):
             inspect_dataset(upload)
 
 
