@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from tests.e2e.browser import needed
 from tests.e2e.service import Service, small_model
 
 
@@ -29,3 +31,12 @@ def service(running_service: Service) -> Iterator[Service]:
 def model(running_service: Service) -> str:
     """A model that is ready."""
     return running_service.upload(small_model())
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    program = needed()
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
+        )

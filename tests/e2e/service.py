@@ -74,11 +74,9 @@ class Service:
             "WORKER_DIRECTORY": str(self.directory),
             **settings,
         }
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
         self._log = data / "log"
         self._log_read = 0
-        self.gateway = self._logging(processes.gateway("127.0.0.1", port, self._env))
+        self.gateway = self._logging(processes.gateway("127.0.0.1", _free_port(), self._env))
         self.light = self.worker("light")
         self.jobs = self.worker("jobs")
         self._more: list[Server] = []
@@ -105,6 +103,13 @@ class Service:
         """Run another worker for a while, with settings of its own."""
         with self._running(self.worker(queue, **env)) as server:
             yield server
+
+    @contextmanager
+    def asking_for_keys(self) -> Iterator[str]:
+        """Run another gateway for a while, which asks for keys; return its address."""
+        env = {**self._env, "AUTH_REQUIRED": "true"}
+        with self._logging(processes.gateway("127.0.0.1", _free_port(), env)) as gateway:
+            yield gateway.url
 
     @contextmanager
     def wrong_clock(self, minutes: int) -> Iterator[Server]:
@@ -345,6 +350,12 @@ class Service:
 
     def _places(self) -> list[Path]:
         return [place for root in self.directory.glob("wrk_*/") for place in root.glob("*/")]
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
 
 
 _BYTES = {"Content-Type": "application/octet-stream"}

@@ -1,38 +1,20 @@
-"""The dashboard in a real browser: what a person does, and that everybody can read it."""
+"""The dashboard in a real browser: what a person does."""
 
 import hashlib
-import io
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import onnx
-import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request
 
 from tests.cutting import cutting
-from tests.e2e.browser import needed
 from tests.e2e.service import Service, small_model
+from tests.e2e.visits import WIDE, labelled_images, upload, visiting
 from tests.waiting import eventually
-
-SERIOUS = {"serious", "critical"}
-PICTURES = os.environ.get("PLANISH_PICTURES")
-"""A directory where a picture of every page is kept."""
-
-SHIFTED = """() => new Promise(resolve => {
-    let moved = 0;
-    const watch = list => list.getEntries().forEach(shift => { moved += shift.value; });
-    new PerformanceObserver(watch).observe({type: "layout-shift", buffered: true});
-    requestAnimationFrame(() => setTimeout(() => resolve(moved)));
-})"""
-MOST_SHIFTED = 0.1
-"""The cumulative layout shift that web.dev/articles/cls calls good."""
 
 CLICKED_TWICE = """button => {
     let sent = 0;
@@ -49,57 +31,6 @@ CLICKED_TWICE = """button => {
 FOCUSED = "document.activeElement.textContent.trim()"
 MOST_STOPS = 150
 """Of the Tab key on a page."""
-
-WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 760}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    program = needed()
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
-        )
-
-
-@contextmanager
-def visiting(
-    chromium: Browser, service: Service, expected: tuple[str, ...] = (), **options: Any
-) -> Iterator[Page]:
-    """Hand out a page; it told the browser's console of no fault but the expected ones."""
-    context = chromium.new_context(**{"base_url": service.gateway.url, **options})
-    page = context.new_page()
-    said: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    yield page
-    context.close()
-    assert [line for line in said if not any(words in line for words in expected)] == []
-
-
-def labelled_images() -> bytes:
-    """Data for the small model beside pictures and a signal, of two classes."""
-    rng = np.random.default_rng(0)
-    packed = io.BytesIO()
-    np.savez(
-        packed,
-        x=rng.normal(size=(30, 2)).astype(np.float32),
-        images=rng.integers(0, 255, (30, 24, 32, 3), dtype=np.uint8),
-        sound=np.sin(np.linspace(0, 60, 400, dtype=np.float32))[None].repeat(30, 0),
-        targets=np.arange(30) // 15,
-    )
-    return packed.getvalue()
-
-
-def upload(page: Page, kind: str, name: str, content: bytes) -> None:
-    """Upload a file on the start page, and wait until it is looked at."""
-    page.goto("/")
-    form = page.locator(f'form[action^="/{kind}"]')
-    file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
-    form.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
-    form.get_by_role("button", name="Upload").click()
-    page.wait_for_url(re.compile(rf"/{kind}/\w+$"))
-    page.locator(".badge", has_text="ready").wait_for()
 
 
 def test_from_an_upload_to_the_downloaded_file(chromium: Browser, service: Service) -> None:
@@ -245,51 +176,22 @@ def test_the_second_click_of_a_double_click_sends_nothing(
         assert page.get_by_role("button", name="Start the job").evaluate(CLICKED_TWICE) == 1
 
 
-def test_every_page_can_be_read_by_everybody(
-    chromium: Browser, service: Service, model: str
-) -> None:
-    job = service.submit(
-        model, name="a job", steps=[{"method": "quantize", "mode": "dynamic", "force": True}]
-    )
-    service.finished(job)
-    made = service.http.post("/v1/datasets?filename=data.npz", content=labelled_images()).json()
-    address = f"/v1/datasets/{made['id']}"
-    eventually(lambda: service.http.get(address).json()["status"] == "ready")
-    chart = service.http.post(f"/v1/models/{model}/sensitivity", json={"dataset": made["id"]})
-    assert service.finished(chart.json()["id"])["status"] == "succeeded"
-    pages = {
-        "start": "/",
-        "models": "/models",
-        "model": f"/models/{model}",
-        "datasets": "/datasets",
-        "dataset": f"/datasets/{made['id']}",
-        "jobs": "/jobs",
-        "sensitivity": f"/models/{model}/sensitivity",
-        "graph": f"/models/{model}/graph",
-        "advice": f"/jobs/new?model={model}",
-        "new-job": f"/jobs/new?model={model}&dataset={made['id']}&goal=both",
-        "job": f"/jobs/{job}",
-        "report": f"/jobs/{job}/report",
-        "compare": f"/jobs/compare?job={job}",
-        "devices": "/devices",
-        "search": f"/searches/new?model={model}",
-        "webhooks": "/webhooks",
-        "keys": "/keys",
-        "usage": "/usage",
-        "api": "/docs",
-        "not-found": "/jobs/job_0",
-    }
-    for scheme, size in (("light", WIDE), ("dark", WIDE), ("light", NARROW)):
-        with visiting(
-            chromium, service, ("404 (Not Found)",), viewport=size, color_scheme=scheme
-        ) as page:
-            for name, path in pages.items():
-                page.goto(path)
-                findings = Axe().run(page).response["violations"]
-                serious = [each["help"] for each in findings if each["impact"] in SERIOUS]
-                assert serious == [], (name, scheme, size)
-                assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-                assert page.evaluate(SHIFTED) < MOST_SHIFTED, (name, scheme, size)
-                if PICTURES is not None:
-                    kind = "narrow" if size is NARROW else scheme
-                    page.screenshot(path=Path(PICTURES) / f"{name}-{kind}.png", full_page=True)
+def test_each_of_two_tenants_sees_its_own_things_alone(chromium: Browser, service: Service) -> None:
+    tenants = ("acme", "umbrella")
+    with service.asking_for_keys() as url:
+        places: dict[str, str] = {}
+        for tenant in tenants:
+            key = service.planish("keys", "create", "browser", "--tenant", tenant).stdout.strip()
+            with visiting(chromium, service, ("404 (Not Found)", "[DOM]"), base_url=url) as page:
+                page.goto("/")
+                page.get_by_label("API key").fill(key)
+                page.get_by_role("button", name="Log in").click()
+                upload(page, "models", f"{tenant}.onnx", small_model())
+                places[tenant] = page.url
+                page.goto("/models")
+                shown = page.get_by_role("row").filter(has_text=".onnx").all_inner_texts()
+                assert [row.split()[0] for row in shown] == [f"{tenant}.onnx"]
+                for whose, place in places.items():
+                    answer = page.goto(place)
+                    assert answer is not None
+                    assert answer.status == (200 if whose == tenant else 404)
