@@ -114,12 +114,16 @@ def test_a_search_may_end_while_a_trial_keeps_its_samples(
         "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
         " AND wait_event_type = 'Lock'"
     )
+
+    def is_waiting() -> object:
+        with worker.sessions() as looking:  # a transaction sees one state of the activity alone
+            return looking.execute(waiting).first()
+
     with ThreadPoolExecutor(1) as pool:
         with worker.sessions.begin() as turn:
             assert searches.hold(turn, search) is not None
             kept_later = pool.submit(keep)
-            with worker.sessions() as looking:
-                eventually(lambda: looking.execute(waiting).first(), what="waiting for the turn")
+            eventually(is_waiting, what="waiting for the turn")
             assert searches.end_trials(turn, search), "the trial's worker is asked to stop"
         kept_later.result()
     assert set(kept(worker)) == {search}
