@@ -28,6 +28,18 @@ CLICKED_TWICE = """button => {
 }"""
 """How many of two clicks send a form; it is kept here."""
 
+EVENTS = """address => new Promise(done => {
+    const told = [];
+    const events = new EventSource(address);
+    events.addEventListener("state", event => {
+        told.push(JSON.parse(event.data).status);
+        if (told.length < 3) return;
+        events.close();
+        setTimeout(done, 500, told);
+    });
+})"""
+"""What a stream says of a job's first three states; half a second for the page to act on them."""
+
 FOCUSED = "document.activeElement.textContent.trim()"
 MOST_STOPS = 150
 """Of the Tab key on a page."""
@@ -66,6 +78,31 @@ def test_the_example_becomes_a_model_and_data_for_a_job(
             "Example: a reader of text"
         )
         page.get_by_text("This will work.").wait_for()
+        planned = page.locator("#plan", has_text="multiply–accumulates")
+        planned.wait_for(timeout=90_000)  # by itself, when the model is inspected
+
+
+def test_a_job_is_followed_past_the_end_before_its_retry(
+    chromium: Browser, service: Service
+) -> None:
+    with visiting(chromium, service, viewport=WIDE) as page:
+        upload(page, "models", "small.onnx", small_model())
+        request = {
+            "model": urlsplit(page.url).path.rpartition("/")[2],
+            "steps": [{"method": "quantize", "mode": "dynamic"}],
+            "requires": {"labels": ["nowhere"]},
+        }
+        job = service.http.post("/v1/jobs", json=request).json()["id"]
+        for verb in ("cancel", "retry"):
+            assert service.http.post(f"/v1/jobs/{job}/{verb}").status_code == 202
+        page.goto(f"/jobs/{job}")
+        page.evaluate("window.stayed = true")
+        again = page.evaluate(EVENTS, f"/jobs/{job}/events")
+        assert again == ["queued", "cancelled", "queued"]
+        assert page.evaluate("window.stayed")
+        page.get_by_role("button", name="Cancel").click()
+        page.locator(".badge", has_text="cancelled").wait_for()
+        assert page.get_by_role("button", name="Try again").is_visible()
 
 
 def test_an_upload_that_is_cut_in_the_middle_goes_on(

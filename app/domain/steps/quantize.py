@@ -211,7 +211,7 @@ class Quantize(Step):
         if self.mode == "weight_only" and self.weights not in ("int4", "int8"):
             raise ValueError("mode 'weight_only' stores weights as int4 or int8")
         if self.mode != "weight_only" and self.unpack != "run":
-            raise ValueError(f"mode '{self.mode}' unpacks nothing: use 'weight_only'")
+            raise ValueError(f"mode '{self.mode}' unpacks nothing: leave out 'unpack'")
         if self.unpack != "load" and self.ratio is not None:
             raise ValueError("'ratio' is of weights that are only stored: use 'unpack' 'load'")
         return self

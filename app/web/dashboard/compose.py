@@ -117,6 +117,7 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
     known = {method.method: method for method in methods()}
     models = models_offered(visitor, filled.model)
     datasets = datasets_offered(visitor, filled.dataset)
+    chosen = [each for each in (*models, *datasets) if each.id in {filled.model, filled.dataset}]
     return page.show(
         "new_job.html",
         visitor,
@@ -132,6 +133,7 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
         models=models,
         datasets=datasets,
         plan=plan,
+        awaiting=plan is not None and any(each.status == "inspecting" for each in chosen),
         wrong=places.sentences(fault, body) if fault else [],
         faults=_faults(fault, plan),
         body=json.dumps(body, indent=2),

@@ -48,6 +48,7 @@ def compare(
 def show_job(job_id: str, visitor: Looking) -> Response:
     """Show a job: live while it runs, then its result."""
     with visitor.call.transaction() as session:
+        seen = job_events.last(session, [job_id]).get(job_id, 0)  # before the job: no end is missed
         job = jobs.show(session, visitor.tenant, job_id)
         report = jobs.report(session, visitor.tenant, job_id) if job.compressed else None
         front = searches.front_of(session, visitor.tenant, job_id) if job.search else None
@@ -63,6 +64,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         "job.html",
         visitor,
         job=job,
+        seen=seen,
         front=front,
         on_devices=on_devices,
         finished=finished,

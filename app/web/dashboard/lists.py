@@ -35,8 +35,12 @@ def datasets_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS)
 
 
 def models_offered(visitor: Visitor, chosen: str) -> list[Model]:
-    """Return the models that a form offers: the newest, and the chosen one however old it is."""
-    found = models_of(visitor, limit=_OFFERED).items
+    """Return the models that a form offers: the newest, and the chosen one however old it is.
+
+    Rejected ones are of no use in a form.
+    """
+    newest = models_of(visitor, limit=_OFFERED).items
+    found = [model for model in newest if model.status != "rejected" or model.id == chosen]
     if chosen and all(model.id != chosen for model in found):
         with visitor.call.transaction() as session, suppress(NotFound):
             found = [*found, models.show(session, visitor.tenant, chosen)]
@@ -44,8 +48,9 @@ def models_offered(visitor: Visitor, chosen: str) -> list[Model]:
 
 
 def datasets_offered(visitor: Visitor, chosen: str = "") -> list[Dataset]:
-    """Return the datasets that a form offers: the newest, and the chosen one however old it is."""
-    found = datasets_of(visitor, limit=_OFFERED).items
+    """Return the datasets that a form offers, as ``models_offered`` does."""
+    newest = datasets_of(visitor, limit=_OFFERED).items
+    found = [data for data in newest if data.status != "rejected" or data.id == chosen]
     if chosen not in {"", GENERATED, *(dataset.id for dataset in found)}:
         with visitor.call.transaction() as session, suppress(NotFound):
             row = datasets.find(session, visitor.tenant, chosen)

@@ -5,6 +5,7 @@ if (state) {
   const log = document.getElementById("log");
   const curves = document.getElementById("curves");
   const series = new Map();
+  const seen = Number(state.dataset.seen); // the last event when the page was made
   let trained = null; // the step whose curves are shown
   const events = new EventSource(`${state.dataset.follow}/events`);
 
@@ -18,7 +19,9 @@ if (state) {
   events.addEventListener("log", (event) => say(JSON.parse(event.data).message));
   events.addEventListener("state", (event) => {
     const { status } = JSON.parse(event.data);
-    if (["succeeded", "failed", "cancelled"].includes(status)) {
+    const ended = ["succeeded", "failed", "cancelled"].includes(status);
+    if (ended && Number(event.lastEventId) <= seen) return; // the end before a retry
+    if (ended) {
       events.close();
       location.reload();
     } else {
