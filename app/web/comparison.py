@@ -12,7 +12,8 @@ from app.web.figures import Number, scaled
 
 Tone = Literal["good", "bad", "warn", ""]
 
-_HEADLINE = ("Size", "Latency", "Quality")
+LATENCY = "Latency"
+_HEADLINE = ("Size", LATENCY, "Quality")
 KEPT = {"agreement": "Same answers", "explained": "Variance kept"}
 """The figure of a comparison with the original that is bounded, in the words of a page."""
 
@@ -43,7 +44,7 @@ def tone(status: str, rows: Iterable[Figure]) -> Tone:
     """Return the colour of a verdict: a success may be larger or slower."""
     if status != "succeeded":
         return "bad"
-    worse = any(row.tone == "bad" for row in rows if row.name in {"Size", "Latency"})
+    worse = any(row.tone == "bad" for row in rows if row.name in {"Size", LATENCY})
     return "warn" if worse else "good"
 
 
@@ -56,7 +57,7 @@ def _figures(before: Measures, after: Measures, latency: Latency | None) -> Iter
     yield _amount("Size", "of the file", before.size_bytes, after.size_bytes, "B", "smaller/larger")
     if before.latency_ms and after.latency_ms:
         yield Figure(
-            "Latency",
+            LATENCY,
             "of one sample",
             milliseconds(before.latency_ms),
             milliseconds(after.latency_ms),

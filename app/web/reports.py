@@ -6,11 +6,12 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+from app.domain.latencies import Latency
 from app.domain.percentages import percent_kept
 from app.domain.reports import Delivered, JobReport, LayerChange, StepReport
 from app.web import layers, pages
 from app.web.choices import Bar, Curve, bars, curves, gain
-from app.web.comparison import KEPT, change, figures, headline, milliseconds, tone
+from app.web.comparison import KEPT, LATENCY, change, figures, headline, milliseconds, tone
 from app.web.figures import Number, scaled
 
 
@@ -48,7 +49,7 @@ def render(report: JobReport) -> str:
         tone=tone(report.status, rows),
         figures=rows,
         headline=headline(rows, report.compressed),
-        steps=[_step(step) for step in report.step_reports],
+        steps=[_step(step, report.evaluation.latency) for step in report.step_reports],
         layers=changed,
         picture=layers.picture(changed),
         artifacts=artifacts(report.artifacts),
@@ -97,11 +98,14 @@ _SAID_OF_ARTIFACTS: tuple[tuple[str, Callable[[Delivered], str]], ...] = (
 )
 
 
-def _step(report: StepReport) -> Step:
+def _step(report: StepReport, latency: Latency | None) -> Step:
+    """Show a step; its latency is left out where the job's could not be told."""
+    untold = {"", "unchanged"}
     changes = [
         f"{figure.name.lower()} {figure.change}"
         for figure in figures(report.before, report.after)
-        if figure.change and figure.change != "unchanged"
+        if figure.change not in untold
+        and (figure.name != LATENCY or latency is None or latency.certain)
     ]
     groups = list(_groups(report.layers))
     return Step(report, changes, groups, curves(report.choices), bars(report.prices))

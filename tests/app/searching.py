@@ -58,7 +58,7 @@ def end(service: Service, job_id: str, figures: Figures | None) -> None:
             return
         cost, drop = figures
         model = session.get_one(ModelRow, job.model_id)
-        quality = {**MEASURES["quality"], "value": 0.9 - drop}  # type: ignore[dict-item]
+        quality = {**MEASURES["quality"], "value": 0.9 - drop}
         after = {
             **MEASURES,
             "size_bytes": int(4000 * cost),

@@ -34,7 +34,7 @@ DATASET = {
     "arrays": [{"name": "x", "dtype": "float32", "shape": [100, 3, 32, 32]}],
     "targets": {"dtype": "int64", "shape": [100], "classes": 10},
 }
-MEASURES = {
+MEASURES: dict[str, Any] = {
     "size_bytes": 4000,
     "parameters": 1300,
     "nonzero_parameters": 1300,
@@ -77,7 +77,7 @@ MACHINE = {
     "instruction_sets": ["avx2"],
     "device": "cpu",
 }
-EVALUATION = {
+EVALUATION: dict[str, Any] = {
     "metric": "top1",
     "split": "held_out",
     "generated": None,

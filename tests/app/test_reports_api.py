@@ -354,6 +354,17 @@ def test_a_change_of_quality_is_in_the_metric_s_own_unit(
     assert said in Parsed(page(service, job)).text("main")
 
 
+@pytest.mark.parametrize("certain", [True, False])
+def test_a_step_says_how_fast_it_is_where_that_could_be_told(
+    service: Service, job: str, *, certain: bool
+) -> None:
+    step = {**STEP_REPORT, "after": {**MEASURES, "latency_ms": MEASURES["latency_ms"] / 2}}
+    latency = {**EVALUATION["latency"], "certain": certain}
+    reported(service, job, step, evaluation={**EVALUATION, "latency": latency})
+    text = Parsed(page(service, job)).text("main")
+    assert ("latency 2.00× faster" in text) == certain
+
+
 def test_the_request_on_the_page_asks_for_the_same_job_again(service: Service, job: str) -> None:
     manifest = {**MANIFEST, "steps": DYNAMIC}
     reported(service, job, STEP_REPORT, manifest=manifest)

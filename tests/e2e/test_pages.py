@@ -103,6 +103,12 @@ def test_a_job_is_followed_past_the_end_before_its_retry(
         page.get_by_role("button", name="Cancel").click()
         page.locator(".badge", has_text="cancelled").wait_for()
         assert page.get_by_role("button", name="Try again").is_visible()
+        page.get_by_role("button", name="Delete").click()  # a browser answers "no" by itself
+        assert service.http.get(f"/v1/jobs/{job}").status_code == 200
+        page.once("dialog", lambda dialog: dialog.accept())
+        page.get_by_role("button", name="Delete").click()
+        page.wait_for_url(re.compile(r"/jobs$"))
+        assert service.http.get(f"/v1/jobs/{job}").status_code == 404
 
 
 def test_an_upload_that_is_cut_in_the_middle_goes_on(

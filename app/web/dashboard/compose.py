@@ -117,7 +117,8 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
     known = {method.method: method for method in methods()}
     models = models_offered(visitor, filled.model)
     datasets = datasets_offered(visitor, filled.dataset)
-    chosen = [each for each in (*models, *datasets) if each.id in {filled.model, filled.dataset}]
+    arriving = {model.id for model in models if model.status == "inspecting"}
+    arriving |= {dataset.id for dataset in datasets if dataset.status == "inspecting"}
     return page.show(
         "new_job.html",
         visitor,
@@ -133,7 +134,7 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
         models=models,
         datasets=datasets,
         plan=plan,
-        awaiting=plan is not None and any(each.status == "inspecting" for each in chosen),
+        awaiting=plan is not None and not arriving.isdisjoint({filled.model, filled.dataset}),
         wrong=places.sentences(fault, body) if fault else [],
         faults=_faults(fault, plan),
         body=json.dumps(body, indent=2),

@@ -1,4 +1,5 @@
-// A form is sent once: the second click of a double click does nothing.
+// A form is sent once: the second click of a double click does nothing. What cannot be undone is
+// asked for again first.
 const SENT = "sent";
 const PATIENCE_MS = 5000; // then it may be sent again, as when a connection broke
 
@@ -8,6 +9,13 @@ document.addEventListener("submit", (event) => {
   if (SENT in form.dataset) {
     event.preventDefault();
     return;
+  }
+  const button = event.submitter;
+  if (button?.matches(".danger:not([name])")) {
+    if (!confirm(`${button.textContent}? This cannot be undone.`)) {
+      event.preventDefault();
+      return;
+    }
   }
   form.dataset[SENT] = "";
   setTimeout(() => delete form.dataset[SENT], PATIENCE_MS);
