@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 from pydantic import BaseModel
-from rich.table import Table
+from rich.table import Column, Table
 
 from planish.cli.consoles import console
 from planish.client import Client
@@ -66,12 +66,16 @@ def print_json(value: object) -> None:
 def print_list(
     items: Iterable[_Shown], columns: Columns[_Shown], *, limit: int, as_json: bool
 ) -> None:
-    """Print the first ``limit`` items as a table, or as JSON."""
+    """Print the first ``limit`` items as a table, or as JSON.
+
+    The first column, which is typed into other commands, is whole in the narrowest window.
+    """
     shown = [*islice(items, limit)]
     if as_json:
         print_json(shown)
         return
-    table = Table(*columns)
+    first, *others = columns
+    table = Table(Column(first, no_wrap=True), *(Column(name, overflow="fold") for name in others))
     for item in shown:
         table.add_row(*(_cell(of(item)) for of in columns.values()))
     console().print(table)

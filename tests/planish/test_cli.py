@@ -162,6 +162,17 @@ def test_lists_are_tables_in_which_brackets_are_brackets(
     assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["job_1"] * 2
 
 
+def test_ids_are_whole_in_a_narrow_window(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    job = {**DONE, "id": f"job_{'a' * 24}", "verdict": "3.66 times smaller, and faster. " * 9}
+    with scripted([answer(200, {"items": [job], "next_cursor": None})]) as service:
+        assert run("jobs", "list", "--url", service.url) == 0
+    assert job["id"] in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("answers", "arguments", "code", "says"),
     [
