@@ -7,9 +7,9 @@ from select import POLLIN, poll
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, select
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -25,8 +25,8 @@ AWAY = (OperationalError, InterfaceError, PoolTimeout)
 def connect(database: Database, *, reading: bool = False) -> Engine:
     """Return an engine for ``database.url`` that survives restarts of the server.
 
-    Connections that the server closed are replaced before use, and statements are bounded in time
-    by the server.
+    Connections that the server closed are replaced before use. The server bounds statements in
+    time, and pauses within a transaction: a process that is frozen there keeps its locks no longer.
 
     Args:
         database: the settings of the database. Behind a pooler each transaction sets its own
@@ -39,6 +39,7 @@ def connect(database: Database, *, reading: bool = False) -> Engine:
     bounds = {
         "statement_timeout": f"{int(database.statement_seconds * 1000)}",
         "lock_timeout": "10s",
+        "idle_in_transaction_session_timeout": "20s",
         "timezone": "UTC",
     }
     session: dict[str, Any] = {"options": " ".join(f"-c {name}={bounds[name]}" for name in bounds)}
@@ -59,6 +60,7 @@ def connect(database: Database, *, reading: bool = False) -> Engine:
         },
     )
     event.listen(engine, "checkout", _require_open)
+    event.listen(engine, "handle_error", _as_away)
     if database.pooled:
         event.listen(engine, "begin", partial(_bound, bounds=bounds))
     return engine
@@ -68,6 +70,20 @@ def _bound(connection: Connection, *, bounds: Mapping[str, str]) -> None:
     """Set the bounds of the transaction that begins."""
     settings = (func.set_config(name, value, True) for name, value in bounds.items())
     connection.execute(select(*settings))
+
+
+def _as_away(context: ExceptionContext) -> OperationalError | None:
+    """Return an operational error for a connection that the server ended, whatever it says."""
+    error = context.sqlalchemy_exception
+    if not context.is_disconnect or not isinstance(error, DBAPIError) or isinstance(error, AWAY):
+        return None
+    return OperationalError(
+        error.statement,
+        None,
+        context.original_exception,
+        hide_parameters=True,
+        connection_invalidated=True,
+    )
 
 
 def _require_open(connection: psycopg.Connection, record: ConnectionPoolEntry, *_: object) -> None:
