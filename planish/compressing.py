@@ -77,45 +77,35 @@ def compress(
         JobFailed: the job failed, by missing ``max_quality_drop`` for instance; or it was
             cancelled, which an interrupt (Ctrl-C) does.
     """
-    if client is None:
-        with Client() as own:
-            return compress(
-                model,
-                data,
-                max_quality_drop=max_quality_drop,
-                steps=steps,
-                targets=targets,
-                output=output,
-                client=own,
-                progress=progress,
-                **options,
-            )
     source = Path(model)
+    made = isinstance(data, str) and data == GENERATED
     if steps is None and "objective" not in options:
         steps = [WITHOUT_DATA if data is None else WITH_DATA]
-    uploaded = client.models.upload(source)
-    made = isinstance(data, str) and data == GENERATED
-    dataset = (
-        None
-        if made or data is None
-        else client.datasets.upload(data, model=uploaded, targets=targets)
-    )
-    job = client.jobs.create(
-        uploaded,
-        steps,
-        dataset=dataset,
-        data=GENERATED if made else None,
-        max_quality_drop=max_quality_drop,
-        **options,
-    )
-    try:
-        job.wait(progress=progress)
-    except KeyboardInterrupt:
-        with contextlib.suppress(Conflict):  # it has just ended
-            job.cancel()
-        job.wait(progress=False)
-    target = Path(output) if output else _beside(source, job)
-    return Compressed(job.download(target), job, job.report())
+    with contextlib.ExitStack() as own:
+        if client is None:
+            client = own.enter_context(Client())
+        uploaded = client.models.upload(source)
+        dataset = (
+            None
+            if made or data is None
+            else client.datasets.upload(data, model=uploaded, targets=targets)
+        )
+        job = client.jobs.create(
+            uploaded,
+            steps,
+            dataset=dataset,
+            data=GENERATED if made else None,
+            max_quality_drop=max_quality_drop,
+            **options,
+        )
+        try:
+            job.wait(progress=progress)
+        except KeyboardInterrupt:
+            with contextlib.suppress(Conflict):  # it has just ended
+                job.cancel()
+            job.wait(progress=False)
+        target = Path(output) if output else _beside(source, job)
+        return Compressed(job.download(target), job, job.report())
 
 
 def _beside(source: Path, job: Job) -> Path:
