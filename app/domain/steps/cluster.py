@@ -15,7 +15,7 @@ from app.domain.steps.base import (
     left_alone,
     searched,
 )
-from app.domain.steps.recover import EPOCHS, Recover, training_minutes
+from app.domain.steps.recover import Afterwards, training_minutes
 
 LEAST_WEIGHTS = 512
 """The least weights of a tensor; below that a codebook takes as much as it saves."""
@@ -48,11 +48,8 @@ class Cluster(Step):
         json_schema_extra=searched(low=4, high=256, log=True),
     )
     ignore: Ignored = Field(default=[])
-    recover: Recover | None = Field(
-        title="Train afterwards",
-        default=None,
-        description="Training of the codebooks afterwards; indices stay.",
-        json_schema_extra=searched(within=EPOCHS),
+    recover: Afterwards = Field(
+        default=None, description="Training of the codebooks afterwards; indices stay."
     )
 
     @property

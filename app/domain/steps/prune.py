@@ -19,7 +19,7 @@ from app.domain.steps.base import (
     left_alone,
     searched,
 )
-from app.domain.steps.recover import EPOCHS, Recover, training_minutes
+from app.domain.steps.recover import Afterwards, training_minutes
 
 _WITH_POSITION = 1.15
 """Times the bytes of a weight that one takes which is stored with its position."""
@@ -157,12 +157,7 @@ class Prune(Step):
         description="Fit the layers to what is left by least squares, where there is data.",
     )
     ignore: Ignored = Field(default=[])
-    recover: Recover | None = Field(
-        title="Train afterwards",
-        default=None,
-        description="Training afterwards.",
-        json_schema_extra=searched(within=EPOCHS),
-    )
+    recover: Afterwards = None
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -212,7 +207,7 @@ class Prune(Step):
 
     @property
     def saves(self) -> frozenset[Saving]:
-        """Fewer channels save everything; zeros take fewer bytes, and the same time."""
+        """Fewer channels take less of everything; zeros take fewer bytes, and the same time."""
         return ALL_SAVINGS if self.granularity == "channel" else frozenset({"size"})
 
     @property

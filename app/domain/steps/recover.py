@@ -1,11 +1,11 @@
 """How a step trains the graph after it has changed it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from app.domain.frozen import Asked
-from app.domain.steps.base import Needs
+from app.domain.steps.base import Needs, searched
 
 Loss = Literal["labels", "teacher", "both"]
 
@@ -68,6 +68,16 @@ class Recover(Asked):
 
 EPOCHS = {"epochs": {"low": 1, "high": 20, "log": True}}
 """What a search varies of a recovery."""
+
+Afterwards = Annotated[
+    Recover | None,
+    Field(
+        title="Train afterwards",
+        description="Training afterwards.",
+        json_schema_extra=searched(within=EPOCHS),
+    ),
+]
+"""The training that a step may have once its graph is changed; searches vary it."""
 
 
 def training_minutes(recover: Recover | None, macs: int, samples: int) -> float:
