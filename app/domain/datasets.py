@@ -193,7 +193,7 @@ def _image_mismatches(inputs: list[TensorSpec]) -> list[str]:
 
 
 def _how_to_store(dtype: str, target: str) -> str:
-    """Return how an array of one type is stored in another; nothing where datasets have it not."""
+    """Say how to store an array in another type; nothing for a type that no dataset may hold."""
     if target not in {"bool", *_FLOATS, *_INTEGERS}:
         return ""
     pixels = dtype == "uint8" and target in _FLOATS

@@ -16,8 +16,8 @@
                      where ``evaluate.dataset`` names one
     steps/01-quantize/{graph.onnx,report.json,checkpoint/*.npz}
     steps/01-quantize/delivered.onnx   the step's graph as users get it
-    steps/01-quantize/prices.npz   what the step measured of its graph: by the worker where an
-                     earlier job has, and then by the engine
+    steps/01-quantize/prices.npz   the price list of the graph that the step was given: the worker
+                     puts an earlier job's there, and the engine writes what it has measured
     delivery/litert/{task.json,model.pt2,inputs/*.npy}   for a tool: a ToolTask, the graph as an
                      exported torch program, and what each run reads
     delivery/litert/{answer.json,outputs/*.npy}   by the tool: a ToolAnswer, and what each run gave

@@ -12,7 +12,7 @@ class Frozen(BaseModel):
 
 
 def words(name: str, _: Any = None) -> str:
-    """Return a field's name as a person would write it: its title, where none is given."""
+    """Return the title of a field that is given none: its name, as a person would write it."""
     return name.replace("_", " ").capitalize()
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 Prefix = Literal[
     "mdl", "dst", "job", "art", "whk", "dlv", "msg", "key", "wrk", "gtw", "upl", "dev", "mea"
-]  # fmt: skip
+]
 
 
 def new(prefix: Prefix) -> str:

@@ -62,8 +62,8 @@ class Limits(Asked):
         allow_inf_nan=False,
     )
     running_minutes: float = Field(
-        description="Then it is stopped, and fails.",
         title="Minutes to run at most",
+        description="Then it is stopped, and fails.",
         default=120,
         gt=0,
         le=MINUTES_PER_WEEK,

@@ -50,7 +50,7 @@ def commands(
 
     Args:
         noun: what one item is called.
-        argument: that takes an item's id, as ``identifier`` returns it.
+        argument: the one that takes an item's id, as ``identifier`` returns it.
         resource: of a client.
         columns: of the list.
         about: the help of the group.

@@ -73,7 +73,7 @@ def _serve(data: Path, host: str | None, port: int | None, *, with_worker: bool)
     settings = load_settings()
     logs.configure(settings.logging)
     host = host or settings.server.host
-    port = _free(host, settings.server.port if port is None else port)
+    port = _free_port(host, settings.server.port if port is None else port)
     try:
         with _fleet(settings) if is_fleet() else _private(data, host, settings) as parts:
             supervisor = Supervisor(grace_s=_GRACE_S)
@@ -152,8 +152,12 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def _free(host: str, port: int) -> int:
-    """Return ``port`` if nobody listens there, or any free one for 0."""
+def _free_port(host: str, port: int) -> int:
+    """Return a port that can be listened on: ``port`` itself, or any one where it is 0.
+
+    Raises:
+        Stop: nothing can listen there; the message says why.
+    """
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
