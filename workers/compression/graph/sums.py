@@ -32,10 +32,16 @@ def size_of(size: int | str, sizes: Mapping[str, int]) -> int:
 
 
 def substituted(name: str, sizes: Mapping[str, int | str]) -> int | str:
-    """Return a sum whose terms get other names, or sizes; any other dimension stays as it is."""
+    """Return the new name or size of a dimension; without one, a sum gets those of its terms.
+
+    Args:
+        name: the name of the dimension.
+        sizes: new names and sizes of dimensions; the others stay as they are.
+    """
+    new = sizes.get(name, name)
     parts = [str(sizes.get(part, part)) for part in terms(name)]
-    if not parts:
-        return name
+    if new != name or not parts:
+        return new
     return sum(map(int, parts)) if all(map(str.isdecimal, parts)) else _PLUS.join(parts)
 
 

@@ -70,9 +70,7 @@ def _rename(value: onnx.ValueInfoProto, sizes: Mapping[str, int | str]) -> None:
         name = _name(value, axis)
         if isinstance(name, int):
             continue
-        size = sizes.get(name, name)
-        if size == name:
-            size = substituted(name, sizes)
+        size = substituted(name, sizes)
         if isinstance(size, int):
             dim.dim_value = size
         elif size != name:
