@@ -60,7 +60,7 @@ def run(
         for key, text in metadata.items():
             outcome.model.metadata_props.setdefault(key, text)
         directory.mkdir(parents=True, exist_ok=True)
-        if step.priced is not None and context.has_time():  # in a hurry too little is measured
+        if context.has_time():  # in a hurry too little is measured
             prices.write(directory / PRICES)
         graph = directory / GRAPH
         store(packed(outcome.model), graph)
@@ -85,7 +85,7 @@ def run(
 
 
 def _price_list(directory: Path, step: Step, model: ir.Model) -> PriceList:
-    """Return the price list of the graph that a step is given; an empty one if it makes none."""
+    """Return the list of what earlier jobs measured of the step's input; empty if it keeps none."""
     if step.priced is None:
         return PriceList()
     return PriceList.read(directory / PRICES, fingerprint(model).hex())

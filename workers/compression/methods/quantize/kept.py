@@ -1,7 +1,7 @@
-"""What a price list keeps of calibrations, and how they are made of it again."""
+"""Packs calibrated graphs into entries of a price list, and unpacks them."""
 
 import tempfile
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from app.domain.directory import MOST_PRICE_BYTES
 from app.domain.steps import Quantize
-from workers.compression.graph.load import load, save, weight_bytes
+from workers.compression.graph import runtime
+from workers.compression.graph.load import load, weight_bytes
 from workers.compression.methods.quantize.calibrated import Calibrated
 from workers.compression.methods.quantize.integers import Floats, Grid
 from workers.compression.methods.quantize.smooth import Smoothed
@@ -71,7 +72,7 @@ def kept_weights(
 
 
 def alike(parameters: Quantize) -> str:
-    """Return parameters without what is preferred, on which no measurement depends."""
+    """Return the parameters as JSON, the same for all of 'prefer': no measurement depends on it."""
     return parameters.model_copy(update={"prefer": "balanced"}).model_dump_json()
 
 
@@ -127,7 +128,7 @@ def _smoothed(entry: Entry, given: ir.Model) -> Smoothed:
 
 
 def _is_keepable(model: ir.Model) -> bool:
-    """Return whether calibrations of a graph fit into a price list: with the graph, and rounded."""
+    """Return whether a price list has room for a graph, and for its rounded weights besides."""
     return weight_bytes(model) <= MOST_PRICE_BYTES // 4
 
 
@@ -153,13 +154,11 @@ def _graph_arrays(model: ir.Model, given: ir.Model) -> list[NDArray[np.uint8]]:
     """Return the bytes of a graph's file, ``[bytes]``; nothing if it is the given graph."""
     if model is given:
         return []
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "graph.onnx"
-        save(model, path)
+    with runtime.in_file(model) as path:
         return [np.frombuffer(path.read_bytes(), np.uint8)]
 
 
-def _graph_of(arrays: Any, given: ir.Model) -> ir.Model:
+def _graph_of(arrays: Sequence[NDArray[np.uint8]], given: ir.Model) -> ir.Model:
     """Return the graph in arrays; the given graph if there is none."""
     if not arrays:
         return given
