@@ -12,10 +12,9 @@ from app.domain.problems import DeliveryFailed
 from workers.compression import faults
 from workers.compression.delivery.form import Form, Made, Source, pack
 from workers.compression.graph.load import load
+from workers.compression.graph.operators import RECURRENT
 from workers.compression.samples.context import Feeds
 from workers.compression.targets.runner import Runner
-
-_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 
 
 def make(source: Source, directory: Path) -> Made:
@@ -44,7 +43,7 @@ def _readable(source: Source) -> Path:
     Recurrent layers take constants alone, so of a graph with such layers all weights are unpacked.
     """
     model = load(source.graph)
-    if not any(node.op_type in _RECURRENT for node in model.graph.all_nodes()):
+    if not any(node.op_type in RECURRENT for node in model.graph.all_nodes()):
         return source.graph
     unpacked = source.workspace / "unpacked.onnx"
     ir.save(model, unpacked, external_data="unpacked.data")

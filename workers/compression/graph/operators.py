@@ -10,6 +10,9 @@ OPSET = 21
 """The one opset of the normal form: the first one with 16-bit and blocked QuantizeLinear, and a
 Gelu and a HardSwish."""
 
+RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+"""The standard's operators that run along a sequence with a state."""
+
 Shape = Sequence[int]
 Macs = Callable[[ir.Node, Sequence[Shape | None], Shape], int | None]
 """From a node, its inputs' shapes and its first output's shape to multiply-accumulates."""

@@ -16,6 +16,7 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.forms import stored_bytes
 from workers.compression.graph.narrow import stored_as
 from workers.compression.graph.operators import (
+    RECURRENT,
     channel_axis,
     holds_unknown_weights,
     input_axis,
@@ -37,8 +38,6 @@ from workers.compression.methods.prune.reconstruct import Choose, reconstruct_sp
 from workers.compression.methods.prune.zeros import Array, Mask, masks
 from workers.compression.progress import Advance, span
 from workers.compression.samples.context import Context
-
-_RECURRENT = ("GRU", "LSTM", "RNN")
 
 _FIRST = 0.2
 """The share of the progress before training."""
@@ -193,7 +192,7 @@ def _select(model: ir.Model, parameters: Prune) -> tuple[list[SparseLayer], list
 
 def _weights(node: ir.Node) -> list[ir.Value]:
     """Return a layer's weights; a recurrent node has one for its input and one for its state."""
-    slots = (1, 2) if node.op_type in _RECURRENT else (1,) if is_layer(node) else ()
+    slots = (1, 2) if node.op_type in RECURRENT else (1,) if is_layer(node) else ()
     values = [operand(node, slot) for slot in slots]
     return [value for value in values if value is not None and _stored(value)]
 
@@ -204,7 +203,7 @@ def _stored(value: ir.Value | None) -> bool:
 
 def _order(node: ir.Node, value: ir.Value) -> tuple[int, ...]:
     rank = constant(value).ndim
-    if node.op_type in _RECURRENT:
+    if node.op_type in RECURRENT:
         return (1, 2, 0)
     outputs = (channel_axis(node) or 0) % rank
     inputs = (input_axis(node) or 0) % rank
