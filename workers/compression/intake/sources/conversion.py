@@ -49,8 +49,9 @@ def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, C
     """
     sizes, below = _accepted(program)
     example = program.draw(sizes, 0, below)
-    names = list(program.answer(example))
-    _require_same_answers(program, example)
+    answers = program.answer(example)
+    names = list(answers)
+    _require_same_answers(list(answers.values()), program.run(example))
     with tempfile.TemporaryDirectory(dir=target.parent, prefix="converted-") as scratch:
         try:
             export(program, example, names, Path(scratch) / "model.onnx")
@@ -73,13 +74,12 @@ def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, C
     )
 
 
-def _require_same_answers(program: Program, example: Sequence[Tensor]) -> None:
-    """Require that a program answers the same inputs in the same way.
+def _require_same_answers(first: Sequence[Tensor], second: Sequence[Tensor]) -> None:
+    """Require that a program has answered the same inputs in the same way twice.
 
     Raises:
         InvalidModel: it does not; most often it was saved as in training, with dropout.
     """
-    first, second = program.run(example), program.run(example)
     if all(_is_near(a, b) for a, b in zip(first, second, strict=True)):
         return
     raise InvalidModel(
