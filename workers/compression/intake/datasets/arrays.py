@@ -162,9 +162,10 @@ def cast(array: NDArray[Any], dtype: np.dtype[Any], name: str, path: Path) -> ND
     if array.dtype == dtype and array.flags.c_contiguous:
         return array
     copy = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=array.shape)
+    fits = np.can_cast(array.dtype, dtype)
     for rows in chunks(array):
         piece = array[rows]
-        if piece.dtype.kind != "b":
+        if not fits:
             _check_range(piece, dtype, name)
         copy[rows] = piece.astype(dtype)
     copy.flush()
