@@ -17,8 +17,9 @@ def spec(name: str, dtype: str, *shape: int | str) -> TensorSpec:
 
 
 def npz(path: Path, **arrays: NDArray[Any]) -> Path:
+    """Write arrays under any name of a file; those of objects are pickled, which intake refuses."""
     with path.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+        np.savez(file, allow_pickle=True, **arrays)
     return path
 
 
