@@ -43,7 +43,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class PriceList:
-    """What is known of a graph, by the digest of what it is; each entry is made once."""
+    """What is known of a graph: entries that are made once, by digests of what they depend on."""
 
     graph: str = ""
     """The fingerprint of the graph, in hexadecimal digits; empty for a list that keeps nothing."""

@@ -261,7 +261,7 @@ class _Compiler:
 
 
 def is_tensor(value: ir.Value) -> bool:
-    """Return whether torch has tensors of what a value is: neither strings nor a sequence."""
+    """Return whether a value is a tensor in torch: strings and sequences are none."""
     return value.dtype != ir.DataType.STRING and not isinstance(value.type, ir.SequenceType)
 
 

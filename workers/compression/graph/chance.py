@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from workers.compression import faults
-from workers.compression.graph.operators import operand
+from workers.compression.graph.operators import key_of, operand
 
 RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
@@ -49,10 +49,11 @@ def _nodes(model: ir.Model) -> Iterator[ir.Node]:
 
 
 def _draws(node: ir.Node) -> bool:
-    if node.domain not in {"", "ai.onnx"}:
+    domain, operator = key_of(node)
+    if domain:
         return False
-    training = operand(node, _TRAINING) if node.op_type == "Dropout" else None
+    training = operand(node, _TRAINING) if operator == "Dropout" else None
     if training is None:
-        return node.op_type in RANDOM
+        return operator in RANDOM
     constant = ir.convenience.get_const_tensor(training)
     return constant is None or bool(constant.numpy().any())

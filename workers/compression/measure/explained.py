@@ -122,7 +122,12 @@ class Explained:
         """The rank of the arrays; None before the first sample."""
 
     def add(self, expected: NDArray[Any], actual: NDArray[Any]) -> None:
-        """Add one sample's arrays ``[1, …]``; another shape counts as all mismatches."""
+        """Compare one sample's arrays, and add their errors.
+
+        Args:
+            expected: the original's array, ``[1, …]``.
+            actual: the other graph's; if its shape differs, all of its values count as mismatches.
+        """
         target = _as_numbers(expected)
         if actual.shape != expected.shape:
             answer = np.full_like(target, np.nan)

@@ -22,7 +22,7 @@ Feeds = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples that feed a graph: rows of arrays, which may lie on disk; false where it has none."""
+    """Samples that feed a graph: rows of arrays, which may lie on disk. Empty is false."""
 
     arrays: Mapping[str, NDArray[Any]]
     """One array for each input, ``[samples, …]``."""
@@ -49,7 +49,7 @@ class Samples:
         return self.take([self.indices[i] for i in chosen.tolist()])
 
     def feeds(self, rows: Sequence[int]) -> Feeds:
-        """Return the inputs of a run on the given rows."""
+        """Return the arrays that one run of the graph reads, by input, made of the given rows."""
         row_list = list(rows)
         return {
             name: self.layout.feed(name, array[row_list]) for name, array in self.arrays.items()

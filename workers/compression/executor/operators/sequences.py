@@ -29,7 +29,7 @@ def empty(_: Node) -> Function:
 
 
 def insert(node: Node) -> Function:
-    """SequenceInsert: before a position, without one at the end."""
+    """SequenceInsert: puts a tensor before a position, or at the end if there is none."""
     node.sizes.add(2)
     return _insert
 
@@ -40,7 +40,7 @@ def _insert(tensors: Tensors, tensor: Tensor, position: Tensor | None = None) ->
 
 
 def erase(node: Node) -> Function:
-    """SequenceErase: the tensor at a position, without one the last."""
+    """SequenceErase: takes out the tensor at a position, or the last one if there is none."""
     node.sizes.add(1)
     return _erase
 

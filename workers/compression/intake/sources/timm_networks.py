@@ -55,6 +55,7 @@ def program(weights: Mapping[str, Tensor], hints: ModelHints) -> Program:
         )
         raise InvalidModel(f"timm {timm.__version__} has no network '{name}'.{instead}")
     found = weight_names.find(weights, _layers(config))
+    # Where names seem to hold the network and other values, all may be one network, in order.
     whole = {stored: stored for stored in weights} if found.notes else found.names
     renamed = _renamed(timm, name, config, {own: weights[at] for own, at in whole.items()})
     names, notes = found.names, found.notes

@@ -34,7 +34,7 @@ class _Judged:
     limit: float
 
     def holds_for(self, limit: float) -> bool:
-        """Return whether it also tells whether the drop is within another limit."""
+        """Return whether the drop is known exactly enough to be compared with another limit."""
         return self.drop.value <= self.limit or limit <= self.limit
 
 

@@ -114,7 +114,7 @@ def _trainable(
 
 
 def _is_ready(site: Site, grids: Mapping[str, Grid]) -> bool:
-    """Return whether every value of a site has a grid, which needs finite values on the data."""
+    """Return whether each value of a site has a grid: it has none if it was not finite on data."""
     return all(str(value.name) in grids for value in site.values)
 
 
