@@ -216,3 +216,34 @@ def test_a_job_holds_what_was_asked_and_nothing_else() -> None:
         "steps": [{"method": "quantize"}],
         "seed": 7,
     }
+
+
+def test_one_call_compresses_by_the_service_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, content = tmp_path / "net.onnx", b"a smaller one"
+    model.write_bytes(b"x")
+    artifact = {
+        "id": "art_1",
+        "format": "onnx",
+        "size_bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "href": "/v1/artifacts/art_1/content",
+    }
+    answers = [
+        answer(201, {**MODEL, "status": "ready"}),
+        answer(202, {**JOB, "status": "queued"}),
+        events(state(1, "succeeded")),
+        answer(200, {**JOB, "artifacts": [artifact]}),
+        answer(200, content),
+        answer(200, {"seed": 0}),
+    ]
+    with scripted(answers) as service:
+        monkeypatch.setenv("PLANISH_URL", service.url)
+        made = planish.compress(model, max_quality_drop=0.01, progress=False)
+    asked = json.loads(service.requests[1].body)
+    assert asked["steps"] == [{"method": "quantize", "mode": "dynamic"}], "there is no data"
+    assert asked["require"] == {"max_quality_drop": 0.01}
+    assert made.file == tmp_path / "net.small.onnx"
+    assert made.file.read_bytes() == content
+    assert made.report == {"seed": 0}
