@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, FilePayload, Page
 
 from tests.e2e.service import Service
 
@@ -47,8 +47,8 @@ def upload(page: Page, kind: str, name: str, content: bytes) -> None:
     """Upload a file on the start page, and wait until it is looked at."""
     page.goto("/")
     form = page.locator(f'form[action^="/{kind}"]')
-    file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
-    form.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+    file = FilePayload(name=name, mimeType="application/octet-stream", buffer=content)
+    form.locator("input[type=file]").set_input_files(file)
     form.get_by_role("button", name="Upload").click()
     page.wait_for_url(re.compile(rf"/{kind}/\w+$"))
     page.locator(".badge", has_text="ready").wait_for()

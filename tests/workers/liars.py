@@ -1,4 +1,4 @@
-"""Engines that answer what is not so: entries for `tests.workers.test_lifecycle`."""
+"""Engines that answer what is not so: entries for `tests.workers.lifecycle.test_engines`."""
 
 import json
 import os

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from app.blobs import Blob
-from app.domain import ids
 from app.domain.directory import GENERATED, MADE_ORIGIN
 from app.domain.reports import Generated
 from app.domain.searches import begun
@@ -16,7 +15,7 @@ from app.store import made_samples, retention, runs, searches, stats, transition
 from app.store.tables import JobRow, MadeSamplesRow
 from tests.app.claiming import claim_job
 from tests.waiting import eventually
-from tests.workers.test_lifecycle import model, sandboxes, settings, worker  # noqa: F401
+from tests.workers.lifecycle import jobs
 from workers.runs import answers
 from workers.runs.taking import run_next
 from workers.sandbox.directories import Place
@@ -27,24 +26,12 @@ MADE = Generated(way="declared", samples=40, note="Made before.")
 MAKER = "this machine, these versions"
 
 
-def submit(worker: Worker, model: str, *, parent: str | None = None, **more: Any) -> str:  # noqa: F811
-    """Submit a job without data, or a trial of a search."""
-    steps = [{"method": "quantize", "mode": "float16", "force": True}]
-    request = {"model": model, "data": "generated", "steps": steps, **more}
-    with worker.sessions.begin() as session:
-        row = JobRow(
-            id=ids.new("job"),
-            tenant="t",
-            tags=[],
-            model_id=model,
-            parent_id=parent,
-            request=request,
-        )
-        session.add(row)
-        return row.id
+def submit(worker: Worker, model: str, **more: Any) -> str:
+    """Submit a job without data, or a trial of a search; return its id."""
+    return jobs.submit(worker, model, data="generated", **more)
 
 
-def searching(worker: Worker, model: str) -> str:  # noqa: F811
+def searching(worker: Worker, model: str) -> str:
     """Submit a search, which nobody runs."""
     job_id = submit(worker, model)
     with worker.sessions.begin() as session:
@@ -54,11 +41,11 @@ def searching(worker: Worker, model: str) -> str:  # noqa: F811
 
 
 @pytest.fixture
-def search(worker: Worker, model: str) -> str:  # noqa: F811
+def search(worker: Worker, model: str) -> str:
     return searching(worker, model)
 
 
-def kept(worker: Worker) -> dict[str, str]:  # noqa: F811
+def kept(worker: Worker) -> dict[str, str]:
     """Return the blobs of made samples by the job that they belong to."""
     with worker.sessions() as session:
         rows = session.execute(select(MadeSamplesRow.job_id, MadeSamplesRow.sha256))
@@ -66,9 +53,7 @@ def kept(worker: Worker) -> dict[str, str]:  # noqa: F811
 
 
 def test_one_trial_makes_the_samples_and_the_others_read_them(
-    worker: Worker,  # noqa: F811
-    model: str,  # noqa: F811
-    search: str,
+    worker: Worker, model: str, search: str
 ) -> None:
     limits = {"running_minutes": 0.5}
     first, second = (submit(worker, model, parent=search, limits=limits) for _ in range(2))
@@ -96,9 +81,7 @@ def test_one_trial_makes_the_samples_and_the_others_read_them(
 
 
 def test_a_search_may_end_while_a_trial_keeps_its_samples(
-    worker: Worker,  # noqa: F811
-    model: str,  # noqa: F811
-    search: str,
+    worker: Worker, model: str, search: str
 ) -> None:
     """Both lock the search first: otherwise each would wait for what the other has locked."""
     trial = submit(worker, model, parent=search)
@@ -130,8 +113,7 @@ def test_a_search_may_end_while_a_trial_keeps_its_samples(
 
 
 def test_a_job_that_runs_again_reads_the_samples_that_it_has_made(
-    worker: Worker,  # noqa: F811
-    model: str,  # noqa: F811
+    worker: Worker, model: str
 ) -> None:
     """A worker may die within a step; the samples, and what is held out of them, stay the same."""
     job_id = submit(worker, model)
@@ -151,9 +133,7 @@ def test_a_job_that_runs_again_reads_the_samples_that_it_has_made(
 
 
 def test_steps_on_samples_of_another_job_are_other_steps(
-    worker: Worker,  # noqa: F811
-    model: str,  # noqa: F811
-    search: str,
+    worker: Worker, model: str, search: str
 ) -> None:
     keys = []
     for parent in (search, search, None, None):
@@ -166,10 +146,7 @@ def test_steps_on_samples_of_another_job_are_other_steps(
     assert len(set(keys)) == 3
 
 
-def test_samples_go_with_their_search_and_with_its_graphs(
-    worker: Worker,  # noqa: F811
-    model: str,  # noqa: F811
-) -> None:
+def test_samples_go_with_their_search_and_with_its_graphs(worker: Worker, model: str) -> None:
     deleted, old = (searching(worker, model) for _ in range(2))
     with worker.sessions.begin() as session:
         before = stats.stored_bytes(session, "t")

@@ -17,7 +17,6 @@ from app.store import delivery_turns
 from app.store.session import transaction
 from tests.e2e.service import small_model
 from tests.gateway import serving
-from tests.workers.test_lifecycle import paced, sandboxes, settings, worker  # noqa: F401
 from workers.runs.inspection import inspect_next
 from workers.runs.taking import run_next
 from workers.webhooks.delivery import deliver
@@ -39,12 +38,9 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 
 def test_a_job_has_one_trace_from_its_request_to_its_steps(
-    paced: Worker,  # noqa: F811 (pytest's way)
-    spans: InMemorySpanExporter,
+    paced: Worker, spans: InMemorySpanExporter
 ) -> None:
-    settings = Settings.model_validate(  # noqa: F811
-        {**paced.settings.model_dump(), "auth": {"required": False}}
-    )
+    settings = Settings.model_validate({**paced.settings.model_dump(), "auth": {"required": False}})
     with serving(settings) as url, httpx.Client(base_url=url, trust_env=False) as http:
         binary = {"Content-Type": "application/octet-stream"}
         events = ["model.ready", "job.succeeded"]

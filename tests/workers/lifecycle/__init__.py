@@ -1,0 +1,1 @@
+"""A job in one worker, from claim to result."""
