@@ -31,29 +31,19 @@ def lay_out(worker: Worker, claimed: claims.Claim, root: Path) -> None:
         claimed: the job.
         root: the directory.
     """
-    for path, sha256 in _inputs(claimed, root).items():
-        path.parent.mkdir(exist_ok=True)
+    for path, sha256 in _stored_files(claimed, root).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         worker.blobs.fetch(sha256, path)
     if claimed.made_samples is not None:
-        folder = root / GENERATED
-        folder.mkdir(exist_ok=True)
-        worker.blobs.fetch(claimed.made_samples.sha256, folder / MADE_SAMPLES)
-        (folder / MADE_ORIGIN).write_text(claimed.made_samples.generated.model_dump_json())
-    for index, (sha256, finished) in enumerate(claimed.steps):
-        step = step_directory(root, index, method_of(claimed, index))
-        step.mkdir(parents=True, exist_ok=True)
-        worker.blobs.fetch(sha256, step / GRAPH)
-        (step / REPORT).write_text(finished.model_dump_json())
-    for index, prices in claimed.price_lists.items():
-        if index >= len(claimed.steps) and prices.sha256 is not None:
-            step = step_directory(root, index, method_of(claimed, index))
-            step.mkdir(parents=True, exist_ok=True)
-            worker.blobs.fetch(prices.sha256, step / PRICES)
+        origin = claimed.made_samples.generated
+        (root / GENERATED / MADE_ORIGIN).write_text(origin.model_dump_json())
+    for index, (_, finished) in enumerate(claimed.steps):
+        (_step(claimed, index, root) / REPORT).write_text(finished.model_dump_json())
     tools.lay_out_files(worker.settings, claimed.request.deliver, root)
 
 
-def _inputs(claimed: claims.Claim, root: Path) -> dict[Path, str]:
-    """Return the SHA-256 of each file that the user uploaded, or that was made of it."""
+def _stored_files(claimed: claims.Claim, root: Path) -> dict[Path, str]:
+    """Return the SHA-256 of each file that is in the storage, by its path."""
     files = {root / ORIGINAL: claimed.onnx_sha256, root / MODEL: claimed.graph_sha256}
     files |= {model_file(root, name): sha256 for name, sha256 in claimed.other_models.items()}
     if claimed.source is not None:
@@ -64,7 +54,18 @@ def _inputs(claimed: claims.Claim, root: Path) -> dict[Path, str]:
         files[root / DATASET] = claimed.dataset.sha256
     if claimed.evaluate_dataset is not None:
         files[root / EVALUATE_DATASET] = claimed.evaluate_dataset.sha256
+    if claimed.made_samples is not None:
+        files[root / GENERATED / MADE_SAMPLES] = claimed.made_samples.sha256
+    for index, (sha256, _) in enumerate(claimed.steps):
+        files[_step(claimed, index, root) / GRAPH] = sha256
+    for index, prices in claimed.price_lists.items():
+        if index >= len(claimed.steps) and prices.sha256 is not None:
+            files[_step(claimed, index, root) / PRICES] = prices.sha256
     return files
+
+
+def _step(claimed: claims.Claim, index: int, root: Path) -> Path:
+    return step_directory(root, index, method_of(claimed, index))
 
 
 def method_of(claimed: claims.Claim, index: int) -> str:
