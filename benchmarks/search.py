@@ -22,6 +22,8 @@ from planish.errors import JobFailed
 from planish.types import Job
 
 WORST = 0.1
+FIGURES = {"latency": "latency_ms", "size": "size_bytes", "macs": "macs"}
+"""Of a measured model, by what a search minimises."""
 _LEARNED = ("amc", "haq")
 """Strategies that are to be as good as chance."""
 
@@ -93,7 +95,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--networks", nargs="+", choices=[*SUBJECTS], default=["resnet8"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--minimize", choices=["latency", "size", "macs"], default="macs")
+    parser.add_argument("--minimize", choices=[*FIGURES], default="macs")
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--epochs", type=int, default=10, help="of trainings by hand")
@@ -156,8 +158,7 @@ def _point(job: Job, minimize: str) -> Point | None:
         Measures.model_validate(each.model_dump(mode="json"))
         for each in (job.baseline, job.compressed)
     )
-    name = "macs" if minimize == "macs" else "size_bytes" if minimize == "size" else "latency_ms"
-    cost = float(getattr(after, name) / getattr(before, name))
+    cost = float(getattr(after, FIGURES[minimize]) / getattr(before, FIGURES[minimize]))
     return Point(cost, quality_drop(before.quality, after.quality, after.fidelity))
 
 
@@ -168,7 +169,7 @@ def _key(network: str, seed: int) -> str:
 def _bars(
     hand_made: dict[str, dict[str, Point]], searches: dict[tuple[str, str, int], Found]
 ) -> Iterable[Bar]:
-    """Yield what the issue asks for, as far as it was run."""
+    """Yield how searches do beside hand-made pipelines, and beside chance where that was run."""
     areas = {key: hypervolume(found.points) for key, found in searches.items()}
     for (network, strategy, seed), found in searches.items():
         what = f"{strategy} on {_key(network, seed)}"

@@ -179,7 +179,11 @@ class EventReader:
         self._rest = b""
 
     def new(self) -> Iterator[EngineEvent]:
-        """Yield the events since the last call; a malformed line is logged and skipped."""
+        """Yield the events that the engine has written since the last call.
+
+        A call reads at most `MAX_READ_BYTES`, the next one goes on from there. A malformed line is
+        logged and skipped.
+        """
         try:
             with regular(self._root, PurePosixPath(EVENTS)) as file:
                 file.seek(self._offset)
