@@ -39,7 +39,6 @@ from workers.compression.targets.runner import Outputs
 READ, MADE = 0.05, 0.3
 """The progress at which inputs are read, and at which samples are made from the model."""
 
-_SAMPLES = {False: "making samples from the model", True: "reading the samples that were made"}
 _MAKING = 0.25
 """The most of a job's time that samples take to be made."""
 
@@ -169,12 +168,10 @@ def _generated(
     context = Context(
         None, order.seed, threads, device=machine.compute_device(), evaluate=order.evaluate
     )
-    made = generation.made_once(
-        directory,
-        context,
-        events.span(0.03, MADE, _SAMPLES[generation.are_made(directory)]),
-        _effort(order),
-    )
+    are_made = generation.are_made(directory)
+    doing = "reading the samples that were made" if are_made else "making samples from the model"
+    advance = events.span(0.03, MADE, doing)
+    made = generation.made_once(directory, context, advance, _effort(order))
     events.samples_made()
     if judged is not None:
         _, evaluation_set = _separate(None, judged, order, threads)

@@ -22,7 +22,10 @@ Feeds = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples that feed a graph: rows of arrays, which may lie on disk. Empty is false."""
+    """Samples that feed a graph: rows of arrays, which may lie on disk.
+
+    Samples without rows are false, as an empty list is.
+    """
 
     arrays: Mapping[str, NDArray[Any]]
     """One array for each input, ``[samples, …]``."""
