@@ -63,7 +63,7 @@ def read(session: Session, row: JobRow) -> Search | Problem | ProblemDetails:
     """Return what a turn reads, or why the search cannot go on.
 
     Raises:
-        OtherVersion: A request cannot be read here.
+        OtherVersion: The request of the search, or of a trial, cannot be read here.
     """
     request = _request_of(row)
     trials = searches.trials(session, row.id)
@@ -102,10 +102,11 @@ def _request_of(job: JobRow) -> JobRequest:
 
 @contextmanager
 def of_this_version() -> Iterator[None]:
-    """Leave figures to a newer version that has written fields of them that this one lacks.
+    """Tell figures that a newer version has written from figures that are wrong.
 
     Raises:
-        OtherVersion: Unknown fields are all that is wrong with what was read.
+        OtherVersion: Fields that this version does not know are all that is wrong.
+        ValidationError: Something else is wrong with what was read.
     """
     try:
         yield
@@ -130,4 +131,4 @@ def _chart(session: Session, request: JobRequest) -> Sensitivity | None:
 
 def steps_of(job: JobRow) -> list[AnyStep]:
     """Return the steps of a trial."""
-    return JobRequest.model_validate(job.request).steps or []
+    return _request_of(job).steps or []
