@@ -1,21 +1,16 @@
 """Times of single layers: kept by tenant and conditions, and given to later jobs."""
 
 from collections.abc import Mapping
-from datetime import timedelta
 
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.domain.layer_times import MOST
 from app.store import locks
+from app.store.measured import OLDEST
 from app.store.tables import JobRow, LayerTimeRow
 
-DAYS = 30
-"""Times that are older are measured again: a machine is not the same for ever."""
-
-AGE = func.now() - timedelta(days=DAYS)
-"""The time before which times are too old."""
 _KEY = (LayerTimeRow.tenant, LayerTimeRow.conditions, LayerTimeRow.form)
 
 
@@ -27,7 +22,7 @@ def known(session: Session, job_id: str, conditions: str) -> dict[str, float]:
         .where(
             LayerTimeRow.tenant == tenant,
             LayerTimeRow.conditions == conditions,
-            LayerTimeRow.measured_at > AGE,
+            LayerTimeRow.measured_at > OLDEST,
         )
         .order_by(LayerTimeRow.measured_at.desc(), LayerTimeRow.form)
         .limit(MOST)
@@ -45,7 +40,7 @@ def keep(session: Session, tenant: str, conditions: str, times: Mapping[str, flo
         return
     locks.take(session, f"layer_times:{tenant}")
     mine = LayerTimeRow.tenant == tenant
-    session.execute(delete(LayerTimeRow).where(mine, LayerTimeRow.measured_at <= AGE))
+    session.execute(delete(LayerTimeRow).where(mine, LayerTimeRow.measured_at <= OLDEST))
     row = insert(LayerTimeRow).values(
         [
             {"tenant": tenant, "conditions": conditions, "form": form, "milliseconds": each}
@@ -62,13 +57,3 @@ def keep(session: Session, tenant: str, conditions: str, times: Mapping[str, flo
         .offset(MOST)
     )
     session.execute(delete(LayerTimeRow).where(here, LayerTimeRow.form.in_(surplus)))
-
-
-def forget_old(session: Session) -> None:
-    """Delete what is too old, of all tenants; rows that a job writes stay for the next time."""
-    old = select(*_KEY).where(LayerTimeRow.measured_at <= AGE).with_for_update(skip_locked=True)
-    session.execute(
-        delete(LayerTimeRow)
-        .where(tuple_(*_KEY).in_(old))
-        .execution_options(synchronize_session=False)
-    )

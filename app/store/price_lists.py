@@ -7,7 +7,7 @@ preference of the step, and the loss that the job allows. One list is kept for e
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -15,7 +15,6 @@ from app.blobs import Blob
 from app.domain.jobs import JobRequest
 from app.domain.request_parts import Require
 from app.store import blob_rows, earlier_steps, stats
-from app.store.layer_times import AGE
 from app.store.tables import JobRow, ModelRow, PriceListRow
 
 _KEY = (PriceListRow.tenant, PriceListRow.key)
@@ -72,16 +71,3 @@ def keep(session: Session, job: JobRow, key: str, blob: Blob, quota_bytes: int) 
     newest = select(PriceListRow.key).where(mine).order_by(PriceListRow.measured_at.desc())
     surplus = newest.offset(MOST)
     session.execute(delete(PriceListRow).where(mine, PriceListRow.key.in_(surplus)))
-
-
-def forget_old(session: Session) -> None:
-    """Delete the lists that are too old, of all tenants: their times are measured again.
-
-    Those that a job writes stay for the next time.
-    """
-    old = select(*_KEY).where(PriceListRow.measured_at <= AGE).with_for_update(skip_locked=True)
-    session.execute(
-        delete(PriceListRow)
-        .where(tuple_(*_KEY).in_(old))
-        .execution_options(synchronize_session=False)
-    )

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.settings import Retained, Retention
-from app.store import jobs, layer_times, made_samples, price_lists, uploads
+from app.store import jobs, made_samples, measured, uploads
 from app.store.tables import (
     ArtifactRow,
     DatasetRow,
@@ -29,7 +29,9 @@ from app.store.tables import (
     EventRow,
     IdempotencyRow,
     JobRow,
+    LayerTimeRow,
     ModelRow,
+    PriceListRow,
     StepRow,
     WorkerRow,
 )
@@ -123,8 +125,8 @@ def forget_expired(session: Session, idempotency_hours: float) -> None:
     before = _before(idempotency_hours / 24)
     session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < before))
     uploads.forget_expired(session)
-    layer_times.forget_old(session)
-    price_lists.forget_old(session)
+    measured.forget_old(session, LayerTimeRow)
+    measured.forget_old(session, PriceListRow)
     session.execute(delete(WorkerRow).where(WorkerRow.seen_at < _before(1)))
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import func, update
 from app.blobs import Blob
 from app.store import blob_rows, price_lists, retention, runs, stats, turns
 from app.store.claims import Claim
-from app.store.layer_times import DAYS
+from app.store.measured import DAYS
 from app.store.tables import PriceListRow
 from tests.app.claiming import claim_job
 from tests.app.service import Service, sha256

@@ -13,7 +13,7 @@ from app.domain.directory import Compress, MeasureSensitivity
 from app.domain.jobs import JobRequest
 from app.domain.layer_times import form_of
 from app.domain.steps import LowRank
-from app.store import layer_times, retention
+from app.store import layer_times, measured, retention
 from app.store.tables import JobRow, LayerTimeRow
 from tests.workers import zoo
 from tests.workers.claimed import claim_of, store_model
@@ -63,7 +63,7 @@ def keep(worker: Worker, times: dict[str, float], conditions: str | None = None)
 
 def grow_old(worker: Worker) -> None:
     """Let all times have been measured longer ago than they count."""
-    long_ago = func.now() - timedelta(days=layer_times.DAYS + 1)
+    long_ago = func.now() - timedelta(days=measured.DAYS + 1)
     with worker.sessions.begin() as session:
         session.execute(update(LayerTimeRow).values(measured_at=long_ago))
 
