@@ -86,4 +86,4 @@ class Reaper:
 
 def pause(settings: Settings) -> float:
     """Return the seconds until the next look at the table, spread so that processes alternate."""
-    return settings.lease.scan_seconds * random.uniform(0.75, 1.25)  # noqa: S311 (spreads)
+    return settings.lease.scan_seconds * random.uniform(0.75, 1.25)  # noqa: S311 (no secret)

@@ -48,6 +48,11 @@ def listed(session: Session, tenant: str, walk: Walk) -> Part[Dataset]:
     return part(session, walk, of_tenant(tenant), DatasetRow, lambda rows: [*map(view, rows)])
 
 
+def show(session: Session, tenant: str, dataset_id: str) -> Dataset:
+    """Return a dataset as clients see it, or raise NotFound."""
+    return view(find(session, tenant, dataset_id))
+
+
 def delete(session: Session, tenant: str, dataset_id: str) -> None:
     """Delete a dataset; its jobs and their artifacts stay.
 

@@ -34,7 +34,7 @@ def seen(session: Session, tenant: str, job_id: str, number: int) -> int:
 
 
 def last(session: Session, job_ids: Collection[str]) -> dict[str, int]:
-    """Return the number of the last event of each job that is there."""
+    """Return the number of each job's last event, by the job's id; unknown jobs are left out."""
     return events.last(session, job_ids)
 
 

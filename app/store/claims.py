@@ -207,6 +207,7 @@ class _Uploads:
 
     @classmethod
     def of(cls, session: Session, request: JobRequest) -> "_Uploads":
+        """Read the rows that a request names."""
         others = {
             pointer: session.get(ModelRow, model_id)
             for pointer, model_id in request.other_models.items()
@@ -223,6 +224,7 @@ class _Uploads:
         )
 
     def obstacle(self) -> Problem | ProblemDetails | None:
+        """Return why the job cannot run; None if no reason is known."""
         return obstacles.of(self.request, self.model, self.datasets, self.others, self.metric)
 
     def contents(self, job: JobRow) -> list[str]:
@@ -250,6 +252,16 @@ class _Uploads:
         keys: tuple[str, ...],
         lists: Mapping[int, price_lists.PriceList],
     ) -> Claim:
+        """Return the job with all that its run reads.
+
+        Args:
+            session: of the transaction that begins the run.
+            taken: the job, as the worker holds it.
+            job: its row.
+            steps: its finished steps, in order.
+            keys: as in ``Claim.step_keys``.
+            lists: as in ``Claim.price_lists``.
+        """
         model, metric, request = self.model, self.metric, self.request
         assert model is not None, "an unusable model is an obstacle"
         assert model.onnx_sha256 is not None, "a ready model has its graphs"

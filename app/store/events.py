@@ -26,7 +26,7 @@ def append(session: Session, job_id: str, kind: Kind, data: Json) -> int:
 
 
 def last(session: Session, job_ids: Collection[str]) -> dict[str, int]:
-    """Return the number of the last event of each of these jobs that is there."""
+    """Return the number of each job's last event, by the job's id; unknown jobs are left out."""
     query = select(JobRow.id, JobRow.last_event).where(JobRow.id.in_(job_ids))
     return dict(session.execute(query).all())
 

@@ -24,8 +24,8 @@ _ACTIVE = JobRow.status.in_(["queued", "running"])
 def due(session: Session, most: int) -> Sequence[str]:
     """Return searches that go on and do not rest; all their uploads were inspected.
 
-    They are those that have rested longest, as many of each tenant as far as there are, and no
-    more than ``most``.
+    Tenants take turns: the first search of each comes before the second of any. Those that have
+    rested longest come first. There are no more than ``most``.
     """
     goes_on = JobRow.search.is_not(None) & _ACTIVE & leases.is_due(JobRow)
     place = func.row_number().over(

@@ -177,7 +177,18 @@ def _amount(name: str, note: str, before: int, after: int, unit: str, words: str
 
 
 def change(before: float, after: float, words: str) -> tuple[str, Tone, float | None]:
-    """Say how many times less, in the words for less and more; also its tone and what is left."""
+    """Compare two amounts, such as ``1.50× faster``.
+
+    Args:
+        before: of the original.
+        after: of the result.
+        words: for less and for more, such as ``smaller/larger``.
+
+    Returns:
+        How many times less or more there is, in words; the tone, good for less; and what is left of
+        the original, in percent and at most 100. Words are empty, and nothing is said to be left,
+        where an amount is 0.
+    """
     less, more = words.split("/")
     if not before or not after:
         return "", "", None

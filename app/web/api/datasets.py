@@ -83,7 +83,7 @@ def list_datasets(call: Caller, walk: Walked) -> Page[Dataset]:
 def get_dataset(dataset_id: str, call: Caller) -> Dataset:
     """Show a dataset: what it is, and what inspection found."""
     with call.transaction() as session:
-        return datasets.view(datasets.find(session, call.tenant, dataset_id))
+        return datasets.show(session, call.tenant, dataset_id)
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=documented(NotFound, Conflict))

@@ -1,9 +1,11 @@
 """Parts of lists as pages show them."""
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Query
+from sqlalchemy.orm import Session
 
 from app.domain.datasets import Dataset
 from app.domain.generated import GENERATED
@@ -20,6 +22,7 @@ _OFFERED = 100
 """What a form lets one choose from, the newest."""
 
 Cursor = Annotated[str | None, Query(max_length=200)]
+Upload = TypeVar("Upload", Model, Dataset)
 
 
 def models_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS) -> Page[Model]:
@@ -37,25 +40,15 @@ def datasets_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS)
 def models_offered(visitor: Visitor, chosen: str) -> list[Model]:
     """Return the models that a form offers: the newest, and the chosen one however old it is.
 
-    Rejected ones are of no use in a form.
+    Rejected ones are of no use in a form; the chosen one is there nevertheless.
     """
-    newest = models_of(visitor, limit=_OFFERED).items
-    found = [model for model in newest if model.status != "rejected" or model.id == chosen]
-    if chosen and all(model.id != chosen for model in found):
-        with visitor.call.transaction() as session, suppress(NotFound):
-            found = [*found, models.show(session, visitor.tenant, chosen)]
-    return found
+    return _offered(visitor, models_of(visitor, limit=_OFFERED).items, chosen, models.show)
 
 
-def datasets_offered(visitor: Visitor, chosen: str = "") -> list[Dataset]:
+def datasets_offered(visitor: Visitor, chosen: str) -> list[Dataset]:
     """Return the datasets that a form offers, as ``models_offered`` does."""
-    newest = datasets_of(visitor, limit=_OFFERED).items
-    found = [data for data in newest if data.status != "rejected" or data.id == chosen]
-    if chosen not in {"", GENERATED, *(dataset.id for dataset in found)}:
-        with visitor.call.transaction() as session, suppress(NotFound):
-            row = datasets.find(session, visitor.tenant, chosen)
-            found = [*found, datasets.view(row)]
-    return found
+    named = "" if chosen == GENERATED else chosen
+    return _offered(visitor, datasets_of(visitor, limit=_OFFERED).items, named, datasets.show)
 
 
 def jobs_of(
@@ -77,3 +70,16 @@ def walk(cursor: str | None, limit: int) -> Walk:
         Invalid: The cursor was not made here.
     """
     return Walk(limit=limit, after=None if cursor is None else decode(cursor))
+
+
+def _offered(
+    visitor: Visitor,
+    newest: Iterable[Upload],
+    chosen: str,
+    show: Callable[[Session, str, str], Upload],
+) -> list[Upload]:
+    found = [each for each in newest if each.status != "rejected" or each.id == chosen]
+    if chosen and all(each.id != chosen for each in found):
+        with visitor.call.transaction() as session, suppress(NotFound):
+            found.append(show(session, visitor.tenant, chosen))
+    return found

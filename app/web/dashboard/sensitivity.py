@@ -77,6 +77,7 @@ def _shown(
             chart = sensitivities.show(session, visitor.tenant, model_id, data or None)
         except NotFound:
             chart = None
+    chosen = data or (chart.dataset if chart else "")
     return page.show(
         "sensitivity.html",
         visitor,
@@ -86,8 +87,8 @@ def _shown(
         chart=chart,
         rows=_rows(chart) if chart else [],
         heats=_HEATS,
-        chosen=data or (chart.dataset if chart else ""),
-        datasets=datasets_offered(visitor, data or (chart.dataset if chart else "")),
+        chosen=chosen,
+        datasets=datasets_offered(visitor, chosen),
     )
 
 

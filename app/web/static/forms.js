@@ -1,5 +1,5 @@
-// A form is sent once: the second click of a double click does nothing. What cannot be undone is
-// asked for again first.
+// A form is sent once: the second click of a double click does nothing. Before what cannot be
+// undone, the person is asked whether it is meant.
 const SENT = "sent";
 const PATIENCE_MS = 5000; // then it may be sent again, as when a connection broke
 
@@ -11,11 +11,10 @@ document.addEventListener("submit", (event) => {
     return;
   }
   const button = event.submitter;
-  if (button?.matches(".danger:not([name])")) {
-    if (!confirm(`${button.textContent}? This cannot be undone.`)) {
-      event.preventDefault();
-      return;
-    }
+  const final = button?.matches(".danger:not([name])"); // a named one changes the form alone
+  if (final && !confirm(`${button.textContent}? This cannot be undone.`)) {
+    event.preventDefault();
+    return;
   }
   form.dataset[SENT] = "";
   setTimeout(() => delete form.dataset[SENT], PATIENCE_MS);
