@@ -2,7 +2,11 @@
 
 from sqlalchemy.orm import Session
 
-from app.store import claims
+from app.store import claims, turns
+from tests.app.service import Service
+
+CPU = claims.WorkerOffer("cpu")
+MAKER = "this machine, these versions"
 
 
 def claim_job(
@@ -11,3 +15,13 @@ def claim_job(
     """Take a job and begin it; return None if there is nothing to run."""
     taken = claims.take(session, job_id, owner, seconds)
     return None if taken is None else claims.begin(session, taken, maker)
+
+
+def claim_next(service: Service, maker: str | None = MAKER) -> claims.Claim:
+    """Let a worker claim the next job."""
+    with service.store.begin() as session:
+        job_id = turns.next_job(session, CPU, {})
+        assert job_id is not None
+        claimed = claim_job(session, job_id, "w", 60, maker)
+        assert claimed is not None
+        return claimed

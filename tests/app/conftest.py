@@ -11,6 +11,7 @@ from app.settings import Settings
 from app.store.session import Sessions
 from tests.app.boards import RUN
 from tests.app.people import browser
+from tests.app.reporting import finished
 from tests.app.service import EVALUATION, Service
 from tests.app.serving import serving_two, settings_with
 
@@ -48,3 +49,9 @@ def person(service: Service) -> Iterator[httpx.Client]:
     """A person of the tenant acme who is logged in at the dashboard."""
     with browser(service) as client:
         yield client
+
+
+@pytest.fixture
+def job(service: Service) -> str:
+    """A finished job with a report."""
+    return finished(service, name="a job")

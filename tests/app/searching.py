@@ -6,9 +6,9 @@ from typing import Any
 from app.domain import ids
 from app.domain.problems import QualityBelowRequirement
 from app.settings import Device as DeviceSettings
-from app.store import blob_rows, claims, searches, transitions, turns
+from app.store import blob_rows, searches, transitions, turns
 from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow
-from tests.app.claiming import claim_job
+from tests.app.claiming import CPU, claim_job
 from tests.app.service import EVALUATION, MANIFEST, MEASURES, STEP_REPORT, Service
 from workers.search import turn
 
@@ -16,7 +16,6 @@ Json = dict[str, Any]
 Figures = tuple[float, float]
 """The cost of a trial as a share of the original's, and its loss of quality."""
 
-CPU = claims.WorkerOffer("cpu")
 GOOD: Figures = (0.5, 0.0)
 PATIENCE = DeviceSettings()
 
@@ -91,6 +90,15 @@ def end(service: Service, job_id: str, figures: Figures | None) -> None:
         job.verdict = f"{cost:g} of the size"
         problem = QualityBelowRequirement("It lost too much.") if drop > 0.01 else None
         transitions.finish(session, job, "failed" if problem else "succeeded", problem)
+
+
+def first_trial(service: Service, search_id: str) -> str:
+    """Let a search file trials, and the first of them end well; return that one."""
+    take_turn(service, search_id)
+    trial = start(service)
+    assert trial is not None
+    end(service, trial, GOOD)
+    return trial
 
 
 def run(

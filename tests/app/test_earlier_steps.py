@@ -6,28 +6,17 @@ import pytest
 
 from app.blobs import Blob
 from app.domain.directory import FinishedStep
-from app.store import claims, runs, turns
+from app.store import runs
+from app.store.claims import Claim
 from app.store.tables import StepRow
-from tests.app.claiming import claim_job
+from tests.app.claiming import claim_next
 from tests.app.service import Service
 
-CPU = claims.WorkerOffer("cpu")
-MAKER = "this machine, these versions"
 STEPS: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.3}, {"method": "quantize"}]
 DONE = FinishedStep(seconds=12.5, layers=[], skipped=[], notes=["It took long."])
 
 
-def claim(service: Service, maker: str | None = MAKER) -> claims.Claim:
-    """Let a worker claim the next job."""
-    with service.store.begin() as session:
-        job_id = turns.next_job(session, CPU, {})
-        assert job_id is not None
-        claimed = claim_job(session, job_id, "w", 60, maker)
-        assert claimed is not None
-        return claimed
-
-
-def made(service: Service, claimed: claims.Claim) -> list[Blob]:
+def made(service: Service, claimed: Claim) -> list[Blob]:
     """Let the worker finish all steps."""
     graphs = []
     for index in range(len(claimed.step_keys or STEPS)):
@@ -45,32 +34,32 @@ def request(service: Service) -> dict[str, Any]:
 def test_the_same_steps_are_not_made_again_and_say_so(service: Service) -> None:
     asked = request(service)
     first = service.job(**asked)
-    graphs = made(service, claim(service))
+    graphs = made(service, claim_next(service))
     service.job(**asked, name="again", tags=["other"], priority=2, limits={"running_minutes": 5})
-    again = claim(service)
+    again = claim_next(service)
     assert [sha256 for sha256, _ in again.steps] == [graph.sha256 for graph in graphs]
     for _, step in again.steps:
         assert step.seconds == 0
         assert step.notes[0] == "It took long."
         assert first["id"] in step.notes[1]
     service.job(**asked)
-    third = claim(service)
+    third = claim_next(service)
     assert all(len(step.notes) == 2 for _, step in third.steps), "no note piles up"
 
 
 def test_the_same_uploads_under_other_ids_are_the_same(service: Service) -> None:
     service.job(**request(service))
-    made(service, claim(service))
+    made(service, claim_next(service))
     service.job(**request(service))
-    assert len(claim(service).steps) == 2
+    assert len(claim_next(service).steps) == 2
 
 
 def test_the_first_steps_are_taken_where_the_later_ones_differ(service: Service) -> None:
     asked = request(service)
     service.job(**asked)
-    graphs = made(service, claim(service))
+    graphs = made(service, claim_next(service))
     service.job(**{**asked, "steps": [STEPS[0], {"method": "quantize", "mode": "float16"}]})
-    claimed = claim(service)
+    claimed = claim_next(service)
     assert [sha256 for sha256, _ in claimed.steps] == [graphs[0].sha256]
 
 
@@ -88,23 +77,23 @@ def test_the_first_steps_are_taken_where_the_later_ones_differ(service: Service)
 def test_what_a_step_may_read_makes_it_another(service: Service, other: dict[str, Any]) -> None:
     asked = request(service)
     service.job(**asked)
-    made(service, claim(service))
+    made(service, claim_next(service))
     service.job(**{**asked, **other})
-    assert claim(service).steps == ()
+    assert claim_next(service).steps == ()
 
 
 def test_another_model_machine_or_tenant_makes_it_another(service: Service) -> None:
     asked = request(service)
     service.job(**asked)
-    made(service, claim(service))
+    made(service, claim_next(service))
     service.job(**asked)
-    assert claim(service, "another machine").steps == ()
+    assert claim_next(service, "another machine").steps == ()
     service.job(**asked)
-    assert claim(service, None).steps == (), "nothing is taken where that is switched off"
+    assert claim_next(service, None).steps == (), "nothing is taken where that is switched off"
     service.job(**{**asked, "model": service.model(b"another model" * 20)})
-    assert claim(service).steps == ()
+    assert claim_next(service).steps == ()
     with service.store.begin() as session:
         for row in session.query(StepRow):
             row.tenant = "other"
     service.job(**asked)
-    assert claim(service).steps == ()
+    assert claim_next(service).steps == ()

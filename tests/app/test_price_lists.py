@@ -7,13 +7,12 @@ import pytest
 from sqlalchemy import func, update
 
 from app.blobs import Blob
-from app.store import blob_rows, price_lists, retention, runs, stats, turns
+from app.store import blob_rows, price_lists, retention, runs, stats
 from app.store.claims import Claim
 from app.store.measured import DAYS
 from app.store.tables import PriceListRow
-from tests.app.claiming import claim_job
+from tests.app.claiming import MAKER, claim_next
 from tests.app.service import Service, sha256
-from tests.app.test_earlier_steps import CPU, MAKER
 
 PRUNED = {"method": "prune", "ratio": 0.3}
 QUOTA = 10**9
@@ -22,12 +21,7 @@ QUOTA = 10**9
 def claim(service: Service, maker: str | None = MAKER, **asked: Any) -> Claim:
     """File a job, and let a worker claim it."""
     service.job(**asked)
-    with service.store.begin() as session:
-        job_id = turns.next_job(session, CPU, {})
-        assert job_id is not None
-        claimed = claim_job(session, job_id, "w", 60, maker)
-        assert claimed is not None
-        return claimed
+    return claim_next(service, maker)
 
 
 def keep(service: Service, claimed: Claim, content: bytes = b"prices", quota: int = QUOTA) -> str:

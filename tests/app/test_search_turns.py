@@ -16,7 +16,7 @@ from app.settings import Settings
 from app.store import made_samples, searches, transitions
 from app.store.tables import JobRow, TrialRow, WorkerRow
 from tests.app.people import send
-from tests.app.searching import end, search, start, take_turn
+from tests.app.searching import first_trial, search, take_turn
 from tests.app.service import Service
 from tests.workers.light import worker_with
 from workers.search.driver import take_turns
@@ -88,10 +88,7 @@ def test_a_search_whose_figures_cannot_be_read_fails_or_is_left_to_their_version
 ) -> None:
     """No worker of any version can go on with nonsense: it must not wait for one for ever."""
     made = search(service)["id"]
-    take_turn(service, made)
-    trial = start(service)
-    assert trial is not None
-    end(service, trial, (0.5, 0.0))
+    trial = first_trial(service, made)
     with service.store.begin() as session:
         job = session.get_one(JobRow, trial)
         job.compressed = {**(job.compressed or {}), **figures}
@@ -131,10 +128,7 @@ def test_a_trial_that_ends_gives_its_search_a_turn_and_other_jobs_give_none(
     service: Service,
 ) -> None:
     made = search(service)["id"]
-    take_turn(service, made)
-    trial = start(service)
-    assert trial is not None
-    end(service, trial, (0.5, 0.0))
+    trial = first_trial(service, made)
     alone = service.job()["id"]
     with service.store() as session:
         assert searches.of_trial(session, trial) == made

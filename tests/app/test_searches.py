@@ -1,7 +1,6 @@
 """Searches: a job that files trials, hears what they came to, and takes the best one's result."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from sqlalchemy import func, select
@@ -15,8 +14,19 @@ from app.store.tables import (
     TrialRow,
     UsageRow,
 )
-from tests.app.searching import GOOD, Figures, Json, end, run, search, shown, start, take_turn
-from tests.app.service import Service, pointers
+from tests.app.searching import (
+    GOOD,
+    Figures,
+    Json,
+    end,
+    first_trial,
+    run,
+    search,
+    shown,
+    start,
+    take_turn,
+)
+from tests.app.service import Service
 from tests.workers.search.charts import chart
 from workers.search import turn
 
@@ -253,10 +263,7 @@ def test_cancelling_a_search_ends_its_trials(service: Service) -> None:
 
 def test_a_cancelled_search_goes_on_after_a_retry(service: Service) -> None:
     made = search(service)
-    take_turn(service, made["id"])
-    first = start(service)
-    assert first is not None
-    end(service, first, GOOD)
+    first_trial(service, made["id"])
     take_turn(service, made["id"])
     assert service.http.post(f"/v1/jobs/{made['id']}/cancel").json()["status"] == "cancelled"
     answer = service.http.post(f"/v1/jobs/{made['id']}/retry")
@@ -307,61 +314,6 @@ def test_trials_do_not_use_up_the_quota(service: Service) -> None:
     assert service.job()["status"] == "queued", "five active jobs are allowed here"
 
 
-@pytest.mark.parametrize(
-    ("changes", "pointer"),
-    [
-        ({"steps": [{"method": "cluster"}]}, "#/objective"),
-        ({"objective": {"minimize": "time"}}, "#/objective/minimize"),
-        ({"objective": {"minimize": "size", "budget": {"trials": 0}}}, "#/objective/budget/trials"),
-        (
-            {"objective": {"minimize": "size", "budget": {"minutes": 1e9}}},
-            "#/objective/budget/minutes",
-        ),
-        ({"objective": {"minimize": "size", "strategy": "luck"}}, "#/objective/strategy"),
-        ({"objective": {"minimize": "size", "steps": 3}}, "#/objective/steps"),
-        ({"objective": {"minimize": "size", "strategy": "haq"}}, "#/dataset"),
-        ({"objective": {"minimize": "macs", "strategy": "haq"}}, "#/objective"),
-    ],
-)
-def test_an_objective_that_is_none_is_refused(
-    service: Service, changes: Json, pointer: str
-) -> None:
-    body = {"model": service.model(), "objective": {"minimize": "size"}, **changes}
-    answer = service.http.post("/v1/jobs", json=body)
-    assert answer.status_code == 422
-    assert pointers(answer) == [pointer]
-
-
-def test_bits_that_are_learned_are_for_onnxruntime_alone(service: Service) -> None:
-    for target in ("onnx", "pt2"):
-        service.worker(target)
-    body: Json = {
-        "model": service.model(),
-        "data": "generated",
-        "objective": {"minimize": "size", "strategy": "haq"},
-    }
-    assert service.http.post("/v1/jobs/plan", json=body).json()["ok"]
-    answer = service.http.post("/v1/jobs", json={**body, "deliver": ["onnx", "pt2"]})
-    assert answer.status_code == 422
-    assert pointers(answer) == ["#/objective/strategy"]
-    assert "use strategy 'guided'" in answer.text
-
-
-def test_a_supernet_needs_residual_blocks_samples_and_gradients(service: Service) -> None:
-    objective: Json = {"minimize": "macs", "strategy": "once_for_all"}
-
-    def refused(**changes: Any) -> str:
-        body = {"data": "generated", "model": service.model(blocks=3), "objective": objective}
-        plan = service.http.post("/v1/jobs/plan", json={**body, **changes}).json()
-        return " ".join(each["reason"] for each in plan["refused"])
-
-    assert refused() == ""
-    assert "has none: use 'guided'" in refused(model=service.model(blocks=0))
-    assert "name a dataset" in refused(data=None)
-    frozen = service.model(blocks=3, trainable=False)
-    assert "the model cannot be" in refused(model=frozen)
-
-
 def test_fronts_are_of_searches_and_of_the_tenant(service: Service) -> None:
     made = search(service)
     assert service.http.get(f"/v1/jobs/{service.job()['id']}/front").status_code == 404
@@ -369,17 +321,6 @@ def test_fronts_are_of_searches_and_of_the_tenant(service: Service) -> None:
     assert service.http.get(f"/v1/jobs/{made['id']}/front").json()["points"] == []
     answer = service.http.post(f"/v1/jobs/{made['id']}/front/job_none/take")
     assert answer.status_code == 404
-
-
-def test_a_plan_of_a_search_says_what_is_refused(service: Service) -> None:
-    body = {"model": service.model(), "objective": {"minimize": "latency"}}
-    plan = service.http.post("/v1/jobs/plan", json=body).json()
-    assert plan["ok"]
-    assert plan["estimate"]["minutes"] == 30
-    service.rejected_model()
-    body["model"] = service.rejected_model()
-    plan = service.http.post("/v1/jobs/plan", json=body).json()
-    assert not plan["ok"]
 
 
 def test_a_chart_of_the_model_tells_with_how_much_to_begin(service: Service) -> None:
