@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from app.domain.steps import Cluster
 from app.domain.steps.recover import Recover
 from tests.workers import zoo
-from tests.workers.engine.conftest import Run, digits, digits_npz, exported, job, report_of  # noqa: F401
 from workers.compression.graph import runtime, stats
 from workers.compression.graph.editor import constant
 from workers.compression.graph.load import load, save
@@ -126,16 +125,3 @@ def test_training_moves_the_values_and_leaves_the_indices(tmp_path: Path) -> Non
         indices.append({key: constant(value).tobytes() for key, value in stored.items()})
     assert errors[1] < 0.7 * errors[0]
     assert indices[0] == indices[1]
-
-
-def test_a_job_leaves_a_file_a_fraction_as_large(
-    exported: dict[str, Path],  # noqa: F811
-    digits_npz: Path,  # noqa: F811
-    job: Run,  # noqa: F811
-) -> None:
-    report = report_of(job(exported["mlp"], {"method": "cluster", "clusters": 16}, data=digits_npz))
-    assert report.compressed.size_bytes < report.baseline.size_bytes / 5
-    assert report.compressed.parameters == report.baseline.parameters
-    assert report.baseline.quality is not None
-    assert report.compressed.quality is not None
-    assert report.compressed.quality.value > report.baseline.quality.value - 0.03
