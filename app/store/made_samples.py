@@ -1,7 +1,7 @@
 """Samples that are made from a model: kept for all runs of their job, or all trials of a search.
 
-They belong to a job that others may read them through: a search, of its trials; any other job, of
-itself. They go when it succeeds, when it is deleted, and when the graphs of its steps are.
+They belong to a search, whose trials all read them, or to any other job, which reads them itself.
+They are deleted when that job succeeds or is deleted, and with the graphs of its steps.
 """
 
 from collections.abc import Sequence

@@ -54,8 +54,8 @@ class Once:
             work: What raises is neither done nor stored.
             first: Is done before the transaction, unless there is a stored answer: bytes move, and
                 no row is locked meanwhile.
-            tell: After commit, workers are told to look at the answer's ``id``, as this, or as
-                what this says of the answer.
+            tell: After commit, workers are told to look at the row with the answer's ``id``. This
+                is its subject, or a function that returns the subject of the answer.
             done: Whether anything was done, by the answer: if not, the answer is not stored.
 
         Raises:

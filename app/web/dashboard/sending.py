@@ -36,9 +36,10 @@ def _sent(request: Request, visitor: Looking, form: Form) -> Once:
 
 
 def secret_of(form: FormData) -> bytes | None:
-    """Return 256 bits that this form makes whenever it is sent, and nobody can tell without it.
+    """Return 256 secret bits: the same ones whenever this form is sent.
 
-    None for a form without its page's key.
+    They follow from the page's key and from what was typed; nobody can compute them without the
+    key. A form without a key has none.
     """
     key = str(form.get(ONCE, ""))
     return hmac.digest(key.encode(), _typed(form), "sha256") if key else None
