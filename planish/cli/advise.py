@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from planish.cli.asking import AsJson, Columns, Url, asking, print_list
+from planish.cli.asking import AsJson, Columns, Url, asking, id_or_uploaded, print_list
+from planish.compressing import GENERATED
 from planish.types import Recommendation
 
 _COLUMNS: Columns[Recommendation] = {
@@ -17,8 +18,11 @@ _COLUMNS: Columns[Recommendation] = {
 
 
 def advise(
-    model: Annotated[str, typer.Argument(help="The model's id: mdl_…")],
-    data: Annotated[str | None, typer.Option(help="A dataset's id: dst_…")] = None,
+    model: Annotated[str, typer.Argument(help="The model's id, mdl_…; or a file.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A dataset's id, dst_…; or a file; or 'generated': made from the model."),
+    ] = None,
     minimize: Annotated[
         Literal["latency", "size", "macs"], typer.Option(help="What is to become less.")
     ] = "latency",
@@ -29,8 +33,14 @@ def advise(
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recommend jobs for a model, the best first; --json has each as a request."""
+    """Recommend jobs for a model, the best first; --json has each as a request.
+
+    A file that is named is uploaded, and stays there.
+    """
     with asking(url) as client:
+        model = id_or_uploaded(model, "mdl", client.models)
+        if data is not None and data != GENERATED:
+            data = id_or_uploaded(data, "dst", client.datasets)
         found = client.models.recommendations(
             model, minimize=minimize, max_quality_drop=max_drop, target=target, data=data
         )

@@ -5,15 +5,17 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 from pydantic import BaseModel
 from rich.table import Column, Table
 
+from planish._requests import is_address
 from planish.cli.consoles import console
 from planish.client import Client
 from planish.credentials import url_or_default
+from planish.types import Dataset, Model
 
 Url = Annotated[
     str | None,
@@ -51,6 +53,30 @@ def local_file(name: str, sha256: str | None) -> Path:
     if not Path(name).is_file():
         raise typer.BadParameter(f"There is no file {name!r}.")
     return Path(name)
+
+
+class Uploads(Protocol):
+    """``client.models`` or ``client.datasets``."""
+
+    def upload(self, file: str, /) -> Model | Dataset:
+        """Upload a file, or have the service fetch an address."""
+
+
+def id_or_uploaded(named: str, prefix: str, uploads: Uploads) -> str:
+    """Return an id as it is; upload a file or an address that is named in its place.
+
+    Args:
+        named: what was typed.
+        prefix: what ids begin with, such as ``mdl``.
+        uploads: where a file is uploaded to.
+    """
+    if named.startswith(f"{prefix}_") and not Path(named).exists():
+        return named
+    if not is_address(named) and not Path(named).is_file():
+        raise typer.BadParameter(f"There is no file {named!r}, and an id begins with {prefix}_.")
+    made = uploads.upload(named).id
+    tell(f"{named} is uploaded as {made}.")
+    return made
 
 
 def tell(message: str) -> None:

@@ -1,13 +1,15 @@
 """``planish login``: keep a service's address and a key of it, for later commands."""
 
+import contextlib
 import os
 from typing import Annotated
 
 import typer
 
 from planish import credentials
+from planish._sync.http import Transport
 from planish.cli.asking import tell
-from planish.client import Client
+from planish.errors import Unauthenticated
 
 
 def login(
@@ -21,13 +23,22 @@ def login(
 ) -> None:
     """Keep a service's address and a key of it, once the service has accepted them.
 
-    A service that needs no key is given none: leave it empty.
+    A service that needs no key is not given one.
     """
     address = credentials.url_or_default(url)
     given = key or os.environ.get("PLANISH_API_KEY") or os.environ.get("PLANISH_KEY")
-    if given is None:
-        given = typer.prompt(f"API key for {address}", hide_input=True, default="", err=True)
-    with Client(address, given or None) as client:
-        next(client.models.list(), None)
-    path = credentials.keep(address, given or None)
-    tell(f"You are logged in at {address}; {path} has it.")
+    try:
+        _ask(address, key=None)
+    except Unauthenticated:
+        given = given or typer.prompt(f"API key for {address}", hide_input=True, err=True)
+        _ask(address, given)
+        tell(f"You are logged in at {address}; {credentials.keep(address, given)} has it.")
+        return
+    unread = "did not look at yours, which is not kept" if given else "was given none"
+    tell(f"{address} needs no API key, and {unread}; {credentials.keep(address, None)} has it.")
+
+
+def _ask(address: str, key: str | None) -> None:
+    """Ask for a list, with this key alone: no other one that is kept or set is sent."""
+    with contextlib.closing(Transport(address, key, timeout_s=30, attempts=6)) as service:
+        service.request("GET", "/v1/models", params={"limit": "1"})

@@ -4,6 +4,7 @@ Needs ``pip install 'planish[mlflow]'``. Where MLflow is, it takes from ``MLFLOW
 ``mlflow.set_tracking_uri``, as always.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -62,18 +63,10 @@ def compress(
     import onnx
 
     registered_name = registered_name or _name_in(model)
-    if client is None:
-        with Client() as own:
-            return compress(
-                model,
-                data,
-                max_quality_drop=max_quality_drop,
-                steps=steps,
-                registered_name=registered_name,
-                client=own,
-                **options,
-            )
-    with TemporaryDirectory(prefix="planish-") as place:
+    with contextlib.ExitStack() as own:
+        if client is None:
+            client = own.enter_context(Client())
+        place = own.enter_context(TemporaryDirectory(prefix="planish-"))
         directory = Path(mlflow.artifacts.download_artifacts(artifact_uri=model, dst_path=place))
         source = mlflow.models.Model.load(str(directory))
         made = compress_file(

@@ -209,18 +209,65 @@ def test_the_exit_code_says_why(
     assert says in shown.err
 
 
+NO_KEY = problem(401, "unauthenticated", "Send an API key.")
+
+
 def test_a_login_is_kept_once_the_service_has_accepted_it(run: Run) -> None:
-    with scripted([NO_ITEMS, NO_ITEMS]) as service:
+    with scripted([NO_KEY, NO_ITEMS, NO_ITEMS]) as service:
         assert run("login", service.url, "--key", "plk_a") == 0
         assert run("jobs", "list") == 0
     keys = [request.headers.get("authorization") for request in service.requests]
-    assert keys == ["Bearer plk_a"] * 2
+    assert keys == [None, "Bearer plk_a", "Bearer plk_a"]
 
 
 def test_a_login_that_is_refused_is_not_kept(run: Run, tmp_path: Path) -> None:
-    with scripted([problem(401, "unauthenticated")]) as service:
+    with scripted([NO_KEY, problem(401, "unauthenticated")]) as service:
         assert run("login", service.url, "--key", "plk_a") == 4
     assert not (tmp_path / "config").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "says"), [(["--key", "plk_a"], "did not look at yours"), ([], "was given none")]
+)
+def test_a_login_at_a_service_that_needs_no_key_says_that_none_was_looked_at(
+    run: Run, capsys: pytest.CaptureFixture[str], key: list[str], says: str
+) -> None:
+    with scripted([NO_ITEMS, NO_ITEMS]) as service:
+        assert run("login", service.url, *key) == 0
+        told = capsys.readouterr().err
+        assert run("jobs", "list") == 0
+    assert "needs no API key" in told
+    assert says in told
+    assert [request.headers.get("authorization") for request in service.requests] == [None, None]
+
+
+def test_advice_on_files_uploads_them(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, data = tmp_path / "m.onnx", tmp_path / "d.npz"
+    model.write_bytes(b"x")
+    data.write_bytes(b"x")
+    answers = [answer(201, {**MODEL, "status": "ready"}), answer(201, DATASET), NO_ITEMS]
+    with scripted(answers) as service:
+        assert run("advise", model, "--data", data, "--url", service.url) == 0
+    asked = urlsplit(service.requests[2].path)
+    assert asked.path == "/v1/models/mdl_1/recommendations"
+    assert parse_qs(asked.query)["data"] == ["dst_1"]
+    assert "m.onnx is uploaded as mdl_1." in capsys.readouterr().err
+
+
+def test_advice_on_ids_uploads_nothing(run: Run) -> None:
+    with scripted([NO_ITEMS]) as service:
+        assert run("advise", "mdl_1", "--data", "generated", "--url", service.url) == 0
+    assert [request.method for request in service.requests] == ["GET"]
+
+
+def test_advice_on_what_is_neither_says_what_may_stand_there(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scripted([]) as service:
+        assert run("advise", "none.onnx", "--url", service.url) == 1
+    assert "There is no file 'none.onnx', and an id begins with mdl_" in capsys.readouterr().err
 
 
 def test_a_step_that_is_no_json_is_said(
