@@ -153,6 +153,8 @@ class Compress(_Order):
     """For each tool that ran without an answer, the reason."""
     seconds: float | None = None
     """How long the engine may run until it is stopped; None sets no limit."""
+    besides_seconds: float | None = None
+    """What is expected to be spent besides the steps, as earlier jobs took; None while unknown."""
     source: InspectModel = InspectModel()
     """How the upload is opened again, where the format ``source`` is delivered."""
     threads: int | None = None

@@ -29,11 +29,13 @@ class Remark(BaseModel):
 
 
 class Estimate(BaseModel):
-    """What is expected of the result, from the model's description alone; null while unknown."""
+    """What is expected of a job, from the model's description; null while unknown."""
 
     size_bytes: int | None
     macs: int | None
-    minutes: float | None
+    minutes: float | None = Field(
+        description="With what jobs of yours took here besides their steps, to read and to measure."
+    )
 
 
 class Plan(BaseModel):

@@ -12,7 +12,7 @@ from app.domain.models import ModelDescription
 from app.domain.problems import FieldError, Invalid, Problem
 from app.domain.request_parts import DeviceKind
 from app.services import datasets, models, targets
-from app.store import lookup, workers
+from app.store import lookup, overheads, workers
 from app.store.tables import DatasetRow, ModelRow
 
 Description = TypeVar("Description", ModelDescription, DatasetDescription)
@@ -41,6 +41,8 @@ class Inputs:
     """The dataset for the evaluation, if the request names one."""
     targets: frozenset[str]
     """The output formats that workers have announced."""
+    besides_seconds: float
+    """What a job on the model is expected to take besides its steps."""
     target_fault: tuple[type[Problem], str] | None = None
     """Why nothing can be measured for the job's ``target``, and the kind of problem that it is."""
     workers: Sequence[tuple[DeviceKind, Sequence[str]]] = ()
@@ -99,6 +101,7 @@ def look_up(session: Session, tenant: str, request: JobRequest) -> Inputs:
         dataset=data.get("#/dataset"),
         evaluate_dataset=data.get(EVALUATE_DATASET_POINTER),
         targets=targets.deliverable(session),
+        besides_seconds=overheads.seconds(session, tenant, request.model),
         target_fault=targets.fault(session, tenant, request),
         workers=workers.offers(session),
         other_models=other_models,

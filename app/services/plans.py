@@ -107,8 +107,7 @@ def _forecast(
 ) -> tuple[Estimate, list[PlannedSkip], list[Remark]]:
     model = inputs.model.description
     if model is None or not request.steps:
-        minutes = request.objective.budget.minutes if request.objective else None
-        return Estimate(size_bytes=None, macs=None, minutes=minutes), [], []
+        return Estimate(size_bytes=None, macs=None, minutes=_minutes(request, inputs)), [], []
     dataset = inputs.dataset.description if inputs.dataset else None
     effort = _effort(request)
     graph = Outlook(
@@ -118,7 +117,8 @@ def _forecast(
         samples=dataset.samples if dataset else 0 if effort is None else effort.samples,
         inputs=model.inputs,
     )
-    total = 0.0 if effort is None else effort.expected_minutes(model.macs)
+    total = inputs.besides_seconds / 60
+    total += 0.0 if effort is None else effort.expected_minutes(model.macs)
     skipped, remarks = list[PlannedSkip](), list[Remark]()
     for index, step in enumerate(request.steps):
         expected = step.forecast(graph)
@@ -131,6 +131,13 @@ def _forecast(
         remarks += [Remark(index=index, text=text) for text in expected.remarks]
     estimate = Estimate(size_bytes=graph.size_bytes, macs=graph.macs, minutes=round(total, 3))
     return estimate, skipped, remarks
+
+
+def _minutes(request: JobRequest, inputs: Inputs) -> float | None:
+    """Return how long a job takes that has no steps to forecast; None where nothing is known."""
+    if request.objective is not None:
+        return request.objective.budget.minutes
+    return round(inputs.besides_seconds / 60, 3) if request.steps == [] else None
 
 
 def _effort(request: JobRequest) -> generated.Effort | None:

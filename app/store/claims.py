@@ -26,6 +26,7 @@ from app.store import (
     made_samples,
     named,
     obstacles,
+    overheads,
     price_lists,
     transitions,
 )
@@ -104,6 +105,8 @@ class Claim(Taken):
     price_lists: Mapping[int, price_lists.PriceList]
     """The price lists that steps read and make, by the index of the step."""
     seconds_left: float
+    besides_seconds: float
+    """What it is expected to take besides its steps."""
     of_trial: bool
     """Whether it is a trial of a search."""
     made_samples: ClaimedSamples | None
@@ -285,6 +288,7 @@ class _Uploads:
             step_keys=keys,
             price_lists=lists,
             seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
+            besides_seconds=overheads.seconds(session, job.tenant, job.model_id),
             of_trial=job.parent_id is not None,
             made_samples=_made_samples(session, job),
         )

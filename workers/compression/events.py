@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.domain.events import EngineEvent, Log, MetricValue, Progress, SamplesMade, StepFinished
+from workers.compression.pace import Pace
 
 _PAUSE = 0.25
 """Seconds between two events of progress within a part."""
@@ -18,6 +19,7 @@ class Events:
     Args:
         path: ``events.jsonl``; lines are appended.
         echo: print progress and log lines on stderr too, for a person who watches.
+        clock: seconds that only grow.
 
     Attributes:
         stage: the current stage of the run, as in the last progress event.
@@ -25,36 +27,37 @@ class Events:
 
     stage: str
 
-    def __init__(self, path: Path, *, echo: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, echo: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._path = path
         self._echo = echo
+        self._clock = clock
         self.stage = "starting"
-        self._start = time.monotonic()
-        self._reached = 0.0
-        self._last_report = self._start
+        self._last_report = clock()
+        self._pace = Pace(self._last_report)
+
+    def expect(self, after: float, seconds: float) -> None:
+        """Say how long the run is expected to take once it has come to ``after``."""
+        self._pace.expect(after, seconds)
 
     def progress(self, fraction: float, stage: str) -> None:
-        """Write a progress event, with the remaining time estimated from the pace so far."""
-        self.stage = stage
-        self._reached = max(self._reached, min(fraction, 1.0))
-        self._last_report = time.monotonic()
-        elapsed = self._last_report - self._start
-        remaining = elapsed * (1 - self._reached) / self._reached if self._reached > 0.02 else None
-        eta = None if remaining is None else round(remaining, 1)
-        self._write(Progress(progress=round(self._reached, 4), stage=stage, eta_seconds=eta))
-        self._print(f"{self._reached:5.0%}  {stage}")
+        """Write a progress event, with the time that is left."""
+        self._tell(fraction, stage)
+        self._pace.begin_part(self._last_report, None)
 
     def span(self, start: float, stop: float, stage: str) -> Callable[[float], None]:
         """Return a function that reports the progress of a part of the run, from 0 to 1."""
         self.progress(start, stage)
+        self._pace.begin_part(self._last_report, stop)
         reported = start
 
         def advance(fraction: float) -> None:
             nonlocal reported
             reached = start + (stop - start) * fraction
-            if reached - reported >= 0.01 and time.monotonic() - self._last_report >= _PAUSE:
+            if reached - reported >= 0.01 and self._clock() - self._last_report >= _PAUSE:
                 reported = reached
-                self.progress(reached, stage)
+                self._tell(reached, stage)
 
         return advance
 
@@ -75,6 +78,14 @@ class Events:
     def samples_made(self) -> None:
         """Write that the samples that were made from the model are complete on disk."""
         self._write(SamplesMade())
+
+    def _tell(self, fraction: float, stage: str) -> None:
+        self.stage = stage
+        self._last_report = self._clock()
+        reached, left = self._pace.reach(fraction, self._last_report)
+        eta = None if left is None else round(left, 1)
+        self._write(Progress(progress=round(reached, 4), stage=stage, eta_seconds=eta))
+        self._print(f"{reached:5.0%}  {stage}")
 
     def _write(self, event: EngineEvent) -> None:
         with self._path.open("a", encoding="utf-8") as file:

@@ -62,6 +62,8 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
         raise NotAvailable(f"This worker cannot deliver {', '.join(missing)}: use 'onnx'.")
     seconds = math.inf if order.seconds is None else order.seconds
     deadline = time.monotonic() + _STEPS_SHARE * seconds
+    if order.besides_seconds is not None:
+        events.expect(_STEPS_STOP, order.besides_seconds)
     job_inputs = inputs.read(directory, order, events)
     context = _context(directory, order, job_inputs, prober, deadline)
     finished = _run_steps(directory, order, context, events)

@@ -54,6 +54,7 @@ def order(
         images=_images(dataset),
         evaluate_images=_images(judged),
         seconds=claimed.seconds_left,
+        besides_seconds=claimed.besides_seconds,
         threads=threads(worker.settings),
         model_sha256=claimed.model_sha256,
         model_size_bytes=claimed.model_size_bytes,
