@@ -68,6 +68,7 @@ class Model(Answer):
     parameters: int | None = None
     nonzero_parameters: int | None = None
     macs: int | None = None
+    sample_sizes: dict[str, int] | None = None
     opset: int | None = None
     inputs: list[Tensor] | None = None
     outputs: list[Tensor] | None = None

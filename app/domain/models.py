@@ -113,6 +113,15 @@ class Skipped(BaseModel):
     reason: str
 
 
+SampleSizes = dict[str, int]
+"""The size of one sample along each dynamic dimension of the inputs, by the dimension's name."""
+
+
+def said_sizes(sizes: SampleSizes) -> str:
+    """Return sizes in words, such as ``height = 224, width = 224``."""
+    return ", ".join(f"{name} = {size}" for name, size in sorted(sizes.items()))
+
+
 class Layer(BaseModel):
     """One node that holds weights or costs multiply-accumulates."""
 
@@ -167,6 +176,8 @@ class ModelDescription(BaseModel):
     parameters: int
     nonzero_parameters: int
     macs: int
+    sample_sizes: SampleSizes = {}
+    """Of the sample that ``macs`` are counted for; empty where no dimension of it is dynamic."""
     layers: list[Layer] = Field(max_length=MAX_LAYERS)
     """Of the normal form: what steps act on, and what a plan is computed from."""
     notes: list[str] = []
@@ -199,6 +210,9 @@ class Model(BaseModel):
     parameters: int | None
     nonzero_parameters: int | None
     macs: int | None
+    sample_sizes: SampleSizes | None
+    """Of the sample that 'macs' are counted for, by the name of the dynamic dimension. A job counts
+    for its own samples, and its report says of which sizes they are."""
     opset: int | None
     inputs: list[TensorSpec] | None
     outputs: list[TensorSpec] | None

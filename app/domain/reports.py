@@ -13,7 +13,7 @@ from app.domain.frozen import Frozen
 from app.domain.generated import GeneratedData
 from app.domain.latencies import Latency, TimedRun
 from app.domain.metrics import METRICS, Kind, Metric
-from app.domain.models import ModelId
+from app.domain.models import ModelId, SampleSizes
 from app.domain.problems import ProblemDetails
 from app.domain.steps import Skipped
 from app.domain.targets import OutputFormat
@@ -225,6 +225,9 @@ class Evaluation(Frozen):
     latency: Latency | None
     run: TimedRun | None = None
     """What one timed run reads; null in reports that are older than the field."""
+    sample_sizes: SampleSizes = Field(default={})
+    """Of the sample that is timed and that ``macs`` are counted for; empty where no dimension of it
+    is dynamic, and in reports that are older than the field."""
     portability: Portability | None = None
     """Null in reports that are older than the figure."""
     notes: list[str] = Field(default=[])

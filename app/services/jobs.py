@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 from app import nudge
 from app.domain.job_answers import Artifact, Job, MadeWebhook, SubmittedJob
 from app.domain.jobs import FINISHED, JobRequest, JobStatus
+from app.domain.latencies import Latency
 from app.domain.plans import Plan
 from app.domain.problems import Conflict, NotFound, TooManyRequests
 from app.domain.reports import JobReport
@@ -243,6 +244,16 @@ def report(session: Session, tenant: str, job_id: str) -> JobReport:
             "manifest": row.manifest,
         }
     )
+
+
+def latencies(reader: jobs.Reader, shown: Iterable[Job]) -> dict[str, Latency]:
+    """Return how many times faster the results of jobs are, by the job's id, where it is known.
+
+    Times of two jobs were measured at two moments, when the machine may have been busy or not: a
+    result compares with the original that ran by turns with it, and with nothing else.
+    """
+    found = jobs.latencies(reader, [job.id for job in shown])
+    return {job: Latency.model_validate(each) for job, each in found.items() if each is not None}
 
 
 def artifact(session: Session, tenant: str, artifact_id: str) -> ArtifactRow:

@@ -48,6 +48,9 @@ _STEP_REPORTS = (
     .where(StepRow.job_id == bindparam("job"), StepRow.report.is_not(None))
     .order_by(StepRow.index)
 )
+_LATENCIES = select(JobRow.id, JobRow.evaluation["latency"]).where(
+    JobRow.id == func.any(bindparam("jobs", type_=ARRAY(Text)))
+)
 _ARTIFACT = func.to_jsonb(literal_column(ArtifactRow.__tablename__))  # the whole row
 _WHOLE = select(
     *(
@@ -160,6 +163,11 @@ def artifacts(session: Session, job_ids: Iterable[str]) -> dict[str, list[Artifa
 def step_reports(session: Session, job_id: str) -> Sequence[Json | None]:
     """Return the reports of the job's measured steps, in order."""
     return session.scalars(_STEP_REPORTS, {"job": job_id}).all()
+
+
+def latencies(reader: Reader, job_ids: Sequence[str]) -> dict[str, Json | None]:
+    """Return how each job's result compared with the original in time, where a report says it."""
+    return dict(reader.execute(_LATENCIES, {"jobs": list(job_ids)}).all())
 
 
 def whole(reader: Reader, tenant: str, job_id: str) -> AnyRow | None:

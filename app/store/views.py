@@ -106,6 +106,7 @@ def model_view(row: ModelRow) -> Model:
             "parameters": description and description.parameters,
             "nonzero_parameters": description and description.nonzero_parameters,
             "macs": description and description.macs,
+            "sample_sizes": description and description.sample_sizes,
             "opset": description and description.opset,
             "inputs": description and description.inputs,
             "outputs": description and description.outputs,

@@ -1,13 +1,14 @@
 """Two graphs side by side: a row of words for each figure."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from app.domain import metrics
 from app.domain.latencies import Latency
+from app.domain.models import SampleSizes, said_sizes
 from app.domain.percentages import percent_kept
-from app.domain.reports import Fidelity, Measures, Quality
+from app.domain.reports import Evaluation, Fidelity, Measures, Quality
 from app.web.figures import Number, scaled
 
 Tone = Literal["good", "bad", "warn", ""]
@@ -48,21 +49,28 @@ def tone(status: str, rows: Iterable[Figure]) -> Tone:
     return "warn" if worse else "good"
 
 
-def figures(before: Measures, after: Measures, latency: Latency | None = None) -> list[Figure]:
-    """Return the rows of the comparison of two graphs."""
-    return list(_figures(before, after, latency))
+def figures(
+    before: Measures, after: Measures, evaluation: Evaluation | None = None
+) -> list[Figure]:
+    """Return the rows of the comparison of two graphs.
+
+    Args:
+        before: of the original.
+        after: of the result.
+        evaluation: how both were measured; None for what a step made, which is told more briefly.
+    """
+    if evaluation is None:
+        return list(_figures(before, after, None, {}))
+    return list(_figures(before, after, evaluation.latency, evaluation.sample_sizes))
 
 
-def _figures(before: Measures, after: Measures, latency: Latency | None) -> Iterator[Figure]:
+def _figures(
+    before: Measures, after: Measures, latency: Latency | None, sizes: SampleSizes
+) -> Iterator[Figure]:
     yield _amount("Size", "of the file", before.size_bytes, after.size_bytes, "B", "smaller/larger")
-    if before.latency_ms and after.latency_ms:
-        yield Figure(
-            LATENCY,
-            "of one sample",
-            milliseconds(before.latency_ms),
-            milliseconds(after.latency_ms),
-            *_speed(before.latency_ms, after.latency_ms, latency),
-        )
+    of_sizes = f" with {said_sizes(sizes)}" if sizes else ""
+    if (time := time_of(before, after, latency)) is not None:
+        yield replace(time, note=f"{time.note}{of_sizes}")
     yield from _quality(before, after)
     yield _amount("Parameters", "", before.parameters, after.parameters, "", "fewer/more")
     yield _amount(
@@ -70,13 +78,27 @@ def _figures(before: Measures, after: Measures, latency: Latency | None) -> Iter
         before.nonzero_parameters, after.nonzero_parameters, "", "fewer/more",
     )  # fmt: skip
     yield _amount(
-        "Multiply–accumulates", "for one sample", before.macs, after.macs, "", "fewer/more"
-    )
+        "Multiply–accumulates", f"for one sample{of_sizes}",
+        before.macs, after.macs, "", "fewer/more",
+    )  # fmt: skip
     if before.peak_memory_bytes and after.peak_memory_bytes:
         yield _amount(
             "Peak memory", "of a run in a fresh process",
             before.peak_memory_bytes, after.peak_memory_bytes, "B", "less/more",
         )  # fmt: skip
+
+
+def time_of(before: Measures, after: Measures, latency: Latency | None) -> Figure | None:
+    """Return the row of the times of two graphs; None where they were not timed."""
+    if not before.latency_ms or not after.latency_ms:
+        return None
+    return Figure(
+        LATENCY,
+        "of one sample",
+        milliseconds(before.latency_ms),
+        milliseconds(after.latency_ms),
+        *_speed(before.latency_ms, after.latency_ms, latency),
+    )
 
 
 def _quality(before: Measures, after: Measures) -> Iterator[Figure]:

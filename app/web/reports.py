@@ -40,7 +40,7 @@ class Step:
 
 def render(report: JobReport) -> str:
     """Return the report as HTML without scripts or anything from elsewhere."""
-    rows = figures(report.baseline, report.compressed, report.evaluation.latency)
+    rows = figures(report.baseline, report.compressed, report.evaluation)
     machine = report.manifest.machine
     changed = layers.changed(report.step_reports)
     return pages.render(

@@ -228,6 +228,16 @@ def test_a_page_tells_its_origin_to_this_service_alone(person: httpx.Client) -> 
     assert '<meta name="referrer" content="same-origin">' in answer.text
 
 
+def test_a_model_of_any_size_says_for_which_its_work_is_counted(
+    person: httpx.Client, service: Service
+) -> None:
+    fixed, free = service.model(), service.model(b"free" * 20, sample_sizes={"width": 320})
+    assert "for one sample with" not in read(person.get(f"/models/{fixed}"))
+    shown = read(person.get(f"/models/{free}"))
+    assert "for one sample with width = 320 ; a job counts for its own samples" in shown
+    assert service.http.get(f"/v1/models/{free}").json()["sample_sizes"] == {"width": 320}
+
+
 def test_the_graph_is_drawn_from_its_inputs_down(person: httpx.Client, service: Service) -> None:
     nodes = [
         {"name": "conv", "operator": "Conv", "reads": []},

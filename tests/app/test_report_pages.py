@@ -40,6 +40,7 @@ def hostile(service: Service) -> str:
         "skipped": [{**skipped, "node": name, "reason": name} for name in HOSTILE],
     }
     evaluation = {**EVALUATION, "runtime": HOSTILE[2], "notes": list(HOSTILE)}
+    evaluation["sample_sizes"] = dict.fromkeys(HOSTILE, 7)
     machine = {**MANIFEST["machine"], "processor": HOSTILE[1]}  # type: ignore[dict-item]
     manifest = {**MANIFEST, "artifacts": dict.fromkeys(HOSTILE, "1" * 64), "machine": machine}
     reported(
@@ -123,6 +124,16 @@ def test_the_page_shows_each_figure_and_how_it_came(service: Service, job: str) 
         "40.0",
     ):
         assert said in text, said
+
+
+def test_figures_say_for_which_sizes_of_a_sample_they_hold(service: Service, job: str) -> None:
+    assert "for one sample" in Parsed(page(service, job)).text("main")
+    assert "for one sample with" not in Parsed(page(service, job)).text("main")
+    sizes = {"sample_sizes": {"height": 48, "width": 640}}
+    reported(service, job, STEP_REPORT, evaluation={**EVALUATION, **sizes})
+    shown = Parsed(page(service, job)).text("main")
+    assert "for one sample with height = 48, width = 640" in shown
+    assert "of one sample with height = 48, width = 640" in shown
 
 
 def test_a_bar_leads_to_the_row_of_its_layer(service: Service, job: str) -> None:

@@ -11,8 +11,8 @@ from app.services import events as job_events
 from app.web import comparison, layers
 from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
-from app.web.dashboard import page, pictures, running
-from app.web.dashboard.lists import Cursor, jobs_of
+from app.web.dashboard import beside, curves, page, running
+from app.web.dashboard.lists import Cursor, jobs_of, results_of
 from app.web.dashboard.sending import Sent, change
 from app.web.dashboard.visitor import Looking, Visitor
 
@@ -39,9 +39,15 @@ def compare(
     """Show the results of some jobs side by side."""
     with visitor.call.reading() as connection:
         found = [jobs.show(connection, visitor.tenant, job_id) for job_id in job]
-    original = next((each.baseline for each in reversed(found) if each.baseline), None)
-    picture = pictures.of_jobs(found)
-    return page.show("compare.html", visitor, jobs=found, original=original, picture=picture)
+        results = beside.results(found, jobs.latencies(connection, found))
+    return page.show(
+        "compare.html",
+        visitor,
+        jobs=found,
+        results={result.job.id: result for result in results},
+        original=results[-1].before if results else None,
+        picture=beside.picture(results),
+    )
 
 
 @router.get("/jobs/{job_id}")
@@ -58,7 +64,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         trained = job_events.figures(session, job.id, _SHOWN_FIGURES) if finished else []
     figures = list[comparison.Figure]()
     if report is not None:
-        figures = comparison.figures(report.baseline, report.compressed, report.evaluation.latency)
+        figures = comparison.figures(report.baseline, report.compressed, report.evaluation)
     changed = layers.changed(job.step_reports or [])
     return page.show(
         "job.html",
@@ -69,8 +75,8 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         on_devices=on_devices,
         finished=finished,
         said=said,
-        trainings=pictures.of_trainings(trained),
-        picture=pictures.of_jobs(_of_same_model(visitor, job)) if job.compressed else None,
+        trainings=curves.of_trainings(trained),
+        picture=beside.picture(_of_same_model(visitor, job)) if job.compressed else None,
         run=running.LINES,
         headline=comparison.headline(figures, job.compressed) if job.compressed else [],
         figures=figures,
@@ -146,7 +152,7 @@ def delete(job_id: str, once: Sent) -> Response:
     return page.see("/jobs")
 
 
-def _of_same_model(visitor: Visitor, job: Job) -> list[Job]:
-    """Return the newest jobs of the job's model, and the job itself."""
+def _of_same_model(visitor: Visitor, job: Job) -> list[beside.Result]:
+    """Return the results of the newest jobs of the job's model, and of the job itself."""
     others = jobs_of(visitor, limit=_PICTURED, model=job.model).items
-    return [job, *(other for other in others if other.id != job.id)]
+    return results_of(visitor, [job, *(other for other in others if other.id != job.id)])

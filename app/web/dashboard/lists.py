@@ -1,6 +1,6 @@
 """Parts of lists as pages show them."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Annotated, TypeVar
 
@@ -14,6 +14,7 @@ from app.domain.models import Model
 from app.domain.problems import NotFound
 from app.services import datasets, jobs, models
 from app.services.listing import Walk
+from app.web.dashboard import beside
 from app.web.dashboard.visitor import Visitor
 from app.web.pagination import Page, decode, page
 
@@ -57,6 +58,12 @@ def jobs_of(
     """Return a part of the visitor's jobs, or of those of one model, newest first."""
     with visitor.call.transaction() as session:
         return page(jobs.listed(session, visitor.tenant, walk(cursor, limit), model=model))
+
+
+def results_of(visitor: Visitor, shown: Sequence[Job]) -> list[beside.Result]:
+    """Return the results of jobs that a page shows."""
+    with visitor.call.reading() as connection:
+        return beside.results(shown, jobs.latencies(connection, shown))
 
 
 def walk(cursor: str | None, limit: int) -> Walk:

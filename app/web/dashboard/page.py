@@ -12,6 +12,7 @@ from fastapi import Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment
 
+from app.domain.models import said_sizes
 from app.domain.problems import Problem
 from app.web import comparison, pages
 from app.web.dashboard import names, places
@@ -112,12 +113,12 @@ def _environment() -> Environment:
         "sentences": places.sentences,
     }
     environment.filters |= {
+        "sizes": said_sizes,
         "amount": _amount,
         "bytes": lambda value: _amount(value, "B"),
         "signed": lambda value: (
             f"\N{MINUS SIGN}{_amount(-value, 'B')}" if value < 0 else _amount(value, "B")
         ),
-        "milliseconds": lambda value: comparison.milliseconds(value).text,
         "quality": comparison.quality,
         "place": places.named,
         "methods": names.methods_of,

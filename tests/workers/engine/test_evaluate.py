@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.workers.engine.conftest import Run, report_of
+from tests.workers.intake.models import convnet, write
 
 Digits = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -74,6 +75,19 @@ def test_without_one_the_report_says_that_the_original_may_know_the_samples(
     [note] = [note for note in report.evaluation.notes if "the job's own dataset" in note]
     assert "If the original was trained on them" in note
     assert "'evaluate.dataset'" in note
+
+
+def test_the_report_says_for_which_sizes_the_figures_hold(job: Run, tmp_path: Path) -> None:
+    """Of pictures of any size, inspection counts one size and a job that of its own samples."""
+    data = tmp_path / "data.npz"
+    pictures = np.random.default_rng(0).normal(size=(20, 3, 40, 24)).astype(np.float32)
+    np.savez(data, allow_pickle=False, x=pictures)
+    model = write(convnet(), tmp_path / "model.onnx")
+    report = report_of(
+        job(model, {"method": "prune", "sparsity": 0.5, "granularity": "unstructured"}, data=data)
+    )
+    assert report.evaluation.sample_sizes == {"H": 40, "W": 24}
+    assert report.baseline.macs == 6 * 3 * 9 * 40 * 24 + 6 * 5
 
 
 def test_samples_that_the_job_s_dataset_holds_too_are_left_out(

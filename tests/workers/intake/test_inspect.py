@@ -34,6 +34,7 @@ def test_a_description_says_what_the_contract_promises(tmp_path: Path) -> None:
     assert found.notes == [
         "Multiply–accumulates (MACs) are those of one sample with H = 224, W = 224."
     ]
+    assert found.sample_sizes == {"H": 224, "W": 224}
     assert {layer.name for layer in found.layers} >= {"conv", "classifier"}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from app.domain.directory import MODEL, ORIGINAL, InspectModel
-from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec
+from app.domain.models import MAX_LAYERS, Layer, ModelDescription, TensorSpec, said_sizes
 from workers.compression.graph import residual, shapes, stats
 from workers.compression.graph.chance import cause_of_chance
 from workers.compression.graph.editor import name_nodes
@@ -113,7 +113,7 @@ class _Findings:
     """The sizes of dynamic dimensions in the run whose multiply-accumulates are counted."""
     samples: int
     """The number of samples of that run."""
-    assumed: dict[str, int]
+    sample_sizes: dict[str, int]
     """Those sizes that do not count samples."""
     figures: stats.Stats
     types: set[ir.DataType]
@@ -125,15 +125,15 @@ class _Findings:
 def _examine(original: Path) -> tuple[list[Trial], _Findings]:
     model = load(original)
     trials, layout = _trials(open_graph(original, len(model.graph)), model)
-    batches = axis.sample_dimensions(model, layout)
-    sizes = dict(trials[0].sizes) if trials else dict.fromkeys(batches, 1)
+    counting = axis.sample_dimensions(model, layout)
+    sizes = dict(trials[0].sizes) if trials else dict.fromkeys(counting, 1)
     figures = stats.measure(model, sizes, trials[0].feeds if trials else None, layout.size)
     return trials, _Findings(
         inputs=[spec(value) for value in shapes.inputs_of(model)],
         operators=stats.operators(model),
         sizes=sizes,
         samples=layout.size,
-        assumed={name: size for name, size in sizes.items() if name not in batches},
+        sample_sizes=axis.sizes_of_one(model, layout, sizes),
         figures=replace(figures, layers=[]),
         types={
             value.dtype
@@ -164,8 +164,8 @@ def _describe(
     trials: list[Trial],
     notes: list[str],
 ) -> ModelDescription:
-    if findings.assumed:
-        sizes = ", ".join(f"{name} = {size}" for name, size in findings.assumed.items())
+    if findings.sample_sizes:
+        sizes = said_sizes(findings.sample_sizes)
         notes.append(f"Multiply–accumulates (MACs) are those of one sample with {sizes}.")
     if findings.figures.unknown:
         count = len(findings.figures.unknown)
@@ -195,6 +195,7 @@ def _describe(
         parameters=findings.figures.parameters,
         nonzero_parameters=findings.figures.nonzero_parameters,
         macs=findings.figures.macs,
+        sample_sizes=findings.sample_sizes,
         layers=layers,
         notes=notes,
         trainable=not obstacles,

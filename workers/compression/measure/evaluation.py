@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from app.domain.jobs import Evaluate
 from app.domain.latencies import Latency, Spread
+from app.domain.models import SampleSizes
 from app.domain.reports import Evaluation, Fidelity, Measures, Quality
 from workers.compression.events import Events
 from workers.compression.graph.load import load
@@ -21,6 +22,7 @@ from workers.compression.measure.memory import Prober, store_feeds
 from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.measure.notes import notes_on_figures
 from workers.compression.measure.passes import Judge, compare, rows, target_of
+from workers.compression.samples import axis
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
 
@@ -89,7 +91,8 @@ def evaluate(
         _measures(*figures_of_graph)
         for figures_of_graph in zip(figures, spreads, values, peaks, strict=True)
     ]
-    evaluation = _evaluation(evaluation_set, samples, judge, compared, notes)
+    sizes = axis.sizes_of_one(model, evaluation_set.samples.layout, dimensions)
+    evaluation = _evaluation(evaluation_set, samples, judge, compared, sizes, notes)
     return Measured(measures[0], measures[1:], evaluation, samples)
 
 
@@ -98,6 +101,7 @@ def _evaluation(
     samples: Samples,
     judge: Judge | None,
     compared: Latency,
+    sizes: SampleSizes,
     notes: list[str],
 ) -> Evaluation:
     """Return what the report says of how the graphs were measured."""
@@ -111,6 +115,7 @@ def _evaluation(
         runtime=f"onnxruntime {target.VERSION}, {target.PROVIDER}",
         latency=compared,
         run=latency.timed_run(evaluation_set.samples),
+        sample_sizes=sizes,
         notes=notes,
     )
 

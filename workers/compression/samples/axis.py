@@ -164,6 +164,12 @@ def sample_dimensions(model: ir.Model, layout: Layout) -> set[str]:
     return {dim for dim in dimension_names if isinstance(dim, str)}
 
 
+def sizes_of_one(model: ir.Model, layout: Layout, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the sizes of dynamic dimensions that do not count samples, by name."""
+    counting = sample_dimensions(model, layout)
+    return {name: size for name, size in sizes.items() if name not in counting}
+
+
 def dimensions(model: ir.Model) -> dict[str, Dimensions]:
     """Return the declared dimensions of each input."""
     return {str(value.name): _dimensions(value) for value in inputs_of(model)}
