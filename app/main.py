@@ -17,7 +17,7 @@ from app.presigned import Presigned
 from app.reap import Reaper
 from app.settings import Settings
 from app.store.session import connect, sessions
-from app.web import dashboard, openapi, problems
+from app.web import at_once, dashboard, openapi, problems
 from app.web.api import (
     advice,
     artifacts,
@@ -34,7 +34,6 @@ from app.web.api import (
     usage,
     webhooks,
 )
-from app.web.arrivals import Arrivals
 from app.web.dashboard import page
 from app.web.dashboard.visitor import LogInFirst
 from app.web.gateway import Gateway
@@ -61,10 +60,17 @@ def create_app(settings: Settings) -> FastAPI:
         blobs = Blobs.open(settings.storage.url)
         reached = settings.upload.direct_url
         presigned = Presigned.open(reached) if reached else None
-        rates = Rates(settings.quota.requests_per_minute)
-        arrivals = Arrivals(settings.quota.arriving_uploads)
         app.state.gateway = Gateway(
-            settings, factory, reading, blobs, presigned, watch, metrics, rates, arrivals
+            settings,
+            factory,
+            reading,
+            blobs,
+            presigned,
+            watch,
+            metrics,
+            Rates(settings.quota.requests_per_minute),
+            at_once.arrivals(settings.quota.arriving_uploads),
+            at_once.streams(settings.quota.event_streams),
         )
         watching = asyncio.create_task(watch.run())
         stopping = threading.Event()

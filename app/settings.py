@@ -123,6 +123,8 @@ class Quota(_Group):
     """Resumable uploads that were begun and not used yet."""
     arriving_uploads: int = Field(default=64, gt=0)
     """Requests that send a file at one time, counted by each gateway separately; more get 429."""
+    event_streams: int = Field(default=1000, gt=0)
+    """Event streams that are open at one time, counted by each gateway separately; more get 429."""
     requests_per_minute: int = Field(default=60_000, gt=0)
     """Requests of one API key, counted by each gateway separately; more are answered with 429."""
     devices: int = Field(default=20, gt=0)

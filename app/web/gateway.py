@@ -12,7 +12,7 @@ from app.blobs import Blobs
 from app.presigned import Presigned
 from app.settings import Settings
 from app.store.session import Sessions
-from app.web.arrivals import Arrivals
+from app.web.at_once import AtOnce
 from app.web.metrics import Metrics
 from app.web.rates import Rates
 from app.web.watch import Watch
@@ -32,7 +32,8 @@ class Gateway:
     watch: Watch
     metrics: Metrics
     rates: Rates
-    arrivals: Arrivals
+    arrivals: AtOnce
+    streams: AtOnce
 
 
 @dataclass(frozen=True)

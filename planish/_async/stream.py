@@ -24,6 +24,7 @@ async def follow(http: AsyncTransport, path: str, *, after: int) -> AsyncIterato
 
     Raises:
         Unreachable: the stream breaks off too often.
+        Refused: the service said no, in all attempts.
     """
     remaining = list(pauses(http.attempts))
     ended, silent = False, 0
@@ -40,7 +41,7 @@ async def follow(http: AsyncTransport, path: str, *, after: int) -> AsyncIterato
                         remaining = list(pauses(http.attempts))
                         yield event
         except (httpx.TransportError, Refused) as error:
-            if isinstance(error, Refused) and not is_passing(error):
+            if isinstance(error, Refused) and not (remaining and is_passing(error)):
                 raise
             if not remaining:
                 raise Unreachable(f"the stream of events broke off: {error}") from error

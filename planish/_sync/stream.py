@@ -25,6 +25,7 @@ def follow(http: Transport, path: str, *, after: int) -> Iterator[Event]:
 
     Raises:
         Unreachable: the stream breaks off too often.
+        Refused: the service said no, in all attempts.
     """
     remaining = list(pauses(http.attempts))
     ended, silent = False, 0
@@ -41,7 +42,7 @@ def follow(http: Transport, path: str, *, after: int) -> Iterator[Event]:
                         remaining = list(pauses(http.attempts))
                         yield event
         except (httpx.TransportError, Refused) as error:
-            if isinstance(error, Refused) and not is_passing(error):
+            if isinstance(error, Refused) and not (remaining and is_passing(error)):
                 raise
             if not remaining:
                 raise Unreachable(f"the stream of events broke off: {error}") from error

@@ -43,6 +43,18 @@ def serving_two(settings: Settings, store: Sessions) -> Iterator[Service]:
         yield Service(url, http, other, store)
 
 
+@contextmanager
+def limited(settings: Settings, service: Service, **quota: int) -> Iterator[httpx.Client]:
+    """Serve with another quota; yield a client of the same tenant."""
+    changed = settings.model_copy(update={"quota": settings.quota.model_copy(update=quota)})
+    headers = service.http.headers
+    with (
+        serving(changed) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=60) as http,
+    ):
+        yield http
+
+
 def emptied(store: Sessions) -> None:
     """Delete every row but the keys of tenants: what tests leave, where they share a gateway."""
     kept = {ApiKeyRow.__tablename__}

@@ -18,6 +18,7 @@ from app.store import events
 from app.store.session import Sessions
 from app.store.tables import EventRow, JobRow
 from tests.app.service import Service
+from tests.app.serving import limited
 from tests.waiting import eventually
 
 
@@ -122,6 +123,27 @@ def test_a_deleted_job_has_no_stream(service: Service) -> None:
     service.http.post(f"/v1/jobs/{job}/cancel")
     service.http.delete(f"/v1/jobs/{job}")
     assert service.http.get(f"/v1/jobs/{job}/events").status_code == 404
+
+
+def test_streams_that_are_open_at_one_time_are_bounded_by_tenant(
+    settings: Settings, service: Service
+) -> None:
+    job = service.job()["id"]
+    path = f"/v1/jobs/{job}/events"
+    with limited(settings, service, event_streams=2) as http:
+        listening = [stream(service, job, client=http) for _ in range(2)]
+        assert [next(each)["status"] for each in listening] == ["queued", "queued"]
+        refused = http.get(path)
+        assert (refused.status_code, refused.json()["type"]) == (429, "too-many-requests")
+        assert int(refused.headers["Retry-After"]) > 0
+        listening[0].close()
+
+        def is_told() -> bool:
+            with http.stream("GET", path) as answer:
+                return answer.status_code == 200
+
+        eventually(is_told, what="the end of the stream that was closed")
+        listening[1].close()
 
 
 def test_the_gateway_stops_in_time_with_fifty_streams_open(

@@ -5,7 +5,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,7 +17,7 @@ from app.settings import Settings
 from app.store import counters, inspections, stats
 from app.store.tables import UploadRow
 from tests.app.service import MODEL, Service, sha256
-from tests.gateway import serving
+from tests.app.serving import limited
 from tests.waiting import eventually
 
 MB = 1024**2
@@ -31,18 +30,6 @@ def bytes_of(size: int) -> bytes:
 
 def upload(service: Service, content: bytes, path: str = "/v1/models") -> httpx.Response:
     return service.http.post(path, content=content)
-
-
-@contextmanager
-def limited(settings: Settings, service: Service, **quota: int) -> Iterator[httpx.Client]:
-    """Serve with another quota; yield a client of the same tenant."""
-    changed = settings.model_copy(update={"quota": settings.quota.model_copy(update=quota)})
-    headers = service.http.headers
-    with (
-        serving(changed) as url,
-        httpx.Client(base_url=url, headers=headers, timeout=60) as http,
-    ):
-        yield http
 
 
 def test_a_quota_holds_whatever_comes_at_once(settings: Settings, service: Service) -> None:

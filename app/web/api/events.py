@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 from fastapi.concurrency import run_in_threadpool
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
-from app.domain.problems import NotFound
+from app.domain.problems import NotFound, TooManyRequests
 from app.services import events
 from app.web.gateway import Call
 from app.web.problems import documented
@@ -30,7 +31,7 @@ _LONGEST_NUMBER = 18
     "/{job_id}/events",
     response_class=EventSourceResponse,
     responses={
-        **documented(NotFound),
+        **documented(NotFound, TooManyRequests),
         200: {
             "description": "`state`, `progress`, `metric` and `log` events; a comment every 15 s.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -51,7 +52,24 @@ async def stream(call: Call, job_id: str, last_event_id: str | None) -> EventSou
         NotFound: The job is not the tenant's.
     """
     seen = await run_in_threadpool(_seen, call, job_id, last_event_id or "")
-    return EventSourceResponse(_stream(call, job_id, seen), ping=_PING_S, sep="\n")
+    return _Stream(call, _events(call, job_id, seen))
+
+
+class _Stream(EventSourceResponse):
+    """A stream of events, which counts as its tenant's for as long as it is open."""
+
+    def __init__(self, call: Call, events: AsyncIterator[ServerSentEvent]) -> None:
+        super().__init__(events, ping=_PING_S, sep="\n")
+        self._call = call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream.
+
+        Raises:
+            TooManyRequests: The tenant has as many open as it may; nothing was sent.
+        """
+        with self._call.gateway.streams.one(self._call.tenant):
+            await super().__call__(scope, receive, send)
 
 
 def _seen(call: Call, job_id: str, last_event_id: str) -> int:
@@ -62,7 +80,7 @@ def _seen(call: Call, job_id: str, last_event_id: str) -> int:
         return events.seen(session, call.tenant, job_id, number)
 
 
-async def _stream(call: Call, job_id: str, seen: int) -> AsyncIterator[ServerSentEvent]:
+async def _events(call: Call, job_id: str, seen: int) -> AsyncIterator[ServerSentEvent]:
     """Yield events as they are stored; hold no session while waiting for more."""
     watch = call.gateway.watch
     async with watch.listening(job_id):
