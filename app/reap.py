@@ -1,11 +1,12 @@
-"""Takes back the work of silent workers, and fails jobs that waited too long.
+"""Takes back the work of silent workers, and fails jobs and uploads that waited too long.
 
 Every worker and every gateway does this, so the work of killed workers is taken back as long as one
-process is left, and a job that no worker takes fails in time where there is none.
+process is left, and what no worker takes fails in time where there is none.
 """
 
 import random
 import threading
+from functools import partial
 
 import structlog
 
@@ -21,6 +22,9 @@ MERGE_SECONDS = 60.0
 
 OVERDUE_SECONDS = 5.0
 """How often, in the whole deployment, all waiting jobs are read for those that waited too long."""
+
+OVERDUE_UPLOADS_SECONDS = 30.0
+"""The same of uploads."""
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +60,8 @@ class Reaper:
                 return
             owner = self._owner
             chores.do(session, "fail overdue", owner, OVERDUE_SECONDS, reaping.fail_overdue)
+            reject = partial(reaping.reject_overdue, minutes=self._settings.upload.pending_minutes)
+            chores.do(session, "reject overdue", owner, OVERDUE_UPLOADS_SECONDS, reject)
             chores.do(session, "merge counters", owner, MERGE_SECONDS, counters.compact)
             if seen_for >= lease.seconds:
                 waiting += [("job", each) for each in reaping.reap_jobs(session, lease.attempts)]

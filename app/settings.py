@@ -96,6 +96,9 @@ class Upload(_Group):
     """The largest model or dataset."""
     expire_hours: float = Field(default=24, gt=0, le=24 * 30)
     """Hours after which an unfinished upload is deleted."""
+    pending_minutes: float = Field(default=24 * 60, gt=0)
+    """Minutes after its request that a model or dataset waits for a worker that inspects it; then
+    it is rejected."""
     max_json_bytes: Bytes = MIB
     """The largest JSON body."""
     direct_url: str = ""

@@ -321,6 +321,13 @@ class MemoryLimit(Failed):
     title = "The memory limit was passed"
 
 
+class NotInspected(Failed):
+    """No worker inspected the model or dataset within ``UPLOAD_PENDING_MINUTES`` of its request."""
+
+    type = "not-inspected"
+    title = "No worker inspected the upload in time"
+
+
 class PendingLimit(Failed):
     """The job waited longer than its ``limits.pending_minutes``."""
 

@@ -1,4 +1,4 @@
-"""Takes back the rows of silent workers, and fails jobs that nobody has started in time.
+"""Takes back the rows of silent workers, and fails what nobody has started in time.
 
 One process at a time does this for all; locked rows are skipped.
 """
@@ -8,9 +8,9 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, Double, Select, cast, func, select
 from sqlalchemy.orm import Session
 
-from app.domain.problems import EngineCrashed, FetchFailed, PendingLimit
+from app.domain.problems import EngineCrashed, FetchFailed, NotInspected, PendingLimit
 from app.domain.request_parts import Requires
-from app.store import fetches, inspections, leases, transitions
+from app.store import fetches, inspections, leases, transitions, workers
 from app.store.tables import (
     DatasetRow,
     FetchRow,
@@ -100,6 +100,22 @@ def fail_overdue(session: Session) -> None:
         transitions.finish(session, job, "failed", problem)
 
 
+def reject_overdue(session: Session, minutes: float) -> None:
+    """Reject uploads that nobody holds and that came more than so many minutes ago."""
+    being_fetched = select(FetchRow.id).where(leases.is_held(FetchRow))
+    for table in inspections.TABLES.values():
+        waits = (table.status == "inspecting") & ~leases.is_held(table)
+        is_old = table.created_at < leases.seconds_from_now(-60 * minutes)
+        overdue = waits & is_old & table.id.not_in(being_fetched)
+        for row in session.scalars(_locked(table, overdue)):
+            problem = NotInspected(
+                f"No worker inspected the upload within {minutes:g} minutes: {_who_lacks(session)}."
+                " Tell whoever runs the service, and send the file again."
+            )
+            fetches.forget(session, row.id)
+            inspections.reject_row(session, row, problem)
+
+
 def _locked(table: type[Row], condition: ColumnElement[bool]) -> Select[Row]:
     return select(table).where(condition).limit(_BATCH).with_for_update(skip_locked=True, of=table)
 
@@ -116,6 +132,16 @@ def _never_fetched(attempts: int) -> FetchFailed:
         f"The worker went silent in each of {attempts} attempts to fetch the file: send the request"
         " again."
     )
+
+
+def _who_lacks(session: Session) -> str:
+    """Return why uploads wait, as a clause."""
+    light = [row.unable for row in workers.alive(session) if row.queue == "light"]
+    if not light:
+        return "no worker of the queue 'light', which inspects uploads, was seen lately"
+    if all(light):
+        return f"no worker of the queue 'light' can run anything ({light[0]})"
+    return "the workers of the queue 'light' had other uploads to inspect"
 
 
 def _that_has(job: JobRow) -> str:
