@@ -42,11 +42,10 @@ class Reaper:
         self._sessions = sessions
         self._settings = settings
         self._owner = owner
-        lease = settings.lease
-        self._sight = Sight(max(lease.seconds, 2 * lease.scan_seconds))
+        self._sight = Sight(settings.lease.blind_seconds)
 
     def reap(self) -> None:
-        """Fail jobs that waited too long, and take back the work of silent workers.
+        """Fail what waited too long, and take back the work of silent workers.
 
         A worker is silent only if it could have renewed its lease: the database must have been
         available for the duration of a lease. If another process is reaping at this moment,

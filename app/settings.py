@@ -153,6 +153,24 @@ class Lease(_Group):
     attempts: int = Field(default=3, gt=0)
     """How often a run is started before it fails for good."""
 
+    @property
+    def blind_seconds(self) -> float:
+        """How long the database may be away without any lease running out.
+
+        A lease is renewed up to one interval before it goes, and up to one after it is back.
+        """
+        return self.seconds - 2 * self.renew_seconds
+
+    @model_validator(mode="after")
+    def _look_often_enough(self) -> Self:
+        """Refuse looks that are further apart: they say nothing of the time in between."""
+        if 1.5 * self.scan_seconds > self.blind_seconds:
+            raise ValueError(
+                "LEASE_SECONDS must be at least twice LEASE_RENEW_SECONDS and one and a half times"
+                " LEASE_SCAN_SECONDS together"
+            )
+        return self
+
 
 class Device(_Group):
     """Devices that time files, and searches that wait for them."""

@@ -11,7 +11,8 @@ class Sight:
     renew: the next queries have to span that time before a lease counts as expired.
 
     Args:
-        gap_seconds: queries that are further apart, or go back in time, start a new span.
+        gap_seconds: for how long the database may be away without any lease running out. Queries
+            that are further apart, or go back in time, start a new span.
     """
 
     def __init__(self, gap_seconds: float) -> None:

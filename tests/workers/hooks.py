@@ -13,12 +13,10 @@ LOOPBACK = "127.0.0.0/8,::1/128"
 
 
 def configured(timeout: float = 5, networks: str = LOOPBACK, scan: float = 2) -> Settings:
-    return Settings.model_validate(
-        {
-            "webhook": {"allowed_networks": networks, "timeout_seconds": timeout},
-            "lease": {"scan_seconds": scan},
-        }
-    )
+    webhook = {"allowed_networks": networks, "timeout_seconds": timeout}
+    settings = Settings.model_validate({"webhook": webhook})
+    lease = settings.lease.model_copy(update={"scan_seconds": scan})
+    return settings.model_copy(update={"lease": lease})
 
 
 def hook(store: Sessions, url: str, tenant: str = "t", **columns: object) -> str:
