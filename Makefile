@@ -38,8 +38,8 @@ docs: $(READY)  ## the documentation as a site, in ./site
 	$(BIN)/zensical build --strict
 
 chaos: $(READY)  ## a thousand random faults in a service under load: nothing is lost, doubled or different
-	$(BIN)/python -m benchmarks.chaos --faults 500 --minutes 60 --strict
-	$(BIN)/python -m benchmarks.chaos --faults 500 --minutes 60 --strict --storage bucket
+	$(BIN)/python -m benchmarks.chaos --faults 500 --minutes 60 --spread --strict
+	$(BIN)/python -m benchmarks.chaos --faults 500 --minutes 60 --spread --strict --storage bucket
 
 conformance: $(READY)  ## the ONNX backend node tests through the executor, by operator
 	$(BIN)/python -W ignore -m tests.workers.executor.conformance
