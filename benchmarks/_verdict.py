@@ -24,6 +24,10 @@ class Verdict:
     different: int
     failed: int
     left_over: int
+    indiscreet: int
+    """Lines of all logs that hold a secret, or are no JSON."""
+    our_faults: int
+    """Lines of all logs that tell of a fault that nobody has thought of."""
     longest_seconds: float
     """From submission to the end of the slowest job."""
 
@@ -66,6 +70,8 @@ def judge(service: Service, loads: Sequence[Load], faults: Mapping[str, int]) ->
         different=different,
         failed=sum(status != "succeeded" for _, _, status, *_ in rows),
         left_over=_left_over(service),
+        indiscreet=len(service.indiscreet()),
+        our_faults=sum("a fault of ours" in line for line in service.complaints()),
         longest_seconds=max((float(row[6]) for row in rows), default=0.0),
     )
 

@@ -3,9 +3,9 @@
 Three tenants keep a whole service of real processes busy while faults happen to it at random, to
 processes, stores and networks at the same time. At the end every job that was accepted is there
 once, has succeeded once, and its artifact is, byte for byte, that of a run that nothing disturbed;
-nothing of a run is left over. The engine is that of the tests, whose artifact depends on model,
-seed and epochs alone. What is random comes from the seed; when a fault meets what work is the
-machine's.
+nothing of a run is left over, and no log holds a secret. The engine is that of the tests, whose
+artifact depends on model, seed and epochs alone. What is random comes from the seed; when a fault
+meets what work is the machine's.
 
 Faults follow one another closely, so that little work gets done between them; with ``--spread``
 they are spread over all of the time, and more jobs are met by one.
@@ -157,6 +157,8 @@ def main() -> None:
         Bar("artifacts that are different", "jobs", verdict.different, 1, "under"),
         Bar("jobs that failed", "jobs", verdict.failed, 1, "under"),
         Bar("things left over", "things", verdict.left_over, 1, "under"),
+        Bar("lines with a secret, or no JSON", "lines", verdict.indiscreet, 1, "under"),
+        Bar("faults of ours in the logs", "lines", verdict.our_faults, 1, "under"),
     ]
     print(
         f"{sum(verdict.faults.values())} faults; {verdict.jobs} jobs in {verdict.attempts}"

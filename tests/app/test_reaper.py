@@ -22,7 +22,7 @@ def test_a_gateway_takes_back_what_a_silent_worker_held(
     settings: Settings, store: Sessions
 ) -> None:
     """Where every worker was killed, the next one starts with work that is free."""
-    quick = settings.lease.model_copy(update={"seconds": 0.5, "renew_seconds": 0.1})
+    quick = settings.lease.model_copy(update={"seconds": 2, "renew_seconds": 0.1})
     with transaction(store) as session:
         blob_rows.touch(session, SHA256, 1)
         row = ModelRow(id=ids.new("mdl"), tenant="t", sha256=SHA256, size_bytes=1)

@@ -35,7 +35,7 @@ Json = dict[str, Any]
 
 SETTINGS = {
     "LEASE_SECONDS": "2",
-    "LEASE_RENEW_SECONDS": "0.4",
+    "LEASE_RENEW_SECONDS": "0.2",
     "LEASE_SCAN_SECONDS": "0.5",
     "ENGINE_THREADS": "1",
     "ENGINE_REUSE_STEPS": "false",  # tests ask for the same steps, and watch them
@@ -334,14 +334,24 @@ class Service:
 
     def assert_discreet(self) -> None:
         """Show what was logged since the last time; assert that it is JSON, without a secret."""
+        written = self._written()
+        sys.stderr.write(written)
+        assert self._indiscreet(written) == []
+
+    def indiscreet(self) -> list[str]:
+        """Return the lines logged since the last time that hold a secret, or are no JSON."""
+        return self._indiscreet(self._written())
+
+    def _written(self) -> str:
         with self._log.open(errors="replace") as log:
             log.seek(self._log_read)
             written = log.read()
             self._log_read = log.tell()
-        sys.stderr.write(written)
+        return written
+
+    def _indiscreet(self, written: str) -> list[str]:
         signing = [secret for (secret,) in self.rows("SELECT secret FROM webhooks")]
-        assert secrecy.leaks(written, *signing) == []
-        assert secrecy.plain(written) == []
+        return [*secrecy.leaks(written, *signing), *secrecy.plain(written)]
 
     def complaints(self) -> list[str]:
         """Return what was logged as a fault of ours."""

@@ -12,4 +12,4 @@ def test_nothing_is_lost_doubled_or_different_after_fifty_random_faults() -> Non
     assert sum(verdict.faults.values()) == FAULTS
     assert verdict.jobs
     assert (verdict.lost, verdict.doubled, verdict.different, verdict.failed) == (0, 0, 0, 0)
-    assert verdict.left_over == 0
+    assert (verdict.left_over, verdict.indiscreet, verdict.our_faults) == (0, 0, 0)
