@@ -90,7 +90,7 @@ def refusal(error: BaseException) -> str:
     log(error)
     node = node_of(error)
     where = f" at node {node}" if node else ""
-    text = " ".join(f"{type(cause).__name__} {cause}" for cause in _causes(error))
+    text = " ".join(f"{type(cause).__name__} {cause}" for cause in causes(error))
     if any(word in text for word in _VALUE_DEPENDENT):
         return f"a branch or a shape depends on values{where}, and it needs the same for all inputs"
     if found := _REFUSED_OPERATOR.search(text):
@@ -116,14 +116,14 @@ def node_of(error: BaseException) -> str | None:
     The node is taken from a note, else from onnxruntime's text, else from the local variable
     ``node`` of the innermost function that has one.
     """
-    for cause in _causes(error):
+    for cause in causes(error):
         for note in getattr(cause, "__notes__", ()):
             if note.startswith(_NODE_NOTE):
                 return str(note.removeprefix(_NODE_NOTE))
-    for cause in _causes(error):
+    for cause in causes(error):
         if named := _named_by_runtime(cause):
             return f"'{named['name']}' ({named['op']})"
-    for cause in _causes(error):
+    for cause in causes(error):
         frames = [frame for frame, _ in traceback.walk_tb(cause.__traceback__)]
         for frame in reversed(frames):
             if isinstance(node := frame.f_locals.get("node"), ir.Node):
@@ -192,7 +192,7 @@ def _named_by_runtime(error: BaseException) -> re.Match[str] | None:
     return next((match for match in matches if match is not None), None)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
     """Yield an error and its chain of causes."""
     cause: BaseException | None = error
     while cause is not None:

@@ -81,6 +81,26 @@ def pickled(directory: Path) -> None:
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
 
 
+def cut_off(directory: Path) -> None:
+    file = directory / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def renamed(directory: Path) -> None:
+    (directory / "model.safetensors").rename(directory / "mine.safetensors")
+
+
+def indexed(file: object) -> Callable[[Path], None]:
+    """Have an index say that a weight is in another file."""
+
+    def change(directory: Path) -> None:
+        renamed(directory)
+        index = {"metadata": {}, "weight_map": {"classifier.bias": file}}
+        (directory / "model.safetensors.index.json").write_text(json.dumps(index))
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -88,9 +108,17 @@ def pickled(directory: Path) -> None:
         (configured(quantization_config={"quant_method": "gptq"}), "quantized already"),
         (configured(architectures=["os"]), "has no network 'os'"),
         (configured(architectures=["BertConfig"]), "has no network 'BertConfig'"),
-        (configured(hidden_size=24), "cannot open|not in the file"),
+        (configured(hidden_size=24), r"'bert\..*\[16\] in the file, \[24\] by config\.json"),
+        (configured(hidden_size="wide"), r'does not take \("hidden_size": "wide"\)'),
+        (configured(hidden_act="mine"), r'cannot be built.*\("hidden_act": "mine"\)'),
+        (configured(num_attention_heads=3), "cannot be built as config.json says.*heads"),
         (configured(num_hidden_layers=2), "weights of BertForSequenceClassification are not"),
         (pickled, "safetensors"),
+        (cut_off, r"'model\.safetensors' is broken or was cut off"),
+        (renamed, r"weights in 'mine\.safetensors'.*save_pretrained"),
+        (indexed("gone.safetensors"), r"'gone\.safetensors'.* is not in the zip"),
+        (indexed("../network/mine.safetensors"), "is not in the zip"),
+        (indexed(7), "is not in the zip"),
     ],
 )
 def test_what_is_not_a_stock_network_is_refused(

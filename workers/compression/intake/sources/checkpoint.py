@@ -56,7 +56,11 @@ def read_safetensors(upload: Path, hints: ModelHints) -> Program:
     try:
         weights = load_file(upload)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise InvalidModel(f"The safetensors file is broken: {str(error)[:200]}.") from error
+        faults.log(error)
+        raise InvalidModel(
+            "The safetensors file is broken or was cut off: copy it again, or write it again with"
+            " safetensors.torch.save_file(model.state_dict(), 'model.safetensors')."
+        ) from error
     return timm_networks.program(weights, hints)
 
 

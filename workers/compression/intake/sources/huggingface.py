@@ -8,23 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from app.domain.models import ModelHints
 from app.domain.problems import InvalidModel
-from workers.compression import faults
 from workers.compression.intake.archive import unpack
 from workers.compression.intake.limits import ArchiveLimits
 from workers.compression.intake.sources import checkpoint, decoder_cache
 from workers.compression.intake.sources.hints import FileInput, Shape, settle
 from workers.compression.intake.sources.program import BATCH, Program
 from workers.compression.intake.sources.timm_networks import define_torchvision_operators
+from workers.compression.intake.sources.transformers_network import CLASSES, EXPORT, opened
 
 _TOKENS = ("input_ids", "attention_mask", "token_type_ids")
-_EXPORT = "Export it with optimum-cli export onnx where it is, and upload the .onnx file."
-_CLASSES = "architectures"
-"""The key of the configuration that names the class of the network."""
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
@@ -39,14 +35,14 @@ def read(upload: Path, hints: ModelHints) -> Program:
         unpack(upload, Path(scratch), ArchiveLimits())
         directory = _directory(Path(scratch))
         config = _config(directory)
-        if isinstance(network := config.get("architecture"), str) and not config.get(_CLASSES):
+        if isinstance(network := config.get("architecture"), str) and not config.get(CLASSES):
             named = hints.model_copy(update={"architecture": f"timm/{network}"})
             return checkpoint.read_safetensors(min(directory.glob("*.safetensors")), named)
         os.environ.update(_OFFLINE)
         define_torchvision_operators()
         import transformers
 
-        model, warnings = _loaded(transformers, directory, config)
+        model, warnings = opened(transformers, directory, config)
         if any(Path(scratch).rglob("modules.json")):
             warnings.append(
                 "The directory is a sentence encoder's: the graph ends with the network's own"
@@ -129,7 +125,7 @@ def _config(directory: Path) -> dict[str, Any]:
     if "auto_map" in config:
         raise InvalidModel(
             "The model needs code of its own ('auto_map' in config.json), which is not run here."
-            f" {_EXPORT}"
+            f" {EXPORT}"
         )
     if "quantization_config" in config:
         raise InvalidModel(
@@ -139,51 +135,11 @@ def _config(directory: Path) -> dict[str, Any]:
     return config
 
 
-def _loaded(transformers: Any, directory: Path, config: dict[str, Any]) -> tuple[Any, list[str]]:
-    """Return the network in float32, with every weight from the file, and warnings."""
-    named = config.get(_CLASSES)
-    name = named[0] if isinstance(named, list) and named and isinstance(named[0], str) else ""
-    kind: Any = getattr(transformers, name, None) if name.isidentifier() else None
-    is_transformers_class = isinstance(kind, type) and issubclass(
-        kind, transformers.PreTrainedModel
-    )
-    if not is_transformers_class:
-        raise InvalidModel(
-            f"transformers {transformers.__version__} has no network '{name[:80]}'"
-            f" ('architectures' in config.json). {_EXPORT}"
-        )
-    try:
-        model, loading = kind.from_pretrained(
-            directory,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            attn_implementation="eager",
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except Exception as error:
-        if faults.is_limit(error):
-            raise
-        faults.log(error)
-        raise InvalidModel(
-            f"transformers cannot open the directory: {faults.sentence(error)} {_EXPORT}"
-        ) from error
-    missing = sorted(loading.get("missing_keys", ()))
-    if missing:
-        raise InvalidModel(
-            f"{len(missing)} weights of {name} are not in the file, such as '{missing[0][:80]}':"
-            " save the model again with save_pretrained after training it."
-        )
-    stored = str(config.get("dtype", config.get("torch_dtype", "float32")))
-    return model.eval(), [] if stored == "float32" else [f"Weights in {stored} became float32."]
-
-
 def _file_inputs(model: Any) -> tuple[list[FileInput], dict[str, int]]:
     """Return the inputs of the network, and an exclusive upper bound of their integers."""
     config, main = model.config, model.main_input_name
     if getattr(config, "is_encoder_decoder", False):
-        raise InvalidModel(f"An encoder with a decoder is two graphs, not one. {_EXPORT}")
+        raise InvalidModel(f"An encoder with a decoder is two graphs, not one. {EXPORT}")
     parameters = inspect.signature(model.forward).parameters
     if main == "input_ids" and "pixel_values" in parameters:
         raise InvalidModel(

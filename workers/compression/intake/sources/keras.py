@@ -21,6 +21,7 @@ from workers.compression.intake.limits import MIB, ArchiveLimits
 from workers.compression.intake.sources import (
     hdf5,
     keras_config,
+    keras_failures,
     keras_files,
     keras_legacy,
     keras_nested,
@@ -146,10 +147,7 @@ def _loaded(load: Callable[[Any], Any]) -> Any:
     except Exception as error:
         if faults.is_limit(error):
             raise
-        raise InvalidModel(
-            f"Keras {keras.__version__} cannot open the model: {faults.sentence(error)} Save it"
-            " again with a newer Keras, or upload its ONNX export."
-        ) from error
+        raise keras_failures.problem(error, keras.__version__) from error
 
 
 def _program(model: Any, hints: ModelHints, save: Callable[[Path], Path]) -> Program:
