@@ -100,7 +100,11 @@ def digits() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
 def trained(network: str) -> nn.Module:
     """Train a network for some epochs, the same each time."""
     torch.manual_seed(0)
-    module = NETWORKS[network]()
+    return fitted(NETWORKS[network](), network)
+
+
+def fitted(module: nn.Module, network: str) -> nn.Module:
+    """Train a module that reads what a network reads, in place, and return it."""
     arrays = [torch.from_numpy(array.copy()) for array in feeds(network).values()]
     classes = torch.from_numpy(digits()[1])
     optimizer = torch.optim.Adam(module.parameters(), 2e-3)

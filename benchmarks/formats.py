@@ -6,9 +6,10 @@ and has the engine convert, compress and deliver them. Each artifact is run on i
 turns with onnxruntime. Formats that cannot be made here are left out.
 
 Finished jobs are kept in the cache until a run of everything has ended: a run that was broken off
-goes on from there. ``--fresh`` runs them again, as is needed after a change of the code. Two jobs
-run at a time (``--processes``), with a thread each. A run of everything writes its figures into
-``benchmarks/results/formats.json``, its table into ``docs/formats.md``.
+goes on from there, and ``--minutes`` bounds how long jobs are begun. ``--fresh`` runs them again,
+as is needed after a change of the code. Two jobs run at a time (``--processes``), with a thread
+each. A run of everything writes its figures into ``benchmarks/results/formats.json``, its tables
+into ``docs/formats.md``.
 """
 
 import argparse
@@ -17,31 +18,34 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 import torch
 
-from app.domain.directory import DATASET, ORDER, UPLOAD, Result
+from app.domain.directory import ARTIFACTS, DATASET, ORDER, UPLOAD, Result
 from app.domain.targets import OutputFormat, ToolName
+from app.settings import Settings
+from benchmarks import _format_page
 from benchmarks._cache import CACHE
-from benchmarks._digits_networks import NETWORKS, digits, feeds, trained
-from benchmarks._format_files import WRITERS, File
+from benchmarks._digits_networks import NETWORKS, digits, feeds
+from benchmarks._format_files import KINDS, File
 from workers.compression import delivery
 from workers.compression.__main__ import main as run_engine
+from workers.runs.tools import lay_out_files
 from workers.tools import environments
 
 KEPT = CACHE / "formats"
 RESULTS = Path(__file__).parent / "results" / "formats.json"
-PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
-MARKS = "<!-- by make formats -->", "<!-- end -->"
-"""The table stands between these."""
 STEPS: dict[str, list[dict[str, Any]]] = {
     "float": [],
     "zeros": [{"method": "prune", "granularity": "unstructured", "sparsity": 0.5}],
@@ -49,7 +53,8 @@ STEPS: dict[str, list[dict[str, Any]]] = {
     "channels": [{"method": "prune", "ratio": 0.4, "recover": {"epochs": 2}}],
 }
 FORMATS: tuple[OutputFormat, ...] = (
-    "onnx", "ort", "openvino", "pt2", "coreml", "litert", "litert_micro", "executorch", "source",
+    "onnx", "ort", "openvino", "pt2", "coreml", "web", "litert", "litert_micro", "executorch",
+    "source",
 )  # fmt: skip
 
 
@@ -69,9 +74,14 @@ class Job:
         name = f"{self.kind}-{self.network}-{self.steps}-{formats}"
         return KEPT / f"{name.replace(' ', '_')}.json"
 
-    def figures(self) -> list[dict[str, Any]]:
-        """Return a row of figures for each artifact; they are kept."""
+    def figures(self, until: float) -> list[dict[str, Any]]:
+        """Return a row of figures for each artifact; they are kept.
+
+        None are returned of a job that has not begun until then, on the clock ``time.time``.
+        """
         if not self.kept.exists():
+            if time.time() > until:
+                return []
             torch.set_num_threads(1)
             with tempfile.TemporaryDirectory() as scratch:
                 made = self._run(Path(scratch))
@@ -82,32 +92,35 @@ class Job:
         return rows
 
     def _run(self, scratch: Path) -> list[dict[str, Any]]:
-        file = WRITERS[self.kind](trained(self.network), self.network, scratch / "upload.file")
+        kind = KINDS[self.kind]
+        file = kind.write(self.network, scratch / "upload.file")
+        formats = [name for name in self.formats if kind.goes_back or name != "source"]
         directory = scratch / "job"
-        result = compressed(file, self.network, STEPS[self.steps], self.formats, directory)
-        label = {"in": self.kind, "network": self.network, "steps": self.steps}
+        label: dict[str, Any] = {"in": self.kind, "network": self.network, "steps": self.steps}
+        inspected = read(file, self.network, directory)
+        if inspected.model is None:
+            return list(figures(label, inspected, directory))
+        conversion = inspected.model.conversion
+        label["conversion"] = conversion.max_error if conversion else 0.0
+        result = compressed(file, STEPS[self.steps], formats, directory)
+        if self.steps == "static int8" and formats[0] == "onnx":
+            label["step"] = step_of(directory)
         return list(figures(label, result, directory))
 
 
 def jobs(chosen: argparse.Namespace) -> Iterator[Job]:
     """Yield the jobs that the command line asks for."""
     formats = (chosen.deliver,) if chosen.deliver else FORMATS
-    for kind, network, steps in product(WRITERS, NETWORKS, STEPS):
+    for kind, network, steps in product(KINDS, NETWORKS, STEPS):
         asked = {"only": kind, "network": network, "steps": steps}
         if any(getattr(chosen, name) not in {None, value} for name, value in asked.items()):
             continue
-        if kind != "keras" or network == "cnn":  # the layers of the Keras file are the CNN's
+        if network in KINDS[kind].networks:
             yield Job(kind, network, steps, formats)
 
 
-def compressed(
-    file: File,
-    network: str,
-    steps: list[dict[str, Any]],
-    formats: Sequence[OutputFormat],
-    directory: Path,
-) -> Result:
-    """Run a job by hand, and its tools where the engine asks for them."""
+def read(file: File, network: str, directory: Path) -> Result:
+    """Make a job's directory, and have the file inspected and converted there."""
     directory.mkdir()
     (directory / UPLOAD).write_bytes(file.content.read_bytes())
     arrays = {
@@ -116,15 +129,26 @@ def compressed(
     }
     with (directory / DATASET).open("wb") as data:
         np.savez(data, allow_pickle=False, **arrays, targets=digits()[1])
+    return run(source_of(file), directory)
+
+
+def source_of(file: File) -> dict[str, Any]:
+    """Return the order to inspect a file."""
+    return {"kind": "inspect_model", "may_run_code": True, "hints": file.hints or {}}
+
+
+def compressed(
+    file: File, steps: list[dict[str, Any]], formats: Sequence[OutputFormat], directory: Path
+) -> Result:
+    """Run a job by hand, and its tools where the engine asks for them."""
     base = environments.base(None)
     tools = environments.installed(base)
+    lay_out_files(Settings(), formats, directory)
     able = set(formats) - set(delivery.missing(formats, tools))
-    if file.is_onnx:
-        able.discard("source")
     order = {
         "kind": "compress", "steps": steps, "tools": tools, "threads": 1,
         "deliver": [name for name in formats if name in able],
-        "source": {"may_run_code": True, "hints": {"inputs": file.inputs}},
+        "source": source_of(file),
     }  # fmt: skip
     result = run(order, directory)
     if not result.tools:
@@ -159,7 +183,16 @@ def run_tool(base: Path, tool: ToolName, directory: Path) -> str | None:
     return f"{tool} failed: {ended.stderr[-300:]}" if ended.returncode else None
 
 
-def figures(label: dict[str, str], result: Result, directory: Path) -> Iterator[dict[str, Any]]:
+def step_of(directory: Path) -> float:
+    """Return a step of the int8 grid that spans the outputs of a job's ONNX file, and 0."""
+    session = ort.InferenceSession(directory / ARTIFACTS / "model.onnx")
+    with np.load(directory / DATASET) as arrays:
+        rows = {value.name: arrays[value.name] for value in session.get_inputs()}
+    [outputs] = session.run(None, rows)
+    return float(np.ptp(np.append(outputs, 0))) / 255
+
+
+def figures(label: dict[str, Any], result: Result, directory: Path) -> Iterator[dict[str, Any]]:
     """Yield what a job delivered, and what it did not."""
     if result.problem is not None:
         yield {**label, "out": "–", "reason": result.problem.detail}
@@ -168,7 +201,7 @@ def figures(label: dict[str, str], result: Result, directory: Path) -> Iterator[
             **label,
             "out": artifact.format,
             "error": artifact.max_error,
-            "bytes": (directory / "artifacts" / artifact.path).stat().st_size,
+            "bytes": (directory / ARTIFACTS / artifact.path).stat().st_size,
             "ms": artifact.latency_ms,
             "accuracy": artifact.quality.value if artifact.quality else None,
             "reason": artifact.reason,
@@ -182,40 +215,35 @@ def cell(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)[:400]
 
 
-def write_page(lines: list[str]) -> None:
-    """Put the table into the documentation, in place of the last one."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    table = "\n".join(lines)
-    PAGE.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}", encoding="utf-8")
-
-
 def main() -> None:
-    """Print the table; a run of everything also writes it and the figures."""
+    """Print the figures; a run of everything also writes them and their tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=list(WRITERS))
+    parser.add_argument("--only", choices=list(KINDS))
     parser.add_argument("--network", choices=list(NETWORKS))
     parser.add_argument("--steps", choices=list(STEPS))
     parser.add_argument("--deliver", choices=FORMATS)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=24 * 60)
     parser.add_argument("--fresh", action="store_true")
     chosen = parser.parse_args()
     if chosen.fresh:
         shutil.rmtree(KEPT, ignore_errors=True)
     KEPT.mkdir(parents=True, exist_ok=True)
     columns = ["in", "network", "steps", "out", "error", "bytes", "ms", "accuracy", "reason"]
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    print("\n".join(lines), flush=True)
-    measured = []
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
+    measured, finished, wanted = list[dict[str, Any]](), 0, list(jobs(chosen))
+    begin = partial(Job.figures, until=time.time() + 60 * chosen.minutes)
     with ProcessPoolExecutor(chosen.processes, get_context("spawn")) as pool:
-        for rows in pool.map(Job.figures, jobs(chosen)):
+        for rows in pool.map(begin, wanted):
+            finished += bool(rows)
+            measured += rows
             for row in rows:
-                measured.append(row)
-                lines.append(f"| {' | '.join(cell(row.get(name)) for name in columns)} |")
-                print(lines[-1], flush=True)
-    if not any((chosen.only, chosen.network, chosen.steps, chosen.deliver)):
-        RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-        write_page(lines)
+                print(f"| {' | '.join(cell(row.get(name)) for name in columns)} |", flush=True)
+    if any((chosen.only, chosen.network, chosen.steps, chosen.deliver)):
+        return
+    RESULTS.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    _format_page.write(measured, FORMATS, finished, len(wanted))
+    if finished == len(wanted):
         shutil.rmtree(KEPT)
 
 
