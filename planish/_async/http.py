@@ -142,6 +142,10 @@ class AsyncTransport:
                     content=None if file is None else file.chunks(),
                     headers=headers,
                 )
+            except httpx.UnsupportedProtocol:
+                raise Unreachable(
+                    f"{self._http.base_url} is no address: it begins with http:// or https://."
+                ) from None
             except httpx.TransportError as error:
                 if pause is None:
                     raise Unreachable(f"{self._http.base_url} does not answer: {error}") from error

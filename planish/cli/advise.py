@@ -12,9 +12,12 @@ _COLUMNS: Columns[Recommendation] = {
     "what": lambda item: item.title,
     "risk": lambda item: item.risk,
     "bytes": lambda item: item.estimate.size_bytes,
-    "ms": lambda item: item.estimate.latency_ms,
-    "why": lambda item: item.reason,
+    "ms": lambda item: item.estimate.latency_ms and f"{item.estimate.latency_ms:.3g}",
 }
+
+
+def _words(item: Recommendation) -> str:
+    return f"{item.reason} {item.caution or ''}".rstrip()
 
 
 def advise(
@@ -44,4 +47,4 @@ def advise(
         found = client.models.recommendations(
             model, minimize=minimize, max_quality_drop=max_drop, target=target, data=data
         )
-    print_list(found, _COLUMNS, limit=len(found), as_json=as_json)
+    print_list(found, _COLUMNS, _words, limit=len(found), as_json=as_json)

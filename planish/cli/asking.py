@@ -5,14 +5,15 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import typer
 from pydantic import BaseModel
-from rich.table import Column, Table
+from rich.table import Table
 
 from planish._requests import is_address
 from planish.cli.consoles import console
+from planish.cli.listing import print_rows
 from planish.client import Client
 from planish.credentials import url_or_default
 from planish.types import Dataset, Model
@@ -79,6 +80,11 @@ def id_or_uploaded(named: str, prefix: str, uploads: Uploads) -> str:
     return made
 
 
+def said(*parts: str | Literal[False] | None) -> str:
+    """Join what is known of an item."""
+    return ", ".join(part for part in parts if part)
+
+
 def tell(message: str) -> None:
     """Say something to whoever watches, on standard error."""
     console(stderr=True).print(message)
@@ -90,21 +96,27 @@ def print_json(value: object) -> None:
 
 
 def print_list(
-    items: Iterable[_Shown], columns: Columns[_Shown], *, limit: int, as_json: bool
+    items: Iterable[_Shown],
+    columns: Columns[_Shown],
+    words: Callable[[_Shown], str] = lambda _item: "",
+    *,
+    limit: int,
+    as_json: bool,
 ) -> None:
-    """Print the first ``limit`` items as a table, or as JSON.
+    """Print the first ``limit`` items for people, or as JSON.
 
-    The first column, which is typed into other commands, is whole in the narrowest window.
+    Args:
+        items: what is listed.
+        columns: short figures of each, by their headings.
+        words: what is said of an item below its figures.
+        limit: how many items are shown.
+        as_json: whether a program reads.
     """
     shown = [*islice(items, limit)]
     if as_json:
         print_json(shown)
         return
-    first, *others = columns
-    table = Table(Column(first, no_wrap=True), *(Column(name, overflow="fold") for name in others))
-    for item in shown:
-        table.add_row(*(_cell(of(item)) for of in columns.values()))
-    console().print(table)
+    print_rows([*columns], [([of(item) for of in columns.values()], words(item)) for item in shown])
 
 
 def print_one(item: BaseModel, *, as_json: bool) -> None:
@@ -115,7 +127,7 @@ def print_one(item: BaseModel, *, as_json: bool) -> None:
     table = Table(show_header=False, box=None)
     for name, value in item.model_dump(mode="json").items():
         if value not in (None, [], {}):
-            table.add_row(name, _cell(value if isinstance(value, str) else json.dumps(value)))
+            table.add_row(name, value if isinstance(value, str) else _said(value))
     console().print(table)
 
 
@@ -127,7 +139,5 @@ def _plain(value: object) -> Any:
     return value
 
 
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def _said(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -107,6 +108,7 @@ def _service(url: str | None) -> Iterator[str]:
     except ModuleNotFoundError as error:
         raise Stop(f"{error}. Name a service (--url), or: pip install 'planish[local]'") from None
     tell("Starting a service for this one job …")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its directory goes with it
     try:
         with embedded.running() as address:
             yield address

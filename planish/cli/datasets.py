@@ -14,6 +14,7 @@ from planish.cli.asking import (
     asking,
     local_file,
     print_one,
+    said,
 )
 from planish.cli.resources import commands, identifier
 
@@ -23,12 +24,15 @@ cli = commands(
     lambda client: client.datasets,
     {
         "id": lambda dataset: dataset.id,
-        "name": lambda dataset: dataset.name or dataset.filename,
         "status": lambda dataset: dataset.status,
         "bytes": lambda dataset: dataset.size_bytes,
-        "samples": lambda dataset: dataset.samples,
         "uploaded": lambda dataset: f"{dataset.created_at:%Y-%m-%d %H:%M}",
     },
+    lambda dataset: said(
+        dataset.name or dataset.filename,
+        dataset.samples is not None and f"{dataset.samples:,} samples",
+        dataset.problem and dataset.problem.detail,
+    ),
     about="Upload, show and delete datasets.",
     shown="Show a dataset: what it is, and what inspection found.",
     deleted="Delete a dataset that no queued or running job uses; jobs and files stay.",

@@ -1,5 +1,6 @@
 """``planish devices``."""
 
+from planish.cli.asking import said
 from planish.cli.resources import commands, identifier
 
 cli = commands(
@@ -8,11 +9,9 @@ cli = commands(
     lambda client: client.devices,
     {
         "id": lambda device: device.id,
-        "name": lambda device: device.name,
-        "machine": lambda device: device.machine,
-        "runtime": lambda device: device.runtime,
-        "seen": lambda device: device.seen_at,
+        "seen": lambda device: f"{device.seen_at:%Y-%m-%d %H:%M}",
     },
+    lambda device: said(device.name, device.machine, device.runtime),
     about="Boards that time results; 'planish agent' adds one.",
     shown="Show a device.",
     deleted="Forget a device; what it has measured stays.",

@@ -24,12 +24,18 @@ Id = Annotated[str, typer.Argument(help="The job's id: job_…")]
 
 _COLUMNS: Columns[types.Job] = {
     "id": lambda job: job.id,
-    "name": lambda job: job.name,
     "status": lambda job: job.status,
     "progress": lambda job: f"{job.progress:.0%}",
-    "verdict": lambda job: job.verdict or (job.problem and job.problem.detail),
     "made": lambda job: f"{job.created_at:%Y-%m-%d %H:%M}",
 }
+
+
+def _words(job: types.Job) -> str:
+    """Say what a job is called, or does, and what came of it: the first sentence of that."""
+    name = job.name or " → ".join(step["method"] for step in job.steps or [])
+    came_of_it = job.verdict or (job.problem and job.problem.detail) or ""
+    first = came_of_it.split(". ")[0].removesuffix(".")
+    return f"{name}: {first}" if name and first else name or first
 
 
 @cli.command("list")
@@ -44,7 +50,7 @@ def show_all(
     """List the jobs, newest first."""
     with asking(url) as client:
         found = client.jobs.list(status=status, model=model, tag=tag)
-        print_list(found, _COLUMNS, limit=limit, as_json=as_json)
+        print_list(found, _COLUMNS, _words, limit=limit, as_json=as_json)
 
 
 @cli.command()

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from planish.cli.consoles import console
 from planish.cli.deployment import DEFAULT_DATA, Data, Stop, reachable_store
+from planish.cli.listing import print_rows
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -52,14 +52,9 @@ def show(data: Data = DEFAULT_DATA) -> None:
     """List every key, newest first."""
     from app.store import keys
 
-    table = Table("id", "tenant", "name", "scopes", "made", "last used", "state")
     with _session(data) as session:
-        for row in keys.every(session):
-            made = f"{row.created_at:%Y-%m-%d %H:%M}"
-            scopes = ", ".join(row.scopes)
-            used = f"{row.used_at:%Y-%m-%d %H:%M}" if row.used_at else "never"
-            table.add_row(row.id, row.tenant, row.name, scopes, made, used, _state(row))
-    console().print(table)
+        rows = [(_figures(row), _words(row)) for row in keys.every(session)]
+    print_rows(["id", "made", "last used", "state"], rows)
 
 
 @cli.command()
@@ -82,6 +77,15 @@ def _session(data: Path) -> "Iterator[Session]":
 
     with reachable_store(data) as sessions, transaction(sessions) as session:
         yield session
+
+
+def _figures(row: "ApiKeyRow") -> list[str]:
+    used = f"{row.used_at:%Y-%m-%d}" if row.used_at else "never"
+    return [row.id, f"{row.created_at:%Y-%m-%d}", used, _state(row)]
+
+
+def _words(row: "ApiKeyRow") -> str:
+    return f"{row.name}, of tenant {row.tenant}: {', '.join(row.scopes)}"
 
 
 def _state(row: "ApiKeyRow") -> str:

@@ -34,8 +34,9 @@ def login(
         _ask(address, given)
         tell(f"You are logged in at {address}; {credentials.keep(address, given)} has it.")
         return
-    unread = "did not look at yours, which is not kept" if given else "was given none"
-    tell(f"{address} needs no API key, and {unread}; {credentials.keep(address, None)} has it.")
+    path = credentials.keep(address, None)
+    unread = "It did not look at yours, which is not kept. " if given else ""
+    tell(f"{address} needs no API key. {unread}Later commands go there: {path} has the address.")
 
 
 def _ask(address: str, key: str | None) -> None:

@@ -16,6 +16,7 @@ from planish.cli.asking import (
     asking,
     local_file,
     print_one,
+    said,
     tell,
 )
 from planish.cli.resources import commands, identifier
@@ -29,12 +30,15 @@ cli = commands(
     lambda client: client.models,
     {
         "id": lambda model: model.id,
-        "name": lambda model: model.name or model.filename,
         "status": lambda model: model.status,
         "bytes": lambda model: model.size_bytes,
-        "parameters": lambda model: model.parameters,
         "uploaded": lambda model: f"{model.created_at:%Y-%m-%d %H:%M}",
     },
+    lambda model: said(
+        model.name or model.filename,
+        model.parameters is not None and f"{model.parameters:,} parameters",
+        model.problem and model.problem.detail,
+    ),
     about="Upload, show and delete models.",
     shown="Show a model: what it is, and what inspection found.",
     deleted="Delete a model that no queued or running job uses; jobs and files stay.",

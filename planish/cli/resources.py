@@ -41,6 +41,7 @@ def commands(
     argument: Any,
     resource: Callable[[Client], Resource[_Item]],
     columns: Columns[_Item],
+    words: Callable[[_Item], str],
     *,
     about: str,
     shown: str,
@@ -52,7 +53,8 @@ def commands(
         noun: what one item is called.
         argument: the one that takes an item's id, as ``identifier`` returns it.
         resource: of a client.
-        columns: of the list.
+        columns: of the list: short figures.
+        words: what the list says of an item below its figures.
         about: the help of the group.
         shown: the help of ``get``.
         deleted: the help of ``delete``.
@@ -62,7 +64,7 @@ def commands(
     @cli.command("list", help=f"List the {noun}s, newest first.")
     def show_all(limit: Limit = 50, url: Url = None, as_json: AsJson = False) -> None:
         with asking(url) as client:
-            print_list(resource(client).list(), columns, limit=limit, as_json=as_json)
+            print_list(resource(client).list(), columns, words, limit=limit, as_json=as_json)
 
     @cli.command(help=shown)
     def get(item: str = argument, url: Url = None, as_json: AsJson = False) -> None:

@@ -1,6 +1,7 @@
 """``planish serve``: the gateway and, without configuration, everything that it needs."""
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -143,7 +144,7 @@ def _welcome(url: str, parts: _Parts) -> None:
     out = console()
     named, at = ("Planish", "bold green"), (url, "bold")
     out.print(Text.assemble(named, " is at ", at, f" ({parts.where})"))
-    out.print(f"API and its pages: {url}/docs. Stop with Ctrl-C.")
+    out.print(f"Open it in a browser; {url}/docs describes the API. Stop with Ctrl-C.")
 
 
 def _is_loopback(host: str) -> bool:
@@ -163,6 +164,13 @@ def _free_port(host: str, port: int) -> int:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise Stop(f"cannot listen on {host}:{port} ({error.strerror}): see --port") from None
+            if error.errno == errno.EADDRINUSE:
+                raise Stop(
+                    f"something listens on {host}:{port} already. If it is this service, use it;"
+                    " else choose another port, with --port or SERVER_PORT"
+                ) from None
+            raise Stop(
+                f"cannot listen on {host}:{port} ({error.strerror}): see --host and --port"
+            ) from None
         free: int = probe.getsockname()[1]
         return free

@@ -4,9 +4,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from planish.cli.consoles import console
 from planish.cli.deployment import (
     DEFAULT_DATA,
     Data,
@@ -14,6 +12,7 @@ from planish.cli.deployment import (
     reachable_store,
     storage_url,
 )
+from planish.cli.listing import print_rows
 
 cli = typer.Typer(help="List tenants, show their usage, delete one.", no_args_is_help=True)
 
@@ -27,13 +26,14 @@ def show(data: Data = DEFAULT_DATA) -> None:
     from app.store import tenants
     from app.store.session import transaction
 
-    table = Table("tenant", "keys", "active jobs", "bytes stored", "last used")
     with reachable_store(data) as sessions, transaction(sessions) as session:
-        for each in tenants.listed(session):
-            last = each.last_day.isoformat() if each.last_day else "never"
-            figures = (each.keys, each.active_jobs, each.stored_bytes)
-            table.add_row(each.name, *map(str, figures), last)
-    console().print(table)
+        found = tenants.listed(session)
+    rows = [
+        (each.name, each.keys, each.active_jobs, each.stored_bytes, each.last_day or "never")
+        for each in found
+    ]
+    headings = ["tenant", "keys", "active jobs", "bytes stored", "last used"]
+    print_rows(headings, [(row, "") for row in rows])
 
 
 @cli.command()
@@ -44,16 +44,17 @@ def usage(tenant: Name, first: Day = None, last: Day = None, data: Data = DEFAUL
     from app.store.session import transaction
 
     until = last.date() if last else datetime.now(UTC).date()
-    table = Table("day", "jobs", "CPU seconds", "GPU seconds", "bytes stored")
     with reachable_store(data) as sessions, transaction(sessions) as session:
         try:
             days = services.days(session, tenant, first and first.date(), until)
         except Invalid as fault:
             raise Stop(fault.detail) from None
-    for each in days:
-        seconds = (f"{each.cpu_seconds:.1f}", f"{each.gpu_seconds:.1f}")
-        table.add_row(each.day.isoformat(), str(each.jobs), *seconds, str(each.stored_bytes))
-    console().print(table)
+    rows = [
+        (each.day, each.jobs, each.cpu_seconds, each.gpu_seconds, each.stored_bytes)
+        for each in days
+    ]
+    headings = ["day", "jobs", "CPU seconds", "GPU seconds", "bytes stored"]
+    print_rows(headings, [(row, "") for row in rows])
 
 
 @cli.command()

@@ -11,8 +11,8 @@ from planish.types import UsageDay
 _COLUMNS: Columns[UsageDay] = {
     "day": lambda used: used.day,
     "jobs": lambda used: used.jobs,
-    "CPU seconds": lambda used: f"{used.cpu_seconds:.1f}",
-    "GPU seconds": lambda used: f"{used.gpu_seconds:.1f}",
+    "CPU seconds": lambda used: used.cpu_seconds,
+    "GPU seconds": lambda used: used.gpu_seconds,
     "bytes stored": lambda used: used.stored_bytes,
 }
 

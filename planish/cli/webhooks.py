@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from planish.cli.asking import AsJson, Columns, Limit, Url, asking, print_list, print_one
+from planish.cli.asking import AsJson, Columns, Limit, Url, asking, print_list, print_one, said
 from planish.cli.resources import commands, identifier
 from planish.types import Delivery
 
@@ -14,10 +14,8 @@ Id = Annotated[str, _ID]
 _DELIVERIES: Columns[Delivery] = {
     "id": lambda delivery: delivery.id,
     "event": lambda delivery: delivery.event,
-    "job": lambda delivery: delivery.job,
     "status": lambda delivery: delivery.status,
     "attempts": lambda delivery: len(delivery.attempts),
-    "next": lambda delivery: delivery.next_attempt_at,
 }
 
 cli = commands(
@@ -26,10 +24,11 @@ cli = commands(
     lambda client: client.webhooks,
     {
         "id": lambda webhook: webhook.id,
-        "address": lambda webhook: webhook.url,
-        "events": lambda webhook: ", ".join(webhook.events),
-        "state": lambda webhook: "enabled" if webhook.enabled else webhook.disabled_reason,
+        "state": lambda webhook: "enabled" if webhook.enabled else "disabled",
     },
+    lambda webhook: said(
+        webhook.url, f"told of {', '.join(webhook.events)}", webhook.disabled_reason
+    ),
     about="Name addresses to tell when jobs end.",
     shown="Show a webhook.",
     deleted="Forget a webhook and what was sent to it.",
@@ -71,4 +70,9 @@ def deliveries(webhook: Id, limit: Limit = 50, url: Url = None, as_json: AsJson 
     """List what was sent to a webhook, newest first."""
     with asking(url) as client:
         sent = client.webhooks.deliveries(webhook)
-        print_list(sent, _DELIVERIES, limit=limit, as_json=as_json)
+        print_list(sent, _DELIVERIES, _of_delivery, limit=limit, as_json=as_json)
+
+
+def _of_delivery(delivery: Delivery) -> str:
+    due = delivery.next_attempt_at
+    return said(delivery.job, due is not None and f"next attempt at {due:%Y-%m-%d %H:%M:%S}")

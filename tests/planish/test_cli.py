@@ -150,9 +150,7 @@ def test_what_is_told_keeps_its_brackets(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == f"{words}\n"
 
 
-def test_lists_are_tables_in_which_brackets_are_brackets(
-    run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_in_lists_brackets_are_brackets(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     page = answer(200, {"items": [DONE, DONE, DONE], "next_cursor": "more"})
     with scripted([page, page]) as service:
         assert run("jobs", "list", "--limit", "2", "--url", service.url) == 0
@@ -162,15 +160,61 @@ def test_lists_are_tables_in_which_brackets_are_brackets(
     assert [job["id"] for job in json.loads(capsys.readouterr().out)] == ["job_1"] * 2
 
 
-def test_ids_are_whole_in_a_narrow_window(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+FIGURE = "3.66× smaller, 1.98× faster (1.93 to 2.03)"
+
+
+@pytest.mark.parametrize(
+    ("command", "item", "whole"),
+    [
+        (
+            ["jobs", "list"],
+            {**DONE, "name": "nightly", "verdict": f"{FIGURE}. Step 1 left 20 layers alone."},
+            ["job_1", "succeeded", "2026-01-01 00:00", f"nightly: {FIGURE}"],
+        ),
+        (
+            ["models", "list"],
+            {**MODEL, "filename": "PP-OCRv6_rec_small.onnx", "parameters": 5_261_000},
+            ["mdl_1", "inspecting", "PP-OCRv6_rec_small.onnx, 5,261,000 parameters"],
+        ),
+        (
+            ["datasets", "list"],
+            {**DATASET, "name": "a night's lines of text", "samples": 4096},
+            ["dst_1", "ready", "a night's lines of text, 4,096 samples"],
+        ),
+        (
+            ["webhooks", "list"],
+            {
+                "id": "whk_1",
+                "url": "https://platform.example.com/hooks/planish",
+                "events": ["job.failed", "job.cancelled"],
+                "description": None,
+                "enabled": False,
+                "disabled_reason": "It answered 410",
+                "created_at": "2026-01-01T00:00:00Z",
+            },
+            ["whk_1", "disabled", "https://platform.example.com/hooks/planish,"],
+        ),
+    ],
+)
+def test_a_list_is_read_in_a_window_of_eighty_columns(
+    run: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+    item: dict[str, Any],
+    whole: list[str],
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "70")
+    """An id, which is typed into other commands, is whole, and so is each word."""
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    job = {**DONE, "id": f"job_{'a' * 24}", "verdict": "3.66 times smaller, and faster. " * 9}
-    with scripted([answer(200, {"items": [job], "next_cursor": None})]) as service:
-        assert run("jobs", "list", "--url", service.url) == 0
-    assert job["id"] in capsys.readouterr().out
+    identifier = f"{item['id'][:4]}{'a' * 24}"
+    page = answer(200, {"items": [{**item, "id": identifier}], "next_cursor": None})
+    with scripted([page]) as service:
+        assert run(*command, "--url", service.url) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    for words in (identifier, *whole[1:]):
+        assert words in printed
 
 
 @pytest.mark.parametrize(
@@ -226,19 +270,24 @@ def test_a_login_that_is_refused_is_not_kept(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "config").exists()
 
 
-@pytest.mark.parametrize(
-    ("key", "says"), [(["--key", "plk_a"], "did not look at yours"), ([], "was given none")]
-)
+@pytest.mark.parametrize(("key", "unread"), [(["--key", "plk_a"], True), ([], False)])
 def test_a_login_at_a_service_that_needs_no_key_says_that_none_was_looked_at(
-    run: Run, capsys: pytest.CaptureFixture[str], key: list[str], says: str
+    run: Run, capsys: pytest.CaptureFixture[str], key: list[str], *, unread: bool
 ) -> None:
     with scripted([NO_ITEMS, NO_ITEMS]) as service:
         assert run("login", service.url, *key) == 0
         told = capsys.readouterr().err
         assert run("jobs", "list") == 0
     assert "needs no API key" in told
-    assert says in told
+    assert ("did not look at yours" in told) is unread
     assert [request.headers.get("authorization") for request in service.requests] == [None, None]
+
+
+def test_an_address_without_its_scheme_is_said_to_be_none(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("login", "localhost:8080") == 1
+    assert "begins with http:// or https://" in capsys.readouterr().err
 
 
 def test_advice_on_files_uploads_them(

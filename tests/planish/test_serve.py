@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -84,20 +85,24 @@ def test_after_kill_9_the_next_start_finds_the_data(tmp_path: Path) -> None:
         assert httpx.get(f"{url}/v1/webhooks/{made}").json()["id"] == made
 
 
+def test_a_port_that_is_taken_is_said_with_what_to_do_instead(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        by_option = planish("serve", "--data", str(tmp_path / "data"), "--port", port)
+        by_setting = planish("serve", "--data", str(tmp_path / "data"), SERVER_PORT=port)
+    for second in (by_option, by_setting):
+        assert second.returncode == 1
+        assert f"127.0.0.1:{port} already" in second.stderr
+        assert "--port or SERVER_PORT" in second.stderr
+    assert not (tmp_path / "data").exists(), "nothing was started"
+
+
 def test_a_second_start_on_the_same_data_says_so(tmp_path: Path) -> None:
     with serving(tmp_path / "data"):
         second = planish("serve", "--data", str(tmp_path / "data"), "--port", "0")
     assert second.returncode == 1
     assert "in use by another service" in second.stderr
     assert "Traceback" not in second.stderr
-
-
-def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path: Path) -> None:
-    with serving(tmp_path / "data") as (_, url):
-        second = planish("serve", "--data", str(tmp_path / "other"), "--port", url.split(":")[-1])
-    assert second.returncode == 1
-    assert "see --port" in second.stderr
-    assert not (tmp_path / "other").exists()
 
 
 def test_bound_to_the_network_it_asks_for_keys_that_can_be_made_and_revoked(

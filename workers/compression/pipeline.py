@@ -209,7 +209,9 @@ def _problem(
     operators = stats.operators(load(directory / ORIGINAL))
     return (
         changes.nothing_changed(report.step_reports, operators)
-        or verdict.shortfall(report.baseline, report.compressed, order.require.max_quality_drop)
+        or verdict.shortfall(
+            report.baseline, report.compressed, order.require.max_quality_drop, order.steps
+        )
         or artifacts.shortfall(delivered)
     )
 

@@ -130,6 +130,8 @@ class Step(Asked):
     """One entry of a request: a method and its parameters, every default filled in."""
 
     title: ClassVar[str]
+    gentler: ClassVar[str]
+    """What to ask for so that less quality is lost, in words that follow 'To lose less,'."""
     provides: ClassVar[tuple[str, ...]]
     """Properties for later steps to rely on, or to refuse: a ``quantized`` graph cannot be
     trained."""

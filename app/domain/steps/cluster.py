@@ -35,6 +35,9 @@ class Cluster(Step):
     """
 
     title: ClassVar[str] = "Weight sharing"
+    gentler: ClassVar[str] = (
+        "let weights share more values ('clusters'), or train afterwards ('recover')"
+    )
     provides: ClassVar[tuple[str, ...]] = ("clustered",)
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
 

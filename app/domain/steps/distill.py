@@ -135,6 +135,7 @@ class Distill(Step):
     """
 
     title: ClassVar[str] = "Distillation"
+    gentler: ClassVar[str] = "ask for a larger student, or let it learn longer ('recover')"
     provides: ClassVar[tuple[str, ...]] = ("distilled",)
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
 

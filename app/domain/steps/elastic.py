@@ -46,6 +46,7 @@ class Supernet(Step):
     """
 
     title: ClassVar[str] = "Elastic supernet"
+    gentler: ClassVar[str] = "train longer ('recover')"
     provides: ClassVar[tuple[str, ...]] = ("elastic",)
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered", "sparse")
 
@@ -100,6 +101,7 @@ class Subnet(Step):
     """
 
     title: ClassVar[str] = "Sub-network"
+    gentler: ClassVar[str] = "lower 'ratio', or train afterwards ('recover')"
     provides: ClassVar[tuple[str, ...]] = ("pruned",)
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered", "sparse")
     follows: ClassVar[tuple[str, ...]] = ("elastic",)

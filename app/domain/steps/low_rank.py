@@ -42,6 +42,7 @@ class LowRank(Step):
     """
 
     title: ClassVar[str] = "Low-rank factorisation"
+    gentler: ClassVar[str] = "lower 'ratio' or raise 'energy', or train afterwards ('recover')"
     provides: ClassVar[tuple[str, ...]] = ("factorized",)
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered", "sparse")
 

@@ -37,6 +37,7 @@ class Prune(Step):
     """
 
     title: ClassVar[str] = "Pruning"
+    gentler: ClassVar[str] = "prune a smaller part, or train afterwards ('recover')"
     provides: ClassVar[tuple[str, ...]] = ("pruned", "sparse")
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
 

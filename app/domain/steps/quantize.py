@@ -46,6 +46,9 @@ class Quantize(Step):
     """
 
     title: ClassVar[str] = "Quantization"
+    gentler: ClassVar[str] = (
+        "quantize fewer layers ('ignore'), or try other 'ranges' or int16 activations"
+    )
     provides: ClassVar[tuple[str, ...]] = ("quantized",)
     refuses: ClassVar[tuple[str, ...]] = ("quantized", "clustered")
 

@@ -15,6 +15,8 @@ from app.domain.reports import (
     Worst,
 )
 from app.domain.steps import Skipped
+from app.domain.steps.prune import Prune
+from app.domain.steps.quantize import Quantize
 from workers.compression.measure import verdict
 
 
@@ -62,6 +64,16 @@ def test_a_missed_requirement_is_a_problem_with_its_numbers() -> None:
     assert (details["metric"], details["baseline"], details["compressed"]) == ("top1", 0.95, 0.90)
     assert details["drop"] == pytest.approx(0.05)
     assert details["allowed"] == 0.01
+
+
+def test_what_to_ask_for_instead_is_said_of_the_steps_that_were_asked_for() -> None:
+    steps = [Prune(ratio=0.5), Quantize(mode="static")]
+    missed = verdict.shortfall(measures(0.95), measures(0.90), 0.01, steps)
+    assert "To lose less, prune a smaller part" in str(missed)
+    assert "quantize fewer layers" in str(missed)
+    pruned = verdict.shortfall(measures(0.95), measures(0.90), 0.01, steps[:1])
+    assert "quantize" not in str(pruned)
+    assert str(pruned).endswith("; or allow a larger drop.")
 
 
 def test_a_kept_requirement_and_none_at_all_are_no_problem() -> None:

@@ -1,6 +1,6 @@
 """The verdict: whether a result meets the requirement, and the result in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from app.domain import metrics
 from app.domain.latencies import Comparison, Latency
@@ -14,6 +14,7 @@ from app.domain.reports import (
     StepReport,
     quality_drop,
 )
+from app.domain.steps import Step
 from workers.compression.measure.changes import why_nothing
 
 _SAME = 0.03
@@ -40,9 +41,16 @@ def drop(baseline: Measures, compressed: Measures) -> float:
 
 
 def shortfall(
-    baseline: Measures, compressed: Measures, allowed: float | None
+    baseline: Measures, compressed: Measures, allowed: float | None, steps: Sequence[Step] = ()
 ) -> QualityBelowRequirement | None:
-    """Return the problem of a result that misses its requirement, None if it meets it."""
+    """Return the problem of a result that misses its requirement, None if it meets it.
+
+    Args:
+        baseline: the figures of the original.
+        compressed: those of the result.
+        allowed: the largest drop; None bounds nothing.
+        steps: what made the result: each says what to ask for instead.
+    """
     lost = drop(baseline, compressed)
     if allowed is None or lost <= allowed + 1e-12:
         return None
@@ -50,14 +58,18 @@ def shortfall(
     return QualityBelowRequirement(
         f"{_SAID.get(metric, metric)} went from {before:.4g} to {after:.4g}, a drop of"
         f" {metrics.amount(kind, lost)}; {metrics.amount(kind, allowed)} is allowed. The artifacts"
-        " are kept. Quantize fewer layers ('ignore'), try other ranges or int16 activations, or"
-        " allow a larger drop.",
+        f" are kept. {_advice(steps)}",
         metric=metric,
         baseline=before,
         compressed=after,
         drop=lost if lost != float("inf") else None,
         allowed=allowed,
     )
+
+
+def _advice(steps: Sequence[Step]) -> str:
+    gentler = "; ".join(dict.fromkeys(step.gentler for step in steps))
+    return f"To lose less, {gentler}; or allow a larger drop." if gentler else "Allow a larger one."
 
 
 def describe(
