@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.domain.directory import ORIGINAL, UPLOAD
+from app.domain.directory import MODEL, ORIGINAL, UPLOAD
 from app.domain.generated import Effort
 from tests.workers.field.draw import FLOAT, INT64, Drawing, end
 from workers.compression.graph import runtime
@@ -26,15 +26,16 @@ PIXELS = Effort("pixels", samples=64, steps=80, minutes=1)
 NETWORK = Effort("network", samples=96, steps=30, minutes=1)
 
 
-def normalised_convolutions(batch: int | str = BATCH) -> bytes:
+def normalised_convolutions(batch: int | str = BATCH, size: float = 1.0) -> bytes:
     """Draw two convolutions with normalisations whose channels have means and scales of their own,
-    and a head of four classes."""
+    and a head of four classes; what they read is about as large as ``size``."""
     draw = Drawing(5)
     value, channels = "x", 2
-    for width in (8, 8):
+    for width, size_of_input in ((8, size), (8, 1.0)):
         value = draw("Conv", value, draw.weight(width, channels, 3, 3), pads=[1, 1, 1, 1])
         scale, shift = draw.random.uniform(0.5, 2, width), draw.random.uniform(-1, 1, width)
         mean, variance = draw.random.uniform(-1, 1, width), draw.random.uniform(1, 4, width)
+        mean, variance = mean * size_of_input, variance * size_of_input**2
         kept = [draw.keep(each.astype(np.float32)) for each in (scale, shift, mean, variance)]
         value = draw("Relu", draw("BatchNormalization", value, *kept))
         channels = width
@@ -84,6 +85,23 @@ def test_pictures_fit_the_statistics_of_normalisations(tmp_path: Path) -> None:
     assert pictures.shape == (found.generated.samples, 2, 8, 8)
     noise = np.random.default_rng(0).standard_normal(pictures.shape).astype(np.float32)
     assert apart(tmp_path, pictures) < 0.4 * apart(tmp_path, noise)
+
+
+def test_where_normalisations_were_folded_pictures_are_as_large_as_the_network_expects(
+    tmp_path: Path,
+) -> None:
+    """Nothing says so but the size of what is inside, once it is as a normalisation begins."""
+
+    def size(expected: float) -> float:
+        directory = tmp_path / str(expected)
+        directory.mkdir()
+        (directory / UPLOAD).write_bytes(normalised_convolutions(size=expected))
+        inspect_model(directory / UPLOAD, directory)
+        found = made((directory / MODEL).read_bytes(), directory / "folded")
+        assert "folded" in found.generated.note
+        return float(found.samples.arrays["x"].std())
+
+    assert size(0.1) < 0.3 * size(1.0)
 
 
 @pytest.mark.parametrize("effort", [PIXELS, NETWORK])

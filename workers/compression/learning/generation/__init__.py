@@ -202,7 +202,7 @@ def _asked(
         Exception: the model cannot be run in torch.
     """
     outputs = [str(value.name) for value in normal.graph.outputs]
-    executor = build(normal, outputs=list(dict.fromkeys([*outputs, *moments.names])))
+    executor = build(normal, outputs=list(dict.fromkeys([*outputs, *moments.expected])))
     plain = build(normal).to(context.device)
     feed = feed_for(plain, samples.take(samples.indices[:_LEAST_SAMPLES]), context.device)
     example = feed.batch(list(samples.indices[:2])[: feed.size])
@@ -212,7 +212,7 @@ def _asked(
     aim = objective.Objective(
         moments.to(context.device), scores, objective.are_probabilities(first, scores)
     )
-    if not moments.names and scores is None:
+    if not moments.expected and scores is None:
         return None, "The model has neither statistics of normalisation nor class scores."
     executor.to(context.device).requires_grad_(requires_grad=False)
     teacher = Teacher(executor, replace(feed, samples=samples), made, aim)
@@ -233,8 +233,8 @@ def _of_inputs(known: Mapping[str, Declared]) -> str:
 def _of_moments(moments: Moments) -> str:
     """Return in words what samples were fitted to."""
     if moments.known:
-        return f"They fit the statistics of {len(moments.known)} normalisations."
-    if moments.folded:
+        return f"They fit the statistics of {len(moments.expected)} normalisations."
+    if moments.expected:
         return (
             "The exporter has folded the normalisations away, so their statistics are unknown:"
             " export the model with them to get better samples."

@@ -1,10 +1,11 @@
-"""What is known of the values inside a graph when it reads real data.
+"""What is expected of the values inside a graph when it reads real data.
 
 A BatchNormalization gives each channel the mean and the deviation that its offset and its scale
 say, for they are learned for data that is normalised (Ioffe & Szegedy 2015).
 The uploaded graph has them, and the normal form gives the same value under the same name after they
-were folded. Many exporters fold them first. Then only this is left: a channel that an activation
-follows both fires and rests, so that its mean lies within a deviation of 0.
+were folded. Many exporters fold them first. Then each is expected to be about what it was before
+its training, an offset of 0 and a scale of 1: what is learned is mostly less than that away. So
+samples get the size that the network was made for, which nothing else says of them.
 """
 
 from collections.abc import Mapping
@@ -19,8 +20,6 @@ from workers.compression.learning.renormalise import candidates
 
 _LEAST_SCALE = 0.1
 """Of a channel, relative to the median of its layer: a scale near 0 says that a channel is dead."""
-_WITHIN = 1.0
-"""Deviations that a mean may lie from 0 where nothing is known of it."""
 _EPSILON = 1e-6
 
 
@@ -28,44 +27,34 @@ _EPSILON = 1e-6
 class Moments:
     """Means and deviations ``[channels]`` of values ``[N, channels, …]``, by name."""
 
-    known: Mapping[str, tuple[Tensor, Tensor]]
-    """Of what normalisations gave."""
-    folded: tuple[str, ...]
-    """Values that a normalisation may have been folded into."""
-
-    @property
-    def names(self) -> list[str]:
-        """The values that are looked at."""
-        return [*self.known, *self.folded]
+    expected: Mapping[str, tuple[Tensor, Tensor]]
+    known: bool
+    """Whether normalisations of the graph say so; else those are expected that were folded."""
 
     def loss(self, values: Mapping[str, Tensor]) -> Tensor:
-        """Return how far values are from what is known of them; a mean over channels, then values.
+        """Return how far values are from what is expected; a mean over channels, then values.
 
         The squared differences of means and of deviations, in deviations (ZeroQ, Cai et al. 2020;
-        DeepInversion, Yin et al. 2020). Of values of which nothing is known: what their means are
-        further away from 0 than a deviation.
+        DeepInversion, Yin et al. 2020).
 
         Args:
-            values: those in ``names``, ``[N, channels, …]``.
+            values: those that are expected, ``[N, channels, …]``.
         """
         terms = []
-        for name, (mean, deviation) in self.known.items():
+        for name, (mean, deviation) in self.expected.items():
             given_mean, given = _moments(values[name])
             apart = ((given_mean - mean) / deviation).square()
             terms.append((apart + ((given - deviation) / deviation).square()).mean())
-        for name in self.folded:
-            mean, deviation = _moments(values[name])
-            terms.append((mean.abs() / deviation - _WITHIN).clamp_min(0).square().mean())
         return torch.stack(terms).mean() if terms else torch.zeros(())
 
     def to(self, device: str) -> "Moments":
         """Return the same on another device."""
-        known = {n: (mean.to(device), dev.to(device)) for n, (mean, dev) in self.known.items()}
-        return Moments(known, self.folded)
+        moved = {n: (mean.to(device), dev.to(device)) for n, (mean, dev) in self.expected.items()}
+        return Moments(moved, self.known)
 
 
 def moments_of(uploaded: ir.Model, normal: ir.Model) -> Moments:
-    """Return what is known of values of a graph in normal form.
+    """Return what is expected of values of a graph in normal form.
 
     Args:
         uploaded: the graph with its normalisations; constants are initializers.
@@ -85,8 +74,17 @@ def moments_of(uploaded: ir.Model, normal: ir.Model) -> Moments:
         if usual > 0:
             known[name] = (shift, deviation.clamp_min(_LEAST_SCALE * usual))
     if known:
-        return Moments(known, ())
-    return Moments({}, tuple(str(conv.outputs[0].name) for conv in candidates(normal)))
+        return Moments(known, known=True)
+    folded = {str(conv.outputs[0].name): _at_first(conv) for conv in candidates(normal)}
+    return Moments(folded, known=False)
+
+
+def _at_first(conv: ir.Node) -> tuple[Tensor, Tensor]:
+    """Return offset and scale of a normalisation before its training."""
+    bias = conv.inputs[2]
+    assert bias is not None, "a normalisation was folded into it"
+    channels = len(array_of(bias))
+    return torch.zeros(channels), torch.ones(channels)
 
 
 def _moments(value: Tensor) -> tuple[Tensor, Tensor]:
