@@ -136,21 +136,49 @@ class Sensitivity(BaseModel):
         count = len(self.layers)
         layers = "1 layer was" if count == 1 else f"{count} layers were"
         measured = f"{layers} compressed in {len(self.forms)} ways, each alone."
-        losses = self.costs_of("int8")
-        if not losses:
+        worst = self.worst_of("int8")
+        if worst is None:
             return measured
-        name = max(losses, key=lambda layer: losses[layer])
-        return (
-            f"{measured} In int8 '{name}' costs most: {percent(losses[name], 2)} of the outputs'"
-            " variance is lost."
-        )
+        name, lost = worst
+        if not lost and self.answers is not None:
+            return f"{measured} In int8 no layer alone changes an answer."
+        verb, what = self.loss
+        return f"{measured} In int8 '{name}' {verb}s most: {percent(lost, 2)} of {what}."
+
+    @property
+    def judged(self) -> list[list[Cost | None]]:
+        """The shares that results are judged by: answers that change, where there are answers."""
+        return self.cost if self.answers is None else self.answers
+
+    @property
+    def loss(self) -> tuple[str, str]:
+        """What a layer does, and of what ``judged`` holds the share: a verb and its object."""
+        if self.answers is None:
+            return "lose", "the outputs' variance"
+        return "change", "the answers"
+
+    def worst_of(self, form: str) -> tuple[str, float] | None:
+        """Return the layer that loses most in a form, and its share of ``judged``; None of none.
+
+        Of layers that change as many answers, it is the one that loses more of the variance.
+        """
+        lost, costs = self.losses_of(form), self.costs_of(form)
+        name = max(lost, key=lambda layer: (lost[layer], costs[layer]), default=None)
+        return None if name is None else (name, lost[name])
+
+    def losses_of(self, form: str) -> dict[str, float]:
+        """Return the shares of ``judged`` of a form, by the layers that can take it."""
+        return self._shares(self.judged, form)
 
     def costs_of(self, form: str) -> dict[str, float]:
-        """Return what a form costs, by the layers that can take it."""
+        """Return the variance that a form costs, by the layers that can take it."""
+        return self._shares(self.cost, form)
+
+    def _shares(self, matrix: list[list[Cost | None]], form: str) -> dict[str, float]:
         places = [place for place, each in enumerate(self.forms) if each.name == form]
         return {
             layer.name: cost
-            for layer, row in zip(self.layers, self.cost, strict=True)
+            for layer, row in zip(self.layers, matrix, strict=True)
             for place in places
             if (cost := row[place]) is not None
         }

@@ -13,7 +13,7 @@ _STRICT = 0.02
 """A bound of the loss of quality below which less is taken away."""
 
 _BORNE = 0.01
-"""The share of the outputs' variance that a layer may lose and count as bearing a form."""
+"""The share that a layer may lose and count as bearing a form."""
 
 
 @dataclass(frozen=True)
@@ -77,15 +77,15 @@ class Situation:
     def charted(self, form: str) -> str:
         """Say what layers lose in a form, where that was measured; empty where it was not."""
         chart = self.chart
-        if chart is None or not (costs := chart.costs_of(form)):
+        if chart is None or (worst := chart.worst_of(form)) is None:
             return ""
-        borne = sum(cost < _BORNE for cost in costs.values())
-        worst = max(costs, key=lambda name: costs[name])
+        lost = chart.losses_of(form)
+        borne = sum(share < _BORNE for share in lost.values())
+        (name, most), (verb, what) = worst, chart.loss
         title = next(each.title for each in chart.forms if each.name == form)
         return (
-            f" Measured alone ({title.lower()}, not trained), {borne} of {len(costs)} layers lose"
-            f" less than {percent(_BORNE)} of the outputs' variance; '{worst}' loses most,"
-            f" {percent(costs[worst])}."
+            f" Measured alone ({title.lower()}, not trained), {borne} of {len(lost)} layers {verb}"
+            f" less than {percent(_BORNE)} of {what}; '{name}' {verb}s most, {percent(most)}."
         )
 
     @property

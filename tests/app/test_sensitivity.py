@@ -67,7 +67,7 @@ def test_a_chart_is_asked_for_as_a_job_and_shown_with_what_it_holds_for(service:
     assert shown["saved"][0][0]["latency_from"] == "measured"
     row = service.http.get(f"/v1/jobs/{job}").json()
     assert (row["measure"], row["steps"], row["dataset"]) == ("sensitivity", None, dataset)
-    assert "'conv' costs most: 30.00 %" in row["verdict"]
+    assert "'conv' loses most: 30.00 % of the outputs' variance" in row["verdict"]
     report = service.http.get(f"/v1/jobs/{job}/report")
     assert report.status_code == 409
     assert path in report.json()["detail"]
@@ -158,6 +158,30 @@ def test_the_page_shows_numbers_colours_and_reasons(service: Service) -> None:
     assert "\u22120.02 ms" in text
     assert "it has too few" in text
     assert "<script>" not in page.text.split("<main")[1]
+
+
+def test_the_layer_that_costs_most_is_named_by_the_figure_that_results_are_judged_by(
+    service: Service,
+) -> None:
+    """By answers, where the output holds classes: the layer that loses most variance is another."""
+    model, rest = service.model(), [None] * (len(FORMS) - 1)
+    cost = [[0.3, *rest], [0.2, *rest]]
+    pages = []
+    with browser(service) as person:
+        for answers in ([[0.01, *rest], [0.0625, *rest]], [[0.0, *rest]] * 2):
+            found = chart(cost=cost, answers=answers, saved=_saved_in(cost))
+            job = measured(service, model, "generated", found)
+            pages.append(person.get(f"/models/{model}/sensitivity"))
+            verdict = service.http.get(f"/v1/jobs/{job}").json()["verdict"]
+            assert verdict in read(pages[-1])
+    assert "In int8 '<script>' changes most: 6.25 % of the answers." in read(pages[0])
+    assert '<td class="n heat3"><b>6.2 %</b> <span>20 %</span>' in pages[0].text
+    assert "In int8 no layer alone changes an answer." in read(pages[1])
+
+
+def _saved_in(cost: list[list[float | None]]) -> list[list[Any]]:
+    saved = {"size_bytes": 900, "macs": 0, "latency_ms": None, "latency_from": None}
+    return [[None if cell is None else saved for cell in row] for row in cost]
 
 
 def test_the_client_asks_for_a_chart_and_reads_it(service: Service) -> None:

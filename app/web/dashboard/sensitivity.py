@@ -19,7 +19,7 @@ from app.web.dashboard.visitor import Form, Looking, Visitor
 router = APIRouter()
 
 _HEATS = (0.001, 0.01, 0.05, 0.2)
-"""The shares of the outputs' variance from which on a cell is darker."""
+"""The shares of what is lost from which on a cell is darker."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,10 @@ class Cell:
     """A form of a layer, as the page shows it."""
 
     heat: int
-    cost: str
-    answers: str | None
+    lost: str
+    """By the figure that results are judged by."""
+    variance: str | None
+    """The variance that is lost, where results are judged by answers."""
     saved: Saved
 
 
@@ -101,12 +103,12 @@ def _rows(chart: ModelSensitivity) -> list[list[Cell | str]]:
 
 
 def _cell(chart: ModelSensitivity, row: int, column: int) -> Cell | str:
-    cost, saved = chart.cost[row][column], chart.saved[row][column]
-    if cost is None or saved is None:
+    lost, cost = chart.judged[row][column], chart.cost[row][column]
+    saved = chart.saved[row][column]
+    if lost is None or cost is None or saved is None:
         return chart.reasons[row][column] or "It was not measured."
-    changed = chart.answers[row][column] if chart.answers else None
-    heat = sum(cost >= limit for limit in _HEATS)
-    return Cell(heat, _percent(cost), None if changed is None else _percent(changed), saved)
+    heat = sum(lost >= limit for limit in _HEATS)
+    return Cell(heat, _percent(lost), _percent(cost) if chart.answers else None, saved)
 
 
 def _percent(share: float) -> str:
