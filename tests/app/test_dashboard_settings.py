@@ -2,10 +2,11 @@
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import httpx
 
-from app.store.tables import DeliveryRow
+from app.store.tables import DeliveryRow, WebhookRow
 from tests.app.people import browser, form_token, read, send
 from tests.app.service import Service
 
@@ -66,6 +67,28 @@ def test_a_webhook_is_tested_renewed_and_told_again_once(
         assert sent["status"] == again
     gone = [person.post(f"/webhooks/{hook}/delete", data=form) for _ in range(2)]
     assert [answer.status_code for answer in gone] == [303, 303]
+
+
+def test_a_message_that_did_not_arrive_says_when_it_is_tried_again(
+    service: Service, person: httpx.Client
+) -> None:
+    hook = service.http.post("/v1/webhooks", json={"url": "https://example.com/hook"}).json()["id"]
+    sent = service.http.post(f"/v1/webhooks/{hook}/test").json()["id"]
+    assert "attempt " not in read(person.get("/webhooks")), "it is sent at once"
+    refused = {"at": "2030-01-02T03:04:05Z", "response_status": 500, "duration_ms": 9.0}
+
+    def shown(status: str, *, enabled: bool = True) -> str:
+        with service.store.begin() as session:
+            row = session.get_one(DeliveryRow, sent)
+            row.status, row.log = status, [{**refused, "error": "it answered 500"}]
+            row.not_before = datetime(2030, 1, 2, 4, 5, tzinfo=UTC)
+            session.get_one(WebhookRow, hook).enabled = enabled
+        return read(person.get("/webhooks"))
+
+    assert "pending Next attempt 2030-01-02 04:05 UTC." in shown("pending")
+    assert "No further attempt while the webhook is disabled." in shown("pending", enabled=False)
+    assert 'failed No further attempt; "Send again" makes one.' in shown("failed")
+    assert "attempt" not in shown("delivered").replace("Attempts", "")
 
 
 def test_older_deliveries_are_on_pages_of_their_own(service: Service, person: httpx.Client) -> None:
