@@ -138,13 +138,12 @@ def lacking(name: str, offered: Sequence[Target]) -> str | None:
 
     Args:
         name: the target.
-        offered: the formats that workers have announced.
+        offered: the formats that workers have announced; before that there is only ONNX.
     """
     deployment = DEPLOYMENTS[name]
-    missing = [
-        item for item in deployment.formats if item not in {target.target for target in offered}
-    ]
-    if missing and offered:
+    delivered = {target.target for target in offered} or {"onnx"}
+    missing = [item for item in deployment.formats if item not in delivered]
+    if missing:
         commands = [INSTALLED_BY[item] for item in missing if item in INSTALLED_BY]
         mend = f" Where a worker runs, '{commands[0]}' adds it." if commands else ""
         return f"No worker of this deployment delivers '{missing[0]}'.{mend}"

@@ -71,7 +71,7 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
     for dataset in inputs.datasets.values():
         if dataset.description is None and not dataset.rejected:
             yield f"Dataset {dataset.id} is still being inspected: it could not be checked."
-    if request.requires.lacking(inputs.workers):
+    if inputs.target_fault is None and request.requires.lacking(inputs.workers):
         yield (
             f"No worker of this deployment has {request.requires.words}: the job waits for one, for"
             f" {request.limits.pending_minutes:g} minutes at most."

@@ -44,6 +44,35 @@ def test_a_wish_for_a_phone_says_where_the_model_is_to_run(
     refused = send(person, "/jobs/new", do="submit", model=model, dataset=dataset, **fields)
     assert refused.status_code == 422
     assert '<option value="mobile-litert" selected>' in refused.text, "nothing chosen is lost"
+    for answer in (page, refused):
+        summary = read(answer).partition("What will happen")[2]
+        assert summary.count("No worker of this deployment") == 1, "a refusal is said once"
+
+
+def test_a_form_offers_what_this_deployment_can_do(person: httpx.Client, service: Service) -> None:
+    phone, option = "/jobs/new?goal=phone", r'<option value="mobile-litert"(?: disabled)?>[^<]*'
+    formats = r'name="more\.deliver".*?One a line: ([^.]*)\.'
+
+    def offered(path: str) -> tuple[bool, str, str]:
+        page = person.get(path).text
+        found = re.search(option, page)
+        asked = re.search(formats, page, re.DOTALL)
+        assert asked is not None
+        return phone in page, found[0] if found else "", asked[1]
+
+    for announced in ("", "onnx"):
+        if announced:
+            service.worker(announced)
+        linked, target, listed = offered("/jobs/new")
+        assert (linked, "disabled" in target, "not here yet" in target) == (False, True, True)
+        assert listed == "onnx"
+        assert "planish tools install litert" in read(person.get("/jobs/new"))
+        assert offered("/searches/new") == (False, "", "onnx")
+    service.worker("litert")
+    linked, target, listed = offered("/jobs/new")
+    assert (linked, "disabled" in target, "not here yet" in target) == (True, False, False)
+    assert listed == "litert, onnx"
+    assert offered("/searches/new")[1:] == ('<option value="mobile-litert">', "litert, onnx")
 
 
 def test_a_finished_job_keeps_its_log_and_stands_beside_the_others_of_its_model(

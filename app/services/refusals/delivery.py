@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from app.domain import homecoming
+from app.domain.deployments import DEPLOYMENTS
 from app.domain.jobs import JobRequest
 from app.domain.problems import Invalid, NotAvailable
 from app.domain.steps.quantize import Quantize
@@ -42,9 +43,11 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
 
 
 def _format_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
-    """Yield which formats no worker delivers."""
+    """Yield which formats no worker delivers, but for those of a target that was refused."""
+    refused = DEPLOYMENTS.get(request.target or "") if inputs.target_fault else None
+    told = refused.formats if refused else []
     for place, target in enumerate(request.deliver):
-        if target not in inputs.targets:
+        if target not in inputs.targets and target not in told:
             available = ", ".join(sorted(inputs.targets))
             command = INSTALLED_BY.get(target)
             mend = f" Where a worker runs, '{command}' adds it." if command else ""

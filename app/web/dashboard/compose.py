@@ -15,21 +15,19 @@ from app.domain.models import Model
 from app.domain.plans import Plan
 from app.domain.problems import Problem
 from app.domain.recommendations import Minimize
-from app.services import devices, jobs
-from app.services.listing import Walk
+from app.services import jobs
 from app.services.wishes import Wish
 from app.web.dashboard import copies, draft, page, places
 from app.web.dashboard.advised import Advised, advised
 from app.web.dashboard.draft import Draft
 from app.web.dashboard.goals import GOALS
 from app.web.dashboard.lists import datasets_offered, models_offered
+from app.web.dashboard.offers import Offers, offers
 from app.web.dashboard.sending import Sent
 from app.web.dashboard.visitor import Form, Looking, Visitor
 from app.web.idempotency import Once
 
 router = APIRouter()
-
-_OFFERED = 100
 
 
 @router.get("/jobs/new")
@@ -117,6 +115,7 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
     known = {method.method: method for method in methods()}
     models = models_offered(visitor, filled.model)
     datasets = datasets_offered(visitor, filled.dataset)
+    offered = offers(visitor)
     arriving = {model.id for model in models if model.status == "inspecting"}
     arriving |= {dataset.id for dataset in datasets if dataset.status == "inspecting"}
     return page.show(
@@ -126,11 +125,11 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
         draft=filled,
         advised=None if filled.steps else _advised(visitor, filled),
         goals=GOALS,
-        deployments=DEPLOYMENTS.values(),
-        elsewhere=_elsewhere(visitor, filled.target),
+        offered=offered,
+        label=_label(filled.target, offered),
         methods=methods(),
         steps=[_shown(step, known) for step in filled.steps],
-        more=draft.of_request(draft.MORE).values(),
+        more=offered.fields(draft.MORE),
         models=models,
         datasets=datasets,
         plan=plan,
@@ -145,13 +144,9 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
     )
 
 
-def _elsewhere(visitor: Visitor, chosen: str) -> list[str]:
-    """Return the targets beside deployments: the tenant's devices, and a label that was chosen."""
-    with visitor.call.transaction() as session:
-        found = devices.listed(session, visitor.tenant, Walk(_OFFERED)).items
-    names = [device.name for device in found]
-    label = [] if chosen in {"", *names, *DEPLOYMENTS} else [chosen]
-    return [*names, *label]
+def _label(chosen: str, offered: Offers) -> str:
+    """Return the chosen target where it is none that is offered: a label of workers; else empty."""
+    return "" if chosen in {*DEPLOYMENTS, *offered.devices} else chosen
 
 
 def _advised(visitor: Visitor, filled: Draft) -> Advised:

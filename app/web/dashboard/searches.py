@@ -13,6 +13,7 @@ from app.services import jobs, searches
 from app.web.dashboard import draft, page, places
 from app.web.dashboard.compose import submitted
 from app.web.dashboard.lists import datasets_offered, models_offered
+from app.web.dashboard.offers import offers
 from app.web.dashboard.sending import Sent, made_id
 from app.web.dashboard.visitor import Form, Looking, Visitor
 
@@ -78,7 +79,7 @@ def _form(visitor: Visitor, given: Mapping[str, str], fault: Problem | None = No
         status=422 if fault else 200,
         given=given,
         choices=_CHOICES,
-        more=draft.of_request(_MORE).values(),
+        more=offers(visitor).fields(_MORE),
         filled=draft.sent_more(given),
         models=models_offered(visitor, given.get("model", "")),
         datasets=datasets_offered(visitor, given.get("dataset", "")),
