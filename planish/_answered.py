@@ -233,6 +233,8 @@ class Job(Answer):
     data: str | None = None
     """'generated': samples were made from the model, in place of a dataset."""
     name: str | None = None
+    title: str = ""
+    """What lists call it: its name, or else what it does to which model."""
     tags: list[str] = []
     steps: list[Any] | None = None
     objective: dict[str, Any] | None = None

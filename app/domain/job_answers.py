@@ -43,6 +43,10 @@ class Job(BaseModel):
         description="'generated': samples were made from the model, in place of a dataset."
     )
     name: str | None
+    title: str = Field(
+        default="",
+        description="What lists call it: its name, or else what it does to which model.",
+    )
     tags: list[str]
     steps: list[AnyStep] | None
     objective: Objective | None

@@ -155,7 +155,13 @@ def show(reader: jobs.Reader, tenant: str, job_id: str) -> Job:
         raise _unknown(job_id)
     position = jobs.positions(reader, [row]).get(job_id)
     reports = row.step_reports or ()
-    return job_view(row, row.artifacts or (), step_reports=reports, queue_position=position)
+    return job_view(
+        row,
+        row.artifacts or (),
+        model=row.model_name,
+        step_reports=reports,
+        queue_position=position,
+    )
 
 
 def asked(session: Session, tenant: str, job_id: str) -> JobRequest:
@@ -168,8 +174,15 @@ def views(session: Session, rows: Iterable[JobRow]) -> list[Job]:
     listed = list(rows)
     artifacts = jobs.artifacts(session, [row.id for row in listed])
     positions = jobs.positions(session, listed)
+    called = jobs.model_names(session, [row.model_id for row in listed])
     return [
-        job_view(row, artifacts[row.id], queue_position=positions.get(row.id)) for row in listed
+        job_view(
+            row,
+            artifacts[row.id],
+            model=called.get(row.model_id),
+            queue_position=positions.get(row.id),
+        )
+        for row in listed
     ]
 
 

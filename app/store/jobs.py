@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from app.domain import ids
 from app.domain.jobs import JobRequest, JobStatus
 from app.store import locks, named
-from app.store.tables import ArtifactRow, JobRow, Json, StepRow
+from app.store.tables import ArtifactRow, JobRow, Json, ModelRow, StepRow
 
 _ACTIVE: ColumnElement[bool] = JobRow.status.in_(["queued", "running"])
 
@@ -51,6 +51,10 @@ _STEP_REPORTS = (
 _LATENCIES = select(JobRow.id, JobRow.evaluation["latency"]).where(
     JobRow.id == func.any(bindparam("jobs", type_=ARRAY(Text)))
 )
+_CALLED = func.coalesce(ModelRow.name, ModelRow.filename)
+_MODEL_NAMES = select(ModelRow.id, _CALLED).where(
+    ModelRow.id == func.any(bindparam("models", type_=ARRAY(Text))), _CALLED.is_not(None)
+)
 _ARTIFACT = func.to_jsonb(literal_column(ArtifactRow.__tablename__))  # the whole row
 _WHOLE = select(
     *(
@@ -58,6 +62,7 @@ _WHOLE = select(
         for column in JobRow.__table__.columns
         if column.key not in {"evaluation", "manifest"}
     ),
+    select(_CALLED).where(ModelRow.id == JobRow.model_id).scalar_subquery().label("model_name"),
     select(func.jsonb_agg(aggregate_order_by(_ARTIFACT, ArtifactRow.created_at, ArtifactRow.id)))
     .where(ArtifactRow.job_id == JobRow.id)
     .scalar_subquery()
@@ -160,6 +165,11 @@ def artifacts(session: Session, job_ids: Iterable[str]) -> dict[str, list[Artifa
     return by_job
 
 
+def model_names(session: Session, model_ids: Iterable[str]) -> dict[str, str]:
+    """Return what models are called, by their ids; those that have no name are left out."""
+    return dict(session.execute(_MODEL_NAMES, {"models": [*set(model_ids)]}).all())
+
+
 def step_reports(session: Session, job_id: str) -> Sequence[Json | None]:
     """Return the reports of the job's measured steps, in order."""
     return session.scalars(_STEP_REPORTS, {"job": job_id}).all()
@@ -171,9 +181,10 @@ def latencies(reader: Reader, job_ids: Sequence[str]) -> dict[str, Json | None]:
 
 
 def whole(reader: Reader, tenant: str, job_id: str) -> AnyRow | None:
-    """Return a job of the tenant with ``artifacts`` and ``step_reports``, in one round trip.
+    """Return a job of the tenant with its model's name, artifacts and reports, in one round trip.
 
-    Both are lists of JSON, or None; ``evaluation`` and ``manifest`` are left out.
+    ``artifacts`` and ``step_reports`` are lists of JSON, or None; ``evaluation`` and
+    ``manifest`` are left out.
     """
     return reader.execute(_WHOLE, {"id": job_id, "tenant": tenant}).one_or_none()
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.domain.events import State
 from app.domain.jobs import FINISHED, JobStatus
 from app.domain.problems import Problem, ProblemDetails
-from app.store import deliveries, events, leases, made_samples, measurements, usage
+from app.store import deliveries, events, jobs, leases, made_samples, measurements, usage
 from app.store.tables import ArtifactRow, JobRow
 from app.store.views import job_view
 
@@ -116,5 +116,6 @@ def tell(session: Session, job: JobRow, event: str) -> None:
     session.flush()
     session.refresh(job)
     artifacts = session.scalars(select(ArtifactRow).where(ArtifactRow.job_id == job.id)).all()
-    data = job_view(job, artifacts).model_dump(mode="json")
+    model = jobs.model_names(session, [job.model_id]).get(job.model_id)
+    data = job_view(job, artifacts, model=model).model_dump(mode="json")
     deliveries.enqueue(session, job.tenant, event, job.id, data)

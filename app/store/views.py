@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, inspect
 
+from app.domain import job_names
 from app.domain.job_answers import Job
 from app.domain.jobs import JobRequest, Usage
 from app.domain.models import Model, ModelDescription
@@ -17,10 +18,14 @@ def job_view(
     row: JobRow | Row[*tuple[Any, ...]],
     artifacts: Iterable[ArtifactRow | Json],
     *,
+    model: str | None,
     step_reports: Iterable[Json] | None = None,
     queue_position: int | None = None,
 ) -> Job:
-    """Return the job with its artifacts and, where they are given, its step reports."""
+    """Return the job with its artifacts and, where they are given, its step reports.
+
+    ``model`` is what its model is called, if it is called anything.
+    """
     request = JobRequest.model_validate(row.request)
     return Job.model_validate(
         {
@@ -32,6 +37,7 @@ def job_view(
             "dataset": row.dataset_id,
             "data": request.data,
             "name": row.name,
+            "title": job_names.title(row.name, request, model),
             "tags": row.tags,
             "steps": request.steps,
             "objective": request.objective,

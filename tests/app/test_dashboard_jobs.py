@@ -1,12 +1,15 @@
 """The pages of jobs: one is composed, with or without advice, and looked at."""
 
 import re
-from html import unescape
+from html import escape, unescape
+from typing import Any
 
 import httpx
+from sqlalchemy import select
 
 from app.domain.methods import methods
-from app.store import events
+from app.store import events, transitions
+from app.store.tables import JobRow, ModelRow
 from app.web.dashboard.forms import fields
 from tests.app.people import form_token, read, send
 from tests.app.service import Service
@@ -133,18 +136,42 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
     assert "#/" not in read(answer), "no page shows a JSON pointer"
 
 
-def test_a_job_without_a_name_is_called_by_what_it_does(
+def test_jobs_without_names_are_told_apart_by_model_and_parameters(
     person: httpx.Client, service: Service
 ) -> None:
     model = service.model()
-    job, named = service.job(model)["id"], service.job(model, name="mine")["id"]
-    for path in ("/", "/jobs", f"/models/{model}", f"/jobs/compare?job={job}&job={named}"):
+    with service.store.begin() as session:
+        session.get_one(ModelRow, model).filename = "a<b.onnx"
+    asked: list[dict[str, Any]] = [
+        {},
+        {"steps": [{"method": "quantize", "weights": "int4", "mode": "weight_only"}]},
+        {"steps": [{"method": "prune", "ratio": 0.25}, {"method": "cluster", "clusters": 8}]},
+        {"steps": None, "objective": {"minimize": "size"}},
+        {"steps": [], "deliver": ["onnx", "ort"]},
+    ]
+    works = [
+        "Quantization (mode dynamic)",
+        "Quantization (mode weight_only, weights int4)",
+        "Pruning (ratio 0.25) → Weight sharing (clusters 8)",
+        "Search for less size",
+        "Other formats (onnx, ort)",
+    ]
+    service.worker("onnx")
+    service.worker("ort")
+    named = service.job(model, name="mine")
+    service.finish(named["id"])
+    assert named["title"] == "mine"
+    jobs = [service.job(model, **body) for body in asked]
+    titles = [f"a<b.onnx: {work}" for work in works]
+    assert [job["title"] for job in jobs] == titles
+    listed = service.http.get("/v1/jobs", params={"model": model}).json()["items"]
+    assert [job["title"] for job in reversed(listed)] == ["mine", *titles]
+    for path, called in (("/", titles), ("/jobs", titles), (f"/models/{model}", works)):
         page = person.get(path).text
-        assert f">Quantization</bdi></a><small><code>{job}</code></small>" in page, path
-        assert ">mine</bdi></a><small>Quantization</small>" in page, path
-    assert "<h1><bdi>Quantization</bdi></h1>" in person.get(f"/jobs/{job}").text
-    search = service.job(model, steps=None, objective={"minimize": "size"})["id"]
-    assert "<h1><bdi>Search</bdi></h1>" in person.get(f"/jobs/{search}").text
+        for job, words in zip(jobs, called, strict=True):
+            assert f'href="/jobs/{job["id"]}"><bdi>{escape(words)}</bdi></a>' in page, path
+        assert f">mine</bdi></a><small>{works[0]}</small>" in page, path
+    assert f"<h1><bdi>{escape(titles[0])}</bdi></h1>" in person.get(f"/jobs/{jobs[0]['id']}").text
 
 
 def test_steps_are_added_moved_and_removed_without_scripts(person: httpx.Client) -> None:
@@ -200,3 +227,41 @@ def test_a_plan_that_htmx_asks_for_starts_no_job_whatever_button_was_pressed(
     assert planned.status_code == 200
     assert "This will work." in read(planned)
     assert service.http.get("/v1/jobs", params={"model": model}).json()["items"] == []
+
+
+def test_jobs_are_listed_by_state_model_and_tag_a_page_at_a_time(
+    person: httpx.Client, service: Service
+) -> None:
+    """Without JavaScript; what was chosen is kept from one page to the next."""
+    first, second = service.model(), service.model(b"another" * 30)
+    tagged = list[str]()
+    for _ in range(27):
+        _end_all(service)
+        tagged.append(service.job(first, tags=["a & b"])["id"])
+    other = service.job(second)["id"]
+
+    def listed(query: str) -> list[str]:
+        page = person.get(f"/jobs?{query}").text
+        return re.findall(r'<th scope="row"><a href="/jobs/(job_\w+)"', page)
+
+    assert listed("status=queued") == [other, tagged[-1]]
+    assert listed(f"status=queued&model={second}&tag=") == [other]
+    assert listed(f"model={first}&tag=a+%26+b") == tagged[:1:-1]
+    page = person.get(f"/jobs?status=&model={first}&tag=a+%26+b")
+    assert f'<option value="{first}" selected>' in page.text
+    assert 'name="tag" value="a &amp; b"' in page.text
+    older = re.search(r'<a href="([^"]+)">Older ones', page.text)
+    assert older is not None
+    assert listed(unescape(older[1]).partition("?")[2]) == tagged[1::-1]
+    assert "No job matches." in read(person.get("/jobs?tag=nothing"))
+    assert "Show all jobs" not in read(person.get("/jobs"))
+    wrong = person.get("/jobs?status=lost")
+    assert wrong.status_code == 422
+    assert "#/" not in read(wrong)
+
+
+def _end_all(service: Service) -> None:
+    """Let every job end that waits, so that no quota is reached."""
+    with service.store.begin() as session:
+        for job in session.scalars(select(JobRow).where(JobRow.status == "queued")):
+            transitions.finish(session, job, "succeeded")

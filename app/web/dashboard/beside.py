@@ -7,11 +7,11 @@ measured at two moments, one of which may have been busy: they are shown and not
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from app.domain import job_names
 from app.domain.job_answers import Job
 from app.domain.latencies import Latency
 from app.domain.reports import Measures
 from app.web.comparison import Figure, quality, time_of
-from app.web.dashboard import names
 from app.web.figures import scaled
 
 _WIDTH, _HEIGHT, _MARGIN = 640, 320, 56
@@ -126,7 +126,7 @@ def picture(shown: Sequence[Result]) -> Picture | None:
             x=right(result.after.size_bytes),
             y=None if result.share is None else up(result.share),
             between=result.between and (up(result.between[0]), up(result.between[1])),
-            label=names.of_job(result.job),
+            label=result.job.name or job_names.work_of(result.job),
             figures=result.figures,
             href=f"/jobs/{result.job.id}",
         )

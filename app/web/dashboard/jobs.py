@@ -1,18 +1,18 @@
 """``/jobs``: what runs, how it goes, what came of it."""
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.domain.job_answers import Job
-from app.domain.jobs import FINISHED
+from app.domain.jobs import FINISHED, JobStatus
 from app.services import devices, jobs, searches
 from app.services import events as job_events
 from app.web import comparison, layers
 from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
 from app.web.dashboard import beside, curves, page, running
-from app.web.dashboard.lists import Cursor, jobs_of, results_of
+from app.web.dashboard.lists import Cursor, jobs_of, models_offered, results_of
 from app.web.dashboard.sending import Sent, change
 from app.web.dashboard.visitor import Looking, Visitor
 
@@ -26,9 +26,24 @@ _SHOWN_FIGURES = 5000
 
 
 @router.get("/jobs")
-def list_jobs(visitor: Looking, cursor: Cursor = None) -> Response:
-    """List the jobs."""
-    return page.show("jobs.html", visitor, found=jobs_of(visitor, cursor))
+def list_jobs(
+    visitor: Looking,
+    cursor: Cursor = None,
+    status: JobStatus | Literal[""] = "",
+    model: Annotated[str, Query(max_length=64)] = "",
+    tag: Annotated[str, Query(max_length=64)] = "",
+) -> Response:
+    """List the jobs, or those that were asked for."""
+    tag = tag.strip()
+    found = jobs_of(visitor, cursor, status=status or None, model=model or None, tag=tag or None)
+    return page.show(
+        "jobs.html",
+        visitor,
+        found=found,
+        asked={"status": status, "model": model, "tag": tag},
+        statuses=get_args(JobStatus),
+        models=models_offered(visitor, model),
+    )
 
 
 @router.get("/jobs/compare")

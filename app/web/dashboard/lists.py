@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.domain.datasets import Dataset
 from app.domain.generated import GENERATED
 from app.domain.job_answers import Job
+from app.domain.jobs import JobStatus
 from app.domain.models import Model
 from app.domain.problems import NotFound
 from app.services import datasets, jobs, models
@@ -53,11 +54,20 @@ def datasets_offered(visitor: Visitor, chosen: str) -> list[Dataset]:
 
 
 def jobs_of(
-    visitor: Visitor, cursor: str | None = None, limit: int = _ROWS, model: str | None = None
+    visitor: Visitor,
+    cursor: str | None = None,
+    limit: int = _ROWS,
+    *,
+    status: JobStatus | None = None,
+    model: str | None = None,
+    tag: str | None = None,
 ) -> Page[Job]:
-    """Return a part of the visitor's jobs, or of those of one model, newest first."""
+    """Return a part of the visitor's jobs that match all that is given, newest first."""
+    asked = walk(cursor, limit)
     with visitor.call.transaction() as session:
-        return page(jobs.listed(session, visitor.tenant, walk(cursor, limit), model=model))
+        return page(
+            jobs.listed(session, visitor.tenant, asked, status=status, model=model, tag=tag)
+        )
 
 
 def results_of(visitor: Visitor, shown: Sequence[Job]) -> list[beside.Result]:

@@ -12,10 +12,11 @@ from fastapi import Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment
 
+from app.domain import job_names
 from app.domain.models import said_sizes
 from app.domain.problems import Problem
 from app.web import comparison, pages
-from app.web.dashboard import names, places
+from app.web.dashboard import places
 from app.web.dashboard.visitor import Visitor
 from app.web.figures import scaled
 
@@ -110,6 +111,7 @@ def _environment() -> Environment:
         "zip": zip,
         "once": partial(token_hex, 32),
         "faults_of": faults,
+        "less": job_names.LESS,
         "sentences": places.sentences,
     }
     environment.filters |= {
@@ -121,9 +123,8 @@ def _environment() -> Environment:
         ),
         "quality": comparison.quality,
         "place": places.named,
-        "methods": names.methods_of,
-        "job_name": names.of_job,
-        "job_work": names.work_of,
+        "methods": job_names.methods_of,
+        "job_work": job_names.work_of,
         "when": _when,
         "duration": _duration,
         "shape": lambda shape: " × ".join(str(size) for size in shape) or "one number",
