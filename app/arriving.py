@@ -7,35 +7,18 @@ an upload.
 import asyncio
 import hashlib
 import os
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO
 
+from app.domain import contents
+from app.domain.contents import HEAD_BYTES
 from app.domain.problems import FieldError, Invalid, TooLarge, UnsupportedMedia
 
 _BLOCK_BYTES = 4 * 1024**2
 _BLOCK_CHUNKS = 1024  # or so many, where they are tiny
 
 Block = list[bytes]
-
-HEAD_BYTES = 64
-"""Bytes of an upload that ``require_plausible`` examines."""
-
-_NEVER = (
-    (re.compile(rb"MZ|\x7fELF|\xca\xfe\xba\xbe|#!"), "a program"),
-    (re.compile(rb"\s*<(!doctype|html|\?xml)", re.IGNORECASE), "a web page or XML"),
-    (
-        # torch wrote weights as pickles before 1.6, which begin with this number.
-        re.compile(rb"\x80[\x02-\x05](?!\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.)[}\]()cXK\x8a\x8c\x95]"),
-        "a Python pickle, which runs code",
-    ),
-    (re.compile(rb"%PDF-|\x89PNG|GIF8|\xff\xd8\xff"), "a document or a picture"),
-)
-_INSTEAD = {
-    "model": "Upload an .onnx file, or a zip or tar of one with its external data.",
-    "dataset": "Upload an .npz, a .parquet, or a zip of class folders of images.",
-}
 
 
 class Digest:
@@ -146,10 +129,8 @@ def require_plausible(kind: str, head: bytes) -> None:
         UnsupportedMedia: The file is of a wrong kind; the message says what to upload instead.
         Invalid: There are no bytes.
     """
-    instead = _INSTEAD[kind]
     if not head:
-        fault = f"The body is empty. {instead}"
+        fault = contents.unknown(kind, head)
         raise Invalid(fault, errors=[FieldError(pointer="#", detail="must not be empty")])
-    for pattern, wrong_kind in _NEVER:
-        if pattern.match(head):
-            raise UnsupportedMedia(f"The body is {wrong_kind}, not a {kind}. {instead}")
+    if (said := contents.mistake(kind, head)) is not None:
+        raise UnsupportedMedia(said)

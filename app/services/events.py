@@ -1,7 +1,8 @@
 """The events of a job: those that follow, its log, the figures of its trainings."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -56,9 +57,15 @@ def following(session: Session, tenant: str, job_id: str, number: int) -> tuple[
     return found, job.status in FINISHED and last >= job.last_event
 
 
-def log(session: Session, job_id: str, limit: int) -> Sequence[str]:
-    """Return the newest lines of a job's log."""
-    return events.log(session, job_id, limit)
+def told(session: Session, job_id: str, number: int, limit: int) -> list[str]:
+    """Return the newest lines that are told of a job, up to an event, each with its time in UTC.
+
+    A line is a stage that begins, or what the job says; ``live.js`` goes on with those that follow.
+    """
+    return [
+        f"{at.astimezone(UTC):%H:%M:%S} {words}"
+        for at, words in events.told(session, job_id, number, limit)
+    ]
 
 
 def figures(session: Session, job_id: str, limit: int) -> list[MetricValue]:

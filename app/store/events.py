@@ -1,8 +1,9 @@
 """The event stream of a job: appended in the transaction of the change, read from a number on."""
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import Row, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.events import Kind, MetricValue
@@ -59,12 +60,38 @@ def figures(session: Session, job_id: str, limit: int) -> list[MetricValue]:
     ]
 
 
-def log(session: Session, job_id: str, limit: int) -> Sequence[str]:
-    """Return the last lines of the job's log, oldest first."""
-    newest = session.scalars(
-        select(EventRow.data["message"].astext)
-        .where(EventRow.job_id == job_id, EventRow.kind == "log")
-        .order_by(EventRow.number.desc())
+def told(
+    session: Session, job_id: str, number: int, limit: int
+) -> Sequence[Row[tuple[datetime, str]]]:
+    """Return what is told of a job up to an event, oldest first: stages as they begin, and its log.
+
+    Args:
+        session: a session in a transaction.
+        job_id: the job.
+        number: of the last event.
+        limit: how many lines are returned, the last ones.
+    """
+    words = func.coalesce(EventRow.data["message"].astext, EventRow.data["stage"].astext)
+    logged = EventRow.kind == "log"
+    lines = (
+        select(
+            EventRow.number,
+            EventRow.at,
+            words.label("words"),
+            logged.label("logged"),
+            func.lag(words).over(partition_by=logged, order_by=EventRow.number).label("before"),
+        )
+        .where(
+            EventRow.job_id == job_id,
+            EventRow.number <= number,
+            EventRow.kind.in_(["state", "progress", "log"]),
+        )
+        .subquery()
+    )
+    newest = session.execute(
+        select(lines.c.at, lines.c.words)
+        .where(or_(lines.c.logged, lines.c.before.is_distinct_from(lines.c.words)))
+        .order_by(lines.c.number.desc())
         .limit(limit)
     ).all()
     return newest[::-1]

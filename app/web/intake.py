@@ -9,7 +9,8 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
 
-from app.arriving import HEAD_BYTES, require_plausible
+from app.arriving import require_plausible
+from app.domain.contents import HEAD_BYTES
 from app.domain.problems import Conflict, NotFound
 from app.domain.references import DatasetReference, ModelReference, Reference
 from app.domain.sources import Source

@@ -14,8 +14,9 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from sqlalchemy.orm import Session
 from starlette.requests import ClientDisconnect
 
-from app.arriving import HEAD_BYTES, plausible, require_plausible
+from app.arriving import plausible, require_plausible
 from app.blobs import Incoming
+from app.domain.contents import HEAD_BYTES
 from app.domain.problems import ChecksumMismatch, FieldError, Invalid, MalformedRequest
 from app.domain.references import Reference
 from app.services import resumable, uploads

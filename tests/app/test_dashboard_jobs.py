@@ -105,6 +105,31 @@ def test_a_finished_job_keeps_its_log_and_stands_beside_the_others_of_its_model(
     assert 'InferenceSession("model.onnx")' in read(page)
 
 
+def test_the_log_of_a_job_tells_of_its_stages_from_the_first_on(
+    person: httpx.Client, service: Service
+) -> None:
+    job = service.job()["id"]
+
+    def told() -> list[str]:
+        page = person.get(f"/jobs/{job}").text
+        log = re.search(r'<pre id="log"[^>]*>(.*?)</pre>', page, re.DOTALL)
+        assert log is not None
+        lines = unescape(log[1]).strip().splitlines()
+        assert all(re.match(r"\d\d:\d\d:\d\d \S", line) for line in lines), lines
+        return [line[9:] for line in lines]
+
+    assert told() == ["queued"]
+    service.start(job)
+    with service.store.begin() as session:
+        for share in (0.6, 0.7):
+            progress = {"progress": share, "stage": "quantize", "eta_seconds": None}
+            events.append(session, job, "progress", progress)
+            events.append(session, job, "log", {"level": "info", "message": "<b>said"})
+    assert told() == ["queued", "starting", "quantize", "<b>said", "<b>said"]
+    service.finish(job, failed=True)
+    assert told()[-2:] == ["<b>said", "failed"]
+
+
 def test_samples_may_be_made_from_the_model(person: httpx.Client, service: Service) -> None:
     model = service.model()
     page = read(person.get("/jobs/new", params={"model": model, "dataset": "generated"}))

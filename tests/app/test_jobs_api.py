@@ -17,6 +17,7 @@ FIELDS = {
     "model",
     "dataset",
     "name",
+    "title",
     "tags",
     "steps",
     "objective",

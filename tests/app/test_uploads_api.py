@@ -113,6 +113,8 @@ def test_a_file_name_is_only_its_last_part(service: Service, name: str, kept: st
         (b"\x80\x04\x95" + b"0" * 100, 415, "pickle"),
         (b"MZ" + b"0" * 100, 415, "program"),
         (b"<!DOCTYPE html><html>", 415, "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", 415, "git lfs pull"),
+        (b"\x93NUMPY\x01\x00v\x00", 415, "numpy.savez"),
     ],
 )
 def test_what_can_be_refused_at_once_is(

@@ -75,7 +75,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         front = searches.front_of(session, visitor.tenant, job_id) if job.search else None
         on_devices = devices.of_job(session, job.id)
         finished = job.status in FINISHED
-        said = job_events.log(session, job.id, _SHOWN_LINES) if finished else []
+        told = job_events.told(session, job.id, seen, _SHOWN_LINES)
         trained = job_events.figures(session, job.id, _SHOWN_FIGURES) if finished else []
     figures = list[comparison.Figure]()
     if report is not None:
@@ -89,7 +89,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         front=front,
         on_devices=on_devices,
         finished=finished,
-        said=said,
+        told=told,
         trainings=curves.of_trainings(trained),
         picture=beside.picture(_of_same_model(visitor, job)) if job.compressed else None,
         run=running.LINES,

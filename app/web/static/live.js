@@ -9,15 +9,32 @@ if (state) {
   let trained = null; // the step whose curves are shown
   const events = new EventSource(`${state.dataset.follow}/events`);
 
+  let stage = ""; // that has begun
+
+  log.scrollTop = log.scrollHeight;
   const refresh = () => document.body.dispatchEvent(new CustomEvent("follow"));
-  const say = (line) => {
-    log.textContent += `${line}\n`;
+  // The page has the lines of what was seen.
+  const tell = (event, at, line) => {
+    if (Number(event.lastEventId) <= seen) return;
+    log.textContent += `${at.slice(11, 19)} ${line}\n`;
     log.scrollTop = log.scrollHeight;
   };
+  const begin = (event) => {
+    const { at, stage: now } = JSON.parse(event.data);
+    if (now !== stage) tell(event, at, now);
+    stage = now;
+  };
 
-  events.addEventListener("progress", refresh);
-  events.addEventListener("log", (event) => say(JSON.parse(event.data).message));
+  events.addEventListener("progress", (event) => {
+    begin(event);
+    refresh();
+  });
+  events.addEventListener("log", (event) => {
+    const { at, message } = JSON.parse(event.data);
+    tell(event, at, message);
+  });
   events.addEventListener("state", (event) => {
+    begin(event);
     const { status } = JSON.parse(event.data);
     const ended = ["succeeded", "failed", "cancelled"].includes(status);
     if (ended && Number(event.lastEventId) <= seen) return; // the end before a retry

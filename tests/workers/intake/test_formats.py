@@ -1,5 +1,6 @@
 """What is not read here is recognised by its bytes and told what to upload instead."""
 
+import gzip
 import zipfile
 from pathlib import Path
 
@@ -26,8 +27,18 @@ def refused(upload: Path, words: str) -> None:
         (b"\x1c\x00\x00\x00TFL3" + bytes(64), "tf2onnx"),
         (b"\x80\x02}q\x00.", r"pickle.*torch\.jit\.save.*from_torch"),
         (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "0 weights without their network"),
-        (b"hello, world", "not read here|not a readable"),
-        (b"\xff" * 100, "not read here"),
+        (b"hello, world", "text that begins 'hello, world', not a model"),
+        (b"row,value\n" * 9, "text that begins 'row,value"),
+        (b"caf\xc3\xa9 " * 200, "text that begins"),
+        (b"\xff" * 100, "begins with the bytes ff ff ff"),
+        (bytes(400), "nothing but zeros.*Fetch it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:", "Git LFS.*git lfs pull"),
+        (b"<!doctype html><title>Log in", "web page.*Download the file itself"),
+        (b'{"detail": "not found"}', "JSON text"),
+        (b"\x93NUMPY\x01\x00", "NumPy array.*as data"),
+        (b"PAR1" + bytes(40), "Parquet.*Upload it as data"),
+        (gzip.compress(b"\x08\x08 an onnx file" * 99), "one packed file.*gunzip"),
+        (gzip.compress(b""), "broken|no files"),
     ],
 )
 def test_other_formats_are_told_what_to_upload(tmp_path: Path, data: bytes, words: str) -> None:
@@ -44,6 +55,8 @@ def test_other_formats_are_told_what_to_upload(tmp_path: Path, data: bytes, word
         (["config.json", "pytorch_model.bin"], r"safetensors.*save_pretrained"),
         (["config.json", "model.weights.h5"], "not readable JSON"),
         (["m/saved_model.pb", "m/variables/x"], "--saved-model"),
+        (["x.npy", "targets.npy"], r"found: targets.npy, x.npy\. These are arrays"),
+        ([f"{n}.txt" for n in range(7)], "found: 0.txt, .* and 2 more"),
     ],
 )
 def test_other_frameworks_archives_are_told_what_to_upload(

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from app.domain import contents
 from app.domain.directory import InspectModel
 from app.domain.models import Conversion, ModelFormat
 from app.domain.problems import InvalidModel, NotAvailable
 from workers.compression.intake.archive import unpack
-from workers.compression.intake.formats.detect import Format, detect
+from workers.compression.intake.formats.detect import Format, detect, head_of
 from workers.compression.intake.formats.onnx import read_bundle, read_file
 from workers.compression.intake.limits import ArchiveLimits, ModelLimits
 from workers.compression.intake.sources.program import Program
@@ -44,7 +45,9 @@ def read_model(upload: Path, target: Path, limits: ModelLimits, order: InspectMo
         return Accepted(opset)
     if file_format in SOURCES:
         return _convert(SOURCES[file_format], upload, target, limits, order)
-    raise InvalidModel(f"{file_format.value} is not read here. {INSTEAD[file_format]}")
+    if file_format in INSTEAD:
+        raise InvalidModel(f"{file_format.value} is not read here. {INSTEAD[file_format]}")
+    raise InvalidModel(contents.unknown("model", head_of(upload)))
 
 
 def _read_archive(upload: Path, target: Path, limits: ModelLimits) -> int:
@@ -117,10 +120,7 @@ def _convert(
 
 
 INSTEAD: dict[Format, str] = {
-    Format.PICKLE: "A pickle runs code when it is opened. Of a torch module, write"
-    " torch.jit.save(torch.jit.trace(model.eval(), example), 'model.pt') and upload that, or use"
-    " planish.from_torch(model, example) of the Python client, which is torch.onnx.export and an"
-    " upload; of scikit-learn, planish.from_sklearn(pipeline, example).",
+    Format.PICKLE: contents.PICKLE.instead["model"],
     Format.SAVED_MODEL: "Where TensorFlow is, run pip install tf2onnx and"
     " python -m tf2onnx.convert --saved-model DIR --output model.onnx, and upload the result; the"
     " Python client does both with planish.from_tensorflow(path).",
@@ -128,6 +128,4 @@ INSTEAD: dict[Format, str] = {
     " python -m tf2onnx.convert --tflite model.tflite --output model.onnx, and upload the result;"
     " the Python client does both with planish.from_tensorflow(path).",
     Format.GGUF: "Upload the ONNX export of the original model (optimum-cli export onnx).",
-    Format.UNKNOWN: "Upload an .onnx file, a zip or tar of one with its external data, or a file of"
-    " Keras or PyTorch.",
 }

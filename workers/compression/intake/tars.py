@@ -23,6 +23,8 @@ _FILES = {tarfile.REGTYPE, tarfile.AREGTYPE}
 _PAX = {tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE}
 _LONG_NAME = tarfile.GNUTYPE_LONGNAME
 _EXTENDED = {*_PAX, _LONG_NAME, tarfile.XGLTYPE}
+_NO_TAR = (tarfile.HeaderError, UnicodeDecodeError)
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 _ERRORS = (tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
 
 
@@ -88,7 +90,17 @@ def unpack(path: Path, unpacker: Unpacker) -> None:
         with path.open("rb") as file:
             _walk(_Stream(_decompressed(file)), unpacker)
     except _ERRORS as error:
+        if isinstance(error, _NO_TAR) and not unpacker.names and _is_packed(path):
+            unpacker.refuse(
+                "it is one packed file, and no tar of files: unpack it (gunzip, bunzip2, unxz), and"
+                " upload the file that comes out"
+            )
         unpacker.refuse(f"it is broken ({error})")
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_PACKED[-1])).startswith(_PACKED)
 
 
 def _walk(stream: _Stream, unpacker: Unpacker) -> None:
@@ -152,7 +164,7 @@ def _decompressed(file: BinaryIO) -> Iterator[bytes]:
     """Yield the tar's bytes in pieces of at most 1 MiB."""
     head = file.read(_BLOCK)
     file.seek(0)
-    if not head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")):
+    if not head.startswith(_PACKED):
         while piece := file.read(_CHUNK):
             yield piece
         return

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.domain import contents
 from app.domain.datasets import DatasetDescription, ImageOptions, Targets, require_match
 from app.domain.models import TensorSpec
 from app.domain.problems import InvalidDataset
 from workers.compression.intake.datasets import images, npz, parquet
 from workers.compression.intake.datasets.arrays import Arrays
+from workers.compression.intake.formats.detect import head_of
 from workers.compression.intake.limits import DatasetLimits
 
 
@@ -88,16 +90,12 @@ def fit_dataset(
 
 def _format(upload: Path) -> _Format:
     """Return the format of a file, recognised by its bytes."""
-    with upload.open("rb") as file:
-        head = file.read(4)
-    if head == b"PAR1":
+    head = head_of(upload)
+    if head.startswith(b"PAR1"):
         return FORMATS["parquet"]
-    if head[:2] == b"PK":
+    if head.startswith(b"PK"):
         return FORMATS["npz" if npz.recognises(upload) else "images"]
-    raise InvalidDataset(
-        "The dataset's format is not recognised. Upload an .npz (arrays named after the model's"
-        " inputs, optionally 'targets'), a .parquet, or a zip of class folders of images."
-    )
+    raise InvalidDataset(contents.unknown("dataset", head))
 
 
 def _targets(array: NDArray[Any] | None, described: Targets | None) -> NDArray[Any] | None:

@@ -4,6 +4,7 @@ import zipfile
 from enum import Enum
 from pathlib import Path, PurePosixPath
 
+from app.domain.contents import is_text
 from workers.compression.intake import zips
 
 
@@ -51,16 +52,21 @@ _ONNX_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26})
 
 def detect(path: Path) -> Format:
     """Return the format of a file, recognised by its first bytes or by the names in an archive."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
+    head = head_of(path)
     if is_archive(head):
         return _inside_archive(path) if head.startswith(b"PK") else Format.ARCHIVE
     for offset, magic, file_format in _MAGIC:
         if head.startswith(magic, offset):
             return file_format
-    if head and head[0] >> 3 in _ONNX_FIELDS and head[0] & 7 in {0, 2}:
+    if head and head[0] >> 3 in _ONNX_FIELDS and head[0] & 7 in {0, 2} and not is_text(head):
         return Format.ONNX
     return Format.UNKNOWN
+
+
+def head_of(path: Path) -> bytes:
+    """Return the first bytes of a file, by which it is recognised."""
+    with path.open("rb") as file:
+        return file.read(_HEAD)
 
 
 def is_archive(head: bytes) -> bool:

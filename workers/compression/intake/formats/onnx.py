@@ -1,6 +1,7 @@
 """Reads ONNX: a single file, or a bundle of one ``.onnx`` file and its external data."""
 
 import mmap
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -14,6 +15,9 @@ from workers.compression.intake.proto import check_model, opset
 from workers.compression.intake.repair import repair, unite
 from workers.compression.intake.sparse import densify
 from workers.compression.intake.wire import check_wire
+
+_NAMED = 5
+"""Files of an archive that are named where it is refused."""
 
 
 def read_file(upload: Path, target: Path, limits: ModelLimits) -> int:
@@ -51,11 +55,19 @@ def read_bundle(directory: Path, target: Path, limits: ModelLimits) -> int:
     """
     graphs = sorted(p for p in directory.rglob("*") if p.suffix.lower() == ".onnx" and p.is_file())
     if len(graphs) != 1:
-        names = ", ".join(str(p.relative_to(directory)) for p in graphs[:5]) or "none"
-        raise InvalidModel(
-            f"A bundle holds exactly one .onnx file beside its external data; found: {names}."
-        )
+        raise InvalidModel(_no_single_graph(directory, graphs))
     return _accept(_parse(graphs[0], limits), graphs[0].parent, target, limits)
+
+
+def _no_single_graph(directory: Path, graphs: Sequence[Path]) -> str:
+    """Say what an archive holds in place of one graph."""
+    files = graphs or sorted(path for path in directory.rglob("*") if path.is_file())
+    names = ", ".join(str(path.relative_to(directory)) for path in files[:_NAMED])
+    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+    said = f"A bundle holds exactly one .onnx file beside its external data; found: {names}{more}."
+    if files and all(path.suffix == ".npy" for path in files):
+        return f"{said} These are arrays (.npz): upload them as data."
+    return said
 
 
 def _parse(path: Path, limits: ModelLimits) -> onnx.ModelProto:
