@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import Row, func, or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.domain.events import Kind, MetricValue
@@ -60,9 +60,7 @@ def figures(session: Session, job_id: str, limit: int) -> list[MetricValue]:
     ]
 
 
-def told(
-    session: Session, job_id: str, number: int, limit: int
-) -> Sequence[Row[tuple[datetime, str]]]:
+def told(session: Session, job_id: str, number: int, limit: int) -> list[tuple[datetime, str]]:
     """Return what is told of a job up to an event, oldest first: stages as they begin, and its log.
 
     Args:
@@ -94,4 +92,4 @@ def told(
         .order_by(lines.c.number.desc())
         .limit(limit)
     ).all()
-    return newest[::-1]
+    return [(line.at, line.words) for line in newest[::-1]]
