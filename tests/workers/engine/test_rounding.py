@@ -21,7 +21,8 @@ from workers.compression.graph.load import load
 from workers.compression.looking.positions import read_at
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quantize, rounding
-from workers.compression.methods.quantize.descent import Levels, descend
+from workers.compression.methods.quantize.descent import descend
+from workers.compression.methods.quantize.levels import Levels
 from workers.compression.methods.quantize.rounding import Rounding
 from workers.compression.samples.context import Context, Samples
 
@@ -35,20 +36,25 @@ SEEN = 64
     outputs=st.integers(1, 5),
     inputs=st.integers(1, 80),
     correlated=st.booleans(),
+    shared=st.booleans(),
 )
 def test_no_output_gets_worse_and_weights_go_up_or_down(
-    seed: int, groups: int, outputs: int, inputs: int, *, correlated: bool
+    seed: int, groups: int, outputs: int, inputs: int, *, correlated: bool, shared: bool
 ) -> None:
     random = np.random.default_rng(seed)
     weights = random.standard_normal((groups, outputs, inputs)).astype(np.float32)
     mixing = random.standard_normal((inputs, inputs)) if correlated else np.eye(inputs)
     read = (random.standard_normal((groups, 100, inputs)) @ mixing).astype(np.float32)
     second = read.mT @ read / np.float32(100)
-    levels = Levels(np.abs(weights).max(-1, keepdims=True) / np.float32(7), -7, 7)
-    rounded = descend(weights, levels, second, second)
-    nearest = levels.nearest(weights) * levels.step
-    assert np.allclose(rounded / levels.step, levels.nearest(rounded), atol=1e-4)
-    assert (np.abs(rounded - weights) <= 1.001 * levels.step).all()
+    levels = Levels.grid(np.abs(weights).max(-1, keepdims=True) / np.float32(7), -7, 7)
+    if shared:
+        values = np.sort(random.standard_normal(random.integers(1, 16))).astype(np.float32)
+        levels = Levels(np.ones((1, 1, 1), np.float32), values)
+    rounded, nearest = descend(weights, levels, second, second), levels.nearest(weights)
+    assert np.allclose(rounded, levels.nearest(rounded), atol=1e-4)
+    below, above = levels.around(weights)
+    assert ((rounded == below) | (rounded == above)).all()
+    assert ((nearest == below) | (nearest == above)).all()
     pulled = second + 0.01 * np.eye(inputs) * np.trace(second, axis1=1, axis2=2)[:, None, None] / (
         inputs
     )
@@ -203,9 +209,10 @@ def test_no_further_layer_is_learned_after_the_deadline(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     arrays = net(path, "products")
     graph = named(path)
-    weights, step = {"first": "w3", "second": "w4"}, np.full(1, 0.1, np.float32)
+    weights = {"first": "w3", "second": "w4"}
+    levels = Levels.grid(np.full(1, 0.1, np.float32), -7, 7)
     layers = [
-        Rounding(node, constant(graph.graph.initializers[weights[str(node.name)]]), step, -7, 7,
+        Rounding(node, constant(graph.graph.initializers[weights[str(node.name)]]), levels,
                  data=None, centred=False)
         for node in graph.graph if node.name in weights
     ]  # fmt: skip

@@ -5,11 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from onnx import helper
 
+from app.domain.steps import Quantize
 from tests.workers.engine.conftest import Run, report_of
+from tests.workers.engine.stored import named, store_graph
+from tests.workers.intake.models import tensor, value
+from workers.compression.graph import runtime
 from workers.compression.graph.forms import stored_bytes
 from workers.compression.methods.quantize import blocks
-from workers.compression.methods.quantize.stored import rounded
+from workers.compression.methods.quantize.stored import Storing, grid_of
 
 RNG = np.random.default_rng(3)
 
@@ -96,9 +101,9 @@ def test_weights_of_all_operators_are_stored_in_few_bits_and_run_as_floats(
 def test_steps_lie_along_the_axis_whose_channels_differ(axis: int) -> None:
     shape = (1, 80) if axis else (80, 1)
     array = (RNG.standard_normal((80, 80)) * np.logspace(-3, 3, 80).reshape(shape)).astype("f4")
-    near, axes = rounded(array, "int8")
-    assert axes == (axis,)
-    steps = np.abs(array).max(axis=1 - axis, keepdims=True) / 127
+    grid = grid_of(array, "int8")
+    near, steps = grid.nearest(array), np.abs(array).max(axis=1 - axis, keepdims=True) / 127
+    assert grid.step.shape == steps.shape
     assert (np.abs(near - array) <= 0.501 * steps).all()
     assert stored_bytes(near) == array.size + 4 * 80
 
@@ -114,3 +119,26 @@ def test_zeros_stay_zero_and_are_stored_by_their_distance(
     assert zeros.size_bytes < before.size_bytes / 2.5
     assert both.size_bytes < zeros.size_bytes / 1.6
     assert both.nonzero_parameters <= zeros.nonzero_parameters < 0.35 * before.parameters
+
+
+@pytest.mark.parametrize("zeros", [0.0, 0.9])
+def test_four_bits_are_a_codebook_unless_a_grid_takes_fewer_bytes(
+    tmp_path: Path, zeros: float
+) -> None:
+    """Sixteen values that lie where weights do err less than a grid; a grid packs zeros."""
+    weights = (RNG.standard_normal((96, 64)) * (RNG.random((96, 64)) >= zeros)).astype(np.float32)
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], "product")]
+    path = tmp_path / "model.onnx"
+    store_graph(path, nodes, [value("x", "N", 96)], [value("y", "N", 64)], [tensor("w", weights)])
+    step = Quantize(mode="weight_only", unpack="load", weights="int4")
+    written = Storing(step).write(named(path), {})
+    (change,) = written.layers
+    assert ("shared values" in change.change) == (not zeros)
+    on_grid = grid_of(weights, "int4", 1).nearest(weights)
+    lost = np.square(on_grid - weights).mean() / np.square(weights).mean()
+    assert change.sqnr_db is not None
+    assert change.sqnr_db >= -10 * np.log10(lost) + (0 if zeros else 1) - 0.01
+    eye = np.eye(96, dtype=np.float32)
+    with runtime.in_file(written.model) as graph:
+        read = runtime.run(runtime.open_session(graph, optimize=True), {"x": eye})["y"]
+    assert np.square(read - weights).mean() <= 1.001 * np.square(on_grid - weights).mean()

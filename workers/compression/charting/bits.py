@@ -20,7 +20,7 @@ from workers.compression.methods.quantize.calibrated import calibrate_best
 from workers.compression.methods.quantize.integers import range_grid
 from workers.compression.methods.quantize.layers import select
 from workers.compression.methods.quantize.pairs import site_of, write_quantized
-from workers.compression.methods.quantize.stored import weights_in, write_stored
+from workers.compression.methods.quantize.stored import Storing, weights_in
 from workers.compression.samples.context import Feeds
 
 _INT8 = Quantize(mode="static", ranges="percentile", smooth=False)
@@ -130,7 +130,8 @@ def _stored(subject: Subject, parameters: Quantize, name: str) -> Change | Refus
     names = {use.name for use in uses}
     if name not in names:
         return Refused(reasons_of(skipped).get(name, "its weight is stored with another node"))
-    outcome = write_stored(subject.model, parameters, dict.fromkeys(names - {name}, ""))
+    others = dict.fromkeys(names - {name}, "")
+    outcome = Storing(parameters).write(subject.model, others)
     saved = _same_time(_fewer_bytes(outcome))
     return Change(outcome.model, saved, (parameters.weights, name))
 

@@ -1,16 +1,11 @@
 """Weight clustering: the elements of a weight share a few values, and the graph stores indices.
 
-``Mul(Gather(codebook, Cast(indices)), scales)`` replaces a weight. BatchNorm is folded into
-exported networks, so their channels differ by orders of magnitude: each output channel is divided
-by its root mean square before the values are clustered. An index takes four bits for up to sixteen
-values, else eight. Runtimes compute the weight once, when they load the graph: the file is smaller,
-and the speed does not change.
+See ``codebooks`` for the form; codebooks may be trained.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 import torch
@@ -21,7 +16,6 @@ from app.domain.steps import Cluster, Skipped, matches
 from app.domain.steps.cluster import LEAST_WEIGHTS
 from workers.compression.executor import Executor
 from workers.compression.graph.editor import Editor, constant
-from workers.compression.graph.forms import has_four_bits
 from workers.compression.graph.narrow import bytes_in_file, stored_as
 from workers.compression.graph.operators import (
     channel_axis,
@@ -29,33 +23,23 @@ from workers.compression.graph.operators import (
     operand,
     operator_of,
 )
-from workers.compression.learning.recovery import LEAST_ZEROS, Demands, recover
+from workers.compression.learning.recovery import Demands, recover
 from workers.compression.measure.fidelity import sqnr_db
-from workers.compression.methods.cluster.kmeans import codebook, nearest
+from workers.compression.methods.cluster.codebooks import Codebook, codebook_of, write_codebook
 from workers.compression.methods.outcome import Outcome
 from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
-_FOUR_BITS = 16
-
 
 @dataclass(frozen=True)
 class _ClusteredWeight:
-    """A weight as a codebook, indices and scales."""
+    """A weight with its codebook."""
 
     node: ir.Node
     weight: ir.Value
-    centres: NDArray[np.float32]
-    """``[clusters]``, sorted."""
+    codebook: Codebook
     indices: NDArray[np.uint8]
     """The index of each element's value; the weight's shape."""
-    scales: NDArray[np.float32]
-    """The scale of each output channel, in a shape that broadcasts to the weight."""
-
-    @property
-    def values(self) -> NDArray[np.float32]:
-        """The clustered weight."""
-        return self.centres[self.indices] * self.scales
 
 
 def cluster(
@@ -69,12 +53,16 @@ def cluster(
     for done, (node, weight) in enumerate(chosen):
         clustered.append(_clustered(node, weight, parameters.clusters))
         advance((done + 1) / len(chosen) / (4 if parameters.recover else 1))
-    codebooks = [_write(edit, item) for item in clustered]
+    codebooks = [
+        write_codebook(edit, item.weight, item.codebook, item.indices) for item in clustered
+    ]
     changes = [_change(model, item) for item in clustered]
     edit.remove_unused()
     if parameters.recover is not None:
         zeros = [
-            name for name, item in zip(codebooks, clustered, strict=True) if 0.0 in item.centres
+            name
+            for name, item in zip(codebooks, clustered, strict=True)
+            if 0.0 in item.codebook.centres
         ]
         model = recover(
             model,
@@ -123,38 +111,8 @@ def _unfit(node: ir.Node, value: ir.Value, model: ir.Model, parameters: Cluster)
 
 def _clustered(node: ir.Node, weight: ir.Value, clusters: int) -> _ClusteredWeight:
     array = constant(weight)
-    scales = _scales(array, channel_axis(node))
-    normalized = array / scales
-    sparse = np.count_nonzero(array == 0) >= LEAST_ZEROS * array.size
-    centres = codebook(normalized, clusters, zero=bool(sparse))  # zeros get a value of their own
-    return _ClusteredWeight(node, weight, centres, nearest(normalized, centres), scales)
-
-
-def _scales(array: NDArray[np.float32], axis: int | None) -> NDArray[np.float32]:
-    """Return the root mean square of each channel; 1 for a channel of zeros."""
-    if axis is None or array.ndim < 2:
-        return np.ones((1,) * array.ndim, np.float32)
-    other_axes = tuple(a for a in range(array.ndim) if a != axis % array.ndim)
-    scales: NDArray[np.float32] = np.sqrt(np.mean(array**2, axis=other_axes, keepdims=True))
-    return np.where(scales > 0, scales, np.float32(1))
-
-
-def _write(edit: Editor, clustered: _ClusteredWeight) -> str:
-    """Replace the weight by the look-up; return the name of the codebook."""
-    name = str(clustered.weight.name)
-    narrow = _index_bits(edit.model, clustered) == 4
-    indices = clustered.indices.astype(ml_dtypes.uint4) if narrow else clustered.indices
-    codebook = edit.constant(f"{name}_codebook", clustered.centres)
-    packed = edit.constant(f"{name}_indices", indices)
-    cast = edit.node("Cast", [packed], f"{name}_positions", to=ir.DataType.INT32)
-    gather = edit.node("Gather", [codebook, cast.outputs[0]], f"{name}_shared", axis=0)
-    scales = edit.constant(f"{name}_scales", clustered.scales)
-    scaled = edit.node("Mul", [gather.outputs[0], scales], f"{name}_scaled")
-    value = scaled.outputs[0]
-    value.shape, value.type = clustered.weight.shape, clustered.weight.type
-    edit.graph.insert_before(edit.graph[0], [cast, gather, scaled])
-    ir.convenience.replace_all_uses_with(clustered.weight, value)
-    return str(codebook.name)
+    found = codebook_of(array, channel_axis(node), clusters)
+    return _ClusteredWeight(node, weight, found, found.indices(array))
 
 
 class _Zeros:
@@ -171,22 +129,14 @@ class _Zeros:
             weight.data[torch.from_numpy(zero).to(weight.device)] = 0.0
 
 
-def _index_bits(model: ir.Model, clustered: _ClusteredWeight) -> int:
-    """Return the bits of an index; graphs that stay at an older opset have no type of four."""
-    return 4 if has_four_bits(model) and len(clustered.centres) <= _FOUR_BITS else 8
-
-
 def _change(model: ir.Model, clustered: _ClusteredWeight) -> LayerChange:
-    array = constant(clustered.weight)
-    count = len(clustered.centres)
-    bits = _index_bits(model, clustered)
+    array, found = constant(clustered.weight), clustered.codebook
+    count, bits = len(found.centres), found.index_bits(model)
     return LayerChange(
         node=str(clustered.node.name),
         operator=clustered.node.op_type,
         change=f"{stored_as(model, array)} → {count} shared values, indices of {bits} bits",
         bytes_before=bytes_in_file(model, array),
-        bytes_after=(array.size * bits + 7) // 8
-        + clustered.centres.nbytes
-        + clustered.scales.nbytes,
-        sqnr_db=sqnr_db(array, clustered.values),
+        bytes_after=found.nbytes(array.size, bits),
+        sqnr_db=sqnr_db(array, found.values(clustered.indices)),
     )

@@ -3,8 +3,10 @@
 The forms, from the fastest to the most accurate:
 
 1. Integer arithmetic, with ranges from calibration data (``static``) or from the run (``dynamic``).
-2. Float arithmetic, with weights stored in eight bits, or in four bits if size is preferred.
-3. Float arithmetic, with weights stored in float16.
+2. Products whose weights are blocks of four bits, unpacked as they multiply.
+3. Float arithmetic, with weights stored in eight bits, or in four bits if size is preferred: on a
+   grid, or as the values of a codebook.
+4. Float arithmetic, with weights stored in float16.
 
 Candidates are the graphs that have one form throughout, and those in which the layers that are
 slower in integers, or lose too much quality, stay in float. Of those that keep the bound and are
@@ -24,9 +26,11 @@ import onnx_ir as ir
 from app.domain.problems import StepFailed
 from app.domain.reports import Choice
 from app.domain.steps import Quantize
+from workers.compression.graph.forms import has_four_bits
 from workers.compression.graph.narrow import mark_stored, stored_type
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import dynamic, static
+from workers.compression.methods.quantize.block_products import BlockProducts
 from workers.compression.methods.quantize.exclusions import file_bytes, is_not_slower, speed_ratio
 from workers.compression.methods.quantize.judging import Judging
 from workers.compression.methods.quantize.layers import select
@@ -36,6 +40,7 @@ from workers.compression.methods.quantize.selection import (
     quantize_profitable,
     store_rest,
 )
+from workers.compression.methods.quantize.storing import writer
 from workers.compression.progress import Advance, span
 from workers.compression.samples.context import Context
 
@@ -49,7 +54,7 @@ _SMALLEST = {"balanced": 4.0, "size": 8.0, "speed": 4.0}
 """The greatest size ratio that weights stored in few bits can have."""
 
 _PRODUCTS = 0.2
-"""The least share of the weights in matrix products for which dynamic quantization is tried."""
+"""The least share of the weights in matrix products for which forms of products are tried."""
 
 _HALF = "Weights that stay in float are stored in half, and are float32 once a session is open."
 
@@ -59,6 +64,7 @@ _UNJUDGED = (
 )
 
 _DATA, _RUNS = "integers with ranges from data", "integers with ranges from each run"
+_BLOCKS = "products with weights in blocks of four bits"
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,13 @@ class _Variant:
 
     def worth(self, prefer: str) -> float:
         """Return the figure by which variants are compared: larger is better."""
-        time, size = _WORTH[prefer]
-        return float(self.faster**time * self.smaller**size)
+        return _worth(self.faster, self.smaller, prefer)
+
+
+def _worth(faster: float, smaller: float, prefer: str) -> float:
+    """Return what a speed-up and a size ratio are worth; larger is better."""
+    time, size = _WORTH[prefer]
+    return float(faster**time * smaller**size)
 
 
 def quantize_auto(
@@ -144,11 +155,13 @@ class _Choosing:
             yield from self._of(_DATA, prepared, fixed, span(advance, 0.4, 0.7))
         products = given.model_copy(update={"mode": "dynamic"})
         share = sum(layer.weights.size for layer in select(self._model, products)[0])
-        worthwhile = share > _PRODUCTS * sum(layer.weights.size for layer in layers)
-        if worthwhile and context.has_time() and not self._is_whole():
+        hold_weights = share > _PRODUCTS * sum(layer.weights.size for layer in layers)
+        if hold_weights and context.has_time() and not self._is_whole():
             with suppress(StepFailed):  # the opset is too old
                 prepared = dynamic.prepare(self._model.clone(), products, context)
-                yield from self._of(_RUNS, prepared, products, span(advance, 0.7, 1))
+                yield from self._of(_RUNS, prepared, products, span(advance, 0.7, 0.9))
+        if hold_weights and context.has_time() and has_four_bits(self._model):
+            yield from self._in_blocks(span(advance, 0.9, 1))
         if not self._surpasses(faster=1.0):
             yield "floats with weights in few bits", Outcome(self._model.clone())
 
@@ -167,6 +180,35 @@ class _Choosing:
             if chosen.layers != throughout.layers:
                 yield f"{title}, where it pays", chosen
 
+    def _in_blocks(self, advance: Advance) -> Iterator[tuple[str, Outcome]]:
+        """Yield graphs whose products have weights in blocks, if their speed and size can be best.
+
+        Neither depends on how weights are rounded, so that it is learned for those alone.
+        """
+        model, context = self._model, self._context
+        few = {"mode": "weight_only", "weights": "int4", "unpack": "run"}
+        parameters = self._parameters.model_copy(update=few)
+        blocks = BlockProducts(parameters)
+        rough = blocks.write(model, {})
+        if not rough.layers or not context.example:
+            return
+        ratio = speed_ratio(model, rough.model, context)
+        stored = _with_stored_weights(rough, self._parameters, context, None)
+        smaller = self._bytes / file_bytes(stored.model)
+        if not is_not_slower(ratio) or not self._is_better(ratio.value, smaller):
+            return
+        uses = blocks.uses(model)
+        write, notes = writer(model, blocks, uses, context)
+        prepared = Prepared(write, [use.node for use in uses], notes)
+        yield from self._of(_BLOCKS, prepared, parameters, advance)
+
+    def _is_better(self, faster: float, smaller: float) -> bool:
+        """Return whether a graph would be the best so far, if it kept the bound."""
+        best, prefer = self._best(), self._parameters.prefer
+        return (
+            best is None or not best.allowed or _worth(faster, smaller, prefer) > best.worth(prefer)
+        )
+
     def _is_whole(self) -> bool:
         """Return whether the static graph throughout, the first variant, is the best so far.
 
@@ -177,10 +219,7 @@ class _Choosing:
 
     def _surpasses(self, faster: float) -> bool:
         """Return whether no graph of this speed-up, however small, is better than the best."""
-        prefer, best = self._parameters.prefer, self._best()
-        time, size = _WORTH[prefer]
-        most = float(faster**time * _SMALLEST[prefer] ** size)
-        return best is not None and best.allowed and best.worth(prefer) >= most
+        return not self._is_better(faster, _SMALLEST[self._parameters.prefer])
 
     def _measure(self, title: str, outcome: Outcome) -> _Variant:
         """Store what remains in floats in few bits; measure speed-up, size ratio and loss.

@@ -11,6 +11,7 @@ from workers.compression.methods.quantize.bias import mean_errors
 from workers.compression.methods.quantize.calibrated import Calibrated, measured
 from workers.compression.methods.quantize.comparison import few_samples, is_nearer, went
 from workers.compression.methods.quantize.integers import Floats
+from workers.compression.methods.quantize.levels import Levels
 from workers.compression.methods.quantize.pairs import Site, stored_grid
 from workers.compression.methods.quantize.rounding import Rounding, is_learnable, learned_weights
 from workers.compression.samples.context import Context
@@ -82,7 +83,8 @@ def _rounding(site: Site, calibrated: Calibrated) -> Rounding:
     step, zero = grid.reshaped(layer.weights.ndim)
     least, most = (end - int(zero.flat[0]) for end in grid.limits)
     centred = str(layer.node.name) in calibrated.shifts
-    return Rounding(layer.node, layer.weights, step, least, most, data, centred)
+    levels = Levels.grid(step, least, most)
+    return Rounding(layer.node, layer.weights, levels, data, centred)
 
 
 def _nearer(before: Calibrated, after: Calibrated, how: str, context: Context) -> Calibrated:

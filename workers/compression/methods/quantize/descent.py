@@ -13,31 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+from workers.compression.methods.quantize.levels import Array, Levels
 
 _TURNS = 5
 """The greatest number of turns through all columns."""
 _BLOCK = 64
 """Columns whose effect on all others is computed at once."""
-_ON = 1e-4
-"""The distance in steps within which a weight is on a level."""
 _DAMPING = 0.01
 """The pull towards the weights before rounding, relative to the mean power of the inputs."""
-
-
-@dataclass(frozen=True)
-class Levels:
-    """The values that weights may be rounded to: ``level · step``."""
-
-    step: Array
-    """Positive; it broadcasts over the weights."""
-    least: int
-    most: int
-
-    def nearest(self, weights: Array) -> Array:
-        """Return the levels nearest to weights, as floats."""
-        levels: Array = np.clip(np.rint(weights / self.step), self.least, self.most)
-        return levels
 
 
 def work(weights: tuple[int, ...]) -> float:
@@ -64,7 +47,7 @@ def descend(weights: Array, levels: Levels, second: Array, cross: Array) -> Arra
     pull = _DAMPING * np.trace(second, axis1=1, axis2=2) / second.shape[-1] + np.float32(1e-12)
     diagonal = np.eye(second.shape[-1], dtype=np.float32) * pull[:, None, None]
     problem = _Problem(weights, levels, second + diagonal, weights @ (cross + diagonal).mT)
-    nearest = levels.nearest(weights) * levels.step
+    nearest = levels.nearest(weights)
     rounded = problem.solved()
     better = problem.error(rounded) < problem.error(nearest)
     return np.where(better[..., None], rounded, nearest)
@@ -88,18 +71,10 @@ class _Problem:
         )
         return error
 
-    def _choices(self, ratio: Array) -> tuple[Array, Array]:
-        """Return the levels below and above weights; those on a level stay there."""
-        nearest = np.rint(ratio)
-        on = np.abs(ratio - nearest) < _ON
-        ends = np.where(on, nearest, np.floor(ratio)), np.where(on, nearest, np.ceil(ratio))
-        least, most = (np.clip(end, self.levels.least, self.levels.most) for end in ends)
-        return least, most
-
     def solved(self) -> Array:
         """Return weights that no change of a single one improves, or those of the last turn."""
-        step = np.broadcast_to(self.levels.step, self.weights.shape)
-        least, most = self._choices(self.weights / step)
+        least, most = self.levels.around(self.weights)
+        middle = (least + most) / 2
         values, slope = self.weights.copy(), self.weights @ self.second - self.target
         curvature = np.diagonal(self.second, axis1=1, axis2=2)
         for _ in range(_TURNS):
@@ -110,8 +85,8 @@ class _Problem:
                 for column in range(moved.shape[-1]):
                     at = start + column
                     wanted = values[..., at] - within[..., column] / curvature[:, None, at]
-                    level = np.rint(wanted / step[..., at])
-                    fresh = np.clip(level, least[..., at], most[..., at]) * step[..., at]
+                    up = wanted > middle[..., at]
+                    fresh = np.where(up, most[..., at], least[..., at])
                     change = fresh - values[..., at]
                     within += change[..., None] * self.second[:, None, at, block]
                     values[..., at] = fresh

@@ -18,7 +18,7 @@ from workers.compression.graph import runtime
 from workers.compression.learning.episodes import learned, limits_of, reference_of
 from workers.compression.measure.reference import Reference
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize.stored import weights_in, write_stored
+from workers.compression.methods.quantize.stored import Storing, weights_in
 from workers.compression.samples.context import Context
 
 FORMS = ("int4", "int8", None)
@@ -44,7 +44,7 @@ def store_learned(
     assert parameters.ratio is not None, "the caller has looked"
     names = list(dict.fromkeys(use.name for use in weights_in(model, parameters)[0]))
     if not names:
-        return write_stored(model, parameters, {})
+        return Storing(parameters).write(model, {})
     task = _Bits(model, parameters, names, reference_of(model, context))
     if not task.fits([0.0] * len(names)):
         least = 1 - task.bytes_of([0.0] * len(names)) / task.whole
@@ -81,11 +81,17 @@ class _Bits:
         return len(self.names)
 
     @cached_property
+    def _storing(self) -> dict[str | None, Storing]:
+        """What stores weights in each form."""
+        update = self.parameters.model_copy
+        return {form: Storing(update(update={"weights": form})) for form in FORMS[:-1]}
+
+    @cached_property
     def _sizes(self) -> dict[str | None, list[int]]:
         """The bytes of each layer's weights in each form."""
         sizes: dict[str | None, list[int]] = {}
         for form in FORMS[:-1]:
-            outcome = write_stored(self.model, self._stored(form), {})
+            outcome = self._storing[form].write(self.model, {})
             after = dict.fromkeys(self.names, 0)
             before = dict.fromkeys(self.names, 0)
             for layer in outcome.layers:
@@ -93,9 +99,6 @@ class _Bits:
                 before[layer.node] += layer.bytes_before
             sizes[form], sizes[None] = list(after.values()), list(before.values())
         return sizes
-
-    def _stored(self, form: str | None) -> Quantize:
-        return self.parameters.model_copy(update={"weights": form})
 
     @property
     def whole(self) -> int:
@@ -141,7 +144,7 @@ class _Bits:
         outcome = Outcome(self.model.clone())
         for form in FORMS[:-1]:
             others = {name: _CHOSEN for name, each in forms.items() if each != form}
-            written = write_stored(outcome.model, self._stored(form), others)
+            written = self._storing[form].write(outcome.model, others)
             skipped = [each for each in written.skipped if each.node not in forms]
             outcome = Outcome(written.model, [*outcome.layers, *written.layers], skipped)
         left = [each for each in written.skipped if each.node in kept]

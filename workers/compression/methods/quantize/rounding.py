@@ -8,7 +8,7 @@ mean.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -20,8 +20,8 @@ from workers.compression.graph.shapes import concrete, sizes_of
 from workers.compression.looking.positions import is_plain, read_at
 from workers.compression.looking.probe import runs, values_of
 from workers.compression.methods.quantize import descent, integers
-from workers.compression.methods.quantize.descent import Levels
 from workers.compression.methods.quantize.integers import Floats, Grid
+from workers.compression.methods.quantize.levels import Levels
 from workers.compression.samples.context import Context, Samples
 
 _WORK = 1.5e11
@@ -40,11 +40,8 @@ class Rounding:
     """A Conv, Gemm or MatMul of the graph itself that alone reads its weight."""
     weights: Floats
     """In the node's layout."""
-    step: Floats
-    """The distance of levels; it broadcasts over the weights."""
-    least: int
-    most: int
-    """The smallest and largest level."""
+    levels: Levels
+    """What weights may be rounded to, in the node's layout."""
     data: Grid | None
     """The grid of the layer's input; None where that stays as it is."""
     centred: bool
@@ -84,8 +81,8 @@ class Rounding:
     def learned(self, sums: "_Sums") -> Floats:
         """Return the rounded weights in the node's layout."""
         second, cross = sums.moments(centred=self.centred)
-        step = np.broadcast_to(self.step, self.weights.shape)
-        levels = Levels(self._rows(step).reshape(self.shape), self.least, self.most)
+        step = np.broadcast_to(self.levels.step, self.weights.shape)
+        levels = replace(self.levels, step=self._rows(step).reshape(self.shape))
         weights = self._rows(self.weights).reshape(self.shape)
         rounded = descent.descend(weights, levels, second, cross)
         rows = rounded.reshape(-1, self.shape[2])

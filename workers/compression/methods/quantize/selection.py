@@ -21,7 +21,7 @@ from workers.compression.methods.quantize.exclusions import (
 )
 from workers.compression.methods.quantize.gains import TIME
 from workers.compression.methods.quantize.judging import Judging
-from workers.compression.methods.quantize.stored import weights_in
+from workers.compression.methods.quantize.stored import Storing, weights_in
 from workers.compression.methods.quantize.storing import writer
 from workers.compression.progress import Advance
 from workers.compression.samples.context import Context
@@ -121,7 +121,7 @@ def store_rest(
         return outcome
     names_kept = {item.name: "" for item in stored_weights if item.name not in names_to_store}
     uses_to_store = [item for item in stored_weights if item.name in names_to_store]
-    stores, notes = writer(outcome.model, storage, uses_to_store, context)
+    stores, notes = writer(outcome.model, Storing(storage), uses_to_store, context)
     write = _excluding(stores, names_kept)
     layers = list(dict.fromkeys(names_to_store))
     result = quality_bound.quantize_within_bound(

@@ -10,9 +10,10 @@ from app.domain.steps import Quantize
 from app.domain.steps.quantize import PACKED
 from workers.compression.graph.editor import constant
 from workers.compression.graph.fingerprint import fingerprint
-from workers.compression.graph.operators import channel_axis
+from workers.compression.methods.cluster.codebooks import Codebook
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quality_bound
+from workers.compression.methods.quantize.block_products import BlockProducts
 from workers.compression.methods.quantize.comparison import (
     few_samples,
     is_nearer,
@@ -20,15 +21,15 @@ from workers.compression.methods.quantize.comparison import (
     went,
 )
 from workers.compression.methods.quantize.exclusions import Write
-from workers.compression.methods.quantize.integers import Floats, top_level
+from workers.compression.methods.quantize.integers import Floats
 from workers.compression.methods.quantize.judging import judging_of
 from workers.compression.methods.quantize.kept import alike, kept_weights
+from workers.compression.methods.quantize.levels import Levels
 from workers.compression.methods.quantize.rounding import Rounding, is_learnable, learned_weights
 from workers.compression.methods.quantize.stored import (
+    Storing,
     WeightUse,
-    steps_of,
     weights_in,
-    write_stored,
 )
 from workers.compression.samples.context import Context
 
@@ -42,7 +43,7 @@ def store_weights(
     """
     uses, _ = weights_in(model, parameters)
     names = list(dict.fromkeys(use.name for use in uses))
-    write, notes = writer(model, parameters, uses, context)
+    write, notes = writer(model, Storing(parameters), uses, context)
     judging = judging_of(model, context.train, context)
     outcome = quality_bound.quantize_within_bound(write, model, names, context, advance, judging)
     if not outcome.layers:
@@ -51,7 +52,7 @@ def store_weights(
 
 
 def writer(
-    model: ir.Model, parameters: Quantize, uses: list[WeightUse], context: Context
+    model: ir.Model, storing: Storing | BlockProducts, uses: list[WeightUse], context: Context
 ) -> tuple[Write, list[str]]:
     """Return the function that stores weights of a graph, and notes on how they are rounded.
 
@@ -60,21 +61,21 @@ def writer(
 
     Args:
         model: the graph; not changed.
-        parameters: the bits, and whether rounding is learned.
+        storing: writes weights; its parameters say whether rounding is learned.
         uses: the weights.
         context: the data.
     """
-    nearest = partial(write_stored, model, parameters)
+    nearest, parameters = partial(storing.write, model), storing.parameters
     wanted = parameters.learn_rounding
     if wanted is None:
         wanted = parameters.weights in PACKED
     if not wanted or not context.train or not context.has_time():
         return nearest, []
     what = ("learned", fingerprint(model).hex(), alike(parameters))
-    weights = kept_weights(lambda: _learned(model, parameters, uses, context), model, what, context)
+    weights = kept_weights(lambda: _learned(model, storing, uses, context), model, what, context)
     if not weights:
         return nearest, []
-    learned = partial(write_stored, model, parameters, learned=weights)
+    learned = partial(replace(storing, learned=weights).write, model)
     if parameters.learn_rounding:
         return learned, [f"Layers whose rounding was learned: {len(weights)}."]
     graphs = (write({}).model for write in (nearest, learned))
@@ -88,16 +89,16 @@ def writer(
 
 
 def _learned(
-    model: ir.Model, parameters: Quantize, uses: list[WeightUse], context: Context
+    model: ir.Model, storing: Storing | BlockProducts, uses: list[WeightUse], context: Context
 ) -> Mapping[str, Floats]:
     """Return the weights whose rounding was learned, by the weight's name."""
-    top = top_level(parameters.weights)
     learnable = {use.name: use for use in uses if is_learnable(use.node, use.value, model)}
     layers = []
     for use in learnable.values():
-        array = constant(use.value)
-        steps, _ = steps_of(array, parameters.weights, channel_axis(use.node))
-        layers.append(Rounding(use.node, array, steps, -top, top, data=None, centred=False))
-    samples = few_samples(model, parameters, context)
+        levels = storing.form(use, model)
+        if isinstance(levels, Codebook):
+            levels = Levels(levels.scales, levels.centres)
+        layers.append(Rounding(use.node, constant(use.value), levels, data=None, centred=False))
+    samples = few_samples(model, storing.parameters, context)
     rounded = learned_weights(model, layers, samples, context)
     return {learnable[name].weight: array for name, array in rounded.items()}

@@ -1,0 +1,78 @@
+"""Products read their weights from blocks of four bits, in standard operators."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+from onnx import helper
+
+from app.domain.steps import Quantize
+from tests.workers.engine.stored import named, store_graph
+from tests.workers.intake.models import tensor, value
+from workers.compression.graph import runtime
+from workers.compression.methods.quantize import quantize
+from workers.compression.methods.quantize.block_products import BlockProducts
+from workers.compression.samples.context import Context, Samples
+
+RNG = np.random.default_rng(5)
+BLOCKS = Quantize(mode="weight_only", weights="int4")
+
+
+def stored(path: Path, inputs: int, width: int, outputs: int) -> ir.Model:
+    """Store a net of a MatMul, a Gemm, and a Gemm of the same weight transposed."""
+    shapes = {"w1": (inputs, width), "w2": (width, width), "b": (width,), "w3": (width, outputs)}
+    weights = [
+        tensor(name, (RNG.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32))
+        for name, shape in shapes.items()
+    ]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["a"], "first"),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("Gemm", ["r", "w2", "b"], ["g"], "second", alpha=0.5, beta=2.0),
+        helper.make_node("Gemm", ["g", "w2"], ["h"], "third", transB=1),
+        helper.make_node("MatMul", ["h", "w3"], ["y"], "last"),
+    ]
+    store_graph(path, nodes, [value("x", "N", inputs)], [value("y", "N", outputs)], weights)
+    return named(path)
+
+
+def outputs_of(model: ir.Model, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    with runtime.in_file(model) as path:
+        return runtime.run(runtime.open_session(path, optimize=True), {"x": x})["y"]
+
+
+@pytest.mark.parametrize("inputs", [64, 45])
+def test_blocks_are_near_and_small_and_what_is_left_out_stays(tmp_path: Path, inputs: int) -> None:
+    model = stored(tmp_path / "model.onnx", inputs, 96, 80)
+    x = RNG.standard_normal((6, inputs)).astype(np.float32)
+    blocks = BlockProducts(BLOCKS)
+    written = blocks.write(model, {})
+    assert [layer.node for layer in written.layers] == ["first", "second", "third", "last"]
+    exact, near = outputs_of(model, x), outputs_of(written.model, x)
+    assert np.square(near - exact).mean() < 0.05 * np.square(exact).mean()
+    assert all(6 < each.bytes_before / each.bytes_after < 7 for each in written.layers[1:])
+    assert {node.domain for node in written.model.graph} == {""}
+    some = blocks.write(model, {"second": "a reason", "third": "a reason"})
+    assert {each.node: each.reason for each in some.skipped} == {
+        "second": "a reason", "third": "a reason"
+    }  # fmt: skip
+    assert "w2" in some.model.graph.initializers
+    assert blocks.write(model, dict.fromkeys(("first", "second", "third", "last"), "")).layers == []
+
+
+def test_blocks_are_a_candidate_where_they_may_be_the_best(tmp_path: Path) -> None:
+    """A product of one row takes as long as reading its weight, which blocks make short."""
+    path = tmp_path / "model.onnx"
+    model = stored(path, 256, 1024, 1024)
+    x = RNG.standard_normal((40, 256)).astype(np.float32)
+    samples = Samples({"x": x}, None, range(32))
+    context = Context(
+        samples, seed=0, threads=1, example=samples.first_run(), original=path, max_quality_drop=0.9
+    )
+    found = quantize(model, Quantize(prefer="size"), context, lambda _: None)
+    titles = {each.title: each for each in found.choices}
+    in_blocks = titles["products with weights in blocks of four bits, throughout"]
+    assert in_blocks.size_bytes < 0.25 * path.stat().st_size
+    assert "floats with weights in few bits" in titles
