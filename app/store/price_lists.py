@@ -7,7 +7,7 @@ preference of the step, and the loss that the job allows. One list is kept for e
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -21,6 +21,9 @@ _KEY = (PriceListRow.tenant, PriceListRow.key)
 
 MOST = 64
 """The greatest number of lists of a tenant; the oldest ones are deleted."""
+
+_OF_TRIALS = 0.5
+"""The share of them above which trials add none: a search would push out those of other jobs."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,25 @@ def known(session: Session, job: JobRow, keys: Mapping[int, str]) -> dict[int, P
 
 
 def keep(session: Session, job: JobRow, key: str, blob: Blob, quota_bytes: int) -> None:
-    """Store a list in the place of the one before, unless it exceeds the tenant's quota."""
+    """Store a list in the place of the one before, unless it exceeds the tenant's quota.
+
+    Many trials of a search make lists of their own, which are stored while there is room for them.
+    """
     if session.get(ModelRow, job.model_id) is None:
         return
     stored = stats.lock_stored_bytes(session, job.tenant)
     before = session.get(PriceListRow, (job.tenant, key))
+    mine = PriceListRow.tenant == job.tenant
+    if job.parent_id is not None and before is None:
+        count = session.scalar(select(func.count()).select_from(PriceListRow).where(mine)) or 0
+        if count >= _OF_TRIALS * MOST:
+            return
     if stored + blob.size_bytes - (before.size_bytes if before else 0) > quota_bytes:
         return
     blob_rows.touch(session, blob.sha256, blob.size_bytes)
     fresh = {"sha256": blob.sha256, "size_bytes": blob.size_bytes}
     row = insert(PriceListRow).values(tenant=job.tenant, key=key, model_id=job.model_id, **fresh)
     session.execute(row.on_conflict_do_update(index_elements=_KEY, set_=fresh))
-    mine = PriceListRow.tenant == job.tenant
     newest = select(PriceListRow.key).where(mine).order_by(PriceListRow.measured_at.desc())
     surplus = newest.offset(MOST)
     session.execute(delete(PriceListRow).where(mine, PriceListRow.key.in_(surplus)))

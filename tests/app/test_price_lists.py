@@ -10,7 +10,7 @@ from app.blobs import Blob
 from app.store import blob_rows, price_lists, retention, runs, stats
 from app.store.claims import Claim
 from app.store.measured import DAYS
-from app.store.tables import PriceListRow
+from app.store.tables import JobRow, PriceListRow
 from tests.app.claiming import MAKER, claim_next
 from tests.app.service import Service, sha256
 
@@ -138,3 +138,21 @@ def test_lists_are_few_and_within_the_quota(
     with service.store() as session:
         kept = {row.key for row in session.query(PriceListRow)}
     assert kept == {claimed.price_lists[0].key for claimed in claims[1:]}
+
+
+def test_trials_push_no_list_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(price_lists, "MOST", 4)
+    asked = asked_of(service)
+    search = claim(service, **asked)
+    keep(service, search)
+    trials = [claim(service, **{**asked, "seed": 10 + seed}) for seed in range(3)]
+    with service.store.begin() as session:
+        ids = [trial.id for trial in trials]
+        session.execute(update(JobRow).where(JobRow.id.in_(ids)).values(parent_id=search.id))
+    kept = [keep(service, trial, b"of a trial") for trial in trials]
+    with service.store() as session:
+        keys = {row.key for row in session.query(PriceListRow)}
+    assert keys == {search.price_lists[0].key, trials[0].price_lists[0].key}, "half is left to jobs"
+    longer = keep(service, trials[0], b"of a trial and more")
+    assert longer not in kept
+    assert given(claim(service, **{**asked, "seed": 10, "tags": ["later"]})) == [longer]

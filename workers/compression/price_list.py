@@ -8,7 +8,6 @@ given that file (``app/store/price_lists.py``).
 import json
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -22,7 +21,7 @@ from app.domain.layer_times import form_of
 
 Value = TypeVar("Value")
 
-_FORM = 2
+_FORM = 3
 """The form of the file; a file of another form is not read."""
 
 _MOST = 10_000
@@ -39,6 +38,11 @@ class Entry:
     figures: Any
     """Numbers, words, lists and mappings, as JSON has them."""
     arrays: Sequence[NDArray[Any]] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its arrays."""
+        return sum(array.nbytes for array in self.arrays)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class PriceList:
         self,
         what: Hashable,
         make: Callable[[], Value],
-        pack: Callable[[Value], Entry],
+        pack: Callable[[Value], Entry | None],
         unpack: Callable[[Entry], Value],
         holds: Callable[[Value], bool] = lambda _: True,
     ) -> Value:
@@ -83,7 +87,7 @@ class PriceList:
         Args:
             what: everything that it depends on besides graph, data, seed, threads and versions.
             make: makes it; called if it is not known.
-            pack: returns what is kept of it.
+            pack: returns what is kept of it; None where that would be too much.
             unpack: returns it as ``make`` does.
             holds: whether what is known is good enough; it is made anew where it is not.
         """
@@ -96,7 +100,8 @@ class PriceList:
                 self.taken.add(name)
             return value
         value = make()
-        self.made[name] = pack(value)
+        if (entry := pack(value)) is not None:
+            self.made[name] = entry
         return value
 
     def figures(
@@ -122,24 +127,30 @@ class PriceList:
         return self.value(what, measure, pack, lambda e: adapter.validate_python(e.figures), holds)
 
     def write(self, path: Path) -> None:
-        """Write the list into a file, whole; one that would be too large stays as it was."""
+        """Write the list into a file, whole: the newest entries that there is room for."""
         if not self.made:
             return
         arrays = dict[str, NDArray[Any]]()
         entries = {}
-        everything = {**self.earlier, **self.made}
-        for name, entry in islice(everything.items(), max(len(everything) - _MOST, 0), None):
+        for name, entry in self._fitting().items():
             numbered = {f"{name}.{place}": array for place, array in enumerate(entry.arrays)}
             entries[name] = {"figures": entry.figures, "arrays": list(numbered)}
             arrays |= numbered
-        if sum(array.nbytes for array in arrays.values()) > MOST_PRICE_BYTES // 2:
-            return
         contents = {"form": _FORM, "graph": self.graph, "entries": entries}
         text = np.frombuffer(json.dumps(contents).encode(), np.uint8)
         part = path.with_suffix(".part")
         with part.open("wb") as file:
             np.savez(file, allow_pickle=False, **{_CONTENTS: text}, **arrays)
         part.replace(path)
+
+    def _fitting(self) -> dict[str, Entry]:
+        """Return the newest entries whose number and bytes are within bounds, the oldest first."""
+        fitting, room = dict[str, Entry](), MOST_PRICE_BYTES // 2
+        for name, entry in reversed({**self.earlier, **self.made}.items()):
+            if len(fitting) < _MOST and entry.nbytes <= room:
+                fitting[name] = entry
+                room -= entry.nbytes
+        return dict(reversed(fitting.items()))
 
     def note(self) -> list[str]:
         """Return a note on what was taken from earlier jobs; none if nothing was."""

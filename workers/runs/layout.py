@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import structlog
+
 from app.domain.directory import (
     DATASET,
     EVALUATE_DATASET,
@@ -18,9 +20,12 @@ from app.domain.directory import (
     model_file,
     step_directory,
 )
+from app.domain.problems import NotFound, Unavailable
 from app.store import claims
 from workers.runs import tools
 from workers.worker import Worker
+
+log = structlog.get_logger(__name__)
 
 
 def lay_out(worker: Worker, claimed: claims.Claim, root: Path) -> None:
@@ -34,6 +39,12 @@ def lay_out(worker: Worker, claimed: claims.Claim, root: Path) -> None:
     for path, sha256 in _stored_files(claimed, root).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         worker.blobs.fetch(sha256, path)
+    for path, sha256 in _price_lists(claimed, root).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            worker.blobs.fetch(sha256, path)
+        except (NotFound, Unavailable) as error:
+            log.warning("no price list", path=path.name, reason=str(error))
     if claimed.made_samples is not None:
         origin = claimed.made_samples.generated
         (root / GENERATED / MADE_ORIGIN).write_text(origin.model_dump_json())
@@ -58,10 +69,16 @@ def _stored_files(claimed: claims.Claim, root: Path) -> dict[Path, str]:
         files[root / GENERATED / MADE_SAMPLES] = claimed.made_samples.sha256
     for index, (sha256, _) in enumerate(claimed.steps):
         files[_step(claimed, index, root) / GRAPH] = sha256
-    for index, prices in claimed.price_lists.items():
-        if index >= len(claimed.steps) and prices.sha256 is not None:
-            files[_step(claimed, index, root) / PRICES] = prices.sha256
     return files
+
+
+def _price_lists(claimed: claims.Claim, root: Path) -> dict[Path, str]:
+    """Return the SHA-256 of the price lists by their paths: a job can do without, it measures."""
+    return {
+        _step(claimed, index, root) / PRICES: prices.sha256
+        for index, prices in claimed.price_lists.items()
+        if index >= len(claimed.steps) and prices.sha256 is not None
+    }
 
 
 def _step(claimed: claims.Claim, index: int, root: Path) -> Path:

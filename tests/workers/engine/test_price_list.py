@@ -201,6 +201,13 @@ def test_a_list_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     made.write(tmp_path / PRICES)
     assert len(PriceList.read(tmp_path / PRICES, "g").earlier) == 2
     made.made["large"] = Entry([], [np.broadcast_to(np.float32(0), MOST_PRICE_BYTES)])
-    before = (tmp_path / PRICES).read_bytes()
     made.write(tmp_path / PRICES)
-    assert (tmp_path / PRICES).read_bytes() == before
+    kept = PriceList.read(tmp_path / PRICES, "g").earlier
+    assert [entry.figures for entry in kept.values()] == [[1.0], [1.0]], "what fits is kept"
+
+
+def test_an_entry_for_which_there_is_no_room_is_not_kept() -> None:
+    made = PriceList("g")
+    assert made.value("a", lambda: 1, lambda _value: None, lambda _entry: 2) == 1
+    assert made.value("a", lambda: 3, lambda _value: Entry([]), lambda _entry: 2) == 3
+    assert made.value("a", lambda: 4, lambda _value: None, lambda _entry: 2) == 2

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
 from app.domain.steps import Step
+from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.known_times import KnownTimes
 from workers.compression.price_list import PriceList
 from workers.compression.samples.layout import FIRST, Layout, whole
@@ -138,6 +140,10 @@ class Context:
     processor."""
     deadline: float = math.inf
     """The clock's reading after which a step looks for nothing better: it keeps its best graph."""
+
+    def name_of(self, graph: ir.Model) -> str:
+        """Return what a graph is called in the price list; empty where the step keeps none."""
+        return fingerprint(graph).hex() if self.prices.graph else ""
 
     def has_time(self) -> bool:
         """Return whether the deadline is still to come."""

@@ -14,7 +14,6 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime as ort
 
-from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.load import files_of, store
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.packing import packed
@@ -72,7 +71,7 @@ def unprofitable(
     if not quantized.layers:
         return Exclusions({}, [])
     return context.prices.figures(
-        ("unprofitable", fingerprint(quantized.model).hex()),
+        ("unprofitable", context.name_of(quantized.model)),
         Exclusions,
         lambda: _unprofitable(write, original, quantized, layers, context),
     )
@@ -156,7 +155,7 @@ def costs_little(original: ir.Model, other: ir.Model, context: Context) -> bool:
 def _shortest_ms(model: ir.Model, context: Context) -> float:
     """Return the shortest time of a run in milliseconds."""
     return context.prices.figures(
-        ("shortest", fingerprint(model).hex()),
+        ("shortest", context.name_of(model)),
         float,
         lambda: float(shortest(model, context.example, context.threads)),
     )
@@ -172,7 +171,7 @@ def speed_ratio(original: ir.Model, other: ir.Model, context: Context, round_: i
         round_: a number; with another one the same graph is timed anew.
     """
     return context.prices.figures(
-        ("speed", fingerprint(other).hex(), round_),
+        ("speed", context.name_of(other), round_),
         Ratio,
         lambda: _ratio(original, other, context),
     )

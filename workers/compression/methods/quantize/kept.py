@@ -31,8 +31,6 @@ def kept_calibration(
         parameters: of the step.
         context: with the price list.
     """
-    if not _is_keepable(given):
-        return make()
     return context.prices.value(
         ("calibrated", alike(parameters)),
         make,
@@ -45,8 +43,6 @@ def kept_smoothing(
     make: Callable[[], Smoothed], given: ir.Model, parameters: Quantize, context: Context
 ) -> Smoothed:
     """Return the smoothed graph, as ``kept_calibration`` does."""
-    if not _is_keepable(given):
-        return make()
     return context.prices.value(
         ("smoothed", alike(parameters)),
         make,
@@ -56,14 +52,12 @@ def kept_smoothing(
 
 
 def kept_weights(
-    make: Callable[[], Mapping[str, Floats]], given: ir.Model, what: Hashable, context: Context
+    make: Callable[[], Mapping[str, Floats]], what: Hashable, context: Context
 ) -> Mapping[str, Floats]:
     """Return weights by name, as ``kept_calibration`` does; ``what`` is all they depend on."""
-    if not _is_keepable(given):
-        return make()
 
-    def pack(weights: Mapping[str, Floats]) -> Entry:
-        return Entry([*weights], [*weights.values()])
+    def pack(weights: Mapping[str, Floats]) -> Entry | None:
+        return _entry([*weights], [*weights.values()])
 
     def unpack(entry: Entry) -> Mapping[str, Floats]:
         return dict(zip(entry.figures, entry.arrays, strict=True))
@@ -76,7 +70,7 @@ def alike(parameters: Quantize) -> str:
     return parameters.model_copy(update={"prefer": "balanced"}).model_dump_json()
 
 
-def _calibrated_entry(calibrated: Calibrated, given: ir.Model) -> Entry:
+def _calibrated_entry(calibrated: Calibrated, given: ir.Model) -> Entry | None:
     """Return what is kept of a calibrated graph.
 
     Args:
@@ -92,7 +86,7 @@ def _calibrated_entry(calibrated: Calibrated, given: ir.Model) -> Entry:
         "rounded": list(calibrated.rounded),
     }
     arrays = [*calibrated.shifts.values(), *calibrated.rounded.values()]
-    return Entry(figures, [*arrays, *_graph_arrays(calibrated.model, given)])
+    return _entry(figures, arrays, calibrated.model, given)
 
 
 def _calibrated(entry: Entry, given: ir.Model, parameters: Quantize) -> Calibrated:
@@ -117,9 +111,9 @@ def _calibrated(entry: Entry, given: ir.Model, parameters: Quantize) -> Calibrat
     )
 
 
-def _smoothed_entry(graph: Smoothed, given: ir.Model) -> Entry:
+def _smoothed_entry(graph: Smoothed, given: ir.Model) -> Entry | None:
     """Return what is kept of a smoothed graph; ``given`` is the graph before it was smoothed."""
-    return Entry(dict(graph.layers), _graph_arrays(graph.model, given))
+    return _entry(dict(graph.layers), [], graph.model, given)
 
 
 def _smoothed(entry: Entry, given: ir.Model) -> Smoothed:
@@ -127,9 +121,25 @@ def _smoothed(entry: Entry, given: ir.Model) -> Smoothed:
     return Smoothed(_graph_of(entry.arrays, given), entry.figures)
 
 
-def _is_keepable(model: ir.Model) -> bool:
-    """Return whether a price list has room for a graph, and for its rounded weights besides."""
-    return weight_bytes(model) <= MOST_PRICE_BYTES // 4
+def _entry(
+    figures: Any,
+    arrays: Sequence[NDArray[Any]],
+    model: ir.Model | None = None,
+    given: ir.Model | None = None,
+) -> Entry | None:
+    """Return what is kept of arrays and of a graph; None if a price list has no room for it.
+
+    Args:
+        figures: all that is no array.
+        arrays: what is kept besides the graph.
+        model: a graph, which is kept unless it is the given one.
+        given: what the step began with.
+    """
+    changed = [] if model is None or model is given else [model]
+    size = sum(array.nbytes for array in arrays) + sum(map(weight_bytes, changed))
+    if size > MOST_PRICE_BYTES // 4:
+        return None
+    return Entry(figures, [*arrays, *map(_graph_bytes, changed)])
 
 
 def _grid_figures(grid: Grid) -> dict[str, Any]:
@@ -150,12 +160,10 @@ def _grid(figures: Mapping[str, Any]) -> Grid:
     )
 
 
-def _graph_arrays(model: ir.Model, given: ir.Model) -> list[NDArray[np.uint8]]:
-    """Return the bytes of a graph's file, ``[bytes]``; nothing if it is the given graph."""
-    if model is given:
-        return []
+def _graph_bytes(model: ir.Model) -> NDArray[np.uint8]:
+    """Return the bytes of a graph's file, ``[bytes]``."""
     with runtime.in_file(model) as path:
-        return [np.frombuffer(path.read_bytes(), np.uint8)]
+        return np.frombuffer(path.read_bytes(), np.uint8)
 
 
 def _graph_of(arrays: Sequence[NDArray[np.uint8]], given: ir.Model) -> ir.Model:

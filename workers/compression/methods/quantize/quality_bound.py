@@ -17,7 +17,6 @@ import onnx_ir as ir
 
 from app.domain.reports import Choice, LayerPrice
 from workers.compression.graph import runtime
-from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.graph.narrow import stored_type
 from workers.compression.measure.reference import Drop, Reference
 from workers.compression.methods.outcome import Outcome
@@ -97,7 +96,7 @@ def quantize_within_bound(
     if judging is None or not quantized.layers:
         return quantized
     has_time = context.time_for(_PRICING_SECONDS)
-    writer = f"{fingerprint(quantized.model).hex()} {stored_type(quantized.model)}"
+    writer = f"{context.name_of(quantized.model)} {stored_type(quantized.model)}"
     search = _Search(write, writer, model, layers, judging, context, gains, has_time)
     if search.fits(quantized, 0) or not judging.fits(model):
         return replace(quantized, choices=search.choices)

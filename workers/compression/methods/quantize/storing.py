@@ -9,7 +9,6 @@ import onnx_ir as ir
 from app.domain.steps import Quantize
 from app.domain.steps.quantize import PACKED
 from workers.compression.graph.editor import constant
-from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.methods.cluster.codebooks import Codebook
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import quality_bound
@@ -71,8 +70,8 @@ def writer(
         wanted = parameters.weights in PACKED
     if not wanted or not context.train or not context.has_time():
         return nearest, []
-    what = ("learned", fingerprint(model).hex(), alike(parameters))
-    weights = kept_weights(lambda: _learned(model, storing, uses, context), model, what, context)
+    what = ("learned", context.name_of(model), alike(parameters))
+    weights = kept_weights(lambda: _learned(model, storing, uses, context), what, context)
     if not weights:
         return nearest, []
     learned = partial(replace(storing, learned=weights).write, model)
