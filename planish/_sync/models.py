@@ -159,3 +159,13 @@ class Models(Uploads[Model]):
         response = self._http.request("GET", path, params=wanted)
         chart: dict[str, Any] = response.json()
         return chart
+
+    def prices(self, model: Model | str) -> list[dict[str, Any]]:
+        """Return what the latest jobs measured of a model, by which their steps chose.
+
+        Each has ``job``, ``step``, ``parameters``, ``submitted_at``, the ``choices`` (graphs with
+        bytes, speed and loss) and the prices of ``layers``.
+        """
+        response = self._http.request("GET", f"/v1/models/{id_of(model)}/prices")
+        steps: list[dict[str, Any]] = response.json()["steps"]
+        return steps

@@ -1,4 +1,4 @@
-"""``/v1/models/{id}/recommendations`` and ``/sensitivity``: what is known before a job."""
+"""``/v1/models/{id}/recommendations``, ``/sensitivity`` and ``/prices``: known before a job."""
 
 from typing import Annotated
 
@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.domain.deployments import DeploymentName
 from app.domain.job_answers import SubmittedJob
+from app.domain.prices import ModelPrices
 from app.domain.problems import (
     Conflict,
     DatasetMismatch,
@@ -16,7 +17,7 @@ from app.domain.problems import (
 )
 from app.domain.recommendations import Minimize, Recommendations
 from app.domain.sensitivity import ModelSensitivity
-from app.services import advice, sensitivities
+from app.services import advice, prices, sensitivities
 from app.services.sensitivities import SensitivityRequest
 from app.services.wishes import Wish
 from app.web.idempotency import Posted
@@ -97,3 +98,14 @@ def get_sensitivity(
     """Show the chart of a model's layers and forms; 404 until it was measured."""
     with call.transaction() as session:
         return sensitivities.show(session, call.tenant, model_id, data)
+
+
+@router.get("/{model_id}/prices", responses=documented(NotFound))
+def get_prices(model_id: str, call: Caller) -> ModelPrices:
+    """Show what the latest jobs measured of a model, by which their steps chose among forms.
+
+    Of each step: the graphs that it chose from, with bytes, speed and loss, and what layers lose
+    and save by themselves. It is there once the step is done, before the job is.
+    """
+    with call.transaction() as session:
+        return prices.show(session, call.tenant, model_id)

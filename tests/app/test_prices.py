@@ -1,0 +1,40 @@
+"""What steps measured of a model before they chose is shown with the model."""
+
+from typing import Any
+
+from app.store.tables import StepRow
+from tests.app.service import Service
+
+CHOICE = {"title": "all 3 in integers", "size_bytes": 100, "speedup": 2.5, "lost": 0.004,
+          "lost_error": 0.001, "chosen": True}  # fmt: skip
+LAYER = {"node": "conv", "lost": 0.002, "gain": 0.4, "unit": "time", "priced_together": 1,
+         "quantized": True}  # fmt: skip
+
+
+def step(service: Service, job: str, index: int, **finished: Any) -> None:
+    """Let a job have finished a step."""
+    done = {"seconds": 1.0, "layers": [], "skipped": [], **finished}
+    with service.store.begin() as session:
+        session.add(StepRow(job_id=job, index=index, tenant="acme", finished=done))
+
+
+def test_what_was_measured_is_there_once_the_step_is_done(service: Service) -> None:
+    model = service.model()
+    path = f"/v1/models/{model}/prices"
+    assert service.http.get(path).json() == {"model": model, "steps": []}
+    prune = {"method": "prune", "ratio": 0.3}
+    asked = {"model": model, "dataset": service.dataset()}
+    first = service.job(**asked, steps=[prune, {"method": "quantize", "prefer": "size"}])["id"]
+    step(service, first, 0)
+    step(service, first, 1, choices=[CHOICE], prices=[LAYER])
+    second = service.job(**asked, steps=[{"method": "quantize"}])["id"]
+    step(service, second, 0, choices=[CHOICE])
+    shown = service.http.get(path).json()["steps"]
+    assert [(each["job"], each["step"]) for each in shown] == [(second, 0), (first, 1)]
+    assert (shown[1]["choices"], shown[1]["layers"]) == ([CHOICE], [LAYER])
+    assert shown[1]["parameters"]["prefer"] == "size"
+    assert shown[0]["layers"] == []
+
+
+def test_nobody_sees_the_prices_of_others(service: Service) -> None:
+    assert service.http.get("/v1/models/mdl_unknown/prices").status_code == 404
