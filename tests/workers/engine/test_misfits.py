@@ -21,7 +21,11 @@ def scored(metric: Metric, output: np.ndarray, target: Any) -> float:
 @pytest.mark.parametrize(
     ("metric", "targets", "words"),
     [
-        ("top1", [0, -100], "a target is -100, .*'iou' leaves out targets below 0"),
+        (
+            "top1",
+            [0, -2],
+            "a target is -2, .*-100 is left out, and.*'iou' leaves out targets below 0",
+        ),
         ("f1", [0, -1], "a target is -1, .*'iou' leaves out"),
         ("mse", [2.0], "6 numbers against 1; if the targets are class numbers.*as integers"),
         ("iou", [2.0], "6 numbers against 1; .*as integers"),
@@ -35,6 +39,25 @@ def test_targets_that_do_not_fit_are_told_how_to_be_stored(
         scored(metric, np.zeros((1, 2, 3), np.float32), targets)
 
 
-def test_ignored_tokens_are_left_out_of_iou() -> None:
-    scores = np.eye(3, dtype=np.float32)[None, [0, 1, 2]]
-    assert scored("iou", scores, [0, 1, -100]) == 1.0
+@pytest.mark.parametrize("metric", ["top1", "top5", "f1", "iou"])
+@pytest.mark.parametrize("labels", [False, True])
+def test_ignored_tokens_are_left_out(metric: Metric, *, labels: bool) -> None:
+    """A fourth token has no class, and neither the scores nor the label of it counts."""
+    scores = np.eye(3, dtype=np.float32)[None, [0, 1, 2, 2]]
+    output = scores.argmax(-1) if labels else scores
+    assert scored(metric, output, [0, 1, 2, -100]) == 1.0
+    assert scored(metric, output, [0, 1, 1, -100]) == (
+        1.0
+        if metric == "top5" and not labels
+        else pytest.approx(scored(metric, output[:, :3], [0, 1, 1]))
+    )
+
+
+@pytest.mark.parametrize("metric", ["top1", "f1"])
+def test_a_sample_without_a_token_that_counts_changes_no_figure(metric: Metric) -> None:
+    score = Yardstick(metric, "out", Evaluate(metric=metric)).score()
+    scores = np.eye(3, dtype=np.float32)[None]
+    score.add({"out": scores}, np.full(3, -100))
+    assert score.value == 0
+    score.add({"out": scores}, np.array([0, 1, 2]))
+    assert score.value == 1

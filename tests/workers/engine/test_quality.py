@@ -103,6 +103,9 @@ def test_integers_are_numbers_where_the_output_has_one_number_for_each(
         ("y = Neg (x)", 0.0),
         ("y = Sigmoid (x)", 0.5),
         ("p = Sigmoid (x)  s = Squeeze (p)  y = Reshape (s, shape)", 0.5),
+        ("n = Neg (x)  e = Exp (n)  d = Add (e, one)  y = Div (one, d)", 0.5),
+        ("p = Sigmoid (x)  y = Sub (p, one)", 0.0),
+        ("y = ai.onnx.ml.LinearRegressor <coefficients = [1.0], targets = 1> (x)", 0.0),
         ("y = ours.chance (x)", 0.5),
         ("y = ours.score (x)", 0.0),
     ],
@@ -112,8 +115,9 @@ def test_yes_is_more_than_half_of_a_probability_and_more_than_zero_of_a_logit(
 ) -> None:
     """A local function may hold the operator that makes a probability."""
     proto = onnx.parser.parse_model(
-        f"""<ir_version: 10, opset_import: ["": 21, "ours": 1]>
-        g (float[n, 1] x) => (float[n, 1] y) <int64[2] shape = {{-1, 1}}> {{ {makes_y} }}
+        f"""<ir_version: 10, opset_import: ["": 21, "ours": 1, "ai.onnx.ml": 3]>
+        g (float[n, 1] x) => (float[n, 1] y)
+        <int64[2] shape = {{-1, 1}}, float one = {{1}}> {{ {makes_y} }}
         <domain: "ours", opset_import: ["": 21]> chance (a) => (b) {{ b = Sigmoid (a) }}
         <domain: "ours", opset_import: ["": 21]> score (a) => (b) {{ b = Neg (a) }}"""
     )
@@ -121,6 +125,7 @@ def test_yes_is_more_than_half_of_a_probability_and_more_than_zero_of_a_logit(
     found = quality.yardstick(model, np.array([0, 1, 1]), Evaluate())
     assert found is not None
     assert found.settings.threshold == threshold
+    assert found.probabilities == (threshold == 0.5)
     assert model.functions, "the graph is not changed"
 
 

@@ -56,12 +56,27 @@ def test_classes_are_found_on_either_axis_as_logits_or_probabilities(
 
 @pytest.mark.parametrize("sigmoid", [False, True])
 def test_a_single_yes_or_no_is_binary_cross_entropy(sigmoid: bool) -> None:
-    logits, wanted = scores(9, 1), classes(2, 9)
-    output = logits.sigmoid() if sigmoid else 3 * logits
-    probability = output if sigmoid else output.sigmoid()
+    """Logits may lie between 0 and 1, all of them: the graph says what they are."""
+    between, wanted = scores(9, 1).sigmoid(), classes(2, 9)
+    probability = between if sigmoid else between.sigmoid()
     right = torch.where(wanted[:, None] == 1, probability, 1 - probability)
-    term = objectives.labels("y", output, wanted, judged("top1"))
-    assert torch.allclose(term({"y": output}, {}, wanted), -right.log().mean(), atol=1e-5)
+    yardstick = Yardstick("top1", "y", Evaluate(metric="top1"), probabilities=sigmoid)
+    term = objectives.labels("y", between, wanted, yardstick)
+    assert torch.allclose(term({"y": between}, {}, wanted), -right.log().mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("output", "wanted"),
+    [(scores(6, 5, 3), classes(5, 6, 3)), (scores(6, 4), classes(2, 6, 4))],
+    ids=["classes", "yes or no"],
+)
+def test_targets_of_minus_100_teach_nothing(output: Tensor, wanted: Tensor) -> None:
+    padded = torch.cat([output, 9 * output]), torch.cat([wanted, torch.full_like(wanted, -100)])
+    term = objectives.labels("y", padded[0], padded[1], judged("top1"))
+    alone = objectives.labels("y", output, wanted, judged("top1"))
+    assert torch.allclose(term({"y": padded[0]}, {}, padded[1]), alone({"y": output}, {}, wanted))
+    nothing = padded[1][len(wanted) :]
+    assert float(term({"y": output}, {}, nothing)) == 0
 
 
 @pytest.mark.parametrize("metric", ["mse", "mae"])

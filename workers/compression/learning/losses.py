@@ -75,10 +75,15 @@ def binary_cross_entropy(output: Tensor, classes: Tensor, *, probabilities: bool
 
     Args:
         output: one logit, or one probability, for each class.
-        classes: as many targets, each 0 or 1.
+        classes: as many targets, each 0 or 1; those below 0 do not count.
         probabilities: whether ``output`` holds probabilities.
     """
     values, labels = output.reshape(-1).float(), classes.reshape(-1).float()
+    counted = labels >= 0
+    if not bool(counted.all()):
+        values, labels = values[counted], labels[counted]
+    if not len(labels):
+        return output.sum() * 0.0
     if probabilities:
         values = torch.logit(values, eps=1e-7)
     return F.binary_cross_entropy_with_logits(values, labels)

@@ -46,7 +46,7 @@ def loss_of(yardstick: Yardstick, output: Tensor, targets: Tensor) -> Loss | Non
         case "cosine":
             return cosine_distance
         case "iou":
-            return _of_masks(output, targets)
+            return _of_masks(yardstick, output, targets)
         case "cer":
             return _of_sequences(yardstick, output, targets)
         case _:
@@ -115,10 +115,9 @@ def ctc(output: Tensor, targets: Tensor, axis: int, blank: int, *, probabilities
     return F.ctc_loss(logs, labels, steps, lengths, blank=blank, zero_infinity=True)
 
 
-def _of_masks(output: Tensor, targets: Tensor) -> Loss:
+def _of_masks(yardstick: Yardstick, output: Tensor, targets: Tensor) -> Loss:
     if output.numel() == targets.numel():
-        probabilities = bool(((output >= 0) & (output <= 1)).all())
-        return partial(losses.binary_cross_entropy, probabilities=probabilities)
+        return partial(losses.binary_cross_entropy, probabilities=yardstick.probabilities)
     axis = losses.class_axis(output.shape, targets.shape)
     if axis is None or targets.is_floating_point():
         raise DatasetMismatch(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from app.domain.problems import DatasetMismatch, StepFailed
 from workers.compression.learning import losses, measured
+from workers.compression.measure.metrics.classes import IGNORED
 from workers.compression.measure.quality import Yardstick
 
 Outputs = Mapping[str, Tensor]
@@ -24,7 +25,8 @@ def labels(name: str, output: Tensor, targets: Tensor, yardstick: Yardstick | No
     """Return the loss of an output against the targets.
 
     Classes are learned with cross-entropy (binary where the output is one score), numbers with the
-    squared error. Some metrics need a loss of their own; see ``measured.py``.
+    squared error. Targets of -100 count in neither. Some metrics need a loss of their own; see
+    ``measured.py``.
 
     Args:
         name: the name of the output.
@@ -49,8 +51,8 @@ def labels(name: str, output: Tensor, targets: Tensor, yardstick: Yardstick | No
         )
     if integers and axis is not None:
         return _classes(name, axis, losses.are_probabilities(output, axis))
-    if integers and bool(((targets == 0) | (targets == 1)).all()):
-        return _yes_or_no(name, bool(((output >= 0) & (output <= 1)).all()))
+    if integers and bool(((targets == IGNORED) | (targets == 0) | (targets == 1)).all()):
+        return _yes_or_no(name, yardstick is not None and yardstick.probabilities)
     if axis is not None:
         raise DatasetMismatch(
             f"Output '{name}' has {output.shape[axis]} numbers for each of the targets, which are"
@@ -119,6 +121,11 @@ def _classes(name: str, axis: int, probabilities: bool) -> Term:
         assert targets is not None
         scores = losses.logits(outputs[name], axis, probabilities=probabilities)
         classes = targets.reshape(-1).long()
+        counted = classes != IGNORED
+        if not bool(counted.all()):
+            scores, classes = scores[counted], classes[counted]
+        if not len(classes):
+            return scores.sum() * 0.0
         low, high = int(classes.min()), int(classes.max())
         if low < 0 or high >= scores.shape[1]:
             advice = " With the metric 'iou', targets below 0 are left out." if low < 0 else ""

@@ -51,6 +51,8 @@ class Yardstick:
     """The output that is compared with the targets."""
     settings: Evaluate
     """The request, which holds the parameters of the metric."""
+    probabilities: bool = False
+    """Whether the values of the output always lie between 0 and 1."""
 
     @property
     def kind(self) -> Kind:
@@ -163,13 +165,14 @@ def yardstick(
         return None
     name = judged_output(model, settings)
     output = next(value for value in model.graph.outputs if value.name == name)
+    probabilities = single_scores.are_probabilities(model, name)
     if metric in {"top1", "f1"} and single_scores.has_one_for_each(output, targets.shape):
-        if targets.min() >= 0 and targets.max() <= 1:
-            threshold = single_scores.threshold(model, name)
+        if ((targets == classes.IGNORED) | (targets == 0) | (targets == 1)).all():
+            threshold = single_scores.YES[probabilities]
             settings = settings.model_copy(update={"threshold": threshold})
         elif settings.named_metric is None:
             metric = "mse"
-    return Yardstick(metric, name, settings)
+    return Yardstick(metric, name, settings, probabilities)
 
 
 def infer(targets: NDArray[Any] | None, settings: Evaluate) -> Metric | None:

@@ -2,6 +2,9 @@
 
 A network of two classes often gives one score, and one of labels that do not exclude each other one
 for each label. Integer targets are then yes (1) or no (0), or, where there are others, numbers.
+
+Whether such a score is a probability or a logit is told by the graph, once, for the metric and for
+the training alike: values for some samples say little, as logits may all lie between 0 and 1.
 """
 
 from collections.abc import Sequence
@@ -10,16 +13,12 @@ from math import prod
 import onnx_ir as ir
 
 from workers.compression.graph.rewrites.functions import inline_functions
+from workers.compression.graph.value_range import Range, value_range
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE})
 
-_CARRIES = frozenset(
-    {"Cast", "Clip", "DequantizeLinear", "Flatten", "Identity", "QuantizeLinear", "Reshape",
-     "Squeeze", "Transpose", "Unsqueeze"}
-)  # fmt: skip
-"""Operators behind which a probability is still one."""
-
-_PROBABILITIES = frozenset({"Sigmoid", "HardSigmoid", "Softmax"})
+YES = {True: 0.5, False: 0.0}
+"""The score above which the answer is yes, by whether scores are probabilities."""
 
 
 def has_one_for_each(output: ir.Value, targets: Sequence[int]) -> bool:
@@ -35,8 +34,8 @@ def has_one_for_each(output: ir.Value, targets: Sequence[int]) -> bool:
     return all(isinstance(size, int) for size in sizes) and prod(sizes) == prod(targets[1:])
 
 
-def threshold(model: ir.Model, name: str) -> float:
-    """Return the score above which the answer is yes: 0.5 for probabilities, 0 for logits.
+def are_probabilities(model: ir.Model, name: str) -> bool:
+    """Return whether all values of an output lie between 0 and 1, as the graph computes them.
 
     Args:
         model: the judged graph; not changed.
@@ -46,7 +45,4 @@ def threshold(model: ir.Model, name: str) -> float:
         model = model.clone()
         inline_functions(model)
     output = next(value for value in model.graph.outputs if value.name == name)
-    node = output.producer()
-    while node is not None and node.op_type in _CARRIES and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
-    return 0.5 if node is not None and node.op_type in _PROBABILITIES else 0.0
+    return value_range(output).within(Range(0.0, 1.0))

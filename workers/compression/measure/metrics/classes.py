@@ -2,7 +2,7 @@
 
 Scores ``[1, C]`` predict one class; ``[1, C, …]`` and ``[1, …, C]`` predict a class for each
 position, and each position counts. Integer outputs are predicted classes already. With a threshold,
-one score for each target is the answer to yes (1) or no (0).
+one score for each target is the answer to yes (1) or no (0). Targets of -100 do not count.
 """
 
 from typing import Any
@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 
 from workers.compression.measure.metrics.meter import MAX_CLASSES, Sums, Unfit
 
+IGNORED = -100
+"""The target of a position that does not count, such as a padded token: torch's
+``ignore_index``."""
+
 
 def top(
     output: NDArray[Any], target: NDArray[Any], *, count: int, threshold: float | None = None
 ) -> Sums:
     """Return the number of targets among the ``count`` highest scores, and of all targets."""
-    scores, classes = aligned(_answers(output, target, threshold), target)
+    scores, classes = _counted(_answers(output, target, threshold), target)
     if scores.ndim == classes.ndim:
         return np.array([np.sum(scores == classes), classes.size], np.float64)
-    _require_classes(classes)
-    if classes.max() >= scores.shape[-1]:
+    if classes.max(initial=0) >= scores.shape[-1]:
         raise Unfit(f"a target lies outside of its {scores.shape[-1]} classes")
     target_scores = np.take_along_axis(scores, classes[:, None], axis=1)
     better = np.sum(scores > target_scores, axis=1)
@@ -35,8 +38,7 @@ def confusion(
     output: NDArray[Any], target: NDArray[Any], *, threshold: float | None = None
 ) -> Sums:
     """Return hits, predictions and targets of each class, ``[classes, 3]``."""
-    scores, classes = aligned(_answers(output, target, threshold), target)
-    _require_classes(classes)
+    scores, classes = _counted(_answers(output, target, threshold), target)
     predictions = scores if scores.ndim == classes.ndim else np.argmax(scores, axis=1)
     return counts(predictions.astype(np.int64), classes)
 
@@ -54,19 +56,28 @@ def counts(predictions: NDArray[np.int64], classes: NDArray[np.int64]) -> Sums:
 
 
 def macro_f1(sums: Sums) -> float:
-    """Return the mean of 2·hits / (predictions + targets) over the classes that occur."""
+    """Return the mean of 2·hits / (predictions + targets) over the classes that occur, if any."""
     hits, predictions, targets = sums.T
     total = predictions + targets
-    return float(np.mean(2 * hits[total > 0] / total[total > 0]))
+    occurs = total > 0
+    return float(np.mean(2 * hits[occurs] / total[occurs])) if occurs.any() else 0.0
 
 
-def _require_classes(targets: NDArray[np.int64]) -> None:
-    """Refuse targets that stand for no class, such as the -100 of tokens that are ignored."""
-    if (lowest := targets.min(initial=0)) < 0:
+def _counted(output: NDArray[Any], target: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return scores or predictions, and targets, without the positions that do not count.
+
+    Raises:
+        Unfit: another target stands for no class.
+    """
+    scores, classes = aligned(output, target)
+    kept = classes != IGNORED
+    scores, classes = scores[kept], classes[kept]
+    if (lowest := classes.min(initial=0)) < 0:
         raise Unfit(
-            f"a target is {lowest}, and classes count from 0 (the metric 'iou' leaves out targets"
-            " below 0)"
+            f"a target is {lowest}, and classes count from 0 ({IGNORED} is left out, and the metric"
+            " 'iou' leaves out targets below 0)"
         )
+    return scores, classes
 
 
 def _answers(output: NDArray[Any], target: NDArray[Any], threshold: float | None) -> NDArray[Any]:
