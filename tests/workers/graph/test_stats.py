@@ -159,7 +159,11 @@ def test_recurrent_weights_count() -> None:
     ]
     node = helper.make_node("LSTM", ["x", "w", "r", "b"], ["y"], "lstm", hidden_size=8)
     proto = model([node], [value("x", "T", "N", 4)], [value("y", "T", 1, "N", 8)], weights)
-    assert stats.measure(read(proto), {"T": 3, "N": 1}).parameters == 32 * 12 + 64
+    found = stats.measure(read(proto), {"T": 3, "N": 1})
+    assert found.parameters == 32 * 12 + 64
+    assert (found.macs, found.uncounted) == (0, ["LSTM"])
+    [note] = stats.notes_on_macs(len(found.unknown), found.uncounted)
+    assert note.endswith("the work of LSTM is not among them.")
 
 
 def test_sizes_that_inference_misses_are_observed_in_a_run() -> None:

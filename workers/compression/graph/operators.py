@@ -88,6 +88,15 @@ def is_layer(node: ir.Node) -> bool:
     return operator is not None and operator.is_layer
 
 
+def is_uncounted(node: ir.Node) -> bool:
+    """Return whether a node multiplies by weights, and its multiply-accumulates are not counted.
+
+    So it is with recurrent layers: the figure that clients rely on is of convolutions and products.
+    """
+    operator = operator_of(node)
+    return operator is not None and operator.macs is None and operator.input_axis is not None
+
+
 def holds_unknown_weights(node: ir.Node) -> bool:
     """Return whether an operator of another domain, which the table lacks, reads stored matrices.
 

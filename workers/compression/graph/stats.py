@@ -10,7 +10,7 @@ that is fixed to a batch counts for a sample of it.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from workers.compression.graph import shapes as graph_shapes
-from workers.compression.graph.operators import Operator, operand, operator_of
+from workers.compression.graph.operators import Operator, is_uncounted, operand, operator_of
 from workers.compression.graph.rewrites.constants import lift_constants
 from workers.compression.graph.rewrites.fold import fold_constants, foldable
 from workers.compression.graph.rewrites.functions import inline_functions
@@ -59,6 +59,26 @@ class Stats:
     layers: list[LayerStats]
     unknown: list[str]
     """Nodes whose multiply-accumulates could not be counted, as a size stayed unknown."""
+    uncounted: list[str]
+    """Operators in the graph that multiply, and whose multiply-accumulates are not counted."""
+
+
+def notes_on_macs(unknown: int, uncounted: Iterable[str]) -> list[str]:
+    """Return what a figure of multiply-accumulates leaves out, in words.
+
+    Args:
+        unknown: the number of nodes that could not be counted.
+        uncounted: the operators that are not counted.
+    """
+    names, notes = sorted(uncounted), list[str]()
+    if names:
+        notes.append(
+            "Multiply–accumulates (MACs) are those of convolutions and matrix products: the work of"
+            f" {' and '.join(names)} is not among them."
+        )
+    if unknown:
+        notes.append(f"The MACs of {unknown} nodes could not be counted, and are left out.")
+    return notes
 
 
 def operators(model: ir.Model) -> dict[str, int]:
@@ -115,6 +135,7 @@ def measure(
         macs=sum(layer.macs for layer in layers),
         layers=layers,
         unknown=unknown,
+        uncounted=sorted({node.op_type for node in nodes if is_uncounted(node)}),
     )
 
 

@@ -167,9 +167,7 @@ def _describe(
     if findings.sample_sizes:
         sizes = said_sizes(findings.sample_sizes)
         notes.append(f"Multiply–accumulates (MACs) are those of one sample with {sizes}.")
-    if findings.figures.unknown:
-        count = len(findings.figures.unknown)
-        notes.append(f"The MACs of {count} nodes could not be counted, and are left out.")
+    notes += stats.notes_on_macs(len(findings.figures.unknown), findings.figures.uncounted)
     name_nodes(normal)
     obstacles = trainable.obstacles(normal)
     feeds = trials[0].feeds if trials else None

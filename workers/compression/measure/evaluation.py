@@ -83,7 +83,7 @@ def evaluate(
         values[-1][1],
         evaluation_set,
         has_memory=prober is not None,
-        uncounted=max(figure.unknown for figure in figures),
+        sizes=figures,
     )
     if with_default := inputs_with_default(model):
         notes += defaults_taken(with_default, load(paths[-1]))

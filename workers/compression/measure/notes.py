@@ -1,9 +1,13 @@
 """What a report says of its figures: on which samples they are, and how to read them."""
 
+from collections.abc import Sequence
+
 from app.domain.reports import Fidelity
+from workers.compression.graph.stats import notes_on_macs
 from workers.compression.measure.evaluation_set import EvaluationSet
 from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.measure.passes import Judge
+from workers.compression.measure.size import Size
 
 _EXPLAINED = (
     "'Variance kept' (explained) is the share of the original's variance that the errors leave: of"
@@ -28,8 +32,6 @@ _MEMORY = (
 )
 _NO_MEMORY = "Peak memory is not measured: it takes a process, which may not be started here."
 
-_UNCOUNTED = "The multiply–accumulates of {} nodes could not be counted, and are left out."
-
 
 def notes_on_figures(
     judge: Judge | None,
@@ -38,7 +40,7 @@ def notes_on_figures(
     evaluation_set: EvaluationSet,
     *,
     has_memory: bool,
-    uncounted: int,
+    sizes: Sequence[Size],
 ) -> list[str]:
     """Return the notes on an evaluation, in the order of the report.
 
@@ -48,7 +50,7 @@ def notes_on_figures(
         fidelity: the result's.
         evaluation_set: the samples that graphs were judged on.
         has_memory: whether peak memory was measured.
-        uncounted: the number of nodes whose multiply–accumulates could not be counted.
+        sizes: of the original and of each step's graph.
     """
     scored = fidelity is not None and fidelity.bounded == "agreement"
     kept = "'Same answers'" if scored else "'Near values'"
@@ -67,7 +69,8 @@ def notes_on_figures(
     elif judge is None and not evaluation_set.synthetic:
         notes.append("The dataset has no targets: we compared with the original's answers.")
     notes += [_LATENCY, _MEMORY if has_memory else _NO_MEMORY]
-    return [*notes, _UNCOUNTED.format(uncounted)] if uncounted else notes
+    unknown = max(size.unknown for size in sizes)
+    return notes + notes_on_macs(unknown, {name for size in sizes for name in size.uncounted})
 
 
 def _notes_on_samples(evaluation_set: EvaluationSet) -> list[str]:

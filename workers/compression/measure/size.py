@@ -1,6 +1,6 @@
 """The size of a graph: bytes of its file, parameters, multiply-accumulates."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,8 @@ class Size:
     macs: int
     unknown: int
     """Nodes whose multiply-accumulates could not be counted."""
+    uncounted: Sequence[str]
+    """Operators whose multiply-accumulates are not counted."""
 
 
 def measure(path: Path, sizes: Mapping[str, int], feeds: Feeds | None, samples: int = 1) -> Size:
@@ -37,4 +39,5 @@ def measure(path: Path, sizes: Mapping[str, int], feeds: Feeds | None, samples: 
         nonzero_parameters=figures.nonzero_parameters,
         macs=figures.macs,
         unknown=len(figures.unknown),
+        uncounted=figures.uncounted,
     )
