@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.targets import INSTALLED_BY, OutputFormat, Target
+from app.domain.targets import INSTALLED_BY, OUTPUT_FORMATS, OutputFormat, Target
 
 DeploymentName = Literal[
     "cpu-x86-vnni",
@@ -17,6 +17,10 @@ DeploymentName = Literal[
     "web",
     "cuda",
 ]
+
+
+AnyTarget = Literal[DeploymentName, OutputFormat]
+"""What ``GET /v1/targets`` lists: a deployment, or a format, which is then delivered."""
 
 
 class Deployment(BaseModel):
@@ -116,11 +120,27 @@ DEPLOYMENTS: dict[str, Deployment] = {
 assert set(DEPLOYMENTS) == set(get_args(DeploymentName))
 
 
+def formats_of(target: AnyTarget) -> Sequence[OutputFormat]:
+    """Return the formats that are delivered for a target where the request does not say."""
+    deployment = DEPLOYMENTS.get(target)
+    if deployment is not None:
+        return deployment.formats
+    return [name for name in OUTPUT_FORMATS if name == target]
+
+
 def with_defaults(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job's request, completed by the defaults of its target."""
-    deployment = DEPLOYMENTS.get(str(body.get("target")))
+    """Return a job's request, completed by the defaults of its target.
+
+    The name of a format, as a target, has no more to say than that it is delivered.
+    """
+    target = body.get("target")
+    deployment = DEPLOYMENTS.get(str(target))
     if deployment is None:
-        return dict(body)
+        if target not in OUTPUT_FORMATS:
+            return dict(body)
+        asked = body.get("deliver", [])
+        formats = [*asked, target] if isinstance(asked, list) else asked
+        return {**body, "target": None, "deliver": formats}
     filled = {"deliver": deployment.formats, **body}
     steps = body.get("steps")
     if isinstance(steps, list):

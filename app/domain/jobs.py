@@ -165,7 +165,8 @@ class JobRequest(Asked):
         description="Where the model is to run: a deployment of 'GET /v1/targets', which says what"
         " is delivered and how steps quantize and cut where the request does not; a device of 'GET"
         " /v1/devices', which times the result; or a label that workers announce. Only workers that"
-        " have it run the job. It is checked before anything runs.",
+        " have it run the job. It is checked before anything runs. A format's name stands for that"
+        " format in 'deliver'.",
     )
     deliver: Annotated[list[OutputFormat], AfterValidator(_once)] = Field(
         title="Formats to download",

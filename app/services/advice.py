@@ -7,7 +7,7 @@ advice.
 
 from sqlalchemy.orm import Session
 
-from app.domain.deployments import DEPLOYMENTS
+from app.domain.deployments import formats_of
 from app.domain.generated import GENERATED
 from app.domain.makeup import makeup
 from app.domain.models import ModelDescription, quantized_operators
@@ -85,7 +85,7 @@ def _inputs(session: Session, tenant: str, model_id: str, wish: Wish) -> Inputs:
     """
     request = request_of(body_of(model_id, wish, [{"method": "quantize"}]))
     places = dict.fromkeys(("#/dataset", "#/data"), "#/query/data")
-    places["#/target"] = "#/query/target"
+    places |= dict.fromkeys(("#/target", "#/deliver/0"), "#/query/target")
     try:
         inputs = look_up(session, tenant, request)
     except Invalid as fault:
@@ -104,7 +104,7 @@ def _inputs(session: Session, tenant: str, model_id: str, wish: Wish) -> Inputs:
 
 
 def _situation(session: Session, known: ModelDescription, inputs: Inputs, wish: Wish) -> Situation:
-    wanted = DEPLOYMENTS[wish.target].formats[0] if wish.target else "onnx"
+    wanted = formats_of(wish.target)[0] if wish.target else "onnx"
     offered = [each for each in targets.announced(session) if each.target == wanted]
     return Situation(
         makeup=makeup(known, inputs.model.size_bytes),

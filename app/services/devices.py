@@ -27,6 +27,7 @@ from app.domain.problems import (
     NotFound,
     TooManyRequests,
 )
+from app.domain.targets import OUTPUT_FORMATS
 from app.services import jobs
 from app.services.keys import digest
 from app.services.listing import Part, Walk, part
@@ -48,7 +49,7 @@ def register(
         Invalid: The name is that of a deployment target.
         TooManyRequests: The tenant has as many devices as it may.
     """
-    if asked.name in DEPLOYMENTS:
+    if asked.name in {*DEPLOYMENTS, *OUTPUT_FORMATS}:
         fault = f"'{asked.name}' is the name of a target that is there already: choose another"
         raise Invalid(fault, errors=[FieldError(pointer="#/name", detail=fault)])
     count = devices.lock_all(session, tenant)

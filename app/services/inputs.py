@@ -1,17 +1,18 @@
 """What a request names, and what the deployment can do, at the moment of the request."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from sqlalchemy.orm import Session
 
+from app.domain.addresses import Network
 from app.domain.datasets import DatasetDescription
 from app.domain.jobs import EVALUATE_DATASET_POINTER, JobRequest
 from app.domain.models import ModelDescription
 from app.domain.problems import FieldError, Invalid, Problem
 from app.domain.request_parts import DeviceKind
-from app.services import datasets, models, targets
+from app.services import datasets, models, targets, webhooks
 from app.store import lookup, overheads, workers
 from app.store.tables import DatasetRow, ModelRow
 
@@ -45,6 +46,8 @@ class Inputs:
     """What a job on the model is expected to take besides its steps."""
     target_fault: tuple[type[Problem], str] | None = None
     """Why nothing can be measured for the job's ``target``, and the kind of problem that it is."""
+    webhook_fault: str | None = None
+    """Why the address of the job's webhook is refused."""
     workers: Sequence[tuple[DeviceKind, Sequence[str]]] = ()
     """The kind of device and the labels of each worker that takes jobs."""
     other_models: Mapping[str, Upload[ModelDescription]] = field(default_factory=dict)
@@ -62,8 +65,16 @@ class Inputs:
         return self.evaluate_dataset or self.dataset
 
 
-def look_up(session: Session, tenant: str, request: JobRequest) -> Inputs:
+def look_up(
+    session: Session, tenant: str, request: JobRequest, admitted: Iterable[Network] = ()
+) -> Inputs:
     """Look up what the request names, and lock it against deletion until commit.
+
+    Args:
+        session: of the transaction.
+        tenant: whose request it is.
+        request: the request.
+        admitted: the private networks that webhooks may call.
 
     Raises:
         Invalid: The request names a model or dataset that is not the tenant's.
@@ -103,6 +114,9 @@ def look_up(session: Session, tenant: str, request: JobRequest) -> Inputs:
         targets=targets.deliverable(session),
         besides_seconds=overheads.seconds(session, tenant, request.model),
         target_fault=targets.fault(session, tenant, request),
+        webhook_fault=None
+        if request.webhook is None
+        else webhooks.refusal(request.webhook.url, admitted),
         workers=workers.offers(session),
         other_models=other_models,
     )

@@ -23,14 +23,15 @@ from app.store.views import job_view
 _RETRY_AFTER_S = 30
 
 
-def plan(session: Session, tenant: str, request: JobRequest) -> Plan:
+def plan(session: Session, tenant: str, request: JobRequest, settings: Settings) -> Plan:
     """Return what a job would do; nothing runs.
 
     Raises:
         Invalid: The request names a model or dataset that is not the tenant's.
     """
     request = targets.placed(session, tenant, request)
-    return plans.plan(request, look_up(session, tenant, request))
+    admitted = settings.webhook.allowed_networks
+    return plans.plan(request, look_up(session, tenant, request, admitted))
 
 
 def submit(session: Session, tenant: str, request: JobRequest, settings: Settings) -> SubmittedJob:
@@ -41,7 +42,8 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
         TooManyRequests: The tenant has reached its number of active jobs.
     """
     request = targets.placed(session, tenant, request)
-    plans.require_possible(request, look_up(session, tenant, request))
+    admitted = settings.webhook.allowed_networks
+    plans.require_possible(request, look_up(session, tenant, request, admitted))
     _require_turn(session, tenant, settings)
     row = jobs.row(tenant, request)
     if request.objective is not None:
@@ -54,9 +56,7 @@ def submit(session: Session, tenant: str, request: JobRequest, settings: Setting
     transitions.enter(session, row, "queued", "queued")
     made = None
     if request.webhook is not None:
-        hook, secret = webhooks.one_off(
-            session, tenant, row.id, request.webhook, settings.webhook.allowed_networks
-        )
+        hook, secret = webhooks.one_off(session, tenant, row.id, request.webhook)
         made = MadeWebhook(id=hook.id, secret=secret)
     session.flush()
     return SubmittedJob.model_validate(

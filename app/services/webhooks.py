@@ -69,17 +69,12 @@ def one_off(
     tenant: str,
     job_id: str,
     webhook: OneOffWebhook,
-    admitted: Iterable[Network],
 ) -> tuple[WebhookRow, str | None]:
     """Add the one-off webhook of a job's request; it is deleted with the job.
 
     Returns:
         The row, and the secret if it was generated here and has to be shown.
-
-    Raises:
-        Invalid: The URL spells out a private address that is not admitted.
     """
-    check_address(webhook.url, admitted, "#/webhook/url")
     secret = webhook.secret.get_secret_value() if webhook.secret else _new_secret()
     row = WebhookRow(
         id=ids.new("whk"),
@@ -220,20 +215,29 @@ def delivery_view(row: DeliveryRow) -> Delivery:
 
 
 def check_address(url: HttpUrl, admitted: Iterable[Network], pointer: str) -> None:
-    """Refuse a URL whose host is a private IP address; host names are checked when called.
+    """Refuse a URL whose host is a private IP address.
 
     Raises:
         Invalid: The address is private; the message says what to do instead.
     """
+    fault = refusal(url, admitted)
+    if fault is not None:
+        raise Invalid(fault, errors=[FieldError(pointer=pointer, detail=fault)])
+
+
+def refusal(url: HttpUrl, admitted: Iterable[Network]) -> str | None:
+    """Return why an address is refused, and what to do instead; None where it is not.
+
+    Host names are checked when they are called.
+    """
     addresses = spelled_out(url.host or "")
     networks = tuple(admitted)
     if not addresses or any(permitted(address, networks) for address in addresses):
-        return
-    fault = (
+        return None
+    return (
         f"{url.host} is not a public address. Use one that is, or have the operator admit its"
         " network with WEBHOOK_ALLOWED_NETWORKS"
     )
-    raise Invalid(fault, errors=[FieldError(pointer=pointer, detail=fault)])
 
 
 def _enabled(row: WebhookRow) -> WebhookRow:

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from app.domain.deployments import DeploymentName
+from app.domain.deployments import AnyTarget
 from app.domain.generated import GENERATED
 from app.domain.jobs import JobRequest
 from app.domain.recommendations import Minimize
@@ -16,7 +16,7 @@ class Wish:
 
     minimize: Minimize = "latency"
     max_quality_drop: float | None = None
-    target: DeploymentName | None = None
+    target: AnyTarget | None = None
     data: str | None = None
     """The id of a dataset; ``generated`` for samples that are made from the model."""
 

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from app.blobs import Blobs
 from app.domain.problems import RangeNotSatisfiable
 
-_RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*")
+_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]*)\s*", re.IGNORECASE)
 _LONGEST_RANGE = 100
 _ETAGS = re.compile(r'(?:W/)?("[^"]*")')
 

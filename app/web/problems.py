@@ -32,7 +32,15 @@ MEDIA_TYPE = "application/problem+json"
 
 _MAX_ERRORS = 50
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_WORDS = {"missing": "is required", "extra_forbidden": "is not a field that is known here"}
+_WORDS = {
+    "missing": "is required",
+    "union_tag_not_found": "is required",
+    "extra_forbidden": "is not a field that is known here",
+}
+_TAGS = frozenset({"union_tag_invalid", "union_tag_not_found"})
+"""Faults of the field that says which form an object has, such as a step's ``method``."""
+_ABSENT = frozenset({"missing", "union_tag_not_found"})
+"""Faults of fields that are not there."""
 _BY_STATUS: dict[int, type[Problem]] = {
     400: MalformedRequest,
     404: NotFound,
@@ -124,9 +132,15 @@ def _plain(request: Request, error: HTTPException) -> Problem:
         )
     detail = {
         400: "The body could not be read: send JSON in UTF-8 that is not nested too deeply.",
-        404: f"There is nothing at {request.url.path}: see /docs for what there is.",
+        404: _nothing_at(request.url.path),
     }.get(error.status_code, str(error.detail))
     return kind(detail, headers=dict(error.headers or {}))
+
+
+def _nothing_at(path: str) -> str:
+    if path.endswith("/"):
+        return f"There is nothing at {path}: leave out the slash at its end."
+    return f"There is nothing at {path}: see /docs for what there is."
 
 
 def _methods(request: Request) -> list[str]:
@@ -157,7 +171,7 @@ def invalid(error: RequestValidationError) -> Problem:
     if isinstance(error.body, bytes) and any(fault["loc"] == ("body",) for fault in faults):
         return UnsupportedMedia("Send JSON with 'Content-Type: application/json'.")
     errors = [
-        FieldError(pointer=pointer(fault["loc"], error.body, fault["type"]), detail=_words(fault))
+        FieldError(pointer=pointer(_place(fault), error.body, fault["type"]), detail=_words(fault))
         for fault in faults[:_MAX_ERRORS]
     ]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
@@ -170,7 +184,17 @@ def unfit(error: ValidationError, body: Any) -> Problem:
     return invalid(RequestValidationError(placed, body=body))
 
 
+def _place(fault: dict[str, Any]) -> list[str | int]:
+    """Return where a fault is; of a field that says which form its object has, at that field."""
+    place = list(fault["loc"])
+    if fault["type"] in _TAGS:
+        place.append(fault["ctx"]["discriminator"].strip("'"))
+    return place
+
+
 def _words(fault: dict[str, Any]) -> str:
+    if fault["type"] == "union_tag_invalid":
+        return f"must be one of {fault['ctx']['expected_tags']}"
     return _WORDS.get(fault["type"], str(fault["msg"]).removeprefix("Value error, "))
 
 
@@ -189,7 +213,7 @@ def pointer(location: Sequence[str | int], body: Any, kind: str) -> str:
     for index, part in enumerate(parts):
         if _is_in(part, value):
             value = value[part]
-        elif not (kind == "missing" and index == len(parts) - 1):
+        elif not (kind in _ABSENT and index == len(parts) - 1):
             continue
         walked.append(part)
     return _fragment(walked)

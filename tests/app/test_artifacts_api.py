@@ -44,6 +44,8 @@ def test_a_download_says_what_it_is(service: Service, path: str) -> None:
         ("bytes=-7", SIZE - 7, SIZE),
         ("bytes=-999999", 0, SIZE),
         (f"bytes={SIZE - 1}-{SIZE + 10**9}", SIZE - 1, SIZE),
+        (f"Bytes=1-{10**40}", 1, SIZE),
+        (f"bytes=-{10**40}", 0, SIZE),
     ],
 )
 def test_one_range_is_answered_with_just_it(

@@ -90,6 +90,8 @@ def test_a_model_is_delivered_in_another_format_without_steps(service: Service) 
         ({"steps": STATIC}, "#/steps/0"),
         ({"steps": DYNAMIC * 2}, "#/steps/1"),
         ({"steps": [{"method": "quantize", "modus": 1}]}, "#/steps/0/modus"),
+        ({"steps": [*DYNAMIC, {"method": "shrink"}]}, "#/steps/1/method"),
+        ({"steps": [{"ratio": 0.5}]}, "#/steps/0/method"),
         ({"steps": [{"method": "quantize", "percentile": 1000}]}, "#/steps/0/percentile"),
         ({"steps": [{"method": "quantize", "operators": ["a", 1]}]}, "#/steps/0/operators/1"),
         ({"steps": []}, "#/steps"),
@@ -118,6 +120,11 @@ def test_a_fault_in_the_request_is_named_at_its_place(
     answer = service.http.post("/v1/jobs", json=body)
     assert answer.status_code == 422, answer.text
     assert pointers(answer) == [pointer]
+    assert "expected tags" not in answer.text, "the words of a parser"
+    plan = service.http.post("/v1/jobs/plan", json=body)
+    refused = [each["pointer"] for each in plan.json().get("refused", [])]
+    assert (refused or pointers(plan)) == [pointer], "a plan refuses what a job is refused for"
+    assert not plan.json().get("ok")
     assert service.http.get("/v1/jobs").json()["items"] == []
 
 
@@ -137,6 +144,23 @@ def test_what_the_deployment_cannot_do_is_not_available(service: Service) -> Non
     assert (answer.status_code, answer.json()["type"]) == (422, "not-available")
     service.worker("litert")
     assert service.http.post("/v1/jobs", json=target).status_code == 202
+
+
+def test_the_name_of_a_format_as_a_target_has_it_delivered(service: Service) -> None:
+    """``GET /v1/targets`` lists formats, and says that a job's target is one of what it lists."""
+    service.worker("onnx")
+    service.worker("openvino")
+    listed = service.http.get("/v1/targets").json()["items"]
+    body = {"model": service.model(), "steps": DYNAMIC}
+    for item in listed:
+        job = service.http.post("/v1/jobs", json={**body, "target": item["target"]}).json()
+        assert job["deliver"] == [item["target"]]
+    both = {**body, "target": "openvino", "deliver": ["onnx"]}
+    assert service.http.post("/v1/jobs", json=both).json()["deliver"] == ["onnx", "openvino"]
+    advice = f"/v1/models/{body['model']}/recommendations"
+    assert service.http.get(advice, params={"target": "openvino"}).json()["items"]
+    missing = service.http.get(advice, params={"target": "litert"})
+    assert (missing.json()["type"], pointers(missing)) == ("not-available", ["#/query/target"])
 
 
 def test_a_target_sets_what_the_request_leaves_open(service: Service) -> None:

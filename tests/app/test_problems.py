@@ -40,7 +40,8 @@ def test_what_does_not_exist(service: Service) -> None:
         "/v1/jobs/%00",
         "/v2/jobs",
     ):
-        checked(service.http.get(path), 404, "not-found")
+        body = checked(service.http.get(path), 404, "not-found")
+        assert ("leave out the slash" in body["detail"]) == path.endswith("/")
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ def test_days_are_chosen_and_what_is_stored_stays_until_the_next_use(service: Se
     until = (today + timedelta(days=2)).isoformat()
     days = service.http.get("/v1/usage", params={"from": today.isoformat(), "to": until}).json()
     assert [day["stored_bytes"] for day in days["items"]] == [1000] * 3
+    moments = {"from": f"{today}T10:00:00Z", "to": f"{until}T23:30:00.5+00:00"}
+    assert service.http.get("/v1/usage", params=moments).json() == days
     later = service.http.get("/v1/usage", params={"from": until, "to": until}).json()["items"]
     assert [day["stored_bytes"] for day in later] == [1000]
 
@@ -59,4 +61,5 @@ def test_days_in_the_wrong_order_or_too_many_are_refused(
     answer = service.http.get("/v1/usage", params={"from": first, "to": last})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "#/from"
-    assert service.http.get("/v1/usage", params={"to": "0"}).status_code == 422
+    for moment in ("0", "2026-02-01T10:00", "2026-02-01T99:00:00Z", "0001-01-01T00:00:00+23:00"):
+        assert service.http.get("/v1/usage", params={"to": moment}).status_code == 422

@@ -192,9 +192,9 @@ def test_the_webhook_of_one_job_is_in_no_list_and_its_secret_is_shown_if_made(
     session.add(job)
     session.flush()
     asked = OneOffWebhook.model_validate({"url": str(URL), "secret": SECRET})
-    row, made = webhooks.one_off(session, "t", job.id, asked, ())
+    row, made = webhooks.one_off(session, "t", job.id, asked)
     assert (row.secret, made) == (SECRET, None)
-    row, made = webhooks.one_off(session, "t", job.id, OneOffWebhook(url=URL), ())
+    row, made = webhooks.one_off(session, "t", job.id, OneOffWebhook(url=URL))
     assert made == row.secret
     kept = created(session)
     assert [hook.id for hook in session.scalars(standing("t"))] == [kept.id]

@@ -1,4 +1,4 @@
-"""Why the target, or a format, cannot be delivered."""
+"""Why the target, or a format, cannot be delivered, or nobody told."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,9 @@ from app.services.refusals.fault import Fault
 
 
 def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
-    """Yield why the target, or a format, cannot be delivered."""
+    """Yield why the target, or a format, cannot be delivered, or nobody told."""
+    if inputs.webhook_fault is not None:
+        yield Fault(Invalid, "#/webhook/url", inputs.webhook_fault)
     if request.steps == [] and set(request.deliver) <= {"onnx"}:
         reason = (
             "There is nothing to do: name a step, or another format than 'onnx' in 'deliver' to"

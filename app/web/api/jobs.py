@@ -34,7 +34,8 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 )
 def plan_job(request: JobRequest, call: Caller, once: Posted) -> Response:
     """Resolve the steps of a job, and say what is refused, skipped and expected; nothing runs."""
-    return once(200, lambda session: jobs.plan(session, call.tenant, request))
+    settings = call.gateway.settings
+    return once(200, lambda session: jobs.plan(session, call.tenant, request, settings))
 
 
 @router.post(

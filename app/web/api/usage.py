@@ -16,13 +16,19 @@ from app.web.security import Caller
 router = APIRouter(tags=["usage"])
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_MOMENT = re.compile(_DAY.pattern + r"[Tt ][\d:.]+([Zz]|[+-]\d{2}:\d{2})")
 
 
 def _written(value: object) -> object:
-    """Refuse what pydantic would take for seconds since 1970."""
-    if isinstance(value, str) and not _DAY.fullmatch(value):
-        raise ValueError("must be a day such as 2026-01-31")
-    return value
+    """Return the day of a moment, and refuse what pydantic would take for seconds since 1970."""
+    if not isinstance(value, str) or _DAY.fullmatch(value):
+        return value
+    try:
+        if _MOMENT.fullmatch(value):
+            return datetime.fromisoformat(value).astimezone(UTC).date()
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError("must be a day such as 2026-01-31, or a moment of one in RFC 3339")
 
 
 Day = Annotated[date, BeforeValidator(_written)]

@@ -109,7 +109,8 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
     if filled.model and (filled.steps or "deliver" in body) and fault is None:
         try:
             with visitor.call.transaction() as session:
-                plan = jobs.plan(session, visitor.tenant, draft.checked(body))
+                settings = visitor.gateway.settings
+                plan = jobs.plan(session, visitor.tenant, draft.checked(body), settings)
         except Problem as error:
             fault = error
     known = {method.method: method for method in methods()}
