@@ -71,10 +71,10 @@ def listener() -> Iterator[socket.socket]:
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layer = nn.Linear(4, 2)
+        self.layer, self.shift = nn.Linear(4, 2), torch.ones(4)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.layer(x)
+        y: Tensor = self.layer(x + self.shift)
         return y
 
 
@@ -104,6 +104,27 @@ def pickle_among_the_sample_inputs(code: str) -> bytes:
     packed = io.BytesIO()
     torch.save(_Runs(code), packed)
     return program(lambda name, data: packed.getvalue() if name == "model.pt" else data)
+
+
+def pickle_in_place_of(what: str, member: str) -> Callable[[str], bytes]:
+    """Return an attack whose pickles the archive itself says to be tensors."""
+
+    def attack(code: str) -> bytes:
+        packed = io.BytesIO()
+        torch.save(_Runs(code), packed)
+
+        def change(name: str, data: bytes) -> bytes:
+            if name.endswith(f"{what}_config.json"):
+                described = json.loads(data)
+                assert described["config"], f"the program has no {what}"
+                for payload in described["config"].values():
+                    payload["use_pickle"] = True
+                return json.dumps(described).encode()
+            return packed.getvalue() if name.startswith(member) else data
+
+        return program(change)
+
+    return attack
 
 
 def expression_in_the_graph(code: str) -> bytes:
@@ -144,7 +165,16 @@ def inspect(sandbox: Sandbox, directory: Path, content: bytes, **hints: Any) -> 
     return result.problem
 
 
-@pytest.mark.parametrize("attack", [pickle_among_the_sample_inputs, expression_in_the_graph])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pickle_among_the_sample_inputs,
+        pickle_in_place_of("weights", "weight_"),
+        pickle_in_place_of("constants", "tensor_"),
+        expression_in_the_graph,
+    ],
+    ids=["sample inputs", "weights", "constants", "expression"],
+)
 def test_the_code_of_a_program_gets_nowhere(
     sandbox: Sandbox, tmp_path: Path, listener: socket.socket, attack: Callable[[str], bytes]
 ) -> None:

@@ -138,6 +138,29 @@ def test_a_merge_of_keras_1_is_its_layer(tmp_path: Path) -> None:
     np.testing.assert_allclose(answers(tmp_path / "job", one, two)[0], expected, atol=1e-5)
 
 
+def test_layers_that_keras_3_has_under_another_name(tmp_path: Path) -> None:
+    entry = {"batch_input_shape": [None, 6], "dtype": "float32"}
+    stack = [
+        layer("BatchNormalizationV1", "one", axis=[1], epsilon=1e-3, **entry),
+        layer("ThresholdedReLU", "middle", theta=0.5, trainable=True),
+        layer("SyncBatchNormalization", "two", axis=[1], epsilon=1e-3),
+    ]
+    first, second = ([abs(random(6)) + 0.1 for _ in range(4)] for _ in range(2))
+    config = {"class_name": "Sequential", "config": {"name": "s", "layers": stack}}
+    path = old_file(tmp_path / "model.h5", config, {"one": first, "two": second}, "2.2.4-tf")
+    inspected(path, tmp_path / "job")
+    x = random(5, 6)
+
+    def normalised(values: Array, weights: list[Array]) -> Array:
+        gamma, beta, mean, variance = weights
+        found: Array = gamma * (values - mean) / np.sqrt(variance + 1e-3) + beta
+        return found
+
+    middle = normalised(x, first)
+    expected = normalised(np.where(middle > 0.5, middle, 0), second)
+    np.testing.assert_allclose(answers(tmp_path / "job", x)[0], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("place", ["/", "model_weights"])
 def test_kernels_that_theano_turned_around_are_turned_back(tmp_path: Path, place: str) -> None:
     kernel, bias = random(3, 2, 2, 4), random(4)

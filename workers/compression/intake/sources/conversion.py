@@ -20,7 +20,7 @@ from workers.compression import faults
 from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.intake.formats.onnx import read_bundle
 from workers.compression.intake.limits import ModelLimits
-from workers.compression.intake.sources import hints, shapes
+from workers.compression.intake.sources import exact, hints, shapes
 from workers.compression.intake.sources.export import export
 from workers.compression.intake.sources.program import BATCH, Program
 
@@ -61,16 +61,13 @@ def convert(program: Program, target: Path, limits: ModelLimits) -> tuple[int, C
     graph = onnx.load_model(target, load_external_data=False).graph
     _require_shapes(program, graph, sizes)
     run = open_graph(target, len(graph.node))
-    largest, runs = _compared(program, run, names, (sizes, below))
+    worst, runs = _compared(program, run, names, (sizes, below))
     shapes.name_outputs(target, runs, [*program.symbols, *program.sums])
     warnings = list(program.warnings)
-    if largest > EXACT:
-        warnings.append(
-            f"The graph's answers differ from {program.source}'s by {largest:.1e}: more than the"
-            f" {EXACT:.0e} of most conversions."
-        )
+    if worst.error > EXACT:
+        warnings.append(exact.warning(program, worst, EXACT))
     return opset, Conversion(
-        source=program.source, version=program.version, max_error=largest, warnings=warnings
+        source=program.source, version=program.version, max_error=worst.error, warnings=warnings
     )
 
 
@@ -170,14 +167,14 @@ def _require_shapes(program: Program, graph: onnx.GraphProto, sizes: dict[str, i
 
 def _compared(
     program: Program, run: Run, names: list[str], accepted: tuple[dict[str, int], int]
-) -> tuple[float, list[shapes.Run]]:
-    """Return the largest error over several inputs and sizes, and the shapes of those runs.
+) -> tuple[exact.Difference, list[shapes.Run]]:
+    """Return the output with the largest error over several inputs and sizes, and all shapes.
 
     Raises:
         InvalidModel: the graph does not run where the program does, or gives other outputs.
     """
     sizes, below = accepted
-    largest, runs = 0.0, list[shapes.Run]()
+    worst, runs = exact.Difference(0.0), list[shapes.Run]()
     for seed, tried in enumerate(_trials(program, sizes)):
         inputs = program.draw(tried, seed, below)
         try:
@@ -205,10 +202,12 @@ def _compared(
                 f" {faults.runtime_words(error)} Upload it again with fixed sizes,"
                 f" {hints.parameter(program.inputs, sizes | {BATCH: 1})}."
             ) from error
-        for name, reference in zip(names, expected, strict=True):
-            largest = max(largest, _error(name, reference, answers[name], described, program))
+        for place, (name, reference) in enumerate(zip(names, expected, strict=True)):
+            largest = _error(name, reference, answers[name], described, program)
+            if largest > worst.error:
+                worst = exact.Difference(largest, inputs, place, answers[name])
         runs.append((tried, {name: answers[name].shape for name in names}))
-    return largest, runs
+    return worst, runs
 
 
 def _trials(program: Program, sizes: dict[str, int]) -> list[dict[str, int]]:

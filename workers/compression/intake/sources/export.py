@@ -90,7 +90,7 @@ class _Positional(nn.Module):
 
 
 def _separate_names(model: ir.Model) -> None:
-    """Rename values within the graph that have the name of an input or output.
+    """Rename values within the graph that have the name of an input, an output or another one.
 
     The exporter gives outputs their names without looking whether another value has one already.
     """
@@ -98,8 +98,11 @@ def _separate_names(model: ir.Model) -> None:
     taken = {value.name for value in border}
     for node in model.graph:
         for value in node.outputs:
-            while value not in border and value.name in taken:
+            if value in border or not value.name:
+                continue
+            while value.name in taken:
                 value.name = f"{value.name}_within"
+            taken.add(value.name)
 
 
 def _name_dimensions(model: ir.Model, program: Program) -> None:

@@ -4,7 +4,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from workers.compression.intake.sources import (
     keras_failures,
     keras_files,
     keras_legacy,
+    keras_modules,
     keras_nested,
     keras_recurrent,
 )
@@ -98,6 +100,7 @@ def _open_hdf5(path: Path, keras: Any) -> tuple[Any, int, bool]:
         if version < 3:
             keras_nested.name_sequentials(config, keras_files.weight_groups(file))
             keras_legacy.translate(config, version)
+        keras_modules.complete(config, version)
         config = keras_config.checked(config, legacy=True)
         rearranged = version < 3 and keras_legacy.convert_weights(file, config, version)
         file.attrs["model_config"] = json.dumps(config)
@@ -213,6 +216,22 @@ class _Network(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self._layers = keras_files.layers_of(model)
 
     def forward(self, *tensors: Tensor) -> Any:
-        return self.model(list(tensors) if len(tensors) > 1 else tensors[0], training=False)
+        with _unregularized(self._layers):
+            return self.model(list(tensors) if len(tensors) > 1 else tensors[0], training=False)
+
+
+@contextmanager
+def _unregularized(layers: list[Any]) -> Iterator[None]:
+    """Take penalties on outputs away for a call: they divide by the batch, and so would fix it."""
+    given = [(layer, getattr(layer, "activity_regularizer", None)) for layer in layers]
+    penalties = [(layer, penalty) for layer, penalty in given if penalty is not None]
+    try:
+        for layer, _ in penalties:
+            layer.activity_regularizer = None
+        yield
+    finally:
+        for layer, penalty in penalties:
+            layer.activity_regularizer = penalty

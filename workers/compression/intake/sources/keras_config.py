@@ -21,7 +21,7 @@ BatchNormalization LayerNormalization GroupNormalization RMSNormalization UnitNo
 SpectralNormalization
 Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout GaussianDropout
 GaussianNoise ActivityRegularization
-ReLU LeakyReLU PReLU ELU Softmax ThresholdedReLU
+ReLU LeakyReLU PReLU ELU Softmax
 LSTM GRU SimpleRNN RNN LSTMCell GRUCell SimpleRNNCell StackedRNNCells Bidirectional
 TimeDistributed ConvLSTM1D ConvLSTM2D ConvLSTM3D
 Attention AdditiveAttention MultiHeadAttention GroupQueryAttention GroupedQueryAttention
@@ -68,8 +68,17 @@ _MODULES = (
     "keras.src.models.model",
     "builtins",
 )
-_OPERATIONS = frozenset({"keras.src.ops.numpy", "keras.src.ops.nn", "keras.ops"})
-"""The modules of functions that may be called on Keras tensors."""
+OPERATIONS: dict[str, frozenset[str] | None] = {
+    "keras.src.ops.numpy": None,
+    "keras.src.ops.nn": None,
+    "keras.src.ops.math": None,
+    "keras.src.ops.image": None,
+    "keras.src.ops.core": frozenset(
+        ["Cast", "SaturateCast", "Scatter", "ScatterUpdate", "Slice", "SliceUpdate", "Unstack"]
+    ),
+    "keras.ops": None,
+}
+"""The modules of operations that may be called on Keras tensors, and which; None for all."""
 
 _Legacy = dict[str, tuple[object, ...]]
 _NO_GROUPS: _Legacy = {"groups": (1,)}
@@ -150,8 +159,7 @@ def _object(value: dict[str, Any], legacy: bool) -> dict[str, Any]:
                 f"The function '{config!s:.80}'{where} is not one of Keras's own. {_ADVICE}"
             )
         return dict(value)
-    operation = module in _OPERATIONS and name.isidentifier()
-    if not operation and (name not in NAMES or module not in {None, *_MODULES}):
+    if not _is_operation(module, name) and (name not in NAMES or module not in {None, *_MODULES}):
         raise InvalidModel(
             f"'{name!s:.80}'{where} is not a stock layer of Keras: its code is not run here."
             f" {_ADVICE}"
@@ -167,6 +175,14 @@ def _object(value: dict[str, Any], legacy: bool) -> dict[str, Any]:
     if legacy and isinstance(config, dict):
         checked_object["config"] = _modern(name, checked_object["config"])
     return checked_object
+
+
+def _is_operation(module: str | None, name: str) -> bool:
+    """Return whether a name is one of an operation on tensors, which runs no code of the file."""
+    if module not in OPERATIONS or not name.isidentifier():
+        return False
+    names = OPERATIONS[module]
+    return names is None or name in names
 
 
 def _modern(name: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,12 @@ _CLASSES = {
     "SeparableConvolution2D": "SeparableConv2D",
     "Deconvolution2D": "Conv2DTranspose",
 }
+_SAME = {
+    "BatchNormalizationV1": "BatchNormalization",
+    "BatchNormalizationV2": "BatchNormalization",
+    "SyncBatchNormalization": "BatchNormalization",
+}
+"""Classes of Keras within TensorFlow that compute what one of Keras 3 does."""
 _MERGES = {
     "sum": "Add",
     "mul": "Multiply",
@@ -98,6 +104,11 @@ def translate(config: Any, version: int) -> None:
         if not isinstance(arguments, dict):
             continue
         name_modules(arguments)
+        layer["class_name"] = name = _SAME.get(name, name)
+        if name == "ThresholdedReLU":
+            threshold = arguments.get("theta", 1.0)
+            layer["class_name"] = name = "ReLU"
+            layer["config"] = arguments = {"name": arguments.get("name"), "threshold": threshold}
         if name != "InputLayer":
             arguments.pop("batch_input_shape", None)
         if version > 1:
