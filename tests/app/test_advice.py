@@ -40,7 +40,7 @@ def _dataset(service: Service, known: dict[str, Any], samples: int = 1000) -> st
         }
         for tensor in known["inputs"]
     ]
-    content = repr(arrays).encode()
+    content = f"of {arrays}".encode()
     return service.dataset(content, samples=samples, arrays=arrays, targets=None)
 
 

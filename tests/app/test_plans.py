@@ -34,8 +34,8 @@ ORDERS: list[tuple[Steps, str, str]] = [
 """Steps of which the last cannot follow another, where that is said, and what is said."""
 
 PARAMETERS: list[tuple[Steps, str, str]] = [
-    ([{"ratio": 0.5}], "#/steps/0", "method"),
-    ([{"method": "melt"}], "#/steps/0", "'melt'"),
+    ([{"ratio": 0.5}], "#/steps/0/method", "is required"),
+    ([{"method": "melt"}], "#/steps/0/method", "must be one of 'cluster', "),
     ([PACKED | {"weights": "int3"}], "#/steps/0", "int4 or int8"),
     ([STATIC | {"recover": TRAINING}], "#/steps/0", "use mode 'qat'"),
     ([CHANNELS | {"schedule": "iterative"}], "#/steps/0", "add 'recover'"),

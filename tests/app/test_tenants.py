@@ -25,6 +25,7 @@ WITH_AN_ID: dict[tuple[str, str], dict[str, Any]] = {
     ("delete", "/v1/models/{model_id}"): {},
     ("get", "/v1/models/{model_id}/content"): {},
     ("get", "/v1/models/{model_id}/recommendations"): {},
+    ("get", "/v1/models/{model_id}/prices"): {},
     ("get", "/v1/models/{model_id}/sensitivity"): {},
     ("post", "/v1/models/{model_id}/sensitivity"): {"json": {"dataset": f"dst_{'0' * 24}"}},
     ("get", "/v1/datasets/{dataset_id}"): {},
