@@ -39,6 +39,7 @@ from app.web.dashboard.visitor import LogInFirst
 from app.web.gateway import Gateway
 from app.web.metrics import Metrics
 from app.web.middleware import Guarded, Observed
+from app.web.protocol import Protocol
 from app.web.rates import Rates
 from app.web.watch import Watch
 
@@ -128,6 +129,7 @@ def serve(settings: Settings) -> None:
     gc.freeze()
     uvicorn.run(
         app,
+        http=Protocol,
         host=settings.server.host,
         port=settings.server.port,
         timeout_graceful_shutdown=int(settings.server.shutdown_seconds),

@@ -9,6 +9,7 @@ import uvicorn
 
 from app.main import create_app
 from app.settings import Settings
+from app.web.protocol import Protocol
 
 NEVER = 3600.0
 """How often, in seconds, a gateway of a test takes back work, which most tests want left alone."""
@@ -20,7 +21,9 @@ def serving(settings: Settings, scan_seconds: float = NEVER) -> Iterator[str]:
     lease = settings.lease.model_copy(update={"scan_seconds": scan_seconds})
     settings = settings.model_copy(update={"lease": lease})
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(create_app(settings), log_config=None, access_log=False)
+        config = uvicorn.Config(
+            create_app(settings), http=Protocol, log_config=None, access_log=False
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()

@@ -189,3 +189,19 @@ def test_a_header_of_a_part_with_a_broken_name_is_named(service: Service, name: 
     answer = service.http.post("/v1/models", content=sent, headers=[(b"content-type", FORM_TYPE)])
     assert answer.status_code in {400, 422}
     assert "form" in answer.json()["detail"] or "file" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"GET /v1/models?name=" + b"a" * 70_000 + b" HTTP/1.1", b"GET /v1/models HTP/1.1"],
+)
+def test_what_is_no_http_is_refused_with_a_problem(service: Service, request_line: bytes) -> None:
+    parts = urlsplit(service.url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=30) as sender:
+        sender.sendall(request_line + b"\r\nHost: " + parts.netloc.encode() + b"\r\n\r\n")
+        answer = sender.makefile("rb").read()  # until the gateway closes the connection
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head.lower()
+    problem = json.loads(body)
+    assert (problem["type"], problem["status"]) == ("malformed-request", 400)
