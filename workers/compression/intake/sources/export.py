@@ -96,13 +96,13 @@ def _separate_names(model: ir.Model) -> None:
     """
     border = {*model.graph.inputs, *model.graph.outputs}
     taken = {value.name for value in border}
-    for node in model.graph:
-        for value in node.outputs:
-            if value in border or not value.name:
-                continue
-            while value.name in taken:
-                value.name = f"{value.name}_within"
-            taken.add(value.name)
+    constants = list(model.graph.initializers.values())
+    for value in [*constants, *(value for node in model.graph for value in node.outputs)]:
+        if value in border or not value.name:
+            continue
+        while value.name in taken:
+            value.name = f"{value.name}_within"
+        taken.add(value.name)
 
 
 def _name_dimensions(model: ir.Model, program: Program) -> None:
