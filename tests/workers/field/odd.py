@@ -247,6 +247,34 @@ def words_to_labels() -> Field:
     return Field(draw.model([end("words", STRING, "n", 4)], outputs, ai_onnx_ml=3), {})
 
 
+def boxes_that_overlap() -> Field:
+    """A detector that leaves boxes out which overlap, by thresholds that are scalars."""
+    draw = Drawing(31)
+    seen = draw("Relu", draw("Conv", "x", draw.weight(16, 3, 3, 3), strides=[2, 2], pads=[1] * 4))
+    places = draw("Transpose", draw("Conv", seen, draw.weight(4, 16, 1, 1)), perm=[0, 2, 3, 1])
+    draw("Reshape", places, draw.whole(1, -1, 4), gives=["boxes"])
+    chances = draw("Sigmoid", draw("Conv", seen, draw.weight(2, 16, 1, 1)))
+    scores = draw("Reshape", chances, draw.whole(1, 2, -1))
+    limits = (draw.keep(number) for number in (np.int64(5), np.float32(0.5), np.float32(0.4)))
+    draw("NonMaxSuppression", "boxes", scores, *limits, gives=["picked"])
+    model = draw.model(
+        [end("x", FLOAT, 1, 3, 8, 8)],
+        [end("boxes", FLOAT, 1, 16, 4), end("picked", INT64, "k", 3)],
+    )
+    return Field(model, {"x": pictures(32, ROWS, 3, 8)})
+
+
+def stacked_matrices() -> Field:
+    """Matrices in stacks that multiply one another and are summed up: a whole one can go."""
+    draw = Drawing(33)
+    rows = draw("Unsqueeze", "x", draw.whole(1))
+    hidden = draw("Relu", draw("MatMul", rows, draw.keep(0.25 * normal(34, 1, 4, 16, 16))))
+    parts = draw("MatMul", hidden, draw.keep(0.25 * normal(35, 4, 16, 8)))
+    draw("ReduceSum", parts, draw.whole(1), keepdims=0, gives=["y"])
+    model = draw.model([end("x", FLOAT, "n", 6, 16)], [end("y", FLOAT, "n", 6, 8)])
+    return Field(model, {"x": normal(36, ROWS, 6, 16)})
+
+
 def labels_of_numbers() -> Field:
     """A label in words beside the scores, of a table with missing values."""
     draw = Drawing(10)

@@ -44,6 +44,7 @@ GRAPHS: dict[Callable[[], Field], int | None] = {
     odd.weight_as_output: None,
     odd.half_loop: None,
     odd.labels_of_numbers: 2,
+    odd.boxes_that_overlap: 3,
 }
 """How many layers are cut; None where no channel can be."""
 LEAST_EXPLAINED = {odd.labels_of_numbers: 0.9}
@@ -131,3 +132,13 @@ def test_without_a_gradient_weights_are_judged_by_their_size_or_it_is_said(
         assert problem is not None
         assert problem.type == "step-failed"
         assert "Use 'criterion': 'magnitude'" in problem.detail
+
+
+def test_whole_matrices_of_a_stack_are_reported_as_they_go(carry_out: CarryOut) -> None:
+    step = {"method": "prune", "ratio": 0.3, "criterion": "taylor"}
+    report = carry_out(odd.stacked_matrices(), step).report
+    assert report is not None
+    [done] = report.step_reports
+    assert report.compressed.macs < report.baseline.macs
+    assert {layer.node for layer in done.layers} == {"MatMul_1", "MatMul_3"}
+    assert all("in a stack" in layer.change for layer in done.layers)

@@ -12,11 +12,15 @@ from onnx.reference import ReferenceEvaluator
 from workers.compression.executor.devices import device_of
 from workers.compression.executor.dtypes import kind_of, to_numpy, to_torch
 
+_READ_AS_LISTS = frozenset({"NonMaxSuppression"})
+"""Operators whose scalars the reference reads as lists of one number; onnxruntime takes either."""
+
 
 @dataclass(frozen=True)
 class Reference:
     """Runs one node through ``onnx.reference``."""
 
+    operator: str
     model: bytes
     names: tuple[str, ...]
     types: tuple[ir.DataType | None, ...]
@@ -40,7 +44,8 @@ class Reference:
         if node.domain:
             imports.append(onnx.helper.make_opsetid(node.domain, 1))
         model = onnx.helper.make_model(graph, opset_imports=imports).SerializeToString()
-        reference = cls(model, names, tuple(None if v is None else v.dtype for v in node.inputs))
+        types = tuple(None if v is None else v.dtype for v in node.inputs)
+        reference = cls(node.op_type, model, names, types)
         reference._evaluator()
         return reference
 
@@ -52,6 +57,8 @@ class Reference:
             for name, kind, value in zip(self.names, self.types, values, strict=False)
             if value is not None
         }
+        if self.operator in _READ_AS_LISTS:
+            feeds = {name: np.atleast_1d(value) for name, value in feeds.items()}
         results = self._evaluator().run(None, feeds)
         return tuple(
             None if result is None else to_torch(np.asarray(result)).to(device)

@@ -180,6 +180,12 @@ def _words(node: ir.Node, old_shape: tuple[int, ...], new_shape: tuple[int, ...]
         parts.append(f"{old_shape[output_axis]} → {new_shape[output_axis]} channels")
     if old_shape[input_axis_] != new_shape[input_axis_]:
         parts.append(f"reads {old_shape[input_axis_]} → {new_shape[input_axis_]}")
+    stacked = [axis for axis in range(len(old_shape)) if axis not in (output_axis, input_axis_)]
+    parts += [
+        f"{old_shape[axis]} → {new_shape[axis]} matrices in a stack"
+        for axis in stacked
+        if node.op_type == "MatMul" and old_shape[axis] != new_shape[axis]
+    ]
     return ", ".join(parts)
 
 
