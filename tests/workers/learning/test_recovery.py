@@ -205,7 +205,7 @@ def test_classes_beyond_the_scores_are_named(mlp: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        (torch.tensor([1, -100]), "from -100 to 1.*'iou', targets below 0 are left out"),
+        (torch.tensor([1, -1]), "from -1 to 1.*Targets of -100 are left out"),
         (torch.tensor([1.0, 2.0]), "3 numbers for each of the targets.*store them as integers"),
     ],
 )

@@ -128,7 +128,8 @@ def _classes(name: str, axis: int, probabilities: bool) -> Term:
             return scores.sum() * 0.0
         low, high = int(classes.min()), int(classes.max())
         if low < 0 or high >= scores.shape[1]:
-            advice = " With the metric 'iou', targets below 0 are left out." if low < 0 else ""
+            left_out = f" Targets of {IGNORED} are left out, and with the metric 'iou' all below 0."
+            advice = left_out if low < 0 else ""
             raise DatasetMismatch(
                 f"Targets name classes from {low} to {high}, and output '{name}' has"
                 f" {scores.shape[1]} classes, from 0 on.{advice}"
