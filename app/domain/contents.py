@@ -102,7 +102,8 @@ _CONTENTS = (
         fits="model",
     ),
     Content(
-        re.compile(rb'[\[{]\s*["\[{\]}\d-]'),
+        # A .safetensors file begins with a length, which may look like this, and has zeros.
+        re.compile(rb'(?![^\0]*\0)[\[{]\s*["\[{\]}\d-]'),
         "JSON text",
         "Where it is an answer of a server, it may say why the file was not sent.",
     ),

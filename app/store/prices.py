@@ -10,12 +10,20 @@ MOST = 20
 
 
 def latest(session: Session, tenant: str, model_id: str) -> list[tuple[JobRow, StepRow]]:
-    """Return the steps that chose among graphs, the newest job first, each with its job."""
+    """Return the steps that chose among graphs, the newest job first, each with its job.
+
+    A search has the steps of its best trial and asked for none: they stand with the trial.
+    """
     choices = func.jsonb_array_length(StepRow.finished["choices"])
     query = (
         select(JobRow, StepRow)
         .join(StepRow, StepRow.job_id == JobRow.id)
-        .where(JobRow.tenant == tenant, JobRow.model_id == model_id, choices > 0)
+        .where(
+            JobRow.tenant == tenant,
+            JobRow.model_id == model_id,
+            JobRow.search.is_(None),
+            choices > 0,
+        )
         .order_by(JobRow.created_at.desc(), JobRow.id, StepRow.index)
         .limit(MOST)
     )

@@ -36,5 +36,19 @@ def test_what_was_measured_is_there_once_the_step_is_done(service: Service) -> N
     assert shown[0]["layers"] == []
 
 
+def test_what_a_search_took_from_its_best_trial_stands_with_the_trial(service: Service) -> None:
+    model = service.model()
+    asked = {"model": model, "dataset": service.dataset()}
+    search = service.job(**asked, steps=None, objective={"minimize": "size"})["id"]
+    trial = service.job(**asked, steps=[{"method": "quantize"}])["id"]
+    for job in (search, trial):
+        step(service, job, 0, choices=[CHOICE])
+    shown = service.http.get(f"/v1/models/{model}/prices").json()["steps"]
+    assert [each["job"] for each in shown] == [trial]
+
+
 def test_nobody_sees_the_prices_of_others(service: Service) -> None:
-    assert service.http.get("/v1/models/mdl_unknown/prices").status_code == 404
+    model = service.model()
+    assert service.http.get(f"/v1/models/{model}/prices").status_code == 200
+    for client, name in ((service.other, model), (service.http, "mdl_unknown")):
+        assert client.get(f"/v1/models/{name}/prices").status_code == 404

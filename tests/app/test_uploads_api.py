@@ -134,6 +134,13 @@ def test_weights_of_an_old_torch_are_no_pickle_of_code(service: Service) -> None
     assert service.http.post("/v1/models", content=content).status_code == 201
 
 
+def test_the_length_that_weights_begin_with_is_no_json(service: Service) -> None:
+    content = b'{"'.ljust(8, b"\0") + b'{"weight":{"dtype":"F32"}}'
+    assert service.http.post("/v1/models", content=content).status_code == 201
+    answer = service.http.post("/v1/models", content=content[8:])
+    assert (answer.status_code, "JSON text" in answer.json()["detail"]) == (415, True)
+
+
 def test_a_body_of_unknown_length_is_bounded_as_it_streams(service: Service) -> None:
     answer = service.http.post("/v1/models", content=(b"x" * 65536 for _ in range(100)))
     assert answer.status_code == 413

@@ -47,7 +47,8 @@ def test_days_are_chosen_and_what_is_stored_stays_until_the_next_use(service: Se
     days = service.http.get("/v1/usage", params={"from": today.isoformat(), "to": until}).json()
     assert [day["stored_bytes"] for day in days["items"]] == [1000] * 3
     moments = {"from": f"{today}T10:00:00Z", "to": f"{until}T23:30:00.5+00:00"}
-    assert service.http.get("/v1/usage", params=moments).json() == days
+    for written in (moments, {name: moment.lower() for name, moment in moments.items()}):
+        assert service.http.get("/v1/usage", params=written).json() == days
     later = service.http.get("/v1/usage", params={"from": until, "to": until}).json()["items"]
     assert [day["stored_bytes"] for day in later] == [1000]
 

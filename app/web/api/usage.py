@@ -25,7 +25,7 @@ def _written(value: object) -> object:
         return value
     try:
         if _MOMENT.fullmatch(value):
-            return datetime.fromisoformat(value).astimezone(UTC).date()
+            return datetime.fromisoformat(value.upper()).astimezone(UTC).date()
     except (ValueError, OverflowError):
         pass
     raise ValueError("must be a day such as 2026-01-31, or a moment of one in RFC 3339")
