@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 from onnx import helper
 
 from app.domain.steps import Quantize
 from tests.workers.engine.stored import named, store_graph
 from tests.workers.intake.models import tensor, value
+from workers.compression.delivery.exported import program
+from workers.compression.delivery.grids import Grids
 from workers.compression.graph import runtime
 from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.quantize import auto, quantize
@@ -61,6 +64,18 @@ def test_blocks_are_near_and_small_and_what_is_left_out_stays(tmp_path: Path, in
     }  # fmt: skip
     assert "w2" in some.model.graph.initializers
     assert blocks.write(model, dict.fromkeys(("first", "second", "third", "last"), "")).layers == []
+
+
+def test_other_runtimes_get_weights_in_blocks_as_floats(tmp_path: Path) -> None:
+    model = stored(tmp_path / "model.onnx", 45, 96, 80)
+    x = RNG.standard_normal((6, 45)).astype(np.float32)
+    written = BlockProducts(BLOCKS).write(model, {}).model
+    ir.save(written, tmp_path / "blocks.onnx")
+    for grids in (Grids(), Grids(float_weights=True)):
+        exported = program(tmp_path / "blocks.onnx", {"x": x}, grids).module()
+        (found,) = exported(torch.from_numpy(x))
+        exact = outputs_of(written, x)
+        assert np.square(found.numpy() - exact).mean() < 0.001 * np.square(exact).mean()
 
 
 def test_blocks_are_a_candidate_where_they_may_be_the_best(

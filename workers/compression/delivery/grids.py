@@ -36,6 +36,8 @@ class _Grid:
     scale: NDArray[Any]
     zero: NDArray[Any]
     axis: int
+    block: int = 0
+    """The values along ``axis`` that share a scale; 0 where all of an index do."""
 
 
 def write_grids(model: ir.Model, grids: Grids) -> None:
@@ -45,9 +47,10 @@ def write_grids(model: ir.Model, grids: Grids) -> None:
     scales.
     2. Unsigned integers are shifted by 128 and become signed; the grid is the same.
     3. Each reader gets its own Dequantize, since partitions of a program must not share one.
+    4. A weight with a scale for each block becomes a float: converters know no such grids.
 
     Raises:
-        DeliveryFailed: a scale is computed at run time, or belongs to blocks of a weight.
+        DeliveryFailed: a scale is computed at run time, or belongs to blocks of what is computed.
     """
     editor = Editor(model)
     nodes = [node for node in model.graph if node.op_type in {"QuantizeLinear", "DequantizeLinear"}]
@@ -77,19 +80,20 @@ def _quantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
 
 
 def _dequantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
-    data, grid = node.inputs[0], _grid_of(node)
+    data, raw = node.inputs[0], _raw_grid(node)
     assert data is not None, "it reads something"
     if data.const_value is None:
-        _one_for_each_reader(editor, node, data, grid)
+        _one_for_each_reader(editor, node, data, _grid_of(node))
         return
     integers = data.const_value.numpy()
-    is_bias = integers.dtype == np.int32
-    if is_bias or grids.float_weights:
-        real = editor.constant(f"{node.outputs[0].name}_real", _real(integers, _raw_grid(node)))
-        if is_bias:
+    stays_float = raw.block > 0 or integers.dtype == np.int32
+    if stays_float or grids.float_weights:
+        real = editor.constant(f"{node.outputs[0].name}_real", _real(integers, raw))
+        if stays_float:
             ir.convenience.replace_all_uses_with(node.outputs[0], real)
             graph_of(node).remove(node, safe=True)
             return
+        grid = _grid_of(node)
         quantize = _exact(editor, "Quantize", real, grid)
         quantize.outputs[0].type = ir.TensorType(ir.DataType.from_numpy(grid.zero.dtype))
         quantize.outputs[0].shape = real.shape
@@ -97,7 +101,7 @@ def _dequantize(editor: Editor, node: ir.Node, grids: Grids) -> None:
         _one_for_each_reader(editor, node, quantize.outputs[0], grid)
         return
     stored = editor.constant(f"{data.name}_signed", _signed(integers))
-    _one_for_each_reader(editor, node, stored, grid)
+    _one_for_each_reader(editor, node, stored, _grid_of(node))
 
 
 def _one_for_each_reader(editor: Editor, node: ir.Node, data: ir.Value, grid: _Grid) -> None:
@@ -121,16 +125,14 @@ def _exact(editor: Editor, operator: str, data: ir.Value, grid: _Grid) -> ir.Nod
 
 def _grid_of(node: ir.Node) -> _Grid:
     raw = _raw_grid(node)
+    if raw.block:
+        raise DeliveryFailed(f"{node.op_type} '{node.name}' has a scale for each block of values.")
     return _Grid(raw.scale.astype(np.float32), _signed(raw.zero), raw.axis)
 
 
 def _raw_grid(node: ir.Node) -> _Grid:
     scale, zero = operand(node, 1), operand(node, 2)
     kind = node.inputs[0].dtype if node.op_type == "DequantizeLinear" and node.inputs[0] else None
-    if node.attributes.get_int("block_size", 0):
-        raise DeliveryFailed(
-            f"{node.op_type} '{node.name}' has a scale for each block of a weight."
-        )
     if scale is None or scale.const_value is None or (zero and zero.const_value is None):
         raise DeliveryFailed(f"{node.op_type} '{node.name}' computes its scale.")
     array = scale.const_value.numpy()
@@ -139,7 +141,8 @@ def _raw_grid(node: ir.Node) -> _Grid:
         zeros = np.zeros_like(array, (kind or named).numpy())
     else:
         zeros = zero.const_value.numpy()
-    return _Grid(array, zeros, node.attributes.get_int("axis", 1))
+    axis, block = node.attributes.get_int("axis", 1), node.attributes.get_int("block_size", 0)
+    return _Grid(array, zeros, axis, block)
 
 
 def _signed(integers: NDArray[Any]) -> NDArray[Any]:
@@ -149,8 +152,17 @@ def _signed(integers: NDArray[Any]) -> NDArray[Any]:
 
 
 def _real(integers: NDArray[Any], grid: _Grid) -> NDArray[np.float32]:
-    shape = [1] * integers.ndim
-    if grid.scale.size > 1:
-        shape[grid.axis] = -1
-    scale, zero = (values.astype(np.float64).reshape(shape) for values in (grid.scale, grid.zero))
-    return ((integers - zero) * scale).astype(np.float32)
+    scale, zero = (_spread(values, integers.shape, grid) for values in (grid.scale, grid.zero))
+    return ((integers.astype(np.float64) - zero) * scale).astype(np.float32)
+
+
+def _spread(values: NDArray[Any], shape: tuple[int, ...], grid: _Grid) -> NDArray[np.float64]:
+    """Return scales or zero points so that they broadcast over an array."""
+    wide = values.astype(np.float64)
+    if grid.block:
+        each = np.repeat(wide, grid.block, grid.axis)
+        return each.take(range(shape[grid.axis]), grid.axis)
+    form = [1] * len(shape)
+    if wide.size > 1:
+        form[grid.axis] = -1
+    return wide.reshape(form)

@@ -27,7 +27,7 @@ ANY = Range()
 UNIT = Range(0.0, 1.0)
 
 Rule = Callable[[Sequence[Range]], Range]
-"""From the ranges of an operator's inputs to that of its first output."""
+"""From the ranges of an operator's inputs to that of each of its outputs."""
 
 
 def value_range(value: ir.Value) -> Range:
@@ -55,7 +55,8 @@ def _computed(value: ir.Value, known: dict[ir.Value, Range], depth: int) -> Rang
     rule = _RULES.get(node.op_type)
     if rule is None or node.domain not in ("", "ai.onnx"):
         return ANY
-    return rule([_range(read, known, depth) for read in node.inputs])
+    found = rule([_range(read, known, depth) for read in node.inputs])
+    return found if found.low <= found.high else ANY  # an infinity less an infinity is no number
 
 
 def _of_constant(tensor: ir.TensorProtocol) -> Range:
@@ -130,7 +131,7 @@ _RULES: Mapping[str, Rule] = {
         ("AveragePool", "Cast", "DequantizeLinear", "Expand", "Flatten", "Gather",
          "GatherElements", "GatherND", "GlobalAveragePool", "GlobalMaxPool", "Identity",
          "QuantizeLinear", "ReduceMax", "ReduceMean", "ReduceMin", "Reshape", "Slice", "Split",
-         "Squeeze", "Tile", "TopK", "Transpose", "Unsqueeze"),
+         "Squeeze", "Tile", "Transpose", "Unsqueeze"),
         _first,
     ),
     "Relu": _rising(lambda number: max(number, 0.0)),

@@ -24,9 +24,9 @@ TEMPERATURE = 2.0
 def labels(name: str, output: Tensor, targets: Tensor, yardstick: Yardstick | None) -> Term:
     """Return the loss of an output against the targets.
 
-    Classes are learned with cross-entropy (binary where the output is one score), numbers with the
-    squared error. Targets of -100 count in neither. Some metrics need a loss of their own; see
-    ``measured.py``.
+    Classes are learned with cross-entropy (binary where the output is one score), in which targets
+    of -100 do not count; numbers are learned with the squared error. Some metrics need a loss of
+    their own; see ``measured.py``.
 
     Args:
         name: the name of the output.

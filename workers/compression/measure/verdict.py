@@ -69,7 +69,9 @@ def shortfall(
 
 def _advice(steps: Sequence[Step]) -> str:
     gentler = "; ".join(dict.fromkeys(step.gentler for step in steps))
-    return f"To lose less, {gentler}; or allow a larger drop." if gentler else "Allow a larger one."
+    return (
+        f"To lose less, {gentler}; or allow a larger drop." if gentler else "Allow a larger drop."
+    )
 
 
 def describe(

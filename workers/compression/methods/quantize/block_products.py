@@ -22,7 +22,7 @@ from workers.compression.graph.products import bias_vector
 from workers.compression.measure.fidelity import sqnr_db
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.integers import BITS, Floats, limits_of
-from workers.compression.methods.quantize.layers import QuantizableLayer, select
+from workers.compression.methods.quantize.layers import QuantizableLayer, matrices, select
 from workers.compression.methods.quantize.levels import Levels
 from workers.compression.methods.quantize.stored import WeightUse
 
@@ -70,13 +70,7 @@ class BlockProducts:
         self, model: ir.Model, excluded: Mapping[str, str]
     ) -> tuple[list[QuantizableLayer], list[Skipped]]:
         """Return the products to write in blocks, and why others are not."""
-        layers, skipped = select(model, self.parameters, excluded)
-        others = [layer for layer in layers if layer.weights.ndim != 2]
-        reason = "its weight is no matrix: there are no blocks of it"
-        return (
-            [layer for layer in layers if layer not in others],
-            [*skipped, *(Skipped(node=str(other.node.name), reason=reason) for other in others)],
-        )
+        return matrices(*select(model, self.parameters, excluded))
 
     def _replace(self, edit: Editor, layer: QuantizableLayer, written: _Written) -> LayerChange:
         """Let a product read its weight from blocks; products of one weight share the blocks."""

@@ -1,6 +1,6 @@
 """Selects the layers that are quantized; the other layers get a reason."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
@@ -70,6 +70,16 @@ def select(
         else:
             skipped.append(verdict)
     return _without_shared(layers, skipped)
+
+
+def matrices(
+    layers: Sequence[QuantizableLayer], skipped: Sequence[Skipped]
+) -> tuple[list[QuantizableLayer], list[Skipped]]:
+    """Leave out layers whose weight is a vector, or a stack of matrices: those have no blocks."""
+    chosen = [layer for layer in layers if layer.weights.ndim == 2]
+    others = [layer for layer in layers if layer not in chosen]
+    reason = "its weight is no matrix: there are no blocks of it"
+    return chosen, [*skipped, *(Skipped(node=str(o.node.name), reason=reason) for o in others)]
 
 
 def _concerned(node: ir.Node, parameters: Quantize) -> bool:

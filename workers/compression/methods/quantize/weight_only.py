@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from app.domain.problems import StepFailed
 from app.domain.reports import LayerChange
-from app.domain.steps import Quantize, Skipped
+from app.domain.steps import Quantize
 from workers.compression.graph.editor import Editor, constant
 from workers.compression.graph.narrow import stored_as
 from workers.compression.graph.products import bias_vector, matrix
@@ -24,7 +24,7 @@ from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize import blocks
 from workers.compression.methods.quantize.blocks import Blocks
 from workers.compression.methods.quantize.integers import BITS
-from workers.compression.methods.quantize.layers import QuantizableLayer, select
+from workers.compression.methods.quantize.layers import QuantizableLayer, matrices, select
 from workers.compression.progress import span
 from workers.compression.samples.context import Context
 
@@ -39,7 +39,7 @@ def quantize_weights(
     Raises:
         StepFailed: the algorithm is GPTQ, and there is no data.
     """
-    layers, skipped = _matrices(*select(model, parameters))
+    layers, skipped = matrices(*select(model, parameters))
     hessians = _hessians(model, layers, parameters, context, span(advance, 0, 0.5))
     edit, changes = Editor(model), []
     written: dict[tuple[Any, ...], _Written] = {}
@@ -54,16 +54,6 @@ def quantize_weights(
         advance(0.5 + 0.5 * (done + 1) / len(layers))
     edit.remove_unused()
     return Outcome(model, changes, skipped)
-
-
-def _matrices(
-    layers: Sequence[QuantizableLayer], skipped: list[Skipped]
-) -> tuple[list[QuantizableLayer], list[Skipped]]:
-    """Leave out layers whose weight is a vector, or a stack of matrices."""
-    chosen = [layer for layer in layers if layer.weights.ndim == 2]
-    others = [layer for layer in layers if layer not in chosen]
-    reason = "its weight is no matrix: there are no blocks of it"
-    return chosen, [*skipped, *(Skipped(node=str(o.node.name), reason=reason) for o in others)]
 
 
 def _hessians(
