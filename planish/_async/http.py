@@ -144,7 +144,8 @@ class AsyncTransport:
                 )
             except httpx.UnsupportedProtocol:
                 raise Unreachable(
-                    f"{self._http.base_url} is no address: it begins with http:// or https://."
+                    f"{self._http.base_url} is no address of a service:"
+                    " those begin with http:// or https://."
                 ) from None
             except httpx.TransportError as error:
                 if pause is None:

@@ -127,7 +127,7 @@ def print_one(item: BaseModel, *, as_json: bool) -> None:
     table = Table(show_header=False, box=None)
     for name, value in item.model_dump(mode="json").items():
         if value not in (None, [], {}):
-            table.add_row(name, value if isinstance(value, str) else _said(value))
+            table.add_row(name, value if isinstance(value, str) else _json(value))
     console().print(table)
 
 
@@ -139,5 +139,5 @@ def _plain(value: object) -> Any:
     return value
 
 
-def _said(value: object) -> str:
+def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)

@@ -108,7 +108,8 @@ def _service(url: str | None) -> Iterator[str]:
     except ModuleNotFoundError as error:
         raise Stop(f"{error}. Name a service (--url), or: pip install 'planish[local]'") from None
     tell("Starting a service for this one job …")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its directory goes with it
+    # As Ctrl-C: else it would end us at once, and the service's directory would be left.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with embedded.running() as address:
             yield address

@@ -13,11 +13,11 @@ def console(*, stderr: bool = False) -> Console:
     """Return a console on standard output, or on standard error.
 
     A line that no terminal shows is never wrapped: whoever reads it looks for its words. Brackets
-    are brackets; what has a style is a ``Text``.
+    are brackets, and colons are colons; what has a style is a ``Text``.
     """
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _UNWRAPPED
-    return Console(stderr=stderr, highlight=False, markup=False, width=width)
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
 
 
 class Fidelity(Protocol):

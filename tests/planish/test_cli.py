@@ -144,8 +144,8 @@ def test_what_a_file_of_weights_does_not_tell_is_an_option(
         assert "not JSON" in capsys.readouterr().err
 
 
-def test_what_is_told_keeps_its_brackets(capsys: pytest.CaptureFixture[str]) -> None:
-    words = "Not timed: [/conv/1] is no layer. Install planish[worker]."
+def test_what_is_told_keeps_its_brackets_and_colons(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "Not timed: [/conv/1] is no layer of net:b:2.onnx. Install planish[worker]."
     tell(words)
     assert capsys.readouterr().err == f"{words}\n"
 
@@ -169,17 +169,17 @@ FIGURE = "3.66× smaller, 1.98× faster (1.93 to 2.03)"
         (
             ["jobs", "list"],
             {**DONE, "name": "nightly", "verdict": f"{FIGURE}. Step 1 left 20 layers alone."},
-            ["job_1", "succeeded", "2026-01-01 00:00", f"nightly: {FIGURE}"],
+            ["succeeded", "2026-01-01 00:00", f"nightly: {FIGURE}"],
         ),
         (
             ["models", "list"],
             {**MODEL, "filename": "PP-OCRv6_rec_small.onnx", "parameters": 5_261_000},
-            ["mdl_1", "inspecting", "PP-OCRv6_rec_small.onnx, 5,261,000 parameters"],
+            ["inspecting", "PP-OCRv6_rec_small.onnx, 5,261,000 parameters"],
         ),
         (
             ["datasets", "list"],
             {**DATASET, "name": "a night's lines of text", "samples": 4096},
-            ["dst_1", "ready", "a night's lines of text, 4,096 samples"],
+            ["ready", "a night's lines of text, 4,096 samples"],
         ),
         (
             ["webhooks", "list"],
@@ -192,7 +192,7 @@ FIGURE = "3.66× smaller, 1.98× faster (1.93 to 2.03)"
                 "disabled_reason": "It answered 410",
                 "created_at": "2026-01-01T00:00:00Z",
             },
-            ["whk_1", "disabled", "https://platform.example.com/hooks/planish,"],
+            ["disabled", "https://platform.example.com/hooks/planish,"],
         ),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_list_is_read_in_a_window_of_eighty_columns(
         assert run(*command, "--url", service.url) == 0
     printed = capsys.readouterr().out
     assert max(map(len, printed.splitlines())) <= 80
-    for words in (identifier, *whole[1:]):
+    for words in (identifier, *whole):
         assert words in printed
 
 
@@ -287,7 +287,7 @@ def test_an_address_without_its_scheme_is_said_to_be_none(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("login", "localhost:8080") == 1
-    assert "begins with http:// or https://" in capsys.readouterr().err
+    assert "begin with http:// or https://" in capsys.readouterr().err
 
 
 def test_advice_on_files_uploads_them(
@@ -344,36 +344,6 @@ def test_a_shell_completes_what_was_begun(typed: str, offered: set[str]) -> None
         [program], env={**os.environ, **asks}, capture_output=True, text=True, check=True
     )
     assert set(done.stdout.split()) == offered
-
-
-def test_a_model_is_compressed_by_a_service_of_its_own_that_is_gone_afterwards(
-    tmp_path: Path,
-) -> None:
-    model = text_lines.model_path().with_name("ch_ppocr_mobile_v2.0_cls_mobile.onnx")
-    rng = np.random.default_rng(0)
-    images = rng.standard_normal((16, 3, 48, 192)).astype(np.float32)
-    np.savez(tmp_path / "data.npz", allow_pickle=False, x=images)
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    without = ("PLANISH_URL", "PLANISH_KEY", "PLANISH_API_KEY")
-    environment = {name: value for name, value in os.environ.items() if name not in without}
-    options = [str(model), "--data", "data.npz", "--max-drop", "0.5", "-o", "small.onnx"]
-    options += ["--report", "report.html", "--json"]
-    done = subprocess.run(
-        [sys.executable, "-m", "planish", "compress", *options],
-        cwd=tmp_path,
-        env={**environment, "TMPDIR": str(temporary), "XDG_CONFIG_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    assert told["job"]["status"] == "succeeded"
-    assert (tmp_path / "small.onnx").stat().st_size < model.stat().st_size
-    assert "<html" in (tmp_path / "report.html").read_text()
-    assert not list(temporary.glob("*/data"))
 
 
 def test_without_data_nothing_is_asked_for_that_needs_data(run: Run, tmp_path: Path) -> None:
@@ -434,7 +404,7 @@ def test_a_file_that_is_worse_than_it_may_be_ends_with_a_code_of_its_own(
     assert json.loads(shown.out)["second"]["fidelity"]["explained"] < 0.999
 
 
-def test_advice_is_a_table_and_its_json_holds_requests(
+def test_advice_is_a_list_and_its_json_holds_requests(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     estimate = {"size_bytes": 1000, "macs": 5, "latency_ms": None, "minutes": 0.1}

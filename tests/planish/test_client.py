@@ -81,6 +81,17 @@ def test_the_words_of_a_refusal_name_each_field_and_say_nothing_twice(
     assert str(planish.Invalid(refused)) == words
 
 
+def test_events_that_are_refused_in_all_attempts_say_why() -> None:
+    refusal = problem(429, "too-many-requests", "10 event streams are open.")
+    with (
+        scripted([refusal, refusal]) as service,
+        planish.Client(service.url, attempts=2) as client,
+        pytest.raises(planish.TooManyRequests, match="10 event streams"),
+    ):
+        list(client.events("job_1"))
+    assert service.answers == []
+
+
 def test_nobody_there_is_said_after_the_last_attempt() -> None:
     with scripted([]) as service:
         url = service.url
