@@ -46,7 +46,8 @@ def lines(rows: Sequence[Row], formats: Sequence[str], finished: int, wanted: in
         yield bar(
             f"`{target}` int8 of the CNNs within a step of the ONNX int8", STEP,
             [(row["error"] / row["step"], f"{row['in']}, {row['network']}") for row in rows
-             if row["out"] == target and row["network"] in CONVOLUTIONAL and row.get("step")],
+             if row["out"] == target and row["network"] in CONVOLUTIONAL and row.get("step")
+             and row["error"] is not None],
         )  # fmt: skip
     kinds = list(dict.fromkeys(row["in"] for row in rows))
     yield from ("", "The largest difference of a conversion to its framework:", "")

@@ -139,10 +139,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--faults", type=int, help="end after so many, if that is earlier")
     parser.add_argument(
-        "--spread", action="store_true", help="spread so many over all of the minutes"
+        "--spread", action="store_true", help="spread --faults over all of the minutes"
     )
     parser.add_argument("--storage", choices=get_args(Storage), default="disk")
     options, _ = parser.parse_known_args()
+    if options.spread and options.faults is None:
+        parser.error("--spread needs --faults: how many are spread")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # a line for each object of the bucket
     verdict = chaos(
         options.minutes * 60,

@@ -44,7 +44,7 @@ def lay_out(worker: Worker, claimed: claims.Claim, root: Path) -> None:
         try:
             worker.blobs.fetch(sha256, path)
         except (NotFound, Unavailable) as error:
-            log.warning("no price list", path=path.name, reason=str(error))
+            log.warning("no price list", step=path.parent.name, reason=str(error))
     if claimed.made_samples is not None:
         origin = claimed.made_samples.generated
         (root / GENERATED / MADE_ORIGIN).write_text(origin.model_dump_json())
