@@ -70,7 +70,14 @@ class BlockProducts:
         self, model: ir.Model, excluded: Mapping[str, str]
     ) -> tuple[list[QuantizableLayer], list[Skipped]]:
         """Return the products to write in blocks, and why others are not."""
-        return matrices(*select(model, self.parameters, excluded))
+        layers, skipped = matrices(*select(model, self.parameters, excluded))
+        size = self.parameters.block_size
+        parts = [layer for layer in layers if layer.weights.shape[_axis(layer.node)] % size]
+        reason = f"its inputs are no whole blocks of {size}, which not every runtime reads"
+        return (
+            [layer for layer in layers if layer not in parts],
+            [*skipped, *(Skipped(node=str(part.node.name), reason=reason) for part in parts)],
+        )
 
     def _replace(self, edit: Editor, layer: QuantizableLayer, written: _Written) -> LayerChange:
         """Let a product read its weight from blocks; products of one weight share the blocks."""
@@ -124,10 +131,8 @@ def _grid(weights: Floats, axis: int, parameters: Quantize) -> Levels:
     """Return the grid of a matrix: each block of ``axis`` has a step, which covers its weights."""
     least, most = limits_of(parameters.weights)
     rows = np.moveaxis(weights, axis, -1)
-    missing = -rows.shape[1] % parameters.block_size
-    parts = np.pad(rows, ((0, 0), (0, missing)), mode="edge")
-    blocks = parts.reshape(len(rows), -1, parameters.block_size)
+    blocks = rows.reshape(len(rows), -1, parameters.block_size)
     needed = np.maximum(blocks.min(-1) / np.float32(least), blocks.max(-1) / np.float32(most))
     steps = np.where(needed > 0, needed, np.float32(1)).astype(np.float32)
-    each = np.repeat(steps, parameters.block_size, axis=1)[:, : rows.shape[1]]
+    each = np.repeat(steps, parameters.block_size, axis=1)
     return Levels.grid(np.moveaxis(each, -1, axis), least, most)
