@@ -19,15 +19,15 @@ class Work(Protocol):
 
     @property
     def steps(self) -> list[Any] | None:
-        """None of a search, and of a measurement."""
+        """The steps in their order; None for a search, and for a measurement of layers."""
 
     @property
     def objective(self) -> Objective | None:
-        """Of a search."""
+        """What a search looks for; None for other jobs."""
 
     @property
     def measure(self) -> str | None:
-        """Of a measurement."""
+        """What is measured of a model; None for other jobs."""
 
     @property
     def deliver(self) -> list[Any]:

@@ -34,13 +34,13 @@ class Result:
 
     @property
     def figures(self) -> str:
-        """Its size, speed and quality, in words."""
+        """Return the size, speed and quality of the result, in words."""
         size = scaled(self.after.size_bytes, "B").text
         return ", ".join((size, self.speed, quality(self.after)))
 
     @property
     def speed(self) -> str:
-        """How much faster it is, and how sure that is, in words."""
+        """Return how much faster the result is, and how sure that is, in words."""
         if self.time is None:
             return "not timed"
         speed = "as fast" if self.time.change == "unchanged" else self.time.change
