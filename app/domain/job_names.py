@@ -1,5 +1,10 @@
-"""What jobs are called: by the name that people gave them, else by what they do to what."""
+"""What jobs are called: by the name that people gave them, else by what they do to what.
 
+Files that people download are called after the model, the job and the format: in a directory of
+many, each says what it is.
+"""
+
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -12,6 +17,20 @@ LESS = {"latency": "time", "size": "size", "macs": "multiplications"}
 
 _MOST = 3
 """Parameters of a step that are told."""
+
+_UPLOADED = re.compile(
+    r"\.(onnx|keras|h5|hdf5|pt|pth|pt2|safetensors|zip|tar|tgz|gz)$", re.IGNORECASE
+)
+"""The ends of names of uploads, which results have of their own."""
+
+_APART = re.compile(r"[^\w.]+")
+"""What stands between the words of a name, and is a hyphen in a file's."""
+
+_LONGEST = 60
+"""Characters of a name in a file's."""
+
+_TAIL = 6
+"""Characters of a job's id that tell its file from those of others that do the same."""
 
 
 class Work(Protocol):
@@ -79,3 +98,33 @@ def _told(parameters: Mapping[str, Any]) -> Iterator[str]:
             yield f"{called} {value:g}"
         elif isinstance(value, str):
             yield f"{called} {value}"
+
+
+def file_name(model: str | None, name: str | None, work: Work, job: str, kept: str) -> str:
+    """Return the name that a file of a job is downloaded by, such as ``digits-prune-4f0c2a.onnx``.
+
+    Args:
+        model: what the model is called; None where that was deleted, or has no name.
+        name: what people call the job.
+        work: what it does.
+        job: its id.
+        kept: the name that the file has in the job, such as ``model-openvino.zip``.
+    """
+    methods = "-".join(step.method for step in work.steps or [])
+    did = name or methods or ("search" if work.objective else "")
+    parts = [stem(model) or "model", _spelled(did), job[-_TAIL:]]
+    rest = kept.removeprefix("model")
+    return "-".join(filter(None, parts)) + (rest if rest[:1] in {".", "-"} else f"-{rest}")
+
+
+def stem(model: str | None) -> str:
+    """Return how the names of a model's files begin; nothing where it has no name."""
+    called = model or ""
+    while (shorter := _UPLOADED.sub("", called)) != called:
+        called = shorter
+    return _spelled(called)
+
+
+def _spelled(name: str) -> str:
+    """Return a name as a part of a file's: letters and digits of any language, and dots."""
+    return _APART.sub("-", name)[:_LONGEST].strip(".-_")

@@ -3,7 +3,7 @@
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, defer, undefer
 
-from app.domain import ids
+from app.domain import ids, job_names
 from app.domain.models import Model, ModelDescription, ModelFormat, ModelHints
 from app.domain.problems import Conflict
 from app.domain.references import ModelReference
@@ -129,7 +129,7 @@ def stored(session: Session, tenant: str, model_id: str, form: str) -> tuple[str
     if row.onnx_sha256 is None:
         raise Conflict(f"The model is {row.status}: there is no graph of it to download.")
     size_bytes = blob_rows.size_of(session, row.onnx_sha256)
-    return row.onnx_sha256, size_bytes, f"{row.id}.onnx"
+    return row.onnx_sha256, size_bytes, f"{job_names.stem(row.name or row.filename) or row.id}.onnx"
 
 
 def _require_bytes(row: ModelRow) -> None:

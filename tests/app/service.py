@@ -203,7 +203,7 @@ class Service:
                     tenant=row.tenant,
                     job_id=job_id,
                     format="onnx",
-                    filename='my "modèl".onnx',
+                    filename="model.onnx",
                     sha256=sha256,
                     size_bytes=size,
                 )

@@ -2,9 +2,11 @@
 
 import base64
 import hashlib
+from urllib.parse import unquote
 
 import pytest
 
+from app.store.tables import ModelRow
 from tests.app.service import Service
 
 CONTENT = bytes(range(256)) * 40
@@ -13,8 +15,17 @@ SIZE = len(CONTENT)
 
 @pytest.fixture
 def path(service: Service) -> str:
-    job = service.job(service.model(CONTENT))["id"]
+    return content_of(service, service.job(service.model(CONTENT))["id"])
+
+
+def content_of(service: Service, job: str) -> str:
     return f"/v1/artifacts/{service.finish(job)}/content"
+
+
+def called(service: Service, path: str) -> str:
+    """Return the name that a browser gives the file."""
+    said = service.http.head(path).headers["content-disposition"]
+    return unquote(said.partition("filename*=UTF-8''")[2])
 
 
 def test_a_download_says_what_it_is(service: Service, path: str) -> None:
@@ -26,13 +37,37 @@ def test_a_download_says_what_it_is(service: Service, path: str) -> None:
     assert answer.headers["repr-digest"] == f"sha-256=:{encoded}:"
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["content-length"] == str(SIZE)
-    assert answer.headers["content-disposition"] == (
-        "attachment; filename=\"my _mod_l_.onnx\"; filename*=UTF-8''my%20%22mod%C3%A8l%22.onnx"
-    )
     head = service.http.head(path)
     assert (head.status_code, head.content) == (200, b"")
     for name in ("etag", "repr-digest", "content-length", "content-disposition"):
         assert head.headers[name] == answer.headers[name]
+
+
+def test_a_download_is_called_after_model_job_and_format(service: Service) -> None:
+    model = service.model(CONTENT)
+    job = service.job(model)["id"]
+    path, tail = content_of(service, job), job[-6:]
+    assert called(service, path) == f"model-quantize-{tail}.onnx"
+    for name, spelled in (
+        ('a/b "modèl".v2.onnx', "a-b-modèl-.v2"),
+        ("..\\..\r\nX: 1.ZIP", "X-1"),
+        (".onnx", "model"),
+        ("n" * 300 + ".tar.gz", "n" * 60),
+    ):
+        with service.store.begin() as session:
+            session.get_one(ModelRow, model).name = name
+        assert called(service, path) == f"{spelled}-quantize-{tail}.onnx"
+        assert called(service, f"/v1/models/{model}/content?form=onnx").endswith(".onnx")
+    named = service.job(model, name="Half of the work")["id"]
+    with service.store.begin() as session:
+        session.get_one(ModelRow, model).name = "digits.onnx"
+    assert called(service, content_of(service, named)) == (
+        f"digits-Half-of-the-work-{named[-6:]}.onnx"
+    )
+    assert called(service, f"/v1/models/{model}/content?form=onnx") == "digits.onnx"
+    plain = service.http.get(path).headers["content-disposition"]
+    assert plain.isascii()
+    assert plain.startswith(f'attachment; filename="digits-quantize-{tail}.onnx"; ')
 
 
 @pytest.mark.parametrize(

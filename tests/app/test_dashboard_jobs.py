@@ -102,7 +102,10 @@ def test_a_finished_job_keeps_its_log_and_stands_beside_the_others_of_its_model(
     assert f"<b>said</b> of {ended[0]}" in read(page)
     assert "<b>said" not in page.text
     assert page.text.count('href="/jobs/' + ended[1]) == 2  # a dot of the picture, and its words
-    assert 'InferenceSession("model.onnx")' in read(page)
+    file = f"model-quantize-{ended[0][-6:]}.onnx"
+    assert f'InferenceSession("{file}")' in read(page), "it is the file that the browser saves"
+    report = person.get(f"/jobs/{ended[0]}/report.json").headers["content-disposition"]
+    assert f'filename="model-quantize-{ended[0][-6:]}-report.json"' in report
 
 
 def test_the_log_of_a_job_tells_of_its_stages_from_the_first_on(

@@ -23,8 +23,7 @@ async def download_artifact(request: Request, artifact_id: str, call: Caller) ->
 
     def find() -> content.Content:
         with call.transaction() as session:
-            row = jobs.artifact(session, call.tenant, artifact_id)
-            return content.Content(row.sha256, row.size_bytes, row.filename)
+            return content.Content(*jobs.stored(session, call.tenant, artifact_id))
 
     found = await run_in_threadpool(find)
     return await content.respond(request, call.gateway.blobs, found)

@@ -11,6 +11,7 @@ from app.services import events as job_events
 from app.web import comparison, layers
 from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
+from app.web.content import disposition
 from app.web.dashboard import beside, curves, page, running
 from app.web.dashboard.lists import Cursor, jobs_of, models_offered, results_of
 from app.web.dashboard.sending import Sent, change
@@ -77,6 +78,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         finished = job.status in FINISHED
         told = job_events.told(session, job.id, seen, _SHOWN_LINES)
         trained = job_events.figures(session, job.id, _SHOWN_FIGURES) if finished else []
+        names = jobs.file_names(session, visitor.tenant, job_id) if job.artifacts else {}
     figures = list[comparison.Figure]()
     if report is not None:
         figures = comparison.figures(report.baseline, report.compressed, report.evaluation)
@@ -92,7 +94,8 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         told=told,
         trainings=curves.of_trainings(trained),
         picture=beside.picture(_of_same_model(visitor, job)) if job.compressed else None,
-        run=running.LINES,
+        names=names,
+        run=running.lines(job.artifacts, names),
         headline=comparison.headline(figures, job.compressed) if job.compressed else [],
         figures=figures,
         tone=comparison.tone(job.status, figures),
@@ -131,7 +134,8 @@ def download_report(job_id: str, visitor: Looking) -> Response:
     """Download the report for programs."""
     with visitor.call.transaction() as session:
         report = jobs.report(session, visitor.tenant, job_id)
-    headers = {"Content-Disposition": f'attachment; filename="{report.job}.json"'}
+        name = jobs.report_name(session, visitor.tenant, job_id)
+    headers = {"Content-Disposition": disposition(name)}
     return Response(report.model_dump_json(indent=1), 200, headers, "application/json")
 
 
