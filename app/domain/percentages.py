@@ -1,4 +1,6 @@
-"""Shares in percent, as sentences and tables have them."""
+"""Shares: in percent, as sentences and tables have them, and as people write them."""
+
+from math import isfinite
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -15,3 +17,19 @@ def percent_kept(share: float, digits: int = 1) -> str:
     """
     enough = (n for n in range(digits, 7) if share == 1 or round(100 * share, n) < 100)
     return f"{100 * max(share, 0):.{next(enough, 7)}f} %"
+
+
+def share(text: str) -> float:
+    """Return the share that a person wrote: ``0.05``, ``5 %`` or ``5%``.
+
+    Raises:
+        ValueError: It is none; the message says how to write one.
+    """
+    number, of_hundred = text.strip(), text.rstrip().endswith("%")
+    try:
+        value = float(number.removesuffix("%"))
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value):
+        raise ValueError(f"{text!r} is no share: write 0.01, or 1 %, for one in a hundred")
+    return value / 100 if of_hundred else value
