@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.domain.fault_words import Said
 from app.domain.sources import Place
 
 MIB = 1024**2
@@ -21,6 +22,9 @@ TRUSTED_MINUTES = 5.0
 """Bytes stored more recently than this are not stored again, so no collector may delete them
 yet."""
 
+Network = Annotated[
+    IPv4Network | IPv6Network, Said("must be networks such as 10.0.0.0/8, with commas between them")
+]
 Seconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
 Days = Annotated[float, Field(gt=0)]
@@ -230,7 +234,7 @@ class Worker(_Group):
 class Webhook(_Group):
     """Delivery of webhooks."""
 
-    allowed_networks: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
+    allowed_networks: Annotated[list[Network], NoDecode] = []
     """Private networks that may be called (CIDRs, comma-separated)."""
     timeout_seconds: Seconds = 15
     """How long a receiver may take to answer."""
@@ -249,7 +253,7 @@ class Fetch(_Group):
     allowed: Annotated[list[str], NoDecode] = []
     """Places to fetch from (comma-separated), like `https://models.example.com/released` or
     `s3://bucket/{tenant}?region=eu-west-1`; `{tenant}` stands for the caller's. Default: none."""
-    allowed_networks: Annotated[list[IPv4Network | IPv6Network], NoDecode] = []
+    allowed_networks: Annotated[list[Network], NoDecode] = []
     """Private networks whose hosts may be fetched from (CIDRs, comma-separated)."""
     seconds: Seconds = 1800
     """Time limit for one file."""

@@ -7,12 +7,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from app.domain.fault_words import Said
 from app.domain.frozen import Asked
 from app.domain.latencies import Comparison, TimedRun
 from app.domain.targets import OutputFormat
 
 TargetName = Annotated[
-    str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    str,
+    Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"),
+    Said(
+        "must be a name such as mobile-litert: letters and digits, with '.', '_' or '-' between"
+        " them, 64 in all"
+    ),
 ]
 """A deployment target, a device of the tenant, or a label that workers announce."""
 

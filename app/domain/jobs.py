@@ -16,6 +16,7 @@ from pydantic import Tag as PydanticTag
 
 from app.domain.deployments import DEPLOYMENTS, with_defaults
 from app.domain.devices import TargetName
+from app.domain.fault_words import Said
 from app.domain.frozen import Asked
 from app.domain.generated import GeneratedData
 from app.domain.metrics import Metric, Parameter
@@ -126,6 +127,12 @@ class Evaluate(Asked):
         return {"threshold": self.threshold, "blank": self.blank}
 
 
+_Delivered = Annotated[
+    OutputFormat,
+    Said("is no format: 'GET /v1/targets' lists those that this deployment delivers"),
+]
+
+
 def _once(formats: list[OutputFormat]) -> list[OutputFormat]:
     return list(dict.fromkeys(formats))
 
@@ -168,7 +175,7 @@ class JobRequest(Asked):
         " have it run the job. It is checked before anything runs. A format's name stands for that"
         " format in 'deliver'.",
     )
-    deliver: Annotated[list[OutputFormat], AfterValidator(_once)] = Field(
+    deliver: Annotated[list[_Delivered], AfterValidator(_once)] = Field(
         title="Formats to download",
         default=["onnx"],
         min_length=1,

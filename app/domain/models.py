@@ -5,9 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat, TypeAdapter
 
+from app.domain.fault_words import Said
 from app.domain.problems import ProblemDetails
 
-ModelId = Annotated[str, Field(pattern=r"^mdl_[A-Za-z0-9_-]{1,60}$")]
+ModelId = Annotated[
+    str,
+    Field(pattern=r"^mdl_[A-Za-z0-9_-]{1,60}$"),
+    Said("must be the id of a model, which begins with mdl_"),
+]
 
 UploadStatus = Literal["inspecting", "ready", "rejected"]
 
@@ -39,6 +44,10 @@ def quantized_operators(operators: Iterable[str]) -> list[str]:
 Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 Size = Annotated[int, Field(ge=1, le=1 << 24, strict=True)]
 Symbol = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+Dimension = Annotated[
+    Size | Symbol,
+    Said(f"must be a whole number from 1 to {1 << 24}, or a name such as batch"),
+]
 
 
 class TensorSpec(BaseModel):
@@ -53,16 +62,23 @@ class TensorSpec(BaseModel):
     """A dynamic dimension is a string."""
 
 
+TensorName = Annotated[
+    str,
+    Field(min_length=1, max_length=200, pattern=r"^[\w./:-]+$"),
+    Said("must be a name of letters, digits and the signs _ . / : -"),
+]
+
+
 class InputHint(BaseModel):
     """What the user says of an input where the file does not tell it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str | None = Field(default=None, min_length=1, max_length=200, pattern=r"^[\w./:-]+$")
+    name: TensorName | None = None
     """None: the name in the file."""
     dtype: Dtype | None = None
     """None: that of the file, else ``float32``."""
-    shape: list[Size | Symbol] = Field(max_length=8)
+    shape: list[Dimension] = Field(max_length=8)
     """A dynamic dimension is a name; two dimensions of one name have one size."""
 
 
@@ -72,8 +88,12 @@ INPUT_HINTS: TypeAdapter[list[InputHint]] = TypeAdapter(InputHints)
 """Reads the parameter ``inputs`` of an upload."""
 
 
-ARCHITECTURE = r"^timm/[A-Za-z0-9_.]{1,120}$"
-"""The names of networks that weights may belong to."""
+ArchitectureName = Annotated[
+    str,
+    Field(pattern=r"^timm/[A-Za-z0-9_.]{1,120}$"),
+    Said("must be a name such as timm/mobilenetv3_small_100"),
+]
+"""The name of a network that weights may belong to."""
 
 
 class ModelHints(BaseModel):

@@ -5,9 +5,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.domain.datasets import Finite, Positive
-from app.domain.models import ARCHITECTURE, InputHints
+from app.domain.fault_words import Said
+from app.domain.models import ArchitectureName, InputHints
 
-Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
+Digest = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True),
+    Said("must be 64 hexadecimal digits"),
+]
 
 
 class Reference(BaseModel):
@@ -28,7 +33,7 @@ class Reference(BaseModel):
 class ModelReference(Reference):
     """A model by its address."""
 
-    architecture: str | None = Field(default=None, pattern=ARCHITECTURE)
+    architecture: ArchitectureName | None = None
     """The network that a file of weights belongs to."""
     inputs: InputHints | None = None
     """What the file does not tell of its inputs."""

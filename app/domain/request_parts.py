@@ -20,7 +20,7 @@ Seed = Annotated[
     int,
     Field(
         ge=0,
-        lt=2**32,
+        le=2**32 - 1,
         description="What is random follows it, such as which samples are held out: the same seed"
         " repeats a job, but for what is timed.",
     ),

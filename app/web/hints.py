@@ -1,18 +1,20 @@
 """What users say of a model besides its bytes: parameters of a query, or fields of a form."""
 
-import re
 from typing import Annotated
 
 from fastapi import Query
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from app.domain.models import ARCHITECTURE, INPUT_HINTS, ModelHints
+from app.domain.fault_words import in_words
+from app.domain.models import INPUT_HINTS, ArchitectureName, ModelHints
 from app.domain.problems import FieldError, Invalid
 
+_NAME: TypeAdapter[str | None] = TypeAdapter(ArchitectureName | None)
+_MOST_FAULTS = 20
+
 Architecture = Annotated[
-    str | None,
+    ArchitectureName | None,
     Query(
-        pattern=ARCHITECTURE,
         description="The network that a file of weights belongs to, such as"
         " `timm/mobilenetv3_small_100`.",
     ),
@@ -42,25 +44,25 @@ def hints_of(architecture: str | None, inputs: str | None, *, cache: bool = Fals
     Raises:
         Invalid: ``architecture`` is no name of a network, or ``inputs`` is not a list as JSON.
     """
-    if architecture is not None and not re.match(ARCHITECTURE, architecture):
-        detail = "must be a name such as timm/mobilenetv3_small_100"
-        faults = [FieldError(pointer="#/architecture", detail=detail)]
-        raise Invalid(f"'architecture' {detail}.", errors=faults)
-    if inputs is None:
-        return ModelHints(architecture=architecture, cache=cache)
     try:
-        named = INPUT_HINTS.validate_json(inputs)
+        _NAME.validate_python(architecture)
     except ValidationError as error:
-        faults = [
-            FieldError(
-                pointer="#/inputs" + "".join(f"/{part}" for part in fault["loc"]),
-                detail=fault["msg"],
-            )
-            for fault in error.errors(include_url=False, include_context=False)[:20]
-        ]
+        faults = _faults("architecture", error)
+        raise Invalid(f"'architecture' {faults[0].detail}.", errors=faults) from None
+    try:
+        named = None if inputs is None else INPUT_HINTS.validate_json(inputs)
+    except ValidationError as error:
+        faults = _faults("inputs", error)
         raise Invalid(
             f"'inputs' cannot be read: {faults[0].detail}. Send a list such as"
             ' [{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}].',
             errors=faults,
         ) from None
     return ModelHints(architecture=architecture, inputs=named, cache=cache)
+
+
+def _faults(name: str, error: ValidationError) -> list[FieldError]:
+    return [
+        FieldError(pointer="/".join(map(str, ("#", name, *fault["loc"]))), detail=in_words(fault))
+        for fault in error.errors()[:_MOST_FAULTS]
+    ]

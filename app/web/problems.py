@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
 
+from app.domain.fault_words import in_words
 from app.domain.problems import (
     FieldError,
     Invalid,
@@ -32,13 +33,9 @@ MEDIA_TYPE = "application/problem+json"
 
 _MAX_ERRORS = 50
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_WORDS = {
-    "missing": "is required",
-    "union_tag_not_found": "is required",
-    "extra_forbidden": "is not a field that is known here",
-}
 _TAGS = frozenset({"union_tag_invalid", "union_tag_not_found"})
 """Faults of the field that says which form an object has, such as a step's ``method``."""
+_PARAMETERS = ("#/query/", "#/path/", "#/header/")
 _ABSENT = frozenset({"missing", "union_tag_not_found"})
 """Faults of fields that are not there."""
 _BY_STATUS: dict[int, type[Problem]] = {
@@ -171,11 +168,19 @@ def invalid(error: RequestValidationError) -> Problem:
     if isinstance(error.body, bytes) and any(fault["loc"] == ("body",) for fault in faults):
         return UnsupportedMedia("Send JSON with 'Content-Type: application/json'.")
     errors = [
-        FieldError(pointer=pointer(_place(fault), error.body, fault["type"]), detail=_words(fault))
+        FieldError(
+            pointer=pointer(_place(fault), error.body, fault["type"]), detail=in_words(fault)
+        )
         for fault in faults[:_MAX_ERRORS]
     ]
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return Invalid(f"{errors[0].pointer}: {errors[0].detail}{more}", errors=errors)
+    return Invalid(f"{_called(errors[0].pointer)} {errors[0].detail}{more}", errors=errors)
+
+
+def _called(pointer: str) -> str:
+    """Return what begins a sentence on the value at a pointer: a parameter by its name."""
+    _, _, name = pointer.rpartition("/")
+    return f"'{name}'" if pointer.startswith(_PARAMETERS) else f"{pointer}:"
 
 
 def unfit(error: ValidationError, body: Any) -> Problem:
@@ -190,12 +195,6 @@ def _place(fault: dict[str, Any]) -> list[str | int]:
     if fault["type"] in _TAGS:
         place.append(fault["ctx"]["discriminator"].strip("'"))
     return place
-
-
-def _words(fault: dict[str, Any]) -> str:
-    if fault["type"] == "union_tag_invalid":
-        return f"must be one of {fault['ctx']['expected_tags']}"
-    return _WORDS.get(fault["type"], str(fault["msg"]).removeprefix("Value error, "))
 
 
 def pointer(location: Sequence[str | int], body: Any, kind: str) -> str:

@@ -39,13 +39,14 @@ def load_settings() -> "Settings":
     """
     from pydantic import ValidationError
 
+    from app.domain.fault_words import in_words
     from app.settings import Settings
 
     try:
         return Settings()
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'_'.join(map(str, found['loc'])).upper()}: {found['msg']}"
+            f"{'_'.join(map(str, found['loc'])).upper()}: {in_words(found)}"
             for found in error.errors()
         )
         raise Stop(f"a setting is wrong ({wrong})") from None

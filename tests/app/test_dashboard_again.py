@@ -146,7 +146,7 @@ def test_a_fault_inside_a_part_stands_beside_its_field(
     wrong = {"more.limits.running_minutes": "-1", "steps.0.recover.epochs": "many"}
     answer = person.post("/jobs/new", data={**form, **wrong, "do": "submit"})
     assert answer.status_code == 422
-    for name, words in zip(wrong, ("greater than 0", "a valid integer"), strict=True):
+    for name, words in zip(wrong, ("must be more than 0", "must be a whole number"), strict=True):
         field = re.search(rf'name="{name}".*?role="alert"><bdi>(.*?)<', answer.text, re.DOTALL)
         assert field is not None
         assert words in field[1]
@@ -166,9 +166,9 @@ def test_a_wish_that_makes_no_request_is_no_fault_of_ours(
 ) -> None:
     form = filled(person.get("/jobs/new", params={"model": service.model()}))
     for wrong, words in (
-        ({"max_quality_drop": "-1"}, "Quality may drop by: Input should be"),
-        ({"max_quality_drop": "nan"}, "Quality may drop by: Input should be"),
-        ({"dataset": "d" * 65}, "Data: String should have"),
+        ({"max_quality_drop": "-1"}, "Quality may drop by: must be 0 or more"),
+        ({"max_quality_drop": "nan"}, "Quality may drop by: must be a number that is not infinite"),
+        ({"dataset": "d" * 65}, "Data: must have 64 characters at most"),
     ):
         answer = person.post("/jobs/new", data={**form, **wrong})
         assert answer.status_code == 200

@@ -159,8 +159,8 @@ def test_what_is_wrong_stands_beside_its_field_and_nothing_typed_is_lost(
         assert text in answer.text
     field = re.search(r'name="steps.0.ratio".*?role="alert"><bdi>(.*?)<', answer.text, re.DOTALL)
     assert field is not None
-    assert "valid number" in unescape(field[1])
-    assert "Step 1, Share to remove: Input should be a valid number" in read(answer)
+    assert "must be a number" in unescape(field[1])
+    assert "Step 1, Share to remove: must be a number" in read(answer)
     assert "#/" not in read(answer), "no page shows a JSON pointer"
 
 

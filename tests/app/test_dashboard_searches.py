@@ -51,8 +51,8 @@ def test_what_is_wrong_with_a_search_is_said_where_it_is(
     answer = send(person, "/searches/new", **form)
     assert answer.status_code == 422
     page = read(answer)
-    assert "valid integer" in page
-    assert "greater than 0" in page
+    assert "must be a whole number" in page
+    assert "must be more than 0" in page
 
 
 def test_a_search_on_samples_that_are_made_is_asked_for(

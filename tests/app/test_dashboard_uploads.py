@@ -73,7 +73,7 @@ def test_a_model_is_fetched_from_the_address_that_a_form_names(
         for wrong, words in (
             ({"url": "https://elsewhere.example.com/a"}, "FETCH_ALLOWED"),
             ({"url": "ftp://x"}, "https://"),
-            ({**address, "sha256": "abc"}, "SHA-256: String should match"),
+            ({**address, "sha256": "abc"}, "SHA-256: must be 64 hexadecimal digits"),
             ({}, "Address: is required"),
         ):
             refused = send(visitor, "/models/fetch", **wrong)

@@ -42,8 +42,8 @@ PARAMETERS: list[tuple[Steps, str, str]] = [
     ([ZEROS | {"schedule": "polynomial"}], "#/steps/0", "add 'recover'"),
     ([ZEROS | {"criterion": "fpgm"}], "#/steps/0", "granularity 'channel'"),
     ([{"method": "prune", "granularity": "n:m", "n": 4, "m": 4}], "#/steps/0", "less than m"),
-    ([CHANNELS, SHARED | {"clusters": 1}], "#/steps/1/clusters", "greater than or equal to 2"),
-    ([THINNER | {"recover": {"epochs": 0}}], "#/steps/0/recover/epochs", "greater than"),
+    ([CHANNELS, SHARED | {"clusters": 1}], "#/steps/1/clusters", "must be 2 or more"),
+    ([THINNER | {"recover": {"epochs": 0}}], "#/steps/0/recover/epochs", "must be 1 or more"),
     (
         [ZEROS | {"schedule": "polynomial", "initial_sparsity": 0.7, "recover": TRAINING}],
         "#/steps/0",

@@ -1,10 +1,12 @@
 """The parameters of ``distill``: a smaller model learns from a larger one."""
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from app.domain import layouts
+from app.domain.fault_words import SAID, Said
 from app.domain.frozen import Asked
 from app.domain.models import ModelId
 from app.domain.steps.base import (
@@ -103,7 +105,36 @@ class Derived(Asked):
     )
 
 
-Student = Architecture | Uploaded | Derived
+_FORMS: Mapping[str, tuple[str, type[Asked]]] = {
+    "architecture": ("built", Architecture),
+    "model": ("uploaded", Uploaded),
+    "derive": ("derived", Derived),
+}
+"""The forms of a student, and their classes, by the field that only one of them has."""
+
+
+def _form(student: object) -> str | None:
+    return next(
+        (
+            form
+            for field, (form, kind) in _FORMS.items()
+            if isinstance(student, kind) or (isinstance(student, Mapping) and field in student)
+        ),
+        None,
+    )
+
+
+Student = Annotated[
+    Annotated[Architecture, Tag("built")]
+    | Annotated[Uploaded, Tag("uploaded")]
+    | Annotated[Derived, Tag("derived")],
+    Discriminator(
+        _form,
+        custom_error_type=SAID,
+        custom_error_message="must have one of the fields 'architecture', 'model' and 'derive'",
+    ),
+]
+"""A network that learns; so told apart, a wrong one has its faults at their places alone."""
 
 
 class DistillLoss(Asked):
@@ -157,7 +188,10 @@ class Distill(Step):
         description="For 'derive': each layer that is cut keeps a multiple of so many channels, as"
         " with 'prune'. Default: what the job's 'target' asks for, or 8.",
     )
-    teacher: Literal["original", "previous"] | ModelId = Field(
+    teacher: Annotated[
+        Literal["original", "previous"] | ModelId,
+        Said("must be 'original', 'previous', or the id of a model, which begins with mdl_"),
+    ] = Field(
         title="The teacher",
         default="original",
         description="The job's model, the previous step's result, or another model's id.",

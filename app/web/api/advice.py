@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from app.domain.deployments import AnyTarget
+from app.domain.fault_words import Said
 from app.domain.job_answers import SubmittedJob
 from app.domain.prices import ModelPrices
 from app.domain.problems import (
@@ -37,7 +38,8 @@ def recommend(
         Query(ge=0, le=1000, allow_inf_nan=False, description="As in a job's 'require'."),
     ] = None,
     target: Annotated[
-        AnyTarget | None, Query(description="Where the model is to run, of 'GET /v1/targets'.")
+        Annotated[AnyTarget, Said("must be one of those that 'GET /v1/targets' lists")] | None,
+        Query(description="Where the model is to run, of 'GET /v1/targets'."),
     ] = None,
     data: Annotated[
         str | None,

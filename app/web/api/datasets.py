@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 
 from app.domain.datasets import Dataset, ImageOptions
+from app.domain.fault_words import in_words
 from app.domain.problems import (
     Conflict,
     FieldError,
@@ -105,7 +106,7 @@ def _image_options(mean: str | None, std: str | None) -> ImageOptions:
         return ImageOptions.model_validate(texts)
     except ValidationError as error:
         faults = [
-            FieldError(pointer=f"#/query/{fault['loc'][0]}", detail=fault["msg"])
+            FieldError(pointer=f"#/query/{fault['loc'][0]}", detail=in_words(fault))
             for fault in error.errors()
         ]
         raise Invalid(

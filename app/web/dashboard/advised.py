@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from app.domain.fault_words import in_words
 from app.domain.problems import Problem
 from app.domain.recommendations import Recommendation
 from app.services import advice
@@ -32,4 +33,4 @@ def advised(visitor: Visitor, model: str, wish: Wish) -> Advised:
     except ValidationError as error:  # what was typed makes no request
         first = error.errors()[0]
         pointer = "#/" + "/".join(str(part) for part in first["loc"])
-        return Advised(obstacle=f"{places.named(pointer)}: {first['msg']}.")
+        return Advised(obstacle=f"{places.named(pointer)}: {in_words(first)}.")
