@@ -5,7 +5,14 @@ versions. Source: IANA's special-purpose address registries (IPv4 and IPv6) of 2
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -90,6 +97,24 @@ def spelled_out(host: str) -> list[Address]:
         return [ip_address(name)]
     except ValueError:
         return []
+
+
+def admission(setting: str, addresses: Iterable[Address]) -> str:
+    """Say how whoever runs the service admits addresses that are not public.
+
+    Args:
+        setting: the environment variable that holds the networks which are admitted.
+        addresses: of a host that is refused.
+    """
+    networks = ",".join(str(_network_of(address)) for address in addresses)
+    return f"Whoever runs the service can admit it: {setting}={networks} in its environment"
+
+
+def _network_of(address: Address) -> Network:
+    """Return the network that an address belongs to which is not public; else the address alone."""
+    target = _destination(address)
+    known = (network for network in _NOT_PUBLIC if target in network)
+    return next(known, ip_network(target))
 
 
 def _destination(address: Address) -> Address:

@@ -2,7 +2,7 @@
 
 from sqlalchemy.orm import Session
 
-from app.domain.addresses import permitted, spelled_out
+from app.domain.addresses import admission, permitted, spelled_out
 from app.domain.problems import FieldError, Invalid, NotAvailable, TooManyRequests
 from app.domain.references import Reference
 from app.domain.sources import Address, AddressError, Source, place_of
@@ -38,8 +38,8 @@ def check(settings: Settings, tenant: str, url: str) -> Address:
     addresses = spelled_out(address.host) if address.scheme != "s3" else []
     if addresses and not any(permitted(each, fetch.allowed_networks) for each in addresses):
         raise _invalid(
-            f"{address.host} is not a public address: use one that is, or have the operator admit"
-            " its network with FETCH_ALLOWED_NETWORKS"
+            f"{address.host} is not a public address: use one that is."
+            f" {admission('FETCH_ALLOWED_NETWORKS', addresses)}"
         )
     return address
 

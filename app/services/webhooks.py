@@ -14,7 +14,7 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from app.domain import ids
-from app.domain.addresses import Network, permitted, spelled_out
+from app.domain.addresses import Network, admission, permitted, spelled_out
 from app.domain.problems import Conflict, FieldError, Invalid, NotFound
 from app.domain.request_parts import OneOffWebhook
 from app.domain.webhooks import (
@@ -133,6 +133,12 @@ def listed(session: Session, tenant: str, walk: Walk) -> Part[Webhook]:
     return part(session, walk, query, WebhookRow, lambda rows: [*map(view, rows)])
 
 
+def of_job(session: Session, tenant: str, job_id: str) -> Webhook | None:
+    """Return the one-off webhook of a job of the tenant; None where it has none."""
+    row = webhooks.of_job(session, tenant, job_id)
+    return None if row is None else view(row)
+
+
 def sent(session: Session, tenant: str, webhook_id: str, walk: Walk) -> Part[Delivery]:
     """Return a part of what was sent to a webhook, or raise NotFound."""
     query = webhooks.sent_to(find(session, tenant, webhook_id))
@@ -235,8 +241,8 @@ def refusal(url: HttpUrl, admitted: Iterable[Network]) -> str | None:
     if not addresses or any(permitted(address, networks) for address in addresses):
         return None
     return (
-        f"{url.host} is not a public address. Use one that is, or have the operator admit its"
-        " network with WEBHOOK_ALLOWED_NETWORKS"
+        f"{url.host} is not a public address: use one that is."
+        f" {admission('WEBHOOK_ALLOWED_NETWORKS', addresses)}"
     )
 
 

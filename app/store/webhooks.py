@@ -21,6 +21,13 @@ def standing(tenant: str) -> Select[WebhookRow]:
     return select(WebhookRow).where(WebhookRow.tenant == tenant, WebhookRow.job_id.is_(None))
 
 
+def of_job(session: Session, tenant: str, job_id: str) -> WebhookRow | None:
+    """Return the one-off webhook of a job of the tenant, if it has one."""
+    return session.scalars(
+        select(WebhookRow).where(WebhookRow.tenant == tenant, WebhookRow.job_id == job_id)
+    ).one_or_none()
+
+
 def count(session: Session, tenant: str) -> int:
     """Count the webhooks of the tenant, without those of one job alone.
 

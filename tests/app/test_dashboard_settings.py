@@ -3,6 +3,7 @@
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from html import unescape
 
 import httpx
 
@@ -39,7 +40,7 @@ def test_a_key_is_made_once_and_shown_to_both_clicks(
     assert 'name="once"' in person.get("/keys").text
     with ThreadPoolExecutor(2) as clicks:
         answers = list(clicks.map(lambda _: person.post("/keys", data=form), range(2)))
-    made = {re.findall(r"<code>(plk_[^<]+)", answer.text)[0] for answer in answers}
+    made = {re.findall(r">(plk_[^<]+)", answer.text)[0] for answer in answers}
     assert len(made) == 1
     assert read(person.get("/keys")).count("mine") == 1
     headers = {"Authorization": f"Bearer {made.pop()}"}
@@ -85,10 +86,13 @@ def test_a_message_that_did_not_arrive_says_when_it_is_tried_again(
             session.get_one(WebhookRow, hook).enabled = enabled
         return read(person.get("/webhooks"))
 
-    assert "pending Next attempt 2030-01-02 04:05 UTC." in shown("pending")
+    assert "Next attempt 2030-01-02 04:05:00 UTC." in shown("pending")
     assert "No further attempt while the webhook is disabled." in shown("pending", enabled=False)
-    assert 'failed No further attempt; "Send again" makes one.' in shown("failed")
-    assert "attempt" not in shown("delivered").replace("Attempts", "")
+    assert 'No further attempt; "Send again" makes one.' in shown("failed")
+    assert "attempt" not in shown("delivered")
+    with service.store.begin() as session:
+        session.get_one(DeliveryRow, sent).log = [{**refused, "response_status": 204}]
+    assert "2030-01-02 03:04:05 UTC: answered 204 in 9 ms ." in read(person.get("/webhooks"))
 
 
 def test_older_deliveries_are_on_pages_of_their_own(service: Service, person: httpx.Client) -> None:
@@ -104,8 +108,35 @@ def test_older_deliveries_are_on_pages_of_their_own(service: Service, person: ht
     then = person.get(older[1]).text
     assert [place in then for place in places] == [False] * 10 + [True] * 2
     assert "Older ones" not in then
-    query = older[1].partition("?")[2]
-    again = send(person, f"{places[-1]}?{query}")
+    action = re.search(rf'action="({re.escape(places[-1])}[^"]*)"', then)
+    assert action is not None
+    again = send(person, unescape(action[1]))
     assert again.headers["location"] == older[1], "one is back where the delivery is"
+    elsewhere = send(person, f"{places[-1]}?back=https://example.com/")
+    assert elsewhere.headers["location"] == "/"
     with browser(service, "umbrella") as other:
         assert other.get(older[1]).status_code == 404
+
+
+def test_the_page_of_a_job_shows_its_tags_and_what_its_own_webhook_was_told(
+    service: Service, person: httpx.Client
+) -> None:
+    job = service.job(tags=["a&b", "night"], webhook={"url": "https://example.com/mine"})
+    address = f"/jobs/{job['id']}"
+    page = person.get(address)
+    assert 'href="/jobs?tag=a%26b"' in page.text
+    assert "To be told when it ends: https://example.com/mine" in read(page)
+    service.finish(job["id"])
+    (sent,) = service.http.get(f"/v1/webhooks/{job['webhook']['id']}/deliveries").json()["items"]
+    page = person.get(address)
+    assert "Told at https://example.com/mine job.succeeded pending" in read(page)
+    again = re.search(
+        rf'action="(/webhooks/\w+/deliveries/{sent["id"]}/redeliver[^"]*)"', page.text
+    )
+    assert again is not None
+    assert send(person, unescape(again[1])).headers["location"] == address
+    looks = re.search(r'hx-get="([^"]+)"', page.text)
+    assert looks is not None
+    assert again[1] in person.get(unescape(looks[1])).text, "what is looked at again leads back too"
+    with browser(service, "umbrella") as other:
+        assert "example.com/mine" not in other.get("/webhooks").text

@@ -113,8 +113,8 @@ def _translated(address: Address) -> Iterator[None]:
         yield
     except AddressRefused as error:
         raise FetchFailed(
-            f"{host} has no public address, and FETCH_ALLOWED_NETWORKS of this deployment does not"
-            " admit the private one."
+            f"{host} has no public address. Whoever runs the service can admit its network with"
+            " FETCH_ALLOWED_NETWORKS."
         ) from error
     except NameUnknown as error:
         raise Interrupted(f"the name {host} does not resolve") from error

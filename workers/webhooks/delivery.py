@@ -86,8 +86,8 @@ def _attempt(claim: Claim, webhook: Webhook) -> Attempt:
     except AddressRefused:
         return ended(
             None,
-            "refused: the host has no public address, and WEBHOOK_ALLOWED_NETWORKS of this"
-            " deployment does not admit the private one",
+            "refused: the host has no public address. Whoever runs the service can admit its"
+            " network with WEBHOOK_ALLOWED_NETWORKS",
         )
     except NameUnknown:
         return ended(None, "the host's name does not resolve")

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.domain.job_answers import Job
 from app.domain.jobs import FINISHED, JobStatus
-from app.services import devices, jobs, searches
+from app.services import devices, jobs, searches, webhooks
 from app.services import events as job_events
 from app.web import comparison, layers
 from app.web.api import artifacts, events
@@ -16,6 +16,7 @@ from app.web.dashboard import beside, curves, page, running
 from app.web.dashboard.lists import Cursor, jobs_of, models_offered, results_of
 from app.web.dashboard.sending import Sent, change
 from app.web.dashboard.visitor import Looking, Visitor
+from app.web.dashboard.webhooks import sent_to
 
 router = APIRouter()
 
@@ -73,6 +74,8 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         seen = job_events.last(session, [job_id]).get(job_id, 0)  # before the job: no end is missed
         job = jobs.show(session, visitor.tenant, job_id)
         report = jobs.report(session, visitor.tenant, job_id) if job.compressed else None
+        hook = webhooks.of_job(session, visitor.tenant, job_id)
+        told_of_it = sent_to(session, visitor, hook.id) if hook else None
         front = searches.front_of(session, visitor.tenant, job_id) if job.search else None
         on_devices = devices.of_job(session, job.id)
         finished = job.status in FINISHED
@@ -89,6 +92,8 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         job=job,
         seen=seen,
         front=front,
+        hook=hook,
+        sent=told_of_it,
         on_devices=on_devices,
         finished=finished,
         told=told,

@@ -1,20 +1,17 @@
 """``/login`` and ``/logout``."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app.domain.problems import Unauthenticated
 from app.services import browser_sessions
 from app.web.dashboard import page
+from app.web.dashboard.back import Back, own
 from app.web.dashboard.visitor import COOKIE, Form, Looking
 from app.web.gateway import gateway_of
 from app.web.security import keyless
 
 router = APIRouter()
-
-Back = Annotated[str, Query(max_length=500)]
 
 
 @router.get("/login")
@@ -22,7 +19,7 @@ def login_page(request: Request, back: Back = "/") -> Response:
     """Ask for a key."""
     if keyless(gateway_of(request).settings):
         return page.see("/")
-    return page.show("login.html", None, back=_own(back), fault=None)
+    return page.show("login.html", None, back=own(back), fault=None)
 
 
 @router.post("/login")
@@ -39,8 +36,8 @@ async def log_in(request: Request, back: Back = "/") -> Response:
     try:
         token = await run_in_threadpool(begin)
     except Unauthenticated as fault:
-        return page.show("login.html", None, status=401, back=_own(back), fault=fault.detail)
-    answer = page.see(_own(back))
+        return page.show("login.html", None, status=401, back=own(back), fault=fault.detail)
+    answer = page.see(own(back))
     answer.set_cookie(
         COOKIE,
         token,
@@ -61,9 +58,3 @@ def log_out(visitor: Looking, form: Form) -> Response:  # noqa: ARG001 (it is ch
             browser_sessions.log_out(session, visitor.token)
         answer.delete_cookie(COOKIE)
     return answer
-
-
-def _own(back: str) -> str:
-    """Return a path of ours to go back to; never another site's."""
-    plain = back.startswith("/") and not back.startswith(("//", "/\\")) and "\\" not in back
-    return back if plain and back.isprintable() else "/"

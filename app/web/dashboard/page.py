@@ -126,6 +126,7 @@ def _environment() -> Environment:
         "methods": job_names.methods_of,
         "job_work": job_names.work_of,
         "when": _when,
+        "moment": lambda at: at.strftime("%Y-%m-%d %H:%M:%S UTC"),
         "duration": _duration,
         "shape": lambda shape: " × ".join(str(size) for size in shape) or "one number",
     }

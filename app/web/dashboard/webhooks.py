@@ -14,6 +14,7 @@ from app.services import webhooks
 from app.services.listing import Walk
 from app.web import problems
 from app.web.dashboard import page
+from app.web.dashboard.back import Back, own
 from app.web.dashboard.lists import Cursor, walk
 from app.web.dashboard.sending import Sent, change
 from app.web.dashboard.visitor import Form, Looking, Visitor
@@ -48,23 +49,31 @@ def create_webhook(visitor: Looking, form: Form, once: Sent) -> Response:
 
 
 @router.get("/webhooks/{webhook_id}")
-def show_webhook(webhook_id: str, visitor: Looking, cursor: Cursor = None) -> Response:
-    """Show one webhook with a part of what was sent to it."""
+def show_webhook(
+    webhook_id: str, visitor: Looking, cursor: Cursor = None, back: Back = ""
+) -> Response:
+    """Show one webhook with a part of what was sent to it.
+
+    A page that shows the same looks here for what is new, and forms lead back to it.
+    """
     with visitor.call.transaction() as session:
         hook = webhooks.view(webhooks.find(session, visitor.tenant, webhook_id))
-        sent = _sent(session, visitor, webhook_id, cursor)
-    return page.show("webhook.html", visitor, hook=hook, sent=sent, cursor=cursor)
+        sent = sent_to(session, visitor, webhook_id, cursor)
+    alone = f"/webhooks/{hook.id}" + (f"?cursor={quote(cursor)}" if cursor else "")
+    return page.show(
+        "webhook.html", visitor, hook=hook, sent=sent, cursor=cursor, back=own(back, alone)
+    )
 
 
 @router.post("/webhooks/{webhook_id}/test")
-def send_test(webhook_id: str, visitor: Looking, once: Sent) -> Response:
+def send_test(webhook_id: str, visitor: Looking, once: Sent, back: Back = "/webhooks") -> Response:
     """Send a message that says nothing but that messages arrive."""
     once(
         202,
         lambda session: webhooks.send_test(session, visitor.tenant, webhook_id),
         tell="delivery",
     )
-    return page.see("/webhooks")
+    return page.see(own(back))
 
 
 @router.post("/webhooks/{webhook_id}/rotate")
@@ -75,7 +84,9 @@ def rotate_secret(webhook_id: str, visitor: Looking, once: Sent) -> Response:
 
 
 @router.post("/webhooks/{webhook_id}/enable")
-def enable_webhook(webhook_id: str, visitor: Looking, once: Sent) -> Response:
+def enable_webhook(
+    webhook_id: str, visitor: Looking, once: Sent, back: Back = "/webhooks"
+) -> Response:
     """Call a webhook again that was disabled."""
     networks = visitor.gateway.settings.webhook.allowed_networks
 
@@ -83,7 +94,7 @@ def enable_webhook(webhook_id: str, visitor: Looking, once: Sent) -> Response:
         webhooks.change(session, tenant, name, WebhookChange(enabled=True), networks)
 
     change(once, enable, webhook_id)
-    return page.see("/webhooks")
+    return page.see(own(back))
 
 
 @router.post("/webhooks/{webhook_id}/delete")
@@ -95,7 +106,7 @@ def delete_webhook(webhook_id: str, once: Sent) -> Response:
 
 @router.post("/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver")
 def redeliver(
-    webhook_id: str, delivery_id: str, visitor: Looking, once: Sent, cursor: Cursor = None
+    webhook_id: str, delivery_id: str, visitor: Looking, once: Sent, back: Back = "/webhooks"
 ) -> Response:
     """Send a delivery again, and go back to where it is listed."""
     once(
@@ -103,9 +114,7 @@ def redeliver(
         lambda session: webhooks.redeliver(session, visitor.tenant, webhook_id, delivery_id),
         tell="delivery",
     )
-    if cursor is None:
-        return page.see("/webhooks")
-    return page.see(f"/webhooks/{quote(webhook_id)}?cursor={quote(cursor)}")
+    return page.see(own(back))
 
 
 def _shown(
@@ -117,7 +126,7 @@ def _shown(
 ) -> Response:
     with visitor.call.transaction() as session:
         listed = webhooks.listed(session, visitor.tenant, Walk(_WEBHOOKS)).items
-        found = [(hook, _sent(session, visitor, hook.id)) for hook in listed]
+        found = [(hook, sent_to(session, visitor, hook.id)) for hook in listed]
     return page.show(
         "webhooks.html",
         visitor,
@@ -130,9 +139,10 @@ def _shown(
     )
 
 
-def _sent(
+def sent_to(
     session: Session, visitor: Visitor, webhook_id: str, cursor: str | None = None
 ) -> Page[Delivery]:
+    """Return a part of what was sent to a webhook, newest first."""
     return paged(webhooks.sent(session, visitor.tenant, webhook_id, walk(cursor, _DELIVERIES)))
 
 

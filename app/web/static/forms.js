@@ -20,6 +20,22 @@ document.addEventListener("submit", (event) => {
   setTimeout(() => delete form.dataset[SENT], PATIENCE_MS);
 });
 
+// Copies what stands before its button; where a browser does not let pages copy, as at an address
+// without https, it is selected.
+for (const button of document.querySelectorAll("[data-copies]")) {
+  const shown = button.previousElementSibling;
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    getSelection().selectAllChildren(shown);
+    try {
+      await navigator.clipboard.writeText(shown.textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Selected: press Ctrl+C";
+    }
+  });
+}
+
 // Whoever goes back finds the page as it was left.
 addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll(`form[data-${SENT}]`)) delete form.dataset[SENT];
