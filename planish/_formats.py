@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from planish.errors import PlanishError
+from planish.errors import Misnamed
 from planish.types import Artifact
 
 _SUFFIXES = {
@@ -38,7 +38,7 @@ def require_fitting(artifact: Artifact, to: Path) -> None:
     """Refuse to write a file under a name that promises another content.
 
     Raises:
-        PlanishError: it says which name would do.
+        Misnamed: it says which name would do.
     """
     if not _fits(suffix_of(artifact), to):
         raise _misnamed(to, {artifact.format: suffix_of(artifact)})
@@ -48,7 +48,7 @@ def require_name(formats: Iterable[str], to: Path) -> None:
     """Refuse a name that none of the formats fits which a job is to deliver.
 
     Raises:
-        PlanishError: it says which names would do.
+        Misnamed: it says which names would do.
     """
     suffixes = {name: _suffix(name) for name in formats}
     if suffixes and not any(_fits(suffix, to) for suffix in suffixes.values()):
@@ -63,7 +63,7 @@ def _fits(suffix: str, to: Path) -> bool:
     return to.suffix.lower() not in _TELLING - {suffix} or to.is_dir()
 
 
-def _misnamed(to: Path, suffixes: dict[str, str]) -> PlanishError:
+def _misnamed(to: Path, suffixes: dict[str, str]) -> Misnamed:
     comes = " and ".join(f"{name} ({suffix})" for name, suffix in suffixes.items())
     names = " or ".join(dict.fromkeys(str(to.with_suffix(each)) for each in suffixes.values()))
-    return PlanishError(f"{to} would hold something else: what comes is {comes}. Name it {names}.")
+    return Misnamed(f"{to} would hold something else: what comes is {comes}. Name it {names}.")

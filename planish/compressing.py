@@ -7,28 +7,20 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from planish._arrays import Data
+from planish._formats import require_name, suffix_of
 from planish._requests import JobOptions, Step
+from planish._sync.jobs import Job as Handle
 from planish.client import Client
-from planish.errors import Conflict
+from planish.errors import Conflict, Misnamed
 from planish.types import Job
 
 Generated = Literal["generated"]
 GENERATED: Generated = "generated"
 """In place of data: samples are made from the model."""
 
-WITH_DATA: Step = {"method": "quantize"}
-WITHOUT_DATA: Step = {"method": "quantize", "mode": "dynamic"}
-"""What is done where nothing is asked for: with data each layer gets the form that pays (``auto``);
-without data products get int8."""
-
-_SUFFIXES = {
-    "onnx": ".onnx",
-    "ort": ".ort",
-    "litert": ".tflite",
-    "executorch": ".pte",
-    "pt2": ".pt2",
-}
-"""The suffix of a result by its format; all others are zips."""
+DEFAULT_STEPS: Sequence[Step] = ({"method": "quantize"},)
+"""What is done where nothing is asked for: each layer gets the form that is measured to pay;
+without data, weights are stored in eight bits."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +54,12 @@ def compress(
         data: what to calibrate and measure with; the forms are those of ``datasets.upload``. Or
             ``"generated"``: samples are made from the model itself.
         max_quality_drop: what the result may lose, such as 0.01 for a point of accuracy.
-        steps: what to do. Default: ``quantize``; with data each layer gets the form that pays
-            (``auto``), without data products get int8 (``dynamic``).
+        steps: what to do. Default: ``quantize``; with data each layer gets the form that pays,
+            without data weights are stored in eight bits.
         targets: what the model should answer, as in ``datasets.upload``.
-        output: where the result goes. Default: beside the model, as ``<name>.small.onnx``, or with
-            the suffix of the first format that is delivered.
+        output: where the result goes: a name, whose suffix says which of the formats that are
+            delivered is meant; or a directory. Default: beside the model, as ``<name>.small.onnx``,
+            or with the suffix of the first format.
         client: whose service to use. Default: one of its own, configured by the environment.
         progress: whether to show a bar. Default: where standard error is a terminal.
         options: the other fields of the job's request.
@@ -74,13 +67,14 @@ def compress(
     Raises:
         Rejected: the model or the data cannot be used.
         Invalid: the job cannot be carried out; ``errors`` says why.
+        Misnamed: ``output`` is called as a format that is not delivered.
         JobFailed: the job failed, by missing ``max_quality_drop`` for instance; or it was
             cancelled, which an interrupt (Ctrl-C) does.
     """
     source = Path(model)
     made = isinstance(data, str) and data == GENERATED
     if steps is None and "objective" not in options:
-        steps = [WITHOUT_DATA if data is None else WITH_DATA]
+        steps = DEFAULT_STEPS
     with contextlib.ExitStack() as own:
         if client is None:
             client = own.enter_context(Client())
@@ -99,16 +93,25 @@ def compress(
             **options,
         )
         try:
+            if output:
+                require_name(job.deliver, Path(output))
             job.wait(progress=progress)
         except KeyboardInterrupt:
-            with contextlib.suppress(Conflict):  # it has just ended
-                job.cancel()
+            _cancel(job)
             job.wait(progress=False)
+        except Misnamed:
+            _cancel(job)
+            raise
         target = Path(output) if output else _beside(source, job)
         return Compressed(job.download(target), job, job.report())
 
 
+def _cancel(job: Handle) -> None:
+    with contextlib.suppress(Conflict):  # it has just ended
+        job.cancel()
+
+
 def _beside(source: Path, job: Job) -> Path:
     """Return the place for a job's first file, whose format says what it is called."""
-    first = job.artifacts[0].format if job.artifacts else "onnx"
-    return source.with_name(f"{source.stem}.small{_SUFFIXES.get(first, '.zip')}")
+    suffix = suffix_of(job.artifacts[0]) if job.artifacts else ".onnx"
+    return source.with_name(f"{source.stem}.small{suffix}")

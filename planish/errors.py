@@ -4,6 +4,7 @@ PlanishError
 ├── Unreachable            no answer, although it was asked again
 ├── MissingPackage         a framework that an export needs is not installed
 ├── ExportFailed           a model of yours cannot be exported
+├── Misnamed               a file's name promises another format than it would hold
 ├── CorruptDownload        the bytes are not those that the service announced
 ├── InvalidSignature       a webhook's message was not sent by the service
 ├── Refused                the service said no: an RFC 9457 problem
@@ -32,6 +33,10 @@ class MissingPackage(PlanishError, ImportError):  # noqa: N818
 
 class ExportFailed(PlanishError):  # noqa: N818
     """A framework cannot export the model; the message says what it stumbled over."""
+
+
+class Misnamed(PlanishError):  # noqa: N818
+    """A file would have the name of another format; the message says which name would do."""
 
 
 class CorruptDownload(PlanishError):  # noqa: N818

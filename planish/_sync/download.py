@@ -6,6 +6,7 @@ import hashlib
 import re
 import uuid
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 
@@ -14,6 +15,7 @@ from planish._sync import io
 from planish._sync.http import Transport
 from planish.errors import CorruptDownload, Refused, Unreachable
 
+_NAME = re.compile(r"filename\*=UTF-8''([^;\s]+)", re.IGNORECASE)
 _DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")
 
 
@@ -25,23 +27,28 @@ def download(
     sha256: str | None = None,
     **params: str | None,
 ) -> Path:
-    """Download into the file ``to``, which is then whole and verified, or not there.
+    """Download into the file ``to``, which is then whole and verified, or not there; return it.
 
-    What a broken connection left lies beside it, and the same download goes on from there; also a
-    later one, where ``sha256`` says that it is of the same bytes.
+    In a directory the file has the name that the service gives it. What a broken connection left
+    lies beside it, and the same download goes on from there; also a later one, where ``sha256``
+    says that it is of the same bytes.
 
     Raises:
         CorruptDownload: the bytes are not those that were announced.
         Unreachable: it breaks off again and again, without a byte between.
     """
     target = Path(to)
-    part = target.with_name(f"{target.name}.{(sha256 or uuid.uuid4().hex)[:12]}.part")
+    own = (sha256 or uuid.uuid4().hex)[:12]
+    inside = io.call(target.is_dir)
+    part = target / f"{own}.part" if inside else target.with_name(f"{target.name}.{own}.part")
     try:
-        announced = _fetch(http, path, part, params)
+        headers = _fetch(http, path, part, params)
+        announced = _announced(headers)
         digest = io.call(_digest_of, part)
         if any(digest != wanted for wanted in (sha256, announced) if wanted):
             part.unlink()
             raise CorruptDownload(f"{path} came with SHA-256 {digest}: try again")
+        target = target / _name(headers, path) if inside else target
         part.replace(target)
     finally:
         if sha256 is None:
@@ -49,8 +56,8 @@ def download(
     return target
 
 
-def _fetch(http: Transport, path: str, part: Path, params: dict[str, str | None]) -> str | None:
-    """Fetch what is missing of ``part``; return the SHA-256 that the service announces."""
+def _fetch(http: Transport, path: str, part: Path, params: dict[str, str | None]) -> httpx.Headers:
+    """Fetch what is missing of ``part``; return what the service says of it."""
     remaining = list(pauses(http.attempts))
     while True:
         had = _size(part)
@@ -71,7 +78,7 @@ def _fetch(http: Transport, path: str, part: Path, params: dict[str, str | None]
 
 def _go_on(
     http: Transport, path: str, part: Path, start: int, params: dict[str, str | None]
-) -> str | None:
+) -> httpx.Headers:
     headers = {"Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -80,8 +87,20 @@ def _go_on(
         with part.open("ab" if start and goes_on else "wb") as file:
             for chunk in response.iter_bytes():
                 file.write(chunk)
-        digest = _DIGEST.search(response.headers.get("Repr-Digest", ""))
-        return base64.b64decode(digest[1]).hex() if digest else None
+        return response.headers
+
+
+def _announced(headers: httpx.Headers) -> str | None:
+    """Return the SHA-256 that the service announces."""
+    digest = _DIGEST.search(headers.get("Repr-Digest", ""))
+    return base64.b64decode(digest[1]).hex() if digest else None
+
+
+def _name(headers: httpx.Headers, path: str) -> str:
+    """Return the name that the service gives the file (RFC 6266): no path, and not hidden."""
+    given = _NAME.search(headers.get("Content-Disposition", ""))
+    name = unquote(given[1]) if given else path.strip("/").replace("/", "-")
+    return Path(name.replace("\\", "/")).name.lstrip(".") or "download"
 
 
 def _size(file: Path) -> int:

@@ -8,6 +8,7 @@ from typing import Any, Self, Unpack
 from pydantic import ConfigDict, PrivateAttr
 
 from planish import types
+from planish._formats import chosen, require_fitting
 from planish._requests import JobOptions, Step, id_of, job_body
 from planish._sync.download import download
 from planish._sync.http import Transport
@@ -78,22 +79,24 @@ class Job(types.Job):
         return self._jobs.report_page(self)
 
     def download(self, to: str | Path, *, format: str | None = None) -> Path:  # noqa: A002
-        """Download a file that the job made; ``to`` is then whole and verified, or not there.
+        """Download a file that the job made; it is then whole and verified, or not there.
 
         Args:
-            to: where to.
-            format: which of the job's files, such as ``onnx``. Default: the first.
+            to: its name; or a directory, where it has the name that the service gives it.
+            format: which of the job's files, such as ``onnx``. Default: the first whose suffix
+                ``to`` has, such as the ONNX file for ``smaller.onnx``; else the first.
 
         Raises:
             CorruptDownload: the bytes are not those that were announced.
             PlanishError: the job has no such file.
+            Misnamed: ``to`` is called as another format.
         """
         if not self.artifacts:
             self.refresh()
-        for artifact in self.artifacts:
-            if format in {None, artifact.format}:
-                return self._jobs.download(artifact, to)
-        raise PlanishError(f"{self.id} is {self.status} and has no {format or 'finished'} file")
+        offered = [each for each in self.artifacts if format in {None, each.format}]
+        if not offered:
+            raise PlanishError(f"{self.id} is {self.status} and has no {format or 'finished'} file")
+        return self._jobs.download(chosen(offered, Path(to)), to)
 
     def delete(self) -> None:
         """Delete the finished job with its files."""
@@ -252,11 +255,17 @@ class Jobs:
         return response.text
 
     def download(self, artifact: Artifact, to: str | Path) -> Path:
-        """Download a file that a job made; ``to`` is then whole and verified, or not there.
+        """Download a file that a job made; it is then whole and verified, or not there.
+
+        Args:
+            artifact: of a job's ``artifacts``.
+            to: its name; or a directory, where it has the name that the service gives it.
 
         Raises:
             CorruptDownload: its SHA-256 is not the announced one.
+            Misnamed: ``to`` is called as another format.
         """
+        require_fitting(artifact, Path(to))
         return download(self._http, artifact.href, to, sha256=artifact.sha256)
 
     def _handle(self, job: Job) -> Job:

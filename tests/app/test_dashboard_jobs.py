@@ -1,6 +1,9 @@
 """The pages of jobs: one is composed, with or without advice, and looked at."""
 
+import json
+import os
 import re
+import subprocess
 from html import escape, unescape
 from typing import Any
 
@@ -30,9 +33,41 @@ def test_a_goal_becomes_a_job(person: httpx.Client, service: Service) -> None:
     copied = unescape(like.text)
     assert "client.jobs.create('" + model in copied
     step = """--step '{"method": "quantize", "mode": "dynamic"}'"""
-    assert f"{step} --max-drop 0.01 -o smaller.onnx" in copied
+    assert f"{step} --max-drop 0.01 -o smaller.onnx --url {service.url}" in copied
+    assert 'job.download("smaller.onnx")' in copied
     assert 'value="0.01"' in like.text
     assert re.search(r"<option selected>dynamic</option>", like.text)
+
+
+def test_what_is_to_copy_names_the_service_and_runs(person: httpx.Client, service: Service) -> None:
+    asked = {"model": service.model(), "do": "plan", "steps.0.method": "quantize"}
+    page = send(person, "/jobs/new", **asked).text
+    curl = re.search(r"<h3>curl</h3><pre[^>]*>(.*?)</pre>", page, re.DOTALL)
+    assert curl is not None
+    key = service.http.headers["Authorization"].removeprefix("Bearer ")
+    made = subprocess.run(
+        ["bash", "-euc", unescape(curl[1])],
+        env={"PATH": os.environ["PATH"], "PLANISH_API_KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    job = json.loads(made.stdout)
+    assert job["model"] == asked["model"]
+    assert [step["method"] for step in job["steps"]] == ["quantize"]
+
+
+def test_what_is_to_copy_downloads_each_format_by_its_own_name(
+    person: httpx.Client, service: Service
+) -> None:
+    service.worker("openvino")
+    asked = {"model": service.model(), "dataset": service.dataset(), "target": "openvino-cpu"}
+    page = send(person, "/jobs/new", do="plan", **asked, **{"steps.0.method": "quantize"})
+    copied = unescape(page.text)
+    for name in ("openvino", "onnx"):
+        assert f"print(job.download(\".\", format='{name}'))" in copied
+    assert "smaller.onnx" not in copied
 
 
 def test_a_wish_for_a_phone_says_where_the_model_is_to_run(

@@ -353,7 +353,7 @@ def test_without_data_nothing_is_asked_for_that_needs_data(run: Run, tmp_path: P
     with scripted(answers) as service:
         assert run("compress", model, "--url", service.url) == 0
     asked = json.loads(service.requests[1].body)
-    assert asked["steps"] == [{"method": "quantize", "mode": "dynamic"}]
+    assert asked["steps"] == [{"method": "quantize"}]
     assert (tmp_path / "m.small.onnx").read_bytes() == CONTENT
 
 

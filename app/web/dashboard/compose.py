@@ -140,7 +140,7 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
         body=json.dumps(body, indent=2),
         most_steps=MAX_STEPS,
         copies=copies.of(
-            body, _filename(models, filled.model), _filename(datasets, filled.dataset)
+            visitor, body, _filename(models, filled.model), _filename(datasets, filled.dataset)
         ),
     )
 

@@ -5,46 +5,70 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from app.domain.deployments import with_defaults
+from app.web.dashboard.visitor import Visitor
+
 _IN_ONE_COMMAND = frozenset(
     {"model", "dataset", "data", "steps", "require", "seed", "target", "name", "tags"}
 )
 """The parts of a request that the command line says too, or that change nothing of the result."""
 
+_KEY = "# PLANISH_API_KEY is set to a key of yours.\n"
 
-def of(body: Mapping[str, Any], model: str | None, dataset: str | None) -> dict[str, str]:
+
+def of(
+    visitor: Visitor, body: Mapping[str, Any], model: str | None, dataset: str | None
+) -> dict[str, str]:
     """Return the same job for other ways to ask, by the way's name.
 
     Args:
+        visitor: who copies it.
         body: the request.
         model: the name of the model's file, where it is known.
         dataset: the name of the data's file, where there are data and it is known.
     """
+    key = _KEY if visitor.needs_key else ""
     return {
-        "curl": _curl(body),
-        "Python": _python(body),
-        "Command line": _command(body, model or "model.onnx", dataset or "data.npz"),
+        "curl": key + _curl(visitor, body),
+        "Python": key + _python(visitor, body),
+        "Command line": key + _command(visitor, body, model or "model.onnx", dataset or "data.npz"),
     }
 
 
-def _curl(body: Mapping[str, Any]) -> str:
-    call = "curl -sSf $PLANISH/v1/jobs -H 'Content-Type: application/json'"
-    return f"{call} \\\n  -d {shlex.quote(json.dumps(body))}"
+def _curl(visitor: Visitor, body: Mapping[str, Any]) -> str:
+    words = ["curl -sSf \"$PLANISH_URL/v1/jobs\" -H 'Content-Type: application/json'"]
+    if visitor.needs_key:
+        words += ['-H "Authorization: Bearer $PLANISH_API_KEY"']
+    words += [f"-d {shlex.quote(json.dumps(body))}"]
+    return f"PLANISH_URL={shlex.quote(visitor.address)}\n" + " \\\n  ".join(words)
 
 
-def _python(body: Mapping[str, Any]) -> str:
+def _python(visitor: Visitor, body: Mapping[str, Any]) -> str:
     steps = body["steps"]
     options = {name: value for name, value in body.items() if name not in {"model", "steps"}}
     arguments = "".join(f", {name}={value!r}" for name, value in options.items())
-    return (
-        "from planish import Client\n\n"
-        "with Client() as client:\n"
-        f"    job = client.jobs.create({body['model']!r}, {steps!r}{arguments})\n"
-        "    print(job.wait().verdict)\n"
-        '    job.download("smaller.onnx")'
-    )
+    lines = [
+        f"job = client.jobs.create({body['model']!r}, {steps!r}{arguments})",
+        "print(job.wait().verdict)",
+        *_downloads(_formats(body)),
+    ]
+    inside = "".join(f"\n    {line}" for line in lines)
+    return f"from planish import Client\n\nwith Client({visitor.address!r}) as client:{inside}"
 
 
-def _command(body: Mapping[str, Any], model: str, dataset: str) -> str:
+def _downloads(formats: list[str]) -> list[str]:
+    if formats == ["onnx"]:
+        return ['job.download("smaller.onnx")']
+    return [f'print(job.download(".", format={name!r}))' for name in formats]
+
+
+def _formats(body: Mapping[str, Any]) -> list[str]:
+    """Return the formats that a job delivers."""
+    delivered = with_defaults(body).get("deliver")
+    return delivered if isinstance(delivered, list) else ["onnx"]
+
+
+def _command(visitor: Visitor, body: Mapping[str, Any], model: str, dataset: str) -> str:
     words = ["planish", "compress", model]
     if "dataset" in body:
         words += ["--data", dataset]
@@ -59,8 +83,9 @@ def _command(body: Mapping[str, Any], model: str, dataset: str) -> str:
         words += ["--seed", str(body["seed"])]
     if "target" in body:
         words += ["--target", body["target"]]
-    else:
+    if _formats(body) == ["onnx"]:
         words += ["-o", "smaller.onnx"]
+    words += ["--url", visitor.address]
     beyond = [f"'{name}'" for name in body if name not in _IN_ONE_COMMAND]
     if not beyond:
         return shlex.join(words)

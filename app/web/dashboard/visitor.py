@@ -36,6 +36,13 @@ class Visitor:
     token: str | None
     """The session's; None where no key is needed."""
     scopes: frozenset[str]
+    address: str
+    """How programs of the visitor reach this service."""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether programs have to send a key."""
+        return self.token is not None
 
     @property
     def tenant(self) -> str:
@@ -76,8 +83,9 @@ async def visitor(request: Request) -> Visitor:
         Forbidden: The session's key may only read, and this is a change.
     """
     gateway = gateway_of(request)
+    address = (gateway.settings.server.public_url or str(request.base_url)).rstrip("/")
     if keyless(gateway.settings):
-        return Visitor(Call(LOCAL_TENANT, gateway), None, frozenset({"read", "write"}))
+        return Visitor(Call(LOCAL_TENANT, gateway), None, frozenset({"read", "write"}), address)
     token = request.cookies.get(COOKIE)
     back = request.url.path if request.method in _READING else "/"
     known = None if token is None else await run_in_threadpool(_rights_of, gateway, token)
@@ -86,7 +94,7 @@ async def visitor(request: Request) -> Visitor:
     scope = "read" if request.method in _READING else "write"
     if scope not in known.scopes:
         raise Forbidden(f"Your key lacks the scope '{scope}'; log in with another one.")
-    return Visitor(Call(known.tenant, gateway), token, frozenset(known.scopes))
+    return Visitor(Call(known.tenant, gateway), token, frozenset(known.scopes), address)
 
 
 Looking = Annotated[Visitor, Depends(visitor)]
