@@ -205,6 +205,8 @@ class FinishedStep(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     seconds: float
+    taken_seconds: float = 0.0
+    """What it took the job whose result was taken; 0 where this job made it itself."""
     layers: list[LayerChange]
     skipped: list[Skipped]
     changed: bool = True

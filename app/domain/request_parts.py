@@ -1,5 +1,6 @@
 """Parts of a job's request: what it may take, what its worker must have, what a search is for."""
 
+import math
 from collections.abc import Collection, Iterable
 from typing import Annotated, Literal, Self
 
@@ -122,6 +123,20 @@ class Budget(Asked):
         allow_inf_nan=False,
         description="From the start of the first trial; then what runs is ended.",
     )
+    at_once: int = Field(
+        title="Trials at once",
+        default_factory=lambda found: _at_once(found.get("trials", 1)),
+        ge=1,
+        le=1000,
+        description="Trials that run at one time at most, where there are as many workers. A trial"
+        " is chosen before the last ones of so many are known, however many run, so that the same"
+        " search finds the same with any number of workers. Default: the square root of 'trials'.",
+    )
+
+
+def _at_once(trials: int) -> int:
+    """Return how many trials run at once: more of many, as each knows less of those before it."""
+    return max(round(math.sqrt(trials)), 1)
 
 
 class Objective(Asked):

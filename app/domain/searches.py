@@ -32,7 +32,8 @@ class Outcome(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     seconds: float
-    """From its start to its end."""
+    """What its steps took to make, whichever job has made them. What was lost with a worker does
+    not count."""
     problem: str | None = None
     """The type of the problem of a trial without figures."""
     cost: float | None = None
@@ -78,9 +79,12 @@ class SearchPoint(BaseModel):
     """The device of the tenant whose times count; null where they are the worker's."""
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        """What the best point has the least of: times of a search's device beat a worker's."""
-        return self.device is None, self.cost
+    def rank(self) -> tuple[bool, float, int]:
+        """What the best point has the least of: times of a search's device beat a worker's.
+
+        Of points that cost the same, the one that was asked for first is the best.
+        """
+        return self.device is None, self.cost, self.trial or 0
 
 
 class TrialCounts(BaseModel):

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.jobs import JobRequest
 from app.store import blob_rows
-from app.store.tables import JobRow, StepRow
+from app.store.tables import JobRow, Json, StepRow
 
 _NOT_READ = frozenset(
     {
@@ -80,6 +80,11 @@ def take(session: Session, job: JobRow, keys: Sequence[str], finished: Collectio
             return  # it was deleted at this moment
         notes = [each for each in earlier.finished["notes"] if not each.startswith(_TAKEN)]
         source = f"{_TAKEN} {earlier.job_id}, which made it of the same graph, data and parameters."
+        changes = {
+            "seconds": 0.0,
+            "taken_seconds": _seconds(earlier.finished),
+            "notes": [*notes, source],
+        }
         session.add(
             StepRow(
                 job_id=job.id,
@@ -88,10 +93,20 @@ def take(session: Session, job: JobRow, keys: Sequence[str], finished: Collectio
                 key=key,
                 graph_sha256=earlier.graph_sha256,
                 size_bytes=earlier.size_bytes,
-                finished={**earlier.finished, "seconds": 0.0, "notes": [*notes, source]},
+                finished={**earlier.finished, **changes},
             )
         )
     session.flush()
+
+
+def seconds(session: Session, job_id: str) -> float:
+    """Return what the finished steps of a job took to make, whichever job has made them."""
+    found = session.scalars(select(StepRow.finished).where(StepRow.job_id == job_id))
+    return round(sum(map(_seconds, found)), 3)
+
+
+def _seconds(finished: Json) -> float:
+    return float(finished.get("taken_seconds") or finished.get("seconds", 0.0))
 
 
 def _hash(value: object) -> str:

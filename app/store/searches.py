@@ -89,6 +89,7 @@ def file(
     job = jobs.row(search.tenant, request)
     job.traceparent = search.traceparent
     job.parent_id = search.id
+    job.created_at = func.clock_timestamp()  # trials of one turn are listed in their order
     session.add(job)
     transitions.enter(session, job, "queued", "queued")
     trial = TrialRow(search_id=search.id, number=number, job_id=job.id, note=dict(note))

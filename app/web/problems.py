@@ -36,6 +36,8 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _TAGS = frozenset({"union_tag_invalid", "union_tag_not_found"})
 """Faults of the field that says which form an object has, such as a step's ``method``."""
 _PARAMETERS = ("#/query/", "#/path/", "#/header/")
+_NO_DEFAULT = "default_factory_not_called"
+"""The default of a field is made of other fields, and one of these is wrong, which is said."""
 _ABSENT = frozenset({"missing", "union_tag_not_found"})
 """Faults of fields that are not there."""
 _BY_STATUS: dict[int, type[Problem]] = {
@@ -160,7 +162,7 @@ def _methods(request: Request) -> list[str]:
 
 def invalid(error: RequestValidationError) -> Problem:
     """Return what is wrong with a request, each fault at its place in the body."""
-    faults = error.errors()
+    faults = [fault for fault in error.errors() if fault["type"] != _NO_DEFAULT]
     if any(fault["type"] == "json_invalid" for fault in faults):
         where = faults[0]["loc"][-1]
         reason = faults[0].get("ctx", {}).get("error", "it cannot be parsed")

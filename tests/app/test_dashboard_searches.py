@@ -2,7 +2,7 @@
 
 import httpx
 
-from tests.app.people import read, send
+from tests.app.people import filled, read, send
 from tests.app.searching import end, run, start, take_turn
 from tests.app.service import Service
 
@@ -34,6 +34,8 @@ def test_a_search_is_asked_for_and_a_point_of_it_taken(
     assert taken.status_code == 303
     assert "succeeded" in read(person.get(taken.headers["location"]))
     assert person.get(f"{job}/report").status_code == 200
+    again = filled(person.get("/searches/new", params={"like": search_id}))
+    assert (again["trials"], again["at_once"]) == ("3", "2")
 
 
 def test_a_job_without_steps_is_not_called_a_search(service: Service, person: httpx.Client) -> None:

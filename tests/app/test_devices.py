@@ -29,7 +29,7 @@ from tests.app.people import browser, read, send
 from tests.app.searching import end, search, shown, start, take_turn
 from tests.app.service import Service, pointers
 from tests.app.serving import emptied, serving_two, settings_with
-from workers.search import turn
+from workers.search import asking
 
 pytestmark = pytest.mark.usefixtures("timed_runs")
 
@@ -285,9 +285,9 @@ def test_a_search_has_hope_while_the_board_is_to_time_a_trial(service: Service) 
     device = register(service.http)
     service.worker("onnx")
     service.worker("onnx")
-    made = search(service, "latency", target="my-board", budget={"trials": 5})
+    made = search(service, "latency", target="my-board", budget={"trials": 5, "at_once": 4})
     first = trial_ends(service, made["id"])
-    for _ in range(turn.HOPELESS):
+    for _ in range(asking.HOPELESS):
         take_turn(service, made["id"])
         broken = start(service)
         assert broken is not None

@@ -6,9 +6,9 @@ import pytest
 
 from app.blobs import Blob
 from app.domain.directory import FinishedStep
-from app.store import runs
+from app.store import earlier_steps, runs
 from app.store.claims import Claim
-from app.store.tables import StepRow
+from app.store.tables import JobRow, StepRow
 from tests.app.claiming import claim_next
 from tests.app.service import Service
 
@@ -45,6 +45,9 @@ def test_the_same_steps_are_not_made_again_and_say_so(service: Service) -> None:
     service.job(**asked)
     third = claim_next(service)
     assert all(len(step.notes) == 2 for _, step in third.steps), "no note piles up"
+    with service.store() as session:
+        took = [earlier_steps.seconds(session, job.id) for job in session.query(JobRow)]
+    assert took == [25.0] * 3, "searches count what steps take where they are made"
 
 
 def test_the_same_uploads_under_other_ids_are_the_same(service: Service) -> None:

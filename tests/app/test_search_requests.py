@@ -15,6 +15,10 @@ from tests.app.service import Service, pointers
         ({"objective": {"minimize": "time"}}, "#/objective/minimize"),
         ({"objective": {"minimize": "size", "budget": {"trials": 0}}}, "#/objective/budget/trials"),
         (
+            {"objective": {"minimize": "size", "budget": {"at_once": 0}}},
+            "#/objective/budget/at_once",
+        ),
+        (
             {"objective": {"minimize": "size", "budget": {"minutes": 1e9}}},
             "#/objective/budget/minutes",
         ),

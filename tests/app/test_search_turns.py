@@ -142,10 +142,13 @@ def test_a_large_fleet_is_given_its_trials_over_several_turns(service: Service) 
         for number in range(fleet):
             worker = ids.new("wrk")
             session.add(WorkerRow(id=worker, hostname="h", pid=number, queue="jobs", device="cpu"))
-    made = search(service, budget={"trials": 2 * FILED_PER_TURN})["id"]
-    assert len(take_turn(service, made)) == FILED_PER_TURN
-    assert len(take_turn(service, made)) == FILED_PER_TURN
+    most = 2 * FILED_PER_TURN
+    made = search(service, budget={"trials": most, "at_once": most})["id"]
+    filed = [*take_turn(service, made), *take_turn(service, made)]
+    assert len(filed) == most
     assert not take_turn(service, made), "the budget is spent"
+    listed = service.http.get("/v1/jobs", params={"parent": made}).json()["items"]
+    assert [job["id"] for job in listed] == filed[::-1]
 
 
 def test_samples_are_made_by_one_trial_before_others_begin(service: Service) -> None:

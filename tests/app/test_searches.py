@@ -28,7 +28,7 @@ from tests.app.searching import (
 )
 from tests.app.service import Service
 from tests.workers.search.charts import chart
-from workers.search import turn
+from workers.search import asking
 
 
 def test_a_search_ends_with_its_best_trials_result_as_its_own(service: Service) -> None:
@@ -187,10 +187,11 @@ def test_the_original_is_delivered_when_the_minutes_are_over_unless_it_is_cancel
         assert shown(service, made["id"])["status"] == expected
 
 
-def test_a_search_without_figures_fails_as_its_trials_did(service: Service) -> None:
-    made = search(service, budget={"trials": 10})
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_search_without_figures_fails_as_its_trials_did(service: Service, at_once: int) -> None:
+    made = search(service, budget={"trials": 10, "at_once": at_once})
     trials = run(service, made["id"], lambda _: None)
-    assert len(trials) == turn.HOPELESS
+    assert len(trials) == asking.HOPELESS + at_once - 1, "those that might run meanwhile are heard"
     job = shown(service, made["id"])
     assert job["status"] == "failed"
     assert job["problem"]["detail"] == "It broke."
@@ -207,7 +208,7 @@ def test_a_trial_without_figures_is_one_trial(service: Service) -> None:
 def test_as_many_trials_are_filed_as_workers_can_run(service: Service) -> None:
     for _ in range(3):
         service.worker("onnx")
-    made = search(service)
+    made = search(service, budget={"at_once": 3})
     assert len(take_turn(service, made["id"])) == 3
     assert take_turn(service, made["id"]) == []
     first = start(service)
@@ -309,7 +310,7 @@ def test_nobody_runs_a_search_and_two_take_no_turn_at_once(service: Service) -> 
 def test_trials_do_not_use_up_the_quota(service: Service) -> None:
     for _ in range(8):
         service.worker("onnx")
-    made = search(service, budget={"trials": 8})
+    made = search(service, budget={"trials": 8, "at_once": 8})
     assert len(take_turn(service, made["id"])) == 8
     assert service.job()["status"] == "queued", "five active jobs are allowed here"
 

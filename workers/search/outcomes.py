@@ -1,7 +1,6 @@
 """What a trial came to, from what its job measured."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from app.domain.jobs import JobRequest
 from app.domain.latencies import Comparison
@@ -17,6 +16,7 @@ _SAME = 0.995
 def of_job(
     job: JobRow,
     artifacts: Sequence[ArtifactRow],
+    seconds: float,
     goal: Goal,
     bound: float,
     timed: MeasurementRow | None = None,
@@ -26,12 +26,11 @@ def of_job(
     Args:
         job: of the trial, which has ended.
         artifacts: its files, in the order of ``deliver``. The first one counts, on its own runtime.
+        seconds: that its steps took.
         goal: what is minimised.
         bound: of the loss of quality.
         timed: what a device measured of the first file, where its times are what counts.
     """
-    ran = (job.finished_at - job.started_at) if job.finished_at and job.started_at else timedelta()
-    seconds = round(ran.total_seconds(), 3)
     if job.baseline is None or job.compressed is None or not artifacts:
         return Outcome(seconds=seconds, problem=(job.problem or {}).get("type") or job.status)
     before, after = (Measures.model_validate(each) for each in (job.baseline, job.compressed))

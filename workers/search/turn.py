@@ -8,24 +8,29 @@ from sqlalchemy.orm import Session
 
 from app.domain.problems import PendingLimit
 from app.domain.searches import SearchState, words
-from app.domain.steps import Quantize
 from app.settings import Device as DeviceSettings
-from app.store import events, jobs, leases, made_samples, searches, transitions, workers
+from app.store import (
+    earlier_steps,
+    events,
+    jobs,
+    leases,
+    made_samples,
+    searches,
+    transitions,
+    workers,
+)
 from app.store.tables import JobRow, TrialRow
 from app.store.views import point_view
 from workers.search import ending, outcomes, timing
-from workers.search.facts import facts_of
-from workers.search.history import Proposal, Trial
+from workers.search.asking import is_hopeless, next_proposal
+from workers.search.history import Proposal
 from workers.search.progress import show
 from workers.search.reading import Search, read, steps_of
-from workers.search.space import LEAST_MINUTES, Space
-from workers.search.strategies import STAND_IN, ask
+from workers.search.space import LEAST_MINUTES
+from workers.search.strategies import STAND_IN
 
 FILED_PER_TURN = 8
 """Trials that a turn files at most: while a strategy is asked, the search is locked."""
-
-HOPELESS = 3
-"""Trials without figures, after which a search in which no trial had any ends."""
 
 
 def take(session: Session, row: JobRow, patience: DeviceSettings) -> list[str]:
@@ -72,7 +77,8 @@ def _hear(session: Session, search: Search, trial: TrialRow, job: JobRow) -> Non
     row, objective = search.row, search.objective
     files = jobs.artifacts(session, [job.id])[job.id]
     timed = timing.of(session, search, job)
-    outcome = outcomes.of_job(job, files, objective.minimize, search.request.bound, timed)
+    took = earlier_steps.seconds(session, job.id)
+    outcome = outcomes.of_job(job, files, took, objective.minimize, search.request.bound, timed)
     searches.tell(trial, outcome)
     row.baseline = row.baseline or job.baseline
     state = SearchState.model_validate(row.search)
@@ -102,22 +108,21 @@ def _go_on(session: Session, search: Search, seconds_left: float) -> list[str]:
     row, original = search.row, search.original
     if original is not None and original.finished_at is None and not row.cancel_requested:
         return []  # it is the result, whatever is left of the budget
-    over = row.cancel_requested or seconds_left <= 0 or _hopeless(search)
-    if over:
+    if row.cancel_requested or seconds_left <= 0 or _is_unattended(search):
         still_runs = searches.end_trials(session, row.id)
         return [] if still_runs else _end(session, search)
     filed = list[str]()
-    at_once = _at_once(session, search)
-    while search.active < at_once and len(filed) < FILED_PER_TURN:
-        proposal = _proposal(search)
+    most = 0 if is_hopeless(search) else _fitting_workers(session, search)
+    while search.active < most and len(filed) < FILED_PER_TURN:
+        proposal = next_proposal(search)
         if proposal is None:
             break
         filed.append(_file(session, search, proposal, seconds_left / 60))
     return filed if search.active else _end(session, search)
 
 
-def _at_once(session: Session, search: Search) -> int:
-    """Return how many trials may be active: one a worker that fits.
+def _fitting_workers(session: Session, search: Search) -> int:
+    """Return how many workers may run trials: as many trials are filed, so that none has to wait.
 
     Samples that are made from the model are made by one trial, for all.
     """
@@ -125,22 +130,6 @@ def _at_once(session: Session, search: Search) -> int:
         return 1
     offers = workers.offers(session)
     return max(sum(not search.request.requires.lacking([offer]) for offer in offers), 1)
-
-
-def _proposal(search: Search) -> Proposal | None:
-    """Return what to try next; None where the budget is spent or nothing is left to try."""
-    if search.original is not None or len(search.trials) >= search.objective.budget.trials:
-        return None
-    space = Space(facts_of(search.request, search.model, search.dataset, search.chart))
-    history = [
-        Trial(steps_of(job), trial.note, outcomes.stored(trial.outcome))
-        for trial, job in search.trials
-    ]
-    found = ask(search.objective.strategy, space, history, search.request.seed)
-    if found is None and not history:
-        # It measures the original, and says why nothing can be done.
-        return Proposal(space.completed([Quantize()]))
-    return found
 
 
 def _file(session: Session, search: Search, proposal: Proposal, minutes: float) -> str:
@@ -155,15 +144,13 @@ def _file(session: Session, search: Search, proposal: Proposal, minutes: float) 
     return job.id
 
 
-def _hopeless(search: Search) -> bool:
-    """Return whether trials ended, none could be measured, and more would fare alike.
+def _is_unattended(search: Search) -> bool:
+    """Return whether a trial waited for a worker in vain, and none was measured.
 
     One that a device is still to time was measured.
     """
-    ended = [job for trial, job in search.trials if trial.outcome is not None]
-    timed = any(job.compressed for trial, job in search.trials if trial.outcome is None)
-    waited = any((job.problem or {}).get("type") == PendingLimit.type for job in ended)
-    return (waited or len(ended) >= HOPELESS) and not (timed or search.points)
+    waited = any((job.problem or {}).get("type") == PendingLimit.type for _, job in search.trials)
+    return waited and not search.measured
 
 
 def _seconds_left(session: Session, search: Search) -> float:

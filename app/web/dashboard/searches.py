@@ -30,6 +30,7 @@ _BEGINNING = {
     "max_quality_drop": "0.01",
     "trials": str(Budget().trials),
     "minutes": f"{Budget().minutes:g}",
+    "at_once": "",
 }
 
 Given = Annotated[str, Query(max_length=64)]
@@ -104,6 +105,7 @@ def _like(request: JobRequest) -> dict[str, str]:
         "max_quality_drop": "" if drop is None else repr(drop),
         "trials": str(objective.budget.trials),
         "minutes": repr(objective.budget.minutes),
+        "at_once": str(objective.budget.at_once),
         **{f"more.{name}": text for name, text in more.items()},
     }
 
@@ -122,7 +124,7 @@ def _body(sent: Mapping[str, str]) -> dict[str, Any]:
     if "max_quality_drop" in given:
         objective["subject_to"] = {"max_quality_drop": draft.number(given["max_quality_drop"])}
     objective["budget"] = {
-        name: draft.number(given[name]) for name in ("trials", "minutes") if name in given
+        name: draft.number(given[name]) for name in Budget.model_fields if name in given
     }
     body["objective"] = objective
     return body | draft.values(draft.of_request(_MORE), draft.sent_more(sent))

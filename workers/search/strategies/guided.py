@@ -167,12 +167,13 @@ def _pipelines(axes: Sequence[Axis], trials: Sequence[Trial]) -> Pipelines:
 def _price(facts: Facts, candidates: Pipelines, trials: Sequence[Trial]) -> Floats:
     """Return the shares of the budget that trials take, in even shares: 1 where time is no matter.
 
-    Trainings of a machine that is slower than expected are measured by those that were.
+    Trainings of a machine that is slower than expected are measured by those that were done.
     """
     paces = [
         trial.outcome.seconds / 60 / expected
         for trial in trials
-        if trial.outcome and (expected := _minutes(facts, trial.note["epochs"])) > 0
+        if trial.outcome and trial.outcome.seconds > 0
+        if (expected := _minutes(facts, trial.note["epochs"])) > 0
     ]
     pace = float(np.median(paces)) if paces else 1.0
     taken = {epochs: pace * _minutes(facts, epochs) / facts.share for epochs in (0.0, *EPOCHS)}

@@ -1,0 +1,64 @@
+"""What a search tries next: its strategy's answer to what is known of the trials so far.
+
+The answer must not hang on how many workers there are, in which order trials end, or who is killed
+meanwhile. So the search, and not its fleet, says how many of the last trials a choice does not know
+of (``budget.at_once``): these may run at one time, and what they come to is left out even where it
+is there already. Trials are heard in any order, and are known in the order of their numbers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import takewhile
+
+from app.domain.steps import Quantize
+from workers.search import outcomes
+from workers.search.facts import facts_of
+from workers.search.history import Proposal, Trial
+from workers.search.reading import Search, steps_of
+from workers.search.space import Space
+from workers.search.strategies import ask
+
+HOPELESS = 3
+"""Trials without figures, after which a search in which no trial had any ends."""
+
+
+def next_proposal(search: Search) -> Proposal | None:
+    """Return what to try next; None while that hangs on a trial that goes on, or nothing is left.
+
+    Where a strategy has nothing to say yet, it is told of one trial more.
+    """
+    asked = len(search.trials)
+    if search.original is not None or asked >= search.objective.budget.trials:
+        return None
+    space = Space(facts_of(search.request, search.model, search.dataset, search.chart))
+    history = [
+        Trial(steps_of(job), trial.note, outcomes.stored(trial.outcome))
+        for trial, job in search.trials
+    ]
+    told = len([*takewhile(lambda trial: trial.told, history)])
+    for known in range(_least_known(search), told + 1):
+        found = ask(search.objective.strategy, space, _known(history, known), search.request.seed)
+        if found is not None:
+            return found
+    if not history:
+        # It measures the original, and says why nothing can be done.
+        return Proposal(space.completed([Quantize()]))
+    return None
+
+
+def is_hopeless(search: Search) -> bool:
+    """Return whether no trial had figures, and as many are known as tell that none will have any.
+
+    Those that still run may have some.
+    """
+    return _least_known(search) >= HOPELESS and not search.points
+
+
+def _least_known(search: Search) -> int:
+    """Return the number of trials, from the first on, that the next one is chosen by."""
+    return max(len(search.trials) + 1 - search.objective.budget.at_once, 0)
+
+
+def _known(history: Sequence[Trial], known: int) -> list[Trial]:
+    """Return a history of which the first trials are known, as if the others still ran."""
+    return [*history[:known], *(replace(trial, outcome=None) for trial in history[known:])]
