@@ -130,6 +130,7 @@ class Fidelity(Answer):
     agreement: float
     explained: float | None = None
     worst: Worst | None = None
+    commonest: float | None = None
     bounded: str = "agreement"
 
 

@@ -145,7 +145,7 @@ def unknown(kind: str, head: bytes) -> str:
         return f"The file is text that begins '{beginning}', not a {kind}. {READ[kind]}"
     shown = head[: _SHOWN // 3].hex(" ")
     return (
-        f"The file is no {kind} that is read here: it begins with the bytes {shown}. {READ[kind]}"
+        f"The file is not a {kind} that can be read: it begins with the bytes {shown}. {READ[kind]}"
     )
 
 

@@ -66,7 +66,7 @@ def misfits(
         if source is None:
             names = ", ".join([*shapes, TARGETS][:20])
             yield (
-                f"Its input '{tensor.name}' is called as nothing that there is. Call it"
+                f"There is no array of the name of its input '{tensor.name}'. Call the input"
                 f" {names}, or '{REFERENCE}' and an output's name."
             )
         elif source.of != "targets":

@@ -106,6 +106,8 @@ def amount(kind: Kind, value: float) -> str:
         case "gain":
             return f"{value:.4g}"
         case "share" | "score" | "rate":
+            if kind == "share" and value > 1:
+                return "more than 100 points"
             points = f"{value * 100:.4g}"
             return f"{points} point" if points == "1" else f"{points} points"
         case _:

@@ -9,14 +9,16 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def percent_kept(share: float, digits: int = 1) -> str:
-    """Return a share in percent: less than all is never rounded to 100, a negative share is 0.
+    """Return a share in percent: less than all is never rounded to 100, less than none is nothing.
 
     Args:
         share: 1 is all.
         digits: after the point; more, where fewer would say 100.
     """
+    if share < 0:
+        return "nothing"
     enough = (n for n in range(digits, 7) if share == 1 or round(100 * share, n) < 100)
-    return f"{100 * max(share, 0):.{next(enough, 7)}f} %"
+    return f"{100 * share:.{next(enough, 7)}f} %"
 
 
 def share(text: str) -> float:

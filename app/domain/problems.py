@@ -160,7 +160,7 @@ class TooLarge(Refused):
 
 
 class UnsupportedMedia(Refused):
-    """The body is not of a type or format that is read here."""
+    """The body has a type or format that cannot be read."""
 
     type = "unsupported-media-type"
     title = "This format is not supported"

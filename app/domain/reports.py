@@ -45,6 +45,9 @@ class Worst(Frozen):
     explained: float
 
 
+_HALF = 0.5
+
+
 class Fidelity(Frozen):
     """How near the outputs are to the original's, on held-out inputs."""
 
@@ -59,9 +62,22 @@ class Fidelity(Frozen):
     that are older than the figure."""
     worst: Worst | None = None
     """The channel that keeps the least; null where none varies."""
+    commonest: float | None = None
+    """Share of the original's most frequent answer: a graph that always gives it agrees as often.
+    Null where outputs hold no answers, and in reports that are older than the figure."""
     bounded: Literal["agreement", "explained"] = "agreement"
     """The one that ``max_quality_drop`` bounds where there are no targets: ``agreement`` of class
-    scores and labels, else ``explained``."""
+    scores and labels, unless the original gives nearly always the same; else ``explained``."""
+
+    @property
+    def counts_answers(self) -> bool:
+        """Whether ``agreement`` counts equal answers; else it counts near values."""
+        return self.bounded == "agreement" or self.commonest is not None
+
+    @property
+    def loses_most(self) -> bool:
+        """Whether less than half of the variance is kept, whatever the answers are."""
+        return self.explained is not None and self.explained < _HALF
 
     @property
     def kept(self) -> float:

@@ -99,7 +99,7 @@ class Sensitivity(BaseModel):
     the form: 0 is nothing, 1 is all. See ``fidelity.explained``."""
     answers: list[list[Cost | None]] | None
     """The share of samples whose class changes; null where the output holds neither class
-    scores nor labels."""
+    scores nor labels, or where nearly all samples have the same."""
     saved: list[list[Saved | None]]
     reasons: list[list[Words | None]]
     samples: int

@@ -36,16 +36,25 @@ class Figure:
 
 
 def headline(rows: Iterable[Figure], after: Measures) -> list[Figure]:
-    """Return the figures that stand first; of those of fidelity it is the one that is bounded."""
-    first = (*_HEADLINE, *([KEPT[after.fidelity.bounded]] if after.fidelity else []))
+    """Return the figures that stand first.
+
+    Of those of fidelity it is the one that is bounded. Where nothing else tells the quality, it is
+    also the variance, if most of it is lost.
+    """
+    first = {*_HEADLINE}
+    if after.fidelity is not None:
+        first.add(KEPT[after.fidelity.bounded])
+        if after.quality is None and after.fidelity.loses_most:
+            first.add(KEPT["explained"])
     return [figure for figure in rows if figure.name in first]
 
 
 def tone(status: str, rows: Iterable[Figure]) -> Tone:
-    """Return the colour of a verdict: a success may be larger or slower."""
+    """Return the colour of a verdict: a success may be larger, slower, or unlike the original."""
     if status != "succeeded":
         return "bad"
-    worse = any(row.tone == "bad" for row in rows if row.name in {"Size", LATENCY})
+    telling = {"Size", LATENCY, KEPT["explained"]}
+    worse = any(row.tone == "bad" for row in rows if row.name in telling)
     return "warn" if worse else "good"
 
 
@@ -114,7 +123,7 @@ def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
         )
     if after.fidelity:
         yield _same(after.fidelity)
-        yield from _explained(after.fidelity)
+        yield from _explained(after.fidelity, decides=after.quality is None)
         yield Figure(
             "Signal to error",
             "SQNR of the outputs: at 20 dB errors are a tenth as large, at 40 dB a hundredth",
@@ -126,34 +135,39 @@ def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
 def _same(fidelity: Fidelity) -> Figure:
     """Show the agreement: of answers where outputs are scores or labels, else of single values."""
     same = Number(percent_kept(fidelity.agreement, 2))
-    if fidelity.bounded == "agreement":
-        return Figure(KEPT["agreement"], "as the original gives", None, same)
+    if fidelity.counts_answers:
+        return Figure(KEPT["agreement"], _of_answers(fidelity.commonest), None, same)
     return Figure("Near values", "within 1 % of the original's range", None, same)
 
 
-def _explained(fidelity: Fidelity) -> Iterator[Figure]:
-    """Show the explained variance; of class scores only where it is a share of them.
+def _of_answers(commonest: float | None) -> str:
+    """Say what is counted, and how many are equal by chance."""
+    note = "as the original gives"
+    if commonest is None:
+        return note
+    if commonest == 1:
+        return f"{note}, which is one and the same for all samples: this tells nothing"
+    return f"{note}; always the most frequent one would be {percent_kept(commonest, 2)}"
+
+
+def _explained(fidelity: Fidelity, *, decides: bool) -> Iterator[Figure]:
+    """Show the explained variance; where no metric tells the quality, it may be bad.
 
     The scores of unlikely classes count as much there as those of likely ones: rounding alone may
     leave nothing of thousands that are near zero, while each answer is the same.
     """
-    answers = fidelity.bounded == "agreement"
-    if fidelity.explained is None or (answers and fidelity.explained < 0):
+    if fidelity.explained is None:
         return
     note, worst = "of the original's outputs; 100 % is equal", fidelity.worst
-    if answers:
+    if fidelity.counts_answers:
         note = f"{note}, the scores of unlikely classes included"
     if worst is not None:
         where = f"'{worst.output}'"
         if worst.channel is not None:
             where = f"channel {worst.channel} of {where}"
-        note = f"{note}; least in {where}: {_share(worst.explained)}"
-    yield Figure(KEPT["explained"], note, None, Number(_share(fidelity.explained)))
-
-
-def _share(value: float) -> str:
-    """Return a share in percent; one that is noise has no percentage."""
-    return percent_kept(value, 2) if value >= 0 else "nothing"
+        note = f"{note}; least in {where}: {percent_kept(worst.explained, 2)}"
+    kept, is_bad = Number(percent_kept(fidelity.explained, 2)), decides and fidelity.loses_most
+    yield Figure(KEPT["explained"], note, None, kept, tone="bad" if is_bad else "")
 
 
 def _change_of_quality(before: Quality, after: Quality) -> str:
@@ -180,7 +194,15 @@ def quality(measures: Measures) -> str:
     fidelity = measures.fidelity
     if fidelity is None:
         return "not compared"
-    return f"{KEPT[fidelity.bounded].lower()} {_share(fidelity.kept)}"
+    return likeness(fidelity)
+
+
+def likeness(fidelity: Fidelity) -> str:
+    """Return how near a graph is to the original, in words: what is bounded, and what is lost."""
+    said = f"{KEPT[fidelity.bounded].lower()} {percent_kept(fidelity.kept, 2)}"
+    if fidelity.bounded == "agreement" and fidelity.loses_most:
+        said += f", {KEPT['explained'].lower()} {percent_kept(fidelity.explained or 0.0, 2)}"
+    return said
 
 
 def milliseconds(value: float) -> Number:
@@ -231,7 +253,7 @@ def _speed(
     words, tone, share = change(latency.speedup, 1.0, "faster/slower")
     if not latency.certain:
         interval = latency.interval
-        between = f": {interval} times the speed" if interval else ""
+        between = f": {interval} times as fast" if interval else ""
         return "not certain", "warn", share, f"the machine was busy{between}"
     if latency.speedup_low is None or latency.speedup_high is None:
         return words, tone, share, ""

@@ -7,11 +7,18 @@ from operator import attrgetter
 from typing import Any
 
 from app.domain.latencies import Latency
-from app.domain.percentages import percent_kept
 from app.domain.reports import Delivered, JobReport, LayerChange, StepReport
 from app.web import layers, pages
 from app.web.choices import Bar, Curve, bars, curves, gain
-from app.web.comparison import KEPT, LATENCY, change, figures, headline, milliseconds, tone
+from app.web.comparison import (
+    LATENCY,
+    change,
+    figures,
+    headline,
+    likeness,
+    milliseconds,
+    tone,
+)
 from app.web.figures import Number, scaled
 
 
@@ -75,12 +82,7 @@ def _quality_of(artifact: Delivered) -> str:
 
 
 def _nearness_of(artifact: Delivered) -> str:
-    fidelity = artifact.fidelity
-    return (
-        "–"
-        if fidelity is None
-        else f"{KEPT[fidelity.bounded].lower()}: {percent_kept(fidelity.kept, 2)}"
-    )
+    return "–" if artifact.fidelity is None else likeness(artifact.fidelity)
 
 
 _SAID_OF_ARTIFACTS: tuple[tuple[str, Callable[[Delivered], str]], ...] = (

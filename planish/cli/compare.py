@@ -63,14 +63,21 @@ def compare(
 
 
 def _table(found: "Compared", first: Path, second: Path) -> Table:
+    from app.domain.models import said_sizes
+
     table = Table("", first.name, second.name)
-    for name, field in (("bytes", "size_bytes"), ("parameters", "parameters"), ("MACs", "macs")):
+    sizes = said_sizes(found.evaluation.sample_sizes)
+    one_sample = f"one sample of {sizes}" if sizes else "one sample"
+    for name, field in (
+        ("bytes", "size_bytes"), ("parameters", "parameters"), (f"MACs, {one_sample}", "macs")
+    ):  # fmt: skip
         table.add_row(name, *(f"{getattr(of, field):,}" for of in (found.first, found.second)))
     latencies = (found.first.latency_ms, found.second.latency_ms)
-    table.add_row("ms, one sample", *("" if ms is None else f"{ms:.3g}" for ms in latencies))
+    table.add_row(f"ms, {one_sample}", *("" if ms is None else f"{ms:.3g}" for ms in latencies))
     if found.first.quality and found.second.quality:
         quality = (found.first.quality.value, found.second.quality.value)
         table.add_row(str(found.second.quality.metric), *(f"{value:.4g}" for value in quality))
     if found.second.fidelity:
-        table.add_row(*nearness(found.second.fidelity))
+        for row in nearness(found.second.fidelity):
+            table.add_row(*row)
     return table

@@ -1,12 +1,15 @@
 """Where the commands print: wrapped for a person's terminal, unwrapped for a program."""
 
 import sys
+from collections.abc import Iterator
 from typing import Protocol
 
 from rich.console import Console
 
 _UNWRAPPED = 10_000
 """Columns that no sentence and no table of ours reaches."""
+
+_HALF = 0.5
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -36,8 +39,14 @@ class Fidelity(Protocol):
         """Which of them counts."""
 
 
-def nearness(fidelity: Fidelity) -> tuple[str, str, str]:
-    """Return the row of a table that says how near a model is to the first one."""
-    if fidelity.bounded == "agreement" or fidelity.explained is None:
-        return "same answers as the first", "", f"{100 * fidelity.agreement:.1f} %"
-    return "variance of the first that is kept", "", f"{100 * max(fidelity.explained, 0):.1f} %"
+def nearness(fidelity: Fidelity) -> Iterator[tuple[str, str, str]]:
+    """Yield the rows of a table that say how near a model is to the first one.
+
+    Equal answers do not come alone where the numbers behind them are lost.
+    """
+    agrees = fidelity.bounded == "agreement" or fidelity.explained is None
+    if agrees:
+        yield "same answers as the first", "", f"{100 * fidelity.agreement:.1f} %"
+    if fidelity.explained is not None and (not agrees or fidelity.explained < _HALF):
+        kept = "nothing" if fidelity.explained < 0 else f"{100 * fidelity.explained:.1f} %"
+        yield "variance of the first that is kept", "", kept

@@ -129,6 +129,7 @@ def _measured(measures: Measures) -> dict[str, float | None]:
         "latency_ms": measures.latency_ms,
         "quality": None if quality is None else quality.value,
         "agreement": None if fidelity is None else fidelity.agreement,
+        "explained": None if fidelity is None else fidelity.explained,
     }
 
 

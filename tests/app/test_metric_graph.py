@@ -66,9 +66,13 @@ def test_a_metric_that_does_not_fit_is_refused_with_what_to_do(service: Service)
         (
             [spec("z", "float32", "N")],
             (NUMBER,),
-            "nothing that there is. Call it y, targ",
+            "'z'. Call the input y, targ",
         ),
-        ([spec("reference.z", "float32", "N")], (NUMBER,), "'reference.z' is called as nothing"),
+        (
+            [spec("reference.z", "float32", "N")],
+            (NUMBER,),
+            "no array of the name of its input 'reference.z'",
+        ),
         ([spec("y", "int64", "N", 10)], (NUMBER,), "Output 'y' is float32"),
         ([spec("y", "str", "N", 10)], (NUMBER,), "reads str"),
         ([spec("y", "float32", "N", 9)], (NUMBER,), "reads [N, 9]"),

@@ -233,22 +233,38 @@ def test_what_is_bounded_stands_first_and_the_worst_channel_is_named(
     )
 
 
-def test_scores_that_are_rounded_away_are_not_called_nothing(service: Service, job: str) -> None:
-    """A softmax over thousands of classes: all answers are the same, nearly all scores are 0."""
-    scores = {**FIDELITY, "agreement": 1.0, "explained": -40.0, "worst": None}
-    for bounded, shown in (("agreement", False), ("explained", True)):
-        after = {**MEASURES, "quality": None, "fidelity": {**scores, "bounded": bounded}}
-        reported(service, job, STEP_REPORT, compressed=after)
-        text = Parsed(page(service, job)).text("main")
-        assert ("Variance kept" in text) == shown
-        assert "100.00 %" in text
+@pytest.mark.parametrize("bounded", ["agreement", "explained"])
+def test_outputs_that_are_noise_are_shown_beside_equal_answers(
+    service: Service, job: str, bounded: str
+) -> None:
+    """A classifier on random inputs: all answers are the same, whatever its scores are."""
+    scores = {**FIDELITY, "agreement": 1.0, "explained": -520.0, "worst": None, "commonest": 1.0}
+    after = {**MEASURES, "quality": None, "fidelity": {**scores, "bounded": bounded}}
+    reported(service, job, STEP_REPORT, compressed=after)
+    shown = page(service, job)
+    text = Parsed(shown).text("main")
+    headline = text[: text.index("Before and after")]
+    assert "Variance kept nothing" in " ".join(headline.split())
+    assert ("100.00 %" in headline) == (bounded == "agreement")
+    assert "one and the same for all samples: this tells nothing" in text
+    assert 'class="verdict warn"' in shown
+
+
+def test_noise_beside_a_metric_is_no_bad_news(service: Service, job: str) -> None:
+    """Of a softmax over thousands of classes rounding leaves nothing, and each answer right."""
+    after = {**MEASURES, "fidelity": {**FIDELITY, "agreement": 1.0, "explained": -40.0}}
+    reported(service, job, STEP_REPORT, compressed=after)
+    shown = page(service, job)
+    assert "Variance kept" in Parsed(shown).text("main")
+    assert 'class="verdict warn"' not in shown
 
 
 def test_a_report_from_before_the_figure_is_still_read(service: Service, job: str) -> None:
     old = {"sqnr_db": 31.0, "agreement": 0.98}
     reported(service, job, STEP_REPORT, compressed={**MEASURES, "fidelity": old})
     found = service.http.get(path(job)).json()["compressed"]["fidelity"]
-    assert found == {**old, "explained": None, "worst": None, "bounded": "agreement"}
+    added = {"explained": None, "worst": None, "commonest": None, "bounded": "agreement"}
+    assert found == {**old, **added}
     assert "98.00 %" in Parsed(page(service, job)).text("main")
 
 

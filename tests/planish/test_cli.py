@@ -381,6 +381,9 @@ def test_two_files_are_compared_by_turns(
     assert found["first"]["size_bytes"] == found["second"]["size_bytes"] == model.stat().st_size
     assert found["second"]["fidelity"]["agreement"] == 1.0
     assert found["first"]["latency_ms"] > 0
+    assert run("compare", model, model, "--data", tmp_path / "data.npz") == 0
+    sizes = ", ".join(f"{n} = {s}" for n, s in found["evaluation"]["sample_sizes"].items())
+    assert f"MACs, one sample of {sizes}" in capsys.readouterr().out
     assert run("compare", model, text_lines.model_path()) == 1
     assert "cannot be compared" in capsys.readouterr().err
     (tmp_path / "none.onnx").write_bytes(b"no model")

@@ -69,14 +69,7 @@ def compare(first: Path, second: Path, data: Path | None, workspace: Path) -> Co
             (measured.baseline, *measured.graphs), (first, second), strict=True
         )
     )
-    words = verdict.describe(
-        before,
-        after,
-        [],
-        None,
-        measured.evaluation.latency,
-        split=evaluation_set.split,
-    )
+    words = verdict.describe(before, after, [], None, measured.evaluation)
     return Compared(first=before, second=after, evaluation=measured.evaluation, verdict=words)
 
 
@@ -95,5 +88,6 @@ def _require_same_interface(first: Path, second: Path) -> None:
     ):
         if sorted(map(str, names[0])) != sorted(map(str, names[1])):
             raise InvalidModel(
-                f"The files have other {side} ({names[0]} and {names[1]}): they cannot be compared."
+                f"The files cannot be compared, because their {side} differ: {names[0]} and"
+                f" {names[1]}."
             )

@@ -56,8 +56,7 @@ def report(
         for index, (step, done) in enumerate(zip(order.steps, finished, strict=True))
     ]
     allowed = order.require.max_quality_drop
-    latency, split = measured.evaluation.latency, measured.evaluation.split
-    words = verdict.describe(baseline, final, reports, allowed, latency, split=split)
+    words = verdict.describe(baseline, final, reports, allowed, measured.evaluation)
     return Report(
         baseline=baseline,
         compressed=final,

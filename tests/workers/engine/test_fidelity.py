@@ -109,9 +109,39 @@ def test_small_integers_are_pixels_that_agree_within_one_percent() -> None:
 def test_answers_are_bounded_by_their_agreement_and_numbers_by_their_variance(
     output: np.ndarray, bounded: str
 ) -> None:
-    closeness = closeness_to(output)
+    other = (
+        ~output if output.dtype == bool else output[..., ::-1] if output.size > 1 else output * 2
+    )
+    closeness = closeness_to(output, other)
     closeness.add({"out": output}, {"out": output})
     assert closeness.value.bounded == bounded
+
+
+@pytest.mark.parametrize(("odd", "bounded"), [(0, "explained"), (1, "explained"), (3, "agreement")])
+@pytest.mark.parametrize("kind", ["scores", "probabilities", "labels", "words"])
+def test_answers_that_hardly_vary_do_not_lead(kind: str, odd: int, bounded: str) -> None:
+    """Of twenty samples as many have another answer; one that always gives the same misses them."""
+    first = {
+        "scores": np.array([[3.0, -1.0, 0.0]], np.float32),
+        "probabilities": np.array([[[0.7, 0.2, 0.1]]], np.float32),
+        "labels": np.array([5]),
+        "words": np.array([["yes"]], object),
+    }[kind]
+    second = first[..., ::-1] if first.size > 1 else first * 2
+    originals = [second] * odd + [first] * (20 - odd)
+    closeness = closeness_to(*originals)
+    for original in originals:
+        closeness.add({"out": original}, {"out": first})
+    found = closeness.value
+    assert found.bounded == bounded
+    assert found.commonest == found.agreement == pytest.approx(1 - odd / 20)
+
+
+def test_numbers_have_no_commonest_answer() -> None:
+    picture = np.zeros((1, 8, 8, 3), np.uint8)
+    closeness = closeness_to(picture)
+    closeness.add({"out": picture}, {"out": picture})
+    assert closeness.value.commonest is None
 
 
 def test_the_noise_of_weights_is_in_decibels_and_none_is_null() -> None:

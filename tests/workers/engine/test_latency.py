@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from app.domain.latencies import Latency
-from app.domain.reports import LayerChange, Measures, StepReport
+from app.domain.reports import Evaluation, LayerChange, Measures, StepReport
 from tests.workers import zoo
 from workers.compression.measure import clock, verdict
 from workers.compression.measure.ratio import CLOSE, CONFIDENCE, FEWEST, paired
@@ -170,16 +170,16 @@ def compared(low: float, value: float, high: float, *, certain: bool = True) -> 
 @pytest.mark.parametrize(
     ("latency", "words"),
     [
-        (compared(1.85, 1.9, 1.95), "1.90× faster (1.85 to 1.95)"),
-        (compared(0.49, 0.5, 0.51), "2.00× SLOWER (1.96 to 2.04)"),
+        (compared(1.85, 1.9, 1.95), "1.90× faster (1.85 to 1.95) with 2 threads"),
+        (compared(0.49, 0.5, 0.51), "2.00× SLOWER (1.96 to 2.04) with 2 threads"),
         (compared(0.99, 1.01, 1.02), "the same speed (0.99 to 1.02)"),
         (
             compared(0.6, 1.2, 2.0, certain=False),
-            "the speed well: it is 0.60 to 2.00 times the original's (run the job again when the",
+            "well: it is 0.60 to 2.00 times as fast as the original with 2 threads (run the job",
         ),
         (
             compared(0.6, 1.2, 2.0, certain=False) | {"one_thread": compared(1.85, 1.9, 1.95)},
-            "times the original's; with one thread 1.90× faster (1.85 to 1.95)",
+            "as fast as the original with 2 threads; with one thread 1.90× faster (1.85 to 1.95)",
         ),
     ],
 )
@@ -195,5 +195,8 @@ def test_the_verdict_gives_the_ratio_with_its_interval_or_says_that_it_could_not
         index=0, method="quantize", parameters={}, seconds=0, before=figures, after=figures,
         layers=[layer], skipped=[],
     )  # fmt: skip
-    found = Latency.model_validate(latency)
-    assert words in verdict.describe(figures, figures, [step], None, found, split="synthetic")
+    evaluation = Evaluation(
+        metric=None, split="synthetic", indices=[], threads=2, runtime="it",
+        latency=Latency.model_validate(latency),
+    )  # fmt: skip
+    assert words in verdict.describe(figures, figures, [step], None, evaluation)

@@ -161,7 +161,7 @@ def test_a_training_chooses_by_its_loss(
     [
         (TWO, "20 numbers for two samples"),
         (UNDEFINED, "gives nan for one sample"),
-        (STRANGE, "Its input 'scores' is called as nothing that there is. Call it logits, targets"),
+        (STRANGE, "no array of the name of its input 'scores'. Call the input logits, targets"),
         (FAILING, "does not run on 'logits' [1, 10]"),
         (
             RIGHT.replace("float[N, 10]", "float[N, 9]"),

@@ -7,10 +7,12 @@ import pytest
 from app.domain.latencies import Comparison, Latency, Spread
 from app.domain.metrics import Metric
 from app.domain.reports import (
+    Evaluation,
     Fidelity,
     LayerChange,
     Measures,
     Quality,
+    Split,
     StepReport,
     Worst,
 )
@@ -30,6 +32,12 @@ def measures(
         size_bytes=size, parameters=1, nonzero_parameters=1, macs=1, latency_ms=latency,
         quality=quality, fidelity=fidelity,
     )  # fmt: skip
+
+
+def how(split: Split = "held_out", latency: Latency | None = None, threads: int = 1) -> Evaluation:
+    return Evaluation(
+        metric=None, split=split, indices=[], threads=threads, runtime="it", latency=latency
+    )
 
 
 def step(*, changed: bool = True) -> StepReport:
@@ -85,22 +93,23 @@ def test_slower_and_larger_are_said() -> None:
     after = measures(0.95, size=150)
     spread = Spread(median=1.0, p10=1.0, p90=1.0, runs=8)
     slow = Latency(original=spread, compressed=spread, speedup=0.5)
-    words = verdict.describe(measures(0.95), after, [step()], None, slow, split="held_out")
+    words = verdict.describe(measures(0.95), after, [step()], None, how(latency=slow))
     assert re.search(r"1\.50. LARGER, 2\.00. SLOWER", words)
 
 
 def test_random_inputs_are_said_plainly() -> None:
     after = measures(None, agreement=0.875)
-    words = verdict.describe(measures(None), after, [step()], 0.5, split="synthetic")
+    words = verdict.describe(measures(None), after, [step()], 0.5, how("synthetic"))
     assert ". There is no data, so we compared with the original on random inputs: 87.5 %" in words
     assert "met" in words
 
 
 def test_a_graph_that_nothing_changed_is_said_with_the_reason() -> None:
-    words = verdict.describe(
-        measures(1.0), measures(1.0), [step(changed=False)], None, split="held_out"
-    )
+    words = verdict.describe(measures(1.0), measures(1.0), [step(changed=False)], None, how())
     assert words == "Nothing was changed. Step 1 (quantize): it is too old ('x')."
+
+
+FIRST = Worst(output="y", channel=0, explained=1.0)
 
 
 def like(
@@ -129,43 +138,77 @@ def test_without_targets_equal_answers_or_the_variance_is_bounded(
 
 
 def test_equal_answers_are_said_plainly() -> None:
-    words = verdict.describe(
-        measures(None), like(0.9669, 0.2, scores=True), [step()], None, split="held_out"
-    )
+    words = verdict.describe(measures(None), like(0.9669, 0.9, scores=True), [step()], None, how())
     assert words.endswith(
         ". There are no labels, so we compared with the original: 96.7 % of answers are the same."
     )
 
 
 @pytest.mark.parametrize(
+    ("explained", "said"),
+    [
+        (0.2, "the same, but the result keeps 20.0 % of the original's variance."),
+        (-3.0, "the same, but the result keeps nothing of the original's variance."),
+    ],
+)
+def test_equal_answers_do_not_hide_numbers_that_are_lost(explained: float, said: str) -> None:
+    after = like(1.0, explained, scores=True)
+    assert verdict.describe(measures(None), after, [step()], None, how()).endswith(said)
+
+
+@pytest.mark.parametrize(("commonest", "which"), [(1.0, "all"), (0.96, "96 %")])
+def test_answers_that_are_all_the_same_tell_nothing(commonest: float, which: str) -> None:
+    after = like(1.0, -520.0, Worst(output="y", channel=0, explained=-520.5), scores=False)
+    assert after.fidelity is not None
+    fidelity = after.fidelity.model_copy(update={"commonest": commonest})
+    after = after.model_copy(update={"fidelity": fidelity})
+    words = verdict.describe(measures(None), after, [step()], 0.01, how("synthetic"))
+    assert words.endswith(
+        f"on random inputs: the original gives {which} of them the same answer, so equal answers"
+        " tell little, and the result keeps nothing of the original's variance. The requirement is"
+        " MISSED."
+    )
+    missed = verdict.shortfall(measures(None), after, 0.01)
+    assert "a drop of more than 100 points; 1 point is allowed" in str(missed)
+
+
+@pytest.mark.parametrize(("kept", "said"), [(0.999, "could NOT BE CHECKED"), (0.5, "is MISSED")])
+def test_outputs_that_never_vary_keep_no_requirement(kept: float, said: str) -> None:
+    after = like(1.0, kept, None, scores=False)
+    words = verdict.describe(measures(None), after, [step()], 0.01, how("synthetic"))
+    assert "the original's outputs are the same for all of them" in words
+    assert f"The requirement {said}" in words
+
+
+@pytest.mark.parametrize(
     ("explained", "worst", "said"),
     [
-        (0.25, None, "its outputs keep 25.0 % of the original's variance."),
-        (1.0, None, "its outputs keep 100.0 % of the original's variance."),
-        (0.99996, None, "its outputs keep 99.996 % of the original's variance."),
-        (-3.0, None, "its outputs keep 0.0 % of the original's variance."),
+        (0.25, FIRST, "the result keeps 25.0 % of the original's variance."),
+        (1.0, FIRST, "the result keeps 100.0 % of the original's variance."),
+        (0.99996, FIRST, "the result keeps 99.996 % of the original's variance."),
+        (-3.0, FIRST, "the result keeps nothing of the original's variance."),
         (
             0.5,
             Worst(output="y", channel=7, explained=-2.0),
-            "50.0 % of the original's variance, least in channel 7 of output 'y': 0.0 %.",
+            "50.0 % of the original's variance, least in channel 7 of output 'y': nothing.",
         ),
         (
             0.5,
             Worst(output="y", channel=None, explained=0.25),
-            "its outputs keep 50.0 % of the original's variance, least in output 'y': 25.0 %.",
+            "the result keeps 50.0 % of the original's variance, least in output 'y': 25.0 %.",
         ),
         (
             0.5,
             Worst(output="y", channel=0, explained=0.5),
-            "its outputs keep 50.0 % of the original's variance.",
+            "the result keeps 50.0 % of the original's variance.",
         ),
     ],
 )
 def test_the_variance_that_is_kept_is_said_with_the_worst_channel(
-    explained: float, worst: Worst | None, said: str
+    explained: float, worst: Worst, said: str
 ) -> None:
     after = like(0.9, explained, worst, scores=False)
-    assert verdict.describe(measures(None), after, [step()], None, split="held_out").endswith(said)
+    assert verdict.describe(measures(None), after, [step()], None, how()).endswith(said)
 
 
 def test_a_report_from_before_the_figure_is_judged_by_agreement() -> None:
@@ -192,9 +235,9 @@ def test_a_metric_is_said_in_its_own_unit(
     metric: Metric, before: float, after: float, said: str
 ) -> None:
     graphs = measures(before, metric), measures(after, metric)
-    words = verdict.describe(*graphs, [step()], None, split="held_out")
+    words = verdict.describe(*graphs, [step()], None, how())
     assert words.endswith(f"{said}.")
-    words = verdict.describe(*graphs, [step()], 0.0, split="held_out")
+    words = verdict.describe(*graphs, [step()], 0.0, how())
     missed = "a drop" in said
     assert words.endswith("The requirement is MISSED." if missed else "The requirement is met.")
 
@@ -205,13 +248,13 @@ def test_a_metric_is_said_in_its_own_unit(
 )
 def test_a_size_that_hardly_changed_is_called_the_same(before: int, after: int, said: str) -> None:
     graphs = measures(0.9, size=before), measures(0.9, size=after)
-    assert verdict.describe(*graphs, [step()], None, split="held_out").startswith(said)
+    assert verdict.describe(*graphs, [step()], None, how()).startswith(said)
 
 
 def test_a_figure_that_only_one_of_two_graphs_has_tells_nothing() -> None:
     known, unknown = measures(0.95), measures(None, agreement=0.875)
     for pair in ((known, unknown), (unknown, known)):
-        words = verdict.describe(*pair, [step()], None, split="held_out")
+        words = verdict.describe(*pair, [step()], None, how())
         assert "There are no labels, so we compared with the original" in words
     assert verdict.drop(known, unknown) == pytest.approx(0.125)
     assert verdict.drop(unknown, known) == 0
@@ -219,7 +262,7 @@ def test_a_figure_that_only_one_of_two_graphs_has_tells_nothing() -> None:
 
 def test_random_inputs_are_not_called_missing_labels() -> None:
     after = measures(None, agreement=0.875)
-    words = verdict.describe(measures(None), after, [step()], None, split="synthetic")
+    words = verdict.describe(measures(None), after, [step()], None, how("synthetic"))
     assert "There is no data, so we compared with the original on random inputs" in words
 
 
@@ -253,12 +296,12 @@ def compared(
 @pytest.mark.parametrize(
     ("threads", "one_thread", "said"),
     [
-        (compared(2.0, 1.95, 2.05), None, "2.00× faster (1.95 to 2.05)"),
-        (compared(0.5, 0.4, 0.625), None, "2.00× SLOWER (1.60 to 2.50)"),
-        (compared(1.02, 1.01, 1.03), None, "the same speed (1.01 to 1.03)"),
-        (compared(2.0, None, None), None, "2.00× faster"),
-        (compared(2.0, None, 2.05), None, "2.00× faster"),
-        (compared(2.0, 1.999, 2.001), None, "2.00× faster"),
+        (compared(2.0, 1.95, 2.05), None, "2.00× faster (1.95 to 2.05) with 2 threads"),
+        (compared(0.5, 0.4, 0.625), None, "2.00× SLOWER (1.60 to 2.50) with 2 threads"),
+        (compared(1.02, 1.01, 1.03), None, "the same speed (1.01 to 1.03) with 2 threads"),
+        (compared(2.0, None, None), None, "2.00× faster with 2 threads"),
+        (compared(2.0, None, 2.05), None, "2.00× faster with 2 threads"),
+        (compared(2.0, 1.999, 2.001), None, "2.00× faster with 2 threads"),
         (
             compared(2.0, 0.03, 23.4, certain=False),
             None,
@@ -268,8 +311,8 @@ def compared(
             compared(2.0, 1.5, 2.5, certain=False),
             compared(3.0, 2.9, 3.1),
             (
-                "the machine was too busy to measure the speed well: it is 1.50 to 2.50 times the"
-                " original's; with one thread 3.00× faster (2.90 to 3.10)"
+                "the machine was too busy to measure the speed well: it is 1.50 to 2.50 times as"
+                " fast as the original with 2 threads; with one thread 3.00× faster (2.90 to 3.10)"
             ),
         ),
         (
@@ -284,11 +327,11 @@ def test_a_speed_is_said_with_what_is_known_of_it(
 ) -> None:
     latency = Latency(**threads.model_dump(), one_thread=one_thread)
     graphs = measures(0.9, size=1000), measures(0.9, size=500)
-    words = verdict.describe(*graphs, [step()], None, latency, split="held_out")
+    words = verdict.describe(*graphs, [step()], None, how(latency=latency, threads=2))
     assert words.startswith(f"2.00× smaller, {said}. top1 0.9 → 0.9 (unchanged).")
 
 
 def test_what_is_unexpected_of_a_step_is_said_with_its_number() -> None:
     odd = step().model_copy(update={"index": 1, "notes": ["It changed nothing."]})
-    words = verdict.describe(measures(0.9), measures(0.9), [step(), odd], None, split="held_out")
+    words = verdict.describe(measures(0.9), measures(0.9), [step(), odd], None, how())
     assert words.endswith("(unchanged). Step 2 (quantize): It changed nothing.")

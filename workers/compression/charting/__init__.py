@@ -78,7 +78,7 @@ def chart(directory: Path, order: MeasureSensitivity, events: Events) -> Result:
         forms=[*FORMS],
         cost=[[None if isinstance(c, Refused) else c[0].lost for c in row] for row in rows],
         answers=[[None if isinstance(c, Refused) else c[0].changed for c in row] for row in rows]
-        if costs.has_answers
+        if costs.answers_tell
         else None,
         saved=[[None if isinstance(c, Refused) else c[1] for c in row] for row in rows],
         reasons=[[c.reason if isinstance(c, Refused) else None for c in row] for row in rows],

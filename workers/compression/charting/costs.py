@@ -41,11 +41,11 @@ class Costs:
 
     Attributes:
         samples: how many samples each graph runs on.
-        has_answers: whether the judged output holds class scores or labels.
+        answers_tell: whether the judged output holds class scores or labels, which vary.
     """
 
     samples: int
-    has_answers: bool
+    answers_tell: bool
 
     def __init__(self, subject: Subject) -> None:
         self._threads = subject.context.threads
@@ -63,7 +63,7 @@ class Costs:
             if kept > _BYTES:
                 break
         self._samples = drawn.take(drawn.indices[: len(self._expected)])
-        self.samples, self.has_answers = len(self._expected), self._profile.has_answers
+        self.samples, self.answers_tell = len(self._expected), self._profile.answers_tell
         self._seen: dict[Hashable, Cost | Refused] = {}
 
     def of(self, model: ir.Model, key: Hashable) -> Cost | Refused:

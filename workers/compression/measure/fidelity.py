@@ -1,6 +1,7 @@
 """Fidelity: how near a graph's outputs are to the original's, summed up sample by sample."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ from workers.compression.samples.probabilities import probabilities_axis
 
 _TOLERANCE = 0.01
 _LEAST = 1e-30
+
+_ONE_FOR_NEARLY_ALL = 0.9
+"""Where the original gives one answer to more than this share of the samples, equal answers say too
+little: a graph that always gives that one would lose less than a bound may allow."""
 
 
 def sqnr_db(signal: NDArray[Any], approximation: NDArray[Any]) -> float | None:
@@ -43,19 +48,27 @@ def scores_axis(output: NDArray[Any]) -> int | None:
 
 
 class Profile:
-    """An output's range of values, its axis of class scores, and whether it holds labels."""
+    """What an output of the original is like: its range, and the answers that it holds.
+
+    Answers are labels, or the arg-max of class scores.
+    """
 
     def __init__(self) -> None:
         self._low, self._high = np.inf, -np.inf
         self._axes = set[int | None]()
         self._labels = False
+        self._answers = Counter[Hashable]()
 
     def add(self, output: NDArray[Any]) -> None:
         """Add one sample's output; NaN and infinity are not part of the range."""
         self._labels = are_labels(output)
         if not output.size:
             return
-        self._axes.add(scores_axis(output))
+        axis = scores_axis(output)
+        self._axes.add(axis)
+        if self._labels or axis is not None:
+            answers = output if axis is None else output.argmax(axis)
+            self._answers.update(answers.ravel().tolist())
         values = output[np.isfinite(output)] if output.dtype.kind == "f" else output
         if values.dtype.kind in "fiub" and values.size:
             self._low = min(self._low, float(values.min()))
@@ -72,9 +85,16 @@ class Profile:
         return next(iter(self._axes)) if len(self._axes) == 1 else None
 
     @property
-    def has_answers(self) -> bool:
-        """Whether the output holds answers, that are the same or not: class scores or labels."""
-        return self._labels or self.axis is not None
+    def commonest(self) -> float | None:
+        """The share of the answer that is given most often; None where there are no answers."""
+        if not self._answers or not (self._labels or self.axis is not None):
+            return None
+        return max(self._answers.values()) / self._answers.total()
+
+    @property
+    def answers_tell(self) -> bool:
+        """Whether equal answers tell how near a graph is: there are some, and they vary."""
+        return self.commonest is not None and self.commonest <= _ONE_FOR_NEARLY_ALL
 
 
 class Nearness:
@@ -194,7 +214,7 @@ class Closeness:
     """
 
     def __init__(self, output: str, profile: Profile) -> None:
-        self._has_answers = profile.has_answers
+        self._profile = profile
         self._agreement = Agreement(output, profile)
         self._nearness = Nearness()
 
@@ -216,7 +236,8 @@ class Closeness:
             agreement=self._agreement.value,
             explained=self._nearness.explained,
             worst=self._nearness.worst,
-            bounded="agreement" if self._has_answers else "explained",
+            commonest=self._profile.commonest,
+            bounded="agreement" if self._profile.answers_tell else "explained",
         )
 
 

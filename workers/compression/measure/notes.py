@@ -52,7 +52,7 @@ def notes_on_figures(
         has_memory: whether peak memory was measured.
         sizes: of the original and of each step's graph.
     """
-    scored = fidelity is not None and fidelity.bounded == "agreement"
+    scored = fidelity is not None and fidelity.counts_answers
     kept = "'Same answers'" if scored else "'Near values'"
     count = (
         "equal highest scores, or equal labels,"

@@ -101,7 +101,7 @@ class Reference:
             for (row, given), expected in pairs:
                 score.add(given, target_of(self.samples, row), expected)
             return Drop(quality_drop(self._quality, score.quality, None))
-        if self._profile.has_answers:
+        if self._profile.answers_tell:
             return self._disagreement(pairs, limit)
         groups = [Nearness() for _ in range(min(_GROUPS, len(self._outputs)))]
         for index, ((_, given), expected) in enumerate(pairs):

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from app.domain import metrics
-from app.domain.latencies import Comparison, Latency
+from app.domain.latencies import Comparison
 from app.domain.metrics import Kind
 from app.domain.percentages import percent_kept
 from app.domain.problems import QualityBelowRequirement
 from app.domain.reports import (
+    Evaluation,
     Fidelity,
     Measures,
     Split,
@@ -79,9 +80,7 @@ def describe(
     compressed: Measures,
     steps: list[StepReport],
     allowed: float | None,
-    latency: Latency | None = None,
-    *,
-    split: Split,
+    evaluation: Evaluation,
 ) -> str:
     """Return the result in words, the bad news too."""
     if steps and not any(step.changed for step in steps):
@@ -89,12 +88,11 @@ def describe(
     parts = [
         _ratio(baseline.size_bytes / max(compressed.size_bytes, 1), "smaller", "LARGER", 0.005)
     ]
-    if latency is not None:
-        parts.append(_speed(latency))
-    words = [", ".join(parts), _quality(baseline, compressed, split)]
+    if speed := _speed(evaluation):
+        parts.append(speed)
+    words = [", ".join(parts), _quality(baseline, compressed, evaluation.split)]
     if allowed is not None:
-        missed = shortfall(baseline, compressed, allowed) is not None
-        words.append("The requirement is MISSED" if missed else "The requirement is met")
+        words.append(_requirement(baseline, compressed, allowed))
     return f"{'. '.join(words)}. {_notes(steps)}".strip()
 
 
@@ -105,18 +103,41 @@ def _notes(steps: list[StepReport]) -> str:
     )
 
 
-def _speed(latency: Latency) -> str:
-    """Return the speed-up in words, with its interval; or that the machine was too busy."""
+def _requirement(baseline: Measures, compressed: Measures, allowed: float) -> str:
+    """Say whether the requirement is met, or that the samples cannot tell."""
+    if shortfall(baseline, compressed, allowed) is not None:
+        return "The requirement is MISSED"
+    if _has_metric(baseline, compressed) or not _varies_nowhere(compressed.fidelity):
+        return "The requirement is met"
+    return "The requirement could NOT BE CHECKED: name a dataset of samples that differ"
+
+
+def _speed(evaluation: Evaluation) -> str | None:
+    """Return the speed-up in words, with its interval; or that the machine was too busy.
+
+    Other threads have another speed-up, and so have other numbers of samples in a run.
+    """
+    latency = evaluation.latency
+    if latency is None:
+        return None
     if latency.certain:
-        return _faster(latency)
-    words = "the machine was too busy to measure the speed"
-    interval = latency.interval
+        return f"{_faster(latency)} with {_conditions(evaluation)}"
+    words, interval = "the machine was too busy to measure the speed", latency.interval
     if interval is not None:
-        words += f" well: it is {interval} times the original's"
+        words += (
+            f" well: it is {interval} times as fast as the original with {_conditions(evaluation)}"
+        )
     alone = latency.one_thread
     if alone and alone.certain:
         return f"{words}; with one thread {_faster(alone)}"
     return f"{words} (run the job again when the machine is idle)"
+
+
+def _conditions(evaluation: Evaluation) -> str:
+    """Return what the speed was measured with: threads, and samples where a run takes several."""
+    threads = "1 thread" if evaluation.threads == 1 else f"{evaluation.threads} threads"
+    samples = evaluation.run.samples if evaluation.run else 1
+    return threads if samples == 1 else f"{threads} and {samples} samples in a run"
 
 
 def _faster(times: Comparison) -> str:
@@ -139,7 +160,7 @@ def _ratio(ratio: float, better: str, worse: str, tolerance: float) -> str:
 
 
 def _quality(baseline: Measures, compressed: Measures, split: Split) -> str:
-    if baseline.quality and compressed.quality:
+    if _has_metric(baseline, compressed):
         metric, kind, before, after = _figures(baseline, compressed)
         lost = drop(baseline, compressed)
         direction = "unchanged" if lost == 0 else f"a {'drop' if lost > 0 else 'gain'} of"
@@ -148,18 +169,54 @@ def _quality(baseline: Measures, compressed: Measures, split: Split) -> str:
     return f"{_UNLABELLED[split]}: {_likeness(compressed.fidelity)}"
 
 
+def _has_metric(baseline: Measures, compressed: Measures) -> bool:
+    return baseline.quality is not None and compressed.quality is not None
+
+
+def _varies_nowhere(fidelity: Fidelity | None) -> bool:
+    """Whether the original gives all samples the same: then no figure tells what is kept."""
+    return (
+        fidelity is not None
+        and fidelity.bounded == "explained"
+        and fidelity.explained is not None
+        and fidelity.worst is None
+    )
+
+
 def _likeness(fidelity: Fidelity | None) -> str:
-    """Return the fidelity in words, by the figure that the requirement bounds."""
-    if fidelity is None or fidelity.explained is None or fidelity.bounded == "agreement":
-        return f"{percent_kept(fidelity.agreement if fidelity else 1.0)} of answers are the same"
-    sentence = f"its outputs keep {percent_kept(fidelity.explained)} of the original's variance"
-    worst = fidelity.worst
-    if worst is None or worst.explained >= fidelity.explained:
+    """Return the fidelity in words, by the figure that the requirement bounds.
+
+    The other one is said where it contradicts: equal answers beside numbers that are lost.
+    """
+    if fidelity is None:
+        return "100.0 % of answers are the same"
+    if fidelity.explained is None or fidelity.bounded == "agreement":
+        same = f"{percent_kept(fidelity.agreement)} of answers are the same"
+        return f"{same}, but {_variance(fidelity)}" if fidelity.loses_most else same
+    if _varies_nowhere(fidelity):
+        return (
+            "the original's outputs are the same for all of them, and the result keeps"
+            f" {percent_kept(fidelity.explained)} of those, which tells little of other samples"
+        )
+    if fidelity.commonest is None:
+        return _variance(fidelity)
+    which = "all" if fidelity.commonest == 1 else percent_kept(fidelity.commonest, 0)
+    return (
+        f"the original gives {which} of them the same answer, so equal answers tell little, and"
+        f" {_variance(fidelity)}"
+    )
+
+
+def _variance(fidelity: Fidelity) -> str:
+    """Return how much of the variance is kept, and where the least."""
+    worst, kept = fidelity.worst, percent_kept(fidelity.explained or 0.0)
+    sentence = f"the result keeps {kept} of the original's variance"
+    if worst is None or (least := percent_kept(worst.explained)) == kept:
         return sentence
     where = f"output '{worst.output}'"
     if worst.channel is not None:
         where = f"channel {worst.channel} of {where}"
-    return f"{sentence}, least in {where}: {percent_kept(worst.explained)}"
+    return f"{sentence}, least in {where}: {least}"
 
 
 def _figures(baseline: Measures, compressed: Measures) -> tuple[str, Kind, float, float]:

@@ -159,8 +159,8 @@ def _require_shapes(program: Program, graph: onnx.GraphProto, sizes: dict[str, i
         ]
         if mismatches:
             raise InvalidModel(
-                f"The exporter fixed the shape of '{spec.name}' to {shape}; asked for was"
-                f" {spec.shape}. Upload it again with fixed sizes,"
+                f"The exporter fixed the shape of '{spec.name}' to {shape}, and {spec.shape}"
+                f" was asked for. Upload it again with fixed sizes,"
                 f" {hints.parameter(program.inputs, sizes | {BATCH: 1})}."
             )
 
@@ -258,7 +258,7 @@ def _error(
     if largest > bound:
         raise InvalidModel(
             f"On {described}, the exported graph's '{name}' differs from {program.source}'s by"
-            f" {largest:.1e}, and by {bound:.0e} at most it may. Export it to ONNX where it was"
+            f" {largest:.1e}, and at most {bound:.0e} is allowed. Export it to ONNX where it was"
             " trained, and upload that."
         )
     return largest

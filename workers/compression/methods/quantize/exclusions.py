@@ -102,7 +102,7 @@ def _unprofitable(
             ratio = speed_ratio(original, write(excluded).model, context)
     if not is_not_slower(ratio):
         reason_for_all = (
-            f"in integers the model was slower: {ratio.value:.2f} times its speed in float"
+            f"in integers the model would be slower: {ratio.value:.2f} times as fast as in float"
         )
         excluded |= {name: reason_for_all for name in layers if name not in excluded}
     elif ratio.low < NOT_SLOWER:

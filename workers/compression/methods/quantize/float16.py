@@ -22,7 +22,6 @@ from workers.compression.graph.narrow import mark_stored, stored_as, stored_type
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.precision import fits, touches_sequence
 from workers.compression.measure.fidelity import sqnr_db
-from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.outcome import Outcome
 from workers.compression.methods.quantize.exclusions import (
     costs_little,
@@ -35,6 +34,12 @@ from workers.compression.methods.quantize.half_trials import HALF, Excluded, con
 from workers.compression.samples.context import Context
 
 _STORED = "weights stored"
+
+_ONLY_STORED = (
+    "Computing in float16 gains no time on this machine, so the model computes in float32: only its"
+    " weights are stored in float16."
+)
+"""It names no speed: the one that counts is that of the file, against the upload."""
 
 _ALREADY = "the model was uploaded in float16"
 
@@ -73,8 +78,8 @@ def convert_to_float16(
     converted = convert_what_runs(model, excluded, context)
     advance(1.0)
     may_stay_float = not parameters.force and not is_trivial(model, context)
-    if may_stay_float and (slower := is_slower(model, converted, context)) is not None:
-        stored = _stored_in_half(model.clone(), parameters, slower)
+    if may_stay_float and is_slower(model, converted, context) is not None:
+        stored = _stored_in_half(model.clone(), parameters)
         saves = bool(stored.layers) and file_bytes(stored.model) < file_bytes(model)
         if saves or not costs_little(model, converted, context):
             return stored
@@ -88,16 +93,12 @@ def convert_to_float16(
     return Outcome(converted if changes else model, changes, skipped)
 
 
-def _stored_in_half(model: ir.Model, parameters: Quantize, slower: Ratio) -> Outcome:
+def _stored_in_half(model: ir.Model, parameters: Quantize) -> Outcome:
     """Return the graph with weights stored in float16; it computes in float32 as before."""
     ignored = _ignored(model, parameters)
-    note = (
-        f"In float16 the model was slower here: {slower.value:.2f} times its speed in float32. Its"
-        " weights are stored in float16, and become float32 when the model is loaded."
-    )
     changes = _changes(model, {refusal.node for refusal in ignored}, _STORED)
     mark_stored(model, ir.DataType.FLOAT16)
-    return Outcome(model, changes, ignored, [note])
+    return Outcome(model, changes, ignored, [_ONLY_STORED])
 
 
 def _is_upload_in_half(model: ir.Model, context: Context) -> bool:

@@ -169,8 +169,8 @@ def _unless_slower(
     if slower is None:
         return outcome
     reason = (
-        "with as many layers in integers as the allowed loss permits, the model was slower:"
-        f" {slower.value:.2f} times its speed in float"
+        "with as many layers in integers as the allowed loss permits, the model would be slower:"
+        f" {slower.value:.2f} times as fast as in float"
     )
     floats = write(dict.fromkeys(layers_by_name, reason))
     return replace(floats, choices=outcome.choices, prices=outcome.prices)
