@@ -50,12 +50,12 @@ def register(
         TooManyRequests: The tenant has as many devices as it may.
     """
     if asked.name in {*DEPLOYMENTS, *OUTPUT_FORMATS}:
-        fault = f"'{asked.name}' is the name of a target that is there already: choose another"
+        fault = f"There is a target '{asked.name}' already: choose another name"
         raise Invalid(fault, errors=[FieldError(pointer="#/name", detail=fault)])
     count = devices.lock_all(session, tenant)
     if count >= settings.quota.devices and devices.named(session, tenant, asked.name) is None:
         raise TooManyRequests(
-            f"You have {count} devices, as many as you may: delete one first.",
+            f"You have {count} devices, which is the limit: delete one first.",
             headers={"Retry-After": "60"},
         )
     token = _PREFIX + secrets.token_urlsafe(32)

@@ -301,7 +301,7 @@ def _require_turn(session: Session, tenant: str, settings: Settings) -> None:
     """Refuse one more active job than the tenant may have; others that ask wait until commit."""
     if jobs.active(session, tenant) >= settings.quota.active_jobs:
         raise TooManyRequests(
-            f"You have {settings.quota.active_jobs} queued and running jobs, as many as you may:"
+            f"You have {settings.quota.active_jobs} queued and running jobs, which is the limit:"
             " wait until one ends, or cancel one.",
             headers={"Retry-After": str(_RETRY_AFTER_S)},
         )

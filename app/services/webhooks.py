@@ -50,7 +50,7 @@ def create(
     """
     check_address(request.url, admitted, "#/url")
     if webhooks.count(session, tenant) >= MAX_WEBHOOKS:
-        raise Conflict(f"You have {MAX_WEBHOOKS} webhooks, as many as you may: delete one.")
+        raise Conflict(f"You have {MAX_WEBHOOKS} webhooks, which is the limit: delete one.")
     row = WebhookRow(
         id=ids.new("whk"),
         tenant=tenant,

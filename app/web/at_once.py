@@ -50,7 +50,7 @@ def arrivals(most: int) -> AtOnce:
     """Return the count of requests that send a file."""
     return AtOnce(
         most,
-        f"You send {most} files at this moment, as many as you may: wait until one of them has"
+        f"You send {most} files at this moment, which is the limit: wait until one of them has"
         " arrived.",
     )
 
@@ -59,6 +59,6 @@ def streams(most: int) -> AtOnce:
     """Return the count of event streams that are open."""
     return AtOnce(
         most,
-        f"You have {most} event streams open, as many as you may: close one, or ask for the job"
+        f"You have {most} event streams open, which is the limit: close one, or ask for the job"
         " itself now and then.",
     )

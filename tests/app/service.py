@@ -48,6 +48,7 @@ FIDELITY: dict[str, Any] = {
     "agreement": 0.98,
     "explained": 0.97,
     "worst": {"output": "<b>y</b>", "channel": 3, "explained": -0.5},
+    "commonest": 0.4,
     "bounded": "agreement",
 }
 STEP_REPORT: dict[str, Any] = {

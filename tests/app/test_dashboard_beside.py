@@ -61,7 +61,7 @@ def test_a_time_that_is_not_certain_is_said_to_be_so(
     person: httpx.Client, service: Service
 ) -> None:
     page = _compared(person, _ended(service, service.model(), 1.5, certain=False))
-    assert "not certain (the machine was busy: 2.95 to 3.05 times the speed)" in read(page)
+    assert "not certain (the machine was busy: 2.95 to 3.05 times as fast)" in read(page)
 
 
 def test_what_was_not_timed_is_not_drawn_as_the_fastest(

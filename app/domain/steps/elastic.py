@@ -114,7 +114,7 @@ class Subnet(Step):
         json_schema_extra=searched(low=0.1, high=0.9),
     )
     of: Literal["macs", "parameters", "size"] = Field(
-        title="Share of what", default="macs", description="What 'ratio' speaks of."
+        title="Share of what", default="macs", description="What 'ratio' is a fraction of."
     )
     multiple: Multiple | None = Field(
         title="Channels in multiples of",

@@ -61,7 +61,7 @@ class LowRank(Step):
     of: Literal["macs", "parameters", "size", "latency"] = Field(
         title="Share of what",
         default="macs",
-        description="What 'ratio' speaks of; latency is measured on the worker.",
+        description="What 'ratio' is a fraction of; latency is measured on the worker.",
     )
     rank: Literal["auto", "sensitivity", "ratio", "energy", "vbmf"] = Field(
         title="How ranks are chosen",

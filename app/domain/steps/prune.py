@@ -76,7 +76,7 @@ class Prune(Step):
     of: Literal["macs", "parameters", "size", "latency", "channels"] = Field(
         title="Share of what",
         default="macs",
-        description="What 'ratio' speaks of; latency is measured on the worker.",
+        description="What 'ratio' is a fraction of; latency is measured on the worker.",
     )
     multiple: Multiple | None = Field(
         title="Channels in multiples of",

@@ -10,6 +10,7 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 
+from app.domain.percentages import percent
 from app.domain.problems import StepFailed
 from app.domain.steps import LowRank
 from app.domain.steps.recover import Recover
@@ -165,12 +166,12 @@ def test_beyond_a_budget_that_cannot_be_met_the_most_is_saved_and_that_is_said()
     outcome = low_rank(model.clone(), LowRank(ratio=0.99), context, lambda _: None)
     assert outcome.layers
     [missed] = [skipped for skipped in outcome.skipped if skipped.node == saving.WHOLE]
-    assert missed.reason.startswith("99% of the macs were to be removed; ")
+    assert missed.reason.startswith("99 % of the macs should go, and ")
     sizes = sizes_of(model, context.example)
     before, after = (
         stats.measure(each, sizes, context.example).macs for each in (model, outcome.model)
     )
-    assert f" {1 - after / before:.0%} is what layers can give" in missed.reason
+    assert f"can give {percent(1 - after / before)} at most" in missed.reason
 
 
 def test_layers_named_in_ignore_are_untouched() -> None:
@@ -330,7 +331,7 @@ def test_asked_for_time_a_layer_that_gets_slower_stays(
     feeds = {"x": RNG.standard_normal((1, 64, 8, 8)).astype(np.float32)}
     outcome, _ = _timed(Context(None, seed=0, threads=1, example=feeds), tmp_path)
     assert outcome.layers == []
-    assert "40% of the latency were to be removed; 0% is what layers can give" in [
+    assert "40 % of the latency should go, and the layers can give 0 % at most" in [
         skipped.reason for skipped in outcome.skipped
     ]
 

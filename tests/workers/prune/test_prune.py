@@ -66,7 +66,7 @@ def test_more_than_can_be_removed_is_said() -> None:
     _, after, outcome = _without_data("vit", ratio=0.95)
     assert after.macs
     [reason] = [each.reason for each in outcome.skipped if each.node == "the whole graph"]
-    assert reason.startswith("95% of the macs were to be removed; ")
+    assert reason.startswith("95 % of the macs should go, and ")
 
 
 def test_what_is_ignored_or_cannot_go_is_named_with_its_reason(trained: Trained) -> None:

@@ -59,7 +59,7 @@ def program(
     for value in model.graph.outputs:
         if not is_tensor(value):
             raise DeliveryFailed(
-                f"output '{value.name}' holds strings or a sequence, which are no tensors of torch."
+                f"output '{value.name}' holds strings or a sequence, which torch has no tensor for."
             )
         value.shape = None
     fold_constants(model)

@@ -23,13 +23,11 @@ _GRAPH = (
 """The note on a metric of a graph, by whether more is better."""
 
 _LATENCY = (
-    "Latency: onnxruntime's optimized graph, runs of original and compressed by turns after"
-    " warm-up; rounds in which other work took the processor away do not count."
+    "Latency is that of the graph as onnxruntime optimizes it. Original and compressed run by turns"
+    " after a warm-up; rounds in which other work took the processor away do not count."
 )
 
-_MEMORY = (
-    "Peak memory: growth of a fresh process's resident memory over loading the graph and one run."
-)
+_MEMORY = "Peak memory is what a fresh process grows by while it loads the graph and runs it once."
 _NO_MEMORY = "Peak memory is not measured: it takes a process, which may not be started here."
 
 
@@ -91,7 +89,9 @@ def _notes_on_samples(evaluation_set: EvaluationSet) -> list[str]:
             f"All figures are on dataset {evaluation_set.dataset}, which no step has seen."
         )
         if evaluation_set.shared:
-            notes.append(f"{evaluation_set.shared} of its samples are also in the job's: left out.")
+            notes.append(
+                f"{evaluation_set.shared} of its samples are also in the job's, and left out."
+            )
     else:
         notes.append(
             "The held-out samples are a part of the job's own dataset. If the original was trained"

@@ -30,8 +30,8 @@ _UNLABELLED: Mapping[Split, str] = {
 """The words for a comparison without labels, by what the samples are."""
 
 _SAID: Mapping[str, str] = {
-    "agreement": "The share of answers that are the original's",
-    "explained": "The share of the original's variance that the outputs keep",
+    "agreement": "The share of answers that are the same as the original's",
+    "explained": "The share of the original's variance that is kept",
 }
 """The figures of a comparison without labels, in words."""
 

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 import onnx_ir as ir
 
+from app.domain.percentages import percent
 from app.domain.steps import Skipped
 from workers.compression.measure.latency import time_saved
 from workers.compression.samples.context import Context, Feeds
@@ -84,7 +85,7 @@ def shortfall(ratio: float, measure: str, saved_share: float) -> list[Skipped]:
     if saved_share >= ratio - _TOLERATED:
         return []
     reason = (
-        f"{ratio:.0%} of the {measure} were to be removed;"
-        f" {saved_share:.0%} is what layers can give"
+        f"{percent(ratio)} of the {measure} should go, and the layers can give"
+        f" {percent(saved_share)} at most"
     )
     return [Skipped(node=WHOLE, reason=reason)]

@@ -157,7 +157,7 @@ def _placed(
     sizes = [len(indices) for indices in left]
     if int(np.prod(sizes)) != len(elements):
         raise DeliveryFailed(
-            f"what is left of the weight '{name}' is no whole array of its layout."
+            f"what is left of the weight '{name}' is not a whole array in its layout."
         )
     narrow = np.empty(sizes, weight.dtype)
     narrow[tuple(np.searchsorted(a, c) for a, c in zip(left, coordinates, strict=True))] = values

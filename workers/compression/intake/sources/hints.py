@@ -62,7 +62,7 @@ def _matched(inputs: Sequence[FileInput], hints: Sequence[InputHint]) -> dict[in
     if len(hints) == len(inputs):
         return dict(enumerate(hints))
     raise InvalidModel(
-        f"'inputs' speaks of {len(hints)} inputs, and the model has {len(inputs)}: {_listed(names)}"
+        f"'inputs' names {len(hints)} inputs, and the model has {len(inputs)}: {_listed(names)}"
         f". Send {_parameter(inputs)}, with your own sizes."
     )
 

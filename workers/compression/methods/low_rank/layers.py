@@ -133,7 +133,7 @@ def _unfit(node: ir.Node) -> str | None:
         return "its input is transposed (transA)"
     bias = operand(node, 2)
     if bias is not None and not (bias.is_initializer() and _is_vector(constant(bias))):
-        return "its bias is computed, or no vector"
+        return "its bias is computed, or is not a vector"
     value = node.inputs[1]
     if node.op_type == "MatMul" and value is not None and len(value.shape or ()) != 2:
         return "its weight is a stack of matrices"

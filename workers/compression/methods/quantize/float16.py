@@ -126,7 +126,7 @@ def _unconvertible(node: ir.Node, model: ir.Model) -> str | None:
     if touches_sequence(node, HALF):
         return "it handles a sequence of float32 tensors, which no Cast converts"
     if node.op_type in _COUNTING:
-        return "it may count further than half does, to 2,048"
+        return "it may count beyond 2,048, up to which float16 holds every whole number"
     if node.op_type in _SCALED:
         return "int8 kernels read float32 scales"
     if not fits(node, HALF, model.graph.opset_imports.get(node.domain, 1)):

@@ -65,7 +65,8 @@ def _by_data(model: ir.Model, context: Context) -> dict[str, str]:
         magnitude = max(-range_seen.low, range_seen.high) if range_seen.finite else 0.0
         if magnitude * _MARGIN > _LARGEST:
             reason = (
-                f"numbers reach {magnitude:.2g} in it on the data: half ends at {_LARGEST:,.0f}"
+                f"numbers reach {magnitude:.2g} in it on the data, and float16 ends at"
+                f" {_LARGEST:,.0f}"
             )
             excluded |= {str(node.name): reason for node in _neighbours(value)}
     return excluded
@@ -127,7 +128,7 @@ def _propagated(
             if not numbers_read:
                 continue
             excluded[str(node.name)] = (
-                f"it works with {numbers_read[0]:.2g}, which half does not have"
+                f"it works with {numbers_read[0]:.2g}, which float16 does not have"
             )
             if node.op_type in passing_on:
                 numbers |= {

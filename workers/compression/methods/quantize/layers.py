@@ -143,7 +143,7 @@ def _unfit_gemm(node: ir.Node) -> str | None:
     bias, weight = bias_of(node), node.inputs[1]
     outputs = constant(weight).shape[channel_axis(node) or 0] if weight is not None else 0
     if bias is not None and not _is_vector(bias, outputs):
-        return "its bias is computed, or no vector of its outputs"
+        return "its bias is computed, or is not a vector of its outputs"
     return None
 
 

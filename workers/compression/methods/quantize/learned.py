@@ -24,7 +24,7 @@ from workers.compression.samples.context import Context
 FORMS = ("int4", "int8", None)
 """The types that weights may be stored in, from the smallest; None leaves them as they are."""
 
-_CHOSEN = "more bits were learned to be worth their bytes here"
+_CHOSEN = "in the trials more bits were worth their bytes here"
 
 
 def store_learned(
