@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
+from app.domain.layer_forms import held_by_all
 from app.domain.steps import Step
 from app.domain.steps.distill import Architecture, Derived, Distill, Uploaded
 from app.domain.steps.elastic import Subnet
 from app.domain.steps.low_rank import LowRank
 from app.domain.steps.quantize import Quantize
 
-_OTHER_OPERATORS = frozenset({"dynamic", "weight_only"})
-"""Modes of ``quantize`` that put operators in the place of layers."""
+_HELD = held_by_all(["source"])
 
 
 def home_of(steps: Sequence[Step]) -> tuple[str | None, int]:
@@ -37,7 +37,7 @@ def obstacles(steps: Sequence[Step]) -> Iterator[tuple[int, str]]:
 def _obstacle(step: Step) -> str | None:
     if isinstance(step, LowRank):
         return "it makes two layers of one, which the upload does not have"
-    if isinstance(step, Quantize) and step.mode in _OTHER_OPERATORS:
+    if isinstance(step, Quantize) and step.layer_form is not None and step.layer_form not in _HELD:
         return f"mode '{step.mode}' puts other operators in the place of layers"
     if isinstance(step, Subnet):
         return "it may leave out whole blocks of the upload"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from app.domain.jobs import JobRequest
+from app.domain.layer_forms import IN_WORDS, LAYER_FORMS, held_by_all
 from app.domain.models import ModelDescription
 from app.domain.steps.quantize import Quantize
 from app.domain.targets import EXPORTED, FIXED, OutputFormat
@@ -17,6 +18,7 @@ _RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 def warnings(request: JobRequest, model: ModelDescription | None) -> Iterator[str]:
     """Yield what a user should know of the formats before the job runs."""
     yield from _few_bits(request)
+    yield from _forms(request)
     yield from _micro(request)
     if model is not None:
         yield from _dynamic(request, model)
@@ -44,6 +46,26 @@ def _few_bits(request: JobRequest) -> Iterator[str]:
             yield (
                 f"Step {index + 1} stores weights in fewer than 8 bits; in {_named(exported)} each"
                 " takes 8."
+            )
+
+
+def _forms(request: JobRequest) -> Iterator[str]:
+    """Say what a step that chooses what layers become leaves out, and for which format."""
+    held = held_by_all(request.deliver)
+    lacking = [form for form in LAYER_FORMS if form not in held]
+    formats = _named([name for name in request.deliver if held_by_all([name]) != {*LAYER_FORMS}])
+    for index, step in enumerate(request.steps or ()):
+        if not (step.chooses_forms and lacking):
+            continue
+        words = "; ".join(IN_WORDS[form] for form in lacking)
+        yield (
+            f"Step {index + 1} leaves out what {formats} cannot hold: {words}. It chooses among all"
+            " where 'onnx' alone is delivered."
+        )
+        if "stored" in lacking and request.dataset is None and request.data is None:
+            yield (
+                f"Without a dataset step {index + 1} only stores weights in few bits, and {formats}"
+                " has floats for them: name a dataset."
             )
 
 

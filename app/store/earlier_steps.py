@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.domain.jobs import JobRequest
+from app.domain.layer_forms import held_by_all, held_by_any
 from app.store import blob_rows
 from app.store.tables import JobRow, Json, StepRow
 
@@ -32,7 +33,10 @@ _NOT_READ = frozenset(
         "requires",
     }
 )
-"""Fields of a request that no step reads, or whose content has a hash of its own."""
+"""Fields of a request that no step reads, or whose content has a hash of its own.
+
+A step that chooses among forms reads of ``deliver`` which of them the formats hold.
+"""
 
 _TAKEN = "Its result was taken from"
 """What the note of such a step begins with."""
@@ -47,9 +51,14 @@ def keys(request: JobRequest, contents: Sequence[str], maker: str) -> tuple[str,
             same order.
         maker: what makes the steps: versions, machine, device, threads.
     """
-    steps = [step.model_dump(mode="json") for step in request.steps or ()]
     common = [maker, list(contents), request.model_dump(mode="json", exclude=set(_NOT_READ))]
-    return tuple(_hash([common, steps[: index + 1]]) for index in range(len(steps)))
+    found, done = [], list[object]()
+    for step in request.steps or ():
+        done.append(step.model_dump(mode="json"))
+        if step.chooses_forms:
+            done.append([sorted(held(request.deliver)) for held in (held_by_all, held_by_any)])
+        found.append(_hash([common, done]))
+    return tuple(found)
 
 
 def take(session: Session, job: JobRow, keys: Sequence[str], finished: Collection[int]) -> None:

@@ -1,7 +1,8 @@
 """Price lists: what steps that choose among forms have measured, for later jobs of the same model.
 
 A list holds for the same as an earlier step does, but for what is chosen in the end: the
-preference of the step, and the loss that the job allows. One list is kept for each key.
+preference of the step, the loss that the job allows, and what the wanted formats hold. One list is
+kept for each key.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,11 @@ def keys(request: JobRequest, contents: Sequence[str], maker: str) -> dict[int, 
     found = {}
     for index, step in enumerate(steps):
         if step.priced is not None:
-            alike = {"steps": [*steps[:index], step.priced], "require": Require()}
+            alike = {
+                "steps": [*steps[:index], step.priced],
+                "require": Require(),
+                "deliver": ["onnx"],
+            }
             priced = request.model_copy(update=alike)
             found[index] = earlier_steps.keys(priced, contents, maker)[index]
     return found

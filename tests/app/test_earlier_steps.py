@@ -66,6 +66,18 @@ def test_the_first_steps_are_taken_where_the_later_ones_differ(service: Service)
     assert [sha256 for sha256, _ in claimed.steps] == [graphs[0].sha256]
 
 
+def test_what_formats_hold_makes_another_step_of_one_that_chooses_by_it(service: Service) -> None:
+    for name in ("onnx", "ort", "pt2"):
+        service.worker(name)
+    asked = request(service)
+    service.job(**asked)
+    made(service, claim_next(service))
+    service.job(**asked, deliver=["ort", "onnx"])
+    assert len(claim_next(service).steps) == 2
+    service.job(**asked, deliver=["pt2", "onnx"])
+    assert len(claim_next(service).steps) == 1, "the first step does not choose"
+
+
 @pytest.mark.parametrize(
     "other",
     [

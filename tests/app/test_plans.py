@@ -214,6 +214,9 @@ def test_what_a_format_cannot_do_is_said_before_the_job_runs(service: Service) -
     assert "'litert_micro' computes in float" in warned(plain)
     assert "'litert_micro' computes in float" not in warned(plain, STATIC)
     assert "fewer than 8 bits" in warned(plain, {**STATIC, "weights": "int4"})
+    assert "leaves out what" not in warned(plain, STATIC)
+    left_out = "leaves out what 'litert_micro', 'coreml', 'pt2' cannot hold: integers with ranges"
+    assert left_out in warned(plain, {"method": "quantize"})
     told = warned(service.model(operators={"LSTM": 1, "NonZero": 2, "Gelu": 1}))
     assert "NonZero depend on values" in told
     assert "Core ML's converter does not take LSTM" in told

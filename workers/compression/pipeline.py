@@ -142,6 +142,7 @@ def _context(
         evaluate=_evaluation_for_steps(order, job_inputs),
         metric=evaluation_set.metric,
         max_quality_drop=order.require.max_quality_drop,
+        deliver=order.deliver,
         known_times=KnownTimes(order.layer_times),
         isolated_run=prober,
         deadline=deadline,

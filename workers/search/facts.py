@@ -4,10 +4,10 @@ from app.domain.datasets import DatasetDescription
 from app.domain.deployments import DEPLOYMENTS
 from app.domain.generated import TRAIN
 from app.domain.jobs import JobRequest
+from app.domain.layer_forms import held_by_all
 from app.domain.models import ModelDescription
 from app.domain.sensitivity import Sensitivity
 from app.domain.steps import Outlook
-from app.domain.targets import EXPORTED
 from app.store.tables import DatasetRow, ModelRow
 from workers.search.space import Facts
 
@@ -48,5 +48,5 @@ def facts_of(
         to_source="source" in request.deliver,
         timed_here=request.deliver[0] == "onnx"
         and (request.target is None or request.target in DEPLOYMENTS),
-        onnx_alone=not any(name in EXPORTED for name in request.deliver),
+        forms=held_by_all(request.deliver),
     )

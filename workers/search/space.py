@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from app.domain import homecoming
 from app.domain.deployments import DEPLOYMENTS, Deployment
+from app.domain.layer_forms import LAYER_FORMS, LayerForm
 from app.domain.searches import Goal
 from app.domain.sensitivity import Sensitivity
 from app.domain.steps import METHODS, AnyStep, Outlook, Step
@@ -72,8 +73,8 @@ class Facts:
     """What layers lose and save in smaller forms, where that was measured."""
     target: str | None = None
     """Of the request: where it is a deployment, it says what steps leave at their defaults."""
-    onnx_alone: bool = True
-    """Whether onnxruntime alone has to run the result; other runtimes lack some operators."""
+    forms: frozenset[LayerForm] = frozenset(LAYER_FORMS)
+    """What layers may become: each wanted format holds it."""
     timed_here: bool = True
     """Whether the latency that counts is that of onnxruntime on the worker, as layers' times are:
     not of another runtime, and not of a device."""
@@ -199,7 +200,7 @@ class Space:
             return False
         if needs.trainable and not facts.trainable:
             return False
-        if not facts.onnx_alone and step.onnx_alone:
+        if step.layer_form is not None and step.layer_form not in facts.forms:
             return False
         layers = facts.outlook.layers
         return len(step.forecast(facts.outlook).skipped) < len(layers)

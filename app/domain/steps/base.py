@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.frozen import Asked
+from app.domain.layer_forms import LayerForm
 from app.domain.models import Layer, Skipped, TensorSpec
 
 __all__ = [
@@ -163,8 +164,13 @@ class Step(Asked):
         """What this step, with these parameters, makes less of."""
 
     @property
-    def onnx_alone(self) -> bool:
-        """Whether only onnxruntime has kernels for what this step writes."""
+    def layer_form(self) -> LayerForm | None:
+        """What this step makes of layers, where not every format holds it."""
+        return None
+
+    @property
+    def chooses_forms(self) -> bool:
+        """Whether this step chooses what layers become, among what the wanted formats hold."""
         return False
 
     @property

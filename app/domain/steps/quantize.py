@@ -1,9 +1,10 @@
 """The parameters of ``quantize``: fewer bits for weights and activations."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, assert_never
 
 from pydantic import Field, model_validator
 
+from app.domain.layer_forms import LayerForm
 from app.domain.models import Layer
 from app.domain.steps.base import (
     Forecast,
@@ -241,9 +242,24 @@ class Quantize(Step):
         return self.mode in ("auto", "static") or stored
 
     @property
-    def onnx_alone(self) -> bool:
-        """Other runtimes do not have the operators of these modes."""
-        return self.mode in ("dynamic", "weight_only")
+    def layer_form(self) -> LayerForm | None:
+        """What the mode makes of layers; half precision is written in every format."""
+        match self.mode:
+            case "static" | "qat":
+                return "static"
+            case "dynamic":
+                return "dynamic"
+            case "weight_only":
+                return "blocks" if self.unpack == "run" else "stored"
+            case "auto" | "float16":
+                return None
+            case mode:
+                assert_never(mode)
+
+    @property
+    def chooses_forms(self) -> bool:
+        """Auto chooses for each layer."""
+        return self.mode == "auto"
 
     @property
     def reads_chart(self) -> bool:

@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from app.domain import homecoming
 from app.domain.deployments import DEPLOYMENTS
 from app.domain.jobs import JobRequest
+from app.domain.layer_forms import not_holding
 from app.domain.problems import Invalid, NotAvailable
 from app.domain.steps.quantize import Quantize
-from app.domain.targets import EXPORTED, INSTALLED_BY
+from app.domain.targets import INSTALLED_BY
 from app.services.inputs import Inputs
 from app.services.refusals.fault import Fault
 
@@ -25,23 +26,30 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     if inputs.target_fault is not None:
         kind, reason = inputs.target_fault
         yield Fault(kind, "#/target", reason)
-    exported = [name for name in request.deliver if name in EXPORTED]
-    if exported and request.objective is not None and request.objective.strategy == "haq":
-        reason = (
-            f"'haq' learns in how many bits weights are stored for onnxruntime, and '{exported[0]}'"
-            " has no kernels for that: use strategy 'guided', or deliver 'onnx'."
-        )
-        yield Fault(Invalid, "#/objective/strategy", reason)
-    for index, step in enumerate(request.steps or ()):
-        if exported and isinstance(step, Quantize) and step.onnx_alone:
-            reason = (
-                f"'{exported[0]}' has no kernels for what mode '{step.mode}' writes: use mode"
-                " 'static', or deliver 'onnx'."
-            )
-            yield Fault(Invalid, f"#/steps/{index}/mode", reason, index)
+    yield from _form_faults(request)
     if "source" in request.deliver:
         yield from _source_faults(request, inputs)
     yield from _format_faults(request, inputs)
+
+
+def _form_faults(request: JobRequest) -> Iterator[Fault]:
+    """Yield what is asked for of layers that a format does not hold; 'source' has its own words."""
+    lacking = [name for name in request.deliver if name != "source"]
+    if request.objective is not None and request.objective.strategy == "haq":
+        for name in not_holding("stored", lacking)[:1]:
+            reason = (
+                f"'haq' learns in how many bits weights are stored, and '{name}' has floats for"
+                " them: use strategy 'guided', or deliver 'onnx'."
+            )
+            yield Fault(Invalid, "#/objective/strategy", reason)
+    for index, step in enumerate(request.steps or ()):
+        if isinstance(step, Quantize) and step.layer_form is not None:
+            for name in not_holding(step.layer_form, lacking)[:1]:
+                reason = (
+                    f"'{name}' has no kernels for what mode '{step.mode}' writes: use mode"
+                    " 'static', or deliver 'onnx'."
+                )
+                yield Fault(Invalid, f"#/steps/{index}/mode", reason, index)
 
 
 def _format_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:

@@ -88,6 +88,18 @@ def test_weights_go_into_the_module_that_they_came_from(
     np.testing.assert_allclose(graph_answers(tmp_path, {"image": images}), answers, atol=NEAR)
 
 
+def test_what_auto_chooses_goes_back_to_the_layers_of_the_upload(
+    job: Run, scripted: Path, digits_npz: Path
+) -> None:
+    wish = {"deliver": ["onnx", "source"], "source": source(**IMAGE)}
+    result = job(scripted, {"method": "quantize", "prefer": "size"}, data=digits_npz, **wish)
+    report_of(result)
+    artifact = result.artifacts[1]
+    assert artifact.ran
+    assert artifact.fidelity is not None
+    assert artifact.fidelity.kept > 0.9
+
+
 def test_cut_channels_come_with_the_map_from_wide_to_narrow(
     job: Run, scripted: Path, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.domain.jobs import JobRequest
+from app.domain.layer_forms import held_by_all
 from app.domain.models import Layer
 from app.domain.searches import Goal, Outcome, StrategyName
 from app.domain.steps import METHODS, AnyStep, Outlook, Quantize
@@ -201,8 +202,9 @@ def test_nothing_trains_where_nothing_can(strategy: StrategyName) -> None:
 def test_a_file_for_another_runtime_gets_no_operators_of_onnxruntime_alone(
     strategy: StrategyName,
 ) -> None:
-    history = run(strategy, Space(facts("size", onnx_alone=False)), 10)
-    assert not any(step.onnx_alone for trial in history for step in trial.steps)
+    history = run(strategy, Space(facts("size", forms=held_by_all(["onnx", "litert"]))), 10)
+    forms = {step.layer_form for trial in history for step in trial.steps}
+    assert forms <= {"static", None}
 
 
 def test_layers_stay_where_weights_are_to_go_back_to_the_source() -> None:

@@ -1,6 +1,7 @@
 """Exports the graph as a torch program, from which LiteRT, ExecuTorch and Core ML are converted.
 
-Shapes are those of one run; the arithmetic of shapes is folded away. QuantizeLinear and
+Shapes are those of one run; the arithmetic of shapes is folded away, and weights that the file
+stores in few bits are floats. QuantizeLinear and
 DequantizeLinear become torch's own operators with the graph's scales and zero points, so that a
 converter uses exactly the quantization parameters of the graph.
 """
@@ -62,7 +63,7 @@ def program(
                 f"output '{value.name}' holds strings or a sequence, which torch has no tensor for."
             )
         value.shape = None
-    fold_constants(model)
+    fold_constants(model, growing=True)
     write_grids(model, grids)
     executor = build(model)
     if executor.untranslated:

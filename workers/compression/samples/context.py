@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
 from app.domain.steps import Step
+from app.domain.targets import OutputFormat
 from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.known_times import KnownTimes
 from workers.compression.price_list import PriceList
@@ -122,6 +123,8 @@ class Context:
     """The graph that computes the metric, where the job names a model for that."""
     max_quality_drop: float | None = None
     """The bound that the job sets; a step may change less to keep it."""
+    deliver: Sequence[OutputFormat] = ("onnx",)
+    """The formats that the result is wanted in; a step that chooses takes what they hold."""
     losses: Mapping[str, float] = field(default_factory=dict)
     """The share of the outputs' variance that is lost if a layer alone computes in int8, by its
     name, where the model's chart of sensitivity holds it."""

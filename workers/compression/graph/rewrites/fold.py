@@ -43,7 +43,7 @@ _KEPT = RANDOM | {
 _Array = NDArray[Any]
 
 
-def fold_constants(model: ir.Model) -> int:
+def fold_constants(model: ir.Model, *, growing: bool = False) -> int:
     """Replace nodes whose inputs are all constant by their results, in subgraphs too.
 
     1. onnxruntime computes the values: it runs many nodes at a time.
@@ -52,12 +52,13 @@ def fold_constants(model: ir.Model) -> int:
     3. A result's size must be known before it is computed. Past 1 MiB it must not outgrow the
        constants that it replaces, and all together must not add more than 64 MiB: folding needs
        little memory and hardly makes the file grow. A float16 weight stays as it is stored, and
-       so does a weight that is turned for some who read it, not for all.
+       so does a weight that is turned for some who read it, not for all. With ``growing`` results
+       may be of any size: weights that are stored in few bits become floats.
     4. Random operators, quantization and nodes with subgraphs stay.
     5. A node that makes a graph output, strings or sequences stays.
     """
     infer(model)
-    folder = _Folder(model)
+    folder = _Folder(model, growing=growing)
     for node in list(ir.traversal.RecursiveGraphIterator(model.graph)):
         if isinstance(node.graph, ir.Graph):
             folder.look_at(node)
@@ -85,8 +86,9 @@ def _is_constant_throughout(node: ir.Node) -> bool:
 class _Folder:
     """Collects constant nodes, runs them together and replaces them by their results."""
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: ir.Model, *, growing: bool) -> None:
         self.folded = 0
+        self._growing = growing
         self._model = model
         self._growth = 0
         self._batch: dict[ir.Node, None] = {}
@@ -98,7 +100,7 @@ class _Folder:
         """Fold a node, or add it to the batch, if its inputs are constant by then."""
         if node.domain != "" or any(value.is_graph_output() for value in node.outputs):
             return
-        if self._growth > _GROWTH:
+        if self._growth > _GROWTH and not self._growing:
             return
         sizes = _picked_sizes(node)
         if sizes is None and node.op_type in _OF_SHAPE:
@@ -134,11 +136,8 @@ class _Folder:
         results = [_bytes(value) for value in node.outputs]
         output_bytes = sum(size for size in results if size is not None)
         small = _SMALL.get(node.op_type, _SMALL_ELSE)
-        if (
-            None in results
-            or output_bytes > max(small, replaced)
-            or output_bytes + input_bytes > _LARGE
-        ):
+        grows = output_bytes > max(small, replaced) or output_bytes + input_bytes > _LARGE
+        if None in results or (grows and not self._growing):
             return
         if self._bytes + output_bytes + input_bytes > _MUCH or len(self._batch) >= _MANY:
             self.run_batch()

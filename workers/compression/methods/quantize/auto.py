@@ -13,6 +13,9 @@ slower in integers, or lose too much quality, stay in float. Of those that keep 
 not slower, the best by time and bytes is taken. So it is never worse than the plain modes that keep
 the bound. Without data the quality cannot be measured, and no layer computes in integers.
 
+A form that one of the wanted formats does not hold is no candidate. Weights that stay in float are
+stored in few bits where any of the formats holds that: in the others they are floats as before.
+
 The bound is that of the job, with a margin for samples that are not seen here, or one percentage
 point. It is checked on training samples that are not used for calibration.
 """
@@ -23,6 +26,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from app.domain.layer_forms import IN_WORDS, LayerForm, held_by_all, held_by_any
 from app.domain.problems import StepFailed
 from app.domain.reports import Choice
 from app.domain.steps import Quantize
@@ -62,9 +66,6 @@ _UNJUDGED = (
     "Quality was not measured on real data: without a dataset no layer computes in integers, and"
     " weights are stored in eight bits."
 )
-
-_DATA, _RUNS = "integers with ranges from data", "integers with ranges from each run"
-_BLOCKS = "products with weights in blocks of four bits"
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ class _Choosing:
         self._model, self._parameters = model, parameters
         self._context, self._judging = context, judging
         self._bytes = file_bytes(model)
+        self._held = held_by_all(context.deliver)
         self._measured = list[_Variant]()
 
     def run(self, advance: Advance) -> Outcome:
@@ -150,35 +152,39 @@ class _Choosing:
         given, context = self._parameters, self._context
         fixed = given.model_copy(update={"mode": "static"})
         layers = [layer for layer in select(self._model, fixed)[0] if layer.integer]
-        if layers:
+        if layers and "static" in self._held:
             prepared = static.prepare(self._model.clone(), fixed, context, span(advance, 0, 0.4))
-            yield from self._of(_DATA, prepared, fixed, span(advance, 0.4, 0.7))
+            yield from self._of("static", prepared, fixed, span(advance, 0.4, 0.7))
         products = given.model_copy(update={"mode": "dynamic"})
         share = sum(layer.weights.size for layer in select(self._model, products)[0])
         hold_weights = share > _PRODUCTS * sum(layer.weights.size for layer in layers)
-        if hold_weights and context.has_time() and not self._is_whole():
+        if hold_weights and self._has_time_for("dynamic") and not self._is_whole():
             with suppress(StepFailed):  # the opset is too old
                 prepared = dynamic.prepare(self._model.clone(), products, context)
-                yield from self._of(_RUNS, prepared, products, span(advance, 0.7, 0.9))
-        if hold_weights and context.has_time() and has_four_bits(self._model):
+                yield from self._of("dynamic", prepared, products, span(advance, 0.7, 0.9))
+        if hold_weights and self._has_time_for("blocks") and has_four_bits(self._model):
             yield from self._in_blocks(span(advance, 0.9, 1))
-        if not self._surpasses(faster=1.0):
-            yield "floats with weights in few bits", Outcome(self._model.clone())
+        if not self._measured or ("stored" in self._held and not self._surpasses(faster=1.0)):
+            yield IN_WORDS["stored"], Outcome(self._model.clone())
+
+    def _has_time_for(self, form: LayerForm) -> bool:
+        """Return whether a form may be tried: the wanted formats hold it, and there is time."""
+        return form in self._held and self._context.has_time()
 
     def _of(
-        self, title: str, prepared: Prepared, parameters: Quantize, advance: Advance
+        self, form: LayerForm, prepared: Prepared, parameters: Quantize, advance: Advance
     ) -> Iterator[tuple[str, Outcome]]:
         """Yield a graph with all layers in integers, and one with those that gain from it."""
         throughout = prepared.write({})
         if not throughout.layers:
             return
-        yield f"{title}, throughout", replace(throughout, notes=[*prepared.notes])
+        yield f"{IN_WORDS[form]}, throughout", replace(throughout, notes=[*prepared.notes])
         if self._context.has_time():
             chosen = quantize_profitable(
                 prepared, self._model, parameters, self._context, advance, self._judging
             )
             if chosen.layers != throughout.layers:
-                yield f"{title}, where it pays", chosen
+                yield f"{IN_WORDS[form]}, where it pays", chosen
 
     def _in_blocks(self, advance: Advance) -> Iterator[tuple[str, Outcome]]:
         """Yield graphs whose products have weights in blocks, if their speed and size can be best.
@@ -200,7 +206,7 @@ class _Choosing:
         uses = blocks.uses(model)
         write, notes = writer(model, blocks, uses, context)
         prepared = Prepared(write, [use.node for use in uses], notes)
-        yield from self._of(_BLOCKS, prepared, parameters, advance)
+        yield from self._of("blocks", prepared, parameters, advance)
 
     def _is_better(self, faster: float, smaller: float) -> bool:
         """Return whether a graph would be the best so far, if it kept the bound."""
@@ -247,7 +253,7 @@ def _with_stored_weights(
 
     First all of them in half, which loses least: few bits would use up what is left of the bound.
     """
-    if not parameters.ignore:
+    if not parameters.ignore and "stored" in held_by_any(context.deliver):
         outcome = _in_half(outcome, judging)
     if parameters.prefer == "size" and judging is not None:
         four_bits = parameters.model_copy(update={"weights": "int4"})

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from app.domain.layer_forms import held_by_any
 from app.domain.steps import Quantize
 from app.domain.steps.quantize import PACKED
 from workers.compression.methods.outcome import Outcome
@@ -105,6 +106,8 @@ def store_rest(
 ) -> Outcome:
     """Store the remaining float weights of a graph in few bits, where the bound allows it.
 
+    They stay as they are if all wanted formats have floats for such weights.
+
     Args:
         outcome: the graph.
         parameters: the number of bits, and the ignored nodes.
@@ -112,6 +115,8 @@ def store_rest(
         context: the data.
         judging: judges graphs by the bound; None sets no bound.
     """
+    if "stored" not in held_by_any(context.deliver):
+        return outcome
     storage = storing(parameters)
     stored_weights, refused = weights_in(outcome.model, storage)
     done_before = {item.node for item in outcome.layers}
