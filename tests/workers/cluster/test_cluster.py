@@ -55,9 +55,13 @@ def test_centres_are_the_means_of_what_is_nearest_to_them(clusters: int) -> None
     assert np.abs(values - centres[indices]).max() <= np.abs(values[:, None] - centres).max()
 
 
-def test_sixteen_values_for_a_normal_distribution_are_as_good_as_they_can_be() -> None:
-    """Max (1960), table I: the least mean squared error of 16 levels is 0.009497."""
-    values = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
+@pytest.mark.parametrize("count", [100_000, 3_000_000])
+def test_sixteen_values_for_a_normal_distribution_are_as_good_as_they_can_be(count: int) -> None:
+    """Max (1960), table I: the least mean squared error of 16 levels is 0.009497.
+
+    Of millions of values neighbours count as one.
+    """
+    values = np.random.default_rng(0).standard_normal(count).astype(np.float32)
     assert _error(values, codebook(values, 16, zero=False)) < 1.02 * 0.009497
 
 

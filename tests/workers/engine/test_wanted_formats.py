@@ -65,7 +65,11 @@ def test_a_form_that_a_wanted_format_lacks_is_no_candidate(
 def test_weights_are_only_stored_where_a_wanted_format_holds_that(products: Path) -> None:
     """Without data no layer computes in integers."""
     model = named(products)
-    for deliver, smaller in ((["litert", "onnx"], True), (["litert"], False)):
+    wanted: list[tuple[list[OutputFormat], bool]] = [
+        (["litert", "onnx"], True),
+        (["litert"], False),
+    ]
+    for deliver, smaller in wanted:
         context = Context(None, seed=0, threads=1, deliver=deliver)
         found = quantize(model.clone(), Quantize(), context, lambda _: None)
         assert bool(found.layers) is smaller
