@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from app.domain.targets import INSTALLED_BY, OUTPUT_FORMATS, OutputFormat, Target
+from app.domain.targets import OUTPUT_FORMATS, OutputFormat, Target, how_to_add
 
 DeploymentName = Literal[
     "cpu-x86-vnni",
@@ -164,9 +164,7 @@ def lacking(name: str, offered: Sequence[Target]) -> str | None:
     delivered = {target.target for target in offered} or {"onnx"}
     missing = [item for item in deployment.formats if item not in delivered]
     if missing:
-        commands = [INSTALLED_BY[item] for item in missing if item in INSTALLED_BY]
-        mend = f" Where a worker runs, '{commands[0]}' adds it." if commands else ""
-        return f"No worker of this deployment delivers '{missing[0]}'.{mend}"
+        return f"No worker of this deployment delivers '{missing[0]}'.{how_to_add(missing[0])}"
     devices = [device for target in offered for device in target.devices]
     fitting = [device for device in devices if device.kind == deployment.device]
     if devices and not fitting:

@@ -1,6 +1,6 @@
 """A search for steps: what it minimises, what it has found so far, and what of that is best."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +15,19 @@ StrategyName = Literal[
     "guided", "random", "evolution", "tpe", "nsga2", "amc", "haq", "halving", "once_for_all"
 ]
 """How the next trial is chosen."""
+
+STRATEGIES: Mapping[StrategyName, str] = {
+    "guided": "By what is expected of each (guided)",
+    "random": "By chance (random)",
+    "evolution": "By changing the best ones (regularised evolution)",
+    "tpe": "By where good ones were found (TPE)",
+    "nsga2": "By crossing the best ones (NSGA-II)",
+    "amc": "By learning the widths of layers (AMC)",
+    "haq": "By learning the bits of layers (HAQ)",
+    "halving": "By short trainings, then longer ones for the best (successive halving)",
+    "once_for_all": "By one training that holds many networks (Once-for-all)",
+}
+"""The same for people."""
 
 LEARNING: tuple[StrategyName, ...] = ("amc", "haq", "once_for_all")
 """The strategies whose steps learn on samples."""

@@ -49,6 +49,12 @@ INSTALLED_BY: dict[OutputFormat, str] = {
 """The command that gives a worker a format which it may lack."""
 
 
+def how_to_add(name: OutputFormat) -> str:
+    """Return a sentence on how workers get a format that none of them has, after a space."""
+    command = INSTALLED_BY.get(name)
+    return f" Where a worker runs, '{command}' adds it; then start it again." if command else ""
+
+
 class Device(BaseModel):
     """One processor that a worker offers."""
 

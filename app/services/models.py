@@ -1,5 +1,7 @@
 """Models: add, show, delete."""
 
+from typing import Any
+
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, defer, undefer
 
@@ -33,6 +35,21 @@ def referred(tenant: str, reference: ModelReference) -> ModelRow:
         architecture=reference.architecture, inputs=reference.inputs, cache=reference.cache
     )
     return new(tenant, reference.name, reference.filename, hints)
+
+
+def asked_for(row: ModelRow) -> dict[str, Any]:
+    """Return what a rejected upload may be read again with, and what was said of it before.
+
+    Its problem names what it lacks, as the API calls it; what came with the upload may be wrong.
+    """
+    if row.status != "rejected" or not row.size_bytes:
+        return {}
+    detail = str((row.problem or {}).get("detail"))
+    return {
+        name: row.hints.get(name)
+        for name in ModelHints.model_fields
+        if row.hints.get(name) or f"{name}=" in detail or f"'{name}'" in detail
+    }
 
 
 def read_again(

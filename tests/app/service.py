@@ -140,13 +140,13 @@ class Service:
             row.onnx_sha256 = row.graph_sha256 = row.sha256
         return row.id
 
-    def rejected_model(self) -> str:
+    def rejected_model(self, why: str = "It has no nodes.") -> str:
         """Upload a model and let it be rejected."""
         model = self.model()
         with self.store.begin() as session:
             row = session.get_one(ModelRow, model)
             row.status, row.description, row.onnx_sha256 = "rejected", None, None
-            row.problem = InvalidModel("It has no nodes.").details().model_dump(mode="json")
+            row.problem = InvalidModel(why).details().model_dump(mode="json")
         return model
 
     def dataset(self, content: bytes = b"a dataset" * 20, **changes: Any) -> str:

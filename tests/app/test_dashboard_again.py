@@ -167,7 +167,7 @@ def test_a_wish_that_makes_no_request_is_no_fault_of_ours(
     form = filled(person.get("/jobs/new", params={"model": service.model()}))
     for wrong, words in (
         ({"max_quality_drop": "-1"}, "Quality may drop by: must be 0 or more"),
-        ({"max_quality_drop": "nan"}, "Quality may drop by: must be a number that is not infinite"),
+        ({"max_quality_drop": "one percent"}, "Quality may drop by: 'one percent' is no share"),
         ({"dataset": "d" * 65}, "Data: must have 64 characters at most"),
     ):
         answer = person.post("/jobs/new", data={**form, **wrong})

@@ -14,7 +14,7 @@ from app.domain.methods import methods
 from app.store import events, transitions
 from app.store.tables import JobRow, ModelRow
 from app.web.dashboard.forms import fields
-from tests.app.people import form_token, read, send
+from tests.app.people import filled, form_token, read, send
 from tests.app.service import Service
 
 
@@ -88,7 +88,7 @@ def test_a_wish_for_a_phone_says_where_the_model_is_to_run(
 
 
 def test_a_form_offers_what_this_deployment_can_do(person: httpx.Client, service: Service) -> None:
-    phone, option = "/jobs/new?goal=phone", r'<option value="mobile-litert"(?: disabled)?>[^<]*'
+    phone, option = "wish:phone", r'<option value="mobile-litert"(?: disabled)?>[^<]*'
     formats = r'name="more\.deliver".*?One a line: ([^.]*)\.'
 
     def offered(path: str) -> tuple[bool, str, str]:
@@ -328,3 +328,90 @@ def _end_all(service: Service) -> None:
     with service.store.begin() as session:
         for job in session.scalars(select(JobRow).where(JobRow.status == "queued")):
             transitions.finish(session, job, "succeeded")
+
+
+def _wrong(page: str, place: str) -> str:
+    """Return what is said to be wrong at a place of a form."""
+    found = re.search(rf'<div data-wrong="{place}">(.*?)</div>', page, re.DOTALL)
+    assert found is not None, place
+    return re.sub("<[^>]*>", "", unescape(found[1]))
+
+
+def test_what_is_missing_is_said_at_its_field_in_the_words_of_the_form(
+    person: httpx.Client, service: Service
+) -> None:
+    model = service.model()
+    half = person.get("/jobs/new", params={"model": model, "goal": "half"}).text
+    choose = "Choose data, or “made from the model”: step 1 needs samples."
+    assert _wrong(half, "#/dataset") == choose
+    assert "choose one in “Data”, have it made" in _wrong(half, "#/steps/0")
+    sent = {"model": model, "steps.0.method": "quantize", "steps.0.mode": "static"}
+    assert _wrong(send(person, "/jobs/new", do="submit", **sent).text, "#/dataset") == choose
+    assert "This will work" not in half
+    assert "'dataset'" not in half
+    made = {"model": model, "dataset": "generated", "goal": "half"}
+    assert _wrong(person.get("/jobs/new", params=made).text, "#/dataset") == ""
+    nothing = send(person, "/jobs/new", do="submit", model=model).text
+    assert "name a step, or another format" in _wrong(nothing, "#/steps")
+    assert "Model: is required" in read(send(person, "/jobs/new", do="submit"))
+
+
+def test_nothing_is_promised_of_what_is_still_being_looked_at(
+    person: httpx.Client, service: Service
+) -> None:
+    inspecting = service.http.post("/v1/models", content=b"new" * 9).json()["id"]
+    metric = {"more.evaluate.metric.model": inspecting, "dataset": service.dataset()}
+    for asked in ({"model": inspecting}, {"model": service.model(), **metric}):
+        sent = {**asked, "steps.0.method": "quantize"}
+        page = read(send(person, "/jobs/new", do="plan", **sent))
+        assert "Nothing speaks against it so far" in page
+        assert "This will work" not in page
+
+
+def test_a_wish_keeps_what_was_filled_in(person: httpx.Client, service: Service) -> None:
+    typed = {"model": service.model(), "dataset": service.dataset(), "name": "mine"}
+    page = send(person, "/jobs/new", max_quality_drop="2 %", **typed)
+    assert 'value="wish:smaller"' in page.text, "wishes stay once a model is chosen"
+    wished = send(person, "/jobs/new", max_quality_drop="2 %", do="wish:smaller", **typed)
+    form = filled(wished)
+    assert {name: form[name] for name in typed} == typed
+    assert (form["steps.0.mode"], form["max_quality_drop"]) == ("weight_only", "2 %")
+    assert "wish:" not in wished.text
+    job = send(person, "/jobs/new", **{**form, "do": "submit"}).headers["location"]
+    assert service.http.get(f"/v1{job}").json()["require"] == {"max_quality_drop": 0.02}
+
+
+def test_a_share_is_typed_as_a_number_or_in_percent(person: httpx.Client, service: Service) -> None:
+    asked = {"model": service.model(), "steps.0.method": "prune", "do": "submit"}
+    sent = send(person, "/jobs/new", **{**asked, "steps.0.ratio": "30 %"})
+    job = service.http.get(f"/v1{sent.headers['location']}").json()
+    assert job["steps"][0]["ratio"] == 0.3
+    for text in ("0,3", "a third"):
+        wrong = send(person, "/jobs/new", **{**asked, "steps.0.ratio": text}).text
+        assert "must be a number, such as 0.5" in _wrong(wrong, "#/steps/0/ratio")
+        assert "More than 0, less than 1. 0.05 and 5 % are the same." in unescape(wrong)
+
+
+def test_bounds_that_a_form_names_are_taken(person: httpx.Client, service: Service) -> None:
+    page = person.get("/jobs/new").text
+    assert "0 to 4294967295." in page
+    asked = {"model": service.model(), "steps.0.method": "cluster", "do": "submit"}
+    assert send(person, "/jobs/new", **{"more.seed": "4294967295"}, **asked).status_code == 303
+    wrong = send(person, "/jobs/new", **{"more.seed": "4294967296"}, **asked).text
+    assert "must be 4294967295 at most" in _wrong(wrong, "#/seed")
+
+
+def test_what_may_be_chosen_is_told_apart(person: httpx.Client, service: Service) -> None:
+    models = [service.model(), service.model(), service.model(b"another" * 50)]
+    with service.store.begin() as session:
+        for model in models:
+            session.get_one(ModelRow, model).name = "net"
+    rejected = service.rejected_model()
+    page = person.get("/jobs/new").text
+    labels = re.findall(r'<option value="mdl_\w+">(.*?)</option>', page)
+    mine = [label for label in labels if label.startswith("net")]
+    assert len(set(mine)) == 3
+    assert all(re.match(r"net, \d+ B, \d{4}-\d\d-\d\d", label) for label in mine)
+    assert rejected not in page
+    chosen = person.get("/jobs/new", params={"model": rejected}).text
+    assert re.search(rf'<option value="{rejected}" selected>[^<]*\(rejected\)', chosen)

@@ -2,7 +2,7 @@
 
 import httpx
 
-from tests.app.people import filled, read, send
+from tests.app.people import filled, form_token, read, send
 from tests.app.searching import end, run, start, take_turn
 from tests.app.service import Service
 
@@ -68,3 +68,22 @@ def test_a_search_on_samples_that_are_made_is_asked_for(
     assert answer.status_code == 303, answer.text
     job = service.http.get(f"/v1{answer.headers['location']}").json()
     assert (job["data"], job["dataset"]) == ("generated", None)
+
+
+def test_a_search_says_what_it_will_do_before_it_begins(
+    service: Service, person: httpx.Client
+) -> None:
+    form = {"model": service.model(), "minimize": "macs", "max_quality_drop": "2 %", "trials": "7"}
+    page = person.get("/searches/new")
+    assert "By crossing the best ones (NSGA-II)" in read(page)
+    assert '<option value="macs">multiplications</option>' in page.text
+    planned = read(send(person, "/searches/new", **form, do="plan"))
+    assert "7 pipelines of steps are tried at most" in planned
+    assert "least multiplications of those whose quality drops by 0.02 at most" in planned
+    assert "This will work." in planned
+    learning = send(person, "/searches/new", **form, strategy="amc", do="plan")
+    assert "choose one in “Data”" in read(learning)
+    assert service.http.get("/v1/jobs").json()["items"] == []
+    token = {**form, "form_token": form_token(person), "do": "submit"}
+    person.post("/searches/new", data=token, headers={"HX-Request": "true"})
+    assert service.http.get("/v1/jobs").json()["items"] == [], "htmx plans alone"

@@ -95,8 +95,13 @@ def _hints(store: Sessions, page: str) -> dict[str, Any]:
 def test_a_rejected_file_is_read_again_with_what_it_does_not_tell(
     person: httpx.Client, service: Service
 ) -> None:
-    model = service.rejected_model()
-    assert "Read it again" in read(person.get(f"/models/{model}"))
+    garbage = read(person.get(f"/models/{service.rejected_model()}"))
+    assert "Read it again" not in garbage, "nothing that is said of it would help"
+    weights = read(person.get(f"/models/{service.rejected_model('Send ?architecture=timm/x.')}"))
+    assert ("Architecture" in weights, "Inputs" in weights) == (True, False)
+    model = service.rejected_model('The file tells no shape: send ?inputs=[{"name": "x"}].')
+    shapes = read(person.get(f"/models/{model}"))
+    assert ("Architecture" in shapes, "Inputs" in shapes) == (False, True)
     wrong = send(person, f"/models/{model}/again", architecture="mine", inputs="")
     assert wrong.status_code == 422
     assert "must be a name such as timm/" in read(wrong)

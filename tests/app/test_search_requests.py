@@ -62,7 +62,7 @@ def test_a_supernet_needs_residual_blocks_samples_and_gradients(service: Service
 
     assert refused() == ""
     assert "has none: use 'guided'" in refused(model=service.model(blocks=0))
-    assert "name a dataset" in refused(data=None)
+    assert "choose one in 'dataset'" in refused(data=None)
     frozen = service.model(blocks=3, trainable=False)
     assert "the model cannot be" in refused(model=frozen)
 

@@ -24,7 +24,7 @@ def faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     if request.samples is None and (learns or request.measure is not None):
         what = "This strategy learns" if learns else "Sensitivity is measured"
         reason = (
-            f"{what} on samples: name a dataset in 'dataset', or have samples made from the model"
+            f"{what} on samples of a dataset: choose one in 'dataset', or have it made"
             " ('data': 'generated')."
         )
         yield Fault(Invalid, "#/dataset", reason)

@@ -8,7 +8,7 @@ from app.domain.jobs import JobRequest
 from app.domain.layer_forms import not_holding
 from app.domain.problems import Invalid, NotAvailable
 from app.domain.steps.quantize import Quantize
-from app.domain.targets import INSTALLED_BY
+from app.domain.targets import how_to_add
 from app.services.inputs import Inputs
 from app.services.refusals.fault import Fault
 
@@ -59,10 +59,9 @@ def _format_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     for place, target in enumerate(request.deliver):
         if target not in inputs.targets and target not in told:
             available = ", ".join(sorted(inputs.targets))
-            command = INSTALLED_BY.get(target)
-            mend = f" Where a worker runs, '{command}' adds it." if command else ""
             reason = (
-                f"No worker of this deployment delivers '{target}'; it delivers: {available}.{mend}"
+                f"No worker of this deployment delivers '{target}'; it delivers: {available}."
+                f"{how_to_add(target)}"
             )
             yield Fault(NotAvailable, f"#/deliver/{place}", reason)
 

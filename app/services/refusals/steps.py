@@ -87,10 +87,11 @@ def _missing_data(
     if dataset is None and request.data is not None:
         return generated.LABELS_MISSING if step.needs.data == "targets" else None
     if dataset is None:
-        needed = "a dataset with targets" if step.needs.data == "targets" else "a dataset"
+        if step.needs.data == "targets":
+            return "a dataset with targets: choose one in 'dataset', or choose what needs no data."
         return (
-            f"{needed}: name one in 'dataset', have samples made from the model ('data':"
-            " 'generated'), or choose what needs no data."
+            "a dataset: choose one in 'dataset', have it made ('data': 'generated'), or choose what"
+            " needs no data."
         )
     if step.needs.data == "targets" and dataset.description and not dataset.description.targets:
         return "a dataset with targets, and this one has none: learn from the 'teacher' instead."

@@ -1,6 +1,5 @@
 """``/jobs/new``: a job from a wish or from steps, with the plan beside it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ from app.domain.job_answers import SubmittedJob
 from app.domain.jobs import MAX_STEPS, JobRequest
 from app.domain.methods import Method, methods
 from app.domain.models import Model
-from app.domain.plans import Plan
+from app.domain.percentages import share
 from app.domain.problems import Problem
 from app.domain.recommendations import Minimize
 from app.services import jobs
@@ -23,6 +22,7 @@ from app.web.dashboard.draft import Draft
 from app.web.dashboard.goals import GOALS
 from app.web.dashboard.lists import datasets_offered, models_offered
 from app.web.dashboard.offers import Offers, offers
+from app.web.dashboard.planned import Planned, planned
 from app.web.dashboard.sending import Sent
 from app.web.dashboard.visitor import Form, Looking, Visitor
 from app.web.idempotency import Once
@@ -55,14 +55,8 @@ def new_job(
         filled.steps = [
             draft.typed_step(step) for each in chosen for step in each.job.get("steps", [])
         ]
-    for wish in GOALS:
-        if wish.name == goal:
-            filled.steps = [draft.typed_step(step) for step in wish.steps]
-            limit = wish.max_quality_drop
-            filled.max_quality_drop = "" if limit is None else f"{limit:g}"
-            filled.target = wish.target or ""
-    if step:
-        _rearrange(filled, "add", step)
+    for action, where in (("wish", goal), ("add", step)):
+        _rearrange(filled, action, where)
     return _form(visitor, filled)
 
 
@@ -104,25 +98,17 @@ def submitted(visitor: Visitor, once: Once, request: JobRequest) -> Response:
 
 def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Response:
     """Show what was filled in, what it would do, and what is wrong with it."""
-    plan: Plan | None = None
     body = filled.body()
-    if filled.model and (filled.steps or "deliver" in body) and fault is None:
-        try:
-            with visitor.call.transaction() as session:
-                settings = visitor.gateway.settings
-                plan = jobs.plan(session, visitor.tenant, draft.checked(body), settings)
-        except Problem as error:
-            fault = error
+    begun = bool(filled.model) and (bool(filled.steps) or "deliver" in body)
+    plan = planned(visitor, body, fault) if begun or fault else Planned()
     known = {method.method: method for method in methods()}
     models = models_offered(visitor, filled.model)
     datasets = datasets_offered(visitor, filled.dataset)
     offered = offers(visitor)
-    arriving = {model.id for model in models if model.status == "inspecting"}
-    arriving |= {dataset.id for dataset in datasets if dataset.status == "inspecting"}
     return page.show(
         "new_job.html",
         visitor,
-        status=422 if fault else 200,
+        status=422 if plan.fault else 200,
         draft=filled,
         advised=None if filled.steps else _advised(visitor, filled),
         goals=GOALS,
@@ -133,15 +119,13 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
         more=offered.fields(draft.MORE),
         models=models,
         datasets=datasets,
-        plan=plan,
-        awaiting=plan is not None and not arriving.isdisjoint({filled.model, filled.dataset}),
-        wrong=places.sentences(fault, body) if fault else [],
-        faults=_faults(fault, plan),
-        body=json.dumps(body, indent=2),
+        **plan.shown([*models, *datasets]),
         most_steps=MAX_STEPS,
         copies=copies.of(
             visitor, body, _filename(models, filled.model), _filename(datasets, filled.dataset)
-        ),
+        )
+        if plan.plan
+        else {},
     )
 
 
@@ -152,23 +136,16 @@ def _label(chosen: str, offered: Offers) -> str:
 
 def _advised(visitor: Visitor, filled: Draft) -> Advised:
     """Return advice for what was chosen so far."""
-    drop = draft.number(filled.max_quality_drop) if filled.max_quality_drop.strip() else None
-    return advised(
-        visitor,
-        filled.model,
-        Wish(
+    drop = filled.max_quality_drop.strip()
+    try:
+        wish = Wish(
             minimize=filled.minimize,
-            max_quality_drop=None if isinstance(drop, str) else drop,
+            max_quality_drop=share(drop) if drop else None,
             data=filled.dataset or None,
-        ),
-    )
-
-
-def _faults(fault: Problem | None, plan: Plan | None) -> Mapping[str, str]:
-    """Return what is wrong at each place of the request."""
-    if fault is not None:
-        return page.faults(fault)
-    return {refusal.pointer: refusal.reason for refusal in plan.refused} if plan else {}
+        )
+    except ValueError as error:
+        return Advised(obstacle=f"{places.named('#/max_quality_drop')}: {error}.")
+    return advised(visitor, filled.model, wish)
 
 
 def _shown(step: Mapping[str, str], known: Mapping[str, Method]) -> dict[str, Any]:
@@ -177,8 +154,14 @@ def _shown(step: Mapping[str, str], known: Mapping[str, Method]) -> dict[str, An
 
 
 def _rearrange(filled: Draft, action: str, where: str) -> None:
-    """Add, move or remove a step."""
+    """Add, move or remove a step, or take those of a wish."""
     steps = filled.steps
+    for wish in GOALS:
+        if action == "wish" and wish.name == where:
+            filled.steps = [draft.typed_step(step) for step in wish.steps]
+            filled.target = wish.target or filled.target
+            if wish.max_quality_drop is not None:
+                filled.max_quality_drop = f"{wish.max_quality_drop:g}"
     if action == "add":
         if len(steps) < MAX_STEPS and any(where == method.method for method in methods()):
             steps.append({"method": where})

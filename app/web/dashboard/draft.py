@@ -13,6 +13,7 @@ from app.domain.deployments import with_defaults
 from app.domain.generated import GENERATED
 from app.domain.jobs import MAX_STEPS, JobRequest
 from app.domain.methods import methods
+from app.domain.percentages import share
 from app.domain.recommendations import Minimize
 from app.web import problems
 from app.web.dashboard.forms import Field, fields, parts_of_request
@@ -49,7 +50,7 @@ class Draft:
 
     def body(self) -> dict[str, Any]:
         """Return the request that this asks for; what is left blank is left out."""
-        body: dict[str, Any] = {"model": self.model}
+        body: dict[str, Any] = {"model": self.model} if self.model else {}
         if self.dataset:
             body["data" if self.dataset == GENERATED else "dataset"] = self.dataset
         if self.name.strip():
@@ -184,7 +185,7 @@ def checked(body: Mapping[str, Any]) -> JobRequest:
 def number(text: str) -> float | str:
     """Return the number that was typed; what is none stays text, and is refused as that."""
     try:
-        return int(text) if text.isdecimal() else float(text)
+        return int(text) if text.isdecimal() else share(text)
     except ValueError:
         return text
 

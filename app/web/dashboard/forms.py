@@ -8,6 +8,7 @@ from typing import Any, Literal
 from app.domain.frozen import words
 from app.domain.jobs import JobRequest
 from app.domain.methods import Method
+from app.domain.percentages import share
 
 Kind = Literal["choice", "flag", "number", "whole", "wholes", "lines", "text", "group", "rows"]
 """What a person types: a choice, a number, some whole numbers (``wholes``), text; or fields within
@@ -40,7 +41,7 @@ _READ: dict[Kind, Callable[[str], Any]] = {
     "rows": str,
     "flag": lambda text: {"yes": True, "no": False}.get(text, text),
     "whole": int,
-    "number": float,
+    "number": share,
     "wholes": lambda text: [int(part) for part in text.replace(",", " ").split()],
     "lines": lambda text: [line.strip() for line in text.splitlines() if line.strip()],
 }
@@ -65,8 +66,8 @@ class Field:
     default: str
     choices: list[str]
     """What may be chosen; of a text, what is offered beside others."""
-    least: str
-    most: str
+    bounds: str
+    """In a sentence, between which numbers a value lies; else empty."""
     advanced: bool
     parts: Mapping[str, "Field"] = field(default_factory=dict)
     """The fields within it, by their names: of a group, of each row, or in place of a choice."""
@@ -126,8 +127,7 @@ def _field(
         description=str(next(described, "")),
         default=_written(kind, default),
         choices=choices,
-        least=str(bounds.get("minimum", bounds.get("exclusiveMinimum", ""))),
-        most=str(bounds.get("maximum", bounds.get("exclusiveMaximum", ""))),
+        bounds=_bounded(bounds),
         advanced=advanced,
         parts={
             part: _field(part, about_part, parts, advanced=True)
@@ -188,6 +188,29 @@ def _kind(kinds: list[Mapping[str, Any]], choices: list[str], parts: Mapping[str
     if len(types) == 1 and (one := _PLAIN.get(next(iter(types)))) is not None:
         return one
     raise TypeError(f"no field of a form has room for {kinds}")
+
+
+def _bounded(about: Mapping[str, Any]) -> str:
+    """Say between which numbers a value of a schema lies; a share may be typed in percent."""
+    whole = about.get("type") == "integer"
+    least, most = about.get("minimum"), about.get("maximum")
+    above, below = about.get("exclusiveMinimum"), about.get("exclusiveMaximum")
+    if whole and above is not None:
+        least, above = above + 1, None
+    if whole and below is not None:
+        most, below = below - 1, None
+    ends = [
+        f"more than {above:g}" if above is not None else "",
+        f"less than {below:g}" if below is not None else "",
+        f"{least:.12g} or more" if least is not None else "",
+        f"{most:.12g} at most" if most is not None else "",
+    ]
+    if least is not None and most is not None:
+        ends[2:] = [f"{least:.12g} to {most:.12g}"]
+    said = ", ".join(filter(None, ends))
+    upper = most if below is None else below
+    in_percent = " 0.05 and 5 % are the same." if upper == 1 and not whole else ""
+    return f"{said[:1].upper()}{said[1:]}.{in_percent}" if said else ""
 
 
 def _written(kind: Kind, value: Any) -> str:

@@ -1,7 +1,8 @@
 """``/models``: uploaded models, and what each is made of."""
 
+import json
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -82,6 +83,7 @@ def _shown(
 ) -> Response:
     with visitor.call.transaction() as session:
         model, known = models.look(session, visitor.tenant, model_id)
+        asked = models.asked_for(models.find(session, visitor.tenant, model_id))
     jobs = jobs_of(visitor, limit=_JOBS, model=model_id)
     layers = _sorted(known, sort, operator) if known else []
     return page.show(
@@ -90,7 +92,8 @@ def _shown(
         status=fault.status if fault else 200,
         fault=fault,
         faults=page.faults(fault) if fault else {},
-        told=told or {"architecture": "", "inputs": "", "cache": ""},
+        asked=set(asked) | {name for name, text in (told or {}).items() if text},
+        told=told or _told(asked),
         model=model,
         known=known,
         layers=layers[:_SHOWN_LAYERS],
@@ -153,6 +156,16 @@ def delete_model(model_id: str, once: Sent) -> Response:
     """Forget a model that no job uses."""
     change(once, models.delete, model_id)
     return page.see("/models")
+
+
+def _told(asked: Mapping[str, Any]) -> dict[str, str]:
+    """Return what was said of an upload as a person would type it again."""
+    inputs = asked.get("inputs")
+    return {
+        "architecture": asked.get("architecture") or "",
+        "inputs": json.dumps(inputs) if inputs else "",
+        "cache": "true" if asked.get("cache") else "",
+    }
 
 
 def _sorted(known: ModelDescription, column: Column, operator: str) -> list[Layer]:

@@ -17,6 +17,7 @@ from app.domain.models import said_sizes
 from app.domain.problems import Problem
 from app.web import comparison, pages
 from app.web.dashboard import places
+from app.web.dashboard.labels import labels
 from app.web.dashboard.visitor import Visitor
 from app.web.figures import scaled
 
@@ -112,6 +113,8 @@ def _environment() -> Environment:
         "once": partial(token_hex, 32),
         "faults_of": faults,
         "less": job_names.LESS,
+        "labels": labels,
+        "spoken": places.spoken,
         "sentences": places.sentences,
     }
     environment.filters |= {
@@ -153,4 +156,4 @@ def _duration(seconds: float | None) -> str:
 
 def faults(fault: Problem) -> Mapping[str, str]:
     """Return what is wrong with each field of a form, by its JSON pointer."""
-    return {error.pointer: error.detail for error in fault.details().errors or []}
+    return places.faults((error.pointer, error.detail) for error in fault.details().errors or [])

@@ -1,6 +1,7 @@
 """Places of a request in words, as forms name them: pages show no JSON pointers."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from app.domain.frozen import words
@@ -14,10 +15,18 @@ _CALLED = {
     "dataset": "Data",
     "max_quality_drop": "Quality may drop by",
     "minimize": "Make less of",
+    "model": "Model",
+    "steps": "Steps",
     "sha256": "SHA-256",
     "url": "Address",
 }
 """Fields that are not called by their names, where no schema has a title that a form shows."""
+_SPOKEN = {
+    "'data': 'generated'": "“made from the model”",
+    "'GET /v1/targets' lists": "this page names",
+}
+"""What the API says in ways of its own."""
+_QUOTED = re.compile("|".join((*map(re.escape, _SPOKEN), r"'[a-z_.]+'")))
 _UNSEEN = {"objective", "subject_to", "budget", "query", "path"}
 """Parts of a request that no form shows as such."""
 
@@ -30,11 +39,34 @@ def sentences(fault: Problem, body: Mapping[str, Any] | None = None) -> list[str
         body: the request, whose steps say what their parameters are called.
     """
     if not fault.detail.startswith("#"):
-        return [fault.detail]
+        return [spoken(fault.detail)]
     return [
-        ": ".join(filter(None, (named(error.pointer, body), error.detail)))
+        ": ".join(filter(None, (named(error.pointer, body), spoken(error.detail))))
         for error in fault.details().errors or []
     ]
+
+
+def faults(found: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+    """Return what is wrong at each place, in words, by its JSON pointer: all of it.
+
+    Args:
+        found: pointers, and what is wrong there.
+    """
+    said: dict[str, list[str]] = {}
+    for pointer, detail in found:
+        said.setdefault(pointer, []).append(spoken(detail))
+    return {pointer: " ".join(dict.fromkeys(details)) for pointer, details in said.items()}
+
+
+def spoken(sentence: str) -> str:
+    """Return a sentence that names fields as the API does, with the names that forms show.
+
+    Parameters of steps keep their names, which forms show beside the titles.
+    """
+    return _QUOTED.sub(
+        lambda quoted: _SPOKEN.get(quoted[0]) or _titled(quoted[0].strip("'")) or quoted[0],
+        sentence,
+    )
 
 
 def named(pointer: str, body: Mapping[str, Any] | None = None) -> str:
@@ -45,6 +77,17 @@ def named(pointer: str, body: Mapping[str, Any] | None = None) -> str:
         body: as with ``sentences``.
     """
     return ", ".join(_walked(pointer.removeprefix("#").split("/")[1:], body or {}))
+
+
+def _titled(path: str) -> str | None:
+    """Return the title of a field of a request in quotes; None where it is none, or a step's."""
+    known: Mapping[str, Field] = of_request(_TOP)
+    title = _CALLED.get(path)
+    for part in path.split("."):
+        field = known.get(part)
+        title = field.title if field else title
+        known = field.parts if field else {}
+    return f"“{title}”" if title else None
 
 
 def _walked(parts: list[str], body: Mapping[str, Any]) -> Iterator[str]:

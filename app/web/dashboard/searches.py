@@ -3,27 +3,27 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from app.domain.generated import GENERATED
+from app.domain.job_names import LESS
 from app.domain.jobs import JobRequest
 from app.domain.problems import Conflict, Problem
-from app.domain.request_parts import Budget, Objective
+from app.domain.request_parts import Budget
+from app.domain.searches import STRATEGIES
 from app.services import jobs, searches
-from app.web.dashboard import draft, page, places
+from app.web.dashboard import draft, page
 from app.web.dashboard.compose import submitted
 from app.web.dashboard.lists import datasets_offered, models_offered
 from app.web.dashboard.offers import offers
+from app.web.dashboard.planned import Planned, planned
 from app.web.dashboard.sending import Sent, made_id
 from app.web.dashboard.visitor import Form, Looking, Visitor
 
 router = APIRouter()
 
 _MORE = ("target", "require", *draft.MORE)
-_CHOICES = {
-    name: Objective.model_json_schema()["properties"][name]["enum"]
-    for name in ("minimize", "strategy")
-}
+_CHOICES = {"minimize": LESS, "strategy": STRATEGIES}
 _BEGINNING = {
     "minimize": "latency",
     "strategy": "guided",
@@ -57,9 +57,16 @@ def new_search(
 
 
 @router.post("/searches/new")
-def take_search(visitor: Looking, form: Form, once: Sent) -> Response:
-    """Submit a search, or show what is wrong with it."""
+def take_search(
+    visitor: Looking, form: Form, once: Sent, hx_request: Annotated[str | None, Header()] = None
+) -> Response:
+    """Plan a search or submit it, or show what is wrong with it.
+
+    What htmx sends is a plan alone, as with the form of a job.
+    """
     sent = {name: str(value) for name, value in form.multi_items()}
+    if hx_request or sent.get("do") == "plan":
+        return _form(visitor, _BEGINNING | sent)
     try:
         return submitted(visitor, once, draft.checked(_body(sent)))
     except Problem as fault:
@@ -74,19 +81,37 @@ def take_point(job_id: str, point: str, visitor: Looking, once: Sent) -> Respons
 
 
 def _form(visitor: Visitor, given: Mapping[str, str], fault: Problem | None = None) -> Response:
+    models = models_offered(visitor, given.get("model", ""))
+    datasets = datasets_offered(visitor, given.get("dataset", ""))
+    plan = planned(visitor, _body(given), fault) if given.get("model") or fault else Planned()
     return page.show(
         "new_search.html",
         visitor,
-        status=422 if fault else 200,
+        status=422 if plan.fault else 200,
         given=given,
         choices=_CHOICES,
         more=offers(visitor).fields(_MORE),
         filled=draft.sent_more(given),
-        models=models_offered(visitor, given.get("model", "")),
-        datasets=datasets_offered(visitor, given.get("dataset", "")),
-        faults=page.faults(fault) if fault else {},
-        wrong=places.sentences(fault) if fault else [],
+        models=models,
+        datasets=datasets,
+        said=_said(plan.request) if plan.request else [],
+        copies={},
+        **plan.shown([*models, *datasets]),
     )
+
+
+def _said(request: JobRequest) -> list[str]:
+    """Return what a search does, in sentences."""
+    objective = request.objective
+    if objective is None:
+        return []
+    tried = "pipelines of steps are" if objective.budget.trials > 1 else "pipeline of steps is"
+    best = (
+        f"The result is the one with least {LESS[objective.minimize]} of those whose quality drops"
+        f" by {request.bound:g} at most; the model as it is, where none has less."
+    )
+    first = f"{objective.budget.trials} {tried} tried at most, each as a job of its own."
+    return [first, best]
 
 
 def _like(request: JobRequest) -> dict[str, str]:

@@ -40,3 +40,16 @@ for (const button of document.querySelectorAll("[data-copies]")) {
 addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll(`form[data-${SENT}]`)) delete form.dataset[SENT];
 });
+
+// A plan that is made while one types says at each field what is wrong there.
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  const planned = new DOMParser().parseFromString(detail.serverResponse, "text/html");
+  for (const place of document.querySelectorAll("[data-wrong]")) {
+    const renewed = planned.querySelector(`[data-wrong="${CSS.escape(place.dataset.wrong)}"]`);
+    if (renewed === null || renewed.innerHTML === place.innerHTML) continue;
+    place.replaceChildren(...renewed.childNodes);
+    if (place.hasChildNodes()) {
+      for (let hiding = place.closest("details"); hiding; hiding = hiding.parentElement.closest("details")) hiding.open = true;
+    }
+  }
+});
