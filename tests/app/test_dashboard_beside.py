@@ -1,13 +1,14 @@
 """Results beside each other: a time is compared with the original of its own moment alone."""
 
 import re
+from html import unescape
 from typing import Any
 
 import httpx
 
 from app.store.tables import JobRow
 from tests.app.people import read
-from tests.app.service import EVALUATION, MEASURES, STEP_REPORT, Service
+from tests.app.service import EVALUATION, FIDELITY, MEASURES, STEP_REPORT, Service
 
 
 def _ended(service: Service, model: str, milliseconds: float | None, **latency: Any) -> str:
@@ -28,8 +29,10 @@ def _compared(person: httpx.Client, *jobs: str) -> httpx.Response:
     return person.get("/jobs/compare", params={"job": list(jobs)})
 
 
-def _heights(page: httpx.Response) -> list[str]:
-    return re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', page.text)
+def _heights(page: httpx.Response, panel: str = "time") -> list[str]:
+    """Return how high the dots of a panel stand: of times, or of lost quality."""
+    drawn = next(part for part in page.text.split("<g>") if re.search(f"<text[^>]*>{panel}", part))
+    return re.findall(r'<circle cx="[\d.]+" cy="([\d.]+)"', drawn)
 
 
 def test_a_busy_moment_makes_no_result_slower_than_another(
@@ -39,7 +42,7 @@ def test_a_busy_moment_makes_no_result_slower_than_another(
     page = _compared(person, _ended(service, model, 1.5), _ended(service, model, 60.0))
     first, second = _heights(page)
     assert first == second, "both took a third of what the original took beside them"
-    assert read(page).count("3.00× faster (between 2.95 and 3.05)") == 4, "in titles and list"
+    assert read(page).count("3.00× faster (between 2.95 and 3.05)") == 6, "in titles and list"
     assert "20.00 ms, and the original 60.00 ms" in read(page)
 
 
@@ -82,3 +85,47 @@ def test_an_earlier_report_without_an_interval_is_compared_by_its_two_times(
         session.get_one(JobRow, earlier).evaluation = None
     first, second = _heights(_compared(person, earlier, _ended(service, model, 1.5)))
     assert first == second
+
+
+def test_lost_quality_has_an_axis_where_results_are_judged_alike(
+    person: httpx.Client, service: Service
+) -> None:
+    model = service.model()
+    jobs = [_ended(service, model, 1.5) for _ in range(4)]
+    judged = {"metric": "top1", "split": "held_out", "samples": 20}
+    with service.store.begin() as session:
+        for job, value in zip(jobs, (0.9, 0.88, 0.92, None), strict=True):
+            row = session.get_one(JobRow, job)
+            after = {**STEP_REPORT["after"], "quality": value and {**judged, "value": value}}
+            row.compressed = after
+    for address in (
+        f"/models/{model}",
+        f"/jobs/{jobs[0]}",
+    ):
+        page = person.get(address)
+        assert "top1 lost, up to 2.00 %" in read(page)
+        assert len(_heights(page)) == 4
+        assert len(_heights(page, "top1")) == 3, "what was judged otherwise has no place there"
+        link = re.search(r'href="(/jobs/compare[^"]+)"', page.text)
+        assert link is not None
+        assert read(person.get(unescape(link[1]))).count("Quantization") >= 4
+    heights = [float(each) for each in _heights(_compared(person, *jobs), "top1")]
+    assert heights[1] < heights[0] < heights[2], "what lost more stands higher"
+
+
+def test_answers_that_changed_are_an_axis_where_there_are_no_labels(
+    person: httpx.Client, service: Service
+) -> None:
+    model = service.model()
+    jobs = [_ended(service, model, 1.5) for _ in range(2)]
+    with service.store.begin() as session:
+        for job in jobs:
+            row = session.get_one(JobRow, job)
+            row.baseline = {**MEASURES, "quality": None}
+            explained = -520.0 if job == jobs[0] else 0.75
+            near = {**FIDELITY, "bounded": "explained", "explained": explained}
+            row.compressed = {**STEP_REPORT["after"], "quality": None, "fidelity": near}
+    page = _compared(person, *jobs)
+    assert "variance lost, up to 100.00 % or more" in read(page)
+    first, second = (float(each) for each in _heights(page, "variance"))
+    assert first < second, "noise stands at the upper edge, and leaves room for the other"

@@ -136,7 +136,7 @@ def test_a_finished_job_keeps_its_log_and_stands_beside_the_others_of_its_model(
     assert "<i>loss" not in page.text
     assert f"<b>said</b> of {ended[0]}" in read(page)
     assert "<b>said" not in page.text
-    assert page.text.count('href="/jobs/' + ended[1]) == 2  # a dot of the picture, and its words
+    assert page.text.count('href="/jobs/' + ended[1]) == 3  # two dots of the picture, and its words
     file = f"model-quantize-{ended[0][-6:]}.onnx"
     assert f'InferenceSession("{file}")' in read(page), "it is the file that the browser saves"
     report = person.get(f"/jobs/{ended[0]}/report.json").headers["content-disposition"]

@@ -1,4 +1,4 @@
-"""Results of a model's jobs side by side: in words, and as a picture of sizes and times.
+"""Results of a model's jobs side by side, in words.
 
 A time is a share of the original's that ran by turns with it. Milliseconds of two jobs were
 measured at two moments, one of which may have been busy: they are shown and not compared.
@@ -7,15 +7,11 @@ measured at two moments, one of which may have been busy: they are shown and not
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.domain import job_names
 from app.domain.job_answers import Job
 from app.domain.latencies import Latency
 from app.domain.reports import Measures
 from app.web.comparison import Figure, quality, time_of
 from app.web.figures import scaled
-
-_WIDTH, _HEIGHT, _MARGIN = 640, 320, 56
-_ACROSS, _UP = _WIDTH - 2 * _MARGIN, _HEIGHT - 2 * _MARGIN
 
 
 @dataclass(frozen=True)
@@ -47,36 +43,6 @@ class Result:
         return f"{speed} ({self.time.interval})" if self.time.interval else speed
 
 
-@dataclass(frozen=True)
-class Dot:
-    """A job of the picture."""
-
-    number: int
-    """As it is named in the picture, from 1."""
-    x: float
-    y: float | None
-    """None where it was not timed: then it is in the list alone."""
-    between: tuple[float, float] | None
-    """The heights that the true one lies between, where that is known."""
-    label: str
-    figures: str
-    href: str
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Sizes to the right, times upwards: what lies at the lower left is better."""
-
-    dots: list[Dot]
-    original: tuple[float, float]
-    original_figures: str
-    width: int
-    height: int
-    margin: int
-    largest: str
-    longest: str
-
-
 def results(jobs: Sequence[Job], latencies: Mapping[str, Latency]) -> list[Result]:
     """Return the results of jobs; those without a measured one are left out.
 
@@ -104,44 +70,3 @@ def _share(before: Measures, after: Measures) -> float | None:
     if not before.latency_ms or not after.latency_ms:
         return None
     return after.latency_ms / before.latency_ms
-
-
-def picture(shown: Sequence[Result]) -> Picture | None:
-    """Return results in one picture with the original; None where there is none."""
-    if not shown:
-        return None
-    original = shown[-1].before
-    most_bytes = max(original.size_bytes, *(result.after.size_bytes for result in shown))
-    longest = max(1.0, *(result.share or 0.0 for result in shown))
-
-    def right(size_bytes: int) -> float:
-        return round(_MARGIN + size_bytes / most_bytes * _ACROSS, 1)
-
-    def up(share: float) -> float:
-        return round(_HEIGHT - _MARGIN - min(share / longest, 1.0) * _UP, 1)
-
-    dots = [
-        Dot(
-            number=number,
-            x=right(result.after.size_bytes),
-            y=None if result.share is None else up(result.share),
-            between=result.between and (up(result.between[0]), up(result.between[1])),
-            label=result.job.name or job_names.work_of(result.job),
-            figures=result.figures,
-            href=f"/jobs/{result.job.id}",
-        )
-        for number, result in enumerate(shown, 1)
-    ]
-    said = [scaled(original.size_bytes, "B").text]
-    if original.quality:
-        said.append(quality(original))
-    return Picture(
-        dots=dots,
-        original=(right(original.size_bytes), up(1.0)),
-        original_figures=", ".join(said),
-        width=_WIDTH,
-        height=_HEIGHT,
-        margin=_MARGIN,
-        largest=scaled(most_bytes, "B").text,
-        longest="the original's" if longest <= 1 else f"{longest:.2f} times the original's",
-    )

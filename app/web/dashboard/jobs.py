@@ -14,6 +14,7 @@ from app.web.api import reports as api_reports
 from app.web.content import disposition
 from app.web.dashboard import beside, curves, page, running
 from app.web.dashboard.lists import Cursor, jobs_of, models_offered, results_of
+from app.web.dashboard.scatter import picture
 from app.web.dashboard.sending import Sent, change
 from app.web.dashboard.visitor import Looking, Visitor
 from app.web.dashboard.webhooks import sent_to
@@ -52,10 +53,14 @@ def list_jobs(
 def compare(
     visitor: Looking,
     job: Annotated[list[str], Query(max_length=_COMPARED)] = [],  # noqa: B006
+    model: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
-    """Show the results of some jobs side by side."""
+    """Show the results of some jobs side by side; with a model, its newest ones after them."""
+    newest = jobs_of(visitor, limit=_PICTURED, model=model).items if model else []
     with visitor.call.reading() as connection:
         found = [jobs.show(connection, visitor.tenant, job_id) for job_id in job]
+        found += [each for each in newest if each.compressed and each.id not in job]
+        found = found[:_COMPARED]
         results = beside.results(found, jobs.latencies(connection, found))
     return page.show(
         "compare.html",
@@ -63,7 +68,7 @@ def compare(
         jobs=found,
         results={result.job.id: result for result in results},
         original=results[-1].before if results else None,
-        picture=beside.picture(results),
+        picture=picture(results),
     )
 
 
@@ -98,7 +103,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         finished=finished,
         told=told,
         trainings=curves.of_trainings(trained),
-        picture=beside.picture(_of_same_model(visitor, job)) if job.compressed else None,
+        picture=picture(_of_same_model(visitor, job)) if job.compressed else None,
         names=names,
         run=running.lines(job.artifacts, names),
         headline=comparison.headline(figures, job.compressed) if job.compressed else [],

@@ -12,10 +12,11 @@ from app.domain.steps import METHODS, Outlook
 from app.domain.steps.elastic import NO_BLOCKS, Subnet, Supernet
 from app.services import models
 from app.web.api import models as api
-from app.web.dashboard import beside, page
+from app.web.dashboard import page
 from app.web.dashboard.arriving import refer, take
 from app.web.dashboard.drawing import drawn
 from app.web.dashboard.lists import Cursor, jobs_of, models_of, results_of
+from app.web.dashboard.scatter import picture
 from app.web.dashboard.sending import Made, Sent, change, made_id
 from app.web.dashboard.visitor import Form, Looking, Visitor
 from app.web.hints import Cache, hints_of
@@ -105,7 +106,7 @@ def _shown(
         operator=operator,
         methods=_applicable(known, model.size_bytes) if known else [],
         jobs=jobs.items,
-        picture=beside.picture(results_of(visitor, jobs.items)),
+        picture=picture(results_of(visitor, jobs.items)),
     )
 
 
