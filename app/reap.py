@@ -4,6 +4,7 @@ Every worker and every gateway does this, so the work of killed workers is taken
 process is left, and what no worker takes fails in time where there is none.
 """
 
+import math
 import random
 import threading
 from functools import partial
@@ -26,6 +27,9 @@ OVERDUE_SECONDS = 5.0
 OVERDUE_UPLOADS_SECONDS = 30.0
 """The same of uploads."""
 
+BACK_SECONDS = 300.0
+"""How long workers have to start and to take what waits, once the service is there again."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -36,30 +40,45 @@ class Reaper:
         sessions: of the job store.
         settings: of the deployment.
         owner: the id of this process.
+        back_seconds: how long the process has been there before it fails what waited longer.
     """
 
-    def __init__(self, sessions: Sessions, settings: Settings, owner: str) -> None:
+    def __init__(
+        self,
+        sessions: Sessions,
+        settings: Settings,
+        owner: str,
+        back_seconds: float = BACK_SECONDS,
+    ) -> None:
         self._sessions = sessions
         self._settings = settings
         self._owner = owner
         self._sight = Sight(settings.lease.blind_seconds)
+        self._back_seconds = back_seconds
+        self._presence = Sight(back_seconds)
 
     def reap(self) -> None:
         """Fail what waited too long, and take back the work of silent workers.
 
         A worker is silent only if it could have renewed its lease: the database must have been
-        available for the duration of a lease. If another process is reaping at this moment,
-        nothing is done.
+        available for the duration of a lease. What waited while the whole service was away had
+        nobody to take it: no limit that is longer than this process has been there is applied until
+        workers have had time for that. If another process is reaping at this moment, nothing is
+        done.
         """
         lease = self._settings.lease
         waiting: list[tuple[nudge.Subject, str]] = []
         with transaction(self._sessions) as session:
-            seen_for = self._sight.span(leases.now(session))
+            now = leases.now(session)
+            seen_for, there_for = self._sight.span(now), self._presence.span(now)
             if not reaping.try_lock(session):
                 return
             owner = self._owner
-            chores.do(session, "fail overdue", owner, OVERDUE_SECONDS, reaping.fail_overdue)
-            reject = partial(reaping.reject_overdue, minutes=self._settings.upload.pending_minutes)
+            longest = math.inf if there_for >= self._back_seconds else there_for / 60
+            fail = partial(reaping.fail_overdue, longest_minutes=longest)
+            chores.do(session, "fail overdue", owner, OVERDUE_SECONDS, fail)
+            minutes = self._settings.upload.pending_minutes
+            reject = partial(reaping.reject_overdue, minutes=minutes, longest_minutes=longest)
             chores.do(session, "reject overdue", owner, OVERDUE_UPLOADS_SECONDS, reject)
             chores.do(session, "merge counters", owner, MERGE_SECONDS, counters.compact)
             if seen_for >= lease.seconds:

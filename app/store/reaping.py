@@ -3,6 +3,7 @@
 One process at a time does this for all; locked rows are skipped.
 """
 
+import math
 from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Double, Select, cast, func, select
@@ -82,15 +83,17 @@ def reap_fetches(session: Session, attempts: int) -> None:
                 inspections.reject_row(session, upload, _never_fetched(attempts))
 
 
-def fail_overdue(session: Session) -> None:
+def fail_overdue(session: Session, longest_minutes: float = math.inf) -> None:
     """Fail jobs that have never run and waited longer than their ``limits.pending_minutes``.
 
-    A search waits as long as its trials do, and fails as they do.
+    A search waits as long as its trials do, and fails as they do. Limits that are longer than
+    ``longest_minutes`` are not applied.
     """
     minutes = cast(JobRow.request["limits"]["pending_minutes"].astext, Double)
     waited = func.extract("epoch", func.now() - JobRow.queued_at) / 60
     never_ran = (JobRow.status == "queued") & JobRow.started_at.is_(None)
-    overdue = never_ran & JobRow.search.is_(None) & (waited > minutes)
+    passed = (waited > minutes) & (minutes <= longest_minutes)
+    overdue = never_ran & JobRow.search.is_(None) & passed
     for job in session.scalars(_locked(JobRow, overdue)):
         limit = job.request["limits"]["pending_minutes"]
         problem = PendingLimit(
@@ -100,8 +103,13 @@ def fail_overdue(session: Session) -> None:
         transitions.finish(session, job, "failed", problem)
 
 
-def reject_overdue(session: Session, minutes: float) -> None:
-    """Reject uploads that nobody holds and that came more than so many minutes ago."""
+def reject_overdue(session: Session, minutes: float, longest_minutes: float = math.inf) -> None:
+    """Reject uploads that nobody holds and that came more than so many minutes ago.
+
+    A limit that is longer than ``longest_minutes`` is not applied.
+    """
+    if minutes > longest_minutes:
+        return
     being_fetched = select(FetchRow.id).where(leases.is_held(FetchRow))
     for table in inspections.TABLES.values():
         waits = (table.status == "inspecting") & ~leases.is_held(table)

@@ -14,15 +14,16 @@ from app.store import fetches, inspections
 from app.store.session import Sessions
 from app.store.tables import ChoreRow, DatasetRow, FetchRow, JobRow, ModelRow, WorkerRow
 from tests.app.service import Service
+from tests.waiting import eventually
 
 OLD = func.now() - timedelta(days=1, minutes=1)
 
 
-def reap(settings: Settings, store: Sessions) -> None:
-    """Do what a process does every few seconds, as if it were due."""
+def reap(settings: Settings, store: Sessions, reaper: Reaper | None = None) -> None:
+    """Do what a process does every few seconds, as if it were due; it has long been there."""
     with store.begin() as session:
         session.query(ChoreRow).delete()
-    Reaper(store, settings, "a process").reap()
+    (reaper or Reaper(store, settings, "a process", back_seconds=0)).reap()
 
 
 def uploaded(service: Service, path: str = "/v1/models") -> str:
@@ -109,3 +110,27 @@ def test_a_job_that_no_worker_can_run_fails_and_says_what_it_requires(
     job = found(service, path)
     assert (job["status"], job["problem"]["type"]) == ("failed", "pending-limit")
     assert "arm64" in job["problem"]["detail"]
+
+
+def test_what_waited_while_the_whole_service_was_away_is_left_to_the_workers_first(
+    settings: Settings, service: Service
+) -> None:
+    """The first process that is there again would fail what no worker could take meanwhile."""
+    jobs = [service.job(limits={"pending_minutes": minutes})["id"] for minutes in (1e-6, 60)]
+    paths = [*(f"/v1/jobs/{job}" for job in jobs), uploaded(service)]
+    with service.store.begin() as session:
+        session.execute(update(JobRow).values(queued_at=OLD))
+    age(service, ModelRow)
+    first = Reaper(service.store, settings, "the first process", back_seconds=3600)
+    for _ in range(2):
+        reap(settings, service.store, first)
+    short, long, upload = (found(service, path)["status"] for path in paths)
+    assert (short, long, upload) == ("failed", "queued", "inspecting"), "a short limit is over"
+    later = Reaper(service.store, settings, "a process", back_seconds=0.5)
+
+    def is_over() -> bool:
+        reap(settings, service.store, later)
+        return bool(found(service, paths[-1])["status"] == "rejected")
+
+    eventually(is_over, what="the end of the time that workers have")
+    assert [found(service, path)["status"] for path in paths] == ["failed", "failed", "rejected"]
