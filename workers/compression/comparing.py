@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+from app.domain import metrics
 from app.domain.directory import ORIGINAL
 from app.domain.frozen import Frozen
 from app.domain.jobs import Evaluate
+from app.domain.percentages import percent
 from app.domain.problems import InvalidModel
 from app.domain.reports import Evaluation, Measures
 from workers.compression import inputs
@@ -34,13 +36,16 @@ class Compared(Frozen):
         faults = []
         drop = verdict.drop(self.first, self.second)
         if max_drop is not None and drop > max_drop:
-            faults.append(f"Quality drops by {drop:.4g}; {max_drop:g} is allowed.")
+            kind = self.second.quality.kind if self.second.quality else "share"
+            lost, allowed = (metrics.amount(kind, each) for each in (drop, max_drop))
+            faults.append(f"Quality drops by {lost}, and may drop by {allowed}.")
         latency = self.evaluation.latency
         if max_slowdown is not None and latency is not None:
             slowdown = 1 / (latency.speedup_high or latency.speedup) - 1
             if slowdown > max_slowdown:
                 faults.append(
-                    f"It is at least {slowdown:.1%} slower; {max_slowdown:.1%} is allowed."
+                    f"It is at least {percent(slowdown, 1)} slower, and may be"
+                    f" {percent(max_slowdown, 1)} slower."
                 )
         return faults
 

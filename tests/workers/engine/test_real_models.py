@@ -105,6 +105,22 @@ def test_every_method_acts_on_a_real_model(
     assert (report.compressed.fidelity.sqnr_db or 0) > 0
 
 
+def test_a_wrecked_classifier_is_not_called_equal_without_data(job: Run) -> None:
+    """On random inputs the original gives one answer to all, and so does what is left of it."""
+    wish = {"max_quality_drop": 0.05}
+    result = job(MODELS / ORIENTATION, THINNER, require=wish)
+    assert result.problem is not None
+    assert result.problem.type == "quality-below-requirement"
+    assert "name a dataset" in result.problem.detail
+    assert result.report is not None
+    found = result.report.compressed.fidelity
+    assert found is not None
+    assert found.explained is not None
+    assert found.commonest == found.agreement == 1
+    assert found.explained < 0
+    assert "keeps nothing of the original's variance" in result.report.verdict
+
+
 def test_data_that_a_model_fails_on_is_a_mismatch_that_says_so(
     job: Run, lines: dict[str, Path], tmp_path: Path
 ) -> None:

@@ -29,12 +29,6 @@ _UNLABELLED: Mapping[Split, str] = {
 }
 """The words for a comparison without labels, by what the samples are."""
 
-_SAID: Mapping[str, str] = {
-    "agreement": "The share of answers that are the same as the original's",
-    "explained": "The share of the original's variance that is kept",
-}
-"""The figures of a comparison without labels, in words."""
-
 
 def drop(baseline: Measures, compressed: Measures) -> float:
     """Return the drop in quality; see ``quality_drop``."""
@@ -56,10 +50,16 @@ def shortfall(
     if allowed is None or lost <= allowed + 1e-12:
         return None
     metric, kind, before, after = _figures(baseline, compressed)
+    if _has_metric(baseline, compressed):
+        fell = (
+            f"{metric} went from {before:.4g} to {after:.4g}, a drop of"
+            f" {metrics.amount(kind, lost)}; the job allows {metrics.amount(kind, allowed)}"
+        )
+    else:
+        said = f"{_likeness(compressed.fidelity)}; the job requires {percent_kept(1 - allowed)}"
+        fell = f"{said[0].upper()}{said[1:]}"
     return QualityBelowRequirement(
-        f"{_SAID.get(metric, metric)} went from {before:.4g} to {after:.4g}, a drop of"
-        f" {metrics.amount(kind, lost)}; {metrics.amount(kind, allowed)} is allowed. The artifacts"
-        f" are kept. {_advice(steps)}",
+        f"{fell}. The artifacts are kept. {_advice(steps, compressed.fidelity)}",
         metric=metric,
         baseline=before,
         compressed=after,
@@ -68,11 +68,14 @@ def shortfall(
     )
 
 
-def _advice(steps: Sequence[Step]) -> str:
+def _advice(steps: Sequence[Step], fidelity: Fidelity | None) -> str:
     gentler = "; ".join(dict.fromkeys(step.gentler for step in steps))
-    return (
+    allow = (
         f"To lose less, {gentler}; or allow a larger drop." if gentler else "Allow a larger drop."
     )
+    if fidelity is None or fidelity.bounded == "agreement" or fidelity.commonest is None:
+        return allow
+    return f"Samples with different answers tell more: name a dataset of them. {allow}"
 
 
 def describe(
