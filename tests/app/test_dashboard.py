@@ -270,6 +270,14 @@ def test_every_node_of_a_drawing_stands_below_what_it_reads_and_on_no_other(
     places = [(box.x, box.y) for box in drawing.boxes]
     assert len(set(places)) == len(nodes)
     assert len(drawing.curves) == sum(len(node.reads) for node in nodes)
+    for curve in drawing.curves:
+        x0, _, x1, _, x2, _, x3, _ = map(float, re.findall(r"[\d.]+", curve))
+        along = [i / 50 for i in range(51)]
+        at = [
+            (1 - t) ** 3 * x0 + 3 * (1 - t) ** 2 * t * x1 + 3 * (1 - t) * t**2 * x2 + t**3 * x3
+            for t in along
+        ]
+        assert 0 <= min(at) <= max(at) <= drawing.width
     for node, (x, y) in zip(nodes, places, strict=True):
         assert all(places[source][1] < y for source in node.reads)
         assert 0 <= x <= drawing.width - drawing.box_width

@@ -6,6 +6,7 @@ Visual Understanding of Hierarchical System Structures", without the dummy nodes
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from app.domain.models import Node
 
@@ -13,6 +14,9 @@ _WIDTH, _HEIGHT = 168, 30
 _ACROSS, _DOWN = 188, 58
 _MARGIN = 16
 _SWEEPS = 4
+
+Place = tuple[float, float]
+"""The upper left corner of a box."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +51,20 @@ def drawn(nodes: Sequence[Node]) -> Drawing:
     ranks = _ranks(nodes)
     rows = _ordered(nodes, ranks)
     widest = max(map(len, rows), default=1)
-    places: dict[int, tuple[float, float]] = {}
+    places: dict[int, Place] = {}
     for rank, row in enumerate(rows):
         start = _MARGIN + (widest - len(row)) * _ACROSS / 2
         for place, node in enumerate(row):
             places[node] = (start + place * _ACROSS, _MARGIN + rank * _DOWN)
+    edges = [(places[source], places[i]) for i, node in enumerate(nodes) for source in node.reads]
+    boxes_end = _MARGIN + widest * _ACROSS
     return Drawing(
         boxes=[
             Box(*places[index], name=node.name, operator=node.operator)
             for index, node in enumerate(nodes)
         ],
-        curves=[
-            _curve(places[source], places[index])
-            for index, node in enumerate(nodes)
-            for source in node.reads
-        ],
-        width=2 * _MARGIN + widest * _ACROSS,
+        curves=[_curve(*edge) for edge in edges],
+        width=ceil(_MARGIN + max([boxes_end, *(_furthest(*edge) for edge in edges)])),
         height=2 * _MARGIN + len(rows) * _DOWN,
     )
 
@@ -98,10 +100,19 @@ def _ordered(nodes: Sequence[Node], ranks: Sequence[int]) -> list[list[int]]:
     return rows
 
 
-def _curve(source: tuple[float, float], target: tuple[float, float]) -> str:
+def _curve(source: Place, target: Place) -> str:
     """Return the path of an edge; one that passes other ranks swings around their boxes."""
     x0, y0 = source[0] + _WIDTH / 2, source[1] + _HEIGHT
     x1, y1 = target[0] + _WIDTH / 2, target[1]
-    middle = (y0 + y1) / 2
-    swing = _WIDTH if target[1] - source[1] > _DOWN else 0
+    middle, swing = (y0 + y1) / 2, _swing(source, target)
     return f"M{x0:g} {y0:g}C{x0 + swing:g} {middle:g} {x1 + swing:g} {middle:g} {x1:g} {y1:g}"
+
+
+def _swing(source: Place, target: Place) -> int:
+    """Return how far the middle of an edge is pulled to the right."""
+    return _WIDTH if target[1] - source[1] > _DOWN else 0
+
+
+def _furthest(source: Place, target: Place) -> float:
+    """Return what an edge does not pass to the right: a curve goes three quarters of its pull."""
+    return max(source[0], target[0]) + _WIDTH / 2 + 0.75 * _swing(source, target)
