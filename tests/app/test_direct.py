@@ -23,7 +23,7 @@ from tests.app.service import Service, pointers, sha256
 from tests.app.serving import serving_two
 from tests.app.test_resumable import BYTES, CONTENT, TUS
 from tests.gateway import serving
-from tests.workers.light import worker_with
+from tests.workers.worker import worker_with
 from workers.fetching.fetch import fetch_next
 from workers.worker import Worker
 

@@ -18,7 +18,7 @@ from app.store.tables import JobRow, TrialRow, WorkerRow
 from tests.app.people import send
 from tests.app.searching import first_trial, search, take_turn
 from tests.app.service import Service
-from tests.workers.light import worker_with
+from tests.workers.worker import worker_with
 from workers.search.driver import take_turns
 from workers.search.turn import FILED_PER_TURN
 

@@ -18,7 +18,7 @@ from app.settings import Settings
 from app.store import blob_rows, chores, transitions
 from app.store.session import Sessions
 from app.store.tables import BlobRow, JobRow, ModelRow, UploadRow
-from tests.workers.light import settings_of, worker_with
+from tests.workers.worker import settings_of, worker_with
 from workers.upkeep.collect import CHORE, EVERY_SECONDS, collect
 from workers.worker import Worker
 

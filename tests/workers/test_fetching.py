@@ -18,7 +18,7 @@ from app.store.tables import DatasetRow, FetchRow, ModelRow
 from tests import s3
 from tests.fileserver import Host, content, endless, files, in_turn, status
 from tests.waiting import eventually
-from tests.workers.light import worker_with
+from tests.workers.worker import worker_with
 from workers.fetching.dispatch import fetch_due
 from workers.fetching.fetch import fetch_next
 from workers.worker import Worker

@@ -17,7 +17,7 @@ from app.store import layer_times, measured, retention
 from app.store.tables import JobRow, LayerTimeRow
 from tests.workers import zoo
 from tests.workers.claimed import claim_of, store_model
-from tests.workers.light import CAPABILITIES, settings_of, worker_with
+from tests.workers.worker import CAPABILITIES, settings_of, worker_with
 from workers.compression.graph.editor import name_nodes
 from workers.compression.graph.operators import is_layer
 from workers.compression.known_times import KnownTimes

@@ -11,7 +11,7 @@ from app.store import blob_rows, workers
 from app.store.session import Sessions, transaction
 from app.store.tables import ModelRow, WorkerRow
 from tests.waiting import eventually
-from tests.workers.light import settings_of, worker_with
+from tests.workers.worker import settings_of, worker_with
 from workers.announce import store_announcement
 from workers.upkeep.look import look
 

@@ -12,7 +12,7 @@ from app.store import sensitivities
 from app.store.tables import JobRow
 from tests.app.test_sensitivity import chart
 from tests.workers.claimed import claim_of, store_model
-from tests.workers.light import settings_of, worker_with
+from tests.workers.worker import settings_of, worker_with
 from workers.runs.order import order
 from workers.worker import Worker
 

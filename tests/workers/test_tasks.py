@@ -6,7 +6,7 @@ from typing import get_args
 from celery import Celery
 
 from app import nudge
-from tests.workers.light import settings_of, worker_with
+from tests.workers.worker import settings_of, worker_with
 from workers import tasks
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"

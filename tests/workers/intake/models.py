@@ -6,7 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+from app.domain.problems import InvalidModel
+from workers.compression.intake.inspect import inspect_model
 
 FLOAT = TensorProto.FLOAT
 
@@ -125,3 +129,11 @@ def externalize(
 def write(proto: onnx.ModelProto, path: Path) -> Path:
     path.write_bytes(proto.SerializeToString())
     return path
+
+
+def refused(upload: Path, words: str) -> None:
+    """Assert that an upload is refused in words that match."""
+    directory = upload.parent / "job"
+    directory.mkdir()
+    with pytest.raises(InvalidModel, match=words):
+        inspect_model(upload, directory)

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from app.blobs import Blobs
-from app.domain import ids
 from app.settings import Settings
-from app.store.session import connect, sessions
 from app.store.tables import ModelRow
 from tests.e2e.service import small_model
 from tests.workers.lifecycle.jobs import ATTEMPTS, upload
+from tests.workers.worker import worker_with
 from workers.runs.inspection import inspect_next
-from workers.worker import Sandboxes, Slots, Worker
+from workers.worker import Sandboxes, Worker
 
 PACED = "tests.e2e.engine:main"
 
@@ -43,22 +41,11 @@ def sandboxes() -> Iterator[Sandboxes]:
 @pytest.fixture
 def worker(settings: Settings, sandboxes: Sandboxes, tmp_path: Path) -> Iterator[Worker]:
     """A worker with the real engine."""
-    database = connect(settings.database)
     directory = tmp_path / "worker"
     directory.mkdir()
-    yield Worker(
-        id=ids.new("wrk"),
-        queue="jobs",
-        device="cpu",
-        settings=settings,
-        sessions=sessions(database),
-        blobs=Blobs.open(settings.storage.url),
-        sandboxes=sandboxes,
-        slots=Slots(1),
-        directory=directory,
-    )
-    assert list(directory.iterdir()) == [], "no place outlives its run"
-    database.dispose()
+    with worker_with(settings, directory, "jobs", sandboxes) as made:
+        yield made
+        assert list(directory.iterdir()) == [], "no place outlives its run"
 
 
 @pytest.fixture

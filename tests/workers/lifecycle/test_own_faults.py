@@ -23,7 +23,7 @@ from tests.workers.lifecycle.jobs import (
     submit,
     upload,
 )
-from tests.workers.light import CAPABILITIES
+from tests.workers.worker import CAPABILITIES
 from workers.runs import tools
 from workers.runs.attempts import Engine
 from workers.runs.hold import Hold

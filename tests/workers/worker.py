@@ -1,4 +1,4 @@
-"""A worker for short work, in this process."""
+"""A worker in this process."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from app.domain.workers import Capabilities
 from app.settings import Settings
 from app.store.session import connect, sessions
 from tests.app.service import MACHINE
-from workers.worker import Sandboxes, Slots, Worker
+from workers.worker import Queue, Sandboxes, Slots, Worker
 
 CAPABILITIES = Capabilities.model_validate(
     {"machine": MACHINE, "targets": [], "versions": {"onnxruntime": "1.0"}}
@@ -26,21 +26,35 @@ def settings_of(database: str, redis_url: str, storage_url: str) -> Settings:
 
 
 @contextmanager
-def worker_with(settings: Settings, tmp_path: Path) -> Iterator[Worker]:
+def worker_with(
+    settings: Settings,
+    directory: Path,
+    queue: Queue = "light",
+    sandboxes: Sandboxes | None = None,
+) -> Iterator[Worker]:
+    """Make a worker in this process, with its stores and the real engine.
+
+    Args:
+        settings: of the worker.
+        directory: in which its runs have their places.
+        queue: whose work it takes.
+        sandboxes: that outlive it; without any it has its own.
+    """
     engine = connect(settings.database)
-    sandboxes = Sandboxes(settings, "cpu")
+    used = sandboxes or Sandboxes(settings, "cpu")
     yield Worker(
         id=ids.new("wrk"),
-        queue="light",
+        queue=queue,
         device="cpu",
         settings=settings,
         sessions=sessions(engine),
         blobs=Blobs.open(settings.storage.url),
-        sandboxes=sandboxes,
+        sandboxes=used,
         slots=Slots(1),
-        directory=tmp_path,
+        directory=directory,
     )
-    sandboxes.close()
+    if sandboxes is None:
+        used.close()
     for thread in threading.enumerate():
         if thread.name == "renewal":  # it may still hold a connection
             thread.join()
