@@ -4,6 +4,7 @@ Pydantic's own words are for those who write its models. Ours follow the name of
 in ``Seed: must be 0 or more``.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -70,6 +71,11 @@ def _least(name: str) -> Callable[[Mapping[str, Any]], str]:
     return words
 
 
+def _no_json(about: Mapping[str, Any]) -> str:
+    where = re.search(r"line \d+ column \d+", str(about["error"]))
+    return f"is not JSON: look at {where[0]}" if where else "is not JSON"
+
+
 def _schemes(about: Mapping[str, Any]) -> str:
     named = about["expected_schemes"].replace("'", "").replace(", ", " or ").split(" or ")
     return f"must begin with {' or '.join(f'{scheme}://' for scheme in reversed(named))}"
@@ -126,7 +132,7 @@ WORDS: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
     "bytes_invalid_encoding": "has bytes that cannot be read",
     "path_type": "must be a path",
     "json_type": "must be JSON",
-    "json_invalid": "is not JSON: {error}",
+    "json_invalid": _no_json,
     # Lists and objects.
     "too_short": _least("entries"),
     "too_long": "must have {max_length} entries at most",

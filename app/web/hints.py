@@ -54,7 +54,7 @@ def hints_of(architecture: str | None, inputs: str | None, *, cache: bool = Fals
     except ValidationError as error:
         faults = _faults("inputs", error)
         raise Invalid(
-            f"'inputs' cannot be read: {faults[0].detail}. Send a list such as"
+            f"'{faults[0].pointer[2:]}' {faults[0].detail}. Send a list such as"
             ' [{"name": "image", "dtype": "float32", "shape": ["batch", 3, 224, 224]}].',
             errors=faults,
         ) from None

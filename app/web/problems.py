@@ -208,7 +208,7 @@ def pointer(location: Sequence[str | int], body: Any, kind: str) -> str:
     """
     place, *parts = location
     if place != "body":
-        return _fragment([place, *parts])
+        return _fragment([place, *parts[:1]])
     walked: list[str | int] = []
     value = body
     for index, part in enumerate(parts):

@@ -38,6 +38,7 @@ def load_settings() -> "Settings":
         Stop: a variable has a value that it cannot have.
     """
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from app.domain.fault_words import in_words
     from app.settings import Settings
@@ -46,10 +47,13 @@ def load_settings() -> "Settings":
         return Settings()
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'_'.join(map(str, found['loc'])).upper()}: {in_words(found)}"
+            ": ".join(filter(None, ("_".join(map(str, found["loc"][:2])).upper(), in_words(found))))
             for found in error.errors()
         )
         raise Stop(f"a setting is wrong ({wrong})") from None
+    except SettingsError as error:  # it names a group, and not the setting
+        _, group, *_ = str(error).split('"')
+        raise Stop(f"a setting is wrong ({group.upper()}_…: one of these must be JSON)") from None
 
 
 @contextlib.contextmanager

@@ -320,6 +320,7 @@ def test_jobs_are_listed_by_state_model_and_tag_a_page_at_a_time(
     assert "Show all jobs" not in read(person.get("/jobs"))
     wrong = person.get("/jobs?status=lost")
     assert wrong.status_code == 422
+    assert "Status: must be one of 'queued', 'running', 'succeeded'," in read(wrong)
     assert "#/" not in read(wrong)
 
 

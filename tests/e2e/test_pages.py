@@ -211,6 +211,19 @@ def test_a_job_is_started_by_the_keyboard_alone(
     service.finished(page.url.rpartition("/")[2])
 
 
+def test_a_field_says_what_is_missing_while_the_form_is_filled_in(
+    chromium: Browser, service: Service, model: str
+) -> None:
+    with visiting(chromium, service, viewport=WIDE) as page:
+        page.goto("/jobs/new?goal=half")
+        beside = page.locator('[data-wrong="#/dataset"]')
+        page.locator("select[name=model]").select_option(model)
+        beside.get_by_text("Choose data, or “made from the model”").wait_for()
+        page.locator("select[name=dataset]").select_option("generated")
+        page.get_by_text("This will work.").wait_for()
+        assert beside.inner_text() == ""
+
+
 def test_the_second_click_of_a_double_click_sends_nothing(
     chromium: Browser, service: Service, model: str
 ) -> None:

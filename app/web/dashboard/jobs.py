@@ -32,7 +32,7 @@ _SHOWN_FIGURES = 5000
 def list_jobs(
     visitor: Looking,
     cursor: Cursor = None,
-    status: JobStatus | Literal[""] = "",
+    status: Literal[JobStatus, ""] = "",
     model: Annotated[str, Query(max_length=64)] = "",
     tag: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:

@@ -38,11 +38,13 @@ def sentences(fault: Problem, body: Mapping[str, Any] | None = None) -> list[str
         fault: its own words, which are for people unless they begin with a JSON pointer.
         body: the request, whose steps say what their parameters are called.
     """
-    if not fault.detail.startswith("#"):
+    errors = fault.details().errors or []
+    of_query = any(error.pointer.startswith("#/query/") for error in errors)
+    if not (of_query or fault.detail.startswith("#")):
         return [spoken(fault.detail)]
     return [
         ": ".join(filter(None, (named(error.pointer, body), spoken(error.detail))))
-        for error in fault.details().errors or []
+        for error in errors
     ]
 
 
