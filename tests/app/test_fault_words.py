@@ -81,11 +81,11 @@ def faults(read: type[BaseModel]) -> Iterator[ErrorDetails]:
 
 
 def found(read: Callable[[], object]) -> list[ErrorDetails]:
-    """Return what is found wrong by a reading."""
+    """Return what is found wrong by a reading, without what only follows from another fault."""
     try:
         read()
     except ValidationError as error:
-        return error.errors()
+        return [each for each in error.errors() if each["type"] != "default_factory_not_called"]
     return []
 
 
