@@ -24,7 +24,7 @@ _SAME = 0.03
 _UNLABELLED: Mapping[Split, str] = {
     "held_out": "There are no labels, so we compared with the original",
     "synthetic": "There is no data, so we compared with the original on random inputs",
-    "generated": "Quality was not measured on real data: we compared with the original on samples"
+    "generated": "Quality was not measured on real data. We compared with the original on samples"
     " that were made from it",
 }
 """The words for a comparison without labels, by what the samples are."""
