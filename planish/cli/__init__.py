@@ -1,13 +1,17 @@
 """The command ``planish``: a file a command group; what is heavy is imported when it is used."""
 
 import sys
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.text import Text
+from typer.rich_utils import rich_format_error
 
 from planish.cli.consoles import console
 from planish.cli.deployment import Stop
-from planish.errors import JobFailed, PlanishError, Unauthenticated
+from planish.errors import JobFailed, PlanishError, Unauthenticated, Unreachable
 
 from . import (
     advise,
@@ -34,11 +38,32 @@ from . import (
 FAILED, CANCELLED, NO_KEY = 1, 2, 4
 """Exit codes; also a command line that cannot be read is a failure."""
 
+_UNREAD: Any = typer.BadParameter.__mro__[2]
+"""What Typer raises for a command line that cannot be read, of any kind."""
+
 cli = typer.Typer(
-    help="Neural-network compression as a service: any model, any method, one honest report.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
 )
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        print(version("planish"))
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Neural-network compression as a service: any model, any method, one honest report."""
+
+
 cli.command()(compress.compress)
 cli.command()(compare.compare)
 cli.command()(advise.advise)
@@ -63,13 +88,40 @@ cli.add_typer(tools.cli, name="tools")
 def main() -> None:
     """Run one command; what a person can put right is one sentence, not a traceback."""
     try:
-        cli()
+        sys.exit(cli(standalone_mode=False))
+    except _UNREAD as unread:
+        _put_plainly(unread)
+        rich_format_error(unread)
+        sys.exit(FAILED)
+    except typer.Abort:
+        sys.exit(FAILED)
     except (Stop, PlanishError) as stop:
-        console(stderr=True).print(Text.assemble(("planish:", "bold red"), f" {stop}"))
+        _say(f"{stop}{_what_to_do(stop)}")
         sys.exit(_code(stop))
-    except SystemExit as end:
-        unread = end.code == typer.BadParameter.exit_code
-        sys.exit(FAILED if unread else end.code)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _say(f"{error.filename}: {error.strerror}.")
+        sys.exit(FAILED)
+
+
+def _say(words: str) -> None:
+    console(stderr=True).print(Text.assemble(("planish:", "bold red"), f" {words}"))
+
+
+def _put_plainly(unread: Exception) -> None:
+    """Say in our words what a value must be, where Typer had pydantic read it."""
+    if isinstance(unread, typer.BadParameter) and isinstance(unread.__cause__, ValidationError):
+        from app.domain.fault_words import in_words
+
+        faults = unread.__cause__.errors()
+        unread.message = "; ".join(dict.fromkeys(map(in_words, faults)))
+
+
+def _what_to_do(stop: Exception) -> str:
+    if isinstance(stop, Unreachable):
+        return ". 'planish serve' starts a service on this machine; '--url' names another one."
+    return ""
 
 
 def _code(stop: Exception) -> int:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from planish.cli.asking import AsJson, Columns, Url, asking, id_or_uploaded, print_list
+from planish.cli.options import share
 from planish.compressing import GENERATED
 from planish.types import Recommendation
 
@@ -30,7 +31,8 @@ def advise(
         Literal["latency", "size", "macs"], typer.Option(help="What is to become less.")
     ] = "latency",
     max_drop: Annotated[
-        float | None, typer.Option(help="What quality may be lost: 0.01 is one point.")
+        float | None,
+        typer.Option(parser=share, metavar="SHARE", help="Quality that may be lost: 0.01 or 1%."),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Where the model is to run.")] = None,
     url: Url = None,

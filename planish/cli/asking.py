@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import typer
 from pydantic import BaseModel
-from rich.table import Table
 
 from planish._requests import is_address
 from planish.cli.consoles import console
-from planish.cli.listing import print_rows
+from planish.cli.listing import print_fields, print_rows
 from planish.client import Client
 from planish.credentials import url_or_default
 from planish.types import Dataset, Model
@@ -34,6 +33,9 @@ FileOrAddress = Annotated[
 Sha256 = Annotated[
     str | None, typer.Option("--sha256", help="What the file at an address must have.")
 ]
+
+_LONGEST_VALUE = 600
+"""Characters of a value's JSON that a person reads."""
 
 _Shown = TypeVar("_Shown", bound=BaseModel)
 Columns = Mapping[str, Callable[[_Shown], object]]
@@ -116,19 +118,23 @@ def print_list(
     if as_json:
         print_json(shown)
         return
+    if not shown:
+        tell("There are none.")
+        return
     print_rows([*columns], [([of(item) for of in columns.values()], words(item)) for item in shown])
 
 
 def print_one(item: BaseModel, *, as_json: bool) -> None:
-    """Print all that is known of one resource, a field a line, or as JSON."""
+    """Print what is known of one resource, a field a line, or all of it as JSON."""
     if as_json:
         print_json(item)
         return
-    table = Table(show_header=False, box=None)
-    for name, value in item.model_dump(mode="json").items():
-        if value not in (None, [], {}):
-            table.add_row(name, value if isinstance(value, str) else _json(value))
-    console().print(table)
+    known = {
+        name: value
+        for name, value in item.model_dump(mode="json").items()
+        if _given(value) not in (None, "", [], {})
+    }
+    print_fields({name: _short(value) for name, value in known.items()})
 
 
 def _plain(value: object) -> Any:
@@ -139,5 +145,18 @@ def _plain(value: object) -> Any:
     return value
 
 
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
+def _short(value: object) -> str:
+    """Return a value in a few lines: what is longer is for programs."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return "\n".join(value)
+    text = json.dumps(_given(value), ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else "… (see --json)"
+
+
+def _given(value: object) -> object:
+    """Leave out what is null."""
+    if isinstance(value, dict):
+        return {name: _given(each) for name, each in value.items() if each is not None}
+    return [_given(each) for each in value] if isinstance(value, list) else value

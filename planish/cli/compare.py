@@ -10,6 +10,7 @@ from rich.table import Table
 from planish.cli.asking import AsJson, print_json, tell
 from planish.cli.consoles import console, nearness
 from planish.cli.deployment import Stop
+from planish.cli.options import share
 
 if TYPE_CHECKING:
     from workers.compression.comparing import Compared
@@ -29,11 +30,19 @@ def compare(
     ] = None,
     max_drop: Annotated[
         float | None,
-        typer.Option(min=0, help="Exit with 3 where the second loses more, such as 0.01."),
+        typer.Option(
+            parser=share,
+            metavar="SHARE",
+            help="Exit with 3 where the second loses more, such as 0.01 or 1%.",
+        ),
     ] = None,
     max_slowdown: Annotated[
         float | None,
-        typer.Option(min=0, help="Exit with 3 where it is surely slower by more, such as 0.1."),
+        typer.Option(
+            parser=share,
+            metavar="SHARE",
+            help="Exit with 3 where it is surely slower by more, such as 0.1 or 10%.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

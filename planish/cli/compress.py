@@ -1,21 +1,20 @@
 """``planish compress``: from a file to a smaller one, by a service or by one of its own."""
 
-import contextlib
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
 
-from planish._requests import JobOptions
+from planish._requests import JobOptions, job_body
 from planish.cli.asking import AsJson, print_json, tell
 from planish.cli.consoles import console, nearness
 from planish.cli.deployment import Stop
+from planish.cli.options import file_place, place, share
+from planish.cli.own_service import service
 from planish.client import Client
-from planish.compressing import GENERATED, Compressed
+from planish.compressing import DEFAULT_STEPS, GENERATED, Compressed
 from planish.compressing import compress as run
 from planish.credentials import configured_url
 from planish.types import Measures
@@ -31,10 +30,18 @@ def compress(
         bool, typer.Option("--generated-data", help="Without data: make samples from the model.")
     ] = False,
     max_drop: Annotated[
-        float | None, typer.Option(min=0, help="Quality it may lose: 0.01 is a point.")
+        float | None,
+        typer.Option(parser=share, metavar="SHARE", help="Quality it may lose: 0.01 or 1%."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Default: <name>.small.onnx beside it.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            callback=place,
+            help="A name, whose suffix says which format is meant; or a directory."
+            " Default: <name>.small.onnx beside the model.",
+        ),
     ] = None,
     step: Annotated[
         list[str] | None,
@@ -50,7 +57,9 @@ def compress(
         str | None,
         typer.Option(help="Where it is to run, such as mobile-litert: the file is for that."),
     ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write the report there, as a page.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(callback=file_place, help="Write the report there, as a page.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same one gives the same result.")] = 0,
     url: Annotated[
         str | None,
@@ -67,19 +76,21 @@ def compress(
     """
     if generated_data and data is not None:
         raise Stop("Name --data, or --generated-data in its place: not both.")
-    steps = [_step(text) for text in step] if step else None
+    if step and minimize is not None:
+        raise Stop("--minimize searches for steps: leave --step out.")
+    steps = [_step(text) for text in step] if step else DEFAULT_STEPS if minimize is None else None
+    samples = GENERATED if generated_data else None
     options: JobOptions = {"seed": seed}
     if target is not None:
         options["target"] = target
     if minimize is not None:
-        if steps is not None:
-            raise Stop("--minimize searches for steps: leave --step out")
         budget = {"trials": trials, "minutes": minutes}
         options["objective"] = {"minimize": minimize, "budget": budget}
-    with _service(url or configured_url()) as address, Client(address) as client:
+    request = job_body("", steps, None, samples, max_drop, options)
+    with service(url or configured_url(), request, output) as address, Client(address) as client:
         made = run(
             model,
-            GENERATED if generated_data else data,
+            samples or data,
             max_quality_drop=max_drop,
             steps=steps,
             output=output,
@@ -95,35 +106,13 @@ def compress(
     tell(made.job.verdict or f"{made.file} is there.")
 
 
-@contextlib.contextmanager
-def _service(url: str | None) -> Iterator[str]:
-    """Hand out the address of a service: a configured one, or one that is started here."""
-    if url is not None:
-        yield url
-        return
-    from planish import embedded
-
-    try:
-        from app.local.server import DidNotStart
-    except ModuleNotFoundError as error:
-        raise Stop(f"{error}. Name a service (--url), or: pip install 'planish[local]'") from None
-    tell("Starting a service for this one job …")
-    # As Ctrl-C: else it would end us at once, and the service's directory would be left.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with embedded.running() as address:
-            yield address
-    except DidNotStart as error:
-        raise Stop(str(error)) from None
-
-
 def _step(text: str) -> dict[str, Any]:
     if not text.lstrip().startswith("{"):
         return {"method": text}
     try:
         step: dict[str, Any] = json.loads(text)
     except ValueError as error:
-        raise Stop(f"--step {text!r} is no JSON: {error}") from None
+        raise Stop(f"--step {text!r} is no JSON: {error}.") from None
     return step
 
 

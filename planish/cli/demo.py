@@ -12,6 +12,7 @@ from rich.table import Table
 
 from planish.cli.consoles import console
 from planish.cli.deployment import Stop
+from planish.cli.own_service import end_as_interrupted
 from planish.client import Client
 from planish.types import Dataset, Event, Job, Model
 
@@ -37,6 +38,7 @@ def demo(
     from planish import embedded
     from planish.demo import receiver, text_lines
 
+    end_as_interrupted()
     began = time.monotonic()
     lines = text_lines.draw(_LINES, seed=0)
     try:

@@ -17,6 +17,7 @@ from planish.cli.asking import (
     print_one,
     tell,
 )
+from planish.cli.options import file_place, place
 
 cli = typer.Typer(help="Show jobs, wait for them, cancel, retry, download.", no_args_is_help=True)
 
@@ -106,9 +107,18 @@ def delete(job: Id, url: Url = None) -> None:
 @cli.command()
 def download(
     job: Id,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            callback=place,
+            help="A name, whose suffix says which file is meant; or a directory.",
+        ),
+    ] = Path(),
     format_: Annotated[
-        str | None, typer.Option("--format", help="Which file, such as onnx. Default: the first.")
+        str | None,
+        typer.Option("--format", help="Which file, such as onnx. Default: as --output says."),
     ] = None,
     url: Url = None,
 ) -> None:
@@ -121,7 +131,8 @@ def download(
 def report(
     job: Id,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the HTML page there.")
+        Path | None,
+        typer.Option("--output", "-o", callback=file_place, help="Write the HTML page there."),
     ] = None,
     url: Url = None,
 ) -> None:

@@ -1,9 +1,11 @@
 """Lists for people: a line of figures for each item, and what is said of it in words below.
 
+One item is a field a line.
+
 In a narrow column of a table words are broken in the middle; below it they have the whole window.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.padding import Padding
@@ -34,6 +36,17 @@ def print_rows(headings: Sequence[str], rows: Iterable[tuple[Sequence[object], s
         out.print(line)
         if words:
             out.print(Padding(Text(words), (0, 0, 0, _BETWEEN), expand=False))
+
+
+def print_fields(fields: Mapping[str, str]) -> None:
+    """Print the fields of one item, each beside its name."""
+    width = max(map(len, fields)) + _BETWEEN
+    out = console()
+    for name, value in fields.items():
+        first, *more = Text(value).wrap(out, max(out.width - width, 1))
+        out.print(Text(name.ljust(width)) + first)
+        for line in more:
+            out.print(Padding(line, (0, 0, 0, width), expand=False))
 
 
 def _column(heading: str, values: Sequence[object]) -> list[str]:

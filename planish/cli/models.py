@@ -19,6 +19,7 @@ from planish.cli.asking import (
     said,
     tell,
 )
+from planish.cli.options import place
 from planish.cli.resources import commands, identifier
 
 _ID = identifier("model", "mdl")
@@ -82,7 +83,10 @@ def upload(
 @cli.command()
 def download(
     model: Id,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where to.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", callback=place, help="A name, or a directory."),
+    ] = Path(),
     form: Annotated[
         Literal["upload", "onnx"], typer.Option(help="As uploaded, or the self-contained graph.")
     ] = "upload",

@@ -48,7 +48,9 @@ class _Parts:
 def serve(
     data: Data = DEFAULT_DATA,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")
+    ] = None,
     with_worker: Annotated[
         bool, typer.Option("--with-worker", help="Also run this machine's workers, in a fleet.")
     ] = False,

@@ -20,7 +20,11 @@ Day = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="A day,
 
 
 def usage(first: Day = None, last: Day = None, url: Url = None, as_json: AsJson = False) -> None:
-    """Show what was used, day by day."""
+    """Show what was used, day by day; days without anything are in --json alone."""
     with asking(url) as client:
         days = client.usage(first and first.date(), last and last.date())
+    if not as_json:
+        days = [
+            day for day in days if any(of(day) for name, of in _COLUMNS.items() if name != "day")
+        ]
     print_list(days, _COLUMNS, limit=len(days), as_json=as_json)

@@ -234,8 +234,10 @@ def test_a_list_is_read_in_a_window_of_eighty_columns(
             1,
             "failed",
         ),
-        ([], ["jobs", "list", "--limit", "none"], 1, "--limit"),
-        ([], ["jobs", "list", "--limit", "0"], 1, "--limit"),
+        ([], ["jobs", "list", "--limit", "none"], 1, "'--limit': must be a whole number"),
+        ([], ["jobs", "list", "--limit", "0"], 1, "'--limit': must be 1 or more"),
+        ([], ["advise", "m", "--minimize", "pace"], 1, "'--minimize': 'pace' is not one of"),
+        ([], ["jobs", "download", "job_1", "-o", "no/x.onnx"], 1, "There is no directory 'no'"),
     ],
 )
 def test_the_exit_code_says_why(
@@ -319,12 +321,61 @@ def test_advice_on_what_is_neither_says_what_may_stand_there(
     assert "There is no file 'none.onnx', and an id begins with mdl_" in capsys.readouterr().err
 
 
-def test_a_step_that_is_no_json_is_said(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--step", "{prune}"], "is no JSON"),
+        (["--step", "prun"], "#/steps/0/method: must be one of 'cluster'"),
+        (["--step", '{"method": "prune", "ratio": "half"}'], "#/steps/0/ratio: must be a number"),
+        (["--max-drop", "one percent"], "write 0.01, or 1 %"),
+        (["--max-drop", "-1%"], "is below 0"),
+        (["--seed", "9" * 20], "#/seed: must be"),
+        (["--target", "fridge"], "Name one of cpu-x86-vnni"),
+        (["-o", "small.tflite"], "Name it small.onnx"),
+        (["--target", "openvino-cpu", "-o", "small.pte"], "Name it small.zip or small.onnx"),
+        (["-o", "nowhere/small.onnx"], "There is no directory 'nowhere'"),
+        (["--report", "."], "name a file in it"),
+    ],
+)
+def test_what_is_wrong_is_said_before_a_service_is_started(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], says: str
 ) -> None:
     (tmp_path / "m.onnx").write_bytes(b"x")
-    assert run("compress", tmp_path / "m.onnx", "--step", "{prune}") == 1
-    assert "is no JSON" in capsys.readouterr().err
+    assert run("compress", tmp_path / "m.onnx", *options) == 1
+    told = capsys.readouterr().err
+    assert says in " ".join(told.replace("│", " ").split())
+    assert "Starting" not in told
+    assert "Value error" not in told
+
+
+def test_one_item_is_read_by_people_and_programs(
+    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = {"layers": [{"node": f"conv{number}"} for number in range(100)]}
+    job = answer(200, {**DONE, "step_reports": [long], "verdict": "It is small. " * 9 + "Yes."})
+    with scripted([job, job, job]) as service:
+        assert run("jobs", "get", "job_1", "--url", service.url) == 0
+        lines = capsys.readouterr().out.splitlines()
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+        assert run("jobs", "get", "job_1", "--url", service.url) == 0
+        window = capsys.readouterr().out.splitlines()
+        assert run("jobs", "get", "job_1", "--url", service.url, "--json") == 0
+        whole = json.loads(capsys.readouterr().out)
+    assert lines[0].split() == ["id", "job_1"]
+    assert all(line == line.rstrip() and "null" not in line for line in lines)
+    assert max(map(len, lines)) < 700
+    assert max(map(len, window)) <= 80
+    assert len(whole["step_reports"][0]["layers"]) == 100
+
+
+def test_a_service_that_is_not_there_is_said_with_what_to_do(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scripted([]) as service:
+        gone = service.url
+    assert run("jobs", "list", "--url", gone) == 1
+    assert "'planish serve' starts a service" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

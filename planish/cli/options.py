@@ -1,0 +1,50 @@
+"""Options whose values are checked as they are read, before anything is asked or started."""
+
+import os
+from pathlib import Path
+
+import typer
+
+
+def share(text: str) -> float:
+    """Return a share that was typed as ``0.05`` or ``5%``.
+
+    Raises:
+        BadParameter: it is none, or negative.
+    """
+    from app.domain import percentages
+
+    try:
+        value = percentages.share(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}.") from None
+    if value < 0:
+        raise typer.BadParameter(f"{text!r} is below 0: nothing can be kept better than that.")
+    return value
+
+
+def place(path: Path | None) -> Path | None:
+    """Return where a file is to be written, if that is possible.
+
+    Raises:
+        BadParameter: there is no such directory, or it cannot be written to.
+    """
+    if path is None:
+        return None
+    directory = path if path.is_dir() else path.parent
+    if not directory.is_dir():
+        raise typer.BadParameter(f"There is no directory {str(directory)!r}: make it first.")
+    if not os.access(directory, os.W_OK):
+        raise typer.BadParameter(f"Nothing can be written into {str(directory)!r}.")
+    return path
+
+
+def file_place(path: Path | None) -> Path | None:
+    """Return where a file is to be written that has no name of its own.
+
+    Raises:
+        BadParameter: it cannot be written there, or that is a directory.
+    """
+    if path is not None and path.is_dir():
+        raise typer.BadParameter(f"{str(path)!r} is a directory: name a file in it.")
+    return place(path)
