@@ -12,6 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from app.domain.reports import Measures, quality_drop
@@ -131,7 +132,7 @@ class Task:
             return None
 
     def search(self, strategy: str, trials: int, minutes: float) -> Found:
-        """Run a search; return what its trials came to."""
+        """Run a search; return what its trials came to, which may be nothing."""
         objective = {
             "minimize": self.minimize,
             "subject_to": {"max_quality_drop": self.subject.bound},
@@ -141,7 +142,8 @@ class Task:
         start = time.monotonic()
         create = self.client.jobs.create
         job = create(self.model, dataset=self.data, objective=objective, seed=self.seed)
-        job = job.wait(progress=False)
+        with suppress(JobFailed):
+            job.wait(progress=False)
         seconds = time.monotonic() - start
         listed = reversed([*self.client.jobs.list(parent=job)])
         points = [_point(trial, self.minimize) for trial in listed if trial.steps]
