@@ -219,6 +219,8 @@ class FinishedStep(BaseModel):
     """The graphs that the method chose from."""
     prices: list[LayerPrice] = []
     """What layers lose and gain, where the method had to choose among them."""
+    other_prices: list[LayerPrice] = []
+    """The same in forms that were measured besides the one that was chosen."""
 
 
 class ToolTask(BaseModel):

@@ -20,7 +20,10 @@ class StepPrices(Frozen):
     """When the job was submitted."""
     choices: list[Choice]
     layers: list[LayerPrice]
-    """In the graph's order."""
+    """In the form that was chosen, in the graph's order."""
+    others: list[LayerPrice]
+    """In forms that were not chosen, or are of a part of the layers, form after form. ``quantized``
+    says whether the layer was, in the graph of that form."""
 
 
 class ModelPrices(Frozen):

@@ -12,6 +12,7 @@ from app.domain import metrics
 from app.domain.frozen import Frozen
 from app.domain.generated import GeneratedData
 from app.domain.latencies import Latency, TimedRun
+from app.domain.layer_forms import LayerForm
 from app.domain.metrics import METRICS, Kind, Metric
 from app.domain.models import ModelId, SampleSizes
 from app.domain.problems import ProblemDetails
@@ -177,6 +178,8 @@ class LayerPrice(Frozen):
     """The number of neighbouring layers that share these figures, this one included."""
     quantized: bool
     """Whether it was quantized in the end."""
+    form: LayerForm | None = None
+    """What it is quantized to; null in reports that are older than the field."""
 
 
 class StepReport(Frozen):

@@ -26,6 +26,7 @@ def show(session: Session, tenant: str, model_id: str) -> ModelPrices:
                 submitted_at=job.created_at,
                 choices=finished.choices,
                 layers=finished.prices,
+                others=finished.other_prices,
             )
         )
     return ModelPrices(model=model_id, steps=steps)

@@ -8,7 +8,7 @@ from tests.app.service import Service
 CHOICE = {"title": "all 3 in integers", "size_bytes": 100, "speedup": 2.5, "lost": 0.004,
           "lost_error": 0.001, "chosen": True}  # fmt: skip
 LAYER = {"node": "conv", "lost": 0.002, "gain": 0.4, "unit": "time", "priced_together": 1,
-         "quantized": True}  # fmt: skip
+         "quantized": True, "form": "static"}  # fmt: skip
 
 
 def step(service: Service, job: str, index: int, **finished: Any) -> None:
@@ -26,14 +26,16 @@ def test_what_was_measured_is_there_once_the_step_is_done(service: Service) -> N
     asked = {"model": model, "dataset": service.dataset()}
     first = service.job(**asked, steps=[prune, {"method": "quantize", "prefer": "size"}])["id"]
     step(service, first, 0)
-    step(service, first, 1, choices=[CHOICE], prices=[LAYER])
+    other = {**LAYER, "form": "stored", "unit": "bytes", "gain": 3000.0}
+    step(service, first, 1, choices=[CHOICE], prices=[LAYER], other_prices=[other])
     second = service.job(**asked, steps=[{"method": "quantize"}])["id"]
     step(service, second, 0, choices=[CHOICE])
     shown = service.http.get(path).json()["steps"]
     assert [(each["job"], each["step"]) for each in shown] == [(second, 0), (first, 1)]
     assert (shown[1]["choices"], shown[1]["layers"]) == ([CHOICE], [LAYER])
     assert shown[1]["parameters"]["prefer"] == "size"
-    assert shown[0]["layers"] == []
+    assert shown[1]["others"] == [other]
+    assert (shown[0]["layers"], shown[0]["others"]) == ([], [])
 
 
 def test_what_a_search_took_from_its_best_trial_stands_with_the_trial(service: Service) -> None:

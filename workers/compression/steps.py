@@ -78,6 +78,7 @@ def run(
         kept=outcome.kept,
         choices=outcome.choices,
         prices=outcome.prices,
+        other_prices=outcome.other_prices,
     )
     write_whole(directory / REPORT, done.model_dump_json())
     shutil.rmtree(directory / CHECKPOINT, ignore_errors=True)

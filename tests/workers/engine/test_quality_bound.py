@@ -174,7 +174,7 @@ def test_where_the_cheapest_layer_loses_too_much_others_stay_in_integers(tmp_pat
     write = calibrate_best(graph, parameters, context, lambda _: None).writer()
     outcome = quantize_within_bound(
         write, graph, ["fragile", "sound", "steady"], context, lambda _: None,
-        judging_of(graph, None, context), Gains("time", lambda *_: [1e6, 1.0, 1.0]),
+        judging_of(graph, None, context), "static", Gains("time", lambda *_: [1e6, 1.0, 1.0]),
     )  # fmt: skip
     assert [layer.node for layer in outcome.layers] == ["sound", "steady"]
 
@@ -202,7 +202,7 @@ def test_of_layers_that_lose_alike_the_one_that_gains_less_stays_in_float(
 
     outcome = quantize_within_bound(
         write, graph, ["left", "right"], context, lambda _: None,
-        judging_of(graph, None, context), Gains("time", gains),
+        judging_of(graph, None, context), "static", Gains("time", gains),
     )  # fmt: skip
     assert [skipped.node for skipped in outcome.skipped] == [cheap]
     assert {price.node: price.quantized for price in outcome.prices} == (
@@ -226,7 +226,7 @@ def test_what_a_chart_says_is_not_measured_again(tmp_path: Path, fragile: str) -
     wish = Quantize(mode="static", force=True, ranges="minmax", smooth=False, correct_bias=False)
     outcome = quantize_within_bound(
         calibrate_best(graph, wish, context, lambda _: None).writer(), graph, ["left", "right"],
-        context, lambda _: None, judging_of(graph, None, context),
+        context, lambda _: None, judging_of(graph, None, context), "static",
         Gains("time", lambda *_: [1.0, 1.0]),
     )  # fmt: skip
     assert {price.node: price.lost for price in outcome.prices} == pytest.approx(losses)

@@ -24,3 +24,5 @@ class Outcome:
     """The graphs that the method chose from."""
     prices: list[LayerPrice] = field(default_factory=list)
     """What layers lose and gain, where the method had to choose among them."""
+    other_prices: list[LayerPrice] = field(default_factory=list)
+    """The same in other forms that were measured."""

@@ -23,6 +23,7 @@ point. It is checked on training samples that are not used for calibration.
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import onnx_ir as ir
 
@@ -135,7 +136,10 @@ class _Choosing:
         assert best is not None, "the graph as it is was measured"
         considered = [choice for variant in self._measured for choice in variant.outcome.choices]
         points = [v.point.model_copy(update={"chosen": v is best}) for v in self._measured]
-        return replace(best.outcome, choices=[*considered, *points])
+        chosen = best.outcome
+        others = [v.outcome for v in self._measured if v is not best]
+        prices = [*chosen.other_prices, *chain(*([*o.prices, *o.other_prices] for o in others))]
+        return replace(chosen, choices=[*considered, *points], other_prices=prices)
 
     def _best(self) -> _Variant | None:
         """Return the best variant so far; None before the first one.

@@ -15,6 +15,7 @@ from functools import cache, partial
 import numpy as np
 import onnx_ir as ir
 
+from app.domain.layer_forms import LayerForm
 from app.domain.reports import Choice, LayerPrice
 from workers.compression.graph import runtime
 from workers.compression.graph.narrow import stored_type
@@ -77,6 +78,7 @@ def quantize_within_bound(
     context: Context,
     advance: Advance,
     judging: Judging | None,
+    form: LayerForm | None,
     gains: Gains = BYTES,
 ) -> Outcome:
     """Quantize as many layers as the bound of the loss of quality allows.
@@ -90,6 +92,7 @@ def quantize_within_bound(
         context: the data and an example for timing.
         advance: called with the fraction done.
         judging: judges graphs; None quantizes all layers.
+        form: what layers become, for the report.
         gains: returns what portions of layers gain.
     """
     quantized = write({})
@@ -97,7 +100,7 @@ def quantize_within_bound(
         return quantized
     has_time = context.time_for(_PRICING_SECONDS)
     writer = f"{context.name_of(quantized.model)} {stored_type(quantized.model)}"
-    search = _Search(write, writer, model, layers, judging, context, gains, has_time)
+    search = _Search(write, writer, model, layers, judging, context, form, gains, has_time)
     if search.fits(quantized, 0) or not judging.fits(model):
         return replace(quantized, choices=search.choices)
     return search.run(advance)
@@ -115,6 +118,7 @@ class _Search:
     layers: Sequence[str]
     judging: Judging
     context: Context
+    form: LayerForm | None
     gains: Gains
     time_to_price: Callable[[], bool]
     """Whether there is time to measure the loss of another portion."""
@@ -254,6 +258,7 @@ class _Search:
                 unit=self.gains.unit,
                 priced_together=len(portion.names),
                 quantized=name in quantized,
+                form=self.form,
             )
             for portion in priced
             if portion.kept is not None

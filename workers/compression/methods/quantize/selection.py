@@ -71,8 +71,9 @@ def quantize_profitable(
     def within_bound(excluded: Mapping[str, str]) -> Outcome:
         remaining = [name for name in layers_by_name if name not in excluded]
         return quality_bound.quantize_within_bound(
-            _excluding(write, excluded), original, remaining, context, advance, judging, TIME
-        )
+            _excluding(write, excluded), original, remaining, context, advance, judging,
+            parameters.layer_form, TIME,
+        )  # fmt: skip
 
     if parameters.force or is_trivial(original, context):
         return _noted(within_bound({}), prepared.notes, original)
@@ -130,7 +131,7 @@ def store_rest(
     write = _excluding(stores, names_kept)
     layers = list(dict.fromkeys(names_to_store))
     result = quality_bound.quantize_within_bound(
-        write, outcome.model, layers, context, _no_progress, judging
+        write, outcome.model, layers, context, _no_progress, judging, storage.layer_form
     )
     if not result.layers or file_bytes(result.model) >= file_bytes(outcome.model):
         return outcome
@@ -146,6 +147,7 @@ def store_rest(
         notes=[*outcome.notes, *notes],
         choices=[*outcome.choices, *result.choices],
         prices=outcome.prices or result.prices,
+        other_prices=[*outcome.other_prices, *(result.prices if outcome.prices else [])],
     )
 
 

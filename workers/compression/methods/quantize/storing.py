@@ -44,7 +44,9 @@ def store_weights(
     names = list(dict.fromkeys(use.name for use in uses))
     write, notes = writer(model, Storing(parameters), uses, context)
     judging = judging_of(model, context.train, context)
-    outcome = quality_bound.quantize_within_bound(write, model, names, context, advance, judging)
+    outcome = quality_bound.quantize_within_bound(
+        write, model, names, context, advance, judging, parameters.layer_form
+    )
     if not outcome.layers:
         return outcome  # notes would tell of weights that stayed as they were
     return replace(outcome, notes=[*notes, *outcome.notes])
