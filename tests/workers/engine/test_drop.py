@@ -1,6 +1,7 @@
 """A drop in quality comes with its standard error, and what is chosen keeps the bound elsewhere."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ import onnx
 import pytest
 from onnx import helper
 
+from app.domain.jobs import Evaluate
 from tests.workers.intake.models import model, tensor, value
 from workers.compression.graph.load import load
+from workers.compression.measure import quality
 from workers.compression.measure.reference import Drop, Reference, with_error
 from workers.compression.methods.quantize.judging import Judging
 from workers.compression.samples.context import Context, Samples
@@ -92,3 +95,20 @@ def test_a_graph_fits_where_its_error_is_within_the_limit_too(tmp_path: Path) ->
     assert Judging(load(original), samples, context, limit=drop.expected + 1e-9).fits(other)
     labelled = replace(samples, targets=np.zeros(64, np.int64))
     assert Judging(load(original), labelled, context, limit=1.0).drop(other).error == 0
+
+
+@pytest.mark.parametrize("labelled", [True, False], ids=["labelled", "unlabelled"])
+def test_without_time_graphs_are_compared_on_the_first_few_samples(
+    tmp_path: Path, labelled: bool
+) -> None:
+    """Half of the answers change, but none of the first ones."""
+    original = scaled(tmp_path / "one.onnx", bias=0, classes=True)
+    other = scaled(tmp_path / "two.onnx", bias=5, classes=True)
+    x = np.array([[10, 0], [-10, 0]] * 8 + [[-1, 0], [10, 0]] * 42, np.float32)
+    targets = x.argmax(1) if labelled else None
+    samples = Samples({"x": x}, targets, range(100))
+    metric = quality.judge(load(original), targets, Evaluate(), None, 1)
+    for end, lost in ((84 + 84, 0.42), (84, 0.0), (0, 0.0)):
+        looks = iter([True] * end)
+        compared = Reference(original, samples, 1, metric, has_time=partial(next, looks, False))
+        assert compared.drop(other).value == pytest.approx(lost)

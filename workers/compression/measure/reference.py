@@ -1,6 +1,6 @@
 """The outputs of one graph on some samples, with which those of many others are compared."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.domain.reports import quality_drop
+from app.domain.reports import Quality, quality_drop
 from workers.compression.measure.fidelity import Agreement, Nearness, Profile
 from workers.compression.measure.passes import Judge, rows, target_of
 from workers.compression.samples.context import Samples
@@ -28,7 +28,11 @@ _FEWEST = 4
 Sums = TypeVar("Sums")
 
 _GROUPS = 16
-"""The greatest number of groups of samples that a standard error is estimated from."""
+"""The greatest number of groups of samples that a standard error is estimated from, and the least
+number of samples that there is always time for."""
+
+_Pair = tuple[tuple[int, Outputs], Outputs]
+"""A sample's row and its outputs of another graph, and those of the reference."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Reference:
         threads: the number of threads to compute with.
         judge: the metric against targets; None compares with the graph's own answers.
         output: the output whose answers are counted; None takes the first one.
+        has_time: whether there is time for more than a few samples.
     """
 
     def __init__(
@@ -65,42 +70,45 @@ class Reference:
         threads: int,
         judge: Judge | None = None,
         output: str | None = None,
+        has_time: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._threads, self._judge = threads, judge
-        self._outputs = list[Outputs]()
-        profile, score, size = Profile(), judge.score() if judge else None, 0
+        self._threads, self._judge, self._has_time = threads, judge, has_time
+        self._outputs, self._rows = list[Outputs](), list[int]()
+        self._qualities = dict[int, Quality | None]()
+        profile, size = Profile(), 0
         for row, outputs in rows(target.open_session(path, threads), samples):
             size += sum(array.nbytes for array in outputs.values() if hasattr(array, "nbytes"))
             if size > _KEPT_BYTES and len(self._outputs) >= _FEWEST:
                 break
+            if len(self._outputs) >= _GROUPS and not has_time():
+                break
             output = output or next(iter(outputs))
             profile.add(outputs[output])
-            if score:
-                score.add(outputs, target_of(samples, row), outputs)
             self._outputs.append(outputs)
+            self._rows.append(row)
         self.samples = samples.take(samples.indices[: len(self._outputs)])
         """The samples that are compared."""
         self._output, self._profile = output or "", profile
-        self._quality = score.quality if score else None
 
     def drop(self, path: Path, limit: float = np.inf) -> Drop:
         """Return how far the quality of another graph is below this one's.
 
         It is measured as the verdict on a job measures it. Where answers are counted, the other
-        graph is stopped once its drop exceeds the limit; the result then counts the samples that it
-        ran on.
+        graph is stopped once its drop exceeds the limit, and in any case once there is no time for
+        more than a few samples; the result then counts the samples that it ran on.
 
         Args:
             path: the other graph, with the same inputs and outputs.
             limit: the drop above which the result need not be exact.
         """
         session = target.open_session(path, self._threads)
-        pairs = zip(rows(session, self.samples), self._outputs, strict=True)
+        pairs = self._in_time(zip(rows(session, self.samples), self._outputs, strict=True))
         if self._judge is not None:
-            score = self._judge.score()
+            score, count = self._judge.score(), 0
             for (row, given), expected in pairs:
                 score.add(given, target_of(self.samples, row), expected)
-            return Drop(quality_drop(self._quality, score.quality, None))
+                count += 1
+            return Drop(quality_drop(self._quality(count), score.quality, None))
         if self._profile.answers_tell:
             return self._disagreement(pairs, limit)
         groups = [Nearness() for _ in range(min(_GROUPS, len(self._outputs)))]
@@ -108,9 +116,25 @@ class Reference:
             groups[index % len(groups)].add(expected, given)
         return with_error(groups, _unexplained)
 
-    def _disagreement(
-        self, pairs: Iterable[tuple[tuple[int, Outputs], Outputs]], limit: float
-    ) -> Drop:
+    def _quality(self, count: int) -> Quality | None:
+        """Return the quality of the reference itself on the first samples."""
+        if self._judge is None:
+            return None
+        if count not in self._qualities:
+            score = self._judge.score()
+            for row, outputs in zip(self._rows[:count], self._outputs, strict=False):
+                score.add(outputs, target_of(self.samples, row), outputs)
+            self._qualities[count] = score.quality
+        return self._qualities[count]
+
+    def _in_time(self, pairs: Iterable[_Pair]) -> Iterator[_Pair]:
+        """Yield pairs of outputs while there is time; a few in any case."""
+        for done, pair in enumerate(pairs):
+            if done >= _GROUPS and not self._has_time():
+                return
+            yield pair
+
+    def _disagreement(self, pairs: Iterable[_Pair], limit: float) -> Drop:
         """Return the share of answers that differ; not of all samples once it exceeds the limit."""
         answers = [outputs[self._output] for outputs in self._outputs]
         axis = self._profile.axis

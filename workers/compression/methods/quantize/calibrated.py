@@ -93,8 +93,10 @@ def variants(
     """Calibrate every graph that the parameters allow, with every rule for its ranges."""
     model = lifted(model, parameters)
     graphs = candidates(model, parameters, weight_rounding(parameters), context)
-    calibrated = []
+    calibrated = list[Calibrated]()
     for done, graph in enumerate(graphs):
+        if calibrated and not context.has_time():
+            break
         observing = turn(span(advance, 0, _OBSERVING), done, len(graphs))
         grids = calibrate(graph.model, parameters, context, observing)
         for rule, grids_of_rule in grids.items():
@@ -111,21 +113,28 @@ def measured(
 ) -> list[Calibrated]:
     """Measure how near the outputs of variants are to the model's, where that is not known yet.
 
-    One variant alone is not measured.
+    One variant alone is not measured. Those that there is no time for are left out, but for the
+    first one where none is known.
     """
     unknown = [each for each in compared if each.nearness is None]
     if len(compared) == 1 or not unknown:
         return [*compared]
+    if not context.has_time():
+        return [each for each in compared if each.nearness is not None] or [compared[0]]
 
     def written() -> Iterator[ir.Model]:
         for done, variant in enumerate(unknown):
+            if done and not context.has_time():
+                break
             advance(done / len(unknown))
             yield variant.writer()({}).model
 
     ratios = iter(output_sqnr(model, written(), compared[0].parameters, context))
-    return [
-        replace(each, nearness=next(ratios)) if each.nearness is None else each for each in compared
+    tried = [
+        replace(each, nearness=next(ratios, None)) if each.nearness is None else each
+        for each in compared
     ]
+    return [each for each in tried if each.nearness is not None]
 
 
 def finalists(compared: Sequence[Calibrated]) -> list[Calibrated]:

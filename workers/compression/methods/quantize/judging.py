@@ -66,7 +66,8 @@ class Judging:
 
         The graph runs with its weights as they are stored, in half precision where that is so. One
         that is certain to drop by more than the limit is not run to the end: the drop is then that
-        of the samples that it ran on. The same graph is run once.
+        of the samples that it ran on, as it is where the time is used up. The same graph is run
+        once.
         """
         with runtime.in_file(narrowed(model)) as path:
             digests = tuple(map(sha256, files_of(path)))
@@ -98,7 +99,7 @@ class Judging:
             output = quality.judged_output(graph, context.evaluate)
             count = affordable(self._model, samples, _WORK, _FEWEST, _MOST)
             drawn = samples.draw(count, context.seed)
-            return Reference(original, drawn, threads, judge, output)
+            return Reference(original, drawn, threads, judge, output, context.has_time)
 
     def ranking(self, model: ir.Model) -> Reference:
         """Return the outputs of a graph on few samples, by which layers of it are ranked."""
