@@ -8,7 +8,7 @@ Minimize = Literal["latency", "size", "macs"]
 """What is to become less."""
 
 Risk = Literal["low", "medium", "high"]
-"""How much quality may be lost: ``high`` where nothing wins it back or bounds it."""
+"""How much quality may be lost, the least first; ``high``: nothing wins it back or bounds it."""
 
 
 class Expected(BaseModel):

@@ -49,7 +49,7 @@ def recommend(session: Session, tenant: str, model_id: str, wish: Wish) -> Recom
         offered += proposals(_situation(session, known, inputs, wish))
         offered += taken_over(past, offered)
     found = [each for each in candidates(offered, past, inputs, wish) if helps(each, wish)]
-    found.sort(key=lambda each: -each.worth(wish.max_quality_drop))
+    found.sort(key=lambda each: each.rank(wish.max_quality_drop))
     items = [_recommendation(each, past, inputs, known) for each in found[:_MOST]]
     if items and wish.data is not None:
         items.append(_search(inputs, wish))

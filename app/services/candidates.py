@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import log2
-from typing import Any
+from typing import Any, get_args
 
 from app.domain.plans import Plan
 from app.domain.recommendations import Minimize, Risk
@@ -13,12 +13,8 @@ from app.services.precedents import Experience, History, Precedent, signature
 from app.services.proposals import Proposal
 from app.services.wishes import Wish, body_of, request_of
 
-_TRUST: dict[Risk, float] = {"low": 1.0, "medium": 0.85, "high": 0.5}
-"""The share of a gain that counts where nothing was measured; its square where quality is bound."""
-
-_MISSED = 4.0
-"""By how many halvings steps are put behind that lost more than is allowed, here or on a like
-model."""
+_LITTLE = 0.01
+"""The loss up to which measured steps stand first where no bound is named: that of the wishes."""
 
 _TAKEN_OVER = 3
 """Pipelines of finished jobs that are proposed."""
@@ -38,12 +34,18 @@ class Candidate:
     gain: float
     """How many times what is to become less is halved: as measured, else as far as is known."""
 
-    def worth(self, allowed: float | None) -> float:
-        """Return the figure by which candidates are ranked: larger is better."""
-        measured = self.experience
-        if measured is None:
-            return self.gain * _TRUST[self.proposal.risk] ** (1 if allowed is None else 2)
-        return self.gain - (_MISSED if allowed is not None and measured.drop > allowed else 0.0)
+    def rank(self, allowed: float | None) -> tuple[int, int, float]:
+        """Return the place among candidates: the least is best.
+
+        What finished jobs show to keep the quality stands first, what they show to lose more than
+        is allowed last; the others by their risk, and by their gain where that is the same.
+        """
+        lost = None if self.experience is None else self.experience.drop
+        risk = get_args(Risk).index(self.proposal.risk)
+        if lost is not None and lost <= (_LITTLE if allowed is None else allowed):
+            return 0, 0, -self.gain
+        missed = lost is not None and allowed is not None
+        return 2 if missed else 1, risk, -self.gain
 
 
 def taken_over(past: History, offered: Iterable[Proposal]) -> Iterator[Proposal]:
