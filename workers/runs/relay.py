@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from app.domain.events import Log, MetricValue, Progress, SamplesMade, StepFinished
 from workers.runs import answers
+from workers.runs.waiting import Waiting
 from workers.sandbox.directories import Place
 
 StoredEvent = Progress | MetricValue | Log
@@ -48,6 +49,7 @@ class Relay:
         self._last_progress = Progress(progress=0, stage="")
         self._last_progress_at = 0.0
         self._flushed_at = 0.0
+        self._waiting = Waiting()
 
     def __call__(self) -> None:
         """Read new events; pass them on unless the last write was too recent."""
@@ -57,11 +59,14 @@ class Relay:
                 steps.append(event.index)
             elif isinstance(event, SamplesMade):
                 self._keep_samples()
-            elif isinstance(event, Progress):
-                self._progress = event
-            elif self._remaining > 0:
-                self._remaining -= 1
-                self._pending.append(event)
+            else:
+                self._waiting.hear(event)
+                if isinstance(event, Progress):
+                    self._progress = event
+                else:
+                    self._add(event)
+        if (said := self._waiting.words()) is not None:
+            self._add(said)
         if steps:
             self.flush()
         for index in steps:
@@ -80,6 +85,11 @@ class Relay:
             self._store(batch)
             self._flushed_at = time.monotonic()
         self._pending = []
+
+    def _add(self, event: MetricValue | Log) -> None:
+        if self._remaining > 0:
+            self._remaining -= 1
+            self._pending.append(event)
 
     def _is_worth_storing(self, progress: Progress) -> bool:
         return (
