@@ -91,8 +91,8 @@ class Unavailable(Refused):
 class Rejected(PlanishError):  # noqa: N818
     """The uploaded file was inspected and cannot be used; ``problem`` says why."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(_in_words(problem))
+    def __init__(self, problem: Problem, upload: str) -> None:
+        super().__init__(f"{_in_words(problem)} ({upload})")
         self.problem = problem
 
 
@@ -100,7 +100,9 @@ class JobFailed(PlanishError):  # noqa: N818
     """The job ended without a result that keeps its promises; its artifacts may still be there."""
 
     def __init__(self, job: Job) -> None:
-        super().__init__(_in_words(job.problem) if job.problem else f"{job.id} was {job.status}")
+        super().__init__(
+            f"{_in_words(job.problem)} ({job.id})" if job.problem else f"{job.id} was {job.status}"
+        )
         self.job = job
 
     @property

@@ -199,6 +199,10 @@ Order = Annotated[
 ]
 
 
+TOO_BUSY = "The machine was too busy"
+"""What the note of a step begins with whose measurements another try may change."""
+
+
 class FinishedStep(BaseModel):
     """A step's ``report.json``: what it did; the figures are measured when all steps are done."""
 
@@ -221,6 +225,11 @@ class FinishedStep(BaseModel):
     """What layers lose and gain, where the method had to choose among them."""
     other_prices: list[LayerPrice] = []
     """The same in forms that were measured besides the one that was chosen."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the same step would come to the same result again, but for chance."""
+        return not any(note.startswith(TOO_BUSY) for note in self.notes)
 
 
 class ToolTask(BaseModel):

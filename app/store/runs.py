@@ -67,7 +67,8 @@ def store_events(
 def keep_step(
     session: Session, claimed: Claim, index: int, graph: Blob, finished: FinishedStep
 ) -> None:
-    """Store a finished step, which will not be repeated."""
+    """Store a finished step, which will not be repeated: by other jobs only if it is settled."""
+    keys = claimed.step_keys if finished.settled else ()
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
     blob_rows.touch(session, graph.sha256, graph.size_bytes)
     session.merge(
@@ -77,7 +78,7 @@ def keep_step(
             tenant=job.tenant,
             graph_sha256=graph.sha256,
             size_bytes=graph.size_bytes,
-            key=claimed.step_keys[index] if claimed.step_keys else None,
+            key=keys[index] if keys else None,
             finished=finished.model_dump(mode="json"),
         )
     )

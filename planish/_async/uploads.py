@@ -61,7 +61,7 @@ class AsyncUploads(Generic[_Upload]):
             pause = min(pause * 1.5, _LONGEST_LOOK_S)
             now = await self.get(now)
         if now.problem is not None:
-            raise Rejected(now.problem)
+            raise Rejected(now.problem, now.id)
         return now
 
     async def _refer(self, *, wait: bool, **body: Any) -> _Upload:

@@ -62,7 +62,7 @@ class Uploads(Generic[_Upload]):
             pause = min(pause * 1.5, _LONGEST_LOOK_S)
             now = self.get(now)
         if now.problem is not None:
-            raise Rejected(now.problem)
+            raise Rejected(now.problem, now.id)
         return now
 
     def _refer(self, *, wait: bool, **body: Any) -> _Upload:

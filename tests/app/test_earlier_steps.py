@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.blobs import Blob
-from app.domain.directory import FinishedStep
+from app.domain.directory import TOO_BUSY, FinishedStep
 from app.store import earlier_steps, runs
 from app.store.claims import Claim
 from app.store.tables import JobRow, StepRow
@@ -16,13 +16,13 @@ STEPS: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.3}, {"method": "qu
 DONE = FinishedStep(seconds=12.5, layers=[], skipped=[], notes=["It took long."])
 
 
-def made(service: Service, claimed: Claim) -> list[Blob]:
+def made(service: Service, claimed: Claim, done: FinishedStep = DONE) -> list[Blob]:
     """Let the worker finish all steps."""
     graphs = []
     for index in range(len(claimed.step_keys or STEPS)):
         with service.store.begin() as session:
             graph = Blob(f"{index:x}" * 64, 100 + index, key="")
-            runs.keep_step(session, claimed, index, graph, DONE)
+            runs.keep_step(session, claimed, index, graph, done)
             graphs.append(graph)
     return graphs
 
@@ -48,6 +48,14 @@ def test_the_same_steps_are_not_made_again_and_say_so(service: Service) -> None:
     with service.store() as session:
         took = [earlier_steps.seconds(session, job.id) for job in session.query(JobRow)]
     assert took == [25.0] * 3, "searches count what steps take where they are made"
+
+
+def test_a_step_that_a_busy_machine_could_not_measure_is_made_again(service: Service) -> None:
+    asked = request(service)
+    service.job(**asked)
+    made(service, claim_next(service), DONE.model_copy(update={"notes": [f"{TOO_BUSY} to tell."]}))
+    service.job(**asked)
+    assert claim_next(service).steps == ()
 
 
 def test_the_same_uploads_under_other_ids_are_the_same(service: Service) -> None:

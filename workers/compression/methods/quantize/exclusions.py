@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime as ort
 
+from app.domain.directory import TOO_BUSY
 from workers.compression.graph.load import files_of, store
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.packing import packed
@@ -74,6 +75,7 @@ def unprofitable(
         ("unprofitable", context.name_of(quantized.model)),
         Exclusions,
         lambda: _unprofitable(write, original, quantized, layers, context),
+        lambda known: not known.notes,
     )
 
 
@@ -107,8 +109,8 @@ def _unprofitable(
         excluded |= {name: reason_for_all for name in layers if name not in excluded}
     elif ratio.low < NOT_SLOWER:
         notes.append(
-            "The machine was too busy to measure whether integers make this model faster: run the"
-            " job again when the machine is idle, with another 'seed', as times are kept."
+            f"{TOO_BUSY} to measure whether integers make this model faster: run the job again when"
+            " the machine is idle."
         )
     return Exclusions(excluded, notes)
 
