@@ -57,6 +57,17 @@ def test_indices_are_drawn_from_the_range_that_the_model_accepts(tmp_path: Path)
     assert {int(number) for number in found[0].feeds["x"].reshape(-1)} == {0, 1}
 
 
+def test_a_model_that_cuts_thousands_off_gets_more(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Slice", ["x", "start", "end", "axis"], ["middle"]),
+        helper.make_node("Reshape", ["middle", "rows"], ["y"]),
+    ]
+    places = {"start": [5000], "end": [-5000], "axis": [1], "rows": [1, 6000]}
+    constants = [tensor(name, np.array(place)) for name, place in places.items()]
+    proto = model(nodes, [value("x", "N", "T")], [value("y", "N", 6000)], constants)
+    assert [trial.sizes for trial in trials(proto, tmp_path)] == [{"N": 1, "T": 16_000}]
+
+
 def test_a_model_that_answers_differently_each_time_has_no_trials(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("RandomNormalLike", ["x"], ["r"]),

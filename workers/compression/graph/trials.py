@@ -30,6 +30,8 @@ from workers.compression.graph.sums import with_sums
 _IMAGE_SIZES = (224, 64, 32, 48, 128, 320, 16, 8, 1)
 _OTHER_SIZES = (128, 64, 32, 16, 8, 4, 2, 1, 512, 256, 384, 576, 1024, 77, 100, 50, 20, 10, 7, 5, 3)
 """Sizes to try, powers of two first; the others may match a size that an exporter fixed."""
+_LONG = 16_000
+"""The last size to try, of one dimension alone: a second of sound, or what cuts off thousands."""
 
 _IMAGE_RANK = 4
 
@@ -186,6 +188,8 @@ def _assignments(model: ir.Model, batch: int, batches: Collection[str]) -> Itera
         yield with_sums(drawn)
         if states:
             yield with_sums(drawn | states)
+    if len(choices) == 1:
+        yield with_sums(fixed | dict.fromkeys(choices, _LONG))
 
 
 def _states(model: ir.Model) -> set[str]:

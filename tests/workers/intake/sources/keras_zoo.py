@@ -102,6 +102,9 @@ SERIES: dict[str, Write] = {
     "Maximum": lambda x: k.Maximum()([x, -x]),
     "Minimum": lambda x: k.Minimum()([x, -x]),
     "Concatenate": lambda x: k.Concatenate(axis=1)([x, x]),
+    "Discretization": lambda x: k.Discretization([-1.0, 0.0, 0.5])(x),
+    "scalars": lambda x: _scalars(x),
+    "comparisons with scalars": lambda x: _compared(x),
     "operations": lambda x: keras.ops.relu(x) * 2 + keras.ops.mean(x, axis=-1, keepdims=True),
     "a slice": lambda x: x[:, 0],
     "einsum": lambda x: keras.ops.einsum("abc,adc->abd", x, x),
@@ -163,7 +166,36 @@ TOKENS: dict[str, Write] = {
     "Embedding, masked, attended to": lambda x: k.MultiHeadAttention(2, 4)(_masked(x), _masked(x)),
     "CategoryEncoding": lambda x: k.CategoryEncoding(50, "multi_hot")(x),
     "CategoryEncoding, one": lambda x: k.CategoryEncoding(50, "one_hot")(x),
+    "ReversibleEmbedding": lambda x: _there_and_back(x),
+    "scalars": lambda x: _scalars(x),
+    "comparisons with scalars": lambda x: _compared(x),
 }
+
+
+def _scalars(x: Any) -> Any:
+    """Python's operators with integers and floats on either side."""
+    ops, positive = keras.ops, keras.ops.abs(x) + 1
+    answers = [
+        x + 2, 2 - x, x * 2, 2.5 * x, x / 2, 3 / positive, x // 2, x % 3, 7.5 % positive,
+        positive**2, positive**0.5, 2 ** (x % 3), ops.maximum(x, 1), ops.minimum(1.5, x),
+        ops.where(x > 0, x, 1), ops.where(x > 0, 0.5, x), ops.clip(x, -1, 1),
+        ops.true_divide(x, 4), ops.add(x, True), ops.square(x) - 1, ops.round(x * 0.7),
+    ]  # fmt: skip
+    return ops.stack([ops.cast(each, "float32") for each in answers], -1)
+
+
+def _compared(x: Any) -> Any:
+    ops = keras.ops
+    answers = [
+        x > 0, x >= 1, x < 0.5, x <= 2, ops.equal(x, 3), x != 3, ops.logical_and(x, 1),
+        ops.logical_or(x > 0, False), ops.logical_not(x), ops.isclose(x, 3.0),
+    ]  # fmt: skip
+    return ops.stack([ops.cast(each, "float32") for each in answers], -1)
+
+
+def _there_and_back(x: Any) -> Any:
+    words = k.ReversibleEmbedding(50, 4)
+    return words(words(x), reverse=True)
 
 
 def _masked(x: Any) -> Any:

@@ -117,15 +117,12 @@ def test_recurrent_layers_are_one_operator_and_take_any_length(tmp_path: Path) -
     np.testing.assert_allclose(ours, model.predict(series, verbose=0), atol=EXACT)
 
 
-def test_a_mask_that_would_fix_the_batch_is_no_silence(tmp_path: Path) -> None:
+def test_a_mask_leaves_the_batch_open(tmp_path: Path) -> None:
     tokens = layers.Input((4,), dtype="int32", name="tokens")
     words = layers.Embedding(20, 3, mask_zero=True)(tokens)
-    file = saved(keras.Model(tokens, layers.LSTM(2)(words)), tmp_path / "model.keras")
-    with rejected(r"fixed sizes.*\?inputs="):
-        inspected(file, tmp_path / "job")
-    fixed = [{"name": "tokens", "shape": [1, 4]}]
-    found, conversion = inspected(file, tmp_path / "other", inputs=fixed)
-    assert found.inputs[0].shape == [1, 4]
+    model = keras.Model(tokens, layers.LSTM(2)(words))
+    found, conversion = inspected(saved(model, tmp_path / "model.keras"), tmp_path / "job")
+    assert found.inputs[0].shape == ["batch", 4]
     assert conversion.max_error < EXACT
 
 
@@ -180,6 +177,47 @@ def test_code_in_a_configuration_is_refused_by_name(
 ) -> None:
     with rejected(words):
         inspected(archive(one_layer(**layer), tmp_path / "model.keras"), tmp_path / "job")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("StringLookup", "in TensorFlow alone"),
+        ("IntegerLookup", "in TensorFlow alone"),
+        ("TextVectorization", "in TensorFlow alone"),
+        ("Hashing", "in TensorFlow alone"),
+        ("HashedCrossing", "in TensorFlow alone"),
+        ("MelSpectrogram", "spectrograms"),
+        ("STFTSpectrogram", "spectrograms"),
+        ("AutoContrast", "pictures"),
+        ("Equalization", "pictures"),
+        ("Pipeline", "prepare data"),
+    ],
+)
+def test_a_layer_that_prepares_data_is_refused_with_what_to_upload(
+    tmp_path: Path, kind: str, words: str
+) -> None:
+    file = archive(one_layer(**stock(kind, name="first")), tmp_path / "model.keras")
+    with rejected(rf"^'{kind}' \(layer 'first'\).*{words}.*get_layer\('first'\)"):
+        inspected(file, tmp_path / "job")
+
+
+def test_a_model_behind_a_layer_that_prepares_data_is_read(tmp_path: Path) -> None:
+    """The line that the refusal names makes a file that is read."""
+    behind = [layers.Conv2D(2, 1), layers.GlobalMaxPooling2D()]
+    model = keras.Sequential([layers.Input((4, 4, 3)), layers.Solarization(name="sun"), *behind])
+    with rejected(r"'Solarization'.*get_layer\('sun'\)\.output, model\.outputs"):
+        inspected(saved(model, tmp_path / "model.keras"), tmp_path / "job")
+    rest = keras.Model(model.get_layer("sun").output, model.outputs)
+    found, _ = inspected(saved(rest, tmp_path / "rest.keras"), tmp_path / "other")
+    assert found.inputs[0].shape == ["batch", 4, 4, 3]
+
+
+def test_a_layer_without_an_operator_is_refused_with_one_that_has(tmp_path: Path) -> None:
+    clips = layers.Input((4, 4, 4, 2))
+    model = keras.Model(clips, layers.AdaptiveAveragePooling3D(2, name="pool")(clips))
+    with rejected(r"'AdaptiveAveragePooling3D' \(layer 'pool'\).* AveragePooling3D"):
+        inspected(saved(model, tmp_path / "model.keras"), tmp_path / "job")
 
 
 def test_a_lambda_in_hdf5_is_refused_too(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_stock_layers_in_hdf5_are_opened_as_they_were(tmp_path: Path, kind: str)
     compare(told(model, kind, rows), program.run([torch.from_numpy(rows)]))
 
 
-@pytest.mark.parametrize("kind", ["pictures", "tokens"])
+@pytest.mark.parametrize("kind", ["pictures", "series", "tokens"])
 def test_stock_layers_become_graphs_that_answer_as_in_keras(tmp_path: Path, kind: str) -> None:
     """One network has an output for each layer, so that one conversion serves for all."""
     model, rows = network(kind), drawn(kind)

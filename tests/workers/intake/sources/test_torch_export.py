@@ -15,13 +15,15 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of torch.export's own depre
 
 
 class Mix(nn.Module):
+    """One output is multiplied by an integer, by the operator's second name."""
+
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.left, self.right = nn.Linear(5, 4), nn.Linear(3, 4)
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        return self.left(a) + self.right(b), torch.relu(self.left(a))
+        return self.left(a) + self.right(b), torch.multiply(self.left(a).relu(), torch.tensor(2))
 
 
 def test_a_program_answers_as_in_torch(tmp_path: Path) -> None:

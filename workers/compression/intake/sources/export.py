@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from workers.compression.intake.sources import promotion
 from workers.compression.intake.sources.program import Program
 
 OPSET = 21
@@ -58,6 +59,7 @@ def _module(program: Program, example: Sequence[Tensor], outputs: list[str], pat
     names = [spec.name for spec in program.inputs]
     options: dict[str, Any] = {"input_names": names, "output_names": outputs, "verbose": False}
     if program.exported is not None:
+        promotion.call_by_first_names(program.exported)
         made = torch.onnx.export(program.exported, opset_version=OPSET, dynamo=True, **options)
     else:
         dynamic = tuple(
@@ -86,7 +88,8 @@ class _Positional(nn.Module):
         self.module = module
 
     def forward(self, *tensors: Tensor) -> Any:
-        return self.module(*tensors)
+        with promotion.Promoting():
+            return self.module(*tensors)
 
 
 def _separate_names(model: ir.Model) -> None:

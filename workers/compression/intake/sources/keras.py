@@ -108,9 +108,8 @@ def _open_hdf5(path: Path, keras: Any) -> tuple[Any, int, bool]:
 
 
 def _no_config(file: Any) -> str:
-    if not any(name in file.attrs for name in ("layer_names", "keras_version")) and not (
-        {"layers", "_layer_checkpoint_dependencies", "model_weights"} & set(file)
-    ):
+    named = any(name in file.attrs for name in ("layer_names", "keras_version"))
+    if not named and not file.visit(_is_of_weights):
         return (
             "The HDF5 file holds no Keras model. Save one with model.save('model.keras') and upload"
             " that."
@@ -120,6 +119,11 @@ def _no_config(file: Any) -> str:
         " them where the model is defined, save it whole with model.save('model.keras'), and upload"
         " that."
     )
+
+
+def _is_of_weights(path: str) -> bool | None:
+    """Return whether Keras has an object of this name where it stores weights, for a walk."""
+    return path.rpartition("/")[2] in {"vars", "model_weights"} or None
 
 
 def _config(text: str | bytes) -> Any:

@@ -7,9 +7,10 @@ boundary. So only names of this list are passed to Keras, and no argument may ho
 from typing import Any
 
 from app.domain.problems import InvalidModel
+from workers.compression.intake.sources import keras_unread
 
 _LAYERS = """
-InputLayer Dense EinsumDense Embedding Identity Masking Activation
+InputLayer Dense EinsumDense Embedding ReversibleEmbedding Identity Masking Activation
 Conv1D Conv2D Conv3D Conv1DTranspose Conv2DTranspose Conv3DTranspose
 Convolution1D Convolution2D Convolution3D Convolution2DTranspose
 DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D
@@ -28,7 +29,7 @@ Attention AdditiveAttention MultiHeadAttention GroupQueryAttention GroupedQueryA
 Add Subtract Multiply Average Maximum Minimum Concatenate Dot
 Flatten Reshape Permute RepeatVector Cropping1D Cropping2D Cropping3D UpSampling1D UpSampling2D
 UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
-Rescaling Normalization Resizing CenterCrop CategoryEncoding
+Rescaling Normalization Resizing CenterCrop CategoryEncoding Discretization
 RandomFlip RandomRotation RandomZoom RandomTranslation RandomContrast RandomBrightness RandomCrop
 Functional Sequential Model
 """
@@ -161,7 +162,8 @@ def _object(value: dict[str, Any], legacy: bool) -> dict[str, Any]:
         return dict(value)
     if not _is_operation(module, name) and (name not in NAMES or module not in {None, *_MODULES}):
         raise InvalidModel(
-            f"'{name!s:.80}'{where} is not a stock layer of Keras: its code is not run here."
+            keras_unread.reason(name, label)
+            or f"'{name!s:.80}'{where} is not a stock layer of Keras: its code is not run here."
             f" {_ADVICE}"
         )
     registered = value.get("registered_name")

@@ -1,8 +1,9 @@
-"""Exports Keras's LSTM and GRU layers as one operator instead of one copy per time step.
+"""Exports what Keras runs once for each moment as one operator.
 
-Keras unrolls them in torch, which fixes the length and makes hundreds of nodes. During an export
-these layers are torch's own operators with the same weights. Outside of an export they stay
-Keras's, so that the graph is compared with Keras itself.
+Keras unrolls it in torch, which fixes the number of moments, often the batch too, and makes
+hundreds of nodes. During an export, an LSTM or a GRU with the standard equations is torch's own
+operator with the same weights, any other recurrent layer a Scan over its cell. Outside of an export
+all layers stay Keras's, so that the graph is compared with Keras itself.
 """
 
 from collections.abc import Callable
@@ -11,37 +12,60 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from workers.compression.intake.sources import keras_steps
 from workers.compression.intake.sources.keras_files import layers_of
 
-_Loop = Callable[..., Any]
+_Fused = Callable[[Any, Tensor, Any], Any]
 
 
 def fuse(model: Any) -> None:
-    """Make every layer with the standard equations export as one operator."""
-    loops: dict[str, Callable[[Any, Tensor, Any], Any]] = {"LSTM": _lstm, "GRU": _gru}
+    """Make every layer that goes through moments export as one operator."""
+    import keras
+
     for layer in layers_of(model):
-        fused = loops.get(type(layer).__name__)
-        if fused is not None and _is_standard(layer):
-            layer.inner_loop = _while_exporting(layer, fused)
+        if isinstance(layer, keras.layers.RNN):
+            layer.inner_loop = _loop(layer)
+        elif isinstance(layer, keras.layers.TimeDistributed):
+            layer.call = _distributed(layer)
 
 
-def _is_standard(layer: Any) -> bool:
-    activations = (layer.activation.__name__, layer.recurrent_activation.__name__)
-    return activations == ("tanh", "sigmoid") and getattr(layer, "reset_after", True)
-
-
-def _while_exporting(layer: Any, fused: Callable[[Any, Tensor, Any], Any]) -> _Loop:
-    original_loop: _Loop = layer.inner_loop
+def _loop(layer: Any) -> Callable[..., Any]:
+    unrolled, fused = layer.inner_loop, _fused(layer)
 
     def loop(sequences: Tensor, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        masked = mask is not None and any(state_mask is not None for state_mask in _listed(mask))
-        if masked or not torch.compiler.is_exporting():
-            return original_loop(sequences, initial_state, mask, training=training)
+        if not torch.compiler.is_exporting():
+            return unrolled(sequences, initial_state, mask, training=training)
+        states = _listed(initial_state)
+        [counts] = [each for each in _listed(mask) if each is not None] or [None]
+        if fused is None or counts is not None:
+            return keras_steps.recurrent(layer, sequences, states, counts, training)
         turned = torch.flip(sequences, [1]) if layer.go_backwards else sequences
-        outputs, states = fused(layer, turned, _listed(initial_state))
+        outputs, states = fused(layer, turned, states)
         return outputs[:, -1], outputs, states
 
     return loop
+
+
+def _distributed(layer: Any) -> Callable[..., Any]:
+    unrolled = layer.call
+
+    def call(inputs: Tensor, training: Any = None, mask: Any = None) -> Any:
+        if not torch.compiler.is_exporting():
+            return unrolled(inputs, training=training, mask=mask)
+        return keras_steps.distributed(layer, inputs, training, mask)
+
+    return call
+
+
+def _fused(layer: Any) -> _Fused | None:
+    """Return what runs a layer as one operator of torch; None where its equations are others."""
+    loops: dict[str, _Fused] = {"LSTM": _lstm, "GRU": _gru}
+    fused = loops.get(type(layer).__name__)
+    if fused is None:
+        return None
+    activations = (layer.activation.__name__, layer.recurrent_activation.__name__)
+    is_standard = activations == ("tanh", "sigmoid") and getattr(layer, "reset_after", True)
+    return fused if is_standard else None
 
 
 def _lstm(layer: Any, sequences: Tensor, states: Any) -> Any:
