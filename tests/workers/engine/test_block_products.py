@@ -72,6 +72,31 @@ def test_inputs_that_are_no_whole_blocks_stay(tmp_path: Path) -> None:
     assert [skipped.node for skipped in written.skipped] == ["first"]
 
 
+def test_products_of_branches_stay(tmp_path: Path) -> None:
+    """onnxruntime looks for their blocks in the branch, and does not open the graph."""
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], [name], f"{name} product")],
+            name, [], [value(name, "N", 96)],
+        )
+        for name in ("then", "else")
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["taken"], to=9),
+        helper.make_node("If", ["taken"], ["h"], "choice", **branches),
+        helper.make_node("MatMul", ["h", "v"], ["y"], "last"),
+    ]
+    weights = [tensor("w", RNG.random((64, 96), np.float32))]
+    weights.append(tensor("v", RNG.random((96, 64), np.float32)))
+    path = tmp_path / "model.onnx"
+    store_graph(path, nodes, [value("x", "N", 64)], [value("y", "N", 64)], weights)
+    written = BlockProducts(BLOCKS).write(named(path), {})
+    assert [layer.node for layer in written.layers] == ["last"]
+    assert {skipped.node for skipped in written.skipped} == {"then product", "else product"}
+    outputs_of(written.model, np.ones((2, 64), np.float32))
+
+
 def test_other_runtimes_read_blocks_or_get_floats(tmp_path: Path) -> None:
     path = tmp_path / "blocks.onnx"
     x = RNG.standard_normal((6, 64)).astype(np.float32)

@@ -71,13 +71,20 @@ class BlockProducts:
     ) -> tuple[list[QuantizableLayer], list[Skipped]]:
         """Return the products to write in blocks, and why others are not."""
         layers, skipped = matrices(*select(model, self.parameters, excluded))
-        size = self.parameters.block_size
-        parts = [layer for layer in layers if layer.weights.shape[_axis(layer.node)] % size]
-        reason = f"its inputs are no whole blocks of {size}, which not every runtime reads"
+        reasons = {str(layer.node.name): self._unfit(layer, model) for layer in layers}
         return (
-            [layer for layer in layers if layer not in parts],
-            [*skipped, *(Skipped(node=str(part.node.name), reason=reason) for part in parts)],
+            [layer for layer in layers if reasons[str(layer.node.name)] is None],
+            [*skipped, *(Skipped(node=n, reason=why) for n, why in reasons.items() if why)],
         )
+
+    def _unfit(self, layer: QuantizableLayer, model: ir.Model) -> str | None:
+        """Return why the weights of a product cannot be in blocks; None if they can."""
+        size = self.parameters.block_size
+        if layer.node.graph is not model.graph:
+            return "it lies in a branch or loop, where onnxruntime does not open weights in blocks"
+        if layer.weights.shape[_axis(layer.node)] % size:
+            return f"its inputs are no whole blocks of {size}, which not every runtime reads"
+        return None
 
     def _replace(self, edit: Editor, layer: QuantizableLayer, written: _Written) -> LayerChange:
         """Let a product read its weight from blocks; products of one weight share the blocks."""
