@@ -274,7 +274,7 @@ def test_a_page_draws_what_a_step_chose_from(service: Service, job: str) -> None
         {"title": HOSTILE[0], "size_bytes": 1200, "speedup": 2, "lost": 0.01, "chosen": True},
     ]
     price = {"node": HOSTILE[2], "lost": 0.02, "gain": 0.1, "unit": "time", "priced_together": 2}
-    prices = [{**price, "quantized": quantized} for quantized in (True, False)]
+    prices = [{**price, "form": "static", "quantized": quantized} for quantized in (True, False)]
     reported(service, job, {**STEP_REPORT, "choices": choices, "prices": prices})
     report = service.http.get(path(job)).json()["step_reports"][0]
     assert (report["choices"][1], report["prices"]) == ({**choices[1], "lost_error": None}, prices)
