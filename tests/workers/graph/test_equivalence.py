@@ -1,15 +1,21 @@
 """Trials are inputs that the reference accepts, in several sizes; differences are named."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tests.workers.intake.models import convnet, model, tensor, value, write
 from workers.compression.graph.equivalence import Trial, difference
 from workers.compression.graph.load import load
-from workers.compression.graph.trials import find_trials
+from workers.compression.graph.pieces import open_graph
+from workers.compression.graph.runtime import Arrays
+from workers.compression.graph.trials import find_trials, trials_of
 
 
 def trials(proto: onnx.ModelProto, directory: Path, seed: int = 0) -> list[Trial]:
@@ -66,6 +72,27 @@ def test_a_model_that_cuts_thousands_off_gets_more(tmp_path: Path) -> None:
     constants = [tensor(name, np.array(place)) for name, place in places.items()]
     proto = model(nodes, [value("x", "N", "T")], [value("y", "N", 6000)], constants)
     assert [trial.sizes for trial in trials(proto, tmp_path)] == [{"N": 1, "T": 16_000}]
+
+
+@pytest.mark.parametrize(
+    ("shape", "accepted"), [(("N", "T"), (1, 7)), (("N", 3, "T", "T"), (1, 3 * 299 * 299))]
+)
+def test_thousands_are_not_tried_where_a_size_is_accepted_nor_of_images(
+    tmp_path: Path, shape: tuple[int | str, ...], accepted: tuple[int, ...]
+) -> None:
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"])
+    constant = tensor("shape", np.array(accepted))
+    proto = model([node], [value("x", *shape)], [value("y", *accepted)], [constant])
+    path, seen = write(proto, tmp_path / "model.onnx"), set[int]()
+    run = open_graph(path, 1)
+
+    def watched(feeds: Mapping[str, NDArray[Any]], seconds: float | None) -> Arrays:
+        seen.add(feeds["x"].shape[-1])
+        return run(feeds, seconds)
+
+    trials_of(watched, load(path))
+    assert len(seen) > 5
+    assert max(seen) <= 1024
 
 
 def test_a_model_that_answers_differently_each_time_has_no_trials(tmp_path: Path) -> None:

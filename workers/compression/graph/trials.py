@@ -31,7 +31,8 @@ _IMAGE_SIZES = (224, 64, 32, 48, 128, 320, 16, 8, 1)
 _OTHER_SIZES = (128, 64, 32, 16, 8, 4, 2, 1, 512, 256, 384, 576, 1024, 77, 100, 50, 20, 10, 7, 5, 3)
 """Sizes to try, powers of two first; the others may match a size that an exporter fixed."""
 _LONG = 16_000
-"""The last size to try, of one dimension alone: a second of sound, or what cuts off thousands."""
+"""The last size to try, of one dimension alone, where no other is accepted: a second of sound, or
+what cuts off thousands. An image of this size would take gigabytes, and so would attention."""
 
 _IMAGE_RANK = 4
 
@@ -99,7 +100,7 @@ def _accepted(
     counted = batch_names(model) if counting is None else set(counting)
     for batch in (1, 2):
         for sizes in _assignments(model, batch, counted):
-            if sizes in tried:
+            if sizes in tried or (_is_long(sizes) and not all(map(_is_long, tried))):
                 continue
             trial = _try(run, model, sizes, seed + len(tried), patience)
             if trial is None:
@@ -110,6 +111,10 @@ def _accepted(
                 break
         if not tried:
             return
+
+
+def _is_long(sizes: Mapping[str, int]) -> bool:
+    return _LONG in sizes.values()
 
 
 class _Patience:
@@ -188,7 +193,7 @@ def _assignments(model: ir.Model, batch: int, batches: Collection[str]) -> Itera
         yield with_sums(drawn)
         if states:
             yield with_sums(drawn | states)
-    if len(choices) == 1:
+    if [*choices.values()] == [_OTHER_SIZES]:
         yield with_sums(fixed | dict.fromkeys(choices, _LONG))
 
 
