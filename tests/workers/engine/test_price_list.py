@@ -8,20 +8,26 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
-from app.domain.directory import GRAPH, MOST_PRICE_BYTES, PRICES, FinishedStep
+from app.domain.directory import GRAPH, MOST_PRICE_BYTES, PRICES, TOO_BUSY, FinishedStep
+from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
 from tests.workers.engine.stored import named, store_graph
 from tests.workers.intake.models import tensor, value
 from workers.compression import price_list, steps
 from workers.compression.graph.editor import constant
 from workers.compression.graph.fingerprint import fingerprint
+from workers.compression.measure.ratio import Ratio
+from workers.compression.methods.outcome import Outcome
+from workers.compression.methods.quantize import exclusions
 from workers.compression.methods.quantize.calibrated import Calibrated
+from workers.compression.methods.quantize.exclusions import unprofitable
 from workers.compression.methods.quantize.integers import range_grid
 from workers.compression.methods.quantize.kept import kept_calibration
 from workers.compression.price_list import Entry, PriceList
 from workers.compression.samples.context import Context, Samples
 
 RNG = np.random.default_rng(3)
+EQUAL, UNCLEAR = Ratio(1.0, 0.99, 1.01), Ratio(1.1, 0.6, 1.9)
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,9 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Earlier:
     samples = Samples({"x": x}, None, range(48))
     context = Context(samples, seed=0, threads=1, example=samples.first_run(), original=path)
     first = directory / "first"
-    return Earlier(context, first, run(context, first, prefer="size"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exclusions, "time_ratio", lambda *_: EQUAL)  # a busy machine cannot tell
+        return Earlier(context, first, run(context, first, prefer="size"))
 
 
 def run(context: Context, directory: Path, **parameters: object) -> FinishedStep:
@@ -107,6 +115,26 @@ def test_prices_of_another_graph_and_of_a_hurry_are_not_kept(
     made.write(tmp_path / PRICES)
     assert PriceList.read(tmp_path / PRICES, "a graph").earlier
     assert not PriceList.read(tmp_path / PRICES, "another graph").earlier
+
+
+def test_what_a_busy_machine_could_not_tell_is_timed_again(
+    earlier: Earlier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert earlier.context.original is not None
+    graph = named(earlier.context.original)
+    layer = LayerChange(node="n", operator="Conv", change="c", bytes_before=4, bytes_after=1)
+
+    def notes(prices: PriceList, timed: Ratio) -> list[str]:
+        monkeypatch.setattr(exclusions, "time_ratio", lambda *_: timed)
+        context = replace(earlier.context, prices=prices)
+        return unprofitable(lambda _: Outcome(graph, [layer]), graph, {}, context).notes
+
+    busy = PriceList("g")
+    [note] = notes(busy, UNCLEAR)
+    assert note.startswith(TOO_BUSY)
+    busy.write(tmp_path / PRICES)
+    assert notes(PriceList.read(tmp_path / PRICES, "g"), UNCLEAR) == [note]
+    assert notes(PriceList.read(tmp_path / PRICES, "g"), EQUAL) == []
 
 
 def changed(model: ir.Model) -> ir.Model:

@@ -91,7 +91,7 @@ def _unprofitable(
     if not context.example:
         return Exclusions(excluded, [])
     notes = list[str]()
-    ratio = speed_ratio(original, write(excluded).model, context)
+    ratio = speed_ratio(original, write(excluded).model, context, holds=_is_clear)
     groups = _slower_groups(write, excluded, layers, context)
     for index, (gain, names) in enumerate(groups):
         harmful = gain.low > _FASTER
@@ -101,13 +101,13 @@ def _unprofitable(
         excluded |= dict.fromkeys(names, reason)
         is_last = index + 1 == len(groups) or groups[index + 1][0].low <= _FASTER
         if is_last or not harmful:
-            ratio = speed_ratio(original, write(excluded).model, context)
+            ratio = speed_ratio(original, write(excluded).model, context, holds=_is_clear)
     if not is_not_slower(ratio):
         reason_for_all = (
             f"in integers the model would be slower: {ratio.value:.2f} times as fast as in float"
         )
         excluded |= {name: reason_for_all for name in layers if name not in excluded}
-    elif ratio.low < NOT_SLOWER:
+    elif not _is_clear(ratio):
         notes.append(
             f"{TOO_BUSY} to measure whether integers make this model faster: run the job again when"
             " the machine is idle."
@@ -163,7 +163,13 @@ def _shortest_ms(model: ir.Model, context: Context) -> float:
     )
 
 
-def speed_ratio(original: ir.Model, other: ir.Model, context: Context, round_: int = 0) -> Ratio:
+def speed_ratio(
+    original: ir.Model,
+    other: ir.Model,
+    context: Context,
+    round_: int = 0,
+    holds: Callable[[Ratio], bool] = lambda _: True,
+) -> Ratio:
     """Return how many times longer the original takes: timed once in each round.
 
     Args:
@@ -171,11 +177,13 @@ def speed_ratio(original: ir.Model, other: ir.Model, context: Context, round_: i
         other: a graph with the same inputs.
         context: an example, and threads.
         round_: a number; with another one the same graph is timed anew.
+        holds: whether a ratio that is known is good enough; it is timed anew where it is not.
     """
     return context.prices.figures(
         ("speed", context.name_of(other), round_),
         Ratio,
         lambda: _ratio(original, other, context),
+        holds,
     )
 
 
@@ -186,6 +194,11 @@ def _ratio(original: ir.Model | ort.InferenceSession, other: ir.Model, context: 
 def is_not_slower(ratio: Ratio) -> bool:
     """Return whether a graph is as fast as another one, given the noise of a busy machine."""
     return ratio.low >= NOT_SLOWER or ratio.value >= 1
+
+
+def _is_clear(ratio: Ratio) -> bool:
+    """Return whether it is told if a graph is slower; of one that only seems faster it is not."""
+    return ratio.low >= NOT_SLOWER or ratio.value < 1
 
 
 def _too_small(write: Write, original: ir.Model, quantized: Outcome) -> dict[str, str]:
