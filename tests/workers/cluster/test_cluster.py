@@ -65,6 +65,14 @@ def test_sixteen_values_for_a_normal_distribution_are_as_good_as_they_can_be(cou
     assert _error(values, codebook(values, 16, zero=False)) < 1.02 * 0.009497
 
 
+def test_of_millions_values_that_are_too_alike_to_tell_apart_share_a_centre() -> None:
+    alike = 1 + np.arange(300, dtype=np.float32) * np.float32(2**-23)
+    values = np.concatenate([np.zeros(1 << 22, np.float32), alike])
+    centres = codebook(values, 256, zero=False)
+    assert len(np.unique(values)) > 256 > len(centres)
+    assert _error(values, centres) < 1e-12
+
+
 def test_the_few_values_far_out_of_a_layer_get_centres_of_their_own() -> None:
     """Student's distribution of three degrees: the error was 28 dB below the values, not 42."""
     values = np.random.default_rng(0).standard_t(3, 20_000).astype(np.float32)

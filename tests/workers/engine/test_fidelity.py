@@ -137,6 +137,13 @@ def test_answers_that_hardly_vary_do_not_lead(kind: str, odd: int, bounded: str)
     assert found.commonest == found.agreement == pytest.approx(1 - odd / 20)
 
 
+def test_of_very_many_answers_the_commonest_is_still_counted() -> None:
+    rare = np.arange(1, 100_001)
+    often = np.zeros(300_000, np.int64)
+    closeness = closeness_to(np.append(often, rare), np.append(often, -rare))
+    assert closeness.value.commonest == pytest.approx(0.75)
+
+
 def test_numbers_have_no_commonest_answer() -> None:
     picture = np.zeros((1, 8, 8, 3), np.uint8)
     closeness = closeness_to(picture)

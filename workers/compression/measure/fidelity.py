@@ -14,6 +14,9 @@ from workers.compression.samples.probabilities import probabilities_axis
 _TOLERANCE = 0.01
 _LEAST = 1e-30
 
+_MOST_ANSWERS = 1 << 16
+"""The greatest number of different answers that are counted; of more, the rarest are forgotten."""
+
 _ONE_FOR_NEARLY_ALL = 0.9
 """Where the original gives one answer to more than this share of the samples, equal answers say too
 little: a graph that always gives that one would lose less than a bound may allow."""
@@ -58,6 +61,7 @@ class Profile:
         self._axes = set[int | None]()
         self._labels = False
         self._answers = Counter[Hashable]()
+        self._answered = 0
 
     def add(self, output: NDArray[Any]) -> None:
         """Add one sample's output; NaN and infinity are not part of the range."""
@@ -67,12 +71,19 @@ class Profile:
         axis = scores_axis(output)
         self._axes.add(axis)
         if self._labels or axis is not None:
-            answers = output if axis is None else output.argmax(axis)
-            self._answers.update(answers.ravel().tolist())
+            self._count(output if axis is None else output.argmax(axis))
         values = output[np.isfinite(output)] if output.dtype.kind == "f" else output
         if values.dtype.kind in "fiub" and values.size:
             self._low = min(self._low, float(values.min()))
             self._high = max(self._high, float(values.max()))
+
+    def _count(self, answers: NDArray[Any]) -> None:
+        """Count answers, in bounded memory."""
+        different, counts = np.unique(answers, return_counts=True)
+        self._answers.update(dict(zip(different.tolist(), counts.tolist(), strict=True)))
+        self._answered += answers.size
+        if len(self._answers) > _MOST_ANSWERS:
+            self._answers = Counter(dict(self._answers.most_common(_MOST_ANSWERS)))
 
     @property
     def span(self) -> float:
@@ -89,7 +100,7 @@ class Profile:
         """The share of the answer that is given most often; None where there are no answers."""
         if not self._answers or not (self._labels or self.axis is not None):
             return None
-        return max(self._answers.values()) / self._answers.total()
+        return max(self._answers.values()) / self._answered
 
     @property
     def answers_tell(self) -> bool:

@@ -36,7 +36,7 @@ def _loop(layer: Any) -> Callable[..., Any]:
         if not torch.compiler.is_exporting():
             return unrolled(sequences, initial_state, mask, training=training)
         states = _listed(initial_state)
-        [counts] = [each for each in _listed(mask) if each is not None] or [None]
+        counts = next((each for each in _listed(mask) if each is not None), None)
         if fused is None or counts is not None:
             return keras_steps.recurrent(layer, sequences, states, counts, training)
         turned = torch.flip(sequences, [1]) if layer.go_backwards else sequences

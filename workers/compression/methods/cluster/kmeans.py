@@ -131,11 +131,11 @@ def _start(line: _Line, clusters: int) -> NDArray[np.float64]:
     def add(first: int, end: int) -> None:
         spread = float(line.values[end - 1] - line.values[first])  # decides where errors round off
         square = float(line.squares[end] - line.squares[first])
-        error = square - count(first, end) * mean(first, end) ** 2
-        heappush(segments, (-error if spread else 0.0, -spread, first, end))
+        error = max(square - count(first, end) * mean(first, end) ** 2, 0.0) if spread else 0.0
+        heappush(segments, (-error, -spread, first, end))
 
     add(0, len(line.values))
-    while len(segments) < clusters:
+    while len(segments) < clusters and segments[0][1]:  # neighbours may be too alike to split
         _, _, first, end = heappop(segments)
         middle = int(np.searchsorted(line.values, mean(first, end)))
         middle = min(max(middle, first + 1), end - 1)
