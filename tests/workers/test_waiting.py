@@ -47,3 +47,7 @@ def test_a_run_that_slows_down_says_so_by_its_measured_pace() -> None:
     steady = waiting.words()
     assert steady is not None
     assert "slower" not in steady.message, "it caught up"
+    now[0] = 900.0
+    late = waiting.words()
+    assert late is not None
+    assert "about 15 minutes in all" in late.message, "what was left has passed"

@@ -53,13 +53,13 @@ class Waiting:
         self._told_at = now
         here = _spoken(now - self._stage_began)
         done = f"{percent(self._progress.progress)} of the job is done"
-        return Log(message=f"Still at it for {here}: {done}{self._pace()}.")
+        return Log(message=f"Still at it for {here}: {done}{self._pace(now)}.")
 
-    def _pace(self) -> str:
+    def _pace(self, now: float) -> str:
         left = self._progress.eta_seconds
         if left is None or self._at_first is None:
             return ""
-        whole = self._left_at - self._began + left
+        whole = max(self._left_at + left, now) - self._began
         if whole < _SLOWER * self._at_first:
             return ""
         return (

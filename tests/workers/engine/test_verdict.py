@@ -134,6 +134,12 @@ def test_without_targets_equal_answers_or_the_variance_is_bounded(
     assert (details["baseline"], details["compressed"]) == (1.0, pytest.approx(1 - lost))
 
 
+@pytest.mark.parametrize("scores", [True, False])
+def test_what_just_misses_is_not_said_to_be_what_is_required(scores: bool) -> None:
+    missed = verdict.shortfall(measures(None), like(0.98961, 0.98961, scores=scores), 0.01)
+    assert re.search(r"98\.96 % .*; the job requires 99\.00 %", str(missed))
+
+
 def test_equal_answers_are_said_plainly() -> None:
     words = verdict.describe(measures(None), like(0.9669, 0.9, scores=True), [step()], None, how())
     assert words.endswith(

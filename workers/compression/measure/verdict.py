@@ -56,7 +56,9 @@ def shortfall(
             f" {metrics.amount(kind, lost)}; the job allows {metrics.amount(kind, allowed)}"
         )
     else:
-        said = f"{_likeness(compressed.fidelity)}; the job requires {percent_kept(1 - allowed)}"
+        digits = _telling_digits(1 - lost, 1 - allowed)
+        required = percent_kept(1 - allowed, digits)
+        said = f"{_likeness(compressed.fidelity, digits)}; the job requires {required}"
         fell = f"{said[0].upper()}{said[1:]}"
     return QualityBelowRequirement(
         f"{fell}. The artifacts are kept. {_advice(steps, compressed.fidelity)}",
@@ -66,6 +68,12 @@ def shortfall(
         drop=lost if lost != float("inf") else None,
         allowed=allowed,
     )
+
+
+def _telling_digits(kept: float, required: float) -> int:
+    """Return how many digits tell two shares apart: with one, 98.96 % and 99 % are the same."""
+    several = (n for n in range(1, 7) if percent_kept(kept, n) != percent_kept(required, n))
+    return next(several, 7)
 
 
 def _advice(steps: Sequence[Step], fidelity: Fidelity | None) -> str:
@@ -186,35 +194,40 @@ def _varies_nowhere(fidelity: Fidelity | None) -> bool:
     )
 
 
-def _likeness(fidelity: Fidelity | None) -> str:
+def _likeness(fidelity: Fidelity | None, digits: int = 1) -> str:
     """Return the fidelity in words, by the figure that the requirement bounds.
 
     The other one is said where it contradicts: equal answers beside numbers that are lost.
+
+    Args:
+        fidelity: of the result.
+        digits: behind the point of what is kept.
     """
     if fidelity is None:
         return "100.0 % of answers are the same"
     if fidelity.explained is None or fidelity.bounded == "agreement":
-        same = f"{percent_kept(fidelity.agreement)} of answers are the same"
+        same = f"{percent_kept(fidelity.agreement, digits)} of answers are the same"
         return f"{same}, but {_variance(fidelity)}" if fidelity.loses_most else same
     if _varies_nowhere(fidelity):
         return (
             "the original's outputs are the same for all of them, and the result keeps"
-            f" {percent_kept(fidelity.explained)} of those, which tells little of other samples"
+            f" {percent_kept(fidelity.explained, digits)} of those, which tells little of other"
+            " samples"
         )
     if fidelity.commonest is None:
-        return _variance(fidelity)
+        return _variance(fidelity, digits)
     which = "all" if fidelity.commonest == 1 else percent_kept(fidelity.commonest, 0)
     return (
         f"the original gives {which} of them the same answer, so equal answers tell little, and"
-        f" {_variance(fidelity)}"
+        f" {_variance(fidelity, digits)}"
     )
 
 
-def _variance(fidelity: Fidelity) -> str:
+def _variance(fidelity: Fidelity, digits: int = 1) -> str:
     """Return how much of the variance is kept, and where the least."""
-    worst, kept = fidelity.worst, percent_kept(fidelity.explained or 0.0)
+    worst, kept = fidelity.worst, percent_kept(fidelity.explained or 0.0, digits)
     sentence = f"the result keeps {kept} of the original's variance"
-    if worst is None or (least := percent_kept(worst.explained)) == kept:
+    if worst is None or (least := percent_kept(worst.explained, digits)) == kept:
         return sentence
     where = f"output '{worst.output}'"
     if worst.channel is not None:

@@ -166,6 +166,7 @@ def stock(kind: str, /, **config: Any) -> dict[str, Any]:
         (stock("Dense", units=2, activation="os.system"), r"activation 'os\.system'"),
         (stock("TimeDistributed", layer=stock("Lambda")), "'Lambda'"),
         ({"module": "os", "class_name": "Dense", "config": {}}, "not a stock layer"),
+        ({"module": "mine", "class_name": "Pipeline", "config": {}}, "not a stock layer"),
         ({"module": "keras.src.utils", "class_name": "get_file", "config": {}}, "get_file"),
         (stock("Dense") | {"registered_name": "mine>Dense"}, "of your own"),
         ({"class_name": "__lambda__", "config": {"value": "4wAA"}}, "__lambda__"),

@@ -149,6 +149,10 @@ def _argument(name: str, value: Any, legacy: bool) -> Any:
     return _value(value, legacy)
 
 
+def _is_of_keras(module: str | None) -> bool:
+    return module is None or module.partition(".")[0] == "keras"
+
+
 def _object(value: dict[str, Any], legacy: bool) -> dict[str, Any]:
     name, module, config = str(value["class_name"]), value.get("module"), value.get("config")
     module = None if module is None else str(module)
@@ -162,7 +166,7 @@ def _object(value: dict[str, Any], legacy: bool) -> dict[str, Any]:
         return dict(value)
     if not _is_operation(module, name) and (name not in NAMES or module not in {None, *_MODULES}):
         raise InvalidModel(
-            keras_unread.reason(name, label)
+            (keras_unread.reason(name, label) if _is_of_keras(module) else None)
             or f"'{name!s:.80}'{where} is not a stock layer of Keras: its code is not run here."
             f" {_ADVICE}"
         )
