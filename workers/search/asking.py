@@ -47,9 +47,9 @@ def next_proposal(search: Search) -> Proposal | None:
 
 
 def is_hopeless(search: Search) -> bool:
-    """Return whether no trial had figures, and as many are known as tell that none will have any.
+    """Return whether nothing works: the first trials are known, and none so far has figures.
 
-    Those that still run may have some.
+    Those that still run may have some, and are heard before the search ends.
     """
     return _least_known(search) >= HOPELESS and not search.points
 

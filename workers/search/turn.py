@@ -7,6 +7,7 @@ store, so any worker may take the next turn, at any time; one that dies within a
 from sqlalchemy.orm import Session
 
 from app.domain import metrics
+from app.domain.percentages import percent
 from app.domain.problems import PendingLimit
 from app.domain.searches import SearchState, words
 from app.settings import Device as DeviceSettings
@@ -89,7 +90,7 @@ def _hear(session: Session, search: Search, trial: TrialRow, job: JobRow) -> Non
     if point is None:
         _log(session, row, f"{title}: no figures, {outcome.problem}.")
         return
-    said = f"{title}: {point.cost:.1%} of the original's {objective.minimize}"
+    said = f"{title}: {percent(point.cost, 1)} of the original's {objective.minimize}"
     said += f" on '{point.device}'" if point.device else ""
     kind = point.quality.kind if point.quality else "share"
     lost = f"quality falls by {metrics.amount(kind, point.drop)}" if point.drop > 0 else ""

@@ -1,9 +1,9 @@
 """Exports the graph as a torch program, from which LiteRT, ExecuTorch and Core ML are converted.
 
 Shapes are those of one run; the arithmetic of shapes is folded away, and weights that the file
-stores in few bits are floats. QuantizeLinear and
-DequantizeLinear become torch's own operators with the graph's scales and zero points, so that a
-converter uses exactly the quantization parameters of the graph.
+stores in few bits are floats. QuantizeLinear and DequantizeLinear become torch's own operators with
+the graph's scales and zero points, so that a converter uses exactly the quantization parameters of
+the graph.
 """
 
 from pathlib import Path
