@@ -19,8 +19,8 @@ _ZIP = ".zip"
 _TELLING = {*_SUFFIXES.values(), _ZIP}
 """Suffixes that say what is in a file; under another one it may hold anything."""
 
-_MOST_OF_ONE_FILE = 2**31
-"""Bytes that an ONNX file may have; a larger model is a zip with its weights beside it."""
+_MOST_OF_ONE_FILE = 2**31 - 2**26
+"""Bytes of weights that one ONNX file holds; a model with more is a zip of the graph and these."""
 
 
 def suffix_of(artifact: Artifact) -> str:

@@ -28,7 +28,7 @@ class Compressed:
     """What came of it."""
 
     file: Path
-    """The smaller model."""
+    """The smaller model: as ``output`` says, but for an ONNX model of over 2 GiB, a ``.zip``."""
     job: Job
     """With the figures of both, ``baseline`` and ``compressed``, and the ``verdict`` in words."""
     report: dict[str, Any]
@@ -103,7 +103,11 @@ def compress(
             _cancel(job)
             raise
         target = Path(output) if output else _beside(source, job)
-        return Compressed(job.download(target), job, job.report())
+        try:
+            file = job.download(target)
+        except Misnamed:  # an ONNX model of 2 GiB is a zip, which its job does not know before
+            file = job.download(target.with_suffix(suffix_of(job.artifacts[0])))
+        return Compressed(file, job, job.report())
 
 
 def _cancel(job: Handle) -> None:

@@ -29,6 +29,9 @@ _APART = re.compile(r"[^\w.]+")
 _LONGEST = 60
 """Characters of a name in a file's."""
 
+_MOST_BYTES = 90
+"""Bytes of it in UTF-8: no file system takes more than 255 for two such names and the rest."""
+
 _TAIL = 6
 """Characters of a job's id that tell its file from those of others that do the same."""
 
@@ -127,4 +130,5 @@ def stem(model: str | None) -> str:
 
 def _spelled(name: str) -> str:
     """Return a name as a part of a file's: letters and digits of any language, and dots."""
-    return _APART.sub("-", name)[:_LONGEST].strip(".-_")
+    short = _APART.sub("-", name)[:_LONGEST].encode()[:_MOST_BYTES]
+    return short.decode(errors="ignore").strip(".-_")

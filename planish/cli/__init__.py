@@ -39,7 +39,8 @@ FAILED, CANCELLED, NO_KEY = 1, 2, 4
 """Exit codes; also a command line that cannot be read is a failure."""
 
 _UNREAD: Any = typer.BadParameter.__mro__[2]
-"""What Typer raises for a command line that cannot be read, of any kind."""
+"""What Typer raises for a command line that cannot be read, of any kind: it is named otherwise, and
+lies elsewhere, in each version."""
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -96,7 +97,7 @@ def main() -> None:
     except typer.Abort:
         sys.exit(FAILED)
     except (Stop, PlanishError) as stop:
-        _say(f"{stop}{_what_to_do(stop)}")
+        _say(_with_what_to_do(stop))
         sys.exit(_code(stop))
     except OSError as error:
         if error.filename is None:
@@ -118,10 +119,12 @@ def _put_plainly(unread: Exception) -> None:
         unread.message = "; ".join(dict.fromkeys(map(in_words, faults)))
 
 
-def _what_to_do(stop: Exception) -> str:
+def _with_what_to_do(stop: Exception) -> str:
+    said = str(stop)
     if isinstance(stop, Unreachable):
-        return ". 'planish serve' starts a service on this machine; '--url' names another one."
-    return ""
+        said = f"{said.removesuffix('.')}. 'planish serve' starts a service on this machine;"
+        return f"{said} '--url' names another one."
+    return said
 
 
 def _code(stop: Exception) -> int:

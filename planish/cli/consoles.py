@@ -10,6 +10,7 @@ _UNWRAPPED = 10_000
 """Columns that no sentence and no table of ours reaches."""
 
 _HALF = 0.5
+"""Of the variance: less than that is said beside any equal answers."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -44,9 +45,10 @@ def nearness(fidelity: Fidelity) -> Iterator[tuple[str, str, str]]:
 
     Equal answers do not come alone where the numbers behind them are lost.
     """
+    from app.domain.percentages import percent_kept
+
     agrees = fidelity.bounded == "agreement" or fidelity.explained is None
     if agrees:
-        yield "same answers as the first", "", f"{100 * fidelity.agreement:.1f} %"
+        yield "same answers as the first", "", percent_kept(fidelity.agreement)
     if fidelity.explained is not None and (not agrees or fidelity.explained < _HALF):
-        kept = "nothing" if fidelity.explained < 0 else f"{100 * fidelity.explained:.1f} %"
-        yield "variance of the first that is kept", "", kept
+        yield "variance of the first that is kept", "", percent_kept(fidelity.explained)

@@ -19,7 +19,7 @@ def share(text: str) -> float:
     except ValueError as error:
         raise typer.BadParameter(f"{error}.") from None
     if value < 0:
-        raise typer.BadParameter(f"{text!r} is below 0: nothing can be kept better than that.")
+        raise typer.BadParameter(f"{text!r} is below 0: name 0 or more.")
     return value
 
 

@@ -53,6 +53,7 @@ def test_a_download_is_called_after_model_job_and_format(service: Service) -> No
         ("..\\..\r\nX: 1.ZIP", "X-1"),
         (".onnx", "model"),
         ("n" * 300 + ".tar.gz", "n" * 60),
+        ("模" * 50, "模" * 30),
     ):
         with service.store.begin() as session:
             session.get_one(ModelRow, model).name = name

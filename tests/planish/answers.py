@@ -52,3 +52,5 @@ DATASET: dict[str, Any] = {
     "targets": None,
     "created_at": "2026-01-01T00:00:00Z",
 }
+ENDED = 'id: 1\nevent: state\ndata: {"status": "succeeded", "stage": "x"}\n\n'
+"""The event that a job ends with."""

@@ -17,7 +17,7 @@ from planish import cli
 from planish.cli.asking import tell
 from planish.demo import text_lines
 from tests.e2e.service import small_model
-from tests.planish.answers import DATASET, JOB, MODEL
+from tests.planish.answers import DATASET, ENDED, JOB, MODEL
 from tests.planish.scripted import Answer, answer, events, problem, scripted
 
 CONTENT = b"a small model"
@@ -46,7 +46,6 @@ DONE = {
         }
     ],
 }
-ENDED = 'id: 1\nevent: state\ndata: {"status": "succeeded", "stage": "x"}\n\n'
 JOB_THAT_ENDS = [
     answer(202, {**JOB, "status": "queued"}),
     events(ENDED),

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import planish
-from tests.planish.answers import DATASET, JOB, MODEL
-from tests.planish.scripted import Answer, answer, scripted
+from tests.planish.answers import DATASET, ENDED, JOB, MODEL
+from tests.planish.scripted import Answer, answer, events, scripted
 
 FORMATS = ("openvino", "litert", "onnx")
 
@@ -113,3 +113,23 @@ def test_a_job_that_delivers_no_file_of_that_name_is_cancelled_before_it_works(
         with pytest.raises(planish.Misnamed, match=r"small\.tflite or .*small\.ort"):
             planish.compress(model, data, output=tmp_path / "small.onnx", client=client)
         assert service.requests[-1].path == "/v1/jobs/job_1/cancel"
+
+
+def test_a_model_that_one_file_does_not_hold_comes_as_a_zip(tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"x")
+    job = {**JOB, "deliver": ["onnx"], "artifacts": [{**artifact("onnx"), "size_bytes": 2**31}]}
+    answers = [
+        answer(201, {**MODEL, "status": "ready"}),
+        answer(202, {**job, "status": "queued", "artifacts": []}),
+        events(ENDED),
+        answer(200, job),
+        sent("onnx"),
+        answer(200, {}),
+    ]
+    small = tmp_path / "small.onnx"
+    with scripted(answers) as service, planish.Client(service.url) as client:
+        made = planish.compress(model, output=small, client=client, progress=False)
+    assert made.file == small.with_suffix(".zip")
+    assert made.file.read_bytes() == content("onnx")
+    assert not small.exists()
