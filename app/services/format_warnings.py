@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from app.domain.jobs import JobRequest
-from app.domain.layer_forms import IN_WORDS, LAYER_FORMS, held_by_all
+from app.domain.layer_forms import IN_WORDS, LAYER_FORMS, held_by_all, not_holding
 from app.domain.models import ModelDescription
 from app.domain.steps.quantize import Quantize
 from app.domain.targets import EXPORTED, FIXED, OutputFormat
@@ -62,10 +62,11 @@ def _forms(request: JobRequest) -> Iterator[str]:
             f"Step {index + 1} leaves out what {formats} cannot hold: {words}. It chooses among all"
             " where 'onnx' alone is delivered."
         )
-        if "stored" in lacking and request.dataset is None and request.data is None:
+        if "stored" in lacking and request.samples is None:
+            floats = _named(not_holding("stored", request.deliver))
             yield (
-                f"Without a dataset step {index + 1} only stores weights in few bits, and {formats}"
-                " has floats for them: name a dataset."
+                f"Without a dataset step {index + 1} only stores weights in few bits, for which"
+                f" there are floats in {floats}: name a dataset."
             )
 
 

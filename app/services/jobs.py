@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from sqlalchemy.orm import Session
 
 from app import nudge
-from app.domain import job_names
 from app.domain.job_answers import Artifact, Job, MadeWebhook, SubmittedJob
 from app.domain.jobs import FINISHED, JobRequest, JobStatus
 from app.domain.latencies import Latency
@@ -268,33 +267,6 @@ def latencies(reader: jobs.Reader, shown: Iterable[Job]) -> dict[str, Latency]:
     """
     found = jobs.latencies(reader, [job.id for job in shown])
     return {job: Latency.model_validate(each) for job, each in found.items() if each is not None}
-
-
-def stored(session: Session, tenant: str, artifact_id: str) -> tuple[str, int, str]:
-    """Return digest, size and the name for a download of an artifact, or raise NotFound."""
-    row = lookup.find(session, ArtifactRow, tenant, artifact_id)
-    if row is None:
-        raise NotFound(f"There is no artifact {artifact_id!r}.")
-    job = lookup.require(session, JobRow, tenant, row.job_id)
-    return row.sha256, row.size_bytes, _file_name(session, job, row.filename)
-
-
-def file_names(session: Session, tenant: str, job_id: str) -> dict[str, str]:
-    """Return the names for downloads of a job's artifacts, by their ids, or raise NotFound."""
-    job = find(session, tenant, job_id)
-    rows = jobs.artifacts(session, [job.id])[job.id]
-    return {row.id: _file_name(session, job, row.filename) for row in rows}
-
-
-def report_name(session: Session, tenant: str, job_id: str) -> str:
-    """Return the name for a download of a job's report, or raise NotFound."""
-    return _file_name(session, find(session, tenant, job_id), "report.json")
-
-
-def _file_name(session: Session, job: JobRow, kept: str) -> str:
-    request = JobRequest.model_validate(job.request)
-    called = jobs.model_names(session, [job.model_id]).get(job.model_id)
-    return job_names.file_name(called, job.name, request, job.id, kept)
 
 
 def _require_turn(session: Session, tenant: str, settings: Settings) -> None:

@@ -5,6 +5,7 @@ from html import unescape
 from typing import Any
 
 import httpx
+import pytest
 
 from app.store.tables import JobRow
 from tests.app.people import read
@@ -103,7 +104,7 @@ def test_lost_quality_has_an_axis_where_results_are_judged_alike(
         f"/jobs/{jobs[0]}",
     ):
         page = person.get(address)
-        assert "top1 lost, up to 2.00 %" in read(page)
+        assert "top1 lost, up to 2 points" in read(page)
         assert len(_heights(page)) == 4
         assert len(_heights(page, "top1")) == 3, "what was judged otherwise has no place there"
         link = re.search(r'href="(/jobs/compare[^"]+)"', page.text)
@@ -129,3 +130,23 @@ def test_answers_that_changed_are_an_axis_where_there_are_no_labels(
     assert "variance lost, up to 100.00 % or more" in read(page)
     first, second = (float(each) for each in _heights(page, "variance"))
     assert first < second, "noise stands at the upper edge, and leaves room for the other"
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "name"),
+    [
+        ("gain", (30.0, 28.5), "mdl_1 lost, up to 1.5"),
+        ("error", (0.2, 0.3), "mdl_1 added, up to 50.00 % of its value"),
+        ("rate", (0.02, 0.05), "mdl_1 added, up to 3 points"),
+    ],
+)
+def test_a_loss_has_the_unit_of_its_metric(
+    person: httpx.Client, service: Service, kind: str, values: tuple[float, float], name: str
+) -> None:
+    job = _ended(service, service.model(), 1.5)
+    judged = {"metric": "mdl_1", "kind": kind, "split": "held_out", "samples": 20}
+    with service.store.begin() as session:
+        row = session.get_one(JobRow, job)
+        row.baseline = {**MEASURES, "quality": {**judged, "value": values[0]}}
+        row.compressed = {**STEP_REPORT["after"], "quality": {**judged, "value": values[1]}}
+    assert f"{name} " in read(_compared(person, job))

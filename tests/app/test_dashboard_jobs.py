@@ -357,6 +357,15 @@ def test_what_is_missing_is_said_at_its_field_in_the_words_of_the_form(
     assert "Model: is required" in read(send(person, "/jobs/new", do="submit"))
 
 
+def test_a_field_of_a_step_is_not_called_as_one_of_the_form(
+    person: httpx.Client, service: Service
+) -> None:
+    asked = {"steps.0.method": "distill", "steps.0.student.width": "0.5"}
+    page = send(person, "/jobs/new", do="plan", model=service.model(), **asked).text
+    words = "must have one of the fields 'architecture', 'model' and 'derive'"
+    assert words in _wrong(page, "#/steps/0/student")
+
+
 def test_nothing_is_promised_of_what_is_still_being_looked_at(
     person: httpx.Client, service: Service
 ) -> None:

@@ -126,7 +126,7 @@ def test_what_waited_while_the_whole_service_was_away_is_left_to_the_workers_fir
         reap(settings, service.store, first)
     short, long, upload = (found(service, path)["status"] for path in paths)
     assert (short, long, upload) == ("failed", "queued", "inspecting"), "a short limit is over"
-    later = Reaper(service.store, settings, "a process", back_seconds=0.5)
+    later = Reaper(service.store, settings, "a process", back_seconds=2)
 
     def is_over() -> bool:
         reap(settings, service.store, later)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from app.domain.problems import NotFound, RangeNotSatisfiable
-from app.services import jobs
+from app.services import downloads
 from app.web import content
 from app.web.problems import documented
 from app.web.security import Caller
@@ -23,7 +23,7 @@ async def download_artifact(request: Request, artifact_id: str, call: Caller) ->
 
     def find() -> content.Content:
         with call.transaction() as session:
-            return content.Content(*jobs.stored(session, call.tenant, artifact_id))
+            return content.Content(*downloads.artifact(session, call.tenant, artifact_id))
 
     found = await run_in_threadpool(find)
     return await content.respond(request, call.gateway.blobs, found)

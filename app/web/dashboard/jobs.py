@@ -6,7 +6,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.domain.job_answers import Job
 from app.domain.jobs import FINISHED, JobStatus
-from app.services import devices, jobs, searches, webhooks
+from app.services import devices, downloads, jobs, searches, webhooks
 from app.services import events as job_events
 from app.web import comparison, layers
 from app.web.api import artifacts, events
@@ -86,7 +86,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         finished = job.status in FINISHED
         told = job_events.told(session, job.id, seen, _SHOWN_LINES)
         trained = job_events.figures(session, job.id, _SHOWN_FIGURES) if finished else []
-        names = jobs.file_names(session, visitor.tenant, job_id) if job.artifacts else {}
+        names = downloads.names_of(session, visitor.tenant, job_id) if job.artifacts else {}
     figures = list[comparison.Figure]()
     if report is not None:
         figures = comparison.figures(report.baseline, report.compressed, report.evaluation)
@@ -144,7 +144,7 @@ def download_report(job_id: str, visitor: Looking) -> Response:
     """Download the report for programs."""
     with visitor.call.transaction() as session:
         report = jobs.report(session, visitor.tenant, job_id)
-        name = jobs.report_name(session, visitor.tenant, job_id)
+        name = downloads.name_of_report(session, visitor.tenant, job_id)
     headers = {"Content-Disposition": disposition(name)}
     return Response(report.model_dump_json(indent=1), 200, headers, "application/json")
 

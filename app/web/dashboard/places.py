@@ -26,6 +26,8 @@ _SPOKEN = {
     "'GET /v1/targets' lists": "this page names",
 }
 """What the API says in ways of its own."""
+_ALSO_OTHERS = {"data", "model", "target"}
+"""Names of fields by which sentences call other things: a student's field, an input of a model."""
 _QUOTED = re.compile("|".join((*map(re.escape, _SPOKEN), r"'[a-z_.]+'")))
 _UNSEEN = {"objective", "subject_to", "budget", "query", "path"}
 """Parts of a request that no form shows as such."""
@@ -82,7 +84,9 @@ def named(pointer: str, body: Mapping[str, Any] | None = None) -> str:
 
 
 def _titled(path: str) -> str | None:
-    """Return the title of a field of a request in quotes; None where it is none, or a step's."""
+    """Return the title of a field of a request in quotes; None where it may be none."""
+    if path in _ALSO_OTHERS:
+        return None
     known: Mapping[str, Field] = of_request(_TOP)
     title = _CALLED.get(path)
     for part in path.split("."):

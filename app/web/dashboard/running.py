@@ -38,14 +38,14 @@ def lines(artifacts: Iterable[Artifact], names: Mapping[str, str]) -> dict[str, 
 
     Args:
         artifacts: of a job.
-        names: of their downloads, by the artifact's id.
+        names: of their downloads, by the artifact's id; a file that was deleted just now has none.
     """
     return {
         artifact.id: _LINES[artifact.format].format(
             file=_file(artifact, names[artifact.id]), folder=PurePath(names[artifact.id]).stem
         )
         for artifact in artifacts
-        if artifact.format in _LINES
+        if artifact.format in _LINES and artifact.id in names
     }
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from app.domain import job_names
+from app.domain.metrics import Kind, amount, more_is_better
 from app.domain.percentages import percent
 from app.domain.reports import quality_drop
 from app.web.comparison import quality
@@ -19,7 +20,8 @@ _WIDTH, _MARGIN = 640, 56
 _TIMES, _LOSSES = 208, 130
 """Heights of the panels."""
 _MOST_LOST = 1.0
-"""Losses beyond it, as of a result that is noise, stand at the upper edge."""
+"""Losses beyond it, as of a result that is noise, stand at the upper edge; but of a ``gain``, whose
+unit may be any."""
 _LOST = {"agreement": "answers that changed", "explained": "variance lost"}
 
 
@@ -137,33 +139,34 @@ def _losses(
     It shows results that were judged alike, as most of them were: a loss of one metric is no loss
     of another.
     """
-    kinds = [_judged_by(result) for result in shown]
-    common = Counter(kind for kind in kinds if kind is not None).most_common(1)
+    judges = [_judged_by(result) for result in shown]
+    common = Counter(judge for judge in judges if judge is not None).most_common(1)
     if not common:
         return None
-    ((kind, _),) = common
+    (((what, kind), _),) = common
     lost = [
         quality_drop(result.before.quality, result.after.quality, result.after.fidelity)
         for result in shown
     ]
-    alike = [index for index, found in enumerate(kinds) if found == kind]
+    alike = [index for index, judge in enumerate(judges) if judge == (what, kind)]
     least = min(0.0, *(lost[index] for index in alike))
     most = max(0.0, *(lost[index] for index in alike))
-    limit = min(most, _MOST_LOST)
+    limit = most if kind == "gain" else min(most, _MOST_LOST)
     up = _scale(top, _LOSSES, least, limit if limit > least else least + 1)
     dots = [Dot(named[index], places[index], up(lost[index])) for index in alike]
+    called = _LOST.get(what) or f"{what} {'lost' if more_is_better(kind) else 'added'}"
+    in_words = percent(limit, 2) if what in _LOST else amount(kind, limit)
     more = " or more" if most > limit else ""
-    called = _LOST.get(kind, f"{kind} lost")
-    name = f"{called}, up to {percent(limit, 2)}{more}" if limit > 0 else f"{called}: none"
+    name = f"{called}, up to {in_words}{more}" if limit > 0 else f"{called}: none"
     return Panel(name, top, top + _LOSSES, up(0.0), dots)
 
 
-def _judged_by(result: Result) -> str | None:
+def _judged_by(result: Result) -> tuple[str, Kind] | None:
     """Return the metric of both graphs, else what a comparison with the original goes by."""
     before, after = result.before.quality, result.after.quality
     if before and after:
-        return after.metric
-    return result.after.fidelity.bounded if result.after.fidelity else None
+        return after.metric, after.kind
+    return (result.after.fidelity.bounded, "share") if result.after.fidelity else None
 
 
 def _scale(top: float, height: float, least: float, most: float) -> Callable[[float], float]:
