@@ -1,7 +1,9 @@
 """What both clients make of an answer: problems, and how long to wait before asking again."""
 
 import random
+import time
 from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import httpx
@@ -14,13 +16,23 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
 _LONGEST_REQUESTED_PAUSE_S = 60.0
 """A service that asks for more patience than this is not asked again; the caller is told."""
+PATIENCE_S = 300.0
+"""An outage that whoever waits for a job sits out: a restart, or an upgrade."""
 SILENCE_S = 60.0
 """A stream of events has a comment every 15 seconds; after this long it is dead."""
 
 
-def pauses(attempts: int) -> Iterator[float]:
-    """Yield the seconds between ``attempts``: doubling, each with jitter."""
-    for attempt in range(attempts - 1):
+def pauses(attempts: int, patience_s: float = 0.0) -> Iterator[float]:
+    """Yield the seconds between ``attempts``: doubling, each with jitter.
+
+    Args:
+        attempts: how often something is tried.
+        patience_s: for how long at least, however many attempts that takes.
+    """
+    until = time.monotonic() + patience_s
+    for attempt in count():
+        if attempt + 1 >= attempts and time.monotonic() >= until:
+            return
         yield min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S) * random.uniform(0.5, 1.0)  # noqa: S311 (no secret)
 
 
@@ -42,6 +54,11 @@ def pause_before_retry(
     if not after.isdigit():
         return None if sends_a_file and problem.status == 429 else usual
     return float(after) or usual if float(after) <= _LONGEST_REQUESTED_PAUSE_S else None
+
+
+def words_of(error: Exception) -> str:
+    """Return what an error says; some say nothing but what they are."""
+    return str(error) or type(error).__name__
 
 
 def problem_of(response: httpx.Response) -> Problem:

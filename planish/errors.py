@@ -1,7 +1,7 @@
 """Everything that this client raises.
 
 PlanishError
-├── Unreachable            no answer, although it was asked again
+├── Unreachable            no answer, although it was asked again and again
 ├── MissingPackage         a framework that an export needs is not installed
 ├── ExportFailed           a model of yours cannot be exported
 ├── Misnamed               a file's name promises another format than it would hold

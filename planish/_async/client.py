@@ -3,6 +3,7 @@
 from datetime import date
 from typing import Any, Self
 
+from planish._answers import PATIENCE_S
 from planish._async.datasets import AsyncDatasets
 from planish._async.devices import AsyncDevices
 from planish._async.http import AsyncTransport
@@ -25,6 +26,8 @@ class AsyncClient:
         key: the API key. Default: ``PLANISH_API_KEY``, else that of the login at ``url``.
         timeout_s: how long connecting and sending may be stuck, in seconds.
         attempts: how often a request is sent before it fails.
+        patience_s: how long at a stretch the service may be away while a job or an inspection is
+            awaited, in seconds. Default: five minutes, so that a restart fails no one who waits.
     """
 
     def __init__(
@@ -34,10 +37,13 @@ class AsyncClient:
         *,
         timeout_s: float = 30.0,
         attempts: int = 6,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.url = url_or_default(url)
         key = key_or_default(key, self.url)
-        self._http = AsyncTransport(self.url, key, timeout_s=timeout_s, attempts=attempts)
+        self._http = AsyncTransport(
+            self.url, key, timeout_s=timeout_s, attempts=attempts, patience_s=patience_s
+        )
         self.models = AsyncModels(self._http)
         self.datasets = AsyncDatasets(self._http)
         self.jobs = AsyncJobs(self._http)

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from planish._answers import is_passing, pauses
+from planish._answers import is_passing, pauses, words_of
 from planish._async import io
 from planish._async.http import AsyncTransport
 from planish.errors import CorruptDownload, Refused, Unreachable
@@ -73,7 +73,7 @@ async def _fetch(
             if _size(part) > had:
                 remaining = list(pauses(http.attempts))
             if not remaining:
-                raise Unreachable(f"the download broke off: {error}") from error
+                raise Unreachable(f"the download broke off: {words_of(error)}") from None
             await io.sleep(remaining.pop(0))
 
 

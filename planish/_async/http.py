@@ -7,17 +7,25 @@ first of two equal requests is still under way (409 ``request-in-flight``). Each
 
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
 from pydantic import BaseModel
 
-from planish._answers import SILENCE_S, given, pause_before_retry, pauses, problem_of
+from planish._answers import (
+    SILENCE_S,
+    given,
+    pause_before_retry,
+    pauses,
+    problem_of,
+    words_of,
+)
 from planish._async import io
 from planish.errors import Unreachable, refusal
 
@@ -57,12 +65,23 @@ class FilePart:
 class AsyncTransport:
     """One service, one key."""
 
-    def __init__(self, url: str, key: str | None, *, timeout_s: float, attempts: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: str | None,
+        *,
+        timeout_s: float,
+        attempts: int,
+        patience_s: float = 0.0,
+    ) -> None:
         headers = {"User-Agent": f"planish/{version('planish')}"}
         if key:
             headers["Authorization"] = f"Bearer {key}"
+        self.url = url
         self.attempts = attempts
         self.timeout_s = timeout_s
+        self._patience_s = patience_s
+        self._was_there = False
         self._http = io.Http(
             base_url=url, headers=headers, timeout=httpx.Timeout(timeout_s, read=SILENCE_S)
         )
@@ -71,9 +90,22 @@ class AsyncTransport:
         """Close all connections."""
         await self._http.aclose()
 
+    def waiting(self) -> Iterator[float]:
+        """Yield the seconds between attempts of whoever waits for what the service works on.
+
+        A service that has answered before will be back; an address where nothing ever has is given
+        up after the usual attempts.
+        """
+        return pauses(self.attempts, self._patience_s if self._was_there else 0.0)
+
     async def get(self, path: str, kind: type[_Answer], **params: str | None) -> _Answer:
         """GET ``path`` and read the answer as ``kind``; parameters that are None are left out."""
         response = await self.request("GET", path, params=params)
+        return kind.model_validate_json(response.content)
+
+    async def look(self, path: str, kind: type[_Answer]) -> _Answer:
+        """GET ``path`` as whoever waits for it does, through an outage."""
+        response = await self.request("GET", path, between=self.waiting())
         return kind.model_validate_json(response.content)
 
     async def post(
@@ -122,8 +154,11 @@ class AsyncTransport:
         file: FilePart | None = None,
         headers: Mapping[str, str] | None = None,
         attempts: int | None = None,
+        between: Iterator[float] | None = None,
     ) -> httpx.Response:
         """Send a request until it is answered for good, or ``attempts`` times.
+
+        ``between`` has the seconds between attempts, in place of their number.
 
         Raises:
             Unreachable: nothing answered, in all attempts.
@@ -132,7 +167,7 @@ class AsyncTransport:
         headers = {"Accept": "application/json", **(headers or {})}
         if file is not None:
             headers["Content-Length"] = str(file.end - file.start)
-        for pause in [*pauses(attempts or self.attempts), None]:
+        for pause in chain(between or pauses(attempts or self.attempts), [None]):
             try:
                 response = await self._http.request(
                     method,
@@ -149,10 +184,13 @@ class AsyncTransport:
                 ) from None
             except httpx.TransportError as error:
                 if pause is None:
-                    raise Unreachable(f"{self._http.base_url} does not answer: {error}") from error
+                    raise Unreachable(
+                        f"{self._http.base_url} does not answer: {words_of(error)}"
+                    ) from None
                 await io.sleep(pause)
                 continue
             if response.is_success:
+                self._was_there = True
                 return response
             problem = problem_of(response)
             wait = pause and pause_before_retry(
@@ -177,4 +215,5 @@ class AsyncTransport:
             if response.is_error:
                 await response.aread()
                 raise refusal(problem_of(response))
+            self._was_there = True
             yield response

@@ -36,17 +36,24 @@ class AsyncJob(types.Job):
     async def wait(self, *, on_event: OnEvent | None = None, progress: bool | None = None) -> Self:
         """Return the job once it has succeeded.
 
+        A service that is away meanwhile, as in a restart, is waited for: for the client's
+        ``patience_s``, five minutes by default.
+
         Args:
             on_event: called with each event, as it happens.
             progress: whether to show a bar. Default: where standard error is a terminal.
 
         Raises:
             JobFailed: the job failed or was cancelled; ``problem`` says why.
+            Unreachable: the service stayed away; the job may go on, and be awaited again.
         """
         return self._become(await self._jobs.wait(self, on_event=on_event, progress=progress))
 
     def events(self, *, after: int = 0) -> AsyncIterator[Event]:
-        """Yield the job's events, from the one after ``after``, until it has ended."""
+        """Yield the job's events, from the one after ``after``, until it has ended.
+
+        An outage of the service is sat out as in ``wait``.
+        """
         return self._jobs.events(self, after=after)
 
     async def cancel(self) -> Self:
@@ -222,7 +229,7 @@ class AsyncJobs:
                 show(event)
                 if on_event is not None:
                     on_event(event)
-        ended = await self.get(job)
+        ended = self._handle(await self._http.look(f"/v1/jobs/{id_of(job)}", AsyncJob))
         if ended.status != "succeeded":
             raise JobFailed(ended)
         return ended

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import httpx
 
-from planish._answers import is_passing, pauses
+from planish._answers import is_passing, words_of
 from planish._async import io
 from planish._async.http import AsyncTransport
 from planish._sse import Parser
@@ -13,38 +13,42 @@ from planish.types import Event
 
 _SILENT = 2
 """Streams in a row that end without an event."""
+_BEFORE_NEXT_S = 0.2
+"""After a stream that has ended."""
 
 
 async def follow(http: AsyncTransport, path: str, *, after: int) -> AsyncIterator[Event]:
     """Yield events until the server ends the stream after a terminal state.
 
-    A stream that breaks off is opened again after the last event that arrived; the attempts are
-    bounded in a row without one. One that ends twice in a row without an event has none to tell:
-    the job had ended before. (Once, and it may have been a gateway that was shut down.)
+    A stream that breaks off is opened again after the last event that arrived, also where the
+    service is away for some minutes. One that ends twice in a row without an event has none to
+    tell: the job had ended before. (Once, and it may have been a gateway that was shut down.)
 
     Raises:
-        Unreachable: the stream breaks off too often.
-        Refused: the service said no, in all attempts.
+        Unreachable: the service stayed away.
+        Refused: the service said no, and kept to it.
     """
-    remaining = list(pauses(http.attempts))
+    between = http.waiting()
     ended, silent = False, 0
     while not ended and silent < _SILENT:
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        pause = _BEFORE_NEXT_S
         try:
             async with http.stream(path, headers) as response:
                 silent += 1
                 parser = Parser()
                 async for line in response.aiter_lines():
+                    between = http.waiting()  # it is there
                     event = parser.take(line)
                     if event is not None:
                         after, ended, silent = event.number, event.ends_the_job, 0
-                        remaining = list(pauses(http.attempts))
                         yield event
         except (httpx.TransportError, Refused) as error:
-            if isinstance(error, Refused) and not (remaining and is_passing(error)):
+            retry = next(between, None)
+            if isinstance(error, Refused) and (retry is None or not is_passing(error)):
                 raise
-            if not remaining:
-                raise Unreachable(f"the stream of events broke off: {error}") from error
-            ended, silent = False, 0
+            if retry is None:
+                raise Unreachable(f"{http.url} does not answer: {words_of(error)}") from None
+            pause, ended, silent = retry, False, 0
         if not ended and silent < _SILENT:
-            await io.sleep(remaining.pop(0) if remaining else 1.0)
+            await io.sleep(pause)

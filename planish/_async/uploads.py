@@ -59,7 +59,7 @@ class AsyncUploads(Generic[_Upload]):
         while now.status == "inspecting":
             await io.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_LOOK_S)
-            now = await self.get(now)
+            now = await self._http.look(f"{self._path}/{now.id}", self._kind)
         if now.problem is not None:
             raise Rejected(now.problem, now.id)
         return now

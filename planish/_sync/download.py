@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from planish._answers import is_passing, pauses
+from planish._answers import is_passing, pauses, words_of
 from planish._sync import io
 from planish._sync.http import Transport
 from planish.errors import CorruptDownload, Refused, Unreachable
@@ -72,7 +72,7 @@ def _fetch(http: Transport, path: str, part: Path, params: dict[str, str | None]
             if _size(part) > had:
                 remaining = list(pauses(http.attempts))
             if not remaining:
-                raise Unreachable(f"the download broke off: {error}") from error
+                raise Unreachable(f"the download broke off: {words_of(error)}") from None
             io.sleep(remaining.pop(0))
 
 

@@ -60,7 +60,7 @@ class Uploads(Generic[_Upload]):
         while now.status == "inspecting":
             io.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_LOOK_S)
-            now = self.get(now)
+            now = self._http.look(f"{self._path}/{now.id}", self._kind)
         if now.problem is not None:
             raise Rejected(now.problem, now.id)
         return now

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.table import Table
 
+from planish._answers import PATIENCE_S
 from planish._requests import JobOptions, job_body
 from planish.cli.asking import AsJson, print_json, tell
 from planish.cli.consoles import console, nearness
@@ -87,7 +88,12 @@ def compress(
         budget = {"trials": trials, "minutes": minutes}
         options["objective"] = {"minimize": minimize, "budget": budget}
     request = job_body("", steps, None, samples, max_drop, options)
-    with service(url or configured_url(), request, output) as address, Client(address) as client:
+    named = url or configured_url()
+    patience_s = 0 if named is None else PATIENCE_S  # one of ours that has died is not back
+    with (
+        service(named, request, output) as address,
+        Client(address, patience_s=patience_s) as client,
+    ):
         made = run(
             model,
             samples or data,

@@ -163,6 +163,39 @@ def test_a_stream_that_is_cut_goes_on_after_the_last_event() -> None:
     assert asked == ["0", "2", "2"]
 
 
+def test_whoever_waits_sits_out_an_outage_and_is_then_told_once() -> None:
+    """A service that is restarted takes longer than the attempts of a request."""
+    back = [events(state(2, "succeeded")), answer(200, JOB)]
+    away = [hang_up, problem(503, "unavailable"), answer(502, b"a proxy"), hang_up]
+    begun = [events(state(1, "running"))]
+    with (
+        scripted([*begun, *away, *back]) as service,
+        planish.Client(service.url, attempts=1, patience_s=60) as client,
+    ):
+        assert client.wait("job_1").status == "succeeded"
+    with (
+        scripted([answer(200, JOB), *begun]) as service,
+        planish.Client(service.url, attempts=1, patience_s=0.5) as client,
+    ):
+        client.job("job_1")
+        following = client.events("job_1")
+        assert next(following).number == 1
+        service.answers[:] = [hang_up] * 50
+        with pytest.raises(planish.Unreachable, match=service.url) as raised:
+            list(following)
+    assert len(service.answers) < 49, "it was asked more than once"
+    assert raised.value.__suppress_context__, "what a library says of it is noise"
+
+
+def test_an_address_where_nothing_ever_answered_is_not_waited_for() -> None:
+    with (
+        scripted([hang_up]) as service,
+        planish.Client(service.url, attempts=1, patience_s=60) as client,
+        pytest.raises(planish.Unreachable),
+    ):
+        client.wait("job_1")
+
+
 def test_waiting_goes_past_an_earlier_end_and_raises_the_last() -> None:
     """A job that was retried has a terminal state in the middle of its events."""
     failed = {**JOB, "status": "failed", "problem": {**REJECTION, "detail": "too slow"}}
