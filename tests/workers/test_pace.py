@@ -76,3 +76,19 @@ def test_a_run_of_which_nothing_is_expected_is_paced_to_its_end(run: _Run) -> No
     run.now += 10
     run.events.progress(0.5, "layer 5 of 10")
     assert run.left == pytest.approx(10)
+
+
+def test_what_comes_before_the_steps_says_nothing_of_them(run: _Run) -> None:
+    """Samples may take minutes to be made, or be there already: the steps are the same."""
+    run.events.expect(0.6, 20)
+    run.events.pace_from(0.3)
+    advance = run.events.span(0.03, 0.3, "making samples")
+    run.now += 150
+    advance(0.9)
+    assert run.left is None
+    run.now += 30
+    advance = run.events.span(0.3, 0.6, "step 1 of 1")
+    assert run.left is None
+    run.now += 10
+    advance(0.5)
+    assert run.left == pytest.approx(10 + 20)

@@ -51,3 +51,19 @@ def test_a_run_that_slows_down_says_so_by_its_measured_pace() -> None:
     late = waiting.words()
     assert late is not None
     assert "about 15 minutes in all" in late.message, "what was left has passed"
+
+
+def test_the_time_that_is_left_counts_down_until_it_is_not_known() -> None:
+    now = [0.0]
+    waiting = Waiting(lambda: now[0])
+    waiting.hear(Progress(progress=0.25, stage="step 1 of 2: quantize", eta_seconds=68.0))
+    said = []
+    for now[0] in range(1, 300):
+        if (found := waiting.renewed()) is not None:
+            said.append((now[0], found.progress, found.eta_seconds))
+    assert said == [(30, 0.25, 38.0), (60, 0.25, 8.0), (90, 0.25, None)]
+    waiting.hear(Progress(progress=0.3, stage="step 1 of 2: quantize", eta_seconds=500.0))
+    now[0] += 30
+    renewed = waiting.renewed()
+    assert renewed is not None
+    assert renewed.eta_seconds == 470.0

@@ -41,6 +41,10 @@ class Events:
         """Say how long the run is expected to take once it has come to ``after``."""
         self._pace.expect(after, seconds)
 
+    def pace_from(self, fraction: float) -> None:
+        """Say from which progress on the pace of the run tells what is left of it."""
+        self._pace.pace_from(fraction)
+
     def progress(self, fraction: float, stage: str) -> None:
         """Write a progress event, with the time that is left."""
         self._tell(fraction, stage)

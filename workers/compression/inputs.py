@@ -36,7 +36,7 @@ from workers.compression.samples.split import split
 from workers.compression.targets import onnx as target
 from workers.compression.targets.runner import Outputs
 
-READ, MADE = 0.05, 0.3
+_READ, _MADE = 0.05, 0.3
 """The progress at which inputs are read, and at which samples are made from the model."""
 
 _MAKING = 0.25
@@ -53,6 +53,11 @@ class Inputs:
     model: ModelDescription | None
     """The description, where the upload was inspected in this run."""
     dataset: DatasetDescription | None
+
+
+def are_there_at(data: generated.GeneratedData | None) -> float:
+    """Return the progress at which all inputs are there."""
+    return _READ if data is None else _MADE
 
 
 def read(directory: Path, order: Compress, events: Events) -> Inputs:
@@ -168,10 +173,14 @@ def _generated(
     context = Context(
         None, order.seed, threads, device=machine.compute_device(), evaluate=order.evaluate
     )
-    are_made = generation.are_made(directory)
-    doing = "reading the samples that were made" if are_made else "making samples from the model"
-    advance = events.span(0.03, MADE, doing)
-    made = generation.made_once(directory, context, advance, _effort(order))
+    effort = _effort(order)
+    doing = (
+        "reading the samples that were made"
+        if generation.are_made(directory)
+        else f"making samples from the model, {effort.minutes:.2g} minutes at most"
+    )
+    advance = events.span(0.03, _MADE, doing)
+    made = generation.made_once(directory, context, advance, effort)
     events.samples_made()
     if judged is not None:
         _, evaluation_set = _separate(None, judged, order, threads)

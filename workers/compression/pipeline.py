@@ -64,6 +64,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     deadline = time.monotonic() + _STEPS_SHARE * seconds
     if order.besides_seconds is not None:
         events.expect(_STEPS_STOP, order.besides_seconds)
+    events.pace_from(inputs.are_there_at(order.data))
     job_inputs = inputs.read(directory, order, events)
     context = _context(directory, order, job_inputs, prober, deadline)
     finished = _run_steps(directory, order, context, events)
@@ -166,15 +167,16 @@ def _run_steps(
     directory: Path, order: Compress, context: Context, events: Events
 ) -> list[FinishedStep]:
     """Run the steps that are not finished; return the reports of all."""
-    begin = inputs.READ if order.data is None else inputs.MADE
+    begin = inputs.are_there_at(order.data)
     width = (_STEPS_STOP - begin) / max(len(order.steps), 1)
-    reports = []
+    reports, ran = [], False
     for index, (step, before) in enumerate(
         zip(order.steps, reporting.graphs_of(directory, order), strict=False)
     ):
         step_files = step_directory(directory, index, step.method)
         done = steps.finished(step_files)
         if done is None:
+            ran = True
             start, words = begin + index * width, f"step {index + 1} of {len(order.steps)}"
             advance = events.span(start, start + width, f"{words}: {step.method}")
             tell = partial(events.metric, index)
@@ -184,6 +186,8 @@ def _run_steps(
                 context, earlier=earlier, workspace=step_files, tell=tell, losses=losses
             )
             done = steps.run(before, step_files, step, step_context, advance)
+        elif not ran:
+            events.pace_from(begin + (index + 1) * width)
         events.step(index)
         reports.append(done)
     return reports

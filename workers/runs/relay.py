@@ -65,6 +65,7 @@ class Relay:
                     self._progress = event
                 else:
                     self._add(event)
+        self._progress = self._waiting.renewed() or self._progress
         if (said := self._waiting.words()) is not None:
             self._add(said)
         if steps:

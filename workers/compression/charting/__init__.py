@@ -58,12 +58,14 @@ def chart(directory: Path, order: MeasureSensitivity, events: Events) -> Result:
         Problem: the model or the dataset cannot be used.
     """
     start = time.monotonic()
+    begin = inputs.are_there_at(order.data)
+    events.pace_from(begin)
     subject = _subject(directory, order, events)
     seconds = min(_SECONDS, order.seconds or _SECONDS)
     change = _changes(subject)
     costs = Costs(subject)
     rows: list[list[_Cell]] = [[] for _ in subject.layers]
-    advance = events.span(0.1, 0.98, "measuring layers one by one")
+    advance = events.span(begin, 0.98, "measuring layers one by one")
     order_of_rows = sorted(range(len(rows)), key=lambda row: -subject.weight_of(row))
     for done, row in enumerate(order_of_rows):
         name = subject.layers[row].name

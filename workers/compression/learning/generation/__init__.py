@@ -98,6 +98,7 @@ def make(original: Path, normal: Path, context: Context, advance: Advance, effor
         DatasetMismatch: the model accepts none of the inputs that were tried.
     """
     torch.set_num_threads(context.threads)
+    minutes = Minutes(effort.minutes, context.clock)
     uploaded = load(original)
     for rewrite in (inline_functions, detach_initializers, lift_constants, remove_identities):
         rewrite(uploaded)
@@ -110,7 +111,6 @@ def make(original: Path, normal: Path, context: Context, advance: Advance, effor
     if teacher is None:
         note = f"{_of_inputs(known)} {why_not} {_ALIKE}"
         return Made(samples, Generated(way="declared", samples=len(samples), note=note))
-    minutes = Minutes(effort.minutes, context.clock)
     way = making.by_network if effort.way == "network" else making.by_pixels
     arrays = way(teacher, effort.steps, minutes, context.seed, advance)
     made = min(len(array) for array in arrays.values())
