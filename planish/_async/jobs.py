@@ -7,6 +7,7 @@ from typing import Any, Self, Unpack
 from pydantic import ConfigDict, PrivateAttr
 
 from planish import types
+from planish._async import io
 from planish._async.download import download
 from planish._async.http import AsyncTransport
 from planish._async.stream import follow
@@ -17,6 +18,9 @@ from planish.progress import bar
 from planish.types import Artifact, Dataset, Event, Measurement, Model, Plan
 
 OnEvent = Callable[[Event], None]
+
+_LOOK_S = 1.0
+"""Between streams of events that have ended, of a job that has not."""
 
 
 class AsyncJob(types.Job):
@@ -224,12 +228,18 @@ class AsyncJobs:
         progress: bool | None = None,
     ) -> AsyncJob:
         """Return the job once it has succeeded; see the job's own ``wait``."""
+        after = 0
         with bar(progress) as show:
-            async for event in self.events(job):
-                show(event)
-                if on_event is not None:
-                    on_event(event)
-        ended = self._handle(await self._http.look(f"/v1/jobs/{id_of(job)}", AsyncJob))
+            while True:
+                async for event in self.events(job, after=after):
+                    after = event.number
+                    show(event)
+                    if on_event is not None:
+                        on_event(event)
+                ended = self._handle(await self._http.look(f"/v1/jobs/{id_of(job)}", AsyncJob))
+                if ended.is_finished:
+                    break
+                await io.sleep(_LOOK_S)  # its gateways are being stopped, one after the other
         if ended.status != "succeeded":
             raise JobFailed(ended)
         return ended

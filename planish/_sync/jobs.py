@@ -10,6 +10,7 @@ from pydantic import ConfigDict, PrivateAttr
 from planish import types
 from planish._formats import chosen, require_fitting
 from planish._requests import JobOptions, Step, id_of, job_body
+from planish._sync import io
 from planish._sync.download import download
 from planish._sync.http import Transport
 from planish._sync.stream import follow
@@ -18,6 +19,9 @@ from planish.progress import bar
 from planish.types import Artifact, Dataset, Event, Measurement, Model, Plan
 
 OnEvent = Callable[[Event], None]
+
+_LOOK_S = 1.0
+"""Between streams of events that have ended, of a job that has not."""
 
 
 class Job(types.Job):
@@ -223,12 +227,18 @@ class Jobs:
         progress: bool | None = None,
     ) -> Job:
         """Return the job once it has succeeded; see the job's own ``wait``."""
+        after = 0
         with bar(progress) as show:
-            for event in self.events(job):
-                show(event)
-                if on_event is not None:
-                    on_event(event)
-        ended = self._handle(self._http.look(f"/v1/jobs/{id_of(job)}", Job))
+            while True:
+                for event in self.events(job, after=after):
+                    after = event.number
+                    show(event)
+                    if on_event is not None:
+                        on_event(event)
+                ended = self._handle(self._http.look(f"/v1/jobs/{id_of(job)}", Job))
+                if ended.is_finished:
+                    break
+                io.sleep(_LOOK_S)  # its gateways are being stopped, one after the other
         if ended.status != "succeeded":
             raise JobFailed(ended)
         return ended

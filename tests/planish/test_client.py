@@ -187,6 +187,14 @@ def test_whoever_waits_sits_out_an_outage_and_is_then_told_once() -> None:
     assert raised.value.__suppress_context__, "what a library says of it is noise"
 
 
+def test_streams_that_a_stopping_gateway_ends_do_not_end_the_waiting() -> None:
+    running, done = answer(200, {**JOB, "status": "running"}), answer(200, JOB)
+    answers = [events(), events(), running, events(state(1, "succeeded")), done]
+    with scripted(answers) as service, planish.Client(service.url) as client:
+        assert client.wait("job_1").status == "succeeded"
+    assert service.answers == []
+
+
 def test_an_address_where_nothing_ever_answered_is_not_waited_for() -> None:
     with (
         scripted([hang_up]) as service,

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 from fastapi.concurrency import run_in_threadpool
 from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app.domain.problems import NotFound, TooManyRequests
 from app.services import events
@@ -63,13 +63,22 @@ class _Stream(EventSourceResponse):
         self._call = call
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream.
+        """Send the stream, and its end also where the gateway is stopped meanwhile.
 
         Raises:
             TooManyRequests: The tenant has as many open as it may; nothing was sent.
         """
+        has_ended = False
+
+        async def sending(message: Message) -> None:
+            nonlocal has_ended
+            has_ended = message["type"] == "http.response.body" and not message.get("more_body")
+            await send(message)
+
         with self._call.gateway.streams.one(self._call.tenant):
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, sending)
+            if not has_ended:
+                await send({"type": "http.response.body", "body": b""})
 
 
 def _seen(call: Call, job_id: str, last_event_id: str) -> int:
