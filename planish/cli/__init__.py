@@ -11,7 +11,7 @@ from typer.rich_utils import rich_format_error
 
 from planish.cli.consoles import console
 from planish.cli.deployment import Stop
-from planish.errors import JobFailed, PlanishError, Unauthenticated, Unreachable
+from planish.errors import JobFailed, PlanishError, Refused, Unauthenticated, Unreachable
 
 from . import (
     advise,
@@ -22,11 +22,13 @@ from . import (
     demo,
     devices,
     doctor,
+    ending,
     jobs,
     keys,
     login,
     migrate,
     models,
+    refusals,
     serve,
     tenants,
     tools,
@@ -89,7 +91,11 @@ cli.add_typer(tools.cli, name="tools")
 def main() -> None:
     """Run one command; what a person can put right is one sentence, not a traceback."""
     try:
-        sys.exit(cli(standalone_mode=False))
+        code = cli(standalone_mode=False)
+        if code == ending.INTERRUPTED:
+            _say("stopped.")
+            code = ending.exit_code()
+        sys.exit(code)
     except _UNREAD as unread:
         _put_plainly(unread)
         rich_format_error(unread)
@@ -97,7 +103,8 @@ def main() -> None:
     except typer.Abort:
         sys.exit(FAILED)
     except (Stop, PlanishError) as stop:
-        _say(_with_what_to_do(stop))
+        words = _with_what_to_do(stop)
+        _say(refusals.in_words(words) if isinstance(stop, Refused) else words)
         sys.exit(_code(stop))
     except OSError as error:
         if error.filename is None:

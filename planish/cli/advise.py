@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from planish.cli.asking import AsJson, Columns, Url, asking, id_or_uploaded, print_list
-from planish.cli.options import share
+from planish.cli.options import drop
 from planish.compressing import GENERATED
 from planish.types import Recommendation
 
@@ -32,7 +32,7 @@ def advise(
     ] = "latency",
     max_drop: Annotated[
         float | None,
-        typer.Option(parser=share, metavar="SHARE", help="Quality that may be lost: 0.01 or 1%."),
+        typer.Option(parser=drop, metavar="SHARE", help="Quality that may be lost: 0.01 or 1%."),
     ] = None,
     target: Annotated[str | None, typer.Option(help="Where the model is to run.")] = None,
     url: Url = None,

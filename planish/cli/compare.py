@@ -10,7 +10,7 @@ from rich.table import Table
 from planish.cli.asking import AsJson, print_json, tell
 from planish.cli.consoles import console, nearness
 from planish.cli.deployment import Stop
-from planish.cli.options import share
+from planish.cli.options import drop, share
 
 if TYPE_CHECKING:
     from workers.compression.comparing import Compared
@@ -31,7 +31,7 @@ def compare(
     max_drop: Annotated[
         float | None,
         typer.Option(
-            parser=share,
+            parser=drop,
             metavar="SHARE",
             help="Exit with 3 where the second loses more, such as 0.01 or 1%.",
         ),

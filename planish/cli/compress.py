@@ -12,7 +12,7 @@ from planish._requests import JobOptions, job_body
 from planish.cli.asking import AsJson, print_json, tell
 from planish.cli.consoles import console, nearness
 from planish.cli.deployment import Stop
-from planish.cli.options import file_place, place, share
+from planish.cli.options import drop, file_place, place, samples
 from planish.cli.own_service import service
 from planish.client import Client
 from planish.compressing import DEFAULT_STEPS, GENERATED, Compressed
@@ -25,14 +25,19 @@ def compress(
     model: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The model's file.")],
     data: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="What to calibrate and measure with."),
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            callback=samples,
+            help="What to calibrate and measure with.",
+        ),
     ] = None,
     generated_data: Annotated[
         bool, typer.Option("--generated-data", help="Without data: make samples from the model.")
     ] = False,
     max_drop: Annotated[
         float | None,
-        typer.Option(parser=share, metavar="SHARE", help="Quality it may lose: 0.01 or 1%."),
+        typer.Option(parser=drop, metavar="SHARE", help="Quality it may lose: 0.01 or 1%."),
     ] = None,
     output: Annotated[
         Path | None,
@@ -80,14 +85,14 @@ def compress(
     if step and minimize is not None:
         raise Stop("--minimize searches for steps: leave --step out.")
     steps = [_step(text) for text in step] if step else DEFAULT_STEPS if minimize is None else None
-    samples = GENERATED if generated_data else None
+    made_data = GENERATED if generated_data else None
     options: JobOptions = {"seed": seed}
     if target is not None:
         options["target"] = target
     if minimize is not None:
         budget = {"trials": trials, "minutes": minutes}
         options["objective"] = {"minimize": minimize, "budget": budget}
-    request = job_body("", steps, None, samples, max_drop, options)
+    request = job_body("", steps, None, made_data, max_drop, options)
     named = url or configured_url()
     patience_s = 0 if named is None else PATIENCE_S  # one of ours that has died is not back
     with (
@@ -96,7 +101,7 @@ def compress(
     ):
         made = run(
             model,
-            samples or data,
+            made_data or data,
             max_quality_drop=max_drop,
             steps=steps,
             output=output,

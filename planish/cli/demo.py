@@ -12,7 +12,7 @@ from rich.table import Table
 
 from planish.cli.consoles import console
 from planish.cli.deployment import Stop
-from planish.cli.own_service import end_as_interrupted
+from planish.cli.ending import end_as_interrupted
 from planish.client import Client
 from planish.types import Dataset, Event, Job, Model
 

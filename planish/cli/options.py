@@ -23,6 +23,38 @@ def share(text: str) -> float:
     return value
 
 
+def drop(text: str) -> float:
+    """Return how much quality may be lost, typed as a share.
+
+    Raises:
+        BadParameter: it is no share, or more than all, which only ``500%`` says on purpose.
+    """
+    value = share(text)
+    if value > 1 and "%" not in text:
+        raise typer.BadParameter(
+            f"{text} is more than all: write {text}% for {text} in a hundred, or"
+            f" {100 * value:g}% for {text} times."
+        )
+    return value
+
+
+def samples(path: Path | None) -> Path | None:
+    """Return a file of data, if it begins as one.
+
+    Raises:
+        BadParameter: it is none; it would be refused once it is uploaded.
+    """
+    if path is None:
+        return None
+    from app.domain import contents
+
+    with path.open("rb") as file:
+        head = file.read(contents.HEAD_BYTES)
+    if not head.startswith((b"PK", b"PAR1")):
+        raise typer.BadParameter(contents.unknown("dataset", head))
+    return path
+
+
 def place(path: Path | None) -> Path | None:
     """Return where a file is to be written, if that is possible.
 

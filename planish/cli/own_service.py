@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,12 @@ from typing import Any
 from planish._formats import require_name
 from planish.cli.asking import tell
 from planish.cli.deployment import Stop
+from planish.cli.ending import end_as_interrupted
 from planish.errors import refusal
 from planish.types import Problem
+
+_DELIVERED = ("onnx",)
+"""The formats of a result where a request names none, and no target."""
 
 
 @contextlib.contextmanager
@@ -30,6 +33,8 @@ def service(url: str | None, request: Mapping[str, Any], output: Path | None) ->
         Stop: no service can be started.
     """
     if url is not None:
+        if output is not None and "target" not in request:
+            require_name(_DELIVERED, output)
         yield url
         return
     from planish import embedded
@@ -47,16 +52,6 @@ def service(url: str | None, request: Mapping[str, Any], output: Path | None) ->
             yield address
     except DidNotStart as error:
         raise Stop(str(error)) from None
-
-
-def end_as_interrupted() -> None:
-    """Take SIGTERM, and the end of the terminal, as Ctrl-C.
-
-    They would end us at once, and leave what we have started.
-    """
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, signal.default_int_handler)
 
 
 def _require_possible(request: Mapping[str, Any], output: Path | None) -> None:
