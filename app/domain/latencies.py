@@ -16,6 +16,15 @@ _WIDEST = 4.0
 """An interval whose ends are further apart than this ratio says nothing."""
 
 
+_SAME = 0.03
+"""Latencies that differ by less are called equal, as the difference is noise."""
+
+
+def same_speed(speedup: float) -> bool:
+    """Return whether two latencies of this ratio are called equal."""
+    return abs(speedup - 1) <= _SAME
+
+
 class Comparison(Frozen):
     """Original against compressed, in one process, run by turns with the same threads."""
 

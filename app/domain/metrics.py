@@ -98,6 +98,19 @@ def fall(kind: Kind, before: float, after: float) -> float:
     return worse / before if before else float("inf")
 
 
+def left(kind: Kind, before: float, after: float) -> float | None:
+    """Return the share that is left of what was right; None of figures without bounds."""
+    match kind:
+        case "share" | "score":
+            return after / before if before > 0 else None
+        case "rate":
+            return (1 - after) / (1 - before) if before < 1 else None
+        case "error" | "gain":
+            return None
+        case _:
+            assert_never(kind)
+
+
 def amount(kind: Kind, value: float) -> str:
     """Return a drop in words, in the unit that drops of such figures have."""
     match kind:

@@ -76,9 +76,23 @@ class Fidelity(Frozen):
         return self.bounded == "agreement" or self.commonest is not None
 
     @property
-    def loses_most(self) -> bool:
-        """Whether less than half of the variance is kept, whatever the answers are."""
-        return self.explained is not None and self.explained < _HALF
+    def answers_changed(self) -> bool:
+        """Whether most answers are not the original's, whichever figure is bounded."""
+        return self.counts_answers and self.agreement < _HALF
+
+    @property
+    def ruined(self) -> bool:
+        """Whether the graph does not do what the original does.
+
+        Less than half is kept of what is bounded, or of the answers; or no more answers than a
+        graph has that always gives the commonest, and less than half of the variance. Where
+        answers vary, the variance alone tells nothing: scores of unlikely classes, next to nothing
+        themselves, count in it as those of likely ones.
+        """
+        if self.kept < _HALF or self.answers_changed:
+            return True
+        by_chance = self.commonest is not None and self.agreement <= self.commonest
+        return by_chance and self.explained is not None and self.explained < _HALF
 
     @property
     def kept(self) -> float:
@@ -113,6 +127,22 @@ def quality_drop(before: Quality | None, after: Quality | None, fidelity: Fideli
     if before is None or after is None:
         return 1 - fidelity.kept if fidelity else 0.0
     return metrics.fall(before.kind, before.value, after.value)
+
+
+def ruined(before: Measures, after: Measures) -> bool:
+    """Return whether a graph does not do what the original does: less than half of it is left.
+
+    A metric tells by itself where it is a share. Others have no bounds: where such a figure got
+    worse, the comparison with the original tells.
+    """
+    was, now, fidelity = before.quality, after.quality, after.fidelity
+    differs = fidelity is not None and fidelity.ruined
+    if was is None or now is None:
+        return differs
+    left = metrics.left(was.kind, was.value, now.value)
+    if left is None:
+        return differs and metrics.fall(was.kind, was.value, now.value) > 0
+    return left < _HALF
 
 
 class ArtifactFigures(BaseModel):

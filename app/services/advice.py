@@ -47,7 +47,7 @@ def recommend(session: Session, tenant: str, model_id: str, wish: Wish) -> Recom
     offered = list[Proposal]()
     if not quantized_operators(known.operators):
         offered += proposals(_situation(session, known, inputs, wish))
-        offered += taken_over(past, offered)
+        offered += taken_over(past, offered, wish.max_quality_drop)
     found = [each for each in candidates(offered, past, inputs, wish) if helps(each, wish)]
     found.sort(key=lambda each: each.rank(wish.max_quality_drop))
     items = [_recommendation(each, past, inputs, known) for each in found[:_MOST]]
@@ -175,7 +175,5 @@ def _spoken(seen: Experience) -> str:
     speed = "" if seen.faster is None else f"{seen.faster:.2f} times the speed, "
     size, work = percent(1 / seen.smaller), percent(1 / seen.lighter)
     parts = f"{speed}{size} of the size and {work} of the work"
-    lost = seen.drop
-    quality = "no quality was lost" if lost <= 0 else f"quality fell by {seen.spoken_drop}"
     median = " (medians)" if count > 1 else ""
-    return f"{which} to {parts}{median}; {quality}."
+    return f"{which} to {parts}{median}; {seen.quality}."

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import log2
 from typing import Any, get_args
 
+from app.domain.generated import GENERATED
 from app.domain.plans import Plan
 from app.domain.recommendations import Minimize, Risk
 from app.services import plans
@@ -14,7 +15,7 @@ from app.services.proposals import Proposal
 from app.services.wishes import Wish, body_of, request_of
 
 _LITTLE = 0.01
-"""The loss up to which measured steps stand first where no bound is named: that of the wishes."""
+"""The loss that is allowed where no bound is named: that of the wishes."""
 
 _TAKEN_OVER = 3
 """Pipelines of finished jobs that are proposed."""
@@ -40,16 +41,23 @@ class Candidate:
         What finished jobs show to keep the quality stands first, what they show to lose more than
         is allowed last; the others by their risk, and by their gain where that is the same.
         """
-        lost = None if self.experience is None else self.experience.drop
         risk = get_args(Risk).index(self.proposal.risk)
-        if lost is not None and lost <= (_LITTLE if allowed is None else allowed):
+        if self.experience is None:
+            return 1, risk, -self.gain
+        if _keeps(self.experience, allowed):
             return 0, 0, -self.gain
-        missed = lost is not None and allowed is not None
-        return 2 if missed else 1, risk, -self.gain
+        return 2, risk, -self.gain
 
 
-def taken_over(past: History, offered: Iterable[Proposal]) -> Iterator[Proposal]:
-    """Yield pipelines that nobody proposed and that finished jobs show to be of use."""
+def _keeps(experience: Experience | None, allowed: float | None) -> bool:
+    """Return whether jobs show that no more quality is lost than is allowed."""
+    return experience is not None and experience.drop <= (_LITTLE if allowed is None else allowed)
+
+
+def taken_over(
+    past: History, offered: Iterable[Proposal], allowed: float | None
+) -> Iterator[Proposal]:
+    """Yield pipelines that nobody proposed and that finished jobs show to keep the quality."""
     seen = {
         signature(request_of({"model": "", "steps": each.steps}).steps or []) for each in offered
     }
@@ -59,6 +67,8 @@ def taken_over(past: History, offered: Iterable[Proposal]) -> Iterator[Proposal]
         if taken == _TAKEN_OVER or key in seen or not _portable(job, past):
             continue
         seen.add(key)
+        if not _keeps(past.signed(key), allowed):
+            continue
         taken += 1
         yield Proposal(
             f"as-{job.job}",
@@ -69,10 +79,19 @@ def taken_over(past: History, offered: Iterable[Proposal]) -> Iterator[Proposal]
             ],
             "These are the steps of a job that ended here.",
             "medium",
-            "What suits a model of like shape need not suit this one."
-            if job.model != past.model
-            else "It was measured on this model, with the data of that job.",
+            _caution(job, past),
         )
+
+
+def _caution(job: Precedent, past: History) -> str:
+    """Say how far the figures of a job hold."""
+    if job.model != past.model:
+        return "What suits a model of like shape need not suit this one."
+    if job.data is None:
+        return "It was measured on this model with random inputs, which tell little of real data."
+    if job.data == GENERATED:
+        return "It was measured on this model, with samples that were made from it."
+    return "It was measured on this model, with the data of that job."
 
 
 def _portable(job: Precedent, past: History) -> bool:
@@ -119,5 +138,10 @@ def _gain(
 
 
 def helps(candidate: Candidate, wish: Wish) -> bool:
-    """Return whether a candidate gains what is asked for; for latency, the same speed is enough."""
+    """Return whether a candidate gains what is asked for; for latency, the same speed is enough.
+
+    Steps that finished jobs show to ruin the model help nobody.
+    """
+    if candidate.experience is not None and candidate.experience.ruined:
+        return False
     return candidate.gain > _WORTH or (wish.minimize == "latency" and candidate.gain >= -_WORTH)

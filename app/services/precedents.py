@@ -11,9 +11,11 @@ from sqlalchemy.orm import Session
 
 from app.domain import metrics
 from app.domain.jobs import JobRequest
+from app.domain.latencies import Latency
 from app.domain.makeup import alike, likeness
 from app.domain.models import ModelDescription
-from app.domain.reports import Measures, quality_drop
+from app.domain.percentages import percent_kept
+from app.domain.reports import Measures, quality_drop, ruined
 from app.domain.steps import AnyStep
 from app.store import precedents
 
@@ -48,8 +50,11 @@ class Precedent:
     name: str | None
     model: str
     steps: Sequence[AnyStep]
+    data: str | None
+    """What it was judged on: a dataset, or ``generated``; None for random inputs."""
     baseline: Measures
     compressed: Measures
+    latency: Latency | None
     minutes: float
 
     @cached_property
@@ -59,9 +64,8 @@ class Precedent:
 
     @property
     def faster(self) -> float | None:
-        """The original's latency over the result's; None where they were not timed."""
-        before, after = self.baseline.latency_ms, self.compressed.latency_ms
-        return before / after if before and after else None
+        """How many times faster the result is; None where its report cannot tell."""
+        return self.latency.speedup if self.latency and self.latency.certain else None
 
     @property
     def smaller(self) -> float:
@@ -79,6 +83,11 @@ class Precedent:
         before, after = self.baseline.quality, self.compressed.quality
         return quality_drop(before, after, self.compressed.fidelity)
 
+    @property
+    def ruined(self) -> bool:
+        """Whether the result does not do what the original does."""
+        return ruined(self.baseline, self.compressed)
+
 
 @dataclass(frozen=True)
 class Experience:
@@ -91,7 +100,7 @@ class Experience:
 
     @property
     def faster(self) -> float | None:
-        """How many times faster the results are; None where no job was timed."""
+        """How many times faster the results are; None where no job could tell."""
         found = [job.faster for job in self.jobs if job.faster is not None]
         return median(found) if found else None
 
@@ -111,10 +120,23 @@ class Experience:
         return median(job.drop for job in self.jobs)
 
     @property
-    def spoken_drop(self) -> str:
-        """The same in the unit of the latest job's metric."""
-        quality = self.jobs[0].compressed.quality
-        return metrics.amount(quality.kind if quality else "share", self.drop)
+    def ruined(self) -> bool:
+        """Whether most of the results do not do what the original does."""
+        return 2 * sum(job.ruined for job in self.jobs) > len(self.jobs)
+
+    @property
+    def quality(self) -> str:
+        """What became of the quality, as the latest job measured it."""
+        lost, latest = self.drop, self.jobs[0]
+        if lost <= 0:
+            return "no quality was lost"
+        before, after = latest.baseline.quality, latest.compressed.quality
+        if before and after:
+            return f"quality fell by {metrics.amount(after.kind, lost)}"
+        kept, fidelity = percent_kept(1 - lost), latest.compressed.fidelity
+        if fidelity and fidelity.bounded == "explained":
+            return f"{kept} of the outputs' variance was kept"
+        return f"{kept} of answers stayed the same"
 
     @property
     def minutes(self) -> float:
@@ -132,7 +154,10 @@ class History:
 
     def of(self, steps: Iterable[AnyStep]) -> Experience | None:
         """Return what jobs of these steps came to; those on the model itself count alone."""
-        wanted = signature(steps)
+        return self.signed(signature(steps))
+
+    def signed(self, wanted: str) -> Experience | None:
+        """Return what jobs of a signature came to; those on the model itself count alone."""
         same = [each for each in self.precedents if each.signature == wanted]
         own = [each for each in same if each.model == self.model]
         return Experience(own or same, of_this_model=bool(own)) if same else None
@@ -157,8 +182,10 @@ def history(session: Session, tenant: str, model: str, description: ModelDescrip
                     name=row.name,
                     model=row.model_id,
                     steps=request.steps,
+                    data=request.evaluate.dataset or request.samples,
                     baseline=Measures.model_validate(row.baseline),
                     compressed=Measures.model_validate(row.compressed),
+                    latency=row.latency and Latency.model_validate(row.latency),
                     minutes=row.running_seconds / 60,
                 )
             )

@@ -22,6 +22,7 @@ _LATEST = (
         JobRow.request,
         JobRow.baseline,
         JobRow.compressed,
+        JobRow.evaluation["latency"].label("latency"),
         JobRow.running_seconds,
         JobRow.finished_at,
     )

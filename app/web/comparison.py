@@ -5,16 +5,17 @@ from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from app.domain import metrics
-from app.domain.latencies import Latency
+from app.domain.latencies import Latency, same_speed
 from app.domain.models import SampleSizes, said_sizes
 from app.domain.percentages import percent_kept
-from app.domain.reports import Evaluation, Fidelity, Measures, Quality
+from app.domain.reports import Evaluation, Fidelity, Measures, Quality, ruined
 from app.web.figures import Number, scaled
 
 Tone = Literal["good", "bad", "warn", ""]
 
 LATENCY = "Latency"
 _HEADLINE = ("Size", LATENCY, "Quality")
+SAME_SPEED = "the same speed"
 KEPT = {"agreement": "Same answers", "explained": "Variance kept"}
 """The figure of a comparison with the original that is bounded, in the words of a page."""
 
@@ -36,26 +37,19 @@ class Figure:
 
 
 def headline(rows: Iterable[Figure], after: Measures) -> list[Figure]:
-    """Return the figures that stand first.
-
-    Of those of fidelity it is the one that is bounded. Where nothing else tells the quality, it is
-    also the variance, if most of it is lost.
-    """
+    """Return the figures that stand first; of those of fidelity it is the one that is bounded."""
     first = {*_HEADLINE}
     if after.fidelity is not None:
         first.add(KEPT[after.fidelity.bounded])
-        if after.quality is None and after.fidelity.loses_most:
-            first.add(KEPT["explained"])
     return [figure for figure in rows if figure.name in first]
 
 
 def tone(status: str, rows: Iterable[Figure]) -> Tone:
-    """Return the colour of a verdict: a success may be larger, slower, or unlike the original."""
-    if status != "succeeded":
+    """Return the colour of a verdict: a success may be unlike the original, larger, or slower."""
+    bad = {row.name for row in rows if row.tone == "bad"}
+    if status != "succeeded" or not bad.isdisjoint({"Quality", *KEPT.values()}):
         return "bad"
-    telling = {"Size", LATENCY, KEPT["explained"]}
-    worse = any(row.tone == "bad" for row in rows if row.name in telling)
-    return "warn" if worse else "good"
+    return "good" if bad.isdisjoint({"Size", LATENCY}) else "warn"
 
 
 def figures(
@@ -111,19 +105,22 @@ def time_of(before: Measures, after: Measures, latency: Latency | None) -> Figur
 
 
 def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
+    is_ruined = ruined(before, after)
     if before.quality and after.quality:
         was, now = before.quality.value, after.quality.value
+        fell = metrics.fall(after.quality.kind, was, now) > 0
         yield Figure(
             "Quality",
             f"{after.quality.metric} on {after.quality.samples} held-out samples",
             Number(f"{was:.4f}"),
             Number(f"{now:.4f}"),
             _change_of_quality(before.quality, after.quality),
-            "warn" if metrics.fall(after.quality.kind, was, now) > 0 else "good",
+            "bad" if is_ruined else "warn" if fell else "good",
         )
     if after.fidelity:
-        yield _same(after.fidelity)
-        yield from _explained(after.fidelity, decides=after.quality is None)
+        by_fidelity = is_ruined and not (before.quality and after.quality)
+        yield _same(after.fidelity, is_ruined=by_fidelity)
+        yield from _explained(after.fidelity, is_ruined=by_fidelity)
         yield Figure(
             "Signal to error",
             "SQNR of the outputs: at 20 dB errors are a tenth as large, at 40 dB a hundredth",
@@ -132,26 +129,30 @@ def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
         )
 
 
-def _same(fidelity: Fidelity) -> Figure:
+def _same(fidelity: Fidelity, *, is_ruined: bool) -> Figure:
     """Show the agreement: of answers where outputs are scores or labels, else of single values."""
     same = Number(percent_kept(fidelity.agreement, 2))
-    if fidelity.counts_answers:
-        return Figure(KEPT["agreement"], _of_answers(fidelity.commonest), None, same)
-    return Figure("Near values", "within 1 % of the original's range", None, same)
+    if not fidelity.counts_answers:
+        return Figure("Near values", "within 1 % of the original's range", None, same)
+    is_bad = is_ruined and (fidelity.bounded == "agreement" or fidelity.answers_changed)
+    return Figure(
+        KEPT["agreement"], _of_answers(fidelity), None, same, tone="bad" if is_bad else ""
+    )
 
 
-def _of_answers(commonest: float | None) -> str:
+def _of_answers(fidelity: Fidelity) -> str:
     """Say what is counted, and how many are equal by chance."""
-    note = "as the original gives"
+    note, commonest = "as the original gives", fidelity.commonest
     if commonest is None:
         return note
     if commonest == 1:
-        return f"{note}, which is one and the same for all samples: this tells nothing"
+        tells = "the result gives others" if fidelity.agreement < 1 else "this tells nothing"
+        return f"{note}, which is one and the same for all samples: {tells}"
     return f"{note}; always the most frequent one would be {percent_kept(commonest, 2)}"
 
 
-def _explained(fidelity: Fidelity, *, decides: bool) -> Iterator[Figure]:
-    """Show the explained variance; where no metric tells the quality, it may be bad.
+def _explained(fidelity: Fidelity, *, is_ruined: bool) -> Iterator[Figure]:
+    """Show the explained variance; it may be bad where it is what is bounded.
 
     The scores of unlikely classes count as much there as those of likely ones: rounding alone may
     leave nothing of thousands that are near zero, while each answer is the same.
@@ -165,9 +166,17 @@ def _explained(fidelity: Fidelity, *, decides: bool) -> Iterator[Figure]:
         where = f"'{worst.output}'"
         if worst.channel is not None:
             where = f"channel {worst.channel} of {where}"
-        note = f"{note}; least in {where}: {percent_kept(worst.explained, 2)}"
-    kept, is_bad = Number(percent_kept(fidelity.explained, 2)), decides and fidelity.loses_most
+        note = f"{note}; least in {where}: {_share_kept(worst.explained, fidelity)}"
+    kept = Number(_share_kept(fidelity.explained, fidelity))
+    is_bad = is_ruined and fidelity.bounded == "explained"
     yield Figure(KEPT["explained"], note, None, kept, tone="bad" if is_bad else "")
+
+
+def _share_kept(explained: float, fidelity: Fidelity) -> str:
+    """Return a share of the variance; less than none is bad news only where it is bounded."""
+    if explained < 0 and fidelity.bounded == "agreement":
+        return "below 0 %"
+    return percent_kept(explained, 2)
 
 
 def _change_of_quality(before: Quality, after: Quality) -> str:
@@ -198,16 +207,15 @@ def quality(measures: Measures) -> str:
 
 
 def likeness(fidelity: Fidelity) -> str:
-    """Return how near a graph is to the original, in words: what is bounded, and what is lost."""
-    said = f"{KEPT[fidelity.bounded].lower()} {percent_kept(fidelity.kept, 2)}"
-    if fidelity.bounded == "agreement" and fidelity.loses_most:
-        said += f", {KEPT['explained'].lower()} {percent_kept(fidelity.explained or 0.0, 2)}"
-    return said
+    """Return how near a graph is to the original, in words: by what is bounded."""
+    return f"{KEPT[fidelity.bounded].lower()} {percent_kept(fidelity.kept, 2)}"
 
 
 def milliseconds(value: float) -> Number:
-    """Return a time for reading."""
-    return Number(f"{value:.{2 if value >= 1 else 3}f} ms")
+    """Return a time for reading, with three digits at least."""
+    if value >= 1:
+        return Number(f"{value:.2f} ms")
+    return Number(f"{value:.3f} ms" if value >= 0.1 else f"{value:#.3g} ms")
 
 
 def _decibels(sqnr: float | None) -> str:
@@ -231,14 +239,14 @@ def change(before: float, after: float, words: str) -> tuple[str, Tone, float | 
     Returns:
         How many times less or more there is, in words; the tone, good for less; and what is left of
         the original, in percent and at most 100. Words are empty, and nothing is said to be left,
-        where an amount is 0.
+        where an amount is 0; they name no times that would be 1.00.
     """
     less, more = words.split("/")
     if not before or not after:
         return "", "", None
     share = round(min(100 * after / before, 100.0), 1)
     if round(max(before, after) / min(before, after), 2) == 1:
-        return "unchanged", "", share
+        return "unchanged" if before == after else "hardly changed", "", share
     if after < before:
         return f"{before / after:.2f}× {less}", "good", share
     return f"{after / before:.2f}× {more}", "bad", share
@@ -248,9 +256,12 @@ def _speed(
     before: float, after: float, latency: Latency | None
 ) -> tuple[str, Tone, float | None, str]:
     """Say how many times faster a model is, and between what; or that it is not certain."""
+    speedup = before / after if latency is None else latency.speedup
+    words, tone, share = change(speedup, 1.0, "faster/slower")
+    if same_speed(speedup):
+        words, tone = SAME_SPEED, ""
     if latency is None:
-        return *change(before, after, "faster/slower"), ""
-    words, tone, share = change(latency.speedup, 1.0, "faster/slower")
+        return words, tone, share, ""
     if not latency.certain:
         interval = latency.interval
         between = f": {interval} times as fast" if interval else ""

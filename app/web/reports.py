@@ -12,6 +12,7 @@ from app.web import layers, pages
 from app.web.choices import Bar, Curve, bars, curves, gain
 from app.web.comparison import (
     LATENCY,
+    SAME_SPEED,
     change,
     figures,
     headline,
@@ -102,7 +103,7 @@ _SAID_OF_ARTIFACTS: tuple[tuple[str, Callable[[Delivered], str]], ...] = (
 
 def _step(report: StepReport, latency: Latency | None) -> Step:
     """Show a step; its latency is left out where the job's could not be told."""
-    untold = {"", "unchanged"}
+    untold = {"", "unchanged", "hardly changed", SAME_SPEED}
     changes = [
         f"{figure.name.lower()} {figure.change}"
         for figure in figures(report.before, report.after)

@@ -87,6 +87,5 @@ def _table(found: "Compared", first: Path, second: Path) -> Table:
         quality = (found.first.quality.value, found.second.quality.value)
         table.add_row(str(found.second.quality.metric), *(f"{value:.4g}" for value in quality))
     if found.second.fidelity:
-        for row in nearness(found.second.fidelity):
-            table.add_row(*row)
+        table.add_row(*nearness(found.second.fidelity))
     return table

@@ -139,8 +139,7 @@ def _table(made: Compressed) -> Table:
         name = f"{after.quality.metric}, {after.quality.samples} unseen samples"
         table.add_row(name, f"{before.quality.value:.4g}", f"{after.quality.value:.4g}")
     if after.fidelity:
-        for row in nearness(after.fidelity):
-            table.add_row(*row)
+        table.add_row(*nearness(after.fidelity))
     return table
 
 

@@ -1,16 +1,12 @@
 """Where the commands print: wrapped for a person's terminal, unwrapped for a program."""
 
 import sys
-from collections.abc import Iterator
 from typing import Protocol
 
 from rich.console import Console
 
 _UNWRAPPED = 10_000
 """Columns that no sentence and no table of ours reaches."""
-
-_HALF = 0.5
-"""Of the variance: less than that is said beside any equal answers."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -40,15 +36,10 @@ class Fidelity(Protocol):
         """Which of them counts."""
 
 
-def nearness(fidelity: Fidelity) -> Iterator[tuple[str, str, str]]:
-    """Yield the rows of a table that say how near a model is to the first one.
-
-    Equal answers do not come alone where the numbers behind them are lost.
-    """
+def nearness(fidelity: Fidelity) -> tuple[str, str, str]:
+    """Return the row of a table that says how near a model is to the first one: what counts."""
     from app.domain.percentages import percent_kept
 
-    agrees = fidelity.bounded == "agreement" or fidelity.explained is None
-    if agrees:
-        yield "same answers as the first", "", percent_kept(fidelity.agreement)
-    if fidelity.explained is not None and (not agrees or fidelity.explained < _HALF):
-        yield "variance of the first that is kept", "", percent_kept(fidelity.explained)
+    if fidelity.bounded == "agreement" or fidelity.explained is None:
+        return "same answers as the first", "", percent_kept(fidelity.agreement)
+    return "variance of the first that is kept", "", percent_kept(fidelity.explained)

@@ -35,7 +35,7 @@ def _words(job: types.Job) -> str:
     """Say what a job is called, or does, and what came of it: the first sentence of that."""
     name = job.title or job.name or ""
     came_of_it = job.verdict or (job.problem and job.problem.detail) or ""
-    first = came_of_it.split(". ")[0].removesuffix(".")
+    first = came_of_it.partition("\n")[0].split(". ")[0].removesuffix(".")
     return f"{name}: {first}" if name and first else name or first
 
 

@@ -13,7 +13,7 @@ from app.domain.recommendations import Risk
 from app.domain.steps import METHODS, AnyStep
 from app.services.precedents import signature
 from app.store.tables import JobRow, ModelRow
-from tests.app.service import STEP_REPORT, Service, pointers
+from tests.app.service import EVALUATION, FIDELITY, MEASURES, STEP_REPORT, Service, pointers
 from tests.app.test_sensitivity import chart, measured
 from tests.workers import zoo
 from workers.compression.intake.inspect import inspect_model
@@ -101,9 +101,17 @@ def test_reasons_name_shares_that_add_up(service: Service) -> None:
     assert automatic["reason"].startswith("92 % of the multiplications")
 
 
-def _measured(service: Service, model: str, steps: list[dict[str, Any]], **after: Any) -> str:
+def _measured(
+    service: Service,
+    model: str,
+    steps: list[dict[str, Any]],
+    *,
+    certain: bool = True,
+    data: str | None = None,
+    **after: Any,
+) -> str:
     """A finished job with figures, as a worker leaves it."""
-    job: str = service.job(model, steps=steps)["id"]
+    job: str = service.job(model, steps=steps, **({"dataset": data} if data else {}))["id"]
     service.start(job)
     service.finish(job)
     with service.store.begin() as session:
@@ -111,6 +119,9 @@ def _measured(service: Service, model: str, steps: list[dict[str, Any]], **after
         description = session.get_one(ModelRow, model).description
         row.likeness = likeness(ModelDescription.model_validate(description))
         row.compressed = {**STEP_REPORT["after"], **after}
+        speedup = MEASURES["latency_ms"] / row.compressed["latency_ms"]
+        latency = {**EVALUATION["latency"], "speedup": speedup, "certain": certain}
+        row.evaluation = {**EVALUATION, "latency": latency}
     return job
 
 
@@ -151,8 +162,63 @@ def test_steps_that_lost_more_than_is_allowed_come_last(service: Service) -> Non
     _measured(service, model, steps, latency_ms=0.5, quality=quality)
     free = [each["id"] for each in _advice(service, model)]
     bounded = [each["id"] for each in _advice(service, model, max_quality_drop=0.01)]
-    assert "prune-20" in free[1:], "without a bound it has its place by its risk"
-    assert bounded[-1] == "prune-20"
+    assert free[-1] == bounded[-1] == "prune-20"
+
+
+def _noise(bounded: str = "explained") -> dict[str, Any]:
+    """The figures of a result that does not do what the original does."""
+    fidelity = {**FIDELITY, "agreement": 0.2, "explained": -3324.0, "bounded": bounded}
+    return {"quality": None, "fidelity": fidelity}
+
+
+def test_steps_that_are_known_to_ruin_a_model_are_not_recommended(service: Service) -> None:
+    model = service.model()
+    cut = [{"method": "prune", "ratio": 0.2, "of": "latency"}]
+    most: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.9}]
+    for minimize in ("latency", "size", "macs"):
+        assert any(item["id"] == "prune-20" for item in _advice(service, model, minimize=minimize))
+    fast: dict[str, Any] = {"latency_ms": 0.06, "size_bytes": 100, "macs": 1000}
+    _measured(service, model, cut, **fast, **_noise())
+    ruined = _measured(service, model, most, **fast, **_noise("agreement"))
+    for minimize in ("latency", "size", "macs"):
+        for wish in ({}, {"max_quality_drop": 0.5}):
+            items = _advice(service, model, minimize=minimize, **wish)
+            assert ruined not in str(items)
+            assert not any(item["job"].get("steps") == cut for item in items)
+
+
+@pytest.mark.parametrize(("allowed", "there"), [({}, False), ({"max_quality_drop": 0.3}, True)])
+def test_pipelines_are_taken_over_that_lost_no_more_than_is_allowed(
+    service: Service, allowed: dict[str, float], there: bool
+) -> None:
+    model = service.model()
+    fidelity = {**FIDELITY, "explained": 0.75, "bounded": "explained"}
+    steps: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.9}]
+    job = _measured(service, model, steps, latency_ms=0.1, quality=None, fidelity=fidelity)
+    taken = [item for item in _advice(service, model, **allowed) if item["id"] == f"as-{job}"]
+    assert bool(taken) == there
+    for item in taken:
+        assert "75.0 % of the outputs' variance was kept" in item["reason"]
+        assert "points" not in item["reason"]
+        assert "random inputs" in item["caution"], "the job had no data"
+
+
+def test_a_caution_names_the_data_where_there_was_some(service: Service) -> None:
+    model, data = service.model(), service.dataset()
+    steps: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.4}]
+    job = _measured(service, model, steps, data=data, latency_ms=0.4)
+    [item] = [item for item in _advice(service, model) if item["id"] == f"as-{job}"]
+    assert item["caution"] == "It was measured on this model, with the data of that job."
+
+
+def test_a_speed_that_a_busy_machine_could_not_tell_is_not_told(service: Service) -> None:
+    model = service.model()
+    steps = [{"method": "low_rank", "ratio": 0.2, "of": "latency"}]
+    _measured(service, model, steps, certain=False, latency_ms=0.06)
+    [item] = [item for item in _advice(service, model) if item["id"] == "low-rank-20"]
+    assert "A job on this model came to 30 % of the size" in item["reason"]
+    assert "speed" not in item["reason"]
+    assert item["estimate"]["latency_ms"] is None
 
 
 def test_a_pipeline_that_worked_is_taken_over(service: Service) -> None:
@@ -250,4 +316,5 @@ def test_a_chart_of_the_model_is_read(service: Service) -> None:
     [automatic] = [item for item in after if item["id"] == "quantize"]
     assert "1 of 2 layers lose less than 1 % of the outputs' variance" in automatic["reason"]
     assert "'conv' loses most, 30 %" in automatic["reason"]
-    assert [item["id"] for item in after].index("quantize") > before.index("quantize")
+    ids = [item["id"] for item in after]
+    assert ids.index("train-int8") > before.index("train-int8"), "of its risk it gains less"

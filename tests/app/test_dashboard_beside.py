@@ -58,7 +58,7 @@ def test_the_original_is_seen_where_a_result_is_as_large_and_as_fast(
     dot, square = page.text.index("<circle"), page.text.index('<rect class="original"')
     assert dot < square, "what is drawn last lies on top"
     assert 'width="26"' in page.text[square:], "it is larger than the dot, and not filled"
-    assert "as fast (between 0.99 and 1.01)" in read(page)
+    assert "the same speed (between 0.99 and 1.01)" in read(page)
 
 
 def test_a_time_that_is_not_certain_is_said_to_be_so(

@@ -224,7 +224,8 @@ def test_what_is_bounded_stands_first_and_the_worst_channel_is_named(
     after = {**MEASURES, "quality": None, "fidelity": {**FIDELITY, "bounded": bounded}}
     reported(service, job, STEP_REPORT, compressed=after)
     text = Parsed(page(service, job)).text("main")
-    assert "least in channel 3 of '<b>y</b>': nothing" in text
+    least = "below 0 %" if bounded == "agreement" else "nothing"
+    assert f"least in channel 3 of '<b>y</b>': {least}" in text
     headline = text[: text.index("Before and after")]
     assert first in headline
     assert ("Same answers" in headline, "Variance kept" in headline) == (
@@ -233,21 +234,65 @@ def test_what_is_bounded_stands_first_and_the_worst_channel_is_named(
     )
 
 
-@pytest.mark.parametrize("bounded", ["agreement", "explained"])
-def test_outputs_that_are_noise_are_shown_beside_equal_answers(
-    service: Service, job: str, bounded: str
+@pytest.mark.parametrize(
+    ("agreement", "tells"), [(1.0, "this tells nothing"), (0.0, "the result gives others")]
+)
+def test_outputs_that_are_noise_are_shown_where_all_answers_are_one(
+    service: Service, job: str, agreement: float, tells: str
 ) -> None:
-    """A classifier on random inputs: all answers are the same, whatever its scores are."""
-    scores = {**FIDELITY, "agreement": 1.0, "explained": -520.0, "worst": None, "commonest": 1.0}
-    after = {**MEASURES, "quality": None, "fidelity": {**scores, "bounded": bounded}}
-    reported(service, job, STEP_REPORT, compressed=after)
+    """A classifier on random inputs: equal answers tell nothing, and others do."""
+    scores = {**FIDELITY, "agreement": agreement, "explained": -520.0, "worst": None}
+    fidelity = {**scores, "commonest": 1.0, "bounded": "explained"}
+    reported(
+        service, job, STEP_REPORT, compressed={**MEASURES, "quality": None, "fidelity": fidelity}
+    )
     shown = page(service, job)
     text = Parsed(shown).text("main")
     headline = text[: text.index("Before and after")]
     assert "Variance kept nothing" in " ".join(headline.split())
-    assert ("100.00 %" in headline) == (bounded == "agreement")
-    assert "one and the same for all samples: this tells nothing" in text
-    assert 'class="verdict warn"' in shown
+    assert "Same answers" not in headline
+    assert f"one and the same for all samples: {tells}" in text
+    assert 'class="verdict bad"' in shown
+
+
+def test_scores_of_unlikely_classes_are_no_bad_news_where_answers_vary(
+    service: Service, job: str
+) -> None:
+    scores = {**FIDELITY, "agreement": 0.976, "explained": -520.0, "commonest": 0.7}
+    after = {**MEASURES, "quality": None, "fidelity": {**scores, "bounded": "agreement"}}
+    reported(service, job, STEP_REPORT, compressed=after)
+    shown = page(service, job)
+    text = Parsed(shown).text("main")
+    headline, table = text.split("Before and after", 1)
+    assert "97.60 %" in headline
+    assert "Variance" not in headline
+    assert "below 0 %" in table
+    assert "nothing" not in table
+    assert 'class="verdict good"' in shown
+
+
+def test_notes_of_steps_stand_apart_from_the_verdict(service: Service, job: str) -> None:
+    reported(service, job, STEP_REPORT, verdict="It is small.\nStep 1 (prune): it cut little.")
+    shown = page(service, job)
+    assert "<p><bdi>It is small.</bdi></p>" in shown
+    assert '<p class="note"><bdi>Step 1 (prune): it cut little.</bdi></p>' in shown
+
+
+def test_times_have_the_digits_that_tell_them_apart_and_the_words_of_the_verdict(
+    service: Service, job: str
+) -> None:
+    before = {**MEASURES, "latency_ms": 0.00649, "parameters": 5_250_000}
+    after = {**before, "latency_ms": 0.00601, "parameters": 5_270_000}
+    latency = {**EVALUATION["latency"], "speedup": 1.08, "speedup_low": 1.07, "speedup_high": 1.09}
+    evaluation = {**EVALUATION, "latency": latency}
+    reported(service, job, STEP_REPORT, baseline=before, compressed=after, evaluation=evaluation)
+    text = " ".join(Parsed(page(service, job)).text("main").split())
+    assert "0.00649 ms → 0.00601 ms" in text
+    assert "1.08× faster" in text
+    assert text.count("hardly changed") == 1, "5.25 M parameters became 5.27 M"
+    same = {**latency, "speedup": 1.014, "speedup_low": 1.01, "speedup_high": 1.02}
+    reported(service, job, STEP_REPORT, evaluation={**EVALUATION, "latency": same})
+    assert "the same speed" in Parsed(page(service, job)).text("main")
 
 
 def test_noise_beside_a_metric_is_no_bad_news(service: Service, job: str) -> None:

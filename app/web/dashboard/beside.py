@@ -39,8 +39,8 @@ class Result:
         """Return how much faster the result is, and how sure that is, in words."""
         if self.time is None:
             return "not timed"
-        speed = "as fast" if self.time.change == "unchanged" else self.time.change
-        return f"{speed} ({self.time.interval})" if self.time.interval else speed
+        speed, interval = self.time.change, self.time.interval
+        return f"{speed} ({interval})" if interval else speed
 
 
 def results(jobs: Sequence[Job], latencies: Mapping[str, Latency]) -> list[Result]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from app.domain import metrics
-from app.domain.latencies import Comparison
+from app.domain.latencies import Comparison, same_speed
 from app.domain.metrics import Kind
 from app.domain.percentages import percent_kept
 from app.domain.problems import QualityBelowRequirement
@@ -14,12 +14,21 @@ from app.domain.reports import (
     Split,
     StepReport,
     quality_drop,
+    ruined,
 )
 from app.domain.steps import Step
 from workers.compression.measure.changes import why_nothing
 
-_SAME = 0.03
-"""Latencies that differ by less are called equal, as the difference is noise."""
+_SAME_SIZE = 0.005
+"""Sizes that differ by less, as a share, are called equal."""
+
+_RUINED: Mapping[Split, str] = {
+    "held_out": "The file does NOT do what the original does",
+    "synthetic": "On random inputs the file does NOT do what the original does",
+    "generated": "On samples that were made from the model the file does NOT do what the original"
+    " does",
+}
+"""What comes first of a result of which less than half is left, by what the samples are."""
 
 _UNLABELLED: Mapping[Split, str] = {
     "held_out": "There are no labels, so we compared with the original",
@@ -93,25 +102,26 @@ def describe(
     allowed: float | None,
     evaluation: Evaluation,
 ) -> str:
-    """Return the result in words, the bad news too."""
+    """Return the result in words, the bad news too; notes of steps have lines of their own."""
     if steps and not any(step.changed for step in steps):
         return f"Nothing was changed. {why_nothing(steps)}"
-    parts = [
-        _ratio(baseline.size_bytes / max(compressed.size_bytes, 1), "smaller", "LARGER", 0.005)
-    ]
+    gains = [_smaller(baseline.size_bytes / max(compressed.size_bytes, 1))]
     if speed := _speed(evaluation):
-        parts.append(speed)
-    words = [", ".join(parts), _quality(baseline, compressed, evaluation.split)]
+        gains.append(speed)
+    gained, quality = ", ".join(gains), _quality(baseline, compressed, evaluation.split)
+    words = [gained, quality]
+    if ruined(baseline, compressed):
+        words = [_RUINED[evaluation.split], quality, f"{gained[0].upper()}{gained[1:]}"]
     if allowed is not None:
         words.append(_requirement(baseline, compressed, allowed))
-    return f"{'. '.join(words)}. {_notes(steps)}".strip()
+    return "\n".join([f"{'. '.join(words)}.", *_notes(steps)])
 
 
-def _notes(steps: list[StepReport]) -> str:
+def _notes(steps: list[StepReport]) -> list[str]:
     """Return the notes of the steps: what a user would not expect."""
-    return " ".join(
+    return [
         f"Step {step.index + 1} ({step.method}): {note}" for step in steps for note in step.notes
-    )
+    ]
 
 
 def _requirement(baseline: Measures, compressed: Measures, allowed: float) -> str:
@@ -152,9 +162,10 @@ def _conditions(evaluation: Evaluation) -> str:
 
 
 def _faster(times: Comparison) -> str:
-    words, low, high = (
-        _ratio(times.speedup, "faster", "SLOWER", _SAME), times.speedup_low, times.speedup_high
-    )  # fmt: skip
+    low, high = times.speedup_low, times.speedup_high
+    words = (
+        "the same speed" if same_speed(times.speedup) else _times(times.speedup, "faster", "SLOWER")
+    )
     if low is None or high is None or f"{low:.2f}" == f"{high:.2f}":
         return words
     if "SLOWER" in words:
@@ -162,10 +173,13 @@ def _faster(times: Comparison) -> str:
     return f"{words} ({low:.2f} to {high:.2f})"
 
 
-def _ratio(ratio: float, better: str, worse: str, tolerance: float) -> str:
-    noun = "size" if better == "smaller" else "speed"
-    if abs(ratio - 1) <= tolerance:
-        return f"the same {noun}"
+def _smaller(ratio: float) -> str:
+    if abs(ratio - 1) <= _SAME_SIZE:
+        return "the same size"
+    return _times(ratio, "smaller", "LARGER")
+
+
+def _times(ratio: float, better: str, worse: str) -> str:
     times = "\N{MULTIPLICATION SIGN}"
     return f"{ratio:.2f}{times} {better}" if ratio > 1 else f"{1 / ratio:.2f}{times} {worse}"
 
@@ -197,7 +211,8 @@ def _varies_nowhere(fidelity: Fidelity | None) -> bool:
 def _likeness(fidelity: Fidelity | None, digits: int = 1) -> str:
     """Return the fidelity in words, by the figure that the requirement bounds.
 
-    The other one is said where it contradicts: equal answers beside numbers that are lost.
+    Answers that changed are said too where the variance is bounded: most of them, and the file is
+    another.
 
     Args:
         fidelity: of the result.
@@ -206,17 +221,21 @@ def _likeness(fidelity: Fidelity | None, digits: int = 1) -> str:
     if fidelity is None:
         return "100.0 % of answers are the same"
     if fidelity.explained is None or fidelity.bounded == "agreement":
-        same = f"{percent_kept(fidelity.agreement, digits)} of answers are the same"
-        return f"{same}, but {_variance(fidelity)}" if fidelity.loses_most else same
+        return f"{percent_kept(fidelity.agreement, digits)} of answers are the same"
     if _varies_nowhere(fidelity):
+        little = "" if fidelity.ruined else ", which tells little of other samples"
         return (
             "the original's outputs are the same for all of them, and the result keeps"
-            f" {percent_kept(fidelity.explained, digits)} of those, which tells little of other"
-            " samples"
+            f" {percent_kept(fidelity.explained, digits)} of those{little}"
         )
     if fidelity.commonest is None:
         return _variance(fidelity, digits)
     which = "all" if fidelity.commonest == 1 else percent_kept(fidelity.commonest, 0)
+    if fidelity.answers_changed:
+        return (
+            f"the original gives {which} of them the same answer, the result gives the original's"
+            f" to {percent_kept(fidelity.agreement)}, and {_variance(fidelity, digits)}"
+        )
     return (
         f"the original gives {which} of them the same answer, so equal answers tell little, and"
         f" {_variance(fidelity, digits)}"
