@@ -274,7 +274,11 @@ class Plan(Answer):
     steps: list[Any] = []
     refused: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = []
+    idle: list[int] = []
+    """The steps that will change nothing, as far as that is known before they run."""
     warnings: list[str] = []
+    doubts: list[dict[str, Any]] = []
+    """Those of the warnings that have a place."""
     remarks: list[dict[str, Any]] = []
     estimate: dict[str, Any] = {}
 

@@ -127,6 +127,11 @@ def amount(kind: Kind, value: float) -> str:
             assert_never(kind)
 
 
+def usual(dtype: str) -> Metric:
+    """Return the metric that targets of a dtype, as numpy names it, suggest: whole ones classes."""
+    return "top1" if dtype.startswith(_WHOLE) else "mse"
+
+
 def unfit(metric: Metric, dtype: str, shape: Sequence[int | str]) -> str | None:
     """Return why targets do not suit a metric, None if they do.
 

@@ -21,6 +21,13 @@ class PlannedSkip(BaseModel):
     reason: str
 
 
+class Doubt(BaseModel):
+    """What is accepted, and does not do what it seems to ask for."""
+
+    pointer: str = Field(description="JSON pointer to it.")
+    reason: str
+
+
 class Remark(BaseModel):
     """What a step will do, where its parameters leave that open."""
 
@@ -45,6 +52,10 @@ class Plan(BaseModel):
     steps: list[AnyStep]
     refused: list[Refusal]
     skipped: list[PlannedSkip]
+    idle: list[int] = Field(
+        description="The steps that will change nothing, as far as that is known before they run."
+    )
     warnings: list[str]
+    doubts: list[Doubt] = Field(description="Those of the warnings that have a place.")
     remarks: list[Remark]
     estimate: Estimate

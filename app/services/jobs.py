@@ -186,6 +186,11 @@ def views(session: Session, rows: Iterable[JobRow]) -> list[Job]:
     ]
 
 
+def models_called(session: Session, shown: Iterable[Job]) -> dict[str, str]:
+    """Return what the models of some jobs are called, by their ids, where they have names."""
+    return jobs.model_names(session, [job.model for job in shown])
+
+
 def listed(
     session: Session,
     tenant: str,

@@ -12,6 +12,7 @@ from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
 from app.domain.problems import FieldError
 from app.domain.steps import Outlook
 from app.services import format_warnings, refusals
+from app.services.doubts import doubts
 from app.services.inputs import Inputs
 
 
@@ -19,6 +20,8 @@ def plan(request: JobRequest, inputs: Inputs) -> Plan:
     """Return the plan of a request: its steps, and what is refused, skipped and expected."""
     faults = list(refusals.faults(request, inputs))
     estimate, skipped, remarks = _forecast(request, inputs)
+    idle = [*_idle(request, inputs, skipped)]
+    doubtful = [*doubts(request, inputs)]
     return Plan(
         ok=not faults,
         steps=request.steps or [],
@@ -27,11 +30,14 @@ def plan(request: JobRequest, inputs: Inputs) -> Plan:
             for fault in faults
         ],
         skipped=skipped,
+        idle=idle,
         warnings=[
             *_warnings(request, inputs),
             *format_warnings.warnings(request, inputs.model.description),
-            *_idle(request, inputs, skipped),
+            *_idleness(request, inputs, skipped, idle),
+            *(doubt.reason for doubt in doubtful),
         ],
+        doubts=doubtful,
         remarks=remarks,
         estimate=estimate,
     )
@@ -58,6 +64,7 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
         )
     elif judged is None:
         yield "Without a dataset the result is compared with the original on random inputs alone."
+    yield from _unjudged(request)
     if (
         judged is not None
         and judged.description
@@ -81,8 +88,32 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
         yield f"Without a dataset 'max_quality_drop' bounds the difference on {samples}."
 
 
-def _idle(request: JobRequest, inputs: Inputs, skipped: Sequence[PlannedSkip]) -> Iterator[str]:
-    """Warn of steps that will change nothing, as far as that is known before they run."""
+def _unjudged(request: JobRequest) -> Iterator[str]:
+    """Say what a step cannot give that chooses what layers become by what samples show."""
+    for index, step in enumerate(request.steps or ()):
+        if step.chooses_forms and request.samples is None:
+            yield (
+                f"Without data step {index + 1} ({step.method}) only stores weights in fewer bits:"
+                " the file gets smaller, and the model no faster. Choose data in 'dataset', or have"
+                " them made ('data': 'generated'), and layers compute in integers where that pays."
+            )
+
+
+def _idle(request: JobRequest, inputs: Inputs, skipped: Sequence[PlannedSkip]) -> Iterator[int]:
+    """Yield the steps that leave every layer alone."""
+    model = inputs.model.description
+    if model is None or not model.layers:
+        return
+    layers = {layer.name for layer in model.layers}
+    for index in range(len(request.steps or ())):
+        if layers <= {skip.node for skip in skipped if skip.index == index}:
+            yield index
+
+
+def _idleness(
+    request: JobRequest, inputs: Inputs, skipped: Sequence[PlannedSkip], idle: Sequence[int]
+) -> Iterator[str]:
+    """Warn of steps that will change nothing, or may."""
     model = inputs.model.description
     if model is None:
         return
@@ -95,9 +126,8 @@ def _idle(request: JobRequest, inputs: Inputs, skipped: Sequence[PlannedSkip]) -
     elif not model.layers:
         yield "The model has no layer with weights: steps may change nothing."
     for index, step in enumerate(request.steps or ()):
-        reasons = {skip.reason for skip in skipped if skip.index == index}
-        left = {skip.node for skip in skipped if skip.index == index}
-        if model.layers and left >= {layer.name for layer in model.layers}:
+        if index in idle:
+            reasons = {skip.reason for skip in skipped if skip.index == index}
             why = "; ".join(sorted(reasons)[:3])
             yield f"Step {index + 1} ({step.method}) will change nothing: {why}."
 

@@ -66,6 +66,10 @@ def compress(
     report: Annotated[
         Path | None, typer.Option(callback=file_place, help="Write the report there, as a page.")
     ] = None,
+    name: Annotated[str | None, typer.Option(help="What the job is called.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="A word to find the job by; repeat it.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same one gives the same result.")] = 0,
     url: Annotated[
         str | None,
@@ -89,6 +93,10 @@ def compress(
     options: JobOptions = {"seed": seed}
     if target is not None:
         options["target"] = target
+    if name is not None:
+        options["name"] = name
+    if tag:
+        options["tags"] = tag
     if minimize is not None:
         budget = {"trials": trials, "minutes": minutes}
         options["objective"] = {"minimize": minimize, "budget": budget}

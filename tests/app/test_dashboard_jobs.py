@@ -70,6 +70,19 @@ def test_what_is_to_copy_downloads_each_format_by_its_own_name(
     assert "smaller.onnx" not in copied
 
 
+def test_what_is_to_copy_has_the_name_and_tags_and_says_what_a_command_leaves_out(
+    person: httpx.Client, service: Service
+) -> None:
+    asked = {"model": service.model(), "steps.0.method": "quantize", "do": "plan"}
+    copied = unescape(send(person, "/jobs/new", name="my net", **asked).text)
+    assert "--name 'my net'" in copied
+    assert "has no option" not in copied
+    more = {"more.tags": "a\nb c", "more.priority": "3"}
+    copied = unescape(send(person, "/jobs/new", **asked, **more).text)
+    assert "--tag a --tag 'b c'" in copied
+    assert "# The command has no option for 'priority'." in copied
+
+
 def test_a_wish_for_a_phone_says_where_the_model_is_to_run(
     person: httpx.Client, service: Service
 ) -> None:
@@ -233,7 +246,8 @@ def test_jobs_without_names_are_told_apart_by_model_and_parameters(
         page = person.get(path).text
         for job, words in zip(jobs, called, strict=True):
             assert f'href="/jobs/{job["id"]}"><bdi>{escape(words)}</bdi></a>' in page, path
-        assert f">mine</bdi></a><small>{works[0]}</small>" in page, path
+        work = escape(called[0])
+        assert f">mine</bdi></a><small><bdi>{work}</bdi></small>" in page, path
     assert f"<h1><bdi>{escape(titles[0])}</bdi></h1>" in person.get(f"/jobs/{jobs[0]['id']}").text
 
 
@@ -376,6 +390,39 @@ def test_nothing_is_promised_of_what_is_still_being_looked_at(
         page = read(send(person, "/jobs/new", do="plan", **sent))
         assert "Nothing speaks against it so far" in page
         assert "This will work" not in page
+
+
+def test_nonsense_is_not_said_to_work(person: httpx.Client, service: Service) -> None:
+    asked = {"model": service.model(), "dataset": service.dataset(), "steps.0.method": "quantize"}
+
+    def planned(**more: str) -> str:
+        return send(person, "/jobs/new", do="plan", **asked, **more).text
+
+    nothing = planned(**{"steps.0.operators": "Foo"})
+    assert "Nothing will change" in nothing
+    assert "This will work" not in nothing
+    assert "has no operator 'Foo'" in _wrong(nothing, "#/steps/0/operators")
+    absent = planned(**{"steps.0.ignore": "/nothing/*"})
+    assert "no layer of the model is called '/nothing/*'" in _wrong(absent, "#/steps/0/ignore")
+    loose = planned(max_quality_drop="50")
+    assert "Write 0.5 for 50 %." in _wrong(loose, "#/require/max_quality_drop")
+    assert "aria-invalid" not in loose, "what is doubtful is taken"
+    assert _wrong(planned(max_quality_drop="50 %"), "#/require/max_quality_drop") == ""
+
+
+def test_an_entry_that_is_wrong_is_named(person: httpx.Client, service: Service) -> None:
+    asked = {"model": service.model(), "steps.0.method": "prune", "do": "submit"}
+    long = "t" * 65
+    typed = {"steps.0.block": "4,b", "more.deliver": "foo", "more.tags": f"a\n{long}"}
+    page = send(person, "/jobs/new", **asked, **typed).text
+    assert _wrong(page, "#/steps/0/block") == "“b” must be a whole number, such as 4"
+    assert _wrong(page, "#/tags") == f"“{long[:40]}…” must have 64 characters at most"
+    assert "“foo” is no format" in _wrong(page, "#/deliver")
+    assert "There are: onnx." in _wrong(page, "#/deliver")
+    for name in ("steps.0.block", "more.deliver", "more.tags"):
+        assert re.search(rf'name="{name}"[^>]* aria-invalid="true"', page), name
+    assert f"Tags, “{long[:40]}…”: must have" in unescape(page)
+    assert "Choose a step, and this says" in read(person.get("/jobs/new?model=" + asked["model"]))
 
 
 def test_a_wish_keeps_what_was_filled_in(person: httpx.Client, service: Service) -> None:

@@ -81,6 +81,9 @@ def test_a_search_says_what_it_will_do_before_it_begins(
     assert "7 pipelines of steps are tried at most" in planned
     assert "least multiplications of those whose quality drops by 0.02 at most" in planned
     assert "This will work." in planned
+    assert "--minimize macs --trials 7 --minutes 30 --max-drop 0.02" in planned
+    assert "'minimize': 'macs'" in planned
+    assert "-d '{" in planned, "it is to copy for a shell too"
     learning = send(person, "/searches/new", **form, strategy="amc", do="plan")
     assert "choose one in “Data”" in read(learning)
     assert service.http.get("/v1/jobs").json()["items"] == []

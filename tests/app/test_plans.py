@@ -64,6 +64,8 @@ WITHOUT_DATA: Steps = [
 ]
 """Steps that look at data."""
 
+FLOATS = {"dtype": "float32", "shape": [512, 1], "classes": None}
+
 SENSIBLE: list[Steps] = [
     [CHANNELS | {"recover": TRAINING}, THINNER, TRAINED],
     [CHANNELS | {"criterion": "taylor"}, STATIC],
@@ -184,6 +186,38 @@ def test_steps_that_will_change_nothing_are_warned_of(service: Service) -> None:
     assert "quantized already (it holds QLinearConv, QuantizeLinear)" in warning
     [warning] = warnings(STATIC, model=service.model(layers=[]))
     assert "no layer with weights" in warning
+
+
+def test_what_is_hardly_meant_is_doubted_at_its_place(service: Service) -> None:
+    classes, numbers = service.dataset(), service.dataset(b"numbers" * 20, targets=FLOATS)
+    model = service.model()
+
+    def doubts(**asked: Any) -> dict[str, str]:
+        body = {"model": model, "dataset": classes, "steps": [STATIC], **asked}
+        plan = service.http.post("/v1/jobs/plan", json=body).json()
+        assert plan["ok"], plan
+        assert {doubt["reason"] for doubt in plan["doubts"]} <= {*plan["warnings"]}
+        return {doubt["pointer"]: doubt["reason"] for doubt in plan["doubts"]}
+
+    loose = {"require": {"max_quality_drop": 5}}
+    assert "Write 0.05 for 5 %." in doubts(**loose)["#/require/max_quality_drop"]
+    assert doubts(**loose, dataset=None, steps=[DYNAMIC]) != {}
+    assert doubts(**loose, dataset=numbers) == {}, "an error may grow to any multiple"
+    assert doubts(**loose, dataset=numbers, evaluate={"metric": "r2"}) != {}
+    assert doubts(require={"max_quality_drop": 0.5}) == {}
+    search = {"minimize": "size", "subject_to": {"max_quality_drop": 1}}
+    assert [*doubts(steps=None, objective=search)] == ["#/objective/subject_to/max_quality_drop"]
+    named = {**STATIC, "ignore": ["conv", "no*"], "operators": ["Conv", "Foo"]}
+    found = doubts(steps=[named])
+    assert "is called 'no*', as 'ignore'" in found["#/steps/0/ignore"]
+    assert "has no operator 'Foo'" in found["#/steps/0/operators"]
+
+
+def test_a_step_that_chooses_says_what_it_cannot_give_without_data(service: Service) -> None:
+    body = {"model": service.model(), "steps": [{"method": "quantize"}]}
+    for data, told in (({}, True), ({"data": "generated"}, False)):
+        plan = service.http.post("/v1/jobs/plan", json={**body, **data}).json()
+        assert any("the model no faster" in each for each in plan["warnings"]) == told
 
 
 def test_a_plan_warns_where_no_worker_has_what_is_required(service: Service) -> None:

@@ -1,16 +1,14 @@
 """``/jobs/new``: a job from a wish or from steps, with the plan beside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 
-from app.domain.datasets import Dataset
 from app.domain.deployments import DEPLOYMENTS
 from app.domain.job_answers import SubmittedJob
 from app.domain.jobs import MAX_STEPS, JobRequest
 from app.domain.methods import Method, methods
-from app.domain.models import Model
 from app.domain.percentages import share
 from app.domain.problems import Problem
 from app.domain.recommendations import Minimize
@@ -20,7 +18,7 @@ from app.web.dashboard import copies, draft, page, places
 from app.web.dashboard.advised import Advised, advised
 from app.web.dashboard.draft import Draft
 from app.web.dashboard.goals import GOALS
-from app.web.dashboard.lists import datasets_offered, models_offered
+from app.web.dashboard.lists import datasets_offered, filename, models_offered
 from app.web.dashboard.offers import Offers, offers
 from app.web.dashboard.planned import Planned, planned
 from app.web.dashboard.sending import Sent
@@ -122,7 +120,7 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
         **plan.shown([*models, *datasets]),
         most_steps=MAX_STEPS,
         copies=copies.of(
-            visitor, body, _filename(models, filled.model), _filename(datasets, filled.dataset)
+            visitor, body, filename(models, filled.model), filename(datasets, filled.dataset)
         )
         if plan.plan
         else {},
@@ -175,8 +173,3 @@ def _rearrange(filled: Draft, action: str, where: str) -> None:
         other = place - 1 if action == "up" else place + 1
         if 0 <= other < len(steps):
             steps[place], steps[other] = steps[other], steps[place]
-
-
-def _filename(uploads: Sequence[Model] | Sequence[Dataset], chosen: str) -> str | None:
-    """Return the name of the file that was uploaded as the chosen one."""
-    return next((upload.filename for upload in uploads if upload.id == chosen), None)

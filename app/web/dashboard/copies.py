@@ -2,16 +2,20 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.domain.deployments import with_defaults
+from app.domain.request_parts import Objective
 from app.web.dashboard.visitor import Visitor
 
+_OPTIONS = {"seed": "--seed", "target": "--target", "name": "--name"}
+"""Parts of a request that are an option of the command line each."""
+
 _IN_ONE_COMMAND = frozenset(
-    {"model", "dataset", "data", "steps", "require", "seed", "target", "name", "tags"}
+    {"model", "dataset", "data", "steps", "objective", "require", "tags", *_OPTIONS}
 )
-"""The parts of a request that the command line says too, or that change nothing of the result."""
+"""The parts of a request that the command line says too."""
 
 _KEY = "# PLANISH_API_KEY is set to a key of yours.\n"
 
@@ -44,11 +48,9 @@ def _curl(visitor: Visitor, body: Mapping[str, Any]) -> str:
 
 
 def _python(visitor: Visitor, body: Mapping[str, Any]) -> str:
-    steps = body["steps"]
-    options = {name: value for name, value in body.items() if name not in {"model", "steps"}}
-    arguments = "".join(f", {name}={value!r}" for name, value in options.items())
+    arguments = [f"{name}={value!r}" for name, value in body.items() if name != "model"]
     lines = [
-        f"job = client.jobs.create({body['model']!r}, {steps!r}{arguments})",
+        f"job = client.jobs.create({', '.join([repr(body['model']), *arguments])})",
         "print(job.wait().verdict)",
         *_downloads(_formats(body)),
     ]
@@ -69,24 +71,59 @@ def _formats(body: Mapping[str, Any]) -> list[str]:
 
 
 def _command(visitor: Visitor, body: Mapping[str, Any], model: str, dataset: str) -> str:
-    words = ["planish", "compress", model]
+    words = ["planish", "compress", model, *_work(body, dataset), *_about(body)]
+    command = shlex.join([*words, "--url", visitor.address])
+    beyond = ", ".join(_beyond(body))
+    return f"# The command has no option for {beyond}.\n{command}" if beyond else command
+
+
+def _work(body: Mapping[str, Any], dataset: str) -> Iterator[str]:
+    """Yield the words that say what is done, and on which data."""
     if "dataset" in body:
-        words += ["--data", dataset]
+        yield from ("--data", dataset)
     if "data" in body:
-        words += ["--generated-data"]
-    for step in body["steps"]:
+        yield "--generated-data"
+    for step in body.get("steps", ()):
         alone = set(step) == {"method"}
-        words += ["--step", step["method"] if alone else json.dumps(step)]
-    if "require" in body:
-        words += ["--max-drop", str(body["require"]["max_quality_drop"])]
-    if "seed" in body:
-        words += ["--seed", str(body["seed"])]
-    if "target" in body:
-        words += ["--target", body["target"]]
+        yield from ("--step", step["method"] if alone else json.dumps(step))
+    objective = body.get("objective", {})
+    if objective:
+        yield from ("--minimize", objective["minimize"])
+    for name in ("trials", "minutes"):
+        if name in objective.get("budget", {}):
+            yield from (f"--{name}", str(objective["budget"][name]))
+
+
+def _about(body: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the words for the rest of a request, and for the file that is left."""
+    if bounds := [*_bounds(body)]:
+        yield from ("--max-drop", str(min(bounds)))
+    for name, option in _OPTIONS.items():
+        if name in body:
+            yield from (option, str(body[name]))
+    for tag in body.get("tags", ()):
+        yield from ("--tag", tag)
     if _formats(body) == ["onnx"]:
-        words += ["-o", "smaller.onnx"]
-    words += ["--url", visitor.address]
-    beyond = [f"'{name}'" for name in body if name not in _IN_ONE_COMMAND]
-    if not beyond:
-        return shlex.join(words)
-    return f"# The command has no option for {', '.join(beyond)}.\n{shlex.join(words)}"
+        yield from ("-o", "smaller.onnx")
+
+
+def _bounds(body: Mapping[str, Any]) -> Iterator[float]:
+    """Yield the losses of quality that a request allows; the least of them counts."""
+    for part in (body, body.get("objective", {})):
+        for name in ("require", "subject_to"):
+            drop = part.get(name, {}).get("max_quality_drop")
+            if drop is not None:
+                yield drop
+
+
+def _beyond(body: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the command leaves out of a request."""
+    yield from (f"'{name}'" for name in body if name not in _IN_ONE_COMMAND)
+    if body.get("steps") == []:
+        yield "a job without steps"
+    objective = body.get("objective", {})
+    usual = Objective.model_fields["strategy"].default
+    if objective.get("strategy", usual) != usual:
+        yield "'strategy'"
+    if "at_once" in objective.get("budget", {}):
+        yield "'at_once'"

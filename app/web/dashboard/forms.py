@@ -34,6 +34,14 @@ _FIRST: Mapping[str, tuple[str, ...]] = {
 """What a person decides first; the rest is folded away."""
 
 
+def _whole(text: str) -> int | str:
+    """Return the number that was typed; what is none stays text, and is refused at its place."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 _READ: dict[Kind, Callable[[str], Any]] = {
     "choice": str,
     "text": str,
@@ -42,7 +50,7 @@ _READ: dict[Kind, Callable[[str], Any]] = {
     "flag": lambda text: {"yes": True, "no": False}.get(text, text),
     "whole": int,
     "number": share,
-    "wholes": lambda text: [int(part) for part in text.replace(",", " ").split()],
+    "wholes": lambda text: [*map(_whole, text.replace(",", " ").split())],
     "lines": lambda text: [line.strip() for line in text.splitlines() if line.strip()],
 }
 

@@ -13,7 +13,7 @@ from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
 from app.web.content import disposition
 from app.web.dashboard import beside, curves, page, running
-from app.web.dashboard.lists import Cursor, jobs_of, models_offered, results_of
+from app.web.dashboard.lists import Cursor, jobs_of, models_called, models_offered, results_of
 from app.web.dashboard.scatter import picture
 from app.web.dashboard.sending import Sent, change
 from app.web.dashboard.visitor import Looking, Visitor
@@ -43,6 +43,7 @@ def list_jobs(
         "jobs.html",
         visitor,
         found=found,
+        called=models_called(visitor, found.items),
         asked={"status": status, "model": model, "tag": tag},
         statuses=get_args(JobStatus),
         models=models_offered(visitor, model),
@@ -105,7 +106,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         trainings=curves.of_trainings(trained),
         picture=picture(_of_same_model(visitor, job)) if job.compressed else None,
         names=names,
-        run=running.lines(job.artifacts, names),
+        run=running.lines(job.artifacts, names, report.evaluation.run if report else None),
         headline=comparison.headline(figures, job.compressed) if job.compressed else [],
         figures=figures,
         tone=comparison.tone(job.status, figures),

@@ -53,6 +53,11 @@ def datasets_offered(visitor: Visitor, chosen: str) -> list[Dataset]:
     return _offered(visitor, datasets_of(visitor, limit=_OFFERED).items, named, datasets.show)
 
 
+def filename(uploads: Sequence[Model] | Sequence[Dataset], chosen: str) -> str | None:
+    """Return the name of the file that was uploaded as the chosen one."""
+    return next((upload.filename for upload in uploads if upload.id == chosen), None)
+
+
 def jobs_of(
     visitor: Visitor,
     cursor: str | None = None,
@@ -68,6 +73,12 @@ def jobs_of(
         return page(
             jobs.listed(session, visitor.tenant, asked, status=status, model=model, tag=tag)
         )
+
+
+def models_called(visitor: Visitor, shown: Sequence[Job]) -> dict[str, str]:
+    """Return what the models of jobs are called that a page lists, by their ids."""
+    with visitor.call.transaction() as session:
+        return jobs.models_called(session, shown)
 
 
 def results_of(visitor: Visitor, shown: Sequence[Job]) -> list[beside.Result]:

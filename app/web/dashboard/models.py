@@ -97,6 +97,7 @@ def _shown(
         told=told or _told(asked),
         model=model,
         known=known,
+        invented=_invented(known) if known else None,
         layers=layers[:_SHOWN_LAYERS],
         hidden=max(len(layers) - _SHOWN_LAYERS, 0),
         distributions=known.distributions if known else {},
@@ -167,6 +168,15 @@ def _told(asked: Mapping[str, Any]) -> dict[str, str]:
         "inputs": json.dumps(inputs) if inputs else "",
         "cache": "true" if asked.get("cache") else "",
     }
+
+
+def _invented(known: ModelDescription) -> dict[str, object] | None:
+    """Return the first size that is called by its place, as inspection calls one without a name."""
+    for tensor in (*known.inputs, *known.outputs):
+        for axis, size in enumerate(tensor.shape):
+            if size == f"{tensor.name}_{axis}":
+                return {"name": size, "tensor": tensor.name, "place": axis + 1}
+    return None
 
 
 def _sorted(known: ModelDescription, column: Column, operator: str) -> list[Layer]:

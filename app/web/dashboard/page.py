@@ -116,6 +116,7 @@ def _environment() -> Environment:
         "labels": labels,
         "spoken": places.spoken,
         "sentences": places.sentences,
+        "within": places.within,
     }
     environment.filters |= {
         "sizes": said_sizes,

@@ -23,11 +23,14 @@ _CALLED = {
 """Fields that are not called by their names, where no schema has a title that a form shows."""
 _SPOKEN = {
     "'data': 'generated'": "“made from the model”",
+    "'GET /v1/targets' lists those": "choose among those",
     "'GET /v1/targets' lists": "this page names",
 }
 """What the API says in ways of its own."""
 _ALSO_OTHERS = {"data", "model", "target"}
 """Names of fields by which sentences call other things: a student's field, an input of a model."""
+_LONGEST = 40
+"""Characters of an entry of a list that are shown."""
 _QUOTED = re.compile("|".join((*map(re.escape, _SPOKEN), r"'[a-z_.]+'")))
 _UNSEEN = {"objective", "subject_to", "budget", "query", "path"}
 """Parts of a request that no form shows as such."""
@@ -50,16 +53,26 @@ def sentences(fault: Problem, body: Mapping[str, Any] | None = None) -> list[str
     ]
 
 
-def faults(found: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+def faults(
+    found: Iterable[tuple[str, str]], body: Mapping[str, Any] | None = None
+) -> Mapping[str, str]:
     """Return what is wrong at each place, in words, by its JSON pointer: all of it.
 
     Args:
         found: pointers, and what is wrong there.
+        body: the request, which says what an entry of a list is.
     """
     said: dict[str, list[str]] = {}
     for pointer, detail in found:
-        said.setdefault(pointer, []).append(spoken(detail))
+        follows_a_name = detail[:1].islower()
+        words = (_entry(pointer, body) if follows_a_name else "", spoken(detail))
+        said.setdefault(pointer, []).append(" ".join(filter(None, words)))
     return {pointer: " ".join(dict.fromkeys(details)) for pointer, details in said.items()}
+
+
+def within(found: Mapping[str, str], pointer: str) -> Mapping[str, str]:
+    """Return what is wrong at a place, and with what is within it."""
+    return {place: said for place, said in found.items() if (place + "/").startswith(pointer + "/")}
 
 
 def spoken(sentence: str) -> str:
@@ -80,7 +93,33 @@ def named(pointer: str, body: Mapping[str, Any] | None = None) -> str:
         pointer: into the body; ``#`` is the whole, which has no name.
         body: as with ``sentences``.
     """
-    return ", ".join(_walked(pointer.removeprefix("#").split("/")[1:], body or {}))
+    *path, last = [*_walked(_parts(pointer), body or {})] or [""]
+    return ", ".join([*path, _entry(pointer, body) or last])
+
+
+def _parts(pointer: str) -> list[str]:
+    return pointer.removeprefix("#").split("/")[1:]
+
+
+def _entry(pointer: str, body: Mapping[str, Any] | None) -> str:
+    """Return an entry of a list as it was typed; nothing where a pointer is to something else."""
+    parts = _parts(pointer)
+    value: Any = body
+    if not (parts and parts[-1].isdecimal()):
+        return ""
+    for part in parts:
+        value = _inside(value, part)
+    if not isinstance(value, str | int):
+        return ""
+    text = str(value)
+    return f"“{text if len(text) <= _LONGEST else text[:_LONGEST] + '…'}”"
+
+
+def _inside(value: Any, part: str) -> Any:
+    """Return what a part of a JSON pointer leads to; None where there is nothing."""
+    if isinstance(value, list):
+        return value[int(part)] if part.isdecimal() and int(part) < len(value) else None
+    return value.get(part) if isinstance(value, Mapping) else None
 
 
 def _titled(path: str) -> str | None:

@@ -31,6 +31,7 @@ class Planned:
         """
         wrong = self.fault.details().errors or [] if self.fault else []
         refused = self.plan.refused if self.plan else []
+        doubts = self.plan.doubts if self.plan else []
         beside = [(each.pointer, each.detail) for each in wrong]
         beside += [(each.pointer, each.reason) for each in refused]
         if self.request is not None:
@@ -42,7 +43,8 @@ class Planned:
                 upload.status == "inspecting" and upload.id in named for upload in uploads
             ),
             "wrong": places.sentences(self.fault, self.body) if self.fault else [],
-            "faults": places.faults(beside),
+            "faults": places.faults(beside, self.body),
+            "doubts": places.faults((doubt.pointer, doubt.reason) for doubt in doubts),
             "body": json.dumps(self.body, indent=2),
         }
 

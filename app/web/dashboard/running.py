@@ -1,28 +1,41 @@
 """How each format is run: the lines of code that stand beside a download."""
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
 from app.domain.job_answers import Artifact
+from app.domain.latencies import TimedRun
 from app.domain.targets import OutputFormat
 
-_ONNXRUNTIME = """import onnxruntime as ort
-outputs = ort.InferenceSession("{file}").run(None, inputs)  # inputs: arrays by name"""
+_ONNXRUNTIME = """import numpy as np
+import onnxruntime as ort
+inputs = {arrays}
+outputs = ort.InferenceSession("{file}").run(None, inputs)"""
 
 _LINES: dict[OutputFormat, str] = {
     "onnx": _ONNXRUNTIME,
     "ort": _ONNXRUNTIME,
-    "openvino": """import openvino  # the zip holds model.xml and its weights
-outputs = openvino.Core().compile_model("model.xml", "CPU")(inputs)  # inputs: arrays by name""",
-    "litert": """from ai_edge_litert.interpreter import Interpreter
-outputs = Interpreter("{file}").get_signature_runner()(**inputs)  # inputs: arrays by name""",
-    "executorch": """import executorch.kernels.quantized  # on a phone: the runtime's own library
+    "openvino": """import numpy as np
+import openvino  # the zip holds model.xml and its weights
+inputs = {arrays}
+outputs = openvino.Core().compile_model("model.xml", "CPU")(inputs)""",
+    "litert": """import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+inputs = {arrays}
+outputs = Interpreter("{file}").get_signature_runner()(**inputs)""",
+    "executorch": """import torch
+import executorch.kernels.quantized  # on a phone: the runtime's own library
 from executorch.runtime import Runtime
+inputs = {tensors}
 program = Runtime.get().load_program("{file}")
-outputs = program.load_method("forward").execute(inputs)  # inputs: tensors, in order""",
+outputs = program.load_method("forward").execute(inputs)""",
     "pt2": """import torch
-outputs = torch.export.load("{file}").module()(*inputs)  # inputs: tensors, in order""",
+inputs = {tensors}
+outputs = torch.export.load("{file}").module()(*inputs)""",
     "coreml": """import coremltools  # on an Apple system, beside the unpacked .mlpackage
+import numpy as np
+inputs = {arrays}
 outputs = coremltools.models.MLModel("model.mlpackage").predict(inputs)""",
     "web": """python3 -m http.server --directory {folder}  # the unpacked zip; then open
 # http://127.0.0.1:8000 in a browser""",
@@ -33,20 +46,39 @@ _PACKED = "model.onnx"
 """In the zip that a large ONNX model comes in, with its weights beside it."""
 
 
-def lines(artifacts: Iterable[Artifact], names: Mapping[str, str]) -> dict[str, str]:
+def lines(
+    artifacts: Iterable[Artifact], names: Mapping[str, str], run: TimedRun | None
+) -> dict[str, str]:
     """Return the lines of code that run each file, by the artifact's id.
 
     Args:
         artifacts: of a job.
         names: of their downloads, by the artifact's id; a file that was deleted just now has none.
+        run: what the file was timed with, whose shapes the example has; None where that is not
+            known.
     """
+    reads = run.inputs if run else []
+    arrays = [
+        f"{json.dumps(each.name)}: np.zeros({tuple(each.shape)}, {each.dtype!r})" for each in reads
+    ]
+    tensors = [f"torch.zeros({tuple(each.shape)}, dtype=torch.{each.dtype})" for each in reads]
     return {
         artifact.id: _LINES[artifact.format].format(
-            file=_file(artifact, names[artifact.id]), folder=PurePath(names[artifact.id]).stem
+            file=_file(artifact, names[artifact.id]),
+            folder=PurePath(names[artifact.id]).stem,
+            arrays=_example("{", arrays, "}"),
+            tensors=_example("[", tensors, "]"),
         )
         for artifact in artifacts
         if artifact.format in _LINES and artifact.id in names
     }
+
+
+def _example(begin: str, parts: list[str], end: str) -> str:
+    """Return what stands for the samples of whoever runs the file."""
+    apart = "\n    " if len(parts) > 1 else ""
+    inside = "".join(f"{apart}{part}," for part in parts) if apart else "".join(parts)
+    return f"{begin}{inside}{apart[:1]}{end}  # put your samples in the place of the zeros"
 
 
 def _file(artifact: Artifact, name: str) -> str:

@@ -12,9 +12,9 @@ from app.domain.problems import Conflict, Problem
 from app.domain.request_parts import Budget
 from app.domain.searches import STRATEGIES
 from app.services import jobs, searches
-from app.web.dashboard import draft, page
+from app.web.dashboard import copies, draft, page
 from app.web.dashboard.compose import submitted
-from app.web.dashboard.lists import datasets_offered, models_offered
+from app.web.dashboard.lists import datasets_offered, filename, models_offered
 from app.web.dashboard.offers import offers
 from app.web.dashboard.planned import Planned, planned
 from app.web.dashboard.sending import Sent, made_id
@@ -95,7 +95,14 @@ def _form(visitor: Visitor, given: Mapping[str, str], fault: Problem | None = No
         models=models,
         datasets=datasets,
         said=_said(plan.request) if plan.request else [],
-        copies={},
+        copies=copies.of(
+            visitor,
+            _body(given),
+            filename(models, given.get("model", "")),
+            filename(datasets, given.get("dataset", "")),
+        )
+        if plan.plan
+        else {},
         **plan.shown([*models, *datasets]),
     )
 

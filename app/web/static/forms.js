@@ -52,4 +52,11 @@ document.addEventListener("htmx:beforeSwap", ({ detail }) => {
       for (let hiding = place.closest("details"); hiding; hiding = hiding.parentElement.closest("details")) hiding.open = true;
     }
   }
+  for (const field of document.querySelectorAll(".field")) {
+    const wrong = field.querySelector(":scope > [data-wrong] > .fault") !== null;
+    for (const control of field.querySelectorAll(":scope > label > :is(input, select, textarea)")) {
+      if (wrong) control.setAttribute("aria-invalid", "true");
+      else control.removeAttribute("aria-invalid");
+    }
+  }
 });

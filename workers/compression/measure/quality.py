@@ -13,7 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.jobs import Evaluate
-from app.domain.metrics import METRICS, Kind, Metric, unfit
+from app.domain.metrics import METRICS, Kind, Metric, unfit, usual
 from app.domain.problems import DatasetMismatch
 from app.domain.reports import Quality
 from workers.compression.measure import single_scores
@@ -192,7 +192,7 @@ def infer(targets: NDArray[Any] | None, settings: Evaluate) -> Metric | None:
                 " dataset, or leave the metric out to compare with the original model's outputs."
             )
         return None
-    metric: Metric = settings.named_metric or ("top1" if targets.dtype.kind in "iub" else "mse")
+    metric: Metric = settings.named_metric or usual(str(targets.dtype))
     if (reason := unfit(metric, str(targets.dtype), targets.shape)) is not None:
         raise DatasetMismatch(reason)
     return metric
