@@ -121,8 +121,7 @@ def quality_drop(before: Quality | None, after: Quality | None, fidelity: Fideli
     """Return the drop in quality, from the metric if there is one, else from the fidelity.
 
     The drop is negative when quality rose. It is absolute, except for errors, where it is relative.
-    Without targets it is 1 minus the agreement with the original for class scores and labels, and 1
-    minus the explained variance for other outputs.
+    Without targets it is what is lost of the figure that `Fidelity.bounded` names.
     """
     if before is None or after is None:
         return 1 - fidelity.kept if fidelity else 0.0

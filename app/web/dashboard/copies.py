@@ -97,7 +97,7 @@ def _work(body: Mapping[str, Any], dataset: str) -> Iterator[str]:
 def _about(body: Mapping[str, Any]) -> Iterator[str]:
     """Yield the words for the rest of a request, and for the file that is left."""
     if bounds := [*_bounds(body)]:
-        yield from ("--max-drop", str(min(bounds)))
+        yield from ("--max-drop", _share(min(bounds)))
     for name, option in _OPTIONS.items():
         if name in body:
             yield from (option, str(body[name]))
@@ -105,6 +105,11 @@ def _about(body: Mapping[str, Any]) -> Iterator[str]:
         yield from ("--tag", tag)
     if _formats(body) == ["onnx"]:
         yield from ("-o", "smaller.onnx")
+
+
+def _share(value: float) -> str:
+    """Return a share as the command line reads it, which takes more than all in percent alone."""
+    return str(value) if value <= 1 else f"{100 * value:.10g}%"
 
 
 def _bounds(body: Mapping[str, Any]) -> Iterator[float]:
