@@ -9,7 +9,7 @@ import onnxruntime as ort
 import openvino as ov
 import pytest
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import TensorProto, helper
 
 from app.domain.directory import Produced, Result
 from app.domain.problems import DeliveryFailed
@@ -209,6 +209,22 @@ def test_openvino_runs_a_recurrent_network_whose_zeros_are_packed(job: Run, tmp_
     ir.save(ir.from_onnx_text(text, initializers=weights), tmp_path / "gru.onnx")
     sparse = {"method": "prune", "granularity": "unstructured", "sparsity": 0.8}
     found = artifacts_of(job(tmp_path / "gru.onnx", sparse, deliver=["openvino"]))
+    assert found["openvino"].ran, found["openvino"].reason
+    assert found["openvino"].max_error is not None
+    assert found["openvino"].max_error < 1e-5
+
+
+def test_openvino_reads_tables_whose_grids_are_those_of_columns(job: Run, tmp_path: Path) -> None:
+    """Its Gather reads past the steps of such a packed table, which ended the process."""
+    draw = np.random.default_rng(0)
+    steps = np.exp2(draw.integers(-8, -4, (1, 384))).astype(np.float32)
+    table = draw.integers(-127, 128, (512, 384)).astype(np.float32) * steps
+    table[0] = 127 * steps
+    nodes = [helper.make_node("Gather", ["table", "x"], ["y"])]
+    inputs = [value("x", "N", 8, dtype=TensorProto.INT64)]
+    proto = model(nodes, inputs, [value("y", "N", 8, 384)], [tensor("table", table)], opset=21)
+    small, file = {"method": "quantize", "prefer": "size"}, write(proto, tmp_path / "m.onnx")
+    found = artifacts_of(job(file, small, deliver=["openvino"], apart=True))
     assert found["openvino"].ran, found["openvino"].reason
     assert found["openvino"].max_error is not None
     assert found["openvino"].max_error < 1e-5

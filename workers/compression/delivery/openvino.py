@@ -13,6 +13,7 @@ from workers.compression import faults
 from workers.compression.delivery.form import Form, Made, Source, pack
 from workers.compression.graph.load import load
 from workers.compression.graph.operators import RECURRENT
+from workers.compression.graph.packing import unpack
 from workers.compression.samples.context import Feeds
 from workers.compression.targets.runner import Runner
 
@@ -41,13 +42,30 @@ def _readable(source: Source) -> Path:
     """Return the graph with weights as OpenVINO's kernels take them.
 
     Recurrent layers take constants alone, so of a graph with such layers all weights are unpacked.
+    Of packed tables Gather takes those with a step for each row, or one for all; with others it
+    reads past their steps, which ends the process.
     """
-    model = load(source.graph)
-    if not any(node.op_type in RECURRENT for node in model.graph.all_nodes()):
+    model = ir.load(source.graph)
+    tables = [node for node in model.graph if _is_misread(node)]
+    if any(node.op_type in RECURRENT for node in model.graph.all_nodes()):
+        model = load(source.graph)
+    elif tables:
+        unpack(model, tables)
+    else:
         return source.graph
     unpacked = source.workspace / "unpacked.onnx"
     ir.save(model, unpacked, external_data="unpacked.data")
     return unpacked
+
+
+def _is_misread(node: ir.Node) -> bool:
+    """Return whether a node is the end of a packed table whose steps are not those of its rows."""
+    steps = node.inputs[1].const_value if node.op_type == "Mul" and node.inputs[1] else None
+    if steps is None or steps.size == 1:
+        return False
+    rows = [use.node.attributes.get_int("axis", 0) for use in node.outputs[0].uses()
+            if use.node.op_type == "Gather" and use.idx == 0]  # fmt: skip
+    return any(steps.shape[axis] == 1 for axis in rows)
 
 
 def _open(graph: Path, source: Source) -> Runner:

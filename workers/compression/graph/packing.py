@@ -12,6 +12,7 @@ itself.
    negative zero loses its sign.
 """
 
+from collections.abc import Iterable
 from math import prod
 
 import ml_dtypes
@@ -57,13 +58,17 @@ def packed(model: ir.Model) -> ir.Model:
     return copy
 
 
-def unpack(model: ir.Model) -> None:
+def unpack(model: ir.Model, nodes: Iterable[ir.Node] | None = None) -> None:
     """Restore the constants that ``packed`` has packed, in place.
 
     Nodes of another form, or with impossible positions, stay unchanged.
+
+    Args:
+        model: the graph.
+        nodes: the last nodes of the constants to restore; None for all of them.
     """
     budget = _BUDGET
-    for node in list(model.graph):
+    for node in list(model.graph if nodes is None else nodes):
         if (array := _spread(node, budget)) is not None:
             budget -= array.nbytes
         elif (array := _multiplied(node)) is None:
