@@ -69,12 +69,16 @@ def _is_misread(node: ir.Node) -> bool:
 
 
 def _open(graph: Path, source: Source) -> Runner:
-    """Compile for the CPU. float32 stays float32, although OpenVINO may prefer a narrower type."""
+    """Compile for the CPU. float32 stays float32, although OpenVINO may prefer a narrower type.
+
+    That is bfloat16, or eight bits for what is multiplied by weights that are stored in eight.
+    """
     import openvino as ov
 
     settings = {
         "INFERENCE_NUM_THREADS": source.threads,
         "INFERENCE_PRECISION_HINT": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         "PERFORMANCE_HINT": "LATENCY",
     }
     compiled = ov.Core().compile_model(graph, "CPU", settings)
