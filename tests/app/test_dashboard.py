@@ -2,6 +2,7 @@
 
 import re
 from base64 import b64encode
+from html import unescape
 from typing import Any
 
 import httpx
@@ -148,6 +149,19 @@ def test_a_session_ends_after_its_hours(service: Service) -> None:
             session.execute(update(BrowserSessionRow).values(expires_at=func.now()))
         ended = person.get("/usage")
         assert (ended.status_code, ended.headers["location"]) == (303, "/login?back=%2Fusage")
+
+
+def test_whoever_logs_in_comes_to_what_was_asked_for(service: Service) -> None:
+    path = "/jobs/compare?job=job_a&job=job_b"
+    with service.store.begin() as session:
+        _, key = keys.create(session, "acme", "browser")
+    with httpx.Client(base_url=service.url, headers=HTML) as stranger:
+        longer = stranger.get(f"/usage?{'x' * 3000}")
+        assert longer.headers["location"] == "/login?back=%2Fusage"
+        page = stranger.get(stranger.get(path).headers["location"])
+        [place] = re.findall(r'action="(/login[^"]*)"', page.text)
+        answer = stranger.post(unescape(place), data={"key": key})
+        assert (answer.status_code, answer.headers["location"]) == (303, path)
 
 
 def test_the_first_view_is_small(person: httpx.Client, service: Service) -> None:

@@ -3,8 +3,11 @@
 from typing import Annotated
 
 from fastapi import Query
+from starlette.datastructures import URL
 
-Back = Annotated[str, Query(max_length=500)]
+_LONGEST = 2000
+
+Back = Annotated[str, Query(max_length=_LONGEST)]
 """A path, as the address of a form holds it: anybody may have written it."""
 
 
@@ -12,3 +15,9 @@ def own(back: str, otherwise: str = "/") -> str:
     """Return a path of ours to go back to; never another site's."""
     plain = back.startswith("/") and not back.startswith(("//", "/\\")) and "\\" not in back
     return back if plain and back.isprintable() else otherwise
+
+
+def asked_for(url: URL) -> str:
+    """Return the path of a page with its query, or without one that is too long to be taken."""
+    whole = f"{url.path}?{url.query}" if url.query else url.path
+    return whole if len(whole) <= _LONGEST else url.path

@@ -12,6 +12,7 @@ from starlette.datastructures import FormData
 
 from app.domain.problems import Forbidden, MalformedRequest
 from app.services import browser_sessions
+from app.web.dashboard.back import asked_for
 from app.web.gateway import Call, Gateway, gateway_of
 from app.web.security import LOCAL_TENANT, keyless
 
@@ -87,7 +88,7 @@ async def visitor(request: Request) -> Visitor:
     if keyless(gateway.settings):
         return Visitor(Call(LOCAL_TENANT, gateway), None, frozenset({"read", "write"}), address)
     token = request.cookies.get(COOKIE)
-    back = request.url.path if request.method in _READING else "/"
+    back = asked_for(request.url) if request.method in _READING else "/"
     known = None if token is None else await run_in_threadpool(_rights_of, gateway, token)
     if token is None or known is None:
         raise LogInFirst(back)
