@@ -1,9 +1,11 @@
 """The lines beside a download run as they stand."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import onnx
+import openvino
 import pytest
 from onnx import TensorProto, helper
 
@@ -21,9 +23,9 @@ READS = TimedRun(
 )
 
 
-def _lines(kind: OutputFormat, run: TimedRun | None) -> str:
+def _lines(kind: OutputFormat, run: TimedRun | None, name: str = "net.onnx") -> str:
     artifact = Artifact(id="art_1", format=kind, size_bytes=1, sha256="0" * 64)
-    return running.lines([artifact], {"art_1": "net.onnx"}, run)["art_1"]
+    return running.lines([artifact], {"art_1": name}, run)["art_1"]
 
 
 def test_the_lines_run_the_file_on_an_example(
@@ -45,6 +47,10 @@ def test_the_lines_run_the_file_on_an_example(
     monkeypatch.chdir(tmp_path)
     given: dict[str, Any] = {}
     exec(_lines("onnx", READS), given)
+    assert given["outputs"][0].shape == (2, 3)
+    openvino.save_model(openvino.convert_model("net.onnx"), "packed/model.xml")
+    shutil.make_archive("net", "zip", "packed")
+    exec(_lines("openvino", READS, "net.zip"), given)
     assert given["outputs"][0].shape == (2, 3)
 
 

@@ -17,9 +17,13 @@ _LINES: dict[OutputFormat, str] = {
     "onnx": _ONNXRUNTIME,
     "ort": _ONNXRUNTIME,
     "openvino": """import numpy as np
-import openvino  # the zip holds model.xml and its weights
+import openvino
+import shutil
+shutil.unpack_archive("{file}", "{folder}")  # model.xml and its weights
 inputs = {arrays}
-outputs = openvino.Core().compile_model("model.xml", "CPU")(inputs)""",
+exact = {{"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}}
+model = openvino.Core().compile_model("{folder}/model.xml", "CPU", exact)  # as it was measured
+outputs = model(inputs)""",
     "litert": """import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 inputs = {arrays}
@@ -33,12 +37,14 @@ outputs = program.load_method("forward").execute(inputs)""",
     "pt2": """import torch
 inputs = {tensors}
 outputs = torch.export.load("{file}").module()(*inputs)""",
-    "coreml": """import coremltools  # on an Apple system, beside the unpacked .mlpackage
+    "coreml": """import coremltools  # on an Apple system
 import numpy as np
+import shutil
+shutil.unpack_archive("{file}", "{folder}")
 inputs = {arrays}
-outputs = coremltools.models.MLModel("model.mlpackage").predict(inputs)""",
-    "web": """python3 -m http.server --directory {folder}  # the unpacked zip; then open
-# http://127.0.0.1:8000 in a browser""",
+outputs = coremltools.models.MLModel("{folder}/model.mlpackage").predict(inputs)""",
+    "web": """python3 -m zipfile -e {file} {folder}
+python3 -m http.server --directory {folder}  # then open http://127.0.0.1:8000 in a browser""",
 }
 """By format; what is built into a program of its own, or goes back into a framework, has none."""
 
