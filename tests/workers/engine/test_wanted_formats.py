@@ -73,6 +73,8 @@ def test_weights_are_only_stored_where_a_wanted_format_holds_that(products: Path
         context = Context(None, seed=0, threads=1, deliver=deliver)
         found = quantize(model.clone(), Quantize(), context, lambda _: None)
         assert bool(found.layers) is smaller
+        assert all(layer.bytes_before == 4 * 64 * 512 for layer in found.layers), "as it was given"
+        assert all("float32 →" in layer.change for layer in found.layers)
 
 
 def test_what_auto_makes_is_a_torch_program(job: Run, products: Path, tmp_path: Path) -> None:

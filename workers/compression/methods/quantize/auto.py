@@ -257,12 +257,13 @@ def _with_stored_weights(
 
     First all of them in half, which loses least: few bits would use up what is left of the bound.
     """
+    given = outcome.model
     if not parameters.ignore and "stored" in held_by_any(context.deliver):
         outcome = _in_half(outcome, judging)
     if parameters.prefer == "size" and judging is not None:
         four_bits = parameters.model_copy(update={"weights": "int4"})
-        outcome = store_rest(outcome, four_bits, None, context, judging)
-    return store_rest(outcome, parameters, None, context, judging)
+        outcome = store_rest(outcome, four_bits, None, context, judging, given)
+    return store_rest(outcome, parameters, None, context, judging, given)
 
 
 def _in_half(outcome: Outcome, judging: Judging | None) -> Outcome:

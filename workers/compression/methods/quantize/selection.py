@@ -104,6 +104,7 @@ def store_rest(
     names: Collection[str] | None,
     context: Context,
     judging: Judging | None,
+    given: ir.Model | None = None,
 ) -> Outcome:
     """Store the remaining float weights of a graph in few bits, where the bound allows it.
 
@@ -115,6 +116,7 @@ def store_rest(
         names: the nodes to consider; None for all nodes.
         context: the data.
         judging: judges graphs by the bound; None sets no bound.
+        given: the graph whose weights are told as those before; None for the outcome's.
     """
     if "stored" not in held_by_any(context.deliver):
         return outcome
@@ -127,7 +129,7 @@ def store_rest(
         return outcome
     names_kept = {item.name: "" for item in stored_weights if item.name not in names_to_store}
     uses_to_store = [item for item in stored_weights if item.name in names_to_store]
-    stores, notes = writer(outcome.model, Storing(storage), uses_to_store, context)
+    stores, notes = writer(outcome.model, Storing(storage, given=given), uses_to_store, context)
     write = _excluding(stores, names_kept)
     layers = list(dict.fromkeys(names_to_store))
     result = quality_bound.quantize_within_bound(

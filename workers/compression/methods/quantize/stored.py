@@ -66,6 +66,8 @@ class Storing:
     """Weights that are not rounded to nearest, by their names."""
     forms: dict[str, Levels | Codebook] = field(default_factory=dict)
     """What weights are rounded to, by their names, as far as it is known."""
+    given: ir.Model | None = None
+    """The graph whose types are told as those before; None for the one that is written."""
 
     def write(self, model: ir.Model, excluded: Mapping[str, str]) -> Outcome:
         """Return a copy of a graph with its weights in few bits.
@@ -91,7 +93,7 @@ class Storing:
     def _store(self, edit: Editor, use: WeightUse) -> LayerChange:
         """Store a weight in few bits, in place."""
         array, form = constant(use.value), self.form(use, edit.model)
-        dtype = stored_as(edit.model, array)
+        dtype = stored_as(self.given or edit.model, array)
         wanted = self.learned.get(use.weight, array)
         if isinstance(form, Codebook):
             indices = form.indices(wanted)
