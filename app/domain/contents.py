@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 HEAD_BYTES = 64
 """First bytes of a file that tell what it is."""
@@ -17,6 +18,11 @@ READ: Mapping[str, str] = {
 
 _SHOWN = 24
 """Characters, or a third as many bytes, of what is not recognised that are shown."""
+
+
+DataFormat = Literal["parquet", "zip"]
+
+_DATA: Mapping[bytes, DataFormat] = {b"PAR1": "parquet", b"PK": "zip"}
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,11 @@ def mistake(kind: str, head: bytes) -> str | None:
             mended = known.instead.get(kind) or f"{known.mistaken} {READ[kind]}".strip()
             return f"The file is {known.what}, not a {kind}. {mended}"
     return None
+
+
+def data_format(head: bytes) -> DataFormat | None:
+    """Return what data come in, by the first bytes of a file; None where it holds no data."""
+    return next((form for begins, form in _DATA.items() if head.startswith(begins)), None)
 
 
 def unknown(kind: str, head: bytes) -> str:

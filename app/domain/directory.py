@@ -199,10 +199,6 @@ Order = Annotated[
 ]
 
 
-TOO_BUSY = "The machine was too busy"
-"""What the note of a step begins with whose measurements another try may change."""
-
-
 class FinishedStep(BaseModel):
     """A step's ``report.json``: what it did; the figures are measured when all steps are done."""
 
@@ -215,6 +211,8 @@ class FinishedStep(BaseModel):
     skipped: list[Skipped]
     changed: bool = True
     """Whether the graph computes something else than the graph before the step."""
+    settled: bool = True
+    """Whether the same step would come to the same result again, but for chance."""
     notes: list[str] = []
     """Findings of the method that a user would not expect."""
     kept: dict[str, dict[int, list[int]]] = {}
@@ -225,11 +223,6 @@ class FinishedStep(BaseModel):
     """What layers lose and gain, where the method had to choose among them."""
     other_prices: list[LayerPrice] = []
     """The same in forms that were measured besides the one that was chosen."""
-
-    @property
-    def settled(self) -> bool:
-        """Whether the same step would come to the same result again, but for chance."""
-        return not any(note.startswith(TOO_BUSY) for note in self.notes)
 
 
 class ToolTask(BaseModel):

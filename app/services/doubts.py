@@ -9,6 +9,7 @@ from app.domain.models import ModelDescription
 from app.domain.plans import Doubt
 from app.domain.steps import matches
 from app.domain.steps.quantize import Quantize
+from app.domain.wording import listed
 from app.services.inputs import Inputs
 
 _NAMED = 5
@@ -84,8 +85,5 @@ def _found(pattern: str, names: Collection[str]) -> bool:
     return pattern in names or any(matches(name, (pattern,)) for name in names)
 
 
-def _listed(names: Collection[str]) -> str:
-    """Return some names in a sentence, and how many are left out."""
-    more = len(names) - _NAMED
-    said = ", ".join(f"'{name}'" for name in islice(names, _NAMED))
-    return f"{said} and {more} more" if more > 0 else said
+def _listed(names: Iterable[str]) -> str:
+    return listed([f"'{name}'" for name in names], _NAMED)

@@ -37,7 +37,7 @@ class Figure:
 
 
 def headline(rows: Iterable[Figure], after: Measures) -> list[Figure]:
-    """Return the figures that stand first; of those of fidelity it is the one that is bounded."""
+    """Return the figures that stand first: of those of fidelity, the bounded one."""
     first = {*_HEADLINE}
     if after.fidelity is not None:
         first.add(KEPT[after.fidelity.bounded])

@@ -75,7 +75,7 @@ def stops_logged() -> Iterator[None]:
 
 
 def is_fleet() -> bool:
-    """Whether any part of a fleet is configured."""
+    """Return whether any part of a fleet is configured."""
     return any(os.environ.get(part) for part in PARTS)
 
 

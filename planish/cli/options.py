@@ -50,7 +50,7 @@ def samples(path: Path | None) -> Path | None:
 
     with path.open("rb") as file:
         head = file.read(contents.HEAD_BYTES)
-    if not head.startswith((b"PK", b"PAR1")):
+    if contents.data_format(head) is None:
         raise typer.BadParameter(contents.unknown("dataset", head))
     return path
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.blobs import Blob
-from app.domain.directory import TOO_BUSY, FinishedStep
+from app.domain.directory import FinishedStep
 from app.store import earlier_steps, runs
 from app.store.claims import Claim
 from app.store.tables import JobRow, StepRow
@@ -53,7 +53,7 @@ def test_the_same_steps_are_not_made_again_and_say_so(service: Service) -> None:
 def test_a_step_that_a_busy_machine_could_not_measure_is_made_again(service: Service) -> None:
     asked = request(service)
     service.job(**asked)
-    made(service, claim_next(service), DONE.model_copy(update={"notes": [f"{TOO_BUSY} to tell."]}))
+    made(service, claim_next(service), DONE.model_copy(update={"settled": False}))
     service.job(**asked)
     assert claim_next(service).steps == ()
 

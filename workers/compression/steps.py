@@ -74,6 +74,7 @@ def run(
         layers=outcome.layers,
         skipped=outcome.skipped,
         changed=changed,
+        settled=outcome.settled,
         notes=[*outcome.notes, *context.known_times.note(taken), *prices.note()],
         kept=outcome.kept,
         choices=outcome.choices,

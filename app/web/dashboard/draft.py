@@ -191,7 +191,7 @@ def number(text: str) -> float | str:
 
 
 def _changed(part: BaseModel, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a request, or of a step, that are not as they are when left out.
+    """Return the fields of a request, or of a step, that differ from their defaults.
 
     Args:
         part: the request or step.

@@ -76,9 +76,12 @@ def jobs_of(
 
 
 def models_called(visitor: Visitor, shown: Sequence[Job]) -> dict[str, str]:
-    """Return what the models of jobs are called that a page lists, by their ids."""
+    """Return what the models of the jobs with names are called: titles of the others say it."""
+    named = [job for job in shown if job.name]
+    if not named:
+        return {}
     with visitor.call.transaction() as session:
-        return jobs.models_called(session, shown)
+        return jobs.models_called(session, named)
 
 
 def results_of(visitor: Visitor, shown: Sequence[Job]) -> list[beside.Result]:

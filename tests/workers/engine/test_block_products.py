@@ -11,7 +11,7 @@ import torch
 from onnx import helper
 
 from app.domain.steps import Quantize
-from tests.workers.engine.stored import named, store_graph
+from tests.workers.engine.stored import drawn, named, store_graph
 from tests.workers.intake.models import tensor, value
 from workers.compression.delivery.exported import program
 from workers.compression.delivery.grids import Grids
@@ -28,10 +28,7 @@ BLOCKS = Quantize(mode="weight_only", weights="int4")
 def stored(path: Path, inputs: int, width: int, outputs: int) -> ir.Model:
     """Store a net of a MatMul, a Gemm, and a Gemm of the same weight transposed."""
     shapes = {"w1": (inputs, width), "w2": (width, width), "b": (width,), "w3": (width, outputs)}
-    weights = [
-        tensor(name, (RNG.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32))
-        for name, shape in shapes.items()
-    ]
+    weights = drawn(RNG, shapes)
     nodes = [
         helper.make_node("MatMul", ["x", "w1"], ["a"], "first"),
         helper.make_node("Relu", ["a"], ["r"]),

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
-from app.domain.directory import GRAPH, MOST_PRICE_BYTES, PRICES, TOO_BUSY, FinishedStep
+from app.domain.directory import GRAPH, MOST_PRICE_BYTES, PRICES, FinishedStep
 from app.domain.reports import LayerChange
 from app.domain.steps import Quantize
 from tests.workers.engine.stored import named, store_graph
@@ -18,9 +18,9 @@ from workers.compression.graph.editor import constant
 from workers.compression.graph.fingerprint import fingerprint
 from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.outcome import Outcome
-from workers.compression.methods.quantize import exclusions
+from workers.compression.methods.quantize import exclusions, selection
 from workers.compression.methods.quantize.calibrated import Calibrated
-from workers.compression.methods.quantize.exclusions import unprofitable
+from workers.compression.methods.quantize.exclusions import TOO_BUSY, unprofitable
 from workers.compression.methods.quantize.integers import range_grid
 from workers.compression.methods.quantize.kept import kept_calibration
 from workers.compression.price_list import Entry, PriceList
@@ -135,6 +135,17 @@ def test_what_a_busy_machine_could_not_tell_is_timed_again(
     busy.write(tmp_path / PRICES)
     assert notes(PriceList.read(tmp_path / PRICES, "g"), UNCLEAR) == [note]
     assert notes(PriceList.read(tmp_path / PRICES, "g"), EQUAL) == []
+
+
+def test_a_step_that_a_busy_machine_could_not_measure_is_not_settled(
+    earlier: Earlier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert earlier.finished.settled
+    monkeypatch.setattr(selection, "is_trivial", lambda *_: False)
+    monkeypatch.setattr(exclusions, "time_ratio", lambda *_: UNCLEAR)
+    step = run(earlier.context, tmp_path / "busy", mode="static")
+    assert any(note.startswith(TOO_BUSY) for note in step.notes)
+    assert not step.settled
 
 
 def changed(model: ir.Model) -> ir.Model:

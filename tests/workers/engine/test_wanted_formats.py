@@ -10,8 +10,8 @@ from app.domain.layer_forms import IN_WORDS, LAYER_FORMS
 from app.domain.steps import Quantize
 from app.domain.targets import OutputFormat
 from tests.workers.engine.conftest import Run, report_of
-from tests.workers.engine.stored import named, store_graph
-from tests.workers.intake.models import tensor, value
+from tests.workers.engine.stored import drawn, named, store_graph
+from tests.workers.intake.models import value
 from workers.compression.measure.ratio import Ratio
 from workers.compression.methods.quantize import auto, quantize
 from workers.compression.samples.context import Context, Samples
@@ -25,10 +25,7 @@ DATA, RUNS, BLOCKS, FEW_BITS = (IN_WORDS[form] for form in LAYER_FORMS)
 def products(tmp_path: Path) -> Path:
     """Two products, in all forms of which a net gets smaller."""
     shapes = {"w1": (64, 512), "w2": (512, 64)}
-    weights = [
-        tensor(name, (RNG.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32))
-        for name, shape in shapes.items()
-    ]
+    weights = drawn(RNG, shapes)
     nodes = [
         helper.make_node("MatMul", ["x", "w1"], ["a"], "first"),
         helper.make_node("Relu", ["a"], ["r"]),

@@ -18,6 +18,8 @@ class Outcome:
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Facts about the result that a user would not expect."""
+    settled: bool = True
+    """False where another try may come to another result, as this machine was too busy."""
     kept: Kept = field(default_factory=dict)
     """Of constants that were cut, by name and axis: the indices that are left."""
     choices: list[Choice] = field(default_factory=list)

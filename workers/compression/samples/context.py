@@ -73,7 +73,7 @@ class Samples:
             yield self.feeds(rows + rows[-1:] * (size - len(rows))), rows
 
     def first_run(self) -> Feeds:
-        """Return the inputs of the first run."""
+        """Return the inputs that the first run of the graph is given."""
         return next(self.runs())[0]
 
 

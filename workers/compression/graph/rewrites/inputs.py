@@ -5,6 +5,8 @@ from collections.abc import Collection
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
+from app.domain.wording import listed
+
 _CONSTANTS = 4
 """The IR version from which on initializers need not be inputs."""
 _SHOWN = 5
@@ -48,10 +50,9 @@ def defaults_taken(with_default: Collection[str], model: ir.Model) -> list[str]:
     taken = [name for name in with_default if name not in left]
     if not taken:
         return []
-    listed = ", ".join(f"'{name[:80]}'" for name in taken[:_SHOWN])
-    more = f" and {len(taken) - _SHOWN} more" if len(taken) > _SHOWN else ""
+    names = listed([f"'{name[:80]}'" for name in taken], _SHOWN)
     note = (
-        f"Inputs that have a default value became constants of that value: {listed}{more}. If one"
+        f"Inputs that have a default value became constants of that value: {names}. If one"
         " is to stay an input, take its initializer out of the file, and upload it again."
     )
     return [note]

@@ -91,11 +91,13 @@ def fit_dataset(
 def _format(upload: Path) -> _Format:
     """Return the format of a file, recognised by its bytes."""
     head = head_of(upload)
-    if head.startswith(b"PAR1"):
-        return FORMATS["parquet"]
-    if head.startswith(b"PK"):
-        return FORMATS["npz" if npz.recognises(upload) else "images"]
-    raise InvalidDataset(contents.unknown("dataset", head))
+    match contents.data_format(head):
+        case "parquet":
+            return FORMATS["parquet"]
+        case "zip":
+            return FORMATS["npz" if npz.recognises(upload) else "images"]
+        case None:
+            raise InvalidDataset(contents.unknown("dataset", head))
 
 
 def _targets(array: NDArray[Any] | None, described: Targets | None) -> NDArray[Any] | None:

@@ -8,6 +8,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from app.domain.problems import InvalidModel
+from app.domain.wording import listed
 from workers.compression.graph import external
 from workers.compression.graph.load import make_self_contained
 from workers.compression.intake.limits import ModelLimits
@@ -62,9 +63,8 @@ def read_bundle(directory: Path, target: Path, limits: ModelLimits) -> int:
 def _no_single_graph(directory: Path, graphs: Sequence[Path]) -> str:
     """Say what an archive holds in place of one graph."""
     files = graphs or sorted(path for path in directory.rglob("*") if path.is_file())
-    names = ", ".join(str(path.relative_to(directory)) for path in files[:_NAMED])
-    more = f" and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
-    said = f"A bundle holds exactly one .onnx file beside its external data; found: {names}{more}."
+    names = listed([str(path.relative_to(directory)) for path in files], _NAMED)
+    said = f"A bundle holds exactly one .onnx file beside its external data; found: {names}."
     if files and all(path.suffix == ".npy" for path in files):
         return f"{said} These are arrays (.npz): upload them as data."
     return said

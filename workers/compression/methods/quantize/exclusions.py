@@ -14,7 +14,6 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime as ort
 
-from app.domain.directory import TOO_BUSY
 from workers.compression.graph.load import files_of, store
 from workers.compression.graph.operators import operand, operator_of
 from workers.compression.graph.packing import packed
@@ -45,6 +44,9 @@ _LITTLE_MS = 0.05
 _LITTLE_BYTES = 4096
 """The number of bytes that does not matter: a page of a file system."""
 
+TOO_BUSY = "The machine was too busy"
+"""What the note of an unclear measurement begins with."""
+
 _LARGER = "in integers it would make the file larger"
 
 
@@ -55,6 +57,7 @@ class Exclusions:
     excluded: dict[str, str]
     """The layers, by name, each with the reason."""
     notes: list[str]
+    """What this machine was too busy to measure, and another try may tell; empty if nothing."""
 
 
 def unprofitable(

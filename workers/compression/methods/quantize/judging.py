@@ -102,7 +102,7 @@ class Judging:
             return Reference(original, drawn, threads, judge, output, context.has_time)
 
     def ranking(self, model: ir.Model) -> Reference:
-        """Return the outputs of a graph on few samples, by which layers of it are ranked."""
+        """Return what a graph answers to a few samples; its layers are ranked by that."""
         few = self._samples.draw(_RANKED, self._context.seed)
         with runtime.in_file(model) as path:
             return Reference(path, few, self._context.threads)

@@ -88,7 +88,8 @@ def quantize_profitable(
         requested = within_bound({})
         if requested.layers and costs_little(original, requested.model, context):
             return replace(requested, notes=[*prepared.notes, *requested.notes, _AS_ASKED])
-    return replace(outcome, notes=[*exclusions.notes, *_exclusion_notes(excluded), *outcome.notes])
+    notes = [*exclusions.notes, *_exclusion_notes(excluded), *outcome.notes]
+    return replace(outcome, notes=notes, settled=not exclusions.notes)
 
 
 def _noted(outcome: Outcome, notes: Sequence[str], original: ir.Model) -> Outcome:

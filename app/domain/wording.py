@@ -1,0 +1,10 @@
+"""Parts of sentences."""
+
+from collections.abc import Sequence
+
+
+def listed(items: Sequence[str], most: int) -> str:
+    """Return the first ``most`` items in a sentence, and how many are left out."""
+    more = len(items) - most
+    said = ", ".join(items[:most])
+    return f"{said} and {more} more" if more > 0 else said
