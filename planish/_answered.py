@@ -159,6 +159,8 @@ class Artifact(Answer):
     fidelity: Fidelity | None = None
     id: str
     format: str
+    filename: str = ""
+    """What the download is called, as its 'Content-Disposition' says."""
     size_bytes: int
     sha256: str
     href: str

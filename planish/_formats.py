@@ -19,14 +19,10 @@ _ZIP = ".zip"
 _TELLING = {*_SUFFIXES.values(), _ZIP}
 """Suffixes that say what is in a file; under another one it may hold anything."""
 
-_MOST_OF_ONE_FILE = 2**31 - 2**26
-"""Bytes of weights that one ONNX file holds; a model with more is a zip of the graph and these."""
-
 
 def suffix_of(artifact: Artifact) -> str:
     """Return the suffix of a job's file."""
-    large = artifact.format == "onnx" and artifact.size_bytes >= _MOST_OF_ONE_FILE
-    return _ZIP if large else _suffix(artifact.format)
+    return Path(artifact.filename).suffix or _suffix(artifact.format)
 
 
 def chosen(offered: Sequence[Artifact], to: Path) -> Artifact:

@@ -21,6 +21,10 @@ class Artifact(ArtifactFigures):
 
     id: str
     format: OutputFormat
+    filename: str = Field(
+        default="",
+        description="What the download is called, as its 'Content-Disposition' says.",
+    )
     size_bytes: int
     sha256: str
 

@@ -18,7 +18,7 @@ from app.services.listing import Part, Walk, part
 from app.settings import Settings
 from app.store import jobs, lookup, retention, searches, transitions
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow
-from app.store.views import job_view
+from app.store.views import NameOf, artifact_view, job_view, names
 
 _RETRY_AFTER_S = 30
 
@@ -208,14 +208,21 @@ def listed(
 
 def artifacts(session: Session, tenant: str, job_id: str, walk: Walk) -> Part[Artifact]:
     """Return a part of the files that a job made, or raise NotFound."""
-    query = jobs.artifacts_of(find(session, tenant, job_id).id)
+    job = find(session, tenant, job_id)
+    name_of = names_of(session, job)
     return part(
         session,
         walk,
-        query,
+        jobs.artifacts_of(job.id),
         ArtifactRow,
-        lambda rows: [Artifact.model_validate(row) for row in rows],
+        lambda rows: [artifact_view(row, name_of) for row in rows],
     )
+
+
+def names_of(session: Session, job: JobRow) -> NameOf:
+    """Return what names the files of a job for their downloads."""
+    called = jobs.model_names(session, [job.model_id]).get(job.model_id)
+    return names(job, JobRequest.model_validate(job.request), called)
 
 
 def counts(session: Session, tenant: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from sqlalchemy.orm import Session
 
-from app.domain.job_answers import Artifact, Front, FrontPoint, Job
+from app.domain.job_answers import Front, FrontPoint, Job
 from app.domain.jobs import JobRequest
 from app.domain.problems import Conflict, NotFound
 from app.domain.reports import Measures
@@ -13,7 +13,7 @@ from app.domain.searches import ORIGINAL, Outcome, SearchState, front, words
 from app.services.jobs import find, show
 from app.store import jobs, searches, transitions
 from app.store.tables import JobRow, TrialRow
-from app.store.views import point_view
+from app.store.views import artifact_view, names, point_view
 
 
 def front_of(session: Session, tenant: str, job_id: str) -> Front:
@@ -69,12 +69,14 @@ def _points(session: Session, row: JobRow) -> list[FrontPoint]:
     """Return the front of a search, the least cost first."""
     trials = searches.trials(session, row.id)
     files = jobs.artifacts(session, [job.id for _, job in trials])
+    called = jobs.model_names(session, [row.model_id]).get(row.model_id)
     points = _original(row, trials)
     for trial, job in trials:
         point = point_view(trial, job)
         if point is not None:
             first = next(iter(files[job.id]), None)
-            artifact = Artifact.model_validate(first) if first else None
+            name_of = names(job, JobRequest.model_validate(job.request), called)
+            artifact = artifact_view(first, name_of) if first else None
             points.append(FrontPoint(**dict(point), artifact=artifact))
     return front(points)
 

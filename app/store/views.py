@@ -1,21 +1,39 @@
 """Views of jobs and models for clients, the same for the gateway and for webhooks."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, inspect
 
 from app.domain import job_names
-from app.domain.job_answers import Job
+from app.domain.job_answers import Artifact, Job
 from app.domain.jobs import JobRequest, Usage
 from app.domain.models import Model, ModelDescription
 from app.domain.reports import Measures
 from app.domain.searches import Outcome, SearchPoint
 from app.store.tables import ArtifactRow, JobRow, Json, ModelRow, TrialRow
 
+AnyJob = JobRow | Row[*tuple[Any, ...]]
+
+
+NameOf = Callable[[str], str]
+"""Names a file of a job for its download, given the name that it has in the job."""
+
+
+def names(job: AnyJob, request: JobRequest, model: str | None) -> NameOf:
+    """Return what names the files of a job, whose model is called ``model``, if it has a name."""
+    return partial(job_names.file_name, model, job.name, request, job.id)
+
+
+def artifact_view(artifact: ArtifactRow | Json, name_of: NameOf) -> Artifact:
+    """Return a file of a job, called as its download is."""
+    kept = Artifact.model_validate(artifact)
+    return kept.model_copy(update={"filename": name_of(kept.filename)})
+
 
 def job_view(
-    row: JobRow | Row[*tuple[Any, ...]],
+    row: AnyJob,
     artifacts: Iterable[ArtifactRow | Json],
     *,
     model: str | None,
@@ -27,6 +45,7 @@ def job_view(
     ``model`` is what its model is called, if it is called anything.
     """
     request = JobRequest.model_validate(row.request)
+    name_of = names(row, request, model)
     return Job.model_validate(
         {
             "id": row.id,
@@ -66,7 +85,7 @@ def job_view(
             "baseline": row.baseline,
             "compressed": row.compressed,
             "verdict": row.verdict,
-            "artifacts": list(artifacts),
+            "artifacts": [artifact_view(each, name_of) for each in artifacts],
             "problem": row.problem,
             "step_reports": None if step_reports is None else list(step_reports),
         }

@@ -18,6 +18,14 @@ def path(service: Service) -> str:
     return content_of(service, service.job(service.model(CONTENT))["id"])
 
 
+def told(service: Service, job: str) -> str:
+    """Return the name that answers give a job's only file."""
+    [shown] = service.http.get(f"/v1/jobs/{job}").json()["artifacts"]
+    [listed] = service.http.get(f"/v1/jobs/{job}/artifacts").json()["items"]
+    assert shown == listed
+    return str(shown["filename"])
+
+
 def content_of(service: Service, job: str) -> str:
     return f"/v1/artifacts/{service.finish(job)}/content"
 
@@ -57,7 +65,7 @@ def test_a_download_is_called_after_model_job_and_format(service: Service) -> No
     ):
         with service.store.begin() as session:
             session.get_one(ModelRow, model).name = name
-        assert called(service, path) == f"{spelled}-quantize-{tail}.onnx"
+        assert called(service, path) == told(service, job) == f"{spelled}-quantize-{tail}.onnx"
         assert called(service, f"/v1/models/{model}/content?form=onnx").endswith(".onnx")
     named = service.job(model, name="Half of the work")["id"]
     with service.store.begin() as session:

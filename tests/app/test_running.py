@@ -24,8 +24,8 @@ READS = TimedRun(
 
 
 def _lines(kind: OutputFormat, run: TimedRun | None, name: str = "net.onnx") -> str:
-    artifact = Artifact(id="art_1", format=kind, size_bytes=1, sha256="0" * 64)
-    return running.lines([artifact], {"art_1": name}, run)["art_1"]
+    artifact = Artifact(id="art_1", format=kind, filename=name, size_bytes=1, sha256="0" * 64)
+    return running.lines([artifact], run)["art_1"]
 
 
 def test_the_lines_run_the_file_on_an_example(

@@ -103,6 +103,7 @@ def test_a_front_holds_what_nothing_is_better_than(service: Service) -> None:
     for point in front["points"]:
         assert point["steps"]
         assert service.http.get(point["artifact"]["href"]).status_code == 200
+        assert [point["artifact"]] == shown(service, point["id"])["artifacts"]
 
 
 def test_a_point_is_taken_as_a_job_without_new_work(service: Service) -> None:

@@ -10,7 +10,7 @@ import planish
 from tests.planish.answers import DATASET, ENDED, JOB, MODEL
 from tests.planish.scripted import Answer, answer, events, scripted
 
-FORMATS = ("openvino", "litert", "onnx")
+CALLED = {"openvino": "net-prune.zip", "litert": "net-prune.tflite", "onnx": "net-prune.onnx"}
 
 
 def content(name: str) -> bytes:
@@ -21,13 +21,14 @@ def artifact(name: str) -> dict[str, Any]:
     return {
         "id": f"art_{name}",
         "format": name,
+        "filename": CALLED[name],
         "size_bytes": len(content(name)),
         "sha256": hashlib.sha256(content(name)).hexdigest(),
         "href": f"/v1/artifacts/art_{name}/content",
     }
 
 
-DONE = answer(200, {**JOB, "artifacts": [artifact(name) for name in FORMATS]})
+DONE = answer(200, {**JOB, "artifacts": [artifact(name) for name in CALLED]})
 
 
 def sent(name: str, disposition: str = "attachment") -> Answer:
@@ -118,7 +119,8 @@ def test_a_job_that_delivers_no_file_of_that_name_is_cancelled_before_it_works(
 def test_a_model_that_one_file_does_not_hold_comes_as_a_zip(tmp_path: Path) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(b"x")
-    job = {**JOB, "deliver": ["onnx"], "artifacts": [{**artifact("onnx"), "size_bytes": 2**31}]}
+    packed = {**artifact("onnx"), "filename": "net-prune.zip"}
+    job = {**JOB, "deliver": ["onnx"], "artifacts": [packed]}
     answers = [
         answer(201, {**MODEL, "status": "ready"}),
         answer(202, {**job, "status": "queued", "artifacts": []}),

@@ -87,7 +87,6 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         finished = job.status in FINISHED
         told = job_events.told(session, job.id, seen, _SHOWN_LINES)
         trained = job_events.figures(session, job.id, _SHOWN_FIGURES) if finished else []
-        names = downloads.names_of(session, visitor.tenant, job_id) if job.artifacts else {}
     figures = list[comparison.Figure]()
     if report is not None:
         figures = comparison.figures(report.baseline, report.compressed, report.evaluation)
@@ -105,8 +104,7 @@ def show_job(job_id: str, visitor: Looking) -> Response:
         told=told,
         trainings=curves.of_trainings(trained),
         picture=picture(_of_same_model(visitor, job)) if job.compressed else None,
-        names=names,
-        run=running.lines(job.artifacts, names, report.evaluation.run if report else None),
+        run=running.lines(job.artifacts, report.evaluation.run if report else None),
         headline=comparison.headline(figures, job.compressed) if job.compressed else [],
         figures=figures,
         tone=comparison.tone(job.status, figures),

@@ -1,7 +1,7 @@
 """How each format is run: the lines of code that stand beside a download."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import PurePath
 
 from app.domain.job_answers import Artifact
@@ -52,14 +52,11 @@ _PACKED = "model.onnx"
 """In the zip that a large ONNX model comes in, with its weights beside it."""
 
 
-def lines(
-    artifacts: Iterable[Artifact], names: Mapping[str, str], run: TimedRun | None
-) -> dict[str, str]:
+def lines(artifacts: Iterable[Artifact], run: TimedRun | None) -> dict[str, str]:
     """Return the lines of code that run each file, by the artifact's id.
 
     Args:
         artifacts: of a job.
-        names: of their downloads, by the artifact's id; a file that was deleted just now has none.
         run: what the file was timed with, whose shapes the example has; None where that is not
             known.
     """
@@ -70,13 +67,13 @@ def lines(
     tensors = [f"torch.zeros({tuple(each.shape)}, dtype=torch.{each.dtype})" for each in reads]
     return {
         artifact.id: _LINES[artifact.format].format(
-            file=_file(artifact, names[artifact.id]),
-            folder=PurePath(names[artifact.id]).stem,
+            file=_file(artifact),
+            folder=PurePath(artifact.filename).stem,
             arrays=_example("{", arrays, "}"),
             tensors=_example("[", tensors, "]"),
         )
         for artifact in artifacts
-        if artifact.format in _LINES and artifact.id in names
+        if artifact.format in _LINES
     }
 
 
@@ -87,5 +84,6 @@ def _example(begin: str, parts: list[str], end: str) -> str:
     return f"{begin}{inside}{apart[:1]}{end}  # put your samples in the place of the zeros"
 
 
-def _file(artifact: Artifact, name: str) -> str:
-    return _PACKED if artifact.format == "onnx" and name.endswith(".zip") else name
+def _file(artifact: Artifact) -> str:
+    packed = artifact.format == "onnx" and artifact.filename.endswith(".zip")
+    return _PACKED if packed else artifact.filename
