@@ -222,6 +222,7 @@ class SearchState(Answer):
     strategy: str
     trials: TrialCounts
     best: SearchPoint | None = None
+    ended_by: str | None = None
 
 
 class Job(Answer):

@@ -155,6 +155,8 @@ class Compress(_Order):
     """How long the engine may run until it is stopped; None sets no limit."""
     besides_seconds: float | None = None
     """What is expected to be spent besides the steps, as earlier jobs took; None while unknown."""
+    steps_seconds: float | None = None
+    """What the steps are expected to take, where samples are made before them."""
     source: InspectModel = InspectModel()
     """How the upload is opened again, where the format ``source`` is delivered."""
     threads: int | None = None

@@ -39,6 +39,11 @@ DEFAULT_DROP = 0.01
 """The loss of quality that a search allows where its objective names none."""
 
 
+EndedBy = Literal["trials", "minutes", "exhausted", "cancelled"]
+"""What ended a search: all trials of its budget were made, its minutes were over, its strategy had
+nothing new to try, or somebody cancelled it."""
+
+
 class Outcome(BaseModel):
     """What a trial came to: its figures, or why there are none."""
 
@@ -123,6 +128,10 @@ class SearchState(BaseModel):
     trials: TrialCounts
     best: SearchPoint | None = None
     """The point within the bound that costs least so far; null while that is the original."""
+    ended_by: EndedBy | None = None
+    """What ended it: all trials of the budget were made, the minutes were over, the strategy had
+    nothing new to try, or it was cancelled. Null while it goes on, and where it could not go on:
+    then the job's ``problem`` says why."""
 
 
 def begun(strategy: StrategyName, trials: int) -> SearchState:

@@ -95,6 +95,8 @@ def cancel(session: Session, tenant: str, job_id: str) -> Job:
     else:
         still_runs = row.status == "running"
     if not still_runs:
+        if row.search is not None:
+            searches.say_ended(row, "cancelled")
         transitions.finish(session, row, "cancelled")
     else:
         row.cancel_requested = True
@@ -117,6 +119,7 @@ def retry(session: Session, tenant: str, job_id: str, settings: Settings) -> Job
     _require_turn(session, tenant, settings)
     if row.search is not None:
         searches.forget_unmeasured(session, row.id)
+        searches.say_ended(row, None)
     if lookup.find(session, ModelRow, tenant, row.model_id, "keep") is None:
         raise Conflict("The job's model was deleted: upload it again and submit a new job.")
     request = JobRequest.model_validate(row.request)

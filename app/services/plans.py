@@ -10,7 +10,7 @@ from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest
 from app.domain.models import quantized_operators
 from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
 from app.domain.problems import FieldError
-from app.domain.steps import Outlook
+from app.domain.steps import Outlook, forecasts
 from app.services import format_warnings, refusals
 from app.services.doubts import doubts
 from app.services.inputs import Inputs
@@ -150,16 +150,16 @@ def _forecast(
     total = inputs.besides_seconds / 60
     total += 0.0 if effort is None else effort.expected_minutes(model.macs)
     skipped, remarks = list[PlannedSkip](), list[Remark]()
-    for index, step in enumerate(request.steps):
-        expected = step.forecast(graph)
-        graph = graph.model_copy(update=expected.model_dump(include={"size_bytes", "macs"}))
+    found = [*forecasts(request.steps, graph)]
+    for index, expected in enumerate(found):
         total += expected.minutes
         skipped += [
             PlannedSkip(index=index, node=skip.node, reason=skip.reason)
             for skip in expected.skipped
         ]
         remarks += [Remark(index=index, text=text) for text in expected.remarks]
-    estimate = Estimate(size_bytes=graph.size_bytes, macs=graph.macs, minutes=round(total, 3))
+    last = found[-1]
+    estimate = Estimate(size_bytes=last.size_bytes, macs=last.macs, minutes=round(total, 3))
     return estimate, skipped, remarks
 
 

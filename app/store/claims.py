@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 
 from sqlalchemy import ColumnElement, Text, cast, select
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -15,10 +16,13 @@ from sqlalchemy.orm import Session
 
 from app.domain import homecoming
 from app.domain.directory import FinishedStep
+from app.domain.generated import effort_for
 from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobRequest
+from app.domain.models import ModelDescription
 from app.domain.problems import Problem, ProblemDetails
 from app.domain.reports import Generated
 from app.domain.request_parts import DeviceKind
+from app.domain.steps import Outlook, forecasts
 from app.store import (
     blob_rows,
     earlier_steps,
@@ -107,6 +111,8 @@ class Claim(Taken):
     seconds_left: float
     besides_seconds: float
     """What it is expected to take besides its steps."""
+    steps_seconds: float | None
+    """What its steps are expected to take, where samples are made before them."""
     of_trial: bool
     """Whether it is a trial of a search."""
     made_samples: ClaimedSamples | None
@@ -289,6 +295,7 @@ class _Uploads:
             price_lists=lists,
             seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
             besides_seconds=overheads.seconds(session, job.tenant, job.model_id),
+            steps_seconds=_steps_seconds(request, model, len(steps), job.parent_id is not None),
             of_trial=job.parent_id is not None,
             made_samples=_made_samples(session, job),
         )
@@ -312,6 +319,25 @@ def _made_samples(session: Session, job: JobRow) -> ClaimedSamples | None:
     if row is None:
         return None
     return ClaimedSamples(row.sha256, Generated.model_validate(row.generated))
+
+
+def _steps_seconds(
+    request: JobRequest, model: ModelRow, finished: int, of_trial: bool
+) -> float | None:
+    """Return what the steps that are not finished are expected to take; None with data."""
+    if request.data is None or model.description is None:
+        return None
+    steps = request.steps or []
+    known = ModelDescription.model_validate(model.description)
+    graph = Outlook(
+        layers=known.layers,
+        size_bytes=model.size_bytes,
+        macs=known.macs,
+        samples=effort_for(steps, of_trial=of_trial).samples,
+        inputs=known.inputs,
+    )
+    ahead = islice(forecasts(steps, graph), finished, None)
+    return 60 * sum(expected.minutes for expected in ahead)
 
 
 def _finished(session: Session, job_id: str) -> Sequence[StepRow]:

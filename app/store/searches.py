@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.domain import ids
 from app.domain.jobs import JobRequest
-from app.domain.searches import Outcome
+from app.domain.searches import EndedBy, Outcome, SearchState
 from app.store import blob_rows, jobs, leases, measurements, named, transitions
 from app.store.tables import ArtifactRow, JobRow, ModelRow, StepRow, TrialRow
 
@@ -123,6 +123,12 @@ def end_trials(session: Session, search_id: str) -> bool:
 def forget_trials(session: Session, search_id: str) -> None:
     """Delete the trials of a search that is deleted; whoever still works on one loses it."""
     session.execute(delete(JobRow).where(JobRow.parent_id == search_id))
+
+
+def say_ended(search: JobRow, by: EndedBy | None) -> None:
+    """Store what ended a search; None: it goes on."""
+    state = SearchState.model_validate(search.search)
+    search.search = state.model_copy(update={"ended_by": by}).model_dump(mode="json")
 
 
 def forget_unmeasured(session: Session, search_id: str) -> None:

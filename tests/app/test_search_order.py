@@ -74,6 +74,8 @@ def test_the_same_search_finds_the_same_with_any_fleet(
     alone, by_one = of_fleet(service, asked, 1, 0)
     assert alone["status"] == "succeeded"
     assert alone["objective"]["budget"]["at_once"] == 3
+    made_all = alone["search"]["trials"]["done"] == TRIALS
+    assert alone["search"]["ended_by"] == ("trials" if made_all else "exhausted")
     for workers, luck in ((2, 1), (5, 2)):
         several, by_many = of_fleet(service, asked, workers, luck)
         assert by_many == by_one

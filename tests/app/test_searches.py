@@ -43,6 +43,7 @@ def test_a_search_ends_with_its_best_trials_result_as_its_own(service: Service) 
     job = shown(service, made["id"])
     assert job["status"] == "succeeded"
     assert job["search"]["trials"]["done"] == 4
+    assert job["search"]["ended_by"] == "trials"
     assert job["search"]["best"]["id"] == trials[1]
     assert job["compressed"]["size_bytes"] == 1600
     assert job["baseline"]["size_bytes"] == 4000
@@ -257,7 +258,8 @@ def test_cancelling_a_search_ends_its_trials(service: Service) -> None:
         assert job.cancel_requested
         transitions.finish(session, job, "cancelled")
     take_turn(service, made["id"])
-    assert shown(service, made["id"])["status"] == "cancelled"
+    ended = shown(service, made["id"])
+    assert (ended["status"], ended["search"]["ended_by"]) == ("cancelled", "cancelled")
     theirs = service.http.get("/v1/jobs", params={"parent": made["id"]}).json()["items"]
     assert {job["status"] for job in theirs} == {"cancelled"}
     assert start(service) is None
@@ -267,9 +269,11 @@ def test_a_cancelled_search_goes_on_after_a_retry(service: Service) -> None:
     made = search(service)
     first_trial(service, made["id"])
     take_turn(service, made["id"])
-    assert service.http.post(f"/v1/jobs/{made['id']}/cancel").json()["status"] == "cancelled"
+    cancelled = service.http.post(f"/v1/jobs/{made['id']}/cancel").json()
+    assert (cancelled["status"], cancelled["search"]["ended_by"]) == ("cancelled", "cancelled")
     answer = service.http.post(f"/v1/jobs/{made['id']}/retry")
     assert answer.status_code == 202, answer.text
+    assert answer.json()["search"]["ended_by"] is None
     assert len(run(service, made["id"])) == 3, "the trial that had ended counts"
     job = shown(service, made["id"])
     assert job["status"] == "succeeded"
@@ -298,6 +302,53 @@ def test_minutes_bound_a_search(service: Service) -> None:
     ended = shown(service, made["id"])
     assert ended["status"] == "succeeded"
     assert ended["search"]["best"]["id"] == first
+    assert ended["search"]["ended_by"] == "minutes"
+    assert ended["verdict"].endswith("Its 10 minutes were over before all 4 were made.")
+
+
+def test_the_time_left_of_a_search_is_that_of_its_trials_or_of_its_minutes(
+    service: Service,
+) -> None:
+    made = search(service)
+    take_turn(service, made["id"])
+    first = start(service)
+    assert first is not None
+    take_turn(service, made["id"])
+    assert shown(service, made["id"])["eta_seconds"] is None, "nothing is known of a trial yet"
+    since(service, first, minutes=1)
+    eta_of(service, first, 60)
+    assert left(service, made["id"]) == pytest.approx(60 + 3 * 120, abs=5)
+    end(service, first, GOOD)
+    take_turn(service, made["id"])
+    second = start(service)
+    assert second is not None
+    since(service, second, minutes=1)
+    assert left(service, made["id"]) == pytest.approx(0 + 2 * 60, abs=5)
+    eta_of(service, second, 90)
+    assert left(service, made["id"]) == pytest.approx(90 + 2 * 60, abs=5)
+    since(service, made["id"], minutes=9)
+    assert left(service, made["id"]) == pytest.approx(60, abs=5), "then its minutes are over"
+    assert shown(service, made["id"])["stage"] == "trial 2 of 4, within 10 minutes"
+
+
+def since(service: Service, job_id: str, minutes: int) -> None:
+    """Have a job begun so long ago."""
+    with service.store.begin() as session:
+        row = session.get_one(JobRow, job_id)
+        row.started_at = func.now() - func.make_interval(0, 0, 0, 0, 0, minutes)
+
+
+def eta_of(service: Service, job_id: str, seconds: float) -> None:
+    """Have a job that runs say what it has left."""
+    with service.store.begin() as session:
+        session.get_one(JobRow, job_id).eta_seconds = seconds
+
+
+def left(service: Service, search_id: str) -> float:
+    """Return what a search has left, after a turn."""
+    take_turn(service, search_id)
+    found: float = shown(service, search_id)["eta_seconds"]
+    return found
 
 
 def test_nobody_runs_a_search_and_two_take_no_turn_at_once(service: Service) -> None:

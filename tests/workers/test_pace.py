@@ -92,3 +92,34 @@ def test_what_comes_before_the_steps_says_nothing_of_them(run: _Run) -> None:
     run.now += 10
     advance(0.5)
     assert run.left == pytest.approx(10 + 20)
+
+
+def test_while_samples_are_made_the_steps_are_forecast(run: _Run) -> None:
+    run.events.expect(0.6, 20, before=60)
+    run.events.pace_from(0.3)
+    advance = run.events.span(0.03, 0.3, "making samples")
+    assert run.left is None, "how long the samples take is not known yet"
+    run.now += 40
+    advance(0.5)
+    assert run.left == pytest.approx(40 + 60 + 20), "as much again of the samples, then the rest"
+    run.now += 40
+    advance = run.events.span(0.3, 0.6, "step 1 of 1")
+    assert run.left == pytest.approx(60 + 20)
+    run.now += 15
+    advance(0.5)
+    assert run.left == pytest.approx(15 + 20), "the pace is known, and counts"
+
+
+def test_a_step_that_goes_on_in_its_middle_is_paced_from_there(run: _Run) -> None:
+    """What an earlier run had done of it is there at once, and says nothing of the rest."""
+    run.events.expect(0.6, 20)
+    run.events.pace_from(0.1)
+    advance = run.events.span(0.1, 0.6, "step 1 of 1")
+    run.now += 5
+    run.events.pace_anew()
+    run.now += 1
+    advance(0.6)
+    assert run.left is None, "how fast the rest goes is not known yet"
+    run.now += 60
+    advance(0.8)
+    assert run.left == pytest.approx(60 + 20)

@@ -37,13 +37,21 @@ class Events:
         self._last_report = clock()
         self._pace = Pace(self._last_report)
 
-    def expect(self, after: float, seconds: float) -> None:
-        """Say how long the run is expected to take once it has come to ``after``."""
-        self._pace.expect(after, seconds)
+    def expect(self, after: float, seconds: float, before: float | None = None) -> None:
+        """Say how long the run is expected to take once it has come to ``after``.
+
+        ``before`` is what its steps are expected to take until then; None where they are waited
+        for to show it.
+        """
+        self._pace.expect(after, seconds, before)
 
     def pace_from(self, fraction: float) -> None:
         """Say from which progress on the pace of the run tells what is left of it."""
         self._pace.pace_from(fraction)
+
+    def pace_anew(self) -> None:
+        """Say that what comes is as an earlier run left it: the pace counts from there on."""
+        self._pace.pace_anew()
 
     def progress(self, fraction: float, stage: str) -> None:
         """Write a progress event, with the time that is left."""

@@ -9,9 +9,10 @@ class Pace:
 
     Steps take as long as the model and the data make them: their pace tells the rest. What comes
     before them, such as making samples or reading what an earlier run has finished, tells nothing
-    of them. What comes after them takes nearly the same time in every run, however short the steps
-    were. A pace would promise a small model's job to end at once; so what is expected counts, and a
-    pace counts only where it says that more is left.
+    of them; then a forecast of the steps stands in, where there is one. What comes after them takes
+    nearly the same time in every run, however short the steps were. A pace would promise a small
+    model's job to end at once; so what is expected counts, and a pace counts only where it says
+    that more is left.
 
     Args:
         now: when the run began, in seconds.
@@ -19,19 +20,30 @@ class Pace:
 
     def __init__(self, now: float) -> None:
         self._start, self._from = now, 0.0
-        self._is_paced = True
+        self._begins_at: float | None = None
         self._reached = 0.0
         self._last, self._expected = 1.0, 0.0
+        self._steps: float | None = None
         self._last_began: float | None = None
         self._part: tuple[float, float, float] | None = None
 
-    def expect(self, after: float, seconds: float) -> None:
-        """Say how long the run is expected to take once its progress is ``after``."""
-        self._last, self._expected = after, seconds
+    def expect(self, after: float, seconds: float, before: float | None) -> None:
+        """Say how long the run is expected to take once its progress is ``after``.
+
+        ``before`` is what its steps are expected to take; None where nothing is known of them.
+        """
+        self._last, self._expected, self._steps = after, seconds, before
 
     def pace_from(self, fraction: float) -> None:
         """Say that the pace counts from ``fraction`` of the progress on: until then it is none."""
-        self._from, self._is_paced = fraction, False
+        self._begins_at = fraction
+
+    def pace_anew(self) -> None:
+        """Say that an earlier run has done the work up to the next report: the pace counts from it.
+
+        Of how much that was, the forecast of the steps knows nothing.
+        """
+        self._begins_at, self._steps = self._reached, None
 
     def begin_part(self, now: float, stop: float | None) -> None:
         """Say that a part has begun that reports its progress up to ``stop``; None: it does not."""
@@ -41,24 +53,37 @@ class Pace:
         """Return the progress, and the seconds that are left; None while nothing is known."""
         self._reached = max(self._reached, min(fraction, 1.0))
         if self._reached < self._last:
-            if not self._is_paced and self._reached >= self._from:
-                self._start, self._is_paced = now, True
-            done = self._reached - self._from
-            if done <= _TOO_SOON:
-                return self._reached, None
-            paced = (now - self._start) * (self._last - self._reached) / done
-            return self._reached, paced + self._expected
+            steps = self._left_of_steps(now)
+            return self._reached, None if steps is None else steps + self._expected
         if self._last_began is None:
             self._last_began = now
         return self._reached, self._left_of_last(now, self._last_began)
+
+    def _left_of_steps(self, now: float) -> float | None:
+        """Return what is left of the steps and of what comes before them; None while unknown."""
+        if self._begins_at is not None:
+            if self._reached < self._begins_at:
+                first = self._left_of_part(now)
+                return None if first is None or self._steps is None else first + self._steps
+            self._start, self._from, self._begins_at = now, self._reached, None
+        done = self._reached - self._from
+        if done > _TOO_SOON:
+            return (now - self._start) * (self._last - self._reached) / done
+        left = None if self._steps is None else self._steps - (now - self._start)
+        return left if left is None or left > 0 else None
 
     def _left_of_last(self, now: float, began: float) -> float | None:
         """Return what is left of the last part; None where it takes longer than was expected."""
         if self._reached >= 1:
             return 0.0
-        left = self._expected - (now - began)
-        if self._part is not None:
-            since, start, stop = self._part
-            if self._reached > start:
-                left = max(left, (now - since) * (stop - self._reached) / (self._reached - start))
+        left = max(self._expected - (now - began), self._left_of_part(now) or 0.0)
         return left if left > 0 else None
+
+    def _left_of_part(self, now: float) -> float | None:
+        """Return what is left of the part by its own pace; None while it has none."""
+        if self._part is None:
+            return None
+        since, start, stop = self._part
+        if self._reached <= start:
+            return None
+        return (now - since) * (stop - self._reached) / (self._reached - start)

@@ -63,7 +63,7 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     seconds = math.inf if order.seconds is None else order.seconds
     deadline = time.monotonic() + _STEPS_SHARE * seconds
     if order.besides_seconds is not None:
-        events.expect(_STEPS_STOP, order.besides_seconds)
+        events.expect(_STEPS_STOP, order.besides_seconds, order.steps_seconds)
     events.pace_from(inputs.are_there_at(order.data))
     job_inputs = inputs.read(directory, order, events)
     context = _context(directory, order, job_inputs, prober, deadline)
@@ -183,7 +183,12 @@ def _run_steps(
             losses = _losses(order) if index == 0 and step.reads_chart else {}
             earlier = order.steps[:index]
             step_context = replace(
-                context, earlier=earlier, workspace=step_files, tell=tell, losses=losses
+                context,
+                earlier=earlier,
+                workspace=step_files,
+                tell=tell,
+                resumed=events.pace_anew,
+                losses=losses,
             )
             done = steps.run(before, step_files, step, step_context, advance)
         elif not ran:

@@ -29,15 +29,16 @@ def end(session: Session, search: Search) -> None:
         transitions.finish(session, row, "failed", _nothing_measured(search))
         return
     best = _state(search).best
-    counts = f"{len(search.points)} of {len(search.trials)} trials were measured.{_timed(search)}"
+    counts = f"{len(search.points)} of {len(search.trials)} trials were measured."
+    counts = f"{counts}{_timed(search)}{_ended(search)}"
     if best is None:
         row.verdict = f"{_adopt_original(session, search)} {counts}"
     else:
         chosen = next(job for _, job in search.trials if job.id == best.id)
         searches.adopt(session, row, chosen)
-        row.verdict = (
-            f"Trial {best.trial} is the best ({words(best.steps)}). {chosen.verdict or ''} {counts}"
-        )
+        said, *notes = (chosen.verdict or "").splitlines() or [""]
+        first = f"Trial {best.trial} is the best ({words(best.steps)}). {said} {counts}"
+        row.verdict = "\n".join([first, *notes])
     count_usage(search)
     row.search = state_of(search).model_dump(mode="json")
     kept = {point.id for point in front(search.points)}
@@ -53,6 +54,18 @@ def _timed(search: Search) -> str:
     timed = sum(point.device is not None for point in points)
     others = "" if timed == len(points) else " The times of the others are the workers'."
     return f" {timed} of {len(points)} trials were timed on '{device}'.{others}"
+
+
+def _ended(search: Search) -> str:
+    """Say why a search made fewer trials than it was allowed to, if it did."""
+    budget = search.objective.budget
+    match _state(search).ended_by:
+        case "minutes":
+            minutes = min(budget.minutes, search.request.limits.running_minutes)
+            return f" Its {minutes:g} minutes were over before all {budget.trials} were made."
+        case "exhausted":
+            return f" There was nothing else to try, though it might have made {budget.trials}."
+    return ""
 
 
 def _adopt_original(session: Session, search: Search) -> str:

@@ -1,9 +1,12 @@
 """How far a search is, as its job shows it."""
 
+from datetime import datetime
+from statistics import mean
+
 from sqlalchemy.orm import Session
 
 from app.domain.searches import SearchState, TrialCounts
-from app.store import events
+from app.store import events, leases
 from workers.search.reading import Search
 
 _PROGRESS_STEP = 0.005
@@ -34,8 +37,10 @@ def show(session: Session, search: Search, seconds_left: float) -> None:
     total = 60 * min(search.objective.budget.minutes, search.request.limits.running_minutes)
     share = max(state.trials.done / state.trials.budget, 1 - seconds_left / total)
     progress = max(row.progress, min(share, 0.99))
-    stage = f"trial {min(state.trials.done + 1, state.trials.budget)} of {state.trials.budget}"
-    row.eta_seconds = _eta(state.trials, total - seconds_left, seconds_left)
+    number = min(state.trials.done + 1, state.trials.budget)
+    minutes = f"{total / 60:g} minute{'' if total == 60 else 's'}"
+    stage = f"trial {number} of {state.trials.budget}, within {minutes}"
+    row.eta_seconds = _eta(search, leases.now(session), seconds_left)
     if progress - row.progress >= _PROGRESS_STEP or (
         row.status == "running" and stage != row.stage
     ):
@@ -45,11 +50,29 @@ def show(session: Session, search: Search, seconds_left: float) -> None:
         events.append(session, row.id, "progress", data)
 
 
-def _eta(trials: TrialCounts, seconds: float, seconds_left: float) -> float | None:
-    """Return when the search will end: the rest of its trials, or of its minutes."""
-    if not trials.done:
+def _eta(search: Search, now: datetime, seconds_left: float) -> float | None:
+    """Return when the search will end: with its last trial, or with its minutes if that is sooner.
+
+    A trial that runs says by itself what it has left. Those to come take as long as others took.
+    """
+    if search.original is not None:
+        return search.original.eta_seconds
+    running = [
+        ((now - job.started_at).total_seconds(), job.eta_seconds)
+        for _, job in search.trials
+        if job.status == "running" and job.started_at
+    ]
+    whole = [
+        (job.finished_at - job.started_at).total_seconds()
+        for _, job in search.trials
+        if job.finished_at and job.started_at
+    ] or [ran + left for ran, left in running if left is not None]
+    if not whole:
         return None
-    rest = (trials.running + trials.left) * seconds / trials.done
+    each = mean(whole)
+    rest = sum(max(each - ran, 0.0) if left is None else left for ran, left in running)
+    to_come = state_of(search).trials.left + search.active - len(running)
+    rest = (rest + to_come * each) / max(len(running), 1)
     return round(max(min(rest, seconds_left), 0.0), 1)
 
 

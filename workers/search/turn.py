@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.domain import metrics
 from app.domain.percentages import percent
 from app.domain.problems import PendingLimit
-from app.domain.searches import SearchState, words
+from app.domain.searches import EndedBy, SearchState, words
 from app.settings import Device as DeviceSettings
 from app.store import (
     earlier_steps,
@@ -114,7 +114,7 @@ def _go_on(session: Session, search: Search, seconds_left: float) -> list[str]:
         return []  # it is the result, whatever is left of the budget
     if row.cancel_requested or seconds_left <= 0 or _is_unattended(search):
         still_runs = searches.end_trials(session, row.id)
-        return [] if still_runs else _end(session, search)
+        return [] if still_runs else _end(session, search, seconds_left)
     filed = list[str]()
     most = 0 if is_hopeless(search) else _fitting_workers(session, search)
     while search.active < most and len(filed) < FILED_PER_TURN:
@@ -122,7 +122,7 @@ def _go_on(session: Session, search: Search, seconds_left: float) -> list[str]:
         if proposal is None:
             break
         filed.append(_file(session, search, proposal, seconds_left / 60))
-    return filed if search.active else _end(session, search)
+    return filed if search.active else _end(session, search, seconds_left)
 
 
 def _fitting_workers(session: Session, search: Search) -> int:
@@ -165,13 +165,31 @@ def _seconds_left(session: Session, search: Search) -> float:
     return seconds - ((leases.now(session) - started).total_seconds() if started else 0.0)
 
 
-def _end(session: Session, search: Search) -> list[str]:
+def _end(session: Session, search: Search, seconds_left: float) -> list[str]:
     """End a search none of whose trials runs; return the trial that has to deliver the original."""
+    if search.original is None:
+        searches.say_ended(search.row, _ended_by(search, seconds_left))
     if ending.lacks_the_original(search):
         minutes = search.request.limits.running_minutes
         return [_file(session, search, Proposal([]), minutes)]
     ending.end(session, search)
     return []
+
+
+def _ended_by(search: Search, seconds_left: float) -> EndedBy | None:
+    """Return what ends a search none of whose trials runs; None where it cannot go on.
+
+    Minutes that are over while nothing was left to do have ended nothing.
+    """
+    if search.row.cancel_requested:
+        return "cancelled"
+    is_over = seconds_left <= 0
+    cut_off = is_over and any(job.status == "cancelled" for _, job in search.trials)
+    if len(search.trials) >= search.objective.budget.trials and not cut_off:
+        return "trials"
+    if is_over:
+        return "minutes"
+    return None if is_hopeless(search) or _is_unattended(search) else "exhausted"
 
 
 def _log(session: Session, row: JobRow, message: str) -> None:

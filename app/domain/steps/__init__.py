@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from app.domain.steps.ahead import forecasts
 from app.domain.steps.base import Forecast, Needs, Outlook, Skipped, Step, matches
 from app.domain.steps.cluster import Cluster
 from app.domain.steps.distill import Distill
@@ -38,5 +39,6 @@ __all__ = [
     "Step",
     "Subnet",
     "Supernet",
+    "forecasts",
     "matches",
 ]

@@ -126,6 +126,7 @@ class _Training:
             self._start()
             return False
         tensors, facts = stored
+        self._context.resumed()
         self._best = checkpoint.part(tensors, "best")
         if facts["finished"]:
             self._stepper.put(self._best)

@@ -136,6 +136,8 @@ class Context:
     """Runs a graph in a process of its own, which it may crash; None where that is not
     possible."""
     tell: Tell = _silent
+    resumed: Callable[[], None] = lambda: None
+    """Is called where work of an earlier run is taken over: the progress leaps after it."""
     clock: Callable[[], float] = time.monotonic
     """A monotonic clock, in seconds, for time budgets."""
     computed: Callable[[], float] = time.thread_time
