@@ -10,6 +10,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from app.web.tables import labelled
+
 
 def render(template: str, **values: Any) -> str:
     """Return a page; every value is text, whatever markup it holds."""
@@ -40,7 +42,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["json"] = _json
+    made.filters |= {"json": _json, "labelled": labelled}
     return made
 
 

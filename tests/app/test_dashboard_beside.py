@@ -44,7 +44,17 @@ def test_a_busy_moment_makes_no_result_slower_than_another(
     first, second = _heights(page)
     assert first == second, "both took a third of what the original took beside them"
     assert read(page).count("3.00× faster (between 2.95 and 3.05)") == 6, "in titles and list"
-    assert "20.00 ms, and the original 60.00 ms" in read(page)
+    assert "60.00 ms → 20.00 ms" in read(page)
+
+
+def test_figures_say_what_they_are_where_columns_have_no_room(
+    person: httpx.Client, service: Service
+) -> None:
+    page = _compared(person, _ended(service, service.model(), 60.0)).text
+    cells = re.findall(r'<td class="[^"]+" (data-[^>]+)>', page)
+    names = ["Size", "Speed", "Multiply–accumulates", "Quality", "Verdict"]
+    assert cells[5:] == [f'data-label="{name}"' for name in names]
+    assert cells[1] == "data-none", "the original has no speed of its own: a card leaves it out"
 
 
 def test_the_original_is_seen_where_a_result_is_as_large_and_as_fast(

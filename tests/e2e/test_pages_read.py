@@ -26,6 +26,12 @@ SHIFTED = """() => new Promise(resolve => {
 MOST_SHIFTED = 0.1
 """The cumulative layout shift that web.dev/articles/cls calls good."""
 
+HIDDEN = """() => [...document.querySelectorAll(".cards td:not([data-none])")]
+    .filter(cell => cell.checkVisibility() && cell.textContent.trim())
+    .filter(cell => cell.getBoundingClientRect().right > innerWidth)
+    .map(cell => cell.textContent)"""
+"""What tables of things have beyond the edge of a phone."""
+
 WAYS: dict[str, dict[str, Any]] = {
     "light": {"viewport": WIDE, "color_scheme": "light"},
     "dark": {"viewport": WIDE, "color_scheme": "dark"},
@@ -90,5 +96,7 @@ def test_every_page_can_be_read_by_everybody(
             assert serious == [], name
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
             assert page.evaluate(SHIFTED) < MOST_SHIFTED, name
+            if way == "narrow":
+                assert page.evaluate(HIDDEN) == [], name
             if PICTURES is not None:
                 page.screenshot(path=Path(PICTURES) / f"{name}-{way}.png", full_page=True)

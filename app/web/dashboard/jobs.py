@@ -13,7 +13,7 @@ from app.web.api import artifacts, events
 from app.web.api import reports as api_reports
 from app.web.content import disposition
 from app.web.dashboard import beside, curves, page, running
-from app.web.dashboard.lists import Cursor, jobs_of, models_called, models_offered, results_of
+from app.web.dashboard.lists import Cursor, jobs_called, jobs_of, models_offered, results_of
 from app.web.dashboard.scatter import picture
 from app.web.dashboard.sending import Sent, change
 from app.web.dashboard.visitor import Looking, Visitor
@@ -38,12 +38,14 @@ def list_jobs(
 ) -> Response:
     """List the jobs, or those that were asked for."""
     tag = tag.strip()
-    found = jobs_of(visitor, cursor, status=status or None, model=model or None, tag=tag or None)
+    found, called = jobs_called(
+        visitor, cursor, status=status or None, model=model or None, tag=tag or None
+    )
     return page.show(
         "jobs.html",
         visitor,
         found=found,
-        called=models_called(visitor, found.items),
+        called=called,
         asked={"status": status, "model": model, "tag": tag},
         statuses=get_args(JobStatus),
         models=models_offered(visitor, model),

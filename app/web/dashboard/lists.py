@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Annotated, TypeVar
+from typing import Annotated, TypedDict, TypeVar, Unpack
 
 from fastapi import Query
 from sqlalchemy.orm import Session
@@ -58,30 +58,35 @@ def filename(uploads: Sequence[Model] | Sequence[Dataset], chosen: str) -> str |
     return next((upload.filename for upload in uploads if upload.id == chosen), None)
 
 
+class Chosen(TypedDict, total=False):
+    """Which jobs a list has: those that match all that is given."""
+
+    status: JobStatus | None
+    model: str | None
+    tag: str | None
+
+
 def jobs_of(
-    visitor: Visitor,
-    cursor: str | None = None,
-    limit: int = _ROWS,
-    *,
-    status: JobStatus | None = None,
-    model: str | None = None,
-    tag: str | None = None,
+    visitor: Visitor, cursor: str | None = None, limit: int = _ROWS, **chosen: Unpack[Chosen]
 ) -> Page[Job]:
-    """Return a part of the visitor's jobs that match all that is given, newest first."""
+    """Return a part of the visitor's jobs, newest first."""
     asked = walk(cursor, limit)
     with visitor.call.transaction() as session:
-        return page(
-            jobs.listed(session, visitor.tenant, asked, status=status, model=model, tag=tag)
-        )
+        return page(jobs.listed(session, visitor.tenant, asked, **chosen))
 
 
-def models_called(visitor: Visitor, shown: Sequence[Job]) -> dict[str, str]:
-    """Return what the models of the jobs with names are called: titles of the others say it."""
-    named = [job for job in shown if job.name]
-    if not named:
-        return {}
+def jobs_called(
+    visitor: Visitor, cursor: str | None = None, limit: int = _ROWS, **chosen: Unpack[Chosen]
+) -> tuple[Page[Job], dict[str, str]]:
+    """Return what ``jobs_of`` does, and what the models of the jobs with names are called.
+
+    The titles of jobs without names say it.
+    """
+    asked = walk(cursor, limit)
     with visitor.call.transaction() as session:
-        return jobs.models_called(session, named)
+        found = page(jobs.listed(session, visitor.tenant, asked, **chosen))
+        named = [job for job in found.items if job.name]
+        return found, jobs.models_called(session, named) if named else {}
 
 
 def results_of(visitor: Visitor, shown: Sequence[Job]) -> list[beside.Result]:

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from app.services import jobs, targets, usage
 from app.web.dashboard import example, page
-from app.web.dashboard.lists import datasets_of, jobs_of, models_called, models_of
+from app.web.dashboard.lists import datasets_of, jobs_called, models_of
 from app.web.dashboard.visitor import Looking
 
 router = APIRouter()
@@ -20,14 +20,14 @@ def start(visitor: Looking) -> Response:
         stored = usage.stored(session, visitor.tenant)
         devices = targets.worker_devices(session)
         offered = targets.announced(session)
-    newest = jobs_of(visitor, limit=_NEWEST).items
+    newest, called = jobs_called(visitor, limit=_NEWEST)
     return page.show(
         "start.html",
         visitor,
         models=models_of(visitor, limit=_NEWEST).items,
         datasets=datasets_of(visitor, limit=_NEWEST).items,
-        jobs=newest,
-        called=models_called(visitor, newest),
+        jobs=newest.items,
+        called=called,
         counts=counts,
         stored=stored,
         quota=visitor.gateway.settings.quota.stored_bytes,
@@ -40,6 +40,5 @@ def start(visitor: Looking) -> Response:
 @router.get("/fragments/jobs")
 def newest_jobs(visitor: Looking) -> Response:
     """Return the rows of the newest jobs, for a page that keeps itself up to date."""
-    newest = jobs_of(visitor, limit=_NEWEST).items
-    called = models_called(visitor, newest)
-    return page.show("job_rows.html", visitor, jobs=newest, called=called)
+    newest, called = jobs_called(visitor, limit=_NEWEST)
+    return page.show("job_rows.html", visitor, jobs=newest.items, called=called)
