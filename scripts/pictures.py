@@ -64,7 +64,7 @@ def _tour(page: Page, directory: Path) -> None:
     page.goto(f"/jobs/new?model={model}&dataset={dataset}&goal=faster")
     page.get_by_label("Name", exact=True).fill("Eight bits, calibrated")
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
-    page.get_by_text("This will work.").wait_for()
+    page.get_by_text("This will run.").wait_for()
     page.wait_for_load_state("networkidle")
     keep("new-job", 980)
     page.get_by_role("button", name="Start the job").click()

@@ -1,12 +1,14 @@
 """Descriptions of uploaded datasets, and whether one fits a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Base64Bytes, BaseModel, ConfigDict, Field
 
 from app.domain.models import TensorSpec, UploadStatus
 from app.domain.problems import DatasetMismatch, ProblemDetails
+
+DatasetId = Annotated[str, Field(max_length=64, json_schema_extra={"names": "dataset"})]
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 MAX_COUNTED = 1000
@@ -109,6 +111,14 @@ class Dataset(BaseModel):
     arrays: list[TensorSpec] | None
     targets: Targets | None
     created_at: AwareDatetime
+
+
+def spare(dataset: DatasetDescription, inputs: Iterable[TensorSpec]) -> list[str]:
+    """Return the arrays that no input of a model reads."""
+    if dataset.format == "images":
+        return []
+    read = {tensor.name for tensor in inputs}
+    return [array.name for array in dataset.arrays if array.name not in read]
 
 
 def mismatches(dataset: DatasetDescription, inputs: list[TensorSpec]) -> list[str]:

@@ -63,10 +63,10 @@ def _one_of(about: Mapping[str, Any]) -> str:
     return f"must be {'one of ' if several else ''}{expected}"
 
 
-def _least(name: str) -> Callable[[Mapping[str, Any]], str]:
+def _least(name: str, nothing: str = "must not be empty") -> Callable[[Mapping[str, Any]], str]:
     def words(about: Mapping[str, Any]) -> str:
         least = about["min_length"]
-        return "must not be empty" if least == 1 else f"must have {least} {name} or more"
+        return nothing if least == 1 else f"must have {least} {name} or more"
 
     return words
 
@@ -134,7 +134,7 @@ WORDS: Mapping[str, str | Callable[[Mapping[str, Any]], str]] = {
     "json_type": "must be JSON",
     "json_invalid": _no_json,
     # Lists and objects.
-    "too_short": _least("entries"),
+    "too_short": _least("entries", "must have at least one entry"),
     "too_long": "must have {max_length} entries at most",
     "list_type": _LIST,
     "tuple_type": _LIST,

@@ -14,6 +14,7 @@ from pydantic import (
 )
 from pydantic import Tag as PydanticTag
 
+from app.domain.datasets import DatasetId
 from app.domain.deployments import DEPLOYMENTS, with_defaults
 from app.domain.devices import TargetName
 from app.domain.fault_words import Said
@@ -52,7 +53,8 @@ class MetricGraph(Asked):
     """A metric of the user's own: an uploaded ONNX model whose inputs are named after outputs."""
 
     model: ModelId = Field(
-        title="Or a model of yours that computes it", description="The id of an upload."
+        title="Or a model of yours that computes it",
+        description="It gives a number for each sample, or one for all.",
     )
 
 
@@ -89,10 +91,9 @@ class Evaluate(Asked):
         max_length=512,
         description="The output that targets speak of. Default: the first.",
     )
-    dataset: str | None = Field(
+    dataset: DatasetId | None = Field(
         title="Data to judge on",
         default=None,
-        max_length=64,
         description="A dataset of its own to judge on; the job's dataset then trains and calibrates"
         " as a whole. Default: a part of the job's dataset is held out.",
     )
@@ -141,7 +142,7 @@ class JobRequest(Asked):
     """The body of ``POST /v1/jobs``."""
 
     model: str = Field(max_length=64)
-    dataset: str | None = Field(default=None, max_length=64)
+    dataset: DatasetId | None = None
     data: GeneratedData | None = Field(
         default=None,
         description="'generated': samples are made from the model itself, in place of a dataset.",

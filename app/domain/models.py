@@ -10,7 +10,7 @@ from app.domain.problems import ProblemDetails
 
 ModelId = Annotated[
     str,
-    Field(pattern=r"^mdl_[A-Za-z0-9_-]{1,60}$"),
+    Field(pattern=r"^mdl_[A-Za-z0-9_-]{1,60}$", json_schema_extra={"names": "model"}),
     Said("must be the id of a model, which begins with mdl_"),
 ]
 

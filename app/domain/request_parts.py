@@ -142,13 +142,16 @@ def _at_once(trials: int) -> int:
 class Objective(Asked):
     """What to search for, in place of steps."""
 
-    minimize: Goal = Field(description="Latency is measured, on the runtime of 'deliver'.")
+    minimize: Goal = Field(
+        title="Make less of", description="Latency is measured, on the runtime of 'deliver'."
+    )
     subject_to: Require = Field(
         default=Require(),
         description="What the result must keep. Default: it may lose a point of quality.",
     )
     budget: Budget = Budget()
     strategy: StrategyName = Field(
+        title="How the next one is chosen",
         default="guided",
         description="How the next trial is chosen: by what is expected of each pipeline, at random,"
         " by regularised evolution, by Optuna's TPE or NSGA-II, with widths or bits of layers that"

@@ -24,6 +24,8 @@ class Upload(Generic[Description]):
     """The state of a model or dataset at this moment."""
 
     id: str
+    called: str
+    """What it is called, to begin a sentence with: by its own name, else by its id."""
     sha256: str
     size_bytes: int
     rejected: str | None
@@ -124,7 +126,13 @@ def look_up(
 
 def _upload(row: ModelRow | DatasetRow, description: Description | None) -> Upload[Description]:
     sha256 = row.sha256 if row.size_bytes else row.id  # nothing is known of what is not here yet
-    return Upload(row.id, sha256, row.size_bytes, _rejected(row), description)
+    return Upload(row.id, _called(row), sha256, row.size_bytes, _rejected(row), description)
+
+
+def _called(row: ModelRow | DatasetRow) -> str:
+    kind = "Model" if isinstance(row, ModelRow) else "Dataset"
+    name = row.name or row.filename
+    return f"{kind} “{name}”" if name else f"{kind} {row.id}"
 
 
 def _rejected(row: ModelRow | DatasetRow) -> str | None:

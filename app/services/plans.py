@@ -3,16 +3,15 @@
 The same refusals make ``POST /v1/jobs`` fail, so that a plan that is ``ok`` is accepted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from app.domain import generated
 from app.domain.jobs import METRIC_GRAPH_POINTER, JobRequest
-from app.domain.models import quantized_operators
 from app.domain.plans import Estimate, Plan, PlannedSkip, Refusal, Remark
 from app.domain.problems import FieldError
 from app.domain.steps import Outlook, forecasts
 from app.services import format_warnings, refusals
-from app.services.doubts import doubts
+from app.services.doubts import doubts, unheard
 from app.services.inputs import Inputs
 
 
@@ -20,8 +19,8 @@ def plan(request: JobRequest, inputs: Inputs) -> Plan:
     """Return the plan of a request: its steps, and what is refused, skipped and expected."""
     faults = list(refusals.faults(request, inputs))
     estimate, skipped, remarks = _forecast(request, inputs)
-    idle = [*_idle(request, inputs, skipped)]
-    doubtful = [*doubts(request, inputs)]
+    idle = dict(_idle(request, inputs, skipped))
+    doubtful = [*doubts(request, inputs, idle)]
     return Plan(
         ok=not faults,
         steps=request.steps or [],
@@ -30,11 +29,11 @@ def plan(request: JobRequest, inputs: Inputs) -> Plan:
             for fault in faults
         ],
         skipped=skipped,
-        idle=idle,
+        idle=[*idle],
         warnings=[
             *_warnings(request, inputs),
+            *_unchosen(request, idle),
             *format_warnings.warnings(request, inputs.model.description),
-            *_idleness(request, inputs, skipped, idle),
             *(doubt.reason for doubt in doubtful),
         ],
         doubts=doubtful,
@@ -64,20 +63,20 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
         )
     elif judged is None:
         yield "Without a dataset the result is compared with the original on random inputs alone."
-    yield from _unjudged(request)
     if (
         judged is not None
         and judged.description
         and judged.description.targets is None
         and request.evaluate.metric_graph is None
+        and not unheard(request, inputs)
     ):
         yield "The dataset has no targets: the result is compared with the original model."
     metric = inputs.other_models.get(METRIC_GRAPH_POINTER)
     if metric is not None and metric.description is None and not metric.rejected:
-        yield f"Model {metric.id} is still being inspected: the metric could not be checked."
+        yield f"{metric.called} is still being inspected: the metric could not be checked."
     for dataset in inputs.datasets.values():
         if dataset.description is None and not dataset.rejected:
-            yield f"Dataset {dataset.id} is still being inspected: it could not be checked."
+            yield f"{dataset.called} is still being inspected: it could not be checked."
     if inputs.target_fault is None and request.requires.lacking(inputs.workers):
         yield (
             f"No worker of this deployment has {request.requires.words}: the job waits for one, for"
@@ -88,10 +87,10 @@ def _warnings(request: JobRequest, inputs: Inputs) -> Iterator[str]:
         yield f"Without a dataset 'max_quality_drop' bounds the difference on {samples}."
 
 
-def _unjudged(request: JobRequest) -> Iterator[str]:
+def _unchosen(request: JobRequest, idle: Collection[int]) -> Iterator[str]:
     """Say what a step cannot give that chooses what layers become by what samples show."""
     for index, step in enumerate(request.steps or ()):
-        if step.chooses_forms and request.samples is None:
+        if step.chooses_forms and request.samples is None and index not in idle:
             yield (
                 f"Without data step {index + 1} ({step.method}) only stores weights in fewer bits:"
                 " the file gets smaller, and the model no faster. Choose data in 'dataset', or have"
@@ -99,37 +98,18 @@ def _unjudged(request: JobRequest) -> Iterator[str]:
             )
 
 
-def _idle(request: JobRequest, inputs: Inputs, skipped: Sequence[PlannedSkip]) -> Iterator[int]:
-    """Yield the steps that leave every layer alone."""
+def _idle(
+    request: JobRequest, inputs: Inputs, skipped: Sequence[PlannedSkip]
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the steps that leave every layer alone, and why they do."""
     model = inputs.model.description
     if model is None or not model.layers:
         return
     layers = {layer.name for layer in model.layers}
     for index in range(len(request.steps or ())):
-        if layers <= {skip.node for skip in skipped if skip.index == index}:
-            yield index
-
-
-def _idleness(
-    request: JobRequest, inputs: Inputs, skipped: Sequence[PlannedSkip], idle: Sequence[int]
-) -> Iterator[str]:
-    """Warn of steps that will change nothing, or may."""
-    model = inputs.model.description
-    if model is None:
-        return
-    if already := quantized_operators(model.operators):
-        yield (
-            f"The model is quantized already (it holds {', '.join(already[:5])}): what is stored in"
-            " integers stays as it is, so steps may change nothing. Upload the model as it was"
-            " before that."
-        )
-    elif not model.layers:
-        yield "The model has no layer with weights: steps may change nothing."
-    for index, step in enumerate(request.steps or ()):
-        if index in idle:
-            reasons = {skip.reason for skip in skipped if skip.index == index}
-            why = "; ".join(sorted(reasons)[:3])
-            yield f"Step {index + 1} ({step.method}) will change nothing: {why}."
+        skips = [skip for skip in skipped if skip.index == index]
+        if layers <= {skip.node for skip in skips}:
+            yield index, sorted({skip.reason for skip in skips})
 
 
 def _forecast(

@@ -80,7 +80,7 @@ def test_a_search_says_what_it_will_do_before_it_begins(
     planned = read(send(person, "/searches/new", **form, do="plan"))
     assert "7 pipelines of steps are tried at most" in planned
     assert "least multiplications of those whose quality drops by 0.02 at most" in planned
-    assert "This will work." in planned
+    assert "This will run." in planned
     assert "--minimize macs --trials 7 --minutes 30 --max-drop 0.02" in planned
     assert "'minimize': 'macs'" in planned
     assert "-d '{" in planned, "it is to copy for a shell too"

@@ -78,7 +78,7 @@ def test_the_example_becomes_a_model_and_data_for_a_job(
         assert chosen.startswith("Example: a reader of text")
         planned = page.locator("#plan", has_text="multiply–accumulates")
         planned.wait_for(timeout=90_000)  # by itself, when the model is inspected
-        page.get_by_text("This will work.").wait_for()
+        page.get_by_text("This will run.").wait_for()
 
 
 def test_a_job_is_followed_past_the_end_before_its_retry(
@@ -219,7 +219,7 @@ def test_a_field_says_what_is_missing_while_the_form_is_filled_in(
         page.locator("select[name=model]").select_option(model)
         beside.get_by_text("Choose data, or “made from the model”").wait_for()
         page.locator("select[name=dataset]").select_option("generated")
-        page.get_by_text("This will work.").wait_for()
+        page.get_by_text("This will run.").wait_for()
         assert beside.inner_text() == ""
 
 

@@ -113,7 +113,7 @@ def _result(
         events,
     )
     report = reporting.report(directory, order, finished, measured, delivered)
-    events.progress(1.0, "done")
+    events.progress(1.0, "storing the result")
     events.log(report.verdict)
     problem = _problem(directory, order, report, delivered)
     return Result(

@@ -64,7 +64,10 @@ class Architecture(Asked):
 class Uploaded(Asked):
     """Another model of the tenant, with the same inputs and outputs."""
 
-    model: ModelId = Field(title="Or another model of yours", description="Its id.")
+    model: ModelId = Field(
+        title="Or another model of yours",
+        description="An upload with the inputs and outputs of the job's model.",
+    )
 
 
 class Scale(Asked):
@@ -194,7 +197,7 @@ class Distill(Step):
     ] = Field(
         title="The teacher",
         default="original",
-        description="The job's model, the previous step's result, or another model's id.",
+        description="The job's model, the previous step's result, or another model of yours.",
     )
     losses: list[DistillLoss] | None = Field(
         title="What it learns from",

@@ -71,11 +71,12 @@ def _source_faults(request: JobRequest, inputs: Inputs) -> Iterator[Fault]:
     pointer = f"#/deliver/{request.deliver.index('source')}"
     steps = request.steps or []
     _, first = homecoming.home_of(steps)
-    model = inputs.other_models.get(f"#/steps/{first - 1}/student/model", inputs.model)
+    student = inputs.other_models.get(f"#/steps/{first - 1}/student/model")
+    model = student or inputs.model
     if model.description is not None and model.description.format == "onnx":
         reason = (
-            f"Model {model.id} was uploaded as ONNX, so that 'source' would be the same as 'onnx':"
-            " deliver that, or upload the file of Keras or PyTorch."
+            f"{student.called if student else 'The model'} was uploaded as ONNX, so that 'source'"
+            " would be the same as 'onnx': deliver that, or upload the file of Keras or PyTorch."
         )
         yield Fault(Invalid, pointer, reason)
     for index, why in homecoming.obstacles(steps):

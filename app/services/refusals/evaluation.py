@@ -42,7 +42,7 @@ def _metric_faults(inputs: Inputs) -> Iterator[Fault]:
     """Yield why a graph cannot compute the job's metric, as far as is known."""
     metric, model, judged = inputs.other_models[METRIC_GRAPH_POINTER], inputs.model, inputs.judged
     if metric.rejected:
-        reason = f"Model {metric.id} was rejected: {metric.rejected}"
+        reason = f"{metric.called} was rejected: {metric.rejected}"
         yield Fault(Invalid, METRIC_GRAPH_POINTER, reason)
     if judged is None:
         reason = "A metric needs a dataset: name one in 'dataset' or 'evaluate.dataset'."
@@ -54,7 +54,7 @@ def _metric_faults(inputs: Inputs) -> Iterator[Fault]:
             model.description.outputs,
             judged.description.targets,
         ):
-            yield Fault(Invalid, METRIC_GRAPH_POINTER, f"The metric {metric.id}: {reason}")
+            yield Fault(Invalid, METRIC_GRAPH_POINTER, f"{metric.called}, the metric: {reason}")
 
 
 def _unmeasured(metric: Metric, dataset: Upload[DatasetDescription] | None) -> str | None:

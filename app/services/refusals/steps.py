@@ -57,9 +57,9 @@ def _providers_of(trait: str) -> list[str]:
 def _unlike(other: Upload[ModelDescription], model: Upload[ModelDescription]) -> str | None:
     """Return why another model does not go with the job's model, None if it does."""
     if other.rejected:
-        return f"Model {other.id} was rejected: {other.rejected}"
+        return f"{other.called} was rejected: {other.rejected}"
     if other.description is None or model.description is None:
-        return f"Model {other.id} and the job's must be inspected first: wait until both are ready."
+        return f"{other.called} and the job's must be inspected first: wait until both are ready."
     for side in ("inputs", "outputs"):
         actual, expected = (
             [_spoken(tensor) for tensor in getattr(upload.description, side)]
@@ -67,7 +67,7 @@ def _unlike(other: Upload[ModelDescription], model: Upload[ModelDescription]) ->
         )
         if actual != expected:
             return (
-                f"Model {other.id} has other {side} than the job's: {', '.join(actual)[:500]}, not"
+                f"{other.called} has other {side} than the job's: {', '.join(actual)[:500]}, not"
                 f" {', '.join(expected)[:500]}."
             )
     return None

@@ -100,8 +100,8 @@ def _form(visitor: Visitor, filled: Draft, fault: Problem | None = None) -> Resp
     begun = bool(filled.model) and (bool(filled.steps) or "deliver" in body)
     plan = planned(visitor, body, fault) if begun or fault else Planned()
     known = {method.method: method for method in methods()}
-    models = models_offered(visitor, filled.model)
-    datasets = datasets_offered(visitor, filled.dataset)
+    models = models_offered(visitor, filled.named("model"))
+    datasets = datasets_offered(visitor, filled.named("dataset"))
     offered = offers(visitor)
     return page.show(
         "new_job.html",

@@ -56,4 +56,4 @@ def _curve(name: str, series: Mapping[int, float]) -> Curve:
         f"{_LEFT + epoch / last * _ACROSS:.1f},{_BOTTOM - (series[epoch] - low) / span * _UP:.1f}"
         for epoch in sorted(series)
     ]
-    return Curve(name, " ".join(points), f"{series[max(series)]:.4g}")
+    return Curve(name.replace("_", " "), " ".join(points), f"{series[max(series)]:.4g}")

@@ -1,10 +1,19 @@
 """``/datasets``: uploaded data, and which models it fits."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.domain.datasets import ImageOptions, Picture, Targets, mismatches
+from app.domain.datasets import (
+    DatasetDescription,
+    ImageOptions,
+    Picture,
+    Targets,
+    mismatches,
+    spare,
+)
+from app.domain.models import Model
 from app.domain.problems import NotFound, Problem
 from app.services import datasets
 from app.web.dashboard import page
@@ -66,6 +75,7 @@ def show_dataset(dataset_id: str, visitor: Looking) -> Response:
         visitor,
         dataset=dataset,
         fits=fits,
+        spare=_spare(known, [model for model, reasons in fits if not reasons]),
         glimpses=known.glimpses if known else [],
         classes=_classes(dataset.targets),
     )
@@ -89,6 +99,13 @@ def delete_dataset(dataset_id: str, once: Sent) -> Response:
     """Forget a dataset that no job uses."""
     change(once, datasets.delete, dataset_id)
     return page.see("/datasets")
+
+
+def _spare(known: DatasetDescription | None, models: Sequence[Model]) -> list[str]:
+    """Return the arrays of data without targets that none of the models reads which it fits."""
+    if known is None or known.targets is not None or not models:
+        return []
+    return spare(known, [tensor for model in models for tensor in model.inputs or []])
 
 
 def _classes(targets: Targets | None) -> list[tuple[str, int]]:

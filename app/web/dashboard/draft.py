@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, get_args
@@ -13,10 +13,9 @@ from app.domain.deployments import with_defaults
 from app.domain.generated import GENERATED
 from app.domain.jobs import MAX_STEPS, JobRequest
 from app.domain.methods import methods
-from app.domain.percentages import share
 from app.domain.recommendations import Minimize
 from app.web import problems
-from app.web.dashboard.forms import Field, fields, parts_of_request
+from app.web.dashboard.forms import Field, Kind, fields, parts_of_request
 
 MORE = ("deliver", "evaluate", "requires", "limits", "priority", "seed", "tags", "webhook")
 """What a job's request has beside what a person decides first."""
@@ -62,8 +61,17 @@ class Draft:
         if self.target:
             body["target"] = self.target
         if self.max_quality_drop.strip():
-            body["require"] = {"max_quality_drop": number(self.max_quality_drop)}
+            drop = {"max_quality_drop": self.max_quality_drop}
+            body["require"] = values(of_request(("require",))["require"].parts, drop)
         return body | values(of_request(MORE), self.more)
+
+    def named(self, kind: Kind) -> list[str]:
+        """Return the uploads of a kind that fields name, the job's own first."""
+        first = {"model": [self.model], "dataset": [self.dataset]}.get(kind, [])
+        steps = [
+            each for step in self.steps for each in named(of_method(step["method"]), step, kind)
+        ]
+        return [*first, *steps, *named(of_request(MORE), self.more, kind)]
 
 
 def sent(form: Mapping[str, str]) -> Draft:
@@ -156,6 +164,17 @@ def values(
     return found
 
 
+def named(
+    known: Mapping[str, Field], given: Mapping[str, str], kind: Kind, within: str = ""
+) -> Iterator[str]:
+    """Yield the uploads of a kind that fields name; what is chosen beside uploads is none."""
+    for name, each in known.items():
+        text = given.get(within + name, "").strip()
+        if each.kind == kind and text and text not in each.choices:
+            yield text
+        yield from named(each.parts, given, kind, f"{within}{name}.")
+
+
 @lru_cache
 def of_method(method: str) -> Mapping[str, Field]:
     """Return the fields of a method's form by their names."""
@@ -180,14 +199,6 @@ def checked(body: Mapping[str, Any]) -> JobRequest:
         return JobRequest.model_validate_json(json.dumps(body))
     except ValidationError as error:
         raise problems.unfit(error, body) from None
-
-
-def number(text: str) -> float | str:
-    """Return the number that was typed; what is none stays text, and is refused as that."""
-    try:
-        return int(text) if text.isdecimal() else share(text)
-    except ValueError:
-        return text
 
 
 def _changed(part: BaseModel, usual: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,10 +10,26 @@ from app.domain.jobs import JobRequest
 from app.domain.methods import Method
 from app.domain.percentages import share
 
-Kind = Literal["choice", "flag", "number", "whole", "wholes", "lines", "text", "group", "rows"]
-"""What a person types: a choice, a number, some whole numbers (``wholes``), text; or fields within
-the field, as an object (``group``) or a list of objects (``rows``) has them.
+Kind = Literal[
+    "choice",
+    "flag",
+    "number",
+    "whole",
+    "wholes",
+    "lines",
+    "text",
+    "model",
+    "dataset",
+    "group",
+    "rows",
+]
+"""What a person types: a choice, a number, some whole numbers (``wholes``), text; one of their
+models or datasets; or fields within the field, as an object (``group``) or a list of objects
+(``rows``) has them.
 """
+
+_UPLOADS: Mapping[str, Kind] = {"model": "model", "dataset": "dataset"}
+"""By what a schema says that a text names."""
 
 _PLAIN: Mapping[str, Kind] = {
     "boolean": "flag",
@@ -42,14 +58,25 @@ def _whole(text: str) -> int | str:
         return text
 
 
+def _number(text: str) -> float:
+    """Return the number, or the share, that was typed.
+
+    Raises:
+        ValueError: It is none.
+    """
+    return int(text) if text.isdecimal() else share(text)
+
+
 _READ: dict[Kind, Callable[[str], Any]] = {
     "choice": str,
     "text": str,
+    "model": str,
+    "dataset": str,
     "group": str,
     "rows": str,
     "flag": lambda text: {"yes": True, "no": False}.get(text, text),
     "whole": int,
-    "number": share,
+    "number": _number,
     "wholes": lambda text: [*map(_whole, text.replace(",", " ").split())],
     "lines": lambda text: [line.strip() for line in text.splitlines() if line.strip()],
 }
@@ -73,7 +100,7 @@ class Field:
     description: str
     default: str
     choices: list[str]
-    """What may be chosen; of a text, what is offered beside others."""
+    """What may be chosen; of a text or an upload, what is offered beside others."""
     bounds: str
     """In a sentence, between which numbers a value lies; else empty."""
     advanced: bool
@@ -187,6 +214,9 @@ def _kind(kinds: list[Mapping[str, Any]], choices: list[str], parts: Mapping[str
     plain = [kind for kind in kinds if "properties" not in kind]
     if not plain:
         return "group"
+    named = [_UPLOADS[kind["names"]] for kind in plain if "names" in kind]
+    if named:
+        return named[0]
     types = {str(kind.get("type", "string")) for kind in plain}
     if types == {"array"}:
         (items,) = _kinds(plain[0]["items"], parts)

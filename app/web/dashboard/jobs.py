@@ -48,7 +48,7 @@ def list_jobs(
         called=called,
         asked={"status": status, "model": model, "tag": tag},
         statuses=get_args(JobStatus),
-        models=models_offered(visitor, model),
+        models=models_offered(visitor, [model]),
     )
 
 

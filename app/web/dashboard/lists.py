@@ -1,6 +1,6 @@
 """Parts of lists as pages show them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Annotated, TypedDict, TypeVar, Unpack
 
@@ -39,17 +39,17 @@ def datasets_of(visitor: Visitor, cursor: str | None = None, limit: int = _ROWS)
         return page(datasets.listed(session, visitor.tenant, walk(cursor, limit)))
 
 
-def models_offered(visitor: Visitor, chosen: str) -> list[Model]:
-    """Return the models that a form offers: the newest, and the chosen one however old it is.
+def models_offered(visitor: Visitor, chosen: Collection[str]) -> list[Model]:
+    """Return the models that a form offers: the newest, and the chosen ones however old they are.
 
-    Rejected ones are of no use in a form; the chosen one is there nevertheless.
+    Rejected ones are of no use in a form; the chosen ones are there nevertheless.
     """
     return _offered(visitor, models_of(visitor, limit=_OFFERED).items, chosen, models.show)
 
 
-def datasets_offered(visitor: Visitor, chosen: str) -> list[Dataset]:
+def datasets_offered(visitor: Visitor, chosen: Collection[str]) -> list[Dataset]:
     """Return the datasets that a form offers, as ``models_offered`` does."""
-    named = "" if chosen == GENERATED else chosen
+    named = [each for each in chosen if each != GENERATED]
     return _offered(visitor, datasets_of(visitor, limit=_OFFERED).items, named, datasets.show)
 
 
@@ -111,11 +111,13 @@ def walk(cursor: str | None, limit: int) -> Walk:
 def _offered(
     visitor: Visitor,
     newest: Iterable[Upload],
-    chosen: str,
+    chosen: Collection[str],
     show: Callable[[Session, str, str], Upload],
 ) -> list[Upload]:
-    found = [each for each in newest if each.status != "rejected" or each.id == chosen]
-    if chosen and all(each.id != chosen for each in found):
-        with visitor.call.transaction() as session, suppress(NotFound):
-            found.append(show(session, visitor.tenant, chosen))
+    found = [each for each in newest if each.status != "rejected" or each.id in chosen]
+    there = {each.id for each in found}
+    for named in dict.fromkeys(chosen):
+        if named and named not in there:
+            with visitor.call.transaction() as session, suppress(NotFound):
+                found.append(show(session, visitor.tenant, named))
     return found

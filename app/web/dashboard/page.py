@@ -117,6 +117,7 @@ def _environment() -> Environment:
         "spoken": places.spoken,
         "sentences": places.sentences,
         "within": places.within,
+        "beside": places.beside,
     }
     environment.filters |= {
         "sizes": said_sizes,

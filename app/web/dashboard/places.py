@@ -5,11 +5,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from app.domain.frozen import words
+from app.domain.methods import methods
 from app.domain.problems import Problem
 from app.web.dashboard.draft import MORE, of_method, of_request
 from app.web.dashboard.forms import Field
 
-_TOP = ("require", "target", *MORE)
+_TOP = ("objective", "require", "target", *MORE)
 _CALLED = {
     "data": "Data",
     "dataset": "Data",
@@ -29,11 +30,13 @@ _SPOKEN = {
 """What the API says in ways of its own."""
 _ALSO_OTHERS = {"data", "model", "target"}
 """Names of fields by which sentences call other things: a student's field, an input of a model."""
-_LONGEST = 40
-"""Characters of an entry of a list that are shown."""
-_QUOTED = re.compile("|".join((*map(re.escape, _SPOKEN), r"'[a-z_.]+'")))
 _UNSEEN = {"objective", "subject_to", "budget", "query", "path"}
 """Parts of a request that no form shows as such."""
+_LONGEST = 40
+"""Characters of an entry of a list that are shown."""
+_TITLES = {method.method: method.title for method in methods()}
+_QUOTED = re.compile("|".join((*map(re.escape, _SPOKEN), r"'[a-z_.]+'")))
+_STEP = re.compile(r"(?i:\bstep) \d+ \((" + "|".join(_TITLES) + r")\)")
 
 
 def sentences(fault: Problem, body: Mapping[str, Any] | None = None) -> list[str]:
@@ -46,9 +49,11 @@ def sentences(fault: Problem, body: Mapping[str, Any] | None = None) -> list[str
     errors = fault.details().errors or []
     of_query = any(error.pointer.startswith("#/query/") for error in errors)
     if not (of_query or fault.detail.startswith("#")):
-        return [spoken(fault.detail)]
+        return [spoken(fault.detail, body)]
     return [
-        ": ".join(filter(None, (named(error.pointer, body), spoken(error.detail))))
+        ": ".join(
+            filter(None, (named(error.pointer, body), spoken(error.detail, body, error.pointer)))
+        )
         for error in errors
     ]
 
@@ -65,7 +70,7 @@ def faults(
     said: dict[str, list[str]] = {}
     for pointer, detail in found:
         follows_a_name = detail[:1].islower()
-        words = (_entry(pointer, body) if follows_a_name else "", spoken(detail))
+        words = (_entry(pointer, body) if follows_a_name else "", spoken(detail, body, pointer))
         said.setdefault(pointer, []).append(" ".join(filter(None, words)))
     return {pointer: " ".join(dict.fromkeys(details)) for pointer, details in said.items()}
 
@@ -75,15 +80,38 @@ def within(found: Mapping[str, str], pointer: str) -> Mapping[str, str]:
     return {place: said for place, said in found.items() if (place + "/").startswith(pointer + "/")}
 
 
-def spoken(sentence: str) -> str:
-    """Return a sentence that names fields as the API does, with the names that forms show.
+def beside(found: Mapping[str, str], pointer: str, kind: str = "") -> list[str]:
+    """Return what is wrong at a field: at its place, and within it.
 
-    Parameters of steps keep their names, which forms show beside the titles.
+    Args:
+        found: what is wrong, by the JSON pointers of its places.
+        pointer: the field's.
+        kind: of the field; entries of a list say themselves which they are.
     """
-    return _QUOTED.sub(
-        lambda quoted: _SPOKEN.get(quoted[0]) or _titled(quoted[0].strip("'")) or quoted[0],
-        sentence,
-    )
+    entries = kind in {"lines", "wholes"}
+    return [
+        said if place == pointer or entries else f"{named('#' + place[len(pointer) :])}: {said}"
+        for place, said in within(found, pointer).items()
+    ]
+
+
+def spoken(sentence: str, body: Mapping[str, Any] | None = None, pointer: str = "#") -> str:
+    """Return a sentence that names methods and fields as the API does, with the names on forms.
+
+    Args:
+        sentence: what the API says.
+        body: the request, whose steps say which parameters the sentence may name.
+        pointer: the place that it speaks of; of one in a step, that step's parameters are meant.
+    """
+    parameters = _parameters(body or {}, _parts(pointer))
+
+    def shown(quoted: re.Match[str]) -> str:
+        name = quoted[0].strip("'")
+        title = _titled(name, parameters)
+        return _SPOKEN.get(quoted[0]) or (f"“{title}”" if title else quoted[0])
+
+    said = _QUOTED.sub(shown, sentence)
+    return _STEP.sub(lambda step: step[0].replace(f"({step[1]})", f"({_TITLES[step[1]]})"), said)
 
 
 def named(pointer: str, body: Mapping[str, Any] | None = None) -> str:
@@ -122,17 +150,33 @@ def _inside(value: Any, part: str) -> Any:
     return value.get(part) if isinstance(value, Mapping) else None
 
 
-def _titled(path: str) -> str | None:
-    """Return the title of a field of a request in quotes; None where it may be none."""
-    if path in _ALSO_OTHERS:
+def _titled(path: str, parameters: Mapping[str, Field]) -> str | None:
+    """Return the title of a method, or of a field of a form; None where it may be neither."""
+    first = path.partition(".")[0]
+    if path in _ALSO_OTHERS or first in _UNSEEN:
         return None
-    known: Mapping[str, Field] = of_request(_TOP)
-    title = _CALLED.get(path)
+    known = parameters if first in parameters else of_request(_TOP)
+    title = _TITLES.get(path) or _CALLED.get(path)
     for part in path.split("."):
         field = known.get(part)
         title = field.title if field else title
         known = field.parts if field else {}
-    return f"“{title}”" if title else None
+    return title
+
+
+def _parameters(body: Mapping[str, Any], place: list[str]) -> Mapping[str, Field]:
+    """Return the parameters that a sentence on a place may name.
+
+    Of a place in no step, they are those that every step calls by the same title.
+    """
+    steps = body.get("steps") or []
+    if place[:1] == ["steps"] and len(place) > 1:
+        steps = steps[int(place[1]) :][:1]
+    found = [field for step in steps for field in of_method(step["method"]).values()]
+    titles: dict[str, set[str]] = {}
+    for field in found:
+        titles.setdefault(field.name, set()).add(field.title)
+    return {field.name: field for field in found if len(titles[field.name]) == 1}
 
 
 def _walked(parts: list[str], body: Mapping[str, Any]) -> Iterator[str]:
@@ -144,8 +188,10 @@ def _walked(parts: list[str], body: Mapping[str, Any]) -> Iterator[str]:
         parts = parts[2:]
     for part in parts:
         field = known.get(part)
-        if field is not None:
+        if part in _UNSEEN:
+            pass
+        elif field is not None:
             yield field.title
-        elif part not in _UNSEEN:
+        else:
             yield str(int(part) + 1) if part.isdecimal() else _CALLED.get(part) or words(part)
         known = field.parts if field else {}

@@ -13,6 +13,9 @@ from app.web.dashboard import draft, places
 from app.web.dashboard.labels import Upload
 from app.web.dashboard.visitor import Visitor
 
+_LEFT_ALONE = 50
+"""Layers that are shown with the reason why a step leaves them alone."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -44,8 +47,33 @@ class Planned:
             ),
             "wrong": places.sentences(self.fault, self.body) if self.fault else [],
             "faults": places.faults(beside, self.body),
-            "doubts": places.faults((doubt.pointer, doubt.reason) for doubt in doubts),
+            "doubts": places.faults(((doubt.pointer, doubt.reason) for doubt in doubts), self.body),
+            **self._sentences(),
             "body": json.dumps(self.body, indent=2),
+        }
+
+    def _sentences(self) -> dict[str, list[Any]]:
+        """Return what a plan says, with the names that the form has; nothing without a plan."""
+        if self.plan is None:
+            return {}
+        places_of = {doubt.reason: doubt.pointer for doubt in self.plan.doubts}
+
+        def of_step(index: int, sentence: str) -> str:
+            return places.spoken(sentence, self.body, f"#/steps/{index}")
+
+        return {
+            "refusals": [
+                places.spoken(each.reason, self.body, each.pointer) for each in self.plan.refused
+            ],
+            "remarks": [of_step(each.index, each.text) for each in self.plan.remarks],
+            "warnings": [
+                places.spoken(each, self.body, places_of.get(each, "#"))
+                for each in self.plan.warnings
+            ],
+            "left_alone": [
+                (each.node, of_step(each.index, each.reason))
+                for each in self.plan.skipped[:_LEFT_ALONE]
+            ],
         }
 
 

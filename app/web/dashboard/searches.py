@@ -1,6 +1,7 @@
 """``/searches/new``: a job that searches for its steps; and points of its front as jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
@@ -14,6 +15,7 @@ from app.domain.searches import STRATEGIES
 from app.services import jobs, searches
 from app.web.dashboard import copies, draft, page
 from app.web.dashboard.compose import submitted
+from app.web.dashboard.forms import Field
 from app.web.dashboard.lists import datasets_offered, filename, models_offered
 from app.web.dashboard.offers import offers
 from app.web.dashboard.planned import Planned, planned
@@ -81,8 +83,10 @@ def take_point(job_id: str, point: str, visitor: Looking, once: Sent) -> Respons
 
 
 def _form(visitor: Visitor, given: Mapping[str, str], fault: Problem | None = None) -> Response:
-    models = models_offered(visitor, given.get("model", ""))
-    datasets = datasets_offered(visitor, given.get("dataset", ""))
+    filled = draft.sent_more(given)
+    chosen = draft.Draft(given.get("model", ""), given.get("dataset", ""), more=filled)
+    models = models_offered(visitor, chosen.named("model"))
+    datasets = datasets_offered(visitor, chosen.named("dataset"))
     plan = planned(visitor, _body(given), fault) if given.get("model") or fault else Planned()
     return page.show(
         "new_search.html",
@@ -90,16 +94,17 @@ def _form(visitor: Visitor, given: Mapping[str, str], fault: Problem | None = No
         status=422 if plan.fault else 200,
         given=given,
         choices=_CHOICES,
+        titles={name: field.title for name, (_, field) in _objective().items()},
         more=offers(visitor).fields(_MORE),
-        filled=draft.sent_more(given),
+        filled=filled,
         models=models,
         datasets=datasets,
         said=_said(plan.request) if plan.request else [],
         copies=copies.of(
             visitor,
             _body(given),
-            filename(models, given.get("model", "")),
-            filename(datasets, given.get("dataset", "")),
+            filename(models, chosen.model),
+            filename(datasets, chosen.dataset),
         )
         if plan.plan
         else {},
@@ -150,13 +155,22 @@ def _body(sent: Mapping[str, str]) -> dict[str, Any]:
     }
     if body.get("dataset") == GENERATED:
         body["data"] = body.pop("dataset")
-    objective: dict[str, Any] = {
-        name: given[name] for name in ("minimize", "strategy") if name in given
-    }
-    if "max_quality_drop" in given:
-        objective["subject_to"] = {"max_quality_drop": draft.number(given["max_quality_drop"])}
-    objective["budget"] = {
-        name: draft.number(given[name]) for name in Budget.model_fields if name in given
-    }
-    body["objective"] = objective
+    objective = {path: given[name] for name, (path, _) in _objective().items() if name in given}
+    body["objective"] = draft.values(draft.of_request(("objective",))["objective"].parts, objective)
     return body | draft.values(draft.of_request(_MORE), draft.sent_more(sent))
+
+
+@lru_cache
+def _objective() -> Mapping[str, tuple[str, Field]]:
+    """Return the fields of an objective by their names, each with its path."""
+    return dict(_leaves(draft.of_request(("objective",))["objective"].parts))
+
+
+def _leaves(
+    known: Mapping[str, Field], within: str = ""
+) -> Iterator[tuple[str, tuple[str, Field]]]:
+    for name, field in known.items():
+        if field.parts:
+            yield from _leaves(field.parts, f"{within}{name}.")
+        else:
+            yield name, (within + name, field)

@@ -90,7 +90,7 @@ def _shown(
         rows=_rows(chart) if chart else [],
         heats=_HEATS,
         chosen=chosen,
-        datasets=datasets_offered(visitor, chosen),
+        datasets=datasets_offered(visitor, [chosen]),
     )
 
 

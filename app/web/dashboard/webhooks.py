@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from app.domain.problems import Problem
+from app.domain.problems import FieldError, Invalid, Problem
 from app.domain.webhooks import EVENTS, JOB_ENDED, Delivery, Webhook, WebhookChange, WebhookRequest
 from app.services import webhooks
 from app.services.listing import Walk
@@ -135,6 +135,7 @@ def _shown(
         secret=secret,
         events=list(EVENTS),
         fault=fault,
+        faults=page.faults(fault) if fault else {},
         given=given or {"url": "", "events": JOB_ENDED},
     )
 
@@ -148,6 +149,9 @@ def sent_to(
 
 def _request(url: object, events: list[Any]) -> WebhookRequest:
     body = {"url": str(url or ""), "events": [str(event) for event in events]}
+    if not events:
+        reason = "Choose at least one event."
+        raise Invalid(reason, errors=[FieldError(pointer="#/events", detail=reason)])
     try:
         return WebhookRequest.model_validate(body, strict=False)
     except ValidationError as error:

@@ -77,7 +77,7 @@ function draw(curves, series) {
     plot.append(line);
   });
   document.getElementById("legend").textContent = shown
-    .map(([name, points]) => `${name} ${points.at(-1)[1].toPrecision(4)}`)
+    .map(([name, points]) => `${name.replaceAll("_", " ")} ${points.at(-1)[1].toPrecision(4)}`)
     .join(" · ");
   curves.hidden = false;
 }

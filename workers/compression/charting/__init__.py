@@ -73,7 +73,7 @@ def chart(directory: Path, order: MeasureSensitivity, events: Events) -> Result:
             late = time.monotonic() - start > seconds
             rows[row].append(Refused(_LATE) if late else _measured(change(form, name), costs))
         advance((done + 1) / len(rows))
-    events.progress(1.0, "done")
+    events.progress(1.0, "storing the result")
     known = subject.context.known_times
     measured = Sensitivity(
         layers=subject.layers,

@@ -1,7 +1,7 @@
 """Format ``web``: a directory for a web server, whose page runs the graph in the browser.
 
 The zip has the ONNX file, onnxruntime-web, and a page that runs held-out samples and compares the
-answers with onnxruntime's. A browser is not started here: the confinement starts no program.
+answers with onnxruntime's. No browser is started here: the engine's process may start no program.
 """
 
 import base64
@@ -30,7 +30,7 @@ _TYPES = frozenset(
 )  # fmt: skip
 """numpy's names of the types that arrays of JavaScript have."""
 _NOT_RUN = (
-    "It runs in a browser, and the confinement of the engine starts no program. Unpack it, run"
+    "It runs in a browser, and none was started here: it was not timed. Unpack it, run"
     " 'python3 -m http.server' there, and open the page: it compares its answers with those of"
     " onnxruntime here."
 )
