@@ -131,6 +131,17 @@ class InspectDataset(_Order):
     filename: str | None = None
 
 
+class Expected(BaseModel):
+    """How long parts of a run take, by a forecast."""
+
+    model_config = ConfigDict(frozen=True)
+
+    samples_seconds: float
+    """Of making samples from the model."""
+    steps_seconds: float
+    """Of the steps that are not finished."""
+
+
 class Compress(_Order):
     """Run the steps, write the artifacts, measure them."""
 
@@ -155,8 +166,8 @@ class Compress(_Order):
     """How long the engine may run until it is stopped; None sets no limit."""
     besides_seconds: float | None = None
     """What is expected to be spent besides the steps, as earlier jobs took; None while unknown."""
-    steps_seconds: float | None = None
-    """What the steps are expected to take, where samples are made before them."""
+    expected: Expected | None = None
+    """What is expected of making samples and of the steps; None where nothing is known."""
     source: InspectModel = InspectModel()
     """How the upload is opened again, where the format ``source`` is delivered."""
     threads: int | None = None

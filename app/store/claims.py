@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Session
 
 from app.domain import homecoming
-from app.domain.directory import FinishedStep
+from app.domain.directory import Expected, FinishedStep
 from app.domain.generated import effort_for
 from app.domain.jobs import EVALUATE_DATASET_POINTER, METRIC_GRAPH_POINTER, JobRequest
 from app.domain.models import ModelDescription
@@ -111,8 +111,8 @@ class Claim(Taken):
     seconds_left: float
     besides_seconds: float
     """What it is expected to take besides its steps."""
-    steps_seconds: float | None
-    """What its steps are expected to take, where samples are made before them."""
+    expected: Expected | None
+    """What is expected of the run, where samples are made before its steps."""
     of_trial: bool
     """Whether it is a trial of a search."""
     made_samples: ClaimedSamples | None
@@ -295,7 +295,7 @@ class _Uploads:
             price_lists=lists,
             seconds_left=request.limits.running_minutes * 60 - job.running_seconds,
             besides_seconds=overheads.seconds(session, job.tenant, job.model_id),
-            steps_seconds=_steps_seconds(request, model, len(steps), job.parent_id is not None),
+            expected=_expected(request, model, len(steps), job.parent_id is not None),
             of_trial=job.parent_id is not None,
             made_samples=_made_samples(session, job),
         )
@@ -321,23 +321,27 @@ def _made_samples(session: Session, job: JobRow) -> ClaimedSamples | None:
     return ClaimedSamples(row.sha256, Generated.model_validate(row.generated))
 
 
-def _steps_seconds(
+def _expected(
     request: JobRequest, model: ModelRow, finished: int, of_trial: bool
-) -> float | None:
-    """Return what the steps that are not finished are expected to take; None with data."""
+) -> Expected | None:
+    """Return what making samples, and the steps that are not finished, take; None with data."""
     if request.data is None or model.description is None:
         return None
     steps = request.steps or []
+    effort = effort_for(steps, of_trial=of_trial)
     known = ModelDescription.model_validate(model.description)
     graph = Outlook(
         layers=known.layers,
         size_bytes=model.size_bytes,
         macs=known.macs,
-        samples=effort_for(steps, of_trial=of_trial).samples,
+        samples=effort.samples,
         inputs=known.inputs,
     )
     ahead = islice(forecasts(steps, graph), finished, None)
-    return 60 * sum(expected.minutes for expected in ahead)
+    return Expected(
+        samples_seconds=60 * effort.expected_minutes(known.macs),
+        steps_seconds=60 * sum(expected.minutes for expected in ahead),
+    )
 
 
 def _finished(session: Session, job_id: str) -> Sequence[StepRow]:

@@ -28,5 +28,5 @@ def claim_of(job_id: str, request: JobRequest) -> Claim:
         model_sha256=SHA256, model_size_bytes=1, onnx_sha256=SHA256, graph_sha256=SHA256,
         other_models={}, source=None, metric_sha256=None, dataset=None, evaluate_dataset=None,
         steps=(), step_keys=(), price_lists={}, seconds_left=60.0, besides_seconds=10.0,
-        steps_seconds=None, of_trial=False, made_samples=None,
+        expected=None, of_trial=False, made_samples=None,
     )  # fmt: skip

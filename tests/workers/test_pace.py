@@ -97,8 +97,10 @@ def test_what_comes_before_the_steps_says_nothing_of_them(run: _Run) -> None:
 def test_while_samples_are_made_the_steps_are_forecast(run: _Run) -> None:
     run.events.expect(0.6, 20, before=60)
     run.events.pace_from(0.3)
-    advance = run.events.span(0.03, 0.3, "making samples")
+    run.events.progress(0.01, "reading the model")
     assert run.left is None, "how long the samples take is not known yet"
+    advance = run.events.span(0.03, 0.3, "making samples", 90)
+    assert run.left == pytest.approx(90 + 60 + 20)
     run.now += 40
     advance(0.5)
     assert run.left == pytest.approx(40 + 60 + 20), "as much again of the samples, then the rest"

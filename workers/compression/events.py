@@ -56,12 +56,17 @@ class Events:
     def progress(self, fraction: float, stage: str) -> None:
         """Write a progress event, with the time that is left."""
         self._tell(fraction, stage)
-        self._pace.begin_part(self._last_report, None)
+        self._pace.end_part()
 
-    def span(self, start: float, stop: float, stage: str) -> Callable[[float], None]:
-        """Return a function that reports the progress of a part of the run, from 0 to 1."""
-        self.progress(start, stage)
-        self._pace.begin_part(self._last_report, stop)
+    def span(
+        self, start: float, stop: float, stage: str, seconds: float | None = None
+    ) -> Callable[[float], None]:
+        """Return a function that reports the progress of a part of the run, from 0 to 1.
+
+        ``seconds`` is what the part is expected to take, until it has a pace.
+        """
+        self._pace.begin_part(self._clock(), start, stop, seconds)
+        self._tell(start, stage)
         reported = start
 
         def advance(fraction: float) -> None:

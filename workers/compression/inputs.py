@@ -179,7 +179,8 @@ def _generated(
         if generation.are_made(directory)
         else f"making samples from the model, {effort.minutes:.2g} minutes at most"
     )
-    advance = events.span(0.03, _MADE, doing)
+    seconds = None if order.expected is None else order.expected.samples_seconds
+    advance = events.span(0.03, _MADE, doing, seconds)
     made = generation.made_once(directory, context, advance, effort)
     events.samples_made()
     if judged is not None:

@@ -26,6 +26,7 @@ class Pace:
         self._steps: float | None = None
         self._last_began: float | None = None
         self._part: tuple[float, float, float] | None = None
+        self._part_expected: float | None = None
 
     def expect(self, after: float, seconds: float, before: float | None) -> None:
         """Say how long the run is expected to take once its progress is ``after``.
@@ -45,9 +46,17 @@ class Pace:
         """
         self._begins_at, self._steps = self._reached, None
 
-    def begin_part(self, now: float, stop: float | None) -> None:
-        """Say that a part has begun that reports its progress up to ``stop``; None: it does not."""
-        self._part = None if stop is None else (now, self._reached, stop)
+    def begin_part(self, now: float, start: float, stop: float, seconds: float | None) -> None:
+        """Say that a part begins that reports its progress from ``start`` to ``stop``.
+
+        ``seconds`` is what it is expected to take, until it has a pace.
+        """
+        self._part = now, max(self._reached, start), stop
+        self._part_expected = seconds
+
+    def end_part(self) -> None:
+        """Say that what comes reports no progress until it is done."""
+        self._part = None
 
     def reach(self, fraction: float, now: float) -> tuple[float, float | None]:
         """Return the progress, and the seconds that are left; None while nothing is known."""
@@ -80,10 +89,11 @@ class Pace:
         return left if left > 0 else None
 
     def _left_of_part(self, now: float) -> float | None:
-        """Return what is left of the part by its own pace; None while it has none."""
+        """Return what is left of the part, by its own pace once it has one; None while unknown."""
         if self._part is None:
             return None
         since, start, stop = self._part
         if self._reached <= start:
-            return None
+            expected = self._part_expected
+            return None if expected is None else max(expected - (now - since), 0.0)
         return (now - since) * (stop - self._reached) / (self._reached - start)

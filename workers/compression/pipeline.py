@@ -63,7 +63,9 @@ def compress(directory: Path, order: Compress, events: Events, prober: Prober | 
     seconds = math.inf if order.seconds is None else order.seconds
     deadline = time.monotonic() + _STEPS_SHARE * seconds
     if order.besides_seconds is not None:
-        events.expect(_STEPS_STOP, order.besides_seconds, order.steps_seconds)
+        ahead = order.expected
+        steps_seconds = None if ahead is None else ahead.steps_seconds
+        events.expect(_STEPS_STOP, order.besides_seconds, steps_seconds)
     events.pace_from(inputs.are_there_at(order.data))
     job_inputs = inputs.read(directory, order, events)
     context = _context(directory, order, job_inputs, prober, deadline)

@@ -55,7 +55,7 @@ def order(
         evaluate_images=_images(judged),
         seconds=claimed.seconds_left,
         besides_seconds=claimed.besides_seconds,
-        steps_seconds=claimed.steps_seconds,
+        expected=claimed.expected,
         threads=threads(worker.settings),
         model_sha256=claimed.model_sha256,
         model_size_bytes=claimed.model_size_bytes,
