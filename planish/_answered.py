@@ -189,6 +189,7 @@ class SearchPoint(Answer):
     cost: float
     drop: float
     holds: bool
+    ruined: bool = False
     device: str | None = None
 
 
@@ -263,6 +264,9 @@ class Job(Answer):
     usage: Usage
     baseline: Measures | None = None
     compressed: Measures | None = None
+    ruined: bool = False
+    """Whether the result does not do what the original does: less than half of it is left. A job
+    that requires nothing has succeeded all the same."""
     verdict: str | None = None
     artifacts: list[Artifact] = []
     problem: Problem | None = None

@@ -78,6 +78,11 @@ class Job(BaseModel):
     usage: Usage
     baseline: Measures | None
     compressed: Measures | None
+    ruined: bool = Field(
+        default=False,
+        description="Whether the result does not do what the original does: less than half of it is"
+        " left. A job that requires nothing has succeeded all the same.",
+    )
     verdict: str | None
     artifacts: list[Artifact]
     problem: ProblemDetails | None = Field(default=None, exclude_if=lambda value: value is None)

@@ -8,7 +8,9 @@ Minimize = Literal["latency", "size", "macs"]
 """What is to become less."""
 
 Risk = Literal["low", "medium", "high"]
-"""How much quality may be lost, the least first; ``high``: nothing wins it back or bounds it."""
+"""How much quality may be lost, the least first; ``high``: nothing wins it back or bounds it, or
+finished jobs lost more than is allowed. ``low``: jobs on this model and data lost no more, or
+hardly anything can be lost."""
 
 
 class Expected(BaseModel):

@@ -93,6 +93,8 @@ class SearchPoint(BaseModel):
     """The loss of quality, as ``max_quality_drop`` bounds it; negative where quality rose."""
     holds: bool
     """Whether the loss is within the bound."""
+    ruined: bool = False
+    """Whether it does not do what the original does: less than half of it is left."""
     device: str | None = None
     """The device of the tenant whose times count; null where they are the worker's."""
 
@@ -146,10 +148,12 @@ Tried = TypeVar("Tried", bound=SearchPoint)
 def front(points: Iterable[Tried]) -> list[Tried]:
     """Return the points that no other is at least as good as in cost and quality, least cost first.
 
-    Of points that are equal in both, the first one stays.
+    Of points that are equal in both, the first one stays. One that is ruined is none of them,
+    unless the bound allows as much.
     """
     kept: list[Tried] = []
-    for point in sorted(points, key=lambda point: (point.cost, point.drop)):
+    of_use = (point for point in points if point.holds or not point.ruined)
+    for point in sorted(of_use, key=lambda point: (point.cost, point.drop)):
         if not kept or point.drop < kept[-1].drop:
             kept.append(point)
     return kept

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.deployments import formats_of
 from app.domain.generated import GENERATED
+from app.domain.latencies import same_speed
 from app.domain.makeup import makeup
 from app.domain.models import ModelDescription, quantized_operators
 from app.domain.percentages import percent
@@ -43,14 +44,14 @@ def recommend(session: Session, tenant: str, model_id: str, wish: Wish) -> Recom
     if known is None:
         raise Conflict("Advice needs a model that is ready: see its 'status'.")
     inputs = _inputs(session, tenant, model_id, wish)
-    past = history(session, tenant, model_id, known)
+    past = history(session, tenant, model_id, known, wish.data)
     offered = list[Proposal]()
     if not quantized_operators(known.operators):
         offered += proposals(_situation(session, known, inputs, wish))
         offered += taken_over(past, offered, wish.max_quality_drop)
     found = [each for each in candidates(offered, past, inputs, wish) if helps(each, wish)]
     found.sort(key=lambda each: each.rank(wish.max_quality_drop))
-    items = [_recommendation(each, past, inputs, known) for each in found[:_MOST]]
+    items = [_recommendation(each, past, inputs, known, wish) for each in found[:_MOST]]
     if items and wish.data is not None:
         items.append(_search(inputs, wish))
     return Recommendations(items=items)
@@ -130,7 +131,7 @@ def _chart(session: Session, model_id: str, wish: Wish) -> Sensitivity | None:
 
 
 def _recommendation(
-    candidate: Candidate, past: History, inputs: Inputs, known: ModelDescription
+    candidate: Candidate, past: History, inputs: Inputs, known: ModelDescription, wish: Wish
 ) -> Recommendation:
     proposal, experience = candidate.proposal, candidate.experience
     told = [proposal.reason, *([_spoken(experience)] if experience else [])]
@@ -140,7 +141,7 @@ def _recommendation(
         reason=" ".join(told),
         job=candidate.body,
         estimate=_expected(candidate, past, inputs.model.size_bytes, known.macs),
-        risk=proposal.risk,
+        risk=candidate.risk(wish.max_quality_drop),
         caution=proposal.caution,
     )
 
@@ -171,9 +172,22 @@ def _spoken(seen: Experience) -> str:
     """Say what jobs of the same steps came to."""
     count = len(seen.jobs)
     what = "this model" if seen.of_this_model else "models of like shape"
-    which = f"{count} finished jobs on {what} came" if count > 1 else f"A job on {what} came"
-    speed = "" if seen.faster is None else f"{seen.faster:.2f} times the speed, "
-    size, work = percent(1 / seen.smaller), percent(1 / seen.lighter)
-    parts = f"{speed}{size} of the size and {work} of the work"
+    which = f"{count} finished jobs on {what}" if count > 1 else f"A job on {what}"
+    parts = f"{_left(seen.smaller, 'size')} and {_left(seen.lighter, 'work')}"
+    came = f"came to {parts}" if seen.faster is None else f"{_sped(seen.faster)}, with {parts}"
     median = " (medians)" if count > 1 else ""
-    return f"{which} to {parts}{median}; {seen.quality}."
+    return f"{which} {came}{median}; {seen.quality}."
+
+
+def _sped(faster: float) -> str:
+    """Say what jobs did to the speed."""
+    if same_speed(faster):
+        return "kept the speed"
+    times = f"{faster:.2f} times faster" if faster > 1 else f"{1 / faster:.2f} times slower"
+    return f"made it {times}"
+
+
+def _left(times_less: float, what: str) -> str:
+    """Say how much is left of something."""
+    share = percent(1 / times_less)
+    return f"the same {what}" if share == percent(1) else f"{share} of the {what}"

@@ -20,6 +20,8 @@ _LITTLE = 0.01
 _TAKEN_OVER = 3
 """Pipelines of finished jobs that are proposed."""
 
+_RISKS = get_args(Risk)
+
 _WORTH = 0.03
 """Halvings below which nothing is gained."""
 
@@ -41,12 +43,25 @@ class Candidate:
         What finished jobs show to keep the quality stands first, what they show to lose more than
         is allowed last; the others by their risk, and by their gain where that is the same.
         """
-        risk = get_args(Risk).index(self.proposal.risk)
+        risk = _RISKS.index(self.risk(allowed))
         if self.experience is None:
             return 1, risk, -self.gain
         if _keeps(self.experience, allowed):
             return 0, 0, -self.gain
         return 2, risk, -self.gain
+
+    def risk(self, allowed: float | None) -> Risk:
+        """Return how much quality may be lost: as finished jobs measured it, else as is guessed.
+
+        Jobs on other models, or on samples that are not real, show no more than that it can go
+        well.
+        """
+        seen, guessed = self.experience, self.proposal.risk
+        if seen is None:
+            return guessed
+        if not _keeps(seen, allowed):
+            return "high"
+        return "low" if seen.is_proof else min(guessed, "medium", key=_RISKS.index)
 
 
 def _keeps(experience: Experience | None, allowed: float | None) -> bool:
@@ -87,9 +102,9 @@ def _caution(job: Precedent, past: History) -> str:
     """Say how far the figures of a job hold."""
     if job.model != past.model:
         return "What suits a model of like shape need not suit this one."
-    if job.data is None:
+    if job.judged_on is None:
         return "It was measured on this model with random inputs, which tell little of real data."
-    if job.data == GENERATED:
+    if job.judged_on == GENERATED:
         return "It was measured on this model, with samples that were made from it."
     return "It was measured on this model, with the data of that job."
 

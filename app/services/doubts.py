@@ -24,7 +24,10 @@ _OF_ONE: frozenset[Kind] = frozenset({"share", "score", "rate"})
 
 
 def doubts(
-    request: JobRequest, inputs: Inputs, idle: Mapping[int, Sequence[str]]
+    request: JobRequest,
+    inputs: Inputs,
+    idle: Mapping[int, Sequence[str]],
+    ruined_before: str | None,
 ) -> Iterator[Doubt]:
     """Yield what is accepted, and does not do what it seems to ask for.
 
@@ -32,7 +35,14 @@ def doubts(
         request: the request.
         inputs: what it names.
         idle: the steps that will change nothing, and why.
+        ruined_before: the job that ruined the model by these steps, if one did.
     """
+    if ruined_before is not None:
+        yield Doubt(
+            pointer="#/steps",
+            reason=f"The job '{ruined_before}' took these steps on this model and data, and its"
+            " file does NOT do what the original does. Change the steps, or the data.",
+        )
     yield from _loose(request, inputs)
     if names := unheard(request, inputs):
         yield _misnamed(inputs, names)

@@ -15,6 +15,7 @@ from app.domain.searches import begun
 from app.services import plans, targets, webhooks
 from app.services.inputs import look_up
 from app.services.listing import Part, Walk, part
+from app.services.precedents import ruined_before
 from app.settings import Settings
 from app.store import jobs, lookup, retention, searches, transitions
 from app.store.tables import ArtifactRow, DatasetRow, JobRow, ModelRow
@@ -31,7 +32,8 @@ def plan(session: Session, tenant: str, request: JobRequest, settings: Settings)
     """
     request = targets.placed(session, tenant, request)
     admitted = settings.webhook.allowed_networks
-    return plans.plan(request, look_up(session, tenant, request, admitted))
+    inputs = look_up(session, tenant, request, admitted)
+    return plans.plan(request, inputs, ruined_before(session, tenant, request, inputs))
 
 
 def submit(session: Session, tenant: str, request: JobRequest, settings: Settings) -> SubmittedJob:

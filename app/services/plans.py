@@ -15,12 +15,18 @@ from app.services.doubts import doubts, unheard
 from app.services.inputs import Inputs
 
 
-def plan(request: JobRequest, inputs: Inputs) -> Plan:
-    """Return the plan of a request: its steps, and what is refused, skipped and expected."""
+def plan(request: JobRequest, inputs: Inputs, ruined_before: str | None = None) -> Plan:
+    """Return the plan of a request: its steps, and what is refused, skipped and expected.
+
+    Args:
+        request: what is asked for.
+        inputs: what it names.
+        ruined_before: the job that ruined the model by these steps, if one did.
+    """
     faults = list(refusals.faults(request, inputs))
     estimate, skipped, remarks = _forecast(request, inputs)
     idle = dict(_idle(request, inputs, skipped))
-    doubtful = [*doubts(request, inputs, idle)]
+    doubtful = [*doubts(request, inputs, idle, ruined_before)]
     return Plan(
         ok=not faults,
         steps=request.steps or [],

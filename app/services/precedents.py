@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
 from app.domain import metrics
+from app.domain.generated import GENERATED
 from app.domain.jobs import JobRequest
 from app.domain.latencies import Latency
 from app.domain.makeup import alike, likeness
@@ -17,6 +18,7 @@ from app.domain.models import ModelDescription
 from app.domain.percentages import percent_kept
 from app.domain.reports import Measures, quality_drop, ruined
 from app.domain.steps import AnyStep
+from app.services.inputs import Inputs
 from app.store import precedents
 
 _TELLING: dict[str, tuple[str, ...]] = {
@@ -50,8 +52,10 @@ class Precedent:
     name: str | None
     model: str
     steps: Sequence[AnyStep]
-    data: str | None
-    """What it was judged on: a dataset, or ``generated``; None for random inputs."""
+    samples: str | None
+    """What its steps saw: a dataset, or ``generated``; None for nothing."""
+    judged_on: str | None
+    """The same of what it was judged on; None for random inputs."""
     baseline: Measures
     compressed: Measures
     latency: Latency | None
@@ -125,6 +129,12 @@ class Experience:
         return 2 * sum(job.ruined for job in self.jobs) > len(self.jobs)
 
     @property
+    def is_proof(self) -> bool:
+        """Whether all of it was measured on the model in question, with real samples."""
+        real = all(job.judged_on not in {None, GENERATED} for job in self.jobs)
+        return self.of_this_model and real
+
+    @property
     def quality(self) -> str:
         """What became of the quality, as the latest job measured it."""
         lost, latest = self.drop, self.jobs[0]
@@ -146,7 +156,10 @@ class Experience:
 
 @dataclass(frozen=True)
 class History:
-    """The jobs on a model and on those that are like it."""
+    """The jobs on a model and on those that are like it, with the data that advice is asked for.
+
+    On the model they had the very same; other models have data of their own, and any tells.
+    """
 
     model: str
     precedents: Sequence[Precedent]
@@ -169,20 +182,51 @@ class History:
         return next((latency for latency in own if latency is not None), None)
 
 
-def history(session: Session, tenant: str, model: str, description: ModelDescription) -> History:
-    """Return what the tenant's jobs measured on a model and on those that are like it."""
+def ruined_before(session: Session, tenant: str, request: JobRequest, inputs: Inputs) -> str | None:
+    """Return the job that did what is asked for and ruined the model; None where none did.
+
+    It is the latest of those with the same steps on the same samples.
+    """
+    description = inputs.model.description
+    if description is None or not request.steps:
+        return None
+    steps = [step.model_dump(mode="json") for step in request.steps]
+    key = likeness(description)
+    for row in precedents.of_same_steps(session, tenant, key, request.model, steps):
+        if JobRequest.model_validate(row.request).samples == request.samples:
+            figures = (Measures.model_validate(each) for each in (row.baseline, row.compressed))
+            return (row.name or row.id) if ruined(*figures) else None
+    return None
+
+
+def history(
+    session: Session, tenant: str, model: str, description: ModelDescription, samples: str | None
+) -> History:
+    """Return what the tenant's jobs measured on a model and on those that are like it.
+
+    With other data steps choose otherwise, samples have other sizes, and quality is another: so
+    only jobs count that had the same data, or none where none is given.
+
+    Args:
+        session: of the transaction.
+        tenant: whose jobs they are.
+        model: the id of the model.
+        description: what is known of it.
+        samples: the id of a dataset, or ``generated``; None for no data.
+    """
     rows = precedents.of_like_models(session, tenant, alike(likeness(description)))
     found = []
     for row in rows:
         request = JobRequest.model_validate(row.request)
-        if request.steps:
+        if request.steps and _alike_in_data(request, model, samples):
             found.append(
                 Precedent(
                     job=row.id,
                     name=row.name,
                     model=row.model_id,
                     steps=request.steps,
-                    data=request.evaluate.dataset or request.samples,
+                    samples=request.samples,
+                    judged_on=request.evaluate.dataset or request.samples,
                     baseline=Measures.model_validate(row.baseline),
                     compressed=Measures.model_validate(row.compressed),
                     latency=row.latency and Latency.model_validate(row.latency),
@@ -190,3 +234,15 @@ def history(session: Session, tenant: str, model: str, description: ModelDescrip
                 )
             )
     return History(model, found)
+
+
+def _alike_in_data(request: JobRequest, model: str, samples: str | None) -> bool:
+    if request.model == model:
+        return request.samples == samples
+    return _sort_of(request.samples) == _sort_of(samples)
+
+
+def _sort_of(samples: str | None) -> Literal["none", "generated", "dataset"]:
+    if samples is None:
+        return "none"
+    return "generated" if samples == GENERATED else "dataset"

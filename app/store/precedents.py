@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Row, Text, bindparam, func, select, true
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Session
 
-from app.store.tables import JobRow
+from app.store.tables import JobRow, Json
 
 MOST = 200
 """Jobs that are looked at, the latest ones."""
@@ -44,6 +44,34 @@ _LIKE = (
     .order_by(_LATEST.c.finished_at.desc())
     .limit(MOST)
 )
+
+
+_LATEST_OF_ONE = (
+    select(JobRow.id, JobRow.name, JobRow.model_id, JobRow.request, JobRow.baseline,
+           JobRow.compressed, JobRow.finished_at)
+    .where(
+        JobRow.tenant == bindparam("tenant"),
+        JobRow.likeness == bindparam("key"),
+        JobRow.compressed.is_not(None),
+    )
+    .order_by(JobRow.finished_at.desc())
+    .limit(MOST)
+    .subquery()
+)  # fmt: skip
+
+
+def of_same_steps(
+    session: Session, tenant: str, key: str, model: str, steps: Sequence[Json]
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return those of the tenant's latest jobs on a model that had the same steps, newest first.
+
+    ``key`` is the model's likeness.
+    """
+    latest = _LATEST_OF_ONE.c
+    asked = latest.request["steps"] == bindparam("steps", type_=JSONB)
+    query = select(_LATEST_OF_ONE).where(latest.model_id == bindparam("model"), asked)
+    given = {"tenant": tenant, "key": key, "model": model, "steps": [*steps]}
+    return session.execute(query.order_by(latest.finished_at.desc()), given).all()
 
 
 def of_like_models(

@@ -10,7 +10,7 @@ from app.domain import job_names
 from app.domain.job_answers import Artifact, Job
 from app.domain.jobs import JobRequest, Usage
 from app.domain.models import Model, ModelDescription
-from app.domain.reports import Measures
+from app.domain.reports import Measures, ruined
 from app.domain.searches import Outcome, SearchPoint
 from app.store.tables import ArtifactRow, JobRow, Json, ModelRow, TrialRow
 
@@ -84,6 +84,7 @@ def job_view(
             ),
             "baseline": row.baseline,
             "compressed": row.compressed,
+            "ruined": _is_ruined(row),
             "verdict": row.verdict,
             "artifacts": [artifact_view(each, name_of) for each in artifacts],
             "problem": row.problem,
@@ -110,6 +111,7 @@ def point_view(trial: TrialRow, job: JobRow) -> SearchPoint | None:
         cost=outcome.cost,
         drop=outcome.drop,
         holds=outcome.holds,
+        ruined=_is_ruined(job),
         device=outcome.device,
     )
 
@@ -142,6 +144,12 @@ def model_view(row: ModelRow) -> Model:
             "created_at": row.created_at,
         }
     )
+
+
+def _is_ruined(row: JobRow | Row[*tuple[Any, ...]]) -> bool:
+    if row.baseline is None or row.compressed is None:
+        return False
+    return ruined(*(Measures.model_validate(each) for each in (row.baseline, row.compressed)))
 
 
 def _outline(row: ModelRow) -> ModelDescription | None:

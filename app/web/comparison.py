@@ -57,14 +57,18 @@ def figures(
 ) -> list[Figure]:
     """Return the rows of the comparison of two graphs.
 
+    That less is left of something is no good news where the result is ruined.
+
     Args:
         before: of the original.
         after: of the result.
         evaluation: how both were measured; None for what a step made, which is told more briefly.
     """
-    if evaluation is None:
-        return list(_figures(before, after, None, {}))
-    return list(_figures(before, after, evaluation.latency, evaluation.sample_sizes))
+    latency, sizes = (evaluation.latency, evaluation.sample_sizes) if evaluation else (None, {})
+    rows = list(_figures(before, after, latency, sizes))
+    if not ruined(before, after):
+        return rows
+    return [replace(row, tone="") if row.tone == "good" else row for row in rows]
 
 
 def _figures(

@@ -141,8 +141,8 @@ def test_what_finished_jobs_measured_is_told_and_ranks_first(service: Service) -
     assert after[0]["id"] == "low-rank-20"
     told = after[0]
     assert (
-        "A job on models of like shape came to 3.00 times the speed, 25 % of the size"
-        in (told["reason"])
+        "A job on models of like shape made it 3.00 times faster, with 25 % of the size and 50 %"
+        " of the work" in told["reason"]
     )
     assert told["estimate"]["macs"] == 250_000
     assert told["estimate"]["jobs"] == [job]
@@ -152,7 +152,7 @@ def test_what_finished_jobs_measured_is_told_and_ranks_first(service: Service) -
     [again, *_] = [each for each in _advice(service, model) if each["id"] == "low-rank-20"]
     assert again["estimate"]["jobs"] == [own], "jobs on the model itself count alone"
     assert again["estimate"]["latency_ms"] == 1.0
-    assert "A job on this model came to 1.50 times the speed" in again["reason"]
+    assert "A job on this model made it 1.50 times faster" in again["reason"]
 
 
 def test_steps_that_lost_more_than_is_allowed_come_last(service: Service) -> None:
@@ -207,8 +207,69 @@ def test_a_caution_names_the_data_where_there_was_some(service: Service) -> None
     model, data = service.model(), service.dataset()
     steps: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.4}]
     job = _measured(service, model, steps, data=data, latency_ms=0.4)
-    [item] = [item for item in _advice(service, model) if item["id"] == f"as-{job}"]
+    [item] = [item for item in _advice(service, model, data=data) if item["id"] == f"as-{job}"]
     assert item["caution"] == "It was measured on this model, with the data of that job."
+
+
+def test_figures_hold_for_the_data_that_they_were_measured_with(service: Service) -> None:
+    """With other data steps choose otherwise, and samples have other sizes."""
+    model, data, other = service.model(), service.dataset(), service.dataset(b"another one" * 9)
+    steps: list[dict[str, Any]] = [{"method": "quantize", "prefer": "speed"}]
+    with_data = _measured(service, model, steps, data=data, latency_ms=0.4)
+    without = _measured(service, model, [{"method": "prune", "ratio": 0.4}], latency_ms=0.3)
+    for wish, told in (
+        ({}, without),
+        ({"data": data}, with_data),
+        ({"data": other}, None),
+        ({"data": "generated"}, None),
+    ):
+        items = _advice(service, model, **wish)
+        assert {job for item in items for job in item["estimate"]["jobs"]} == ({told} - {None})
+    like = service.model(b"like it" * 30)
+    assert with_data in str(_advice(service, like, data=other)), "its data is its own"
+    assert with_data not in str(_advice(service, like))
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "said"),
+    [(7.5, "made it 5.00 times slower"), (1.52, "kept the speed"), (0.5, "made it 3.00 times")],
+)
+def test_what_was_measured_of_the_speed_is_said_in_words(
+    service: Service, latency_ms: float, said: str
+) -> None:
+    model = service.model()
+    steps: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.2, "of": "size"}]
+    macs = MEASURES["macs"]
+    _measured(service, model, steps, latency_ms=latency_ms, size_bytes=3000, macs=macs)
+    [item] = [item for item in _advice(service, model, minimize="size") if "jobs" in str(item)
+              and item["estimate"]["jobs"]]  # fmt: skip
+    assert f"A job on this model {said}" in item["reason"]
+    assert "and the same work" in item["reason"]
+
+
+def test_what_was_measured_decides_the_risk(service: Service) -> None:
+    model, data = service.model(), service.dataset()
+    cut: list[dict[str, Any]] = [
+        {"method": "prune", "ratio": 0.5, "of": "latency", "recover": {"epochs": 10}}
+    ]
+
+    def risk(name: str, model: str = model, data: str | None = data) -> str:
+        items = _advice(service, model, **({"data": data} if data else {}))
+        return next(str(item["risk"]) for item in items if item["id"] == name)
+
+    assert (risk("prune-50"), risk("prune-20", data=None)) == ("medium", "high")
+    _measured(service, model, cut, data=data, latency_ms=0.5)
+    assert risk("prune-50") == "low", "it lost nothing here"
+    like = service.model(b"like it" * 30)
+    assert risk("prune-50", like) == "medium", "what suits one need not suit another"
+    fifth = [{"method": "prune", "ratio": 0.2, "of": "latency"}]
+    _measured(service, model, fifth, latency_ms=0.5)
+    assert risk("prune-20", data=None) == "medium", "random inputs tell little"
+    quality: dict[str, Any] = {"metric": "top1", "value": 0.7, "split": "held_out", "samples": 20}
+    before = risk("quantize")
+    auto: list[dict[str, Any]] = [{"method": "quantize", "prefer": "speed"}]
+    _measured(service, model, auto, data=data, latency_ms=0.5, quality=quality)
+    assert (before, risk("quantize")) == ("low", "high")
 
 
 def test_a_speed_that_a_busy_machine_could_not_tell_is_not_told(service: Service) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from app.domain.job_answers import Job
 from app.domain.latencies import Latency
-from app.domain.reports import Measures
+from app.domain.reports import Measures, ruined
 from app.web.comparison import Figure, quality, time_of
 from app.web.figures import scaled
 
@@ -27,6 +27,11 @@ class Result:
     """Of the original's time."""
     between: tuple[float, float] | None
     """The shares that it lies between, where that is known."""
+
+    @property
+    def ruined(self) -> bool:
+        """Whether it does not do what the original does."""
+        return ruined(self.before, self.after)
 
     @property
     def figures(self) -> str:

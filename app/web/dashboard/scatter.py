@@ -20,8 +20,7 @@ _WIDTH, _MARGIN = 640, 56
 _TIMES, _LOSSES = 208, 130
 """Heights of the panels."""
 _MOST_LOST = 1.0
-"""Losses beyond it, as of a result that is noise, stand at the upper edge; but of a ``gain``, whose
-unit may be any."""
+"""Losses beyond it stand at the upper edge; but of a ``gain``, whose unit may be any."""
 _LOST = {"agreement": "answers that changed", "explained": "variance lost"}
 
 
@@ -34,6 +33,8 @@ class Named:
     label: str
     figures: str
     href: str
+    ruined: bool
+    """Whether it does not do what the original does."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ def picture(shown: Sequence[Result]) -> Picture | None:
             result.job.name or job_names.work_of(result.job),
             result.figures,
             f"/jobs/{result.job.id}",
+            result.ruined,
         )
         for number, result in enumerate(shown, 1)
     ]
@@ -137,7 +139,7 @@ def _losses(
     """Return the panel of lost quality; None where nothing was compared.
 
     It shows results that were judged alike, as most of them were: a loss of one metric is no loss
-    of another.
+    of another. Ruined ones stand at the upper edge, and leave room for the others.
     """
     judges = [_judged_by(result) for result in shown]
     common = Counter(judge for judge in judges if judge is not None).most_common(1)
@@ -151,7 +153,8 @@ def _losses(
     alike = [index for index, judge in enumerate(judges) if judge == (what, kind)]
     least = min(0.0, *(lost[index] for index in alike))
     most = max(0.0, *(lost[index] for index in alike))
-    limit = most if kind == "gain" else min(most, _MOST_LOST)
+    limit = max(0.0, *(lost[index] for index in alike if not shown[index].ruined), 0.0) or most
+    limit = limit if kind == "gain" else min(limit, _MOST_LOST)
     up = _scale(top, _LOSSES, least, limit if limit > least else least + 1)
     dots = [Dot(named[index], places[index], up(lost[index])) for index in alike]
     called = _LOST.get(what) or f"{what} {'lost' if more_is_better(kind) else 'added'}"
