@@ -137,9 +137,27 @@ SampleSizes = dict[str, int]
 """The size of one sample along each dynamic dimension of the inputs, by the dimension's name."""
 
 
-def said_sizes(sizes: SampleSizes) -> str:
-    """Return sizes in words, such as ``height = 224, width = 224``."""
-    return ", ".join(f"{name} = {size}" for name, size in sorted(sizes.items()))
+def said_sizes(sizes: SampleSizes, inputs: Iterable[tuple[str, int]] = ()) -> str:
+    """Return sizes in words, such as ``height = 224, width = 224``.
+
+    Args:
+        sizes: of the dimensions.
+        inputs: the name of each input and the number of its dimensions: one that the file has no
+            name for, which is called by its place, is said to be there.
+    """
+    places = {
+        place_name(name, axis): f" (size {axis + 1} of {name})"
+        for name, dimensions in inputs
+        for axis in range(dimensions)
+    }
+    return ", ".join(
+        f"{name} = {size}{places.get(name, '')}" for name, size in sorted(sizes.items())
+    )
+
+
+def place_name(tensor: str, axis: int) -> str:
+    """Return what a dimension is called that the file has no name for: by its place."""
+    return f"{tensor}_{axis}"
 
 
 class Layer(BaseModel):

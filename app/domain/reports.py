@@ -256,6 +256,14 @@ class Portability(Frozen):
     lower there. ``"weights": "int7"`` leaves none."""
 
 
+class DropInterval(Frozen):
+    """Between what a drop lies with 95 % confidence: other samples would give another."""
+
+    low: float
+    """Negative where the metric may have risen."""
+    high: float
+
+
 class Evaluation(Frozen):
     """How the figures were obtained."""
 
@@ -271,6 +279,9 @@ class Evaluation(Frozen):
     runtime: str
     """Such as ``onnxruntime 1.32.0, CPUExecutionProvider``."""
     latency: Latency | None
+    drop: DropInterval | None = None
+    """Of the metric; null of metrics that do not count answers, and in reports that are older than
+    the figure."""
     run: TimedRun | None = None
     """What one timed run reads; null in reports that are older than the field."""
     sample_sizes: SampleSizes = Field(default={})

@@ -175,7 +175,7 @@ def adopt_original(session: Session, job: JobRow, model: ModelRow, measured: Job
     size_bytes = blob_rows.size_of(session, model.onnx_sha256)
     blob_rows.touch(session, model.onnx_sha256, size_bytes)
     job.baseline = job.compressed = measured.baseline
-    job.evaluation = {**(measured.evaluation or {}), "latency": None}
+    job.evaluation = {**(measured.evaluation or {}), "latency": None, "drop": None}
     manifest = measured.manifest or {}
     files = {_ORIGINAL_FILE: model.onnx_sha256}
     job.manifest = {**manifest, "steps": [], "artifacts": files}

@@ -6,9 +6,9 @@ from typing import Literal, assert_never
 
 from app.domain import metrics
 from app.domain.latencies import Latency, same_speed
-from app.domain.models import SampleSizes, said_sizes
+from app.domain.models import said_sizes
 from app.domain.percentages import percent_kept
-from app.domain.reports import Evaluation, Fidelity, Measures, Quality, ruined
+from app.domain.reports import DropInterval, Evaluation, Fidelity, Measures, Quality, ruined
 from app.web.figures import Number, scaled
 
 Tone = Literal["good", "bad", "warn", ""]
@@ -64,21 +64,19 @@ def figures(
         after: of the result.
         evaluation: how both were measured; None for what a step made, which is told more briefly.
     """
-    latency, sizes = (evaluation.latency, evaluation.sample_sizes) if evaluation else (None, {})
-    rows = list(_figures(before, after, latency, sizes))
+    rows = list(_figures(before, after, evaluation))
     if not ruined(before, after):
         return rows
     return [replace(row, tone="") if row.tone == "good" else row for row in rows]
 
 
-def _figures(
-    before: Measures, after: Measures, latency: Latency | None, sizes: SampleSizes
-) -> Iterator[Figure]:
+def _figures(before: Measures, after: Measures, evaluation: Evaluation | None) -> Iterator[Figure]:
+    latency, drop = (evaluation.latency, evaluation.drop) if evaluation else (None, None)
     yield _amount("Size", "of the file", before.size_bytes, after.size_bytes, "B", "smaller/larger")
-    of_sizes = f" with {said_sizes(sizes)}" if sizes else ""
+    of_sizes = _of_sizes(evaluation)
     if (time := time_of(before, after, latency)) is not None:
-        yield replace(time, note=f"{time.note}{of_sizes}")
-    yield from _quality(before, after)
+        yield replace(time, note=f"{time.note}{of_sizes}{_by_tidying(latency)}")
+    yield from _quality(before, after, drop)
     yield _amount("Parameters", "", before.parameters, after.parameters, "", "fewer/more")
     yield _amount(
         "Nonzero parameters", "",
@@ -95,6 +93,24 @@ def _figures(
         )  # fmt: skip
 
 
+def _of_sizes(evaluation: Evaluation | None) -> str:
+    """Say which sizes a sample had along dimensions that may differ."""
+    if evaluation is None or not evaluation.sample_sizes:
+        return ""
+    inputs = (
+        [(each.name, len(each.shape)) for each in evaluation.run.inputs] if evaluation.run else []
+    )
+    return f" with {said_sizes(evaluation.sample_sizes, inputs)}"
+
+
+def _by_tidying(latency: Latency | None) -> str:
+    """Say how much of the speed comes without any change of the weights."""
+    alone = latency.by_tidying if latency else None
+    if alone is None:
+        return ""
+    return f"; tidying the graph alone, without any change of weights, makes it {alone:.2f}× faster"
+
+
 def time_of(before: Measures, after: Measures, latency: Latency | None) -> Figure | None:
     """Return the row of the times of two graphs; None where they were not timed."""
     if not before.latency_ms or not after.latency_ms:
@@ -108,7 +124,7 @@ def time_of(before: Measures, after: Measures, latency: Latency | None) -> Figur
     )
 
 
-def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
+def _quality(before: Measures, after: Measures, drop: DropInterval | None) -> Iterator[Figure]:
     is_ruined = ruined(before, after)
     if before.quality and after.quality:
         was, now = before.quality.value, after.quality.value
@@ -120,6 +136,7 @@ def _quality(before: Measures, after: Measures) -> Iterator[Figure]:
             Number(f"{now:.4f}"),
             _change_of_quality(before.quality, after.quality),
             "bad" if is_ruined else "warn" if fell else "good",
+            interval=_on_other_samples(drop),
         )
     if after.fidelity:
         by_fidelity = is_ruined and not (before.quality and after.quality)
@@ -198,6 +215,14 @@ def _change_of_quality(before: Quality, after: Quality) -> str:
         case _:
             assert_never(after.kind)
     return change.replace("-", "−")
+
+
+def _on_other_samples(drop: DropInterval | None) -> str:
+    """Say between what the change lies on other samples of the same kind."""
+    if drop is None:
+        return ""
+    between = f"{-100 * drop.high:+.2f} and {-100 * drop.low:+.2f} points"
+    return f"on other samples between {between}".replace("-", "−")
 
 
 def quality(measures: Measures) -> str:

@@ -329,3 +329,36 @@ def test_a_page_draws_what_a_step_chose_from(service: Service, job: str) -> None
     assert "10.0 % of the time" in shown.text("main")
     assert HOSTILE[0] in shown.text("main")
     assert all(attributes.get("src") is None for _, attributes in shown.elements)
+
+
+def test_a_change_of_quality_says_what_it_may_be_on_other_samples(
+    service: Service, job: str
+) -> None:
+    after = {**MEASURES, "quality": {"metric": "top1", "value": 0.88, "samples": 159}}
+    drop = {"low": -0.008, "high": 0.0334}
+    reported(service, job, STEP_REPORT, compressed=after, evaluation={**EVALUATION, "drop": drop})
+    text = " ".join(Parsed(page(service, job)).text("main").split())
+    assert "−2.00 points" in text
+    assert text.count("on other samples between −3.34 and +0.80 points") == 2, "tile and table"
+
+
+def test_a_size_that_the_file_has_no_name_for_is_said_to_be_where_it_is(
+    service: Service, job: str
+) -> None:
+    read = [{"name": "x", "dtype": "float32", "shape": [1, 3, 48]}]
+    sizes = {"sample_sizes": {"x_2": 48, "n": 7}, "run": {"inputs": read, "samples": 1}}
+    reported(service, job, STEP_REPORT, evaluation={**EVALUATION, **sizes})
+    shown = Parsed(page(service, job)).text("main")
+    assert "for one sample with n = 7, x_2 = 48 (size 3 of x)" in shown
+
+
+def test_speed_that_tidying_brings_has_a_row_of_its_own(service: Service, job: str) -> None:
+    latency = EVALUATION["latency"]
+    tidied = {**latency, "speedup": 1.2, "speedup_low": 1.19, "speedup_high": 1.21}
+    del tidied["one_thread"]
+    evaluation = {**EVALUATION, "latency": {**latency, "tidied": tidied}}
+    reported(service, job, STEP_REPORT, evaluation=evaluation)
+    text = " ".join(Parsed(page(service, job)).text("main").split())
+    assert "tidying the graph alone, without any change of weights, makes it 1.20× faster" in text
+    assert "Original, its graph tidied" in text
+    assert "1.20× (1.19 to 1.21)" in text

@@ -13,6 +13,7 @@ from app.domain.directory import (
     MODEL,
     ORIGINAL,
     SOURCE,
+    TIDIED,
     UPLOAD,
     Compress,
     FinishedStep,
@@ -30,6 +31,7 @@ from workers.compression.delivery.form import Upload
 from workers.compression.delivery.result import results
 from workers.compression.events import Events
 from workers.compression.graph import stats
+from workers.compression.graph.as_delivered import as_delivered
 from workers.compression.graph.kept import after_all
 from workers.compression.graph.load import load
 from workers.compression.graph.shapes import inputs_of
@@ -104,6 +106,7 @@ def _result(
         order.evaluate,
         events,
         prober,
+        _tidied(directory, finished),
     )
     figures = judging.judge(
         directory / ORIGINAL,
@@ -125,6 +128,18 @@ def _result(
         report=report,
         artifacts=artifacts.produced(delivered, figures, directory / ARTIFACTS),
     )
+
+
+def _tidied(directory: Path, finished: list[FinishedStep]) -> Path | None:
+    """Return the graph that steps began with, as users would get it.
+
+    None where its operators are the upload's, or where no step changed it: then nothing is to be
+    told apart.
+    """
+    if not any(step.changed for step in finished):
+        return None
+    upload, tidied = (stats.operators(load(directory / name)) for name in (ORIGINAL, MODEL))
+    return None if upload == tidied else as_delivered(directory / MODEL, directory / TIDIED)
 
 
 def _context(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.domain.models import MAX_NODES, Layer, ModelDescription, ModelHints
+from app.domain.models import MAX_NODES, Layer, ModelDescription, ModelHints, place_name
 from app.domain.problems import Problem
 from app.domain.steps import METHODS, Outlook
 from app.domain.steps.elastic import NO_BLOCKS, Subnet, Supernet
@@ -174,7 +174,7 @@ def _invented(known: ModelDescription) -> dict[str, object] | None:
     """Return the first size that is called by its place, as inspection calls one without a name."""
     for tensor in (*known.inputs, *known.outputs):
         for axis, size in enumerate(tensor.shape):
-            if size == f"{tensor.name}_{axis}":
+            if size == place_name(tensor.name, axis):
                 return {"name": size, "tensor": tensor.name, "place": axis + 1}
     return None
 

@@ -7,6 +7,7 @@ import pytest
 from app.domain.latencies import Comparison, Latency, Spread
 from app.domain.metrics import Metric
 from app.domain.reports import (
+    DropInterval,
     Evaluation,
     Fidelity,
     LayerChange,
@@ -397,3 +398,39 @@ def test_what_is_unexpected_of_a_step_is_said_with_its_number() -> None:
     words = verdict.describe(measures(0.9), measures(0.9), [step(), odd], None, how())
     assert words.splitlines()[0].endswith("(unchanged).")
     assert words.splitlines()[1:] == ["Step 2 (quantize): It changed nothing."]
+
+
+@pytest.mark.parametrize(
+    ("after", "drop", "said"),
+    [
+        (0.93, (-0.008, 0.034), "a drop of 2 points; on other samples −0.80 to 3.40 points"),
+        (0.97, (-0.034, 0.008), "a gain of 2 points; on other samples −0.80 to 3.40 points"),
+        (0.95, (-0.01, 0.01), "unchanged; on other samples −1.00 to 1.00 points"),
+    ],
+)
+def test_a_drop_on_few_samples_says_what_it_may_be_on_others(
+    after: float, drop: tuple[float, float], said: str
+) -> None:
+    evaluation = how().model_copy(update={"drop": DropInterval(low=drop[0], high=drop[1])})
+    words = verdict.describe(measures(0.95), measures(after), [step()], None, evaluation)
+    assert f"({said}, with 95 % confidence)" in words
+
+
+@pytest.mark.parametrize(
+    ("speedup", "tidied", "certain", "said"),
+    [
+        (1.5, 1.2, True, ", 1.20× of it by tidying the graph, which changes no weight"),
+        (1.3, 1.29, True, ", all of it by tidying the graph, which changes no weight"),
+        (1.5, 1.02, True, ""),
+        (1.5, 1.2, False, ""),
+        (0.8, 1.2, True, ""),
+    ],
+)
+def test_speed_that_changes_no_weight_is_told_apart(
+    speedup: float, tidied: float, *, certain: bool, said: str
+) -> None:
+    spread = Spread(median=1.0, p10=1.0, p90=1.0, runs=10)
+    alone = Comparison(original=spread, compressed=spread, speedup=tidied, certain=certain)
+    found = Latency(original=spread, compressed=spread, speedup=speedup, tidied=alone)
+    words = verdict.describe(measures(0.95), measures(0.95), [step()], None, how(latency=found))
+    assert f"with 1 thread{said}. " in words

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from app.domain.models import place_name
 from workers.compression.graph.inference import dimensions, graphs_of, inferred
 from workers.compression.graph.load import INLINE_LIMIT, weight_bytes
 from workers.compression.graph.pieces import open_graph
@@ -34,12 +35,14 @@ def symbolic(model: ir.Model) -> list[tuple[str, str]]:
 
 
 def dimension_names(value: ir.Value) -> list[str]:
-    """Name every dimension of a value; one without a name is called ``<value>_<axis>``.
+    """Name every dimension of a value; one without a name is called by its place.
 
     Exporters write ``?`` for every unknown size; such sizes need not be equal.
     """
     return [
-        str(size) if isinstance(size, int) or _is_name(size.value) else f"{value.name}_{axis}"
+        str(size)
+        if isinstance(size, int) or _is_name(size.value)
+        else place_name(str(value.name), axis)
         for axis, size in enumerate(value.shape or ())
     ]
 

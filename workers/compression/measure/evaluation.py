@@ -11,17 +11,18 @@ import onnx_ir as ir
 from app.domain.jobs import Evaluate
 from app.domain.latencies import Latency, Spread
 from app.domain.models import SampleSizes
-from app.domain.reports import Evaluation, Fidelity, Measures, Quality
+from app.domain.reports import DropInterval, Evaluation, Measures
 from workers.compression.events import Events
 from workers.compression.graph.load import load
 from workers.compression.graph.rewrites.inputs import defaults_taken, inputs_with_default
 from workers.compression.graph.shapes import sizes_of
 from workers.compression.measure import latency, quality, size
+from workers.compression.measure.drop_interval import drop_interval
 from workers.compression.measure.evaluation_set import EvaluationSet
 from workers.compression.measure.memory import Prober, store_feeds
 from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.measure.notes import notes_on_figures
-from workers.compression.measure.passes import Judge, compare, rows, target_of
+from workers.compression.measure.passes import Judge, Judged, compare, rows, target_of
 from workers.compression.samples import axis
 from workers.compression.samples.context import Feeds, Samples
 from workers.compression.targets import onnx as target
@@ -50,6 +51,7 @@ def evaluate(
     settings: Evaluate,
     events: Events,
     prober: Prober | None,
+    tidied: Path | None = None,
 ) -> Measured:
     """Measure the original and the graphs that were made from it.
 
@@ -60,6 +62,7 @@ def evaluate(
         settings: the metric and the output that the user asked for.
         events: receives the progress, from 60 % on.
         prober: measures peak memory; None leaves it out.
+        tidied: the original after its graph was tidied; None where that makes no difference.
 
     Raises:
         DatasetMismatch: the targets fit neither metric nor output.
@@ -69,7 +72,9 @@ def evaluate(
     model, feeds = load(original), evaluation_set.samples.first_run()
     dimensions, count = sizes_of(model, feeds), evaluation_set.samples.layout.size
     figures = [size.measure(path, dimensions, feeds, count) for path in paths]
-    spreads, compared = latency.measure(paths, evaluation_set.samples, evaluation_set.threads)
+    spreads, compared = latency.measure(
+        paths, evaluation_set.samples, evaluation_set.threads, tidied
+    )
     peaks = _peaks(paths, feeds, evaluation_set.threads, prober)
     judge = metric_for(model, evaluation_set, settings)
     seconds = _seconds_of_metric(original, evaluation_set, judge) * len(paths)
@@ -80,7 +85,7 @@ def evaluate(
     notes += notes_on_figures(
         judge,
         output,
-        values[-1][1],
+        values[-1].fidelity,
         evaluation_set,
         has_memory=prober is not None,
         sizes=figures,
@@ -93,6 +98,7 @@ def evaluate(
     ]
     sizes = axis.sizes_of_one(model, evaluation_set.samples.layout, dimensions)
     evaluation = _evaluation(evaluation_set, samples, judge, compared, sizes, notes)
+    evaluation = evaluation.model_copy(update={"drop": _drop(judge, values[0], values[-1])})
     return Measured(measures[0], measures[1:], evaluation, samples)
 
 
@@ -118,6 +124,13 @@ def _evaluation(
         sample_sizes=sizes,
         notes=notes,
     )
+
+
+def _drop(judge: Judge | None, before: Judged, after: Judged) -> DropInterval | None:
+    """Return between what the drop of the metric lies; None where it counts nothing."""
+    if judge is None or before.counts is None or after.counts is None:
+        return None
+    return drop_interval(judge.kind, before.counts, after.counts)
 
 
 def require_metric(original: Path, evaluation_set: EvaluationSet, settings: Evaluate) -> None:
@@ -157,7 +170,7 @@ def metric_for(model: ir.Model, evaluation_set: EvaluationSet, settings: Evaluat
 def _measures(
     figure: size.Size,
     spread: Spread,
-    value: tuple[Quality | None, Fidelity | None],
+    value: Judged,
     peak: int | None,
 ) -> Measures:
     return Measures(
@@ -166,8 +179,8 @@ def _measures(
         nonzero_parameters=figure.nonzero_parameters,
         macs=figure.macs,
         latency_ms=spread.median,
-        quality=value[0],
-        fidelity=value[1],
+        quality=value.quality,
+        fidelity=value.fidelity,
         peak_memory_bytes=peak,
     )
 

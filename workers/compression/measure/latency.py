@@ -20,7 +20,9 @@ _MOST_ALONE = 60.0
 """If the fewest rounds with one thread take more seconds than this, they are left out."""
 
 
-def measure(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list[Spread], Latency]:
+def measure(
+    paths: Sequence[Path], samples: Samples, threads: int, tidied: Path | None = None
+) -> tuple[list[Spread], Latency]:
     """Time one sample of several graphs, by turns in one process.
 
     So other work on the machine disturbs all of them alike. The graphs are loaded as a user would
@@ -31,19 +33,24 @@ def measure(paths: Sequence[Path], samples: Samples, threads: int) -> tuple[list
         paths: the files of the graphs.
         samples: the first one is run.
         threads: number of threads that serving uses.
+        tidied: the first graph after it was tidied; None where that makes no difference.
 
     Returns:
         The spread of each graph's times, and the comparison of the first with the last.
     """
-    timers, count = _timers(paths, samples, threads)
+    first, *others = paths
+    beside = [] if tidied is None else [tidied]
+    timers, count = _timers([first, *beside, *others], samples, threads)
     turns = by_turns(timers)
     alone = None
     if threads > 1 and turns.seconds.max(1).sum() * threads * FEWEST < _MOST_ALONE:
         both, _ = _timers([paths[0], paths[-1]], samples, threads=1)
         alone = comparison(by_turns(both, SECONDS / 2), count)
     served = comparison(turns, count)
-    spreads = [turns.spread(index, count) for index in range(len(paths))]
-    return spreads, Latency(**dict(served), one_thread=alone)
+    spreads = [turns.spread(index, count) for index in range(len(timers))]
+    alike = None if tidied is None else comparison(turns.with_first(1), count)
+    del spreads[1 : 1 + len(beside)]
+    return spreads, Latency(**dict(served), one_thread=alone, tidied=alike)
 
 
 def opened(graph: ir.Model | ort.InferenceSession, threads: int) -> ort.InferenceSession:

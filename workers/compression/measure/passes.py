@@ -2,20 +2,31 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from app.domain.reports import Fidelity, Quality
 from workers.compression.measure import quality
+from workers.compression.measure.drop_interval import Counts
 from workers.compression.measure.fidelity import Closeness, Profile
-from workers.compression.measure.metrics.graph import GraphMetric
+from workers.compression.measure.metrics.graph import GraphMetric, GraphScore
 from workers.compression.samples.context import Samples
 from workers.compression.targets import onnx as target
 from workers.compression.targets.runner import Outputs
 
 Judge = quality.Yardstick | GraphMetric
+
+
+class Judged(NamedTuple):
+    """What the samples tell of a graph."""
+
+    quality: Quality | None
+    fidelity: Fidelity | None
+    """None for the original."""
+    counts: Counts | None
+    """Of each sample, of a metric that counts."""
 
 
 def target_of(samples: Samples, row: int) -> NDArray[Any] | None:
@@ -30,7 +41,7 @@ def compare(
     judge: Judge | None,
     output: str,
     advance: Callable[[float], None],
-) -> list[tuple[Quality | None, Fidelity | None]]:
+) -> list[Judged]:
     """Run all samples through the original and through each graph, and compare the outputs.
 
     Args:
@@ -42,7 +53,7 @@ def compare(
         advance: called with the fraction done.
 
     Returns:
-        Quality and fidelity of each graph; the original has no fidelity.
+        What they tell of each graph.
     """
     original = target.open_session(paths[0], threads)
     score = judge.score() if judge else None
@@ -51,8 +62,7 @@ def compare(
         profile.add(outputs[output])
         if score:
             score.add(outputs, target_of(samples, row), outputs)
-    values = list[tuple[Quality | None, Fidelity | None]]()
-    values.append((score.quality if score else None, None))
+    values = [_judged(score, None)]
     for index, path in enumerate(paths[1:], start=1):
         score = judge.score() if judge else None
         closeness = Closeness(output, profile)
@@ -63,8 +73,15 @@ def compare(
             if score:
                 score.add(outputs_of_graph, target_of(samples, row), expected)
             advance((index - 1 + done / len(samples)) / len(paths[1:]))
-        values.append((score.quality if score else None, closeness.value))
+        values.append(_judged(score, closeness.value))
     return values
+
+
+def _judged(score: quality.Score | GraphScore | None, fidelity: Fidelity | None) -> Judged:
+    if score is None:
+        return Judged(None, fidelity, None)
+    counts = score.counts if isinstance(score, quality.Score) else None
+    return Judged(score.quality, fidelity, counts)
 
 
 def rows(session: ort.InferenceSession, samples: Samples) -> Iterator[tuple[int, Outputs]]:

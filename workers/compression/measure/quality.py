@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -17,6 +18,7 @@ from app.domain.metrics import METRICS, Kind, Metric, unfit, usual
 from app.domain.problems import DatasetMismatch
 from app.domain.reports import Quality
 from workers.compression.measure import single_scores
+from workers.compression.measure.drop_interval import Counts
 from workers.compression.measure.metrics import classes, masks, numbers, sequences
 from workers.compression.measure.metrics.graph import GraphMetric
 from workers.compression.measure.metrics.meter import Meter, Summed, Unfit, mean
@@ -101,6 +103,16 @@ class Score:
     def value(self) -> float:
         """The metric over all samples so far."""
         return self._meter.value
+
+    @property
+    def counts(self) -> Counts | None:
+        """What was counted in each sample, and out of how many; None of metrics that do not count.
+
+        A mean over classes is no count.
+        """
+        counting = self._yardstick.kind in {"share", "rate"} and isinstance(self._meter, Summed)
+        terms = self._meter.terms if isinstance(self._meter, Summed) else []
+        return np.array(terms) if counting and terms else None
 
     @property
     def quality(self) -> Quality:

@@ -88,6 +88,11 @@ class Turns:
         low, middle, high = (round(float(q), 4) for q in np.quantile(milliseconds, (0.1, 0.5, 0.9)))
         return Spread(median=middle, p10=low, p90=high, runs=len(milliseconds))
 
+    def with_first(self, graph: int) -> "Turns":
+        """Return the same rounds of the first graph and another one alone."""
+        seconds = self.seconds[[0, graph]]
+        return Turns(seconds, paired(*seconds), self.left_out)
+
 
 def by_turns(
     timers: Sequence[Timer], seconds: float = SECONDS, pause: Callable[[float], None] = time.sleep

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from app.domain import metrics
-from app.domain.latencies import Comparison, same_speed
+from app.domain.latencies import Comparison, Latency, same_speed
 from app.domain.metrics import Kind
 from app.domain.percentages import percent_kept
 from app.domain.problems import QualityBelowRequirement
 from app.domain.reports import (
+    DropInterval,
     Evaluation,
     Fidelity,
     Measures,
@@ -108,7 +109,7 @@ def describe(
     gains = [_smaller(baseline.size_bytes / max(compressed.size_bytes, 1))]
     if speed := _speed(evaluation):
         gains.append(speed)
-    gained, quality = ", ".join(gains), _quality(baseline, compressed, evaluation.split)
+    gained, quality = ", ".join(gains), _quality(baseline, compressed, evaluation)
     words = [gained, quality]
     if ruined(baseline, compressed):
         words = [_RUINED[evaluation.split], quality, f"{gained[0].upper()}{gained[1:]}"]
@@ -142,7 +143,7 @@ def _speed(evaluation: Evaluation) -> str | None:
     if latency is None:
         return None
     if latency.certain:
-        return f"{_faster(latency)} with {_conditions(evaluation)}"
+        return f"{_faster(latency)} with {_conditions(evaluation)}{_by_tidying(latency)}"
     words, interval = "the machine was too busy to measure the speed", latency.interval
     if interval is not None:
         words += (
@@ -152,6 +153,16 @@ def _speed(evaluation: Evaluation) -> str | None:
     if alone and alone.certain:
         return f"{words}; with one thread {_faster(alone)}"
     return f"{words} (run the job again when the machine is idle)"
+
+
+def _by_tidying(latency: Latency) -> str:
+    """Say how much of the speed comes without any change of the weights."""
+    alone = latency.by_tidying
+    if alone is None or latency.speedup <= 1:
+        return ""
+    rest = latency.speedup / alone
+    part = "all" if rest < 1 or same_speed(rest) else _times(alone, "", "").strip()
+    return f", {part} of it by tidying the graph, which changes no weight"
 
 
 def _conditions(evaluation: Evaluation) -> str:
@@ -184,14 +195,24 @@ def _times(ratio: float, better: str, worse: str) -> str:
     return f"{ratio:.2f}{times} {better}" if ratio > 1 else f"{1 / ratio:.2f}{times} {worse}"
 
 
-def _quality(baseline: Measures, compressed: Measures, split: Split) -> str:
+def _quality(baseline: Measures, compressed: Measures, evaluation: Evaluation) -> str:
     if _has_metric(baseline, compressed):
         metric, kind, before, after = _figures(baseline, compressed)
         lost = drop(baseline, compressed)
         direction = "unchanged" if lost == 0 else f"a {'drop' if lost > 0 else 'gain'} of"
         amount = "" if lost == 0 else f" {metrics.amount(kind, abs(lost))}"
-        return f"{metric} {before:.4g} → {after:.4g} ({direction}{amount})"
-    return f"{_UNLABELLED[split]}: {_likeness(compressed.fidelity)}"
+        elsewhere = _on_other_samples(evaluation.drop, gained=lost < 0)
+        return f"{metric} {before:.4g} → {after:.4g} ({direction}{amount}{elsewhere})"
+    return f"{_UNLABELLED[evaluation.split]}: {_likeness(compressed.fidelity)}"
+
+
+def _on_other_samples(drop: DropInterval | None, *, gained: bool) -> str:
+    """Say between what a drop, or a gain, lies on other samples of the same kind."""
+    if drop is None:
+        return ""
+    low, high = (-drop.high, -drop.low) if gained else (drop.low, drop.high)
+    between = f"{100 * low:.2f} to {100 * high:.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"; on other samples {between} points, with 95 % confidence"
 
 
 def _has_metric(baseline: Measures, compressed: Measures) -> bool:

@@ -54,10 +54,14 @@ class Summed:
     ) -> None:
         self._statistics, self._value = statistics, value
         self._sums: Sums | None = None
+        self.terms = list[Sums]()
+        """Of each sample, where it has one row of terms."""
 
     def add(self, output: NDArray[Any], target: NDArray[Any]) -> None:
         """Add one sample."""
         sums = self._statistics(output, target)
+        if sums.ndim == 1:
+            self.terms.append(sums)
         if self._sums is not None:
             longer, shorter = sorted((self._sums, sums), key=len, reverse=True)
             sums = longer.copy()
