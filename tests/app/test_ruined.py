@@ -80,7 +80,7 @@ def test_in_pictures_it_is_hollow_and_leaves_room_for_the_others(
         assert page.text.count(f'<a class="ruined" href="/jobs/{bad}"') == 2, "a mark a panel"
         assert f'<a class="ruined" href="/jobs/{good}"' not in page.text
         assert f"Results in hollow red circles {UNLIKE.replace('does', 'do', 1)}" in read(page)
-        assert "answers that changed, up to 10.00 % or more" in read(page)
+        assert "answers that changed, up to 12.50 % or more" in read(page)
     compared = person.get(f"/jobs/compare?job={good}&job={bad}").text
     assert compared.count('<td class="n bad">') == 1
     alone = person.get(f"/jobs/compare?job={bad}")

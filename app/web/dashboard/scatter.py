@@ -21,6 +21,8 @@ _TIMES, _LOSSES = 208, 130
 """Heights of the panels."""
 _MOST_LOST = 1.0
 """Losses beyond it stand at the upper edge; but of a ``gain``, whose unit may be any."""
+_ABOVE = 1.25
+"""Ruined results stand as many times above the greatest loss of the others, if not lower."""
 _LOST = {"agreement": "answers that changed", "explained": "variance lost"}
 
 
@@ -139,7 +141,7 @@ def _losses(
     """Return the panel of lost quality; None where nothing was compared.
 
     It shows results that were judged alike, as most of them were: a loss of one metric is no loss
-    of another. Ruined ones stand at the upper edge, and leave room for the others.
+    of another. Ruined ones stand at the upper edge, just above the others.
     """
     judges = [_judged_by(result) for result in shown]
     common = Counter(judge for judge in judges if judge is not None).most_common(1)
@@ -153,7 +155,8 @@ def _losses(
     alike = [index for index, judge in enumerate(judges) if judge == (what, kind)]
     least = min(0.0, *(lost[index] for index in alike))
     most = max(0.0, *(lost[index] for index in alike))
-    limit = max(0.0, *(lost[index] for index in alike if not shown[index].ruined), 0.0) or most
+    of_use = max([0.0, *(lost[index] for index in alike if not shown[index].ruined)])
+    limit = min(_ABOVE * of_use, most) or most
     limit = limit if kind == "gain" else min(limit, _MOST_LOST)
     up = _scale(top, _LOSSES, least, limit if limit > least else least + 1)
     dots = [Dot(named[index], places[index], up(lost[index])) for index in alike]
