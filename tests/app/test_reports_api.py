@@ -1,5 +1,7 @@
 """``/v1/jobs/{id}/report``: JSON for programs, or a page; kept by whoever has it."""
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -52,7 +54,7 @@ def test_the_json_holds_what_was_measured_and_how(service: Service, job: str) ->
     report = service.http.get(path(job)).json()
     assert report["baseline"]["size_bytes"] == MEASURES["size_bytes"]
     assert report["compressed"]["fidelity"] == FIDELITY
-    younger = {"run": None, "sample_sizes": {}, "drop": None}
+    younger: dict[str, Any] = {"run": None, "sample_sizes": {}, "drop": None}
     latency = {**EVALUATION["latency"], "tidied": None}
     assert report["evaluation"] == {**EVALUATION, **younger, "latency": latency}
     assert report["manifest"] == MANIFEST

@@ -82,7 +82,7 @@ def test_in_pictures_it_is_hollow_and_leaves_room_for_the_others(
         assert f"Results in hollow red circles {UNLIKE.replace('does', 'do', 1)}" in read(page)
         assert "answers that changed, up to 12.50 % or more" in read(page)
     compared = person.get(f"/jobs/compare?job={good}&job={bad}").text
-    assert compared.count('<td class="n bad">') == 1
+    assert compared.count('<td class="n bad"') == 1
     alone = person.get(f"/jobs/compare?job={bad}")
     assert "answers that changed, up to 96.00 %" in read(alone)
 
@@ -92,9 +92,9 @@ def test_the_same_again_is_doubted_before_it_runs(
 ) -> None:
     good = _ended(service, model, FIDELITY, steps=[{"method": "prune", "ratio": 0.1}])
     bad = _ended(service, model, NOISE)
-    assert "This will work." in read(person.get(f"/jobs/new?like={good}"))
+    assert "This will run." in read(person.get(f"/jobs/new?like={good}"))
     form = read(person.get(f"/jobs/new?like={bad}"))
-    assert "This will work." not in form
+    assert "This will run, and may not do what is meant" in form
     assert f"The job '{bad}' took these steps on this model and data, and its file does NOT" in form
 
     def doubts(**changes: Any) -> list[str]:
