@@ -58,7 +58,7 @@ class Waiting:
         now = self._clock()
         if self._told_left is None or now - self._told_left_at < _RENEWED_SECONDS:
             return None
-        left = self._told_left - (now - self._told_left_at)
+        left = round(self._told_left - (now - self._told_left_at), 1)
         self._told_left, self._told_left_at = (left if left > 0 else None), now
         return self._progress.model_copy(update={"eta_seconds": self._told_left})
 
