@@ -82,11 +82,11 @@ class Reaper:
             chores.do(session, "reject overdue", owner, OVERDUE_UPLOADS_SECONDS, reject)
             chores.do(session, "merge counters", owner, MERGE_SECONDS, counters.compact)
             if seen_for >= lease.seconds:
-                waiting += [("job", each) for each in reaping.reap_jobs(session, lease.attempts)]
+                waiting += [("job", each) for each in reaping.reap_jobs(session, lease.losses)]
                 for upload, table in inspections.TABLES.items():
-                    upload_ids = reaping.reap_inspections(session, table, lease.attempts)
+                    upload_ids = reaping.reap_inspections(session, table, lease.losses)
                     waiting += [(upload, each) for each in upload_ids]
-                reaping.reap_fetches(session, lease.attempts)
+                reaping.reap_fetches(session, lease.losses)
         for subject, row_id in waiting:
             nudge.send(self._settings, subject, row_id)
 

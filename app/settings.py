@@ -155,7 +155,11 @@ class Lease(_Group):
     scan_seconds: Seconds = 2
     """How often workers look for waiting work, gateways and workers for what killed ones held."""
     attempts: int = Field(default=3, gt=0)
-    """How often a run is started before it fails for good."""
+    """How often a run is started before it fails for good: its engine died each time, or met a
+    fault of ours."""
+    losses: int = Field(default=10, gt=0)
+    """How often in a row a run may lose its worker before it fails for good. It begins anew with
+    each finished step, and is no start."""
 
     @property
     def blind_seconds(self) -> float:

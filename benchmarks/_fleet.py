@@ -78,7 +78,7 @@ class Fleet:
         with transaction(self.sessions) as session:
             if reaping.try_lock(session):
                 chores.do(session, "fail overdue", name, OVERDUE_SECONDS, reaping.fail_overdue)
-                reaping.reap_jobs(session, self.settings.lease.attempts)
+                reaping.reap_jobs(session, self.settings.lease.losses)
 
     def _work_off(self, name: str) -> None:
         lease = self.settings.lease

@@ -39,8 +39,6 @@ _MINUTES = 240
 _LOOK_SECONDS = 0.2
 _VARYING = {"latency_ms", "peak_memory_bytes"}
 """Figures that are never quite the same twice."""
-_UNDISTURBED = {"LEASE_ATTEMPTS": "1000"}
-"""A trial whose worker is killed time and again is begun again each time."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +157,7 @@ def _exported(file: Path) -> Path:
 def bench(trials: int) -> Iterator[Bench]:
     """Run a service, with the network and its data uploaded."""
     with TemporaryDirectory(prefix="planish-killed-") as place:
-        service = Service(Path(place), **_UNDISTURBED)
+        service = Service(Path(place))
         try:
             service.start()
             file = _exported(Path(place) / "model.onnx")

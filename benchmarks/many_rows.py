@@ -104,7 +104,7 @@ def _reap(session: Session) -> None:
     reaping.try_lock(session)
     reaping.fail_overdue(session)
     reaping.reject_overdue(session, 24 * 60)
-    reaping.reap_jobs(session, 3)
+    reaping.reap_jobs(session, 10)
 
 
 def _figures(session: Session) -> None:

@@ -105,7 +105,8 @@ class Claim(Taken):
     steps: tuple[tuple[str, FinishedStep], ...]
     """The finished steps in order: the SHA-256 of the graph, and the report."""
     step_keys: tuple[str, ...]
-    """The key of each step, by which its result is found again; empty where none is to be."""
+    """The key of each step but for the graph that it is given (``earlier_steps``); empty where no
+    result is to be found again."""
     price_lists: Mapping[int, price_lists.PriceList]
     """The price lists that steps read and make, by the index of the step."""
     seconds_left: float
@@ -191,7 +192,8 @@ def begin(session: Session, taken: Taken, maker: str | None = None) -> Claim | N
         return uploads.claim(session, taken, job, steps, (), {})
     contents = uploads.contents(job)
     keys = earlier_steps.keys(taken.request, contents, maker)
-    earlier_steps.take(session, job, keys, {step.index for step in steps})
+    finished = {step.index: step.graph_sha256 for step in steps if step.graph_sha256 is not None}
+    earlier_steps.take(session, job, keys, uploads.graph_sha256, finished)
     steps = _finished(session, job.id)
     lists = price_lists.known(session, job, price_lists.keys(taken.request, contents, maker))
     return uploads.claim(session, taken, job, steps, keys, lists)
@@ -236,6 +238,13 @@ class _Uploads:
         """Return why the job cannot run; None if no reason is known."""
         return obstacles.of(self.request, self.model, self.datasets, self.others, self.metric)
 
+    @property
+    def graph_sha256(self) -> str:
+        """The SHA-256 of the graph that the first step is given."""
+        assert self.model is not None, "an unusable model is an obstacle"
+        assert self.model.graph_sha256 is not None, "a ready model has its graphs"
+        return self.model.graph_sha256
+
     def contents(self, job: JobRow) -> list[str]:
         """Return what a job reads, as hashes, and how it is read.
 
@@ -274,13 +283,12 @@ class _Uploads:
         model, metric, request = self.model, self.metric, self.request
         assert model is not None, "an unusable model is an obstacle"
         assert model.onnx_sha256 is not None, "a ready model has its graphs"
-        assert model.graph_sha256 is not None, "a ready model has its graphs"
         return Claim(
             **vars(taken),
             model_sha256=model.sha256,
             model_size_bytes=_size_bytes(session, model),
             onnx_sha256=model.onnx_sha256,
-            graph_sha256=model.graph_sha256,
+            graph_sha256=self.graph_sha256,
             other_models={row.id: str(row.graph_sha256) for row in self.others.values() if row},
             source=self._source(),
             metric_sha256=metric.onnx_sha256 if metric else None,

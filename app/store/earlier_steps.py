@@ -1,13 +1,16 @@
 """Steps whose result was made before for the same tenant, with all the same: it is taken.
 
-All the same means: the model's graphs, the data, the steps up to this one, the seed, what else of
-the request a step may read, and what makes it: versions, machine, device, threads. All that has one
-key, a hash, which is stored with the step.
+All the same means: the model's graphs, the data, the steps up to this one, the graph that it is
+given, the seed, what else of the request a step may read, and what makes it: versions, machine,
+device, threads. All that has one key, a hash, which is stored with the step.
+
+The graph counts by its bytes, as the same steps need not come to the same graph on every machine.
+It is not known before the step before has been made, so the rest has a key of its own until then.
 """
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -43,7 +46,7 @@ _TAKEN = "Its result was taken from"
 
 
 def keys(request: JobRequest, contents: Sequence[str], maker: str) -> tuple[str, ...]:
-    """Return the key of each step of a job.
+    """Return the key of each step of a job, but for the graph that it is given.
 
     Args:
         request: of the job.
@@ -61,18 +64,38 @@ def keys(request: JobRequest, contents: Sequence[str], maker: str) -> tuple[str,
     return tuple(found)
 
 
-def take(session: Session, job: JobRow, keys: Sequence[str], finished: Collection[int]) -> None:
+def whole_key(key: str, graph_sha256: str) -> str:
+    """Return the key of a step under which its result is stored.
+
+    Args:
+        key: as ``keys`` returns it.
+        graph_sha256: of the graph that the step is given.
+    """
+    return _hash([key, graph_sha256])
+
+
+def take(
+    session: Session,
+    job: JobRow,
+    keys: Sequence[str],
+    graph_sha256: str,
+    finished: Mapping[int, str],
+) -> None:
     """Give a job the results of its first steps that were made before.
 
     Args:
         session: In which the job is claimed.
         job: That is claimed.
-        keys: Of its steps.
-        finished: The steps that it has finished itself.
+        keys: Of its steps, as ``keys`` returns them.
+        graph_sha256: Of the graph that the first step is given.
+        finished: The SHA-256 of the graphs of the steps that it has finished itself, by index.
     """
-    for index, key in enumerate(keys):
+    given = graph_sha256
+    for index, each in enumerate(keys):
         if index in finished:
+            given = finished[index]
             continue
+        key = whole_key(each, given)
         earlier = session.scalars(
             select(StepRow)
             .where(
@@ -94,7 +117,7 @@ def take(session: Session, job: JobRow, keys: Sequence[str], finished: Collectio
             "taken_seconds": _seconds(earlier.finished),
             "notes": [*notes, source],
         }
-        session.add(
+        session.merge(
             StepRow(
                 job_id=job.id,
                 index=index,
@@ -105,6 +128,7 @@ def take(session: Session, job: JobRow, keys: Sequence[str], finished: Collectio
                 finished={**earlier.finished, **changes},
             )
         )
+        given = earlier.graph_sha256
     session.flush()
 
 

@@ -11,7 +11,12 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.store.tables import Leased
+from app.store.tables import Leased, Run
+
+LOST_AT_ONCE = 2
+"""So many holders in a row may go silent before the row waits for its next one."""
+
+LONGEST_PAUSE_SECONDS = 300.0
 
 Row = TypeVar("Row", bound=Leased)
 
@@ -73,6 +78,26 @@ def give_back(row: Leased, *, spent: bool, delay_seconds: float = 0) -> None:
     release(row)
     row.attempts -= not spent
     row.not_before = seconds_from_now(delay_seconds)
+
+
+def pause_after(losses: int) -> float:
+    """Return how long a row waits whose last holders went silent, so many in a row.
+
+    Workers die of many things, often several at one time, so the row is hardly to blame. Where it
+    is, it takes down few of them in the meantime.
+    """
+    return 0.0 if losses <= LOST_AT_ONCE else min(2.0**losses, LONGEST_PAUSE_SECONDS)
+
+
+def lose(row: Run, losses: int) -> bool:
+    """Note that the holder of a locked row went silent; return whether there may be another.
+
+    Args:
+        row: whose lease is expired.
+        losses: how many holders in a row may go silent before there is no other.
+    """
+    row.losses += 1
+    return row.losses < losses
 
 
 def put_off(

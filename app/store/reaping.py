@@ -1,5 +1,8 @@
 """Takes back the rows of silent workers, and fails what nobody has started in time.
 
+An attempt whose worker went silent does not count as one, because most of them have died of
+something else. A row that has lost its worker too often in a row ends nevertheless.
+
 One process at a time does this for all; locked rows are skipped.
 """
 
@@ -16,11 +19,11 @@ from app.store.tables import (
     DatasetRow,
     FetchRow,
     JobRow,
-    Leased,
     ModelRow,
+    Run,
 )
 
-Row = TypeVar("Row", bound=Leased)
+Row = TypeVar("Row", bound=Run)
 
 _BATCH = 100
 
@@ -31,56 +34,60 @@ def try_lock(session: Session) -> bool:
     return bool(session.scalar(select(lock)))
 
 
-def reap_jobs(session: Session, attempts: int) -> list[str]:
+def reap_jobs(session: Session, losses: int) -> list[str]:
     """Take back jobs of silent workers; return those that wait again.
 
-    A job with a pending cancellation is cancelled; one whose attempts are used up fails with the
-    reason.
+    A job with a pending cancellation is cancelled; one that has lost so many workers in a row fails
+    with the reason.
     """
     waiting = []
     for job in session.scalars(_locked(JobRow, leases.is_expired(JobRow))):
         if job.cancel_requested:
             transitions.finish(session, job, "cancelled")
-        elif job.attempts - job.spent_attempts >= attempts:
-            transitions.finish(session, job, "failed", _used_up(attempts))
-        else:
-            transitions.give_back(session, job, spent=True)
+        elif leases.lose(job, losses):
+            job.spent_attempts += 1
+            pause = leases.pause_after(job.losses)
+            transitions.give_back(session, job, spent=True, delay_seconds=pause)
             waiting.append(job.id)
+        else:
+            transitions.finish(session, job, "failed", _lost(losses))
     return waiting
 
 
 def reap_inspections(
-    session: Session, table: type[ModelRow] | type[DatasetRow], attempts: int
+    session: Session, table: type[ModelRow] | type[DatasetRow], losses: int
 ) -> list[str]:
     """Take back uploads of silent workers; return those that wait again.
 
-    An upload whose attempts are used up is rejected with the reason.
+    An upload that has lost so many workers in a row is rejected with the reason.
     """
     waiting = []
     expired = (table.status == "inspecting") & leases.is_expired(table)
     for row in session.scalars(_locked(table, expired)):
-        if row.attempts >= attempts:
-            inspections.reject_row(session, row, _used_up(attempts))
-        else:
-            leases.release(row)
+        if leases.lose(row, losses):
+            pause = leases.pause_after(row.losses)
+            leases.give_back(row, spent=False, delay_seconds=pause)
             waiting.append(row.id)
+        else:
+            inspections.reject_row(session, row, _lost(losses))
     return waiting
 
 
-def reap_fetches(session: Session, attempts: int) -> None:
-    """Take back fetches of silent workers; an upload whose attempts are used up is rejected."""
+def reap_fetches(session: Session, losses: int) -> None:
+    """Take back fetches of silent workers; one that has lost so many in a row is given up."""
     for fetch_id, kind in session.execute(
         select(FetchRow.id, FetchRow.kind).where(leases.is_expired(FetchRow)).limit(_BATCH)
     ).all():
         upload = fetches.lock_upload(session, kind, fetch_id)
         silent = (FetchRow.id == fetch_id) & leases.is_expired(FetchRow)
         for fetch in session.scalars(_locked(FetchRow, silent)):
-            if upload is not None and fetch.attempts < attempts:
-                leases.release(fetch)
+            if upload is not None and leases.lose(fetch, losses):
+                pause = leases.pause_after(fetch.losses)
+                leases.give_back(fetch, spent=False, delay_seconds=pause)
                 continue
             session.delete(fetch)
             if upload is not None:
-                inspections.reject_row(session, upload, _never_fetched(attempts))
+                inspections.reject_row(session, upload, _never_fetched(losses))
 
 
 def fail_overdue(session: Session, longest_minutes: float = math.inf) -> None:
@@ -128,16 +135,16 @@ def _locked(table: type[Row], condition: ColumnElement[bool]) -> Select[Row]:
     return select(table).where(condition).limit(_BATCH).with_for_update(skip_locked=True, of=table)
 
 
-def _used_up(attempts: int) -> EngineCrashed:
+def _lost(losses: int) -> EngineCrashed:
     return EngineCrashed(
-        f"The worker went silent in each of {attempts} attempts; a run that takes its machine down"
-        " is not started again. Try a smaller model or dataset, or retry the job."
+        f"The worker went silent {losses} times in a row; a run that takes its machine down is not"
+        " started again. Try a smaller model or dataset, or retry the job."
     )
 
 
-def _never_fetched(attempts: int) -> FetchFailed:
+def _never_fetched(losses: int) -> FetchFailed:
     return FetchFailed(
-        f"The worker went silent in each of {attempts} attempts to fetch the file: send the request"
+        f"The worker that fetched the file went silent {losses} times in a row: send the request"
         " again."
     )
 

@@ -18,6 +18,7 @@ from app.domain.sensitivity import Sensitivity
 from app.store import (
     blob_rows,
     counters,
+    earlier_steps,
     events,
     layer_times,
     leases,
@@ -68,8 +69,8 @@ def keep_step(
     session: Session, claimed: Claim, index: int, graph: Blob, finished: FinishedStep
 ) -> None:
     """Store a finished step, which will not be repeated: by other jobs only if it is settled."""
-    keys = claimed.step_keys if finished.settled else ()
     job = leases.hold(session, JobRow, claimed.id, claimed.token)
+    job.losses = 0
     blob_rows.touch(session, graph.sha256, graph.size_bytes)
     session.merge(
         StepRow(
@@ -78,10 +79,21 @@ def keep_step(
             tenant=job.tenant,
             graph_sha256=graph.sha256,
             size_bytes=graph.size_bytes,
-            key=keys[index] if keys else None,
+            key=_key(session, claimed, index) if finished.settled else None,
             finished=finished.model_dump(mode="json"),
         )
     )
+
+
+def _key(session: Session, claimed: Claim, index: int) -> str | None:
+    """Return the key of a step; None if none is kept, or if its input is not stored."""
+    if not claimed.step_keys:
+        return None
+    given: str | None = claimed.graph_sha256
+    if index > 0:
+        before = session.get(StepRow, (claimed.id, index - 1))
+        given = before and before.graph_sha256
+    return given and earlier_steps.whole_key(claimed.step_keys[index], given)
 
 
 def keep_samples(session: Session, claimed: Claim, arrays: Blob, generated: Generated) -> None:

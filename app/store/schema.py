@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.domain.problems import Unavailable
 
-NEEDED = "0026"
+NEEDED = "0027"
 """The revision of the tables that this version reads and writes; revisions count up."""
 
 

@@ -69,6 +69,7 @@ def retry(session: Session, job: JobRow) -> None:
     job.finished_at = None
     job.started_at = None
     job.spent_attempts = job.attempts
+    job.losses = 0
     job.running_seconds = 0.0
     job.queued_at = job.not_before = func.clock_timestamp()
     enter(session, job, "queued", "queued")

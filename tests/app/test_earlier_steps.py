@@ -6,7 +6,7 @@ import pytest
 
 from app.blobs import Blob
 from app.domain.directory import FinishedStep
-from app.store import earlier_steps, runs
+from app.store import earlier_steps, runs, transitions
 from app.store.claims import Claim
 from app.store.tables import JobRow, StepRow
 from tests.app.claiming import claim_next
@@ -16,15 +16,26 @@ STEPS: list[dict[str, Any]] = [{"method": "prune", "ratio": 0.3}, {"method": "qu
 DONE = FinishedStep(seconds=12.5, layers=[], skipped=[], notes=["It took long."])
 
 
-def made(service: Service, claimed: Claim, done: FinishedStep = DONE) -> list[Blob]:
-    """Let the worker finish all steps."""
+def made(
+    service: Service, claimed: Claim, done: FinishedStep = DONE, digits: str = "01"
+) -> list[Blob]:
+    """Let the worker finish a step for each digit, of which its graph's digest is made."""
     graphs = []
-    for index in range(len(claimed.step_keys or STEPS)):
+    for index, digit in enumerate(digits):
         with service.store.begin() as session:
-            graph = Blob(f"{index:x}" * 64, 100 + index, key="")
+            graph = Blob(digit * 64, 100 + index, key="")
             runs.keep_step(session, claimed, index, graph, done)
             graphs.append(graph)
     return graphs
+
+
+def killed(service: Service, claimed: Claim) -> Claim:
+    """Let another worker take the job over."""
+    with service.store.begin() as session:
+        transitions.give_back(session, session.get_one(JobRow, claimed.id), spent=True)
+    again = claim_next(service)
+    assert again.id == claimed.id
+    return again
 
 
 def request(service: Service) -> dict[str, Any]:
@@ -72,6 +83,34 @@ def test_the_first_steps_are_taken_where_the_later_ones_differ(service: Service)
     service.job(**{**asked, "steps": [STEPS[0], {"method": "quantize", "mode": "float16"}]})
     claimed = claim_next(service)
     assert [sha256 for sha256, _ in claimed.steps] == [graphs[0].sha256]
+
+
+def test_a_job_goes_on_from_its_own_graph_whatever_others_made_of_theirs(service: Service) -> None:
+    asked = request(service)
+    service.job(**asked)
+    others = claim_next(service)
+    service.job(**asked)
+    mine = claim_next(service)
+    made(service, others)
+    [own] = made(service, mine, digits="a")
+    mine = killed(service, mine)
+    assert [sha256 for sha256, _ in mine.steps] == [own.sha256], "made of another graph"
+    service.job(**asked)
+    alike = claim_next(service)
+    assert [step.seconds for _, step in alike.steps] == [0, 0]
+
+
+def test_a_job_that_came_to_the_same_graph_takes_what_was_made_of_it(service: Service) -> None:
+    asked = request(service)
+    service.job(**asked)
+    others = claim_next(service)
+    service.job(**asked)
+    mine = claim_next(service)
+    graphs = made(service, others)
+    made(service, mine, digits="0")
+    mine = killed(service, mine)
+    assert [sha256 for sha256, _ in mine.steps] == [graph.sha256 for graph in graphs]
+    assert [step.seconds for _, step in mine.steps] == [12.5, 0], "the first is its own"
 
 
 def test_what_formats_hold_makes_another_step_of_one_that_chooses_by_it(service: Service) -> None:

@@ -33,7 +33,7 @@ from tests.app.claiming import claim_job
 from tests.app.service import DYNAMIC, MODEL
 
 SECONDS = 60.0
-ATTEMPTS = 3
+LOSSES = 5
 ANY = claims.WorkerOffer("cpu")
 BLOB = Blob("0" * 64, 1, "key")
 USAGE = Usage(cpu_seconds=2, gpu_seconds=0, peak_memory_bytes=7)
@@ -91,7 +91,22 @@ def _expire(store: Sessions, job_id: str) -> None:
 
 def _reap(store: Sessions) -> list[str]:
     with store.begin() as session:
-        return reaping.reap_jobs(session, ATTEMPTS)
+        return reaping.reap_jobs(session, LOSSES)
+
+
+def _lose(store: Sessions, job_id: str) -> tuple[int, bool, float]:
+    """Let a worker claim a job and go silent.
+
+    Returns the number of its attempt, whether the job waits again, and for how long.
+    """
+    attempt = _claim(store, job_id).attempt
+    _expire(store, job_id)
+    waits = _reap(store) == [job_id]
+    with store.begin() as session:
+        job = session.get_one(JobRow, job_id)
+        pause = (job.not_before - leases.now(session)).total_seconds()
+        job.not_before = leases.seconds_from_now(0)
+    return attempt, waits, pause
 
 
 def _states(store: Sessions, job_id: str) -> list[str]:
@@ -152,8 +167,8 @@ def test_two_reapers_at_once_take_back_what_is_expired_once(store: Sessions, mod
         _claim(store, job_id)
         _expire(store, job_id)
     with store.begin() as one, store.begin() as other:
-        taken = reaping.reap_jobs(one, ATTEMPTS)
-        assert reaping.reap_jobs(other, ATTEMPTS) == [], "it does not wait either"
+        taken = reaping.reap_jobs(one, LOSSES)
+        assert reaping.reap_jobs(other, LOSSES) == [], "it does not wait either"
     assert sorted(taken) == sorted(jobs)
     assert _reap(store) == []
 
@@ -259,7 +274,7 @@ def test_what_is_given_back_costs_no_attempt_and_may_be_taken_at_once(
     store: Sessions, model: str
 ) -> None:
     job_id = _job(store, model)
-    for round_ in range(ATTEMPTS + 2):
+    for round_ in range(LOSSES):
         claimed = _claim(store, job_id)
         assert claimed.attempt == 1
         with store.begin() as session:
@@ -279,21 +294,55 @@ def test_a_stumble_costs_an_attempt_and_waits(store: Sessions, model: str) -> No
     assert _try_claim(store, claimed.id) is None, "not before its time"
 
 
-def test_attempts_are_bounded_and_the_reason_is_said(store: Sessions, model: str) -> None:
+def test_losses_in_a_row_are_bounded_and_the_reason_is_said(store: Sessions, model: str) -> None:
     job_id = _job(store, model)
-    for attempt in range(1, ATTEMPTS + 1):
-        assert _claim(store, job_id).attempt == attempt
-        _expire(store, job_id)
-        assert _reap(store) == ([job_id] if attempt < ATTEMPTS else [])
+    lost = [_lose(store, job_id) for _ in range(LOSSES)]
+    assert [attempt for attempt, *_ in lost] == [1] * LOSSES, "no loss costs an attempt"
+    assert [waits for _, waits, _ in lost] == [True] * (LOSSES - 1) + [False]
     row = _row(store, job_id)
     assert row.problem is not None
     assert (row.status, row.problem["type"]) == ("failed", "engine-crashed")
-    assert f"each of {ATTEMPTS} attempts" in row.problem["detail"]
-    assert _states(store, job_id) == [*["running", "queued"] * (ATTEMPTS - 1), "running", "failed"]
+    assert f"{LOSSES} times in a row" in row.problem["detail"]
+    assert row.attempts == LOSSES, "all starts are shown"
+    assert _states(store, job_id) == [*["running", "queued"] * (LOSSES - 1), "running", "failed"]
     assert _try_claim(store, job_id) is None
     with store.begin() as session:
         transitions.retry(session, session.get_one(JobRow, job_id, with_for_update=True))
-    assert _claim(store, job_id).attempt == 1, "a retry has attempts of its own"
+    assert _lose(store, job_id)[:2] == (1, True), "a retry has attempts and losses of its own"
+
+
+def test_a_row_that_may_kill_its_workers_does_so_ever_more_seldom(
+    store: Sessions, model: str
+) -> None:
+    job_id = _job(store, model)
+    pauses = [_lose(store, job_id)[2] for _ in range(LOSSES - 1)]
+    assert all(pause <= 0 for pause in pauses[: leases.LOST_AT_ONCE]), "it is hardly to blame"
+    assert 0 < pauses[2] < pauses[3]
+    assert leases.pause_after(1000) == leases.LONGEST_PAUSE_SECONDS
+
+
+def test_a_finished_step_begins_the_row_of_losses_anew(store: Sessions, model: str) -> None:
+    job_id = _job(store, model)
+    for _ in range(2):
+        for _ in range(LOSSES - 1):
+            assert _lose(store, job_id)[1]
+        claimed = _claim(store, job_id)
+        with store.begin() as session:
+            done = FinishedStep(seconds=0, layers=[], skipped=[])
+            runs.keep_step(session, claimed, 0, BLOB, done)
+            runs.give_back(session, claimed, USAGE)
+
+
+def test_an_engine_that_died_counts_also_if_its_worker_dies_later(
+    store: Sessions, model: str
+) -> None:
+    job_id = _job(store, model)
+    claimed = _claim(store, job_id)
+    with store.begin() as session:
+        runs.restarted(session, claimed)
+    _expire(store, job_id)
+    assert _reap(store) == [job_id]
+    assert _claim(store, job_id).attempt == 2
 
 
 def test_a_silent_workers_job_that_was_to_be_cancelled_is(store: Sessions, model: str) -> None:
@@ -311,17 +360,19 @@ def test_uploads_are_leased_alike(store: Sessions) -> None:
         hook = WebhookRow(id=ids.new("whk"), tenant="t", url="https://x.example", secret="s")
         hook.events = ["model.rejected"]
         session.add(hook)
-    for attempt in range(1, ATTEMPTS + 1):
+    for loss in range(1, LOSSES + 1):
+        with store.begin() as session:
+            session.get_one(ModelRow, model).not_before = leases.seconds_from_now(0)
         with store.begin() as session:
             stale = inspections.claim(session, ModelRow, model, "a", SECONDS)
             assert stale is not None
-            assert stale.attempts == attempt
+            assert stale.attempts == 1
         with store.begin() as session:
             assert inspections.claim(session, ModelRow, model, "b", SECONDS) is None
             session.get_one(ModelRow, model).lease_expires_at = leases.seconds_from_now(-1)
         with store.begin() as session:
-            waiting = reaping.reap_inspections(session, ModelRow, ATTEMPTS)
-            assert waiting == ([model] if attempt < ATTEMPTS else [])
+            waiting = reaping.reap_inspections(session, ModelRow, LOSSES)
+            assert waiting == ([model] if loss < LOSSES else [])
         with pytest.raises(LeaseLost), store.begin() as session:
             inspections.reject(session, stale, InternalError("x"))
     with store() as session:

@@ -269,18 +269,22 @@ def test_what_breaks_off_each_time_is_rejected(worker: Worker, host: Host) -> No
 
 def test_a_worker_that_dies_leaves_the_fetch_to_another(worker: Worker, host: Host) -> None:
     model = refer(worker, f"{host.url}/released/net.onnx")
-    attempts = worker.settings.lease.attempts
-    for _ in range(attempts - 1):
+    losses = worker.settings.lease.losses
+
+    def lose() -> None:
+        again(worker)
         with worker.sessions.begin() as session:
-            assert fetches.claim_next(session, "dead", -1) is not None
-            reaping.reap_fetches(session, attempts)
+            assert fetches.claim_next(session, "dead", -60) is not None
+            reaping.reap_fetches(session, losses)
+
+    for _ in range(losses - 1):
+        lose()
+    again(worker)
     assert fetch_next(worker)
     assert row_of(worker, model).sha256 == SHA256
     deadly = refer(worker, f"{host.url}/released/net.onnx")
-    for _ in range(attempts):
-        with worker.sessions.begin() as session:
-            assert fetches.claim_next(session, "dead", -1) is not None
-            reaping.reap_fetches(session, attempts)
+    for _ in range(losses):
+        lose()
     problem = row_of(worker, deadly).problem
     assert problem is not None
     assert problem["type"] == "fetch-failed"

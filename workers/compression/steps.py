@@ -74,7 +74,7 @@ def run(
         layers=outcome.layers,
         skipped=outcome.skipped,
         changed=changed,
-        settled=outcome.settled,
+        settled=outcome.settled and context.has_time(),  # a deadline may have cut it short
         notes=[*outcome.notes, *context.known_times.note(taken), *prices.note()],
         kept=outcome.kept,
         choices=outcome.choices,

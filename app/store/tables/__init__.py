@@ -1,6 +1,6 @@
 """The tables. Every row that belongs to a tenant has a column for it."""
 
-from app.store.tables.base import Json, Leased, Table
+from app.store.tables.base import Json, Leased, Run, Table
 from app.store.tables.devices import DeviceRow, MeasurementRow
 from app.store.tables.fleet import ChoreRow, CounterRow, TurnRow, WorkerRow
 from app.store.tables.jobs import (
@@ -46,6 +46,7 @@ __all__ = [
     "MeasurementRow",
     "ModelRow",
     "PriceListRow",
+    "Run",
     "SensitivityRow",
     "StepRow",
     "Table",

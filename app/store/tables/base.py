@@ -54,6 +54,13 @@ class Leased:
     not_before: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class Run(Leased):
+    """A leased row whose holder renews the lease while it works, until it has come to an end."""
+
+    losses: Mapped[int] = mapped_column(default=0, server_default="0")
+    """How many holders in a row went silent; a finished step begins the row anew."""
+
+
 class Traced:
     """A row that somebody works on later, in the trace of whoever wrote it."""
 

@@ -5,10 +5,10 @@ from datetime import datetime
 from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.store.tables.base import Json, Leased, Table, Traced
+from app.store.tables.base import Json, Run, Table, Traced
 
 
-class JobRow(Leased, Traced, Table):
+class JobRow(Run, Traced, Table):
     """A compression job."""
 
     __tablename__ = "jobs"
@@ -92,7 +92,8 @@ class JobRow(Leased, Traced, Table):
     running_seconds: Mapped[float] = mapped_column(default=0.0, server_default="0")
     """The running time of ended attempts; ``limits.running_minutes`` bounds it."""
     spent_attempts: Mapped[int] = mapped_column(default=0, server_default="0")
-    """The number of attempts before the last retry; each retry has its own number of attempts."""
+    """The number of attempts that are not counted any more: those before the last retry, and those
+    whose worker went silent."""
     likeness: Mapped[str | None]
     """The likeness of the job's model, once the job has figures; see ``app/domain/makeup.py``."""
     last_event: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 from sqlalchemy.schema import SchemaItem
 
-from app.store.tables.base import Json, Leased, Table, Traced
+from app.store.tables.base import Json, Run, Table, Traced
 
 
 class BlobRow(Table):
@@ -20,7 +20,7 @@ class BlobRow(Table):
     touched_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class Inspected(Leased, Traced):
+class Inspected(Run, Traced):
     """What models and datasets share: uploaded bytes, which a worker inspects."""
 
     tenant: Mapped[str]
@@ -90,7 +90,7 @@ class DatasetRow(Inspected, Table):
     """The description without its samples, which are pictures."""
 
 
-class FetchRow(Leased, Table):
+class FetchRow(Run, Table):
     """A model or dataset whose bytes are still to be fetched; deleted when they are here.
 
     Until then its row waits for no inspection, and has no bytes: ``size_bytes`` is 0.

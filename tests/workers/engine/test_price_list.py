@@ -104,10 +104,11 @@ def test_another_preference_and_bound_take_the_calibration(
     assert "entries of the model's price list were taken" in other.notes[-1]
 
 
-def test_prices_of_another_graph_and_of_a_hurry_are_not_kept(
+def test_prices_of_another_graph_are_not_kept_nor_is_what_a_hurry_made(
     earlier: Earlier, tmp_path: Path
 ) -> None:
-    run(replace(earlier.context, deadline=0.0), tmp_path / "hurried")
+    hurried = run(replace(earlier.context, deadline=0.0), tmp_path / "hurried")
+    assert not hurried.settled, "with more time it may come to more"
     assert not (tmp_path / "hurried" / PRICES).exists()
     assert Quantize(mode="static").priced is None
     made = PriceList("a graph")
