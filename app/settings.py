@@ -316,6 +316,8 @@ class Idempotency(_Group):
 class Retained(_Group):
     """How long rows are kept; without a number, for ever."""
 
+    model_config = ConfigDict(extra="forbid")  # a misspelt name keeps nothing
+
     jobs_days: Days | None = None
     """Days after a job's end until it is deleted, with its report and all that belongs to it."""
     events_days: Days | None = None
@@ -338,6 +340,8 @@ class Retained(_Group):
 
 class Retention(Retained):
     """How long rows are kept, by default and by tenant."""
+
+    model_config = ConfigDict(extra="ignore")
 
     tenants: dict[str, Retained] = {}
     """What is otherwise for some tenants, in JSON: `{"research": {"jobs_days": 30}}`."""

@@ -32,7 +32,7 @@ def disturbed(chance: random.Random, storage: Storage) -> Iterator[Target]:
         data = Path(place)
         disk: Path | None = None
         networks: dict[str, Network] = {}
-        settings = {"AUTH_REQUIRED": "true", "LEASE_ATTEMPTS": "1000"}
+        settings = {"AUTH_REQUIRED": "true", "LEASE_ATTEMPTS": "1000", "LEASE_LOSSES": "1000"}
 
         def network(name: str, connect: Callable[[], socket.socket]) -> int:
             networks[name] = closing.enter_context(Network(connect).running())

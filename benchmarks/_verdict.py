@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from app.store import leases
 from benchmarks._tenants import PATIENCE_SECONDS, Load
 from tests.e2e import engine
 from tests.e2e.service import Service
@@ -37,7 +38,7 @@ def judge(service: Service, loads: Sequence[Load], faults: Mapping[str, int]) ->
     epochs = {name: count for load in loads for name, count in load.accepted.items()}
     eventually(
         lambda: not service.rows("SELECT 1 FROM jobs WHERE finished_at IS NULL"),
-        PATIENCE_SECONDS,
+        PATIENCE_SECONDS + leases.LONGEST_PAUSE_SECONDS,
         "the end of all jobs",
     )
     rows = service.rows("""

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,13 +47,20 @@ def load_settings() -> "Settings":
         return Settings()
     except ValidationError as error:
         wrong = "; ".join(
-            ": ".join(filter(None, ("_".join(map(str, found["loc"][:2])).upper(), in_words(found))))
+            ": ".join(filter(None, (_place(found["loc"]), in_words(found))))
             for found in error.errors()
         )
         raise Stop(f"a setting is wrong ({wrong})") from None
     except SettingsError as error:  # it names a group, and not the setting
         _, group, *_ = str(error).split('"')
         raise Stop(f"a setting is wrong ({group.upper()}_…: one of these must be JSON)") from None
+
+
+def _place(location: Sequence[int | str]) -> str:
+    """Return where a wrong value is: its variable, and the place within its JSON."""
+    variable, within = location[:2], location[2:]
+    named = ["_".join(map(str, variable)).upper(), ".".join(map(str, within))]
+    return " ".join(filter(None, named))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """``planish tenants``: who uses the service, how much, and how to delete all that is somebody's."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from planish.cli.deployment import (
     storage_url,
 )
 from planish.cli.listing import print_rows
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 cli = typer.Typer(help="List tenants, show their usage, delete one.", no_args_is_help=True)
 
@@ -45,10 +48,14 @@ def usage(tenant: Name, first: Day = None, last: Day = None, data: Data = DEFAUL
 
     until = last.date() if last else datetime.now(UTC).date()
     with reachable_store(data) as sessions, transaction(sessions) as session:
+        _require(session, tenant)
         try:
             days = services.days(session, tenant, first and first.date(), until)
-        except Invalid as fault:
-            raise Stop(fault.detail) from None
+        except Invalid:
+            raise Stop(
+                f"--first has to be at most {services.MOST_DAYS - 1} days before --last, which is"
+                " today without it, and not after it"
+            ) from None
     rows = [
         (each.day, each.jobs, each.cpu_seconds, each.gpu_seconds, each.stored_bytes)
         for each in days
@@ -67,13 +74,11 @@ def delete(
     from app.blobs import Blobs
     from app.domain.problems import Unavailable
     from app.services import tenants as services
-    from app.store import tenants
     from app.store.session import transaction
 
     with reachable_store(data) as sessions:
         with transaction(sessions) as session:
-            if tenant not in {each.name for each in tenants.listed(session)}:
-                raise Stop(f"there is no tenant {tenant}: see `planish tenants list`")
+            _require(session, tenant)
         if not yes and not typer.confirm(f"Delete all that {tenant} has? Nothing brings it back."):
             raise typer.Exit(1)
         blobs = Blobs.open(storage_url(data))
@@ -84,3 +89,11 @@ def delete(
     print(f"{tenant} is deleted: {done.rows} rows, {done.blobs} files.")
     if done.left:
         print(f"{done.left} more files may be about to be used by others, and are collected later.")
+
+
+def _require(session: "Session", tenant: str) -> None:
+    """Stop unless there is such a tenant."""
+    from app.store import tenants
+
+    if tenant not in {each.name for each in tenants.listed(session)}:
+        raise Stop(f"there is no tenant {tenant}: see `planish tenants list`")

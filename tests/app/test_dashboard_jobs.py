@@ -13,6 +13,14 @@ from tests.app.people import read
 from tests.app.service import Service
 
 
+def test_a_job_that_waits_says_which_worker_it_waits_for(
+    person: httpx.Client, service: Service
+) -> None:
+    job = service.job(requires={"labels": ["arm64"]})
+    page = read(person.get(f"/jobs/{job['id']}"))
+    assert "Place 1 in the queue, for a worker that has the label 'arm64'" in page
+
+
 def test_a_finished_job_keeps_its_log_and_stands_beside_the_others_of_its_model(
     person: httpx.Client, service: Service
 ) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.store import counters
+from app.store import counters, stats
 from app.store.session import Sessions
+from tests.app.claiming import claim_next
 from tests.app.service import Service
 from workers.figures import Figures
 
@@ -79,6 +81,26 @@ def test_what_workers_count_is_shown_and_survives_them(service: Service) -> None
     assert value(shown, "planish_worker_claims", kind="dataset") == 0
     assert value(shown, "planish_engine_deaths", reason="memory") == 1
     assert value(shown, "planish_worker_stage_seconds", stage="fetch") >= 0
+
+
+def test_what_waits_and_runs_is_counted_up_to_a_bound(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = httpx.post(
+        f"{service.url}/v1/webhooks", json={"url": "https://x.example", "events": ["job.succeeded"]}
+    )
+    assert hook.status_code == 201, hook.text
+    for _ in range(3):
+        service.finish(service.job()["id"])
+    service.job()
+    service.job()
+    claim_next(service)
+    shown = families(service)
+    counts = {each.labels["status"]: each.value for each in shown["planish_jobs"].samples}
+    assert counts == {"queued": 1, "running": 1, "succeeded": 3, "failed": 0, "cancelled": 0}
+    assert value(shown, "planish_webhook_backlog") == 3
+    monkeypatch.setattr(stats, "COUNTED", 2)
+    assert value(families(service), "planish_webhook_backlog") == 2
 
 
 def report(store: Sessions, figures: Figures) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from app.local import postgres
 from app.local.server import Server, socket_directory
 from app.settings import Database
-from app.store.session import connect
+from app.store.session import AWAY, connect
 from tests.e2e.service import Service, small_model
 
 CONFIGURATION = """
@@ -106,6 +106,24 @@ def test_statements_are_bounded_and_nobody_else_s_are(
     with psycopg.connect(pooled[0], autocommit=True) as other:
         [(left,)] = other.execute("SHOW statement_timeout").fetchall()
     assert left == "0"
+
+
+def test_a_process_that_pauses_within_a_transaction_keeps_no_lock_for_long(
+    pooled: tuple[str, Service],
+) -> None:
+    engine = connect(Database(url=pooled[0], pooled=True))
+    paused = engine.connect()
+    assert paused.scalar(text("SHOW idle_in_transaction_session_timeout")) == "20s"
+    paused.execute(text("SET LOCAL idle_in_transaction_session_timeout = '100ms'"))
+    paused.execute(text("SELECT pg_advisory_xact_lock(1)"))
+    with engine.begin() as other:
+        other.execute(text("SELECT pg_advisory_xact_lock(1)"))
+    with pytest.raises(AWAY):
+        paused.execute(text("SELECT 1"))
+    paused.close()
+    with engine.connect() as connection:
+        assert connection.scalar(text("SELECT 1")) == 1
+    engine.dispose()
 
 
 def test_jobs_are_done_behind_a_pooler(pooled: tuple[str, Service]) -> None:

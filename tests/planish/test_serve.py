@@ -105,7 +105,7 @@ def test_a_second_start_on_the_same_data_says_so(tmp_path: Path) -> None:
     assert "Traceback" not in second.stderr
 
 
-def test_bound_to_the_network_it_asks_for_keys_that_can_be_made_and_revoked(
+def test_bound_to_the_network_it_asks_for_keys_whose_tenants_can_be_looked_after(
     tmp_path: Path,
 ) -> None:
     data = str(tmp_path / "data")
@@ -119,6 +119,15 @@ def test_bound_to_the_network_it_asks_for_keys_that_can_be_made_and_revoked(
         listed = planish("keys", "list", "--data", data).stdout
         assert created.stdout.strip() not in listed
         key_id = next(word for word in listed.split() if word.startswith("key_"))
+        for command in ("usage", "delete"):
+            unknown = planish("tenants", command, "nobody", "--data", data)
+            assert unknown.returncode == 1
+            assert "planish tenants list" in unknown.stderr
+        assert "default" in planish("tenants", "list", "--data", data).stdout
+        usage = ("tenants", "usage", "default", "--data", data)
+        assert len(planish(*usage).stdout.splitlines()) == 1 + 30
+        wrong = planish(*usage, "--first", "2026-01-02", "--last", "2026-01-01")
+        assert "--first" in wrong.stderr
         assert planish("keys", "revoke", key_id, "--data", data).returncode == 0
         assert httpx.get(models, headers=key).status_code == 401
     assert "revoked" in planish("keys", "list", "--data", data).stdout
@@ -136,6 +145,14 @@ def test_a_wrong_setting_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "SERVER_PORT" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_misspelt_name_within_a_setting_is_named(tmp_path: Path) -> None:
+    """It would keep nothing for the tenant that it was meant to keep everything of."""
+    kept = '{"archive": {"job_days": null}}'
+    done = planish("serve", "--data", str(tmp_path), RETENTION_TENANTS=kept)
+    assert done.returncode == 1
+    assert "RETENTION_TENANTS archive.job_days: is not a field" in done.stderr
 
 
 def test_keys_without_a_service_say_where_one_would_be(tmp_path: Path) -> None:
