@@ -92,8 +92,8 @@ def _key(session: Session, claimed: Claim, index: int) -> str | None:
     given: str | None = claimed.graph_sha256
     if index > 0:
         before = session.get(StepRow, (claimed.id, index - 1))
-        given = before and before.graph_sha256
-    return given and earlier_steps.whole_key(claimed.step_keys[index], given)
+        given = None if before is None else before.graph_sha256
+    return None if given is None else earlier_steps.whole_key(claimed.step_keys[index], given)
 
 
 def keep_samples(session: Session, claimed: Claim, arrays: Blob, generated: Generated) -> None:
