@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.domain.directory import ToolTask
+from workers.tools.float_weights import with_float_weights
 from workers.tools.rounding import real_values, rounded_values
 from workers.tools.work import Arrays, Refused
 
@@ -76,9 +77,12 @@ inline TfLiteStatus RegisterOps(ModelOpResolver& resolver) {{
 def write(model: bytes, archive: Path) -> None:
     """Write a model as a zip: the ``.tflite``, the C array, and the resolver with its kernels.
 
+    Weights that layers read as floats are floats in it; see ``float_weights``.
+
     Raises:
         Refused: it is too large, or the interpreter has no kernel for an operator of it.
     """
+    model = with_float_weights(model)
     if len(model) > MAX_BYTES:
         raise Refused(
             f"the model has {len(model)} bytes, and {MAX_BYTES} are what microcontrollers hold at"
@@ -132,9 +136,13 @@ def _kernels(model: bytes) -> Iterator[str]:
     names = {
         code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)
     }
-    read = schema.Model.GetRootAsModel(model, 0)
-    codes = [read.OperatorCodes(index) for index in range(read.OperatorCodesLength())]
-    builtin = [max(code.BuiltinCode(), code.DeprecatedBuiltinCode()) for code in codes]
+    read = schema.ModelT.InitFromPackedBuf(model, 0)
+    codes = (
+        read.operatorCodes[operator.opcodeIndex]
+        for graph in read.subgraphs
+        for operator in graph.operators
+    )
+    builtin = (max(code.builtinCode, code.deprecatedBuiltinCode) for code in codes)
     yield from dict.fromkeys(names[code] for code in builtin)
 
 

@@ -1,0 +1,62 @@
+"""Weights that a ``.tflite`` has in integers and computes with in float, as floats.
+
+The kernel of microcontrollers that makes floats of integers takes the scale of the first channel
+for all of them, where that of LiteRT takes each channel's own.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_IDENTIFIER = b"TFL3"
+
+
+def with_float_weights(model: bytes) -> bytes:
+    """Return a model whose weights with a scale for each channel are floats where it reads floats.
+
+    Layers that compute in integers keep theirs.
+    """
+    from flatbuffers import Builder
+    from tflite_micro.tensorflow.lite.micro.python import schema_py_generated as schema
+
+    read = schema.ModelT.InitFromPackedBuf(model, 0)
+    dequantize = schema.BuiltinOperator.DEQUANTIZE
+    changed = False
+    for graph in read.subgraphs:
+        for operator in list(graph.operators):
+            code = read.operatorCodes[operator.opcodeIndex]
+            if max(code.builtinCode, code.deprecatedBuiltinCode) != dequantize:
+                continue
+            stored, real = (graph.tensors[ends[0]] for ends in (operator.inputs, operator.outputs))
+            data = read.buffers[stored.buffer].data
+            if stored.type != schema.TensorType.INT8 or data is None or not _by_channel(stored):
+                continue
+            real.buffer = len(read.buffers)
+            read.buffers.append(schema.BufferT())
+            read.buffers[-1].data = _floats(stored, np.asarray(data, np.uint8)).view(np.uint8)
+            graph.operators.remove(operator)
+            if not any(operator.inputs[0] in each.inputs for each in graph.operators):
+                read.buffers[stored.buffer].data = None
+            changed = True
+    if not changed:
+        return model
+    builder = Builder(len(model))
+    builder.Finish(read.Pack(builder), _IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _by_channel(stored: Any) -> bool:
+    return stored.quantization is not None and np.size(stored.quantization.scale) > 1
+
+
+def _floats(stored: Any, data: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the numbers that a tensor's integers stand for, flat."""
+    grid, shape = stored.quantization, tuple(stored.shape)
+    form = [1] * len(shape)
+    form[grid.quantizedDimension] = -1
+    scale, zero = (np.reshape(each, form) for each in (grid.scale, grid.zeroPoint))
+    integers = data.view(np.int8)[: math.prod(shape)].reshape(shape)
+    floats: NDArray[np.float32] = ((integers.astype(np.float32) - zero) * scale).astype(np.float32)
+    return floats.ravel()
