@@ -36,6 +36,8 @@ class Trial:
     sizes: Mapping[str, int]
     feeds: Arrays
     outputs: Arrays
+    ends: Mapping[str, int] = field(default_factory=dict)
+    """What the integers of each input are below."""
     noise: Mapping[str, float] = field(default_factory=dict)
     """How much onnxruntime's optimizer alone changes each output, relative to its largest value. A
     rewrite is allowed at least as much."""

@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from app.domain.problems import InvalidModel
+from workers.compression.graph.chosen_rows import integer_ends
 from workers.compression.graph.equivalence import Trial, arithmetic_of, difference
 from workers.compression.graph.pieces import Run, open_graph
 from workers.compression.graph.runtime import Arrays
@@ -42,7 +43,9 @@ _LOOP_SECONDS, _RUN_SECONDS = 8, 5
 """Seconds for finding inputs of a graph with loops, and for one run of it."""
 
 _INTEGER_BOUNDS = (100, 2, 1)
-"""Integers are drawn below these: token ids first, then masks, then zeros."""
+"""Integers of which the graph tells nothing are drawn below these: ids first, then masks, then
+zeros."""
+_BYTES = 256
 
 
 def find_trials(
@@ -142,7 +145,7 @@ def _loops(model: ir.Model) -> bool:
 
 
 def random_feeds(
-    model: ir.Model, sizes: Mapping[str, int], seed: int, integers_below: int = 2
+    model: ir.Model, sizes: Mapping[str, int], seed: int, ends: Mapping[str, int]
 ) -> Arrays:
     """Draw an array for each input: floats from a standard normal, integers from a range.
 
@@ -150,7 +153,7 @@ def random_feeds(
         model: the graph whose inputs to draw.
         sizes: sizes of the dynamic dimensions, by the names that ``shapes.dimension_names`` gives.
         seed: the same seed gives the same arrays.
-        integers_below: exclusive upper bound of integers.
+        ends: what the integers of each input are below; zeros where none is named.
     """
     generator = np.random.default_rng(seed)
     feeds = {}
@@ -160,12 +163,12 @@ def random_feeds(
             for size, name in zip(value.shape or (), dimension_names(value), strict=True)
         ]
         dtype = value.dtype or ir.DataType.FLOAT
-        feeds[str(value.name)] = _draw(generator, dtype, shape, integers_below)
+        feeds[str(value.name)] = _draw(generator, dtype, shape, ends.get(str(value.name), 1))
     return feeds
 
 
 def _draw(
-    generator: np.random.Generator, dtype: ir.DataType, shape: list[int], integers_below: int
+    generator: np.random.Generator, dtype: ir.DataType, shape: list[int], end: int
 ) -> NDArray[Any]:
     if dtype == ir.DataType.STRING:
         return np.full(shape, "a", dtype=object)
@@ -173,8 +176,7 @@ def _draw(
         return generator.integers(0, 2, shape).astype(np.bool_)
     if dtype.is_floating_point():
         return generator.standard_normal(shape, dtype=np.float32).astype(dtype.numpy())
-    bound = 256 if dtype == ir.DataType.UINT8 and integers_below > 2 else integers_below
-    return generator.integers(0, bound, shape).astype(dtype.numpy())
+    return generator.integers(0, end, shape).astype(dtype.numpy())
 
 
 def _assignments(model: ir.Model, batch: int, batches: Collection[str]) -> Iterator[dict[str, int]]:
@@ -214,10 +216,10 @@ def _try(
     seed: int,
     patience: _Patience | None,
 ) -> Trial | None:
-    for feeds in _candidates(model, sizes, seed):
+    for ends, feeds in _candidates(model, sizes, seed):
         seconds = None if patience is None else patience.seconds()
         try:
-            return Trial(sizes, feeds, run(feeds, seconds))
+            return Trial(sizes, feeds, run(feeds, seconds), ends)
         except InvalidModel:
             raise
         except Exception:  # noqa: BLE001, S112 (the next values may be accepted)
@@ -225,14 +227,30 @@ def _try(
     return None
 
 
-def _candidates(model: ir.Model, sizes: Mapping[str, int], seed: int) -> Iterator[Arrays]:
-    """Yield inputs to try: random ones, then switches set to constants of Equal nodes."""
-    for bound in _INTEGER_BOUNDS:
-        yield random_feeds(model, sizes, seed, bound)
-    feeds = random_feeds(model, sizes, seed, 1)
+def _candidates(
+    model: ir.Model, sizes: Mapping[str, int], seed: int
+) -> Iterator[tuple[dict[str, int], Arrays]]:
+    """Yield inputs to try, after what their integers are below.
+
+    First those that the graph tells of, then any, then switches set to constants of Equal nodes.
+    """
+    told = integer_ends(model)
+    for known in (told, {}) if told else ({},):
+        for bound in _INTEGER_BOUNDS:
+            ends = _ends(model, bound) | known
+            yield ends, random_feeds(model, sizes, seed, ends)
+    feeds = random_feeds(model, sizes, seed, {})
     switches = [name for name, a in feeds.items() if a.size == 1 and a.dtype.kind in "iu"]
     for answer in _compared(model) if switches else ():
-        yield feeds | {name: np.full_like(feeds[name], answer) for name in switches}
+        yield {}, feeds | {name: np.full_like(feeds[name], answer) for name in switches}
+
+
+def _ends(model: ir.Model, bound: int) -> dict[str, int]:
+    """Return what the integers of each input are drawn below; bytes take all of their values."""
+    return {
+        str(value.name): _BYTES if bound > 2 and value.dtype == ir.DataType.UINT8 else bound
+        for value in inputs_of(model)
+    }
 
 
 def _compared(model: ir.Model) -> list[int]:

@@ -13,12 +13,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from workers.compression.graph.chosen_rows import carried
 from workers.compression.graph.shapes import inputs_of
 
 Array = NDArray[np.float64]
 
-_CARRIES = frozenset({"Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand"})
-"""Operators that hand on the values that they read."""
 _AFFINE = frozenset({"Add", "Sub", "Mul", "Div"})
 _USUAL = 4.0
 """Median deviations that the norm of a table's row lies from the median of all, at most: rows that
@@ -84,7 +83,7 @@ def _declared(value: ir.Value) -> Declared:
 
 def _tables(value: ir.Value) -> Iterator[Array | int]:
     """Yield the tables whose rows a value chooses, or the number of classes of a OneHot."""
-    for each in _carried(value):
+    for each in carried(value):
         for node, slot in each.uses():
             if node.op_type == "Gather" and slot == 1:
                 table = _constant(node.inputs[0])
@@ -181,18 +180,6 @@ def _of_sample(constant: Array | None, rank: int) -> Array | None:
     if constant.ndim == rank and rank:
         return constant[0] if constant.shape[0] == 1 else None
     return constant
-
-
-def _carried(value: ir.Value) -> Iterator[ir.Value]:
-    """Yield a value, and values that hold the same numbers."""
-    waiting, seen = [value], set[ir.Value]()
-    while waiting:
-        each = waiting.pop()
-        if each in seen:
-            continue
-        seen.add(each)
-        yield each
-        waiting += [n.outputs[0] for n, slot in each.uses() if n.op_type in _CARRIES and slot == 0]
 
 
 def _constant(value: ir.Value | None) -> Array | None:

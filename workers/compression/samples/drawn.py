@@ -60,10 +60,10 @@ def draw(model: ir.Model, layout: Layout, trial: Trial, count: int, seed: int) -
     sizes = dict(trial.sizes) | dict.fromkeys(
         sample_dimensions(model, layout) & set(trial.sizes), 1
     )
-    bound = _bound(trial)
     runs = -(-count // layout.size)
     drawn = [
-        random_feeds(model, sizes, seed + index, bound) | _switches(trial) for index in range(runs)
+        random_feeds(model, sizes, seed + index, trial.ends) | _switches(trial)
+        for index in range(runs)
     ]
     one_by_one = all(axis is None for axis in layout.inputs.values())
     arrays = {}
@@ -97,9 +97,3 @@ def _layouts(declared: Mapping[str, Dimensions]) -> Iterator[Layout]:
 def _switches(trial: Trial) -> Feeds:
     """Return the inputs that are a single integer: a model may accept no other value."""
     return {n: a for n, a in trial.feeds.items() if a.size == 1 and a.dtype.kind in "iu"}
-
-
-def _bound(trial: Trial) -> int:
-    """Return an exclusive upper bound of the integers in a trial."""
-    greatest = [int(a.max()) for a in trial.feeds.values() if a.dtype.kind in "iu" and a.size]
-    return max(greatest, default=1) + 1
