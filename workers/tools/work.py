@@ -89,7 +89,7 @@ def _runs(own: Path) -> Iterator[Arrays]:
     inputs = sorted((own / INPUTS).glob("*.npy"), key=lambda path: int(path.stem))
     arrays = [np.load(path, allow_pickle=False) for path in inputs]
     for each in zip(*arrays, strict=True):
-        yield list(each)
+        yield [np.asarray(array) for array in each]  # a scalar of an array is none itself
 
 
 def _milliseconds(

@@ -151,8 +151,41 @@ def test_where_torch_cannot_export_it_is_said_at_which_node_and_what_to_deliver(
     assert result.problem is not None
     words = "torch refuses this model: a branch or a shape depends on values at node 'turn' (If)"
     assert words in result.problem.detail
-    assert result.problem.detail.endswith("for all inputs. The other artifacts are there.")
+    assert "Leave 'pt2' out of 'deliver'" in result.problem.detail
+    assert result.problem.detail.endswith("The other artifacts are there.")
     assert [artifact.format for artifact in result.artifacts] == ["onnx"]
+
+
+def test_an_input_that_is_a_single_number_stays_one(job: Run, tmp_path: Path) -> None:
+    """Beside it, an output that the graph itself gives no number for is told, not counted."""
+    nodes = [
+        helper.make_node("Mul", ["x", "gain"], ["y"]),
+        helper.make_node("Sub", ["gain", "large"], ["below"]),
+        helper.make_node("Log", ["below"], ["z"]),
+    ]
+    ends = [value("y", "n", 8), value("z")]
+    weights = [tensor("large", np.array(100, np.float32))]
+    graph = model(nodes, [value("x", "n", 8), value("gain")], ends, weights)
+    path = write(graph, tmp_path / "scaled.onnx")
+    result = job(path, steps=[], deliver=["onnx", "openvino", "pt2"])
+    for artifact in artifacts_of(result).values():
+        assert artifact.max_error == pytest.approx(0, abs=1e-6)
+        if artifact.format != "onnx":
+            assert "itself gives no numbers" in str(artifact.reason)
+
+
+def test_what_core_ml_does_not_convert_is_named(job: Run, tmp_path: Path) -> None:
+    pytest.importorskip("coremltools")
+    nodes = [
+        helper.make_node("Greater", ["x", "limit"], ["large"]),
+        helper.make_node("Gather", ["large", "chosen"], ["some"], axis=1),
+        helper.make_node("Cast", ["some"], ["y"], to=TensorProto.FLOAT),
+    ]
+    weights = [tensor("limit", np.array(0, np.float32)), tensor("chosen", np.array([5, 1]))]
+    path = write(model(nodes, [value("x", "n", 8)], [value("y", "n", 2)], weights), tmp_path / "a")
+    result = job(path, steps=[], deliver=["onnx", "coreml"])
+    assert result.problem is not None
+    assert "(index_select)" in result.problem.detail
 
 
 def test_a_job_that_could_write_no_format_names_no_other_artifacts() -> None:
@@ -236,11 +269,14 @@ def test_formats_and_their_rows_are_the_same() -> None:
 
 
 def test_an_error_is_the_largest_difference_and_infinite_where_nothing_can_be_compared() -> None:
+    """Where the graph itself gives no number, nothing is expected."""
+
     def of(wanted: NDArray[np.float32], given: NDArray[np.float32]) -> float:
         return max_error({"y": wanted}, {"y": given})
 
     one = np.array([[1.0, np.nan, np.inf]], np.float32)
     assert of(one, one) == 0
     assert of(one, np.array([[1.5, np.nan, np.inf]], np.float32)) == 0.5
-    assert of(one, np.array([[1.0, 0.0, np.inf]], np.float32)) == np.inf
+    assert of(one, np.array([[1.0, 0.0, np.inf]], np.float32)) == 0
+    assert of(np.nan_to_num(one), one) == np.inf
     assert of(one, one[:, :2]) == np.inf

@@ -128,6 +128,9 @@ def shortfall(delivered: Delivered) -> DeliveryFailed | None:
         return None
     words = " ".join(f"'{name}': {problem.detail}" for name, problem in delivered.failed.items())
     asked = {*delivered.made, *delivered.failed}
-    instead = "" if "onnx" in asked else "Deliver 'onnx', which takes every result. "
+    refused = ", ".join(f"'{name}'" for name in delivered.failed)
+    instead = "Deliver 'onnx', which takes every result. "
+    if "onnx" in asked:
+        instead = f"Leave {refused} out of 'deliver', or upload a model without what is named. "
     others = "The other artifacts are there." if delivered.made else ""
     return DeliveryFailed(f"{words} {instead}{others}".rstrip())

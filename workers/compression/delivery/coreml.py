@@ -1,5 +1,6 @@
 """Core ML: an ``.mlpackage`` as a zip. It cannot be run anywhere but on Apple's systems."""
 
+import traceback
 import warnings
 import zipfile
 from pathlib import Path
@@ -45,12 +46,23 @@ def _convert(source: Source) -> Path:
             minimum_deployment_target=ct.target.iOS17,
             compute_precision=ct.precision.FLOAT32,
         )
-    except Exception as error:  # it raises errors of any class
-        raise DeliveryFailed(
-            f"Core ML's converter refuses this model: {faults.refusal(error)}."
-        ) from error
+    except Exception as error:  # noqa: BLE001 (it raises errors of any class)
+        if operator := _refused(error):
+            faults.note_node(error, operator)
+        said = faults.refusal(error)
+        traceback.clear_frames(error.__traceback__)  # and with them a temporary directory
+        raise DeliveryFailed(f"Core ML's converter refuses this model: {said}.") from None
     converted.save(str(package))
     return package
+
+
+def _refused(error: Exception) -> str | None:
+    """Return the operation that was being converted when an error was raised, and its kind."""
+    for frame, _ in reversed(list(traceback.walk_tb(error.__traceback__))):
+        node = frame.f_locals.get("node")
+        if kind := getattr(node, "kind", None):
+            return f"'{getattr(node, 'name', kind)}' ({kind})"
+    return None
 
 
 COREML = Form("coreml", "coremltools", make)

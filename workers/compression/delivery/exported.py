@@ -71,7 +71,7 @@ def program(
     names = [str(value.name) for value in model.graph.inputs]
     plain = Plain(executor, names, [str(value.name) for value in model.graph.outputs]).eval()
     plain.requires_grad_(requires_grad=False)
-    arrays = tuple(torch.from_numpy(np.ascontiguousarray(feeds[name])) for name in names)
+    arrays = tuple(torch.from_numpy(np.asarray(feeds[name], order="C")) for name in names)
     if shapes is not None:
         arrays = tuple(map(_enlarged, arrays, shapes))
     try:

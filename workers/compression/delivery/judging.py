@@ -32,6 +32,10 @@ MOST_SAMPLES = 1000
 _SECONDS = 6.0
 """Seconds of timed runs, for all artifacts together."""
 
+_NO_NUMBERS = (
+    "The ONNX graph itself gives no numbers in some of its outputs for these samples: there the"
+    " file could not be compared with it."
+)
 _NOT_FINITE = "Its outputs are not finite where those of the ONNX graph are, or have another shape."
 
 
@@ -139,7 +143,7 @@ class _Judging:
         """Return the figures of an artifact."""
         closeness = Closeness(self._output, self._profile(samples))
         score = self._judge.score() if self._judge else None
-        largest_error = 0.0
+        largest_error, numbers = 0.0, True
         triples = zip(
             passes.rows(self._original, samples),
             passes.rows(self._graph, samples),
@@ -149,12 +153,14 @@ class _Judging:
         for (row, expected), (_, graph_outputs), outputs in triples:
             closeness.add(expected, outputs)
             largest_error = max(largest_error, max_error(graph_outputs, outputs))
+            numbers = numbers and not any(map(_has_nan, graph_outputs.values()))
             if score:
                 score.add(outputs, passes.target_of(samples, row), expected)
+        compared = np.isfinite(largest_error)
         return ArtifactFigures(
             runtime=runner.runtime,
-            max_error=largest_error if np.isfinite(largest_error) else None,
-            reason=None if np.isfinite(largest_error) else _NOT_FINITE,
+            max_error=largest_error if compared else None,
+            reason=(None if numbers else _NO_NUMBERS) if compared else _NOT_FINITE,
             latency_ms=latency_ms,
             quality=score.quality if score else None,
             fidelity=closeness.value,
@@ -167,10 +173,15 @@ class _Judging:
         return profile
 
 
+def _has_nan(array: Any) -> bool:
+    return isinstance(array, np.ndarray) and array.dtype.kind == "f" and bool(np.isnan(array).any())
+
+
 def max_error(expected: Outputs, actual: Outputs) -> float:
     """Return the largest absolute difference of one sample's outputs.
 
-    It is infinite where shapes differ, or where one output is finite and the other is not.
+    It is infinite where shapes differ, or where one output is finite and the other is not. Where
+    what is expected is no number, anything may be given.
     """
     return max((_difference(expected[name], actual[name]) for name in expected), default=0.0)
 
@@ -181,7 +192,7 @@ def _difference(expected: NDArray[Any], actual: NDArray[Any]) -> float:
     if expected.shape != actual.shape:
         return np.inf
     left, right = expected.astype(np.float64), actual.astype(np.float64)
-    equal = (left == right) | (np.isnan(left) & np.isnan(right))
+    equal = (left == right) | np.isnan(left)
     with np.errstate(invalid="ignore"):
         differences = np.where(equal, 0.0, np.abs(left - right))
     return float(np.nan_to_num(differences, nan=np.inf).max(initial=0.0))
